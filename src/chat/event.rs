@@ -1,0 +1,152 @@
+//! The small vocabulary between every provider's answer and every client's.
+//!
+//! A decoder turns a provider's frames (or its whole buffered body, which is a stream with one step) into events;
+//! [`super::law`] puts them right, and a writer turns them into chunks or into one completion. Texts stay in their
+//! JSON spelling whenever the provider sent JSON, so that nothing is unescaped and escaped again on the way.
+
+use super::usage::Usage;
+use std::borrow::Cow;
+
+/// A piece of text on its way from one JSON document into another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text<'a> {
+    /// The inside of a JSON string as it stood there, escapes included, quotes left out. It is copied verbatim, so it
+    /// must come from text that a JSON scanner has accepted.
+    Raw(&'a str),
+    /// Plain characters that still need escaping.
+    Plain(&'a str),
+}
+
+impl<'a> Text<'a> {
+    /// Whether there is nothing in it.
+    pub fn is_empty(self) -> bool {
+        match self {
+            Self::Raw(s) | Self::Plain(s) => s.is_empty(),
+        }
+    }
+
+    /// The characters themselves; allocates only where an escape has to be undone.
+    pub fn decode(self) -> Cow<'a, str> {
+        match self {
+            Self::Plain(s) => Cow::Borrowed(s),
+            Self::Raw(s) if !s.contains('\\') => Cow::Borrowed(s),
+            Self::Raw(s) => Cow::Owned(serde_json::from_str(&format!("\"{s}\"")).unwrap_or_else(|_| s.to_owned())),
+        }
+    }
+}
+
+/// Why a choice ended, in OpenAI's closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model came to an end or to a stop sequence.
+    Stop,
+    /// A token limit.
+    Length,
+    /// The model wants tools to be called.
+    ToolCalls,
+    /// The provider withheld or cut the answer.
+    ContentFilter,
+}
+
+impl Finish {
+    /// The word in `finish_reason`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+        }
+    }
+
+    /// The one table of finish reasons, all providers' words in one place. `None`: the provider's way of saying that
+    /// the answer failed (malformed call, abort, lack of resources) or a word nobody knows; never a `stop`.
+    pub fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "stop" | "end_turn" | "stop_sequence" | "eos" | "eos_token" | "STOP" | "pause_turn" => Self::Stop,
+            "length" | "max_tokens" | "MAX_TOKENS" | "model_length" | "model_context_window_exceeded" => Self::Length,
+            "tool_calls" | "tool_use" | "function_call" => Self::ToolCalls,
+            "content_filter"
+            | "refusal"
+            | "content_filtered"
+            | "guardrail_intervened"
+            | "SAFETY"
+            | "RECITATION"
+            | "BLOCKLIST"
+            | "PROHIBITED_CONTENT"
+            | "SPII"
+            | "LANGUAGE"
+            | "MODEL_ARMOR"
+            | "IMAGE_SAFETY"
+            | "IMAGE_PROHIBITED_CONTENT"
+            | "IMAGE_RECITATION"
+            | "IMAGE_OTHER" => Self::ContentFilter,
+            _ => return None,
+        })
+    }
+}
+
+#[expect(missing_docs, reason = "the fields are explained by their variants")]
+/// One thing that an answer says. `choice` is OpenAI's `index`, counted from 0.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// The provider's fingerprint of the serving stack.
+    Fingerprint(Text<'a>),
+    /// The tier that served the request, in the provider's word.
+    ServiceTier(Text<'a>),
+    /// More of the answer's text.
+    Content { choice: u32, text: Text<'a> },
+    /// More of the model's thinking.
+    Reasoning { choice: u32, text: Text<'a> },
+    /// More of a refusal.
+    Refusal { choice: u32, text: Text<'a> },
+    /// A tool call begins. `call` is any number that is unique for the call within its choice (the provider's own
+    /// index will do); the client's contiguous index is given by the law.
+    ToolStart { choice: u32, call: u32, id: Option<Text<'a>>, name: Text<'a> },
+    /// More of a call's arguments: the *text* of a JSON document, so `Raw` is a JSON string's inside, and an argument
+    /// object that came as JSON is `Plain`.
+    ToolArguments { choice: u32, call: u32, fragment: Text<'a> },
+    /// Log probabilities of the tokens just said: a raw JSON value (an object).
+    Logprobs { choice: u32, json: &'a str },
+    /// A member of the message that OpenAI's schema leaves to the provider: raw JSON, never null.
+    Extra { choice: u32, key: &'a str, json: &'a str },
+    /// The choice is complete. At most one counts per choice.
+    Finish { choice: u32, reason: Finish },
+    /// What has been used so far; a later one replaces an earlier one.
+    Usage(Usage),
+}
+
+/// Where a decoder puts its events.
+pub trait Sink {
+    /// Takes one event; what it borrows is only valid during the call.
+    fn event(&mut self, event: Event<'_>);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_words_and_unknown_words_have_no_finish() {
+        for word in [
+            "error",
+            "abort",
+            "insufficient_system_resource",
+            "malformed_tool_use",
+            "MALFORMED_FUNCTION_CALL",
+            "UNEXPECTED_TOOL_CALL",
+            "OTHER",
+            "brand_new",
+            "",
+        ] {
+            assert_eq!(Finish::of(word), None, "{word}");
+        }
+        assert_eq!(Finish::of("model_length"), Some(Finish::Length));
+    }
+
+    #[test]
+    fn raw_text_decodes_its_escapes() {
+        assert_eq!(Text::Raw(r#"a\n\u00fc\""#).decode(), "a\nü\"");
+        assert_eq!(Text::Plain(r"a\n").decode(), r"a\n");
+    }
+}

@@ -1,0 +1,103 @@
+//! The top-level fields of a chat-completions request: their names, their types, and what losing one would mean.
+
+/// What a field's value must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A string.
+    Text,
+    /// A finite number.
+    Number,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Flag,
+    /// An array.
+    List,
+    /// An object.
+    Object,
+    /// A string or an array.
+    TextOrList,
+    /// A string or an object.
+    TextOrObject,
+    /// Left to the provider.
+    Any,
+}
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal : $shape:ident),+ $(,)?) => {
+        /// A field that the gateway knows. Every other one is "unknown" and passes through to open dialects.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Field { $($(#[$doc])* #[doc = concat!("`", $name, "`")] $variant),+ }
+
+        impl Field {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [Field] = &[$(Field::$variant),+];
+
+            /// The client's name for it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Field::$variant => $name),+ }
+            }
+
+            /// What its value must be (null counts as absent).
+            pub const fn shape(self) -> Shape {
+                match self { $(Field::$variant => Shape::$shape),+ }
+            }
+
+            /// The field of this name.
+            pub fn of(name: &[u8]) -> Option<Self> {
+                $(if name == $name.as_bytes() { return Some(Field::$variant); })+
+                None
+            }
+        }
+    };
+}
+
+fields! {
+    Model = "model": Text,
+    Messages = "messages": List,
+    Stream = "stream": Flag,
+    StreamOptions = "stream_options": Object,
+    MaxTokens = "max_tokens": Integer,
+    MaxCompletionTokens = "max_completion_tokens": Integer,
+    Temperature = "temperature": Number,
+    TopP = "top_p": Number,
+    FrequencyPenalty = "frequency_penalty": Number,
+    PresencePenalty = "presence_penalty": Number,
+    Stop = "stop": TextOrList,
+    Seed = "seed": Integer,
+    N = "n": Integer,
+    Tools = "tools": List,
+    ToolChoice = "tool_choice": TextOrObject,
+    ParallelToolCalls = "parallel_tool_calls": Flag,
+    ResponseFormat = "response_format": Object,
+    ReasoningEffort = "reasoning_effort": Text,
+    Logprobs = "logprobs": Flag,
+    TopLogprobs = "top_logprobs": Integer,
+    LogitBias = "logit_bias": Object,
+    User = "user": Text,
+    Metadata = "metadata": Object,
+    Store = "store": Flag,
+    ServiceTier = "service_tier": Text,
+    Verbosity = "verbosity": Text,
+    PromptCacheKey = "prompt_cache_key": Text,
+    SafetyIdentifier = "safety_identifier": Text,
+    Prediction = "prediction": Object,
+    Modalities = "modalities": List,
+    Audio = "audio": Object,
+    WebSearchOptions = "web_search_options": Object,
+    Functions = "functions": List,
+    FunctionCall = "function_call": TextOrObject,
+    ChatTemplate = "chat_template": Text,
+    ChatTemplateKwargs = "chat_template_kwargs": Object,
+    MmProcessorKwargs = "mm_processor_kwargs": Object,
+    GuidedJson = "guided_json": Any,
+    GuidedRegex = "guided_regex": Text,
+    GuidedChoice = "guided_choice": List,
+    GuidedGrammar = "guided_grammar": Text,
+    StructuralTag = "structural_tag": TextOrObject,
+    GuidedDecodingBackend = "guided_decoding_backend": Text,
+    GuidedWhitespacePattern = "guided_whitespace_pattern": Text,
+    EpisodeId = "episode_id": Text,
+    TensorzeroEpisodeId = "tensorzero::episode_id": Text,
+}

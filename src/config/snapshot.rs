@@ -1,0 +1,272 @@
+//! The configuration that requests run on: immutable, complete, valid. A reload makes a new one; a request keeps the
+//! one it began with.
+
+use crate::provider::{Provider, Target};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One valid configuration.
+pub struct Snapshot {
+    /// Where clients connect.
+    pub listen: Vec<Listen>,
+    /// Where Prometheus and the orchestrator connect.
+    pub admin: SocketAddr,
+    /// What holds for every connection.
+    pub server: Server,
+    /// By index.
+    pub providers: Vec<Arc<Provider>>,
+    /// By index.
+    pub routes: Vec<Arc<Route>>,
+    /// Finds a route by name.
+    pub route_names: RouteNames,
+    /// How many targets there are in all; `Target::index` is below it.
+    pub targets: usize,
+    /// Whether keys are asked for.
+    pub auth: AuthMode,
+    /// By index.
+    pub teams: Vec<Team>,
+    /// By index.
+    pub keys: Vec<Key>,
+    /// Finds a key by the SHA-256 of its text.
+    pub key_digests: HashMap<[u8; 32], usize>,
+    /// What goes to stdout.
+    pub log: Log,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port; port 0 is any free one.
+    pub address: SocketAddr,
+    /// Certificate and key, for TLS with h2 by ALPN.
+    pub tls: Option<ListenTls>,
+}
+
+/// A listener's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenTls {
+    /// PEM chain.
+    pub certificate: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+}
+
+/// What holds for every connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Worker threads; never 0.
+    pub threads: usize,
+    /// Largest request body in bytes.
+    pub max_body: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Duration,
+    /// For the whole body.
+    pub body_timeout: Duration,
+    /// How long a drain waits for streams in flight.
+    pub drain_timeout: Duration,
+    /// Where a stream's usage goes.
+    pub stream_usage: StreamUsage,
+    /// Whose `x-forwarded-for` is believed.
+    pub trust_forwarded_for: Vec<ipnet::IpNet>,
+}
+
+/// Where a stream's usage goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamUsage {
+    /// On the chunk that carries the finish reason.
+    Merged,
+    /// On a last chunk without choices, OpenAI's own form.
+    Separate,
+}
+
+/// A name that clients may ask for.
+pub struct Route {
+    /// Its position in the snapshot.
+    pub index: usize,
+    /// As written; with a `*` for a pattern.
+    pub name: Arc<str>,
+    /// Tried first, by weight.
+    pub targets: Vec<Arc<Target>>,
+    /// Tried in order when every target has failed.
+    pub fallback: Vec<Arc<Target>>,
+    /// When a failure moves on to the next target.
+    pub retry: Retry,
+    /// Overrides of the provider's deadlines.
+    pub timeouts: TimeoutOverrides,
+    /// A system prompt that stands before the client's own.
+    pub system: Option<Arc<str>>,
+    /// Defaults, overrides and what to do with unsupported parameters.
+    pub params: Params,
+    /// Shared by everyone who uses the route.
+    pub limits: Vec<LimitRule>,
+}
+
+/// How a route's model parameters are completed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Params {
+    /// Field and raw JSON, used where the client gives none.
+    pub defaults: Vec<(String, String)>,
+    /// Field and raw JSON, used whatever the client gives.
+    pub overrides: Vec<(String, String)>,
+    /// Whether a parameter without a counterpart is a 400 instead of being dropped.
+    pub reject_unsupported: bool,
+}
+
+/// When a failure moves on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries in all, the first one included; at least 1.
+    pub attempts: u32,
+    /// Retry when no connection could be made.
+    pub connect: bool,
+    /// Retry when a deadline passed before the first token.
+    pub timeout: bool,
+    /// Retry on 429.
+    pub rate_limited: bool,
+    /// Retry on 408, 5xx and broken answers.
+    pub server_error: bool,
+    /// Wait before the second try of the *same* target; doubles from there.
+    pub backoff_initial: Duration,
+    /// Longest such wait.
+    pub backoff_max: Duration,
+}
+
+/// Deadlines of a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection, TLS included. Default 5 s.
+    pub connect: Duration,
+    /// From the request sent to the response headers. Default 60 s.
+    pub first_byte: Duration,
+    /// From the request sent to the first content. Default 120 s.
+    pub first_token: Duration,
+    /// Between two reads of the answer. Default 60 s.
+    pub between_bytes: Duration,
+    /// For the whole attempt. Default none.
+    pub total: Option<Duration>,
+}
+
+/// A route's own deadlines; what is `None` is the provider's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeoutOverrides {
+    /// See [`Timeouts::connect`].
+    pub connect: Option<Duration>,
+    /// See [`Timeouts::first_byte`].
+    pub first_byte: Option<Duration>,
+    /// See [`Timeouts::first_token`].
+    pub first_token: Option<Duration>,
+    /// See [`Timeouts::between_bytes`].
+    pub between_bytes: Option<Duration>,
+    /// See [`Timeouts::total`].
+    pub total: Option<Duration>,
+}
+
+/// How a provider's certificate is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// PEM bundle that replaces the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// Whether the certificate is checked at all.
+    pub verify: bool,
+    /// Name to ask for and to check, where it is not the host.
+    pub server_name: Option<Arc<str>>,
+    /// PEM certificate and key that the gateway shows.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// Whether keys are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Every request needs a key.
+    Keys,
+    /// Nobody is asked; all routes are open, accounted under team and key `anonymous`.
+    None,
+}
+
+/// A tenant.
+pub struct Team {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Routes it may use; `None` is all.
+    pub routes: Option<RouteSet>,
+    /// Shared by its keys.
+    pub limits: Vec<LimitRule>,
+}
+
+/// A client key.
+pub struct Key {
+    /// The user's name for it; what logs show.
+    pub id: Arc<str>,
+    /// Its team's index.
+    pub team: usize,
+    /// SHA-256 of the key's text.
+    pub digest: [u8; 32],
+    /// Seconds since the epoch after which it is refused.
+    pub expires: Option<i64>,
+    /// Whether it is refused.
+    pub disabled: bool,
+    /// Narrows the team's routes; `None` is all of them.
+    pub routes: Option<RouteSet>,
+    /// Its own.
+    pub limits: Vec<LimitRule>,
+}
+
+/// A set of routes, by index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSet(pub Vec<bool>);
+
+impl RouteSet {
+    /// Whether it holds the route.
+    pub fn has(&self, route: usize) -> bool {
+        self.0.get(route).copied().unwrap_or(false)
+    }
+}
+
+/// Finds routes by name.
+#[derive(Clone, Debug, Default)]
+pub struct RouteNames {
+    /// Exact names.
+    pub exact: HashMap<Arc<str>, usize>,
+    /// Prefix, suffix and route of each pattern, the longest prefix first.
+    pub patterns: Vec<(Arc<str>, Arc<str>, usize)>,
+}
+
+/// One limit as configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitRule {
+    /// What is counted.
+    pub dimension: Dimension,
+    /// How much of it per period (for `usd`: micro-dollars).
+    pub amount: u64,
+    /// The period; meaningless for `concurrent`.
+    pub per: Duration,
+    /// How much may be used at once; default `amount`.
+    pub burst: u64,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dimension {
+    /// Requests.
+    Requests,
+    /// Prompt and completion tokens.
+    Tokens,
+    /// Requests in flight.
+    Concurrent,
+    /// Money, in micro-dollars.
+    Usd,
+}
+
+/// What goes to stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// One JSON object a line, or text.
+    pub json: bool,
+    /// Least severe level that is written.
+    pub level: log::LevelFilter,
+    /// Whether every request gets an access-log line.
+    pub access: bool,
+}

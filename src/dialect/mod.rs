@@ -1,0 +1,156 @@
+//! Dialects: the wire protocols of providers.
+//!
+//! A dialect is code, a provider is data. [`Dialect::encode`] writes one attempt's request, [`Decoder`] reads its
+//! answer, [`Dialect::read_error`] reads a refusal. All of it is sans-io: bytes in, bytes and events out, no clock, no
+//! randomness, no async, so that every protocol can be tested byte by byte.
+
+use crate::chat::event::Sink;
+use crate::chat::field::Field;
+use crate::chat::request::ChatRequest;
+use crate::error::ApiError;
+use crate::provider::Target;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// One wire protocol.
+pub trait Dialect: Sync {
+    /// Writes the request of one attempt.
+    ///
+    /// # Errors
+    /// A 400 that names the field where the target cannot keep what the client asked for.
+    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError>;
+
+    /// Reads an answer whose status is not 2xx. `body` may be cut off, empty or not JSON.
+    fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError;
+}
+
+/// A request as it will leave, less its signature and its host.
+pub struct Outgoing {
+    /// Path and query below the provider's base URL, beginning with `/`; already percent-encoded.
+    pub path: String,
+    /// The body, byte for byte as it will be signed and sent.
+    pub body: Bytes,
+    /// Headers of the dialect's own (`anthropic-version`, `accept` …); content type and length are the edge's.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Fields that had no counterpart and were left out, in the client's words; told in `x-tidegate-dropped-params`.
+    pub dropped: Vec<Cow<'static, str>>,
+    /// Fields whose value was changed to fit; told in `x-tidegate-adjusted-params`.
+    pub adjusted: Vec<Field>,
+    /// How the streamed answer is cut into frames.
+    pub framing: Framing,
+    /// Reads the answer to this very request.
+    pub decoder: Box<dyn Decoder>,
+}
+
+/// How a streamed body is cut into frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Server-sent events.
+    Sse,
+    /// AWS event stream, one frame a message.
+    AwsEventStream,
+    /// AWS event stream whose `PayloadPart`s carry the bytes of an inner SSE stream, cut anywhere.
+    AwsSse,
+}
+
+/// One frame of a streamed answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Frame<'a> {
+    /// A server-sent event: its `event:` field and its data lines joined by a line feed.
+    Sse {
+        /// The `event` field, where there was one.
+        event: Option<&'a str>,
+        /// The data.
+        data: &'a str,
+    },
+    /// An AWS event-stream message.
+    Aws {
+        /// `:message-type`: `event`, `exception` or `error`.
+        message_type: &'a str,
+        /// `:event-type`, `:exception-type` or `:error-code`.
+        kind: &'a str,
+        /// `:error-message`, where there was one.
+        error_message: &'a str,
+        /// The payload.
+        payload: &'a [u8],
+    },
+}
+
+/// Reads one answer, a state machine over frames. Thrown away with its attempt.
+pub trait Decoder: Send + Sync {
+    /// Reads one frame of a stream.
+    ///
+    /// # Errors
+    /// A [`Fault`] ends the answer; what was said before it stands.
+    fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault>;
+
+    /// Reads a whole buffered answer.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the body is no answer or says that the provider failed.
+    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault>;
+
+    /// The stream's bytes have ended, cleanly as far as HTTP is concerned.
+    ///
+    /// # Errors
+    /// [`Fault::Truncated`] where the protocol's own end is missing.
+    fn end(&mut self, out: &mut dyn Sink) -> Result<(), Fault>;
+}
+
+/// Why an answer cannot be trusted any further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The provider says, inside its answer, that it failed.
+    Provider(ProviderError),
+    /// Something that is not the protocol: bad JSON, a corrupt or oversized frame. Says what.
+    Broken(Cow<'static, str>),
+    /// The end came before the protocol's own end.
+    Truncated,
+}
+
+/// A provider's refusal or failure in one form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderError {
+    /// What kind of failure it is, whatever status or word the provider used for it.
+    pub class: FailureClass,
+    /// The provider's own message; not yet redacted.
+    pub message: String,
+    /// The provider's wish, from a header or from the body.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a provider's failure means; decides the client's status, retries and ejection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureClass {
+    /// The request is wrong (400, 413, 422): the client's 400, never retried.
+    BadRequest,
+    /// The operator's credential or account is wrong (401, 402, 403): the client's 502.
+    Credential,
+    /// The provider does not know the model (404).
+    NotFound,
+    /// Too many requests (429).
+    RateLimited,
+    /// No capacity (503, 529).
+    Overloaded,
+    /// Too slow (408, 504).
+    Timeout,
+    /// Everything else that is not the client's fault: 502.
+    Server,
+}
+
+impl FailureClass {
+    /// The class that an HTTP status has where the body does not know better.
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            400 | 413 | 422 => Self::BadRequest,
+            401..=403 => Self::Credential,
+            404 => Self::NotFound,
+            408 | 504 => Self::Timeout,
+            429 => Self::RateLimited,
+            503 | 529 => Self::Overloaded,
+            _ => Self::Server,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The one error a client can see.
+//!
+//! Everything that goes wrong between the client's first byte and the last one of its answer ends as an
+//! [`ApiError`]: limits, bad JSON, an oversized body, a provider's failure. Its JSON is OpenAI's error shape with
+//! `code` being the HTTP status, so that every client library can read it on every path.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// What `error.type` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request itself is wrong; sending it again will not help.
+    InvalidRequest,
+    /// No key, or one that is unknown, expired or disabled.
+    Authentication,
+    /// A good key that may not do this.
+    Permission,
+    /// No such route or endpoint.
+    NotFound,
+    /// A limit; waiting helps.
+    RateLimit,
+    /// A spent budget; waiting does not help.
+    InsufficientQuota,
+    /// A bug of ours.
+    Internal,
+    /// The provider failed or answered something that cannot be read.
+    Upstream,
+    /// The provider has no capacity.
+    Overloaded,
+    /// The provider was too slow.
+    Timeout,
+}
+
+impl ErrorKind {
+    /// The word in `error.type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request_error",
+            Self::Authentication => "authentication_error",
+            Self::Permission => "permission_error",
+            Self::NotFound => "not_found_error",
+            Self::RateLimit => "rate_limit_error",
+            Self::InsufficientQuota => "insufficient_quota",
+            Self::Internal => "internal_error",
+            Self::Upstream => "upstream_error",
+            Self::Overloaded => "overloaded_error",
+            Self::Timeout => "timeout_error",
+        }
+    }
+}
+
+/// An answer that says no: status, type, message, and the field that is to blame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// HTTP status, 400..=599; also `error.code`.
+    pub status: u16,
+    /// `error.type`.
+    pub kind: ErrorKind,
+    /// What is wrong and what to do; never a secret, never a prompt.
+    pub message: Cow<'static, str>,
+    /// The request field to blame, as the client wrote it.
+    pub param: Option<Cow<'static, str>>,
+    /// When to come back; sent as `retry-after` (whole seconds, rounded up) and `retry-after-ms`.
+    pub retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// An error of this status and kind.
+    pub fn new(status: u16, kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, kind, message: message.into(), param: None, retry_after: None }
+    }
+
+    /// 400: the request cannot be served as it is.
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, ErrorKind::InvalidRequest, message)
+    }
+
+    /// 400 that blames one field.
+    pub fn field(param: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::invalid(message).with_param(param)
+    }
+
+    /// 502: the provider failed.
+    pub fn upstream(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(502, ErrorKind::Upstream, message)
+    }
+
+    /// Names the field to blame.
+    pub fn with_param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// Says when to come back.
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The body: `{"error":{"message":…,"type":…,"param":…,"code":…}}`.
+    pub fn to_json(&self) -> Vec<u8> {
+        #[derive(serde::Serialize)]
+        struct Wire<'a> {
+            message: &'a str,
+            r#type: &'a str,
+            param: Option<&'a str>,
+            code: u16,
+        }
+        #[derive(serde::Serialize)]
+        struct Outer<'a> {
+            error: Wire<'a>,
+        }
+        let error = Wire { message: &self.message, r#type: self.kind.name(), param: self.param.as_deref(), code: self.status };
+        serde_json::to_vec(&Outer { error }).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_shape_is_openais_with_the_status_as_code() {
+        let e = ApiError::field("temperature", "`temperature` must be a number, \"hot\" is none");
+        assert_eq!(
+            String::from_utf8(e.to_json()).unwrap(),
+            r#"{"error":{"message":"`temperature` must be a number, \"hot\" is none","type":"invalid_request_error","param":"temperature","code":400}}"#
+        );
+    }
+}

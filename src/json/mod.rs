@@ -1,0 +1,9 @@
+//! JSON without a document: the few operations that the hot path needs, on bytes.
+//!
+//! [`envelope`] checks a whole body once and remembers where its top-level members are; [`splice`] makes a new body
+//! out of the old bytes and a few edits; [`write`] escapes text. Everything that wants real values uses `serde_json`
+//! on the small spans that these give.
+
+pub mod envelope;
+pub mod splice;
+pub mod write;

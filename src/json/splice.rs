@@ -1,0 +1,1 @@
+//! A new body out of the old one and a few edits.

@@ -1,0 +1,169 @@
+//! Writing JSON text straight into a buffer.
+
+use crate::chat::event::Text;
+
+/// Appends `text` as the inside of a JSON string: quotes, backslashes and control characters escaped, all else as it is.
+pub fn escape(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let bytes = text.as_bytes();
+    let mut done = 0;
+    for (i, &b) in bytes.iter().enumerate() {
+        if b >= 0x20 && b != b'"' && b != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(bytes.get(done..i).unwrap_or_default());
+        done = i + 1;
+        match b {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                let digit = |n: u8| HEX.get(usize::from(n & 15)).copied().unwrap_or(b'0');
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(b >> 4), digit(b)]);
+            }
+        }
+    }
+    out.extend_from_slice(bytes.get(done..).unwrap_or_default());
+}
+
+/// Appends a whole number in decimal.
+pub fn integer(out: &mut Vec<u8>, n: u64) {
+    use std::io::Write;
+    let _ = write!(out, "{n}"); // writing to a Vec cannot fail
+}
+
+/// Writes one JSON document, member by member, and puts the commas where they belong.
+///
+/// It does not check that keys are only written in objects: a writer that is used wrongly writes bad JSON, which every
+/// fixture test would show.
+#[derive(Debug, Default)]
+pub struct Writer {
+    out: Vec<u8>,
+    comma: bool,
+}
+
+impl Writer {
+    /// A writer with room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { out: Vec::with_capacity(capacity), comma: false }
+    }
+
+    fn next(&mut self) {
+        if self.comma {
+            self.out.push(b',');
+        }
+        self.comma = true;
+    }
+
+    /// Begins an object as the next value.
+    pub fn object(&mut self) -> &mut Self {
+        self.next();
+        self.out.push(b'{');
+        self.comma = false;
+        self
+    }
+
+    /// Ends the object.
+    pub fn end_object(&mut self) -> &mut Self {
+        self.out.push(b'}');
+        self.comma = true;
+        self
+    }
+
+    /// Begins an array as the next value.
+    pub fn array(&mut self) -> &mut Self {
+        self.next();
+        self.out.push(b'[');
+        self.comma = false;
+        self
+    }
+
+    /// Ends the array.
+    pub fn end_array(&mut self) -> &mut Self {
+        self.out.push(b']');
+        self.comma = true;
+        self
+    }
+
+    /// Writes a key; its value comes next.
+    pub fn key(&mut self, key: &str) -> &mut Self {
+        self.next();
+        self.out.push(b'"');
+        escape(&mut self.out, key);
+        self.out.extend_from_slice(b"\":");
+        self.comma = false;
+        self
+    }
+
+    /// A string value of plain characters.
+    pub fn string(&mut self, text: &str) -> &mut Self {
+        self.text(Text::Plain(text))
+    }
+
+    /// A string value.
+    pub fn text(&mut self, text: Text<'_>) -> &mut Self {
+        self.texts(&[text])
+    }
+
+    /// One string value made of several pieces.
+    pub fn texts(&mut self, pieces: &[Text<'_>]) -> &mut Self {
+        self.next();
+        self.out.push(b'"');
+        for piece in pieces {
+            match piece {
+                Text::Raw(raw) => self.out.extend_from_slice(raw.as_bytes()),
+                Text::Plain(plain) => escape(&mut self.out, plain),
+            }
+        }
+        self.out.push(b'"');
+        self
+    }
+
+    /// A value that is JSON already: a number in its own spelling, a schema, an object.
+    pub fn raw(&mut self, json: &str) -> &mut Self {
+        self.next();
+        self.out.extend_from_slice(json.as_bytes());
+        self
+    }
+
+    /// A whole number.
+    pub fn integer(&mut self, n: u64) -> &mut Self {
+        self.next();
+        integer(&mut self.out, n);
+        self
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, value: bool) -> &mut Self {
+        self.raw(if value { "true" } else { "false" })
+    }
+
+    /// The document.
+    pub fn finish(self) -> Vec<u8> {
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_escaped_reads_back() {
+        let all: String = (0u32..0x300).filter_map(char::from_u32).chain("😀\u{2028}".chars()).collect();
+        let mut out = vec![b'"'];
+        escape(&mut out, &all);
+        out.push(b'"');
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), all);
+    }
+
+    #[test]
+    fn commas_stand_between_values_only() {
+        let mut w = Writer::default();
+        w.object().key("a").integer(1).key("b").array().string("x\"").raw("1.50").object().end_object().end_array();
+        w.key("c").texts(&[Text::Raw("\\n"), Text::Plain("\n")]).end_object();
+        assert_eq!(String::from_utf8(w.finish()).unwrap(), r#"{"a":1,"b":["x\"",1.50,{}],"c":"\n\n"}"#);
+    }
+}

@@ -1,0 +1,8 @@
+//! Tidegate: an edge gateway for LLM traffic.
+
+pub mod chat;
+pub mod config;
+pub mod dialect;
+pub mod error;
+pub mod json;
+pub mod provider;

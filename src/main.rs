@@ -1,0 +1,3 @@
+//! The binary: arguments to a command, nothing else.
+
+fn main() {}

@@ -1,0 +1,221 @@
+//! Providers and targets: which dialect is spoken where, and with whose credentials.
+
+use crate::config::secret::Secret;
+use crate::config::snapshot::{Timeouts, TlsOptions};
+use http::{HeaderName, HeaderValue};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub mod catalogue;
+
+/// What the user writes as `kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// api.openai.com.
+    OpenAi,
+    /// Together AI.
+    Together,
+    /// DeepSeek.
+    DeepSeek,
+    /// Fireworks AI.
+    Fireworks,
+    /// Hyperbolic.
+    Hyperbolic,
+    /// xAI.
+    Xai,
+    /// A self-hosted vLLM or SGLang server.
+    Vllm,
+    /// Any other server that speaks OpenAI.
+    OpenAiCompatible,
+    /// Anthropic's Messages API.
+    Anthropic,
+    /// AWS Bedrock.
+    Bedrock,
+    /// AWS SageMaker.
+    SageMaker,
+    /// GCP Vertex AI.
+    Vertex,
+    /// Google AI Studio (the Gemini API).
+    GoogleAiStudio,
+    /// Mistral AI.
+    Mistral,
+}
+
+/// A provider of the configuration: a dialect at a base URL with credentials.
+pub struct Provider {
+    /// Its position in the snapshot.
+    pub index: usize,
+    /// The user's name for it.
+    pub name: Arc<str>,
+    /// What it is.
+    pub kind: Kind,
+    /// Where it is.
+    pub base: BaseUrl,
+    /// How a request proves who pays.
+    pub credential: Credential,
+    /// Headers that the operator adds to every request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its deadlines; a route may override them.
+    pub timeouts: Timeouts,
+    /// How its certificate is checked.
+    pub tls: TlsOptions,
+    /// What only some kinds have.
+    pub settings: Settings,
+    /// How the OpenAI dialect differs here.
+    pub quirks: catalogue::Quirks,
+}
+
+/// A base URL, taken apart once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// Whether to use TLS.
+    pub tls: bool,
+    /// Host name or address, without brackets or port.
+    pub host: Arc<str>,
+    /// Port.
+    pub port: u16,
+    /// What goes into `host`: host, and the port where it is not the scheme's own.
+    pub authority: HeaderValue,
+    /// Path prefix without a trailing slash; may be empty.
+    pub prefix: Arc<str>,
+}
+
+/// How a request proves who pays.
+pub enum Credential {
+    /// Nothing to prove (a self-hosted server).
+    None,
+    /// `authorization: Bearer KEY`.
+    Bearer(Secret),
+    /// The key in a header of the provider's own (`x-api-key`, `x-goog-api-key`).
+    Header(HeaderName, Secret),
+    /// AWS signature with keys from the configuration.
+    AwsKeys {
+        /// Access key id.
+        access_key_id: Secret,
+        /// Secret access key.
+        secret_access_key: Secret,
+        /// Session token of temporary credentials.
+        session_token: Option<Secret>,
+    },
+    /// AWS signature with keys of the default chain (environment, profile, web identity, container, IMDS).
+    AwsDefault,
+    /// A Google access token, given as it is.
+    GoogleToken(Secret),
+    /// Google access tokens of a credentials file (service account or authorized user).
+    GoogleFile(PathBuf),
+    /// Google application default credentials, then the metadata server.
+    GoogleDefault,
+}
+
+/// What only some kinds have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settings {
+    /// The kinds that speak OpenAI, Mistral and Google AI Studio: nothing more.
+    Plain,
+    /// vLLM and SGLang, and `openai_compatible` where it says so.
+    Guided(GuidedStyle),
+    /// Anthropic's Messages API.
+    Anthropic {
+        /// `anthropic-version`; default `2023-06-01`.
+        version: String,
+        /// `anthropic-beta` values.
+        beta: Vec<String>,
+        /// `max_tokens` where the client gives none; default 4096.
+        default_max_tokens: u32,
+    },
+    /// Bedrock and SageMaker.
+    Aws {
+        /// AWS region, part of the signature.
+        region: String,
+    },
+    /// Vertex AI.
+    Vertex {
+        /// Google Cloud project.
+        project: String,
+        /// Location, or `global`.
+        location: String,
+    },
+}
+
+/// How a self-hosted server takes a decoding constraint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuidedStyle {
+    /// `structured_outputs: {…}` (vLLM 0.12 and later).
+    StructuredOutputs,
+    /// `guided_*` as they came (vLLM before 0.12).
+    Legacy,
+    /// SGLang's `regex`, `ebnf` and `response_format`.
+    SgLang,
+}
+
+/// A provider and a model there.
+pub struct Target {
+    /// Its number among all targets of the snapshot, for health and metrics.
+    pub index: usize,
+    /// Where it is.
+    pub provider: Arc<Provider>,
+    /// The model there.
+    pub model: ModelName,
+    /// Its share under `weighted`; 0 for a target that is only reached by fail-over.
+    pub weight: u32,
+    /// What it costs; absent where nobody said.
+    pub price: Option<Price>,
+    /// Overrides the provider's `default_max_tokens`.
+    pub default_max_tokens: Option<u32>,
+    /// How Claude models are held to a JSON schema.
+    pub structured_output: StructuredOutput,
+    /// What a SageMaker endpoint's container speaks.
+    pub format: SageMakerFormat,
+    /// `X-Amzn-SageMaker-Inference-Component`.
+    pub inference_component: Option<String>,
+    /// Whether a `<think>` text inside the content is moved to `reasoning_content`.
+    pub split_think_tags: bool,
+}
+
+/// Micro-dollars per million tokens, which is the same number as pico-dollars per token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Price {
+    /// Uncached input.
+    pub input: u64,
+    /// Output.
+    pub output: u64,
+    /// Input read from a cache; the price of input where none is given.
+    pub cached_input: u64,
+    /// Input written to a cache; the price of input where none is given.
+    pub cache_write: u64,
+}
+
+/// How Claude models are held to a JSON schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StructuredOutput {
+    /// The provider's JSON-schema output.
+    #[default]
+    Native,
+    /// A forced tool whose arguments become the content.
+    Tool,
+}
+
+/// What a SageMaker endpoint's container speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SageMakerFormat {
+    /// OpenAI chat completions (LMI, vLLM, SGLang, TGI 3).
+    #[default]
+    OpenAiChat,
+    /// TGI's `generate`.
+    Tgi,
+    /// JumpStart's old Llama-2 chat.
+    Llama2Chat,
+    /// JumpStart's Hugging Face embeddings.
+    HfEmbedding,
+    /// The TEI container.
+    TeiEmbedding,
+}
+
+/// The upstream's name for the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelName {
+    /// Always this one.
+    Fixed(Arc<str>),
+    /// `*` in it stands for what the route's `*` matched.
+    Pattern(Arc<str>),
+}
