@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod config;
 pub mod dialect;
+pub mod edge;
 pub mod error;
 pub mod json;
 pub mod provider;
