@@ -5,5 +5,6 @@ pub mod config;
 pub mod dialect;
 pub mod edge;
 pub mod error;
+pub mod frame;
 pub mod json;
 pub mod provider;
