@@ -1,0 +1,4 @@
+//! How a request proves who pays.
+
+pub mod google;
+pub mod http;
