@@ -8,3 +8,5 @@ pub mod error;
 pub mod frame;
 pub mod json;
 pub mod provider;
+pub mod relay;
+pub mod sign;

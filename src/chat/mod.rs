@@ -4,6 +4,10 @@
 pub mod field;
 pub mod request;
 
+pub mod link;
+pub mod message;
+pub mod tool;
+
 pub mod event;
 pub mod usage;
 
