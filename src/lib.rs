@@ -1,5 +1,6 @@
 //! Tidegate: an edge gateway for LLM traffic.
 
+pub mod auth;
 pub mod chat;
 pub mod config;
 pub mod dialect;
@@ -10,3 +11,4 @@ pub mod json;
 pub mod provider;
 pub mod relay;
 pub mod sign;
+pub mod route;
