@@ -1,8 +1,10 @@
 //! Tidegate: an edge gateway for LLM traffic.
 
+pub mod account;
 pub mod chat;
 pub mod config;
 pub mod dialect;
 pub mod error;
 pub mod json;
+pub mod limit;
 pub mod provider;
