@@ -7,3 +7,4 @@ pub mod error;
 pub mod frame;
 pub mod json;
 pub mod provider;
+pub mod sign;

@@ -4,5 +4,8 @@
 pub mod constraint;
 pub mod event;
 pub mod field;
+pub mod link;
+pub mod message;
 pub mod request;
+pub mod tool;
 pub mod usage;

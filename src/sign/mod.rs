@@ -1,0 +1,3 @@
+//! Proofs: what makes a request ours to a provider, and what makes a returned state ours to us.
+
+pub mod seal;
