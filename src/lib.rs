@@ -8,3 +8,4 @@ pub mod error;
 pub mod json;
 pub mod limit;
 pub mod provider;
+pub mod telemetry;
