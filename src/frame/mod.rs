@@ -1,0 +1,3 @@
+//! How a provider's stream of bytes is cut into frames: bytes in, frames out, bounded, wherever the bytes are cut.
+
+pub mod sse;
