@@ -14,7 +14,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
+pub mod gemini;
 pub mod params;
+pub mod retry_after;
 
 /// One wire protocol.
 pub trait Dialect: Sync {

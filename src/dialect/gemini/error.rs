@@ -1,6 +1,6 @@
 //! Google's errors: `{"error":{code,message,status,details}}`, as a body, in an array, or inside a stream.
 
-use crate::dialect::{FailureClass, ProviderError};
+use crate::dialect::{FailureClass, ProviderError, retry_after};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -34,14 +34,13 @@ pub(super) fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderErr
     struct Outer {
         error: Status,
     }
-    // The array is how a stream that is not SSE tells its error.
-    let outer = serde_json::from_slice::<Outer>(body).ok();
-    let outer = outer.or_else(|| serde_json::from_slice::<Vec<Outer>>(body).ok()?.into_iter().next());
+    // An array is how a stream that is not SSE tells its error. (serde would take it for the struct's members.)
+    let outer = match body.trim_ascii_start() {
+        [b'[', ..] => serde_json::from_slice::<Vec<Outer>>(body).ok().and_then(|list| list.into_iter().next()),
+        _ => serde_json::from_slice::<Outer>(body).ok(),
+    };
     let mut error = judge(status, outer.map(|o| o.error).unwrap_or_default());
-    if error.retry_after.is_none() {
-        let header = headers.get(http::header::RETRY_AFTER).and_then(|v| v.to_str().ok());
-        error.retry_after = header.and_then(seconds);
-    }
+    error.retry_after = error.retry_after.or_else(|| retry_after::from_headers(headers));
     error
 }
 
@@ -65,18 +64,19 @@ fn judge(http: u16, status: Status) -> ProviderError {
         Some("DEADLINE_EXCEEDED") => FailureClass::Timeout,
         _ => FailureClass::of_status(http),
     };
-    let delay = details.iter().find_map(|d| d.retry_delay.as_ref()?.as_str()?.strip_suffix('s'));
+    let delay = details.iter().find_map(|d| d.retry_delay.as_ref()?.as_str());
     let message = status.message.filter(|m| !m.is_empty()).or(status.status);
     ProviderError {
         class,
         message: message.unwrap_or_else(|| format!("The provider answered with status {http}")),
-        retry_after: delay.and_then(seconds),
+        retry_after: delay.and_then(duration),
     }
 }
 
-/// Seconds, with or without a fraction; nothing that is negative or no number.
-fn seconds(text: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
+/// A protocol-buffer duration in JSON, `34.4s`.
+fn duration(text: &str) -> Option<Duration> {
+    let wait = Duration::try_from_secs_f64(text.strip_suffix('s')?.parse().ok()?).ok()?;
+    Some(wait.min(retry_after::MAX_WAIT))
 }
 
 #[cfg(test)]

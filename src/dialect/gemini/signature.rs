@@ -11,8 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// Stands before a sealed signature, so that another provider's state is never sent to Gemini.
-const TAG: &[u8] = b"gemini:";
+/// Stands before a sealed signature, so that another provider's state is never sent to Gemini, nor this one elsewhere:
+/// states of other dialects are text, and no UTF-8 text begins with this byte.
+const TAG: &[u8] = b"\xffgemini:";
 /// What Gemini accepts in the place of a signature that nobody has: a history that another model has written.
 pub(super) const UNKNOWN: &str = "skip_thought_signature_validator";
 
