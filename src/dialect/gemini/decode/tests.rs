@@ -208,3 +208,64 @@ fn failures_are_told_with_the_providers_words_and_never_as_an_answer() {
     let many: Vec<_> = (0..=MAX_CHOICES).map(|i| json!({"index": i, "finishReason": "STOP"})).collect();
     assert!(matches!(fail(&json!({"candidates": many}).to_string()), Fault::Broken(_)));
 }
+
+/// What real providers answered, where a folder of recordings is at hand (`TIDEGATE_RECORDINGS`): the texts and calls
+/// that a plain reading of the JSON finds must be those that the decoder tells.
+#[test]
+fn recordings_say_what_a_plain_reading_finds() {
+    let Some(folder) = std::env::var_os("TIDEGATE_RECORDINGS") else { return };
+    let folders = ["google_ai_studio", "vertex"].map(|kind| std::path::Path::new(&folder).join(kind));
+    for path in folders.iter().flat_map(|f| std::fs::read_dir(f).unwrap()).map(|file| file.unwrap().path()) {
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let (status, body) = (case["status"].as_u64().unwrap() as u16, case["body_text"].as_str().unwrap());
+        if case["dialect"] != "gemini" {
+            continue;
+        }
+        if status != 200 {
+            let error = crate::dialect::gemini::error::read(status, &http::HeaderMap::new(), body.as_bytes());
+            assert!(!error.message.is_empty() && error.class != FailureClass::Server, "{}: {error:?}", path.display());
+            continue;
+        }
+        let streamed = case["mode"] == "stream";
+        let (said, end) = if streamed { stream(body.as_bytes().chunks(1), None) } else { whole(body) };
+        let chunks: Vec<Value> = match streamed {
+            true => body.lines().filter_map(|l| serde_json::from_str(l.strip_prefix("data:")?).ok()).collect(),
+            false => vec![serde_json::from_str(body).unwrap()],
+        };
+        let candidates = || chunks.iter().flat_map(|c| c["candidates"].as_array().into_iter().flatten());
+        let first = || candidates().filter(|c| c["index"].as_u64().unwrap_or(0) == 0);
+        let parts: Vec<&Value> = first().flat_map(|c| c["content"]["parts"].as_array().into_iter().flatten()).collect();
+        let finishes: Vec<&str> = candidates().filter_map(|c| c["finishReason"].as_str()).collect();
+        let pieces = parts.iter().any(|p| p["functionCall"]["partialArgs"].is_array());
+        let want = match finishes.last() {
+            _ if pieces => "broken",
+            Some(word) if Finish::of(word).is_none() => "provider",
+            None if chunks.iter().all(|c| c["promptFeedback"].is_null()) => {
+                if streamed || !parts.is_empty() {
+                    "truncated"
+                } else {
+                    "broken"
+                }
+            }
+            _ => "ok",
+        };
+        assert_eq!(outcome(&end), want, "{}", path.display());
+        if pieces {
+            continue;
+        }
+        let text = |thought: bool| -> String {
+            let chosen = parts.iter().filter(|p| (p["thought"] == true) == thought && p["functionCall"].is_null());
+            chosen.filter_map(|p| p["text"].as_str()).collect()
+        };
+        let choice = &said["choices"]["0"];
+        assert_eq!(choice["content"].as_str().unwrap_or_default(), text(false), "{}", path.display());
+        assert_eq!(choice["reasoning"].as_str().unwrap_or_default(), text(true), "{}", path.display());
+        let named: Vec<&Value> = parts.iter().map(|p| &p["functionCall"]).filter(|c| c["name"].is_string()).collect();
+        for (i, call) in named.iter().enumerate() {
+            let got = &choice["calls"][i.to_string()];
+            let arguments: Value = serde_json::from_str(got["arguments"].as_str().unwrap()).unwrap();
+            let wanted = if call["args"].is_null() { json!({}) } else { call["args"].clone() };
+            assert_eq!((&got["name"], &arguments), (&call["name"], &wanted), "{}", path.display());
+        }
+    }
+}
