@@ -1,4 +1,91 @@
 //! From the user's YAML to the immutable [`snapshot::Snapshot`] that requests run on.
+//!
+//! [`tree`] reads YAML and remembers positions, [`file`](mod@file) says what a user may write, [`read`] takes the tree apart with
+//! these types, [`build`] puts the parts together. All of them note problems and go on, so that a user sees them all.
 
+use env::Env;
+use problem::{Position, Problem, Problems};
+use read::{Read, Reader};
+use snapshot::Snapshot;
+use std::path::{Path, PathBuf};
+
+pub mod build;
+pub mod env;
+pub mod file;
+pub mod json;
+pub mod problem;
+pub mod read;
 pub mod secret;
 pub mod snapshot;
+pub mod tree;
+pub mod units;
+
+/// Largest configuration file in bytes.
+const MAX_FILE: u64 = 64 << 20;
+
+/// A valid configuration and where it came from.
+pub struct Loaded {
+    /// What requests run on.
+    pub snapshot: Snapshot,
+    /// Every file that was read or is referred to, the configuration itself first; for the watcher.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads a configuration file with the variables of the process. Paths in it are relative to the working directory.
+///
+/// # Errors
+/// Every problem, sorted by position.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
+    let name = path.display().to_string();
+    let text = read_text(path).map_err(|what| {
+        let mut problems = Problems::default();
+        problems.add(Position::START, what);
+        problems.into_sorted(&name)
+    })?;
+    let mut loaded = parse(&text, &name, &|name| std::env::var(name).ok())?;
+    loaded.files.insert(0, path.to_owned());
+    Ok(loaded)
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path).map_err(|error| format!("cannot read the configuration: {error}"))?;
+    let mut text = String::new();
+    let size = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| format!("cannot read the configuration: {error}"))?;
+    if size as u64 > MAX_FILE {
+        return Err(format!("the configuration is larger than {MAX_FILE} bytes"));
+    }
+    Ok(text)
+}
+
+/// Reads a configuration from its text.
+///
+/// # Errors
+/// Every problem, sorted by position.
+pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Result<Loaded, Vec<Problem>> {
+    let mut reader = Reader::new(env);
+    let file = tree::parse(text, &mut reader.problems).and_then(|node| file::File::read(&node, &mut reader));
+    let mut builder = build::Builder { problems: reader.problems, files: Vec::new() };
+    let snapshot = file.map(|file| builder.build(file));
+    match snapshot {
+        Some(snapshot) if builder.problems.count() == 0 => Ok(Loaded { snapshot, files: builder.files }),
+        _ => Err(builder.problems.into_sorted(file_name)),
+    }
+}
+
+/// A digest of what stands in these files now, a missing one included; two readings differ exactly when a file changed.
+pub fn fingerprint(files: &[PathBuf]) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    let mut all = Sha256::new();
+    for path in files {
+        match std::fs::read(path) {
+            Ok(bytes) => all.update(Sha256::digest(&bytes)),
+            Err(_) => all.update([0; 32]),
+        }
+    }
+    all.finalize().into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 pub mod gemini;
+pub mod anthropic;
 pub mod params;
 pub mod retry_after;
 

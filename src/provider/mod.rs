@@ -1,7 +1,7 @@
 //! Providers and targets: which dialect is spoken where, and with whose credentials.
 
 use crate::config::secret::Secret;
-use crate::config::snapshot::{Timeouts, TlsOptions};
+use crate::config::snapshot::{LimitRule, Timeouts, TlsOptions};
 use http::{HeaderName, HeaderValue};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -103,6 +103,10 @@ pub struct Provider {
     pub settings: Settings,
     /// How the OpenAI dialect differs here.
     pub quirks: catalogue::Quirks,
+    /// Most requests in flight at once; `None` is no bound.
+    pub max_connections: Option<u32>,
+    /// Shared by everyone who uses the provider.
+    pub limits: Vec<LimitRule>,
 }
 
 /// A base URL, taken apart once.

@@ -1,0 +1,145 @@
+//! What an answer cost, and the settled line that the log and the metrics are written from.
+
+use crate::chat::usage::Usage;
+use crate::provider::Price;
+use std::time::Duration;
+
+/// What a usage costs, in micro-dollars: exact in pico-dollars, rounded half up once, at the end.
+pub fn cost(price: &Price, usage: &Usage) -> u64 {
+    const PICO_PER_MICRO: u128 = 1_000_000;
+    let cached = usage.cached.min(usage.prompt);
+    let written = usage.cache_write.min(usage.prompt - cached);
+    let plain = usage.prompt - cached - written;
+    let parts = [(plain, price.input), (cached, price.cached_input), (written, price.cache_write), (usage.completion, price.output)];
+    let pico = parts.iter().fold(0u128, |sum, (tokens, each)| sum.saturating_add(u128::from(*tokens) * u128::from(*each)));
+    u64::try_from(pico.saturating_add(PICO_PER_MICRO / 2) / PICO_PER_MICRO).unwrap_or(u64::MAX)
+}
+
+/// Who ended a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// Nobody: it was answered in full.
+    Complete,
+    /// The client went away.
+    Client,
+    /// The provider failed or broke off.
+    Upstream,
+    /// The gateway refused or gave up: limits, bad requests, deadlines, a drain.
+    Gateway,
+}
+
+impl EndedBy {
+    /// The word in the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// A request when it is over. Names are indices into the snapshot that it ran on.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Who asked; `None` where no key was accepted.
+    pub team: Option<usize>,
+    /// The key; as `team`.
+    pub key: Option<usize>,
+    /// What was asked for; `None` where no route was found.
+    pub route: Option<usize>,
+    /// Who answered, or failed last; `None` where nobody was asked.
+    pub provider: Option<usize>,
+    /// Status that the client got, or 499 where it left before there was one.
+    pub status: u16,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// Attempts, the first one included.
+    pub attempts: u32,
+    /// What was used.
+    pub usage: Usage,
+    /// Whether `usage` is the gateway's estimate, because the answer broke off before the provider told.
+    pub estimated: bool,
+    /// What it cost, in micro-dollars.
+    pub micro_usd: u64,
+    /// From the first byte of the request to the first content on its way to the client.
+    pub ttft: Option<Duration>,
+    /// From the first byte of the request to the last one of the answer.
+    pub duration: Duration,
+    /// Time spent in the gateway itself.
+    pub overhead: Duration,
+    /// Who ended it.
+    pub ended_by: EndedBy,
+}
+
+impl Ledger {
+    /// A request of which nothing is known yet.
+    pub fn new() -> Self {
+        Self {
+            team: None,
+            key: None,
+            route: None,
+            provider: None,
+            status: 0,
+            stream: false,
+            attempts: 0,
+            usage: Usage::default(),
+            estimated: false,
+            micro_usd: 0,
+            ttft: None,
+            duration: Duration::ZERO,
+            overhead: Duration::ZERO,
+            ended_by: EndedBy::Gateway,
+        }
+    }
+
+    /// Time per output token after the first, where there were at least two.
+    pub fn per_output_token(&self) -> Option<Duration> {
+        let others = u32::try_from(self.usage.completion.checked_sub(1)?).ok()?;
+        self.duration.checked_sub(self.ttft?)?.checked_div(others)
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    const PRICE: Price = Price { input: 3_000_000, output: 15_000_000, cached_input: 300_000, cache_write: 3_750_000 };
+
+    #[test]
+    fn each_kind_of_token_has_its_price() {
+        let usage = Usage { prompt: 1000, cached: 600, cache_write: 100, completion: 10, reasoning: 4, ..Usage::default() };
+        assert_eq!(cost(&PRICE, &usage), 300 * 3 + 180 + 375 + 150);
+    }
+
+    #[test]
+    fn halves_are_rounded_up_once() {
+        let half = Price { input: 250_000, output: 250_000, ..Price::default() };
+        assert_eq!(cost(&half, &Usage { prompt: 1, completion: 1, ..Usage::default() }), 1, "two quarters are a half");
+        assert_eq!(cost(&half, &Usage { prompt: 1, ..Usage::default() }), 0);
+    }
+
+    #[test]
+    fn nonsense_counts_cost_something_finite() {
+        let wild = Usage { prompt: 5, cached: u64::MAX, cache_write: u64::MAX, completion: u64::MAX, ..Usage::default() };
+        assert!(cost(&PRICE, &wild) > 0);
+        assert_eq!(cost(&PRICE, &Usage { prompt: 10, cached: 99, ..Usage::default() }), 3);
+    }
+
+    #[test]
+    fn the_first_token_is_not_part_of_the_pace() {
+        let mut ledger = Ledger { ttft: Some(Duration::from_millis(500)), duration: Duration::from_millis(1500), ..Ledger::new() };
+        ledger.usage.completion = 11;
+        assert_eq!(ledger.per_output_token(), Some(Duration::from_millis(100)));
+        ledger.usage.completion = 1;
+        assert_eq!(ledger.per_output_token(), None);
+    }
+}

@@ -1,0 +1,75 @@
+//! The admin listener: metrics, health, status. It has a thread of its own, apart from the proxy, so that it answers
+//! while the process drains and when every worker is busy.
+
+use crate::edge::serve::Process;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a scraper may take to send its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Listens on `address`, on a thread of its own, until the process ends.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn serve(address: SocketAddr, process: Arc<Process>) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => accept(listener, process).await,
+                Err(e) => log::error!("the admin listener ended: {e}"),
+            }
+        });
+    })?;
+    Ok(())
+}
+
+async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors: try again when some are back
+            continue;
+        };
+        let process = process.clone();
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let process = process.clone();
+            async move { Ok::<_, Infallible>(page(&process, request.method().as_str(), request.uri().path())) }
+        });
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        tokio::spawn(server.serve_connection(TokioIo::new(stream), answer));
+    }
+}
+
+fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
+    let live = process.live.load();
+    let draining = process.draining.load(Ordering::Relaxed);
+    let (status, kind, body) = match path {
+        _ if method != "GET" => (405, "text/plain", "use GET\n".to_owned()),
+        "/metrics" => (200, "text/plain; version=0.0.4", live.metrics.render()),
+        "/healthz" => (200, "text/plain", "alive\n".to_owned()),
+        "/readyz" if draining => (503, "text/plain", "draining\n".to_owned()),
+        "/readyz" => (200, "text/plain", "ready\n".to_owned()),
+        "/status" => (200, "application/json", crate::edge::status::page(&live, draining)),
+        "/limits" => (200, "application/json", live.limiter.page(live.now())),
+        _ => (404, "text/plain", "there are /metrics, /healthz, /readyz, /status and /limits\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,68 @@
+//! Limits: one dimension each, an amount, a period and a burst.
+
+use super::Builder;
+use crate::config::file::{Count, Limit, MAX_COUNT, Money};
+use crate::config::read::At;
+use crate::config::snapshot::{Dimension, LimitRule};
+use std::time::Duration;
+
+/// Millionths in one.
+const MILLION: u64 = 1_000_000;
+
+impl Builder {
+    pub(super) fn limits(&mut self, limits: Vec<Limit>) -> Vec<LimitRule> {
+        limits.into_iter().filter_map(|limit| self.limit(limit)).collect()
+    }
+
+    fn limit(&mut self, limit: Limit) -> Option<LimitRule> {
+        let count = |dimension, amount: &Option<At<Count>>| amount.as_ref().map(|amount| (dimension, amount.value.0, amount.at));
+        let usd = limit.usd.as_ref().map(|At { at, value: Money(micro) }| (Dimension::Usd, *micro, *at));
+        let mut given = [
+            count(Dimension::Requests, &limit.requests),
+            count(Dimension::Tokens, &limit.tokens),
+            count(Dimension::Concurrent, &limit.concurrent),
+            usd,
+        ]
+        .into_iter()
+        .flatten();
+        let Some((dimension, amount, at)) = given.next() else {
+            if limit.sound {
+                self.problems.add(limit.at, "a limit needs one of `requests`, `tokens`, `concurrent` and `usd`");
+            }
+            return None;
+        };
+        if given.next().is_some() {
+            self.problems.add(limit.at, "a limit has one dimension; write one limit each for `requests`, `tokens`, `concurrent` and `usd`");
+            return None;
+        }
+        if amount == 0 {
+            self.problems.add(at, "`usd`: a limit of zero lets nothing through; take the routes away or disable the key instead");
+        }
+        let concurrent = dimension == Dimension::Concurrent;
+        if concurrent {
+            for (key, at) in [("per", limit.per.as_ref().map(|x| x.at)), ("burst", limit.burst.as_ref().map(|x| x.at))] {
+                if let Some(at) = at {
+                    self.problems.add(at, format!("`{key}` has no meaning for `concurrent`, which has no period"));
+                }
+            }
+        } else if limit.per.is_none() && limit.sound {
+            self.problems.add(limit.at, "`per` is missing: the limit's period, like 1m or 1d");
+        }
+        let burst = match limit.burst {
+            Some(burst) if !concurrent => self.burst(dimension, burst)?,
+            _ => amount,
+        };
+        Some(LimitRule { dimension, amount, per: limit.per.map_or(Duration::ZERO, |per| per.value.0), burst })
+    }
+
+    fn burst(&mut self, dimension: Dimension, burst: At<Money>) -> Option<u64> {
+        let Money(millionths) = burst.value;
+        let whole = millionths % MILLION == 0 && millionths / MILLION <= MAX_COUNT;
+        if millionths == 0 || (dimension != Dimension::Usd && !whole) {
+            let what = if dimension == Dimension::Usd { "an amount" } else { "a whole number" };
+            self.problems.add(burst.at, format!("`burst` must be {what} above zero"));
+            return None;
+        }
+        Some(if dimension == Dimension::Usd { millionths } else { millionths / MILLION })
+    }
+}

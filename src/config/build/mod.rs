@@ -1,0 +1,182 @@
+//! From the user's file to the [`Snapshot`], with every problem that shows only when things are put together.
+//!
+//! Each part goes on after a problem, so that one `tidegate check` shows them all; there is a snapshot only when there
+//! were none.
+
+mod limit;
+mod provider;
+mod route;
+mod team;
+
+use super::file::{File, Listen as FileListen, LogFormat, Server as FileServer, Threads};
+use super::problem::{Position, Problems};
+use super::read::At;
+use super::snapshot::{Listen, ListenTls, Log, Server, Snapshot};
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Largest file that a configuration refers to and that is read here, in bytes.
+const MAX_REFERRED: u64 = 64 * 1024;
+/// Longest name of a provider, route, team or key, in bytes.
+const MAX_NAME: usize = 256;
+
+/// What building collects.
+pub struct Builder {
+    /// What was wrong.
+    pub problems: Problems,
+    /// Every file that the configuration refers to, each once.
+    pub files: Vec<PathBuf>,
+}
+
+impl Builder {
+    /// Makes the snapshot; what is missing from a broken one stands in `problems`.
+    pub fn build(&mut self, file: File) -> Snapshot {
+        let listen = self.listen(&file);
+        let providers = self.providers(file.providers);
+        let routes = self.routes(file.routes, &providers);
+        let tenants = self.tenants(file.teams, &routes.by_name, routes.routes.len());
+        Snapshot {
+            listen,
+            admin: file.admin.address.value,
+            server: server(file.server),
+            providers: providers.into_values_in_order(),
+            routes: routes.routes,
+            route_names: routes.names,
+            targets: routes.targets,
+            auth: file.auth,
+            teams: tenants.teams,
+            keys: tenants.keys,
+            key_digests: tenants.digests,
+            log: Log { json: file.log.format == LogFormat::Json, level: file.log.level, access: file.log.access },
+        }
+    }
+
+    fn listen(&mut self, file: &File) -> Vec<Listen> {
+        let default = || vec![Listen { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)), tls: None }];
+        let listeners: Vec<Listen> = match &file.listen {
+            None => default(),
+            Some(list) => list.0.iter().map(|listen| self.listener(listen)).collect(),
+        };
+        let mut seen = vec![file.admin.address.value];
+        let places = file.listen.iter().flat_map(|list| &list.0).map(|listen| listen.address.at);
+        for (listen, at) in listeners.iter().zip(places.chain(std::iter::repeat(file.admin.at))) {
+            if listen.address.port() != 0 && seen.contains(&listen.address) {
+                self.problems.add(at, format!("`{}` is listened on twice (`listen` and `admin` together)", listen.address));
+            }
+            seen.push(listen.address);
+        }
+        listeners
+    }
+
+    fn listener(&mut self, listen: &FileListen) -> Listen {
+        let tls = listen.tls.as_ref().map(|tls| ListenTls { certificate: self.file(&tls.certificate), key: self.file(&tls.key) });
+        Listen { address: listen.address.value, tls }
+    }
+
+    /// A file that something else reads later: it must be there and readable now.
+    fn file(&mut self, path: &At<PathBuf>) -> PathBuf {
+        let readable = std::fs::File::open(&path.value).and_then(|file| file.metadata());
+        self.refer(&path.value);
+        match readable {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => self.problems.add(path.at, format!("`{}` is not a file", path.value.display())),
+            Err(error) => self.problems.add(path.at, format!("cannot read `{}`: {error}", path.value.display())),
+        }
+        path.value.clone()
+    }
+
+    /// The text of a small file.
+    fn file_text(&mut self, path: &At<PathBuf>) -> Option<String> {
+        self.refer(&path.value);
+        let mut text = String::new();
+        let read = std::fs::File::open(&path.value).and_then(|file| file.take(MAX_REFERRED + 1).read_to_string(&mut text));
+        match read {
+            Ok(size) if size as u64 <= MAX_REFERRED => Some(text),
+            Ok(_) => {
+                self.problems.add(path.at, format!("`{}` is larger than {MAX_REFERRED} bytes", path.value.display()));
+                None
+            }
+            Err(error) => {
+                self.problems.add(path.at, format!("cannot read `{}`: {error}", path.value.display()));
+                None
+            }
+        }
+    }
+
+    fn refer(&mut self, path: &Path) {
+        if !self.files.iter().any(|known| known == path) {
+            self.files.push(path.to_owned());
+        }
+    }
+
+    /// Checks a name that goes into headers, metrics and logs.
+    fn name(&mut self, what: &str, name: &At<String>) -> Arc<str> {
+        let text = name.value.as_str();
+        if text.is_empty() || text.len() > MAX_NAME || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            self.problems.add(name.at, format!("the name of a {what} has 1 to {MAX_NAME} bytes, without white space"));
+        }
+        Arc::from(text)
+    }
+}
+
+/// Things by the user's name for them, in the order of the file. `None` stands for one whose section was wrong.
+pub(super) struct ByName<T> {
+    items: Vec<Option<T>>,
+    index: HashMap<String, usize>,
+}
+
+impl<T> ByName<T> {
+    fn new(items: impl Iterator<Item = (String, Option<T>)>) -> Self {
+        let mut by_name = Self { items: Vec::new(), index: HashMap::new() };
+        for (name, item) in items {
+            by_name.index.insert(name, by_name.items.len());
+            by_name.items.push(item);
+        }
+        by_name
+    }
+
+    /// The outer `None`: nobody has that name.
+    fn get(&self, name: &str) -> Option<Option<&T>> {
+        Some(self.items.get(*self.index.get(name)?)?.as_ref())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.index.keys().map(String::as_str)
+    }
+
+    fn into_values_in_order(self) -> Vec<T> {
+        self.items.into_iter().flatten().collect()
+    }
+}
+
+fn server(server: FileServer) -> Server {
+    let threads = match server.threads {
+        Threads(0) => std::thread::available_parallelism().map_or(1, usize::from),
+        Threads(threads) => threads,
+    };
+    Server {
+        threads,
+        max_body: server.max_body.0,
+        header_timeout: server.header_timeout.0,
+        body_timeout: server.body_timeout.0,
+        drain_timeout: server.drain_timeout,
+        stream_usage: server.stream_usage,
+        trust_forwarded_for: server.trust_forwarded_for,
+    }
+}
+
+/// `name` in back quotes and the closest of the names that exist, for a message.
+fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    match crate::route::near::nearest(name, names, 1).first() {
+        Some(close) => format!("; did you mean `{close}`?"),
+        None => String::new(),
+    }
+}
+
+/// Where a key of a section was written.
+fn written(keys: &[(&'static str, Position)], name: &str) -> Option<Position> {
+    keys.iter().find(|(key, _)| *key == name).map(|(_, at)| *at)
+}

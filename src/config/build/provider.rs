@@ -1,0 +1,428 @@
+//! Providers: which keys a kind has, where it is by default, and how a request proves who pays.
+
+use super::{Builder, ByName, written};
+use crate::config::file::{self, AwsCredentials, SecretText, secret};
+use crate::config::problem::Position;
+use crate::config::read::{At, Named, Words};
+use crate::config::secret::Secret;
+use crate::config::snapshot::{TimeoutOverrides, Timeouts, TlsOptions};
+use crate::provider::catalogue::Quirks;
+use crate::provider::{BaseUrl, Credential, GuidedStyle, Kind, Provider, Settings};
+use http::{HeaderName, HeaderValue, Uri};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The kinds that an `api_key` proves something to.
+const KEYED: &[Kind] = &[
+    Kind::OpenAi,
+    Kind::Together,
+    Kind::DeepSeek,
+    Kind::Fireworks,
+    Kind::Hyperbolic,
+    Kind::Xai,
+    Kind::Vllm,
+    Kind::OpenAiCompatible,
+    Kind::Anthropic,
+    Kind::Bedrock,
+    Kind::GoogleAiStudio,
+    Kind::Mistral,
+];
+
+/// Keys of a provider that only some kinds have.
+const OWN_KEYS: &[(&str, &[Kind])] = &[
+    ("api_key", KEYED),
+    ("api_key_file", KEYED),
+    ("region", &[Kind::Bedrock, Kind::SageMaker]),
+    ("credentials", &[Kind::Bedrock, Kind::SageMaker]),
+    ("project", &[Kind::Vertex]),
+    ("location", &[Kind::Vertex]),
+    ("credentials_file", &[Kind::Vertex]),
+    ("access_token", &[Kind::Vertex]),
+    ("version", &[Kind::Anthropic]),
+    ("beta", &[Kind::Anthropic]),
+    ("default_max_tokens", &[Kind::Anthropic]),
+    ("guided", &[Kind::Vllm, Kind::OpenAiCompatible]),
+];
+
+/// Headers that belong to the gateway: framing, connection and content. An operator's `headers` may not hold them.
+const OWN_HEADERS: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// How the OpenAI dialect differs at a provider of this kind.
+fn quirks(_kind: Kind, _guided: Option<GuidedStyle>) -> Quirks {
+    Quirks::default()
+}
+
+impl Builder {
+    pub(super) fn providers(&mut self, providers: Named<file::Provider>) -> ByName<Arc<Provider>> {
+        let mut items = Vec::new();
+        for (index, (name, provider)) in providers.0.into_iter().enumerate() {
+            let arc = self.name("provider", &name);
+            if !name.value.bytes().all(|b| b.is_ascii_graphic()) {
+                self.problems.add(name.at, "the name of a provider is ASCII, because it is sent in `x-tidegate-provider`");
+            }
+            let provider = provider.and_then(|provider| self.provider(index, arc, provider));
+            items.push((name.value, provider.map(Arc::new)));
+        }
+        ByName::new(items.into_iter())
+    }
+
+    fn provider(&mut self, index: usize, name: Arc<str>, mut provider: file::Provider) -> Option<Provider> {
+        let kind = provider.kind.value;
+        self.foreign_keys("provider", kind, &provider.written, OWN_KEYS);
+        let settings = self.settings(kind, &mut provider);
+        let credential = self.credential(kind, &mut provider);
+        let base = self.base_url(kind, &provider, settings.as_ref());
+        let headers = self.headers(provider.headers);
+        let guided = provider.guided.map(|guided| guided.value);
+        let limits = self.limits(provider.limits);
+        let tls = self.tls(provider.tls);
+        Some(Provider {
+            index,
+            name,
+            kind,
+            base: base?,
+            credential: credential?,
+            headers,
+            timeouts: timeouts(&provider.timeouts),
+            tls,
+            settings: settings?,
+            quirks: quirks(kind, guided),
+            max_connections: provider.max_connections.map(|connections| connections.0),
+            limits,
+        })
+    }
+
+    /// Notes keys that belong to other kinds.
+    pub(super) fn foreign_keys(&mut self, what: &str, kind: Kind, keys: &[(&'static str, Position)], own: &[(&str, &[Kind])]) {
+        for (key, at) in keys {
+            let Some((_, kinds)) = own.iter().find(|(name, _)| name == key) else { continue };
+            if !kinds.contains(&kind) {
+                let kinds = kinds.iter().map(|kind| kind.word()).collect::<Vec<_>>().join(", ");
+                self.problems.add(*at, format!("`{key}` is no key of a {what} of kind {}; it belongs to {kinds}", kind.word()));
+            }
+        }
+    }
+
+    fn settings(&mut self, kind: Kind, provider: &mut file::Provider) -> Option<Settings> {
+        Some(match kind {
+            Kind::Anthropic => Settings::Anthropic {
+                version: provider.version.take().map_or_else(|| "2023-06-01".to_owned(), |version| version.value),
+                beta: provider.beta.take().map_or_else(Vec::new, |beta| beta.value),
+                default_max_tokens: provider.default_max_tokens.take().map_or(4096, |tokens| tokens.value.0),
+            },
+            Kind::Bedrock | Kind::SageMaker => Settings::Aws { region: self.host_part("region", provider, provider.region.as_ref())? },
+            Kind::Vertex => {
+                let project = self.host_part("project", provider, provider.project.as_ref());
+                let location = self.host_part("location", provider, provider.location.as_ref());
+                Settings::Vertex { project: project?, location: location? }
+            }
+            Kind::Vllm => Settings::Guided(provider.guided.as_ref().map_or(GuidedStyle::StructuredOutputs, |guided| guided.value)),
+            Kind::OpenAiCompatible => provider.guided.as_ref().map_or(Settings::Plain, |guided| Settings::Guided(guided.value)),
+            _ => Settings::Plain,
+        })
+    }
+
+    /// A required name that becomes part of a host or a path.
+    fn host_part(&mut self, key: &'static str, provider: &file::Provider, value: Option<&At<String>>) -> Option<String> {
+        let Some(value) = value else {
+            if written(&provider.written, key).is_none() {
+                let message = format!("`{key}` is missing: a provider of kind {} needs it", provider.kind.value.word());
+                self.problems.add(provider.at, message);
+            }
+            return None;
+        };
+        // A project may be of the old form `example.com:name`.
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || (key == "project" && matches!(b, b'.' | b':' | b'_'));
+        if value.value.is_empty() || !value.value.bytes().all(allowed) {
+            self.problems.add(value.at, format!("`{key}` is a name of letters, digits and `-`"));
+            return None;
+        }
+        Some(value.value.clone())
+    }
+
+    fn credential(&mut self, kind: Kind, provider: &mut file::Provider) -> Option<Credential> {
+        let before = self.problems.count();
+        let key = self.api_key(provider);
+        if self.problems.count() > before {
+            return None;
+        }
+        let header = |name, key: Option<Secret>| key.map(|key| Credential::Header(HeaderName::from_static(name), key));
+        let credential = match kind {
+            Kind::Anthropic => header("x-api-key", key),
+            Kind::GoogleAiStudio => header("x-goog-api-key", key),
+            Kind::Vllm | Kind::OpenAiCompatible => Some(key.map_or(Credential::None, Credential::Bearer)),
+            Kind::Bedrock | Kind::SageMaker => {
+                if let (Some(_), Some(credentials)) = (&key, &provider.credentials) {
+                    self.problems.add(credentials.at, "`credentials` and `api_key` exclude each other; write one of them");
+                }
+                let keys = provider.credentials.take().map(|credentials| aws(credentials.value));
+                Some(keys.or_else(|| key.map(Credential::Bearer)).unwrap_or(Credential::AwsDefault))
+            }
+            Kind::Vertex => {
+                if let (Some(_), Some(token)) = (&provider.credentials_file, &provider.access_token) {
+                    self.problems.add(token.at, "`access_token` and `credentials_file` exclude each other; write one of them");
+                }
+                let file = provider.credentials_file.take().map(|path| Credential::GoogleFile(self.file(&path)));
+                let token = provider.access_token.take().map(|token| Credential::GoogleToken(token.value.0));
+                Some(file.or(token).unwrap_or(Credential::GoogleDefault))
+            }
+            _ => key.map(Credential::Bearer),
+        };
+        let wrong = ["api_key", "api_key_file"].iter().any(|key| written(&provider.written, key).is_some());
+        if credential.is_none() && !wrong {
+            let message = format!("`api_key` is missing: a provider of kind {} needs it, or `api_key_file`", kind.word());
+            self.problems.add(provider.at, message);
+        }
+        credential
+    }
+
+    fn api_key(&mut self, provider: &mut file::Provider) -> Option<Secret> {
+        if let (Some(_), Some(path)) = (&provider.api_key, &provider.api_key_file) {
+            self.problems.add(path.at, "`api_key` and `api_key_file` exclude each other; write one of them");
+        }
+        if let Some(path) = provider.api_key_file.take() {
+            let text = self.file_text(&path)?;
+            return match secret(text) {
+                Ok(SecretText(secret)) => Some(secret),
+                Err(what) => {
+                    self.problems.add(path.at, format!("the key in `{}` must be {what}", path.value.display()));
+                    None
+                }
+            };
+        }
+        provider.api_key.take().map(|key| key.value.0)
+    }
+
+    fn base_url(&mut self, kind: Kind, provider: &file::Provider, settings: Option<&Settings>) -> Option<BaseUrl> {
+        if let Some(url) = &provider.base_url {
+            return match base_url(&url.value) {
+                Ok(base) => Some(base),
+                Err(what) => {
+                    self.problems.add(url.at, format!("`base_url` {what}"));
+                    None
+                }
+            };
+        }
+        if matches!(kind, Kind::Vllm | Kind::OpenAiCompatible) {
+            if written(&provider.written, "base_url").is_none() {
+                let message = format!("`base_url` is missing: a provider of kind {} needs it, like http://10.0.0.7:8000/v1", kind.word());
+                self.problems.add(provider.at, message);
+            }
+            return None;
+        }
+        base_url(&default_base(kind, settings?)).ok()
+    }
+
+    fn headers(&mut self, headers: Named<SecretText>) -> Vec<(HeaderName, HeaderValue)> {
+        let mut list = Vec::new();
+        for (name, value) in headers.0 {
+            let Ok(header) = HeaderName::from_bytes(name.value.as_bytes()) else {
+                self.problems.add(name.at, format!("`{}` is no name of a header", name.value));
+                continue;
+            };
+            if OWN_HEADERS.contains(&header.as_str()) {
+                self.problems.add(name.at, format!("the header `{header}` is the gateway's own and cannot be set"));
+            }
+            if list.iter().any(|(known, _)| *known == header) {
+                self.problems.add(name.at, format!("duplicate header `{header}`"));
+            }
+            let Some(SecretText(value)) = value else { continue };
+            match HeaderValue::from_str(value.expose()) {
+                Ok(mut value) => {
+                    value.set_sensitive(true);
+                    list.push((header, value));
+                }
+                Err(_) => self.problems.add(name.at, format!("the value of the header `{header}` must be ASCII text")),
+            }
+        }
+        list
+    }
+
+    fn tls(&mut self, tls: file::Tls) -> TlsOptions {
+        let client = match (&tls.client_certificate, &tls.client_key) {
+            (Some(certificate), Some(key)) => Some((self.file(certificate), self.file(key))),
+            (Some(At { at, .. }), None) => self.lone(*at, tls.sound, "client_certificate", "client_key"),
+            (None, Some(At { at, .. })) => self.lone(*at, tls.sound, "client_key", "client_certificate"),
+            (None, None) => None,
+        };
+        let ca_file = tls.ca_file.as_ref().map(|path| self.file(path));
+        TlsOptions { ca_file, verify: tls.verify, server_name: tls.server_name.map(Arc::from), client }
+    }
+
+    fn lone(&mut self, at: Position, sound: bool, key: &str, other: &str) -> Option<(PathBuf, PathBuf)> {
+        if sound {
+            self.problems.add(at, format!("`{key}` needs `{other}`"));
+        }
+        None
+    }
+}
+
+fn aws(credentials: AwsCredentials) -> Credential {
+    Credential::AwsKeys {
+        access_key_id: credentials.access_key_id.0,
+        secret_access_key: credentials.secret_access_key.0,
+        session_token: credentials.session_token.map(|token| token.0),
+    }
+}
+
+/// What the user said of deadlines; the rest is left to others.
+pub(super) fn overrides(timeouts: &file::Timeouts) -> TimeoutOverrides {
+    let of = |deadline: &Option<file::Deadline>| deadline.map(|deadline| deadline.0);
+    TimeoutOverrides {
+        connect: of(&timeouts.connect),
+        first_byte: of(&timeouts.first_byte),
+        first_token: of(&timeouts.first_token),
+        between_bytes: of(&timeouts.between_bytes),
+        total: of(&timeouts.total),
+    }
+}
+
+fn timeouts(timeouts: &file::Timeouts) -> Timeouts {
+    let given = overrides(timeouts);
+    Timeouts {
+        connect: given.connect.unwrap_or(Duration::from_secs(5)),
+        first_byte: given.first_byte.unwrap_or(Duration::from_secs(60)),
+        first_token: given.first_token.unwrap_or(Duration::from_secs(120)),
+        between_bytes: given.between_bytes.unwrap_or(Duration::from_secs(60)),
+        total: given.total,
+    }
+}
+
+/// What the provider's own SDK calls its base URL. Empty for the kinds that have none.
+fn default_base(kind: Kind, settings: &Settings) -> String {
+    match (kind, settings) {
+        (Kind::OpenAi, _) => "https://api.openai.com/v1".to_owned(),
+        (Kind::Together, _) => "https://api.together.ai/v1".to_owned(),
+        (Kind::DeepSeek, _) => "https://api.deepseek.com".to_owned(),
+        (Kind::Fireworks, _) => "https://api.fireworks.ai/inference/v1".to_owned(),
+        (Kind::Hyperbolic, _) => "https://api.hyperbolic.xyz/v1".to_owned(),
+        (Kind::Xai, _) => "https://api.x.ai/v1".to_owned(),
+        (Kind::Mistral, _) => "https://api.mistral.ai/v1".to_owned(),
+        (Kind::Anthropic, _) => "https://api.anthropic.com".to_owned(),
+        (Kind::GoogleAiStudio, _) => "https://generativelanguage.googleapis.com".to_owned(),
+        (Kind::Bedrock, Settings::Aws { region }) => aws_base("bedrock-runtime", region),
+        (Kind::SageMaker, Settings::Aws { region }) => aws_base("runtime.sagemaker", region),
+        (Kind::Vertex, Settings::Vertex { location, .. }) => match location.as_str() {
+            "global" => "https://aiplatform.googleapis.com".to_owned(),
+            "us" | "eu" => format!("https://aiplatform.{location}.rep.googleapis.com"),
+            _ => format!("https://{location}-aiplatform.googleapis.com"),
+        },
+        _ => String::new(),
+    }
+}
+
+fn aws_base(service: &str, region: &str) -> String {
+    // The China partition has a domain of its own.
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://{service}.{region}.{domain}")
+}
+
+/// Takes a base URL apart.
+fn base_url(url: &str) -> Result<BaseUrl, &'static str> {
+    let uri: Uri = url.trim().parse().map_err(|_| "is not a URL like https://llm.example.com/v1")?;
+    let tls = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err("must begin with http:// or https://"),
+    };
+    let authority = uri.authority().ok_or("has no host")?;
+    if authority.as_str().contains('@') {
+        return Err("must not hold a user or password; use `api_key` or `headers`");
+    }
+    if uri.query().is_some() || url.contains('#') {
+        return Err("must not have a query or a fragment");
+    }
+    let own_port = if tls { 443 } else { 80 };
+    let port = match authority.port_u16() {
+        Some(port) if port > 0 => port,
+        None if authority.as_str() == authority.host() => own_port,
+        _ => return Err("has a bad port"),
+    };
+    let bracketed = authority.host();
+    let host = bracketed.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err("has no host");
+    }
+    let name = if port == own_port { bracketed.to_owned() } else { format!("{bracketed}:{port}") };
+    Ok(BaseUrl {
+        tls,
+        host: Arc::from(host),
+        port,
+        authority: HeaderValue::from_str(&name).map_err(|_| "has a bad host")?,
+        prefix: Arc::from(uri.path().trim_end_matches('/')),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_taken_apart() {
+        for (url, tls, host, port, authority, prefix) in [
+            ("https://api.openai.com/v1", true, "api.openai.com", 443, "api.openai.com", "/v1"),
+            ("http://10.0.0.7:8000/v1/", false, "10.0.0.7", 8000, "10.0.0.7:8000", "/v1"),
+            ("http://[::1]:80", false, "::1", 80, "[::1]", ""),
+            ("https://[2001:db8::1]:8443/a/b", true, "2001:db8::1", 8443, "[2001:db8::1]:8443", "/a/b"),
+        ] {
+            let want = BaseUrl { tls, host: host.into(), port, authority: HeaderValue::from_static(authority), prefix: prefix.into() };
+            assert_eq!(base_url(url), Ok(want), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_base_url() {
+        for url in [
+            "",
+            "api.openai.com",
+            "/v1",
+            "ftp://h",
+            "https://",
+            "https://u:p@h",
+            "https://h/v1?x=1",
+            "https://h/#f",
+            "http://h:0",
+            "http://h:99999",
+        ] {
+            assert!(base_url(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_kind_are_keys_of_a_provider() {
+        for (key, _) in OWN_KEYS {
+            assert!(file::Provider::KEYS.contains(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn regions_and_locations_are_part_of_the_default_host() {
+        let aws = |region: &str| Settings::Aws { region: region.to_owned() };
+        let vertex = |location: &str| Settings::Vertex { project: "p".to_owned(), location: location.to_owned() };
+        for (kind, settings, want) in [
+            (Kind::Bedrock, aws("us-east-1"), "https://bedrock-runtime.us-east-1.amazonaws.com"),
+            (Kind::SageMaker, aws("cn-north-1"), "https://runtime.sagemaker.cn-north-1.amazonaws.com.cn"),
+            (Kind::Vertex, vertex("us-central1"), "https://us-central1-aiplatform.googleapis.com"),
+            (Kind::Vertex, vertex("global"), "https://aiplatform.googleapis.com"),
+            (Kind::Vertex, vertex("eu"), "https://aiplatform.eu.rep.googleapis.com"),
+        ] {
+            assert_eq!(default_base(kind, &settings), want);
+        }
+    }
+}

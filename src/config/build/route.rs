@@ -1,0 +1,181 @@
+//! Routes: their targets, their patterns, and what they do with requests.
+
+use super::{Builder, ByName, did_you_mean};
+use crate::config::file::{self, Reason, ThinkTags, Unsupported};
+use crate::config::json::Fields;
+use crate::config::read::{At, Named};
+use crate::config::snapshot::{Params, Retry, Route, RouteNames};
+use crate::provider::{Kind, ModelName, Price, Provider, Target};
+use crate::route::STRIPPED_PREFIXES;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most targets of a route, fallback included.
+const MAX_TARGETS: usize = 64;
+
+/// Keys of a target that only some kinds have.
+const OWN_KEYS: &[(&str, &[Kind])] = &[
+    ("default_max_tokens", &[Kind::Anthropic, Kind::Bedrock, Kind::SageMaker, Kind::Vertex]),
+    ("structured_output", &[Kind::Anthropic, Kind::Bedrock, Kind::Vertex]),
+    ("format", &[Kind::SageMaker]),
+    ("inference_component", &[Kind::SageMaker]),
+];
+
+/// Request fields that a route cannot set: the gateway itself lives by them.
+const OWN_FIELDS: &[&str] = &["model", "messages", "stream", "stream_options", "episode_id", "tensorzero::episode_id"];
+
+/// All routes.
+pub(super) struct Routes {
+    pub(super) routes: Vec<Arc<Route>>,
+    pub(super) names: RouteNames,
+    /// Every name as written, also of routes that were wrong.
+    pub(super) by_name: HashMap<String, usize>,
+    /// How many targets there are in all.
+    pub(super) targets: usize,
+}
+
+impl Builder {
+    pub(super) fn routes(&mut self, routes: Named<file::Route>, providers: &ByName<Arc<Provider>>) -> Routes {
+        let mut all = Routes { routes: Vec::new(), names: RouteNames::default(), by_name: HashMap::new(), targets: 0 };
+        for (index, (name, route)) in routes.0.into_iter().enumerate() {
+            let arc = self.name("route", &name);
+            if let Some(prefix) = STRIPPED_PREFIXES.iter().find(|prefix| arc.starts_with(**prefix)) {
+                let message = format!("no client can reach this route: `{prefix}` at the beginning of a model's name is taken off");
+                self.problems.add(name.at, message);
+            }
+            match arc.split_once('*') {
+                None => {
+                    all.names.exact.insert(arc.clone(), index);
+                }
+                Some((_, suffix)) if suffix.contains('*') => {
+                    self.problems.add(name.at, format!("the pattern `{arc}` must have exactly one `*`"));
+                }
+                Some((prefix, suffix)) => all.names.patterns.push((prefix.into(), suffix.into(), index)),
+            }
+            all.by_name.insert(name.value, index);
+            if let Some(route) = route {
+                let route = self.route(index, arc, route, providers, &mut all.targets);
+                all.routes.push(Arc::new(route));
+            }
+        }
+        all.names.patterns.sort_by_key(|(prefix, suffix, _)| std::cmp::Reverse((prefix.len(), suffix.len())));
+        all
+    }
+
+    fn route(&mut self, index: usize, name: Arc<str>, route: file::Route, providers: &ByName<Arc<Provider>>, count: &mut usize) -> Route {
+        let pattern = name.contains('*');
+        let list = route.targets.value.0;
+        if list.len() + route.fallback.len() > MAX_TARGETS {
+            self.problems.add(route.targets.at, format!("a route has at most {MAX_TARGETS} targets, fallback included"));
+        }
+        if route.sound && list.iter().all(|target| target.weight.value.0 == 0) {
+            let at = list.first().map_or(route.targets.at, |target| target.weight.at);
+            self.problems.add(at, "`weight`: one of the targets needs a weight above 0, or none would be tried first");
+        }
+        let mut targets = |builder: &mut Self, list: Vec<file::Target>| -> Vec<Arc<Target>> {
+            let target = |target| builder.target(target, pattern, providers, count).map(Arc::new);
+            list.into_iter().filter_map(target).collect()
+        };
+        Route {
+            index,
+            targets: targets(self, list),
+            fallback: targets(self, route.fallback),
+            retry: self.retry(&route.retry),
+            timeouts: super::provider::overrides(&route.timeouts),
+            system: route.system.filter(|text| !text.is_empty()).map(Arc::from),
+            params: Params {
+                defaults: self.fields(route.params.defaults),
+                overrides: self.fields(route.params.overrides),
+                reject_unsupported: route.params.unsupported == Unsupported::Reject,
+            },
+            limits: self.limits(route.limits),
+            name,
+        }
+    }
+
+    fn target(&mut self, target: file::Target, pattern: bool, providers: &ByName<Arc<Provider>>, count: &mut usize) -> Option<Target> {
+        let model = self.model(&target.model, pattern);
+        let name = &target.provider;
+        let Some(provider) = providers.get(&name.value) else {
+            let hint = did_you_mean(&name.value, providers.names());
+            self.problems.add(name.at, format!("there is no provider `{}`{hint}", name.value));
+            return None;
+        };
+        let provider = provider?.clone();
+        self.foreign_keys("target", provider.kind, &target.written, OWN_KEYS);
+        let index = *count;
+        *count += 1;
+        Some(Target {
+            index,
+            model: model?,
+            weight: target.weight.value.0,
+            price: target.price.map(|price| Price {
+                input: price.input.0,
+                output: price.output.0,
+                cached_input: price.cached_input.unwrap_or(price.input).0,
+                cache_write: price.cache_write.unwrap_or(price.input).0,
+            }),
+            default_max_tokens: target.default_max_tokens.map(|tokens| tokens.value.0),
+            structured_output: target.structured_output.map(|x| x.value).unwrap_or_default(),
+            format: target.format.map(|x| x.value).unwrap_or_default(),
+            inference_component: target.inference_component.map(|x| x.value),
+            split_think_tags: target.think_tags == ThinkTags::Split,
+            provider,
+        })
+    }
+
+    fn model(&mut self, model: &At<String>, pattern: bool) -> Option<ModelName> {
+        let text = model.value.trim();
+        let stars = text.bytes().filter(|b| *b == b'*').count();
+        let problem = if text.is_empty() || text.chars().any(char::is_control) {
+            "`model` must be the model's name at the provider"
+        } else if stars > 1 {
+            "`model` may have one `*` only"
+        } else if stars == 1 && !pattern {
+            "`model`: a `*` has a meaning only in a route whose name has one"
+        } else {
+            return Some(if stars == 1 { ModelName::Pattern(text.into()) } else { ModelName::Fixed(text.into()) });
+        };
+        self.problems.add(model.at, problem);
+        None
+    }
+
+    fn retry(&mut self, retry: &file::Retry) -> Retry {
+        if retry.backoff.initial > retry.backoff.max {
+            self.problems.add(retry.backoff.at, "`backoff`: `initial` must not be longer than `max`");
+        }
+        let on = |reason| retry.on.contains(&reason);
+        Retry {
+            attempts: retry.attempts.0,
+            connect: on(Reason::Connect),
+            timeout: on(Reason::Timeout),
+            rate_limited: on(Reason::RateLimited),
+            server_error: on(Reason::ServerError),
+            backoff_initial: retry.backoff.initial,
+            backoff_max: retry.backoff.max,
+        }
+    }
+
+    fn fields(&mut self, fields: Fields) -> Vec<(String, String)> {
+        let mut list = Vec::new();
+        for (name, json) in fields.0 {
+            if OWN_FIELDS.contains(&name.value.as_str()) {
+                self.problems.add(name.at, format!("`{}` cannot be set by a route", name.value));
+            }
+            list.push((name.value, json.to_string()));
+        }
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_a_kind_are_keys_of_a_target() {
+        for (key, _) in OWN_KEYS {
+            assert!(file::Target::KEYS.contains(key), "{key}");
+        }
+    }
+}

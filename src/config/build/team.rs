@@ -1,0 +1,89 @@
+//! Teams, their keys, and the routes that these may use.
+
+use super::{Builder, did_you_mean};
+use crate::config::file::{self, ClientKey};
+use crate::config::read::{At, Named};
+use crate::config::snapshot::{Key, RouteSet, Team};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// The team and the key under which a request without a key is accounted where `auth` is `none`; always the last.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// Who may ask.
+#[derive(Default)]
+pub(super) struct Tenants {
+    pub(super) teams: Vec<Team>,
+    pub(super) keys: Vec<Key>,
+    pub(super) digests: HashMap<[u8; 32], usize>,
+    ids: HashSet<Arc<str>>,
+}
+
+impl Builder {
+    pub(super) fn tenants(&mut self, teams: Named<file::Team>, routes: &HashMap<String, usize>, count: usize) -> Tenants {
+        let mut tenants = Tenants::default();
+        for (name, team) in teams.0 {
+            let arc = self.name("team", &name);
+            self.not_reserved(&name, "team");
+            let Some(team) = team else { continue };
+            let index = tenants.teams.len();
+            let routes_of_team = self.route_set(team.routes, routes, count);
+            for key in team.keys {
+                self.client_key(key, index, routes, count, &mut tenants);
+            }
+            tenants.teams.push(Team { name: arc, routes: routes_of_team, limits: self.limits(team.limits) });
+        }
+        let team = tenants.teams.len();
+        tenants.teams.push(Team { name: ANONYMOUS.into(), routes: None, limits: Vec::new() });
+        // Its digest is in no table, so that no text is its key.
+        let key = Key { id: ANONYMOUS.into(), team, digest: [0; 32], expires: None, disabled: false, routes: None, limits: Vec::new() };
+        tenants.keys.push(key);
+        tenants
+    }
+
+    fn client_key(&mut self, key: ClientKey, team: usize, routes: &HashMap<String, usize>, count: usize, tenants: &mut Tenants) {
+        let id = self.name("key", &key.id);
+        self.not_reserved(&key.id, "key");
+        let index = tenants.keys.len();
+        if !tenants.ids.insert(id.clone()) {
+            self.problems.add(key.id.at, format!("there are two keys with the id `{id}`"));
+        }
+        if tenants.digests.insert(key.sha256.value.0, index).is_some() {
+            self.problems.add(key.sha256.at, format!("`sha256`: the key `{id}` has the same digest as another key"));
+        }
+        tenants.keys.push(Key {
+            id,
+            team,
+            digest: key.sha256.value.0,
+            expires: key.expires.map(|time| time.0),
+            disabled: key.disabled,
+            routes: self.route_set(key.routes, routes, count),
+            limits: self.limits(key.limits),
+        });
+    }
+
+    fn not_reserved(&mut self, name: &At<String>, what: &str) {
+        if name.value == ANONYMOUS {
+            self.problems
+                .add(name.at, format!("the name `{ANONYMOUS}` is taken: requests without a key are accounted under it; rename the {what}"));
+        }
+    }
+
+    fn route_set(&mut self, names: Option<Vec<At<String>>>, routes: &HashMap<String, usize>, count: usize) -> Option<RouteSet> {
+        let mut set = vec![false; count];
+        for name in names? {
+            match routes.get(&name.value) {
+                Some(index) => {
+                    if let Some(slot) = set.get_mut(*index) {
+                        *slot = true;
+                    }
+                }
+                None => {
+                    let hint = did_you_mean(&name.value, routes.keys().map(String::as_str));
+                    self.problems.add(name.at, format!("there is no route `{}`{hint}", name.value));
+                }
+            }
+        }
+        Some(RouteSet(set))
+    }
+}

@@ -1,0 +1,50 @@
+//! Whole files: what is refused, where, and what a good one becomes.
+
+use super::read::Read;
+use super::snapshot::*;
+use super::*;
+use crate::provider::{Credential, ModelName, Settings};
+use std::time::Duration;
+
+fn env(name: &str) -> Option<String> {
+    (name == "KEY").then(|| "sk-from-env".to_owned())
+}
+
+fn good(text: &str) -> Loaded {
+    parse(text, "t.yaml", &env).unwrap_or_else(|problems| panic!("{problems:#?}"))
+}
+
+fn bad(text: &str) -> Vec<String> {
+    let problems = parse(text, "t.yaml", &env).err().unwrap_or_default();
+    problems.iter().map(ToString::to_string).collect()
+}
+
+const GOOD: &str = r#"listen:
+  - address: 127.0.0.1:0
+admin: { address: 127.0.0.1:0 }
+providers:
+  one: { kind: openai, api_key: "sk-not-to-be-printed" }
+routes:
+  a:
+    targets: [ { provider: one, model: m } ]
+auth: none
+"#;
+
+#[test]
+fn a_small_file_takes_the_defaults() {
+    let loaded = good(GOOD);
+    let snapshot = &loaded.snapshot;
+    assert_eq!(snapshot.auth, AuthMode::None);
+    assert_eq!((snapshot.server.max_body, snapshot.server.drain_timeout), (32 << 20, Duration::from_secs(60)));
+    assert!(snapshot.server.threads > 0);
+    let route = &snapshot.routes[0];
+    assert_eq!((route.retry.attempts, route.retry.rate_limited, route.retry.backoff_max), (2, true, Duration::from_secs(2)));
+    let provider = &snapshot.providers[0];
+    assert_eq!((provider.base.host.as_ref(), provider.base.prefix.as_ref()), ("api.openai.com", "/v1"));
+    assert_eq!(provider.timeouts.first_token, Duration::from_secs(120));
+    assert!(matches!(&provider.credential, Credential::Bearer(key) if key.expose() == "sk-not-to-be-printed"));
+    // The anonymous team and key are always there, at the end.
+    assert_eq!((snapshot.teams[0].name.as_ref(), snapshot.keys[0].id.as_ref()), ("anonymous", "anonymous"));
+    assert!(snapshot.key_digests.is_empty());
+    assert_eq!(loaded.files.len(), 0);
+}

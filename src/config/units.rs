@@ -1,0 +1,128 @@
+//! Durations, sizes and money as people write them.
+
+use std::time::Duration;
+
+/// Longest duration that means anything here: 30 days.
+pub const MAX_DURATION: Duration = Duration::from_secs(30 * 86_400);
+/// Largest amount of money: a billion dollars, in micro-dollars.
+pub const MAX_MONEY: u64 = 1_000_000_000 * 1_000_000;
+
+/// `100ms`, `10s`, `1m30s`, `6h`, `30d`: whole numbers, each with its unit, the largest unit first; at most
+/// [`MAX_DURATION`].
+pub fn duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let mut total = 0u64;
+    let mut units = UNITS.iter();
+    let mut rest = text;
+    loop {
+        let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, tail) = tail.split_at(tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len()));
+        let (_, millis) = units.find(|(name, _)| *name == unit)?;
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*millis)?)?;
+        rest = tail;
+        if rest.is_empty() {
+            let total = Duration::from_millis(total);
+            return (total <= MAX_DURATION).then_some(total);
+        }
+    }
+}
+
+/// `32MiB`, `64KiB`, `1GiB`, `500KB`, `2MB`, `4096` or `4096B`, in bytes.
+pub fn size(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 8] =
+        [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let (_, bytes) = UNITS.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*bytes)
+}
+
+/// Why an amount of money is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadMoney {
+    /// Not a decimal number, negative, or above [`MAX_MONEY`].
+    NotANumber,
+    /// Finer than a micro-dollar.
+    TooFine,
+}
+
+/// Decimal dollars as exact micro-dollars: `0.10`, `100`, `2.5e-3`. Never goes through floating point.
+///
+/// # Errors
+/// [`BadMoney`] says why there is no exact amount.
+pub fn money(text: &str) -> Result<u64, BadMoney> {
+    use BadMoney::{NotANumber, TooFine};
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| NotANumber)?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || digits.len() > 40 || exponent.abs() > 40 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(NotANumber);
+    }
+    let mut digits = digits.trim_start_matches('0');
+    // Micro-dollars are `digits` times ten to the power of `shift`.
+    let mut shift = exponent + 6 - fraction.len() as i32;
+    while shift < 0 {
+        match digits.strip_suffix('0') {
+            Some(shorter) => digits = shorter,
+            None if digits.is_empty() => break,
+            None => return Err(TooFine),
+        }
+        shift += 1;
+    }
+    if digits.is_empty() {
+        return Ok(0);
+    }
+    let power = 10u64.checked_pow(shift.unsigned_abs()).ok_or(NotANumber)?;
+    let amount = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(power)).ok_or(NotANumber)?;
+    if amount > MAX_MONEY { Err(NotANumber) } else { Ok(amount) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, millis) in [("100ms", 100), ("10s", 10_000), ("1m30s", 90_000), ("6h", 21_600_000), ("30d", 2_592_000_000), ("0s", 0)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "s", "fast", "1.5s", "-1s", "1s1m", "1s1s", "31d", "10 s", "99999999999999999999s", "10S"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("4096", 4096), ("1B", 1), ("32MiB", 33_554_432), ("2 MB", 2_000_000), ("1GiB", 1 << 30)] {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "MiB", "1.5MiB", "-1", "1mib", "99999999999GiB"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn money_is_exact() {
+        for (text, micro) in [
+            ("0.10", 100_000),
+            ("100", 100_000_000),
+            ("0.0001", 100),
+            ("1.0e-05", 10),
+            ("2.5E-3", 2_500),
+            ("0", 0),
+            ("0.0000000", 0),
+            ("1.1000000000", 1_100_000),
+            (".5", 500_000),
+            ("1e3", 1_000_000_000),
+            ("1000000000", MAX_MONEY),
+        ] {
+            assert_eq!(money(text), Ok(micro), "{text}");
+        }
+        assert_eq!(money("0.0000001"), Err(BadMoney::TooFine));
+        for text in ["", ".", "-1", "1,5", "ten", "1000000001", "1e99", "0x10", "1e"] {
+            assert_eq!(money(text), Err(BadMoney::NotANumber), "{text}");
+        }
+    }
+}

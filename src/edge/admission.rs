@@ -1,0 +1,127 @@
+//! May this request be served? Key, limits, body, route, in this order; the cheap checks before the dear ones.
+
+use super::exchange::{Call, Exchange};
+use super::live::{Live, Presence};
+use super::stage::Stage;
+use crate::auth::{self, Principal};
+use crate::chat::field::Field;
+use crate::chat::head::Head;
+use crate::chat::request::Parsed;
+use crate::error::ApiError;
+use crate::limit::Prospect;
+use crate::route::matching;
+use crate::route::pick::Plan;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
+
+/// Who asks?
+///
+/// # Errors
+/// One and the same 401 for every reason; the log and the metric tell which.
+pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Result<Principal, ApiError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    match auth::authenticate(&live.snapshot, headers, i64::try_from(now).unwrap_or(i64::MAX)) {
+        Ok(who) => {
+            ctx.ledger.team = Some(who.team());
+            ctx.ledger.key = Some(who.key());
+            Ok(who)
+        }
+        Err(failure) => {
+            live.metrics.auth_failure(failure.name());
+            log::info!("request {}: {}", ctx.id, failure.name());
+            Err(failure.into())
+        }
+    }
+}
+
+/// The limits of key and team, before the body is read.
+///
+/// # Errors
+/// 429 or 402; nothing has been charged.
+pub fn peek(live: &Live, ctx: &mut Exchange, who: &Principal) -> Result<(), ApiError> {
+    live.limiter.peek(who, live.now()).map_err(|refusal| refuse(live, ctx, &refusal))
+}
+
+fn refuse(live: &Live, _ctx: &mut Exchange, refusal: &crate::limit::Refusal) -> ApiError {
+    live.metrics.limit_refused(refusal.scope, refusal.dimension);
+    refusal.into()
+}
+
+/// `GET /v1/models`: the routes that the key may use.
+pub fn models(live: &Live, who: &Principal) -> Bytes {
+    let mut w = crate::json::write::Writer::with_capacity(256);
+    w.object().key("object").string("list").key("data").array();
+    for route in matching::usable(&live.snapshot, who) {
+        write_model(&mut w, &route.name, live.loaded_at);
+    }
+    w.end_array().end_object();
+    w.finish().into()
+}
+
+/// `GET /v1/models/{id}`.
+///
+/// # Errors
+/// 404 for a route that is not there, or not for this key.
+pub fn model(live: &Live, who: &Principal, id: &str) -> Result<Bytes, ApiError> {
+    let route = matching::find(&live.snapshot, who, id).map_err(|mut e| {
+        (e.status, e.kind) = (404, crate::error::ErrorKind::NotFound);
+        e
+    })?;
+    let mut w = crate::json::write::Writer::with_capacity(256);
+    let _ = route;
+    write_model(&mut w, id, live.loaded_at);
+    Ok(w.finish().into())
+}
+
+fn write_model(w: &mut crate::json::write::Writer, id: &str, created: u64) {
+    w.object().key("id").string(id).key("object").string("model").key("created").integer(created).key("owned_by").string("tidegate").end_object();
+}
+
+/// Everything that needs the body: its form, the route, all limits at once.
+///
+/// # Errors
+/// 400, 403, 404, 429 or 402.
+pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes, episode: Option<&HeaderValue>) -> Result<Call, ApiError> {
+    let parsed = Parsed::chat(body)?;
+    let model = parsed.text(Field::Model).unwrap_or_default();
+    let found = matching::find(&live.snapshot, who, &model)?;
+    let route = found.route.clone();
+    ctx.ledger.route = Some(route.index);
+    ctx.ledger.stream = parsed.stream();
+    let episode_id = episode_id(&parsed, episode)?;
+    let now = live.now();
+    let permit = live.limiter.admit(who, route.index, &Prospect::of(&parsed), now).map_err(|refusal| refuse(live, ctx, &refusal))?;
+    ctx.presence = Some(Presence::new(live.metrics.clone(), route.index, parsed.stream()));
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let plan = Plan::new(&route, fastrand::u64(..), |target| live.cooldowns.resting(target.index, now));
+    Ok(Call {
+        stream: parsed.stream(),
+        include_usage: parsed.include_usage(),
+        head: Head::new(Uuid::now_v7(), episode_id, created, &model),
+        parsed: Some(parsed),
+        wildcard: found.wildcard.into(),
+        team: live.snapshot.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
+        permit,
+        plan,
+        attempt: None,
+        stage: Arc::new(Stage::default()),
+        failure: None,
+        backoff: Duration::ZERO,
+        route,
+    })
+}
+
+/// The client's episode, or a new one.
+fn episode_id(parsed: &Parsed, header: Option<&HeaderValue>) -> Result<Uuid, ApiError> {
+    let text = parsed
+        .text(Field::EpisodeId)
+        .or_else(|| parsed.text(Field::TensorzeroEpisodeId))
+        .or_else(|| header.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()));
+    match text {
+        None => Ok(Uuid::now_v7()),
+        Some(text) => Uuid::try_parse(&text).map_err(|_| ApiError::field("episode_id", "`episode_id` must be a UUID; leave it out to get a new one")),
+    }
+}

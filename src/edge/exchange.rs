@@ -1,0 +1,440 @@
+//! One request, from its first byte to its line in the log.
+//!
+//! ```text
+//! Received --intake--> Admitted --route--> Routed --first content--> Relaying --end--> Settled
+//!    |                    |                  | ^                        |
+//!    +----- refused ------+--- refused ------+ +- next target on failure +- error event
+//! ```
+//!
+//! `Exchange` is Pingora's per-request context. What exists only from a stage on is reached through the `Option` that
+//! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`] while one target is being asked.
+
+use super::live::Live;
+use super::rescue::{self, Cause, Failure};
+use super::stage::{Deadlines, Stage};
+use super::upstream::Place;
+use crate::account::{EndedBy, Ledger, cost};
+use crate::chat::chunk::UsagePlace;
+use crate::chat::head::Head;
+use crate::chat::request::{ChatRequest, Parsed};
+use crate::config::snapshot::{Route, StreamUsage, Timeouts};
+use crate::dialect::{Fault, Framing, Outgoing};
+use crate::error::ApiError;
+use crate::limit::Permit;
+use crate::provider::{ModelName, Target};
+use crate::relay::Relay;
+use crate::route::pick::Plan;
+use crate::telemetry::trace::Trace;
+use bytes::Bytes;
+use http::HeaderMap;
+use pingora_http::ResponseHeader;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Largest body of a provider's refusal that is read, in bytes; what is beyond is not needed to tell what it says.
+pub const MAX_REFUSAL: usize = 64 << 10;
+
+/// See the module.
+pub struct Exchange {
+    /// The configuration and its state; the same for the whole request.
+    pub live: Arc<Live>,
+    /// `x-request-id`.
+    pub id: Uuid,
+    /// When the request's headers had been read.
+    pub began: Instant,
+    /// The trace it belongs to.
+    pub trace: Trace,
+    /// What the log and the metrics are written from.
+    pub ledger: Ledger,
+    /// Time spent in the gateway itself so far.
+    pub busy: Duration,
+    /// From `Routed` on.
+    pub call: Option<Box<Call>>,
+    /// Counts the request as in flight.
+    pub presence: Option<super::live::Presence>,
+}
+
+/// A request that may be served, and everything needed to ask targets for it.
+pub struct Call {
+    /// The client's request; given up when the answer is committed.
+    pub parsed: Option<Parsed>,
+    /// The route.
+    pub route: Arc<Route>,
+    /// What the route's `*` stands for.
+    pub wildcard: Box<str>,
+    /// Identity of the answer.
+    pub head: Head,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// Whether it asked for usage in the stream.
+    pub include_usage: bool,
+    /// The limits it was admitted under; settles when dropped.
+    pub permit: Permit,
+    /// The context that sealed ids are bound to: the team.
+    pub team: Arc<str>,
+    /// Which target is next.
+    pub plan: Plan,
+    /// The target that is being asked.
+    pub attempt: Option<Attempt>,
+    /// Shared with the replay session.
+    pub stage: Arc<Stage>,
+    /// What the client is told if nobody else answers.
+    pub failure: Option<ApiError>,
+    /// Wait before the next attempt.
+    pub backoff: Duration,
+}
+
+/// One try at one target.
+pub struct Attempt {
+    /// Who is asked.
+    pub target: Arc<Target>,
+    /// The model there.
+    pub model: Box<str>,
+    /// Its deadlines.
+    pub timeouts: Timeouts,
+    /// The request that goes there; its decoder has moved into `reading`.
+    pub outgoing: Outgoing,
+    /// What is being read.
+    pub reading: Reading,
+    /// A place among the provider's connections.
+    pub place: Option<Place>,
+    /// Whether the upstream's address was connected to.
+    pub connected: bool,
+}
+
+/// What the upstream's body is.
+pub enum Reading {
+    /// No response headers yet.
+    Nothing,
+    /// A refusal: status, headers, body so far.
+    Refusal(u16, HeaderMap, Vec<u8>),
+    /// The answer.
+    Answer(Box<Relay>),
+    /// The answer has been told as far as it goes.
+    Over,
+}
+
+/// What a piece of the upstream's body leads to.
+pub enum Step {
+    /// These bytes go to the client.
+    Write(Vec<u8>),
+    /// The attempt has failed and another one will be made.
+    Retry(&'static str),
+}
+
+impl Exchange {
+    /// A request whose headers have just been read.
+    pub fn new(live: Arc<Live>) -> Self {
+        let trace = Trace::continue_or_begin(None, || fastrand::u64(..));
+        Self { live, id: Uuid::now_v7(), began: Instant::now(), trace, ledger: Ledger::new(), busy: Duration::ZERO, call: None, presence: None }
+    }
+
+    /// Makes the next attempt ready: picks the target, writes its request.
+    ///
+    /// A later target that cannot keep what the client asked for is passed over; the first one's refusal is the
+    /// client's 400.
+    ///
+    /// # Errors
+    /// What the client is told when there is no target left.
+    pub fn prepare(&mut self) -> Result<(), ApiError> {
+        let call = self.call.as_deref_mut().ok_or_else(internal)?;
+        loop {
+            let Some(target) = call.plan.target().cloned() else {
+                return Err(call.failure.clone().unwrap_or_else(internal));
+            };
+            match call.encode(target, &self.live) {
+                Ok(attempt) => {
+                    self.ledger.provider = Some(attempt.target.provider.index);
+                    self.ledger.attempts += 1;
+                    call.attempt = Some(attempt);
+                    return Ok(());
+                }
+                Err(error) if call.failure.is_none() && error.status < 500 => return Err(error),
+                Err(error) => {
+                    call.failure.get_or_insert(error);
+                    if !call.plan.advance() {
+                        return Err(call.failure.clone().unwrap_or_else(internal));
+                    }
+                }
+            }
+        }
+    }
+
+    /// An attempt has failed. `true`: another one will be made. `false`: [`Call::failure`] is what the client is told.
+    pub fn failed(&mut self, failure: Failure) -> bool {
+        let Some(call) = self.call.as_deref_mut() else { return false };
+        let Some(attempt) = call.attempt.as_mut() else { return false };
+        attempt.reading = Reading::Over;
+        attempt.place = None;
+        let target = attempt.target.clone();
+        let provider = &target.provider;
+        self.live.metrics.attempt(provider.index, failure.cause.name());
+        if failure.cause == Cause::Credential {
+            log::error!("provider `{}` does not accept its credentials (request {})", provider.name, self.id);
+        }
+        if let Some(wait) = failure.error.retry_after.filter(|_| failure.cause == Cause::RateLimited || failure.error.status == 503) {
+            self.live.cooldowns.rest(target.index, wait, self.live.now());
+        }
+        let asked = self.ledger.attempts;
+        let retry = &call.route.retry;
+        let may = asked < retry.attempts
+            && !call.stage.committed()
+            && match failure.cause {
+                Cause::Connect => retry.connect,
+                Cause::Timeout => retry.timeout,
+                Cause::RateLimited => retry.rate_limited,
+                Cause::Server => retry.server_error,
+                Cause::Credential | Cause::Request | Cause::Client | Cause::Internal => false,
+            };
+        self.ledger.ended_by = if failure.cause == Cause::Client { EndedBy::Client } else { EndedBy::Upstream };
+        call.failure = Some(failure.error);
+        if !may || !call.plan.advance() {
+            return false;
+        }
+        let again = call.plan.target().is_some_and(|t| t.index == target.index);
+        call.backoff = if again { backoff(&call.route, asked) } else { Duration::ZERO };
+        true
+    }
+
+    /// The upstream's response headers are there.
+    pub fn upstream_head(&mut self, status: u16, headers: &HeaderMap) {
+        let Some(call) = self.call.as_deref_mut() else { return };
+        call.stage.heard(Instant::now());
+        let usage = match (call.stream, call.include_usage, self.live.snapshot.server.stream_usage) {
+            (false, ..) => None,
+            (true, false, _) => Some(UsagePlace::Withheld),
+            (true, true, StreamUsage::Merged) => Some(UsagePlace::Merged),
+            (true, true, StreamUsage::Separate) => Some(UsagePlace::Separate),
+        };
+        let head = call.head.clone();
+        let Some(attempt) = call.attempt.as_mut() else { return };
+        attempt.reading = if (200..300).contains(&status) {
+            let decoder = std::mem::replace(&mut attempt.outgoing.decoder, Box::new(crate::dialect::Spent));
+            Reading::Answer(Box::new(Relay::new(framing(call.stream, headers, attempt.outgoing.framing), decoder, head, usage)))
+        } else {
+            Reading::Refusal(status, headers.clone(), Vec::new())
+        };
+    }
+
+    /// A piece of the upstream's body, or its end.
+    pub fn upstream_body(&mut self, bytes: &[u8], end: bool) -> Step {
+        let Some(call) = self.call.as_deref_mut() else { return Step::Write(Vec::new()) };
+        call.stage.heard(Instant::now());
+        let Some(attempt) = call.attempt.as_mut() else { return Step::Write(Vec::new()) };
+        match &mut attempt.reading {
+            Reading::Nothing | Reading::Over => Step::Write(Vec::new()),
+            Reading::Refusal(status, headers, body) => {
+                let room = MAX_REFUSAL.saturating_sub(body.len());
+                body.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+                if !end && body.len() < MAX_REFUSAL {
+                    return Step::Write(Vec::new());
+                }
+                let refusal = crate::dialect::of(&attempt.target).read_error(*status, headers, body);
+                let failure = rescue::of_provider(&attempt.target.provider.name, &refusal);
+                self.give_up(failure, end)
+            }
+            Reading::Answer(relay) => {
+                let (mut out, mut result) = relay.push(bytes);
+                if end && result.is_ok() {
+                    let (more, ended) = relay.end();
+                    out = if out.is_empty() { more } else { [out, more].concat() };
+                    result = ended;
+                }
+                match result {
+                    Ok(()) => {
+                        if relay.started() && !out.is_empty() && !call.stage.committed() {
+                            self.commit(out.len());
+                        }
+                        if end {
+                            self.complete();
+                        }
+                        Step::Write(out)
+                    }
+                    Err(fault) => {
+                        // What was said before the fault stands, and then it is too late for another target.
+                        if !out.is_empty() && !call.stage.committed() {
+                            self.commit(out.len());
+                        }
+                        self.broke(out, &fault, end)
+                    }
+                }
+            }
+        }
+    }
+
+    fn broke(&mut self, mut out: Vec<u8>, fault: &Fault, end: bool) -> Step {
+        let Some(call) = self.call.as_deref() else { return Step::Write(out) };
+        let name = call.attempt.as_ref().map(|a| a.target.provider.name.clone()).unwrap_or_default();
+        let failure = rescue::of_fault(&name, fault);
+        if !call.stage.committed() {
+            return self.give_up(failure, end);
+        }
+        out.extend_from_slice(&self.break_off(failure));
+        if let Some(call) = self.call.as_deref() {
+            call.stage.end();
+        }
+        Step::Write(out)
+    }
+
+    /// An answer that has begun cannot go on: the error event that ends it.
+    pub fn break_off(&mut self, failure: Failure) -> Vec<u8> {
+        self.account();
+        let error = failure.error.clone();
+        self.failed(failure);
+        let mut event = b"data: ".to_vec();
+        event.extend_from_slice(&error.to_json());
+        event.extend_from_slice(b"\n\n");
+        event
+    }
+
+    /// The attempt is over before anything was told: the next one, or the client's error in place of the answer, so
+    /// that both connections stay as they are.
+    fn give_up(&mut self, failure: Failure, end: bool) -> Step {
+        if self.failed(failure) {
+            return Step::Retry("the attempt failed");
+        }
+        let error = self.call.as_ref().and_then(|c| c.failure.clone()).unwrap_or_else(internal);
+        let body = error.to_json();
+        self.ledger.status = error.status;
+        let head = self.error_head(&error, body.len());
+        if let (Some(call), Ok(head)) = (self.call.as_deref_mut(), head) {
+            call.stage.commit(head);
+            if !end {
+                call.stage.end();
+            }
+        }
+        Step::Write(body)
+    }
+
+    fn commit(&mut self, length: usize) {
+        self.ledger.ttft.get_or_insert(self.began.elapsed());
+        self.ledger.status = 200;
+        let head = self.answer_head(length);
+        let Some(call) = self.call.as_deref_mut() else { return };
+        if let Ok(head) = head {
+            call.stage.commit(head);
+        }
+        // Nothing can be asked again from here on, so the bodies are not needed.
+        call.parsed = None;
+        if let Some(attempt) = call.attempt.as_mut() {
+            attempt.outgoing.body = Bytes::new();
+        }
+    }
+
+    fn complete(&mut self) {
+        self.account();
+        self.ledger.ended_by = EndedBy::Complete;
+        let Some(attempt) = self.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else { return };
+        attempt.reading = Reading::Over;
+        self.live.metrics.attempt(attempt.target.provider.index, "ok");
+    }
+
+    /// Settles what has been used: the provider's own figures, else an estimate from what was said.
+    pub fn account(&mut self) {
+        let Some(call) = self.call.as_deref_mut() else { return };
+        let Some(attempt) = call.attempt.as_ref() else { return };
+        let Reading::Answer(relay) = &attempt.reading else { return };
+        if !relay.started() {
+            return;
+        }
+        let told = relay.usage();
+        self.ledger.usage = told.unwrap_or_else(|| call.permit.estimate_of(relay.said_bytes()));
+        self.ledger.estimated = told.is_none();
+        self.ledger.micro_usd = attempt.target.price.as_ref().map_or(0, |p| cost(p, &self.ledger.usage));
+        call.permit.settle(&self.ledger.usage, self.ledger.micro_usd, self.live.now());
+    }
+
+    fn answer_head(&self, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
+        let stream = self.call.as_ref().is_some_and(|c| c.stream);
+        let mut head = Box::new(ResponseHeader::build(200, Some(20))?);
+        if stream {
+            head.insert_header(http::header::CONTENT_TYPE, "text/event-stream; charset=utf-8")?;
+            head.insert_header(http::header::CACHE_CONTROL, "no-cache")?;
+        } else {
+            head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
+            head.insert_header(http::header::CONTENT_LENGTH, length)?;
+        }
+        self.common_headers(&mut head)?;
+        Ok(head)
+    }
+
+    fn error_head(&self, error: &ApiError, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
+        let mut head = Box::new(ResponseHeader::build(error.status, Some(20))?);
+        head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
+        head.insert_header(http::header::CONTENT_LENGTH, length)?;
+        for (name, value) in super::respond::error_headers(error) {
+            head.insert_header(name, value)?;
+        }
+        self.common_headers(&mut head)?;
+        Ok(head)
+    }
+
+    /// Headers that every answer of a routed request has.
+    pub fn common_headers(&self, head: &mut ResponseHeader) -> pingora_core::Result<()> {
+        head.insert_header("x-request-id", self.id.to_string())?;
+        let Some(call) = self.call.as_deref() else { return Ok(()) };
+        head.insert_header("x-tidegate-attempts", self.ledger.attempts)?;
+        if let Some(attempt) = &call.attempt {
+            head.insert_header("x-tidegate-provider", attempt.target.provider.name.as_bytes())?;
+            // A model name may hold what a header may not; then it is left out rather than mangled.
+            let _ = head.insert_header("x-tidegate-upstream-model", attempt.model.as_bytes());
+            if !attempt.outgoing.dropped.is_empty() {
+                let _ = head.insert_header("x-tidegate-dropped-params", attempt.outgoing.dropped.join(","));
+            }
+            if !attempt.outgoing.adjusted.is_empty() {
+                let names: Vec<_> = attempt.outgoing.adjusted.iter().map(|f| f.name()).collect();
+                head.insert_header("x-tidegate-adjusted-params", names.join(","))?;
+            }
+        }
+        call.permit.headers().each(|name, value| head.insert_header(name, value))
+    }
+}
+
+impl Call {
+    fn encode(&self, target: Arc<Target>, live: &Live) -> Result<Attempt, ApiError> {
+        let parsed = self.parsed.as_ref().ok_or_else(internal)?;
+        let model: Box<str> = match &target.model {
+            ModelName::Fixed(name) => (**name).into(),
+            ModelName::Pattern(pattern) => pattern.replacen('*', &self.wildcard, 1).into(),
+        };
+        let seal = live.seal(&self.team);
+        let request = ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
+        let outgoing = crate::dialect::of(&target).encode(&request, &target)?;
+        live.metrics.dropped(target.provider.index, &outgoing.dropped);
+        let timeouts = self.route.timeouts.over(&target.provider.timeouts);
+        let place = live.upstream(&target).enter()?;
+        Ok(Attempt { target, model, timeouts, outgoing, reading: Reading::Nothing, place: Some(place), connected: false })
+    }
+}
+
+impl Attempt {
+    /// Its deadlines, from now on.
+    pub fn deadlines(&self) -> Deadlines {
+        let t = &self.timeouts;
+        Deadlines { began: Instant::now(), first_byte: t.first_byte, first_token: t.first_token, between_bytes: t.between_bytes, total: t.total }
+    }
+}
+
+/// How the body is cut: as the provider labels it, for some servers answer a stream request in one piece.
+fn framing(stream: bool, headers: &HeaderMap, expected: Framing) -> Option<Framing> {
+    let label = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if label.starts_with("text/event-stream") {
+        return Some(Framing::Sse);
+    }
+    if label.starts_with("application/vnd.amazon.eventstream") {
+        return Some(if expected == Framing::AwsSse { Framing::AwsSse } else { Framing::AwsEventStream });
+    }
+    if label.starts_with("application/json") || !stream { None } else { Some(expected) }
+}
+
+/// Exponential from the route's `backoff.initial`, at most `backoff.max`.
+fn backoff(route: &Route, asked: u32) -> Duration {
+    let factor = 1u32.checked_shl(asked.saturating_sub(1)).unwrap_or(u32::MAX);
+    route.retry.backoff_initial.saturating_mul(factor).min(route.retry.backoff_max)
+}
+
+fn internal() -> ApiError {
+    ApiError::new(500, crate::error::ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
+}

@@ -1,0 +1,344 @@
+//! Pingora's hooks, one short call per phase.
+
+use super::exchange::{Attempt, Exchange, Step};
+use super::live::Live;
+use super::replay::{Replay, TOLD};
+use super::rescue::{self, Cause, Failure};
+use super::respond::{self, Headers};
+use super::{admission, intake, upstream_request};
+use crate::account::EndedBy;
+use crate::error::ApiError;
+use crate::telemetry::log::AccessLog;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The gateway as Pingora sees it.
+pub struct Gateway {
+    /// The current generation.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Where access-log lines go.
+    pub access: AccessLog,
+}
+
+/// What a request may be for.
+enum Endpoint<'a> {
+    Chat,
+    Models,
+    Model(&'a str),
+}
+
+fn endpoint<'a>(method: &Method, path: &'a str) -> std::result::Result<Endpoint<'a>, ApiError> {
+    let (endpoint, allow) = match path {
+        "/v1/chat/completions" => (Endpoint::Chat, "POST"),
+        "/v1/models" => (Endpoint::Models, "GET"),
+        _ => match path.strip_prefix("/v1/models/") {
+            Some(id) if !id.is_empty() => (Endpoint::Model(id), "GET"),
+            _ => return Err(ApiError::new(404, crate::error::ErrorKind::NotFound, "There is no such endpoint; try /v1/chat/completions or /v1/models.")),
+        },
+    };
+    if method == allow { Ok(endpoint) } else { Err(ApiError::method(allow)) }
+}
+
+impl Gateway {
+    /// Everything up to the first attempt. `Ok(None)`: go on with the upstream.
+    async fn receive(&self, session: &mut Session, ctx: &mut Exchange) -> std::result::Result<Option<Bytes>, Stop> {
+        let real = &mut session.downstream_session;
+        let live = ctx.live.clone();
+        let request = real.req_header();
+        ctx.trace = crate::telemetry::trace::Trace::continue_or_begin(request.headers.get("traceparent").and_then(|v| v.to_str().ok()), || fastrand::u64(..));
+        let endpoint = endpoint(&request.method, request.uri.path())?;
+        let who = admission::authenticate(&live, ctx, &request.headers)?;
+        let id = match endpoint {
+            Endpoint::Chat => None,
+            Endpoint::Models => return Ok(Some(admission::models(&live, &who))),
+            Endpoint::Model(id) => Some(id.to_owned()),
+        };
+        if let Some(id) = id {
+            return Ok(Some(admission::model(&live, &who, &id)?));
+        }
+        admission::peek(&live, ctx, &who)?;
+        intake::check_framing(request, live.snapshot.server.max_body)?;
+        let body = match intake::read_body(real, &live.snapshot.server).await {
+            Ok(body) => body,
+            Err(intake::Unread::Refused(error)) => return Err(Stop::Refused(error)),
+            Err(intake::Unread::Gone(e)) => return Err(Stop::Gone(e)),
+        };
+        let read = Instant::now();
+        let header = real.req_header().headers.get("episode-id").cloned();
+        let call = admission::admit(&live, ctx, &who, body, header.as_ref())?;
+        ctx.call = Some(Box::new(call));
+        ctx.prepare()?;
+        ctx.busy += read.elapsed();
+        Ok(None)
+    }
+
+    fn wrap(&self, session: &mut Session, ctx: &Exchange) -> Result<()> {
+        let Some(call) = ctx.call.as_deref() else { return Ok(()) };
+        let request = Box::new(RequestHeader::build(Method::POST, b"/", Some(16))?);
+        let empty = Box::new(ServerSession::new_custom(Box::new(())));
+        let real = std::mem::replace(&mut session.downstream_session, empty);
+        session.downstream_session = Box::new(ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), request))));
+        Ok(())
+    }
+
+    /// Lets go of the replay session and puts the real one back, so that its connection can be kept.
+    fn unwrap(&self, session: &mut Session, ctx: &Exchange) {
+        let Some(call) = ctx.call.as_deref() else { return };
+        if session.downstream_session.is_custom() {
+            session.downstream_session = Box::new(ServerSession::new_custom(Box::new(())));
+            if let Some(real) = call.stage.take_home() {
+                session.downstream_session = real;
+            }
+        }
+    }
+
+    async fn tell(&self, session: &mut Session, ctx: &mut Exchange, error: &ApiError) -> Result<()> {
+        ctx.ledger.status = error.status;
+        let mut headers: Headers = respond::error_headers(error);
+        let mut common = ResponseHeader::build(error.status, Some(16))?;
+        ctx.common_headers(&mut common)?;
+        headers.extend(common.headers.iter().map(|(n, v)| (n.clone(), String::from_utf8_lossy(v.as_bytes()).into_owned())));
+        respond::respond(&mut session.downstream_session, error.status, headers, error.to_json().into()).await
+    }
+}
+
+/// Why a request goes no further.
+enum Stop {
+    /// The client is told.
+    Refused(ApiError),
+    /// There is nobody to tell.
+    Gone(Box<Error>),
+}
+
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::new(self.live.load_full())
+    }
+
+    /// None: answers are never compressed, and Pingora's own module costs every request.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Exchange) -> Result<bool> {
+        match self.receive(session, ctx).await {
+            Ok(None) => {
+                self.wrap(session, ctx)?;
+                Ok(false)
+            }
+            Ok(Some(body)) => {
+                ctx.ledger.status = 200;
+                ctx.ledger.ended_by = EndedBy::Complete;
+                let headers = vec![(http::HeaderName::from_static("x-request-id"), ctx.id.to_string())];
+                respond::respond(&mut session.downstream_session, 200, headers, body).await?;
+                Ok(true)
+            }
+            Err(Stop::Refused(error)) => {
+                self.tell(session, ctx, &error).await.map_err(|e| e.into_down())?;
+                Ok(true)
+            }
+            Err(Stop::Gone(e)) => {
+                ctx.ledger.status = 499;
+                ctx.ledger.ended_by = EndedBy::Client;
+                Err(e)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let live = ctx.live.clone();
+        let refuse = |ctx: &mut Exchange, error: ApiError| {
+            if let Some(call) = ctx.call.as_deref_mut() {
+                call.failure = Some(error);
+            }
+            Error::explain(ErrorType::Custom("no target left"), "nobody can be asked")
+        };
+        if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) {
+            let wait = ctx.call.as_deref().map_or(Duration::ZERO, |c| c.backoff);
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            if let Err(error) = ctx.prepare() {
+                return Err(refuse(ctx, error));
+            }
+        }
+        let Some(attempt) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()) else {
+            return Err(Error::explain(ErrorType::InternalError, "no attempt"));
+        };
+        match live.upstream(&attempt.target).peer(&attempt.timeouts).await {
+            Ok(peer) => Ok(peer),
+            Err(error) => {
+                let retry = ctx.failed(Failure { cause: Cause::Connect, error });
+                let mut e = Error::explain(ErrorType::ConnectError, "the provider has no address");
+                e.set_retry(retry);
+                Err(e)
+            }
+        }
+    }
+
+    async fn upstream_request_filter(&self, _session: &mut Session, request: &mut RequestHeader, ctx: &mut Exchange) -> Result<()> {
+        let began = Instant::now();
+        let live = ctx.live.clone();
+        let trace = ctx.trace;
+        let Some(call) = ctx.call.as_deref_mut() else { return Ok(()) };
+        let Some(attempt) = call.attempt.as_mut() else { return Ok(()) };
+        attempt.connected = true;
+        upstream_request::build(request, attempt, &live, &trace).await.map_err(|error| {
+            call.failure = Some(error);
+            Error::explain(ErrorType::Custom("no credentials"), "the request cannot be signed")
+        })?;
+        call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines());
+        ctx.busy += began.elapsed();
+        Ok(())
+    }
+
+    async fn upstream_response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Exchange) -> Result<()> {
+        if !response.status.is_informational() {
+            ctx.upstream_head(response.status.as_u16(), &response.headers);
+        }
+        Ok(())
+    }
+
+    fn upstream_response_body_filter(&self, _session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Exchange) -> Result<Option<Duration>> {
+        let began = Instant::now();
+        let step = ctx.upstream_body(body.as_deref().unwrap_or_default(), end);
+        ctx.busy += began.elapsed();
+        match step {
+            Step::Write(bytes) => {
+                *body = (!bytes.is_empty()).then(|| bytes.into());
+                Ok(None)
+            }
+            Step::Retry(why) => {
+                let mut e = Error::explain(ErrorType::Custom("attempt failed"), why).into_up();
+                e.set_retry(true);
+                Err(e)
+            }
+        }
+    }
+
+    fn upstream_response_trailer_filter(&self, _session: &mut Session, _trailers: &mut HeaderMap, _ctx: &mut Exchange) -> Result<()> {
+        Ok(())
+    }
+
+    /// With trailers no body piece says that it is the last one.
+    async fn response_trailer_filter(&self, _session: &mut Session, _trailers: &mut HeaderMap, ctx: &mut Exchange) -> Result<Option<Bytes>> {
+        match ctx.upstream_body(&[], true) {
+            Step::Write(bytes) => Ok(Some(bytes.into())),
+            Step::Retry(why) => {
+                let mut e = Error::explain(ErrorType::Custom("attempt failed"), why).into_up();
+                e.set_retry(true);
+                Err(e)
+            }
+        }
+    }
+
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Exchange, mut e: Box<Error>) -> Box<Error> {
+        let Some(target) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).map(|a| a.target.clone()) else { return e };
+        ctx.live.upstream(&target).address_failed();
+        let retry = ctx.failed(rescue::of_connect(&target.provider.name, &e));
+        e.set_retry(retry);
+        e
+    }
+
+    fn error_while_proxy(&self, _peer: &HttpPeer, _session: &mut Session, mut e: Box<Error>, ctx: &mut Exchange, reused: bool) -> Box<Error> {
+        let Some(call) = ctx.call.as_deref_mut() else {
+            e.set_retry(false);
+            return e;
+        };
+        let Some(attempt) = call.attempt.as_mut() else {
+            e.set_retry(false);
+            return e;
+        };
+        if attempt.is_over() || *e.etype() == TOLD || matches!(e.etype(), ErrorType::Custom("no credentials")) {
+            // The hooks have decided already; only a retry that they asked for is one.
+            let retry = matches!(e.etype(), ErrorType::Custom("attempt failed")) && e.retry();
+            e.set_retry(retry);
+            return e;
+        }
+        // A pooled connection that the provider had closed meanwhile: the same target again, at no cost.
+        if reused && matches!(e.retry, pingora_core::RetryType::ReusedOnly) && !call.stage.committed() && attempt.unanswered() {
+            e.set_retry(true);
+            return e;
+        }
+        if call.stage.committed() {
+            e.set_retry(false); // told in `fail_to_proxy`
+            return e;
+        }
+        let failure = rescue::of_proxy(&attempt.target.provider.name, &e);
+        let retry = ctx.failed(failure);
+        e.set_retry(retry);
+        e
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Exchange) -> FailToProxy {
+        let done = |ctx: &Exchange| FailToProxy { error_code: ctx.ledger.status, can_reuse_downstream: false };
+        if *e.etype() == TOLD {
+            return done(ctx);
+        }
+        let committed = ctx.call.as_deref().is_some_and(|c| c.stage.committed());
+        let provider = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).map(|a| a.target.provider.name.clone()).unwrap_or_default();
+        let failure = rescue::of_proxy(&provider, e);
+        if failure.cause == Cause::Client {
+            ctx.ledger.ended_by = EndedBy::Client;
+            if !committed {
+                ctx.ledger.status = 499;
+            }
+            ctx.account();
+            return done(ctx);
+        }
+        if committed {
+            if ctx.ledger.stream && session.downstream_session.response_written().is_some() {
+                let event = ctx.break_off(failure);
+                let _ = session.downstream_session.write_response_body(event.into(), true).await; // the client may be gone as well
+                let _ = session.downstream_session.finish_body().await;
+            }
+            return done(ctx);
+        }
+        let error = ctx.call.as_deref().and_then(|c| c.failure.clone()).unwrap_or(failure.error);
+        self.unwrap(session, ctx);
+        session.downstream_session.set_keepalive(None);
+        if let Err(e) = self.tell(session, ctx, &error).await {
+            log::debug!("request {}: the client left before its error: {e}", ctx.id);
+        }
+        done(ctx)
+    }
+
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Exchange) {
+        self.unwrap(session, ctx);
+        if ctx.ledger.ended_by == EndedBy::Client && ctx.ledger.status == 0 {
+            ctx.ledger.status = 499;
+        }
+        ctx.ledger.duration = ctx.began.elapsed();
+        ctx.ledger.overhead = ctx.busy;
+        super::settle::settle(&self.access, session, e, ctx);
+        ctx.call = None; // the permit settles here
+        ctx.presence = None;
+    }
+
+    /// Failures are told by the access log and the metrics; Pingora's own line would repeat them for every client.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Exchange, e: &Error) -> bool {
+        !matches!(e.etype(), ErrorType::InternalError)
+    }
+
+    fn suppress_proxy_warn_log(&self, _session: &Session, _ctx: &Exchange, _e: &Error, _context: ProxyWarnLogContext) -> bool {
+        true
+    }
+}

@@ -1,0 +1,94 @@
+//! A changed file becomes the next generation, or changes nothing.
+
+use super::live::Live;
+use super::serve::Process;
+use crate::config::{self, Loaded};
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How often the files are looked at. Polling sees what notifications miss: a replaced file, a ConfigMap's switched
+/// symbolic link, a network file system.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Which state of a file was read: where it really is, when it changed, how long it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark(PathBuf, Option<(PathBuf, SystemTime, u64)>);
+
+fn mark(path: &Path) -> Mark {
+    let state = || {
+        let real = path.canonicalize().ok()?;
+        let meta = real.metadata().ok()?;
+        Some((real, meta.modified().ok()?, meta.len()))
+    };
+    Mark(path.to_owned(), state())
+}
+
+/// Watches the configuration and every file that it names.
+pub struct Reloader {
+    path: PathBuf,
+    seen: Arc<Mutex<Vec<Mark>>>,
+}
+
+impl Reloader {
+    /// A watcher of a configuration that was read from `path` and `files`.
+    pub fn new(path: PathBuf, files: Vec<PathBuf>) -> Self {
+        let seen = files.iter().map(|f| mark(f)).collect();
+        Self { path, seen: Arc::new(Mutex::new(seen)) }
+    }
+
+    /// Reloads if a file has changed.
+    pub async fn look(&self, process: &Arc<Process>) {
+        let seen = self.seen.clone();
+        let changed = tokio::task::spawn_blocking(move || {
+            let seen = seen.lock().clone();
+            seen.iter().any(|m| mark(&m.0) != *m)
+        });
+        if changed.await.unwrap_or(false) {
+            self.reload(process).await;
+        }
+    }
+
+    /// Reads the files and swaps the configuration in whole; a bad one changes nothing and is told.
+    pub async fn reload(&self, process: &Arc<Process>) {
+        let (path, seen, process) = (self.path.clone(), self.seen.clone(), process.clone());
+        let work = tokio::task::spawn_blocking(move || reload(&path, &seen, &process));
+        if work.await.is_err() {
+            log::error!("the reload failed; the configuration stays as it is");
+        }
+    }
+}
+
+fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
+    let old = process.live.load_full();
+    // What is seen now is what is judged now: a file that stays bad is told once, not every second.
+    let again: Vec<Mark> = seen.lock().iter().map(|m| mark(&m.0)).collect();
+    *seen.lock() = again;
+    let Loaded { snapshot, files } = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for problem in &problems {
+                log::error!("configuration not changed: {problem}");
+            }
+            old.metrics.reloaded(false);
+            return;
+        }
+    };
+    *seen.lock() = files.iter().map(|f| mark(f)).collect();
+    let fixed = |s: &config::snapshot::Snapshot| (s.listen.clone(), s.admin, s.server.threads);
+    if fixed(&snapshot) != fixed(&old.snapshot) {
+        log::warn!("listeners, the admin address and threads stay as they are until the process is upgraded or restarted");
+    }
+    match Live::new(snapshot, Some(&old)) {
+        Ok(live) => {
+            live.metrics.reloaded(true);
+            log::info!("configuration {} is in force: {} routes, {} keys", live.generation, live.snapshot.routes.len(), live.snapshot.keys.len());
+            process.live.store(Arc::new(live));
+        }
+        Err(e) => {
+            log::error!("configuration not changed: {e}");
+            old.metrics.reloaded(false);
+        }
+    }
+}

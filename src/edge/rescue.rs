@@ -1,0 +1,164 @@
+//! Everything that can go wrong behind the gateway, in the words of its clients. Total: every error has an answer.
+
+use super::replay::{EMPTY, LATE};
+use crate::dialect::{FailureClass, Fault, ProviderError};
+use crate::error::{ApiError, ErrorKind};
+use crate::telemetry::redact::redact;
+use pingora_core::{Error, ErrorSource, ErrorType};
+
+/// Longest part of a provider's message that is passed on, in bytes.
+const MAX_MESSAGE: usize = 2048;
+
+/// How an attempt failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// Decides retries.
+    pub cause: Cause,
+    /// What the client is told when this was the last attempt.
+    pub error: ApiError,
+}
+
+/// What a failed attempt means for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No connection.
+    Connect,
+    /// Too slow before the first token.
+    Timeout,
+    /// 429.
+    RateLimited,
+    /// 408, 5xx, overload or a broken answer.
+    Server,
+    /// The provider refused the gateway's own credentials or account.
+    Credential,
+    /// The request itself; another target would refuse it as well.
+    Request,
+    /// The client is gone.
+    Client,
+    /// Our own fault.
+    Internal,
+}
+
+impl Cause {
+    /// The word in `tidegate_upstream_attempts_total`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::RateLimited => "rate_limited",
+            Self::Server => "server_error",
+            Self::Credential => "credential",
+            Self::Request => "bad_request",
+            Self::Client => "client_gone",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A provider said no, with a status or inside its answer.
+pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
+    let said = redact(cut(refusal.message.trim()));
+    let tell = |what: &str| if said.is_empty() { format!("Provider `{provider}` {what}.") } else { format!("Provider `{provider}` {what}: {said}") };
+    let (cause, error) = match refusal.class {
+        FailureClass::BadRequest => (Cause::Request, ApiError::invalid(tell("refused the request"))),
+        // What is wrong with the operator's account is not the client's to know.
+        FailureClass::Credential => (Cause::Credential, ApiError::upstream(format!("Provider `{provider}` did not accept the gateway's credentials; this is for its operator to mend."))),
+        FailureClass::NotFound => (Cause::Request, ApiError::new(404, ErrorKind::NotFound, tell("does not know what was asked for"))),
+        FailureClass::RateLimited => (Cause::RateLimited, ApiError::new(429, ErrorKind::RateLimit, tell("limits its requests"))),
+        FailureClass::Overloaded => (Cause::Server, ApiError::new(503, ErrorKind::Overloaded, tell("is overloaded"))),
+        FailureClass::Timeout => (Cause::Server, ApiError::new(504, ErrorKind::Timeout, tell("was too slow"))),
+        FailureClass::Server => (Cause::Server, ApiError::upstream(tell("failed"))),
+    };
+    Failure { cause, error: ApiError { retry_after: refusal.retry_after, ..error } }
+}
+
+/// An answer cannot be trusted any further.
+pub fn of_fault(provider: &str, fault: &Fault) -> Failure {
+    match fault {
+        Fault::Provider(refusal) => of_provider(provider, refusal),
+        Fault::Broken(what) => Failure { cause: Cause::Server, error: ApiError::upstream(format!("Provider `{provider}` sent an answer that cannot be read: {}", cut(what))) },
+        Fault::Truncated => Failure { cause: Cause::Server, error: ApiError::upstream(format!("Provider `{provider}` broke off its answer.")) },
+    }
+}
+
+/// Pingora could not connect to the provider.
+pub fn of_connect(provider: &str, e: &Error) -> Failure {
+    let what = match e.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => "did not accept a connection in time",
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => "has no TLS connection that can be trusted",
+        _ => "cannot be connected to",
+    };
+    Failure { cause: Cause::Connect, error: ApiError::upstream(format!("Provider `{provider}` {what}.")) }
+}
+
+/// Pingora gave up on a request that was under way.
+pub fn of_proxy(provider: &str, e: &Error) -> Failure {
+    if *e.etype() == LATE {
+        let what = e.context.as_ref().map_or("the provider was too slow", |c| c.as_str());
+        return Failure { cause: Cause::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")) };
+    }
+    if *e.etype() == EMPTY {
+        return Failure { cause: Cause::Server, error: ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")) };
+    }
+    match e.esource() {
+        ErrorSource::Upstream => match e.etype() {
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+                Failure { cause: Cause::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long.")) }
+            }
+            _ => Failure { cause: Cause::Server, error: ApiError::upstream(format!("Provider `{provider}` broke the connection off.")) },
+        },
+        ErrorSource::Downstream => Failure { cause: Cause::Client, error: ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request.") },
+        ErrorSource::Internal | ErrorSource::Unset => {
+            Failure { cause: Cause::Internal, error: ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.") }
+        }
+    }
+}
+
+fn cut(message: &str) -> &str {
+    let mut end = MAX_MESSAGE.min(message.len());
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.get(..end).unwrap_or(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(class: FailureClass) -> (u16, &'static str) {
+        let f = of_provider("p", &ProviderError { class, message: "the widget is too wide".into(), retry_after: None });
+        (f.error.status, f.error.kind.name())
+    }
+
+    #[test]
+    fn the_operators_problems_are_not_the_clients() {
+        let f = of_provider("p", &ProviderError { class: FailureClass::Credential, message: "Incorrect API key sk-abcdefghijklmnop".into(), retry_after: None });
+        assert_eq!((f.error.status, f.cause), (502, Cause::Credential));
+        assert!(!f.error.message.contains("sk-"));
+    }
+
+    #[test]
+    fn each_class_has_its_status() {
+        assert_eq!(said(FailureClass::BadRequest), (400, "invalid_request_error"));
+        assert_eq!(said(FailureClass::NotFound), (404, "not_found_error"));
+        assert_eq!(said(FailureClass::RateLimited), (429, "rate_limit_error"));
+        assert_eq!(said(FailureClass::Overloaded), (503, "overloaded_error"));
+        assert_eq!(said(FailureClass::Timeout), (504, "timeout_error"));
+        assert_eq!(said(FailureClass::Server), (502, "upstream_error"));
+    }
+
+    #[test]
+    fn a_client_that_left_is_told_from_a_provider_that_broke_off() {
+        let gone = Error::new_down(ErrorType::ConnectionClosed);
+        assert_eq!(of_proxy("p", &gone).cause, Cause::Client);
+        assert_eq!(of_proxy("p", &Error::new_up(ErrorType::ConnectionClosed)).cause, Cause::Server);
+        // A deadline is noticed on the downstream side and is the upstream's all the same.
+        assert_eq!(of_proxy("p", &Error::explain(LATE, "x").into_down()).error.status, 504);
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        assert_eq!(cut(&"é".repeat(2000)).len(), 2048);
+    }
+}

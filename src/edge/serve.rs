@@ -1,0 +1,249 @@
+//! The process: listeners, TLS, h2, background work, signals, drain, upgrade.
+
+use super::live::Live;
+use super::proxy::Gateway;
+use super::reload::Reloader;
+use super::upstream::RESOLVE_EVERY;
+use crate::config::Loaded;
+use crate::config::snapshot::Listen;
+use crate::telemetry::log::AccessLog;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora_core::services::background::{BackgroundService, background_service};
+use pingora_core::services::listening::Service;
+use pingora_proxy::HttpProxy;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long an HTTP/1 connection may wait for its next request.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long an HTTP/2 connection without streams is kept.
+const H2_IDLE: Duration = Duration::from_secs(120);
+/// Streams that one HTTP/2 client connection may have open.
+const H2_STREAMS: u32 = 256;
+/// Received but unread bytes of one HTTP/2 stream, and of all streams of a connection.
+const H2_WINDOW: (u32, u32) = (1 << 20, 4 << 20);
+/// Most header bytes of an HTTP/2 request.
+const H2_HEADERS: u32 = 64 << 10;
+/// Read and write buffers of a client connection: a request line with headers, a few chunks.
+const CLIENT_BUFFERS: (usize, usize) = (8 << 10, 4 << 10);
+/// Unused upstream connections that are kept, in all.
+const POOL: usize = 1024;
+
+/// Why the process ended.
+pub enum Ended {
+    /// As it was told to.
+    Well,
+    /// An address could not be listened on, or something else that is needed at start is not there.
+    CouldNotStart(String),
+}
+
+/// What all parts of the process share.
+pub struct Process {
+    /// The current generation.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Whether the process is on its way out.
+    pub draining: AtomicBool,
+}
+
+/// Serves until told to stop.
+pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
+    let Loaded { snapshot, files } = loaded;
+    let live = match Live::new(snapshot, None) {
+        Ok(live) => Arc::new(live),
+        Err(e) => return Ended::CouldNotStart(e),
+    };
+    let snapshot = &live.snapshot;
+    let addresses: Vec<_> = snapshot.listen.iter().map(|l| l.address).collect();
+    if !upgrade {
+        for address in &addresses {
+            // Pingora would try for half a minute and then panic.
+            if let Err(e) = TcpListener::bind(address) {
+                return Ended::CouldNotStart(format!("cannot listen on {address}: {e}"));
+            }
+        }
+    }
+    let process = Arc::new(Process { live: Arc::new(ArcSwap::from(live.clone())), draining: AtomicBool::new(false) });
+    if let Err(e) = crate::admin::serve(snapshot.admin, process.clone()) {
+        return Ended::CouldNotStart(format!("cannot listen on {} (admin): {e}", snapshot.admin));
+    }
+
+    let conf = ServerConf {
+        threads: snapshot.server.threads,
+        grace_period_seconds: Some(snapshot.server.drain_timeout.as_secs()),
+        graceful_shutdown_timeout_seconds: Some(1),
+        upstream_keepalive_pool_size: POOL.div_ceil(snapshot.server.threads),
+        upgrade_sock: "/tmp/tidegate-upgrade.sock".to_owned(),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(Opt { upgrade, ..Opt::default() }, conf);
+    server.bootstrap();
+    let service = match proxy_service(&server, &process, &snapshot.listen) {
+        Ok(service) => service,
+        Err(e) => return Ended::CouldNotStart(e),
+    };
+    server.add_service(service);
+    let reloader = path.map(|path| Reloader::new(path, files));
+    server.add_service(background_service("upkeep", Upkeep { process: process.clone(), reloader }));
+    for listen in &snapshot.listen {
+        log::info!("listening on {}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" });
+    }
+    server.run(RunArgs { shutdown_signal: Box::new(Signals(process)) });
+    crate::telemetry::log::flush();
+    Ended::Well
+}
+
+fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<Front>, String> {
+    let gateway = Gateway { live: process.live.clone(), access: AccessLog::new() };
+    let mut proxy = HttpProxy::new(gateway, server.configuration.clone());
+    proxy.handle_init_modules();
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    options.h2_idle_timeout = Some(H2_IDLE);
+    proxy.server_options = Some(options);
+    let mut h2 = H2Options::new();
+    h2.max_concurrent_streams(H2_STREAMS).initial_window_size(H2_WINDOW.0).initial_connection_window_size(H2_WINDOW.1).max_header_list_size(H2_HEADERS);
+    proxy.h2_options = Some(h2);
+    let mut service = Service::new("tidegate".to_owned(), Front { proxy: Arc::new(proxy), process: process.clone() });
+    for l in listen {
+        let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::new(CLIENT_BUFFERS.0, CLIENT_BUFFERS.1));
+        if let Some(tls) = &l.tls {
+            let text = |p: &PathBuf| p.to_string_lossy().into_owned();
+            let mut settings = TlsSettings::intermediate(&text(&tls.certificate), &text(&tls.key)).map_err(|e| format!("{}: {e}", l.address))?;
+            settings.enable_h2();
+            endpoint = endpoint.tls(settings);
+        }
+        service.add_listener(endpoint);
+    }
+    Ok(service)
+}
+
+tokio::task_local! {
+    /// Set once the request's headers have been read; see [`Front`].
+    static HEADERS_READ: Arc<AtomicBool>;
+}
+
+/// Called by the hooks when there is a request.
+pub(super) fn headers_are_read() {
+    let _ = HEADERS_READ.try_with(|flag| flag.store(true, Ordering::Relaxed)); // none in tests that call the hooks directly
+}
+
+/// Pingora's proxy under a deadline for the request's headers, which Pingora has only per read.
+struct Front {
+    proxy: Arc<HttpProxy<Gateway>>,
+    process: Arc<Process>,
+}
+
+#[async_trait]
+impl HttpServerApp for Front {
+    async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+        if session.is_http2() {
+            return self.proxy.process_new_http(session, shutdown).await;
+        }
+        let headers = self.process.live.load().snapshot.server.header_timeout;
+        // A connection that has served a request may be idle first; a fresh one has nothing to wait for.
+        let context = session.take_connection_user_context();
+        let wait = if context.is_some() { KEEPALIVE + headers } else { headers };
+        session.set_keepalive(Some(wait.as_secs().max(1)));
+        let read = Arc::new(AtomicBool::new(false));
+        let mut serve = std::pin::pin!(HEADERS_READ.scope(read.clone(), self.proxy.process_new_http(session, shutdown)));
+        tokio::select! {
+            biased;
+            next = &mut serve => next,
+            () = tokio::time::sleep(wait) => if read.load(Ordering::Relaxed) { serve.await } else { None },
+        }
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.proxy.h2_options.clone()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options.as_ref()
+    }
+
+    async fn http_cleanup(&self) {
+        self.proxy.http_cleanup().await;
+    }
+}
+
+/// What goes on beside the requests: reloads and look-ups.
+struct Upkeep {
+    process: Arc<Process>,
+    reloader: Option<Reloader>,
+}
+
+#[async_trait]
+impl BackgroundService for Upkeep {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+            log::error!("SIGHUP cannot be received");
+            return;
+        };
+        let mut look = tokio::time::interval(super::reload::LOOK_EVERY);
+        let mut resolve = tokio::time::interval(RESOLVE_EVERY);
+        loop {
+            tokio::select! {
+                _ = shutdown.changed() => return,
+                _ = hangup.recv() => if let Some(r) = &self.reloader { r.reload(&self.process).await },
+                _ = look.tick() => if let Some(r) = &self.reloader { r.look(&self.process).await },
+                _ = resolve.tick() => {
+                    let live = self.process.live.load_full();
+                    for upstream in live.named_upstreams() {
+                        upstream.resolve().await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// SIGTERM drains, SIGQUIT hands the listeners over, SIGINT stops at once.
+struct Signals(Arc<Process>);
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut quit), Ok(mut term), Ok(mut int)) = (signal(SignalKind::quit()), signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+            log::error!("signals cannot be received");
+            return ShutdownSignal::FastShutdown;
+        };
+        let what = tokio::select! {
+            _ = quit.recv() => ShutdownSignal::GracefulUpgrade,
+            _ = term.recv() => ShutdownSignal::GracefulTerminate,
+            _ = int.recv() => return ShutdownSignal::FastShutdown,
+        };
+        self.0.draining.store(true, Ordering::Relaxed);
+        let live = self.0.live.load_full();
+        log::info!("draining: {} requests in flight, at most {:?} for them", live.metrics.in_flight(), live.snapshot.server.drain_timeout);
+        let process = self.0.clone();
+        std::thread::spawn(move || leave_when_done(&process));
+        what
+    }
+}
+
+/// Pingora waits out its whole grace period; a process that has nothing left to do need not.
+fn leave_when_done(process: &Process) {
+    const POLL: Duration = Duration::from_millis(50);
+    let mut quiet = 0;
+    while quiet < 2 {
+        std::thread::sleep(POLL);
+        quiet = if process.live.load().metrics.in_flight() == 0 { quiet + 1 } else { 0 };
+    }
+    log::info!("drained");
+    crate::telemetry::log::flush();
+    std::process::exit(0);
+}
+
+#[allow(dead_code, reason = "names the type that keeps the connection's past")]
+type Past = HttpPersistentSettings;

@@ -1,0 +1,69 @@
+//! When a request is over: its metrics and its line in the log.
+
+use super::exchange::Exchange;
+use crate::account::EndedBy;
+use crate::telemetry::log::{AccessLine, AccessLog};
+use pingora_core::Error;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_proxy::Session;
+use std::net::IpAddr;
+
+/// Writes what [`Exchange::ledger`] says.
+pub fn settle(access: &AccessLog, session: &Session, error: Option<&Error>, ctx: &Exchange) {
+    let (live, ledger) = (&ctx.live, &ctx.ledger);
+    live.metrics.request_finished(ledger);
+    if ledger.ended_by == EndedBy::Client {
+        live.metrics.client_left(ledger.route, phase(ctx));
+    }
+    if let Some(e) = error.filter(|_| ledger.ended_by != EndedBy::Client) {
+        log::debug!("request {}: {e}", ctx.id);
+    }
+    if !live.snapshot.log.access {
+        return;
+    }
+    let call = ctx.call.as_deref();
+    let attempt = call.and_then(|c| c.attempt.as_ref());
+    access.write(&AccessLine {
+        request_id: ctx.id,
+        trace_id: ctx.trace.trace_id,
+        team: ledger.team.and_then(|t| live.snapshot.teams.get(t)).map_or("", |t| &t.name),
+        key: ledger.key.and_then(|k| live.snapshot.keys.get(k)).map_or("", |k| &k.id),
+        route: call.map_or("", |c| &c.route.name),
+        provider: attempt.map_or("", |a| &a.target.provider.name),
+        upstream_model: attempt.map_or("", |a| &a.model),
+        episode_id: call.map(|c| c.head.episode_id),
+        client: client_address(session, ctx),
+        ledger,
+    });
+}
+
+/// How far a request was when its client left.
+fn phase(ctx: &Exchange) -> &'static str {
+    match ctx.call.as_deref() {
+        None => "request",
+        Some(call) if call.stage.committed() => "answer",
+        Some(_) => "waiting",
+    }
+}
+
+/// The peer's address, or what a trusted proxy says it is: the last address of `x-forwarded-for` that is none of the
+/// trusted ones.
+fn client_address(session: &Session, ctx: &Exchange) -> Option<IpAddr> {
+    let Some(SocketAddr::Inet(peer)) = session.downstream_session.client_addr() else { return None };
+    let peer = peer.ip();
+    let trusted = |ip: &IpAddr| ctx.live.snapshot.server.trust_forwarded_for.iter().any(|net| net.contains(ip));
+    if !trusted(&peer) {
+        return Some(peer);
+    }
+    let all = session.downstream_session.req_header().headers.get_all("x-forwarded-for");
+    let told: Vec<Option<IpAddr>> = all.iter().flat_map(|v| v.to_str().unwrap_or_default().split(',')).map(|a| a.trim().parse().ok()).collect();
+    // Whoever is not trusted may have written anything to the left of its own address.
+    let mut client = peer;
+    for ip in told.iter().rev().map_while(|ip| *ip) {
+        client = ip;
+        if !trusted(&ip) {
+            break;
+        }
+    }
+    Some(client)
+}

@@ -1,0 +1,131 @@
+//! Money: a budget per period that comes back whole when the next period begins.
+//!
+//! Requests and tokens refill smoothly, but a smooth bucket lets up to twice its amount through in its first period,
+//! which is not what anyone means by "100 USD a day". Periods begin at whole multiples of their length since the Unix
+//! epoch, so that a day is a UTC day and all nodes agree.
+
+/// A budget in micro-dollars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    amount: u64,
+    period: u64,
+    ceiling: u64,
+}
+
+impl Budget {
+    /// `amount` micro-dollars per `period` nanoseconds (0 counts as 1), of which at most `ceiling` may be open at once.
+    pub const fn new(amount: u64, period: u64, ceiling: u64) -> Self {
+        Self { amount, period: if period == 0 { 1 } else { period }, ceiling }
+    }
+
+    /// The most that may be spent before the period ends.
+    pub const fn ceiling(&self) -> u64 {
+        self.ceiling
+    }
+
+    /// Nanoseconds until the next period begins.
+    pub const fn reset(&self, now: u64) -> u64 {
+        self.period - now % self.period
+    }
+}
+
+/// What of a budget is spent and what is reserved, in micro-dollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spending {
+    spent: u64,
+    reserved: u64,
+    period: u64,
+}
+
+impl Spending {
+    /// What this period owes at `now`: overspending is carried into the periods that follow.
+    pub fn spent(&self, budget: &Budget, now: u64) -> u64 {
+        let passed = (now / budget.period).saturating_sub(self.period);
+        self.spent.saturating_sub(passed.saturating_mul(budget.amount))
+    }
+
+    /// Brings the books to the period of `now`.
+    pub fn turn(&mut self, budget: &Budget, now: u64) {
+        self.spent = self.spent(budget, now);
+        self.period = self.period.max(now / budget.period);
+    }
+
+    /// Whether anything is left. What is left need not cover the estimate: a budget is refused when it is spent, and an
+    /// overspent one owes the rest to the next period.
+    ///
+    /// # Errors
+    /// Nanoseconds until the next period begins.
+    pub fn ask(&self, budget: &Budget, now: u64) -> Result<(), u64> {
+        if self.remaining(budget, now) > 0 { Ok(()) } else { Err(budget.reset(now)) }
+    }
+
+    /// Sets an estimate aside.
+    pub fn reserve(&mut self, cost: u64) {
+        self.reserved = self.reserved.saturating_add(cost);
+    }
+
+    /// Gives an estimate back.
+    pub fn release(&mut self, cost: u64) {
+        self.reserved = self.reserved.saturating_sub(cost);
+    }
+
+    /// Books what an answer really cost.
+    pub fn charge(&mut self, budget: &Budget, cost: u64, now: u64) {
+        self.turn(budget, now);
+        self.spent = self.spent.saturating_add(cost);
+    }
+
+    /// What is set aside.
+    pub const fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    /// What may still be spent in this period.
+    pub fn remaining(&self, budget: &Budget, now: u64) -> u64 {
+        budget.ceiling.saturating_sub(self.spent(budget, now)).saturating_sub(self.reserved)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400_000_000_000;
+
+    #[test]
+    fn a_spent_budget_is_refused_until_the_day_ends() {
+        let budget = Budget::new(100, DAY, 100);
+        let mut spending = Spending::default();
+        let now = 20_000 * DAY + 5;
+        spending.reserve(40);
+        assert_eq!(spending.remaining(&budget, now), 60);
+        spending.release(40);
+        spending.charge(&budget, 99, now);
+        assert_eq!(spending.ask(&budget, now), Ok(()));
+        spending.charge(&budget, 1, now);
+        assert_eq!(spending.ask(&budget, now), Err(DAY - 5));
+        assert_eq!(spending.ask(&budget, now + DAY), Ok(()));
+        assert_eq!(spending.remaining(&budget, now + DAY), 100);
+    }
+
+    #[test]
+    fn overspending_is_owed_to_the_days_that_follow() {
+        let budget = Budget::new(100, DAY, 100);
+        let mut spending = Spending::default();
+        spending.charge(&budget, 250, 0);
+        assert_eq!(spending.remaining(&budget, DAY), 0);
+        assert_eq!(spending.remaining(&budget, 2 * DAY), 50);
+        assert_eq!(spending.remaining(&budget, 3 * DAY), 100);
+    }
+
+    #[test]
+    fn what_is_reserved_counts_as_spent() {
+        let budget = Budget::new(100, DAY, 100);
+        let mut spending = Spending::default();
+        spending.reserve(300);
+        assert!(spending.ask(&budget, 0).is_err());
+        spending.release(300);
+        assert_eq!(spending.ask(&budget, 0), Ok(()));
+    }
+}

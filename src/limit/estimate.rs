@@ -1,0 +1,113 @@
+//! What a request will probably use, before anyone knows: learned per route from what its answers really used.
+
+use crate::account;
+use crate::chat::usage::Usage;
+use crate::provider::Price;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Bytes per prompt token that a route begins with: English text under the usual tokenizers.
+pub const INITIAL_BYTES_PER_TOKEN: u64 = 4;
+/// Completion tokens per choice that a route begins with, where the client gives no maximum.
+pub const INITIAL_COMPLETION: u64 = 256;
+
+/// Fractions of a byte or token that the averages keep.
+const SCALE: u64 = 1024;
+/// An observation moves an average by this part of the difference.
+const WEIGHT: u64 = 16;
+/// Observed ratios are held between these, so that one odd answer cannot make estimates useless.
+const BYTES_PER_TOKEN: (u64, u64) = (SCALE / 4, 64 * SCALE);
+
+/// What a limit is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Prompt and completion tokens.
+    pub tokens: u64,
+    /// What they cost, in micro-dollars.
+    pub micro_usd: u64,
+}
+
+/// What is known of a request before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prospect {
+    /// Bytes of its messages.
+    pub prompt_bytes: u64,
+    /// `max_completion_tokens` or `max_tokens`, where the client or the route gives one.
+    pub max_tokens: Option<u64>,
+    /// `n`; 0 counts as 1.
+    pub choices: u64,
+}
+
+/// Two running averages. Updates that cross each other may lose one observation, which an average forgives.
+#[derive(Debug)]
+pub struct Averages {
+    bytes_per_token: AtomicU64,
+    completion: AtomicU64,
+}
+
+impl Default for Averages {
+    fn default() -> Self {
+        Self { bytes_per_token: AtomicU64::new(INITIAL_BYTES_PER_TOKEN * SCALE), completion: AtomicU64::new(INITIAL_COMPLETION * SCALE) }
+    }
+}
+
+impl Averages {
+    /// The tokens of a request: the prompt by its bytes, and the most that may be answered or what usually is.
+    pub fn usage(&self, request: &Prospect) -> Usage {
+        let ratio = self.bytes_per_token.load(Relaxed).max(1);
+        let prompt = request.prompt_bytes.saturating_mul(SCALE).div_ceil(ratio);
+        let completion = request.max_tokens.unwrap_or_else(|| self.completion.load(Relaxed).div_ceil(SCALE));
+        Usage { prompt, completion: completion.saturating_mul(request.choices.max(1)), ..Usage::default() }
+    }
+
+    /// The same, and what it costs.
+    pub fn estimate(&self, request: &Prospect, price: Option<&Price>) -> Estimate {
+        let usage = self.usage(request);
+        Estimate { tokens: usage.total(), micro_usd: price.map_or(0, |price| account::cost(price, &usage)) }
+    }
+
+    /// Learns from what an answer really used; call it for counts of the provider only, not for estimates.
+    pub fn learn(&self, request: &Prospect, used: &Usage) {
+        if used.prompt > 0 && request.prompt_bytes > 0 {
+            let (least, most) = BYTES_PER_TOKEN;
+            let seen = (request.prompt_bytes.saturating_mul(SCALE) / used.prompt).clamp(least, most);
+            approach(&self.bytes_per_token, seen);
+        }
+        if used.completion > 0 {
+            approach(&self.completion, (used.completion / request.choices.max(1)).saturating_mul(SCALE));
+        }
+    }
+}
+
+fn approach(average: &AtomicU64, seen: u64) {
+    let old = average.load(Relaxed);
+    let step = old.abs_diff(seen) / WEIGHT;
+    average.store(if seen >= old { old.saturating_add(step) } else { old.saturating_sub(step) }, Relaxed);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_estimated_by_its_bytes_and_its_maximum() {
+        let averages = Averages::default();
+        let request = Prospect { prompt_bytes: 401, max_tokens: Some(50), choices: 2 };
+        let price = Price { input: 1_000_000, output: 10_000_000, ..Price::default() };
+        assert_eq!(averages.estimate(&request, Some(&price)), Estimate { tokens: 201, micro_usd: 101 + 1000 });
+        assert_eq!(averages.estimate(&Prospect { max_tokens: None, ..request }, None), Estimate { tokens: 101 + 512, micro_usd: 0 });
+    }
+
+    #[test]
+    fn estimates_approach_what_answers_use() {
+        let averages = Averages::default();
+        let request = Prospect { prompt_bytes: 1000, max_tokens: None, choices: 1 };
+        for _ in 0..200 {
+            averages.learn(&request, &Usage { prompt: 500, completion: 40, ..Usage::default() });
+        }
+        let usage = averages.usage(&request);
+        assert!(usage.prompt.abs_diff(500) <= 5 && usage.completion.abs_diff(40) <= 1, "{usage:?}");
+        averages.learn(&request, &Usage::default());
+        assert_eq!(averages.usage(&request), usage, "an answer without counts teaches nothing");
+    }
+}

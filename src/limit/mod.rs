@@ -1,0 +1,205 @@
+//! How much: limits on keys, teams, routes and providers.
+//!
+//! ```text
+//!  peek(key, team)          before the body is read, charges nothing
+//!  admit(key, team, route)  all limits or none ──> Permit ──> settle(what was used) ──> drop: the place is free
+//!                                 └──> Refusal: scope, dimension, how long to wait
+//! ```
+//!
+//! [`gcra`] and [`budget`] are pure arithmetic over injected time, [`memory`] holds one state per configured limit and
+//! decides over several at once, [`estimate`] knows what a request will probably use, [`headers`] tells the client.
+
+use crate::config::snapshot::Dimension;
+use crate::error::{ApiError, ErrorKind};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+pub mod budget;
+pub mod estimate;
+pub mod gcra;
+pub mod headers;
+pub mod memory;
+
+pub use estimate::{Estimate, Prospect};
+pub use headers::{LimitHeaders, Standing};
+pub use memory::{Limiter, Permit};
+
+/// What a limit belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// One client key.
+    Key,
+    /// All keys of a team.
+    Team,
+    /// Everyone who uses a route.
+    Route,
+    /// Everything that goes to a provider.
+    Provider,
+}
+
+impl Scope {
+    /// All of them, in the order in which their limits are locked.
+    pub const ALL: [Self; 4] = [Self::Key, Self::Team, Self::Route, Self::Provider];
+
+    /// The word in metrics, messages and `/limits`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Team => "team",
+            Self::Route => "route",
+            Self::Provider => "provider",
+        }
+    }
+}
+
+/// The dimensions, in the order of their numbers.
+pub const DIMENSIONS: [Dimension; 4] = [Dimension::Requests, Dimension::Tokens, Dimension::Concurrent, Dimension::Usd];
+
+/// The word in metrics, messages and `/limits`.
+pub const fn dimension_name(dimension: Dimension) -> &'static str {
+    match dimension {
+        Dimension::Requests => "requests",
+        Dimension::Tokens => "tokens",
+        Dimension::Concurrent => "concurrent",
+        Dimension::Usd => "usd",
+    }
+}
+
+/// Who asks, by index into the snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// The key; `None` where nobody is asked for one.
+    pub key: Option<usize>,
+    /// Its team.
+    pub team: Option<usize>,
+}
+
+/// What an answer really used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Prompt and completion tokens.
+    pub tokens: u64,
+    /// What they cost, in micro-dollars.
+    pub micro_usd: u64,
+}
+
+/// Kinds of limits that were asked, a set of (scope, dimension).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(u16);
+
+impl Kinds {
+    fn insert(&mut self, scope: Scope, dimension: Dimension) {
+        self.0 |= 1 << (scope as u16 * 4 + dimension as u16);
+    }
+
+    /// Its members.
+    pub fn iter(self) -> impl Iterator<Item = (Scope, Dimension)> {
+        let all = Scope::ALL.into_iter().flat_map(|scope| DIMENSIONS.map(|dimension| (scope, dimension)));
+        all.filter(move |(scope, dimension)| self.0 & (1 << (*scope as u16 * 4 + *dimension as u16)) != 0)
+    }
+}
+
+/// A limit that said no: of all that did, the one that would wait longest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whose limit it is.
+    pub scope: Scope,
+    /// What it counts.
+    pub dimension: Dimension,
+    /// How much of it there is at once (micro-dollars for `usd`).
+    pub limit: u64,
+    /// The limit's period; zero for `concurrent`.
+    pub per: Duration,
+    /// The wait after which the request would be admitted, in whole milliseconds, rounded up; `None` for a spent
+    /// budget, which waiting does not help.
+    pub retry_after: Option<Duration>,
+    /// Where the tightest limits stand.
+    pub headers: LimitHeaders,
+}
+
+/// Told where no limit knows when a place becomes free.
+const CONCURRENT_WAIT: Duration = Duration::from_secs(1);
+
+impl From<&Refusal> for ApiError {
+    /// A 429 that names scope and dimension, or a 402 for a spent budget. It names no key and no team.
+    fn from(refusal: &Refusal) -> Self {
+        let scope = refusal.scope.name();
+        let mut message = String::new();
+        let _ = match refusal.dimension {
+            Dimension::Usd => write!(message, "The budget of this {scope} is spent. It needs a higher `usd` limit or its next period."),
+            Dimension::Concurrent => {
+                write!(message, "This {scope} has reached its limit of {} concurrent requests. Wait for one to end.", refusal.limit)
+            }
+            Dimension::Requests | Dimension::Tokens => write!(
+                message,
+                "This {scope} has reached its limit on {} ({} per {}). Try again in {}.",
+                dimension_name(refusal.dimension),
+                refusal.limit,
+                headers::duration(refusal.per),
+                headers::duration(refusal.retry_after.unwrap_or_default()),
+            ),
+        };
+        match refusal.retry_after {
+            Some(wait) => Self::new(429, ErrorKind::RateLimit, message).with_retry_after(wait),
+            None => Self::new(402, ErrorKind::InsufficientQuota, message),
+        }
+    }
+}
+
+/// The time that limits run on: nanoseconds since the Unix epoch that never step back, whatever is done to the clock
+/// of the machine.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    epoch: u64,
+    origin: Instant,
+}
+
+impl Clock {
+    /// Reads the machine's clock, once.
+    pub fn start() -> Arc<Self> {
+        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Arc::new(Self { epoch: nanoseconds(epoch), origin: Instant::now() })
+    }
+
+    /// Now.
+    pub fn now(&self) -> u64 {
+        self.epoch.saturating_add(nanoseconds(self.origin.elapsed()))
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn refusal(dimension: Dimension, retry_after: Option<Duration>) -> Refusal {
+        Refusal { scope: Scope::Team, dimension, limit: 5, per: Duration::from_secs(60), retry_after, headers: LimitHeaders::default() }
+    }
+
+    #[test]
+    fn a_rate_is_a_429_that_says_when_to_come_back() {
+        let wait = Duration::from_millis(11_900);
+        let error = ApiError::from(&refusal(Dimension::Requests, Some(wait)));
+        assert_eq!((error.status, error.kind, error.retry_after), (429, ErrorKind::RateLimit, Some(wait)));
+        assert_eq!(error.message, "This team has reached its limit on requests (5 per 1m0s). Try again in 11.9s.");
+    }
+
+    #[test]
+    fn a_spent_budget_is_a_402_without_a_time() {
+        let error = ApiError::from(&refusal(Dimension::Usd, None));
+        assert_eq!((error.status, error.kind, error.retry_after), (402, ErrorKind::InsufficientQuota, None));
+    }
+
+    #[test]
+    fn a_set_of_kinds_holds_what_was_put_in() {
+        let mut kinds = Kinds::default();
+        kinds.insert(Scope::Provider, Dimension::Usd);
+        kinds.insert(Scope::Key, Dimension::Requests);
+        assert_eq!(kinds.iter().collect::<Vec<_>>(), [(Scope::Key, Dimension::Requests), (Scope::Provider, Dimension::Usd)]);
+    }
+}

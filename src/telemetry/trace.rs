@@ -1,0 +1,66 @@
+//! W3C trace context: the client's trace goes on upstream, under a span of the gateway's own.
+
+use std::fmt::Write;
+
+/// The trace that a request belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Never 0.
+    pub trace_id: u128,
+    /// The gateway's own span.
+    pub span_id: u64,
+    /// `trace-flags`: bit 0 is "sampled".
+    pub flags: u8,
+}
+
+impl Trace {
+    /// Continues the trace of a `traceparent` header, or begins one. `random` gives the ids.
+    ///
+    /// W3C Trace Context section 3.2: `version "-" trace-id "-" parent-id "-" trace-flags`, lower-case hex, ids not all
+    /// zero; a header that is none of this is ignored, one of a later version is read as far as version 00 goes.
+    pub fn continue_or_begin(header: Option<&str>, mut random: impl FnMut() -> u64) -> Self {
+        let span_id = random().max(1);
+        match header.and_then(parse) {
+            Some((trace_id, flags)) => Self { trace_id, span_id, flags },
+            None => Self { trace_id: (u128::from(random()) << 64 | u128::from(random())).max(1), span_id, flags: 0 },
+        }
+    }
+
+    /// The header for the upstream.
+    pub fn header(&self) -> String {
+        let mut out = String::with_capacity(55);
+        let _ = write!(out, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags);
+        out
+    }
+}
+
+fn parse(header: &str) -> Option<(u128, u8)> {
+    let mut parts = header.trim().split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !hex(version, 2) || version == "ff" || !hex(trace, 32) || !hex(parent, 16) || !hex(flags, 2) || (version == "00" && parts.next().is_some()) {
+        return None;
+    }
+    let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
+    u64::from_str_radix(parent, 16).ok().filter(|id| *id != 0)?;
+    Some((trace_id, u8::from_str_radix(flags, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trace_goes_on_under_a_new_span() {
+        let t = Trace::continue_or_begin(Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), || 7);
+        assert_eq!(t.header(), "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
+    }
+
+    #[test]
+    fn what_is_no_traceparent_begins_a_trace() {
+        for bad in ["", "00-0-0-0", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra"] {
+            let t = Trace::continue_or_begin(Some(bad), || 5);
+            assert_eq!(t.header(), "00-00000000000000050000000000000005-0000000000000005-00", "{bad}");
+        }
+    }
+}
