@@ -1,0 +1,202 @@
+//! Reading Gemini's answers: every chunk of a stream has the shape of a whole answer, so there is one reader for both.
+//!
+//! ```text
+//!   candidate: Unseen ──part──► Talking ──finishReason──► Finished     end of bytes is clean ⇔ all seen are Finished
+//! ```
+//!
+//! There is no event that ends a stream: the bytes simply end, and a chunk with usage alone may follow the finish.
+
+use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
+use super::{error, logprobs, signature};
+use crate::chat::event::{Event, Finish, Sink, Text};
+use crate::chat::usage::Usage;
+use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
+use crate::sign::seal::Seal;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// Most candidates of one answer; Gemini gives at most 8.
+pub const MAX_CHOICES: usize = 128;
+/// Longest finish message of the provider that is passed on, in bytes.
+pub const MAX_FINISH_MESSAGE: usize = 2048;
+
+/// What is known of one candidate.
+#[derive(Clone, Copy, Default)]
+struct Choice {
+    index: u32,
+    calls: u32,
+    finished: bool,
+}
+
+/// Reads one answer.
+pub(super) struct GeminiDecoder {
+    seal: Option<Seal>,
+    choices: Vec<Choice>,
+}
+
+impl GeminiDecoder {
+    /// A decoder that seals thought signatures with `seal`.
+    pub(super) fn new(seal: Option<Seal>) -> Self {
+        Self { seal, choices: Vec::new() }
+    }
+
+    /// Reads one object, or an array of them: what a stream is without `alt=sse`.
+    fn read(&mut self, json: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
+        let text = std::str::from_utf8(json).map_err(|_| Fault::Broken("the answer is not UTF-8".into()))?;
+        let broken = |e: serde_json::Error| Fault::Broken(format!("the answer is not Gemini's JSON: {}", place(&e)).into());
+        if text.trim_start().starts_with('[') {
+            let list: Vec<&RawValue> = serde_json::from_str(text).map_err(broken)?;
+            return list.into_iter().try_for_each(|item| self.answer(serde_json::from_str(item.get()).map_err(broken)?, out));
+        }
+        self.answer(serde_json::from_str(text).map_err(broken)?, out)
+    }
+
+    fn answer(&mut self, answer: Answer<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        if let Some(error) = answer.error {
+            return Err(Fault::Provider(error::inside(error)));
+        }
+        // Usage goes first, so that it is known even where a finish reason turns out to be a failure.
+        if let Some(usage) = answer.usage_metadata.as_ref().and_then(usage) {
+            out.event(Event::Usage(usage));
+        }
+        let candidates = answer.candidates.unwrap_or_default();
+        let blocked = answer.prompt_feedback.is_some_and(|f| f.block_reason.is_some());
+        if blocked && candidates.is_empty() && self.choices.is_empty() {
+            // The prompt was refused: an empty answer that says so.
+            self.choices.push(Choice { finished: true, ..Choice::default() });
+            out.event(Event::Finish { choice: 0, reason: Finish::ContentFilter });
+        }
+        candidates.into_iter().try_for_each(|candidate| self.candidate(candidate, out))
+    }
+
+    fn candidate(&mut self, candidate: Candidate<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        let choice = candidate.index.unwrap_or(0);
+        let at = match self.choices.iter().position(|c| c.index == choice) {
+            Some(at) => at,
+            None if self.choices.len() < MAX_CHOICES => {
+                self.choices.push(Choice { index: choice, ..Choice::default() });
+                self.choices.len() - 1
+            }
+            None => return Err(Fault::Broken("more candidates than any answer has".into())),
+        };
+        for part in candidate.content.and_then(|c| c.parts).unwrap_or_default() {
+            let calls = self.choices.get(at).map_or(0, |c| c.calls);
+            if self.part(choice, calls, part, out)?
+                && let Some(state) = self.choices.get_mut(at)
+            {
+                state.calls += 1;
+            }
+        }
+        if let Some(json) = candidate.logprobs_result.as_ref().and_then(logprobs::convert) {
+            out.event(Event::Logprobs { choice, json: &json });
+        }
+        match candidate.finish_reason.as_deref() {
+            None | Some("" | "FINISH_REASON_UNSPECIFIED") => return Ok(()),
+            Some(word) => {
+                let reason = Finish::of(word).ok_or_else(|| failed(word, candidate.finish_message.as_deref()))?;
+                out.event(Event::Finish { choice, reason });
+            }
+        }
+        if let Some(state) = self.choices.get_mut(at) {
+            state.finished = true;
+        }
+        Ok(())
+    }
+
+    /// Whether the part began a call. Parts that nobody asked for (executed code, server-side tools) say nothing in
+    /// OpenAI's shape and are skipped.
+    fn part(&self, choice: u32, call: u32, part: Part<'_>, out: &mut dyn Sink) -> Result<bool, Fault> {
+        if let Some(function) = part.function_call {
+            return self.call(choice, call, &function, part.thought_signature, out);
+        }
+        if let Some(text) = part.text.filter(|text| !text.is_empty()) {
+            out.event(if part.thought == Some(true) { Event::Reasoning { choice, text } } else { Event::Content { choice, text } });
+        }
+        Ok(false)
+    }
+
+    fn call(&self, choice: u32, call: u32, function: &Call<'_>, signature: Option<Text<'_>>, out: &mut dyn Sink) -> Result<bool, Fault> {
+        // Arguments only come in pieces where `streamFunctionCallArguments` was asked for, which the encoder never does.
+        if function.partial_args.is_some() {
+            return Err(Fault::Broken("function arguments came in pieces, which was not asked for".into()));
+        }
+        let args = function.args.map_or("{}", |raw| raw.get());
+        let Some(name) = function.name.filter(|name| !name.is_empty()) else {
+            // A call without a name only ends the one before.
+            return if function.args.is_none() { Ok(false) } else { Err(Fault::Broken("a function call without a name".into())) };
+        };
+        if !args.starts_with('{') {
+            return Err(Fault::Broken("the arguments of a function call are no object".into()));
+        }
+        // A call without an id gets one from the law. One that must carry a signature needs it here; the signature,
+        // of which no two are alike, makes it unique.
+        let own = function.id.filter(|id| !id.is_empty());
+        let base = own.map_or_else(|| Cow::Owned(format!("call_{choice}_{call}")), Text::decode);
+        let sealed = signature::seal(self.seal.as_ref(), &base, signature);
+        let id = sealed.as_deref().map(Text::Plain).or(own);
+        out.event(Event::ToolStart { choice, call, id, name });
+        out.event(Event::ToolArguments { choice, call, fragment: Text::Plain(args) });
+        Ok(true)
+    }
+}
+
+impl Decoder for GeminiDecoder {
+    fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        match frame {
+            Frame::Sse { data, .. } if data.trim().is_empty() => Ok(()),
+            Frame::Sse { data, .. } => self.read(data.as_bytes(), out),
+            Frame::Aws { .. } => Err(Fault::Broken("an AWS frame in a Gemini stream".into())),
+        }
+    }
+
+    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
+        self.read(body, out)?;
+        match self.choices.as_slice() {
+            [] => Err(Fault::Broken("the answer has no candidates".into())),
+            _ => self.end(out),
+        }
+    }
+
+    fn end(&mut self, _: &mut dyn Sink) -> Result<(), Fault> {
+        let complete = !self.choices.is_empty() && self.choices.iter().all(|c| c.finished);
+        if complete { Ok(()) } else { Err(Fault::Truncated) }
+    }
+}
+
+/// Where JSON is wrong; serde's own message could quote the answer.
+fn place(e: &serde_json::Error) -> String {
+    format!("line {}, column {}", e.line(), e.column())
+}
+
+/// A finish reason that says that the answer failed (`MALFORMED_FUNCTION_CALL`, `OTHER` …), or one that nobody knows.
+fn failed(word: &str, message: Option<&str>) -> Fault {
+    let message = message.unwrap_or_default();
+    let end = (0..=message.len().min(MAX_FINISH_MESSAGE)).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+    let message = format!("The answer ended with {word}. {}", message.get(..end).unwrap_or_default());
+    Fault::Provider(ProviderError { class: FailureClass::Server, message: message.trim_end().to_owned(), retry_after: None })
+}
+
+/// Counts are sums over the whole answer so far. `None` where a chunk only tells other things (`trafficType`).
+fn usage(counts: &Counts) -> Option<Usage> {
+    let told = counts.prompt_token_count.is_some() || counts.candidates_token_count.is_some() || counts.total_token_count.is_some();
+    let n = Option::unwrap_or_default;
+    let audio = |list: &Option<Vec<Modality>>| -> u64 {
+        let audio = list.iter().flatten().filter(|m| m.modality.as_deref() == Some("AUDIO"));
+        audio.map(|m| n(m.token_count)).fold(0, u64::saturating_add)
+    };
+    let reasoning = n(counts.thoughts_token_count);
+    told.then(|| Usage {
+        // What tools of the provider fed in is input too; what came from a cache is inside of the prompt already.
+        prompt: n(counts.prompt_token_count).saturating_add(n(counts.tool_use_prompt_token_count)),
+        completion: n(counts.candidates_token_count).saturating_add(reasoning),
+        cached: n(counts.cached_content_token_count),
+        cache_write: 0,
+        reasoning,
+        prompt_audio: audio(&counts.prompt_tokens_details),
+        completion_audio: audio(&counts.candidates_tokens_details),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests;

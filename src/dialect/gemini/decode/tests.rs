@@ -1,0 +1,271 @@
+//! Answers: every fixture whole, byte by byte and cut at random; then what no fixture can show.
+
+use super::*;
+use crate::frame::sse::SseFramer;
+use crate::sign::seal::Sealer;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What an answer said, put together; texts joined so that the cut does not show.
+#[derive(Default)]
+struct Said(Value);
+
+impl Said {
+    fn new() -> Self {
+        Self(json!({"choices": {}}))
+    }
+
+    fn at(&mut self, choice: u32, key: &str) -> &mut Value {
+        &mut self.0["choices"][choice.to_string()][key]
+    }
+
+    fn append(&mut self, choice: u32, key: &str, text: Text<'_>) {
+        let slot = self.at(choice, key);
+        *slot = json!(format!("{}{}", slot.as_str().unwrap_or_default(), text.decode()));
+    }
+}
+
+impl Sink for Said {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Content { choice, text } => self.append(choice, "content", text),
+            Event::Reasoning { choice, text } => self.append(choice, "reasoning", text),
+            Event::ToolStart { choice, call, id, name } => {
+                let start = json!({"id": id.map(|id| id.decode().into_owned()), "name": name.decode(), "arguments": ""});
+                assert!(self.at(choice, "calls")[call.to_string()].is_null(), "call {call} begins twice");
+                self.at(choice, "calls")[call.to_string()] = start;
+            }
+            Event::ToolArguments { choice, call, fragment } => {
+                let slot = &mut self.at(choice, "calls")[call.to_string()]["arguments"];
+                *slot = json!(format!("{}{}", slot.as_str().unwrap(), fragment.decode()));
+            }
+            Event::Finish { choice, reason } => *self.at(choice, "finish") = json!(reason.name()),
+            Event::Logprobs { choice, json } => *self.at(choice, "logprobs") = serde_json::from_str(json).unwrap(),
+            Event::Usage(u) => self.0["usage"] = json!([u.prompt, u.completion, u.cached, u.reasoning]),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn stream<'b>(pieces: impl Iterator<Item = &'b [u8]>, seal: Option<Seal>) -> (Value, Result<(), Fault>) {
+    let (mut framer, mut decoder, mut said) = (SseFramer::new(), GeminiDecoder::new(seal), Said::new());
+    let run = || {
+        for piece in pieces {
+            framer.push(piece, &mut |event, data| decoder.frame(Frame::Sse { event, data }, &mut said))?;
+        }
+        framer.finish(&mut |event, data| decoder.frame(Frame::Sse { event, data }, &mut said))?;
+        decoder.end(&mut said)
+    };
+    let end = run();
+    (said.0, end)
+}
+
+fn whole(body: &str) -> (Value, Result<(), Fault>) {
+    let (mut decoder, mut said) = (GeminiDecoder::new(None), Said::new());
+    let end = decoder.whole(body.as_bytes(), &mut said);
+    (said.0, end)
+}
+
+fn outcome(end: &Result<(), Fault>) -> &'static str {
+    match end {
+        Ok(()) => "ok",
+        Err(Fault::Provider(_)) => "provider",
+        Err(Fault::Broken(_)) => "broken",
+        Err(Fault::Truncated) => "truncated",
+    }
+}
+
+/// The fixtures: name, body, whether it is a stream, what it says, how it ends.
+fn fixtures() -> Vec<(String, String, bool, Value, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/gemini/answers");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let read = files.map(|path| {
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let end = case["end"].as_str().unwrap_or("ok").to_owned();
+        if let Some(chunks) = case["stream"].as_array() {
+            // The real service ends lines with CR LF.
+            let body = chunks.iter().map(|chunk| format!("data: {chunk}\r\n\r\n")).collect();
+            (name, body, true, case["says"].clone(), end)
+        } else {
+            let body = case["text"].as_str().map_or_else(|| case["whole"].to_string(), str::to_owned);
+            (name, body, false, case["says"].clone(), end)
+        }
+    });
+    read.collect()
+}
+
+#[test]
+fn every_answer_says_what_its_fixture_says_however_it_is_cut() {
+    let all = fixtures();
+    assert!(all.len() >= 12, "only {} fixtures", all.len());
+    for (name, body, streamed, says, end) in all {
+        if !streamed {
+            let (said, got) = whole(&body);
+            assert_eq!((said, outcome(&got)), (says, &*end), "{name}");
+            continue;
+        }
+        let (said, got) = stream(std::iter::once(body.as_bytes()), None);
+        assert_eq!((&said, outcome(&got)), (&says, &*end), "{name}");
+        let (bytes, got) = stream(body.as_bytes().chunks(1), None);
+        assert_eq!((bytes, outcome(&got)), (says, &*end), "{name} byte by byte");
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_cuts_change_nothing(cuts in prop::collection::vec(1usize..90, 1..60)) {
+        for (name, body, streamed, says, end) in fixtures() {
+            if !streamed {
+                continue;
+            }
+            let (mut rest, mut pieces) = (body.as_bytes(), Vec::new());
+            for cut in cuts.iter().cycle() {
+                let (piece, after) = rest.split_at(rest.len().min(*cut));
+                pieces.push(piece);
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let (said, got) = stream(pieces.into_iter(), None);
+            prop_assert_eq!((said, outcome(&got)), (says, &*end), "{}", name);
+        }
+    }
+
+    #[test]
+    fn no_answer_makes_it_panic(body in "[\\[\\]{}\":,a-z0-9 ]{0,80}") {
+        let _ = whole(&body);
+        let _ = whole(&format!("{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"functionCall\":{body}}}]}}}}]}}"));
+    }
+}
+
+#[test]
+fn a_stream_that_stops_anywhere_is_truncated() {
+    for (name, body, _, _, _) in fixtures().into_iter().filter(|(.., streamed, _, end)| *streamed && end == "ok") {
+        // The finish can stand in any chunk; before the first one that has it, every end is a cut.
+        let finish = [body.find("finishReason"), body.find("blockReason")].into_iter().flatten().min().unwrap();
+        for cut in [0, 1, finish / 2, finish] {
+            let (said, got) = stream(std::iter::once(&body.as_bytes()[..cut]), None);
+            assert_ne!(outcome(&got), "ok", "{name} cut at {cut}");
+            assert!(!said.to_string().contains("finish"), "{name} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn signatures_ride_in_the_id_of_their_call() {
+    let seal = Seal::new(Arc::new(Sealer::new(&[9; 32]).unwrap()), "team".into());
+    let body = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"f\"},\"thoughtSignature\":\"c2ln\"},\
+        {\"functionCall\":{\"name\":\"g\",\"id\":\"own\"}},{\"functionCall\":{\"name\":\"h\"}},{\"functionCall\":{\"name\":\"i\"},\"thoughtSignature\":\"?!\"}]},\"finishReason\":\"STOP\"}]}\n\n";
+    let (said, _) = stream(std::iter::once(body.as_bytes()), Some(seal.clone()));
+    let id = |call: &str| said["choices"]["0"]["calls"][call]["id"].clone();
+    let sealed = id("0").as_str().unwrap().to_owned();
+    assert!(sealed.starts_with("call_0_0") && !sealed.contains("c2ln"));
+    assert!(seal.open(&sealed).is_some_and(|(_, state)| state.ends_with(b"sig")));
+    assert_eq!(id("1"), "own");
+    // The law makes an id where there is none; what is no base64 cannot go back and is not kept.
+    assert!(id("2").is_null() && id("3").is_null());
+    let (said, _) = stream(std::iter::once(body.as_bytes()), None);
+    assert!(said["choices"]["0"]["calls"]["0"]["id"].is_null());
+}
+
+#[test]
+fn texts_keep_their_spelling() {
+    struct Raw(Vec<String>);
+    impl Sink for Raw {
+        fn event(&mut self, event: Event<'_>) {
+            if let Event::Content { text: Text::Raw(raw), .. } = event {
+                self.0.push(raw.to_owned());
+            }
+        }
+    }
+    let mut raw = Raw(Vec::new());
+    let body = br#"{"candidates":[{"content":{"parts":[{"text":"\u00fc\n\ud83d\ude00"}]},"finishReason":"STOP"}]}"#;
+    GeminiDecoder::new(None).whole(body, &mut raw).unwrap();
+    assert_eq!(raw.0, [r"\u00fc\n\ud83d\ude00"]);
+}
+
+#[test]
+fn failures_are_told_with_the_providers_words_and_never_as_an_answer() {
+    let fail = |body: &str| whole(body).1.unwrap_err();
+    let Fault::Provider(error) = fail(r#"{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL","finishMessage":"bad call"}]}"#) else {
+        panic!()
+    };
+    assert_eq!((error.class, &*error.message), (FailureClass::Server, "The answer ended with MALFORMED_FUNCTION_CALL. bad call"));
+    let long = "ü".repeat(MAX_FINISH_MESSAGE);
+    let Fault::Provider(error) = fail(&json!({"candidates": [{"finishReason": "OTHER", "finishMessage": long}]}).to_string()) else {
+        panic!()
+    };
+    assert!(error.message.len() < MAX_FINISH_MESSAGE + 64);
+    let Fault::Provider(error) = fail(r#"{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}"#) else {
+        panic!()
+    };
+    assert_eq!(error.class, FailureClass::Overloaded);
+    let Fault::Broken(why) = fail(r#"{"candidates":"SECRET"}"#) else { panic!() };
+    assert!(!why.contains("SECRET"));
+    let many: Vec<_> = (0..=MAX_CHOICES).map(|i| json!({"index": i, "finishReason": "STOP"})).collect();
+    assert!(matches!(fail(&json!({"candidates": many}).to_string()), Fault::Broken(_)));
+}
+
+/// What real providers answered, where a folder of recordings is at hand (`TIDEGATE_RECORDINGS`): the texts and calls
+/// that a plain reading of the JSON finds must be those that the decoder tells.
+#[test]
+fn recordings_say_what_a_plain_reading_finds() {
+    let Some(folder) = std::env::var_os("TIDEGATE_RECORDINGS") else { return };
+    let folders = ["google_ai_studio", "vertex"].map(|kind| std::path::Path::new(&folder).join(kind));
+    for path in folders.iter().flat_map(|f| std::fs::read_dir(f).unwrap()).map(|file| file.unwrap().path()) {
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let (status, body) = (case["status"].as_u64().unwrap() as u16, case["body_text"].as_str().unwrap());
+        if case["dialect"] != "gemini" {
+            continue;
+        }
+        if status != 200 {
+            let error = crate::dialect::gemini::error::read(status, &http::HeaderMap::new(), body.as_bytes());
+            assert!(!error.message.is_empty() && error.class != FailureClass::Server, "{}: {error:?}", path.display());
+            continue;
+        }
+        let streamed = case["mode"] == "stream";
+        let (said, end) = if streamed { stream(body.as_bytes().chunks(1), None) } else { whole(body) };
+        let chunks: Vec<Value> = match streamed {
+            true => body.lines().filter_map(|l| serde_json::from_str(l.strip_prefix("data:")?).ok()).collect(),
+            false => vec![serde_json::from_str(body).unwrap()],
+        };
+        let candidates = || chunks.iter().flat_map(|c| c["candidates"].as_array().into_iter().flatten());
+        let first = || candidates().filter(|c| c["index"].as_u64().unwrap_or(0) == 0);
+        let parts: Vec<&Value> = first().flat_map(|c| c["content"]["parts"].as_array().into_iter().flatten()).collect();
+        let finishes: Vec<&str> = candidates().filter_map(|c| c["finishReason"].as_str()).collect();
+        let pieces = parts.iter().any(|p| p["functionCall"]["partialArgs"].is_array());
+        let want = match finishes.last() {
+            _ if pieces => "broken",
+            Some(word) if Finish::of(word).is_none() => "provider",
+            None if chunks.iter().all(|c| c["promptFeedback"].is_null()) => {
+                if streamed || !parts.is_empty() {
+                    "truncated"
+                } else {
+                    "broken"
+                }
+            }
+            _ => "ok",
+        };
+        assert_eq!(outcome(&end), want, "{}", path.display());
+        if pieces {
+            continue;
+        }
+        let text = |thought: bool| -> String {
+            let chosen = parts.iter().filter(|p| (p["thought"] == true) == thought && p["functionCall"].is_null());
+            chosen.filter_map(|p| p["text"].as_str()).collect()
+        };
+        let choice = &said["choices"]["0"];
+        assert_eq!(choice["content"].as_str().unwrap_or_default(), text(false), "{}", path.display());
+        assert_eq!(choice["reasoning"].as_str().unwrap_or_default(), text(true), "{}", path.display());
+        let named: Vec<&Value> = parts.iter().map(|p| &p["functionCall"]).filter(|c| c["name"].is_string()).collect();
+        for (i, call) in named.iter().enumerate() {
+            let got = &choice["calls"][i.to_string()];
+            let arguments: Value = serde_json::from_str(got["arguments"].as_str().unwrap()).unwrap();
+            let wanted = if call["args"].is_null() { json!({}) } else { call["args"].clone() };
+            assert_eq!((&got["name"], &arguments), (&call["name"], &wanted), "{}", path.display());
+        }
+    }
+}

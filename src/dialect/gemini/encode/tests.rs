@@ -1,0 +1,217 @@
+//! Requests: every fixture in `tests/fixtures/gemini/requests`, and what no fixture can show.
+
+use crate::chat::request::{ChatRequest, Parsed};
+use crate::config::snapshot::{Params, Timeouts, TlsOptions};
+use crate::dialect::gemini::{Gemini, Publisher, openapi_path};
+use crate::dialect::{Dialect, Outgoing};
+use crate::error::ApiError;
+use crate::provider::catalogue::Quirks;
+use crate::provider::{BaseUrl, Credential, Kind, ModelName, Provider, Settings, Target};
+use crate::sign::seal::{Seal, Sealer};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn target(kind: Kind) -> Target {
+    let settings = match kind {
+        Kind::Vertex => Settings::Vertex { project: "my-project".into(), location: "us-central1".into() },
+        _ => Settings::Plain,
+    };
+    let second = Duration::from_secs(1);
+    let provider = Provider {
+        index: 0,
+        name: "google".into(),
+        kind,
+        base: BaseUrl { tls: true, host: "h".into(), port: 443, authority: http::HeaderValue::from_static("h"), prefix: "".into() },
+        credential: Credential::None,
+        headers: Vec::new(),
+        timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
+        tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
+        settings,
+        quirks: Quirks::default(),
+    };
+    Target {
+        index: 0,
+        provider: Arc::new(provider),
+        model: ModelName::Fixed("m".into()),
+        weight: 1,
+        price: None,
+        default_max_tokens: None,
+        structured_output: Default::default(),
+        format: Default::default(),
+        inference_component: None,
+        split_think_tags: false,
+    }
+}
+
+fn encode_with(kind: Kind, model: &str, body: &Value, params: &Params, seal: Option<&Seal>) -> Result<Outgoing, ApiError> {
+    let parsed = Parsed::parse(body.to_string().into())?;
+    let request = ChatRequest { parsed: &parsed, params, system: None, model, seal };
+    Gemini.encode(&request, &target(kind))
+}
+
+fn encode(kind: Kind, model: &str, body: &Value) -> Result<Outgoing, ApiError> {
+    encode_with(kind, model, body, &Params::default(), None)
+}
+
+fn sent(kind: Kind, model: &str, body: &Value) -> Value {
+    serde_json::from_slice(&encode(kind, model, body).unwrap().body).unwrap()
+}
+
+const STUDIO: Kind = Kind::GoogleAiStudio;
+const MODEL: &str = "gemini-2.5-flash";
+
+/// A user's question and the given fields.
+fn ask(fields: Value) -> Value {
+    let mut body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"}]});
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body
+}
+
+#[test]
+fn requests_are_written_as_the_fixtures_say() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/gemini/requests");
+    let mut seen = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let kind = if case["provider"] == "vertex" { Kind::Vertex } else { STUDIO };
+        let out = encode(kind, case["model"].as_str().unwrap(), &case["request"]);
+        if let Some(param) = case["refused"].as_str() {
+            assert_eq!(out.err().unwrap().param.as_deref(), Some(param), "{}", path.display());
+        } else {
+            let out = out.unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
+            assert_eq!(out.path, case["path"], "{}", path.display());
+            assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap(), case["body"], "{}", path.display());
+            assert_eq!(json!(out.dropped), case.get("dropped").cloned().unwrap_or(json!([])), "{}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 8, "only {seen} fixtures");
+}
+
+#[test]
+fn constraints_that_gemini_lacks_are_refused_by_name() {
+    for (field, value) in [
+        ("guided_regex", json!("[0-9]+")),
+        ("guided_grammar", json!("root ::= \"a\"")),
+        ("structural_tag", json!({"type": "structural_tag"})),
+        ("chat_template", json!("{{x}}")),
+        ("stop", json!(["1", "2", "3", "4", "5", "6"])),
+        ("reasoning_effort", json!("furious")),
+    ] {
+        let error = encode(STUDIO, MODEL, &ask(json!({field: value}))).err().unwrap();
+        assert_eq!((error.status, error.param.as_deref()), (400, Some(field)));
+        assert!(error.message.contains(field), "{}", error.message);
+    }
+}
+
+#[test]
+fn effort_is_a_level_a_budget_or_a_dropped_hint() {
+    let thinking =
+        |model, effort: &str| sent(STUDIO, model, &ask(json!({"reasoning_effort": effort})))["generationConfig"]["thinkingConfig"].clone();
+    assert_eq!(thinking("gemini-3-pro-preview", "medium"), json!({"thinkingLevel": "MEDIUM", "includeThoughts": true}));
+    assert_eq!(thinking("gemini-3.1-flash-x00042", "none"), json!({"thinkingLevel": "MINIMAL", "includeThoughts": false}));
+    assert_eq!(thinking("gemini-2.5-flash-x00042", "none"), json!({"thinkingBudget": 0, "includeThoughts": false}));
+    assert_eq!(thinking("gemini-2.5-pro", "none")["thinkingBudget"], 128);
+    assert_eq!(thinking("gemini-2.5-pro", "high")["thinkingBudget"], 24_576);
+    assert_eq!(thinking("gemini-flash-latest", "low")["thinkingLevel"], "LOW");
+    for model in ["gemini-2.0-flash", "gemini-1.5-pro", "gemma-3-27b-it"] {
+        let out = encode(STUDIO, model, &ask(json!({"reasoning_effort": "low"}))).unwrap();
+        assert_eq!(out.dropped, ["reasoning_effort"], "{model}");
+    }
+}
+
+#[test]
+fn a_link_goes_only_where_google_fetches_it() {
+    let body = |url: &str| ask(json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}));
+    let part = |kind, url| sent(kind, MODEL, &body(url))["contents"][0]["parts"][0].clone();
+    for (url, mime) in [("gs://b/a.png", "image/png"), ("https://x.y/a.WEBP?z=.pdf", "image/webp"), ("https://x.y/a", "image/jpeg")] {
+        assert_eq!(part(Kind::Vertex, url), json!({"fileData": {"mimeType": mime, "fileUri": url}}));
+        let error = encode(STUDIO, MODEL, &body(url)).err().unwrap();
+        assert_eq!(error.param.as_deref(), Some("messages[0].content[0]"));
+    }
+    let file = "https://generativelanguage.googleapis.com/v1beta/files/abc";
+    assert_eq!(part(STUDIO, file)["fileData"]["fileUri"], file);
+    assert_eq!(part(STUDIO, "data:image/jpg;base64,AA==")["inlineData"]["mimeType"], "image/jpeg");
+    assert!(encode(Kind::Vertex, MODEL, &body("ftp://x/y")).is_err());
+}
+
+#[test]
+fn results_stand_in_the_order_of_their_calls_and_belong_to_one() {
+    let call = |id: &str, name: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": ""}});
+    let result = |id: &str, text: &str| json!({"role": "tool", "tool_call_id": id, "content": text});
+    let turns = |results: &[Value]| {
+        let mut list = vec![json!({"role": "assistant", "tool_calls": [call("c1", "f"), call("c2", "f")]})];
+        list.extend_from_slice(results);
+        ask(json!({"messages": list}))
+    };
+    let contents = sent(STUDIO, MODEL, &turns(&[result("c2", "two"), result("c1", "{\"n\": 1.50}")]))["contents"].clone();
+    assert_eq!(contents[0], json!({"role": "user", "parts": [{"text": " "}]}), "the first turn is the user's");
+    let responses: Vec<_> = contents[2]["parts"].as_array().unwrap().iter().map(|p| p["functionResponse"]["response"].clone()).collect();
+    assert_eq!(responses, [json!({"n": 1.5}), json!({"result": "two"})]);
+    let error = encode(STUDIO, MODEL, &turns(&[result("c9", "x")])).err().unwrap();
+    assert_eq!(error.param.as_deref(), Some("messages[1].tool_call_id"));
+}
+
+#[test]
+fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_stand_in() {
+    let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
+    let signature = "c2lnbmF0dXJlLTQ3MTE=";
+    let own = super::super::signature::seal(Some(&seal), "call_0_0", Some(crate::chat::event::Text::Raw(signature))).unwrap();
+    let foreign = seal.seal("toolu_1", br#"{"type":"thinking"}"#);
+    let history = |id: &str, extra: Value| {
+        ask(json!({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": [
+            {"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": extra},
+            {"id": "second", "type": "function", "function": {"name": "g", "arguments": "{}"}}]}]}))
+    };
+    let signatures = |model, body: &Value| -> Vec<Option<String>> {
+        let out = encode_with(STUDIO, model, body, &Params::default(), Some(&seal)).unwrap();
+        let sent: Value = serde_json::from_slice(&out.body).unwrap();
+        let parts = sent["contents"][1]["parts"].as_array().unwrap();
+        parts.iter().map(|p| p["thoughtSignature"].as_str().map(str::to_owned)).collect()
+    };
+    let some = |text: &str| vec![Some(text.to_owned()), None];
+    assert_eq!(signatures(MODEL, &history(&own, Value::Null)), some(signature));
+    assert_eq!(signatures(MODEL, &history("x", json!({"google": {"thought_signature": "YWJj"}}))), some("YWJj"));
+    assert_eq!(signatures(MODEL, &history("x", json!({"other": 1}))), vec![None, None]);
+    assert_eq!(signatures("gemini-3-flash", &history(&foreign, Value::Null)), some("skip_thought_signature_validator"));
+}
+
+#[test]
+fn metadata_becomes_labels_only_where_it_may() {
+    let body = |value: &str| ask(json!({"metadata": {"team": value}, "user": "u1"}));
+    let out = encode(Kind::Vertex, MODEL, &body("search")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap()["labels"], json!({"team": "search"}));
+    assert_eq!(out.dropped, ["user"]);
+    for (kind, value) in [(Kind::Vertex, "Not A Label"), (STUDIO, "search")] {
+        assert_eq!(encode(kind, MODEL, &body(value)).unwrap().dropped, ["user", "metadata"]);
+    }
+    let strict = Params { reject_unsupported: true, ..Params::default() };
+    let error = encode_with(STUDIO, MODEL, &ask(json!({"metadata": {"a": "b"}})), &strict, None).err().unwrap();
+    assert_eq!(error.param.as_deref(), Some("metadata"));
+}
+
+#[test]
+fn a_big_picture_is_copied_once() {
+    let data = "A".repeat(5 << 20);
+    let url = format!("data:image/png;base64,{data}");
+    let body = ask(json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}));
+    let out = encode(STUDIO, MODEL, &body).unwrap();
+    assert!(out.body.len() < data.len() + 512);
+    assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap()["contents"][0]["parts"][0]["inlineData"]["data"], *data);
+}
+
+#[test]
+fn models_have_publishers_and_paths_are_escaped() {
+    assert_eq!(Publisher::of("gemini-2.5-flash"), Publisher::Google);
+    assert_eq!(Publisher::of("google/gemma"), Publisher::Google);
+    assert_eq!(Publisher::of("anthropic/claude-sonnet-4-5"), Publisher::Anthropic);
+    assert_eq!(Publisher::of("meta/llama-4"), Publisher::Other);
+    let vertex = target(Kind::Vertex);
+    let path = "/v1/projects/my-project/locations/us-central1/endpoints/openapi/chat/completions";
+    assert_eq!(openapi_path(&vertex.provider).as_deref(), Some(path));
+    assert_eq!(openapi_path(&target(STUDIO).provider), None);
+    let out = encode(STUDIO, "a/../b:x?y", &ask(json!({}))).unwrap();
+    assert_eq!(out.path, "/v1beta/models/a%2F..%2Fb%3Ax%3Fy:generateContent");
+}

@@ -1,0 +1,46 @@
+//! Thought signatures: what Gemini wants back with a function call, carried inside the call's id.
+//!
+//! Gemini 3 and later refuse a function call in the history of the current turn when it comes back without the
+//! `thoughtSignature` it was given with; plain OpenAI clients only return the id.
+
+use crate::chat::event::Text;
+use crate::chat::message::ToolCall;
+use crate::sign::seal::Seal;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// Stands before a sealed signature, so that another provider's state is never sent to Gemini, nor this one elsewhere:
+/// states of other dialects are text, and no UTF-8 text begins with this byte.
+const TAG: &[u8] = b"\xffgemini:";
+/// What Gemini accepts in the place of a signature that nobody has: a history that another model has written.
+pub(super) const UNKNOWN: &str = "skip_thought_signature_validator";
+
+/// An id that carries the signature. `None` where there is nothing to carry or no way to: the call has no signature,
+/// no sealer is at hand, or the signature is too long.
+pub(super) fn seal(seal: Option<&Seal>, id: &str, signature: Option<Text<'_>>) -> Option<String> {
+    let mut state = TAG.to_vec();
+    STANDARD.decode_vec(signature?.decode().as_bytes(), &mut state).ok()?;
+    let sealed = seal?.seal(id, &state);
+    (sealed != id).then_some(sealed)
+}
+
+/// The signature that a call of the history brings back: in its id, or where Google's own OpenAI endpoint puts it.
+pub(super) fn of<'a>(seal: Option<&Seal>, call: &ToolCall<'a>) -> Option<Cow<'a, str>> {
+    #[derive(Deserialize)]
+    struct Extra<'a> {
+        #[serde(borrow)]
+        google: Google<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Google<'a> {
+        #[serde(borrow)]
+        thought_signature: Cow<'a, str>,
+    }
+    if let Some((_, state)) = seal.and_then(|seal| seal.open(&call.id.decode())) {
+        return state.strip_prefix(TAG).map(|signature| Cow::Owned(STANDARD.encode(signature)));
+    }
+    let extra: Extra<'a> = serde_json::from_str(call.extra_content?.get()).ok()?;
+    Some(extra.google.thought_signature).filter(|signature| !signature.is_empty())
+}

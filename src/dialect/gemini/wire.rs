@@ -1,0 +1,131 @@
+//! The parts of Gemini's `GenerateContentResponse` that mean something in OpenAI's shape, borrowed from its bytes.
+//!
+//! Every member is optional and may be null: protocol buffers leave out what has its default value, and all unknown
+//! members (grounding, safety ratings, citations) are skipped.
+
+use crate::chat::event::Text;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// One chunk of a stream, or a whole answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Answer<'a> {
+    #[serde(borrow, default)]
+    pub(super) candidates: Option<Vec<Candidate<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) prompt_feedback: Option<Feedback<'a>>,
+    #[serde(default)]
+    pub(super) usage_metadata: Option<Counts>,
+    #[serde(borrow, default)]
+    pub(super) error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Candidate<'a> {
+    #[serde(default)]
+    pub(super) index: Option<u32>,
+    #[serde(borrow, default)]
+    pub(super) content: Option<Content<'a>>,
+    #[serde(borrow, default)]
+    pub(super) finish_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) finish_message: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) logprobs_result: Option<Logprobs<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Content<'a> {
+    #[serde(borrow, default)]
+    pub(super) parts: Option<Vec<Part<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Part<'a> {
+    #[serde(borrow, default)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(default)]
+    pub(super) thought: Option<bool>,
+    #[serde(borrow, default)]
+    pub(super) function_call: Option<Call<'a>>,
+    #[serde(borrow, default)]
+    pub(super) thought_signature: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Call<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) args: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) partial_args: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Feedback<'a> {
+    #[serde(borrow, default)]
+    pub(super) block_reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Counts {
+    #[serde(default)]
+    pub(super) prompt_token_count: Option<u64>,
+    #[serde(default)]
+    pub(super) tool_use_prompt_token_count: Option<u64>,
+    #[serde(default)]
+    pub(super) candidates_token_count: Option<u64>,
+    #[serde(default)]
+    pub(super) thoughts_token_count: Option<u64>,
+    #[serde(default)]
+    pub(super) cached_content_token_count: Option<u64>,
+    #[serde(default)]
+    pub(super) total_token_count: Option<u64>,
+    #[serde(default)]
+    pub(super) prompt_tokens_details: Option<Vec<Modality>>,
+    #[serde(default)]
+    pub(super) candidates_tokens_details: Option<Vec<Modality>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Modality {
+    #[serde(default)]
+    pub(super) modality: Option<String>,
+    #[serde(default)]
+    pub(super) token_count: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Logprobs<'a> {
+    #[serde(borrow, default)]
+    pub(super) chosen_candidates: Option<Vec<Token<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) top_candidates: Option<Vec<Top<'a>>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Top<'a> {
+    #[serde(borrow, default)]
+    pub(super) candidates: Option<Vec<Token<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Token<'a> {
+    #[serde(borrow, default)]
+    pub(super) token: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) log_probability: Option<&'a RawValue>,
+}
