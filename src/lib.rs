@@ -6,3 +6,4 @@ pub mod dialect;
 pub mod error;
 pub mod json;
 pub mod provider;
+pub mod simulate;
