@@ -227,7 +227,7 @@ mod tests {
     fn a_plain_answer_echoes() {
         let reply = decide(&Ask { media: vec!["image/png".into()], prompt_tokens: 3, ..ask("one two") }).unwrap();
         assert_eq!(reply.choices[0].text, "Hello from m! I see 1 attachment (image/png). You said: one two");
-        assert_eq!(reply.usage, Usage { prompt: 3, completion: 17, reasoning: 0 });
+        assert_eq!(reply.usage, Usage { prompt: 3, completion: 16, reasoning: 0 });
     }
 
     #[test]

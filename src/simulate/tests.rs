@@ -385,7 +385,7 @@ async fn scripts_that_break_the_connection() {
 #[tokio::test]
 async fn a_client_that_leaves_is_noticed() {
     let sim = start().await;
-    for (model, stream, head, tail) in [
+    let cases = [
         ("sim+hang", false, "", ""),
         ("sim+stall", false, "HTTP/1.1 200", "\r\n\r\n"),
         ("sim+stall", true, "HTTP/1.1 200", "\r\n\r\n"),
@@ -393,7 +393,8 @@ async fn a_client_that_leaves_is_noticed() {
         ("sim+comment-stall", false, "HTTP/1.1 200", "\r\n\r\n\n"),
         ("sim+delay=600s", true, "", ""),
         ("sim+pace=600s", true, "HTTP/1.1 200", "\n\n\r\n"),
-    ] {
+    ];
+    for (n, (model, stream, head, tail)) in cases.into_iter().enumerate() {
         let mut stream = connect(&sim, "/v1/chat/completions", "", &with(hello(model), json!({ "stream": stream }))).await;
         let mut raw = String::new();
         while !(raw.starts_with(head) && raw.ends_with(tail)) {
@@ -402,9 +403,9 @@ async fn a_client_that_leaves_is_noticed() {
             assert_ne!(n, 0, "{model} closed");
             raw.push_str(std::str::from_utf8(&piece[..n]).unwrap());
         }
-        until(&sim, |sim| sim.seen().last().is_some_and(|seen| seen.body.length() > 0)).await;
-        assert_eq!(sim.seen().last().unwrap().ending, Ending::Open, "{model}");
+        until(&sim, |sim| sim.seen().get(n).is_some_and(|seen| seen.body.length() > 0)).await;
+        assert_eq!(sim.seen()[n].ending, Ending::Open, "{model}");
         drop(stream);
-        until(&sim, |sim| sim.seen().last().is_some_and(|seen| seen.ending == Ending::ClientLeft)).await;
+        until(&sim, |sim| sim.seen()[n].ending == Ending::ClientLeft).await;
     }
 }
