@@ -16,3 +16,4 @@ pub mod sign;
 pub mod route;
 pub mod admin;
 pub mod telemetry;
+pub mod simulate;
