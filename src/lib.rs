@@ -4,5 +4,7 @@ pub mod chat;
 pub mod config;
 pub mod dialect;
 pub mod error;
+pub mod frame;
 pub mod json;
 pub mod provider;
+pub mod sign;

@@ -1,0 +1,3 @@
+//! How a request proves who pays.
+
+pub mod aws;
