@@ -3,5 +3,8 @@
 
 pub mod event;
 pub mod field;
+pub mod link;
+pub mod message;
 pub mod request;
+pub mod tool;
 pub mod usage;

@@ -8,6 +8,7 @@ use super::field::{Field, Shape};
 use crate::config::snapshot::Params;
 use crate::error::ApiError;
 use crate::json::envelope::{self, Envelope, Member};
+use crate::sign::seal::Seal;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -121,6 +122,8 @@ pub struct ChatRequest<'a> {
     pub system: Option<&'a str>,
     /// The model at this attempt's target, as plain text.
     pub model: &'a str,
+    /// Opens and makes tool-call ids that carry a provider's state; `None` where no state is kept.
+    pub seal: Option<&'a Seal>,
 }
 
 impl<'a> ChatRequest<'a> {

@@ -14,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
+pub mod params;
+
 /// One wire protocol.
 pub trait Dialect: Sync {
     /// Writes the request of one attempt.

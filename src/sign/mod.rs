@@ -1,3 +1,4 @@
-//! How a request proves who pays.
+//! Proofs: what makes a request ours to a provider, and what makes a returned state ours to us.
 
 pub mod aws;
+pub mod seal;

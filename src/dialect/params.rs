@@ -1,0 +1,296 @@
+//! One policy for parameters that a provider lacks, the same for every dialect.
+//!
+//! A dialect has a table that says of every [`Field`] whether it is mapped, a hint or essential; [`settle`] walks a
+//! request through it. A hint is left out and named (or a 400 where the route says `unsupported: reject`), an essential
+//! field is always a 400, because an answer without it would not be the answer that was asked for.
+//!
+//! Values that ask for nothing (`n: 1`, `logprobs: false`, an empty `tools`) count as absent: see [`asked`].
+
+use crate::chat::field::Field;
+use crate::chat::request::ChatRequest;
+use crate::error::ApiError;
+use crate::json::envelope;
+use std::borrow::Cow;
+
+/// Most unknown fields that are named one by one in `x-tidegate-dropped-params`.
+pub const MAX_NAMED_UNKNOWN: usize = 16;
+/// Longest unknown field name that is shown, in bytes.
+pub const MAX_SHOWN_NAME: usize = 64;
+/// Client fields with this prefix speak to the gateway and never go upstream.
+pub const GATEWAY_PREFIX: &str = "tensorzero::";
+
+/// What a dialect does with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Sent, as it is or in the provider's own form; the encoder may still refuse a value.
+    Mapped,
+    /// No counterpart, but the answer means the same without it: left out and named.
+    Hint,
+    /// No counterpart, and the answer would mean something else without it: a 400 that names it.
+    Essential,
+}
+
+impl Policy {
+    /// What losing a field means, whoever loses it: the policy of every field that a dialect does not map.
+    pub const fn when_lost(field: Field) -> Self {
+        match field {
+            Field::Model | Field::Messages | Field::Stream | Field::StreamOptions | Field::EpisodeId | Field::TensorzeroEpisodeId => {
+                Self::Mapped
+            } // every encoder and the gateway itself see to these
+            Field::N
+            | Field::Tools
+            | Field::ToolChoice
+            | Field::Functions
+            | Field::FunctionCall
+            | Field::ResponseFormat
+            | Field::GuidedJson
+            | Field::GuidedRegex
+            | Field::GuidedChoice
+            | Field::GuidedGrammar
+            | Field::StructuralTag
+            | Field::ChatTemplate
+            | Field::Modalities
+            | Field::Audio
+            | Field::WebSearchOptions => Self::Essential,
+            _ => Self::Hint,
+        }
+    }
+
+    /// The policy of a dialect that maps these fields and no others.
+    pub fn of(field: Field, mapped: &[Field]) -> Self {
+        if mapped.contains(&field) { Self::Mapped } else { Self::when_lost(field) }
+    }
+
+    /// The word for it in `tidegate check --explain`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mapped => "mapped",
+            Self::Hint => "dropped",
+            Self::Essential => "refused",
+        }
+    }
+}
+
+/// What a dialect does with members that the gateway does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// Sent as they are.
+    #[default]
+    Pass,
+    /// Left out like hints.
+    Drop,
+}
+
+/// What became of a request's parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Names of hints that are left out, in the client's words, each once.
+    pub dropped: Vec<Cow<'static, str>>,
+    /// Fields whose value was changed to fit.
+    pub adjusted: Vec<Field>,
+}
+
+impl Settled {
+    /// Leaves out one more hint, found while its value was being mapped.
+    ///
+    /// # Errors
+    /// A 400 that names the field, where the route says `unsupported: reject`.
+    pub fn drop_hint(&mut self, request: &ChatRequest<'_>, field: Field) -> Result<(), ApiError> {
+        self.drop_name(request, Cow::Borrowed(field.name()))
+    }
+
+    /// Notes that a field's value was changed to fit.
+    ///
+    /// # Errors
+    /// A 400 that names the field, where the route says `unsupported: reject`.
+    pub fn adjust(&mut self, request: &ChatRequest<'_>, field: Field, why: &str) -> Result<(), ApiError> {
+        if request.params.reject_unsupported {
+            return Err(ApiError::field(field.name(), format!("`{}` does not fit this model: {why}", field.name())));
+        }
+        if !self.adjusted.contains(&field) {
+            self.adjusted.push(field);
+        }
+        Ok(())
+    }
+
+    fn drop_name(&mut self, request: &ChatRequest<'_>, name: Cow<'static, str>) -> Result<(), ApiError> {
+        if request.params.reject_unsupported {
+            let message = format!("`{name}` has no counterpart at this model's provider, and this route refuses such fields; leave it out");
+            return Err(ApiError::field(name, message));
+        }
+        if !self.dropped.contains(&name) {
+            self.dropped.push(name);
+        }
+        Ok(())
+    }
+}
+
+/// The 400 for a field whose loss would change the answer.
+pub fn unsupported(name: impl Into<Cow<'static, str>>) -> ApiError {
+    let name = name.into();
+    let message = format!(
+        "`{name}` is not supported by this model's provider, and without it the answer would not be what was asked for; leave it out or choose another model"
+    );
+    ApiError::field(name, message)
+}
+
+/// Walks the fields of a request (the client's, the route's defaults and overrides) through a dialect's table.
+///
+/// # Errors
+/// A 400 that names the first essential field without a counterpart, or the first hint where the route rejects them.
+pub fn settle(request: &ChatRequest<'_>, unknown: Unknown, table: impl Fn(Field) -> Policy) -> Result<Settled, ApiError> {
+    let mut settled = Settled::default();
+    for &field in Field::ALL {
+        match table(field) {
+            Policy::Mapped => {}
+            _ if asked(request, field).is_none() => {}
+            Policy::Essential => return Err(unsupported(field.name())),
+            Policy::Hint => settled.drop_hint(request, field)?,
+        }
+    }
+    if unknown == Unknown::Drop {
+        let mut named = 0;
+        for name in unknown_names(request) {
+            named += 1;
+            let shown = if named <= MAX_NAMED_UNKNOWN { shown(name) } else { None };
+            settled.drop_name(request, shown.map_or(Cow::Borrowed("others"), |name| Cow::Owned(name.to_owned())))?;
+        }
+    }
+    Ok(settled)
+}
+
+/// A field's raw value where it asks for something: null, defaults and empty values are as good as absent.
+pub fn asked<'a>(request: &ChatRequest<'a>, field: Field) -> Option<&'a str> {
+    let raw = request.raw(field)?;
+    let empty = match raw.as_bytes() {
+        [b'"', rest @ ..] => rest == b"\"",
+        [b'{' | b'[', inside @ .., b'}' | b']'] => inside.iter().all(u8::is_ascii_whitespace),
+        _ => false,
+    };
+    let zero = || raw.parse::<f64>().is_ok_and(|n| n == 0.0);
+    let nothing = match field {
+        Field::N => raw == "1",
+        Field::Logprobs | Field::Store => raw == "false",
+        Field::TopLogprobs => zero() || request.raw(Field::Logprobs) != Some("true"),
+        Field::FrequencyPenalty | Field::PresencePenalty => zero(),
+        Field::ParallelToolCalls => raw == "true" || asked(request, Field::Tools).is_none(),
+        // Without tools nothing can be called, whatever the choice says; a choice that demands a call is a mistake.
+        Field::ToolChoice => matches!(raw, "\"none\"" | "\"auto\"") && asked(request, Field::Tools).is_none(),
+        Field::FunctionCall => matches!(raw, "\"none\"" | "\"auto\"") && asked(request, Field::Functions).is_none(),
+        Field::ResponseFormat => is_text_format(raw),
+        Field::Modalities => serde_json::from_str::<Vec<&str>>(raw).is_ok_and(|list| list == ["text"]),
+        Field::ServiceTier => raw == "\"auto\"" || empty,
+        Field::Verbosity => raw == "\"medium\"" || empty,
+        // An empty value of these is a mistake or means something: the provider or the constraint shall judge.
+        Field::WebSearchOptions | Field::GuidedJson | Field::GuidedChoice | Field::GuidedRegex | Field::GuidedGrammar => false,
+        _ => empty,
+    };
+    (!nothing).then_some(raw)
+}
+
+fn is_text_format(raw: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Format<'a> {
+        #[serde(borrow, default)]
+        r#type: Cow<'a, str>,
+    }
+    serde_json::from_str::<Format<'_>>(raw).is_ok_and(|format| format.r#type == "text")
+}
+
+/// The temperature to send, in its own spelling, or `max` (raw JSON, such as `1.5`) where it is above.
+///
+/// # Errors
+/// A 400 that names `temperature`, where the route says `unsupported: reject`.
+pub fn temperature<'a>(request: &ChatRequest<'a>, max: &'a str, settled: &mut Settled) -> Result<Option<&'a str>, ApiError> {
+    let Some(raw) = request.raw(Field::Temperature) else { return Ok(None) };
+    let above = matches!((raw.parse::<f64>(), max.parse::<f64>()), (Ok(value), Ok(limit)) if value > limit);
+    if !above {
+        return Ok(Some(raw));
+    }
+    settled.adjust(request, Field::Temperature, &format!("its provider takes at most {max}"))?;
+    Ok(Some(max))
+}
+
+/// Whether a member of the client's speaks to the gateway and never goes upstream.
+pub fn is_gateways(name: &str) -> bool {
+    name == Field::EpisodeId.name() || name.starts_with(GATEWAY_PREFIX)
+}
+
+/// Names that are no [`Field`], of the client and of the route's settings; as they stand in JSON, escapes included.
+fn unknown_names<'a>(request: &ChatRequest<'a>) -> impl Iterator<Item = &'a str> {
+    let body = request.parsed.body();
+    let clients = request.parsed.envelope().members.iter().filter(|member| member.value.of(body) != b"null");
+    let clients = clients.filter_map(|member| std::str::from_utf8(envelope::key_bytes(member.key.of(body))).ok());
+    let routes = request.params.overrides.iter().chain(&request.params.defaults).map(|(name, _)| name.as_str());
+    clients.chain(routes).filter(|name| Field::of(name.as_bytes()).is_none() && !is_gateways(name))
+}
+
+/// A name that may stand in a header and in a message.
+fn shown(name: &str) -> Option<&str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':');
+    (!name.is_empty() && name.len() <= MAX_SHOWN_NAME && name.bytes().all(plain)).then_some(name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::chat::request::Parsed;
+    use crate::config::snapshot::Params;
+
+    /// Settles a body under a dialect that maps temperature and tools only.
+    fn settled(body: &'static str, params: &Params) -> Result<Settled, ApiError> {
+        let parsed = Parsed::parse(body.into()).unwrap();
+        let request = ChatRequest { parsed: &parsed, params, system: None, model: "m" };
+        settle(&request, Unknown::Drop, |field| Policy::of(field, &[Field::Temperature, Field::Tools]))
+    }
+
+    #[test]
+    fn hints_are_named_and_essential_fields_are_refused() {
+        let open = Params::default();
+        let ok = settled(r#"{"model":"m","messages":[],"temperature":1,"seed":4,"top_q":1,"episode_id":"x"}"#, &open).unwrap();
+        assert_eq!(ok.dropped, ["seed", "top_q"]);
+        let no = settled(r#"{"model":"m","messages":[],"seed":4,"n":2}"#, &open).unwrap_err();
+        assert_eq!((no.status, no.param.as_deref()), (400, Some("n")));
+    }
+
+    #[test]
+    fn a_strict_route_refuses_hints() {
+        let strict = Params { reject_unsupported: true, ..Params::default() };
+        let no = settled(r#"{"model":"m","messages":[],"seed":4}"#, &strict).unwrap_err();
+        assert_eq!(no.param.as_deref(), Some("seed"));
+    }
+
+    #[test]
+    fn what_asks_for_nothing_counts_as_absent() {
+        let body = r#"{"model":"m","messages":[],"n":1,"logprobs":false,"top_logprobs":3,"parallel_tool_calls":false,"tool_choice":"auto",
+            "metadata":{ },"user":"","stop":null,"response_format":{"type":"text"},"modalities":["text"],"presence_penalty":0.0,"x":null}"#;
+        let strict = Params { reject_unsupported: true, ..Params::default() };
+        assert_eq!(settled(body, &strict).unwrap(), Settled::default());
+    }
+
+    #[test]
+    fn a_routes_own_settings_are_judged_like_the_clients() {
+        let params = Params { defaults: vec![("seed".into(), "1".into())], overrides: vec![("n".into(), "1".into())], ..Params::default() };
+        let ok = settled(r#"{"model":"m","messages":[],"n":3}"#, &params).unwrap();
+        assert_eq!(ok.dropped, ["seed"]);
+    }
+
+    #[test]
+    fn a_name_that_cannot_stand_in_a_header_is_not_shown() {
+        let ok = settled("{\"model\":\"m\",\"messages\":[],\"a\\r\\nb: c\":1}", &Params::default()).unwrap();
+        assert_eq!(ok.dropped, ["others"]);
+    }
+
+    #[test]
+    fn a_temperature_above_the_maximum_is_clamped() {
+        let (open, strict) = (Params::default(), Params { reject_unsupported: true, ..Params::default() });
+        let parsed = Parsed::parse(r#"{"model":"m","messages":[],"temperature":1.51}"#.into()).unwrap();
+        let request = |params| ChatRequest { parsed: &parsed, params, system: None, model: "m" };
+        let mut settled = Settled::default();
+        assert_eq!(temperature(&request(&open), "1.5", &mut settled).unwrap(), Some("1.5"));
+        assert_eq!(settled.adjusted, [Field::Temperature]);
+        assert_eq!(temperature(&request(&open), "2", &mut settled).unwrap(), Some("1.51"));
+        assert!(temperature(&request(&strict), "1.5", &mut settled).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! State that a provider wants back on the next turn, carried by the client inside tool-call ids.
+//!
+//! Thought signatures have to come back with the conversation, plain OpenAI clients only send back what OpenAI's shape
+//! has room for, and the gateway keeps no store. So the state rides in the id of a tool call, which every client
+//! returns verbatim: `ID--tg1-` and base64url of nonce, ciphertext and tag. ChaCha20-Poly1305 makes it unreadable and
+//! unforgeable; the team and the provider's id are authenticated with it, so that a state cannot be moved to another
+//! team or another call. Nothing here is random: the nonce is an HMAC of everything that is sealed (a synthetic
+//! nonce), so equal ids mean equal contents and two different contents share a nonce with probability 2^-96 a pair.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
+use std::sync::Arc;
+
+/// Most bytes of state that an id carries; a longer state is not sealed at all. The id is a third longer.
+pub const MAX_STATE: usize = 32 * 1024;
+
+/// Most bytes of an id that [`Sealer::open`] looks at: a sealed state of [`MAX_STATE`] and a long id of the provider.
+pub const MAX_ID: usize = MAX_STATE / 3 * 4 + 1024;
+
+/// Stands between the provider's id and the sealed state; the 1 is the format's version.
+const MARK: &str = "--tg1-";
+
+/// Most places of one id where a sealed state is looked for.
+const MAX_MARKS: usize = 4;
+
+/// Seals and opens. Has no `Debug`: it holds keys.
+pub struct Sealer {
+    cipher: LessSafeKey,
+    nonces: hmac::Key,
+}
+
+impl Sealer {
+    /// A sealer under a key of the operator's; all nodes that serve the same clients need the same one.
+    /// `None` only where the cipher refuses the key, which it does for no key of this length.
+    pub fn new(key: &[u8; 32]) -> Option<Self> {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let cipher = UnboundKey::new(&CHACHA20_POLY1305, hmac::sign(&root, b"tidegate seal cipher").as_ref()).ok()?;
+        let nonces = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, b"tidegate seal nonce").as_ref());
+        Some(Self { cipher: LessSafeKey::new(cipher), nonces })
+    }
+
+    /// The provider's id with a state sealed behind it. `context` is whoever may open it, the team. The id stays as it
+    /// is where the state is empty or longer than [`MAX_STATE`].
+    pub fn seal(&self, context: &[u8], id: &str, state: &[u8]) -> String {
+        self.try_seal(context, id, state).unwrap_or_else(|| id.to_owned())
+    }
+
+    fn try_seal(&self, context: &[u8], id: &str, state: &[u8]) -> Option<String> {
+        if state.is_empty() || state.len() > MAX_STATE {
+            return None;
+        }
+        let bound = bind(context, id);
+        let mut synthetic = hmac::Context::with_key(&self.nonces);
+        synthetic.update(&bound);
+        synthetic.update(state);
+        let nonce: [u8; NONCE_LEN] = synthetic.sign().as_ref().get(..NONCE_LEN)?.try_into().ok()?;
+        let mut boxed = state.to_vec();
+        self.cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), &mut boxed).ok()?;
+        boxed.splice(..0, nonce);
+        Some(format!("{id}{MARK}{}", URL_SAFE_NO_PAD.encode(boxed)))
+    }
+
+    /// Takes a sealed id apart: the provider's id and the state. `None` for an id that was never sealed, was sealed for
+    /// another context, or was changed.
+    pub fn open(&self, context: &[u8], sealed: &str) -> Option<(String, Vec<u8>)> {
+        if sealed.len() > MAX_ID {
+            return None;
+        }
+        // A provider's id or a base64 text may hold the mark by chance, so every place is tried.
+        sealed.match_indices(MARK).take(MAX_MARKS).find_map(|(at, _)| {
+            let id = sealed.get(..at)?;
+            let mut boxed = URL_SAFE_NO_PAD.decode(sealed.get(at + MARK.len()..)?).ok()?;
+            let nonce: [u8; NONCE_LEN] = boxed.get(..NONCE_LEN)?.try_into().ok()?;
+            boxed.drain(..NONCE_LEN);
+            let opened = self.cipher.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(bind(context, id)), &mut boxed).ok()?;
+            Some((id.to_owned(), opened.to_vec()))
+        })
+    }
+}
+
+/// Context and id in one string that no other pair gives.
+fn bind(context: &[u8], id: &str) -> Vec<u8> {
+    let mut bound = Vec::with_capacity(8 + context.len() + id.len());
+    bound.extend_from_slice(&(context.len() as u64).to_be_bytes());
+    bound.extend_from_slice(context);
+    bound.extend_from_slice(id.as_bytes());
+    bound
+}
+
+/// A sealer and the team it works for: what an attempt is given. Cheap to clone.
+#[derive(Clone)]
+pub struct Seal {
+    sealer: Arc<Sealer>,
+    context: Arc<str>,
+}
+
+impl Seal {
+    /// Seals for this team.
+    pub fn new(sealer: Arc<Sealer>, team: Arc<str>) -> Self {
+        Self { sealer, context: team }
+    }
+
+    /// See [`Sealer::seal`].
+    pub fn seal(&self, id: &str, state: &[u8]) -> String {
+        self.sealer.seal(self.context.as_bytes(), id, state)
+    }
+
+    /// See [`Sealer::open`].
+    pub fn open(&self, sealed: &str) -> Option<(String, Vec<u8>)> {
+        self.sealer.open(self.context.as_bytes(), sealed)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn sealer(key: u8) -> Sealer {
+        Sealer::new(&[key; 32]).unwrap()
+    }
+
+    #[test]
+    fn a_state_comes_back_behind_the_providers_id() {
+        let s = sealer(1);
+        for id in ["toolu_01AbC", "", "call--tg1-x", "--tg1-"] {
+            let sealed = s.seal(b"search", id, "thinking — 思考".as_bytes());
+            assert!(sealed.starts_with(id));
+            assert!(sealed.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'));
+            assert!(!sealed.contains("thinking"));
+            assert_eq!(s.open(b"search", &sealed), Some((id.to_owned(), "thinking — 思考".as_bytes().to_vec())));
+        }
+    }
+
+    #[test]
+    fn nobody_else_opens_it() {
+        let sealed = sealer(1).seal(b"search", "call_1", b"state");
+        assert_eq!(sealer(1).open(b"billing", &sealed), None);
+        assert_eq!(sealer(2).open(b"search", &sealed), None);
+        assert_eq!(sealer(1).open(b"search", &sealed.replace("call_1", "call_2")), None);
+        assert_eq!(sealer(1).open(b"search", &sealed[..sealed.len() - 2]), None);
+        for at in sealed.find(MARK).unwrap() + MARK.len()..sealed.len() {
+            let mut forged = sealed.clone().into_bytes();
+            forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+            assert_eq!(sealer(1).open(b"search", std::str::from_utf8(&forged).unwrap()), None);
+        }
+    }
+
+    #[test]
+    fn what_was_never_sealed_is_not_opened() {
+        for id in ["call_1", "", "--tg1-", "x--tg1-AAAA", "x--tg1-é", &"a".repeat(MAX_ID + 1), &MARK.repeat(5000)] {
+            assert_eq!(sealer(1).open(b"search", id), None);
+        }
+    }
+
+    #[test]
+    fn an_id_is_bounded_and_deterministic() {
+        let s = sealer(1);
+        assert_eq!(s.seal(b"t", "id", &vec![b'x'; MAX_STATE + 1]), "id");
+        assert_eq!(s.seal(b"t", "id", b""), "id");
+        let longest = s.seal(b"t", &"i".repeat(200), &vec![b'x'; MAX_STATE]);
+        assert!(s.open(b"t", &longest).is_some());
+        assert_eq!(s.seal(b"t", "id", b"a"), s.seal(b"t", "id", b"a"));
+        let nonce = |state: &[u8]| s.seal(b"t", "id", state)[MARK.len() + 2..][..16].to_owned();
+        assert_ne!(nonce(b"a"), nonce(b"b"));
+    }
+}
