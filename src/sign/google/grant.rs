@@ -1,0 +1,198 @@
+//! From a Google credential to one access token: the grants of OAuth 2 that Google's credential files stand for, and
+//! the metadata server.
+
+use crate::config::secret::Secret;
+use crate::sign::http::{Answer, send};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::Request;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What a token may do; Vertex knows no narrower scope.
+const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// Where tokens are had, unless the file says otherwise; also the audience that Google's own libraries sign, whatever
+/// the file's `token_uri` says.
+const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
+/// Seconds for which an assertion is valid; the server takes one hour at most.
+const ASSERTION_LIFETIME: u64 = 3600;
+/// Largest credentials file, in bytes.
+const MAX_FILE: u64 = 64 * 1024;
+/// Longest piece of a token server's error word that is told.
+const MAX_WORD: usize = 64;
+
+/// A token as it was granted.
+pub(super) struct Grant {
+    pub(super) token: Secret,
+    /// From now on.
+    pub(super) lifetime: Duration,
+}
+
+/// Why there is no token, in words without a secret.
+type Reason = Cow<'static, str>;
+
+/// Application default credentials: the file of `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's own file, the metadata
+/// server, in this order. `env` reads the environment.
+pub(super) async fn from_environment(env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Grant, Reason> {
+    let value = |name: &str| env(name).filter(|v| !v.is_empty());
+    if let Some(path) = value("GOOGLE_APPLICATION_CREDENTIALS") {
+        return from_file(Path::new(&path)).await;
+    }
+    let folder = value("CLOUDSDK_CONFIG").map(PathBuf::from).or_else(|| Some(PathBuf::from(value("HOME")?).join(".config/gcloud")));
+    if let Some(file) = folder.map(|f| f.join("application_default_credentials.json")).filter(|f| f.is_file()) {
+        return from_file(&file).await;
+    }
+    let host = value("GCE_METADATA_HOST").unwrap_or_else(|| "metadata.google.internal".to_owned());
+    let uri = format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/token?scopes={SCOPE}");
+    let request = Request::get(uri).header("metadata-flavor", "Google").body(Bytes::new());
+    let request = request.map_err(|_| "GCE_METADATA_HOST is not a host")?;
+    read(send(request).await.map_err(|e| format!("the metadata server: {e}"))?)
+}
+
+#[derive(serde::Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum File {
+    ServiceAccount {
+        client_email: String,
+        private_key: String,
+        #[serde(default)]
+        private_key_id: Option<String>,
+        #[serde(default)]
+        token_uri: Option<String>,
+    },
+    AuthorizedUser {
+        client_id: String,
+        client_secret: String,
+        refresh_token: String,
+        #[serde(default)]
+        token_uri: Option<String>,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// The grant of a credentials file, which is read anew every time, so that a rotated one is seen.
+pub(super) async fn from_file(path: &Path) -> Result<Grant, Reason> {
+    let shown = path.display();
+    let size = tokio::fs::metadata(path).await.map_err(|e| format!("{shown}: {e}"))?.len();
+    if size > MAX_FILE {
+        return Err(format!("{shown} is larger than {MAX_FILE} bytes").into());
+    }
+    let text = Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?);
+    // serde's message could quote a value of the file, so only the place is told.
+    let file = serde_json::from_str(text.expose())
+        .map_err(|e| format!("{shown} is no credentials file (line {}, column {})", e.line(), e.column()))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (uri, form) = match file {
+        File::ServiceAccount { client_email, private_key, private_key_id, token_uri } => {
+            let key = Secret::new(private_key);
+            let jwt = assertion(&client_email, private_key_id.as_deref(), &key, now)?;
+            (token_uri, form(&[("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", &jwt)]))
+        }
+        File::AuthorizedUser { client_id, client_secret, refresh_token, token_uri } => (
+            token_uri,
+            form(&[
+                ("grant_type", "refresh_token"),
+                ("client_id", &client_id),
+                ("client_secret", &client_secret),
+                ("refresh_token", &refresh_token),
+            ]),
+        ),
+        File::Other => return Err(format!("{shown} is neither of type service_account nor authorized_user").into()),
+    };
+    let request = Request::post(uri.as_deref().unwrap_or(TOKEN_URI))
+        .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Bytes::from(form));
+    let request = request.map_err(|_| format!("the token_uri of {shown} is no URL"))?;
+    read(send(request).await.map_err(|e| format!("the token server: {e}"))?)
+}
+
+/// A signed assertion (RFC 7523) that asks for a token of the service account.
+fn assertion(email: &str, key_id: Option<&str>, key: &Secret, now: u64) -> Result<String, Reason> {
+    let head = match key_id {
+        Some(id) => serde_json::json!({"alg": "RS256", "typ": "JWT", "kid": id}),
+        None => serde_json::json!({"alg": "RS256", "typ": "JWT"}),
+    };
+    let claims = serde_json::json!({"iss": email, "scope": SCOPE, "aud": TOKEN_URI, "iat": now, "exp": now + ASSERTION_LIFETIME});
+    let mut jwt = URL_SAFE_NO_PAD.encode(head.to_string());
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut jwt);
+    let der = PrivatePkcs8KeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| "the private_key is not PKCS#8 PEM")?;
+    let pair = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| "the private_key is no RSA key")?;
+    let mut signature = vec![0; pair.public().modulus_len()];
+    pair.sign(&RSA_PKCS1_SHA256, &ring::rand::SystemRandom::new(), jwt.as_bytes(), &mut signature)
+        .map_err(|_| "the private_key cannot sign")?;
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(&signature, &mut jwt);
+    Ok(jwt)
+}
+
+/// `application/x-www-form-urlencoded`, every byte outside RFC 3986's unreserved ones escaped.
+fn form(fields: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    for (name, value) in fields {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        out.push_str(name);
+        out.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+                _ => out.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    out
+}
+
+/// Reads a token answer; a refusal is told by its status and OAuth's error word alone.
+fn read(answer: Answer) -> Result<Grant, Reason> {
+    #[derive(serde::Deserialize)]
+    struct Granted {
+        access_token: String,
+        expires_in: u64,
+    }
+    #[derive(serde::Deserialize)]
+    struct Refused {
+        error: String,
+    }
+    if answer.status == 200 {
+        let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| "the token server's answer holds no token")?;
+        let token = Secret::new(granted.access_token);
+        return Ok(Grant { token, lifetime: Duration::from_secs(granted.expires_in.min(24 * 3600)) });
+    }
+    let word = serde_json::from_slice::<Refused>(&answer.body).map(|r| r.error).unwrap_or_default();
+    let known = word.len() <= MAX_WORD && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    Err(format!("the token server answered {} {}", answer.status, if known { word.as_str() } else { "" }).into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_escapes_what_would_end_a_field() {
+        assert_eq!(form(&[("a", "x&y=z +/ü"), ("b", "-._~")]), "a=x%26y%3Dz%20%2B%2F%C3%BC&b=-._~");
+    }
+
+    #[test]
+    fn a_refusal_shows_its_word_and_nothing_else() {
+        let said = |body: &'static str| read(Answer { status: 400, body: Bytes::from_static(body.as_bytes()) }).err().unwrap();
+        assert!(said(r#"{"error":"invalid_grant","error_description":"the-secret"}"#).ends_with("400 invalid_grant"));
+        assert!(!said(r#"{"error":"ya29.TOKEN"}"#).contains("ya29"));
+        assert!(said("<html>").contains("400"));
+    }
+
+    #[test]
+    fn a_bad_key_is_told_without_the_key() {
+        let e = assertion("a@b", None, &Secret::new("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n".into()), 0);
+        assert_eq!(e.err().unwrap(), "the private_key is no RSA key");
+    }
+}

@@ -1,0 +1,170 @@
+//! Token sources against a token server of the test's own.
+
+use super::*;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::mpsc;
+
+const ACCOUNT: &str = include_str!("../../../tests/fixtures/gemini/service-account.json");
+
+/// What a request said: its first line and headers, and its body.
+type Seen = (String, String);
+
+/// A server that gives every connection the same answer and tells what it was asked.
+fn server(status: u16, body: &'static str) -> (String, mpsc::Receiver<Seen>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (seen, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut head, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if line == "\r\n" || line.is_empty() {
+                    break;
+                }
+                if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = n.trim().parse().unwrap();
+                }
+                head.push_str(&line);
+            }
+            let mut content = vec![0; length];
+            reader.read_exact(&mut content).unwrap();
+            let _ = seen.send((head, String::from_utf8(content).unwrap()));
+            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (address, told)
+}
+
+const GRANTED: &str = r#"{"access_token":"ya29.test","expires_in":3599,"token_type":"Bearer"}"#;
+
+/// A credentials file in a place of its own.
+fn file(name: &str, text: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("tidegate-google-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("application_default_credentials.json");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn account(name: &str, address: &str) -> PathBuf {
+    file(name, &ACCOUNT.replace("\"TOKEN_URI\"", &format!("\"http://{address}/token\"")))
+}
+
+fn source(path: PathBuf) -> TokenSource {
+    TokenSource::new("vertex".into(), &Credential::GoogleFile(path)).unwrap()
+}
+
+#[tokio::test]
+async fn a_service_account_is_exchanged_for_a_token() {
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    let (address, seen) = server(200, GRANTED);
+    let token = source(account("exchange", &address)).token().await.unwrap();
+    assert_eq!(token.header(), "Bearer ya29.test");
+    assert!(token.header().is_sensitive());
+    let (head, body) = seen.recv().unwrap();
+    assert!(head.starts_with("POST /token HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains(&format!("host: {address}")), "{head}");
+    let jwt = body.strip_prefix("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=").unwrap();
+    let (signed, signature) = jwt.rsplit_once('.').unwrap();
+    let public: serde_json::Value = serde_json::from_str(ACCOUNT).unwrap();
+    let public = STANDARD.decode(public["public_key_der_base64"].as_str().unwrap()).unwrap();
+    ring::signature::UnparsedPublicKey::new(&ring::signature::RSA_PKCS1_2048_8192_SHA256, public)
+        .verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap())
+        .unwrap();
+    let (head, claims) = signed.split_once('.').unwrap();
+    let part = |p| serde_json::from_slice::<serde_json::Value>(&URL_SAFE_NO_PAD.decode(p).unwrap()).unwrap();
+    assert_eq!(part(head), serde_json::json!({"alg": "RS256", "typ": "JWT", "kid": "test-key-1"}));
+    let claims = part(claims);
+    assert_eq!(claims["iss"], "gateway@test.example");
+    assert_eq!(claims["aud"], "https://oauth2.googleapis.com/token");
+    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 3600);
+}
+
+#[tokio::test]
+async fn everybody_shares_one_fetch() {
+    let (address, seen) = server(200, GRANTED);
+    let source = source(account("shared", &address));
+    let (a, b, c, d) = tokio::join!(source.token(), source.token(), source.token(), source.token());
+    for token in [a, b, c, d, source.token().await] {
+        assert_eq!(token.unwrap().header(), "Bearer ya29.test");
+    }
+    seen.recv().unwrap();
+    assert!(seen.try_recv().is_err(), "a second fetch");
+}
+
+#[tokio::test]
+async fn an_authorized_user_refreshes() {
+    let (address, seen) = server(200, GRANTED);
+    let text = format!(
+        r#"{{"type":"authorized_user","client_id":"id","client_secret":"s/cret","refresh_token":"1//r","token_uri":"http://{address}/t"}}"#
+    );
+    source(file("user", &text)).token().await.unwrap();
+    assert_eq!(seen.recv().unwrap().1, "grant_type=refresh_token&client_id=id&client_secret=s%2Fcret&refresh_token=1%2F%2Fr");
+}
+
+#[tokio::test]
+async fn a_failure_is_a_502_that_names_the_provider_and_rests() {
+    let (address, seen) = server(400, r#"{"error":"invalid_grant","error_description":"PRIVATE"}"#);
+    let source = source(account("failure", &address));
+    let (a, b) = tokio::join!(source.token(), source.token());
+    let (a, b) = (a.err().unwrap(), b.err().unwrap());
+    assert_eq!((a.status, a.kind.name()), (502, "upstream_error"));
+    assert!(a.message.contains("`vertex`") && !a.message.contains("PRIVATE"), "{}", a.message);
+    assert_eq!(a, b);
+    seen.recv().unwrap();
+    assert!(seen.try_recv().is_err(), "the failure was not shared");
+}
+
+#[tokio::test]
+async fn a_missing_or_foreign_file_is_a_failure() {
+    for path in [PathBuf::from("/nowhere/at/all.json"), file("foreign", r#"{"type":"external_account"}"#), file("none", "[1]")] {
+        assert_eq!(source(path).token().await.err().unwrap().status, 502);
+    }
+}
+
+#[tokio::test]
+async fn the_default_order_is_variable_then_gcloud_then_metadata() {
+    let (token_server, tokens) = server(200, GRANTED);
+    let (metadata, asked) = server(200, GRANTED);
+    let named = account("order", &token_server);
+    let folder = named.parent().unwrap().to_str().unwrap().to_owned();
+    let with = |vars: Vec<(&'static str, String)>| move |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone());
+    let host = ("GCE_METADATA_HOST", metadata.clone());
+    let variable = ("GOOGLE_APPLICATION_CREDENTIALS", named.to_str().unwrap().to_owned());
+    grant::from_environment(&with(vec![variable, host.clone()])).await.map(|_| ()).unwrap();
+    tokens.recv().unwrap();
+    grant::from_environment(&with(vec![("CLOUDSDK_CONFIG", folder), host.clone()])).await.map(|_| ()).unwrap();
+    tokens.recv().unwrap();
+    assert!(asked.try_recv().is_err());
+    let grant = grant::from_environment(&with(vec![("HOME", "/nowhere".to_owned()), host])).await.map_err(|_| ()).unwrap();
+    assert_eq!(grant.token.expose(), "ya29.test");
+    let (head, _) = asked.recv().unwrap();
+    assert!(head.starts_with("GET /computeMetadata/v1/instance/service-accounts/default/token?scopes=https://"), "{head}");
+    assert!(head.contains("metadata-flavor: Google"), "{head}");
+}
+
+#[tokio::test]
+async fn a_given_token_is_sent_as_it_is() {
+    let given = Credential::GoogleToken(Secret::new("ya29.given".into()));
+    let source = TokenSource::new("v".into(), &given).unwrap();
+    assert_eq!(source.token().await.unwrap().header(), "Bearer ya29.given");
+    assert!(TokenSource::new("v".into(), &Credential::None).is_none());
+}
+
+#[test]
+fn a_token_is_renewed_in_time_and_not_used_when_it_may_expire_on_its_way() {
+    let source = source(PathBuf::new());
+    let now = Instant::now();
+    assert_eq!(source.until_due(now), Duration::ZERO);
+    let token = Token::new(&Secret::new("t".into()), Some(now + Duration::from_secs(3600))).unwrap();
+    assert!(token.usable(now + Duration::from_secs(3589)) && !token.usable(now + Duration::from_secs(3590)));
+    source.current.store(Some(Arc::new(token)));
+    assert_eq!(source.until_due(now), Duration::from_secs(3600 - 225));
+    assert_eq!(source.until_due(now + Duration::from_secs(3500)), Duration::ZERO);
+}

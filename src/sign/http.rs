@@ -1,0 +1,107 @@
+//! A very small HTTP client for the token endpoints of clouds: one request, one connection, one small answer.
+//!
+//! Tokens are fetched about once an hour, so there is nothing to pool; what counts is that a fetch always ends (one
+//! deadline around everything) and never holds more than a known number of bytes.
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+/// Largest answer that is read, in bytes; a token answer has about 1 KiB, one with an id token 4 KiB.
+pub const MAX_ANSWER: usize = 64 * 1024;
+/// For everything: name, connection, TLS, request and answer.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A small answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The whole body, at most [`MAX_ANSWER`] bytes.
+    pub body: Bytes,
+}
+
+/// Sends one request to its absolute URI and reads the whole answer. Redirects are answers, not followed.
+///
+/// # Errors
+/// What went wrong, in words that hold neither the request nor the answer.
+pub async fn send(request: Request<Bytes>) -> Result<Answer, &'static str> {
+    match tokio::time::timeout(DEADLINE, attempt(request)).await {
+        Ok(answer) => answer,
+        Err(_) => Err("no answer before the deadline"),
+    }
+}
+
+async fn attempt(request: Request<Bytes>) -> Result<Answer, &'static str> {
+    let uri = request.uri().clone();
+    let host = uri.host().ok_or("the URL has no host")?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let tls = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err("the URL is neither http nor https"),
+    };
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let stream = TcpStream::connect((host, port)).await.map_err(|_| "could not connect")?;
+    if !tls {
+        return exchange(stream, request, &uri).await;
+    }
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| "the URL's host is no server name")?;
+    let stream = connector()?.connect(name, stream).await.map_err(|_| "the TLS handshake failed")?;
+    exchange(stream, request, &uri).await
+}
+
+async fn exchange<S>(stream: S, request: Request<Bytes>, uri: &Uri) -> Result<Answer, &'static str>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| "the connection broke")?;
+    let (mut parts, body) = request.into_parts();
+    // HTTP/1 wants the path alone on the request line and the authority in `host` (RFC 9112 3.2.1).
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    parts.uri = path.parse().map_err(|_| "the URL's path is not valid")?;
+    if let Some(authority) = uri.authority() {
+        let value = authority.as_str().parse().map_err(|_| "the URL's host is not valid")?;
+        parts.headers.insert(http::header::HOST, value);
+    }
+    let talk = async {
+        let request = Request::from_parts(parts, Full::new(body));
+        let response = sender.send_request(request).await.map_err(|_| "the connection broke")?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|_| "the answer broke off or is too large")?.to_bytes();
+        Ok(Answer { status, body })
+    };
+    tokio::pin!(talk);
+    tokio::pin!(connection);
+    // The connection is driven beside the exchange, and dropped with it: nothing is left running.
+    let mut open = true;
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut talk => return answer,
+            _ = &mut connection, if open => open = false,
+        }
+    }
+}
+
+/// The system's roots, loaded once: reading them takes milliseconds.
+fn connector() -> Result<TlsConnector, &'static str> {
+    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
+    let config = CONFIG.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().ok()?);
+        let builder = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().ok()?;
+        Some(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    });
+    config.clone().map(TlsConnector::from).ok_or("the system's root certificates could not be read")
+}
