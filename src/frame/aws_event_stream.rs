@@ -21,14 +21,17 @@ const KEEP: usize = 8 * 1024;
 const PRELUDE: usize = 12;
 const CRC: usize = 4;
 
-/// Cuts a byte stream into AWS messages.
+/// Takes one message.
+pub type Take<'t> = &'t mut dyn FnMut(Frame<'_>) -> Result<(), Fault>;
+
+/// Cuts a byte stream into AWS messages. One for each stream.
 #[derive(Debug, Default)]
-pub struct AwsEventStream {
+pub struct AwsFramer {
     /// The beginning of a message whose end has not come; empty between messages.
     partial: Vec<u8>,
 }
 
-impl AwsEventStream {
+impl AwsFramer {
     /// A decoder at the beginning of a stream.
     pub fn new() -> Self {
         Self::default()
@@ -39,7 +42,7 @@ impl AwsEventStream {
     /// # Errors
     /// [`Fault::Broken`] on a checksum or a length that cannot be, and whatever `each` answers; nothing more can be
     /// read then.
-    pub fn push(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Frame<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub fn push(&mut self, mut bytes: &[u8], each: Take<'_>) -> Result<(), Fault> {
         while !self.partial.is_empty() {
             // The length is known once the prelude is whole; a broken prelude shows before anything more is kept.
             let want = total_length(&self.partial)?.unwrap_or(PRELUDE);
@@ -108,7 +111,7 @@ fn lengths(prelude: &[u8; PRELUDE]) -> Result<(usize, usize), Fault> {
     Ok((u32::from_be_bytes([a, b, c, d]) as usize, u32::from_be_bytes([e, f, g, h]) as usize))
 }
 
-fn read_message(message: &[u8], each: &mut dyn FnMut(Frame<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
+fn read_message(message: &[u8], each: Take<'_>) -> Result<(), Fault> {
     let Some((checked, crc)) = message.split_last_chunk::<CRC>() else { return broken("an event-stream message is too short") };
     if crc32fast::hash(checked) != u32::from_be_bytes(*crc) {
         return broken("an event-stream message has a wrong checksum");

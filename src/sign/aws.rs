@@ -129,15 +129,13 @@ fn authorization(
     let digest = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
     let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}");
     let first = Secret::new(format!("AWS4{}", credentials.secret_access_key.expose()));
-    let key = [day, request.region, request.service, "aws4_request"].iter().fold(
-        hmac::Key::new(hmac::HMAC_SHA256, first.expose().as_bytes()),
-        |key, part| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref()),
-    );
+    let key = [day, request.region, request.service, "aws4_request"]
+        .iter()
+        .fold(hmac::Key::new(hmac::HMAC_SHA256, first.expose().as_bytes()), |key, part| {
+            hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref())
+        });
     let signature = hex(hmac::sign(&key, to_sign.as_bytes()).as_ref());
-    format!(
-        "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
-        credentials.access_key_id
-    )
+    format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", credentials.access_key_id)
 }
 
 /// `20260203T040506Z`.
@@ -160,8 +158,7 @@ fn encode_again(out: &mut String, path: &str) {
 
 /// Parameters in the order of their names, then values; they are percent-encoded already.
 fn canonical_query(query: &str) -> String {
-    let mut pairs: Vec<(&str, &str)> =
-        query.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, ""))).collect();
+    let mut pairs: Vec<(&str, &str)> = query.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, ""))).collect();
     pairs.sort_unstable();
     let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     pairs.join("&")
@@ -221,7 +218,14 @@ mod tests {
     }
 
     /// One signature that botocore 1.44 made of the same request.
-    fn botocore(host: &str, path: &str, headers: &[(HeaderName, HeaderValue)], body: &[u8], scope: (&str, &str), token: Option<&str>) -> String {
+    fn botocore(
+        host: &str,
+        path: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body: &[u8],
+        scope: (&str, &str),
+        token: Option<&str>,
+    ) -> String {
         let authority = HeaderValue::from_str(host).unwrap();
         let request = ToSign {
             method: "POST",
