@@ -1,3 +1,4 @@
-//! Framings: how a streamed body is cut into messages, bounded and without input or output of their own.
+//! How a provider's stream of bytes is cut into frames: bytes in, frames out, bounded, wherever the bytes are cut.
 
 pub mod aws_event_stream;
+pub mod sse;

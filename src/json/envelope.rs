@@ -1,6 +1,8 @@
 //! One pass over a JSON body: is it well formed, how deep is it, and where are its top-level members?
 
+use super::walk::{Key, List, Stop};
 use smallvec::SmallVec;
+use std::cmp::Ordering;
 
 /// Deepest nesting of arrays and objects that is accepted; the envelope itself is level 1.
 pub const MAX_DEPTH: usize = 128;
@@ -17,9 +19,24 @@ pub struct Span {
 }
 
 impl Span {
+    /// A span of positions that fit, which [`scan_text`] sees to.
+    pub(super) const fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    /// The span as positions.
+    pub const fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
     /// The bytes of `body` in this span; empty where the span is not of this body.
     pub fn of(self, body: &[u8]) -> &[u8] {
-        body.get(self.start as usize..self.end as usize).unwrap_or_default()
+        body.get(self.range()).unwrap_or_default()
+    }
+
+    /// The characters of `body` in this span; empty where the span is not of this body.
+    pub fn text(self, body: &str) -> &str {
+        body.get(self.range()).unwrap_or_default()
     }
 }
 
@@ -30,6 +47,13 @@ pub struct Member {
     pub key: Span,
     /// The value without surrounding white space.
     pub value: Span,
+}
+
+impl Member {
+    /// The name, which may be spelled with escapes.
+    pub fn name(self, body: &str) -> Key<'_> {
+        Key::of(Span { start: self.key.start + 1, end: self.key.end.saturating_sub(1) }.text(body))
+    }
 }
 
 /// Where the top-level members of a body are. Holds positions only.
@@ -62,15 +86,104 @@ impl std::fmt::Display for ScanError {
     }
 }
 
+impl std::error::Error for ScanError {}
+
 /// Checks a whole body and finds its top-level members.
 ///
 /// # Errors
 /// The first thing that is wrong, with its position.
-pub fn scan(_body: &[u8]) -> Result<Envelope, ScanError> {
-    Err(ScanError { what: "not implemented", offset: 0, line: 1, column: 1 })
+pub fn scan(body: &[u8]) -> Result<Envelope, ScanError> {
+    scan_text(text(body)?)
+}
+
+/// The body as text.
+///
+/// # Errors
+/// Where it stops to be UTF-8 (RFC 8259, section 8.1).
+pub fn text(body: &[u8]) -> Result<&str, ScanError> {
+    std::str::from_utf8(body).map_err(|e| Stop::new("expected UTF-8 text", e.valid_up_to()).locate(body))
+}
+
+/// [`scan`] of a body that is known to be UTF-8.
+///
+/// # Errors
+/// The first thing that is wrong, with its position.
+pub fn scan_text(body: &str) -> Result<Envelope, ScanError> {
+    find(body).map_err(|stop| stop.locate(body.as_bytes()))
+}
+
+fn find(body: &str) -> Result<Envelope, Stop> {
+    if u32::try_from(body.len()).is_err() {
+        return Err(Stop::new("longer than 4 GiB", 0));
+    }
+    let mut list = List::open(body, b'{')?;
+    let mut members = SmallVec::<[Member; 16]>::new();
+    while let Some(member) = list.member()? {
+        if members.len() == MAX_MEMBERS {
+            return Err(Stop::new("more than 256 members", member.key.start as usize));
+        }
+        members.push(member);
+    }
+    distinct(body, &members)?;
+    Ok(Envelope { members, open: list.open as u32, close: list.close as u32 })
+}
+
+/// RFC 8259, section 4: what software makes of two members of one name is unpredictable, so that gateway and provider
+/// could read two different requests out of one body. Sorted, because comparing each with each would cost a body of
+/// long names the square of its length.
+fn distinct(body: &str, members: &[Member]) -> Result<(), Stop> {
+    let mut room = [0u32; MAX_MEMBERS];
+    let Some(order) = room.get_mut(..members.len()) else { return Ok(()) };
+    (0..).zip(order.iter_mut()).for_each(|(i, slot)| *slot = i);
+    let name = |i: u32| members.get(i as usize).map_or(Key::of(""), |member| member.name(body));
+    order.sort_unstable_by(|&a, &b| name(a).order(name(b)).then(a.cmp(&b)));
+    let again = order.windows(2).filter_map(|pair| match pair {
+        [a, b] if name(*a).order(name(*b)) == Ordering::Equal => Some(*b),
+        _ => None,
+    });
+    match again.min().and_then(|i| members.get(i as usize)) {
+        Some(member) => Err(Stop::new("a member of this name has been there already", member.key.start as usize)),
+        None => Ok(()),
+    }
 }
 
 /// The inside of a key's span (which has its quotes).
 pub fn key_bytes(quoted: &[u8]) -> &[u8] {
     quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_of_keys_and_values() {
+        let body = b" {\"a\" : [1] , \"b\":\"\xc3\xbc\"}\n";
+        let envelope = scan(body).unwrap();
+        let texts: Vec<_> = envelope.members.iter().map(|m| (m.key.of(body), m.value.of(body))).collect();
+        assert_eq!(texts, [(&b"\"a\""[..], &b"[1]"[..]), (b"\"b\"", b"\"\xc3\xbc\"")]);
+        assert_eq!((envelope.open, envelope.close), (1, 22));
+    }
+
+    #[test]
+    fn a_name_stands_once_however_it_is_spelled() {
+        let error = scan(br#"{"z":0,"model":1,"a":2,"mod\u0065l":3,"a":4}"#).unwrap_err();
+        assert_eq!((error.what, error.offset), ("a member of this name has been there already", 23));
+        assert!(scan(br#"{"a":{"x":1,"x":2},"x":3}"#).is_ok(), "only the envelope's names must be distinct");
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused_at_its_place() {
+        let error = scan(b"{\n\"a\":\"\xff\"}").unwrap_err();
+        assert_eq!((error.what, error.offset, error.line, error.column), ("expected UTF-8 text", 7, 2, 6));
+        assert!(scan(b"{\"a\":\"\xc3").is_err());
+    }
+
+    #[test]
+    fn the_number_of_members_is_bounded() {
+        let body = |n: usize| format!("{{{}}}", (0..n).map(|i| format!("\"k{i}\":{i}")).collect::<Vec<_>>().join(","));
+        assert_eq!(scan(body(MAX_MEMBERS).as_bytes()).unwrap().members.len(), MAX_MEMBERS);
+        assert_eq!(scan(body(MAX_MEMBERS + 1).as_bytes()).unwrap_err().what, "more than 256 members");
+    }
 }

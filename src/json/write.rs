@@ -1,18 +1,17 @@
 //! Writing JSON text straight into a buffer.
 
+use super::run;
 use crate::chat::event::Text;
 
 /// Appends `text` as the inside of a JSON string: quotes, backslashes and control characters escaped, all else as it is.
 pub fn escape(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bytes = text.as_bytes();
-    let mut done = 0;
-    for (i, &b) in bytes.iter().enumerate() {
-        if b >= 0x20 && b != b'"' && b != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(bytes.get(done..i).unwrap_or_default());
-        done = i + 1;
+    let mut rest = text.as_bytes();
+    loop {
+        let Some((plain, after)) = rest.split_at_checked(run::plain(rest)) else { return };
+        out.extend_from_slice(plain);
+        let Some((&b, after)) = after.split_first() else { return };
+        rest = after;
         match b {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -25,7 +24,6 @@ pub fn escape(out: &mut Vec<u8>, text: &str) {
             }
         }
     }
-    out.extend_from_slice(bytes.get(done..).unwrap_or_default());
 }
 
 /// Appends a whole number in decimal.
@@ -147,6 +145,7 @@ impl Writer {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -41,6 +41,46 @@ pub enum Kind {
     Mistral,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: &'static [Kind] = &[
+        Self::OpenAi,
+        Self::Together,
+        Self::DeepSeek,
+        Self::Fireworks,
+        Self::Hyperbolic,
+        Self::Xai,
+        Self::Vllm,
+        Self::OpenAiCompatible,
+        Self::Anthropic,
+        Self::Bedrock,
+        Self::SageMaker,
+        Self::Vertex,
+        Self::GoogleAiStudio,
+        Self::Mistral,
+    ];
+
+    /// The user's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Together => "together",
+            Self::DeepSeek => "deepseek",
+            Self::Fireworks => "fireworks",
+            Self::Hyperbolic => "hyperbolic",
+            Self::Xai => "xai",
+            Self::Vllm => "vllm",
+            Self::OpenAiCompatible => "openai_compatible",
+            Self::Anthropic => "anthropic",
+            Self::Bedrock => "bedrock",
+            Self::SageMaker => "sagemaker",
+            Self::Vertex => "vertex",
+            Self::GoogleAiStudio => "google_ai_studio",
+            Self::Mistral => "mistral",
+        }
+    }
+}
+
 /// A provider of the configuration: a dialect at a base URL with credentials.
 pub struct Provider {
     /// Its position in the snapshot.

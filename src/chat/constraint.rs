@@ -1,0 +1,288 @@
+//! What an answer is held to: JSON of any kind, a schema, a choice, a regular expression, a grammar.
+//!
+//! Clients say it in OpenAI's `response_format` or in vLLM's `guided_*` fields; [`Constraint::of`] reads both into one
+//! form, which every dialect turns into its provider's own, or refuses by [`Constraint::field`]. A constraint is never
+//! dropped: an answer without it is not what was asked for.
+
+use super::event::Text;
+use super::field::Field;
+use super::request::ChatRequest;
+use crate::error::ApiError;
+use crate::json::write::Writer;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// The member that holds the choice where a provider can only be held to an object: see [`choice_schema`].
+pub const CHOICE_KEY: &str = "choice";
+/// The name of a schema whose client gave none; OpenAI wants one (`a-z A-Z 0-9 _ -`, at most 64).
+pub const DEFAULT_SCHEMA_NAME: &str = "response";
+/// The name of a schema that came as `guided_json`.
+pub const GUIDED_SCHEMA_NAME: &str = "guided_json";
+/// The name of a schema that was made out of `guided_choice`.
+pub const CHOICE_SCHEMA_NAME: &str = "guided_choice";
+
+/// What an answer is held to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Constraint<'a> {
+    /// Any JSON object.
+    JsonObject,
+    /// A JSON document of this schema.
+    JsonSchema(Schema<'a>),
+    /// One of these texts; at least one.
+    Choice(Vec<Text<'a>>),
+    /// A text that this regular expression matches as a whole.
+    Regex(Text<'a>),
+    /// A text of this grammar, in whatever notation the server reads.
+    Grammar(Text<'a>),
+    /// XGrammar's structural tag: the text of a JSON object.
+    StructuralTag(Cow<'a, str>),
+}
+
+/// A JSON schema and what OpenAI says beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schema<'a> {
+    /// Where the client put it: `response_format` or `guided_json`.
+    pub field: Field,
+    /// Its name; the inside of a JSON string.
+    pub name: Text<'a>,
+    /// The schema, raw JSON: an object.
+    pub schema: Cow<'a, str>,
+    /// Whether the provider shall hold to it strictly; `None` where the client does not say.
+    pub strict: Option<bool>,
+    /// What it is for.
+    pub description: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Format<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow, default)]
+    json_schema: Option<Wire<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    schema: Option<&'a RawValue>,
+    #[serde(default)]
+    strict: Option<bool>,
+    #[serde(borrow, default)]
+    description: Option<&'a RawValue>,
+}
+
+impl<'a> Constraint<'a> {
+    /// The request's constraint, where it has one.
+    ///
+    /// # Errors
+    /// A 400 that names the field: two constraints at once, an ill-formed one, or a `response_format` of a type that
+    /// OpenAI does not have.
+    pub fn of(request: &ChatRequest<'a>) -> Result<Option<Self>, ApiError> {
+        let mut found: Option<(Field, Self)> = None;
+        for field in
+            [Field::ResponseFormat, Field::GuidedJson, Field::GuidedChoice, Field::GuidedRegex, Field::GuidedGrammar, Field::StructuralTag]
+        {
+            let Some(raw) = request.raw(field) else { continue };
+            let Some(constraint) = Self::read(field, raw)? else { continue };
+            if let Some((first, _)) = &found {
+                let (a, b) = (first.name(), field.name());
+                return Err(ApiError::field(b, format!("`{a}` and `{b}` both say what the answer must look like; send only one of them")));
+            }
+            found = Some((field, constraint));
+        }
+        Ok(found.map(|(_, constraint)| constraint))
+    }
+
+    fn read(field: Field, raw: &'a str) -> Result<Option<Self>, ApiError> {
+        let text = || string(raw).ok_or_else(|| ApiError::field(field.name(), format!("`{}` must be a string", field.name())));
+        Ok(Some(match field {
+            Field::ResponseFormat => return response_format(raw),
+            Field::GuidedJson => Self::JsonSchema(Schema {
+                field,
+                name: Text::Plain(GUIDED_SCHEMA_NAME),
+                schema: object(field, raw)?,
+                strict: None,
+                description: None,
+            }),
+            Field::GuidedChoice => Self::Choice(choices(raw)?),
+            Field::GuidedRegex => Self::Regex(text()?),
+            Field::GuidedGrammar => Self::Grammar(text()?),
+            _ => Self::StructuralTag(object(field, raw)?),
+        }))
+    }
+
+    /// The field that it came in: the one to blame where a target cannot keep it.
+    pub const fn field(&self) -> Field {
+        match self {
+            Self::JsonObject => Field::ResponseFormat,
+            Self::JsonSchema(schema) => schema.field,
+            Self::Choice(_) => Field::GuidedChoice,
+            Self::Regex(_) => Field::GuidedRegex,
+            Self::Grammar(_) => Field::GuidedGrammar,
+            Self::StructuralTag(_) => Field::StructuralTag,
+        }
+    }
+}
+
+impl Schema<'_> {
+    /// OpenAI's `json_schema` object.
+    pub fn write(&self, w: &mut Writer) {
+        w.object().key("name").text(self.name);
+        if let Some(description) = self.description {
+            w.key("description").text(description);
+        }
+        w.key("schema").raw(&self.schema);
+        if let Some(strict) = self.strict {
+            w.key("strict").flag(strict);
+        }
+        w.end_object();
+    }
+}
+
+/// The schema of an object whose only member, [`CHOICE_KEY`], is one of the choices, for providers that take no bare
+/// enum; `dialect::unwrap` takes the choice out of the answer again.
+pub fn choice_schema(choices: &[Text<'_>]) -> Schema<'static> {
+    let mut w = Writer::default();
+    w.object().key("type").string("object").key("properties").object().key(CHOICE_KEY).object();
+    w.key("type").string("string").key("enum").array();
+    choices.iter().for_each(|choice| {
+        w.text(*choice);
+    });
+    w.end_array().end_object().end_object();
+    w.key("required").array().string(CHOICE_KEY).end_array().key("additionalProperties").flag(false).end_object();
+    Schema {
+        field: Field::GuidedChoice,
+        name: Text::Plain(CHOICE_SCHEMA_NAME),
+        schema: Cow::Owned(String::from_utf8(w.finish()).unwrap_or_default()),
+        strict: Some(true),
+        description: None,
+    }
+}
+
+/// A regular expression that matches exactly the choices.
+pub fn choice_regex(choices: &[Text<'_>]) -> String {
+    let mut out = String::from("(");
+    for (i, choice) in choices.iter().enumerate() {
+        if i > 0 {
+            out.push('|');
+        }
+        for c in choice.decode().chars() {
+            if r"\.+*?()|[]{}^$".contains(c) {
+                out.push('\\');
+            }
+            out.push(c);
+        }
+    }
+    out.push(')');
+    out
+}
+
+fn response_format<'a>(raw: &'a str) -> Result<Option<Constraint<'a>>, ApiError> {
+    let field = Field::ResponseFormat;
+    let bad = |what: String| ApiError::field(field.name(), format!("`response_format`: {what}"));
+    let format: Format<'a> = serde_json::from_str(raw).map_err(|e| bad(e.to_string()))?;
+    match (&*format.r#type, format.json_schema) {
+        ("text", _) => Ok(None),
+        ("json_object", _) => Ok(Some(Constraint::JsonObject)),
+        ("json_schema", Some(wire)) => Ok(Some(Constraint::JsonSchema(Schema {
+            field,
+            name: wire.name.and_then(|name| string(name.get())).unwrap_or(Text::Plain(DEFAULT_SCHEMA_NAME)),
+            schema: object(field, wire.schema.map_or("{}", RawValue::get))?,
+            strict: wire.strict,
+            description: wire.description.and_then(|text| string(text.get())),
+        }))),
+        ("json_schema", None) => Err(bad("`json_schema` is missing".into())),
+        ("structural_tag", _) => Ok(Some(Constraint::StructuralTag(Cow::Borrowed(raw)))),
+        _ => Err(bad("`type` must be text, json_object or json_schema".into())),
+    }
+}
+
+/// An object that came as JSON or as the text of JSON.
+fn object(field: Field, raw: &str) -> Result<Cow<'_, str>, ApiError> {
+    let json = string(raw).map_or(Cow::Borrowed(raw), |text| text.decode());
+    let bad = |what: &str| ApiError::field(field.name(), format!("`{}` must be a JSON object{what}", field.name()));
+    if !json.trim_start().starts_with('{') {
+        return Err(bad(""));
+    }
+    match serde_json::from_str::<&RawValue>(&json) {
+        Ok(_) => Ok(json),
+        Err(e) => Err(bad(&format!(": {e}"))),
+    }
+}
+
+fn choices(raw: &str) -> Result<Vec<Text<'_>>, ApiError> {
+    let bad = || ApiError::field("guided_choice", "`guided_choice` must be an array of at least one string");
+    let list: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| bad())?;
+    let texts: Option<Vec<_>> = list.iter().map(|item| string(item.get())).collect();
+    texts.filter(|texts| !texts.is_empty()).ok_or_else(bad)
+}
+
+fn string(raw: &str) -> Option<Text<'_>> {
+    raw.strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::chat::request::Parsed;
+    use crate::config::snapshot::Params;
+
+    fn with<T>(body: &'static str, look: impl FnOnce(Result<Option<Constraint<'_>>, ApiError>) -> T) -> T {
+        let (parsed, params) = (Parsed::parse(body.into()).unwrap(), Params::default());
+        look(Constraint::of(&ChatRequest { parsed: &parsed, params: &params, system: None, model: "m" }))
+    }
+
+    #[test]
+    fn a_schema_is_read_from_either_field() {
+        with(
+            r#"{"response_format":{"type":"json_schema","json_schema":{"name":"p\u0031","strict":true,"schema":{"type":"object"},"x":1}}}"#,
+            |c| {
+                let Some(Constraint::JsonSchema(s)) = c.unwrap() else { panic!() };
+                assert_eq!(
+                    (s.name, &*s.schema, s.strict, s.field),
+                    (Text::Raw(r"p\u0031"), r#"{"type":"object"}"#, Some(true), Field::ResponseFormat)
+                );
+            },
+        );
+        with(r#"{"guided_json":"{\"type\":\"object\"}"}"#, |c| {
+            let Some(Constraint::JsonSchema(s)) = c.unwrap() else { panic!() };
+            assert_eq!((&*s.schema, s.field), (r#"{"type":"object"}"#, Field::GuidedJson));
+        });
+    }
+
+    #[test]
+    fn two_constraints_are_one_too_many() {
+        with(r#"{"response_format":{"type":"json_object"},"guided_regex":"a"}"#, |c| {
+            assert_eq!(c.unwrap_err().param.as_deref(), Some("guided_regex"));
+        });
+        with(r#"{"response_format":{"type":"text"},"guided_regex":"a"}"#, |c| {
+            assert_eq!(c.unwrap(), Some(Constraint::Regex(Text::Raw("a"))))
+        });
+    }
+
+    #[test]
+    fn ill_formed_constraints_name_their_field() {
+        for (body, field) in [
+            (r#"{"guided_choice":[]}"#, "guided_choice"),
+            (r#"{"guided_choice":["a",1]}"#, "guided_choice"),
+            (r#"{"guided_json":"{oops"}"#, "guided_json"),
+            (r#"{"guided_json":[1]}"#, "guided_json"),
+            (r#"{"response_format":{"type":"json_schema"}}"#, "response_format"),
+            (r#"{"response_format":{"type":"poem"}}"#, "response_format"),
+        ] {
+            with(body, |c| assert_eq!(c.unwrap_err().param.as_deref(), Some(field), "{body}"));
+        }
+    }
+
+    #[test]
+    fn choices_become_a_schema_or_an_expression() {
+        let choices = [Text::Raw(r#"a\"b"#), Text::Raw("1.5")];
+        let schema: serde_json::Value = serde_json::from_str(&choice_schema(&choices).schema).unwrap();
+        assert_eq!(schema["properties"]["choice"]["enum"], serde_json::json!(["a\"b", "1.5"]));
+        assert_eq!(choice_regex(&choices), r#"(a"b|1\.5)"#);
+    }
+}

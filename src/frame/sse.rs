@@ -1,0 +1,273 @@
+//! Server-sent events, read as the WHATWG HTML standard says (section 9.2, "Server-sent events").
+//!
+//! The usual chunk holds whole events, which are handed out where they lie. Only an event that is cut by a chunk's end
+//! is carried over, and only one at a time.
+
+use crate::dialect::Fault;
+use std::borrow::Cow;
+
+/// Longest event in bytes, its comments and field names included. A provider that sends more in one event (a whole
+/// image is a few MiB of base64) is not speaking the protocol.
+pub const MAX_EVENT: usize = 16 << 20;
+/// Most bytes of buffer that an idle stream keeps: thousands of them are open at a time.
+const KEEP: usize = 1 << 10;
+
+/// Takes one event: its type, where it has one, and its data.
+pub type Take<'t> = &'t mut dyn FnMut(Option<&str>, &str) -> Result<(), Fault>;
+
+/// Cuts a body into events. One for each stream.
+#[derive(Debug)]
+pub struct SseFramer {
+    /// The beginning of an event whose end has not come yet.
+    carry: Vec<u8>,
+    /// The line that the next byte belongs to is empty so far.
+    fresh: bool,
+    /// The last byte was a carriage return: a line feed that follows belongs to the same line end.
+    cr: bool,
+    /// No event has ended yet, so that the next one may begin with a byte order mark.
+    first: bool,
+}
+
+impl Default for SseFramer {
+    fn default() -> Self {
+        Self { carry: Vec::new(), fresh: true, cr: false, first: true }
+    }
+}
+
+impl SseFramer {
+    /// A framer at the beginning of a body.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes of the body and gives out every event that they complete.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`] for text that is not UTF-8 and for an event above [`MAX_EVENT`], and whatever `each` says. The
+    /// framer is of no more use then.
+    pub fn push(&mut self, mut bytes: &[u8], each: Take<'_>) -> Result<(), Fault> {
+        if self.cr && !bytes.is_empty() {
+            self.cr = false;
+            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+        }
+        while let Some(end) = self.event_end(bytes) {
+            let (event, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+            bytes = rest;
+            if self.carry.is_empty() {
+                self.dispatch(event, each)?;
+            } else {
+                self.keep(event)?;
+                let carry = std::mem::take(&mut self.carry);
+                self.dispatch(&carry, each)?;
+                self.reuse(carry);
+            }
+        }
+        self.keep(bytes)
+    }
+
+    /// The body has ended. The standard discards an event that no blank line ends; some servers leave out the last
+    /// blank line, so that it is given out here. A decoder finds out whether it is whole.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn finish(&mut self, each: Take<'_>) -> Result<(), Fault> {
+        let rest = std::mem::take(self);
+        let mut last = Self { first: rest.first, ..Self::default() };
+        last.dispatch(&rest.carry, each)
+    }
+
+    /// Whether an event has begun and not ended.
+    pub fn pending(&self) -> bool {
+        !self.carry.is_empty()
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if self.carry.len() + bytes.len() > MAX_EVENT {
+            return Err(too_long());
+        }
+        self.carry.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn reuse(&mut self, mut carry: Vec<u8>) {
+        if carry.capacity() <= KEEP {
+            carry.clear();
+            self.carry = carry;
+        }
+    }
+
+    /// How many of `bytes` belong to the event that is open: up to the end of the next blank line. Standard: "Lines
+    /// must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF) character pair, a single U+000A
+    /// LINE FEED (LF) character, or a single U+000D CARRIAGE RETURN (CR) character."
+    fn event_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let Some(line) = memchr::memchr2(b'\n', b'\r', rest) else {
+                self.fresh &= rest.is_empty();
+                return None;
+            };
+            let blank = self.fresh && line == 0;
+            self.fresh = true;
+            at += line + 1;
+            if rest.get(line) == Some(&b'\r') {
+                match bytes.get(at) {
+                    Some(b'\n') => at += 1,
+                    Some(_) => {}
+                    None => self.cr = true,
+                }
+            }
+            if blank {
+                return Some(at);
+            }
+        }
+    }
+
+    /// Reads the lines of one event.
+    fn dispatch(&mut self, event: &[u8], each: Take<'_>) -> Result<(), Fault> {
+        if event.len() > MAX_EVENT {
+            return Err(too_long());
+        }
+        // "The UTF-8 decode algorithm strips one leading UTF-8 Byte Order Mark (BOM), if any."
+        let event = if std::mem::take(&mut self.first) { event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event) } else { event };
+        let mut rest = std::str::from_utf8(event).map_err(|_| Fault::Broken("a server-sent event is not UTF-8".into()))?;
+        let (mut kind, mut data) = (None, None::<Cow<'_, str>>);
+        while !rest.is_empty() {
+            let line;
+            (line, rest) = split_line(rest);
+            // "If the line starts with a U+003A COLON character (:): Ignore the line." Here it has no field name.
+            // "If value starts with a U+0020 SPACE character, remove it from value." A line without a colon is a field
+            // "using the whole line as the field name, and the empty string as the field value".
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match name {
+                // "Append the field value to the data buffer, then append a single U+000A LINE FEED (LF) character to
+                // the data buffer", of which the last one is removed before the event is dispatched.
+                "data" => match &mut data {
+                    None => data = Some(Cow::Borrowed(value)),
+                    Some(data) => {
+                        let data = data.to_mut();
+                        data.push('\n');
+                        data.push_str(value);
+                    }
+                },
+                "event" => kind = Some(value),
+                _ => {} // `id` and `retry` serve to reconnect, which nobody does here; "Otherwise: The field is ignored."
+            }
+        }
+        // "If the data buffer is an empty string, set the data buffer and the event type buffer to the empty string and
+        // return": no `data` line, no event; and an empty type is none.
+        match data {
+            Some(data) => each(kind.filter(|kind| !kind.is_empty()), &data),
+            None => Ok(()),
+        }
+    }
+}
+
+fn split_line(text: &str) -> (&str, &str) {
+    let Some(end) = memchr::memchr2(b'\n', b'\r', text.as_bytes()) else { return (text, "") };
+    let (line, rest) = text.split_at_checked(end).unwrap_or((text, ""));
+    (line, rest.strip_prefix("\r\n").or_else(|| rest.get(1..)).unwrap_or_default())
+}
+
+fn too_long() -> Fault {
+    Fault::Broken(format!("a server-sent event is longer than {} MiB", MAX_EVENT >> 20).into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    type Events = Vec<(Option<String>, String)>;
+
+    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Events, Fault> {
+        let mut framer = SseFramer::new();
+        let mut events = Vec::new();
+        let mut each = |kind: Option<&str>, data: &str| {
+            events.push((kind.map(str::to_owned), data.to_owned()));
+            Ok(())
+        };
+        for piece in pieces {
+            framer.push(piece, &mut each)?;
+        }
+        framer.finish(&mut each)?;
+        Ok(events)
+    }
+
+    fn events(list: &[(&str, &str)]) -> Events {
+        list.iter().map(|(kind, data)| ((!kind.is_empty()).then(|| (*kind).to_owned()), (*data).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_fields_are_read_as_the_standard_says() {
+        for (text, want) in [
+            ("data: a\n\ndata:b\n\n", events(&[("", "a"), ("", "b")])),
+            ("data:  a \n\n", events(&[("", " a ")])),
+            ("data: YHOO\ndata: +2\ndata: 10\n\n", events(&[("", "YHOO\n+2\n10")])),
+            ("data\n\ndata\ndata\n\ndata:\n\n", events(&[("", ""), ("", "\n"), ("", "")])),
+            ("event: x\nevent: y\ndata: a\n\ndata: b\n\n", events(&[("y", "a"), ("", "b")])),
+            ("event: x\n\nevent:\ndata: b\n\n", events(&[("", "b")])),
+            (": ping\n\n: ping\ndata: a\nid: 1\nretry: 5\nDATA: no\n data: no\n\n", events(&[("", "a")])),
+            ("\u{feff}data: a\n\n\u{feff}data: b\n\n", events(&[("", "a")])),
+            ("\u{feff}\ndata: a\n\n", events(&[("", "a")])),
+            ("\n\r\n\rdata: a: b\r\r", events(&[("", "a: b")])),
+            ("data: a\n\ndata: [DONE]", events(&[("", "a"), ("", "[DONE]")])),
+            ("data: a\n\ndata: [DONE]\n", events(&[("", "a"), ("", "[DONE]")])),
+            ("", events(&[])),
+        ] {
+            assert_eq!(read([text.as_bytes()]), Ok(want), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_cut_gives_the_same_events() {
+        let unix = "\u{feff}: hi\n\nevent: ä\ndata: {\"x\":\"ü😀\"}\n\ndata: 1\ndata: 2\n\nid: 3\ndata:4\n\ndata: [DONE]";
+        for text in [unix.to_owned(), unix.replace('\n', "\r\n"), unix.replace('\n', "\r")] {
+            let bytes = text.as_bytes();
+            let whole = read([bytes]).unwrap();
+            assert_eq!(whole.len(), 4);
+            assert_eq!(read(bytes.chunks(1)).unwrap(), whole);
+            for cut in 0..bytes.len() {
+                assert_eq!(read([&bytes[..cut], &[], &bytes[cut..]]).unwrap(), whole, "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_is_given_out_as_soon_as_its_blank_line_has_begun() {
+        let mut framer = SseFramer::new();
+        let mut seen = 0;
+        framer
+            .push(b"data: a\r\n\r", &mut |_, _| {
+                seen += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, 1);
+        framer.push(b"\n", &mut |_, _| Ok(())).unwrap();
+        assert!(!framer.pending());
+    }
+
+    #[test]
+    fn bad_text_and_endless_events_end_the_stream() {
+        assert!(matches!(read([&b"data: \xff\n\n"[..]]), Err(Fault::Broken(_))));
+        let piece = vec![b'x'; 1 << 20];
+        let mut framer = SseFramer::new();
+        framer.push(b"data: ", &mut |_, _| Ok(())).unwrap();
+        let taken = (0..32).take_while(|_| framer.push(&piece, &mut |_, _| Ok(())).is_ok()).count();
+        assert_eq!(taken, 15);
+        let whole = [b"data: ".to_vec(), vec![b'x'; MAX_EVENT], b"\n\n".to_vec()].concat();
+        assert!(matches!(read([&whole[..]]), Err(Fault::Broken(_))));
+    }
+
+    #[test]
+    fn a_fault_of_the_taker_is_handed_on_and_buffers_do_not_stay() {
+        let mut framer = SseFramer::new();
+        assert_eq!(framer.push(b"data: a\n\n", &mut |_, _| Err(Fault::Truncated)), Err(Fault::Truncated));
+        let mut framer = SseFramer::new();
+        framer.push(&vec![b':'; 1 << 16], &mut |_, _| Ok(())).unwrap();
+        framer.push(b"\n\n", &mut |_, _| Ok(())).unwrap();
+        assert!(framer.carry.capacity() <= KEEP);
+    }
+}

@@ -1,0 +1,543 @@
+//! The one JSON scanner: it walks over a text, checks the grammar of RFC 8259, and hands out raw slices.
+//!
+//! [`members`] and [`elements`] open one level; what is inside of a value is checked and skipped without being kept.
+//! Nothing is allocated and nothing recurses: the kinds of the open containers are the bits of one number.
+
+use super::envelope::{MAX_DEPTH, Member, ScanError, Span};
+use super::run;
+use crate::chat::event::Text;
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// What is wrong, and at which byte; becomes a [`ScanError`] (which costs a count of lines) only on its way out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stop {
+    what: &'static str,
+    at: usize,
+}
+
+impl Stop {
+    pub(super) const fn new(what: &'static str, at: usize) -> Self {
+        Self { what, at }
+    }
+
+    /// The error with its line and column in `text`.
+    #[cold]
+    pub(super) fn locate(self, text: &[u8]) -> ScanError {
+        let before = text.get(..self.at).unwrap_or(text);
+        let line_start = memchr::memrchr(b'\n', before).map_or(0, |i| i + 1);
+        let line = memchr::memchr_iter(b'\n', before).count() + 1;
+        ScanError { what: self.what, offset: self.at, line, column: before.len() - line_start + 1 }
+    }
+}
+
+/// A member's name: the raw inside of its quotes, already checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a>(&'a str);
+
+impl<'a> Key<'a> {
+    /// A key from the inside of a JSON string that a scanner has accepted.
+    pub(super) const fn of(raw: &'a str) -> Self {
+        Self(raw)
+    }
+
+    /// Whether the name is `name`, however it is spelled: `"mod\u0065l"` is `model`.
+    pub fn is(self, name: &str) -> bool {
+        if self.0.contains('\\') { self.points().eq(name.chars().map(u32::from)) } else { self.0 == name }
+    }
+
+    /// As it is written, escapes included.
+    pub const fn raw(self) -> &'a str {
+        self.0
+    }
+
+    /// The characters; allocates only where an escape has to be undone. A lone surrogate becomes U+FFFD.
+    pub fn decode(self) -> Cow<'a, str> {
+        if self.0.contains('\\') {
+            Cow::Owned(self.points().map(|c| char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+        } else {
+            Cow::Borrowed(self.0)
+        }
+    }
+
+    /// The order of the names' code points; equal names are equal however they are spelled.
+    pub(super) fn order(self, other: Self) -> Ordering {
+        if self.0.contains('\\') || other.0.contains('\\') {
+            self.points().cmp(other.points())
+        } else {
+            self.0.cmp(other.0) // the order of UTF-8 is that of code points
+        }
+    }
+
+    /// The code points that the spelling means. A lone surrogate, which RFC 8259 (section 8.2) lets stand, is itself.
+    fn points(self) -> impl Iterator<Item = u32> + 'a {
+        let mut chars = self.0.chars();
+        std::iter::from_fn(move || {
+            let c = chars.next()?;
+            if c != '\\' {
+                return Some(u32::from(c));
+            }
+            Some(match chars.next()? {
+                'b' => 0x08,
+                'f' => 0x0c,
+                'n' => 0x0a,
+                'r' => 0x0d,
+                't' => 0x09,
+                'u' => {
+                    let high = hex(&mut chars)?;
+                    let mut ahead = chars.clone();
+                    let low = (ahead.next() == Some('\\') && ahead.next() == Some('u')).then(|| hex(&mut ahead)).flatten();
+                    match (high, low) {
+                        (0xd800..=0xdbff, Some(low @ 0xdc00..=0xdfff)) => {
+                            chars = ahead;
+                            0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00)
+                        }
+                        _ => high,
+                    }
+                }
+                same => u32::from(same),
+            })
+        })
+    }
+}
+
+fn hex(chars: &mut std::str::Chars<'_>) -> Option<u32> {
+    (0..4).try_fold(0, |n, _| Some(n << 4 | chars.next()?.to_digit(16)?))
+}
+
+/// The members of one object, in order.
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    list: List<'a>,
+}
+
+/// Opens the object that `json` is; white space may stand around it.
+///
+/// # Errors
+/// Where it does not begin as an object.
+pub fn members(json: &str) -> Result<Members<'_>, ScanError> {
+    List::open(json, b'{').map(|list| Members { list }).map_err(|stop| stop.locate(json.as_bytes()))
+}
+
+impl<'a> Members<'a> {
+    /// The next member: its key, and its value without the white space around it. `None` tells that the whole text
+    /// has been checked, including what stands behind the closing brace.
+    ///
+    /// # Errors
+    /// The first thing that is wrong. The walk is over then.
+    #[expect(clippy::should_implement_trait, reason = "an iterator of results would go on after an error")]
+    pub fn next(&mut self) -> Result<Option<(Key<'a>, &'a str)>, ScanError> {
+        let text = self.list.cursor.text;
+        match self.list.member() {
+            Ok(Some(Member { key, value })) => Ok(Some((Key(inside(key.text(text))), value.text(text)))),
+            Ok(None) => Ok(None),
+            Err(stop) => Err(stop.locate(text.as_bytes())),
+        }
+    }
+}
+
+/// The elements of one array, in order.
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    list: List<'a>,
+}
+
+/// Opens the array that `json` is; white space may stand around it.
+///
+/// # Errors
+/// Where it does not begin as an array.
+pub fn elements(json: &str) -> Result<Elements<'_>, ScanError> {
+    List::open(json, b'[').map(|list| Elements { list }).map_err(|stop| stop.locate(json.as_bytes()))
+}
+
+impl<'a> Elements<'a> {
+    /// The next element without the white space around it. `None` tells that the whole text has been checked,
+    /// including what stands behind the closing bracket.
+    ///
+    /// # Errors
+    /// The first thing that is wrong. The walk is over then.
+    #[expect(clippy::should_implement_trait, reason = "an iterator of results would go on after an error")]
+    pub fn next(&mut self) -> Result<Option<&'a str>, ScanError> {
+        let text = self.list.cursor.text;
+        match self.list.element() {
+            Ok(value) => Ok(value.map(|span| span.text(text))),
+            Err(stop) => Err(stop.locate(text.as_bytes())),
+        }
+    }
+}
+
+/// The inside of a string value that a scanner has handed out; `None` where the value is no string.
+pub fn string(json: &str) -> Option<Text<'_>> {
+    json.strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
+}
+
+/// A value that is a whole number of 0 or more, written without fraction or exponent, and fits.
+pub fn unsigned(json: &str) -> Option<u64> {
+    let digits = json.bytes().all(|b| b.is_ascii_digit()) && (json == "0" || !json.starts_with('0'));
+    if digits { json.parse().ok() } else { None }
+}
+
+fn inside(quoted: &str) -> &str {
+    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default()
+}
+
+/// Where a walk over one container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Behind the opening bracket.
+    Opened,
+    /// Behind an item.
+    Item,
+    /// Behind everything, or after an error.
+    Over,
+}
+
+/// A container that is open, at its own level: what members and elements have in common.
+#[derive(Clone, Debug)]
+pub(super) struct List<'a> {
+    cursor: Cursor<'a>,
+    place: Place,
+    object: bool,
+    /// Position of the opening bracket.
+    pub(super) open: usize,
+    /// Position of the closing bracket, once it has been reached.
+    pub(super) close: usize,
+}
+
+impl<'a> List<'a> {
+    /// Opens the container that `text` is.
+    pub(super) fn open(text: &'a str, bracket: u8) -> Result<Self, Stop> {
+        let mut cursor = Cursor { text, at: 0 };
+        cursor.white();
+        let object = bracket == b'{';
+        let open = cursor.at;
+        if cursor.peek() != Some(bracket) {
+            return Err(cursor.stop(if object { "expected an object (`{`)" } else { "expected an array (`[`)" }));
+        }
+        cursor.at += 1;
+        Ok(Self { cursor, place: Place::Opened, object, open, close: open })
+    }
+
+    /// The next member of an object.
+    pub(super) fn member(&mut self) -> Result<Option<Member>, Stop> {
+        self.step(|cursor| {
+            let start = cursor.at;
+            cursor.name()?;
+            let key = Span::new(start, cursor.at);
+            cursor.colon()?;
+            Ok(Member { key, value: cursor.span()? })
+        })
+    }
+
+    /// The next element of an array.
+    fn element(&mut self) -> Result<Option<Span>, Stop> {
+        self.step(Cursor::span)
+    }
+
+    fn step<T>(&mut self, item: impl FnOnce(&mut Cursor<'a>) -> Result<T, Stop>) -> Result<Option<T>, Stop> {
+        let place = std::mem::replace(&mut self.place, Place::Over);
+        if place == Place::Over {
+            return Ok(None);
+        }
+        let more = if place == Place::Opened { self.cursor.opened(self.object) } else { self.cursor.after(self.object)? };
+        if more {
+            let item = item(&mut self.cursor)?;
+            self.place = Place::Item;
+            return Ok(Some(item));
+        }
+        self.close = self.cursor.at - 1;
+        self.cursor.white();
+        match self.cursor.peek() {
+            None => Ok(None),
+            Some(_) => Err(self.cursor.stop("expected nothing more after the end of the value")),
+        }
+    }
+}
+
+/// A position in a text. Every method that reads something expects it exactly here and moves behind it.
+#[derive(Clone, Debug)]
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    const fn stop(&self, what: &'static str) -> Stop {
+        Stop::new(what, self.at)
+    }
+
+    fn white(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    /// Behind an opening bracket: whether an item comes (and the cursor is at it), or the bracket closes.
+    fn opened(&mut self, object: bool) -> bool {
+        self.white();
+        let closes = self.peek() == Some(if object { b'}' } else { b']' });
+        self.at += usize::from(closes);
+        !closes
+    }
+
+    /// Behind an item: whether another one comes (and the cursor is at it), or the bracket closes.
+    fn after(&mut self, object: bool) -> Result<bool, Stop> {
+        self.white();
+        match (self.peek(), object) {
+            (Some(b','), _) => {
+                self.at += 1;
+                self.white();
+                Ok(true)
+            }
+            (Some(b'}'), true) | (Some(b']'), false) => {
+                self.at += 1;
+                Ok(false)
+            }
+            (_, true) => Err(self.stop("expected `,` or `}`")),
+            (_, false) => Err(self.stop("expected `,` or `]`")),
+        }
+    }
+
+    fn name(&mut self) -> Result<(), Stop> {
+        if self.peek() == Some(b'"') { self.string() } else { Err(self.stop("expected a member's name in double quotes")) }
+    }
+
+    fn colon(&mut self) -> Result<(), Stop> {
+        self.white();
+        if self.peek() != Some(b':') {
+            return Err(self.stop("expected `:`"));
+        }
+        self.at += 1;
+        self.white();
+        Ok(())
+    }
+
+    /// A value, within a container that is itself of level 1.
+    fn span(&mut self) -> Result<Span, Stop> {
+        let start = self.at;
+        self.value()?;
+        Ok(Span::new(start, self.at))
+    }
+
+    /// `value` of RFC 8259, section 3, with everything in it. One bit a level tells whether it is an object.
+    fn value(&mut self) -> Result<(), Stop> {
+        const ROOM: usize = MAX_DEPTH - 1;
+        const { assert!(ROOM <= u128::BITS as usize) };
+        let (mut objects, mut depth) = (0u128, 0usize);
+        loop {
+            match self.peek() {
+                Some(b'"') => self.string()?,
+                Some(bracket @ (b'{' | b'[')) => {
+                    if depth == ROOM {
+                        return Err(self.stop("nested deeper than 128 levels"));
+                    }
+                    let object = bracket == b'{';
+                    self.at += 1;
+                    if self.opened(object) {
+                        depth += 1;
+                        objects = objects << 1 | u128::from(object);
+                        if object {
+                            self.name()?;
+                            self.colon()?;
+                        }
+                        continue;
+                    }
+                }
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.literal("true")?,
+                Some(b'f') => self.literal("false")?,
+                Some(b'n') => self.literal("null")?,
+                _ => return Err(self.stop("expected a value")),
+            }
+            loop {
+                if depth == 0 {
+                    return Ok(());
+                }
+                let object = objects & 1 == 1;
+                if self.after(object)? {
+                    if object {
+                        self.name()?;
+                        self.colon()?;
+                    }
+                    break;
+                }
+                objects >>= 1;
+                depth -= 1;
+            }
+        }
+    }
+
+    fn literal(&mut self, word: &'static str) -> Result<(), Stop> {
+        if !self.rest().starts_with(word.as_bytes()) {
+            return Err(self.stop("expected a value (`true`, `false` and `null` are the only words)"));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// `number` of RFC 8259, section 6: `[ minus ] int [ frac ] [ exp ]`.
+    fn number(&mut self) -> Result<(), Stop> {
+        self.at += usize::from(self.peek() == Some(b'-'));
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'0'..=b'9')) {
+                return Err(self.stop("a number must not begin with a zero"));
+            }
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Stop> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.stop("expected a digit")) } else { Ok(()) }
+    }
+
+    /// `string` of RFC 8259, section 7.
+    fn string(&mut self) -> Result<(), Stop> {
+        self.at += 1;
+        loop {
+            self.at += run::plain(self.rest());
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => self.escape()?,
+                Some(_) => return Err(self.stop("a control character in a string must be escaped")),
+                None => return Err(self.stop("the text ends within a string: expected `\"`")),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Stop> {
+        let after = self.rest().get(1..).unwrap_or_default();
+        match after {
+            [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => {
+                self.at += 2;
+                Ok(())
+            }
+            [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|b| b.is_ascii_hexdigit()) => {
+                self.at += 6;
+                Ok(())
+            }
+            [b'u', ..] => Err(self.stop("expected four hexadecimal digits after `\\u`")),
+            _ => Err(self.stop("unknown escape: expected one of `\"\\/bfnrtu` after `\\`")),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn all(json: &str) -> Result<Vec<(String, String)>, ScanError> {
+        let mut list = members(json)?;
+        let mut out = Vec::new();
+        while let Some((key, value)) = list.next()? {
+            out.push((key.decode().into_owned(), value.to_owned()));
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn members_are_raw_and_trimmed() {
+        let got = all(" { \"a\" : 1.50 ,\n\"b\":[ ],\"mod\\u0065l\" : {\"x\": \"}\"}\t} ").unwrap();
+        let want = [("a", "1.50"), ("b", "[ ]"), ("model", "{\"x\": \"}\"}")];
+        assert_eq!(got, want.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(all("{}").unwrap(), []);
+    }
+
+    #[test]
+    fn elements_are_raw_and_trimmed() {
+        let mut list = elements("[ 1 , \"a,b\",[2,[]] ,null]").unwrap();
+        for want in ["1", "\"a,b\"", "[2,[]]", "null"] {
+            assert_eq!(list.next().unwrap(), Some(want));
+        }
+        assert_eq!(list.next(), Ok(None));
+        assert_eq!(list.next(), Ok(None));
+    }
+
+    #[test]
+    fn an_error_tells_what_was_expected_and_where() {
+        for (json, what, offset) in [
+            ("[1]", "expected an object (`{`)", 0),
+            ("", "expected an object (`{`)", 0),
+            ("{\"a\":1 \"b\":2}", "expected `,` or `}`", 7),
+            ("{\"a\":[1 2]}", "expected `,` or `]`", 8),
+            ("{\"a\":[1}}", "expected `,` or `]`", 7),
+            ("{\"a\" 1}", "expected `:`", 5),
+            ("{a:1}", "expected a member's name in double quotes", 1),
+            ("{\"a\":1,}", "expected a member's name in double quotes", 7),
+            ("{\"a\":[1,]}", "expected a value", 8),
+            ("{\"a\":}", "expected a value", 5),
+            ("{\"a\":01}", "a number must not begin with a zero", 6),
+            ("{\"a\":1.}", "expected a digit", 7),
+            ("{\"a\":-}", "expected a digit", 6),
+            ("{\"a\":1e+}", "expected a digit", 8),
+            ("{\"a\":nul}", "expected a value (`true`, `false` and `null` are the only words)", 5),
+            ("{\"a\":\"b\nc\"}", "a control character in a string must be escaped", 7),
+            ("{\"a\":\"\\x\"}", "unknown escape: expected one of `\"\\/bfnrtu` after `\\`", 6),
+            ("{\"a\":\"\\u12g4\"}", "expected four hexadecimal digits after `\\u`", 6),
+            ("{\"a\":\"b", "the text ends within a string: expected `\"`", 7),
+            ("{\"a\":{\"b\":1}", "expected `,` or `}`", 12),
+            ("{} {}", "expected nothing more after the end of the value", 3),
+        ] {
+            let error = all(json).unwrap_err();
+            assert_eq!((error.what, error.offset), (what, offset), "{json}");
+        }
+        let error = all("{\"a\":1,\n \"ä\":2 x}").unwrap_err();
+        assert_eq!((error.line, error.column), (2, 9));
+    }
+
+    #[test]
+    fn depth_is_bounded_and_mixed_brackets_must_match() {
+        let nested = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n));
+        assert!(all(&nested(MAX_DEPTH - 1)).is_ok());
+        assert_eq!(all(&nested(MAX_DEPTH)).unwrap_err().what, "nested deeper than 128 levels");
+        assert!(all(&format!("{{\"a\":{}1{}}}", "[{\"b\":".repeat(63), "}]".repeat(63))).is_ok());
+        assert!(all(&format!("{{\"a\":{}1{}}}", "[{\"b\":".repeat(63), "]}".repeat(63))).is_err());
+    }
+
+    #[test]
+    fn a_key_is_compared_by_its_characters() {
+        let key = Key::of(r"\ud83d\ude00\u00fc\/\n");
+        assert!(key.is("😀ü/\n") && !key.is("😀ü/\n "));
+        assert_eq!(key.decode(), "😀ü/\n");
+        assert_eq!(key.order(Key::of("😀\u{fc}/\\n")), Ordering::Equal);
+        assert!(!Key::of(r"\ud800").is(r"\ud800"));
+        assert_eq!(Key::of(r"\ud800\u0041").decode(), "\u{fffd}A");
+        assert_ne!(Key::of(r"\ud800").order(Key::of(r"\ud801")), Ordering::Equal);
+    }
+
+    #[test]
+    fn whole_numbers_only() {
+        let max = u64::MAX.to_string();
+        assert_eq!((unsigned("0"), unsigned("12"), unsigned(&max)), (Some(0), Some(12), Some(u64::MAX)));
+        for no in ["", "-1", "1.0", "1e2", "01", "18446744073709551616", "\"1\"", "null"] {
+            assert_eq!(unsigned(no), None, "{no}");
+        }
+    }
+}
