@@ -1,0 +1,118 @@
+//! What Anthropic says when it refuses: `{"type":"error","error":{"type","message"},"request_id"}`, the same inside a
+//! stream and as a body. <https://docs.anthropic.com/en/api/errors>
+
+use crate::dialect::{FailureClass, ProviderError, retry_after};
+use http::HeaderMap;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Longest body without a message that is shown as the message, in bytes.
+const MAX_SHOWN_BODY: usize = 512;
+
+/// The operator's account is at its end, told with a 400: no other request of anyone would fare better.
+const ACCOUNT: [&str; 2] = ["You have reached your specified API usage limits", "Your credit balance is too low"];
+
+#[derive(Deserialize)]
+pub(super) struct WireError<'a> {
+    #[serde(borrow, default)]
+    r#type: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    message: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    details: Option<&'a serde_json::value::RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireBody<'a> {
+    #[serde(borrow, default)]
+    error: Option<WireError<'a>>,
+}
+
+impl WireError<'_> {
+    /// The failure that this says, `status` being what HTTP said.
+    pub(super) fn read(&self, status: u16, wait: Option<Duration>) -> ProviderError {
+        let message = self.message.as_deref().unwrap_or("the provider gave no reason");
+        let mut class = match self.r#type.as_deref().unwrap_or_default() {
+            "invalid_request_error" | "request_too_large" => FailureClass::BadRequest,
+            "authentication_error" | "billing_error" | "permission_error" => FailureClass::Credential,
+            "not_found_error" => FailureClass::NotFound,
+            "rate_limit_error" => FailureClass::RateLimited,
+            "overloaded_error" => FailureClass::Overloaded,
+            "timeout_error" => FailureClass::Timeout,
+            "api_error" => FailureClass::Server,
+            _ => FailureClass::of_status(status),
+        };
+        // A spend limit comes as a 429 too, but waiting does not help.
+        let spent = self.details.is_some_and(|details| details.get().contains("enforced_spend_limit_reached"));
+        if spent || ACCOUNT.iter().any(|text| message.starts_with(text)) {
+            class = FailureClass::Credential;
+        }
+        ProviderError { class, message: message.to_owned(), retry_after: wait }
+    }
+}
+
+/// Reads a refusal; `body` may be anything.
+pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+    let wait = retry_after::from_headers(headers);
+    if let Ok(WireBody { error: Some(error) }) = serde_json::from_slice::<WireBody<'_>>(body) {
+        return error.read(status, wait);
+    }
+    let text = String::from_utf8_lossy(body.get(..body.len().min(MAX_SHOWN_BODY)).unwrap_or_default());
+    let message = match text.trim() {
+        "" => format!("the provider answered {status} without a message"),
+        shown => shown.to_owned(),
+    };
+    ProviderError { class: FailureClass::of_status(status), message, retry_after: wait }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn class(status: u16, body: &str) -> FailureClass {
+        read(status, &HeaderMap::new(), body.as_bytes()).class
+    }
+
+    #[test]
+    fn the_error_type_decides_and_the_status_where_it_is_unknown() {
+        for (status, kind, want) in [
+            (400, "invalid_request_error", FailureClass::BadRequest),
+            (413, "request_too_large", FailureClass::BadRequest),
+            (401, "authentication_error", FailureClass::Credential),
+            (402, "billing_error", FailureClass::Credential),
+            (403, "permission_error", FailureClass::Credential),
+            (404, "not_found_error", FailureClass::NotFound),
+            (429, "rate_limit_error", FailureClass::RateLimited),
+            (500, "api_error", FailureClass::Server),
+            (504, "timeout_error", FailureClass::Timeout),
+            (529, "overloaded_error", FailureClass::Overloaded),
+            (409, "conflict_error", FailureClass::Server),
+            (529, "brand_new_error", FailureClass::Overloaded),
+        ] {
+            let body = format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"m"}},"request_id":"r"}}"#);
+            assert_eq!(class(status, &body), want, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_spent_account_is_the_operators() {
+        let spent = r#"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"enforced_spend_limit_reached"}}}"#;
+        assert_eq!(class(429, spent), FailureClass::Credential);
+        let credit = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API."}}"#;
+        assert_eq!(class(400, credit), FailureClass::Credential);
+    }
+
+    #[test]
+    fn any_body_gives_a_message() {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", "11".parse().unwrap());
+        let e = read(429, &headers, br#"{"type":"error","error":{"type":"rate_limit_error","message":"slow \u0064own"}}"#);
+        assert_eq!((e.message.as_str(), e.retry_after), ("slow down", Some(Duration::from_secs(11))));
+        assert_eq!(read(500, &headers, b"").message, "the provider answered 500 without a message");
+        assert_eq!(read(502, &headers, b"<html>bad").message, "<html>bad");
+        assert_eq!(class(503, r#"{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}"#), FailureClass::Overloaded);
+        assert_eq!(class(529, r#"{"error":"#), FailureClass::Overloaded);
+    }
+}

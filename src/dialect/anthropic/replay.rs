@@ -1,0 +1,157 @@
+//! Thinking that has to come back: collected from an answer while it passes, sealed into the id of the tool call that
+//! follows it, and put before that call when the client sends the turn again.
+//!
+//! With thinking on, a turn that calls tools must begin with the very thinking blocks that led to the calls, signature
+//! included. The state is the blocks themselves, as the inside of a JSON array.
+
+use crate::chat::event::Text;
+use crate::sign::seal::{MAX_STATE, Seal};
+use std::borrow::Cow;
+
+/// Collects the thinking blocks that precede a tool call.
+pub(super) struct Keeper {
+    seal: Option<Seal>,
+    done: Vec<u8>,
+    text: Vec<u8>,
+    signature: Vec<u8>,
+    overflow: bool,
+}
+
+impl Keeper {
+    /// Keeps nothing where there is no seal to keep it with.
+    pub(super) fn new(seal: Option<Seal>) -> Self {
+        Self { seal, done: Vec::new(), text: Vec::new(), signature: Vec::new(), overflow: false }
+    }
+
+    /// More of the open thinking block.
+    pub(super) fn thinking(&mut self, text: Text<'_>, signature: Text<'_>) {
+        if self.seal.is_none() || self.overflow {
+            return;
+        }
+        for (piece, buffer) in [(text, &mut self.text), (signature, &mut self.signature)] {
+            match piece {
+                Text::Raw(raw) => buffer.extend_from_slice(raw.as_bytes()),
+                Text::Plain(plain) => crate::json::write::escape(buffer, plain),
+            }
+        }
+        self.check();
+    }
+
+    /// The open thinking block is complete. One without a signature cannot be replayed and is forgotten.
+    pub(super) fn end_thinking(&mut self) {
+        let (text, signature) = (std::mem::take(&mut self.text), std::mem::take(&mut self.signature));
+        if !signature.is_empty() {
+            self.push(&[br#"{"type":"thinking","thinking":""#, &text, br#"","signature":""#, &signature, br#""}"#]);
+        }
+    }
+
+    /// A block of encrypted thinking.
+    pub(super) fn redacted(&mut self, data: &str) {
+        if self.seal.is_some() {
+            self.push(&[br#"{"type":"redacted_thinking","data":""#, data.as_bytes(), br#""}"#]);
+        }
+    }
+
+    fn push(&mut self, pieces: &[&[u8]]) {
+        if self.overflow {
+            return;
+        }
+        if !self.done.is_empty() {
+            self.done.push(b',');
+        }
+        pieces.iter().for_each(|piece| self.done.extend_from_slice(piece));
+        self.check();
+    }
+
+    /// More than an id can carry is not carried at all: half a block would be refused.
+    fn check(&mut self) {
+        if self.done.len() + self.text.len() + self.signature.len() > MAX_STATE {
+            self.overflow = true;
+            (self.done, self.text, self.signature) = Default::default();
+        }
+    }
+
+    /// The id under which a client learns of a tool call.
+    pub(super) fn id<'a>(&mut self, id: Text<'a>) -> Cow<'a, str> {
+        let plain = id.decode();
+        let state = std::mem::take(&mut self.done);
+        self.overflow = false;
+        match &self.seal {
+            Some(seal) if !state.is_empty() => Cow::Owned(seal.seal(&plain, &state)),
+            _ => plain,
+        }
+    }
+}
+
+/// A tool-call id of the client's: the id that Anthropic knows, and the thinking blocks to put before the call (the
+/// inside of a JSON array, empty where there are none).
+pub(super) fn open(seal: Option<&Seal>, id: Text<'_>) -> (String, String) {
+    let shown = id.decode();
+    let opened = seal.and_then(|seal| seal.open(&shown));
+    match opened.and_then(|(id, state)| Some((id, String::from_utf8(state).ok()?))) {
+        Some((id, blocks)) => (legal(&id), blocks),
+        None => (legal(&shown), String::new()),
+    }
+}
+
+/// An id in Anthropic's alphabet, `^[a-zA-Z0-9_-]+$`: every other byte as a dash and two hexadecimal digits, so that ids that
+/// other providers made stay different from each other.
+fn legal(id: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(id.len());
+    for b in id.bytes() {
+        if b.is_ascii_alphanumeric() || b == b'_' || b == b'-' {
+            out.push(char::from(b));
+        } else {
+            let _ = write!(out, "-{b:02x}"); // writing to a String cannot fail
+        }
+    }
+    if out.is_empty() { "-".to_owned() } else { out }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::sign::seal::Sealer;
+    use std::sync::Arc;
+
+    fn seal() -> Seal {
+        Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into())
+    }
+
+    #[test]
+    fn blocks_travel_with_the_call_that_follows_them() {
+        let mut k = Keeper::new(Some(seal()));
+        k.thinking(Text::Raw(r"a\n"), Text::Raw(""));
+        k.thinking(Text::Raw("b"), Text::Raw("c2ln"));
+        k.end_thinking();
+        k.redacted("AAAA");
+        let first = k.id(Text::Raw("toolu_1")).into_owned();
+        assert_eq!(k.id(Text::Raw("toolu_2")), "toolu_2");
+        let (id, blocks) = open(Some(&seal()), Text::Plain(&first));
+        assert_eq!(id, "toolu_1");
+        assert_eq!(blocks, r#"{"type":"thinking","thinking":"a\nb","signature":"c2ln"},{"type":"redacted_thinking","data":"AAAA"}"#);
+    }
+
+    #[test]
+    fn too_much_thinking_and_thinking_without_a_signature_stay_behind() {
+        let mut k = Keeper::new(Some(seal()));
+        k.thinking(Text::Plain("unsigned"), Text::Raw(""));
+        k.end_thinking();
+        assert_eq!(k.id(Text::Raw("t")), "t");
+        k.thinking(Text::Raw(&"x".repeat(MAX_STATE)), Text::Raw("c2ln"));
+        k.end_thinking();
+        k.redacted("AAAA");
+        assert_eq!(k.id(Text::Raw("t")), "t");
+        k.redacted("AAAA");
+        assert_ne!(k.id(Text::Raw("t")), "t");
+    }
+
+    #[test]
+    fn foreign_ids_become_legal_and_stay_apart() {
+        assert_eq!(open(None, Text::Raw("call_1")), ("call_1".into(), String::new()));
+        assert_eq!(open(None, Text::Raw("call:1")).0, "call-3a1");
+        assert_ne!(open(None, Text::Raw("a.b")).0, open(None, Text::Raw("a b")).0);
+    }
+}

@@ -1,0 +1,120 @@
+//! The shapes of Anthropic's answers, read without a document: texts stay raw slices of the frame.
+
+use super::error::WireError;
+use crate::chat::event::Text;
+use crate::chat::usage::Usage;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// One event of a stream; also a whole answer, which has the members of `message` at its top.
+#[derive(Deserialize)]
+pub(super) struct WireEvent<'a> {
+    #[serde(borrow, default)]
+    pub r#type: Option<Text<'a>>,
+    #[serde(default)]
+    pub index: Option<u64>,
+    #[serde(borrow, default)]
+    pub message: Option<WireMessage<'a>>,
+    #[serde(borrow, default)]
+    pub content_block: Option<WireBlock<'a>>,
+    #[serde(borrow, default)]
+    pub delta: Option<WireDelta<'a>>,
+    #[serde(default)]
+    pub usage: Option<WireUsage>,
+    #[serde(borrow, default)]
+    pub error: Option<WireError<'a>>,
+}
+
+/// An answer.
+#[derive(Deserialize)]
+pub(super) struct WireMessage<'a> {
+    #[serde(borrow, default)]
+    pub r#type: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub content: Option<Vec<WireBlock<'a>>>,
+    #[serde(borrow, default)]
+    pub stop_reason: Option<Text<'a>>,
+    #[serde(default)]
+    pub usage: Option<WireUsage>,
+    #[serde(borrow, default)]
+    pub error: Option<WireError<'a>>,
+}
+
+/// A content block, whole or (in a stream) at its beginning.
+#[derive(Deserialize)]
+pub(super) struct WireBlock<'a> {
+    #[serde(borrow)]
+    pub r#type: Text<'a>,
+    #[serde(borrow, default)]
+    pub text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub thinking: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub signature: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub input: Option<&'a RawValue>,
+}
+
+/// What a delta adds: to a block, or (the stop reason) to the message. Blocks of tools that Anthropic runs itself have
+/// members of the same names and other types, so that only what is used is looked at.
+#[derive(Deserialize)]
+pub(super) struct WireDelta<'a> {
+    #[serde(borrow, default)]
+    pub r#type: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub text: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub thinking: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub signature: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub partial_json: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub stop_reason: Option<Text<'a>>,
+}
+
+/// Tokens so far. `input_tokens` leaves out what went through the cache.
+#[derive(Clone, Copy, Default, Deserialize)]
+pub(super) struct WireUsage {
+    input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    output_tokens_details: Option<WireDetails>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+struct WireDetails {
+    thinking_tokens: Option<u64>,
+}
+
+impl WireUsage {
+    /// Takes over what a later count says; counts are cumulative, and one that is left out stands.
+    pub(super) fn update(&mut self, later: Self) {
+        self.input_tokens = later.input_tokens.or(self.input_tokens);
+        self.cache_creation_input_tokens = later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
+        self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);
+        self.output_tokens = later.output_tokens.or(self.output_tokens);
+        self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+    }
+
+    /// In the form that is the same for all providers.
+    pub(super) fn usage(&self) -> Usage {
+        let cached = self.cache_read_input_tokens.unwrap_or_default();
+        let cache_write = self.cache_creation_input_tokens.unwrap_or_default();
+        Usage {
+            prompt: self.input_tokens.unwrap_or_default().saturating_add(cached).saturating_add(cache_write),
+            completion: self.output_tokens.unwrap_or_default(),
+            cached,
+            cache_write,
+            reasoning: self.output_tokens_details.and_then(|d| d.thinking_tokens).unwrap_or_default(),
+            ..Usage::default()
+        }
+    }
+}
