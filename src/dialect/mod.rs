@@ -14,7 +14,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
+pub mod anthropic;
+pub mod bedrock;
 pub mod params;
+pub mod retry_after;
+pub mod unwrap;
 
 /// One wire protocol.
 pub trait Dialect: Sync {

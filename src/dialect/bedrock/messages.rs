@@ -5,11 +5,13 @@ use crate::chat::event::Text;
 use crate::chat::link::Link;
 use crate::chat::message::{Message, Part, Role};
 use crate::chat::request::ChatRequest;
+use crate::dialect::anthropic::replay;
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::sign::seal::Seal;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ring::digest;
-use std::borrow::Cow;
 
 /// Longest `toolUseId`, by the service model.
 const MAX_ID: usize = 64;
@@ -180,10 +182,10 @@ impl Turns<'_, '_> {
     /// Whether the turn's thinking came back with its calls.
     fn assistant(&mut self, message: &Message<'_>) -> Result<bool, ApiError> {
         let ids: Vec<_> = message.tool_calls.iter().map(|call| self.id(call.id)).collect();
-        let thoughts = ids.iter().find_map(|(_, state)| state.as_deref());
-        // The service wants thinking first, as it was said.
-        for thought in thoughts.map(replayed).unwrap_or_default() {
-            self.block(Speaker::Assistant).key("reasoningContent").raw(thought.get()).end_object();
+        let thoughts = ids.iter().map(|(_, state)| thoughts(state)).find(|list| !list.is_empty()).unwrap_or_default();
+        // Thinking stands first, as it was thought.
+        for thought in &thoughts {
+            self.thought(thought);
         }
         for text in message.texts()? {
             self.say(Speaker::Assistant, text);
@@ -193,36 +195,52 @@ impl Turns<'_, '_> {
             let w = self.block(Speaker::Assistant).key("toolUse").object().key("toolUseId").string(id);
             w.key("name").text(call.name).key("input").raw(&input).end_object().end_object();
         }
-        Ok(thoughts.is_some())
+        Ok(!thoughts.is_empty())
     }
 
-    /// The provider's id behind the client's, and the thinking that was sealed into it. An id that the service would
-    /// refuse becomes one that it takes, the same wherever it stands.
-    fn id(&self, id: Text<'_>) -> (String, Option<String>) {
-        let id = id.decode();
-        let opened = self.seal.and_then(|seal| seal.open(&id));
-        let (id, state) = match opened {
-            Some((id, state)) => (Cow::Owned(id), String::from_utf8(state).ok().filter(|state| !replayed(state).is_empty())),
-            None => (id, None),
-        };
-        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
-        if !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(fits) {
-            return (id.into_owned(), state);
+    fn thought(&mut self, thought: &Thought<'_>) {
+        let w = self.block(Speaker::Assistant).key("reasoningContent").object();
+        if let Some(data) = thought.data {
+            // The service's JSON writes a blob as base64, and this blob is a text that happens to be base64 itself.
+            w.key("redactedContent").string(&STANDARD.encode(data.decode().as_bytes()));
+        } else {
+            let nothing = Text::Raw("");
+            w.key("reasoningText").object().key("text").text(thought.thinking.unwrap_or(nothing));
+            w.key("signature").text(thought.signature.unwrap_or(nothing)).end_object();
+        }
+        w.end_object().end_object();
+    }
+
+    /// The provider's id behind the client's, and the thinking that was sealed into it. An id that is too long for the
+    /// service becomes its hash, the same wherever it stands.
+    fn id(&self, id: Text<'_>) -> (String, String) {
+        let (id, blocks) = replay::open(self.seal, id);
+        let state = format!("[{blocks}]");
+        if id.len() <= MAX_ID {
+            return (id, state);
         }
         let hash = digest::digest(&digest::SHA256, id.as_bytes());
-        let hex: String = hash.as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect();
-        (format!("call_{hex}"), state)
+        (hash.as_ref().iter().take(MAX_ID / 2).map(|b| format!("{b:02x}")).collect(), state)
     }
 }
 
-/// The reasoning blocks of a sealed state; none where the state is another dialect's.
-fn replayed(state: &str) -> Vec<&serde_json::value::RawValue> {
-    #[derive(serde::Deserialize)]
-    struct State<'a> {
-        #[serde(borrow)]
-        bedrock: Vec<&'a serde_json::value::RawValue>,
-    }
-    serde_json::from_str::<State<'_>>(state).map(|state| state.bedrock).unwrap_or_default()
+/// A thinking block in Anthropic's own form, in which it is kept whichever cloud it came from: the signatures hold
+/// everywhere.
+#[derive(serde::Deserialize)]
+struct Thought<'a> {
+    #[serde(borrow, default)]
+    thinking: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    signature: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    data: Option<Text<'a>>,
+}
+
+/// The thinking of a sealed state, an array; none where the state is another dialect's.
+fn thoughts(state: &str) -> Vec<Thought<'_>> {
+    let mut list: Vec<Thought<'_>> = serde_json::from_str(state).unwrap_or_default();
+    list.retain(|thought| thought.signature.is_some() || thought.data.is_some());
+    list
 }
 
 struct Media<'a> {
@@ -245,7 +263,8 @@ fn media<'a>(message: &Message<'_>, j: usize, part: &Part<'a>) -> Result<Media<'
                 };
                 Ok(Media { format, name: None, data })
             }
-            _ => Err(message.unfit(j, "this model's provider takes no image URL and the gateway fetches nothing; send the image as a base64 data URI")),
+            _ => Err(message
+                .unfit(j, "this model's provider takes no image URL and the gateway fetches nothing; send the image as a base64 data URI")),
         },
         Part::File { file_data: Some(url), filename, .. } => {
             let filename = filename.map(|name| name.decode().into_owned()).unwrap_or_default();

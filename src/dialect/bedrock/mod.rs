@@ -103,15 +103,14 @@ impl Dialect for Bedrock {
         let constraint = Constraint::of(request)?;
         let declared = tool::tools(request)?;
         let choice = tool::tool_choice(request, &declared)?;
-        let plan = tools::Plan::of(&declared, choice, constraint.as_ref(), target.structured_output, family)?;
+        let mut plan = tools::Plan::of(&declared, choice, constraint.as_ref(), target.structured_output, family)?;
         let list = message::read(request)?;
 
         let mut w = Writer::with_capacity(request.parsed.body().len() + 512);
         w.object();
         let mut said = messages::write(&mut w, request, &list)?;
-        let mut tools = plan.tools;
-        if said.calls_tools && tools.is_empty() {
-            tools.extend(tools::undeclared(&list));
+        if said.calls_tools && plan.tools.is_empty() {
+            plan.tools = tools::undeclared(&list);
         }
         if said.calls_tools && plan.choice == tools::Choice::None {
             said.system.push(Text::Plain(NO_CALLS));
@@ -121,12 +120,13 @@ impl Dialect for Bedrock {
         let thinking = thinking::Thinking::of(request, family, limit, plan.choice.forces(), said.unsigned_loop, &mut settled)?;
         write_inference(&mut w, request, family, limit, thinking.is_on(), &mut settled)?;
         if said.calls_tools || plan.choice != tools::Choice::None {
-            tools::write(&mut w, &tools, &plan.choice);
+            tools::write(&mut w, &plan.tools, &plan.choice);
         }
         if let Some(schema) = &plan.native {
             tools::write_output(&mut w, schema);
         }
-        let serial = family == Family::Claude && plan.choice != tools::Choice::None && params::asked(request, Field::ParallelToolCalls).is_some();
+        let serial =
+            family == Family::Claude && plan.choice != tools::Choice::None && params::asked(request, Field::ParallelToolCalls).is_some();
         if serial || thinking.is_on() {
             w.key("additionalModelRequestFields").object();
             thinking.write(&mut w);
@@ -238,11 +238,8 @@ fn write_inference(
 /// `stop` as a list of raw JSON strings; empty ones, which stop nothing, left out.
 fn stop_sequences<'a>(request: &ChatRequest<'a>) -> Result<Vec<&'a RawValue>, ApiError> {
     let Some(raw) = request.raw(Field::Stop) else { return Ok(Vec::new()) };
-    let mut list: Vec<&RawValue> = if raw.starts_with('[') {
-        request.get(Field::Stop)?.unwrap_or_default()
-    } else {
-        request.get(Field::Stop)?.into_iter().collect()
-    };
+    let mut list: Vec<&RawValue> =
+        if raw.starts_with('[') { request.get(Field::Stop)?.unwrap_or_default() } else { request.get(Field::Stop)?.into_iter().collect() };
     if list.iter().any(|text| !text.get().starts_with('"')) {
         return Err(ApiError::field(Field::Stop.name(), "`stop` must be a string or an array of strings"));
     }

@@ -135,8 +135,9 @@ impl<'a> Spec<'a> {
     fn of(tool: &Tool<'a>, family: Family) -> Result<Self, ApiError> {
         let schema = match tool.parameters {
             None => Cow::Borrowed(ANY_OBJECT),
-            Some(raw) => object_schema(raw.get())
-                .ok_or_else(|| ApiError::field("tools", format!("the parameters of tool `{}` must have type object", tool.name.decode())))?,
+            Some(raw) => object_schema(raw.get()).ok_or_else(|| {
+                ApiError::field("tools", format!("the parameters of tool `{}` must have type object", tool.name.decode()))
+            })?,
         };
         let description = tool.description.filter(|text| !text.is_empty());
         // Only Claude knows strict tools here; elsewhere the service refuses the word.
