@@ -60,7 +60,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let draining = process.draining.load(Ordering::Relaxed);
     let (status, kind, body) = match path {
         _ if method != "GET" => (405, "text/plain", "use GET\n".to_owned()),
-        "/metrics" => (200, "text/plain; version=0.0.4", live.metrics.render()),
+        "/metrics" => (200, "text/plain; version=0.0.4", live.metrics.text(crate::telemetry::log::dropped()).unwrap_or_default()),
         "/healthz" => (200, "text/plain", "alive\n".to_owned()),
         "/readyz" if draining => (503, "text/plain", "draining\n".to_owned()),
         "/readyz" => (200, "text/plain", "ready\n".to_owned()),

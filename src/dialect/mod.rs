@@ -14,12 +14,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub mod gemini;
-pub mod anthropic;
-pub mod params;
-pub mod retry_after;
+
 pub mod anthropic;
 pub mod bedrock;
+pub mod gemini;
 pub mod params;
 pub mod retry_after;
 pub mod unwrap;

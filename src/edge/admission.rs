@@ -1,7 +1,7 @@
 //! May this request be served? Key, limits, body, route, in this order; the cheap checks before the dear ones.
 
 use super::exchange::{Call, Exchange};
-use super::live::{Live, Presence};
+use super::live::Live;
 use super::stage::Stage;
 use crate::auth::{self, Principal};
 use crate::chat::field::Field;
@@ -41,12 +41,12 @@ pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Res
 ///
 /// # Errors
 /// 429 or 402; nothing has been charged.
-pub fn peek(live: &Live, ctx: &mut Exchange, who: &Principal) -> Result<(), ApiError> {
-    live.limiter.peek(&subject(who), live.now()).map_err(|refusal| refuse(live, ctx, &refusal))
+pub fn peek(live: &Live, who: &Principal) -> Result<(), ApiError> {
+    live.limiter.peek(&subject(who), live.now()).map_err(|refusal| refuse(live, &refusal))
 }
 
-fn refuse(live: &Live, _ctx: &mut Exchange, refusal: &crate::limit::Refusal) -> ApiError {
-    live.metrics.limit_refused(refusal.scope, refusal.dimension);
+fn refuse(live: &Live, refusal: &crate::limit::Refusal) -> ApiError {
+    live.metrics.limit_refused(refusal);
     refusal.into()
 }
 
@@ -96,8 +96,9 @@ pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes,
     let prospect = prospect(&parsed);
     // Which target will answer is not known yet: the first one's price stands for all.
     let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
-    let permit = live.limiter.admit(&subject(who), route.index, estimate, now).map_err(|refusal| refuse(live, ctx, &refusal))?;
-    ctx.presence = Some(Presence::new(live.metrics.clone(), route.index, parsed.stream()));
+    let permit = live.limiter.admit(&subject(who), route.index, estimate, now).map_err(|refusal| refuse(live, &refusal))?;
+    live.metrics.limits_admitted(permit.kinds());
+    ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let plan = Plan::new(&route, fastrand::u64(..), |target| live.cooldowns.resting(target.index, now));
     Ok(Call {

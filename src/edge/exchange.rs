@@ -9,7 +9,7 @@
 //! `Exchange` is Pingora's per-request context. What exists only from a stage on is reached through the `Option` that
 //! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`] while one target is being asked.
 
-use super::live::Live;
+use super::live::{Live, Presence};
 use super::rescue::{self, Cause, Failure};
 use super::stage::{Deadlines, Stage};
 use super::upstream::Place;
@@ -26,6 +26,8 @@ use crate::limit::{Permit, Prospect, Used};
 use crate::provider::{ModelName, Target};
 use crate::relay::Relay;
 use crate::route::pick::Plan;
+use crate::telemetry::labels::Outcome;
+use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -54,8 +56,10 @@ pub struct Exchange {
     pub busy: Duration,
     /// From `Routed` on.
     pub call: Option<Box<Call>>,
-    /// Counts the request as in flight.
-    pub presence: Option<super::live::Presence>,
+    /// Counts the request for its route, once that is known.
+    pub in_flight: Option<InFlight>,
+    /// Counts the request for a drain.
+    pub presence: Presence,
 }
 
 /// A request that may be served, and everything needed to ask targets for it.
@@ -131,8 +135,9 @@ pub enum Step {
 impl Exchange {
     /// A request whose headers have just been read.
     pub fn new(live: Arc<Live>) -> Self {
-        let trace = Trace::continue_or_begin(None, || fastrand::u64(..));
-        Self { live, id: Uuid::now_v7(), began: Instant::now(), trace, ledger: Ledger::new(), busy: Duration::ZERO, call: None, presence: None }
+        let presence = live.presence();
+        let trace = Trace { trace_id: 0, span_id: 0, flags: 0 };
+        Self { live, id: Uuid::now_v7(), began: Instant::now(), trace, ledger: Ledger::new(), busy: Duration::ZERO, call: None, in_flight: None, presence }
     }
 
     /// Makes the next attempt ready: picks the target, writes its request.
@@ -175,7 +180,7 @@ impl Exchange {
         attempt.place = None;
         let target = attempt.target.clone();
         let provider = &target.provider;
-        self.live.metrics.attempt(provider.index, failure.cause.name());
+        self.live.metrics.attempt(provider.index, failure.outcome);
         if failure.cause == Cause::Credential {
             log::error!("provider `{}` does not accept its credentials (request {})", provider.name, self.id);
         }
@@ -333,7 +338,7 @@ impl Exchange {
         self.ledger.ended_by = EndedBy::Complete;
         let Some(attempt) = self.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else { return };
         attempt.reading = Reading::Over;
-        self.live.metrics.attempt(attempt.target.provider.index, "ok");
+        self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
     }
 
     /// Settles what has been used: the provider's own figures, else an estimate from what was said.
@@ -420,7 +425,7 @@ impl Call {
         let seal = live.seal(&self.team);
         let request = ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
         let outgoing = crate::dialect::of(&target).encode(&request, &target)?;
-        live.metrics.dropped(target.provider.index, &outgoing.dropped);
+        outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(target.provider.index, param));
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
         let place = live.upstream(&target).enter()?;
         Ok(Attempt { target, model, timeouts, outgoing, reading: Reading::Nothing, place: Some(place), connected: false })

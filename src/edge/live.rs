@@ -11,6 +11,7 @@ use crate::route::health::Cooldowns;
 use crate::sign::seal::{Seal, Sealer};
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// See the module.
@@ -27,6 +28,7 @@ pub struct Live {
     pub cooldowns: Arc<Cooldowns>,
     upstreams: Vec<Upstream>,
     sealer: Arc<Sealer>,
+    present: Arc<AtomicUsize>,
     /// All generations read the same clock.
     clock: Arc<Clock>,
     /// Seconds since the epoch.
@@ -42,14 +44,16 @@ impl Live {
         let generation = previous.map_or(1, |p| p.generation + 1);
         let upstreams = snapshot.providers.iter().map(|p| Upstream::new(p.clone(), generation)).collect::<Result<_, _>>()?;
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
+        let metrics = Metrics::new(&snapshot, previous.map(|p| &*p.metrics)).map_err(|e| e.to_string())?;
         let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
         Ok(Self {
             generation,
             limiter: Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter), clock.now())),
-            metrics: Arc::new(Metrics::new(&snapshot, previous.map(|p| &*p.metrics))),
+            metrics: Arc::new(metrics),
             cooldowns: Arc::new(Cooldowns::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.cooldowns)))),
             upstreams,
             sealer: Arc::new(sealer),
+            present: previous.map_or_else(Arc::default, |p| p.present.clone()),
             clock,
             loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
             snapshot,
@@ -72,29 +76,28 @@ impl Live {
         self.upstreams.iter().filter(|u| u.is_named())
     }
 
+    /// A request has come in.
+    pub fn presence(&self) -> Presence {
+        self.present.fetch_add(1, Ordering::Relaxed);
+        Presence(self.present.clone())
+    }
+
+    /// Requests that have not ended, of all generations.
+    pub fn present(&self) -> usize {
+        self.present.load(Ordering::Relaxed)
+    }
+
     /// Binds sealed ids to a team.
     pub fn seal(&self, team: &Arc<str>) -> Seal {
         Seal::new(self.sealer.clone(), team.clone())
     }
 }
 
-/// Counts a request as in flight, and as an open stream, for as long as it lives.
-pub struct Presence {
-    metrics: Arc<Metrics>,
-    route: usize,
-    stream: bool,
-}
-
-impl Presence {
-    /// A request of a route has come in.
-    pub fn new(metrics: Arc<Metrics>, route: usize, stream: bool) -> Self {
-        metrics.arrived(route, stream);
-        Self { metrics, route, stream }
-    }
-}
+/// Counts a request from its headers to its line in the log.
+pub struct Presence(Arc<AtomicUsize>);
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.metrics.left(self.route, self.stream);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

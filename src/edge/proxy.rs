@@ -8,6 +8,7 @@ use super::respond::{self, Headers};
 use super::{admission, intake, upstream_request};
 use crate::account::EndedBy;
 use crate::error::ApiError;
+use crate::telemetry::labels::Outcome;
 use crate::telemetry::log::AccessLog;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -67,7 +68,7 @@ impl Gateway {
         if let Some(id) = id {
             return Ok(Some(admission::model(&live, &who, &id)?));
         }
-        admission::peek(&live, ctx, &who)?;
+        admission::peek(&live, &who)?;
         intake::check_framing(request, live.snapshot.server.max_body)?;
         let body = match intake::read_body(real, &live.snapshot.server).await {
             Ok(body) => body,
@@ -187,7 +188,7 @@ impl ProxyHttp for Gateway {
         match live.upstream(&attempt.target).peer(&attempt.timeouts).await {
             Ok(peer) => Ok(peer),
             Err(error) => {
-                let retry = ctx.failed(Failure { cause: Cause::Connect, error });
+                let retry = ctx.failed(Failure { cause: Cause::Connect, outcome: Outcome::Connect, error });
                 let mut e = Error::explain(ErrorType::ConnectError, "the provider has no address");
                 e.set_retry(retry);
                 Err(e)
@@ -331,7 +332,7 @@ impl ProxyHttp for Gateway {
         ctx.ledger.overhead = ctx.busy;
         super::settle::settle(&self.access, session, e, ctx);
         ctx.call = None; // the permit settles here
-        ctx.presence = None;
+        ctx.in_flight = None;
     }
 
     /// Failures are told by the access log and the metrics; Pingora's own line would repeat them for every client.

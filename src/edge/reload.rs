@@ -3,10 +3,11 @@
 use super::live::Live;
 use super::serve::Process;
 use crate::config::{self, Loaded};
+use crate::telemetry::labels::Reload;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often the files are looked at. Polling sees what notifications miss: a replaced file, a ConfigMap's switched
 /// symbolic link, a network file system.
@@ -60,6 +61,10 @@ impl Reloader {
     }
 }
 
+fn told(live: &Live, result: Reload) {
+    live.metrics.reload(result, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()));
+}
+
 fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
     let old = process.live.load_full();
     // What is seen now is what is judged now: a file that stays bad is told once, not every second.
@@ -71,7 +76,7 @@ fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
             for problem in &problems {
                 log::error!("configuration not changed: {problem}");
             }
-            old.metrics.reloaded(false);
+            told(&old, Reload::Rejected);
             return;
         }
     };
@@ -82,13 +87,13 @@ fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
     }
     match Live::new(snapshot, Some(&old)) {
         Ok(live) => {
-            live.metrics.reloaded(true);
+            told(&live, Reload::Applied);
             log::info!("configuration {} is in force: {} routes, {} keys", live.generation, live.snapshot.routes.len(), live.snapshot.keys.len());
             process.live.store(Arc::new(live));
         }
         Err(e) => {
             log::error!("configuration not changed: {e}");
-            old.metrics.reloaded(false);
+            told(&old, Reload::Rejected);
         }
     }
 }

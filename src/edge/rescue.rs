@@ -3,6 +3,7 @@
 use super::replay::{EMPTY, LATE};
 use crate::dialect::{FailureClass, Fault, ProviderError};
 use crate::error::{ApiError, ErrorKind};
+use crate::telemetry::labels::Outcome;
 use crate::telemetry::redact::redact;
 use pingora_core::{Error, ErrorSource, ErrorType};
 
@@ -14,6 +15,8 @@ const MAX_MESSAGE: usize = 2048;
 pub struct Failure {
     /// Decides retries.
     pub cause: Cause,
+    /// What the metrics call it.
+    pub outcome: Outcome,
     /// What the client is told when this was the last attempt.
     pub error: ApiError,
 }
@@ -39,22 +42,6 @@ pub enum Cause {
     Internal,
 }
 
-impl Cause {
-    /// The word in `tidegate_upstream_attempts_total`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Timeout => "timeout",
-            Self::RateLimited => "rate_limited",
-            Self::Server => "server_error",
-            Self::Credential => "credential",
-            Self::Request => "bad_request",
-            Self::Client => "client_gone",
-            Self::Internal => "internal",
-        }
-    }
-}
-
 /// A provider said no, with a status or inside its answer.
 pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
     let said = redact(cut(refusal.message.trim()));
@@ -69,15 +56,15 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
         FailureClass::Timeout => (Cause::Server, ApiError::new(504, ErrorKind::Timeout, tell("was too slow"))),
         FailureClass::Server => (Cause::Server, ApiError::upstream(tell("failed"))),
     };
-    Failure { cause, error: ApiError { retry_after: refusal.retry_after, ..error } }
+    Failure { cause, outcome: refusal.class.into(), error: ApiError { retry_after: refusal.retry_after, ..error } }
 }
 
 /// An answer cannot be trusted any further.
 pub fn of_fault(provider: &str, fault: &Fault) -> Failure {
     match fault {
         Fault::Provider(refusal) => of_provider(provider, refusal),
-        Fault::Broken(what) => Failure { cause: Cause::Server, error: ApiError::upstream(format!("Provider `{provider}` sent an answer that cannot be read: {}", cut(what))) },
-        Fault::Truncated => Failure { cause: Cause::Server, error: ApiError::upstream(format!("Provider `{provider}` broke off its answer.")) },
+        Fault::Broken(what) => Failure { cause: Cause::Server, outcome: fault.into(), error: ApiError::upstream(format!("Provider `{provider}` sent an answer that cannot be read: {}", cut(what))) },
+        Fault::Truncated => Failure { cause: Cause::Server, outcome: fault.into(), error: ApiError::upstream(format!("Provider `{provider}` broke off its answer.")) },
     }
 }
 
@@ -88,28 +75,28 @@ pub fn of_connect(provider: &str, e: &Error) -> Failure {
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => "has no TLS connection that can be trusted",
         _ => "cannot be connected to",
     };
-    Failure { cause: Cause::Connect, error: ApiError::upstream(format!("Provider `{provider}` {what}.")) }
+    Failure { cause: Cause::Connect, outcome: Outcome::Connect, error: ApiError::upstream(format!("Provider `{provider}` {what}.")) }
 }
 
 /// Pingora gave up on a request that was under way.
 pub fn of_proxy(provider: &str, e: &Error) -> Failure {
     if *e.etype() == LATE {
         let what = e.context.as_ref().map_or("the provider was too slow", |c| c.as_str());
-        return Failure { cause: Cause::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")) };
+        return Failure { cause: Cause::Timeout, outcome: Outcome::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")) };
     }
     if *e.etype() == EMPTY {
-        return Failure { cause: Cause::Server, error: ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")) };
+        return Failure { cause: Cause::Server, outcome: Outcome::Broken, error: ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")) };
     }
     match e.esource() {
         ErrorSource::Upstream => match e.etype() {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-                Failure { cause: Cause::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long.")) }
+                Failure { cause: Cause::Timeout, outcome: Outcome::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long.")) }
             }
-            _ => Failure { cause: Cause::Server, error: ApiError::upstream(format!("Provider `{provider}` broke the connection off.")) },
+            _ => Failure { cause: Cause::Server, outcome: Outcome::Truncated, error: ApiError::upstream(format!("Provider `{provider}` broke the connection off.")) },
         },
-        ErrorSource::Downstream => Failure { cause: Cause::Client, error: ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request.") },
+        ErrorSource::Downstream => Failure { cause: Cause::Client, outcome: Outcome::Cancelled, error: ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request.") },
         ErrorSource::Internal | ErrorSource::Unset => {
-            Failure { cause: Cause::Internal, error: ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.") }
+            Failure { cause: Cause::Internal, outcome: Outcome::ServerError, error: ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.") }
         }
     }
 }

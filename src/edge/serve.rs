@@ -9,7 +9,7 @@ use crate::config::snapshot::Listen;
 use crate::telemetry::log::AccessLog;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
@@ -225,7 +225,7 @@ impl ShutdownSignalWatch for Signals {
         };
         self.0.draining.store(true, Ordering::Relaxed);
         let live = self.0.live.load_full();
-        log::info!("draining: {} requests in flight, at most {:?} for them", live.metrics.in_flight(), live.snapshot.server.drain_timeout);
+        log::info!("draining: {} requests in flight, at most {:?} for them", live.present(), live.snapshot.server.drain_timeout);
         let process = self.0.clone();
         std::thread::spawn(move || leave_when_done(&process));
         what
@@ -238,12 +238,10 @@ fn leave_when_done(process: &Process) {
     let mut quiet = 0;
     while quiet < 2 {
         std::thread::sleep(POLL);
-        quiet = if process.live.load().metrics.in_flight() == 0 { quiet + 1 } else { 0 };
+        quiet = if process.live.load().present() == 0 { quiet + 1 } else { 0 };
     }
     log::info!("drained");
     crate::telemetry::log::flush();
     std::process::exit(0);
 }
 
-#[allow(dead_code, reason = "names the type that keeps the connection's past")]
-type Past = HttpPersistentSettings;

@@ -2,6 +2,7 @@
 
 use super::exchange::Exchange;
 use crate::account::EndedBy;
+use crate::telemetry::labels::Phase;
 use crate::telemetry::log::{AccessLine, AccessLog};
 use pingora_core::Error;
 use pingora_core::protocols::l4::socket::SocketAddr;
@@ -13,7 +14,7 @@ pub fn settle(access: &AccessLog, session: &Session, error: Option<&Error>, ctx:
     let (live, ledger) = (&ctx.live, &ctx.ledger);
     live.metrics.request_finished(ledger);
     if ledger.ended_by == EndedBy::Client {
-        live.metrics.client_left(ledger.route, phase(ctx));
+        live.metrics.client_disconnected(ledger.route, phase(ctx));
     }
     if let Some(e) = error.filter(|_| ledger.ended_by != EndedBy::Client) {
         log::debug!("request {}: {e}", ctx.id);
@@ -38,11 +39,11 @@ pub fn settle(access: &AccessLog, session: &Session, error: Option<&Error>, ctx:
 }
 
 /// How far a request was when its client left.
-fn phase(ctx: &Exchange) -> &'static str {
+fn phase(ctx: &Exchange) -> Phase {
     match ctx.call.as_deref() {
-        None => "request",
-        Some(call) if call.stage.committed() => "answer",
-        Some(_) => "waiting",
+        None => Phase::Request,
+        Some(call) if call.stage.committed() => Phase::Answer,
+        Some(_) => Phase::Waiting,
     }
 }
 

@@ -15,7 +15,7 @@ pub fn page(live: &Live, draining: bool) -> String {
     };
     w.object().key("version").string(env!("CARGO_PKG_VERSION")).key("generation").integer(live.generation);
     w.key("loaded_at").integer(live.loaded_at).key("draining").flag(draining);
-    w.key("in_flight").integer(u64::try_from(live.metrics.in_flight()).unwrap_or(0));
+    w.key("in_flight").integer(live.present() as u64);
     w.key("routes").array();
     for route in &live.snapshot.routes {
         w.object().key("name").string(&route.name).key("targets").array();
