@@ -4,11 +4,15 @@
 //! solidus and the control characters U+0000 to U+001F), so both use this search. Bodies are mostly string text, which
 //! makes its speed the speed of the whole scan.
 
+use super::walk::Stop;
+
 /// Bytes looked at together where no special byte is near; the compiler turns the loop over one block into vector
 /// instructions.
 const BLOCK: usize = 64;
 /// Bytes in a machine word.
 const WORD: usize = 8;
+/// Plain bytes after which blocks are tried: keys and short words end before, where a block would cost more than it saves.
+const PATIENCE: usize = 32;
 
 /// Whether a byte cannot stand unescaped in a JSON string.
 const fn special(b: u8) -> bool {
@@ -17,31 +21,123 @@ const fn special(b: u8) -> bool {
 
 /// How many bytes at the start of `bytes` are plain string text: no quote, no backslash, no control character.
 pub fn plain(bytes: &[u8]) -> usize {
-    // Keys and short words end within two words, where setting up the block loop would cost more than it saves.
     let mut at = 0;
-    let mut rest = bytes;
-    for _ in 0..2 {
-        let Some((word, after)) = rest.split_first_chunk::<WORD>() else { return at + tail(rest) };
-        let hits = marks(*word);
+    loop {
+        let Some(word) = word(bytes, at) else { return at + tail(bytes.get(at..).unwrap_or_default()) };
+        let hits = marks(word);
         if hits != 0 {
             return at + first(hits);
         }
         at += WORD;
-        rest = after;
+        if at == PATIENCE {
+            at += blocks(bytes.get(at..).unwrap_or_default());
+        }
     }
-    let (blocks, _) = rest.as_chunks::<BLOCK>();
-    let clean = blocks.iter().take_while(|block| !block.iter().fold(false, |hit, &b| hit | special(b))).count() * BLOCK;
-    at += clean;
-    rest = rest.get(clean..).unwrap_or_default();
-    while let Some((word, after)) = rest.split_first_chunk::<WORD>() {
-        let hits = marks(*word);
-        if hits != 0 {
-            return at + first(hits);
+}
+
+/// The position behind the closing quote of the string whose text begins at `start`, which has its opening quote
+/// before it (`string` of RFC 8259, section 7).
+pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
+    let (mut at, mut patience) = (start, start + PATIENCE);
+    'word: loop {
+        if at >= patience {
+            at = easy_blocks(bytes, at);
+            patience = at + BLOCK; // what stopped the blocks has to be read word by word
+        }
+        let Some(word) = word(bytes, at) else { return string_tail(bytes, at) };
+        let mut hits = marks(word);
+        while hits != 0 {
+            let i = first(hits);
+            match (word >> (8 * i)) as u8 {
+                b'"' => return Ok(at + i + 1),
+                b'\\' => {
+                    let end = escape_end(bytes, at + i)?;
+                    if end >= at + WORD {
+                        at = end;
+                        continue 'word;
+                    }
+                    hits &= u64::MAX << (8 * (end - at));
+                }
+                _ => return Err(Stop::new(CONTROL, at + i)),
+            }
         }
         at += WORD;
-        rest = after;
     }
-    at + tail(rest)
+}
+
+/// Moves over whole blocks of string text in which no escape but the usual ones stands, and comes to rest between two
+/// characters. No branch depends on where the escapes are, which is what makes prose and program text slow otherwise.
+fn easy_blocks(bytes: &[u8], start: usize) -> usize {
+    let ends_in_backslash = |at: usize| at.checked_sub(1).and_then(|i| bytes.get(i)) == Some(&b'\\');
+    if ends_in_backslash(start) {
+        return start; // the end of an escape, which would look like the beginning of one
+    }
+    let mut at = start;
+    while let Some((before, block)) = block(bytes, at.wrapping_sub(1)).zip(block(bytes, at)) {
+        if !before.iter().zip(block).fold(true, |easy, (&before, &b)| easy & easy_after(before, b)) {
+            break;
+        }
+        at += BLOCK;
+    }
+    if at > start && ends_in_backslash(at) { at - 1 } else { at }
+}
+
+/// Whether a byte is fine behind this other one, where no escaped backslash is near.
+const fn easy_after(before: u8, b: u8) -> bool {
+    let escape = (b == b'n') | (b == b'"') | (b == b't') | (b == b'/');
+    let escaped = before == b'\\';
+    (b >= 0x20) & ((escaped & escape) | (!escaped & (b != b'"')))
+}
+
+/// How many spaces stand at the start, at most [`WORD`]: the indentation of a body that a person has laid out.
+#[inline]
+pub(super) fn spaces(bytes: &[u8]) -> usize {
+    word(bytes, 0).map_or(0, |word| first(word ^ (u64::MAX / 255 * b' ' as u64)))
+}
+
+const CONTROL: &str = "a control character in a string must be escaped";
+
+/// [`string_end`] byte by byte, where less than a word is left.
+fn string_tail(bytes: &[u8], mut at: usize) -> Result<usize, Stop> {
+    loop {
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => at = escape_end(bytes, at)?,
+            Some(0..0x20) => return Err(Stop::new(CONTROL, at)),
+            Some(_) => at += 1,
+            None => return Err(Stop::new("the text ends within a string: expected `\"`", at)),
+        }
+    }
+}
+
+/// The position behind the escape whose backslash is at `at`.
+#[inline]
+fn escape_end(bytes: &[u8], at: usize) -> Result<usize, Stop> {
+    match bytes.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') => match bytes.get(at + 2..at + 6) {
+            Some(digits) if digits.iter().fold(true, |all, b| all & b.is_ascii_hexdigit()) => Ok(at + 6),
+            _ => Err(Stop::new("expected four hexadecimal digits after `\\u`", at)),
+        },
+        _ => Err(Stop::new("unknown escape: expected one of `\"\\/bfnrtu` after `\\`", at)),
+    }
+}
+
+/// How many bytes at the start are whole blocks of plain text.
+#[inline]
+fn blocks(bytes: &[u8]) -> usize {
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    blocks.iter().take_while(|block| !block.iter().fold(false, |hit, &b| hit | special(b))).count() * BLOCK
+}
+
+#[inline]
+fn block(bytes: &[u8], at: usize) -> Option<&[u8; BLOCK]> {
+    bytes.get(at..)?.first_chunk()
+}
+
+#[inline]
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word))
 }
 
 fn tail(bytes: &[u8]) -> usize {
@@ -53,17 +149,18 @@ const fn first(marks: u64) -> usize {
     (marks.trailing_zeros() / 8) as usize
 }
 
-/// The top bit of every special byte. A borrow may set a false mark, but only above a true one, so the lowest is right.
-const fn marks(word: [u8; WORD]) -> u64 {
+/// The top bit of every special byte, and no other bit. The sums stay within their bytes (at most 0x7f + 0x7f), so that
+/// no byte marks its neighbour.
+const fn marks(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
-    const TOPS: u64 = ONES << 7;
-    let word = u64::from_le_bytes(word);
+    const LOW: u64 = ONES * 0x7f;
     let quote = word ^ (ONES * b'"' as u64);
     let backslash = word ^ (ONES * b'\\' as u64);
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = quote.wrapping_sub(ONES) & !quote;
-    let backslash = backslash.wrapping_sub(ONES) & !backslash;
-    (control | quote | backslash) & TOPS
+    // The top bit of each: the byte is not zero; the byte is 0x20 or more.
+    let no_quote = ((quote & LOW) + LOW) | quote;
+    let no_backslash = ((backslash & LOW) + LOW) | backslash;
+    let no_control = ((word & LOW) + ONES * 0x60) | word;
+    !(no_quote & no_backslash & no_control) & !LOW
 }
 
 #[cfg(test)]

@@ -277,6 +277,7 @@ impl Cursor<'_> {
     fn white(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
+            self.at += run::spaces(self.rest());
         }
     }
 
@@ -414,37 +415,9 @@ impl Cursor<'_> {
         if self.at == start { Err(self.stop("expected a digit")) } else { Ok(()) }
     }
 
-    /// `string` of RFC 8259, section 7.
     fn string(&mut self) -> Result<(), Stop> {
-        self.at += 1;
-        loop {
-            self.at += run::plain(self.rest());
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                Some(b'\\') => self.escape()?,
-                Some(_) => return Err(self.stop("a control character in a string must be escaped")),
-                None => return Err(self.stop("the text ends within a string: expected `\"`")),
-            }
-        }
-    }
-
-    fn escape(&mut self) -> Result<(), Stop> {
-        let after = self.rest().get(1..).unwrap_or_default();
-        match after {
-            [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => {
-                self.at += 2;
-                Ok(())
-            }
-            [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|b| b.is_ascii_hexdigit()) => {
-                self.at += 6;
-                Ok(())
-            }
-            [b'u', ..] => Err(self.stop("expected four hexadecimal digits after `\\u`")),
-            _ => Err(self.stop("unknown escape: expected one of `\"\\/bfnrtu` after `\\`")),
-        }
+        self.at = run::string_end(self.text.as_bytes(), self.at + 1)?;
+        Ok(())
     }
 }
 
