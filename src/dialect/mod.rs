@@ -14,7 +14,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
+pub mod openai;
 pub mod params;
+pub mod retry_after;
+pub mod rewrite;
+pub mod think;
+pub mod unwrap;
 
 /// One wire protocol.
 pub trait Dialect: Sync {
