@@ -20,6 +20,11 @@ pub mod bedrock;
 pub mod gemini;
 pub mod params;
 pub mod retry_after;
+pub mod openai;
+pub mod params;
+pub mod retry_after;
+pub mod rewrite;
+pub mod think;
 pub mod unwrap;
 
 /// One wire protocol.
