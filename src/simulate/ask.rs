@@ -1,5 +1,6 @@
 //! The neutral reading of a request: what a dialect makes of it, and all that [`super::reply`] looks at.
 
+use super::embed::Embed;
 use super::script::Script;
 use serde_json::Value;
 
@@ -47,6 +48,8 @@ pub(super) struct Ask {
     pub(super) logprobs: Option<u64>,
     /// Whether the model thinks first.
     pub(super) thinks: bool,
+    /// Vectors are wanted, not an answer.
+    pub(super) embed: Option<Embed>,
     /// Tokens of the prompt.
     pub(super) prompt_tokens: u64,
 }

@@ -11,6 +11,8 @@
 //! | `/vllm/v1`, `/vllm_legacy/v1`, `/sglang/v1` | a self-hosted vLLM from 0.12, one before, SGLang |
 //! | `/openai_compatible/v1`, `/v1` | any other server that speaks OpenAI |
 //!
+//! After the base comes `/chat/completions`, or `/embeddings` where the service has them.
+//!
 //! - It refuses what the real service refuses, in that service's error shape. Any key that begins with `sk-` is good;
 //!   the self-hosted kinds need none.
 //! - Answers are deterministic: the same request gets the same bytes. [`reply`] says what is answered, [`script`] how a
@@ -31,6 +33,7 @@
 mod ask;
 mod body;
 mod dialect;
+mod embed;
 mod grammar;
 mod openai;
 mod pattern;

@@ -319,6 +319,20 @@ async fn what_the_services_refuse() {
 }
 
 #[tokio::test]
+async fn embeddings_where_there_are_any() {
+    let sim = start().await;
+    let input = json!({ "model": "e", "input": ["one", "two two"], "dimensions": 3 });
+    let answer = ask(&sim, "/openai/v1/embeddings", input.clone()).await.json();
+    assert_eq!((&answer["data"][1]["index"], answer["data"][1]["embedding"].as_array().map(Vec::len)), (&json!(1), Some(3)));
+    assert_eq!(answer["usage"], json!({ "prompt_tokens": 3, "total_tokens": 3 }));
+    let packed = ask(&sim, "/vllm/v1/embeddings", with(input.clone(), json!({ "encoding_format": "base64" }))).await.json();
+    assert_eq!(packed["data"][0]["embedding"].as_str().map(str::len), Some(16));
+    assert_eq!(ask(&sim, "/openai/v1/embeddings", with(input.clone(), json!({ "input": [] }))).await.status, 400);
+    assert_eq!(ask(&sim, "/openai/v1/embeddings", with(input.clone(), json!({ "model": "e+status=429" }))).await.status, 429);
+    assert_eq!(ask(&sim, "/deepseek/embeddings", input).await.status, 404);
+}
+
+#[tokio::test]
 async fn keys_and_the_shapes_of_errors() {
     let sim = start().await;
     let refused = async |path: &str, key: &str| {

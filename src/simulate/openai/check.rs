@@ -64,11 +64,16 @@ pub(super) fn given<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a V
     body.get(key).filter(|value| !value.is_null())
 }
 
-/// Checks all of a request and gives its body.
+/// Checks what all endpoints have in common, the key, the body's form and the model, and gives the body and the model.
 ///
 /// # Errors
-/// The first fault.
-pub(super) fn check(service: Service, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+/// The first fault; unknown keys are one at OpenAI alone, where `known` is what it knows.
+pub(super) fn envelope(
+    service: Service,
+    headers: &HeaderMap,
+    body: &[u8],
+    known: &[&str],
+) -> Result<(Map<String, Value>, String), Refusal> {
     key(service, headers)?;
     let kind = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !kind.starts_with("application/json") {
@@ -78,14 +83,25 @@ pub(super) fn check(service: Service, headers: &HeaderMap, body: &[u8]) -> Resul
         .map_err(|error| Refusal::status(400, format!("We could not parse the JSON body of your request: {error}")))?;
     let Value::Object(body) = body else { return Err(Refusal::status(400, "The body must be a JSON object.")) };
     if service == OpenAi
-        && let Some(unknown) = body.keys().find(|key| !OPENAI_KEYS.contains(&key.as_str()))
+        && let Some(unknown) = body.keys().find(|key| !known.contains(&key.as_str()))
     {
         return Err(Refusal::field("unknown_parameter", unknown, format!("Unknown parameter: '{unknown}'.")));
     }
-    let model = match body.get("model") {
-        Some(Value::String(model)) if !model.is_empty() => model.as_str(),
-        _ => return Err(Refusal::field("missing_required_parameter", "model", "you must provide a model parameter")),
-    };
+    match body.get("model") {
+        Some(Value::String(model)) if !model.is_empty() => {
+            let model = model.clone();
+            Ok((body, model))
+        }
+        _ => Err(Refusal::field("missing_required_parameter", "model", "you must provide a model parameter")),
+    }
+}
+
+/// Checks all of a chat request and gives its body.
+///
+/// # Errors
+/// The first fault.
+pub(super) fn check(service: Service, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    let (body, model) = envelope(service, headers, body, &OPENAI_KEYS)?;
     messages(service, &body)?;
     numbers(service, &body)?;
     stop(service, &body)?;
@@ -94,7 +110,7 @@ pub(super) fn check(service: Service, headers: &HeaderMap, body: &[u8]) -> Resul
     tools(service, &body)?;
     format(service, &body)?;
     constraints(service, &body)?;
-    reasoning(service, &body, model)?;
+    reasoning(service, &body, &model)?;
     Ok(body)
 }
 

@@ -1,6 +1,7 @@
 //! The OpenAI chat-completions protocol as a dozen services speak it, each with what differs on its wire.
 
 mod check;
+mod embeddings;
 mod error;
 mod read;
 mod write;
@@ -31,6 +32,9 @@ pub(super) enum Service {
 
 use Service::{Compatible, DeepSeek, Fireworks, Hyperbolic, OpenAi, SgLang, Together, Vllm, VllmLegacy, Xai};
 
+/// The embeddings endpoint, after the base path.
+const EMBEDDINGS: &str = "/embeddings";
+
 /// Base paths, as in the services' own base URLs.
 static BASES: [(&str, Service); 13] = [
     ("/openai/v1", OpenAi),
@@ -50,14 +54,23 @@ static BASES: [(&str, Service); 13] = [
 
 /// Who answers at a path.
 pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
-    let base = path.strip_suffix("/chat/completions")?;
-    BASES.iter().find(|(known, _)| *known == base).map(|(_, service)| service as &dyn Dialect)
+    let (base, embeds) = match path.strip_suffix(EMBEDDINGS) {
+        Some(base) => (base, true),
+        None => (path.strip_suffix("/chat/completions")?, false),
+    };
+    let (_, service) = BASES.iter().find(|(known, _)| *known == base)?;
+    (!embeds || service.embeds()).then_some(service as &dyn Dialect)
 }
 
 impl Service {
     /// Whether a request without a key is served.
     fn keyless(self) -> bool {
         matches!(self, Vllm | VllmLegacy | SgLang | Compatible)
+    }
+
+    /// Whether it has embeddings.
+    fn embeds(self) -> bool {
+        !matches!(self, DeepSeek | Xai | Hyperbolic)
     }
 
     /// Whether it is a server that one runs oneself.
@@ -76,12 +89,18 @@ impl Service {
 }
 
 impl Dialect for Service {
-    fn read(&self, _path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Ask, Refusal> {
+    fn read(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Ask, Refusal> {
+        if path.ends_with(EMBEDDINGS) {
+            return embeddings::read(*self, headers, body);
+        }
         let json = check::check(*self, headers, body)?;
         read::read(*self, &json, body)
     }
 
     fn whole(&self, ask: &Ask, reply: &Reply) -> Vec<u8> {
+        if let Some(embed) = &ask.embed {
+            return embeddings::whole(*self, ask, embed).to_string().into_bytes();
+        }
         let mut out = Vec::new();
         if *self == DeepSeek {
             out.extend_from_slice(b"\n\n"); // it keeps the connection alive with blank lines while a request is queued
