@@ -1,7 +1,7 @@
 //! Tidegate: an edge gateway for LLM traffic.
 
-pub mod account;
 pub mod auth;
+pub mod account;
 pub mod chat;
 pub mod config;
 pub mod dialect;
@@ -12,5 +12,5 @@ pub mod json;
 pub mod limit;
 pub mod provider;
 pub mod relay;
-pub mod route;
 pub mod sign;
+pub mod route;

@@ -14,8 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub mod anthropic;
 pub mod gemini;
+pub mod anthropic;
 pub mod params;
 pub mod retry_after;
 
