@@ -14,3 +14,6 @@ pub mod provider;
 pub mod relay;
 pub mod sign;
 pub mod route;
+pub mod admin;
+pub mod telemetry;
+pub mod simulate;

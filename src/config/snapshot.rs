@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub key_digests: HashMap<[u8; 32], usize>,
     /// What goes to stdout.
     pub log: Log,
+    /// Seals a provider's state into tool-call ids; the same on all nodes that share a configuration.
+    pub seal_key: [u8; 32],
 }
 
 /// A listener.
@@ -162,6 +164,19 @@ pub struct TimeoutOverrides {
     pub between_bytes: Option<Duration>,
     /// See [`Timeouts::total`].
     pub total: Option<Duration>,
+}
+
+impl TimeoutOverrides {
+    /// The provider's deadlines with the route's own in their place.
+    pub fn over(&self, provider: &Timeouts) -> Timeouts {
+        Timeouts {
+            connect: self.connect.unwrap_or(provider.connect),
+            first_byte: self.first_byte.unwrap_or(provider.first_byte),
+            first_token: self.first_token.unwrap_or(provider.first_token),
+            between_bytes: self.between_bytes.unwrap_or(provider.between_bytes),
+            total: self.total.or(provider.total),
+        }
+    }
 }
 
 /// How a provider's certificate is checked.

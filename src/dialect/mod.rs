@@ -18,6 +18,11 @@ pub mod gemini;
 pub mod anthropic;
 pub mod params;
 pub mod retry_after;
+pub mod anthropic;
+pub mod bedrock;
+pub mod params;
+pub mod retry_after;
+pub mod unwrap;
 
 /// One wire protocol.
 pub trait Dialect: Sync {

@@ -8,7 +8,7 @@ use crate::chat::field::Field;
 use crate::chat::head::Head;
 use crate::chat::request::Parsed;
 use crate::error::ApiError;
-use crate::limit::Prospect;
+use crate::limit::{Prospect, Subject};
 use crate::route::matching;
 use crate::route::pick::Plan;
 use bytes::Bytes;
@@ -42,7 +42,7 @@ pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Res
 /// # Errors
 /// 429 or 402; nothing has been charged.
 pub fn peek(live: &Live, ctx: &mut Exchange, who: &Principal) -> Result<(), ApiError> {
-    live.limiter.peek(who, live.now()).map_err(|refusal| refuse(live, ctx, &refusal))
+    live.limiter.peek(&subject(who), live.now()).map_err(|refusal| refuse(live, ctx, &refusal))
 }
 
 fn refuse(live: &Live, _ctx: &mut Exchange, refusal: &crate::limit::Refusal) -> ApiError {
@@ -93,7 +93,10 @@ pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes,
     ctx.ledger.stream = parsed.stream();
     let episode_id = episode_id(&parsed, episode)?;
     let now = live.now();
-    let permit = live.limiter.admit(who, route.index, &Prospect::of(&parsed), now).map_err(|refusal| refuse(live, ctx, &refusal))?;
+    let prospect = prospect(&parsed);
+    // Which target will answer is not known yet: the first one's price stands for all.
+    let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
+    let permit = live.limiter.admit(&subject(who), route.index, estimate, now).map_err(|refusal| refuse(live, ctx, &refusal))?;
     ctx.presence = Some(Presence::new(live.metrics.clone(), route.index, parsed.stream()));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let plan = Plan::new(&route, fastrand::u64(..), |target| live.cooldowns.resting(target.index, now));
@@ -104,6 +107,7 @@ pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes,
         parsed: Some(parsed),
         wildcard: found.wildcard.into(),
         team: live.snapshot.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
+        prospect,
         permit,
         plan,
         attempt: None,
@@ -112,6 +116,19 @@ pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes,
         backoff: Duration::ZERO,
         route,
     })
+}
+
+fn subject(who: &Principal) -> Subject {
+    Subject { key: Some(who.key()), team: Some(who.team()) }
+}
+
+fn prospect(parsed: &Parsed) -> Prospect {
+    let number = |field| parsed.raw(field).and_then(|raw| raw.parse().ok());
+    Prospect {
+        prompt_bytes: parsed.raw(Field::Messages).map_or(0, |m| m.len() as u64),
+        max_tokens: number(Field::MaxCompletionTokens).or_else(|| number(Field::MaxTokens)),
+        choices: number(Field::N).unwrap_or(1),
+    }
 }
 
 /// The client's episode, or a new one.

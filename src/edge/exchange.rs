@@ -17,10 +17,12 @@ use crate::account::{EndedBy, Ledger, cost};
 use crate::chat::chunk::UsagePlace;
 use crate::chat::head::Head;
 use crate::chat::request::{ChatRequest, Parsed};
+use crate::chat::usage::Usage;
 use crate::config::snapshot::{Route, StreamUsage, Timeouts};
 use crate::dialect::{Fault, Framing, Outgoing};
 use crate::error::ApiError;
-use crate::limit::Permit;
+use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
+use crate::limit::{Permit, Prospect, Used};
 use crate::provider::{ModelName, Target};
 use crate::relay::Relay;
 use crate::route::pick::Plan;
@@ -70,6 +72,8 @@ pub struct Call {
     pub stream: bool,
     /// Whether it asked for usage in the stream.
     pub include_usage: bool,
+    /// What it was expected to use.
+    pub prospect: Prospect,
     /// The limits it was admitted under; settles when dropped.
     pub permit: Permit,
     /// The context that sealed ids are bound to: the team.
@@ -144,14 +148,15 @@ impl Exchange {
             let Some(target) = call.plan.target().cloned() else {
                 return Err(call.failure.clone().unwrap_or_else(internal));
             };
-            match call.encode(target, &self.live) {
+            let attempt = call.permit.enter_provider(target.provider.index, self.live.now()).map_err(|refusal| ApiError::from(&refusal));
+            match attempt.and_then(|()| call.encode(target, &self.live)) {
                 Ok(attempt) => {
                     self.ledger.provider = Some(attempt.target.provider.index);
                     self.ledger.attempts += 1;
                     call.attempt = Some(attempt);
                     return Ok(());
                 }
-                Err(error) if call.failure.is_none() && error.status < 500 => return Err(error),
+                Err(error) if call.failure.is_none() && matches!(error.status, 400 | 404) => return Err(error),
                 Err(error) => {
                     call.failure.get_or_insert(error);
                     if !call.plan.advance() {
@@ -340,10 +345,20 @@ impl Exchange {
             return;
         }
         let told = relay.usage();
-        self.ledger.usage = told.unwrap_or_else(|| call.permit.estimate_of(relay.said_bytes()));
         self.ledger.estimated = told.is_none();
+        self.ledger.usage = match told {
+            Some(usage) => {
+                self.live.limiter.learn(call.route.index, &call.prospect, &usage);
+                usage
+            }
+            None => Usage {
+                prompt: self.live.limiter.usage(call.route.index, &call.prospect).prompt,
+                completion: relay.said_bytes().div_ceil(INITIAL_BYTES_PER_TOKEN),
+                ..Usage::default()
+            },
+        };
         self.ledger.micro_usd = attempt.target.price.as_ref().map_or(0, |p| cost(p, &self.ledger.usage));
-        call.permit.settle(&self.ledger.usage, self.ledger.micro_usd, self.live.now());
+        call.permit.settle(Used { tokens: self.ledger.usage.total(), micro_usd: self.ledger.micro_usd }, self.live.now());
     }
 
     fn answer_head(&self, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
@@ -388,7 +403,10 @@ impl Exchange {
                 head.insert_header("x-tidegate-adjusted-params", names.join(","))?;
             }
         }
-        call.permit.headers().each(|name, value| head.insert_header(name, value))
+        for (name, value) in call.permit.headers().iter() {
+            head.insert_header(name, value)?;
+        }
+        Ok(())
     }
 }
 
@@ -410,6 +428,16 @@ impl Call {
 }
 
 impl Attempt {
+    /// Whether it has ended, well or not.
+    pub fn is_over(&self) -> bool {
+        matches!(self.reading, Reading::Over)
+    }
+
+    /// Whether nothing of an answer has come.
+    pub fn unanswered(&self) -> bool {
+        matches!(self.reading, Reading::Nothing)
+    }
+
     /// Its deadlines, from now on.
     pub fn deadlines(&self) -> Deadlines {
         let t = &self.timeouts;

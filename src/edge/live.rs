@@ -5,13 +5,13 @@
 
 use super::upstream::Upstream;
 use crate::config::snapshot::Snapshot;
-use crate::limit::Limiter;
+use crate::limit::{Clock, Limiter};
 use crate::provider::Target;
 use crate::route::health::Cooldowns;
 use crate::sign::seal::{Seal, Sealer};
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// See the module.
 pub struct Live {
@@ -26,9 +26,11 @@ pub struct Live {
     /// Targets that rest.
     pub cooldowns: Arc<Cooldowns>,
     upstreams: Vec<Upstream>,
-    sealer: Sealer,
-    /// All generations count time from the same instant.
-    epoch: Instant,
+    sealer: Arc<Sealer>,
+    /// All generations read the same clock.
+    clock: Arc<Clock>,
+    /// Seconds since the epoch.
+    pub loaded_at: u64,
 }
 
 impl Live {
@@ -39,21 +41,24 @@ impl Live {
     pub fn new(snapshot: Snapshot, previous: Option<&Live>) -> Result<Self, String> {
         let generation = previous.map_or(1, |p| p.generation + 1);
         let upstreams = snapshot.providers.iter().map(|p| Upstream::new(p.clone(), generation)).collect::<Result<_, _>>()?;
+        let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
+        let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
         Ok(Self {
             generation,
-            limiter: Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter))),
+            limiter: Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter), clock.now())),
             metrics: Arc::new(Metrics::new(&snapshot, previous.map(|p| &*p.metrics))),
             cooldowns: Arc::new(Cooldowns::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.cooldowns)))),
             upstreams,
-            sealer: Sealer::new(&snapshot.seal_key),
-            epoch: previous.map_or_else(Instant::now, |p| p.epoch),
+            sealer: Arc::new(sealer),
+            clock,
+            loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
             snapshot,
         })
     }
 
-    /// Nanoseconds since the process began to serve; the clock of limits and cool-downs.
+    /// Nanoseconds that never step back; the clock of limits and cool-downs.
     pub fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.clock.now()
     }
 
     /// The connections of a target's provider.
@@ -68,8 +73,8 @@ impl Live {
     }
 
     /// Binds sealed ids to a team.
-    pub fn seal<'a>(&'a self, team: &'a str) -> Seal<'a> {
-        Seal { sealer: &self.sealer, context: team.as_bytes() }
+    pub fn seal(&self, team: &Arc<str>) -> Seal {
+        Seal::new(self.sealer.clone(), team.clone())
     }
 }
 

@@ -1,4 +1,26 @@
 //! The only place that names Pingora: listeners, the proxy's hooks, the session they work on.
 
+pub mod serve;
+
+pub mod proxy;
+
+pub mod exchange;
+
+pub mod intake;
+
+pub mod admission;
+
 pub mod replay;
 pub mod stage;
+
+pub mod upstream;
+pub mod upstream_request;
+
+pub mod rescue;
+pub mod respond;
+
+pub mod settle;
+
+pub mod live;
+pub mod reload;
+pub mod status;

@@ -132,6 +132,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
+        super::serve::headers_are_read();
         Exchange::new(self.live.load_full())
     }
 

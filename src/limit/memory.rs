@@ -195,7 +195,7 @@ impl Limiter {
                 snapshot.keys.iter().map(|key| (Arc::clone(&key.id), key.limits.as_slice())).collect(),
                 snapshot.teams.iter().map(|team| (Arc::clone(&team.name), team.limits.as_slice())).collect(),
                 snapshot.routes.iter().map(|route| (Arc::clone(&route.name), route.limits.as_slice())).collect(),
-                snapshot.providers.iter().map(|provider| (Arc::clone(&provider.name), [].as_slice())).collect(),
+                snapshot.providers.iter().map(|provider| (Arc::clone(&provider.name), provider.limits.as_slice())).collect(),
             ],
             previous,
             now,
@@ -310,7 +310,7 @@ fn decide(held: &Held<'_>, tokens: u64, now: u64) -> Result<(), Refusal> {
         Wait::Useless => None,
     };
     let Identity { scope, per, .. } = cell.identity;
-    Err(Refusal { scope, dimension: meter.dimension(), limit: meter.limit(), per, retry_after, headers: headers(held, now) })
+    Err(Refusal { scope, dimension: meter.dimension(), limit: meter.limit(), per, retry_after, headers: Box::new(headers(held, now)) })
 }
 
 fn headers(held: &Held<'_>, now: u64) -> LimitHeaders {

@@ -115,7 +115,7 @@ pub struct Refusal {
     /// budget, which waiting does not help.
     pub retry_after: Option<Duration>,
     /// Where the tightest limits stand.
-    pub headers: LimitHeaders,
+    pub headers: Box<LimitHeaders>,
 }
 
 /// Told where no limit knows when a place becomes free.
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn refusal(dimension: Dimension, retry_after: Option<Duration>) -> Refusal {
-        Refusal { scope: Scope::Team, dimension, limit: 5, per: Duration::from_secs(60), retry_after, headers: LimitHeaders::default() }
+        Refusal { scope: Scope::Team, dimension, limit: 5, per: Duration::from_secs(60), retry_after, headers: Box::default() }
     }
 
     #[test]

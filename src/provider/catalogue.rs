@@ -279,7 +279,8 @@ mod tests {
             "reasoning",
             "forced_tools",
             "stop_list",
-"allowed_tools","tool_choice_any",
+            "allowed_tools",
+            "tool_choice_any",
             "logprobs_number",
             "completion_excludes_reasoning",
         ];

@@ -1,5 +1,6 @@
 //! Proofs: what makes a request ours to a provider, and what makes a returned state ours to us.
 
+pub mod aws;
 pub mod google;
 pub mod http;
 pub mod seal;

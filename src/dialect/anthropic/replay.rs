@@ -9,7 +9,7 @@ use crate::sign::seal::{MAX_STATE, Seal};
 use std::borrow::Cow;
 
 /// Collects the thinking blocks that precede a tool call.
-pub(super) struct Keeper {
+pub(in crate::dialect) struct Keeper {
     seal: Option<Seal>,
     done: Vec<u8>,
     text: Vec<u8>,
@@ -19,12 +19,12 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Keeps nothing where there is no seal to keep it with.
-    pub(super) fn new(seal: Option<Seal>) -> Self {
+    pub(in crate::dialect) fn new(seal: Option<Seal>) -> Self {
         Self { seal, done: Vec::new(), text: Vec::new(), signature: Vec::new(), overflow: false }
     }
 
     /// More of the open thinking block.
-    pub(super) fn thinking(&mut self, text: Text<'_>, signature: Text<'_>) {
+    pub(in crate::dialect) fn thinking(&mut self, text: Text<'_>, signature: Text<'_>) {
         if self.seal.is_none() || self.overflow {
             return;
         }
@@ -38,7 +38,7 @@ impl Keeper {
     }
 
     /// The open thinking block is complete. One without a signature cannot be replayed and is forgotten.
-    pub(super) fn end_thinking(&mut self) {
+    pub(in crate::dialect) fn end_thinking(&mut self) {
         let (text, signature) = (std::mem::take(&mut self.text), std::mem::take(&mut self.signature));
         if !signature.is_empty() {
             self.push(&[br#"{"type":"thinking","thinking":""#, &text, br#"","signature":""#, &signature, br#""}"#]);
@@ -46,7 +46,7 @@ impl Keeper {
     }
 
     /// A block of encrypted thinking.
-    pub(super) fn redacted(&mut self, data: &str) {
+    pub(in crate::dialect) fn redacted(&mut self, data: &str) {
         if self.seal.is_some() {
             self.push(&[br#"{"type":"redacted_thinking","data":""#, data.as_bytes(), br#""}"#]);
         }
@@ -72,7 +72,7 @@ impl Keeper {
     }
 
     /// The id under which a client learns of a tool call.
-    pub(super) fn id<'a>(&mut self, id: Text<'a>) -> Cow<'a, str> {
+    pub(in crate::dialect) fn id<'a>(&mut self, id: Text<'a>) -> Cow<'a, str> {
         let plain = id.decode();
         let state = std::mem::take(&mut self.done);
         self.overflow = false;
@@ -85,7 +85,7 @@ impl Keeper {
 
 /// A tool-call id of the client's: the id that Anthropic knows, and the thinking blocks to put before the call (the
 /// inside of a JSON array, empty where there are none).
-pub(super) fn open(seal: Option<&Seal>, id: Text<'_>) -> (String, String) {
+pub(in crate::dialect) fn open(seal: Option<&Seal>, id: Text<'_>) -> (String, String) {
     let shown = id.decode();
     let opened = seal.and_then(|seal| seal.open(&shown));
     match opened.and_then(|(id, state)| Some((id, String::from_utf8(state).ok()?))) {

@@ -1,0 +1,133 @@
+//! What AWS says when it refuses: a message in the body, the kind of error in a header, or both in a stream's frame.
+
+use crate::dialect::{FailureClass, ProviderError, retry_after};
+use http::HeaderMap;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// Longest body without a message that is shown as the message, in bytes.
+const MAX_SHOWN_BODY: usize = 512;
+
+/// An error's body. `message` is written in two ways, and the kind may stand here instead of in a header.
+#[derive(Default, Deserialize)]
+pub(in crate::dialect) struct WireError<'a> {
+    #[serde(borrow, default)]
+    message: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "Message")]
+    capital: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "__type")]
+    kind: Option<Cow<'a, str>>,
+    /// SageMaker: the status of the container's own answer.
+    #[serde(default, rename = "OriginalStatusCode")]
+    pub(in crate::dialect) original_status: Option<u16>,
+    /// SageMaker: the container's own answer.
+    #[serde(borrow, default, rename = "OriginalMessage")]
+    pub(in crate::dialect) original_message: Option<Cow<'a, str>>,
+}
+
+impl WireError<'_> {
+    /// What the body says of itself.
+    pub(in crate::dialect) fn message(&self) -> Option<&str> {
+        self.message.as_deref().or(self.capital.as_deref()).filter(|text| !text.is_empty())
+    }
+}
+
+/// Reads a refusal; `body` may be anything.
+pub(in crate::dialect) fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+    let wire: WireError<'_> = serde_json::from_slice(body).unwrap_or_default();
+    let header = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
+    let kind = header.or(wire.kind.as_deref()).unwrap_or_default();
+    let message = match wire.message() {
+        Some(message) => message.to_owned(),
+        None => shown(status, body),
+    };
+    let class = class(kind).unwrap_or_else(|| FailureClass::of_status(status));
+    ProviderError { class, message, retry_after: retry_after::from_headers(headers) }
+}
+
+/// The failure that an exception in a stream means.
+pub(in crate::dialect) fn exception(kind: &str, message: &str, payload: &[u8]) -> ProviderError {
+    let wire: WireError<'_> = serde_json::from_slice(payload).unwrap_or_default();
+    let message = match (wire.message(), message) {
+        (Some(text), _) => text.to_owned(),
+        (None, "") => format!("the provider ended its answer with {kind}"),
+        (None, text) => text.to_owned(),
+    };
+    ProviderError { class: class(kind).unwrap_or(FailureClass::Server), message, retry_after: None }
+}
+
+fn shown(status: u16, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body.get(..body.len().min(MAX_SHOWN_BODY)).unwrap_or_default());
+    match text.trim() {
+        "" => format!("the provider answered {status} without a message"),
+        shown => shown.to_owned(),
+    }
+}
+
+/// The class of an exception by its name, which is written `ThrottlingException`, `throttlingException`,
+/// `ThrottlingException:http://internal.amazon.com/coral/…` or `com.amazon.coral.service#ThrottlingException`.
+fn class(kind: &str) -> Option<FailureClass> {
+    let kind = kind.split(':').next().unwrap_or_default();
+    let name = kind.rsplit('#').next().unwrap_or(kind).to_ascii_lowercase();
+    let name = name.strip_suffix("exception").unwrap_or(&name);
+    Some(match name {
+        "validation" | "validationerror" => FailureClass::BadRequest,
+        "accessdenied"
+        | "unrecognizedclient"
+        | "invalidsignature"
+        | "expiredtoken"
+        | "incompletesignature"
+        | "missingauthenticationtoken"
+        | "invalidclienttokenid" => FailureClass::Credential,
+        "resourcenotfound" => FailureClass::NotFound,
+        "throttling" | "toomanyrequests" | "modelnotready" => FailureClass::RateLimited,
+        "serviceunavailable" => FailureClass::Overloaded,
+        "modeltimeout" => FailureClass::Timeout,
+        "internalserver" | "internalfailure" | "internalstreamfailure" | "modelstreamerror" | "internaldependency" => FailureClass::Server,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn headers(kind: &'static str) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        map.insert("x-amzn-errortype", http::HeaderValue::from_static(kind));
+        map
+    }
+
+    #[test]
+    fn the_kind_decides_and_the_status_where_there_is_none() {
+        for (status, kind, want) in [
+            (400, "ValidationException:http://internal.amazon.com/coral/com.amazon.bedrock/", FailureClass::BadRequest),
+            (400, "ThrottlingException", FailureClass::RateLimited),
+            (400, "ExpiredTokenException:", FailureClass::Credential),
+            (403, "InvalidSignatureException", FailureClass::Credential),
+            (404, "ResourceNotFoundException", FailureClass::NotFound),
+            (408, "ModelTimeoutException", FailureClass::Timeout),
+            (424, "ModelErrorException", FailureClass::Server),
+            (429, "ModelNotReadyException", FailureClass::RateLimited),
+            (503, "ServiceUnavailableException", FailureClass::Overloaded),
+            (429, "BrandNewException", FailureClass::RateLimited),
+            (500, "", FailureClass::Server),
+        ] {
+            let error = read(status, &headers(kind), br#"{"message":"m"}"#);
+            assert_eq!((error.class, error.message.as_str()), (want, "m"), "{kind}");
+        }
+        let body = br#"{"__type":"com.amazon.coral.service#ThrottlingException","Message":"slow"}"#;
+        let error = read(400, &HeaderMap::new(), body);
+        assert_eq!((error.class, error.message.as_str()), (FailureClass::RateLimited, "slow"));
+    }
+
+    #[test]
+    fn any_body_gives_a_message() {
+        for (body, want) in
+            [(&b""[..], "the provider answered 502 without a message"), (b"<html>", "<html>"), (b"[1]", "[1]"), (b"\xff", "\u{fffd}")]
+        {
+            assert_eq!(read(502, &HeaderMap::new(), body).message, want);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! AWS Bedrock: Converse and ConverseStream, one protocol for all of its models.
+//!
+//! | client | Converse |
+//! | --- | --- |
+//! | `messages` | `system`, `messages` ([`messages`]) |
+//! | `tools`, `tool_choice`, `response_format`, `guided_json`, `guided_choice` | `toolConfig`, `outputConfig` ([`tools`]) |
+//! | `max_tokens`, `temperature`, `top_p`, `stop` | `inferenceConfig` |
+//! | `reasoning_effort`, `parallel_tool_calls` | `additionalModelRequestFields`, by model family |
+//! | `service_tier` | `serviceTier` |
+
+use super::params::{self, Policy, Settled, Unknown};
+use super::{Dialect, Framing, Outgoing, ProviderError};
+use crate::chat::constraint::Constraint;
+use crate::chat::event::Text;
+use crate::chat::field::Field;
+use crate::chat::request::ChatRequest;
+use crate::chat::{message, tool};
+use crate::error::ApiError;
+use crate::json::write::Writer;
+use crate::provider::Target;
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::value::RawValue;
+
+mod decode;
+pub mod error;
+mod messages;
+mod thinking;
+mod tools;
+
+#[cfg(test)]
+mod tests;
+
+/// Said to a model that must not call tools: the protocol has no such choice, and a conversation that holds tool
+/// blocks must declare tools.
+const NO_CALLS: &str = "Do not call any tool in this turn; answer in text.";
+
+/// Bedrock's Converse API.
+pub struct Bedrock;
+
+/// Which models understand what: Converse is one shape, but its optional fields are not for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// Anthropic's models.
+    Claude,
+    /// OpenAI's open models.
+    OpenAi,
+    /// Qwen.
+    Qwen,
+    /// Any other.
+    Other,
+}
+
+impl Family {
+    /// Model ids name the maker, after an optional inference profile's region (`us.anthropic.claude-…`); an ARN ends
+    /// with such an id or says nothing.
+    pub(super) fn of(model: &str) -> Self {
+        let model = model.rsplit('/').next().unwrap_or(model);
+        if model.contains("anthropic.") || model.contains("claude") {
+            Self::Claude
+        } else if model.contains("openai.") {
+            Self::OpenAi
+        } else if model.contains("qwen.") {
+            Self::Qwen
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Fields that are written, for this family.
+fn policy(field: Field, family: Family) -> Policy {
+    let claude = family == Family::Claude;
+    match field {
+        Field::ParallelToolCalls if claude => Policy::Mapped,
+        Field::ReasoningEffort if family != Family::Other => Policy::Mapped,
+        _ => Policy::of(
+            field,
+            &[
+                Field::MaxTokens,
+                Field::MaxCompletionTokens,
+                Field::Temperature,
+                Field::TopP,
+                Field::Stop,
+                Field::Tools,
+                Field::ToolChoice,
+                Field::ResponseFormat,
+                Field::GuidedJson,
+                Field::GuidedChoice,
+                Field::ServiceTier,
+                // Without tools these ask for nothing; with them the tools' reader explains what to use instead.
+                Field::Functions,
+                Field::FunctionCall,
+            ],
+        ),
+    }
+}
+
+impl Dialect for Bedrock {
+    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        let family = Family::of(request.model);
+        let mut settled = params::settle(request, Unknown::Drop, |field| policy(field, family))?;
+        let constraint = Constraint::of(request)?;
+        let declared = tool::tools(request)?;
+        let choice = tool::tool_choice(request, &declared)?;
+        let mut plan = tools::Plan::of(&declared, choice, constraint.as_ref(), target.structured_output, family)?;
+        let list = message::read(request)?;
+
+        let mut w = Writer::with_capacity(request.parsed.body().len() + 512);
+        w.object();
+        let mut said = messages::write(&mut w, request, &list)?;
+        if said.calls_tools && plan.tools.is_empty() {
+            plan.tools = tools::undeclared(&list);
+        }
+        if said.calls_tools && plan.choice == tools::Choice::None {
+            said.system.push(Text::Plain(NO_CALLS));
+        }
+        write_system(&mut w, &said.system);
+        let limit = max_tokens(request, target)?;
+        let thinking = thinking::Thinking::of(request, family, limit, plan.choice.forces(), said.unsigned_loop, &mut settled)?;
+        write_inference(&mut w, request, family, limit, thinking.is_on(), &mut settled)?;
+        if said.calls_tools || plan.choice != tools::Choice::None {
+            tools::write(&mut w, &plan.tools, &plan.choice);
+        }
+        if let Some(schema) = &plan.native {
+            tools::write_output(&mut w, schema);
+        }
+        let serial =
+            family == Family::Claude && plan.choice != tools::Choice::None && params::asked(request, Field::ParallelToolCalls).is_some();
+        if serial || thinking.is_on() {
+            w.key("additionalModelRequestFields").object();
+            thinking.write(&mut w);
+            if serial {
+                tools::write_serial(&mut w, &plan.choice);
+            }
+            w.end_object();
+        }
+        write_tier(&mut w, request, &mut settled)?;
+        w.end_object();
+
+        let operation = if request.stream() { "converse-stream" } else { "converse" };
+        let decoder = decode::Converse::new(request.seal.cloned(), plan.content_tool);
+        Ok(Outgoing {
+            path: format!("/model/{}/{operation}", segment(request.model)),
+            body: Bytes::from(w.finish()),
+            headers: Vec::new(),
+            dropped: settled.dropped,
+            adjusted: settled.adjusted,
+            framing: Framing::AwsEventStream,
+            decoder: plan.unwrap(Box::new(decoder)),
+        })
+    }
+
+    fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+        error::read(status, headers, body)
+    }
+}
+
+/// One segment of a path: everything but RFC 3986's unreserved characters is percent-encoded, `:` and `/` included.
+pub(super) fn segment(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::with_capacity(text.len() + 8), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+fn write_system(w: &mut Writer, system: &[Text<'_>]) {
+    if system.is_empty() {
+        return;
+    }
+    w.key("system").array();
+    for text in system {
+        w.object().key("text").text(*text).end_object();
+    }
+    w.end_array();
+}
+
+/// The limit on the answer's tokens: the client's, else the target's; the model's own where nobody says.
+fn max_tokens(request: &ChatRequest<'_>, target: &Target) -> Result<Option<u64>, ApiError> {
+    let first = [Field::MaxCompletionTokens, Field::MaxTokens].into_iter().find(|field| request.raw(*field).is_some());
+    let Some(field) = first else { return Ok(target.default_max_tokens.map(u64::from)) };
+    match request.get(field)? {
+        Some(0) | None => Err(ApiError::field(field.name(), format!("`{}` must be at least 1", field.name()))),
+        limit => Ok(limit),
+    }
+}
+
+fn write_inference(
+    w: &mut Writer,
+    request: &ChatRequest<'_>,
+    family: Family,
+    limit: Option<u64>,
+    thinks: bool,
+    settled: &mut Settled,
+) -> Result<(), ApiError> {
+    let mut temperature = params::temperature(request, "1", settled)?;
+    let mut top_p = request.raw(Field::TopP);
+    if thinks && family == Family::Claude {
+        // Claude thinks at its default temperature only.
+        for (slot, field) in [(&mut temperature, Field::Temperature), (&mut top_p, Field::TopP)] {
+            if slot.take().is_some() {
+                settled.drop_hint(request, field)?;
+            }
+        }
+    } else if family == Family::Claude && temperature.is_some() && top_p.take().is_some() {
+        // Claude 4 refuses a request that has both.
+        settled.drop_hint(request, Field::TopP)?;
+    }
+    let stop = stop_sequences(request)?;
+    if limit.is_none() && temperature.is_none() && top_p.is_none() && stop.is_empty() {
+        return Ok(());
+    }
+    w.key("inferenceConfig").object();
+    if let Some(limit) = limit {
+        w.key("maxTokens").integer(limit);
+    }
+    for (key, value) in [("temperature", temperature), ("topP", top_p)] {
+        if let Some(value) = value {
+            w.key(key).raw(value);
+        }
+    }
+    if !stop.is_empty() {
+        w.key("stopSequences").array();
+        for text in stop {
+            w.raw(text.get());
+        }
+        w.end_array();
+    }
+    w.end_object();
+    Ok(())
+}
+
+/// `stop` as a list of raw JSON strings; empty ones, which stop nothing, left out.
+fn stop_sequences<'a>(request: &ChatRequest<'a>) -> Result<Vec<&'a RawValue>, ApiError> {
+    let Some(raw) = request.raw(Field::Stop) else { return Ok(Vec::new()) };
+    let mut list: Vec<&RawValue> =
+        if raw.starts_with('[') { request.get(Field::Stop)?.unwrap_or_default() } else { request.get(Field::Stop)?.into_iter().collect() };
+    if list.iter().any(|text| !text.get().starts_with('"')) {
+        return Err(ApiError::field(Field::Stop.name(), "`stop` must be a string or an array of strings"));
+    }
+    list.retain(|text| text.get() != "\"\"");
+    Ok(list)
+}
+
+fn write_tier(w: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    match params::asked(request, Field::ServiceTier) {
+        Some(r#""default""#) | None => {}
+        Some(tier @ (r#""priority""# | r#""flex""# | r#""reserved""#)) => {
+            w.key("serviceTier").object().key("type").raw(tier).end_object();
+        }
+        Some(_) => settled.drop_hint(request, Field::ServiceTier)?,
+    }
+    Ok(())
+}

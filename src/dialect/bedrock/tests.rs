@@ -1,0 +1,287 @@
+//! Requests and answers of `tests/fixtures/bedrock`, and what no fixture can show.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
+use super::*;
+use crate::chat::event::{Event, Sink};
+use crate::chat::request::Parsed;
+use crate::config::snapshot::{Params, Timeouts, TlsOptions};
+use crate::dialect::{FailureClass, Fault, Frame};
+use crate::frame::aws_event_stream::{AwsFramer, write_message};
+use crate::provider::catalogue::Quirks;
+use crate::provider::{BaseUrl, Credential, Kind, ModelName, Provider, Settings, StructuredOutput};
+use crate::sign::seal::{Seal, Sealer};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A target of Bedrock or SageMaker.
+pub(in crate::dialect) fn target(kind: Kind) -> Target {
+    let second = Duration::from_secs(1);
+    let provider = Provider {
+        index: 0,
+        name: "aws".into(),
+        kind,
+        base: BaseUrl { tls: true, host: "h".into(), port: 443, authority: http::HeaderValue::from_static("h"), prefix: "".into() },
+        credential: Credential::None,
+        headers: Vec::new(),
+        timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
+        tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
+        settings: Settings::Aws { region: "us-east-1".into() },
+        quirks: Quirks::default(),
+    };
+    Target {
+        index: 0,
+        provider: Arc::new(provider),
+        model: ModelName::Fixed("m".into()),
+        weight: 1,
+        price: None,
+        default_max_tokens: None,
+        structured_output: StructuredOutput::Native,
+        format: Default::default(),
+        inference_component: None,
+        split_think_tags: false,
+    }
+}
+
+/// Encodes a request, with the route's own system text where one is given.
+pub(in crate::dialect) fn encode(
+    dialect: &dyn Dialect,
+    target: &Target,
+    model: &str,
+    body: &Value,
+    system: Option<&str>,
+    seal: Option<&Seal>,
+) -> Result<Outgoing, ApiError> {
+    let parsed = Parsed::parse(body.to_string().into())?;
+    let request = ChatRequest { parsed: &parsed, params: &Params::default(), system, model, seal };
+    dialect.encode(&request, target)
+}
+
+/// Runs every request of a folder. A file says the client's request and what becomes of it; with `UPDATE_FIXTURES` in
+/// the environment the latter is written anew.
+pub(in crate::dialect) fn requests(folder: &str, dialect: &dyn Dialect, kind: Kind, adjust: impl Fn(&mut Target, &Value)) {
+    let folder = format!("{}/tests/fixtures/{folder}/requests", env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let mut target = target(kind);
+        adjust(&mut target, &case);
+        let outcome = match encode(dialect, &target, case["model"].as_str().unwrap(), &case["request"], case["system"].as_str(), None) {
+            Err(error) => json!({"status": error.status, "param": error.param, "message": error.message}),
+            Ok(out) => json!({
+                "path": out.path,
+                "headers": out.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect::<Vec<_>>(),
+                "dropped": out.dropped,
+                "adjusted": out.adjusted.iter().map(|f| f.name()).collect::<Vec<_>>(),
+                "body": serde_json::from_slice::<Value>(&out.body).unwrap(),
+            }),
+        };
+        if std::env::var_os("UPDATE_FIXTURES").is_some() {
+            let mut case = case.clone();
+            case["outcome"] = outcome;
+            std::fs::write(&path, serde_json::to_string_pretty(&case).unwrap() + "\n").unwrap();
+        } else {
+            assert_eq!(outcome, case["outcome"], "{}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen > 5);
+}
+
+/// What an answer said, one line an event; neighbouring pieces of one text are one line, so that every way of cutting
+/// a stream gives the same.
+#[derive(Default)]
+pub(in crate::dialect) struct Told(Vec<(String, String)>);
+
+impl Sink for Told {
+    fn event(&mut self, event: Event<'_>) {
+        let (key, text) = match event {
+            Event::Content { text, .. } => ("content".to_owned(), text.decode().into_owned()),
+            Event::Reasoning { text, .. } => ("reasoning".to_owned(), text.decode().into_owned()),
+            Event::ToolArguments { call, fragment, .. } => (format!("arguments {call}"), fragment.decode().into_owned()),
+            Event::ToolStart { call, id, name, .. } => {
+                let id = id.map(|id| id.decode().into_owned()).unwrap_or_default();
+                return self.0.push((format!("call {call}"), format!("{id} {}", name.decode())));
+            }
+            Event::Finish { reason, .. } => return self.0.push(("finish".to_owned(), reason.name().to_owned())),
+            Event::Usage(u) => {
+                return self.0.push(("usage".to_owned(), format!("{} {} {} {}", u.prompt, u.completion, u.cached, u.cache_write)));
+            }
+            other => return self.0.push(("other".to_owned(), format!("{other:?}"))),
+        };
+        match self.0.last_mut() {
+            Some((last, all)) if *last == key => all.push_str(&text),
+            _ => self.0.push((key, text)),
+        }
+    }
+}
+
+impl Told {
+    pub(in crate::dialect) fn lines(&self) -> Vec<String> {
+        self.0.iter().map(|(key, text)| format!("{key}: {text}")).collect()
+    }
+}
+
+/// Reads a stream that is cut as `cut` says (piece by piece, how many bytes), and how it ended.
+fn stream(decoder: &mut dyn crate::dialect::Decoder, bytes: &[u8], mut cut: impl FnMut() -> usize) -> (Vec<String>, Result<(), Fault>) {
+    let (mut framer, mut told, mut rest, mut result) = (AwsFramer::new(), Told::default(), bytes, Ok(()));
+    while !rest.is_empty() && result.is_ok() {
+        let (now, later) = rest.split_at(cut().clamp(1, rest.len()));
+        result = framer.push(now, &mut |frame| decoder.frame(frame, &mut told));
+        rest = later;
+    }
+    let result = result.and_then(|()| framer.finish()).and_then(|()| decoder.end(&mut told));
+    (told.lines(), result)
+}
+
+/// Some numbers without a pattern.
+pub(in crate::dialect) fn cuts(mut seed: u32) -> impl FnMut() -> usize {
+    move || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 16) as usize % 90 + 1
+    }
+}
+
+fn frames(events: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    for event in events.as_array().unwrap() {
+        let (kind, payload) = (event[0].as_str().unwrap(), event[1].to_string());
+        match kind.strip_prefix('!') {
+            Some(kind) => write_message(&mut out, &[(":exception-type", kind), (":message-type", "exception")], payload.as_bytes()),
+            None => write_message(&mut out, &[(":event-type", kind), (":message-type", "event")], payload.as_bytes()),
+        }
+    }
+    out
+}
+
+fn converse(content_tool: bool) -> decode::Converse {
+    decode::Converse::new(None, content_tool)
+}
+
+#[test]
+fn requests_become_what_the_fixtures_say() {
+    requests("bedrock", &Bedrock, Kind::Bedrock, |target, case| {
+        if case["structured_output"] == "tool" {
+            target.structured_output = StructuredOutput::Tool;
+        }
+    });
+}
+
+#[test]
+fn answers_say_what_the_fixtures_say_however_they_are_cut() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bedrock/answers");
+    let mut seen = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let want: Vec<String> = serde_json::from_value(case["says"].clone()).unwrap();
+        let content_tool = case["content_tool"] == true;
+        let ended = |result: Result<(), Fault>| match result {
+            Ok(()) => Value::Null,
+            Err(Fault::Provider(error)) => json!(format!("{:?}: {}", error.class, error.message)),
+            Err(fault) => json!(format!("{fault:?}")),
+        };
+        if case["stream"].is_array() {
+            let bytes = frames(&case["stream"]);
+            let (lines, result) = stream(&mut converse(content_tool), &bytes, || usize::MAX);
+            assert_eq!((&lines, ended(result)), (&want, case["fault"].clone()), "{}", path.display());
+            for seed in 0..20 {
+                let mut random = cuts(seed);
+                let (lines, result) = stream(&mut converse(content_tool), &bytes, || if seed == 0 { 1 } else { random() });
+                assert_eq!((&lines, ended(result)), (&want, case["fault"].clone()), "{} cut {seed}", path.display());
+            }
+        }
+        if case["whole"].is_object() {
+            let mut told = Told::default();
+            let result = crate::dialect::Decoder::whole(&mut converse(content_tool), case["whole"].to_string().as_bytes(), &mut told);
+            assert_eq!((told.lines(), ended(result)), (want, case["fault"].clone()), "{}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen > 5);
+}
+
+#[test]
+fn a_stream_that_ends_too_early_is_truncated() {
+    let text = json!(["contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Once"}}]);
+    let bytes = frames(&json!([["messageStart", {"role": "assistant"}], text, ["messageStop", {"stopReason": "end_turn"}]]));
+    let until_stop = frames(&json!([["messageStart", {"role": "assistant"}], text])).len();
+    for length in 0..bytes.len() {
+        let (lines, result) = stream(&mut converse(false), &bytes[..length], || 7);
+        assert_eq!(result, Err(Fault::Truncated), "{length} bytes");
+        assert!(!lines.iter().any(|line| line.starts_with("finish")), "{length} bytes");
+    }
+    assert!(until_stop < bytes.len());
+}
+
+#[test]
+fn an_error_frame_and_other_frames_end_the_answer() {
+    let frame = |message_type: &str, kind: &str, text: &str| {
+        let frame = Frame::Aws { message_type, kind, error_message: text, payload: b"" };
+        crate::dialect::Decoder::frame(&mut converse(false), frame, &mut Told::default()).unwrap_err()
+    };
+    let Fault::Provider(error) = frame("error", "InternalError", "boom") else { panic!() };
+    assert_eq!((error.class, error.message.as_str()), (FailureClass::Server, "boom"));
+    let Fault::Provider(error) = frame("exception", "throttlingException", "") else { panic!() };
+    assert_eq!(error.class, FailureClass::RateLimited);
+    assert!(matches!(frame("", "", ""), Fault::Broken(_)));
+    let sse = Frame::Sse { event: None, data: "{}" };
+    assert!(matches!(crate::dialect::Decoder::frame(&mut converse(false), sse, &mut Told::default()), Err(Fault::Broken(_))));
+}
+
+#[test]
+fn what_is_no_answer_is_broken() {
+    for body in [&b""[..], b"<html>", b"[]", b"{}", br#"{"output":{}}"#, b"{\"output\":{\"message\":{\"content\":[{\"text\":\"\xff\"}]}}}"]
+    {
+        let result = crate::dialect::Decoder::whole(&mut converse(false), body, &mut Told::default());
+        assert!(matches!(result, Err(Fault::Broken(_))), "{body:?}");
+    }
+    for payload in [&b"x"[..], br#"{"contentBlockIndex":-1}"#, br#"{"delta":{"text":7}}"#] {
+        let frame = Frame::Aws { message_type: "event", kind: "contentBlockDelta", error_message: "", payload };
+        let result = crate::dialect::Decoder::frame(&mut converse(false), frame, &mut Told::default());
+        assert!(matches!(result, Err(Fault::Broken(_))), "{payload:?}");
+    }
+}
+
+#[test]
+fn thinking_comes_back_before_the_call_that_it_led_to() {
+    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into());
+    let answer = json!({"output": {"message": {"role": "assistant", "content": [
+        {"reasoningContent": {"reasoningText": {"text": "I \"need\" it.\n", "signature": "c2ln"}}},
+        {"reasoningContent": {"redactedContent": "RXU4RUNrZ0k="}},
+        {"text": "Let me see."},
+        {"toolUse": {"toolUseId": "tooluse_1", "name": "get_time", "input": {}}},
+        {"toolUse": {"toolUseId": "tooluse_2", "name": "get_time", "input": {}}}
+    ]}}, "stopReason": "tool_use"});
+    let mut told = Told::default();
+    crate::dialect::Decoder::whole(&mut decode::Converse::new(Some(seal.clone()), false), answer.to_string().as_bytes(), &mut told)
+        .unwrap();
+    let ids: Vec<String> =
+        told.lines().iter().filter(|l| l.starts_with("call ")).map(|l| l.split(' ').nth(2).unwrap().to_owned()).collect();
+    assert!(ids[0].starts_with("tooluse_1--tg1-"));
+    assert_eq!(ids[1], "tooluse_2");
+
+    let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "get_time", "arguments": "{}"}});
+    let body = json!({"model": "r", "reasoning_effort": "low", "messages": [
+        {"role": "user", "content": "Time?"},
+        {"role": "assistant", "content": "Let me see.", "tool_calls": [call(&ids[0]), call(&ids[1])]},
+        {"role": "tool", "tool_call_id": ids[0], "content": "12:00"},
+        {"role": "tool", "tool_call_id": ids[1], "content": "12:01"}
+    ], "tools": [{"type": "function", "function": {"name": "get_time"}}]});
+    let model = "us.anthropic.claude-sonnet-4-5-v1:0";
+    let sent = |seal: Option<&Seal>| {
+        let out = encode(&Bedrock, &target(Kind::Bedrock), model, &body, None, seal).unwrap();
+        (serde_json::from_slice::<Value>(&out.body).unwrap(), out.dropped)
+    };
+    let (body, dropped) = sent(Some(&seal));
+    let content = body["messages"][1]["content"].as_array().unwrap();
+    assert_eq!(content[..4], answer["output"]["message"]["content"].as_array().unwrap()[..4]);
+    assert_eq!(body["messages"][2]["content"][0]["toolResult"]["toolUseId"], "tooluse_1");
+    assert_eq!(body["additionalModelRequestFields"]["thinking"]["type"], "enabled");
+    assert!(dropped.is_empty());
+    // Without the thinking Claude refuses to think on.
+    let (body, dropped) = sent(None);
+    assert!(body.get("additionalModelRequestFields").is_none());
+    assert_eq!(dropped, ["reasoning_effort"]);
+}

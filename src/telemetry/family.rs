@@ -1,0 +1,128 @@
+//! A metric family whose series outlive the configuration that named them.
+//!
+//! The metric types are the `prometheus` crate's, its `MetricVec` is not: that finds a series by a hash of all label
+//! values run together, so that the labels ("a", "bc") and ("ab", "c") are one series, which names out of a
+//! configuration make likely. Here a series is found by its labels, once, and then kept as a handle.
+
+use parking_lot::Mutex;
+use prometheus::core::Metric;
+use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::{Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
+use std::collections::BTreeMap;
+
+/// A kind of metric that a family is made of.
+pub trait Child: Metric {
+    /// Its type.
+    const KIND: MetricType;
+
+    /// One of them; `buckets` is for histograms.
+    ///
+    /// # Errors
+    /// Where a name is none, which constant names never are.
+    fn make(options: Opts, buckets: &[f64]) -> prometheus::Result<Self>;
+}
+
+macro_rules! children {
+    ($($kind:ty: $type:ident),+) => {
+        $(impl Child for $kind {
+            const KIND: MetricType = MetricType::$type;
+
+            fn make(options: Opts, _buckets: &[f64]) -> prometheus::Result<Self> {
+                Self::with_opts(options)
+            }
+        })+
+    };
+}
+children!(IntCounter: COUNTER, Counter: COUNTER, IntGauge: GAUGE, Gauge: GAUGE);
+
+impl Child for Histogram {
+    const KIND: MetricType = MetricType::HISTOGRAM;
+
+    fn make(options: Opts, buckets: &[f64]) -> prometheus::Result<Self> {
+        Self::with_opts(HistogramOpts { common_opts: options, buckets: buckets.to_vec() })
+    }
+}
+
+/// All series of one name.
+pub struct Family<M> {
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    buckets: &'static [f64],
+    series: Mutex<BTreeMap<Vec<Box<str>>, M>>,
+    /// Handed out where a series cannot be made; it is not shown.
+    spare: M,
+}
+
+impl<M: Child> Family<M> {
+    /// A family without series.
+    ///
+    /// # Errors
+    /// Where the name is none.
+    pub fn new(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> prometheus::Result<Self> {
+        Self::with_buckets(name, help, labels, &[])
+    }
+
+    /// A family of histograms.
+    ///
+    /// # Errors
+    /// Where the name is none or the buckets are not in order.
+    pub fn with_buckets(
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+        buckets: &'static [f64],
+    ) -> prometheus::Result<Self> {
+        Ok(Self { name, help, labels, buckets, series: Mutex::default(), spare: M::make(Opts::new(name, help), buckets)? })
+    }
+
+    /// The series of these label values, in the order of the names; the same one whoever asks.
+    pub fn series(&self, values: &[&str]) -> M {
+        let mut series = self.series.lock();
+        let key: Vec<Box<str>> = values.iter().map(|value| Box::from(*value)).collect();
+        if let Some(found) = series.get(&key) {
+            return found.clone();
+        }
+        let options = self.labels.iter().zip(values).fold(Opts::new(self.name, self.help), |o, (name, value)| o.const_label(*name, *value));
+        let Ok(made) = M::make(options, self.buckets) else { return self.spare.clone() };
+        series.insert(key, made.clone());
+        made
+    }
+
+    /// Stops showing the series whose label values are not wanted any more.
+    pub fn retain(&self, wanted: impl Fn(&str, &str) -> bool) {
+        self.series.lock().retain(|values, _| self.labels.iter().zip(values).all(|(name, value)| wanted(name, value)));
+    }
+
+    /// What is shown now; `None` where there is no series.
+    pub fn collect(&self) -> Option<MetricFamily> {
+        let metrics: Vec<_> = self.series.lock().values().map(Metric::metric).collect();
+        if metrics.is_empty() {
+            return None;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.to_owned());
+        family.set_help(self.help.to_owned());
+        family.set_field_type(M::KIND);
+        family.set_metric(metrics);
+        Some(family)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_read_alike_in_a_row_are_different_series() {
+        let family = Family::<IntCounter>::new("x_total", "X.", &["a", "b"]).unwrap();
+        family.series(&["ab", "c"]).inc();
+        family.series(&["a", "bc"]).inc_by(2);
+        family.series(&["ab", "c"]).inc();
+        let shown: Vec<_> = family.collect().unwrap().get_metric().iter().map(|m| m.get_counter().get_value()).collect();
+        assert_eq!(shown, [2.0, 2.0]);
+        family.retain(|name, value| name != "b" || value == "c");
+        assert_eq!(family.collect().unwrap().get_metric().len(), 1);
+    }
+}

@@ -1,0 +1,193 @@
+//! The label values that do not come from the configuration: closed sets, every one of them.
+
+use crate::dialect::{FailureClass, Fault};
+
+macro_rules! closed_set {
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$about])* $variant),+ }
+
+        impl $name {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The label value.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+    };
+}
+
+closed_set! {
+    /// How an attempt at a provider ended.
+    Outcome {
+        /// Answered in full.
+        Success = "success",
+        /// No connection could be made.
+        Connect = "connect",
+        /// A deadline passed, or the provider said so.
+        Timeout = "timeout",
+        /// The provider's own limit.
+        RateLimited = "rate_limited",
+        /// The provider has no capacity.
+        Overloaded = "overloaded",
+        /// The operator's credential or account is refused.
+        Credential = "credential",
+        /// The provider refuses the request.
+        BadRequest = "bad_request",
+        /// The provider does not know the model.
+        NotFound = "not_found",
+        /// The provider failed in any other way.
+        ServerError = "server_error",
+        /// An answer that is not the protocol.
+        Broken = "broken",
+        /// An answer that broke off.
+        Truncated = "truncated",
+        /// The client went away first.
+        Cancelled = "cancelled",
+        /// The gateway's own limit on the provider.
+        Limited = "limited",
+    }
+}
+
+impl From<FailureClass> for Outcome {
+    fn from(class: FailureClass) -> Self {
+        match class {
+            FailureClass::BadRequest => Self::BadRequest,
+            FailureClass::Credential => Self::Credential,
+            FailureClass::NotFound => Self::NotFound,
+            FailureClass::RateLimited => Self::RateLimited,
+            FailureClass::Overloaded => Self::Overloaded,
+            FailureClass::Timeout => Self::Timeout,
+            FailureClass::Server => Self::ServerError,
+        }
+    }
+}
+
+impl From<&Fault> for Outcome {
+    fn from(fault: &Fault) -> Self {
+        match fault {
+            Fault::Provider(error) => error.class.into(),
+            Fault::Broken(_) => Self::Broken,
+            Fault::Truncated => Self::Truncated,
+        }
+    }
+}
+
+closed_set! {
+    /// Why a client was not let in.
+    AuthFailure {
+        /// No key.
+        Missing = "missing",
+        /// Something that is no key.
+        Malformed = "malformed",
+        /// A key that nobody has.
+        Unknown = "unknown",
+        /// A key after its time.
+        Expired = "expired",
+        /// A key that is switched off.
+        Disabled = "disabled",
+        /// A good key that may not use the route.
+        Forbidden = "forbidden",
+    }
+}
+
+closed_set! {
+    /// When a client went away.
+    Phase {
+        /// Before its request was there.
+        Request = "request",
+        /// Before the first byte of the answer.
+        Waiting = "waiting",
+        /// In the middle of the answer.
+        Answer = "answer",
+    }
+}
+
+closed_set! {
+    /// What a limit said.
+    Decision {
+        /// Yes.
+        Admitted = "admitted",
+        /// No.
+        Refused = "refused",
+    }
+}
+
+closed_set! {
+    /// What became of a new configuration.
+    Reload {
+        /// It is in force.
+        Applied = "applied",
+        /// It is bad; nothing changed.
+        Rejected = "rejected",
+    }
+}
+
+closed_set! {
+    /// Kinds of tokens.
+    TokenType {
+        /// The whole prompt.
+        Input = "input",
+        /// The whole completion.
+        Output = "output",
+        /// The part of the prompt that was read from a cache.
+        CachedInput = "cached_input",
+        /// The part of the completion that was reasoning.
+        Reasoning = "reasoning",
+    }
+}
+
+/// The statuses that the gateway answers with; any other one counts as `other`. 499 is a client that left first.
+const STATUSES: [(u16, &str); 19] = [
+    (200, "200"),
+    (400, "400"),
+    (401, "401"),
+    (402, "402"),
+    (403, "403"),
+    (404, "404"),
+    (405, "405"),
+    (408, "408"),
+    (411, "411"),
+    (413, "413"),
+    (415, "415"),
+    (429, "429"),
+    (431, "431"),
+    (499, "499"),
+    (500, "500"),
+    (501, "501"),
+    (502, "502"),
+    (503, "503"),
+    (504, "504"),
+];
+
+/// How many different status labels there are.
+pub const STATUS_COUNT: usize = STATUSES.len() + 1;
+
+/// The number and the label of a status.
+pub fn status(status: u16) -> (usize, &'static str) {
+    match STATUSES.binary_search_by_key(&status, |(code, _)| *code) {
+        Ok(at) => (at, STATUSES.get(at).map_or("other", |(_, name)| name)),
+        Err(_) => (STATUS_COUNT - 1, "other"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_its_own_label_or_other() {
+        assert_eq!(status(200), (0, "200"));
+        assert_eq!(status(504), (STATUS_COUNT - 2, "504"));
+        for odd in [0, 199, 418, 599, u16::MAX] {
+            assert_eq!(status(odd), (STATUS_COUNT - 1, "other"));
+        }
+        for (code, name) in STATUSES {
+            assert_eq!((code.to_string().as_str(), status(code).1), (name, name));
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! Prometheus metrics with handles instead of look-ups.
+//!
+//! Every event is counted through a handle found by index; names are looked at once per series and configuration. Label
+//! values are names of the configuration and [closed sets](super::labels), so a client cannot create a series. Series
+//! belong to [`Families`], which outlive reloads; a series whose route, team or provider is gone is no longer shown.
+//!
+//! Memory: the pairs (a route and a provider that it can reach, or none) times the teams plus one have a slot of 16
+//! bytes each, and about 400 bytes more once the team has used the pair; a histogram has about 700 bytes. A hundred
+//! routes of two providers and a thousand teams are 5 MB of slots.
+
+use super::family::{Child, Family};
+use super::labels::{AuthFailure, Decision, Outcome, Phase, Reload, STATUS_COUNT, TokenType, status};
+use crate::account::Ledger;
+use crate::chat::field::Field;
+use crate::config::snapshot::{Dimension, Snapshot};
+use crate::limit::{DIMENSIONS, Kinds, Refusal, Scope, dimension_name};
+use crate::provider::ModelName;
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+
+/// Content type of the text that [`Metrics::text`] writes.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// From a refused request to an agent's longest answer.
+const DURATION: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// Microseconds where all is well, tens of milliseconds where a big body is read.
+const OVERHEAD: &[f64] = &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
+/// The advice of OpenTelemetry's GenAI conventions, less what no network reaches, and up to the default deadline.
+const FIRST_TOKEN: &[f64] = &[0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0];
+/// The advice of OpenTelemetry's GenAI conventions, and what small models on fast hardware do.
+const PER_OUTPUT_TOKEN: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
+
+/// A dropped parameter that is no [`Field`].
+const OTHER: &str = "other";
+
+macro_rules! families {
+    ($($field:ident: $kind:ty = $name:literal, $help:literal, [$($label:literal),*] $(, $buckets:expr)?;)+) => {
+        /// All series of the process.
+        struct Families { $($field: Family<$kind>),+ }
+
+        impl Families {
+            fn new() -> prometheus::Result<Self> {
+                Ok(Self { $($field: families!(@make $name, $help, [$($label),*] $(, $buckets)?)),+ })
+            }
+
+            fn retain(&self, wanted: impl Fn(&str, &str) -> bool) {
+                $(self.$field.retain(&wanted);)+
+            }
+
+            fn collect(&self) -> Vec<MetricFamily> {
+                [$(self.$field.collect()),+].into_iter().flatten().collect()
+            }
+        }
+    };
+    (@make $name:literal, $help:literal, [$($label:literal),*]) => { Family::new($name, $help, &[$($label),*])? };
+    (@make $name:literal, $help:literal, [$($label:literal),*], $buckets:expr) => {
+        Family::with_buckets($name, $help, &[$($label),*], $buckets)?
+    };
+}
+
+families! {
+    requests: IntCounter = "tidegate_requests_total", "Requests that have ended.", ["route", "team", "provider", "status"];
+    duration: Histogram = "tidegate_request_duration_seconds", "From the first byte of a request to the last one of its answer.", ["route", "provider", "stream"], DURATION;
+    overhead: Histogram = "tidegate_gateway_overhead_seconds", "Time of a request that was spent in Tidegate itself.", ["route"], OVERHEAD;
+    first_token: Histogram = "gen_ai_server_time_to_first_token_seconds", "From the first byte of a request to the first content of its answer.", ["route", "provider"], FIRST_TOKEN;
+    per_output_token: Histogram = "gen_ai_server_time_per_output_token_seconds", "Time per output token after the first.", ["route", "provider"], PER_OUTPUT_TOKEN;
+    tokens: IntCounter = "gen_ai_client_token_usage_total", "Tokens used; input includes cached_input, output includes reasoning.", ["route", "team", "provider", "token_type"];
+    cost: Counter = "tidegate_cost_usd_total", "What answers cost by the configured prices, in USD.", ["route", "team", "provider"];
+    decisions: IntCounter = "tidegate_limit_decisions_total", "Limits asked; a refused request counts once, for the limit that answered.", ["scope", "dimension", "decision"];
+    attempts: IntCounter = "tidegate_upstream_attempts_total", "Attempts at providers.", ["provider", "outcome"];
+    targets: IntGauge = "tidegate_target_state", "1 for a healthy target, 0 for an ejected one.", ["route", "target"];
+    in_flight: IntGauge = "tidegate_in_flight_requests", "Requests that are being served.", ["route"];
+    open_streams: IntGauge = "tidegate_open_streams", "Streamed requests that are being served.", ["route"];
+    auth_failures: IntCounter = "tidegate_auth_failures_total", "Requests whose key was not accepted.", ["reason"];
+    dropped_params: IntCounter = "tidegate_dropped_params_total", "Request fields that a provider has no counterpart for.", ["provider", "param"];
+    disconnects: IntCounter = "tidegate_client_disconnects_total", "Clients that went away before their answer was complete.", ["route", "phase"];
+    reloads: IntCounter = "tidegate_config_reloads_total", "Configurations read after the first.", ["result"];
+    last_reload: Gauge = "tidegate_config_last_reload_timestamp_seconds", "When a configuration was last applied or rejected.", ["result"];
+    store_errors: IntCounter = "tidegate_limit_store_errors_total", "Failed or late calls of the limit store.", [];
+    log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines lost because stdout was too slow.", [];
+    build: IntGauge = "tidegate_build_info", "Always 1; the version is a label.", ["version"];
+}
+
+/// The names that label values are made from, by index.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Routes, each with the indices of the providers that it can reach.
+    pub routes: Vec<(Arc<str>, Vec<usize>)>,
+    /// Teams.
+    pub teams: Vec<Arc<str>>,
+    /// Providers.
+    pub providers: Vec<Arc<str>>,
+    /// Targets by `Target::index`: the route's index, and provider and model.
+    pub targets: Vec<(usize, String)>,
+}
+
+impl Names {
+    /// The names of a configuration.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let mut names = Self {
+            routes: Vec::with_capacity(snapshot.routes.len()),
+            teams: snapshot.teams.iter().map(|team| Arc::clone(&team.name)).collect(),
+            providers: snapshot.providers.iter().map(|provider| Arc::clone(&provider.name)).collect(),
+            targets: vec![(0, String::new()); snapshot.targets],
+        };
+        for (index, route) in snapshot.routes.iter().enumerate() {
+            let mut reach = Vec::new();
+            for target in route.targets.iter().chain(&route.fallback) {
+                if !reach.contains(&target.provider.index) {
+                    reach.push(target.provider.index);
+                }
+                let (ModelName::Fixed(model) | ModelName::Pattern(model)) = &target.model;
+                if let Some(slot) = names.targets.get_mut(target.index) {
+                    *slot = (index, format!("{}/{model}", target.provider.name));
+                }
+            }
+            names.routes.push((Arc::clone(&route.name), reach));
+        }
+        names
+    }
+
+    fn route(&self, route: Option<usize>) -> &str {
+        route.and_then(|index| self.routes.get(index)).map_or("", |(name, _)| name)
+    }
+
+    fn team(&self, team: Option<usize>) -> &str {
+        team.and_then(|index| self.teams.get(index)).map_or("", |name| name)
+    }
+
+    fn provider(&self, provider: Option<usize>) -> &str {
+        provider.and_then(|index| self.providers.get(index)).map_or("", |name| name)
+    }
+}
+
+/// Series of a team at a pair of route and provider.
+#[derive(Default)]
+struct Account {
+    requests: [OnceLock<IntCounter>; STATUS_COUNT],
+    tokens: [OnceLock<IntCounter>; TokenType::ALL.len()],
+    cost: OnceLock<Counter>,
+}
+
+/// Series of a pair of route and provider.
+#[derive(Default)]
+struct Pair {
+    duration: [OnceLock<Histogram>; 2],
+    first_token: OnceLock<Histogram>,
+    per_output_token: OnceLock<Histogram>,
+}
+
+/// Series of a route.
+struct RouteSeries {
+    /// Number of the pair of this route and no provider; those with its providers follow.
+    first_pair: usize,
+    overhead: OnceLock<Histogram>,
+    in_flight: IntGauge,
+    open_streams: IntGauge,
+    disconnects: [OnceLock<IntCounter>; Phase::ALL.len()],
+}
+
+/// Series of a provider.
+struct ProviderSeries {
+    attempts: Vec<IntCounter>,
+    /// By the number of the field; the last one is [`OTHER`].
+    dropped: Vec<OnceLock<IntCounter>>,
+}
+
+/// The handles of one configuration.
+pub struct Metrics {
+    families: Arc<Families>,
+    names: Names,
+    /// The first one is for requests that found no route.
+    routes: Vec<RouteSeries>,
+    pairs: Vec<OnceLock<Box<Pair>>>,
+    accounts: Vec<OnceLock<Box<Account>>>,
+    providers: Vec<ProviderSeries>,
+    decisions: Vec<IntCounter>,
+    auth_failures: Vec<IntCounter>,
+    reloads: Vec<IntCounter>,
+    last_reload: Vec<Gauge>,
+    targets: Vec<IntGauge>,
+    store_errors: IntCounter,
+    log_dropped: IntCounter,
+    process: ProcessCollector,
+}
+
+impl Metrics {
+    /// The handles of a configuration; counters go on where those of the previous one stand.
+    ///
+    /// # Errors
+    /// Never with the constant names of this module.
+    pub fn new(snapshot: &Snapshot, previous: Option<&Self>) -> prometheus::Result<Self> {
+        Self::with(Names::of(snapshot), previous)
+    }
+
+    /// The same from names alone.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn with(names: Names, previous: Option<&Self>) -> prometheus::Result<Self> {
+        let families = match previous {
+            Some(metrics) => Arc::clone(&metrics.families),
+            None => Arc::new(Families::new()?),
+        };
+        forget_what_is_gone(&families, &names);
+        let mut pairs = 0;
+        let reaches = std::iter::once(("", 0)).chain(names.routes.iter().map(|(name, reach)| (name.as_ref(), reach.len())));
+        let routes: Vec<_> = reaches
+            .map(|(name, reach)| {
+                let first_pair = pairs;
+                pairs += reach + 1;
+                RouteSeries {
+                    first_pair,
+                    overhead: OnceLock::new(),
+                    in_flight: families.in_flight.series(&[name]),
+                    open_streams: families.open_streams.series(&[name]),
+                    disconnects: Default::default(),
+                }
+            })
+            .collect();
+        let providers = names.providers.iter().map(|name| ProviderSeries {
+            attempts: Outcome::ALL.iter().map(|outcome| families.attempts.series(&[name, outcome.name()])).collect(),
+            dropped: (0..=Field::ALL.len()).map(|_| OnceLock::new()).collect(),
+        });
+        let decisions = Scope::ALL.iter().flat_map(|scope| {
+            DIMENSIONS.iter().flat_map(|dimension| {
+                Decision::ALL.iter().map(|decision| families.decisions.series(&[scope.name(), dimension_name(*dimension), decision.name()]))
+            })
+        });
+        families.build.series(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            providers: providers.collect(),
+            decisions: decisions.collect(),
+            routes,
+            pairs: slots(pairs),
+            accounts: slots(pairs.saturating_mul(names.teams.len() + 1)),
+            auth_failures: AuthFailure::ALL.iter().map(|reason| families.auth_failures.series(&[reason.name()])).collect(),
+            reloads: Reload::ALL.iter().map(|result| families.reloads.series(&[result.name()])).collect(),
+            last_reload: Reload::ALL.iter().map(|result| families.last_reload.series(&[result.name()])).collect(),
+            targets: names.targets.iter().map(|(route, target)| families.targets.series(&[names.route(Some(*route)), target])).collect(),
+            store_errors: families.store_errors.series(&[]),
+            log_dropped: families.log_dropped.series(&[]),
+            process: ProcessCollector::for_self(),
+            names,
+            families,
+        };
+        for (gauge, (route, target)) in metrics.targets.iter().zip(&metrics.names.targets) {
+            let same =
+                |old: &Names, (of, name): &(usize, String)| name == target && old.route(Some(*of)) == metrics.names.route(Some(*route));
+            if !previous.is_some_and(|old| old.names.targets.iter().any(|known| same(&old.names, known))) {
+                gauge.set(1);
+            }
+        }
+        metrics.show_every_family();
+        Ok(metrics)
+    }
+
+    /// A family that nothing has happened to is shown at zero for one of its series, so that dashboards find it.
+    fn show_every_family(&self) {
+        let (route, provider) = match self.names.routes.first() {
+            Some((_, reach)) => (Some(0), reach.first().copied()),
+            None => (None, None),
+        };
+        if let Some(account) = self.account(None, None, None) {
+            self.requests(account, (None, None, None), 404);
+            for kind in TokenType::ALL {
+                self.tokens(account, (None, None, None), *kind);
+            }
+            self.cost(account, (None, None, None));
+        }
+        if let Some(pair) = self.pair(route, provider) {
+            self.duration(pair, (route, provider), false);
+            self.first_token(pair, (route, provider));
+            self.per_output_token(pair, (route, provider));
+        }
+        self.overhead(route);
+        self.disconnect_counter(route, Phase::Answer);
+        for provider in 0..self.providers.len() {
+            self.dropped_counter(provider, OTHER);
+        }
+    }
+
+    /// A request has ended.
+    pub fn request_finished(&self, ledger: &Ledger) {
+        let labels = (ledger.route, ledger.team, ledger.provider);
+        if let Some(account) = self.account(labels.0, labels.1, labels.2) {
+            if let Some(counter) = self.requests(account, labels, ledger.status) {
+                counter.inc();
+            }
+            let usage = &ledger.usage;
+            let counts = [usage.prompt, usage.completion, usage.cached, usage.reasoning];
+            for (kind, count) in TokenType::ALL.iter().zip(counts).filter(|(_, count)| *count > 0) {
+                if let Some(counter) = self.tokens(account, labels, *kind) {
+                    counter.inc_by(count);
+                }
+            }
+            if ledger.micro_usd > 0 {
+                self.cost(account, labels).inc_by(ledger.micro_usd as f64 / 1e6);
+            }
+        }
+        if let Some(pair) = self.pair(ledger.route, ledger.provider) {
+            let labels = (ledger.route, ledger.provider);
+            if let Some(histogram) = self.duration(pair, labels, ledger.stream) {
+                histogram.observe(ledger.duration.as_secs_f64());
+            }
+            if let Some(time) = ledger.ttft {
+                self.first_token(pair, labels).observe(time.as_secs_f64());
+            }
+            if let Some(time) = ledger.per_output_token() {
+                self.per_output_token(pair, labels).observe(time.as_secs_f64());
+            }
+        }
+        if let Some(histogram) = self.overhead(ledger.route) {
+            histogram.observe(ledger.overhead.as_secs_f64());
+        }
+    }
+
+    /// A request is being served until the guard is dropped.
+    pub fn enter(&self, route: Option<usize>, stream: bool) -> InFlight {
+        let series = self.route(route);
+        let gauges = [series.map(|s| s.in_flight.clone()), series.filter(|_| stream).map(|s| s.open_streams.clone())];
+        gauges.iter().flatten().for_each(IntGauge::inc);
+        InFlight(gauges)
+    }
+
+    /// An attempt has ended.
+    pub fn attempt(&self, provider: usize, outcome: Outcome) {
+        if let Some(counter) = self.providers.get(provider).and_then(|p| p.attempts.get(outcome as usize)) {
+            counter.inc();
+        }
+    }
+
+    /// Limits have admitted a request, or an attempt at a provider.
+    pub fn limits_admitted(&self, kinds: Kinds) {
+        kinds.iter().for_each(|(scope, dimension)| self.limit_decision(scope, dimension, Decision::Admitted));
+    }
+
+    /// A limit has refused.
+    pub fn limit_refused(&self, refusal: &Refusal) {
+        self.limit_decision(refusal.scope, refusal.dimension, Decision::Refused);
+    }
+
+    fn limit_decision(&self, scope: Scope, dimension: Dimension, decision: Decision) {
+        let number = (scope as usize * DIMENSIONS.len() + dimension as usize) * Decision::ALL.len() + decision as usize;
+        if let Some(counter) = self.decisions.get(number) {
+            counter.inc();
+        }
+    }
+
+    /// A key was not accepted.
+    pub fn auth_failure(&self, reason: AuthFailure) {
+        if let Some(counter) = self.auth_failures.get(reason as usize) {
+            counter.inc();
+        }
+    }
+
+    /// A field was left out of the request to a provider; a name that is no [`Field`] counts as `other`.
+    pub fn dropped_param(&self, provider: usize, param: &str) {
+        if let Some(counter) = self.dropped_counter(provider, param) {
+            counter.inc();
+        }
+    }
+
+    /// A client went away.
+    pub fn client_disconnected(&self, route: Option<usize>, phase: Phase) {
+        if let Some(counter) = self.disconnect_counter(route, phase) {
+            counter.inc();
+        }
+    }
+
+    /// A new configuration was read, at this time in seconds since the epoch.
+    pub fn reload(&self, result: Reload, at: f64) {
+        if let (Some(counter), Some(gauge)) = (self.reloads.get(result as usize), self.last_reload.get(result as usize)) {
+            counter.inc();
+            gauge.set(at);
+        }
+    }
+
+    /// A call of the limit store failed or was late.
+    pub fn limit_store_error(&self) {
+        self.store_errors.inc();
+    }
+
+    /// Whether a target is healthy or ejected; by `Target::index`.
+    pub fn target_state(&self, target: usize, healthy: bool) {
+        if let Some(gauge) = self.targets.get(target) {
+            gauge.set(i64::from(healthy));
+        }
+    }
+
+    /// All of it in Prometheus' text format. `log_lines_dropped` is the log's own count.
+    ///
+    /// # Errors
+    /// Where the encoder refuses a family.
+    pub fn text(&self, log_lines_dropped: u64) -> prometheus::Result<String> {
+        self.log_dropped.inc_by(log_lines_dropped.saturating_sub(self.log_dropped.get()));
+        let mut text = String::new();
+        let encoder = TextEncoder::new();
+        encoder.encode_utf8(&self.families.collect(), &mut text)?;
+        encoder.encode_utf8(&self.process.collect(), &mut text)?;
+        Ok(text)
+    }
+
+    fn route(&self, route: Option<usize>) -> Option<&RouteSeries> {
+        self.routes.get(route.map_or(0, |index| index + 1))
+    }
+
+    /// The number of a pair; a provider that the route cannot reach counts as none.
+    fn pair_number(&self, route: Option<usize>, provider: Option<usize>) -> Option<usize> {
+        let reach = route.and_then(|index| self.names.routes.get(index)).map_or([].as_slice(), |(_, reach)| reach);
+        let at = provider.and_then(|provider| reach.iter().position(|known| *known == provider));
+        Some(self.route(route)?.first_pair + at.map_or(0, |at| at + 1))
+    }
+
+    fn pair(&self, route: Option<usize>, provider: Option<usize>) -> Option<&Pair> {
+        Some(self.pairs.get(self.pair_number(route, provider)?)?.get_or_init(Box::default))
+    }
+
+    fn account(&self, route: Option<usize>, team: Option<usize>, provider: Option<usize>) -> Option<&Account> {
+        let number = self.pair_number(route, provider)? * (self.names.teams.len() + 1) + team.map_or(0, |index| index + 1);
+        Some(self.accounts.get(number)?.get_or_init(Box::default))
+    }
+
+    fn requests<'a>(&self, account: &'a Account, (route, team, provider): Labels, code: u16) -> Option<&'a IntCounter> {
+        let (number, code) = status(code);
+        let make = || self.families.requests.series(&[self.names.route(route), self.names.team(team), self.names.provider(provider), code]);
+        Some(account.requests.get(number)?.get_or_init(make))
+    }
+
+    fn tokens<'a>(&self, account: &'a Account, (route, team, provider): Labels, kind: TokenType) -> Option<&'a IntCounter> {
+        let (route, team, provider) = (self.names.route(route), self.names.team(team), self.names.provider(provider));
+        Some(account.tokens.get(kind as usize)?.get_or_init(|| self.families.tokens.series(&[route, team, provider, kind.name()])))
+    }
+
+    fn cost<'a>(&self, account: &'a Account, (route, team, provider): Labels) -> &'a Counter {
+        let names = &self.names;
+        account.cost.get_or_init(|| self.families.cost.series(&[names.route(route), names.team(team), names.provider(provider)]))
+    }
+
+    fn duration<'a>(&self, pair: &'a Pair, (route, provider): PairLabels, stream: bool) -> Option<&'a Histogram> {
+        let word = if stream { "true" } else { "false" };
+        let make = || self.families.duration.series(&[self.names.route(route), self.names.provider(provider), word]);
+        Some(pair.duration.get(usize::from(stream))?.get_or_init(make))
+    }
+
+    fn first_token<'a>(&self, pair: &'a Pair, labels: PairLabels) -> &'a Histogram {
+        pair.first_token.get_or_init(|| self.of_pair(&self.families.first_token, labels))
+    }
+
+    fn per_output_token<'a>(&self, pair: &'a Pair, labels: PairLabels) -> &'a Histogram {
+        pair.per_output_token.get_or_init(|| self.of_pair(&self.families.per_output_token, labels))
+    }
+
+    fn of_pair<M: Child>(&self, family: &Family<M>, (route, provider): PairLabels) -> M {
+        family.series(&[self.names.route(route), self.names.provider(provider)])
+    }
+
+    fn overhead(&self, route: Option<usize>) -> Option<&Histogram> {
+        Some(self.route(route)?.overhead.get_or_init(|| self.families.overhead.series(&[self.names.route(route)])))
+    }
+
+    fn disconnect_counter(&self, route: Option<usize>, phase: Phase) -> Option<&IntCounter> {
+        let make = || self.families.disconnects.series(&[self.names.route(route), phase.name()]);
+        Some(self.route(route)?.disconnects.get(phase as usize)?.get_or_init(make))
+    }
+
+    fn dropped_counter(&self, provider: usize, param: &str) -> Option<&IntCounter> {
+        let (number, name) = Field::of(param.as_bytes()).map_or((Field::ALL.len(), OTHER), |field| (field as usize, field.name()));
+        let make = || self.families.dropped_params.series(&[self.names.provider(Some(provider)), name]);
+        Some(self.providers.get(provider)?.dropped.get(number)?.get_or_init(make))
+    }
+}
+
+/// Route, team and provider.
+type Labels = (Option<usize>, Option<usize>, Option<usize>);
+/// Route and provider.
+type PairLabels = (Option<usize>, Option<usize>);
+
+fn slots<T>(count: usize) -> Vec<OnceLock<T>> {
+    (0..count).map(|_| OnceLock::new()).collect()
+}
+
+fn forget_what_is_gone(families: &Families, names: &Names) {
+    let set = |all: &mut dyn Iterator<Item = &str>| all.chain([""]).map(str::to_owned).collect::<HashSet<_>>();
+    let routes = set(&mut names.routes.iter().map(|(name, _)| name.as_ref()));
+    let teams = set(&mut names.teams.iter().map(AsRef::as_ref));
+    let providers = set(&mut names.providers.iter().map(AsRef::as_ref));
+    let targets = set(&mut names.targets.iter().map(|(_, name)| name.as_str()));
+    families.retain(|label, value| match label {
+        "route" => routes.contains(value),
+        "team" => teams.contains(value),
+        "provider" => providers.contains(value),
+        "target" => targets.contains(value),
+        _ => true,
+    });
+}
+
+/// A request that is being served.
+#[must_use = "the request counts as served while this lives"]
+pub struct InFlight([Option<IntGauge>; 2]);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.iter().flatten().for_each(IntGauge::dec);
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+//! What dashboards rely on.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
+use super::*;
+use crate::chat::usage::Usage;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+fn names() -> Names {
+    Names {
+        routes: vec![("chat".into(), vec![1, 0]), ("wild/*".into(), vec![0])],
+        teams: vec!["search".into(), "quo\"te\n".into()],
+        providers: vec!["openai".into(), "gpu".into()],
+        targets: vec![(0, "gpu/qwen".into()), (0, "openai/gpt".into()), (1, "openai/*".into())],
+    }
+}
+
+fn ledger() -> Ledger {
+    Ledger {
+        team: Some(0),
+        route: Some(0),
+        provider: Some(1),
+        status: 200,
+        stream: true,
+        usage: Usage { prompt: 10, completion: 21, cached: 4, ..Usage::default() },
+        micro_usd: 1_500_000,
+        ttft: Some(Duration::from_millis(300)),
+        duration: Duration::from_millis(2300),
+        overhead: Duration::from_micros(80),
+        ..Ledger::new()
+    }
+}
+
+fn text(metrics: &Metrics) -> String {
+    metrics.text(0).unwrap()
+}
+
+fn line(metrics: &Metrics, begin: &str) -> String {
+    let text = text(metrics);
+    let mut lines = text.lines().filter(|line| line.starts_with(begin));
+    let found = lines.next().unwrap_or_else(|| panic!("{begin} is missing in {text}"));
+    assert_eq!(lines.next(), None);
+    found[begin.len()..].trim().to_owned()
+}
+
+#[test]
+fn every_family_is_there_before_anything_has_happened() {
+    let metrics = Metrics::with(names(), None).unwrap();
+    let text = text(&metrics);
+    for name in "tidegate_requests_total tidegate_request_duration_seconds_bucket tidegate_gateway_overhead_seconds_bucket \
+        gen_ai_server_time_to_first_token_seconds_bucket gen_ai_server_time_per_output_token_seconds_bucket \
+        gen_ai_client_token_usage_total tidegate_limit_decisions_total tidegate_upstream_attempts_total tidegate_target_state \
+        tidegate_in_flight_requests tidegate_open_streams tidegate_auth_failures_total tidegate_dropped_params_total \
+        tidegate_client_disconnects_total tidegate_build_info tidegate_cost_usd_total tidegate_config_reloads_total \
+        tidegate_config_last_reload_timestamp_seconds tidegate_limit_store_errors_total tidegate_log_lines_dropped_total \
+        process_cpu_seconds_total process_resident_memory_bytes process_open_fds"
+        .split_whitespace()
+    {
+        assert!(text.lines().any(|line| line.starts_with(name) && !line.starts_with('#')), "{name} is missing");
+    }
+}
+
+#[test]
+fn a_request_is_counted_under_its_names() {
+    let metrics = Metrics::with(names(), None).unwrap();
+    metrics.request_finished(&ledger());
+    let labels = r#"provider="gpu",route="chat""#;
+    assert_eq!(line(&metrics, &format!("tidegate_requests_total{{{labels},status=\"200\",team=\"search\"}}")), "1");
+    assert_eq!(line(&metrics, &format!("gen_ai_client_token_usage_total{{{labels},team=\"search\",token_type=\"output\"}}")), "21");
+    assert_eq!(line(&metrics, &format!("tidegate_cost_usd_total{{{labels},team=\"search\"}}")), "1.5");
+    assert_eq!(line(&metrics, &format!("gen_ai_server_time_per_output_token_seconds_sum{{{labels}}}")), "0.1");
+    assert_eq!(line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{{labels},stream=\"true\",le=\"2.5\"}}")), "1");
+    assert_eq!(line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{{labels},stream=\"true\",le=\"1\"}}")), "0");
+}
+
+#[test]
+fn what_clients_make_up_creates_no_series() {
+    let metrics = Metrics::with(names(), None).unwrap();
+    let refused = Ledger { status: 404, team: Some(0), ..Ledger::new() };
+    (0..2).for_each(|_| metrics.request_finished(&refused));
+    metrics.dropped_param(0, "seed");
+    let before = text(&metrics).lines().count();
+    for i in 0..100 {
+        metrics.request_finished(&refused);
+        metrics.request_finished(&Ledger { route: Some(99), team: Some(77), provider: Some(5), status: 200 + i, ..Ledger::new() });
+        metrics.dropped_param(0, &format!("attacker_{i}"));
+        metrics.dropped_param(9, "seed");
+        metrics.attempt(9, Outcome::Success);
+        metrics.target_state(9, false);
+    }
+    assert_eq!(text(&metrics).lines().count(), before);
+    assert_eq!(line(&metrics, r#"tidegate_dropped_params_total{param="other",provider="openai"}"#), "100");
+    assert_eq!(line(&metrics, r#"tidegate_requests_total{provider="",route="",status="404",team="search"}"#), "102");
+}
+
+#[test]
+fn counters_survive_a_reload_and_what_is_gone_is_hidden() {
+    let before = Metrics::with(names(), None).unwrap();
+    before.request_finished(&ledger());
+    before.reload(Reload::Rejected, 1.0);
+    before.target_state(1, false);
+    let (chat, wild) = (before.enter(Some(0), true), before.enter(Some(1), false));
+    let new = Names {
+        routes: vec![("new".into(), vec![0]), ("chat".into(), vec![0])],
+        teams: vec!["quo\"te\n".into(), "search".into()],
+        providers: vec!["gpu".into()],
+        targets: vec![(1, "gpu/qwen".into()), (0, "gpu/new".into())],
+    };
+    let after = Metrics::with(new, Some(&before)).unwrap();
+    after.request_finished(&Ledger { route: Some(1), provider: Some(0), team: Some(1), ..ledger() });
+    before.request_finished(&ledger());
+    assert_eq!(line(&after, r#"tidegate_requests_total{provider="gpu",route="chat",status="200",team="search"}"#), "3");
+    assert_eq!(line(&after, r#"tidegate_config_reloads_total{result="rejected"}"#), "1");
+    assert_eq!(line(&after, r#"tidegate_in_flight_requests{route="chat"}"#), "1");
+    assert_eq!(line(&after, r#"tidegate_open_streams{route="chat"}"#), "1");
+    assert_eq!(line(&after, r#"tidegate_target_state{route="new",target="gpu/new"}"#), "1");
+    drop((chat, wild));
+    assert_eq!(line(&after, r#"tidegate_in_flight_requests{route="chat"}"#), "0");
+    let text = text(&after);
+    assert!(!text.contains("wild") && !text.contains("openai"), "{text}");
+}
+
+#[test]
+fn limit_decisions_have_their_own_series() {
+    let metrics = Metrics::with(names(), None).unwrap();
+    let refusal = Refusal {
+        scope: Scope::Provider,
+        dimension: Dimension::Usd,
+        limit: 1,
+        per: Duration::ZERO,
+        retry_after: None,
+        headers: Box::default(),
+    };
+    metrics.limit_refused(&refusal);
+    assert_eq!(line(&metrics, r#"tidegate_limit_decisions_total{decision="refused",dimension="usd",scope="provider"}"#), "1");
+    assert_eq!(line(&metrics, r#"tidegate_limit_decisions_total{decision="admitted",dimension="usd",scope="provider"}"#), "0");
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    let Ok(mut promtool) =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    else {
+        return; // checked where the tool is installed
+    };
+    let metrics = Metrics::with(names(), None).unwrap();
+    metrics.request_finished(&Ledger { team: Some(1), ..ledger() });
+    promtool.stdin.take().unwrap().write_all(text(&metrics).as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
