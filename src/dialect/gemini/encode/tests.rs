@@ -29,6 +29,8 @@ fn target(kind: Kind) -> Target {
         tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
         settings,
         quirks: Quirks::default(),
+        max_connections: None,
+        limits: Vec::new(),
     };
     Target {
         index: 0,
