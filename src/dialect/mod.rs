@@ -8,24 +8,30 @@ use crate::chat::event::Sink;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::error::ApiError;
-use crate::provider::Target;
+use crate::provider::{Kind, Target};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
-
 pub mod anthropic;
 pub mod bedrock;
 pub mod gemini;
-pub mod params;
-pub mod retry_after;
 pub mod openai;
 pub mod params;
 pub mod retry_after;
 pub mod rewrite;
 pub mod think;
 pub mod unwrap;
+
+/// The dialect that a target speaks.
+pub fn of(target: &Target) -> &'static dyn Dialect {
+    match target.provider.kind {
+        Kind::Anthropic => &anthropic::Anthropic,
+        Kind::GoogleAiStudio => &gemini::Gemini,
+        _ => &openai::OpenAi,
+    }
+}
 
 /// One wire protocol.
 pub trait Dialect: Sync {
@@ -89,6 +95,23 @@ pub enum Frame<'a> {
         /// The payload.
         payload: &'a [u8],
     },
+}
+
+/// The decoder of an attempt whose decoder is in use.
+pub struct Spent;
+
+impl Decoder for Spent {
+    fn frame(&mut self, _: Frame<'_>, _: &mut dyn Sink) -> Result<(), Fault> {
+        Err(Fault::Truncated)
+    }
+
+    fn whole(&mut self, _: &[u8], _: &mut dyn Sink) -> Result<(), Fault> {
+        Err(Fault::Truncated)
+    }
+
+    fn end(&mut self, _: &mut dyn Sink) -> Result<(), Fault> {
+        Err(Fault::Truncated)
+    }
 }
 
 /// Reads one answer, a state machine over frames. Thrown away with its attempt.

@@ -9,8 +9,9 @@ use crate::chat::head::Head;
 use crate::chat::request::Parsed;
 use crate::error::ApiError;
 use crate::limit::{Prospect, Subject};
-use crate::route::matching;
+use crate::route::r#match as names;
 use crate::route::pick::Plan;
+use crate::route::retry::Attempts;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -30,9 +31,9 @@ pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Res
             Ok(who)
         }
         Err(failure) => {
-            live.metrics.auth_failure(failure.name());
+            live.metrics.auth_failure(failure);
             log::info!("request {}: {}", ctx.id, failure.name());
-            Err(failure.into())
+            Err(failure.error())
         }
     }
 }
@@ -54,7 +55,7 @@ fn refuse(live: &Live, refusal: &crate::limit::Refusal) -> ApiError {
 pub fn models(live: &Live, who: &Principal) -> Bytes {
     let mut w = crate::json::write::Writer::with_capacity(256);
     w.object().key("object").string("list").key("data").array();
-    for route in matching::usable(&live.snapshot, who) {
+    for route in names::usable(&live.snapshot, *who) {
         write_model(&mut w, &route.name, live.loaded_at);
     }
     w.end_array().end_object();
@@ -66,12 +67,11 @@ pub fn models(live: &Live, who: &Principal) -> Bytes {
 /// # Errors
 /// 404 for a route that is not there, or not for this key.
 pub fn model(live: &Live, who: &Principal, id: &str) -> Result<Bytes, ApiError> {
-    let route = matching::find(&live.snapshot, who, id).map_err(|mut e| {
+    names::resolve(&live.snapshot, *who, id).map_err(|mut e| {
         (e.status, e.kind) = (404, crate::error::ErrorKind::NotFound);
         e
     })?;
     let mut w = crate::json::write::Writer::with_capacity(256);
-    let _ = route;
     write_model(&mut w, id, live.loaded_at);
     Ok(w.finish().into())
 }
@@ -85,10 +85,12 @@ fn write_model(w: &mut crate::json::write::Writer, id: &str, created: u64) {
 /// # Errors
 /// 400, 403, 404, 429 or 402.
 pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes, episode: Option<&HeaderValue>) -> Result<Call, ApiError> {
-    let parsed = Parsed::chat(body)?;
+    let parsed = Parsed::parse(body)?;
     let model = parsed.text(Field::Model).unwrap_or_default();
-    let found = matching::find(&live.snapshot, who, &model)?;
-    let route = found.route.clone();
+    let found = names::resolve(&live.snapshot, *who, &model)?;
+    let Some(route) = live.snapshot.routes.get(found.route).cloned() else {
+        return Err(ApiError::new(500, crate::error::ErrorKind::Internal, "The gateway failed."));
+    };
     ctx.ledger.route = Some(route.index);
     ctx.ledger.stream = parsed.stream();
     let episode_id = episode_id(&parsed, episode)?;
@@ -100,21 +102,23 @@ pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes,
     live.metrics.limits_admitted(permit.kinds());
     ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let plan = Plan::new(&route, fastrand::u64(..), |target| live.cooldowns.resting(target.index, now));
+    let plan = Plan::new(&route, fastrand::u64(..), |target| live.cooldowns.resting(target, now));
+    let mut attempts = Attempts::new(plan, fastrand::u64(..));
+    let next = attempts.first(&route).map(|target| (target.clone(), Duration::ZERO));
     Ok(Call {
         stream: parsed.stream(),
         include_usage: parsed.include_usage(),
         head: Head::new(Uuid::now_v7(), episode_id, created, &model),
         parsed: Some(parsed),
-        wildcard: found.wildcard.into(),
+        star: found.star.map(Into::into),
         team: live.snapshot.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
         prospect,
         permit,
-        plan,
+        attempts,
+        next,
         attempt: None,
         stage: Arc::new(Stage::default()),
         failure: None,
-        backoff: Duration::ZERO,
         route,
     })
 }

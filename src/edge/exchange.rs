@@ -10,7 +10,7 @@
 //! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`] while one target is being asked.
 
 use super::live::{Live, Presence};
-use super::rescue::{self, Cause, Failure};
+use super::rescue::{self, Failure};
 use super::stage::{Deadlines, Stage};
 use super::upstream::Place;
 use crate::account::{EndedBy, Ledger, cost};
@@ -19,13 +19,14 @@ use crate::chat::head::Head;
 use crate::chat::request::{ChatRequest, Parsed};
 use crate::chat::usage::Usage;
 use crate::config::snapshot::{Route, StreamUsage, Timeouts};
-use crate::dialect::{Fault, Framing, Outgoing};
+use crate::dialect::{FailureClass, Fault, Framing, Outgoing};
 use crate::error::ApiError;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::{Permit, Prospect, Used};
-use crate::provider::{ModelName, Target};
+use crate::provider::Target;
 use crate::relay::Relay;
-use crate::route::pick::Plan;
+use crate::route::r#match::Found;
+use crate::route::retry::{self, Attempts, Next};
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
@@ -68,8 +69,8 @@ pub struct Call {
     pub parsed: Option<Parsed>,
     /// The route.
     pub route: Arc<Route>,
-    /// What the route's `*` stands for.
-    pub wildcard: Box<str>,
+    /// What the route's `*` stands for, where it has one.
+    pub star: Option<Box<str>>,
     /// Identity of the answer.
     pub head: Head,
     /// Whether the client asked for a stream.
@@ -82,16 +83,16 @@ pub struct Call {
     pub permit: Permit,
     /// The context that sealed ids are bound to: the team.
     pub team: Arc<str>,
-    /// Which target is next.
-    pub plan: Plan,
+    /// Which targets are asked, and how often.
+    pub attempts: Attempts,
+    /// The target that is asked next, after this wait.
+    pub next: Option<(Arc<Target>, Duration)>,
     /// The target that is being asked.
     pub attempt: Option<Attempt>,
     /// Shared with the replay session.
     pub stage: Arc<Stage>,
     /// What the client is told if nobody else answers.
     pub failure: Option<ApiError>,
-    /// Wait before the next attempt.
-    pub backoff: Duration,
 }
 
 /// One try at one target.
@@ -140,7 +141,7 @@ impl Exchange {
         Self { live, id: Uuid::now_v7(), began: Instant::now(), trace, ledger: Ledger::new(), busy: Duration::ZERO, call: None, in_flight: None, presence }
     }
 
-    /// Makes the next attempt ready: picks the target, writes its request.
+    /// Makes the next attempt ready: writes the request to the target whose turn it is.
     ///
     /// A later target that cannot keep what the client asked for is passed over; the first one's refusal is the
     /// client's 400.
@@ -148,28 +149,29 @@ impl Exchange {
     /// # Errors
     /// What the client is told when there is no target left.
     pub fn prepare(&mut self) -> Result<(), ApiError> {
+        let now = self.live.now();
         let call = self.call.as_deref_mut().ok_or_else(internal)?;
-        loop {
-            let Some(target) = call.plan.target().cloned() else {
-                return Err(call.failure.clone().unwrap_or_else(internal));
-            };
-            let attempt = call.permit.enter_provider(target.provider.index, self.live.now()).map_err(|refusal| ApiError::from(&refusal));
-            match attempt.and_then(|()| call.encode(target, &self.live)) {
+        while let Some((target, _)) = call.next.take() {
+            self.ledger.attempts = call.attempts.made();
+            self.ledger.provider = Some(target.provider.index);
+            let entered = call.permit.enter_provider(target.provider.index, now).map_err(|refusal| {
+                self.live.metrics.limit_refused(&refusal);
+                ApiError::from(&refusal)
+            });
+            match entered.and_then(|()| call.encode(target, &self.live)) {
                 Ok(attempt) => {
-                    self.ledger.provider = Some(attempt.target.provider.index);
-                    self.ledger.attempts += 1;
                     call.attempt = Some(attempt);
                     return Ok(());
                 }
-                Err(error) if call.failure.is_none() && matches!(error.status, 400 | 404) => return Err(error),
+                Err(error) if error.status < 429 && call.failure.is_none() => return Err(error),
                 Err(error) => {
+                    let class = if error.status == 429 { FailureClass::RateLimited } else { FailureClass::Overloaded };
                     call.failure.get_or_insert(error);
-                    if !call.plan.advance() {
-                        return Err(call.failure.clone().unwrap_or_else(internal));
-                    }
+                    call.turn(retry::Failure::Provider(class), &self.live);
                 }
             }
         }
+        Err(call.failure.clone().unwrap_or_else(internal))
     }
 
     /// An attempt has failed. `true`: another one will be made. `false`: [`Call::failure`] is what the client is told.
@@ -178,34 +180,21 @@ impl Exchange {
         let Some(attempt) = call.attempt.as_mut() else { return false };
         attempt.reading = Reading::Over;
         attempt.place = None;
+        call.permit.leave_provider();
         let target = attempt.target.clone();
-        let provider = &target.provider;
-        self.live.metrics.attempt(provider.index, failure.outcome);
-        if failure.cause == Cause::Credential {
-            log::error!("provider `{}` does not accept its credentials (request {})", provider.name, self.id);
+        self.live.metrics.attempt(target.provider.index, failure.outcome);
+        if failure.outcome == Outcome::Credential {
+            log::error!("provider `{}` does not accept its credentials (request {})", target.provider.name, self.id);
         }
-        if let Some(wait) = failure.error.retry_after.filter(|_| failure.cause == Cause::RateLimited || failure.error.status == 503) {
+        if let Some(wait) = failure.error.retry_after {
             self.live.cooldowns.rest(target.index, wait, self.live.now());
         }
-        let asked = self.ledger.attempts;
-        let retry = &call.route.retry;
-        let may = asked < retry.attempts
-            && !call.stage.committed()
-            && match failure.cause {
-                Cause::Connect => retry.connect,
-                Cause::Timeout => retry.timeout,
-                Cause::RateLimited => retry.rate_limited,
-                Cause::Server => retry.server_error,
-                Cause::Credential | Cause::Request | Cause::Client | Cause::Internal => false,
-            };
-        self.ledger.ended_by = if failure.cause == Cause::Client { EndedBy::Client } else { EndedBy::Upstream };
+        self.ledger.ended_by = if failure.client_is_gone() { EndedBy::Client } else { EndedBy::Upstream };
         call.failure = Some(failure.error);
-        if !may || !call.plan.advance() {
-            return false;
+        if let Some(why) = failure.retry.filter(|_| !call.stage.committed()) {
+            call.turn(why, &self.live);
         }
-        let again = call.plan.target().is_some_and(|t| t.index == target.index);
-        call.backoff = if again { backoff(&call.route, asked) } else { Duration::ZERO };
-        true
+        call.next.is_some()
     }
 
     /// The upstream's response headers are there.
@@ -416,12 +405,18 @@ impl Exchange {
 }
 
 impl Call {
+    /// Decides who is asked next, if anybody.
+    fn turn(&mut self, why: retry::Failure, live: &Live) {
+        let now = live.now();
+        self.next = match self.attempts.next(&self.route, why, |target| live.cooldowns.resting(target, now)) {
+            Next::Ask(target, wait) => Some((target.clone(), wait)),
+            Next::GiveUp => None,
+        };
+    }
+
     fn encode(&self, target: Arc<Target>, live: &Live) -> Result<Attempt, ApiError> {
         let parsed = self.parsed.as_ref().ok_or_else(internal)?;
-        let model: Box<str> = match &target.model {
-            ModelName::Fixed(name) => (**name).into(),
-            ModelName::Pattern(pattern) => pattern.replacen('*', &self.wildcard, 1).into(),
-        };
+        let model: Box<str> = Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model).into();
         let seal = live.seal(&self.team);
         let request = ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
         let outgoing = crate::dialect::of(&target).encode(&request, &target)?;
@@ -460,12 +455,6 @@ fn framing(stream: bool, headers: &HeaderMap, expected: Framing) -> Option<Frami
         return Some(if expected == Framing::AwsSse { Framing::AwsSse } else { Framing::AwsEventStream });
     }
     if label.starts_with("application/json") || !stream { None } else { Some(expected) }
-}
-
-/// Exponential from the route's `backoff.initial`, at most `backoff.max`.
-fn backoff(route: &Route, asked: u32) -> Duration {
-    let factor = 1u32.checked_shl(asked.saturating_sub(1)).unwrap_or(u32::MAX);
-    route.retry.backoff_initial.saturating_mul(factor).min(route.retry.backoff_max)
 }
 
 fn internal() -> ApiError {

@@ -5,10 +5,12 @@
 
 use super::upstream::Upstream;
 use crate::config::snapshot::Snapshot;
+use crate::error::ApiError;
 use crate::limit::{Clock, Limiter};
 use crate::provider::Target;
 use crate::route::health::Cooldowns;
 use crate::sign::seal::{Seal, Sealer};
+use crate::sign::signer::{Proof, Signer};
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +29,7 @@ pub struct Live {
     /// Targets that rest.
     pub cooldowns: Arc<Cooldowns>,
     upstreams: Vec<Upstream>,
+    signers: Vec<Signer>,
     sealer: Arc<Sealer>,
     present: Arc<AtomicUsize>,
     /// All generations read the same clock.
@@ -43,6 +46,7 @@ impl Live {
     pub fn new(snapshot: Snapshot, previous: Option<&Live>) -> Result<Self, String> {
         let generation = previous.map_or(1, |p| p.generation + 1);
         let upstreams = snapshot.providers.iter().map(|p| Upstream::new(p.clone(), generation)).collect::<Result<_, _>>()?;
+        let signers = snapshot.providers.iter().map(|p| Signer::new(p)).collect::<Result<_, _>>()?;
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
         let metrics = Metrics::new(&snapshot, previous.map(|p| &*p.metrics)).map_err(|e| e.to_string())?;
         let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
@@ -52,6 +56,7 @@ impl Live {
             metrics: Arc::new(metrics),
             cooldowns: Arc::new(Cooldowns::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.cooldowns)))),
             upstreams,
+            signers,
             sealer: Arc::new(sealer),
             present: previous.map_or_else(Arc::default, |p| p.present.clone()),
             clock,
@@ -69,6 +74,15 @@ impl Live {
     #[allow(clippy::indexing_slicing, reason = "made from the same snapshot: one for each provider, in its order")]
     pub fn upstream(&self, target: &Target) -> &Upstream {
         &self.upstreams[target.provider.index]
+    }
+
+    /// Proves to a target's provider who pays for these bytes.
+    ///
+    /// # Errors
+    /// 502 where there are no credentials to sign with.
+    #[allow(clippy::indexing_slicing, reason = "made from the same snapshot: one for each provider, in its order")]
+    pub async fn sign(&self, target: &Target, path: &str, body: &[u8]) -> Result<Proof, ApiError> {
+        self.signers[target.provider.index].sign(path, body).await
     }
 
     /// Providers that are found by name.

@@ -3,11 +3,12 @@
 use super::exchange::{Attempt, Exchange, Step};
 use super::live::Live;
 use super::replay::{Replay, TOLD};
-use super::rescue::{self, Cause, Failure};
+use super::rescue::{self, Failure};
 use super::respond::{self, Headers};
 use super::{admission, intake, upstream_request};
 use crate::account::EndedBy;
 use crate::error::ApiError;
+use crate::route::retry;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::log::AccessLog;
 use arc_swap::ArcSwap;
@@ -174,7 +175,7 @@ impl ProxyHttp for Gateway {
             Error::explain(ErrorType::Custom("no target left"), "nobody can be asked")
         };
         if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) {
-            let wait = ctx.call.as_deref().map_or(Duration::ZERO, |c| c.backoff);
+            let wait = ctx.call.as_deref().and_then(|c| c.next.as_ref()).map_or(Duration::ZERO, |(_, wait)| *wait);
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
@@ -188,7 +189,7 @@ impl ProxyHttp for Gateway {
         match live.upstream(&attempt.target).peer(&attempt.timeouts).await {
             Ok(peer) => Ok(peer),
             Err(error) => {
-                let retry = ctx.failed(Failure { cause: Cause::Connect, outcome: Outcome::Connect, error });
+                let retry = ctx.failed(Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error });
                 let mut e = Error::explain(ErrorType::ConnectError, "the provider has no address");
                 e.set_retry(retry);
                 Err(e)
@@ -298,7 +299,7 @@ impl ProxyHttp for Gateway {
         let committed = ctx.call.as_deref().is_some_and(|c| c.stage.committed());
         let provider = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).map(|a| a.target.provider.name.clone()).unwrap_or_default();
         let failure = rescue::of_proxy(&provider, e);
-        if failure.cause == Cause::Client {
+        if failure.client_is_gone() {
             ctx.ledger.ended_by = EndedBy::Client;
             if !committed {
                 ctx.ledger.status = 499;

@@ -3,6 +3,7 @@
 use super::replay::{EMPTY, LATE};
 use crate::dialect::{FailureClass, Fault, ProviderError};
 use crate::error::{ApiError, ErrorKind};
+use crate::route::retry;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::redact::redact;
 use pingora_core::{Error, ErrorSource, ErrorType};
@@ -13,58 +14,44 @@ const MAX_MESSAGE: usize = 2048;
 /// How an attempt failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// Decides retries.
-    pub cause: Cause,
+    /// Decides whether another attempt is made; `None` where none would help.
+    pub retry: Option<retry::Failure>,
     /// What the metrics call it.
     pub outcome: Outcome,
     /// What the client is told when this was the last attempt.
     pub error: ApiError,
 }
 
-/// What a failed attempt means for the next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// No connection.
-    Connect,
-    /// Too slow before the first token.
-    Timeout,
-    /// 429.
-    RateLimited,
-    /// 408, 5xx, overload or a broken answer.
-    Server,
-    /// The provider refused the gateway's own credentials or account.
-    Credential,
-    /// The request itself; another target would refuse it as well.
-    Request,
-    /// The client is gone.
-    Client,
-    /// Our own fault.
-    Internal,
+impl Failure {
+    /// Whether there is nobody left to tell.
+    pub fn client_is_gone(&self) -> bool {
+        self.outcome == Outcome::Cancelled
+    }
 }
 
 /// A provider said no, with a status or inside its answer.
 pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
     let said = redact(cut(refusal.message.trim()));
     let tell = |what: &str| if said.is_empty() { format!("Provider `{provider}` {what}.") } else { format!("Provider `{provider}` {what}: {said}") };
-    let (cause, error) = match refusal.class {
-        FailureClass::BadRequest => (Cause::Request, ApiError::invalid(tell("refused the request"))),
+    let error = match refusal.class {
+        FailureClass::BadRequest => ApiError::invalid(tell("refused the request")),
         // What is wrong with the operator's account is not the client's to know.
-        FailureClass::Credential => (Cause::Credential, ApiError::upstream(format!("Provider `{provider}` did not accept the gateway's credentials; this is for its operator to mend."))),
-        FailureClass::NotFound => (Cause::Request, ApiError::new(404, ErrorKind::NotFound, tell("does not know what was asked for"))),
-        FailureClass::RateLimited => (Cause::RateLimited, ApiError::new(429, ErrorKind::RateLimit, tell("limits its requests"))),
-        FailureClass::Overloaded => (Cause::Server, ApiError::new(503, ErrorKind::Overloaded, tell("is overloaded"))),
-        FailureClass::Timeout => (Cause::Server, ApiError::new(504, ErrorKind::Timeout, tell("was too slow"))),
-        FailureClass::Server => (Cause::Server, ApiError::upstream(tell("failed"))),
+        FailureClass::Credential => ApiError::upstream(format!("Provider `{provider}` did not accept the gateway's credentials; this is for its operator to mend.")),
+        FailureClass::NotFound => ApiError::new(404, ErrorKind::NotFound, tell("does not know what was asked for")),
+        FailureClass::RateLimited => ApiError::new(429, ErrorKind::RateLimit, tell("limits its requests")),
+        FailureClass::Overloaded => ApiError::new(503, ErrorKind::Overloaded, tell("is overloaded")),
+        FailureClass::Timeout => ApiError::new(504, ErrorKind::Timeout, tell("was too slow")),
+        FailureClass::Server => ApiError::upstream(tell("failed")),
     };
-    Failure { cause, outcome: refusal.class.into(), error: ApiError { retry_after: refusal.retry_after, ..error } }
+    Failure { retry: Some(retry::Failure::Provider(refusal.class)), outcome: refusal.class.into(), error: ApiError { retry_after: refusal.retry_after, ..error } }
 }
 
 /// An answer cannot be trusted any further.
 pub fn of_fault(provider: &str, fault: &Fault) -> Failure {
     match fault {
         Fault::Provider(refusal) => of_provider(provider, refusal),
-        Fault::Broken(what) => Failure { cause: Cause::Server, outcome: fault.into(), error: ApiError::upstream(format!("Provider `{provider}` sent an answer that cannot be read: {}", cut(what))) },
-        Fault::Truncated => Failure { cause: Cause::Server, outcome: fault.into(), error: ApiError::upstream(format!("Provider `{provider}` broke off its answer.")) },
+        Fault::Broken(what) => Failure { retry: Some(retry::Failure::Broken), outcome: fault.into(), error: ApiError::upstream(format!("Provider `{provider}` sent an answer that cannot be read: {}", cut(what))) },
+        Fault::Truncated => Failure { retry: Some(retry::Failure::Broken), outcome: fault.into(), error: ApiError::upstream(format!("Provider `{provider}` broke off its answer.")) },
     }
 }
 
@@ -75,28 +62,28 @@ pub fn of_connect(provider: &str, e: &Error) -> Failure {
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => "has no TLS connection that can be trusted",
         _ => "cannot be connected to",
     };
-    Failure { cause: Cause::Connect, outcome: Outcome::Connect, error: ApiError::upstream(format!("Provider `{provider}` {what}.")) }
+    Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error: ApiError::upstream(format!("Provider `{provider}` {what}.")) }
 }
 
 /// Pingora gave up on a request that was under way.
 pub fn of_proxy(provider: &str, e: &Error) -> Failure {
     if *e.etype() == LATE {
         let what = e.context.as_ref().map_or("the provider was too slow", |c| c.as_str());
-        return Failure { cause: Cause::Timeout, outcome: Outcome::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")) };
+        return Failure { retry: Some(retry::Failure::Timeout), outcome: Outcome::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")) };
     }
     if *e.etype() == EMPTY {
-        return Failure { cause: Cause::Server, outcome: Outcome::Broken, error: ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")) };
+        return Failure { retry: Some(retry::Failure::Broken), outcome: Outcome::Broken, error: ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")) };
     }
     match e.esource() {
         ErrorSource::Upstream => match e.etype() {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-                Failure { cause: Cause::Timeout, outcome: Outcome::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long.")) }
+                Failure { retry: Some(retry::Failure::Timeout), outcome: Outcome::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long.")) }
             }
-            _ => Failure { cause: Cause::Server, outcome: Outcome::Truncated, error: ApiError::upstream(format!("Provider `{provider}` broke the connection off.")) },
+            _ => Failure { retry: Some(retry::Failure::Broken), outcome: Outcome::Truncated, error: ApiError::upstream(format!("Provider `{provider}` broke the connection off.")) },
         },
-        ErrorSource::Downstream => Failure { cause: Cause::Client, outcome: Outcome::Cancelled, error: ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request.") },
+        ErrorSource::Downstream => Failure { retry: None, outcome: Outcome::Cancelled, error: ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request.") },
         ErrorSource::Internal | ErrorSource::Unset => {
-            Failure { cause: Cause::Internal, outcome: Outcome::ServerError, error: ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.") }
+            Failure { retry: None, outcome: Outcome::ServerError, error: ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.") }
         }
     }
 }
@@ -121,7 +108,7 @@ mod tests {
     #[test]
     fn the_operators_problems_are_not_the_clients() {
         let f = of_provider("p", &ProviderError { class: FailureClass::Credential, message: "Incorrect API key sk-abcdefghijklmnop".into(), retry_after: None });
-        assert_eq!((f.error.status, f.cause), (502, Cause::Credential));
+        assert_eq!((f.error.status, f.outcome), (502, Outcome::Credential));
         assert!(!f.error.message.contains("sk-"));
     }
 
@@ -138,8 +125,8 @@ mod tests {
     #[test]
     fn a_client_that_left_is_told_from_a_provider_that_broke_off() {
         let gone = Error::new_down(ErrorType::ConnectionClosed);
-        assert_eq!(of_proxy("p", &gone).cause, Cause::Client);
-        assert_eq!(of_proxy("p", &Error::new_up(ErrorType::ConnectionClosed)).cause, Cause::Server);
+        assert!(of_proxy("p", &gone).client_is_gone());
+        assert!(!of_proxy("p", &Error::new_up(ErrorType::ConnectionClosed)).client_is_gone());
         // A deadline is noticed on the downstream side and is the upstream's all the same.
         assert_eq!(of_proxy("p", &Error::explain(LATE, "x").into_down()).error.status, 504);
     }

@@ -41,7 +41,7 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
     for (name, value) in &provider.headers {
         put(name.clone(), value.clone())?;
     }
-    for (name, value) in live.sign(attempt, &path).await? {
+    for (name, value) in live.sign(&attempt.target, &path, &outgoing.body).await? {
         put(name, value)?;
     }
     Ok(())

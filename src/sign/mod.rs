@@ -4,3 +4,4 @@ pub mod aws;
 pub mod google;
 pub mod http;
 pub mod seal;
+pub mod signer;

@@ -13,7 +13,7 @@ pub mod decode;
 pub mod encode;
 pub mod error;
 mod model;
-mod replay;
+pub mod replay;
 mod schema;
 mod tools;
 mod turns;
