@@ -2,6 +2,8 @@
 
 pub mod auth;
 pub mod chat;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod dialect;
 pub mod error;
