@@ -3,6 +3,8 @@
 pub mod auth;
 pub mod account;
 pub mod chat;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod dialect;
 pub mod edge;

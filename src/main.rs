@@ -1,3 +1,7 @@
 //! The binary: arguments to a command, nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate::cli::main()
+}

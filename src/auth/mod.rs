@@ -1,1 +1,214 @@
-//! Who asks.
+//! From a request's headers to a [`Principal`]: who asks, and which routes they may use.
+//!
+//! A key is 256 random bits, so its plain SHA-256 identifies it: the configuration holds digests only, and looking one
+//! up tells nothing about the key of anybody else. Whatever is wrong with a key, its sender sees one and the same
+//! answer; the reason goes to the log and a metric.
+
+use crate::config::snapshot::{AuthMode, Snapshot};
+use crate::error::{ApiError, ErrorKind};
+use http::HeaderMap;
+use sha2::{Digest, Sha256};
+
+pub mod key;
+
+/// Longest key that is looked at, in bytes.
+const MAX_KEY: usize = 512;
+
+/// Who asks: a team and one of its keys, by index. Only [`authenticate`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Principal {
+    team: usize,
+    key: usize,
+}
+
+impl Principal {
+    /// Index into [`Snapshot::teams`].
+    pub fn team(self) -> usize {
+        self.team
+    }
+
+    /// Index into [`Snapshot::keys`].
+    pub fn key(self) -> usize {
+        self.key
+    }
+}
+
+/// Why a request has no principal; for the log and a metric, never for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthFailure {
+    /// No header with a key.
+    Missing,
+    /// A header that holds no key: another scheme, not text, more than one, empty or too long.
+    Malformed,
+    /// Nobody's key.
+    Unknown,
+    /// A key after its time.
+    Expired,
+    /// A key that was turned off.
+    Disabled,
+}
+
+impl AuthFailure {
+    /// Every reason, for metrics.
+    pub const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::Unknown, Self::Expired, Self::Disabled];
+
+    /// The value of the metric's label `reason`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    /// What the client sees, the same for every reason; the edge adds `www-authenticate: Bearer`.
+    pub fn error(self) -> ApiError {
+        ApiError::new(401, ErrorKind::Authentication, "A valid API key is needed: send yours as `Authorization: Bearer KEY`.")
+    }
+}
+
+/// Finds out who asks. `now_unix` is seconds since the epoch.
+///
+/// # Errors
+/// Why nobody could be found.
+pub fn authenticate(snapshot: &Snapshot, headers: &HeaderMap, now_unix: i64) -> Result<Principal, AuthFailure> {
+    if snapshot.auth == AuthMode::None {
+        // The configuration always ends with the team and key `anonymous`.
+        let last = |len: usize| len.saturating_sub(1);
+        return Ok(Principal { team: last(snapshot.teams.len()), key: last(snapshot.keys.len()) });
+    }
+    let digest: [u8; 32] = Sha256::digest(key_text(headers)?).into();
+    let index = *snapshot.key_digests.get(&digest).ok_or(AuthFailure::Unknown)?;
+    let key = snapshot.keys.get(index).ok_or(AuthFailure::Unknown)?;
+    if key.disabled {
+        return Err(AuthFailure::Disabled);
+    }
+    if key.expires.is_some_and(|expires| now_unix >= expires) {
+        return Err(AuthFailure::Expired);
+    }
+    Ok(Principal { team: key.team, key: index })
+}
+
+/// The key in `authorization`, else in one of the headers that some client libraries use.
+fn key_text(headers: &HeaderMap) -> Result<&[u8], AuthFailure> {
+    for (name, is_bearer) in [("authorization", true), ("x-api-key", false), ("api-key", false)] {
+        let mut values = headers.get_all(name).iter();
+        let Some(value) = values.next() else { continue };
+        if values.next().is_some() {
+            return Err(AuthFailure::Malformed);
+        }
+        let value = value.as_bytes().trim_ascii();
+        let key = if is_bearer { after_bearer(value).ok_or(AuthFailure::Malformed)? } else { value };
+        if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
+            return Err(AuthFailure::Malformed);
+        }
+        return Ok(key);
+    }
+    Err(AuthFailure::Missing)
+}
+
+/// RFC 9110, section 11.1: the name of a scheme is case-insensitive, one or more spaces follow it.
+fn after_bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked(6)?;
+    (scheme.eq_ignore_ascii_case(b"bearer") && rest.first() == Some(&b' ')).then(|| rest.trim_ascii_start())
+}
+
+/// Whether a principal may use a route: its team may, and its key does not narrow that.
+pub fn may_use(principal: Principal, snapshot: &Snapshot, route: usize) -> bool {
+    let (Some(team), Some(key)) = (snapshot.teams.get(principal.team), snapshot.keys.get(principal.key)) else { return false };
+    [&team.routes, &key.routes].iter().all(|set| set.as_ref().is_none_or(|set| set.has(route)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use http::{HeaderName, HeaderValue};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn snapshot(auth: &str) -> Snapshot {
+        let sha = |text: &str| key::hex(&Sha256::digest(text).into());
+        let text = format!(
+            "providers: {{ p: {{ kind: openai, api_key: k }} }}\n\
+             routes:\n  a: {{ targets: [ {{ provider: p, model: m }} ] }}\n  b: {{ targets: [ {{ provider: p, model: m }} ] }}\n  c: {{ targets: [ {{ provider: p, model: m }} ] }}\n\
+             auth: {auth}\n\
+             teams:\n  t: {{ routes: [a, b], keys: [ {{ id: good, sha256: \"{}\" }}, {{ id: narrow, sha256: \"{}\", routes: [b, c] }}, \
+             {{ id: off, sha256: \"{}\", disabled: true }}, {{ id: old, sha256: \"{}\", expires: 2027-01-15T08:00:00Z }} ] }}\n",
+            sha("tg-good"),
+            sha("tg-narrow"),
+            sha("tg-off"),
+            sha("tg-old"),
+        );
+        config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot
+    }
+
+    fn ask(snapshot: &Snapshot, headers: &[(&'static str, &'static str)], now: i64) -> Result<&'static str, AuthFailure> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let principal = authenticate(snapshot, &map, now)?;
+        assert_eq!(snapshot.keys[principal.key()].team, principal.team());
+        Ok(snapshot.keys[principal.key()].id.to_string().leak())
+    }
+
+    #[test]
+    fn a_key_in_any_of_the_three_headers_is_known() {
+        let snapshot = snapshot("keys");
+        for headers in [
+            [("authorization", "Bearer tg-good")],
+            [("authorization", "bEaReR   tg-good ")],
+            [("x-api-key", "tg-good")],
+            [("api-key", "tg-good")],
+        ] {
+            assert_eq!(ask(&snapshot, &headers, NOW), Ok("good"), "{headers:?}");
+        }
+        assert_eq!(ask(&snapshot, &[("x-api-key", "nobody"), ("authorization", "Bearer tg-good")], NOW), Ok("good"));
+    }
+
+    #[test]
+    fn every_reason_is_told_apart_and_answered_alike() {
+        use AuthFailure::{Disabled, Expired, Malformed, Missing, Unknown};
+        let snapshot = snapshot("keys");
+        for (headers, reason) in [
+            (&[][..], Missing),
+            (&[("authorization", "")], Malformed),
+            (&[("authorization", "Bearer")], Malformed),
+            (&[("authorization", "Bearer ")], Malformed),
+            (&[("authorization", "tg-good")], Malformed),
+            (&[("authorization", "Basic dGc6Z29vZA==")], Malformed),
+            (&[("authorization", "Bearer tg-good tg-good")], Malformed),
+            (&[("authorization", "Bearer tg-good"), ("authorization", "Bearer tg-good")], Malformed),
+            (&[("authorization", "Bearer tg-Good")], Unknown),
+            (&[("authorization", "Bearer anonymous")], Unknown),
+            (&[("authorization", "Bearer tg-off")], Disabled),
+            (&[("authorization", "Bearer tg-old")], Expired),
+        ] {
+            let failure = ask(&snapshot, headers, NOW).unwrap_err();
+            assert_eq!(failure, reason, "{headers:?}");
+            assert_eq!(failure.error(), Missing.error());
+        }
+        assert_eq!(ask(&snapshot, &[("authorization", "Bearer tg-old")], NOW - 1), Ok("old"));
+    }
+
+    #[test]
+    fn without_authentication_everybody_is_anonymous_and_may_use_all() {
+        let snapshot = snapshot("none");
+        assert_eq!(ask(&snapshot, &[("authorization", "Bearer whatever")], NOW), Ok("anonymous"));
+        let principal = authenticate(&snapshot, &HeaderMap::new(), NOW).unwrap();
+        assert_eq!(snapshot.teams[principal.team()].name.as_ref(), "anonymous");
+        assert!((0..3).all(|route| may_use(principal, &snapshot, route)));
+    }
+
+    #[test]
+    fn a_key_can_only_narrow_what_its_team_may() {
+        let snapshot = snapshot("keys");
+        let may = |key: usize| (0..3).map(|route| may_use(Principal { team: 0, key }, &snapshot, route)).collect::<Vec<_>>();
+        assert_eq!(may(0), [true, true, false]);
+        assert_eq!(may(1), [false, true, false]);
+    }
+}

@@ -1,0 +1,246 @@
+//! The command line: arguments, the commands that only print, and exit codes.
+//!
+//! Everything that the program writes to stdout on its own account is written here.
+
+use crate::auth::key;
+use crate::commands;
+use crate::config::problem::Problem;
+use crate::config::snapshot::{Route, Snapshot};
+use crate::config::{self, Loaded};
+use crate::provider::{ModelName, Target};
+use clap::{Args, Parser, Subcommand};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The configuration of `tidegate demo`.
+pub const DEMO: &str = include_str!("../conf/demo.yaml");
+/// The variable that moves the simulator of `tidegate demo`; the demo configuration uses it too.
+const SIMULATOR_PORT: &str = "TIDEGATE_SIMULATOR_PORT";
+/// Where the simulator listens when nobody says otherwise.
+const DEFAULT_SIMULATOR_PORT: u16 = 3001;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well.
+    Fine = 0,
+    /// The configuration is wrong.
+    BadConfiguration = 1,
+    /// The arguments are wrong.
+    BadUsage = 2,
+    /// An address could not be bound, or something else was missing at the start.
+    CouldNotStart = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// An edge gateway for LLM traffic: OpenAI chat completions in front, every provider behind.
+#[derive(Parser)]
+#[command(name = "tidegate", version, about, args_conflicts_with_subcommands = true, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 fine, 1 bad configuration, 2 bad usage, 3 could not bind or start.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG", default_value = "conf/tidegate.yaml")]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a configuration (the default command)
+    Run(ConfigFile),
+    /// Check a configuration without serving: print its routes, or every problem with its place
+    Check(ConfigFile),
+    /// Serve the built-in demo: all providers, played by the embedded simulator; needs no key and no network
+    Demo,
+    /// Serve the embedded provider simulator alone
+    Simulate {
+        /// Where to listen
+        #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_SIMULATOR_PORT)))]
+        listen: SocketAddr,
+    },
+    /// Client keys
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Print a fresh key, once, and the entry for the configuration, which holds only its SHA-256
+    New {
+        /// The name for it in logs
+        #[arg(long, value_parser = key_id)]
+        id: String,
+    },
+}
+
+/// A key's id becomes a YAML value and a word in logs.
+fn key_id(id: &str) -> Result<String, &'static str> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '/');
+    if id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.len() <= 256 && id.chars().all(allowed) {
+        return Ok(id.to_owned());
+    }
+    Err("an id begins with a letter or digit and goes on with letters, digits and any of - _ . @ /")
+}
+
+/// Reads the arguments of the process and does what they say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.unwrap_or(Command::Run(cli.config)) {
+        Command::Run(file) => loaded(config::load(&file.config), |loaded| commands::run(loaded, Some(file.config))),
+        Command::Check(file) => loaded(config::load(&file.config), |loaded| print(&routes(&loaded.snapshot))),
+        Command::Demo => demo(),
+        Command::Simulate { listen } => commands::simulate(listen),
+        Command::Key { command: KeyCommand::New { id } } => new_key(&id),
+        Command::Schema => print(&format!("{:#}\n", config::file::schema())),
+    }
+    .into()
+}
+
+fn loaded(result: Result<Loaded, Vec<Problem>>, go_on: impl FnOnce(Loaded) -> Exit) -> Exit {
+    match result {
+        Ok(loaded) => go_on(loaded),
+        Err(problems) => {
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
+            Exit::BadConfiguration
+        }
+    }
+}
+
+fn demo() -> Exit {
+    let port = std::env::var(SIMULATOR_PORT).ok();
+    let Ok(port) = port.as_deref().map_or(Ok(DEFAULT_SIMULATOR_PORT), str::parse::<u16>) else {
+        eprintln!("tidegate: {SIMULATOR_PORT} must be a port");
+        return Exit::BadUsage;
+    };
+    let env = |name: &str| std::env::var(name).ok();
+    let simulator = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    loaded(config::parse(DEMO, "conf/demo.yaml", &env), |loaded| commands::demo(loaded, simulator))
+}
+
+fn new_key(id: &str) -> Exit {
+    let mut bits = [0u8; 32];
+    if let Err(error) = getrandom::fill(&mut bits) {
+        eprintln!("tidegate: the operating system gives no random numbers: {error}");
+        return Exit::CouldNotStart;
+    }
+    print(&key_text(id, &key::of_bits(bits)))
+}
+
+/// The key on a line of its own, then the entry for a team's `keys`.
+fn key_text(id: &str, key: &str) -> String {
+    // Quoted, because an id of digits would be a number to YAML.
+    format!("{key}\n\n- {{ id: \"{id}\", sha256: \"{}\" }}\n", key::digest(key))
+}
+
+/// Writes to stdout; a reader that has gone away is no error.
+fn print(text: &str) -> Exit {
+    let mut stdout = std::io::stdout().lock();
+    let _gone = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    Exit::Fine
+}
+
+/// Every route and where it goes.
+fn routes(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for route in &snapshot.routes {
+        let _infallible = writeln!(text, "{}", route.name);
+        targets(&mut text, route);
+    }
+    text
+}
+
+fn targets(text: &mut String, route: &Route) {
+    let line = |target: &Target| {
+        let (ModelName::Fixed(model) | ModelName::Pattern(model)) = &target.model;
+        format!("{}  {model}", target.provider.name)
+    };
+    for target in &route.targets {
+        let _infallible = writeln!(text, "  {}  weight {}", line(target), target.weight);
+    }
+    for target in &route.fallback {
+        let _infallible = writeln!(text, "  {}  fallback", line(target));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn command(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["tidegate"], arguments].concat())
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_the_default_command() {
+        for arguments in [&["--config", "x.yaml"][..], &["run", "--config", "x.yaml"]] {
+            let cli = command(arguments).unwrap();
+            let file = match cli.command {
+                Some(Command::Run(file)) => file,
+                None => cli.config,
+                Some(_) => panic!("another command"),
+            };
+            assert_eq!(file.config, PathBuf::from("x.yaml"));
+        }
+        assert!(command(&["frobnicate"]).is_err());
+        assert!(command(&["key", "new"]).is_err());
+        assert!(command(&["key", "new", "--id", "a b"]).is_err());
+    }
+
+    #[test]
+    fn the_printed_entry_lets_the_printed_key_in() {
+        let text = key_text("42", "tg-abc");
+        let (key, entry) = text.split_once("\n\n").unwrap();
+        let yaml = format!(
+            "providers: {{ p: {{ kind: vllm, base_url: \"http://h/v1\" }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}\nteams:\n  t:\n    keys:\n      {entry}"
+        );
+        let snapshot = config::parse(&yaml, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
+        let mut headers = http::HeaderMap::new();
+        headers.insert("x-api-key", key.parse().unwrap());
+        let principal = crate::auth::authenticate(&snapshot, &headers, 0).unwrap();
+        assert_eq!(snapshot.keys[principal.key()].id.as_ref(), "42");
+    }
+
+    #[test]
+    fn the_shipped_configurations_are_good_and_printed_without_secrets() {
+        let env = |name: &str| name.ends_with("_KEY").then(|| "not-to-be-seen".to_owned());
+        let demo = config::parse(DEMO, "demo", &env).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
+        let text = routes(&demo);
+        for name in ["qwen3-4b", "qwen2-7b-vl", "assistant", "vllm_model", "openai", "together", "xai"] {
+            assert!(text.lines().any(|line| line == name), "{name}");
+        }
+        let mut headers = http::HeaderMap::new();
+        headers.insert("authorization", "Bearer tg-demo".parse().unwrap());
+        assert!(crate::auth::authenticate(&demo, &headers, 0).is_ok());
+        let example = config::parse(include_str!("../conf/tidegate.yaml"), "conf", &env).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let text = routes(&example.snapshot);
+        assert!(text.contains("fallback") && text.contains("weight 9") && !text.contains("not-to-be-seen"), "{text}");
+    }
+}

@@ -1,0 +1,163 @@
+//! Which route a client means by `model`.
+
+use super::near;
+use crate::auth::{Principal, may_use};
+use crate::config::snapshot::{Route, Snapshot};
+use crate::error::{ApiError, ErrorKind};
+use crate::provider::ModelName;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Prefixes that a client may put before a route's name; they mean nothing here. At most one is taken off.
+pub const STRIPPED_PREFIXES: [&str; 2] = ["tensorzero::model_name::", "tensorzero::function_name::"];
+/// How many close names an error tells.
+const SUGGESTIONS: usize = 3;
+/// Longest part of an unknown name that an error repeats, in characters.
+const MAX_ECHO: usize = 128;
+
+/// A route and what its `*` stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'m> {
+    /// Index into [`Snapshot::routes`].
+    pub route: usize,
+    /// What the pattern's `*` matched, never empty; `None` where the route is no pattern.
+    pub star: Option<&'m str>,
+}
+
+impl<'m> Found<'m> {
+    /// The model's name at a target.
+    pub fn model<'a>(&self, name: &'a ModelName) -> Cow<'a, str>
+    where
+        'm: 'a,
+    {
+        match (name, self.star) {
+            (ModelName::Fixed(name), _) => Cow::Borrowed(name),
+            (ModelName::Pattern(name), Some(star)) if name.as_ref() == "*" => Cow::Borrowed(star),
+            (ModelName::Pattern(name), star) => Cow::Owned(name.replacen('*', star.unwrap_or_default(), 1)),
+        }
+    }
+}
+
+/// Finds the route of this name: the exact one, else the pattern with the longest prefix, and of these the one with the
+/// longest suffix.
+pub fn find<'m>(snapshot: &Snapshot, model: &'m str) -> Option<Found<'m>> {
+    let name = stripped(model);
+    let names = &snapshot.route_names;
+    if let Some(route) = names.exact.get(name) {
+        return Some(Found { route: *route, star: None });
+    }
+    // The configuration keeps the patterns in that order.
+    names.patterns.iter().find_map(|(prefix, suffix, route)| {
+        let star = name.strip_prefix(prefix.as_ref())?.strip_suffix(suffix.as_ref())?;
+        (!star.is_empty()).then_some(Found { route: *route, star: Some(star) })
+    })
+}
+
+fn stripped(model: &str) -> &str {
+    STRIPPED_PREFIXES.iter().find_map(|prefix| model.strip_prefix(prefix)).unwrap_or(model)
+}
+
+/// Finds the route that a principal means and may use.
+///
+/// # Errors
+/// A 404 that names close routes of this principal's, or a 403 for a route of others.
+pub fn resolve<'m>(snapshot: &Snapshot, principal: Principal, model: &'m str) -> Result<Found<'m>, ApiError> {
+    let Some(found) = find(snapshot, model) else { return Err(unknown(snapshot, principal, model)) };
+    if may_use(principal, snapshot, found.route) {
+        return Ok(found);
+    }
+    let message = format!("This key may not use the route `{}`; `GET /v1/models` lists those that it may.", echo(model));
+    Err(ApiError::new(403, ErrorKind::Permission, message).with_param("model"))
+}
+
+fn unknown(snapshot: &Snapshot, principal: Principal, model: &str) -> ApiError {
+    let names = usable(snapshot, principal).map(|route| route.name.as_ref());
+    let close: Vec<String> = near::nearest(stripped(model), names, SUGGESTIONS).iter().map(|name| format!("`{name}`")).collect();
+    let hint = if close.is_empty() { String::new() } else { format!(" Did you mean {}?", close.join(", ")) };
+    let message = format!("There is no route `{}`.{hint} `GET /v1/models` lists those that this key may use.", echo(model));
+    ApiError::new(404, ErrorKind::NotFound, message).with_param("model")
+}
+
+fn echo(model: &str) -> String {
+    model.chars().filter(|c| !c.is_control()).take(MAX_ECHO).collect()
+}
+
+/// The routes that a principal may use, in the order of the configuration; what `GET /v1/models` lists.
+pub fn usable<'s>(snapshot: &'s Snapshot, principal: Principal) -> impl Iterator<Item = &'s Arc<Route>> {
+    snapshot.routes.iter().filter(move |route| may_use(principal, snapshot, route.index))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::auth::authenticate;
+    use crate::config;
+
+    const TEXT: &str = "\
+providers: { p: { kind: openai, api_key: k } }
+routes:
+  qwen3-4b: { targets: [ { provider: p, model: m } ] }
+  qwen3-8b: { targets: [ { provider: p, model: m } ] }
+  \"*\": { targets: [ { provider: p, model: any } ] }
+  \"openai/*\": { targets: [ { provider: p, model: \"*\" } ] }
+  \"openai/*-mini\": { targets: [ { provider: p, model: \"x/*-small\" } ] }
+  \"openai/gpt-4\": { targets: [ { provider: p, model: exact } ] }
+auth: keys
+teams:
+  t: { routes: [qwen3-4b, \"openai/*\"], keys: [ { id: k, sha256: \"2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683\" } ] }
+";
+
+    fn snapshot(text: &str) -> Snapshot {
+        config::parse(text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot
+    }
+
+    fn principal(snapshot: &Snapshot) -> Principal {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("x-api-key", http::HeaderValue::from_static("key"));
+        authenticate(snapshot, &headers, 0).unwrap()
+    }
+
+    #[test]
+    fn exact_names_go_before_patterns_and_long_patterns_before_short_ones() {
+        let snapshot = snapshot(TEXT);
+        for (model, name, upstream) in [
+            ("qwen3-4b", "qwen3-4b", "m"),
+            ("tensorzero::model_name::qwen3-4b", "qwen3-4b", "m"),
+            ("tensorzero::function_name::openai/o3", "openai/*", "o3"),
+            ("openai/gpt-4", "openai/gpt-4", "exact"),
+            ("openai/gpt-4o", "openai/*", "gpt-4o"),
+            ("openai/gpt-4o-mini", "openai/*-mini", "x/gpt-4o-small"),
+            ("openai/-mini", "openai/*", "-mini"),
+            ("openai/", "*", "any"),
+            ("tensorzero::model_name::tensorzero::model_name::qwen3-4b", "*", "any"),
+        ] {
+            let found = find(&snapshot, model).unwrap();
+            let route = &snapshot.routes[found.route];
+            assert_eq!((route.name.as_ref(), found.model(&route.targets[0].model).as_ref()), (name, upstream), "{model}");
+        }
+        assert_eq!(find(&snapshot, ""), None);
+    }
+
+    #[test]
+    fn a_route_of_others_is_a_403_and_an_unknown_one_a_404_with_hints() {
+        let closed = snapshot(&TEXT.replace("  \"*\": { targets: [ { provider: p, model: any } ] }\n", ""));
+        let principal = principal(&closed);
+        assert!(resolve(&closed, principal, "openai/o3").is_ok());
+        let error = resolve(&closed, principal, "qwen3-8b").unwrap_err();
+        assert_eq!((error.status, error.param.as_deref()), (403, Some("model")));
+        let error = resolve(&closed, principal, "qwen3-4c").unwrap_err();
+        assert_eq!(error.status, 404);
+        // The other route is as close, but not for this key to know of.
+        assert!(error.message.contains("Did you mean `qwen3-4b`?") && !error.message.contains("8b"), "{}", error.message);
+        let error = resolve(&closed, principal, &"ü\n".repeat(10_000)).unwrap_err();
+        assert!(error.message.len() < 500 && !error.message.contains('\n'));
+    }
+
+    #[test]
+    fn the_list_holds_what_the_key_may_use() {
+        let snapshot = snapshot(TEXT);
+        let names: Vec<_> = usable(&snapshot, principal(&snapshot)).map(|route| route.name.as_ref()).collect();
+        assert_eq!(names, ["qwen3-4b", "openai/*"]);
+    }
+}
