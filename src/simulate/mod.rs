@@ -15,7 +15,7 @@
 //!
 //! - It refuses what the real service refuses, in that service's error shape. Any key that begins with `sk-` is good;
 //!   the self-hosted kinds need none.
-//! - Answers are deterministic: the same request gets the same bytes. [`reply`] says what is answered, [`script`] how a
+//! - Answers are deterministic: the same request gets the same bytes. `reply` says what is answered, [`script`] how a
 //!   model's name asks for failures, pauses and sizes (`gpt-4o+once+status=503`, `sim+chunks=100+pace=10ms`).
 //! - `GET /_simulator/requests?last=N` shows what arrived, `GET /healthz` that it lives.
 //!
@@ -28,7 +28,7 @@
 //!    -> body sends it, and notices a client that leaves
 //! ```
 //!
-//! A further dialect is one more implementation of [`dialect::Dialect`].
+//! A further dialect is one more implementation of `dialect::Dialect`.
 
 mod ask;
 mod body;

@@ -12,6 +12,7 @@
 //! sentence, whose tokens count as reasoning. `max_tokens` covers reasoning and text.
 
 use super::ask::{Ask, Choice, Constraint, Tool, cut, tokens};
+use super::script::{MAX_ANSWER, MAX_CHUNKS};
 use super::{grammar, pattern, sample};
 use serde_json::Value;
 
@@ -19,8 +20,12 @@ use serde_json::Value;
 const ECHOED_WORDS: usize = 8;
 /// Characters of the user's text that are echoed.
 const ECHOED_CHARS: usize = 120;
+/// Characters of the tool results that are quoted.
+const QUOTED_CHARS: usize = 2_000;
 /// Shortest part of a tool's name that counts as the user speaking of it, in bytes.
 const MIN_NAME_WORD: usize = 3;
+/// Characters in one piece of a text of more than [`MAX_CHUNKS`] bytes.
+const LONG_PIECE: usize = 4_096;
 /// What a model that thinks thinks.
 const THOUGHT: &str = "The user wants an answer, so I will give a short and honest one.";
 /// What long answers are made of.
@@ -86,6 +91,10 @@ pub(super) struct Usage {
 /// # Errors
 /// Why the constraint or a tool's schema cannot be satisfied.
 pub(super) fn decide(ask: &Ask) -> Result<Reply, String> {
+    let each = |size: Option<usize>| size.unwrap_or(0).saturating_mul(ask.n);
+    if each(ask.script.bytes) > MAX_ANSWER || each(ask.script.chunks) > MAX_CHUNKS {
+        return Err(format!("all answers together may have {MAX_ANSWER} bytes and {MAX_CHUNKS} chunks"));
+    }
     let mut choices = Vec::with_capacity(ask.n);
     let mut usage = Usage { prompt: ask.prompt_tokens, ..Usage::default() };
     for index in 0..ask.n.max(1) {
@@ -166,7 +175,7 @@ fn text(ask: &Ask) -> Result<String, String> {
 
 fn prose(ask: &Ask) -> String {
     if let Some(results) = &ask.results {
-        return format!("Here is what the tool says: {}", results.join("; "));
+        return format!("Here is what the tool says: {}", results.join("; ").chars().take(QUOTED_CHARS).collect::<String>());
     }
     let mut out = format!("Hello from {}!", ask.name);
     if !ask.media.is_empty() {
@@ -195,9 +204,13 @@ fn proper_noun(text: &str) -> &str {
     words.filter(|word| word.len() > 1 && word.starts_with(char::is_uppercase)).last().unwrap_or_default()
 }
 
-/// The pieces in which a text is streamed: as many as the script says, else a word each.
+/// The pieces in which a text is streamed: as many as the script says, else a word each, or more of a long text.
 pub(super) fn pieces(ask: &Ask, text: &str) -> Vec<String> {
     match ask.script.chunks {
+        None if text.len() > MAX_CHUNKS => {
+            let all: Vec<char> = text.chars().collect();
+            all.chunks(LONG_PIECE).map(|piece| piece.iter().collect()).collect()
+        }
         None => text.split_inclusive(' ').map(str::to_owned).collect(),
         Some(wanted) => {
             let length = text.chars().count();
@@ -258,5 +271,8 @@ mod tests {
         assert_eq!(pieces(&sized, &one(&sized).text), ["Th", "e t", "id", "e c"]);
         let many = Ask { script: Script { chunks: Some(100), ..Script::default() }, ..ask("x") };
         assert!(pieces(&many, &one(&many).text).iter().all(|piece| !piece.is_empty()));
+        let long = Ask { script: Script { bytes: Some(MAX_ANSWER), ..Script::default() }, ..ask("x") };
+        assert_eq!(pieces(&long, &one(&long).text).len(), MAX_ANSWER / LONG_PIECE);
+        assert!(decide(&Ask { n: 2, ..long }).is_err(), "the bound is for all answers together");
     }
 }
