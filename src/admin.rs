@@ -65,7 +65,6 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         "/readyz" if draining => (503, "text/plain", "draining\n".to_owned()),
         "/readyz" => (200, "text/plain", "ready\n".to_owned()),
         "/status" => (200, "application/json", crate::edge::status::page(&live, draining)),
-        "/limits" => (200, "application/json", live.limiter.page(live.now())),
         _ => (404, "text/plain", "there are /metrics, /healthz, /readyz, /status and /limits\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));

@@ -62,7 +62,13 @@ struct ConfigFile {
 #[derive(Subcommand)]
 enum Command {
     /// Serve a configuration (the default command)
-    Run(ConfigFile),
+    Run {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Take the listeners over from the running process, after it was sent SIGQUIT
+        #[arg(long)]
+        upgrade: bool,
+    },
     /// Check a configuration without serving: print its routes, or every problem with its place
     Check(ConfigFile),
     /// Serve the built-in demo: all providers, played by the embedded simulator; needs no key and no network
@@ -104,8 +110,8 @@ fn key_id(id: &str) -> Result<String, &'static str> {
 /// Reads the arguments of the process and does what they say.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command.unwrap_or(Command::Run(cli.config)) {
-        Command::Run(file) => loaded(config::load(&file.config), |loaded| commands::run(loaded, Some(file.config))),
+    match cli.command.unwrap_or(Command::Run { file: cli.config, upgrade: false }) {
+        Command::Run { file, upgrade } => loaded(config::load(&file.config), |loaded| commands::run(loaded, Some(file.config), upgrade)),
         Command::Check(file) => loaded(config::load(&file.config), |loaded| print(&routes(&loaded.snapshot))),
         Command::Demo => demo(),
         Command::Simulate { listen } => commands::simulate(listen),
@@ -203,7 +209,7 @@ mod tests {
         for arguments in [&["--config", "x.yaml"][..], &["run", "--config", "x.yaml"]] {
             let cli = command(arguments).unwrap();
             let file = match cli.command {
-                Some(Command::Run(file)) => file,
+                Some(Command::Run { file, .. }) => file,
                 None => cli.config,
                 Some(_) => panic!("another command"),
             };

@@ -1,7 +1,8 @@
 //! Tidegate: an edge gateway for LLM traffic.
 
-pub mod auth;
 pub mod account;
+pub mod admin;
+pub mod auth;
 pub mod chat;
 pub mod cli;
 pub mod commands;
@@ -14,8 +15,7 @@ pub mod json;
 pub mod limit;
 pub mod provider;
 pub mod relay;
-pub mod sign;
 pub mod route;
-pub mod admin;
-pub mod telemetry;
+pub mod sign;
 pub mod simulate;
+pub mod telemetry;

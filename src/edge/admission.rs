@@ -31,7 +31,7 @@ pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Res
             Ok(who)
         }
         Err(failure) => {
-            live.metrics.auth_failure(failure);
+            live.metrics.auth_failure(failure.into());
             log::info!("request {}: {}", ctx.id, failure.name());
             Err(failure.error())
         }
@@ -77,7 +77,16 @@ pub fn model(live: &Live, who: &Principal, id: &str) -> Result<Bytes, ApiError> 
 }
 
 fn write_model(w: &mut crate::json::write::Writer, id: &str, created: u64) {
-    w.object().key("id").string(id).key("object").string("model").key("created").integer(created).key("owned_by").string("tidegate").end_object();
+    w.object()
+        .key("id")
+        .string(id)
+        .key("object")
+        .string("model")
+        .key("created")
+        .integer(created)
+        .key("owned_by")
+        .string("tidegate")
+        .end_object();
 }
 
 /// Everything that needs the body: its form, the route, all limits at once.
@@ -144,6 +153,8 @@ fn episode_id(parsed: &Parsed, header: Option<&HeaderValue>) -> Result<Uuid, Api
         .or_else(|| header.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()));
     match text {
         None => Ok(Uuid::now_v7()),
-        Some(text) => Uuid::try_parse(&text).map_err(|_| ApiError::field("episode_id", "`episode_id` must be a UUID; leave it out to get a new one")),
+        Some(text) => {
+            Uuid::try_parse(&text).map_err(|_| ApiError::field("episode_id", "`episode_id` must be a UUID; leave it out to get a new one"))
+        }
     }
 }

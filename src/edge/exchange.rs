@@ -138,7 +138,17 @@ impl Exchange {
     pub fn new(live: Arc<Live>) -> Self {
         let presence = live.presence();
         let trace = Trace { trace_id: 0, span_id: 0, flags: 0 };
-        Self { live, id: Uuid::now_v7(), began: Instant::now(), trace, ledger: Ledger::new(), busy: Duration::ZERO, call: None, in_flight: None, presence }
+        Self {
+            live,
+            id: Uuid::now_v7(),
+            began: Instant::now(),
+            trace,
+            ledger: Ledger::new(),
+            busy: Duration::ZERO,
+            call: None,
+            in_flight: None,
+            presence,
+        }
     }
 
     /// Makes the next attempt ready: writes the request to the target whose turn it is.
@@ -418,7 +428,8 @@ impl Call {
         let parsed = self.parsed.as_ref().ok_or_else(internal)?;
         let model: Box<str> = Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model).into();
         let seal = live.seal(&self.team);
-        let request = ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
+        let request =
+            ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
         let outgoing = crate::dialect::of(&target).encode(&request, &target)?;
         outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(target.provider.index, param));
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
@@ -441,7 +452,13 @@ impl Attempt {
     /// Its deadlines, from now on.
     pub fn deadlines(&self) -> Deadlines {
         let t = &self.timeouts;
-        Deadlines { began: Instant::now(), first_byte: t.first_byte, first_token: t.first_token, between_bytes: t.between_bytes, total: t.total }
+        Deadlines {
+            began: Instant::now(),
+            first_byte: t.first_byte,
+            first_token: t.first_token,
+            between_bytes: t.between_bytes,
+            total: t.total,
+        }
     }
 }
 

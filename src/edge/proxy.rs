@@ -46,7 +46,13 @@ fn endpoint<'a>(method: &Method, path: &'a str) -> std::result::Result<Endpoint<
         "/v1/models" => (Endpoint::Models, "GET"),
         _ => match path.strip_prefix("/v1/models/") {
             Some(id) if !id.is_empty() => (Endpoint::Model(id), "GET"),
-            _ => return Err(ApiError::new(404, crate::error::ErrorKind::NotFound, "There is no such endpoint; try /v1/chat/completions or /v1/models.")),
+            _ => {
+                return Err(ApiError::new(
+                    404,
+                    crate::error::ErrorKind::NotFound,
+                    "There is no such endpoint; try /v1/chat/completions or /v1/models.",
+                ));
+            }
         },
     };
     if method == allow { Ok(endpoint) } else { Err(ApiError::method(allow)) }
@@ -58,7 +64,10 @@ impl Gateway {
         let real = &mut session.downstream_session;
         let live = ctx.live.clone();
         let request = real.req_header();
-        ctx.trace = crate::telemetry::trace::Trace::continue_or_begin(request.headers.get("traceparent").and_then(|v| v.to_str().ok()), || fastrand::u64(..));
+        ctx.trace =
+            crate::telemetry::trace::Trace::continue_or_begin(request.headers.get("traceparent").and_then(|v| v.to_str().ok()), || {
+                fastrand::u64(..)
+            });
         let endpoint = endpoint(&request.method, request.uri.path())?;
         let who = admission::authenticate(&live, ctx, &request.headers)?;
         let id = match endpoint {
@@ -220,7 +229,13 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    fn upstream_response_body_filter(&self, _session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Exchange) -> Result<Option<Duration>> {
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Exchange,
+    ) -> Result<Option<Duration>> {
         let began = Instant::now();
         let step = ctx.upstream_body(body.as_deref().unwrap_or_default(), end);
         ctx.busy += began.elapsed();
@@ -242,7 +257,12 @@ impl ProxyHttp for Gateway {
     }
 
     /// With trailers no body piece says that it is the last one.
-    async fn response_trailer_filter(&self, _session: &mut Session, _trailers: &mut HeaderMap, ctx: &mut Exchange) -> Result<Option<Bytes>> {
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut HeaderMap,
+        ctx: &mut Exchange,
+    ) -> Result<Option<Bytes>> {
         match ctx.upstream_body(&[], true) {
             Step::Write(bytes) => Ok(Some(bytes.into())),
             Step::Retry(why) => {
@@ -261,7 +281,14 @@ impl ProxyHttp for Gateway {
         e
     }
 
-    fn error_while_proxy(&self, _peer: &HttpPeer, _session: &mut Session, mut e: Box<Error>, ctx: &mut Exchange, reused: bool) -> Box<Error> {
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        _session: &mut Session,
+        mut e: Box<Error>,
+        ctx: &mut Exchange,
+        reused: bool,
+    ) -> Box<Error> {
         let Some(call) = ctx.call.as_deref_mut() else {
             e.set_retry(false);
             return e;

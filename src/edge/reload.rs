@@ -88,7 +88,12 @@ fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
     match Live::new(snapshot, Some(&old)) {
         Ok(live) => {
             told(&live, Reload::Applied);
-            log::info!("configuration {} is in force: {} routes, {} keys", live.generation, live.snapshot.routes.len(), live.snapshot.keys.len());
+            log::info!(
+                "configuration {} is in force: {} routes, {} keys",
+                live.generation,
+                live.snapshot.routes.len(),
+                live.snapshot.keys.len()
+            );
             process.live.store(Arc::new(live));
         }
         Err(e) => {

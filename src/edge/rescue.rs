@@ -32,26 +32,42 @@ impl Failure {
 /// A provider said no, with a status or inside its answer.
 pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
     let said = redact(cut(refusal.message.trim()));
-    let tell = |what: &str| if said.is_empty() { format!("Provider `{provider}` {what}.") } else { format!("Provider `{provider}` {what}: {said}") };
+    let tell = |what: &str| {
+        if said.is_empty() { format!("Provider `{provider}` {what}.") } else { format!("Provider `{provider}` {what}: {said}") }
+    };
     let error = match refusal.class {
         FailureClass::BadRequest => ApiError::invalid(tell("refused the request")),
         // What is wrong with the operator's account is not the client's to know.
-        FailureClass::Credential => ApiError::upstream(format!("Provider `{provider}` did not accept the gateway's credentials; this is for its operator to mend.")),
+        FailureClass::Credential => {
+            ApiError::upstream(format!("Provider `{provider}` did not accept the gateway's credentials; this is for its operator to mend."))
+        }
         FailureClass::NotFound => ApiError::new(404, ErrorKind::NotFound, tell("does not know what was asked for")),
         FailureClass::RateLimited => ApiError::new(429, ErrorKind::RateLimit, tell("limits its requests")),
         FailureClass::Overloaded => ApiError::new(503, ErrorKind::Overloaded, tell("is overloaded")),
         FailureClass::Timeout => ApiError::new(504, ErrorKind::Timeout, tell("was too slow")),
         FailureClass::Server => ApiError::upstream(tell("failed")),
     };
-    Failure { retry: Some(retry::Failure::Provider(refusal.class)), outcome: refusal.class.into(), error: ApiError { retry_after: refusal.retry_after, ..error } }
+    Failure {
+        retry: Some(retry::Failure::Provider(refusal.class)),
+        outcome: refusal.class.into(),
+        error: ApiError { retry_after: refusal.retry_after, ..error },
+    }
 }
 
 /// An answer cannot be trusted any further.
 pub fn of_fault(provider: &str, fault: &Fault) -> Failure {
     match fault {
         Fault::Provider(refusal) => of_provider(provider, refusal),
-        Fault::Broken(what) => Failure { retry: Some(retry::Failure::Broken), outcome: fault.into(), error: ApiError::upstream(format!("Provider `{provider}` sent an answer that cannot be read: {}", cut(what))) },
-        Fault::Truncated => Failure { retry: Some(retry::Failure::Broken), outcome: fault.into(), error: ApiError::upstream(format!("Provider `{provider}` broke off its answer.")) },
+        Fault::Broken(what) => Failure {
+            retry: Some(retry::Failure::Broken),
+            outcome: fault.into(),
+            error: ApiError::upstream(format!("Provider `{provider}` sent an answer that cannot be read: {}", cut(what))),
+        },
+        Fault::Truncated => Failure {
+            retry: Some(retry::Failure::Broken),
+            outcome: fault.into(),
+            error: ApiError::upstream(format!("Provider `{provider}` broke off its answer.")),
+        },
     }
 }
 
@@ -62,29 +78,53 @@ pub fn of_connect(provider: &str, e: &Error) -> Failure {
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => "has no TLS connection that can be trusted",
         _ => "cannot be connected to",
     };
-    Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error: ApiError::upstream(format!("Provider `{provider}` {what}.")) }
+    Failure {
+        retry: Some(retry::Failure::Connect),
+        outcome: Outcome::Connect,
+        error: ApiError::upstream(format!("Provider `{provider}` {what}.")),
+    }
 }
 
 /// Pingora gave up on a request that was under way.
 pub fn of_proxy(provider: &str, e: &Error) -> Failure {
     if *e.etype() == LATE {
         let what = e.context.as_ref().map_or("the provider was too slow", |c| c.as_str());
-        return Failure { retry: Some(retry::Failure::Timeout), outcome: Outcome::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")) };
+        return Failure {
+            retry: Some(retry::Failure::Timeout),
+            outcome: Outcome::Timeout,
+            error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")),
+        };
     }
     if *e.etype() == EMPTY {
-        return Failure { retry: Some(retry::Failure::Broken), outcome: Outcome::Broken, error: ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")) };
+        return Failure {
+            retry: Some(retry::Failure::Broken),
+            outcome: Outcome::Broken,
+            error: ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")),
+        };
     }
     match e.esource() {
         ErrorSource::Upstream => match e.etype() {
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-                Failure { retry: Some(retry::Failure::Timeout), outcome: Outcome::Timeout, error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long.")) }
-            }
-            _ => Failure { retry: Some(retry::Failure::Broken), outcome: Outcome::Truncated, error: ApiError::upstream(format!("Provider `{provider}` broke the connection off.")) },
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure {
+                retry: Some(retry::Failure::Timeout),
+                outcome: Outcome::Timeout,
+                error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long.")),
+            },
+            _ => Failure {
+                retry: Some(retry::Failure::Broken),
+                outcome: Outcome::Truncated,
+                error: ApiError::upstream(format!("Provider `{provider}` broke the connection off.")),
+            },
         },
-        ErrorSource::Downstream => Failure { retry: None, outcome: Outcome::Cancelled, error: ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request.") },
-        ErrorSource::Internal | ErrorSource::Unset => {
-            Failure { retry: None, outcome: Outcome::ServerError, error: ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.") }
-        }
+        ErrorSource::Downstream => Failure {
+            retry: None,
+            outcome: Outcome::Cancelled,
+            error: ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request."),
+        },
+        ErrorSource::Internal | ErrorSource::Unset => Failure {
+            retry: None,
+            outcome: Outcome::ServerError,
+            error: ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id."),
+        },
     }
 }
 
@@ -107,7 +147,10 @@ mod tests {
 
     #[test]
     fn the_operators_problems_are_not_the_clients() {
-        let f = of_provider("p", &ProviderError { class: FailureClass::Credential, message: "Incorrect API key sk-abcdefghijklmnop".into(), retry_after: None });
+        let f = of_provider(
+            "p",
+            &ProviderError { class: FailureClass::Credential, message: "Incorrect API key sk-abcdefghijklmnop".into(), retry_after: None },
+        );
         assert_eq!((f.error.status, f.outcome), (502, Outcome::Credential));
         assert!(!f.error.message.contains("sk-"));
     }

@@ -112,14 +112,18 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
     options.h2_idle_timeout = Some(H2_IDLE);
     proxy.server_options = Some(options);
     let mut h2 = H2Options::new();
-    h2.max_concurrent_streams(H2_STREAMS).initial_window_size(H2_WINDOW.0).initial_connection_window_size(H2_WINDOW.1).max_header_list_size(H2_HEADERS);
+    h2.max_concurrent_streams(H2_STREAMS)
+        .initial_window_size(H2_WINDOW.0)
+        .initial_connection_window_size(H2_WINDOW.1)
+        .max_header_list_size(H2_HEADERS);
     proxy.h2_options = Some(h2);
     let mut service = Service::new("tidegate".to_owned(), Front { proxy: Arc::new(proxy), process: process.clone() });
     for l in listen {
         let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::new(CLIENT_BUFFERS.0, CLIENT_BUFFERS.1));
         if let Some(tls) = &l.tls {
             let text = |p: &PathBuf| p.to_string_lossy().into_owned();
-            let mut settings = TlsSettings::intermediate(&text(&tls.certificate), &text(&tls.key)).map_err(|e| format!("{}: {e}", l.address))?;
+            let mut settings =
+                TlsSettings::intermediate(&text(&tls.certificate), &text(&tls.key)).map_err(|e| format!("{}: {e}", l.address))?;
             settings.enable_h2();
             endpoint = endpoint.tls(settings);
         }
@@ -214,7 +218,9 @@ struct Signals(Arc<Process>);
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut quit), Ok(mut term), Ok(mut int)) = (signal(SignalKind::quit()), signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        let (Ok(mut quit), Ok(mut term), Ok(mut int)) =
+            (signal(SignalKind::quit()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
             log::error!("signals cannot be received");
             return ShutdownSignal::FastShutdown;
         };
@@ -244,4 +250,3 @@ fn leave_when_done(process: &Process) {
     crate::telemetry::log::flush();
     std::process::exit(0);
 }
-

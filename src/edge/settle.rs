@@ -57,7 +57,8 @@ fn client_address(session: &Session, ctx: &Exchange) -> Option<IpAddr> {
         return Some(peer);
     }
     let all = session.downstream_session.req_header().headers.get_all("x-forwarded-for");
-    let told: Vec<Option<IpAddr>> = all.iter().flat_map(|v| v.to_str().unwrap_or_default().split(',')).map(|a| a.trim().parse().ok()).collect();
+    let told: Vec<Option<IpAddr>> =
+        all.iter().flat_map(|v| v.to_str().unwrap_or_default().split(',')).map(|a| a.trim().parse().ok()).collect();
     // Whoever is not trusted may have written anything to the left of its own address.
     let mut client = peer;
     for ip in told.iter().rev().map_while(|ip| *ip) {

@@ -65,7 +65,15 @@ impl Upstream {
         };
         // Certificates may change with a reload: pooled connections that were made with others must not be used.
         let group = if provider.base.tls { (generation << 32) | provider.index as u64 } else { provider.index as u64 };
-        Ok(Self { provider, addresses: ArcSwap::from_pointee(addresses), turn: AtomicUsize::new(0), in_flight: Arc::default(), ca, client, group })
+        Ok(Self {
+            provider,
+            addresses: ArcSwap::from_pointee(addresses),
+            turn: AtomicUsize::new(0),
+            in_flight: Arc::default(),
+            ca,
+            client,
+            group,
+        })
     }
 
     /// Whether the addresses come from a look-up.
@@ -84,7 +92,9 @@ impl Upstream {
                 }
             }
             Ok(Err(e)) => log::warn!("provider {}: cannot resolve {}: {e}", self.provider.name, self.provider.base.host),
-            Err(_) => log::warn!("provider {}: resolving {} takes longer than {RESOLVE_TIMEOUT:?}", self.provider.name, self.provider.base.host),
+            Err(_) => {
+                log::warn!("provider {}: resolving {} takes longer than {RESOLVE_TIMEOUT:?}", self.provider.name, self.provider.base.host)
+            }
         }
     }
 
@@ -96,9 +106,11 @@ impl Upstream {
         let place = Place(self.in_flight.clone());
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         match self.provider.max_connections {
-            Some(most) if before >= most as usize => {
-                Err(ApiError::new(503, ErrorKind::Overloaded, format!("All connections to provider `{}` are in use; try again later.", self.provider.name)))
-            }
+            Some(most) if before >= most as usize => Err(ApiError::new(
+                503,
+                ErrorKind::Overloaded,
+                format!("All connections to provider `{}` are in use; try again later.", self.provider.name),
+            )),
             _ => Ok(place),
         }
     }
@@ -123,7 +135,8 @@ impl Upstream {
         };
         let tls = &self.provider.tls;
         let name = tls.server_name.as_ref().unwrap_or(&self.provider.base.host);
-        let mut peer = HttpPeer::new(*address, self.provider.base.tls, if self.provider.base.tls { name.to_string() } else { String::new() });
+        let mut peer =
+            HttpPeer::new(*address, self.provider.base.tls, if self.provider.base.tls { name.to_string() } else { String::new() });
         peer.group_key = self.group;
         peer.client_cert_key.clone_from(&self.client);
         let o = &mut peer.options;

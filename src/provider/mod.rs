@@ -151,6 +151,20 @@ pub enum Credential {
     GoogleDefault,
 }
 
+impl Credential {
+    /// The secrets that it holds itself, if any.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let all = match self {
+            Self::Bearer(key) | Self::Header(_, key) | Self::GoogleToken(key) => [Some(key), None, None],
+            Self::AwsKeys { access_key_id, secret_access_key, session_token } => {
+                [Some(access_key_id), Some(secret_access_key), session_token.as_ref()]
+            }
+            Self::None | Self::AwsDefault | Self::GoogleFile(_) | Self::GoogleDefault => [None; 3],
+        };
+        all.into_iter().flatten()
+    }
+}
+
 /// What only some kinds have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {

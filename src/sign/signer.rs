@@ -26,7 +26,8 @@ impl Signer {
     /// Says which credential cannot be used, without showing it.
     pub fn new(provider: &Provider) -> Result<Self, String> {
         let header = |name: HeaderName, text: String| {
-            let mut value = HeaderValue::from_str(&text).map_err(|_| format!("provider `{}`: its key has characters that a header cannot carry", provider.name))?;
+            let mut value = HeaderValue::from_str(&text)
+                .map_err(|_| format!("provider `{}`: its key has characters that a header cannot carry", provider.name))?;
             value.set_sensitive(true);
             Ok(Self::Fixed(name, value))
         };
@@ -34,8 +35,12 @@ impl Signer {
             Credential::None => Ok(Self::Open),
             Credential::Bearer(key) => header(AUTHORIZATION, format!("Bearer {}", key.expose())),
             Credential::Header(name, key) => header(name.clone(), key.expose().to_owned()),
-            Credential::AwsKeys { .. } | Credential::AwsDefault => Err(format!("provider `{}`: AWS signatures are not there yet", provider.name)),
-            google => TokenSource::new(provider.name.clone(), google).map(Self::Google).ok_or_else(|| format!("provider `{}`: its credentials cannot be used", provider.name)),
+            Credential::AwsKeys { .. } | Credential::AwsDefault => {
+                Err(format!("provider `{}`: AWS signatures are not there yet", provider.name))
+            }
+            google => TokenSource::new(provider.name.clone(), google)
+                .map(Self::Google)
+                .ok_or_else(|| format!("provider `{}`: its credentials cannot be used", provider.name)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The label values that do not come from the configuration: closed sets, every one of them.
 
+use crate::auth;
 use crate::dialect::{FailureClass, Fault};
 
 macro_rules! closed_set {
@@ -91,6 +92,18 @@ closed_set! {
         Disabled = "disabled",
         /// A good key that may not use the route.
         Forbidden = "forbidden",
+    }
+}
+
+impl From<auth::AuthFailure> for AuthFailure {
+    fn from(failure: auth::AuthFailure) -> Self {
+        match failure {
+            auth::AuthFailure::Missing => Self::Missing,
+            auth::AuthFailure::Malformed => Self::Malformed,
+            auth::AuthFailure::Unknown => Self::Unknown,
+            auth::AuthFailure::Expired => Self::Expired,
+            auth::AuthFailure::Disabled => Self::Disabled,
+        }
     }
 }
 

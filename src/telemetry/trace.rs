@@ -38,7 +38,13 @@ fn parse(header: &str) -> Option<(u128, u8)> {
     let mut parts = header.trim().split('-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if !hex(version, 2) || version == "ff" || !hex(trace, 32) || !hex(parent, 16) || !hex(flags, 2) || (version == "00" && parts.next().is_some()) {
+    if !hex(version, 2)
+        || version == "ff"
+        || !hex(trace, 32)
+        || !hex(parent, 16)
+        || !hex(flags, 2)
+        || (version == "00" && parts.next().is_some())
+    {
         return None;
     }
     let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
@@ -58,7 +64,14 @@ mod tests {
 
     #[test]
     fn what_is_no_traceparent_begins_a_trace() {
-        for bad in ["", "00-0-0-0", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra"] {
+        for bad in [
+            "",
+            "00-0-0-0",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
+        ] {
             let t = Trace::continue_or_begin(Some(bad), || 5);
             assert_eq!(t.header(), "00-00000000000000050000000000000005-0000000000000005-00", "{bad}");
         }

@@ -12,6 +12,7 @@ use super::file::{File, Listen as FileListen, LogFormat, Server as FileServer, T
 use super::problem::{Position, Problems};
 use super::read::At;
 use super::snapshot::{Listen, ListenTls, Log, Server, Snapshot};
+use crate::provider::Provider;
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,11 +39,13 @@ impl Builder {
         let providers = self.providers(file.providers);
         let routes = self.routes(file.routes, &providers);
         let tenants = self.tenants(file.teams, &routes.by_name, routes.routes.len());
+        let providers = providers.into_values_in_order();
         Snapshot {
+            seal_key: seal_key(&providers, tenants.keys.iter().map(|key| &key.digest)),
             listen,
             admin: file.admin.address.value,
             server: server(file.server),
-            providers: providers.into_values_in_order(),
+            providers,
             routes: routes.routes,
             route_names: routes.names,
             targets: routes.targets,
@@ -179,4 +182,19 @@ fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String 
 /// Where a key of a section was written.
 fn written(keys: &[(&'static str, Position)], name: &str) -> Option<Position> {
     keys.iter().find(|(key, _)| *key == name).map(|(_, at)| *at)
+}
+
+/// The key that seals a provider's state into tool-call ids, derived from what all nodes of one configuration share and
+/// clients do not know: the providers' credentials, and the digests of the clients' keys where there are none.
+fn seal_key<'a>(providers: &[Arc<Provider>], digests: impl Iterator<Item = &'a [u8; 32]>) -> [u8; 32] {
+    use sha2::{Digest as _, Sha256};
+    let mut all = Sha256::new_with_prefix(b"tidegate seal 1");
+    for provider in providers {
+        for secret in provider.credential.secrets() {
+            all.update((secret.expose().len() as u64).to_be_bytes());
+            all.update(secret.expose());
+        }
+    }
+    digests.for_each(|digest| all.update(digest));
+    all.finalize().into()
 }

@@ -6,7 +6,7 @@ use crate::config::json::Fields;
 use crate::config::read::{At, Named};
 use crate::config::snapshot::{Params, Retry, Route, RouteNames};
 use crate::provider::{Kind, ModelName, Price, Provider, Target};
-use crate::route::STRIPPED_PREFIXES;
+use crate::route::r#match::STRIPPED_PREFIXES;
 use std::collections::HashMap;
 use std::sync::Arc;
 
