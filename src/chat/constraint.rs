@@ -233,7 +233,7 @@ mod tests {
 
     fn with<T>(body: &'static str, look: impl FnOnce(Result<Option<Constraint<'_>>, ApiError>) -> T) -> T {
         let (parsed, params) = (Parsed::parse(body.into()).unwrap(), Params::default());
-        look(Constraint::of(&ChatRequest { parsed: &parsed, params: &params, system: None, model: "m" }))
+        look(Constraint::of(&ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None }))
     }
 
     #[test]

@@ -240,7 +240,7 @@ mod tests {
     /// Settles a body under a dialect that maps temperature and tools only.
     fn settled(body: &'static str, params: &Params) -> Result<Settled, ApiError> {
         let parsed = Parsed::parse(body.into()).unwrap();
-        let request = ChatRequest { parsed: &parsed, params, system: None, model: "m" };
+        let request = ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: None };
         settle(&request, Unknown::Drop, |field| Policy::of(field, &[Field::Temperature, Field::Tools]))
     }
 
@@ -285,7 +285,7 @@ mod tests {
     fn a_temperature_above_the_maximum_is_clamped() {
         let (open, strict) = (Params::default(), Params { reject_unsupported: true, ..Params::default() });
         let parsed = Parsed::parse(r#"{"model":"m","messages":[],"temperature":1.51}"#.into()).unwrap();
-        let request = |params| ChatRequest { parsed: &parsed, params, system: None, model: "m" };
+        let request = |params| ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: None };
         let mut settled = Settled::default();
         assert_eq!(temperature(&request(&open), "1.5", &mut settled).unwrap(), Some("1.5"));
         assert_eq!(settled.adjusted, [Field::Temperature]);
