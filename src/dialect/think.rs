@@ -18,13 +18,15 @@ pub fn split(decoder: Box<dyn Decoder>) -> Rewritten<SplitThink> {
 /// Where a choice's content is.
 ///
 /// ```text
-/// Before --<think>--> Inside --</think>--> Behind --first other character--> Content
-///      \---------------anything else---------------------------------------> Content
+/// Before --<think>--> Opened --first other character--> Inside --</think>--> Behind --first other character--> Content
+///      \---------------anything else----------------------------------------------------------------------> Content
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     #[default]
     Before,
+    /// Line feeds after the tag are not part of the thought.
+    Opened,
     Inside,
     /// White space between the think text and the answer belongs to neither.
     Behind,
@@ -82,13 +84,21 @@ impl State {
         if self.place == Place::Before {
             let begun = self.held.trim_start();
             if let Some(rest) = begun.strip_prefix(OPEN) {
-                self.held = rest.trim_start_matches('\n').to_owned();
-                self.place = Place::Inside;
+                self.held = rest.to_owned();
+                self.place = Place::Opened;
             } else if OPEN.starts_with(begun) && self.held.len() <= MAX_HELD {
                 return;
             } else {
                 self.place = Place::Content;
             }
+        }
+        if self.place == Place::Opened {
+            let thought = self.held.trim_start_matches('\n');
+            if thought.is_empty() {
+                return self.held.clear();
+            }
+            self.held = thought.to_owned();
+            self.place = Place::Inside;
         }
         if self.place == Place::Inside {
             let held = std::mem::take(&mut self.held);

@@ -55,6 +55,9 @@ impl Decoder {
             match key.raw() {
                 "choices" if value.starts_with('[') => choices = Some(value),
                 "usage" if value.starts_with('{') => used = Some(value),
+                "x_groq" if used.is_none() && value.starts_with('{') => {
+                    used = member(value, "usage")?.filter(|value| value.starts_with('{'))
+                }
                 "error" => failure |= !matches!(value, "null" | "{}" | "\"\"" | "false"),
                 "object" => failure |= value == "\"error\"",
                 "detail" | "fault" => detail = true,
@@ -276,6 +279,17 @@ fn tell_logprobs(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Faul
         }
     }
     Ok(())
+}
+
+/// A member of an object.
+fn member<'a>(json: &'a str, name: &str) -> Result<Option<&'a str>, Fault> {
+    let mut members = walk::members(json).map_err(broken)?;
+    while let Some((key, value)) = members.next().map_err(broken)? {
+        if key.is(name) {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
 }
 
 /// The inside of a string that has something in it.

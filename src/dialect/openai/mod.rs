@@ -31,3 +31,7 @@ impl Dialect for OpenAi {
         error::read(status, headers, body)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+pub(crate) mod tests;
