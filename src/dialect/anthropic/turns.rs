@@ -200,7 +200,9 @@ fn contents<'a>(message: &Message<'a>, host: Host) -> Result<Vec<Block<'a>>, Api
             Part::ImageUrl { url, .. } => match media(*url, "image", None, host) {
                 Some(block @ Block::Media("image", ..)) => blocks.push(block),
                 _ => {
-                    return unfit("this model takes images as an https URL or a data URI of image/jpeg, image/png, image/gif or image/webp");
+                    return unfit(
+                        "this model takes images as an https URL or a data URI of image/jpeg, image/png, image/gif or image/webp",
+                    );
                 }
             },
             Part::File { file_data: Some(data), filename, .. } => {
