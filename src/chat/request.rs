@@ -4,6 +4,7 @@
 //! [`ChatRequest`] is what one attempt sees: the client's fields under the route's defaults and overrides, with the
 //! model of the attempt's target. Nothing is copied; opaque JSON (schemas, arguments, data URIs) stays raw.
 
+use super::event::Text;
 use super::field::{Field, Shape};
 use crate::config::snapshot::Params;
 use crate::error::ApiError;
@@ -11,6 +12,7 @@ use crate::json::envelope::{self, Envelope, Member};
 use crate::sign::seal::Seal;
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// A checked body and where its fields are.
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ impl Parsed {
         let envelope = envelope::scan(&body).map_err(|e| ApiError::invalid(e.to_string()))?;
         let mut index = [0u16; Field::ALL.len()];
         for (i, member) in envelope.members.iter().enumerate() {
-            let Some(field) = Field::of(envelope::key_bytes(member.key.of(&body))) else { continue };
+            let Some(field) = Field::of(name_of(member, &body).as_bytes()) else { continue };
             if let Some(slot) = index.get_mut(field as usize) {
                 *slot = i as u16 + 1;
             }
@@ -88,6 +90,12 @@ impl Parsed {
             .and_then(|o| o.include_usage)
             .unwrap_or(false)
     }
+}
+
+/// A member's name, however it is spelled: a provider reads `"max_tok\u0065ns"` as `max_tokens`, so the gateway must too.
+pub fn name_of<'b>(member: &Member, body: &'b [u8]) -> Cow<'b, str> {
+    let raw = std::str::from_utf8(envelope::key_bytes(member.key.of(body))).unwrap_or_default();
+    Text::Raw(raw).decode()
 }
 
 fn check_shape(field: Field, value: &[u8]) -> Result<(), ApiError> {

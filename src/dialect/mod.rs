@@ -17,6 +17,12 @@ use std::time::Duration;
 pub mod anthropic;
 pub mod params;
 pub mod retry_after;
+pub mod openai;
+pub mod params;
+pub mod retry_after;
+pub mod rewrite;
+pub mod think;
+pub mod unwrap;
 
 /// One wire protocol.
 pub trait Dialect: Sync {

@@ -7,9 +7,8 @@
 //! Values that ask for nothing (`n: 1`, `logprobs: false`, an empty `tools`) count as absent: see [`asked`].
 
 use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
+use crate::chat::request::{ChatRequest, name_of};
 use crate::error::ApiError;
-use crate::json::envelope;
 use std::borrow::Cow;
 
 /// Most unknown fields that are named one by one in `x-tidegate-dropped-params`.
@@ -152,7 +151,7 @@ pub fn settle(request: &ChatRequest<'_>, unknown: Unknown, table: impl Fn(Field)
         let mut named = 0;
         for name in unknown_names(request) {
             named += 1;
-            let shown = if named <= MAX_NAMED_UNKNOWN { shown(name) } else { None };
+            let shown = if named <= MAX_NAMED_UNKNOWN { shown(&name) } else { None };
             settled.drop_name(request, shown.map_or(Cow::Borrowed("others"), |name| Cow::Owned(name.to_owned())))?;
         }
     }
@@ -216,12 +215,12 @@ pub fn is_gateways(name: &str) -> bool {
     name == Field::EpisodeId.name() || name.starts_with(GATEWAY_PREFIX)
 }
 
-/// Names that are no [`Field`], of the client and of the route's settings; as they stand in JSON, escapes included.
-fn unknown_names<'a>(request: &ChatRequest<'a>) -> impl Iterator<Item = &'a str> {
+/// Names that are no [`Field`], of the client and of the route's settings.
+fn unknown_names<'a>(request: &ChatRequest<'a>) -> impl Iterator<Item = Cow<'a, str>> {
     let body = request.parsed.body();
     let clients = request.parsed.envelope().members.iter().filter(|member| member.value.of(body) != b"null");
-    let clients = clients.filter_map(|member| std::str::from_utf8(envelope::key_bytes(member.key.of(body))).ok());
-    let routes = request.params.overrides.iter().chain(&request.params.defaults).map(|(name, _)| name.as_str());
+    let clients = clients.map(|member| name_of(member, body));
+    let routes = request.params.overrides.iter().chain(&request.params.defaults).map(|(name, _)| Cow::Borrowed(name.as_str()));
     clients.chain(routes).filter(|name| Field::of(name.as_bytes()).is_none() && !is_gateways(name))
 }
 

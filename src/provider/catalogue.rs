@@ -65,6 +65,10 @@ pub struct Quirks {
     pub reasoning: ReasoningTurns,
     /// What a demanded tool call needs beside `tool_choice`.
     pub forced_tools: ForcedTools,
+    /// Whether `tool_choice` knows `allowed_tools`; otherwise the tools themselves are narrowed to them.
+    pub allowed_tools: bool,
+    /// Whether a demanded call is `any` instead of `required`.
+    pub tool_choice_any: bool,
     /// Whether a single stop must be an array too.
     pub stop_list: bool,
     /// Whether `logprobs` is the number of alternatives.
@@ -93,6 +97,8 @@ impl Default for Quirks {
             flatten_text: false,
             reasoning: ReasoningTurns::Keep,
             forced_tools: ForcedTools::AsTheyCame,
+            allowed_tools: false,
+            tool_choice_any: false,
             stop_list: false,
             logprobs_number: false,
             completion_excludes_reasoning: false,
@@ -273,6 +279,8 @@ mod tests {
             "reasoning",
             "forced_tools",
             "stop_list",
+            "allowed_tools",
+            "tool_choice_any",
             "logprobs_number",
             "completion_excludes_reasoning",
         ];

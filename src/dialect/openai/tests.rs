@@ -1,0 +1,241 @@
+//! Requests and answers of `tests/fixtures/openai`, every stream cut in every way, and real recordings where they are.
+
+use super::*;
+use crate::chat::event::{Event, Sink, Text};
+use crate::chat::request::Parsed;
+use crate::config::snapshot::Params;
+use crate::dialect::{Decoder, Fault, Frame};
+use crate::frame::sse::SseFramer;
+use crate::provider::catalogue::{Quirks, quirks};
+use crate::provider::{GuidedStyle, Kind};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// What an answer said, texts of one kind joined; and every single event.
+#[derive(Default)]
+pub struct Record {
+    lines: Vec<(String, String)>,
+    usage: Option<String>,
+    pub single: Vec<String>,
+}
+
+impl Sink for Record {
+    fn event(&mut self, event: Event<'_>) {
+        self.single.push(format!("{event:?}"));
+        let text = |text: Text<'_>| text.decode().replace('\n', "\\n");
+        let (key, value) = match event {
+            Event::Fingerprint(t) => ("fingerprint".into(), text(t)),
+            Event::ServiceTier(t) => ("tier".into(), text(t)),
+            Event::Content { choice, text: t } => (format!("content {choice}"), text(t)),
+            Event::Reasoning { choice, text: t } => (format!("reasoning {choice}"), text(t)),
+            Event::Refusal { choice, text: t } => (format!("refusal {choice}"), text(t)),
+            Event::ToolStart { choice, call, id, name } => {
+                (format!("call {choice}.{call}"), format!("{} {}", id.map_or("-".into(), text), text(name)))
+            }
+            Event::ToolArguments { choice, call, fragment } => (format!("arguments {choice}.{call}"), text(fragment)),
+            Event::Logprobs { choice, json } => (format!("logprobs {choice}"), json.to_owned()),
+            Event::Extra { choice, key, json } => (format!("extra {choice} {key}"), json.to_owned()),
+            Event::Finish { choice, reason } => (format!("finish {choice}"), reason.name().to_owned()),
+            Event::Usage(u) => {
+                self.usage = Some(format!("usage {}+{} cached {} reasoning {}", u.prompt, u.completion, u.cached, u.reasoning));
+                return;
+            }
+        };
+        match self.lines.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, said)) => said.push_str(&value),
+            None => self.lines.push((key, value)),
+        }
+    }
+}
+
+impl Record {
+    pub fn tell(&self, end: &Result<(), Fault>) -> String {
+        let mut out: Vec<String> = self.lines.iter().map(|(key, value)| format!("{key} {value}")).collect();
+        out.extend(self.usage.clone());
+        out.push(match end {
+            Ok(()) => "complete".into(),
+            Err(Fault::Truncated) => "truncated".into(),
+            Err(Fault::Broken(_)) => "broken".into(),
+            Err(Fault::Provider(e)) => format!("provider {:?} {}", e.class, e.message),
+        });
+        out.join("\n")
+    }
+}
+
+/// Reads a stream that comes in these pieces.
+pub fn stream<'p>(mut decoder: impl Decoder, pieces: impl IntoIterator<Item = &'p [u8]>) -> (Record, Result<(), Fault>) {
+    let (mut framer, mut record) = (SseFramer::new(), Record::default());
+    let run = || {
+        for piece in pieces {
+            framer.push(piece, &mut |event, data| decoder.frame(Frame::Sse { event, data }, &mut record))?;
+        }
+        framer.finish(&mut |event, data| decoder.frame(Frame::Sse { event, data }, &mut record))?;
+        decoder.end(&mut record)
+    };
+    let end = run();
+    (record, end)
+}
+
+/// Reads a stream whole, byte by byte and in random pieces, which must all say the same.
+pub fn cut<D: Decoder>(decoder: impl Fn() -> D, body: &[u8], name: &str) -> (Record, Result<(), Fault>) {
+    let (whole, end) = stream(decoder(), [body]);
+    let (bytes, bytes_end) = stream(decoder(), body.chunks(1));
+    assert_eq!((&whole.single, &end), (&bytes.single, &bytes_end), "{name}, byte by byte");
+    for seed in 1..4u64 {
+        let (mut state, mut at, mut pieces) = (seed, 0, Vec::new());
+        while at < body.len() {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let to = (at + (state >> 33) as usize % 37 + 1).min(body.len());
+            pieces.push(&body[at..to]);
+            at = to;
+        }
+        let (random, random_end) = stream(decoder(), pieces);
+        assert_eq!((&whole.single, &end), (&random.single, &random_end), "{name}, random pieces {seed}");
+    }
+    (whole, end)
+}
+
+pub fn fixtures(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
+    let mut found: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|e| e == extension));
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+/// Checks the cases of a file of requests: a client's body, and the provider's or the field to blame.
+pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Result<Outgoing, ApiError>) {
+    let stem = file.file_stem().unwrap().to_str().unwrap();
+    let kind = *Kind::ALL.iter().find(|kind| kind.name() == stem).unwrap();
+    let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    for case in cases {
+        let name = format!("{stem}: {}", case["name"].as_str().unwrap());
+        let guided = match case["guided"].as_str() {
+            Some("legacy") => Some(GuidedStyle::Legacy),
+            Some("sglang") => Some(GuidedStyle::SgLang),
+            _ => None,
+        };
+        let list = |key: &str| -> Vec<(String, String)> {
+            case[key].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned())).collect()
+        };
+        let params = Params { defaults: list("defaults"), overrides: list("overrides"), reject_unsupported: case["reject"] == true };
+        let parsed = Parsed::parse(case["client"].to_string().into()).unwrap();
+        let request = ChatRequest { parsed: &parsed, params: &params, system: case["system"].as_str(), model: "up", seal: None };
+        let out = match encode(&request, &quirks(kind, guided)) {
+            Ok(out) => out,
+            Err(e) => {
+                assert_eq!((e.status, e.param.as_deref()), (400, case["error"].as_str()), "{name}: {}", e.message);
+                continue;
+            }
+        };
+        assert_eq!(case["error"], Value::Null, "{name}");
+        crate::json::envelope::scan(&out.body).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap(), case["upstream"], "{name}");
+        let names =
+            |key: &str| -> Vec<String> { case[key].as_array().into_iter().flatten().map(|v| v.as_str().unwrap().to_owned()).collect() };
+        assert_eq!(out.dropped, names("dropped"), "{name}");
+        assert_eq!(out.adjusted.iter().map(|field| field.name()).collect::<Vec<_>>(), names("adjusted"), "{name}");
+    }
+}
+
+#[test]
+fn requests_become_what_the_provider_wants() {
+    for file in fixtures("openai/requests", "json") {
+        requests(&file, |request, quirks| encode::encode(request, quirks, false));
+    }
+}
+
+#[test]
+fn bytes_that_need_no_change_are_not_copied() {
+    let parsed = Parsed::parse(r#" {"model":"up", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#.into()).unwrap();
+    let params = Params::default();
+    let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
+    let out = encode::encode(&request, &quirks(Kind::Vllm, None), false).unwrap();
+    assert_eq!(out.body.as_ptr(), parsed.body().as_ptr());
+    let request = ChatRequest { model: "Q/\"4", ..request };
+    let out = encode::encode(&request, &quirks(Kind::Vllm, None), false).unwrap();
+    assert_eq!(out.body, r#" {"model":"Q/\"4", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#);
+    assert_eq!(out.path, "/chat/completions");
+}
+
+#[test]
+fn a_choice_that_was_asked_for_as_an_object_comes_back_alone() {
+    let parsed = Parsed::parse(r#"{"model":"r","messages":[],"guided_choice":["a","b"]}"#.into()).unwrap();
+    let params = Params::default();
+    let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
+    let mut out = encode::encode(&request, &quirks(Kind::OpenAi, None), true).unwrap();
+    let body = br#"{"choices":[{"message":{"content":"<think>hm</think>{\"choice\": \"b\"}"},"finish_reason":"stop"}]}"#;
+    let mut record = Record::default();
+    let end = out.decoder.whole(body, &mut record);
+    assert_eq!(record.tell(&end), "reasoning 0 hm\ncontent 0 b\nfinish 0 stop\ncomplete");
+}
+
+#[test]
+fn answers_say_what_they_should() {
+    for file in fixtures("openai/answers", "events") {
+        let name = file.display().to_string();
+        let want = std::fs::read_to_string(&file).unwrap();
+        let (record, end) = match std::fs::read(file.with_extension("sse")) {
+            Ok(body) => cut(decode::Decoder::default, &body, &name),
+            Err(_) => {
+                let mut record = Record::default();
+                let body = std::fs::read(file.with_extension("json")).unwrap();
+                let end = decode::Decoder::default().whole(&body, &mut record);
+                (record, end)
+            }
+        };
+        assert_eq!(record.tell(&end), want.trim_end_matches('\n'), "{name}");
+    }
+}
+
+#[test]
+fn cut_off_bytes_neither_panic_nor_complete() {
+    for file in fixtures("openai/answers", "sse") {
+        let body = std::fs::read(&file).unwrap();
+        for end in 0..body.len() {
+            let (record, result) = stream(decode::Decoder::default(), [&body[..end]]);
+            let finished = record.single.iter().any(|event| event.starts_with("Finish"));
+            assert!(finished || result.is_err(), "{} cut at {end}", file.display());
+        }
+    }
+}
+
+#[test]
+fn recorded_answers_are_read() {
+    let Some(folder) = recordings() else { return };
+    for provider in ["openai", "openai_compatible", "deepseek", "fireworks", "xai", "together", "vllm", "sglang", "hyperbolic"] {
+        for entry in std::fs::read_dir(folder.join(provider)).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.display().to_string();
+            let recording: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let body = recording["body_text"].as_str().unwrap_or_default().as_bytes();
+            let decoder = || decode::Decoder::new(provider == "xai");
+            if recording["status"] != 200 {
+                let e = error::read(recording["status"].as_u64().unwrap() as u16, &HeaderMap::new(), body);
+                assert!(!e.message.starts_with("the provider answered"), "{name}");
+                continue;
+            }
+            let (record, end) = if recording["mode"] == "stream" {
+                cut(decoder, body, &name)
+            } else {
+                let mut record = Record::default();
+                let end = decoder().whole(body, &mut record);
+                (record, end)
+            };
+            // A recording may be of an answer that failed or was cut off; then it must not count as complete.
+            if end.is_ok() {
+                assert!(record.lines.iter().any(|(key, _)| key.starts_with("finish")), "{name}");
+            } else {
+                eprintln!("{name}: {}", record.tell(&end).lines().last().unwrap_or_default());
+            }
+            let counted = body.windows(15).any(|w| w == b"\"prompt_tokens\"");
+            assert!(record.usage.is_some() || !counted || end.is_err(), "{name}: no usage");
+        }
+    }
+}
+
+/// Where recordings of real answers are: `TIDEGATE_RECORDINGS`, when it is set.
+pub fn recordings() -> Option<PathBuf> {
+    std::env::var_os("TIDEGATE_RECORDINGS").map(PathBuf::from).filter(|path| path.is_dir())
+}
