@@ -15,8 +15,6 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 pub mod anthropic;
-pub mod params;
-pub mod retry_after;
 pub mod openai;
 pub mod params;
 pub mod retry_after;

@@ -103,7 +103,7 @@ impl Dialect for Anthropic {
             dropped: encoded.settled.dropped,
             adjusted: encoded.settled.adjusted,
             framing: Framing::Sse,
-            decoder: Box::new(encoded.decoder),
+            decoder: encoded.decoder,
         })
     }
 

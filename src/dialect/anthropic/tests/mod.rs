@@ -105,7 +105,7 @@ impl Sink for Said {
 /// Reads a stream that arrives in these pieces; the last line tells how it ended.
 fn stream<'a>(mut decoder: Box<dyn crate::dialect::Decoder>, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let (mut said, mut framer) = (Said::default(), SseFramer::new());
-    let mut read = || -> Result<(), Fault> {
+    let read = || -> Result<(), Fault> {
         let mut each = |event: Option<&str>, data: &str| decoder.frame(Frame::Sse { event, data }, &mut said);
         for piece in pieces {
             framer.push(piece, &mut each)?;
