@@ -86,7 +86,7 @@ impl Decoder {
             return Ok(());
         }
         let event: WireEvent<'_> = serde_json::from_str(data).map_err(|_| broken("an event is not JSON of this protocol"))?;
-        let kind = event.r#type.map(Text::decode).unwrap_or_default();
+        let Some(kind) = event.r#type.map(Text::decode) else { return Err(broken("an event without a type")) };
         match (&*kind, event.index) {
             ("message_start", _) => self.counted(event.message.and_then(|m| m.usage), out),
             ("content_block_start", Some(index)) => {

@@ -9,7 +9,11 @@ use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::message;
 use crate::chat::request::ChatRequest;
-use crate::dialect::params::{Policy, Settled, Unknown, asked, settle, temperature};
+use crate::dialect::unwrap::UnwrapChoice;
+use crate::dialect::{
+    self,
+    params::{Policy, Settled, Unknown, asked, settle, temperature},
+};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 
@@ -48,9 +52,7 @@ pub struct Encoded {
     /// What was left out or changed.
     pub settled: Settled,
     /// Reads the answer.
-    pub decoder: Decoder,
-    /// Whether the content is an object around the choice of a `guided_choice`.
-    pub choice_inside: bool,
+    pub decoder: Box<dyn dialect::Decoder>,
 }
 
 /// Writes the body of a request.
@@ -108,7 +110,9 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
 
     let seal = request.seal.filter(|_| thought.thinks() && toolbox.has_tools()).cloned();
     let source = if let Held::Forced(name, _) = &toolbox.held { Source::Arguments(name.clone()) } else { Source::Text };
-    Ok(Encoded { body: w.finish(), settled, decoder: Decoder::new(source, seal), choice_inside: toolbox.choice_inside })
+    let decoder: Box<dyn dialect::Decoder> = Box::new(Decoder::new(source, seal));
+    let decoder = if toolbox.choice_inside { Box::new(UnwrapChoice::new(decoder)) } else { decoder };
+    Ok(Encoded { body: w.finish(), settled, decoder })
 }
 
 /// The client's limit of the answer's tokens.

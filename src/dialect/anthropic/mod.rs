@@ -103,7 +103,7 @@ impl Dialect for Anthropic {
             dropped: encoded.settled.dropped,
             adjusted: encoded.settled.adjusted,
             framing: Framing::Sse,
-            decoder: Box::new(encoded.decoder),
+            decoder: encoded.decoder,
         })
     }
 
@@ -125,3 +125,7 @@ fn segment(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests;

@@ -1,0 +1,162 @@
+//! Answers: streams cut in every way, whole bodies, failures inside of them, and what real services sent.
+
+use super::*;
+
+fn decoder(case: &Value) -> Box<dyn crate::dialect::Decoder> {
+    let mut case = case.clone();
+    if case["request"].is_null() {
+        case["request"] = serde_json::json!({"model": "r", "messages": [{"role": "user", "content": "x"}]});
+    }
+    encode(&case, None).unwrap().decoder
+}
+
+/// The bytes of a stream fixture, framed as the service frames them.
+fn framed(events: &Value) -> Vec<u8> {
+    let event = |e: &Value| format!("event: {}\r\ndata: {e}\r\n\r\n", e["type"].as_str().unwrap_or("x"));
+    events.as_array().unwrap().iter().map(event).collect::<String>().into_bytes()
+}
+
+/// Cuts at places that only depend on the seed (a linear congruential generator, Knuth's constants).
+fn cut(bytes: &[u8], mut seed: u64) -> Vec<&[u8]> {
+    let (mut rest, mut pieces) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (piece, after) = rest.split_at(((seed >> 33) as usize % 90 + 1).min(rest.len()));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
+
+#[test]
+fn streams_say_the_same_however_they_are_cut() {
+    for (path, case) in named("stream-") {
+        let bytes = framed(&case["events"]);
+        let want: Vec<String> = serde_json::from_value(case["said"].clone()).unwrap();
+        assert_eq!(stream(decoder(&case), std::iter::once(&bytes[..])), want, "{}", path.display());
+        assert_eq!(stream(decoder(&case), bytes.chunks(1)), want, "{}", path.display());
+        for seed in 0..5 {
+            assert_eq!(stream(decoder(&case), cut(&bytes, seed).into_iter()), want, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn whole_answers_are_streams_of_one_step() {
+    for (path, case) in named("whole-") {
+        let want: Vec<String> = serde_json::from_value(case["said"].clone()).unwrap();
+        assert_eq!(whole(decoder(&case), case["body"].to_string().as_bytes()), want, "{}", path.display());
+    }
+}
+
+#[test]
+fn what_is_no_answer_is_broken() {
+    for body in ["", "{}", "<html>", r#"{"type":"message","content":"x"}"#, r#"{"type":"completion"}"#, "[1]"] {
+        assert_eq!(whole(decoder(&Value::Null), body.as_bytes()), ["broken"], "{body}");
+    }
+    for data in ["{", "[]", r#"{"type":"content_block_start","index":0}"#, r#"{"type":"message_stop"}"#] {
+        let bytes = format!("data: {data}\n\n");
+        assert_eq!(stream(decoder(&Value::Null), std::iter::once(bytes.as_bytes())), ["broken"], "{data}");
+    }
+    let blocks: String = (0..1000)
+        .map(|i| {
+            format!("data: {{\"type\":\"content_block_start\",\"index\":{i},\"content_block\":{{\"type\":\"text\",\"text\":\"\"}}}}\n\n")
+        })
+        .collect();
+    assert_eq!(stream(decoder(&Value::Null), std::iter::once(blocks.as_bytes())), ["broken"]);
+}
+
+#[test]
+fn every_cut_off_stream_is_truncated() {
+    let (_, case) = named("stream-everything").remove(0);
+    let events = case["events"].as_array().unwrap();
+    for count in 0..events.len() - 1 {
+        let bytes = framed(&Value::from(events[..count].to_vec()));
+        assert_eq!(stream(decoder(&case), std::iter::once(&bytes[..])).pop().unwrap(), "truncated", "{count}");
+    }
+}
+
+/// Joins what was said into texts, calls and a finish.
+fn summary(said: &[String]) -> Value {
+    let text = |kind: &str| said.iter().filter_map(|line| line.strip_prefix(kind)).collect::<String>();
+    let calls = said.iter().filter_map(|line| line.strip_prefix("call ")).map(|call| {
+        let (number, rest) = call.split_once(' ').unwrap();
+        let (id, name) = rest.split_once(' ').unwrap();
+        serde_json::json!([id, name, serde_json::from_str::<Value>(&text(&format!("arguments {number} "))).unwrap()])
+    });
+    serde_json::json!({"text": text("content "), "thinking": text("reasoning "), "calls": calls.collect::<Vec<_>>(), "end": said.last().unwrap()})
+}
+
+/// The same from a plain reading of a whole message.
+fn plain(message: &Value) -> Value {
+    let blocks = message["content"].as_array().unwrap();
+    let text = |kind: &str| blocks.iter().filter(|b| b["type"] == kind).map(|b| b[kind].as_str().unwrap()).collect::<String>();
+    let calls = blocks.iter().filter(|b| b["type"] == "tool_use").map(|b| serde_json::json!([b["id"], b["name"], b["input"]]));
+    let end = match message["stop_reason"].as_str().unwrap() {
+        "end_turn" | "stop_sequence" | "pause_turn" => "finish stop",
+        "max_tokens" => "finish length",
+        "tool_use" => "finish tool_calls",
+        "refusal" => "finish content_filter",
+        other => panic!("{other}"),
+    };
+    serde_json::json!({"text": text("text"), "thinking": text("thinking"), "calls": calls.collect::<Vec<_>>(), "end": end})
+}
+
+/// A stream put together into the message that it stands for.
+fn assemble(body: &str) -> Value {
+    let (mut blocks, mut stop) = (Vec::<Value>::new(), Value::Null);
+    for event in body.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data:")?).ok()) {
+        match event["type"].as_str().unwrap() {
+            "content_block_start" => blocks.push(event["content_block"].clone()),
+            "content_block_delta" => {
+                let block = blocks.last_mut().unwrap();
+                for (from, to) in [("text", "text"), ("thinking", "thinking"), ("partial_json", "json")] {
+                    if let Some(more) = event["delta"][from].as_str() {
+                        block[to] = (block[to].as_str().unwrap_or("").to_owned() + more).into();
+                    }
+                }
+            }
+            "message_delta" => stop = event["delta"]["stop_reason"].clone(),
+            _ => {}
+        }
+    }
+    for block in blocks.iter_mut().filter(|b| b["json"].as_str().is_some_and(|json| !json.is_empty())) {
+        block["input"] = serde_json::from_str(block["json"].as_str().unwrap()).unwrap();
+    }
+    serde_json::json!({"content": blocks, "stop_reason": stop})
+}
+
+/// Real answers, where a folder of them is at hand (`TIDEGATE_RECORDINGS`): they say what a plain reading of their JSON
+/// finds, however they are cut.
+#[test]
+fn recorded_answers_say_what_a_plain_reading_finds() {
+    let Some(folder) = std::env::var_os("TIDEGATE_RECORDINGS") else { return };
+    let mut read = 0;
+    for provider in ["anthropic", "vertex"] {
+        for file in std::fs::read_dir(std::path::Path::new(&folder).join(provider)).unwrap() {
+            let path = file.unwrap().path();
+            let case: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            if case["dialect"] != "anthropic" {
+                continue;
+            }
+            read += 1;
+            let (status, body) = (case["status"].as_u64().unwrap() as u16, case["body_text"].as_str().unwrap());
+            if status != 200 {
+                let error = Anthropic.read_error(status, &HeaderMap::new(), body.as_bytes());
+                assert_eq!(error.class, crate::dialect::FailureClass::of_status(status), "{}", path.display());
+                assert!(!error.message.starts_with('{'), "{}", path.display());
+            } else if case["mode"] == "stream" {
+                let said = stream(decoder(&Value::Null), std::iter::once(body.as_bytes()));
+                assert_eq!(summary(&said), plain(&assemble(body)), "{}", path.display());
+                assert_eq!(stream(decoder(&Value::Null), body.as_bytes().chunks(1)), said, "{}", path.display());
+                for seed in 0..3 {
+                    assert_eq!(stream(decoder(&Value::Null), cut(body.as_bytes(), seed).into_iter()), said, "{}", path.display());
+                }
+            } else {
+                let said = whole(decoder(&Value::Null), body.as_bytes());
+                assert_eq!(summary(&said), plain(&serde_json::from_str(body).unwrap()), "{}", path.display());
+            }
+        }
+    }
+    assert!(read > 0);
+}

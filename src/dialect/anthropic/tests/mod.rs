@@ -1,0 +1,134 @@
+//! What the tests of this dialect share: a target of each provider kind and a sink that remembers.
+
+use super::*;
+use crate::chat::event::{Event, Sink};
+use crate::config::snapshot::{Params, Timeouts, TlsOptions};
+use crate::dialect::{Fault, Frame};
+use crate::frame::sse::SseFramer;
+use crate::provider::catalogue::Quirks;
+use crate::provider::{BaseUrl, Credential, Kind, ModelName, Provider, SageMakerFormat};
+use crate::sign::seal::{Seal, Sealer};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod answers;
+mod requests;
+mod thinking;
+
+fn fixtures() -> Vec<(PathBuf, Value)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/anthropic");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.into_iter().map(|path| (path.clone(), serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())).collect()
+}
+
+fn named(prefix: &str) -> Vec<(PathBuf, Value)> {
+    let list: Vec<_> = fixtures().into_iter().filter(|(path, _)| path.file_name().unwrap().to_str().unwrap().starts_with(prefix)).collect();
+    assert!(!list.is_empty());
+    list
+}
+
+/// A target as a fixture describes it.
+fn target(case: &Value) -> Target {
+    let beta = case["beta"].as_array().into_iter().flatten().map(|b| b.as_str().unwrap().to_owned()).collect();
+    let (kind, settings) = match case["provider"].as_str() {
+        Some("vertex") => (Kind::Vertex, Settings::Vertex { project: "p 1".into(), location: "us-east5".into() }),
+        Some("bedrock") => (Kind::Bedrock, Settings::Aws { region: "us-east-1".into() }),
+        _ => (Kind::Anthropic, Settings::Anthropic { version: "2023-06-01".into(), beta, default_max_tokens: DEFAULT_MAX_TOKENS }),
+    };
+    let second = Duration::from_secs(1);
+    let provider = Provider {
+        index: 0,
+        name: "p".into(),
+        kind,
+        base: BaseUrl { tls: false, host: "h".into(), port: 80, authority: HeaderValue::from_static("h"), prefix: "".into() },
+        credential: Credential::None,
+        headers: Vec::new(),
+        timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
+        tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
+        settings,
+        quirks: Quirks::default(),
+    };
+    Target {
+        index: 0,
+        provider: Arc::new(provider),
+        model: ModelName::Fixed("m".into()),
+        weight: 1,
+        price: None,
+        default_max_tokens: case["default_max_tokens"].as_u64().map(|n| n as u32),
+        structured_output: if case["structured_output"] == "tool" { StructuredOutput::Tool } else { StructuredOutput::Native },
+        format: SageMakerFormat::default(),
+        inference_component: None,
+        split_think_tags: false,
+    }
+}
+
+fn params(case: &Value) -> Params {
+    let list = |key: &str| case["params"][key].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.to_string())).collect();
+    Params { defaults: list("defaults"), overrides: list("overrides"), reject_unsupported: case["params"]["reject_unsupported"] == true }
+}
+
+fn seal() -> Seal {
+    Seal::new(Arc::new(Sealer::new(&[9; 32]).unwrap()), "search".into())
+}
+
+/// Writes the request of a fixture for its target.
+fn encode(case: &Value, seal: Option<&Seal>) -> Result<Outgoing, ApiError> {
+    let parsed = crate::chat::request::Parsed::parse(case["request"].to_string().into()).unwrap();
+    let (params, target) = (params(case), target(case));
+    let model = case["model"].as_str().unwrap_or("claude-sonnet-4-5-20250929");
+    Anthropic.encode(&ChatRequest { parsed: &parsed, params: &params, system: case["system"].as_str(), model, seal }, &target)
+}
+
+/// Remembers what was said, one line an event.
+#[derive(Default)]
+struct Said(Vec<String>);
+
+impl Sink for Said {
+    fn event(&mut self, event: Event<'_>) {
+        self.0.push(match event {
+            Event::Content { text, .. } => format!("content {}", text.decode()),
+            Event::Reasoning { text, .. } => format!("reasoning {}", text.decode()),
+            Event::ToolStart { call, id, name, .. } => format!("call {call} {} {}", id.unwrap().decode(), name.decode()),
+            Event::ToolArguments { call, fragment, .. } => format!("arguments {call} {}", fragment.decode()),
+            Event::Finish { reason, .. } => format!("finish {}", reason.name()),
+            Event::Usage(u) => {
+                format!("usage {}+{} cached {}+{} reasoning {}", u.prompt, u.completion, u.cached, u.cache_write, u.reasoning)
+            }
+            other => format!("{other:?}"),
+        });
+    }
+}
+
+/// Reads a stream that arrives in these pieces; the last line tells how it ended.
+fn stream<'a>(mut decoder: Box<dyn crate::dialect::Decoder>, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    let (mut said, mut framer) = (Said::default(), SseFramer::new());
+    let read = || -> Result<(), Fault> {
+        let mut each = |event: Option<&str>, data: &str| decoder.frame(Frame::Sse { event, data }, &mut said);
+        for piece in pieces {
+            framer.push(piece, &mut each)?;
+        }
+        framer.finish(&mut each)?;
+        decoder.end(&mut said)
+    };
+    let end = read();
+    said.0.extend(end.err().map(|fault| fault_line(&fault)));
+    said.0
+}
+
+fn whole(mut decoder: Box<dyn crate::dialect::Decoder>, body: &[u8]) -> Vec<String> {
+    let mut said = Said::default();
+    let end = decoder.whole(body, &mut said);
+    said.0.extend(end.err().map(|fault| fault_line(&fault)));
+    said.0
+}
+
+fn fault_line(fault: &Fault) -> String {
+    match fault {
+        Fault::Provider(error) => format!("provider {:?} {}", error.class, error.message),
+        Fault::Broken(_) => "broken".into(),
+        Fault::Truncated => "truncated".into(),
+    }
+}
