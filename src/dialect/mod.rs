@@ -29,6 +29,7 @@ pub fn of(target: &Target) -> &'static dyn Dialect {
     match target.provider.kind {
         Kind::Anthropic => &anthropic::Anthropic,
         Kind::GoogleAiStudio => &gemini::Gemini,
+        Kind::Vertex => &gemini::Vertex,
         _ => &openai::OpenAi,
     }
 }

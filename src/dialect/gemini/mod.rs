@@ -1,7 +1,7 @@
 //! Gemini's `generateContent`, as Vertex AI and Google AI Studio speak it.
 //!
 //! The two differ in the path, in who may fetch a URL, and in labels; everything else is one protocol. Vertex serves
-//! other publishers too: Claude by Anthropic's protocol, the rest by an OpenAI-compatible endpoint ([`openapi_path`]).
+//! other publishers too, by other protocols: see [`Vertex`].
 
 mod config;
 mod contents;
@@ -10,6 +10,7 @@ mod encode;
 mod error;
 mod logprobs;
 mod signature;
+mod vertex;
 mod wire;
 
 use super::{Dialect, Outgoing, ProviderError};
@@ -19,6 +20,7 @@ use crate::provider::{Provider, Settings, Target};
 use http::HeaderMap;
 
 pub use decode::{MAX_CHOICES, MAX_FINISH_MESSAGE};
+pub use vertex::{Publisher, Vertex};
 
 /// Gemini's protocol.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,34 +34,6 @@ impl Dialect for Gemini {
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
     }
-}
-
-/// Who publishes a model of Vertex AI, by the target's model name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Publisher {
-    /// `gemini-…` or `google/…`: this dialect.
-    Google,
-    /// `anthropic/…`: Anthropic's dialect.
-    Anthropic,
-    /// Any other `publisher/model`: the OpenAI-compatible endpoint.
-    Other,
-}
-
-impl Publisher {
-    /// The publisher of a model.
-    pub fn of(model: &str) -> Self {
-        match model.split_once('/') {
-            None | Some(("google", _)) => Self::Google,
-            Some(("anthropic", _)) => Self::Anthropic,
-            Some(_) => Self::Other,
-        }
-    }
-}
-
-/// Path of Vertex's OpenAI-compatible endpoint, below the base URL; the model stays in the body with its publisher.
-/// `None` where the provider is not Vertex.
-pub fn openapi_path(provider: &Provider) -> Option<String> {
-    Some(format!("{}/endpoints/openapi/chat/completions", location(provider)?))
 }
 
 /// Path of everything in a project's location on Vertex.

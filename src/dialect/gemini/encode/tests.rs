@@ -2,7 +2,7 @@
 
 use crate::chat::request::{ChatRequest, Parsed};
 use crate::config::snapshot::{Params, Timeouts, TlsOptions};
-use crate::dialect::gemini::{Gemini, Publisher, openapi_path};
+use crate::dialect::gemini::{Gemini, Publisher, Vertex};
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::provider::catalogue::Quirks;
@@ -210,10 +210,18 @@ fn models_have_publishers_and_paths_are_escaped() {
     assert_eq!(Publisher::of("google/gemma"), Publisher::Google);
     assert_eq!(Publisher::of("anthropic/claude-sonnet-4-5"), Publisher::Anthropic);
     assert_eq!(Publisher::of("meta/llama-4"), Publisher::Other);
-    let vertex = target(Kind::Vertex);
-    let path = "/v1/projects/my-project/locations/us-central1/endpoints/openapi/chat/completions";
-    assert_eq!(openapi_path(&vertex.provider).as_deref(), Some(path));
-    assert_eq!(openapi_path(&target(STUDIO).provider), None);
     let out = encode(STUDIO, "a/../b:x?y", &ask(json!({}))).unwrap();
     assert_eq!(out.path, "/v1beta/models/a%2F..%2Fb%3Ax%3Fy:generateContent");
+}
+
+#[test]
+fn other_publishers_speak_openai_under_googles_path() {
+    let body = ask(json!({"temperature": 0.5, "stream": true}));
+    let (parsed, params) = (Parsed::parse(body.to_string().into()).unwrap(), Params::default());
+    let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "meta/llama-4", seal: None };
+    let out = Vertex.encode(&request, &target(Kind::Vertex)).unwrap();
+    assert_eq!(out.path, "/v1/projects/my-project/locations/us-central1/endpoints/openapi/chat/completions");
+    assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap()["model"], "meta/llama-4");
+    let google = ChatRequest { model: "google/gemini-2.5-flash", ..request };
+    assert!(Vertex.encode(&google, &target(Kind::Vertex)).unwrap().path.ends_with("/gemini-2.5-flash:streamGenerateContent?alt=sse"));
 }

@@ -1,0 +1,58 @@
+//! Vertex AI serves many publishers: Google's models by Gemini's protocol, Claude by Anthropic's, everybody else by an
+//! endpoint that speaks OpenAI under Google's path. The target's model names the publisher.
+
+use super::{Gemini, error, location};
+use crate::chat::request::ChatRequest;
+use crate::dialect::anthropic::Anthropic;
+use crate::dialect::openai::OpenAi;
+use crate::dialect::{Dialect, Outgoing, ProviderError};
+use crate::error::ApiError;
+use crate::provider::Target;
+use http::HeaderMap;
+
+/// Who publishes a model of Vertex AI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publisher {
+    /// `gemini-…` or `google/…`.
+    Google,
+    /// `anthropic/…`.
+    Anthropic,
+    /// Any other `publisher/model`.
+    Other,
+}
+
+impl Publisher {
+    /// The publisher of a model.
+    pub fn of(model: &str) -> Self {
+        match model.split_once('/') {
+            None | Some(("google", _)) => Self::Google,
+            Some(("anthropic", _)) => Self::Anthropic,
+            Some(_) => Self::Other,
+        }
+    }
+}
+
+/// The protocol of whoever publishes the model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Vertex;
+
+impl Dialect for Vertex {
+    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        match Publisher::of(request.model) {
+            Publisher::Google => Gemini.encode(request, target),
+            Publisher::Anthropic => Anthropic.encode(request, target),
+            Publisher::Other => {
+                // The model stays in the body with its publisher.
+                let place = location(&target.provider).ok_or_else(|| ApiError::upstream("this provider has no project and location"))?;
+                let outgoing = OpenAi.encode(request, target)?;
+                Ok(Outgoing { path: format!("{place}/endpoints/openapi/chat/completions"), ..outgoing })
+            }
+        }
+    }
+
+    /// Errors are Google's, or have Anthropic's or OpenAI's shape under Google's status: the message stands in the
+    /// same place in all of them.
+    fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+        error::read(status, headers, body)
+    }
+}
