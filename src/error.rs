@@ -63,12 +63,14 @@ pub struct ApiError {
     pub param: Option<Cow<'static, str>>,
     /// When to come back; sent as `retry-after` (whole seconds, rounded up) and `retry-after-ms`.
     pub retry_after: Option<Duration>,
+    /// The methods that a 405 would allow.
+    pub allow: Option<&'static str>,
 }
 
 impl ApiError {
     /// An error of this status and kind.
     pub fn new(status: u16, kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, kind, message: message.into(), param: None, retry_after: None }
+        Self { status, kind, message: message.into(), param: None, retry_after: None, allow: None }
     }
 
     /// 400: the request cannot be served as it is.
@@ -84,6 +86,13 @@ impl ApiError {
     /// 502: the provider failed.
     pub fn upstream(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(502, ErrorKind::Upstream, message)
+    }
+
+    /// 405: the endpoint exists, the method does not.
+    pub fn method(allow: &'static str) -> Self {
+        let mut error = Self::new(405, ErrorKind::InvalidRequest, format!("Use {allow} here."));
+        error.allow = Some(allow);
+        error
     }
 
     /// Names the field to blame.

@@ -3,8 +3,10 @@
 pub mod chat;
 pub mod config;
 pub mod dialect;
+pub mod edge;
 pub mod error;
 pub mod frame;
 pub mod json;
 pub mod provider;
+pub mod relay;
 pub mod sign;

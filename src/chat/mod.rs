@@ -1,11 +1,19 @@
 //! The front dialect, OpenAI chat completions: what a request says, what an answer is made of, what a correct
 //! stream is, and the two writers (chunks, completion) that tell it to the client.
 
-pub mod constraint;
-pub mod event;
 pub mod field;
+pub mod request;
+
+pub mod constraint;
 pub mod link;
 pub mod message;
-pub mod request;
 pub mod tool;
+
+pub mod event;
 pub mod usage;
+
+pub mod law;
+
+pub mod chunk;
+pub mod completion;
+pub mod head;

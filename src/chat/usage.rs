@@ -26,3 +26,25 @@ impl Usage {
         self.prompt.saturating_add(self.completion)
     }
 }
+
+impl Usage {
+    /// Appends OpenAI's `usage` object.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        use crate::json::write::integer;
+        let mut member = |key: &[u8], n: u64| {
+            out.extend_from_slice(key);
+            integer(out, n);
+        };
+        member(b"{\"prompt_tokens\":", self.prompt);
+        member(b",\"completion_tokens\":", self.completion);
+        member(b",\"total_tokens\":", self.total());
+        member(b",\"prompt_tokens_details\":{\"cached_tokens\":", self.cached);
+        if self.cache_write > 0 {
+            member(b",\"cache_write_tokens\":", self.cache_write);
+        }
+        member(b",\"audio_tokens\":", self.prompt_audio);
+        member(b"},\"completion_tokens_details\":{\"reasoning_tokens\":", self.reasoning);
+        member(b",\"audio_tokens\":", self.completion_audio);
+        out.extend_from_slice(b"}}");
+    }
+}

@@ -25,12 +25,12 @@ const MAX_HELD: usize = 256 * 1024;
 const EVENT_STATUS: u16 = 500;
 
 /// What the answer's content is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The text blocks.
     Text,
-    /// The arguments of the first tool call, which was forced in order to get them.
-    Arguments,
+    /// The arguments of the tool of this name, whose call was forced in order to get them.
+    Arguments(String),
 }
 
 enum Block {
@@ -142,26 +142,22 @@ impl Decoder {
                 Block::Skipped
             }
             "tool_use" => {
-                let mut block_state = match self.source {
-                    Source::Arguments if self.forced => Block::Skipped,
-                    Source::Arguments => {
-                        self.forced = true;
-                        Block::Forced { empty: true }
-                    }
-                    Source::Text => {
-                        let call = self.calls;
-                        self.calls += 1;
-                        let id = self.keeper.id(string(block.id));
-                        out.event(Event::ToolStart { choice: 0, call, id: Some(Text::Plain(&id)), name: string(block.name) });
-                        Block::Tool { call, empty: true }
-                    }
+                let name = string(block.name);
+                let mut begun = if matches!(&self.source, Source::Arguments(answer) if *answer == name.decode()) {
+                    if std::mem::replace(&mut self.forced, true) { Block::Skipped } else { Block::Forced { empty: true } }
+                } else {
+                    let call = self.calls;
+                    self.calls += 1;
+                    let id = self.keeper.id(string(block.id));
+                    out.event(Event::ToolStart { choice: 0, call, id: Some(Text::Plain(&id)), name });
+                    Block::Tool { call, empty: true }
                 };
                 // In a stream the input is `{}` and its text follows; only a block that is complete says it here.
                 let input = block.input.map(RawValue::get).filter(|input| whole || !blank(input));
                 if let Some(input) = input {
-                    arguments(&mut block_state, Text::Plain(input), out);
+                    arguments(&mut begun, Text::Plain(input), out);
                 }
-                block_state
+                begun
             }
             _ => Block::Skipped, // tools that Anthropic runs itself, and what it may invent
         })
@@ -234,10 +230,7 @@ impl Decoder {
             let shown: String = word.chars().take(64).collect();
             return Err(Fault::Broken(Cow::Owned(format!("the answer ended with stop_reason `{shown}`"))));
         };
-        let reason = match (reason, self.source) {
-            (Finish::ToolCalls, Source::Arguments) => Finish::Stop,
-            _ => reason,
-        };
+        let reason = if reason == Finish::ToolCalls && self.forced && self.calls == 0 { Finish::Stop } else { reason };
         self.done = true;
         out.event(Event::Finish { choice: 0, reason });
         Ok(())

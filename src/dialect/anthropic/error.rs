@@ -98,9 +98,11 @@ mod tests {
 
     #[test]
     fn a_spent_account_is_the_operators() {
-        let spent = r#"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"enforced_spend_limit_reached"}}}"#;
+        let spent =
+            r#"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"enforced_spend_limit_reached"}}}"#;
         assert_eq!(class(429, spent), FailureClass::Credential);
-        let credit = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API."}}"#;
+        let credit =
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API."}}"#;
         assert_eq!(class(400, credit), FailureClass::Credential);
     }
 

@@ -66,8 +66,6 @@ pub(super) struct WireBlock<'a> {
 #[derive(Deserialize)]
 pub(super) struct WireDelta<'a> {
     #[serde(borrow, default)]
-    pub r#type: Option<Text<'a>>,
-    #[serde(borrow, default)]
     pub text: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub thinking: Option<Text<'a>>,

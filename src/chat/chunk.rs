@@ -1,0 +1,209 @@
+//! Writes an answer as OpenAI's server-sent chunks.
+
+use super::event::{Event, Sink, Text};
+use super::head::Head;
+use super::law::Writer;
+use super::usage::Usage;
+use crate::json::write::{escape, integer};
+
+/// Where the usage of a stream goes, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsagePlace {
+    /// The client did not ask for it.
+    Withheld,
+    /// On the chunk that carries the last finish reason.
+    Merged,
+    /// On one more chunk without choices.
+    Separate,
+}
+
+/// Turns events into `data: {…}` lines. What one provider frame says about one choice becomes one chunk.
+#[derive(Debug)]
+pub struct ChunkWriter {
+    /// Bytes for the client; taken by the relay after every frame.
+    out: Vec<u8>,
+    head: Head,
+    /// `data: {"id":…,"service_tier":…`, made when the first chunk is written.
+    prefix: Vec<u8>,
+    usage_place: UsagePlace,
+    /// Choices whose role has been told.
+    roles: u128,
+    pending: Pending,
+    usage: Option<Usage>,
+}
+
+/// The chunk that is being put together.
+#[derive(Debug, Default)]
+struct Pending {
+    choice: Option<u32>,
+    /// Members of `delta`, each followed by a comma.
+    delta: Vec<u8>,
+    /// Which of content, reasoning and refusal `delta` has, one bit each.
+    texts: u8,
+    /// Elements of `delta.tool_calls`, each followed by a comma.
+    calls: Vec<u8>,
+    logprobs: Vec<u8>,
+    finish: Option<&'static str>,
+}
+
+impl ChunkWriter {
+    /// A writer for an answer with this head.
+    pub fn new(head: Head, usage_place: UsagePlace) -> Self {
+        Self { out: Vec::new(), head, prefix: Vec::new(), usage_place, roles: 0, pending: Pending::default(), usage: None }
+    }
+
+    /// Makes room for the chunks of an input of `bytes`.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.out.reserve(bytes + self.prefix.len());
+    }
+
+    /// What has been written since the last call.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// The answer is complete and has been told: writes what comes after the last chunk.
+    pub fn done(&mut self) {
+        if self.usage_place == UsagePlace::Separate
+            && let Some(usage) = self.usage.take()
+        {
+            self.begin();
+            self.out.extend_from_slice(b",\"choices\":[],\"usage\":");
+            usage.write(&mut self.out);
+            self.out.extend_from_slice(b"}\n\n");
+        }
+        self.out.extend_from_slice(b"data: [DONE]\n\n");
+    }
+
+    fn begin(&mut self) {
+        if self.prefix.is_empty() {
+            self.prefix.extend_from_slice(b"data: ");
+            self.head.write(&mut self.prefix, "chat.completion.chunk");
+        }
+        self.out.extend_from_slice(&self.prefix);
+    }
+
+    /// The pending chunk for `choice`; an earlier one of another choice is written first.
+    fn pending(&mut self, choice: u32) -> &mut Pending {
+        if self.pending.choice != Some(choice) {
+            self.flush();
+            self.pending.choice = Some(choice);
+        }
+        &mut self.pending
+    }
+
+    fn text(&mut self, choice: u32, bit: u8, key: &'static [u8], text: Text<'_>) {
+        if self.pending.choice == Some(choice) && (self.pending.texts & bit != 0 || !self.pending.calls.is_empty()) {
+            self.flush();
+        }
+        let pending = self.pending(choice);
+        pending.texts |= bit;
+        pending.delta.extend_from_slice(key);
+        string(&mut pending.delta, text);
+        pending.delta.push(b',');
+    }
+}
+
+/// Appends a JSON string.
+pub(super) fn string(out: &mut Vec<u8>, text: Text<'_>) {
+    out.push(b'"');
+    match text {
+        Text::Raw(raw) => out.extend_from_slice(raw.as_bytes()),
+        Text::Plain(plain) => escape(out, plain),
+    }
+    out.push(b'"');
+}
+
+impl Sink for ChunkWriter {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Fingerprint(text) => self.head.set_fingerprint(text),
+            Event::ServiceTier(text) => self.head.set_service_tier(text),
+            Event::Content { choice, text } => self.text(choice, 1, b"\"content\":", text),
+            Event::Reasoning { choice, text } => self.text(choice, 2, b"\"reasoning_content\":", text),
+            Event::Refusal { choice, text } => self.text(choice, 4, b"\"refusal\":", text),
+            Event::ToolStart { choice, call, id, name } => {
+                let calls = &mut self.pending(choice).calls;
+                calls.extend_from_slice(b"{\"index\":");
+                integer(calls, u64::from(call));
+                calls.extend_from_slice(b",\"id\":");
+                string(calls, id.unwrap_or(Text::Plain("")));
+                calls.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
+                string(calls, name);
+                calls.extend_from_slice(b",\"arguments\":\"\"}},");
+            }
+            Event::ToolArguments { choice, call, fragment } => {
+                let calls = &mut self.pending(choice).calls;
+                calls.extend_from_slice(b"{\"index\":");
+                integer(calls, u64::from(call));
+                calls.extend_from_slice(b",\"function\":{\"arguments\":");
+                string(calls, fragment);
+                calls.extend_from_slice(b"}},");
+            }
+            Event::Logprobs { choice, json } => {
+                if self.pending.choice == Some(choice) && !self.pending.logprobs.is_empty() {
+                    self.flush();
+                }
+                self.pending(choice).logprobs.extend_from_slice(json.as_bytes());
+            }
+            Event::Extra { choice, key, json } => {
+                let delta = &mut self.pending(choice).delta;
+                string(delta, Text::Raw(key));
+                delta.push(b':');
+                delta.extend_from_slice(json.as_bytes());
+                delta.push(b',');
+            }
+            Event::Usage(usage) => self.usage = Some(usage),
+            Event::Finish { choice, reason } => {
+                self.pending(choice).finish = Some(reason.name());
+                self.flush();
+            }
+        }
+    }
+}
+
+impl Writer for ChunkWriter {
+    fn flush(&mut self) {
+        let Some(choice) = self.pending.choice.take() else { return };
+        self.begin();
+        let (out, p) = (&mut self.out, &mut self.pending);
+        out.extend_from_slice(b",\"choices\":[{\"index\":");
+        integer(out, u64::from(choice));
+        out.extend_from_slice(b",\"delta\":{");
+        let role = 1u128.checked_shl(choice).unwrap_or(0);
+        if self.roles & role == 0 {
+            self.roles |= role;
+            out.extend_from_slice(b"\"role\":\"assistant\",");
+        }
+        out.append(&mut p.delta);
+        if !p.calls.is_empty() {
+            out.extend_from_slice(b"\"tool_calls\":[");
+            out.append(&mut p.calls);
+            out.pop();
+            out.extend_from_slice(b"],");
+        }
+        if out.last() == Some(&b',') {
+            out.pop();
+        }
+        out.extend_from_slice(b"},\"logprobs\":");
+        out.extend_from_slice(if p.logprobs.is_empty() { b"null" } else { &p.logprobs });
+        p.logprobs.clear();
+        out.extend_from_slice(b",\"finish_reason\":");
+        match p.finish.take() {
+            Some(reason) => string(out, Text::Raw(reason)),
+            None => out.extend_from_slice(b"null"),
+        }
+        p.texts = 0;
+        out.extend_from_slice(b"}]");
+        match (self.usage_place, self.usage) {
+            (UsagePlace::Merged, Some(usage)) => {
+                self.usage = None;
+                out.extend_from_slice(b",\"usage\":");
+                usage.write(out);
+            }
+            (UsagePlace::Separate, _) => out.extend_from_slice(b",\"usage\":null"),
+            _ => {}
+        }
+        out.extend_from_slice(b"}\n\n");
+    }
+}

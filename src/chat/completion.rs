@@ -1,0 +1,189 @@
+//! Folds an answer into one completion object.
+
+use super::chunk::string;
+use super::event::{Event, Finish, Sink, Text};
+use super::head::Head;
+use super::law::Writer;
+use super::usage::Usage;
+use crate::json::write::{escape, integer};
+
+/// Collects events; [`CompletionWriter::finish`] writes the object. Texts are kept as the inside of JSON strings.
+#[derive(Debug)]
+pub struct CompletionWriter {
+    head: Head,
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+}
+
+#[derive(Debug, Default)]
+struct Choice {
+    content: Option<Vec<u8>>,
+    reasoning: Option<Vec<u8>>,
+    refusal: Option<Vec<u8>>,
+    /// `{"id":…,"arguments":"…` of each call, without its end.
+    calls: Vec<Vec<u8>>,
+    /// Further members of the message, each with a comma before it.
+    extra: Vec<u8>,
+    logprobs: Vec<u8>,
+    finish: Option<Finish>,
+}
+
+fn add(slot: &mut Option<Vec<u8>>, text: Text<'_>) {
+    extend(slot.get_or_insert_default(), text);
+}
+
+fn extend(out: &mut Vec<u8>, text: Text<'_>) {
+    match text {
+        Text::Raw(raw) => out.extend_from_slice(raw.as_bytes()),
+        Text::Plain(plain) => escape(out, plain),
+    }
+}
+
+impl CompletionWriter {
+    /// A writer for an answer with this head.
+    pub fn new(head: Head) -> Self {
+        Self { head, choices: Vec::new(), usage: None }
+    }
+
+    /// The completion.
+    pub fn finish(&self) -> Vec<u8> {
+        let text: usize = self
+            .choices
+            .iter()
+            .map(|c| c.content.as_ref().map_or(0, Vec::len) + c.reasoning.as_ref().map_or(0, Vec::len) + c.logprobs.len())
+            .sum();
+        let mut out = Vec::with_capacity(text + 1024);
+        self.head.write(&mut out, "chat.completion");
+        out.extend_from_slice(b",\"choices\":[");
+        // A provider may skip an index: then that choice never was.
+        for (i, choice) in self.choices.iter().enumerate() {
+            if let Some(finish) = choice.finish {
+                choice.write(&mut out, i, finish);
+                out.push(b',');
+            }
+        }
+        if out.last() == Some(&b',') {
+            out.pop();
+        }
+        out.push(b']');
+        if let Some(usage) = &self.usage {
+            out.extend_from_slice(b",\"usage\":");
+            usage.write(&mut out);
+        }
+        out.push(b'}');
+        out
+    }
+
+    fn choice(&mut self, index: u32) -> Option<&mut Choice> {
+        // The law bounds the number of choices.
+        while self.choices.len() <= index as usize {
+            self.choices.push(Choice::default());
+        }
+        self.choices.get_mut(index as usize)
+    }
+}
+
+impl Choice {
+    fn write(&self, out: &mut Vec<u8>, index: usize, finish: Finish) {
+        fn nullable(out: &mut Vec<u8>, inside: Option<&Vec<u8>>) {
+            match inside {
+                None => out.extend_from_slice(b"null"),
+                Some(inside) => {
+                    out.push(b'"');
+                    out.extend_from_slice(inside);
+                    out.push(b'"');
+                }
+            }
+        }
+        out.extend_from_slice(b"{\"index\":");
+        integer(out, index as u64);
+        out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
+        let empty = Vec::new();
+        // An answer of nothing at all is the empty text; null is for calls and refusals.
+        let silent = self.calls.is_empty() && self.refusal.is_none();
+        nullable(out, self.content.as_ref().or(silent.then_some(&empty)));
+        out.extend_from_slice(b",\"refusal\":");
+        nullable(out, self.refusal.as_ref());
+        if self.reasoning.is_some() {
+            out.extend_from_slice(b",\"reasoning_content\":");
+            nullable(out, self.reasoning.as_ref());
+        }
+        if !self.calls.is_empty() {
+            out.extend_from_slice(b",\"tool_calls\":[");
+            for (i, call) in self.calls.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(call);
+                out.extend_from_slice(b"\"}}");
+            }
+            out.push(b']');
+        }
+        out.extend_from_slice(&self.extra);
+        out.extend_from_slice(b"},\"logprobs\":");
+        out.extend_from_slice(if self.logprobs.is_empty() { b"null" } else { &self.logprobs });
+        out.extend_from_slice(b",\"finish_reason\":");
+        string(out, Text::Raw(finish.name()));
+        out.push(b'}');
+    }
+}
+
+impl Sink for CompletionWriter {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Fingerprint(text) => self.head.set_fingerprint(text),
+            Event::ServiceTier(text) => self.head.set_service_tier(text),
+            Event::Usage(usage) => self.usage = Some(usage),
+            Event::Content { choice, text } => {
+                if let Some(c) = self.choice(choice) {
+                    add(&mut c.content, text);
+                }
+            }
+            Event::Reasoning { choice, text } => {
+                if let Some(c) = self.choice(choice) {
+                    add(&mut c.reasoning, text);
+                }
+            }
+            Event::Refusal { choice, text } => {
+                if let Some(c) = self.choice(choice) {
+                    add(&mut c.refusal, text);
+                }
+            }
+            Event::ToolStart { choice, id, name, .. } => {
+                let Some(c) = self.choice(choice) else { return };
+                let mut call = b"{\"id\":".to_vec();
+                string(&mut call, id.unwrap_or(Text::Plain("")));
+                call.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
+                string(&mut call, name);
+                call.extend_from_slice(b",\"arguments\":\"");
+                c.calls.push(call);
+            }
+            Event::ToolArguments { choice, call, fragment } => {
+                if let Some(call) = self.choice(choice).and_then(|c| c.calls.get_mut(call as usize)) {
+                    extend(call, fragment);
+                }
+            }
+            Event::Logprobs { choice, json } => {
+                if let Some(c) = self.choice(choice) {
+                    c.logprobs = json.as_bytes().to_vec();
+                }
+            }
+            Event::Extra { choice, key, json } => {
+                let Some(c) = self.choice(choice) else { return };
+                c.extra.extend_from_slice(b",\"");
+                c.extra.extend_from_slice(key.as_bytes());
+                c.extra.extend_from_slice(b"\":");
+                c.extra.extend_from_slice(json.as_bytes());
+            }
+            Event::Finish { choice, reason } => {
+                if let Some(c) = self.choice(choice) {
+                    c.finish = Some(reason);
+                }
+            }
+        }
+    }
+}
+
+impl Writer for CompletionWriter {
+    fn flush(&mut self) {}
+}

@@ -1,0 +1,61 @@
+//! What every chunk and every completion of one answer begins with.
+
+use super::event::Text;
+use crate::json::write::{escape, integer};
+
+/// Identity of an answer. `system_fingerprint` and `service_tier` are `""` until the provider says otherwise.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// UUIDv7 of the answer.
+    pub id: uuid::Uuid,
+    /// The episode, or conversation, that it belongs to.
+    pub episode_id: uuid::Uuid,
+    /// Seconds since the epoch.
+    pub created: u64,
+    /// The model exactly as the client asked for it.
+    pub model: Box<str>,
+    fingerprint: Box<str>,
+    service_tier: &'static str,
+}
+
+/// OpenAI's published list; a tier outside of it is told as `""`.
+const SERVICE_TIERS: [&str; 5] = ["auto", "default", "flex", "scale", "priority"];
+
+impl Head {
+    /// The head of an answer.
+    pub fn new(id: uuid::Uuid, episode_id: uuid::Uuid, created: u64, model: &str) -> Self {
+        Self { id, episode_id, created, model: model.into(), fingerprint: "".into(), service_tier: "" }
+    }
+
+    pub(super) fn set_fingerprint(&mut self, text: Text<'_>) {
+        if self.fingerprint.is_empty() {
+            self.fingerprint = text.decode().into();
+        }
+    }
+
+    pub(super) fn set_service_tier(&mut self, text: Text<'_>) {
+        if let Some(tier) = SERVICE_TIERS.iter().find(|t| **t == text.decode()) {
+            self.service_tier = tier;
+        }
+    }
+
+    /// Writes `{"id":…,"service_tier":…` without the closing brace.
+    pub(super) fn write(&self, out: &mut Vec<u8>, object: &str) {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        out.extend_from_slice(b"{\"id\":\"");
+        out.extend_from_slice(self.id.hyphenated().encode_lower(&mut buffer).as_bytes());
+        out.extend_from_slice(b"\",\"episode_id\":\"");
+        out.extend_from_slice(self.episode_id.hyphenated().encode_lower(&mut buffer).as_bytes());
+        out.extend_from_slice(b"\",\"object\":\"");
+        out.extend_from_slice(object.as_bytes());
+        out.extend_from_slice(b"\",\"created\":");
+        integer(out, self.created);
+        out.extend_from_slice(b",\"model\":\"");
+        escape(out, &self.model);
+        out.extend_from_slice(b"\",\"system_fingerprint\":\"");
+        escape(out, &self.fingerprint);
+        out.extend_from_slice(b"\",\"service_tier\":\"");
+        out.extend_from_slice(self.service_tier.as_bytes());
+        out.push(b'"');
+    }
+}

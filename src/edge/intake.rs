@@ -1,0 +1,135 @@
+//! Reading a request: framing checks, and the whole body under one bound and one deadline.
+
+use crate::config::snapshot::Server;
+use crate::error::{ApiError, ErrorKind};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A refused body up to this size is read and thrown away first, so that the connection can be kept.
+const SMALL_LEFTOVER: usize = 64 << 10;
+/// A refused larger body is thrown away after the answer, so that the client gets to read it; up to this much …
+const LARGE_LEFTOVER: usize = 64 << 20;
+/// … and for this long.
+const LINGER: Duration = Duration::from_secs(5);
+/// First guess at the size of a body whose length is not told.
+const FIRST_BUFFER: usize = 16 << 10;
+
+/// Refuses what could be read in two ways, and what cannot be read at all.
+///
+/// # Errors
+/// 400 for both framings at once (RFC 9112 section 6.1 lets a server refuse them), 415 for an encoded body, 413 for a
+/// length beyond `max_body`.
+pub fn check_framing(request: &RequestHeader, max_body: usize) -> Result<(), ApiError> {
+    let headers = &request.headers;
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(ApiError::invalid("Send either Content-Length or Transfer-Encoding, not both."));
+    }
+    if headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(ApiError::new(415, ErrorKind::InvalidRequest, "Send the body without Content-Encoding."));
+    }
+    match declared_length(request) {
+        Some(length) if length > max_body as u64 => Err(too_large(max_body)),
+        _ => Ok(()),
+    }
+}
+
+fn too_large(max_body: usize) -> ApiError {
+    ApiError::new(413, ErrorKind::InvalidRequest, format!("The body is larger than the {max_body} bytes that are accepted."))
+}
+
+fn declared_length(request: &RequestHeader) -> Option<u64> {
+    request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn expects_continue(request: &RequestHeader) -> bool {
+    request.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Why there is no body.
+pub enum Unread {
+    /// The client is told.
+    Refused(ApiError),
+    /// The client is gone.
+    Gone(Box<pingora_core::Error>),
+}
+
+/// Reads the whole body.
+///
+/// # Errors
+/// 413 beyond `max_body`, whatever length was declared; 408 when it takes longer than `body_timeout` in all.
+pub async fn read_body(session: &mut ServerSession, limits: &Server) -> Result<Bytes, Unread> {
+    let until = Instant::now() + limits.body_timeout;
+    if expects_continue(session.req_header())
+        && let ServerSession::H1(h1) = session
+    {
+        // Pingora closes connections whose answer begins before the body is read; an interim answer is none.
+        h1.set_close_on_response_before_downstream_finish(false);
+        let written = h1.write_continue_response().await;
+        h1.set_close_on_response_before_downstream_finish(true);
+        written.map_err(|e| Unread::Gone(e.into_down()))?;
+    }
+    // A declared length is within `max_body` by now, and only reserves what a true body would fill.
+    let expected = declared_length(session.req_header()).map_or(FIRST_BUFFER, |n| n as usize);
+    let mut first: Option<Bytes> = None;
+    let mut body = BytesMut::new();
+    loop {
+        let piece = match tokio::time::timeout_at(until, session.read_request_body()).await {
+            Err(_) => return Err(Unread::Refused(ApiError::new(408, ErrorKind::InvalidRequest, "The body took too long to arrive."))),
+            Ok(Err(e)) => return Err(Unread::Gone(e.into_down())),
+            Ok(Ok(piece)) => piece,
+        };
+        let Some(piece) = piece else { break };
+        let so_far = first.as_ref().map_or(0, Bytes::len) + body.len();
+        if so_far + piece.len() > limits.max_body {
+            return Err(Unread::Refused(too_large(limits.max_body)));
+        }
+        match first.take() {
+            // Most bodies come in one piece, which is then the body.
+            None if body.is_empty() => first = Some(piece),
+            earlier => {
+                if body.is_empty() {
+                    body.reserve(expected.max(FIRST_BUFFER));
+                }
+                body.extend_from_slice(&earlier.unwrap_or_default());
+                body.extend_from_slice(&piece);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| body.freeze()))
+}
+
+/// Before a refusal is written: throws away what is left of a small body. Returns whether nothing is left.
+pub async fn discard_small(session: &mut ServerSession) -> bool {
+    if session.is_body_done() {
+        return true;
+    }
+    let waits = expects_continue(session.req_header());
+    match declared_length(session.req_header()) {
+        Some(n) if !waits && n as usize <= SMALL_LEFTOVER => discard(session, SMALL_LEFTOVER).await,
+        _ => false,
+    }
+}
+
+/// After a refusal has been written: lets the client finish sending, so that it reads the answer instead of a reset.
+pub async fn linger(session: &mut ServerSession) {
+    if matches!(session, ServerSession::H1(_)) && !expects_continue(session.req_header()) {
+        discard(session, LARGE_LEFTOVER).await;
+    }
+}
+
+async fn discard(session: &mut ServerSession, most: usize) -> bool {
+    let until = Instant::now() + LINGER;
+    let mut seen = 0;
+    while seen <= most {
+        match tokio::time::timeout_at(until, session.read_request_body()).await {
+            Ok(Ok(Some(piece))) => seen += piece.len(),
+            Ok(Ok(None)) => return true,
+            Ok(Err(_)) | Err(_) => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,291 @@
+//! The downstream session that Pingora proxies with, once the request has been read.
+//!
+//! Pingora forwards a body while it arrives and can repeat at most 64 KiB of it; a gateway that routes by the body has
+//! read it before there is an upstream, and needs another body for every attempt. So the real session is wrapped: to
+//! Pingora the request looks like a small synthetic one whose body, this attempt's, has yet to be read. Everything that
+//! is written passes through here too, and nothing reaches the client before the answer is committed.
+//!
+//! The contract with `pingora-proxy` 0.9.1, which its own sources are the only documentation of:
+//! - `enable_retry_buffering` is called once per attempt, right after the upstream request header has been written.
+//! - `read_body_or_idle` is polled in a `select!` beside the upstream's tasks, cancelled and called again.
+//! - All tasks that are ready are written with one `response_duplex_vec`; its `true` ends the response.
+//! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
+
+use super::stage::{Late, Stage};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderMap;
+use pingora_core::protocols::http::custom::{CustomMessageWrite, server::Session};
+use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_core::protocols::{Digest, l4::socket::SocketAddr};
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Sleep;
+
+/// A deadline passed; which one is the error's own context. Never the client's fault, although Pingora reports it on
+/// the downstream side, where it is noticed.
+pub const LATE: ErrorType = ErrorType::Custom("upstream deadline");
+/// The answer has been told, with an error event at its end; nothing more is to be written.
+pub const TOLD: ErrorType = ErrorType::Custom("answer ended early");
+/// The upstream's response ended with its headers.
+pub const EMPTY: ErrorType = ErrorType::Custom("empty upstream response");
+
+/// See the module. Gives the real session back to the [`Stage`] when it is dropped.
+pub struct Replay {
+    real: Option<Box<ServerSession>>,
+    stage: Arc<Stage>,
+    /// What Pingora clones for every attempt: nothing of the client's.
+    request: Box<RequestHeader>,
+    /// Armed for the nearest deadline; looked at again when it fires, so that a busy stream costs no timer.
+    alarm: Pin<Box<Sleep>>,
+    response: Option<Box<ResponseHeader>>,
+}
+
+impl Replay {
+    /// Wraps a session whose body has been read.
+    pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, request: Box<RequestHeader>) -> Self {
+        Self { real: Some(real), stage, request, alarm: Box::pin(tokio::time::sleep(Duration::from_secs(3600))), response: None }
+    }
+
+    fn real(&mut self) -> Result<&mut ServerSession> {
+        self.real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))
+    }
+
+    /// Waits until a deadline has passed. Cancel-safe: the alarm stays armed.
+    async fn late(alarm: &mut Pin<Box<Sleep>>, stage: &Stage) -> Late {
+        loop {
+            let Some((at, which)) = stage.deadline() else { return std::future::pending().await };
+            if at < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(at);
+            }
+            alarm.as_mut().await;
+            // The alarm may be older than the deadline: the upstream may have spoken since it was set.
+            match stage.deadline() {
+                Some((at, which_now)) if at <= alarm.deadline() => return if which_now == which { which } else { which_now },
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if let Some(real) = self.real.take() {
+            self.stage.come_home(real);
+        }
+    }
+}
+
+#[async_trait]
+impl Session for Replay {
+    fn req_header(&self) -> &RequestHeader {
+        &self.request
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        &mut self.request
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        Ok(self.stage.take_body())
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.response = Some(resp.clone());
+        self.real()?.write_response_header(resp).await
+    }
+
+    async fn write_response_header_ref(&mut self, resp: &ResponseHeader, end: bool) -> Result<()> {
+        self.write_response_header(Box::new(resp.clone()), end).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.real()?.write_response_body(data, end).await
+    }
+
+    async fn write_trailers(&mut self, _trailers: HeaderMap) -> Result<()> {
+        Ok(())
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut ready = Vec::with_capacity(tasks.len() + 1);
+        let mut failed = None;
+        let mut end = false;
+        for task in tasks {
+            match task {
+                // The client's head is ours; what the upstream said in its own has been read by the hooks.
+                HttpTask::Header(_, false) => {}
+                HttpTask::Header(_, true) => failed = Some(Error::explain(EMPTY, "the response has no body")),
+                HttpTask::Body(data, is_end) => {
+                    if let Some(data) = data.filter(|d| !d.is_empty()) {
+                        ready.push(HttpTask::Body(Some(data), false));
+                    }
+                    end |= is_end;
+                }
+                HttpTask::Trailer(_) | HttpTask::Done => end = true,
+                HttpTask::Failed(e) => failed = Some(e),
+                HttpTask::UpgradedBody(..) => failed = Some(Error::explain(ErrorType::InternalError, "an upgrade nobody asked for")),
+            }
+        }
+        if !self.stage.committed() {
+            return match failed {
+                Some(e) => Err(e),
+                None => Ok(end),
+            };
+        }
+        if let Some(head) = self.stage.take_head() {
+            self.response = Some(head.clone());
+            ready.insert(0, HttpTask::Header(head, false));
+        }
+        let ended = self.stage.ended();
+        if failed.is_none() && (end || ended) {
+            ready.push(HttpTask::Body(None, true));
+        }
+        if !ready.is_empty() {
+            self.real()?.response_duplex_vec(ready).await?;
+        }
+        match failed {
+            Some(e) => Err(e),
+            None if ended && !end => Err(Error::new_up(TOLD)),
+            None => Ok(end || ended),
+        }
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        if let Ok(real) = self.real() {
+            real.set_read_timeout(timeout);
+        }
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.real.as_ref().and_then(|s| s.get_read_timeout())
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        if let Ok(real) = self.real() {
+            real.set_write_timeout(timeout);
+        }
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.real.as_ref().and_then(|s| s.get_write_timeout())
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        if let Ok(real) = self.real() {
+            real.set_total_drain_timeout(timeout);
+        }
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.real.as_ref().and_then(|s| s.get_total_drain_timeout())
+    }
+
+    fn request_summary(&self) -> String {
+        self.request.uri.path().to_owned()
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.response.as_deref()
+    }
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+        if let Ok(real) = self.real() {
+            real.shutdown().await;
+        }
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        !self.stage.has_body()
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.real()?.finish_body().await
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        false // every upstream request of the gateway has a body
+    }
+
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if !no_body_expected && let Some(body) = self.stage.take_body() {
+            // One slice: Pingora's body pipe holds four tasks and stops polling here, deadlines included, when it is full.
+            return Ok(Some(body));
+        }
+        let Self { real, stage, alarm, .. } = self;
+        let real = real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))?;
+        tokio::select! {
+            biased;
+            idle = real.read_body_or_idle(true) => idle,
+            late = Self::late(alarm, stage) => Err(Error::explain(LATE, late.message())),
+        }
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.real.as_ref().map_or(0, |s| s.body_bytes_sent())
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.real.as_ref().map_or(0, |s| s.body_bytes_read())
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        self.real.as_ref().and_then(|s| s.digest())
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.real.as_mut().and_then(|s| s.digest_mut())
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.real.as_ref().and_then(|s| s.client_addr())
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.real.as_ref().and_then(|s| s.server_addr())
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    fn enable_retry_buffering(&mut self) {}
+
+    fn retry_buffer_truncated(&self) -> bool {
+        false
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        None
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(&mut self) -> Option<Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! Where a provider is: its addresses, resolved in the background, and the peer that Pingora connects to.
+
+use crate::config::snapshot::Timeouts;
+use crate::error::{ApiError, ErrorKind};
+use crate::provider::Provider;
+use arc_swap::ArcSwap;
+use pingora_core::protocols::ALPN;
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How often the addresses of a provider that is named by a host are looked up again.
+pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+/// Longest look-up that a request waits for, when there are no addresses yet.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams on one upstream HTTP/2 connection; Pingora's default of 1 would open a connection per request.
+const MAX_H2_STREAMS: usize = 100;
+/// How long an unused upstream connection is kept.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// A provider's connections.
+pub struct Upstream {
+    provider: Arc<Provider>,
+    addresses: ArcSwap<Vec<SocketAddr>>,
+    /// Which address comes first; moves on when one fails.
+    turn: AtomicUsize,
+    in_flight: Arc<AtomicUsize>,
+    ca: Option<Arc<[WrappedX509]>>,
+    client: Option<Arc<CertKey>>,
+    /// Keeps pooled connections of providers with other certificates or names apart.
+    group: u64,
+}
+
+/// A place among a provider's `max_connections`; given back when dropped.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Upstream {
+    /// Reads the provider's certificates.
+    ///
+    /// # Errors
+    /// Says which file cannot be used.
+    pub fn new(provider: Arc<Provider>, generation: u64) -> Result<Self, String> {
+        let addresses = match provider.base.host.parse::<IpAddr>() {
+            Ok(ip) => vec![SocketAddr::new(ip, provider.base.port)],
+            Err(_) => Vec::new(),
+        };
+        let ca = provider.tls.ca_file.as_deref().map(|file| wrap(certificates(file)?, file).map(Arc::from)).transpose()?;
+        let client = match &provider.tls.client {
+            None => None,
+            Some((certificate, key)) => {
+                let chain = certificates(certificate)?;
+                wrap(chain.clone(), certificate)?;
+                Some(Arc::new(CertKey::new(chain, private_key(key)?)))
+            }
+        };
+        // Certificates may change with a reload: pooled connections that were made with others must not be used.
+        let group = if provider.base.tls { (generation << 32) | provider.index as u64 } else { provider.index as u64 };
+        Ok(Self { provider, addresses: ArcSwap::from_pointee(addresses), turn: AtomicUsize::new(0), in_flight: Arc::default(), ca, client, group })
+    }
+
+    /// Whether the addresses come from a look-up.
+    pub fn is_named(&self) -> bool {
+        self.provider.base.host.parse::<IpAddr>().is_err()
+    }
+
+    /// Looks the addresses up again; keeps the old ones when that fails.
+    pub async fn resolve(&self) {
+        let lookup = tokio::net::lookup_host((&*self.provider.base.host, self.provider.base.port));
+        match tokio::time::timeout(RESOLVE_TIMEOUT, lookup).await {
+            Ok(Ok(found)) => {
+                let found: Vec<_> = found.collect();
+                if !found.is_empty() && **self.addresses.load() != found {
+                    self.addresses.store(Arc::new(found));
+                }
+            }
+            Ok(Err(e)) => log::warn!("provider {}: cannot resolve {}: {e}", self.provider.name, self.provider.base.host),
+            Err(_) => log::warn!("provider {}: resolving {} takes longer than {RESOLVE_TIMEOUT:?}", self.provider.name, self.provider.base.host),
+        }
+    }
+
+    /// Takes a place for one attempt.
+    ///
+    /// # Errors
+    /// 503 when `max_connections` attempts are in flight.
+    pub fn enter(&self) -> Result<Place, ApiError> {
+        let place = Place(self.in_flight.clone());
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        match self.provider.max_connections {
+            Some(most) if before >= most as usize => {
+                Err(ApiError::new(503, ErrorKind::Overloaded, format!("All connections to provider `{}` are in use; try again later.", self.provider.name)))
+            }
+            _ => Ok(place),
+        }
+    }
+
+    /// The current address could not be connected to: the next attempt takes another one.
+    pub fn address_failed(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A peer for one attempt.
+    ///
+    /// # Errors
+    /// 502 when the provider's host has no address.
+    pub async fn peer(&self, timeouts: &Timeouts) -> Result<Box<HttpPeer>, ApiError> {
+        if self.addresses.load().is_empty() {
+            self.resolve().await;
+        }
+        let addresses = self.addresses.load();
+        let turn = self.turn.load(Ordering::Relaxed).checked_rem(addresses.len()).unwrap_or(0);
+        let Some(address) = addresses.get(turn) else {
+            return Err(ApiError::upstream(format!("Provider `{}` cannot be found.", self.provider.name)));
+        };
+        let tls = &self.provider.tls;
+        let name = tls.server_name.as_ref().unwrap_or(&self.provider.base.host);
+        let mut peer = HttpPeer::new(*address, self.provider.base.tls, if self.provider.base.tls { name.to_string() } else { String::new() });
+        peer.group_key = self.group;
+        peer.client_cert_key.clone_from(&self.client);
+        let o = &mut peer.options;
+        o.connection_timeout = Some(timeouts.connect);
+        o.total_connection_timeout = Some(timeouts.connect);
+        // Reads have their deadlines in the replay session; a write that the provider does not take has this one.
+        o.write_timeout = Some(timeouts.between_bytes);
+        o.idle_timeout = Some(IDLE);
+        o.verify_cert = tls.verify;
+        o.verify_hostname = tls.verify;
+        o.ca.clone_from(&self.ca);
+        o.alpn = if self.provider.base.tls { ALPN::H2H1 } else { ALPN::H1 };
+        o.max_h2_streams = MAX_H2_STREAMS;
+        o.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        Ok(Box::new(peer))
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, String> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject};
+    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).map_err(|e| format!("{}: {e}", file.display()))?.collect();
+    match all {
+        Ok(all) if !all.is_empty() => Ok(all.iter().map(|c| c.as_ref().to_vec()).collect()),
+        Ok(_) => Err(format!("{}: no certificate in it", file.display())),
+        Err(e) => Err(format!("{}: {e}", file.display())),
+    }
+}
+
+fn private_key(file: &Path) -> Result<Vec<u8>, String> {
+    use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+    PrivateKeyDer::from_pem_file(file).map(|key| key.secret_der().to_vec()).map_err(|e| format!("{}: {e}", file.display()))
+}
+
+/// Pingora parses certificates with a panic; they are parsed here first.
+fn wrap(all: Vec<Vec<u8>>, file: &Path) -> Result<Vec<WrappedX509>, String> {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    all.into_iter()
+        .map(|der| match X509Certificate::from_der(&der) {
+            Ok(_) => Ok(WrappedX509::new(der, |der| parse_x509(der))),
+            Err(e) => Err(format!("{}: {e}", file.display())),
+        })
+        .collect()
+}

@@ -1,0 +1,169 @@
+//! One answer on its way through the gateway: framer, decoder, law, writer; bytes in, bytes out.
+//!
+//! ```text
+//! provider's bytes --framer--> frames --decoder--> events --law--> events in order --writer--> client's bytes
+//!                  \--collected whole--/                                  chunks, or one completion
+//! ```
+//!
+//! What comes in (frames or one whole body) and what goes out (chunks or one completion) are independent: a provider
+//! that answers a stream request in one piece is told in chunks all the same.
+
+use crate::chat::chunk::{ChunkWriter, UsagePlace};
+use crate::chat::completion::CompletionWriter;
+use crate::chat::event::{Event, Sink};
+use crate::chat::head::Head;
+use crate::chat::law::{Law, Writer};
+use crate::chat::usage::Usage;
+use crate::dialect::{Decoder, Fault, Frame, Framing};
+use crate::frame::sse::SseFramer;
+
+/// Largest answer that is collected whole, in bytes. Embeddings of a large batch are the largest ones there are.
+pub const MAX_WHOLE_ANSWER: usize = 64 << 20;
+
+/// How the provider's body is read.
+enum Input {
+    Sse(SseFramer),
+    Whole(Vec<u8>),
+}
+
+/// How the answer is told.
+enum Output {
+    Chunks(Box<ChunkWriter>),
+    Completion(Box<CompletionWriter>),
+}
+
+impl Sink for Output {
+    fn event(&mut self, event: Event<'_>) {
+        match self {
+            Self::Chunks(w) => w.event(event),
+            Self::Completion(w) => w.event(event),
+        }
+    }
+}
+
+impl Writer for Output {
+    fn flush(&mut self) {
+        if let Self::Chunks(w) = self {
+            w.flush();
+        }
+    }
+}
+
+/// One answer. Thrown away with its attempt.
+pub struct Relay {
+    input: Input,
+    decoder: Box<dyn Decoder>,
+    law: Law,
+    output: Output,
+    over: bool,
+}
+
+impl Relay {
+    /// A relay for an answer whose body is cut by `framing`, or comes whole where there is none.
+    pub fn new(framing: Option<Framing>, decoder: Box<dyn Decoder>, head: Head, usage: Option<UsagePlace>) -> Self {
+        let input = match framing {
+            None => Input::Whole(Vec::new()),
+            Some(_) => Input::Sse(SseFramer::new()),
+        };
+        let law = Law::new(&head.id.simple().to_string());
+        let output = match usage {
+            Some(place) => Output::Chunks(Box::new(ChunkWriter::new(head, place))),
+            None => Output::Completion(Box::new(CompletionWriter::new(head))),
+        };
+        Self { input, decoder, law, output, over: false }
+    }
+
+    /// Takes bytes of the provider's body, gives bytes for the client.
+    ///
+    /// # Errors
+    /// A [`Fault`], beside whatever was said before it. The relay is of no more use then.
+    pub fn push(&mut self, bytes: &[u8]) -> (Vec<u8>, Result<(), Fault>) {
+        if self.over {
+            return (Vec::new(), Ok(())); // what a provider sends after the end of its answer is nobody's
+        }
+        let Self { input, decoder, law, output, .. } = self;
+        let result = match input {
+            Input::Whole(body) if body.len() + bytes.len() > MAX_WHOLE_ANSWER => Err(Fault::Broken("the answer is too large".into())),
+            Input::Whole(body) => {
+                body.extend_from_slice(bytes);
+                return (Vec::new(), Ok(()));
+            }
+            Input::Sse(framer) => {
+                if let Output::Chunks(w) = output {
+                    w.reserve(bytes.len());
+                }
+                framer.push(bytes, &mut |event, data| frame(decoder.as_mut(), law, output, Frame::Sse { event, data }))
+            }
+        };
+        (self.take(), result)
+    }
+
+    /// The provider's body has ended; gives the last bytes for the client.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the answer is not complete, beside whatever was said before.
+    pub fn end(&mut self) -> (Vec<u8>, Result<(), Fault>) {
+        if self.over {
+            return (Vec::new(), Ok(()));
+        }
+        self.over = true;
+        let result = self.complete();
+        match &self.output {
+            // A completion is told when it is complete, or not at all.
+            Output::Completion(w) if result.is_ok() => (w.finish(), result),
+            Output::Completion(_) => (Vec::new(), result),
+            Output::Chunks(_) => (self.take(), result),
+        }
+    }
+
+    fn complete(&mut self) -> Result<(), Fault> {
+        let Self { input, decoder, law, output, .. } = self;
+        match input {
+            Input::Whole(body) => {
+                let body = std::mem::take(body);
+                decoder.whole(&body, &mut law.over(output))?;
+                output.flush();
+            }
+            Input::Sse(framer) => {
+                framer.finish(&mut |event, data| frame(decoder.as_mut(), law, output, Frame::Sse { event, data }))?;
+                decoder.end(&mut law.over(output))?;
+            }
+        }
+        law.complete(output).map_err(|what| Fault::Broken(what.into()))?;
+        if let Output::Chunks(w) = output {
+            w.done();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        match &mut self.output {
+            Output::Chunks(w) => w.take(),
+            Output::Completion(_) => Vec::new(),
+        }
+    }
+
+    /// Whether the answer has begun: content, or its end.
+    pub fn started(&self) -> bool {
+        self.law.started()
+    }
+
+    /// What the provider says was used so far.
+    pub fn usage(&self) -> Option<Usage> {
+        self.law.usage()
+    }
+
+    /// Bytes of text, reasoning and arguments so far.
+    pub fn said_bytes(&self) -> u64 {
+        self.law.said_bytes()
+    }
+}
+
+fn frame(decoder: &mut dyn Decoder, law: &mut Law, output: &mut Output, frame: Frame<'_>) -> Result<(), Fault> {
+    let result = decoder.frame(frame, &mut law.over(output));
+    output.flush();
+    match law.broken() {
+        Some(what) if result.is_ok() => Err(Fault::Broken(what.into())),
+        _ => result,
+    }
+}
