@@ -19,8 +19,6 @@ pub mod bedrock;
 pub mod params;
 pub mod retry_after;
 pub mod unwrap;
-pub mod params;
-pub mod retry_after;
 
 /// One wire protocol.
 pub trait Dialect: Sync {
