@@ -18,6 +18,11 @@ pub mod anthropic;
 pub mod bedrock;
 pub mod params;
 pub mod retry_after;
+pub mod openai;
+pub mod params;
+pub mod retry_after;
+pub mod rewrite;
+pub mod think;
 pub mod unwrap;
 
 /// One wire protocol.

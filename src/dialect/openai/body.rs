@@ -1,0 +1,71 @@
+//! The new body as a short list of what its members become, applied to the client's bytes at the end.
+//!
+//! Members are named, not found: a later word on a member replaces an earlier one, and whether it is a replacement, an
+//! insertion or nothing at all shows only against the client's body. So a route's override, a rename and a constraint
+//! cannot make a member appear twice.
+
+use crate::chat::field::Field;
+use crate::chat::request::{ChatRequest, name_of};
+use crate::json::splice::Splice;
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// A member's name and new value; `None` takes the member out.
+type Change<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
+
+/// What the members of the new body become; those that are not named stay as they came.
+pub struct Body<'a> {
+    request: ChatRequest<'a>,
+    members: SmallVec<[Change<'a>; 8]>,
+    first_message: Option<Vec<u8>>,
+}
+
+impl<'a> Body<'a> {
+    /// The client's body as it came.
+    pub fn new(request: ChatRequest<'a>) -> Self {
+        Self { request, members: SmallVec::new(), first_message: None }
+    }
+
+    /// Gives a member a value (JSON), whether it was there or not.
+    pub fn set(&mut self, name: impl Into<Cow<'a, str>>, json: impl Into<Cow<'a, [u8]>>) {
+        self.put(name.into(), Some(json.into()));
+    }
+
+    /// Takes a member out, where it is there.
+    pub fn remove(&mut self, name: impl Into<Cow<'a, str>>) {
+        self.put(name.into(), None);
+    }
+
+    /// Puts a message in front of all others.
+    pub fn prepend_message(&mut self, json: Vec<u8>) {
+        self.first_message = Some(json);
+    }
+
+    fn put(&mut self, name: Cow<'a, str>, value: Option<Cow<'a, [u8]>>) {
+        match self.members.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.members.push((name, value)),
+        }
+    }
+
+    /// The bytes: the client's own where nothing changes.
+    pub fn finish(self) -> Bytes {
+        let body = self.request.parsed.body();
+        let envelope = self.request.parsed.envelope();
+        let mut splice = Splice::new(body, envelope);
+        for (name, value) in self.members {
+            let member = envelope.members.iter().find(|member| name_of(member, body) == name);
+            match (member, value) {
+                (Some(member), Some(value)) if member.value.of(body) != &*value => splice.replace(member, value),
+                (Some(member), None) => splice.remove(member),
+                (None, Some(value)) => splice.insert(&name, value),
+                _ => {}
+            }
+        }
+        if let (Some(message), Some(member)) = (self.first_message, self.request.parsed.member(Field::Messages)) {
+            splice.insert_into_array_start(member, Cow::Owned(message));
+        }
+        splice.finish()
+    }
+}

@@ -1,0 +1,115 @@
+//! How a decoding constraint is said to a server that speaks OpenAI: one of a few dialects of its own.
+
+use super::body::Body;
+use crate::chat::constraint::{Constraint, Schema, choice_regex, choice_schema};
+use crate::chat::event::Text;
+use crate::chat::field::Field;
+use crate::chat::request::ChatRequest;
+use crate::dialect::params::{Unknown, unsupported};
+use crate::error::ApiError;
+use crate::json::write::Writer;
+use crate::provider::catalogue::{Guided, Quirks};
+
+const GUIDED: [Field; 5] = [Field::GuidedJson, Field::GuidedChoice, Field::GuidedRegex, Field::GuidedGrammar, Field::StructuralTag];
+
+/// Says the request's constraint as the provider wants it. Whether the answer will be an object that holds a choice.
+///
+/// # Errors
+/// A 400 that names the field where the provider cannot keep it.
+pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, body: &mut Body<'_>) -> Result<bool, ApiError> {
+    let guided = GUIDED.iter().any(|field| request.raw(*field).is_some());
+    if !guided && quirks.json_schema && quirks.unknown == Unknown::Pass {
+        return Ok(false); // whatever response_format says, the provider reads it itself
+    }
+    let Some(constraint) = Constraint::of(request)? else { return Ok(false) };
+    if !guided {
+        return match constraint {
+            Constraint::JsonSchema(_) if !quirks.json_schema => Err(unsupported(Field::ResponseFormat.name())),
+            Constraint::StructuralTag(_) if quirks.unknown == Unknown::Drop => Err(unsupported(Field::ResponseFormat.name())),
+            _ => Ok(false),
+        };
+    }
+    if quirks.guided == Guided::Legacy {
+        return Ok(false);
+    }
+    GUIDED.iter().for_each(|field| body.remove(field.name()));
+    match quirks.guided {
+        Guided::StructuredOutputs => structured_outputs(request, &constraint, body),
+        Guided::Sglang => sglang(&constraint, body),
+        style => return response_format(style, quirks, &constraint, body),
+    }
+    Ok(false)
+}
+
+/// `structured_outputs` of vLLM 0.12 and later: exactly one kind, and the white space pattern beside it.
+fn structured_outputs(request: &ChatRequest<'_>, constraint: &Constraint<'_>, body: &mut Body<'_>) {
+    let mut w = Writer::default();
+    w.object();
+    match constraint {
+        Constraint::JsonObject => w.key("json_object").flag(true),
+        Constraint::JsonSchema(schema) => w.key("json").raw(&schema.schema),
+        Constraint::Choice(choices) => {
+            w.key("choice").array();
+            choices.iter().for_each(|choice| {
+                w.text(*choice);
+            });
+            w.end_array()
+        }
+        Constraint::Regex(regex) => w.key("regex").text(*regex),
+        Constraint::Grammar(grammar) => w.key("grammar").text(*grammar),
+        Constraint::StructuralTag(tag) => w.key("structural_tag").string(tag),
+    };
+    if let Some(pattern) = request.raw(Field::GuidedWhitespacePattern) {
+        body.remove(Field::GuidedWhitespacePattern.name());
+        w.key("whitespace_pattern").raw(pattern);
+    }
+    w.end_object();
+    body.set("structured_outputs", w.finish());
+}
+
+/// SGLang's own members.
+fn sglang(constraint: &Constraint<'_>, body: &mut Body<'_>) {
+    match constraint {
+        Constraint::JsonObject => {}
+        Constraint::JsonSchema(schema) => json_schema(schema, body),
+        Constraint::Choice(choices) => body.set("regex", json_text(Text::Plain(&choice_regex(choices)))),
+        Constraint::Regex(regex) => body.set("regex", json_text(*regex)),
+        Constraint::Grammar(grammar) => body.set("ebnf", json_text(*grammar)),
+        Constraint::StructuralTag(tag) => body.set(Field::ResponseFormat.name(), tag.as_bytes().to_vec()),
+    }
+}
+
+/// Everyone else: `response_format`, with what the provider has beyond JSON schemas.
+fn response_format(style: Guided, quirks: &Quirks, constraint: &Constraint<'_>, body: &mut Body<'_>) -> Result<bool, ApiError> {
+    match (constraint, style) {
+        (Constraint::JsonSchema(schema), _) if quirks.json_schema => json_schema(schema, body),
+        (Constraint::Choice(choices), _) if quirks.json_schema => {
+            json_schema(&choice_schema(choices), body);
+            return Ok(true);
+        }
+        (Constraint::Grammar(grammar), Guided::Fireworks) => typed("grammar", "grammar", *grammar, body),
+        (Constraint::Regex(regex), Guided::Together) => typed("regex", "pattern", *regex, body),
+        _ => return Err(unsupported(constraint.field().name())),
+    }
+    Ok(false)
+}
+
+fn json_schema(schema: &Schema<'_>, body: &mut Body<'_>) {
+    let mut w = Writer::default();
+    w.object().key("type").string("json_schema").key("json_schema");
+    schema.write(&mut w);
+    w.end_object();
+    body.set(Field::ResponseFormat.name(), w.finish());
+}
+
+fn typed(kind: &str, key: &str, text: Text<'_>, body: &mut Body<'_>) {
+    let mut w = Writer::default();
+    w.object().key("type").string(kind).key(key).text(text).end_object();
+    body.set(Field::ResponseFormat.name(), w.finish());
+}
+
+fn json_text(text: Text<'_>) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.text(text);
+    w.finish()
+}

@@ -1,0 +1,291 @@
+//! The answer of a server that speaks OpenAI, streamed or whole, read without building a document.
+//!
+//! ```text
+//! open --chunks--> open --finish_reason of every choice seen--> finished --[DONE] or the end--> complete
+//!   \--the end, or [DONE], before a finish_reason--> truncated
+//! ```
+
+use super::calls::Calls;
+use super::{error, usage};
+use crate::chat::event::{Event, Finish, Sink, Text};
+use crate::dialect::{Decoder as Decodes, FailureClass, Fault, Frame, ProviderError};
+use crate::json::envelope::ScanError;
+use crate::json::walk;
+use smallvec::SmallVec;
+
+/// Most choices of one answer; OpenAI's own bound for `n`.
+pub const MAX_CHOICES: u64 = 128;
+
+/// Members of a message or delta that are not passed on: they say what the answer says anyway, or nothing at all.
+const LITTER: [&str; 7] = ["role", "name", "prefix", "token_id", "token_ids", "tool_call_id", "stop_reason"];
+
+#[derive(Debug, Default)]
+struct Choice {
+    index: u32,
+    finished: bool,
+    calls: Calls,
+}
+
+/// Reads one answer.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    completion_excludes_reasoning: bool,
+    choices: SmallVec<[Choice; 1]>,
+    told_fingerprint: bool,
+    told_tier: bool,
+    done: bool,
+}
+
+/// A decoder's complaint about JSON.
+pub(super) fn broken(e: ScanError) -> Fault {
+    Fault::Broken(format!("the provider's answer is no JSON: {} (byte {})", e.what, e.offset).into())
+}
+
+impl Decoder {
+    /// A decoder for a provider whose `completion_tokens` leave reasoning out, or not.
+    pub fn new(completion_excludes_reasoning: bool) -> Self {
+        Self { completion_excludes_reasoning, ..Self::default() }
+    }
+
+    /// Reads a chunk or a completion.
+    fn document(&mut self, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
+        let (mut choices, mut used, mut failure, mut detail) = (None, None, false, false);
+        let mut members = walk::members(json).map_err(broken)?;
+        while let Some((key, value)) = members.next().map_err(broken)? {
+            match key.raw() {
+                "choices" if value.starts_with('[') => choices = Some(value),
+                "usage" if value.starts_with('{') => used = Some(value),
+                "error" => failure |= !matches!(value, "null" | "{}" | "\"\"" | "false"),
+                "object" => failure |= value == "\"error\"",
+                "detail" | "fault" => detail = true,
+                "system_fingerprint" if !self.told_fingerprint => {
+                    if let Some(text) = filled(value) {
+                        self.told_fingerprint = true;
+                        out.event(Event::Fingerprint(text));
+                    }
+                }
+                "service_tier" if !self.told_tier => {
+                    if let Some(text) = filled(value) {
+                        self.told_tier = true;
+                        out.event(Event::ServiceTier(text));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if failure || (detail && choices.is_none()) {
+            return Err(Fault::Provider(error::in_band(json)));
+        }
+        if let Some(used) = used
+            && let Some(used) = usage::read(used, self.completion_excludes_reasoning).map_err(broken)?
+        {
+            out.event(Event::Usage(used));
+        }
+        let Some(choices) = choices else { return Ok(()) };
+        let mut elements = walk::elements(choices).map_err(broken)?;
+        let mut place = 0;
+        while let Some(choice) = elements.next().map_err(broken)? {
+            self.choice(choice, place, whole, out)?;
+            place += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads an element of `choices`; `place` is its number where it says none.
+    fn choice(&mut self, json: &str, place: u64, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
+        let (mut index, mut said, mut logprobs, mut finish, mut used) = (place, None, None, None, None);
+        let mut members = walk::members(json).map_err(broken)?;
+        while let Some((key, value)) = members.next().map_err(broken)? {
+            match key.raw() {
+                "index" => index = walk::unsigned(value).unwrap_or(place),
+                "delta" | "message" if value.starts_with('{') => said = Some(value),
+                "logprobs" if value.starts_with('{') => logprobs = Some(value),
+                "finish_reason" => finish = filled(value),
+                "usage" if value.starts_with('{') => used = Some(value),
+                "error" if value.starts_with('{') && value != "{}" => return Err(Fault::Provider(error::in_band(json))),
+                _ => {}
+            }
+        }
+        if index >= MAX_CHOICES {
+            return Err(Fault::Broken("the answer has too many choices".into()));
+        }
+        let index = index as u32;
+        let at = self.choices.iter().position(|choice| choice.index == index).unwrap_or_else(|| {
+            self.choices.push(Choice { index, ..Choice::default() });
+            self.choices.len() - 1
+        });
+        let Some(choice) = self.choices.get_mut(at) else { return Ok(()) };
+        if let Some(said) = said {
+            choice.said(said, whole, out)?;
+        }
+        if let Some(json) = logprobs {
+            tell_logprobs(index, json, out)?;
+        }
+        if let Some(used) = used
+            && let Some(used) = usage::read(used, self.completion_excludes_reasoning).map_err(broken)?
+        {
+            out.event(Event::Usage(used));
+        }
+        let Some(word) = finish else { return Ok(()) };
+        let word = word.decode();
+        let reason = Finish::of(&word).ok_or_else(|| Fault::Provider(failed(&word)))?;
+        choice.calls.finish(index, out);
+        choice.finished = true;
+        out.event(Event::Finish { choice: index, reason });
+        Ok(())
+    }
+
+    fn complete(&self) -> Result<(), Fault> {
+        let finished = |choice: &Choice| choice.finished;
+        let complete = if self.done { self.choices.iter().any(finished) } else { self.choices.iter().all(finished) };
+        if complete && !self.choices.is_empty() { Ok(()) } else { Err(Fault::Truncated) }
+    }
+}
+
+impl Decodes for Decoder {
+    fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        let Frame::Sse { event, data } = frame else {
+            return Err(Fault::Broken("an event stream of another protocol".into()));
+        };
+        let data = data.trim_ascii();
+        if self.done || data.is_empty() {
+            return Ok(()); // what follows [DONE] is nobody's; a blank event keeps the connection alive
+        }
+        if data == "[DONE]" {
+            self.done = true;
+            return Ok(());
+        }
+        if event == Some("error") {
+            return Err(Fault::Provider(error::in_band(data)));
+        }
+        self.document(data, false, out)
+    }
+
+    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
+        let text = std::str::from_utf8(body).map_err(|_| Fault::Broken("the provider's answer is no UTF-8 text".into()))?;
+        self.document(text, true, out)?;
+        if self.choices.is_empty() {
+            return Err(Fault::Broken("the provider's answer has no choices".into()));
+        }
+        self.complete()
+    }
+
+    fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
+        self.complete()
+    }
+}
+
+impl Choice {
+    /// Reads a `delta` or a `message`. Reasoning is told before the content that it led to.
+    fn said(&mut self, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
+        let choice = self.index;
+        let (mut content, mut reasoning, mut refusal, mut calls) = ("", None, None, "");
+        let mut members = walk::members(json).map_err(broken)?;
+        while let Some((key, value)) = members.next().map_err(broken)? {
+            match key.raw() {
+                "content" => content = value,
+                // Some servers say the same under two names.
+                "reasoning_content" | "reasoning" | "reasoning_text" => reasoning = reasoning.or_else(|| filled(value)),
+                "refusal" => refusal = filled(value),
+                "tool_calls" if value.starts_with('[') => calls = value,
+                _ if matches!(value, "null" | "[]" | "{}" | "\"\"") => {}
+                name if LITTER.contains(&name) => {}
+                name => out.event(Event::Extra { choice, key: name, json: value }),
+            }
+        }
+        if let Some(text) = reasoning {
+            out.event(Event::Reasoning { choice, text });
+        }
+        if content.starts_with('[') {
+            parts(choice, content, out)?;
+        } else if let Some(text) = filled(content) {
+            out.event(Event::Content { choice, text });
+        }
+        if let Some(text) = refusal {
+            out.event(Event::Refusal { choice, text });
+        }
+        if calls.is_empty() { Ok(()) } else { self.calls.read(choice, calls, whole, out) }
+    }
+}
+
+/// Content as an array of parts: texts, and Mistral's `thinking`, whose own content is an array of texts or a string.
+fn parts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+    let mut elements = walk::elements(json).map_err(broken)?;
+    while let Some(part) = elements.next().map_err(broken)? {
+        if let Some(text) = filled(part) {
+            out.event(Event::Content { choice, text });
+        }
+        if !part.starts_with('{') {
+            continue;
+        }
+        let (mut text, mut thinking) = (None, "");
+        let mut members = walk::members(part).map_err(broken)?;
+        while let Some((key, value)) = members.next().map_err(broken)? {
+            match key.raw() {
+                "text" => text = filled(value),
+                "thinking" => thinking = value,
+                _ => {}
+            }
+        }
+        if let Some(text) = text {
+            out.event(Event::Content { choice, text });
+        }
+        if let Some(text) = filled(thinking) {
+            out.event(Event::Reasoning { choice, text });
+        } else if thinking.starts_with('[') {
+            thoughts(choice, thinking, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn thoughts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+    let mut elements = walk::elements(json).map_err(broken)?;
+    while let Some(part) = elements.next().map_err(broken)? {
+        if !part.starts_with('{') {
+            continue;
+        }
+        let mut members = walk::members(part).map_err(broken)?;
+        while let Some((key, value)) = members.next().map_err(broken)? {
+            if let ("text", Some(text)) = (key.raw(), filled(value)) {
+                out.event(Event::Reasoning { choice, text });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// OpenAI's schema wants both lists of log probabilities to be there; anything else than these is another format.
+fn tell_logprobs(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+    let (mut content, mut refusal) = (None, None);
+    let mut members = walk::members(json).map_err(broken)?;
+    while let Some((key, value)) = members.next().map_err(broken)? {
+        match key.raw() {
+            "content" => content = Some(value),
+            "refusal" => refusal = Some(value),
+            _ => {}
+        }
+    }
+    let list = |value: Option<&str>| value.is_some_and(|value| value.starts_with('['));
+    match (content, refusal) {
+        _ if !list(content) && !list(refusal) => {}
+        (Some(_), Some(_)) => out.event(Event::Logprobs { choice, json }),
+        (content, refusal) => {
+            let json = format!(r#"{{"content":{},"refusal":{}}}"#, content.unwrap_or("null"), refusal.unwrap_or("null"));
+            out.event(Event::Logprobs { choice, json: &json });
+        }
+    }
+    Ok(())
+}
+
+/// The inside of a string that has something in it.
+fn filled(json: &str) -> Option<Text<'_>> {
+    walk::string(json).filter(|text| !text.is_empty())
+}
+
+/// A finish reason that says that the answer failed, or that nobody knows.
+fn failed(word: &str) -> ProviderError {
+    let class = if word == "insufficient_system_resource" { FailureClass::Overloaded } else { FailureClass::Server };
+    let word: String = word.chars().take(64).collect();
+    ProviderError { class, message: format!("the provider ended the answer with `{word}`"), retry_after: None }
+}

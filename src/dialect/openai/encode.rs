@@ -1,0 +1,198 @@
+//! The request of one attempt: the client's bytes with only what must change.
+
+use super::body::Body;
+use super::decode::Decoder;
+use super::{constraint, messages, tools};
+use crate::chat::field::Field;
+use crate::chat::request::{ChatRequest, name_of};
+use crate::dialect::params::{self, Policy, Settled, Unknown};
+use crate::dialect::unwrap::UnwrapChoice;
+use crate::dialect::{self, Framing, Outgoing, think};
+use crate::error::ApiError;
+use crate::json::walk;
+use crate::json::write::{Writer, escape};
+use crate::provider::catalogue::{MaxTokens, Quirks};
+use std::borrow::Cow;
+
+/// Members that a route's settings cannot change: the gateway itself decides them.
+const FIXED: [Field; 3] = [Field::Model, Field::Messages, Field::Stream];
+
+/// Writes a request to a provider that differs from OpenAI by these quirks.
+///
+/// # Errors
+/// A 400 that names the field that the provider cannot keep.
+pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
+    let mut draft = Draft::new(request, quirks)?;
+    if let Some(json) = messages::rewrite(request, quirks)? {
+        draft.body.set(Field::Messages.name(), json);
+    }
+    let unwrap = constraint::encode(request, quirks, &mut draft.body)?;
+    Ok(draft.finish(request, quirks, split_think_tags, unwrap))
+}
+
+/// A request in the making: the parts that a dialect close to OpenAI's can share.
+pub struct Draft<'a> {
+    /// The body.
+    pub body: Body<'a>,
+    /// What became of its parameters.
+    pub settled: Settled,
+}
+
+impl<'a> Draft<'a> {
+    /// Settles the parameters and says all of them as the quirks want them; messages and constraints are left.
+    ///
+    /// # Errors
+    /// A 400 that names the field that the provider cannot keep.
+    pub fn new(request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<Self, ApiError> {
+        let settled = params::settle(request, quirks.unknown, |field| quirks.policy(field))?;
+        let mut draft = Self { body: Body::new(*request), settled };
+        draft.choose_members(request, quirks);
+        let mut model = Vec::with_capacity(request.model.len() + 2);
+        model.push(b'"');
+        escape(&mut model, request.model);
+        model.push(b'"');
+        draft.body.set(Field::Model.name(), model);
+        draft.limits(request, quirks)?;
+        draft.logprobs(request, quirks)?;
+        draft.stream_options(request, quirks)?;
+        tools::encode(request, quirks, &mut draft.body)?;
+        if quirks.stop_list
+            && let Some(stop) = request.raw(Field::Stop).filter(|raw| raw.starts_with('"'))
+        {
+            draft.body.set(Field::Stop.name(), format!("[{stop}]").into_bytes());
+        }
+        for (field, name) in &quirks.rename {
+            if let Some(raw) = request.raw(*field) {
+                draft.body.remove(field.name());
+                draft.body.set(name, raw.as_bytes());
+            }
+        }
+        Ok(draft)
+    }
+
+    /// Which of the client's members stay, and what the route's settings add.
+    fn choose_members(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) {
+        let bytes = request.parsed.body();
+        let closed = quirks.unknown == Unknown::Drop;
+        let sent = |name: &str| match Field::of(name.as_bytes()) {
+            Some(field) => quirks.policy(field) == Policy::Mapped,
+            None => !closed,
+        };
+        for member in &request.parsed.envelope().members {
+            let name = name_of(member, bytes);
+            let null = closed && member.value.of(bytes) == b"null";
+            if null || params::is_gateways(&name) || !sent(&name) {
+                self.body.remove(name);
+            }
+        }
+        let missing = |name: &str| match Field::of(name.as_bytes()) {
+            Some(field) => request.parsed.raw(field).is_none(),
+            None => !request.parsed.envelope().members.iter().any(|member| name_of(member, bytes) == name),
+        };
+        let defaults = request.params.defaults.iter().filter(|(name, _)| missing(name));
+        for (name, json) in defaults.chain(&request.params.overrides) {
+            if FIXED.iter().any(|field| field.name() == name) || !sent(name) {
+                continue;
+            }
+            if json == "null" { self.body.remove(name) } else { self.body.set(name, json.as_bytes()) }
+        }
+    }
+
+    fn limits(&mut self, request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<(), ApiError> {
+        if let Some(max) = &quirks.temperature_max
+            && let Some(value) = params::temperature(request, max, &mut self.settled)?
+        {
+            self.body.set(Field::Temperature.name(), value.as_bytes());
+        }
+        let (one, other) = match quirks.max_tokens {
+            MaxTokens::AsItCame => return Ok(()),
+            MaxTokens::MaxTokens => (Field::MaxTokens, Field::MaxCompletionTokens),
+            MaxTokens::MaxCompletionTokens => (Field::MaxCompletionTokens, Field::MaxTokens),
+        };
+        // Where the client gives both, the newer name is the one that it means.
+        if let Some(value) = request.raw(Field::MaxCompletionTokens).or_else(|| request.raw(Field::MaxTokens)) {
+            self.body.remove(other.name());
+            self.body.set(one.name(), value.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn logprobs(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) -> Result<(), ApiError> {
+        let mut top = params::asked(request, Field::TopLogprobs).map(Cow::Borrowed);
+        if let (Some(raw), Some(max)) = (&top, quirks.top_logprobs_max)
+            && raw.parse::<u64>().is_ok_and(|n| n > max)
+        {
+            self.settled.adjust(request, Field::TopLogprobs, &format!("its provider gives at most {max}"))?;
+            top = Some(Cow::Owned(max.to_string()));
+        }
+        let number = |text: Cow<'a, str>| match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        if quirks.logprobs_number {
+            self.body.remove(Field::TopLogprobs.name());
+            match params::asked(request, Field::Logprobs) {
+                Some(_) => self.body.set(Field::Logprobs.name(), number(top.unwrap_or(Cow::Borrowed("1")))),
+                None => self.body.remove(Field::Logprobs.name()),
+            }
+        } else if let Some(top) = top
+            && quirks.policy(Field::TopLogprobs) == Policy::Mapped
+        {
+            self.body.set(Field::TopLogprobs.name(), number(top));
+        }
+        Ok(())
+    }
+
+    /// Usage is always asked for, for the accounts; the client's other options stay.
+    fn stream_options(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) -> Result<(), ApiError> {
+        let field = Field::StreamOptions;
+        if !quirks.usage_option || !request.stream() {
+            self.body.remove(field.name());
+            return Ok(());
+        }
+        let mut w = Writer::default();
+        w.object();
+        if let Some(raw) = request.raw(field) {
+            let bad = |e| ApiError::field(field.name(), format!("`stream_options`: {e}"));
+            let mut members = walk::members(raw).map_err(bad)?;
+            while let Some((key, value)) = members.next().map_err(bad)? {
+                match key.is("include_usage") {
+                    true if value == "true" => return Ok(()), // already as it must be
+                    true => {}
+                    false => {
+                        w.key(&key.decode()).raw(value);
+                    }
+                }
+            }
+        }
+        w.key("include_usage").flag(true).end_object();
+        self.body.set(field.name(), w.finish());
+        Ok(())
+    }
+
+    /// The finished request, under the route's own system prompt. `unwrap_choice`: the answer is an object that holds
+    /// the choice.
+    pub fn finish(mut self, request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool, unwrap_choice: bool) -> Outgoing {
+        if let Some(system) = request.system {
+            let mut w = Writer::with_capacity(system.len() + 40);
+            w.object().key("role").string("system").key("content").string(system).end_object();
+            self.body.prepend_message(w.finish());
+        }
+        let mut decoder: Box<dyn dialect::Decoder> = Box::new(Decoder::new(quirks.completion_excludes_reasoning));
+        if split_think_tags {
+            decoder = Box::new(think::split(decoder));
+        }
+        if unwrap_choice {
+            decoder = Box::new(UnwrapChoice::new(decoder));
+        }
+        Outgoing {
+            path: quirks.path.clone(),
+            body: self.body.finish(),
+            headers: Vec::new(),
+            dropped: self.settled.dropped,
+            adjusted: self.settled.adjusted,
+            framing: Framing::Sse,
+            decoder,
+        }
+    }
+}

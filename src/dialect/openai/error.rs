@@ -1,0 +1,200 @@
+//! Refusals and failures of servers that speak OpenAI, which have every shape that an error can have.
+//!
+//! `{"error":{"message":…}}` (OpenAI and most), `{"error":"…","code":"…"}` (xAI), `{"object":"error","message":…}` (vLLM,
+//! SGLang, Mistral), `{"message":…}`, `{"detail":"…"}` and `{"detail":[{"loc":…,"msg":…}]}` (FastAPI), `{"fault":…}`
+//! (API proxies), plain text, HTML, nothing.
+
+use crate::dialect::{FailureClass, ProviderError, retry_after};
+use http::HeaderMap;
+use serde_json::Value;
+
+/// Longest error body that is read as JSON, in bytes.
+pub const MAX_ERROR_BODY: usize = 64 << 10;
+/// Longest message that is kept, in characters.
+pub const MAX_MESSAGE: usize = 2000;
+
+/// Reads an answer whose status is not 2xx.
+pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+    let said = Said::read(body);
+    let class = match said.word_class() {
+        // What is wrong with the operator's key is not the client's bad request.
+        Some(FailureClass::Credential) if status == 400 => FailureClass::Credential,
+        _ => of_status(status),
+    };
+    let message = said.message.unwrap_or_else(|| format!("the provider answered with status {status}"));
+    ProviderError { class, message, retry_after: retry_after::from_headers(headers) }
+}
+
+/// Reads an error that came in the middle of an answer, where there is no status.
+pub fn in_band(json: &str) -> ProviderError {
+    let said = Said::read(json.as_bytes());
+    let class = said.status.map(of_status).or_else(|| said.word_class()).unwrap_or(FailureClass::Server);
+    let message = said.message.unwrap_or_else(|| "the provider reported an error without a message".to_owned());
+    ProviderError { class, message, retry_after: None }
+}
+
+/// Statuses that mean something else here than elsewhere.
+fn of_status(status: u16) -> FailureClass {
+    match status {
+        412 => FailureClass::Credential, // Fireworks: the account is suspended
+        524 => FailureClass::Timeout,    // a CDN that has waited too long for the provider
+        _ => FailureClass::of_status(status),
+    }
+}
+
+/// What a body says.
+#[derive(Debug, Default)]
+struct Said {
+    message: Option<String>,
+    /// `type`, `code` and `status`, in lower case.
+    words: String,
+    /// A code that is an HTTP status.
+    status: Option<u16>,
+}
+
+impl Said {
+    fn read(body: &[u8]) -> Self {
+        let mut said = Self::default();
+        let text = String::from_utf8_lossy(body.get(..MAX_ERROR_BODY).unwrap_or(body));
+        let text = text.trim();
+        match serde_json::from_str::<Value>(text) {
+            Ok(value) => said.value(&value),
+            Err(_) if text.is_empty() || text.starts_with(['<', '{', '[']) => {} // HTML, or JSON cut off
+            Err(_) => said.say(text),
+        }
+        said
+    }
+
+    fn value(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.say(text),
+            Value::Array(list) => {
+                let messages: Vec<String> = list.iter().filter_map(listed).collect();
+                match list.first() {
+                    Some(first) if messages.is_empty() => self.value(first),
+                    _ => self.say(&messages.join("; ")),
+                }
+            }
+            Value::Object(members) => {
+                // The innermost message wins, the words of all levels count.
+                for key in ["error", "fault", "detail", "message", "msg", "faultstring", "error_description"] {
+                    if let Some(inner) = members.get(key)
+                        && self.message.is_none()
+                    {
+                        self.value(inner);
+                    }
+                }
+                for key in ["type", "code", "status", "error_type"] {
+                    match members.get(key) {
+                        Some(Value::String(word)) => {
+                            self.words.push_str(&word.to_ascii_lowercase());
+                            self.words.push(' ');
+                        }
+                        Some(Value::Number(n)) => {
+                            let status = n.as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| (400..600).contains(n));
+                            self.status = self.status.or(status);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        let text = text.trim();
+        if !text.is_empty() {
+            self.message = Some(text.chars().take(MAX_MESSAGE).collect());
+        }
+    }
+
+    /// What the words and the message say, where they say it plainly.
+    fn word_class(&self) -> Option<FailureClass> {
+        let message = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let word = |list: &[&str]| list.iter().any(|word| self.words.contains(word));
+        let says = |list: &[&str]| list.iter().any(|text| message.contains(text));
+        let key = says(&["incorrect api key", "invalid api key", "invalid_api_key", "api key is invalid", "api key not valid"]);
+        if key || word(&["invalid_api_key", "api_key_invalid", "authentication", "permission", "unauthenticated", "unauthorized"]) {
+            Some(FailureClass::Credential)
+        } else if word(&["rate_limit", "rate-limit", "resource-exhausted", "resource_exhausted", "ratelimit"]) {
+            Some(FailureClass::RateLimited)
+        } else if word(&["overloaded", "unavailable", "capacity"]) {
+            Some(FailureClass::Overloaded)
+        } else if word(&["timeout", "deadline"]) {
+            Some(FailureClass::Timeout)
+        } else if word(&["invalid_request", "invalid-argument", "badrequest", "bad_request", "validation"]) {
+            Some(FailureClass::BadRequest)
+        } else {
+            None
+        }
+    }
+}
+
+/// One entry of FastAPI's list: `{"loc": ["body", "stop"], "msg": "…"}` as `body.stop: …`.
+fn listed(value: &Value) -> Option<String> {
+    let message = value.get("msg")?.as_str()?;
+    let place: Vec<String> = value.get("loc").and_then(Value::as_array).into_iter().flatten().map(plain).collect();
+    Some(if place.is_empty() { message.to_owned() } else { format!("{}: {message}", place.join(".")) })
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn said(status: u16, body: &str) -> (FailureClass, String) {
+        let e = read(status, &HeaderMap::new(), body.as_bytes());
+        (e.class, e.message)
+    }
+
+    #[test]
+    fn every_shape_has_its_message() {
+        for body in [
+            r#"{"error":{"message":"too wide","type":"invalid_request_error","param":null,"code":null}}"#,
+            r#"{"code":"invalid-argument","error":"too wide"}"#,
+            r#"{"object":"error","message":"too wide","type":"BadRequestError","param":null,"code":400}"#,
+            r#"{"message":"too wide"}"#,
+            r#"{"detail":"too wide"}"#,
+            r#"{"fault":{"faultstring":"too wide","detail":{"errorcode":"x"}}}"#,
+            r#"[{"error":{"message":"too wide"}}]"#,
+            "too wide\n",
+        ] {
+            assert_eq!(said(400, body), (FailureClass::BadRequest, "too wide".to_owned()), "{body}");
+        }
+        let listed = r#"{"detail":[{"loc":["body","stop",0],"msg":"too wide","type":"value_error"},{"loc":[],"msg":"too long"}]}"#;
+        assert_eq!(said(422, listed).1, "body.stop.0: too wide; too long");
+        for body in ["", "<html>…</html>", r#"{"error":{"mess"#, "{}", "null"] {
+            assert_eq!(said(500, body), (FailureClass::Server, "the provider answered with status 500".to_owned()), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_class_is_the_statuss_unless_the_key_is_to_blame() {
+        use FailureClass::{BadRequest, Credential, NotFound, Overloaded, RateLimited, Timeout};
+        assert_eq!(
+            said(400, r#"{"code":"Client specified an invalid argument","error":"Incorrect API key provided: ab***"}"#).0,
+            Credential
+        );
+        assert_eq!(said(400, r#"{"error":{"message":"x","type":"invalid_request_error","code":"rate_limit"}}"#).0, BadRequest);
+        for (status, class) in
+            [(402, Credential), (412, Credential), (404, NotFound), (429, RateLimited), (503, Overloaded), (524, Timeout)]
+        {
+            assert_eq!(said(status, r#"{"detail":"x"}"#).0, class);
+        }
+    }
+
+    #[test]
+    fn errors_within_an_answer_say_their_class_themselves() {
+        assert_eq!(in_band(r#"{"error":{"message":"engine died","code":500,"type":"BadRequestError"}}"#).class, FailureClass::Server);
+        assert_eq!(in_band(r#"{"error":{"message":"slow down","type":"rate_limit_error"}}"#).class, FailureClass::RateLimited);
+        assert_eq!(
+            in_band(r#"{"error":"boom"}"#),
+            ProviderError { class: FailureClass::Server, message: "boom".into(), retry_after: None }
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! The messages, where a provider takes less in them than OpenAI. Most take them as they are, and nothing is copied.
+
+use crate::chat::event::Text;
+use crate::chat::field::Field;
+use crate::chat::request::ChatRequest;
+use crate::error::ApiError;
+use crate::json::envelope::ScanError;
+use crate::json::walk;
+use crate::json::write::Writer;
+use crate::provider::catalogue::{Part, Quirks, ReasoningTurns};
+use memchr::memmem;
+use smallvec::SmallVec;
+
+const PARTS: [Part; 3] = [Part::ImageUrl, Part::File, Part::InputAudio];
+
+/// The messages as the provider wants them; `None` where they can stay as they came.
+///
+/// # Errors
+/// A 400 that names the part of a message that the provider cannot take.
+pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<u8>>, ApiError> {
+    let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, quirks)) else { return Ok(None) };
+    let mut w = Writer::with_capacity(raw.len());
+    w.array();
+    let mut elements = walk::elements(raw).map_err(|e| bad("messages", e))?;
+    let mut number = 0;
+    while let Some(message) = elements.next().map_err(|e| bad("messages", e))? {
+        write(message, number, quirks, &mut w)?;
+        number += 1;
+    }
+    w.end_array();
+    Ok(Some(w.finish()))
+}
+
+/// Whether anything in the messages may have to change. Words are looked for, wherever they stand: a match that means
+/// nothing costs time only.
+fn touched(raw: &str, quirks: &Quirks) -> bool {
+    let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
+    (!quirks.developer_role && has("\"developer\""))
+        || (quirks.reasoning != ReasoningTurns::Keep && has("\"reasoning"))
+        || (quirks.flatten_text && has("\"type\""))
+        || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))
+}
+
+fn write(message: &str, number: usize, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {
+    let bad = |e| bad(&format!("messages[{number}]"), e);
+    let mut members = walk::members(message).map_err(bad)?;
+    let mut calls = false;
+    while let Some((key, value)) = members.next().map_err(bad)? {
+        calls |= key.is("tool_calls") && value.starts_with('[') && value != "[]";
+    }
+    w.object();
+    let mut members = walk::members(message).map_err(bad)?;
+    while let Some((key, value)) = members.next().map_err(bad)? {
+        let name = key.decode();
+        match &*name {
+            "role" if value == "\"developer\"" && !quirks.developer_role => {
+                w.key("role").string("system");
+            }
+            "content" if value.starts_with('[') => content(value, number, quirks, w.key("content"))?,
+            "reasoning_content" | "reasoning"
+                if quirks.reasoning == ReasoningTurns::Strip || (quirks.reasoning == ReasoningTurns::ToolTurns && !calls) => {}
+            _ => {
+                w.key(&name).raw(value);
+            }
+        }
+    }
+    w.end_object();
+    Ok(())
+}
+
+fn content(json: &str, number: usize, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {
+    let bad = |e| bad(&format!("messages[{number}].content"), e);
+    let mut texts = SmallVec::<[Text<'_>; 8]>::new();
+    let mut elements = walk::elements(json).map_err(bad)?;
+    let mut place = 0;
+    while let Some(part) = elements.next().map_err(bad)? {
+        let (mut kind, mut text) = ("", Text::Raw(""));
+        let mut members = walk::members(part).map_err(bad)?;
+        while let Some((key, value)) = members.next().map_err(bad)? {
+            match &*key.decode() {
+                "type" => kind = value.trim_matches('"'),
+                "text" | "refusal" => text = walk::string(value).unwrap_or(text),
+                _ => {}
+            }
+        }
+        let known = PARTS.iter().find(|part| part.name() == kind);
+        if known.is_some_and(|part| !quirks.parts.contains(part)) || (quirks.flatten_text && !matches!(kind, "text" | "refusal")) {
+            return Err(refused(number, place, kind));
+        }
+        if !texts.is_empty() {
+            texts.push(Text::Plain("\n"));
+        }
+        texts.push(text);
+        place += 1;
+    }
+    if quirks.flatten_text {
+        w.texts(&texts);
+    } else {
+        w.raw(json);
+    }
+    Ok(())
+}
+
+/// The 400 for a content part that a provider cannot take.
+pub fn refused(message: usize, part: usize, kind: &str) -> ApiError {
+    let kind: String = kind.chars().take(32).collect();
+    let param = format!("messages[{message}].content[{part}].{kind}");
+    let text = format!("`{param}`: this model's provider takes no `{kind}` parts; leave it out or choose another model");
+    ApiError::field(param, text)
+}
+
+fn bad(what: &str, e: ScanError) -> ApiError {
+    ApiError::field(what.to_owned(), format!("`{what}`: {}", e.what))
+}

@@ -1,0 +1,33 @@
+//! The dialect of everyone who speaks OpenAI chat completions: OpenAI itself, the hosted clones, self-hosted servers.
+//!
+//! The client speaks it too, so a request is the client's own bytes with a few members spliced ([`encode`]), and an
+//! answer is read without building a document ([`decode`]). How providers differ is data: `provider::catalogue`.
+
+use super::{Dialect, Outgoing, ProviderError};
+use crate::chat::request::ChatRequest;
+use crate::error::ApiError;
+use crate::provider::Target;
+use http::HeaderMap;
+
+pub mod body;
+mod calls;
+mod constraint;
+pub mod decode;
+pub mod encode;
+pub mod error;
+pub mod messages;
+mod tools;
+mod usage;
+
+/// OpenAI chat completions.
+pub struct OpenAi;
+
+impl Dialect for OpenAi {
+    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        encode::encode(request, &target.provider.quirks, target.split_think_tags)
+    }
+
+    fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+        error::read(status, headers, body)
+    }
+}

@@ -1,0 +1,101 @@
+//! Usage in every spelling that servers have for it.
+
+use crate::chat::usage::Usage;
+use crate::json::envelope::ScanError;
+use crate::json::walk;
+
+/// Reads a usage object; `None` where it counts nothing.
+///
+/// `completion_excludes_reasoning`: xAI counts reasoning beside `completion_tokens` while the total has all of it.
+///
+/// # Errors
+/// Where it is not well formed.
+pub fn read(json: &str, completion_excludes_reasoning: bool) -> Result<Option<Usage>, ScanError> {
+    let mut usage = Usage::default();
+    let (mut completion, mut total) = (None, None);
+    let mut members = walk::members(json)?;
+    while let Some((key, value)) = members.next()? {
+        match key.raw() {
+            "prompt_tokens" => usage.prompt = number(value),
+            "completion_tokens" if value != "null" => completion = Some(number(value)),
+            "total_tokens" if value != "null" => total = Some(number(value)),
+            "prompt_tokens_details" | "prompt_token_details" if value.starts_with('{') => prompt_details(value, &mut usage)?,
+            "completion_tokens_details" | "completion_token_details" if value.starts_with('{') => completion_details(value, &mut usage)?,
+            // DeepSeek, Mistral, Moonshot; the details, where there are any, say the same.
+            "prompt_cache_hit_tokens" | "num_cached_tokens" | "cached_tokens" => usage.cached = usage.cached.max(number(value)),
+            "reasoning_tokens" => usage.reasoning = usage.reasoning.max(number(value)),
+            _ => {}
+        }
+    }
+    let rest = total.map(|total: u64| total.saturating_sub(usage.prompt)).filter(|_| total != Some(0));
+    usage.completion = match completion {
+        Some(said) if !completion_excludes_reasoning => said,
+        said => rest.or(said).unwrap_or(0),
+    };
+    let counted = usage.prompt > 0 || completion.is_some() || total.is_some();
+    Ok(counted.then_some(usage))
+}
+
+fn prompt_details(json: &str, usage: &mut Usage) -> Result<(), ScanError> {
+    let mut members = walk::members(json)?;
+    while let Some((key, value)) = members.next()? {
+        match key.raw() {
+            "cached_tokens" => usage.cached = usage.cached.max(number(value)),
+            "cache_write_tokens" | "cache_creation_tokens" => usage.cache_write = number(value),
+            "audio_tokens" => usage.prompt_audio = number(value),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn completion_details(json: &str, usage: &mut Usage) -> Result<(), ScanError> {
+    let mut members = walk::members(json)?;
+    while let Some((key, value)) = members.next()? {
+        match key.raw() {
+            "reasoning_tokens" => usage.reasoning = usage.reasoning.max(number(value)),
+            "audio_tokens" => usage.completion_audio = number(value),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A count of tokens; some servers write it as `12.0`, and none at all as null.
+fn number(json: &str) -> u64 {
+    // `as` saturates: what is negative or no number is 0.
+    walk::unsigned(json).unwrap_or_else(|| json.parse::<f64>().map_or(0, |n| n as u64))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_spellings_are_read() {
+        let read = |json| read(json, false).unwrap().unwrap();
+        let openai = read(
+            r#"{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":1},
+               "completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":null}}"#,
+        );
+        assert_eq!(openai, Usage { prompt: 9, completion: 5, cached: 4, reasoning: 3, prompt_audio: 1, ..Usage::default() });
+        let deepseek = read(r#"{"completion_tokens":5,"prompt_tokens":9,"prompt_cache_hit_tokens":4,"prompt_tokens_details":null}"#);
+        assert_eq!((deepseek.cached, deepseek.total()), (4, 14));
+        let sglang = read(r#"{"prompt_tokens":9.0,"total_tokens":14,"completion_tokens":null,"reasoning_tokens":2}"#);
+        assert_eq!((sglang.prompt, sglang.completion, sglang.reasoning), (9, 5, 2));
+    }
+
+    #[test]
+    fn reasoning_beside_the_completion_is_counted_in() {
+        let json = r#"{"prompt_tokens":12,"completion_tokens":1,"total_tokens":241,"completion_tokens_details":{"reasoning_tokens":228}}"#;
+        assert_eq!(read(json, true).unwrap().unwrap().completion, 229);
+        assert_eq!(read(json, false).unwrap().unwrap().completion, 1);
+    }
+
+    #[test]
+    fn usage_that_counts_nothing_is_none() {
+        assert_eq!(read("{}", false).unwrap(), None);
+        assert!(read("{oops}", false).is_err());
+    }
+}

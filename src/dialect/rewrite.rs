@@ -1,0 +1,48 @@
+//! A decoder around a decoder: what is said is put into another form on its way.
+
+use super::{Decoder, Fault, Frame};
+use crate::chat::event::{Event, Sink};
+
+/// Puts events into another form. A choice's `Finish` is the last moment to say what was held back of it.
+pub trait Rewrite: Send + Sync {
+    /// Takes one event and says what becomes of it.
+    fn rewrite(&mut self, event: Event<'_>, out: &mut dyn Sink);
+}
+
+/// Reads an answer with one decoder and tells it through a [`Rewrite`].
+pub struct Rewritten<R> {
+    decoder: Box<dyn Decoder>,
+    rewrite: R,
+}
+
+impl<R: Rewrite> Rewritten<R> {
+    /// A decoder whose events go through `rewrite`.
+    pub fn new(decoder: Box<dyn Decoder>, rewrite: R) -> Self {
+        Self { decoder, rewrite }
+    }
+}
+
+struct Through<'a, R> {
+    rewrite: &'a mut R,
+    out: &'a mut dyn Sink,
+}
+
+impl<R: Rewrite> Sink for Through<'_, R> {
+    fn event(&mut self, event: Event<'_>) {
+        self.rewrite.rewrite(event, self.out);
+    }
+}
+
+impl<R: Rewrite> Decoder for Rewritten<R> {
+    fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        self.decoder.frame(frame, &mut Through { rewrite: &mut self.rewrite, out })
+    }
+
+    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
+        self.decoder.whole(body, &mut Through { rewrite: &mut self.rewrite, out })
+    }
+
+    fn end(&mut self, out: &mut dyn Sink) -> Result<(), Fault> {
+        self.decoder.end(&mut Through { rewrite: &mut self.rewrite, out })
+    }
+}

@@ -1,0 +1,121 @@
+//! A choice out of the object that held it.
+//!
+//! Where a provider can only be held to a JSON object, `guided_choice` is asked for as `{"choice": …}` (see
+//! `chat::constraint::choice_schema`), and the client gets the choice alone.
+
+use super::Decoder;
+use super::rewrite::{Rewrite, Rewritten};
+use crate::chat::constraint::CHOICE_KEY;
+use crate::chat::event::{Event, Sink, Text};
+use crate::json::walk;
+
+/// Longest object that is held back, in bytes; what is longer is no choice and is told as it came.
+pub const MAX_HELD: usize = 64 << 10;
+
+/// The decoder of an answer that is an object with a choice in it.
+pub struct UnwrapChoice;
+
+impl UnwrapChoice {
+    /// Wraps the decoder that reads the answer.
+    #[expect(clippy::new_ret_no_self, reason = "the name is what callers want, the type is not")]
+    pub fn new(decoder: Box<dyn Decoder>) -> Rewritten<Unwrap> {
+        Rewritten::new(decoder, Unwrap::default())
+    }
+}
+
+/// Holds each choice's content back until it ends.
+#[derive(Debug, Default)]
+pub struct Unwrap {
+    /// Number and text of the choices that have not ended; `None` where nothing is held back any more.
+    held: Vec<(u32, Option<String>)>,
+}
+
+impl Unwrap {
+    fn slot(&mut self, choice: u32) -> Option<&mut Option<String>> {
+        let at = self.held.iter().position(|(number, _)| *number == choice).unwrap_or_else(|| {
+            self.held.push((choice, Some(String::new())));
+            self.held.len() - 1
+        });
+        self.held.get_mut(at).map(|(_, text)| text)
+    }
+}
+
+impl Rewrite for Unwrap {
+    fn rewrite(&mut self, event: Event<'_>, out: &mut dyn Sink) {
+        match event {
+            Event::Content { choice, text } => {
+                let Some(slot) = self.slot(choice) else { return };
+                match slot {
+                    Some(held) if held.len() + text.decode().len() <= MAX_HELD => held.push_str(&text.decode()),
+                    Some(_) => {
+                        let held = slot.take().unwrap_or_default();
+                        out.event(Event::Content { choice, text: Text::Plain(&held) });
+                        out.event(event);
+                    }
+                    None => out.event(event),
+                }
+            }
+            Event::Finish { choice, .. } => {
+                if let Some(held) = self.slot(choice).and_then(Option::take).filter(|held| !held.is_empty()) {
+                    out.event(Event::Content { choice, text: chosen(&held).unwrap_or(Text::Plain(&held)) });
+                }
+                out.event(event);
+            }
+            _ => out.event(event),
+        }
+    }
+}
+
+/// The choice in the object; `None` where the text is no such object (cut off, or not held to it at all).
+fn chosen(object: &str) -> Option<Text<'_>> {
+    let mut members = walk::members(object).ok()?;
+    let mut found = None;
+    while let Some((key, value)) = members.next().ok()? {
+        if key.is(CHOICE_KEY) {
+            found = walk::string(value);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::chat::event::Finish;
+
+    #[derive(Default)]
+    struct Said(String);
+
+    impl Sink for Said {
+        fn event(&mut self, event: Event<'_>) {
+            match event {
+                Event::Content { text, .. } => self.0.push_str(&text.decode()),
+                Event::Finish { .. } => self.0.push('.'),
+                _ => {}
+            }
+        }
+    }
+
+    fn said(pieces: &[&str]) -> String {
+        let (mut unwrap, mut out) = (Unwrap::default(), Said::default());
+        for piece in pieces {
+            unwrap.rewrite(Event::Content { choice: 0, text: Text::Raw(piece) }, &mut out);
+        }
+        unwrap.rewrite(Event::Finish { choice: 0, reason: Finish::Stop }, &mut out);
+        out.0
+    }
+
+    #[test]
+    fn the_choice_comes_alone() {
+        assert_eq!(said(&[r#"{\"cho"#, r#"ice\": \"r\\u00e9d\"}\n"#]), "réd.");
+    }
+
+    #[test]
+    fn what_is_no_such_object_comes_as_it_is() {
+        assert_eq!(said(&["blue"]), "blue.");
+        assert_eq!(said(&[r#"{\"choice\":\"bl"#]), r#"{"choice":"bl."#);
+        let long = "x".repeat(MAX_HELD);
+        assert_eq!(said(&["ab", &long, "c"]), format!("ab{long}c."));
+    }
+}
