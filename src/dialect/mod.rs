@@ -16,8 +16,6 @@ use std::time::Duration;
 
 pub mod anthropic;
 pub mod bedrock;
-pub mod params;
-pub mod retry_after;
 pub mod openai;
 pub mod params;
 pub mod retry_after;
