@@ -6,7 +6,7 @@ use crate::config::problem::Position;
 use crate::config::read::{At, Named, Words};
 use crate::config::secret::Secret;
 use crate::config::snapshot::{TimeoutOverrides, Timeouts, TlsOptions};
-use crate::provider::catalogue::Quirks;
+use crate::provider::catalogue::quirks;
 use crate::provider::{BaseUrl, Credential, GuidedStyle, Kind, Provider, Settings};
 use http::{HeaderName, HeaderValue, Uri};
 use std::path::PathBuf;
@@ -61,11 +61,6 @@ const OWN_HEADERS: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
-
-/// How the OpenAI dialect differs at a provider of this kind.
-fn quirks(_kind: Kind, _guided: Option<GuidedStyle>) -> Quirks {
-    Quirks::default()
-}
 
 impl Builder {
     pub(super) fn providers(&mut self, providers: Named<file::Provider>) -> ByName<Arc<Provider>> {

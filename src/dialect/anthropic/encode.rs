@@ -18,7 +18,7 @@ use crate::error::ApiError;
 use crate::json::write::Writer;
 
 /// Smallest thinking budget, in tokens.
-const MIN_BUDGET: u64 = 1024;
+pub(in crate::dialect) const MIN_BUDGET: u64 = 1024;
 /// Longest `metadata.user_id`, in characters.
 const MAX_USER: usize = 256;
 /// From this `anthropic-version` on sampling parameters are refused.
@@ -129,7 +129,7 @@ fn limit(request: &ChatRequest<'_>) -> Result<Option<u64>, ApiError> {
 
 /// OpenAI's `reasoning_effort`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Effort {
+pub(in crate::dialect) enum Effort {
     None,
     Minimal,
     Low,
@@ -140,7 +140,7 @@ enum Effort {
 }
 
 impl Effort {
-    fn read(request: &ChatRequest<'_>) -> Result<Option<Self>, ApiError> {
+    pub(in crate::dialect) fn read(request: &ChatRequest<'_>) -> Result<Option<Self>, ApiError> {
         if asked(request, Field::ReasoningEffort).is_none() {
             return Ok(None);
         }
@@ -161,7 +161,7 @@ impl Effort {
     }
 
     /// Tokens for thinking, of a size that leaves room for the answer within every thinking model's output limit.
-    fn budget(self) -> u64 {
+    pub(in crate::dialect) fn budget(self) -> u64 {
         match self {
             Self::None | Self::Minimal => MIN_BUDGET,
             Self::Low => 2048,
@@ -171,7 +171,7 @@ impl Effort {
         }
     }
 
-    fn name(self, model: Model) -> &'static str {
+    pub(in crate::dialect) fn name(self, model: Model) -> &'static str {
         match self {
             Self::None | Self::Minimal | Self::Low => "low",
             Self::Medium => "medium",

@@ -2,7 +2,7 @@
 
 /// How a model is told to think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Thinking {
+pub(in crate::dialect) enum Thinking {
     /// Not at all (before Claude 3.7).
     Never,
     /// `thinking: {type: enabled, budget_tokens}` (Claude 3.7 to 4.5).
@@ -13,7 +13,7 @@ pub(super) enum Thinking {
 
 /// A model's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Model {
+pub(in crate::dialect) struct Model {
     /// Major and minor version; `None` where the name has none.
     version: Option<(u32, u32)>,
     claude: bool,
@@ -22,7 +22,7 @@ pub(super) struct Model {
 impl Model {
     /// Reads a name such as `claude-sonnet-4-5-20250929`, `claude-3-7-sonnet-latest` or `claude-opus-4-1@20250805`,
     /// whatever stands before it.
-    pub(super) fn of(name: &str) -> Self {
+    pub(in crate::dialect) fn of(name: &str) -> Self {
         let Some((_, name)) = name.split_once("claude") else { return Self { version: None, claude: false } };
         // A number of more than two digits is a date.
         let number = |part: &str| part.parse::<u32>().ok().filter(|_| part.len() <= 2);
@@ -32,7 +32,7 @@ impl Model {
     }
 
     /// How it thinks. A Claude without a version is taken for a new one, any other model for one that knows the older way.
-    pub(super) fn thinking(self) -> Thinking {
+    pub(in crate::dialect) fn thinking(self) -> Thinking {
         match self.version {
             None if self.claude => Thinking::Adaptive,
             None => Thinking::Budget,
@@ -43,12 +43,12 @@ impl Model {
     }
 
     /// Whether `temperature` and `top_p` may be set: from Claude 4.7 on only their defaults are accepted.
-    pub(super) fn sampled(self) -> bool {
+    pub(in crate::dialect) fn sampled(self) -> bool {
         self.version.is_none_or(|version| version < (4, 7))
     }
 
     /// Whether `effort` knows `xhigh`: from Claude 4.7 on.
-    pub(super) fn extra_high(self) -> bool {
+    pub(in crate::dialect) fn extra_high(self) -> bool {
         self.version.is_none_or(|version| version >= (4, 7))
     }
 }

@@ -6,7 +6,7 @@ use crate::json::write::Writer;
 use std::borrow::Cow;
 
 /// A tool's schema with `type: object` at its top, which the API demands; `None` where it says another type.
-pub(super) fn object(schema: &str) -> Option<Cow<'_, str>> {
+pub(in crate::dialect) fn object(schema: &str) -> Option<Cow<'_, str>> {
     let mut members = walk::members(schema).ok()?;
     let mut empty = true;
     while let Some((key, value)) = members.next().ok()? {
@@ -21,7 +21,7 @@ pub(super) fn object(schema: &str) -> Option<Cow<'_, str>> {
 
 /// A schema whose objects say `additionalProperties: false` wherever they say nothing about it: strict output refuses
 /// any other, and clients that hold other servers to a schema seldom write it. What is no schema stays as it is.
-pub(super) fn closed(schema: &str) -> Cow<'_, str> {
+pub(in crate::dialect) fn closed(schema: &str) -> Cow<'_, str> {
     let mut w = Writer::with_capacity(schema.len() + 256);
     match close(&mut w, schema, 0).map(|()| String::from_utf8(w.finish())) {
         Ok(Ok(closed)) => Cow::Owned(closed),

@@ -8,6 +8,7 @@
 //! | `reasoning_effort`, `parallel_tool_calls` | `additionalModelRequestFields`, by model family |
 //! | `service_tier` | `serviceTier` |
 
+use super::anthropic::model::Model;
 use super::params::{self, Policy, Settled, Unknown};
 use super::{Dialect, Framing, Outgoing, ProviderError};
 use crate::chat::constraint::Constraint;
@@ -118,12 +119,12 @@ impl Dialect for Bedrock {
         write_system(&mut w, &said.system);
         let limit = max_tokens(request, target)?;
         let thinking = thinking::Thinking::of(request, family, limit, plan.choice.forces(), said.unsigned_loop, &mut settled)?;
-        write_inference(&mut w, request, family, limit, thinking.is_on(), &mut settled)?;
+        write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
         if said.calls_tools || plan.choice != tools::Choice::None {
             tools::write(&mut w, &plan.tools, &plan.choice);
         }
         if let Some(schema) = &plan.native {
-            tools::write_output(&mut w, schema);
+            tools::write_output(&mut w, schema, family);
         }
         let serial =
             family == Family::Claude && plan.choice != tools::Choice::None && params::asked(request, Field::ParallelToolCalls).is_some();
@@ -195,13 +196,14 @@ fn write_inference(
     request: &ChatRequest<'_>,
     family: Family,
     limit: Option<u64>,
-    thinks: bool,
+    thinking: thinking::Thinking,
     settled: &mut Settled,
 ) -> Result<(), ApiError> {
     let mut temperature = params::temperature(request, "1", settled)?;
     let mut top_p = request.raw(Field::TopP);
-    if thinks && family == Family::Claude {
-        // Claude thinks at its default temperature only.
+    let fixed = thinking.fixes_sampling() || family == Family::Claude && !Model::of(request.model).sampled();
+    if fixed {
+        // Claude thinks at its default temperature only, and newer ones know no other.
         for (slot, field) in [(&mut temperature, Field::Temperature), (&mut top_p, Field::TopP)] {
             if slot.take().is_some() {
                 settled.drop_hint(request, field)?;

@@ -285,3 +285,35 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
     assert!(body.get("additionalModelRequestFields").is_none());
     assert_eq!(dropped, ["reasoning_effort"]);
 }
+
+/// Real answers, where a folder of them is at hand (`TIDEGATE_RECORDINGS`): each is read to its end, however it is cut.
+#[test]
+fn recorded_answers_are_read() {
+    use base64::Engine;
+    let Some(folder) = std::env::var_os("TIDEGATE_RECORDINGS") else { return };
+    for file in std::fs::read_dir(std::path::Path::new(&folder).join("bedrock")).unwrap() {
+        let path = file.unwrap().path();
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let body = match case["body_base64"].as_str() {
+            Some(text) => base64::engine::general_purpose::STANDARD.decode(text).unwrap(),
+            None => case["body_text"].as_str().unwrap().as_bytes().to_vec(),
+        };
+        if case["status"] != 200 {
+            let error = Bedrock.read_error(case["status"].as_u64().unwrap() as u16, &HeaderMap::new(), &body);
+            assert!(!error.message.starts_with('{'), "{}", path.display());
+            continue;
+        }
+        let mut told = Told::default();
+        if case["mode"] == "stream" {
+            let (lines, result) = stream(&mut converse(false), &body, || usize::MAX);
+            assert_eq!(result, Ok(()), "{}", path.display());
+            for seed in 0..3 {
+                assert_eq!(stream(&mut converse(false), &body, cuts(seed)), (lines.clone(), Ok(())), "{}", path.display());
+            }
+            assert!(lines.iter().any(|line| line.starts_with("finish: ")), "{}", path.display());
+        } else {
+            let result = crate::dialect::Decoder::whole(&mut converse(false), &body, &mut told);
+            assert_eq!(result, Ok(()), "{}", path.display());
+        }
+    }
+}

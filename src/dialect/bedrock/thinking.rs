@@ -4,20 +4,21 @@
 use super::Family;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
-use crate::dialect::params::{self, Settled};
+use crate::dialect::anthropic::encode::{Effort, MIN_BUDGET};
+use crate::dialect::anthropic::model::{self, Model};
+use crate::dialect::params::Settled;
 use crate::error::ApiError;
 use crate::json::write::Writer;
-
-/// Fewest tokens that Claude thinks with.
-const MIN_BUDGET: u64 = 1024;
 
 /// How a model is told to think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thinking {
     /// It is not told.
     Off,
-    /// Claude: so many tokens.
+    /// Claude up to 4.5: so many tokens.
     Budget(u64),
+    /// Claude from 4.6 on: as it likes (unless a tool is demanded), with this effort.
+    Adaptive { free: bool, effort: &'static str },
     /// OpenAI's open models and Qwen: a field and a word.
     Word(&'static str, &'static str),
 }
@@ -35,32 +36,30 @@ impl Thinking {
         unsigned: bool,
         settled: &mut Settled,
     ) -> Result<Self, ApiError> {
-        let field = Field::ReasoningEffort;
-        let Some(raw) = params::asked(request, field) else { return Ok(Self::Off) };
-        let (budget, word) = match raw {
-            r#""none""# => return Ok(Self::Off),
-            r#""minimal""# => (MIN_BUDGET, "low"),
-            r#""low""# => (2048, "low"),
-            r#""medium""# => (8192, "medium"),
-            r#""high""# => (16_384, "high"),
-            r#""xhigh""# | r#""max""# => (32_000, "high"),
-            _ => return Err(ApiError::field(field.name(), "`reasoning_effort` must be none, minimal, low, medium, high, xhigh or max")),
+        let Some(effort) = Effort::read(request)?.filter(|effort| *effort != Effort::None) else { return Ok(Self::Off) };
+        let word = match effort {
+            Effort::None | Effort::Minimal | Effort::Low => "low",
+            Effort::Medium => "medium",
+            Effort::High | Effort::XHigh | Effort::Max => "high",
         };
-        match family {
-            Family::OpenAi => Ok(Self::Word("reasoning_effort", word)),
-            Family::Qwen => Ok(Self::Word("reasoning_config", word)),
-            Family::Other => Ok(Self::Off), // the field's policy has named it as dropped
-            Family::Claude => {
-                // "budget_tokens must be at least 1024 and less than max_tokens"; half is left for the answer.
+        let model = Model::of(request.model);
+        let thinking = match (family, model.thinking()) {
+            (Family::OpenAi, _) => Self::Word("reasoning_effort", word),
+            (Family::Qwen, _) => Self::Word("reasoning_config", word),
+            (Family::Other, _) => return Ok(Self::Off), // the field's policy has named it as dropped
+            (Family::Claude, model::Thinking::Adaptive) => Self::Adaptive { free: !forced, effort: effort.name(model) },
+            (Family::Claude, model::Thinking::Never) => Self::Off,
+            (Family::Claude, model::Thinking::Budget) => {
+                // "budget_tokens must be at least 1024 and less than max_tokens"; half is left for the answer. A forced
+                // tool excludes thinking, and so does a call in the history whose thinking is lost.
                 let room = limit.map_or(u64::MAX, |limit| limit / 2);
-                // A forced tool excludes thinking, and so does a call in the history whose thinking is lost.
-                if room < MIN_BUDGET || forced || unsigned {
-                    settled.drop_hint(request, field)?;
-                    return Ok(Self::Off);
-                }
-                Ok(Self::Budget(budget.min(room)))
+                if room < MIN_BUDGET || forced || unsigned { Self::Off } else { Self::Budget(effort.budget().min(room)) }
             }
+        };
+        if thinking == Self::Off {
+            settled.drop_hint(request, Field::ReasoningEffort)?;
         }
+        Ok(thinking)
     }
 
     /// Whether anything is written.
@@ -68,12 +67,23 @@ impl Thinking {
         self != Self::Off
     }
 
-    /// Writes the family's member.
+    /// Whether Claude thinks, which it does at its default temperature only.
+    pub(super) fn fixes_sampling(self) -> bool {
+        matches!(self, Self::Budget(_) | Self::Adaptive { free: true, .. })
+    }
+
+    /// Writes the family's members.
     pub(super) fn write(self, w: &mut Writer) {
         match self {
             Self::Off => {}
             Self::Budget(tokens) => {
                 w.key("thinking").object().key("type").string("enabled").key("budget_tokens").integer(tokens).end_object();
+            }
+            Self::Adaptive { free, effort } => {
+                if free {
+                    w.key("thinking").object().key("type").string("adaptive").end_object();
+                }
+                w.key("output_config").object().key("effort").string(effort).end_object();
             }
             Self::Word(key, word) => {
                 w.key(key).string(word);

@@ -8,7 +8,9 @@ use crate::chat::constraint::{self, Constraint, Schema};
 use crate::chat::event::Text;
 use crate::chat::message::Message;
 use crate::chat::tool::{Tool, ToolChoice, same_name};
-use crate::dialect::{Decoder, params, unwrap};
+use crate::dialect::anthropic::schema;
+use crate::dialect::unwrap::UnwrapChoice;
+use crate::dialect::{Decoder, params};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::provider::StructuredOutput;
@@ -105,8 +107,8 @@ impl<'a> Plan<'a> {
     fn take_content_by_tool(&mut self, schema: Option<Cow<'a, Schema<'a>>>, constraint: &Constraint<'_>) -> Result<(), ApiError> {
         let json = match schema {
             None => Cow::Borrowed(ANY_OBJECT),
-            Some(schema) => {
-                let object = object_schema(&schema.schema).map(Cow::into_owned);
+            Some(held) => {
+                let object = schema::object(&held.schema).map(Cow::into_owned);
                 let name = constraint.field().name();
                 let why = || ApiError::field(name, format!("`{name}`: this model can only be held to a schema of type object"));
                 Cow::Owned(object.ok_or_else(why)?)
@@ -127,7 +129,7 @@ impl<'a> Plan<'a> {
 
     /// Around the decoder, where a choice has to be taken out of an object.
     pub(super) fn unwrap(&self, decoder: Box<dyn Decoder>) -> Box<dyn Decoder> {
-        if self.unwrap { Box::new(unwrap::UnwrapChoice::new(decoder)) } else { decoder }
+        if self.unwrap { Box::new(UnwrapChoice::new(decoder)) } else { decoder }
     }
 }
 
@@ -135,32 +137,13 @@ impl<'a> Spec<'a> {
     fn of(tool: &Tool<'a>, family: Family) -> Result<Self, ApiError> {
         let schema = match tool.parameters {
             None => Cow::Borrowed(ANY_OBJECT),
-            Some(raw) => object_schema(raw.get()).ok_or_else(|| {
+            Some(raw) => schema::object(raw.get()).ok_or_else(|| {
                 ApiError::field("tools", format!("the parameters of tool `{}` must have type object", tool.name.decode()))
             })?,
         };
         let description = tool.description.filter(|text| !text.is_empty());
         // Only Claude knows strict tools here; elsewhere the service refuses the word.
         Ok(Self { name: tool.name, description, schema, strict: tool.strict == Some(true) && family == Family::Claude })
-    }
-}
-
-/// The schema of an object, with its `type` said, as the service wants it; `None` for a schema of something else.
-fn object_schema(raw: &str) -> Option<Cow<'_, str>> {
-    #[derive(serde::Deserialize)]
-    struct Head<'a> {
-        #[serde(borrow, default)]
-        r#type: Option<&'a serde_json::value::RawValue>,
-    }
-    let head: Head<'_> = serde_json::from_str(raw).ok()?;
-    match head.r#type.map(serde_json::value::RawValue::get) {
-        Some(r#""object""#) => Some(Cow::Borrowed(raw)),
-        Some(_) => None,
-        None => {
-            let rest = raw.trim_start().strip_prefix('{')?;
-            let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
-            Some(Cow::Owned(format!(r#"{{"type":"object"{comma}{rest}"#)))
-        }
     }
 }
 
@@ -207,11 +190,12 @@ pub(super) fn write(w: &mut Writer, tools: &[Spec<'_>], choice: &Choice<'_>) {
 }
 
 /// Writes `outputConfig`: the schema as the *text* of JSON.
-pub(super) fn write_output(w: &mut Writer, schema: &Schema<'_>) {
+pub(super) fn write_output(w: &mut Writer, held: &Schema<'_>, family: Family) {
+    let schema = if family == Family::Claude { schema::closed(&held.schema) } else { Cow::Borrowed(&*held.schema) };
     w.key("outputConfig").object().key("textFormat").object().key("type").string("json_schema");
-    w.key("structure").object().key("jsonSchema").object().key("schema").string(&schema.schema);
-    w.key("name").text(schema.name);
-    if let Some(description) = schema.description.filter(|text| !text.is_empty()) {
+    w.key("structure").object().key("jsonSchema").object().key("schema").string(&schema);
+    w.key("name").text(held.name);
+    if let Some(description) = held.description.filter(|text| !text.is_empty()) {
         w.key("description").text(description);
     }
     w.end_object().end_object().end_object().end_object();
