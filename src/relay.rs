@@ -15,14 +15,14 @@ use crate::chat::head::Head;
 use crate::chat::law::{Law, Writer};
 use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, Fault, Frame, Framing};
-use crate::frame::sse::SseFramer;
+use crate::frame::Framer;
 
 /// Largest answer that is collected whole, in bytes. Embeddings of a large batch are the largest ones there are.
 pub const MAX_WHOLE_ANSWER: usize = 64 << 20;
 
 /// How the provider's body is read.
 enum Input {
-    Sse(SseFramer),
+    Frames(Framer),
     Whole(Vec<u8>),
 }
 
@@ -63,7 +63,7 @@ impl Relay {
     pub fn new(framing: Option<Framing>, decoder: Box<dyn Decoder>, head: Head, usage: Option<UsagePlace>) -> Self {
         let input = match framing {
             None => Input::Whole(Vec::new()),
-            Some(_) => Input::Sse(SseFramer::new()),
+            Some(framing) => Input::Frames(Framer::new(framing)),
         };
         let law = Law::new(&head.id.simple().to_string());
         let output = match usage {
@@ -88,11 +88,11 @@ impl Relay {
                 body.extend_from_slice(bytes);
                 return (Vec::new(), Ok(()));
             }
-            Input::Sse(framer) => {
+            Input::Frames(framer) => {
                 if let Output::Chunks(w) = output {
                     w.reserve(bytes.len());
                 }
-                framer.push(bytes, &mut |event, data| frame(decoder.as_mut(), law, output, Frame::Sse { event, data }))
+                framer.push(bytes, &mut |one| frame(decoder.as_mut(), law, output, one))
             }
         };
         (self.take(), result)
@@ -124,8 +124,8 @@ impl Relay {
                 decoder.whole(&body, &mut law.over(output))?;
                 output.flush();
             }
-            Input::Sse(framer) => {
-                framer.finish(&mut |event, data| frame(decoder.as_mut(), law, output, Frame::Sse { event, data }))?;
+            Input::Frames(framer) => {
+                framer.finish(&mut |one| frame(decoder.as_mut(), law, output, one))?;
                 decoder.end(&mut law.over(output))?;
             }
         }

@@ -30,6 +30,7 @@ pub fn of(target: &Target) -> &'static dyn Dialect {
         Kind::Anthropic => &anthropic::Anthropic,
         Kind::GoogleAiStudio => &gemini::Gemini,
         Kind::Vertex => &gemini::Vertex,
+        Kind::Bedrock => &bedrock::Bedrock,
         _ => &openai::OpenAi,
     }
 }

@@ -8,7 +8,7 @@ use crate::provider::{ModelName, Target};
 pub fn page(live: &Live, draining: bool) -> String {
     let now = live.now();
     let mut w = Writer::with_capacity(4096);
-    let mut target = |w: &mut Writer, t: &Target| {
+    let target = |w: &mut Writer, t: &Target| {
         let (ModelName::Fixed(model) | ModelName::Pattern(model)) = &t.model;
         w.object().key("provider").string(&t.provider.name).key("model").string(model).key("weight").integer(u64::from(t.weight));
         w.key("state").string(if live.cooldowns.resting(t.index, now) { "resting" } else { "healthy" }).end_object();

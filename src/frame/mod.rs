@@ -1,4 +1,53 @@
 //! How a provider's stream of bytes is cut into frames: bytes in, frames out, bounded, wherever the bytes are cut.
 
+use crate::dialect::{Fault, Frame, Framing};
+
 pub mod aws_event_stream;
+pub mod aws_sse;
 pub mod sse;
+
+/// Cuts one stream, in whichever way its protocol wants.
+#[derive(Debug)]
+pub enum Framer {
+    /// Server-sent events.
+    Sse(sse::SseFramer),
+    /// AWS messages.
+    Aws(aws_event_stream::AwsFramer),
+    /// Server-sent events inside of AWS messages.
+    AwsSse(aws_sse::AwsSseFramer),
+}
+
+impl Framer {
+    /// A framer at the beginning of a stream.
+    pub fn new(framing: Framing) -> Self {
+        match framing {
+            Framing::Sse => Self::Sse(sse::SseFramer::new()),
+            Framing::AwsEventStream => Self::Aws(aws_event_stream::AwsFramer::new()),
+            Framing::AwsSse => Self::AwsSse(aws_sse::AwsSseFramer::new()),
+        }
+    }
+
+    /// Takes the next bytes and gives out every frame that they complete.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`] for what is not the protocol, and whatever `each` says.
+    pub fn push(&mut self, bytes: &[u8], each: &mut dyn FnMut(Frame<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
+        match self {
+            Self::Sse(framer) => framer.push(bytes, &mut |event, data| each(Frame::Sse { event, data })),
+            Self::Aws(framer) => framer.push(bytes, each),
+            Self::AwsSse(framer) => framer.push(bytes, each),
+        }
+    }
+
+    /// The stream has ended.
+    ///
+    /// # Errors
+    /// [`Fault::Truncated`] inside a frame, and whatever `each` says.
+    pub fn finish(&mut self, each: &mut dyn FnMut(Frame<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
+        match self {
+            Self::Sse(framer) => framer.finish(&mut |event, data| each(Frame::Sse { event, data })),
+            Self::Aws(framer) => framer.finish(),
+            Self::AwsSse(framer) => framer.finish(each),
+        }
+    }
+}
