@@ -174,3 +174,56 @@ pub fn tool_choice<'a>(request: &ChatRequest<'a>, tools: &[Tool<'a>]) -> Result<
 pub fn same_name(a: Text<'_>, b: Text<'_>) -> bool {
     a == b || a.decode() == b.decode()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::chat::request::Parsed;
+    use crate::config::snapshot::Params;
+
+    const TWO: &str = r#"[{"type":"function","function":{"name":"f","parameters":{"type": "object"}}},{"type":"function","function":{"name":"g","strict":null}}]"#;
+
+    /// Reads a choice among tools; the error's field where it is refused.
+    fn choose(tools: &str, choice: &str) -> Result<Option<String>, String> {
+        let body = format!(r#"{{"tools":{tools},"tool_choice":{choice}}}"#);
+        let (parsed, params) = (Parsed::parse(body.into()).unwrap(), Params::default());
+        let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
+        let read = || tool_choice(&request, &super::tools(&request)?);
+        read().map(|choice| choice.map(|choice| format!("{choice:?}"))).map_err(|e| e.param.unwrap().into_owned())
+    }
+
+    #[test]
+    fn choices_are_read_in_all_forms() {
+        let debug = |choice: ToolChoice<'_>| Ok(Some(format!("{choice:?}")));
+        assert_eq!(choose(TWO, "null"), Ok(None));
+        assert_eq!(choose(TWO, r#""auto""#), debug(ToolChoice::Auto));
+        assert_eq!(choose(TWO, r#""none""#), debug(ToolChoice::None));
+        assert_eq!(choose(TWO, r#""required""#), debug(ToolChoice::Required));
+        assert_eq!(choose(TWO, r#"{"type":"function","function":{"name":"\u0067"}}"#), debug(ToolChoice::Named(Text::Raw(r"\u0067"))));
+        let allowed = r#"{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"g"}}]}}"#;
+        assert_eq!(choose(TWO, allowed), debug(ToolChoice::Allowed { required: false, names: vec![Text::Raw("g")] }));
+        assert_eq!(choose("[]", r#""auto""#), Ok(None));
+    }
+
+    #[test]
+    fn choices_that_cannot_be_kept_are_refused() {
+        for choice in [r#""any""#, r#"{"type":"custom"}"#, r#"{"type":"function","function":{"name":"h"}}"#] {
+            assert_eq!(choose(TWO, choice), Err("tool_choice".into()), "{choice}");
+        }
+        assert_eq!(choose("[]", r#""required""#), Err("tool_choice".into()));
+    }
+
+    #[test]
+    fn a_bad_tool_is_named() {
+        for (tools, param) in [
+            (r#"[{"type":"custom"}]"#, "tools[0].type"),
+            (r#"[{"type":"function"}]"#, "tools[0].function"),
+            (r#"[{"type":"function","function":{}}]"#, "tools[0].function.name"),
+            (r#"[{"type":"function","function":{"name":"f","parameters":[]}}]"#, "tools[0].function.parameters"),
+            (r#"[{"type":"function","function":{"name":"f","strict":1}}]"#, "tools[0].function.strict"),
+        ] {
+            assert_eq!(choose(tools, "null"), Err(param.into()), "{tools}");
+        }
+    }
+}

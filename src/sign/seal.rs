@@ -19,8 +19,9 @@ pub const MAX_STATE: usize = 32 * 1024;
 /// Most bytes of an id that [`Sealer::open`] looks at: a sealed state of [`MAX_STATE`] and a long id of the provider.
 pub const MAX_ID: usize = MAX_STATE / 3 * 4 + 1024;
 
-/// Stands between the provider's id and the sealed state; the 1 is the format's version.
-const MARK: &str = "--tg1-";
+/// Stands between the provider's id and the sealed state; the 1 is the format's version. A request without it anywhere
+/// brings no state back.
+pub const MARK: &str = "--tg1-";
 
 /// Most places of one id where a sealed state is looked for.
 const MAX_MARKS: usize = 4;

@@ -8,6 +8,9 @@ use crate::chat::event::Text;
 use crate::sign::seal::{MAX_STATE, Seal};
 use std::borrow::Cow;
 
+/// How every kept state begins.
+const BLOCK: &str = r#"{"type":""#;
+
 /// Collects the thinking blocks that precede a tool call.
 pub(in crate::dialect) struct Keeper {
     seal: Option<Seal>,
@@ -88,10 +91,10 @@ impl Keeper {
 pub(in crate::dialect) fn open(seal: Option<&Seal>, id: Text<'_>) -> (String, String) {
     let shown = id.decode();
     let opened = seal.and_then(|seal| seal.open(&shown));
-    match opened.and_then(|(id, state)| Some((id, String::from_utf8(state).ok()?))) {
-        Some((id, blocks)) => (legal(&id), blocks),
-        None => (legal(&shown), String::new()),
-    }
+    let Some((id, state)) = opened else { return (legal(&shown), String::new()) };
+    // Another provider's state, which no block begins, stays behind; its call does not.
+    let blocks = String::from_utf8(state).ok().filter(|state| state.starts_with(BLOCK));
+    (legal(&id), blocks.unwrap_or_default())
 }
 
 /// An id in Anthropic's alphabet, `^[a-zA-Z0-9_-]+$`: every other byte as a dash and two hexadecimal digits, so that ids that
@@ -153,5 +156,13 @@ mod tests {
         assert_eq!(open(None, Text::Raw("call_1")), ("call_1".into(), String::new()));
         assert_eq!(open(None, Text::Raw("call:1")).0, "call-3a1");
         assert_ne!(open(None, Text::Raw("a.b")).0, open(None, Text::Raw("a b")).0);
+    }
+
+    #[test]
+    fn another_providers_state_stays_behind() {
+        for state in [&b"\xffgemini:AAAA"[..], b"CisBVKhc", b"\"}],\"x\":1"] {
+            let id = seal().seal("call.1", state);
+            assert_eq!(open(Some(&seal()), Text::Plain(&id)), ("call-2e1".into(), String::new()));
+        }
     }
 }
