@@ -1,6 +1,7 @@
 //! Tidegate: an edge gateway for LLM traffic.
 
 pub mod account;
+pub mod admin;
 pub mod chat;
 pub mod config;
 pub mod dialect;

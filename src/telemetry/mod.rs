@@ -1,8 +1,8 @@
 //! What operators see: metrics and one line per request. Neither ever holds a prompt, an answer or a key.
 
-//ACCESS
+pub mod access;
 mod family;
 pub mod labels;
-//LOG
+pub mod log;
 pub mod metrics;
-//REDACT
+pub mod redact;
