@@ -2,6 +2,7 @@
 //! while the process drains and when every worker is busy.
 
 use crate::edge::serve::Process;
+use crate::telemetry::pages::{self, State, TargetHealth};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -57,18 +58,28 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
 
 fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let live = process.live.load();
-    let draining = process.draining.load(Ordering::Relaxed);
-    let (status, kind, body) = match path {
-        _ if method != "GET" => (405, "text/plain", "use GET\n".to_owned()),
-        "/metrics" => (200, "text/plain; version=0.0.4", live.metrics.text(crate::telemetry::log::dropped()).unwrap_or_default()),
-        "/healthz" => (200, "text/plain", "alive\n".to_owned()),
-        "/readyz" if draining => (503, "text/plain", "draining\n".to_owned()),
-        "/readyz" => (200, "text/plain", "ready\n".to_owned()),
-        "/status" => (200, "application/json", crate::edge::status::page(&live, draining)),
-        _ => (404, "text/plain", "there are /metrics, /healthz, /readyz, /status and /limits\n".to_owned()),
+    let now = live.now();
+    let reloads = process.reloads.lock().clone();
+    let target = |index| match live.cooldowns.left(index, now) {
+        None => TargetHealth::Healthy,
+        Some(left) => TargetHealth::Ejected(left),
     };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    let state = State {
+        metrics: &live.metrics,
+        limiter: &live.limiter,
+        now,
+        started: process.started,
+        serving: !process.draining.load(Ordering::Relaxed),
+        reloads: &reloads,
+        target: &target,
+        log_lines_dropped: crate::telemetry::log::dropped(),
+    };
+    let page = pages::page(path, &state);
+    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    *response.status_mut() = match method {
+        "GET" | "HEAD" => http::StatusCode::from_u16(page.status).unwrap_or_default(),
+        _ => http::StatusCode::METHOD_NOT_ALLOWED,
+    };
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(page.content_type));
     response
 }

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 /// Serves a configuration until it is told to stop. `source` is the file to read again on a reload; `None` for the
 /// demo configuration, which has none. `upgrade` takes the listeners over from the process that holds them.
 pub fn run(loaded: Loaded, source: Option<PathBuf>, upgrade: bool) -> Exit {
-    log::start(&loaded.snapshot.log);
+    if log::install(&loaded.snapshot.log).is_err() {
+        return could_not_start("the log is installed already");
+    }
     let ended = serve::run(loaded, source, upgrade);
     log::flush();
     match ended {

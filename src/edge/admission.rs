@@ -32,7 +32,7 @@ pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Res
         }
         Err(failure) => {
             live.metrics.auth_failure(failure.into());
-            log::info!("request {}: {}", ctx.id, failure.name());
+            ctx.reason = failure.name();
             Err(failure.error())
         }
     }

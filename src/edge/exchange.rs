@@ -53,6 +53,8 @@ pub struct Exchange {
     pub trace: Trace,
     /// What the log and the metrics are written from.
     pub ledger: Ledger,
+    /// Why it was refused or failed, as a word of a closed set; for the log.
+    pub reason: &'static str,
     /// Time spent in the gateway itself so far.
     pub busy: Duration,
     /// From `Routed` on.
@@ -193,6 +195,7 @@ impl Exchange {
         call.permit.leave_provider();
         let target = attempt.target.clone();
         self.live.metrics.attempt(target.provider.index, failure.outcome);
+        self.reason = failure.outcome.name();
         if failure.outcome == Outcome::Credential {
             log::error!("provider `{}` does not accept its credentials (request {})", target.provider.name, self.id);
         }

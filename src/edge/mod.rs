@@ -23,4 +23,3 @@ pub mod settle;
 
 pub mod live;
 pub mod reload;
-pub mod status;

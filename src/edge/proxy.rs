@@ -10,7 +10,6 @@ use crate::account::EndedBy;
 use crate::error::ApiError;
 use crate::route::retry;
 use crate::telemetry::labels::Outcome;
-use crate::telemetry::log::AccessLog;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,8 +28,6 @@ use tokio::time::Instant;
 pub struct Gateway {
     /// The current generation.
     pub live: Arc<ArcSwap<Live>>,
-    /// Where access-log lines go.
-    pub access: AccessLog,
 }
 
 /// What a request may be for.
@@ -358,7 +355,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.ledger.duration = ctx.began.elapsed();
         ctx.ledger.overhead = ctx.busy;
-        super::settle::settle(&self.access, session, e, ctx);
+        super::settle::settle(session, e, ctx);
         ctx.call = None; // the permit settles here
         ctx.in_flight = None;
     }

@@ -7,7 +7,7 @@ use crate::telemetry::labels::Reload;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// How often the files are looked at. Polling sees what notifications miss: a replaced file, a ConfigMap's switched
 /// symbolic link, a network file system.
@@ -61,8 +61,25 @@ impl Reloader {
     }
 }
 
-fn told(live: &Live, result: Reload) {
-    live.metrics.reload(result, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()));
+fn applied(process: &Process, live: &Live) {
+    let now = live.now();
+    live.metrics.reload(Reload::Applied, now as f64 / 1e9);
+    let mut told = process.reloads.lock();
+    told.applied += 1;
+    told.last_applied = Some(now);
+    told.problems.clear();
+}
+
+fn rejected(process: &Process, live: &Live, problems: Vec<String>) {
+    for problem in &problems {
+        log::error!("configuration not changed: {problem}");
+    }
+    let now = live.now();
+    live.metrics.reload(Reload::Rejected, now as f64 / 1e9);
+    let mut told = process.reloads.lock();
+    told.rejected += 1;
+    told.last_rejected = Some(now);
+    told.problems = problems;
 }
 
 fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
@@ -73,10 +90,7 @@ fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
     let Loaded { snapshot, files } = match config::load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            for problem in &problems {
-                log::error!("configuration not changed: {problem}");
-            }
-            told(&old, Reload::Rejected);
+            rejected(process, &old, problems.iter().map(ToString::to_string).collect());
             return;
         }
     };
@@ -87,7 +101,8 @@ fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
     }
     match Live::new(snapshot, Some(&old)) {
         Ok(live) => {
-            told(&live, Reload::Applied);
+            applied(process, &live);
+            crate::telemetry::log::configure(&live.snapshot.log);
             log::info!(
                 "configuration {} is in force: {} routes, {} keys",
                 live.generation,
@@ -97,8 +112,7 @@ fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
             process.live.store(Arc::new(live));
         }
         Err(e) => {
-            log::error!("configuration not changed: {e}");
-            told(&old, Reload::Rejected);
+            rejected(process, &old, vec![e]);
         }
     }
 }

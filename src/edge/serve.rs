@@ -6,8 +6,9 @@ use super::reload::Reloader;
 use super::upstream::RESOLVE_EVERY;
 use crate::config::Loaded;
 use crate::config::snapshot::Listen;
-use crate::telemetry::log::AccessLog;
+use crate::telemetry::pages::Reloads;
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use async_trait::async_trait;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
@@ -54,6 +55,10 @@ pub struct Process {
     pub live: Arc<ArcSwap<Live>>,
     /// Whether the process is on its way out.
     pub draining: AtomicBool,
+    /// When it began to serve, in nanoseconds since the epoch.
+    pub started: u64,
+    /// What became of reloads, for `/status`.
+    pub reloads: Mutex<Reloads>,
 }
 
 /// Serves until told to stop.
@@ -73,7 +78,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
             }
         }
     }
-    let process = Arc::new(Process { live: Arc::new(ArcSwap::from(live.clone())), draining: AtomicBool::new(false) });
+    let process = Arc::new(Process { live: Arc::new(ArcSwap::from(live.clone())), draining: AtomicBool::new(false), started: live.now(), reloads: Mutex::default() });
     if let Err(e) = crate::admin::serve(snapshot.admin, process.clone()) {
         return Ended::CouldNotStart(format!("cannot listen on {} (admin): {e}", snapshot.admin));
     }
@@ -104,7 +109,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
 }
 
 fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<Front>, String> {
-    let gateway = Gateway { live: process.live.clone(), access: AccessLog::new() };
+    let gateway = Gateway { live: process.live.clone() };
     let mut proxy = HttpProxy::new(gateway, server.configuration.clone());
     proxy.handle_init_modules();
     let mut options = HttpServerOptions::default();

@@ -2,15 +2,17 @@
 
 use super::exchange::Exchange;
 use crate::account::EndedBy;
+use crate::telemetry::access::AccessLine;
 use crate::telemetry::labels::Phase;
-use crate::telemetry::log::{AccessLine, AccessLog};
+use crate::telemetry::log::write_access;
 use pingora_core::Error;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_proxy::Session;
 use std::net::IpAddr;
+use uuid::Uuid;
 
 /// Writes what [`Exchange::ledger`] says.
-pub fn settle(access: &AccessLog, session: &Session, error: Option<&Error>, ctx: &Exchange) {
+pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     let (live, ledger) = (&ctx.live, &ctx.ledger);
     live.metrics.request_finished(ledger);
     if ledger.ended_by == EndedBy::Client {
@@ -24,15 +26,19 @@ pub fn settle(access: &AccessLog, session: &Session, error: Option<&Error>, ctx:
     }
     let call = ctx.call.as_deref();
     let attempt = call.and_then(|c| c.attempt.as_ref());
-    access.write(&AccessLine {
-        request_id: ctx.id,
-        trace_id: ctx.trace.trace_id,
+    let (mut id, mut episode) = (Uuid::encode_buffer(), Uuid::encode_buffer());
+    let trace_id = ctx.trace.trace_id_hex();
+    write_access(&AccessLine {
+        time: live.now(),
+        request_id: ctx.id.hyphenated().encode_lower(&mut id),
+        trace_id: &trace_id,
+        episode_id: call.map_or("", |c| c.head.episode_id.hyphenated().encode_lower(&mut episode)),
         team: ledger.team.and_then(|t| live.snapshot.teams.get(t)).map_or("", |t| &t.name),
         key: ledger.key.and_then(|k| live.snapshot.keys.get(k)).map_or("", |k| &k.id),
         route: call.map_or("", |c| &c.route.name),
         provider: attempt.map_or("", |a| &a.target.provider.name),
         upstream_model: attempt.map_or("", |a| &a.model),
-        episode_id: call.map(|c| c.head.episode_id),
+        reason: ctx.reason,
         client: client_address(session, ctx),
         ledger,
     });

@@ -40,7 +40,13 @@ impl Cooldowns {
 
     /// Whether a target rests at `now`.
     pub fn resting(&self, target: usize, now: u64) -> bool {
-        self.0.get(target).is_some_and(|until| until.load(Ordering::Relaxed) > now)
+        self.left(target, now).is_some()
+    }
+
+    /// For how long a target still rests at `now`, if it does.
+    pub fn left(&self, target: usize, now: u64) -> Option<Duration> {
+        let until = self.0.get(target)?.load(Ordering::Relaxed);
+        until.checked_sub(now).filter(|left| *left > 0).map(Duration::from_nanos)
     }
 }
 

@@ -259,6 +259,11 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// The names that its series have.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// A family that nothing has happened to is shown at zero for one of its series, so that dashboards find it.
     fn show_every_family(&self) {
         let (route, provider) = match self.names.routes.first() {

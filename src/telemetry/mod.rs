@@ -1,8 +1,10 @@
 //! What operators see: metrics and one line per request. Neither ever holds a prompt, an answer or a key.
 
+pub mod access;
 mod family;
 pub mod labels;
 pub mod log;
 pub mod metrics;
+pub mod pages;
 pub mod redact;
 pub mod trace;

@@ -1,6 +1,169 @@
-//! stub
-#![allow(missing_docs)]
+//! Takes out of a text what looks like a key.
+//!
+//! Providers quote the operator's credential in their errors, whole or masked. A text that may hold one passes through
+//! here before it reaches a client or the log. It would rather hide a harmless id than show a key.
+
 use std::borrow::Cow;
-pub fn redact(s: &str) -> Cow<'_, str> {
-    Cow::Borrowed(s)
+
+/// What stands in its place.
+pub const REDACTED: &str = "[redacted]";
+
+/// How keys begin, and the fewest characters that follow.
+const PREFIXES: [(&str, usize); 19] = [
+    ("sk-", 8),
+    ("sk_", 8),
+    ("pk-", 8),
+    ("rk-", 8),
+    ("tg-", 8),
+    ("fw_", 8),
+    ("fw-", 8),
+    ("hf_", 8),
+    ("gsk_", 8),
+    ("xai-", 8),
+    ("key-", 16),
+    ("AKIA", 12),
+    ("ASIA", 12),
+    ("ABSK", 16),
+    ("AIza", 16),
+    ("ya29.", 8),
+    ("eyJ", 16),
+    ("tgp_", 8),
+    ("bedrock-api-key-", 8),
+];
+
+/// Words after which the next one is a credential.
+const INTRODUCTIONS: [&str; 6] = ["bearer", "api-key", "api_key", "apikey", "x-api-key", "x-goog-api-key"];
+
+/// A part without separators of at least this length is a key if it has letters and digits …
+const LONG_PART: usize = 24;
+/// … or of this one if it has letters of both cases and digits.
+const MIXED_PART: usize = 16;
+/// Base64 of this length with both cases and digits is a key even where slashes cut it.
+const LONG_BASE64: usize = 40;
+
+/// The text with every suspicious word replaced by [`REDACTED`]; the same text where there is none.
+pub fn redact(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut copied = 0;
+    let mut introduced = false;
+    let mut rest = 0;
+    while let Some((start, word)) = next_word(text, rest) {
+        rest = start + word.len();
+        let bare = word.trim_end_matches(['.', '/', '-']);
+        if is_key(bare) || introduced && !is_plain_word(bare) {
+            out.push_str(text.get(copied..start).unwrap_or_default());
+            out.push_str(REDACTED);
+            copied = start + bare.len();
+        }
+        introduced = INTRODUCTIONS.iter().any(|name| name.eq_ignore_ascii_case(bare));
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(text.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
+/// Characters of keys and of the stars that stand for them.
+fn in_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '~') || is_mask(c)
+}
+
+fn is_mask(c: char) -> bool {
+    matches!(c, '*' | '…' | '•')
+}
+
+fn next_word(text: &str, from: usize) -> Option<(usize, &str)> {
+    let tail = text.get(from..)?;
+    let start = tail.find(in_word)?;
+    let word = tail.get(start..)?;
+    let end = word.find(|c| !in_word(c)).unwrap_or(word.len());
+    Some((from + start, word.get(..end)?))
+}
+
+fn is_key(word: &str) -> bool {
+    let (upper, lower, digit) = kinds(word);
+    let base64 =
+        word.len() >= LONG_BASE64 && upper && lower && digit && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
+    is_masked(word) || base64 || has_prefix(word) || word.split(['/', '.', '-', '_', '+', '~']).any(is_key_part)
+}
+
+/// Stars in the middle (`ab**cd`, `ab…cd`), or so many of them that they are no emphasis (`****abcd`).
+fn is_masked(word: &str) -> bool {
+    let inside = word.trim_matches(is_mask);
+    let longest = word.split(|c| !is_mask(c)).map(|run| run.chars().count()).max().unwrap_or(0);
+    inside.contains(['…', '•']) || inside.contains("**") || longest >= 4 && !inside.is_empty()
+}
+
+fn is_key_part(part: &str) -> bool {
+    let (upper, lower, digit) = kinds(part);
+    digit && (upper || lower) && (part.len() >= LONG_PART || part.len() >= MIXED_PART && upper && lower)
+}
+
+fn kinds(text: &str) -> (bool, bool, bool) {
+    let has = |kind: fn(&u8) -> bool| text.as_bytes().iter().any(kind);
+    (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase), has(u8::is_ascii_digit))
+}
+
+/// Whether a key's prefix stands at the beginning or after a character that is no letter or digit.
+fn has_prefix(word: &str) -> bool {
+    PREFIXES.iter().any(|(prefix, least)| {
+        word.match_indices(prefix).any(|(at, _)| {
+            let fresh = word.get(..at).and_then(|before| before.chars().next_back()).is_none_or(|c| !c.is_ascii_alphanumeric());
+            fresh && word.len() - at - prefix.len() >= *least
+        })
+    })
+}
+
+/// "Bearer token", "API-key is": English goes on after the word.
+fn is_plain_word(word: &str) -> bool {
+    word.len() < LONG_PART && word.bytes().all(|b| b.is_ascii_lowercase())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_taken_out() {
+        for (text, want) in [
+            (
+                "Incorrect API key provided: sk-proj-ab12CD34ef. See https://x.com.",
+                "Incorrect API key provided: [redacted]. See https://x.com.",
+            ),
+            ("key sk-ab****cd is bad", "key [redacted] is bad"),
+            ("key \"sk-ab…cd\" is bad", "key \"[redacted]\" is bad"),
+            ("the key ending in ****wxyz", "the key ending in [redacted]"),
+            ("a key ab********34 of yours", "a key [redacted] of yours"),
+            ("tg-2dEfGh45JkLm", "[redacted]"),
+            ("user AKIAIOSFODNN7EXAMPLE denied", "user [redacted] denied"),
+            ("?key=AIzaSyA-1234567890abcdefgh&alt=sse", "?key=[redacted]&alt=sse"),
+            ("Authorization: Bearer abc123", "Authorization: Bearer [redacted]"),
+            ("x-api-key: hunter2", "x-api-key: [redacted]"),
+            ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "[redacted]"),
+            ("digest 9f86d081884c7d659a2feaa0c55ad015 there", "digest [redacted] there"),
+            ("jwt eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhIn0.c2ln", "jwt [redacted]"),
+            ("(sk-aaaaaaaa,sk-bbbbbbbb)", "([redacted],[redacted])"),
+        ] {
+            assert_eq!(redact(text), want);
+        }
+    }
+
+    #[test]
+    fn what_helps_stays() {
+        for text in [
+            "This model's maximum context length is 8192 tokens, however you requested 9001.",
+            "model accounts/fireworks/models/llama-v3p1-405b-instruct not found",
+            "claude-sonnet-4-5-20250929 and Qwen/Qwen3-235B-A22B-Instruct-2507-FP8",
+            "request 01977ed9-7492-7b70-8347-9564aeb44a24 failed",
+            "The Bearer token is missing; the api_key was not given",
+            "see https://platform.openai.com/account/api-keys **now** or a*b",
+            "task-management-system and sk-learn",
+            "ünïcödé … 日本語",
+            "",
+        ] {
+            assert!(matches!(redact(text), Cow::Borrowed(_)), "{}", redact(text));
+        }
+    }
 }

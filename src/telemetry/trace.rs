@@ -26,6 +26,11 @@ impl Trace {
         }
     }
 
+    /// The trace's id as it is written everywhere.
+    pub fn trace_id_hex(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
     /// The header for the upstream.
     pub fn header(&self) -> String {
         let mut out = String::with_capacity(55);

@@ -1,0 +1,226 @@
+//! One line per request. It says who asked whom for how much, and never what.
+
+use crate::account::Ledger;
+use crate::json::write::escape;
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A request that is over, with the names that its ledger has as indices. An empty text is an absent one.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessLine<'a> {
+    /// Nanoseconds since the Unix epoch.
+    pub time: u64,
+    /// The id that the client got as `x-request-id`.
+    pub request_id: &'a str,
+    /// Of `traceparent`.
+    pub trace_id: &'a str,
+    /// Groups requests.
+    pub episode_id: &'a str,
+    /// Who asked.
+    pub team: &'a str,
+    /// The key's id.
+    pub key: &'a str,
+    /// What was asked for.
+    pub route: &'a str,
+    /// Who answered.
+    pub provider: &'a str,
+    /// The model there.
+    pub upstream_model: &'a str,
+    /// Why it was refused or failed, as a word of a closed set.
+    pub reason: &'a str,
+    /// Where the client is.
+    pub client: Option<IpAddr>,
+    /// The rest.
+    pub ledger: &'a Ledger,
+}
+
+impl AccessLine<'_> {
+    /// Appends the line, its line feed included.
+    pub fn write(&self, out: &mut Vec<u8>, json: bool) {
+        let ledger = self.ledger;
+        let usage = &ledger.usage;
+        let mut line = Line::begin(out, json, self.time);
+        line.text("log", "access");
+        line.text("request_id", self.request_id);
+        line.text("trace_id", self.trace_id);
+        line.text("episode_id", self.episode_id);
+        line.text("team", self.team);
+        line.text("key", self.key);
+        line.text("route", self.route);
+        line.text("provider", self.provider);
+        line.text("upstream_model", self.upstream_model);
+        line.number("attempts", u64::from(ledger.attempts));
+        line.number("status", u64::from(ledger.status));
+        line.flag("stream", ledger.stream);
+        line.number("tokens_in", usage.prompt);
+        line.number("tokens_out", usage.completion);
+        line.number("tokens_cached", usage.cached);
+        line.number("tokens_reasoning", usage.reasoning);
+        line.flag("tokens_estimated", ledger.estimated);
+        line.decimal("cost_usd", ledger.micro_usd, 6);
+        line.milliseconds("ttft_ms", ledger.ttft);
+        line.milliseconds("duration_ms", Some(ledger.duration));
+        line.number("overhead_us", u64::try_from(ledger.overhead.as_micros()).unwrap_or(u64::MAX));
+        line.text("ended_by", ledger.ended_by.name());
+        line.text("reason", self.reason);
+        line.address("client", self.client);
+        line.end();
+    }
+}
+
+/// A line that is being written: a JSON object, or `key=value` in text, where absent values are left out.
+pub(super) struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    json: bool,
+}
+
+impl<'a> Line<'a> {
+    /// Begins with the time.
+    pub fn begin(out: &'a mut Vec<u8>, json: bool, time: u64) -> Self {
+        let time = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
+        let _ = if json { write!(out, "{{\"time\":\"{time:.3}\"") } else { write!(out, "{time:.3}") };
+        Self { out, json }
+    }
+
+    /// A text; an empty one is null.
+    pub fn text(&mut self, key: &str, value: &str) {
+        if value.is_empty() {
+            return self.null(key);
+        }
+        self.key(key);
+        let bare = !self.json && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'));
+        if bare {
+            self.out.extend_from_slice(value.as_bytes());
+        } else {
+            self.out.push(b'"');
+            one_line(self.out, value);
+            self.out.push(b'"');
+        }
+    }
+
+    fn key(&mut self, key: &str) {
+        let _ = if self.json { write!(self.out, ",\"{key}\":") } else { write!(self.out, " {key}=") };
+    }
+
+    fn null(&mut self, key: &str) {
+        if self.json {
+            self.key(key);
+            self.out.extend_from_slice(b"null");
+        }
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.decimal(key, value, 0);
+    }
+
+    fn flag(&mut self, key: &str, value: bool) {
+        self.key(key);
+        let _ = write!(self.out, "{value}");
+    }
+
+    /// `value` divided by 10 to the power of `places`, exactly.
+    fn decimal(&mut self, key: &str, value: u64, places: u32) {
+        self.key(key);
+        let unit = 10u64.saturating_pow(places);
+        let _ = write!(self.out, "{}", value / unit);
+        if !value.is_multiple_of(unit) {
+            let _ = write!(self.out, ".{:0width$}", value % unit, width = places as usize);
+            while self.out.last() == Some(&b'0') {
+                self.out.pop();
+            }
+        }
+    }
+
+    fn milliseconds(&mut self, key: &str, value: Option<Duration>) {
+        match value {
+            Some(time) => self.decimal(key, u64::try_from(time.as_micros()).unwrap_or(u64::MAX), 3),
+            None => self.null(key),
+        }
+    }
+
+    fn address(&mut self, key: &str, value: Option<IpAddr>) {
+        let Some(address) = value else { return self.null(key) };
+        self.key(key);
+        let _ = if self.json { write!(self.out, "\"{address}\"") } else { write!(self.out, "{address}") };
+    }
+
+    /// Ends it.
+    pub fn end(self) {
+        self.out.extend_from_slice(if self.json { b"}\n" } else { b"\n" });
+    }
+}
+
+/// Escapes as for JSON, and what JSON lets stand but some programs read as the end of a line or send to a terminal.
+fn one_line(out: &mut Vec<u8>, mut text: &str) {
+    let odd = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}');
+    while let Some((at, c)) = text.char_indices().find(|(_, c)| odd(*c)) {
+        escape(out, text.get(..at).unwrap_or_default());
+        let _ = write!(out, "\\u{:04x}", u32::from(c));
+        text = text.get(at + c.len_utf8()..).unwrap_or_default();
+    }
+    escape(out, text);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::chat::usage::Usage;
+
+    fn lines(route: &str, json: bool) -> String {
+        let ledger = Ledger {
+            status: 200,
+            attempts: 2,
+            usage: Usage { prompt: 12, completion: 34, cached: 5, ..Usage::default() },
+            micro_usd: 1_230,
+            ttft: Some(Duration::from_micros(12_340)),
+            duration: Duration::from_millis(2_000),
+            overhead: Duration::from_nanos(87_900),
+            ..Ledger::new()
+        };
+        let line = AccessLine {
+            time: 1_767_225_600_042_999_999,
+            request_id: "r-1",
+            trace_id: "",
+            episode_id: "e-1",
+            team: "search",
+            key: "search-prod",
+            route,
+            provider: "gpu",
+            upstream_model: "Qwen/Qwen3-4B",
+            reason: "",
+            client: Some("2001:db8::1".parse().unwrap()),
+            ledger: &ledger,
+        };
+        let mut out = Vec::new();
+        line.write(&mut out, json);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_has_every_field() {
+        let want = concat!(
+            r#"{"time":"2026-01-01T00:00:00.042Z","log":"access","request_id":"r-1","trace_id":null,"episode_id":"e-1","#,
+            r#""team":"search","key":"search-prod","route":"chat","provider":"gpu","upstream_model":"Qwen/Qwen3-4B","#,
+            r#""attempts":2,"status":200,"stream":false,"tokens_in":12,"tokens_out":34,"tokens_cached":5,"tokens_reasoning":0,"#,
+            r#""tokens_estimated":false,"cost_usd":0.00123,"ttft_ms":12.34,"duration_ms":2000,"overhead_us":87,"ended_by":"gateway","#,
+            r#""reason":null,"client":"2001:db8::1"}"#,
+            "\n"
+        );
+        assert_eq!(lines("chat", true), want);
+    }
+
+    #[test]
+    fn no_value_can_forge_a_line_or_a_field() {
+        let evil = "x\"}\n{\"status\":1\r\u{85}\u{2028}\u{9b}31m\\";
+        let line = lines(evil, true);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((value["route"].as_str(), value["status"].as_u64()), (Some(evil), Some(200)));
+        for line in [line, lines(evil, false)] {
+            let ends = line.chars().filter(|c| c.is_control() || matches!(c, '\u{2028}')).count();
+            assert_eq!((ends, line.ends_with('\n')), (1, true), "{line:?}");
+        }
+        assert!(lines("a b=c", false).contains(" route=\"a b=c\" provider=gpu "));
+    }
+}

@@ -1,0 +1,239 @@
+//! What the admin listener shows: `/metrics`, `/healthz`, `/readyz`, `/status` and `/limits`. No page holds a secret.
+
+use crate::json::write::Writer;
+use crate::limit::{Limiter, dimension_name};
+use crate::telemetry::metrics::{self, Metrics};
+use crate::telemetry::redact::redact;
+use std::time::Duration;
+
+/// What the pages are made from.
+pub struct State<'a> {
+    /// Of the configuration in force.
+    pub metrics: &'a Metrics,
+    /// Of the configuration in force.
+    pub limiter: &'a Limiter,
+    /// Nanoseconds since the Unix epoch.
+    pub now: u64,
+    /// When the process began to serve; as `now`.
+    pub started: u64,
+    /// Whether new requests are welcome: false before the first listener is up, and while draining.
+    pub serving: bool,
+    /// What became of reloads.
+    pub reloads: &'a Reloads,
+    /// The health of a target, by `Target::index`.
+    pub target: &'a dyn Fn(usize) -> TargetHealth,
+    /// Lines that the log has lost.
+    pub log_lines_dropped: u64,
+}
+
+/// What became of the configurations read after the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloads {
+    /// How many are or were in force.
+    pub applied: u64,
+    /// How many were bad.
+    pub rejected: u64,
+    /// When the last one was applied, in nanoseconds since the Unix epoch.
+    pub last_applied: Option<u64>,
+    /// When the last one was rejected.
+    pub last_rejected: Option<u64>,
+    /// What was wrong with it; empty again after a good one.
+    pub problems: Vec<String>,
+}
+
+/// The health of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetHealth {
+    /// It takes part.
+    Healthy,
+    /// It is left out for so long.
+    Ejected(Duration),
+}
+
+/// An answer.
+pub struct Page {
+    /// HTTP status.
+    pub status: u16,
+    /// `content-type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// The page at a path, without its query; 404 where there is none.
+pub fn page(path: &str, state: &State<'_>) -> Page {
+    match path {
+        "/metrics" => metrics_page(state),
+        "/healthz" => text(200, "ok\n"),
+        "/readyz" if state.serving => text(200, "ready\n"),
+        "/readyz" => text(503, "not serving\n"),
+        "/status" => json(status(state)),
+        "/limits" => json(limits(state)),
+        _ => text(404, "not found; there are /metrics /healthz /readyz /status /limits\n"),
+    }
+}
+
+fn text(status: u16, body: &str) -> Page {
+    Page { status, content_type: "text/plain; charset=utf-8", body: body.as_bytes().to_vec() }
+}
+
+fn json(body: Vec<u8>) -> Page {
+    Page { status: 200, content_type: "application/json", body }
+}
+
+fn metrics_page(state: &State<'_>) -> Page {
+    for target in 0..state.metrics.names().targets.len() {
+        state.metrics.target_state(target, (state.target)(target) == TargetHealth::Healthy);
+    }
+    match state.metrics.text(state.log_lines_dropped) {
+        Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, body: body.into_bytes() },
+        Err(error) => text(500, &format!("the metrics cannot be written: {error}\n")),
+    }
+}
+
+fn status(state: &State<'_>) -> Vec<u8> {
+    let names = state.metrics.names();
+    let mut w = Writer::with_capacity(4096);
+    w.object().key("version").string(env!("CARGO_PKG_VERSION"));
+    w.key("serving").flag(state.serving);
+    w.key("started");
+    time(&mut w, Some(state.started));
+    w.key("uptime_seconds").integer(state.now.saturating_sub(state.started) / 1_000_000_000);
+    w.key("routes").array();
+    for (route, (name, _)) in names.routes.iter().enumerate() {
+        w.object().key("route").string(name).key("targets").array();
+        for (index, (_, target)) in names.targets.iter().enumerate().filter(|(_, (of, _))| *of == route) {
+            let health = (state.target)(index);
+            w.object().key("target").string(target).key("healthy").flag(health == TargetHealth::Healthy);
+            if let TargetHealth::Ejected(left) = health {
+                w.key("ejected_for_ms").integer(milliseconds(left));
+            }
+            w.end_object();
+        }
+        w.end_array().end_object();
+    }
+    w.end_array();
+    let reloads = state.reloads;
+    w.key("reloads").object();
+    w.key("applied").integer(reloads.applied).key("rejected").integer(reloads.rejected);
+    w.key("last_applied");
+    time(&mut w, reloads.last_applied);
+    w.key("last_rejected");
+    time(&mut w, reloads.last_rejected);
+    w.key("problems").array();
+    for problem in &reloads.problems {
+        w.string(&redact(problem));
+    }
+    w.end_array().end_object();
+    w.end_object();
+    w.finish()
+}
+
+fn limits(state: &State<'_>) -> Vec<u8> {
+    let mut w = Writer::with_capacity(4096);
+    w.object().key("limits").array();
+    for (identity, dimension, standing) in state.limiter.standings(state.now) {
+        w.object().key("scope").string(identity.scope.name()).key("name").string(&identity.name);
+        w.key("dimension").string(dimension_name(dimension)).key("per_ms").integer(milliseconds(identity.per));
+        w.key("limit").integer(standing.limit).key("used").integer(standing.used).key("reserved").integer(standing.reserved);
+        w.key("remaining").integer(standing.remaining).key("reset_ms").integer(milliseconds(standing.reset)).end_object();
+    }
+    w.end_array().end_object();
+    w.finish()
+}
+
+fn time(w: &mut Writer, nanoseconds: Option<u64>) {
+    match nanoseconds.and_then(|at| jiff::Timestamp::from_nanosecond(i128::from(at)).ok()) {
+        Some(at) => w.string(&format!("{at:.3}")),
+        None => w.raw("null"),
+    };
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::config::snapshot::{Dimension, LimitRule};
+    use crate::limit::{Estimate, Subject};
+    use crate::telemetry::metrics::Names;
+    use std::sync::Arc;
+
+    const NOW: u64 = 1_767_225_600_000_000_000;
+
+    fn get(path: &str, serving: bool) -> Page {
+        let names = Names {
+            routes: vec![("chat".into(), vec![0])],
+            providers: vec!["gpu".into()],
+            targets: vec![(0, "gpu/a".into()), (0, "gpu/b".into())],
+            ..Names::default()
+        };
+        let rules = [
+            LimitRule { dimension: Dimension::Tokens, amount: 100, per: Duration::from_secs(60), burst: 100 },
+            LimitRule { dimension: Dimension::Requests, amount: 6, per: Duration::from_secs(60), burst: 6 },
+        ];
+        let limiter = Arc::new(Limiter::with([vec![("ci".into(), &rules)], vec![], vec![], vec![]], None, NOW));
+        let subject = Subject { key: Some(0), team: None };
+        let _permit = limiter.admit(&subject, 0, Estimate { tokens: 30, micro_usd: 0 }, NOW).unwrap();
+        let reloads =
+            Reloads { rejected: 1, last_rejected: Some(NOW), problems: vec!["1:2: api_key sk-0123456789".into()], ..Reloads::default() };
+        let state = State {
+            metrics: &Metrics::with(names, None).unwrap(),
+            limiter: &limiter,
+            now: NOW,
+            started: NOW - 5_000_000_000,
+            serving,
+            reloads: &reloads,
+            target: &|index| if index == 0 { TargetHealth::Healthy } else { TargetHealth::Ejected(Duration::from_micros(1500)) },
+            log_lines_dropped: 3,
+        };
+        page(path, &state)
+    }
+
+    fn body(page: Page) -> String {
+        String::from_utf8(page.body).unwrap()
+    }
+
+    #[test]
+    fn readiness_is_service_and_life_is_life() {
+        assert_eq!((get("/healthz", false).status, get("/readyz", false).status, get("/readyz", true).status), (200, 503, 200));
+        for path in ["/", "/anything", "/v1/models", "/metrics/"] {
+            assert_eq!(get(path, true).status, 404);
+        }
+    }
+
+    #[test]
+    fn the_status_tells_health_and_reloads_without_secrets() {
+        assert_eq!(
+            body(get("/status", true)),
+            concat!(
+                r#"{"version":""#,
+                env!("CARGO_PKG_VERSION"),
+                r#"","serving":true,"started":"2025-12-31T23:59:55.000Z","uptime_seconds":5,"#,
+                r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2}]}],"#,
+                r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"]}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn the_limits_tell_what_is_used_and_reserved() {
+        assert_eq!(
+            body(get("/limits", true)),
+            concat!(
+                r#"{"limits":[{"scope":"key","name":"ci","dimension":"requests","per_ms":60000,"limit":6,"used":1,"reserved":0,"remaining":5,"reset_ms":10000},"#,
+                r#"{"scope":"key","name":"ci","dimension":"tokens","per_ms":60000,"limit":100,"used":0,"reserved":30,"remaining":70,"reset_ms":18000}]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn the_metrics_show_health_and_lost_lines_as_they_are_now() {
+        let text = body(get("/metrics", true));
+        assert!(text.contains("tidegate_target_state{route=\"chat\",target=\"gpu/b\"} 0\n"), "{text}");
+        assert!(text.contains("tidegate_log_lines_dropped_total 3\n"));
+    }
+}
