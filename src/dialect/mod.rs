@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
+pub mod mistral;
 pub mod openai;
 pub mod params;
 pub mod retry_after;

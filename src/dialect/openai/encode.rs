@@ -26,7 +26,8 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool
     if let Some(json) = messages::rewrite(request, quirks)? {
         draft.body.set(Field::Messages.name(), json);
     }
-    let unwrap = constraint::encode(request, quirks, &mut draft.body)?;
+    tools::encode(request, quirks, &mut draft.body)?;
+    let unwrap = draft.constraint(request, quirks)?;
     Ok(draft.finish(request, quirks, split_think_tags, unwrap))
 }
 
@@ -39,7 +40,7 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Settles the parameters and says all of them as the quirks want them; messages and constraints are left.
+    /// Settles the parameters and says all of them as the quirks want them; messages, tools and constraints are left.
     ///
     /// # Errors
     /// A 400 that names the field that the provider cannot keep.
@@ -55,7 +56,6 @@ impl<'a> Draft<'a> {
         draft.limits(request, quirks)?;
         draft.logprobs(request, quirks)?;
         draft.stream_options(request, quirks)?;
-        tools::encode(request, quirks, &mut draft.body)?;
         if quirks.stop_list
             && let Some(stop) = request.raw(Field::Stop).filter(|raw| raw.starts_with('"'))
         {
@@ -168,6 +168,14 @@ impl<'a> Draft<'a> {
         w.key("include_usage").flag(true).end_object();
         self.body.set(field.name(), w.finish());
         Ok(())
+    }
+
+    /// Says what the answer is held to. Whether it will be an object that holds a choice.
+    ///
+    /// # Errors
+    /// A 400 that names the field where the provider cannot keep it.
+    pub fn constraint(&mut self, request: &ChatRequest<'_>, quirks: &Quirks) -> Result<bool, ApiError> {
+        constraint::encode(request, quirks, &mut self.body)
     }
 
     /// The finished request, under the route's own system prompt. `unwrap_choice`: the answer is an object that holds
