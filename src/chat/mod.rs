@@ -7,5 +7,6 @@ pub mod field;
 pub mod link;
 pub mod message;
 pub mod request;
+pub mod strict;
 pub mod tool;
 pub mod usage;

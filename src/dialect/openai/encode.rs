@@ -104,16 +104,18 @@ impl<'a> Draft<'a> {
         {
             self.body.set(Field::Temperature.name(), value.as_bytes());
         }
-        let (one, other) = match quirks.max_tokens {
+        let spellings = [Field::MaxTokens, Field::MaxCompletionTokens];
+        let routes = request.params.overrides.iter().chain(&request.params.defaults);
+        let Some((field, value)) = params::max_tokens(request) else { return Ok(()) };
+        let field = match quirks.max_tokens {
+            MaxTokens::MaxTokens => Field::MaxTokens,
+            MaxTokens::MaxCompletionTokens => Field::MaxCompletionTokens,
+            // A route's setting and the client's must not contradict each other in two spellings.
+            MaxTokens::AsItCame if routes.map(|(name, _)| name).any(|name| spellings.iter().any(|field| field.name() == name)) => field,
             MaxTokens::AsItCame => return Ok(()),
-            MaxTokens::MaxTokens => (Field::MaxTokens, Field::MaxCompletionTokens),
-            MaxTokens::MaxCompletionTokens => (Field::MaxCompletionTokens, Field::MaxTokens),
         };
-        // Where the client gives both, the newer name is the one that it means.
-        if let Some(value) = request.raw(Field::MaxCompletionTokens).or_else(|| request.raw(Field::MaxTokens)) {
-            self.body.remove(other.name());
-            self.body.set(one.name(), value.as_bytes());
-        }
+        spellings.iter().for_each(|field| self.body.remove(field.name()));
+        self.body.set(field.name(), value.as_bytes());
         Ok(())
     }
 
