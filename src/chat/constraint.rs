@@ -7,6 +7,7 @@
 use super::event::Text;
 use super::field::Field;
 use super::request::ChatRequest;
+use super::strict;
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use serde::Deserialize;
@@ -48,7 +49,8 @@ pub struct Schema<'a> {
     pub name: Text<'a>,
     /// The schema, raw JSON: an object.
     pub schema: Cow<'a, str>,
-    /// Whether the provider shall hold to it strictly; `None` where the client does not say.
+    /// Whether the provider shall hold to it strictly; `None` where the client does not say, and where `guided_json` is
+    /// no schema for OpenAI's strict mode.
     pub strict: Option<bool>,
     /// What it is for.
     pub description: Option<Text<'a>>,
@@ -100,13 +102,11 @@ impl<'a> Constraint<'a> {
         let text = || string(raw).ok_or_else(|| ApiError::field(field.name(), format!("`{}` must be a string", field.name())));
         Ok(Some(match field {
             Field::ResponseFormat => return response_format(raw),
-            Field::GuidedJson => Self::JsonSchema(Schema {
-                field,
-                name: Text::Plain(GUIDED_SCHEMA_NAME),
-                schema: object(field, raw)?,
-                strict: None,
-                description: None,
-            }),
+            Field::GuidedJson => {
+                let schema = object(field, raw)?;
+                let strict = strict::keeps_rules(&schema).then_some(true);
+                Self::JsonSchema(Schema { field, name: Text::Plain(GUIDED_SCHEMA_NAME), schema, strict, description: None })
+            }
             Field::GuidedChoice => Self::Choice(choices(raw)?),
             Field::GuidedRegex => Self::Regex(text()?),
             Field::GuidedGrammar => Self::Grammar(text()?),

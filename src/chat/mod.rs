@@ -7,6 +7,8 @@ pub mod request;
 pub mod constraint;
 pub mod link;
 pub mod message;
+pub mod request;
+pub mod strict;
 pub mod tool;
 
 pub mod event;

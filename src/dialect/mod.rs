@@ -17,6 +17,7 @@ use std::time::Duration;
 pub mod anthropic;
 pub mod bedrock;
 pub mod gemini;
+pub mod mistral;
 pub mod openai;
 pub mod params;
 pub mod retry_after;

@@ -210,6 +210,17 @@ pub fn temperature<'a>(request: &ChatRequest<'a>, max: &'a str, settled: &mut Se
     Ok(Some(max))
 }
 
+/// The limit of the answer's tokens and its spelling: the route's override, else the client's, else the route's default,
+/// whatever spelling each of them uses; within one of them the newer `max_completion_tokens` counts.
+pub fn max_tokens<'a>(request: &ChatRequest<'a>) -> Option<(Field, &'a str)> {
+    const SPELLINGS: [Field; 2] = [Field::MaxCompletionTokens, Field::MaxTokens];
+    let of = |list: &'a [(String, String)]| {
+        SPELLINGS.iter().find_map(|field| list.iter().find(|(name, _)| name == field.name()).map(|(_, json)| (*field, json.as_str())))
+    };
+    let clients = || SPELLINGS.iter().find_map(|field| request.parsed.raw(*field).map(|json| (*field, json)));
+    of(&request.params.overrides).or_else(clients).or_else(|| of(&request.params.defaults)).filter(|(_, json)| *json != "null")
+}
+
 /// Whether a member of the client's speaks to the gateway and never goes upstream.
 pub fn is_gateways(name: &str) -> bool {
     name == Field::EpisodeId.name() || name.starts_with(GATEWAY_PREFIX)
@@ -279,6 +290,19 @@ mod tests {
     fn a_name_that_cannot_stand_in_a_header_is_not_shown() {
         let ok = settled("{\"model\":\"m\",\"messages\":[],\"a\\r\\nb: c\":1}", &Params::default()).unwrap();
         assert_eq!(ok.dropped, ["others"]);
+    }
+
+    #[test]
+    fn the_token_limit_is_the_one_of_the_highest_authority() {
+        let parsed = Parsed::parse(r#"{"max_tokens":1,"max_completion_tokens":2}"#.into()).unwrap();
+        let limit = |overrides: &[(String, String)], parsed| {
+            let params = Params { overrides: overrides.to_vec(), defaults: vec![("max_tokens".into(), "9".into())], ..Params::default() };
+            let request = ChatRequest { parsed, params: &params, system: None, model: "m", seal: None };
+            max_tokens(&request).map(|(field, json)| (field, json.to_owned()))
+        };
+        assert_eq!(limit(&[], &parsed), Some((Field::MaxCompletionTokens, "2".into())));
+        assert_eq!(limit(&[("max_tokens".into(), "3".into())], &parsed), Some((Field::MaxTokens, "3".into())));
+        assert_eq!(limit(&[], &Parsed::parse("{}".into()).unwrap()), Some((Field::MaxTokens, "9".into())));
     }
 
     #[test]

@@ -67,8 +67,6 @@ pub struct Quirks {
     pub forced_tools: ForcedTools,
     /// Whether `tool_choice` knows `allowed_tools`; otherwise the tools themselves are narrowed to them.
     pub allowed_tools: bool,
-    /// Whether a demanded call is `any` instead of `required`.
-    pub tool_choice_any: bool,
     /// Whether a single stop must be an array too.
     pub stop_list: bool,
     /// Whether `logprobs` is the number of alternatives.
@@ -98,7 +96,6 @@ impl Default for Quirks {
             reasoning: ReasoningTurns::Keep,
             forced_tools: ForcedTools::AsTheyCame,
             allowed_tools: false,
-            tool_choice_any: false,
             stop_list: false,
             logprobs_number: false,
             completion_excludes_reasoning: false,
@@ -280,7 +277,6 @@ mod tests {
             "forced_tools",
             "stop_list",
             "allowed_tools",
-            "tool_choice_any",
             "logprobs_number",
             "completion_excludes_reasoning",
         ];

@@ -21,13 +21,22 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, body: &mut Body<'_>) -
     if !guided && quirks.json_schema && quirks.unknown == Unknown::Pass {
         return Ok(false); // whatever response_format says, the provider reads it itself
     }
-    let Some(constraint) = Constraint::of(request)? else { return Ok(false) };
+    let Some(constraint) = Constraint::of(request)? else {
+        if quirks.unknown == Unknown::Drop {
+            body.remove(Field::ResponseFormat.name()); // plain text is what comes without it
+        }
+        return Ok(false);
+    };
     if !guided {
-        return match constraint {
-            Constraint::JsonSchema(_) if !quirks.json_schema => Err(unsupported(Field::ResponseFormat.name())),
-            Constraint::StructuralTag(_) if quirks.unknown == Unknown::Drop => Err(unsupported(Field::ResponseFormat.name())),
-            _ => Ok(false),
-        };
+        match constraint {
+            Constraint::JsonSchema(_) if !quirks.json_schema => return Err(unsupported(Field::ResponseFormat.name())),
+            _ if quirks.unknown == Unknown::Pass => {}
+            // A closed schema has no room for what a client may have put beside it.
+            Constraint::JsonSchema(schema) => json_schema(&schema, body),
+            Constraint::JsonObject => body.set(Field::ResponseFormat.name(), br#"{"type":"json_object"}"#.as_slice()),
+            _ => return Err(unsupported(Field::ResponseFormat.name())),
+        }
+        return Ok(false);
     }
     if quirks.guided == Guided::Legacy {
         return Ok(false);

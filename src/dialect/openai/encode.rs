@@ -26,7 +26,8 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool
     if let Some(json) = messages::rewrite(request, quirks)? {
         draft.body.set(Field::Messages.name(), json);
     }
-    let unwrap = constraint::encode(request, quirks, &mut draft.body)?;
+    tools::encode(request, quirks, &mut draft.body)?;
+    let unwrap = draft.constraint(request, quirks)?;
     Ok(draft.finish(request, quirks, split_think_tags, unwrap))
 }
 
@@ -39,7 +40,7 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Settles the parameters and says all of them as the quirks want them; messages and constraints are left.
+    /// Settles the parameters and says all of them as the quirks want them; messages, tools and constraints are left.
     ///
     /// # Errors
     /// A 400 that names the field that the provider cannot keep.
@@ -55,7 +56,6 @@ impl<'a> Draft<'a> {
         draft.limits(request, quirks)?;
         draft.logprobs(request, quirks)?;
         draft.stream_options(request, quirks)?;
-        tools::encode(request, quirks, &mut draft.body)?;
         if quirks.stop_list
             && let Some(stop) = request.raw(Field::Stop).filter(|raw| raw.starts_with('"'))
         {
@@ -104,16 +104,18 @@ impl<'a> Draft<'a> {
         {
             self.body.set(Field::Temperature.name(), value.as_bytes());
         }
-        let (one, other) = match quirks.max_tokens {
+        let spellings = [Field::MaxTokens, Field::MaxCompletionTokens];
+        let routes = request.params.overrides.iter().chain(&request.params.defaults);
+        let Some((field, value)) = params::max_tokens(request) else { return Ok(()) };
+        let field = match quirks.max_tokens {
+            MaxTokens::MaxTokens => Field::MaxTokens,
+            MaxTokens::MaxCompletionTokens => Field::MaxCompletionTokens,
+            // A route's setting and the client's must not contradict each other in two spellings.
+            MaxTokens::AsItCame if routes.map(|(name, _)| name).any(|name| spellings.iter().any(|field| field.name() == name)) => field,
             MaxTokens::AsItCame => return Ok(()),
-            MaxTokens::MaxTokens => (Field::MaxTokens, Field::MaxCompletionTokens),
-            MaxTokens::MaxCompletionTokens => (Field::MaxCompletionTokens, Field::MaxTokens),
         };
-        // Where the client gives both, the newer name is the one that it means.
-        if let Some(value) = request.raw(Field::MaxCompletionTokens).or_else(|| request.raw(Field::MaxTokens)) {
-            self.body.remove(other.name());
-            self.body.set(one.name(), value.as_bytes());
-        }
+        spellings.iter().for_each(|field| self.body.remove(field.name()));
+        self.body.set(field.name(), value.as_bytes());
         Ok(())
     }
 
@@ -168,6 +170,14 @@ impl<'a> Draft<'a> {
         w.key("include_usage").flag(true).end_object();
         self.body.set(field.name(), w.finish());
         Ok(())
+    }
+
+    /// Says what the answer is held to. Whether it will be an object that holds a choice.
+    ///
+    /// # Errors
+    /// A 400 that names the field where the provider cannot keep it.
+    pub fn constraint(&mut self, request: &ChatRequest<'_>, quirks: &Quirks) -> Result<bool, ApiError> {
+        constraint::encode(request, quirks, &mut self.body)
     }
 
     /// The finished request, under the route's own system prompt. `unwrap_choice`: the answer is an object that holds

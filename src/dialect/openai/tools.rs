@@ -1,49 +1,21 @@
 //! Tools and the choice among them, where a provider takes less than OpenAI.
 
 use super::body::Body;
+use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
+use crate::chat::tool::{self, ToolChoice, same_name};
 use crate::dialect::params::asked;
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::provider::catalogue::{ForcedTools, Quirks};
-use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, default)]
-    r#type: Cow<'a, str>,
-    #[serde(borrow, default)]
-    allowed_tools: Option<Allowed<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Allowed<'a> {
-    #[serde(borrow, default)]
-    mode: Cow<'a, str>,
-    #[serde(borrow, default)]
-    tools: Vec<Named<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Named<'a> {
-    #[serde(borrow, default)]
-    function: Function<'a>,
-}
-
-#[derive(Deserialize, Default)]
-struct Function<'a> {
-    #[serde(borrow, default)]
-    name: Cow<'a, str>,
-}
 
 /// Says the tools as the provider wants them.
 ///
 /// # Errors
 /// A 400 that names `tool_choice` or `tools` where they cannot be read.
-pub fn encode<'a>(request: &ChatRequest<'a>, quirks: &Quirks, body: &mut Body<'a>) -> Result<(), ApiError> {
+pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, body: &mut Body<'_>) -> Result<(), ApiError> {
     if asked(request, Field::Tools).is_none() {
         // `tools: []` is a 400 at OpenAI, and so is every word about tools that are not there.
         if request.raw(Field::Tools).is_some() {
@@ -56,41 +28,29 @@ pub fn encode<'a>(request: &ChatRequest<'a>, quirks: &Quirks, body: &mut Body<'a
         return Ok(());
     }
     let Some(raw) = request.raw(Field::ToolChoice) else { return Ok(()) };
-    let mut mode = raw.trim_matches('"');
-    let choice: Option<Choice<'a>> = if raw.starts_with('{') { request.get(Field::ToolChoice)? } else { None };
-    let mut owned = None;
-    if let Some(choice) = &choice {
-        mode = "named";
-        if choice.r#type == "allowed_tools" && !quirks.allowed_tools {
-            let Some(allowed) = &choice.allowed_tools else {
-                return Err(ApiError::field("tool_choice", "`tool_choice.allowed_tools` is missing"));
-            };
-            mode = if allowed.mode == "required" { "required" } else { "auto" };
-            body.set(Field::Tools.name(), filtered(request, allowed)?);
-            owned = Some(mode);
+    let mut demanded = raw == "\"required\"" || raw.starts_with('{');
+    if !quirks.allowed_tools && raw.starts_with('{') && raw.contains("allowed_tools") {
+        let tools = tool::tools(request)?;
+        if let Some(ToolChoice::Allowed { required, names }) = tool::tool_choice(request, &tools)? {
+            demanded = required;
+            body.set(Field::ToolChoice.name(), if required { b"\"required\"".as_slice() } else { b"\"auto\"" });
+            body.set(Field::Tools.name(), narrowed(request, &tools, &names)?);
         }
     }
-    if mode == "required" && quirks.tool_choice_any {
-        owned = Some("any");
-    }
-    if let Some(word) = owned {
-        body.set(Field::ToolChoice.name(), format!("\"{word}\"").into_bytes());
-    }
-    if quirks.forced_tools == ForcedTools::WithoutThinking && matches!(mode, "required" | "named") {
+    if demanded && quirks.forced_tools == ForcedTools::WithoutThinking {
         body.set("thinking", br#"{"type":"disabled"}"#.as_slice());
     }
     Ok(())
 }
 
-/// The tools that the choice allows, each as it came.
-fn filtered(request: &ChatRequest<'_>, allowed: &Allowed<'_>) -> Result<Vec<u8>, ApiError> {
-    let tools: Vec<&RawValue> = request.get(Field::Tools)?.unwrap_or_default();
+/// The tools of these names, each as it came.
+fn narrowed(request: &ChatRequest<'_>, tools: &[tool::Tool<'_>], names: &[Text<'_>]) -> Result<Vec<u8>, ApiError> {
+    let raw: Vec<&RawValue> = request.get(Field::Tools)?.unwrap_or_default();
     let mut w = Writer::default();
     w.array();
-    for raw in tools {
-        let tool: Named<'_> = serde_json::from_str(raw.get()).map_err(|e| ApiError::field("tools", format!("`tools`: {e}")))?;
-        if allowed.tools.iter().any(|one| one.function.name == tool.function.name) {
-            w.raw(raw.get());
+    for (json, tool) in raw.iter().zip(tools) {
+        if names.iter().any(|name| same_name(*name, tool.name)) {
+            w.raw(json.get());
         }
     }
     w.end_array();

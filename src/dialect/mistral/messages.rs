@@ -1,0 +1,152 @@
+//! The conversation, written anew with the keys that Mistral's schema has and no others.
+
+use super::ids;
+use crate::chat::event::Text;
+use crate::chat::link::Link;
+use crate::chat::message::{self, Message, Part, Role};
+use crate::chat::request::ChatRequest;
+use crate::error::ApiError;
+use crate::json::write::Writer;
+
+/// The `messages` array.
+///
+/// # Errors
+/// A 400 that names the part of a message that Mistral cannot take.
+pub fn write(request: &ChatRequest<'_>) -> Result<Vec<u8>, ApiError> {
+    let messages = message::read(request)?;
+    let mut w = Writer::with_capacity(request.parsed.body().len());
+    w.array();
+    for message in &messages {
+        let last = message.index + 1 == messages.len();
+        match message.role {
+            Role::System => system(message, &mut w)?,
+            Role::User => user(message, &mut w)?,
+            Role::Assistant => assistant(message, last, &mut w)?,
+            Role::Tool => tool(message, &mut w)?,
+        }
+    }
+    w.end_array();
+    Ok(w.finish())
+}
+
+fn system(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
+    let texts = message.texts()?;
+    if !texts.is_empty() {
+        w.object().key("role").string("system").key("content");
+        said(&texts, w);
+        w.end_object();
+    }
+    Ok(())
+}
+
+fn user(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
+    w.object().key("role").string("user").key("content");
+    match &*message.parts() {
+        [] => said(&[], w),
+        [Part::Text(text)] => said(&[*text], w),
+        parts => {
+            w.array();
+            for (j, part) in parts.iter().enumerate() {
+                write_part(message, j, part, w)?;
+            }
+            w.end_array();
+        }
+    }
+    w.end_object();
+    Ok(())
+}
+
+fn write_part(message: &Message<'_>, j: usize, part: &Part<'_>, w: &mut Writer) -> Result<(), ApiError> {
+    match *part {
+        Part::Text(text) | Part::Refusal(text) => write_text(text, w),
+        Part::ImageUrl { url, detail } => {
+            w.object().key("type").string("image_url").key("image_url").object().key("url").text(url);
+            if let Some(detail) = detail.filter(|detail| matches!(&*detail.decode(), "low" | "auto" | "high")) {
+                w.key("detail").text(detail);
+            }
+            w.end_object().end_object();
+        }
+        Part::File { file_data: Some(data), filename, .. } => {
+            match Link::of(data) {
+                Link::Data { media_type, .. } if media_type.starts_with("image/") => {
+                    w.object().key("type").string("image_url").key("image_url").text(data).end_object();
+                    return Ok(());
+                }
+                Link::Data { .. } | Link::Web(_) => {}
+                _ => return Err(message.unfit(j, "`file_data` must be a data URI in base64 (`data:application/pdf;base64,…`)")),
+            }
+            w.object().key("type").string("document_url").key("document_url").text(data);
+            if let Some(name) = filename {
+                w.key("document_name").text(name);
+            }
+            w.end_object();
+        }
+        Part::File { file_id: Some(id), .. } => {
+            w.object().key("type").string("file").key("file_id").text(id).end_object();
+        }
+        Part::File { .. } => return Err(message.unfit(j, "a file needs `file_data` or `file_id`")),
+        Part::InputAudio { data, .. } => {
+            w.object().key("type").string("input_audio").key("input_audio").text(data).end_object();
+        }
+    }
+    Ok(())
+}
+
+/// A turn with neither text nor calls is refused there and says nothing: it is left out. The conversation may end with
+/// an assistant's turn only as the beginning of the answer.
+fn assistant(message: &Message<'_>, last: bool, w: &mut Writer) -> Result<(), ApiError> {
+    let texts = message.texts()?;
+    if texts.is_empty() && message.tool_calls.is_empty() {
+        return Ok(());
+    }
+    w.object().key("role").string("assistant").key("content");
+    said(&texts, w);
+    if !message.tool_calls.is_empty() {
+        w.key("tool_calls").array();
+        for call in &message.tool_calls {
+            let arguments = if call.arguments.is_empty() { Text::Plain("{}") } else { call.arguments };
+            w.object().key("id").string(&ids::fit(call.id)).key("type").string("function");
+            w.key("function").object().key("name").text(call.name).key("arguments").text(arguments).end_object().end_object();
+        }
+        w.end_array();
+    } else if last {
+        w.key("prefix").flag(true);
+    }
+    w.end_object();
+    Ok(())
+}
+
+fn tool(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
+    w.object().key("role").string("tool");
+    if let Some(id) = message.tool_call_id {
+        w.key("tool_call_id").string(&ids::fit(id));
+    }
+    if let Some(name) = message.name {
+        w.key("name").text(name);
+    }
+    w.key("content");
+    said(&message.texts()?, w);
+    w.end_object();
+    Ok(())
+}
+
+/// One text is a string, several are chunks.
+fn said(texts: &[Text<'_>], w: &mut Writer) {
+    match texts {
+        [] => {
+            w.string("");
+        }
+        [text] => {
+            w.text(*text);
+        }
+        texts => {
+            w.array();
+            texts.iter().for_each(|text| write_text(*text, w));
+            w.end_array();
+        }
+    }
+}
+
+fn write_text(text: Text<'_>, w: &mut Writer) {
+    w.object().key("type").string("text").key("text").text(text).end_object();
+}

@@ -1,0 +1,76 @@
+//! Mistral AI: OpenAI's shape under a closed schema.
+//!
+//! What OpenAI's dialect leaves alone is written anew here, because an unknown key is a 422: messages, tools, the
+//! response format. Tool-call ids must be nine characters ([`ids`]). Answers are read by OpenAI's decoder, which knows
+//! content in chunks.
+
+use super::openai::{encode, error};
+use super::{Dialect, Outgoing, ProviderError};
+use crate::chat::field::Field;
+use crate::chat::request::ChatRequest;
+use crate::error::ApiError;
+use crate::provider::Target;
+use crate::provider::catalogue::Quirks;
+use http::HeaderMap;
+
+mod ids;
+mod messages;
+mod tools;
+
+/// Mistral's chat completions.
+pub struct Mistral;
+
+impl Dialect for Mistral {
+    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        encode(request, &target.provider.quirks, target.split_think_tags)
+    }
+
+    fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+        error::read(status, headers, body)
+    }
+}
+
+fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
+    let mut draft = encode::Draft::new(request, quirks)?;
+    draft.body.set(Field::Messages.name(), messages::write(request)?);
+    tools::write(request, &mut draft.body)?;
+    let unwrap = draft.constraint(request, quirks)?;
+    effort(request, &mut draft)?;
+    // OpenAI takes a negative seed and a prediction in parts; both only hint.
+    if request.raw(Field::Seed).is_some_and(|seed| seed.starts_with('-')) {
+        draft.body.remove("random_seed");
+        draft.settled.drop_hint(request, Field::Seed)?;
+    }
+    if request.raw(Field::Prediction).is_some() {
+        prediction(request, &mut draft)?;
+    }
+    Ok(draft.finish(request, quirks, split_think_tags, unwrap))
+}
+
+/// `reasoning_effort` is `high` or `none` there; every other effort is `high`.
+fn effort(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Result<(), ApiError> {
+    if request.raw(Field::ReasoningEffort).is_some_and(|effort| !matches!(effort, "\"high\"" | "\"none\"")) {
+        draft.settled.adjust(request, Field::ReasoningEffort, "its provider knows only high and none")?;
+        draft.body.set(Field::ReasoningEffort.name(), b"\"high\"".as_slice());
+    }
+    Ok(())
+}
+
+fn prediction(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Result<(), ApiError> {
+    #[derive(serde::Deserialize)]
+    struct Prediction<'a> {
+        #[serde(borrow)]
+        content: &'a serde_json::value::RawValue,
+    }
+    let content = request.get::<Prediction<'_>>(Field::Prediction)?.map_or("", |prediction| prediction.content.get());
+    if content.starts_with('"') {
+        draft.body.set(Field::Prediction.name(), format!(r#"{{"type":"content","content":{content}}}"#).into_bytes());
+        return Ok(());
+    }
+    draft.body.remove(Field::Prediction.name());
+    draft.settled.drop_hint(request, Field::Prediction)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests;

@@ -1,0 +1,54 @@
+//! Tools and the choice among them, with the keys that Mistral's schema has and no others.
+
+use crate::chat::field::Field;
+use crate::chat::request::ChatRequest;
+use crate::chat::tool::{self, ToolChoice, same_name};
+use crate::dialect::openai::body::Body;
+use crate::error::ApiError;
+use crate::json::write::Writer;
+
+/// Writes `tools` and `tool_choice`.
+///
+/// # Errors
+/// A 400 that names the tool or the choice.
+pub fn write(request: &ChatRequest<'_>, body: &mut Body<'_>) -> Result<(), ApiError> {
+    let tools = tool::tools(request)?;
+    let choice = tool::tool_choice(request, &tools)?;
+    if tools.is_empty() {
+        for field in [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls] {
+            body.remove(field.name());
+        }
+        return Ok(());
+    }
+    let allowed = match &choice {
+        Some(ToolChoice::Allowed { names, .. }) => Some(names),
+        _ => None,
+    };
+    let mut w = Writer::default();
+    w.array();
+    for tool in tools.iter().filter(|tool| allowed.is_none_or(|names| names.iter().any(|name| same_name(*name, tool.name)))) {
+        w.object().key("type").string("function").key("function").object().key("name").text(tool.name);
+        if let Some(description) = tool.description {
+            w.key("description").text(description);
+        }
+        w.key("parameters").raw(tool.parameters.map_or(r#"{"type":"object","properties":{}}"#, |schema| schema.get()));
+        if let Some(strict) = tool.strict {
+            w.key("strict").flag(strict);
+        }
+        w.end_object().end_object();
+    }
+    w.end_array();
+    body.set(Field::Tools.name(), w.finish());
+    let mut w = Writer::default();
+    match choice {
+        None => return Ok(()),
+        Some(ToolChoice::Auto | ToolChoice::Allowed { required: false, .. }) => w.string("auto"),
+        Some(ToolChoice::None) => w.string("none"),
+        Some(ToolChoice::Required | ToolChoice::Allowed { required: true, .. }) => w.string("any"),
+        Some(ToolChoice::Named(name)) => {
+            w.object().key("type").string("function").key("function").object().key("name").text(name).end_object().end_object()
+        }
+    };
+    body.set(Field::ToolChoice.name(), w.finish());
+    Ok(())
+}
