@@ -7,7 +7,6 @@ pub mod request;
 pub mod constraint;
 pub mod link;
 pub mod message;
-pub mod request;
 pub mod strict;
 pub mod tool;
 

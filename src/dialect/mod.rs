@@ -32,6 +32,7 @@ pub fn of(target: &Target) -> &'static dyn Dialect {
         Kind::GoogleAiStudio => &gemini::Gemini,
         Kind::Vertex => &gemini::Vertex,
         Kind::Bedrock => &bedrock::Bedrock,
+        Kind::Mistral => &mistral::Mistral,
         _ => &openai::OpenAi,
     }
 }

@@ -146,6 +146,7 @@ impl Exchange {
             began: Instant::now(),
             trace,
             ledger: Ledger::new(),
+            reason: "",
             busy: Duration::ZERO,
             call: None,
             in_flight: None,

@@ -8,8 +8,8 @@ use crate::config::Loaded;
 use crate::config::snapshot::Listen;
 use crate::telemetry::pages::Reloads;
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
 use pingora_core::protocols::http::ServerSession;
@@ -78,7 +78,12 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
             }
         }
     }
-    let process = Arc::new(Process { live: Arc::new(ArcSwap::from(live.clone())), draining: AtomicBool::new(false), started: live.now(), reloads: Mutex::default() });
+    let process = Arc::new(Process {
+        live: Arc::new(ArcSwap::from(live.clone())),
+        draining: AtomicBool::new(false),
+        started: live.now(),
+        reloads: Mutex::default(),
+    });
     if let Err(e) = crate::admin::serve(snapshot.admin, process.clone()) {
         return Ended::CouldNotStart(format!("cannot listen on {} (admin): {e}", snapshot.admin));
     }
