@@ -344,20 +344,25 @@ impl<T: Read> Read for Some1<T> {
 }
 
 /// What the user gives names to. An entry whose value is wrong keeps its name, so that uses of it are not wrong too.
-pub struct Named<T>(pub Vec<(At<String>, Option<T>)>);
+pub struct Named<T> {
+    /// Name and value, in the order of the file.
+    pub entries: Vec<(At<String>, Option<T>)>,
+    /// Whether it could be read; where it could not, nothing is known of the names.
+    pub known: bool,
+}
 
 impl<T: Read> Read for Named<T> {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let entries = cx.map(node)?;
+        let Some(entries) = cx.map(node) else { return Some(Self { entries: Vec::new(), known: false }) };
         let entry = |(key, node): &(Key, Node)| {
             let value = cx.keyed(&key.text, |cx| T::read(node, cx));
             (At { at: key.at, value: key.text.clone() }, value)
         };
-        Some(Self(entries.iter().map(entry).collect()))
+        Some(Self { entries: entries.iter().map(entry).collect(), known: true })
     }
 
     fn absent(_at: Position) -> Option<Self> {
-        Some(Self(Vec::new()))
+        Some(Self { entries: Vec::new(), known: true })
     }
 
     fn schema() -> Json {

@@ -69,16 +69,16 @@ fn quirks(_kind: Kind, _guided: Option<GuidedStyle>) -> Quirks {
 
 impl Builder {
     pub(super) fn providers(&mut self, providers: Named<file::Provider>) -> ByName<Arc<Provider>> {
-        let mut items = Vec::new();
-        for (index, (name, provider)) in providers.0.into_iter().enumerate() {
+        let mut all = ByName::new(providers.known);
+        for (index, (name, provider)) in providers.entries.into_iter().enumerate() {
             let arc = self.name("provider", &name);
             if !name.value.bytes().all(|b| b.is_ascii_graphic()) {
                 self.problems.add(name.at, "the name of a provider is ASCII, because it is sent in `x-tidegate-provider`");
             }
             let provider = provider.and_then(|provider| self.provider(index, arc, provider));
-            items.push((name.value, provider.map(Arc::new)));
+            all.push(name.value, provider.map(Arc::new));
         }
-        ByName::new(items.into_iter())
+        all
     }
 
     fn provider(&mut self, index: usize, name: Arc<str>, mut provider: file::Provider) -> Option<Provider> {
@@ -194,13 +194,14 @@ impl Builder {
     fn api_key(&mut self, provider: &mut file::Provider) -> Option<Secret> {
         if let (Some(_), Some(path)) = (&provider.api_key, &provider.api_key_file) {
             self.problems.add(path.at, "`api_key` and `api_key_file` exclude each other; write one of them");
+            return None;
         }
         if let Some(path) = provider.api_key_file.take() {
             let text = self.file_text(&path)?;
             return match secret(text) {
                 Ok(SecretText(secret)) => Some(secret),
                 Err(what) => {
-                    self.problems.add(path.at, format!("the key in `{}` must be {what}", path.value.display()));
+                    self.problems.add(path.at, format!("the key in this file must be {what}"));
                     None
                 }
             };
@@ -230,7 +231,7 @@ impl Builder {
 
     fn headers(&mut self, headers: Named<SecretText>) -> Vec<(HeaderName, HeaderValue)> {
         let mut list = Vec::new();
-        for (name, value) in headers.0 {
+        for (name, value) in headers.entries {
             let Ok(header) = HeaderName::from_bytes(name.value.as_bytes()) else {
                 self.problems.add(name.at, format!("`{}` is no name of a header", name.value));
                 continue;
