@@ -3,15 +3,17 @@
 //! Each part goes on after a problem, so that one `tidegate check` shows them all; there is a snapshot only when there
 //! were none.
 
+mod base_url;
 mod limit;
 mod provider;
 mod route;
 mod team;
 
-use super::file::{File, Listen as FileListen, LogFormat, Server as FileServer, Threads};
+use super::file::{File, Listen as FileListen, Server as FileServer};
 use super::problem::{Position, Problems};
 use super::read::At;
 use super::snapshot::{Listen, ListenTls, Log, Server, Snapshot};
+use super::types::{LogFormat, Threads};
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,10 +1,11 @@
 //! Routes: their targets, their patterns, and what they do with requests.
 
 use super::{Builder, ByName, Lookup};
-use crate::config::file::{self, Reason, ThinkTags, Unsupported};
+use crate::config::file;
 use crate::config::json::Fields;
 use crate::config::read::{At, Named};
 use crate::config::snapshot::{Params, Retry, Route, RouteNames};
+use crate::config::types::{Reason, ThinkTags, Unsupported};
 use crate::provider::{Kind, ModelName, Price, Provider, Target};
 use crate::route::STRIPPED_PREFIXES;
 use std::sync::Arc;
