@@ -427,6 +427,8 @@ fn ten_thousand_keys_and_a_thousand_routes_load() {
     }
     let snapshot = good(&text).snapshot;
     assert_eq!((snapshot.keys.len(), snapshot.routes.len(), snapshot.key_digests.len()), (10_001, 1_000, 10_000));
+    let again = text.replacen("  route-999:", "  route-5:", 1);
+    assert!(bad(&again)[0].contains("duplicate key `route-5`"));
     // All of them wrong: still as quick, because hints are given for the first ones only.
     let problems = bad(&text.replace("routes: [route-", "routes: [rout-"));
     assert_eq!(problems.len(), 10_000);

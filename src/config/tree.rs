@@ -12,6 +12,8 @@ pub const MAX_DEPTH: usize = 64;
 /// Most nodes of a file, what aliases repeat included.
 pub const MAX_NODES: usize = 4_000_000;
 
+/// From how many keys on a mapping is no longer looked through for duplicates.
+const SMALL_MAP: usize = 16;
 const TOO_DEEP: &str = "this is nested too deeply";
 
 /// A value and where it begins.
@@ -188,13 +190,13 @@ impl Builder {
             Some(Content::Map { entries, seen, key }) => match key.take() {
                 Some(Pending::Key(name)) => entries.push((name, node)),
                 Some(Pending::Refused) => {}
-                None => *key = Some(accept_key(node, seen, problems)),
+                None => *key = Some(accept_key(node, entries, seen, problems)),
             },
         }
     }
 }
 
-fn accept_key(node: Node, seen: &mut HashSet<String>, problems: &mut Problems) -> Pending {
+fn accept_key(node: Node, entries: &[(Key, Node)], seen: &mut HashSet<String>, problems: &mut Problems) -> Pending {
     let Value::Scalar(text, plain) = node.value else {
         problems.add(node.at, "a key must be plain text");
         return Pending::Refused;
@@ -203,9 +205,20 @@ fn accept_key(node: Node, seen: &mut HashSet<String>, problems: &mut Problems) -
         problems.add(node.at, "merge keys (`<<`) are not supported; repeat the value or use an alias for the whole of it");
         return Pending::Refused;
     }
-    if !seen.insert(text.clone()) {
+    if is_known(&text, entries, seen) {
         problems.add(node.at, format!("duplicate key `{text}`"));
         return Pending::Refused;
     }
     Pending::Key(Key { at: node.at, text })
+}
+
+/// Whether a mapping has this key. Small ones, which most are, are looked through; large ones get a set.
+fn is_known(text: &str, entries: &[(Key, Node)], seen: &mut HashSet<String>) -> bool {
+    if entries.len() < SMALL_MAP {
+        return entries.iter().any(|(key, _)| key.text == text);
+    }
+    if seen.is_empty() {
+        seen.extend(entries.iter().map(|(key, _)| key.text.clone()));
+    }
+    !seen.insert(text.to_owned())
 }
