@@ -5,3 +5,4 @@ pub mod event;
 pub mod field;
 pub mod request;
 pub mod usage;
+mod validate;
