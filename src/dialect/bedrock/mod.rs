@@ -30,7 +30,7 @@ mod thinking;
 mod tools;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::dialect) mod tests;
 
 /// Said to a model that must not call tools: the protocol has no such choice, and a conversation that holds tool
 /// blocks must declare tools.
