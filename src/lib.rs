@@ -7,6 +7,7 @@ pub mod edge;
 pub mod error;
 pub mod frame;
 pub mod json;
+pub mod percent;
 pub mod provider;
 pub mod relay;
 pub mod sign;

@@ -10,6 +10,7 @@ use super::{Decoder, Dialect, FailureClass, Fault, Frame, Framing, Outgoing, Pro
 use crate::chat::event::Sink;
 use crate::chat::request::ChatRequest;
 use crate::error::ApiError;
+use crate::percent;
 use crate::provider::{SageMakerFormat, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -46,7 +47,7 @@ impl Dialect for SageMaker {
         } else {
             ("invocations", (ACCEPT, HeaderValue::from_static("application/json")))
         };
-        out.path = format!("/endpoints/{}/{operation}", bedrock::segment(request.model));
+        out.path = format!("/endpoints/{}/{operation}", percent::segment(request.model));
         out.headers.push(accept);
         if let Some(name) = &target.inference_component {
             let why = |_| ApiError::upstream("The target's `inference_component` has characters that no header may have.");
