@@ -29,6 +29,7 @@ pub mod error;
 mod messages;
 mod thinking;
 mod tools;
+mod wire;
 
 #[cfg(test)]
 pub(in crate::dialect) mod tests;
