@@ -22,6 +22,7 @@ pub mod openai;
 pub mod params;
 pub mod retry_after;
 pub mod rewrite;
+pub mod sagemaker;
 pub mod think;
 pub mod unwrap;
 
