@@ -34,6 +34,7 @@ pub fn of(target: &Target) -> &'static dyn Dialect {
         Kind::Vertex => &gemini::Vertex,
         Kind::Bedrock => &bedrock::Bedrock,
         Kind::Mistral => &mistral::Mistral,
+        Kind::SageMaker => &sagemaker::SageMaker,
         _ => &openai::OpenAi,
     }
 }

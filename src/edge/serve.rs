@@ -223,13 +223,21 @@ impl BackgroundService for Upkeep {
             return;
         };
         self.process.wait_for_listeners().await;
+        let mut fresh = KeptFresh::default();
+        fresh.follow(&self.process.live.load_full());
         let mut look = tokio::time::interval(super::reload::LOOK_EVERY);
         let mut resolve = tokio::time::interval(RESOLVE_EVERY);
         loop {
             tokio::select! {
                 _ = shutdown.changed() => return,
-                _ = hangup.recv() => if let Some(r) = &self.reloader { r.reload(&self.process).await },
-                _ = look.tick() => if let Some(r) = &self.reloader { r.look(&self.process).await },
+                _ = hangup.recv() => if let Some(r) = &self.reloader {
+                    r.reload(&self.process).await;
+                    fresh.follow(&self.process.live.load_full());
+                },
+                _ = look.tick() => if let Some(r) = &self.reloader {
+                    r.look(&self.process).await;
+                    fresh.follow(&self.process.live.load_full());
+                },
                 _ = resolve.tick() => {
                     let live = self.process.live.load_full();
                     for upstream in live.named_upstreams() {
@@ -238,6 +246,24 @@ impl BackgroundService for Upkeep {
                 }
             }
         }
+    }
+}
+
+/// The tasks that keep the credentials of the current generation fresh.
+#[derive(Default)]
+struct KeptFresh {
+    generation: u64,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl KeptFresh {
+    fn follow(&mut self, live: &Live) {
+        if self.generation == live.generation {
+            return;
+        }
+        self.tasks.drain(..).for_each(|task| task.abort());
+        self.generation = live.generation;
+        self.tasks.extend(live.expiring_signers().cloned().map(|signer| tokio::spawn(async move { signer.keep_fresh().await })));
     }
 }
 
