@@ -30,6 +30,7 @@
 //!
 //! A further dialect is one more implementation of `dialect::Dialect`.
 
+mod anthropic;
 mod ask;
 mod body;
 mod dialect;
@@ -43,6 +44,8 @@ mod sample;
 pub mod script;
 pub mod seen;
 mod server;
+mod shape;
+mod signature;
 
 #[cfg(test)]
 mod tests;
