@@ -52,6 +52,8 @@ pub(super) struct Ask {
     pub(super) stop: Vec<String>,
     /// Log probabilities wanted, with so many alternatives.
     pub(super) logprobs: Option<u64>,
+    /// Whether the prompt was one text, and so is the answer: a server that knows no messages.
+    pub(super) is_text: bool,
     /// Whether the model thinks first.
     pub(super) thinks: bool,
     /// Vectors are wanted, not an answer.

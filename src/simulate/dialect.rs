@@ -50,6 +50,11 @@ pub(super) trait Dialect: Sync {
     /// The body of an error answer, JSON.
     fn refusal(&self, refusal: &Refusal) -> Vec<u8>;
 
+    /// Its status, where a service puts its own around a model's.
+    fn refusal_status(&self, refusal: &Refusal) -> u16 {
+        refusal.status
+    }
+
     /// Headers of an error answer beside its content type.
     fn refusal_headers(&self, refusal: &Refusal) -> Vec<(&'static str, String)> {
         refusal.retry_after.iter().map(|after| ("retry-after", after.clone())).collect()
@@ -105,7 +110,26 @@ impl Refusal {
     }
 }
 
+/// A path's segment without its percent-encoding; `+` stands for itself there. What is no UTF-8 is replaced.
+pub(super) fn unescape(segment: &str) -> String {
+    let mut out = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let escaped = after.first_chunk::<2>().filter(|_| *byte == b'%');
+        let escaped = escaped.and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        out.push(escaped.unwrap_or(*byte));
+        rest = if escaped.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Who answers at a path.
 pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
-    super::openai::find(path).or_else(|| super::anthropic::find(path))
+    super::openai::find(path)
+        .or_else(|| super::anthropic::find(path))
+        .or_else(|| super::gemini::find(path))
+        .or_else(|| super::vertex::find(path))
+        .or_else(|| super::bedrock::find(path))
+        .or_else(|| super::sagemaker::find(path))
+        .or_else(|| super::mistral::find(path))
 }

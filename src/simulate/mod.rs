@@ -32,20 +32,26 @@
 
 mod anthropic;
 mod ask;
+mod aws;
+mod bedrock;
 mod body;
 mod dialect;
 mod embed;
+mod gemini;
 mod grammar;
+mod mistral;
 mod openai;
 mod pattern;
 mod play;
 mod reply;
+mod sagemaker;
 mod sample;
 pub mod script;
 pub mod seen;
 mod server;
 mod shape;
 mod signature;
+mod vertex;
 
 #[cfg(test)]
 mod tests;

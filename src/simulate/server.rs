@@ -5,6 +5,7 @@ use super::dialect::{Dialect, Incoming, Refusal, find};
 use super::play::{Scene, answered, refused};
 use super::reply;
 use super::script::{Script, Trouble};
+use super::vertex::token;
 use super::seen::{DEFAULT_SHOWN, Ending, Ring, Seen, UNRECORDED};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -165,6 +166,10 @@ async fn exchange(request: Request<body::Incoming>, shared: Arc<Shared>) -> Resu
         Ok(Ok(collected)) => collected.to_bytes(),
     };
     shared.ring.body(number, &body);
+    if head.uri.path() == token::PATH {
+        let (status, answer) = token::exchange(&body);
+        return respond(plain(status, "application/json", answer.to_string().into_bytes()), watch);
+    }
     perform(dialect, &head, &body, &shared, watch).await
 }
 

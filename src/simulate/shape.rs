@@ -30,6 +30,8 @@ pub(super) enum Shape {
     List(&'static Shape),
     /// An array of at least one item.
     Some(&'static Shape),
+    /// An object, each of whose values is this.
+    Map(&'static Shape),
     /// An object with these members and no others.
     Closed(&'static [Member]),
     /// An object whose `type` says which of these it is.
@@ -88,6 +90,9 @@ impl Shape {
             (Self::Some(_), Value::Array(items)) if items.is_empty() => false,
             (Self::List(shape) | Self::Some(shape), Value::Array(items)) => {
                 return items.iter().enumerate().try_for_each(|(n, item)| shape.check(item, &below(at, n)));
+            }
+            (Self::Map(shape), Value::Object(object)) => {
+                return object.iter().try_for_each(|(key, value)| shape.check(value, &below(at, key)));
             }
             (Self::Closed(members), Value::Object(object)) => return closed(members, object, at),
             (Self::Tagged(kinds), Value::Object(object)) => {

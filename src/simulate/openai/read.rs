@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 ///
 /// # Errors
 /// A model's name with a bad script.
-pub(super) fn read(service: Service, json: &Map<String, Value>, body: &[u8]) -> Result<Ask, Refusal> {
+pub(in crate::simulate) fn read(service: Service, json: &Map<String, Value>, body: &[u8]) -> Result<Ask, Refusal> {
     let mut ask = Ask::begin(text_of(json, "model").to_owned(), body)?;
     ask.stream = flag(json, "stream");
     ask.include_usage = json.get("stream_options").is_some_and(|options| options.get("include_usage") == Some(&Value::Bool(true)));
