@@ -4,7 +4,7 @@
 use super::ask::Ask;
 use super::dialect::{Dialect, Incoming, Refusal};
 use super::openai::{Service, read};
-use super::reply::{Block, Call, Finish, Reply, Spoken};
+use super::reply::{Block, Call, Reply, Spoken};
 use super::seen::sha256_hex;
 use super::shape::Rule::{Need, Null};
 use super::shape::{Member, Shape, Why, items, object, text_of};
@@ -142,7 +142,7 @@ impl Dialect for Mistral {
         let choices = reply.choices.iter().enumerate().map(|(index, spoken)| {
             let calls: Vec<Value> = spoken.calls.iter().enumerate().map(|(n, one)| call(ask, index, n, one)).collect();
             let message = json!({ "role": "assistant", "content": content(spoken), "tool_calls": if calls.is_empty() { Value::Null } else { calls.into() } });
-            json!({ "index": index, "message": message, "finish_reason": finish_reason(&spoken.finish) })
+            json!({ "index": index, "message": message, "finish_reason": spoken.finish.word("stop", "length", "tool_calls") })
         });
         let mut out = base(ask, "chat.completion", choices.collect());
         out.insert("usage".into(), usage(reply));
@@ -152,7 +152,8 @@ impl Dialect for Mistral {
     fn events(&self, ask: &Ask, reply: &Reply) -> Vec<Bytes> {
         let mut choices = Vec::new();
         for (index, spoken) in reply.choices.iter().enumerate() {
-            let mut add = |delta: Value, finish: Option<&str>| choices.push(json!({ "index": index, "delta": delta, "finish_reason": finish }));
+            let mut add =
+                |delta: Value, finish: Option<&str>| choices.push(json!({ "index": index, "delta": delta, "finish_reason": finish }));
             add(json!({ "role": "assistant", "content": "" }), None);
             for block in spoken.blocks() {
                 for piece in block.pieces(ask) {
@@ -166,7 +167,7 @@ impl Dialect for Mistral {
             // calls come whole, with the end
             let calls: Vec<Value> = spoken.calls.iter().enumerate().map(|(n, one)| call(ask, index, n, one)).collect();
             let end = if calls.is_empty() { json!({ "content": "" }) } else { json!({ "content": "", "tool_calls": calls }) };
-            add(end, Some(finish_reason(&spoken.finish)));
+            add(end, Some(spoken.finish.word("stop", "length", "tool_calls")));
         }
         let last = choices.len().saturating_sub(1);
         let chunk = |(n, choice)| {
@@ -227,11 +228,21 @@ fn messages(messages: &[Value]) -> Result<(), Refusal> {
     }
     let last = messages.last().unwrap_or(&Value::Null);
     let good = matches!(text_of(last, "role"), "user" | "tool") || last.get("prefix") == Some(&Value::Bool(true));
-    if good && open.is_empty() { Ok(()) } else { refuse("messages", "Expected last role User or Tool (or Assistant with prefix True) for serving") }
+    if good && open.is_empty() {
+        Ok(())
+    } else {
+        refuse("messages", "Expected last role User or Tool (or Assistant with prefix True) for serving")
+    }
 }
 
 fn base(ask: &Ask, kind: &str, choices: Value) -> Map<String, Value> {
-    let fields = [("id", json!(ask.digest)), ("object", json!(kind)), ("created", json!(CREATED)), ("model", json!(ask.model)), ("choices", choices)];
+    let fields = [
+        ("id", json!(ask.digest)),
+        ("object", json!(kind)),
+        ("created", json!(CREATED)),
+        ("model", json!(ask.model)),
+        ("choices", choices),
+    ];
     fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
@@ -259,15 +270,6 @@ fn call(ask: &Ask, index: usize, n: usize, call: &Call) -> Value {
     json!({ "id": id, "index": n, "type": "function", "function": { "name": call.name, "arguments": call.arguments.to_string() } })
 }
 
-fn finish_reason(finish: &Finish) -> &str {
-    match finish {
-        Finish::Stop => "stop",
-        Finish::Length => "length",
-        Finish::Calls => "tool_calls",
-        Finish::Scripted(word) => word,
-    }
-}
-
 /// The three shapes of an error.
 fn error(refusal: &Refusal) -> Value {
     let Refusal { status, code, param, message, .. } = refusal;
@@ -279,7 +281,9 @@ fn error(refusal: &Refusal) -> Value {
             let place: Vec<Value> = std::iter::once(json!("body")).chain(steps).collect();
             json!({ "detail": [{ "type": code, "loc": place, "msg": message }] })
         }
-        429 => json!({ "object": "error", "message": message, "type": "rate_limited", "param": null, "code": "1300", "raw_status_code": 429 }),
+        429 => {
+            json!({ "object": "error", "message": message, "type": "rate_limited", "param": null, "code": "1300", "raw_status_code": 429 })
+        }
         _ => {
             let kind = if *status < 500 { "invalid_request_error" } else { "internal_server_error" };
             json!({ "object": "error", "message": message, "type": kind, "param": param, "code": BAD_VALUE, "raw_status_code": status })

@@ -30,7 +30,13 @@ pub(super) struct Scene {
 pub(super) fn refused(dialect: &dyn Dialect, refusal: &Refusal) -> Scene {
     let body = dialect.refusal(refusal);
     let headers = dialect.refusal_headers(refusal);
-    Scene { status: dialect.refusal_status(refusal), content_type: "application/json", headers, length: Some(body.len()), steps: vec![Step::Send(body.into())] }
+    Scene {
+        status: dialect.refusal_status(refusal),
+        content_type: "application/json",
+        headers,
+        length: Some(body.len()),
+        steps: vec![Step::Send(body.into())],
+    }
 }
 
 /// The answer to `ask`; `script` is what is left of its script. Troubles without an answer are the server's.

@@ -111,6 +111,18 @@ pub(super) enum Finish {
     Scripted(String),
 }
 
+impl Finish {
+    /// In a dialect's own words for a complete answer, one that is too long, and calls.
+    pub(super) fn word<'a>(&'a self, stop: &'a str, length: &'a str, calls: &'a str) -> &'a str {
+        match self {
+            Self::Stop => stop,
+            Self::Length => length,
+            Self::Calls => calls,
+            Self::Scripted(word) => word,
+        }
+    }
+}
+
 /// Tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {

@@ -201,8 +201,10 @@ fn last_user_text(prompt: &str) -> &str {
 fn tokens(ask: &Ask, reply: &Reply) -> Vec<Bytes> {
     let mut out = Vec::new();
     for spoken in reply.choices.iter().take(1) {
-        let token = |(n, text): (usize, String)| json!({ "index": n + 1, "token": { "id": n, "text": text, "logprob": -0.125, "special": false },
-            "generated_text": null, "details": null });
+        let token = |(n, text): (usize, String)| {
+            json!({ "index": n + 1, "token": { "id": n, "text": text, "logprob": -0.125, "special": false },
+            "generated_text": null, "details": null })
+        };
         out.extend(Block::Text(&spoken.text).pieces(ask).into_iter().enumerate().map(token));
         // the token that ends a text is no part of it
         let end = json!({ "id": 128_009, "text": "<|eot_id|>", "logprob": 0.0, "special": true });
@@ -212,10 +214,6 @@ fn tokens(ask: &Ask, reply: &Reply) -> Vec<Bytes> {
 }
 
 fn details(reply: &Reply, finish: &Finish) -> Value {
-    let word = match finish {
-        Finish::Stop | Finish::Calls => "eos_token",
-        Finish::Length => "length",
-        Finish::Scripted(word) => word,
-    };
+    let word = finish.word("eos_token", "length", "eos_token");
     json!({ "finish_reason": word, "generated_tokens": reply.usage.completion, "input_length": reply.usage.prompt, "prefill": [], "seed": null, "tokens": [] })
 }

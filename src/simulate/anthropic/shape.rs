@@ -96,14 +96,7 @@ static IMAGE: Shape = Shape::Tagged(&[
 ]);
 
 static DOCUMENT: Shape = Shape::Tagged(&[
-    (
-        "base64",
-        &[
-            ("type", Need, &Shape::Any),
-            ("media_type", Need, &Shape::Word(&["application/pdf"])),
-            ("data", Need, &Shape::Base64),
-        ],
-    ),
+    ("base64", &[("type", Need, &Shape::Any), ("media_type", Need, &Shape::Word(&["application/pdf"])), ("data", Need, &Shape::Base64)]),
     ("text", &[("type", Need, &Shape::Any), ("media_type", Need, &Shape::Word(&["text/plain"])), ("data", Need, &Shape::Text)]),
     ("content", &[("type", Need, &Shape::Any), ("content", Need, &Shape::Any)]),
     ("url", URL),

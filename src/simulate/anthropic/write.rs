@@ -1,7 +1,7 @@
 //! Writes a Messages answer, whole and as a stream's events.
 
 use crate::simulate::ask::Ask;
-use crate::simulate::reply::{Block, Finish, Reply, Spoken};
+use crate::simulate::reply::{Block, Reply, Spoken};
 use crate::simulate::signature::sign;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ pub(in crate::simulate) fn whole(ask: &Ask, reply: &Reply) -> Vec<u8> {
     let mut message = message(ask, reply);
     if let (Value::Object(message), Some(spoken)) = (&mut message, spoken) {
         message.insert("content".into(), content.into());
-        message.insert("stop_reason".into(), json!(stop_reason(&spoken.finish)));
+        message.insert("stop_reason".into(), json!(spoken.finish.word("end_turn", "max_tokens", "tool_use")));
     }
     message.to_string().into_bytes()
 }
@@ -42,7 +42,7 @@ pub(in crate::simulate) fn events(ask: &Ask, reply: &Reply) -> Vec<Bytes> {
             }
             out.push(json!({ "type": "content_block_stop", "index": index }));
         }
-        let ending = json!({ "stop_reason": stop_reason(&spoken.finish), "stop_sequence": null });
+        let ending = json!({ "stop_reason": spoken.finish.word("end_turn", "max_tokens", "tool_use"), "stop_sequence": null });
         out.push(json!({ "type": "message_delta", "delta": ending, "usage": usage(reply) }));
     }
     out.push(json!({ "type": "message_stop" }));
@@ -89,13 +89,4 @@ fn whole_block(ask: &Ask, block: Block<'_>) -> Value {
         }
     }
     out
-}
-
-fn stop_reason(finish: &Finish) -> &str {
-    match finish {
-        Finish::Stop => "end_turn",
-        Finish::Length => "max_tokens",
-        Finish::Calls => "tool_use",
-        Finish::Scripted(word) => word,
-    }
 }

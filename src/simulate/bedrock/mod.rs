@@ -6,7 +6,7 @@ mod shape;
 use super::ask::Ask;
 use super::aws;
 use super::dialect::{Dialect, Incoming, Refusal, unescape};
-use super::reply::{Block, Finish, Reply, Spoken};
+use super::reply::{Block, Reply, Spoken};
 use super::shape::object;
 use super::signature::sign;
 use bytes::Bytes;
@@ -47,7 +47,7 @@ impl Dialect for Bedrock {
         let mut out = metadata(reply);
         if let (Value::Object(out), Some(spoken)) = (&mut out, spoken) {
             out.insert("output".into(), json!({ "message": { "role": "assistant", "content": content } }));
-            out.insert("stopReason".into(), json!(stop_reason(&spoken.finish)));
+            out.insert("stopReason".into(), json!(spoken.finish.word("end_turn", "max_tokens", "tool_use")));
         }
         out.to_string().into_bytes()
     }
@@ -72,7 +72,7 @@ impl Dialect for Bedrock {
                 }
                 out.push(event("contentBlockStop", json!({ "contentBlockIndex": index })));
             }
-            out.push(event("messageStop", json!({ "stopReason": stop_reason(&spoken.finish) })));
+            out.push(event("messageStop", json!({ "stopReason": spoken.finish.word("end_turn", "max_tokens", "tool_use") })));
         }
         out.push(event("metadata", metadata(reply)));
         out
@@ -137,13 +137,4 @@ fn metadata(reply: &Reply) -> Value {
     let usage = reply.usage;
     json!({ "usage": { "inputTokens": usage.prompt, "outputTokens": usage.completion, "totalTokens": usage.prompt + usage.completion },
         "metrics": { "latencyMs": 1 } })
-}
-
-fn stop_reason(finish: &Finish) -> &str {
-    match finish {
-        Finish::Stop => "end_turn",
-        Finish::Length => "max_tokens",
-        Finish::Calls => "tool_use",
-        Finish::Scripted(word) => word,
-    }
 }

@@ -53,7 +53,10 @@ fn tools(body: &Value, ask: &mut Ask) -> Result<(), Refusal> {
     for (n, spec) in items(config, "tools").iter().filter_map(|tool| tool.get("toolSpec")).enumerate() {
         let schema = spec.pointer("/inputSchema/json");
         if schema.is_none_or(|schema| text_of(schema, "type") != "object") {
-            return refuse("toolConfig", format!("The value at toolConfig.tools.{n}.toolSpec.inputSchema.json.type must be one of the following: object."));
+            return refuse(
+                "toolConfig",
+                format!("The value at toolConfig.tools.{n}.toolSpec.inputSchema.json.type must be one of the following: object."),
+            );
         }
         ask.offer(text_of(spec, "name"), schema);
     }
@@ -71,7 +74,10 @@ fn tools(body: &Value, ask: &mut Ask) -> Result<(), Refusal> {
 
 fn messages(messages: &[Value], thinking: bool, ask: &mut Ask) -> Result<(), Refusal> {
     if messages.first().is_some_and(|message| text_of(message, "role") != "user") {
-        return refuse("messages", "A conversation must start with a user message. Try again with a conversation that starts with a user message.");
+        return refuse(
+            "messages",
+            "A conversation must start with a user message. Try again with a conversation that starts with a user message.",
+        );
     }
     let ids = |message: &'_ Value, key: &str| -> Vec<String> {
         let blocks = items(message, "content").iter().filter_map(|block| block.get(key));

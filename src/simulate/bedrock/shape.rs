@@ -35,17 +35,13 @@ pub(super) static BODY: Shape = Shape::Closed(&[
     ("serviceTier", May, &Shape::Closed(&[("type", Need, &Shape::Word(&["priority", "default", "flex", "reserved"]))])),
 ]);
 
-static MESSAGE: Shape =
-    Shape::Closed(&[("role", Need, &Shape::Word(&["user", "assistant"])), ("content", Need, &Shape::Some(&BLOCK))]);
+static MESSAGE: Shape = Shape::Closed(&[("role", Need, &Shape::Word(&["user", "assistant"])), ("content", Need, &Shape::Some(&BLOCK))]);
 
 const CACHE: Member =
     ("cachePoint", May, &Shape::Closed(&[("type", Need, &Shape::Word(&["default"])), ("ttl", May, &Shape::Word(&["5m", "1h"]))]));
 const TEXT: Member = ("text", May, &Shape::Filled);
-const IMAGE: Member = (
-    "image",
-    May,
-    &Shape::Closed(&[("format", Need, &Shape::Word(&["png", "jpeg", "gif", "webp"])), ("source", Need, &SOURCE)]),
-);
+const IMAGE: Member =
+    ("image", May, &Shape::Closed(&[("format", Need, &Shape::Word(&["png", "jpeg", "gif", "webp"])), ("source", Need, &SOURCE)]));
 const DOCUMENT: Member = (
     "document",
     May,
@@ -89,7 +85,11 @@ static BLOCK: Shape = Shape::Union(
             May,
             &Shape::Closed(&[
                 ("toolUseId", Need, &Shape::Name(MAX_NAME, ID)),
-                ("content", Need, &Shape::List(&Shape::Union(&[("text", May, &Shape::Text), ("json", May, &Shape::Object), IMAGE, DOCUMENT], &[]))),
+                (
+                    "content",
+                    Need,
+                    &Shape::List(&Shape::Union(&[("text", May, &Shape::Text), ("json", May, &Shape::Object), IMAGE, DOCUMENT], &[])),
+                ),
                 ("status", May, &Shape::Word(&["success", "error"])),
             ]),
         ),
@@ -150,7 +150,11 @@ static OUTPUT: Shape = Shape::Closed(&[
                     &[(
                         "jsonSchema",
                         May,
-                        &Shape::Closed(&[("schema", Need, &Shape::Filled), ("name", May, &Shape::Text), ("description", May, &Shape::Text)]),
+                        &Shape::Closed(&[
+                            ("schema", Need, &Shape::Filled),
+                            ("name", May, &Shape::Text),
+                            ("description", May, &Shape::Text),
+                        ]),
                     )],
                     &[],
                 ),

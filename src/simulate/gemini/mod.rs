@@ -129,9 +129,8 @@ pub(super) fn error(refusal: &Refusal) -> Value {
     };
     let mut details: Vec<Value> = Vec::new();
     if refusal.code == "invalid_api_key" && refusal.status == 400 {
-        details.push(
-            json!({ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com" }),
-        );
+        details
+            .push(json!({ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com" }));
     }
     if let Some(after) = &refusal.retry_after {
         details.push(json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": format!("{after}s") }));

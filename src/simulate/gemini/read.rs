@@ -177,7 +177,10 @@ fn signed(content: &Value, at: &str) -> Result<(), Refusal> {
     let name = call.pointer("/functionCall/name").and_then(Value::as_str).unwrap_or_default();
     match text_of(call, "thoughtSignature") {
         NO_SIGNATURE => Ok(()),
-        "" => refuse(at, format!("Function call is missing a thought_signature in functionCall parts. Additional data, function call `{name}`.")),
+        "" => refuse(
+            at,
+            format!("Function call is missing a thought_signature in functionCall parts. Additional data, function call `{name}`."),
+        ),
         signature if signature == sign(name) => Ok(()),
         _ => refuse(at, "Thought signature is not valid."),
     }

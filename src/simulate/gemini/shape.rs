@@ -6,7 +6,7 @@ use crate::simulate::shape::{Member, Shape};
 
 /// Longest name of a function.
 const MAX_NAME: usize = 64;
-/// Most stop sequences.
+/// Range of a 32-bit number.
 const INT32: (i64, i64) = (-(1 << 31), (1 << 31) - 1);
 
 /// What Vertex AI takes beside [`MEMBERS`].

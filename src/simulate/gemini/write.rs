@@ -2,7 +2,7 @@
 
 use super::read::signs;
 use crate::simulate::ask::Ask;
-use crate::simulate::reply::{Block, Finish, Reply, Spoken, Usage};
+use crate::simulate::reply::{Block, Reply, Spoken, Usage};
 use crate::simulate::signature::sign;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -46,7 +46,8 @@ pub(super) fn event(data: &Value) -> Bytes {
 /// An answer with these candidates.
 pub(super) fn response(ask: &Ask, candidates: Value, usage: Usage) -> Value {
     let Usage { prompt, completion, reasoning } = usage;
-    let mut count = json!({ "promptTokenCount": prompt, "candidatesTokenCount": completion - reasoning, "totalTokenCount": prompt + completion });
+    let mut count =
+        json!({ "promptTokenCount": prompt, "candidatesTokenCount": completion - reasoning, "totalTokenCount": prompt + completion });
     if let (Value::Object(count), true) = (&mut count, reasoning > 0) {
         count.insert("thoughtsTokenCount".into(), json!(reasoning));
     }
@@ -65,7 +66,7 @@ fn candidate(ask: &Ask, index: usize, parts: Vec<Value>, ended: Option<&Spoken>)
     let mut out = json!({ "content": content, "index": index });
     if let Value::Object(out) = &mut out {
         if let Some(spoken) = ended {
-            out.insert("finishReason".into(), json!(finish_reason(&spoken.finish)));
+            out.insert("finishReason".into(), json!(spoken.finish.word("STOP", "MAX_TOKENS", "STOP")));
         }
         if let Some(probable) = probable {
             out.insert("logprobsResult".into(), probable);
@@ -75,10 +76,10 @@ fn candidate(ask: &Ask, index: usize, parts: Vec<Value>, ended: Option<&Spoken>)
 }
 
 fn logprobs(said: &[&Value], top: u64) -> Value {
-    let token = |text: &&Value, n: u64| json!({ "token": text, "logProbability": LOGPROB - f64::from(u32::try_from(n).unwrap_or(u32::MAX)) });
+    let token =
+        |text: &&Value, n: u64| json!({ "token": text, "logProbability": LOGPROB - f64::from(u32::try_from(n).unwrap_or(u32::MAX)) });
     let chosen: Vec<Value> = said.iter().map(|text| token(text, 0)).collect();
-    let tops: Vec<Value> =
-        said.iter().map(|text| json!({ "candidates": (0..top).map(|n| token(text, n)).collect::<Vec<_>>() })).collect();
+    let tops: Vec<Value> = said.iter().map(|text| json!({ "candidates": (0..top).map(|n| token(text, n)).collect::<Vec<_>>() })).collect();
     json!({ "chosenCandidates": chosen, "topCandidates": tops })
 }
 
@@ -94,12 +95,4 @@ fn part(ask: &Ask, block: Block<'_>) -> Option<Value> {
         }
         Block::Call(_, call) => json!({ "functionCall": { "name": call.name, "args": call.arguments } }),
     })
-}
-
-fn finish_reason(finish: &Finish) -> &str {
-    match finish {
-        Finish::Stop | Finish::Calls => "STOP",
-        Finish::Length => "MAX_TOKENS",
-        Finish::Scripted(word) => word,
-    }
 }

@@ -240,13 +240,7 @@ fn base(service: Service, ask: &Ask, kind: &str) -> Map<String, Value> {
 
 /// `finish_reason` and what stands beside it.
 fn ending(service: Service, finish: &Finish, out: &mut Map<String, Value>) {
-    let word = match finish {
-        Finish::Stop if service == Together => "eos",
-        Finish::Stop => "stop",
-        Finish::Length => "length",
-        Finish::Calls => "tool_calls",
-        Finish::Scripted(word) => word,
-    };
+    let word = finish.word(if service == Together { "eos" } else { "stop" }, "length", "tool_calls");
     out.insert("finish_reason".into(), json!(word));
     match service {
         Vllm | VllmLegacy => drop(out.insert("stop_reason".into(), Value::Null)),
