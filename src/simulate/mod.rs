@@ -26,7 +26,7 @@
 //!   tokens that it gave out.
 //! - Thoughts are signed where the service signs them, and a turn of tool results must bring them back unchanged.
 //! - What the services take beyond this and the gateway does not send is refused too: server-side tools, Gemini's
-//!   snake-case names and streams without `alt=sse`, Bedrock's InvokeModel.
+//!   streams without `alt=sse`, Bedrock's InvokeModel.
 //! - Answers are deterministic: the same request gets the same bytes. `reply` says what is answered, [`script`] how a
 //!   model's name asks for failures, pauses and sizes (`gpt-4o+once+status=503`, `sim+chunks=100+pace=10ms`).
 //! - `GET /_simulator/requests?last=N` shows what arrived, `GET /healthz` that it lives.

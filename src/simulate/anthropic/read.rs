@@ -7,6 +7,9 @@ use crate::simulate::shape::{Why, items, strings, text_of};
 use crate::simulate::signature::{self, Kind};
 use serde_json::{Map, Value, json};
 
+/// Most tools that may be strict.
+const MAX_STRICT: usize = 20;
+
 /// Reads the body of whoever may ask; `raw` is what ids are made of.
 ///
 /// # Errors
@@ -75,6 +78,10 @@ fn tools(body: &Value, ask: &mut Ask) -> Result<(), Refusal> {
             return refuse("tools", "Tool names must be unique.");
         }
         ask.offer(text_of(tool, "name"), Some(schema));
+    }
+    let strict = items(body, "tools").iter().filter(|tool| tool.get("strict") == Some(&Value::Bool(true))).count();
+    if strict > MAX_STRICT {
+        return refuse("tools", format!("Too many strict tools ({strict}). The maximum number of strict tools supported is {MAX_STRICT}."));
     }
     let choice = body.get("tool_choice").unwrap_or(&Value::Null);
     if !choice.is_null() && ask.tools.is_empty() {

@@ -17,7 +17,7 @@ const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 /// # Errors
 /// The first fault.
 pub(super) fn body(vertex: bool, model: String, body: Map<String, Value>, raw: &[u8]) -> Result<Ask, Refusal> {
-    let body = Value::Object(body);
+    let body = camel(Value::Object(body), false);
     let shape = if vertex { &VERTEX } else { &STUDIO };
     shape.check(&body, "").map_err(|(at, why)| {
         let message = match why {
@@ -34,6 +34,36 @@ pub(super) fn body(vertex: bool, model: String, body: Map<String, Value>, raw: &
     ask.heard(&texts(system));
     contents(items(&body, "contents"), &mut ask)?;
     Ok(ask)
+}
+
+/// The names in camel case: the services read both spellings. What an application names itself is left alone.
+fn camel(value: Value, is_own: bool) -> Value {
+    match value {
+        Value::Object(object) => object
+            .into_iter()
+            .map(|(key, value)| {
+                let name = if is_own { key } else { camel_name(&key) };
+                let value = match name.as_str() {
+                    "args" | "response" | "parametersJsonSchema" | "responseJsonSchema" | "labels" if !is_own => value,
+                    "properties" if !is_own => camel(value, true),
+                    _ => camel(value, false),
+                };
+                (name, value)
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(|item| camel(item, false)).collect(),
+        other => other,
+    }
+}
+
+fn camel_name(name: &str) -> String {
+    let mut parts = name.split('_');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |mut out, part| {
+        let mut letters = part.chars();
+        out.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+        out + letters.as_str()
+    })
 }
 
 fn refuse<T>(at: &str, why: impl Into<String>) -> Result<T, Refusal> {

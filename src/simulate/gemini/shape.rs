@@ -1,5 +1,5 @@
 //! What a `generateContent` request may hold: the published messages of Gemini and of Vertex AI, which are closed.
-//! Names are in camel case, the form in which the services answer; they read the other form too, this simulator not.
+//! Names are in camel case, the form in which the services answer.
 
 use crate::simulate::shape::Rule::{Need, Null};
 use crate::simulate::shape::{Member, Shape};
@@ -10,12 +10,13 @@ const MAX_NAME: usize = 64;
 const INT32: (i64, i64) = (-(1 << 31), (1 << 31) - 1);
 
 /// What Vertex AI takes beside [`MEMBERS`].
+const ARMOR: Member = ("modelArmorConfig", Null, &Shape::Object);
 const LABELS: Member = ("labels", Null, &Shape::Map(&Shape::Text));
 
 /// Google AI Studio's body.
 pub(super) static STUDIO: Shape = Shape::Closed(&[CONTENTS, SYSTEM, TOOLS, TOOL_CONFIG, SAFETY, CONFIG, CACHED]);
 /// Vertex AI's body.
-pub(super) static VERTEX: Shape = Shape::Closed(&[CONTENTS, SYSTEM, TOOLS, TOOL_CONFIG, SAFETY, CONFIG, CACHED, LABELS]);
+pub(super) static VERTEX: Shape = Shape::Closed(&[CONTENTS, SYSTEM, TOOLS, TOOL_CONFIG, SAFETY, CONFIG, CACHED, LABELS, ARMOR]);
 
 const CONTENTS: Member = ("contents", Need, &Shape::Some(&CONTENT));
 const SYSTEM: Member = ("systemInstruction", Null, &CONTENT);

@@ -146,6 +146,16 @@ async fn what_each_refuses() {
 }
 
 #[tokio::test]
+async fn gemini_reads_names_in_both_spellings() {
+    let sim = start().await;
+    let schema = json!({ "type": "OBJECT", "properties": { "my_key": { "type": "STRING", "max_length": 2 } }, "required": ["my_key"] });
+    let config = json!({ "response_mime_type": "application/json", "response_schema": schema });
+    let body = with(contents("x"), json!({ "generation_config": config }));
+    let answer = ask(&sim, &format!("{GEMINI}:generateContent"), &body).await.json();
+    assert_eq!(answer["candidates"][0]["content"]["parts"][0]["text"], r#"{"my_key":"my"}"#);
+}
+
+#[tokio::test]
 async fn credentials_and_the_shapes_of_errors() {
     let sim = start().await;
     let refused = async |path: &str, headers: &str, body: Value| {
