@@ -84,6 +84,10 @@ fn unwrapped(headers: &HeaderMap, body: &[u8]) -> Option<ProviderError> {
 struct Container(Box<dyn Decoder>);
 
 impl Decoder for Container {
+    fn headers(&mut self, headers: &HeaderMap) {
+        self.0.headers(headers);
+    }
+
     fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         match frame {
             Frame::Aws { message_type: "exception" | "error", kind, error_message, payload } => {
