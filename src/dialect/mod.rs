@@ -27,6 +27,9 @@ pub mod sagemaker;
 pub mod think;
 pub mod unwrap;
 
+#[cfg(test)]
+mod embeddings_tests;
+
 /// The dialect that a target speaks.
 pub fn of(target: &Target) -> &'static dyn Dialect {
     match target.provider.kind {
