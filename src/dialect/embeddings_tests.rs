@@ -96,7 +96,7 @@ fn requests_and_answers_become_what_the_fixtures_say() {
                 "body": String::from_utf8(out.body.to_vec()).unwrap(),
             }),
         };
-        for answer in done["answers"].as_array_mut().into_iter().flatten() {
+        for answer in done.get_mut("answers").and_then(Value::as_array_mut).into_iter().flatten() {
             answer["gives"] = tell(encode(&case).unwrap(), answer);
         }
         if std::env::var_os("UPDATE_FIXTURES").is_some() {

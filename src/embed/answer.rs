@@ -70,8 +70,8 @@ impl Decoder for Whole {
         answer.vectors.sort_by_key(|(index, _)| *index);
         let complete = answer.vectors.len() == self.count && answer.vectors.iter().enumerate().all(|(place, (index, _))| place == *index);
         if !complete {
-            let what =
-                format!("the provider's answer has {} embeddings, or not the right ones, for {} inputs", answer.vectors.len(), self.count);
+            let (have, want) = (answer.vectors.len(), self.count);
+            let what = format!("the provider's answer must have one embedding for each of the {want} inputs, and has {have}");
             return Err(Fault::Broken(what.into()));
         }
         for (index, json) in answer.vectors {
