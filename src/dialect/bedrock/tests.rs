@@ -30,8 +30,6 @@ pub(in crate::dialect) fn target(kind: Kind) -> Target {
         max_connections: None,
         limits: Vec::new(),
         quirks: Quirks::default(),
-        max_connections: None,
-        limits: Vec::new(),
     };
     Target {
         index: 0,

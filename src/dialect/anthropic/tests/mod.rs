@@ -52,8 +52,6 @@ fn target(case: &Value) -> Target {
         max_connections: None,
         limits: Vec::new(),
         quirks: Quirks::default(),
-        max_connections: None,
-        limits: Vec::new(),
     };
     Target {
         index: 0,
