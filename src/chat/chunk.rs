@@ -158,6 +158,7 @@ impl Sink for ChunkWriter {
                 self.pending(choice).finish = Some(reason.name());
                 self.flush();
             }
+            Event::Embedding { .. } => {} // no part of a chat
         }
     }
 }

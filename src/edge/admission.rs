@@ -8,7 +8,8 @@ use crate::chat::field::Field;
 use crate::chat::head::Head;
 use crate::chat::request::Parsed;
 use crate::error::ApiError;
-use crate::limit::{Prospect, Subject};
+use crate::limit::Subject;
+use crate::operation::Operation;
 use crate::route::r#match as names;
 use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
@@ -93,8 +94,15 @@ fn write_model(w: &mut crate::json::write::Writer, id: &str, created: u64) {
 ///
 /// # Errors
 /// 400, 403, 404, 429 or 402.
-pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes, episode: Option<&HeaderValue>) -> Result<Call, ApiError> {
-    let parsed = Parsed::parse(body)?;
+pub fn admit(
+    live: &Arc<Live>,
+    ctx: &mut Exchange,
+    who: &Principal,
+    operation: Operation,
+    body: Bytes,
+    episode: Option<&HeaderValue>,
+) -> Result<Call, ApiError> {
+    let parsed = operation.parse(body)?;
     let model = parsed.text(Field::Model).unwrap_or_default();
     let found = names::resolve(&live.snapshot, *who, &model)?;
     let Some(route) = live.snapshot.routes.get(found.route).cloned() else {
@@ -104,7 +112,7 @@ pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes,
     ctx.ledger.stream = parsed.stream();
     let episode_id = episode_id(&parsed, episode)?;
     let now = live.now();
-    let prospect = prospect(&parsed);
+    let prospect = operation.prospect(&parsed);
     // Which target will answer is not known yet: the first one's price stands for all.
     let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
     let permit = live.limiter.admit(&subject(who), route.index, estimate, now).map_err(|refusal| refuse(live, &refusal))?;
@@ -115,6 +123,7 @@ pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes,
     let mut attempts = Attempts::new(plan, fastrand::u64(..));
     let next = attempts.first(&route).map(|target| (target.clone(), Duration::ZERO));
     Ok(Call {
+        operation,
         stream: parsed.stream(),
         include_usage: parsed.include_usage(),
         head: Head::new(Uuid::now_v7(), episode_id, created, &model),
@@ -134,15 +143,6 @@ pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes,
 
 fn subject(who: &Principal) -> Subject {
     Subject { key: Some(who.key()), team: Some(who.team()) }
-}
-
-fn prospect(parsed: &Parsed) -> Prospect {
-    let number = |field| parsed.raw(field).and_then(|raw| raw.parse().ok());
-    Prospect {
-        prompt_bytes: parsed.raw(Field::Messages).map_or(0, |m| m.len() as u64),
-        max_tokens: number(Field::MaxCompletionTokens).or_else(|| number(Field::MaxTokens)),
-        choices: number(Field::N).unwrap_or(1),
-    }
 }
 
 /// The client's episode, or a new one.

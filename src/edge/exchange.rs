@@ -23,8 +23,9 @@ use crate::dialect::{FailureClass, Fault, Framing, Outgoing};
 use crate::error::ApiError;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::{Permit, Prospect, Used};
+use crate::operation::Operation;
 use crate::provider::Target;
-use crate::relay::Relay;
+use crate::relay::{Form, Relay};
 use crate::route::r#match::Found;
 use crate::route::retry::{self, Attempts, Next};
 use crate::telemetry::labels::Outcome;
@@ -77,6 +78,8 @@ pub struct Exchange {
 
 /// A request that may be served, and everything needed to ask targets for it.
 pub struct Call {
+    /// What the client asks for.
+    pub operation: Operation,
     /// The client's request; given up when the answer is committed.
     pub parsed: Option<Parsed>,
     /// The route.
@@ -225,17 +228,19 @@ impl Exchange {
     pub fn upstream_head(&mut self, status: u16, headers: &HeaderMap) {
         let Some(call) = self.call.as_deref_mut() else { return };
         call.stage.heard(Instant::now());
-        let usage = match (call.stream, call.include_usage, self.live.snapshot.server.stream_usage) {
-            (false, ..) => None,
-            (true, false, _) => Some(UsagePlace::Withheld),
-            (true, true, StreamUsage::Merged) => Some(UsagePlace::Merged),
-            (true, true, StreamUsage::Separate) => Some(UsagePlace::Separate),
+        let form = match (call.operation, call.stream, call.include_usage, self.live.snapshot.server.stream_usage) {
+            (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.prospect).prompt },
+            (Operation::Chat, false, ..) => Form::Completion,
+            (Operation::Chat, true, false, _) => Form::Chunks(UsagePlace::Withheld),
+            (Operation::Chat, true, true, StreamUsage::Merged) => Form::Chunks(UsagePlace::Merged),
+            (Operation::Chat, true, true, StreamUsage::Separate) => Form::Chunks(UsagePlace::Separate),
         };
         let head = call.head.clone();
         let Some(attempt) = call.attempt.as_mut() else { return };
         attempt.reading = if (200..300).contains(&status) {
-            let decoder = std::mem::replace(&mut attempt.outgoing.decoder, Box::new(crate::dialect::Spent));
-            Reading::Answer(Box::new(Relay::new(framing(call.stream, headers, attempt.outgoing.framing), decoder, head, usage)))
+            let mut decoder = std::mem::replace(&mut attempt.outgoing.decoder, Box::new(crate::dialect::Spent));
+            decoder.headers(headers);
+            Reading::Answer(Box::new(Relay::new(framing(call.stream, headers, attempt.outgoing.framing), decoder, head, form)))
         } else {
             Reading::Refusal(status, headers.clone(), Vec::new())
         };
@@ -332,7 +337,9 @@ impl Exchange {
     }
 
     fn commit(&mut self, length: usize) {
-        self.ledger.ttft.get_or_insert(self.began.elapsed());
+        if self.call.as_ref().is_some_and(|c| c.operation == Operation::Chat) {
+            self.ledger.ttft.get_or_insert(self.began.elapsed()); // a vector has no first token
+        }
         self.ledger.status = 200;
         let head = self.answer_head(length);
         let Some(call) = self.call.as_deref_mut() else { return };
@@ -450,7 +457,7 @@ impl Call {
         let seal = live.seal(&self.team);
         let request =
             ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
-        let outgoing = crate::dialect::of(&target).encode(&request, &target)?;
+        let outgoing = self.operation.encode(&request, &target)?;
         outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(target.provider.index, param));
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
         let place = live.upstream(&target).enter()?;
