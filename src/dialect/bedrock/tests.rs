@@ -28,6 +28,8 @@ pub(in crate::dialect) fn target(kind: Kind) -> Target {
         tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
         settings: Settings::Aws { region: "us-east-1".into() },
         quirks: Quirks::default(),
+        max_connections: None,
+        limits: Vec::new(),
     };
     Target {
         index: 0,

@@ -50,6 +50,8 @@ fn target(case: &Value) -> Target {
         tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
         settings,
         quirks: Quirks::default(),
+        max_connections: None,
+        limits: Vec::new(),
     };
     Target {
         index: 0,
