@@ -10,6 +10,7 @@ pub mod config;
 pub mod dialect;
 pub mod edge;
 pub mod error;
+pub mod explain;
 pub mod frame;
 pub mod json;
 pub mod limit;

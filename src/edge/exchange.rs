@@ -208,7 +208,7 @@ impl Exchange {
             self.live.health.rest(target.index, wait, now);
         }
         if let Some(rest) = attempt.asking.take().zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now)) {
-            log::warn!("route `{}`: `{}` at provider `{}` is ejected for {rest:?}", call.route.name, attempt.model, target.provider.name);
+            log::warn!("route `{}`: `{}` at provider `{}` is ejected for {rest:.1?}", call.route.name, attempt.model, target.provider.name);
         }
         self.ledger.ended_by = if failure.client_is_gone() { EndedBy::Client } else { EndedBy::Upstream };
         call.failure = Some(failure.error);
