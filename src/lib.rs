@@ -11,6 +11,7 @@ pub mod dialect;
 pub mod edge;
 pub mod embed;
 pub mod error;
+pub mod explain;
 pub mod frame;
 pub mod json;
 pub mod limit;

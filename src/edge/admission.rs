@@ -16,7 +16,7 @@ use crate::route::retry::Attempts;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 /// Who asks?
@@ -111,6 +111,10 @@ pub fn admit(
     ctx.ledger.route = Some(route.index);
     ctx.ledger.stream = parsed.stream();
     let episode_id = episode_id(&parsed, episode)?;
+    let user = parsed.text(Field::User);
+    let key = live.snapshot.keys.get(who.key()).map(|key| key.id.as_bytes());
+    // What `sticky` goes by.
+    let belongs_to = episode_id.as_ref().map(|id| &id.as_bytes()[..]).or(user.as_deref().map(str::as_bytes)).or(key).unwrap_or_default();
     let now = live.now();
     let prospect = operation.prospect(&parsed);
     // Which target will answer is not known yet: the first one's price stands for all.
@@ -119,14 +123,14 @@ pub fn admit(
     live.metrics.limits_admitted(permit.kinds());
     ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let plan = Plan::new(&route, fastrand::u64(..), |target| live.cooldowns.resting(target, now));
+    let plan = Plan::new(&route, fastrand::u64(..), belongs_to, &live.health, now);
     let mut attempts = Attempts::new(plan, fastrand::u64(..));
-    let next = attempts.first(&route).map(|target| (target.clone(), Duration::ZERO));
+    let next = attempts.first(&route, &live.health, now);
     Ok(Call {
         operation,
         stream: parsed.stream(),
         include_usage: parsed.include_usage(),
-        head: Head::new(Uuid::now_v7(), episode_id, created, &model),
+        head: Head::new(Uuid::now_v7(), episode_id.unwrap_or_else(Uuid::now_v7), created, &model),
         parsed: Some(parsed),
         star: found.star.map(Into::into),
         team: live.snapshot.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
@@ -145,16 +149,12 @@ fn subject(who: &Principal) -> Subject {
     Subject { key: Some(who.key()), team: Some(who.team()) }
 }
 
-/// The client's episode, or a new one.
-fn episode_id(parsed: &Parsed, header: Option<&HeaderValue>) -> Result<Uuid, ApiError> {
+/// The client's episode.
+fn episode_id(parsed: &Parsed, header: Option<&HeaderValue>) -> Result<Option<Uuid>, ApiError> {
     let text = parsed
         .text(Field::EpisodeId)
         .or_else(|| parsed.text(Field::TensorzeroEpisodeId))
         .or_else(|| header.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()));
-    match text {
-        None => Ok(Uuid::now_v7()),
-        Some(text) => {
-            Uuid::try_parse(&text).map_err(|_| ApiError::field("episode_id", "`episode_id` must be a UUID; leave it out to get a new one"))
-        }
-    }
+    let bad = |_| ApiError::field("episode_id", "`episode_id` must be a UUID; leave it out to get a new one");
+    text.map(|text| Uuid::try_parse(&text).map_err(bad)).transpose()
 }

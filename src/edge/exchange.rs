@@ -26,8 +26,9 @@ use crate::limit::{Permit, Prospect, Used};
 use crate::operation::Operation;
 use crate::provider::Target;
 use crate::relay::{Form, Relay};
+use crate::route::health::Asking;
 use crate::route::r#match::Found;
-use crate::route::retry::{self, Attempts, Next};
+use crate::route::retry::{self, Attempts, Turn};
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
@@ -100,8 +101,8 @@ pub struct Call {
     pub team: Arc<str>,
     /// Which targets are asked, and how often.
     pub attempts: Attempts,
-    /// The target that is asked next, after this wait.
-    pub next: Option<(Arc<Target>, Duration)>,
+    /// The target that is asked next.
+    pub next: Option<Turn>,
     /// The target that is being asked.
     pub attempt: Option<Attempt>,
     /// Shared with the replay session.
@@ -122,6 +123,8 @@ pub struct Attempt {
     pub outgoing: Outgoing,
     /// What is being read.
     pub reading: Reading,
+    /// What the target's health learns of it, until it has failed.
+    pub asking: Option<Asking>,
     /// A place among the provider's connections.
     pub place: Option<Place>,
     /// Whether the upstream's address was connected to.
@@ -177,14 +180,14 @@ impl Exchange {
     pub fn prepare(&mut self) -> Result<(), ApiError> {
         let now = self.live.now();
         let call = self.call.as_deref_mut().ok_or_else(internal)?;
-        while let Some((target, _)) = call.next.take() {
+        while let Some(Turn { target, asking, .. }) = call.next.take() {
             self.ledger.attempts = call.attempts.made();
             self.ledger.provider = Some(target.provider.index);
             let entered = call.permit.enter_provider(target.provider.index, now).map_err(|refusal| {
                 self.live.metrics.limit_refused(&refusal);
                 ApiError::from(&refusal)
             });
-            match entered.and_then(|()| call.encode(target, &self.live)) {
+            match entered.and_then(|()| call.encode(target, asking, &self.live)) {
                 Ok(attempt) => {
                     call.attempt = Some(attempt);
                     return Ok(());
@@ -213,8 +216,12 @@ impl Exchange {
         if failure.outcome == Outcome::Credential {
             log::error!("provider `{}` does not accept its credentials (request {})", target.provider.name, self.id);
         }
+        let now = self.live.now();
         if let Some(wait) = failure.error.retry_after {
-            self.live.cooldowns.rest(target.index, wait, self.live.now());
+            self.live.health.rest(target.index, wait, now);
+        }
+        if let Some(rest) = attempt.asking.take().zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now)) {
+            log::warn!("route `{}`: `{}` at provider `{}` is ejected for {rest:.1?}", call.route.name, attempt.model, target.provider.name);
         }
         self.ledger.ended_by = if failure.client_is_gone() { EndedBy::Client } else { EndedBy::Upstream };
         call.failure = Some(failure.error);
@@ -349,6 +356,7 @@ impl Exchange {
         // Nothing can be asked again from here on, so the bodies are not needed.
         call.parsed = None;
         if let Some(attempt) = call.attempt.as_mut() {
+            attempt.asking.iter_mut().for_each(|asking| asking.answered(self.live.now()));
             attempt.outgoing.body = Bytes::new();
         }
     }
@@ -444,14 +452,10 @@ impl Exchange {
 impl Call {
     /// Decides who is asked next, if anybody.
     fn turn(&mut self, why: retry::Failure, live: &Live) {
-        let now = live.now();
-        self.next = match self.attempts.next(&self.route, why, |target| live.cooldowns.resting(target, now)) {
-            Next::Ask(target, wait) => Some((target.clone(), wait)),
-            Next::GiveUp => None,
-        };
+        self.next = self.attempts.next(&self.route, why, &live.health, live.now());
     }
 
-    fn encode(&self, target: Arc<Target>, live: &Live) -> Result<Attempt, ApiError> {
+    fn encode(&self, target: Arc<Target>, asking: Asking, live: &Live) -> Result<Attempt, ApiError> {
         let parsed = self.parsed.as_ref().ok_or_else(internal)?;
         let model: Box<str> = Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model).into();
         let seal = live.seal(&self.team);
@@ -461,7 +465,16 @@ impl Call {
         outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(target.provider.index, param));
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
         let place = live.upstream(&target).enter()?;
-        Ok(Attempt { target, model, timeouts, outgoing, reading: Reading::Nothing, place: Some(place), connected: false })
+        Ok(Attempt {
+            target,
+            model,
+            timeouts,
+            outgoing,
+            reading: Reading::Nothing,
+            asking: Some(asking),
+            place: Some(place),
+            connected: false,
+        })
     }
 }
 

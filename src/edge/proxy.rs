@@ -180,7 +180,7 @@ impl ProxyHttp for Gateway {
             Error::explain(ErrorType::Custom("no target left"), "nobody can be asked")
         };
         if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) {
-            let wait = ctx.call.as_deref().and_then(|c| c.next.as_ref()).map_or(Duration::ZERO, |(_, wait)| *wait);
+            let wait = ctx.call.as_deref().and_then(|c| c.next.as_ref()).map_or(Duration::ZERO, |turn| turn.wait);
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
