@@ -75,7 +75,7 @@ impl Gateway {
         if let Some(id) = id {
             return Ok(Some(admission::model(&live, &who, &id)?));
         }
-        admission::peek(&live, &who)?;
+        admission::peek(&live, &who, &request.headers).await?;
         intake::check_framing(request, live.snapshot.server.max_body)?;
         let body = match intake::read_body(real, &live.snapshot.server).await {
             Ok(body) => body,
@@ -84,9 +84,9 @@ impl Gateway {
         };
         let read = Instant::now();
         let header = real.req_header().headers.get("episode-id").cloned();
-        let call = admission::admit(&live, ctx, &who, body, header.as_ref())?;
+        let call = admission::admit(&live, ctx, &who, body, header.as_ref()).await?;
         ctx.call = Some(Box::new(call));
-        ctx.prepare()?;
+        ctx.prepare().await?;
         ctx.busy += read.elapsed();
         Ok(None)
     }
@@ -185,7 +185,7 @@ impl ProxyHttp for Gateway {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
-            if let Err(error) = ctx.prepare() {
+            if let Err(error) = ctx.prepare().await {
                 return Err(refuse(ctx, error));
             }
         }

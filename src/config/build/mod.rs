@@ -8,10 +8,10 @@ mod provider;
 mod route;
 mod team;
 
-use super::file::{File, Listen as FileListen, LogFormat, Server as FileServer, Threads};
+use super::file::{File, LimitStore as FileLimitStore, Listen as FileListen, LogFormat, Server as FileServer, Store, Threads};
 use super::problem::{Position, Problems};
 use super::read::At;
-use super::snapshot::{Listen, ListenTls, Log, Server, Snapshot};
+use super::snapshot::{LimitStore, Listen, ListenTls, Log, Server, Snapshot};
 use crate::provider::Provider;
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -53,6 +53,7 @@ impl Builder {
             teams: tenants.teams,
             keys: tenants.keys,
             key_digests: tenants.digests,
+            limit_store: limit_store(file.limits),
             log: Log { json: file.log.format == LogFormat::Json, level: file.log.level, access: file.log.access },
         }
     }
@@ -168,6 +169,18 @@ fn server(server: FileServer) -> Server {
         drain_timeout: server.drain_timeout,
         stream_usage: server.stream_usage,
         trust_forwarded_for: server.trust_forwarded_for,
+    }
+}
+
+fn limit_store(store: FileLimitStore) -> LimitStore {
+    LimitStore {
+        redis: match store.store {
+            Store::Memory => None,
+            Store::Redis(url) => Some(url),
+        },
+        on_failure: store.on_store_failure,
+        timeout: store.store_timeout.0,
+        lease: store.lease.map(|lease| lease.0),
     }
 }
 
