@@ -55,21 +55,20 @@ fn limits_may_be_counted_in_a_redis_and_its_password_is_never_shown() {
     assert!(store.redis.is_none() && store.lease.is_none());
     assert_eq!((store.on_failure, store.timeout), (StoreFailure::Local, Duration::from_millis(20)));
 
-    let text = format!(
-        "{GOOD}limits: {{ store: \"rediss://gw:${{KEY}}@h:6380/2\", on_store_failure: deny, store_timeout: 5ms, lease: 100ms }}\n"
-    );
+    let text =
+        format!("{GOOD}limits: {{ store: \"rediss://gw:${{KEY}}@h:6380/2\", on_store_failure: deny, store_timeout: 5ms, lease: 100ms }}\n");
     let store = &good(&text).snapshot.limit_store;
     assert_eq!(store.redis.as_ref().unwrap().expose(), "rediss://gw:sk-from-env@h:6380/2");
     assert_eq!((store.on_failure, store.timeout), (StoreFailure::Deny, Duration::from_millis(5)));
     assert_eq!(store.lease, Some(Duration::from_millis(100)));
 
     for (limits, problem) in [
-        ("store: \"redis://:hidden@h:none\"", "11:18: `store` must be `memory`, or a URL like"),
-        ("store: \"http://:hidden@h\"", "11:18: `store` must be"),
-        ("store: \"redis://:hidden@h/db\"", "11:18: `store` must be"),
-        ("store: memory, store_timeout: 0ms", "11:41: `store_timeout`: `0ms` is not a duration from 1ms to 10s"),
-        ("store: memory, lease: 11s", "11:33: `lease`: `11s` is not a duration from 10ms to 10s"),
-        ("store: memory, on_store_failure: panic", "11:44: `on_store_failure`: `panic` is not one of"),
+        ("store: \"redis://:hidden@h:none\"", "10:18: `store` must be `memory`, or a URL like"),
+        ("store: \"http://:hidden@h\"", "10:18: `store` must be"),
+        ("store: \"redis://:hidden@h/db\"", "10:18: `store` must be"),
+        ("store: memory, store_timeout: 0ms", "10:41: `store_timeout`: `0ms` is not a duration from 1ms to 10s"),
+        ("store: memory, lease: 11s", "10:33: `lease`: `11s` is not a duration from 10ms to 10s"),
+        ("store: memory, on_store_failure: panic", "10:44: `on_store_failure`: `panic` is not one of"),
     ] {
         let problems = bad(&format!("{GOOD}limits: {{ {limits} }}\n"));
         assert!(problems.len() == 1 && problems[0].contains(problem) && !problems[0].contains("hidden"), "{problems:?}");
@@ -78,7 +77,7 @@ fn limits_may_be_counted_in_a_redis_and_its_password_is_never_shown() {
 
 #[test]
 fn the_schema_knows_every_key_of_the_limit_store() {
-    let schema = file::schema().to_string();
+    let schema = file::LimitStore::schema().to_string();
     for key in ["on_store_failure", "store_timeout", "\"lease\"", "\"deny\""] {
         assert!(schema.contains(key), "{key}");
     }

@@ -103,7 +103,13 @@ fn write_model(w: &mut crate::json::write::Writer, id: &str, created: u64) {
 ///
 /// # Errors
 /// 400, 403, 404, 429 or 402; 503 where a shared limit store fails and nothing is admitted without it.
-pub async fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes, episode: Option<&HeaderValue>) -> Result<Call, ApiError> {
+pub async fn admit(
+    live: &Arc<Live>,
+    ctx: &mut Exchange,
+    who: &Principal,
+    body: Bytes,
+    episode: Option<&HeaderValue>,
+) -> Result<Call, ApiError> {
     let parsed = Parsed::parse(body)?;
     let model = parsed.text(Field::Model).unwrap_or_default();
     let found = names::resolve(&live.snapshot, *who, &model)?;

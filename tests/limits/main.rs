@@ -3,6 +3,7 @@
 
 mod support;
 
+mod arithmetic;
 mod failures;
 mod gateways;
 mod leases;

@@ -3,8 +3,8 @@
 use crate::support::{Limits, Node, Redis, until_async};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::limit::{Denied, Refusal, Scope, Used};
 use tidegate::config::snapshot::Dimension;
+use tidegate::limit::{Denied, Refusal, Scope, Used};
 
 /// Never late on a busy machine, and nothing is admitted without Redis.
 const STRICT: &str = "on_store_failure: deny, store_timeout: 10s";
@@ -19,7 +19,8 @@ fn refusal(denied: Result<tidegate::limit::Permit, Denied>) -> Refusal {
 #[tokio::test]
 async fn a_thousand_at_four_nodes_get_exactly_a_hundred() {
     let redis = Redis::start();
-    let limits = Limits { key: "[ { requests: 5000, per: 30d } ]", ..Limits::team("[ { requests: 100, per: 1h, burst: 100 } ]", &redis, STRICT) };
+    let limits =
+        Limits { key: "[ { requests: 5000, per: 30d } ]", ..Limits::team("[ { requests: 100, per: 1h, burst: 100 } ]", &redis, STRICT) };
     let nodes: Vec<_> = (0..4).map(|_| Arc::new(Node::new(&limits))).collect();
     let mut all = tokio::task::JoinSet::new();
     for n in 0..1000 {
@@ -28,7 +29,8 @@ async fn a_thousand_at_four_nodes_get_exactly_a_hundred() {
     }
     let admitted = all.join_all().await.into_iter().filter(|ok| *ok).count();
     assert_eq!(admitted, 100);
-    let charged = redis.command::<Vec<String>>(&["KEYS", "tidegate:limit:*"]).iter().map(|key| redis.command::<u64>(&["HGET", key, "l"])).max();
+    let charged =
+        redis.command::<Vec<String>>(&["KEYS", "tidegate:limit:*"]).iter().map(|key| redis.command::<u64>(&["HGET", key, "l"])).max();
     assert!(charged <= Some(100), "who the team refused was charged to the key: {charged:?}");
     assert!(nodes.iter().all(|node| node.errors() == 0));
 }
@@ -46,7 +48,10 @@ async fn five_a_minute_count_down_and_tell_the_wait() {
     }
     assert_eq!(remaining, [4, 3, 2, 1, 0]);
     let refused = refusal(two.admit(10).await);
-    assert_eq!((refused.scope, refused.dimension, refused.limit, refused.per), (Scope::Team, Dimension::Requests, 5, Duration::from_secs(60)));
+    assert_eq!(
+        (refused.scope, refused.dimension, refused.limit, refused.per),
+        (Scope::Team, Dimension::Requests, 5, Duration::from_secs(60))
+    );
     let wait = refused.retry_after.unwrap();
     assert!(wait <= Duration::from_secs(12) && !wait.is_zero(), "{wait:?}");
     assert!(two.store.peek(&crate::support::WHO, false, two.now()).await.is_err(), "it remembers");
@@ -129,4 +134,27 @@ async fn redis_holds_no_names_and_forgets() {
         let left: i64 = redis.command(&["PTTL", &key]);
         assert!((1..=70_000).contains(&left), "{key}: {left}");
     }
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_connection_and_what_is_counted() {
+    let redis = Redis::start();
+    let old = Node::new(&Limits::team("[ { tokens: 1000, per: 30d }, { concurrent: 1 } ]", &redis, STRICT));
+    let mut permit = old.admit(100).await.unwrap();
+    let clients: String = redis.command(&["CLIENT", "LIST"]);
+    let new = old.reloaded(&Limits::team("[ { concurrent: 2 }, { tokens: 500, per: 30d } ]", &redis, STRICT));
+    assert_eq!(redis.command::<String>(&["CLIENT", "LIST"]).lines().count(), clients.lines().count());
+    let second = new.admit(1).await.unwrap();
+    assert_eq!(second.headers().tokens.unwrap().remaining, 399);
+    assert!(new.admit(1).await.is_err(), "the place of the old configuration is still taken");
+    permit.settle(Used { tokens: 450, micro_usd: 0 }, old.now());
+    drop((permit, second));
+    until_async("the settlement of before", async || {
+        new.admit(10).await.is_ok_and(|permit| permit.headers().tokens.unwrap().remaining == 40)
+    })
+    .await;
+    // Another Redis is another count.
+    let other = Redis::start();
+    let moved = new.reloaded(&Limits::team("[ { tokens: 500, per: 30d } ]", &other, STRICT));
+    assert_eq!(moved.admit(10).await.unwrap().headers().tokens.unwrap().remaining, 490);
 }

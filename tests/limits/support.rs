@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tidegate::config;
-use tidegate::limit::{Clock, Denied, Estimate, Limiter, Permit, Standing, Store, Subject};
+use tidegate::limit::{Clock, Denied, Estimate, Limiter, Permit, Store, Subject};
 
 /// Far beyond what anything here takes on a machine that is not broken.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ impl Redis {
     pub fn again(&mut self) {
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--enable-debug-command", "yes", "--dir", &std::env::temp_dir().display().to_string()])
+            .args(["--dir", &std::env::temp_dir().display().to_string()])
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
@@ -82,7 +82,9 @@ impl Redis {
 
     pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::Cmd::new();
-        words.iter().for_each(|word| drop(command.arg(word).clone()));
+        for word in words {
+            command.arg(word);
+        }
         command.query(&mut self.connection().unwrap()).unwrap()
     }
 }
@@ -125,6 +127,7 @@ pub const KEY: &str = "tg-of-the-tests";
 /// One node's store, as the gateway makes it.
 pub struct Node {
     pub store: Store,
+    limiter: Arc<Limiter>,
     pub clock: Arc<Clock>,
     errors: Arc<AtomicUsize>,
 }
@@ -135,14 +138,28 @@ impl Node {
     }
 
     pub fn try_new(limits: &Limits<'_>) -> Result<Self, String> {
+        Self::after(limits, None)
+    }
+
+    /// The same node with another configuration.
+    pub fn reloaded(&self, limits: &Limits<'_>) -> Self {
+        Self::after(limits, Some(self)).unwrap()
+    }
+
+    fn after(limits: &Limits<'_>, previous: Option<&Self>) -> Result<Self, String> {
         let yaml = limits.yaml(0, 0, 1);
         let snapshot = config::parse(&yaml, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
         let clock = Clock::start();
-        let limiter = Arc::new(Limiter::new(&snapshot, None, clock.now()));
+        let before = previous.map(|node| &node.store);
+        let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|node| &*node.limiter), clock.now()));
         let errors = Arc::new(AtomicUsize::new(0));
         let counter = errors.clone();
-        let link = Store::link(&snapshot.limit_store, None, Arc::new(move || drop(counter.fetch_add(1, Ordering::Relaxed))))?;
-        Ok(Self { store: Store::new(&snapshot.limit_store, &limiter, link, None), clock, errors })
+        let on_error = Arc::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let link = Store::link(&snapshot.limit_store, before, on_error)?;
+        let store = Store::new(&snapshot.limit_store, &limiter, link, before);
+        Ok(Self { store, limiter, clock, errors })
     }
 
     pub async fn admit(&self, tokens: u64) -> Result<Permit, Denied> {
@@ -153,10 +170,6 @@ impl Node {
         self.clock.now()
     }
 
-    pub fn standing(&self, index: usize) -> Standing {
-        self.store.standings().unwrap().nth(index).unwrap()
-    }
-
     pub fn errors(&self) -> usize {
         self.errors.load(Ordering::Relaxed)
     }
@@ -165,7 +178,7 @@ impl Node {
 /// A process of this program; killed when dropped.
 pub struct Process {
     child: Child,
-    _config: Option<PathBuf>,
+    config: Option<PathBuf>,
     pub port: u16,
     pub admin: u16,
 }
@@ -174,13 +187,18 @@ impl Process {
     pub fn simulator() -> Self {
         let port = free_port();
         let child = program(&["simulate", "--listen", &format!("127.0.0.1:{port}")]).spawn().unwrap();
-        let process = Self { child, _config: None, port, admin: 0 };
+        let process = Self { child, config: None, port, admin: 0 };
         until("the simulator", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         process
     }
 
     pub fn gateway(limits: &Limits<'_>, simulator: u16) -> Self {
-        let (mut process, _) = Self::unready(limits, simulator);
+        Self::gateway_with(limits, simulator, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub fn gateway_with(limits: &Limits<'_>, simulator: u16, environment: &[(&str, &str)]) -> Self {
+        let mut process = Self::unready(limits, simulator, environment);
         until("the gateway", || {
             assert!(process.child.try_wait().unwrap().is_none(), "the gateway ended");
             TcpStream::connect(("127.0.0.1", process.port)).is_ok()
@@ -189,12 +207,13 @@ impl Process {
     }
 
     /// A gateway that may not come up.
-    pub fn unready(limits: &Limits<'_>, simulator: u16) -> (Self, PathBuf) {
+    pub fn unready(limits: &Limits<'_>, simulator: u16, environment: &[(&str, &str)]) -> Self {
         let (port, admin) = (free_port(), free_port());
         let path = std::env::temp_dir().join(format!("tidegate-limits-{}-{port}.yaml", std::process::id()));
         std::fs::write(&path, limits.yaml(port, admin, simulator)).unwrap();
-        let child = program(&["run", "--config", &path.display().to_string()]).spawn().unwrap();
-        (Self { child, _config: Some(path.clone()), port, admin }, path)
+        let mut run = program(&["run", "--config", &path.display().to_string()]);
+        let child = run.envs(environment.iter().copied()).spawn().unwrap();
+        Self { child, config: Some(path), port, admin }
     }
 
     pub fn kill(&mut self) {
@@ -247,7 +266,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        if let Some(path) = &self._config {
+        if let Some(path) = &self.config {
             let _gone = std::fs::remove_file(path);
         }
     }

@@ -264,3 +264,66 @@ fn key(identity: &Identity) -> String {
     }
     key
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::limit::memory::{Limiter, Rules};
+
+    fn cell(dimension: Dimension) -> Cell {
+        let rules = [LimitRule { dimension, amount: 100, per: Duration::from_secs(60), burst: 100 }];
+        let none = || -> Rules<'_> { Vec::new() };
+        let limiter = Limiter::with([vec![("a-key".into(), &rules)], none(), none(), none()], None, 0);
+        let (identity, rule) = limiter.rules().next().unwrap();
+        Cell::new(identity.clone(), *rule, 1)
+    }
+
+    fn admitted(cell: &Cell, epoch: u64, taken: u64) -> bool {
+        cell.admitted(epoch, taken, 0, None, Standing::default())
+    }
+
+    #[test]
+    fn what_requests_leave_behind_is_added_up_and_told_once() {
+        let cell = cell(Dimension::Tokens);
+        assert!(!admitted(&cell, 1, 10) && !admitted(&cell, 1, 10));
+        assert!(cell.settle(10, 7));
+        assert!(!cell.settle(10, 5), "it waits in the queue already");
+        assert_eq!(cell.report(), Report { held: -20, charge: 12 });
+        assert_eq!(cell.report(), Report { held: 0, charge: 0 });
+        assert!(cell.untold(12), "a use that was not confirmed is told again");
+        assert_eq!(cell.report(), Report { held: 0, charge: 12 });
+    }
+
+    #[test]
+    fn a_new_registration_restates_what_is_held_and_nothing_else() {
+        let cell = cell(Dimension::Tokens);
+        assert_eq!(cell.restate(2), None, "Redis never heard of it");
+        cell.touch();
+        assert_eq!(cell.restate(3), Some(Report { held: 0, charge: 0 }), "something may be left there");
+        admitted(&cell, 3, 30);
+        cell.settle(10, 4);
+        assert_eq!(cell.restate(4), Some(Report { held: 20, charge: 4 }));
+        assert!(admitted(&cell, 3, 5), "an answer of before: the restatement did not have it");
+        assert_eq!(cell.report().held, 5);
+    }
+
+    #[test]
+    fn a_lease_is_spent_until_it_ends_and_the_rest_is_given_back() {
+        let cell = cell(Dimension::Tokens);
+        let now = Instant::now();
+        let ends = now + Duration::from_secs(60);
+        cell.admitted(1, 10, 20, Some(ends), Standing::default());
+        assert!(cell.spend(15, now) && !cell.spend(6, now) && !cell.spend(1, ends));
+        assert!(!cell.end_lease(now) && cell.end_lease(ends));
+        assert_eq!(cell.report(), Report { held: -5, charge: 0 }, "what was spent stays reserved");
+        assert!(!cell.spend(1, now));
+    }
+
+    #[test]
+    fn names_in_redis_are_digests() {
+        let (one, two) = (cell(Dimension::Tokens), cell(Dimension::Requests));
+        assert!(one.key != two.key && one.key.starts_with("tidegate:limit:") && !one.key.contains("a-key"));
+        assert_eq!(one.key, cell(Dimension::Tokens).key, "the same on every node");
+    }
+}

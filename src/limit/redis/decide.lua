@@ -173,6 +173,6 @@ local first = tonumber(ARGV[4])
 local answer = { decide(1, first), 2 }
 if answer[1] == 1 and #limits > first then answer[2] = decide(first + 1, #limits) end
 for _, c in ipairs(limits) do
-  for _, number in ipairs({ c.wait, remaining(c) + c.leased, reset(c), c.leased }) do answer[#answer + 1] = number end
+  for _, number in ipairs({ c.wait, remaining(c) + c.leased, reset(c), c.leased }) do answer[#answer + 1] = math.min(number, MOST) end
 end
 return answer

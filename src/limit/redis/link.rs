@@ -41,6 +41,9 @@ const OLD_NAMES: usize = 8;
 /// Called for each failure, for the metric.
 pub type OnError = Arc<dyn Fn() + Send + Sync>;
 
+/// Is told how the first try to connect ended.
+pub type First = Receiver<Result<(), String>>;
+
 /// A registration of this node with Redis, and the connection it holds for.
 pub struct Session {
     /// To be cloned for each use.
@@ -78,7 +81,7 @@ impl Link {
     ///
     /// # Errors
     /// When the URL or the system's certificates cannot be used.
-    pub fn start(url: &crate::config::secret::Secret, on_error: OnError) -> Result<(Arc<Self>, Receiver<Result<(), String>>), String> {
+    pub fn start(url: &crate::config::secret::Secret, on_error: OnError) -> Result<(Arc<Self>, First), String> {
         let client = Client::open(url.expose()).map_err(|e| format!("the limit store's URL cannot be used: {e}"))?;
         let link = Arc::new(Self {
             url: url.clone(),
@@ -255,7 +258,7 @@ impl Keeper {
                 }
             }
         }
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(None);
         let connect = self.client.get_multiplexed_async_connection_with_config(&config);
         let connection = timeout(PATIENCE, connect).await.map_err(|_| late())??;
         self.register(link, connection).await

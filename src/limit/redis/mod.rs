@@ -345,7 +345,8 @@ impl Shared {
             }
             return Ok((headers, kinds));
         }
-        let longest = all.iter().filter(|(.., said)| said.wait != 0).max_by_key(|(.., said)| if said.wait < 0 { i64::MAX } else { said.wait });
+        let longest =
+            all.iter().filter(|(.., said)| said.wait != 0).max_by_key(|(.., said)| if said.wait < 0 { i64::MAX } else { said.wait });
         let refusal = |cell: &Cell, rule: &LimitRule, said: &Said| Refusal {
             scope: cell.identity.scope,
             dimension: rule.dimension,
