@@ -304,6 +304,7 @@ mod tests {
         admitted(&cell, 3, 30);
         cell.settle(10, 4);
         assert_eq!(cell.restate(4), Some(Report { held: 20, charge: 4 }));
+        assert_eq!(cell.report(), Report { held: 0, charge: 0 });
         assert!(admitted(&cell, 3, 5), "an answer of before: the restatement did not have it");
         assert_eq!(cell.report().held, 5);
     }
