@@ -68,6 +68,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let state = State {
         metrics: &live.metrics,
         limiter: &live.limiter,
+        store: Some(&live.store),
         now,
         started: process.started,
         serving: process.serving.load(Ordering::Relaxed),

@@ -5,10 +5,10 @@
 
 use super::json::Fields;
 use super::read::{At, Named, Read, Some1, section};
-use super::snapshot::{AuthMode, Balance, StreamUsage};
+use super::snapshot::{AuthMode, Balance, StoreFailure, StreamUsage};
 use super::types::{
-    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, LogFormat, Money, Period, Reason, SecretText, Store, ThinkTags,
-    Threads, Timestamp, Tokens, Unsupported, Weight,
+    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, Lease, LogFormat, Money, Period, Reason, SecretText, Store,
+    StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, Unsupported, Weight,
 };
 use crate::provider::{GuidedStyle, Kind, SageMakerFormat, StructuredOutput};
 use serde_json::{Value as Json, json};
@@ -348,8 +348,17 @@ section! {
 section! {
     /// Where limits are counted.
     LimitStore {
-        /// `memory` counts per process.
+        /// `memory` counts per process; `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS, counts
+        /// across all nodes.
         store: Store = "memory",
+        /// What a request gets while the shared store fails or is late: `local` counts in this process, `allow` does
+        /// not count, `deny` answers 503.
+        on_store_failure: StoreFailure = "local",
+        /// How long a request waits for the shared store.
+        store_timeout: StoreTimeout = "20ms",
+        /// Takes requests and tokens from the shared store in advance, for this long, and decides in the process as long
+        /// as they last. Default: every request asks the store.
+        lease: Option<Lease>,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration that requests run on: immutable, complete, valid. A reload makes a new one; a request keeps the
 //! one it began with.
 
+use super::secret::Secret;
 use crate::provider::{Provider, Target};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub keys: Vec<Key>,
     /// Finds a key by the SHA-256 of its text.
     pub key_digests: HashMap<[u8; 32], usize>,
+    /// Where limits are counted.
+    pub limit_store: LimitStore,
     /// What goes to stdout.
     pub log: Log,
     /// Seals a provider's state into tool-call ids; the same on all nodes that share a configuration.
@@ -304,6 +307,30 @@ pub enum Dimension {
     Concurrent,
     /// Money, in micro-dollars.
     Usd,
+}
+
+/// Where limits are counted.
+#[derive(Clone)]
+pub struct LimitStore {
+    /// URL of the Redis that all nodes share, which may hold a password; `None` counts in the process.
+    pub redis: Option<Secret>,
+    /// What a request gets while Redis fails or is late.
+    pub on_failure: StoreFailure,
+    /// How long a request waits for Redis.
+    pub timeout: Duration,
+    /// How long what a node takes in advance may be spent; `None` takes nothing in advance.
+    pub lease: Option<Duration>,
+}
+
+/// What a request gets while the shared store fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFailure {
+    /// It is counted in the process.
+    Local,
+    /// It is admitted and not counted.
+    Allow,
+    /// It is refused with 503.
+    Deny,
 }
 
 /// What goes to stdout.

@@ -57,7 +57,6 @@ const MISTAKES: &[Mistake] = &[
     ("auth: none", "auth: none\ntracing: {}", "10:1", "unknown key `tracing`"),
     ("model: m }", "model: m, wieght: 3 }", "8:43", "did you mean `weight`"),
     ("model: m } ]", "model: m } ]\n    hedging: {}", "9:5", "unknown key `hedging`"),
-    ("auth: none", "limits: { lease: 1s }", "9:11", "unknown key `lease`"),
     ("auth: none", "auth: none\nauth: keys", "10:1", "duplicate key `auth`"),
     ("auth: none", "teams: { t: {}, t: {} }", "9:17", "duplicate key `t`"),
     ("auth: none", "<<: {}", "9:1", "merge keys"),
@@ -76,7 +75,6 @@ const MISTAKES: &[Mistake] = &[
     ("auth: none", "auth: maybe", "9:7", "keys, none"),
     ("auth: none", "log: { access: yes }", "9:16", "true or false"),
     ("auth: none", "log: { level: loud }", "9:15", "`loud`"),
-    ("auth: none", "limits: { store: \"redis://h\" }", "9:18", "memory"),
     ("model: m } ]", "model: m } ]\n    balance: stickily", "9:14", "weighted, least_requests, latency, sticky"),
     ("auth: none", "server: { header_timeout: fast }", "9:27", "header_timeout"),
     ("auth: none", "server: { header_timeout: 0s }", "9:27", "header_timeout"),
@@ -203,6 +201,32 @@ fn no_message_repeats_a_secret_or_what_a_variable_stands_for() {
     assert!(problems.len() >= 8, "{problems:#?}");
     for problem in problems {
         assert!(!problem.message.contains("s3cret"), "{problem}");
+    }
+}
+
+#[test]
+fn limits_may_be_counted_in_a_redis_and_its_password_is_never_shown() {
+    let store = &good(GOOD).snapshot.limit_store;
+    assert!(store.redis.is_none() && store.lease.is_none());
+    assert_eq!((store.on_failure, store.timeout), (StoreFailure::Local, Duration::from_millis(20)));
+
+    let text =
+        format!("{GOOD}limits: {{ store: \"rediss://gw:${{KEY}}@h:6380/2\", on_store_failure: deny, store_timeout: 5ms, lease: 100ms }}\n");
+    let store = &good(&text).snapshot.limit_store;
+    assert_eq!(store.redis.as_ref().unwrap().expose(), "rediss://gw:sk-from-env@h:6380/2");
+    assert_eq!((store.on_failure, store.timeout), (StoreFailure::Deny, Duration::from_millis(5)));
+    assert_eq!(store.lease, Some(Duration::from_millis(100)));
+
+    for (limits, problem) in [
+        ("store: \"redis://:hidden@h:none\"", "10:18: `store` must be `memory`, or a URL like"),
+        ("store: \"http://:hidden@h\"", "10:18: `store` must be"),
+        ("store: \"redis://:hidden@h/db\"", "10:18: `store` must be"),
+        ("store: memory, store_timeout: 0ms", "10:41: `store_timeout`: `0ms` is not a duration from 1ms to 10s"),
+        ("store: memory, lease: 11s", "10:33: `lease`: `11s` is not a duration from 10ms to 10s"),
+        ("store: memory, on_store_failure: panic", "10:44: `on_store_failure`: `panic` is not one of"),
+    ] {
+        let problems = bad(&format!("{GOOD}limits: {{ {limits} }}\n"));
+        assert!(problems.len() == 1 && problems[0].contains(problem) && !problems[0].contains("hidden"), "{problems:?}");
     }
 }
 
@@ -448,4 +472,12 @@ fn ten_thousand_keys_and_a_thousand_routes_load() {
     let problems = bad(&text.replace("routes: [route-", "routes: [rout-"));
     assert_eq!(problems.len(), 10_000);
     assert!(problems[0].contains("did you mean `route-0`"), "{}", problems[0]);
+}
+
+#[test]
+fn the_schema_knows_every_key_of_the_limit_store() {
+    let schema = file::LimitStore::schema().to_string();
+    for key in ["on_store_failure", "store_timeout", "\"lease\"", "\"deny\""] {
+        assert!(schema.contains(key), "{key}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::read::{Read, Reader, words};
 use super::secret::Secret;
-use super::snapshot::{AuthMode, Balance, StreamUsage};
+use super::snapshot::{AuthMode, Balance, StoreFailure, StreamUsage};
 use super::tree::Node;
 use super::units::{self, BadMoney};
 use crate::provider::{GuidedStyle, Kind, SageMakerFormat, StructuredOutput};
@@ -43,10 +43,32 @@ pub enum ThinkTags {
 }
 
 /// Where limits are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Store {
     /// In the process.
     Memory,
+    /// In a Redis.
+    Redis(Secret),
+}
+
+impl Read for Store {
+    /// Messages never repeat the value: it may hold a password.
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let what = "`memory`, or a URL like redis://127.0.0.1:6379 or rediss://user:${REDIS_PASSWORD}@redis.internal:6380/0";
+        let text = zeroize::Zeroizing::new(cx.text(node, what)?);
+        match text.trim() {
+            "memory" => Some(Self::Memory),
+            url if crate::limit::redis::is_url(url) => Some(Self::Redis(Secret::new(url.to_owned()))),
+            _ => {
+                cx.must_be(node.at, what);
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^(memory|rediss?://.+|.*\\$\\{.+)$" })
+    }
 }
 
 /// How a log line looks.
@@ -89,7 +111,7 @@ words!(Balance, "one of" { Weighted = "weighted", LeastRequests = "least_request
 words!(Reason, "one of" { Connect = "connect", Timeout = "timeout", RateLimited = "rate_limited", ServerError = "server_error" });
 words!(Unsupported, "one of" { Drop = "drop", Reject = "reject" });
 words!(ThinkTags, "one of" { Keep = "keep", Split = "split" });
-words!(Store, "a store in this version" { Memory = "memory" });
+words!(StoreFailure, "one of" { Local = "local", Allow = "allow", Deny = "deny" });
 words!(LogFormat, "one of" { Json = "json", Text = "text" });
 words!(log::LevelFilter, "a level" { Off = "off", Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
 
@@ -127,6 +149,12 @@ scalars! {
     /// The period of a limit.
     Period(Duration), "a period from 1s to 30d, like 1m or 1d", { "type": "string" },
         |text| units::duration(text).filter(|d| *d >= Duration::from_secs(1));
+    /// How long a request waits for the shared store.
+    StoreTimeout(Duration), "a duration from 1ms to 10s, like 20ms", { "type": "string" },
+        |text| units::duration(text).filter(|d| (Duration::from_millis(1)..=Duration::from_secs(10)).contains(d));
+    /// How long a lease lasts.
+    Lease(Duration), "a duration from 10ms to 10s, like 100ms", { "type": "string" },
+        |text| units::duration(text).filter(|d| (Duration::from_millis(10)..=Duration::from_secs(10)).contains(d));
     /// `max_tokens`.
     Tokens(u32), "a number of tokens from 1 to 10000000", { "type": "integer", "minimum": 1, "maximum": 10_000_000 },
         |text| within(text, 1, 10_000_000).map(|n| n as u32);

@@ -8,7 +8,7 @@ use crate::chat::field::Field;
 use crate::chat::head::Head;
 use crate::chat::request::Parsed;
 use crate::error::ApiError;
-use crate::limit::Subject;
+use crate::limit::{Denied, Subject};
 use crate::operation::Operation;
 use crate::route::r#match as names;
 use crate::route::pick::Plan;
@@ -39,17 +39,27 @@ pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Res
     }
 }
 
-/// The limits of key and team, before the body is read.
+/// Longest body that is read before a shared limit store is asked, in bytes: one that comes with its headers.
+const SMALL_BODY: u64 = 64 << 10;
+
+/// The limits of key and team, before the body is read. A shared store is asked only where the body is large or of
+/// unknown length; for others, what this node knows of earlier refusals is told, and the admission asks.
 ///
 /// # Errors
 /// 429 or 402; nothing has been charged.
-pub fn peek(live: &Live, who: &Principal) -> Result<(), ApiError> {
-    live.limiter.peek(&subject(who), live.now()).map_err(|refusal| refuse(live, &refusal))
+pub async fn peek(live: &Live, who: &Principal, headers: &HeaderMap) -> Result<(), ApiError> {
+    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let ask = length.is_none_or(|length| length > SMALL_BODY);
+    let peeked = live.store.peek(&subject(who), ask, live.now()).await;
+    peeked.map_err(|refusal| refuse(live, &Denied::Limit(refusal)))
 }
 
-fn refuse(live: &Live, refusal: &crate::limit::Refusal) -> ApiError {
-    live.metrics.limit_refused(refusal);
-    refusal.into()
+/// What the client is told of a refusal, which is counted.
+pub fn refuse(live: &Live, denied: &Denied) -> ApiError {
+    if let Denied::Limit(refusal) = denied {
+        live.metrics.limit_refused(refusal);
+    }
+    denied.into()
 }
 
 /// `GET /v1/models`: the routes that the key may use.
@@ -93,8 +103,8 @@ fn write_model(w: &mut crate::json::write::Writer, id: &str, created: u64) {
 /// Everything that needs the body: its form, the route, all limits at once.
 ///
 /// # Errors
-/// 400, 403, 404, 429 or 402.
-pub fn admit(
+/// 400, 403, 404, 429 or 402; 503 where a shared limit store fails and nothing is admitted without it.
+pub async fn admit(
     live: &Arc<Live>,
     ctx: &mut Exchange,
     who: &Principal,
@@ -119,13 +129,15 @@ pub fn admit(
     let prospect = operation.prospect(&parsed);
     // Which target will answer is not known yet: the first one's price stands for all.
     let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
-    let permit = live.limiter.admit(&subject(who), route.index, estimate, now).map_err(|refusal| refuse(live, &refusal))?;
-    live.metrics.limits_admitted(permit.kinds());
-    ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let plan = Plan::new(&route, fastrand::u64(..), belongs_to, &live.health, now);
     let mut attempts = Attempts::new(plan, fastrand::u64(..));
     let next = attempts.first(&route, &live.health, now);
+    let provider = next.as_ref().map(|turn| turn.target.provider.index);
+    let admitted = live.store.admit(&subject(who), route.index, provider, estimate, now).await;
+    let permit = admitted.map_err(|denied| refuse(live, &denied))?;
+    live.metrics.limits_admitted(permit.kinds());
+    ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     Ok(Call {
         operation,
         stream: parsed.stream(),

@@ -177,16 +177,14 @@ impl Exchange {
     ///
     /// # Errors
     /// What the client is told when there is no target left.
-    pub fn prepare(&mut self) -> Result<(), ApiError> {
+    pub async fn prepare(&mut self) -> Result<(), ApiError> {
         let now = self.live.now();
         let call = self.call.as_deref_mut().ok_or_else(internal)?;
         while let Some(Turn { target, asking, .. }) = call.next.take() {
             self.ledger.attempts = call.attempts.made();
             self.ledger.provider = Some(target.provider.index);
-            let entered = call.permit.enter_provider(target.provider.index, now).map_err(|refusal| {
-                self.live.metrics.limit_refused(&refusal);
-                ApiError::from(&refusal)
-            });
+            let entered = self.live.store.enter(&mut call.permit, target.provider.index, now).await;
+            let entered = entered.map_err(|denied| super::admission::refuse(&self.live, &denied));
             match entered.and_then(|()| call.encode(target, asking, &self.live)) {
                 Ok(attempt) => {
                     call.attempt = Some(attempt);

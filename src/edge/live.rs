@@ -6,7 +6,7 @@
 use super::upstream::{Upstream, shared};
 use crate::config::snapshot::Snapshot;
 use crate::error::ApiError;
-use crate::limit::{Clock, Limiter};
+use crate::limit::{Clock, Limiter, Store};
 use crate::provider::{ModelName, Provider, Target};
 use crate::route::health::Health;
 use crate::sign::seal::{Seal, Sealer};
@@ -25,6 +25,8 @@ pub struct Live {
     pub snapshot: Snapshot,
     /// Limits and what is left of them.
     pub limiter: Arc<Limiter>,
+    /// Where limits are counted.
+    pub store: Store,
     /// Handles of every series.
     pub metrics: Arc<Metrics>,
     /// The health of targets.
@@ -45,19 +47,27 @@ impl Live {
     /// The generation after `previous`, or the first one.
     ///
     /// # Errors
-    /// Says which file of a provider's TLS settings cannot be used.
+    /// Says which file of a provider's TLS settings cannot be used, or that the limit store cannot be reached where
+    /// nothing is admitted without it.
     pub fn new(snapshot: Snapshot, previous: Option<&Live>) -> Result<Self, String> {
         let generation = previous.map_or(1, |p| p.generation + 1);
         let signers = snapshot.providers.iter().map(|p| Signer::new(p).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
         let upstream = |(p, s): (&Arc<Provider>, &Arc<Signer>)| Upstream::new(p.clone(), s, generation);
         let upstreams = snapshot.providers.iter().zip(&signers).map(upstream).collect::<Result<_, _>>()?;
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
-        let metrics = Metrics::new(&snapshot, previous.map(|p| &*p.metrics)).map_err(|e| e.to_string())?;
+        let metrics = Arc::new(Metrics::new(&snapshot, previous.map(|p| &*p.metrics)).map_err(|e| e.to_string())?);
+        let counter = metrics.clone();
+        let on_store_error = Arc::new(move || counter.limit_store_error());
+        let link = Store::link(&snapshot.limit_store, previous.map(|p| &p.store), on_store_error)?;
         let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
+        // From here on nothing can refuse the configuration any more, and limits take their new amounts.
+        let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter), clock.now()));
+        let store = Store::new(&snapshot.limit_store, &limiter, link, previous.map(|p| &p.store));
         Ok(Self {
             generation,
-            limiter: Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter), clock.now())),
-            metrics: Arc::new(metrics),
+            limiter,
+            store,
+            metrics,
             health: Arc::new(Health::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.health)))),
             upstreams,
             model_labels: model_labels(&snapshot),

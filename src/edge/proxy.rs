@@ -74,7 +74,7 @@ impl Gateway {
             Endpoint::Models => return Ok(Some(admission::models(&live, &who))),
             Endpoint::Model(id) => return Ok(Some(admission::model(&live, &who, id)?)),
         };
-        admission::peek(&live, &who)?;
+        admission::peek(&live, &who, &request.headers).await?;
         intake::check_framing(request, live.snapshot.server.max_body)?;
         let body = match intake::read_body(real, &live.snapshot.server).await {
             Ok(body) => body,
@@ -83,9 +83,9 @@ impl Gateway {
         };
         let read = Instant::now();
         let header = real.req_header().headers.get("episode-id").cloned();
-        let call = admission::admit(&live, ctx, &who, operation, body, header.as_ref())?;
+        let call = admission::admit(&live, ctx, &who, operation, body, header.as_ref()).await?;
         ctx.call = Some(Box::new(call));
-        ctx.prepare()?;
+        ctx.prepare().await?;
         ctx.busy += read.elapsed();
         Ok(None)
     }
@@ -184,7 +184,7 @@ impl ProxyHttp for Gateway {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
-            if let Err(error) = ctx.prepare() {
+            if let Err(error) = ctx.prepare().await {
                 return Err(refuse(ctx, error));
             }
         }

@@ -13,7 +13,8 @@ use super::budget::{Budget, Spending};
 use super::estimate::{Averages, Estimate, Prospect};
 use super::gcra::{Bucket, Rate};
 use super::headers::{LimitHeaders, Standing};
-use super::{CONCURRENT_WAIT, Kinds, Refusal, Scope, Subject, Used, nanoseconds};
+use super::permit::{Counted, Permit};
+use super::{CONCURRENT_WAIT, Kinds, Refusal, Scope, Subject, Used, nanoseconds, whole_milliseconds};
 use crate::chat::usage::Usage;
 use crate::config::snapshot::{Dimension, LimitRule, Snapshot};
 use crate::provider::Price;
@@ -37,6 +38,13 @@ pub struct Identity {
     pub per: Duration,
     /// Tells apart limits of one scope that are alike in all of the above.
     ordinal: u32,
+}
+
+impl Identity {
+    /// The dimension's number, the period in nanoseconds and the ordinal; with scope and name they are all of it.
+    pub(super) fn numbers(&self) -> (u8, u64, u32) {
+        (self.dimension, nanoseconds(self.per), self.ordinal)
+    }
 }
 
 /// What a limit counts with.
@@ -179,6 +187,8 @@ pub type Rules<'a> = Vec<(Arc<str>, &'a [LimitRule])>;
 #[derive(Debug, Default)]
 pub struct Limiter {
     cells: Vec<Arc<Cell>>,
+    /// The rule of each cell in this configuration.
+    rules: Vec<LimitRule>,
     /// For each scope, the cells of each of its members.
     members: [Vec<Range<usize>>; 4],
     averages: Vec<(Arc<str>, Arc<Averages>)>,
@@ -210,23 +220,27 @@ impl Limiter {
         for ((scope, members), ranges) in Scope::ALL.into_iter().zip(&rules).zip(&mut limiter.members) {
             for (name, rules) in members {
                 let begin = limiter.cells.len();
-                let mut made: Vec<Arc<Cell>> = Vec::with_capacity(rules.len());
+                let mut made: Vec<(Arc<Cell>, LimitRule)> = Vec::with_capacity(rules.len());
                 for rule in *rules {
                     let per = if rule.dimension == Dimension::Concurrent { Duration::ZERO } else { rule.per };
                     let mut identity = Identity { scope, name: Arc::clone(name), dimension: rule.dimension as u8, per, ordinal: 0 };
-                    while made.iter().any(|cell| cell.identity == identity) {
+                    while made.iter().any(|(cell, _)| cell.identity == identity) {
                         identity.ordinal += 1;
                     }
-                    made.push(match known.remove(&identity) {
+                    let cell = match known.remove(&identity) {
                         Some(cell) => {
                             cell.meter.lock().retune(rule, now);
                             Arc::clone(cell)
                         }
                         None => Arc::new(Cell { identity, meter: Mutex::new(Meter::new(rule)) }),
-                    });
+                    };
+                    made.push((cell, *rule));
                 }
-                made.sort_by(|a, b| a.identity.cmp(&b.identity));
-                limiter.cells.extend(made);
+                made.sort_by(|(a, _), (b, _)| a.identity.cmp(&b.identity));
+                for (cell, rule) in made {
+                    limiter.cells.push(cell);
+                    limiter.rules.push(rule);
+                }
                 ranges.push(begin..limiter.cells.len());
             }
         }
@@ -237,10 +251,18 @@ impl Limiter {
         limiter
     }
 
-    /// The limits of one member of a scope; none where it has none or nobody is meant.
+    /// Where the limits of one member of a scope are among all; nowhere where it has none or nobody is meant.
+    pub(super) fn range(&self, scope: Scope, member: Option<usize>) -> Range<usize> {
+        member.and_then(|index| self.members.get(scope as usize)?.get(index)).cloned().unwrap_or_default()
+    }
+
+    /// The identity and the rule of every limit, in the order of [`Limiter::range`].
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&Identity, &LimitRule)> {
+        self.cells.iter().map(|cell| &cell.identity).zip(&self.rules)
+    }
+
     fn of(&self, scope: Scope, member: Option<usize>) -> &[Arc<Cell>] {
-        let range = member.and_then(|index| self.members.get(scope as usize)?.get(index));
-        range.and_then(|range| self.cells.get(range.clone())).unwrap_or_default()
+        self.cells.get(self.range(scope, member)).unwrap_or_default()
     }
 
     /// Whether key and team would admit one more request, however small. Charges nothing.
@@ -257,16 +279,34 @@ impl Limiter {
     /// # Errors
     /// The limit that would wait longest.
     pub fn admit(self: &Arc<Self>, who: &Subject, route: usize, estimate: Estimate, now: u64) -> Result<Permit, Refusal> {
-        let mut held = hold([self.of(Scope::Key, who.key), self.of(Scope::Team, who.team), self.of(Scope::Route, Some(route))]);
-        decide(&held, estimate.tokens, now)?;
-        let mut kinds = Kinds::default();
-        for (cell, meter) in &mut held {
-            meter.take(&estimate, now);
-            kinds.insert(cell.identity.scope, meter.dimension());
+        let groups = [self.of(Scope::Key, who.key), self.of(Scope::Team, who.team), self.of(Scope::Route, Some(route))];
+        let (headers, kinds) = take(groups, &estimate, now)?;
+        Ok(Permit::new(self, *who, route, estimate, Counted::Here, headers, kinds))
+    }
+
+    /// Charges one attempt to all limits of a provider, or to none.
+    pub(super) fn enter(&self, provider: usize, estimate: &Estimate, now: u64) -> Result<Kinds, Refusal> {
+        take([self.of(Scope::Provider, Some(provider)), &[], &[]], estimate, now).map(|(_, kinds)| kinds)
+    }
+
+    /// Replaces reservations by what was used.
+    pub(super) fn settle(&self, cells: Range<usize>, estimate: &Estimate, used: &Used, now: u64) {
+        for cell in self.cells.get(cells).unwrap_or_default() {
+            let mut meter = cell.meter.lock();
+            meter.release(estimate);
+            meter.charge(used, now);
         }
-        let headers = headers(&held, now);
-        drop(held);
-        Ok(Permit { limiter: Arc::clone(self), who: *who, route, provider: None, estimate, headers, kinds, settled: false })
+    }
+
+    /// Frees places, and gives reservations back that have not been settled.
+    pub(super) fn leave(&self, cells: Range<usize>, unsettled: Option<&Estimate>) {
+        for cell in self.cells.get(cells).unwrap_or_default() {
+            let mut meter = cell.meter.lock();
+            if let Some(estimate) = unsettled {
+                meter.release(estimate);
+            }
+            meter.leave();
+        }
     }
 
     /// What a request will probably use.
@@ -302,11 +342,22 @@ fn hold(groups: [&[Arc<Cell>]; 3]) -> Held<'_> {
     groups.into_iter().flatten().map(|cell| (cell.as_ref(), cell.meter.lock())).collect()
 }
 
+fn take(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: u64) -> Result<(LimitHeaders, Kinds), Refusal> {
+    let mut held = hold(groups);
+    decide(&held, estimate.tokens, now)?;
+    let mut kinds = Kinds::default();
+    for (cell, meter) in &mut held {
+        meter.take(estimate, now);
+        kinds.insert(cell.identity.scope, meter.dimension());
+    }
+    Ok((headers(&held, now), kinds))
+}
+
 fn decide(held: &Held<'_>, tokens: u64, now: u64) -> Result<(), Refusal> {
     let refused = held.iter().filter_map(|(cell, meter)| Some((meter.ask(tokens, now).err()?, cell, meter)));
     let Some((wait, cell, meter)) = refused.max_by_key(|(wait, ..)| *wait) else { return Ok(()) };
     let retry_after = match wait {
-        Wait::Time(time) => Some(Duration::from_millis(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))),
+        Wait::Time(time) => Some(whole_milliseconds(time)),
         Wait::Useless => None,
     };
     let Identity { scope, per, .. } = cell.identity;
@@ -325,100 +376,6 @@ fn headers(held: &Held<'_>, now: u64) -> LimitHeaders {
         *slot = Some(slot.map_or(standing, |other| other.tighter(standing)));
     }
     headers
-}
-
-/// An admitted request. Only [`Limiter::admit`] makes one. Dropping it frees its place, and gives back what was reserved
-/// unless [`Permit::settle`] has said what was used.
-#[derive(Debug)]
-#[must_use = "dropping a permit gives it back"]
-pub struct Permit {
-    limiter: Arc<Limiter>,
-    who: Subject,
-    route: usize,
-    provider: Option<usize>,
-    estimate: Estimate,
-    headers: LimitHeaders,
-    kinds: Kinds,
-    settled: bool,
-}
-
-impl Permit {
-    /// Where the tightest limits stood when this request had been charged.
-    pub fn headers(&self) -> &LimitHeaders {
-        &self.headers
-    }
-
-    /// The kinds of limits that admitted it, for the metrics.
-    pub fn kinds(&self) -> Kinds {
-        self.kinds
-    }
-
-    /// What was reserved.
-    pub fn estimate(&self) -> Estimate {
-        self.estimate
-    }
-
-    /// Charges the limits of the provider of one attempt, all or none; an earlier attempt is left first.
-    ///
-    /// # Errors
-    /// The provider's limit that would wait longest; the permit itself stays good.
-    pub fn enter_provider(&mut self, provider: usize, now: u64) -> Result<(), Refusal> {
-        self.leave_provider();
-        let mut held = hold([self.limiter.of(Scope::Provider, Some(provider)), &[], &[]]);
-        decide(&held, self.estimate.tokens, now)?;
-        for (cell, meter) in &mut held {
-            meter.take(&self.estimate, now);
-            self.kinds.insert(cell.identity.scope, meter.dimension());
-        }
-        drop(held);
-        self.provider = Some(provider);
-        Ok(())
-    }
-
-    /// Gives back what a failed attempt reserved at its provider. The request itself stays counted there, as the
-    /// provider counts it too.
-    pub fn leave_provider(&mut self) {
-        let Some(provider) = self.provider.take() else { return };
-        for cell in self.limiter.of(Scope::Provider, Some(provider)) {
-            give_back(cell, &self.estimate, self.settled);
-        }
-    }
-
-    /// Replaces the reservation by what was really used, once; what is more than was reserved is charged to the future.
-    pub fn settle(&mut self, used: Used, now: u64) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
-        }
-        let provider = self.limiter.of(Scope::Provider, self.provider);
-        for cell in self.entered().chain(provider) {
-            let mut meter = cell.meter.lock();
-            meter.release(&self.estimate);
-            meter.charge(&used, now);
-        }
-    }
-
-    fn entered(&self) -> impl Iterator<Item = &Arc<Cell>> {
-        let limiter = &self.limiter;
-        let key = limiter.of(Scope::Key, self.who.key);
-        key.iter().chain(limiter.of(Scope::Team, self.who.team)).chain(limiter.of(Scope::Route, Some(self.route)))
-    }
-}
-
-fn give_back(cell: &Cell, estimate: &Estimate, settled: bool) {
-    let mut meter = cell.meter.lock();
-    if !settled {
-        meter.release(estimate);
-    }
-    meter.leave();
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.leave_provider();
-        for cell in self.entered() {
-            give_back(cell, &self.estimate, self.settled);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`gcra`] and [`budget`] are pure arithmetic over injected time, [`memory`] holds one state per configured limit and
-//! decides over several at once, [`estimate`] knows what a request will probably use, [`headers`] tells the client.
+//! decides over several at once, [`redis`] does the same for all nodes together, [`store`] is whichever of them is
+//! configured, [`estimate`] knows what a request will probably use, [`headers`] tells the client.
 
 use crate::config::snapshot::Dimension;
 use crate::error::{ApiError, ErrorKind};
@@ -20,10 +21,15 @@ pub mod estimate;
 pub mod gcra;
 pub mod headers;
 pub mod memory;
+pub mod permit;
+pub mod redis;
+pub mod store;
 
 pub use estimate::{Estimate, Prospect};
 pub use headers::{LimitHeaders, Standing};
-pub use memory::{Limiter, Permit};
+pub use memory::Limiter;
+pub use permit::Permit;
+pub use store::{Denied, Store};
 
 /// What a limit belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +97,10 @@ pub struct Kinds(u16);
 impl Kinds {
     fn insert(&mut self, scope: Scope, dimension: Dimension) {
         self.0 |= 1 << (scope as u16 * 4 + dimension as u16);
+    }
+
+    fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// Its members.
@@ -166,6 +176,11 @@ impl Clock {
     pub fn now(&self) -> u64 {
         self.epoch.saturating_add(nanoseconds(self.origin.elapsed()))
     }
+}
+
+/// Rounded up, so that who waits as told is admitted.
+fn whole_milliseconds(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 fn nanoseconds(time: Duration) -> u64 {

@@ -1,7 +1,7 @@
 //! What the admin listener shows: `/metrics`, `/healthz`, `/readyz`, `/status` and `/limits`. No page holds a secret.
 
 use crate::json::write::Writer;
-use crate::limit::{Limiter, dimension_name};
+use crate::limit::{Limiter, Store, dimension_name};
 use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::redact::redact;
 use std::time::Duration;
@@ -12,6 +12,8 @@ pub struct State<'a> {
     pub metrics: &'a Metrics,
     /// Of the configuration in force.
     pub limiter: &'a Limiter,
+    /// Of the configuration in force; `None` counts as memory.
+    pub store: Option<&'a Store>,
     /// Nanoseconds since the Unix epoch.
     pub now: u64,
     /// When the process began to serve; as `now`.
@@ -136,7 +138,10 @@ fn status(state: &State<'_>) -> Vec<u8> {
 fn limits(state: &State<'_>) -> Vec<u8> {
     let mut w = Writer::with_capacity(4096);
     w.object().key("limits").array();
+    // Under a shared store this process counts only what it could not ask; what the store last told stands here then.
+    let mut shared = state.store.and_then(Store::standings);
     for (identity, dimension, standing) in state.limiter.standings(state.now) {
+        let standing = shared.as_mut().and_then(Iterator::next).unwrap_or(standing);
         w.object().key("scope").string(identity.scope.name()).key("name").string(&identity.name);
         w.key("dimension").string(dimension_name(dimension)).key("per_ms").integer(milliseconds(identity.per));
         w.key("limit").integer(standing.limit).key("used").integer(standing.used).key("reserved").integer(standing.reserved);
@@ -187,6 +192,7 @@ mod tests {
         let state = State {
             metrics: &Metrics::with(names, None).unwrap(),
             limiter: &limiter,
+            store: None,
             now: NOW,
             started: NOW - 5_000_000_000,
             serving,

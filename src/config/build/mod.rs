@@ -9,11 +9,11 @@ mod provider;
 mod route;
 mod team;
 
-use super::file::{File, Listen as FileListen, Server as FileServer};
+use super::file::{File, LimitStore as FileLimitStore, Listen as FileListen, Server as FileServer};
 use super::problem::{Position, Problems};
 use super::read::At;
-use super::snapshot::{Listen, ListenTls, Log, Server, Snapshot};
-use super::types::{LogFormat, Threads};
+use super::snapshot::{LimitStore, Listen, ListenTls, Log, Server, Snapshot};
+use super::types::{LogFormat, Store, Threads};
 use crate::provider::Provider;
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -62,6 +62,7 @@ impl Builder {
             teams: tenants.teams,
             keys: tenants.keys,
             key_digests: tenants.digests,
+            limit_store: limit_store(file.limits),
             log: Log { json: file.log.format == LogFormat::Json, level: file.log.level, access: file.log.access },
         }
     }
@@ -202,6 +203,18 @@ fn server(server: FileServer) -> Server {
         drain_timeout: server.drain_timeout,
         stream_usage: server.stream_usage,
         trust_forwarded_for: server.trust_forwarded_for,
+    }
+}
+
+fn limit_store(store: FileLimitStore) -> LimitStore {
+    LimitStore {
+        redis: match store.store {
+            Store::Memory => None,
+            Store::Redis(url) => Some(url),
+        },
+        on_failure: store.on_store_failure,
+        timeout: store.store_timeout.0,
+        lease: store.lease.map(|lease| lease.0),
     }
 }
 

@@ -1,0 +1,178 @@
+-- All limits of a request, decided and charged in one step. The arithmetic is that of gcra.rs and budget.rs, in
+-- microseconds of this server's clock and in whole numbers that a double holds exactly.
+--
+-- KEYS: the calling node's registration, then one limit each.
+-- ARGV: operation, node, life of a node's holdings (us), size of the first group (restate: the node's old names);
+--       then for each limit: kind, amount, period (us), burst, a, b
+--   peek, admit   a: cost   b: most that is leased on top    -> group 1 fits, group 2 fits (2: not asked),
+--                                                              then for each limit: wait, remaining, reset, leased
+--   settle        a: change of what the node holds   b: to charge
+--   restate       a: all that the node holds         b: to charge
+-- A node whose registration is gone (flushed, expired, another generation) gets { -1 } and nothing is changed.
+--
+-- A limit is a hash. requests, tokens: l units and f ticks (a unit is `period` ticks) at time t. usd: l spent as of
+-- period t. A field for each node that holds something: how much, and until when that counts.
+local operation, node, life = ARGV[1], ARGV[2], tonumber(ARGV[3])
+if operation ~= 'restate' and redis.call('EXISTS', KEYS[1]) == 0 then return { -1 } end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local MOST = 9e15 -- below 2^53
+
+local function text(number) return string.format('%.0f', number) end
+
+local function divide(x, y)
+  local rest = math.fmod(x, y)
+  return (x - rest) / y, rest
+end
+
+-- x * y / d with its remainder, for x and d below 2^42 and y below 2^50, in digits of ten bits.
+local function scale(x, y, d)
+  local quotient, rest = 0, 0
+  for place = 4, 0, -1 do
+    local digit = math.floor(y / 1024 ^ place) % 1024
+    local more
+    more, rest = divide(rest * 1024 + digit * x, d)
+    quotient = quotient * 1024 + more
+  end
+  return quotient, rest
+end
+
+local function drain(c)
+  local passed = math.min(math.max(now - c.t, 0), 2 ^ 42 - 1)
+  local each, part = divide(c.amount, c.period)
+  local whole, ticks = scale(passed, part, c.period)
+  c.t = c.t + passed
+  c.l = c.l - whole - passed * each
+  c.f = c.f - ticks
+  if c.f < 0 then c.l, c.f = c.l - 1, c.f + c.period end
+  if c.l < 0 then c.l, c.f = 0, 0 end
+end
+
+local function turn(c)
+  local period = divide(now, c.period)
+  if period > c.t then c.l, c.t = math.max(c.l - (period - c.t) * c.amount, 0), period end
+end
+
+local function read(index)
+  local at = 4 + index * 6
+  local c = { key = KEYS[index + 2], kind = ARGV[at + 1], l = 0, f = 0, held = 0, mine = 0, gone = {}, wait = 0, leased = 0 }
+  c.amount, c.period, c.burst = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  c.a, c.b = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
+  local fields = redis.call('HGETALL', c.key)
+  for i = 1, #fields, 2 do
+    local name, value = fields[i], fields[i + 1]
+    if name == 'l' or name == 'f' or name == 't' then
+      c[name] = tonumber(value)
+    else
+      local held, dies = string.match(value, '^(%d+) (%d+)$')
+      if name == node then
+        c.mine = tonumber(held)
+      elseif tonumber(dies) <= now then
+        c.gone[#c.gone + 1] = name
+      else
+        c.held = c.held + tonumber(held)
+      end
+    end
+  end
+  c.held = c.held + c.mine
+  if c.kind == 'usd' then
+    c.t = c.t or divide(now, c.period)
+    turn(c)
+  elseif c.kind ~= 'concurrent' then
+    c.t = c.t or now
+    drain(c)
+  end
+  return c
+end
+
+-- Microseconds to drain so much, rounded up.
+local function needed(c, units, ticks)
+  local all = units * c.period + ticks
+  if all > MOST then return math.ceil(all / c.amount) + 1 end
+  local whole, rest = divide(all, c.amount)
+  return rest > 0 and whole + 1 or whole
+end
+
+local function remaining(c)
+  if c.kind == 'concurrent' then return math.max(c.amount - c.held, 0) end
+  return math.max(c.burst - c.l - c.held - (c.f > 0 and 1 or 0), 0)
+end
+
+local function reset(c)
+  if c.kind == 'concurrent' then return 0 end
+  if c.kind == 'usd' then return c.period - math.fmod(now, c.period) end
+  return needed(c, c.l + c.held, c.f)
+end
+
+-- 0: it fits. Above: how long until it does. Below: waiting is of no use.
+local function ask(c)
+  if c.kind == 'concurrent' then return c.held < c.amount and 0 or 1000000 end
+  if c.kind == 'usd' then return remaining(c) > 0 and 0 or -1 end
+  local over = c.l + c.held + math.min(c.a, c.burst) - c.burst
+  if over < 0 or (over == 0 and c.f == 0) then return 0 end
+  return needed(c, over, c.f)
+end
+
+local function hold(c, change)
+  change = math.max(change, -c.mine)
+  c.mine, c.held = math.min(c.mine + change, MOST), math.min(c.held + change, MOST)
+end
+
+local function charge(c, cost) c.l = math.min(c.l + cost, MOST) end
+
+local function save(c)
+  redis.call('HSET', c.key, 'l', text(c.l), 'f', text(c.f), 't', text(c.t or 0))
+  if c.mine > 0 then
+    redis.call('HSET', c.key, node, text(c.mine) .. ' ' .. text(now + life))
+  else
+    c.gone[#c.gone + 1] = node
+  end
+  for _, name in ipairs(c.gone) do redis.call('HDEL', c.key, name) end
+  -- Kept until it is whole again by itself; a node that holds something renews it.
+  local whole = reset(c)
+  if c.kind == 'usd' then whole = whole + math.ceil(c.l / c.amount) * c.period end
+  redis.call('PEXPIRE', c.key, text(math.min(math.ceil(math.max(whole, life) / 1000) + 1000, 1e12)))
+end
+
+local function take(c)
+  if c.kind == 'requests' then charge(c, c.a) else hold(c, c.a) end
+  c.leased = math.min(c.b, remaining(c))
+  hold(c, c.leased)
+  save(c)
+end
+
+local limits = {}
+for index = 0, #KEYS - 2 do limits[index + 1] = read(index) end
+
+if operation == 'settle' or operation == 'restate' then
+  for _, c in ipairs(limits) do
+    if operation == 'restate' then
+      for name in string.gmatch(ARGV[4], '%S+') do c.gone[#c.gone + 1] = name end
+      c.a = c.a - c.mine
+    end
+    hold(c, c.a)
+    charge(c, c.b)
+    save(c)
+  end
+  return { 1 }
+end
+
+local function decide(from, to)
+  local fits = 1
+  for i = from, to do
+    limits[i].wait = ask(limits[i])
+    if limits[i].wait ~= 0 then fits = 0 end
+  end
+  if fits == 1 and operation == 'admit' then
+    for i = from, to do take(limits[i]) end
+  end
+  return fits
+end
+
+local first = tonumber(ARGV[4])
+local answer = { decide(1, first), 2 }
+if answer[1] == 1 and #limits > first then answer[2] = decide(first + 1, #limits) end
+for _, c in ipairs(limits) do
+  for _, number in ipairs({ c.wait, remaining(c) + c.leased, reset(c), c.leased }) do answer[#answer + 1] = math.min(number, MOST) end
+end
+return answer

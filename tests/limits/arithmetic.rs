@@ -1,0 +1,150 @@
+//! The script decides as the buckets and budgets of a single process do, number by number, at the edges of what may be
+//! configured. The time of Redis is put into a copy of the script, so that both see the same moments.
+
+use crate::support::Redis;
+use tidegate::limit::budget::{Budget, Spending};
+use tidegate::limit::gcra::{Bucket, Rate};
+
+const SCRIPT: &str = include_str!("../../src/limit/redis/decide.lua");
+const NODE: &str = "n1";
+
+/// Deterministic, so that a failure can be seen again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((u128::from(self.0 >> 11) * u128::from(below)) >> 53) as u64
+    }
+}
+
+struct Limit {
+    connection: redis::Connection,
+    key: String,
+    kind: &'static str,
+    amount: u64,
+    period: u64,
+    burst: u64,
+}
+
+impl Limit {
+    fn call(&mut self, operation: &str, now: u64, a: i128, b: u64) -> Vec<i64> {
+        let time = format!("{{ {}, {} }}", now / 1_000_000, now % 1_000_000);
+        let script = SCRIPT.replace("redis.call('TIME')", &time);
+        assert_ne!(script, SCRIPT);
+        let mut command = redis::cmd("EVAL");
+        command.arg(script).arg(2).arg("tidegate:node:n1").arg(&self.key);
+        command.arg(operation).arg(NODE).arg(1_000_000_000_000_000u64).arg(1);
+        command.arg(self.kind).arg(self.amount).arg(self.period).arg(self.burst).arg(a.to_string()).arg(b);
+        let answer = command.query(&mut self.connection).unwrap();
+        let () = redis::cmd("PERSIST").arg(&self.key).query(&mut self.connection).unwrap();
+        answer
+    }
+}
+
+#[test]
+fn the_script_agrees_with_the_bucket() {
+    let redis = Redis::start();
+    let () = redis.command(&["SET", "tidegate:node:n1", ""]);
+    let day = 86_400_000_000;
+    let most = 1_000_000_000_000_000;
+    for (index, (amount, period, burst)) in [
+        (5, 60_000_000, 5),
+        (100, 3_600_000_000, 100),
+        (7, 30 * day, 3),
+        (200_000, 60_000_000, 1_000),
+        (most, 1_000_000, most),
+        (most - 1, 30 * day, most),
+        (999_999_999_989, 30 * day - 1, 12_345_678_901),
+        (1, 1_000_000, most),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+        let mut limit = Limit { connection, key: format!("k{index}"), kind: "tokens", amount, period, burst };
+        let rate = Rate::new(amount, period * 1000, burst);
+        let mut bucket = Bucket::default();
+        let mut dice = Dice(index as u64 + 1);
+        let mut now = 1_800_000_000_000_000;
+        let mut open: Vec<u64> = Vec::new();
+        for step in 0..150 {
+            now += dice.roll(4) * dice.roll(period / 2 + 2) / 3;
+            let cost = 1 + dice.roll(burst + burst / 4 + 1).min(most - 1);
+            match (dice.roll(3), open.pop()) {
+                (0, Some(held)) => {
+                    limit.call("settle", now, -i128::from(held), cost);
+                    bucket.release(held);
+                    bucket.charge(&rate, cost, now * 1000);
+                }
+                (_, held) => {
+                    open.extend(held);
+                    let answer = limit.call("admit", now, cost.into(), 0);
+                    let asked = bucket.ask(&rate, cost, now * 1000);
+                    assert_eq!(answer[0] == 1, asked.is_ok(), "limit {index}, step {step}: {answer:?} {asked:?}");
+                    match asked {
+                        Ok(()) => {
+                            bucket.reserve(cost);
+                            open.push(cost);
+                        }
+                        Err(wait) => close(answer[2], wait, "wait"),
+                    }
+                    assert_eq!(answer[3] as u64, bucket.remaining(&rate, now * 1000), "limit {index}, step {step}");
+                    close(answer[4], bucket.reset(&rate, now * 1000), "reset");
+                }
+            }
+        }
+    }
+}
+
+/// Microseconds that are these nanoseconds rounded up, or by one more where a double cannot hold them exactly.
+fn close(micros: i64, nanos: u64, what: &str) {
+    let want = (nanos.div_ceil(1000) as i64).min(9_000_000_000_000_000);
+    let slack = 1 + want / 1_000_000_000_000_000;
+    assert!((want..=want + slack).contains(&micros), "{what}: {micros} for {want}");
+}
+
+#[test]
+fn the_script_agrees_with_the_budget() {
+    let redis = Redis::start();
+    let () = redis.command(&["SET", "tidegate:node:n1", ""]);
+    let day = 86_400_000_000;
+    for (index, (amount, period, ceiling)) in
+        [(100, day, 100), (1_000_000, 30 * day, 3_000_000), (7, 1_000_000, 20)].into_iter().enumerate()
+    {
+        let connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+        let mut limit = Limit { connection, key: format!("k{index}"), kind: "usd", amount, period, burst: ceiling };
+        let budget = Budget::new(amount, period * 1000, ceiling);
+        let mut spending = Spending::default();
+        let mut dice = Dice(index as u64 + 1);
+        let mut now = 1_800_000_000_000_000;
+        let mut open: Vec<u64> = Vec::new();
+        for step in 0..150 {
+            now += dice.roll(period);
+            let cost = 1 + dice.roll(ceiling);
+            match (dice.roll(2), open.pop()) {
+                (0, Some(held)) => {
+                    limit.call("settle", now, -i128::from(held), cost);
+                    spending.release(held);
+                    spending.charge(&budget, cost, now * 1000);
+                }
+                (_, held) => {
+                    open.extend(held);
+                    let answer = limit.call("admit", now, cost.into(), 0);
+                    let asked = spending.ask(&budget, now * 1000);
+                    assert_eq!(
+                        (answer[0] == 1, answer[2]),
+                        (asked.is_ok(), if asked.is_ok() { 0 } else { -1 }),
+                        "limit {index}, step {step}"
+                    );
+                    if asked.is_ok() {
+                        spending.reserve(cost);
+                        open.push(cost);
+                    }
+                    assert_eq!(answer[3] as u64, spending.remaining(&budget, now * 1000), "limit {index}, step {step}");
+                    close(answer[4], budget.reset(now * 1000), "reset");
+                }
+            }
+        }
+    }
+}

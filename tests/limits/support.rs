@@ -1,0 +1,279 @@
+//! A Redis of one's own, nodes that share it, and gateways in processes of their own.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tidegate::config;
+use tidegate::limit::{Clock, Denied, Estimate, Limiter, Permit, Store, Subject};
+
+/// Far beyond what anything here takes on a machine that is not broken.
+pub const LONG: Duration = Duration::from_secs(30);
+
+pub const WHO: Subject = Subject { key: Some(0), team: Some(0) };
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Asks until it is so.
+pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is() {
+        assert!(began.elapsed() < LONG, "{what} did not come to pass");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The same for answers that take a while.
+pub async fn until_async(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is().await {
+        assert!(began.elapsed() < LONG, "{what} did not come to pass");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A redis-server; stopped when dropped.
+pub struct Redis {
+    pub port: u16,
+    process: Option<Child>,
+}
+
+impl Redis {
+    pub fn start() -> Self {
+        let mut redis = Self { port: free_port(), process: None };
+        redis.again();
+        redis
+    }
+
+    /// Starts it again, empty, on the same port.
+    pub fn again(&mut self) {
+        let process = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--dir", &std::env::temp_dir().display().to_string()])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        self.process = Some(process);
+        until("the start of redis-server", || self.connection().is_some());
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn connection(&self) -> Option<redis::Connection> {
+        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().ok()?;
+        redis::cmd("PING").query::<String>(&mut connection).ok()?;
+        Some(connection)
+    }
+
+    pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        command.query(&mut self.connection().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A configuration with one team, one key, one route and one provider, and these limits.
+pub struct Limits<'a> {
+    pub team: &'a str,
+    pub key: &'a str,
+    pub provider: &'a str,
+    pub store: String,
+}
+
+impl Limits<'_> {
+    pub fn team<'a>(team: &'a str, redis: &Redis, more: &str) -> Limits<'a> {
+        Limits { team, key: "[]", provider: "[]", store: format!("{{ store: \"{}\", {more} }}", redis.url()) }
+    }
+
+    fn yaml(&self, listen: u16, admin: u16, simulator: u16) -> String {
+        let Self { team, key, provider, store } = self;
+        let digest = tidegate::auth::key::digest(KEY);
+        format!(
+            "listen: [ {{ address: 127.0.0.1:{listen} }} ]\nadmin: {{ address: 127.0.0.1:{admin} }}\nserver: {{ threads: 1 }}\n\
+             providers:\n  p: {{ kind: vllm, base_url: \"http://127.0.0.1:{simulator}/vllm/v1\", limits: {provider} }}\n\
+             routes:\n  r: {{ targets: [ {{ provider: p, model: sim, price: {{ input: 1, output: 1 }} }} ] }}\n  \
+             slow: {{ targets: [ {{ provider: p, model: \"sim+chunks=400+pace=20ms\" }} ] }}\n\
+             teams:\n  secret-team:\n    limits: {team}\n    keys: [ {{ id: secret-key, sha256: \"{digest}\", limits: {key} }} ]\n\
+             limits: {store}\nlog: {{ level: warn, access: false }}\n"
+        )
+    }
+}
+
+pub const KEY: &str = "tg-of-the-tests";
+
+/// One node's store, as the gateway makes it.
+pub struct Node {
+    pub store: Store,
+    limiter: Arc<Limiter>,
+    pub clock: Arc<Clock>,
+    errors: Arc<AtomicUsize>,
+}
+
+impl Node {
+    pub fn new(limits: &Limits<'_>) -> Self {
+        Self::try_new(limits).unwrap()
+    }
+
+    pub fn try_new(limits: &Limits<'_>) -> Result<Self, String> {
+        Self::after(limits, None)
+    }
+
+    /// The same node with another configuration.
+    pub fn reloaded(&self, limits: &Limits<'_>) -> Self {
+        Self::after(limits, Some(self)).unwrap()
+    }
+
+    fn after(limits: &Limits<'_>, previous: Option<&Self>) -> Result<Self, String> {
+        let yaml = limits.yaml(0, 0, 1);
+        let snapshot = config::parse(&yaml, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
+        let clock = Clock::start();
+        let before = previous.map(|node| &node.store);
+        let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|node| &*node.limiter), clock.now()));
+        let errors = Arc::new(AtomicUsize::new(0));
+        let counter = errors.clone();
+        let on_error = Arc::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let link = Store::link(&snapshot.limit_store, before, on_error)?;
+        let store = Store::new(&snapshot.limit_store, &limiter, link, before);
+        Ok(Self { store, limiter, clock, errors })
+    }
+
+    pub async fn admit(&self, tokens: u64) -> Result<Permit, Denied> {
+        self.store.admit(&WHO, 0, Some(0), Estimate { tokens, micro_usd: tokens }, self.clock.now()).await
+    }
+
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    pub fn errors(&self) -> usize {
+        self.errors.load(Ordering::Relaxed)
+    }
+}
+
+/// A process of this program; killed when dropped.
+pub struct Process {
+    child: Child,
+    config: Option<PathBuf>,
+    pub port: u16,
+    pub admin: u16,
+}
+
+impl Process {
+    pub fn simulator() -> Self {
+        let port = free_port();
+        let child = program(&["simulate", "--listen", &format!("127.0.0.1:{port}")]).spawn().unwrap();
+        let process = Self { child, config: None, port, admin: 0 };
+        until("the simulator", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        process
+    }
+
+    pub fn gateway(limits: &Limits<'_>, simulator: u16) -> Self {
+        Self::gateway_with(limits, simulator, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub fn gateway_with(limits: &Limits<'_>, simulator: u16, environment: &[(&str, &str)]) -> Self {
+        let mut process = Self::unready(limits, simulator, environment);
+        until("the gateway", || {
+            assert!(process.child.try_wait().unwrap().is_none(), "the gateway ended");
+            TcpStream::connect(("127.0.0.1", process.port)).is_ok()
+        });
+        process
+    }
+
+    /// A gateway that may not come up.
+    pub fn unready(limits: &Limits<'_>, simulator: u16, environment: &[(&str, &str)]) -> Self {
+        let (port, admin) = (free_port(), free_port());
+        let path = std::env::temp_dir().join(format!("tidegate-limits-{}-{port}.yaml", std::process::id()));
+        std::fs::write(&path, limits.yaml(port, admin, simulator)).unwrap();
+        let mut run = program(&["run", "--config", &path.display().to_string()]);
+        let child = run.envs(environment.iter().copied()).spawn().unwrap();
+        Self { child, config: Some(path), port, admin }
+    }
+
+    pub fn kill(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// One request to the route; the status and the whole answer.
+    pub fn ask(&self, route: &str) -> (u16, String) {
+        let mut stream = self.send(route);
+        let mut answer = String::new();
+        let _broken_off = stream.read_to_string(&mut answer);
+        (answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0), answer)
+    }
+
+    /// The same, not yet read.
+    pub fn send(&self, route: &str) -> TcpStream {
+        let body = format!(r#"{{"model":"{route}","stream":{},"messages":[{{"role":"user","content":"hi"}}]}}"#, route == "slow");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {KEY}\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    }
+
+    pub fn admin_page(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// `tidegate_limit_store_errors_total`.
+    pub fn store_errors(&self) -> u64 {
+        let page = self.admin_page("/metrics");
+        let line = page.lines().find(|line| line.starts_with("tidegate_limit_store_errors_total")).unwrap_or_default();
+        line.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if let Some(path) = &self.config {
+            let _gone = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
