@@ -69,7 +69,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         limiter: &live.limiter,
         now,
         started: process.started,
-        serving: !process.draining.load(Ordering::Relaxed),
+        serving: process.serving.load(Ordering::Relaxed),
         reloads: &reloads,
         target: &target,
         log_lines_dropped: crate::telemetry::log::dropped(),

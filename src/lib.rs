@@ -13,6 +13,7 @@ pub mod error;
 pub mod frame;
 pub mod json;
 pub mod limit;
+pub mod percent;
 pub mod provider;
 pub mod relay;
 pub mod route;

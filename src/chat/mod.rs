@@ -3,6 +3,7 @@
 
 pub mod field;
 pub mod request;
+pub mod validate;
 
 pub mod constraint;
 pub mod link;

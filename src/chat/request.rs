@@ -4,11 +4,12 @@
 //! [`ChatRequest`] is what one attempt sees: the client's fields under the route's defaults and overrides, with the
 //! model of the attempt's target. Nothing is copied; opaque JSON (schemas, arguments, data URIs) stays raw.
 
-use super::event::Text;
-use super::field::{Field, Shape};
+use super::field::Field;
+use super::validate;
 use crate::config::snapshot::Params;
 use crate::error::ApiError;
-use crate::json::envelope::{self, Envelope, Member};
+use crate::json::envelope::{self, Envelope, Member, Span};
+use crate::json::walk;
 use crate::sign::seal::Seal;
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -24,19 +25,31 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Checks a body: well-formed JSON, one object, no member twice, known fields of the right type.
+    /// Checks the body of a chat completion: [`Self::scan`], and the parts that every provider needs are there.
     ///
     /// # Errors
     /// A 400 that names the position or the field.
     pub fn parse(body: Bytes) -> Result<Self, ApiError> {
-        let envelope = envelope::scan(&body).map_err(|e| ApiError::invalid(e.to_string()))?;
+        let parsed = Self::scan(body)?;
+        validate::chat(&parsed)?;
+        Ok(parsed)
+    }
+
+    /// Checks a body of any endpoint: well-formed JSON, one object, no member twice, known fields of the right type.
+    ///
+    /// # Errors
+    /// A 400 that names the position or the field.
+    pub fn scan(body: Bytes) -> Result<Self, ApiError> {
+        let bad = |e: envelope::ScanError| ApiError::invalid(e.to_string());
+        let text = envelope::text(&body).map_err(bad)?;
+        let envelope = envelope::scan_text(text).map_err(bad)?;
         let mut index = [0u16; Field::ALL.len()];
-        for (i, member) in envelope.members.iter().enumerate() {
-            let Some(field) = Field::of(name_of(member, &body).as_bytes()) else { continue };
+        for (number, member) in (1..).zip(&envelope.members) {
+            let Some(field) = Field::of(member.name(text).decode().as_bytes()) else { continue };
             if let Some(slot) = index.get_mut(field as usize) {
-                *slot = i as u16 + 1;
+                *slot = number;
             }
-            check_shape(field, member.value.of(&body))?;
+            validate::shape(field, member.value.text(text))?;
         }
         Ok(Self { body, envelope, index })
     }
@@ -57,10 +70,20 @@ impl Parsed {
         self.envelope.members.get(usize::from(slot).checked_sub(1)?)
     }
 
+    /// The member of this name, known or not, also where its value is null.
+    pub fn find(&self, name: &str) -> Option<&Member> {
+        self.envelope.members.iter().find(|member| self.text_of(member.key).and_then(walk::key).is_some_and(|key| key.is(name)))
+    }
+
     /// The raw value of a field; `None` where it is absent or null.
     pub fn raw(&self, field: Field) -> Option<&str> {
-        let value = std::str::from_utf8(self.member(field)?.value.of(&self.body)).ok()?;
-        (value != "null").then_some(value)
+        self.text_of(self.member(field)?.value).filter(|value| *value != "null")
+    }
+
+    /// A part of the body as text. That it is UTF-8 is checked again, which safe code cannot leave out: 11 us for a MiB
+    /// of ASCII, 57 us for one of other scripts, where a copy of the body as a string would cost more.
+    fn text_of(&self, span: Span) -> Option<&str> {
+        simdutf8::basic::from_utf8(span.of(&self.body)).ok()
     }
 
     /// The text of a string field.
@@ -95,28 +118,7 @@ impl Parsed {
 /// A member's name, however it is spelled: a provider reads `"max_tok\u0065ns"` as `max_tokens`, so the gateway must too.
 pub fn name_of<'b>(member: &Member, body: &'b [u8]) -> Cow<'b, str> {
     let raw = std::str::from_utf8(envelope::key_bytes(member.key.of(body))).unwrap_or_default();
-    Text::Raw(raw).decode()
-}
-
-fn check_shape(field: Field, value: &[u8]) -> Result<(), ApiError> {
-    let first = value.first().copied().unwrap_or(b' ');
-    let number = first == b'-' || first.is_ascii_digit();
-    let integer = number && !value.iter().any(|b| matches!(b, b'.' | b'e' | b'E'));
-    let (ok, want) = match field.shape() {
-        Shape::Any => (true, ""),
-        Shape::Text => (first == b'"', "a string"),
-        Shape::Number => (number, "a number"),
-        Shape::Integer => (integer, "an integer"),
-        Shape::Flag => (matches!(first, b't' | b'f'), "true or false"),
-        Shape::List => (first == b'[', "an array"),
-        Shape::Object => (first == b'{', "an object"),
-        Shape::TextOrList => (matches!(first, b'"' | b'['), "a string or an array"),
-        Shape::TextOrObject => (matches!(first, b'"' | b'{'), "a string or an object"),
-    };
-    if ok || first == b'n' {
-        return Ok(());
-    }
-    Err(ApiError::field(field.name(), format!("`{}` must be {want}", field.name())))
+    super::event::Text::Raw(raw).decode()
 }
 
 /// What one attempt is made from.

@@ -18,6 +18,7 @@ pub mod read;
 pub mod secret;
 pub mod snapshot;
 pub mod tree;
+pub mod types;
 pub mod units;
 
 /// Largest configuration file in bytes.

@@ -164,29 +164,45 @@ fn default_node(text: &str, at: Position) -> Node {
     Node::plain(text, at)
 }
 
+/// A key of a section, as its schema says it.
+pub struct FieldSchema {
+    /// The key.
+    pub name: &'static str,
+    /// Lines of its documentation.
+    pub docs: &'static [&'static str],
+    /// The schema of its type.
+    pub schema: Json,
+    /// Its default as the user would write it.
+    pub default: Option<&'static str>,
+    /// Whether it must be there.
+    pub required: bool,
+}
+
 /// The schema of a section, from what [`section!`] lists.
-pub fn section_schema(docs: &[&str], fields: Vec<(&'static str, &[&str], Json, Option<&str>, bool)>) -> Json {
-    let mut properties = JsonMap::new();
-    let mut required = Vec::new();
-    for (name, docs, mut schema, default, is_required) in fields {
-        if let Some(object) = schema.as_object_mut() {
-            object.insert("description".to_owned(), Json::String(joined(docs)));
-            if let Some(text) = default {
-                let json = super::json::of_node(&default_node(text, Position::START)).unwrap_or(Json::Null);
-                let is_text = object.get("type").is_some_and(|kind| kind == "string");
-                object.insert("default".to_owned(), if is_text { Json::String(text.to_owned()) } else { json });
-            }
-        }
-        properties.insert(name.to_owned(), schema);
-        if is_required {
-            required.push(name);
-        }
-    }
+pub fn section_schema(docs: &[&str], fields: Vec<FieldSchema>) -> Json {
+    let required: Vec<_> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+    let properties: JsonMap<_, _> = fields.into_iter().map(|field| (field.name.to_owned(), field.described())).collect();
     let mut schema = json!({ "type": "object", "description": joined(docs), "properties": properties, "additionalProperties": false });
     if let (Some(object), false) = (schema.as_object_mut(), required.is_empty()) {
         object.insert("required".to_owned(), json!(required));
     }
     schema
+}
+
+impl FieldSchema {
+    /// The type's schema with the key's documentation and default.
+    fn described(self) -> Json {
+        let mut schema = self.schema;
+        let is_text = schema.get("type").is_some_and(|kind| kind == "string");
+        if let Some(object) = schema.as_object_mut() {
+            object.insert("description".to_owned(), Json::String(joined(self.docs)));
+            if let Some(text) = self.default {
+                let json = super::json::of_node(&default_node(text, Position::START)).filter(|_| !is_text);
+                object.insert("default".to_owned(), json.unwrap_or_else(|| Json::String(text.to_owned())));
+            }
+        }
+        schema
+    }
 }
 
 fn joined(docs: &[&str]) -> String {
@@ -225,14 +241,18 @@ macro_rules! section {
             }
 
             fn schema() -> serde_json::Value {
-                $crate::config::read::section_schema(&[$($doc),+], vec![$((
-                    stringify!($field),
-                    &[$($field_doc),+],
-                    <$type as $crate::config::read::Read>::schema(),
-                    section!(@default $($default)?),
-                    section!(@default $($default)?).is_none()
-                        && <$type as $crate::config::read::Read>::absent($crate::config::problem::Position::START).is_none(),
-                )),+])
+                use $crate::config::problem::Position;
+                use $crate::config::read::{FieldSchema, Read, section_schema};
+                section_schema(&[$($doc),+], vec![$({
+                    let default = section!(@default $($default)?);
+                    FieldSchema {
+                        name: stringify!($field),
+                        docs: &[$($field_doc),+],
+                        schema: <$type as Read>::schema(),
+                        default,
+                        required: default.is_none() && <$type as Read>::absent(Position::START).is_none(),
+                    }
+                }),+])
             }
         }
     };
@@ -344,20 +364,25 @@ impl<T: Read> Read for Some1<T> {
 }
 
 /// What the user gives names to. An entry whose value is wrong keeps its name, so that uses of it are not wrong too.
-pub struct Named<T>(pub Vec<(At<String>, Option<T>)>);
+pub struct Named<T> {
+    /// Name and value, in the order of the file.
+    pub entries: Vec<(At<String>, Option<T>)>,
+    /// Whether it could be read; where it could not, nothing is known of the names.
+    pub known: bool,
+}
 
 impl<T: Read> Read for Named<T> {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let entries = cx.map(node)?;
+        let Some(entries) = cx.map(node) else { return Some(Self { entries: Vec::new(), known: false }) };
         let entry = |(key, node): &(Key, Node)| {
             let value = cx.keyed(&key.text, |cx| T::read(node, cx));
             (At { at: key.at, value: key.text.clone() }, value)
         };
-        Some(Self(entries.iter().map(entry).collect()))
+        Some(Self { entries: entries.iter().map(entry).collect(), known: true })
     }
 
     fn absent(_at: Position) -> Option<Self> {
-        Some(Self(Vec::new()))
+        Some(Self { entries: Vec::new(), known: true })
     }
 
     fn schema() -> Json {

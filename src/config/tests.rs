@@ -1,6 +1,5 @@
 //! Whole files: what is refused, where, and what a good one becomes.
 
-use super::read::Read;
 use super::snapshot::*;
 use super::*;
 use crate::provider::{Credential, ModelName, Settings};
@@ -47,4 +46,391 @@ fn a_small_file_takes_the_defaults() {
     assert_eq!((snapshot.teams[0].name.as_ref(), snapshot.keys[0].id.as_ref()), ("anonymous", "anonymous"));
     assert!(snapshot.key_digests.is_empty());
     assert_eq!(loaded.files.len(), 0);
+}
+
+/// A change to the good file, and where and with which word it is refused.
+type Mistake = (&'static str, &'static str, &'static str, &'static str);
+
+const MISTAKES: &[Mistake] = &[
+    // Keys.
+    ("auth: none", "auth: none\nnonsense: 1", "10:1", "unknown key `nonsense`"),
+    ("auth: none", "auth: none\ntracing: {}", "10:1", "unknown key `tracing`"),
+    ("model: m }", "model: m, wieght: 3 }", "8:43", "did you mean `weight`"),
+    ("model: m } ]", "model: m } ]\n    ejection: {}", "9:5", "unknown key `ejection`"),
+    ("auth: none", "limits: { lease: 1s }", "9:11", "unknown key `lease`"),
+    ("auth: none", "auth: none\nauth: keys", "10:1", "duplicate key `auth`"),
+    ("auth: none", "teams: { t: {}, t: {} }", "9:17", "duplicate key `t`"),
+    ("auth: none", "<<: {}", "9:1", "merge keys"),
+    ("auth: none", "? [x]\n: y", "9:3", "key must be plain text"),
+    ("auth: none", "auth: !mine none", "9:13", "tags"),
+    // Types.
+    ("auth: none", "teams: [t]", "9:8", "`teams` must be a mapping"),
+    ("[ { provider: one, model: m } ]", "one", "8:14", "`targets` must be a list"),
+    ("[ { provider: one, model: m } ]", "[]", "8:14", "at least one"),
+    ("model: m", "model: [m]", "8:40", "`model` must be text"),
+    ("model: m }", "model: m, weight: -1 }", "8:51", "`weight`: `-1` is not a whole number"),
+    ("model: m }", "model: m, weight: 1.5 }", "8:51", "weight"),
+    ("model: m }", "model: m, price: { input: cheap, output: 1 } }", "8:59", "`cheap`"),
+    ("model: m }", "model: m, price: { input: 0.1234567, output: 1 } }", "8:59", "six decimals"),
+    ("model: m }", "model: m, price: { input: 1 } }", "8:50", "`output` is missing"),
+    ("auth: none", "auth: maybe", "9:7", "keys, none"),
+    ("auth: none", "log: { access: yes }", "9:16", "true or false"),
+    ("auth: none", "log: { level: loud }", "9:15", "`loud`"),
+    ("auth: none", "limits: { store: \"redis://h\" }", "9:18", "memory"),
+    ("model: m } ]", "model: m } ]\n    balance: sticky", "9:14", "`sticky`"),
+    ("auth: none", "server: { header_timeout: fast }", "9:27", "header_timeout"),
+    ("auth: none", "server: { header_timeout: 0s }", "9:27", "header_timeout"),
+    ("auth: none", "server: { body_timeout: 10 }", "9:25", "body_timeout"),
+    ("auth: none", "server: { max_body: 32 miles }", "9:21", "max_body"),
+    ("auth: none", "server: { threads: many }", "9:20", "threads"),
+    ("auth: none", "server: { trust_forwarded_for: [10.0.0.0/33] }", "9:33", "`10.0.0.0/33`"),
+    ("address: 127.0.0.1:0 }", "address: localhost }", "3:19", "`localhost`"),
+    // Listeners.
+    ("address: 127.0.0.1:0\n", "address: 127.0.0.1:0\n  - address: 1.1.1.1:1\n  - address: 1.1.1.1:1\n", "4:14", "listened on twice"),
+    ("address: 127.0.0.1:0\n", "address: 127.0.0.1:0\n    tls: { certificate: /none, key: /dev/null }\n", "3:25", "cannot read the file"),
+    // Providers.
+    ("kind: openai", "kind: opnai", "5:16", "`opnai`"),
+    ("kind: openai, ", "", "5:8", "`kind` is missing"),
+    (", api_key: \"sk-not-to-be-printed\"", "", "5:8", "`api_key` is missing"),
+    ("\"sk-not-to-be-printed\"", "\"${NOT_SET}\"", "5:33", "`NOT_SET` is not set"),
+    ("\"sk-not-to-be-printed\"", "\"${NOT_CLOSED\"", "5:33", "not closed"),
+    ("\"sk-not-to-be-printed\"", "\"\"", "5:33", "empty"),
+    ("api_key: \"sk-not-to-be-printed\"", "api_key_file: /none/there", "5:38", "cannot read the file"),
+    ("api_key:", "api_key_file: /dev/null, api_key:", "5:38", "exclude each other"),
+    ("kind: openai,", "kind: vllm,", "5:8", "`base_url` is missing"),
+    ("kind: openai,", "kind: openai_compatible,", "5:8", "`base_url` is missing"),
+    ("kind: openai,", "kind: openai, region: us-east-1,", "5:24", "belongs to bedrock, sagemaker"),
+    ("kind: openai,", "kind: sagemaker, region: us-east-1,", "5:46", "`api_key` is no key"),
+    ("kind: openai,", "kind: bedrock,", "5:8", "`region` is missing"),
+    ("kind: openai,", "kind: bedrock, region: \"evil.example/\",", "5:33", "`region` is a name"),
+    ("kind: openai,", "kind: bedrock, region: r, credentials: { access_key_id: a, secret_access_key: b },", "5:49", "exclude each other"),
+    ("kind: openai,", "kind: bedrock, region: r, credentials: { access_key_id: a },", "5:49", "`secret_access_key` is missing"),
+    ("kind: openai, api_key: \"sk-not-to-be-printed\"", "kind: vertex, project: p", "5:8", "`location` is missing"),
+    ("kind: openai, ", "kind: openai, base_url: \"ftp://h\", ", "5:34", "http"),
+    ("kind: openai, ", "kind: openai, headers: { host: h }, ", "5:35", "`host`"),
+    ("kind: openai, ", "kind: openai, headers: { \"a b\": h }, ", "5:35", "`a b`"),
+    ("kind: openai, ", "kind: openai, max_connections: 0, ", "5:41", "max_connections"),
+    ("kind: openai, ", "kind: openai, tls: { client_key: /dev/null }, ", "5:43", "needs `client_certificate`"),
+    ("kind: openai, ", "kind: openai, tls: { ca_file: /none }, ", "5:40", "cannot read the file"),
+    // Routes.
+    ("provider: one", "provider: two", "8:28", "no provider `two`"),
+    ("model: m }", "model: m, weight: 0 }", "8:51", "weight"),
+    ("model: m }", "model: \"*\" }", "8:40", "`*`"),
+    ("model: m }", "model: m, format: tgi }", "8:43", "belongs to sagemaker"),
+    ("  a:\n", "  \"a*b*\":\n", "7:3", "exactly one `*`"),
+    ("  a:\n", "  \"tensorzero::model_name::a\":\n", "7:3", "taken off"),
+    ("model: m } ]", "model: m } ]\n    retry: { attempts: 0 }", "9:24", "attempts"),
+    ("model: m } ]", "model: m } ]\n    retry: { on: [sometimes] }", "9:19", "`sometimes`"),
+    ("model: m } ]", "model: m } ]\n    retry: { backoff: { initial: 3s } }", "9:23", "`initial`"),
+    ("model: m } ]", "model: m } ]\n    params: { overrides: { model: x } }", "9:28", "`model`"),
+    ("model: m } ]", "model: m } ]\n    params: { defaults: { seed: .nan } }", "9:33", "JSON"),
+    ("routes:\n  a:\n    targets: [ { provider: one, model: m } ]", "routes: {}", "6:1", "`routes` is missing or empty"),
+    // Limits, at any of the four scopes.
+    ("kind: openai, ", "kind: openai, limits: [ { requests: 0, per: 1m } ], ", "5:46", "`requests`"),
+    ("model: m } ]", "model: m } ]\n    limits: [ { widgets: 1, per: 1m } ]", "9:17", "unknown key `widgets`"),
+    ("auth: none", "teams: { t: { limits: [ { per: 1m } ] } }", "9:25", "needs one of"),
+    ("auth: none", "teams: { t: { limits: [ { requests: 1, usd: 1, per: 1m } ] } }", "9:25", "one dimension"),
+    ("auth: none", "teams: { t: { limits: [ { tokens: 1, per: 31d } ] } }", "9:43", "1s to 30d"),
+    ("auth: none", "teams: { t: { limits: [ { tokens: 1, per: 999ms } ] } }", "9:43", "1s to 30d"),
+    ("auth: none", "teams: { t: { limits: [ { usd: 0, per: 1d } ] } }", "9:32", "zero"),
+    ("auth: none", "teams: { t: { limits: [ { usd: 1 } ] } }", "9:25", "`per` is missing"),
+    ("auth: none", "teams: { t: { limits: [ { concurrent: 1, per: 1m } ] } }", "9:47", "`per` has no meaning"),
+    ("auth: none", "teams: { t: { limits: [ { requests: 1, per: 1m, burst: 0.5 } ] } }", "9:56", "whole number"),
+    // Teams and keys.
+    ("auth: none", "teams: { t: { routes: [b] } }", "9:24", "no route `b`"),
+    ("auth: none", "teams: { anonymous: {} }", "9:10", "taken"),
+    ("auth: none", "teams: { t: { keys: [ { id: x, sha256: tg-secret } ] } }", "9:40", "64 hexadecimal digits"),
+    ("auth: none", "teams: { t: { keys: [ { id: x, sha256: \"SHA\", expires: soon } ] } }", "9:117", "`soon`"),
+    (
+        "auth: none",
+        "teams:\n  t: { keys: [ { id: x, sha256: \"SHA\" } ] }\n  u: { keys: [ { id: x, sha256: \"SHB\" } ] }",
+        "11:22",
+        "two keys",
+    ),
+    (
+        "auth: none",
+        "teams:\n  t: { keys: [ { id: x, sha256: \"SHA\" } ] }\n  u: { keys: [ { id: y, sha256: \"SHA\" } ] }",
+        "11:33",
+        "same digest",
+    ),
+    // YAML itself.
+    ("auth: none", "auth: [ none", "9:7", "not YAML"),
+    ("auth: none", "--- 1", "9:1", "second YAML document"),
+    ("auth: none", "auth: *nobody", "9:7", "not YAML"),
+    ("auth: none", "auth: &x [ *x ]", "9:12", "alias"),
+];
+
+#[test]
+fn every_mistake_is_told_once_with_its_place() {
+    let mut surprises = Vec::new();
+    for (from, to, place, word) in MISTAKES {
+        assert!(GOOD.contains(from), "{from}");
+        let text = GOOD.replacen(from, to, 1).replace("SHA", &"ab".repeat(32)).replace("SHB", &"cd".repeat(32));
+        let problems = bad(&text);
+        let told = matches!(&problems[..], [one] if one.starts_with(&format!("t.yaml:{place}: ")) && one.contains(word));
+        if !told || problems.iter().any(|problem| problem.contains("sk-not") || problem.contains("tg-secret")) {
+            surprises.push(format!("{to}: not {place} {word} but {problems:#?}"));
+        }
+    }
+    assert!(surprises.is_empty(), "{}", surprises.join("\n"));
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_order_of_the_file() {
+    let text = GOOD
+        .replace("auth: none", "auth: none\nnonsense: 1\nteams: { t: { routes: [b, c] } }")
+        .replace("model: m }", "model: m, wieght: 3 }")
+        .replace("kind: openai", "kind: opnai");
+    let places: Vec<_> = bad(&text).iter().map(|line| line.split(": ").next().unwrap().to_owned()).collect();
+    // The provider that is wrong is not also said to be missing.
+    assert_eq!(places, ["t.yaml:5:16", "t.yaml:8:43", "t.yaml:10:1", "t.yaml:11:24", "t.yaml:11:27"]);
+}
+
+#[test]
+fn no_message_repeats_a_secret_or_what_a_variable_stands_for() {
+    let leak = |name: &str| (name == "KEY").then(|| "s3cret\nvalue".to_owned());
+    let text = GOOD
+        .replace("routes:", "  two: { kind: openai, api_key_file: \"${KEY}\" }\nroutes:")
+        .replace(
+            "\"sk-not-to-be-printed\"",
+            "\"${KEY}\", headers: { authorization: \"${KEY}\" }, base_url: \"${KEY}\", timeouts: { connect: \"${KEY}\" }",
+        )
+        .replace("auth: none", "auth: \"${KEY}\"\nteams: { t: { keys: [ { id: \"${KEY}\", sha256: \"${KEY}\", expires: \"${KEY}\" } ] } }");
+    let problems = parse(&text, "t.yaml", &leak).err().unwrap();
+    assert!(problems.len() >= 8, "{problems:#?}");
+    for problem in problems {
+        assert!(!problem.message.contains("s3cret"), "{problem}");
+    }
+}
+
+#[test]
+fn a_deep_or_endless_file_is_refused_and_not_followed() {
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(bad(&deep).len(), 1);
+    // Each level repeats the one before nine times.
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for i in 1..12 {
+        let uses = vec![format!("*a{}", i - 1); 9].join(", ");
+        bomb += &format!("a{i}: &a{i} [{uses}]\n");
+    }
+    assert!(bad(&bomb)[0].contains("too large"));
+    let mut chain = "a0: &a0 x\n".to_owned();
+    for i in 1..200 {
+        chain += &format!("a{i}: &a{i} [*a{}]\n", i - 1);
+    }
+    assert!(bad(&chain)[0].contains("nested too deeply"));
+}
+
+#[test]
+fn every_section_of_the_schema_is_what_the_reader_takes() {
+    let mut sections = 0;
+    compare(&file::schema(), &|inner| inner, &mut sections);
+    assert!(sections > 20, "{sections}");
+}
+
+/// Puts an unknown key into every section that the schema knows, and compares what the reader says it takes there.
+fn compare(schema: &serde_json::Value, wrap: &dyn Fn(String) -> String, sections: &mut usize) {
+    if let Some(properties) = schema["properties"].as_object() {
+        *sections += 1;
+        let text = wrap("{ \"?????????????????\": 1 }".to_owned());
+        let problems = bad(&text);
+        let (_, keys) = problems.iter().find_map(|p| p.split_once("the keys here are ")).unwrap_or_else(|| panic!("{text}: {problems:?}"));
+        let mut keys: Vec<_> = keys.split(", ").collect();
+        keys.sort_unstable();
+        let mut known: Vec<_> = properties.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        assert_eq!(keys, known, "{text}");
+        for (name, schema) in properties {
+            assert!(!schema["description"].as_str().unwrap().is_empty());
+            compare(schema, &|inner| wrap(format!("{{ {name}: {inner} }}")), sections);
+        }
+    }
+    if schema["items"].is_object() {
+        compare(&schema["items"], &|inner| wrap(format!("[ {inner} ]")), sections);
+    }
+    if schema["additionalProperties"].is_object() {
+        compare(&schema["additionalProperties"], &|inner| wrap(format!("{{ name: {inner} }}")), sections);
+    }
+}
+
+#[test]
+fn the_example_shows_every_key_of_the_schema() {
+    fn keys(schema: &serde_json::Value, all: &mut Vec<String>) {
+        if let Some(properties) = schema["properties"].as_object() {
+            all.extend(properties.keys().cloned());
+            properties.values().for_each(|schema| keys(schema, all));
+        }
+        for inner in [&schema["items"], &schema["additionalProperties"]] {
+            if inner.is_object() {
+                keys(inner, all);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    keys(&file::schema(), &mut all);
+    let example = include_str!("../../conf/tidegate.yaml");
+    let words: std::collections::HashSet<_> = example.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    for key in all {
+        assert!(words.contains(key.as_str()), "{key}");
+    }
+}
+
+#[test]
+fn the_defaults_of_the_schema_are_the_readers() {
+    let schema = file::schema();
+    assert_eq!(schema["properties"]["server"]["properties"]["max_body"]["default"], "32MiB");
+    assert_eq!(schema["properties"]["server"]["properties"]["threads"]["default"], 0);
+    let retry = &schema["properties"]["routes"]["additionalProperties"]["properties"]["retry"]["properties"];
+    assert_eq!(retry["on"]["default"], serde_json::json!(["connect", "timeout", "rate_limited", "server_error"]));
+    let target = &schema["properties"]["routes"]["additionalProperties"]["properties"]["targets"]["items"];
+    assert_eq!(target["required"], serde_json::json!(["provider", "model"]));
+    assert_eq!(target["properties"]["weight"]["default"], 1);
+}
+
+const FULL: &str = r#"
+listen: [ { address: "[::1]:3000" } ]
+server: { threads: 3, max_body: 1MiB, stream_usage: separate, trust_forwarded_for: [10.0.0.0/8, "::1"] }
+providers:
+  claude: { kind: anthropic, api_key: "${KEY}", beta: [a, b], default_max_tokens: 99 }
+  aws: { kind: bedrock, region: eu-west-1, credentials: { access_key_id: a, secret_access_key: b, session_token: c } }
+  aws-key: { kind: bedrock, region: eu-west-1, api_key: k }
+  aws-chain: { kind: sagemaker, region: eu-west-1 }
+  google: { kind: vertex, project: "example.com:p", location: us-central1, access_token: t }
+  adc: { kind: vertex, project: p, location: global }
+  studio: { kind: google_ai_studio, api_key: k }
+  mistral: { kind: mistral, api_key: k }
+  pool:
+    kind: vllm
+    base_url: "http://10.0.0.7:8000/v1/"
+    guided: sglang
+    max_connections: 7
+    headers: { X-Team: blue }
+    timeouts: &times { first_token: 20s, total: 5m }
+    tls: { verify: false, server_name: other.example.com }
+    limits: [ { concurrent: 400 } ]
+  other: { kind: openai_compatible, base_url: "https://llm.example.com/v1" }
+routes:
+  r:
+    targets:
+      - { provider: pool, model: Qwen/Qwen3-4B, weight: 9, price: { input: 0.10, output: 0.40, cached_input: 0.02 } }
+      - { provider: aws-chain, model: ep, weight: 0, format: tgi, inference_component: c, think_tags: split }
+    fallback: [ { provider: claude, model: c, structured_output: tool, default_max_tokens: 5 } ]
+    retry: { attempts: 3, on: [connect] }
+    timeouts: *times
+    system: "Be brief, ${KEY}."
+    params: { defaults: { temperature: 0.2, stop: ["a"] }, overrides: { user: "u-${KEY}" }, unsupported: reject }
+    limits: [ { requests: 6000, per: 1m } ]
+  "openai/*": { targets: [ { provider: other, model: "*" } ] }
+  "openai/gpt-*": { targets: [ { provider: other, model: "x-*" } ] }
+teams:
+  search:
+    routes: [ "openai/*" ]
+    limits: [ { tokens: 200000, per: 1m, burst: 10 }, { usd: 0.5, per: 1d } ]
+    keys:
+      - { id: one, sha256: "AA", expires: 2027-01-01T01:00:00+01:00, routes: [r] }
+      - { id: two, sha256: "BB", disabled: true }
+log: { format: text, level: debug, access: false }
+"#;
+
+#[test]
+fn a_full_file_becomes_what_it_says() {
+    let loaded = good(&FULL.replace("AA", &"AA".repeat(32)).replace("BB", &"bb".repeat(32)));
+    let snapshot = loaded.snapshot;
+    assert_eq!((snapshot.listen[0].address.to_string().as_str(), snapshot.admin.port()), ("[::1]:3000", 9464));
+    assert_eq!((snapshot.server.threads, snapshot.server.stream_usage), (3, StreamUsage::Separate));
+    assert!(snapshot.server.trust_forwarded_for[1].contains(&"::1".parse::<std::net::IpAddr>().unwrap()));
+
+    let by_name = |name: &str| snapshot.providers.iter().find(|provider| provider.name.as_ref() == name).unwrap();
+    let header = |name: &str| match &by_name(name).credential {
+        Credential::Header(header, key) => (header.to_string(), key.expose().to_owned()),
+        _ => panic!("{name}"),
+    };
+    assert_eq!(header("claude"), ("x-api-key".to_owned(), "sk-from-env".to_owned()));
+    assert_eq!(header("studio").0, "x-goog-api-key");
+    let claude =
+        Settings::Anthropic { version: "2023-06-01".to_owned(), beta: vec!["a".to_owned(), "b".to_owned()], default_max_tokens: 99 };
+    assert_eq!(by_name("claude").settings, claude);
+    assert!(matches!(&by_name("aws").credential, Credential::AwsKeys { session_token: Some(token), .. } if token.expose() == "c"));
+    assert!(matches!(by_name("aws-key").credential, Credential::Bearer(_)));
+    assert!(matches!(by_name("aws-chain").credential, Credential::AwsDefault));
+    assert!(matches!(by_name("google").credential, Credential::GoogleToken(_)));
+    assert!(matches!(by_name("adc").credential, Credential::GoogleDefault));
+    assert!(matches!(by_name("mistral").credential, Credential::Bearer(_)));
+    assert!(matches!(by_name("other").credential, Credential::None));
+    assert_eq!(by_name("adc").base.host.as_ref(), "aiplatform.googleapis.com");
+    let pool = by_name("pool");
+    assert_eq!(pool.settings, Settings::Guided(crate::provider::GuidedStyle::SgLang));
+    assert_eq!((pool.max_connections, pool.headers[0].0.as_str(), pool.base.prefix.as_ref()), (Some(7), "x-team", "/v1"));
+    assert!(format!("{:?}", pool.headers[0].1).contains("Sensitive"));
+    assert_eq!((pool.timeouts.first_token, pool.timeouts.total), (Duration::from_secs(20), Some(Duration::from_secs(300))));
+    assert_eq!((pool.tls.verify, pool.tls.server_name.as_deref()), (false, Some("other.example.com")));
+    assert_eq!((pool.limits[0].dimension, pool.limits[0].amount), (Dimension::Concurrent, 400));
+
+    let route = &snapshot.routes[0];
+    let price = route.targets[0].price.unwrap();
+    assert_eq!((price.input, price.output, price.cached_input, price.cache_write), (100_000, 400_000, 20_000, 100_000));
+    assert_eq!((route.targets[1].index, route.fallback[0].index, snapshot.targets), (1, 2, 5));
+    assert!(route.targets[1].split_think_tags && route.targets[1].format == crate::provider::SageMakerFormat::Tgi);
+    assert_eq!((route.retry.attempts, route.retry.connect, route.retry.timeout), (3, true, false));
+    assert_eq!((route.timeouts.first_token, route.timeouts.connect), (Some(Duration::from_secs(20)), None));
+    assert_eq!(route.system.as_deref(), Some("Be brief, sk-from-env."));
+    let field = |name: &str, json: &str| (name.to_owned(), json.to_owned());
+    assert_eq!(route.params.defaults, [field("temperature", "0.2"), field("stop", r#"["a"]"#)]);
+    assert_eq!(route.params.overrides, [field("user", r#""u-sk-from-env""#)]);
+    assert!(route.params.reject_unsupported);
+    assert_eq!(snapshot.routes[1].targets[0].model, ModelName::Pattern("*".into()));
+    let prefixes: Vec<_> = snapshot.route_names.patterns.iter().map(|(prefix, ..)| prefix.as_ref()).collect();
+    assert_eq!(prefixes, ["openai/gpt-", "openai/"]);
+
+    let team = &snapshot.teams[0];
+    assert_eq!(team.routes, Some(RouteSet(vec![false, true, false])));
+    assert_eq!((team.limits[0].amount, team.limits[0].burst), (200_000, 10));
+    assert_eq!((team.limits[1].amount, team.limits[1].burst, team.limits[1].per), (500_000, 500_000, Duration::from_secs(86_400)));
+    assert_eq!(snapshot.key_digests[&[0xaa; 32]], 0);
+    assert_eq!((snapshot.keys[0].expires, snapshot.keys[1].disabled), (Some(1_798_761_600), true));
+    assert_eq!((snapshot.log.json, snapshot.log.access, snapshot.log.level), (false, false, log::LevelFilter::Debug));
+}
+
+#[test]
+fn files_are_read_trimmed_listed_and_fingerprinted() {
+    let folder = std::env::temp_dir().join(format!("tidegate-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (key, main) = (folder.join("key"), folder.join("main.yaml"));
+    std::fs::write(&key, " sk-in-file\n").unwrap();
+    let text = GOOD.replace("api_key: \"sk-not-to-be-printed\"", &format!("api_key_file: \"{}\"", key.display()));
+    std::fs::write(&main, text).unwrap();
+    let loaded = load(&main).unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert_eq!(loaded.files, [main.clone(), key.clone()]);
+    assert!(matches!(&loaded.snapshot.providers[0].credential, Credential::Bearer(secret) if secret.expose() == "sk-in-file"));
+    let before = fingerprint(&loaded.files);
+    assert_eq!(before, fingerprint(&loaded.files));
+    std::fs::write(&key, "sk-other").unwrap();
+    assert_ne!(before, fingerprint(&loaded.files));
+    std::fs::write(&key, "\n").unwrap();
+    let problems = load(&main).err().unwrap();
+    assert!(problems[0].message.contains("empty") && problems[0].line == 5, "{problems:?}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn ten_thousand_keys_and_a_thousand_routes_load() {
+    let mut text = "providers: { p: { kind: openai, api_key: k } }\nroutes:\n".to_owned();
+    for i in 0..1_000 {
+        text += &format!("  route-{i}: {{ targets: [ {{ provider: p, model: m{i} }} ], limits: [ {{ requests: 60, per: 1m }} ] }}\n");
+    }
+    text += "teams:\n  t:\n    keys:\n";
+    for i in 0..10_000 {
+        text += &format!(
+            "      - {{ id: key-{i}, sha256: \"{i:064x}\", routes: [route-{}], limits: [ {{ requests: 10, per: 1m }} ] }}\n",
+            i % 1_000
+        );
+    }
+    let snapshot = good(&text).snapshot;
+    assert_eq!((snapshot.keys.len(), snapshot.routes.len(), snapshot.key_digests.len()), (10_001, 1_000, 10_000));
+    let again = text.replacen("  route-999:", "  route-5:", 1);
+    assert!(bad(&again)[0].contains("duplicate key `route-5`"));
+    // All of them wrong: still as quick, because hints are given for the first ones only.
+    let problems = bad(&text.replace("routes: [route-", "routes: [rout-"));
+    assert_eq!(problems.len(), 10_000);
+    assert!(problems[0].contains("did you mean `route-0`"), "{}", problems[0]);
 }

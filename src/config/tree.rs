@@ -12,6 +12,10 @@ pub const MAX_DEPTH: usize = 64;
 /// Most nodes of a file, what aliases repeat included.
 pub const MAX_NODES: usize = 4_000_000;
 
+/// From how many keys on a mapping is no longer looked through for duplicates.
+const SMALL_MAP: usize = 16;
+const TOO_DEEP: &str = "this is nested too deeply";
+
 /// A value and where it begins.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -52,11 +56,16 @@ impl Node {
         matches!(&self.value, Value::Scalar(text, true) if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    fn size(&self) -> usize {
+    /// How many nodes it has, and how deep they are nested.
+    fn extent(&self) -> (usize, usize) {
+        let sum = |(size, depth): (usize, usize), node: &Node| {
+            let (more, deeper) = node.extent();
+            (size + more, depth.max(deeper + 1))
+        };
         match &self.value {
-            Value::Scalar(..) => 1,
-            Value::List(items) => 1 + items.iter().map(Node::size).sum::<usize>(),
-            Value::Map(entries) => 1 + entries.iter().map(|(_, node)| 1 + node.size()).sum::<usize>(),
+            Value::Scalar(..) => (1, 0),
+            Value::List(items) => items.iter().fold((1, 1), sum),
+            Value::Map(entries) => entries.iter().map(|(_, node)| node).fold((1, 1), sum),
         }
     }
 }
@@ -133,7 +142,11 @@ impl Builder {
             }
             Event::Alias(id) => {
                 let node = self.anchors.get(&id).cloned().ok_or("this alias stands inside the value it names")?;
-                self.nodes += node.size();
+                let (size, depth) = node.extent();
+                self.nodes += size;
+                if self.stack.len() + depth > MAX_DEPTH {
+                    return Err(TOO_DEEP);
+                }
                 (node, 0)
             }
             Event::SequenceStart(_, anchor, _) => return self.open(at, anchor, Content::List(Vec::new())),
@@ -163,7 +176,7 @@ impl Builder {
 
     fn open(&mut self, at: Position, anchor: usize, content: Content) -> Result<(), &'static str> {
         if self.stack.len() >= MAX_DEPTH {
-            return Err("this is nested too deeply");
+            return Err(TOO_DEEP);
         }
         self.stack.push(Frame { at, anchor, content });
         Ok(())
@@ -177,13 +190,13 @@ impl Builder {
             Some(Content::Map { entries, seen, key }) => match key.take() {
                 Some(Pending::Key(name)) => entries.push((name, node)),
                 Some(Pending::Refused) => {}
-                None => *key = Some(accept_key(node, seen, problems)),
+                None => *key = Some(accept_key(node, entries, seen, problems)),
             },
         }
     }
 }
 
-fn accept_key(node: Node, seen: &mut HashSet<String>, problems: &mut Problems) -> Pending {
+fn accept_key(node: Node, entries: &[(Key, Node)], seen: &mut HashSet<String>, problems: &mut Problems) -> Pending {
     let Value::Scalar(text, plain) = node.value else {
         problems.add(node.at, "a key must be plain text");
         return Pending::Refused;
@@ -192,9 +205,20 @@ fn accept_key(node: Node, seen: &mut HashSet<String>, problems: &mut Problems) -
         problems.add(node.at, "merge keys (`<<`) are not supported; repeat the value or use an alias for the whole of it");
         return Pending::Refused;
     }
-    if !seen.insert(text.clone()) {
+    if is_known(&text, entries, seen) {
         problems.add(node.at, format!("duplicate key `{text}`"));
         return Pending::Refused;
     }
     Pending::Key(Key { at: node.at, text })
+}
+
+/// Whether a mapping has this key. Small ones, which most are, are looked through; large ones get a set.
+fn is_known(text: &str, entries: &[(Key, Node)], seen: &mut HashSet<String>) -> bool {
+    if entries.len() < SMALL_MAP {
+        return entries.iter().any(|(key, _)| key.text == text);
+    }
+    if seen.is_empty() {
+        seen.extend(entries.iter().map(|(key, _)| key.text.clone()));
+    }
+    !seen.insert(text.to_owned())
 }

@@ -22,6 +22,7 @@ pub mod openai;
 pub mod params;
 pub mod retry_after;
 pub mod rewrite;
+pub mod sagemaker;
 pub mod think;
 pub mod unwrap;
 
@@ -33,6 +34,7 @@ pub fn of(target: &Target) -> &'static dyn Dialect {
         Kind::Vertex => &gemini::Vertex,
         Kind::Bedrock => &bedrock::Bedrock,
         Kind::Mistral => &mistral::Mistral,
+        Kind::SageMaker => &sagemaker::SageMaker,
         _ => &openai::OpenAi,
     }
 }

@@ -12,6 +12,7 @@ use crate::route::health::Cooldowns;
 use crate::sign::seal::{Seal, Sealer};
 use crate::sign::signer::{Proof, Signer};
 use crate::telemetry::metrics::Metrics;
+use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,7 +30,7 @@ pub struct Live {
     /// Targets that rest.
     pub cooldowns: Arc<Cooldowns>,
     upstreams: Vec<Upstream>,
-    signers: Vec<Signer>,
+    signers: Vec<Arc<Signer>>,
     sealer: Arc<Sealer>,
     present: Arc<AtomicUsize>,
     /// All generations read the same clock.
@@ -46,7 +47,7 @@ impl Live {
     pub fn new(snapshot: Snapshot, previous: Option<&Live>) -> Result<Self, String> {
         let generation = previous.map_or(1, |p| p.generation + 1);
         let upstreams = snapshot.providers.iter().map(|p| Upstream::new(p.clone(), generation)).collect::<Result<_, _>>()?;
-        let signers = snapshot.providers.iter().map(|p| Signer::new(p)).collect::<Result<_, _>>()?;
+        let signers = snapshot.providers.iter().map(|p| Signer::new(p).map(Arc::new)).collect::<Result<_, _>>()?;
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
         let metrics = Metrics::new(&snapshot, previous.map(|p| &*p.metrics)).map_err(|e| e.to_string())?;
         let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
@@ -81,8 +82,13 @@ impl Live {
     /// # Errors
     /// 502 where there are no credentials to sign with.
     #[allow(clippy::indexing_slicing, reason = "made from the same snapshot: one for each provider, in its order")]
-    pub async fn sign(&self, target: &Target, path: &str, body: &[u8]) -> Result<Proof, ApiError> {
-        self.signers[target.provider.index].sign(path, body).await
+    pub async fn sign(&self, target: &Target, path: &str, headers: &[(HeaderName, HeaderValue)], body: &[u8]) -> Result<Proof, ApiError> {
+        self.signers[target.provider.index].sign(path, headers, body).await
+    }
+
+    /// Signers whose credentials are fetched and expire.
+    pub fn expiring_signers(&self) -> impl Iterator<Item = &Arc<Signer>> {
+        self.signers.iter().filter(|s| s.expires())
     }
 
     /// Providers that are found by name.

@@ -53,12 +53,44 @@ impl Reloader {
 
     /// Reads the files and swaps the configuration in whole; a bad one changes nothing and is told.
     pub async fn reload(&self, process: &Arc<Process>) {
-        let (path, seen, process) = (self.path.clone(), self.seen.clone(), process.clone());
-        let work = tokio::task::spawn_blocking(move || reload(&path, &seen, &process));
-        if work.await.is_err() {
+        let (path, seen) = (self.path.clone(), self.seen.clone());
+        let old = process.live.load_full();
+        let before = old.clone();
+        let Ok(next) = tokio::task::spawn_blocking(move || next(&path, &seen, &before)).await else {
             log::error!("the reload failed; the configuration stays as it is");
+            return;
+        };
+        match next {
+            Err(problems) => rejected(process, &old, problems),
+            Ok(live) => {
+                for signer in live.expiring_signers() {
+                    signer.warm_up().await;
+                }
+                crate::telemetry::log::configure(&live.snapshot.log);
+                applied(process, &live);
+                log::info!(
+                    "configuration {} is in force: {} routes, {} keys",
+                    live.generation,
+                    live.snapshot.routes.len(),
+                    live.snapshot.keys.len()
+                );
+                process.live.store(Arc::new(live));
+            }
         }
     }
+}
+
+fn next(path: &Path, seen: &Mutex<Vec<Mark>>, old: &Live) -> Result<Live, Vec<String>> {
+    // What is seen now is what is judged now: a file that stays bad is told once, not every second.
+    let again: Vec<Mark> = seen.lock().iter().map(|m| mark(&m.0)).collect();
+    *seen.lock() = again;
+    let Loaded { snapshot, files } = config::load(path).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    *seen.lock() = files.iter().map(|f| mark(f)).collect();
+    let fixed = |s: &config::snapshot::Snapshot| (s.listen.clone(), s.admin, s.server.threads);
+    if fixed(&snapshot) != fixed(&old.snapshot) {
+        log::warn!("listeners, the admin address and threads stay as they are until the process is upgraded or restarted");
+    }
+    Live::new(snapshot, Some(old)).map_err(|e| vec![e])
 }
 
 fn applied(process: &Process, live: &Live) {
@@ -80,39 +112,4 @@ fn rejected(process: &Process, live: &Live, problems: Vec<String>) {
     told.rejected += 1;
     told.last_rejected = Some(now);
     told.problems = problems;
-}
-
-fn reload(path: &Path, seen: &Mutex<Vec<Mark>>, process: &Process) {
-    let old = process.live.load_full();
-    // What is seen now is what is judged now: a file that stays bad is told once, not every second.
-    let again: Vec<Mark> = seen.lock().iter().map(|m| mark(&m.0)).collect();
-    *seen.lock() = again;
-    let Loaded { snapshot, files } = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            rejected(process, &old, problems.iter().map(ToString::to_string).collect());
-            return;
-        }
-    };
-    *seen.lock() = files.iter().map(|f| mark(f)).collect();
-    let fixed = |s: &config::snapshot::Snapshot| (s.listen.clone(), s.admin, s.server.threads);
-    if fixed(&snapshot) != fixed(&old.snapshot) {
-        log::warn!("listeners, the admin address and threads stay as they are until the process is upgraded or restarted");
-    }
-    match Live::new(snapshot, Some(&old)) {
-        Ok(live) => {
-            applied(process, &live);
-            crate::telemetry::log::configure(&live.snapshot.log);
-            log::info!(
-                "configuration {} is in force: {} routes, {} keys",
-                live.generation,
-                live.snapshot.routes.len(),
-                live.snapshot.keys.len()
-            );
-            process.live.store(Arc::new(live));
-        }
-        Err(e) => {
-            rejected(process, &old, vec![e]);
-        }
-    }
 }

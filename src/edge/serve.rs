@@ -19,7 +19,7 @@ use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch,
 use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,12 +53,30 @@ pub enum Ended {
 pub struct Process {
     /// The current generation.
     pub live: Arc<ArcSwap<Live>>,
-    /// Whether the process is on its way out.
-    pub draining: AtomicBool,
+    /// Whether new requests are welcome: once the listeners are up, and until the process is on its way out.
+    pub serving: AtomicBool,
     /// When it began to serve, in nanoseconds since the epoch.
     pub started: u64,
     /// What became of reloads, for `/status`.
     pub reloads: Mutex<Reloads>,
+}
+
+impl Process {
+    /// Pingora does not tell when it listens, so the listeners are asked.
+    async fn wait_for_listeners(&self) {
+        const AGAIN: Duration = Duration::from_millis(10);
+        for listen in self.live.load_full().snapshot.listen.iter().filter(|l| l.address.port() != 0) {
+            let mut address = listen.address;
+            if address.ip().is_unspecified() {
+                address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+            }
+            while tokio::net::TcpStream::connect(address).await.is_err() {
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+        self.serving.store(true, Ordering::Relaxed);
+        log::info!("serving");
+    }
 }
 
 /// Serves until told to stop.
@@ -80,7 +98,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
     }
     let process = Arc::new(Process {
         live: Arc::new(ArcSwap::from(live.clone())),
-        draining: AtomicBool::new(false),
+        serving: AtomicBool::new(false),
         started: live.now(),
         reloads: Mutex::default(),
     });
@@ -204,13 +222,22 @@ impl BackgroundService for Upkeep {
             log::error!("SIGHUP cannot be received");
             return;
         };
+        self.process.wait_for_listeners().await;
+        let mut fresh = KeptFresh::default();
+        fresh.follow(&self.process.live.load_full());
         let mut look = tokio::time::interval(super::reload::LOOK_EVERY);
         let mut resolve = tokio::time::interval(RESOLVE_EVERY);
         loop {
             tokio::select! {
                 _ = shutdown.changed() => return,
-                _ = hangup.recv() => if let Some(r) = &self.reloader { r.reload(&self.process).await },
-                _ = look.tick() => if let Some(r) = &self.reloader { r.look(&self.process).await },
+                _ = hangup.recv() => if let Some(r) = &self.reloader {
+                    r.reload(&self.process).await;
+                    fresh.follow(&self.process.live.load_full());
+                },
+                _ = look.tick() => if let Some(r) = &self.reloader {
+                    r.look(&self.process).await;
+                    fresh.follow(&self.process.live.load_full());
+                },
                 _ = resolve.tick() => {
                     let live = self.process.live.load_full();
                     for upstream in live.named_upstreams() {
@@ -219,6 +246,24 @@ impl BackgroundService for Upkeep {
                 }
             }
         }
+    }
+}
+
+/// The tasks that keep the credentials of the current generation fresh.
+#[derive(Default)]
+struct KeptFresh {
+    generation: u64,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl KeptFresh {
+    fn follow(&mut self, live: &Live) {
+        if self.generation == live.generation {
+            return;
+        }
+        self.tasks.drain(..).for_each(|task| task.abort());
+        self.generation = live.generation;
+        self.tasks.extend(live.expiring_signers().cloned().map(|signer| tokio::spawn(async move { signer.keep_fresh().await })));
     }
 }
 
@@ -239,7 +284,7 @@ impl ShutdownSignalWatch for Signals {
             _ = term.recv() => ShutdownSignal::GracefulTerminate,
             _ = int.recv() => return ShutdownSignal::FastShutdown,
         };
-        self.0.draining.store(true, Ordering::Relaxed);
+        self.0.serving.store(false, Ordering::Relaxed);
         let live = self.0.live.load_full();
         log::info!("draining: {} requests in flight, at most {:?} for them", live.present(), live.snapshot.server.drain_timeout);
         let process = self.0.clone();

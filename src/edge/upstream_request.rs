@@ -29,19 +29,18 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
     request.set_uri(path.parse::<Uri>().map_err(|e| internal(e.to_string()))?);
     let mut put = |name: http::HeaderName, value: HeaderValue| request.insert_header(name, value).map_err(|e| internal(e.to_string()));
     put(HOST, provider.base.authority.clone())?;
-    put(CONTENT_TYPE, JSON)?;
     put(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
     put(ACCEPT, HeaderValue::from_static("*/*"))?;
     put(ACCEPT_ENCODING, IDENTITY)?;
     put(USER_AGENT, AGENT)?;
     put(http::HeaderName::from_static("traceparent"), HeaderValue::from_str(&trace.header()).map_err(|e| internal(e.to_string()))?)?;
-    for (name, value) in &outgoing.headers {
-        put(name.clone(), value.clone())?;
-    }
-    for (name, value) in &provider.headers {
-        put(name.clone(), value.clone())?;
-    }
-    for (name, value) in live.sign(&attempt.target, &path, &outgoing.body).await? {
+    // What describes the request is part of a signature; what a proxy on the way may add to is not.
+    let mut signed = Vec::with_capacity(1 + outgoing.headers.len() + provider.headers.len());
+    signed.push((CONTENT_TYPE, JSON));
+    signed.extend(outgoing.headers.iter().cloned());
+    signed.extend(provider.headers.iter().cloned());
+    let proof = live.sign(&attempt.target, &path, &signed, &outgoing.body).await?;
+    for (name, value) in signed.into_iter().chain(proof) {
         put(name, value)?;
     }
     Ok(())

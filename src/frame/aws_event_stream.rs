@@ -137,8 +137,11 @@ fn read_message(message: &[u8], each: Take<'_>) -> Result<(), Fault> {
     each(Frame::Aws { message_type, kind, error_message, payload })
 }
 
-/// One header off the front: its name, its value where that is a string, and what follows.
-fn header(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>, &[u8])> {
+/// A header's name, its value where that is a string, and the bytes that follow it.
+type Header<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
+
+/// One header off the front.
+fn header(bytes: &[u8]) -> Option<Header<'_>> {
     let (&length, bytes) = bytes.split_first()?;
     let (name, bytes) = bytes.split_at_checked(usize::from(length))?;
     let (&kind, bytes) = bytes.split_first()?;

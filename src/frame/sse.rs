@@ -234,6 +234,57 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn every_text_gives_the_same_events_however_it_is_cut(
+            pieces in proptest::collection::vec(proptest::sample::select(&[
+                "\n", "\r", "\r\n", "\n\n", "\r\n\r\n", "data", "data:", "data: a", "event: b", ":", " ", "ü😀", "\u{feff}", "id: 1", "x: y",
+            ][..]), 0..40),
+            cuts in proptest::collection::vec(1usize..9, 1..40),
+        ) {
+            let text = pieces.concat();
+            let (mut rest, mut parts) = (text.as_bytes(), Vec::new());
+            for &cut in cuts.iter().cycle() {
+                let (part, after) = rest.split_at(cut.min(rest.len()));
+                parts.push(part);
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let whole = read([text.as_bytes()]);
+            proptest::prop_assert_eq!(&read(text.as_bytes().chunks(1)), &whole);
+            proptest::prop_assert_eq!(&read(parts), &whole);
+            // An independent reading: the standard's own steps, line by line.
+            proptest::prop_assert_eq!(whole.unwrap(), by_the_book(&text));
+        }
+    }
+
+    fn by_the_book(text: &str) -> Events {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
+        let (mut out, mut data, mut kind) = (Vec::new(), String::new(), String::new());
+        // Two more line ends: what is pending at the end is given out.
+        for line in format!("{text}\n\n").lines() {
+            if line.is_empty() {
+                let (data, kind) = (std::mem::take(&mut data), std::mem::take(&mut kind));
+                if let Some(data) = data.strip_suffix('\n') {
+                    out.push(((!kind.is_empty()).then_some(kind), data.to_owned()));
+                }
+                continue;
+            }
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match name {
+                "data" => data += &format!("{value}\n"),
+                "event" => kind = value.to_owned(),
+                _ => {}
+            }
+        }
+        out
+    }
+
     #[test]
     fn an_event_is_given_out_as_soon_as_its_blank_line_has_begun() {
         let mut framer = SseFramer::new();

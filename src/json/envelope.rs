@@ -101,7 +101,11 @@ pub fn scan(body: &[u8]) -> Result<Envelope, ScanError> {
 /// # Errors
 /// Where it stops to be UTF-8 (RFC 8259, section 8.1).
 pub fn text(body: &[u8]) -> Result<&str, ScanError> {
-    std::str::from_utf8(body).map_err(|e| Stop::new("expected UTF-8 text", e.valid_up_to()).locate(body))
+    simdutf8::basic::from_utf8(body).map_err(|_| {
+        // The fast check does not tell the place.
+        let at = std::str::from_utf8(body).map_or_else(|e| e.valid_up_to(), str::len);
+        Stop::new("expected UTF-8 text", at).locate(body)
+    })
 }
 
 /// [`scan`] of a body that is known to be UTF-8.
@@ -147,7 +151,7 @@ fn distinct(body: &str, members: &[Member]) -> Result<(), Stop> {
     }
 }
 
-/// The inside of a key's span (which has its quotes).
+/// The inside of a key's span (which has its quotes), as it is spelled; [`Member::name`] compares whatever the spelling.
 pub fn key_bytes(quoted: &[u8]) -> &[u8] {
     quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default()
 }

@@ -5,6 +5,8 @@
 //! [`write`] escapes text. Everything that wants real values uses `serde_json` on the small spans that these give.
 
 pub mod envelope;
+#[cfg(test)]
+mod properties;
 mod run;
 pub mod splice;
 pub mod walk;

@@ -164,6 +164,39 @@ impl<'a> Elements<'a> {
             Err(stop) => Err(stop.locate(text.as_bytes())),
         }
     }
+
+    /// The next element, which is expected to be an object: its members go to `each` (as [`Members::next`] gives them)
+    /// while it is being read, so that a long array of objects is read once and not twice.
+    ///
+    /// # Errors
+    /// The first thing that is wrong. The walk is over then.
+    pub fn next_object(&mut self, mut each: impl FnMut(Key<'a>, &'a str)) -> Result<Option<Element>, ScanError> {
+        let text = self.list.cursor.text;
+        let read = self.list.step(|cursor| {
+            if cursor.peek() != Some(b'{') {
+                cursor.value()?;
+                return Ok(Element::Other);
+            }
+            cursor.at += 1;
+            let mut more = cursor.opened(true);
+            while more {
+                let Member { key, value } = cursor.member()?;
+                each(Key(inside(key.text(text))), value.text(text));
+                more = cursor.after(true)?;
+            }
+            Ok(Element::Object)
+        });
+        read.map_err(|stop| stop.locate(text.as_bytes()))
+    }
+}
+
+/// The kinds of element that [`Elements::next_object`] tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// An object, whose members have been given out.
+    Object,
+    /// Anything else.
+    Other,
 }
 
 /// The inside of a string value that a scanner has handed out; `None` where the value is no string.
@@ -175,6 +208,11 @@ pub fn string(json: &str) -> Option<Text<'_>> {
 pub fn unsigned(json: &str) -> Option<u64> {
     let digits = json.bytes().all(|b| b.is_ascii_digit()) && (json == "0" || !json.starts_with('0'));
     if digits { json.parse().ok() } else { None }
+}
+
+/// A key as it stands in a body, with its quotes; `None` where it has none.
+pub fn key(json: &str) -> Option<Key<'_>> {
+    json.strip_prefix('"')?.strip_suffix('"').map(Key)
 }
 
 fn inside(quoted: &str) -> &str {
@@ -220,13 +258,7 @@ impl<'a> List<'a> {
 
     /// The next member of an object.
     pub(super) fn member(&mut self) -> Result<Option<Member>, Stop> {
-        self.step(|cursor| {
-            let start = cursor.at;
-            cursor.name()?;
-            let key = Span::new(start, cursor.at);
-            cursor.colon()?;
-            Ok(Member { key, value: cursor.span()? })
-        })
+        self.step(Cursor::member)
     }
 
     /// The next element of an array.
@@ -319,6 +351,14 @@ impl Cursor<'_> {
         self.at += 1;
         self.white();
         Ok(())
+    }
+
+    fn member(&mut self) -> Result<Member, Stop> {
+        let start = self.at;
+        self.name()?;
+        let key = Span::new(start, self.at);
+        self.colon()?;
+        Ok(Member { key, value: self.span()? })
     }
 
     /// A value, within a container that is itself of level 1.
@@ -451,6 +491,20 @@ mod tests {
         }
         assert_eq!(list.next(), Ok(None));
         assert_eq!(list.next(), Ok(None));
+    }
+
+    #[test]
+    fn an_array_of_objects_is_read_in_one_go() {
+        let mut list = elements("[{\"a\":1, \"b\":[{}]} ,2, {}, [{\"c\":1}]]").unwrap();
+        let mut seen = String::new();
+        let mut kinds = Vec::new();
+        while let Some(kind) = list.next_object(|key, value| seen.push_str(&format!("{}={value};", key.raw()))).unwrap() {
+            kinds.push(kind);
+        }
+        assert_eq!(seen, "a=1;b=[{}];");
+        assert_eq!(kinds, [Element::Object, Element::Other, Element::Object, Element::Other]);
+        let mut bad = elements("[{\"a\":1]").unwrap();
+        assert_eq!(bad.next_object(|_, _| ()).unwrap_err().what, "expected `,` or `}`");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn echo(model: &str) -> String {
 }
 
 /// The routes that a principal may use, in the order of the configuration; what `GET /v1/models` lists.
-pub fn usable<'s>(snapshot: &'s Snapshot, principal: Principal) -> impl Iterator<Item = &'s Arc<Route>> {
+pub fn usable(snapshot: &Snapshot, principal: Principal) -> impl Iterator<Item = &Arc<Route>> {
     snapshot.routes.iter().filter(move |route| may_use(principal, snapshot, route.index))
 }
 

@@ -5,6 +5,7 @@
 //! published example and signatures made by botocore.
 
 use crate::config::secret::Secret;
+use crate::percent;
 use http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
 use http::{HeaderName, HeaderValue};
 use ring::{digest, hmac};
@@ -112,7 +113,8 @@ fn authorization(
     headers.sort_by_key(|(name, _)| name.as_str());
     let (path, query) = request.path_and_query.split_once('?').unwrap_or((request.path_and_query, ""));
     let mut canonical = format!("{}\n", request.method);
-    encode_again(&mut canonical, path);
+    // Every service but S3 encodes the path once more, so that `%3A` is signed as `%253A`.
+    percent::encode(&mut canonical, path, b"/");
     let _ = write!(canonical, "\n{}\n", canonical_query(query));
     let mut names = String::new();
     for (name, value) in headers {
@@ -143,17 +145,6 @@ fn timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let at = jiff::Timestamp::from_second(seconds as i64).unwrap_or_default();
     at.strftime("%Y%m%dT%H%M%SZ").to_string()
-}
-
-/// Every service but S3 encodes the path once more, so that `%3A` is signed as `%253A`.
-fn encode_again(out: &mut String, path: &str) {
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
 }
 
 /// Parameters in the order of their names, then values; they are percent-encoded already.

@@ -1,22 +1,36 @@
 //! How each provider's requests prove who pays: one signer a provider, made with the snapshot.
 
+use super::aws::credentials::CredentialSource;
+use super::aws::{self, ToSign};
 use super::google::TokenSource;
-use crate::error::ApiError;
-use crate::provider::{Credential, Provider};
+use crate::error::{ApiError, ErrorKind};
+use crate::provider::{Credential, Kind, Provider, Settings};
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-/// The headers that sign a request: a key alone, or an AWS signature in four.
+/// The headers that prove it: a key alone, or an AWS signature in four.
 pub type Proof = smallvec::SmallVec<[(HeaderName, HeaderValue); 4]>;
 
+/// Longest that a start or a reload waits for first tokens; requests wait for them themselves after that.
+pub const WARM_UP: Duration = Duration::from_secs(3);
+
 /// Signs the requests of one provider.
-pub enum Signer {
+pub struct Signer {
+    provider: Arc<str>,
+    means: Means,
+}
+
+enum Means {
     /// Nothing to prove.
     Open,
     /// The same header on every request.
     Fixed(HeaderName, HeaderValue),
     /// A Google access token.
     Google(TokenSource),
+    /// A signature over the request.
+    Aws { keys: CredentialSource, authority: HeaderValue, region: String, service: &'static str },
 }
 
 impl Signer {
@@ -25,41 +39,76 @@ impl Signer {
     /// # Errors
     /// Says which credential cannot be used, without showing it.
     pub fn new(provider: &Provider) -> Result<Self, String> {
-        let header = |name: HeaderName, text: String| {
+        let name = &provider.name;
+        let header = |header: HeaderName, text: String| {
             let mut value = HeaderValue::from_str(&text)
-                .map_err(|_| format!("provider `{}`: its key has characters that a header cannot carry", provider.name))?;
+                .map_err(|_| format!("provider `{name}`: its key has characters that a header cannot carry"))?;
             value.set_sensitive(true);
-            Ok(Self::Fixed(name, value))
+            Ok::<_, String>(Means::Fixed(header, value))
         };
-        match &provider.credential {
-            Credential::None => Ok(Self::Open),
-            Credential::Bearer(key) => header(AUTHORIZATION, format!("Bearer {}", key.expose())),
-            Credential::Header(name, key) => header(name.clone(), key.expose().to_owned()),
+        let means = match &provider.credential {
+            Credential::None => Means::Open,
+            Credential::Bearer(key) => header(AUTHORIZATION, format!("Bearer {}", key.expose()))?,
+            Credential::Header(name, key) => header(name.clone(), key.expose().to_owned())?,
             Credential::AwsKeys { .. } | Credential::AwsDefault => {
-                Err(format!("provider `{}`: AWS signatures are not there yet", provider.name))
+                let Settings::Aws { region } = &provider.settings else { return Err(format!("provider `{name}` has no region")) };
+                let keys =
+                    CredentialSource::new(name.clone(), &provider.credential, region).map_err(|e| format!("provider `{name}`: {e}"))?;
+                let keys = keys.ok_or_else(|| format!("provider `{name}` has no AWS credentials"))?;
+                let service = if provider.kind == Kind::SageMaker { "sagemaker" } else { "bedrock" };
+                Means::Aws { keys, authority: provider.base.authority.clone(), region: region.clone(), service }
             }
-            google => TokenSource::new(provider.name.clone(), google)
-                .map(Self::Google)
-                .ok_or_else(|| format!("provider `{}`: its credentials cannot be used", provider.name)),
-        }
+            google => Means::Google(
+                TokenSource::new(name.clone(), google).ok_or_else(|| format!("provider `{name}`: its credentials cannot be used"))?,
+            ),
+        };
+        Ok(Self { provider: name.clone(), means })
     }
 
-    /// The proof for one request, over the exact bytes that are sent.
+    /// The proof for one `POST`, over the exact bytes that are sent. `headers` are sent exactly as they are given here.
     ///
     /// # Errors
-    /// 502 where a token cannot be had.
-    pub async fn sign(&self, _path: &str, _body: &[u8]) -> Result<Proof, ApiError> {
-        Ok(match self {
-            Self::Open => Proof::new(),
-            Self::Fixed(name, value) => smallvec::smallvec![(name.clone(), value.clone())],
-            Self::Google(source) => smallvec::smallvec![(AUTHORIZATION, source.token().await?.header().clone())],
+    /// 502 where there are no credentials to be had.
+    pub async fn sign(&self, path_and_query: &str, headers: &[(HeaderName, HeaderValue)], body: &[u8]) -> Result<Proof, ApiError> {
+        Ok(match &self.means {
+            Means::Open => Proof::new(),
+            Means::Fixed(name, value) => smallvec::smallvec![(name.clone(), value.clone())],
+            Means::Google(source) => smallvec::smallvec![(AUTHORIZATION, source.token().await?.header().clone())],
+            Means::Aws { keys, authority, region, service } => {
+                let keys = keys.current().await?;
+                let request = ToSign { method: "POST", authority, path_and_query, headers, body, region, service, time: SystemTime::now() };
+                let proof = aws::sign(&request, &keys).map_err(|e| {
+                    log::error!("provider `{}`: its request cannot be signed: {e}", self.provider);
+                    ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
+                })?;
+                Proof::from_vec(proof)
+            }
         })
     }
 
-    /// Keeps what is fetched fresh; ends at once where there is nothing to fetch.
+    /// Whether what it signs with is fetched and expires.
+    pub fn expires(&self) -> bool {
+        matches!(self.means, Means::Google(_) | Means::Aws { .. })
+    }
+
+    /// Fetches what is not there yet; gives up quietly, because a request will try again.
+    pub async fn warm_up(&self) {
+        let fetch = async {
+            match &self.means {
+                Means::Google(source) => drop(source.token().await),
+                Means::Aws { keys, .. } => drop(keys.current().await),
+                Means::Open | Means::Fixed(..) => {}
+            }
+        };
+        let _ = tokio::time::timeout(WARM_UP, fetch).await;
+    }
+
+    /// Keeps what is fetched fresh. Does not end where there is something to fetch; drop it to stop.
     pub async fn keep_fresh(&self) {
-        if let Self::Google(source) = self {
-            source.refresh_loop().await;
+        match &self.means {
+            Means::Google(source) => source.refresh_loop().await,
+            Means::Aws { keys, .. } => keys.refresh_loop().await,
+            Means::Open | Means::Fixed(..) => {}
         }
     }
 }

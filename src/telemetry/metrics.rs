@@ -26,13 +26,13 @@ use std::sync::{Arc, OnceLock};
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// From a refused request to an agent's longest answer.
-const DURATION: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const DURATION: &[f64] = &[0.01, 0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
 /// Microseconds where all is well, tens of milliseconds where a big body is read.
 const OVERHEAD: &[f64] = &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
-/// The advice of OpenTelemetry's GenAI conventions, less what no network reaches, and up to the default deadline.
-const FIRST_TOKEN: &[f64] = &[0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0];
-/// The advice of OpenTelemetry's GenAI conventions, and what small models on fast hardware do.
-const PER_OUTPUT_TOKEN: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
+/// OpenTelemetry's advice for GenAI, thinned out: every bucket is a series per route and provider.
+const FIRST_TOKEN: &[f64] = &[0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// As above, and what small models on fast hardware do.
+const PER_OUTPUT_TOKEN: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5];
 
 /// A dropped parameter that is no [`Field`].
 const OTHER: &str = "other";
@@ -282,6 +282,11 @@ impl Metrics {
             self.first_token(pair, (route, provider));
             self.per_output_token(pair, (route, provider));
         }
+        // What is refused before it has a route.
+        if let Some(pair) = self.pair(None, None) {
+            self.duration(pair, (None, None), false);
+        }
+        self.overhead(None);
         self.overhead(route);
         self.disconnect_counter(route, Phase::Answer);
         for provider in 0..self.providers.len() {

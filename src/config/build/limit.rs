@@ -1,9 +1,10 @@
 //! Limits: one dimension each, an amount, a period and a burst.
 
 use super::Builder;
-use crate::config::file::{Count, Limit, MAX_COUNT, Money};
+use crate::config::file::Limit;
 use crate::config::read::At;
 use crate::config::snapshot::{Dimension, LimitRule};
+use crate::config::types::{Count, MAX_COUNT, Money};
 use std::time::Duration;
 
 /// Millionths in one.

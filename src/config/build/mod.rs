@@ -3,15 +3,17 @@
 //! Each part goes on after a problem, so that one `tidegate check` shows them all; there is a snapshot only when there
 //! were none.
 
+mod base_url;
 mod limit;
 mod provider;
 mod route;
 mod team;
 
-use super::file::{File, Listen as FileListen, LogFormat, Server as FileServer, Threads};
+use super::file::{File, Listen as FileListen, Server as FileServer};
 use super::problem::{Position, Problems};
 use super::read::At;
 use super::snapshot::{Listen, ListenTls, Log, Server, Snapshot};
+use super::types::{LogFormat, Threads};
 use crate::provider::Provider;
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -23,6 +25,9 @@ use std::sync::Arc;
 const MAX_REFERRED: u64 = 64 * 1024;
 /// Longest name of a provider, route, team or key, in bytes.
 const MAX_NAME: usize = 256;
+
+/// After so many problems no more time is spent on hints.
+const MAX_HINTED: usize = 100;
 
 /// What building collects.
 pub struct Builder {
@@ -36,17 +41,21 @@ impl Builder {
     /// Makes the snapshot; what is missing from a broken one stands in `problems`.
     pub fn build(&mut self, file: File) -> Snapshot {
         let listen = self.listen(&file);
+        if file.routes.known && file.routes.entries.is_empty() {
+            let at = written(&file.written, "routes").unwrap_or(file.at);
+            self.problems.add(at, "`routes` is missing or empty; without a route there is nothing to serve");
+        }
         let providers = self.providers(file.providers);
         let routes = self.routes(file.routes, &providers);
-        let tenants = self.tenants(file.teams, &routes.by_name, routes.routes.len());
-        let providers = providers.into_values_in_order();
+        let tenants = self.tenants(file.teams, &routes.by_name);
+        let providers = providers.into_values();
         Snapshot {
             seal_key: seal_key(&providers, tenants.keys.iter().map(|key| &key.digest)),
             listen,
             admin: file.admin.address.value,
             server: server(file.server),
             providers,
-            routes: routes.routes,
+            routes: routes.by_name.into_values(),
             route_names: routes.names,
             targets: routes.targets,
             auth: file.auth,
@@ -81,12 +90,11 @@ impl Builder {
 
     /// A file that something else reads later: it must be there and readable now.
     fn file(&mut self, path: &At<PathBuf>) -> PathBuf {
-        let readable = std::fs::File::open(&path.value).and_then(|file| file.metadata());
         self.refer(&path.value);
-        match readable {
-            Ok(metadata) if metadata.is_file() => {}
-            Ok(_) => self.problems.add(path.at, format!("`{}` is not a file", path.value.display())),
-            Err(error) => self.problems.add(path.at, format!("cannot read `{}`: {error}", path.value.display())),
+        match std::fs::File::open(&path.value).and_then(|file| file.metadata()) {
+            Ok(metadata) if metadata.is_dir() => self.problems.add(path.at, "this is a directory, not a file"),
+            Ok(_) => {}
+            Err(error) => self.unreadable(path, &error),
         }
         path.value.clone()
     }
@@ -97,21 +105,32 @@ impl Builder {
         let mut text = String::new();
         let read = std::fs::File::open(&path.value).and_then(|file| file.take(MAX_REFERRED + 1).read_to_string(&mut text));
         match read {
-            Ok(size) if size as u64 <= MAX_REFERRED => Some(text),
-            Ok(_) => {
-                self.problems.add(path.at, format!("`{}` is larger than {MAX_REFERRED} bytes", path.value.display()));
-                None
-            }
-            Err(error) => {
-                self.problems.add(path.at, format!("cannot read `{}`: {error}", path.value.display()));
-                None
-            }
+            Ok(size) if size as u64 <= MAX_REFERRED => return Some(text),
+            Ok(_) => self.problems.add(path.at, format!("the file is larger than {MAX_REFERRED} bytes")),
+            Err(error) => self.unreadable(path, &error),
         }
+        None
+    }
+
+    /// The path is not repeated, because someone may have put a key where its file belongs.
+    fn unreadable(&mut self, path: &At<PathBuf>, error: &std::io::Error) {
+        self.problems.add(path.at, format!("cannot read the file: {error}"));
     }
 
     fn refer(&mut self, path: &Path) {
         if !self.files.iter().any(|known| known == path) {
             self.files.push(path.to_owned());
+        }
+    }
+
+    /// The closest of the names that exist, as the end of a message.
+    fn did_you_mean<'a>(&self, name: &str, names: impl Iterator<Item = &'a str>) -> String {
+        if self.problems.count() > MAX_HINTED {
+            return String::new();
+        }
+        match crate::route::near::nearest(name, names, 1).first() {
+            Some(close) => format!("; did you mean `{close}`?"),
+            None => String::new(),
         }
     }
 
@@ -129,28 +148,43 @@ impl Builder {
 pub(super) struct ByName<T> {
     items: Vec<Option<T>>,
     index: HashMap<String, usize>,
+    known: bool,
+}
+
+/// What a name stands for.
+pub(super) enum Lookup<'a, T> {
+    /// This, with its place in the file's order.
+    Item(usize, &'a T),
+    /// Something whose own section is wrong, which has been said.
+    Wrong,
+    /// Nothing.
+    Nobody,
 }
 
 impl<T> ByName<T> {
-    fn new(items: impl Iterator<Item = (String, Option<T>)>) -> Self {
-        let mut by_name = Self { items: Vec::new(), index: HashMap::new() };
-        for (name, item) in items {
-            by_name.index.insert(name, by_name.items.len());
-            by_name.items.push(item);
-        }
-        by_name
+    /// Nothing yet. `known` is false where the names could not be read.
+    fn new(known: bool) -> Self {
+        Self { items: Vec::new(), index: HashMap::new(), known }
     }
 
-    /// The outer `None`: nobody has that name.
-    fn get(&self, name: &str) -> Option<Option<&T>> {
-        Some(self.items.get(*self.index.get(name)?)?.as_ref())
+    fn push(&mut self, name: String, item: Option<T>) {
+        self.index.insert(name, self.items.len());
+        self.items.push(item);
+    }
+
+    fn find(&self, name: &str) -> Lookup<'_, T> {
+        let Some(index) = self.index.get(name) else { return if self.known { Lookup::Nobody } else { Lookup::Wrong } };
+        match self.items.get(*index) {
+            Some(Some(item)) => Lookup::Item(*index, item),
+            _ => Lookup::Wrong,
+        }
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
         self.index.keys().map(String::as_str)
     }
 
-    fn into_values_in_order(self) -> Vec<T> {
+    fn into_values(self) -> Vec<T> {
         self.items.into_iter().flatten().collect()
     }
 }
@@ -168,14 +202,6 @@ fn server(server: FileServer) -> Server {
         drain_timeout: server.drain_timeout,
         stream_usage: server.stream_usage,
         trust_forwarded_for: server.trust_forwarded_for,
-    }
-}
-
-/// `name` in back quotes and the closest of the names that exist, for a message.
-fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
-    match crate::route::near::nearest(name, names, 1).first() {
-        Some(close) => format!("; did you mean `{close}`?"),
-        None => String::new(),
     }
 }
 

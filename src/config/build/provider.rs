@@ -1,14 +1,16 @@
 //! Providers: which keys a kind has, where it is by default, and how a request proves who pays.
 
+use super::base_url::{base_url, default_base};
 use super::{Builder, ByName, written};
-use crate::config::file::{self, AwsCredentials, SecretText, secret};
+use crate::config::file::{self, AwsCredentials};
 use crate::config::problem::Position;
 use crate::config::read::{At, Named, Words};
 use crate::config::secret::Secret;
 use crate::config::snapshot::{TimeoutOverrides, Timeouts, TlsOptions};
+use crate::config::types::{Deadline, SecretText, secret};
 use crate::provider::catalogue::quirks;
 use crate::provider::{BaseUrl, Credential, GuidedStyle, Kind, Provider, Settings};
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,16 +66,16 @@ const OWN_HEADERS: &[&str] = &[
 
 impl Builder {
     pub(super) fn providers(&mut self, providers: Named<file::Provider>) -> ByName<Arc<Provider>> {
-        let mut items = Vec::new();
-        for (index, (name, provider)) in providers.0.into_iter().enumerate() {
+        let mut all = ByName::new(providers.known);
+        for (index, (name, provider)) in providers.entries.into_iter().enumerate() {
             let arc = self.name("provider", &name);
             if !name.value.bytes().all(|b| b.is_ascii_graphic()) {
                 self.problems.add(name.at, "the name of a provider is ASCII, because it is sent in `x-tidegate-provider`");
             }
             let provider = provider.and_then(|provider| self.provider(index, arc, provider));
-            items.push((name.value, provider.map(Arc::new)));
+            all.push(name.value, provider.map(Arc::new));
         }
-        ByName::new(items.into_iter())
+        all
     }
 
     fn provider(&mut self, index: usize, name: Arc<str>, mut provider: file::Provider) -> Option<Provider> {
@@ -189,13 +191,14 @@ impl Builder {
     fn api_key(&mut self, provider: &mut file::Provider) -> Option<Secret> {
         if let (Some(_), Some(path)) = (&provider.api_key, &provider.api_key_file) {
             self.problems.add(path.at, "`api_key` and `api_key_file` exclude each other; write one of them");
+            return None;
         }
         if let Some(path) = provider.api_key_file.take() {
             let text = self.file_text(&path)?;
             return match secret(text) {
                 Ok(SecretText(secret)) => Some(secret),
                 Err(what) => {
-                    self.problems.add(path.at, format!("the key in `{}` must be {what}", path.value.display()));
+                    self.problems.add(path.at, format!("the key in this file must be {what}"));
                     None
                 }
             };
@@ -225,7 +228,7 @@ impl Builder {
 
     fn headers(&mut self, headers: Named<SecretText>) -> Vec<(HeaderName, HeaderValue)> {
         let mut list = Vec::new();
-        for (name, value) in headers.0 {
+        for (name, value) in headers.entries {
             let Ok(header) = HeaderName::from_bytes(name.value.as_bytes()) else {
                 self.problems.add(name.at, format!("`{}` is no name of a header", name.value));
                 continue;
@@ -277,7 +280,7 @@ fn aws(credentials: AwsCredentials) -> Credential {
 
 /// What the user said of deadlines; the rest is left to others.
 pub(super) fn overrides(timeouts: &file::Timeouts) -> TimeoutOverrides {
-    let of = |deadline: &Option<file::Deadline>| deadline.map(|deadline| deadline.0);
+    let of = |deadline: &Option<Deadline>| deadline.map(|deadline| deadline.0);
     TimeoutOverrides {
         connect: of(&timeouts.connect),
         first_byte: of(&timeouts.first_byte),
@@ -298,126 +301,14 @@ fn timeouts(timeouts: &file::Timeouts) -> Timeouts {
     }
 }
 
-/// What the provider's own SDK calls its base URL. Empty for the kinds that have none.
-fn default_base(kind: Kind, settings: &Settings) -> String {
-    match (kind, settings) {
-        (Kind::OpenAi, _) => "https://api.openai.com/v1".to_owned(),
-        (Kind::Together, _) => "https://api.together.ai/v1".to_owned(),
-        (Kind::DeepSeek, _) => "https://api.deepseek.com".to_owned(),
-        (Kind::Fireworks, _) => "https://api.fireworks.ai/inference/v1".to_owned(),
-        (Kind::Hyperbolic, _) => "https://api.hyperbolic.xyz/v1".to_owned(),
-        (Kind::Xai, _) => "https://api.x.ai/v1".to_owned(),
-        (Kind::Mistral, _) => "https://api.mistral.ai/v1".to_owned(),
-        (Kind::Anthropic, _) => "https://api.anthropic.com".to_owned(),
-        (Kind::GoogleAiStudio, _) => "https://generativelanguage.googleapis.com".to_owned(),
-        (Kind::Bedrock, Settings::Aws { region }) => aws_base("bedrock-runtime", region),
-        (Kind::SageMaker, Settings::Aws { region }) => aws_base("runtime.sagemaker", region),
-        (Kind::Vertex, Settings::Vertex { location, .. }) => match location.as_str() {
-            "global" => "https://aiplatform.googleapis.com".to_owned(),
-            "us" | "eu" => format!("https://aiplatform.{location}.rep.googleapis.com"),
-            _ => format!("https://{location}-aiplatform.googleapis.com"),
-        },
-        _ => String::new(),
-    }
-}
-
-fn aws_base(service: &str, region: &str) -> String {
-    // The China partition has a domain of its own.
-    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    format!("https://{service}.{region}.{domain}")
-}
-
-/// Takes a base URL apart.
-fn base_url(url: &str) -> Result<BaseUrl, &'static str> {
-    let uri: Uri = url.trim().parse().map_err(|_| "is not a URL like https://llm.example.com/v1")?;
-    let tls = match uri.scheme_str() {
-        Some("https") => true,
-        Some("http") => false,
-        _ => return Err("must begin with http:// or https://"),
-    };
-    let authority = uri.authority().ok_or("has no host")?;
-    if authority.as_str().contains('@') {
-        return Err("must not hold a user or password; use `api_key` or `headers`");
-    }
-    if uri.query().is_some() || url.contains('#') {
-        return Err("must not have a query or a fragment");
-    }
-    let own_port = if tls { 443 } else { 80 };
-    let port = match authority.port_u16() {
-        Some(port) if port > 0 => port,
-        None if authority.as_str() == authority.host() => own_port,
-        _ => return Err("has a bad port"),
-    };
-    let bracketed = authority.host();
-    let host = bracketed.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() {
-        return Err("has no host");
-    }
-    let name = if port == own_port { bracketed.to_owned() } else { format!("{bracketed}:{port}") };
-    Ok(BaseUrl {
-        tls,
-        host: Arc::from(host),
-        port,
-        authority: HeaderValue::from_str(&name).map_err(|_| "has a bad host")?,
-        prefix: Arc::from(uri.path().trim_end_matches('/')),
-    })
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base_urls_are_taken_apart() {
-        for (url, tls, host, port, authority, prefix) in [
-            ("https://api.openai.com/v1", true, "api.openai.com", 443, "api.openai.com", "/v1"),
-            ("http://10.0.0.7:8000/v1/", false, "10.0.0.7", 8000, "10.0.0.7:8000", "/v1"),
-            ("http://[::1]:80", false, "::1", 80, "[::1]", ""),
-            ("https://[2001:db8::1]:8443/a/b", true, "2001:db8::1", 8443, "[2001:db8::1]:8443", "/a/b"),
-        ] {
-            let want = BaseUrl { tls, host: host.into(), port, authority: HeaderValue::from_static(authority), prefix: prefix.into() };
-            assert_eq!(base_url(url), Ok(want), "{url}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_base_url() {
-        for url in [
-            "",
-            "api.openai.com",
-            "/v1",
-            "ftp://h",
-            "https://",
-            "https://u:p@h",
-            "https://h/v1?x=1",
-            "https://h/#f",
-            "http://h:0",
-            "http://h:99999",
-        ] {
-            assert!(base_url(url).is_err(), "{url}");
-        }
-    }
 
     #[test]
     fn the_keys_of_a_kind_are_keys_of_a_provider() {
         for (key, _) in OWN_KEYS {
             assert!(file::Provider::KEYS.contains(key), "{key}");
-        }
-    }
-
-    #[test]
-    fn regions_and_locations_are_part_of_the_default_host() {
-        let aws = |region: &str| Settings::Aws { region: region.to_owned() };
-        let vertex = |location: &str| Settings::Vertex { project: "p".to_owned(), location: location.to_owned() };
-        for (kind, settings, want) in [
-            (Kind::Bedrock, aws("us-east-1"), "https://bedrock-runtime.us-east-1.amazonaws.com"),
-            (Kind::SageMaker, aws("cn-north-1"), "https://runtime.sagemaker.cn-north-1.amazonaws.com.cn"),
-            (Kind::Vertex, vertex("us-central1"), "https://us-central1-aiplatform.googleapis.com"),
-            (Kind::Vertex, vertex("global"), "https://aiplatform.googleapis.com"),
-            (Kind::Vertex, vertex("eu"), "https://aiplatform.eu.rep.googleapis.com"),
-        ] {
-            assert_eq!(default_base(kind, &settings), want);
         }
     }
 }

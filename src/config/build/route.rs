@@ -1,13 +1,13 @@
 //! Routes: their targets, their patterns, and what they do with requests.
 
-use super::{Builder, ByName, did_you_mean};
-use crate::config::file::{self, Reason, ThinkTags, Unsupported};
+use super::{Builder, ByName, Lookup};
+use crate::config::file;
 use crate::config::json::Fields;
 use crate::config::read::{At, Named};
 use crate::config::snapshot::{Params, Retry, Route, RouteNames};
+use crate::config::types::{Reason, ThinkTags, Unsupported};
 use crate::provider::{Kind, ModelName, Price, Provider, Target};
 use crate::route::r#match::STRIPPED_PREFIXES;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Most targets of a route, fallback included.
@@ -26,18 +26,17 @@ const OWN_FIELDS: &[&str] = &["model", "messages", "stream", "stream_options", "
 
 /// All routes.
 pub(super) struct Routes {
-    pub(super) routes: Vec<Arc<Route>>,
+    /// By the name as written, patterns included.
+    pub(super) by_name: ByName<Arc<Route>>,
     pub(super) names: RouteNames,
-    /// Every name as written, also of routes that were wrong.
-    pub(super) by_name: HashMap<String, usize>,
     /// How many targets there are in all.
     pub(super) targets: usize,
 }
 
 impl Builder {
     pub(super) fn routes(&mut self, routes: Named<file::Route>, providers: &ByName<Arc<Provider>>) -> Routes {
-        let mut all = Routes { routes: Vec::new(), names: RouteNames::default(), by_name: HashMap::new(), targets: 0 };
-        for (index, (name, route)) in routes.0.into_iter().enumerate() {
+        let mut all = Routes { by_name: ByName::new(routes.known), names: RouteNames::default(), targets: 0 };
+        for (index, (name, route)) in routes.entries.into_iter().enumerate() {
             let arc = self.name("route", &name);
             if let Some(prefix) = STRIPPED_PREFIXES.iter().find(|prefix| arc.starts_with(**prefix)) {
                 let message = format!("no client can reach this route: `{prefix}` at the beginning of a model's name is taken off");
@@ -52,11 +51,8 @@ impl Builder {
                 }
                 Some((prefix, suffix)) => all.names.patterns.push((prefix.into(), suffix.into(), index)),
             }
-            all.by_name.insert(name.value, index);
-            if let Some(route) = route {
-                let route = self.route(index, arc, route, providers, &mut all.targets);
-                all.routes.push(Arc::new(route));
-            }
+            let route = route.map(|route| Arc::new(self.route(index, arc, route, providers, &mut all.targets)));
+            all.by_name.push(name.value, route);
         }
         all.names.patterns.sort_by_key(|(prefix, suffix, _)| std::cmp::Reverse((prefix.len(), suffix.len())));
         all
@@ -96,12 +92,15 @@ impl Builder {
     fn target(&mut self, target: file::Target, pattern: bool, providers: &ByName<Arc<Provider>>, count: &mut usize) -> Option<Target> {
         let model = self.model(&target.model, pattern);
         let name = &target.provider;
-        let Some(provider) = providers.get(&name.value) else {
-            let hint = did_you_mean(&name.value, providers.names());
-            self.problems.add(name.at, format!("there is no provider `{}`{hint}", name.value));
-            return None;
+        let provider = match providers.find(&name.value) {
+            Lookup::Item(_, provider) => provider.clone(),
+            Lookup::Wrong => return None,
+            Lookup::Nobody => {
+                let hint = self.did_you_mean(&name.value, providers.names());
+                self.problems.add(name.at, format!("there is no provider `{}`{hint}", name.value));
+                return None;
+            }
         };
-        let provider = provider?.clone();
         self.foreign_keys("target", provider.kind, &target.written, OWN_KEYS);
         let index = *count;
         *count += 1;

@@ -1,9 +1,9 @@
 //! Teams, their keys, and the routes that these may use.
 
-use super::{Builder, did_you_mean};
+use super::{Builder, ByName, Lookup};
 use crate::config::file::{self, ClientKey};
 use crate::config::read::{At, Named};
-use crate::config::snapshot::{Key, RouteSet, Team};
+use crate::config::snapshot::{Key, Route, RouteSet, Team};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -20,16 +20,16 @@ pub(super) struct Tenants {
 }
 
 impl Builder {
-    pub(super) fn tenants(&mut self, teams: Named<file::Team>, routes: &HashMap<String, usize>, count: usize) -> Tenants {
+    pub(super) fn tenants(&mut self, teams: Named<file::Team>, routes: &ByName<Arc<Route>>) -> Tenants {
         let mut tenants = Tenants::default();
-        for (name, team) in teams.0 {
+        for (name, team) in teams.entries {
             let arc = self.name("team", &name);
             self.not_reserved(&name, "team");
             let Some(team) = team else { continue };
             let index = tenants.teams.len();
-            let routes_of_team = self.route_set(team.routes, routes, count);
+            let routes_of_team = self.route_set(team.routes, routes);
             for key in team.keys {
-                self.client_key(key, index, routes, count, &mut tenants);
+                self.client_key(key, index, routes, &mut tenants);
             }
             tenants.teams.push(Team { name: arc, routes: routes_of_team, limits: self.limits(team.limits) });
         }
@@ -41,7 +41,7 @@ impl Builder {
         tenants
     }
 
-    fn client_key(&mut self, key: ClientKey, team: usize, routes: &HashMap<String, usize>, count: usize, tenants: &mut Tenants) {
+    fn client_key(&mut self, key: ClientKey, team: usize, routes: &ByName<Arc<Route>>, tenants: &mut Tenants) {
         let id = self.name("key", &key.id);
         self.not_reserved(&key.id, "key");
         let index = tenants.keys.len();
@@ -57,7 +57,7 @@ impl Builder {
             digest: key.sha256.value.0,
             expires: key.expires.map(|time| time.0),
             disabled: key.disabled,
-            routes: self.route_set(key.routes, routes, count),
+            routes: self.route_set(key.routes, routes),
             limits: self.limits(key.limits),
         });
     }
@@ -69,17 +69,18 @@ impl Builder {
         }
     }
 
-    fn route_set(&mut self, names: Option<Vec<At<String>>>, routes: &HashMap<String, usize>, count: usize) -> Option<RouteSet> {
-        let mut set = vec![false; count];
+    fn route_set(&mut self, names: Option<Vec<At<String>>>, routes: &ByName<Arc<Route>>) -> Option<RouteSet> {
+        let mut set = vec![false; routes.items.len()];
         for name in names? {
-            match routes.get(&name.value) {
-                Some(index) => {
-                    if let Some(slot) = set.get_mut(*index) {
+            match routes.find(&name.value) {
+                Lookup::Item(index, _) => {
+                    if let Some(slot) = set.get_mut(index) {
                         *slot = true;
                     }
                 }
-                None => {
-                    let hint = did_you_mean(&name.value, routes.keys().map(String::as_str));
+                Lookup::Wrong => {}
+                Lookup::Nobody => {
+                    let hint = self.did_you_mean(&name.value, routes.names());
                     self.problems.add(name.at, format!("there is no route `{}`{hint}", name.value));
                 }
             }

@@ -9,8 +9,8 @@
 
 use super::error;
 use super::tools::CONTENT_TOOL;
+use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, WireCall, WireUsage};
 use crate::chat::event::{Event, Finish, Sink, Text};
-use crate::chat::usage::Usage;
 use crate::dialect::anthropic::replay::Keeper;
 use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
@@ -227,147 +227,8 @@ fn failed(message: String) -> Fault {
     Fault::Provider(ProviderError { class: FailureClass::Server, message, retry_after: None })
 }
 
-/// `inputTokens` leaves out what went through the cache, `totalTokens` does not.
 fn count(usage: Option<WireUsage>, out: &mut dyn Sink) {
-    let Some(usage) = usage else { return };
-    let (cached, cache_write) = (usage.cached.unwrap_or_default(), usage.cache_write.unwrap_or_default());
-    let completion = usage.output.unwrap_or_default();
-    let sum = usage.input.unwrap_or_default().saturating_add(cached).saturating_add(cache_write);
-    let prompt = match usage.total {
-        Some(total) if total > 0 => total.saturating_sub(completion),
-        _ => sum,
-    };
-    out.event(Event::Usage(Usage { prompt, completion, cached, cache_write, ..Usage::default() }));
-}
-
-#[derive(Deserialize)]
-struct BlockStart<'a> {
-    #[serde(rename = "contentBlockIndex", default)]
-    block: u32,
-    #[serde(borrow, default)]
-    start: Option<Start<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Start<'a> {
-    #[serde(borrow, default, rename = "toolUse")]
-    tool_use: Option<WireCall<'a>>,
-}
-
-#[derive(Deserialize)]
-struct WireCall<'a> {
-    #[serde(borrow, default, rename = "toolUseId")]
-    id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    name: Option<Text<'a>>,
-    /// Only in a whole answer.
-    #[serde(borrow, default)]
-    input: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct BlockDelta<'a> {
-    #[serde(rename = "contentBlockIndex", default)]
-    block: u32,
-    #[serde(borrow, default)]
-    delta: Option<Delta<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, default)]
-    text: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "toolUse")]
-    tool_use: Option<Fragment<'a>>,
-    #[serde(borrow, default, rename = "reasoningContent")]
-    reasoning: Option<Reasoning<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Fragment<'a> {
-    #[serde(borrow, default)]
-    input: Option<Text<'a>>,
-}
-
-/// A delta's reasoning; in a whole answer, `reasoningText`.
-#[derive(Default, Deserialize)]
-struct Reasoning<'a> {
-    #[serde(borrow, default)]
-    text: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    signature: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "redactedContent")]
-    redacted: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
-struct BlockStop {
-    #[serde(rename = "contentBlockIndex", default)]
-    block: u32,
-}
-
-#[derive(Deserialize)]
-struct MessageStop<'a> {
-    #[serde(borrow, default, rename = "stopReason")]
-    reason: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    usage: Option<WireUsage>,
-}
-
-#[derive(Deserialize)]
-struct WireUsage {
-    #[serde(default, rename = "inputTokens")]
-    input: Option<u64>,
-    #[serde(default, rename = "outputTokens")]
-    output: Option<u64>,
-    #[serde(default, rename = "totalTokens")]
-    total: Option<u64>,
-    #[serde(default, rename = "cacheReadInputTokens")]
-    cached: Option<u64>,
-    #[serde(default, rename = "cacheWriteInputTokens")]
-    cache_write: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow, default)]
-    output: Option<Output<'a>>,
-    #[serde(borrow, default, rename = "stopReason")]
-    reason: Option<Text<'a>>,
-    #[serde(default)]
-    usage: Option<WireUsage>,
-}
-
-#[derive(Deserialize)]
-struct Output<'a> {
-    #[serde(borrow, default)]
-    message: Option<WireMessage<'a>>,
-}
-
-#[derive(Deserialize)]
-struct WireMessage<'a> {
-    #[serde(borrow, default)]
-    content: Option<Vec<Block<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct Block<'a> {
-    #[serde(borrow, default)]
-    text: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "toolUse")]
-    tool_use: Option<WireCall<'a>>,
-    #[serde(borrow, default, rename = "reasoningContent")]
-    reasoning: Option<WholeReasoning<'a>>,
-}
-
-#[derive(Deserialize)]
-struct WholeReasoning<'a> {
-    #[serde(borrow, default, rename = "reasoningText")]
-    reasoning_text: Option<Reasoning<'a>>,
-    #[serde(borrow, default, rename = "redactedContent")]
-    redacted: Option<Text<'a>>,
+    if let Some(usage) = usage {
+        out.event(Event::Usage(usage.usage()));
+    }
 }

@@ -18,6 +18,7 @@ use crate::chat::request::ChatRequest;
 use crate::chat::{message, tool};
 use crate::error::ApiError;
 use crate::json::write::Writer;
+use crate::percent;
 use crate::provider::Target;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -28,9 +29,10 @@ pub mod error;
 mod messages;
 mod thinking;
 mod tools;
+mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::dialect) mod tests;
 
 /// Said to a model that must not call tools: the protocol has no such choice, and a conversation that holds tool
 /// blocks must declare tools.
@@ -142,7 +144,7 @@ impl Dialect for Bedrock {
         let operation = if request.stream() { "converse-stream" } else { "converse" };
         let decoder = decode::Converse::new(request.seal.cloned(), plan.content_tool);
         Ok(Outgoing {
-            path: format!("/model/{}/{operation}", segment(request.model)),
+            path: format!("/model/{}/{operation}", percent::segment(request.model)),
             body: Bytes::from(w.finish()),
             headers: Vec::new(),
             dropped: settled.dropped,
@@ -155,19 +157,6 @@ impl Dialect for Bedrock {
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
     }
-}
-
-/// One segment of a path: everything but RFC 3986's unreserved characters is percent-encoded, `:` and `/` included.
-pub(super) fn segment(text: &str) -> String {
-    use std::fmt::Write;
-    text.bytes().fold(String::with_capacity(text.len() + 8), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }
 
 fn write_system(w: &mut Writer, system: &[Text<'_>]) {

@@ -12,6 +12,7 @@ use crate::dialect::{Decoder as Decodes, FailureClass, Fault, Frame, ProviderErr
 use crate::json::envelope::ScanError;
 use crate::json::walk;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// Most choices of one answer; OpenAI's own bound for `n`.
 pub const MAX_CHOICES: u64 = 128;
@@ -192,6 +193,11 @@ impl Choice {
                 "refusal" => refusal = filled(value),
                 "tool_calls" if value.starts_with('[') => calls = value,
                 _ if matches!(value, "null" | "[]" | "{}" | "\"\"") => {}
+                "annotations" => {
+                    if let Some(json) = citations(value) {
+                        out.event(Event::Extra { choice, key: "annotations", json: &json });
+                    }
+                }
                 name if LITTER.contains(&name) => {}
                 name => out.event(Event::Extra { choice, key: name, json: value }),
             }
@@ -302,4 +308,23 @@ fn failed(word: &str) -> ProviderError {
     let class = if word == "insufficient_system_resource" { FailureClass::Overloaded } else { FailureClass::Server };
     let word: String = word.chars().take(64).collect();
     ProviderError { class, message: format!("the provider ended the answer with `{word}`"), retry_after: None }
+}
+/// The annotations that OpenAI's schema knows; some servers put files and others among them.
+fn citations(json: &str) -> Option<Cow<'_, str>> {
+    let mut kept = Vec::new();
+    let (mut all, mut elements) = (true, walk::elements(json).ok()?);
+    while let Some(element) = elements.next().ok()? {
+        let mut members = walk::members(element).ok();
+        let mut known = false;
+        while let Some((key, value)) = members.as_mut().and_then(|m| m.next().ok()).flatten() {
+            known |= key.is("type") && value == "\"url_citation\"";
+        }
+        all &= known;
+        kept.extend(known.then_some(element));
+    }
+    match (all, kept.is_empty()) {
+        (true, _) => Some(Cow::Borrowed(json)),
+        (false, true) => None,
+        (false, false) => Some(Cow::Owned(format!("[{}]", kept.join(",")))),
+    }
 }

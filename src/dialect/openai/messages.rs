@@ -8,6 +8,7 @@ use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
 use crate::provider::catalogue::{Part, Quirks, ReasoningTurns};
+use crate::sign::seal;
 use memchr::memmem;
 use smallvec::SmallVec;
 
@@ -24,7 +25,7 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<
     let mut elements = walk::elements(raw).map_err(|e| bad("messages", e))?;
     let mut number = 0;
     while let Some(message) = elements.next().map_err(|e| bad("messages", e))? {
-        write(message, number, quirks, &mut w)?;
+        write(message, number, request, quirks, &mut w)?;
         number += 1;
     }
     w.end_array();
@@ -35,13 +36,15 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<
 /// nothing costs time only.
 fn touched(raw: &str, quirks: &Quirks) -> bool {
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
-    (!quirks.developer_role && has("\"developer\""))
+    // Another provider's state is of no use here, and its ids are longer than what OpenAI takes.
+    has(seal::MARK)
+        || (!quirks.developer_role && has("\"developer\""))
         || (quirks.reasoning != ReasoningTurns::Keep && has("\"reasoning"))
         || (quirks.flatten_text && has("\"type\""))
         || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))
 }
 
-fn write(message: &str, number: usize, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {
+fn write(message: &str, number: usize, request: &ChatRequest<'_>, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {
     let bad = |e| bad(&format!("messages[{number}]"), e);
     let mut members = walk::members(message).map_err(bad)?;
     let mut calls = false;
@@ -59,6 +62,8 @@ fn write(message: &str, number: usize, quirks: &Quirks, w: &mut Writer) -> Resul
             "content" if value.starts_with('[') => content(value, number, quirks, w.key("content"))?,
             "reasoning_content" | "reasoning"
                 if quirks.reasoning == ReasoningTurns::Strip || (quirks.reasoning == ReasoningTurns::ToolTurns && !calls) => {}
+            "tool_call_id" => id(value, request, w.key("tool_call_id")),
+            "tool_calls" if value.starts_with('[') => tool_calls(value, request, w.key("tool_calls")).map_err(bad)?,
             _ => {
                 w.key(&name).raw(value);
             }
@@ -66,6 +71,40 @@ fn write(message: &str, number: usize, quirks: &Quirks, w: &mut Writer) -> Resul
     }
     w.end_object();
     Ok(())
+}
+
+/// The calls with the ids that the provider itself gave.
+fn tool_calls(json: &str, request: &ChatRequest<'_>, w: &mut Writer) -> Result<(), ScanError> {
+    w.array();
+    let mut calls = walk::elements(json)?;
+    while let Some(call) = calls.next()? {
+        if !call.starts_with('{') {
+            w.raw(call);
+            continue;
+        }
+        w.object();
+        let mut members = walk::members(call)?;
+        while let Some((key, value)) = members.next()? {
+            let name = key.decode();
+            if name == "id" {
+                id(value, request, w.key("id"))
+            } else {
+                w.key(&name).raw(value);
+            }
+        }
+        w.end_object();
+    }
+    w.end_array();
+    Ok(())
+}
+
+/// An id without the state that is sealed behind it, if any.
+fn id(json: &str, request: &ChatRequest<'_>, w: &mut Writer) {
+    let opened = request.seal.zip(walk::string(json)).and_then(|(seal, text)| seal.open(&text.decode()));
+    match opened {
+        Some((id, _)) => w.string(&id),
+        None => w.raw(json),
+    };
 }
 
 fn content(json: &str, number: usize, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {

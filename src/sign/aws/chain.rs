@@ -1,1 +1,289 @@
-//! x
+//! AWS's default chain: environment, shared profile files, web identity, container endpoint, instance metadata, in this
+//! order. The first source that is there decides; one that is there and fails is told, not passed over.
+//!
+//! It is written out because the official crate brings 64 packages and two minutes of compilation for what are five
+//! small requests. Not in it: SSO and `credential_process`, which are for people at terminals.
+
+use super::profile::Profile;
+use super::{AwsCredentials, ToSign, sign};
+use crate::config::secret::Secret;
+use crate::percent;
+pub(super) use crate::sign::fresh::Reason;
+use crate::sign::http::{Answer, send};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Uri};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Reads the environment.
+pub(super) type Env<'e> = &'e (dyn Fn(&str) -> Option<String> + Sync);
+
+/// Largest file that is read, in bytes.
+const MAX_FILE: u64 = 64 * 1024;
+/// Where a container's credentials are, for the relative form.
+const CONTAINER_HOST: &str = "http://169.254.170.2";
+/// Hosts that plain HTTP credentials may come from: the container agents of ECS and EKS, and the machine itself.
+const PLAIN_HOSTS: [&str; 6] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "127.0.0.1", "localhost", "[::1]"];
+/// Where an instance's metadata is.
+const METADATA_HOST: &str = "http://169.254.169.254";
+/// Seconds for which a metadata session is asked; it is used at once.
+const METADATA_SESSION: &str = "60";
+/// What the gateway's sessions are called in AWS's audit logs.
+const SESSION_NAME: &str = "tidegate";
+
+/// Finds credentials. `region` is where STS is asked, where a role has to be assumed.
+pub(super) async fn load(env: Env<'_>, region: &str) -> Result<AwsCredentials, Reason> {
+    let value = |name: &str| env(name).filter(|value| !value.is_empty());
+    if let (Some(id), Some(secret)) = (value("AWS_ACCESS_KEY_ID"), value("AWS_SECRET_ACCESS_KEY")) {
+        let token = value("AWS_SESSION_TOKEN").map(Secret::new);
+        return Ok(AwsCredentials::new(&id, Secret::new(secret), token.as_ref(), None)?);
+    }
+    let sts = Sts::of(env, region);
+    if let Some(found) = from_profile(env, &sts).await {
+        return found;
+    }
+    if let (Some(file), Some(role)) = (value("AWS_WEB_IDENTITY_TOKEN_FILE"), value("AWS_ROLE_ARN")) {
+        let session = value("AWS_ROLE_SESSION_NAME");
+        return sts.web_identity(Path::new(&file), &role, session.as_deref()).await;
+    }
+    if let Some(uri) = value("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
+        return container(env, &format!("{CONTAINER_HOST}{uri}")).await;
+    }
+    if let Some(uri) = value("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
+        return container(env, &uri).await;
+    }
+    if value("AWS_EC2_METADATA_DISABLED").is_some_and(|word| word.eq_ignore_ascii_case("true")) {
+        return Err("neither the environment nor a profile nor a container has any, and instance metadata is disabled".into());
+    }
+    let host = value("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    metadata(host.as_deref().unwrap_or(METADATA_HOST).trim_end_matches('/')).await.map_err(|why| format!("instance metadata: {why}").into())
+}
+
+async fn read_file(path: &Path) -> Result<Secret, Reason> {
+    let shown = path.display();
+    let size = tokio::fs::metadata(path).await.map_err(|e| format!("{shown}: {e}"))?.len();
+    if size > MAX_FILE {
+        return Err(format!("{shown} is larger than {MAX_FILE} bytes").into());
+    }
+    Ok(Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?))
+}
+
+/// The profile's credentials; `None` where no profile says anything about credentials.
+async fn from_profile(env: Env<'_>, sts: &Sts) -> Option<Result<AwsCredentials, Reason>> {
+    let value = |name: &str| env(name).filter(|value| !value.is_empty());
+    let home = || Some(PathBuf::from(value("HOME")?).join(".aws"));
+    let file = |name: &str, default: &str| value(name).map(PathBuf::from).or_else(|| Some(home()?.join(default)));
+    let mut texts = Vec::new();
+    for path in [file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), file("AWS_CONFIG_FILE", "config")] {
+        texts.push(match path.filter(|path| path.is_file()) {
+            None => Secret::new(String::new()),
+            Some(path) => match read_file(&path).await {
+                Ok(text) => text,
+                Err(why) => return Some(Err(why)),
+            },
+        });
+    }
+    let [credentials, config] = texts.as_slice() else { return None };
+    let read = |name: &str| Profile::read(credentials.expose(), config.expose(), name);
+    let chosen = value("AWS_PROFILE");
+    let name = chosen.as_deref().unwrap_or("default");
+    let profile = read(name);
+    let session = profile.get("role_session_name");
+    if let Some(role) = profile.get("role_arn") {
+        if let Some(file) = profile.get("web_identity_token_file") {
+            return Some(sts.web_identity(Path::new(file), role, session).await);
+        }
+        let source = profile.get("source_profile").unwrap_or(name);
+        return Some(match keys(&read(source)) {
+            Some(Ok(keys)) => sts.assume(&keys, role, session, profile.get("external_id")).await,
+            Some(Err(why)) => Err(why),
+            None => Err(format!("profile `{name}`: its source profile `{source}` has no keys").into()),
+        });
+    }
+    match keys(&profile) {
+        None if chosen.is_some() => Some(Err(format!("profile `{name}` has no keys and no role that can be assumed").into())),
+        found => found,
+    }
+}
+
+fn keys(profile: &Profile) -> Option<Result<AwsCredentials, Reason>> {
+    let (id, secret) = (profile.get("aws_access_key_id")?, profile.get("aws_secret_access_key")?);
+    let token = profile.get("aws_session_token").map(|token| Secret::new(token.to_owned()));
+    Some(AwsCredentials::new(id, Secret::new(secret.to_owned()), token.as_ref(), None).map_err(Cow::Borrowed))
+}
+
+/// The security token service, which trades a proof for temporary keys.
+struct Sts {
+    endpoint: String,
+    region: String,
+}
+
+impl Sts {
+    fn of(env: Env<'_>, region: &str) -> Self {
+        let value = |name: &str| env(name).filter(|value| !value.is_empty());
+        let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+        let own = || format!("https://sts.{region}.amazonaws.com{suffix}");
+        let endpoint = value("AWS_ENDPOINT_URL_STS").or_else(|| value("AWS_ENDPOINT_URL")).unwrap_or_else(own);
+        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), region: region.to_owned() }
+    }
+
+    async fn web_identity(&self, file: &Path, role: &str, session: Option<&str>) -> Result<AwsCredentials, Reason> {
+        let token = read_file(file).await?;
+        let fields = [
+            ("Action", "AssumeRoleWithWebIdentity"),
+            ("RoleArn", role),
+            ("RoleSessionName", session.unwrap_or(SESSION_NAME)),
+            ("WebIdentityToken", token.expose().trim()),
+        ];
+        self.ask(&fields, None).await
+    }
+
+    async fn assume(
+        &self,
+        keys: &AwsCredentials,
+        role: &str,
+        session: Option<&str>,
+        external_id: Option<&str>,
+    ) -> Result<AwsCredentials, Reason> {
+        let mut fields = vec![("Action", "AssumeRole"), ("RoleArn", role), ("RoleSessionName", session.unwrap_or(SESSION_NAME))];
+        fields.extend(external_id.map(|id| ("ExternalId", id)));
+        self.ask(&fields, Some(keys)).await
+    }
+
+    async fn ask(&self, fields: &[(&str, &str)], keys: Option<&AwsCredentials>) -> Result<AwsCredentials, Reason> {
+        let mut form = "Version=2011-06-15".to_owned();
+        for (name, value) in fields {
+            form.push('&');
+            form.push_str(name);
+            form.push('=');
+            percent::encode(&mut form, value, b"");
+        }
+        let uri: Uri = format!("{}/", self.endpoint).parse().map_err(|_| "the STS endpoint is no URL")?;
+        let kind = (http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let mut headers: Vec<(HeaderName, HeaderValue)> = vec![kind];
+        if let Some(keys) = keys {
+            let authority = uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()).ok_or("the STS endpoint is no URL")?;
+            let request = ToSign {
+                method: "POST",
+                authority: &authority,
+                path_and_query: uri.path(),
+                headers: &headers,
+                body: form.as_bytes(),
+                region: &self.region,
+                service: "sts",
+                time: SystemTime::now(),
+            };
+            let signed = sign(&request, keys).map_err(|_| "the region cannot be signed for")?;
+            headers.extend(signed);
+        }
+        let mut request = Request::post(uri);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Bytes::from(form)).map_err(|_| "the STS endpoint is no URL")?;
+        let answer = send(request).await.map_err(|why| format!("STS: {why}"))?;
+        let text = Secret::new(String::from_utf8_lossy(&answer.body).into_owned());
+        let tag = |name: &str| between(text.expose(), name);
+        if answer.status != 200 {
+            let code = tag("Code").filter(|code| code.bytes().all(|b| b.is_ascii_alphanumeric())).unwrap_or("no code");
+            return Err(format!("STS answered {} ({code})", answer.status).into());
+        }
+        let (Some(id), Some(secret), Some(token)) = (tag("AccessKeyId"), tag("SecretAccessKey"), tag("SessionToken")) else {
+            return Err("STS answered without credentials".into());
+        };
+        temporary(id, secret, Some(token), tag("Expiration"))
+    }
+}
+
+/// The text of an XML element that has no attributes and no children; keys and times hold no entities.
+fn between<'a>(xml: &'a str, tag: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
+    rest.split_once("</").map(|(text, _)| text.trim())
+}
+
+fn temporary(id: &str, secret: &str, token: Option<&str>, expires: Option<&str>) -> Result<AwsCredentials, Reason> {
+    let token = token.map(|token| Secret::new(token.to_owned()));
+    let expires = match expires {
+        None => None,
+        Some(text) => Some(text.parse::<jiff::Timestamp>().map_err(|_| "the credentials' expiry is no time")?.into()),
+    };
+    Ok(AwsCredentials::new(id, Secret::new(secret.to_owned()), token.as_ref(), expires)?)
+}
+
+/// What container agents and instance metadata answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Wire<'a> {
+    #[serde(borrow, default)]
+    code: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    access_key_id: Cow<'a, str>,
+    #[serde(borrow)]
+    secret_access_key: Cow<'a, str>,
+    #[serde(borrow, default)]
+    token: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    expiration: Option<Cow<'a, str>>,
+}
+
+fn read(answer: &Answer) -> Result<AwsCredentials, Reason> {
+    if answer.status != 200 {
+        return Err(format!("status {}", answer.status).into());
+    }
+    // serde's message could quote a value, so nothing of it is told.
+    let wire: Wire<'_> = serde_json::from_slice(&answer.body).map_err(|_| "the answer holds no credentials")?;
+    if wire.code.is_some_and(|code| code != "Success") {
+        return Err("the role has no credentials".into());
+    }
+    temporary(&wire.access_key_id, &wire.secret_access_key, wire.token.as_deref(), wire.expiration.as_deref())
+}
+
+async fn container(env: Env<'_>, uri: &str) -> Result<AwsCredentials, Reason> {
+    let bad = || Reason::from("the container's credentials URI is no URL");
+    let parsed: Uri = uri.parse().map_err(|_| bad())?;
+    let plain = parsed.host().is_some_and(|host| PLAIN_HOSTS.contains(&host));
+    if parsed.scheme_str() != Some("https") && !plain {
+        return Err("the container's credentials URI is neither https nor a local address".into());
+    }
+    let token = match env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").filter(|path| !path.is_empty()) {
+        Some(path) => Some(read_file(Path::new(&path)).await?),
+        None => env("AWS_CONTAINER_AUTHORIZATION_TOKEN").filter(|token| !token.is_empty()).map(Secret::new),
+    };
+    let mut request = Request::get(parsed);
+    if let Some(token) = &token {
+        let mut value =
+            HeaderValue::from_str(token.expose().trim()).map_err(|_| "the container's authorization token is no header value")?;
+        value.set_sensitive(true);
+        request = request.header(http::header::AUTHORIZATION, value);
+    }
+    let answer = send(request.body(Bytes::new()).map_err(|_| bad())?).await;
+    answer.map_err(Reason::from).and_then(|answer| read(&answer)).map_err(|why| format!("the container's credentials: {why}").into())
+}
+
+/// IMDSv2: a session first, then the role's name, then its keys.
+async fn metadata(host: &str) -> Result<AwsCredentials, Reason> {
+    let bad = |_| Reason::from("its endpoint is no URL");
+    let session = Request::put(format!("{host}/latest/api/token")).header("x-aws-ec2-metadata-token-ttl-seconds", METADATA_SESSION);
+    let session = send(session.body(Bytes::new()).map_err(bad)?).await?;
+    if session.status != 200 {
+        return Err(format!("no session (status {})", session.status).into());
+    }
+    let session = HeaderValue::from_bytes(&session.body).map_err(|_| "a session that is no header value")?;
+    let get = async |path: &str| {
+        let request = Request::get(format!("{host}/latest/meta-data/iam/security-credentials/{path}"));
+        let request = request.header("x-aws-ec2-metadata-token", session.clone()).body(Bytes::new()).map_err(bad)?;
+        send(request).await.map_err(Reason::from)
+    };
+    let role = get("").await?;
+    let name = std::str::from_utf8(&role.body).unwrap_or_default().lines().next().unwrap_or_default().trim().to_owned();
+    if role.status != 200 || name.is_empty() {
+        return Err("the instance has no role".into());
+    }
+    read(&get(&name).await?)
+}
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! What a request must have before anything is done with it: known fields of the right type, and a chat that has a
+//! model and messages.
+//!
+//! It reads slices and keeps nothing, so that a long conversation costs one more pass and no memory. What only one
+//! provider cares about is left to that provider's dialect.
+
+use super::field::{Field, Shape};
+use super::request::Parsed;
+use crate::error::ApiError;
+use crate::json::walk::{self, Element};
+
+/// The roles of OpenAI's messages; `function` is the deprecated form of `tool`.
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
+
+/// Checks the type of one known field. `value` is raw JSON that a scanner has accepted, so that its first byte tells
+/// its type; null counts as absent.
+pub(super) fn shape(field: Field, value: &str) -> Result<(), ApiError> {
+    let first = value.bytes().next().unwrap_or(b' ');
+    let number = first == b'-' || first.is_ascii_digit();
+    let (ok, want) = match field.shape() {
+        Shape::Any => (true, ""),
+        Shape::Text => (first == b'"', "a string"),
+        // JSON has no bound; `1e999` would be infinite wherever it is read.
+        Shape::Number => (number && value.parse().is_ok_and(f64::is_finite), "a finite number"),
+        Shape::Integer => (number && !value.contains(['.', 'e', 'E']), "an integer"),
+        Shape::Flag => (matches!(first, b't' | b'f'), "true or false"),
+        Shape::List => (first == b'[', "an array"),
+        Shape::Object => (first == b'{', "an object"),
+        Shape::TextOrList => (matches!(first, b'"' | b'['), "a string or an array"),
+        Shape::TextOrObject => (matches!(first, b'"' | b'{'), "a string or an object"),
+    };
+    if ok || first == b'n' { Ok(()) } else { Err(wrong(field.name(), want)) }
+}
+
+/// Checks what every chat needs: a model, messages with known roles and readable content, and an `n` of 1 or more.
+pub(super) fn chat(parsed: &Parsed) -> Result<(), ApiError> {
+    match parsed.raw(Field::Model) {
+        None => return Err(missing("model")),
+        Some("\"\"") => return Err(wrong("model", "the name of a route, which is not empty")),
+        Some(_) => {}
+    }
+    if parsed.raw(Field::N).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
+        return Err(wrong("n", "1 or more"));
+    }
+    messages(parsed.raw(Field::Messages).ok_or_else(|| missing("messages"))?)
+}
+
+fn messages(json: &str) -> Result<(), ApiError> {
+    // The body has been scanned: a syntax error cannot come out of a part of it.
+    let bad = |e: crate::json::envelope::ScanError| ApiError::field("messages", e.to_string());
+    let mut list = walk::elements(json).map_err(bad)?;
+    for number in 0usize.. {
+        let (mut role, mut fault) = (false, None);
+        let element = list.next_object(|key, value| {
+            if key.is("role") {
+                role = true;
+                let known = walk::string(value).is_some_and(|text| ROLES.contains(&text.decode().as_ref()));
+                if !known {
+                    fault = Some(wrong_in(number, "role", "one of system, developer, user, assistant, tool, function"));
+                }
+            } else if key.is("content") && !value.starts_with(['"', '[']) && value != "null" {
+                fault = Some(wrong_in(number, "content", "a string or an array"));
+            }
+        });
+        match element.map_err(bad)? {
+            None if number == 0 => return Err(wrong("messages", "an array of at least one message")),
+            None => break,
+            Some(Element::Other) => return Err(wrong(format!("messages[{number}]"), "an object")),
+            Some(Element::Object) if !role => fault = Some(missing(format!("messages[{number}].role"))),
+            Some(Element::Object) => {}
+        }
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+    }
+    Ok(())
+}
+
+fn wrong(param: impl Into<String>, want: &str) -> ApiError {
+    let param = param.into();
+    let message = format!("`{param}` must be {want}");
+    ApiError::field(param, message)
+}
+
+fn wrong_in(number: usize, member: &str, want: &str) -> ApiError {
+    wrong(format!("messages[{number}].{member}"), want)
+}
+
+fn missing(param: impl Into<String>) -> ApiError {
+    let param = param.into();
+    let message = format!("`{param}` is missing");
+    ApiError::field(param, message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn param(body: &str) -> String {
+        let error = Parsed::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap_err();
+        assert_eq!(error.status, 400);
+        let param = error.param.unwrap_or_default().into_owned();
+        assert!(error.message.contains(&param), "{}", error.message);
+        param
+    }
+
+    #[test]
+    fn a_chat_without_its_parts_is_refused_by_name() {
+        for (body, want) in [
+            (r#"{"messages":[{"role":"user","content":"x"}]}"#, "model"),
+            (r#"{"model":null,"messages":[{"role":"user","content":"x"}]}"#, "model"),
+            (r#"{"model":"","messages":[{"role":"user","content":"x"}]}"#, "model"),
+            (r#"{"model":7,"messages":[{"role":"user","content":"x"}]}"#, "model"),
+            (r#"{"model":"m"}"#, "messages"),
+            (r#"{"model":"m","messages":"hi"}"#, "messages"),
+            (r#"{"model":"m","messages":[]}"#, "messages"),
+            (r#"{"model":"m","messages":["hi"]}"#, "messages[0]"),
+            (r#"{"model":"m","messages":[{"role":"user"},{"content":"x"}]}"#, "messages[1].role"),
+            (r#"{"model":"m","messages":[{"role":"user"},{},{"role":"wizard"}]}"#, "messages[1].role"),
+            (r#"{"model":"m","messages":[{"role":"user"},{"role":"user"},{"role":"wizard"}]}"#, "messages[2].role"),
+            (r#"{"model":"m","messages":[{"role":1}]}"#, "messages[0].role"),
+            (r#"{"model":"m","messages":[{"role":"user","content":{}}]}"#, "messages[0].content"),
+            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"n":0}"#, "n"),
+            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"n":-1}"#, "n"),
+            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":"hot"}"#, "temperature"),
+            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":1e999}"#, "temperature"),
+            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":1.5}"#, "max_tokens"),
+            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream_options":[]}"#, "stream_options"),
+        ] {
+            assert_eq!(param(body), want, "{body}");
+        }
+    }
+
+    #[test]
+    fn bad_json_is_refused_with_its_position() {
+        let error = Parsed::parse(Bytes::from_static(br#"{"model": "m", "messages": [}"#)).unwrap_err();
+        assert_eq!(error.message, "The body is not acceptable JSON: expected a value at line 1 column 29 (byte 28)");
+        assert!(Parsed::parse(Bytes::from_static(b"[1,2]")).is_err());
+    }
+
+    #[test]
+    fn spelling_and_nulls_do_not_matter() {
+        let body = br#"{"mod\u0065l":"m","n":null,"stream":true,"x":null,
+            "messages":[{"r\u006fle":"us\u0065r","content":null},{"content":[],"role":"tool"}]}"#;
+        let parsed = Parsed::parse(Bytes::from_static(body)).unwrap();
+        assert_eq!(parsed.raw(Field::Model), Some("\"m\""));
+        assert!(parsed.stream() && parsed.raw(Field::N).is_none());
+        assert!(parsed.find("model").is_some() && parsed.find("x").is_some() && parsed.find("y").is_none());
+    }
+
+    #[test]
+    fn other_endpoints_have_other_fields() {
+        let parsed = Parsed::scan(Bytes::from_static(br#"{"model":"m","input":["a"]}"#)).unwrap();
+        assert_eq!(parsed.find("input").unwrap().value.of(parsed.body()), br#"["a"]"#);
+    }
+}

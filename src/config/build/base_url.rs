@@ -1,0 +1,122 @@
+//! Where a provider is: its kind's own base URL, and a base URL taken apart.
+
+use crate::provider::{BaseUrl, Kind, Settings};
+use http::{HeaderValue, Uri};
+use std::sync::Arc;
+
+/// What the provider's own SDK calls its base URL. Empty for the kinds that have none.
+pub(super) fn default_base(kind: Kind, settings: &Settings) -> String {
+    match (kind, settings) {
+        (Kind::OpenAi, _) => "https://api.openai.com/v1".to_owned(),
+        (Kind::Together, _) => "https://api.together.ai/v1".to_owned(),
+        (Kind::DeepSeek, _) => "https://api.deepseek.com".to_owned(),
+        (Kind::Fireworks, _) => "https://api.fireworks.ai/inference/v1".to_owned(),
+        (Kind::Hyperbolic, _) => "https://api.hyperbolic.xyz/v1".to_owned(),
+        (Kind::Xai, _) => "https://api.x.ai/v1".to_owned(),
+        (Kind::Mistral, _) => "https://api.mistral.ai/v1".to_owned(),
+        (Kind::Anthropic, _) => "https://api.anthropic.com".to_owned(),
+        (Kind::GoogleAiStudio, _) => "https://generativelanguage.googleapis.com".to_owned(),
+        (Kind::Bedrock, Settings::Aws { region }) => aws_base("bedrock-runtime", region),
+        (Kind::SageMaker, Settings::Aws { region }) => aws_base("runtime.sagemaker", region),
+        (Kind::Vertex, Settings::Vertex { location, .. }) => match location.as_str() {
+            "global" => "https://aiplatform.googleapis.com".to_owned(),
+            "us" | "eu" => format!("https://aiplatform.{location}.rep.googleapis.com"),
+            _ => format!("https://{location}-aiplatform.googleapis.com"),
+        },
+        _ => String::new(),
+    }
+}
+
+fn aws_base(service: &str, region: &str) -> String {
+    // The China partition has a domain of its own.
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://{service}.{region}.{domain}")
+}
+
+/// Takes a base URL apart.
+pub(super) fn base_url(url: &str) -> Result<BaseUrl, &'static str> {
+    let uri: Uri = url.trim().parse().map_err(|_| "is not a URL like https://llm.example.com/v1")?;
+    let tls = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err("must begin with http:// or https://"),
+    };
+    let authority = uri.authority().ok_or("has no host")?;
+    if authority.as_str().contains('@') {
+        return Err("must not hold a user or password; use `api_key` or `headers`");
+    }
+    if uri.query().is_some() || url.contains('#') {
+        return Err("must not have a query or a fragment");
+    }
+    let own_port = if tls { 443 } else { 80 };
+    let port = match authority.port_u16() {
+        Some(port) if port > 0 => port,
+        None if authority.as_str() == authority.host() => own_port,
+        _ => return Err("has a bad port"),
+    };
+    let bracketed = authority.host();
+    let host = bracketed.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err("has no host");
+    }
+    let name = if port == own_port { bracketed.to_owned() } else { format!("{bracketed}:{port}") };
+    Ok(BaseUrl {
+        tls,
+        host: Arc::from(host),
+        port,
+        authority: HeaderValue::from_str(&name).map_err(|_| "has a bad host")?,
+        prefix: Arc::from(uri.path().trim_end_matches('/')),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_taken_apart() {
+        for (url, tls, host, port, authority, prefix) in [
+            ("https://api.openai.com/v1", true, "api.openai.com", 443, "api.openai.com", "/v1"),
+            ("http://10.0.0.7:8000/v1/", false, "10.0.0.7", 8000, "10.0.0.7:8000", "/v1"),
+            ("http://[::1]:80", false, "::1", 80, "[::1]", ""),
+            ("https://[2001:db8::1]:8443/a/b", true, "2001:db8::1", 8443, "[2001:db8::1]:8443", "/a/b"),
+        ] {
+            let want = BaseUrl { tls, host: host.into(), port, authority: HeaderValue::from_static(authority), prefix: prefix.into() };
+            assert_eq!(base_url(url), Ok(want), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_base_url() {
+        for url in [
+            "",
+            "api.openai.com",
+            "/v1",
+            "ftp://h",
+            "https://",
+            "https://u:p@h",
+            "https://h/v1?x=1",
+            "https://h/#f",
+            "http://h:0",
+            "http://h:99999",
+        ] {
+            assert!(base_url(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn regions_and_locations_are_part_of_the_default_host() {
+        let aws = |region: &str| Settings::Aws { region: region.to_owned() };
+        let vertex = |location: &str| Settings::Vertex { project: "p".to_owned(), location: location.to_owned() };
+        for (kind, settings, want) in [
+            (Kind::Bedrock, aws("us-east-1"), "https://bedrock-runtime.us-east-1.amazonaws.com"),
+            (Kind::SageMaker, aws("cn-north-1"), "https://runtime.sagemaker.cn-north-1.amazonaws.com.cn"),
+            (Kind::Vertex, vertex("us-central1"), "https://us-central1-aiplatform.googleapis.com"),
+            (Kind::Vertex, vertex("global"), "https://aiplatform.googleapis.com"),
+            (Kind::Vertex, vertex("eu"), "https://aiplatform.eu.rep.googleapis.com"),
+        ] {
+            assert_eq!(default_base(kind, &settings), want);
+        }
+    }
+}

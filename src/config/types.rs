@@ -1,0 +1,253 @@
+//! The types of single values in the file: words of a closed set, bounded numbers, times, money, secrets.
+
+use super::read::{Read, Reader, words};
+use super::secret::Secret;
+use super::snapshot::{AuthMode, StreamUsage};
+use super::tree::Node;
+use super::units::{self, BadMoney};
+use crate::provider::{GuidedStyle, Kind, SageMakerFormat, StructuredOutput};
+use serde_json::{Value as Json, json};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How a target is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// At random, by weight.
+    Weighted,
+}
+
+/// What a retry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No connection could be made.
+    Connect,
+    /// A deadline passed before the first token.
+    Timeout,
+    /// 429.
+    RateLimited,
+    /// 408, 5xx, a broken answer.
+    ServerError,
+}
+
+/// What happens to a hint without a counterpart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsupported {
+    /// Left out and named.
+    Drop,
+    /// A 400.
+    Reject,
+}
+
+/// What happens to a `<think>` text inside the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThinkTags {
+    /// Left alone.
+    Keep,
+    /// Moved to `reasoning_content`.
+    Split,
+}
+
+/// Where limits are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In the process.
+    Memory,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// Text.
+    Text,
+}
+
+words!(Kind, "a provider kind" {
+    OpenAi = "openai",
+    Anthropic = "anthropic",
+    Bedrock = "bedrock",
+    SageMaker = "sagemaker",
+    Vertex = "vertex",
+    GoogleAiStudio = "google_ai_studio",
+    Mistral = "mistral",
+    Together = "together",
+    DeepSeek = "deepseek",
+    Fireworks = "fireworks",
+    Hyperbolic = "hyperbolic",
+    Xai = "xai",
+    Vllm = "vllm",
+    OpenAiCompatible = "openai_compatible",
+});
+words!(StreamUsage, "one of" { Merged = "merged", Separate = "separate" });
+words!(AuthMode, "one of" { Keys = "keys", None = "none" });
+words!(GuidedStyle, "one of" { StructuredOutputs = "structured_outputs", Legacy = "legacy", SgLang = "sglang" });
+words!(StructuredOutput, "one of" { Native = "native", Tool = "tool" });
+words!(SageMakerFormat, "one of" {
+    OpenAiChat = "openai_chat",
+    Tgi = "tgi",
+    Llama2Chat = "llama2_chat",
+    HfEmbedding = "hf_embedding",
+    TeiEmbedding = "tei_embedding",
+});
+words!(Balance, "a way to balance in this version" { Weighted = "weighted" });
+words!(Reason, "one of" { Connect = "connect", Timeout = "timeout", RateLimited = "rate_limited", ServerError = "server_error" });
+words!(Unsupported, "one of" { Drop = "drop", Reject = "reject" });
+words!(ThinkTags, "one of" { Keep = "keep", Split = "split" });
+words!(Store, "a store in this version" { Memory = "memory" });
+words!(LogFormat, "one of" { Json = "json", Text = "text" });
+words!(log::LevelFilter, "a level" { Off = "off", Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
+
+/// A value that is text in the file: its Rust type, what messages call it, its schema, and how it is read.
+macro_rules! scalars {
+    ($($(#[$doc:meta])* $name:ident($inner:ty), $what:literal, $schema:tt, $parse:expr;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name(pub $inner);
+
+        scalars!(@read $name, $what, $schema, |text| { let parse: fn(&str) -> Option<$inner> = $parse; parse(text).map($name) });
+    )+};
+    (@read $name:ty, $what:literal, $schema:tt, $parse:expr) => {
+        impl Read for $name {
+            fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+                cx.parsed(node, $what, $parse)
+            }
+
+            fn schema() -> Json {
+                json!($schema)
+            }
+        }
+    };
+}
+
+scalars! {
+    /// Worker threads.
+    Threads(usize), "a number of threads from 0 to 1024", { "type": "integer", "minimum": 0, "maximum": 1024 }, |text| within(text, 0, 1024).map(|n| n as usize);
+    /// Largest body, in bytes.
+    BodySize(usize), "a size from 1KiB to 1GiB, like 32MiB", { "type": ["string", "integer"] },
+        |text| units::size(text).filter(|n| (1 << 10..=1 << 30).contains(n)).map(|n| n as usize);
+    /// More than no time at all.
+    Deadline(Duration), "a duration of more than 0 and at most 30d, like 500ms, 10s or 1m30s", { "type": "string" },
+        |text| units::duration(text).filter(|d| !d.is_zero());
+    /// The period of a limit.
+    Period(Duration), "a period from 1s to 30d, like 1m or 1d", { "type": "string" },
+        |text| units::duration(text).filter(|d| *d >= Duration::from_secs(1));
+    /// `max_tokens`.
+    Tokens(u32), "a number of tokens from 1 to 10000000", { "type": "integer", "minimum": 1, "maximum": 10_000_000 },
+        |text| within(text, 1, 10_000_000).map(|n| n as u32);
+    /// Requests in flight at a provider.
+    Connections(u32), "a whole number from 1 to 1000000", { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
+        |text| within(text, 1, 1_000_000).map(|n| n as u32);
+    /// A target's share.
+    Weight(u32), "a whole number from 0 to 1000000", { "type": "integer", "minimum": 0, "maximum": 1_000_000 },
+        |text| within(text, 0, 1_000_000).map(|n| n as u32);
+    /// Tries in all.
+    Attempts(u32), "a whole number from 1 to 16", { "type": "integer", "minimum": 1, "maximum": 16 }, |text| within(text, 1, 16).map(|n| n as u32);
+    /// An amount of a limit.
+    Count(u64), "a whole number from 1 to 1000000000000000", { "type": "integer", "minimum": 1, "maximum": 1_000_000_000_000_000u64 },
+        |text| within(text, 1, MAX_COUNT);
+    /// Seconds since the epoch.
+    Timestamp(i64), "a time like 2027-01-01T00:00:00Z", { "type": "string", "format": "date-time" },
+        |text| text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second);
+}
+
+scalars!(@read SocketAddr, "an address and a port, like 127.0.0.1:3000 or [::]:3000", { "type": "string" }, |text| text.parse().ok());
+scalars!(@read Duration, "a duration of at most 30d, like 500ms, 10s or 1m30s", { "type": "string" }, units::duration);
+scalars!(@read ipnet::IpNet, "a network like 10.0.0.0/8", { "type": "string" }, |text| {
+    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from))
+});
+
+/// Largest amount of a limit, so that its arithmetic stays far from overflow.
+pub const MAX_COUNT: u64 = 1_000_000_000_000_000;
+
+fn within(text: &str, from: u64, to: u64) -> Option<u64> {
+    text.parse().ok().filter(|n| (from..=to).contains(n))
+}
+
+/// A decimal number, in millionths.
+#[derive(Clone, Copy, Debug)]
+pub struct Money(pub u64);
+
+impl Read for Money {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let what = "an amount from 0 to 1000000000, like 0.25";
+        match units::money(cx.text(node, what)?.trim()) {
+            Ok(micro) => Some(Self(micro)),
+            Err(BadMoney::NotANumber) => {
+                cx.wrong(node, what);
+                None
+            }
+            Err(BadMoney::TooFine) => {
+                cx.wrong(node, "exact to a millionth: at most six decimals");
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "number", "minimum": 0, "maximum": 1_000_000_000 })
+    }
+}
+
+/// A credential; messages never repeat it.
+#[derive(Clone)]
+pub struct SecretText(pub Secret);
+
+impl Read for SecretText {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let text = cx.text(node, "text")?;
+        secret(text).map_err(|what| cx.must_be(node.at, what)).ok()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+/// A credential without white space around it.
+///
+/// # Errors
+/// What it must be.
+pub fn secret(text: String) -> Result<SecretText, &'static str> {
+    let text = zeroize::Zeroizing::new(text);
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Err("set; it is empty");
+    }
+    if trimmed.chars().any(|c| c.is_control()) {
+        return Err("one line without control characters");
+    }
+    Ok(SecretText(Secret::new(trimmed.to_owned())))
+}
+
+/// A SHA-256 digest. Messages never repeat it: someone may have written the key itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digest(pub [u8; 32]);
+
+impl Read for Digest {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let what = "the SHA-256 of a key, 64 hexadecimal digits (`tidegate key new` prints it)";
+        let digest = digest(cx.text(node, what)?.trim());
+        if digest.is_none() {
+            cx.must_be(node.at, what);
+        }
+        digest.map(Self)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9a-fA-F]{64}$" })
+    }
+}
+
+fn digest(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 {
+        return None;
+    }
+    let mut digest = [0u8; 32];
+    for (slot, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |i: usize| pair.get(i).and_then(|b| char::from(*b).to_digit(16));
+        *slot = (digit(0)? * 16 + digit(1)?) as u8;
+    }
+    Some(digest)
+}

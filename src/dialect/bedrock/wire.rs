@@ -1,0 +1,152 @@
+//! The shapes of Converse's answers, read without a document: texts stay raw slices of the frame.
+
+use crate::chat::event::Text;
+use crate::chat::usage::Usage;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+#[derive(Deserialize)]
+pub(super) struct BlockStart<'a> {
+    #[serde(rename = "contentBlockIndex", default)]
+    pub block: u32,
+    #[serde(borrow, default)]
+    pub start: Option<Start<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Start<'a> {
+    #[serde(borrow, default, rename = "toolUse")]
+    pub tool_use: Option<WireCall<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireCall<'a> {
+    #[serde(borrow, default, rename = "toolUseId")]
+    pub id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub name: Option<Text<'a>>,
+    /// Only in a whole answer.
+    #[serde(borrow, default)]
+    pub input: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct BlockDelta<'a> {
+    #[serde(rename = "contentBlockIndex", default)]
+    pub block: u32,
+    #[serde(borrow, default)]
+    pub delta: Option<Delta<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct Delta<'a> {
+    #[serde(borrow, default)]
+    pub text: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "toolUse")]
+    pub tool_use: Option<Fragment<'a>>,
+    #[serde(borrow, default, rename = "reasoningContent")]
+    pub reasoning: Option<Reasoning<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Fragment<'a> {
+    #[serde(borrow, default)]
+    pub input: Option<Text<'a>>,
+}
+
+/// A delta's reasoning; in a whole answer, `reasoningText`.
+#[derive(Default, Deserialize)]
+pub(super) struct Reasoning<'a> {
+    #[serde(borrow, default)]
+    pub text: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub signature: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "redactedContent")]
+    pub redacted: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct BlockStop {
+    #[serde(rename = "contentBlockIndex", default)]
+    pub block: u32,
+}
+
+#[derive(Deserialize)]
+pub(super) struct MessageStop<'a> {
+    #[serde(borrow, default, rename = "stopReason")]
+    pub reason: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Metadata {
+    #[serde(default)]
+    pub usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireUsage {
+    #[serde(default, rename = "inputTokens")]
+    pub input: Option<u64>,
+    #[serde(default, rename = "outputTokens")]
+    pub output: Option<u64>,
+    #[serde(default, rename = "totalTokens")]
+    pub total: Option<u64>,
+    #[serde(default, rename = "cacheReadInputTokens")]
+    pub cached: Option<u64>,
+    #[serde(default, rename = "cacheWriteInputTokens")]
+    pub cache_write: Option<u64>,
+}
+
+impl WireUsage {
+    /// `inputTokens` leaves out what went through the cache, `totalTokens` does not.
+    pub(super) fn usage(&self) -> Usage {
+        let (cached, cache_write) = (self.cached.unwrap_or_default(), self.cache_write.unwrap_or_default());
+        let completion = self.output.unwrap_or_default();
+        let sum = self.input.unwrap_or_default().saturating_add(cached).saturating_add(cache_write);
+        let prompt = match self.total {
+            Some(total) if total > 0 => total.saturating_sub(completion),
+            _ => sum,
+        };
+        Usage { prompt, completion, cached, cache_write, ..Usage::default() }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Answer<'a> {
+    #[serde(borrow, default)]
+    pub output: Option<Output<'a>>,
+    #[serde(borrow, default, rename = "stopReason")]
+    pub reason: Option<Text<'a>>,
+    #[serde(default)]
+    pub usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Output<'a> {
+    #[serde(borrow, default)]
+    pub message: Option<WireMessage<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireMessage<'a> {
+    #[serde(borrow, default)]
+    pub content: Option<Vec<Block<'a>>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Block<'a> {
+    #[serde(borrow, default)]
+    pub text: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "toolUse")]
+    pub tool_use: Option<WireCall<'a>>,
+    #[serde(borrow, default, rename = "reasoningContent")]
+    pub reasoning: Option<WholeReasoning<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WholeReasoning<'a> {
+    #[serde(borrow, default, rename = "reasoningText")]
+    pub reasoning_text: Option<Reasoning<'a>>,
+    #[serde(borrow, default, rename = "redactedContent")]
+    pub redacted: Option<Text<'a>>,
+}

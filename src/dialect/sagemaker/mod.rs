@@ -1,0 +1,104 @@
+//! AWS SageMaker: an envelope around whatever a model's container speaks.
+//!
+//! The service passes bodies through, so the target's `format` says what is inside: OpenAI chat completions (the OpenAI
+//! dialect, unchanged), TGI's `generate` ([`tgi`]), or JumpStart's old Llama 2 chat ([`llama2`]). What is the service's
+//! own is here: paths, headers, the event stream around a streamed body, and the error around a container's error.
+
+use super::bedrock::{self, error::WireError};
+use super::openai::{self, encode};
+use super::{Decoder, Dialect, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError, retry_after};
+use crate::chat::event::Sink;
+use crate::chat::request::ChatRequest;
+use crate::error::ApiError;
+use crate::percent;
+use crate::provider::{SageMakerFormat, Target};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+mod llama2;
+mod prompt;
+mod tgi;
+mod trim;
+
+#[cfg(test)]
+mod tests;
+
+/// `accept` of the operation that answers whole.
+const ACCEPT: HeaderName = HeaderName::from_static("accept");
+/// `accept` of the operation that streams: the service takes `accept` itself for its own content type there.
+const SAGEMAKER_ACCEPT: HeaderName = HeaderName::from_static("x-amzn-sagemaker-accept");
+/// Which of an endpoint's models answers.
+const INFERENCE_COMPONENT: HeaderName = HeaderName::from_static("x-amzn-sagemaker-inference-component");
+
+/// SageMaker's runtime.
+pub struct SageMaker;
+
+impl Dialect for SageMaker {
+    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        let mut out = match target.format {
+            SageMakerFormat::OpenAiChat => encode::encode(request, &target.provider.quirks, target.split_think_tags)?,
+            SageMakerFormat::Tgi => tgi::encode(request, target)?,
+            SageMakerFormat::Llama2Chat => llama2::encode(request, target)?,
+            SageMakerFormat::HfEmbedding | SageMakerFormat::TeiEmbedding => {
+                return Err(ApiError::field("model", "this model makes embeddings; it cannot answer a chat"));
+            }
+        };
+        let (operation, accept) = if request.stream() {
+            ("invocations-response-stream", (SAGEMAKER_ACCEPT, HeaderValue::from_static("text/event-stream")))
+        } else {
+            ("invocations", (ACCEPT, HeaderValue::from_static("application/json")))
+        };
+        out.path = format!("/endpoints/{}/{operation}", percent::segment(request.model));
+        out.headers.push(accept);
+        if let Some(name) = &target.inference_component {
+            let why = |_| ApiError::upstream("The target's `inference_component` has characters that no header may have.");
+            out.headers.push((INFERENCE_COMPONENT, HeaderValue::from_str(name).map_err(why)?));
+        }
+        out.framing = Framing::AwsSse;
+        out.decoder = Box::new(Container(out.decoder));
+        Ok(out)
+    }
+
+    fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+        unwrapped(headers, body).unwrap_or_else(|| bedrock::error::read(status, headers, body))
+    }
+}
+
+/// "ModelError" (424): the container's own refusal, with its own status and body inside.
+fn unwrapped(headers: &HeaderMap, body: &[u8]) -> Option<ProviderError> {
+    let wire: WireError<'_> = serde_json::from_slice(body).ok()?;
+    let status = wire.original_status?;
+    let inner = wire.original_message.as_deref().unwrap_or_default();
+    let mut error = openai::error::read(status, headers, inner.as_bytes());
+    if inner.trim().is_empty() {
+        error.message = wire.message().unwrap_or("the model's container failed").to_owned();
+    }
+    // A container has no credentials of ours: what it says of them is its failure.
+    if error.class == FailureClass::Credential {
+        error.class = FailureClass::Server;
+    }
+    error.retry_after = retry_after::from_headers(headers);
+    Some(error)
+}
+
+/// A container's decoder inside of the service's event stream.
+struct Container(Box<dyn Decoder>);
+
+impl Decoder for Container {
+    fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        match frame {
+            Frame::Aws { message_type: "exception" | "error", kind, error_message, payload } => {
+                Err(Fault::Provider(bedrock::error::exception(kind, error_message, payload)))
+            }
+            Frame::Aws { .. } => Ok(()), // an event that is not known yet
+            sse => self.0.frame(sse, out),
+        }
+    }
+
+    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
+        self.0.whole(body, out)
+    }
+
+    fn end(&mut self, out: &mut dyn Sink) -> Result<(), Fault> {
+        self.0.end(out)
+    }
+}

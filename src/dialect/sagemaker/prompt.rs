@@ -1,0 +1,129 @@
+//! A conversation as one text, in the template that a Llama model was trained on.
+//!
+//! TGI's `generate` takes a text, not messages. The template is read from the names that the operator gives the target:
+//! an endpoint or inference component whose name has `llama-2`, `llama2`, `mistral` or `mixtral` in it is asked in
+//! Llama 2's template, every other in Llama 3's.
+
+use crate::chat::event::Text;
+use crate::chat::message::{Message, Part, Role};
+use crate::error::ApiError;
+
+/// Ends a turn of Llama 3.
+pub(super) const LLAMA3_END: &str = "<|eot_id|>";
+
+/// A model's template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Template {
+    /// `<s>[INST] … [/INST] … </s>`
+    Llama2,
+    /// `<|start_header_id|>role<|end_header_id|> … <|eot_id|>`
+    Llama3,
+}
+
+impl Template {
+    /// The template of a target by its names.
+    pub(super) fn of(names: [&str; 2]) -> Self {
+        let old = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            ["llama-2", "llama2", "mistral", "mixtral"].iter().any(|word| name.contains(word))
+        };
+        if names.into_iter().any(old) { Self::Llama2 } else { Self::Llama3 }
+    }
+
+    /// The whole conversation up to where the model speaks.
+    ///
+    /// # Errors
+    /// A 400 that names what a text cannot hold: tool calls and their results, images, files, audio.
+    pub(super) fn render(self, system: Option<&str>, list: &[Message<'_>]) -> Result<String, ApiError> {
+        let mut instructions: Vec<String> = system.map(|text| self.harmless(text)).into_iter().collect();
+        let mut turns: Vec<(bool, String)> = Vec::new();
+        for message in list {
+            let text = self.text(message)?;
+            match (message.role, turns.last_mut()) {
+                (Role::System, _) => instructions.push(text),
+                // Neighbours of one speaker are one turn: the templates know no other.
+                (role, Some((user, last))) if *user == (role == Role::User) => {
+                    last.push('\n');
+                    last.push_str(&text);
+                }
+                (role, _) => turns.push((role == Role::User, text)),
+            }
+        }
+        if turns.is_empty() {
+            return Err(ApiError::field("messages", "`messages` must hold a message of the user"));
+        }
+        instructions.retain(|text| !text.is_empty());
+        let system = instructions.join("\n\n");
+        Ok(match self {
+            Self::Llama2 => llama2(&system, &turns),
+            Self::Llama3 => llama3(&system, &turns),
+        })
+    }
+
+    fn text(self, message: &Message<'_>) -> Result<String, ApiError> {
+        if message.role == Role::Tool || !message.tool_calls.is_empty() {
+            let path = message.path();
+            return Err(ApiError::field(path.clone(), format!("`{path}`: this model takes no tools, and so no tool calls or results")));
+        }
+        for (j, part) in message.parts().iter().enumerate() {
+            let what = match part {
+                Part::Text(_) | Part::Refusal(_) => continue,
+                Part::ImageUrl { .. } => "image",
+                Part::File { .. } => "file",
+                Part::InputAudio { .. } => "audio",
+            };
+            return Err(message.unfit(j, &format!("this model takes text only, and this is an {what} part")));
+        }
+        let texts = message.texts()?;
+        let texts: Vec<String> = texts.into_iter().map(|text| self.harmless(&Text::decode(text))).collect();
+        Ok(texts.join("\n"))
+    }
+
+    /// A text that cannot pretend to be another speaker: the server would read a marker in it as its own.
+    fn harmless(self, text: &str) -> String {
+        let markers: &[&str] = match self {
+            Self::Llama2 => &["[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<s>", "</s>"],
+            Self::Llama3 => &["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", LLAMA3_END, "<|eom_id|>"],
+        };
+        markers.iter().fold(text.to_owned(), |text, marker| {
+            if !text.contains(marker) {
+                return text;
+            }
+            let (first, rest) = marker.split_at(1);
+            text.replace(marker, &format!("{first} {rest}"))
+        })
+    }
+}
+
+fn llama2(system: &str, turns: &[(bool, String)]) -> String {
+    let mut out = String::new();
+    let mut first = if system.is_empty() { String::new() } else { format!("<<SYS>>\n{system}\n<</SYS>>\n\n") };
+    let mut asked = false;
+    for (user, text) in turns {
+        if !asked {
+            // A conversation that the assistant opens has an empty question before it.
+            let question = if *user { text.as_str() } else { "" };
+            out.push_str(&format!("<s>[INST] {}{question} [/INST]", std::mem::take(&mut first)));
+        }
+        if !user {
+            out.push_str(&format!(" {text} </s>"));
+        }
+        asked = *user;
+    }
+    out
+}
+
+fn llama3(system: &str, turns: &[(bool, String)]) -> String {
+    let mut out = "<|begin_of_text|>".to_owned();
+    let mut turn = |role: &str, text: &str, end: &str| {
+        out.push_str(&format!("<|start_header_id|>{role}<|end_header_id|>\n\n{text}{end}"));
+    };
+    if !system.is_empty() {
+        turn("system", system, LLAMA3_END);
+    }
+    for (user, text) in turns {
+        turn(if *user { "user" } else { "assistant" }, text, LLAMA3_END);
+    }
+    turn("assistant", "", "");
+    out
+}

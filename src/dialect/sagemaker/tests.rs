@@ -1,0 +1,98 @@
+//! Requests and answers of `tests/fixtures/sagemaker`, and what no fixture can show.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
+use super::*;
+use crate::dialect::bedrock::tests::{Told, cuts, encode, requests, target};
+use crate::frame::aws_event_stream::write_message;
+use crate::frame::aws_sse::AwsSseFramer;
+use crate::provider::Kind;
+use serde_json::{Value, json};
+
+fn format(word: &Value) -> SageMakerFormat {
+    match word.as_str() {
+        Some("tgi") => SageMakerFormat::Tgi,
+        Some("llama2_chat") => SageMakerFormat::Llama2Chat,
+        Some("hf_embedding") => SageMakerFormat::HfEmbedding,
+        _ => SageMakerFormat::OpenAiChat,
+    }
+}
+
+/// The decoder of a request in this format.
+fn decoder(word: &Value, stop: &Value) -> Box<dyn Decoder> {
+    let mut target = target(Kind::SageMaker);
+    target.format = format(word);
+    let body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"}], "stop": stop});
+    encode(&SageMaker, &target, "ep", &body, None, None).unwrap().decoder
+}
+
+#[test]
+fn requests_become_what_the_fixtures_say() {
+    requests("sagemaker", &SageMaker, Kind::SageMaker, |target, case| {
+        target.format = format(&case["format"]);
+        target.inference_component = case["inference_component"].as_str().map(str::to_owned);
+    });
+}
+
+#[test]
+fn answers_say_what_the_fixtures_say_however_they_are_cut() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sagemaker/answers");
+    let mut seen = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let want: Vec<String> = serde_json::from_value(case["says"].clone()).unwrap();
+        let ended = |result: Result<(), Fault>| match result {
+            Ok(()) => Value::Null,
+            Err(Fault::Provider(error)) => json!(format!("{:?}: {}", error.class, error.message)),
+            Err(fault) => json!(format!("{fault:?}")),
+        };
+        if let Some(body) = case["stream"].as_str() {
+            for seed in 0..20 {
+                let (mut bytes, mut rest, mut part) = (Vec::new(), body.as_bytes(), cuts(seed));
+                while !rest.is_empty() {
+                    let (now, later) = rest.split_at(if seed == 0 { rest.len() } else { part().min(rest.len()) });
+                    write_message(&mut bytes, &[(":event-type", "PayloadPart"), (":message-type", "event")], now);
+                    rest = later;
+                }
+                if let Some(kind) = case["exception"].as_str() {
+                    let headers = [(":exception-type", kind), (":message-type", "exception")];
+                    write_message(&mut bytes, &headers, br#"{"Message":"died","ErrorCode":"X"}"#);
+                }
+                let (mut framer, mut decoder, mut told) = (AwsSseFramer::new(), decoder(&case["format"], &case["stop"]), Told::default());
+                let (mut rest, mut step, mut result) = (bytes.as_slice(), cuts(seed + 99), Ok(()));
+                while !rest.is_empty() && result.is_ok() {
+                    let (now, later) = rest.split_at(if seed == 1 { 1 } else { step().min(rest.len()) });
+                    result = framer.push(now, &mut |frame| decoder.frame(frame, &mut told));
+                    rest = later;
+                }
+                let result = result.and_then(|()| framer.finish(&mut |frame| decoder.frame(frame, &mut told)));
+                let result = result.and_then(|()| decoder.end(&mut told));
+                assert_eq!((told.lines(), ended(result)), (want.clone(), case["fault"].clone()), "{} {seed}", path.display());
+            }
+        } else {
+            let (mut decoder, mut told) = (decoder(&case["format"], &case["stop"]), Told::default());
+            let result = decoder.whole(case["whole"].to_string().as_bytes(), &mut told);
+            assert_eq!((told.lines(), ended(result)), (want, case["fault"].clone()), "{}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen > 5);
+}
+
+#[test]
+fn a_containers_error_is_taken_out_of_the_services() {
+    let read = |status: u16, code: Value, inner: &str| {
+        let body = json!({"ErrorCode": "CLIENT_ERROR_FROM_MODEL", "Message": "Received client error", "OriginalMessage": inner, "OriginalStatusCode": code});
+        let error = SageMaker.read_error(status, &HeaderMap::new(), body.to_string().as_bytes());
+        (error.class, error.message)
+    };
+    let wide = r#"{"error":{"message":"the widget is too wide","type":"BadRequestError","code":400}}"#;
+    assert_eq!(read(424, json!(400), wide), (FailureClass::BadRequest, "the widget is too wide".into()));
+    assert_eq!(read(424, json!(422), r#"{"error":"too wide","error_type":"validation"}"#), (FailureClass::BadRequest, "too wide".into()));
+    assert_eq!(read(424, json!(429), r#"{"error":"busy","error_type":"overloaded"}"#).0, FailureClass::RateLimited);
+    assert_eq!(read(424, json!(503), "no capacity"), (FailureClass::Overloaded, "no capacity".into()));
+    assert_eq!(read(424, json!(500), ""), (FailureClass::Server, "Received client error".into()));
+    assert_eq!(read(424, json!(401), "who are you").0, FailureClass::Server);
+    assert_eq!(read(424, Value::Null, wide), (FailureClass::Server, "Received client error".into()));
+    assert_eq!(read(530, Value::Null, "").0, FailureClass::Server);
+}

@@ -1,0 +1,251 @@
+//! Text Generation Inference's `generate`: a prompt and parameters in, tokens or one text out.
+//! <https://huggingface.co/docs/text-generation-inference>
+
+use super::prompt::{LLAMA3_END, Template};
+use super::trim::Trim;
+use crate::chat::constraint::{Constraint, choice_regex};
+use crate::chat::event::{Event, Finish, Sink, Text};
+use crate::chat::field::Field;
+use crate::chat::message;
+use crate::chat::request::ChatRequest;
+use crate::chat::usage::Usage;
+use crate::dialect::params::{self, Policy, Unknown};
+use crate::dialect::{Decoder, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError};
+use crate::error::ApiError;
+use crate::json::write::Writer;
+use crate::provider::Target;
+use bytes::Bytes;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// `max_new_tokens` where nobody gives one: TGI's own default, which older versions had at 20.
+const DEFAULT_MAX_NEW_TOKENS: u64 = 1024;
+/// Most stop sequences that TGI takes by default.
+const MAX_STOPS: usize = 4;
+
+const MAPPED: [Field; 13] = [
+    Field::MaxTokens,
+    Field::MaxCompletionTokens,
+    Field::Temperature,
+    Field::TopP,
+    Field::Stop,
+    Field::Seed,
+    Field::FrequencyPenalty,
+    Field::ResponseFormat,
+    Field::GuidedJson,
+    Field::GuidedRegex,
+    Field::GuidedChoice,
+    Field::GuidedGrammar,
+    Field::StructuralTag,
+];
+
+/// Writes a request; path and framing are the service's.
+pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+    let settled = params::settle(request, Unknown::Drop, |field| Policy::of(field, &MAPPED))?;
+    let template = Template::of([request.model, target.inference_component.as_deref().unwrap_or_default()]);
+    let prompt = template.render(request.system, &message::read(request)?)?;
+    let stops = stops(request)?;
+    let mut w = Writer::with_capacity(prompt.len() + 512);
+    w.object().key("inputs").string(&prompt).key("parameters").object();
+    w.key("max_new_tokens").integer(max_new_tokens(request, target)?);
+    sampling(&mut w, request);
+    for (field, key) in [(Field::Seed, "seed"), (Field::FrequencyPenalty, "frequency_penalty")] {
+        if let Some(raw) = params::asked(request, field) {
+            w.key(key).raw(raw);
+        }
+    }
+    if !stops.is_empty() || template == Template::Llama3 {
+        w.key("stop").array();
+        for stop in &stops {
+            w.string(stop);
+        }
+        // Old tokenizer files do not count the end of a turn as the end of the text.
+        if template == Template::Llama3 && stops.len() < MAX_STOPS {
+            w.string(LLAMA3_END);
+        }
+        w.end_array();
+    }
+    grammar(&mut w, request)?;
+    w.key("details").flag(true).key("return_full_text").flag(false).end_object();
+    w.key("stream").flag(request.stream()).end_object();
+    Ok(Outgoing {
+        path: String::new(),
+        body: Bytes::from(w.finish()),
+        headers: Vec::new(),
+        dropped: settled.dropped,
+        adjusted: settled.adjusted,
+        framing: Framing::AwsSse,
+        decoder: Box::new(Tgi { trim: Trim::new(stops), finished: false }),
+    })
+}
+
+/// The limit on the answer's tokens.
+pub(super) fn max_new_tokens(request: &ChatRequest<'_>, target: &Target) -> Result<u64, ApiError> {
+    for field in [Field::MaxCompletionTokens, Field::MaxTokens] {
+        match request.get::<u64>(field)? {
+            Some(0) => return Err(ApiError::field(field.name(), format!("`{}` must be at least 1", field.name()))),
+            Some(limit) => return Ok(limit),
+            None => {}
+        }
+    }
+    Ok(target.default_max_tokens.map_or(DEFAULT_MAX_NEW_TOKENS, u64::from))
+}
+
+/// "`temperature` must be strictly positive" and "`top_p` must be > 0.0 and < 1.0": a temperature of 0 is said by not
+/// sampling, a `top_p` of 1 by leaving it out.
+fn sampling(w: &mut Writer, request: &ChatRequest<'_>) {
+    let number = |field| request.raw(field).and_then(|raw| Some((raw, raw.parse::<f64>().ok()?)));
+    let temperature = number(Field::Temperature);
+    let top_p = number(Field::TopP).filter(|(_, value)| *value < 1.0);
+    let greedy = [temperature, top_p].into_iter().flatten().any(|(_, value)| value <= 0.0);
+    w.key("do_sample").flag(!greedy);
+    if greedy {
+        return;
+    }
+    for (key, value) in [("temperature", temperature), ("top_p", top_p)] {
+        if let Some((raw, _)) = value {
+            w.key(key).raw(raw);
+        }
+    }
+}
+
+/// The client's stop sequences.
+fn stops(request: &ChatRequest<'_>) -> Result<Vec<String>, ApiError> {
+    let Some(raw) = request.raw(Field::Stop) else { return Ok(Vec::new()) };
+    let mut list: Vec<String> =
+        if raw.starts_with('[') { request.get(Field::Stop)?.unwrap_or_default() } else { request.get(Field::Stop)?.into_iter().collect() };
+    list.retain(|stop| !stop.is_empty());
+    if list.len() > MAX_STOPS {
+        return Err(ApiError::field(Field::Stop.name(), format!("`stop` can hold at most {MAX_STOPS} sequences for this model")));
+    }
+    Ok(list)
+}
+
+fn grammar(w: &mut Writer, request: &ChatRequest<'_>) -> Result<(), ApiError> {
+    let Some(constraint) = Constraint::of(request)? else { return Ok(()) };
+    let kind = match constraint {
+        Constraint::JsonObject | Constraint::JsonSchema(_) => "json",
+        Constraint::Choice(_) | Constraint::Regex(_) => "regex",
+        Constraint::Grammar(_) | Constraint::StructuralTag(_) => return Err(params::unsupported(constraint.field().name())),
+    };
+    w.key("grammar").object().key("type").string(kind).key("value");
+    match &constraint {
+        Constraint::JsonSchema(schema) => w.raw(&schema.schema),
+        Constraint::Choice(choices) => w.string(&choice_regex(choices)),
+        Constraint::Regex(regex) => w.text(*regex),
+        _ => w.raw(r#"{"type":"object"}"#),
+    };
+    w.end_object();
+    Ok(())
+}
+
+/// A chunk of a stream, or a whole answer.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow, default)]
+    token: Option<Token<'a>>,
+    #[serde(borrow, default)]
+    generated_text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    details: Option<Details<'a>>,
+    #[serde(borrow, default)]
+    error: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    error_type: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Token<'a> {
+    #[serde(borrow, default)]
+    text: Cow<'a, str>,
+    #[serde(default)]
+    special: bool,
+}
+
+#[derive(Deserialize)]
+struct Details<'a> {
+    #[serde(borrow, default)]
+    finish_reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    generated_tokens: Option<u64>,
+    /// In a stream.
+    #[serde(default)]
+    input_length: Option<u64>,
+    /// In a whole answer: the prompt's tokens, where the server tells them.
+    #[serde(default)]
+    prefill: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+struct Tgi {
+    trim: Trim,
+    finished: bool,
+}
+
+fn say(text: &str, out: &mut dyn Sink) {
+    if !text.is_empty() {
+        out.event(Event::Content { choice: 0, text: Text::Plain(text) });
+    }
+}
+
+impl Tgi {
+    fn read(&mut self, wire: &Wire<'_>, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
+        if let Some(message) = &wire.error {
+            let class = match wire.error_type.as_deref() {
+                Some("overloaded") => FailureClass::Overloaded,
+                Some("validation") => FailureClass::BadRequest,
+                _ => FailureClass::Server,
+            };
+            return Err(Fault::Provider(ProviderError { class, message: message.clone().into_owned(), retry_after: None }));
+        }
+        match (&wire.token, &wire.generated_text) {
+            (Some(token), _) if !token.special => say(&self.trim.push(&token.text), out),
+            (None, Some(text)) if whole => say(&self.trim.push(text), out),
+            (None, None) if whole => return Err(Fault::Broken("the answer holds no generated_text".into())),
+            _ => {}
+        }
+        let Some(details) = &wire.details else {
+            // Containers that know no details say at least that their answer is whole.
+            return if wire.generated_text.is_some() { self.finish("stop", out) } else { Ok(()) };
+        };
+        let prefill = details.prefill.as_ref().map(|tokens| tokens.len() as u64);
+        let prompt = details.input_length.or(prefill).unwrap_or_default();
+        out.event(Event::Usage(Usage { prompt, completion: details.generated_tokens.unwrap_or_default(), ..Usage::default() }));
+        self.finish(details.finish_reason.as_deref().unwrap_or_default(), out)
+    }
+
+    fn finish(&mut self, word: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+        say(&self.trim.finish(word == "stop_sequence"), out);
+        let Some(reason) = Finish::of(word) else {
+            let shown: String = word.chars().take(64).collect();
+            return Err(Fault::Broken(format!("the answer ended with finish_reason `{shown}`").into()));
+        };
+        self.finished = true;
+        out.event(Event::Finish { choice: 0, reason });
+        Ok(())
+    }
+}
+
+impl Decoder for Tgi {
+    fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        let Frame::Sse { data, .. } = frame else { return Err(Fault::Broken("not a server-sent event".into())) };
+        if self.finished || data.is_empty() || data == "[DONE]" {
+            return Ok(());
+        }
+        let wire: Wire<'_> = serde_json::from_str(data).map_err(|_| Fault::Broken("an event is not JSON of this protocol".into()))?;
+        self.read(&wire, false, out)
+    }
+
+    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
+        let broken = || Fault::Broken("the answer is not JSON of this protocol".into());
+        // `/invocations` answers with a list of one, `/generate` with its element.
+        if body.trim_ascii_start().starts_with(b"[") {
+            let list: Vec<Wire<'_>> = serde_json::from_slice(body).map_err(|_| broken())?;
+            return self.read(list.first().ok_or_else(broken)?, true, out);
+        }
+        self.read(&serde_json::from_slice(body).map_err(|_| broken())?, true, out)
+    }
+
+    fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
+        if self.finished { Ok(()) } else { Err(Fault::Truncated) }
+    }
+}

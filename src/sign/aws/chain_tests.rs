@@ -1,0 +1,154 @@
+//! Every source of the chain, played by a server of a few lines.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
+use super::*;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// Answers every request as `reply` says (of its whole text); what was asked is kept.
+async fn serve(reply: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut text = String::new();
+            let mut buffer = [0; 4096];
+            // The requests are small, but head and body may come apart.
+            loop {
+                let n = socket.read(&mut buffer).await.unwrap();
+                text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let length = head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+                if n == 0 || body.len() >= length.and_then(|l| l.parse().ok()).unwrap_or(0) {
+                    break;
+                }
+            }
+            let (status, body) = reply(&text);
+            log.lock().unwrap().push(text);
+            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (base, seen)
+}
+
+async fn load_from(vars: &[(&str, &str)]) -> Result<AwsCredentials, Reason> {
+    let vars: HashMap<String, String> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    load(&|name| vars.get(name).cloned(), "us-east-1").await
+}
+
+fn shown(keys: &AwsCredentials) -> (String, String, String, u64) {
+    let token = keys.session_token.as_ref().map(|t| t.to_str().unwrap().to_owned()).unwrap_or_default();
+    let end = keys.expires.map_or(0, |e| e.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
+    (keys.access_key_id.clone(), keys.secret_access_key.expose().to_owned(), token, end)
+}
+
+const JSON: &str = r#"{"Code":"Success","AccessKeyId":"ASIAX","SecretAccessKey":"s/+","Token":"t=","Expiration":"2030-01-01T00:00:00Z"}"#;
+const XML: &str = "<R><Credentials><AccessKeyId>ASIAX</AccessKeyId><SecretAccessKey>s/+</SecretAccessKey><SessionToken>t=</SessionToken>\
+    <Expiration>2030-01-01T00:00:00Z</Expiration></Credentials></R>";
+
+fn temporary_keys() -> (String, String, String, u64) {
+    ("ASIAX".into(), "s/+".into(), "t=".into(), 1_893_456_000)
+}
+
+fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("tidegate-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn the_environment_comes_first() {
+    let keys = load_from(&[("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_PROFILE", "none")]).await.ok().unwrap();
+    assert_eq!(shown(&keys), ("AKIA".into(), "s".into(), String::new(), 0));
+}
+
+#[tokio::test]
+async fn a_profile_has_keys_or_a_role() {
+    let (sts, seen) = serve(|_| (200, XML.into())).await;
+    let home = folder("profile");
+    let credentials = home.join("credentials");
+    std::fs::write(&credentials, "[base]\naws_access_key_id=AKIB\naws_secret_access_key=b\n").unwrap();
+    let config = home.join("config");
+    std::fs::write(
+        &config,
+        "[profile role]\nrole_arn=arn:aws:iam::1:role/x\nsource_profile=base\nexternal_id=e 1\n[profile sso]\nsso_session=x\n",
+    )
+    .unwrap();
+    let with = |profile: &'static str| {
+        let (credentials, config, sts) = (credentials.clone(), config.clone(), sts.clone());
+        async move {
+            load_from(&[
+                ("AWS_SHARED_CREDENTIALS_FILE", credentials.to_str().unwrap()),
+                ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+                ("AWS_PROFILE", profile),
+                ("AWS_ENDPOINT_URL_STS", &sts),
+            ])
+            .await
+        }
+    };
+    assert_eq!(shown(&with("base").await.ok().unwrap()).0, "AKIB");
+    assert_eq!(shown(&with("role").await.ok().unwrap()), temporary_keys());
+    let asked = seen.lock().unwrap()[0].clone();
+    assert!(asked.contains("Action=AssumeRole&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fx&RoleSessionName=tidegate&ExternalId=e%201"));
+    assert!(asked.contains("Credential=AKIB/") && asked.contains("/us-east-1/sts/aws4_request"));
+    assert!(with("sso").await.err().unwrap().contains("sso"));
+}
+
+#[tokio::test]
+async fn a_web_identity_is_traded() {
+    let (sts, seen) = serve(|_| (200, XML.into())).await;
+    let file = folder("identity").join("token");
+    std::fs::write(&file, "ey.J+x\n").unwrap();
+    let path = file.to_str().unwrap();
+    let vars = [("AWS_WEB_IDENTITY_TOKEN_FILE", path), ("AWS_ROLE_ARN", "arn:r"), ("AWS_ENDPOINT_URL_STS", &sts), ("HOME", "/nonexistent")];
+    assert_eq!(shown(&load_from(&vars).await.ok().unwrap()), temporary_keys());
+    let asked = seen.lock().unwrap()[0].clone();
+    assert!(asked.starts_with("POST / ") && asked.contains("WebIdentityToken=ey.J%2Bx") && !asked.contains("authorization"));
+
+    let (sts, _) = serve(|_| (403, "<E><Code>ExpiredTokenException</Code><Message>ey.J</Message></E>".into())).await;
+    let vars = [("AWS_WEB_IDENTITY_TOKEN_FILE", path), ("AWS_ROLE_ARN", "arn:r"), ("AWS_ENDPOINT_URL_STS", &sts)];
+    assert_eq!(load_from(&vars).await.err().unwrap(), "STS answered 403 (ExpiredTokenException)");
+}
+
+#[tokio::test]
+async fn a_container_is_asked_with_its_token() {
+    let (agent, seen) = serve(|_| (200, JSON.into())).await;
+    let uri = format!("{agent}/v1/credentials");
+    let vars = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri.as_str()), ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "abc")];
+    assert_eq!(shown(&load_from(&vars).await.ok().unwrap()), temporary_keys());
+    assert!(seen.lock().unwrap()[0].contains("authorization: abc\r\n"));
+    let far = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com/keys")];
+    assert!(load_from(&far).await.err().unwrap().contains("neither https nor a local address"));
+}
+
+#[tokio::test]
+async fn an_instances_role_is_read_with_a_session() {
+    let (host, seen) = serve(|asked| match asked.split(' ').nth(1).unwrap() {
+        "/latest/api/token" => (200, "session1".into()),
+        _ if !asked.contains("x-aws-ec2-metadata-token: session1\r\n") => (401, String::new()),
+        "/latest/meta-data/iam/security-credentials/" => (200, "my-role\n".into()),
+        "/latest/meta-data/iam/security-credentials/my-role" => (200, JSON.into()),
+        _ => (404, String::new()),
+    })
+    .await;
+    assert_eq!(shown(&load_from(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &host)]).await.ok().unwrap()), temporary_keys());
+    assert!(seen.lock().unwrap()[0].starts_with("PUT "));
+    assert!(load_from(&[("AWS_EC2_METADATA_DISABLED", "true")]).await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_not_shown() {
+    for body in
+        [r#"{"AccessKeyId":"ASIAX","SecretAccessKey":7}"#, "secret", r#"{"Code":"Failed","AccessKeyId":"A","SecretAccessKey":"secret"}"#]
+    {
+        let (agent, _) = serve(move |_| (200, body.into())).await;
+        let why = load_from(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent)]).await.err().unwrap();
+        assert!(!why.contains("secret") && !why.contains("ASIAX"), "{why}");
+    }
+}
