@@ -14,7 +14,8 @@
 use super::stage::{Late, Stage};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
 use pingora_core::protocols::http::custom::{CustomMessageWrite, server::Session};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::{Digest, l4::socket::SocketAddr};
@@ -140,7 +141,12 @@ impl Session for Replay {
                 None => Ok(end),
             };
         }
-        if let Some(head) = self.stage.take_head() {
+        if let Some(mut head) = self.stage.take_head() {
+            let http1 = matches!(self.real()?, ServerSession::H1(h1) if h1.req_header().version == Version::HTTP_11);
+            if http1 && !head.headers.contains_key(CONTENT_LENGTH) {
+                // Without it the end of the body would be the end of the connection.
+                head.insert_header(TRANSFER_ENCODING, "chunked")?;
+            }
             self.response = Some(head.clone());
             ready.insert(0, HttpTask::Header(head, false));
         }
