@@ -23,9 +23,10 @@ const FIRST_BUFFER: usize = 16 << 10;
 /// # Errors
 /// 400 for both framings at once (RFC 9112 section 6.1 lets a server refuse them), 415 for an encoded body, 413 for a
 /// length beyond `max_body`.
-pub fn check_framing(request: &RequestHeader, max_body: usize) -> Result<(), ApiError> {
+pub fn check_framing(session: &ServerSession, max_body: usize) -> Result<(), ApiError> {
+    let request = session.req_header();
     let headers = &request.headers;
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+    if headers.contains_key(TRANSFER_ENCODING) && came_with_length(session) {
         return Err(ApiError::invalid("Send either Content-Length or Transfer-Encoding, not both."));
     }
     if headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -35,6 +36,13 @@ pub fn check_framing(request: &RequestHeader, max_body: usize) -> Result<(), Api
         Some(length) if length > max_body as u64 => Err(too_large(max_body)),
         _ => Ok(()),
     }
+}
+
+/// Whether there was a `Content-Length`; Pingora takes it away from a chunked request, but keeps the bytes that came.
+fn came_with_length(session: &ServerSession) -> bool {
+    let ServerSession::H1(h1) = session else { return session.req_header().headers.contains_key(CONTENT_LENGTH) };
+    let name = |line: &[u8]| line.split(|b| *b == b':').next().is_some_and(|n| n.trim_ascii().eq_ignore_ascii_case(b"content-length"));
+    h1.get_headers_raw_bytes().split(|b| *b == b'\n').any(name)
 }
 
 fn too_large(max_body: usize) -> ApiError {

@@ -76,7 +76,7 @@ impl Gateway {
             return Ok(Some(admission::model(&live, &who, &id)?));
         }
         admission::peek(&live, &who)?;
-        intake::check_framing(request, live.snapshot.server.max_body)?;
+        intake::check_framing(real, live.snapshot.server.max_body)?;
         let body = match intake::read_body(real, &live.snapshot.server).await {
             Ok(body) => body,
             Err(intake::Unread::Refused(error)) => return Err(Stop::Refused(error)),
