@@ -14,3 +14,5 @@
 
 mod failover;
 mod harness;
+mod intake;
+mod streams;

@@ -1,7 +1,7 @@
 //! The gateway's process: its configuration in a directory of its own, free ports, what it prints, its signals and end.
 
 use super::dir::Dir;
-use super::http1::{Answer, Conn};
+use super::http1::{Answer, Conn, request};
 use super::{LOOK, soon, until};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,6 +10,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// The binary under test.
@@ -98,21 +99,24 @@ impl Setup {
         let output = Output::default();
         output.follow(child.stdout.take().unwrap());
         output.follow(child.stderr.take().unwrap());
-        let addresses = if self.tls.is_some() { vec![admin, listen, secure] } else { vec![admin, listen] };
-        for address in addresses {
-            soon("the gateway's start", async {
-                while tokio::net::TcpStream::connect(address).await.is_err() {
-                    if let Some(status) = child.try_wait().unwrap() {
-                        tokio::time::sleep(LOOK * 20).await; // what it said may still be on its way
-                        panic!("the gateway did not start ({status}):\n{}", output.text());
-                    }
-                    tokio::time::sleep(LOOK).await;
+        soon("the gateway's start", async {
+            while !is_ready(admin).await {
+                if let Some(status) = child.try_wait().unwrap() {
+                    tokio::time::sleep(LOOK * 20).await; // what it said may still be on its way
+                    panic!("the gateway did not start ({status}):\n{}", output.text());
                 }
-            })
-            .await;
-        }
+                tokio::time::sleep(LOOK).await;
+            }
+        })
+        .await;
         Gateway { child, listen, admin, secure, output, dir: self.dir, path, head }
     }
+}
+
+async fn is_ready(admin: SocketAddr) -> bool {
+    let Ok(stream) = TcpStream::connect(admin).await else { return false };
+    let mut conn = Conn::over(stream);
+    conn.send(&request("GET", "/readyz", &[], None)).await.is_ok() && conn.answer().await.is_ok_and(|a| a.status() == 200)
 }
 
 /// A gateway that serves.
@@ -164,6 +168,13 @@ impl Gateway {
     /// A page of the admin listener.
     pub async fn page(&self, path: &str) -> Answer {
         Conn::connect(self.admin).await.get(path, &[]).await
+    }
+
+    /// The value of a series as `/metrics` writes its name; 0 where it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |v| v.parse().unwrap())
     }
 
     /// The text of `/metrics`.

@@ -236,3 +236,20 @@ impl Reader {
         Ok(Answer { head, body })
     }
 }
+
+/// Reads one request with a length, as a server; returns its body.
+pub async fn request_of(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            let length: usize = head.lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
+            if bytes.len() >= end + 4 + length {
+                return Ok(bytes[end + 4..end + 4 + length].to_vec());
+            }
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
