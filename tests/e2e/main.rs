@@ -14,5 +14,12 @@
 
 mod failover;
 mod harness;
+mod hostile;
 mod intake;
+mod limits;
+mod process;
+mod prometheus;
+mod reload;
+mod sdk;
+mod secure;
 mod streams;

@@ -5,6 +5,7 @@ use super::http1::{Answer, Conn, request};
 use super::{LOOK, soon, until};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -61,18 +62,32 @@ impl Output {
 pub struct Setup {
     config: String,
     tls: Option<(PathBuf, PathBuf)>,
+    linked: bool,
+    /// Where the configuration will be.
     pub dir: Dir,
 }
 
 impl Setup {
     /// A configuration without `listen`, `admin` and `log`, which are added.
     pub fn new(config: &str) -> Self {
-        Self { config: config.to_owned(), tls: None, dir: Dir::new() }
+        Self { config: config.to_owned(), tls: None, linked: false, dir: Dir::new() }
     }
 
     /// Adds a TLS listener.
     pub fn tls(mut self, certificate: PathBuf, key: PathBuf) -> Self {
         self.tls = Some((certificate, key));
+        self
+    }
+
+    /// Replaces the configuration.
+    pub fn config(mut self, config: &str) -> Self {
+        config.clone_into(&mut self.config);
+        self
+    }
+
+    /// Puts the file where a Kubernetes volume has it: behind a link into `..data`, a link to a directory.
+    pub fn linked(mut self) -> Self {
+        self.linked = true;
         self
     }
 
@@ -86,7 +101,13 @@ impl Setup {
             head += &format!("  - address: {secure}\n    tls: {{ certificate: {certificate}, key: {key} }}\n");
         }
         head += &format!("admin: {{ address: {admin} }}\nlog: {{ format: json, level: info, access: true }}\n");
-        let path = self.dir.write("tidegate.yaml", &(head.clone() + &self.config));
+        let path = self.dir.join("tidegate.yaml");
+        if self.linked {
+            std::fs::create_dir(self.dir.join("v1")).unwrap();
+            symlink("v1", self.dir.join("..data")).unwrap();
+            symlink("..data/tidegate.yaml", &path).unwrap();
+        }
+        std::fs::write(&path, head.clone() + &self.config).unwrap();
         let mut child = Command::new(BINARY)
             .args(["run", "--config"])
             .arg(&path)

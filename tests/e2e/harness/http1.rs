@@ -105,7 +105,9 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Option<
 impl Conn {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap())
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::over(stream)
     }
 
     /// HTTP/1.1 over any stream.

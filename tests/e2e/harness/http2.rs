@@ -18,7 +18,9 @@ pub struct H2(SendRequest<Full<Bytes>>);
 impl H2 {
     /// Cleartext HTTP/2 with prior knowledge.
     pub async fn connect(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap()).await
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::over(stream).await
     }
 
     /// HTTP/2 over any stream.
