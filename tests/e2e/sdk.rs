@@ -28,9 +28,10 @@ async fn demo(sim: &Sim) -> Gateway {
 }
 
 /// The routes of the demo that are named as their provider.
-fn routes(gateway: &str) -> Vec<String> {
-    let text = gateway.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(": { targets: [ { provider: "));
-    text.filter(|(name, rest)| rest.starts_with(&format!("{},", name.trim_end_matches(':')))).map(|(name, _)| name.trim().to_owned()).collect()
+fn routes(config: &str) -> Vec<String> {
+    let lines = config.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(':'));
+    let own = lines.filter(|(name, rest)| rest.trim_start().starts_with(&format!("{{ targets: [ {{ provider: {name},")));
+    own.map(|(name, _)| name.to_owned()).collect()
 }
 
 fn cache(name: &str) -> PathBuf {
