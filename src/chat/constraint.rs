@@ -232,7 +232,7 @@ mod tests {
     use crate::config::snapshot::Params;
 
     fn with<T>(body: &'static str, look: impl FnOnce(Result<Option<Constraint<'_>>, ApiError>) -> T) -> T {
-        let (parsed, params) = (Parsed::parse(body.into()).unwrap(), Params::default());
+        let (parsed, params) = (Parsed::scan(body.into()).unwrap(), Params::default());
         look(Constraint::of(&ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None }))
     }
 

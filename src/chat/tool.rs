@@ -187,7 +187,7 @@ mod tests {
     /// Reads a choice among tools; the error's field where it is refused.
     fn choose(tools: &str, choice: &str) -> Result<Option<String>, String> {
         let body = format!(r#"{{"tools":{tools},"tool_choice":{choice}}}"#);
-        let (parsed, params) = (Parsed::parse(body.into()).unwrap(), Params::default());
+        let (parsed, params) = (Parsed::scan(body.into()).unwrap(), Params::default());
         let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
         let read = || tool_choice(&request, &super::tools(&request)?);
         read().map(|choice| choice.map(|choice| format!("{choice:?}"))).map_err(|e| e.param.unwrap().into_owned())

@@ -48,7 +48,7 @@ pub(super) fn chat(parsed: &Parsed) -> Result<(), ApiError> {
 fn messages(json: &str) -> Result<(), ApiError> {
     // The body has been scanned: a syntax error cannot come out of a part of it.
     let bad = |e: crate::json::envelope::ScanError| ApiError::field("messages", e.to_string());
-    let mut list = walk::elements(json).map_err(bad)?;
+    let mut list = walk::inner_elements(json).map_err(bad)?;
     for number in 0usize.. {
         let (mut role, mut fault) = (false, None);
         let element = list.next_object(|key, value| {

@@ -250,7 +250,7 @@ mod tests {
 
     /// Settles a body under a dialect that maps temperature and tools only.
     fn settled(body: &'static str, params: &Params) -> Result<Settled, ApiError> {
-        let parsed = Parsed::parse(body.into()).unwrap();
+        let parsed = Parsed::scan(body.into()).unwrap();
         let request = ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: None };
         settle(&request, Unknown::Drop, |field| Policy::of(field, &[Field::Temperature, Field::Tools]))
     }
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn the_token_limit_is_the_one_of_the_highest_authority() {
-        let parsed = Parsed::parse(r#"{"max_tokens":1,"max_completion_tokens":2}"#.into()).unwrap();
+        let parsed = Parsed::scan(r#"{"max_tokens":1,"max_completion_tokens":2}"#.into()).unwrap();
         let limit = |overrides: &[(String, String)], parsed| {
             let params = Params { overrides: overrides.to_vec(), defaults: vec![("max_tokens".into(), "9".into())], ..Params::default() };
             let request = ChatRequest { parsed, params: &params, system: None, model: "m", seal: None };
@@ -302,13 +302,13 @@ mod tests {
         };
         assert_eq!(limit(&[], &parsed), Some((Field::MaxCompletionTokens, "2".into())));
         assert_eq!(limit(&[("max_tokens".into(), "3".into())], &parsed), Some((Field::MaxTokens, "3".into())));
-        assert_eq!(limit(&[], &Parsed::parse("{}".into()).unwrap()), Some((Field::MaxTokens, "9".into())));
+        assert_eq!(limit(&[], &Parsed::scan("{}".into()).unwrap()), Some((Field::MaxTokens, "9".into())));
     }
 
     #[test]
     fn a_temperature_above_the_maximum_is_clamped() {
         let (open, strict) = (Params::default(), Params { reject_unsupported: true, ..Params::default() });
-        let parsed = Parsed::parse(r#"{"model":"m","messages":[],"temperature":1.51}"#.into()).unwrap();
+        let parsed = Parsed::scan(r#"{"model":"m","messages":[],"temperature":1.51}"#.into()).unwrap();
         let request = |params| ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: None };
         let mut settled = Settled::default();
         assert_eq!(temperature(&request(&open), "1.5", &mut settled).unwrap(), Some("1.5"));

@@ -31,7 +31,8 @@ use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::ResponseHeader;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,15 @@ use uuid::Uuid;
 
 /// Largest body of a provider's refusal that is read, in bytes; what is beyond is not needed to tell what it says.
 pub const MAX_REFUSAL: usize = 64 << 10;
+
+/// Room for the headers of an answer.
+const HEADERS: usize = 16;
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
+const X_PROVIDER: HeaderName = HeaderName::from_static("x-tidegate-provider");
+const X_MODEL: HeaderName = HeaderName::from_static("x-tidegate-upstream-model");
+const X_DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped-params");
+const X_ADJUSTED: HeaderName = HeaderName::from_static("x-tidegate-adjusted-params");
 
 /// See the module.
 pub struct Exchange {
@@ -370,23 +380,23 @@ impl Exchange {
     }
 
     fn answer_head(&self, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
-        let stream = self.call.as_ref().is_some_and(|c| c.stream);
-        let mut head = Box::new(ResponseHeader::build(200, Some(20))?);
-        if stream {
-            head.insert_header(http::header::CONTENT_TYPE, "text/event-stream; charset=utf-8")?;
-            head.insert_header(http::header::CACHE_CONTROL, "no-cache")?;
+        let mut head = Box::new(ResponseHeader::build_no_case(200, Some(HEADERS))?);
+        if self.ledger.stream {
+            head.insert_header(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"))?;
+            head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-cache"))?;
+            head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
         } else {
-            head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
-            head.insert_header(http::header::CONTENT_LENGTH, length)?;
+            head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+            head.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
         }
         self.common_headers(&mut head)?;
         Ok(head)
     }
 
     fn error_head(&self, error: &ApiError, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
-        let mut head = Box::new(ResponseHeader::build(error.status, Some(20))?);
-        head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
-        head.insert_header(http::header::CONTENT_LENGTH, length)?;
+        let mut head = Box::new(ResponseHeader::build_no_case(error.status, Some(HEADERS))?);
+        head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+        head.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
         for (name, value) in super::respond::error_headers(error) {
             head.insert_header(name, value)?;
         }
@@ -396,19 +406,25 @@ impl Exchange {
 
     /// Headers that every answer of a routed request has.
     pub fn common_headers(&self, head: &mut ResponseHeader) -> pingora_core::Result<()> {
-        head.insert_header("x-request-id", self.id.to_string())?;
+        let mut id = Uuid::encode_buffer();
+        if let Ok(id) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut id)) {
+            head.insert_header(X_REQUEST_ID, id)?;
+        }
         let Some(call) = self.call.as_deref() else { return Ok(()) };
-        head.insert_header("x-tidegate-attempts", self.ledger.attempts)?;
+        head.insert_header(X_ATTEMPTS, HeaderValue::from(self.ledger.attempts))?;
         if let Some(attempt) = &call.attempt {
-            head.insert_header("x-tidegate-provider", attempt.target.provider.name.as_bytes())?;
-            // A model name may hold what a header may not; then it is left out rather than mangled.
-            let _ = head.insert_header("x-tidegate-upstream-model", attempt.model.as_bytes());
-            if !attempt.outgoing.dropped.is_empty() {
-                let _ = head.insert_header("x-tidegate-dropped-params", attempt.outgoing.dropped.join(","));
+            head.insert_header(X_PROVIDER, self.live.upstream(&attempt.target).label().clone())?;
+            if let Some(model) = self.live.model_label(&attempt.target, &attempt.model) {
+                head.insert_header(X_MODEL, model)?;
+            }
+            if !attempt.outgoing.dropped.is_empty()
+                && let Ok(names) = HeaderValue::from_str(&attempt.outgoing.dropped.join(","))
+            {
+                head.insert_header(X_DROPPED, names)?;
             }
             if !attempt.outgoing.adjusted.is_empty() {
                 let names: Vec<_> = attempt.outgoing.adjusted.iter().map(|f| f.name()).collect();
-                head.insert_header("x-tidegate-adjusted-params", names.join(","))?;
+                head.insert_header(X_ADJUSTED, names.join(","))?;
             }
         }
         for (name, value) in call.permit.headers().iter() {

@@ -3,11 +3,11 @@
 //! A reload makes the next generation and swaps it in; requests keep the one they began with. What must outlive a
 //! reload (counters of limits, metrics, cool-downs) is handed from one generation to the next by identity.
 
-use super::upstream::Upstream;
+use super::upstream::{Upstream, shared};
 use crate::config::snapshot::Snapshot;
 use crate::error::ApiError;
 use crate::limit::{Clock, Limiter};
-use crate::provider::Target;
+use crate::provider::{ModelName, Provider, Target};
 use crate::route::health::Cooldowns;
 use crate::sign::seal::{Seal, Sealer};
 use crate::sign::signer::{Proof, Signer};
@@ -30,6 +30,8 @@ pub struct Live {
     /// Targets that rest.
     pub cooldowns: Arc<Cooldowns>,
     upstreams: Vec<Upstream>,
+    /// What `x-tidegate-upstream-model` says of each target, where that is always the same.
+    model_labels: Vec<Option<HeaderValue>>,
     signers: Vec<Arc<Signer>>,
     sealer: Arc<Sealer>,
     present: Arc<AtomicUsize>,
@@ -46,8 +48,9 @@ impl Live {
     /// Says which file of a provider's TLS settings cannot be used.
     pub fn new(snapshot: Snapshot, previous: Option<&Live>) -> Result<Self, String> {
         let generation = previous.map_or(1, |p| p.generation + 1);
-        let upstreams = snapshot.providers.iter().map(|p| Upstream::new(p.clone(), generation)).collect::<Result<_, _>>()?;
-        let signers = snapshot.providers.iter().map(|p| Signer::new(p).map(Arc::new)).collect::<Result<_, _>>()?;
+        let signers = snapshot.providers.iter().map(|p| Signer::new(p).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let upstream = |(p, s): (&Arc<Provider>, &Arc<Signer>)| Upstream::new(p.clone(), s, generation);
+        let upstreams = snapshot.providers.iter().zip(&signers).map(upstream).collect::<Result<_, _>>()?;
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
         let metrics = Metrics::new(&snapshot, previous.map(|p| &*p.metrics)).map_err(|e| e.to_string())?;
         let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
@@ -57,6 +60,7 @@ impl Live {
             metrics: Arc::new(metrics),
             cooldowns: Arc::new(Cooldowns::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.cooldowns)))),
             upstreams,
+            model_labels: model_labels(&snapshot),
             signers,
             sealer: Arc::new(sealer),
             present: previous.map_or_else(Arc::default, |p| p.present.clone()),
@@ -86,9 +90,22 @@ impl Live {
         self.signers[target.provider.index].sign(path, headers, body).await
     }
 
+    /// Whether the requests to a target's provider carry a proof of their own.
+    pub fn signs(&self, target: &Target) -> bool {
+        self.signers.get(target.provider.index).is_some_and(|s| s.expires())
+    }
+
     /// Signers whose credentials are fetched and expire.
     pub fn expiring_signers(&self) -> impl Iterator<Item = &Arc<Signer>> {
         self.signers.iter().filter(|s| s.expires())
+    }
+
+    /// `x-tidegate-upstream-model` for a target and the model there; `None` where a header cannot carry it.
+    pub fn model_label(&self, target: &Target, model: &str) -> Option<HeaderValue> {
+        match self.model_labels.get(target.index) {
+            Some(Some(label)) => Some(label.clone()),
+            _ => HeaderValue::from_str(model).ok(),
+        }
     }
 
     /// Providers that are found by name.
@@ -111,6 +128,16 @@ impl Live {
     pub fn seal(&self, team: &Arc<str>) -> Seal {
         Seal::new(self.sealer.clone(), team.clone())
     }
+}
+
+fn model_labels(snapshot: &Snapshot) -> Vec<Option<HeaderValue>> {
+    let mut labels = vec![None; snapshot.targets];
+    for target in snapshot.routes.iter().flat_map(|r| r.targets.iter().chain(&r.fallback)) {
+        if let (Some(slot), ModelName::Fixed(model)) = (labels.get_mut(target.index), &target.model) {
+            *slot = shared(model.as_bytes()).ok();
+        }
+    }
+    labels
 }
 
 /// Counts a request from its headers to its line in the log.

@@ -93,7 +93,7 @@ impl Gateway {
 
     fn wrap(&self, session: &mut Session, ctx: &Exchange) -> Result<()> {
         let Some(call) = ctx.call.as_deref() else { return Ok(()) };
-        let request = Box::new(RequestHeader::build(Method::POST, b"/", Some(16))?);
+        let request = Box::new(RequestHeader::build_no_case(Method::POST, b"/", None)?);
         let empty = Box::new(ServerSession::new_custom(Box::new(())));
         let real = std::mem::replace(&mut session.downstream_session, empty);
         session.downstream_session = Box::new(ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), request))));

@@ -14,7 +14,7 @@
 use super::stage::{Late, Stage};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, Version};
 use pingora_core::protocols::http::custom::{CustomMessageWrite, server::Session};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
@@ -42,13 +42,12 @@ pub struct Replay {
     request: Box<RequestHeader>,
     /// Armed for the nearest deadline; looked at again when it fires, so that a busy stream costs no timer.
     alarm: Pin<Box<Sleep>>,
-    response: Option<Box<ResponseHeader>>,
 }
 
 impl Replay {
     /// Wraps a session whose body has been read.
     pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, request: Box<RequestHeader>) -> Self {
-        Self { real: Some(real), stage, request, alarm: Box::pin(tokio::time::sleep(Duration::from_secs(3600))), response: None }
+        Self { real: Some(real), stage, request, alarm: Box::pin(tokio::time::sleep(Duration::from_secs(3600))) }
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
@@ -99,7 +98,6 @@ impl Session for Replay {
     }
 
     async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
-        self.response = Some(resp.clone());
         self.real()?.write_response_header(resp).await
     }
 
@@ -138,16 +136,15 @@ impl Session for Replay {
         if !self.stage.committed() {
             return match failed {
                 Some(e) => Err(e),
-                None => Ok(end),
+                // The hooks commit or fail at the end; an answer without an end of theirs has been lost.
+                None if end => Err(Error::explain(EMPTY, "the answer came to nothing")),
+                None => Ok(false),
             };
         }
         if let Some(mut head) = self.stage.take_head() {
-            let http1 = matches!(self.real()?, ServerSession::H1(h1) if h1.req_header().version == Version::HTTP_11);
-            if http1 && !head.headers.contains_key(CONTENT_LENGTH) {
-                // Without it the end of the body would be the end of the connection.
-                head.insert_header(TRANSFER_ENCODING, "chunked")?;
+            if self.real()?.req_header().version < Version::HTTP_11 {
+                head.remove_header(&TRANSFER_ENCODING); // HTTP/1.0 knows no chunks: the end of the connection ends the answer
             }
-            self.response = Some(head.clone());
             ready.insert(0, HttpTask::Header(head, false));
         }
         let ended = self.stage.ended();
@@ -199,7 +196,7 @@ impl Session for Replay {
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.response.as_deref()
+        self.real.as_deref().and_then(|real| real.response_written()).filter(|head| !head.status.is_informational())
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {

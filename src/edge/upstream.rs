@@ -3,10 +3,14 @@
 use crate::config::snapshot::Timeouts;
 use crate::error::{ApiError, ErrorKind};
 use crate::provider::Provider;
+use crate::sign::signer::Signer;
 use arc_swap::ArcSwap;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, InvalidHeaderValue, USER_AGENT};
+use http::{HeaderValue, Method};
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use pingora_http::RequestHeader;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +35,10 @@ pub struct Upstream {
     in_flight: Arc<AtomicUsize>,
     ca: Option<Arc<[WrappedX509]>>,
     client: Option<Arc<CertKey>>,
+    /// What every request to it begins with.
+    template: RequestHeader,
+    /// Its name, for `x-tidegate-provider`.
+    label: HeaderValue,
     /// Keeps pooled connections of providers with other certificates or names apart.
     group: u64,
 }
@@ -49,7 +57,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Says which file cannot be used.
-    pub fn new(provider: Arc<Provider>, generation: u64) -> Result<Self, String> {
+    pub fn new(provider: Arc<Provider>, signer: &Signer, generation: u64) -> Result<Self, String> {
         let addresses = match provider.base.host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, provider.base.port)],
             Err(_) => Vec::new(),
@@ -65,7 +73,11 @@ impl Upstream {
         };
         // Certificates may change with a reload: pooled connections that were made with others must not be used.
         let group = if provider.base.tls { (generation << 32) | provider.index as u64 } else { provider.index as u64 };
+        let template = template(&provider, signer).map_err(|e| format!("provider `{}`: {e}", provider.name))?;
+        let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
         Ok(Self {
+            template,
+            label,
             provider,
             addresses: ArcSwap::from_pointee(addresses),
             turn: AtomicUsize::new(0),
@@ -74,6 +86,17 @@ impl Upstream {
             client,
             group,
         })
+    }
+
+    /// The headers that every request to the provider has: host, what the gateway says of itself, the operator's own,
+    /// and the key where it is the same for all.
+    pub fn template(&self) -> &RequestHeader {
+        &self.template
+    }
+
+    /// The provider's name as a header value.
+    pub fn label(&self) -> &HeaderValue {
+        &self.label
     }
 
     /// Whether the addresses come from a look-up.
@@ -153,6 +176,28 @@ impl Upstream {
         o.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Ok(Box::new(peer))
     }
+}
+
+/// A value whose clones share its bytes.
+pub fn shared(text: &[u8]) -> Result<HeaderValue, InvalidHeaderValue> {
+    let value = HeaderValue::from_bytes(text)?;
+    drop(value.clone()); // the first clone is what makes the bytes shareable
+    Ok(value)
+}
+
+fn template(provider: &Provider, signer: &Signer) -> Result<RequestHeader, Box<pingora_core::Error>> {
+    const AGENT: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+    let mut template = RequestHeader::build_no_case(Method::POST, b"/", Some(16))?;
+    template.insert_header(HOST, provider.base.authority.clone())?;
+    template.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    template.insert_header(ACCEPT, HeaderValue::from_static("*/*"))?;
+    // Pingora would hand compressed bytes to the decoder if they were asked for.
+    template.insert_header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
+    template.insert_header(USER_AGENT, AGENT)?;
+    for (name, value) in provider.headers.iter().chain(signer.fixed()) {
+        template.insert_header(name.clone(), value.clone())?;
+    }
+    Ok(template.clone()) // as in `shared`
 }
 
 fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, String> {

@@ -2,16 +2,13 @@
 
 use super::exchange::Attempt;
 use super::live::Live;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::telemetry::trace::Trace;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderValue, Method, Uri};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Uri};
 use pingora_http::RequestHeader;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
-/// Pingora would hand compressed bytes to the decoder if they were asked for.
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Fills in the request of an attempt.
 ///
@@ -22,26 +19,26 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
     let outgoing = &attempt.outgoing;
     let internal = |e: String| {
         log::error!("provider `{}`: its request cannot be built: {e}", provider.name);
-        ApiError::new(500, crate::error::ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
+        ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
     };
+    let version = request.version;
+    request.clone_from(live.upstream(&attempt.target).template());
+    request.set_version(version);
     let path = [&*provider.base.prefix, &outgoing.path].concat();
-    request.set_method(Method::POST);
     request.set_uri(path.parse::<Uri>().map_err(|e| internal(e.to_string()))?);
-    let mut put = |name: http::HeaderName, value: HeaderValue| request.insert_header(name, value).map_err(|e| internal(e.to_string()));
-    put(HOST, provider.base.authority.clone())?;
+    let mut put = |name: HeaderName, value: HeaderValue| request.insert_header(name, value).map_err(|e| internal(e.to_string()));
     put(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
-    put(ACCEPT, HeaderValue::from_static("*/*"))?;
-    put(ACCEPT_ENCODING, IDENTITY)?;
-    put(USER_AGENT, AGENT)?;
-    put(http::HeaderName::from_static("traceparent"), HeaderValue::from_str(&trace.header()).map_err(|e| internal(e.to_string()))?)?;
-    // What describes the request is part of a signature; what a proxy on the way may add to is not.
-    let mut signed = Vec::with_capacity(1 + outgoing.headers.len() + provider.headers.len());
-    signed.push((CONTENT_TYPE, JSON));
-    signed.extend(outgoing.headers.iter().cloned());
-    signed.extend(provider.headers.iter().cloned());
-    let proof = live.sign(&attempt.target, &path, &signed, &outgoing.body).await?;
-    for (name, value) in signed.into_iter().chain(proof) {
-        put(name, value)?;
+    put(TRACEPARENT, HeaderValue::from_str(&trace.header()).map_err(|e| internal(e.to_string()))?)?;
+    for (name, value) in &outgoing.headers {
+        put(name.clone(), value.clone())?;
+    }
+    if live.signs(&attempt.target) {
+        // What describes the request is part of a signature; what a proxy on the way may add to is not.
+        let mut signed = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        signed.extend(outgoing.headers.iter().chain(&provider.headers).cloned());
+        for (name, value) in live.sign(&attempt.target, &path, &signed, &outgoing.body).await? {
+            put(name, value)?;
+        }
     }
     Ok(())
 }

@@ -120,7 +120,7 @@ fn find(body: &str) -> Result<Envelope, Stop> {
     if u32::try_from(body.len()).is_err() {
         return Err(Stop::new("longer than 4 GiB", 0));
     }
-    let mut list = List::open(body, b'{')?;
+    let mut list = List::open(body, b'{', false)?;
     let mut members = SmallVec::<[Member; 16]>::new();
     while let Some(member) = list.member()? {
         if members.len() == MAX_MEMBERS {

@@ -65,6 +65,19 @@ pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
     }
 }
 
+/// As [`string_end`], in a text that has been checked: only the quote is looked for.
+pub(super) fn closing_quote(bytes: &[u8], start: usize) -> Result<usize, Stop> {
+    let mut at = start;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        match memchr::memchr2(b'"', b'\\', rest) {
+            Some(i) if rest.get(i) == Some(&b'"') => return Ok(at + i + 1),
+            Some(i) => at += i + 2,
+            None => return Err(Stop::new("the string has no end", at)),
+        }
+    }
+}
+
 /// Moves over whole blocks of string text in which no escape but the usual ones stands, and comes to rest between two
 /// characters. No branch depends on where the escapes are, which is what makes prose and program text slow otherwise.
 fn easy_blocks(bytes: &[u8], start: usize) -> usize {

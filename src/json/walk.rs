@@ -116,7 +116,16 @@ pub struct Members<'a> {
 /// # Errors
 /// Where it does not begin as an object.
 pub fn members(json: &str) -> Result<Members<'_>, ScanError> {
-    List::open(json, b'{').map(|list| Members { list }).map_err(|stop| stop.locate(json.as_bytes()))
+    List::open(json, b'{', false).map(|list| Members { list }).map_err(|stop| stop.locate(json.as_bytes()))
+}
+
+/// The same for a value that [`members`] or [`elements`] has handed out: it has been checked already, so that what is
+/// inside of it is only skipped.
+///
+/// # Errors
+/// Where it does not begin as an object.
+pub fn inner_members(json: &str) -> Result<Members<'_>, ScanError> {
+    List::open(json, b'{', true).map(|list| Members { list }).map_err(|stop| stop.locate(json.as_bytes()))
 }
 
 impl<'a> Members<'a> {
@@ -147,7 +156,15 @@ pub struct Elements<'a> {
 /// # Errors
 /// Where it does not begin as an array.
 pub fn elements(json: &str) -> Result<Elements<'_>, ScanError> {
-    List::open(json, b'[').map(|list| Elements { list }).map_err(|stop| stop.locate(json.as_bytes()))
+    List::open(json, b'[', false).map(|list| Elements { list }).map_err(|stop| stop.locate(json.as_bytes()))
+}
+
+/// The same for a value that has been checked already; see [`inner_members`].
+///
+/// # Errors
+/// Where it does not begin as an array.
+pub fn inner_elements(json: &str) -> Result<Elements<'_>, ScanError> {
+    List::open(json, b'[', true).map(|list| Elements { list }).map_err(|stop| stop.locate(json.as_bytes()))
 }
 
 impl<'a> Elements<'a> {
@@ -244,8 +261,8 @@ pub(super) struct List<'a> {
 
 impl<'a> List<'a> {
     /// Opens the container that `text` is.
-    pub(super) fn open(text: &'a str, bracket: u8) -> Result<Self, Stop> {
-        let mut cursor = Cursor { text, at: 0 };
+    pub(super) fn open(text: &'a str, bracket: u8, checked: bool) -> Result<Self, Stop> {
+        let mut cursor = Cursor { text, at: 0, checked };
         cursor.white();
         let object = bracket == b'{';
         let open = cursor.at;
@@ -291,6 +308,8 @@ impl<'a> List<'a> {
 struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    /// The text is part of one that has been read to its end: what is not looked at is skipped unread.
+    checked: bool,
 }
 
 impl Cursor<'_> {
@@ -372,6 +391,9 @@ impl Cursor<'_> {
     fn value(&mut self) -> Result<(), Stop> {
         const ROOM: usize = MAX_DEPTH - 1;
         const { assert!(ROOM <= u128::BITS as usize) };
+        if self.checked {
+            return self.skip();
+        }
         let (mut objects, mut depth) = (0u128, 0usize);
         loop {
             match self.peek() {
@@ -416,6 +438,34 @@ impl Cursor<'_> {
         }
     }
 
+    /// Moves behind a value of a checked text: strings by their quotes, containers by their brackets, the rest up to
+    /// the next delimiter.
+    fn skip(&mut self) -> Result<(), Stop> {
+        let mut depth = 0usize;
+        loop {
+            match self.peek() {
+                Some(b'"') => self.string()?,
+                Some(b'{' | b'[') => {
+                    depth += 1;
+                    self.at += 1;
+                }
+                Some(b'}' | b']') if depth > 0 => {
+                    depth -= 1;
+                    self.at += 1;
+                }
+                Some(b',' | b':' | b' ' | b'\n' | b'\r' | b'\t') if depth > 0 => self.at += 1,
+                Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                    let word = self.rest().iter().take_while(|b| matches!(b, b'0'..=b'9' | b'a'..=b'z' | b'E' | b'+' | b'-' | b'.'));
+                    self.at += word.count();
+                }
+                _ => return Err(self.stop("expected a value")),
+            }
+            if depth == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     fn literal(&mut self, word: &'static str) -> Result<(), Stop> {
         if !self.rest().starts_with(word.as_bytes()) {
             return Err(self.stop("expected a value (`true`, `false` and `null` are the only words)"));
@@ -456,7 +506,8 @@ impl Cursor<'_> {
     }
 
     fn string(&mut self) -> Result<(), Stop> {
-        self.at = run::string_end(self.text.as_bytes(), self.at + 1)?;
+        let end = if self.checked { run::closing_quote } else { run::string_end };
+        self.at = end(self.text.as_bytes(), self.at + 1)?;
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ enum Means {
     /// Nothing to prove.
     Open,
     /// The same header on every request.
-    Fixed(HeaderName, HeaderValue),
+    Fixed((HeaderName, HeaderValue)),
     /// A Google access token.
     Google(TokenSource),
     /// A signature over the request.
@@ -44,7 +44,7 @@ impl Signer {
             let mut value = HeaderValue::from_str(&text)
                 .map_err(|_| format!("provider `{name}`: its key has characters that a header cannot carry"))?;
             value.set_sensitive(true);
-            Ok::<_, String>(Means::Fixed(header, value))
+            Ok::<_, String>(Means::Fixed((header, value)))
         };
         let means = match &provider.credential {
             Credential::None => Means::Open,
@@ -65,14 +65,22 @@ impl Signer {
         Ok(Self { provider: name.clone(), means })
     }
 
-    /// The proof for one `POST`, over the exact bytes that are sent. `headers` are sent exactly as they are given here.
+    /// The header that is the same on every request, where that is all there is to prove.
+    pub fn fixed(&self) -> Option<&(HeaderName, HeaderValue)> {
+        match &self.means {
+            Means::Fixed(header) => Some(header),
+            _ => None,
+        }
+    }
+
+    /// What proves it for one `POST` beside [`Signer::fixed`], over the exact bytes that are sent. `headers` are sent exactly as they are given here.
     ///
     /// # Errors
     /// 502 where there are no credentials to be had.
     pub async fn sign(&self, path_and_query: &str, headers: &[(HeaderName, HeaderValue)], body: &[u8]) -> Result<Proof, ApiError> {
         Ok(match &self.means {
-            Means::Open => Proof::new(),
-            Means::Fixed(name, value) => smallvec::smallvec![(name.clone(), value.clone())],
+            // A fixed key is among the headers that every request has.
+            Means::Open | Means::Fixed(_) => Proof::new(),
             Means::Google(source) => smallvec::smallvec![(AUTHORIZATION, source.token().await?.header().clone())],
             Means::Aws { keys, authority, region, service } => {
                 let keys = keys.current().await?;
@@ -97,7 +105,7 @@ impl Signer {
             match &self.means {
                 Means::Google(source) => drop(source.token().await),
                 Means::Aws { keys, .. } => drop(keys.current().await),
-                Means::Open | Means::Fixed(..) => {}
+                Means::Open | Means::Fixed(_) => {}
             }
         };
         let _ = tokio::time::timeout(WARM_UP, fetch).await;
@@ -108,7 +116,7 @@ impl Signer {
         match &self.means {
             Means::Google(source) => source.refresh_loop().await,
             Means::Aws { keys, .. } => keys.refresh_loop().await,
-            Means::Open | Means::Fixed(..) => {}
+            Means::Open | Means::Fixed(_) => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One line per request. It says who asked whom for how much, and never what.
 
 use crate::account::Ledger;
-use crate::json::write::escape;
+use crate::json::write::{escape, integer};
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -100,7 +100,10 @@ impl<'a> Line<'a> {
     }
 
     fn key(&mut self, key: &str) {
-        let _ = if self.json { write!(self.out, ",\"{key}\":") } else { write!(self.out, " {key}=") };
+        let (before, after): (&[u8], &[u8]) = if self.json { (b",\"", b"\":") } else { (b" ", b"=") };
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(after);
     }
 
     fn null(&mut self, key: &str) {
@@ -116,16 +119,21 @@ impl<'a> Line<'a> {
 
     fn flag(&mut self, key: &str, value: bool) {
         self.key(key);
-        let _ = write!(self.out, "{value}");
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     /// `value` divided by 10 to the power of `places`, exactly.
     fn decimal(&mut self, key: &str, value: u64, places: u32) {
         self.key(key);
         let unit = 10u64.saturating_pow(places);
-        let _ = write!(self.out, "{}", value / unit);
+        integer(self.out, value / unit);
         if !value.is_multiple_of(unit) {
-            let _ = write!(self.out, ".{:0width$}", value % unit, width = places as usize);
+            // The leading 1 keeps the zeros behind the point; it is overwritten by the point.
+            let point = self.out.len();
+            integer(self.out, unit + value % unit);
+            if let Some(one) = self.out.get_mut(point) {
+                *one = b'.';
+            }
             while self.out.last() == Some(&b'0') {
                 self.out.pop();
             }
@@ -153,6 +161,9 @@ impl<'a> Line<'a> {
 
 /// Escapes as for JSON, and what JSON lets stand but some programs read as the end of a line or send to a terminal.
 fn one_line(out: &mut Vec<u8>, mut text: &str) {
+    if text.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\')) {
+        return out.extend_from_slice(text.as_bytes());
+    }
     let odd = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}');
     while let Some((at, c)) = text.char_indices().find(|(_, c)| odd(*c)) {
         escape(out, text.get(..at).unwrap_or_default());

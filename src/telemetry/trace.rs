@@ -1,7 +1,5 @@
 //! W3C trace context: the client's trace goes on upstream, under a span of the gateway's own.
 
-use std::fmt::Write;
-
 /// The trace that a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
@@ -28,14 +26,27 @@ impl Trace {
 
     /// The trace's id as it is written everywhere.
     pub fn trace_id_hex(&self) -> String {
-        format!("{:032x}", self.trace_id)
+        let mut out = String::with_capacity(32);
+        hex(&mut out, &self.trace_id.to_be_bytes());
+        out
     }
 
     /// The header for the upstream.
     pub fn header(&self) -> String {
         let mut out = String::with_capacity(55);
-        let _ = write!(out, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags);
+        out.push_str("00-");
+        hex(&mut out, &self.trace_id.to_be_bytes());
+        out.push('-');
+        hex(&mut out, &self.span_id.to_be_bytes());
+        out.push('-');
+        hex(&mut out, &[self.flags]);
         out
+    }
+}
+
+fn hex(out: &mut String, bytes: &[u8]) {
+    for b in bytes {
+        out.extend([b >> 4, b & 15].map(|digit| char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 })));
     }
 }
 

@@ -27,6 +27,8 @@ pub(in crate::dialect) fn target(kind: Kind) -> Target {
         timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
         tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
         settings: Settings::Aws { region: "us-east-1".into() },
+        max_connections: None,
+        limits: Vec::new(),
         quirks: Quirks::default(),
     };
     Target {

@@ -44,7 +44,7 @@ impl Calls {
     /// # Errors
     /// [`Fault::Broken`] where it is not well formed or has too much in it.
     pub fn read(&mut self, choice: u32, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
-        let mut elements = walk::elements(json).map_err(broken)?;
+        let mut elements = walk::inner_elements(json).map_err(broken)?;
         while let Some(element) = elements.next().map_err(broken)? {
             let fragment = Fragment::read(element)?;
             let number = if whole { self.push(&fragment) } else { self.find(&fragment) };
@@ -133,7 +133,7 @@ impl Call {
 impl<'a> Fragment<'a> {
     fn read(json: &'a str) -> Result<Self, Fault> {
         let mut fragment = Self::default();
-        let mut members = walk::members(json).map_err(broken)?;
+        let mut members = walk::inner_members(json).map_err(broken)?;
         while let Some((key, value)) = members.next().map_err(broken)? {
             match key.raw() {
                 "index" => fragment.index = walk::unsigned(value),
@@ -149,7 +149,7 @@ impl<'a> Fragment<'a> {
     }
 
     fn function(&mut self, json: &'a str) -> Result<(), Fault> {
-        let mut members = walk::members(json).map_err(broken)?;
+        let mut members = walk::inner_members(json).map_err(broken)?;
         while let Some((key, value)) = members.next().map_err(broken)? {
             match key.raw() {
                 "name" => self.name = text(value),

@@ -86,7 +86,7 @@ impl Decoder {
             out.event(Event::Usage(used));
         }
         let Some(choices) = choices else { return Ok(()) };
-        let mut elements = walk::elements(choices).map_err(broken)?;
+        let mut elements = walk::inner_elements(choices).map_err(broken)?;
         let mut place = 0;
         while let Some(choice) = elements.next().map_err(broken)? {
             self.choice(choice, place, whole, out)?;
@@ -98,7 +98,7 @@ impl Decoder {
     /// Reads an element of `choices`; `place` is its number where it says none.
     fn choice(&mut self, json: &str, place: u64, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
         let (mut index, mut said, mut logprobs, mut finish, mut used) = (place, None, None, None, None);
-        let mut members = walk::members(json).map_err(broken)?;
+        let mut members = walk::inner_members(json).map_err(broken)?;
         while let Some((key, value)) = members.next().map_err(broken)? {
             match key.raw() {
                 "index" => index = walk::unsigned(value).unwrap_or(place),
@@ -184,7 +184,7 @@ impl Choice {
     fn said(&mut self, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
         let choice = self.index;
         let (mut content, mut reasoning, mut refusal, mut calls) = ("", None, None, "");
-        let mut members = walk::members(json).map_err(broken)?;
+        let mut members = walk::inner_members(json).map_err(broken)?;
         while let Some((key, value)) = members.next().map_err(broken)? {
             match key.raw() {
                 "content" => content = value,
@@ -219,7 +219,7 @@ impl Choice {
 
 /// Content as an array of parts: texts, and Mistral's `thinking`, whose own content is an array of texts or a string.
 fn parts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
-    let mut elements = walk::elements(json).map_err(broken)?;
+    let mut elements = walk::inner_elements(json).map_err(broken)?;
     while let Some(part) = elements.next().map_err(broken)? {
         if let Some(text) = filled(part) {
             out.event(Event::Content { choice, text });
@@ -228,7 +228,7 @@ fn parts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
             continue;
         }
         let (mut text, mut thinking) = (None, "");
-        let mut members = walk::members(part).map_err(broken)?;
+        let mut members = walk::inner_members(part).map_err(broken)?;
         while let Some((key, value)) = members.next().map_err(broken)? {
             match key.raw() {
                 "text" => text = filled(value),
@@ -249,12 +249,12 @@ fn parts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
 }
 
 fn thoughts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
-    let mut elements = walk::elements(json).map_err(broken)?;
+    let mut elements = walk::inner_elements(json).map_err(broken)?;
     while let Some(part) = elements.next().map_err(broken)? {
         if !part.starts_with('{') {
             continue;
         }
-        let mut members = walk::members(part).map_err(broken)?;
+        let mut members = walk::inner_members(part).map_err(broken)?;
         while let Some((key, value)) = members.next().map_err(broken)? {
             if let ("text", Some(text)) = (key.raw(), filled(value)) {
                 out.event(Event::Reasoning { choice, text });
@@ -267,7 +267,7 @@ fn thoughts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
 /// OpenAI's schema wants both lists of log probabilities to be there; anything else than these is another format.
 fn tell_logprobs(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
     let (mut content, mut refusal) = (None, None);
-    let mut members = walk::members(json).map_err(broken)?;
+    let mut members = walk::inner_members(json).map_err(broken)?;
     while let Some((key, value)) = members.next().map_err(broken)? {
         match key.raw() {
             "content" => content = Some(value),
@@ -289,7 +289,7 @@ fn tell_logprobs(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Faul
 
 /// A member of an object.
 fn member<'a>(json: &'a str, name: &str) -> Result<Option<&'a str>, Fault> {
-    let mut members = walk::members(json).map_err(broken)?;
+    let mut members = walk::inner_members(json).map_err(broken)?;
     while let Some((key, value)) = members.next().map_err(broken)? {
         if key.is(name) {
             return Ok(Some(value));
@@ -312,9 +312,9 @@ fn failed(word: &str) -> ProviderError {
 /// The annotations that OpenAI's schema knows; some servers put files and others among them.
 fn citations(json: &str) -> Option<Cow<'_, str>> {
     let mut kept = Vec::new();
-    let (mut all, mut elements) = (true, walk::elements(json).ok()?);
+    let (mut all, mut elements) = (true, walk::inner_elements(json).ok()?);
     while let Some(element) = elements.next().ok()? {
-        let mut members = walk::members(element).ok();
+        let mut members = walk::inner_members(element).ok();
         let mut known = false;
         while let Some((key, value)) = members.as_mut().and_then(|m| m.next().ok()).flatten() {
             known |= key.is("type") && value == "\"url_citation\"";

@@ -156,7 +156,7 @@ impl<'a> Draft<'a> {
         w.object();
         if let Some(raw) = request.raw(field) {
             let bad = |e| ApiError::field(field.name(), format!("`stream_options`: {e}"));
-            let mut members = walk::members(raw).map_err(bad)?;
+            let mut members = walk::inner_members(raw).map_err(bad)?;
             while let Some((key, value)) = members.next().map_err(bad)? {
                 match key.is("include_usage") {
                     true if value == "true" => return Ok(()), // already as it must be

@@ -22,7 +22,7 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<
     let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, quirks)) else { return Ok(None) };
     let mut w = Writer::with_capacity(raw.len());
     w.array();
-    let mut elements = walk::elements(raw).map_err(|e| bad("messages", e))?;
+    let mut elements = walk::inner_elements(raw).map_err(|e| bad("messages", e))?;
     let mut number = 0;
     while let Some(message) = elements.next().map_err(|e| bad("messages", e))? {
         write(message, number, request, quirks, &mut w)?;
@@ -46,13 +46,13 @@ fn touched(raw: &str, quirks: &Quirks) -> bool {
 
 fn write(message: &str, number: usize, request: &ChatRequest<'_>, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {
     let bad = |e| bad(&format!("messages[{number}]"), e);
-    let mut members = walk::members(message).map_err(bad)?;
+    let mut members = walk::inner_members(message).map_err(bad)?;
     let mut calls = false;
     while let Some((key, value)) = members.next().map_err(bad)? {
         calls |= key.is("tool_calls") && value.starts_with('[') && value != "[]";
     }
     w.object();
-    let mut members = walk::members(message).map_err(bad)?;
+    let mut members = walk::inner_members(message).map_err(bad)?;
     while let Some((key, value)) = members.next().map_err(bad)? {
         let name = key.decode();
         match &*name {
@@ -76,14 +76,14 @@ fn write(message: &str, number: usize, request: &ChatRequest<'_>, quirks: &Quirk
 /// The calls with the ids that the provider itself gave.
 fn tool_calls(json: &str, request: &ChatRequest<'_>, w: &mut Writer) -> Result<(), ScanError> {
     w.array();
-    let mut calls = walk::elements(json)?;
+    let mut calls = walk::inner_elements(json)?;
     while let Some(call) = calls.next()? {
         if !call.starts_with('{') {
             w.raw(call);
             continue;
         }
         w.object();
-        let mut members = walk::members(call)?;
+        let mut members = walk::inner_members(call)?;
         while let Some((key, value)) = members.next()? {
             let name = key.decode();
             if name == "id" {
@@ -110,11 +110,11 @@ fn id(json: &str, request: &ChatRequest<'_>, w: &mut Writer) {
 fn content(json: &str, number: usize, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {
     let bad = |e| bad(&format!("messages[{number}].content"), e);
     let mut texts = SmallVec::<[Text<'_>; 8]>::new();
-    let mut elements = walk::elements(json).map_err(bad)?;
+    let mut elements = walk::inner_elements(json).map_err(bad)?;
     let mut place = 0;
     while let Some(part) = elements.next().map_err(bad)? {
         let (mut kind, mut text) = ("", Text::Raw(""));
-        let mut members = walk::members(part).map_err(bad)?;
+        let mut members = walk::inner_members(part).map_err(bad)?;
         while let Some((key, value)) = members.next().map_err(bad)? {
             match &*key.decode() {
                 "type" => kind = value.trim_matches('"'),

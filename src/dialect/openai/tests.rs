@@ -120,7 +120,7 @@ pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Resul
             case[key].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned())).collect()
         };
         let params = Params { defaults: list("defaults"), overrides: list("overrides"), reject_unsupported: case["reject"] == true };
-        let parsed = Parsed::parse(case["client"].to_string().into()).unwrap();
+        let parsed = Parsed::scan(case["client"].to_string().into()).unwrap();
         let request = ChatRequest { parsed: &parsed, params: &params, system: case["system"].as_str(), model: "up", seal: None };
         let out = match encode(&request, &quirks(kind, guided)) {
             Ok(out) => out,
@@ -148,7 +148,7 @@ fn requests_become_what_the_provider_wants() {
 
 #[test]
 fn bytes_that_need_no_change_are_not_copied() {
-    let parsed = Parsed::parse(r#" {"model":"up", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#.into()).unwrap();
+    let parsed = Parsed::scan(r#" {"model":"up", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#.into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
     let out = encode::encode(&request, &quirks(Kind::Vllm, None), false).unwrap();
@@ -161,7 +161,7 @@ fn bytes_that_need_no_change_are_not_copied() {
 
 #[test]
 fn a_choice_that_was_asked_for_as_an_object_comes_back_alone() {
-    let parsed = Parsed::parse(r#"{"model":"r","messages":[],"guided_choice":["a","b"]}"#.into()).unwrap();
+    let parsed = Parsed::scan(r#"{"model":"r","messages":[],"guided_choice":["a","b"]}"#.into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
     let mut out = encode::encode(&request, &quirks(Kind::OpenAi, None), true).unwrap();

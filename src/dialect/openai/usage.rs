@@ -13,7 +13,7 @@ use crate::json::walk;
 pub fn read(json: &str, completion_excludes_reasoning: bool) -> Result<Option<Usage>, ScanError> {
     let mut usage = Usage::default();
     let (mut completion, mut total) = (None, None);
-    let mut members = walk::members(json)?;
+    let mut members = walk::inner_members(json)?;
     while let Some((key, value)) = members.next()? {
         match key.raw() {
             "prompt_tokens" => usage.prompt = number(value),
@@ -37,7 +37,7 @@ pub fn read(json: &str, completion_excludes_reasoning: bool) -> Result<Option<Us
 }
 
 fn prompt_details(json: &str, usage: &mut Usage) -> Result<(), ScanError> {
-    let mut members = walk::members(json)?;
+    let mut members = walk::inner_members(json)?;
     while let Some((key, value)) = members.next()? {
         match key.raw() {
             "cached_tokens" => usage.cached = usage.cached.max(number(value)),
@@ -50,7 +50,7 @@ fn prompt_details(json: &str, usage: &mut Usage) -> Result<(), ScanError> {
 }
 
 fn completion_details(json: &str, usage: &mut Usage) -> Result<(), ScanError> {
-    let mut members = walk::members(json)?;
+    let mut members = walk::inner_members(json)?;
     while let Some((key, value)) = members.next()? {
         match key.raw() {
             "reasoning_tokens" => usage.reasoning = usage.reasoning.max(number(value)),

@@ -49,6 +49,8 @@ fn target(case: &Value) -> Target {
         timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
         tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
         settings,
+        max_connections: None,
+        limits: Vec::new(),
         quirks: Quirks::default(),
     };
     Target {
