@@ -93,7 +93,10 @@ impl Case {
     fn bodies(&self) -> (Bytes, String, String) {
         let build = |model: &str, filling: &str| {
             let stream = if self.stream { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
-            format!(r#"{{ "model" : "{model}","messages":[{{"role":"system","content":"{filling}"}},{{"role":"user","content":"Say {}"}}],"unknown":1e2{stream}}}"#, self.number)
+            format!(
+                r#"{{ "model" : "{model}","messages":[{{"role":"system","content":"{filling}"}},{{"role":"user","content":"Say {}"}}],"unknown":1e2{stream}}}"#,
+                self.number
+            )
         };
         let route = format!("case-{}", self.number);
         let filling = "wave ".repeat(self.size / 5 + 1);

@@ -123,10 +123,13 @@ fn body(kind: Kind, rng: &mut Rng) -> Vec<u8> {
             good = format!("{{{member},{}", &rest[1..]).into_bytes();
         }
         Kind::MissingMember => {
-            good = pick(rng, &["{}", r#"{"model":"r"}"#, r#"{"messages":[{"role":"user","content":"x"}]}"#, r#"{"stream":true}"#]).as_bytes().to_vec();
+            good = pick(rng, &["{}", r#"{"model":"r"}"#, r#"{"messages":[{"role":"user","content":"x"}]}"#, r#"{"stream":true}"#])
+                .as_bytes()
+                .to_vec();
         }
         Kind::Duplicate => {
-            let twice = pick(rng, &[r#""model":"r","#, r#""mod\u0065l":"other","#, r#""stream":true,"#, r#""messages":[],"#, r#""max_tokens":1,"#]);
+            let twice =
+                pick(rng, &[r#""model":"r","#, r#""mod\u0065l":"other","#, r#""stream":true,"#, r#""messages":[],"#, r#""max_tokens":1,"#]);
             good.splice(1..1, twice.bytes());
         }
         Kind::Deep => {
@@ -139,8 +142,22 @@ fn body(kind: Kind, rng: &mut Rng) -> Vec<u8> {
         Kind::Noise => good = (0..rng.usize(..2000)).map(|_| rng.u8(..)).collect(),
         Kind::Spelling => {
             let odd = [
-                "\u{feff}{}", "null", "[]", "\"text\"", "7", "", " ", "{\"model\":\"\\ud800\"}", "{\"model\":'r'}", "{\"model\":\"r\",}",
-                "{\"model\":\"r\"}{}", "{\"model\":NaN}", "{\"model\":01}", "{\"model\":\"a\nb\"}", "{\"\\u0000\":1}", "// {}",
+                "\u{feff}{}",
+                "null",
+                "[]",
+                "\"text\"",
+                "7",
+                "",
+                " ",
+                "{\"model\":\"\\ud800\"}",
+                "{\"model\":'r'}",
+                "{\"model\":\"r\",}",
+                "{\"model\":\"r\"}{}",
+                "{\"model\":NaN}",
+                "{\"model\":01}",
+                "{\"model\":\"a\nb\"}",
+                "{\"\\u0000\":1}",
+                "// {}",
             ];
             good = pick(rng, &odd).as_bytes().to_vec();
             if rng.u8(..4) == 0 {
@@ -169,7 +186,9 @@ fn bytes(kind: Kind, rng: &mut Rng) -> (Vec<u8>, bool) {
                 5 => raw("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nx-nul: a\0b\r\ncontent-length: 2\r\n\r\n{}"),
                 6 => raw("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\n folded: x\r\ncontent-length: 2\r\n\r\n{}"),
                 7 => raw("POST /v1/chat/completions HTTP/1.1\r\nhost : g\r\nno colon\r\ncontent-length: 2\r\n\r\n{}"),
-                _ => chat(&[("content-encoding", "gzip"), ("connection", "upgrade"), ("upgrade", "websocket"), ("x-forwarded-for", "::::")]),
+                _ => {
+                    chat(&[("content-encoding", "gzip"), ("connection", "upgrade"), ("upgrade", "websocket"), ("x-forwarded-for", "::::")])
+                }
             };
             (bytes, false)
         }
@@ -193,19 +212,46 @@ fn bytes(kind: Kind, rng: &mut Rng) -> (Vec<u8>, bool) {
         }
         Kind::Chunks => {
             let chunks = [
-                "zz\r\n{}\r\n0\r\n\r\n", "-2\r\n{}\r\n0\r\n\r\n", "2\r\n{}XX0\r\n\r\n", "2\n{}\n0\n\n", "fffffffffffffffff\r\n{}", "ffffffffffffffff\r\n{}",
-                "2;ext=\"\r\n{}\r\n0\r\n\r\n", "2\r\n{}\r\n", "2\r\n{}\r\n0\r\n", "0\r\nx: y\r\n\r\n", "\r\n\r\n", "2\r\n{}\r\n0\r\nbad trailer\r\n\r\n", "1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
+                "zz\r\n{}\r\n0\r\n\r\n",
+                "-2\r\n{}\r\n0\r\n\r\n",
+                "2\r\n{}XX0\r\n\r\n",
+                "2\n{}\n0\n\n",
+                "fffffffffffffffff\r\n{}",
+                "ffffffffffffffff\r\n{}",
+                "2;ext=\"\r\n{}\r\n0\r\n\r\n",
+                "2\r\n{}\r\n",
+                "2\r\n{}\r\n0\r\n",
+                "0\r\nx: y\r\n\r\n",
+                "\r\n\r\n",
+                "2\r\n{}\r\n0\r\nbad trailer\r\n\r\n",
+                "1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
             ];
-            (raw(&format!("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n{}", pick(rng, &chunks))), true)
+            (
+                raw(&format!("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n{}", pick(rng, &chunks))),
+                true,
+            )
         }
         Kind::RequestLine => {
             let long = format!("GET /v1/models/{} HTTP/1.1\r\nhost: g\r\n\r\n", "a".repeat(rng.usize(1000..100_000)));
             let lines = [
-                "GARBAGE\r\n\r\n", "\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /v1/models HTTP/1.1\r\n\r\n", "GET /v1/models HTTP/1.0\r\n\r\n",
-                "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\n\r\n", "get /v1/models HTTP/1.1\r\nhost: g\r\n\r\n", "GET /v1/models/%00%ff..%2f HTTP/1.1\r\nhost: g\r\n\r\n",
-                "GET http://evil.example/v1/models HTTP/1.1\r\nhost: g\r\n\r\n", "CONNECT evil.example:443 HTTP/1.1\r\nhost: g\r\n\r\n", "OPTIONS * HTTP/1.1\r\nhost: g\r\n\r\n",
-                "TRACE / HTTP/1.1\r\nhost: g\r\n\r\n", "HEAD /v1/chat/completions HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense that is no frame", "\x16\x03\x01\x02\x00\x01\x00\x01\u{7f}",
-                "GET /v1/models?x=\0 HTTP/1.1\r\nhost: g\r\n\r\n", &long,
+                "GARBAGE\r\n\r\n",
+                "\r\n\r\n",
+                "GET\r\n\r\n",
+                "GET / HTTP/9.9\r\n\r\n",
+                "GET /v1/models HTTP/1.1\r\n\r\n",
+                "GET /v1/models HTTP/1.0\r\n\r\n",
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\n\r\n",
+                "get /v1/models HTTP/1.1\r\nhost: g\r\n\r\n",
+                "GET /v1/models/%00%ff..%2f HTTP/1.1\r\nhost: g\r\n\r\n",
+                "GET http://evil.example/v1/models HTTP/1.1\r\nhost: g\r\n\r\n",
+                "CONNECT evil.example:443 HTTP/1.1\r\nhost: g\r\n\r\n",
+                "OPTIONS * HTTP/1.1\r\nhost: g\r\n\r\n",
+                "TRACE / HTTP/1.1\r\nhost: g\r\n\r\n",
+                "HEAD /v1/chat/completions HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n",
+                "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense that is no frame",
+                "\x16\x03\x01\x02\x00\x01\x00\x01\u{7f}",
+                "GET /v1/models?x=\0 HTTP/1.1\r\nhost: g\r\n\r\n",
+                &long,
             ];
             (raw(pick(rng, &lines)), true)
         }
@@ -226,7 +272,11 @@ fn judge(kind: Kind, sent: &[u8], answer: &Answer) -> &'static str {
     let show = || format!("{kind:?}: {:?} -> {} {}", String::from_utf8_lossy(&sent[..sent.len().min(600)]), answer.status(), answer.text());
     match answer.status() {
         200 => {
-            assert!(answer.json()["object"] == "chat.completion" || answer.json()["object"] == "list" || answer.text().starts_with("data: "), "{}", show());
+            assert!(
+                answer.json()["object"] == "chat.completion" || answer.json()["object"] == "list" || answer.text().starts_with("data: "),
+                "{}",
+                show()
+            );
             "good after all"
         }
         400..500 if error_message(answer.status(), &answer.body).is_some() => "refused",

@@ -102,7 +102,12 @@ async fn a_length_that_lies_harms_its_own_connection_only() {
     assert_eq!(conn.answer().await.unwrap().status(), 200);
     conn.closed().await;
     // Lengths that are none, or two.
-    for lengths in ["content-length: 12x\r\n", "content-length: -1\r\n", "content-length: 5\r\ncontent-length: 6\r\n", "content-length: 99999999999999999999999999\r\n"] {
+    for lengths in [
+        "content-length: 12x\r\n",
+        "content-length: -1\r\n",
+        "content-length: 5\r\ncontent-length: 6\r\n",
+        "content-length: 99999999999999999999999999\r\n",
+    ] {
         let mut conn = gateway.connect().await;
         conn.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\n{lengths}\r\n{{}}").as_bytes()).await.unwrap();
         conn.writer.shutdown().await.unwrap();

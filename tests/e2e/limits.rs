@@ -115,7 +115,10 @@ async fn request_limits_of_key_team_and_route() {
     // Of the key.
     for left in ["1", "0"] {
         let answer = ask(&gateway, "few", "open").await;
-        assert_eq!((answer.status(), answer.header("x-ratelimit-limit-requests"), answer.header("x-ratelimit-remaining-requests")), (200, "2", left));
+        assert_eq!(
+            (answer.status(), answer.header("x-ratelimit-limit-requests"), answer.header("x-ratelimit-remaining-requests")),
+            (200, "2", left)
+        );
         assert!(!answer.header("x-ratelimit-reset-requests").is_empty());
     }
     refused(&ask(&gateway, "few", "open").await);
@@ -149,7 +152,9 @@ async fn a_spent_limit_answers_before_the_body_is_there() {
     }
     for (more, length) in [("", "1000000"), ("expect: 100-continue\r\n", "1000"), ("", "1000")] {
         let mut conn = gateway.connect().await;
-        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nauthorization: Bearer tg-few\r\n{more}content-length: {length}\r\n\r\n");
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nauthorization: Bearer tg-few\r\n{more}content-length: {length}\r\n\r\n"
+        );
         conn.send(head.as_bytes()).await.unwrap();
         assert_eq!(conn.head().await.unwrap().status, 429);
     }
@@ -194,5 +199,6 @@ async fn one_at_a_time_until_it_ends_or_its_client_leaves() {
     drop(conn);
     sim.ending("m+stall").await;
     // The simulator may notice a moment before the gateway has settled.
-    crate::harness::until("the place's return", async || (gateway.chat_as(&bearer, &chat("fine/m")).await.status() == 200).then_some(())).await;
+    crate::harness::until("the place's return", async || (gateway.chat_as(&bearer, &chat("fine/m")).await.status() == 200).then_some(()))
+        .await;
 }

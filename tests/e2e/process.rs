@@ -79,8 +79,10 @@ fn exit_codes_and_what_is_said_with_them() {
     let good = dir.write("good.yaml", rest).display().to_string();
     let bad = dir.write("bad.yaml", &format!("{}servr: {{}}\n", rest.replace("provider: p", "provider: q"))).display().to_string();
     let free = format!("127.0.0.1:{}", free_port());
-    let listen = dir.write("listen.yaml", &format!("listen: [ {{ address: {held} }} ]\nadmin: {{ address: {free} }}\n{rest}")).display().to_string();
-    let admin = dir.write("admin.yaml", &format!("listen: [ {{ address: {free} }} ]\nadmin: {{ address: {held} }}\n{rest}")).display().to_string();
+    let listen =
+        dir.write("listen.yaml", &format!("listen: [ {{ address: {held} }} ]\nadmin: {{ address: {free} }}\n{rest}")).display().to_string();
+    let admin =
+        dir.write("admin.yaml", &format!("listen: [ {{ address: {free} }} ]\nadmin: {{ address: {held} }}\n{rest}")).display().to_string();
     let missing = dir.join("missing.yaml").display().to_string();
     assert_ne!(taken, held);
     for (arguments, code, said) in [

@@ -43,7 +43,10 @@ async fn a_real_prometheus_scrapes_the_admin_listener() {
     let shipped = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus.yaml")).unwrap();
     assert!(shipped.contains("127.0.0.1:9464") && shipped.contains("scrape_interval: 15s") && shipped.contains("scrape_timeout: 5s"));
     // The shipped file, in a hurry.
-    let hurried = shipped.replace("127.0.0.1:9464", &gateway.admin.to_string()).replace("15s", "1s").replace("scrape_timeout: 5s", "scrape_timeout: 1s");
+    let hurried = shipped
+        .replace("127.0.0.1:9464", &gateway.admin.to_string())
+        .replace("15s", "1s")
+        .replace("scrape_timeout: 5s", "scrape_timeout: 1s");
     let config = dir.write("prometheus.yaml", &hurried);
     std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rules.yaml"), dir.join("rules.yaml")).unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));

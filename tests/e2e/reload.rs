@@ -8,7 +8,10 @@ use crate::harness::{chat, streamed, until};
 use std::os::unix::fs::symlink;
 
 fn config(sim: &Sim, route: &str) -> String {
-    format!("auth: none\nproviders: {{ sim: {} }}\nroutes: {{ {route}: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n", sim.provider())
+    format!(
+        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ {route}: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
+        sim.provider()
+    )
 }
 
 /// Awaits the moment from which only this route is there.
@@ -49,7 +52,8 @@ async fn a_written_file_a_replaced_file_and_a_switched_link() {
 async fn a_bad_file_changes_nothing_and_shows() {
     let sim = Sim::start().await;
     let gateway = Gateway::start(&config(&sim, "one")).await;
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, "two").replace("model: m", "modle: m").replace("kind: vllm", "kind: vlm"))).unwrap();
+    std::fs::write(&gateway.path, gateway.text(&config(&sim, "two").replace("model: m", "modle: m").replace("kind: vllm", "kind: vlm")))
+        .unwrap();
     gateway.signal("HUP").await;
     let status = until("the rejection in /status", async || {
         let status = gateway.page("/status").await.json();
@@ -119,7 +123,10 @@ async fn requests_during_reloads_are_served_by_one_of_the_two() {
         for n in 1..=5 {
             std::fs::write(&gateway.path, gateway.text(&text(&format!("a{n}")))).unwrap();
             gateway.signal("HUP").await;
-            until("the reload", async || (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await >= f64::from(n)).then_some(())).await;
+            until("the reload", async || {
+                (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await >= f64::from(n)).then_some(())
+            })
+            .await;
         }
     };
     tokio::join!(crate::harness::soon("the last configuration", asking), reloading);

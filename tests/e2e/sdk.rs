@@ -56,9 +56,19 @@ fn text(output: &Output) -> String {
 
 /// Whether an installer failed because nobody answered it.
 fn unreachable(said: &str) -> bool {
-    ["NewConnectionError", "Connection refused", "Failed to establish", "ENOTFOUND", "ECONNREFUSED", "EAI_AGAIN", "ETIMEDOUT", "ConnectTimeout", "Read timed out"]
-        .iter()
-        .any(|sign| said.contains(sign))
+    [
+        "NewConnectionError",
+        "Connection refused",
+        "Failed to establish",
+        "ENOTFOUND",
+        "ECONNREFUSED",
+        "EAI_AGAIN",
+        "ETIMEDOUT",
+        "ConnectTimeout",
+        "Read timed out",
+    ]
+    .iter()
+    .any(|sign| said.contains(sign))
 }
 
 /// Runs an installer; `false`: its registry cannot be reached.
@@ -69,7 +79,10 @@ async fn installed(program: &str, arguments: &[&str], dir: &Path) -> bool {
         return true;
     }
     assert!(unreachable(&said), "{program} {arguments:?}: {said}");
-    println!("SKIPPED: {program} cannot reach its registry, so the client library was not tried: {}", said.lines().last().unwrap_or_default());
+    println!(
+        "SKIPPED: {program} cannot reach its registry, so the client library was not tried: {}",
+        said.lines().last().unwrap_or_default()
+    );
     false
 }
 

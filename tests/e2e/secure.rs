@@ -11,7 +11,10 @@ use crate::harness::{chat, streamed};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alpn_decides_about_the_protocol() {
     let (sim, certificates) = (Sim::start().await, Certificates::new());
-    let config = format!("auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n", sim.provider());
+    let config = format!(
+        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
+        sim.provider()
+    );
     let gateway = Setup::new(&config).tls(certificates.certificate.clone(), certificates.key.clone()).start().await;
     for (alpn, agreed) in [(&["h2", "http/1.1"][..], Some(&b"h2"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)] {
         let stream = connect(gateway.secure, &certificates.ca, alpn).await.unwrap();

@@ -14,7 +14,8 @@ use tidegate::simulate::Ending;
 
 /// Routes that let the client write the simulator's script, and one to an upstream that is played by hand.
 async fn gateway(sim: &Sim, manual: &Manual, server: &str) -> Gateway {
-    let mut config = format!("auth: none\nserver: {{ {server} }}\nproviders:\n  sim: {}\n  manual: {}\n", sim.provider(), manual.provider());
+    let mut config =
+        format!("auth: none\nserver: {{ {server} }}\nproviders:\n  sim: {}\n  manual: {}\n", sim.provider(), manual.provider());
     config += "routes:\n  \"s/*\": { targets: [ { provider: sim, model: \"*\" } ], retry: { attempts: 1 } }\n";
     let hand = "targets: [ { provider: manual, model: m } ], retry: { attempts: 1 }";
     writeln!(config, "  hand: {{ {hand} }}\n  impatient: {{ {hand}, timeouts: {{ between_bytes: 300ms }} }}").unwrap();
@@ -219,7 +220,8 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
     })
     .await;
     assert_eq!(gateway.metric("tidegate_in_flight_requests{route=\"s/*\"}").await, 0.0);
-    let said = gateway.metric("gen_ai_client_token_usage_total{provider=\"sim\",route=\"s/*\",team=\"anonymous\",token_type=\"output\"}").await;
+    let said =
+        gateway.metric("gen_ai_client_token_usage_total{provider=\"sim\",route=\"s/*\",team=\"anonymous\",token_type=\"output\"}").await;
     assert!(said > 0.0, "{}", gateway.metrics().await);
 }
 
