@@ -60,9 +60,10 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let live = process.live.load();
     let now = live.now();
     let reloads = process.reloads.lock().clone();
-    let target = |index| match live.cooldowns.left(index, now) {
+    let target = |index| match live.health.rests(index, now) {
         None => TargetHealth::Healthy,
-        Some(left) => TargetHealth::Ejected(left),
+        Some((left, false)) => TargetHealth::Resting(left),
+        Some((left, true)) => TargetHealth::Ejected(left),
     };
     let state = State {
         metrics: &live.metrics,

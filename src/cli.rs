@@ -70,7 +70,13 @@ enum Command {
         upgrade: bool,
     },
     /// Check a configuration without serving: print its routes, or every problem with its place
-    Check(ConfigFile),
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print of one route where it goes, with which deadlines, and what becomes of each parameter there
+        #[arg(long, value_name = "ROUTE")]
+        explain: Option<String>,
+    },
     /// Serve the built-in demo: all providers, played by the embedded simulator; needs no key and no network
     Demo,
     /// Serve the embedded provider simulator alone
@@ -112,7 +118,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run { file: cli.config, upgrade: false }) {
         Command::Run { file, upgrade } => loaded(config::load(&file.config), |loaded| commands::run(loaded, Some(file.config), upgrade)),
-        Command::Check(file) => loaded(config::load(&file.config), |loaded| print(&routes(&loaded.snapshot))),
+        Command::Check { file, explain } => loaded(config::load(&file.config), |loaded| check(&loaded.snapshot, explain.as_deref())),
         Command::Demo => demo(),
         Command::Simulate { listen } => commands::simulate(listen),
         Command::Key { command: KeyCommand::New { id } } => new_key(&id),
@@ -129,6 +135,17 @@ fn loaded(result: Result<Loaded, Vec<Problem>>, go_on: impl FnOnce(Loaded) -> Ex
                 eprintln!("{problem}");
             }
             Exit::BadConfiguration
+        }
+    }
+}
+
+fn check(snapshot: &Snapshot, explain: Option<&str>) -> Exit {
+    match explain.map(|route| crate::explain::explain(snapshot, route)) {
+        None => print(&routes(snapshot)),
+        Some(Ok(text)) => print(&text),
+        Some(Err(why)) => {
+            eprintln!("tidegate: {why}");
+            Exit::BadUsage
         }
     }
 }

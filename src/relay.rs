@@ -15,6 +15,7 @@ use crate::chat::head::Head;
 use crate::chat::law::{Law, Writer};
 use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, Fault, Frame, Framing};
+use crate::embed::writer::EmbeddingsWriter;
 use crate::frame::Framer;
 
 /// Largest answer that is collected whole, in bytes. Embeddings of a large batch are the largest ones there are.
@@ -26,10 +27,31 @@ enum Input {
     Whole(Vec<u8>),
 }
 
+/// What the client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A stream of chunks, with usage in this place.
+    Chunks(UsagePlace),
+    /// One completion.
+    Completion,
+    /// A list of vectors.
+    Embeddings {
+        /// What the inputs are taken to have used where the provider does not count.
+        estimate: u64,
+    },
+}
+
 /// How the answer is told.
 enum Output {
     Chunks(Box<ChunkWriter>),
     Completion(Box<CompletionWriter>),
+    Embeddings(EmbeddingsWriter, Told),
+}
+
+/// What a list of vectors ends with.
+struct Told {
+    model: Box<str>,
+    estimate: u64,
 }
 
 impl Sink for Output {
@@ -37,6 +59,7 @@ impl Sink for Output {
         match self {
             Self::Chunks(w) => w.event(event),
             Self::Completion(w) => w.event(event),
+            Self::Embeddings(w, _) => w.event(event),
         }
     }
 }
@@ -60,15 +83,16 @@ pub struct Relay {
 
 impl Relay {
     /// A relay for an answer whose body is cut by `framing`, or comes whole where there is none.
-    pub fn new(framing: Option<Framing>, decoder: Box<dyn Decoder>, head: Head, usage: Option<UsagePlace>) -> Self {
+    pub fn new(framing: Option<Framing>, decoder: Box<dyn Decoder>, head: Head, form: Form) -> Self {
         let input = match framing {
             None => Input::Whole(Vec::new()),
             Some(framing) => Input::Frames(Framer::new(framing)),
         };
         let law = Law::new(&head.id.simple().to_string());
-        let output = match usage {
-            Some(place) => Output::Chunks(Box::new(ChunkWriter::new(head, place))),
-            None => Output::Completion(Box::new(CompletionWriter::new(head))),
+        let output = match form {
+            Form::Chunks(place) => Output::Chunks(Box::new(ChunkWriter::new(head, place))),
+            Form::Completion => Output::Completion(Box::new(CompletionWriter::new(head))),
+            Form::Embeddings { estimate } => Output::Embeddings(EmbeddingsWriter::default(), Told { model: head.model, estimate }),
         };
         Self { input, decoder, law, output, over: false }
     }
@@ -108,10 +132,11 @@ impl Relay {
         }
         self.over = true;
         let result = self.complete();
-        match &self.output {
-            // A completion is told when it is complete, or not at all.
-            Output::Completion(w) if result.is_ok() => (w.finish(), result),
-            Output::Completion(_) => (Vec::new(), result),
+        match &mut self.output {
+            // What is told in one piece is told when it is complete, or not at all.
+            Output::Completion(_) | Output::Embeddings(..) if result.is_err() => (Vec::new(), result),
+            Output::Completion(w) => (w.finish(), result),
+            Output::Embeddings(w, told) => (w.finish(&told.model, self.law.usage().map_or(told.estimate, |usage| usage.prompt)), result),
             Output::Chunks(_) => (self.take(), result),
         }
     }
@@ -129,6 +154,9 @@ impl Relay {
                 decoder.end(&mut law.over(output))?;
             }
         }
+        if let Output::Embeddings(..) = output {
+            return Ok(()); // the law is about choices; its decoder has held the vectors to the request
+        }
         law.complete(output).map_err(|what| Fault::Broken(what.into()))?;
         if let Output::Chunks(w) = output {
             w.done();
@@ -139,7 +167,7 @@ impl Relay {
     fn take(&mut self) -> Vec<u8> {
         match &mut self.output {
             Output::Chunks(w) => w.take(),
-            Output::Completion(_) => Vec::new(),
+            Output::Completion(_) | Output::Embeddings(..) => Vec::new(),
         }
     }
 

@@ -184,6 +184,7 @@ impl Sink for ChunkWriter {
                 self.pending(choice).finish = Some(reason.name());
                 self.flush();
             }
+            Event::Embedding { .. } => {} // no part of a chat
         }
     }
 }

@@ -112,6 +112,9 @@ pub enum Event<'a> {
     Extra { choice: u32, key: &'a str, json: &'a str },
     /// The choice is complete. At most one counts per choice.
     Finish { choice: u32, reason: Finish },
+    /// The vector of one input, by the input's number: raw JSON in the form that the client wants. An answer has either
+    /// vectors or choices.
+    Embedding { index: u32, json: &'a str },
     /// What has been used so far; a later one replaces an earlier one.
     Usage(Usage),
 }

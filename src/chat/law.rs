@@ -212,6 +212,10 @@ impl<W: Writer> Sink for Lawful<'_, W> {
                 }
             }
             Event::Usage(usage) => self.law.usage = Some(usage),
+            Event::Embedding { .. } => {
+                self.law.started = true;
+                self.out.event(event);
+            }
             Event::Fingerprint(_) | Event::ServiceTier(_) => self.out.event(event),
         }
     }

@@ -34,15 +34,20 @@ pub(super) fn shape(field: Field, value: &str) -> Result<(), ApiError> {
 
 /// Checks what every chat needs: a model, messages with known roles and readable content, and an `n` of 1 or more.
 pub(super) fn chat(parsed: &Parsed) -> Result<(), ApiError> {
-    match parsed.raw(Field::Model) {
-        None => return Err(missing("model")),
-        Some("\"\"") => return Err(wrong("model", "the name of a route, which is not empty")),
-        Some(_) => {}
-    }
+    model(parsed)?;
     if parsed.raw(Field::N).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
         return Err(wrong("n", "1 or more"));
     }
     messages(parsed.raw(Field::Messages).ok_or_else(|| missing("messages"))?)
+}
+
+/// Checks that a request names a route.
+pub(crate) fn model(parsed: &Parsed) -> Result<(), ApiError> {
+    match parsed.raw(Field::Model) {
+        None => Err(missing("model")),
+        Some("\"\"") => Err(wrong("model", "the name of a route, which is not empty")),
+        Some(_) => Ok(()),
+    }
 }
 
 fn messages(json: &str) -> Result<(), ApiError> {
@@ -76,7 +81,8 @@ fn messages(json: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn wrong(param: impl Into<String>, want: &str) -> ApiError {
+/// The 400 for a field of the wrong type or value.
+pub(crate) fn wrong(param: impl Into<String>, want: &str) -> ApiError {
     let param = param.into();
     let message = format!("`{param}` must be {want}");
     ApiError::field(param, message)
@@ -86,7 +92,8 @@ fn wrong_in(number: usize, member: &str, want: &str) -> ApiError {
     wrong(format!("messages[{number}].{member}"), want)
 }
 
-fn missing(param: impl Into<String>) -> ApiError {
+/// The 400 for a field that is not there.
+pub(crate) fn missing(param: impl Into<String>) -> ApiError {
     let param = param.into();
     let message = format!("`{param}` is missing");
     ApiError::field(param, message)

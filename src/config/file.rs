@@ -5,9 +5,9 @@
 
 use super::json::Fields;
 use super::read::{At, Named, Read, Some1, section};
-use super::snapshot::{AuthMode, StreamUsage};
+use super::snapshot::{AuthMode, Balance, StreamUsage};
 use super::types::{
-    Attempts, Balance, BodySize, Connections, Count, Deadline, Digest, LogFormat, Money, Period, Reason, SecretText, Store, ThinkTags,
+    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, LogFormat, Money, Period, Reason, SecretText, Store, ThinkTags,
     Threads, Timestamp, Tokens, Unsupported, Weight,
 };
 use crate::provider::{GuidedStyle, Kind, SageMakerFormat, StructuredOutput};
@@ -184,10 +184,14 @@ section! {
         targets: At<Some1<Target>>,
         /// Tried in order when every target has failed or is cooling down.
         fallback: Vec<Target>,
-        /// How a target is chosen.
+        /// How a target is chosen. `weighted`: at random, by weight. `least_requests`: of two at random, the one with
+        /// fewer requests in flight. `latency`: of two at random, the one that begins to answer sooner. `sticky`: the
+        /// same one for the same episode_id, else the same `user`, else the same key.
         balance: Balance = "weighted",
         /// When a failure moves on to the next target.
         retry: Retry = "{}",
+        /// When failures keep a target out. A target that is alone is never kept out.
+        ejection: Ejection = "{}",
         /// Deadlines that override the provider's.
         timeouts: Timeouts = "{}",
         /// A system prompt that stands before the client's own.
@@ -256,6 +260,28 @@ section! {
         initial: Duration = "100ms",
         /// The longest wait.
         max: Duration = "2s",
+    }
+}
+
+section! {
+    /// When failures keep a target out: failed connections, deadlines, 5xx and broken answers.
+    Ejection {
+        /// So many failures; 0: never.
+        failures: Failures = "5",
+        /// Within this time.
+        window: Deadline = "30s",
+        /// For how long, until one request tries whether it is back.
+        cooldown: Cooldown = "{}",
+    }
+}
+
+section! {
+    /// How long a target is kept out; it doubles each time that it was not back.
+    Cooldown {
+        /// The first time.
+        initial: Deadline = "10s",
+        /// The longest.
+        max: Deadline = "5m",
     }
 }
 

@@ -85,6 +85,7 @@ pub enum StreamUsage {
 }
 
 /// A name that clients may ask for.
+#[derive(Clone)]
 pub struct Route {
     /// Its position in the snapshot.
     pub index: usize,
@@ -94,8 +95,12 @@ pub struct Route {
     pub targets: Vec<Arc<Target>>,
     /// Tried in order when every target has failed.
     pub fallback: Vec<Arc<Target>>,
+    /// Which target comes first.
+    pub balance: Balance,
     /// When a failure moves on to the next target.
     pub retry: Retry,
+    /// When failures keep a target out; `None`: never, because nobody wants it or because the target is alone.
+    pub ejection: Option<Ejection>,
     /// Overrides of the provider's deadlines.
     pub timeouts: TimeoutOverrides,
     /// A system prompt that stands before the client's own.
@@ -104,6 +109,32 @@ pub struct Route {
     pub params: Params,
     /// Shared by everyone who uses the route.
     pub limits: Vec<LimitRule>,
+}
+
+/// Which target comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// At random, by weight.
+    Weighted,
+    /// Of two at random, by weight, the one with fewer requests in flight.
+    LeastRequests,
+    /// Of two at random, by weight, the one whose first token is to be expected sooner.
+    Latency,
+    /// The same one for the same episode, user or key.
+    Sticky,
+}
+
+/// When failures keep a target out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// So many failures; 1..=[`MAX_FAILURES`](crate::route::health::MAX_FAILURES).
+    pub failures: u32,
+    /// Within this time.
+    pub window: Duration,
+    /// For how long; doubles with each failed probe.
+    pub initial: Duration,
+    /// Longest that it gets.
+    pub max: Duration,
 }
 
 /// How a route's model parameters are completed.

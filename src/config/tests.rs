@@ -56,7 +56,7 @@ const MISTAKES: &[Mistake] = &[
     ("auth: none", "auth: none\nnonsense: 1", "10:1", "unknown key `nonsense`"),
     ("auth: none", "auth: none\ntracing: {}", "10:1", "unknown key `tracing`"),
     ("model: m }", "model: m, wieght: 3 }", "8:43", "did you mean `weight`"),
-    ("model: m } ]", "model: m } ]\n    ejection: {}", "9:5", "unknown key `ejection`"),
+    ("model: m } ]", "model: m } ]\n    hedging: {}", "9:5", "unknown key `hedging`"),
     ("auth: none", "limits: { lease: 1s }", "9:11", "unknown key `lease`"),
     ("auth: none", "auth: none\nauth: keys", "10:1", "duplicate key `auth`"),
     ("auth: none", "teams: { t: {}, t: {} }", "9:17", "duplicate key `t`"),
@@ -77,7 +77,7 @@ const MISTAKES: &[Mistake] = &[
     ("auth: none", "log: { access: yes }", "9:16", "true or false"),
     ("auth: none", "log: { level: loud }", "9:15", "`loud`"),
     ("auth: none", "limits: { store: \"redis://h\" }", "9:18", "memory"),
-    ("model: m } ]", "model: m } ]\n    balance: sticky", "9:14", "`sticky`"),
+    ("model: m } ]", "model: m } ]\n    balance: stickily", "9:14", "weighted, least_requests, latency, sticky"),
     ("auth: none", "server: { header_timeout: fast }", "9:27", "header_timeout"),
     ("auth: none", "server: { header_timeout: 0s }", "9:27", "header_timeout"),
     ("auth: none", "server: { body_timeout: 10 }", "9:25", "body_timeout"),
@@ -122,6 +122,9 @@ const MISTAKES: &[Mistake] = &[
     ("model: m } ]", "model: m } ]\n    retry: { attempts: 0 }", "9:24", "attempts"),
     ("model: m } ]", "model: m } ]\n    retry: { on: [sometimes] }", "9:19", "`sometimes`"),
     ("model: m } ]", "model: m } ]\n    retry: { backoff: { initial: 3s } }", "9:23", "`initial`"),
+    ("model: m } ]", "model: m } ]\n    ejection: { failures: 65 }", "9:27", "0 to 64"),
+    ("model: m } ]", "model: m } ]\n    ejection: { window: 0s }", "9:25", "window"),
+    ("model: m } ]", "model: m } ]\n    ejection: { cooldown: { max: 9s } }", "9:27", "`initial`"),
     ("model: m } ]", "model: m } ]\n    params: { overrides: { model: x } }", "9:28", "`model`"),
     ("model: m } ]", "model: m } ]\n    params: { defaults: { seed: .nan } }", "9:33", "JSON"),
     ("routes:\n  a:\n    targets: [ { provider: one, model: m } ]", "routes: {}", "6:1", "`routes` is missing or empty"),
@@ -282,7 +285,12 @@ fn the_defaults_of_the_schema_are_the_readers() {
     assert_eq!(schema["properties"]["server"]["properties"]["threads"]["default"], 0);
     let retry = &schema["properties"]["routes"]["additionalProperties"]["properties"]["retry"]["properties"];
     assert_eq!(retry["on"]["default"], serde_json::json!(["connect", "timeout", "rate_limited", "server_error"]));
-    let target = &schema["properties"]["routes"]["additionalProperties"]["properties"]["targets"]["items"];
+    let route = &schema["properties"]["routes"]["additionalProperties"]["properties"];
+    assert_eq!(route["balance"]["enum"], serde_json::json!(["weighted", "least_requests", "latency", "sticky"]));
+    let ejection = &route["ejection"]["properties"];
+    assert_eq!((&ejection["failures"]["default"], &ejection["failures"]["maximum"]), (&5.into(), &64.into()));
+    assert_eq!(ejection["cooldown"]["properties"]["max"]["default"], "5m");
+    let target = &route["targets"]["items"];
     assert_eq!(target["required"], serde_json::json!(["provider", "model"]));
     assert_eq!(target["properties"]["weight"]["default"], 1);
 }
@@ -315,13 +323,15 @@ routes:
       - { provider: pool, model: Qwen/Qwen3-4B, weight: 9, price: { input: 0.10, output: 0.40, cached_input: 0.02 } }
       - { provider: aws-chain, model: ep, weight: 0, format: tgi, inference_component: c, think_tags: split }
     fallback: [ { provider: claude, model: c, structured_output: tool, default_max_tokens: 5 } ]
+    balance: latency
     retry: { attempts: 3, on: [connect] }
+    ejection: { failures: 2, cooldown: { max: 1m } }
     timeouts: *times
     system: "Be brief, ${KEY}."
     params: { defaults: { temperature: 0.2, stop: ["a"] }, overrides: { user: "u-${KEY}" }, unsupported: reject }
     limits: [ { requests: 6000, per: 1m } ]
   "openai/*": { targets: [ { provider: other, model: "*" } ] }
-  "openai/gpt-*": { targets: [ { provider: other, model: "x-*" } ] }
+  "openai/gpt-*": { balance: sticky, ejection: { failures: 0 }, targets: [ { provider: other, model: "x-*" }, { provider: pool, model: "*" } ] }
 teams:
   search:
     routes: [ "openai/*" ]
@@ -369,10 +379,15 @@ fn a_full_file_becomes_what_it_says() {
     let route = &snapshot.routes[0];
     let price = route.targets[0].price.unwrap();
     assert_eq!((price.input, price.output, price.cached_input, price.cache_write), (100_000, 400_000, 20_000, 100_000));
-    assert_eq!((route.targets[1].index, route.fallback[0].index, snapshot.targets), (1, 2, 5));
+    assert_eq!((route.targets[1].index, route.fallback[0].index, snapshot.targets), (1, 2, 6));
     assert!(route.targets[1].split_think_tags && route.targets[1].format == crate::provider::SageMakerFormat::Tgi);
     assert_eq!((route.retry.attempts, route.retry.connect, route.retry.timeout), (3, true, false));
     assert_eq!((route.timeouts.first_token, route.timeouts.connect), (Some(Duration::from_secs(20)), None));
+    let seconds = Duration::from_secs;
+    let ejection = Ejection { failures: 2, window: seconds(30), initial: seconds(10), max: seconds(60) };
+    assert_eq!((route.balance, route.ejection), (Balance::Latency, Some(ejection)));
+    assert_eq!((snapshot.routes[1].balance, snapshot.routes[2].balance), (Balance::Weighted, Balance::Sticky));
+    assert_eq!((snapshot.routes[1].ejection, snapshot.routes[2].ejection), (None, None), "alone, and switched off");
     assert_eq!(route.system.as_deref(), Some("Be brief, sk-from-env."));
     let field = |name: &str, json: &str| (name.to_owned(), json.to_owned());
     assert_eq!(route.params.defaults, [field("temperature", "0.2"), field("stop", r#"["a"]"#)]);

@@ -2,20 +2,14 @@
 
 use super::read::{Read, Reader, words};
 use super::secret::Secret;
-use super::snapshot::{AuthMode, StreamUsage};
+use super::snapshot::{AuthMode, Balance, StreamUsage};
 use super::tree::Node;
 use super::units::{self, BadMoney};
 use crate::provider::{GuidedStyle, Kind, SageMakerFormat, StructuredOutput};
+use crate::route::health::MAX_FAILURES;
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// How a target is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// At random, by weight.
-    Weighted,
-}
 
 /// What a retry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +85,7 @@ words!(SageMakerFormat, "one of" {
     HfEmbedding = "hf_embedding",
     TeiEmbedding = "tei_embedding",
 });
-words!(Balance, "a way to balance in this version" { Weighted = "weighted" });
+words!(Balance, "one of" { Weighted = "weighted", LeastRequests = "least_requests", Latency = "latency", Sticky = "sticky" });
 words!(Reason, "one of" { Connect = "connect", Timeout = "timeout", RateLimited = "rate_limited", ServerError = "server_error" });
 words!(Unsupported, "one of" { Drop = "drop", Reject = "reject" });
 words!(ThinkTags, "one of" { Keep = "keep", Split = "split" });
@@ -144,6 +138,9 @@ scalars! {
         |text| within(text, 0, 1_000_000).map(|n| n as u32);
     /// Tries in all.
     Attempts(u32), "a whole number from 1 to 16", { "type": "integer", "minimum": 1, "maximum": 16 }, |text| within(text, 1, 16).map(|n| n as u32);
+    /// Failures that eject a target.
+    Failures(u32), "a whole number from 0 to 64", { "type": "integer", "minimum": 0, "maximum": 64 },
+        |text| within(text, 0, MAX_FAILURES as u64).map(|n| n as u32);
     /// An amount of a limit.
     Count(u64), "a whole number from 1 to 1000000000000000", { "type": "integer", "minimum": 1, "maximum": 1_000_000_000_000_000u64 },
         |text| within(text, 1, MAX_COUNT);

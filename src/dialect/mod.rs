@@ -7,6 +7,7 @@
 use crate::chat::event::Sink;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
+use crate::embed::request::{EmbeddingRequest, unavailable};
 use crate::error::ApiError;
 use crate::provider::{Kind, Target};
 use bytes::Bytes;
@@ -25,6 +26,9 @@ pub mod rewrite;
 pub mod sagemaker;
 pub mod think;
 pub mod unwrap;
+
+#[cfg(test)]
+mod embeddings_tests;
 
 /// The dialect that a target speaks.
 pub fn of(target: &Target) -> &'static dyn Dialect {
@@ -46,6 +50,14 @@ pub trait Dialect: Sync {
     /// # Errors
     /// A 400 that names the field where the target cannot keep what the client asked for.
     fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError>;
+
+    /// Writes the request of one attempt at embeddings. Not every provider has them.
+    ///
+    /// # Errors
+    /// A 400 that names the field where the target cannot keep what the client asked for.
+    fn encode_embeddings(&self, _request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        Err(unavailable(&target.provider))
+    }
 
     /// Reads an answer whose status is not 2xx. `body` may be cut off, empty or not JSON.
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError;
@@ -122,6 +134,9 @@ impl Decoder for Spent {
 
 /// Reads one answer, a state machine over frames. Thrown away with its attempt.
 pub trait Decoder: Send + Sync {
+    /// Looks at the answer's headers, before anything of its body comes.
+    fn headers(&mut self, _headers: &HeaderMap) {}
+
     /// Reads one frame of a stream.
     ///
     /// # Errors

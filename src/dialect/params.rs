@@ -112,6 +112,18 @@ impl Settled {
         Ok(())
     }
 
+    /// Leaves out all these members as hints; the first of them are named one by one.
+    ///
+    /// # Errors
+    /// A 400 that names the first one, where the route says `unsupported: reject`.
+    pub fn drop_names<'n>(&mut self, request: &ChatRequest<'_>, names: impl Iterator<Item = Cow<'n, str>>) -> Result<(), ApiError> {
+        for (number, name) in names.enumerate() {
+            let shown = if number < MAX_NAMED_UNKNOWN { shown(&name) } else { None };
+            self.drop_name(request, shown.map_or(Cow::Borrowed("others"), |name| Cow::Owned(name.to_owned())))?;
+        }
+        Ok(())
+    }
+
     fn drop_name(&mut self, request: &ChatRequest<'_>, name: Cow<'static, str>) -> Result<(), ApiError> {
         if request.params.reject_unsupported {
             let message = format!("`{name}` has no counterpart at this model's provider, and this route refuses such fields; leave it out");
@@ -148,12 +160,7 @@ pub fn settle(request: &ChatRequest<'_>, unknown: Unknown, table: impl Fn(Field)
         }
     }
     if unknown == Unknown::Drop {
-        let mut named = 0;
-        for name in unknown_names(request) {
-            named += 1;
-            let shown = if named <= MAX_NAMED_UNKNOWN { shown(&name) } else { None };
-            settled.drop_name(request, shown.map_or(Cow::Borrowed("others"), |name| Cow::Owned(name.to_owned())))?;
-        }
+        settled.drop_names(request, names(request).filter(|name| Field::of(name.as_bytes()).is_none()))?;
     }
     Ok(settled)
 }
@@ -226,13 +233,13 @@ pub fn is_gateways(name: &str) -> bool {
     name == Field::EpisodeId.name() || name.starts_with(GATEWAY_PREFIX)
 }
 
-/// Names that are no [`Field`], of the client and of the route's settings.
-fn unknown_names<'a>(request: &ChatRequest<'a>) -> impl Iterator<Item = Cow<'a, str>> {
+/// Names of the members that are given, by the client or by the route's settings, and are not the gateway's own.
+pub fn names<'a>(request: &ChatRequest<'a>) -> impl Iterator<Item = Cow<'a, str>> {
     let body = request.parsed.body();
     let clients = request.parsed.envelope().members.iter().filter(|member| member.value.of(body) != b"null");
     let clients = clients.map(|member| name_of(member, body));
     let routes = request.params.overrides.iter().chain(&request.params.defaults).map(|(name, _)| Cow::Borrowed(name.as_str()));
-    clients.chain(routes).filter(|name| Field::of(name.as_bytes()).is_none() && !is_gateways(name))
+    clients.chain(routes).filter(|name| !is_gateways(name))
 }
 
 /// A name that may stand in a header and in a message.

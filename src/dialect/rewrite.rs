@@ -2,6 +2,7 @@
 
 use super::{Decoder, Fault, Frame};
 use crate::chat::event::{Event, Sink};
+use http::HeaderMap;
 
 /// Puts events into another form. A choice's `Finish` is the last moment to say what was held back of it.
 pub trait Rewrite: Send + Sync {
@@ -34,6 +35,10 @@ impl<R: Rewrite> Sink for Through<'_, R> {
 }
 
 impl<R: Rewrite> Decoder for Rewritten<R> {
+    fn headers(&mut self, headers: &HeaderMap) {
+        self.decoder.headers(headers);
+    }
+
     fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         self.decoder.frame(frame, &mut Through { rewrite: &mut self.rewrite, out })
     }

@@ -8,14 +8,15 @@ use crate::chat::field::Field;
 use crate::chat::head::Head;
 use crate::chat::request::Parsed;
 use crate::error::ApiError;
-use crate::limit::{Prospect, Subject};
+use crate::limit::Subject;
+use crate::operation::Operation;
 use crate::route::r#match as names;
 use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 /// Who asks?
@@ -93,8 +94,15 @@ fn write_model(w: &mut crate::json::write::Writer, id: &str, created: u64) {
 ///
 /// # Errors
 /// 400, 403, 404, 429 or 402.
-pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes, episode: Option<&HeaderValue>) -> Result<Call, ApiError> {
-    let parsed = Parsed::parse(body)?;
+pub fn admit(
+    live: &Arc<Live>,
+    ctx: &mut Exchange,
+    who: &Principal,
+    operation: Operation,
+    body: Bytes,
+    episode: Option<&HeaderValue>,
+) -> Result<Call, ApiError> {
+    let parsed = operation.parse(body)?;
     let model = parsed.text(Field::Model).unwrap_or_default();
     let found = names::resolve(&live.snapshot, *who, &model)?;
     let Some(route) = live.snapshot.routes.get(found.route).cloned() else {
@@ -103,21 +111,26 @@ pub fn admit(live: &Arc<Live>, ctx: &mut Exchange, who: &Principal, body: Bytes,
     ctx.ledger.route = Some(route.index);
     ctx.ledger.stream = parsed.stream();
     let episode_id = episode_id(&parsed, episode)?;
+    let user = parsed.text(Field::User);
+    let key = live.snapshot.keys.get(who.key()).map(|key| key.id.as_bytes());
+    // What `sticky` goes by.
+    let belongs_to = episode_id.as_ref().map(|id| &id.as_bytes()[..]).or(user.as_deref().map(str::as_bytes)).or(key).unwrap_or_default();
     let now = live.now();
-    let prospect = prospect(&parsed);
+    let prospect = operation.prospect(&parsed);
     // Which target will answer is not known yet: the first one's price stands for all.
     let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
     let permit = live.limiter.admit(&subject(who), route.index, estimate, now).map_err(|refusal| refuse(live, &refusal))?;
     live.metrics.limits_admitted(permit.kinds());
     ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let plan = Plan::new(&route, fastrand::u64(..), |target| live.cooldowns.resting(target, now));
+    let plan = Plan::new(&route, fastrand::u64(..), belongs_to, &live.health, now);
     let mut attempts = Attempts::new(plan, fastrand::u64(..));
-    let next = attempts.first(&route).map(|target| (target.clone(), Duration::ZERO));
+    let next = attempts.first(&route, &live.health, now);
     Ok(Call {
+        operation,
         stream: parsed.stream(),
         include_usage: parsed.include_usage(),
-        head: Head::new(Uuid::now_v7(), episode_id, created, &model),
+        head: Head::new(Uuid::now_v7(), episode_id.unwrap_or_else(Uuid::now_v7), created, &model),
         parsed: Some(parsed),
         star: found.star.map(Into::into),
         team: live.snapshot.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
@@ -136,25 +149,12 @@ fn subject(who: &Principal) -> Subject {
     Subject { key: Some(who.key()), team: Some(who.team()) }
 }
 
-fn prospect(parsed: &Parsed) -> Prospect {
-    let number = |field| parsed.raw(field).and_then(|raw| raw.parse().ok());
-    Prospect {
-        prompt_bytes: parsed.raw(Field::Messages).map_or(0, |m| m.len() as u64),
-        max_tokens: number(Field::MaxCompletionTokens).or_else(|| number(Field::MaxTokens)),
-        choices: number(Field::N).unwrap_or(1),
-    }
-}
-
-/// The client's episode, or a new one.
-fn episode_id(parsed: &Parsed, header: Option<&HeaderValue>) -> Result<Uuid, ApiError> {
+/// The client's episode.
+fn episode_id(parsed: &Parsed, header: Option<&HeaderValue>) -> Result<Option<Uuid>, ApiError> {
     let text = parsed
         .text(Field::EpisodeId)
         .or_else(|| parsed.text(Field::TensorzeroEpisodeId))
         .or_else(|| header.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()));
-    match text {
-        None => Ok(Uuid::now_v7()),
-        Some(text) => {
-            Uuid::try_parse(&text).map_err(|_| ApiError::field("episode_id", "`episode_id` must be a UUID; leave it out to get a new one"))
-        }
-    }
+    let bad = |_| ApiError::field("episode_id", "`episode_id` must be a UUID; leave it out to get a new one");
+    text.map(|text| Uuid::try_parse(&text).map_err(bad)).transpose()
 }

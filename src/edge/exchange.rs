@@ -23,10 +23,12 @@ use crate::dialect::{FailureClass, Fault, Framing, Outgoing};
 use crate::error::ApiError;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::{Permit, Prospect, Used};
+use crate::operation::Operation;
 use crate::provider::Target;
-use crate::relay::Relay;
+use crate::relay::{Form, Relay};
+use crate::route::health::Asking;
 use crate::route::r#match::Found;
-use crate::route::retry::{self, Attempts, Next};
+use crate::route::retry::{self, Attempts, Turn};
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
@@ -77,6 +79,8 @@ pub struct Exchange {
 
 /// A request that may be served, and everything needed to ask targets for it.
 pub struct Call {
+    /// What the client asks for.
+    pub operation: Operation,
     /// The client's request; given up when the answer is committed.
     pub parsed: Option<Parsed>,
     /// The route.
@@ -97,8 +101,8 @@ pub struct Call {
     pub team: Arc<str>,
     /// Which targets are asked, and how often.
     pub attempts: Attempts,
-    /// The target that is asked next, after this wait.
-    pub next: Option<(Arc<Target>, Duration)>,
+    /// The target that is asked next.
+    pub next: Option<Turn>,
     /// The target that is being asked.
     pub attempt: Option<Attempt>,
     /// Shared with the replay session.
@@ -119,6 +123,8 @@ pub struct Attempt {
     pub outgoing: Outgoing,
     /// What is being read.
     pub reading: Reading,
+    /// What the target's health learns of it, until it has failed.
+    pub asking: Option<Asking>,
     /// A place among the provider's connections.
     pub place: Option<Place>,
     /// Whether the upstream's address was connected to.
@@ -174,14 +180,14 @@ impl Exchange {
     pub fn prepare(&mut self) -> Result<(), ApiError> {
         let now = self.live.now();
         let call = self.call.as_deref_mut().ok_or_else(internal)?;
-        while let Some((target, _)) = call.next.take() {
+        while let Some(Turn { target, asking, .. }) = call.next.take() {
             self.ledger.attempts = call.attempts.made();
             self.ledger.provider = Some(target.provider.index);
             let entered = call.permit.enter_provider(target.provider.index, now).map_err(|refusal| {
                 self.live.metrics.limit_refused(&refusal);
                 ApiError::from(&refusal)
             });
-            match entered.and_then(|()| call.encode(target, &self.live)) {
+            match entered.and_then(|()| call.encode(target, asking, &self.live)) {
                 Ok(attempt) => {
                     call.attempt = Some(attempt);
                     return Ok(());
@@ -210,8 +216,12 @@ impl Exchange {
         if failure.outcome == Outcome::Credential {
             log::error!("provider `{}` does not accept its credentials (request {})", target.provider.name, self.id);
         }
+        let now = self.live.now();
         if let Some(wait) = failure.error.retry_after {
-            self.live.cooldowns.rest(target.index, wait, self.live.now());
+            self.live.health.rest(target.index, wait, now);
+        }
+        if let Some(rest) = attempt.asking.take().zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now)) {
+            log::warn!("route `{}`: `{}` at provider `{}` is ejected for {rest:.1?}", call.route.name, attempt.model, target.provider.name);
         }
         self.ledger.ended_by = if failure.client_is_gone() { EndedBy::Client } else { EndedBy::Upstream };
         call.failure = Some(failure.error);
@@ -225,17 +235,19 @@ impl Exchange {
     pub fn upstream_head(&mut self, status: u16, headers: &HeaderMap) {
         let Some(call) = self.call.as_deref_mut() else { return };
         call.stage.heard(Instant::now());
-        let usage = match (call.stream, call.include_usage, self.live.snapshot.server.stream_usage) {
-            (false, ..) => None,
-            (true, false, _) => Some(UsagePlace::Withheld),
-            (true, true, StreamUsage::Merged) => Some(UsagePlace::Merged),
-            (true, true, StreamUsage::Separate) => Some(UsagePlace::Separate),
+        let form = match (call.operation, call.stream, call.include_usage, self.live.snapshot.server.stream_usage) {
+            (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.prospect).prompt },
+            (Operation::Chat, false, ..) => Form::Completion,
+            (Operation::Chat, true, false, _) => Form::Chunks(UsagePlace::Withheld),
+            (Operation::Chat, true, true, StreamUsage::Merged) => Form::Chunks(UsagePlace::Merged),
+            (Operation::Chat, true, true, StreamUsage::Separate) => Form::Chunks(UsagePlace::Separate),
         };
         let head = call.head.clone();
         let Some(attempt) = call.attempt.as_mut() else { return };
         attempt.reading = if (200..300).contains(&status) {
-            let decoder = std::mem::replace(&mut attempt.outgoing.decoder, Box::new(crate::dialect::Spent));
-            Reading::Answer(Box::new(Relay::new(framing(call.stream, headers, attempt.outgoing.framing), decoder, head, usage)))
+            let mut decoder = std::mem::replace(&mut attempt.outgoing.decoder, Box::new(crate::dialect::Spent));
+            decoder.headers(headers);
+            Reading::Answer(Box::new(Relay::new(framing(call.stream, headers, attempt.outgoing.framing), decoder, head, form)))
         } else {
             Reading::Refusal(status, headers.clone(), Vec::new())
         };
@@ -332,7 +344,9 @@ impl Exchange {
     }
 
     fn commit(&mut self, length: usize) {
-        self.ledger.ttft.get_or_insert(self.began.elapsed());
+        if self.call.as_ref().is_some_and(|c| c.operation == Operation::Chat) {
+            self.ledger.ttft.get_or_insert(self.began.elapsed()); // a vector has no first token
+        }
         self.ledger.status = 200;
         let head = self.answer_head(length);
         let Some(call) = self.call.as_deref_mut() else { return };
@@ -342,6 +356,7 @@ impl Exchange {
         // Nothing can be asked again from here on, so the bodies are not needed.
         call.parsed = None;
         if let Some(attempt) = call.attempt.as_mut() {
+            attempt.asking.iter_mut().for_each(|asking| asking.answered(self.live.now()));
             attempt.outgoing.body = Bytes::new();
         }
     }
@@ -437,24 +452,29 @@ impl Exchange {
 impl Call {
     /// Decides who is asked next, if anybody.
     fn turn(&mut self, why: retry::Failure, live: &Live) {
-        let now = live.now();
-        self.next = match self.attempts.next(&self.route, why, |target| live.cooldowns.resting(target, now)) {
-            Next::Ask(target, wait) => Some((target.clone(), wait)),
-            Next::GiveUp => None,
-        };
+        self.next = self.attempts.next(&self.route, why, &live.health, live.now());
     }
 
-    fn encode(&self, target: Arc<Target>, live: &Live) -> Result<Attempt, ApiError> {
+    fn encode(&self, target: Arc<Target>, asking: Asking, live: &Live) -> Result<Attempt, ApiError> {
         let parsed = self.parsed.as_ref().ok_or_else(internal)?;
         let model: Box<str> = Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model).into();
         let seal = live.seal(&self.team);
         let request =
             ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
-        let outgoing = crate::dialect::of(&target).encode(&request, &target)?;
+        let outgoing = self.operation.encode(&request, &target)?;
         outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(target.provider.index, param));
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
         let place = live.upstream(&target).enter()?;
-        Ok(Attempt { target, model, timeouts, outgoing, reading: Reading::Nothing, place: Some(place), connected: false })
+        Ok(Attempt {
+            target,
+            model,
+            timeouts,
+            outgoing,
+            reading: Reading::Nothing,
+            asking: Some(asking),
+            place: Some(place),
+            connected: false,
+        })
     }
 }
 

@@ -1,14 +1,14 @@
 //! One generation of the configuration and the state that requests use with it.
 //!
 //! A reload makes the next generation and swaps it in; requests keep the one they began with. What must outlive a
-//! reload (counters of limits, metrics, cool-downs) is handed from one generation to the next by identity.
+//! reload (counters of limits, metrics, the health of targets) is handed from one generation to the next by identity.
 
 use super::upstream::{Upstream, shared};
 use crate::config::snapshot::Snapshot;
 use crate::error::ApiError;
 use crate::limit::{Clock, Limiter};
 use crate::provider::{ModelName, Provider, Target};
-use crate::route::health::Cooldowns;
+use crate::route::health::Health;
 use crate::sign::seal::{Seal, Sealer};
 use crate::sign::signer::{Proof, Signer};
 use crate::telemetry::metrics::Metrics;
@@ -27,8 +27,8 @@ pub struct Live {
     pub limiter: Arc<Limiter>,
     /// Handles of every series.
     pub metrics: Arc<Metrics>,
-    /// Targets that rest.
-    pub cooldowns: Arc<Cooldowns>,
+    /// The health of targets.
+    pub health: Arc<Health>,
     upstreams: Vec<Upstream>,
     /// What `x-tidegate-upstream-model` says of each target, where that is always the same.
     model_labels: Vec<Option<HeaderValue>>,
@@ -58,7 +58,7 @@ impl Live {
             generation,
             limiter: Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter), clock.now())),
             metrics: Arc::new(metrics),
-            cooldowns: Arc::new(Cooldowns::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.cooldowns)))),
+            health: Arc::new(Health::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.health)))),
             upstreams,
             model_labels: model_labels(&snapshot),
             signers,
@@ -70,7 +70,7 @@ impl Live {
         })
     }
 
-    /// Nanoseconds that never step back; the clock of limits and cool-downs.
+    /// Nanoseconds that never step back; the clock of limits and health.
     pub fn now(&self) -> u64 {
         self.clock.now()
     }

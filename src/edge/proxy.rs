@@ -8,6 +8,7 @@ use super::respond::{self, Headers};
 use super::{admission, intake, upstream_request};
 use crate::account::EndedBy;
 use crate::error::ApiError;
+use crate::operation::Operation;
 use crate::route::retry;
 use crate::telemetry::labels::Outcome;
 use arc_swap::ArcSwap;
@@ -32,14 +33,15 @@ pub struct Gateway {
 
 /// What a request may be for.
 enum Endpoint<'a> {
-    Chat,
+    Ask(Operation),
     Models,
     Model(&'a str),
 }
 
 fn endpoint<'a>(method: &Method, path: &'a str) -> std::result::Result<Endpoint<'a>, ApiError> {
     let (endpoint, allow) = match path {
-        "/v1/chat/completions" => (Endpoint::Chat, "POST"),
+        "/v1/chat/completions" => (Endpoint::Ask(Operation::Chat), "POST"),
+        "/v1/embeddings" => (Endpoint::Ask(Operation::Embeddings), "POST"),
         "/v1/models" => (Endpoint::Models, "GET"),
         _ => match path.strip_prefix("/v1/models/") {
             Some(id) if !id.is_empty() => (Endpoint::Model(id), "GET"),
@@ -47,7 +49,7 @@ fn endpoint<'a>(method: &Method, path: &'a str) -> std::result::Result<Endpoint<
                 return Err(ApiError::new(
                     404,
                     crate::error::ErrorKind::NotFound,
-                    "There is no such endpoint; try /v1/chat/completions or /v1/models.",
+                    "There is no such endpoint; try /v1/chat/completions, /v1/embeddings or /v1/models.",
                 ));
             }
         },
@@ -67,14 +69,11 @@ impl Gateway {
             });
         let endpoint = endpoint(&request.method, request.uri.path())?;
         let who = admission::authenticate(&live, ctx, &request.headers)?;
-        let id = match endpoint {
-            Endpoint::Chat => None,
+        let operation = match endpoint {
+            Endpoint::Ask(operation) => operation,
             Endpoint::Models => return Ok(Some(admission::models(&live, &who))),
-            Endpoint::Model(id) => Some(id.to_owned()),
+            Endpoint::Model(id) => return Ok(Some(admission::model(&live, &who, id)?)),
         };
-        if let Some(id) = id {
-            return Ok(Some(admission::model(&live, &who, &id)?));
-        }
         admission::peek(&live, &who)?;
         intake::check_framing(real, live.snapshot.server.max_body)?;
         let body = match intake::read_body(real, &live.snapshot.server).await {
@@ -84,7 +83,7 @@ impl Gateway {
         };
         let read = Instant::now();
         let header = real.req_header().headers.get("episode-id").cloned();
-        let call = admission::admit(&live, ctx, &who, body, header.as_ref())?;
+        let call = admission::admit(&live, ctx, &who, operation, body, header.as_ref())?;
         ctx.call = Some(Box::new(call));
         ctx.prepare()?;
         ctx.busy += read.elapsed();
@@ -181,7 +180,7 @@ impl ProxyHttp for Gateway {
             Error::explain(ErrorType::Custom("no target left"), "nobody can be asked")
         };
         if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) {
-            let wait = ctx.call.as_deref().and_then(|c| c.next.as_ref()).map_or(Duration::ZERO, |(_, wait)| *wait);
+            let wait = ctx.call.as_deref().and_then(|c| c.next.as_ref()).map_or(Duration::ZERO, |turn| turn.wait);
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }

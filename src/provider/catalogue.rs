@@ -73,6 +73,31 @@ pub struct Quirks {
     pub logprobs_number: bool,
     /// Whether usage counts reasoning beside `completion_tokens`, so that completion is total - prompt.
     pub completion_excludes_reasoning: bool,
+    /// What its embeddings know, where it has any.
+    pub embeddings: Option<Embeddings>,
+}
+
+/// How OpenAI's embeddings differ at one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Embeddings {
+    /// Path below the base URL.
+    pub path: String,
+    /// What `dimensions` is called there; `None` where vectors have one length only.
+    pub dimensions: Option<String>,
+    /// Whether `encoding_format` is known; otherwise vectors come as numbers.
+    pub encoding_format: bool,
+    /// Whether `user` is known.
+    pub user: bool,
+    /// Whether `input` may be token numbers.
+    pub tokens: bool,
+}
+
+impl Default for Embeddings {
+    /// OpenAI's own.
+    fn default() -> Self {
+        Self { path: "/embeddings".into(), dimensions: Some("dimensions".into()), encoding_format: true, user: true, tokens: true }
+    }
 }
 
 impl Default for Quirks {
@@ -99,6 +124,7 @@ impl Default for Quirks {
             stop_list: false,
             logprobs_number: false,
             completion_excludes_reasoning: false,
+            embeddings: Some(Embeddings::default()),
         }
     }
 }
@@ -279,6 +305,7 @@ mod tests {
             "allowed_tools",
             "logprobs_number",
             "completion_excludes_reasoning",
+            "embeddings",
         ];
         let all: HashMap<String, HashMap<String, serde_json::Value>> = serde_saphyr::from_str(include_str!("catalogue.yaml")).unwrap();
         for (kind, entry) in all {
@@ -296,6 +323,9 @@ mod tests {
         assert_eq!((deepseek.policy(Field::Seed), deepseek.policy(Field::N)), (Policy::Hint, Policy::Essential));
         assert_eq!(deepseek.policy(Field::ChatTemplate), Policy::Essential);
         assert_eq!(quirks(Kind::Vllm, None).policy(Field::ChatTemplate), Policy::Mapped);
+        let has = |kind| quirks(kind, None).embeddings.is_some();
+        assert_eq!([Kind::OpenAi, Kind::Mistral, Kind::DeepSeek, Kind::Hyperbolic, Kind::Xai].map(has), [true, true, false, false, false]);
+        assert_eq!(quirks(Kind::Together, None).embeddings.unwrap().dimensions, None);
         assert_eq!(quirks(Kind::OpenAiCompatible, Some(GuidedStyle::SgLang)).guided, Guided::Sglang);
     }
 }

@@ -9,3 +9,5 @@ pub mod pick;
 pub mod retry;
 
 pub mod health;
+pub mod latency;
+pub mod standing;

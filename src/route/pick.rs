@@ -1,13 +1,19 @@
 //! In which order the targets of a route are asked for one request.
+//!
+//! Targets run a race: each one's time is drawn from an exponential distribution whose rate is its weight, and the
+//! order in which they arrive is a weighted choice without repetition. Where the times come from the request's own
+//! random number that is `weighted`; where they come from what the request belongs to it is `sticky`, rendezvous
+//! hashing with weights (Thaler and Ravishankar, 1998): a target that comes or goes moves its own share only.
 
-use crate::config::snapshot::Route;
+use super::health::Health;
+use crate::config::snapshot::{Balance, Route};
 use crate::provider::Target;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// The order of one request: first the targets, by weighted random choice without repetition, then those of weight 0 as
-/// they are written, then the fallback as it is written. Targets that are cooling down come after all others, in the
-/// same order among themselves, so that a route whose targets are all down still tries.
+/// The order of one request: first the targets with a weight, as the route balances them, then those of weight 0 as
+/// they are written, then the fallback as it is written. Targets that rest come after all others, in the same order
+/// among themselves, so that a route whose targets are all down still tries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Places in the route: its targets, then its fallback.
@@ -15,34 +21,36 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Makes the plan. `random` is 64 random bits; `is_cooling` is asked with [`Target::index`].
-    pub fn new(route: &Route, random: u64, is_cooling: impl Fn(usize) -> bool) -> Self {
-        let mut random = SplitMix(random);
-        let mut left: SmallVec<[(u16, u64); 8]> =
-            route.targets.iter().zip(0u16..).map(|(target, i)| (i, u64::from(target.weight))).collect();
-        let mut order: SmallVec<[u16; 8]> = SmallVec::new();
-        loop {
-            let total: u64 = left.iter().map(|(_, weight)| weight).sum();
-            if total == 0 {
-                break;
-            }
-            let mut ticket = random.below(total);
-            let drawn = left.iter().position(|(_, weight)| match ticket.checked_sub(*weight) {
-                Some(rest) => {
-                    ticket = rest;
-                    false
-                }
-                None => true,
-            });
-            let Some(drawn) = drawn else { break };
-            order.push(left.remove(drawn).0);
+    /// Makes the plan. `random` is 64 random bits, `belongs_to` what `sticky` goes by, `now` the time that `health` is
+    /// asked for.
+    pub fn new(route: &Route, random: u64, belongs_to: &[u8], health: &Health, now: u64) -> Self {
+        let start = if route.balance == Balance::Sticky { hash(0, belongs_to) } else { random };
+        let time = |target: &Target| SplitMix(start ^ health.seed(target.index)).exponential() / f64::from(target.weight);
+        let mut racing: SmallVec<[(f64, u16); 8]> = SmallVec::new();
+        let mut standing_by: SmallVec<[u16; 8]> = SmallVec::new();
+        for (target, place) in route.targets.iter().zip(0u16..) {
+            if target.weight > 0 { racing.push((time(target), place)) } else { standing_by.push(place) }
         }
-        order.extend(left.iter().map(|(i, _)| *i));
+        racing.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         let first_fallback = route.targets.len();
-        order.extend((first_fallback..first_fallback + route.fallback.len()).map(|i| i as u16));
-        let plan = Self { order };
-        let cooling = |place: &u16| plan.at(route, *place).is_some_and(|target| is_cooling(target.index));
-        let (last, mut order): (SmallVec<[u16; 8]>, SmallVec<[u16; 8]>) = plan.order.iter().copied().partition(cooling);
+        standing_by.extend((first_fallback..first_fallback + route.fallback.len()).map(|place| place as u16));
+
+        let index = |place: u16| at(route, place).map_or(usize::MAX, |target| target.index);
+        let avoided = |place: &u16| health.avoided(index(*place), now);
+        let load = |place: u16| match route.balance {
+            Balance::Weighted | Balance::Sticky => 0,
+            Balance::LeastRequests => u64::from(health.in_flight(index(place))),
+            Balance::Latency => health.load(index(place), now),
+        };
+        let mut order: SmallVec<[u16; 8]> = racing.iter().map(|(_, place)| *place).collect();
+        // The power of two choices: the better one of the first two that take part, which are a weighted choice.
+        let mut two = order.iter_mut().filter(|place| !avoided(place));
+        if let (Some(first), Some(second)) = (two.next(), two.next())
+            && load(*second) < load(*first)
+        {
+            std::mem::swap(first, second);
+        }
+        let (last, mut order): (SmallVec<[u16; 8]>, SmallVec<[u16; 8]>) = order.into_iter().chain(standing_by).partition(avoided);
         order.extend(last);
         Self { order }
     }
@@ -59,13 +67,13 @@ impl Plan {
 
     /// The target that is asked as number `step`, counted from 0; the route must be the one of [`Plan::new`].
     pub fn target<'r>(&self, route: &'r Route, step: usize) -> Option<&'r Arc<Target>> {
-        self.at(route, *self.order.get(step)?)
+        at(route, *self.order.get(step)?)
     }
+}
 
-    fn at<'r>(&self, route: &'r Route, place: u16) -> Option<&'r Arc<Target>> {
-        let place = usize::from(place);
-        route.targets.get(place).or_else(|| route.fallback.get(place.checked_sub(route.targets.len())?))
-    }
+fn at(route: &Route, place: u16) -> Option<&Arc<Target>> {
+    let place = usize::from(place);
+    route.targets.get(place).or_else(|| route.fallback.get(place.checked_sub(route.targets.len())?))
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): more numbers out of one random number.
@@ -82,10 +90,22 @@ impl SplitMix {
         z ^ (z >> 31)
     }
 
+    /// A time above 0 from the exponential distribution of rate 1.
+    fn exponential(&mut self) -> f64 {
+        // The upper 53 bits are all that a float holds; the half keeps it from 0, whose logarithm is none.
+        -(((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64).ln()
+    }
+
     /// A number below `bound`. Its bias is `bound / 2^64`, which is nothing for weights.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
+}
+
+/// FNV-1a, mixed once more: the same on every node and in every version, for those whose cache it leads to.
+pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    SplitMix(bytes.iter().fold(seed ^ 0xcbf2_9ce4_8422_2325, fnv)).next()
 }
 
 #[cfg(test)]
@@ -93,50 +113,138 @@ impl SplitMix {
 pub(super) mod tests {
     use super::*;
     use crate::config;
+    use crate::config::snapshot::Snapshot;
+    use std::time::Duration;
 
-    pub fn route(weights: &[u32], fallback: usize) -> Arc<Route> {
+    /// A configuration with one route, whose targets are t0, t1 … and then f0, f1 …
+    pub fn snapshot(weights: &[u32], fallback: usize, balance: &str) -> Snapshot {
         let target = |(i, weight): (usize, &u32)| format!("{{ provider: p, model: t{i}, weight: {weight} }}");
         let targets: Vec<_> = weights.iter().enumerate().map(target).collect();
         let more: Vec<_> = (0..fallback).map(|i| format!("{{ provider: p, model: f{i} }}")).collect();
         let text = format!(
-            "providers: {{ p: {{ kind: openai, api_key: k }} }}\nroutes: {{ r: {{ targets: [{}], fallback: [{}] }} }}\n",
+            "providers: {{ p: {{ kind: openai, api_key: k }} }}\nroutes: {{ r: {{ balance: {balance}, targets: [{}], fallback: [{}] }} }}\n",
             targets.join(", "),
             more.join(", ")
         );
-        let loaded = config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}"));
-        loaded.snapshot.routes[0].clone()
+        config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot
     }
 
-    fn order(route: &Route, random: u64, cooling: &[usize]) -> Vec<usize> {
-        let plan = Plan::new(route, random, |target| cooling.contains(&target));
+    const NOW: u64 = 1_000_000_000;
+
+    fn order(snapshot: &Snapshot, health: &Health, random: u64, belongs_to: &str) -> Vec<usize> {
+        let route = &snapshot.routes[0];
+        let plan = Plan::new(route, random, belongs_to.as_bytes(), health, NOW);
         (0..plan.len()).map(|step| plan.target(route, step).unwrap().index).collect()
+    }
+
+    /// How often each target comes first.
+    fn shares(snapshot: &Snapshot, health: &Health) -> Vec<i32> {
+        let mut first = vec![0; snapshot.targets];
+        for random in 0..10_000 {
+            first[order(snapshot, health, SplitMix(random).next(), &format!("conversation {random}"))[0]] += 1;
+        }
+        first
+    }
+
+    fn near(counts: &[i32], want: &[i32]) -> bool {
+        // The standard deviations are about 50 at the most.
+        counts.len() == want.len() && counts.iter().zip(want).all(|(count, want)| i32::abs(count - want) < 250)
     }
 
     #[test]
     fn the_first_choice_follows_the_weights() {
-        let route = route(&[6, 3, 1, 0], 2);
-        let mut first = [0; 6];
+        let s = snapshot(&[6, 3, 1, 0], 2, "weighted");
+        let health = Health::new(&s, None);
+        let counts = shares(&s, &health);
+        assert!(near(&counts, &[6000, 3000, 1000, 0, 0, 0]), "{counts:?}");
         let mut second_after_heavy = [0; 6];
         for random in 0..10_000 {
-            let order = order(&route, random, &[]);
-            first[order[0]] += 1;
-            if order[0] == 0 {
-                second_after_heavy[order[1]] += 1;
-            }
+            let order = order(&s, &health, random, "");
+            second_after_heavy[order[1]] += i32::from(order[0] == 0);
             assert_eq!(order[3..], [3, 4, 5]);
         }
-        // The standard deviations are about 50, 46, 30 and 34.
-        for (count, want) in [(first[0], 6000), (first[1], 3000), (first[2], 1000), (second_after_heavy[1], 4500)] {
-            assert!(i32::abs(count - want) < 250, "{first:?} {second_after_heavy:?}");
+        assert!(near(&second_after_heavy, &[0, 4500, 1500, 0, 0, 0]), "{second_after_heavy:?}");
+    }
+
+    #[test]
+    fn the_same_target_twice_has_two_shares() {
+        let text = "providers: { p: { kind: openai, api_key: k } }\nroutes: { r: { targets: [ { provider: p, model: m }, { provider: p, model: m, weight: 3 } ] } }";
+        let s = config::parse(text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
+        let counts = shares(&s, &Health::new(&s, None));
+        assert!(near(&counts, &[2500, 7500]), "{counts:?}");
+    }
+
+    #[test]
+    fn resting_targets_come_last_and_fallback_before_them() {
+        let s = snapshot(&[1, 0], 2, "weighted");
+        for (resting, want) in [(&[][..], [0, 1, 2, 3]), (&[0], [1, 2, 3, 0]), (&[0, 1, 2], [3, 0, 1, 2]), (&[0, 1, 2, 3], [0, 1, 2, 3])] {
+            let health = Health::new(&s, None);
+            resting.iter().for_each(|target| health.rest(*target, Duration::from_secs(9), NOW));
+            assert_eq!(order(&s, &health, 1, ""), want);
         }
     }
 
     #[test]
-    fn cooling_targets_come_last_and_fallback_before_them() {
-        let route = route(&[1, 0], 2);
-        assert_eq!(order(&route, 1, &[]), [0, 1, 2, 3]);
-        assert_eq!(order(&route, 1, &[0]), [1, 2, 3, 0]);
-        assert_eq!(order(&route, 1, &[0, 1, 2]), [3, 0, 1, 2]);
-        assert_eq!(order(&route, 1, &[0, 1, 2, 3]), [0, 1, 2, 3]);
+    fn a_conversation_stays_and_a_target_that_goes_moves_its_share_only() {
+        let (four, three) = (snapshot(&[1, 2, 3, 4], 0, "sticky"), snapshot(&[1, 2, 3], 0, "sticky"));
+        let (health, fewer) = (Health::new(&four, None), Health::new(&three, None));
+        let counts = shares(&four, &health);
+        assert!(near(&counts, &[1000, 2000, 3000, 4000]), "{counts:?}");
+        let resting = Health::new(&four, None);
+        resting.rest(3, Duration::from_secs(9), NOW);
+        let mut moved = [0; 3];
+        for conversation in 0..5000 {
+            let name = format!("conversation {conversation}");
+            let before = order(&four, &health, conversation, &name);
+            assert_eq!(before, order(&four, &health, conversation + 1, &name));
+            let after = order(&three, &fewer, conversation, &name);
+            assert_eq!(after, before.iter().copied().filter(|target| *target != 3).collect::<Vec<_>>());
+            // One that rests moves as one that is gone.
+            assert_eq!(order(&four, &resting, conversation, &name)[..3], after);
+            if before[0] == 3 {
+                moved[after[0]] += 3;
+            }
+        }
+        // They spread by weight over those that stay: a sixth, a third and a half of 2000, times 3.
+        assert!(near(&moved, &[1000, 2000, 3000]), "{moved:?}");
+    }
+
+    #[test]
+    fn two_choices_by_weight_the_one_with_fewer_in_flight() {
+        let s = snapshot(&[1, 1, 1], 0, "least_requests");
+        let health = Health::new(&s, None);
+        assert!(near(&shares(&s, &health), &[3333, 3333, 3333]));
+        let route = &s.routes[0];
+        let ask = |target: usize| health.ask(route, &route.targets[target], false, Duration::ZERO, NOW).unwrap();
+        let busiest = [ask(0), ask(0)];
+        let busy = ask(1);
+        // Target 0 would have to be drawn against itself; target 1 is first only where it is drawn with target 0.
+        let counts = shares(&s, &health);
+        assert!(near(&counts, &[0, 3333, 6667]), "{counts:?}");
+        drop((busiest, busy));
+        assert!(near(&shares(&s, &health), &[3333, 3333, 3333]));
+    }
+
+    #[test]
+    fn two_choices_by_weight_the_one_that_answers_sooner() {
+        let s = snapshot(&[1, 1, 1], 0, "latency");
+        let health = Health::new(&s, None);
+        let route = &s.routes[0];
+        for (target, millis) in [(0, 50), (1, 100), (2, 900)] {
+            let began = NOW - millis * 1_000_000;
+            health.ask(route, &route.targets[target], false, Duration::ZERO, began).unwrap().answered(NOW);
+        }
+        let counts = shares(&s, &health);
+        assert!(near(&counts, &[6667, 3333, 0]), "{counts:?}");
+        // Two under way make the fastest one the second.
+        let _busy = [(); 2].map(|()| health.ask(route, &route.targets[0], false, Duration::ZERO, NOW));
+        let counts = shares(&s, &health);
+        assert!(near(&counts, &[3333, 6667, 0]), "{counts:?}");
+    }
+
+    #[test]
+    fn all_nodes_hash_alike() {
+        // Fixed for good: a change would move every conversation away from its cache.
+        assert_eq!(hash(0, b"conversation"), 0x5d3d_1f50_a059_b3d1);
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Only an attempt of which the client has seen nothing may be followed by another; the edge asks only then.
 
+use super::health::{Asking, Health};
 use super::pick::{Plan, SplitMix};
 use crate::config::snapshot::{Retry, Route};
 use crate::dialect::FailureClass;
@@ -48,13 +49,14 @@ impl Failure {
     }
 }
 
-/// What to do next.
-#[derive(Clone)]
-pub enum Next<'r> {
-    /// Ask this target, after this wait (zero for a target that has not been asked yet).
-    Ask(&'r Arc<Target>, Duration),
-    /// Tell the client.
-    GiveUp,
+/// A target whose turn it is.
+pub struct Turn {
+    /// Who is asked.
+    pub target: Arc<Target>,
+    /// After this wait; zero for a target that has not been asked yet.
+    pub wait: Duration,
+    /// What the target's health learns of it.
+    pub asking: Asking,
 }
 
 /// The attempts of one request: its plan and how far it has come.
@@ -64,14 +66,16 @@ pub struct Attempts {
     random: SplitMix,
     /// Tries that were begun.
     made: u32,
-    /// Step of the plan that was begun last.
-    step: usize,
+    /// Steps of the plan that were begun in this round, one bit each; a route has at most 64 targets.
+    asked: u64,
+    /// How often the plan has been gone through.
+    round: u32,
 }
 
 impl Attempts {
     /// Nothing tried yet. `random` is 64 random bits of their own.
     pub fn new(plan: Plan, random: u64) -> Self {
-        Self { plan, random: SplitMix(random), made: 0, step: 0 }
+        Self { plan, random: SplitMix(random), made: 0, asked: 0, round: 0 }
     }
 
     /// How many were begun; what `x-tidegate-attempts` says.
@@ -80,35 +84,46 @@ impl Attempts {
     }
 
     /// The first target. Counts as begun.
-    pub fn first<'r>(&mut self, route: &'r Route) -> Option<&'r Arc<Target>> {
-        let target = self.plan.target(route, 0)?;
-        self.made = 1;
-        Some(target)
+    pub fn first(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
+        self.take(route, health, false, Duration::ZERO, now).or_else(|| self.take(route, health, true, Duration::ZERO, now))
     }
 
-    /// What comes after the last one failed. The plan is gone through in its order; only when it has no target that was
-    /// not asked yet, it begins anew, leaving out targets that have begun to cool down, and with a wait before each.
-    pub fn next<'r>(&mut self, route: &'r Route, failure: Failure, is_cooling: impl Fn(usize) -> bool) -> Next<'r> {
+    /// What comes after the last one failed; `None`: tell the client. The plan is gone through in its order, targets that
+    /// rest by now after the others; only when there is no target that was not asked yet, it begins anew, leaving out
+    /// targets that rest, and with a wait before each.
+    pub fn next(&mut self, route: &Route, failure: Failure, health: &Health, now: u64) -> Option<Turn> {
         if self.made >= route.retry.attempts || self.plan.is_empty() || !failure.is_retried(&route.retry) {
-            return Next::GiveUp;
+            return None;
         }
-        for step in self.step + 1..=self.step + self.plan.len() {
-            let round = step / self.plan.len();
-            let Some(target) = self.plan.target(route, step % self.plan.len()) else { break };
-            if round > 0 && is_cooling(target.index) {
-                continue;
-            }
-            self.step = step;
+        let in_this_round = if self.round == 0 { self.first(route, health, now) } else { self.again(route, health, now) };
+        in_this_round.or_else(|| {
+            self.round += 1;
+            self.asked = 0;
+            self.again(route, health, now)
+        })
+    }
+
+    fn again(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
+        let wait = self.wait(&route.retry);
+        self.take(route, health, false, wait, now)
+    }
+
+    /// The first target of the plan that was not asked in this round and takes part, or `anyway`.
+    fn take(&mut self, route: &Route, health: &Health, anyway: bool, wait: Duration, now: u64) -> Option<Turn> {
+        for step in 0..self.plan.len() {
+            let bit = 1u64.checked_shl(step as u32).unwrap_or(0);
+            let Some(target) = self.plan.target(route, step).filter(|_| self.asked & bit == 0) else { continue };
+            let Some(asking) = health.ask(route, target, anyway, wait, now) else { continue };
+            self.asked |= bit;
             self.made += 1;
-            let wait = if round == 0 { Duration::ZERO } else { self.wait(&route.retry, round) };
-            return Next::Ask(target, wait);
+            return Some(Turn { target: target.clone(), wait, asking });
         }
-        Next::GiveUp
+        None
     }
 
     /// Exponential, with the upper half of it at random, so that clients that failed together do not come back together.
-    fn wait(&mut self, retry: &Retry, round: usize) -> Duration {
-        let doublings = u32::try_from(round.saturating_sub(1)).unwrap_or(u32::MAX).min(31);
+    fn wait(&mut self, retry: &Retry) -> Duration {
+        let doublings = self.round.saturating_sub(1).min(31);
         let longest = retry.backoff_initial.saturating_mul(1 << doublings).min(retry.backoff_max);
         let half = longest / 2;
         let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX - 1);
@@ -119,16 +134,10 @@ impl Attempts {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
-    use super::super::pick::tests::route;
+    use super::super::pick::tests::snapshot;
     use super::*;
 
     const FAILED: Failure = Failure::Provider(FailureClass::Server);
-
-    fn with(weights: &[u32], fallback: usize, retry: Retry) -> Route {
-        let mut route = Arc::into_inner(route(weights, fallback)).unwrap();
-        route.retry = retry;
-        route
-    }
 
     fn retry(attempts: u32) -> Retry {
         Retry {
@@ -142,15 +151,21 @@ mod tests {
         }
     }
 
-    /// Targets asked in turn while everything fails, and the waits in milliseconds.
-    fn asked(route: &Route, cooling: &[usize]) -> (Vec<usize>, Vec<u128>) {
-        let plan = Plan::new(route, 7, |_| false);
-        let mut attempts = Attempts::new(plan, 3);
-        let mut targets = vec![attempts.first(route).unwrap().index];
-        let mut waits = vec![0];
-        while let Next::Ask(target, wait) = attempts.next(route, FAILED, |target| cooling.contains(&target)) {
+    /// Targets asked in turn while everything fails, and the waits in milliseconds. `resting` begin to after the first.
+    fn asked(weights: &[u32], fallback: usize, retry: Retry, resting: &[usize]) -> (Vec<usize>, Vec<u128>) {
+        let snapshot = snapshot(weights, fallback, "weighted");
+        let mut route = Route::clone(&snapshot.routes[0]);
+        route.retry = retry;
+        let health = Health::new(&snapshot, None);
+        let mut attempts = Attempts::new(Plan::new(&route, 7, b"", &health, 0), 3);
+        let (mut targets, mut waits) = (Vec::new(), Vec::new());
+        let mut turn = attempts.first(&route, &health, 0);
+        resting.iter().for_each(|target| health.rest(*target, Duration::from_secs(9), 0));
+        while let Some(Turn { target, wait, asking }) = turn {
             targets.push(target.index);
             waits.push(wait.as_millis());
+            drop(asking);
+            turn = attempts.next(&route, FAILED, &health, 0);
         }
         assert_eq!(attempts.made() as usize, targets.len());
         (targets, waits)
@@ -158,17 +173,17 @@ mod tests {
 
     #[test]
     fn every_other_target_comes_before_the_same_one() {
-        assert_eq!(asked(&with(&[1, 0], 1, retry(3)), &[]), (vec![0, 1, 2], vec![0, 0, 0]));
-        let (targets, waits) = asked(&with(&[1], 1, retry(3)), &[]);
+        assert_eq!(asked(&[1, 0], 1, retry(3), &[]), (vec![0, 1, 2], vec![0, 0, 0]));
+        let (targets, waits) = asked(&[1], 1, retry(3), &[]);
         assert_eq!((targets, waits[1]), (vec![0, 1, 0], 0));
         assert!(waits[2] >= 50);
-        assert_eq!(asked(&with(&[1], 3, retry(2)), &[]).0, [0, 1]);
-        assert_eq!(asked(&with(&[1], 0, retry(1)), &[]).0, [0]);
+        assert_eq!(asked(&[1], 3, retry(2), &[]).0, [0, 1]);
+        assert_eq!(asked(&[1], 0, retry(1), &[]).0, [0]);
     }
 
     #[test]
     fn a_target_alone_is_asked_again_after_growing_waits() {
-        let (targets, waits) = asked(&with(&[1], 0, retry(5)), &[]);
+        let (targets, waits) = asked(&[1], 0, retry(5), &[]);
         assert_eq!(targets, [0; 5]);
         for (wait, longest) in waits.iter().zip([0, 100, 200, 300, 300]) {
             assert!(*wait >= longest / 2 && *wait <= longest, "{waits:?}");
@@ -176,11 +191,28 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_began_to_cool_down_is_not_asked_again() {
-        assert_eq!(asked(&with(&[1], 0, retry(5)), &[0]).0, [0]);
-        assert_eq!(asked(&with(&[1], 1, retry(4)), &[0]).0, [0, 1, 1, 1]);
+    fn a_target_that_began_to_rest_is_not_asked_again() {
+        assert_eq!(asked(&[1], 0, retry(5), &[0]).0, [0]);
+        assert_eq!(asked(&[1], 1, retry(4), &[0]).0, [0, 1, 1, 1]);
         // One that has not been asked is the only hope left.
-        assert_eq!(asked(&with(&[1], 1, retry(4)), &[0, 1]).0, [0, 1]);
+        assert_eq!(asked(&[1], 1, retry(4), &[0, 1]).0, [0, 1]);
+        assert_eq!(asked(&[1, 0], 1, retry(4), &[1]).0, [0, 2, 1, 0]);
+    }
+
+    #[test]
+    fn a_probe_is_one_requests_turn_and_the_others_go_elsewhere() {
+        let snapshot = snapshot(&[1, 0], 0, "weighted");
+        let (route, health) = (&snapshot.routes[0], Health::new(&snapshot, None));
+        let ask = |now| health.ask(route, &route.targets[0], false, Duration::ZERO, now);
+        while ask(0).unwrap().failed(FAILED, 1).is_none() {}
+        let first = |now| {
+            // All of them made their plans before anyone began.
+            let mut attempts = Attempts::new(Plan::new(route, 7, b"", &health, 11_000_000_000), 3);
+            attempts.first(route, &health, now).unwrap()
+        };
+        assert_eq!(first(0).target.index, 1);
+        let probe = first(11_000_000_000);
+        assert_eq!((probe.target.index, first(11_000_000_000).target.index), (0, 1));
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! The neutral reading of a request: what a dialect makes of it, and all that [`super::reply`] looks at.
 
+use super::dialect::Refusal;
 use super::embed::Embed;
 use super::script::Script;
+use super::seen::sha256_hex;
 use serde_json::Value;
 
 /// Bytes of text that count as one token.
 const BYTES_PER_TOKEN: usize = 4;
+/// Hex digits of the body's SHA-256 that ids are made of.
+const DIGEST: usize = 24;
+/// Most answers that one request gets, so that it cannot ask for unbounded work.
+const MAX_N: u64 = 128;
 /// Tokens that one image, document or sound counts as.
-pub(super) const TOKENS_PER_MEDIUM: u64 = 85;
+const TOKENS_PER_MEDIUM: u64 = 85;
 
 /// A request, whatever dialect it came in.
 #[derive(Debug, Default)]
@@ -46,12 +52,62 @@ pub(super) struct Ask {
     pub(super) stop: Vec<String>,
     /// Log probabilities wanted, with so many alternatives.
     pub(super) logprobs: Option<u64>,
+    /// Whether the prompt was one text, and so is the answer: a server that knows no messages.
+    pub(super) is_text: bool,
     /// Whether the model thinks first.
     pub(super) thinks: bool,
     /// Vectors are wanted, not an answer.
     pub(super) embed: Option<Embed>,
     /// Tokens of the prompt.
     pub(super) prompt_tokens: u64,
+}
+
+impl Ask {
+    /// What a request to this model asks for before anything else of it was read.
+    ///
+    /// # Errors
+    /// A bad script in the model's name.
+    pub(super) fn begin(model: String, body: &[u8]) -> Result<Self, Refusal> {
+        let (name, script) = Script::parse(&model).map_err(|why| Refusal::field("invalid_value", "model", why))?;
+        let (name, thinks) = (name.to_owned(), script.reasoning);
+        let digest = sha256_hex(body).chars().take(DIGEST).collect();
+        Ok(Self { name, script, thinks, digest, model, parallel: true, n: 1, ..Self::default() })
+    }
+
+    /// So many answers are wanted.
+    pub(super) fn wants(&mut self, n: u64) {
+        self.n = n.clamp(1, MAX_N).try_into().unwrap_or(1);
+    }
+
+    /// A text of the prompt that nobody looks at: a system prompt, or an earlier answer. It ends a run of tool results.
+    pub(super) fn heard(&mut self, text: &str) {
+        self.prompt_tokens += tokens(text);
+        self.results = None;
+    }
+
+    /// The user says something.
+    pub(super) fn user_says(&mut self, text: String) {
+        self.heard(&text);
+        self.user = text;
+    }
+
+    /// The user shows an image, a document or a sound.
+    pub(super) fn user_shows(&mut self, kind: &str) {
+        self.prompt_tokens += TOKENS_PER_MEDIUM;
+        self.media.push(kind.to_owned());
+    }
+
+    /// A tool answers.
+    pub(super) fn tool_says(&mut self, text: String) {
+        self.prompt_tokens += tokens(&text);
+        self.results.get_or_insert_default().push(text);
+    }
+
+    /// A tool is offered.
+    pub(super) fn offer(&mut self, name: &str, parameters: Option<&Value>) {
+        let parameters = parameters.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        self.tools.push(Tool { name: name.to_owned(), parameters });
+    }
 }
 
 /// A tool that the client offers.

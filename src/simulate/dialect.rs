@@ -5,13 +5,41 @@ use super::reply::Reply;
 use bytes::Bytes;
 use http::HeaderMap;
 
+/// A request as it arrived.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming<'a> {
+    /// Path and query, percent-encoded as they came.
+    pub(super) path_and_query: &'a str,
+    /// Headers.
+    pub(super) headers: &'a HeaderMap,
+    /// The whole body.
+    pub(super) body: &'a [u8],
+}
+
+impl Incoming<'_> {
+    /// The path alone, percent-encoded.
+    pub(super) fn path(&self) -> &str {
+        self.path_and_query.split_once('?').map_or(self.path_and_query, |(path, _)| path)
+    }
+
+    /// Whether the query has this pair.
+    pub(super) fn asks(&self, pair: &str) -> bool {
+        self.path_and_query.split_once('?').is_some_and(|(_, query)| query.split('&').any(|one| one == pair))
+    }
+
+    /// A header's text; empty where there is none.
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
 /// A provider's wire protocol as the provider's side speaks it.
 pub(super) trait Dialect: Sync {
     /// Reads a request, as strictly as the real service does.
     ///
     /// # Errors
     /// What the real service would refuse.
-    fn read(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Ask, Refusal>;
+    fn read(&self, request: Incoming<'_>) -> Result<Ask, Refusal>;
 
     /// The answer in one piece.
     fn whole(&self, ask: &Ask, reply: &Reply) -> Vec<u8>;
@@ -22,6 +50,21 @@ pub(super) trait Dialect: Sync {
     /// The body of an error answer, JSON.
     fn refusal(&self, refusal: &Refusal) -> Vec<u8>;
 
+    /// Its status, where a service puts its own around a model's.
+    fn refusal_status(&self, refusal: &Refusal) -> u16 {
+        refusal.status
+    }
+
+    /// Headers of an error answer beside its content type.
+    fn refusal_headers(&self, refusal: &Refusal) -> Vec<(&'static str, String)> {
+        refusal.retry_after.iter().map(|after| ("retry-after", after.clone())).collect()
+    }
+
+    /// Bytes that are no message of this protocol in the framing of one: for a stream that turns bad.
+    fn junk(&self, text: &str) -> Bytes {
+        Bytes::from(format!("data: {text}\n\n"))
+    }
+
     /// An error in the middle of a stream.
     fn error_event(&self, refusal: &Refusal) -> Bytes;
 
@@ -29,7 +72,9 @@ pub(super) trait Dialect: Sync {
     fn idle(&self) -> Bytes;
 
     /// `content-type` of a stream.
-    fn stream_type(&self) -> &'static str;
+    fn stream_type(&self) -> &'static str {
+        "text/event-stream; charset=utf-8"
+    }
 }
 
 /// An answer that is an error.
@@ -43,12 +88,14 @@ pub(super) struct Refusal {
     pub(super) param: Option<String>,
     /// What is wrong.
     pub(super) message: String,
+    /// When to come again, as the script says it.
+    pub(super) retry_after: Option<String>,
 }
 
 impl Refusal {
     /// A 400 about a field.
     pub(super) fn field(code: &'static str, param: &str, message: impl Into<String>) -> Self {
-        Self { status: 400, code, param: Some(param.to_owned()), message: message.into() }
+        Self { status: 400, code, param: Some(param.to_owned()), message: message.into(), retry_after: None }
     }
 
     /// An error without a field.
@@ -59,11 +106,30 @@ impl Refusal {
             429 => "rate_limit_exceeded",
             _ => "",
         };
-        Self { status, code, param: None, message: message.into() }
+        Self { status, code, param: None, message: message.into(), retry_after: None }
     }
+}
+
+/// A path's segment without its percent-encoding; `+` stands for itself there. What is no UTF-8 is replaced.
+pub(super) fn unescape(segment: &str) -> String {
+    let mut out = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let escaped = after.first_chunk::<2>().filter(|_| *byte == b'%');
+        let escaped = escaped.and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        out.push(escaped.unwrap_or(*byte));
+        rest = if escaped.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Who answers at a path.
 pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
     super::openai::find(path)
+        .or_else(|| super::anthropic::find(path))
+        .or_else(|| super::gemini::find(path))
+        .or_else(|| super::vertex::find(path))
+        .or_else(|| super::bedrock::find(path))
+        .or_else(|| super::sagemaker::find(path))
+        .or_else(|| super::mistral::find(path))
 }

@@ -10,11 +10,23 @@
 //! | `/deepseek` (also `/deepseek/v1`, `/deepseek/beta`) | api.deepseek.com |
 //! | `/vllm/v1`, `/vllm_legacy/v1`, `/sglang/v1` | a self-hosted vLLM from 0.12, one before, SGLang |
 //! | `/openai_compatible/v1`, `/v1` | any other server that speaks OpenAI |
+//! | `/mistral/v1` | api.mistral.ai |
+//! | `/anthropic` | api.anthropic.com |
+//! | `/bedrock` | bedrock-runtime: Converse and ConverseStream |
+//! | `/sagemaker` | runtime.sagemaker, with a container that speaks OpenAI's chat or TGI's `generate`, as the body does |
+//! | `/google_ai_studio` | generativelanguage.googleapis.com |
+//! | `/vertex` | aiplatform.googleapis.com: Gemini, Claude and `endpoints/openapi`; `/vertex/token` gives out tokens |
 //!
-//! After the base comes `/chat/completions`, or `/embeddings` where the service has them.
+//! After the base comes the service's own path: `/chat/completions`, or `/embeddings` where an OpenAI-like service has
+//! them, `/v1/messages`, `/model/ID/converse` and so on. A model in a path is percent-decoded; `+` is itself there.
 //!
-//! - It refuses what the real service refuses, in that service's error shape. Any key that begins with `sk-` is good;
-//!   the self-hosted kinds need none.
+//! - It refuses what the real service refuses, in that service's error shape. Good keys are those that begin with `sk-`,
+//!   at Google AI Studio `AIza`, at Bedrock `ABSK` or `bedrock-api-key-`; the self-hosted kinds need none. AWS signatures
+//!   are looked at, and verified where they are made with [`DEMO_KEY_ID`]; Vertex AI takes [`DEMO_TOKEN`] and the
+//!   tokens that it gave out.
+//! - Thoughts are signed where the service signs them, and a turn of tool results must bring them back unchanged.
+//! - What the services take beyond this and the gateway does not send is refused too: server-side tools, Gemini's
+//!   streams without `alt=sse`, Bedrock's InvokeModel.
 //! - Answers are deterministic: the same request gets the same bytes. `reply` says what is answered, [`script`] how a
 //!   model's name asks for failures, pauses and sizes (`gpt-4o+once+status=503`, `sim+chunks=100+pace=10ms`).
 //! - `GET /_simulator/requests?last=N` shows what arrived, `GET /healthz` that it lives.
@@ -30,22 +42,33 @@
 //!
 //! A further dialect is one more implementation of `dialect::Dialect`.
 
+mod anthropic;
 mod ask;
+mod aws;
+mod bedrock;
 mod body;
 mod dialect;
 mod embed;
+mod gemini;
 mod grammar;
+mod mistral;
 mod openai;
 mod pattern;
 mod play;
 mod reply;
+mod sagemaker;
 mod sample;
 pub mod script;
 pub mod seen;
 mod server;
+mod shape;
+mod signature;
+mod vertex;
 
 #[cfg(test)]
 mod tests;
 
+pub use aws::{DEMO_KEY_ID, DEMO_SECRET};
 pub use seen::{Ending, Seen, SeenBody};
 pub use server::{Handle, MAX_BODY, MAX_CONNECTIONS, Simulator};
+pub use vertex::token::DEMO_TOKEN;

@@ -18,6 +18,8 @@ pub(super) struct Scene {
     pub(super) status: u16,
     /// `content-type`.
     pub(super) content_type: &'static str,
+    /// Further headers.
+    pub(super) headers: Vec<(&'static str, String)>,
     /// `content-length`, where the body is whole.
     pub(super) length: Option<usize>,
     /// The body.
@@ -27,18 +29,27 @@ pub(super) struct Scene {
 /// An error answer.
 pub(super) fn refused(dialect: &dyn Dialect, refusal: &Refusal) -> Scene {
     let body = dialect.refusal(refusal);
-    Scene { status: refusal.status, content_type: "application/json", length: Some(body.len()), steps: vec![Step::Send(body.into())] }
+    let headers = dialect.refusal_headers(refusal);
+    Scene {
+        status: dialect.refusal_status(refusal),
+        content_type: "application/json",
+        headers,
+        length: Some(body.len()),
+        steps: vec![Step::Send(body.into())],
+    }
 }
 
 /// The answer to `ask`; `script` is what is left of its script. Troubles without an answer are the server's.
 pub(super) fn answered(dialect: &dyn Dialect, ask: &Ask, reply: &Reply, script: &Script) -> Scene {
     if let Some(Trouble::Status(status)) = script.trouble {
-        return refused(dialect, &Refusal::status(status, format!("The script of model `{}` asks for status {status}.", ask.name)));
+        let refusal = Refusal::status(status, format!("The script of model `{}` asks for status {status}.", ask.name));
+        return refused(dialect, &Refusal { retry_after: script.retry_after.clone(), ..refusal });
     }
+    let headers: Vec<_> = script.retry_after.iter().map(|after| ("retry-after", after.clone())).collect();
     let broke = Refusal::status(500, "The script of this model's name asks for an error here.");
     if ask.stream {
         let (steps, content_type) = (streamed(dialect, dialect.events(ask, reply), &broke, script), dialect.stream_type());
-        return Scene { status: 200, content_type, length: None, steps };
+        return Scene { status: 200, content_type, headers, length: None, steps };
     }
     let body = Bytes::from(match script.trouble {
         Some(Trouble::Junk(junk)) => junk.text().as_bytes().to_vec(),
@@ -59,7 +70,7 @@ pub(super) fn answered(dialect: &dyn Dialect, ask: &Ask, reply: &Reply, script: 
         _ => sliced(body, script.slice.unwrap_or(length.max(1))),
     };
     // the comment's byte is not part of the length: nothing follows it
-    Scene { status: 200, content_type: "application/json", length: Some(length), steps }
+    Scene { status: 200, content_type: "application/json", headers, length: Some(length), steps }
 }
 
 fn streamed(dialect: &dyn Dialect, events: Vec<Bytes>, broke: &Refusal, script: &Script) -> Vec<Step> {
@@ -69,7 +80,7 @@ fn streamed(dialect: &dyn Dialect, events: Vec<Bytes>, broke: &Refusal, script: 
         Some(Trouble::DieAfterHeaders) => (0, vec![Step::Break]),
         Some(Trouble::CutAfter(count)) => (*count, vec![Step::Break]),
         Some(Trouble::ErrorAfter(count)) => (*count, vec![Step::Send(dialect.error_event(broke))]),
-        Some(Trouble::Junk(junk)) => (0, vec![Step::Send(Bytes::from(format!("data: {}\n\n", junk.text())))]),
+        Some(Trouble::Junk(junk)) => (0, vec![Step::Send(dialect.junk(junk.text()))]),
         _ => (events.len(), Vec::new()),
     };
     let mut steps = Vec::new();

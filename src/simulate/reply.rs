@@ -26,6 +26,8 @@ const QUOTED_CHARS: usize = 2_000;
 const MIN_NAME_WORD: usize = 3;
 /// Characters in one piece of a text of more than [`MAX_CHUNKS`] bytes.
 const LONG_PIECE: usize = 4_096;
+/// Characters of a call's arguments in one piece.
+const ARGUMENTS_PIECE: usize = 8;
 /// What a model that thinks thinks.
 const THOUGHT: &str = "The user wants an answer, so I will give a short and honest one.";
 /// What long answers are made of.
@@ -53,6 +55,40 @@ pub(super) struct Spoken {
     pub(super) finish: Finish,
 }
 
+/// A part of an answer, in the order in which parts are said.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Block<'a> {
+    /// Thinking.
+    Thinking(&'a str),
+    /// The answer.
+    Text(&'a str),
+    /// The nth call.
+    Call(usize, &'a Call),
+}
+
+impl Spoken {
+    /// The parts; a text even where it is empty, unless tools are called.
+    pub(super) fn blocks(&self) -> Vec<Block<'_>> {
+        let text = self.calls.is_empty().then_some(Block::Text(&self.text));
+        let calls = self.calls.iter().enumerate().map(|(n, call)| Block::Call(n, call));
+        self.reasoning.map(Block::Thinking).into_iter().chain(text).chain(calls).collect()
+    }
+}
+
+impl Block<'_> {
+    /// The pieces in which it is streamed; a call's are those of its arguments.
+    pub(super) fn pieces(self, ask: &Ask) -> Vec<String> {
+        match self {
+            Self::Thinking(text) => text.split_inclusive(' ').map(str::to_owned).collect(),
+            Self::Text(text) => pieces(ask, text),
+            Self::Call(_, call) => {
+                let arguments: Vec<char> = call.arguments.to_string().chars().collect();
+                arguments.chunks(ARGUMENTS_PIECE).map(|piece| piece.iter().collect()).collect()
+            }
+        }
+    }
+}
+
 /// A tool call.
 #[derive(Debug, PartialEq)]
 pub(super) struct Call {
@@ -73,6 +109,18 @@ pub(super) enum Finish {
     Calls,
     /// In the script's own word.
     Scripted(String),
+}
+
+impl Finish {
+    /// In a dialect's own words for a complete answer, one that is too long, and calls.
+    pub(super) fn word<'a>(&'a self, stop: &'a str, length: &'a str, calls: &'a str) -> &'a str {
+        match self {
+            Self::Stop => stop,
+            Self::Length => length,
+            Self::Calls => calls,
+            Self::Scripted(word) => word,
+        }
+    }
 }
 
 /// Tokens.

@@ -1,15 +1,16 @@
 //! The simulator's server: connections, the record of what arrived, and one exchange from head to body.
 
 use super::body::{Paced, Step, Watch};
-use super::dialect::{Dialect, Refusal, find};
+use super::dialect::{Dialect, Incoming, Refusal, find};
 use super::play::{Scene, answered, refused};
 use super::reply;
 use super::script::{Script, Trouble};
 use super::seen::{DEFAULT_SHOWN, Ending, Ring, Seen, UNRECORDED};
+use super::vertex::token;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -132,40 +133,43 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
 /// Why an exchange ends without an answer: the connection breaks.
 type Broken = io::Error;
 
-async fn exchange(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Paced>, Broken> {
+async fn exchange(request: Request<body::Incoming>, shared: Arc<Shared>) -> Result<Response<Paced>, Broken> {
     let path = request.uri().path();
     let unrecorded = || Watch::new(Arc::clone(&shared.ring), UNRECORDED);
     if path == "/healthz" {
-        return respond(plain(200, "text/plain", b"ok\n".to_vec()), None, unrecorded());
+        return respond(plain(200, "text/plain", b"ok\n".to_vec()), unrecorded());
     }
     if path == "/_simulator/requests" {
         let last = request.uri().query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("last=")));
         let count = last.and_then(|count| count.parse().ok()).unwrap_or(DEFAULT_SHOWN);
         let shown = serde_json::to_vec_pretty(&shared.ring.show(count)).unwrap_or_default();
-        return respond(plain(200, "application/json", shown), None, unrecorded());
+        return respond(plain(200, "application/json", shown), unrecorded());
     }
     let number = shared.ring.arrived(&request);
     let watch = Watch::new(Arc::clone(&shared.ring), number);
     let Some(dialect) = find(path) else {
         return respond(
             plain(404, "application/json", br#"{"error":{"message":"The simulator has nothing at this path."}}"#.to_vec()),
-            None,
             watch,
         );
     };
     if request.method() != Method::POST {
-        return respond(refused(dialect, &Refusal::status(405, "Only POST is allowed here.")), None, watch);
+        return respond(refused(dialect, &Refusal::status(405, "Only POST is allowed here.")), watch);
     }
     let (head, body) = request.into_parts();
     let body = match timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await {
-        Err(_) => return respond(refused(dialect, &Refusal::status(408, "The body took too long.")), None, watch),
+        Err(_) => return respond(refused(dialect, &Refusal::status(408, "The body took too long.")), watch),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return respond(refused(dialect, &Refusal::status(413, format!("The body is larger than {MAX_BODY} bytes."))), None, watch);
+            return respond(refused(dialect, &Refusal::status(413, format!("The body is larger than {MAX_BODY} bytes."))), watch);
         }
         Ok(Err(error)) => return Err(io::Error::other(error)),
         Ok(Ok(collected)) => collected.to_bytes(),
     };
     shared.ring.body(number, &body);
+    if head.uri.path() == token::PATH {
+        let (status, answer) = token::exchange(&body);
+        return respond(plain(status, "application/json", answer.to_string().into_bytes()), watch);
+    }
     perform(dialect, &head, &body, &shared, watch).await
 }
 
@@ -178,11 +182,12 @@ async fn perform(
     watch: Watch,
 ) -> Result<Response<Paced>, Broken> {
     let path = head.uri.path();
-    let (ask, reply) = match dialect.read(path, &head.headers, body) {
-        Err(refusal) => return respond(refused(dialect, &refusal), None, watch),
+    let path_and_query = head.uri.path_and_query().map_or(path, |whole| whole.as_str());
+    let (ask, reply) = match dialect.read(Incoming { path_and_query, headers: &head.headers, body }) {
+        Err(refusal) => return respond(refused(dialect, &refusal), watch),
         Ok(ask) => match reply::decide(&ask) {
             Ok(reply) => (ask, reply),
-            Err(why) => return respond(refused(dialect, &Refusal { code: "invalid_value", ..Refusal::status(400, why) }), None, watch),
+            Err(why) => return respond(refused(dialect, &Refusal { code: "invalid_value", ..Refusal::status(400, why) }), watch),
         },
     };
     let script = shared.still_failing(path, &ask.model, ask.script.clone());
@@ -197,7 +202,7 @@ async fn perform(
         }
         _ => {}
     }
-    respond(answered(dialect, &ask, &reply, &script), script.retry_after.as_deref(), watch)
+    respond(answered(dialect, &ask, &reply, &script), watch)
 }
 
 impl Shared {
@@ -215,10 +220,10 @@ impl Shared {
 }
 
 fn plain(status: u16, content_type: &'static str, body: Vec<u8>) -> Scene {
-    Scene { status, content_type, length: Some(body.len()), steps: vec![Step::Send(body.into())] }
+    Scene { status, content_type, headers: Vec::new(), length: Some(body.len()), steps: vec![Step::Send(body.into())] }
 }
 
-fn respond(scene: Scene, retry_after: Option<&str>, watch: Watch) -> Result<Response<Paced>, Broken> {
+fn respond(scene: Scene, watch: Watch) -> Result<Response<Paced>, Broken> {
     let mut response = Response::new(Paced::new(scene.steps, watch));
     *response.status_mut() = StatusCode::from_u16(scene.status).map_err(io::Error::other)?;
     let headers = response.headers_mut();
@@ -226,8 +231,8 @@ fn respond(scene: Scene, retry_after: Option<&str>, watch: Watch) -> Result<Resp
     if let Some(length) = scene.length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    if let Some(after) = retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_str(after).map_err(io::Error::other)?);
+    for (name, value) in scene.headers {
+        headers.insert(name, HeaderValue::from_str(&value).map_err(io::Error::other)?);
     }
     Ok(response)
 }

@@ -46,7 +46,9 @@ pub struct Reloads {
 pub enum TargetHealth {
     /// It takes part.
     Healthy,
-    /// It is left out for so long.
+    /// It is left out for so long, because its provider asked for it.
+    Resting(Duration),
+    /// It is left out for so long, because it failed too often; with no time left it has still to show that it is back.
     Ejected(Duration),
 }
 
@@ -105,8 +107,10 @@ fn status(state: &State<'_>) -> Vec<u8> {
         for (index, (_, target)) in names.targets.iter().enumerate().filter(|(_, (of, _))| *of == route) {
             let health = (state.target)(index);
             w.object().key("target").string(target).key("healthy").flag(health == TargetHealth::Healthy);
-            if let TargetHealth::Ejected(left) = health {
-                w.key("ejected_for_ms").integer(milliseconds(left));
+            match health {
+                TargetHealth::Healthy => {}
+                TargetHealth::Resting(left) => drop(w.key("resting_for_ms").integer(milliseconds(left))),
+                TargetHealth::Ejected(left) => drop(w.key("ejected_for_ms").integer(milliseconds(left))),
             }
             w.end_object();
         }
@@ -168,7 +172,7 @@ mod tests {
         let names = Names {
             routes: vec![("chat".into(), vec![0])],
             providers: vec!["gpu".into()],
-            targets: vec![(0, "gpu/a".into()), (0, "gpu/b".into())],
+            targets: vec![(0, "gpu/a".into()), (0, "gpu/b".into()), (0, "gpu/c".into())],
             ..Names::default()
         };
         let rules = [
@@ -187,7 +191,11 @@ mod tests {
             started: NOW - 5_000_000_000,
             serving,
             reloads: &reloads,
-            target: &|index| if index == 0 { TargetHealth::Healthy } else { TargetHealth::Ejected(Duration::from_micros(1500)) },
+            target: &|index| match index {
+                0 => TargetHealth::Healthy,
+                1 => TargetHealth::Ejected(Duration::from_micros(1500)),
+                _ => TargetHealth::Resting(Duration::from_millis(7)),
+            },
             log_lines_dropped: 3,
         };
         page(path, &state)
@@ -213,7 +221,7 @@ mod tests {
                 r#"{"version":""#,
                 env!("CARGO_PKG_VERSION"),
                 r#"","serving":true,"started":"2025-12-31T23:59:55.000Z","uptime_seconds":5,"#,
-                r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2}]}],"#,
+                r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2},{"target":"gpu/c","healthy":false,"resting_for_ms":7}]}],"#,
                 r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"]}}"#
             )
         );

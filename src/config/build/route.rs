@@ -4,7 +4,7 @@ use super::{Builder, ByName, Lookup};
 use crate::config::file;
 use crate::config::json::Fields;
 use crate::config::read::{At, Named};
-use crate::config::snapshot::{Params, Retry, Route, RouteNames};
+use crate::config::snapshot::{Ejection, Params, Retry, Route, RouteNames};
 use crate::config::types::{Reason, ThinkTags, Unsupported};
 use crate::provider::{Kind, ModelName, Price, Provider, Target};
 use crate::route::r#match::STRIPPED_PREFIXES;
@@ -72,11 +72,14 @@ impl Builder {
             let target = |target| builder.target(target, pattern, providers, count).map(Arc::new);
             list.into_iter().filter_map(target).collect()
         };
+        let alone = list.len() + route.fallback.len() == 1;
         Route {
             index,
             targets: targets(self, list),
             fallback: targets(self, route.fallback),
+            balance: route.balance,
             retry: self.retry(&route.retry),
+            ejection: self.ejection(&route.ejection).filter(|_| !alone),
             timeouts: super::provider::overrides(&route.timeouts),
             system: route.system.filter(|text| !text.is_empty()).map(Arc::from),
             params: Params {
@@ -153,6 +156,15 @@ impl Builder {
             backoff_initial: retry.backoff.initial,
             backoff_max: retry.backoff.max,
         }
+    }
+
+    fn ejection(&mut self, ejection: &file::Ejection) -> Option<Ejection> {
+        let cooldown = &ejection.cooldown;
+        if cooldown.initial.0 > cooldown.max.0 {
+            self.problems.add(cooldown.at, "`cooldown`: `initial` must not be longer than `max`");
+        }
+        Some(Ejection { failures: ejection.failures.0, window: ejection.window.0, initial: cooldown.initial.0, max: cooldown.max.0 })
+            .filter(|ejection| ejection.failures > 0)
     }
 
     fn fields(&mut self, fields: Fields) -> Vec<(String, String)> {

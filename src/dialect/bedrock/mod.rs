@@ -16,6 +16,7 @@ use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::chat::{message, tool};
+use crate::embed::request::EmbeddingRequest;
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::percent;
@@ -25,6 +26,7 @@ use http::HeaderMap;
 use serde_json::value::RawValue;
 
 mod decode;
+mod embeddings;
 pub mod error;
 mod messages;
 mod thinking;
@@ -152,6 +154,10 @@ impl Dialect for Bedrock {
             framing: Framing::AwsEventStream,
             decoder: plan.unwrap(Box::new(decoder)),
         })
+    }
+
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        embeddings::encode(request, &target.provider)
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {

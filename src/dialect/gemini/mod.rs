@@ -6,6 +6,7 @@
 mod config;
 mod contents;
 mod decode;
+mod embeddings;
 mod encode;
 mod error;
 mod logprobs;
@@ -15,6 +16,7 @@ mod wire;
 
 use super::{Dialect, Outgoing, ProviderError};
 use crate::chat::request::ChatRequest;
+use crate::embed::request::EmbeddingRequest;
 use crate::error::ApiError;
 use crate::provider::{Provider, Settings, Target};
 use http::HeaderMap;
@@ -29,6 +31,10 @@ pub struct Gemini;
 impl Dialect for Gemini {
     fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         encode::encode(request, &target.provider)
+    }
+
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        embeddings::encode(request, &target.provider)
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {

@@ -1,11 +1,12 @@
 //! Vertex AI serves many publishers: Google's models by Gemini's protocol, Claude by Anthropic's, everybody else by an
 //! endpoint that speaks OpenAI under Google's path. The target's model names the publisher.
 
-use super::{Gemini, error, location};
+use super::{Gemini, embeddings, error, location};
 use crate::chat::request::ChatRequest;
 use crate::dialect::anthropic::Anthropic;
 use crate::dialect::openai::OpenAi;
 use crate::dialect::{Dialect, Outgoing, ProviderError};
+use crate::embed::request::{EmbeddingRequest, unavailable};
 use crate::error::ApiError;
 use crate::provider::Target;
 use http::HeaderMap;
@@ -47,6 +48,14 @@ impl Dialect for Vertex {
                 let outgoing = OpenAi.encode(request, target)?;
                 Ok(Outgoing { path: format!("{place}/endpoints/openapi/chat/completions"), ..outgoing })
             }
+        }
+    }
+
+    /// Every publisher's embedding models are asked by `:predict`; Anthropic has none.
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        match Publisher::of(request.base.model) {
+            Publisher::Anthropic => Err(unavailable(&target.provider)),
+            Publisher::Google | Publisher::Other => embeddings::encode(request, &target.provider),
         }
     }
 

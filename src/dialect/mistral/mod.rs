@@ -4,10 +4,11 @@
 //! response format. Tool-call ids must be nine characters ([`ids`]). Answers are read by OpenAI's decoder, which knows
 //! content in chunks.
 
-use super::openai::{encode, error};
+use super::openai::{embeddings, encode, error};
 use super::{Dialect, Outgoing, ProviderError};
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
+use crate::embed::request::EmbeddingRequest;
 use crate::error::ApiError;
 use crate::provider::Target;
 use crate::provider::catalogue::Quirks;
@@ -23,6 +24,10 @@ pub struct Mistral;
 impl Dialect for Mistral {
     fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         encode(request, &target.provider.quirks, target.split_think_tags)
+    }
+
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        embeddings::encode(request, &target.provider)
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {

@@ -6,7 +6,9 @@
 
 use crate::chat::field::Field;
 use crate::chat::request::{ChatRequest, name_of};
+use crate::dialect::params;
 use crate::json::splice::Splice;
+use crate::json::write::escape;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -25,6 +27,40 @@ impl<'a> Body<'a> {
     /// The client's body as it came.
     pub fn new(request: ChatRequest<'a>) -> Self {
         Self { request, members: SmallVec::new(), first_message: None }
+    }
+
+    /// Which of the client's members stay, and what the route's settings add: those that are `sent`. `closed`: the
+    /// provider takes no null for an absent value. `fixed`: members that settings cannot change.
+    pub fn choose(&mut self, closed: bool, fixed: &[&str], sent: impl Fn(&str) -> bool) {
+        let (bytes, request) = (self.request.parsed.body(), self.request);
+        for member in &request.parsed.envelope().members {
+            let name = name_of(member, bytes);
+            let null = closed && member.value.of(bytes) == b"null";
+            if null || params::is_gateways(&name) || !sent(&name) {
+                self.remove(name);
+            }
+        }
+        // A null of a known field counts as absent; what it means in an unknown one is not known.
+        let missing = |name: &str| match Field::of(name.as_bytes()) {
+            Some(field) => request.parsed.raw(field).is_none(),
+            None => request.parsed.find(name).is_none(),
+        };
+        let defaults = request.params.defaults.iter().filter(|(name, _)| missing(name));
+        for (name, json) in defaults.chain(&request.params.overrides) {
+            if fixed.contains(&name.as_str()) || !sent(name) {
+                continue;
+            }
+            if json == "null" { self.remove(name) } else { self.set(name, json.as_bytes()) }
+        }
+    }
+
+    /// Names the model of the attempt's target.
+    pub fn set_model(&mut self) {
+        let mut model = Vec::with_capacity(self.request.model.len() + 2);
+        model.push(b'"');
+        escape(&mut model, self.request.model);
+        model.push(b'"');
+        self.set(Field::Model.name(), model);
     }
 
     /// Gives a member a value (JSON), whether it was there or not.

@@ -4,13 +4,13 @@ use super::body::Body;
 use super::decode::Decoder;
 use super::{constraint, messages, tools};
 use crate::chat::field::Field;
-use crate::chat::request::{ChatRequest, name_of};
+use crate::chat::request::ChatRequest;
 use crate::dialect::params::{self, Policy, Settled, Unknown};
 use crate::dialect::unwrap::UnwrapChoice;
 use crate::dialect::{self, Framing, Outgoing, think};
 use crate::error::ApiError;
 use crate::json::walk;
-use crate::json::write::{Writer, escape};
+use crate::json::write::Writer;
 use crate::provider::catalogue::{MaxTokens, Quirks};
 use std::borrow::Cow;
 
@@ -47,12 +47,8 @@ impl<'a> Draft<'a> {
     pub fn new(request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<Self, ApiError> {
         let settled = params::settle(request, quirks.unknown, |field| quirks.policy(field))?;
         let mut draft = Self { body: Body::new(*request), settled };
-        draft.choose_members(request, quirks);
-        let mut model = Vec::with_capacity(request.model.len() + 2);
-        model.push(b'"');
-        escape(&mut model, request.model);
-        model.push(b'"');
-        draft.body.set(Field::Model.name(), model);
+        draft.choose_members(quirks);
+        draft.body.set_model();
         draft.limits(request, quirks)?;
         draft.logprobs(request, quirks)?;
         draft.stream_options(request, quirks)?;
@@ -71,31 +67,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Which of the client's members stay, and what the route's settings add.
-    fn choose_members(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) {
-        let bytes = request.parsed.body();
+    fn choose_members(&mut self, quirks: &Quirks) {
         let closed = quirks.unknown == Unknown::Drop;
         let sent = |name: &str| match Field::of(name.as_bytes()) {
             Some(field) => quirks.policy(field) == Policy::Mapped,
             None => !closed,
         };
-        for member in &request.parsed.envelope().members {
-            let name = name_of(member, bytes);
-            let null = closed && member.value.of(bytes) == b"null";
-            if null || params::is_gateways(&name) || !sent(&name) {
-                self.body.remove(name);
-            }
-        }
-        let missing = |name: &str| match Field::of(name.as_bytes()) {
-            Some(field) => request.parsed.raw(field).is_none(),
-            None => !request.parsed.envelope().members.iter().any(|member| name_of(member, bytes) == name),
-        };
-        let defaults = request.params.defaults.iter().filter(|(name, _)| missing(name));
-        for (name, json) in defaults.chain(&request.params.overrides) {
-            if FIXED.iter().any(|field| field.name() == name) || !sent(name) {
-                continue;
-            }
-            if json == "null" { self.body.remove(name) } else { self.body.set(name, json.as_bytes()) }
-        }
+        self.body.choose(closed, &FIXED.map(Field::name), sent);
     }
 
     fn limits(&mut self, request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<(), ApiError> {

@@ -5,6 +5,7 @@
 
 use super::{Dialect, Outgoing, ProviderError};
 use crate::chat::request::ChatRequest;
+use crate::embed::request::EmbeddingRequest;
 use crate::error::ApiError;
 use crate::provider::Target;
 use http::HeaderMap;
@@ -13,6 +14,7 @@ pub mod body;
 mod calls;
 mod constraint;
 pub mod decode;
+pub mod embeddings;
 pub mod encode;
 pub mod error;
 pub mod messages;
@@ -25,6 +27,10 @@ pub struct OpenAi;
 impl Dialect for OpenAi {
     fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         encode::encode(request, &target.provider.quirks, target.split_think_tags)
+    }
+
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        embeddings::encode(request, &target.provider)
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {

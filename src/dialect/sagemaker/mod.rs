@@ -9,11 +9,13 @@ use super::openai::{self, encode};
 use super::{Decoder, Dialect, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError, retry_after};
 use crate::chat::event::Sink;
 use crate::chat::request::ChatRequest;
+use crate::embed::request::EmbeddingRequest;
 use crate::error::ApiError;
 use crate::percent;
 use crate::provider::{SageMakerFormat, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+mod embeddings;
 mod llama2;
 mod prompt;
 mod tgi;
@@ -42,25 +44,37 @@ impl Dialect for SageMaker {
                 return Err(ApiError::field("model", "this model makes embeddings; it cannot answer a chat"));
             }
         };
-        let (operation, accept) = if request.stream() {
-            ("invocations-response-stream", (SAGEMAKER_ACCEPT, HeaderValue::from_static("text/event-stream")))
-        } else {
-            ("invocations", (ACCEPT, HeaderValue::from_static("application/json")))
-        };
-        out.path = format!("/endpoints/{}/{operation}", percent::segment(request.model));
-        out.headers.push(accept);
-        if let Some(name) = &target.inference_component {
-            let why = |_| ApiError::upstream("The target's `inference_component` has characters that no header may have.");
-            out.headers.push((INFERENCE_COMPONENT, HeaderValue::from_str(name).map_err(why)?));
-        }
+        address(&mut out, request, target)?;
         out.framing = Framing::AwsSse;
         out.decoder = Box::new(Container(out.decoder));
+        Ok(out)
+    }
+
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+        let mut out = embeddings::encode(request, target)?;
+        address(&mut out, &request.base, target)?;
         Ok(out)
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         unwrapped(headers, body).unwrap_or_else(|| bedrock::error::read(status, headers, body))
     }
+}
+
+/// The service's own part of a request: which endpoint's container gets the body, and how it shall answer.
+fn address(out: &mut Outgoing, request: &ChatRequest<'_>, target: &Target) -> Result<(), ApiError> {
+    let (operation, accept) = if request.stream() {
+        ("invocations-response-stream", (SAGEMAKER_ACCEPT, HeaderValue::from_static("text/event-stream")))
+    } else {
+        ("invocations", (ACCEPT, HeaderValue::from_static("application/json")))
+    };
+    out.path = format!("/endpoints/{}/{operation}", percent::segment(request.model));
+    out.headers.push(accept);
+    if let Some(name) = &target.inference_component {
+        let why = |_| ApiError::upstream("The target's `inference_component` has characters that no header may have.");
+        out.headers.push((INFERENCE_COMPONENT, HeaderValue::from_str(name).map_err(why)?));
+    }
+    Ok(())
 }
 
 /// "ModelError" (424): the container's own refusal, with its own status and body inside.
@@ -84,6 +98,10 @@ fn unwrapped(headers: &HeaderMap, body: &[u8]) -> Option<ProviderError> {
 struct Container(Box<dyn Decoder>);
 
 impl Decoder for Container {
+    fn headers(&mut self, headers: &HeaderMap) {
+        self.0.headers(headers);
+    }
+
     fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         match frame {
             Frame::Aws { message_type: "exception" | "error", kind, error_message, payload } => {

@@ -5,7 +5,6 @@ use super::check::{envelope, given};
 use crate::simulate::ask::{Ask, tokens};
 use crate::simulate::dialect::Refusal;
 use crate::simulate::embed::{DEFAULT_DIMENSIONS, Embed, MAX_DIMENSIONS, MAX_INPUTS, base64, vector};
-use crate::simulate::script::Script;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
@@ -42,17 +41,8 @@ pub(super) fn read(service: Service, headers: &HeaderMap, body: &[u8]) -> Result
         Some(Some("base64")) => true,
         Some(_) => return Err(Refusal::field("invalid_value", "encoding_format", "'encoding_format' must be 'float' or 'base64'.")),
     };
-    let (name, script) = Script::parse(&model).map_err(|why| Refusal::field("invalid_value", "model", why))?;
     let prompt_tokens = inputs.iter().map(|text| tokens(text)).sum();
-    Ok(Ask {
-        name: name.to_owned(),
-        script,
-        prompt_tokens,
-        embed: Some(Embed { inputs, dimensions, base64 }),
-        model,
-        n: 1,
-        ..Ask::default()
-    })
+    Ok(Ask { prompt_tokens, embed: Some(Embed { inputs, dimensions, base64 }), ..Ask::begin(model, body)? })
 }
 
 /// The list of vectors.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// The body of an error answer.
 pub(super) fn body(service: Service, refusal: &Refusal) -> Value {
-    let Refusal { status, code, param, message } = refusal;
+    let Refusal { status, code, param, message, .. } = refusal;
     let code_or_null = if code.is_empty() { Value::Null } else { json!(code) };
     match service {
         // the error itself is a string

@@ -3,14 +3,15 @@
 mod check;
 mod embeddings;
 mod error;
-mod read;
+pub(super) mod read;
 mod write;
 
 use super::ask::Ask;
-use super::dialect::{Dialect, Refusal};
+use super::dialect::{Dialect, Incoming, Refusal};
 use super::reply::Reply;
+use super::shape::object;
 use bytes::Bytes;
-use http::HeaderMap;
+use serde_json::{Map, Value};
 
 /// Who speaks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,15 @@ pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
 }
 
 impl Service {
+    /// Reads a chat request from whoever may ask; its ids are made of `raw`.
+    ///
+    /// # Errors
+    /// What the service would refuse.
+    pub(super) fn judge(self, json: &Map<String, Value>, raw: &[u8]) -> Result<Ask, Refusal> {
+        check::check(self, json)?;
+        read::read(self, json, raw)
+    }
+
     /// Whether a request without a key is served.
     fn keyless(self) -> bool {
         matches!(self, Vllm | VllmLegacy | SgLang | Compatible)
@@ -89,12 +99,13 @@ impl Service {
 }
 
 impl Dialect for Service {
-    fn read(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Ask, Refusal> {
-        if path.ends_with(EMBEDDINGS) {
+    fn read(&self, request: Incoming<'_>) -> Result<Ask, Refusal> {
+        let Incoming { headers, body, .. } = request;
+        if request.path().ends_with(EMBEDDINGS) {
             return embeddings::read(*self, headers, body);
         }
-        let json = check::check(*self, headers, body)?;
-        read::read(*self, &json, body)
+        check::key(*self, headers)?;
+        self.judge(&object(headers, body)?, body)
     }
 
     fn whole(&self, ask: &Ask, reply: &Reply) -> Vec<u8> {

@@ -2,42 +2,28 @@
 
 use super::Service::{self, Compatible, DeepSeek, Fireworks, OpenAi, SgLang, Together, VllmLegacy, Xai};
 use super::check::{given, is_openai_reasoning};
-use crate::simulate::ask::{Ask, Choice, Constraint, TOKENS_PER_MEDIUM, Tool, tokens};
+use crate::simulate::ask::{Ask, Choice, Constraint};
 use crate::simulate::dialect::Refusal;
-use crate::simulate::script::Script;
-use crate::simulate::seen::sha256_hex;
+use crate::simulate::shape::strings;
 use serde_json::{Map, Value, json};
-
-/// Hex digits of the body's SHA-256 that ids are made of.
-const DIGEST: usize = 24;
-/// Most answers that `n` gives, so that one request cannot ask for unbounded work.
-const MAX_N: u64 = 128;
 
 /// Reads a request that [`super::check`] has accepted.
 ///
 /// # Errors
 /// A model's name with a bad script.
-pub(super) fn read(service: Service, json: &Map<String, Value>, body: &[u8]) -> Result<Ask, Refusal> {
-    let model = text_of(json, "model").to_owned();
-    let (name, script) = Script::parse(&model).map_err(|why| Refusal::field("invalid_value", "model", why))?;
-    let mut ask = Ask {
-        name: name.to_owned(),
-        digest: sha256_hex(body).chars().take(DIGEST).collect(),
-        stream: flag(json, "stream"),
-        include_usage: json.get("stream_options").is_some_and(|options| options.get("include_usage") == Some(&Value::Bool(true))),
-        choice: choice(json),
-        parallel: json.get("parallel_tool_calls") != Some(&Value::Bool(false)),
-        constraint: constraint(service, json)?,
-        n: json.get("n").and_then(Value::as_u64).unwrap_or(1).min(MAX_N).try_into().unwrap_or(1),
-        max_tokens: ["max_completion_tokens", "max_tokens"].iter().find_map(|key| json.get(*key)?.as_u64()),
-        stop: strings(json.get("stop")),
-        logprobs: logprobs(json),
-        thinks: script.reasoning || thinks(service, json),
-        script,
-        model,
-        ..Ask::default()
-    };
-    ask.tools = tools(json);
+pub(in crate::simulate) fn read(service: Service, json: &Map<String, Value>, body: &[u8]) -> Result<Ask, Refusal> {
+    let mut ask = Ask::begin(text_of(json, "model").to_owned(), body)?;
+    ask.stream = flag(json, "stream");
+    ask.include_usage = json.get("stream_options").is_some_and(|options| options.get("include_usage") == Some(&Value::Bool(true)));
+    ask.choice = choice(json);
+    ask.parallel = json.get("parallel_tool_calls") != Some(&Value::Bool(false));
+    ask.constraint = constraint(service, json)?;
+    ask.wants(json.get("n").and_then(Value::as_u64).unwrap_or(1));
+    ask.max_tokens = ["max_completion_tokens", "max_tokens"].iter().find_map(|key| json.get(*key)?.as_u64());
+    ask.stop = strings(json.get("stop"));
+    ask.logprobs = logprobs(json);
+    ask.thinks |= thinks(service, json);
+    tools(json, &mut ask);
     messages(json, &mut ask);
     Ok(ask)
 }
@@ -50,41 +36,22 @@ fn flag(json: &Map<String, Value>, key: &str) -> bool {
     json.get(key) == Some(&Value::Bool(true))
 }
 
-/// A text or an array of texts; empty ones end nothing and are left out.
-fn strings(value: Option<&Value>) -> Vec<String> {
-    let texts = match value {
-        Some(Value::Array(items)) => items.as_slice(),
-        Some(one) => std::slice::from_ref(one),
-        None => &[],
-    };
-    texts.iter().filter_map(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned).collect()
-}
-
 fn messages(json: &Map<String, Value>, ask: &mut Ask) {
-    let mut results = Vec::new();
     for message in json.get("messages").and_then(Value::as_array).into_iter().flatten() {
-        let role = message.get("role").and_then(Value::as_str).unwrap_or_default();
-        let text = content(message.get("content"), &mut ask.media);
-        ask.prompt_tokens += tokens(&text);
-        for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
-            ask.prompt_tokens += call.pointer("/function/arguments").and_then(Value::as_str).map_or(0, tokens);
+        let text = content(message.get("content"), ask);
+        match message.get("role").and_then(Value::as_str).unwrap_or_default() {
+            "tool" | "function" => ask.tool_says(text),
+            "user" => ask.user_says(text),
+            _ => ask.heard(&text),
         }
-        match role {
-            "tool" | "function" => results.push(text),
-            _ => {
-                results.clear();
-                if role == "user" {
-                    ask.user = text;
-                }
-            }
+        for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+            ask.heard(call.pointer("/function/arguments").and_then(Value::as_str).unwrap_or_default());
         }
     }
-    ask.prompt_tokens += ask.media.len() as u64 * TOKENS_PER_MEDIUM;
-    ask.results = Some(results).filter(|results| !results.is_empty());
 }
 
-/// The text of a message; the types of what else is in it go to `media`.
-fn content(content: Option<&Value>, media: &mut Vec<String>) -> String {
+/// The text of a message; the types of what else is in it are noted.
+fn content(content: Option<&Value>, ask: &mut Ask) -> String {
     let mut out = String::new();
     match content {
         Some(Value::String(text)) => out.push_str(text),
@@ -92,12 +59,13 @@ fn content(content: Option<&Value>, media: &mut Vec<String>) -> String {
             for part in parts {
                 match part.get("type").and_then(Value::as_str).unwrap_or_default() {
                     "text" => out.push_str(part.get("text").and_then(Value::as_str).unwrap_or_default()),
-                    "image_url" => media.push(data_type(part.pointer("/image_url/url"), "image by URL")),
-                    "file" => media.push(data_type(part.pointer("/file/file_data"), "file")),
+                    "image_url" => ask.user_shows(data_type(part.pointer("/image_url/url"), "image by URL")),
+                    "file" => ask.user_shows(data_type(part.pointer("/file/file_data"), "file")),
                     "input_audio" => {
-                        media.push(format!("audio/{}", part.pointer("/input_audio/format").and_then(Value::as_str).unwrap_or("wav")))
+                        ask.user_shows(&format!("audio/{}", part.pointer("/input_audio/format").and_then(Value::as_str).unwrap_or("wav")))
                     }
-                    other => media.push(other.to_owned()),
+                    "thinking" | "refusal" => {}
+                    other => ask.user_shows(other),
                 }
             }
         }
@@ -106,24 +74,21 @@ fn content(content: Option<&Value>, media: &mut Vec<String>) -> String {
     out
 }
 
-fn data_type(uri: Option<&Value>, otherwise: &str) -> String {
+fn data_type<'a>(uri: Option<&'a Value>, otherwise: &'a str) -> &'a str {
     let inline = uri.and_then(Value::as_str).and_then(|uri| uri.strip_prefix("data:")?.split_once(';'));
-    inline.map_or(otherwise, |(kind, _)| kind).to_owned()
+    inline.map_or(otherwise, |(kind, _)| kind)
 }
 
-fn tools(json: &Map<String, Value>) -> Vec<Tool> {
-    let tools = json.get("tools").and_then(Value::as_array).into_iter().flatten();
+fn tools(json: &Map<String, Value>, ask: &mut Ask) {
     let allowed: Option<Vec<&Value>> = json
         .get("tool_choice")
         .and_then(|choice| choice.pointer("/allowed_tools/tools")?.as_array())
         .map(|tools| tools.iter().filter_map(|tool| tool.pointer("/function/name")).collect());
-    tools
-        .filter_map(|tool| {
-            let name = tool.pointer("/function/name").filter(|name| allowed.as_ref().is_none_or(|allowed| allowed.contains(name)))?;
-            let parameters = tool.pointer("/function/parameters").cloned().unwrap_or(json!({}));
-            Some(Tool { name: name.as_str()?.to_owned(), parameters })
-        })
-        .collect()
+    for tool in json.get("tools").and_then(Value::as_array).into_iter().flatten() {
+        if let Some(name) = tool.pointer("/function/name").filter(|name| allowed.as_ref().is_none_or(|allowed| allowed.contains(name))) {
+            ask.offer(name.as_str().unwrap_or_default(), tool.pointer("/function/parameters"));
+        }
+    }
 }
 
 fn choice(json: &Map<String, Value>) -> Choice {

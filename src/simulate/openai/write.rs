@@ -2,13 +2,11 @@
 
 use super::Service::{self, Compatible, DeepSeek, Fireworks, Hyperbolic, OpenAi, SgLang, Together, Vllm, VllmLegacy, Xai};
 use crate::simulate::ask::Ask;
-use crate::simulate::reply::{Call, Finish, Reply, Spoken, Usage, pieces};
+use crate::simulate::reply::{Block, Call, Finish, Reply, Spoken, Usage, pieces};
 use serde_json::{Map, Value, json};
 
 /// `created` of every answer: a fixed second, so that the same request gets the same bytes.
 const CREATED: u64 = 1_750_000_000;
-/// Characters of a call's arguments in one chunk.
-const ARGUMENTS_PIECE: usize = 8;
 /// What every token's log probability is.
 const LOGPROB: f64 = -0.125;
 
@@ -200,13 +198,12 @@ fn call_deltas(service: Service, ask: &Ask, index: usize, n: usize, call: &Call,
         deltas.push(json!({ "tool_calls": [first] }));
         return;
     }
-    let arguments: Vec<char> = call.arguments.to_string().chars().collect();
     if let Some(function) = first.get_mut("function") {
         *function = if service == Fireworks { json!({ "name": call.name }) } else { json!({ "name": call.name, "arguments": "" }) };
     }
     deltas.push(json!({ "tool_calls": [first] }));
-    for piece in arguments.chunks(ARGUMENTS_PIECE) {
-        let function = json!({ "arguments": piece.iter().collect::<String>() });
+    for piece in Block::Call(n, call).pieces(ask) {
+        let function = json!({ "arguments": piece });
         deltas.push(match service {
             Fireworks => json!({ "tool_calls": [{ "index": n, "id": null, "type": "function", "function": function }] }),
             SgLang => json!({ "tool_calls": [{ "id": null, "type": "function", "function": function }] }),
@@ -243,13 +240,7 @@ fn base(service: Service, ask: &Ask, kind: &str) -> Map<String, Value> {
 
 /// `finish_reason` and what stands beside it.
 fn ending(service: Service, finish: &Finish, out: &mut Map<String, Value>) {
-    let word = match finish {
-        Finish::Stop if service == Together => "eos",
-        Finish::Stop => "stop",
-        Finish::Length => "length",
-        Finish::Calls => "tool_calls",
-        Finish::Scripted(word) => word,
-    };
+    let word = finish.word(if service == Together { "eos" } else { "stop" }, "length", "tool_calls");
     out.insert("finish_reason".into(), json!(word));
     match service {
         Vllm | VllmLegacy => drop(out.insert("stop_reason".into(), Value::Null)),

@@ -3,6 +3,7 @@
 use super::{Checked, refuse};
 use crate::simulate::openai::Service::{self, DeepSeek, SgLang};
 use crate::simulate::openai::read::thinks;
+use crate::simulate::shape::is_base64;
 use serde_json::{Map, Value};
 
 /// Checks all of `messages`.
@@ -105,8 +106,5 @@ fn content(service: Service, message: &Value, role: &str, index: usize) -> Check
 /// An http URL, or a data URI whose data is base64.
 fn is_fetchable(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("data:") else { return url.starts_with("https://") || url.starts_with("http://") };
-    let base64 = |data: &str| {
-        data.len().is_multiple_of(4) && data.trim_end_matches('=').bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
-    };
-    rest.split_once(";base64,").is_some_and(|(_, data)| !data.is_empty() && base64(data))
+    rest.split_once(";base64,").is_some_and(|(_, data)| !data.is_empty() && is_base64(data))
 }

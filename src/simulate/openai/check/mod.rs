@@ -9,6 +9,8 @@ pub(super) use sampling::is_openai_reasoning;
 
 use super::Service::{self, OpenAi};
 use crate::simulate::dialect::Refusal;
+pub(super) use crate::simulate::shape::given;
+use crate::simulate::shape::object;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
@@ -60,11 +62,6 @@ fn refuse(code: &'static str, param: &str, message: impl Into<String>) -> Checke
     Err(Refusal::field(code, param, message))
 }
 
-/// A value that is there and not null.
-pub(super) fn given<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    body.get(key).filter(|value| !value.is_null())
-}
-
 /// Checks what all endpoints have in common, the key, the body's form and the model, and gives the body and the model.
 ///
 /// # Errors
@@ -76,46 +73,45 @@ pub(super) fn envelope(
     known: &[&str],
 ) -> Result<(Map<String, Value>, String), Refusal> {
     key(service, headers)?;
-    let kind = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !kind.starts_with("application/json") {
-        return Err(Refusal::status(400, "The content-type must be application/json."));
-    }
-    let body: Value = serde_json::from_slice(body)
-        .map_err(|error| Refusal::status(400, format!("We could not parse the JSON body of your request: {error}")))?;
-    let Value::Object(body) = body else { return Err(Refusal::status(400, "The body must be a JSON object.")) };
+    let body = object(headers, body)?;
+    let model = model(service, &body, known)?;
+    Ok((body, model))
+}
+
+fn model(service: Service, body: &Map<String, Value>, known: &[&str]) -> Result<String, Refusal> {
     if service == OpenAi
         && let Some(unknown) = body.keys().find(|key| !known.contains(&key.as_str()))
     {
         return Err(Refusal::field("unknown_parameter", unknown, format!("Unknown parameter: '{unknown}'.")));
     }
     match body.get("model") {
-        Some(Value::String(model)) if !model.is_empty() => {
-            let model = model.clone();
-            Ok((body, model))
-        }
+        Some(Value::String(model)) if !model.is_empty() => Ok(model.clone()),
         _ => Err(Refusal::field("missing_required_parameter", "model", "you must provide a model parameter")),
     }
 }
 
-/// Checks all of a chat request and gives its body.
+/// Checks all of a chat request but its key.
 ///
 /// # Errors
 /// The first fault.
-pub(super) fn check(service: Service, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    let (body, model) = envelope(service, headers, body, &OPENAI_KEYS)?;
-    messages::check(service, &body)?;
-    sampling::numbers(service, &body)?;
-    sampling::stop(service, &body)?;
-    sampling::logprobs(service, &body)?;
-    sampling::streaming(&body)?;
-    tools::check(service, &body)?;
-    output::format(service, &body)?;
-    output::constraints(service, &body)?;
-    sampling::reasoning(service, &body, &model)?;
-    Ok(body)
+pub(super) fn check(service: Service, body: &Map<String, Value>) -> Checked {
+    let model = model(service, body, &OPENAI_KEYS)?;
+    messages::check(service, body)?;
+    sampling::numbers(service, body)?;
+    sampling::stop(service, body)?;
+    sampling::logprobs(service, body)?;
+    sampling::streaming(body)?;
+    tools::check(service, body)?;
+    output::format(service, body)?;
+    output::constraints(service, body)?;
+    sampling::reasoning(service, body, &model)
 }
 
-fn key(service: Service, headers: &HeaderMap) -> Checked {
+/// Checks the key.
+///
+/// # Errors
+/// A 401.
+pub(super) fn key(service: Service, headers: &HeaderMap) -> Checked {
     let value = match headers.get(http::header::AUTHORIZATION) {
         None if service.keyless() => return Ok(()),
         None => {

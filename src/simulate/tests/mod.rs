@@ -1,6 +1,9 @@
 //! The simulator from outside: requests over a socket, answers taken apart by hand.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
+mod foreign;
+mod gateway;
+
 use super::{Ending, Handle, SeenBody, Simulator};
 use serde_json::{Value, json};
 use std::future::pending;

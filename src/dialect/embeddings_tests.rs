@@ -1,0 +1,159 @@
+//! Embeddings of every dialect: the requests and answers of `tests/fixtures/embeddings`, and what no fixture can show.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
+use super::bedrock::tests::target as aws_target;
+use super::{Fault, Outgoing};
+use crate::chat::head::Head;
+use crate::chat::request::ChatRequest;
+use crate::config::snapshot::Params;
+use crate::error::ApiError;
+use crate::operation::Operation;
+use crate::provider::{Kind, SageMakerFormat, Settings, Target, catalogue};
+use crate::relay::{Form, Relay};
+use http::{HeaderMap, HeaderName};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What inputs are taken to have used where nobody counts.
+const ESTIMATE: u64 = 77;
+
+fn target(case: &Value) -> Target {
+    let kind = *Kind::ALL.iter().find(|kind| kind.name() == case["kind"]).unwrap();
+    let mut target = aws_target(kind);
+    let provider = Arc::get_mut(&mut target.provider).unwrap();
+    provider.quirks = catalogue::quirks(kind, None);
+    provider.settings = match kind {
+        Kind::Vertex => Settings::Vertex { project: "p".into(), location: "us-central1".into() },
+        Kind::Bedrock | Kind::SageMaker => Settings::Aws { region: "us-east-1".into() },
+        _ => Settings::Plain,
+    };
+    target.format = match case["format"].as_str() {
+        Some("hf_embedding") => SageMakerFormat::HfEmbedding,
+        Some("tei_embedding") => SageMakerFormat::TeiEmbedding,
+        _ => SageMakerFormat::OpenAiChat,
+    };
+    target.inference_component = case["inference_component"].as_str().map(str::to_owned);
+    target
+}
+
+fn encode(case: &Value) -> Result<Outgoing, ApiError> {
+    let list = |key: &str| serde_json::from_value(case["params"][key].clone()).unwrap_or_default();
+    let params = Params { defaults: list("defaults"), overrides: list("overrides"), reject_unsupported: case["params"]["reject"] == true };
+    let parsed = Operation::Embeddings.parse(case["request"].to_string().into())?;
+    let model = case["model"].as_str().unwrap();
+    let request = ChatRequest { parsed: &parsed, params: &params, system: Some("Be brief."), model, seal: None };
+    Operation::Embeddings.encode(&request, &target(case))
+}
+
+/// What the client is given for an answer that comes in two pieces.
+fn tell(out: Outgoing, answer: &Value) -> Value {
+    let (mut headers, mut decoder) = (HeaderMap::new(), out.decoder);
+    for (name, value) in answer["headers"].as_object().into_iter().flatten() {
+        headers.insert(HeaderName::try_from(name.as_str()).unwrap(), value.as_str().unwrap().parse().unwrap());
+    }
+    decoder.headers(&headers);
+    let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "as \"asked\"");
+    let mut relay = Relay::new(None, decoder, head, Form::Embeddings { estimate: ESTIMATE });
+    let (now, later) = answer["body"].as_str().unwrap().split_at(answer["body"].as_str().unwrap().len() / 2);
+    for piece in [now, later] {
+        assert_eq!(relay.push(piece.as_bytes()), (Vec::new(), Ok(())));
+    }
+    assert!(!relay.started());
+    let (bytes, result) = relay.end();
+    match result {
+        Ok(()) => {
+            assert!(relay.started());
+            json!(String::from_utf8(bytes).unwrap())
+        }
+        Err(fault) => {
+            assert!(bytes.is_empty());
+            json!({"fault": match fault {
+                Fault::Provider(error) => format!("{:?}: {}", error.class, error.message),
+                Fault::Broken(what) => what.into_owned(),
+                Fault::Truncated => "truncated".to_owned(),
+            }})
+        }
+    }
+}
+
+/// A file says the client's request, what becomes of it, and what becomes of answers; with `UPDATE_FIXTURES` in the
+/// environment the latter two are written anew.
+#[test]
+fn requests_and_answers_become_what_the_fixtures_say() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/embeddings");
+    let mut seen = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let mut done = case.clone();
+        done["outcome"] = match encode(&case) {
+            Err(error) => json!({"status": error.status, "param": error.param, "message": error.message}),
+            Ok(out) => json!({
+                "path": out.path,
+                "headers": out.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect::<Vec<_>>(),
+                "dropped": out.dropped,
+                "body": String::from_utf8(out.body.to_vec()).unwrap(),
+            }),
+        };
+        for answer in done.get_mut("answers").and_then(Value::as_array_mut).into_iter().flatten() {
+            answer["gives"] = tell(encode(&case).unwrap(), answer);
+        }
+        if std::env::var_os("UPDATE_FIXTURES").is_some() {
+            std::fs::write(&path, serde_json::to_string_pretty(&done).unwrap() + "\n").unwrap();
+        } else {
+            assert_eq!(done, case, "{}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen > 30);
+}
+
+#[test]
+fn what_is_told_is_json_of_openais_shape() {
+    let case = json!({"kind": "openai", "model": "e", "request": {"model": "r", "input": ["a", "b"]}});
+    let body = r#"{"data":[{"index":1,"embedding":[2.50]},{"index":0,"embedding":[1]}],"usage":{"prompt_tokens":3,"total_tokens":3}}"#;
+    let told = tell(encode(&case).unwrap(), &json!({"body": body}));
+    let want = json!({"object": "list", "model": "as \"asked\"", "usage": {"prompt_tokens": 3, "total_tokens": 3}, "data": [
+        {"object": "embedding", "index": 0, "embedding": [1]}, {"object": "embedding", "index": 1, "embedding": [2.5]}]});
+    assert_eq!(serde_json::from_str::<Value>(told.as_str().unwrap()).unwrap(), want);
+}
+
+#[test]
+fn a_request_without_its_parts_is_refused_by_name() {
+    for (request, param) in [
+        (json!({"input": "a"}), "model"),
+        (json!({"model": 1, "input": "a"}), "model"),
+        (json!({"model": "", "input": "a"}), "model"),
+        (json!({"model": "r"}), "input"),
+        (json!({"model": "r", "input": null}), "input"),
+        (json!({"model": "r", "input": 1}), "input"),
+        (json!({"model": "r", "input": {}}), "input"),
+        (json!({"model": "r", "input": []}), "input"),
+        (json!({"model": "r", "input": ["a", 1]}), "input"),
+        (json!({"model": "r", "input": [1, [1]]}), "input"),
+        (json!({"model": "r", "input": [1.5]}), "input"),
+        (json!({"model": "r", "input": [-1]}), "input"),
+        (json!({"model": "r", "input": [[]]}), "input"),
+        (json!({"model": "r", "input": [["a"]]}), "input"),
+        (json!({"model": "r", "input": [null]}), "input"),
+        (json!({"model": "r", "input": "a", "dimensions": 0}), "dimensions"),
+        (json!({"model": "r", "input": "a", "dimensions": 1.5}), "dimensions"),
+        (json!({"model": "r", "input": "a", "dimensions": "3"}), "dimensions"),
+        (json!({"model": "r", "input": "a", "encoding_format": "int8"}), "encoding_format"),
+        (json!({"model": "r", "input": "a", "encoding_format": 1}), "encoding_format"),
+        (json!({"model": "r", "input": "a", "user": 1}), "user"),
+        (json!({"model": "r", "input": "a", "stream": true}), "stream"),
+    ] {
+        let error = encode(&json!({"kind": "openai", "model": "e", "request": request})).err().unwrap();
+        assert_eq!((error.status, error.param.as_deref()), (400, Some(param)), "{request}");
+        assert!(error.message.contains(param), "{}", error.message);
+    }
+}
+
+#[test]
+fn a_prompt_is_expected_and_no_completion() {
+    let parsed = Operation::Embeddings.parse(r#"{"model":"r","input":["ab"],"max_tokens":9,"n":3}"#.into()).unwrap();
+    let prospect = Operation::Embeddings.prospect(&parsed);
+    assert_eq!((prospect.prompt_bytes, prospect.max_tokens, prospect.choices), (6, Some(0), 1));
+}

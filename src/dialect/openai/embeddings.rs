@@ -1,0 +1,88 @@
+//! Embeddings of everyone who speaks OpenAI: the client's bytes with a few members spliced, and an answer whose vectors
+//! keep their spelling.
+
+use super::body::Body;
+use super::decode::broken;
+use super::{error, usage};
+use crate::chat::field::Field;
+use crate::dialect::params::{self, Unknown};
+use crate::dialect::{Fault, Outgoing};
+use crate::embed::answer::Answer;
+use crate::embed::request::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT, unavailable};
+use crate::error::ApiError;
+use crate::json::walk;
+use crate::provider::Provider;
+
+/// Members that a route's settings cannot change: the gateway itself decides them.
+const FIXED: [&str; 3] = ["model", INPUT, "stream"];
+
+/// Writes a request.
+///
+/// # Errors
+/// A 400 that names the field that the provider cannot keep.
+pub fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
+    let how = provider.quirks.embeddings.as_ref().ok_or_else(|| unavailable(provider))?;
+    if !how.tokens {
+        request.texts()?;
+    }
+    let closed = provider.quirks.unknown == Unknown::Drop;
+    let sent = |name: &str| match name {
+        INPUT | DIMENSIONS => true,
+        ENCODING_FORMAT => how.encoding_format,
+        _ => match Field::of(name.as_bytes()) {
+            Some(Field::Model) => true,
+            Some(Field::User) => how.user,
+            _ => !closed,
+        },
+    };
+    let mut settled = params::Settled::default();
+    // Vectors come in the wanted form whatever the provider knows of it: that is no loss.
+    settled.drop_names(&request.base, params::names(&request.base).filter(|name| !sent(name) && name != ENCODING_FORMAT))?;
+    let mut body = Body::new(request.base);
+    body.choose(closed, &FIXED, sent);
+    body.set_model();
+    match &how.dimensions {
+        None => request.fixed_dimensions()?,
+        Some(name) => {
+            if name != DIMENSIONS {
+                body.remove(DIMENSIONS);
+            }
+            if let Some(dimensions) = request.dimensions {
+                body.set(name.as_str(), dimensions.as_bytes());
+            }
+        }
+    }
+    Ok(request.outgoing(how.path.clone(), body.finish(), settled, read))
+}
+
+/// Reads `{"data":[{"index":…,"embedding":…}],"usage":…}`.
+fn read(json: &str) -> Result<Answer<'_>, Fault> {
+    let (mut answer, mut data, mut failure) = (Answer::default(), None, false);
+    let mut members = walk::members(json).map_err(broken)?;
+    while let Some((key, value)) = members.next().map_err(broken)? {
+        match key.raw() {
+            "data" if value.starts_with('[') => data = Some(value),
+            // All that embeddings use is input, wherever it is counted.
+            "usage" if value.starts_with('{') => {
+                answer.prompt_tokens = usage::read(value, false).map_err(broken)?.map(|usage| usage.total());
+            }
+            "error" => failure |= !matches!(value, "null" | "{}" | "\"\"" | "false"),
+            "object" => failure |= value == "\"error\"",
+            _ => {}
+        }
+    }
+    let Some(data) = data.filter(|_| !failure) else { return Err(Fault::Provider(error::in_band(json))) };
+    let mut items = walk::elements(data).map_err(broken)?;
+    loop {
+        let (mut index, mut vector) = (answer.vectors.len(), "");
+        let item = items.next_object(|key, value| match key.raw() {
+            "index" => index = walk::unsigned(value).and_then(|n| usize::try_from(n).ok()).unwrap_or(index),
+            "embedding" => vector = value,
+            _ => {}
+        });
+        match item.map_err(broken)? {
+            None => return Ok(answer),
+            Some(_) => answer.vectors.push((index, vector)),
+        }
+    }
+}

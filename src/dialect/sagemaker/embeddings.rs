@@ -1,0 +1,60 @@
+//! Embeddings of the containers that make them: JumpStart's Hugging Face models and TEI.
+
+use crate::dialect::{Fault, Outgoing};
+use crate::embed::answer::{Answer, Read};
+use crate::embed::request::{EmbeddingRequest, unavailable};
+use crate::error::ApiError;
+use crate::json::walk;
+use crate::json::write::Writer;
+use crate::provider::{SageMakerFormat, Target};
+
+/// Writes what the target's container reads; path and headers are the service's.
+pub(super) fn encode(request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+    let (texts, read) = match target.format {
+        SageMakerFormat::HfEmbedding => ("text_inputs", read_hf as Read),
+        SageMakerFormat::TeiEmbedding => ("inputs", read_list as Read),
+        _ => return Err(unavailable(&target.provider)),
+    };
+    request.fixed_dimensions()?;
+    let mut w = Writer::with_capacity(request.base.parsed.body().len() + 64);
+    w.object().key(texts).array();
+    for text in request.texts()? {
+        w.raw(text);
+    }
+    w.end_array();
+    if target.format == SageMakerFormat::HfEmbedding {
+        w.key("mode").string("embedding")
+    } else {
+        w.key("truncate").flag(true)
+    };
+    w.end_object();
+    Ok(request.outgoing(String::new(), w.finish(), request.settle(&[])?, read))
+}
+
+/// `{"embedding":[[…],…]}`.
+fn read_hf(json: &str) -> Result<Answer<'_>, Fault> {
+    let mut members = walk::members(json).map_err(|_| no_list())?;
+    while let Some((key, value)) = members.next().map_err(|_| no_list())? {
+        if key.is("embedding") {
+            return read_list(value);
+        }
+    }
+    Err(no_list())
+}
+
+/// `[[…],…]`; a container that got one text may leave the outer brackets out.
+fn read_list(json: &str) -> Result<Answer<'_>, Fault> {
+    let mut items = walk::elements(json).map_err(|_| no_list())?;
+    let mut list = Vec::new();
+    while let Some(item) = items.next().map_err(|_| no_list())? {
+        if !item.starts_with('[') {
+            return Ok(Answer::in_order([json.trim_ascii()], None));
+        }
+        list.push(item);
+    }
+    Ok(Answer::in_order(list, None))
+}
+
+fn no_list() -> Fault {
+    Fault::Broken("the container's answer has no list of embeddings".into())
+}

@@ -1,0 +1,90 @@
+//! Reads a provider's whole answer and holds it to the request: one vector per input, each in the wanted form.
+
+use super::request::EmbeddingRequest;
+use super::vector::{Encoding, convert};
+use crate::chat::event::{Event, Sink};
+use crate::chat::usage::Usage;
+use crate::dialect::{Decoder, Fault, Frame};
+use http::{HeaderMap, HeaderName};
+
+/// What a provider's answer says.
+#[derive(Debug, Default)]
+pub struct Answer<'a> {
+    /// Number of the input, and its vector as raw JSON: an array of numbers, or a base64 string.
+    pub vectors: Vec<(usize, &'a str)>,
+    /// Tokens of all inputs, where the provider counts them.
+    pub prompt_tokens: Option<u64>,
+}
+
+impl<'a> Answer<'a> {
+    /// An answer whose vectors come in the order of the inputs.
+    pub fn in_order(vectors: impl IntoIterator<Item = &'a str>, prompt_tokens: Option<u64>) -> Self {
+        Self { vectors: vectors.into_iter().enumerate().collect(), prompt_tokens }
+    }
+}
+
+/// Reads one provider's form of an answer.
+pub type Read = for<'a> fn(&'a str) -> Result<Answer<'a>, Fault>;
+
+/// What a reader made with serde says of an answer that is not the protocol. The provider's own text is left out.
+pub fn broken(e: &serde_json::Error) -> Fault {
+    Fault::Broken(format!("the provider's answer has no embeddings (line {}, column {})", e.line(), e.column()).into())
+}
+
+/// The decoder of every provider's embeddings.
+#[derive(Debug)]
+pub struct Whole {
+    read: Read,
+    count: usize,
+    encoding: Encoding,
+    counted_by: Option<HeaderName>,
+    counted: Option<u64>,
+}
+
+impl Whole {
+    /// A decoder of the answer to this request.
+    pub fn new(request: &EmbeddingRequest<'_>, read: Read) -> Self {
+        Self { read, count: request.input.count, encoding: request.encoding, counted_by: None, counted: None }
+    }
+
+    /// The header that counts tokens where the body does not.
+    pub fn counted_by(mut self, header: HeaderName) -> Self {
+        self.counted_by = Some(header);
+        self
+    }
+}
+
+impl Decoder for Whole {
+    fn headers(&mut self, headers: &HeaderMap) {
+        let value = self.counted_by.as_ref().and_then(|name| headers.get(name));
+        self.counted = value.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    }
+
+    fn frame(&mut self, _: Frame<'_>, _: &mut dyn Sink) -> Result<(), Fault> {
+        Err(Fault::Broken("embeddings came as a stream".into()))
+    }
+
+    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
+        let text = simdutf8::basic::from_utf8(body).map_err(|_| Fault::Broken("the provider's answer is not UTF-8".into()))?;
+        let mut answer = (self.read)(text)?;
+        answer.vectors.sort_by_key(|(index, _)| *index);
+        let complete = answer.vectors.len() == self.count && answer.vectors.iter().enumerate().all(|(place, (index, _))| place == *index);
+        if !complete {
+            let (have, want) = (answer.vectors.len(), self.count);
+            let what = format!("the provider's answer must have one embedding for each of the {want} inputs, and has {have}");
+            return Err(Fault::Broken(what.into()));
+        }
+        for (index, json) in answer.vectors {
+            let json = convert(json, self.encoding).ok_or(Fault::Broken("an embedding is no vector".into()))?;
+            out.event(Event::Embedding { index: u32::try_from(index).unwrap_or(u32::MAX), json: &json });
+        }
+        if let Some(prompt) = answer.prompt_tokens.or(self.counted) {
+            out.event(Event::Usage(Usage { prompt, ..Usage::default() }));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut dyn Sink) -> Result<(), Fault> {
+        Err(Fault::Truncated)
+    }
+}

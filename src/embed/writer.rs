@@ -1,0 +1,47 @@
+//! Tells an answer of embeddings as OpenAI's `CreateEmbeddingResponse`.
+
+use crate::chat::event::{Event, Sink};
+use crate::json::write::{escape, integer};
+
+/// Writes vectors as they are said; [`EmbeddingsWriter::finish`] ends the object.
+#[derive(Debug)]
+pub struct EmbeddingsWriter {
+    out: Vec<u8>,
+}
+
+impl Default for EmbeddingsWriter {
+    fn default() -> Self {
+        Self { out: br#"{"object":"list","data":["#.to_vec() }
+    }
+}
+
+impl EmbeddingsWriter {
+    /// The object, of the model that the client asked for and what it used.
+    pub fn finish(&mut self, model: &str, prompt_tokens: u64) -> Vec<u8> {
+        let mut out = std::mem::take(&mut self.out);
+        if out.last() == Some(&b',') {
+            out.pop();
+        }
+        out.extend_from_slice(b"],\"model\":\"");
+        escape(&mut out, model);
+        out.extend_from_slice(b"\",\"usage\":{\"prompt_tokens\":");
+        integer(&mut out, prompt_tokens);
+        out.extend_from_slice(b",\"total_tokens\":");
+        integer(&mut out, prompt_tokens);
+        out.extend_from_slice(b"}}");
+        out
+    }
+}
+
+impl Sink for EmbeddingsWriter {
+    fn event(&mut self, event: Event<'_>) {
+        // An answer of embeddings says nothing else that a client would read.
+        if let Event::Embedding { index, json } = event {
+            self.out.extend_from_slice(b"{\"object\":\"embedding\",\"index\":");
+            integer(&mut self.out, u64::from(index));
+            self.out.extend_from_slice(b",\"embedding\":");
+            self.out.extend_from_slice(json.as_bytes());
+            self.out.extend_from_slice(b"},");
+        }
+    }
+}

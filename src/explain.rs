@@ -1,0 +1,222 @@
+//! What `tidegate check --explain ROUTE` prints: where a route goes, and what becomes of each parameter there.
+//!
+//! Nothing is looked up in a table that could differ from what is done: every parameter is given to the target's own
+//! encoder, in a request of its own, and the encoder's verdict is printed.
+
+use crate::chat::field::Field;
+use crate::chat::request::{ChatRequest, Parsed};
+use crate::config::read::Words;
+use crate::config::snapshot::{Route, Snapshot};
+use crate::dialect::{self, params::Policy};
+use crate::provider::Target;
+use crate::route::r#match::{Found, find};
+use crate::route::near;
+use std::fmt::Write as _;
+
+/// A member that no dialect knows.
+const UNKNOWN: (&str, &str) = ("any other field", r#","x_not_known_to_anyone":1"#);
+/// A schema, a tool and one of OpenAI's first tools, as small as they get.
+const SCHEMA: &str = r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}"#;
+const TOOLS: &str = r#","tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{}}}}]"#;
+const FUNCTIONS: &str = r#","functions":[{"name":"f","parameters":{"type":"object","properties":{}}}]"#;
+/// Longest line of names, in characters.
+const WIDTH: usize = 100;
+
+/// The explanation of the route that a client means by `model`.
+///
+/// # Errors
+/// Says that there is no such route, and which is near.
+pub fn explain(snapshot: &Snapshot, model: &str) -> Result<String, String> {
+    let found = find(snapshot, model).and_then(|found| Some((found, snapshot.routes.get(found.route)?)));
+    let Some((found, route)) = found else {
+        let names = snapshot.routes.iter().map(|route| route.name.as_ref());
+        let hint = near::nearest(model, names, 1).first().map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+        return Err(format!("there is no route `{model}`{hint}"));
+    };
+    let mut text = String::new();
+    let _infallible = write_route(&mut text, route, found);
+    Ok(text)
+}
+
+fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::Result {
+    writeln!(text, "{}  balance {}, {} attempts", route.name, route.balance.word(), route.retry.attempts)?;
+    if let Some(e) = route.ejection {
+        writeln!(text, "  {} failures within {:?} eject a target, for {:?} and at most {:?}", e.failures, e.window, e.initial, e.max)?;
+    }
+    let parts = [(&route.targets, "weight"), (&route.fallback, "fallback")];
+    for (target, part) in parts.into_iter().flat_map(|(targets, part)| targets.iter().map(move |target| (target, part))) {
+        let (provider, model) = (&target.provider, found.model(&target.model));
+        let weight = if part == "weight" { format!("weight {}", target.weight) } else { part.to_owned() };
+        let base = &provider.base;
+        let scheme = if base.tls { "https" } else { "http" };
+        writeln!(text, "\n  {}  {model}  {weight}", provider.name)?;
+        writeln!(text, "    kind      {}", provider.kind.name())?;
+        writeln!(text, "    base_url  {scheme}://{}{}", base.authority.to_str().unwrap_or_default(), base.prefix)?;
+        let t = route.timeouts.over(&provider.timeouts);
+        let total = t.total.map_or_else(|| "none".to_owned(), |total| format!("{total:?}"));
+        writeln!(
+            text,
+            "    timeouts  connect {:?}, first_byte {:?}, first_token {:?}, between_bytes {:?}, total {total}",
+            t.connect, t.first_byte, t.first_token, t.between_bytes
+        )?;
+        if let Err(why) = encoded(route, target, &model, "") {
+            writeln!(text, "    every request is refused: {why}")?;
+            continue;
+        }
+        write_parameters(text, route, target, &model)?;
+    }
+    Ok(())
+}
+
+fn write_parameters(text: &mut String, route: &Route, target: &Target, model: &str) -> std::fmt::Result {
+    let fields = Field::ALL.iter().filter_map(|field| Some((field.name(), sample(*field)?)));
+    let verdicts: Vec<_> = fields
+        .chain([(UNKNOWN.0, UNKNOWN.1.to_owned())])
+        .map(|(name, members)| (name, verdict(route, target, model, name, &members)))
+        .collect();
+    for verdict in [Policy::Mapped, Policy::Hint, Policy::Essential] {
+        let mut line = format!("    {:<8} ", verdict.name());
+        for (name, _) in verdicts.iter().filter(|(_, this)| *this == verdict) {
+            if line.len() + name.len() > WIDTH {
+                writeln!(text, "{line}")?;
+                line = " ".repeat(13);
+            }
+            write!(line, " {name},")?;
+        }
+        let line = line.trim_end_matches(',');
+        writeln!(text, "{}{}", line, if line.trim() == verdict.name() { " none" } else { "" })?;
+    }
+    Ok(())
+}
+
+/// What becomes of a parameter here.
+fn verdict(route: &Route, target: &Target, model: &str, name: &str, members: &str) -> Policy {
+    let name = if name == UNKNOWN.0 { "x_not_known_to_anyone" } else { name };
+    match encoded(route, target, model, members) {
+        Err(_) => Policy::Essential,
+        Ok(dropped) if dropped.iter().any(|dropped| dropped == name) => Policy::Hint,
+        Ok(_) => Policy::Mapped,
+    }
+}
+
+/// Encodes a small request with these members; gives the names of what was dropped.
+fn encoded(route: &Route, target: &Target, model: &str, members: &str) -> Result<Vec<String>, String> {
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hello."}}]{members}}}"#);
+    let parsed = Parsed::parse(body.into()).map_err(|e| e.message.into_owned())?;
+    let request = ChatRequest { parsed: &parsed, params: &route.params, system: route.system.as_deref(), model, seal: None };
+    let outgoing = dialect::of(target).encode(&request, target).map_err(|e| e.message.into_owned())?;
+    Ok(outgoing.dropped.iter().map(|name| name.clone().into_owned()).collect())
+}
+
+/// Members that ask for something by this field, with what they need beside it. `None` for what every request has and
+/// what only the gateway reads.
+fn sample(field: Field) -> Option<String> {
+    let value = match field {
+        Field::Model | Field::Messages | Field::StreamOptions | Field::EpisodeId | Field::TensorzeroEpisodeId => return None,
+        Field::Stream | Field::Logprobs | Field::Store => "true".to_owned(),
+        Field::MaxTokens | Field::MaxCompletionTokens => "64".to_owned(),
+        Field::Temperature | Field::TopP | Field::FrequencyPenalty | Field::PresencePenalty => "0.5".to_owned(),
+        Field::Stop => r#"["\n\n"]"#.to_owned(),
+        Field::Seed => "7".to_owned(),
+        Field::N => "2".to_owned(),
+        Field::Tools => return Some(TOOLS.to_owned()),
+        Field::ToolChoice => return Some(format!(r#"{TOOLS},"tool_choice":"required""#)),
+        Field::ParallelToolCalls => return Some(format!(r#"{TOOLS},"parallel_tool_calls":false"#)),
+        Field::ResponseFormat => {
+            format!(r#"{{"type":"json_schema","json_schema":{{"name":"s","strict":true,"schema":{SCHEMA}}}}}"#)
+        }
+        Field::ReasoningEffort => r#""high""#.to_owned(),
+        Field::TopLogprobs => return Some(r#","logprobs":true,"top_logprobs":2"#.to_owned()),
+        Field::LogitBias => r#"{"50256":-100}"#.to_owned(),
+        Field::Metadata => r#"{"team":"search"}"#.to_owned(),
+        Field::ServiceTier => r#""flex""#.to_owned(),
+        Field::Verbosity => r#""low""#.to_owned(),
+        Field::User | Field::PromptCacheKey | Field::SafetyIdentifier => r#""someone""#.to_owned(),
+        Field::Prediction => r#"{"type":"content","content":"a"}"#.to_owned(),
+        Field::Modalities => r#"["text","audio"]"#.to_owned(),
+        Field::Audio => r#"{"voice":"alloy","format":"wav"}"#.to_owned(),
+        Field::WebSearchOptions => "{}".to_owned(),
+        Field::Functions => return Some(FUNCTIONS.to_owned()),
+        Field::FunctionCall => return Some(format!(r#"{FUNCTIONS},"function_call":{{"name":"f"}}"#)),
+        Field::ChatTemplate => r#""{{ messages }}""#.to_owned(),
+        Field::ChatTemplateKwargs | Field::MmProcessorKwargs => r#"{"a":1}"#.to_owned(),
+        Field::GuidedJson => SCHEMA.to_owned(),
+        Field::GuidedRegex => r#""[a-z]+""#.to_owned(),
+        Field::GuidedChoice => r#"["a","b"]"#.to_owned(),
+        Field::GuidedGrammar => r#""root ::= \"a\"""#.to_owned(),
+        Field::StructuralTag => r#"{"type":"structural_tag","format":{"type":"any_text"}}"#.to_owned(),
+        Field::GuidedDecodingBackend => r#""xgrammar""#.to_owned(),
+        Field::GuidedWhitespacePattern => r#""[ ]?""#.to_owned(),
+    };
+    Some(format!(r#","{}":{value}"#, field.name()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn snapshot() -> Snapshot {
+        let env = |name: &str| name.ends_with("_KEY").then(|| "not-to-be-seen".to_owned());
+        let text = include_str!("../conf/tidegate.yaml").replace("unsupported: drop", "unsupported: reject");
+        config::parse(&text, "conf", &env).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot
+    }
+
+    /// The names that stand behind a word, for one target.
+    fn names(part: &str, word: &str) -> Vec<String> {
+        let (_, rest) = part.split_once(&format!("\n    {word}")).unwrap_or_else(|| panic!("{word}: {part}"));
+        let (first, others) = rest.split_once('\n').unwrap();
+        let others = others.lines().take_while(|line| line.starts_with("          "));
+        let all: String = std::iter::once(first).chain(others).collect();
+        all.trim_matches([' ', ',']).split(',').map(|name| name.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn every_sample_is_a_request_that_asks_for_the_field() {
+        for field in Field::ALL {
+            let Some(members) = sample(*field) else { continue };
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{members}}}"#);
+            let parsed = Parsed::parse(body.clone().into()).unwrap_or_else(|e| panic!("{body}: {e:?}"));
+            let params = config::snapshot::Params::default();
+            let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
+            assert!(dialect::params::asked(&request, *field).is_some(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_route_is_told_with_its_deadlines_and_what_becomes_of_each_parameter() {
+        let text = explain(&snapshot(), "assistant").unwrap();
+        assert!(text.starts_with("assistant  balance weighted, 2 attempts\n"), "{text}");
+        assert!(text.contains("anthropic  claude-sonnet-4-5  weight 1") && text.contains("base_url  https://api.anthropic.com\n"));
+        let (mapped, dropped, refused) = (names(&text, "mapped"), names(&text, "dropped"), names(&text, "refused"));
+        for (list, wanted) in [
+            (&mapped, ["max_tokens", "tools", "guided_json", "response_format"]),
+            (&dropped, ["seed", "logprobs", "any other field", "guided_decoding_backend"]),
+            (&refused, ["n", "guided_grammar", "chat_template", "functions"]),
+        ] {
+            for name in wanted {
+                assert!(list.iter().any(|known| known == name), "{name}: {text}");
+            }
+        }
+        let probed = Field::ALL.iter().filter(|field| sample(**field).is_some()).count() + 1;
+        assert_eq!(mapped.len() + dropped.len() + refused.len(), probed, "{text}");
+        assert!(!text.contains("not-to-be-seen"));
+    }
+
+    #[test]
+    fn the_routes_own_settings_count() {
+        let text = explain(&snapshot(), "qwen3-4b").unwrap();
+        assert!(text.contains("5 failures within 30s eject a target, for 10s and at most 300s"), "{text}");
+        assert!(text.contains("connect 5s, first_byte 60s, first_token 20s, between_bytes 60s, total none"), "{text}");
+        assert!(text.contains("  fireworks  accounts/fireworks/models/qwen3-4b  fallback"));
+        // `unsupported: reject` leaves nothing to drop.
+        assert_eq!(text.matches("    dropped   none\n").count(), 3, "{text}");
+    }
+
+    #[test]
+    fn a_pattern_is_told_for_the_model_that_a_client_would_name() {
+        assert!(explain(&snapshot(), "openai/gpt-4o").unwrap().contains("  openai  gpt-4o  weight 1"));
+        assert_eq!(explain(&snapshot(), "asistant").unwrap_err(), "there is no route `asistant`; did you mean `assistant`?");
+    }
+}
