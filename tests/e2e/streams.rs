@@ -7,6 +7,7 @@ use crate::harness::http2::{self, H2};
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
 use crate::harness::sse::{Events, Story};
+use crate::harness::tls::Certificates;
 use crate::harness::{chat, streamed, until};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -223,6 +224,32 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
     let said =
         gateway.metric("gen_ai_client_token_usage_total{provider=\"sim\",route=\"s/*\",team=\"anonymous\",token_type=\"output\"}").await;
     assert!(said > 0.0, "{}", gateway.metrics().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_a_client_that_leaves_ends_its_own_stream_only() {
+    let (sim, certificates) = (Sim::start().await, Certificates::new());
+    let config = format!(
+        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ \"s/*\": {{ targets: [ {{ provider: sim, model: \"*\" }} ], retry: {{ attempts: 1 }} }} }}\n",
+        certificates.provider(sim.address()).await
+    );
+    let gateway = Gateway::start(&config).await;
+    // Both share a connection on both sides.
+    let client = H2::connect(gateway.listen).await;
+    let begin = async |model: &str| {
+        let response = client.chat(&[], streamed(&format!("s/{model}")).to_string().into()).await.unwrap();
+        let mut events = Events::h2(response.into_body());
+        events.next().await.unwrap();
+        events
+    };
+    let stays = begin("stays+chunks=60+pace=20ms").await;
+    let leaves = begin("leaves+chunks=10000+pace=20ms").await;
+    drop(leaves);
+    assert_eq!(sim.ending("leaves+chunks=10000+pace=20ms").await, Ending::ClientLeft);
+    let story = stays.all().await;
+    assert!(story.done && !story.broken && story.finish == ["stop"], "{story:?}");
+    assert_eq!(sim.ending("stays+chunks=60+pace=20ms").await, Ending::Answered);
+    assert!(sim.seen().iter().all(|seen| seen.version == http::Version::HTTP_2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
