@@ -42,6 +42,8 @@ struct Pending {
     texts: u8,
     /// Elements of `delta.tool_calls`, each followed by a comma.
     calls: Vec<u8>,
+    /// The call that the last of these elements is about.
+    last_call: u32,
     logprobs: Vec<u8>,
     finish: Option<&'static str>,
 }
@@ -102,16 +104,44 @@ impl ChunkWriter {
         string(&mut pending.delta, text);
         pending.delta.push(b',');
     }
+
+    /// One chunk speaks of a call once: clients begin with the first chunk as it is, and only add later chunks to it.
+    fn arguments(&mut self, choice: u32, call: u32, fragment: Text<'_>) {
+        let speaks = self.pending.choice == Some(choice) && !self.pending.calls.is_empty();
+        if speaks && call < self.pending.last_call {
+            self.flush();
+        }
+        let pending = self.pending(choice);
+        let calls = &mut pending.calls;
+        if !calls.is_empty() && pending.last_call == call {
+            calls.truncate(calls.len() - CALL_END.len());
+        } else {
+            calls.extend_from_slice(b"{\"index\":");
+            integer(calls, u64::from(call));
+            calls.extend_from_slice(b",\"function\":{\"arguments\":\"");
+        }
+        pending.last_call = call;
+        inside(calls, fragment);
+        calls.extend_from_slice(CALL_END);
+    }
 }
+
+/// How every element of `delta.tool_calls` ends: behind the last character of its arguments.
+const CALL_END: &[u8] = b"\"}},";
 
 /// Appends a JSON string.
 pub(super) fn string(out: &mut Vec<u8>, text: Text<'_>) {
     out.push(b'"');
+    inside(out, text);
+    out.push(b'"');
+}
+
+/// Appends what stands between the quotes.
+fn inside(out: &mut Vec<u8>, text: Text<'_>) {
     match text {
         Text::Raw(raw) => out.extend_from_slice(raw.as_bytes()),
         Text::Plain(plain) => escape(out, plain),
     }
-    out.push(b'"');
 }
 
 impl Sink for ChunkWriter {
@@ -123,23 +153,19 @@ impl Sink for ChunkWriter {
             Event::Reasoning { choice, text } => self.text(choice, 2, b"\"reasoning_content\":", text),
             Event::Refusal { choice, text } => self.text(choice, 4, b"\"refusal\":", text),
             Event::ToolStart { choice, call, id, name } => {
-                let calls = &mut self.pending(choice).calls;
+                let pending = self.pending(choice);
+                pending.last_call = call;
+                let calls = &mut pending.calls;
                 calls.extend_from_slice(b"{\"index\":");
                 integer(calls, u64::from(call));
                 calls.extend_from_slice(b",\"id\":");
                 string(calls, id.unwrap_or(Text::Plain("")));
                 calls.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
                 string(calls, name);
-                calls.extend_from_slice(b",\"arguments\":\"\"}},");
+                calls.extend_from_slice(b",\"arguments\":\"");
+                calls.extend_from_slice(CALL_END);
             }
-            Event::ToolArguments { choice, call, fragment } => {
-                let calls = &mut self.pending(choice).calls;
-                calls.extend_from_slice(b"{\"index\":");
-                integer(calls, u64::from(call));
-                calls.extend_from_slice(b",\"function\":{\"arguments\":");
-                string(calls, fragment);
-                calls.extend_from_slice(b"}},");
-            }
+            Event::ToolArguments { choice, call, fragment } => self.arguments(choice, call, fragment),
             Event::Logprobs { choice, json } => {
                 if self.pending.choice == Some(choice) && !self.pending.logprobs.is_empty() {
                     self.flush();
@@ -206,5 +232,29 @@ impl Writer for ChunkWriter {
             _ => {}
         }
         out.extend_from_slice(b"}\n\n");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_chunk_speaks_of_each_call_once() {
+        let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
+        let start = |call| Event::ToolStart { choice: 0, call, id: Some(Text::Raw("i")), name: Text::Raw("f") };
+        let arguments = |call, text| Event::ToolArguments { choice: 0, call, fragment: Text::Plain(text) };
+        for event in [start(0), arguments(0, "{\"a\":"), arguments(0, "1}"), start(1), arguments(1, "{"), arguments(0, " ")] {
+            writer.event(event);
+        }
+        writer.flush();
+        let text = String::from_utf8(writer.take()).unwrap();
+        let calls: Vec<_> = text.lines().filter_map(|line| line.split_once("\"tool_calls\":")?.1.split_once("},\"logprobs\"")).collect();
+        let calls: Vec<_> = calls.into_iter().map(|(calls, _)| calls).collect();
+        let whole = |call, text| format!(r#"{{"index":{call},"id":"i","type":"function","function":{{"name":"f","arguments":"{text}"}}}}"#);
+        let first = format!("[{},{}]", whole(0, r#"{\"a\":1}"#), whole(1, "{"));
+        assert_eq!(calls, [first.as_str(), r#"[{"index":0,"function":{"arguments":" "}}]"#]);
     }
 }

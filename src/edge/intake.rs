@@ -9,9 +9,9 @@ use pingora_http::RequestHeader;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A refused body up to this size is read and thrown away first, so that the connection can be kept.
+/// After a refused body up to this size the connection is kept.
 const SMALL_LEFTOVER: usize = 64 << 10;
-/// A refused larger body is thrown away after the answer, so that the client gets to read it; up to this much …
+/// What is left of a refused body is thrown away, so that the client gets to read the answer; up to this much …
 const LARGE_LEFTOVER: usize = 64 << 20;
 /// … and for this long.
 const LINGER: Duration = Duration::from_secs(5);
@@ -23,9 +23,10 @@ const FIRST_BUFFER: usize = 16 << 10;
 /// # Errors
 /// 400 for both framings at once (RFC 9112 section 6.1 lets a server refuse them), 415 for an encoded body, 413 for a
 /// length beyond `max_body`.
-pub fn check_framing(request: &RequestHeader, max_body: usize) -> Result<(), ApiError> {
+pub fn check_framing(session: &ServerSession, max_body: usize) -> Result<(), ApiError> {
+    let request = session.req_header();
     let headers = &request.headers;
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+    if headers.contains_key(TRANSFER_ENCODING) && came_with_length(session) {
         return Err(ApiError::invalid("Send either Content-Length or Transfer-Encoding, not both."));
     }
     if headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -35,6 +36,13 @@ pub fn check_framing(request: &RequestHeader, max_body: usize) -> Result<(), Api
         Some(length) if length > max_body as u64 => Err(too_large(max_body)),
         _ => Ok(()),
     }
+}
+
+/// Whether there was a `Content-Length`; Pingora takes it away from a chunked request, but keeps the bytes that came.
+fn came_with_length(session: &ServerSession) -> bool {
+    let ServerSession::H1(h1) = session else { return session.req_header().headers.contains_key(CONTENT_LENGTH) };
+    let name = |line: &[u8]| line.split(|b| *b == b':').next().is_some_and(|n| n.trim_ascii().eq_ignore_ascii_case(b"content-length"));
+    h1.get_headers_raw_bytes().split(|b| *b == b'\n').any(name)
 }
 
 fn too_large(max_body: usize) -> ApiError {
@@ -102,23 +110,25 @@ pub async fn read_body(session: &mut ServerSession, limits: &Server) -> Result<B
     Ok(first.unwrap_or_else(|| body.freeze()))
 }
 
-/// Before a refusal is written: throws away what is left of a small body. Returns whether nothing is left.
-pub async fn discard_small(session: &mut ServerSession) -> bool {
-    if session.is_body_done() {
-        return true;
-    }
-    let waits = expects_continue(session.req_header());
-    match declared_length(session.req_header()) {
-        Some(n) if !waits && n as usize <= SMALL_LEFTOVER => discard(session, SMALL_LEFTOVER).await,
-        _ => false,
+/// Before a refusal is written: a connection whose client has little left to send is kept.
+pub fn keep_for_small_leftover(session: &mut ServerSession) {
+    let small = declared_length(session.req_header()).is_some_and(|n| n as usize <= SMALL_LEFTOVER);
+    if small
+        && !expects_continue(session.req_header())
+        && let ServerSession::H1(h1) = session
+    {
+        // Otherwise Pingora announces the end of a connection whose request has not been read.
+        h1.set_close_on_response_before_downstream_finish(false);
     }
 }
 
 /// After a refusal has been written: lets the client finish sending, so that it reads the answer instead of a reset.
-pub async fn linger(session: &mut ServerSession) {
-    if matches!(session, ServerSession::H1(_)) && !expects_continue(session.req_header()) {
-        discard(session, LARGE_LEFTOVER).await;
+/// Returns whether nothing is left.
+pub async fn discard_leftover(session: &mut ServerSession) -> bool {
+    if !matches!(session, ServerSession::H1(_)) || expects_continue(session.req_header()) {
+        return false;
     }
+    discard(session, LARGE_LEFTOVER).await
 }
 
 async fn discard(session: &mut ServerSession, most: usize) -> bool {

@@ -75,7 +75,7 @@ impl Gateway {
             Endpoint::Model(id) => return Ok(Some(admission::model(&live, &who, id)?)),
         };
         admission::peek(&live, &who, &request.headers).await?;
-        intake::check_framing(request, live.snapshot.server.max_body)?;
+        intake::check_framing(real, live.snapshot.server.max_body)?;
         let body = match intake::read_body(real, &live.snapshot.server).await {
             Ok(body) => body,
             Err(intake::Unread::Refused(error)) => return Err(Stop::Refused(error)),
@@ -95,7 +95,7 @@ impl Gateway {
         let request = Box::new(RequestHeader::build_no_case(Method::POST, b"/", None)?);
         let empty = Box::new(ServerSession::new_custom(Box::new(())));
         let real = std::mem::replace(&mut session.downstream_session, empty);
-        session.downstream_session = Box::new(ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), request))));
+        *session.downstream_session = ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), request)));
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Gateway {
     fn unwrap(&self, session: &mut Session, ctx: &Exchange) {
         let Some(call) = ctx.call.as_deref() else { return };
         if session.downstream_session.is_custom() {
-            session.downstream_session = Box::new(ServerSession::new_custom(Box::new(())));
+            *session.downstream_session = ServerSession::new_custom(Box::new(()));
             if let Some(real) = call.stage.take_home() {
                 session.downstream_session = real;
             }

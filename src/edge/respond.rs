@@ -12,13 +12,13 @@ use std::time::Duration;
 /// Further headers of an answer.
 pub type Headers = Vec<(HeaderName, String)>;
 
-/// Writes a whole answer. What is left of the request's body is thrown away, before or after, so that the client reads
-/// the answer and, where possible, keeps its connection.
+/// Writes a whole answer, at once. What is left of the request's body is thrown away after it, so that the client reads
+/// the answer and, where that was little, keeps its connection.
 ///
 /// # Errors
 /// When the client is gone.
 pub async fn respond(session: &mut ServerSession, status: u16, headers: Headers, body: Bytes) -> Result<()> {
-    let clean = intake::discard_small(session).await;
+    intake::keep_for_small_leftover(session);
     let mut head = Box::new(ResponseHeader::build(status, Some(headers.len() + 6))?);
     head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
     head.insert_header(http::header::CONTENT_LENGTH, body.len())?;
@@ -27,9 +27,11 @@ pub async fn respond(session: &mut ServerSession, status: u16, headers: Headers,
     }
     session.write_response_header(head).await?;
     session.write_response_body(body, true).await?;
-    if !clean {
+    if !session.is_body_done() {
         session.finish_body().await?;
-        intake::linger(session).await;
+        if !intake::discard_leftover(session).await {
+            session.set_keepalive(None);
+        }
     }
     Ok(())
 }

@@ -220,7 +220,7 @@ fn wrap(all: Vec<Vec<u8>>, file: &Path) -> Result<Vec<WrappedX509>, String> {
     use x509_parser::prelude::{FromDer, X509Certificate};
     all.into_iter()
         .map(|der| match X509Certificate::from_der(&der) {
-            Ok(_) => Ok(WrappedX509::new(der, |der| parse_x509(der))),
+            Ok(_) => Ok(WrappedX509::new(der, parse_x509)),
             Err(e) => Err(format!("{}: {e}", file.display())),
         })
         .collect()

@@ -215,7 +215,7 @@ fn number(schema: &Map<String, Value>, whole: bool) -> Result<Value, String> {
         }
     }
     if whole && value.abs() < 9e15 {
-        #[allow(clippy::cast_possible_truncation)] // within 2^53
+        #[allow(clippy::cast_possible_truncation, reason = "within 2^53")]
         return Ok(json!(value as i64));
     }
     Ok(json!(value))

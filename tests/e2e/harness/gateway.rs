@@ -1,0 +1,242 @@
+//! The gateway's process: its configuration in a directory of its own, free ports, what it prints, its signals and end.
+
+use super::dir::Dir;
+use super::http1::{Answer, Conn, request};
+use super::{LOOK, soon, until};
+use serde_json::Value;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_tidegate");
+
+/// A port that nobody listens on, below those that the kernel gives to outgoing connections; so it stays free.
+pub fn free_port() -> u16 {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests run in processes of their own at the same time: each begins somewhere else.
+    let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
+    loop {
+        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Everything the process has printed, line by line.
+#[derive(Clone, Default)]
+pub struct Output(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl Output {
+    fn follow(&self, pipe: impl AsyncRead + Unpin + Send + 'static) {
+        let lines = self.0.clone();
+        tokio::spawn(async move {
+            let mut reader = BufReader::new(pipe).lines();
+            while let Ok(Some(line)) = reader.next_line().await {
+                lines.lock().push(line);
+            }
+        });
+    }
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        self.0.lock().join("\n")
+    }
+
+    /// Awaits a line that contains `part`.
+    pub async fn line(&self, part: &str) -> String {
+        until(&format!("a line with `{part}`"), async || self.0.lock().iter().find(|line| line.contains(part)).cloned()).await
+    }
+}
+
+/// What is to be started.
+pub struct Setup {
+    config: String,
+    tls: Option<(PathBuf, PathBuf)>,
+    linked: bool,
+    /// Where the configuration will be.
+    pub dir: Dir,
+}
+
+impl Setup {
+    /// A configuration without `listen`, `admin` and `log`, which are added.
+    pub fn new(config: &str) -> Self {
+        Self { config: config.to_owned(), tls: None, linked: false, dir: Dir::new() }
+    }
+
+    /// Adds a TLS listener.
+    pub fn tls(mut self, certificate: PathBuf, key: PathBuf) -> Self {
+        self.tls = Some((certificate, key));
+        self
+    }
+
+    /// Replaces the configuration.
+    pub fn config(mut self, config: &str) -> Self {
+        config.clone_into(&mut self.config);
+        self
+    }
+
+    /// Puts the file where a Kubernetes volume has it: behind a link into `..data`, a link to a directory.
+    pub fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
+    /// Starts it and waits until it serves.
+    pub async fn start(self) -> Gateway {
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (listen, admin, secure) = (at(free_port()), at(free_port()), at(free_port()));
+        let mut head = format!("listen:\n  - address: {listen}\n");
+        if let Some((certificate, key)) = &self.tls {
+            let (certificate, key) = (certificate.display(), key.display());
+            head += &format!("  - address: {secure}\n    tls: {{ certificate: {certificate}, key: {key} }}\n");
+        }
+        head += &format!("admin: {{ address: {admin} }}\nlog: {{ format: json, level: info, access: true }}\n");
+        let path = self.dir.join("tidegate.yaml");
+        if self.linked {
+            std::fs::create_dir(self.dir.join("v1")).unwrap();
+            symlink("v1", self.dir.join("..data")).unwrap();
+            symlink("..data/tidegate.yaml", &path).unwrap();
+        }
+        std::fs::write(&path, head.clone() + &self.config).unwrap();
+        let mut child = Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let output = Output::default();
+        output.follow(child.stdout.take().unwrap());
+        output.follow(child.stderr.take().unwrap());
+        soon("the gateway's start", async {
+            while !is_ready(admin).await {
+                if let Some(status) = child.try_wait().unwrap() {
+                    tokio::time::sleep(LOOK * 20).await; // what it said may still be on its way
+                    panic!("the gateway did not start ({status}):\n{}", output.text());
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        })
+        .await;
+        Gateway { child, listen, admin, secure, output, dir: self.dir, path, head }
+    }
+}
+
+async fn is_ready(admin: SocketAddr) -> bool {
+    let Ok(stream) = TcpStream::connect(admin).await else { return false };
+    let mut conn = Conn::over(stream);
+    conn.send(&request("GET", "/readyz", &[], None)).await.is_ok() && conn.answer().await.is_ok_and(|a| a.status() == 200)
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    child: Child,
+    /// HTTP/1.1 and h2c.
+    pub listen: SocketAddr,
+    /// Metrics, health, status.
+    pub admin: SocketAddr,
+    /// The TLS listener, if there is one.
+    pub secure: SocketAddr,
+    /// What it has printed.
+    pub output: Output,
+    /// Where its files are.
+    pub dir: Dir,
+    /// Its configuration.
+    pub path: PathBuf,
+    head: String,
+}
+
+impl Gateway {
+    /// Starts a configuration without `listen`, `admin` and `log`.
+    pub async fn start(config: &str) -> Self {
+        Setup::new(config).start().await
+    }
+
+    /// A connection to the client side.
+    pub async fn connect(&self) -> Conn {
+        Conn::connect(self.listen).await
+    }
+
+    /// One chat request on a connection of its own.
+    pub async fn chat(&self, body: &Value) -> Answer {
+        self.chat_as(&[], body).await
+    }
+
+    /// The same with more headers.
+    pub async fn chat_as(&self, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let mut conn = self.connect().await;
+        conn.chat(headers, body.to_string().as_bytes()).await;
+        conn.answer().await.unwrap()
+    }
+
+    /// A GET on the client side.
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        Conn::connect(self.listen).await.get(path, headers).await
+    }
+
+    /// A page of the admin listener.
+    pub async fn page(&self, path: &str) -> Answer {
+        Conn::connect(self.admin).await.get(path, &[]).await
+    }
+
+    /// The value of a series as `/metrics` writes its name; 0 where it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |v| v.parse().unwrap())
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let page = self.page("/metrics").await;
+        assert_eq!(page.status(), 200);
+        page.text()
+    }
+
+    /// A configuration for the same addresses: what a reload reads.
+    pub fn text(&self, config: &str) -> String {
+        self.head.clone() + config
+    }
+
+    /// Sends a signal by its name.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("the process lives").to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
+        assert!(status.success());
+    }
+
+    /// Whether the process lives.
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Awaits the end of the process.
+    pub async fn exit(&mut self) -> ExitStatus {
+        soon("the gateway's end", self.child.wait()).await.unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let text = self.output.text();
+        if std::thread::panicking() {
+            let lines: Vec<_> = text.lines().rev().take(40).collect();
+            println!("the gateway's last lines:");
+            lines.iter().rev().for_each(|line| println!("{line}"));
+        } else {
+            assert!(!text.contains("panicked"), "{text}");
+        }
+    }
+}

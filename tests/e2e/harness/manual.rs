@@ -1,0 +1,79 @@
+//! An upstream that a test plays by hand, so that what comes next comes after what the test has seen.
+
+use super::http1::request_of;
+use super::soon;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Listens for the gateway.
+pub struct Manual(TcpListener);
+
+/// One request of the gateway's, to be answered by hand.
+pub struct Exchange {
+    stream: TcpStream,
+    /// The request's body.
+    pub body: Value,
+}
+
+impl Manual {
+    /// Listens on a free port.
+    pub async fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// The configuration of this provider.
+    pub fn provider(&self) -> String {
+        format!("{{ kind: vllm, base_url: \"http://{}/v1\" }}", self.0.local_addr().unwrap())
+    }
+
+    /// The next request.
+    pub async fn accept(&self) -> Exchange {
+        let (mut stream, _) = soon("a request at the upstream", self.0.accept()).await.unwrap();
+        let body = soon("the request's body", request_of(&mut stream)).await.unwrap();
+        Exchange { stream, body: serde_json::from_slice(&body).unwrap() }
+    }
+}
+
+impl Exchange {
+    /// Sends the head of an event stream.
+    pub async fn begin(&mut self) {
+        self.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    }
+
+    /// Sends an event.
+    pub async fn event(&mut self, data: &str) {
+        let text = format!("data: {data}\n\n");
+        self.write(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await;
+    }
+
+    /// Sends an event with a piece of text.
+    pub async fn say(&mut self, text: &str) {
+        let delta = serde_json::json!({ "role": "assistant", "content": text });
+        self.event(&chunk(delta, Value::Null).to_string()).await;
+    }
+
+    /// Ends the answer well.
+    pub async fn end(&mut self) {
+        self.event(&chunk(serde_json::json!({}), "stop".into()).to_string()).await;
+        self.event("[DONE]").await;
+        self.write(b"0\r\n\r\n").await;
+    }
+
+    /// Awaits the gateway's hanging up.
+    pub async fn hung_up(mut self) {
+        let mut rest = Vec::new();
+        let _ = soon("the gateway's hanging up", self.stream.read_to_end(&mut rest)).await; // a reset is one too
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+}
+
+fn chunk(delta: Value, finish: Value) -> Value {
+    serde_json::json!({
+        "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+        "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }],
+    })
+}

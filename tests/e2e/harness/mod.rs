@@ -1,0 +1,52 @@
+//! What every test stands on: the gateway's process, simulators, clients, certificates.
+
+pub mod dir;
+pub mod gateway;
+pub mod http1;
+pub mod http2;
+pub mod manual;
+pub mod sim;
+pub mod sse;
+pub mod tls;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Ends a hang. No test measures it, so it is generous: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a state that gives no notice of its change.
+pub const LOOK: Duration = Duration::from_millis(5);
+
+/// Awaits what has to come.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: has not come"),
+    }
+}
+
+/// Looks until there is something to see.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    soon(what, async {
+        loop {
+            if let Some(value) = look().await {
+                return value;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await
+}
+
+/// The body of a small chat request.
+pub fn chat(model: &str) -> serde_json::Value {
+    serde_json::json!({ "model": model, "messages": [{ "role": "user", "content": "hello there" }] })
+}
+
+/// The same as a stream, with usage.
+pub fn streamed(model: &str) -> serde_json::Value {
+    let mut body = chat(model);
+    body["stream"] = true.into();
+    body["stream_options"] = serde_json::json!({ "include_usage": true });
+    body
+}

@@ -1,0 +1,120 @@
+//! Event streams, read as they come.
+
+use super::http1::{Conn, Reader};
+use super::soon;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::Value;
+use std::collections::VecDeque;
+
+/// The events of an answer.
+pub struct Events {
+    source: Source,
+    buffer: Vec<u8>,
+    ready: VecDeque<String>,
+    /// Whether the transport broke before the body was complete.
+    pub broken: bool,
+    /// What keeps an HTTP/1.1 connection open.
+    _writer: Option<Box<dyn tokio::io::AsyncWrite + Unpin + Send>>,
+}
+
+enum Source {
+    H1(Reader),
+    H2(Incoming),
+}
+
+impl Events {
+    /// The rest of a connection whose head has been read.
+    pub fn h1(conn: Conn) -> Self {
+        Self { source: Source::H1(conn.reader), buffer: Vec::new(), ready: VecDeque::new(), broken: false, _writer: Some(conn.writer) }
+    }
+
+    /// The body of an HTTP/2 answer.
+    pub fn h2(body: Incoming) -> Self {
+        Self { source: Source::H2(body), buffer: Vec::new(), ready: VecDeque::new(), broken: false, _writer: None }
+    }
+
+    /// The data of the next event; `None` at the end of the body.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            let piece = match &mut self.source {
+                Source::H1(reader) => reader.piece().await.map_err(drop),
+                Source::H2(body) => match soon("an event", body.frame()).await {
+                    None => Ok(None),
+                    Some(Ok(frame)) => Ok(Some(frame.into_data().map(|d| d.to_vec()).unwrap_or_default())),
+                    Some(Err(_)) => Err(()),
+                },
+            };
+            match piece {
+                Err(()) => {
+                    self.broken = true;
+                    return None;
+                }
+                Ok(None) => {
+                    assert!(self.buffer.is_empty(), "half an event at the end: {}", String::from_utf8_lossy(&self.buffer));
+                    return None;
+                }
+                Ok(Some(piece)) => self.take(&piece),
+            }
+        }
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+        while let Some(end) = self.buffer.windows(2).position(|w| w == b"\n\n") {
+            let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
+            let event = String::from_utf8(event).unwrap();
+            let data = event.trim_end().strip_prefix("data: ").unwrap_or_else(|| panic!("not an event: {event:?}"));
+            self.ready.push_back(data.to_owned());
+        }
+    }
+
+    /// Everything to the end.
+    pub async fn all(mut self) -> Story {
+        let mut story = Story::default();
+        while let Some(event) = self.next().await {
+            story.take(&event);
+        }
+        story.broken = self.broken;
+        story
+    }
+}
+
+/// What a stream said, folded.
+#[derive(Debug, Default)]
+pub struct Story {
+    pub content: String,
+    pub finish: Vec<String>,
+    pub usage: Vec<Value>,
+    pub error: Option<Value>,
+    pub done: bool,
+    pub broken: bool,
+    pub chunks: Vec<Value>,
+}
+
+impl Story {
+    /// One event.
+    pub fn take(&mut self, event: &str) {
+        assert!(!self.done && self.error.is_none(), "{event} after the end");
+        if event == "[DONE]" {
+            self.done = true;
+            return;
+        }
+        let chunk: Value = serde_json::from_str(event).unwrap();
+        if let Some(error) = chunk.get("error") {
+            self.error = Some(error.clone());
+            return;
+        }
+        for choice in chunk["choices"].as_array().unwrap() {
+            self.content += choice["delta"]["content"].as_str().unwrap_or_default();
+            self.finish.extend(choice["finish_reason"].as_str().map(str::to_owned));
+        }
+        if chunk.get("usage").is_some_and(|u| !u.is_null()) {
+            self.usage.push(chunk["usage"].clone());
+        }
+        self.chunks.push(chunk);
+    }
+}

@@ -1,0 +1,87 @@
+//! Certificates of the tests' own, a TLS front for the simulator, and TLS clients.
+
+use super::dir::Dir;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// An authority and a certificate for `localhost`.
+pub struct Certificates {
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    _dir: Dir,
+}
+
+fn openssl(arguments: &[&str]) {
+    let made = Command::new("openssl").args(arguments).output().expect("openssl is installed");
+    assert!(made.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+impl Certificates {
+    /// Makes them.
+    pub fn new() -> Self {
+        let dir = Dir::new();
+        let path = |name: &str| dir.join(name).display().to_string();
+        let (ca, ca_key, key, ask, certificate) = (path("ca.pem"), path("ca.key"), path("tls.key"), path("tls.csr"), path("tls.pem"));
+        let new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        openssl(&[&new[..], &["-x509", "-days", "2", "-subj", "/CN=ca of the tests", "-keyout", &ca_key, "-out", &ca]].concat());
+        openssl(&[&new[..], &["-subj", "/CN=localhost", "-keyout", &key, "-out", &ask]].concat());
+        let names = dir.write("names", "subjectAltName=DNS:localhost,IP:127.0.0.1\n").display().to_string();
+        openssl(&["x509", "-req", "-in", &ask, "-CA", &ca, "-CAkey", &ca_key, "-days", "2", "-extfile", &names, "-out", &certificate]);
+        Self { ca: ca.into(), certificate: certificate.into(), key: key.into(), _dir: dir }
+    }
+
+    /// Terminates TLS in front of `to`, HTTP/2 by ALPN; returns where.
+    pub async fn front(&self, to: SocketAddr) -> SocketAddr {
+        let chain = CertificateDer::pem_file_iter(&self.certificate).unwrap().map(Result::unwrap).collect();
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, PrivateKeyDer::from_pem_file(&self.key).unwrap())
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let (Ok(mut outer), Ok(mut inner)) = tokio::join!(acceptor.accept(stream), TcpStream::connect(to)) else { return };
+                    let _ = tokio::io::copy_bidirectional(&mut outer, &mut inner).await; // one side's end is the other's
+                });
+            }
+        });
+        address
+    }
+
+    /// The configuration of a provider that the simulator at `to` plays over TLS.
+    pub async fn provider(&self, to: SocketAddr) -> String {
+        let front = self.front(to).await;
+        let ca = self.ca.display();
+        format!("{{ kind: vllm, base_url: \"https://{front}/vllm/v1\", tls: {{ ca_file: {ca}, server_name: localhost }} }}")
+    }
+}
+
+/// A TLS connection that trusts `ca` only and offers `alpn`.
+pub async fn connect(address: SocketAddr, ca: &Path, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    CertificateDer::pem_file_iter(ca).unwrap().for_each(|c| roots.add(c.unwrap()).unwrap());
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(address).await?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+}

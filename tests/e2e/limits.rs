@@ -1,0 +1,204 @@
+//! Keys, permissions and limits, as a client meets them.
+
+use crate::harness::gateway::Gateway;
+use crate::harness::http1::{Answer, request};
+use crate::harness::sim::Sim;
+use crate::harness::{chat, streamed};
+use tidegate::simulate::seen::sha256_hex;
+
+/// Every limit refills so slowly that it does not during a test.
+async fn gateway(sim: &Sim) -> Gateway {
+    let key = |id: &str, more: &str| format!("      - {{ id: {id}, sha256: \"{}\"{more} }}\n", sha256_hex(format!("tg-{id}").as_bytes()));
+    let target = "targets: [ { provider: sim, model: m } ]";
+    let config = format!(
+        "providers: {{ sim: {} }}\n\
+         routes:\n  open: {{ {target} }}\n  other: {{ {target} }}\n  \"fine/*\": {{ targets: [ {{ provider: sim, model: \"*\" }} ], retry: {{ attempts: 1 }} }}\n  \
+         twice: {{ {target}, limits: [ {{ requests: 2, per: 30d }} ] }}\n\
+         teams:\n  red:\n    routes: [open, other, twice]\n    keys:\n{}{}{}{}{}\
+         \n  blue:\n    limits: [ {{ requests: 3, per: 30d }} ]\n    keys:\n{}{}\n  \
+         gray:\n    keys:\n{}{}\n",
+        sim.provider(),
+        key("good", ""),
+        key("off", ", disabled: true"),
+        key("old", ", expires: 2020-01-01T00:00:00Z"),
+        key("narrow", ", routes: [open]"),
+        key("few", ", limits: [ { requests: 2, per: 30d } ]"),
+        key("blue1", ""),
+        key("blue2", ""),
+        key("tokens", ", limits: [ { tokens: 100, per: 30d } ]"),
+        key("alone", ", limits: [ { concurrent: 1 } ]"),
+    );
+    Gateway::start(&config).await
+}
+
+async fn ask(gateway: &Gateway, key: &str, route: &str) -> Answer {
+    let bearer = format!("Bearer tg-{key}");
+    gateway.chat_as(&[("authorization", &bearer)], &chat(route)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_wrong_with_a_key_its_sender_sees_the_same() {
+    let sim = Sim::start().await;
+    let gateway = gateway(&sim).await;
+    let mut told = Vec::new();
+    for headers in [
+        &[][..],
+        &[("authorization", "Bearer tg-nobody")],
+        &[("authorization", "Bearer tg-off")],
+        &[("authorization", "Bearer tg-old")],
+        &[("authorization", "Bearer ")],
+        &[("authorization", "Basic dGctZ29vZA==")],
+        &[("authorization", "Bearer tg-good"), ("authorization", "Bearer tg-good")],
+        &[("x-api-key", "")],
+    ] {
+        let answer = gateway.chat_as(headers, &chat("open")).await;
+        answer.error();
+        assert_eq!((answer.status(), answer.header("www-authenticate")), (401, "Bearer"), "{headers:?}");
+        told.push(answer.text());
+        assert_eq!(gateway.get("/v1/models", headers).await.status(), 401);
+    }
+    assert!(told.windows(2).all(|w| w[0] == w[1]), "{told:?}");
+    for reason in ["missing", "unknown", "disabled", "expired", "malformed"] {
+        gateway.output.line(&format!("\"reason\":\"{reason}\"")).await;
+        assert!(gateway.metric(&format!("tidegate_auth_failures_total{{reason=\"{reason}\"}}")).await > 0.0, "{reason}");
+    }
+    for headers in [[("authorization", "bearer tg-good")], [("x-api-key", "tg-good")], [("api-key", "tg-good")]] {
+        assert_eq!(gateway.chat_as(&headers, &chat("open")).await.status(), 200, "{headers:?}");
+    }
+    assert_eq!(sim.count(), 3);
+    assert!(!gateway.output.text().contains("tg-good"), "a key in the log");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_sees_and_uses_its_own_routes_only() {
+    let sim = Sim::start().await;
+    let gateway = gateway(&sim).await;
+    let models = async |key: &str| -> Vec<String> {
+        let list = gateway.get("/v1/models", &[("authorization", &format!("Bearer tg-{key}"))]).await.json();
+        assert_eq!(list["object"], "list");
+        list["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(models("good").await, ["open", "other", "twice"]);
+    assert_eq!(models("narrow").await, ["open"]);
+    assert_eq!(models("blue1").await.len(), 4);
+    for (key, route, status, kind) in [
+        ("good", "open", 200, ""),
+        ("good", "fine/m", 403, "permission_error"),
+        ("narrow", "other", 403, "permission_error"),
+        ("good", "no-such", 404, "not_found_error"),
+    ] {
+        let answer = ask(&gateway, key, route).await;
+        assert_eq!(answer.status(), status, "{key} {route}: {}", answer.text());
+        if status != 200 {
+            answer.error();
+            assert_eq!(answer.json()["error"]["type"], kind);
+        }
+    }
+    let own = gateway.get("/v1/models/open", &[("authorization", "Bearer tg-narrow")]).await;
+    assert_eq!((own.status(), own.json()["id"].as_str()), (200, Some("open")));
+    assert_eq!(gateway.get("/v1/models/other", &[("authorization", "Bearer tg-narrow")]).await.status(), 404);
+}
+
+fn refused(answer: &Answer) {
+    answer.error();
+    assert_eq!((answer.status(), answer.json()["error"]["type"].as_str()), (429, Some("rate_limit_error")), "{}", answer.text());
+    let seconds: u64 = answer.header("retry-after").parse().unwrap();
+    let milliseconds: u64 = answer.header("retry-after-ms").parse().unwrap();
+    assert_eq!(milliseconds.div_ceil(1000), seconds);
+    assert!(seconds > 3600, "a limit that refills over a month: {seconds}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn request_limits_of_key_team_and_route() {
+    let sim = Sim::start().await;
+    let gateway = gateway(&sim).await;
+    // Of the key.
+    for left in ["1", "0"] {
+        let answer = ask(&gateway, "few", "open").await;
+        assert_eq!(
+            (answer.status(), answer.header("x-ratelimit-limit-requests"), answer.header("x-ratelimit-remaining-requests")),
+            (200, "2", left)
+        );
+        assert!(!answer.header("x-ratelimit-reset-requests").is_empty());
+    }
+    refused(&ask(&gateway, "few", "open").await);
+    assert_eq!(ask(&gateway, "good", "open").await.status(), 200, "another key of the team");
+    // Of the team, shared by its keys.
+    for key in ["blue1", "blue2", "blue1"] {
+        assert_eq!(ask(&gateway, key, "open").await.status(), 200);
+    }
+    refused(&ask(&gateway, "blue1", "open").await);
+    refused(&ask(&gateway, "blue2", "other").await);
+    // Of the route, shared by everybody.
+    for key in ["good", "tokens"] {
+        assert_eq!(ask(&gateway, key, "twice").await.status(), 200);
+    }
+    refused(&ask(&gateway, "good", "twice").await);
+    refused(&ask(&gateway, "tokens", "twice").await);
+    assert_eq!(ask(&gateway, "good", "other").await.status(), 200);
+    assert_eq!(sim.count(), 9);
+    for (scope, refusals) in [("key", 1.0), ("team", 2.0), ("route", 2.0)] {
+        let series = format!("tidegate_limit_decisions_total{{decision=\"refused\",dimension=\"requests\",scope=\"{scope}\"}}");
+        assert_eq!(gateway.metric(&series).await, refusals, "{scope}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spent_limit_answers_before_the_body_is_there() {
+    let sim = Sim::start().await;
+    let gateway = gateway(&sim).await;
+    for _ in 0..2 {
+        ask(&gateway, "few", "open").await;
+    }
+    for (more, length) in [("", "1000000"), ("expect: 100-continue\r\n", "1000"), ("", "1000")] {
+        let mut conn = gateway.connect().await;
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nauthorization: Bearer tg-few\r\n{more}content-length: {length}\r\n\r\n"
+        );
+        conn.send(head.as_bytes()).await.unwrap();
+        assert_eq!(conn.head().await.unwrap().status, 429);
+    }
+    assert_eq!(sim.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_settled_and_a_failure_gives_them_back() {
+    let sim = Sim::start().await;
+    let gateway = gateway(&sim).await;
+    let bearer = [("authorization", "Bearer tg-tokens")];
+    let mut body = chat("fine/m+status=500");
+    body["max_tokens"] = 60.into();
+    for _ in 0..5 {
+        let answer = gateway.chat_as(&bearer, &body).await;
+        assert_eq!(answer.status(), 502, "a request that fails upstream costs nothing: {}", answer.text());
+    }
+    body["model"] = "fine/m".into();
+    let first = gateway.chat_as(&bearer, &body).await;
+    assert_eq!((first.status(), first.header("x-ratelimit-limit-tokens")), (200, "100"));
+    let used = first.json()["usage"]["total_tokens"].as_u64().unwrap();
+    let limits = gateway.page("/limits").await.json();
+    let row = limits["limits"].as_array().unwrap().iter().find(|r| r["name"] == "tokens").unwrap().clone();
+    assert_eq!((row["used"].as_u64(), row["reserved"].as_u64()), (Some(used), Some(0)), "{row}");
+    // A request whose reservation does not fit is refused, a smaller one is not.
+    body["max_tokens"] = 95.into();
+    let large = gateway.chat_as(&bearer, &body).await;
+    assert_eq!(large.status(), 429, "{}", large.text());
+    body["max_tokens"] = 10.into();
+    assert_eq!(gateway.chat_as(&bearer, &body).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_at_a_time_until_it_ends_or_its_client_leaves() {
+    let sim = Sim::start().await;
+    let gateway = gateway(&sim).await;
+    let bearer = [("authorization", "Bearer tg-alone")];
+    let mut conn = gateway.connect().await;
+    conn.send(&request("POST", "/v1/chat/completions", &bearer, Some(streamed("fine/m+stall").to_string().as_bytes()))).await.unwrap();
+    sim.request_for("m+stall").await;
+    assert_eq!(gateway.chat_as(&bearer, &chat("fine/m")).await.status(), 429);
+    drop(conn);
+    sim.ending("m+stall").await;
+    // The simulator may notice a moment before the gateway has settled.
+    crate::harness::until("the place's return", async || (gateway.chat_as(&bearer, &chat("fine/m")).await.status() == 200).then_some(()))
+        .await;
+}

@@ -1,0 +1,25 @@
+//! The gateway as its users and operators meet it: the real binary as a process of its own, a configuration in a file,
+//! the simulator behind it, plain sockets and real tools in front.
+//!
+//! Nothing here is measured: what has to happen is awaited, and [`harness::PATIENCE`] only ends a hang. One crate with
+//! modules, because linking costs more than running. `tests/README.md` says what is where.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod failover;
+mod harness;
+mod hostile;
+mod intake;
+mod limits;
+mod process;
+mod prometheus;
+mod reload;
+mod sdk;
+mod secure;
+mod streams;

@@ -1,0 +1,109 @@
+//! The process: how it drains, stops, refuses to start, and what its exit code says.
+
+use crate::harness::dir::Dir;
+use crate::harness::gateway::{BINARY, Gateway, free_port};
+use crate::harness::manual::Manual;
+use crate::harness::sse::{Events, Story};
+use crate::harness::{streamed, until};
+use std::process::{Command, Output};
+
+async fn gateway(manual: &Manual) -> Gateway {
+    let config = format!(
+        "auth: none\nproviders: {{ manual: {} }}\nroutes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ] }} }}\n",
+        manual.provider()
+    );
+    Gateway::start(&config).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_lets_streams_finish() {
+    let manual = Manual::start().await;
+    let mut gateway = gateway(&manual).await;
+    let mut conn = gateway.connect().await;
+    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut exchange = manual.accept().await;
+    exchange.begin().await;
+    exchange.say("one").await;
+    assert_eq!(conn.head().await.unwrap().status, 200);
+    let mut events = Events::h1(conn);
+    let mut story = Story::default();
+    story.take(&events.next().await.unwrap());
+    assert_eq!(gateway.page("/readyz").await.status(), 200);
+    gateway.signal("TERM").await;
+    until("readiness to end", async || (gateway.page("/readyz").await.status() == 503).then_some(())).await;
+    assert_eq!(gateway.page("/healthz").await.status(), 200);
+    exchange.say(" two").await;
+    story.take(&events.next().await.unwrap());
+    assert_eq!(story.content, "one two");
+    assert!(gateway.lives());
+    exchange.end().await;
+    while let Some(event) = events.next().await {
+        story.take(&event);
+    }
+    assert!(story.done && !events.broken);
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    gateway.output.line("\"ended_by\":\"complete\"").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_process_ends_when_told_and_a_busy_one_when_interrupted() {
+    let manual = Manual::start().await;
+    let mut idle = gateway(&manual).await;
+    let _kept = idle.get("/v1/models", &[]).await;
+    idle.signal("TERM").await;
+    assert_eq!(idle.exit().await.code(), Some(0));
+    let mut busy = gateway(&manual).await;
+    let mut conn = busy.connect().await;
+    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut exchange = manual.accept().await;
+    exchange.begin().await;
+    exchange.say("one").await;
+    assert_eq!(conn.head().await.unwrap().status, 200);
+    busy.signal("INT").await;
+    assert_eq!(busy.exit().await.code(), Some(0));
+    exchange.hung_up().await;
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).env_remove("TIDEGATE_CONFIG").output().unwrap()
+}
+
+#[test]
+fn exit_codes_and_what_is_said_with_them() {
+    let dir = Dir::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let rest = "auth: none\nproviders: { p: { kind: vllm, base_url: \"http://127.0.0.1:1/v1\" } }\nroutes: { r: { targets: [ { provider: p, model: m } ] } }\n";
+    let _keep = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = _keep.local_addr().unwrap().to_string();
+    let good = dir.write("good.yaml", rest).display().to_string();
+    let bad = dir.write("bad.yaml", &format!("{}servr: {{}}\n", rest.replace("provider: p", "provider: q"))).display().to_string();
+    let free = format!("127.0.0.1:{}", free_port());
+    let listen =
+        dir.write("listen.yaml", &format!("listen: [ {{ address: {held} }} ]\nadmin: {{ address: {free} }}\n{rest}")).display().to_string();
+    let admin =
+        dir.write("admin.yaml", &format!("listen: [ {{ address: {free} }} ]\nadmin: {{ address: {held} }}\n{rest}")).display().to_string();
+    let missing = dir.join("missing.yaml").display().to_string();
+    assert_ne!(taken, held);
+    for (arguments, code, said) in [
+        (&["check", "--config", &good][..], 0, &["r", "p"][..]),
+        (&["--version"], 0, &["tidegate "]),
+        (&["--help"], 0, &["Exit codes"]),
+        (&["schema"], 0, &["\"routes\""]),
+        (&["key", "new", "--id", "me"], 0, &["tg-", "sha256"]),
+        // Every problem, each with its place.
+        (&["check", "--config", &bad], 1, &["bad.yaml:3:", "bad.yaml:4:1", "servr", "`q`"]),
+        (&["run", "--config", &bad], 1, &["servr"]),
+        (&["check", "--config", &missing], 1, &["missing.yaml"]),
+        (&["frobnicate"], 2, &["frobnicate"]),
+        (&["run", "--port", "1"], 2, &["--port"]),
+        (&["run", "--config", &listen], 3, &[&held]),
+        (&["run", "--config", &admin], 3, &[&held]),
+        (&["simulate", "--listen", &held], 3, &[&held]),
+    ] {
+        let output = run(arguments);
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        assert!(said.iter().all(|part| text.contains(part)) && !text.contains("panicked"), "{arguments:?}: {text}");
+    }
+}

@@ -1,0 +1,134 @@
+//! The official client libraries against the demo configuration, whose providers speak their own protocols.
+//!
+//! The libraries come from their registries, once, into a cache beside the user's other caches. Where a registry cannot
+//! be reached the test says so and passes.
+
+use crate::harness::gateway::{Gateway, Setup};
+use crate::harness::sim::Sim;
+use crate::harness::soon;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use tokio::process::Command;
+
+/// Versions that are known to work with the scripts.
+const PYTHON: &str = "openai>=2,<3";
+const NODE: &str = "openai@6";
+
+/// The demo configuration on the test's own ports.
+async fn demo(sim: &Sim) -> Gateway {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/demo.yaml")).unwrap();
+    let text = text.replace("${TIDEGATE_SIMULATOR_PORT:-3001}", &sim.address().port().to_string());
+    let (start, end) = (text.find("\nproviders:").unwrap(), text.find("\nlog:").unwrap());
+    let mut config = text[start..end].to_owned();
+    // Beside the demo's own routes, one for the scripts in a model's name.
+    let routes = "\nroutes:\n";
+    let at = config.find(routes).unwrap() + routes.len();
+    config.insert_str(at, "  \"script/*\": { targets: [ { provider: openai, model: \"*\" } ], retry: { attempts: 1 } }\n");
+    Setup::new(&config).start().await
+}
+
+/// The routes of the demo that are named as their provider.
+fn routes(config: &str) -> Vec<String> {
+    let lines = config.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(':'));
+    let own = lines.filter(|(name, rest)| rest.trim_start().starts_with(&format!("{{ targets: [ {{ provider: {name},")));
+    own.map(|(name, _)| name.to_owned()).collect()
+}
+
+fn cache(name: &str) -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).unwrap_or_else(std::env::temp_dir);
+    let dir = base.join("tidegate-tests").join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+async fn run(program: &str, arguments: &[&str], dir: &Path) -> Output {
+    let command = Command::new(program).args(arguments).current_dir(dir).kill_on_drop(true).output();
+    match tokio::time::timeout(std::time::Duration::from_secs(240), command).await {
+        Ok(output) => output.unwrap_or_else(|e| panic!("{program}: {e}")),
+        Err(_) => panic!("{program} {arguments:?} does not end"),
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
+}
+
+/// Whether an installer failed because nobody answered it.
+fn unreachable(said: &str) -> bool {
+    [
+        "NewConnectionError",
+        "Connection refused",
+        "Failed to establish",
+        "ENOTFOUND",
+        "ECONNREFUSED",
+        "EAI_AGAIN",
+        "ETIMEDOUT",
+        "ConnectTimeout",
+        "Read timed out",
+    ]
+    .iter()
+    .any(|sign| said.contains(sign))
+}
+
+/// Runs an installer; `false`: its registry cannot be reached.
+async fn installed(program: &str, arguments: &[&str], dir: &Path) -> bool {
+    let output = run(program, arguments, dir).await;
+    let said = text(&output);
+    if output.status.success() {
+        return true;
+    }
+    assert!(unreachable(&said), "{program} {arguments:?}: {said}");
+    println!(
+        "SKIPPED: {program} cannot reach its registry, so the client library was not tried: {}",
+        said.lines().last().unwrap_or_default()
+    );
+    false
+}
+
+async fn script(program: &str, script: &Path, gateway: &Gateway, dir: &Path) {
+    let base = format!("http://{}/v1", gateway.listen);
+    let config = std::fs::read_to_string(&gateway.path).unwrap();
+    let routes = routes(&config);
+    assert!(routes.len() >= 8, "{routes:?}");
+    let path = script.display().to_string();
+    let mut arguments = vec![path.as_str(), &base, "tg-demo"];
+    arguments.extend(routes.iter().map(String::as_str));
+    let output = soon(&path, run(program, &arguments, dir)).await;
+    assert!(output.status.success(), "{path}:\n{}", text(&output));
+    println!("{}", text(&output).trim());
+}
+
+fn scripts(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openai_python() {
+    let dir = cache("python");
+    let python = dir.join("bin/python").display().to_string();
+    if !Path::new(&python).exists() {
+        let made = run("python3", &["-m", "venv", "."], &dir).await;
+        assert!(made.status.success(), "{}", text(&made));
+    }
+    let there = run(&python, &["-c", "import openai"], &dir).await.status.success();
+    if there || installed(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYTHON], &dir).await {
+        let sim = Sim::start().await;
+        script(&python, &scripts("client.py"), &demo(&sim).await, &dir).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openai_node_and_the_loop_of_the_documentation() {
+    let dir = cache("node");
+    let sim = Sim::start().await;
+    let gateway = demo(&sim).await;
+    script("node", &scripts("loop.mjs"), &gateway, &dir).await;
+    if dir.join("node_modules/openai").exists() || installed("npm", &["install", "--silent", "--no-audit", "--no-fund", NODE], &dir).await {
+        // A module finds its dependencies beside itself.
+        let copy = dir.join(format!("client-{}.mjs", std::process::id()));
+        std::fs::copy(scripts("client.mjs"), &copy).unwrap();
+        script("node", &copy, &gateway, &dir).await;
+        std::fs::remove_file(copy).unwrap();
+    }
+}

@@ -1,0 +1,225 @@
+//! The invariants of the design that a reader could check by looking: this test looks.
+//!
+//! - Only `edge/` (and `admin.rs`) names pingora.
+//! - What is pure has no async, no runtime, no clock and no randomness of its own.
+//! - Outside tests nothing unwraps or panics, and a lint is only silenced with a reason.
+//! - A `Secret` cannot be shown, and its text is taken out in a few places only.
+//! - Every file says why it exists and is short enough to read.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A file is to be split from here on.
+const MAX_LINES: usize = 600;
+/// Where nothing waits, knows the time or throws dice.
+const PURE: [&str; 8] = ["json/", "frame/", "chat/", "dialect/", "route/", "relay.rs", "limit/gcra.rs", "error.rs"];
+/// Signs of doing so.
+const IMPURE: [&str; 12] = [
+    "async fn",
+    "async move",
+    "async {",
+    ".await",
+    "tokio",
+    "Instant::now",
+    "SystemTime::now",
+    "fastrand",
+    "getrandom",
+    "now_v7",
+    "std::net",
+    "std::fs",
+];
+/// Ways to end the process over a mistake.
+const PANICS: [&str; 7] = [".unwrap()", ".expect(", ".unwrap_err()", "panic!(", "todo!(", "unimplemented!(", "unreachable!("];
+/// Where a secret's text may be taken out: where requests are signed, and where the configuration makes headers of it.
+const EXPOSE: [&str; 4] = ["config/secret.rs", "config/build/", "sign/", "sign.rs"];
+/// Where lines may be written to the terminal.
+const PRINT: [&str; 2] = ["cli.rs", "commands.rs"];
+
+/// A source file: all of it, and what of it is no test and no comment.
+struct File {
+    text: String,
+    code: String,
+}
+
+/// Every file under `src`, by its path there.
+fn sources() -> BTreeMap<String, File> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                found.insert(name, std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let tests: Vec<String> = found.iter().flat_map(|(name, text)| test_files(name, text)).collect();
+    let is_test = |name: &str| tests.iter().any(|t| name == format!("{t}.rs") || name.starts_with(&format!("{t}/")));
+    assert!(found.len() > 100 && tests.len() > 5, "the source is not where it was");
+    found
+        .into_iter()
+        .map(|(name, text)| (name.clone(), File { code: if is_test(&name) { String::new() } else { code(&text) }, text }))
+        .collect()
+}
+
+/// The line after `#[cfg(test)]` and further attributes, and a `#[path]` among them.
+fn test_modules(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    text.match_indices("#[cfg(test)]").filter_map(|(at, _)| {
+        let mut path = None;
+        for line in text[at..].lines() {
+            if let Some(rest) = line.trim().strip_prefix("#[path = \"") {
+                path = rest.split('"').next();
+            }
+            if !line.trim().starts_with("#[") {
+                return Some((line.trim(), path));
+            }
+        }
+        None
+    })
+}
+
+/// Paths, without their ending, of the files that are test modules of this one.
+fn test_files(name: &str, text: &str) -> Vec<String> {
+    let own = name.trim_end_matches(".rs");
+    let folder = Path::new(name).parent().unwrap().display().to_string();
+    // A file's modules are in the folder of its own name, those of `mod.rs` beside it; a `#[path]` always counts from beside it.
+    let children = if own.ends_with("mod") || own == "lib" { folder.clone() } else { own.to_owned() };
+    let join = |folder: &str, file: &str| if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
+    let module = |line: &str| line.split_once("mod ")?.1.strip_suffix(';').map(str::to_owned);
+    let files = test_modules(text).filter_map(|(line, path)| match path {
+        Some(path) => module(line).map(|_| join(&folder, path.trim_end_matches(".rs"))),
+        None => module(line).map(|m| join(&children, &m)),
+    });
+    files.collect()
+}
+
+/// What is left without test modules, which end their files, and without comments.
+fn code(text: &str) -> String {
+    let inline = test_modules(text).find(|(line, _)| line.contains("mod ") && line.ends_with('{'));
+    let text = match inline.and_then(|(line, _)| text.rfind(&format!("\n{line}\n"))) {
+        Some(end) => {
+            let (code, tests) = text.split_at(end);
+            assert!(tests.trim_end().ends_with("\n}"), "code after a test module: {}", &tests[..80.min(tests.len())]);
+            assert_eq!(tests.matches("\n}\n").count(), 1, "a test module does not end its file");
+            code.rfind("#[cfg(test)]").map_or(code, |at| &code[..at])
+        }
+        None => text,
+    };
+    let comment = |line: &str| line.find("// ").or_else(|| line.find("///")).or_else(|| line.find("//!")).unwrap_or(line.len());
+    let mut gated = false; // between `#[cfg(test)]` and the item that it is about
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        gated |= line.trim() == "#[cfg(test)]";
+        lines.push(if gated { "" } else { &line[..comment(line)] });
+        gated &= line.trim().starts_with("#[");
+    }
+    lines.join("\n")
+}
+
+fn is_in(name: &str, places: &[&str]) -> bool {
+    places.iter().any(|place| if place.ends_with('/') { name.starts_with(place) } else { name == *place })
+}
+
+/// `file:line: what` for each place in the code where one of the signs is.
+fn places<'a>(files: impl Iterator<Item = (&'a String, &'a File)>, signs: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, file) in files {
+        for (number, line) in file.code.lines().enumerate() {
+            if signs.iter().any(|sign| line.contains(sign)) {
+                found.push(format!("src/{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn none(found: &[String], rule: &str) {
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn only_the_edge_names_pingora() {
+    let files = sources();
+    none(&places(files.iter().filter(|(name, _)| !is_in(name, &["edge/", "admin.rs"])), &["pingora"]), "pingora belongs into src/edge");
+    assert!(!places(files.iter().filter(|(name, _)| is_in(name, &["edge/"])), &["pingora"]).is_empty());
+}
+
+#[test]
+fn what_is_pure_does_not_wait_know_the_time_or_throw_dice() {
+    let files = sources();
+    none(&places(files.iter().filter(|(name, _)| is_in(name, &PURE)), &IMPURE), "these parts only turn bytes into bytes");
+}
+
+#[test]
+fn nothing_panics_on_purpose() {
+    let files = sources();
+    none(&places(files.iter(), &PANICS), "return an error instead");
+    let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    for lint in ["unsafe_code = \"forbid\"", "unwrap_used", "expect_used", "panic =", "indexing_slicing", "missing_docs"] {
+        assert!(manifest.contains(lint), "{lint} is not on");
+    }
+}
+
+#[test]
+fn a_lint_is_silenced_with_a_reason() {
+    let mut found = Vec::new();
+    for (name, file) in &sources() {
+        for opening in ["[allow(", "[expect("] {
+            for (at, _) in file.code.match_indices(opening) {
+                let attribute = file.code[at..].split(")]").next().unwrap();
+                if !attribute.contains("reason = ") {
+                    found.push(format!("src/{name}: {attribute})]"));
+                }
+            }
+        }
+    }
+    none(&found, "say why: `reason = \"…\"`");
+}
+
+#[test]
+fn every_file_says_why_it_exists_and_can_be_read() {
+    let files = sources();
+    let silent: Vec<_> = files.iter().filter(|(_, file)| !file.text.starts_with("//! ")).map(|(name, _)| name.clone()).collect();
+    none(&silent, "begin with `//!`");
+    let long = files.iter().map(|(name, file)| (name, file.text.lines().count())).filter(|(_, lines)| *lines > MAX_LINES);
+    none(&long.map(|(name, lines)| format!("src/{name}: {lines} lines")).collect::<Vec<_>>(), "split them");
+}
+
+#[test]
+fn a_secret_cannot_be_shown() {
+    let files = sources();
+    let secret = &files["config/secret.rs"].code;
+    assert!(secret.contains("pub struct Secret("));
+    let derived = secret.split("pub struct Secret(").next().unwrap().rsplit("#[derive(").next().unwrap();
+    for shown in ["Debug", "Display", "Serialize", "PartialEq", "Hash"] {
+        assert!(!derived.contains(shown), "Secret derives {shown}");
+    }
+    let ways = [
+        "Debug for Secret",
+        "Display for Secret",
+        "Serialize for Secret",
+        "Deref for Secret",
+        "AsRef<str> for Secret",
+        "From<Secret> for",
+        "Borrow<str> for Secret",
+    ];
+    none(&places(files.iter(), &ways), "a secret has one way out: `expose`");
+    none(
+        &places(files.iter().filter(|(name, _)| !is_in(name, &EXPOSE)), &[".expose()"]),
+        "a secret's text is needed where requests are signed",
+    );
+}
+
+#[test]
+fn the_terminal_belongs_to_the_command_line() {
+    let files = sources();
+    let printing = ["println!(", "print!(", "dbg!(", "stdout()", "stderr()"];
+    let allowed = [&PRINT[..], &["telemetry/log.rs"]].concat();
+    none(&places(files.iter().filter(|(name, _)| !is_in(name, &allowed)), &printing), "use the log");
+}
