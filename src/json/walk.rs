@@ -303,16 +303,106 @@ impl<'a> List<'a> {
     }
 }
 
-/// A position in a text. Every method that reads something expects it exactly here and moves behind it.
+/// A position in a text. Every method that reads something expects it exactly here and moves behind it. It is what
+/// [`members`] and [`elements`] walk with; a reader that goes down into the values itself reads every byte once.
 #[derive(Clone, Debug)]
-struct Cursor<'a> {
+pub struct Cursor<'a> {
     text: &'a str,
     at: usize,
     /// The text is part of one that has been read to its end: what is not looked at is skipped unread.
     checked: bool,
 }
 
-impl Cursor<'_> {
+impl<'a> Cursor<'a> {
+    /// At the first value of a text.
+    pub fn new(text: &'a str) -> Self {
+        let mut cursor = Self { text, at: 0, checked: false };
+        cursor.white();
+        cursor
+    }
+
+    /// Whether an object begins here.
+    pub fn at_object(&self) -> bool {
+        self.peek() == Some(b'{')
+    }
+
+    /// Whether an array begins here.
+    pub fn at_array(&self) -> bool {
+        self.peek() == Some(b'[')
+    }
+
+    /// Reads an object: `each` gets the raw name of every member and has to read its value.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, and whatever `each` says.
+    pub fn object<E: From<ScanError>>(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Result<(), E>) -> Result<(), E> {
+        if !self.at_object() {
+            return Err(self.stop("expected an object (`{`)").locate(self.text.as_bytes()).into());
+        }
+        self.at += 1;
+        let mut more = self.opened(true);
+        while more {
+            let start = self.at + 1;
+            let name = self.name().and_then(|()| {
+                let end = self.at - 1;
+                self.colon().map(|()| end)
+            });
+            let end = name.map_err(|stop| stop.locate(self.text.as_bytes()))?;
+            each(self, self.text.get(start..end).unwrap_or_default())?;
+            more = self.after(true).map_err(|stop| stop.locate(self.text.as_bytes()))?;
+        }
+        Ok(())
+    }
+
+    /// Reads an array: `each` has to read every element.
+    ///
+    /// # Errors
+    /// As [`Cursor::object`].
+    pub fn array<E: From<ScanError>>(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
+        if !self.at_array() {
+            return Err(self.stop("expected an array (`[`)").locate(self.text.as_bytes()).into());
+        }
+        self.at += 1;
+        let mut more = self.opened(false);
+        while more {
+            each(self)?;
+            more = self.after(false).map_err(|stop| stop.locate(self.text.as_bytes()))?;
+        }
+        Ok(())
+    }
+
+    /// Where it is, in bytes.
+    pub const fn position(&self) -> usize {
+        self.at
+    }
+
+    /// What has been read since it was at a position.
+    pub fn since(&self, position: usize) -> &'a str {
+        self.text.get(position..self.at).unwrap_or_default()
+    }
+
+    /// Checks a value with everything in it, and gives it raw.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn raw(&mut self) -> Result<&'a str, ScanError> {
+        let start = self.at;
+        self.value().map_err(|stop| stop.locate(self.text.as_bytes()))?;
+        Ok(self.text.get(start..self.at).unwrap_or_default())
+    }
+
+    /// Nothing but white space may follow.
+    ///
+    /// # Errors
+    /// Where something does.
+    pub fn finish(mut self) -> Result<(), ScanError> {
+        self.white();
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.stop("expected nothing more after the end of the value").locate(self.text.as_bytes())),
+        }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }

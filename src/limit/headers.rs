@@ -37,36 +37,65 @@ pub struct LimitHeaders {
 impl LimitHeaders {
     /// The headers to send, at most six.
     pub fn iter(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let requests = self
-            .requests
-            .map(|s| triple(["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"], s));
-        let tokens =
-            self.tokens.map(|s| triple(["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"], s));
+        let requests = self.requests.map(|s| triple(&REQUESTS, s));
+        let tokens = self.tokens.map(|s| triple(&TOKENS, s));
         requests.into_iter().chain(tokens).flatten()
     }
 }
 
-fn triple(names: [&'static str; 3], standing: Standing) -> [(HeaderName, HeaderValue); 3] {
-    let [limit, remaining, reset] = names.map(HeaderName::from_static);
+const REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
+fn triple(names: &[HeaderName; 3], standing: Standing) -> [(HeaderName, HeaderValue); 3] {
+    let [limit, remaining, reset] = names.clone();
     let time = HeaderValue::try_from(duration(standing.reset)).unwrap_or_else(|_| HeaderValue::from_static("0s"));
     [(limit, standing.limit.into()), (remaining, standing.remaining.into()), (reset, time)]
 }
 
 /// A duration as OpenAI writes it (`850ms`, `1s`, `11.9s`, `6m0s`, `1h0m0s`), in milliseconds, rounded up.
 pub fn duration(time: Duration) -> String {
-    let total = time.as_nanos().div_ceil(1_000_000);
+    let mut out = String::with_capacity(16);
+    let mut number = |n: u64, unit: &str| {
+        out.push_str(itoa::Buffer::new().format(n));
+        out.push_str(unit);
+    };
+    let total = time.as_secs().saturating_mul(1000).saturating_add(u64::from(time.subsec_nanos().div_ceil(1_000_000)));
     if total > 0 && total < 1000 {
-        return format!("{total}ms");
+        number(total, "ms");
+        return out;
     }
     let (seconds, fraction) = (total / 1000, total % 1000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:03}") };
-    let fraction = fraction.trim_end_matches('0');
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}{fraction}s"),
-        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
-        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    if hours > 0 {
+        number(hours, "h");
     }
+    if hours > 0 || minutes > 0 {
+        number(minutes, "m");
+    }
+    number(seconds, "");
+    if fraction > 0 {
+        out.push('.');
+        // Three digits, less the zeros at the end.
+        let digits = [fraction / 100, fraction / 10 % 10, fraction % 10].map(|d| char::from(b'0' + d as u8));
+        let kept = if fraction.is_multiple_of(100) {
+            1
+        } else if fraction.is_multiple_of(10) {
+            2
+        } else {
+            3
+        };
+        out.extend(digits.iter().take(kept));
+    }
+    out.push('s');
+    out
 }
 
 #[cfg(test)]

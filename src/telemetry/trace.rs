@@ -45,8 +45,11 @@ impl Trace {
 }
 
 fn hex(out: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |n: u8| char::from(DIGITS.get(usize::from(n)).copied().unwrap_or(b'0'));
     for b in bytes {
-        out.extend([b >> 4, b & 15].map(|digit| char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 })));
+        out.push(digit(b >> 4));
+        out.push(digit(b & 15));
     }
 }
 

@@ -8,9 +8,10 @@
 use super::calls::Calls;
 use super::{error, usage};
 use crate::chat::event::{Event, Finish, Sink, Text};
+use crate::chat::usage::Usage;
 use crate::dialect::{Decoder as Decodes, FailureClass, Fault, Frame, ProviderError};
 use crate::json::envelope::ScanError;
-use crate::json::walk;
+use crate::json::walk::{self, Cursor};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -37,6 +38,12 @@ pub struct Decoder {
     done: bool,
 }
 
+impl From<ScanError> for Fault {
+    fn from(e: ScanError) -> Self {
+        broken(e)
+    }
+}
+
 /// A decoder's complaint about JSON.
 pub(super) fn broken(e: ScanError) -> Fault {
     Fault::Broken(format!("the provider's answer is no JSON: {} (byte {})", e.what, e.offset).into())
@@ -48,17 +55,45 @@ impl Decoder {
         Self { completion_excludes_reasoning, ..Self::default() }
     }
 
-    /// Reads a chunk or a completion.
+    /// Reads a chunk or a completion: every byte once, and what it says is told when all of it has been read.
     fn document(&mut self, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
-        let (mut choices, mut used, mut failure, mut detail) = (None, None, false, false);
-        let mut members = walk::members(json).map_err(broken)?;
-        while let Some((key, value)) = members.next().map_err(broken)? {
-            match key.raw() {
-                "choices" if value.starts_with('[') => choices = Some(value),
-                "usage" if value.starts_with('{') => used = Some(value),
-                "x_groq" if used.is_none() && value.starts_with('{') => {
-                    used = member(value, "usage")?.filter(|value| value.starts_with('{'))
+        let excludes = self.completion_excludes_reasoning;
+        let mut said: SmallVec<[Said<'_>; 1]> = SmallVec::new();
+        let (mut used, mut has_choices, mut failure, mut detail) = (None, false, false, false);
+        let mut at = Cursor::new(json);
+        at.object(|at, name| {
+            match name {
+                "choices" if at.at_array() => {
+                    has_choices = true;
+                    return at.array(|at| {
+                        if said.len() as u64 >= MAX_CHOICES {
+                            return Err(Fault::Broken("the answer has too many choices".into()));
+                        }
+                        let place = said.len() as u64;
+                        said.push(Said::read(at, place, excludes)?);
+                        Ok(())
+                    });
                 }
+                "usage" if at.at_object() => {
+                    used = usage::read(at, excludes).map_err(broken)?.or(used);
+                    return Ok(());
+                }
+                "x_groq" if at.at_object() => {
+                    return at
+                        .object(|at, name| {
+                            if name == "usage" && used.is_none() && at.at_object() {
+                                used = usage::read(at, excludes)?;
+                            } else {
+                                at.raw()?;
+                            }
+                            Ok::<_, ScanError>(())
+                        })
+                        .map_err(broken);
+                }
+                _ => {}
+            }
+            let value = at.raw().map_err(broken)?;
+            match name {
                 "error" => failure |= !matches!(value, "null" | "{}" | "\"\"" | "false"),
                 "object" => failure |= value == "\"error\"",
                 "detail" | "fault" => detail = true,
@@ -76,61 +111,40 @@ impl Decoder {
                 }
                 _ => {}
             }
-        }
-        if failure || (detail && choices.is_none()) {
+            Ok(())
+        })?;
+        at.finish().map_err(broken)?;
+        if failure || (detail && !has_choices) {
             return Err(Fault::Provider(error::in_band(json)));
         }
-        if let Some(used) = used
-            && let Some(used) = usage::read(used, self.completion_excludes_reasoning).map_err(broken)?
-        {
+        if let Some(json) = said.iter().find_map(|choice| choice.failure) {
+            return Err(Fault::Provider(error::in_band(json)));
+        }
+        if let Some(used) = used {
             out.event(Event::Usage(used));
         }
-        let Some(choices) = choices else { return Ok(()) };
-        let mut elements = walk::inner_elements(choices).map_err(broken)?;
-        let mut place = 0;
-        while let Some(choice) = elements.next().map_err(broken)? {
-            self.choice(choice, place, whole, out)?;
-            place += 1;
-        }
-        Ok(())
+        said.iter().try_for_each(|choice| self.choice(choice, whole, out))
     }
 
-    /// Reads an element of `choices`; `place` is its number where it says none.
-    fn choice(&mut self, json: &str, place: u64, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
-        let (mut index, mut said, mut logprobs, mut finish, mut used) = (place, None, None, None, None);
-        let mut members = walk::inner_members(json).map_err(broken)?;
-        while let Some((key, value)) = members.next().map_err(broken)? {
-            match key.raw() {
-                "index" => index = walk::unsigned(value).unwrap_or(place),
-                "delta" | "message" if value.starts_with('{') => said = Some(value),
-                "logprobs" if value.starts_with('{') => logprobs = Some(value),
-                "finish_reason" => finish = filled(value),
-                "usage" if value.starts_with('{') => used = Some(value),
-                "error" if value.starts_with('{') && value != "{}" => return Err(Fault::Provider(error::in_band(json))),
-                _ => {}
-            }
-        }
-        if index >= MAX_CHOICES {
+    /// Tells what one element of `choices` says.
+    fn choice(&mut self, said: &Said<'_>, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
+        if said.index >= MAX_CHOICES {
             return Err(Fault::Broken("the answer has too many choices".into()));
         }
-        let index = index as u32;
+        let index = said.index as u32;
         let at = self.choices.iter().position(|choice| choice.index == index).unwrap_or_else(|| {
             self.choices.push(Choice { index, ..Choice::default() });
             self.choices.len() - 1
         });
         let Some(choice) = self.choices.get_mut(at) else { return Ok(()) };
-        if let Some(said) = said {
-            choice.said(said, whole, out)?;
-        }
-        if let Some(json) = logprobs {
+        choice.tell(said, whole, out)?;
+        if let Some(json) = said.logprobs {
             tell_logprobs(index, json, out)?;
         }
-        if let Some(used) = used
-            && let Some(used) = usage::read(used, self.completion_excludes_reasoning).map_err(broken)?
-        {
+        if let Some(used) = said.used {
             out.event(Event::Usage(used));
         }
-        let Some(word) = finish else { return Ok(()) };
+        let Some(word) = said.finish else { return Ok(()) };
         let word = word.decode();
         let reason = Finish::of(&word).ok_or_else(|| Fault::Provider(failed(&word)))?;
         choice.calls.finish(index, out);
@@ -179,41 +193,93 @@ impl Decodes for Decoder {
     }
 }
 
+/// What one element of `choices` says, all of it raw.
+#[derive(Default)]
+struct Said<'a> {
+    index: u64,
+    content: &'a str,
+    reasoning: Option<Text<'a>>,
+    refusal: Option<Text<'a>>,
+    calls: &'a str,
+    extras: SmallVec<[(&'a str, &'a str); 2]>,
+    logprobs: Option<&'a str>,
+    finish: Option<Text<'a>>,
+    used: Option<Usage>,
+    /// The whole element, where it says that it failed.
+    failure: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    /// Reads an element; `place` is its number where it says none.
+    fn read(at: &mut Cursor<'a>, place: u64, completion_excludes_reasoning: bool) -> Result<Self, Fault> {
+        let (start, mut failed) = (at.position(), false);
+        let mut said = Self { index: place, ..Self::default() };
+        at.object(|at, name| {
+            match name {
+                "delta" | "message" if at.at_object() => return at.object(|at, name| said.member(name, at.raw()?)),
+                "usage" if at.at_object() => {
+                    said.used = usage::read(at, completion_excludes_reasoning)?;
+                    return Ok(());
+                }
+                _ => {}
+            }
+            let value = at.raw()?;
+            match name {
+                "index" => said.index = walk::unsigned(value).unwrap_or(place),
+                "logprobs" if value.starts_with('{') => said.logprobs = Some(value),
+                "finish_reason" => said.finish = filled(value),
+                "error" => failed |= value.starts_with('{') && value != "{}",
+                _ => {}
+            }
+            Ok::<_, ScanError>(())
+        })
+        .map_err(broken)?;
+        said.failure = failed.then(|| at.since(start));
+        Ok(said)
+    }
+
+    /// A member of a `delta` or a `message`.
+    fn member(&mut self, name: &'a str, value: &'a str) -> Result<(), ScanError> {
+        match name {
+            "content" => self.content = value,
+            // Some servers say the same under two names.
+            "reasoning_content" | "reasoning" | "reasoning_text" => self.reasoning = self.reasoning.or_else(|| filled(value)),
+            "refusal" => self.refusal = filled(value),
+            "tool_calls" if value.starts_with('[') => self.calls = value,
+            _ if matches!(value, "null" | "[]" | "{}" | "\"\"") => {}
+            name if LITTER.contains(&name) => {}
+            name => self.extras.push((name, value)),
+        }
+        Ok(())
+    }
+}
+
 impl Choice {
-    /// Reads a `delta` or a `message`. Reasoning is told before the content that it led to.
-    fn said(&mut self, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
+    /// Reasoning is told before the content that it led to.
+    fn tell(&mut self, said: &Said<'_>, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
         let choice = self.index;
-        let (mut content, mut reasoning, mut refusal, mut calls) = ("", None, None, "");
-        let mut members = walk::inner_members(json).map_err(broken)?;
-        while let Some((key, value)) = members.next().map_err(broken)? {
-            match key.raw() {
-                "content" => content = value,
-                // Some servers say the same under two names.
-                "reasoning_content" | "reasoning" | "reasoning_text" => reasoning = reasoning.or_else(|| filled(value)),
-                "refusal" => refusal = filled(value),
-                "tool_calls" if value.starts_with('[') => calls = value,
-                _ if matches!(value, "null" | "[]" | "{}" | "\"\"") => {}
+        for (key, json) in &said.extras {
+            match *key {
                 "annotations" => {
-                    if let Some(json) = citations(value) {
-                        out.event(Event::Extra { choice, key: "annotations", json: &json });
+                    if let Some(json) = citations(json) {
+                        out.event(Event::Extra { choice, key, json: &json });
                     }
                 }
-                name if LITTER.contains(&name) => {}
-                name => out.event(Event::Extra { choice, key: name, json: value }),
+                _ => out.event(Event::Extra { choice, key, json }),
             }
         }
-        if let Some(text) = reasoning {
+        if let Some(text) = said.reasoning {
             out.event(Event::Reasoning { choice, text });
         }
-        if content.starts_with('[') {
-            parts(choice, content, out)?;
-        } else if let Some(text) = filled(content) {
+        if said.content.starts_with('[') {
+            parts(choice, said.content, out)?;
+        } else if let Some(text) = filled(said.content) {
             out.event(Event::Content { choice, text });
         }
-        if let Some(text) = refusal {
+        if let Some(text) = said.refusal {
             out.event(Event::Refusal { choice, text });
         }
-        if calls.is_empty() { Ok(()) } else { self.calls.read(choice, calls, whole, out) }
+        if said.calls.is_empty() { Ok(()) } else { self.calls.read(choice, said.calls, whole, out) }
     }
 }
 
@@ -285,17 +351,6 @@ fn tell_logprobs(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Faul
         }
     }
     Ok(())
-}
-
-/// A member of an object.
-fn member<'a>(json: &'a str, name: &str) -> Result<Option<&'a str>, Fault> {
-    let mut members = walk::inner_members(json).map_err(broken)?;
-    while let Some((key, value)) = members.next().map_err(broken)? {
-        if key.is(name) {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
 }
 
 /// The inside of a string that has something in it.

@@ -64,7 +64,7 @@ fn read(json: &str) -> Result<Answer<'_>, Fault> {
             "data" if value.starts_with('[') => data = Some(value),
             // All that embeddings use is input, wherever it is counted.
             "usage" if value.starts_with('{') => {
-                answer.prompt_tokens = usage::read(value, false).map_err(broken)?.map(|usage| usage.total());
+                answer.prompt_tokens = usage::read(&mut walk::Cursor::new(value), false).map_err(broken)?.map(|usage| usage.total());
             }
             "error" => failure |= !matches!(value, "null" | "{}" | "\"\"" | "false"),
             "object" => failure |= value == "\"error\"",

@@ -2,7 +2,7 @@
 
 use crate::chat::usage::Usage;
 use crate::json::envelope::ScanError;
-use crate::json::walk;
+use crate::json::walk::{self, Cursor};
 
 /// Reads a usage object; `None` where it counts nothing.
 ///
@@ -10,23 +10,27 @@ use crate::json::walk;
 ///
 /// # Errors
 /// Where it is not well formed.
-pub fn read(json: &str, completion_excludes_reasoning: bool) -> Result<Option<Usage>, ScanError> {
+pub fn read(at: &mut Cursor<'_>, completion_excludes_reasoning: bool) -> Result<Option<Usage>, ScanError> {
     let mut usage = Usage::default();
     let (mut completion, mut total) = (None, None);
-    let mut members = walk::inner_members(json)?;
-    while let Some((key, value)) = members.next()? {
-        match key.raw() {
+    at.object(|at, name| {
+        match name {
+            "prompt_tokens_details" | "prompt_token_details" if at.at_object() => return prompt_details(at, &mut usage),
+            "completion_tokens_details" | "completion_token_details" if at.at_object() => return completion_details(at, &mut usage),
+            _ => {}
+        }
+        let value = at.raw()?;
+        match name {
             "prompt_tokens" => usage.prompt = number(value),
             "completion_tokens" if value != "null" => completion = Some(number(value)),
             "total_tokens" if value != "null" => total = Some(number(value)),
-            "prompt_tokens_details" | "prompt_token_details" if value.starts_with('{') => prompt_details(value, &mut usage)?,
-            "completion_tokens_details" | "completion_token_details" if value.starts_with('{') => completion_details(value, &mut usage)?,
             // DeepSeek, Mistral, Moonshot; the details, where there are any, say the same.
             "prompt_cache_hit_tokens" | "num_cached_tokens" | "cached_tokens" => usage.cached = usage.cached.max(number(value)),
             "reasoning_tokens" => usage.reasoning = usage.reasoning.max(number(value)),
             _ => {}
         }
-    }
+        Ok::<_, ScanError>(())
+    })?;
     let rest = total.map(|total: u64| total.saturating_sub(usage.prompt)).filter(|_| total != Some(0));
     usage.completion = match completion {
         Some(said) if !completion_excludes_reasoning => said,
@@ -36,29 +40,29 @@ pub fn read(json: &str, completion_excludes_reasoning: bool) -> Result<Option<Us
     Ok(counted.then_some(usage))
 }
 
-fn prompt_details(json: &str, usage: &mut Usage) -> Result<(), ScanError> {
-    let mut members = walk::inner_members(json)?;
-    while let Some((key, value)) = members.next()? {
-        match key.raw() {
+fn prompt_details(at: &mut Cursor<'_>, usage: &mut Usage) -> Result<(), ScanError> {
+    at.object(|at, name| {
+        let value = at.raw()?;
+        match name {
             "cached_tokens" => usage.cached = usage.cached.max(number(value)),
             "cache_write_tokens" | "cache_creation_tokens" => usage.cache_write = number(value),
             "audio_tokens" => usage.prompt_audio = number(value),
             _ => {}
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-fn completion_details(json: &str, usage: &mut Usage) -> Result<(), ScanError> {
-    let mut members = walk::inner_members(json)?;
-    while let Some((key, value)) = members.next()? {
-        match key.raw() {
+fn completion_details(at: &mut Cursor<'_>, usage: &mut Usage) -> Result<(), ScanError> {
+    at.object(|at, name| {
+        let value = at.raw()?;
+        match name {
             "reasoning_tokens" => usage.reasoning = usage.reasoning.max(number(value)),
             "audio_tokens" => usage.completion_audio = number(value),
             _ => {}
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// A count of tokens; some servers write it as `12.0`, and none at all as null.
@@ -74,7 +78,7 @@ mod tests {
 
     #[test]
     fn all_spellings_are_read() {
-        let read = |json| read(json, false).unwrap().unwrap();
+        let read = |json| super::read(&mut Cursor::new(json), false).unwrap().unwrap();
         let openai = read(
             r#"{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":1},
                "completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":null}}"#,
@@ -89,13 +93,13 @@ mod tests {
     #[test]
     fn reasoning_beside_the_completion_is_counted_in() {
         let json = r#"{"prompt_tokens":12,"completion_tokens":1,"total_tokens":241,"completion_tokens_details":{"reasoning_tokens":228}}"#;
-        assert_eq!(read(json, true).unwrap().unwrap().completion, 229);
-        assert_eq!(read(json, false).unwrap().unwrap().completion, 1);
+        assert_eq!(read(&mut Cursor::new(json), true).unwrap().unwrap().completion, 229);
+        assert_eq!(read(&mut Cursor::new(json), false).unwrap().unwrap().completion, 1);
     }
 
     #[test]
     fn usage_that_counts_nothing_is_none() {
-        assert_eq!(read("{}", false).unwrap(), None);
-        assert!(read("{oops}", false).is_err());
+        assert_eq!(read(&mut Cursor::new("{}"), false).unwrap(), None);
+        assert!(read(&mut Cursor::new("{oops}"), false).is_err());
     }
 }
