@@ -14,9 +14,6 @@ const WORD: usize = 8;
 /// Plain bytes after which blocks are tried: keys and short words end before, where a block would cost more than it saves.
 const PATIENCE: usize = 32;
 
-/// Strings up to this length are read byte by byte.
-const SHORT: usize = 24;
-
 /// Whether a byte cannot stand unescaped in a JSON string.
 const fn special(b: u8) -> bool {
     b < 0x20 || b == b'"' || b == b'\\'
@@ -41,13 +38,6 @@ pub fn plain(bytes: &[u8]) -> usize {
 /// The position behind the closing quote of the string whose text begins at `start`, which has its opening quote
 /// before it (`string` of RFC 8259, section 7).
 pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
-    // Most strings of an answer are names and words of a few bytes.
-    let short = bytes.get(start..).unwrap_or_default();
-    if let Some(end) = short.iter().take(SHORT).position(|b| special(*b))
-        && short.get(end) == Some(&b'"')
-    {
-        return Ok(start + end + 1);
-    }
     let (mut at, mut patience) = (start, start + PATIENCE);
     'word: loop {
         if at >= patience {
