@@ -221,6 +221,11 @@ pub fn string(json: &str) -> Option<Text<'_>> {
     json.strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
 }
 
+/// The position behind the closing quote of the string whose text begins at `start`; `None` where it is no string.
+pub fn string_end(json: &str, start: usize) -> Option<usize> {
+    run::string_end(json.as_bytes(), start).ok()
+}
+
 /// A value that is a whole number of 0 or more, written without fraction or exponent, and fits.
 pub fn unsigned(json: &str) -> Option<u64> {
     let digits = json.bytes().all(|b| b.is_ascii_digit()) && (json == "0" || !json.starts_with('0'));

@@ -6,6 +6,7 @@
 //! ```
 
 use super::calls::Calls;
+use super::mold::Mold;
 use super::{error, usage};
 use crate::chat::event::{Event, Finish, Sink, Text};
 use crate::chat::usage::Usage;
@@ -36,6 +37,7 @@ pub struct Decoder {
     told_fingerprint: bool,
     told_tier: bool,
     done: bool,
+    mold: Mold,
 }
 
 impl From<ScanError> for Fault {
@@ -122,6 +124,12 @@ impl Decoder {
         }
         if let Some(used) = used {
             out.event(Event::Usage(used));
+        } else if let [only] = said.as_slice()
+            && !whole
+            && only.is_content_alone()
+            && only.index < MAX_CHOICES
+        {
+            self.mold.keep(json, only.content, only.index as u32);
         }
         said.iter().try_for_each(|choice| self.choice(choice, whole, out))
     }
@@ -175,6 +183,12 @@ impl Decodes for Decoder {
         }
         if event == Some("error") {
             return Err(Fault::Provider(error::in_band(data)));
+        }
+        if let Some((choice, text)) = self.mold.cast(data) {
+            if !text.is_empty() {
+                out.event(Event::Content { choice, text: Text::Raw(text) });
+            }
+            return Ok(());
         }
         self.document(data, false, out)
     }
@@ -236,6 +250,12 @@ impl<'a> Said<'a> {
         .map_err(broken)?;
         said.failure = failed.then(|| at.since(start));
         Ok(said)
+    }
+
+    /// Whether it says some words of content and nothing else.
+    fn is_content_alone(&self) -> bool {
+        let others = self.reasoning.is_some() || self.refusal.is_some() || self.logprobs.is_some() || self.used.is_some();
+        self.content.starts_with('"') && !others && self.calls.is_empty() && self.extras.is_empty() && self.finish.is_none()
     }
 
     /// A member of a `delta` or a `message`.

@@ -18,6 +18,7 @@ pub mod embeddings;
 pub mod encode;
 pub mod error;
 pub mod messages;
+mod mold;
 mod tools;
 mod usage;
 
