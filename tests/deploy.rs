@@ -135,7 +135,7 @@ fn the_configurations_of_the_deployments_are_good() {
 
 #[test]
 fn the_links_of_the_documentation_lead_somewhere() {
-    for page in ["README.md", "CHANGELOG.md", "tests/README.md", "benches/README.md"] {
+    for page in ["README.md", "CHANGELOG.md", "tests/README.md", "benches/README.md", "deploy/README.md"] {
         let page = root().join(page);
         let text = fs::read_to_string(&page).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
