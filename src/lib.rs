@@ -1,4 +1,90 @@
 //! Tidegate: an edge gateway for LLM traffic.
+//!
+//! Clients speak OpenAI's chat completions (and embeddings); behind are fourteen kinds of providers, each in its own wire
+//! protocol. In between a request is authenticated, limited, routed, rewritten and signed, and its answer is rewritten
+//! while it passes, whole or streamed. This page is the tour; each module begins by saying why it exists.
+//!
+//! # What it is not
+//!
+//! - No router of prompts: it never reads what a prompt says to decide anything, and it stores no prompt and no answer.
+//! - No second model of OpenAI's API: a request is a borrowed view of the client's bytes, and towards a provider that
+//!   speaks OpenAI only the spans that must change are spliced.
+//! - No control plane: what a request may do is decided by one file of configuration, and nothing in a request can name a
+//!   host, a provider's key, a limit, or a route that its key may not use.
+//!
+//! # A request's life
+//!
+//! ```text
+//!  client                                                                        provider
+//!    │                                                                               ▲ │
+//!    │ POST /v1/chat/completions                                                     │ │
+//!    ▼                                                                               │ │
+//!  edge::intake ── auth ──── limit ──── route ──── dialect ──── sign ──── edge ──────┘ │
+//!  framing, one    Principal Permit     Plan:      the attempt's  who     Pingora      │
+//!  bounded read              (dropped:  targets    own body       pays                 │
+//!                            settled)   in order                                       │
+//!                                          ▲                                           │
+//!                                          │ failed before the first content:          │
+//!                                          └ the next target, and a new body ─────┐    │
+//!                                                                                 │    ▼
+//!    ◄───────── chat::chunk or chat::completion ◄── chat::law ◄── dialect ◄──── frame
+//!               OpenAI's bytes                      one order     Events        cut anywhere
+//!                                   relay: push(bytes, end) -> bytes
+//!
+//!  when it is over, however it ended: limit settles, account prices, telemetry counts and writes one line
+//! ```
+//!
+//! Every answer becomes the same few [`chat::event::Event`]s; a whole answer is a stream with one step. So a dialect is
+//! written once for both, and a front dialect would be one more writer.
+//!
+//! A *dialect* is code, a *provider* is data: what one OpenAI-compatible service does otherwise than OpenAI is an entry
+//! of `src/provider/catalogue.yaml`, and no dialect asks which provider it is talking to.
+//!
+//! # Invariants
+//!
+//! `tests/source_scan.rs` looks for the mechanical ones.
+//!
+//! 1. Only [`edge`] names Pingora. [`json`], [`frame`], [`chat`], [`dialect`], [`relay`], [`route`] and `limit/gcra.rs`
+//!    have no async, no clock, no socket and no randomness of their own: they are functions and state machines from bytes
+//!    to bytes, tested byte by byte.
+//! 2. No unsafe code. Outside tests there is no `unwrap`, `expect`, `panic!` or indexing: the network cannot cause a panic.
+//! 3. Nothing grows with traffic: counters and metric series are made from the configuration and found by index, and every
+//!    buffer has a bound with a name.
+//! 4. A [`config::secret::Secret`] cannot be shown. A [`auth::Principal`] comes only from [`auth`], a permit only from
+//!    [`limit`]; dropping the permit settles it.
+//! 5. An answer that broke off is told as an error; nothing can turn it into a `finish_reason` or `[DONE]`.
+//! 6. Upstream headers are built from an allow-list, never copied from the client.
+//! 7. The key that signs belongs to the target that was picked.
+//! 8. One function turns errors into HTTP, one table normalises finish reasons, one place holds a stream to its order.
+//!
+//! # The modules, in the order of a request
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`cli`], [`commands`] | arguments, the commands that print, the commands that serve |
+//! | [`config`] | the user's YAML, with every problem and its position, and the immutable snapshot made of it |
+//! | [`explain`] | `tidegate check --explain`: what becomes of each parameter, asked of the encoders themselves |
+//! | [`edge`] | the one place that names Pingora: listeners, hooks, reading, replaying and rescuing a request, reload, drain |
+//! | [`operation`] | what a client can ask for, and what of the way differs between chat and embeddings |
+//! | [`error`](mod@error) | the one error that a client can see |
+//! | [`auth`] | headers to a principal: who asks, and which routes they may use |
+//! | [`limit`] | requests, tokens, concurrency and money, per key, team, route and provider; in memory or in Redis |
+//! | [`route`] | a model's name to a plan: targets in order, their health, what a failure means |
+//! | [`provider`] | providers and targets, and the catalogue of what each kind does otherwise |
+//! | [`json`] | JSON without a document: scan, envelope, splice, write |
+//! | [`chat`] | the front dialect: request, events, the law of a correct answer, the two writers |
+//! | [`embed`] | the same for embeddings |
+//! | [`dialect`] | the wire protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
+//! | [`percent`] | percent-encoding in the spelling that signatures need |
+//! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens; and state sealed into tool-call ids |
+//! | [`frame`] | a stream of bytes to frames, wherever it is cut: server-sent events, AWS event streams |
+//! | [`relay`] | an answer on its way: framer, decoder, law, writer |
+//! | [`account`] | usage, price, and the settled line |
+//! | [`telemetry`], [`admin`] | metrics, the log, traces, and the listener that shows them |
+//! | [`simulate`] | every provider's protocol, played: for the demo, the tests and load |
+//!
+//! Good first files: [`chat::event`] and [`dialect`] (the interfaces between everything), [`relay`] (how they are put
+//! together), [`edge::proxy`] (one call per phase).
 
 pub mod account;
 pub mod admin;

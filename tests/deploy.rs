@@ -1,0 +1,146 @@
+//! What is shipped beside the code says nothing that the code does not: metric names in rules and dashboards, the
+//! configurations of the deployments, the links of the documentation.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tidegate::config;
+
+/// Where the metrics are declared, each name in quotes.
+const METRICS: &str = include_str!("../src/telemetry/metrics.rs");
+/// How the gateway's metrics begin.
+const PREFIXES: [&str; 2] = ["tidegate_", "gen_ai_"];
+/// What a recording rule puts before and after a metric's name has colons.
+const RECORDED: char = ':';
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files under a folder with one of these endings.
+fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| endings.iter().any(|ending| e == *ending)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+/// The metrics that a text speaks of, without what a histogram's series have at their end.
+fn metrics(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == RECORDED));
+    let ours = words.filter(|word| !word.contains(RECORDED) && PREFIXES.iter().any(|prefix| word.starts_with(prefix)));
+    ours.map(|name| ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)).collect()
+}
+
+#[test]
+fn rules_and_dashboards_know_only_metrics_that_exist() {
+    for path in files("deploy", &["json", "yaml"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for name in metrics(&text) {
+            assert!(METRICS.contains(&format!("\"{name}\"")), "{}: there is no metric {name}", path.display());
+        }
+    }
+    // The dashboard forgets no metric but those that say something about themselves only.
+    let dashboard = fs::read_to_string(root().join("deploy/grafana.json")).unwrap();
+    let declared: BTreeSet<_> =
+        METRICS.split('"').filter(|word| PREFIXES.iter().any(|p| word.starts_with(p) && word.len() > p.len())).collect();
+    let shown = metrics(&dashboard);
+    let missing: Vec<_> = declared.iter().filter(|name| !shown.contains(*name)).collect();
+    assert!(declared.len() > 15 && missing.is_empty(), "the dashboard does not show {missing:?}");
+}
+
+#[test]
+fn every_recorded_series_that_a_rule_uses_is_recorded() {
+    let text = fs::read_to_string(root().join("deploy/rules.yaml")).unwrap();
+    let recorded: BTreeSet<_> = text.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).collect();
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == RECORDED));
+    let used: BTreeSet<_> = words.filter(|word| PREFIXES.iter().any(|p| word.contains(&format!("{RECORDED}{p}")))).collect();
+    assert_eq!(used, recorded);
+}
+
+fn yaml(path: &str) -> Value {
+    let text = fs::read_to_string(root().join(path)).unwrap();
+    serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+#[test]
+fn the_dashboard_and_the_manifests_are_well_formed() {
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(root().join("deploy/grafana.json")).unwrap()).unwrap();
+    let ids: Vec<_> = dashboard["panels"].as_array().unwrap().iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "two panels have one id");
+    for path in files("deploy", &["yaml"]) {
+        let path = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        assert!(yaml(path).is_object(), "{path}");
+    }
+    let list = yaml("deploy/kubernetes/kustomization.yaml");
+    for resource in list["resources"].as_array().unwrap() {
+        let path = format!("deploy/kubernetes/{}", resource.as_str().unwrap());
+        let manifest = yaml(&path);
+        assert!(manifest["kind"].is_string() && manifest["apiVersion"].is_string() && manifest["metadata"]["name"] == "tidegate", "{path}");
+    }
+}
+
+/// A folder of key files that is gone after the test.
+struct Keys(PathBuf);
+
+impl Keys {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("tidegate-deploy-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["openai", "anthropic"] {
+            fs::write(folder.join(name), "sk-of-the-test\n").unwrap();
+        }
+        Self(folder)
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn the_configurations_of_the_deployments_are_good() {
+    let keys = Keys::new();
+    let env = |name: &str| match name {
+        "TIDEGATE_SECRETS" => Some(keys.0.display().to_string()),
+        "REDIS_URL" => Some("redis://:password@redis:6379".to_owned()),
+        _ => name.ends_with("_API_KEY").then(|| "sk-of-the-test".to_owned()),
+    };
+    for path in ["conf/tidegate.yaml", "conf/demo.yaml", "deploy/kubernetes/tidegate.yaml", "deploy/compose/tidegate.yaml"] {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let loaded = config::parse(&text, path, &env).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        if path.starts_with("deploy/kubernetes") {
+            let pod = &yaml("deploy/kubernetes/deployment.yaml")["spec"]["template"]["spec"];
+            let pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
+            let drain = loaded.snapshot.server.drain_timeout.as_secs();
+            assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > pause + drain, "a pod would be killed in its drain");
+        }
+    }
+}
+
+#[test]
+fn the_links_of_the_documentation_lead_somewhere() {
+    for page in ["README.md", "CHANGELOG.md", "tests/README.md", "benches/README.md", "deploy/README.md"] {
+        let page = root().join(page);
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            let there = link.starts_with("https://") || page.parent().unwrap().join(link).exists();
+            assert!(there, "{}: {link}", page.display());
+        }
+    }
+}
