@@ -11,6 +11,7 @@
 
 use super::live::{Live, Presence};
 use super::rescue::{self, Failure};
+use super::respond;
 use super::stage::{Deadlines, Stage};
 use super::upstream::Place;
 use crate::account::{EndedBy, Ledger, cost};
@@ -44,8 +45,8 @@ use uuid::Uuid;
 /// Largest body of a provider's refusal that is read, in bytes; what is beyond is not needed to tell what it says.
 pub const MAX_REFUSAL: usize = 64 << 10;
 
-/// Room for the headers of an answer.
-const HEADERS: usize = 16;
+/// Room for the headers of an answer without limits; Pingora keeps them until the connection's next request.
+const HEADERS: usize = 8;
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
 const X_PROVIDER: HeaderName = HeaderName::from_static("x-tidegate-provider");
@@ -393,57 +394,51 @@ impl Exchange {
     }
 
     fn answer_head(&self, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
-        let mut head = Box::new(ResponseHeader::build_no_case(200, Some(HEADERS))?);
+        let mut headers = HeaderMap::with_capacity(HEADERS);
         if self.ledger.stream {
-            head.insert_header(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"))?;
-            head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-cache"))?;
-            head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         } else {
-            head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-            head.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        self.common_headers(&mut head)?;
-        Ok(head)
+        self.common_headers(&mut headers);
+        respond::head(200, headers)
     }
 
     fn error_head(&self, error: &ApiError, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
-        let mut head = Box::new(ResponseHeader::build_no_case(error.status, Some(HEADERS))?);
-        head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-        head.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
-        for (name, value) in super::respond::error_headers(error) {
-            head.insert_header(name, value)?;
-        }
-        self.common_headers(&mut head)?;
-        Ok(head)
+        let mut headers = respond::error_headers(error);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        self.common_headers(&mut headers);
+        respond::head(error.status, headers)
     }
 
     /// Headers that every answer of a routed request has.
-    pub fn common_headers(&self, head: &mut ResponseHeader) -> pingora_core::Result<()> {
+    pub fn common_headers(&self, headers: &mut HeaderMap) {
         let mut id = Uuid::encode_buffer();
         if let Ok(id) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut id)) {
-            head.insert_header(X_REQUEST_ID, id)?;
+            headers.insert(X_REQUEST_ID, id);
         }
-        let Some(call) = self.call.as_deref() else { return Ok(()) };
-        head.insert_header(X_ATTEMPTS, HeaderValue::from(self.ledger.attempts))?;
+        let Some(call) = self.call.as_deref() else { return };
+        headers.insert(X_ATTEMPTS, HeaderValue::from(self.ledger.attempts));
         if let Some(attempt) = &call.attempt {
-            head.insert_header(X_PROVIDER, self.live.upstream(&attempt.target).label().clone())?;
+            headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label().clone());
             if let Some(model) = self.live.model_label(&attempt.target, &attempt.model) {
-                head.insert_header(X_MODEL, model)?;
+                headers.insert(X_MODEL, model);
             }
-            if !attempt.outgoing.dropped.is_empty()
-                && let Ok(names) = HeaderValue::from_str(&attempt.outgoing.dropped.join(","))
-            {
-                head.insert_header(X_DROPPED, names)?;
-            }
-            if !attempt.outgoing.adjusted.is_empty() {
-                let names: Vec<_> = attempt.outgoing.adjusted.iter().map(|f| f.name()).collect();
-                head.insert_header(X_ADJUSTED, names.join(","))?;
-            }
+            let mut names = |header, names: String| {
+                if !names.is_empty()
+                    && let Ok(names) = HeaderValue::try_from(names)
+                {
+                    headers.insert(header, names);
+                }
+            };
+            names(X_DROPPED, attempt.outgoing.dropped.join(","));
+            names(X_ADJUSTED, attempt.outgoing.adjusted.iter().map(|f| f.name()).collect::<Vec<_>>().join(","));
         }
-        for (name, value) in call.permit.headers().iter() {
-            head.insert_header(name, value)?;
-        }
-        Ok(())
+        headers.extend(call.permit.headers().iter());
     }
 }
 

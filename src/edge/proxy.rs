@@ -4,7 +4,7 @@ use super::exchange::{Attempt, Exchange, Step};
 use super::live::Live;
 use super::replay::{Replay, TOLD};
 use super::rescue::{self, Failure};
-use super::respond::{self, Headers};
+use super::respond;
 use super::{admission, intake, upstream_request};
 use crate::account::EndedBy;
 use crate::error::ApiError;
@@ -92,7 +92,7 @@ impl Gateway {
 
     fn wrap(&self, session: &mut Session, ctx: &Exchange) -> Result<()> {
         let Some(call) = ctx.call.as_deref() else { return Ok(()) };
-        let request = Box::new(RequestHeader::build_no_case(Method::POST, b"/", None)?);
+        let request = Box::new(RequestHeader::build_no_case(Method::POST, b"/", Some(0))?);
         let empty = Box::new(ServerSession::new_custom(Box::new(())));
         let real = std::mem::replace(&mut session.downstream_session, empty);
         *session.downstream_session = ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), request)));
@@ -112,10 +112,8 @@ impl Gateway {
 
     async fn tell(&self, session: &mut Session, ctx: &mut Exchange, error: &ApiError) -> Result<()> {
         ctx.ledger.status = error.status;
-        let mut headers: Headers = respond::error_headers(error);
-        let mut common = ResponseHeader::build(error.status, Some(16))?;
-        ctx.common_headers(&mut common)?;
-        headers.extend(common.headers.iter().map(|(n, v)| (n.clone(), String::from_utf8_lossy(v.as_bytes()).into_owned())));
+        let mut headers = respond::error_headers(error);
+        ctx.common_headers(&mut headers);
         respond::respond(&mut session.downstream_session, error.status, headers, error.to_json().into()).await
     }
 }
@@ -155,7 +153,8 @@ impl ProxyHttp for Gateway {
             Ok(Some(body)) => {
                 ctx.ledger.status = 200;
                 ctx.ledger.ended_by = EndedBy::Complete;
-                let headers = vec![(http::HeaderName::from_static("x-request-id"), ctx.id.to_string())];
+                let mut headers = HeaderMap::with_capacity(4);
+                ctx.common_headers(&mut headers);
                 respond::respond(&mut session.downstream_session, 200, headers, body).await?;
                 Ok(true)
             }

@@ -3,29 +3,23 @@
 use super::intake;
 use crate::error::ApiError;
 use bytes::Bytes;
-use http::HeaderName;
-use pingora_core::Result;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
 use std::time::Duration;
-
-/// Further headers of an answer.
-pub type Headers = Vec<(HeaderName, String)>;
 
 /// Writes a whole answer, at once. What is left of the request's body is thrown away after it, so that the client reads
 /// the answer and, where that was little, keeps its connection.
 ///
 /// # Errors
 /// When the client is gone.
-pub async fn respond(session: &mut ServerSession, status: u16, headers: Headers, body: Bytes) -> Result<()> {
+pub async fn respond(session: &mut ServerSession, status: u16, mut headers: HeaderMap, body: Bytes) -> Result<()> {
     intake::keep_for_small_leftover(session);
-    let mut head = Box::new(ResponseHeader::build(status, Some(headers.len() + 6))?);
-    head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
-    head.insert_header(http::header::CONTENT_LENGTH, body.len())?;
-    for (name, value) in headers {
-        head.append_header(name, value)?;
-    }
-    session.write_response_header(head).await?;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    session.write_response_header(head(status, headers)?).await?;
     session.write_response_body(body, true).await?;
     if !session.is_body_done() {
         session.finish_body().await?;
@@ -36,24 +30,34 @@ pub async fn respond(session: &mut ServerSession, status: u16, headers: Headers,
     Ok(())
 }
 
+/// A response's head. Built from its parts, because Pingora's own builder parses every name again.
+///
+/// # Errors
+/// For a status that HTTP does not have.
+pub fn head(status: u16, headers: HeaderMap) -> Result<Box<ResponseHeader>> {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = StatusCode::from_u16(status).or_err(ErrorType::InvalidHTTPHeader, "no status")?;
+    parts.headers = headers;
+    Ok(Box::new(parts.into()))
+}
+
 /// The headers that belong to an error, whatever path it takes to the client.
-pub fn error_headers(error: &ApiError) -> Headers {
-    use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-    let mut headers = Headers::new();
+pub fn error_headers(error: &ApiError) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     match error.status {
-        401 => headers.push((WWW_AUTHENTICATE, "Bearer".to_owned())),
-        402 => headers.push((HeaderName::from_static("x-should-retry"), "false".to_owned())),
+        401 => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+        402 => drop(headers.insert("x-should-retry", HeaderValue::from_static("false"))),
         _ => {}
     }
     if let Some(allow) = error.allow {
-        headers.push((ALLOW, allow.to_owned()));
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
     if error.status == 429 || error.retry_after.is_some() {
         let wait = error.retry_after.unwrap_or(Duration::from_secs(1));
         // Rounded up at both scales: a client that waits as told must be admitted.
-        let ms = wait.as_nanos().div_ceil(1_000_000).max(1);
-        headers.push((RETRY_AFTER, ms.div_ceil(1000).to_string()));
-        headers.push((HeaderName::from_static("retry-after-ms"), ms.to_string()));
+        let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX);
+        headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
+        headers.insert("retry-after-ms", HeaderValue::from(ms));
     }
     headers
 }

@@ -89,8 +89,9 @@ impl<'a> Line<'a> {
             return self.null(key);
         }
         self.key(key);
-        let bare = !self.json && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'));
-        if bare {
+        // No `all`: without a way out in the middle these loops look at many bytes at once.
+        let bare = |b: u8| b.is_ascii_graphic() & (b != b'"') & (b != b'=') & (b != b'\\');
+        if !self.json && value.bytes().fold(true, |all, b| all & bare(b)) {
             self.out.extend_from_slice(value.as_bytes());
         } else {
             self.out.push(b'"');
@@ -161,7 +162,7 @@ impl<'a> Line<'a> {
 
 /// Escapes as for JSON, and what JSON lets stand but some programs read as the end of a line or send to a terminal.
 fn one_line(out: &mut Vec<u8>, mut text: &str) {
-    if text.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\')) {
+    if text.bytes().fold(true, |all, b| all & (b' '..=b'~').contains(&b) & (b != b'"') & (b != b'\\')) {
         return out.extend_from_slice(text.as_bytes());
     }
     let odd = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}');

@@ -43,6 +43,7 @@ impl Mold {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::Mold;
 
