@@ -129,6 +129,14 @@ impl ChunkWriter {
 /// How every element of `delta.tool_calls` ends: behind the last character of its arguments.
 const CALL_END: &[u8] = b"\"}},";
 
+/// Whether a key may be among these members already. Where it only stands deeper inside, one more chunk does no harm.
+fn has_key(delta: &[u8], key: &str) -> bool {
+    memchr::memmem::find_iter(delta, key).any(|at| {
+        let before = at.checked_sub(1).and_then(|at| delta.get(at));
+        before == Some(&b'"') && delta.get(at + key.len()) == Some(&b'"')
+    })
+}
+
 /// Appends a JSON value. A line break, which can only stand between its tokens, would end the event's line.
 fn one_line(out: &mut Vec<u8>, json: &str) {
     let start = out.len();
@@ -182,6 +190,9 @@ impl Sink for ChunkWriter {
                 one_line(&mut self.pending(choice).logprobs, json);
             }
             Event::Extra { choice, key, json } => {
+                if self.pending.choice == Some(choice) && has_key(&self.pending.delta, key) {
+                    self.flush();
+                }
                 let delta = &mut self.pending(choice).delta;
                 string(delta, Text::Raw(key));
                 delta.push(b':');
@@ -249,6 +260,19 @@ impl Writer for ChunkWriter {
 mod tests {
     use super::*;
     use uuid::Uuid;
+
+    #[test]
+    fn no_chunk_has_a_member_twice() {
+        let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
+        for (key, json) in [("a", "1"), ("aa", "{\"b\":2}"), ("a", "3")] {
+            writer.event(Event::Extra { choice: 0, key, json });
+        }
+        writer.flush();
+        let text = String::from_utf8(writer.take()).unwrap();
+        let deltas: Vec<_> =
+            text.lines().filter_map(|line| Some(line.split_once("\"delta\":")?.1.split_once(",\"logprobs\"")?.0)).collect();
+        assert_eq!(deltas, [r#"{"role":"assistant","a":1,"aa":{"b":2}}"#, r#"{"a":3}"#]);
+    }
 
     #[test]
     fn a_chunk_is_one_line() {
