@@ -191,8 +191,10 @@ impl Choice {
                 // Some servers say the same under two names.
                 "reasoning_content" | "reasoning" | "reasoning_text" => reasoning = reasoning.or_else(|| filled(value)),
                 "refusal" => refusal = filled(value),
-                "tool_calls" if value.starts_with('[') => calls = value,
+                "tool_calls" => calls = if value.starts_with('[') { value } else { calls },
                 _ if matches!(value, "null" | "[]" | "{}" | "\"\"") => {}
+                // Whatever is spelled with escapes may be a second one of the members above.
+                name if name.contains('\\') => {}
                 "annotations" => {
                     if let Some(json) = citations(value) {
                         out.event(Event::Extra { choice, key: "annotations", json: &json });
