@@ -92,6 +92,26 @@ fn stream(list: &Value, one: impl Fn(&Value) -> Vec<u8>) -> Vec<u8> {
     list.as_array().into_iter().flatten().flat_map(one).collect()
 }
 
+/// What SageMaker's fixtures have under this key for this format; none is OpenAI's.
+fn formatted(format: &str, key: &str) -> Vec<Vec<u8>> {
+    let all = documents(&["sagemaker/answers"]);
+    all.iter()
+        .filter(|(_, value)| value["format"].as_str().unwrap_or_default() == format)
+        .filter_map(|(_, v)| v.get(key))
+        .map(bytes)
+        .collect()
+}
+
+/// Streams inside of SageMaker's messages; and one that breaks off.
+fn parts(inner: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let cut = |text: &Vec<u8>| text.chunks(97).map(|piece| Message::new("PayloadPart", piece)).collect::<Vec<_>>();
+    let mut all: Vec<Vec<Message>> = inner.iter().map(cut).collect();
+    let mut broken = all[0].clone();
+    broken.push(Message::new("!ModelStreamError", br#"{"Message":"out of memory","ErrorCode":"M"}"#));
+    all.push(broken);
+    all.iter().map(|messages| wire::join(messages)).collect()
+}
+
 /// Streams of one dialect, framed.
 pub fn streams(dialect: &str) -> Vec<Vec<u8>> {
     let from = |folder: &str, key: &str, frame: &dyn Fn(&Value) -> Vec<u8>| -> Vec<Vec<u8>> {
@@ -106,10 +126,8 @@ pub fn streams(dialect: &str) -> Vec<Vec<u8>> {
         "bedrock" => from("bedrock/answers", "stream", &|list| {
             stream(list, |pair| wire::join(&[Message::new(pair[0].as_str().unwrap_or_default(), &bytes(&pair[1]))]))
         }),
-        "sagemaker" => from("sagemaker/answers", "stream", &|text| {
-            let text = bytes(text);
-            wire::join(&text.chunks(97).map(|piece| Message::new("PayloadPart", piece)).collect::<Vec<_>>())
-        }),
+        "sagemaker" => parts([formatted("", "stream"), raw("openai/answers", "sse")].concat()),
+        "tgi" => parts(formatted("tgi", "stream")),
         other => panic!("no dialect {other}"),
     };
     [kept(&format!("stream-{dialect}")), found].concat()
@@ -124,7 +142,7 @@ pub fn wholes(dialect: &str) -> Vec<Vec<u8>> {
         "anthropic" => from("anthropic", "body"),
         "gemini" => from("gemini/answers", "whole"),
         "bedrock" => from("bedrock/answers", "whole"),
-        "sagemaker" => from("sagemaker/answers", "whole"),
+        "tgi" | "llama2_chat" => formatted(dialect, "whole"),
         "embeddings" => documents(&["embeddings"])
             .iter()
             .flat_map(|(_, value)| value["answers"].as_array().cloned().unwrap_or_default())
