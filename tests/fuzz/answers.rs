@@ -10,12 +10,22 @@ use tidegate::chat::chunk::UsagePlace;
 use tidegate::chat::head::Head;
 use tidegate::chat::request::ChatRequest;
 use tidegate::config::snapshot::Params;
-use tidegate::dialect::{Fault, Outgoing};
+use tidegate::dialect::{Fault, Framing, Outgoing};
 use tidegate::operation::Operation;
 use tidegate::provider::Target;
 use tidegate::relay::{Form, MAX_WHOLE_ANSWER, Relay};
 use tidegate::sign::seal::{Seal, Sealer};
 use uuid::Uuid;
+
+/// How an answer's body comes.
+#[derive(Clone, Copy)]
+enum Body {
+    Whole,
+    /// A stream in the framing that belongs to the request.
+    Stream,
+    /// A stream in any framing.
+    Framed(Framing),
+}
 
 /// One way to have asked, which decides how an answer is read.
 struct Asked {
@@ -33,9 +43,14 @@ impl Asked {
         self.operation.encode(&request, &self.target).ok()
     }
 
-    fn relay(&self, streamed: bool, form: Form) -> Relay {
+    fn relay(&self, body: Body, form: Form) -> Relay {
         let outgoing = self.encode().unwrap();
-        Relay::new(streamed.then_some(outgoing.framing), outgoing.decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "as \"asked\""), form)
+        let framing = match body {
+            Body::Whole => None,
+            Body::Stream => Some(outgoing.framing),
+            Body::Framed(framing) => Some(framing),
+        };
+        Relay::new(framing, outgoing.decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "as \"asked\""), form)
     }
 }
 
@@ -88,13 +103,13 @@ fn run(mut relay: Relay, pieces: &[&[u8]]) -> (Vec<u8>, Result<(), Fault>) {
 }
 
 /// Whether the answer is complete.
-fn check(asked: &Asked, streamed: bool, place: UsagePlace, input: &[u8], cut: &[&[u8]]) -> bool {
-    let told = run(asked.relay(streamed, Form::Chunks(place)), &[input]);
-    assert_eq!(run(asked.relay(streamed, Form::Chunks(place)), cut), told, "cut at {:?}", cut.iter().map(|p| p.len()).collect::<Vec<_>>());
+fn check(asked: &Asked, body: Body, place: UsagePlace, input: &[u8], cut: &[&[u8]]) -> bool {
+    let told = run(asked.relay(body, Form::Chunks(place)), &[input]);
+    assert_eq!(run(asked.relay(body, Form::Chunks(place)), cut), told, "cut at {:?}", cut.iter().map(|p| p.len()).collect::<Vec<_>>());
     let (bytes, result) = told;
     assert!(bytes.len() <= (64 << 10) + 64 * input.len(), "{} bytes become {}", input.len(), bytes.len());
     let chunks = laws::stream(&bytes, result.is_ok(), place);
-    let (bytes, whole) = run(asked.relay(streamed, Form::Completion), cut);
+    let (bytes, whole) = run(asked.relay(body, Form::Completion), cut);
     assert_eq!(whole, result, "whether the answer is complete does not depend on how it is told");
     match whole {
         Ok(()) => assert_eq!(laws::completion(&bytes), chunks, "both forms say the same"),
@@ -103,14 +118,14 @@ fn check(asked: &Asked, streamed: bool, place: UsagePlace, input: &[u8], cut: &[
     result.is_ok()
 }
 
-fn answers(name: &str, streamed: bool, mutator: Mutator, names: &[&str], corpus: &[Vec<u8>], cases: u64) {
-    let ways = ways(names, streamed);
+fn answers(name: &str, body: Body, mutator: Mutator, names: &[&str], corpus: &[Vec<u8>], cases: u64) {
+    let ways = ways(names, matches!(body, Body::Stream));
     let ends = [AtomicU64::new(0), AtomicU64::new(0)];
     fuzz(name, corpus, mutator, cases, |input, rng| {
         let asked = &ways[rng.usize(..ways.len())];
         let place = [UsagePlace::Withheld, UsagePlace::Merged, UsagePlace::Separate][rng.usize(..3)];
         let cut = pieces(rng, input);
-        let complete = check(asked, streamed, place, input, &cut);
+        let complete = check(asked, body, place, input, &cut);
         ends[usize::from(complete)].fetch_add(1, Ordering::Relaxed);
     });
     let [broken, complete] = ends.map(AtomicU64::into_inner);
@@ -122,69 +137,69 @@ const OPENAI: &[&str] = &["openai", "together", "deepseek", "xai", "vllm", "comp
 
 #[test]
 fn streams_of_openais_dialect() {
-    answers("stream/openai", true, Mutator::Sse, OPENAI, &corpus::streams("openai"), 8000);
+    answers("stream/openai", Body::Stream, Mutator::Sse, OPENAI, &corpus::streams("openai"), 8000);
 }
 
 #[test]
 fn whole_answers_of_openais_dialect() {
-    answers("whole/openai", false, Mutator::Json, OPENAI, &corpus::wholes("openai"), 8000);
+    answers("whole/openai", Body::Whole, Mutator::Json, OPENAI, &corpus::wholes("openai"), 8000);
 }
 
 #[test]
 fn streams_of_mistral() {
-    answers("stream/mistral", true, Mutator::Sse, &["mistral"], &corpus::streams("openai"), 6000);
+    answers("stream/mistral", Body::Stream, Mutator::Sse, &["mistral"], &corpus::streams("openai"), 6000);
 }
 
 #[test]
 fn whole_answers_of_mistral() {
-    answers("whole/mistral", false, Mutator::Json, &["mistral"], &corpus::wholes("openai"), 6000);
+    answers("whole/mistral", Body::Whole, Mutator::Json, &["mistral"], &corpus::wholes("openai"), 6000);
 }
 
 const ANTHROPIC: &[&str] = &["anthropic", "anthropic-adaptive", "anthropic-tool", "vertex-anthropic"];
 
 #[test]
 fn streams_of_anthropic() {
-    answers("stream/anthropic", true, Mutator::Sse, ANTHROPIC, &corpus::streams("anthropic"), 8000);
+    answers("stream/anthropic", Body::Stream, Mutator::Sse, ANTHROPIC, &corpus::streams("anthropic"), 8000);
 }
 
 #[test]
 fn whole_answers_of_anthropic() {
-    answers("whole/anthropic", false, Mutator::Json, ANTHROPIC, &corpus::wholes("anthropic"), 8000);
+    answers("whole/anthropic", Body::Whole, Mutator::Json, ANTHROPIC, &corpus::wholes("anthropic"), 8000);
 }
 
 #[test]
 fn streams_of_gemini() {
-    answers("stream/gemini", true, Mutator::Sse, &["gemini", "vertex"], &corpus::streams("gemini"), 8000);
+    answers("stream/gemini", Body::Stream, Mutator::Sse, &["gemini", "vertex"], &corpus::streams("gemini"), 8000);
 }
 
 #[test]
 fn whole_answers_of_gemini() {
-    answers("whole/gemini", false, Mutator::Json, &["gemini", "vertex"], &corpus::wholes("gemini"), 8000);
+    answers("whole/gemini", Body::Whole, Mutator::Json, &["gemini", "vertex"], &corpus::wholes("gemini"), 8000);
 }
 
 const BEDROCK: &[&str] = &["bedrock", "bedrock-tool", "bedrock-nova"];
 
 #[test]
 fn streams_of_bedrock() {
-    answers("stream/bedrock", true, Mutator::Aws, BEDROCK, &corpus::streams("bedrock"), 8000);
+    answers("stream/bedrock", Body::Stream, Mutator::Aws, BEDROCK, &corpus::streams("bedrock"), 8000);
 }
 
 #[test]
 fn whole_answers_of_bedrock() {
-    answers("whole/bedrock", false, Mutator::Json, BEDROCK, &corpus::wholes("bedrock"), 8000);
+    answers("whole/bedrock", Body::Whole, Mutator::Json, BEDROCK, &corpus::wholes("bedrock"), 8000);
 }
 
 #[test]
 fn streams_of_sagemaker() {
-    answers("stream/sagemaker", true, Mutator::AwsSse, &["sagemaker"], &corpus::streams("sagemaker"), 5000);
-    answers("stream/tgi", true, Mutator::AwsSse, &["sagemaker-tgi"], &corpus::streams("tgi"), 5000);
+    answers("stream/sagemaker", Body::Stream, Mutator::AwsSse, &["sagemaker"], &corpus::streams("sagemaker"), 5000);
+    answers("stream/tgi", Body::Stream, Mutator::AwsSse, &["sagemaker-tgi"], &corpus::streams("tgi"), 5000);
 }
 
 #[test]
 fn whole_answers_of_sagemaker() {
-    answers("whole/sagemaker", false, Mutator::Json, &["sagemaker"], &corpus::wholes("openai"), 3000);
-    answers("whole/tgi", false, Mutator::Json, &["sagemaker-tgi"], &corpus::wholes("tgi"), 3000);
-    answers("whole/llama2", false, Mutator::Json, &["sagemaker-llama2"], &corpus::wholes("llama2_chat"), 2000);
+    answers("whole/sagemaker", Body::Whole, Mutator::Json, &["sagemaker"], &corpus::wholes("openai"), 3000);
+    answers("whole/tgi", Body::Whole, Mutator::Json, &["sagemaker-tgi"], &corpus::wholes("tgi"), 3000);
+    answers("whole/llama2", Body::Whole, Mutator::Json, &["sagemaker-llama2"], &corpus::wholes("llama2_chat"), 2000);
 }
 
 #[test]
@@ -194,8 +209,27 @@ fn a_whole_answer_to_a_request_for_a_stream() {
     let corpus = ["openai", "anthropic", "gemini", "bedrock", "tgi"].map(corpus::wholes).concat();
     fuzz("whole/to-stream", &corpus, Mutator::Json, 5000, |input, rng| {
         let asked = &ways[rng.usize(..ways.len())];
-        check(asked, false, UsagePlace::Merged, input, &pieces(rng, input));
+        check(asked, Body::Whole, UsagePlace::Merged, input, &pieces(rng, input));
     });
+}
+
+/// What a proxy before the provider, or another provider at its address, may send.
+#[test]
+fn streams_of_another_dialect() {
+    let names = [OPENAI, ANTHROPIC, BEDROCK, &["gemini", "vertex", "mistral", "sagemaker", "sagemaker-tgi"]].concat();
+    let ways = ways(&names, true);
+    let sse = ["openai", "anthropic", "gemini"].map(corpus::streams).concat();
+    let aws = ["bedrock", "sagemaker", "tgi"].map(corpus::streams).concat();
+    for (name, corpus, mutator, framings) in [
+        ("stream/other-sse", sse, Mutator::Sse, &[Framing::Sse][..]),
+        ("stream/other-aws", aws, Mutator::Aws, &[Framing::AwsEventStream, Framing::AwsSse]),
+    ] {
+        fuzz(name, &corpus, mutator, 3000, |input, rng| {
+            let asked = &ways[rng.usize(..ways.len())];
+            let body = Body::Framed(framings[rng.usize(..framings.len())]);
+            check(asked, body, UsagePlace::Separate, input, &pieces(rng, input));
+        });
+    }
 }
 
 #[test]
@@ -211,8 +245,8 @@ fn answers_of_embeddings() {
     fuzz("whole/embeddings", &corpus::wholes("embeddings"), Mutator::Json, 8000, |input, rng| {
         let asked = &ways[rng.usize(..ways.len())];
         let form = Form::Embeddings { estimate: 5 };
-        let told = run(asked.relay(false, form), &[input]);
-        assert_eq!(run(asked.relay(false, form), &pieces(rng, input)), told);
+        let told = run(asked.relay(Body::Whole, form), &[input]);
+        assert_eq!(run(asked.relay(Body::Whole, form), &pieces(rng, input)), told);
         match told {
             (bytes, Ok(())) => laws::is_object(&bytes),
             (bytes, Err(_)) => assert!(bytes.is_empty(), "a part of a list"),
@@ -222,7 +256,7 @@ fn answers_of_embeddings() {
 
 #[test]
 fn a_whole_answer_has_an_end() {
-    let mut relay = ways(&["openai"], false)[0].relay(false, Form::Completion);
+    let mut relay = ways(&["openai"], false)[0].relay(Body::Whole, Form::Completion);
     let piece = vec![b' '; 4 << 20];
     let most = MAX_WHOLE_ANSWER / piece.len();
     assert!((0..=most).any(|_| relay.push(&piece).1.is_err()));
