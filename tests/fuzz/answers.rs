@@ -137,12 +137,12 @@ const OPENAI: &[&str] = &["openai", "together", "deepseek", "xai", "vllm", "comp
 
 #[test]
 fn streams_of_openais_dialect() {
-    answers("stream/openai", Body::Stream, Mutator::Sse, OPENAI, &corpus::streams("openai"), 8000);
+    answers("stream/openai", Body::Stream, Mutator::Sse, OPENAI, &corpus::streams("openai"), 6000);
 }
 
 #[test]
 fn whole_answers_of_openais_dialect() {
-    answers("whole/openai", Body::Whole, Mutator::Json, OPENAI, &corpus::wholes("openai"), 8000);
+    answers("whole/openai", Body::Whole, Mutator::Json, OPENAI, &corpus::wholes("openai"), 6000);
 }
 
 #[test]
@@ -159,34 +159,34 @@ const ANTHROPIC: &[&str] = &["anthropic", "anthropic-adaptive", "anthropic-tool"
 
 #[test]
 fn streams_of_anthropic() {
-    answers("stream/anthropic", Body::Stream, Mutator::Sse, ANTHROPIC, &corpus::streams("anthropic"), 8000);
+    answers("stream/anthropic", Body::Stream, Mutator::Sse, ANTHROPIC, &corpus::streams("anthropic"), 6000);
 }
 
 #[test]
 fn whole_answers_of_anthropic() {
-    answers("whole/anthropic", Body::Whole, Mutator::Json, ANTHROPIC, &corpus::wholes("anthropic"), 8000);
+    answers("whole/anthropic", Body::Whole, Mutator::Json, ANTHROPIC, &corpus::wholes("anthropic"), 6000);
 }
 
 #[test]
 fn streams_of_gemini() {
-    answers("stream/gemini", Body::Stream, Mutator::Sse, &["gemini", "vertex"], &corpus::streams("gemini"), 8000);
+    answers("stream/gemini", Body::Stream, Mutator::Sse, &["gemini", "vertex"], &corpus::streams("gemini"), 6000);
 }
 
 #[test]
 fn whole_answers_of_gemini() {
-    answers("whole/gemini", Body::Whole, Mutator::Json, &["gemini", "vertex"], &corpus::wholes("gemini"), 8000);
+    answers("whole/gemini", Body::Whole, Mutator::Json, &["gemini", "vertex"], &corpus::wholes("gemini"), 6000);
 }
 
 const BEDROCK: &[&str] = &["bedrock", "bedrock-tool", "bedrock-nova"];
 
 #[test]
 fn streams_of_bedrock() {
-    answers("stream/bedrock", Body::Stream, Mutator::Aws, BEDROCK, &corpus::streams("bedrock"), 8000);
+    answers("stream/bedrock", Body::Stream, Mutator::Aws, BEDROCK, &corpus::streams("bedrock"), 6000);
 }
 
 #[test]
 fn whole_answers_of_bedrock() {
-    answers("whole/bedrock", Body::Whole, Mutator::Json, BEDROCK, &corpus::wholes("bedrock"), 8000);
+    answers("whole/bedrock", Body::Whole, Mutator::Json, BEDROCK, &corpus::wholes("bedrock"), 6000);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn answers_of_embeddings() {
         }
     }
     ways.retain(|asked| asked.encode().is_some());
-    fuzz("whole/embeddings", &corpus::wholes("embeddings"), Mutator::Json, 8000, |input, rng| {
+    fuzz("whole/embeddings", &corpus::wholes("embeddings"), Mutator::Json, 6000, |input, rng| {
         let asked = &ways[rng.usize(..ways.len())];
         let form = Form::Embeddings { estimate: 5 };
         let told = run(asked.relay(Body::Whole, form), &[input]);

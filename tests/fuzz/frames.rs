@@ -21,7 +21,7 @@ fn frames(framing: Framing, pieces: &[&[u8]]) -> (Vec<String>, Result<(), Fault>
 }
 
 fn cut_anywhere(name: &str, framing: Framing, mutator: Mutator, corpus: &[Vec<u8>]) {
-    fuzz(name, corpus, mutator, 12000, |input, rng| {
+    fuzz(name, corpus, mutator, 8000, |input, rng| {
         let whole = frames(framing, &[input]);
         let cut = pieces(rng, input);
         assert_eq!(frames(framing, &cut), whole, "cut at {:?}", cut.iter().map(|piece| piece.len()).collect::<Vec<_>>());

@@ -69,12 +69,12 @@ fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
 
 #[test]
 fn chat_requests_to_every_provider() {
-    encoders("encode/chat", Operation::Chat, &corpus::chats(), 9000);
+    encoders("encode/chat", Operation::Chat, &corpus::chats(), 7000);
 }
 
 #[test]
 fn embeddings_requests_to_every_provider() {
-    encoders("encode/embeddings", Operation::Embeddings, &corpus::embeddings(), 8000);
+    encoders("encode/embeddings", Operation::Embeddings, &corpus::embeddings(), 6000);
 }
 
 /// Members of an object as serde reads them, in their order; `None` where it is none, or has a name twice.
@@ -87,7 +87,7 @@ fn members(bytes: &[u8]) -> Option<Vec<(String, String)>> {
 #[test]
 fn the_envelope_accepts_what_is_json_and_nothing_else() {
     for (name, mutator) in [("envelope/bytes", Mutator::Bytes), ("envelope/json", Mutator::Json)] {
-        fuzz(name, &[corpus::chats(), corpus::kept("envelope")].concat(), mutator, 16000, |input, _| {
+        fuzz(name, &[corpus::chats(), corpus::kept("envelope")].concat(), mutator, 12000, |input, _| {
             let scanned = envelope::scan(input);
             match &scanned {
                 Ok(envelope) => {
@@ -112,7 +112,7 @@ fn the_envelope_accepts_what_is_json_and_nothing_else() {
 
 #[test]
 fn a_splice_changes_what_it_was_told_to() {
-    fuzz("splice", &corpus::chats(), Mutator::Json, 10000, |input, rng| {
+    fuzz("splice", &corpus::chats(), Mutator::Json, 7000, |input, rng| {
         let body = bytes::Bytes::copy_from_slice(input);
         let Ok(envelope) = envelope::scan(&body) else { return };
         let Some(mut want) = members(input) else { return };
