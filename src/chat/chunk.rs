@@ -129,6 +129,23 @@ impl ChunkWriter {
 /// How every element of `delta.tool_calls` ends: behind the last character of its arguments.
 const CALL_END: &[u8] = b"\"}},";
 
+/// Whether a key may be among these members already. Where it only stands deeper inside, one more chunk does no harm.
+fn has_key(delta: &[u8], key: &str) -> bool {
+    memchr::memmem::find_iter(delta, key).any(|at| {
+        let before = at.checked_sub(1).and_then(|at| delta.get(at));
+        before == Some(&b'"') && delta.get(at + key.len()) == Some(&b'"')
+    })
+}
+
+/// Appends a JSON value. A line break, which can only stand between its tokens, would end the event's line.
+fn one_line(out: &mut Vec<u8>, json: &str) {
+    let start = out.len();
+    out.extend_from_slice(json.as_bytes());
+    for byte in out.iter_mut().skip(start).filter(|byte| matches!(byte, b'\n' | b'\r')) {
+        *byte = b' ';
+    }
+}
+
 /// Appends a JSON string.
 pub(super) fn string(out: &mut Vec<u8>, text: Text<'_>) {
     out.push(b'"');
@@ -170,13 +187,16 @@ impl Sink for ChunkWriter {
                 if self.pending.choice == Some(choice) && !self.pending.logprobs.is_empty() {
                     self.flush();
                 }
-                self.pending(choice).logprobs.extend_from_slice(json.as_bytes());
+                one_line(&mut self.pending(choice).logprobs, json);
             }
             Event::Extra { choice, key, json } => {
+                if self.pending.choice == Some(choice) && has_key(&self.pending.delta, key) {
+                    self.flush();
+                }
                 let delta = &mut self.pending(choice).delta;
                 string(delta, Text::Raw(key));
                 delta.push(b':');
-                delta.extend_from_slice(json.as_bytes());
+                one_line(delta, json);
                 delta.push(b',');
             }
             Event::Usage(usage) => self.usage = Some(usage),
@@ -240,6 +260,30 @@ impl Writer for ChunkWriter {
 mod tests {
     use super::*;
     use uuid::Uuid;
+
+    #[test]
+    fn no_chunk_has_a_member_twice() {
+        let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
+        for (key, json) in [("a", "1"), ("aa", "{\"b\":2}"), ("a", "3")] {
+            writer.event(Event::Extra { choice: 0, key, json });
+        }
+        writer.flush();
+        let text = String::from_utf8(writer.take()).unwrap();
+        let deltas: Vec<_> =
+            text.lines().filter_map(|line| Some(line.split_once("\"delta\":")?.1.split_once(",\"logprobs\"")?.0)).collect();
+        assert_eq!(deltas, [r#"{"role":"assistant","a":1,"aa":{"b":2}}"#, r#"{"a":3}"#]);
+    }
+
+    #[test]
+    fn a_chunk_is_one_line() {
+        let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
+        writer.event(Event::Extra { choice: 0, key: "a", json: "{\r\n\"b\\n\": 1\n}" });
+        writer.event(Event::Logprobs { choice: 0, json: "{\n}" });
+        writer.flush();
+        let text = String::from_utf8(writer.take()).unwrap();
+        assert_eq!((text.trim_end().lines().count(), text.contains('\r')), (1, false), "{text}");
+        assert!(text.contains(r#""a":{  "b\n": 1 }},"logprobs":{ },"#), "{text}");
+    }
 
     #[test]
     fn a_chunk_speaks_of_each_call_once() {

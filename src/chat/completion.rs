@@ -22,8 +22,8 @@ struct Choice {
     refusal: Option<Vec<u8>>,
     /// `{"id":…,"arguments":"…` of each call, without its end.
     calls: Vec<Vec<u8>>,
-    /// Further members of the message, each with a comma before it.
-    extra: Vec<u8>,
+    /// Further members of the message, by name; a later one replaces an earlier one.
+    extra: Vec<(Box<str>, Box<str>)>,
     logprobs: Vec<u8>,
     finish: Option<Finish>,
 }
@@ -119,7 +119,12 @@ impl Choice {
             }
             out.push(b']');
         }
-        out.extend_from_slice(&self.extra);
+        for (key, json) in &self.extra {
+            out.push(b',');
+            string(out, Text::Raw(key));
+            out.push(b':');
+            out.extend_from_slice(json.as_bytes());
+        }
         out.extend_from_slice(b"},\"logprobs\":");
         out.extend_from_slice(if self.logprobs.is_empty() { b"null" } else { &self.logprobs });
         out.extend_from_slice(b",\"finish_reason\":");
@@ -171,10 +176,10 @@ impl Sink for CompletionWriter {
             }
             Event::Extra { choice, key, json } => {
                 let Some(c) = self.choice(choice) else { return };
-                c.extra.extend_from_slice(b",\"");
-                c.extra.extend_from_slice(key.as_bytes());
-                c.extra.extend_from_slice(b"\":");
-                c.extra.extend_from_slice(json.as_bytes());
+                match c.extra.iter_mut().find(|(known, _)| **known == *key) {
+                    Some((_, old)) => *old = json.into(),
+                    None => c.extra.push((key.into(), json.into())),
+                }
             }
             Event::Finish { choice, reason } => {
                 if let Some(c) = self.choice(choice) {
@@ -187,4 +192,22 @@ impl Sink for CompletionWriter {
 
 impl Writer for CompletionWriter {
     fn flush(&mut self) {}
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::chat::event::Event;
+
+    #[test]
+    fn a_message_has_no_member_twice() {
+        let mut writer = CompletionWriter::new(Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "m"));
+        for json in ["1", "[2]"] {
+            writer.event(Event::Extra { choice: 0, key: "more", json });
+        }
+        writer.event(Event::Finish { choice: 0, reason: Finish::Stop });
+        let text = String::from_utf8(writer.finish()).unwrap();
+        assert!(text.contains(r#""refusal":null,"more":[2]},"#), "{text}");
+    }
 }

@@ -32,7 +32,7 @@ struct WireBody<'a> {
 impl WireError<'_> {
     /// The failure that this says, `status` being what HTTP said.
     pub(super) fn read(&self, status: u16, wait: Option<Duration>) -> ProviderError {
-        let message = self.message.as_deref().unwrap_or("the provider gave no reason");
+        let message = self.message.as_deref().filter(|text| !text.is_empty()).unwrap_or("the provider gave no reason");
         let mut class = match self.r#type.as_deref().unwrap_or_default() {
             "invalid_request_error" | "request_too_large" => FailureClass::BadRequest,
             "authentication_error" | "billing_error" | "permission_error" => FailureClass::Credential,
@@ -112,6 +112,7 @@ mod tests {
         headers.insert("retry-after", "11".parse().unwrap());
         let e = read(429, &headers, br#"{"type":"error","error":{"type":"rate_limit_error","message":"slow \u0064own"}}"#);
         assert_eq!((e.message.as_str(), e.retry_after), ("slow down", Some(Duration::from_secs(11))));
+        assert_eq!(read(500, &headers, br#"{"error":{"message":""}}"#).message, "the provider gave no reason");
         assert_eq!(read(500, &headers, b"").message, "the provider answered 500 without a message");
         assert_eq!(read(502, &headers, b"<html>bad").message, "<html>bad");
         assert_eq!(class(503, r#"{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}"#), FailureClass::Overloaded);

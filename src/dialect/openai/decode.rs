@@ -265,8 +265,10 @@ impl<'a> Said<'a> {
             // Some servers say the same under two names.
             "reasoning_content" | "reasoning" | "reasoning_text" => self.reasoning = self.reasoning.or_else(|| filled(value)),
             "refusal" => self.refusal = filled(value),
-            "tool_calls" if value.starts_with('[') => self.calls = value,
+            "tool_calls" => self.calls = if value.starts_with('[') { value } else { self.calls },
             _ if matches!(value, "null" | "[]" | "{}" | "\"\"") => {}
+            // Whatever is spelled with escapes may be a second one of the members above.
+            name if name.contains('\\') => {}
             name if LITTER.contains(&name) => {}
             name => self.extras.push((name, value)),
         }

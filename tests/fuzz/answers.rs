@@ -1,0 +1,263 @@
+//! Answers of every provider through the whole relay: framer, decoder, law and writer.
+
+use crate::engine::{fuzz, pieces};
+use crate::mutate::Mutator;
+use crate::{corpus, laws, targets};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tidegate::chat::chunk::UsagePlace;
+use tidegate::chat::head::Head;
+use tidegate::chat::request::ChatRequest;
+use tidegate::config::snapshot::Params;
+use tidegate::dialect::{Fault, Framing, Outgoing};
+use tidegate::operation::Operation;
+use tidegate::provider::Target;
+use tidegate::relay::{Form, MAX_WHOLE_ANSWER, Relay};
+use tidegate::sign::seal::{Seal, Sealer};
+use uuid::Uuid;
+
+/// How an answer's body comes.
+#[derive(Clone, Copy)]
+enum Body {
+    Whole,
+    /// A stream in the framing that belongs to the request.
+    Stream,
+    /// A stream in any framing.
+    Framed(Framing),
+}
+
+/// One way to have asked, which decides how an answer is read.
+struct Asked {
+    target: Arc<Target>,
+    operation: Operation,
+    body: Value,
+    seal: Seal,
+}
+
+impl Asked {
+    fn encode(&self) -> Option<Outgoing> {
+        let parsed = self.operation.parse(self.body.to_string().into()).unwrap();
+        let (params, model) = (Params::default(), targets::model(&self.target));
+        let request = ChatRequest { parsed: &parsed, params: &params, system: None, model, seal: Some(&self.seal) };
+        self.operation.encode(&request, &self.target).ok()
+    }
+
+    fn relay(&self, body: Body, form: Form) -> Relay {
+        let outgoing = self.encode().unwrap();
+        let framing = match body {
+            Body::Whole => None,
+            Body::Stream => Some(outgoing.framing),
+            Body::Framed(framing) => Some(framing),
+        };
+        Relay::new(framing, outgoing.decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "as \"asked\""), form)
+    }
+}
+
+/// Every way to ask these targets that they can be asked in.
+fn ways(names: &[&str], stream: bool) -> Vec<Asked> {
+    let chat = [
+        json!({}),
+        json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}], "stop": ["END"]}),
+        json!({"guided_choice": ["a", "b"]}),
+        json!({"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object", "properties": {}}}}}),
+        json!({"n": 2, "logprobs": true, "top_logprobs": 2}),
+        json!({"reasoning_effort": "high", "max_tokens": 9000}),
+    ];
+    let embeddings = [json!({}), json!({"encoding_format": "base64"})];
+    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into());
+    let mut out = Vec::new();
+    for (name, target) in targets::all().into_iter().filter(|(name, _)| names.contains(&&**name)) {
+        let embeds = name.ends_with("-embed");
+        let (operation, more) = if embeds { (Operation::Embeddings, &embeddings[..]) } else { (Operation::Chat, &chat[..]) };
+        for more in more {
+            let mut body = match embeds {
+                true => json!({"model": "r", "input": ["a", "b"]}),
+                false => json!({"model": "r", "messages": [{"role": "user", "content": "x"}], "stream": stream}),
+            };
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let asked = Asked { target: target.clone(), operation, body, seal: seal.clone() };
+            out.extend(asked.encode().is_some().then_some(asked));
+        }
+    }
+    assert!(out.len() >= names.len(), "{names:?} cannot be asked");
+    out
+}
+
+/// Runs an answer to its end, or to its fault.
+fn run(mut relay: Relay, pieces: &[&[u8]]) -> (Vec<u8>, Result<(), Fault>) {
+    let mut out = Vec::new();
+    for piece in pieces {
+        let (bytes, result) = relay.push(piece);
+        out.extend(bytes);
+        if result.is_err() {
+            return (out, result);
+        }
+    }
+    let (bytes, result) = relay.end();
+    out.extend(bytes);
+    for after in [relay.push(b"data: {}\n\n"), relay.end()] {
+        assert_eq!(after, (Vec::new(), Ok(())), "something after the end");
+    }
+    (out, result)
+}
+
+/// Whether the answer is complete.
+fn check(asked: &Asked, body: Body, place: UsagePlace, input: &[u8], cut: &[&[u8]]) -> bool {
+    let told = run(asked.relay(body, Form::Chunks(place)), &[input]);
+    assert_eq!(run(asked.relay(body, Form::Chunks(place)), cut), told, "cut at {:?}", cut.iter().map(|p| p.len()).collect::<Vec<_>>());
+    let (bytes, result) = told;
+    assert!(bytes.len() <= (64 << 10) + 64 * input.len(), "{} bytes become {}", input.len(), bytes.len());
+    let chunks = laws::stream(&bytes, result.is_ok(), place);
+    let (bytes, whole) = run(asked.relay(body, Form::Completion), cut);
+    assert_eq!(whole, result, "whether the answer is complete does not depend on how it is told");
+    match whole {
+        Ok(()) => assert_eq!(laws::completion(&bytes), chunks, "both forms say the same"),
+        Err(_) => assert!(bytes.is_empty(), "a part of a completion"),
+    }
+    result.is_ok()
+}
+
+fn answers(name: &str, body: Body, mutator: Mutator, names: &[&str], corpus: &[Vec<u8>], cases: u64) {
+    let ways = ways(names, matches!(body, Body::Stream));
+    let ends = [AtomicU64::new(0), AtomicU64::new(0)];
+    fuzz(name, corpus, mutator, cases, |input, rng| {
+        let asked = &ways[rng.usize(..ways.len())];
+        let place = [UsagePlace::Withheld, UsagePlace::Merged, UsagePlace::Separate][rng.usize(..3)];
+        let cut = pieces(rng, input);
+        let complete = check(asked, body, place, input, &cut);
+        ends[usize::from(complete)].fetch_add(1, Ordering::Relaxed);
+    });
+    let [broken, complete] = ends.map(AtomicU64::into_inner);
+    let enough = (broken + complete) / 20;
+    assert!(broken >= enough && complete >= enough, "{name} tries little: {complete} complete answers, {broken} others");
+}
+
+const OPENAI: &[&str] = &["openai", "together", "deepseek", "xai", "vllm", "compatible-think", "vertex-other"];
+
+#[test]
+fn streams_of_openais_dialect() {
+    answers("stream/openai", Body::Stream, Mutator::Sse, OPENAI, &corpus::streams("openai"), 6000);
+}
+
+#[test]
+fn whole_answers_of_openais_dialect() {
+    answers("whole/openai", Body::Whole, Mutator::Json, OPENAI, &corpus::wholes("openai"), 6000);
+}
+
+#[test]
+fn streams_of_mistral() {
+    answers("stream/mistral", Body::Stream, Mutator::Sse, &["mistral"], &corpus::streams("openai"), 6000);
+}
+
+#[test]
+fn whole_answers_of_mistral() {
+    answers("whole/mistral", Body::Whole, Mutator::Json, &["mistral"], &corpus::wholes("openai"), 6000);
+}
+
+const ANTHROPIC: &[&str] = &["anthropic", "anthropic-adaptive", "anthropic-tool", "vertex-anthropic"];
+
+#[test]
+fn streams_of_anthropic() {
+    answers("stream/anthropic", Body::Stream, Mutator::Sse, ANTHROPIC, &corpus::streams("anthropic"), 6000);
+}
+
+#[test]
+fn whole_answers_of_anthropic() {
+    answers("whole/anthropic", Body::Whole, Mutator::Json, ANTHROPIC, &corpus::wholes("anthropic"), 6000);
+}
+
+#[test]
+fn streams_of_gemini() {
+    answers("stream/gemini", Body::Stream, Mutator::Sse, &["gemini", "vertex"], &corpus::streams("gemini"), 6000);
+}
+
+#[test]
+fn whole_answers_of_gemini() {
+    answers("whole/gemini", Body::Whole, Mutator::Json, &["gemini", "vertex"], &corpus::wholes("gemini"), 6000);
+}
+
+const BEDROCK: &[&str] = &["bedrock", "bedrock-tool", "bedrock-nova"];
+
+#[test]
+fn streams_of_bedrock() {
+    answers("stream/bedrock", Body::Stream, Mutator::Aws, BEDROCK, &corpus::streams("bedrock"), 6000);
+}
+
+#[test]
+fn whole_answers_of_bedrock() {
+    answers("whole/bedrock", Body::Whole, Mutator::Json, BEDROCK, &corpus::wholes("bedrock"), 6000);
+}
+
+#[test]
+fn streams_of_sagemaker() {
+    answers("stream/sagemaker", Body::Stream, Mutator::AwsSse, &["sagemaker"], &corpus::streams("sagemaker"), 5000);
+    answers("stream/tgi", Body::Stream, Mutator::AwsSse, &["sagemaker-tgi"], &corpus::streams("tgi"), 5000);
+}
+
+#[test]
+fn whole_answers_of_sagemaker() {
+    answers("whole/sagemaker", Body::Whole, Mutator::Json, &["sagemaker"], &corpus::wholes("openai"), 3000);
+    answers("whole/tgi", Body::Whole, Mutator::Json, &["sagemaker-tgi"], &corpus::wholes("tgi"), 3000);
+    answers("whole/llama2", Body::Whole, Mutator::Json, &["sagemaker-llama2"], &corpus::wholes("llama2_chat"), 2000);
+}
+
+#[test]
+fn a_whole_answer_to_a_request_for_a_stream() {
+    let names = [OPENAI, ANTHROPIC, BEDROCK, &["gemini", "vertex", "mistral", "sagemaker", "sagemaker-tgi"]].concat();
+    let ways = ways(&names, true);
+    let corpus = ["openai", "anthropic", "gemini", "bedrock", "tgi"].map(corpus::wholes).concat();
+    fuzz("whole/to-stream", &corpus, Mutator::Json, 5000, |input, rng| {
+        let asked = &ways[rng.usize(..ways.len())];
+        check(asked, Body::Whole, UsagePlace::Merged, input, &pieces(rng, input));
+    });
+}
+
+/// What a proxy before the provider, or another provider at its address, may send.
+#[test]
+fn streams_of_another_dialect() {
+    let names = [OPENAI, ANTHROPIC, BEDROCK, &["gemini", "vertex", "mistral", "sagemaker", "sagemaker-tgi"]].concat();
+    let ways = ways(&names, true);
+    let sse = ["openai", "anthropic", "gemini"].map(corpus::streams).concat();
+    let aws = ["bedrock", "sagemaker", "tgi"].map(corpus::streams).concat();
+    for (name, corpus, mutator, framings) in [
+        ("stream/other-sse", sse, Mutator::Sse, &[Framing::Sse][..]),
+        ("stream/other-aws", aws, Mutator::Aws, &[Framing::AwsEventStream, Framing::AwsSse]),
+    ] {
+        fuzz(name, &corpus, mutator, 3000, |input, rng| {
+            let asked = &ways[rng.usize(..ways.len())];
+            let body = Body::Framed(framings[rng.usize(..framings.len())]);
+            check(asked, body, UsagePlace::Separate, input, &pieces(rng, input));
+        });
+    }
+}
+
+#[test]
+fn answers_of_embeddings() {
+    let names = ["openai", "titan-embed", "cohere-embed", "gemini-embed", "vertex-embed", "hf-embed", "tei-embed"];
+    let mut ways = ways(&names, false);
+    for asked in &mut ways {
+        if asked.operation == Operation::Chat {
+            (asked.operation, asked.body) = (Operation::Embeddings, json!({"model": "r", "input": ["a", "b"]}));
+        }
+    }
+    ways.retain(|asked| asked.encode().is_some());
+    fuzz("whole/embeddings", &corpus::wholes("embeddings"), Mutator::Json, 6000, |input, rng| {
+        let asked = &ways[rng.usize(..ways.len())];
+        let form = Form::Embeddings { estimate: 5 };
+        let told = run(asked.relay(Body::Whole, form), &[input]);
+        assert_eq!(run(asked.relay(Body::Whole, form), &pieces(rng, input)), told);
+        match told {
+            (bytes, Ok(())) => laws::is_object(&bytes),
+            (bytes, Err(_)) => assert!(bytes.is_empty(), "a part of a list"),
+        }
+    });
+}
+
+#[test]
+fn a_whole_answer_has_an_end() {
+    let mut relay = ways(&["openai"], false)[0].relay(Body::Whole, Form::Completion);
+    let piece = vec![b' '; 4 << 20];
+    let most = MAX_WHOLE_ANSWER / piece.len();
+    assert!((0..=most).any(|_| relay.push(&piece).1.is_err()));
+}

@@ -1,0 +1,175 @@
+//! What clients ask: the envelope, the splice, and the encoders of every provider.
+
+use crate::engine::fuzz;
+use crate::mutate::Mutator;
+use crate::{corpus, laws, targets};
+use fastrand::Rng;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+use tidegate::chat::request::{ChatRequest, Parsed};
+use tidegate::config::snapshot::Params;
+use tidegate::error::ApiError;
+use tidegate::json::envelope::{self, MAX_MEMBERS};
+use tidegate::json::splice::Splice;
+use tidegate::operation::Operation;
+use tidegate::provider::Target;
+use tidegate::sign::seal::{Seal, Sealer};
+
+fn refusal(error: &ApiError) {
+    assert!((400..500).contains(&error.status), "{error:?}");
+    assert!(error.message.len() > 3 && error.message.len() < 4096, "{error:?}");
+    laws::is_object(&error.to_json());
+}
+
+fn params(rng: &mut Rng) -> Params {
+    let all = [
+        ("temperature", "0.5"),
+        ("max_tokens", "17"),
+        ("stop", "[\"a\"]"),
+        ("zz", "{\"a\":1}"),
+        ("reasoning_effort", "\"low\""),
+        ("top_p", "null"),
+    ];
+    let mut some = || all.iter().filter(|_| rng.u8(..) < 20).map(|(key, json)| ((*key).to_owned(), (*json).to_owned())).collect();
+    Params { defaults: some(), overrides: some(), reject_unsupported: rng.u8(..) < 20 }
+}
+
+fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
+    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into());
+    let targets: Vec<(Arc<str>, Arc<Target>)> = targets::all();
+    fuzz(name, corpus, Mutator::Json, cases, |input, rng| {
+        let parsed = match operation.parse(input.to_vec().into()) {
+            Err(error) => return refusal(&error),
+            Ok(parsed) => parsed,
+        };
+        let _ = operation.prospect(&parsed);
+        let params = params(rng);
+        for _ in 0..6 {
+            let (name, target) = &targets[rng.usize(..targets.len())];
+            let system = rng.bool().then_some("Be \"brief\".\n");
+            let request =
+                ChatRequest { parsed: &parsed, params: &params, system, model: targets::model(target), seal: rng.bool().then_some(&seal) };
+            match operation.encode(&request, target) {
+                Err(error) => refusal(&error),
+                Ok(out) => {
+                    laws::is_object(&out.body);
+                    assert!(out.path.starts_with('/') && out.path.bytes().all(|b| b.is_ascii_graphic()), "{name}: {}", out.path);
+                    assert!(
+                        out.dropped.len() <= 64 && out.dropped.iter().all(|name| !name.is_empty() && name.len() <= 300),
+                        "{name}: {:?}",
+                        out.dropped
+                    );
+                    assert!(out.headers.iter().all(|(_, value)| value.to_str().is_ok()), "{name}: {:?}", out.headers);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn chat_requests_to_every_provider() {
+    encoders("encode/chat", Operation::Chat, &corpus::chats(), 7000);
+}
+
+#[test]
+fn embeddings_requests_to_every_provider() {
+    encoders("encode/embeddings", Operation::Embeddings, &corpus::embeddings(), 6000);
+}
+
+/// Members of an object as serde reads them, in their order; `None` where it is none, or has a name twice.
+fn members(bytes: &[u8]) -> Option<Vec<(String, String)>> {
+    let all = laws::read_members(std::str::from_utf8(bytes).ok()?).ok()?;
+    let unique = all.iter().enumerate().all(|(at, (key, _))| all[..at].iter().all(|(known, _)| known != key));
+    unique.then(|| all.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect())
+}
+
+#[test]
+fn the_envelope_accepts_what_is_json_and_nothing_else() {
+    for (name, mutator) in [("envelope/bytes", Mutator::Bytes), ("envelope/json", Mutator::Json)] {
+        fuzz(name, &[corpus::chats(), corpus::kept("envelope")].concat(), mutator, 12000, |input, _| {
+            let scanned = envelope::scan(input);
+            match &scanned {
+                Ok(envelope) => {
+                    laws::is_object(input);
+                    let seen: Vec<_> = envelope.members.iter().map(|m| String::from_utf8_lossy(m.value.of(input)).into_owned()).collect();
+                    let want: Vec<_> = members(input).unwrap().into_iter().map(|(_, value)| value).collect();
+                    assert_eq!(seen, want);
+                }
+                Err(error) => {
+                    assert!(error.offset <= input.len() && error.line >= 1 && error.column >= 1, "{error:?}");
+                    let shallow = serde_json::from_slice::<Value>(input).is_ok();
+                    let fine = shallow && members(input).is_some_and(|all| all.len() <= MAX_MEMBERS);
+                    assert!(!fine, "{error}, which is not so");
+                }
+            }
+            if let Err(error) = Parsed::parse(input.to_vec().into()) {
+                refusal(&error);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_splice_changes_what_it_was_told_to() {
+    fuzz("splice", &corpus::chats(), Mutator::Json, 7000, |input, rng| {
+        let body = bytes::Bytes::copy_from_slice(input);
+        let Ok(envelope) = envelope::scan(&body) else { return };
+        let Some(mut want) = members(input) else { return };
+        let mut splice = Splice::new(&body, &envelope);
+        let mut removed = Vec::new();
+        for (at, member) in envelope.members.iter().enumerate() {
+            match rng.u8(..8) {
+                0 => {
+                    splice.remove(member);
+                    removed.push(at);
+                }
+                1 => {
+                    splice.replace(member, Cow::Borrowed(b"{\"new\":[1]}"));
+                    want[at].1 = "{\"new\":[1]}".to_owned();
+                }
+                2 => {
+                    let key = format!("k\"{at}");
+                    splice.rename(member, &key);
+                    want[at].0 = key;
+                }
+                3 if want[at].1.starts_with('[') => {
+                    splice.insert_into_array_start(member, Cow::Borrowed(b"\"first\""));
+                    let empty = want[at].1[1..].trim_start() == "]";
+                    let mut all: Vec<Box<serde_json::value::RawValue>> = serde_json::from_str(&want[at].1).unwrap();
+                    all.insert(0, serde_json::value::RawValue::from_string("\"first\"".to_owned()).unwrap());
+                    assert_eq!(empty, all.len() == 1);
+                    want[at].1 = serde_json::to_string(&all).unwrap();
+                }
+                _ => {}
+            }
+        }
+        for at in removed.into_iter().rev() {
+            want.remove(at);
+        }
+        for number in 0..rng.usize(..3) {
+            splice.insert(&format!("more{number}\\"), Cow::Borrowed(b"null"));
+            want.push((format!("more{number}\\"), "null".to_owned()));
+        }
+        let out = splice.finish();
+        laws::is_json(&out);
+        let tight = |list: Vec<(String, String)>| list.into_iter().map(|(key, json)| (key, tight(&json))).collect::<Vec<_>>();
+        assert_eq!(members(&out).map(tight), Some(tight(want)));
+    });
+}
+
+/// A document without its white space between values.
+fn tight(json: &str) -> String {
+    let (mut out, mut inside, mut escaped) = (String::with_capacity(json.len()), false, false);
+    for c in json.chars() {
+        if inside || !c.is_ascii_whitespace() {
+            out.push(c);
+        }
+        match (inside, c) {
+            (true, '\\') => escaped = !escaped,
+            (_, '"') if !escaped => inside = !inside,
+            _ => escaped = false,
+        }
+    }
+    out
+}
