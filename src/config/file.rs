@@ -77,7 +77,7 @@ section! {
         max_body: BodySize = "32MiB",
         /// From the first byte of a request to the end of its headers.
         header_timeout: Deadline = "10s",
-        /// For the whole body of a request.
+        /// For the whole body of a request, and for a client to take a piece of its answer.
         body_timeout: Deadline = "30s",
         /// How long a drain waits for streams in flight.
         drain_timeout: Duration = "60s",

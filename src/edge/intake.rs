@@ -9,6 +9,8 @@ use pingora_http::RequestHeader;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Most header bytes of a request.
+pub const MAX_HEADERS: usize = 64 << 10;
 /// After a refused body up to this size the connection is kept.
 const SMALL_LEFTOVER: usize = 64 << 10;
 /// What is left of a refused body is thrown away, so that the client gets to read the answer; up to this much …
@@ -17,6 +19,21 @@ const LARGE_LEFTOVER: usize = 64 << 20;
 const LINGER: Duration = Duration::from_secs(5);
 /// First guess at the size of a body whose length is not told.
 const FIRST_BUFFER: usize = 16 << 10;
+
+/// Refuses a head that is larger than [`MAX_HEADERS`]; HTTP/2 has refused it already.
+///
+/// # Errors
+/// 431.
+pub fn check_headers(session: &ServerSession) -> Result<(), ApiError> {
+    match session {
+        ServerSession::H1(h1) if h1.get_headers_raw_bytes().len() > MAX_HEADERS => Err(ApiError::new(
+            431,
+            ErrorKind::InvalidRequest,
+            format!("The headers are larger than the {MAX_HEADERS} bytes that are accepted."),
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// Refuses what could be read in two ways, and what cannot be read at all.
 ///

@@ -2,6 +2,8 @@
 
 pub mod serve;
 
+pub mod front;
+
 pub mod proxy;
 
 pub mod exchange;

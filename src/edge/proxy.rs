@@ -67,6 +67,7 @@ impl Gateway {
             crate::telemetry::trace::Trace::continue_or_begin(request.headers.get("traceparent").and_then(|v| v.to_str().ok()), || {
                 fastrand::u64(..)
             });
+        intake::check_headers(real)?;
         let endpoint = endpoint(&request.method, request.uri.path())?;
         let who = admission::authenticate(&live, ctx, &request.headers)?;
         let operation = match endpoint {
@@ -139,7 +140,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        super::serve::headers_are_read();
+        super::front::headers_are_read();
         Exchange::new(self.live.load_full())
     }
 
@@ -357,6 +358,11 @@ impl ProxyHttp for Gateway {
         super::settle::settle(session, e, ctx);
         ctx.call = None; // the permit settles here
         ctx.in_flight = None;
+    }
+
+    /// Marks a connection that has served a request.
+    fn persist_connection_context(&self, _session: &Session, _ctx: &Exchange) -> Option<Box<dyn std::any::Any + Send + Sync>> {
+        Some(Box::new(()))
     }
 
     /// Failures are told by the access log and the metrics; Pingora's own line would repeat them for every client.

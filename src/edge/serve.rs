@@ -1,5 +1,7 @@
 //! The process: listeners, TLS, h2, background work, signals, drain, upgrade.
 
+use super::front::{Door, Front};
+use super::intake::MAX_HEADERS;
 use super::live::Live;
 use super::proxy::Gateway;
 use super::reload::Reloader;
@@ -10,9 +12,8 @@ use crate::telemetry::pages::Reloads;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
@@ -26,16 +27,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long an HTTP/1 connection may wait for its next request.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long an HTTP/2 connection without streams is kept.
 const H2_IDLE: Duration = Duration::from_secs(120);
 /// Streams that one HTTP/2 client connection may have open.
 const H2_STREAMS: u32 = 256;
 /// Received but unread bytes of one HTTP/2 stream, and of all streams of a connection.
 const H2_WINDOW: (u32, u32) = (1 << 20, 4 << 20);
-/// Most header bytes of an HTTP/2 request.
-const H2_HEADERS: u32 = 64 << 10;
 /// Read and write buffers of a client connection: a request line with headers, a few chunks.
 const CLIENT_BUFFERS: (usize, usize) = (8 << 10, 4 << 10);
 /// Unused upstream connections that are kept, in all.
@@ -131,21 +128,22 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
     Ended::Well
 }
 
-fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<Front>, String> {
+fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<Door>, String> {
     let gateway = Gateway { live: process.live.clone() };
     let mut proxy = HttpProxy::new(gateway, server.configuration.clone());
     proxy.handle_init_modules();
     let mut options = HttpServerOptions::default();
     options.h2c = true;
+    options.allow_connect_method_proxying = true; // the gateway refuses it itself, in the shape of its errors
     options.h2_idle_timeout = Some(H2_IDLE);
     proxy.server_options = Some(options);
     let mut h2 = H2Options::new();
     h2.max_concurrent_streams(H2_STREAMS)
         .initial_window_size(H2_WINDOW.0)
         .initial_connection_window_size(H2_WINDOW.1)
-        .max_header_list_size(H2_HEADERS);
+        .max_header_list_size(MAX_HEADERS as u32);
     proxy.h2_options = Some(h2);
-    let mut service = Service::new("tidegate".to_owned(), Front { proxy: Arc::new(proxy), process: process.clone() });
+    let mut service = Service::new("tidegate".to_owned(), Door::new(Front::new(proxy, process.clone())));
     for l in listen {
         let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::new(CLIENT_BUFFERS.0, CLIENT_BUFFERS.1));
         if let Some(tls) = &l.tls {
@@ -158,55 +156,6 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
         service.add_listener(endpoint);
     }
     Ok(service)
-}
-
-tokio::task_local! {
-    /// Set once the request's headers have been read; see [`Front`].
-    static HEADERS_READ: Arc<AtomicBool>;
-}
-
-/// Called by the hooks when there is a request.
-pub(super) fn headers_are_read() {
-    let _ = HEADERS_READ.try_with(|flag| flag.store(true, Ordering::Relaxed)); // none in tests that call the hooks directly
-}
-
-/// Pingora's proxy under a deadline for the request's headers, which Pingora has only per read.
-struct Front {
-    proxy: Arc<HttpProxy<Gateway>>,
-    process: Arc<Process>,
-}
-
-#[async_trait]
-impl HttpServerApp for Front {
-    async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
-        if session.is_http2() {
-            return self.proxy.process_new_http(session, shutdown).await;
-        }
-        let headers = self.process.live.load().snapshot.server.header_timeout;
-        // A connection that has served a request may be idle first; a fresh one has nothing to wait for.
-        let context = session.take_connection_user_context();
-        let wait = if context.is_some() { KEEPALIVE + headers } else { headers };
-        session.set_keepalive(Some(wait.as_secs().max(1)));
-        let read = Arc::new(AtomicBool::new(false));
-        let mut serve = std::pin::pin!(HEADERS_READ.scope(read.clone(), self.proxy.process_new_http(session, shutdown)));
-        tokio::select! {
-            biased;
-            next = &mut serve => next,
-            () = tokio::time::sleep(wait) => if read.load(Ordering::Relaxed) { serve.await } else { None },
-        }
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.proxy.h2_options.clone()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.proxy.server_options.as_ref()
-    }
-
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
-    }
 }
 
 /// What goes on beside the requests: reloads and look-ups.

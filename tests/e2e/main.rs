@@ -12,6 +12,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod edges;
 mod failover;
 mod harness;
 mod hostile;
