@@ -2,7 +2,7 @@
 
 use super::exchange::{Attempt, Exchange, Step};
 use super::live::Live;
-use super::replay::{Replay, TOLD};
+use super::replay::{EMPTY, Replay, TOLD};
 use super::rescue::{self, Failure};
 use super::respond::{self, Headers};
 use super::{admission, intake, upstream_request};
@@ -14,6 +14,7 @@ use crate::telemetry::labels::Outcome;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{HeaderMap, Method};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
@@ -203,19 +204,23 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_request_filter(&self, _session: &mut Session, request: &mut RequestHeader, ctx: &mut Exchange) -> Result<()> {
+    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Exchange) -> Result<()> {
         let began = Instant::now();
         let live = ctx.live.clone();
         let trace = ctx.trace;
         let Some(call) = ctx.call.as_deref_mut() else { return Ok(()) };
         let Some(attempt) = call.attempt.as_mut() else { return Ok(()) };
-        attempt.connected = true;
         upstream_request::build(request, attempt, &live, &trace).await.map_err(|error| {
             call.failure = Some(error);
             Error::explain(ErrorType::Custom("no credentials"), "the request cannot be signed")
         })?;
         call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines());
         ctx.busy += began.elapsed();
+        // Nobody has listened for the client's leaving while there was a wait, a look-up, a connection to make.
+        if let Some(Err(gone)) = session.downstream_session.read_body_or_idle(true).now_or_never() {
+            return Err(gone.into_down());
+        }
+        attempt.asked = true;
         Ok(())
     }
 
@@ -309,7 +314,9 @@ impl ProxyHttp for Gateway {
             e.set_retry(false); // told in `fail_to_proxy`
             return e;
         }
-        let failure = rescue::of_proxy(&attempt.target.provider.name, &e);
+        // A refusal need not have a body: its status says enough.
+        let refusal = if *e.etype() == EMPTY { attempt.refusal() } else { None };
+        let failure = refusal.unwrap_or_else(|| rescue::of_proxy(&attempt.target.provider.name, &e));
         let retry = ctx.failed(failure);
         e.set_retry(retry);
         e
@@ -324,11 +331,13 @@ impl ProxyHttp for Gateway {
         let provider = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).map(|a| a.target.provider.name.clone()).unwrap_or_default();
         let failure = rescue::of_proxy(&provider, e);
         if failure.client_is_gone() {
-            ctx.ledger.ended_by = EndedBy::Client;
             if !committed {
                 ctx.ledger.status = 499;
             }
-            ctx.account();
+            if ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).is_some_and(|a| !a.is_over()) {
+                ctx.failed(failure);
+            }
+            ctx.ledger.ended_by = EndedBy::Client;
             return done(ctx);
         }
         if committed {

@@ -24,3 +24,4 @@ mod reload;
 mod sdk;
 mod secure;
 mod streams;
+mod upstreams;
