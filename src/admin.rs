@@ -15,17 +15,17 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a scraper may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Listens on `address`, on a thread of its own, until the process ends.
+/// Listens on `address`, on a thread of its own, until the process ends or hands the address to the next one.
 ///
 /// # Errors
-/// When the address cannot be listened on.
-pub fn serve(address: SocketAddr, process: Arc<Process>) -> io::Result<()> {
-    let listener = TcpListener::bind(address)?;
+/// When the address cannot be listened on, after `patience`.
+pub fn serve(address: SocketAddr, process: Arc<Process>, patience: Duration) -> io::Result<()> {
+    let listener = bind(address, patience)?;
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
@@ -39,9 +39,24 @@ pub fn serve(address: SocketAddr, process: Arc<Process>) -> io::Result<()> {
     Ok(())
 }
 
+fn bind(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
+    const AGAIN: Duration = Duration::from_millis(10);
+    let until = Instant::now() + patience;
+    loop {
+        match TcpListener::bind(address) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => std::thread::sleep(AGAIN),
+            bound => return bound,
+        }
+    }
+}
+
 async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = process.admin_leaves.notified() => return,
+        };
+        let Ok((stream, _)) = accepted else {
             tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors: try again when some are back
             continue;
         };

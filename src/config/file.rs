@@ -81,6 +81,9 @@ section! {
         body_timeout: Deadline = "30s",
         /// How long a drain waits for streams in flight.
         drain_timeout: Duration = "60s",
+        /// The socket by which `run --upgrade` gets the listeners of the process before it. Default: one of this
+        /// configuration's own in a private directory below $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR or the one for temporary files.
+        upgrade_socket: Option<PathBuf>,
         /// Where a stream's usage goes: on the chunk with the finish_reason, or on one more chunk without choices.
         stream_usage: StreamUsage = "merged",
         /// Networks whose `x-forwarded-for` is believed.
