@@ -18,6 +18,7 @@ pub type Headers = Vec<(HeaderName, String)>;
 /// # Errors
 /// When the client is gone.
 pub async fn respond(session: &mut ServerSession, status: u16, headers: Headers, body: Bytes) -> Result<()> {
+    intake::discard_arrived(session);
     intake::keep_for_small_leftover(session);
     let mut head = Box::new(ResponseHeader::build(status, Some(headers.len() + 6))?);
     head.insert_header(http::header::CONTENT_TYPE, "application/json")?;

@@ -120,3 +120,37 @@ async fn an_old_client_reads_until_the_connection_ends() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_body_of_unknown_length_costs_the_connection_only_where_it_has_not_come() {
+    let sim = Sim::start().await;
+    let gateway = simulated(&sim, "").await;
+    let refused = "POST /v1/nothing HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut conn = gateway.connect().await;
+    for _ in 0..2 {
+        conn.send(format!("{refused}5\r\nhello\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+        assert_eq!(conn.answer().await.unwrap().status(), 404);
+    }
+    assert_eq!(conn.get("/v1/models", &[]).await.status(), 200);
+    // One that goes on for long is let finish, so that the answer is read; then that was all.
+    let mut conn = gateway.connect().await;
+    conn.send(format!("{refused}5\r\nhello\r\n").as_bytes()).await.unwrap();
+    let answer = conn.answer().await.unwrap();
+    assert_eq!((answer.status(), answer.header("connection")), (404, "close"));
+    let piece = [b"10000\r\n".to_vec(), vec![b'x'; 0x10000], b"\r\n".to_vec()].concat();
+    for _ in 0..20 {
+        conn.send(&piece).await.unwrap();
+    }
+    conn.send(b"0\r\n\r\n").await.unwrap();
+    assert!(conn.closed().await.is_empty());
+    // What is no chunk is told.
+    for (path, status) in [("chat/completions", 400), ("nothing", 404)] {
+        let mut conn = gateway.connect().await;
+        let head = format!("POST /v1/{path} HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
+        conn.send(head.as_bytes()).await.unwrap();
+        let answer = conn.answer().await.unwrap();
+        answer.error();
+        assert_eq!(answer.status(), status);
+        conn.closed().await; // what follows is no request
+    }
+}
