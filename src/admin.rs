@@ -72,6 +72,12 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
 }
 
 fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
+    if !matches!(method, "GET" | "HEAD") {
+        let mut refusal = Response::new(Full::default());
+        *refusal.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+        refusal.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
     let live = process.live.load();
     let now = live.now();
     let reloads = process.reloads.lock().clone();
@@ -93,10 +99,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     };
     let page = pages::page(path, &state);
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
-    *response.status_mut() = match method {
-        "GET" | "HEAD" => http::StatusCode::from_u16(page.status).unwrap_or_default(),
-        _ => http::StatusCode::METHOD_NOT_ALLOWED,
-    };
+    *response.status_mut() = http::StatusCode::from_u16(page.status).unwrap_or_default();
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(page.content_type));
     response
 }
