@@ -229,6 +229,9 @@ impl Exchange {
         if let Some(why) = failure.retry.filter(|_| !call.stage.committed()) {
             call.turn(why, &self.live);
         }
+        if call.next.is_none() && !call.stage.committed() {
+            call.permit.settle(Used::default(), self.live.now()); // before the client, once told, asks again
+        }
         call.next.is_some()
     }
 
