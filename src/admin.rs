@@ -15,17 +15,17 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a scraper may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Listens on `address`, on a thread of its own, until the process ends.
+/// Listens on `address`, on a thread of its own, until the process ends or hands the address to the next one.
 ///
 /// # Errors
-/// When the address cannot be listened on.
-pub fn serve(address: SocketAddr, process: Arc<Process>) -> io::Result<()> {
-    let listener = TcpListener::bind(address)?;
+/// When the address cannot be listened on, after `patience`.
+pub fn serve(address: SocketAddr, process: Arc<Process>, patience: Duration) -> io::Result<()> {
+    let listener = bind(address, patience)?;
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
@@ -39,9 +39,24 @@ pub fn serve(address: SocketAddr, process: Arc<Process>) -> io::Result<()> {
     Ok(())
 }
 
+fn bind(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
+    const AGAIN: Duration = Duration::from_millis(10);
+    let until = Instant::now() + patience;
+    loop {
+        match TcpListener::bind(address) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => std::thread::sleep(AGAIN),
+            bound => return bound,
+        }
+    }
+}
+
 async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = process.admin_leaves.notified() => return,
+        };
+        let Ok((stream, _)) = accepted else {
             tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors: try again when some are back
             continue;
         };
@@ -57,6 +72,12 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
 }
 
 fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
+    if !matches!(method, "GET" | "HEAD") {
+        let mut refusal = Response::new(Full::default());
+        *refusal.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+        refusal.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
     let live = process.live.load();
     let now = live.now();
     let reloads = process.reloads.lock().clone();
@@ -78,10 +99,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     };
     let page = pages::page(path, &state);
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
-    *response.status_mut() = match method {
-        "GET" | "HEAD" => http::StatusCode::from_u16(page.status).unwrap_or_default(),
-        _ => http::StatusCode::METHOD_NOT_ALLOWED,
-    };
+    *response.status_mut() = http::StatusCode::from_u16(page.status).unwrap_or_default();
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(page.content_type));
     response
 }

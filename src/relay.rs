@@ -78,6 +78,8 @@ pub struct Relay {
     decoder: Box<dyn Decoder>,
     law: Law,
     output: Output,
+    /// Bytes of the provider's body so far.
+    taken: usize,
     over: bool,
 }
 
@@ -94,7 +96,7 @@ impl Relay {
             Form::Completion => Output::Completion(Box::new(CompletionWriter::new(head))),
             Form::Embeddings { estimate } => Output::Embeddings(EmbeddingsWriter::default(), Told { model: head.model, estimate }),
         };
-        Self { input, decoder, law, output, over: false }
+        Self { input, decoder, law, output, taken: 0, over: false }
     }
 
     /// Takes bytes of the provider's body, gives bytes for the client.
@@ -105,9 +107,12 @@ impl Relay {
         if self.over {
             return (Vec::new(), Ok(())); // what a provider sends after the end of its answer is nobody's
         }
-        let Self { input, decoder, law, output, .. } = self;
+        self.taken = self.taken.saturating_add(bytes.len());
+        let Self { input, decoder, law, output, taken, .. } = self;
+        // Whatever is kept until the end is bounded; a stream that is passed on need not be.
+        let kept = matches!(input, Input::Whole(_)) || !matches!(output, Output::Chunks(_));
         let result = match input {
-            Input::Whole(body) if body.len() + bytes.len() > MAX_WHOLE_ANSWER => Err(Fault::Broken("the answer is too large".into())),
+            _ if kept && *taken > MAX_WHOLE_ANSWER => Err(Fault::Broken("the answer is too large".into())),
             Input::Whole(body) => {
                 body.extend_from_slice(bytes);
                 return (Vec::new(), Ok(()));
@@ -193,5 +198,24 @@ fn frame(decoder: &mut dyn Decoder, law: &mut Law, output: &mut Output, frame: F
     match law.broken() {
         Some(what) if result.is_ok() => Err(Fault::Broken(what.into())),
         _ => result,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dialect::Spent;
+    use uuid::Uuid;
+
+    #[test]
+    fn an_answer_that_is_kept_is_bounded_and_one_that_is_passed_on_is_not() {
+        let piece = [b":".to_vec(), vec![b'x'; 1 << 20], b"\n\n".to_vec()].concat();
+        for (form, ends) in [(Form::Completion, true), (Form::Chunks(UsagePlace::Withheld), false)] {
+            let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
+            let mut relay = Relay::new(Some(Framing::Sse), Box::new(Spent), head, form);
+            let broken = (0..65).any(|_| relay.push(&piece).1.is_err());
+            assert_eq!(broken, ends, "{form:?}");
+        }
     }
 }

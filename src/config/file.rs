@@ -77,10 +77,13 @@ section! {
         max_body: BodySize = "32MiB",
         /// From the first byte of a request to the end of its headers.
         header_timeout: Deadline = "10s",
-        /// For the whole body of a request.
+        /// For the whole body of a request, and for a client to take a piece of its answer.
         body_timeout: Deadline = "30s",
         /// How long a drain waits for streams in flight.
         drain_timeout: Duration = "60s",
+        /// The socket by which `run --upgrade` gets the listeners of the process before it. Default: one of this
+        /// configuration's own in a private directory below $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR or the one for temporary files.
+        upgrade_socket: Option<PathBuf>,
         /// Where a stream's usage goes: on the chunk with the finish_reason, or on one more chunk without choices.
         stream_usage: StreamUsage = "merged",
         /// Networks whose `x-forwarded-for` is believed.

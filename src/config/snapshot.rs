@@ -72,6 +72,8 @@ pub struct Server {
     pub body_timeout: Duration,
     /// How long a drain waits for streams in flight.
     pub drain_timeout: Duration,
+    /// Where an upgrade hands the listeners over; `None` for the default.
+    pub upgrade_socket: Option<PathBuf>,
     /// Where a stream's usage goes.
     pub stream_usage: StreamUsage,
     /// Whose `x-forwarded-for` is believed.

@@ -128,8 +128,8 @@ pub struct Attempt {
     pub asking: Option<Asking>,
     /// A place among the provider's connections.
     pub place: Option<Place>,
-    /// Whether the upstream's address was connected to.
-    pub connected: bool,
+    /// Whether its request has been given to the provider.
+    pub asked: bool,
 }
 
 /// What the upstream's body is.
@@ -204,6 +204,9 @@ impl Exchange {
 
     /// An attempt has failed. `true`: another one will be made. `false`: [`Call::failure`] is what the client is told.
     pub fn failed(&mut self, failure: Failure) -> bool {
+        if failure.client_is_gone() {
+            self.account(true);
+        }
         let Some(call) = self.call.as_deref_mut() else { return false };
         let Some(attempt) = call.attempt.as_mut() else { return false };
         attempt.reading = Reading::Over;
@@ -226,6 +229,9 @@ impl Exchange {
         call.failure = Some(failure.error);
         if let Some(why) = failure.retry.filter(|_| !call.stage.committed()) {
             call.turn(why, &self.live);
+        }
+        if call.next.is_none() && !call.stage.committed() {
+            call.permit.settle(Used::default(), self.live.now()); // before the client, once told, asks again
         }
         call.next.is_some()
     }
@@ -259,15 +265,16 @@ impl Exchange {
         let Some(attempt) = call.attempt.as_mut() else { return Step::Write(Vec::new()) };
         match &mut attempt.reading {
             Reading::Nothing | Reading::Over => Step::Write(Vec::new()),
-            Reading::Refusal(status, headers, body) => {
+            Reading::Refusal(_, _, body) => {
                 let room = MAX_REFUSAL.saturating_sub(body.len());
                 body.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
                 if !end && body.len() < MAX_REFUSAL {
                     return Step::Write(Vec::new());
                 }
-                let refusal = crate::dialect::of(&attempt.target).read_error(*status, headers, body);
-                let failure = rescue::of_provider(&attempt.target.provider.name, &refusal);
-                self.give_up(failure, end)
+                match attempt.refusal() {
+                    Some(failure) => self.give_up(failure, end),
+                    None => Step::Write(Vec::new()),
+                }
             }
             Reading::Answer(relay) => {
                 let (mut out, mut result) = relay.push(bytes);
@@ -314,7 +321,7 @@ impl Exchange {
 
     /// An answer that has begun cannot go on: the error event that ends it.
     pub fn break_off(&mut self, failure: Failure) -> Vec<u8> {
-        self.account();
+        self.account(false);
         let error = failure.error.clone();
         self.failed(failure);
         let mut event = b"data: ".to_vec();
@@ -361,22 +368,23 @@ impl Exchange {
     }
 
     fn complete(&mut self) {
-        self.account();
+        self.account(false);
         self.ledger.ended_by = EndedBy::Complete;
         let Some(attempt) = self.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else { return };
         attempt.reading = Reading::Over;
         self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
     }
 
-    /// Settles what has been used: the provider's own figures, else an estimate from what was said.
-    pub fn account(&mut self) {
+    /// Settles what has been used: the provider's own figures, else an estimate from what was said. A client that
+    /// `left` has had the provider read its prompt, whether or not anything was said.
+    fn account(&mut self, left: bool) {
         let Some(call) = self.call.as_deref_mut() else { return };
         let Some(attempt) = call.attempt.as_ref() else { return };
-        let Reading::Answer(relay) = &attempt.reading else { return };
-        if !relay.started() {
-            return;
-        }
-        let told = relay.usage();
+        let (told, said) = match &attempt.reading {
+            Reading::Answer(relay) if left || relay.started() => (relay.usage(), relay.said_bytes()),
+            Reading::Nothing if left && attempt.asked => (None, 0),
+            _ => return,
+        };
         self.ledger.estimated = told.is_none();
         self.ledger.usage = match told {
             Some(usage) => {
@@ -385,7 +393,7 @@ impl Exchange {
             }
             None => Usage {
                 prompt: self.live.limiter.usage(call.route.index, &call.prospect).prompt,
-                completion: relay.said_bytes().div_ceil(INITIAL_BYTES_PER_TOKEN),
+                completion: said.div_ceil(INITIAL_BYTES_PER_TOKEN),
                 ..Usage::default()
             },
         };
@@ -458,16 +466,7 @@ impl Call {
         outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(target.provider.index, param));
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
         let place = live.upstream(&target).enter()?;
-        Ok(Attempt {
-            target,
-            model,
-            timeouts,
-            outgoing,
-            reading: Reading::Nothing,
-            asking: Some(asking),
-            place: Some(place),
-            connected: false,
-        })
+        Ok(Attempt { target, model, timeouts, outgoing, reading: Reading::Nothing, asking: Some(asking), place: Some(place), asked: false })
     }
 }
 
@@ -475,6 +474,13 @@ impl Attempt {
     /// Whether it has ended, well or not.
     pub fn is_over(&self) -> bool {
         matches!(self.reading, Reading::Over)
+    }
+
+    /// What the provider's refusal says, where it refused.
+    pub fn refusal(&self) -> Option<Failure> {
+        let Reading::Refusal(status, headers, body) = &self.reading else { return None };
+        let refusal = crate::dialect::of(&self.target).read_error(*status, headers, body);
+        Some(rescue::of_provider(&self.target.provider.name, &refusal))
     }
 
     /// Whether nothing of an answer has come.

@@ -3,20 +3,41 @@
 use crate::config::snapshot::Server;
 use crate::error::{ApiError, ErrorKind};
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Most header bytes of a request.
+pub const MAX_HEADERS: usize = 64 << 10;
 /// After a refused body up to this size the connection is kept.
 const SMALL_LEFTOVER: usize = 64 << 10;
 /// What is left of a refused body is thrown away, so that the client gets to read the answer; up to this much …
 const LARGE_LEFTOVER: usize = 64 << 20;
 /// … and for this long.
 const LINGER: Duration = Duration::from_secs(5);
+/// Pingora's name for a chunked body that is none.
+const INVALID_CHUNK: ErrorType = ErrorType::new("InvalidChunk");
 /// First guess at the size of a body whose length is not told.
 const FIRST_BUFFER: usize = 16 << 10;
+
+/// Refuses a head that is larger than [`MAX_HEADERS`]; HTTP/2 has refused it already.
+///
+/// # Errors
+/// 431.
+pub fn check_headers(session: &ServerSession) -> Result<(), ApiError> {
+    match session {
+        ServerSession::H1(h1) if h1.get_headers_raw_bytes().len() > MAX_HEADERS => Err(ApiError::new(
+            431,
+            ErrorKind::InvalidRequest,
+            format!("The headers are larger than the {MAX_HEADERS} bytes that are accepted."),
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// Refuses what could be read in two ways, and what cannot be read at all.
 ///
@@ -87,6 +108,10 @@ pub async fn read_body(session: &mut ServerSession, limits: &Server) -> Result<B
     loop {
         let piece = match tokio::time::timeout_at(until, session.read_request_body()).await {
             Err(_) => return Err(Unread::Refused(ApiError::new(408, ErrorKind::InvalidRequest, "The body took too long to arrive."))),
+            Ok(Err(e)) if *e.etype() == INVALID_CHUNK => {
+                session.set_keepalive(None); // where the next request begins is anybody's guess
+                return Err(Unread::Refused(ApiError::invalid("The chunks of the body cannot be read.")));
+            }
             Ok(Err(e)) => return Err(Unread::Gone(e.into_down())),
             Ok(Ok(piece)) => piece,
         };
@@ -110,6 +135,23 @@ pub async fn read_body(session: &mut ServerSession, limits: &Server) -> Result<B
     Ok(first.unwrap_or_else(|| body.freeze()))
 }
 
+/// Before a refusal is written: throws away what of the body has arrived, without waiting for more. A body that was all
+/// there, whether or not its length was told, is no reason to close the connection.
+pub fn discard_arrived(session: &mut ServerSession) {
+    if !matches!(session, ServerSession::H1(_)) || expects_continue(session.req_header()) {
+        return;
+    }
+    let mut seen = 0;
+    while seen <= SMALL_LEFTOVER {
+        match session.read_request_body().now_or_never() {
+            Some(Ok(Some(piece))) => seen += piece.len(),
+            // Where the next request begins is anybody's guess.
+            Some(Err(_)) => return session.set_keepalive(None),
+            Some(Ok(None)) | None => return,
+        }
+    }
+}
+
 /// Before a refusal is written: a connection whose client has little left to send is kept.
 pub fn keep_for_small_leftover(session: &mut ServerSession) {
     let small = declared_length(session.req_header()).is_some_and(|n| n as usize <= SMALL_LEFTOVER);
@@ -125,16 +167,12 @@ pub fn keep_for_small_leftover(session: &mut ServerSession) {
 /// After a refusal has been written: lets the client finish sending, so that it reads the answer instead of a reset.
 /// Returns whether nothing is left.
 pub async fn discard_leftover(session: &mut ServerSession) -> bool {
-    if !matches!(session, ServerSession::H1(_)) || expects_continue(session.req_header()) {
+    if !matches!(session, ServerSession::H1(_)) {
         return false;
     }
-    discard(session, LARGE_LEFTOVER).await
-}
-
-async fn discard(session: &mut ServerSession, most: usize) -> bool {
     let until = Instant::now() + LINGER;
     let mut seen = 0;
-    while seen <= most {
+    while seen <= LARGE_LEFTOVER {
         match tokio::time::timeout_at(until, session.read_request_body()).await {
             Ok(Ok(Some(piece))) => seen += piece.len(),
             Ok(Ok(None)) => return true,

@@ -2,6 +2,9 @@
 
 pub mod serve;
 
+pub mod front;
+pub mod upgrade;
+
 pub mod proxy;
 
 pub mod exchange;

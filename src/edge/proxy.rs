@@ -2,7 +2,7 @@
 
 use super::exchange::{Attempt, Exchange, Step};
 use super::live::Live;
-use super::replay::{Replay, TOLD};
+use super::replay::{EMPTY, Replay, TOLD};
 use super::rescue::{self, Failure};
 use super::respond;
 use super::{admission, intake, upstream_request};
@@ -14,6 +14,7 @@ use crate::telemetry::labels::Outcome;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{HeaderMap, Method};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
@@ -67,6 +68,7 @@ impl Gateway {
             crate::telemetry::trace::Trace::continue_or_begin(request.headers.get("traceparent").and_then(|v| v.to_str().ok()), || {
                 fastrand::u64(..)
             });
+        intake::check_headers(real)?;
         let endpoint = endpoint(&request.method, request.uri.path())?;
         let who = admission::authenticate(&live, ctx, &request.headers)?;
         let operation = match endpoint {
@@ -137,7 +139,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        super::serve::headers_are_read();
+        super::front::headers_are_read();
         Exchange::new(self.live.load_full())
     }
 
@@ -201,19 +203,23 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_request_filter(&self, _session: &mut Session, request: &mut RequestHeader, ctx: &mut Exchange) -> Result<()> {
+    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Exchange) -> Result<()> {
         let began = Instant::now();
         let live = ctx.live.clone();
         let trace = ctx.trace;
         let Some(call) = ctx.call.as_deref_mut() else { return Ok(()) };
         let Some(attempt) = call.attempt.as_mut() else { return Ok(()) };
-        attempt.connected = true;
         upstream_request::build(request, attempt, &live, &trace).await.map_err(|error| {
             call.failure = Some(error);
             Error::explain(ErrorType::Custom("no credentials"), "the request cannot be signed")
         })?;
         call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines());
         ctx.busy += began.elapsed();
+        // Nobody has listened for the client's leaving while there was a wait, a look-up, a connection to make.
+        if let Some(Err(gone)) = session.downstream_session.read_body_or_idle(true).now_or_never() {
+            return Err(gone.into_down());
+        }
+        attempt.asked = true;
         Ok(())
     }
 
@@ -307,7 +313,9 @@ impl ProxyHttp for Gateway {
             e.set_retry(false); // told in `fail_to_proxy`
             return e;
         }
-        let failure = rescue::of_proxy(&attempt.target.provider.name, &e);
+        // A refusal need not have a body: its status says enough.
+        let refusal = if *e.etype() == EMPTY { attempt.refusal() } else { None };
+        let failure = refusal.unwrap_or_else(|| rescue::of_proxy(&attempt.target.provider.name, &e));
         let retry = ctx.failed(failure);
         e.set_retry(retry);
         e
@@ -322,11 +330,13 @@ impl ProxyHttp for Gateway {
         let provider = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).map(|a| a.target.provider.name.clone()).unwrap_or_default();
         let failure = rescue::of_proxy(&provider, e);
         if failure.client_is_gone() {
-            ctx.ledger.ended_by = EndedBy::Client;
             if !committed {
                 ctx.ledger.status = 499;
             }
-            ctx.account();
+            if ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).is_some_and(|a| !a.is_over()) {
+                ctx.failed(failure);
+            }
+            ctx.ledger.ended_by = EndedBy::Client;
             return done(ctx);
         }
         if committed {
@@ -356,6 +366,11 @@ impl ProxyHttp for Gateway {
         super::settle::settle(session, e, ctx);
         ctx.call = None; // the permit settles here
         ctx.in_flight = None;
+    }
+
+    /// Marks a connection that has served a request.
+    fn persist_connection_context(&self, _session: &Session, _ctx: &Exchange) -> Option<Box<dyn std::any::Any + Send + Sync>> {
+        Some(Box::new(()))
     }
 
     /// Failures are told by the access log and the metrics; Pingora's own line would repeat them for every client.

@@ -24,7 +24,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// A deadline passed; which one is the error's own context. Never the client's fault, although Pingora reports it on
 /// the downstream side, where it is noticed.
@@ -153,6 +153,8 @@ impl Session for Replay {
         }
         if !ready.is_empty() {
             self.real()?.response_duplex_vec(ready).await?;
+            // Nobody has listened to the provider meanwhile: a client that takes its time is not the provider's silence.
+            self.stage.heard(Instant::now());
         }
         match failed {
             Some(e) => Err(e),

@@ -16,6 +16,7 @@ use std::time::Duration;
 /// # Errors
 /// When the client is gone.
 pub async fn respond(session: &mut ServerSession, status: u16, mut headers: HeaderMap, body: Bytes) -> Result<()> {
+    intake::discard_arrived(session);
     intake::keep_for_small_leftover(session);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

@@ -1,8 +1,11 @@
 //! The process: listeners, TLS, h2, background work, signals, drain, upgrade.
 
+use super::front::{Door, Front};
+use super::intake::MAX_HEADERS;
 use super::live::Live;
 use super::proxy::Gateway;
 use super::reload::Reloader;
+use super::upgrade;
 use super::upstream::RESOLVE_EVERY;
 use crate::config::Loaded;
 use crate::config::snapshot::Listen;
@@ -10,12 +13,11 @@ use crate::telemetry::pages::Reloads;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::{Opt, ServerConf};
-use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora_core::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
@@ -25,21 +27,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, broadcast};
 
-/// How long an HTTP/1 connection may wait for its next request.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long an HTTP/2 connection without streams is kept.
 const H2_IDLE: Duration = Duration::from_secs(120);
 /// Streams that one HTTP/2 client connection may have open.
 const H2_STREAMS: u32 = 256;
 /// Received but unread bytes of one HTTP/2 stream, and of all streams of a connection.
 const H2_WINDOW: (u32, u32) = (1 << 20, 4 << 20);
-/// Most header bytes of an HTTP/2 request.
-const H2_HEADERS: u32 = 64 << 10;
 /// Read and write buffers of a client connection: a request line with headers, a few chunks.
 const CLIENT_BUFFERS: (usize, usize) = (8 << 10, 4 << 10);
 /// Unused upstream connections that are kept, in all.
 const POOL: usize = 1024;
+
+/// How long an upgrade waits for the admin address to be free.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the process ended.
 pub enum Ended {
@@ -57,6 +59,8 @@ pub struct Process {
     pub serving: AtomicBool,
     /// When it began to serve, in nanoseconds since the epoch.
     pub started: u64,
+    /// Told when the next process is to have the admin address.
+    pub admin_leaves: Notify,
     /// What became of reloads, for `/status`.
     pub reloads: Mutex<Reloads>,
 }
@@ -100,22 +104,31 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         live: Arc::new(ArcSwap::from(live.clone())),
         serving: AtomicBool::new(false),
         started: live.now(),
+        admin_leaves: Notify::new(),
         reloads: Mutex::default(),
     });
-    if let Err(e) = crate::admin::serve(snapshot.admin, process.clone()) {
-        return Ended::CouldNotStart(format!("cannot listen on {} (admin): {e}", snapshot.admin));
-    }
-
+    let socket = match upgrade::socket(snapshot.server.upgrade_socket.as_deref(), path.as_deref()) {
+        Ok(socket) => socket,
+        Err(e) if upgrade => return Ended::CouldNotStart(e),
+        Err(e) => {
+            log::warn!("this process cannot be upgraded: {e}");
+            PathBuf::new()
+        }
+    };
     let conf = ServerConf {
         threads: snapshot.server.threads,
         grace_period_seconds: Some(snapshot.server.drain_timeout.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: POOL.div_ceil(snapshot.server.threads),
-        upgrade_sock: "/tmp/tidegate-upgrade.sock".to_owned(),
+        upgrade_sock: socket.to_string_lossy().into_owned(),
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(Opt { upgrade, ..Opt::default() }, conf);
-    server.bootstrap();
+    server.bootstrap(); // an upgrade waits here for the listeners of the process before, which then leaves its admin address
+    let patience = if upgrade { ADMIN_PATIENCE } else { Duration::ZERO };
+    if let Err(e) = crate::admin::serve(snapshot.admin, process.clone(), patience) {
+        return Ended::CouldNotStart(format!("cannot listen on {} (admin): {e}", snapshot.admin));
+    }
     let service = match proxy_service(&server, &process, &snapshot.listen) {
         Ok(service) => service,
         Err(e) => return Ended::CouldNotStart(e),
@@ -126,26 +139,28 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
     for listen in &snapshot.listen {
         log::info!("listening on {}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" });
     }
-    server.run(RunArgs { shutdown_signal: Box::new(Signals(process)) });
+    let phases = server.watch_execution_phase();
+    server.run(RunArgs { shutdown_signal: Box::new(Signals { process, phases }) });
     crate::telemetry::log::flush();
     Ended::Well
 }
 
-fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<Front>, String> {
+fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<Door>, String> {
     let gateway = Gateway { live: process.live.clone() };
     let mut proxy = HttpProxy::new(gateway, server.configuration.clone());
     proxy.handle_init_modules();
     let mut options = HttpServerOptions::default();
     options.h2c = true;
+    options.allow_connect_method_proxying = true; // the gateway refuses it itself, in the shape of its errors
     options.h2_idle_timeout = Some(H2_IDLE);
     proxy.server_options = Some(options);
     let mut h2 = H2Options::new();
     h2.max_concurrent_streams(H2_STREAMS)
         .initial_window_size(H2_WINDOW.0)
         .initial_connection_window_size(H2_WINDOW.1)
-        .max_header_list_size(H2_HEADERS);
+        .max_header_list_size(MAX_HEADERS as u32);
     proxy.h2_options = Some(h2);
-    let mut service = Service::new("tidegate".to_owned(), Front { proxy: Arc::new(proxy), process: process.clone() });
+    let mut service = Service::new("tidegate".to_owned(), Door::new(Front::new(proxy, process.clone())));
     for l in listen {
         let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::new(CLIENT_BUFFERS.0, CLIENT_BUFFERS.1));
         if let Some(tls) = &l.tls {
@@ -158,55 +173,6 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
         service.add_listener(endpoint);
     }
     Ok(service)
-}
-
-tokio::task_local! {
-    /// Set once the request's headers have been read; see [`Front`].
-    static HEADERS_READ: Arc<AtomicBool>;
-}
-
-/// Called by the hooks when there is a request.
-pub(super) fn headers_are_read() {
-    let _ = HEADERS_READ.try_with(|flag| flag.store(true, Ordering::Relaxed)); // none in tests that call the hooks directly
-}
-
-/// Pingora's proxy under a deadline for the request's headers, which Pingora has only per read.
-struct Front {
-    proxy: Arc<HttpProxy<Gateway>>,
-    process: Arc<Process>,
-}
-
-#[async_trait]
-impl HttpServerApp for Front {
-    async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
-        if session.is_http2() {
-            return self.proxy.process_new_http(session, shutdown).await;
-        }
-        let headers = self.process.live.load().snapshot.server.header_timeout;
-        // A connection that has served a request may be idle first; a fresh one has nothing to wait for.
-        let context = session.take_connection_user_context();
-        let wait = if context.is_some() { KEEPALIVE + headers } else { headers };
-        session.set_keepalive(Some(wait.as_secs().max(1)));
-        let read = Arc::new(AtomicBool::new(false));
-        let mut serve = std::pin::pin!(HEADERS_READ.scope(read.clone(), self.proxy.process_new_http(session, shutdown)));
-        tokio::select! {
-            biased;
-            next = &mut serve => next,
-            () = tokio::time::sleep(wait) => if read.load(Ordering::Relaxed) { serve.await } else { None },
-        }
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.proxy.h2_options.clone()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.proxy.server_options.as_ref()
-    }
-
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
-    }
 }
 
 /// What goes on beside the requests: reloads and look-ups.
@@ -267,8 +233,11 @@ impl KeptFresh {
     }
 }
 
-/// SIGTERM drains, SIGQUIT hands the listeners over, SIGINT stops at once.
-struct Signals(Arc<Process>);
+/// SIGTERM drains, SIGQUIT hands the listeners over, SIGINT stops at once, also while the others are at work.
+struct Signals {
+    process: Arc<Process>,
+    phases: broadcast::Receiver<ExecutionPhase>,
+}
 
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
@@ -284,24 +253,38 @@ impl ShutdownSignalWatch for Signals {
             _ = term.recv() => ShutdownSignal::GracefulTerminate,
             _ = int.recv() => return ShutdownSignal::FastShutdown,
         };
-        self.0.serving.store(false, Ordering::Relaxed);
-        let live = self.0.live.load_full();
+        let process = self.process.clone();
+        process.serving.store(false, Ordering::Relaxed);
+        if matches!(what, ShutdownSignal::GracefulUpgrade) {
+            process.admin_leaves.notify_one();
+        }
+        let live = process.live.load_full();
         log::info!("draining: {} requests in flight, at most {:?} for them", live.present(), live.snapshot.server.drain_timeout);
-        let process = self.0.clone();
-        std::thread::spawn(move || leave_when_done(&process));
+        let phases = self.phases.resubscribe();
+        std::thread::spawn(move || leave_when_done(&process, phases));
+        tokio::spawn(async move {
+            int.recv().await;
+            leave("interrupted");
+        });
         what
     }
 }
 
-/// Pingora waits out its whole grace period; a process that has nothing left to do need not.
-fn leave_when_done(process: &Process) {
+/// Pingora waits out its whole grace period; a process that has nothing left to do need not. But it takes requests until
+/// the shutdown has begun: an upgrade hands the listeners over first.
+fn leave_when_done(process: &Process, mut phases: broadcast::Receiver<ExecutionPhase>) {
     const POLL: Duration = Duration::from_millis(50);
+    while !matches!(phases.blocking_recv(), Ok(ExecutionPhase::ShutdownStarted) | Err(broadcast::error::RecvError::Closed)) {}
     let mut quiet = 0;
     while quiet < 2 {
         std::thread::sleep(POLL);
         quiet = if process.live.load().present() == 0 { quiet + 1 } else { 0 };
     }
-    log::info!("drained");
+    leave("drained");
+}
+
+fn leave(why: &str) -> ! {
+    log::info!("{why}");
     crate::telemetry::log::flush();
-    std::process::exit(0);
+    std::process::exit(0)
 }

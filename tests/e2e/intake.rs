@@ -212,6 +212,10 @@ async fn paths_and_methods_that_are_not_there() {
     for path in ["/v1/models", "/v1/chat/completions", "/"] {
         assert_eq!(gateway.page(path).await.status(), 404);
     }
+    let mut admin = Conn::connect(gateway.admin).await;
+    admin.send(&request("POST", "/status", &[], Some(b"{}"))).await.unwrap();
+    let refusal = admin.answer().await.unwrap();
+    assert_eq!((refusal.status(), refusal.header("allow"), refusal.text().as_str()), (405, "GET, HEAD", ""));
     for path in ["/healthz", "/readyz", "/status", "/metrics"] {
         assert_eq!(gateway.page(path).await.status(), 200);
     }

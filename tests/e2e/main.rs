@@ -12,6 +12,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod edges;
 mod failover;
 mod harness;
 mod hostile;
@@ -23,3 +24,4 @@ mod reload;
 mod sdk;
 mod secure;
 mod streams;
+mod upstreams;

@@ -2,10 +2,13 @@
 
 use crate::harness::dir::Dir;
 use crate::harness::gateway::{BINARY, Gateway, free_port};
+use crate::harness::http1::Conn;
 use crate::harness::manual::Manual;
 use crate::harness::sse::{Events, Story};
 use crate::harness::{streamed, until};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 async fn gateway(manual: &Manual) -> Gateway {
     let config = format!(
@@ -61,6 +64,61 @@ async fn an_idle_process_ends_when_told_and_a_busy_one_when_interrupted() {
     assert_eq!(conn.head().await.unwrap().status, 200);
     busy.signal("INT").await;
     assert_eq!(busy.exit().await.code(), Some(0));
+    exchange.hung_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_loses_no_request_and_no_stream() {
+    let manual = Manual::start().await;
+    let mut old = gateway(&manual).await;
+    let mut conn = old.connect().await;
+    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut exchange = manual.accept().await;
+    exchange.begin().await;
+    exchange.say("one").await;
+    assert_eq!(conn.head().await.unwrap().status, 200);
+    let (listen, stop) = (old.listen, Arc::new(AtomicBool::new(false)));
+    let stopped = stop.clone();
+    let load = tokio::spawn(async move {
+        let mut served = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            let answer = Conn::connect(listen).await.get("/v1/models", &[("connection", "close")]).await;
+            assert_eq!(answer.status(), 200);
+            served += 1;
+        }
+        served
+    });
+    let (mut new, output) = old.successor();
+    old.signal("QUIT").await;
+    output.line("\"serving\"").await;
+    exchange.say(" two").await;
+    // The admin address is the new process's, while the old one still has a stream to finish.
+    until("the successor's readiness", async || (old.page("/readyz").await.status() == 200).then_some(())).await;
+    assert!(old.lives());
+    old.output.line("grace period").await;
+    exchange.end().await;
+    let story = Events::h1(conn).all().await;
+    assert_eq!((story.content.as_str(), story.done, story.broken), ("one two", true, false));
+    assert_eq!(old.exit().await.code(), Some(0));
+    let more = old.get("/v1/models", &[]).await;
+    assert_eq!(more.status(), 200);
+    stop.store(true, Ordering::Relaxed);
+    assert!(load.await.unwrap() > 0);
+    new.kill().await.unwrap();
+    assert!(!output.text().contains("panicked"), "{}", output.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_can_be_interrupted() {
+    let manual = Manual::start().await;
+    let mut gateway = gateway(&manual).await;
+    let mut conn = gateway.connect().await;
+    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let exchange = manual.accept().await;
+    gateway.signal("TERM").await;
+    gateway.output.line("draining").await;
+    gateway.signal("INT").await;
+    assert_eq!(gateway.exit().await.code(), Some(0));
     exchange.hung_up().await;
 }
 

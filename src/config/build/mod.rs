@@ -201,6 +201,7 @@ fn server(server: FileServer) -> Server {
         header_timeout: server.header_timeout.0,
         body_timeout: server.body_timeout.0,
         drain_timeout: server.drain_timeout,
+        upgrade_socket: server.upgrade_socket,
         stream_usage: server.stream_usage,
         trust_forwarded_for: server.trust_forwarded_for,
     }

@@ -6,7 +6,7 @@ use super::{LOOK, soon, until};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -108,18 +108,7 @@ impl Setup {
             symlink("..data/tidegate.yaml", &path).unwrap();
         }
         std::fs::write(&path, head.clone() + &self.config).unwrap();
-        let mut child = Command::new(BINARY)
-            .args(["run", "--config"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let output = Output::default();
-        output.follow(child.stdout.take().unwrap());
-        output.follow(child.stderr.take().unwrap());
+        let (mut child, output) = run(&path, &[]);
         soon("the gateway's start", async {
             while !is_ready(admin).await {
                 if let Some(status) = child.try_wait().unwrap() {
@@ -132,6 +121,23 @@ impl Setup {
         .await;
         Gateway { child, listen, admin, secure, output, dir: self.dir, path, head }
     }
+}
+
+fn run(config: &Path, arguments: &[&str]) -> (Child, Output) {
+    let mut child = Command::new(BINARY)
+        .args(["run", "--config"])
+        .arg(config)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let output = Output::default();
+    output.follow(child.stdout.take().unwrap());
+    output.follow(child.stderr.take().unwrap());
+    (child, output)
 }
 
 async fn is_ready(admin: SocketAddr) -> bool {
@@ -215,6 +221,11 @@ impl Gateway {
         let pid = self.child.id().expect("the process lives").to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
         assert!(status.success());
+    }
+
+    /// Starts the process that takes over from this one; it serves once this one has been told to let go.
+    pub fn successor(&self) -> (Child, Output) {
+        run(&self.path, &["--upgrade"])
     }
 
     /// Whether the process lives.

@@ -27,9 +27,14 @@ impl Manual {
         format!("{{ kind: vllm, base_url: \"http://{}/v1\" }}", self.0.local_addr().unwrap())
     }
 
+    /// The next connection, with or without a request.
+    pub async fn connection(&self) -> TcpStream {
+        soon("a connection to the upstream", self.0.accept()).await.unwrap().0
+    }
+
     /// The next request.
     pub async fn accept(&self) -> Exchange {
-        let (mut stream, _) = soon("a request at the upstream", self.0.accept()).await.unwrap();
+        let mut stream = self.connection().await;
         let body = soon("the request's body", request_of(&mut stream)).await.unwrap();
         Exchange { stream, body: serde_json::from_slice(&body).unwrap() }
     }
@@ -66,7 +71,8 @@ impl Exchange {
         let _ = soon("the gateway's hanging up", self.stream.read_to_end(&mut rest)).await; // a reset is one too
     }
 
-    async fn write(&mut self, bytes: &[u8]) {
+    /// Sends bytes as they are.
+    pub async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 }

@@ -1,0 +1,134 @@
+//! What a provider may send and seldom does, and what becomes of an attempt whose client leaves.
+
+use crate::edges::simulated;
+use crate::harness::gateway::Gateway;
+use crate::harness::http2::H2;
+use crate::harness::manual::Manual;
+use crate::harness::sim::Sim;
+use crate::harness::sse::Events;
+use crate::harness::{chat, streamed, until};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+
+/// A gateway before an upstream that is played by hand.
+async fn by_hand(manual: &Manual, server: &str, retry: &str) -> Gateway {
+    Gateway::start(&format!(
+        "auth: none\nserver: {{ {server} }}\nproviders: {{ manual: {} }}\nroutes: {{ hand: {{ retry: {{ {retry} }}, targets: [ {{ provider: manual, model: m }} ] }} }}\n",
+        manual.provider()
+    ))
+    .await
+}
+
+const ANSWER: &str = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
+
+fn whole() -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{ANSWER}", ANSWER.len())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_without_a_body_is_what_its_status_says() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    for (head, status, wait) in [
+        ("429 Too Many Requests\r\nretry-after: 7", 429, "7"),
+        ("401 Unauthorized", 502, ""),
+        ("503 Service Unavailable", 503, ""),
+        ("302 Found\r\nlocation: http://elsewhere.example/", 502, ""),
+        ("204 No Content", 502, ""),
+        ("200 OK", 502, ""),
+    ] {
+        let mut conn = gateway.connect().await;
+        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        let mut exchange = manual.accept().await;
+        let length = if head.starts_with("204") { "" } else { "content-length: 0\r\n" };
+        exchange.write(format!("HTTP/1.1 {head}\r\nconnection: close\r\n{length}\r\n").as_bytes()).await;
+        let answer = conn.answer().await.unwrap();
+        answer.error();
+        assert_eq!((answer.status(), answer.header("retry-after")), (status, wait), "{head}: {}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_provider_may_send_besides_its_answer() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let whole = whole();
+    let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: x\r\n\r\n{:x}\r\n{ANSWER}\r\n0\r\nx: 1\r\n\r\n",
+        ANSWER.len()
+    );
+    let unbounded = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{ANSWER}");
+    let coded = whole.replacen("content-type", "content-encoding: gzip\r\ncontent-type", 1).replace("{\"id\"", "\u{1f}\u{8b}\"id\"");
+    let wide = whole.replacen("content-type", &format!("x-wide: {}\r\ncontent-type", "w".repeat(100_000)), 1);
+    for (sent, status) in [(format!("{early}{whole}"), 200), (chunked, 200), (unbounded, 200), (wide, 200), (coded, 502)] {
+        let mut conn = gateway.connect().await;
+        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        let mut exchange = manual.accept().await;
+        exchange.write(sent.as_bytes()).await;
+        drop(exchange);
+        let answer = conn.answer().await.unwrap();
+        assert_eq!(answer.status(), status, "{sent:.200}: {}", answer.text());
+        assert!(!answer.head.headers.iter().any(|(name, _)| ["x-wide", "link", "trailer", "content-encoding"].contains(&&**name)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_asked_for_a_client_that_left_during_the_wait() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "", "attempts: 2, backoff: { initial: 500ms, max: 500ms }").await;
+    let mut conn = gateway.connect().await;
+    conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+    let mut exchange = manual.accept().await;
+    exchange.write(b"HTTP/1.1 500 Oops\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}").await;
+    exchange.hung_up().await; // the attempt has failed
+    drop(conn);
+    let asked = tokio::spawn(async move { matches!(manual.connection().await.read(&mut [0]).await, Ok(1)) });
+    gateway.output.line("\"ended_by\":\"client\"").await;
+    tokio::time::sleep(Duration::from_millis(50)).await; // what was sent before has arrived by now
+    assert!(!asked.is_finished() || !asked.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_buffered_answer_that_nobody_waits_for_is_accounted() {
+    let sim = Sim::start().await;
+    let gateway = simulated(&sim, "").await;
+    let mut conn = gateway.connect().await;
+    conn.chat(&[], chat("s/m+hang").to_string().as_bytes()).await;
+    sim.request_for("m+hang").await;
+    drop(conn);
+    let series = "gen_ai_client_token_usage_total{provider=\"sim\",route=\"s/*\",team=\"anonymous\",token_type=\"input\"}";
+    until("the prompt's tokens", async || (gateway.metric(series).await > 0.0).then_some(())).await;
+    let attempts = "tidegate_upstream_attempts_total{outcome=\"cancelled\",provider=\"sim\"}";
+    assert_eq!(gateway.metric(attempts).await, 1.0);
+    // A stream that is left counts as an attempt that was left, once.
+    let mut conn = gateway.connect().await;
+    conn.chat(&[], streamed("s/n+chunks=10000+pace=20ms").to_string().as_bytes()).await;
+    assert_eq!(conn.head().await.unwrap().status, 200);
+    drop(conn);
+    until("the second attempt", async || (gateway.metric(attempts).await == 2.0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_pauses_is_not_taken_for_a_provider_that_does() {
+    let manual = Manual::start().await;
+    let provider = manual.provider().replace(" }", ", timeouts: { between_bytes: 300ms } }");
+    let config = format!(
+        "auth: none\nproviders: {{ manual: {provider} }}\nroutes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ] }} }}\n"
+    );
+    let gateway = Gateway::start(&config).await;
+    let client = H2::connect(gateway.listen).await;
+    let waiting = tokio::spawn(async move { (client.chat(&[], streamed("hand").to_string().into()).await.unwrap(), client) });
+    let mut exchange = manual.accept().await;
+    tokio::spawn(async move {
+        exchange.begin().await;
+        for _ in 0..200 {
+            exchange.say(&"words ".repeat(5000)).await; // in all, more than the client's window
+        }
+        exchange.end().await;
+    });
+    let (answer, _client) = waiting.await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let story = Events::h2(answer.into_body()).all().await;
+    assert!(story.done && !story.broken, "{:?}", story.error);
+}
