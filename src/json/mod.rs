@@ -2,9 +2,10 @@
 //!
 //! [`walk`] is the scanner: it checks the grammar and hands out raw slices. [`envelope`] checks a whole body once and
 //! remembers where its top-level members are; [`splice`] makes a new body out of the old bytes and a few edits;
-//! [`write`] escapes text. Everything that wants real values uses `serde_json` on the small spans that these give.
+//! [`mod@write`] escapes text. Everything that wants real values uses `serde_json` on the small spans that these give.
 
 pub mod envelope;
+mod key;
 #[cfg(test)]
 mod properties;
 mod run;

@@ -1,0 +1,78 @@
+//! The name of a member, which may be spelled with escapes and is still the same name.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// A member's name: the raw inside of its quotes, already checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a>(&'a str);
+
+impl<'a> Key<'a> {
+    /// A key from the inside of a JSON string that a scanner has accepted.
+    pub(super) const fn of(raw: &'a str) -> Self {
+        Self(raw)
+    }
+
+    /// Whether the name is `name`, however it is spelled: `"mod\u0065l"` is `model`.
+    pub fn is(self, name: &str) -> bool {
+        if self.0.contains('\\') { self.points().eq(name.chars().map(u32::from)) } else { self.0 == name }
+    }
+
+    /// As it is written, escapes included.
+    pub const fn raw(self) -> &'a str {
+        self.0
+    }
+
+    /// The characters; allocates only where an escape has to be undone. A lone surrogate becomes U+FFFD.
+    pub fn decode(self) -> Cow<'a, str> {
+        if self.0.contains('\\') {
+            Cow::Owned(self.points().map(|c| char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+        } else {
+            Cow::Borrowed(self.0)
+        }
+    }
+
+    /// The order of the names' code points; equal names are equal however they are spelled.
+    pub(super) fn order(self, other: Self) -> Ordering {
+        if self.0.contains('\\') || other.0.contains('\\') {
+            self.points().cmp(other.points())
+        } else {
+            self.0.cmp(other.0) // the order of UTF-8 is that of code points
+        }
+    }
+
+    /// The code points that the spelling means. A lone surrogate, which RFC 8259 (section 8.2) lets stand, is itself.
+    fn points(self) -> impl Iterator<Item = u32> + 'a {
+        let mut chars = self.0.chars();
+        std::iter::from_fn(move || {
+            let c = chars.next()?;
+            if c != '\\' {
+                return Some(u32::from(c));
+            }
+            Some(match chars.next()? {
+                'b' => 0x08,
+                'f' => 0x0c,
+                'n' => 0x0a,
+                'r' => 0x0d,
+                't' => 0x09,
+                'u' => {
+                    let high = hex(&mut chars)?;
+                    let mut ahead = chars.clone();
+                    let low = (ahead.next() == Some('\\') && ahead.next() == Some('u')).then(|| hex(&mut ahead)).flatten();
+                    match (high, low) {
+                        (0xd800..=0xdbff, Some(low @ 0xdc00..=0xdfff)) => {
+                            chars = ahead;
+                            0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00)
+                        }
+                        _ => high,
+                    }
+                }
+                same => u32::from(same),
+            })
+        })
+    }
+}
+
+fn hex(chars: &mut std::str::Chars<'_>) -> Option<u32> {
+    (0..4).try_fold(0, |n, _| Some(n << 4 | chars.next()?.to_digit(16)?))
+}
