@@ -26,11 +26,11 @@ use std::sync::{Arc, OnceLock};
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// From a refused request to an agent's longest answer.
-const DURATION: &[f64] = &[0.01, 0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
+const DURATION: &[f64] = &[0.05, 0.25, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
 /// Microseconds where all is well, tens of milliseconds where a big body is read.
-const OVERHEAD: &[f64] = &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
+const OVERHEAD: &[f64] = &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.05, 0.1, 0.5];
 /// OpenTelemetry's advice for GenAI, thinned out: every bucket is a series per route and provider.
-const FIRST_TOKEN: &[f64] = &[0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0];
+const FIRST_TOKEN: &[f64] = &[0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 /// As above, and what small models on fast hardware do.
 const PER_OUTPUT_TOKEN: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5];
 
