@@ -70,7 +70,7 @@ fn a_request_is_counted_under_its_names() {
     assert_eq!(line(&metrics, &format!("gen_ai_client_token_usage_total{{{labels},team=\"search\",token_type=\"output\"}}")), "21");
     assert_eq!(line(&metrics, &format!("tidegate_cost_usd_total{{{labels},team=\"search\"}}")), "1.5");
     assert_eq!(line(&metrics, &format!("gen_ai_server_time_per_output_token_seconds_sum{{{labels}}}")), "0.1");
-    assert_eq!(line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{{labels},stream=\"true\",le=\"2.5\"}}")), "1");
+    assert_eq!(line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{{labels},stream=\"true\",le=\"5\"}}")), "1");
     assert_eq!(line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{{labels},stream=\"true\",le=\"1\"}}")), "0");
 }
 
