@@ -44,13 +44,64 @@ macro_rules! fields {
                 match self { $(Field::$variant => Shape::$shape),+ }
             }
 
-            /// The field of this name.
-            pub fn of(name: &[u8]) -> Option<Self> {
-                $(if name == $name.as_bytes() { return Some(Field::$variant); })+
-                None
-            }
         }
     };
+}
+
+/// Places in [`NAMES`]: a power of two, several times the number of fields, so that most names stand where they are sought.
+const PLACES: usize = 256;
+
+/// Every field by its name: its number plus one at the place that the name asks for, or at the next one that is free.
+#[allow(clippy::indexing_slicing, reason = "made by the compiler, which accepts no index that is out of bounds")]
+const NAMES: [u8; PLACES] = {
+    let mut names = [0; PLACES];
+    let mut i = 0;
+    while i < Field::ALL.len() {
+        let mut at = place(Field::ALL[i].name().as_bytes());
+        while names[at] != 0 {
+            at = (at + 1) % PLACES;
+        }
+        i += 1;
+        names[at] = i as u8;
+    }
+    names
+};
+
+/// Where a name stands in [`NAMES`]: its length and three of its bytes tell nearly all of them apart.
+const fn place(name: &[u8]) -> usize {
+    let [first, .., last] = name else { return 0 };
+    let (_, [middle, ..]) = name.split_at(name.len() / 2) else { return 0 };
+    (name.len() + 5 * *first as usize + 19 * *middle as usize + 3 * *last as usize) % PLACES
+}
+
+impl Field {
+    /// The field of this name.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        let mut at = place(name);
+        while let Some(field) = NAMES.get(at % PLACES).and_then(|number| Self::ALL.get(usize::from(*number).checked_sub(1)?)) {
+            if field.name().as_bytes() == name {
+                return Some(*field);
+            }
+            at += 1;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_and_no_other() {
+        for field in Field::ALL {
+            assert_eq!(Field::of(field.name().as_bytes()), Some(*field));
+            for other in [format!("{}_", field.name()), field.name().to_uppercase(), field.name().replace('e', "a")] {
+                assert!(Field::of(other.as_bytes()).is_none_or(|found| found.name() == other), "{other}");
+            }
+        }
+        assert_eq!((Field::of(b""), Field::of(b"x"), Field::of(b"n")), (None, None, Some(Field::N)));
+    }
 }
 
 fields! {

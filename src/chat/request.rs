@@ -72,6 +72,9 @@ impl Parsed {
 
     /// The member of this name, known or not, also where its value is null.
     pub fn find(&self, name: &str) -> Option<&Member> {
+        if let Some(field) = Field::of(name.as_bytes()) {
+            return self.member(field);
+        }
         self.envelope.members.iter().find(|member| self.text_of(member.key).and_then(walk::key).is_some_and(|key| key.is(name)))
     }
 

@@ -91,8 +91,7 @@ impl<'a> Body<'a> {
         let envelope = self.request.parsed.envelope();
         let mut splice = Splice::new(body, envelope);
         for (name, value) in self.members {
-            let member = envelope.members.iter().find(|member| name_of(member, body) == name);
-            match (member, value) {
+            match (self.request.parsed.find(&name), value) {
                 (Some(member), Some(value)) if member.value.of(body) != &*value => splice.replace(member, value),
                 (Some(member), None) => splice.remove(member),
                 (None, Some(value)) => splice.insert(&name, value),
