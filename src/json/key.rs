@@ -15,7 +15,12 @@ impl<'a> Key<'a> {
 
     /// Whether the name is `name`, however it is spelled: `"mod\u0065l"` is `model`.
     pub fn is(self, name: &str) -> bool {
-        if self.0.contains('\\') { self.points().eq(name.chars().map(u32::from)) } else { self.0 == name }
+        if self.is_escaped() { self.points().eq(name.chars().map(u32::from)) } else { self.0 == name }
+    }
+
+    /// Whether it is spelled with escapes.
+    pub(super) fn is_escaped(self) -> bool {
+        self.0.contains('\\')
     }
 
     /// As it is written, escapes included.
@@ -25,7 +30,7 @@ impl<'a> Key<'a> {
 
     /// The characters; allocates only where an escape has to be undone. A lone surrogate becomes U+FFFD.
     pub fn decode(self) -> Cow<'a, str> {
-        if self.0.contains('\\') {
+        if self.is_escaped() {
             Cow::Owned(self.points().map(|c| char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
         } else {
             Cow::Borrowed(self.0)
@@ -34,7 +39,7 @@ impl<'a> Key<'a> {
 
     /// The order of the names' code points; equal names are equal however they are spelled.
     pub(super) fn order(self, other: Self) -> Ordering {
-        if self.0.contains('\\') || other.0.contains('\\') {
+        if self.is_escaped() || other.is_escaped() {
             self.points().cmp(other.points())
         } else {
             self.0.cmp(other.0) // the order of UTF-8 is that of code points
