@@ -130,7 +130,7 @@ impl SseFramer {
         }
         // "The UTF-8 decode algorithm strips one leading UTF-8 Byte Order Mark (BOM), if any."
         let event = if std::mem::take(&mut self.first) { event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event) } else { event };
-        let mut rest = std::str::from_utf8(event).map_err(|_| Fault::Broken("a server-sent event is not UTF-8".into()))?;
+        let mut rest = simdutf8::basic::from_utf8(event).map_err(|_| Fault::Broken("a server-sent event is not UTF-8".into()))?;
         let (mut kind, mut data) = (None, None::<Cow<'_, str>>);
         while !rest.is_empty() {
             let line;
@@ -138,7 +138,10 @@ impl SseFramer {
             // "If the line starts with a U+003A COLON character (:): Ignore the line." Here it has no field name.
             // "If value starts with a U+0020 SPACE character, remove it from value." A line without a colon is a field
             // "using the whole line as the field name, and the empty string as the field value".
-            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            let (name, value) = match line.strip_prefix("data:") {
+                Some(value) => ("data", value), // nearly every line
+                None => line.split_once(':').unwrap_or((line, "")),
+            };
             let value = value.strip_prefix(' ').unwrap_or(value);
             match name {
                 // "Append the field value to the data buffer, then append a single U+000A LINE FEED (LF) character to
