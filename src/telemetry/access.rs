@@ -2,6 +2,7 @@
 
 use crate::account::Ledger;
 use crate::json::write::{escape, integer};
+use std::cell::Cell;
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -35,36 +36,53 @@ pub struct AccessLine<'a> {
     pub ledger: &'a Ledger,
 }
 
+/// A member's name with everything that stands around it, put together by the compiler.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    /// `,"name":`
+    pub json: &'static str,
+    /// ` name=`
+    pub text: &'static str,
+}
+
+/// The [`Key`] of a name.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::telemetry::access::Key { json: concat!(",\"", $name, "\":"), text: concat!(" ", $name, "=") }
+    };
+}
+pub(super) use key;
+
 impl AccessLine<'_> {
     /// Appends the line, its line feed included.
     pub fn write(&self, out: &mut Vec<u8>, json: bool) {
         let ledger = self.ledger;
         let usage = &ledger.usage;
         let mut line = Line::begin(out, json, self.time);
-        line.text("log", "access");
-        line.text("request_id", self.request_id);
-        line.text("trace_id", self.trace_id);
-        line.text("episode_id", self.episode_id);
-        line.text("team", self.team);
-        line.text("key", self.key);
-        line.text("route", self.route);
-        line.text("provider", self.provider);
-        line.text("upstream_model", self.upstream_model);
-        line.number("attempts", u64::from(ledger.attempts));
-        line.number("status", u64::from(ledger.status));
-        line.flag("stream", ledger.stream);
-        line.number("tokens_in", usage.prompt);
-        line.number("tokens_out", usage.completion);
-        line.number("tokens_cached", usage.cached);
-        line.number("tokens_reasoning", usage.reasoning);
-        line.flag("tokens_estimated", ledger.estimated);
-        line.decimal("cost_usd", ledger.micro_usd, 6);
-        line.milliseconds("ttft_ms", ledger.ttft);
-        line.milliseconds("duration_ms", Some(ledger.duration));
-        line.number("overhead_us", u64::try_from(ledger.overhead.as_micros()).unwrap_or(u64::MAX));
-        line.text("ended_by", ledger.ended_by.name());
-        line.text("reason", self.reason);
-        line.address("client", self.client);
+        line.text(key!("log"), "access");
+        line.text(key!("request_id"), self.request_id);
+        line.text(key!("trace_id"), self.trace_id);
+        line.text(key!("episode_id"), self.episode_id);
+        line.text(key!("team"), self.team);
+        line.text(key!("key"), self.key);
+        line.text(key!("route"), self.route);
+        line.text(key!("provider"), self.provider);
+        line.text(key!("upstream_model"), self.upstream_model);
+        line.number(key!("attempts"), u64::from(ledger.attempts));
+        line.number(key!("status"), u64::from(ledger.status));
+        line.flag(key!("stream"), ledger.stream);
+        line.number(key!("tokens_in"), usage.prompt);
+        line.number(key!("tokens_out"), usage.completion);
+        line.number(key!("tokens_cached"), usage.cached);
+        line.number(key!("tokens_reasoning"), usage.reasoning);
+        line.flag(key!("tokens_estimated"), ledger.estimated);
+        line.decimal(key!("cost_usd"), ledger.micro_usd, 6);
+        line.milliseconds(key!("ttft_ms"), ledger.ttft);
+        line.milliseconds(key!("duration_ms"), Some(ledger.duration));
+        line.number(key!("overhead_us"), u64::try_from(ledger.overhead.as_micros()).unwrap_or(u64::MAX));
+        line.text(key!("ended_by"), ledger.ended_by.name());
+        line.text(key!("reason"), self.reason);
+        line.address(key!("client"), self.client);
         line.end();
     }
 }
@@ -78,20 +96,21 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// Begins with the time.
     pub fn begin(out: &'a mut Vec<u8>, json: bool, time: u64) -> Self {
-        let time = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
-        let _ = if json { write!(out, "{{\"time\":\"{time:.3}\"") } else { write!(out, "{time:.3}") };
+        let (before, after): (&[u8], &[u8]) = if json { (b"{\"time\":\"", b"\"") } else { (b"", b"") };
+        out.extend_from_slice(before);
+        timestamp(out, time);
+        out.extend_from_slice(after);
         Self { out, json }
     }
 
     /// A text; an empty one is null.
-    pub fn text(&mut self, key: &str, value: &str) {
+    pub fn text(&mut self, key: Key, value: &str) {
         if value.is_empty() {
             return self.null(key);
         }
         self.key(key);
-        // No `all`: without a way out in the middle these loops look at many bytes at once.
-        let bare = |b: u8| b.is_ascii_graphic() & (b != b'"') & (b != b'=') & (b != b'\\');
-        if !self.json && value.bytes().fold(true, |all, b| all & bare(b)) {
+        let bare = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\');
+        if !self.json && value.bytes().all(bare) {
             self.out.extend_from_slice(value.as_bytes());
         } else {
             self.out.push(b'"');
@@ -100,31 +119,28 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn key(&mut self, key: &str) {
-        let (before, after): (&[u8], &[u8]) = if self.json { (b",\"", b"\":") } else { (b" ", b"=") };
-        self.out.extend_from_slice(before);
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(after);
+    fn key(&mut self, key: Key) {
+        self.out.extend_from_slice(if self.json { key.json } else { key.text }.as_bytes());
     }
 
-    fn null(&mut self, key: &str) {
+    fn null(&mut self, key: Key) {
         if self.json {
             self.key(key);
             self.out.extend_from_slice(b"null");
         }
     }
 
-    fn number(&mut self, key: &str, value: u64) {
+    fn number(&mut self, key: Key, value: u64) {
         self.decimal(key, value, 0);
     }
 
-    fn flag(&mut self, key: &str, value: bool) {
+    fn flag(&mut self, key: Key, value: bool) {
         self.key(key);
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     /// `value` divided by 10 to the power of `places`, exactly.
-    fn decimal(&mut self, key: &str, value: u64, places: u32) {
+    fn decimal(&mut self, key: Key, value: u64, places: u32) {
         self.key(key);
         let unit = 10u64.saturating_pow(places);
         integer(self.out, value / unit);
@@ -141,23 +157,57 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn milliseconds(&mut self, key: &str, value: Option<Duration>) {
+    fn milliseconds(&mut self, key: Key, value: Option<Duration>) {
         match value {
             Some(time) => self.decimal(key, u64::try_from(time.as_micros()).unwrap_or(u64::MAX), 3),
             None => self.null(key),
         }
     }
 
-    fn address(&mut self, key: &str, value: Option<IpAddr>) {
+    fn address(&mut self, key: Key, value: Option<IpAddr>) {
         let Some(address) = value else { return self.null(key) };
         self.key(key);
-        let _ = if self.json { write!(self.out, "\"{address}\"") } else { write!(self.out, "{address}") };
+        let quote: &[u8] = if self.json { b"\"" } else { b"" };
+        self.out.extend_from_slice(quote);
+        match address {
+            IpAddr::V4(v4) => {
+                for (i, octet) in v4.octets().into_iter().enumerate() {
+                    self.out.extend_from_slice(if i == 0 { b"" } else { b"." });
+                    integer(self.out, u64::from(octet));
+                }
+            }
+            IpAddr::V6(v6) => drop(write!(self.out, "{v6}")), // a vector takes everything
+        }
+        self.out.extend_from_slice(quote);
     }
 
     /// Ends it.
     pub fn end(self) {
         self.out.extend_from_slice(if self.json { b"}\n" } else { b"\n" });
     }
+}
+
+/// RFC 3339 with milliseconds. The calendar is asked once a second, and not for every line.
+fn timestamp(out: &mut Vec<u8>, time: u64) {
+    thread_local! {
+        static LAST: Cell<(u64, [u8; 19])> = const { Cell::new((u64::MAX, [b'0'; 19])) };
+    }
+    const NANOS: u64 = 1_000_000_000;
+    let second = time / NANOS;
+    let (last, mut text) = LAST.get();
+    if last != second {
+        let moment = jiff::Timestamp::from_second(i64::try_from(second).unwrap_or_default()).unwrap_or_default();
+        let _ = write!(text.as_mut_slice(), "{moment:.0}"); // has room for all but the `Z`
+        LAST.set((second, text));
+    }
+    out.extend_from_slice(&text);
+    // The leading 1 keeps the zeros behind the point; it is overwritten by the point.
+    let point = out.len();
+    integer(out, 1000 + time % NANOS / 1_000_000);
+    if let Some(one) = out.get_mut(point) {
+        *one = b'.';
+    }
+    out.push(b'Z');
 }
 
 /// Escapes as for JSON, and what JSON lets stand but some programs read as the end of a line or send to a terminal.

@@ -3,7 +3,7 @@
 //! A line is written into a buffer of [`BUFFER`] bytes; a thread of its own empties it into stdout. Where stdout is too
 //! slow the buffer fills, and lines are dropped and counted (`tidegate_log_lines_dropped_total`).
 
-use super::access::{AccessLine, Line};
+use super::access::{AccessLine, Line, key};
 use super::redact::redact;
 use crate::config::snapshot::Log;
 use log::{LevelFilter, Metadata, Record, SetLoggerError};
@@ -178,9 +178,9 @@ impl log::Log for Sink {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.compose(|out, json| {
             let mut line = Line::begin(out, json, u64::try_from(since.as_nanos()).unwrap_or_default());
-            line.text("level", level(record.level()));
-            line.text("target", record.target());
-            line.text("message", &redact(&message.0));
+            line.text(key!("level"), level(record.level()));
+            line.text(key!("target"), record.target());
+            line.text(key!("message"), &redact(&message.0));
             line.end();
         });
     }
