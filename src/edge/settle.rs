@@ -31,7 +31,7 @@ pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     write_access(&AccessLine {
         time: live.now(),
         request_id: ctx.id.hyphenated().encode_lower(&mut id),
-        trace_id: &trace_id,
+        trace_id: trace_id.as_str(),
         episode_id: call.map_or("", |c| c.head.episode_id.hyphenated().encode_lower(&mut episode)),
         team: ledger.team.and_then(|t| live.snapshot.teams.get(t)).map_or("", |t| &t.name),
         key: ledger.key.and_then(|k| live.snapshot.keys.get(k)).map_or("", |k| &k.id),

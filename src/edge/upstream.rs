@@ -6,15 +6,16 @@ use crate::provider::Provider;
 use crate::sign::signer::Signer;
 use arc_swap::ArcSwap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, InvalidHeaderValue, USER_AGENT};
-use http::{HeaderValue, Method};
+use http::uri::InvalidUri;
+use http::{HeaderValue, Method, Uri};
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_http::RequestHeader;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How often the addresses of a provider that is named by a host are looked up again.
@@ -37,6 +38,8 @@ pub struct Upstream {
     client: Option<Arc<CertKey>>,
     /// What every request to it begins with.
     template: RequestHeader,
+    /// The first path that was asked for and what it becomes: nearly all requests to most providers ask for the same.
+    usual: OnceLock<(String, Uri)>,
     /// Its name, for `x-tidegate-provider`.
     label: HeaderValue,
     /// Keeps pooled connections of providers with other certificates or names apart.
@@ -77,6 +80,7 @@ impl Upstream {
         let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
         Ok(Self {
             template,
+            usual: OnceLock::new(),
             label,
             provider,
             addresses: ArcSwap::from_pointee(addresses),
@@ -92,6 +96,23 @@ impl Upstream {
     /// and the key where it is the same for all.
     pub fn template(&self) -> &RequestHeader {
         &self.template
+    }
+
+    /// What a request asks for: a path below the provider's base URL.
+    ///
+    /// # Errors
+    /// When that is no URI.
+    pub fn uri(&self, path: &str) -> Result<Uri, InvalidUri> {
+        match self.usual.get() {
+            Some((usual, uri)) if usual == path => Ok(uri.clone()),
+            usual => {
+                let uri = Uri::from_maybe_shared([&*self.provider.base.prefix, path].concat())?;
+                if usual.is_none() {
+                    let _ = self.usual.set((path.to_owned(), uri.clone())); // another request may have been faster
+                }
+                Ok(uri)
+            }
+        }
     }
 
     /// The provider's name as a header value.
@@ -165,8 +186,7 @@ impl Upstream {
         let o = &mut peer.options;
         o.connection_timeout = Some(timeouts.connect);
         o.total_connection_timeout = Some(timeouts.connect);
-        // Reads have their deadlines in the replay session; a write that the provider does not take has this one.
-        o.write_timeout = Some(timeouts.between_bytes);
+        // Reading and writing have their deadlines in the replay session.
         o.idle_timeout = Some(IDLE);
         o.verify_cert = tls.verify;
         o.verify_hostname = tls.verify;

@@ -5,7 +5,8 @@ use super::live::Live;
 use crate::error::{ApiError, ErrorKind};
 use crate::telemetry::trace::Trace;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Uri};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -22,17 +23,19 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
         ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
     };
     let version = request.version;
-    request.clone_from(live.upstream(&attempt.target).template());
+    let upstream = live.upstream(&attempt.target);
+    request.clone_from(upstream.template());
     request.set_version(version);
-    let path = [&*provider.base.prefix, &outgoing.path].concat();
-    request.set_uri(path.parse::<Uri>().map_err(|e| internal(e.to_string()))?);
+    let uri = upstream.uri(&outgoing.path).map_err(|e| internal(e.to_string()))?;
+    let signed_path = live.signs(&attempt.target).then(|| uri.path_and_query().map_or_else(String::new, PathAndQuery::to_string));
+    request.set_uri(uri);
     let mut put = |name: HeaderName, value: HeaderValue| request.insert_header(name, value).map_err(|e| internal(e.to_string()));
     put(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
-    put(TRACEPARENT, HeaderValue::from_str(&trace.header()).map_err(|e| internal(e.to_string()))?)?;
+    put(TRACEPARENT, HeaderValue::from_bytes(&trace.header()).map_err(|e| internal(e.to_string()))?)?;
     for (name, value) in &outgoing.headers {
         put(name.clone(), value.clone())?;
     }
-    if live.signs(&attempt.target) {
+    if let Some(path) = signed_path {
         // What describes the request is part of a signature; what a proxy on the way may add to is not.
         let mut signed = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         signed.extend(outgoing.headers.iter().chain(&provider.headers).cloned());

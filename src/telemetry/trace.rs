@@ -25,31 +25,39 @@ impl Trace {
     }
 
     /// The trace's id as it is written everywhere.
-    pub fn trace_id_hex(&self) -> String {
-        let mut out = String::with_capacity(32);
-        hex(&mut out, &self.trace_id.to_be_bytes());
-        out
+    pub fn trace_id_hex(&self) -> TraceId {
+        let mut text = [0; 32];
+        hex(&mut text, &self.trace_id.to_be_bytes());
+        TraceId(text)
     }
 
     /// The header for the upstream.
-    pub fn header(&self) -> String {
-        let mut out = String::with_capacity(55);
-        out.push_str("00-");
-        hex(&mut out, &self.trace_id.to_be_bytes());
-        out.push('-');
-        hex(&mut out, &self.span_id.to_be_bytes());
-        out.push('-');
-        hex(&mut out, &[self.flags]);
-        out
+    pub fn header(&self) -> [u8; 55] {
+        let mut text = *b"00-................................-................-..";
+        for (at, bytes) in [(3, &self.trace_id.to_be_bytes()[..]), (36, &self.span_id.to_be_bytes()), (53, &[self.flags])] {
+            hex(text.get_mut(at..).unwrap_or_default(), bytes);
+        }
+        text
     }
 }
 
-fn hex(out: &mut String, bytes: &[u8]) {
+/// A trace's id in lower-case hex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId([u8; 32]);
+
+impl TraceId {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// Writes `bytes` in lower-case hex over the beginning of `out`.
+fn hex(out: &mut [u8], bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |n: u8| char::from(DIGITS.get(usize::from(n)).copied().unwrap_or(b'0'));
-    for b in bytes {
-        out.push(digit(b >> 4));
-        out.push(digit(b & 15));
+    let digit = |n: u8| DIGITS.get(usize::from(n)).copied().unwrap_or(b'0');
+    for (pair, b) in out.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [digit(b >> 4), digit(b & 15)];
     }
 }
 
@@ -78,7 +86,7 @@ mod tests {
     #[test]
     fn the_trace_goes_on_under_a_new_span() {
         let t = Trace::continue_or_begin(Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), || 7);
-        assert_eq!(t.header(), "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
+        assert_eq!(&t.header(), b"00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
     }
 
     #[test]
@@ -92,7 +100,7 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
         ] {
             let t = Trace::continue_or_begin(Some(bad), || 5);
-            assert_eq!(t.header(), "00-00000000000000050000000000000005-0000000000000005-00", "{bad}");
+            assert_eq!(&t.header(), b"00-00000000000000050000000000000005-0000000000000005-00", "{bad}");
         }
     }
 }
