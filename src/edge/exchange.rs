@@ -430,7 +430,8 @@ impl Exchange {
             headers.insert(X_REQUEST_ID, id);
         }
         let Some(call) = self.call.as_deref() else { return };
-        headers.insert(X_ATTEMPTS, HeaderValue::from(self.ledger.attempts));
+        let attempts = self.ledger.attempts;
+        headers.insert(X_ATTEMPTS, if attempts == 1 { HeaderValue::from_static("1") } else { HeaderValue::from(attempts) });
         if let Some(attempt) = &call.attempt {
             headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label().clone());
             if let Some(model) = self.live.model_label(&attempt.target, &attempt.model) {

@@ -1,6 +1,7 @@
 //! Client connections under the deadlines that Pingora does not have: for the first bytes, for a request's headers, for
 //! a client that does not take what it asked for.
 
+use super::patience::Patience;
 use super::proxy::Gateway;
 use super::serve::Process;
 use async_trait::async_trait;
@@ -10,39 +11,12 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long an HTTP/1 connection may wait for its next request.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-
-tokio::task_local! {
-    /// Set once the request's headers have been read; see [`Front`].
-    static HEADERS_READ: Arc<AtomicBool>;
-    /// How far a connection has come; see [`Door`].
-    static GREETING: Arc<AtomicU8>;
-}
-
-const SILENT: u8 = 0;
-const IN_HANDSHAKE: u8 = 1;
-const SPEAKING: u8 = 2;
-
-/// Called by the hooks when there is a request.
-pub(super) fn headers_are_read() {
-    let _ = HEADERS_READ.try_with(|flag| flag.store(true, Ordering::Relaxed)); // none in tests that call the hooks directly
-}
-
-/// Awaits `serve`; gives it up where `in_time` does not hold after `wait`.
-async fn unless_late<T>(wait: Duration, serve: impl Future<Output = Option<T>>, in_time: impl Fn() -> bool) -> Option<T> {
-    let mut serve = std::pin::pin!(serve);
-    tokio::select! {
-        biased;
-        next = &mut serve => next,
-        () = tokio::time::sleep(wait) => if in_time() { serve.await } else { None },
-    }
-}
 
 /// A connection before it is known what it speaks: Pingora waits for the HTTP/2 preface without a deadline.
 pub struct Door(Arc<Front>);
@@ -57,9 +31,8 @@ impl Door {
 #[async_trait]
 impl ServerApp for Door {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let greeting = Arc::new(AtomicU8::new(SILENT));
-        let serve = GREETING.scope(greeting.clone(), ServerApp::process_new(&self.0, stream, shutdown));
-        unless_late(self.0.header_timeout(), serve, || greeting.load(Ordering::Relaxed) == SPEAKING).await
+        let patience = Patience::with_client(Instant::now() + self.0.header_timeout());
+        patience.over(ServerApp::process_new(&self.0, stream, shutdown)).await
     }
 
     async fn cleanup(&self) {
@@ -90,28 +63,26 @@ impl HttpServerApp for Front {
         let body = self.process.live.load().snapshot.server.body_timeout;
         session.set_write_timeout(Some(body));
         if session.is_http2() {
-            return self.proxy.process_new_http(session, shutdown).await;
+            return Patience::endless().over(self.proxy.process_new_http(session, shutdown)).await; // a task of its own
         }
-        let _ = GREETING.try_with(|g| g.store(SPEAKING, Ordering::Relaxed)); // set for every connection that came in by the door
         // Otherwise Pingora takes the next request's bytes for a client that has left.
         session.set_pipelining_enabled(true);
         // A connection that has served a request may be idle first; a fresh one has nothing to wait for.
         let headers = self.header_timeout();
         let wait = if session.take_connection_user_context().is_some() { KEEPALIVE + headers } else { headers };
-        session.set_keepalive(Some(wait.as_secs().max(1)));
-        let read = Arc::new(AtomicBool::new(false));
-        let serve = HEADERS_READ.scope(read.clone(), self.proxy.process_new_http(session, shutdown));
-        unless_late(wait, serve, || read.load(Ordering::Relaxed)).await
+        Patience::with_current(|patience| patience.await_client(Instant::now() + wait));
+        session.set_keepalive(Some(0)); // kept, without another timer
+        self.proxy.process_new_http(session, shutdown).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        let _ = GREETING.try_with(|g| g.store(IN_HANDSHAKE, Ordering::Relaxed));
+        Patience::with_current(Patience::handshake_begins);
         self.proxy.h2_options.clone()
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         // Pingora asks again when an HTTP/2 handshake is over, for what holds from then on.
-        let _ = GREETING.try_with(|g| g.compare_exchange(IN_HANDSHAKE, SPEAKING, Ordering::Relaxed, Ordering::Relaxed));
+        Patience::with_current(Patience::handshake_is_over);
         self.proxy.server_options.as_ref()
     }
 

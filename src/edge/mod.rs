@@ -3,6 +3,7 @@
 pub mod serve;
 
 pub mod front;
+pub mod patience;
 pub mod upgrade;
 
 pub mod proxy;

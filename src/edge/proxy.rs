@@ -2,6 +2,7 @@
 
 use super::exchange::{Attempt, Exchange, Step};
 use super::live::Live;
+use super::patience::Patience;
 use super::replay::{EMPTY, Replay, TOLD};
 use super::rescue::{self, Failure};
 use super::respond;
@@ -136,17 +137,17 @@ impl From<ApiError> for Stop {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Exchange;
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        super::front::headers_are_read();
-        Exchange::new(self.live.load_full())
+    fn new_ctx(&self) -> Box<Exchange> {
+        Patience::with_current(Patience::rest); // the request's headers have been read
+        Box::new(Exchange::new(self.live.load_full()))
     }
 
     /// None: answers are never compressed, and Pingora's own module costs every request.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Exchange) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Exchange>) -> Result<bool> {
         match self.receive(session, ctx).await {
             Ok(None) => {
                 self.wrap(session, ctx)?;
@@ -172,7 +173,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Box<Exchange>) -> Result<Box<HttpPeer>> {
         let live = ctx.live.clone();
         let refuse = |ctx: &mut Exchange, error: ApiError| {
             if let Some(call) = ctx.call.as_deref_mut() {
@@ -203,7 +204,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Exchange) -> Result<()> {
+    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Box<Exchange>) -> Result<()> {
         let began = Instant::now();
         let live = ctx.live.clone();
         let trace = ctx.trace;
@@ -223,7 +224,7 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn upstream_response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Exchange) -> Result<()> {
+    async fn upstream_response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Box<Exchange>) -> Result<()> {
         if !response.status.is_informational() {
             ctx.upstream_head(response.status.as_u16(), &response.headers);
         }
@@ -235,7 +236,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Exchange,
+        ctx: &mut Box<Exchange>,
     ) -> Result<Option<Duration>> {
         let began = Instant::now();
         let step = ctx.upstream_body(body.as_deref().unwrap_or_default(), end);
@@ -253,7 +254,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    fn upstream_response_trailer_filter(&self, _session: &mut Session, _trailers: &mut HeaderMap, _ctx: &mut Exchange) -> Result<()> {
+    fn upstream_response_trailer_filter(&self, _session: &mut Session, _trailers: &mut HeaderMap, _ctx: &mut Box<Exchange>) -> Result<()> {
         Ok(())
     }
 
@@ -262,7 +263,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _trailers: &mut HeaderMap,
-        ctx: &mut Exchange,
+        ctx: &mut Box<Exchange>,
     ) -> Result<Option<Bytes>> {
         match ctx.upstream_body(&[], true) {
             Step::Write(bytes) => Ok(Some(bytes.into())),
@@ -274,7 +275,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Exchange, mut e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Box<Exchange>, mut e: Box<Error>) -> Box<Error> {
         let Some(target) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).map(|a| a.target.clone()) else { return e };
         ctx.live.upstream(&target).address_failed();
         let retry = ctx.failed(rescue::of_connect(&target.provider.name, &e));
@@ -287,7 +288,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         _session: &mut Session,
         mut e: Box<Error>,
-        ctx: &mut Exchange,
+        ctx: &mut Box<Exchange>,
         reused: bool,
     ) -> Box<Error> {
         let Some(call) = ctx.call.as_deref_mut() else {
@@ -321,7 +322,7 @@ impl ProxyHttp for Gateway {
         e
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Exchange) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Exchange>) -> FailToProxy {
         let done = |ctx: &Exchange| FailToProxy { error_code: ctx.ledger.status, can_reuse_downstream: false };
         if *e.etype() == TOLD {
             return done(ctx);
@@ -356,7 +357,7 @@ impl ProxyHttp for Gateway {
         done(ctx)
     }
 
-    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Exchange>) {
         self.unwrap(session, ctx);
         if ctx.ledger.ended_by == EndedBy::Client && ctx.ledger.status == 0 {
             ctx.ledger.status = 499;
@@ -369,16 +370,16 @@ impl ProxyHttp for Gateway {
     }
 
     /// Marks a connection that has served a request.
-    fn persist_connection_context(&self, _session: &Session, _ctx: &Exchange) -> Option<Box<dyn std::any::Any + Send + Sync>> {
+    fn persist_connection_context(&self, _session: &Session, _ctx: &Box<Exchange>) -> Option<Box<dyn std::any::Any + Send + Sync>> {
         Some(Box::new(()))
     }
 
     /// Failures are told by the access log and the metrics; Pingora's own line would repeat them for every client.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Exchange, e: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Exchange>, e: &Error) -> bool {
         !matches!(e.etype(), ErrorType::InternalError)
     }
 
-    fn suppress_proxy_warn_log(&self, _session: &Session, _ctx: &Exchange, _e: &Error, _context: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(&self, _session: &Session, _ctx: &Box<Exchange>, _e: &Error, _context: ProxyWarnLogContext) -> bool {
         true
     }
 }

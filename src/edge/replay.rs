@@ -11,6 +11,7 @@
 //! - All tasks that are ready are written with one `response_duplex_vec`; its `true` ends the response.
 //! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
 
+use super::patience::Patience;
 use super::stage::{Late, Stage};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,10 +22,12 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::{Digest, l4::socket::SocketAddr};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// A deadline passed; which one is the error's own context. Never the client's fault, although Pingora reports it on
 /// the downstream side, where it is noticed.
@@ -40,35 +43,28 @@ pub struct Replay {
     stage: Arc<Stage>,
     /// What Pingora clones for every attempt: nothing of the client's.
     request: Box<RequestHeader>,
-    /// Armed for the nearest deadline; looked at again when it fires, so that a busy stream costs no timer.
-    alarm: Pin<Box<Sleep>>,
+    patience: Arc<Patience>,
 }
 
 impl Replay {
     /// Wraps a session whose body has been read.
     pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, request: Box<RequestHeader>) -> Self {
-        Self { real: Some(real), stage, request, alarm: Box::pin(tokio::time::sleep(Duration::from_secs(3600))) }
+        Self { real: Some(real), stage, request, patience: Patience::current() }
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
         self.real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))
     }
+}
 
-    /// Waits until a deadline has passed. Cancel-safe: the alarm stays armed.
-    async fn late(alarm: &mut Pin<Box<Sleep>>, stage: &Stage) -> Late {
-        loop {
-            let Some((at, which)) = stage.deadline() else { return std::future::pending().await };
-            if at < alarm.deadline() || alarm.is_elapsed() {
-                alarm.as_mut().reset(at);
-            }
-            alarm.as_mut().await;
-            // The alarm may be older than the deadline: the upstream may have spoken since it was set.
-            match stage.deadline() {
-                Some((at, which_now)) if at <= alarm.deadline() => return if which_now == which { which } else { which_now },
-                _ => {}
-            }
-        }
+/// Which deadline has passed, if one has; the alarm is set for the next one.
+fn late(stage: &Stage, patience: &Patience) -> Option<Late> {
+    let (at, which) = stage.deadline()?;
+    if patience.take_rung() && at <= Instant::now() {
+        return Some(which);
     }
+    patience.await_upstream(at);
+    None
 }
 
 impl Drop for Replay {
@@ -113,26 +109,28 @@ impl Session for Replay {
         Ok(())
     }
 
-    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let mut ready = Vec::with_capacity(tasks.len() + 1);
+    async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
         let mut failed = None;
         let mut end = false;
-        for task in tasks {
+        tasks.retain_mut(|task| {
             match task {
                 // The client's head is ours; what the upstream said in its own has been read by the hooks.
                 HttpTask::Header(_, false) => {}
                 HttpTask::Header(_, true) => failed = Some(Error::explain(EMPTY, "the response has no body")),
                 HttpTask::Body(data, is_end) => {
-                    if let Some(data) = data.filter(|d| !d.is_empty()) {
-                        ready.push(HttpTask::Body(Some(data), false));
-                    }
-                    end |= is_end;
+                    end |= std::mem::take(is_end); // told apart from the last bytes, below
+                    return data.as_ref().is_some_and(|data| !data.is_empty());
                 }
                 HttpTask::Trailer(_) | HttpTask::Done => end = true,
-                HttpTask::Failed(e) => failed = Some(e),
+                HttpTask::Failed(_) => {
+                    if let HttpTask::Failed(e) = std::mem::replace(task, HttpTask::Done) {
+                        failed = Some(e);
+                    }
+                }
                 HttpTask::UpgradedBody(..) => failed = Some(Error::explain(ErrorType::InternalError, "an upgrade nobody asked for")),
             }
-        }
+            false
+        });
         if !self.stage.committed() {
             return match failed {
                 Some(e) => Err(e),
@@ -145,14 +143,14 @@ impl Session for Replay {
             if self.real()?.req_header().version < Version::HTTP_11 {
                 head.remove_header(&TRANSFER_ENCODING); // HTTP/1.0 knows no chunks: the end of the connection ends the answer
             }
-            ready.insert(0, HttpTask::Header(head, false));
+            tasks.insert(0, HttpTask::Header(head, false));
         }
         let ended = self.stage.ended();
         if failed.is_none() && (end || ended) {
-            ready.push(HttpTask::Body(None, true));
+            tasks.push(HttpTask::Body(None, true));
         }
-        if !ready.is_empty() {
-            self.real()?.response_duplex_vec(ready).await?;
+        if !tasks.is_empty() {
+            self.real()?.response_duplex_vec(tasks).await?;
             // Nobody has listened to the provider meanwhile: a client that takes its time is not the provider's silence.
             self.stage.heard(Instant::now());
         }
@@ -224,13 +222,14 @@ impl Session for Replay {
             // One slice: Pingora's body pipe holds four tasks and stops polling here, deadlines included, when it is full.
             return Ok(Some(body));
         }
-        let Self { real, stage, alarm, .. } = self;
+        let Self { real, stage, patience, .. } = self;
         let real = real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))?;
-        tokio::select! {
-            biased;
-            idle = real.read_body_or_idle(true) => idle,
-            late = Self::late(alarm, stage) => Err(Error::explain(LATE, late.message())),
-        }
+        let mut idle = pin!(real.read_body_or_idle(true));
+        poll_fn(|cx| match idle.as_mut().poll(cx) {
+            Poll::Pending => late(stage, patience).map_or(Poll::Pending, |late| Poll::Ready(Err(Error::explain(LATE, late.message())))),
+            ready => ready,
+        })
+        .await
     }
 
     fn body_bytes_sent(&self) -> usize {
