@@ -35,8 +35,11 @@ const H2_IDLE: Duration = Duration::from_secs(120);
 const H2_STREAMS: u32 = 256;
 /// Received but unread bytes of one HTTP/2 stream, and of all streams of a connection.
 const H2_WINDOW: (u32, u32) = (1 << 20, 4 << 20);
-/// Read and write buffers of a client connection: a request line with headers, a few chunks.
-const CLIENT_BUFFERS: (usize, usize) = (8 << 10, 4 << 10);
+/// Read and write buffers of a client connection. What is read in the clear goes straight to where Pingora wants it; a TLS
+/// record comes in several reads, which one buffer takes in together. An answer's head and its body, or a few chunks, are
+/// written together.
+const READ_BUFFER_OF_TLS: usize = 8 << 10;
+const WRITE_BUFFER: usize = 2 << 10;
 /// Unused upstream connections that are kept, in all.
 const POOL: usize = 1024;
 
@@ -162,7 +165,8 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
     proxy.h2_options = Some(h2);
     let mut service = Service::new("tidegate".to_owned(), Door::new(Front::new(proxy, process.clone())));
     for l in listen {
-        let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::new(CLIENT_BUFFERS.0, CLIENT_BUFFERS.1));
+        let read = if l.tls.is_some() { READ_BUFFER_OF_TLS } else { 0 };
+        let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::new(read, WRITE_BUFFER));
         if let Some(tls) = &l.tls {
             let text = |p: &PathBuf| p.to_string_lossy().into_owned();
             let mut settings =
