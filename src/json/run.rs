@@ -5,12 +5,13 @@
 //! makes its speed the speed of the whole scan.
 
 use super::walk::Stop;
+use wide::u8x16;
 
 /// Bytes looked at together where no special byte is near; the compiler turns the loop over one block into vector
 /// instructions.
 const BLOCK: usize = 64;
-/// Bytes in a machine word.
-const WORD: usize = 8;
+/// Bytes of a vector.
+const LANES: usize = 16;
 /// Plain bytes after which blocks are tried: keys and short words end before, where a block would cost more than it saves.
 const PATIENCE: usize = 32;
 
@@ -23,12 +24,12 @@ const fn special(b: u8) -> bool {
 pub fn plain(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {
-        let Some(word) = word(bytes, at) else { return at + tail(bytes.get(at..).unwrap_or_default()) };
-        let hits = marks(word);
+        let Some(lanes) = lanes(bytes, at) else { return at + tail(bytes.get(at..).unwrap_or_default()) };
+        let hits = marks(lanes);
         if hits != 0 {
-            return at + first(hits);
+            return at + hits.trailing_zeros() as usize;
         }
-        at += WORD;
+        at += LANES;
         if at == PATIENCE {
             at += blocks(bytes.get(at..).unwrap_or_default());
         }
@@ -39,29 +40,29 @@ pub fn plain(bytes: &[u8]) -> usize {
 /// before it (`string` of RFC 8259, section 7).
 pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
     let (mut at, mut patience) = (start, start + PATIENCE);
-    'word: loop {
+    'lanes: loop {
         if at >= patience {
             at = easy_blocks(bytes, at);
-            patience = at + BLOCK; // what stopped the blocks has to be read word by word
+            patience = at + BLOCK; // what stopped the blocks has to be read in smaller steps
         }
-        let Some(word) = word(bytes, at) else { return string_tail(bytes, at) };
-        let mut hits = marks(word);
+        let Some(lanes) = lanes(bytes, at) else { return string_tail(bytes, at) };
+        let mut hits = marks(lanes);
         while hits != 0 {
-            let i = first(hits);
-            match (word >> (8 * i)) as u8 {
-                b'"' => return Ok(at + i + 1),
-                b'\\' => {
-                    let end = escape_end(bytes, at + i)?;
-                    if end >= at + WORD {
+            let hit = at + hits.trailing_zeros() as usize;
+            match bytes.get(hit) {
+                Some(b'"') => return Ok(hit + 1),
+                Some(b'\\') => {
+                    let end = escape_end(bytes, hit)?;
+                    if end >= at + LANES {
                         at = end;
-                        continue 'word;
+                        continue 'lanes;
                     }
-                    hits &= u64::MAX << (8 * (end - at));
+                    hits &= u32::MAX << (end - at);
                 }
-                _ => return Err(Stop::new(CONTROL, at + i)),
+                _ => return Err(Stop::new(CONTROL, hit)),
             }
         }
-        at += WORD;
+        at += LANES;
     }
 }
 
@@ -102,15 +103,15 @@ const fn easy_after(before: u8, b: u8) -> bool {
     (b >= 0x20) & ((escaped & escape) | (!escaped & (b != b'"')))
 }
 
-/// How many spaces stand at the start, at most [`WORD`]: the indentation of a body that a person has laid out.
+/// How many spaces stand at the start, at most [`LANES`]: the indentation of a body that a person has laid out.
 #[inline]
 pub(super) fn spaces(bytes: &[u8]) -> usize {
-    word(bytes, 0).map_or(0, |word| first(word ^ (u64::MAX / 255 * b' ' as u64)))
+    lanes(bytes, 0).map_or(0, |lanes| (!lanes.simd_eq(u8x16::splat(b' ')).to_bitmask()).trailing_zeros() as usize)
 }
 
 const CONTROL: &str = "a control character in a string must be escaped";
 
-/// [`string_end`] byte by byte, where less than a word is left.
+/// [`string_end`] byte by byte, where less than a vector is left.
 fn string_tail(bytes: &[u8], mut at: usize) -> Result<usize, Stop> {
     loop {
         match bytes.get(at) {
@@ -149,31 +150,19 @@ fn block(bytes: &[u8], at: usize) -> Option<&[u8; BLOCK]> {
 }
 
 #[inline]
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word))
+fn lanes(bytes: &[u8], at: usize) -> Option<u8x16> {
+    bytes.get(at..)?.first_chunk().map(|lanes| u8x16::new(*lanes))
 }
 
 fn tail(bytes: &[u8]) -> usize {
     bytes.iter().position(|&b| special(b)).unwrap_or(bytes.len())
 }
 
-/// Number of the byte that the lowest mark stands in.
-const fn first(marks: u64) -> usize {
-    (marks.trailing_zeros() / 8) as usize
-}
-
-/// The top bit of every special byte, and no other bit. The sums stay within their bytes (at most 0x7f + 0x7f), so that
-/// no byte marks its neighbour.
-const fn marks(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const LOW: u64 = ONES * 0x7f;
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    // The top bit of each: the byte is not zero; the byte is 0x20 or more.
-    let no_quote = ((quote & LOW) + LOW) | quote;
-    let no_backslash = ((backslash & LOW) + LOW) | backslash;
-    let no_control = ((word & LOW) + ONES * 0x60) | word;
-    !(no_quote & no_backslash & no_control) & !LOW
+/// One bit for every special byte, the lowest for the first.
+#[inline]
+fn marks(lanes: u8x16) -> u32 {
+    let control = lanes.min(u8x16::splat(0x1f)).simd_eq(lanes);
+    (control | lanes.simd_eq(u8x16::splat(b'"')) | lanes.simd_eq(u8x16::splat(b'\\'))).to_bitmask()
 }
 
 #[cfg(test)]
