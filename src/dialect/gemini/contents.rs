@@ -22,6 +22,9 @@ pub(super) struct Place<'a> {
     pub(super) model: &'a str,
 }
 
+/// The two speakers.
+const USER: &str = "user";
+const MODEL: &str = "model";
 /// Where files of AI Studio's own Files API are; the only links that it takes.
 const FILES: &str = "https://generativelanguage.googleapis.com/";
 
@@ -30,7 +33,7 @@ pub(super) fn write(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Messa
     system(w, request, messages)?;
     w.key("contents").array();
     let mut turns = Turns { w, place, request, speaker: None };
-    let mut calls: &[ToolCall<'_>] = &[];
+    let mut calls: Vec<ToolCall<'_>> = Vec::new();
     let mut rest = messages;
     while let Some((message, after)) = rest.split_first() {
         rest = after;
@@ -38,14 +41,18 @@ pub(super) fn write(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Messa
             Role::System => {}
             Role::User => turns.user(message)?,
             Role::Assistant => {
-                calls = &message.tool_calls;
+                // Several messages may be one turn of the model's, and the results that follow answer all of its calls.
+                if turns.speaker != Some(MODEL) {
+                    calls.clear();
+                }
+                calls.extend_from_slice(&message.tool_calls);
                 turns.assistant(message)?;
             }
             Role::Tool => {
                 let more = after.iter().position(|m| m.role != Role::Tool).unwrap_or(after.len());
                 let (results, others) = after.split_at_checked(more).unwrap_or((&[], after));
                 rest = others;
-                turns.results(std::iter::once(message).chain(results), calls, messages)?;
+                turns.results(std::iter::once(message).chain(results), &calls, messages)?;
             }
         }
     }
@@ -85,12 +92,12 @@ struct Turns<'w, 'p, 'a> {
 impl Turns<'_, '_, '_> {
     /// A user turn that says nothing: Gemini wants one at the beginning, also where there are instructions alone.
     fn blank(&mut self) {
-        self.part("user").key("text").string(" ").end_object();
+        self.part(USER).key("text").string(" ").end_object();
     }
 
     /// Begins a part (an object) of this speaker's.
     fn part(&mut self, speaker: &'static str) -> &mut Writer {
-        if self.speaker.is_none() && speaker == "model" {
+        if self.speaker.is_none() && speaker == MODEL {
             self.blank();
         }
         if self.speaker != Some(speaker) {
@@ -112,7 +119,7 @@ impl Turns<'_, '_, '_> {
             match part {
                 Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
                 Part::Text(text) | Part::Refusal(text) => {
-                    self.part("user").key("text").text(*text).end_object();
+                    self.part(USER).key("text").text(*text).end_object();
                 }
                 Part::ImageUrl { url, .. } => self.link(message, j, *url, "image/jpeg")?,
                 Part::File { file_data: Some(data), .. } => self.link(message, j, *data, "application/pdf")?,
@@ -127,7 +134,7 @@ impl Turns<'_, '_, '_> {
 
     fn inline(&mut self, media_type: &str, data: Text<'_>) {
         let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
-        self.part("user").key("inlineData").object().key("mimeType").string(media_type);
+        self.part(USER).key("inlineData").object().key("mimeType").string(media_type);
         self.w.key("data").text(data).end_object().end_object();
     }
 
@@ -151,21 +158,21 @@ impl Turns<'_, '_, '_> {
             }
         };
         let guessed = guess(&address.decode()).unwrap_or(media_type);
-        self.part("user").key("fileData").object().key("mimeType").string(guessed);
+        self.part(USER).key("fileData").object().key("mimeType").string(guessed);
         self.w.key("fileUri").text(address).end_object().end_object();
         Ok(())
     }
 
     fn assistant(&mut self, message: &Message<'_>) -> Result<(), ApiError> {
         for text in message.texts()? {
-            self.part("model").key("text").text(text).end_object();
+            self.part(MODEL).key("text").text(text).end_object();
         }
         for (j, call) in message.tool_calls.iter().enumerate() {
             let arguments = message.arguments(j, call)?;
             let own = signature::of(self.request.seal, call);
             // The first call of a step must have one; a history that another model wrote has none.
             let stand_in = (j == 0 && super::config::wants_signatures(self.place.model)).then_some(Cow::Borrowed(signature::UNKNOWN));
-            let w = self.part("model").key("functionCall").object();
+            let w = self.part(MODEL).key("functionCall").object();
             w.key("name").text(call.name).key("args").raw(&arguments).end_object();
             if let Some(signature) = own.or(stand_in) {
                 self.w.key("thoughtSignature").string(&signature);
@@ -197,7 +204,7 @@ impl Turns<'_, '_, '_> {
         }
         found.sort_by_key(|(at, ..)| *at);
         for (_, name, message) in found {
-            let w = self.part("user").key("functionResponse").object();
+            let w = self.part(USER).key("functionResponse").object();
             w.key("name").text(name).key("response");
             response(w, &message.texts()?);
             w.end_object().end_object();
