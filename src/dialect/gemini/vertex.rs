@@ -59,8 +59,7 @@ impl Dialect for Vertex {
         }
     }
 
-    /// Errors are Google's, or have Anthropic's or OpenAI's shape under Google's status: the message stands in the
-    /// same place in all of them.
+    /// Errors are Google's, or have whatever shape the publisher's own server gives them under Google's status.
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
     }
