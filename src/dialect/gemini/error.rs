@@ -51,9 +51,11 @@ fn judge(http: u16, status: Status) -> Option<ProviderError> {
     // `google.rpc.ErrorInfo` has a reason, `google.rpc.RetryInfo` a delay; other details have neither.
     let details = status.details.as_array().map(Vec::as_slice).unwrap_or_default();
     let detail = |key: &str| details.iter().find_map(|detail| detail.get(key)?.as_str());
+    let message = status.message.filter(|m| !m.is_empty()).unwrap_or_else(|| word.clone());
+    // AI Studio tells a bad key as a bad request: the operator's fault must not look like the client's.
+    let bad_key = detail("reason").is_some_and(|reason| reason.starts_with("API_KEY_")) || openai::error::blames_key(&message);
     let class = match &*word {
-        // AI Studio tells a bad key as a bad request: the operator's fault must not look like the client's.
-        _ if detail("reason").is_some_and(|reason| reason.starts_with("API_KEY_")) => FailureClass::Credential,
+        _ if bad_key => FailureClass::Credential,
         "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" => FailureClass::BadRequest,
         "UNAUTHENTICATED" | "PERMISSION_DENIED" => FailureClass::Credential,
         "NOT_FOUND" => FailureClass::NotFound,
@@ -62,8 +64,7 @@ fn judge(http: u16, status: Status) -> Option<ProviderError> {
         "DEADLINE_EXCEEDED" => FailureClass::Timeout,
         _ => FailureClass::of_status(http),
     };
-    let retry_after = detail("retryDelay").and_then(duration);
-    Some(ProviderError { class, message: status.message.filter(|m| !m.is_empty()).unwrap_or(word), retry_after })
+    Some(ProviderError { class, retry_after: detail("retryDelay").and_then(duration), message })
 }
 
 /// A protocol-buffer duration in JSON, `34.4s`.
@@ -118,6 +119,11 @@ mod tests {
         let body = br#"{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT",
             "details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","metadata":{}}]}}"#;
         assert_eq!(read(400, &HeaderMap::new(), body).class, FailureClass::Credential);
+        // The details may be missing.
+        for message in ["API key not valid. Please pass a valid API key.", "API key expired. Please renew the API key."] {
+            let body = serde_json::json!({"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}});
+            assert_eq!(read(400, &HeaderMap::new(), body.to_string().as_bytes()).class, FailureClass::Credential);
+        }
     }
 
     #[test]
