@@ -159,8 +159,7 @@ fn results_stand_in_the_order_of_their_calls_and_belong_to_one() {
 #[test]
 fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_stand_in() {
     let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
-    let signature = "c2lnbmF0dXJlLTQ3MTE=";
-    let own = super::super::signature::seal(Some(&seal), "call_0_0", Some(crate::chat::event::Text::Raw(signature))).unwrap();
+    let sealed = |text| super::super::signature::seal(Some(&seal), "call_0_0", Some(crate::chat::event::Text::Raw(text))).unwrap();
     let foreign = seal.seal("toolu_1", br#"{"type":"thinking"}"#);
     let history = |id: &str, extra: Value| {
         ask(json!({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": [
@@ -174,7 +173,10 @@ fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_sta
         parts.iter().map(|p| p["thoughtSignature"].as_str().map(str::to_owned)).collect()
     };
     let some = |text: &str| vec![Some(text.to_owned()), None];
-    assert_eq!(signatures(MODEL, &history(&own, Value::Null)), some(signature));
+    // In every spelling: standard base64, without its padding, with spare bits, of the URL alphabet, and none at all.
+    for signature in ["c2lnbmF0dXJlLTQ3MTE=", "c2lnbmF0dXJlLTQ3MTE", "c2lnbmF0dXJlLTQ3MTF=", "AB_-", "SIGNATURE_REDACTED_1"] {
+        assert_eq!(signatures(MODEL, &history(&sealed(signature), Value::Null)), some(signature));
+    }
     assert_eq!(signatures(MODEL, &history("x", json!({"google": {"thought_signature": "YWJj"}}))), some("YWJj"));
     assert_eq!(signatures(MODEL, &history("x", json!({"other": 1}))), vec![None, None]);
     assert_eq!(signatures("gemini-3-flash", &history(&foreign, Value::Null)), some("skip_thought_signature_validator"));
