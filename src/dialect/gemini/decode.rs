@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   candidate: Unseen ──part──► Talking ──finishReason──► Finished     end of bytes is clean ⇔ all seen are Finished
+//!                 └──────────────────┴──the prompt's blockReason──► Finished
 //! ```
 //!
 //! There is no event that ends a stream: the bytes simply end, and a chunk with usage alone may follow the finish.
@@ -61,12 +62,22 @@ impl GeminiDecoder {
         }
         let candidates = answer.candidates.unwrap_or_default();
         let blocked = answer.prompt_feedback.is_some_and(|f| f.block_reason.is_some());
-        if blocked && candidates.is_empty() && self.choices.is_empty() {
-            // The prompt was refused: an empty answer that says so.
-            self.choices.push(Choice { finished: true, ..Choice::default() });
-            out.event(Event::Finish { choice: 0, reason: Finish::ContentFilter });
+        candidates.into_iter().try_for_each(|candidate| self.candidate(candidate, out))?;
+        if blocked {
+            self.block(out);
         }
-        candidates.into_iter().try_for_each(|candidate| self.candidate(candidate, out))
+        Ok(())
+    }
+
+    /// The prompt is refused, before or after the first words: whatever has been said so far is all of the answer.
+    fn block(&mut self, out: &mut dyn Sink) {
+        if self.choices.is_empty() {
+            self.choices.push(Choice::default());
+        }
+        for choice in self.choices.iter_mut().filter(|choice| !choice.finished) {
+            choice.finished = true;
+            out.event(Event::Finish { choice: choice.index, reason: Finish::ContentFilter });
+        }
     }
 
     fn candidate(&mut self, candidate: Candidate<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
