@@ -166,8 +166,10 @@ pub(super) fn wants_signatures(model: &str) -> bool {
 
 fn thinking(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
     let Some(raw) = asked(request, Field::ReasoningEffort) else { return Ok(()) };
-    let pro = model.contains("-pro"); // pro models always think
-    let (level, budget) = match raw.trim_matches('"') {
+    let effort = raw.trim_matches('"');
+    let (kind, pro) = (Thinking::of(model), model.contains("-pro")); // pro models always think
+    // What is sent, as a level and as a budget.
+    let (level, budget) = match effort {
         "none" => (if pro { "LOW" } else { "MINIMAL" }, if pro { 128 } else { 0 }),
         "minimal" => (if pro { "LOW" } else { "MINIMAL" }, 512),
         "low" => ("LOW", 1024),
@@ -175,9 +177,15 @@ fn thinking(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mu
         "high" | "xhigh" | "max" => ("HIGH", 24_576),
         _ => return Err(ApiError::field("reasoning_effort", "`reasoning_effort` must be none, minimal, low, medium, high, xhigh or max")),
     };
-    let kind = Thinking::of(model);
-    if kind == Thinking::Never {
-        return settled.drop_hint(request, Field::ReasoningEffort);
+    let kept = match (effort, kind) {
+        ("none", Thinking::Never) => return Ok(()),
+        (_, Thinking::Never) => return settled.drop_hint(request, Field::ReasoningEffort),
+        ("none", Thinking::Level) | ("xhigh" | "max", _) => false,
+        ("none", Thinking::Budget) | ("minimal", Thinking::Level) => !pro,
+        _ => true,
+    };
+    if !kept {
+        settled.adjust(request, Field::ReasoningEffort, "it knows no such effort")?;
     }
     c.key("thinkingConfig").object();
     match kind {
@@ -185,6 +193,6 @@ fn thinking(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mu
         _ => c.key("thinkingBudget").integer(budget),
     };
     // Who asks for thinking wants to see it.
-    c.key("includeThoughts").flag(raw != "\"none\"").end_object();
+    c.key("includeThoughts").flag(effort != "none").end_object();
     Ok(())
 }

@@ -125,6 +125,30 @@ fn effort_is_a_level_a_budget_or_a_dropped_hint() {
 }
 
 #[test]
+fn an_effort_that_a_model_does_not_have_is_named() {
+    let strict = Params { reject_unsupported: true, ..Params::default() };
+    let adjusted = |model: &str, effort: &str| {
+        let body = ask(json!({"reasoning_effort": effort}));
+        let out = encode(STUDIO, model, &body).unwrap();
+        let refused = encode_with(STUDIO, model, &body, &strict, None).is_err();
+        assert_eq!(refused, !out.adjusted.is_empty(), "{model} {effort}");
+        assert!(out.dropped.is_empty());
+        refused
+    };
+    for (model, lost) in [
+        ("gemini-2.5-flash", ["xhigh", "max"].as_slice()),
+        ("gemini-2.5-pro", &["none", "xhigh", "max"]),
+        ("gemini-3-flash-preview", &["none", "xhigh", "max"]),
+        ("gemini-3-pro-preview", &["none", "minimal", "xhigh", "max"]),
+    ] {
+        for effort in ["none", "minimal", "low", "medium", "high", "xhigh", "max"] {
+            assert_eq!(adjusted(model, effort), lost.contains(&effort), "{model} {effort}");
+        }
+    }
+    assert!(!adjusted("gemini-2.0-flash", "none"), "what never thinks has nothing to lose");
+}
+
+#[test]
 fn a_link_goes_only_where_google_fetches_it() {
     let body = |url: &str| ask(json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}));
     let part = |kind, url| sent(kind, MODEL, &body(url))["contents"][0]["parts"][0].clone();
