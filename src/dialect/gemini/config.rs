@@ -1,5 +1,6 @@
 //! What steers the answer: tools, the choice among them, and `generationConfig`.
 
+use super::name;
 use crate::chat::constraint::Constraint;
 use crate::chat::event::Text;
 use crate::chat::field::Field;
@@ -22,7 +23,7 @@ pub(super) fn tools(w: &mut Writer, tools: &[Tool<'_>], choice: Option<&ToolChoi
     }
     w.key("tools").array().object().key("functionDeclarations").array();
     for tool in tools {
-        w.object().key("name").text(tool.name);
+        name::write(w.object().key("name"), tool.name);
         if let Some(description) = tool.description {
             w.key("description").text(description);
         }
@@ -44,7 +45,9 @@ pub(super) fn tools(w: &mut Writer, tools: &[Tool<'_>], choice: Option<&ToolChoi
     };
     w.key("toolConfig").object().key("functionCallingConfig").object().key("mode").string(mode);
     if !names.is_empty() {
-        strings(w.key("allowedFunctionNames"), names);
+        w.key("allowedFunctionNames").array();
+        names.iter().for_each(|name| name::write(w, *name));
+        w.end_array();
     }
     w.end_object().end_object();
 }

@@ -3,7 +3,7 @@
 //! Gemini knows two speakers, `user` and `model`; neighbours of the same speaker are one content. Results of calls are
 //! found by position and the function's name, so they stand in the order of their calls.
 
-use super::signature;
+use super::{name, signature};
 use crate::chat::event::Text;
 use crate::chat::link::Link;
 use crate::chat::message::{Message, Part, Role, ToolCall};
@@ -173,7 +173,8 @@ impl Turns<'_, '_, '_> {
             // The first call of a step must have one; a history that another model wrote has none.
             let stand_in = (j == 0 && super::config::wants_signatures(self.place.model)).then_some(Cow::Borrowed(signature::UNKNOWN));
             let w = self.part(MODEL).key("functionCall").object();
-            w.key("name").text(call.name).key("args").raw(&arguments).end_object();
+            name::write(w.key("name"), call.name);
+            w.key("args").raw(&arguments).end_object();
             if let Some(signature) = own.or(stand_in) {
                 self.w.key("thoughtSignature").string(&signature);
             }
@@ -203,9 +204,10 @@ impl Turns<'_, '_, '_> {
             found.push((here.unwrap_or(usize::MAX), call.name, message));
         }
         found.sort_by_key(|(at, ..)| *at);
-        for (_, name, message) in found {
+        for (_, called, message) in found {
             let w = self.part(USER).key("functionResponse").object();
-            w.key("name").text(name).key("response");
+            name::write(w.key("name"), called);
+            w.key("response");
             response(w, &message.texts()?);
             w.end_object().end_object();
         }

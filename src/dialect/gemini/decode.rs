@@ -8,7 +8,7 @@
 //! There is no event that ends a stream: the bytes simply end, and a chunk with usage alone may follow the finish.
 
 use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
-use super::{error, logprobs, signature};
+use super::{error, logprobs, name, signature};
 use crate::chat::event::{Event, Finish, Sink, Text};
 use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
@@ -132,7 +132,7 @@ impl GeminiDecoder {
             return Err(Fault::Broken("function arguments came in pieces, which was not asked for".into()));
         }
         let args = function.args.map_or("{}", |raw| raw.get());
-        let Some(name) = function.name.filter(|name| !name.is_empty()) else {
+        let Some(called) = function.name.filter(|name| !name.is_empty()) else {
             // A call without a name only ends the one before.
             return if function.args.is_none() { Ok(false) } else { Err(Fault::Broken("a function call without a name".into())) };
         };
@@ -145,6 +145,8 @@ impl GeminiDecoder {
         let base = own.map_or_else(|| Cow::Owned(format!("call_{choice}_{call}")), Text::decode);
         let sealed = signature::seal(self.seal.as_ref(), &base, signature);
         let id = sealed.as_deref().map(Text::Plain).or(own);
+        let decoded = called.decode();
+        let name = name::read(&decoded).map_or(called, Text::Plain);
         out.event(Event::ToolStart { choice, call, id, name });
         out.event(Event::ToolArguments { choice, call, fragment: Text::Plain(args) });
         Ok(true)
