@@ -25,8 +25,11 @@ pub(super) struct Place<'a> {
 /// The two speakers.
 const USER: &str = "user";
 const MODEL: &str = "model";
-/// Where files of AI Studio's own Files API are; the only links that it takes.
+/// Where files of AI Studio's own Files API are; they and videos are the only links that it takes.
 const FILES: &str = "https://generativelanguage.googleapis.com/";
+/// Where videos are that Google's models watch by their address.
+/// <https://ai.google.dev/gemini-api/docs/video-understanding#youtube>
+const VIDEOS: [&str; 4] = ["https://www.youtube.com/", "https://youtube.com/", "https://m.youtube.com/", "https://youtu.be/"];
 
 /// Writes `systemInstruction` and `contents`.
 pub(super) fn write(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Message<'_>], place: &Place<'_>) -> Result<(), ApiError> {
@@ -141,13 +144,14 @@ impl Turns<'_, '_, '_> {
     /// An image or a file: its bytes, or where Google itself can fetch it.
     fn link(&mut self, message: &Message<'_>, j: usize, url: Text<'_>, media_type: &str) -> Result<(), ApiError> {
         let vertex = self.place.kind == Kind::Vertex;
+        let known = |address: Text<'_>| address.decode().starts_with(FILES) || is_video(&address.decode());
         let address = match Link::of(url) {
             Link::Data { media_type, data } => {
                 self.inline(&media_type, data);
                 return Ok(());
             }
             Link::GoogleStorage(address) if vertex => address,
-            Link::Web(address) if vertex || address.decode().starts_with(FILES) => address,
+            Link::Web(address) if vertex || known(address) => address,
             Link::Web(_) => {
                 return Err(
                     message.unfit(j, "the gateway fetches nothing, and neither does this model's provider; send the bytes as a data URI")
@@ -234,8 +238,15 @@ fn response(w: &mut Writer, texts: &[Text<'_>]) {
     w.object().key("result").texts(&pieces).end_object();
 }
 
-/// The media type that a URL's ending tells.
+fn is_video(url: &str) -> bool {
+    VIDEOS.iter().any(|site| url.starts_with(site))
+}
+
+/// The media type that a URL's place or ending tells.
 fn guess(url: &str) -> Option<&'static str> {
+    if is_video(url) {
+        return Some("video/mp4");
+    }
     let path = url.split(['?', '#']).next()?;
     let ending = path.rsplit('/').next()?.rsplit_once('.')?.1;
     Some(match ending.to_ascii_lowercase().as_str() {

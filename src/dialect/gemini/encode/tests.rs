@@ -159,6 +159,11 @@ fn a_link_goes_only_where_google_fetches_it() {
     }
     let file = "https://generativelanguage.googleapis.com/v1beta/files/abc";
     assert_eq!(part(STUDIO, file)["fileData"]["fileUri"], file);
+    for video in ["https://www.youtube.com/watch?v=9hE5-98ZeCg", "https://youtu.be/9hE5-98ZeCg"] {
+        let sent = json!({"fileData": {"mimeType": "video/mp4", "fileUri": video}});
+        assert_eq!([part(STUDIO, video), part(Kind::Vertex, video)], [sent.clone(), sent]);
+    }
+    assert!(encode(STUDIO, MODEL, &body("https://youtube.com.x.y/watch")).is_err());
     assert_eq!(part(STUDIO, "data:image/jpg;base64,AA==")["inlineData"]["mimeType"], "image/jpeg");
     assert!(encode(Kind::Vertex, MODEL, &body("ftp://x/y")).is_err());
 }
