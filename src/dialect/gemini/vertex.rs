@@ -51,7 +51,7 @@ impl Dialect for Vertex {
         }
     }
 
-    /// Every publisher's embedding models are asked by `:predict`; Anthropic has none.
+    /// Every publisher's embedding models are asked in Google's protocol; Anthropic has none.
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         match Publisher::of(request.base.model) {
             Publisher::Anthropic => Err(unavailable(&target.provider)),
