@@ -41,7 +41,7 @@ const MAPPED: [Field; 13] = [
 
 /// Writes a request; path and framing are the service's.
 pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-    let settled = params::settle(request, Unknown::Drop, |field| Policy::of(field, &MAPPED))?;
+    let mut settled = params::settle(request, Unknown::Drop, |field| Policy::of(field, &MAPPED))?;
     let template = Template::of([request.model, target.inference_component.as_deref().unwrap_or_default()]);
     let prompt = template.render(request.system, &message::read(request)?)?;
     let stops = stops(request)?;
@@ -49,9 +49,14 @@ pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgo
     w.object().key("inputs").string(&prompt).key("parameters").object();
     w.key("max_new_tokens").integer(max_new_tokens(request, target)?);
     sampling(&mut w, request);
-    for (field, key) in [(Field::Seed, "seed"), (Field::FrequencyPenalty, "frequency_penalty")] {
-        if let Some(raw) = params::asked(request, field) {
-            w.key(key).raw(raw);
+    // TGI's description says of both which value they must be above.
+    for (field, key, above) in [(Field::Seed, "seed", 0.0), (Field::FrequencyPenalty, "frequency_penalty", -2.0)] {
+        match params::asked(request, field) {
+            Some(raw) if raw.parse::<f64>().is_ok_and(|value| value > above) => {
+                w.key(key).raw(raw);
+            }
+            Some(_) => settled.drop_hint(request, field)?,
+            None => {}
         }
     }
     if !stops.is_empty() || template == Template::Llama3 {
