@@ -12,6 +12,7 @@ use crate::chat::usage::Usage;
 use crate::dialect::params::{self, Policy, Unknown};
 use crate::dialect::{Decoder, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError};
 use crate::error::ApiError;
+use crate::json::walk;
 use crate::json::write::Writer;
 use crate::provider::Target;
 use bytes::Bytes;
@@ -121,20 +122,31 @@ fn stops(request: &ChatRequest<'_>) -> Result<Vec<String>, ApiError> {
 
 fn grammar(w: &mut Writer, request: &ChatRequest<'_>) -> Result<(), ApiError> {
     let Some(constraint) = Constraint::of(request)? else { return Ok(()) };
-    let kind = match constraint {
-        Constraint::JsonObject | Constraint::JsonSchema(_) => "json",
-        Constraint::Choice(_) | Constraint::Regex(_) => "regex",
-        Constraint::Grammar(_) | Constraint::StructuralTag(_) => return Err(params::unsupported(constraint.field().name())),
-    };
-    w.key("grammar").object().key("type").string(kind).key("value");
+    let field = constraint.field().name();
+    w.key("grammar").object().key("type");
     match &constraint {
-        Constraint::JsonSchema(schema) => w.raw(&schema.schema),
-        Constraint::Choice(choices) => w.string(&choice_regex(choices)),
-        Constraint::Regex(regex) => w.text(*regex),
-        _ => w.raw(r#"{"type":"object"}"#),
+        Constraint::JsonSchema(schema) if !has_properties(&schema.schema) => {
+            return Err(ApiError::field(field, format!("`{field}`: this model takes the schema of an object with `properties`, no other")));
+        }
+        Constraint::JsonSchema(schema) => w.string("json").key("value").raw(&schema.schema),
+        Constraint::Choice(choices) => w.string("regex").key("value").string(&choice_regex(choices)),
+        Constraint::Regex(regex) => w.string("regex").key("value").text(*regex),
+        // Any object is a schema without properties.
+        Constraint::JsonObject | Constraint::Grammar(_) | Constraint::StructuralTag(_) => return Err(params::unsupported(field)),
     };
     w.end_object();
     Ok(())
+}
+
+/// "Grammar must have a 'properties' field": TGI refuses every other schema.
+fn has_properties(schema: &str) -> bool {
+    let Ok(mut members) = walk::members(schema) else { return false };
+    while let Ok(Some((key, _))) = members.next() {
+        if key.is("properties") {
+            return true;
+        }
+    }
+    false
 }
 
 /// A chunk of a stream, or a whole answer.
