@@ -181,7 +181,8 @@ struct Details<'a> {
     /// In a stream.
     #[serde(default)]
     input_length: Option<u64>,
-    /// In a whole answer: the prompt's tokens, where the server tells them.
+    /// In a whole answer: the prompt's tokens. They come where `decoder_input_details` asks for them, which costs the
+    /// server the probabilities of all of them, and which newer ones do not do.
     #[serde(default)]
     prefill: Option<Vec<serde::de::IgnoredAny>>,
 }
@@ -217,9 +218,11 @@ impl Tgi {
             // Containers that know no details say at least that their answer is whole.
             return if wire.generated_text.is_some() { self.finish("stop", out) } else { Ok(()) };
         };
-        let prefill = details.prefill.as_ref().map(|tokens| tokens.len() as u64);
-        let prompt = details.input_length.or(prefill).unwrap_or_default();
-        out.event(Event::Usage(Usage { prompt, completion: details.generated_tokens.unwrap_or_default(), ..Usage::default() }));
+        let prefill = details.prefill.as_ref().map(|tokens| tokens.len() as u64).filter(|tokens| *tokens > 0);
+        // Half of a usage would be taken for all of it: where the prompt is not counted, it is for the account to estimate.
+        if let Some(prompt) = details.input_length.or(prefill) {
+            out.event(Event::Usage(Usage { prompt, completion: details.generated_tokens.unwrap_or_default(), ..Usage::default() }));
+        }
         self.finish(details.finish_reason.as_deref().unwrap_or_default(), out)
     }
 
