@@ -21,9 +21,6 @@ const CUSTOM_ATTRIBUTES: HeaderName = HeaderName::from_static("x-amzn-sagemaker-
 
 /// Writes a request; path and framing are the service's.
 pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-    if request.stream() {
-        return Err(ApiError::field(Field::Stream.name(), "this model cannot stream; leave `stream` out"));
-    }
     let mapped = [Field::MaxTokens, Field::MaxCompletionTokens, Field::Temperature, Field::TopP];
     let settled = params::settle(request, Unknown::Drop, |field| Policy::of(field, &mapped))?;
     let mut w = Writer::with_capacity(request.parsed.body().len() + 256);
