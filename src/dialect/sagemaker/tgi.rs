@@ -168,7 +168,8 @@ struct Wire<'a> {
 struct Token<'a> {
     #[serde(borrow, default)]
     text: Cow<'a, str>,
-    #[serde(default)]
+    /// LMI's containers, which answer in nearly the same words, call it otherwise.
+    #[serde(default, alias = "special_token")]
     special: bool,
 }
 
