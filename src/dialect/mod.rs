@@ -88,14 +88,14 @@ pub enum Framing {
     Sse,
     /// AWS event stream, one frame a message.
     AwsEventStream,
-    /// AWS event stream whose `PayloadPart`s carry the bytes of an inner SSE stream, cut anywhere.
+    /// AWS event stream whose `PayloadPart`s carry the bytes of an inner stream, SSE or JSON lines, cut anywhere.
     AwsSse,
 }
 
 /// One frame of a streamed answer.
 #[derive(Clone, Copy, Debug)]
 pub enum Frame<'a> {
-    /// A server-sent event: its `event:` field and its data lines joined by a line feed.
+    /// A server-sent event: its `event:` field and its data lines joined by a line feed. Or a line of JSON.
     Sse {
         /// The `event` field, where there was one.
         event: Option<&'a str>,

@@ -1,7 +1,9 @@
-//! Server-sent events inside of an AWS event stream: SageMaker passes on a container's body in `PayloadPart`s that are
-//! cut anywhere, also inside of a character. Everything else in the stream (exceptions) is handed out as it is.
+//! Server-sent events, or JSON lines, inside of an AWS event stream: SageMaker passes on a container's body in
+//! `PayloadPart`s that are cut anywhere, also inside of a character. Everything else in the stream (exceptions) is handed
+//! out as it is.
 
 use super::aws_event_stream::{AwsFramer, Take};
+use super::lines::LineFramer;
 use super::sse::SseFramer;
 use crate::dialect::{Fault, Frame};
 
@@ -9,7 +11,37 @@ use crate::dialect::{Fault, Frame};
 #[derive(Debug, Default)]
 pub struct AwsSseFramer {
     outer: AwsFramer,
-    inner: SseFramer,
+    inner: Inner,
+}
+
+/// What the parts hold. A document begins with a brace, which nothing in a stream of events begins with.
+#[derive(Debug, Default)]
+struct Inner {
+    begun: bool,
+    events: SseFramer,
+    lines: Option<LineFramer>,
+}
+
+impl Inner {
+    fn push(&mut self, part: &[u8], each: Take<'_>) -> Result<(), Fault> {
+        if !self.begun
+            && let Some(first) = part.trim_ascii_start().first()
+        {
+            self.begun = true;
+            self.lines = (*first == b'{').then(LineFramer::default);
+        }
+        match &mut self.lines {
+            Some(lines) => lines.push(part, &mut |data| each(Frame::Sse { event: None, data })),
+            None => self.events.push(part, &mut |event, data| each(Frame::Sse { event, data })),
+        }
+    }
+
+    fn finish(&mut self, each: Take<'_>) -> Result<(), Fault> {
+        match &mut self.lines {
+            Some(lines) => lines.finish(&mut |data| each(Frame::Sse { event: None, data })),
+            None => self.events.finish(&mut |event, data| each(Frame::Sse { event, data })),
+        }
+    }
 }
 
 impl AwsSseFramer {
@@ -18,16 +50,14 @@ impl AwsSseFramer {
         Self::default()
     }
 
-    /// Takes the next bytes of the body and gives out every frame that they complete.
+    /// Takes the next bytes of the body and gives out every frame that they complete; a line is an event without a type.
     ///
     /// # Errors
-    /// As the two framers inside; the framer is of no more use then.
+    /// As the framers inside; the framer is of no more use then.
     pub fn push(&mut self, bytes: &[u8], each: Take<'_>) -> Result<(), Fault> {
         let inner = &mut self.inner;
         self.outer.push(bytes, &mut |frame| match frame {
-            Frame::Aws { message_type: "event", kind: "PayloadPart", payload, .. } => {
-                inner.push(payload, &mut |event, data| each(Frame::Sse { event, data }))
-            }
+            Frame::Aws { message_type: "event", kind: "PayloadPart", payload, .. } => inner.push(payload, each),
             other => each(other),
         })
     }
@@ -38,7 +68,7 @@ impl AwsSseFramer {
     /// [`Fault::Truncated`] inside of an AWS message, and as [`Self::push`].
     pub fn finish(&mut self, each: Take<'_>) -> Result<(), Fault> {
         self.outer.finish()?;
-        self.inner.finish(&mut |event, data| each(Frame::Sse { event, data }))
+        self.inner.finish(each)
     }
 }
 

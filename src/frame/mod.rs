@@ -4,6 +4,7 @@ use crate::dialect::{Fault, Frame, Framing};
 
 pub mod aws_event_stream;
 pub mod aws_sse;
+pub mod lines;
 pub mod sse;
 
 /// Cuts one stream, in whichever way its protocol wants.
@@ -13,7 +14,7 @@ pub enum Framer {
     Sse(sse::SseFramer),
     /// AWS messages.
     Aws(aws_event_stream::AwsFramer),
-    /// Server-sent events inside of AWS messages.
+    /// Server-sent events or JSON lines inside of AWS messages.
     AwsSse(aws_sse::AwsSseFramer),
 }
 

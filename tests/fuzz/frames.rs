@@ -40,7 +40,8 @@ fn aws_messages_are_the_same_wherever_they_are_cut() {
 
 #[test]
 fn events_inside_of_aws_messages_are_the_same_wherever_they_are_cut() {
-    cut_anywhere("frame/aws-sse", Framing::AwsSse, Mutator::AwsSse, &corpus::streams("sagemaker"));
+    let corpus = [corpus::streams("sagemaker"), corpus::streams("tgi")].concat();
+    cut_anywhere("frame/aws-sse", Framing::AwsSse, Mutator::AwsSse, &corpus);
 }
 
 /// Pushes `piece` after `first` until the framer refuses; how many bytes it took.
@@ -77,4 +78,6 @@ fn nothing_is_kept_beyond_its_bound() {
     }
     let part = crate::wire::join(&[crate::wire::Message::new("PayloadPart", &piece)]);
     assert!(taken(Framing::AwsSse, b"", &part) <= sse::MAX_EVENT + (1 << 20), "an inner event without end");
+    let brace = crate::wire::join(&[crate::wire::Message::new("PayloadPart", b"{")]);
+    assert!(taken(Framing::AwsSse, &brace, &part) <= sse::MAX_EVENT + (1 << 20), "a line without end");
 }

@@ -17,6 +17,10 @@ pub(in crate::dialect) struct WireError<'a> {
     capital: Option<Cow<'a, str>>,
     #[serde(borrow, default, rename = "__type")]
     kind: Option<Cow<'a, str>>,
+    /// SageMaker: what broke a stream.
+    /// <https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_ModelStreamError.html>
+    #[serde(borrow, default, rename = "ErrorCode")]
+    code: Option<Cow<'a, str>>,
     /// SageMaker: the status of the container's own answer.
     #[serde(default, rename = "OriginalStatusCode")]
     pub(in crate::dialect) original_status: Option<u16>,
@@ -53,7 +57,8 @@ pub(in crate::dialect) fn exception(kind: &str, message: &str, payload: &[u8]) -
         (None, "") => format!("the provider ended its answer with {kind}"),
         (None, text) => text.to_owned(),
     };
-    ProviderError { class: class(kind).unwrap_or(FailureClass::Server), message, retry_after: None }
+    let class = wire.code.as_deref().and_then(class).or_else(|| class(kind));
+    ProviderError { class: class.unwrap_or(FailureClass::Server), message, retry_after: None }
 }
 
 fn shown(status: u16, body: &[u8]) -> String {
@@ -82,7 +87,7 @@ fn class(kind: &str) -> Option<FailureClass> {
         "resourcenotfound" => FailureClass::NotFound,
         "throttling" | "toomanyrequests" | "modelnotready" => FailureClass::RateLimited,
         "serviceunavailable" => FailureClass::Overloaded,
-        "modeltimeout" => FailureClass::Timeout,
+        "modeltimeout" | "modelinvocationtimeexceeded" => FailureClass::Timeout,
         "internalserver" | "internalfailure" | "internalstreamfailure" | "modelstreamerror" | "internaldependency" => FailureClass::Server,
         _ => return None,
     })
@@ -120,6 +125,14 @@ mod tests {
         let body = br#"{"__type":"com.amazon.coral.service#ThrottlingException","Message":"slow"}"#;
         let error = read(400, &HeaderMap::new(), body);
         assert_eq!((error.class, error.message.as_str()), (FailureClass::RateLimited, "slow"));
+    }
+
+    #[test]
+    fn a_broken_streams_code_says_more_than_its_kind() {
+        for (code, want) in [("ModelInvocationTimeExceeded", FailureClass::Timeout), ("StreamBroken", FailureClass::Server)] {
+            let error = exception("ModelStreamError", "", format!(r#"{{"Message":"died","ErrorCode":"{code}"}}"#).as_bytes());
+            assert_eq!((error.class, error.message.as_str()), (want, "died"));
+        }
     }
 
     #[test]

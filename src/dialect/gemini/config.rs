@@ -1,11 +1,12 @@
 //! What steers the answer: tools, the choice among them, and `generationConfig`.
 
+use super::name;
 use crate::chat::constraint::Constraint;
 use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::chat::tool::{Tool, ToolChoice};
-use crate::dialect::params::{Settled, asked, temperature, unsupported};
+use crate::dialect::params::{Settled, asked, max_tokens, temperature, unsupported};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use serde_json::value::RawValue;
@@ -22,7 +23,7 @@ pub(super) fn tools(w: &mut Writer, tools: &[Tool<'_>], choice: Option<&ToolChoi
     }
     w.key("tools").array().object().key("functionDeclarations").array();
     for tool in tools {
-        w.object().key("name").text(tool.name);
+        name::write(w.object().key("name"), tool.name);
         if let Some(description) = tool.description {
             w.key("description").text(description);
         }
@@ -44,7 +45,9 @@ pub(super) fn tools(w: &mut Writer, tools: &[Tool<'_>], choice: Option<&ToolChoi
     };
     w.key("toolConfig").object().key("functionCallingConfig").object().key("mode").string(mode);
     if !names.is_empty() {
-        strings(w.key("allowedFunctionNames"), names);
+        w.key("allowedFunctionNames").array();
+        names.iter().for_each(|name| name::write(w, *name));
+        w.end_array();
     }
     w.end_object().end_object();
 }
@@ -64,10 +67,9 @@ fn strings(w: &mut Writer, texts: &[Text<'_>]) {
 /// Writes `generationConfig`.
 pub(super) fn generation(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
     c.key("generationConfig").object();
-    // Both spellings in one request: the newer one counts. It includes thinking tokens here, as it does at OpenAI.
-    let limit = request.raw(Field::MaxCompletionTokens).or_else(|| request.raw(Field::MaxTokens));
     let numbers = [
-        ("maxOutputTokens", limit),
+        // It includes thinking tokens here, as it does at OpenAI.
+        ("maxOutputTokens", max_tokens(request).map(|(_, limit)| limit)),
         ("temperature", temperature(request, MAX_TEMPERATURE, settled)?),
         ("topP", request.raw(Field::TopP)),
         ("frequencyPenalty", asked(request, Field::FrequencyPenalty)),
@@ -167,8 +169,10 @@ pub(super) fn wants_signatures(model: &str) -> bool {
 
 fn thinking(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
     let Some(raw) = asked(request, Field::ReasoningEffort) else { return Ok(()) };
-    let pro = model.contains("-pro"); // pro models always think
-    let (level, budget) = match raw.trim_matches('"') {
+    let effort = raw.trim_matches('"');
+    let (kind, pro) = (Thinking::of(model), model.contains("-pro")); // pro models always think
+    // What is sent, as a level and as a budget.
+    let (level, budget) = match effort {
         "none" => (if pro { "LOW" } else { "MINIMAL" }, if pro { 128 } else { 0 }),
         "minimal" => (if pro { "LOW" } else { "MINIMAL" }, 512),
         "low" => ("LOW", 1024),
@@ -176,9 +180,15 @@ fn thinking(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mu
         "high" | "xhigh" | "max" => ("HIGH", 24_576),
         _ => return Err(ApiError::field("reasoning_effort", "`reasoning_effort` must be none, minimal, low, medium, high, xhigh or max")),
     };
-    let kind = Thinking::of(model);
-    if kind == Thinking::Never {
-        return settled.drop_hint(request, Field::ReasoningEffort);
+    let kept = match (effort, kind) {
+        ("none", Thinking::Never) => return Ok(()),
+        (_, Thinking::Never) => return settled.drop_hint(request, Field::ReasoningEffort),
+        ("none", Thinking::Level) | ("xhigh" | "max", _) => false,
+        ("none", Thinking::Budget) | ("minimal", Thinking::Level) => !pro,
+        _ => true,
+    };
+    if !kept {
+        settled.adjust(request, Field::ReasoningEffort, "it knows no such effort")?;
     }
     c.key("thinkingConfig").object();
     match kind {
@@ -186,6 +196,6 @@ fn thinking(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mu
         _ => c.key("thinkingBudget").integer(budget),
     };
     // Who asks for thinking wants to see it.
-    c.key("includeThoughts").flag(raw != "\"none\"").end_object();
+    c.key("includeThoughts").flag(effort != "none").end_object();
     Ok(())
 }

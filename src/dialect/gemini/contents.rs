@@ -3,7 +3,7 @@
 //! Gemini knows two speakers, `user` and `model`; neighbours of the same speaker are one content. Results of calls are
 //! found by position and the function's name, so they stand in the order of their calls.
 
-use super::signature;
+use super::{name, signature};
 use crate::chat::event::Text;
 use crate::chat::link::Link;
 use crate::chat::message::{Message, Part, Role, ToolCall};
@@ -22,15 +22,21 @@ pub(super) struct Place<'a> {
     pub(super) model: &'a str,
 }
 
-/// Where files of AI Studio's own Files API are; the only links that it takes.
+/// The two speakers.
+const USER: &str = "user";
+const MODEL: &str = "model";
+/// Where files of AI Studio's own Files API are; they and videos are the only links that it takes.
 const FILES: &str = "https://generativelanguage.googleapis.com/";
+/// Where videos are that Google's models watch by their address.
+/// <https://ai.google.dev/gemini-api/docs/video-understanding#youtube>
+const VIDEOS: [&str; 4] = ["https://www.youtube.com/", "https://youtube.com/", "https://m.youtube.com/", "https://youtu.be/"];
 
 /// Writes `systemInstruction` and `contents`.
 pub(super) fn write(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Message<'_>], place: &Place<'_>) -> Result<(), ApiError> {
     system(w, request, messages)?;
     w.key("contents").array();
     let mut turns = Turns { w, place, request, speaker: None };
-    let mut calls: &[ToolCall<'_>] = &[];
+    let mut calls: Vec<ToolCall<'_>> = Vec::new();
     let mut rest = messages;
     while let Some((message, after)) = rest.split_first() {
         rest = after;
@@ -38,14 +44,18 @@ pub(super) fn write(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Messa
             Role::System => {}
             Role::User => turns.user(message)?,
             Role::Assistant => {
-                calls = &message.tool_calls;
+                // Several messages may be one turn of the model's, and the results that follow answer all of its calls.
+                if turns.speaker != Some(MODEL) {
+                    calls.clear();
+                }
+                calls.extend_from_slice(&message.tool_calls);
                 turns.assistant(message)?;
             }
             Role::Tool => {
                 let more = after.iter().position(|m| m.role != Role::Tool).unwrap_or(after.len());
                 let (results, others) = after.split_at_checked(more).unwrap_or((&[], after));
                 rest = others;
-                turns.results(std::iter::once(message).chain(results), calls, messages)?;
+                turns.results(std::iter::once(message).chain(results), &calls, messages)?;
             }
         }
     }
@@ -85,12 +95,12 @@ struct Turns<'w, 'p, 'a> {
 impl Turns<'_, '_, '_> {
     /// A user turn that says nothing: Gemini wants one at the beginning, also where there are instructions alone.
     fn blank(&mut self) {
-        self.part("user").key("text").string(" ").end_object();
+        self.part(USER).key("text").string(" ").end_object();
     }
 
     /// Begins a part (an object) of this speaker's.
     fn part(&mut self, speaker: &'static str) -> &mut Writer {
-        if self.speaker.is_none() && speaker == "model" {
+        if self.speaker.is_none() && speaker == MODEL {
             self.blank();
         }
         if self.speaker != Some(speaker) {
@@ -112,7 +122,7 @@ impl Turns<'_, '_, '_> {
             match part {
                 Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
                 Part::Text(text) | Part::Refusal(text) => {
-                    self.part("user").key("text").text(*text).end_object();
+                    self.part(USER).key("text").text(*text).end_object();
                 }
                 Part::ImageUrl { url, .. } => self.link(message, j, *url, "image/jpeg")?,
                 Part::File { file_data: Some(data), .. } => self.link(message, j, *data, "application/pdf")?,
@@ -127,20 +137,21 @@ impl Turns<'_, '_, '_> {
 
     fn inline(&mut self, media_type: &str, data: Text<'_>) {
         let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
-        self.part("user").key("inlineData").object().key("mimeType").string(media_type);
+        self.part(USER).key("inlineData").object().key("mimeType").string(media_type);
         self.w.key("data").text(data).end_object().end_object();
     }
 
     /// An image or a file: its bytes, or where Google itself can fetch it.
     fn link(&mut self, message: &Message<'_>, j: usize, url: Text<'_>, media_type: &str) -> Result<(), ApiError> {
         let vertex = self.place.kind == Kind::Vertex;
+        let known = |address: Text<'_>| address.decode().starts_with(FILES) || is_video(&address.decode());
         let address = match Link::of(url) {
             Link::Data { media_type, data } => {
                 self.inline(&media_type, data);
                 return Ok(());
             }
             Link::GoogleStorage(address) if vertex => address,
-            Link::Web(address) if vertex || address.decode().starts_with(FILES) => address,
+            Link::Web(address) if vertex || known(address) => address,
             Link::Web(_) => {
                 return Err(
                     message.unfit(j, "the gateway fetches nothing, and neither does this model's provider; send the bytes as a data URI")
@@ -151,22 +162,23 @@ impl Turns<'_, '_, '_> {
             }
         };
         let guessed = guess(&address.decode()).unwrap_or(media_type);
-        self.part("user").key("fileData").object().key("mimeType").string(guessed);
+        self.part(USER).key("fileData").object().key("mimeType").string(guessed);
         self.w.key("fileUri").text(address).end_object().end_object();
         Ok(())
     }
 
     fn assistant(&mut self, message: &Message<'_>) -> Result<(), ApiError> {
         for text in message.texts()? {
-            self.part("model").key("text").text(text).end_object();
+            self.part(MODEL).key("text").text(text).end_object();
         }
         for (j, call) in message.tool_calls.iter().enumerate() {
             let arguments = message.arguments(j, call)?;
             let own = signature::of(self.request.seal, call);
             // The first call of a step must have one; a history that another model wrote has none.
             let stand_in = (j == 0 && super::config::wants_signatures(self.place.model)).then_some(Cow::Borrowed(signature::UNKNOWN));
-            let w = self.part("model").key("functionCall").object();
-            w.key("name").text(call.name).key("args").raw(&arguments).end_object();
+            let w = self.part(MODEL).key("functionCall").object();
+            name::write(w.key("name"), call.name);
+            w.key("args").raw(&arguments).end_object();
             if let Some(signature) = own.or(stand_in) {
                 self.w.key("thoughtSignature").string(&signature);
             }
@@ -196,9 +208,10 @@ impl Turns<'_, '_, '_> {
             found.push((here.unwrap_or(usize::MAX), call.name, message));
         }
         found.sort_by_key(|(at, ..)| *at);
-        for (_, name, message) in found {
-            let w = self.part("user").key("functionResponse").object();
-            w.key("name").text(name).key("response");
+        for (_, called, message) in found {
+            let w = self.part(USER).key("functionResponse").object();
+            name::write(w.key("name"), called);
+            w.key("response");
             response(w, &message.texts()?);
             w.end_object().end_object();
         }
@@ -225,8 +238,15 @@ fn response(w: &mut Writer, texts: &[Text<'_>]) {
     w.object().key("result").texts(&pieces).end_object();
 }
 
-/// The media type that a URL's ending tells.
+fn is_video(url: &str) -> bool {
+    VIDEOS.iter().any(|site| url.starts_with(site))
+}
+
+/// The media type that a URL's place or ending tells.
 fn guess(url: &str) -> Option<&'static str> {
+    if is_video(url) {
+        return Some("video/mp4");
+    }
     let path = url.split(['?', '#']).next()?;
     let ending = path.rsplit('/').next()?.rsplit_once('.')?.1;
     Some(match ending.to_ascii_lowercase().as_str() {

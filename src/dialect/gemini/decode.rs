@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   candidate: Unseen ──part──► Talking ──finishReason──► Finished     end of bytes is clean ⇔ all seen are Finished
+//!                 └──────────────────┴──the prompt's blockReason──► Finished
 //! ```
 //!
 //! There is no event that ends a stream: the bytes simply end, and a chunk with usage alone may follow the finish.
 
 use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
-use super::{error, logprobs, signature};
+use super::{error, logprobs, name, signature};
 use crate::chat::event::{Event, Finish, Sink, Text};
 use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
@@ -61,12 +62,22 @@ impl GeminiDecoder {
         }
         let candidates = answer.candidates.unwrap_or_default();
         let blocked = answer.prompt_feedback.is_some_and(|f| f.block_reason.is_some());
-        if blocked && candidates.is_empty() && self.choices.is_empty() {
-            // The prompt was refused: an empty answer that says so.
-            self.choices.push(Choice { finished: true, ..Choice::default() });
-            out.event(Event::Finish { choice: 0, reason: Finish::ContentFilter });
+        candidates.into_iter().try_for_each(|candidate| self.candidate(candidate, out))?;
+        if blocked {
+            self.block(out);
         }
-        candidates.into_iter().try_for_each(|candidate| self.candidate(candidate, out))
+        Ok(())
+    }
+
+    /// The prompt is refused, before or after the first words: whatever has been said so far is all of the answer.
+    fn block(&mut self, out: &mut dyn Sink) {
+        if self.choices.is_empty() {
+            self.choices.push(Choice::default());
+        }
+        for choice in self.choices.iter_mut().filter(|choice| !choice.finished) {
+            choice.finished = true;
+            out.event(Event::Finish { choice: choice.index, reason: Finish::ContentFilter });
+        }
     }
 
     fn candidate(&mut self, candidate: Candidate<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
@@ -121,7 +132,7 @@ impl GeminiDecoder {
             return Err(Fault::Broken("function arguments came in pieces, which was not asked for".into()));
         }
         let args = function.args.map_or("{}", |raw| raw.get());
-        let Some(name) = function.name.filter(|name| !name.is_empty()) else {
+        let Some(called) = function.name.filter(|name| !name.is_empty()) else {
             // A call without a name only ends the one before.
             return if function.args.is_none() { Ok(false) } else { Err(Fault::Broken("a function call without a name".into())) };
         };
@@ -134,6 +145,8 @@ impl GeminiDecoder {
         let base = own.map_or_else(|| Cow::Owned(format!("call_{choice}_{call}")), Text::decode);
         let sealed = signature::seal(self.seal.as_ref(), &base, signature);
         let id = sealed.as_deref().map(Text::Plain).or(own);
+        let decoded = called.decode();
+        let name = name::read(&decoded).map_or(called, Text::Plain);
         out.event(Event::ToolStart { choice, call, id, name });
         out.event(Event::ToolArguments { choice, call, fragment: Text::Plain(args) });
         Ok(true)

@@ -1,55 +1,117 @@
-//! Google's embeddings: `:predict` on Vertex AI, `:batchEmbedContents` in AI Studio.
+//! Google's embeddings: `:predict`, `:embedContent` or `:batchEmbedContents`, by host and model.
 //!
 //! | | request | answer |
 //! | --- | --- | --- |
-//! | Vertex AI | `instances[].content`, `parameters.outputDimensionality` | `predictions[].embeddings.values`, `.statistics.token_count` |
-//! | AI Studio | `requests[].content`, `requests[].outputDimensionality` | `embeddings[].values` |
+//! | `:predict` | `instances[].content`, `parameters.outputDimensionality` | `predictions[].embeddings.values`, `.statistics.token_count` |
+//! | `:embedContent` | `content`, `embedContentConfig.outputDimensionality` | `embedding.values`, `usageMetadata` |
+//! | `:batchEmbedContents` | `requests[]` of such | `embeddings[].values`, `usageMetadata` |
+//! | AI Studio's | `requests[].content`, `requests[].outputDimensionality` | `embeddings[].values`, `usageMetadata` |
 //!
 //! <https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api>,
+//! <https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.publishers.models/embedContent>,
 //! <https://ai.google.dev/api/embeddings#method:-models.batchembedcontents>
 
 use super::{location, segment};
 use crate::dialect::{Fault, Outgoing};
-use crate::embed::answer::{Answer, broken};
-use crate::embed::request::EmbeddingRequest;
+use crate::embed::answer::{Answer, Read, broken};
+use crate::embed::request::{EmbeddingRequest, INPUT};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::provider::Provider;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// How a model of Vertex AI is asked; Google's own SDK goes by the names too (`t_is_vertex_embed_content_model`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    /// `:predict`.
+    Predict,
+    /// `:embedContent`, or `:batchEmbedContents` for several contents.
+    Embed,
+    /// `:embedContent` with one content.
+    EmbedOne,
+}
+
+impl Method {
+    fn of(model: &str) -> Self {
+        match model {
+            "gemini-embedding-001" => Self::Predict,
+            _ if model.contains("maas") => Self::EmbedOne,
+            _ if model.contains("gemini") => Self::Embed,
+            _ => Self::Predict,
+        }
+    }
+}
+
 /// Writes a request to the provider, whichever of the two it is.
 pub(super) fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
     let (texts, settled) = (request.texts()?, request.settle(&[])?);
     let mut w = Writer::with_capacity(request.base.parsed.body().len() + texts.len() * 96 + 128);
-    w.object();
     let model = request.base.model;
-    if let Some(location) = location(provider) {
-        let (publisher, model) = model.split_once('/').unwrap_or(("google", model));
-        w.key("instances").array();
-        for text in texts {
-            w.object().key("content").raw(text).end_object();
+    let Some(location) = location(provider) else {
+        studio(&mut w, request, &texts);
+        return Ok(request.outgoing(format!("/v1beta/models/{}:batchEmbedContents", segment(model)), w.finish(), settled, read_contents));
+    };
+    let (publisher, model) = model.split_once('/').unwrap_or(("google", model));
+    let (operation, read) = match (Method::of(model), texts.as_slice()) {
+        (Method::Predict, texts) => {
+            predict(&mut w, request, texts);
+            ("predict", read_predictions as Read)
         }
-        w.end_array();
-        if let Some(dimensions) = request.dimensions {
-            w.key("parameters").object().key("outputDimensionality").raw(dimensions).end_object();
+        (_, [text]) => {
+            content(&mut w, request, text);
+            ("embedContent", read_contents as _)
         }
-        w.end_object();
-        let path = format!("{location}/publishers/{}/models/{}:predict", segment(publisher), segment(model));
-        return Ok(request.outgoing(path, w.finish(), settled, read_vertex));
-    }
-    let full = format!("models/{model}");
-    w.key("requests").array();
+        (Method::EmbedOne, _) => {
+            return Err(ApiError::field(INPUT, "`input` can hold only one text for this model; send a request for each"));
+        }
+        (Method::Embed, texts) => {
+            w.object().key("requests").array();
+            texts.iter().for_each(|text| content(&mut w, request, text));
+            w.end_array().end_object();
+            ("batchEmbedContents", read_contents as _)
+        }
+    };
+    let path = format!("{location}/publishers/{}/models/{}:{operation}", segment(publisher), segment(model));
+    Ok(request.outgoing(path, w.finish(), settled, read))
+}
+
+fn predict(w: &mut Writer, request: &EmbeddingRequest<'_>, texts: &[&str]) {
+    w.object().key("instances").array();
     for text in texts {
-        w.object().key("model").string(&full).key("content").object().key("parts").array();
-        w.object().key("text").raw(text).end_object().end_array().end_object();
+        w.object().key("content").raw(text).end_object();
+    }
+    w.end_array();
+    if let Some(dimensions) = request.dimensions {
+        w.key("parameters").object().key("outputDimensionality").raw(dimensions).end_object();
+    }
+    w.end_object();
+}
+
+/// One content and its configuration, as Vertex AI takes them.
+fn content(w: &mut Writer, request: &EmbeddingRequest<'_>, text: &str) {
+    parts(w.object(), text);
+    if let Some(dimensions) = request.dimensions {
+        w.key("embedContentConfig").object().key("outputDimensionality").raw(dimensions).end_object();
+    }
+    w.end_object();
+}
+
+fn studio(w: &mut Writer, request: &EmbeddingRequest<'_>, texts: &[&str]) {
+    let model = format!("models/{}", request.base.model);
+    w.object().key("requests").array();
+    for text in texts {
+        parts(w.object().key("model").string(&model), text);
         if let Some(dimensions) = request.dimensions {
             w.key("outputDimensionality").raw(dimensions);
         }
         w.end_object();
     }
     w.end_array().end_object();
-    Ok(request.outgoing(format!("/v1beta/models/{}:batchEmbedContents", segment(model)), w.finish(), settled, read_studio))
+}
+
+fn parts(w: &mut Writer, text: &str) {
+    w.key("content").object().key("parts").array().object().key("text").raw(text).end_object().end_array().end_object();
 }
 
 /// One vector.
@@ -68,7 +130,7 @@ struct Statistics {
     token_count: Option<f64>,
 }
 
-fn read_vertex(json: &str) -> Result<Answer<'_>, Fault> {
+fn read_predictions(json: &str) -> Result<Answer<'_>, Fault> {
     #[derive(Deserialize)]
     struct Wire<'a> {
         #[serde(borrow)]
@@ -86,11 +148,14 @@ fn read_vertex(json: &str) -> Result<Answer<'_>, Fault> {
     Ok(Answer::in_order(wire.predictions.iter().map(|p| p.embeddings.values.get()), tokens))
 }
 
-fn read_studio(json: &str) -> Result<Answer<'_>, Fault> {
+/// One vector or several, and how many tokens they took.
+fn read_contents(json: &str) -> Result<Answer<'_>, Fault> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Wire<'a> {
-        #[serde(borrow)]
+        #[serde(borrow, default)]
+        embedding: Option<Vector<'a>>,
+        #[serde(borrow, default)]
         embeddings: Vec<Vector<'a>>,
         #[serde(default)]
         usage_metadata: Option<Counts>,
@@ -103,5 +168,5 @@ fn read_studio(json: &str) -> Result<Answer<'_>, Fault> {
     }
     let wire: Wire<'_> = serde_json::from_str(json).map_err(|e| broken(&e))?;
     let tokens = wire.usage_metadata.and_then(|counts| counts.prompt_token_count);
-    Ok(Answer::in_order(wire.embeddings.iter().map(|vector| vector.values.get()), tokens))
+    Ok(Answer::in_order(wire.embedding.iter().chain(&wire.embeddings).map(|vector| vector.values.get()), tokens))
 }

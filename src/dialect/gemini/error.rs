@@ -1,31 +1,24 @@
-//! Google's errors: `{"error":{code,message,status,details}}`, as a body, in an array, or inside a stream.
+//! Google's errors: `{"error":{code,message,status,details}}`, as a body, in an array, or inside a stream. What Vertex
+//! AI passes on from other publishers' servers has any shape at all, which [`openai::error`] knows.
 
-use crate::dialect::{FailureClass, ProviderError, retry_after};
+use crate::dialect::{FailureClass, ProviderError, openai, retry_after};
 use http::HeaderMap;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
+/// `google.rpc.Status`. A publisher's own server writes words into `code` and an object into `details`.
 #[derive(Deserialize, Default)]
 struct Status {
     #[serde(default)]
-    code: Option<u16>,
+    code: Value,
     #[serde(default)]
     message: Option<String>,
     #[serde(default)]
     status: Option<String>,
     #[serde(default)]
-    details: Option<Vec<Detail>>,
-}
-
-/// `google.rpc.ErrorInfo` has a reason, `google.rpc.RetryInfo` a delay; other details have neither.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Detail {
-    #[serde(default)]
-    reason: Option<serde_json::Value>,
-    #[serde(default)]
-    retry_delay: Option<serde_json::Value>,
+    details: Value,
 }
 
 /// Reads an answer whose status is not 2xx.
@@ -39,7 +32,8 @@ pub(super) fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderErr
         [b'[', ..] => serde_json::from_slice::<Vec<Outer>>(body).ok().and_then(|list| list.into_iter().next()),
         _ => serde_json::from_slice::<Outer>(body).ok(),
     };
-    let mut error = judge(status, outer.map(|o| o.error).unwrap_or_default());
+    let error = outer.and_then(|outer| judge(status, outer.error));
+    let Some(mut error) = error else { return openai::error::read(status, headers, body) };
     error.retry_after = error.retry_after.or_else(|| retry_after::from_headers(headers));
     error
 }
@@ -47,30 +41,30 @@ pub(super) fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderErr
 /// Reads an error object that stands inside an answer.
 pub(super) fn inside(error: &RawValue) -> ProviderError {
     let status: Status = serde_json::from_str(error.get()).unwrap_or_default();
-    judge(status.code.unwrap_or(500), status)
+    let code = status.code.as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
+    judge(code, status).unwrap_or_else(|| openai::error::in_band(error.get()))
 }
 
-fn judge(http: u16, status: Status) -> ProviderError {
-    let details = status.details.as_deref().unwrap_or_default();
+/// What Google says; `None` where it is not Google that speaks, whose errors always have a word.
+fn judge(http: u16, status: Status) -> Option<ProviderError> {
+    let word = status.status.filter(|word| !word.is_empty())?;
+    // `google.rpc.ErrorInfo` has a reason, `google.rpc.RetryInfo` a delay; other details have neither.
+    let details = status.details.as_array().map(Vec::as_slice).unwrap_or_default();
+    let detail = |key: &str| details.iter().find_map(|detail| detail.get(key)?.as_str());
+    let message = status.message.filter(|m| !m.is_empty()).unwrap_or_else(|| word.clone());
     // AI Studio tells a bad key as a bad request: the operator's fault must not look like the client's.
-    let bad_key = details.iter().any(|d| matches!(&d.reason, Some(serde_json::Value::String(r)) if r.starts_with("API_KEY_")));
-    let class = match status.status.as_deref() {
+    let bad_key = detail("reason").is_some_and(|reason| reason.starts_with("API_KEY_")) || openai::error::blames_key(&message);
+    let class = match &*word {
         _ if bad_key => FailureClass::Credential,
-        Some("INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE") => FailureClass::BadRequest,
-        Some("UNAUTHENTICATED" | "PERMISSION_DENIED") => FailureClass::Credential,
-        Some("NOT_FOUND") => FailureClass::NotFound,
-        Some("RESOURCE_EXHAUSTED") => FailureClass::RateLimited,
-        Some("UNAVAILABLE") => FailureClass::Overloaded,
-        Some("DEADLINE_EXCEEDED") => FailureClass::Timeout,
+        "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" => FailureClass::BadRequest,
+        "UNAUTHENTICATED" | "PERMISSION_DENIED" => FailureClass::Credential,
+        "NOT_FOUND" => FailureClass::NotFound,
+        "RESOURCE_EXHAUSTED" => FailureClass::RateLimited,
+        "UNAVAILABLE" => FailureClass::Overloaded,
+        "DEADLINE_EXCEEDED" => FailureClass::Timeout,
         _ => FailureClass::of_status(http),
     };
-    let delay = details.iter().find_map(|d| d.retry_delay.as_ref()?.as_str());
-    let message = status.message.filter(|m| !m.is_empty()).or(status.status);
-    ProviderError {
-        class,
-        message: message.unwrap_or_else(|| format!("The provider answered with status {http}")),
-        retry_after: delay.and_then(duration),
-    }
+    Some(ProviderError { class, retry_after: detail("retryDelay").and_then(duration), message })
 }
 
 /// A protocol-buffer duration in JSON, `34.4s`.
@@ -99,10 +93,37 @@ mod tests {
     }
 
     #[test]
+    fn what_another_publishers_server_says_is_passed_on() {
+        for body in [
+            r#"{"error":{"message":"too wide","type":"invalid_request_error","code":"bad_widget"}}"#,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"too wide","details":{"error_code":"x"}}}"#,
+            r#"{"object":"error","message":"too wide","code":400}"#,
+            r#"{"detail":[{"msg":"too wide"}]}"#,
+            r#"{"error":{"code":"400","message":"too wide","status":"INVALID_ARGUMENT"}}"#,
+            r#"{"error":"too wide"}"#,
+            "too wide",
+        ] {
+            let error = read(400, &HeaderMap::new(), body.as_bytes());
+            assert_eq!((error.class, &*error.message), (FailureClass::BadRequest, "too wide"), "{body}");
+        }
+        let said = |error: &str| inside(serde_json::from_str(error).unwrap());
+        let busy = said(r#"{"message":"slow down","type":"rate_limit_error","code":"busy"}"#);
+        assert_eq!((busy.class, &*busy.message), (FailureClass::RateLimited, "slow down"));
+        let died = said(r#""died""#);
+        assert_eq!((died.class, &*died.message), (FailureClass::Server, "died"));
+        assert_eq!(said(r#"{"code":504,"message":"late","status":"CANCELLED"}"#).class, FailureClass::Timeout);
+    }
+
+    #[test]
     fn a_bad_key_is_not_the_clients_bad_request() {
         let body = br#"{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT",
             "details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","metadata":{}}]}}"#;
         assert_eq!(read(400, &HeaderMap::new(), body).class, FailureClass::Credential);
+        // The details may be missing.
+        for message in ["API key not valid. Please pass a valid API key.", "API key expired. Please renew the API key."] {
+            let body = serde_json::json!({"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}});
+            assert_eq!(read(400, &HeaderMap::new(), body.to_string().as_bytes()).class, FailureClass::Credential);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod embeddings;
 mod encode;
 mod error;
 mod logprobs;
+mod name;
 mod signature;
 mod vertex;
 mod wire;

@@ -14,14 +14,19 @@ use std::borrow::Cow;
 /// Stands before a sealed signature, so that another provider's state is never sent to Gemini, nor this one elsewhere:
 /// states of other dialects are text, and no UTF-8 text begins with this byte.
 const TAG: &[u8] = b"\xffgemini:";
+/// Stands before a signature that decoding and encoding would not give back as it is spelled; it is kept as a text.
+const VERBATIM: &[u8] = b"\xffgemini=";
 /// What Gemini accepts in the place of a signature that nobody has: a history that another model has written.
 pub(super) const UNKNOWN: &str = "skip_thought_signature_validator";
 
 /// An id that carries the signature. `None` where there is nothing to carry or no way to: the call has no signature,
 /// no sealer is at hand, or the signature is too long.
 pub(super) fn seal(seal: Option<&Seal>, id: &str, signature: Option<Text<'_>>) -> Option<String> {
+    let signature = signature.filter(|text| !text.is_empty())?.decode();
     let mut state = TAG.to_vec();
-    STANDARD.decode_vec(signature?.decode().as_bytes(), &mut state).ok()?;
+    if STANDARD.decode_vec(signature.as_bytes(), &mut state).is_err() {
+        state = [VERBATIM, signature.as_bytes()].concat();
+    }
     let sealed = seal?.seal(id, &state);
     (sealed != id).then_some(sealed)
 }
@@ -39,7 +44,9 @@ pub(super) fn of<'a>(seal: Option<&Seal>, call: &ToolCall<'a>) -> Option<Cow<'a,
         thought_signature: Cow<'a, str>,
     }
     if let Some((_, state)) = seal.and_then(|seal| seal.open(&call.id.decode())) {
-        return state.strip_prefix(TAG).map(|signature| Cow::Owned(STANDARD.encode(signature)));
+        let encoded = state.strip_prefix(TAG).map(|signature| STANDARD.encode(signature));
+        let verbatim = || String::from_utf8(state.strip_prefix(VERBATIM)?.to_vec()).ok();
+        return encoded.or_else(verbatim).map(Cow::Owned);
     }
     let extra: Extra<'a> = serde_json::from_str(call.extra_content?.get()).ok()?;
     Some(extra.google.thought_signature).filter(|signature| !signature.is_empty())

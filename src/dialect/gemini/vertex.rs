@@ -51,7 +51,7 @@ impl Dialect for Vertex {
         }
     }
 
-    /// Every publisher's embedding models are asked by `:predict`; Anthropic has none.
+    /// Every publisher's embedding models are asked in Google's protocol; Anthropic has none.
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         match Publisher::of(request.base.model) {
             Publisher::Anthropic => Err(unavailable(&target.provider)),
@@ -59,8 +59,7 @@ impl Dialect for Vertex {
         }
     }
 
-    /// Errors are Google's, or have Anthropic's or OpenAI's shape under Google's status: the message stands in the
-    /// same place in all of them.
+    /// Errors are Google's, or have whatever shape the publisher's own server gives them under Google's status.
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
     }

@@ -14,10 +14,16 @@ use crate::json::write::Writer;
 /// A 400 that names the part of a message that Mistral cannot take.
 pub fn write(request: &ChatRequest<'_>) -> Result<Vec<u8>, ApiError> {
     let messages = message::read(request)?;
+    let mut said = Vec::with_capacity(messages.len());
+    for message in &messages {
+        if says(message)? {
+            said.push(message);
+        }
+    }
     let mut w = Writer::with_capacity(request.parsed.body().len());
     w.array();
-    for message in &messages {
-        let last = message.index + 1 == messages.len();
+    for (at, message) in said.iter().enumerate() {
+        let last = at + 1 == said.len();
         match message.role {
             Role::System => system(message, &mut w)?,
             Role::User => user(message, &mut w)?,
@@ -25,25 +31,35 @@ pub fn write(request: &ChatRequest<'_>) -> Result<Vec<u8>, ApiError> {
             Role::Tool => tool(message, &mut w)?,
         }
     }
+    // "Expected last role User or Tool": instructions alone, or at the end, are answered behind a turn that says nothing.
+    if said.last().is_none_or(|message| message.role == Role::System) {
+        w.object().key("role").string("user").key("content").string(" ").end_object();
+    }
     w.end_array();
     Ok(w.finish())
 }
 
+/// Whether there is anything in the message. Instructions and turns of the assistant's without it are left out: the
+/// latter are refused there.
+fn says(message: &Message<'_>) -> Result<bool, ApiError> {
+    Ok(match message.role {
+        Role::User | Role::Tool => true,
+        Role::System | Role::Assistant => !message.tool_calls.is_empty() || !message.texts()?.is_empty(),
+    })
+}
+
 fn system(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
-    let texts = message.texts()?;
-    if !texts.is_empty() {
-        w.object().key("role").string("system").key("content");
-        said(&texts, w);
-        w.end_object();
-    }
+    w.object().key("role").string("system").key("content");
+    content(&message.texts()?, w);
+    w.end_object();
     Ok(())
 }
 
 fn user(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
     w.object().key("role").string("user").key("content");
     match &*message.parts() {
-        [] => said(&[], w),
-        [Part::Text(text)] => said(&[*text], w),
+        [] => content(&[], w),
+        [Part::Text(text)] => content(&[*text], w),
         parts => {
             w.array();
             for (j, part) in parts.iter().enumerate() {
@@ -92,15 +108,11 @@ fn write_part(message: &Message<'_>, j: usize, part: &Part<'_>, w: &mut Writer) 
     Ok(())
 }
 
-/// A turn with neither text nor calls is refused there and says nothing: it is left out. The conversation may end with
-/// an assistant's turn only as the beginning of the answer.
+/// The conversation may end with an assistant's turn only as the beginning of the answer.
 fn assistant(message: &Message<'_>, last: bool, w: &mut Writer) -> Result<(), ApiError> {
     let texts = message.texts()?;
-    if texts.is_empty() && message.tool_calls.is_empty() {
-        return Ok(());
-    }
     w.object().key("role").string("assistant").key("content");
-    said(&texts, w);
+    content(&texts, w);
     if !message.tool_calls.is_empty() {
         w.key("tool_calls").array();
         for call in &message.tool_calls {
@@ -125,13 +137,13 @@ fn tool(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
         w.key("name").text(name);
     }
     w.key("content");
-    said(&message.texts()?, w);
+    content(&message.texts()?, w);
     w.end_object();
     Ok(())
 }
 
 /// One text is a string, several are chunks.
-fn said(texts: &[Text<'_>], w: &mut Writer) {
+fn content(texts: &[Text<'_>], w: &mut Writer) {
     match texts {
         [] => {
             w.string("");

@@ -41,6 +41,7 @@ fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) ->
     tools::write(request, &mut draft.body)?;
     let unwrap = draft.constraint(request, quirks)?;
     effort(request, &mut draft)?;
+    greedy(request, &mut draft)?;
     // OpenAI takes a negative seed and a prediction in parts; both only hint.
     if request.raw(Field::Seed).is_some_and(|seed| seed.starts_with('-')) {
         draft.body.remove("random_seed");
@@ -57,6 +58,16 @@ fn effort(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Result<()
     if request.raw(Field::ReasoningEffort).is_some_and(|effort| !matches!(effort, "\"high\"" | "\"none\"")) {
         draft.settled.adjust(request, Field::ReasoningEffort, "its provider knows only high and none")?;
         draft.body.set(Field::ReasoningEffort.name(), b"\"high\"".as_slice());
+    }
+    Ok(())
+}
+
+/// "top_p must be 1 when using greedy sampling."
+fn greedy(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Result<(), ApiError> {
+    let number = |field| request.raw(field).and_then(|raw| raw.parse::<f64>().ok());
+    if number(Field::Temperature) == Some(0.0) && number(Field::TopP).is_some_and(|value| value != 1.0) {
+        draft.settled.adjust(request, Field::TopP, "it must be 1 where the temperature is 0")?;
+        draft.body.remove(Field::TopP.name());
     }
     Ok(())
 }

@@ -111,10 +111,8 @@ impl Said {
 
     /// What the words and the message say, where they say it plainly.
     fn word_class(&self) -> Option<FailureClass> {
-        let message = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
         let word = |list: &[&str]| list.iter().any(|word| self.words.contains(word));
-        let says = |list: &[&str]| list.iter().any(|text| message.contains(text));
-        let key = says(&["incorrect api key", "invalid api key", "invalid_api_key", "api key is invalid", "api key not valid"]);
+        let key = self.message.as_deref().is_some_and(blames_key);
         if key || word(&["invalid_api_key", "api_key_invalid", "authentication", "permission", "unauthenticated", "unauthorized"]) {
             Some(FailureClass::Credential)
         } else if word(&["rate_limit", "rate-limit", "resource-exhausted", "resource_exhausted", "ratelimit"]) {
@@ -129,6 +127,14 @@ impl Said {
             None
         }
     }
+}
+
+/// Whether a message says that the operator's key is wrong, which some providers tell as the client's bad request.
+pub fn blames_key(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["incorrect api key", "invalid api key", "invalid_api_key", "api key is invalid", "api key not valid", "api key expired"]
+        .iter()
+        .any(|text| message.contains(text))
 }
 
 /// One entry of FastAPI's list: `{"loc": ["body", "stop"], "msg": "…"}` as `body.stop: …`.

@@ -1,9 +1,10 @@
 //! JumpStart's first Llama 2 chat containers: messages and three parameters in, one message out, no streaming.
 
+use super::prompt::Template;
 use super::tgi::max_new_tokens;
 use crate::chat::event::{Event, Finish, Sink, Text};
 use crate::chat::field::Field;
-use crate::chat::message::{self, Role};
+use crate::chat::message;
 use crate::chat::request::ChatRequest;
 use crate::dialect::params::{self, Policy, Unknown};
 use crate::dialect::{Decoder, Fault, Frame, Framing, Outgoing};
@@ -20,28 +21,26 @@ const CUSTOM_ATTRIBUTES: HeaderName = HeaderName::from_static("x-amzn-sagemaker-
 
 /// Writes a request; path and framing are the service's.
 pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-    if request.stream() {
-        return Err(ApiError::field(Field::Stream.name(), "this model cannot stream; leave `stream` out"));
-    }
     let mapped = [Field::MaxTokens, Field::MaxCompletionTokens, Field::Temperature, Field::TopP];
     let settled = params::settle(request, Unknown::Drop, |field| Policy::of(field, &mapped))?;
     let mut w = Writer::with_capacity(request.parsed.body().len() + 256);
     w.object().key("inputs").array().array();
-    if let Some(system) = request.system {
-        w.object().key("role").string("system").key("content").string(system).end_object();
+    let dialog = Template::Llama2.fold(request.system, &message::read(request)?)?;
+    let mut said = |role: &str, text: &str| {
+        w.object().key("role").string(role).key("content").string(text).end_object();
+    };
+    if !dialog.system.is_empty() {
+        said("system", &dialog.system);
     }
-    for message in message::read(request)? {
-        let role = match message.role {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Assistant if message.tool_calls.is_empty() => "assistant",
-            _ => {
-                let path = message.path();
-                return Err(ApiError::field(path.clone(), format!("`{path}`: this model takes no tool calls or results")));
-            }
-        };
-        let pieces: Vec<Text<'_>> = message.texts()?.into_iter().flat_map(|text| [Text::Plain("\n"), text]).collect();
-        w.object().key("role").string(role).key("content").texts(pieces.get(1..).unwrap_or_default()).end_object();
+    // Meta's code wants 'system', then 'user' and alternating, and the last message from 'user'.
+    if matches!(dialog.turns.first(), Some((false, _))) {
+        said("user", "");
+    }
+    for (user, text) in &dialog.turns {
+        said(if *user { "user" } else { "assistant" }, text);
+    }
+    if matches!(dialog.turns.last(), Some((false, _))) {
+        said("user", "");
     }
     w.end_array().end_array().key("parameters").object();
     w.key("max_new_tokens").integer(max_new_tokens(request, target)?);

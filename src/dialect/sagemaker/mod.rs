@@ -44,7 +44,8 @@ impl Dialect for SageMaker {
                 return Err(ApiError::field("model", "this model makes embeddings; it cannot answer a chat"));
             }
         };
-        address(&mut out, request, target)?;
+        // What cannot stream answers whole, and the relay tells that in chunks.
+        address(&mut out, request, target, request.stream() && target.format != SageMakerFormat::Llama2Chat)?;
         out.framing = Framing::AwsSse;
         out.decoder = Box::new(Container(out.decoder));
         Ok(out)
@@ -52,7 +53,7 @@ impl Dialect for SageMaker {
 
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         let mut out = embeddings::encode(request, target)?;
-        address(&mut out, &request.base, target)?;
+        address(&mut out, &request.base, target, false)?;
         Ok(out)
     }
 
@@ -62,8 +63,8 @@ impl Dialect for SageMaker {
 }
 
 /// The service's own part of a request: which endpoint's container gets the body, and how it shall answer.
-fn address(out: &mut Outgoing, request: &ChatRequest<'_>, target: &Target) -> Result<(), ApiError> {
-    let (operation, accept) = if request.stream() {
+fn address(out: &mut Outgoing, request: &ChatRequest<'_>, target: &Target, stream: bool) -> Result<(), ApiError> {
+    let (operation, accept) = if stream {
         ("invocations-response-stream", (SAGEMAKER_ACCEPT, HeaderValue::from_static("text/event-stream")))
     } else {
         ("invocations", (ACCEPT, HeaderValue::from_static("application/json")))

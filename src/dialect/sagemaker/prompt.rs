@@ -20,6 +20,14 @@ pub(super) enum Template {
     Llama3,
 }
 
+/// A conversation in the order that a template wants.
+pub(super) struct Dialog {
+    /// All instructions; empty where there are none.
+    pub(super) system: String,
+    /// Whether it is the user who speaks, and what is said; never two of one speaker in a row, and at least one.
+    pub(super) turns: Vec<(bool, String)>,
+}
+
 impl Template {
     /// The template of a target by its names.
     pub(super) fn of(names: [&str; 2]) -> Self {
@@ -33,15 +41,28 @@ impl Template {
     /// The whole conversation up to where the model speaks.
     ///
     /// # Errors
-    /// A 400 that names what a text cannot hold: tool calls and their results, images, files, audio.
+    /// As [`Self::fold`].
     pub(super) fn render(self, system: Option<&str>, list: &[Message<'_>]) -> Result<String, ApiError> {
+        let dialog = self.fold(system, list)?;
+        Ok(match self {
+            Self::Llama2 => llama2(&dialog),
+            Self::Llama3 => llama3(&dialog),
+        })
+    }
+
+    /// The conversation as these models know it: instructions first, then speakers in turn. Who says nothing has no turn,
+    /// and neighbours of one speaker are one turn.
+    ///
+    /// # Errors
+    /// A 400 that names what a text cannot hold: tool calls and their results, images, files, audio.
+    pub(super) fn fold(self, system: Option<&str>, list: &[Message<'_>]) -> Result<Dialog, ApiError> {
         let mut instructions: Vec<String> = system.map(|text| self.harmless(text)).into_iter().collect();
         let mut turns: Vec<(bool, String)> = Vec::new();
         for message in list {
             let text = self.text(message)?;
             match (message.role, turns.last_mut()) {
                 (Role::System, _) => instructions.push(text),
-                // Neighbours of one speaker are one turn: the templates know no other.
+                _ if text.is_empty() => {}
                 (role, Some((user, last))) if *user == (role == Role::User) => {
                     last.push('\n');
                     last.push_str(&text);
@@ -50,14 +71,10 @@ impl Template {
             }
         }
         if turns.is_empty() {
-            return Err(ApiError::field("messages", "`messages` must hold a message of the user"));
+            return Err(ApiError::field("messages", "`messages` must hold a message of the user that is not empty"));
         }
         instructions.retain(|text| !text.is_empty());
-        let system = instructions.join("\n\n");
-        Ok(match self {
-            Self::Llama2 => llama2(&system, &turns),
-            Self::Llama3 => llama3(&system, &turns),
-        })
+        Ok(Dialog { system: instructions.join("\n\n"), turns })
     }
 
     fn text(self, message: &Message<'_>) -> Result<String, ApiError> {
@@ -68,11 +85,11 @@ impl Template {
         for (j, part) in message.parts().iter().enumerate() {
             let what = match part {
                 Part::Text(_) | Part::Refusal(_) => continue,
-                Part::ImageUrl { .. } => "image",
-                Part::File { .. } => "file",
+                Part::ImageUrl { .. } => "an image",
+                Part::File { .. } => "a file",
                 Part::InputAudio { .. } => "audio",
             };
-            return Err(message.unfit(j, &format!("this model takes text only, and this is an {what} part")));
+            return Err(message.unfit(j, &format!("this model takes text only, and this is {what}")));
         }
         let texts = message.texts()?;
         let texts: Vec<String> = texts.into_iter().map(|text| self.harmless(&Text::decode(text))).collect();
@@ -95,7 +112,7 @@ impl Template {
     }
 }
 
-fn llama2(system: &str, turns: &[(bool, String)]) -> String {
+fn llama2(Dialog { system, turns }: &Dialog) -> String {
     let mut out = String::new();
     let mut first = if system.is_empty() { String::new() } else { format!("<<SYS>>\n{system}\n<</SYS>>\n\n") };
     let mut asked = false;
@@ -113,7 +130,7 @@ fn llama2(system: &str, turns: &[(bool, String)]) -> String {
     out
 }
 
-fn llama3(system: &str, turns: &[(bool, String)]) -> String {
+fn llama3(Dialog { system, turns }: &Dialog) -> String {
     let mut out = "<|begin_of_text|>".to_owned();
     let mut turn = |role: &str, text: &str, end: &str| {
         out.push_str(&format!("<|start_header_id|>{role}<|end_header_id|>\n\n{text}{end}"));

@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
+use crate::chat::chunk::UsagePlace;
+use crate::chat::head::Head;
 use crate::dialect::bedrock::tests::{Told, cuts, encode, requests, target};
 use crate::frame::aws_event_stream::write_message;
 use crate::frame::aws_sse::AwsSseFramer;
 use crate::provider::Kind;
+use crate::relay::{Form, Relay};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 fn format(word: &Value) -> SageMakerFormat {
     match word.as_str() {
@@ -77,6 +81,20 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
         seen += 1;
     }
     assert!(seen > 5);
+}
+
+#[test]
+fn a_container_that_cannot_stream_is_told_in_chunks() {
+    let mut target = target(Kind::SageMaker);
+    target.format = SageMakerFormat::Llama2Chat;
+    let body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"}], "stream": true});
+    let out = encode(&SageMaker, &target, "ep", &body, None, None).unwrap();
+    let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "r");
+    let mut relay = Relay::new(None, out.decoder, head, Form::Chunks(UsagePlace::Withheld));
+    assert_eq!(relay.push(br#"[{"generation":{"role":"assistant","content":" Hello"}}]"#), (Vec::new(), Ok(())));
+    let (bytes, end) = relay.end();
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(end.is_ok() && text.contains(r#""content":"Hello""#) && text.ends_with("data: [DONE]\n\n"), "{text}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::chat::usage::Usage;
 use crate::dialect::params::{self, Policy, Unknown};
 use crate::dialect::{Decoder, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError};
 use crate::error::ApiError;
+use crate::json::walk;
 use crate::json::write::Writer;
 use crate::provider::Target;
 use bytes::Bytes;
@@ -41,7 +42,7 @@ const MAPPED: [Field; 13] = [
 
 /// Writes a request; path and framing are the service's.
 pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-    let settled = params::settle(request, Unknown::Drop, |field| Policy::of(field, &MAPPED))?;
+    let mut settled = params::settle(request, Unknown::Drop, |field| Policy::of(field, &MAPPED))?;
     let template = Template::of([request.model, target.inference_component.as_deref().unwrap_or_default()]);
     let prompt = template.render(request.system, &message::read(request)?)?;
     let stops = stops(request)?;
@@ -49,9 +50,14 @@ pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgo
     w.object().key("inputs").string(&prompt).key("parameters").object();
     w.key("max_new_tokens").integer(max_new_tokens(request, target)?);
     sampling(&mut w, request);
-    for (field, key) in [(Field::Seed, "seed"), (Field::FrequencyPenalty, "frequency_penalty")] {
-        if let Some(raw) = params::asked(request, field) {
-            w.key(key).raw(raw);
+    // TGI's description says of both which value they must be above.
+    for (field, key, above) in [(Field::Seed, "seed", 0.0), (Field::FrequencyPenalty, "frequency_penalty", -2.0)] {
+        match params::asked(request, field) {
+            Some(raw) if raw.parse::<f64>().is_ok_and(|value| value > above) => {
+                w.key(key).raw(raw);
+            }
+            Some(_) => settled.drop_hint(request, field)?,
+            None => {}
         }
     }
     if !stops.is_empty() || template == Template::Llama3 {
@@ -81,14 +87,7 @@ pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgo
 
 /// The limit on the answer's tokens.
 pub(super) fn max_new_tokens(request: &ChatRequest<'_>, target: &Target) -> Result<u64, ApiError> {
-    for field in [Field::MaxCompletionTokens, Field::MaxTokens] {
-        match request.get::<u64>(field)? {
-            Some(0) => return Err(ApiError::field(field.name(), format!("`{}` must be at least 1", field.name()))),
-            Some(limit) => return Ok(limit),
-            None => {}
-        }
-    }
-    Ok(target.default_max_tokens.map_or(DEFAULT_MAX_NEW_TOKENS, u64::from))
+    Ok(params::token_limit(request)?.unwrap_or_else(|| target.default_max_tokens.map_or(DEFAULT_MAX_NEW_TOKENS, u64::from)))
 }
 
 /// "`temperature` must be strictly positive" and "`top_p` must be > 0.0 and < 1.0": a temperature of 0 is said by not
@@ -123,20 +122,31 @@ fn stops(request: &ChatRequest<'_>) -> Result<Vec<String>, ApiError> {
 
 fn grammar(w: &mut Writer, request: &ChatRequest<'_>) -> Result<(), ApiError> {
     let Some(constraint) = Constraint::of(request)? else { return Ok(()) };
-    let kind = match constraint {
-        Constraint::JsonObject | Constraint::JsonSchema(_) => "json",
-        Constraint::Choice(_) | Constraint::Regex(_) => "regex",
-        Constraint::Grammar(_) | Constraint::StructuralTag(_) => return Err(params::unsupported(constraint.field().name())),
-    };
-    w.key("grammar").object().key("type").string(kind).key("value");
+    let field = constraint.field().name();
+    w.key("grammar").object().key("type");
     match &constraint {
-        Constraint::JsonSchema(schema) => w.raw(&schema.schema),
-        Constraint::Choice(choices) => w.string(&choice_regex(choices)),
-        Constraint::Regex(regex) => w.text(*regex),
-        _ => w.raw(r#"{"type":"object"}"#),
+        Constraint::JsonSchema(schema) if !has_properties(&schema.schema) => {
+            return Err(ApiError::field(field, format!("`{field}`: this model takes the schema of an object with `properties`, no other")));
+        }
+        Constraint::JsonSchema(schema) => w.string("json").key("value").raw(&schema.schema),
+        Constraint::Choice(choices) => w.string("regex").key("value").string(&choice_regex(choices)),
+        Constraint::Regex(regex) => w.string("regex").key("value").text(*regex),
+        // Any object is a schema without properties.
+        Constraint::JsonObject | Constraint::Grammar(_) | Constraint::StructuralTag(_) => return Err(params::unsupported(field)),
     };
     w.end_object();
     Ok(())
+}
+
+/// "Grammar must have a 'properties' field": TGI refuses every other schema.
+fn has_properties(schema: &str) -> bool {
+    let Ok(mut members) = walk::members(schema) else { return false };
+    while let Ok(Some((key, _))) = members.next() {
+        if key.is("properties") {
+            return true;
+        }
+    }
+    false
 }
 
 /// A chunk of a stream, or a whole answer.
@@ -158,7 +168,8 @@ struct Wire<'a> {
 struct Token<'a> {
     #[serde(borrow, default)]
     text: Cow<'a, str>,
-    #[serde(default)]
+    /// LMI's containers, which answer in nearly the same words, call it otherwise.
+    #[serde(default, alias = "special_token")]
     special: bool,
 }
 
@@ -171,7 +182,8 @@ struct Details<'a> {
     /// In a stream.
     #[serde(default)]
     input_length: Option<u64>,
-    /// In a whole answer: the prompt's tokens, where the server tells them.
+    /// In a whole answer: the prompt's tokens. They come where `decoder_input_details` asks for them, which costs the
+    /// server the probabilities of all of them, and which newer ones do not do.
     #[serde(default)]
     prefill: Option<Vec<serde::de::IgnoredAny>>,
 }
@@ -207,9 +219,11 @@ impl Tgi {
             // Containers that know no details say at least that their answer is whole.
             return if wire.generated_text.is_some() { self.finish("stop", out) } else { Ok(()) };
         };
-        let prefill = details.prefill.as_ref().map(|tokens| tokens.len() as u64);
-        let prompt = details.input_length.or(prefill).unwrap_or_default();
-        out.event(Event::Usage(Usage { prompt, completion: details.generated_tokens.unwrap_or_default(), ..Usage::default() }));
+        let prefill = details.prefill.as_ref().map(|tokens| tokens.len() as u64).filter(|tokens| *tokens > 0);
+        // Half of a usage would be taken for all of it: where the prompt is not counted, it is for the account to estimate.
+        if let Some(prompt) = details.input_length.or(prefill) {
+            out.event(Event::Usage(Usage { prompt, completion: details.generated_tokens.unwrap_or_default(), ..Usage::default() }));
+        }
         self.finish(details.finish_reason.as_deref().unwrap_or_default(), out)
     }
 

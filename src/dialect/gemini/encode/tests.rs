@@ -125,6 +125,30 @@ fn effort_is_a_level_a_budget_or_a_dropped_hint() {
 }
 
 #[test]
+fn an_effort_that_a_model_does_not_have_is_named() {
+    let strict = Params { reject_unsupported: true, ..Params::default() };
+    let adjusted = |model: &str, effort: &str| {
+        let body = ask(json!({"reasoning_effort": effort}));
+        let out = encode(STUDIO, model, &body).unwrap();
+        let refused = encode_with(STUDIO, model, &body, &strict, None).is_err();
+        assert_eq!(refused, !out.adjusted.is_empty(), "{model} {effort}");
+        assert!(out.dropped.is_empty());
+        refused
+    };
+    for (model, lost) in [
+        ("gemini-2.5-flash", ["xhigh", "max"].as_slice()),
+        ("gemini-2.5-pro", &["none", "xhigh", "max"]),
+        ("gemini-3-flash-preview", &["none", "xhigh", "max"]),
+        ("gemini-3-pro-preview", &["none", "minimal", "xhigh", "max"]),
+    ] {
+        for effort in ["none", "minimal", "low", "medium", "high", "xhigh", "max"] {
+            assert_eq!(adjusted(model, effort), lost.contains(&effort), "{model} {effort}");
+        }
+    }
+    assert!(!adjusted("gemini-2.0-flash", "none"), "what never thinks has nothing to lose");
+}
+
+#[test]
 fn a_link_goes_only_where_google_fetches_it() {
     let body = |url: &str| ask(json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}));
     let part = |kind, url| sent(kind, MODEL, &body(url))["contents"][0]["parts"][0].clone();
@@ -135,6 +159,11 @@ fn a_link_goes_only_where_google_fetches_it() {
     }
     let file = "https://generativelanguage.googleapis.com/v1beta/files/abc";
     assert_eq!(part(STUDIO, file)["fileData"]["fileUri"], file);
+    for video in ["https://www.youtube.com/watch?v=9hE5-98ZeCg", "https://youtu.be/9hE5-98ZeCg"] {
+        let sent = json!({"fileData": {"mimeType": "video/mp4", "fileUri": video}});
+        assert_eq!([part(STUDIO, video), part(Kind::Vertex, video)], [sent.clone(), sent]);
+    }
+    assert!(encode(STUDIO, MODEL, &body("https://youtube.com.x.y/watch")).is_err());
     assert_eq!(part(STUDIO, "data:image/jpg;base64,AA==")["inlineData"]["mimeType"], "image/jpeg");
     assert!(encode(Kind::Vertex, MODEL, &body("ftp://x/y")).is_err());
 }
@@ -159,8 +188,7 @@ fn results_stand_in_the_order_of_their_calls_and_belong_to_one() {
 #[test]
 fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_stand_in() {
     let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
-    let signature = "c2lnbmF0dXJlLTQ3MTE=";
-    let own = super::super::signature::seal(Some(&seal), "call_0_0", Some(crate::chat::event::Text::Raw(signature))).unwrap();
+    let sealed = |text| super::super::signature::seal(Some(&seal), "call_0_0", Some(crate::chat::event::Text::Raw(text))).unwrap();
     let foreign = seal.seal("toolu_1", br#"{"type":"thinking"}"#);
     let history = |id: &str, extra: Value| {
         ask(json!({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": [
@@ -174,7 +202,10 @@ fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_sta
         parts.iter().map(|p| p["thoughtSignature"].as_str().map(str::to_owned)).collect()
     };
     let some = |text: &str| vec![Some(text.to_owned()), None];
-    assert_eq!(signatures(MODEL, &history(&own, Value::Null)), some(signature));
+    // In every spelling: standard base64, without its padding, with spare bits, of the URL alphabet, and none at all.
+    for signature in ["c2lnbmF0dXJlLTQ3MTE=", "c2lnbmF0dXJlLTQ3MTE", "c2lnbmF0dXJlLTQ3MTF=", "AB_-", "SIGNATURE_REDACTED_1"] {
+        assert_eq!(signatures(MODEL, &history(&sealed(signature), Value::Null)), some(signature));
+    }
     assert_eq!(signatures(MODEL, &history("x", json!({"google": {"thought_signature": "YWJj"}}))), some("YWJj"));
     assert_eq!(signatures(MODEL, &history("x", json!({"other": 1}))), vec![None, None]);
     assert_eq!(signatures("gemini-3-flash", &history(&foreign, Value::Null)), some("skip_thought_signature_validator"));

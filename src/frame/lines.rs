@@ -1,0 +1,90 @@
+//! JSON lines, <https://jsonlines.org>: one document a line, as older LMI containers stream.
+
+use super::sse::MAX_EVENT;
+use crate::dialect::Fault;
+
+/// Most bytes of buffer that an idle stream keeps.
+const KEEP: usize = 1 << 10;
+
+/// Takes one line, without its end and never empty.
+pub type Take<'t> = &'t mut dyn FnMut(&str) -> Result<(), Fault>;
+
+/// Cuts a body into lines. One for each stream.
+#[derive(Debug, Default)]
+pub struct LineFramer {
+    /// The beginning of a line whose end has not come yet.
+    carry: Vec<u8>,
+}
+
+impl LineFramer {
+    /// Takes the next bytes of the body and gives out every line that they complete.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`] for text that is not UTF-8 and for a line above [`MAX_EVENT`], and whatever `each` says. The
+    /// framer is of no more use then.
+    pub fn push(&mut self, mut bytes: &[u8], each: Take<'_>) -> Result<(), Fault> {
+        while let Some((line, rest)) = memchr::memchr(b'\n', bytes).and_then(|end| bytes.split_at_checked(end)) {
+            self.keep(line)?;
+            give(&self.carry, each)?;
+            self.carry.clear();
+            self.carry.shrink_to(KEEP);
+            bytes = rest.get(1..).unwrap_or_default();
+        }
+        self.keep(bytes)
+    }
+
+    /// The body has ended: gives out a last line that nothing ends. A decoder finds out whether it is whole.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn finish(&mut self, each: Take<'_>) -> Result<(), Fault> {
+        give(&std::mem::take(&mut self.carry), each)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if self.carry.len() + bytes.len() > MAX_EVENT {
+            return Err(Fault::Broken("a line is too long".into()));
+        }
+        self.carry.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fn give(line: &[u8], each: Take<'_>) -> Result<(), Fault> {
+    let line = std::str::from_utf8(line).map_err(|_| Fault::Broken("a line is not UTF-8".into()))?.trim();
+    if line.is_empty() { Ok(()) } else { each(line) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn read(body: &[u8], step: usize) -> Result<Vec<String>, Fault> {
+        let (mut framer, mut seen) = (LineFramer::default(), Vec::new());
+        let mut each = |line: &str| {
+            seen.push(line.to_owned());
+            Ok(())
+        };
+        body.chunks(step).try_for_each(|piece| framer.push(piece, &mut each))?;
+        framer.finish(&mut each)?;
+        assert!(framer.carry.capacity() <= KEEP);
+        Ok(seen)
+    }
+
+    #[test]
+    fn lines_are_found_wherever_bytes_are_cut() {
+        let long = format!("{{\"text\":\"{}\"}}", "ü".repeat(KEEP));
+        let body = format!("{{\"text\":\"Zürich 🏔\"}}\r\n\n{long}\n{{}}");
+        for step in [1, 2, 3, 7, body.len()] {
+            assert_eq!(read(body.as_bytes(), step).unwrap(), ["{\"text\":\"Zürich 🏔\"}", &*long, "{}"], "steps of {step}");
+        }
+    }
+
+    #[test]
+    fn bad_text_and_endless_lines_end_the_stream() {
+        assert!(matches!(read(b"{\xff}\n", 2), Err(Fault::Broken(_))));
+        assert!(matches!(read(&vec![b' '; MAX_EVENT + 1], 1 << 20), Err(Fault::Broken(_))));
+        assert!(matches!(read(b"", 1), Ok(lines) if lines.is_empty()));
+    }
+}
