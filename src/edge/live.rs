@@ -47,8 +47,8 @@ impl Live {
     /// The generation after `previous`, or the first one.
     ///
     /// # Errors
-    /// Says which file of a provider's TLS settings cannot be used, or that the limit store cannot be reached where
-    /// nothing is admitted without it.
+    /// Says which provider cannot be asked with its settings, or that the limit store cannot be reached where nothing is
+    /// admitted without it.
     pub fn new(snapshot: Snapshot, previous: Option<&Live>) -> Result<Self, String> {
         let generation = previous.map_or(1, |p| p.generation + 1);
         let signers = snapshot.providers.iter().map(|p| Signer::new(p).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
+use tokio_rustls::rustls::sign::SingleCertAndKey;
 
 /// How long an HTTP/2 connection without streams is kept.
 const H2_IDLE: Duration = Duration::from_secs(120);
@@ -164,9 +165,8 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
     for l in listen {
         let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::new(CLIENT_BUFFERS.0, CLIENT_BUFFERS.1));
         if let Some(tls) = &l.tls {
-            let text = |p: &PathBuf| p.to_string_lossy().into_owned();
-            let mut settings =
-                TlsSettings::intermediate(&text(&tls.certificate), &text(&tls.key)).map_err(|e| format!("{}: {e}", l.address))?;
+            let mut settings = TlsSettings::intermediate("", "").map_err(|e| format!("{}: {e}", l.address))?;
+            settings.set_cert_resolver(Arc::new(SingleCertAndKey::from(tls.certified.clone())));
             settings.enable_h2();
             endpoint = endpoint.tls(settings);
         }

@@ -141,6 +141,8 @@ fn exit_codes_and_what_is_said_with_them() {
         dir.write("listen.yaml", &format!("listen: [ {{ address: {held} }} ]\nadmin: {{ address: {free} }}\n{rest}")).display().to_string();
     let admin =
         dir.write("admin.yaml", &format!("listen: [ {{ address: {free} }} ]\nadmin: {{ address: {held} }}\n{rest}")).display().to_string();
+    let tls = format!("listen: [ {{ address: {free}, tls: {{ certificate: {good}, key: {good} }} }} ]\n");
+    let junk = dir.write("junk.yaml", &(tls + rest)).display().to_string();
     let missing = dir.join("missing.yaml").display().to_string();
     assert_ne!(taken, held);
     for (arguments, code, said) in [
@@ -152,6 +154,8 @@ fn exit_codes_and_what_is_said_with_them() {
         // Every problem, each with its place.
         (&["check", "--config", &bad], 1, &["bad.yaml:3:", "bad.yaml:4:1", "servr", "`q`"]),
         (&["run", "--config", &bad], 1, &["servr"]),
+        (&["check", "--config", &junk], 1, &["junk.yaml:1:", "PEM certificate", "PEM private key"]),
+        (&["run", "--config", &junk], 1, &["PEM certificate"]),
         (&["check", "--config", &missing], 1, &["missing.yaml"]),
         (&["frobnicate"], 2, &["frobnicate"]),
         (&["run", "--port", "1"], 2, &["--port"]),
