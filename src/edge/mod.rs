@@ -2,6 +2,7 @@
 
 pub mod serve;
 
+pub mod certificate;
 pub mod front;
 pub mod upgrade;
 

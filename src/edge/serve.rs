@@ -1,5 +1,6 @@
 //! The process: listeners, TLS, h2, background work, signals, drain, upgrade.
 
+use super::certificate::Shown;
 use super::front::{Door, Front};
 use super::intake::MAX_HEADERS;
 use super::live::Live;
@@ -28,7 +29,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
-use tokio_rustls::rustls::sign::SingleCertAndKey;
 
 /// How long an HTTP/2 connection without streams is kept.
 const H2_IDLE: Duration = Duration::from_secs(120);
@@ -166,7 +166,7 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
         let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::new(CLIENT_BUFFERS.0, CLIENT_BUFFERS.1));
         if let Some(tls) = &l.tls {
             let mut settings = TlsSettings::intermediate("", "").map_err(|e| format!("{}: {e}", l.address))?;
-            settings.set_cert_resolver(Arc::new(SingleCertAndKey::from(tls.certified.clone())));
+            settings.set_cert_resolver(Arc::new(Shown::new(process.live.clone(), l.address, tls.certified.clone())));
             settings.enable_h2();
             endpoint = endpoint.tls(settings);
         }
