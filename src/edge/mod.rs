@@ -25,5 +25,6 @@ pub mod respond;
 
 pub mod settle;
 
+pub mod drain;
 pub mod live;
 pub mod reload;

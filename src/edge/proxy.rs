@@ -97,7 +97,8 @@ impl Gateway {
         let request = Box::new(RequestHeader::build_no_case(Method::POST, b"/", Some(0))?);
         let empty = Box::new(ServerSession::new_custom(Box::new(())));
         let real = std::mem::replace(&mut session.downstream_session, empty);
-        *session.downstream_session = ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), request)));
+        *session.downstream_session =
+            ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), ctx.live.drain.clone(), request)));
         Ok(())
     }
 

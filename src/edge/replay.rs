@@ -11,6 +11,7 @@
 //! - All tasks that are ready are written with one `response_duplex_vec`; its `true` ends the response.
 //! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
 
+use super::drain::{Drain, LOOK_EVERY};
 use super::stage::{Late, Stage};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +30,8 @@ use tokio::time::{Instant, Sleep};
 /// A deadline passed; which one is the error's own context. Never the client's fault, although Pingora reports it on
 /// the downstream side, where it is noticed.
 pub const LATE: ErrorType = ErrorType::Custom("upstream deadline");
+/// The process ends before the answer does.
+pub const DRAINED: ErrorType = ErrorType::Custom("drain over");
 /// The answer has been told, with an error event at its end; nothing more is to be written.
 pub const TOLD: ErrorType = ErrorType::Custom("answer ended early");
 /// The upstream's response ended with its headers.
@@ -38,16 +41,17 @@ pub const EMPTY: ErrorType = ErrorType::Custom("empty upstream response");
 pub struct Replay {
     real: Option<Box<ServerSession>>,
     stage: Arc<Stage>,
+    drain: Arc<Drain>,
     /// What Pingora clones for every attempt: nothing of the client's.
     request: Box<RequestHeader>,
-    /// Armed for the nearest deadline; looked at again when it fires, so that a busy stream costs no timer.
+    /// Armed for the nearest deadline or look at the drain, and again when it fires, so that a busy stream costs no timer.
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Replay {
     /// Wraps a session whose body has been read.
-    pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, request: Box<RequestHeader>) -> Self {
-        Self { real: Some(real), stage, request, alarm: Box::pin(tokio::time::sleep(Duration::from_secs(3600))) }
+    pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, drain: Arc<Drain>, request: Box<RequestHeader>) -> Self {
+        Self { real: Some(real), stage, drain, request, alarm: Box::pin(tokio::time::sleep(LOOK_EVERY)) }
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
@@ -55,16 +59,21 @@ impl Replay {
     }
 
     /// Waits until a deadline has passed. Cancel-safe: the alarm stays armed.
-    async fn late(alarm: &mut Pin<Box<Sleep>>, stage: &Stage) -> Late {
+    async fn late(alarm: &mut Pin<Box<Sleep>>, stage: &Stage, drain: &Drain) -> Late {
+        let next = || match (stage.deadline()?, drain.closes()) {
+            ((at, _), Some(closes)) if closes < at => Some((closes, Late::Drain)),
+            (own, _) => Some(own),
+        };
         loop {
-            let Some((at, which)) = stage.deadline() else { return std::future::pending().await };
+            let Some((at, _)) = next() else { return std::future::pending().await };
             if at < alarm.deadline() || alarm.is_elapsed() {
-                alarm.as_mut().reset(at);
+                let look = alarm.deadline() + LOOK_EVERY;
+                alarm.as_mut().reset(at.min(look));
             }
             alarm.as_mut().await;
             // The alarm may be older than the deadline: the upstream may have spoken since it was set.
-            match stage.deadline() {
-                Some((at, which_now)) if at <= alarm.deadline() => return if which_now == which { which } else { which_now },
+            match next() {
+                Some((at, which)) if at <= alarm.deadline() => return which,
                 _ => {}
             }
         }
@@ -224,12 +233,14 @@ impl Session for Replay {
             // One slice: Pingora's body pipe holds four tasks and stops polling here, deadlines included, when it is full.
             return Ok(Some(body));
         }
-        let Self { real, stage, alarm, .. } = self;
+        let Self { real, stage, drain, alarm, .. } = self;
         let real = real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))?;
         tokio::select! {
             biased;
             idle = real.read_body_or_idle(true) => idle,
-            late = Self::late(alarm, stage) => Err(Error::explain(LATE, late.message())),
+            late = Self::late(alarm, stage, drain) => {
+                Err(Error::explain(if late == Late::Drain { DRAINED } else { LATE }, late.message()))
+            }
         }
     }
 

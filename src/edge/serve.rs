@@ -1,6 +1,7 @@
 //! The process: listeners, TLS, h2, background work, signals, drain, upgrade.
 
 use super::certificate::Shown;
+use super::drain::FAREWELL;
 use super::front::{Door, Front};
 use super::intake::MAX_HEADERS;
 use super::live::Live;
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
 /// How long an HTTP/2 connection without streams is kept.
 const H2_IDLE: Duration = Duration::from_secs(120);
@@ -40,6 +42,10 @@ const H2_WINDOW: (u32, u32) = (1 << 20, 4 << 20);
 const CLIENT_BUFFERS: (usize, usize) = (8 << 10, 4 << 10);
 /// Unused upstream connections that are kept, in all.
 const POOL: usize = 1024;
+
+/// How long Pingora waits for requests in flight: for ever, as the drain ends the process itself, at a time that a reload
+/// may change.
+const GRACE: u64 = u32::MAX as u64;
 
 /// How long an upgrade waits for the admin address to be free.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
@@ -118,7 +124,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
     };
     let conf = ServerConf {
         threads: snapshot.server.threads,
-        grace_period_seconds: Some(snapshot.server.drain_timeout.as_secs()),
+        grace_period_seconds: Some(GRACE),
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: POOL.div_ceil(snapshot.server.threads),
         upgrade_sock: socket.to_string_lossy().into_owned(),
@@ -258,8 +264,6 @@ impl ShutdownSignalWatch for Signals {
         if matches!(what, ShutdownSignal::GracefulUpgrade) {
             process.admin_leaves.notify_one();
         }
-        let live = process.live.load_full();
-        log::info!("draining: {} requests in flight, at most {:?} for them", live.present(), live.snapshot.server.drain_timeout);
         let phases = self.phases.resubscribe();
         std::thread::spawn(move || leave_when_done(&process, phases));
         tokio::spawn(async move {
@@ -270,15 +274,24 @@ impl ShutdownSignalWatch for Signals {
     }
 }
 
-/// Pingora waits out its whole grace period; a process that has nothing left to do need not. But it takes requests until
-/// the shutdown has begun: an upgrade hands the listeners over first.
+/// Ends the process when nothing is left to do, or the time for it is over. It takes requests until the shutdown has
+/// begun: an upgrade hands the listeners over first.
 fn leave_when_done(process: &Process, mut phases: broadcast::Receiver<ExecutionPhase>) {
     const POLL: Duration = Duration::from_millis(50);
     while !matches!(phases.blocking_recv(), Ok(ExecutionPhase::ShutdownStarted) | Err(broadcast::error::RecvError::Closed)) {}
+    let live = process.live.load_full();
+    let patience = live.snapshot.server.drain_timeout;
+    let closes = Instant::now() + patience;
+    log::info!("draining: {} requests in flight, at most {patience:?} for them", live.drain.present());
+    live.drain.close_at(closes);
     let mut quiet = 0;
     while quiet < 2 {
+        if closes.elapsed() > FAREWELL {
+            log::warn!("{} requests are cut off", live.drain.present());
+            break;
+        }
         std::thread::sleep(POLL);
-        quiet = if process.live.load().present() == 0 { quiet + 1 } else { 0 };
+        quiet = if live.drain.present() == 0 { quiet + 1 } else { 0 };
     }
     leave("drained");
 }
