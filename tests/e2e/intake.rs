@@ -205,8 +205,8 @@ async fn paths_and_methods_that_are_not_there() {
         ("GET", "/v1/models/no-such-route", 404, ""),
         ("GET", "/v1/chat/completions", 405, "POST"),
         ("DELETE", "/v1/chat/completions", 405, "POST"),
-        ("POST", "/v1/models", 405, "GET"),
-        ("PUT", "/v1/models/r", 405, "GET"),
+        ("POST", "/v1/models", 405, "GET, HEAD"),
+        ("PUT", "/v1/models/r", 405, "GET, HEAD"),
     ] {
         let body = if method == "GET" { None } else { Some(&b"{}"[..]) };
         conn.send(&request(method, path, &[], body)).await.unwrap();
