@@ -355,7 +355,7 @@ fn the_defaults_of_the_schema_are_the_readers() {
 
 const FULL: &str = r#"
 listen: [ { address: "[::1]:3000" } ]
-server: { threads: 3, max_body: 1MiB, stream_usage: separate, trust_forwarded_for: [10.0.0.0/8, "::1"] }
+server: { threads: 3, max_body: 1MiB, stream_usage: separate, trust_forwarded_for: [10.0.0.0/8, "::1", "::ffff:192.168.0.0/112"] }
 providers:
   claude: { kind: anthropic, api_key: "${KEY}", beta: [a, b], default_max_tokens: 99 }
   aws: { kind: bedrock, region: eu-west-1, credentials: { access_key_id: a, secret_access_key: b, session_token: c } }
@@ -407,6 +407,7 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!((snapshot.listen[0].address.to_string().as_str(), snapshot.admin.port()), ("[::1]:3000", 9464));
     assert_eq!((snapshot.server.threads, snapshot.server.stream_usage), (3, StreamUsage::Separate));
     assert!(snapshot.server.trust_forwarded_for[1].contains(&"::1".parse::<std::net::IpAddr>().unwrap()));
+    assert_eq!(snapshot.server.trust_forwarded_for[2], "192.168.0.0/16".parse().unwrap());
 
     let by_name = |name: &str| snapshot.providers.iter().find(|provider| provider.name.as_ref() == name).unwrap();
     let header = |name: &str| match &by_name(name).credential {
