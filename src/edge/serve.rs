@@ -7,7 +7,7 @@ use super::intake::MAX_HEADERS;
 use super::live::Live;
 use super::proxy::Gateway;
 use super::reload::Reloader;
-use super::upgrade;
+use super::upgrade::{self, Heir};
 use super::upstream::RESOLVE_EVERY;
 use crate::config::Loaded;
 use crate::config::snapshot::Listen;
@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
 use pingora_core::protocols::http::v2::server::H2Options;
-use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_core::services::listening::Service;
@@ -98,15 +98,6 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         Err(e) => return Ended::CouldNotStart(e),
     };
     let snapshot = &live.snapshot;
-    let addresses: Vec<_> = snapshot.listen.iter().map(|l| l.address).collect();
-    if !upgrade {
-        for address in &addresses {
-            // Pingora would try for half a minute and then panic.
-            if let Err(e) = TcpListener::bind(address) {
-                return Ended::CouldNotStart(format!("cannot listen on {address}: {e}"));
-            }
-        }
-    }
     let process = Arc::new(Process {
         live: Arc::new(ArcSwap::from(live.clone())),
         serving: AtomicBool::new(false),
@@ -122,6 +113,17 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
             PathBuf::new()
         }
     };
+    let addresses = snapshot.listen.iter().map(|l| l.address.to_string()).collect();
+    let listeners = match upgrade.then(|| upgrade::inherit(&socket, &addresses)).transpose() {
+        Ok(listeners) => listeners,
+        Err(e) => return Ended::CouldNotStart(e),
+    };
+    for address in addresses.iter().filter(|a| listeners.as_ref().is_none_or(|l| l.get(a).is_none())) {
+        // Pingora would try for half a minute and then panic.
+        if let Err(e) = TcpListener::bind(address) {
+            return Ended::CouldNotStart(format!("cannot listen on {address}: {e}"));
+        }
+    }
     let conf = ServerConf {
         threads: snapshot.server.threads,
         grace_period_seconds: Some(GRACE),
@@ -130,8 +132,9 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         upgrade_sock: socket.to_string_lossy().into_owned(),
         ..ServerConf::default()
     };
-    let mut server = Server::new_with_opt_and_conf(Opt { upgrade, ..Opt::default() }, conf);
-    server.bootstrap(); // an upgrade waits here for the listeners of the process before, which then leaves its admin address
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    // The process before leaves its admin address when it has handed its listeners over.
     let patience = if upgrade { ADMIN_PATIENCE } else { Duration::ZERO };
     if let Err(e) = crate::admin::serve(snapshot.admin, process.clone(), patience) {
         return Ended::CouldNotStart(format!("cannot listen on {} (admin): {e}", snapshot.admin));
@@ -140,7 +143,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         Ok(service) => service,
         Err(e) => return Ended::CouldNotStart(e),
     };
-    server.add_service(service);
+    server.add_service(Heir { service, listeners });
     let reloader = path.map(|path| Reloader::new(path, files));
     server.add_service(background_service("upkeep", Upkeep { process: process.clone(), reloader }));
     for listen in &snapshot.listen {

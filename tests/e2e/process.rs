@@ -191,6 +191,9 @@ fn exit_codes_and_what_is_said_with_them() {
         dir.write("admin.yaml", &format!("listen: [ {{ address: {free} }} ]\nadmin: {{ address: {held} }}\n{rest}")).display().to_string();
     let tls = format!("listen: [ {{ address: {free}, tls: {{ certificate: {good}, key: {good} }} }} ]\n");
     let junk = dir.write("junk.yaml", &(tls + rest)).display().to_string();
+    let socket = dir.join("u.sock").display().to_string();
+    let alone = dir.write("alone.yaml", &format!("server: {{ upgrade_socket: {socket} }}\nlisten: [ {{ address: {free} }} ]\n{rest}"));
+    let alone = alone.display().to_string();
     let missing = dir.join("missing.yaml").display().to_string();
     assert_ne!(taken, held);
     for (arguments, code, said) in [
@@ -210,6 +213,8 @@ fn exit_codes_and_what_is_said_with_them() {
         (&["run", "--config", &listen], 3, &[&held]),
         (&["run", "--config", &admin], 3, &[&held]),
         (&["simulate", "--listen", &held], 3, &[&held]),
+        // Nobody is there to take over from.
+        (&["run", "--config", &alone, "--upgrade"], 3, &["no process has handed its listeners over"]),
     ] {
         let output = run(arguments);
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
