@@ -75,7 +75,7 @@
 //! | [`chat`] | the front dialect: request, events, the law of a correct answer, the two writers |
 //! | [`embed`] | the same for embeddings |
 //! | [`dialect`] | the wire protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
-//! | [`percent`] | percent-encoding in the spelling that signatures need |
+//! | [`percent`] | percent-encoding, in the spelling that signatures need |
 //! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens; and state sealed into tool-call ids |
 //! | [`frame`] | a stream of bytes to frames, wherever it is cut: server-sent events, AWS event streams |
 //! | [`relay`] | an answer on its way: framer, decoder, law, writer |

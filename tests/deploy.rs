@@ -1,11 +1,12 @@
 //! What is shipped beside the code says nothing that the code does not: metric names in rules and dashboards, the
-//! configurations of the deployments, the links of the documentation.
+//! configurations of the deployments, the systemd unit, the links of the documentation.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tidegate::config;
 
 /// Where the metrics are declared, each name in quotes.
@@ -131,6 +132,25 @@ fn the_configurations_of_the_deployments_are_good() {
             assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > pause + drain, "a pod would be killed in its drain");
         }
     }
+}
+
+#[test]
+fn the_systemd_unit_is_good_and_gives_a_drain_its_time() {
+    let unit = fs::read_to_string(root().join("deploy/tidegate@.service")).unwrap();
+    let seconds: u64 = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.parse().ok()).unwrap();
+    let example = fs::read_to_string(root().join("conf/tidegate.yaml")).unwrap();
+    let env = |name: &str| name.ends_with("_API_KEY").then(|| "sk-of-the-test".to_owned());
+    let server = config::parse(&example, "conf", &env).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot.server;
+    assert!(seconds > server.drain_timeout.as_secs() + 5, "an instance would be killed in its drain");
+    let folder = std::env::temp_dir().join(format!("tidegate-unit-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let copy = folder.join("tidegate@.service");
+    fs::write(&copy, unit.replace("/usr/bin/tidegate", env!("CARGO_BIN_EXE_tidegate"))).unwrap();
+    match Command::new("systemd-analyze").arg("verify").arg(folder.join("tidegate@a.service")).output() {
+        Ok(said) => assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr)),
+        Err(e) => println!("systemd-analyze cannot be run: {e}"),
+    }
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

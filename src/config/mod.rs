@@ -13,6 +13,7 @@ pub mod build;
 pub mod env;
 pub mod file;
 pub mod json;
+pub mod pem;
 pub mod problem;
 pub mod read;
 pub mod secret;

@@ -1,6 +1,7 @@
 //! The configuration that requests run on: immutable, complete, valid. A reload makes a new one; a request keeps the
 //! one it began with.
 
+use super::pem::{Certificates, Identity};
 use super::secret::Secret;
 use crate::provider::{Provider, Target};
 use std::collections::HashMap;
@@ -42,21 +43,12 @@ pub struct Snapshot {
 }
 
 /// A listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Listen {
     /// Address and port; port 0 is any free one.
     pub address: SocketAddr,
     /// Certificate and key, for TLS with h2 by ALPN.
-    pub tls: Option<ListenTls>,
-}
-
-/// A listener's certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenTls {
-    /// PEM chain.
-    pub certificate: PathBuf,
-    /// PEM key.
-    pub key: PathBuf,
+    pub tls: Option<Arc<Identity>>,
 }
 
 /// What holds for every connection.
@@ -216,16 +208,16 @@ impl TimeoutOverrides {
 }
 
 /// How a provider's certificate is checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct TlsOptions {
-    /// PEM bundle that replaces the system's roots.
-    pub ca_file: Option<PathBuf>,
+    /// What replaces the system's roots.
+    pub ca: Option<Certificates>,
     /// Whether the certificate is checked at all.
     pub verify: bool,
     /// Name to ask for and to check, where it is not the host.
     pub server_name: Option<Arc<str>>,
-    /// PEM certificate and key that the gateway shows.
-    pub client: Option<(PathBuf, PathBuf)>,
+    /// What the gateway shows.
+    pub client: Option<Arc<Identity>>,
 }
 
 /// Whether keys are asked for.

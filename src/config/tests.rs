@@ -85,7 +85,26 @@ const MISTAKES: &[Mistake] = &[
     ("address: 127.0.0.1:0 }", "address: localhost }", "3:19", "`localhost`"),
     // Listeners.
     ("address: 127.0.0.1:0\n", "address: 127.0.0.1:0\n  - address: 1.1.1.1:1\n  - address: 1.1.1.1:1\n", "4:14", "listened on twice"),
-    ("address: 127.0.0.1:0\n", "address: 127.0.0.1:0\n    tls: { certificate: /none, key: /dev/null }\n", "3:25", "cannot read the file"),
+    ("address: 127.0.0.1:0\n", "address: 127.0.0.1:0\n    tls: { certificate: /none, key: TLS/key.pem }\n", "3:25", "cannot read the file"),
+    ("address: 127.0.0.1:0\n", "address: 127.0.0.1:0\n    tls: { certificate: TLS, key: TLS/key.pem }\n", "3:25", "cannot read the file"),
+    (
+        "address: 127.0.0.1:0\n",
+        "address: 127.0.0.1:0\n    tls: { certificate: TLS/key.pem, key: TLS/key.pem }\n",
+        "3:25",
+        "no PEM certificate",
+    ),
+    (
+        "address: 127.0.0.1:0\n",
+        "address: 127.0.0.1:0\n    tls: { key: TLS/certificate.pem, certificate: TLS/certificate.pem }\n",
+        "3:17",
+        "no PEM private key",
+    ),
+    (
+        "address: 127.0.0.1:0\n",
+        "address: 127.0.0.1:0\n    tls: { key: TLS/other.pem, certificate: TLS/certificate.pem }\n",
+        "3:17",
+        "another certificate",
+    ),
     // Providers.
     ("kind: openai", "kind: opnai", "5:16", "`opnai`"),
     ("kind: openai, ", "", "5:8", "`kind` is missing"),
@@ -110,6 +129,20 @@ const MISTAKES: &[Mistake] = &[
     ("kind: openai, ", "kind: openai, max_connections: 0, ", "5:41", "max_connections"),
     ("kind: openai, ", "kind: openai, tls: { client_key: /dev/null }, ", "5:43", "needs `client_certificate`"),
     ("kind: openai, ", "kind: openai, tls: { ca_file: /none }, ", "5:40", "cannot read the file"),
+    ("kind: openai, ", "kind: openai, tls: { ca_file: TLS/key.pem }, ", "5:40", "no PEM certificate"),
+    ("kind: openai, ", "kind: openai, tls: { client_key: TLS/other.pem, client_certificate: TLS/certificate.pem }, ", "5:43", "another"),
+    (
+        "kind: openai, api_key: \"sk-not-to-be-printed\"",
+        "kind: vertex, project: p, location: l, credentials_file: TLS/key.pem",
+        "5:67",
+        "no credentials file (line 1",
+    ),
+    (
+        "kind: openai, api_key: \"sk-not-to-be-printed\"",
+        "kind: vertex, project: p, location: l, credentials_file: TLS/../gemini/external-account.json",
+        "5:67",
+        "neither of type service_account",
+    ),
     // Routes.
     ("provider: one", "provider: two", "8:28", "no provider `two`"),
     ("model: m }", "model: m, weight: 0 }", "8:51", "weight"),
@@ -167,6 +200,7 @@ fn every_mistake_is_told_once_with_its_place() {
     for (from, to, place, word) in MISTAKES {
         assert!(GOOD.contains(from), "{from}");
         let text = GOOD.replacen(from, to, 1).replace("SHA", &"ab".repeat(32)).replace("SHB", &"cd".repeat(32));
+        let text = text.replace("TLS", "tests/fixtures/tls");
         let problems = bad(&text);
         let told = matches!(&problems[..], [one] if one.starts_with(&format!("t.yaml:{place}: ")) && one.contains(word));
         if !told || problems.iter().any(|problem| problem.contains("sk-not") || problem.contains("tg-secret")) {
@@ -321,7 +355,7 @@ fn the_defaults_of_the_schema_are_the_readers() {
 
 const FULL: &str = r#"
 listen: [ { address: "[::1]:3000" } ]
-server: { threads: 3, max_body: 1MiB, stream_usage: separate, trust_forwarded_for: [10.0.0.0/8, "::1"] }
+server: { threads: 3, max_body: 1MiB, stream_usage: separate, trust_forwarded_for: [10.0.0.0/8, "::1", "::ffff:192.168.0.0/112"] }
 providers:
   claude: { kind: anthropic, api_key: "${KEY}", beta: [a, b], default_max_tokens: 99 }
   aws: { kind: bedrock, region: eu-west-1, credentials: { access_key_id: a, secret_access_key: b, session_token: c } }
@@ -373,6 +407,7 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!((snapshot.listen[0].address.to_string().as_str(), snapshot.admin.port()), ("[::1]:3000", 9464));
     assert_eq!((snapshot.server.threads, snapshot.server.stream_usage), (3, StreamUsage::Separate));
     assert!(snapshot.server.trust_forwarded_for[1].contains(&"::1".parse::<std::net::IpAddr>().unwrap()));
+    assert_eq!(snapshot.server.trust_forwarded_for[2], "192.168.0.0/16".parse().unwrap());
 
     let by_name = |name: &str| snapshot.providers.iter().find(|provider| provider.name.as_ref() == name).unwrap();
     let header = |name: &str| match &by_name(name).credential {

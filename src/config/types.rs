@@ -180,8 +180,15 @@ scalars! {
 scalars!(@read SocketAddr, "an address and a port, like 127.0.0.1:3000 or [::]:3000", { "type": "string" }, |text| text.parse().ok());
 scalars!(@read Duration, "a duration of at most 30d, like 500ms, 10s or 1m30s", { "type": "string" }, units::duration);
 scalars!(@read ipnet::IpNet, "a network like 10.0.0.0/8", { "type": "string" }, |text| {
-    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from))
+    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from)).map(canonical)
 });
+
+/// An IPv4 network that was written as the part of IPv6 that stands for it.
+fn canonical(net: ipnet::IpNet) -> ipnet::IpNet {
+    let ipnet::IpNet::V6(v6) = net else { return net };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    mapped.and_then(|(address, prefix)| ipnet::Ipv4Net::new(address, prefix).ok()).map_or(net, ipnet::IpNet::V4)
+}
 
 /// Largest amount of a limit, so that its arithmetic stays far from overflow.
 pub const MAX_COUNT: u64 = 1_000_000_000_000_000;

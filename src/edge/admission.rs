@@ -73,17 +73,16 @@ pub fn models(live: &Live, who: &Principal) -> Bytes {
     w.finish().into()
 }
 
-/// `GET /v1/models/{id}`.
+/// `GET /v1/models/{id}`, where the id is still as the path has it.
 ///
 /// # Errors
-/// 404 for a route that is not there, or not for this key.
+/// 404 for a route that is not there, or not for this key, which does not learn the difference.
 pub fn model(live: &Live, who: &Principal, id: &str) -> Result<Bytes, ApiError> {
-    names::resolve(&live.snapshot, *who, id).map_err(|mut e| {
-        (e.status, e.kind) = (404, crate::error::ErrorKind::NotFound);
-        e
-    })?;
+    let unknown = |name: &str| names::unknown(&live.snapshot, *who, name);
+    let id = crate::percent::decode(id).ok_or_else(|| unknown(id))?;
+    names::resolve(&live.snapshot, *who, &id).map_err(|_| unknown(&id))?;
     let mut w = crate::json::write::Writer::with_capacity(256);
-    write_model(&mut w, id, live.loaded_at);
+    write_model(&mut w, &id, live.loaded_at);
     Ok(w.finish().into())
 }
 

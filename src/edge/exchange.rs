@@ -9,7 +9,8 @@
 //! `Exchange` is Pingora's per-request context. What exists only from a stage on is reached through the `Option` that
 //! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`] while one target is being asked.
 
-use super::live::{Live, Presence};
+use super::drain::Presence;
+use super::live::Live;
 use super::rescue::{self, Failure};
 use super::respond;
 use super::stage::{Deadlines, Stage};
@@ -155,7 +156,7 @@ pub enum Step {
 impl Exchange {
     /// A request whose headers have just been read.
     pub fn new(live: Arc<Live>) -> Self {
-        let presence = live.presence();
+        let presence = live.drain.presence();
         let trace = Trace { trace_id: 0, span_id: 0, flags: 0 };
         Self {
             live,
@@ -225,7 +226,11 @@ impl Exchange {
         if let Some(rest) = attempt.asking.take().zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now)) {
             log::warn!("route `{}`: `{}` at provider `{}` is ejected for {rest:.1?}", call.route.name, attempt.model, target.provider.name);
         }
-        self.ledger.ended_by = if failure.client_is_gone() { EndedBy::Client } else { EndedBy::Upstream };
+        self.ledger.ended_by = match failure.outcome {
+            Outcome::Cancelled => EndedBy::Client,
+            Outcome::Drained => EndedBy::Gateway,
+            _ => EndedBy::Upstream,
+        };
         call.failure = Some(failure.error);
         if let Some(why) = failure.retry.filter(|_| !call.stage.committed()) {
             call.turn(why, &self.live);

@@ -1,6 +1,7 @@
 //! Client connections under the deadlines that Pingora does not have: for the first bytes, for a request's headers, for
 //! a client that does not take what it asked for.
 
+use super::drain::Drain;
 use super::patience::Patience;
 use super::proxy::Gateway;
 use super::serve::Process;
@@ -31,7 +32,7 @@ impl Door {
 #[async_trait]
 impl ServerApp for Door {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let patience = Patience::with_client(Instant::now() + self.0.header_timeout());
+        let patience = Patience::with_client(Instant::now() + self.0.header_timeout(), self.0.drain());
         patience.over(ServerApp::process_new(&self.0, stream, shutdown)).await
     }
 
@@ -52,6 +53,10 @@ impl Front {
         Self { proxy: Arc::new(proxy), process }
     }
 
+    fn drain(&self) -> Arc<Drain> {
+        self.process.live.load().drain.clone()
+    }
+
     fn header_timeout(&self) -> Duration {
         self.process.live.load().snapshot.server.header_timeout
     }
@@ -63,7 +68,7 @@ impl HttpServerApp for Front {
         let body = self.process.live.load().snapshot.server.body_timeout;
         session.set_write_timeout(Some(body));
         if session.is_http2() {
-            return Patience::endless().over(self.proxy.process_new_http(session, shutdown)).await; // a task of its own
+            return Patience::endless(self.drain()).over(self.proxy.process_new_http(session, shutdown)).await; // a task of its own
         }
         // Otherwise Pingora takes the next request's bytes for a client that has left.
         session.set_pipelining_enabled(true);

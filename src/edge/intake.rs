@@ -42,8 +42,8 @@ pub fn check_headers(session: &ServerSession) -> Result<(), ApiError> {
 /// Refuses what could be read in two ways, and what cannot be read at all.
 ///
 /// # Errors
-/// 400 for both framings at once (RFC 9112 section 6.1 lets a server refuse them), 415 for an encoded body, 413 for a
-/// length beyond `max_body`.
+/// 400 for both framings at once (RFC 9112 section 6.1 lets a server refuse them), 411 for none (section 6.3: without one
+/// there is no body), 415 for an encoded body, 413 for a length beyond `max_body`.
 pub fn check_framing(session: &ServerSession, max_body: usize) -> Result<(), ApiError> {
     let request = session.req_header();
     let headers = &request.headers;
@@ -55,6 +55,10 @@ pub fn check_framing(session: &ServerSession, max_body: usize) -> Result<(), Api
     }
     match declared_length(request) {
         Some(length) if length > max_body as u64 => Err(too_large(max_body)),
+        // HTTP/2 frames every body.
+        None if matches!(session, ServerSession::H1(_)) && !headers.contains_key(TRANSFER_ENCODING) => {
+            Err(ApiError::new(411, ErrorKind::InvalidRequest, "Send the body with its Content-Length, or with Transfer-Encoding: chunked."))
+        }
         _ => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 //! A reload makes the next generation and swaps it in; requests keep the one they began with. What must outlive a
 //! reload (counters of limits, metrics, the health of targets) is handed from one generation to the next by identity.
 
+use super::drain::Drain;
 use super::upstream::{Upstream, shared};
 use crate::config::snapshot::Snapshot;
 use crate::error::ApiError;
@@ -14,7 +15,6 @@ use crate::sign::signer::{Proof, Signer};
 use crate::telemetry::metrics::Metrics;
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// See the module.
@@ -31,12 +31,13 @@ pub struct Live {
     pub metrics: Arc<Metrics>,
     /// The health of targets.
     pub health: Arc<Health>,
+    /// Who is being served, whatever the generation.
+    pub drain: Arc<Drain>,
     upstreams: Vec<Upstream>,
     /// What `x-tidegate-upstream-model` says of each target, where that is always the same.
     model_labels: Vec<Option<HeaderValue>>,
     signers: Vec<Arc<Signer>>,
     sealer: Arc<Sealer>,
-    present: Arc<AtomicUsize>,
     /// All generations read the same clock.
     clock: Arc<Clock>,
     /// Seconds since the epoch.
@@ -47,8 +48,8 @@ impl Live {
     /// The generation after `previous`, or the first one.
     ///
     /// # Errors
-    /// Says which file of a provider's TLS settings cannot be used, or that the limit store cannot be reached where
-    /// nothing is admitted without it.
+    /// Says which provider cannot be asked with its settings, or that the limit store cannot be reached where nothing is
+    /// admitted without it.
     pub fn new(snapshot: Snapshot, previous: Option<&Live>) -> Result<Self, String> {
         let generation = previous.map_or(1, |p| p.generation + 1);
         let signers = snapshot.providers.iter().map(|p| Signer::new(p).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
@@ -69,11 +70,11 @@ impl Live {
             store,
             metrics,
             health: Arc::new(Health::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.health)))),
+            drain: previous.map_or_else(Arc::default, |p| p.drain.clone()),
             upstreams,
             model_labels: model_labels(&snapshot),
             signers,
             sealer: Arc::new(sealer),
-            present: previous.map_or_else(Arc::default, |p| p.present.clone()),
             clock,
             loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
             snapshot,
@@ -123,17 +124,6 @@ impl Live {
         self.upstreams.iter().filter(|u| u.is_named())
     }
 
-    /// A request has come in.
-    pub fn presence(&self) -> Presence {
-        self.present.fetch_add(1, Ordering::Relaxed);
-        Presence(self.present.clone())
-    }
-
-    /// Requests that have not ended, of all generations.
-    pub fn present(&self) -> usize {
-        self.present.load(Ordering::Relaxed)
-    }
-
     /// Binds sealed ids to a team.
     pub fn seal(&self, team: &Arc<str>) -> Seal {
         Seal::new(self.sealer.clone(), team.clone())
@@ -148,13 +138,4 @@ fn model_labels(snapshot: &Snapshot) -> Vec<Option<HeaderValue>> {
         }
     }
     labels
-}
-
-/// Counts a request from its headers to its line in the log.
-pub struct Presence(Arc<AtomicUsize>);
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod serve;
 
+pub mod certificate;
 pub mod front;
 pub mod patience;
 pub mod upgrade;
@@ -25,5 +26,6 @@ pub mod respond;
 
 pub mod settle;
 
+pub mod drain;
 pub mod live;
 pub mod reload;

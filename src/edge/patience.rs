@@ -11,6 +11,7 @@
 //!     late: the connection ends   late: whoever waits is asked again, and moves the deadline or gives up
 //! ```
 
+use super::drain::Drain;
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -40,22 +41,25 @@ enum Wait {
 
 /// The deadline of one connection, or of one request of an HTTP/2 connection.
 #[derive(Debug)]
-pub struct Patience(Mutex<Wait>);
+pub struct Patience {
+    wait: Mutex<Wait>,
+    drain: Arc<Drain>,
+}
 
 impl Patience {
     /// Waits for the client until then.
-    pub fn with_client(until: Instant) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Wait::Client(until))))
+    pub fn with_client(until: Instant, drain: Arc<Drain>) -> Arc<Self> {
+        Arc::new(Self { wait: Mutex::new(Wait::Client(until)), drain })
     }
 
     /// Waits for nothing yet.
-    pub fn endless() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Wait::Nobody)))
+    pub fn endless(drain: Arc<Drain>) -> Arc<Self> {
+        Arc::new(Self { wait: Mutex::new(Wait::Nobody), drain })
     }
 
     /// That of the task; a fresh one in tests that call the hooks directly.
     pub fn current() -> Arc<Self> {
-        CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Self::endless())
+        CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Self::endless(Arc::default()))
     }
 
     /// Does something with that of the task.
@@ -65,17 +69,17 @@ impl Patience {
 
     /// The client has until then.
     pub fn await_client(&self, until: Instant) {
-        *self.0.lock() = Wait::Client(until);
+        *self.wait.lock() = Wait::Client(until);
     }
 
     /// The provider has until then, or the alarm is rung for whoever waits for it.
     pub fn await_upstream(&self, until: Instant) {
-        *self.0.lock() = Wait::Upstream(until);
+        *self.wait.lock() = Wait::Upstream(until);
     }
 
     /// The client has begun an HTTP/2 handshake.
     pub fn handshake_begins(&self) {
-        let mut wait = self.0.lock();
+        let mut wait = self.wait.lock();
         if let Wait::Client(until) = *wait {
             *wait = Wait::Handshake(until);
         }
@@ -83,7 +87,7 @@ impl Patience {
 
     /// An HTTP/2 handshake is over, if there was one.
     pub fn handshake_is_over(&self) {
-        let mut wait = self.0.lock();
+        let mut wait = self.wait.lock();
         if matches!(*wait, Wait::Handshake(_)) {
             *wait = Wait::Nobody;
         }
@@ -91,12 +95,12 @@ impl Patience {
 
     /// Whatever was awaited is there.
     pub fn rest(&self) {
-        *self.0.lock() = Wait::Nobody;
+        *self.wait.lock() = Wait::Nobody;
     }
 
     /// Whether the provider's time is over; asked once, and moved on with [`Self::await_upstream`].
     pub fn take_rung(&self) -> bool {
-        let mut wait = self.0.lock();
+        let mut wait = self.wait.lock();
         let rung = *wait == Wait::Rung;
         if rung {
             *wait = Wait::Nobody;
@@ -104,18 +108,30 @@ impl Patience {
         rung
     }
 
+    /// Whether the process is about to end, which is why the alarm was rung.
+    pub fn drain_is_over(&self) -> bool {
+        self.drain.is_over()
+    }
+
     /// Awaits `serve` under this deadline; `None` where the client was late.
     pub async fn over<T>(self: Arc<Self>, serve: impl Future<Output = Option<T>>) -> Option<T> {
         let mut serve = pin!(CURRENT.scope(self.clone(), serve));
+        let mut closed = pin!(self.drain.closed());
         let mut alarm = pin!(sleep_until(Instant::now()));
-        let mut armed = false;
+        let (mut armed, mut listening) = (false, false);
         poll_fn(|cx| {
+            if !std::mem::replace(&mut listening, true) {
+                let _ = closed.as_mut().poll(cx); // wakes this task once; that it is over is seen below
+            }
             loop {
                 if let Poll::Ready(served) = serve.as_mut().poll(cx) {
                     return Poll::Ready(served);
                 }
                 loop {
-                    let wait = *self.0.lock();
+                    let wait = *self.wait.lock();
+                    if matches!(wait, Wait::Upstream(_)) && self.drain.is_over() {
+                        break *self.wait.lock() = Wait::Rung;
+                    }
                     let (Wait::Client(until) | Wait::Handshake(until) | Wait::Upstream(until)) = wait else { return Poll::Pending };
                     // An alarm that is due earlier stays: it is moved on when it fires, which costs less than now.
                     if !armed || until < alarm.deadline() {
@@ -130,7 +146,7 @@ impl Patience {
                         continue;
                     }
                     match wait {
-                        Wait::Upstream(_) => break *self.0.lock() = Wait::Rung,
+                        Wait::Upstream(_) => break *self.wait.lock() = Wait::Rung,
                         _ => return Poll::Ready(None),
                     }
                 }
@@ -151,9 +167,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_late_client_loses_its_connection_and_one_in_time_does_not() {
-        let late = Patience::with_client(soon(5)).over(std::future::pending::<Option<()>>());
+        let late = Patience::with_client(soon(5), Arc::default()).over(std::future::pending::<Option<()>>());
         assert_eq!(late.await, None);
-        let in_time = Patience::with_client(soon(5)).over(async {
+        let in_time = Patience::with_client(soon(5), Arc::default()).over(async {
             Patience::current().rest();
             tokio::time::sleep(Duration::from_secs(9)).await;
             Some(())
@@ -162,10 +178,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_drain_is_told_to_whoever_waits_for_a_provider() {
+        let drain = Arc::new(Drain::default());
+        let served = Patience::with_client(soon(5), drain.clone()).over(async {
+            let patience = Patience::current();
+            patience.await_upstream(soon(60));
+            poll_fn(|_| if patience.take_rung() { Poll::Ready(Some(patience.drain_is_over())) } else { Poll::Pending }).await
+        });
+        let (served, began) = (tokio::spawn(served), Instant::now());
+        tokio::task::yield_now().await;
+        drain.close();
+        assert_eq!(served.await.ok().flatten(), Some(true));
+        assert_eq!(began.elapsed().as_secs(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_last_deadline_counts_whether_it_is_earlier_or_later_than_those_before() {
         for (first, then) in [(5, 50), (50, 5)] {
             let began = Instant::now();
-            let served = Patience::with_client(soon(first)).over(async {
+            let served = Patience::with_client(soon(first), Arc::default()).over(async {
                 Patience::current().await_client(soon(then));
                 std::future::pending::<Option<()>>().await
             });
@@ -177,7 +208,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_late_provider_is_told_to_whoever_waits_for_it() {
         let began = Instant::now();
-        let served = Patience::with_client(soon(1)).over(async {
+        let served = Patience::with_client(soon(1), Arc::default()).over(async {
             let patience = Patience::current();
             patience.await_upstream(soon(7));
             let mut rung = 0;

@@ -44,9 +44,9 @@ fn endpoint<'a>(method: &Method, path: &'a str) -> std::result::Result<Endpoint<
     let (endpoint, allow) = match path {
         "/v1/chat/completions" => (Endpoint::Ask(Operation::Chat), "POST"),
         "/v1/embeddings" => (Endpoint::Ask(Operation::Embeddings), "POST"),
-        "/v1/models" => (Endpoint::Models, "GET"),
+        "/v1/models" => (Endpoint::Models, "GET, HEAD"),
         _ => match path.strip_prefix("/v1/models/") {
-            Some(id) if !id.is_empty() => (Endpoint::Model(id), "GET"),
+            Some(id) if !id.is_empty() => (Endpoint::Model(id), "GET, HEAD"),
             _ => {
                 return Err(ApiError::new(
                     404,
@@ -56,7 +56,8 @@ fn endpoint<'a>(method: &Method, path: &'a str) -> std::result::Result<Endpoint<
             }
         },
     };
-    if method == allow { Ok(endpoint) } else { Err(ApiError::method(allow)) }
+    let allowed = if allow == "POST" { *method == Method::POST } else { matches!(*method, Method::GET | Method::HEAD) };
+    if allowed { Ok(endpoint) } else { Err(ApiError::method(allow)) }
 }
 
 impl Gateway {

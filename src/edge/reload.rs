@@ -2,6 +2,7 @@
 
 use super::live::Live;
 use super::serve::Process;
+use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::telemetry::labels::Reload;
 use parking_lot::Mutex;
@@ -86,7 +87,8 @@ fn next(path: &Path, seen: &Mutex<Vec<Mark>>, old: &Live) -> Result<Live, Vec<St
     *seen.lock() = again;
     let Loaded { snapshot, files } = config::load(path).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     *seen.lock() = files.iter().map(|f| mark(f)).collect();
-    let fixed = |s: &config::snapshot::Snapshot| (s.listen.clone(), s.admin, s.server.threads);
+    let listeners = |s: &Snapshot| s.listen.iter().map(|l| (l.address, l.tls.is_some())).collect::<Vec<_>>();
+    let fixed = |s: &Snapshot| (listeners(s), s.admin, s.server.threads);
     if fixed(&snapshot) != fixed(&old.snapshot) {
         log::warn!("listeners, the admin address and threads stay as they are until the process is upgraded or restarted");
     }

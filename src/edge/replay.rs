@@ -32,6 +32,8 @@ use tokio::time::Instant;
 /// A deadline passed; which one is the error's own context. Never the client's fault, although Pingora reports it on
 /// the downstream side, where it is noticed.
 pub const LATE: ErrorType = ErrorType::Custom("upstream deadline");
+/// The process ends before the answer does.
+pub const DRAINED: ErrorType = ErrorType::Custom("drain over");
 /// The answer has been told, with an error event at its end; nothing more is to be written.
 pub const TOLD: ErrorType = ErrorType::Custom("answer ended early");
 /// The upstream's response ended with its headers.
@@ -60,8 +62,11 @@ impl Replay {
 /// Which deadline has passed, if one has; the alarm is set for the next one.
 fn late(stage: &Stage, patience: &Patience) -> Option<Late> {
     let (at, which) = stage.deadline()?;
-    if patience.take_rung() && at <= Instant::now() {
-        return Some(which);
+    if patience.take_rung() {
+        let late = if patience.drain_is_over() { Some(Late::Drain) } else { (at <= Instant::now()).then_some(which) };
+        if late.is_some() {
+            return late;
+        }
     }
     patience.await_upstream(at);
     None
@@ -226,7 +231,9 @@ impl Session for Replay {
         let real = real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))?;
         let mut idle = pin!(real.read_body_or_idle(true));
         poll_fn(|cx| match idle.as_mut().poll(cx) {
-            Poll::Pending => late(stage, patience).map_or(Poll::Pending, |late| Poll::Ready(Err(Error::explain(LATE, late.message())))),
+            Poll::Pending => late(stage, patience).map_or(Poll::Pending, |late| {
+                Poll::Ready(Err(Error::explain(if late == Late::Drain { DRAINED } else { LATE }, late.message())))
+            }),
             ready => ready,
         })
         .await

@@ -1,6 +1,6 @@
 //! Everything that can go wrong behind the gateway, in the words of its clients. Total: every error has an answer.
 
-use super::replay::{EMPTY, LATE};
+use super::replay::{DRAINED, EMPTY, LATE};
 use crate::dialect::{FailureClass, Fault, ProviderError};
 use crate::error::{ApiError, ErrorKind};
 use crate::route::retry;
@@ -95,6 +95,13 @@ pub fn of_proxy(provider: &str, e: &Error) -> Failure {
             error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")),
         };
     }
+    if *e.etype() == DRAINED {
+        return Failure {
+            retry: None,
+            outcome: Outcome::Drained,
+            error: ApiError::new(503, ErrorKind::Overloaded, "The gateway is going away; send the request again to reach another."),
+        };
+    }
     if *e.etype() == EMPTY {
         return Failure {
             retry: Some(retry::Failure::Broken),
@@ -172,6 +179,8 @@ mod tests {
         assert!(!of_proxy("p", &Error::new_up(ErrorType::ConnectionClosed)).client_is_gone());
         // A deadline is noticed on the downstream side and is the upstream's all the same.
         assert_eq!(of_proxy("p", &Error::explain(LATE, "x").into_down()).error.status, 504);
+        let drained = of_proxy("p", &Error::explain(DRAINED, "x").into_down());
+        assert!(drained.error.status == 503 && drained.retry.is_none() && !drained.client_is_gone());
     }
 
     #[test]

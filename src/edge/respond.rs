@@ -4,7 +4,7 @@ use super::intake;
 use crate::error::ApiError;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
@@ -20,8 +20,15 @@ pub async fn respond(session: &mut ServerSession, status: u16, mut headers: Head
     intake::keep_for_small_leftover(session);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    session.write_response_header(head(status, headers)?).await?;
-    session.write_response_body(body, true).await?;
+    let head = head(status, headers)?;
+    match session {
+        // The answer to a HEAD ends with its headers. Over HTTP/1 Pingora sees to that, over HTTP/2 a body would be sent.
+        ServerSession::H2(h2) if h2.req_header().method == Method::HEAD => h2.write_response_header(head, true)?,
+        _ => {
+            session.write_response_header(head).await?;
+            session.write_response_body(body, true).await?;
+        }
+    }
     if !session.is_body_done() {
         session.finish_body().await?;
         if !intake::discard_leftover(session).await {

@@ -1,11 +1,13 @@
 //! The process: listeners, TLS, h2, background work, signals, drain, upgrade.
 
+use super::certificate::Shown;
+use super::drain::FAREWELL;
 use super::front::{Door, Front};
 use super::intake::MAX_HEADERS;
 use super::live::Live;
 use super::proxy::Gateway;
 use super::reload::Reloader;
-use super::upgrade;
+use super::upgrade::{self, Heir};
 use super::upstream::RESOLVE_EVERY;
 use crate::config::Loaded;
 use crate::config::snapshot::Listen;
@@ -16,7 +18,7 @@ use parking_lot::Mutex;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
 use pingora_core::protocols::http::v2::server::H2Options;
-use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_core::services::listening::Service;
@@ -28,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
 /// How long an HTTP/2 connection without streams is kept.
 const H2_IDLE: Duration = Duration::from_secs(120);
@@ -42,6 +45,10 @@ const READ_BUFFER_OF_TLS: usize = 8 << 10;
 const WRITE_BUFFER: usize = 2 << 10;
 /// Unused upstream connections that are kept, in all.
 const POOL: usize = 1024;
+
+/// How long Pingora waits for requests in flight: for ever, as the drain ends the process itself, at a time that a reload
+/// may change.
+const GRACE: u64 = u32::MAX as u64;
 
 /// How long an upgrade waits for the admin address to be free.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
@@ -94,15 +101,6 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         Err(e) => return Ended::CouldNotStart(e),
     };
     let snapshot = &live.snapshot;
-    let addresses: Vec<_> = snapshot.listen.iter().map(|l| l.address).collect();
-    if !upgrade {
-        for address in &addresses {
-            // Pingora would try for half a minute and then panic.
-            if let Err(e) = TcpListener::bind(address) {
-                return Ended::CouldNotStart(format!("cannot listen on {address}: {e}"));
-            }
-        }
-    }
     let process = Arc::new(Process {
         live: Arc::new(ArcSwap::from(live.clone())),
         serving: AtomicBool::new(false),
@@ -118,16 +116,28 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
             PathBuf::new()
         }
     };
+    let addresses = snapshot.listen.iter().map(|l| l.address.to_string()).collect();
+    let listeners = match upgrade.then(|| upgrade::inherit(&socket, &addresses)).transpose() {
+        Ok(listeners) => listeners,
+        Err(e) => return Ended::CouldNotStart(e),
+    };
+    for address in addresses.iter().filter(|a| listeners.as_ref().is_none_or(|l| l.get(a).is_none())) {
+        // Pingora would try for half a minute and then panic.
+        if let Err(e) = TcpListener::bind(address) {
+            return Ended::CouldNotStart(format!("cannot listen on {address}: {e}"));
+        }
+    }
     let conf = ServerConf {
         threads: snapshot.server.threads,
-        grace_period_seconds: Some(snapshot.server.drain_timeout.as_secs()),
+        grace_period_seconds: Some(GRACE),
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: POOL.div_ceil(snapshot.server.threads),
         upgrade_sock: socket.to_string_lossy().into_owned(),
         ..ServerConf::default()
     };
-    let mut server = Server::new_with_opt_and_conf(Opt { upgrade, ..Opt::default() }, conf);
-    server.bootstrap(); // an upgrade waits here for the listeners of the process before, which then leaves its admin address
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    // The process before leaves its admin address when it has handed its listeners over.
     let patience = if upgrade { ADMIN_PATIENCE } else { Duration::ZERO };
     if let Err(e) = crate::admin::serve(snapshot.admin, process.clone(), patience) {
         return Ended::CouldNotStart(format!("cannot listen on {} (admin): {e}", snapshot.admin));
@@ -136,7 +146,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         Ok(service) => service,
         Err(e) => return Ended::CouldNotStart(e),
     };
-    server.add_service(service);
+    server.add_service(Heir { service, listeners });
     let reloader = path.map(|path| Reloader::new(path, files));
     server.add_service(background_service("upkeep", Upkeep { process: process.clone(), reloader }));
     for listen in &snapshot.listen {
@@ -168,9 +178,8 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
         let read = if l.tls.is_some() { READ_BUFFER_OF_TLS } else { 0 };
         let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::new(read, WRITE_BUFFER));
         if let Some(tls) = &l.tls {
-            let text = |p: &PathBuf| p.to_string_lossy().into_owned();
-            let mut settings =
-                TlsSettings::intermediate(&text(&tls.certificate), &text(&tls.key)).map_err(|e| format!("{}: {e}", l.address))?;
+            let mut settings = TlsSettings::intermediate("", "").map_err(|e| format!("{}: {e}", l.address))?;
+            settings.set_cert_resolver(Arc::new(Shown::new(process.live.clone(), l.address, tls.certified.clone())));
             settings.enable_h2();
             endpoint = endpoint.tls(settings);
         }
@@ -262,8 +271,6 @@ impl ShutdownSignalWatch for Signals {
         if matches!(what, ShutdownSignal::GracefulUpgrade) {
             process.admin_leaves.notify_one();
         }
-        let live = process.live.load_full();
-        log::info!("draining: {} requests in flight, at most {:?} for them", live.present(), live.snapshot.server.drain_timeout);
         let phases = self.phases.resubscribe();
         std::thread::spawn(move || leave_when_done(&process, phases));
         tokio::spawn(async move {
@@ -274,15 +281,26 @@ impl ShutdownSignalWatch for Signals {
     }
 }
 
-/// Pingora waits out its whole grace period; a process that has nothing left to do need not. But it takes requests until
-/// the shutdown has begun: an upgrade hands the listeners over first.
+/// Ends the process when nothing is left to do, or the time for it is over. It takes requests until the shutdown has
+/// begun: an upgrade hands the listeners over first.
 fn leave_when_done(process: &Process, mut phases: broadcast::Receiver<ExecutionPhase>) {
     const POLL: Duration = Duration::from_millis(50);
     while !matches!(phases.blocking_recv(), Ok(ExecutionPhase::ShutdownStarted) | Err(broadcast::error::RecvError::Closed)) {}
+    let live = process.live.load_full();
+    let patience = live.snapshot.server.drain_timeout;
+    let began = Instant::now();
+    log::info!("draining: {} requests in flight, at most {patience:?} for them", live.drain.present());
     let mut quiet = 0;
     while quiet < 2 {
+        if began.elapsed() >= patience && !live.drain.is_over() {
+            live.drain.close();
+        }
+        if began.elapsed() > patience + FAREWELL {
+            log::warn!("{} requests are cut off", live.drain.present());
+            break;
+        }
         std::thread::sleep(POLL);
-        quiet = if process.live.load().present() == 0 { quiet + 1 } else { 0 };
+        quiet = if live.drain.present() == 0 { quiet + 1 } else { 0 };
     }
     leave("drained");
 }

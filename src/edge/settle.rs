@@ -5,6 +5,8 @@ use crate::account::EndedBy;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::labels::Phase;
 use crate::telemetry::log::write_access;
+use http::HeaderMap;
+use ipnet::IpNet;
 use pingora_core::Error;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_proxy::Session;
@@ -53,18 +55,22 @@ fn phase(ctx: &Exchange) -> Phase {
     }
 }
 
-/// The peer's address, or what a trusted proxy says it is: the last address of `x-forwarded-for` that is none of the
-/// trusted ones.
 fn client_address(session: &Session, ctx: &Exchange) -> Option<IpAddr> {
     let Some(SocketAddr::Inet(peer)) = session.downstream_session.client_addr() else { return None };
-    let peer = peer.ip();
-    let trusted = |ip: &IpAddr| ctx.live.snapshot.server.trust_forwarded_for.iter().any(|net| net.contains(ip));
+    let headers = &session.downstream_session.req_header().headers;
+    Some(client(peer.ip(), headers, &ctx.live.snapshot.server.trust_forwarded_for))
+}
+
+/// The peer's address, or what a trusted proxy says it is: the last address of `x-forwarded-for` that is none of the
+/// trusted ones. An IPv4 address is one in whatever form it comes: a listener on `[::]` sees it inside of an IPv6 one.
+fn client(peer: IpAddr, headers: &HeaderMap, trust: &[IpNet]) -> IpAddr {
+    let peer = peer.to_canonical();
+    let trusted = |ip: &IpAddr| trust.iter().any(|net| net.contains(ip));
     if !trusted(&peer) {
-        return Some(peer);
+        return peer;
     }
-    let all = session.downstream_session.req_header().headers.get_all("x-forwarded-for");
-    let told: Vec<Option<IpAddr>> =
-        all.iter().flat_map(|v| v.to_str().unwrap_or_default().split(',')).map(|a| a.trim().parse().ok()).collect();
+    let all = headers.get_all("x-forwarded-for").iter().flat_map(|v| v.to_str().unwrap_or_default().split(','));
+    let told: Vec<Option<IpAddr>> = all.map(|a| a.trim().parse().ok().map(|ip: IpAddr| ip.to_canonical())).collect();
     // Whoever is not trusted may have written anything to the left of its own address.
     let mut client = peer;
     for ip in told.iter().rev().map_while(|ip| *ip) {
@@ -73,5 +79,28 @@ fn client_address(session: &Session, ctx: &Exchange) -> Option<IpAddr> {
             break;
         }
     }
-    Some(client)
+    client
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn an_ipv4_address_is_trusted_in_either_form() {
+        let trust = ["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        for (peer, told, expected) in [
+            ("10.0.0.1", "1.2.3.4", "1.2.3.4"),
+            ("::ffff:10.0.0.1", "1.2.3.4", "1.2.3.4"),
+            ("::ffff:10.0.0.1", "9.9.9.9, ::ffff:1.2.3.4, ::ffff:10.0.0.2", "1.2.3.4"),
+            ("::ffff:1.2.3.4", "5.6.7.8", "1.2.3.4"),
+            ("2001:db8::1", "5.6.7.8, junk, 10.0.0.3", "10.0.0.3"),
+            ("2001:db9::1", "5.6.7.8", "2001:db9::1"),
+        ] {
+            let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static(told))]);
+            assert_eq!(client(peer.parse().unwrap(), &headers, &trust), expected.parse::<IpAddr>().unwrap(), "{peer}, {told}");
+        }
+    }
 }

@@ -56,6 +56,8 @@ pub enum Late {
     BetweenBytes,
     /// The whole attempt took too long.
     Total,
+    /// The gateway's own time is over.
+    Drain,
 }
 
 impl Late {
@@ -66,6 +68,7 @@ impl Late {
             Self::FirstToken => "the provider did not begin its answer in time",
             Self::BetweenBytes => "the provider fell silent in the middle of its answer",
             Self::Total => "the provider did not complete its answer in time",
+            Self::Drain => "the gateway is going away",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where a provider is: its addresses, resolved in the background, and the peer that Pingora connects to.
 
+use crate::config::pem::Certificates;
 use crate::config::snapshot::Timeouts;
 use crate::error::{ApiError, ErrorKind};
 use crate::provider::Provider;
@@ -13,7 +14,6 @@ use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_http::RequestHeader;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -56,24 +56,18 @@ impl Drop for Place {
 }
 
 impl Upstream {
-    /// Reads the provider's certificates.
+    /// The connections of a provider whose requests `signer` signs.
     ///
     /// # Errors
-    /// Says which file cannot be used.
+    /// For a name or a header that HTTP cannot carry.
     pub fn new(provider: Arc<Provider>, signer: &Signer, generation: u64) -> Result<Self, String> {
         let addresses = match provider.base.host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, provider.base.port)],
             Err(_) => Vec::new(),
         };
-        let ca = provider.tls.ca_file.as_deref().map(|file| wrap(certificates(file)?, file).map(Arc::from)).transpose()?;
-        let client = match &provider.tls.client {
-            None => None,
-            Some((certificate, key)) => {
-                let chain = certificates(certificate)?;
-                wrap(chain.clone(), certificate)?;
-                Some(Arc::new(CertKey::new(chain, private_key(key)?)))
-            }
-        };
+        let owned = |all: &Certificates| all.der().map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let ca = provider.tls.ca.as_ref().map(|all| owned(all).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect());
+        let client = provider.tls.client.as_ref().map(|own| Arc::new(CertKey::new(owned(&own.chain), own.key.secret_der().to_vec())));
         // Certificates may change with a reload: pooled connections that were made with others must not be used.
         let group = if provider.base.tls { (generation << 32) | provider.index as u64 } else { provider.index as u64 };
         let template = template(&provider, signer).map_err(|e| format!("provider `{}`: {e}", provider.name))?;
@@ -218,30 +212,4 @@ fn template(provider: &Provider, signer: &Signer) -> Result<RequestHeader, Box<p
         template.insert_header(name.clone(), value.clone())?;
     }
     Ok(template.clone()) // as in `shared`
-}
-
-fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, String> {
-    use rustls_pki_types::{CertificateDer, pem::PemObject};
-    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).map_err(|e| format!("{}: {e}", file.display()))?.collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all.iter().map(|c| c.as_ref().to_vec()).collect()),
-        Ok(_) => Err(format!("{}: no certificate in it", file.display())),
-        Err(e) => Err(format!("{}: {e}", file.display())),
-    }
-}
-
-fn private_key(file: &Path) -> Result<Vec<u8>, String> {
-    use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
-    PrivateKeyDer::from_pem_file(file).map(|key| key.secret_der().to_vec()).map_err(|e| format!("{}: {e}", file.display()))
-}
-
-/// Pingora parses certificates with a panic; they are parsed here first.
-fn wrap(all: Vec<Vec<u8>>, file: &Path) -> Result<Vec<WrappedX509>, String> {
-    use x509_parser::prelude::{FromDer, X509Certificate};
-    all.into_iter()
-        .map(|der| match X509Certificate::from_der(&der) {
-            Ok(_) => Ok(WrappedX509::new(der, parse_x509)),
-            Err(e) => Err(format!("{}: {e}", file.display())),
-        })
-        .collect()
 }

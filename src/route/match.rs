@@ -70,7 +70,8 @@ pub fn resolve<'m>(snapshot: &Snapshot, principal: Principal, model: &'m str) ->
     Err(ApiError::new(403, ErrorKind::Permission, message).with_param("model"))
 }
 
-fn unknown(snapshot: &Snapshot, principal: Principal, model: &str) -> ApiError {
+/// The 404 for a name that is no route of this principal's.
+pub fn unknown(snapshot: &Snapshot, principal: Principal, model: &str) -> ApiError {
     let names = usable(snapshot, principal).map(|route| route.name.as_ref());
     let close: Vec<String> = near::nearest(stripped(model), names, SUGGESTIONS).iter().map(|name| format!("`{name}`")).collect();
     let hint = if close.is_empty() { String::new() } else { format!(" Did you mean {}?", close.join(", ")) };

@@ -22,6 +22,8 @@ use tokio::sync::Mutex;
 
 mod grant;
 
+pub use grant::check;
+
 /// A token is renewed this long before it expires. The metadata server gives out its cached token until about five
 /// minutes before the end, so that asking much earlier would bring the same one.
 pub const REFRESH_BEFORE: Duration = Duration::from_secs(225);

@@ -48,6 +48,8 @@ closed_set! {
         Truncated = "truncated",
         /// The client went away first.
         Cancelled = "cancelled",
+        /// The gateway went away first.
+        Drained = "drained",
         /// The gateway's own limit on the provider.
         Limited = "limited",
     }

@@ -164,9 +164,10 @@ impl Sink {
 
 impl log::Log for Sink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Below `info`, what the gateway is built on prints whole headers, with the keys in them.
+        // What the gateway is built on says at `info` what is said here in its own words (and of a drain, wrongly), and
+        // below that it prints whole headers, with the keys in them.
         let own = metadata.target().starts_with(env!("CARGO_PKG_NAME"));
-        metadata.level() <= log::max_level() && (own || metadata.level() <= LevelFilter::Info)
+        metadata.level() <= log::max_level() && (own || metadata.level() <= LevelFilter::Warn)
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -2,10 +2,11 @@
 
 use crate::harness::gateway::{Gateway, Setup};
 use crate::harness::http1::{Conn, request};
-use crate::harness::http2::H2;
+use crate::harness::http2::{self, H2};
 use crate::harness::sim::Sim;
 use crate::harness::tls::{Certificates, connect};
 use crate::harness::{chat, soon, streamed};
+use http_body_util::Full;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -63,9 +64,16 @@ async fn headers_beyond_the_bound_and_methods_of_other_protocols_have_the_error_
     assert_eq!(answer.status(), 404);
     // No body follows the answer to a HEAD, or the next answer would not be readable.
     let mut conn = gateway.connect().await;
-    conn.send(&request("HEAD", "/v1/models", &[], None)).await.unwrap();
-    assert_eq!(conn.head().await.unwrap().status, 405);
-    assert_eq!(conn.get("/v1/models", &[]).await.status(), 200);
+    for (path, status) in [("/v1/models", 200), ("/v1/models/s/m", 200), ("/v1/chat/completions", 405), ("/", 404)] {
+        conn.send(&request("HEAD", path, &[], None)).await.unwrap();
+        assert_eq!(conn.head().await.unwrap().status, status, "{path}");
+        assert_eq!(conn.get("/v1/models", &[]).await.status(), 200);
+        let h2 = H2::connect(gateway.listen).await;
+        let head = http::Request::head(format!("http://gateway{path}")).body(Full::default()).unwrap();
+        let answer = http2::whole(h2.send(head).await.unwrap()).await.unwrap();
+        assert_eq!((answer.status(), answer.body.len()), (status, 0), "{path}");
+        assert_ne!(answer.header("content-length"), "0");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

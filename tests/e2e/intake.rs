@@ -6,6 +6,7 @@ use crate::harness::http1::{Conn, request};
 use crate::harness::http2::{self, H2};
 use crate::harness::sim::Sim;
 use crate::harness::soon;
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
 const MAX_BODY: usize = 64 << 10;
@@ -174,11 +175,19 @@ async fn what_could_be_read_in_two_ways_is_not_read() {
         assert_eq!(answer.status(), 400, "{head}");
         conn.closed().await; // what follows could be anybody's
     }
+    let mut conn = gateway.connect().await;
+    conn.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\n\r\n").await.unwrap();
+    let answer = conn.answer().await.unwrap();
+    assert_eq!((answer.status(), answer.error().contains("Content-Length")), (411, true));
+    still_serves(&mut conn).await;
+    let h2 = H2::connect(gateway.listen).await;
+    let answer = http2::whole(h2.chat(&[], Bytes::new()).await.unwrap()).await.unwrap();
+    assert_eq!((answer.status(), answer.error().contains("object")), (400, true));
     for coding in ["gzip", "br", "zstd", "gzip, identity"] {
         let answer = gateway.chat_as(&[("content-encoding", coding)], &chat("r")).await;
         assert_eq!((answer.status(), answer.error().contains("Content-Encoding")), (415, true));
     }
-    assert_eq!(sim.count(), 0);
+    assert_eq!(sim.count(), 1);
     assert_eq!(gateway.chat_as(&[("content-encoding", "identity")], &chat("r")).await.status(), 200);
 }
 
@@ -196,8 +205,8 @@ async fn paths_and_methods_that_are_not_there() {
         ("GET", "/v1/models/no-such-route", 404, ""),
         ("GET", "/v1/chat/completions", 405, "POST"),
         ("DELETE", "/v1/chat/completions", 405, "POST"),
-        ("POST", "/v1/models", 405, "GET"),
-        ("PUT", "/v1/models/r", 405, "GET"),
+        ("POST", "/v1/models", 405, "GET, HEAD"),
+        ("PUT", "/v1/models/r", 405, "GET, HEAD"),
     ] {
         let body = if method == "GET" { None } else { Some(&b"{}"[..]) };
         conn.send(&request(method, path, &[], body)).await.unwrap();

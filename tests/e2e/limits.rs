@@ -96,7 +96,14 @@ async fn a_key_sees_and_uses_its_own_routes_only() {
     }
     let own = gateway.get("/v1/models/open", &[("authorization", "Bearer tg-narrow")]).await;
     assert_eq!((own.status(), own.json()["id"].as_str()), (200, Some("open")));
-    assert_eq!(gateway.get("/v1/models/other", &[("authorization", "Bearer tg-narrow")]).await.status(), 404);
+    // A route of others, one that nobody has, and what is no text: told alike.
+    for (id, name) in [("other", "other"), ("nobody", "nobody"), ("%ff", "%ff")] {
+        let answer = gateway.get(&format!("/v1/models/{id}"), &[("authorization", "Bearer tg-narrow")]).await;
+        let told = answer.error().replace(&format!("`{name}`"), "");
+        assert_eq!((answer.status(), told.starts_with("There is no route .")), (404, true), "{told}");
+    }
+    let encoded = gateway.get("/v1/models/fine%2Fgpt%204", &[("authorization", "Bearer tg-tokens")]).await;
+    assert_eq!((encoded.status(), encoded.json()["id"].as_str()), (200, Some("fine/gpt 4")));
 }
 
 fn refused(answer: &Answer) {

@@ -6,7 +6,7 @@ use crate::harness::http2::{self, H2};
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
 use crate::harness::tls::{Certificates, connect};
-use crate::harness::{chat, streamed};
+use crate::harness::{chat, streamed, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alpn_decides_about_the_protocol() {
@@ -64,4 +64,28 @@ async fn a_provider_whose_certificate_is_not_trusted_is_not_asked() {
         assert_eq!(answer.status(), status, "{route}: {}", answer.text());
     }
     assert_eq!(sim.count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotated_certificate_is_shown_and_half_of_one_is_not() {
+    let (sim, old, new) = (Sim::start().await, Certificates::new(), Certificates::new());
+    let config = format!(
+        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
+        sim.provider()
+    );
+    let gateway = Setup::new(&config).tls(old.certificate.clone(), old.key.clone()).start().await;
+    let shows = async |authority: &Certificates| connect(gateway.secure, &authority.ca, &["h2"]).await.is_ok();
+    assert!(shows(&old).await && !shows(&new).await);
+    // The key is there a moment before its certificate is.
+    std::fs::rename(&new.key, &old.key).unwrap();
+    until("the rejection of a key without its certificate", async || {
+        let status = gateway.page("/status").await.json();
+        status["reloads"]["problems"].to_string().contains("another certificate").then_some(())
+    })
+    .await;
+    assert!(shows(&old).await);
+    std::fs::rename(&new.certificate, &old.certificate).unwrap();
+    until("the new certificate", async || shows(&new).await.then_some(())).await;
+    assert!(!shows(&old).await);
+    assert!(!gateway.output.text().contains("until the process is upgraded"), "{}", gateway.output.text());
 }

@@ -10,9 +10,10 @@ mod route;
 mod team;
 
 use super::file::{File, LimitStore as FileLimitStore, Listen as FileListen, Server as FileServer};
+use super::pem::{self, Certificates, Identity};
 use super::problem::{Position, Problems};
 use super::read::At;
-use super::snapshot::{LimitStore, Listen, ListenTls, Log, Server, Snapshot};
+use super::snapshot::{LimitStore, Listen, Log, Server, Snapshot};
 use super::types::{LogFormat, Store, Threads};
 use crate::provider::Provider;
 use std::collections::HashMap;
@@ -21,8 +22,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Largest file that a configuration refers to and that is read here, in bytes.
+/// Largest file with a key or a credential, in bytes.
 const MAX_REFERRED: u64 = 64 * 1024;
+/// Largest file with certificates, in bytes; a system's whole bundle has a quarter of a megabyte.
+const MAX_PEM: u64 = 4 << 20;
 /// Longest name of a provider, route, team or key, in bytes.
 const MAX_NAME: usize = 256;
 
@@ -85,37 +88,52 @@ impl Builder {
     }
 
     fn listener(&mut self, listen: &FileListen) -> Listen {
-        let tls = listen.tls.as_ref().map(|tls| ListenTls { certificate: self.file(&tls.certificate), key: self.file(&tls.key) });
+        let tls = listen.tls.as_ref().and_then(|tls| self.identity(&tls.certificate, &tls.key));
         Listen { address: listen.address.value, tls }
     }
 
-    /// A file that something else reads later: it must be there and readable now.
-    fn file(&mut self, path: &At<PathBuf>) -> PathBuf {
-        self.refer(&path.value);
-        match std::fs::File::open(&path.value).and_then(|file| file.metadata()) {
-            Ok(metadata) if metadata.is_dir() => self.problems.add(path.at, "this is a directory, not a file"),
-            Ok(_) => {}
-            Err(error) => self.unreadable(path, &error),
+    /// A certificate chain and the key to it.
+    fn identity(&mut self, certificate: &At<PathBuf>, key: &At<PathBuf>) -> Option<Arc<Identity>> {
+        let chain = self.pem(certificate, Certificates::parse);
+        let private = self.pem(key, pem::key);
+        match Identity::new(chain?, private?) {
+            Ok(identity) => Some(Arc::new(identity)),
+            Err(what) => self.useless(key, what),
         }
-        path.value.clone()
+    }
+
+    /// What is in a PEM file.
+    fn pem<T>(&mut self, path: &At<PathBuf>, parse: impl FnOnce(&[u8]) -> Result<T, &'static str>) -> Option<T> {
+        match parse(&self.file_bytes(path, MAX_PEM)?) {
+            Ok(found) => Some(found),
+            Err(what) => self.useless(path, what),
+        }
+    }
+
+    fn useless<T>(&mut self, path: &At<PathBuf>, what: &str) -> Option<T> {
+        self.problems.add(path.at, format!("the file {what}"));
+        None
     }
 
     /// The text of a small file.
     fn file_text(&mut self, path: &At<PathBuf>) -> Option<String> {
-        self.refer(&path.value);
-        let mut text = String::new();
-        let read = std::fs::File::open(&path.value).and_then(|file| file.take(MAX_REFERRED + 1).read_to_string(&mut text));
-        match read {
-            Ok(size) if size as u64 <= MAX_REFERRED => return Some(text),
-            Ok(_) => self.problems.add(path.at, format!("the file is larger than {MAX_REFERRED} bytes")),
-            Err(error) => self.unreadable(path, &error),
+        match String::from_utf8(self.file_bytes(path, MAX_REFERRED)?) {
+            Ok(text) => Some(text),
+            Err(_) => self.useless(path, "is no UTF-8 text"),
         }
-        None
     }
 
-    /// The path is not repeated, because someone may have put a key where its file belongs.
-    fn unreadable(&mut self, path: &At<PathBuf>, error: &std::io::Error) {
-        self.problems.add(path.at, format!("cannot read the file: {error}"));
+    fn file_bytes(&mut self, path: &At<PathBuf>, most: u64) -> Option<Vec<u8>> {
+        self.refer(&path.value);
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(&path.value).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(size) if size as u64 <= most => return Some(bytes),
+            Ok(_) => self.problems.add(path.at, format!("the file is larger than {most} bytes")),
+            // The path is not repeated, because someone may have put a key where its file belongs.
+            Err(error) => self.problems.add(path.at, format!("cannot read the file: {error}")),
+        }
+        None
     }
 
     fn refer(&mut self, path: &Path) {

@@ -3,6 +3,7 @@
 use super::base_url::{base_url, default_base};
 use super::{Builder, ByName, written};
 use crate::config::file::{self, AwsCredentials};
+use crate::config::pem::{Certificates, Identity};
 use crate::config::problem::Position;
 use crate::config::read::{At, Named, Words};
 use crate::config::secret::Secret;
@@ -10,6 +11,7 @@ use crate::config::snapshot::{TimeoutOverrides, Timeouts, TlsOptions};
 use crate::config::types::{Deadline, SecretText, secret};
 use crate::provider::catalogue::quirks;
 use crate::provider::{BaseUrl, Credential, GuidedStyle, Kind, Provider, Settings};
+use crate::sign::google::check;
 use http::{HeaderName, HeaderValue};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,7 +176,7 @@ impl Builder {
                 if let (Some(_), Some(token)) = (&provider.credentials_file, &provider.access_token) {
                     self.problems.add(token.at, "`access_token` and `credentials_file` exclude each other; write one of them");
                 }
-                let file = provider.credentials_file.take().map(|path| Credential::GoogleFile(self.file(&path)));
+                let file = provider.credentials_file.take().map(|path| self.google_file(path));
                 let token = provider.access_token.take().map(|token| Credential::GoogleToken(token.value.0));
                 Some(file.or(token).unwrap_or(Credential::GoogleDefault))
             }
@@ -186,6 +188,14 @@ impl Builder {
             self.problems.add(provider.at, message);
         }
         credential
+    }
+
+    /// The file is read again for every token; here it only has to be one that tokens can be had with.
+    fn google_file(&mut self, path: At<PathBuf>) -> Credential {
+        if let Some(Err(what)) = self.file_text(&path).map(|text| check(&Secret::new(text))) {
+            self.problems.add(path.at, what);
+        }
+        Credential::GoogleFile(path.value)
     }
 
     fn api_key(&mut self, provider: &mut file::Provider) -> Option<Secret> {
@@ -253,16 +263,16 @@ impl Builder {
 
     fn tls(&mut self, tls: file::Tls) -> TlsOptions {
         let client = match (&tls.client_certificate, &tls.client_key) {
-            (Some(certificate), Some(key)) => Some((self.file(certificate), self.file(key))),
+            (Some(certificate), Some(key)) => self.identity(certificate, key),
             (Some(At { at, .. }), None) => self.lone(*at, tls.sound, "client_certificate", "client_key"),
             (None, Some(At { at, .. })) => self.lone(*at, tls.sound, "client_key", "client_certificate"),
             (None, None) => None,
         };
-        let ca_file = tls.ca_file.as_ref().map(|path| self.file(path));
-        TlsOptions { ca_file, verify: tls.verify, server_name: tls.server_name.map(Arc::from), client }
+        let ca = tls.ca_file.as_ref().and_then(|path| self.pem(path, Certificates::authorities));
+        TlsOptions { ca, verify: tls.verify, server_name: tls.server_name.map(Arc::from), client }
     }
 
-    fn lone(&mut self, at: Position, sound: bool, key: &str, other: &str) -> Option<(PathBuf, PathBuf)> {
+    fn lone(&mut self, at: Position, sound: bool, key: &str, other: &str) -> Option<Arc<Identity>> {
         if sound {
             self.problems.add(at, format!("`{key}` needs `{other}`"));
         }

@@ -25,7 +25,7 @@ pub(in crate::dialect) fn target(kind: Kind) -> Target {
         credential: Credential::None,
         headers: Vec::new(),
         timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
-        tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
+        tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
         settings: Settings::Aws { region: "us-east-1".into() },
         max_connections: None,
         limits: Vec::new(),

@@ -76,6 +76,14 @@ enum File {
     Other,
 }
 
+/// Whether tokens can be asked for with what a credentials file says.
+///
+/// # Errors
+/// What is wrong with the file, in words without a secret.
+pub fn check(text: &Secret) -> Result<(), Reason> {
+    request(text, 0).map(drop)
+}
+
 /// The grant of a credentials file, which is read anew every time, so that a rotated one is seen.
 pub(super) async fn from_file(path: &Path) -> Result<Grant, Reason> {
     let shown = path.display();
@@ -84,10 +92,16 @@ pub(super) async fn from_file(path: &Path) -> Result<Grant, Reason> {
         return Err(format!("{shown} is larger than {MAX_FILE} bytes").into());
     }
     let text = Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let request = request(&text, now).map_err(|what| format!("{shown}: {what}"))?;
+    read(send(request).await.map_err(|e| format!("the token server: {e}"))?)
+}
+
+/// What a credentials file has the token server asked at `now`.
+fn request(text: &Secret, now: u64) -> Result<Request<Bytes>, Reason> {
     // serde's message could quote a value of the file, so only the place is told.
     let file = serde_json::from_str(text.expose())
-        .map_err(|e| format!("{shown} is no credentials file (line {}, column {})", e.line(), e.column()))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        .map_err(|e| format!("this is no credentials file (line {}, column {})", e.line(), e.column()))?;
     let (uri, form) = match file {
         File::ServiceAccount { client_email, private_key, private_key_id, token_uri } => {
             let key = Secret::new(private_key);
@@ -103,13 +117,15 @@ pub(super) async fn from_file(path: &Path) -> Result<Grant, Reason> {
                 ("refresh_token", &refresh_token),
             ]),
         ),
-        File::Other => return Err(format!("{shown} is neither of type service_account nor authorized_user").into()),
+        File::Other => return Err("this credential is neither of type service_account nor of type authorized_user".into()),
     };
     let request = Request::post(uri.as_deref().unwrap_or(TOKEN_URI))
         .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Bytes::from(form));
-    let request = request.map_err(|_| format!("the token_uri of {shown} is no URL"))?;
-    read(send(request).await.map_err(|e| format!("the token server: {e}"))?)
+    match request {
+        Ok(request) if matches!(request.uri().scheme_str(), Some("http" | "https")) => Ok(request),
+        _ => Err("the token_uri is no URL".into()),
+    }
 }
 
 /// A signed assertion (RFC 7523) that asks for a token of the service account.

@@ -47,7 +47,7 @@ fn target(case: &Value) -> Target {
         credential: Credential::None,
         headers: Vec::new(),
         timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
-        tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
+        tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
         settings,
         max_connections: None,
         limits: Vec::new(),

@@ -26,7 +26,7 @@ fn target(kind: Kind) -> Target {
         credential: Credential::None,
         headers: Vec::new(),
         timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
-        tls: TlsOptions { ca_file: None, verify: true, server_name: None, client: None },
+        tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
         settings,
         quirks: Quirks::default(),
         max_connections: None,
