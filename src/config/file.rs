@@ -10,7 +10,8 @@ use super::types::{
     Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, Lease, LogFormat, Money, Period, Reason, SecretText, Store,
     StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, Unsupported, Weight,
 };
-use crate::provider::{GuidedStyle, Kind, SageMakerFormat, StructuredOutput};
+use crate::provider::catalogue::Guided;
+use crate::provider::{Kind, SageMakerFormat, StructuredOutput};
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -121,7 +122,7 @@ section! {
         /// `max_tokens` where the client gives none (anthropic). Default: 4096.
         default_max_tokens: Option<At<Tokens>>,
         /// How the server takes a decoding constraint (vllm, openai_compatible). Default for vllm: structured_outputs.
-        guided: Option<At<GuidedStyle>>,
+        guided: Option<At<Guided>>,
         /// Headers to add to every request.
         headers: Named<SecretText>,
         /// Deadlines.

@@ -39,7 +39,7 @@ pub fn of(target: &Target) -> &'static dyn Dialect {
         Kind::Bedrock => &bedrock::Bedrock,
         Kind::Mistral => &mistral::Mistral,
         Kind::SageMaker => &sagemaker::SageMaker,
-        _ => &openai::OpenAi,
+        Kind::OpenAi(_) => &openai::OpenAi,
     }
 }
 
