@@ -155,7 +155,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// A 400 that names the field where the provider cannot keep it.
     pub fn constraint(&mut self, request: &ChatRequest<'_>, quirks: &Quirks) -> Result<bool, ApiError> {
-        constraint::encode(request, quirks, &mut self.body)
+        constraint::encode(request, quirks, self)
     }
 
     /// The finished request, under the route's own system prompt. `unwrap_choice`: the answer is an object that holds
