@@ -48,6 +48,7 @@ impl Policy {
             | Field::GuidedGrammar
             | Field::StructuralTag
             | Field::ChatTemplate
+            | Field::Moderation
             | Field::Modalities
             | Field::Audio
             | Field::WebSearchOptions => Self::Essential,

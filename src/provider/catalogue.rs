@@ -257,13 +257,19 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// The kind's entry.
 pub fn entry(kind: Kind) -> &'static Entry {
+    named(kind.name())
+}
+
+fn named(name: &str) -> &'static Entry {
     static EMPTY: LazyLock<Entry> = LazyLock::new(Entry::default);
-    ENTRIES.get(kind.name()).unwrap_or(&EMPTY)
+    ENTRIES.get(name).unwrap_or(&EMPTY)
 }
 
 /// How the OpenAI dialect differs at this kind of provider, with the operator's own word on decoding constraints.
 pub fn quirks(kind: Kind, guided: Option<Guided>) -> Quirks {
-    let mut quirks = entry(kind).quirks.clone();
+    // Two of the operator's words are two versions of vLLM; the third one is another server.
+    let entry = if guided == Some(Guided::Sglang) { named("sglang") } else { entry(kind) };
+    let mut quirks = entry.quirks.clone();
     quirks.guided = guided.unwrap_or(quirks.guided);
     quirks
 }
