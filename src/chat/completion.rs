@@ -1,6 +1,6 @@
 //! Folds an answer into one completion object.
 
-use super::chunk::string;
+use super::chunk::{begin_call, string};
 use super::event::{Event, Finish, Sink, Text};
 use super::head::Head;
 use super::law::Writer;
@@ -155,13 +155,10 @@ impl Sink for CompletionWriter {
                     add(&mut c.refusal, text);
                 }
             }
-            Event::ToolStart { choice, id, name, .. } => {
+            Event::ToolStart { choice, id, name, form, .. } => {
                 let Some(c) = self.choice(choice) else { return };
-                let mut call = b"{\"id\":".to_vec();
-                string(&mut call, id.unwrap_or(Text::Plain("")));
-                call.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
-                string(&mut call, name);
-                call.extend_from_slice(b",\"arguments\":\"");
+                let mut call = vec![b'{'];
+                begin_call(&mut call, id, name, form);
                 c.calls.push(call);
             }
             Event::ToolArguments { choice, call, fragment } => {

@@ -8,7 +8,7 @@
 
 use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
 use super::{error, logprobs, signature};
-use crate::chat::event::{Event, Finish, Sink, Text};
+use crate::chat::event::{Event, Finish, Sink, Text, ToolForm};
 use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
@@ -134,7 +134,7 @@ impl GeminiDecoder {
         let base = own.map_or_else(|| Cow::Owned(format!("call_{choice}_{call}")), Text::decode);
         let sealed = signature::seal(self.seal.as_ref(), &base, signature);
         let id = sealed.as_deref().map(Text::Plain).or(own);
-        out.event(Event::ToolStart { choice, call, id, name });
+        out.event(Event::ToolStart { choice, call, id, name, form: ToolForm::Function });
         out.event(Event::ToolArguments { choice, call, fragment: Text::Plain(args) });
         Ok(true)
     }

@@ -1,7 +1,7 @@
 //! Requests and answers of `tests/fixtures/openai`, every stream cut in every way, and real recordings where they are.
 
 use super::*;
-use crate::chat::event::{Event, Sink, Text};
+use crate::chat::event::{Event, Sink, Text, ToolForm};
 use crate::chat::request::Parsed;
 use crate::config::snapshot::Params;
 use crate::dialect::{Decoder, Fault, Frame};
@@ -29,8 +29,12 @@ impl Sink for Record {
             Event::Content { choice, text: t } => (format!("content {choice}"), text(t)),
             Event::Reasoning { choice, text: t } => (format!("reasoning {choice}"), text(t)),
             Event::Refusal { choice, text: t } => (format!("refusal {choice}"), text(t)),
-            Event::ToolStart { choice, call, id, name } => {
-                (format!("call {choice}.{call}"), format!("{} {}", id.map_or("-".into(), text), text(name)))
+            Event::ToolStart { choice, call, id, name, form } => {
+                let form = match form {
+                    ToolForm::Function => String::new(),
+                    other => format!(" {other:?}"),
+                };
+                (format!("call {choice}.{call}"), format!("{} {}{form}", id.map_or("-".into(), text), text(name)))
             }
             Event::ToolArguments { choice, call, fragment } => (format!("arguments {choice}.{call}"), text(fragment)),
             Event::Logprobs { choice, json } => (format!("logprobs {choice}"), json.to_owned()),
