@@ -18,6 +18,7 @@ use std::time::Duration;
 pub mod anthropic;
 pub mod bedrock;
 pub mod gemini;
+mod ids;
 pub mod mistral;
 pub mod openai;
 pub mod params;

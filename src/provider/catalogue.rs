@@ -94,6 +94,8 @@ pub struct Quirks {
     pub forced_tools: ForcedTools,
     /// Whether `tool_choice` knows `allowed_tools`; otherwise the tools themselves are narrowed to them.
     pub allowed_tools: bool,
+    /// Longest id of a tool call in a request, in bytes.
+    pub call_id_max: Option<usize>,
     /// Whether a single stop must be an array too.
     pub stop_list: bool,
     /// Whether `logprobs` is the number of alternatives.
@@ -148,6 +150,7 @@ impl Default for Quirks {
             reasoning: ReasoningTurns::Keep,
             forced_tools: ForcedTools::AsTheyCame,
             allowed_tools: false,
+            call_id_max: None,
             stop_list: false,
             logprobs_number: false,
             completion_excludes_reasoning: false,
