@@ -190,10 +190,10 @@ fn usage(counts: &Counts) -> Option<Usage> {
         prompt: n(counts.prompt_token_count).saturating_add(n(counts.tool_use_prompt_token_count)),
         completion: n(counts.candidates_token_count).saturating_add(reasoning),
         cached: n(counts.cached_content_token_count),
-        cache_write: 0,
         reasoning,
         prompt_audio: audio(&counts.prompt_tokens_details),
         completion_audio: audio(&counts.candidates_tokens_details),
+        ..Usage::default()
     })
 }
 
