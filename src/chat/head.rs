@@ -19,7 +19,7 @@ pub struct Head {
 }
 
 /// OpenAI's published list; a tier outside of it is told as `""`.
-const SERVICE_TIERS: [&str; 5] = ["auto", "default", "flex", "scale", "priority"];
+const SERVICE_TIERS: [&str; 6] = ["auto", "default", "flex", "scale", "priority", "fast"];
 
 impl Head {
     /// The head of an answer.
