@@ -169,10 +169,11 @@ impl Relay {
         Ok(())
     }
 
+    /// What there is for the client. Before the first content nothing is: another target may still answer in its place.
     fn take(&mut self) -> Vec<u8> {
         match &mut self.output {
-            Output::Chunks(w) => w.take(),
-            Output::Completion(_) | Output::Embeddings(..) => Vec::new(),
+            Output::Chunks(w) if self.law.started() => w.take(),
+            _ => Vec::new(),
         }
     }
 
@@ -217,5 +218,34 @@ mod tests {
             let broken = (0..65).any(|_| relay.push(&piece).1.is_err());
             assert_eq!(broken, ends, "{form:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_told_before_the_first_content_and_nothing_of_it_is_lost() {
+        let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
+        let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
+        let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld));
+        let chunk = |delta: &str, more: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{delta}{more}}}]}}\n\n");
+        let logprobs = r#","logprobs":{"content":[],"refusal":null}"#;
+        for early in [chunk(r#"{"role":"assistant","content":""}"#, logprobs), chunk(r#"{"provider_data":{"a":1}}"#, "")] {
+            assert_eq!(relay.push(early.as_bytes()), (Vec::new(), Ok(())));
+            assert!(!relay.started());
+        }
+        let (told, _) = relay.push(chunk(r#"{"content":"a"}"#, "").as_bytes());
+        let told = String::from_utf8(told).unwrap();
+        assert!(relay.started());
+        assert!(
+            told.contains(r#""delta":{"role":"assistant","provider_data":{"a":1}}"#) && told.contains(r#""delta":{"content":"a"}"#),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_call_in_openais_first_form_is_content() {
+        let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
+        let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
+        let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld));
+        relay.push(b"data: {\"choices\":[{\"delta\":{\"function_call\":{\"name\":\"f\"}}}]}\n\n");
+        assert!(relay.started());
     }
 }

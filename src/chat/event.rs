@@ -132,6 +132,9 @@ pub enum Event<'a> {
     Usage(Usage),
 }
 
+/// Names of [`Event::Extra`] that are an answer by themselves: OpenAI's first form of a tool call, and speech.
+pub const SPEAKING: [&str; 2] = ["function_call", "audio"];
+
 /// Where a decoder puts its events.
 pub trait Sink {
     /// Takes one event; what it borrows is only valid during the call.

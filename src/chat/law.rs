@@ -13,7 +13,7 @@
 //! Finish reasons are held back until the answer is complete, because the usage that belongs beside the last one comes
 //! after it, and because an answer that broke off must not have one.
 
-use super::event::{Event, Finish, Sink, Text, ToolForm};
+use super::event::{Event, Finish, SPEAKING, Sink, Text, ToolForm};
 use super::usage::Usage;
 use smallvec::SmallVec;
 
@@ -22,6 +22,8 @@ pub const MAX_CHOICES: usize = 128;
 /// Most tool calls of one choice.
 pub const MAX_CALLS: usize = 1024;
 
+/// Most bytes of log probabilities and other members that are held back because no content has come.
+pub const MAX_BESIDE: usize = 64 << 10;
 /// Most of an answer's id that goes into the id of a call, so that this one keeps to OpenAI's bound of 40 characters.
 const MAX_ANSWER_ID: usize = 24;
 
@@ -58,13 +60,14 @@ pub struct Law {
     /// Makes the ids of calls that come without one of their own; unique for the answer.
     answer_id: Box<str>,
     said_bytes: u64,
+    beside_bytes: usize,
 }
 
 impl Law {
     /// The law for one answer, whose id makes the ids of nameless tool calls unique. Its end is what is random in it.
     pub fn new(answer_id: &str) -> Self {
         let end = answer_id.get(answer_id.len().saturating_sub(MAX_ANSWER_ID)..).unwrap_or_default();
-        Self { choices: SmallVec::new(), usage: None, started: false, broken: None, answer_id: end.into(), said_bytes: 0 }
+        Self { choices: SmallVec::new(), usage: None, started: false, broken: None, answer_id: end.into(), said_bytes: 0, beside_bytes: 0 }
     }
 
     /// Whether content, or the end of a choice, has been seen: from here on the client is told.
@@ -160,6 +163,15 @@ impl<W: Writer> Lawful<'_, W> {
         self.out.event(event);
     }
 
+    /// What comes beside an answer is not its beginning, unless it is all that comes for long.
+    fn beside(&mut self, choice: u32, json: &str, event: Event<'_>) {
+        if self.law.choice(choice).is_some() {
+            self.law.beside_bytes += json.len();
+            self.law.started |= self.law.beside_bytes > MAX_BESIDE;
+            self.out.event(event);
+        }
+    }
+
     fn tool_start(&mut self, choice: u32, key: u32, id: Option<Text<'_>>, name: Text<'_>, form: ToolForm<'_>) {
         let Some(state) = self.law.choice(choice) else { return };
         let id_hash = id.map_or(0, |id| fnv(&id.decode()));
@@ -210,7 +222,8 @@ impl<W: Writer> Sink for Lawful<'_, W> {
             Event::Content { choice, text } | Event::Reasoning { choice, text } | Event::Refusal { choice, text } => {
                 self.say(choice, Some(text), event)
             }
-            Event::Logprobs { choice, .. } | Event::Extra { choice, .. } => self.say(choice, None, event),
+            Event::Extra { choice, key, .. } if SPEAKING.contains(&key) => self.say(choice, None, event),
+            Event::Logprobs { choice, json } | Event::Extra { choice, json, .. } => self.beside(choice, json, event),
             Event::ToolStart { choice, call, id, name, form } => self.tool_start(choice, call, id, name, form),
             Event::ToolArguments { choice, call, fragment } => self.tool_arguments(choice, call, fragment),
             Event::Finish { choice, reason } => {
