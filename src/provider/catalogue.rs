@@ -90,6 +90,10 @@ pub struct Quirks {
     pub flatten_text: bool,
     /// What becomes of an assistant turn's `reasoning_content`.
     pub reasoning: ReasoningTurns,
+    /// The words for `reasoning_effort` that are known; none: all of OpenAI's are.
+    pub efforts: Vec<String>,
+    /// Members (raw JSON) that turn thinking off, where that is no effort.
+    pub reasoning_off: BTreeMap<String, String>,
     /// What a demanded tool call needs beside `tool_choice`.
     pub forced_tools: ForcedTools,
     /// Whether `tool_choice` knows `allowed_tools`; otherwise the tools themselves are narrowed to them.
@@ -148,6 +152,8 @@ impl Default for Quirks {
             developer_role: true,
             flatten_text: false,
             reasoning: ReasoningTurns::Keep,
+            efforts: Vec::new(),
+            reasoning_off: BTreeMap::new(),
             forced_tools: ForcedTools::AsTheyCame,
             allowed_tools: false,
             call_id_max: None,
@@ -232,7 +238,7 @@ pub enum ReasoningTurns {
 pub enum ForcedTools {
     /// Nothing.
     AsTheyCame,
-    /// `thinking: {"type": "disabled"}`: a thinking model refuses a demanded call.
+    /// Thinking turned off: a thinking model refuses a demanded call.
     WithoutThinking,
 }
 

@@ -6,14 +6,12 @@ use crate::chat::constraint::{Constraint, Schema, choice_regex, choice_schema};
 use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
-use crate::dialect::params::{Unknown, unsupported};
+use crate::dialect::params::{GUIDED, Unknown, unsupported};
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
 use crate::provider::catalogue::{Guided, Quirks};
-
-const GUIDED: [Field; 5] = [Field::GuidedJson, Field::GuidedChoice, Field::GuidedRegex, Field::GuidedGrammar, Field::StructuralTag];
 
 /// Says the request's constraint as the provider wants it. Whether the answer will be an object that holds a choice.
 ///

@@ -51,6 +51,7 @@ impl<'a> Draft<'a> {
         draft.body.set_model();
         draft.limits(request, quirks)?;
         draft.logprobs(request, quirks)?;
+        draft.effort(request, quirks)?;
         draft.stream_options(request, quirks)?;
         if quirks.stop_list
             && let Some(stop) = request.raw(Field::Stop).filter(|raw| raw.starts_with('"'))
@@ -119,6 +120,20 @@ impl<'a> Draft<'a> {
             && quirks.policy(Field::TopLogprobs) == Policy::Mapped
         {
             self.body.set(Field::TopLogprobs.name(), number(top));
+        }
+        Ok(())
+    }
+
+    /// How much the model shall think, in the provider's words.
+    fn effort(&mut self, request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<(), ApiError> {
+        let Some(raw) = request.raw(Field::ReasoningEffort).filter(|_| !quirks.efforts.is_empty()) else { return Ok(()) };
+        let (field, word) = (Field::ReasoningEffort, raw.trim_matches('"'));
+        if word == "none" && !quirks.reasoning_off.is_empty() {
+            self.body.remove(field.name());
+            quirks.reasoning_off.iter().for_each(|(name, json)| self.body.set(name, json.as_bytes()));
+        } else if let Some(nearest) = params::nearest_effort(word, &quirks.efforts) {
+            self.settled.adjust(request, field, &format!("its provider knows only {}", quirks.efforts.join(", ")))?;
+            self.body.set(field.name(), format!("\"{nearest}\"").into_bytes());
         }
         Ok(())
     }
