@@ -59,3 +59,17 @@ impl Head {
         out.push(b'"');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_is_told_where_openai_has_it() {
+        for (tier, want) in [("fast", "fast"), ("pri\\u006frity", "priority"), ("on_demand", "")] {
+            let mut head = Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "m");
+            head.set_service_tier(Text::Raw(tier));
+            assert_eq!(head.service_tier, want);
+        }
+    }
+}

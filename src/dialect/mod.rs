@@ -175,6 +175,8 @@ pub struct ProviderError {
     pub class: FailureClass,
     /// The provider's own message; not yet redacted.
     pub message: String,
+    /// The field that it blames, in its own words.
+    pub param: Option<String>,
     /// The provider's wish, from a header or from the body.
     pub retry_after: Option<Duration>,
 }

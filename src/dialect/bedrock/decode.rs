@@ -224,7 +224,7 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Fault> {
 }
 
 fn failed(message: String) -> Fault {
-    Fault::Provider(ProviderError { class: FailureClass::Server, message, retry_after: None })
+    Fault::Provider(ProviderError { class: FailureClass::Server, message, param: None, retry_after: None })
 }
 
 fn count(usage: Option<WireUsage>, out: &mut dyn Sink) {

@@ -173,7 +173,7 @@ fn failed(word: &str, message: Option<&str>) -> Fault {
     let message = message.unwrap_or_default();
     let end = (0..=message.len().min(MAX_FINISH_MESSAGE)).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
     let message = format!("The answer ended with {word}. {}", message.get(..end).unwrap_or_default());
-    Fault::Provider(ProviderError { class: FailureClass::Server, message: message.trim_end().to_owned(), retry_after: None })
+    Fault::Provider(ProviderError { class: FailureClass::Server, message: message.trim_end().to_owned(), param: None, retry_after: None })
 }
 
 /// Counts are sums over the whole answer so far. `None` where a chunk only tells other things (`trafficType`).

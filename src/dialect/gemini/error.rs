@@ -69,6 +69,7 @@ fn judge(http: u16, status: Status) -> ProviderError {
     ProviderError {
         class,
         message: message.unwrap_or_else(|| format!("The provider answered with status {http}")),
+        param: None,
         retry_after: delay.and_then(duration),
     }
 }
