@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 /// One kind's entry.
+#[expect(clippy::manual_non_exhaustive, reason = "`rest` is read, and must be empty")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Entry {

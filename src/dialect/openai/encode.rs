@@ -126,8 +126,9 @@ impl<'a> Draft<'a> {
 
     /// How much the model shall think, in the provider's words.
     fn effort(&mut self, request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<(), ApiError> {
-        let Some(raw) = request.raw(Field::ReasoningEffort).filter(|_| !quirks.efforts.is_empty()) else { return Ok(()) };
-        let (field, word) = (Field::ReasoningEffort, raw.trim_matches('"'));
+        let field = Field::ReasoningEffort;
+        let asked = if quirks.efforts.is_empty() { None } else { request.raw(field) };
+        let Some(word) = asked.map(|raw| raw.trim_matches('"')) else { return Ok(()) };
         if word == "none" && !quirks.reasoning_off.is_empty() {
             self.body.remove(field.name());
             quirks.reasoning_off.iter().for_each(|(name, json)| self.body.set(name, json.as_bytes()));

@@ -37,9 +37,8 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<
 /// nothing costs time only.
 fn touched(raw: &str, quirks: &Quirks) -> bool {
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
-    // Another provider's state is of no use here, and its ids are longer than what OpenAI takes.
-    has(seal::MARK)
-        || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))
+    // Another provider's state is of no use here, and its ids may be longer than what this one takes.
+    (has("\"tool_call") && (has(seal::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
         || (!quirks.developer_role && has("\"developer\""))
         || (quirks.reasoning != ReasoningTurns::Keep && has("\"reasoning"))
         || (quirks.flatten_text && has("\"type\""))

@@ -18,7 +18,7 @@ const LITTER: [&str; 7] = ["role", "name", "prefix", "token_id", "token_ids", "t
 pub struct Said<'a> {
     /// Its number.
     pub index: u64,
-    /// The inside of an array of tool calls.
+    /// Its tool calls, an array.
     pub calls: &'a str,
     /// Its log probabilities, an object.
     pub logprobs: &'a str,
