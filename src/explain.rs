@@ -133,6 +133,9 @@ fn sample(field: Field) -> Option<String> {
         Field::Verbosity => r#""low""#.to_owned(),
         Field::User | Field::PromptCacheKey | Field::SafetyIdentifier => r#""someone""#.to_owned(),
         Field::Prediction => r#"{"type":"content","content":"a"}"#.to_owned(),
+        Field::PromptCacheRetention => r#""24h""#.to_owned(),
+        Field::PromptCacheOptions => r#"{"mode":"explicit"}"#.to_owned(),
+        Field::Moderation => r#"{"model":"omni-moderation-latest"}"#.to_owned(),
         Field::Modalities => r#"["text","audio"]"#.to_owned(),
         Field::Audio => r#"{"voice":"alloy","format":"wav"}"#.to_owned(),
         Field::WebSearchOptions => "{}".to_owned(),
@@ -146,7 +149,10 @@ fn sample(field: Field) -> Option<String> {
         Field::GuidedGrammar => r#""root ::= \"a\"""#.to_owned(),
         Field::StructuralTag => r#"{"type":"structural_tag","format":{"type":"any_text"}}"#.to_owned(),
         Field::GuidedDecodingBackend => r#""xgrammar""#.to_owned(),
-        Field::GuidedWhitespacePattern => r#""[ ]?""#.to_owned(),
+        // Without JSON there is no white space to speak of.
+        Field::GuidedWhitespacePattern => {
+            return Some(r#","response_format":{"type":"json_object"},"guided_whitespace_pattern":"[ ]?""#.to_owned());
+        }
     };
     Some(format!(r#","{}":{value}"#, field.name()))
 }

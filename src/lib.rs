@@ -1,6 +1,6 @@
 //! Tidegate: an edge gateway for LLM traffic.
 //!
-//! Clients speak OpenAI's chat completions (and embeddings); behind are fourteen kinds of providers, each in its own wire
+//! Clients speak OpenAI's chat completions (and embeddings); behind are providers of many kinds, each in its own wire
 //! protocol. In between a request is authenticated, limited, routed, rewritten and signed, and its answer is rewritten
 //! while it passes, whole or streamed. This page is the tour; each module begins by saying why it exists.
 //!

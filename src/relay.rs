@@ -23,6 +23,8 @@ pub const MAX_WHOLE_ANSWER: usize = 64 << 20;
 
 /// How the provider's body is read.
 enum Input {
+    /// Nothing but white space has come. Labels are often wrong, so the first byte has its say on how it goes on.
+    Labelled(Option<Framing>),
     Frames(Framer),
     Whole(Vec<u8>),
 }
@@ -83,29 +85,47 @@ pub struct Relay {
     over: bool,
 }
 
+impl Input {
+    fn new(framing: Option<Framing>) -> Self {
+        framing.map_or(Self::Whole(Vec::new()), |framing| Self::Frames(Framer::new(framing)))
+    }
+
+    /// The body that begins with this byte: JSON does not begin as any line of server-sent events does, nor as a frame of
+    /// an AWS event stream, whose first byte is part of its length.
+    fn of(first: u8, label: Option<Framing>) -> Self {
+        Self::new(match first {
+            b'{' | b'[' => None,
+            b':' | b'd' | b'e' | b'i' | b'r' => Some(Framing::Sse), // a comment, data, event, id, retry
+            _ => label,
+        })
+    }
+}
+
 impl Relay {
-    /// A relay for an answer whose body is cut by `framing`, or comes whole where there is none.
+    /// A relay for an answer whose body is labelled as cut by `framing`, or as coming whole where there is none.
     pub fn new(framing: Option<Framing>, decoder: Box<dyn Decoder>, head: Head, form: Form) -> Self {
-        let input = match framing {
-            None => Input::Whole(Vec::new()),
-            Some(framing) => Input::Frames(Framer::new(framing)),
-        };
         let law = Law::new(&head.id.simple().to_string());
         let output = match form {
             Form::Chunks(place) => Output::Chunks(Box::new(ChunkWriter::new(head, place))),
             Form::Completion => Output::Completion(Box::new(CompletionWriter::new(head))),
             Form::Embeddings { estimate } => Output::Embeddings(EmbeddingsWriter::default(), Told { model: head.model, estimate }),
         };
-        Self { input, decoder, law, output, taken: 0, over: false }
+        Self { input: Input::Labelled(framing), decoder, law, output, taken: 0, over: false }
     }
 
     /// Takes bytes of the provider's body, gives bytes for the client.
     ///
     /// # Errors
     /// A [`Fault`], beside whatever was said before it. The relay is of no more use then.
-    pub fn push(&mut self, bytes: &[u8]) -> (Vec<u8>, Result<(), Fault>) {
+    pub fn push(&mut self, mut bytes: &[u8]) -> (Vec<u8>, Result<(), Fault>) {
         if self.over {
             return (Vec::new(), Ok(())); // what a provider sends after the end of its answer is nobody's
+        }
+        if let Input::Labelled(label) = self.input {
+            let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF); // and a byte order mark
+            let Some(first) = bytes.iter().position(|byte| !blank(byte)) else { return (Vec::new(), Ok(())) };
+            bytes = bytes.get(first..).unwrap_or_default();
+            self.input = Input::of(bytes.first().copied().unwrap_or_default(), label);
         }
         self.taken = self.taken.saturating_add(bytes.len());
         let Self { input, decoder, law, output, taken, .. } = self;
@@ -113,6 +133,7 @@ impl Relay {
         let kept = matches!(input, Input::Whole(_)) || !matches!(output, Output::Chunks(_));
         let result = match input {
             _ if kept && *taken > MAX_WHOLE_ANSWER => Err(Fault::Broken("the answer is too large".into())),
+            Input::Labelled(_) => Ok(()),
             Input::Whole(body) => {
                 body.extend_from_slice(bytes);
                 return (Vec::new(), Ok(()));
@@ -148,7 +169,11 @@ impl Relay {
 
     fn complete(&mut self) -> Result<(), Fault> {
         let Self { input, decoder, law, output, .. } = self;
+        if let Input::Labelled(label) = input {
+            *input = Input::new(*label);
+        }
         match input {
+            Input::Labelled(_) => {}
             Input::Whole(body) => {
                 let body = std::mem::take(body);
                 decoder.whole(&body, &mut law.over(output))?;
@@ -169,10 +194,11 @@ impl Relay {
         Ok(())
     }
 
+    /// What there is for the client. Before the first content nothing is: another target may still answer in its place.
     fn take(&mut self) -> Vec<u8> {
         match &mut self.output {
-            Output::Chunks(w) => w.take(),
-            Output::Completion(_) | Output::Embeddings(..) => Vec::new(),
+            Output::Chunks(w) if self.law.started() => w.take(),
+            _ => Vec::new(),
         }
     }
 
@@ -217,5 +243,82 @@ mod tests {
             let broken = (0..65).any(|_| relay.push(&piece).1.is_err());
             assert_eq!(broken, ends, "{form:?}");
         }
+    }
+
+    /// What a client is told of a body under a label, whole and byte by byte.
+    fn told(label: Option<Framing>, body: &[u8], form: Form) -> (String, Result<(), Fault>) {
+        let run = |size: usize| {
+            let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
+            let mut relay = Relay::new(label, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), form);
+            let mut out = Vec::new();
+            let pushed = body.chunks(size).try_for_each(|piece| {
+                let (bytes, result) = relay.push(piece);
+                out.extend_from_slice(&bytes);
+                result
+            });
+            let end = pushed.and_then(|()| {
+                let (bytes, result) = relay.end();
+                out.extend_from_slice(&bytes);
+                result
+            });
+            (String::from_utf8(out).unwrap(), end)
+        };
+        let whole = run(body.len().max(1));
+        assert_eq!(whole, run(1));
+        whole
+    }
+
+    #[test]
+    fn a_body_is_read_as_what_it_is_whatever_its_label() {
+        let json = r#"{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
+        let sse = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+        let chunks = Form::Chunks(UsagePlace::Withheld);
+        for body in
+            [json.to_owned(), format!("\u{feff}{json}"), format!("\n\n {json}"), sse.to_owned(), format!("\u{feff}\r\n: x\n\n{sse}")]
+        {
+            for label in [None, Some(Framing::Sse), Some(Framing::AwsEventStream)] {
+                let (streamed, end) = told(label, body.as_bytes(), chunks);
+                assert!(
+                    end.is_ok() && streamed.contains(r#""content":"hi""#) && streamed.ends_with("data: [DONE]\n\n"),
+                    "{body}: {streamed}"
+                );
+                let (whole, end) = told(label, body.as_bytes(), Form::Completion);
+                assert!(end.is_ok() && whole.contains(r#""content":"hi""#), "{body}: {whole}");
+            }
+        }
+        let error = r#"{"error":{"message":"slow down","type":"rate_limit_error"}}"#;
+        assert!(matches!(told(Some(Framing::Sse), error.as_bytes(), chunks).1, Err(Fault::Provider(_))));
+        for label in [None, Some(Framing::Sse)] {
+            assert!(told(label, b" \n", chunks).1.is_err());
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_before_the_first_content_and_nothing_of_it_is_lost() {
+        let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
+        let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
+        let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld));
+        let chunk = |delta: &str, more: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{delta}{more}}}]}}\n\n");
+        let logprobs = r#","logprobs":{"content":[],"refusal":null}"#;
+        for early in [chunk(r#"{"role":"assistant","content":""}"#, logprobs), chunk(r#"{"provider_data":{"a":1}}"#, "")] {
+            assert_eq!(relay.push(early.as_bytes()), (Vec::new(), Ok(())));
+            assert!(!relay.started());
+        }
+        let (told, _) = relay.push(chunk(r#"{"content":"a"}"#, "").as_bytes());
+        let told = String::from_utf8(told).unwrap();
+        assert!(relay.started());
+        assert!(
+            told.contains(r#""delta":{"role":"assistant","provider_data":{"a":1}}"#) && told.contains(r#""delta":{"content":"a"}"#),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_call_in_openais_first_form_is_content() {
+        let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
+        let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
+        let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld));
+        assert!(relay.push(b"data: {\"choices\":[{\"delta\":{\"function_call\":{\"name\":\"f\"}}}]}\n\n").1.is_ok());
+        assert!(relay.started());
     }
 }

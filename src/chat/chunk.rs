@@ -1,6 +1,6 @@
 //! Writes an answer as OpenAI's server-sent chunks.
 
-use super::event::{Event, Sink, Text};
+use super::event::{Event, Sink, Text, ToolForm};
 use super::head::Head;
 use super::law::Writer;
 use super::usage::Usage;
@@ -28,6 +28,8 @@ pub struct ChunkWriter {
     usage_place: UsagePlace,
     /// Choices whose role has been told.
     roles: u128,
+    /// Choice and index of the calls of custom tools.
+    customs: Vec<(u32, u32)>,
     pending: Pending,
     usage: Option<Usage>,
 }
@@ -51,7 +53,16 @@ struct Pending {
 impl ChunkWriter {
     /// A writer for an answer with this head.
     pub fn new(head: Head, usage_place: UsagePlace) -> Self {
-        Self { out: Vec::new(), head, prefix: Vec::new(), usage_place, roles: 0, pending: Pending::default(), usage: None }
+        Self {
+            out: Vec::new(),
+            head,
+            prefix: Vec::new(),
+            usage_place,
+            roles: 0,
+            customs: Vec::new(),
+            pending: Pending::default(),
+            usage: None,
+        }
     }
 
     /// Makes room for the chunks of an input of `bytes`.
@@ -111,6 +122,7 @@ impl ChunkWriter {
         if speaks && call < self.pending.last_call {
             self.flush();
         }
+        let custom = self.customs.contains(&(choice, call));
         let pending = self.pending(choice);
         let calls = &mut pending.calls;
         if !calls.is_empty() && pending.last_call == call {
@@ -118,12 +130,29 @@ impl ChunkWriter {
         } else {
             calls.extend_from_slice(b"{\"index\":");
             integer(calls, u64::from(call));
-            calls.extend_from_slice(b",\"function\":{\"arguments\":\"");
+            calls.extend_from_slice(if custom { b",\"custom\":{\"input\":\"" } else { b",\"function\":{\"arguments\":\"" });
         }
         pending.last_call = call;
         inside(calls, fragment);
         calls.extend_from_slice(CALL_END);
     }
+}
+
+/// Appends a call from its id to the opening quote of its arguments, as completions and chunks have it.
+pub(super) fn begin_call(out: &mut Vec<u8>, id: Option<Text<'_>>, name: Text<'_>, form: ToolForm<'_>) {
+    out.extend_from_slice(b"\"id\":");
+    string(out, id.unwrap_or(Text::Plain("")));
+    let (before, after): (&[u8], &[u8]) = match form {
+        ToolForm::Custom => (b",\"type\":\"custom\",\"custom\":{\"name\":", b",\"input\":\""),
+        _ => (b",\"type\":\"function\",\"function\":{\"name\":", b",\"arguments\":\""),
+    };
+    if let ToolForm::FunctionWith(json) = form {
+        out.extend_from_slice(b",\"extra_content\":");
+        one_line(out, json);
+    }
+    out.extend_from_slice(before);
+    string(out, name);
+    out.extend_from_slice(after);
 }
 
 /// How every element of `delta.tool_calls` ends: behind the last character of its arguments.
@@ -169,17 +198,17 @@ impl Sink for ChunkWriter {
             Event::Content { choice, text } => self.text(choice, 1, b"\"content\":", text),
             Event::Reasoning { choice, text } => self.text(choice, 2, b"\"reasoning_content\":", text),
             Event::Refusal { choice, text } => self.text(choice, 4, b"\"refusal\":", text),
-            Event::ToolStart { choice, call, id, name } => {
+            Event::ToolStart { choice, call, id, name, form } => {
+                if form == ToolForm::Custom {
+                    self.customs.push((choice, call));
+                }
                 let pending = self.pending(choice);
                 pending.last_call = call;
                 let calls = &mut pending.calls;
                 calls.extend_from_slice(b"{\"index\":");
                 integer(calls, u64::from(call));
-                calls.extend_from_slice(b",\"id\":");
-                string(calls, id.unwrap_or(Text::Plain("")));
-                calls.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
-                string(calls, name);
-                calls.extend_from_slice(b",\"arguments\":\"");
+                calls.push(b',');
+                begin_call(calls, id, name, form);
                 calls.extend_from_slice(CALL_END);
             }
             Event::ToolArguments { choice, call, fragment } => self.arguments(choice, call, fragment),
@@ -288,7 +317,7 @@ mod tests {
     #[test]
     fn a_chunk_speaks_of_each_call_once() {
         let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
-        let start = |call| Event::ToolStart { choice: 0, call, id: Some(Text::Raw("i")), name: Text::Raw("f") };
+        let start = |call| Event::ToolStart { choice: 0, call, id: Some(Text::Raw("i")), name: Text::Raw("f"), form: ToolForm::Function };
         let arguments = |call, text| Event::ToolArguments { choice: 0, call, fragment: Text::Plain(text) };
         for event in [start(0), arguments(0, "{\"a\":"), arguments(0, "1}"), start(1), arguments(1, "{"), arguments(0, " ")] {
             writer.event(event);
@@ -300,5 +329,23 @@ mod tests {
         let whole = |call, text| format!(r#"{{"index":{call},"id":"i","type":"function","function":{{"name":"f","arguments":"{text}"}}}}"#);
         let first = format!("[{},{}]", whole(0, r#"{\"a\":1}"#), whole(1, "{"));
         assert_eq!(calls, [first.as_str(), r#"[{"index":0,"function":{"arguments":" "}}]"#]);
+    }
+
+    #[test]
+    fn calls_of_other_forms_are_told_as_they_are() {
+        let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
+        let start = |call, form| Event::ToolStart { choice: 0, call, id: Some(Text::Raw("i")), name: Text::Raw("f"), form };
+        let arguments = |call, text| Event::ToolArguments { choice: 0, call, fragment: Text::Plain(text) };
+        for event in [start(0, ToolForm::Custom), arguments(0, "pri"), start(1, ToolForm::FunctionWith("{\n}")), arguments(0, "nt")] {
+            writer.event(event);
+        }
+        writer.flush();
+        let text = String::from_utf8(writer.take()).unwrap();
+        assert!(text.contains(r#"{"index":0,"id":"i","type":"custom","custom":{"name":"f","input":"pri"}}"#), "{text}");
+        assert!(
+            text.contains(r#"{"index":1,"id":"i","extra_content":{ },"type":"function","function":{"name":"f","arguments":""}}"#),
+            "{text}"
+        );
+        assert!(text.contains(r#"[{"index":0,"custom":{"input":"nt"}}]"#), "{text}");
     }
 }

@@ -1,11 +1,13 @@
 //! Folds an answer into one completion object.
 
-use super::chunk::string;
-use super::event::{Event, Finish, Sink, Text};
+use super::chunk::{begin_call, string};
+use super::event::{Event, Finish, SPEAKING, Sink, Text};
 use super::head::Head;
 use super::law::Writer;
+use super::merge::merged;
 use super::usage::Usage;
 use crate::json::write::{escape, integer};
+use smallvec::SmallVec;
 
 /// Collects events; [`CompletionWriter::finish`] writes the object. Texts are kept as the inside of JSON strings.
 #[derive(Debug)]
@@ -22,9 +24,9 @@ struct Choice {
     refusal: Option<Vec<u8>>,
     /// `{"id":…,"arguments":"…` of each call, without its end.
     calls: Vec<Vec<u8>>,
-    /// Further members of the message, by name; a later one replaces an earlier one.
-    extra: Vec<(Box<str>, Box<str>)>,
-    logprobs: Vec<u8>,
+    /// Further members of the message, by name, each in the pieces in which it was told.
+    extra: Vec<(Box<str>, Vec<Box<str>>)>,
+    logprobs: Vec<Box<str>>,
     finish: Option<Finish>,
 }
 
@@ -39,6 +41,12 @@ fn extend(out: &mut Vec<u8>, text: Text<'_>) {
     }
 }
 
+/// Appends the value that was told in pieces.
+fn whole(out: &mut Vec<u8>, pieces: &[Box<str>]) {
+    let pieces: SmallVec<[&str; 4]> = pieces.iter().map(|piece| &**piece).collect();
+    out.extend_from_slice(merged(&pieces).as_bytes());
+}
+
 impl CompletionWriter {
     /// A writer for an answer with this head.
     pub fn new(head: Head) -> Self {
@@ -47,11 +55,8 @@ impl CompletionWriter {
 
     /// The completion.
     pub fn finish(&self) -> Vec<u8> {
-        let text: usize = self
-            .choices
-            .iter()
-            .map(|c| c.content.as_ref().map_or(0, Vec::len) + c.reasoning.as_ref().map_or(0, Vec::len) + c.logprobs.len())
-            .sum();
+        let text: usize =
+            self.choices.iter().map(|c| c.content.as_ref().map_or(0, Vec::len) + c.reasoning.as_ref().map_or(0, Vec::len)).sum();
         let mut out = Vec::with_capacity(text + 1024);
         self.head.write(&mut out, "chat.completion");
         out.extend_from_slice(b",\"choices\":[");
@@ -99,8 +104,8 @@ impl Choice {
         integer(out, index as u64);
         out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
         let empty = Vec::new();
-        // An answer of nothing at all is the empty text; null is for calls and refusals.
-        let silent = self.calls.is_empty() && self.refusal.is_none();
+        // An answer of nothing at all is the empty text; null is for calls, refusals and speech.
+        let silent = self.calls.is_empty() && self.refusal.is_none() && !self.extra.iter().any(|(key, _)| SPEAKING.contains(&&**key));
         nullable(out, self.content.as_ref().or(silent.then_some(&empty)));
         out.extend_from_slice(b",\"refusal\":");
         nullable(out, self.refusal.as_ref());
@@ -123,10 +128,10 @@ impl Choice {
             out.push(b',');
             string(out, Text::Raw(key));
             out.push(b':');
-            out.extend_from_slice(json.as_bytes());
+            whole(out, json);
         }
         out.extend_from_slice(b"},\"logprobs\":");
-        out.extend_from_slice(if self.logprobs.is_empty() { b"null" } else { &self.logprobs });
+        whole(out, &self.logprobs);
         out.extend_from_slice(b",\"finish_reason\":");
         string(out, Text::Raw(finish.name()));
         out.push(b'}');
@@ -155,13 +160,10 @@ impl Sink for CompletionWriter {
                     add(&mut c.refusal, text);
                 }
             }
-            Event::ToolStart { choice, id, name, .. } => {
+            Event::ToolStart { choice, id, name, form, .. } => {
                 let Some(c) = self.choice(choice) else { return };
-                let mut call = b"{\"id\":".to_vec();
-                string(&mut call, id.unwrap_or(Text::Plain("")));
-                call.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
-                string(&mut call, name);
-                call.extend_from_slice(b",\"arguments\":\"");
+                let mut call = vec![b'{'];
+                begin_call(&mut call, id, name, form);
                 c.calls.push(call);
             }
             Event::ToolArguments { choice, call, fragment } => {
@@ -171,14 +173,14 @@ impl Sink for CompletionWriter {
             }
             Event::Logprobs { choice, json } => {
                 if let Some(c) = self.choice(choice) {
-                    c.logprobs = json.as_bytes().to_vec();
+                    c.logprobs.push(json.into());
                 }
             }
             Event::Extra { choice, key, json } => {
                 let Some(c) = self.choice(choice) else { return };
                 match c.extra.iter_mut().find(|(known, _)| **known == *key) {
-                    Some((_, old)) => *old = json.into(),
-                    None => c.extra.push((key.into(), json.into())),
+                    Some((_, pieces)) => pieces.push(json.into()),
+                    None => c.extra.push((key.into(), vec![json.into()])),
                 }
             }
             Event::Finish { choice, reason } => {
@@ -209,5 +211,20 @@ mod tests {
         writer.event(Event::Finish { choice: 0, reason: Finish::Stop });
         let text = String::from_utf8(writer.finish()).unwrap();
         assert!(text.contains(r#""refusal":null,"more":[2]},"#), "{text}");
+    }
+
+    #[test]
+    fn what_was_told_in_pieces_is_whole() {
+        let mut writer = CompletionWriter::new(Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "m"));
+        for json in [r#"{"name":"f","arguments":"{"}"#, r#"{"arguments":"}"}"#] {
+            writer.event(Event::Extra { choice: 0, key: "function_call", json });
+        }
+        for json in [r#"{"content":[1],"refusal":null}"#, r#"{"content":[2],"refusal":null}"#] {
+            writer.event(Event::Logprobs { choice: 0, json });
+        }
+        writer.event(Event::Finish { choice: 0, reason: Finish::ToolCalls });
+        let text = String::from_utf8(writer.finish()).unwrap();
+        assert!(text.contains(r#""content":null,"refusal":null,"function_call":{"name":"f","arguments":"{}"}},"#), "{text}");
+        assert!(text.contains(r#""logprobs":{"content":[1,2],"refusal":null},"#), "{text}");
     }
 }

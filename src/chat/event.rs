@@ -86,6 +86,19 @@ impl Finish {
     }
 }
 
+/// What a tool call is beside its id, its name and its arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ToolForm<'a> {
+    /// A call of a function.
+    #[default]
+    Function,
+    /// The same with what its provider wants back beside it: raw JSON for `extra_content`, which is where Google's
+    /// OpenAI endpoint puts its signatures.
+    FunctionWith(&'a str),
+    /// A call of OpenAI's custom tools, whose input is any text.
+    Custom,
+}
+
 #[expect(missing_docs, reason = "the fields are explained by their variants")]
 /// One thing that an answer says. `choice` is OpenAI's `index`, counted from 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,9 +115,9 @@ pub enum Event<'a> {
     Refusal { choice: u32, text: Text<'a> },
     /// A tool call begins. `call` is any number that is unique for the call within its choice (the provider's own
     /// index will do); the client's contiguous index is given by the law.
-    ToolStart { choice: u32, call: u32, id: Option<Text<'a>>, name: Text<'a> },
+    ToolStart { choice: u32, call: u32, id: Option<Text<'a>>, name: Text<'a>, form: ToolForm<'a> },
     /// More of a call's arguments: the *text* of a JSON document, so `Raw` is a JSON string's inside, and an argument
-    /// object that came as JSON is `Plain`.
+    /// object that came as JSON is `Plain`. For a custom tool it is the tool's input.
     ToolArguments { choice: u32, call: u32, fragment: Text<'a> },
     /// Log probabilities of the tokens just said: a raw JSON value (an object).
     Logprobs { choice: u32, json: &'a str },
@@ -118,6 +131,9 @@ pub enum Event<'a> {
     /// What has been used so far; a later one replaces an earlier one.
     Usage(Usage),
 }
+
+/// Names of [`Event::Extra`] that are an answer by themselves: OpenAI's first form of a tool call, and speech.
+pub const SPEAKING: [&str; 2] = ["function_call", "audio"];
 
 /// Where a decoder puts its events.
 pub trait Sink {

@@ -19,7 +19,7 @@ pub struct Head {
 }
 
 /// OpenAI's published list; a tier outside of it is told as `""`.
-const SERVICE_TIERS: [&str; 5] = ["auto", "default", "flex", "scale", "priority"];
+const SERVICE_TIERS: [&str; 6] = ["auto", "default", "flex", "scale", "priority", "fast"];
 
 impl Head {
     /// The head of an answer.
@@ -57,5 +57,19 @@ impl Head {
         out.extend_from_slice(b"\",\"service_tier\":\"");
         out.extend_from_slice(self.service_tier.as_bytes());
         out.push(b'"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_is_told_where_openai_has_it() {
+        for (tier, want) in [("fast", "fast"), ("pri\\u006frity", "priority"), ("on_demand", "")] {
+            let mut head = Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "m");
+            head.set_service_tier(Text::Raw(tier));
+            assert_eq!(head.service_tier, want);
+        }
     }
 }

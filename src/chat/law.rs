@@ -13,7 +13,7 @@
 //! Finish reasons are held back until the answer is complete, because the usage that belongs beside the last one comes
 //! after it, and because an answer that broke off must not have one.
 
-use super::event::{Event, Finish, Sink, Text};
+use super::event::{Event, Finish, SPEAKING, Sink, Text, ToolForm};
 use super::usage::Usage;
 use smallvec::SmallVec;
 
@@ -21,6 +21,11 @@ use smallvec::SmallVec;
 pub const MAX_CHOICES: usize = 128;
 /// Most tool calls of one choice.
 pub const MAX_CALLS: usize = 1024;
+
+/// Most bytes of log probabilities and other members that are held back because no content has come.
+pub const MAX_BESIDE: usize = 64 << 10;
+/// Most of an answer's id that goes into the id of a call, so that this one keeps to OpenAI's bound of 40 characters.
+const MAX_ANSWER_ID: usize = 24;
 
 /// Takes what the law lets through: the events of [`Event`], with `call` being the client's index and `id` always
 /// there, and the two that end an answer.
@@ -34,6 +39,7 @@ struct Call {
     /// The decoder's number for it.
     key: u32,
     id_hash: u64,
+    /// Whether it has what a call must have: arguments, which an input need not be.
     has_arguments: bool,
 }
 
@@ -51,15 +57,17 @@ pub struct Law {
     usage: Option<Usage>,
     started: bool,
     broken: Option<&'static str>,
-    /// Makes the ids of calls that come without one; unique for the answer.
+    /// Makes the ids of calls that come without one of their own; unique for the answer.
     answer_id: Box<str>,
     said_bytes: u64,
+    beside_bytes: usize,
 }
 
 impl Law {
-    /// The law for one answer, whose id makes the ids of nameless tool calls unique.
+    /// The law for one answer, whose id makes the ids of nameless tool calls unique. Its end is what is random in it.
     pub fn new(answer_id: &str) -> Self {
-        Self { choices: SmallVec::new(), usage: None, started: false, broken: None, answer_id: answer_id.into(), said_bytes: 0 }
+        let end = answer_id.get(answer_id.len().saturating_sub(MAX_ANSWER_ID)..).unwrap_or_default();
+        Self { choices: SmallVec::new(), usage: None, started: false, broken: None, answer_id: end.into(), said_bytes: 0, beside_bytes: 0 }
     }
 
     /// Whether content, or the end of a choice, has been seen: from here on the client is told.
@@ -155,7 +163,16 @@ impl<W: Writer> Lawful<'_, W> {
         self.out.event(event);
     }
 
-    fn tool_start(&mut self, choice: u32, key: u32, id: Option<Text<'_>>, name: Text<'_>) {
+    /// What comes beside an answer is not its beginning, unless it is all that comes for long.
+    fn beside(&mut self, choice: u32, json: &str, event: Event<'_>) {
+        if self.law.choice(choice).is_some() {
+            self.law.beside_bytes += json.len();
+            self.law.started |= self.law.beside_bytes > MAX_BESIDE;
+            self.out.event(event);
+        }
+    }
+
+    fn tool_start(&mut self, choice: u32, key: u32, id: Option<Text<'_>>, name: Text<'_>, form: ToolForm<'_>) {
         let Some(state) = self.law.choice(choice) else { return };
         let id_hash = id.map_or(0, |id| fnv(&id.decode()));
         // Some servers repeat id and name on every fragment, others reuse the number for the next call.
@@ -167,17 +184,19 @@ impl<W: Writer> Lawful<'_, W> {
             self.law.broken = Some("the answer has too many tool calls");
             return;
         }
-        state.calls.push(Call { key, id_hash, has_arguments: false });
+        // Two calls of one id could not be answered one by one.
+        let taken = state.calls.iter().any(|c| c.id_hash == id_hash);
+        state.calls.push(Call { key, id_hash, has_arguments: form == ToolForm::Custom });
         self.law.started = true;
         let made;
-        let id = match id.filter(|id| !id.is_empty()) {
+        let id = match id.filter(|id| !id.is_empty() && !taken) {
             Some(id) => id,
             None => {
-                made = format!("call_{}_{choice}_{index}", self.law.answer_id.replace('-', ""));
+                made = format!("call_{}_{choice}_{index}", self.law.answer_id);
                 Text::Plain(&made)
             }
         };
-        self.out.event(Event::ToolStart { choice, call: index as u32, id: Some(id), name });
+        self.out.event(Event::ToolStart { choice, call: index as u32, id: Some(id), name, form });
     }
 
     fn tool_arguments(&mut self, choice: u32, key: u32, fragment: Text<'_>) {
@@ -203,8 +222,9 @@ impl<W: Writer> Sink for Lawful<'_, W> {
             Event::Content { choice, text } | Event::Reasoning { choice, text } | Event::Refusal { choice, text } => {
                 self.say(choice, Some(text), event)
             }
-            Event::Logprobs { choice, .. } | Event::Extra { choice, .. } => self.say(choice, None, event),
-            Event::ToolStart { choice, call, id, name } => self.tool_start(choice, call, id, name),
+            Event::Extra { choice, key, .. } if SPEAKING.contains(&key) => self.say(choice, None, event),
+            Event::Logprobs { choice, json } | Event::Extra { choice, json, .. } => self.beside(choice, json, event),
+            Event::ToolStart { choice, call, id, name, form } => self.tool_start(choice, call, id, name, form),
             Event::ToolArguments { choice, call, fragment } => self.tool_arguments(choice, call, fragment),
             Event::Finish { choice, reason } => {
                 if let Some(state) = self.law.choice(choice) {
@@ -238,7 +258,9 @@ mod tests {
         fn event(&mut self, event: Event<'_>) {
             self.0.push(match event {
                 Event::Content { choice, text } => format!("{choice} text {}", text.decode()),
-                Event::ToolStart { choice, call, id, name } => format!("{choice} call {call} {} {}", id.unwrap().decode(), name.decode()),
+                Event::ToolStart { choice, call, id, name, .. } => {
+                    format!("{choice} call {call} {} {}", id.unwrap().decode(), name.decode())
+                }
                 Event::ToolArguments { choice, call, fragment } => format!("{choice} args {call} {}", fragment.decode()),
                 Event::Finish { choice, reason } => format!("{choice} finish {}", reason.name()),
                 Event::Usage(u) => format!("usage {}", u.total()),
@@ -252,7 +274,7 @@ mod tests {
     }
 
     fn told(events: Vec<Event<'_>>) -> (Vec<String>, Result<(), &'static str>) {
-        let (mut law, mut log) = (Law::new("0-1"), Log::default());
+        let (mut law, mut log) = (Law::new("01"), Log::default());
         for e in events {
             law.over(&mut log).event(e);
         }
@@ -261,7 +283,7 @@ mod tests {
     }
 
     fn start<'a>(call: u32, id: Option<&'a str>, name: &'a str) -> Event<'a> {
-        Event::ToolStart { choice: 0, call, id: id.map(Text::Raw), name: Text::Raw(name) }
+        Event::ToolStart { choice: 0, call, id: id.map(Text::Raw), name: Text::Raw(name), form: ToolForm::Function }
     }
 
     #[test]
@@ -282,6 +304,30 @@ mod tests {
             ["0 call 0 a f", "0 args 0 {}", "0 call 1 b g", "0 args 1 [1]", "0 call 2 call_01_0_2 h", "0 args 2 {}", "0 finish tool_calls"]
         );
         assert_eq!(end, Ok(()));
+    }
+
+    #[test]
+    fn every_call_has_an_id_of_its_own_that_openai_takes() {
+        let (mut law, mut log) = (Law::new(&"0123456789abcdef".repeat(2)), Log::default());
+        for call in 0..MAX_CALLS as u32 {
+            law.over(&mut log).event(Event::ToolStart {
+                choice: MAX_CHOICES as u32 - 1,
+                call,
+                id: Some(Text::Plain("same")),
+                name: Text::Plain("f"),
+                form: ToolForm::Function,
+            });
+        }
+        let ids: std::collections::BTreeSet<_> = log.0.iter().map(|line| line.split(' ').nth(3).unwrap()).collect();
+        assert_eq!(ids.len(), MAX_CALLS);
+        assert!(ids.contains("same") && ids.iter().all(|id| id.len() <= 40), "{ids:?}");
+    }
+
+    #[test]
+    fn the_input_of_a_custom_tool_may_be_empty() {
+        let custom = Event::ToolStart { choice: 0, call: 0, id: None, name: Text::Raw("f"), form: ToolForm::Custom };
+        let (log, _) = told(vec![custom, Event::Finish { choice: 0, reason: Finish::ToolCalls }]);
+        assert_eq!(log, ["0 call 0 call_01_0_0 f", "0 finish tool_calls"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod validate;
 
 pub mod constraint;
 pub mod link;
+mod merge;
 pub mod message;
 pub mod strict;
 pub mod tool;

@@ -18,6 +18,23 @@ pub struct Usage {
     pub prompt_audio: u64,
     /// Audio tokens in the completion.
     pub completion_audio: u64,
+    /// What else the provider tells of them.
+    pub details: Details,
+}
+
+/// Parts that few providers tell; 0 where they do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// Text tokens in the prompt.
+    pub prompt_text: u64,
+    /// Image tokens in the prompt.
+    pub prompt_image: u64,
+    /// Text tokens in the completion.
+    pub completion_text: u64,
+    /// Tokens of the client's prediction that the completion has.
+    pub accepted_prediction: u64,
+    /// Tokens of the client's prediction that it does not have.
+    pub rejected_prediction: u64,
 }
 
 impl Usage {
@@ -39,11 +56,27 @@ impl Usage {
         member(b",\"completion_tokens\":", self.completion);
         member(b",\"total_tokens\":", self.total());
         member(b",\"prompt_tokens_details\":{\"cached_tokens\":", self.cached);
-        if self.cache_write > 0 {
-            member(b",\"cache_write_tokens\":", self.cache_write);
+        let more = self.details;
+        for (key, n) in [
+            (b",\"cache_write_tokens\":".as_slice(), self.cache_write),
+            (b",\"text_tokens\":", more.prompt_text),
+            (b",\"image_tokens\":", more.prompt_image),
+        ] {
+            if n > 0 {
+                member(key, n);
+            }
         }
         member(b",\"audio_tokens\":", self.prompt_audio);
         member(b"},\"completion_tokens_details\":{\"reasoning_tokens\":", self.reasoning);
+        for (key, n) in [
+            (b",\"text_tokens\":".as_slice(), more.completion_text),
+            (b",\"accepted_prediction_tokens\":", more.accepted_prediction),
+            (b",\"rejected_prediction_tokens\":", more.rejected_prediction),
+        ] {
+            if n > 0 {
+                member(key, n);
+            }
+        }
         member(b",\"audio_tokens\":", self.completion_audio);
         out.extend_from_slice(b"}}");
     }

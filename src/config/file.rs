@@ -10,7 +10,8 @@ use super::types::{
     Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, Lease, LogFormat, Money, Period, Reason, SecretText, Store,
     StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, Unsupported, Weight,
 };
-use crate::provider::{GuidedStyle, Kind, SageMakerFormat, StructuredOutput};
+use crate::provider::catalogue::Guided;
+use crate::provider::{Kind, SageMakerFormat, StructuredOutput};
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -96,7 +97,7 @@ section! {
     Provider {
         /// What it is.
         kind: At<Kind>,
-        /// What the provider's own SDK calls its base URL. Required for vllm and openai_compatible.
+        /// What the provider's own SDK calls its base URL. Required for vllm, sglang and openai_compatible.
         base_url: Option<At<String>>,
         /// The key. For bedrock a Bedrock API key; not for sagemaker and vertex.
         api_key: Option<At<SecretText>>,
@@ -120,8 +121,9 @@ section! {
         beta: Option<At<Vec<String>>>,
         /// `max_tokens` where the client gives none (anthropic). Default: 4096.
         default_max_tokens: Option<At<Tokens>>,
-        /// How the server takes a decoding constraint (vllm, openai_compatible). Default for vllm: structured_outputs.
-        guided: Option<At<GuidedStyle>>,
+        /// How the server takes a decoding constraint (vllm, sglang, openai_compatible). Default for vllm: structured_outputs;
+        /// `sglang` says that the server is SGLang, as the kind of that name does.
+        guided: Option<At<Guided>>,
         /// Headers to add to every request.
         headers: Named<SecretText>,
         /// Deadlines.

@@ -93,6 +93,20 @@ impl<'a> Reader<'a> {
         value
     }
 
+    /// One of some words, and what it means.
+    pub fn word<T: Copy>(&mut self, node: &Node, what: &str, words: impl Iterator<Item = (&'static str, T)>) -> Option<T> {
+        let text = self.text(node, what)?;
+        let words: Vec<_> = words.collect();
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.trim()) {
+            return Some(*value);
+        }
+        let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let hint =
+            near::nearest(text.trim(), names.iter().copied(), 1).first().map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        self.wrong(node, &format!("{what}: {}{hint}", names.join(", ")));
+        None
+    }
+
     /// The entries of a mapping.
     pub fn map<'n>(&mut self, node: &'n Node) -> Option<&'n [(Key, Node)]> {
         match &node.value {
@@ -270,7 +284,7 @@ macro_rules! words {
         impl $crate::config::read::Read for $type {
             fn read(node: &$crate::config::tree::Node, cx: &mut $crate::config::read::Reader<'_>) -> Option<Self> {
                 use $crate::config::read::Words;
-                cx.parsed(node, concat!($what, ": ", words!(@list $($word),+)), |text| Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value))
+                cx.word(node, $what, Self::WORDS.iter().copied())
             }
 
             fn schema() -> serde_json::Value {
@@ -278,7 +292,6 @@ macro_rules! words {
             }
         }
     };
-    (@list $first:literal $(, $rest:literal)*) => { concat!($first $(, ", ", $rest)*) };
 }
 
 pub(crate) use {section, words};

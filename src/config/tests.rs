@@ -106,7 +106,8 @@ const MISTAKES: &[Mistake] = &[
         "another certificate",
     ),
     // Providers.
-    ("kind: openai", "kind: opnai", "5:16", "`opnai`"),
+    ("kind: openai", "kind: opnai", "5:16", "did you mean `openai`?"),
+    ("kind: openai", "kind: watson", "5:16", "a provider kind: anthropic, bedrock, "),
     ("kind: openai, ", "", "5:8", "`kind` is missing"),
     (", api_key: \"sk-not-to-be-printed\"", "", "5:8", "`api_key` is missing"),
     ("\"sk-not-to-be-printed\"", "\"${NOT_SET}\"", "5:33", "`NOT_SET` is not set"),
@@ -428,7 +429,7 @@ fn a_full_file_becomes_what_it_says() {
     assert!(matches!(by_name("other").credential, Credential::None));
     assert_eq!(by_name("adc").base.host.as_ref(), "aiplatform.googleapis.com");
     let pool = by_name("pool");
-    assert_eq!(pool.settings, Settings::Guided(crate::provider::GuidedStyle::SgLang));
+    assert_eq!(pool.quirks.guided, crate::provider::catalogue::Guided::Sglang);
     assert_eq!((pool.max_connections, pool.headers[0].0.as_str(), pool.base.prefix.as_ref()), (Some(7), "x-team", "/v1"));
     assert!(format!("{:?}", pool.headers[0].1).contains("Sensitive"));
     assert_eq!((pool.timeouts.first_token, pool.timeouts.total), (Duration::from_secs(20), Some(Duration::from_secs(300))));

@@ -5,7 +5,8 @@ use super::secret::Secret;
 use super::snapshot::{AuthMode, Balance, StoreFailure, StreamUsage};
 use super::tree::Node;
 use super::units::{self, BadMoney};
-use crate::provider::{GuidedStyle, Kind, SageMakerFormat, StructuredOutput};
+use crate::provider::catalogue::Guided;
+use crate::provider::{Kind, SageMakerFormat, StructuredOutput};
 use crate::route::health::MAX_FAILURES;
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
@@ -80,25 +81,20 @@ pub enum LogFormat {
     Text,
 }
 
-words!(Kind, "a provider kind" {
-    OpenAi = "openai",
-    Anthropic = "anthropic",
-    Bedrock = "bedrock",
-    SageMaker = "sagemaker",
-    Vertex = "vertex",
-    GoogleAiStudio = "google_ai_studio",
-    Mistral = "mistral",
-    Together = "together",
-    DeepSeek = "deepseek",
-    Fireworks = "fireworks",
-    Hyperbolic = "hyperbolic",
-    Xai = "xai",
-    Vllm = "vllm",
-    OpenAiCompatible = "openai_compatible",
-});
+/// The kinds are the catalogue's, so an entry there is all that a new one needs.
+impl Read for Kind {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.word(node, "a provider kind", Kind::all().map(|kind| (kind.name(), kind)))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "enum": Kind::all().map(Kind::name).collect::<Vec<_>>() })
+    }
+}
+
 words!(StreamUsage, "one of" { Merged = "merged", Separate = "separate" });
 words!(AuthMode, "one of" { Keys = "keys", None = "none" });
-words!(GuidedStyle, "one of" { StructuredOutputs = "structured_outputs", Legacy = "legacy", SgLang = "sglang" });
+words!(Guided, "one of" { StructuredOutputs = "structured_outputs", Legacy = "legacy", Sglang = "sglang" });
 words!(StructuredOutput, "one of" { Native = "native", Tool = "tool" });
 words!(SageMakerFormat, "one of" {
     OpenAiChat = "openai_chat",

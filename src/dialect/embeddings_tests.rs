@@ -19,7 +19,7 @@ use uuid::Uuid;
 const ESTIMATE: u64 = 77;
 
 fn target(case: &Value) -> Target {
-    let kind = *Kind::ALL.iter().find(|kind| kind.name() == case["kind"]).unwrap();
+    let kind = Kind::of(case["kind"].as_str().unwrap()).unwrap();
     let mut target = aws_target(kind);
     let provider = Arc::get_mut(&mut target.provider).unwrap();
     provider.quirks = catalogue::quirks(kind, None);

@@ -18,6 +18,7 @@ use std::time::Duration;
 pub mod anthropic;
 pub mod bedrock;
 pub mod gemini;
+mod ids;
 pub mod mistral;
 pub mod openai;
 pub mod params;
@@ -39,7 +40,7 @@ pub fn of(target: &Target) -> &'static dyn Dialect {
         Kind::Bedrock => &bedrock::Bedrock,
         Kind::Mistral => &mistral::Mistral,
         Kind::SageMaker => &sagemaker::SageMaker,
-        _ => &openai::OpenAi,
+        Kind::OpenAi(_) => &openai::OpenAi,
     }
 }
 
@@ -174,6 +175,8 @@ pub struct ProviderError {
     pub class: FailureClass,
     /// The provider's own message; not yet redacted.
     pub message: String,
+    /// The field that it blames, in its own words.
+    pub param: Option<String>,
     /// The provider's wish, from a header or from the body.
     pub retry_after: Option<Duration>,
 }

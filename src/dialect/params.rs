@@ -7,10 +7,13 @@
 //! Values that ask for nothing (`n: 1`, `logprobs: false`, an empty `tools`) count as absent: see [`asked`].
 
 use crate::chat::field::Field;
-use crate::chat::request::{ChatRequest, name_of};
+use crate::chat::request::{ChatRequest, Parsed, name_of};
 use crate::error::ApiError;
+use crate::provider::catalogue::Quirks;
 use std::borrow::Cow;
 
+/// The fields that say a constraint in vLLM's words.
+pub const GUIDED: [Field; 5] = [Field::GuidedJson, Field::GuidedChoice, Field::GuidedRegex, Field::GuidedGrammar, Field::StructuralTag];
 /// Most unknown fields that are named one by one in `x-tidegate-dropped-params`.
 pub const MAX_NAMED_UNKNOWN: usize = 16;
 /// Longest unknown field name that is shown, in bytes.
@@ -48,6 +51,7 @@ impl Policy {
             | Field::GuidedGrammar
             | Field::StructuralTag
             | Field::ChatTemplate
+            | Field::Moderation
             | Field::Modalities
             | Field::Audio
             | Field::WebSearchOptions => Self::Essential,
@@ -217,6 +221,35 @@ pub fn temperature<'a>(request: &ChatRequest<'a>, max: &'a str, settled: &mut Se
     Ok(Some(max))
 }
 
+/// OpenAI's words for `reasoning_effort`, from the least to the most.
+const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
+/// The word among `known` that is nearest to an effort which is not among them; `none`, which is no little thinking, is
+/// near to nothing. `None` where the word can stay: it is known, or nobody knows it.
+pub fn nearest_effort<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
+    let rank = |word: &str| EFFORTS.iter().position(|effort| *effort == word);
+    let wanted = rank(word).filter(|_| !known.iter().any(|known| known == word))?;
+    let some = known.iter().filter(|known| *known != "none").filter_map(|known| Some((rank(known)?, known.as_str())));
+    some.min_by_key(|(rank, _)| rank.abs_diff(wanted)).map(|(_, known)| known)
+}
+
+/// A field that a provider blames, as the client wrote it: it may have been sent under another name, or in another place.
+pub fn blamed<'a>(param: &'a str, quirks: &'a Quirks, parsed: &Parsed) -> &'a str {
+    let written = |field: Field| parsed.raw(field).map(|_| field.name());
+    let root = param.split(['.', '[']).next().unwrap_or_default();
+    if parsed.find(root).is_some() {
+        return param;
+    }
+    let renamed = quirks.rename.iter().find(|(_, name)| name == root).map(|(field, _)| field.name());
+    let moved = match root {
+        "max_tokens" => written(Field::MaxCompletionTokens),
+        "max_completion_tokens" => written(Field::MaxTokens),
+        "response_format" | "structured_outputs" | "regex" | "ebnf" => GUIDED.into_iter().find_map(written),
+        _ => None,
+    };
+    renamed.or(moved).unwrap_or(param)
+}
+
 /// The limit of the answer's tokens and its spelling: the route's override, else the client's, else the route's default,
 /// whatever spelling each of them uses; within one of them the newer `max_completion_tokens` counts.
 pub fn max_tokens<'a>(request: &ChatRequest<'a>) -> Option<(Field, &'a str)> {
@@ -322,6 +355,34 @@ mod tests {
         assert_eq!(limit(&[], &parsed), Some((Field::MaxCompletionTokens, "2".into())));
         assert_eq!(limit(&[("max_tokens".into(), "3".into())], &parsed), Some((Field::MaxTokens, "3".into())));
         assert_eq!(limit(&[], &Parsed::scan("{}".into()).unwrap()), Some((Field::MaxTokens, "9".into())));
+    }
+
+    #[test]
+    fn an_effort_that_is_not_known_becomes_the_nearest() {
+        let known = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let (three, two) = (known(&["low", "medium", "high"]), known(&["none", "high"]));
+        for (word, want) in [("none", "low"), ("minimal", "low"), ("xhigh", "high"), ("max", "high")] {
+            assert_eq!(nearest_effort(word, &three), Some(want), "{word}");
+        }
+        assert_eq!([nearest_effort("medium", &three), nearest_effort("ultra", &three), nearest_effort("max", &[])], [None; 3]);
+        assert_eq!([nearest_effort("minimal", &two), nearest_effort("none", &two)], [Some("high"), None]);
+    }
+
+    #[test]
+    fn a_blamed_field_has_the_clients_name() {
+        let quirks = Quirks { rename: vec![(Field::Seed, "random_seed".into())], ..Quirks::default() };
+        let parsed = Parsed::scan(r#"{"max_tokens":1,"seed":2,"guided_regex":"a","messages":[]}"#.into()).unwrap();
+        for (param, want) in [
+            ("random_seed", "seed"),
+            ("max_completion_tokens", "max_tokens"),
+            ("max_tokens", "max_tokens"),
+            ("messages[0].role", "messages[0].role"),
+            ("response_format.json_schema", "guided_regex"),
+            ("structured_outputs", "guided_regex"),
+            ("tools", "tools"),
+        ] {
+            assert_eq!(blamed(param, &quirks, &parsed), want);
+        }
     }
 
     #[test]

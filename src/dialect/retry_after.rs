@@ -1,7 +1,9 @@
 //! When a provider wishes to be asked again, read from the headers of its refusal.
 
 use http::HeaderMap;
+use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
+use jiff::tz::TimeZone;
 use std::time::Duration;
 
 /// Longest wait that is believed; a longer one is cut to it.
@@ -19,8 +21,16 @@ pub fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     if let Some(n) = seconds(wish) {
         return Some(bounded(n));
     }
-    let (then, now) = (rfc2822::parse(wish).ok()?, rfc2822::parse(text("date")?).ok()?);
-    Some(bounded((then.timestamp().as_second() - now.timestamp().as_second()).max(0) as f64))
+    Some(bounded((date(wish)? - date(text("date")?)?).max(0) as f64))
+}
+
+/// Seconds since the epoch of a date in one of the three forms of RFC 9110 section 5.6.7, the obsolete two included.
+fn date(text: &str) -> Option<i64> {
+    let obsolete = || ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"].iter().find_map(|form| DateTime::strptime(form, text).ok());
+    match rfc2822::parse(text) {
+        Ok(date) => Some(date.timestamp().as_second()),
+        Err(_) => Some(TimeZone::UTC.to_timestamp(obsolete()?).ok()?.as_second()),
+    }
 }
 
 fn bounded(seconds: f64) -> Duration {
@@ -44,6 +54,8 @@ mod tests {
         let date = ("date", "Wed, 21 Oct 2026 07:28:00 GMT");
         assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2026 07:28:30 GMT"), date]), Some(30_000));
         assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2026 07:27:00 GMT"), date]), Some(0));
+        assert_eq!(wait(&[("retry-after", "Wednesday, 21-Oct-26 07:28:30 GMT"), date]), Some(30_000));
+        assert_eq!(wait(&[("retry-after", "Wed Oct 21 07:28:30 2026"), date]), Some(30_000));
         assert_eq!(wait(&[("retry-after", "1e300")]), Some(MAX_WAIT.as_millis()));
         for wrong in ["", "-1", "soon", "nan", "Wed, 21 Oct 2026 07:28:30 GMT"] {
             assert_eq!(wait(&[("retry-after", wrong)]), None, "{wrong}");

@@ -21,7 +21,7 @@ use crate::chat::head::Head;
 use crate::chat::request::{ChatRequest, Parsed};
 use crate::chat::usage::Usage;
 use crate::config::snapshot::{Route, StreamUsage, Timeouts};
-use crate::dialect::{FailureClass, Fault, Framing, Outgoing};
+use crate::dialect::{FailureClass, Fault, Framing, Outgoing, params};
 use crate::error::ApiError;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::{Permit, Prospect, Used};
@@ -35,8 +35,10 @@ use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use pingora_http::ResponseHeader;
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,7 +261,9 @@ impl Exchange {
             decoder.headers(headers);
             Reading::Answer(Box::new(Relay::new(framing(call.stream, headers, attempt.outgoing.framing), decoder, head, form)))
         } else {
-            Reading::Refusal(status, headers.clone(), Vec::new())
+            let mut headers = headers.clone();
+            headers.entry(DATE).or_insert_with(today); // what a `retry-after` that is a date is compared with
+            Reading::Refusal(status, headers, Vec::new())
         };
     }
 
@@ -277,7 +281,13 @@ impl Exchange {
                     return Step::Write(Vec::new());
                 }
                 match attempt.refusal() {
-                    Some(failure) => self.give_up(failure, end),
+                    Some(mut failure) => {
+                        if let Some((param, parsed)) = failure.error.param.as_deref().zip(call.parsed.as_ref()) {
+                            let param = params::blamed(param, &attempt.target.provider.quirks, parsed).to_owned();
+                            failure.error.param = Some(param.into());
+                        }
+                        self.give_up(failure, end)
+                    }
                     None => Step::Write(Vec::new()),
                 }
             }
@@ -517,6 +527,12 @@ fn framing(stream: bool, headers: &HeaderMap, expected: Framing) -> Option<Frami
         return Some(if expected == Framing::AwsSse { Framing::AwsSse } else { Framing::AwsEventStream });
     }
     if label.starts_with("application/json") || !stream { None } else { Some(expected) }
+}
+
+/// The time, as the header `date` has it.
+fn today() -> HeaderValue {
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+    text.ok().and_then(|text| HeaderValue::try_from(text).ok()).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn internal() -> ApiError {

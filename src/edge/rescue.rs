@@ -35,6 +35,7 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
     let tell = |what: &str| {
         if said.is_empty() { format!("Provider `{provider}` {what}.") } else { format!("Provider `{provider}` {what}: {said}") }
     };
+    let param = refusal.param.clone().filter(|_| refusal.class == FailureClass::BadRequest).map(Into::into);
     let error = match refusal.class {
         FailureClass::BadRequest => ApiError::invalid(tell("refused the request")),
         // What is wrong with the operator's account is not the client's to know.
@@ -50,7 +51,7 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
     Failure {
         retry: Some(retry::Failure::Provider(refusal.class)),
         outcome: refusal.class.into(),
-        error: ApiError { retry_after: refusal.retry_after, ..error },
+        error: ApiError { retry_after: refusal.retry_after, param, ..error },
     }
 }
 
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     fn said(class: FailureClass) -> (u16, &'static str) {
-        let f = of_provider("p", &ProviderError { class, message: "the widget is too wide".into(), retry_after: None });
+        let f = of_provider("p", &ProviderError { class, message: "the widget is too wide".into(), param: None, retry_after: None });
         (f.error.status, f.error.kind.name())
     }
 
@@ -156,7 +157,12 @@ mod tests {
     fn the_operators_problems_are_not_the_clients() {
         let f = of_provider(
             "p",
-            &ProviderError { class: FailureClass::Credential, message: "Incorrect API key sk-abcdefghijklmnop".into(), retry_after: None },
+            &ProviderError {
+                class: FailureClass::Credential,
+                message: "Incorrect API key sk-abcdefghijklmnop".into(),
+                param: None,
+                retry_after: None,
+            },
         );
         assert_eq!((f.error.status, f.outcome), (502, Outcome::Credential));
         assert!(!f.error.message.contains("sk-"));

@@ -1,28 +1,56 @@
 //! What is known of every provider kind: `catalogue.yaml`, read once.
 //!
-//! A provider that speaks OpenAI with its own habits is an entry of data there; what its keys mean is the closed set of
-//! [`Quirks`]. Nothing in the dialects asks which provider it is.
+//! A provider that speaks OpenAI with its own habits is an entry of data there, and nothing else; what its keys mean is
+//! the closed set of [`Quirks`]. Nothing in the dialects asks which provider it is.
 
-use super::{GuidedStyle, Kind};
+use super::Kind;
 use crate::chat::field::Field;
 use crate::dialect::params::{Policy, Unknown};
+use http::HeaderName;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 /// One kind's entry.
+#[expect(clippy::manual_non_exhaustive, reason = "`rest` is read, and must be empty")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct Entry {
     /// The provider's own base URL, without a trailing slash; empty where the operator must say it. `REGION` and
     /// `LOCATION` stand for the provider's settings.
-    #[serde(default)]
     pub base_url: String,
+    /// Whether a provider of this kind has an `api_key`.
+    pub api_key: ApiKey,
     /// Header that takes the key, where that is not `authorization: Bearer KEY`.
-    #[serde(default)]
-    pub key_header: Option<String>,
+    #[serde(deserialize_with = "header")]
+    pub key_header: Option<HeaderName>,
     /// How the OpenAI dialect differs here.
     #[serde(flatten)]
     pub quirks: Quirks,
+    /// A key that is none of these is a mistake.
+    #[serde(flatten, deserialize_with = "nothing")]
+    rest: (),
+}
+
+impl Entry {
+    /// Whether the operator runs the server, so that only they know where it is and how it takes constraints.
+    pub fn self_hosted(&self) -> bool {
+        self.base_url.is_empty()
+    }
+}
+
+/// Whether a provider has an `api_key`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApiKey {
+    /// It needs one.
+    #[default]
+    Required,
+    /// It may have one.
+    Optional,
+    /// It proves who pays in another way.
+    None,
 }
 
 /// How the OpenAI dialect differs at one provider: a closed set.
@@ -63,10 +91,16 @@ pub struct Quirks {
     pub flatten_text: bool,
     /// What becomes of an assistant turn's `reasoning_content`.
     pub reasoning: ReasoningTurns,
+    /// The words for `reasoning_effort` that are known; none: all of OpenAI's are.
+    pub efforts: Vec<String>,
+    /// Members (raw JSON) that turn thinking off, where that is no effort.
+    pub reasoning_off: BTreeMap<String, String>,
     /// What a demanded tool call needs beside `tool_choice`.
     pub forced_tools: ForcedTools,
     /// Whether `tool_choice` knows `allowed_tools`; otherwise the tools themselves are narrowed to them.
     pub allowed_tools: bool,
+    /// Longest id of a tool call in a request, in bytes.
+    pub call_id_max: Option<usize>,
     /// Whether a single stop must be an array too.
     pub stop_list: bool,
     /// Whether `logprobs` is the number of alternatives.
@@ -119,8 +153,11 @@ impl Default for Quirks {
             developer_role: true,
             flatten_text: false,
             reasoning: ReasoningTurns::Keep,
+            efforts: Vec::new(),
+            reasoning_off: BTreeMap::new(),
             forced_tools: ForcedTools::AsTheyCame,
             allowed_tools: false,
+            call_id_max: None,
             stop_list: false,
             logprobs_number: false,
             completion_excludes_reasoning: false,
@@ -202,7 +239,7 @@ pub enum ReasoningTurns {
 pub enum ForcedTools {
     /// Nothing.
     AsTheyCame,
-    /// `thinking: {"type": "disabled"}`: a thinking model refuses a demanded call.
+    /// Thinking turned off: a thinking model refuses a demanded call.
     WithoutThinking,
 }
 
@@ -219,28 +256,46 @@ impl Quirks {
     }
 }
 
+static ENTRIES: LazyLock<BTreeMap<String, Entry>> = LazyLock::new(|| parse(CATALOGUE).unwrap_or_default()); // a test parses it
+
+const CATALOGUE: &str = include_str!("catalogue.yaml");
+
+/// The names of all kinds, in order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ENTRIES.keys().map(String::as_str)
+}
+
 /// The kind's entry.
 pub fn entry(kind: Kind) -> &'static Entry {
+    named(kind.name())
+}
+
+fn named(name: &str) -> &'static Entry {
     static EMPTY: LazyLock<Entry> = LazyLock::new(Entry::default);
-    static ENTRIES: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| parse().unwrap_or_default()); // a test parses it
-    ENTRIES.get(kind.name()).unwrap_or(&EMPTY)
+    ENTRIES.get(name).unwrap_or(&EMPTY)
 }
 
 /// How the OpenAI dialect differs at this kind of provider, with the operator's own word on decoding constraints.
-pub fn quirks(kind: Kind, guided: Option<GuidedStyle>) -> Quirks {
-    let mut quirks = entry(kind).quirks.clone();
-    if let Some(style) = guided {
-        quirks.guided = match style {
-            GuidedStyle::StructuredOutputs => Guided::StructuredOutputs,
-            GuidedStyle::Legacy => Guided::Legacy,
-            GuidedStyle::SgLang => Guided::Sglang,
-        };
-    }
+pub fn quirks(kind: Kind, guided: Option<Guided>) -> Quirks {
+    // Two of the operator's words are two versions of vLLM; the third one is another server.
+    let entry = if guided == Some(Guided::Sglang) { named("sglang") } else { entry(kind) };
+    let mut quirks = entry.quirks.clone();
+    quirks.guided = guided.unwrap_or(quirks.guided);
     quirks
 }
 
-fn parse() -> Result<HashMap<String, Entry>, String> {
-    serde_saphyr::from_str(include_str!("catalogue.yaml")).map_err(|e| e.to_string())
+fn parse(text: &str) -> Result<BTreeMap<String, Entry>, String> {
+    serde_saphyr::from_str(text).map_err(|e| e.to_string())
+}
+
+fn header<'de, D: Deserializer<'de>>(from: D) -> Result<Option<HeaderName>, D::Error> {
+    let name = String::deserialize(from)?;
+    HeaderName::from_bytes(name.as_bytes()).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn nothing<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
+    let rest = HashMap::<String, IgnoredAny>::deserialize(from)?;
+    rest.keys().next().map_or(Ok(()), |key| Err(serde::de::Error::custom(format!("unknown key `{key}`"))))
 }
 
 fn fields<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Field>, D::Error> {
@@ -271,61 +326,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_catalogue_parses_and_has_every_kind() {
-        let entries = parse().unwrap();
-        for &kind in Kind::ALL {
-            assert!(entries.contains_key(kind.name()), "{}", kind.name());
+    fn every_entry_is_a_kind_that_can_be_used_and_every_kind_has_an_entry() {
+        assert_eq!(parse(CATALOGUE).map(|entries| entries.len()), Ok(Kind::all().count()));
+        for kind in Kind::FOREIGN {
+            assert_eq!(Kind::of(kind.name()), Some(kind));
         }
-        assert_eq!(entries.len(), Kind::ALL.len());
+        for kind in Kind::all().filter(|kind| matches!(kind, Kind::OpenAi(_))) {
+            let key = if entry(kind).api_key == ApiKey::Required { ", api_key: k" } else { "" };
+            let base = if entry(kind).self_hosted() { ", base_url: \"http://127.0.0.1:1/v1\"" } else { "" };
+            let text = format!(
+                "auth: none\nproviders: {{ p: {{ kind: {}{key}{base} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}",
+                kind.name()
+            );
+            let loaded = crate::config::parse(&text, "t.yaml", &|_| None).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
+            let explained = crate::explain::explain(&loaded.snapshot, "r").unwrap();
+            assert!(explained.contains(kind.name()) && !explained.contains("every request is refused"), "{explained}");
+        }
+    }
+
+    /// The example of the README is an entry as it stands there.
+    #[test]
+    fn a_new_kind_is_a_few_lines() {
+        let readme = include_str!("../../README.md").split("## A new kind of provider").nth(1).unwrap();
+        let example = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+        let entries = parse(&format!("{CATALOGUE}\n{example}")).unwrap();
+        assert_eq!(entries.len(), names().count() + 1);
+        let groq = &entries["groq"];
+        assert_eq!((groq.base_url.as_str(), groq.api_key), ("https://api.groq.com/openai/v1", ApiKey::Required));
+        assert_eq!(groq.quirks.policy(Field::N), Policy::Essential);
     }
 
     #[test]
-    fn every_key_of_the_catalogue_is_known() {
-        // `flatten` and `deny_unknown_fields` exclude each other, so a misspelled key is found here.
-        let known = [
-            "base_url",
-            "key_header",
-            "path",
-            "temperature_max",
-            "top_logprobs_max",
-            "max_tokens",
-            "lacks",
-            "extras",
-            "rename",
-            "unknown",
-            "usage_option",
-            "guided",
-            "json_schema",
-            "parts",
-            "developer_role",
-            "flatten_text",
-            "reasoning",
-            "forced_tools",
-            "stop_list",
-            "allowed_tools",
-            "logprobs_number",
-            "completion_excludes_reasoning",
-            "embeddings",
-        ];
-        let all: HashMap<String, HashMap<String, serde_json::Value>> = serde_saphyr::from_str(include_str!("catalogue.yaml")).unwrap();
-        for (kind, entry) in all {
-            for key in entry.keys() {
-                assert!(known.contains(&key.as_str()), "{kind}.{key}");
-            }
-        }
+    fn what_is_no_key_is_told() {
+        assert!(parse("x: { base_ulr: y }").unwrap_err().contains("`base_ulr`"));
+        assert!(parse("x: { lacks: [sed] }").unwrap_err().contains("`sed`"));
     }
 
     #[test]
     fn entries_say_what_they_should() {
-        assert_eq!(entry(Kind::OpenAi).base_url, "https://api.openai.com/v1");
-        assert_eq!(entry(Kind::Anthropic).key_header.as_deref(), Some("x-api-key"));
-        let deepseek = quirks(Kind::DeepSeek, None);
+        assert_eq!(entry(Kind::OpenAi("openai")).base_url, "https://api.openai.com/v1");
+        assert_eq!(entry(Kind::Anthropic).key_header, Some(HeaderName::from_static("x-api-key")));
+        let deepseek = quirks(Kind::OpenAi("deepseek"), None);
         assert_eq!((deepseek.policy(Field::Seed), deepseek.policy(Field::N)), (Policy::Hint, Policy::Essential));
         assert_eq!(deepseek.policy(Field::ChatTemplate), Policy::Essential);
-        assert_eq!(quirks(Kind::Vllm, None).policy(Field::ChatTemplate), Policy::Mapped);
+        assert_eq!(quirks(Kind::OpenAi("vllm"), None).policy(Field::ChatTemplate), Policy::Mapped);
         let has = |kind| quirks(kind, None).embeddings.is_some();
-        assert_eq!([Kind::OpenAi, Kind::Mistral, Kind::DeepSeek, Kind::Hyperbolic, Kind::Xai].map(has), [true, true, false, false, false]);
-        assert_eq!(quirks(Kind::Together, None).embeddings.unwrap().dimensions, None);
-        assert_eq!(quirks(Kind::OpenAiCompatible, Some(GuidedStyle::SgLang)).guided, Guided::Sglang);
+        assert_eq!(
+            [Kind::OpenAi("openai"), Kind::Mistral, Kind::OpenAi("deepseek"), Kind::OpenAi("hyperbolic"), Kind::OpenAi("xai")].map(has),
+            [true, true, false, false, false]
+        );
+        assert_eq!(quirks(Kind::OpenAi("together"), None).embeddings.unwrap().dimensions, None);
+        assert_eq!(quirks(Kind::OpenAi("openai_compatible"), Some(Guided::Sglang)).guided, Guided::Sglang);
     }
 }

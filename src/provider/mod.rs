@@ -8,25 +8,11 @@ use std::sync::Arc;
 
 pub mod catalogue;
 
-/// What the user writes as `kind`.
+/// What the user writes as `kind`: an entry of the catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// api.openai.com.
-    OpenAi,
-    /// Together AI.
-    Together,
-    /// DeepSeek.
-    DeepSeek,
-    /// Fireworks AI.
-    Fireworks,
-    /// Hyperbolic.
-    Hyperbolic,
-    /// xAI.
-    Xai,
-    /// A self-hosted vLLM or SGLang server.
-    Vllm,
-    /// Any other server that speaks OpenAI.
-    OpenAiCompatible,
+    /// A server that speaks OpenAI, by its name in the catalogue. What it does otherwise than OpenAI is data there.
+    OpenAi(&'static str),
     /// Anthropic's Messages API.
     Anthropic,
     /// AWS Bedrock.
@@ -42,35 +28,23 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: &'static [Kind] = &[
-        Self::OpenAi,
-        Self::Together,
-        Self::DeepSeek,
-        Self::Fireworks,
-        Self::Hyperbolic,
-        Self::Xai,
-        Self::Vllm,
-        Self::OpenAiCompatible,
-        Self::Anthropic,
-        Self::Bedrock,
-        Self::SageMaker,
-        Self::Vertex,
-        Self::GoogleAiStudio,
-        Self::Mistral,
-    ];
+    /// Those that have a dialect of their own.
+    const FOREIGN: [Self; 6] = [Self::Anthropic, Self::Bedrock, Self::SageMaker, Self::Vertex, Self::GoogleAiStudio, Self::Mistral];
+
+    /// All of them, in the order of their names.
+    pub fn all() -> impl Iterator<Item = Self> {
+        catalogue::names().map(|name| Self::FOREIGN.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::OpenAi(name)))
+    }
+
+    /// The kind of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::all().find(|kind| kind.name() == name)
+    }
 
     /// The user's word for it.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::OpenAi => "openai",
-            Self::Together => "together",
-            Self::DeepSeek => "deepseek",
-            Self::Fireworks => "fireworks",
-            Self::Hyperbolic => "hyperbolic",
-            Self::Xai => "xai",
-            Self::Vllm => "vllm",
-            Self::OpenAiCompatible => "openai_compatible",
+            Self::OpenAi(name) => name,
             Self::Anthropic => "anthropic",
             Self::Bedrock => "bedrock",
             Self::SageMaker => "sagemaker",
@@ -170,8 +144,6 @@ impl Credential {
 pub enum Settings {
     /// The kinds that speak OpenAI, Mistral and Google AI Studio: nothing more.
     Plain,
-    /// vLLM and SGLang, and `openai_compatible` where it says so.
-    Guided(GuidedStyle),
     /// Anthropic's Messages API.
     Anthropic {
         /// `anthropic-version`; default `2023-06-01`.
@@ -193,17 +165,6 @@ pub enum Settings {
         /// Location, or `global`.
         location: String,
     },
-}
-
-/// How a self-hosted server takes a decoding constraint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuidedStyle {
-    /// `structured_outputs: {…}` (vLLM 0.12 and later).
-    StructuredOutputs,
-    /// `guided_*` as they came (vLLM before 0.12).
-    Legacy,
-    /// SGLang's `regex`, `ebnf` and `response_format`.
-    SgLang,
 }
 
 /// A provider and a model there.

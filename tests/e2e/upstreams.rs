@@ -49,6 +49,26 @@ async fn a_refusal_without_a_body_is_what_its_status_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_blames_the_clients_own_field_and_says_when_to_come_back() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let blame = r#"{"error":{"message":"bad pattern","type":"BadRequestError","param":"structured_outputs","code":400}}"#;
+    let date = "retry-after: Fri, 31 Dec 2100 23:59:59 GMT\r\n"; // and no `date` to compare it with
+    for (status, header, body, param, wait) in [(400, "", blame, "guided_regex", ""), (429, date, "{}", "", "86400")] {
+        let mut request = chat("hand");
+        request["guided_regex"] = "a(".into();
+        let mut conn = gateway.connect().await;
+        conn.chat(&[], request.to_string().as_bytes()).await;
+        let mut exchange = manual.accept().await;
+        let head = format!("HTTP/1.1 {status} No\r\nconnection: close\r\n{header}content-length: {}\r\n\r\n", body.len());
+        exchange.write((head + body).as_bytes()).await;
+        let answer = conn.answer().await.unwrap();
+        assert_eq!((answer.status(), answer.header("retry-after")), (status, wait), "{}", answer.text());
+        assert_eq!(answer.json()["error"]["param"].as_str().unwrap_or_default(), param, "{}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_provider_may_send_besides_its_answer() {
     let manual = Manual::start().await;
     let gateway = by_hand(&manual, "", "attempts: 1").await;

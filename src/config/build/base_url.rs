@@ -1,36 +1,24 @@
 //! Where a provider is: its kind's own base URL, and a base URL taken apart.
 
+use crate::provider::catalogue::entry;
 use crate::provider::{BaseUrl, Kind, Settings};
 use http::{HeaderValue, Uri};
 use std::sync::Arc;
 
-/// What the provider's own SDK calls its base URL. Empty for the kinds that have none.
+/// The catalogue's base URL of a kind, with the provider's region or location in it.
 pub(super) fn default_base(kind: Kind, settings: &Settings) -> String {
-    match (kind, settings) {
-        (Kind::OpenAi, _) => "https://api.openai.com/v1".to_owned(),
-        (Kind::Together, _) => "https://api.together.ai/v1".to_owned(),
-        (Kind::DeepSeek, _) => "https://api.deepseek.com".to_owned(),
-        (Kind::Fireworks, _) => "https://api.fireworks.ai/inference/v1".to_owned(),
-        (Kind::Hyperbolic, _) => "https://api.hyperbolic.xyz/v1".to_owned(),
-        (Kind::Xai, _) => "https://api.x.ai/v1".to_owned(),
-        (Kind::Mistral, _) => "https://api.mistral.ai/v1".to_owned(),
-        (Kind::Anthropic, _) => "https://api.anthropic.com".to_owned(),
-        (Kind::GoogleAiStudio, _) => "https://generativelanguage.googleapis.com".to_owned(),
-        (Kind::Bedrock, Settings::Aws { region }) => aws_base("bedrock-runtime", region),
-        (Kind::SageMaker, Settings::Aws { region }) => aws_base("runtime.sagemaker", region),
-        (Kind::Vertex, Settings::Vertex { location, .. }) => match location.as_str() {
+    let base = &entry(kind).base_url;
+    match settings {
+        // The China partition has a domain of its own.
+        Settings::Aws { region } if region.starts_with("cn-") => base.replace("REGION", region) + ".cn",
+        Settings::Aws { region } => base.replace("REGION", region),
+        Settings::Vertex { location, .. } => match location.as_str() {
             "global" => "https://aiplatform.googleapis.com".to_owned(),
             "us" | "eu" => format!("https://aiplatform.{location}.rep.googleapis.com"),
-            _ => format!("https://{location}-aiplatform.googleapis.com"),
+            _ => base.replace("LOCATION", location),
         },
-        _ => String::new(),
+        Settings::Plain | Settings::Anthropic { .. } => base.clone(),
     }
-}
-
-fn aws_base(service: &str, region: &str) -> String {
-    // The China partition has a domain of its own.
-    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    format!("https://{service}.{region}.{domain}")
 }
 
 /// Takes a base URL apart.

@@ -5,48 +5,35 @@ use super::{Builder, ByName, written};
 use crate::config::file::{self, AwsCredentials};
 use crate::config::pem::{Certificates, Identity};
 use crate::config::problem::Position;
-use crate::config::read::{At, Named, Words};
+use crate::config::read::{At, Named};
 use crate::config::secret::Secret;
 use crate::config::snapshot::{TimeoutOverrides, Timeouts, TlsOptions};
 use crate::config::types::{Deadline, SecretText, secret};
-use crate::provider::catalogue::quirks;
-use crate::provider::{BaseUrl, Credential, GuidedStyle, Kind, Provider, Settings};
+use crate::provider::catalogue::{ApiKey, entry, quirks};
+use crate::provider::{BaseUrl, Credential, Kind, Provider, Settings};
 use crate::sign::google::check;
 use http::{HeaderName, HeaderValue};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The kinds that an `api_key` proves something to.
-const KEYED: &[Kind] = &[
-    Kind::OpenAi,
-    Kind::Together,
-    Kind::DeepSeek,
-    Kind::Fireworks,
-    Kind::Hyperbolic,
-    Kind::Xai,
-    Kind::Vllm,
-    Kind::OpenAiCompatible,
-    Kind::Anthropic,
-    Kind::Bedrock,
-    Kind::GoogleAiStudio,
-    Kind::Mistral,
-];
+/// Keys that only some kinds have, and which these are.
+pub(super) type OwnKeys = [(&'static str, fn(Kind) -> bool)];
 
 /// Keys of a provider that only some kinds have.
-const OWN_KEYS: &[(&str, &[Kind])] = &[
-    ("api_key", KEYED),
-    ("api_key_file", KEYED),
-    ("region", &[Kind::Bedrock, Kind::SageMaker]),
-    ("credentials", &[Kind::Bedrock, Kind::SageMaker]),
-    ("project", &[Kind::Vertex]),
-    ("location", &[Kind::Vertex]),
-    ("credentials_file", &[Kind::Vertex]),
-    ("access_token", &[Kind::Vertex]),
-    ("version", &[Kind::Anthropic]),
-    ("beta", &[Kind::Anthropic]),
-    ("default_max_tokens", &[Kind::Anthropic]),
-    ("guided", &[Kind::Vllm, Kind::OpenAiCompatible]),
+const OWN_KEYS: &OwnKeys = &[
+    ("api_key", |kind| entry(kind).api_key != ApiKey::None),
+    ("api_key_file", |kind| entry(kind).api_key != ApiKey::None),
+    ("region", |kind| matches!(kind, Kind::Bedrock | Kind::SageMaker)),
+    ("credentials", |kind| matches!(kind, Kind::Bedrock | Kind::SageMaker)),
+    ("project", |kind| kind == Kind::Vertex),
+    ("location", |kind| kind == Kind::Vertex),
+    ("credentials_file", |kind| kind == Kind::Vertex),
+    ("access_token", |kind| kind == Kind::Vertex),
+    ("version", |kind| kind == Kind::Anthropic),
+    ("beta", |kind| kind == Kind::Anthropic),
+    ("default_max_tokens", |kind| kind == Kind::Anthropic),
+    ("guided", |kind| entry(kind).self_hosted()),
 ];
 
 /// Headers that belong to the gateway: framing, connection and content. An operator's `headers` may not hold them.
@@ -107,12 +94,12 @@ impl Builder {
     }
 
     /// Notes keys that belong to other kinds.
-    pub(super) fn foreign_keys(&mut self, what: &str, kind: Kind, keys: &[(&'static str, Position)], own: &[(&str, &[Kind])]) {
+    pub(super) fn foreign_keys(&mut self, what: &str, kind: Kind, keys: &[(&'static str, Position)], own: &OwnKeys) {
         for (key, at) in keys {
-            let Some((_, kinds)) = own.iter().find(|(name, _)| name == key) else { continue };
-            if !kinds.contains(&kind) {
-                let kinds = kinds.iter().map(|kind| kind.word()).collect::<Vec<_>>().join(", ");
-                self.problems.add(*at, format!("`{key}` is no key of a {what} of kind {}; it belongs to {kinds}", kind.word()));
+            let Some((_, has)) = own.iter().find(|(name, _)| name == key) else { continue };
+            if !has(kind) {
+                let kinds = Kind::all().filter(|kind| has(*kind)).map(Kind::name).collect::<Vec<_>>().join(", ");
+                self.problems.add(*at, format!("`{key}` is no key of a {what} of kind {}; it belongs to {kinds}", kind.name()));
             }
         }
     }
@@ -130,9 +117,7 @@ impl Builder {
                 let location = self.host_part("location", provider, provider.location.as_ref());
                 Settings::Vertex { project: project?, location: location? }
             }
-            Kind::Vllm => Settings::Guided(provider.guided.as_ref().map_or(GuidedStyle::StructuredOutputs, |guided| guided.value)),
-            Kind::OpenAiCompatible => provider.guided.as_ref().map_or(Settings::Plain, |guided| Settings::Guided(guided.value)),
-            _ => Settings::Plain,
+            Kind::OpenAi(_) | Kind::GoogleAiStudio | Kind::Mistral => Settings::Plain,
         })
     }
 
@@ -140,7 +125,7 @@ impl Builder {
     fn host_part(&mut self, key: &'static str, provider: &file::Provider, value: Option<&At<String>>) -> Option<String> {
         let Some(value) = value else {
             if written(&provider.written, key).is_none() {
-                let message = format!("`{key}` is missing: a provider of kind {} needs it", provider.kind.value.word());
+                let message = format!("`{key}` is missing: a provider of kind {} needs it", provider.kind.value.name());
                 self.problems.add(provider.at, message);
             }
             return None;
@@ -160,11 +145,8 @@ impl Builder {
         if self.problems.count() > before {
             return None;
         }
-        let header = |name, key: Option<Secret>| key.map(|key| Credential::Header(HeaderName::from_static(name), key));
+        let entry = entry(kind);
         let credential = match kind {
-            Kind::Anthropic => header("x-api-key", key),
-            Kind::GoogleAiStudio => header("x-goog-api-key", key),
-            Kind::Vllm | Kind::OpenAiCompatible => Some(key.map_or(Credential::None, Credential::Bearer)),
             Kind::Bedrock | Kind::SageMaker => {
                 if let (Some(_), Some(credentials)) = (&key, &provider.credentials) {
                     self.problems.add(credentials.at, "`credentials` and `api_key` exclude each other; write one of them");
@@ -180,11 +162,15 @@ impl Builder {
                 let token = provider.access_token.take().map(|token| Credential::GoogleToken(token.value.0));
                 Some(file.or(token).unwrap_or(Credential::GoogleDefault))
             }
-            _ => key.map(Credential::Bearer),
+            _ => match (key, &entry.key_header) {
+                (Some(key), Some(header)) => Some(Credential::Header(header.clone(), key)),
+                (Some(key), None) => Some(Credential::Bearer(key)),
+                (None, _) => (entry.api_key == ApiKey::Optional).then_some(Credential::None),
+            },
         };
         let wrong = ["api_key", "api_key_file"].iter().any(|key| written(&provider.written, key).is_some());
         if credential.is_none() && !wrong {
-            let message = format!("`api_key` is missing: a provider of kind {} needs it, or `api_key_file`", kind.word());
+            let message = format!("`api_key` is missing: a provider of kind {} needs it, or `api_key_file`", kind.name());
             self.problems.add(provider.at, message);
         }
         credential
@@ -226,9 +212,9 @@ impl Builder {
                 }
             };
         }
-        if matches!(kind, Kind::Vllm | Kind::OpenAiCompatible) {
+        if entry(kind).self_hosted() {
             if written(&provider.written, "base_url").is_none() {
-                let message = format!("`base_url` is missing: a provider of kind {} needs it, like http://10.0.0.7:8000/v1", kind.word());
+                let message = format!("`base_url` is missing: a provider of kind {} needs it, like http://10.0.0.7:8000/v1", kind.name());
                 self.problems.add(provider.at, message);
             }
             return None;

@@ -1,5 +1,6 @@
 //! Routes: their targets, their patterns, and what they do with requests.
 
+use super::provider::OwnKeys;
 use super::{Builder, ByName, Lookup};
 use crate::config::file;
 use crate::config::json::Fields;
@@ -14,11 +15,11 @@ use std::sync::Arc;
 const MAX_TARGETS: usize = 64;
 
 /// Keys of a target that only some kinds have.
-const OWN_KEYS: &[(&str, &[Kind])] = &[
-    ("default_max_tokens", &[Kind::Anthropic, Kind::Bedrock, Kind::SageMaker, Kind::Vertex]),
-    ("structured_output", &[Kind::Anthropic, Kind::Bedrock, Kind::Vertex]),
-    ("format", &[Kind::SageMaker]),
-    ("inference_component", &[Kind::SageMaker]),
+const OWN_KEYS: &OwnKeys = &[
+    ("default_max_tokens", |kind| matches!(kind, Kind::Anthropic | Kind::Bedrock | Kind::SageMaker | Kind::Vertex)),
+    ("structured_output", |kind| matches!(kind, Kind::Anthropic | Kind::Bedrock | Kind::Vertex)),
+    ("format", |kind| kind == Kind::SageMaker),
+    ("inference_component", |kind| kind == Kind::SageMaker),
 ];
 
 /// Request fields that a route cannot set: the gateway itself lives by them.

@@ -10,7 +10,7 @@
 
 use super::replay::Keeper;
 use super::wire::{WireBlock, WireDelta, WireEvent, WireMessage, WireUsage};
-use crate::chat::event::{Event, Finish, Sink, Text};
+use crate::chat::event::{Event, Finish, Sink, Text, ToolForm};
 use crate::chat::message::raw_text;
 use crate::dialect::{self, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
@@ -149,7 +149,7 @@ impl Decoder {
                     let call = self.calls;
                     self.calls += 1;
                     let id = self.keeper.id(string(block.id));
-                    out.event(Event::ToolStart { choice: 0, call, id: Some(Text::Plain(&id)), name });
+                    out.event(Event::ToolStart { choice: 0, call, id: Some(Text::Plain(&id)), name, form: ToolForm::Function });
                     Block::Tool { call, empty: true }
                 };
                 // In a stream the input is `{}` and its text follows; only a block that is complete says it here.
@@ -302,8 +302,11 @@ fn broken(what: &'static str) -> Fault {
 fn failed(error: Option<super::error::WireError<'_>>) -> Fault {
     Fault::Provider(match error {
         Some(error) => error.read(EVENT_STATUS, None),
-        None => {
-            ProviderError { class: FailureClass::Server, message: "the provider failed without saying why".to_owned(), retry_after: None }
-        }
+        None => ProviderError {
+            class: FailureClass::Server,
+            message: "the provider failed without saying why".to_owned(),
+            param: None,
+            retry_after: None,
+        },
     })
 }

@@ -48,7 +48,7 @@ impl WireError<'_> {
         if spent || ACCOUNT.iter().any(|text| message.starts_with(text)) {
             class = FailureClass::Credential;
         }
-        ProviderError { class, message: message.to_owned(), retry_after: wait }
+        ProviderError { class, message: message.to_owned(), param: None, retry_after: wait }
     }
 }
 
@@ -63,7 +63,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         "" => format!("the provider answered {status} without a message"),
         shown => shown.to_owned(),
     };
-    ProviderError { class: FailureClass::of_status(status), message, retry_after: wait }
+    ProviderError { class: FailureClass::of_status(status), message, param: None, retry_after: wait }
 }
 
 #[cfg(test)]

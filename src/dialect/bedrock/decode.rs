@@ -10,7 +10,7 @@
 use super::error;
 use super::tools::CONTENT_TOOL;
 use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, WireCall, WireUsage};
-use crate::chat::event::{Event, Finish, Sink, Text};
+use crate::chat::event::{Event, Finish, Sink, Text, ToolForm};
 use crate::dialect::anthropic::replay::Keeper;
 use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
@@ -103,7 +103,7 @@ impl Converse {
         if !content {
             self.called = true;
             let id = call.id.map(|id| self.keeper.id(id));
-            out.event(Event::ToolStart { choice: 0, call: block, id: id.as_deref().map(Text::Plain), name });
+            out.event(Event::ToolStart { choice: 0, call: block, id: id.as_deref().map(Text::Plain), name, form: ToolForm::Function });
         }
         self.open.push(Call { block, content, empty: true });
         Ok(())
@@ -224,7 +224,7 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Fault> {
 }
 
 fn failed(message: String) -> Fault {
-    Fault::Provider(ProviderError { class: FailureClass::Server, message, retry_after: None })
+    Fault::Provider(ProviderError { class: FailureClass::Server, message, param: None, retry_after: None })
 }
 
 fn count(usage: Option<WireUsage>, out: &mut dyn Sink) {

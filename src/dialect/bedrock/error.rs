@@ -46,7 +46,7 @@ pub(in crate::dialect) fn read(status: u16, headers: &HeaderMap, body: &[u8]) ->
         None => shown(status, body),
     };
     let class = class(kind).unwrap_or_else(|| FailureClass::of_status(status));
-    ProviderError { class, message, retry_after: retry_after::from_headers(headers) }
+    ProviderError { class, message, param: None, retry_after: retry_after::from_headers(headers) }
 }
 
 /// The failure that an exception in a stream means.
@@ -58,7 +58,7 @@ pub(in crate::dialect) fn exception(kind: &str, message: &str, payload: &[u8]) -
         (None, text) => text.to_owned(),
     };
     let class = wire.code.as_deref().and_then(class).or_else(|| class(kind));
-    ProviderError { class: class.unwrap_or(FailureClass::Server), message, retry_after: None }
+    ProviderError { class: class.unwrap_or(FailureClass::Server), message, param: None, retry_after: None }
 }
 
 fn shown(status: u16, body: &[u8]) -> String {

@@ -9,7 +9,7 @@
 
 use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
 use super::{error, logprobs, name, signature};
-use crate::chat::event::{Event, Finish, Sink, Text};
+use crate::chat::event::{Event, Finish, Sink, Text, ToolForm};
 use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
@@ -147,7 +147,7 @@ impl GeminiDecoder {
         let id = sealed.as_deref().map(Text::Plain).or(own);
         let decoded = called.decode();
         let name = name::read(&decoded).map_or(called, Text::Plain);
-        out.event(Event::ToolStart { choice, call, id, name });
+        out.event(Event::ToolStart { choice, call, id, name, form: ToolForm::Function });
         out.event(Event::ToolArguments { choice, call, fragment: Text::Plain(args) });
         Ok(true)
     }
@@ -186,7 +186,7 @@ fn failed(word: &str, message: Option<&str>) -> Fault {
     let message = message.unwrap_or_default();
     let end = (0..=message.len().min(MAX_FINISH_MESSAGE)).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
     let message = format!("The answer ended with {word}. {}", message.get(..end).unwrap_or_default());
-    Fault::Provider(ProviderError { class: FailureClass::Server, message: message.trim_end().to_owned(), retry_after: None })
+    Fault::Provider(ProviderError { class: FailureClass::Server, message: message.trim_end().to_owned(), param: None, retry_after: None })
 }
 
 /// Counts are sums over the whole answer so far. `None` where a chunk only tells other things (`trafficType`).
@@ -203,10 +203,10 @@ fn usage(counts: &Counts) -> Option<Usage> {
         prompt: n(counts.prompt_token_count).saturating_add(n(counts.tool_use_prompt_token_count)),
         completion: n(counts.candidates_token_count).saturating_add(reasoning),
         cached: n(counts.cached_content_token_count),
-        cache_write: 0,
         reasoning,
         prompt_audio: audio(&counts.prompt_tokens_details),
         completion_audio: audio(&counts.candidates_tokens_details),
+        ..Usage::default()
     })
 }
 

@@ -64,7 +64,7 @@ fn judge(http: u16, status: Status) -> Option<ProviderError> {
         "DEADLINE_EXCEEDED" => FailureClass::Timeout,
         _ => FailureClass::of_status(http),
     };
-    Some(ProviderError { class, retry_after: detail("retryDelay").and_then(duration), message })
+    Some(ProviderError { class, retry_after: detail("retryDelay").and_then(duration), message, param: None })
 }
 
 /// A protocol-buffer duration in JSON, `34.4s`.

@@ -1,13 +1,7 @@
 //! Tool-call ids of nine characters. Mistral: "must be a-z, A-Z, 0-9, with a length of 9".
-//!
-//! Its own ids go to the client and come back as they are. Ids of other providers, of a conversation that began
-//! elsewhere, are hashed: a call and its result get the same id, in every request, without anything being remembered.
 
 use crate::chat::event::Text;
-use sha2::{Digest, Sha256};
-
-const LENGTH: usize = 9;
-const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+use crate::dialect::ids::{LENGTH, hashed};
 
 /// The id as Mistral takes it.
 pub fn fit(id: Text<'_>) -> String {
@@ -15,15 +9,7 @@ pub fn fit(id: Text<'_>) -> String {
     if id.len() == LENGTH && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return id.into_owned();
     }
-    // 62^9 is about 2^53.6, so that two of a conversation's ids meet with a chance of less than one in 10^11.
-    let digest = Sha256::digest(id.as_bytes());
-    let mut number = digest.iter().take(8).fold(0u64, |n, byte| n << 8 | u64::from(*byte));
-    let mut out = String::with_capacity(LENGTH);
-    for _ in 0..LENGTH {
-        out.push(DIGITS.get((number % 62) as usize).map_or('0', |digit| char::from(*digit)));
-        number /= 62;
-    }
-    out
+    hashed(&id)
 }
 
 #[cfg(test)]

@@ -40,7 +40,6 @@ fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) ->
     draft.body.set(Field::Messages.name(), messages::write(request)?);
     tools::write(request, &mut draft.body)?;
     let unwrap = draft.constraint(request, quirks)?;
-    effort(request, &mut draft)?;
     greedy(request, &mut draft)?;
     // OpenAI takes a negative seed and a prediction in parts; both only hint.
     if request.raw(Field::Seed).is_some_and(|seed| seed.starts_with('-')) {
@@ -51,15 +50,6 @@ fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) ->
         prediction(request, &mut draft)?;
     }
     Ok(draft.finish(request, quirks, split_think_tags, unwrap))
-}
-
-/// `reasoning_effort` is `high` or `none` there; every other effort is `high`.
-fn effort(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Result<(), ApiError> {
-    if request.raw(Field::ReasoningEffort).is_some_and(|effort| !matches!(effort, "\"high\"" | "\"none\"")) {
-        draft.settled.adjust(request, Field::ReasoningEffort, "its provider knows only high and none")?;
-        draft.body.set(Field::ReasoningEffort.name(), b"\"high\"".as_slice());
-    }
-    Ok(())
 }
 
 /// "top_p must be 1 when using greedy sampling."

@@ -2,9 +2,10 @@
 //! calls whole.
 
 use super::decode::broken;
-use crate::chat::event::{Event, Sink, Text};
+use crate::chat::event::{Event, Sink, Text, ToolForm};
 use crate::dialect::Fault;
 use crate::json::walk;
+use smallvec::SmallVec;
 
 /// Most tool calls of one choice.
 pub const MAX_CALLS: usize = 1024;
@@ -33,6 +34,10 @@ struct Fragment<'a> {
     index: Option<u64>,
     id: &'a str,
     name: &'a str,
+    /// Whether it is of a custom tool, whose arguments are an input of any text.
+    custom: bool,
+    /// Raw JSON that the provider wants back with the call.
+    extra: Option<&'a str>,
     /// Raw JSON: the inside of a string, or a value where `object` is set.
     arguments: &'a str,
     object: bool,
@@ -45,9 +50,17 @@ impl Calls {
     /// [`Fault::Broken`] where it is not well formed or has too much in it.
     pub fn read(&mut self, choice: u32, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
         let mut elements = walk::inner_elements(json).map_err(broken)?;
+        let mut named: SmallVec<[usize; 4]> = SmallVec::new();
         while let Some(element) = elements.next().map_err(broken)? {
             let fragment = Fragment::read(element)?;
-            let number = if whole { self.push(&fragment) } else { self.find(&fragment) };
+            let mut number = if whole { self.push(&fragment) } else { self.find(&fragment) };
+            // One array that names a call twice speaks of two calls, whatever their numbers say.
+            if !fragment.name.is_empty() {
+                if named.contains(&number) {
+                    number = self.push(&fragment);
+                }
+                named.push(number);
+            }
             if number >= MAX_CALLS {
                 return Err(Fault::Broken("the answer has too many tool calls".into()));
             }
@@ -61,7 +74,7 @@ impl Calls {
     /// Tells the calls whose name never came.
     pub fn finish(&mut self, choice: u32, out: &mut dyn Sink) {
         for (number, call) in self.0.iter_mut().enumerate().filter(|(_, call)| !call.started) {
-            call.start(choice, number as u32, "", out);
+            call.start(choice, number as u32, &Fragment::default(), out);
         }
     }
 
@@ -95,7 +108,7 @@ impl Call {
             fragment.id.clone_into(&mut self.id);
         }
         if !self.started && !fragment.name.is_empty() {
-            self.start(choice, number, fragment.name, out);
+            self.start(choice, number, fragment, out);
         }
         if fragment.arguments.is_empty() {
             return Ok(());
@@ -119,10 +132,15 @@ impl Call {
         Ok(())
     }
 
-    fn start(&mut self, choice: u32, number: u32, name: &str, out: &mut dyn Sink) {
+    fn start(&mut self, choice: u32, number: u32, fragment: &Fragment<'_>, out: &mut dyn Sink) {
         self.started = true;
         let id = Some(Text::Raw(&self.id)).filter(|id| !id.is_empty());
-        out.event(Event::ToolStart { choice, call: number, id, name: Text::Raw(name) });
+        let form = match fragment.extra {
+            _ if fragment.custom => ToolForm::Custom,
+            Some(json) => ToolForm::FunctionWith(json),
+            None => ToolForm::Function,
+        };
+        out.event(Event::ToolStart { choice, call: number, id, name: Text::Raw(fragment.name), form });
         let early = std::mem::take(&mut self.early);
         if !early.is_empty() {
             out.event(Event::ToolArguments { choice, call: number, fragment: Text::Raw(&early) });
@@ -139,6 +157,11 @@ impl<'a> Fragment<'a> {
                 "index" => fragment.index = walk::unsigned(value),
                 "id" => fragment.id = text(value),
                 "function" if value.starts_with('{') => fragment.function(value)?,
+                "custom" if value.starts_with('{') => {
+                    fragment.custom = true;
+                    fragment.function(value)?;
+                }
+                "extra_content" if value.starts_with('{') => fragment.extra = Some(value),
                 _ => {}
             }
         }
@@ -154,7 +177,7 @@ impl<'a> Fragment<'a> {
             match key.raw() {
                 "name" => self.name = text(value),
                 "arguments" if value.starts_with(['{', '[']) => (self.arguments, self.object) = (value, true),
-                "arguments" => self.arguments = text(value),
+                "arguments" | "input" => self.arguments = text(value),
                 _ => {}
             }
         }

@@ -1,26 +1,35 @@
 //! How a decoding constraint is said to a server that speaks OpenAI: one of a few dialects of its own.
 
 use super::body::Body;
+use super::encode::Draft;
 use crate::chat::constraint::{Constraint, Schema, choice_regex, choice_schema};
 use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
-use crate::dialect::params::{Unknown, unsupported};
+use crate::dialect::params::{GUIDED, Unknown, unsupported};
 use crate::error::ApiError;
+use crate::json::envelope::ScanError;
+use crate::json::walk;
 use crate::json::write::Writer;
 use crate::provider::catalogue::{Guided, Quirks};
-
-const GUIDED: [Field; 5] = [Field::GuidedJson, Field::GuidedChoice, Field::GuidedRegex, Field::GuidedGrammar, Field::StructuralTag];
 
 /// Says the request's constraint as the provider wants it. Whether the answer will be an object that holds a choice.
 ///
 /// # Errors
 /// A 400 that names the field where the provider cannot keep it.
-pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, body: &mut Body<'_>) -> Result<bool, ApiError> {
-    let guided = GUIDED.iter().any(|field| request.raw(*field).is_some());
+pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>) -> Result<bool, ApiError> {
+    let mut guided = GUIDED.iter().any(|field| request.raw(*field).is_some());
+    if quirks.guided == Guided::StructuredOutputs && request.raw(Field::GuidedWhitespacePattern).is_some() {
+        draft.body.remove(Field::GuidedWhitespacePattern.name());
+        guided |= matches!(Constraint::of(request)?, Some(Constraint::JsonObject | Constraint::JsonSchema(_)));
+        if !guided {
+            draft.settled.drop_hint(request, Field::GuidedWhitespacePattern)?; // there is no JSON to put white space into
+        }
+    }
     if !guided && quirks.json_schema && quirks.unknown == Unknown::Pass {
         return Ok(false); // whatever response_format says, the provider reads it itself
     }
+    let body = &mut draft.body;
     let Some(constraint) = Constraint::of(request)? else {
         if quirks.unknown == Unknown::Drop {
             body.remove(Field::ResponseFormat.name()); // plain text is what comes without it
@@ -39,19 +48,24 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, body: &mut Body<'_>) -
         return Ok(false);
     }
     if quirks.guided == Guided::Legacy {
+        if let Constraint::StructuralTag(tag) = &constraint {
+            body.set(Field::StructuralTag.name(), json_text(Text::Plain(tag))); // it is a text there
+        }
         return Ok(false);
     }
     GUIDED.iter().for_each(|field| body.remove(field.name()));
     match quirks.guided {
         Guided::StructuredOutputs => structured_outputs(request, &constraint, body),
-        Guided::Sglang => sglang(&constraint, body),
+        Guided::Sglang => sglang(&constraint, body)?,
         style => return response_format(style, quirks, &constraint, body),
     }
     Ok(false)
 }
 
-/// `structured_outputs` of vLLM 0.12 and later: exactly one kind, and the white space pattern beside it.
+/// `structured_outputs` of vLLM 0.12 and later: exactly one kind, and the white space pattern beside it, which has no
+/// other place there.
 fn structured_outputs(request: &ChatRequest<'_>, constraint: &Constraint<'_>, body: &mut Body<'_>) {
+    body.remove(Field::ResponseFormat.name());
     let mut w = Writer::default();
     w.object();
     match constraint {
@@ -69,7 +83,6 @@ fn structured_outputs(request: &ChatRequest<'_>, constraint: &Constraint<'_>, bo
         Constraint::StructuralTag(tag) => w.key("structural_tag").string(tag),
     };
     if let Some(pattern) = request.raw(Field::GuidedWhitespacePattern) {
-        body.remove(Field::GuidedWhitespacePattern.name());
         w.key("whitespace_pattern").raw(pattern);
     }
     w.end_object();
@@ -77,15 +90,32 @@ fn structured_outputs(request: &ChatRequest<'_>, constraint: &Constraint<'_>, bo
 }
 
 /// SGLang's own members.
-fn sglang(constraint: &Constraint<'_>, body: &mut Body<'_>) {
+fn sglang(constraint: &Constraint<'_>, body: &mut Body<'_>) -> Result<(), ApiError> {
     match constraint {
         Constraint::JsonObject => {}
         Constraint::JsonSchema(schema) => json_schema(schema, body),
         Constraint::Choice(choices) => body.set("regex", json_text(Text::Plain(&choice_regex(choices)))),
         Constraint::Regex(regex) => body.set("regex", json_text(*regex)),
         Constraint::Grammar(grammar) => body.set("ebnf", json_text(*grammar)),
-        Constraint::StructuralTag(tag) => body.set(Field::ResponseFormat.name(), tag.as_bytes().to_vec()),
+        Constraint::StructuralTag(tag) => return structural_tag(tag, body),
     }
+    Ok(())
+}
+
+/// SGLang tells a tag from other formats by its `type`, which vLLM's form of it does without.
+fn structural_tag(tag: &str, body: &mut Body<'_>) -> Result<(), ApiError> {
+    let bad = |e: ScanError| ApiError::field(Field::StructuralTag.name(), format!("`structural_tag`: {e}"));
+    let mut w = Writer::default();
+    w.object().key("type").string("structural_tag");
+    let mut members = walk::members(tag).map_err(bad)?;
+    while let Some((key, value)) = members.next().map_err(bad)? {
+        if !key.is("type") {
+            w.key(&key.decode()).raw(value);
+        }
+    }
+    w.end_object();
+    body.set(Field::ResponseFormat.name(), w.finish());
+    Ok(())
 }
 
 /// Everyone else: `response_format`, with what the provider has beyond JSON schemas.

@@ -51,6 +51,7 @@ impl<'a> Draft<'a> {
         draft.body.set_model();
         draft.limits(request, quirks)?;
         draft.logprobs(request, quirks)?;
+        draft.effort(request, quirks)?;
         draft.stream_options(request, quirks)?;
         if quirks.stop_list
             && let Some(stop) = request.raw(Field::Stop).filter(|raw| raw.starts_with('"'))
@@ -123,6 +124,21 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// How much the model shall think, in the provider's words.
+    fn effort(&mut self, request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<(), ApiError> {
+        let field = Field::ReasoningEffort;
+        let asked = if quirks.efforts.is_empty() { None } else { request.raw(field) };
+        let Some(word) = asked.map(|raw| raw.trim_matches('"')) else { return Ok(()) };
+        if word == "none" && !quirks.reasoning_off.is_empty() {
+            self.body.remove(field.name());
+            quirks.reasoning_off.iter().for_each(|(name, json)| self.body.set(name, json.as_bytes()));
+        } else if let Some(nearest) = params::nearest_effort(word, &quirks.efforts) {
+            self.settled.adjust(request, field, &format!("its provider knows only {}", quirks.efforts.join(", ")))?;
+            self.body.set(field.name(), format!("\"{nearest}\"").into_bytes());
+        }
+        Ok(())
+    }
+
     /// Usage is always asked for, for the accounts; the client's other options stay.
     fn stream_options(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) -> Result<(), ApiError> {
         let field = Field::StreamOptions;
@@ -155,7 +171,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// A 400 that names the field where the provider cannot keep it.
     pub fn constraint(&mut self, request: &ChatRequest<'_>, quirks: &Quirks) -> Result<bool, ApiError> {
-        constraint::encode(request, quirks, &mut self.body)
+        constraint::encode(request, quirks, self)
     }
 
     /// The finished request, under the route's own system prompt. `unwrap_choice`: the answer is an object that holds

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 /// Longest error body that is read as JSON, in bytes.
 pub const MAX_ERROR_BODY: usize = 64 << 10;
+/// Longest name of a field that is kept, in bytes.
+const MAX_PARAM: usize = 128;
 /// Longest message that is kept, in characters.
 pub const MAX_MESSAGE: usize = 2000;
 
@@ -19,10 +21,11 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
     let class = match said.word_class() {
         // What is wrong with the operator's key is not the client's bad request.
         Some(FailureClass::Credential) if status == 400 => FailureClass::Credential,
+        _ if status == 403 && said.is_too_long() => FailureClass::BadRequest, // Together's status for it
         _ => of_status(status),
     };
     let message = said.message.unwrap_or_else(|| format!("the provider answered with status {status}"));
-    ProviderError { class, message, retry_after: retry_after::from_headers(headers) }
+    ProviderError { class, message, param: said.param, retry_after: retry_after::from_headers(headers) }
 }
 
 /// Reads an error that came in the middle of an answer, where there is no status.
@@ -30,7 +33,7 @@ pub fn in_band(json: &str) -> ProviderError {
     let said = Said::read(json.as_bytes());
     let class = said.status.map(of_status).or_else(|| said.word_class()).unwrap_or(FailureClass::Server);
     let message = said.message.unwrap_or_else(|| "the provider reported an error without a message".to_owned());
-    ProviderError { class, message, retry_after: None }
+    ProviderError { class, message, param: said.param, retry_after: None }
 }
 
 /// Statuses that mean something else here than elsewhere.
@@ -50,6 +53,8 @@ struct Said {
     words: String,
     /// A code that is an HTTP status.
     status: Option<u16>,
+    /// The field to blame.
+    param: Option<String>,
 }
 
 impl Said {
@@ -60,7 +65,14 @@ impl Said {
         match serde_json::from_str::<Value>(text) {
             Ok(value) => said.value(&value),
             Err(_) if text.is_empty() || text.starts_with(['<', '{', '[']) => {} // HTML, or JSON cut off
-            Err(_) => said.say(text),
+            Err(_) => {
+                // Some servers refuse a stream with the event that would have ended it.
+                let data = text.lines().find_map(|line| line.strip_prefix("data:")).unwrap_or(text);
+                match serde_json::from_str::<Value>(data) {
+                    Ok(value) => said.value(&value),
+                    Err(_) => said.say(data),
+                }
+            }
         }
         said
     }
@@ -70,6 +82,7 @@ impl Said {
             Value::String(text) => self.say(text),
             Value::Array(list) => {
                 let messages: Vec<String> = list.iter().filter_map(listed).collect();
+                self.blame(list.iter().find_map(place).as_deref());
                 match list.first() {
                     Some(first) if messages.is_empty() => self.value(first),
                     _ => self.say(&messages.join("; ")),
@@ -84,6 +97,7 @@ impl Said {
                         self.value(inner);
                     }
                 }
+                self.blame(members.get("param").and_then(Value::as_str));
                 for key in ["type", "code", "status", "error_type"] {
                     match members.get(key) {
                         Some(Value::String(word)) => {
@@ -100,6 +114,18 @@ impl Said {
             }
             _ => {}
         }
+    }
+
+    fn blame(&mut self, param: Option<&str>) {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':' | b'[' | b']');
+        let shown = param.filter(|param| (1..=MAX_PARAM).contains(&param.len()) && param.bytes().all(plain));
+        self.param = self.param.take().or_else(|| shown.map(str::to_owned));
+    }
+
+    /// Whether it says that the prompt and the answer do not fit into the model's context.
+    fn is_too_long(&self) -> bool {
+        let message = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+        ["max_new_tokens", "context length", "maximum context"].iter().any(|text| message.contains(text))
     }
 
     fn say(&mut self, text: &str) {
@@ -142,6 +168,19 @@ fn listed(value: &Value) -> Option<String> {
     let message = value.get("msg")?.as_str()?;
     let place: Vec<String> = value.get("loc").and_then(Value::as_array).into_iter().flatten().map(plain).collect();
     Some(if place.is_empty() { message.to_owned() } else { format!("{}: {message}", place.join(".")) })
+}
+
+/// The field of an entry of FastAPI's list: `["body", "messages", 0, "role"]` as `messages[0].role`.
+fn place(value: &Value) -> Option<String> {
+    let mut out = String::new();
+    for step in value.get("loc")?.as_array()?.iter().skip_while(|step| *step == "body") {
+        match step {
+            Value::Number(n) => out.push_str(&format!("[{n}]")),
+            step if out.is_empty() => out.push_str(&plain(step)),
+            step => out.extend([".", &plain(step)]),
+        }
+    }
+    Some(out)
 }
 
 fn plain(value: &Value) -> String {
@@ -195,12 +234,44 @@ mod tests {
     }
 
     #[test]
+    fn the_field_to_blame_is_kept() {
+        let blamed = |body: &str| read(400, &HeaderMap::new(), body.as_bytes()).param;
+        for body in [
+            r#"{"error":{"message":"x","param":"messages[0].role"}}"#,
+            r#"{"object":"error","message":"x","param":"messages[0].role","code":400}"#,
+            r#"{"detail":[{"loc":["body","messages",0,"role"],"msg":"x"}]}"#,
+        ] {
+            assert_eq!(blamed(body).as_deref(), Some("messages[0].role"), "{body}");
+        }
+        for nobody in [
+            r#"{"error":{"message":"x","param":null}}"#,
+            r#"{"error":{"message":"x","param":"a b\n"}}"#,
+            r#"{"detail":[{"loc":[],"msg":"x"}]}"#,
+        ] {
+            assert_eq!(blamed(nobody), None, "{nobody}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_is_the_clients_affair() {
+        let body = r#"{"error":{"message":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097","type":"invalid_request_error"}}"#;
+        assert_eq!(said(403, body).0, FailureClass::BadRequest);
+        assert_eq!(said(403, r#"{"error":{"message":"no access"}}"#).0, FailureClass::Credential);
+    }
+
+    #[test]
+    fn a_refusal_in_the_form_of_an_event_has_its_message() {
+        assert_eq!(said(400, "event: error\ndata: {\"error\":{\"message\":\"too wide\"}}\n\n").1, "too wide");
+        assert_eq!(said(400, "data: too wide\n\n").1, "too wide");
+    }
+
+    #[test]
     fn errors_within_an_answer_say_their_class_themselves() {
         assert_eq!(in_band(r#"{"error":{"message":"engine died","code":500,"type":"BadRequestError"}}"#).class, FailureClass::Server);
         assert_eq!(in_band(r#"{"error":{"message":"slow down","type":"rate_limit_error"}}"#).class, FailureClass::RateLimited);
         assert_eq!(
             in_band(r#"{"error":"boom"}"#),
-            ProviderError { class: FailureClass::Server, message: "boom".into(), retry_after: None }
+            ProviderError { class: FailureClass::Server, message: "boom".into(), param: None, retry_after: None }
         );
     }
 }

@@ -3,6 +3,7 @@
 use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
+use crate::dialect::ids;
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
 use crate::json::walk;
@@ -36,12 +37,21 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<
 /// nothing costs time only.
 fn touched(raw: &str, quirks: &Quirks) -> bool {
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
-    // Another provider's state is of no use here, and its ids are longer than what OpenAI takes.
-    has(seal::MARK)
+    // Another provider's state is of no use here, and its ids may be longer than what this one takes.
+    (has("\"tool_call") && (has(seal::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
         || (!quirks.developer_role && has("\"developer\""))
         || (quirks.reasoning != ReasoningTurns::Keep && has("\"reasoning"))
         || (quirks.flatten_text && has("\"type\""))
         || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))
+}
+
+/// Whether a result names a call by a longer id. Every call of a conversation has its result, so the calls are not looked at.
+fn has_long_id(raw: &str, max: usize) -> bool {
+    const NAME: &str = "\"tool_call_id\"";
+    memmem::find_iter(raw.as_bytes(), NAME).any(|at| {
+        let value = raw.get(at + NAME.len()..).unwrap_or_default().trim_start_matches([':', ' ', '\t', '\r', '\n']);
+        value.strip_prefix('"').is_some_and(|id| id.find('"').is_some_and(|end| end > max))
+    })
 }
 
 fn write(message: &str, number: usize, request: &ChatRequest<'_>, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {
@@ -62,8 +72,8 @@ fn write(message: &str, number: usize, request: &ChatRequest<'_>, quirks: &Quirk
             "content" if value.starts_with('[') => content(value, number, quirks, w.key("content"))?,
             "reasoning_content" | "reasoning"
                 if quirks.reasoning == ReasoningTurns::Strip || (quirks.reasoning == ReasoningTurns::ToolTurns && !calls) => {}
-            "tool_call_id" => id(value, request, w.key("tool_call_id")),
-            "tool_calls" if value.starts_with('[') => tool_calls(value, request, w.key("tool_calls")).map_err(bad)?,
+            "tool_call_id" => id(value, request, quirks, w.key("tool_call_id")),
+            "tool_calls" if value.starts_with('[') => tool_calls(value, request, quirks, w.key("tool_calls")).map_err(bad)?,
             _ => {
                 w.key(&name).raw(value);
             }
@@ -73,8 +83,8 @@ fn write(message: &str, number: usize, request: &ChatRequest<'_>, quirks: &Quirk
     Ok(())
 }
 
-/// The calls with the ids that the provider itself gave.
-fn tool_calls(json: &str, request: &ChatRequest<'_>, w: &mut Writer) -> Result<(), ScanError> {
+/// The calls with the ids that the provider itself gave, or such as it takes.
+fn tool_calls(json: &str, request: &ChatRequest<'_>, quirks: &Quirks, w: &mut Writer) -> Result<(), ScanError> {
     w.array();
     let mut calls = walk::inner_elements(json)?;
     while let Some(call) = calls.next()? {
@@ -87,7 +97,7 @@ fn tool_calls(json: &str, request: &ChatRequest<'_>, w: &mut Writer) -> Result<(
         while let Some((key, value)) = members.next()? {
             let name = key.decode();
             if name == "id" {
-                id(value, request, w.key("id"))
+                id(value, request, quirks, w.key("id"))
             } else {
                 w.key(&name).raw(value);
             }
@@ -98,11 +108,14 @@ fn tool_calls(json: &str, request: &ChatRequest<'_>, w: &mut Writer) -> Result<(
     Ok(())
 }
 
-/// An id without the state that is sealed behind it, if any.
-fn id(json: &str, request: &ChatRequest<'_>, w: &mut Writer) {
-    let opened = request.seal.zip(walk::string(json)).and_then(|(seal, text)| seal.open(&text.decode()));
-    match opened {
-        Some((id, _)) => w.string(&id),
+/// An id without the state that is sealed behind it, if any, and no longer than the provider takes.
+fn id(json: &str, request: &ChatRequest<'_>, quirks: &Quirks, w: &mut Writer) {
+    let text = walk::string(json).map(Text::decode).unwrap_or_default();
+    let opened = request.seal.and_then(|seal| seal.open(&text)).map(|(id, _)| id);
+    let id = opened.as_deref().unwrap_or(&text);
+    match &opened {
+        _ if quirks.call_id_max.is_some_and(|max| id.len() > max) => w.string(&format!("call_{}", ids::hashed(id))),
+        Some(id) => w.string(id),
         None => w.raw(json),
     };
 }

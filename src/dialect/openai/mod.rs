@@ -17,8 +17,10 @@ pub mod decode;
 pub mod embeddings;
 pub mod encode;
 pub mod error;
+mod logprobs;
 pub mod messages;
 mod mold;
+mod said;
 mod tools;
 mod usage;
 

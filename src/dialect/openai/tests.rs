@@ -1,13 +1,13 @@
 //! Requests and answers of `tests/fixtures/openai`, every stream cut in every way, and real recordings where they are.
 
 use super::*;
-use crate::chat::event::{Event, Sink, Text};
+use crate::chat::event::{Event, Sink, Text, ToolForm};
 use crate::chat::request::Parsed;
 use crate::config::snapshot::Params;
 use crate::dialect::{Decoder, Fault, Frame};
 use crate::frame::sse::SseFramer;
-use crate::provider::catalogue::{Quirks, quirks};
-use crate::provider::{GuidedStyle, Kind};
+use crate::provider::Kind;
+use crate::provider::catalogue::{Guided, Quirks, quirks};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -29,8 +29,12 @@ impl Sink for Record {
             Event::Content { choice, text: t } => (format!("content {choice}"), text(t)),
             Event::Reasoning { choice, text: t } => (format!("reasoning {choice}"), text(t)),
             Event::Refusal { choice, text: t } => (format!("refusal {choice}"), text(t)),
-            Event::ToolStart { choice, call, id, name } => {
-                (format!("call {choice}.{call}"), format!("{} {}", id.map_or("-".into(), text), text(name)))
+            Event::ToolStart { choice, call, id, name, form } => {
+                let form = match form {
+                    ToolForm::Function => String::new(),
+                    other => format!(" {other:?}"),
+                };
+                (format!("call {choice}.{call}"), format!("{} {}{form}", id.map_or("-".into(), text), text(name)))
             }
             Event::ToolArguments { choice, call, fragment } => (format!("arguments {choice}.{call}"), text(fragment)),
             Event::Logprobs { choice, json } => (format!("logprobs {choice}"), json.to_owned()),
@@ -108,13 +112,13 @@ pub fn fixtures(folder: &str, extension: &str) -> Vec<PathBuf> {
 /// Checks the cases of a file of requests: a client's body, and the provider's or the field to blame.
 pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Result<Outgoing, ApiError>) {
     let stem = file.file_stem().unwrap().to_str().unwrap();
-    let kind = *Kind::ALL.iter().find(|kind| kind.name() == stem).unwrap();
+    let kind = Kind::of(stem).unwrap();
     let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     for case in cases {
         let name = format!("{stem}: {}", case["name"].as_str().unwrap());
         let guided = match case["guided"].as_str() {
-            Some("legacy") => Some(GuidedStyle::Legacy),
-            Some("sglang") => Some(GuidedStyle::SgLang),
+            Some("legacy") => Some(Guided::Legacy),
+            Some("sglang") => Some(Guided::Sglang),
             _ => None,
         };
         let list = |key: &str| -> Vec<(String, String)> {
@@ -152,10 +156,10 @@ fn bytes_that_need_no_change_are_not_copied() {
     let parsed = Parsed::scan(r#" {"model":"up", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#.into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
-    let out = encode::encode(&request, &quirks(Kind::Vllm, None), false).unwrap();
+    let out = encode::encode(&request, &quirks(Kind::OpenAi("vllm"), None), false).unwrap();
     assert_eq!(out.body.as_ptr(), parsed.body().as_ptr());
     let request = ChatRequest { model: "Q/\"4", ..request };
-    let out = encode::encode(&request, &quirks(Kind::Vllm, None), false).unwrap();
+    let out = encode::encode(&request, &quirks(Kind::OpenAi("vllm"), None), false).unwrap();
     assert_eq!(out.body, r#" {"model":"Q/\"4", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#);
     assert_eq!(out.path, "/chat/completions");
 }
@@ -165,7 +169,7 @@ fn a_choice_that_was_asked_for_as_an_object_comes_back_alone() {
     let parsed = Parsed::scan(r#"{"model":"r","messages":[],"guided_choice":["a","b"]}"#.into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
-    let mut out = encode::encode(&request, &quirks(Kind::OpenAi, None), true).unwrap();
+    let mut out = encode::encode(&request, &quirks(Kind::OpenAi("openai"), None), true).unwrap();
     let body = br#"{"choices":[{"message":{"content":"<think>hm</think>{\"choice\": \"b\"}"},"finish_reason":"stop"}]}"#;
     let mut record = Record::default();
     let end = out.decoder.whole(body, &mut record);

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 ///
 /// # Errors
 /// A 400 that names `tool_choice` or `tools` where they cannot be read.
-pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, body: &mut Body<'_>) -> Result<(), ApiError> {
+pub fn encode<'a>(request: &ChatRequest<'_>, quirks: &'a Quirks, body: &mut Body<'a>) -> Result<(), ApiError> {
     if asked(request, Field::Tools).is_none() {
         // `tools: []` is a 400 at OpenAI, and so is every word about tools that are not there.
         if request.raw(Field::Tools).is_some() {
@@ -38,7 +38,7 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, body: &mut Body<'_>) -
         }
     }
     if demanded && quirks.forced_tools == ForcedTools::WithoutThinking {
-        body.set("thinking", br#"{"type":"disabled"}"#.as_slice());
+        quirks.reasoning_off.iter().for_each(|(name, json)| body.set(name, json.as_bytes()));
     }
     Ok(())
 }

@@ -47,6 +47,8 @@ fn prompt_details(at: &mut Cursor<'_>, usage: &mut Usage) -> Result<(), ScanErro
             "cached_tokens" => usage.cached = usage.cached.max(number(value)),
             "cache_write_tokens" | "cache_creation_tokens" => usage.cache_write = number(value),
             "audio_tokens" => usage.prompt_audio = number(value),
+            "text_tokens" => usage.details.prompt_text = number(value),
+            "image_tokens" => usage.details.prompt_image = number(value),
             _ => {}
         }
         Ok(())
@@ -59,6 +61,9 @@ fn completion_details(at: &mut Cursor<'_>, usage: &mut Usage) -> Result<(), Scan
         match name {
             "reasoning_tokens" => usage.reasoning = usage.reasoning.max(number(value)),
             "audio_tokens" => usage.completion_audio = number(value),
+            "text_tokens" => usage.details.completion_text = number(value),
+            "accepted_prediction_tokens" => usage.details.accepted_prediction = number(value),
+            "rejected_prediction_tokens" => usage.details.rejected_prediction = number(value),
             _ => {}
         }
         Ok(())
@@ -84,6 +89,17 @@ mod tests {
                "completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":null}}"#,
         );
         assert_eq!(openai, Usage { prompt: 9, completion: 5, cached: 4, reasoning: 3, prompt_audio: 1, ..Usage::default() });
+        let details = read(
+            r#"{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"text_tokens":3,"image_tokens":6},
+               "completion_tokens_details":{"text_tokens":5,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1}}"#,
+        );
+        let mut told = Vec::new();
+        details.write(&mut told);
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.contains(r#"{"cached_tokens":0,"text_tokens":3,"image_tokens":6,"audio_tokens":0}"#), "{told}");
+        let completion =
+            r#"{"reasoning_tokens":0,"text_tokens":5,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1,"audio_tokens":0}"#;
+        assert!(told.contains(completion), "{told}");
         let deepseek = read(r#"{"completion_tokens":5,"prompt_tokens":9,"prompt_cache_hit_tokens":4,"prompt_tokens_details":null}"#);
         assert_eq!((deepseek.cached, deepseek.total()), (4, 14));
         let sglang = read(r#"{"prompt_tokens":9.0,"total_tokens":14,"completion_tokens":null,"reasoning_tokens":2}"#);

@@ -207,7 +207,7 @@ impl Tgi {
                 Some("validation") => FailureClass::BadRequest,
                 _ => FailureClass::Server,
             };
-            return Err(Fault::Provider(ProviderError { class, message: message.clone().into_owned(), retry_after: None }));
+            return Err(Fault::Provider(ProviderError { class, message: message.clone().into_owned(), param: None, retry_after: None }));
         }
         match (&wire.token, &wire.generated_text) {
             (Some(token), _) if !token.special => say(&self.trim.push(&token.text), out),

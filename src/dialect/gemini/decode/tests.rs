@@ -31,7 +31,7 @@ impl Sink for Said {
         match event {
             Event::Content { choice, text } => self.append(choice, "content", text),
             Event::Reasoning { choice, text } => self.append(choice, "reasoning", text),
-            Event::ToolStart { choice, call, id, name } => {
+            Event::ToolStart { choice, call, id, name, .. } => {
                 let start = json!({"id": id.map(|id| id.decode().into_owned()), "name": name.decode(), "arguments": ""});
                 assert!(self.at(choice, "calls")[call.to_string()].is_null(), "call {call} begins twice");
                 self.at(choice, "calls")[call.to_string()] = start;

@@ -1,0 +1,236 @@
+//! What one element of `choices` says, under whatever names and in whatever forms servers have for it.
+
+use super::decode::broken;
+use super::usage;
+use crate::chat::event::{Event, Sink, Text};
+use crate::chat::usage::Usage;
+use crate::dialect::Fault;
+use crate::json::envelope::ScanError;
+use crate::json::walk::{self, Cursor};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// Members of a message or delta that are not passed on: they say what the answer says anyway, or nothing at all.
+const LITTER: [&str; 7] = ["role", "name", "prefix", "token_id", "token_ids", "tool_call_id", "stop_reason"];
+
+/// An element, all of it raw; `""` where it has no such member.
+#[derive(Default)]
+pub struct Said<'a> {
+    /// Its number.
+    pub index: u64,
+    /// Its tool calls, an array.
+    pub calls: &'a str,
+    /// Its log probabilities, an object.
+    pub logprobs: &'a str,
+    /// Why it ended.
+    pub finish: Option<Text<'a>>,
+    /// What it used.
+    pub used: Option<Usage>,
+    /// The whole element, where it says that it failed.
+    pub failure: Option<&'a str>,
+    /// The `message` of a stream, unread: see [`Said::read_message`].
+    pub message: &'a str,
+    /// What is said.
+    pub content: &'a str,
+    /// The model's thinking, in one of its forms.
+    reasoning: &'a str,
+    /// The same in OpenRouter's form, which the client gets too, because it has to be sent back.
+    details: &'a str,
+    refusal: Option<Text<'a>>,
+    extras: SmallVec<[(&'a str, &'a str); 2]>,
+}
+
+impl<'a> Said<'a> {
+    /// Reads an element; `place` is its number where it says none.
+    ///
+    /// # Errors
+    /// Where it is not well formed.
+    pub fn read(at: &mut Cursor<'a>, place: u64, whole: bool, completion_excludes_reasoning: bool) -> Result<Self, Fault> {
+        let (start, mut failed) = (at.position(), false);
+        let mut said = Self { index: place, ..Self::default() };
+        at.object(|at, name| {
+            match name {
+                "delta" if at.at_object() => return at.object(|at, name| said.member(name, at.raw()?)),
+                "message" if whole && at.at_object() => return at.object(|at, name| said.member(name, at.raw()?)),
+                "usage" if at.at_object() => {
+                    said.used = usage::read(at, completion_excludes_reasoning)?;
+                    return Ok(());
+                }
+                _ => {}
+            }
+            let value = at.raw()?;
+            match name {
+                "index" => said.index = walk::unsigned(value).unwrap_or(place),
+                "logprobs" if value.starts_with('{') => said.logprobs = value,
+                "finish_reason" => said.finish = filled(value),
+                "message" if value.starts_with('{') => said.message = value,
+                "error" => failed |= value.starts_with('{') && value != "{}",
+                _ => {}
+            }
+            Ok::<_, ScanError>(())
+        })
+        .map_err(broken)?;
+        said.failure = failed.then(|| at.since(start));
+        Ok(said)
+    }
+
+    /// Reads the message of a stream. Some servers end a stream with one that repeats what the deltas have said.
+    ///
+    /// # Errors
+    /// Where it is not well formed.
+    pub fn read_message(&mut self) -> Result<(), Fault> {
+        let mut members = walk::inner_members(self.message).map_err(broken)?;
+        while let Some((key, value)) = members.next().map_err(broken)? {
+            self.member(key.raw(), value).map_err(broken)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it says anything of an answer.
+    pub fn speaks(&self) -> bool {
+        let others = !self.reasoning.is_empty() || self.refusal.is_some() || !self.calls.is_empty() || !self.extras.is_empty();
+        others || !is_nothing(self.content)
+    }
+
+    /// Whether it says some words of content and nothing else.
+    pub fn is_content_alone(&self) -> bool {
+        let others = !self.reasoning.is_empty() || self.refusal.is_some() || !self.logprobs.is_empty() || self.used.is_some();
+        let more = !self.calls.is_empty() || !self.extras.is_empty() || self.finish.is_some() || !self.message.is_empty();
+        self.content.starts_with('"') && self.content.len() > 2 && !others && !more
+    }
+
+    /// A member of a `delta` or a `message`.
+    fn member(&mut self, name: &'a str, value: &'a str) -> Result<(), ScanError> {
+        match name {
+            "content" => self.content = value,
+            // Some servers say the same under two names.
+            "reasoning_content" | "reasoning" | "reasoning_text" | "thinking" => {
+                if self.reasoning.is_empty() && !is_nothing(value) {
+                    self.reasoning = value;
+                }
+            }
+            "refusal" => self.refusal = filled(value),
+            "tool_calls" => self.calls = if value.starts_with('[') { value } else { self.calls },
+            _ if is_nothing(value) => {}
+            // Whatever is spelled with escapes may be a second one of the members above.
+            name if name.contains('\\') => {}
+            name if LITTER.contains(&name) => {}
+            name => {
+                if name == "reasoning_details" {
+                    self.details = value;
+                }
+                self.extras.push((name, value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells its texts and what is beside them. Reasoning is told before the content that it led to.
+    ///
+    /// # Errors
+    /// Where a part of it is not well formed.
+    pub fn tell(&self, choice: u32, out: &mut dyn Sink) -> Result<(), Fault> {
+        for (key, json) in &self.extras {
+            match *key {
+                "annotations" => {
+                    if let Some(json) = citations(json) {
+                        out.event(Event::Extra { choice, key, json: &json });
+                    }
+                }
+                _ => out.event(Event::Extra { choice, key, json }),
+            }
+        }
+        thoughts(choice, if self.reasoning.is_empty() { self.details } else { self.reasoning }, out)?;
+        if self.content.starts_with('[') {
+            parts(choice, self.content, out)?;
+        } else if let Some(text) = filled(self.content) {
+            out.event(Event::Content { choice, text });
+        }
+        if let Some(text) = self.refusal {
+            out.event(Event::Refusal { choice, text });
+        }
+        Ok(())
+    }
+}
+
+/// Content as an array of parts: texts, and thinking among them.
+fn parts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+    let mut elements = walk::inner_elements(json).map_err(broken)?;
+    while let Some(part) = elements.next().map_err(broken)? {
+        let mut text = filled(part);
+        let mut thinks = false;
+        if part.starts_with('{') {
+            let mut members = walk::inner_members(part).map_err(broken)?;
+            while let Some((key, value)) = members.next().map_err(broken)? {
+                match key.raw() {
+                    "text" => text = filled(value),
+                    "type" => thinks |= value.starts_with("\"reasoning") || value.starts_with("\"thinking"),
+                    _ => {}
+                }
+            }
+        }
+        if thinks {
+            thoughts(choice, part, out)?;
+        } else if let Some(text) = text {
+            out.event(Event::Content { choice, text });
+        }
+    }
+    Ok(())
+}
+
+/// Thinking in any of its forms: a text, a list of forms, or an object that holds one under a name of the server's.
+fn thoughts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+    match json.as_bytes().first() {
+        Some(b'"') => {
+            if let Some(text) = filled(json) {
+                out.event(Event::Reasoning { choice, text });
+            }
+        }
+        Some(b'[') => {
+            let mut elements = walk::inner_elements(json).map_err(broken)?;
+            while let Some(element) = elements.next().map_err(broken)? {
+                thoughts(choice, element, out)?;
+            }
+        }
+        Some(b'{') => {
+            let mut members = walk::inner_members(json).map_err(broken)?;
+            while let Some((key, value)) = members.next().map_err(broken)? {
+                if matches!(key.raw(), "text" | "content" | "thinking" | "summary") {
+                    thoughts(choice, value, out)?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether a member is as good as absent.
+fn is_nothing(json: &str) -> bool {
+    matches!(json, "" | "null" | "[]" | "{}" | "\"\"")
+}
+
+/// The inside of a string that has something in it.
+pub(super) fn filled(json: &str) -> Option<Text<'_>> {
+    walk::string(json).filter(|text| !text.is_empty())
+}
+
+/// The annotations that OpenAI's schema knows; some servers put files and others among them.
+fn citations(json: &str) -> Option<Cow<'_, str>> {
+    let mut kept = Vec::new();
+    let (mut all, mut elements) = (true, walk::inner_elements(json).ok()?);
+    while let Some(element) = elements.next().ok()? {
+        let mut members = walk::inner_members(element).ok();
+        let mut known = false;
+        while let Some((key, value)) = members.as_mut().and_then(|m| m.next().ok()).flatten() {
+            known |= key.is("type") && value == "\"url_citation\"";
+        }
+        all &= known;
+        kept.extend(known.then_some(element));
+    }
+    match (all, kept.is_empty()) {
+        (true, _) => Some(Cow::Borrowed(json)),
+        (false, true) => None,
+        (false, false) => Some(Cow::Owned(format!("[{}]", kept.join(",")))),
+    }
+}
