@@ -1,6 +1,7 @@
 //! May this request be served? Key, limits, body, route, in this order; the cheap checks before the dear ones.
 
-use super::exchange::{Call, Exchange};
+use super::call::Call;
+use super::exchange::Exchange;
 use super::live::Live;
 use super::stage::Stage;
 use crate::auth::{self, Principal};

@@ -7,6 +7,7 @@ pub mod upgrade;
 
 pub mod proxy;
 
+pub mod call;
 pub mod exchange;
 
 pub mod intake;

@@ -1,6 +1,7 @@
 //! Pingora's hooks, one short call per phase.
 
-use super::exchange::{Attempt, Exchange, Step};
+use super::call::Attempt;
+use super::exchange::{Exchange, Step};
 use super::live::Live;
 use super::replay::{EMPTY, Replay, TOLD};
 use super::rescue::{self, Failure};

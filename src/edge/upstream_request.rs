@@ -1,6 +1,6 @@
 //! The request that leaves: built from an allow-list, signed, with nothing of the client's headers but its trace.
 
-use super::exchange::Attempt;
+use super::call::Attempt;
 use super::live::Live;
 use crate::error::{ApiError, ErrorKind};
 use crate::telemetry::trace::Trace;
