@@ -9,12 +9,12 @@
 //! States outlive a reload by identity: scope, name, dimension and period. A changed amount or burst keeps what has been
 //! used, in absolute terms; a changed period is another limit.
 
-use super::budget::{Budget, Spending};
+use super::budget::{Budget, Short, Spending};
 use super::estimate::{Averages, Estimate, Prospect};
 use super::gcra::{Bucket, Rate};
 use super::headers::{LimitHeaders, Standing};
 use super::permit::{Counted, Permit};
-use super::{CONCURRENT_WAIT, Kinds, Refusal, Scope, Subject, Used, nanoseconds, whole_milliseconds};
+use super::{IN_FLIGHT_WAIT, Kinds, Refusal, Scope, Subject, Used, nanoseconds, whole_milliseconds};
 use crate::chat::usage::Usage;
 use crate::config::snapshot::{Dimension, LimitRule, Snapshot};
 use crate::provider::Price;
@@ -105,8 +105,11 @@ impl Meter {
             Self::Requests(rate, bucket) => bucket.ask(rate, 1, now).map_err(wait),
             Self::Tokens(rate, bucket) => bucket.ask(rate, tokens, now).map_err(wait),
             Self::Concurrent { limit, open } if open < limit => Ok(()),
-            Self::Concurrent { .. } => Err(Wait::Time(CONCURRENT_WAIT)),
-            Self::Usd(budget, spending) => spending.ask(budget, now).map_err(|_| Wait::Useless),
+            Self::Concurrent { .. } => Err(Wait::Time(IN_FLIGHT_WAIT)),
+            Self::Usd(budget, spending) => spending.ask(budget, now).map_err(|short| match short {
+                Short::Spent => Wait::Useless,
+                Short::Reserved => Wait::Time(IN_FLIGHT_WAIT),
+            }),
         }
     }
 

@@ -108,7 +108,7 @@ fn what_fails_gives_its_tokens_and_money_and_place_back() {
     let limiter = limiter(rules(&[], &team, &[], &[]));
     let permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(70), NOW).unwrap();
     let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOW).unwrap_err();
-    assert_eq!((refusal.scope, refusal.dimension, refusal.retry_after), (Scope::Team, Dimension::Concurrent, Some(CONCURRENT_WAIT)));
+    assert_eq!((refusal.scope, refusal.dimension, refusal.retry_after), (Scope::Team, Dimension::Concurrent, Some(IN_FLIGHT_WAIT)));
     drop(permit);
     for (_, _, standing) in limiter.standings(NOW) {
         assert_eq!((standing.used, standing.reserved, standing.remaining), (0, 0, standing.limit));
@@ -127,6 +127,17 @@ fn a_budget_is_refused_for_good_once_it_is_spent() {
     assert_eq!((refusal.dimension, refusal.retry_after), (Dimension::Usd, None), "it would wait longer than the requests do");
     let spent = limiter.standings(NOW).find(|(_, dimension, _)| *dimension == Dimension::Usd).unwrap().2;
     assert_eq!((spent.used, spent.reserved), (300, 0), "settled once");
+}
+
+#[test]
+fn a_budget_that_requests_in_flight_may_leave_over_is_refused_for_now() {
+    let team = [rule(Dimension::Usd, 100, 86_400)];
+    let limiter = limiter(rules(&[], &team, &[], &[]));
+    let permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(300), NOW).unwrap();
+    let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(3), NOW).unwrap_err();
+    assert_eq!((refusal.dimension, refusal.retry_after), (Dimension::Usd, Some(IN_FLIGHT_WAIT)));
+    drop(permit);
+    assert_eq!(limiter.peek(&KEY_AND_TEAM, NOW), Ok(()));
 }
 
 #[test]

@@ -111,10 +111,12 @@ async fn a_budget_is_spent_by_all_nodes_and_outlives_them() {
     let redis = Redis::start();
     let limits = Limits::team("[ { usd: 0.001, per: 1d } ]", &redis, STRICT);
     let one = Node::new(&limits);
-    let mut permit = one.admit(10).await.unwrap();
+    let mut permit = one.admit(1500).await.unwrap();
+    let refused = refusal(one.admit(10).await);
+    assert_eq!((refused.dimension, refused.retry_after), (Dimension::Usd, Some(Duration::from_secs(1))), "reserved, not spent");
     permit.settle(Used { tokens: 5, micro_usd: 1500 }, one.now());
     drop(permit);
-    until_async("the settlement", async || one.admit(10).await.is_err()).await;
+    until_async("the settlement", async || one.admit(10).await.is_err_and(|denied| refusal(Err(denied)).retry_after.is_none())).await;
     drop(one);
     let two = Node::new(&limits);
     let refused = refusal(two.admit(10).await);
