@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Longest rest that a provider can ask for; a `retry-after` beyond it is not believed.
-pub const MAX_REST: Duration = Duration::from_secs(300);
+/// Longest rest that a provider can ask for: daily quotas ask for hours; a `retry-after` beyond a day is not believed.
+pub const MAX_REST: Duration = Duration::from_secs(24 * 3600);
 /// Most failures that an ejection can wait for: so many are remembered for each target.
 pub const MAX_FAILURES: usize = 64;
 
