@@ -114,7 +114,10 @@ impl Exchange {
             self.ledger.provider = Some(target.provider.index);
             let entered = self.live.store.enter(&mut call.permit, target.provider.index, now).await;
             let entered = entered.map_err(|denied| super::admission::refuse(&self.live, &denied));
-            match entered.and_then(|()| call.encode(target, asking, &self.live)) {
+            match entered.and_then(|kinds| {
+                self.live.metrics.limits_admitted(kinds);
+                call.encode(target, asking, &self.live)
+            }) {
                 Ok(attempt) => {
                     call.attempt = Some(attempt);
                     return Ok(());

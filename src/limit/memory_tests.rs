@@ -146,12 +146,16 @@ fn a_provider_refuses_an_attempt_without_ending_the_request() {
     let route = [rule(Dimension::Concurrent, 9, 0)];
     let limiter = limiter(rules(&[], &[], &route, &provider));
     let mut first = limiter.admit(&KEY_AND_TEAM, 0, estimate(10), NOW).unwrap();
-    first.enter_provider(0, NOW).unwrap();
+    assert_eq!(first.headers(), &LimitHeaders::default());
+    let kinds: Vec<_> = first.enter_provider(0, NOW).unwrap().iter().collect();
+    assert_eq!(kinds, [Dimension::Requests, Dimension::Tokens, Dimension::Concurrent].map(|dimension| (Scope::Provider, dimension)));
+    let remaining = |permit: &Permit| (permit.headers().requests.unwrap().remaining, permit.headers().tokens.unwrap().remaining);
+    assert_eq!(remaining(&first), (1, 90), "the provider's limits are the request's");
     let mut second = limiter.admit(&KEY_AND_TEAM, 0, estimate(10), NOW).unwrap();
     let refusal = second.enter_provider(0, NOW).unwrap_err();
     assert_eq!((refusal.scope, refusal.dimension), (Scope::Provider, Dimension::Concurrent));
     first.leave_provider();
-    second.enter_provider(0, NOW).unwrap();
+    let _ = second.enter_provider(0, NOW).unwrap();
     second.settle(used(40), NOW);
     drop((first, second));
     let remaining: Vec<_> = limiter.standings(NOW).map(|(_, dimension, standing)| (dimension, standing.remaining)).collect();

@@ -99,15 +99,24 @@ impl Kinds {
         self.0 |= 1 << (scope as u16 * 4 + dimension as u16);
     }
 
-    fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
     /// Its members.
     pub fn iter(self) -> impl Iterator<Item = (Scope, Dimension)> {
-        let all = Scope::ALL.into_iter().flat_map(|scope| DIMENSIONS.map(|dimension| (scope, dimension)));
-        all.filter(move |(scope, dimension)| self.0 & (1 << (*scope as u16 * 4 + *dimension as u16)) != 0)
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let number = left.trailing_zeros() as usize;
+            left &= left.wrapping_sub(1);
+            Some((*Scope::ALL.get(number / 4)?, *DIMENSIONS.get(number % 4)?))
+        })
     }
+}
+
+/// What limits say that have admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Where the tightest of them stand now.
+    pub headers: LimitHeaders,
+    /// Which kinds they are, for the metrics.
+    pub kinds: Kinds,
 }
 
 /// A limit that said no: of all that did, the one that would wait longest.
