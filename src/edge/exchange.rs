@@ -19,8 +19,8 @@ use crate::chat::usage::Usage;
 use crate::config::snapshot::StreamUsage;
 use crate::dialect::{FailureClass, Fault};
 use crate::error::ApiError;
-use crate::limit::Used;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
+use crate::limit::{LimitHeaders, Used};
 use crate::operation::Operation;
 use crate::relay::{Form, Relay};
 use crate::route::retry::{self, Turn};
@@ -62,6 +62,8 @@ pub struct Exchange {
     pub ledger: Ledger,
     /// Why it was refused or failed, as a word of a closed set; for the log.
     pub reason: &'static str,
+    /// Where the limits stand that have refused it; told in place of its permit's.
+    pub refused: Option<Box<LimitHeaders>>,
     /// Time spent in the gateway itself so far.
     pub busy: Duration,
     /// From `Routed` on.
@@ -92,6 +94,7 @@ impl Exchange {
             trace,
             ledger: Ledger::new(),
             reason: "",
+            refused: None,
             busy: Duration::ZERO,
             call: None,
             in_flight: None,
@@ -113,7 +116,7 @@ impl Exchange {
             self.ledger.attempts = call.attempts.made();
             self.ledger.provider = Some(target.provider.index);
             let entered = self.live.store.enter(&mut call.permit, target.provider.index, now).await;
-            let entered = entered.map_err(|denied| super::admission::refuse(&self.live, &denied));
+            let entered = entered.map_err(|denied| super::admission::refuse(&self.live, &mut self.refused, denied));
             match entered.and_then(|kinds| {
                 self.live.metrics.limits_admitted(kinds);
                 call.encode(target, asking, &self.live)
@@ -360,7 +363,11 @@ impl Exchange {
         if let Ok(id) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut id)) {
             headers.insert(X_REQUEST_ID, id);
         }
-        let Some(call) = self.call.as_deref() else { return };
+        let call = self.call.as_deref();
+        if let Some(limits) = self.refused.as_deref().or(call.map(|c| c.permit.headers())) {
+            headers.extend(limits.iter());
+        }
+        let Some(call) = call else { return };
         headers.insert(X_ATTEMPTS, HeaderValue::from(self.ledger.attempts));
         if let Some(attempt) = &call.attempt {
             headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label().clone());
@@ -377,6 +384,5 @@ impl Exchange {
             names(X_DROPPED, attempt.outgoing.dropped.join(","));
             names(X_ADJUSTED, attempt.outgoing.adjusted.iter().map(|f| f.name()).collect::<Vec<_>>().join(","));
         }
-        headers.extend(call.permit.headers().iter());
     }
 }

@@ -77,7 +77,7 @@ impl Gateway {
             Endpoint::Models => return Ok(Some(admission::models(&live, &who))),
             Endpoint::Model(id) => return Ok(Some(admission::model(&live, &who, id)?)),
         };
-        admission::peek(&live, &who, &request.headers).await?;
+        admission::peek(&live, ctx, &who, &request.headers).await?;
         intake::check_framing(real, live.snapshot.server.max_body)?;
         let body = match intake::read_body(real, &live.snapshot.server).await {
             Ok(body) => body,
