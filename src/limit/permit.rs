@@ -37,14 +37,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    pub(super) fn new(
-        limiter: &Arc<Limiter>,
-        who: Subject,
-        route: usize,
-        estimate: Estimate,
-        counted: Counted,
-        granted: Granted,
-    ) -> Self {
+    pub(super) fn new(limiter: &Arc<Limiter>, who: Subject, route: usize, estimate: Estimate, counted: Counted, granted: Granted) -> Self {
         let limiter = Arc::clone(limiter);
         Self { limiter, who, route, counted, provider: None, ahead: None, estimate, granted, settled: false }
     }

@@ -85,12 +85,13 @@ impl Attempts {
 
     /// The first target. Counts as begun.
     pub fn first(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
-        self.take(route, health, false, Duration::ZERO, now).or_else(|| self.take(route, health, true, Duration::ZERO, now))
+        self.take(route, health, |_| false, Duration::ZERO, now).or_else(|| self.take(route, health, |_| true, Duration::ZERO, now))
     }
 
     /// What comes after the last one failed; `None`: tell the client. The plan is gone through in its order, targets that
-    /// rest by now after the others; only when there is no target that was not asked yet, it begins anew, leaving out
-    /// targets that rest, and with a wait before each.
+    /// rest by now after the others; only when there is no target that was not asked yet, it begins anew, with a wait
+    /// before each. It then leaves out targets that rest, but of those that are ejected the best one is asked when nobody
+    /// else is left.
     pub fn next(&mut self, route: &Route, failure: Failure, health: &Health, now: u64) -> Option<Turn> {
         if self.made >= route.retry.attempts || self.plan.is_empty() || !failure.is_retried(&route.retry) {
             return None;
@@ -105,15 +106,16 @@ impl Attempts {
 
     fn again(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
         let wait = self.wait(&route.retry);
-        self.take(route, health, false, wait, now)
+        let ejected = |target: &Target| health.is_ejected(target.index);
+        self.take(route, health, |_| false, wait, now).or_else(|| self.take(route, health, ejected, wait, now))
     }
 
-    /// The first target of the plan that was not asked in this round and takes part, or `anyway`.
-    fn take(&mut self, route: &Route, health: &Health, anyway: bool, wait: Duration, now: u64) -> Option<Turn> {
+    /// The first target of the plan that was not asked in this round and takes part, or is to be asked `anyway`.
+    fn take(&mut self, route: &Route, health: &Health, anyway: impl Fn(&Target) -> bool, wait: Duration, now: u64) -> Option<Turn> {
         for step in 0..self.plan.len() {
             let bit = 1u64.checked_shl(step as u32).unwrap_or(0);
             let Some(target) = self.plan.target(route, step).filter(|_| self.asked & bit == 0) else { continue };
-            let Some(asking) = health.ask(route, target, anyway, wait, now) else { continue };
+            let Some(asking) = health.ask(route, target, anyway(target), wait, now) else { continue };
             self.asked |= bit;
             self.made += 1;
             return Some(Turn { target: target.clone(), wait, asking });
@@ -188,6 +190,22 @@ mod tests {
         for (wait, longest) in waits.iter().zip([0, 100, 200, 300, 300]) {
             assert!(*wait >= longest / 2 && *wait <= longest, "{waits:?}");
         }
+    }
+
+    #[test]
+    fn a_target_alone_is_asked_again_also_when_it_is_ejected() {
+        let snapshot = snapshot(&[1], 0, "weighted");
+        let mut route = Route::clone(&snapshot.routes[0]);
+        route.retry = retry(3);
+        let health = Health::new(&snapshot, None);
+        while health.ask(&route, &route.targets[0], false, Duration::ZERO, 0).unwrap().failed(FAILED, 1).is_none() {}
+        let mut attempts = Attempts::new(Plan::new(&route, 7, b"", &health, 2), 3);
+        let mut turn = attempts.first(&route, &health, 2);
+        for made in 1..=3 {
+            assert_eq!((turn.take().unwrap().target.index, attempts.made()), (0, made));
+            turn = attempts.next(&route, FAILED, &health, 2);
+        }
+        assert!(turn.is_none() && health.is_ejected(0));
     }
 
     #[test]

@@ -317,14 +317,7 @@ impl Shared {
     }
 
     /// What the answer says of one group: admitted, and then all of it is booked; or refused.
-    fn read(
-        &self,
-        answer: &Answer,
-        group: usize,
-        skip: usize,
-        cells: &[&Arc<Cell>],
-        estimate: &Estimate,
-    ) -> Result<Granted, Refusal> {
+    fn read(&self, answer: &Answer, group: usize, skip: usize, cells: &[&Arc<Cell>], estimate: &Estimate) -> Result<Granted, Refusal> {
         let told = answer.numbers.get(2 + skip * NUMBERS..).unwrap_or_default();
         let all: SmallVec<[_; 8]> =
             cells.iter().zip(told.chunks_exact(NUMBERS)).map(|(cell, numbers)| (*cell, cell.rule(), said(&cell.rule(), numbers))).collect();
