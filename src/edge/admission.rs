@@ -9,7 +9,7 @@ use crate::chat::field::Field;
 use crate::chat::head::Head;
 use crate::chat::request::Parsed;
 use crate::error::ApiError;
-use crate::limit::{Denied, LimitHeaders, Subject};
+use crate::limit::{Denied, Subject};
 use crate::operation::Operation;
 use crate::route::r#match as names;
 use crate::route::pick::Plan;
@@ -52,17 +52,7 @@ pub async fn peek(live: &Live, ctx: &mut Exchange, who: &Principal, headers: &He
     let length = headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let ask = length.is_none_or(|length| length > SMALL_BODY);
     let peeked = live.store.peek(&subject(who), ask, live.now()).await;
-    peeked.map_err(|refusal| refuse(live, &mut ctx.refused, Denied::Limit(refusal)))
-}
-
-/// What the client is told of a refusal, which is counted; where the limits stand goes to `told`.
-pub fn refuse(live: &Live, told: &mut Option<Box<LimitHeaders>>, denied: Denied) -> ApiError {
-    let error = ApiError::from(&denied);
-    if let Denied::Limit(refusal) = denied {
-        live.metrics.limit_refused(&refusal);
-        *told = Some(refusal.headers);
-    }
-    error
+    peeked.map_err(|refusal| ctx.refuse(Denied::Limit(refusal)))
 }
 
 /// `GET /v1/models`: the routes that the key may use.
@@ -137,7 +127,7 @@ pub async fn admit(
     let next = attempts.first(&route, &live.health, now);
     let provider = next.as_ref().map(|turn| turn.target.provider.index);
     let admitted = live.store.admit(&subject(who), route.index, provider, estimate, now).await;
-    let permit = admitted.map_err(|denied| refuse(live, &mut ctx.refused, denied))?;
+    let permit = admitted.map_err(|denied| ctx.refuse(denied))?;
     live.metrics.limits_admitted(permit.kinds());
     ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());

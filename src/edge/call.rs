@@ -9,7 +9,7 @@ use crate::chat::request::{ChatRequest, Parsed};
 use crate::config::snapshot::{Route, Timeouts};
 use crate::dialect::{Framing, Outgoing};
 use crate::error::ApiError;
-use crate::limit::{Permit, Prospect};
+use crate::limit::{Denied, Permit, Prospect};
 use crate::operation::Operation;
 use crate::provider::Target;
 use crate::relay::Relay;
@@ -85,23 +85,44 @@ pub enum Reading {
     /// The answer has been told as far as it goes.
     Over,
 }
+
+/// Why a target cannot be asked.
+pub enum Unasked {
+    /// It cannot keep what the client asks for.
+    Unfit(ApiError),
+    /// All connections to its provider are in use.
+    Full(ApiError),
+    /// A limit on its provider.
+    Limited(Denied),
+}
+
 impl Call {
-    /// Decides who is asked next, if anybody.
+    /// Decides who is asked next, if anybody, after a failed attempt.
     pub(super) fn turn(&mut self, why: retry::Failure, live: &Live) {
         self.next = self.attempts.next(&self.route, why, &live.health, live.now());
     }
 
-    pub(super) fn encode(&self, target: Arc<Target>, asking: Asking, live: &Live) -> Result<Attempt, ApiError> {
+    /// Begins an attempt: writes the request in the target's dialect, and only then takes a place among the connections
+    /// and limits of its provider, which counts what it has let in.
+    pub(super) async fn begin(&mut self, turn: Turn, live: &Live) -> Result<Attempt, Unasked> {
+        let mut attempt = self.encode(turn, live).map_err(Unasked::Unfit)?;
+        let provider = attempt.target.provider.index;
+        attempt.place = Some(live.upstream(&attempt.target).enter().map_err(Unasked::Full)?);
+        let kinds = live.store.enter(&mut self.permit, provider, live.now()).await.map_err(Unasked::Limited)?;
+        live.metrics.limits_admitted(kinds);
+        attempt.outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(provider, param));
+        Ok(attempt)
+    }
+
+    fn encode(&self, Turn { target, asking, .. }: Turn, live: &Live) -> Result<Attempt, ApiError> {
         let parsed = self.parsed.as_ref().ok_or_else(internal)?;
         let model: Box<str> = Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model).into();
         let seal = live.seal(&self.team);
         let request =
             ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
         let outgoing = self.operation.encode(&request, &target)?;
-        outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(target.provider.index, param));
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
-        let place = live.upstream(&target).enter()?;
-        Ok(Attempt { target, model, timeouts, outgoing, reading: Reading::Nothing, asking: Some(asking), place: Some(place), asked: false })
+        Ok(Attempt { target, model, timeouts, outgoing, reading: Reading::Nothing, asking: Some(asking), place: None, asked: false })
     }
 }
 

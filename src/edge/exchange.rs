@@ -9,7 +9,7 @@
 //! `Exchange` is Pingora's per-request context. What exists only from a stage on is reached through the `Option` that
 //! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`](super::call::Attempt) while one target is being asked.
 
-use super::call::{Call, Reading, framing, internal};
+use super::call::{Call, Reading, Unasked, framing, internal};
 use super::live::{Live, Presence};
 use super::rescue::{self, Failure};
 use super::respond;
@@ -17,13 +17,12 @@ use crate::account::{EndedBy, Ledger, cost};
 use crate::chat::chunk::UsagePlace;
 use crate::chat::usage::Usage;
 use crate::config::snapshot::StreamUsage;
-use crate::dialect::{FailureClass, Fault};
+use crate::dialect::Fault;
 use crate::error::ApiError;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
-use crate::limit::{LimitHeaders, Used};
+use crate::limit::{Denied, LimitHeaders, Used};
 use crate::operation::Operation;
 use crate::relay::{Form, Relay};
-use crate::route::retry::{self, Turn};
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
@@ -102,38 +101,69 @@ impl Exchange {
         }
     }
 
-    /// Makes the next attempt ready: writes the request to the target whose turn it is.
-    ///
-    /// A later target that cannot keep what the client asked for is passed over; the first one's refusal is the
-    /// client's 400.
+    /// What the client is told of a limit's refusal, which is counted.
+    pub fn refuse(&mut self, denied: Denied) -> ApiError {
+        let error = ApiError::from(&denied);
+        self.limited();
+        if let Denied::Limit(refusal) = denied {
+            self.live.metrics.limit_refused(&refusal);
+            self.refused = Some(refusal.headers);
+        }
+        error
+    }
+
+    /// A limit is the reason, unless something has failed before.
+    fn limited(&mut self) {
+        if self.reason.is_empty() {
+            self.reason = Outcome::Limited.name();
+        }
+    }
+
+    /// Makes the next attempt ready, after its wait. Targets that cannot be asked are passed over.
     ///
     /// # Errors
-    /// What the client is told when there is no target left.
+    /// What the client is told when there is no target left; [`Call::failure`] has it too.
     pub async fn prepare(&mut self) -> Result<(), ApiError> {
-        let now = self.live.now();
-        let call = self.call.as_deref_mut().ok_or_else(internal)?;
-        while let Some(Turn { target, asking, .. }) = call.next.take() {
-            self.ledger.attempts = call.attempts.made();
-            self.ledger.provider = Some(target.provider.index);
-            let entered = self.live.store.enter(&mut call.permit, target.provider.index, now).await;
-            let entered = entered.map_err(|denied| super::admission::refuse(&self.live, &mut self.refused, denied));
-            match entered.and_then(|kinds| {
-                self.live.metrics.limits_admitted(kinds);
-                call.encode(target, asking, &self.live)
-            }) {
+        loop {
+            let call = self.call.as_deref_mut().ok_or_else(internal)?;
+            let Some(turn) = call.next.take() else {
+                call.permit.settle(Used::default(), self.live.now()); // before the client, once told, asks again
+                return Err(call.failure.clone().unwrap_or_else(internal));
+            };
+            if !turn.wait.is_zero() {
+                tokio::time::sleep(turn.wait).await;
+            }
+            let provider = turn.target.provider.index;
+            match call.begin(turn, &self.live).await {
                 Ok(attempt) => {
+                    self.ledger.attempts = call.attempts.made();
+                    self.ledger.provider = Some(provider);
+                    self.refused = None;
                     call.attempt = Some(attempt);
                     return Ok(());
                 }
-                Err(error) if error.status < 429 && call.failure.is_none() => return Err(error),
-                Err(error) => {
-                    let class = if error.status == 429 { FailureClass::RateLimited } else { FailureClass::Overloaded };
-                    call.failure.get_or_insert(error);
-                    call.turn(retry::Failure::Provider(class), &self.live);
-                }
+                Err(unasked) => self.pass_over(provider, unasked),
             }
         }
-        Err(call.failure.clone().unwrap_or_else(internal))
+    }
+
+    /// A target cannot be asked: another one's turn. What the very first one cannot keep of the request is the client's to
+    /// change, so nobody else is asked then.
+    fn pass_over(&mut self, provider: usize, unasked: Unasked) {
+        let (error, fit) = match unasked {
+            Unasked::Unfit(error) => (error, false),
+            Unasked::Full(error) => (error, true),
+            Unasked::Limited(denied) => (self.refuse(denied), true),
+        };
+        if fit {
+            self.live.metrics.attempt(provider, Outcome::Limited);
+            self.limited();
+        }
+        let Some(call) = self.call.as_deref_mut() else { return };
+        if fit || call.failure.is_some() {
+            call.next = call.attempts.skip(&call.route, &self.live.health, self.live.now());
+        }
+        call.failure.get_or_insert(error);
     }
 
     /// An attempt has failed. `true`: another one will be made. `false`: [`Call::failure`] is what the client is told.

@@ -175,20 +175,8 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Exchange) -> Result<Box<HttpPeer>> {
         let live = ctx.live.clone();
-        let refuse = |ctx: &mut Exchange, error: ApiError| {
-            if let Some(call) = ctx.call.as_deref_mut() {
-                call.failure = Some(error);
-            }
-            Error::explain(ErrorType::Custom("no target left"), "nobody can be asked")
-        };
-        if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) {
-            let wait = ctx.call.as_deref().and_then(|c| c.next.as_ref()).map_or(Duration::ZERO, |turn| turn.wait);
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
-            }
-            if let Err(error) = ctx.prepare().await {
-                return Err(refuse(ctx, error));
-            }
+        if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) && ctx.prepare().await.is_err() {
+            return Err(Error::explain(ErrorType::Custom("no target left"), "nobody can be asked"));
         }
         let Some(attempt) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()) else {
             return Err(Error::explain(ErrorType::InternalError, "no attempt"));

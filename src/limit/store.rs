@@ -121,12 +121,16 @@ impl Store {
     /// admitted it.
     ///
     /// # Errors
-    /// Why the provider may not be asked; the permit itself stays good.
+    /// Why the provider may not be asked, with its limits beside those of the permit, which itself stays good.
     pub async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<Kinds, Denied> {
-        match self {
+        let mut entered = match self {
             Self::Memory(_) => permit.enter_provider(provider, now).map_err(Denied::Limit),
             Self::Shared(remote) => Box::pin(remote.enter(permit, provider, now)).await,
+        };
+        if let Err(Denied::Limit(refusal)) = &mut entered {
+            refusal.headers.merge(permit.headers());
         }
+        entered
     }
 
     /// Where the limits stand when a shared store counts them, as it last told this node, in the order of

@@ -48,7 +48,7 @@ closed_set! {
         Truncated = "truncated",
         /// The client went away first.
         Cancelled = "cancelled",
-        /// The gateway's own limit on the provider.
+        /// Not made: a limit of the gateway's own on the provider, or all connections to it in use.
         Limited = "limited",
     }
 }

@@ -71,7 +71,7 @@ families! {
     tokens: IntCounter = "gen_ai_client_token_usage_total", "Tokens used; input includes cached_input, output includes reasoning.", ["route", "team", "provider", "token_type"];
     cost: Counter = "tidegate_cost_usd_total", "What answers cost by the configured prices, in USD.", ["route", "team", "provider"];
     decisions: IntCounter = "tidegate_limit_decisions_total", "Limits asked; a refused request counts once, for the limit that answered.", ["scope", "dimension", "decision"];
-    attempts: IntCounter = "tidegate_upstream_attempts_total", "Attempts at providers.", ["provider", "outcome"];
+    attempts: IntCounter = "tidegate_upstream_attempts_total", "Attempts at providers; limited: one that the gateway itself did not make.", ["provider", "outcome"];
     targets: IntGauge = "tidegate_target_state", "1 for a healthy target, 0 for an ejected one.", ["route", "target"];
     in_flight: IntGauge = "tidegate_in_flight_requests", "Requests that are being served.", ["route"];
     open_streams: IntGauge = "tidegate_open_streams", "Streamed requests that are being served.", ["route"];
