@@ -1,5 +1,6 @@
 //! A request on its way through the targets of its route: what they are asked for, and one try at one of them.
 
+use super::addresses::Dialled;
 use super::live::Live;
 use super::rescue::{self, Failure};
 use super::stage::{Deadlines, Stage};
@@ -68,6 +69,8 @@ pub struct Attempt {
     pub reading: Reading,
     /// What the target's health learns of it, until it has failed.
     pub asking: Option<Asking>,
+    /// Which of the provider's addresses it has tried to connect to.
+    pub dialled: Dialled,
     /// A place among the provider's connections.
     pub place: Option<Place>,
     /// Whether its request has been given to the provider.
@@ -122,7 +125,17 @@ impl Call {
             ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
         let outgoing = self.operation.encode(&request, &target)?;
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
-        Ok(Attempt { target, model, timeouts, outgoing, reading: Reading::Nothing, asking: Some(asking), place: None, asked: false })
+        Ok(Attempt {
+            target,
+            model,
+            timeouts,
+            outgoing,
+            reading: Reading::Nothing,
+            asking: Some(asking),
+            dialled: Dialled::default(),
+            place: None,
+            asked: false,
+        })
     }
 }
 

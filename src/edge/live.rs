@@ -3,6 +3,7 @@
 //! A reload makes the next generation and swaps it in; requests keep the one they began with. What must outlive a
 //! reload (counters of limits, metrics, the health of targets) is handed from one generation to the next by identity.
 
+use super::addresses::Addresses;
 use super::upstream::{Upstream, shared};
 use crate::config::snapshot::Snapshot;
 use crate::error::ApiError;
@@ -118,9 +119,9 @@ impl Live {
         }
     }
 
-    /// Providers that are found by name.
-    pub fn named_upstreams(&self) -> impl Iterator<Item = &Upstream> {
-        self.upstreams.iter().filter(|u| u.is_named())
+    /// Addresses that are looked up.
+    pub fn named_addresses(&self) -> impl Iterator<Item = &Addresses> {
+        self.upstreams.iter().map(Upstream::addresses).filter(|a| a.is_named())
     }
 
     /// A request has come in.

@@ -17,6 +17,7 @@ pub mod admission;
 pub mod replay;
 pub mod stage;
 
+pub mod addresses;
 pub mod upstream;
 pub mod upstream_request;
 
@@ -27,3 +28,6 @@ pub mod settle;
 
 pub mod live;
 pub mod reload;
+
+#[cfg(test)]
+mod tests;

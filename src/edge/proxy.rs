@@ -178,10 +178,10 @@ impl ProxyHttp for Gateway {
         if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) && ctx.prepare().await.is_err() {
             return Err(Error::explain(ErrorType::Custom("no target left"), "nobody can be asked"));
         }
-        let Some(attempt) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()) else {
+        let Some(attempt) = ctx.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else {
             return Err(Error::explain(ErrorType::InternalError, "no attempt"));
         };
-        match live.upstream(&attempt.target).peer(&attempt.timeouts).await {
+        match live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.dialled).await {
             Ok(peer) => Ok(peer),
             Err(error) => {
                 let retry = ctx.failed(Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error });
@@ -264,9 +264,15 @@ impl ProxyHttp for Gateway {
     }
 
     fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Exchange, mut e: Box<Error>) -> Box<Error> {
-        let Some(target) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).map(|a| a.target.clone()) else { return e };
-        ctx.live.upstream(&target).address_failed();
-        let retry = ctx.failed(rescue::of_connect(&target.provider.name, &e));
+        let Some(attempt) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()) else { return e };
+        let another = ctx.live.upstream(&attempt.target).addresses().failed(attempt.dialled);
+        // Another address of the provider: the same attempt, at no cost, unless its time to connect is over.
+        if another && !rescue::is_late(&e) {
+            e.set_retry(true);
+            return e;
+        }
+        let failure = rescue::of_connect(&attempt.target.provider.name, &e);
+        let retry = ctx.failed(failure);
         e.set_retry(retry);
         e
     }
