@@ -207,8 +207,9 @@ impl BackgroundService for Upkeep {
                 },
                 _ = resolve.tick() => {
                     let live = self.process.live.load_full();
-                    for addresses in live.named_addresses() {
-                        addresses.resolve().await;
+                    // Beside the others and this loop: a slow name server keeps nothing else waiting.
+                    for addresses in live.named_addresses().cloned() {
+                        tokio::spawn(async move { addresses.resolve().await });
                     }
                 }
             }
