@@ -195,7 +195,7 @@ section! {
         balance: Balance = "weighted",
         /// When a failure moves on to the next target.
         retry: Retry = "{}",
-        /// When failures keep a target out. A target that is alone is never kept out.
+        /// When failures keep a target out. Where all targets are out, the best one is asked all the same.
         ejection: Ejection = "{}",
         /// Deadlines that override the provider's.
         timeouts: Timeouts = "{}",

@@ -96,7 +96,7 @@ pub struct Route {
     pub balance: Balance,
     /// When a failure moves on to the next target.
     pub retry: Retry,
-    /// When failures keep a target out; `None`: never, because nobody wants it or because the target is alone.
+    /// When failures keep a target out; `None`: never.
     pub ejection: Option<Ejection>,
     /// Overrides of the provider's deadlines.
     pub timeouts: TimeoutOverrides,

@@ -1,6 +1,7 @@
 //! May this request be served? Key, limits, body, route, in this order; the cheap checks before the dear ones.
 
-use super::exchange::{Call, Exchange};
+use super::call::Call;
+use super::exchange::Exchange;
 use super::live::Live;
 use super::stage::Stage;
 use crate::auth::{self, Principal};
@@ -47,19 +48,11 @@ const SMALL_BODY: u64 = 64 << 10;
 ///
 /// # Errors
 /// 429 or 402; nothing has been charged.
-pub async fn peek(live: &Live, who: &Principal, headers: &HeaderMap) -> Result<(), ApiError> {
+pub async fn peek(live: &Live, ctx: &mut Exchange, who: &Principal, headers: &HeaderMap) -> Result<(), ApiError> {
     let length = headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let ask = length.is_none_or(|length| length > SMALL_BODY);
     let peeked = live.store.peek(&subject(who), ask, live.now()).await;
-    peeked.map_err(|refusal| refuse(live, &Denied::Limit(refusal)))
-}
-
-/// What the client is told of a refusal, which is counted.
-pub fn refuse(live: &Live, denied: &Denied) -> ApiError {
-    if let Denied::Limit(refusal) = denied {
-        live.metrics.limit_refused(refusal);
-    }
-    denied.into()
+    peeked.map_err(|refusal| ctx.refuse(Denied::Limit(refusal)))
 }
 
 /// `GET /v1/models`: the routes that the key may use.
@@ -133,7 +126,7 @@ pub async fn admit(
     let next = attempts.first(&route, &live.health, now);
     let provider = next.as_ref().map(|turn| turn.target.provider.index);
     let admitted = live.store.admit(&subject(who), route.index, provider, estimate, now).await;
-    let permit = admitted.map_err(|denied| refuse(live, &denied))?;
+    let permit = admitted.map_err(|denied| ctx.refuse(denied))?;
     live.metrics.limits_admitted(permit.kinds());
     ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());

@@ -7,30 +7,23 @@
 //! ```
 //!
 //! `Exchange` is Pingora's per-request context. What exists only from a stage on is reached through the `Option` that
-//! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`] while one target is being asked.
+//! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`](super::call::Attempt) while one target is being asked.
 
+use super::call::{Call, Reading, Unasked, framing, internal};
 use super::drain::Presence;
 use super::live::Live;
 use super::rescue::{self, Failure};
 use super::respond;
-use super::stage::{Deadlines, Stage};
-use super::upstream::Place;
 use crate::account::{EndedBy, Ledger, cost};
 use crate::chat::chunk::UsagePlace;
-use crate::chat::head::Head;
-use crate::chat::request::{ChatRequest, Parsed};
 use crate::chat::usage::Usage;
-use crate::config::snapshot::{Route, StreamUsage, Timeouts};
-use crate::dialect::{FailureClass, Fault, Framing, Outgoing, params};
+use crate::config::snapshot::StreamUsage;
+use crate::dialect::{Fault, params};
 use crate::error::ApiError;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
-use crate::limit::{Permit, Prospect, Used};
+use crate::limit::{Denied, LimitHeaders, Used};
 use crate::operation::Operation;
-use crate::provider::Target;
 use crate::relay::{Form, Relay};
-use crate::route::health::Asking;
-use crate::route::r#match::Found;
-use crate::route::retry::{self, Attempts, Turn};
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
@@ -71,6 +64,8 @@ pub struct Exchange {
     pub ledger: Ledger,
     /// Why it was refused or failed, as a word of a closed set; for the log.
     pub reason: &'static str,
+    /// Where the limits stand that have refused it; told in place of its permit's.
+    pub refused: Option<Box<LimitHeaders>>,
     /// Time spent in the gateway itself so far.
     pub busy: Duration,
     /// From `Routed` on.
@@ -79,72 +74,6 @@ pub struct Exchange {
     pub in_flight: Option<InFlight>,
     /// Counts the request for a drain.
     pub presence: Presence,
-}
-
-/// A request that may be served, and everything needed to ask targets for it.
-pub struct Call {
-    /// What the client asks for.
-    pub operation: Operation,
-    /// The client's request; given up when the answer is committed.
-    pub parsed: Option<Parsed>,
-    /// The route.
-    pub route: Arc<Route>,
-    /// What the route's `*` stands for, where it has one.
-    pub star: Option<Box<str>>,
-    /// Identity of the answer.
-    pub head: Head,
-    /// Whether the client asked for a stream.
-    pub stream: bool,
-    /// Whether it asked for usage in the stream.
-    pub include_usage: bool,
-    /// What it was expected to use.
-    pub prospect: Prospect,
-    /// The limits it was admitted under; settles when dropped.
-    pub permit: Permit,
-    /// The context that sealed ids are bound to: the team.
-    pub team: Arc<str>,
-    /// Which targets are asked, and how often.
-    pub attempts: Attempts,
-    /// The target that is asked next.
-    pub next: Option<Turn>,
-    /// The target that is being asked.
-    pub attempt: Option<Attempt>,
-    /// Shared with the replay session.
-    pub stage: Arc<Stage>,
-    /// What the client is told if nobody else answers.
-    pub failure: Option<ApiError>,
-}
-
-/// One try at one target.
-pub struct Attempt {
-    /// Who is asked.
-    pub target: Arc<Target>,
-    /// The model there.
-    pub model: Box<str>,
-    /// Its deadlines.
-    pub timeouts: Timeouts,
-    /// The request that goes there; its decoder has moved into `reading`.
-    pub outgoing: Outgoing,
-    /// What is being read.
-    pub reading: Reading,
-    /// What the target's health learns of it, until it has failed.
-    pub asking: Option<Asking>,
-    /// A place among the provider's connections.
-    pub place: Option<Place>,
-    /// Whether its request has been given to the provider.
-    pub asked: bool,
-}
-
-/// What the upstream's body is.
-pub enum Reading {
-    /// No response headers yet.
-    Nothing,
-    /// A refusal: status, headers, body so far.
-    Refusal(u16, HeaderMap, Vec<u8>),
-    /// The answer.
-    Answer(Box<Relay>),
-    /// The answer has been told as far as it goes.
-    Over,
 }
 
 /// What a piece of the upstream's body leads to.
@@ -167,6 +96,7 @@ impl Exchange {
             trace,
             ledger: Ledger::new(),
             reason: "",
+            refused: None,
             busy: Duration::ZERO,
             call: None,
             in_flight: None,
@@ -174,35 +104,69 @@ impl Exchange {
         }
     }
 
-    /// Makes the next attempt ready: writes the request to the target whose turn it is.
-    ///
-    /// A later target that cannot keep what the client asked for is passed over; the first one's refusal is the
-    /// client's 400.
+    /// What the client is told of a limit's refusal, which is counted.
+    pub fn refuse(&mut self, denied: Denied) -> ApiError {
+        let error = ApiError::from(&denied);
+        self.limited();
+        if let Denied::Limit(refusal) = denied {
+            self.live.metrics.limit_refused(&refusal);
+            self.refused = Some(refusal.headers);
+        }
+        error
+    }
+
+    /// A limit is the reason, unless something has failed before.
+    fn limited(&mut self) {
+        if self.reason.is_empty() {
+            self.reason = Outcome::Limited.name();
+        }
+    }
+
+    /// Makes the next attempt ready, after its wait. Targets that cannot be asked are passed over.
     ///
     /// # Errors
-    /// What the client is told when there is no target left.
+    /// What the client is told when there is no target left; [`Call::failure`] has it too.
     pub async fn prepare(&mut self) -> Result<(), ApiError> {
-        let now = self.live.now();
-        let call = self.call.as_deref_mut().ok_or_else(internal)?;
-        while let Some(Turn { target, asking, .. }) = call.next.take() {
-            self.ledger.attempts = call.attempts.made();
-            self.ledger.provider = Some(target.provider.index);
-            let entered = self.live.store.enter(&mut call.permit, target.provider.index, now).await;
-            let entered = entered.map_err(|denied| super::admission::refuse(&self.live, &denied));
-            match entered.and_then(|()| call.encode(target, asking, &self.live)) {
+        loop {
+            let call = self.call.as_deref_mut().ok_or_else(internal)?;
+            let Some(turn) = call.next.take() else {
+                call.permit.settle(Used::default(), self.live.now()); // before the client, once told, asks again
+                return Err(call.failure.clone().unwrap_or_else(internal));
+            };
+            if !turn.wait.is_zero() {
+                tokio::time::sleep(turn.wait).await;
+            }
+            let provider = turn.target.provider.index;
+            match call.begin(turn, &self.live).await {
                 Ok(attempt) => {
+                    self.ledger.attempts = call.attempts.made();
+                    self.ledger.provider = Some(provider);
+                    self.refused = None;
                     call.attempt = Some(attempt);
                     return Ok(());
                 }
-                Err(error) if error.status < 429 && call.failure.is_none() => return Err(error),
-                Err(error) => {
-                    let class = if error.status == 429 { FailureClass::RateLimited } else { FailureClass::Overloaded };
-                    call.failure.get_or_insert(error);
-                    call.turn(retry::Failure::Provider(class), &self.live);
-                }
+                Err(unasked) => self.pass_over(provider, unasked),
             }
         }
-        Err(call.failure.clone().unwrap_or_else(internal))
+    }
+
+    /// A target cannot be asked: another one's turn. What the very first one cannot keep of the request is the client's to
+    /// change, so nobody else is asked then.
+    fn pass_over(&mut self, provider: usize, unasked: Unasked) {
+        let (error, fit) = match unasked {
+            Unasked::Unfit(error) => (error, false),
+            Unasked::Full(error) => (error, true),
+            Unasked::Limited(denied) => (self.refuse(denied), true),
+        };
+        if fit {
+            self.live.metrics.attempt(provider, Outcome::Limited);
+            self.limited();
+        }
+        let Some(call) = self.call.as_deref_mut() else { return };
+        if fit || call.failure.is_some() {
+            call.next = call.attempts.skip(&call.route, &self.live.health, self.live.now());
+        }
+        call.failure.get_or_insert(error);
     }
 
     /// An attempt has failed. `true`: another one will be made. `false`: [`Call::failure`] is what the client is told.
@@ -219,7 +183,7 @@ impl Exchange {
         self.live.metrics.attempt(target.provider.index, failure.outcome);
         self.reason = failure.outcome.name();
         if failure.outcome == Outcome::Credential {
-            log::error!("provider `{}` does not accept its credentials (request {})", target.provider.name, self.id);
+            log::error!("provider `{}`: there are no credentials that it accepts (request {})", target.provider.name, self.id);
         }
         let now = self.live.now();
         if let Some(wait) = failure.error.retry_after {
@@ -444,7 +408,11 @@ impl Exchange {
         if let Ok(id) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut id)) {
             headers.insert(X_REQUEST_ID, id);
         }
-        let Some(call) = self.call.as_deref() else { return };
+        let call = self.call.as_deref();
+        if let Some(limits) = self.refused.as_deref().or(call.map(|c| c.permit.headers())) {
+            headers.extend(limits.iter());
+        }
+        let Some(call) = call else { return };
         let attempts = self.ledger.attempts;
         headers.insert(X_ATTEMPTS, if attempts == 1 { HeaderValue::from_static("1") } else { HeaderValue::from(attempts) });
         if let Some(attempt) = &call.attempt {
@@ -462,79 +430,11 @@ impl Exchange {
             names(X_DROPPED, attempt.outgoing.dropped.join(","));
             names(X_ADJUSTED, attempt.outgoing.adjusted.iter().map(|f| f.name()).collect::<Vec<_>>().join(","));
         }
-        headers.extend(call.permit.headers().iter());
     }
-}
-
-impl Call {
-    /// Decides who is asked next, if anybody.
-    fn turn(&mut self, why: retry::Failure, live: &Live) {
-        self.next = self.attempts.next(&self.route, why, &live.health, live.now());
-    }
-
-    fn encode(&self, target: Arc<Target>, asking: Asking, live: &Live) -> Result<Attempt, ApiError> {
-        let parsed = self.parsed.as_ref().ok_or_else(internal)?;
-        let model: Box<str> = Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model).into();
-        let seal = live.seal(&self.team);
-        let request =
-            ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
-        let outgoing = self.operation.encode(&request, &target)?;
-        outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(target.provider.index, param));
-        let timeouts = self.route.timeouts.over(&target.provider.timeouts);
-        let place = live.upstream(&target).enter()?;
-        Ok(Attempt { target, model, timeouts, outgoing, reading: Reading::Nothing, asking: Some(asking), place: Some(place), asked: false })
-    }
-}
-
-impl Attempt {
-    /// Whether it has ended, well or not.
-    pub fn is_over(&self) -> bool {
-        matches!(self.reading, Reading::Over)
-    }
-
-    /// What the provider's refusal says, where it refused.
-    pub fn refusal(&self) -> Option<Failure> {
-        let Reading::Refusal(status, headers, body) = &self.reading else { return None };
-        let refusal = crate::dialect::of(&self.target).read_error(*status, headers, body);
-        Some(rescue::of_provider(&self.target.provider.name, &refusal))
-    }
-
-    /// Whether nothing of an answer has come.
-    pub fn unanswered(&self) -> bool {
-        matches!(self.reading, Reading::Nothing)
-    }
-
-    /// Its deadlines, from now on.
-    pub fn deadlines(&self) -> Deadlines {
-        let t = &self.timeouts;
-        Deadlines {
-            began: Instant::now(),
-            first_byte: t.first_byte,
-            first_token: t.first_token,
-            between_bytes: t.between_bytes,
-            total: t.total,
-        }
-    }
-}
-
-/// How the body is cut: as the provider labels it, for some servers answer a stream request in one piece.
-fn framing(stream: bool, headers: &HeaderMap, expected: Framing) -> Option<Framing> {
-    let label = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if label.starts_with("text/event-stream") {
-        return Some(Framing::Sse);
-    }
-    if label.starts_with("application/vnd.amazon.eventstream") {
-        return Some(if expected == Framing::AwsSse { Framing::AwsSse } else { Framing::AwsEventStream });
-    }
-    if label.starts_with("application/json") || !stream { None } else { Some(expected) }
 }
 
 /// The time, as the header `date` has it.
 fn today() -> HeaderValue {
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
     text.ok().and_then(|text| HeaderValue::try_from(text).ok()).unwrap_or(HeaderValue::from_static(""))
-}
-
-fn internal() -> ApiError {
-    ApiError::new(500, crate::error::ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
 }

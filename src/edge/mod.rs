@@ -9,6 +9,7 @@ pub mod upgrade;
 
 pub mod proxy;
 
+pub mod call;
 pub mod exchange;
 
 pub mod intake;
@@ -18,6 +19,7 @@ pub mod admission;
 pub mod replay;
 pub mod stage;
 
+pub mod addresses;
 pub mod upstream;
 pub mod upstream_request;
 
@@ -29,3 +31,6 @@ pub mod settle;
 pub mod drain;
 pub mod live;
 pub mod reload;
+
+#[cfg(test)]
+mod tests;

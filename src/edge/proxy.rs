@@ -1,6 +1,7 @@
 //! Pingora's hooks, one short call per phase.
 
-use super::exchange::{Attempt, Exchange, Step};
+use super::call::Attempt;
+use super::exchange::{Exchange, Step};
 use super::live::Live;
 use super::patience::Patience;
 use super::replay::{EMPTY, Replay, TOLD};
@@ -78,7 +79,7 @@ impl Gateway {
             Endpoint::Models => return Ok(Some(admission::models(&live, &who))),
             Endpoint::Model(id) => return Ok(Some(admission::model(&live, &who, id)?)),
         };
-        admission::peek(&live, &who, &request.headers).await?;
+        admission::peek(&live, ctx, &who, &request.headers).await?;
         intake::check_framing(real, live.snapshot.server.max_body)?;
         let body = match intake::read_body(real, &live.snapshot.server).await {
             Ok(body) => body,
@@ -120,6 +121,15 @@ impl Gateway {
         ctx.common_headers(&mut headers);
         respond::respond(&mut session.downstream_session, error.status, headers, error.to_json().into()).await
     }
+}
+
+/// Ends an attempt whose failure has been told to [`Exchange::failed`].
+const DECIDED: ErrorType = ErrorType::Custom("attempt failed");
+
+fn decided(why: &'static str, retry: bool) -> Box<Error> {
+    let mut e = Error::explain(DECIDED, why).into_up();
+    e.set_retry(retry);
+    e
 }
 
 /// Why a request goes no further.
@@ -176,31 +186,17 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Box<Exchange>) -> Result<Box<HttpPeer>> {
         let live = ctx.live.clone();
-        let refuse = |ctx: &mut Exchange, error: ApiError| {
-            if let Some(call) = ctx.call.as_deref_mut() {
-                call.failure = Some(error);
-            }
-            Error::explain(ErrorType::Custom("no target left"), "nobody can be asked")
-        };
-        if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) {
-            let wait = ctx.call.as_deref().and_then(|c| c.next.as_ref()).map_or(Duration::ZERO, |turn| turn.wait);
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
-            }
-            if let Err(error) = ctx.prepare().await {
-                return Err(refuse(ctx, error));
-            }
+        if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) && ctx.prepare().await.is_err() {
+            return Err(Error::explain(ErrorType::Custom("no target left"), "nobody can be asked"));
         }
-        let Some(attempt) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()) else {
+        let Some(attempt) = ctx.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else {
             return Err(Error::explain(ErrorType::InternalError, "no attempt"));
         };
-        match live.upstream(&attempt.target).peer(&attempt.timeouts).await {
+        match live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.dialled).await {
             Ok(peer) => Ok(peer),
             Err(error) => {
                 let retry = ctx.failed(Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error });
-                let mut e = Error::explain(ErrorType::ConnectError, "the provider has no address");
-                e.set_retry(retry);
-                Err(e)
+                Err(decided("the provider has no address", retry))
             }
         }
     }
@@ -211,10 +207,10 @@ impl ProxyHttp for Gateway {
         let trace = ctx.trace;
         let Some(call) = ctx.call.as_deref_mut() else { return Ok(()) };
         let Some(attempt) = call.attempt.as_mut() else { return Ok(()) };
-        upstream_request::build(request, attempt, &live, &trace).await.map_err(|error| {
-            call.failure = Some(error);
-            Error::explain(ErrorType::Custom("no credentials"), "the request cannot be signed")
-        })?;
+        if let Err(failure) = upstream_request::build(request, attempt, &live, &trace).await {
+            let retry = ctx.failed(failure);
+            return Err(decided("the request cannot be signed", retry));
+        }
         call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines());
         ctx.busy += began.elapsed();
         // Nobody has listened for the client's leaving while there was a wait, a look-up, a connection to make.
@@ -247,11 +243,7 @@ impl ProxyHttp for Gateway {
                 *body = (!bytes.is_empty()).then(|| bytes.into());
                 Ok(None)
             }
-            Step::Retry(why) => {
-                let mut e = Error::explain(ErrorType::Custom("attempt failed"), why).into_up();
-                e.set_retry(true);
-                Err(e)
-            }
+            Step::Retry(why) => Err(decided(why, true)),
         }
     }
 
@@ -268,18 +260,20 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Bytes>> {
         match ctx.upstream_body(&[], true) {
             Step::Write(bytes) => Ok(Some(bytes.into())),
-            Step::Retry(why) => {
-                let mut e = Error::explain(ErrorType::Custom("attempt failed"), why).into_up();
-                e.set_retry(true);
-                Err(e)
-            }
+            Step::Retry(why) => Err(decided(why, true)),
         }
     }
 
     fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Box<Exchange>, mut e: Box<Error>) -> Box<Error> {
-        let Some(target) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).map(|a| a.target.clone()) else { return e };
-        ctx.live.upstream(&target).address_failed();
-        let retry = ctx.failed(rescue::of_connect(&target.provider.name, &e));
+        let Some(attempt) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()) else { return e };
+        let another = ctx.live.upstream(&attempt.target).addresses().failed(attempt.dialled);
+        // Another address of the provider: the same attempt, at no cost, unless its time to connect is over.
+        if another && !rescue::is_late(&e) {
+            e.set_retry(true);
+            return e;
+        }
+        let failure = rescue::of_connect(&attempt.target.provider.name, &e);
+        let retry = ctx.failed(failure);
         e.set_retry(retry);
         e
     }
@@ -300,9 +294,9 @@ impl ProxyHttp for Gateway {
             e.set_retry(false);
             return e;
         };
-        if attempt.is_over() || *e.etype() == TOLD || matches!(e.etype(), ErrorType::Custom("no credentials")) {
+        if attempt.is_over() || *e.etype() == TOLD {
             // The hooks have decided already; only a retry that they asked for is one.
-            let retry = matches!(e.etype(), ErrorType::Custom("attempt failed")) && e.retry();
+            let retry = *e.etype() == DECIDED && e.retry();
             e.set_retry(retry);
             return e;
         }

@@ -72,10 +72,15 @@ pub fn of_fault(provider: &str, fault: &Fault) -> Failure {
     }
 }
 
+/// Whether a connection was not made in time.
+pub fn is_late(e: &Error) -> bool {
+    matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout)
+}
+
 /// Pingora could not connect to the provider.
 pub fn of_connect(provider: &str, e: &Error) -> Failure {
     let what = match e.etype() {
-        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => "did not accept a connection in time",
+        _ if is_late(e) => "did not accept a connection in time",
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => "has no TLS connection that can be trusted",
         _ => "cannot be connected to",
     };

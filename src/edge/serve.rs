@@ -1,5 +1,6 @@
 //! The process: listeners, TLS, h2, background work, signals, drain, upgrade.
 
+use super::addresses::RESOLVE_EVERY;
 use super::certificate::Shown;
 use super::drain::FAREWELL;
 use super::front::{Door, Front};
@@ -8,7 +9,6 @@ use super::live::Live;
 use super::proxy::Gateway;
 use super::reload::Reloader;
 use super::upgrade::{self, Heir};
-use super::upstream::RESOLVE_EVERY;
 use crate::config::Loaded;
 use crate::config::snapshot::Listen;
 use crate::telemetry::pages::Reloads;
@@ -133,6 +133,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: POOL.div_ceil(snapshot.server.threads),
         upgrade_sock: socket.to_string_lossy().into_owned(),
+        max_retries: usize::MAX, // the hooks bound the tries
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
@@ -219,8 +220,9 @@ impl BackgroundService for Upkeep {
                 },
                 _ = resolve.tick() => {
                     let live = self.process.live.load_full();
-                    for upstream in live.named_upstreams() {
-                        upstream.resolve().await;
+                    // Beside the others and this loop: a slow name server keeps nothing else waiting.
+                    for addresses in live.named_addresses().cloned() {
+                        tokio::spawn(async move { addresses.resolve().await });
                     }
                 }
             }

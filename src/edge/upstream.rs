@@ -1,11 +1,11 @@
-//! Where a provider is: its addresses, resolved in the background, and the peer that Pingora connects to.
+//! The connections of a provider: places among them, and the peer that Pingora connects to.
 
+use super::addresses::{Addresses, Dialled};
 use crate::config::pem::Certificates;
 use crate::config::snapshot::Timeouts;
 use crate::error::{ApiError, ErrorKind};
 use crate::provider::Provider;
 use crate::sign::signer::Signer;
-use arc_swap::ArcSwap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, InvalidHeaderValue, USER_AGENT};
 use http::uri::InvalidUri;
 use http::{HeaderValue, Method, Uri};
@@ -13,15 +13,10 @@ use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_http::RequestHeader;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How often the addresses of a provider that is named by a host are looked up again.
-pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
-/// Longest look-up that a request waits for, when there are no addresses yet.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Streams on one upstream HTTP/2 connection; Pingora's default of 1 would open a connection per request.
 const MAX_H2_STREAMS: usize = 100;
 /// How long an unused upstream connection is kept.
@@ -30,9 +25,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// A provider's connections.
 pub struct Upstream {
     provider: Arc<Provider>,
-    addresses: ArcSwap<Vec<SocketAddr>>,
-    /// Which address comes first; moves on when one fails.
-    turn: AtomicUsize,
+    addresses: Arc<Addresses>,
     in_flight: Arc<AtomicUsize>,
     ca: Option<Arc<[WrappedX509]>>,
     client: Option<Arc<CertKey>>,
@@ -56,15 +49,12 @@ impl Drop for Place {
 }
 
 impl Upstream {
-    /// The connections of a provider whose requests `signer` signs.
+    /// The connections of a provider whose requests `signer` signs. What is known of it from the configuration before is
+    /// gone on with: requests in flight, and its addresses where it is at the same place.
     ///
     /// # Errors
     /// For a name or a header that HTTP cannot carry.
-    pub fn new(provider: Arc<Provider>, signer: &Signer, generation: u64) -> Result<Self, String> {
-        let addresses = match provider.base.host.parse::<IpAddr>() {
-            Ok(ip) => vec![SocketAddr::new(ip, provider.base.port)],
-            Err(_) => Vec::new(),
-        };
+    pub fn new(provider: Arc<Provider>, signer: &Signer, generation: u64, before: Option<&Self>) -> Result<Self, String> {
         let owned = |all: &Certificates| all.der().map(<[u8]>::to_vec).collect::<Vec<_>>();
         let ca = provider.tls.ca.as_ref().map(|all| owned(all).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect());
         let client = provider.tls.client.as_ref().map(|own| Arc::new(CertKey::new(owned(&own.chain), own.key.secret_der().to_vec())));
@@ -72,18 +62,28 @@ impl Upstream {
         let group = if provider.base.tls { (generation << 32) | provider.index as u64 } else { provider.index as u64 };
         let template = template(&provider, signer).map_err(|e| format!("provider `{}`: {e}", provider.name))?;
         let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
+        let base = &provider.base;
+        let same_place = |before: &&Self| (&before.provider.base.host, before.provider.base.port) == (&base.host, base.port);
+        let addresses = match before.filter(same_place) {
+            Some(before) => before.addresses.clone(),
+            None => Arc::new(Addresses::new(provider.name.clone(), base.host.clone(), base.port)),
+        };
         Ok(Self {
             template,
             usual: OnceLock::new(),
             label,
+            addresses,
             provider,
-            addresses: ArcSwap::from_pointee(addresses),
-            turn: AtomicUsize::new(0),
-            in_flight: Arc::default(),
+            in_flight: before.map(|before| before.in_flight.clone()).unwrap_or_default(),
             ca,
             client,
             group,
         })
+    }
+
+    /// Name of the provider.
+    pub fn name(&self) -> &Arc<str> {
+        &self.provider.name
     }
 
     /// The headers that every request to the provider has: host, what the gateway says of itself, the operator's own,
@@ -114,26 +114,9 @@ impl Upstream {
         &self.label
     }
 
-    /// Whether the addresses come from a look-up.
-    pub fn is_named(&self) -> bool {
-        self.provider.base.host.parse::<IpAddr>().is_err()
-    }
-
-    /// Looks the addresses up again; keeps the old ones when that fails.
-    pub async fn resolve(&self) {
-        let lookup = tokio::net::lookup_host((&*self.provider.base.host, self.provider.base.port));
-        match tokio::time::timeout(RESOLVE_TIMEOUT, lookup).await {
-            Ok(Ok(found)) => {
-                let found: Vec<_> = found.collect();
-                if !found.is_empty() && **self.addresses.load() != found {
-                    self.addresses.store(Arc::new(found));
-                }
-            }
-            Ok(Err(e)) => log::warn!("provider {}: cannot resolve {}: {e}", self.provider.name, self.provider.base.host),
-            Err(_) => {
-                log::warn!("provider {}: resolving {} takes longer than {RESOLVE_TIMEOUT:?}", self.provider.name, self.provider.base.host)
-            }
-        }
+    /// Its addresses.
+    pub fn addresses(&self) -> &Arc<Addresses> {
+        &self.addresses
     }
 
     /// Takes a place for one attempt.
@@ -153,28 +136,18 @@ impl Upstream {
         }
     }
 
-    /// The current address could not be connected to: the next attempt takes another one.
-    pub fn address_failed(&self) {
-        self.turn.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A peer for one attempt.
+    /// A peer for one attempt, at an address that it has not `dialled` yet.
     ///
     /// # Errors
     /// 502 when the provider's host has no address.
-    pub async fn peer(&self, timeouts: &Timeouts) -> Result<Box<HttpPeer>, ApiError> {
-        if self.addresses.load().is_empty() {
-            self.resolve().await;
-        }
-        let addresses = self.addresses.load();
-        let turn = self.turn.load(Ordering::Relaxed).checked_rem(addresses.len()).unwrap_or(0);
-        let Some(address) = addresses.get(turn) else {
+    pub async fn peer(&self, timeouts: &Timeouts, dialled: &mut Dialled) -> Result<Box<HttpPeer>, ApiError> {
+        let Some(address) = self.addresses.dial(dialled).await else {
             return Err(ApiError::upstream(format!("Provider `{}` cannot be found.", self.provider.name)));
         };
         let tls = &self.provider.tls;
         let name = tls.server_name.as_ref().unwrap_or(&self.provider.base.host);
         let mut peer =
-            HttpPeer::new(*address, self.provider.base.tls, if self.provider.base.tls { name.to_string() } else { String::new() });
+            HttpPeer::new(address, self.provider.base.tls, if self.provider.base.tls { name.to_string() } else { String::new() });
         peer.group_key = self.group;
         peer.client_cert_key.clone_from(&self.client);
         let o = &mut peer.options;

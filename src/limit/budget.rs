@@ -29,6 +29,15 @@ impl Budget {
     }
 }
 
+/// Why a budget refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short {
+    /// It is spent until its next period.
+    Spent,
+    /// What is not spent is set aside for requests in flight, which may use less.
+    Reserved,
+}
+
 /// What of a budget is spent and what is reserved, in micro-dollars.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spending {
@@ -54,9 +63,15 @@ impl Spending {
     /// overspent one owes the rest to the next period.
     ///
     /// # Errors
-    /// Nanoseconds until the next period begins.
-    pub fn ask(&self, budget: &Budget, now: u64) -> Result<(), u64> {
-        if self.remaining(budget, now) > 0 { Ok(()) } else { Err(budget.reset(now)) }
+    /// What stands in the way.
+    pub fn ask(&self, budget: &Budget, now: u64) -> Result<(), Short> {
+        if self.remaining(budget, now) > 0 {
+            Ok(())
+        } else if self.spent(budget, now) < budget.ceiling {
+            Err(Short::Reserved)
+        } else {
+            Err(Short::Spent)
+        }
     }
 
     /// Sets an estimate aside.
@@ -104,7 +119,7 @@ mod tests {
         spending.charge(&budget, 99, now);
         assert_eq!(spending.ask(&budget, now), Ok(()));
         spending.charge(&budget, 1, now);
-        assert_eq!(spending.ask(&budget, now), Err(DAY - 5));
+        assert_eq!((spending.ask(&budget, now), budget.reset(now)), (Err(Short::Spent), DAY - 5));
         assert_eq!(spending.ask(&budget, now + DAY), Ok(()));
         assert_eq!(spending.remaining(&budget, now + DAY), 100);
     }
@@ -120,12 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_counts_as_spent() {
+    fn what_is_reserved_is_not_to_be_had_and_not_spent() {
         let budget = Budget::new(100, DAY, 100);
         let mut spending = Spending::default();
         spending.reserve(300);
-        assert!(spending.ask(&budget, 0).is_err());
+        assert_eq!(spending.ask(&budget, 0), Err(Short::Reserved));
+        spending.charge(&budget, 99, 0);
+        assert_eq!(spending.ask(&budget, 0), Err(Short::Reserved));
+        spending.charge(&budget, 1, 0);
+        assert_eq!(spending.ask(&budget, 0), Err(Short::Spent));
         spending.release(300);
-        assert_eq!(spending.ask(&budget, 0), Ok(()));
+        assert_eq!(spending.ask(&budget, DAY), Ok(()));
     }
 }

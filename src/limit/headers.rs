@@ -1,5 +1,6 @@
 //! What clients are told about their limits: `x-ratelimit-*`, in OpenAI's words.
 
+use crate::config::snapshot::Dimension;
 use http::{HeaderName, HeaderValue};
 use std::time::Duration;
 
@@ -35,6 +36,23 @@ pub struct LimitHeaders {
 }
 
 impl LimitHeaders {
+    /// One more limit that applies; only those on requests and tokens are told.
+    pub fn add(&mut self, dimension: Dimension, standing: impl FnOnce() -> Standing) {
+        let slot = match dimension {
+            Dimension::Requests => &mut self.requests,
+            Dimension::Tokens => &mut self.tokens,
+            Dimension::Concurrent | Dimension::Usd => return,
+        };
+        let standing = standing();
+        *slot = Some(slot.map_or(standing, |other| other.tighter(standing)));
+    }
+
+    /// The tightest of these and of others that apply as well.
+    pub fn merge(&mut self, others: &Self) {
+        others.requests.into_iter().for_each(|standing| self.add(Dimension::Requests, || standing));
+        others.tokens.into_iter().for_each(|standing| self.add(Dimension::Tokens, || standing));
+    }
+
     /// The headers to send, at most six.
     pub fn iter(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let requests = self.requests.map(|s| triple(&REQUESTS, s));
@@ -128,6 +146,16 @@ mod tests {
         assert_eq!(standing(3, 1).tighter(standing(5, 2)), standing(3, 1));
         assert_eq!(standing(3, 1).tighter(standing(3, 2)), standing(3, 2));
         assert_eq!(standing(3, 2).tighter(standing(3, 1)), standing(3, 2));
+    }
+
+    #[test]
+    fn of_all_that_apply_the_tightest_are_told() {
+        let standing = |remaining| Some(Standing { limit: 9, remaining, ..Standing::default() });
+        let mut headers = LimitHeaders { requests: standing(3), tokens: None };
+        headers.merge(&LimitHeaders { requests: standing(5), tokens: standing(7) });
+        headers.add(Dimension::Tokens, || Standing { limit: 9, remaining: 2, ..Standing::default() });
+        headers.add(Dimension::Usd, || unreachable!("money is not told"));
+        assert_eq!(headers, LimitHeaders { requests: standing(3), tokens: standing(2) });
     }
 
     #[test]

@@ -9,12 +9,12 @@
 //! States outlive a reload by identity: scope, name, dimension and period. A changed amount or burst keeps what has been
 //! used, in absolute terms; a changed period is another limit.
 
-use super::budget::{Budget, Spending};
+use super::budget::{Budget, Short, Spending};
 use super::estimate::{Averages, Estimate, Prospect};
 use super::gcra::{Bucket, Rate};
 use super::headers::{LimitHeaders, Standing};
 use super::permit::{Counted, Permit};
-use super::{CONCURRENT_WAIT, Kinds, Refusal, Scope, Subject, Used, nanoseconds, whole_milliseconds};
+use super::{Granted, IN_FLIGHT_WAIT, Kinds, Refusal, Scope, Subject, Used, nanoseconds, whole_milliseconds};
 use crate::chat::usage::Usage;
 use crate::config::snapshot::{Dimension, LimitRule, Snapshot};
 use crate::provider::Price;
@@ -105,8 +105,11 @@ impl Meter {
             Self::Requests(rate, bucket) => bucket.ask(rate, 1, now).map_err(wait),
             Self::Tokens(rate, bucket) => bucket.ask(rate, tokens, now).map_err(wait),
             Self::Concurrent { limit, open } if open < limit => Ok(()),
-            Self::Concurrent { .. } => Err(Wait::Time(CONCURRENT_WAIT)),
-            Self::Usd(budget, spending) => spending.ask(budget, now).map_err(|_| Wait::Useless),
+            Self::Concurrent { .. } => Err(Wait::Time(IN_FLIGHT_WAIT)),
+            Self::Usd(budget, spending) => spending.ask(budget, now).map_err(|short| match short {
+                Short::Spent => Wait::Useless,
+                Short::Reserved => Wait::Time(IN_FLIGHT_WAIT),
+            }),
         }
     }
 
@@ -280,13 +283,12 @@ impl Limiter {
     /// The limit that would wait longest.
     pub fn admit(self: &Arc<Self>, who: &Subject, route: usize, estimate: Estimate, now: u64) -> Result<Permit, Refusal> {
         let groups = [self.of(Scope::Key, who.key), self.of(Scope::Team, who.team), self.of(Scope::Route, Some(route))];
-        let (headers, kinds) = take(groups, &estimate, now)?;
-        Ok(Permit::new(self, *who, route, estimate, Counted::Here, headers, kinds))
+        Ok(Permit::new(self, *who, route, estimate, Counted::Here, take(groups, &estimate, now)?))
     }
 
     /// Charges one attempt to all limits of a provider, or to none.
-    pub(super) fn enter(&self, provider: usize, estimate: &Estimate, now: u64) -> Result<Kinds, Refusal> {
-        take([self.of(Scope::Provider, Some(provider)), &[], &[]], estimate, now).map(|(_, kinds)| kinds)
+    pub(super) fn enter(&self, provider: usize, estimate: &Estimate, now: u64) -> Result<Granted, Refusal> {
+        take([self.of(Scope::Provider, Some(provider)), &[], &[]], estimate, now)
     }
 
     /// Replaces reservations by what was used.
@@ -342,7 +344,7 @@ fn hold(groups: [&[Arc<Cell>]; 3]) -> Held<'_> {
     groups.into_iter().flatten().map(|cell| (cell.as_ref(), cell.meter.lock())).collect()
 }
 
-fn take(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: u64) -> Result<(LimitHeaders, Kinds), Refusal> {
+fn take(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: u64) -> Result<Granted, Refusal> {
     let mut held = hold(groups);
     decide(&held, estimate.tokens, now)?;
     let mut kinds = Kinds::default();
@@ -350,7 +352,7 @@ fn take(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: u64) -> Result<(Lim
         meter.take(estimate, now);
         kinds.insert(cell.identity.scope, meter.dimension());
     }
-    Ok((headers(&held, now), kinds))
+    Ok(Granted { headers: headers(&held, now), kinds })
 }
 
 fn decide(held: &Held<'_>, tokens: u64, now: u64) -> Result<(), Refusal> {
@@ -367,13 +369,7 @@ fn decide(held: &Held<'_>, tokens: u64, now: u64) -> Result<(), Refusal> {
 fn headers(held: &Held<'_>, now: u64) -> LimitHeaders {
     let mut headers = LimitHeaders::default();
     for (_, meter) in held {
-        let slot = match **meter {
-            Meter::Requests(..) => &mut headers.requests,
-            Meter::Tokens(..) => &mut headers.tokens,
-            Meter::Concurrent { .. } | Meter::Usd(..) => continue,
-        };
-        let standing = meter.standing(now);
-        *slot = Some(slot.map_or(standing, |other| other.tighter(standing)));
+        headers.add(meter.dimension(), || meter.standing(now));
     }
     headers
 }

@@ -108,7 +108,7 @@ fn what_fails_gives_its_tokens_and_money_and_place_back() {
     let limiter = limiter(rules(&[], &team, &[], &[]));
     let permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(70), NOW).unwrap();
     let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOW).unwrap_err();
-    assert_eq!((refusal.scope, refusal.dimension, refusal.retry_after), (Scope::Team, Dimension::Concurrent, Some(CONCURRENT_WAIT)));
+    assert_eq!((refusal.scope, refusal.dimension, refusal.retry_after), (Scope::Team, Dimension::Concurrent, Some(IN_FLIGHT_WAIT)));
     drop(permit);
     for (_, _, standing) in limiter.standings(NOW) {
         assert_eq!((standing.used, standing.reserved, standing.remaining), (0, 0, standing.limit));
@@ -130,17 +130,32 @@ fn a_budget_is_refused_for_good_once_it_is_spent() {
 }
 
 #[test]
+fn a_budget_that_requests_in_flight_may_leave_over_is_refused_for_now() {
+    let team = [rule(Dimension::Usd, 100, 86_400)];
+    let limiter = limiter(rules(&[], &team, &[], &[]));
+    let permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(300), NOW).unwrap();
+    let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(3), NOW).unwrap_err();
+    assert_eq!((refusal.dimension, refusal.retry_after), (Dimension::Usd, Some(IN_FLIGHT_WAIT)));
+    drop(permit);
+    assert_eq!(limiter.peek(&KEY_AND_TEAM, NOW), Ok(()));
+}
+
+#[test]
 fn a_provider_refuses_an_attempt_without_ending_the_request() {
     let provider = [rule(Dimension::Requests, 2, 60), rule(Dimension::Concurrent, 1, 0), rule(Dimension::Tokens, 100, 60)];
     let route = [rule(Dimension::Concurrent, 9, 0)];
     let limiter = limiter(rules(&[], &[], &route, &provider));
     let mut first = limiter.admit(&KEY_AND_TEAM, 0, estimate(10), NOW).unwrap();
-    first.enter_provider(0, NOW).unwrap();
+    assert_eq!(first.headers(), &LimitHeaders::default());
+    let kinds: Vec<_> = first.enter_provider(0, NOW).unwrap().iter().collect();
+    assert_eq!(kinds, [Dimension::Requests, Dimension::Tokens, Dimension::Concurrent].map(|dimension| (Scope::Provider, dimension)));
+    let remaining = |permit: &Permit| (permit.headers().requests.unwrap().remaining, permit.headers().tokens.unwrap().remaining);
+    assert_eq!(remaining(&first), (1, 90), "the provider's limits are the request's");
     let mut second = limiter.admit(&KEY_AND_TEAM, 0, estimate(10), NOW).unwrap();
     let refusal = second.enter_provider(0, NOW).unwrap_err();
     assert_eq!((refusal.scope, refusal.dimension), (Scope::Provider, Dimension::Concurrent));
     first.leave_provider();
-    second.enter_provider(0, NOW).unwrap();
+    let _ = second.enter_provider(0, NOW).unwrap();
     second.settle(used(40), NOW);
     drop((first, second));
     let remaining: Vec<_> = limiter.standings(NOW).map(|(_, dimension, standing)| (dimension, standing.remaining)).collect();

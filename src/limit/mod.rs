@@ -99,15 +99,24 @@ impl Kinds {
         self.0 |= 1 << (scope as u16 * 4 + dimension as u16);
     }
 
-    fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
     /// Its members.
     pub fn iter(self) -> impl Iterator<Item = (Scope, Dimension)> {
-        let all = Scope::ALL.into_iter().flat_map(|scope| DIMENSIONS.map(|dimension| (scope, dimension)));
-        all.filter(move |(scope, dimension)| self.0 & (1 << (*scope as u16 * 4 + *dimension as u16)) != 0)
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let number = left.trailing_zeros() as usize;
+            left &= left.wrapping_sub(1);
+            Some((*Scope::ALL.get(number / 4)?, *DIMENSIONS.get(number % 4)?))
+        })
     }
+}
+
+/// What limits say that have admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Where the tightest of them stand now.
+    pub headers: LimitHeaders,
+    /// Which kinds they are, for the metrics.
+    pub kinds: Kinds,
 }
 
 /// A limit that said no: of all that did, the one that would wait longest.
@@ -128,26 +137,31 @@ pub struct Refusal {
     pub headers: Box<LimitHeaders>,
 }
 
-/// Told where no limit knows when a place becomes free.
-const CONCURRENT_WAIT: Duration = Duration::from_secs(1);
+/// Told where a request in flight has what is missing: no limit knows when that one ends.
+const IN_FLIGHT_WAIT: Duration = Duration::from_secs(1);
 
 impl From<&Refusal> for ApiError {
     /// A 429 that names scope and dimension, or a 402 for a spent budget. It names no key and no team.
     fn from(refusal: &Refusal) -> Self {
         let scope = refusal.scope.name();
         let mut message = String::new();
-        let _ = match refusal.dimension {
-            Dimension::Usd => write!(message, "The budget of this {scope} is spent. It needs a higher `usd` limit or its next period."),
-            Dimension::Concurrent => {
+        let _ = match (refusal.dimension, refusal.retry_after) {
+            (Dimension::Usd, None) => {
+                write!(message, "The budget of this {scope} is spent. It needs a higher `usd` limit or its next period.")
+            }
+            (Dimension::Usd, Some(_)) => {
+                write!(message, "What is left of the budget of this {scope} is set aside for requests in flight. Wait for one to end.")
+            }
+            (Dimension::Concurrent, _) => {
                 write!(message, "This {scope} has reached its limit of {} concurrent requests. Wait for one to end.", refusal.limit)
             }
-            Dimension::Requests | Dimension::Tokens => write!(
+            (Dimension::Requests | Dimension::Tokens, wait) => write!(
                 message,
                 "This {scope} has reached its limit on {} ({} per {}). Try again in {}.",
                 dimension_name(refusal.dimension),
                 refusal.limit,
                 headers::duration(refusal.per),
-                headers::duration(refusal.retry_after.unwrap_or_default()),
+                headers::duration(wait.unwrap_or_default()),
             ),
         };
         match refusal.retry_after {
@@ -208,6 +222,13 @@ mod tests {
     fn a_spent_budget_is_a_402_without_a_time() {
         let error = ApiError::from(&refusal(Dimension::Usd, None));
         assert_eq!((error.status, error.kind, error.retry_after), (402, ErrorKind::InsufficientQuota, None));
+    }
+
+    #[test]
+    fn a_budget_that_is_only_reserved_is_a_429() {
+        let error = ApiError::from(&refusal(Dimension::Usd, Some(IN_FLIGHT_WAIT)));
+        assert_eq!((error.status, error.kind, error.retry_after), (429, ErrorKind::RateLimit, Some(IN_FLIGHT_WAIT)));
+        assert!(error.message.contains("in flight"), "{}", error.message);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::estimate::Estimate;
 use super::headers::LimitHeaders;
 use super::memory::Limiter;
 use super::redis::Shared;
-use super::{Kinds, Refusal, Scope, Subject, Used};
+use super::{Granted, Kinds, Refusal, Scope, Subject, Used};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,35 +30,26 @@ pub struct Permit {
     counted: Counted,
     provider: Option<(usize, Counted)>,
     /// What a provider whose turn has not come yet has answered already, in the round trip of the admission.
-    ahead: Option<(usize, Counted, Result<Kinds, Refusal>)>,
+    ahead: Option<(usize, Counted, Result<Granted, Refusal>)>,
     estimate: Estimate,
-    headers: LimitHeaders,
-    kinds: Kinds,
+    granted: Granted,
     settled: bool,
 }
 
 impl Permit {
-    pub(super) fn new(
-        limiter: &Arc<Limiter>,
-        who: Subject,
-        route: usize,
-        estimate: Estimate,
-        counted: Counted,
-        headers: LimitHeaders,
-        kinds: Kinds,
-    ) -> Self {
+    pub(super) fn new(limiter: &Arc<Limiter>, who: Subject, route: usize, estimate: Estimate, counted: Counted, granted: Granted) -> Self {
         let limiter = Arc::clone(limiter);
-        Self { limiter, who, route, counted, provider: None, ahead: None, estimate, headers, kinds, settled: false }
+        Self { limiter, who, route, counted, provider: None, ahead: None, estimate, granted, settled: false }
     }
 
-    /// Where the tightest limits stood when this request had been charged.
+    /// Where the tightest limits stood when this request had been charged; those of providers that it was let to included.
     pub fn headers(&self) -> &LimitHeaders {
-        &self.headers
+        &self.granted.headers
     }
 
-    /// The kinds of limits that admitted it, for the metrics.
+    /// The kinds of limits of key, team and route that admitted it.
     pub fn kinds(&self) -> Kinds {
-        self.kinds
+        self.granted.kinds
     }
 
     /// What was reserved.
@@ -67,29 +58,30 @@ impl Permit {
     }
 
     /// Charges the limits of the provider of one attempt in this process, all or none; an earlier attempt is left first.
+    /// Tells which kinds admitted it.
     ///
     /// # Errors
     /// The provider's limit that would wait longest; the permit itself stays good.
-    pub fn enter_provider(&mut self, provider: usize, now: u64) -> Result<(), Refusal> {
+    pub fn enter_provider(&mut self, provider: usize, now: u64) -> Result<Kinds, Refusal> {
         self.leave_provider();
-        let kinds = self.limiter.enter(provider, &self.estimate, now)?;
-        self.entered(provider, Counted::Here, kinds);
-        Ok(())
+        let granted = self.limiter.enter(provider, &self.estimate, now)?;
+        Ok(self.entered(provider, Counted::Here, &granted))
     }
 
     /// The limits of the provider of one attempt have been charged.
-    pub(super) fn entered(&mut self, provider: usize, counted: Counted, kinds: Kinds) {
-        self.kinds = self.kinds.union(kinds);
+    pub(super) fn entered(&mut self, provider: usize, counted: Counted, granted: &Granted) -> Kinds {
+        self.granted.headers.merge(&granted.headers);
         self.provider = Some((provider, counted));
+        granted.kinds
     }
 
     /// Keeps what a provider has answered until its turn.
-    pub(super) fn keep_ahead(&mut self, provider: usize, counted: Counted, answer: Result<Kinds, Refusal>) {
+    pub(super) fn keep_ahead(&mut self, provider: usize, counted: Counted, answer: Result<Granted, Refusal>) {
         self.ahead = Some((provider, counted, answer));
     }
 
     /// What was kept for this provider; what was kept for another is given back.
-    pub(super) fn take_ahead(&mut self, provider: usize) -> Option<(Counted, Result<Kinds, Refusal>)> {
+    pub(super) fn take_ahead(&mut self, provider: usize) -> Option<(Counted, Result<Granted, Refusal>)> {
         let (kept, counted, answer) = self.ahead.take()?;
         if kept == provider {
             return Some((counted, answer));

@@ -4,7 +4,7 @@ use super::memory::Limiter;
 use super::permit::{Counted, Permit};
 use super::redis::link::{Link, OnError};
 use super::redis::{Failed, Shared};
-use super::{Estimate, Kinds, LimitHeaders, Refusal, Standing, Subject};
+use super::{Estimate, Granted, Kinds, Refusal, Standing, Subject};
 use crate::config::snapshot::{LimitStore, StoreFailure};
 use crate::error::{ApiError, ErrorKind};
 use std::sync::Arc;
@@ -117,15 +117,20 @@ impl Store {
         }
     }
 
-    /// Charges the limits of the provider of one attempt, all or none; an earlier attempt is left first.
+    /// Charges the limits of the provider of one attempt, all or none; an earlier attempt is left first. Tells which kinds
+    /// admitted it.
     ///
     /// # Errors
-    /// Why the provider may not be asked; the permit itself stays good.
-    pub async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<(), Denied> {
-        match self {
+    /// Why the provider may not be asked, with its limits beside those of the permit, which itself stays good.
+    pub async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<Kinds, Denied> {
+        let mut entered = match self {
             Self::Memory(_) => permit.enter_provider(provider, now).map_err(Denied::Limit),
             Self::Shared(remote) => Box::pin(remote.enter(permit, provider, now)).await,
+        };
+        if let Err(Denied::Limit(refusal)) = &mut entered {
+            refusal.headers.merge(permit.headers());
         }
+        entered
     }
 
     /// Where the limits stand when a shared store counts them, as it last told this node, in the order of
@@ -141,32 +146,24 @@ impl Remote {
             (Ok(decided), _) => decided.map_err(Denied::Limit),
             (Err(Failed), StoreFailure::Local) => self.limiter.admit(who, route, estimate, now).map_err(Denied::Limit),
             (Err(Failed), StoreFailure::Allow) => {
-                let (headers, kinds) = (LimitHeaders::default(), Kinds::default());
-                Ok(Permit::new(&self.limiter, *who, route, estimate, Counted::Nowhere, headers, kinds))
+                Ok(Permit::new(&self.limiter, *who, route, estimate, Counted::Nowhere, Granted::default()))
             }
             (Err(Failed), StoreFailure::Deny) => Err(Denied::Store),
         }
     }
 
-    async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<(), Denied> {
+    async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<Kinds, Denied> {
         permit.leave_provider();
-        if let Some((counted, told)) = permit.take_ahead(provider) {
-            let kinds = told.map_err(Denied::Limit)?;
-            permit.entered(provider, counted, kinds);
-            return Ok(());
-        }
-        match (self.shared.enter(provider, &permit.estimate()).await, self.on_failure) {
-            (Ok(decided), _) => {
-                let kinds = decided.map_err(Denied::Limit)?;
-                permit.entered(provider, Counted::Shared(Arc::clone(&self.shared)), kinds);
-                Ok(())
-            }
-            (Err(Failed), StoreFailure::Local) => permit.enter_provider(provider, now).map_err(Denied::Limit),
-            (Err(Failed), StoreFailure::Allow) => {
-                permit.entered(provider, Counted::Nowhere, Kinds::default());
-                Ok(())
-            }
-            (Err(Failed), StoreFailure::Deny) => Err(Denied::Store),
-        }
+        let (counted, told) = match permit.take_ahead(provider) {
+            Some(ahead) => ahead,
+            None => match (self.shared.enter(provider, &permit.estimate()).await, self.on_failure) {
+                (Ok(told), _) => (Counted::Shared(Arc::clone(&self.shared)), told),
+                (Err(Failed), StoreFailure::Local) => return permit.enter_provider(provider, now).map_err(Denied::Limit),
+                (Err(Failed), StoreFailure::Allow) => (Counted::Nowhere, Ok(Granted::default())),
+                (Err(Failed), StoreFailure::Deny) => return Err(Denied::Store),
+            },
+        };
+        let granted = told.map_err(Denied::Limit)?;
+        Ok(permit.entered(provider, counted, &granted))
     }
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Longest rest that a provider can ask for; a `retry-after` beyond it is not believed.
-pub const MAX_REST: Duration = Duration::from_secs(300);
+/// Longest rest that a provider can ask for: daily quotas ask for hours; a `retry-after` beyond a day is not believed.
+pub const MAX_REST: Duration = Duration::from_secs(24 * 3600);
 /// Most failures that an ejection can wait for: so many are remembered for each target.
 pub const MAX_FAILURES: usize = 64;
 
@@ -69,6 +69,11 @@ impl Health {
         let standing = &self.0.get(target)?.standing;
         let (left, ejected) = (standing.left(now), standing.is_ejected());
         (ejected || !left.is_zero()).then_some((left, ejected))
+    }
+
+    /// Whether a target is kept out because it failed too often.
+    pub fn is_ejected(&self, target: usize) -> bool {
+        self.0.get(target).is_some_and(|vitals| vitals.standing.is_ejected())
     }
 
     /// Attempts under way at a target.
@@ -284,11 +289,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_target_alone_is_never_ejected() {
+    fn a_target_alone_is_ejected_too_and_asked_all_the_same() {
         let (s, h) = health(&[1]);
-        for _ in 0..20 {
-            assert_eq!(fail(&s, &h, SERVER, SECOND), None);
-        }
+        ejected(&s, &h);
+        assert!(h.is_ejected(0) && ask(&s, &h, 2 * SECOND).is_none());
+        let anyway = || h.ask(&s.routes[0], &s.routes[0].targets[0], true, Duration::ZERO, 2 * SECOND).unwrap();
+        assert_eq!(anyway().failed(SERVER, 2 * SECOND), None);
+        anyway().answered(2 * SECOND);
+        assert_eq!(h.rests(0, 2 * SECOND), None);
     }
 
     fn ejected(s: &Snapshot, h: &Health) {

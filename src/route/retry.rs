@@ -3,9 +3,11 @@
 //! ```text
 //!            failure that the route retries,        another target: at once
 //! attempt --------------------------------> next ---------------------------> attempt
-//!    |          attempts left                 |     the same again: after a wait
-//!    |                                        |
-//!    +--- any other failure, none left --> give up
+//!    |          attempts left               ^ |     the same again: after a wait
+//!    |                                      | |
+//!    +--- any other failure, none left -----|-+-> give up
+//!                                           |
+//! target that cannot be asked --- skip -----+  takes no attempt, and is not come back to
 //! ```
 //!
 //! Only an attempt of which the client has seen nothing may be followed by another; the edge asks only then.
@@ -68,6 +70,10 @@ pub struct Attempts {
     made: u32,
     /// Steps of the plan that were begun in this round, one bit each; a route has at most 64 targets.
     asked: u64,
+    /// The last one of them.
+    last: u64,
+    /// Steps that were passed over.
+    passed: u64,
     /// How often the plan has been gone through.
     round: u32,
 }
@@ -75,26 +81,39 @@ pub struct Attempts {
 impl Attempts {
     /// Nothing tried yet. `random` is 64 random bits of their own.
     pub fn new(plan: Plan, random: u64) -> Self {
-        Self { plan, random: SplitMix(random), made: 0, asked: 0, round: 0 }
+        Self { plan, random: SplitMix(random), made: 0, asked: 0, last: 0, passed: 0, round: 0 }
     }
 
-    /// How many were begun; what `x-tidegate-attempts` says.
+    /// How many were begun, those that were passed over left out; what `x-tidegate-attempts` says.
     pub fn made(&self) -> u32 {
         self.made
     }
 
     /// The first target. Counts as begun.
     pub fn first(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
-        self.take(route, health, false, Duration::ZERO, now).or_else(|| self.take(route, health, true, Duration::ZERO, now))
+        self.take(route, health, |_| false, Duration::ZERO, now).or_else(|| self.take(route, health, |_| true, Duration::ZERO, now))
     }
 
     /// What comes after the last one failed; `None`: tell the client. The plan is gone through in its order, targets that
-    /// rest by now after the others; only when there is no target that was not asked yet, it begins anew, leaving out
-    /// targets that rest, and with a wait before each.
+    /// rest by now after the others; only when there is no target that was not asked yet, it begins anew, with a wait
+    /// before each. It then leaves out targets that rest, but of those that are ejected the best one is asked when nobody
+    /// else is left.
     pub fn next(&mut self, route: &Route, failure: Failure, health: &Health, now: u64) -> Option<Turn> {
-        if self.made >= route.retry.attempts || self.plan.is_empty() || !failure.is_retried(&route.retry) {
+        if self.made >= route.retry.attempts || !failure.is_retried(&route.retry) {
             return None;
         }
+        self.go_on(route, health, now)
+    }
+
+    /// What comes instead of the last one, which cannot be asked: that is no failure of a try, so it counts as none and
+    /// asks for no reason to go on.
+    pub fn skip(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
+        self.made = self.made.saturating_sub(1);
+        self.passed |= self.last;
+        self.go_on(route, health, now)
+    }
+
+    fn go_on(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
         let in_this_round = if self.round == 0 { self.first(route, health, now) } else { self.again(route, health, now) };
         in_this_round.or_else(|| {
             self.round += 1;
@@ -105,16 +124,18 @@ impl Attempts {
 
     fn again(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
         let wait = self.wait(&route.retry);
-        self.take(route, health, false, wait, now)
+        let ejected = |target: &Target| health.is_ejected(target.index);
+        self.take(route, health, |_| false, wait, now).or_else(|| self.take(route, health, ejected, wait, now))
     }
 
-    /// The first target of the plan that was not asked in this round and takes part, or `anyway`.
-    fn take(&mut self, route: &Route, health: &Health, anyway: bool, wait: Duration, now: u64) -> Option<Turn> {
+    /// The first target of the plan that was not asked in this round and takes part, or is to be asked `anyway`.
+    fn take(&mut self, route: &Route, health: &Health, anyway: impl Fn(&Target) -> bool, wait: Duration, now: u64) -> Option<Turn> {
         for step in 0..self.plan.len() {
             let bit = 1u64.checked_shl(step as u32).unwrap_or(0);
-            let Some(target) = self.plan.target(route, step).filter(|_| self.asked & bit == 0) else { continue };
-            let Some(asking) = health.ask(route, target, anyway, wait, now) else { continue };
+            let Some(target) = self.plan.target(route, step).filter(|_| (self.asked | self.passed) & bit == 0) else { continue };
+            let Some(asking) = health.ask(route, target, anyway(target), wait, now) else { continue };
             self.asked |= bit;
+            self.last = bit;
             self.made += 1;
             return Some(Turn { target: target.clone(), wait, asking });
         }
@@ -191,12 +212,61 @@ mod tests {
     }
 
     #[test]
+    fn a_target_alone_is_asked_again_also_when_it_is_ejected() {
+        let snapshot = snapshot(&[1], 0, "weighted");
+        let mut route = Route::clone(&snapshot.routes[0]);
+        route.retry = retry(3);
+        let health = Health::new(&snapshot, None);
+        while health.ask(&route, &route.targets[0], false, Duration::ZERO, 0).unwrap().failed(FAILED, 1).is_none() {}
+        let mut attempts = Attempts::new(Plan::new(&route, 7, b"", &health, 2), 3);
+        let mut turn = attempts.first(&route, &health, 2);
+        for made in 1..=3 {
+            assert_eq!((turn.take().unwrap().target.index, attempts.made()), (0, made));
+            turn = attempts.next(&route, FAILED, &health, 2);
+        }
+        assert!(turn.is_none() && health.is_ejected(0));
+    }
+
+    #[test]
     fn a_target_that_began_to_rest_is_not_asked_again() {
         assert_eq!(asked(&[1], 0, retry(5), &[0]).0, [0]);
         assert_eq!(asked(&[1], 1, retry(4), &[0]).0, [0, 1, 1, 1]);
         // One that has not been asked is the only hope left.
         assert_eq!(asked(&[1], 1, retry(4), &[0, 1]).0, [0, 1]);
         assert_eq!(asked(&[1, 0], 1, retry(4), &[1]).0, [0, 2, 1, 0]);
+    }
+
+    /// Targets that are really asked while everything fails and `full` ones cannot be.
+    fn passing(weights: &[u32], fallback: usize, attempts: u32, full: &[usize]) -> Vec<usize> {
+        let snapshot = snapshot(weights, fallback, "weighted");
+        let mut route = Route::clone(&snapshot.routes[0]);
+        route.retry = retry(attempts);
+        let health = Health::new(&snapshot, None);
+        let mut attempts = Attempts::new(Plan::new(&route, 7, b"", &health, 0), 3);
+        let (mut asked, mut turns) = (Vec::new(), 0);
+        let mut turn = attempts.first(&route, &health, 0);
+        while let Some(Turn { target, .. }) = turn {
+            turns += 1;
+            assert!(turns < 50, "it goes on for ever");
+            turn = if full.contains(&target.index) {
+                attempts.skip(&route, &health, 0)
+            } else {
+                asked.push(target.index);
+                attempts.next(&route, FAILED, &health, 0)
+            };
+        }
+        assert_eq!(attempts.made() as usize, asked.len());
+        asked
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_asked_takes_no_try_and_is_not_come_back_to() {
+        assert_eq!(passing(&[1], 1, 1, &[0]), [1]);
+        assert_eq!(passing(&[1, 0], 1, 2, &[1]), [0, 2]);
+        assert_eq!(passing(&[1], 1, 3, &[1]), [0, 0, 0]);
+        assert_eq!(passing(&[1], 2, 4, &[0]), [1, 2, 1, 2]);
+        assert!(passing(&[1, 0], 1, 9, &[0, 1, 2]).is_empty());
+        assert!(passing(&[1], 0, 9, &[0]).is_empty());
     }
 
     #[test]

@@ -179,7 +179,9 @@ mod tests {
         assert_eq!((s.ask(51 * SECOND - 1), s.left(50 * SECOND)), (None, Duration::from_secs(1)));
         // It said itself when it is back: nobody has to try first.
         assert_eq!((s.ask(51 * SECOND), s.ask(51 * SECOND)), (Some(Role::Plain), Some(Role::Plain)));
-        s.rest(Duration::from_secs(86_400), 0);
+        s.rest(Duration::from_secs(7200), 0);
+        assert_eq!(s.left(0), Duration::from_secs(7200));
+        s.rest(Duration::from_secs(90_000), 0);
         assert_eq!(s.left(0), MAX_REST);
     }
 

@@ -87,7 +87,7 @@ fn json(body: Vec<u8>) -> Page {
 
 fn metrics_page(state: &State<'_>) -> Page {
     for target in 0..state.metrics.names().targets.len() {
-        state.metrics.target_state(target, (state.target)(target) == TargetHealth::Healthy);
+        state.metrics.target_state(target, !matches!((state.target)(target), TargetHealth::Ejected(_)));
     }
     match state.metrics.text(state.log_lines_dropped) {
         Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, body: body.into_bytes() },
@@ -247,7 +247,10 @@ mod tests {
     #[test]
     fn the_metrics_show_health_and_lost_lines_as_they_are_now() {
         let text = body(get("/metrics", true));
-        assert!(text.contains("tidegate_target_state{route=\"chat\",target=\"gpu/b\"} 0\n"), "{text}");
+        for (target, state) in [("a", 1), ("b", 0), ("c", 1)] {
+            let line = format!("tidegate_target_state{{route=\"chat\",target=\"gpu/{target}\"}} {state}\n");
+            assert!(text.contains(&line), "{line} is missing in {text}");
+        }
         assert!(text.contains("tidegate_log_lines_dropped_total 3\n"));
     }
 }

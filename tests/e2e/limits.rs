@@ -113,6 +113,8 @@ fn refused(answer: &Answer) {
     let milliseconds: u64 = answer.header("retry-after-ms").parse().unwrap();
     assert_eq!(milliseconds.div_ceil(1000), seconds);
     assert!(seconds > 3600, "a limit that refills over a month: {seconds}");
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), "0");
+    assert!(!answer.header("x-ratelimit-limit-requests").is_empty() && !answer.header("x-ratelimit-reset-requests").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,4 +24,5 @@ mod reload;
 mod sdk;
 mod secure;
 mod streams;
+mod targets;
 mod upstreams;

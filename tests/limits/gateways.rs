@@ -52,6 +52,7 @@ fn the_headers_and_the_429_tell_what_all_nodes_have_used() {
     assert!(status == 200 && answer.contains("x-ratelimit-remaining-requests: 0"), "{answer}");
     let (status, answer) = one.ask("r");
     assert!(status == 429 && answer.contains("retry-after: ") && answer.contains("retry-after-ms: "), "{answer}");
+    assert!(answer.contains("x-ratelimit-limit-requests: 2") && answer.contains("x-ratelimit-remaining-requests: 0"), "{answer}");
 }
 
 #[test]

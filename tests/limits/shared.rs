@@ -88,12 +88,16 @@ async fn tokens_are_settled_for_all_and_longer_answers_are_paid_by_the_future() 
 #[tokio::test]
 async fn places_are_shared_and_come_back() {
     let redis = Redis::start();
-    let limits = Limits { provider: "[ { concurrent: 1 } ]", ..Limits::team("[ { concurrent: 2 } ]", &redis, STRICT) };
+    let provider = "[ { concurrent: 1 }, { requests: 9, per: 30d } ]";
+    let limits = Limits { provider, ..Limits::team("[ { concurrent: 2 }, { requests: 99, per: 30d } ]", &redis, STRICT) };
     let (one, two) = (Node::new(&limits), Node::new(&limits));
     let mut a = one.admit(1).await.unwrap();
     let mut b = two.admit(1).await.unwrap();
     assert_eq!(refusal(one.admit(1).await).dimension, Dimension::Concurrent);
-    one.store.enter(&mut a, 0, one.now()).await.unwrap();
+    assert_eq!(a.headers().requests.unwrap().remaining, 98);
+    let kinds: Vec<_> = one.store.enter(&mut a, 0, one.now()).await.unwrap().iter().collect();
+    assert_eq!(kinds, [(Scope::Provider, Dimension::Requests), (Scope::Provider, Dimension::Concurrent)]);
+    assert_eq!(a.headers().requests.unwrap().remaining, 8, "of the provider's, which are tighter");
     let Err(Denied::Limit(refused)) = two.store.enter(&mut b, 0, two.now()).await else { panic!("the provider has one place") };
     assert_eq!((refused.scope, refused.dimension), (Scope::Provider, Dimension::Concurrent));
     a.leave_provider();
@@ -111,10 +115,12 @@ async fn a_budget_is_spent_by_all_nodes_and_outlives_them() {
     let redis = Redis::start();
     let limits = Limits::team("[ { usd: 0.001, per: 1d } ]", &redis, STRICT);
     let one = Node::new(&limits);
-    let mut permit = one.admit(10).await.unwrap();
+    let mut permit = one.admit(1500).await.unwrap();
+    let refused = refusal(one.admit(10).await);
+    assert_eq!((refused.dimension, refused.retry_after), (Dimension::Usd, Some(Duration::from_secs(1))), "reserved, not spent");
     permit.settle(Used { tokens: 5, micro_usd: 1500 }, one.now());
     drop(permit);
-    until_async("the settlement", async || one.admit(10).await.is_err()).await;
+    until_async("the settlement", async || one.admit(10).await.is_err_and(|denied| refusal(Err(denied)).retry_after.is_none())).await;
     drop(one);
     let two = Node::new(&limits);
     let refused = refusal(two.admit(10).await);

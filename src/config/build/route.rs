@@ -73,14 +73,13 @@ impl Builder {
             let target = |target| builder.target(target, pattern, providers, count).map(Arc::new);
             list.into_iter().filter_map(target).collect()
         };
-        let alone = list.len() + route.fallback.len() == 1;
         Route {
             index,
             targets: targets(self, list),
             fallback: targets(self, route.fallback),
             balance: route.balance,
             retry: self.retry(&route.retry),
-            ejection: self.ejection(&route.ejection).filter(|_| !alone),
+            ejection: self.ejection(&route.ejection),
             timeouts: super::provider::overrides(&route.timeouts),
             system: route.system.filter(|text| !text.is_empty()).map(Arc::from),
             params: Params {

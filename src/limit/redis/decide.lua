@@ -107,7 +107,7 @@ end
 -- 0: it fits. Above: how long until it does. Below: waiting is of no use.
 local function ask(c)
   if c.kind == 'concurrent' then return c.held < c.amount and 0 or 1000000 end
-  if c.kind == 'usd' then return remaining(c) > 0 and 0 or -1 end
+  if c.kind == 'usd' then return remaining(c) > 0 and 0 or c.l < c.burst and 1000000 or -1 end
   local over = c.l + c.held + math.min(c.a, c.burst) - c.burst
   if over < 0 or (over == 0 and c.f == 0) then return 0 end
   return needed(c, over, c.f)

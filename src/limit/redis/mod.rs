@@ -19,7 +19,7 @@ pub mod link;
 
 use super::memory::Limiter;
 use super::permit::{Counted, Permit, own};
-use super::{Estimate, Kinds, LimitHeaders, Refusal, Scope, Standing, Subject, Used, whole_milliseconds};
+use super::{Estimate, Granted, Refusal, Scope, Standing, Subject, Used, whole_milliseconds};
 use crate::config::snapshot::{Dimension, LimitRule};
 use ::redis::Cmd;
 use cell::{Cell, MOST};
@@ -146,9 +146,9 @@ impl Shared {
         estimate: Estimate,
     ) -> Result<Result<Permit, Refusal>, Failed> {
         let mut cells = self.of(own(&self.limiter, who, route));
-        let permit = |headers, kinds| Permit::new(&self.limiter, *who, route, estimate, Counted::Shared(Arc::clone(self)), headers, kinds);
-        if let Some((headers, kinds)) = self.spend(&cells, &estimate) {
-            return Ok(Ok(permit(headers, kinds)));
+        let permit = |granted| Permit::new(&self.limiter, *who, route, estimate, Counted::Shared(Arc::clone(self)), granted);
+        if let Some(granted) = self.spend(&cells, &estimate) {
+            return Ok(Ok(permit(granted)));
         }
         let first = cells.len();
         if let Some(provider) = provider {
@@ -156,14 +156,12 @@ impl Shared {
         }
         let answer = self.call("admit", &cells, first, &estimate).await?;
         let (mine, theirs) = cells.split_at(first);
-        let (headers, kinds) = match self.read(&answer, 0, 0, mine, &estimate) {
-            Ok(told) => told,
+        let mut permit = match self.read(&answer, 0, 0, mine, &estimate) {
+            Ok(granted) => permit(granted),
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let mut permit = permit(headers, kinds);
         if let (Some(provider), false) = (provider, theirs.is_empty()) {
-            let told = self.read(&answer, 1, first, theirs, &estimate).map(|(_, kinds)| kinds);
-            permit.keep_ahead(provider, Counted::Shared(Arc::clone(self)), told);
+            permit.keep_ahead(provider, Counted::Shared(Arc::clone(self)), self.read(&answer, 1, first, theirs, &estimate));
         }
         Ok(Ok(permit))
     }
@@ -172,13 +170,13 @@ impl Shared {
     ///
     /// # Errors
     /// The failure of Redis, or the limit that would wait longest.
-    pub async fn enter(&self, provider: usize, estimate: &Estimate) -> Result<Result<Kinds, Refusal>, Failed> {
+    pub async fn enter(&self, provider: usize, estimate: &Estimate) -> Result<Result<Granted, Refusal>, Failed> {
         let cells = self.of([self.limiter.range(Scope::Provider, Some(provider))]);
-        if let Some((_, kinds)) = self.spend(&cells, estimate) {
-            return Ok(Ok(kinds));
+        if let Some(granted) = self.spend(&cells, estimate) {
+            return Ok(Ok(granted));
         }
         let answer = self.call("admit", &cells, cells.len(), estimate).await?;
-        Ok(self.read(&answer, 0, 0, &cells, estimate).map(|(_, kinds)| kinds))
+        Ok(self.read(&answer, 0, 0, &cells, estimate))
     }
 
     /// Replaces reservations by what was used.
@@ -213,7 +211,7 @@ impl Shared {
     }
 
     /// Admits from what is leased, or because there is no limit at all.
-    fn spend(&self, cells: &Cells<'_>, estimate: &Estimate) -> Option<(LimitHeaders, Kinds)> {
+    fn spend(&self, cells: &Cells<'_>, estimate: &Estimate) -> Option<Granted> {
         let now = Instant::now();
         for (index, cell) in cells.iter().enumerate() {
             let rule = cell.rule();
@@ -224,17 +222,17 @@ impl Shared {
                 return None;
             }
         }
-        let (mut headers, mut kinds) = (LimitHeaders::default(), Kinds::default());
+        let mut granted = Granted::default();
         for cell in cells {
             let rule = cell.rule();
             // A request is used at once; its tokens stay reserved until it settles.
             if rule.dimension == Dimension::Requests && cell.settle(1, 1) {
                 self.link.enqueue(cell);
             }
-            kinds.insert(cell.identity.scope, rule.dimension);
-            tell(&mut headers, rule.dimension, cell.standing());
+            granted.kinds.insert(cell.identity.scope, rule.dimension);
+            granted.headers.add(rule.dimension, || cell.standing());
         }
-        Some((headers, kinds))
+        Some(granted)
     }
 
     /// How much of a limit is taken in advance.
@@ -319,21 +317,14 @@ impl Shared {
     }
 
     /// What the answer says of one group: admitted, and then all of it is booked; or refused.
-    fn read(
-        &self,
-        answer: &Answer,
-        group: usize,
-        skip: usize,
-        cells: &[&Arc<Cell>],
-        estimate: &Estimate,
-    ) -> Result<(LimitHeaders, Kinds), Refusal> {
+    fn read(&self, answer: &Answer, group: usize, skip: usize, cells: &[&Arc<Cell>], estimate: &Estimate) -> Result<Granted, Refusal> {
         let told = answer.numbers.get(2 + skip * NUMBERS..).unwrap_or_default();
         let all: SmallVec<[_; 8]> =
             cells.iter().zip(told.chunks_exact(NUMBERS)).map(|(cell, numbers)| (*cell, cell.rule(), said(&cell.rule(), numbers))).collect();
-        let (mut headers, mut kinds) = (LimitHeaders::default(), Kinds::default());
+        let mut granted = Granted::default();
         for (cell, rule, said) in &all {
-            tell(&mut headers, rule.dimension, said.standing);
-            kinds.insert(cell.identity.scope, rule.dimension);
+            granted.headers.add(rule.dimension, || said.standing);
+            granted.kinds.insert(cell.identity.scope, rule.dimension);
         }
         if answer.numbers.get(group) == Some(&1) {
             let ends = self.lease.map(|lease| answer.sent + lease);
@@ -343,7 +334,7 @@ impl Shared {
                     self.link.enqueue(cell);
                 }
             }
-            return Ok((headers, kinds));
+            return Ok(granted);
         }
         let longest =
             all.iter().filter(|(.., said)| said.wait != 0).max_by_key(|(.., said)| if said.wait < 0 { i64::MAX } else { said.wait });
@@ -353,7 +344,7 @@ impl Shared {
             limit: cell::limit(rule),
             per: cell.identity.per,
             retry_after: u64::try_from(said.wait).ok().map(|wait| whole_milliseconds(Duration::from_micros(wait))),
-            headers: Box::new(headers),
+            headers: Box::new(granted.headers),
         };
         for (cell, rule, said) in &all {
             if let (Dimension::Requests, Ok(wait @ 1..)) = (rule.dimension, u64::try_from(said.wait)) {
@@ -362,7 +353,7 @@ impl Shared {
         }
         match longest {
             Some((cell, rule, said)) => Err(refusal(cell, rule, said)),
-            None => Ok((headers, kinds)), // no limit in this group
+            None => Ok(granted), // no limit in this group
         }
     }
 }
@@ -389,13 +380,4 @@ fn said(rule: &LimitRule, numbers: &[i64]) -> Said {
     let standing =
         Standing { limit, used: limit.saturating_sub(remaining), reserved: 0, remaining, reset: Duration::from_micros(amount(2)) };
     Said { wait: number(0), standing, leased: amount(3) }
-}
-
-fn tell(headers: &mut LimitHeaders, dimension: Dimension, standing: Standing) {
-    let slot = match dimension {
-        Dimension::Requests => &mut headers.requests,
-        Dimension::Tokens => &mut headers.tokens,
-        Dimension::Concurrent | Dimension::Usd => return,
-    };
-    *slot = Some(slot.map_or(standing, |other| other.tighter(standing)));
 }

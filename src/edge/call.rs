@@ -1,0 +1,187 @@
+//! A request on its way through the targets of its route: what they are asked for, and one try at one of them.
+
+use super::addresses::Dialled;
+use super::live::Live;
+use super::rescue::{self, Failure};
+use super::stage::{Deadlines, Stage};
+use super::upstream::Place;
+use crate::chat::head::Head;
+use crate::chat::request::{ChatRequest, Parsed};
+use crate::config::snapshot::{Route, Timeouts};
+use crate::dialect::{Framing, Outgoing};
+use crate::error::ApiError;
+use crate::limit::{Denied, Permit, Prospect};
+use crate::operation::Operation;
+use crate::provider::Target;
+use crate::relay::Relay;
+use crate::route::health::Asking;
+use crate::route::r#match::Found;
+use crate::route::retry::{self, Attempts, Turn};
+use http::HeaderMap;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A request that may be served, and everything needed to ask targets for it.
+pub struct Call {
+    /// What the client asks for.
+    pub operation: Operation,
+    /// The client's request; given up when the answer is committed.
+    pub parsed: Option<Parsed>,
+    /// The route.
+    pub route: Arc<Route>,
+    /// What the route's `*` stands for, where it has one.
+    pub star: Option<Box<str>>,
+    /// Identity of the answer.
+    pub head: Head,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// Whether it asked for usage in the stream.
+    pub include_usage: bool,
+    /// What it was expected to use.
+    pub prospect: Prospect,
+    /// The limits it was admitted under; settles when dropped.
+    pub permit: Permit,
+    /// The context that sealed ids are bound to: the team.
+    pub team: Arc<str>,
+    /// Which targets are asked, and how often.
+    pub attempts: Attempts,
+    /// The target that is asked next.
+    pub next: Option<Turn>,
+    /// The target that is being asked.
+    pub attempt: Option<Attempt>,
+    /// Shared with the replay session.
+    pub stage: Arc<Stage>,
+    /// What the client is told if nobody else answers.
+    pub failure: Option<ApiError>,
+}
+
+/// One try at one target.
+pub struct Attempt {
+    /// Who is asked.
+    pub target: Arc<Target>,
+    /// The model there.
+    pub model: Box<str>,
+    /// Its deadlines.
+    pub timeouts: Timeouts,
+    /// The request that goes there; its decoder has moved into `reading`.
+    pub outgoing: Outgoing,
+    /// What is being read.
+    pub reading: Reading,
+    /// What the target's health learns of it, until it has failed.
+    pub asking: Option<Asking>,
+    /// Which of the provider's addresses it has tried to connect to.
+    pub dialled: Dialled,
+    /// A place among the provider's connections.
+    pub place: Option<Place>,
+    /// Whether its request has been given to the provider.
+    pub asked: bool,
+}
+
+/// What the upstream's body is.
+pub enum Reading {
+    /// No response headers yet.
+    Nothing,
+    /// A refusal: status, headers, body so far.
+    Refusal(u16, HeaderMap, Vec<u8>),
+    /// The answer.
+    Answer(Box<Relay>),
+    /// The answer has been told as far as it goes.
+    Over,
+}
+
+/// Why a target cannot be asked.
+pub enum Unasked {
+    /// It cannot keep what the client asks for.
+    Unfit(ApiError),
+    /// All connections to its provider are in use.
+    Full(ApiError),
+    /// A limit on its provider.
+    Limited(Denied),
+}
+
+impl Call {
+    /// Decides who is asked next, if anybody, after a failed attempt.
+    pub(super) fn turn(&mut self, why: retry::Failure, live: &Live) {
+        self.next = self.attempts.next(&self.route, why, &live.health, live.now());
+    }
+
+    /// Begins an attempt: writes the request in the target's dialect, and only then takes a place among the connections
+    /// and limits of its provider, which counts what it has let in.
+    pub(super) async fn begin(&mut self, turn: Turn, live: &Live) -> Result<Attempt, Unasked> {
+        let mut attempt = self.encode(turn, live).map_err(Unasked::Unfit)?;
+        let provider = attempt.target.provider.index;
+        attempt.place = Some(live.upstream(&attempt.target).enter().map_err(Unasked::Full)?);
+        let kinds = live.store.enter(&mut self.permit, provider, live.now()).await.map_err(Unasked::Limited)?;
+        live.metrics.limits_admitted(kinds);
+        attempt.outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(provider, param));
+        Ok(attempt)
+    }
+
+    fn encode(&self, Turn { target, asking, .. }: Turn, live: &Live) -> Result<Attempt, ApiError> {
+        let parsed = self.parsed.as_ref().ok_or_else(internal)?;
+        let model: Box<str> = Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model).into();
+        let seal = live.seal(&self.team);
+        let request =
+            ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
+        let outgoing = self.operation.encode(&request, &target)?;
+        let timeouts = self.route.timeouts.over(&target.provider.timeouts);
+        Ok(Attempt {
+            target,
+            model,
+            timeouts,
+            outgoing,
+            reading: Reading::Nothing,
+            asking: Some(asking),
+            dialled: Dialled::default(),
+            place: None,
+            asked: false,
+        })
+    }
+}
+
+impl Attempt {
+    /// Whether it has ended, well or not.
+    pub fn is_over(&self) -> bool {
+        matches!(self.reading, Reading::Over)
+    }
+
+    /// What the provider's refusal says, where it refused.
+    pub fn refusal(&self) -> Option<Failure> {
+        let Reading::Refusal(status, headers, body) = &self.reading else { return None };
+        let refusal = crate::dialect::of(&self.target).read_error(*status, headers, body);
+        Some(rescue::of_provider(&self.target.provider.name, &refusal))
+    }
+
+    /// Whether nothing of an answer has come.
+    pub fn unanswered(&self) -> bool {
+        matches!(self.reading, Reading::Nothing)
+    }
+
+    /// Its deadlines, from now on.
+    pub fn deadlines(&self) -> Deadlines {
+        let t = &self.timeouts;
+        Deadlines {
+            began: Instant::now(),
+            first_byte: t.first_byte,
+            first_token: t.first_token,
+            between_bytes: t.between_bytes,
+            total: t.total,
+        }
+    }
+}
+
+/// How the body is cut: as the provider labels it, for some servers answer a stream request in one piece.
+pub(super) fn framing(stream: bool, headers: &HeaderMap, expected: Framing) -> Option<Framing> {
+    let label = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if label.starts_with("text/event-stream") {
+        return Some(Framing::Sse);
+    }
+    if label.starts_with("application/vnd.amazon.eventstream") {
+        return Some(if expected == Framing::AwsSse { Framing::AwsSse } else { Framing::AwsEventStream });
+    }
+    if label.starts_with("application/json") || !stream { None } else { Some(expected) }
+}
+
+pub(super) fn internal() -> ApiError {
+    ApiError::new(500, crate::error::ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
+}

@@ -1,0 +1,106 @@
+//! The hooks under a real proxy in the test's own process, for what no name server of a test can be made to say.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
+use super::live::Live;
+use super::proxy::Gateway;
+use crate::config;
+use crate::provider::Target;
+use crate::simulate::Simulator;
+use arc_swap::ArcSwap;
+use pingora_core::apps::ServerApp;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+fn live(config: &str, previous: Option<&Live>) -> Arc<Live> {
+    let loaded = config::parse(config, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}"));
+    Arc::new(Live::new(loaded.snapshot, previous).unwrap())
+}
+
+fn first_target(live: &Live) -> &Target {
+    &live.snapshot.routes[0].targets[0]
+}
+
+/// Serves; where.
+async fn serve(live: Arc<Live>) -> SocketAddr {
+    let gateway = Gateway { live: Arc::new(ArcSwap::from(live)) };
+    let mut proxy = HttpProxy::new(gateway, Arc::new(ServerConf::default()));
+    proxy.handle_init_modules();
+    let proxy = Arc::new(proxy);
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (_running, shutdown) = tokio::sync::watch::channel(false);
+        while let Ok((stream, _)) = listener.accept().await {
+            let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
+            tokio::spawn(async move { ServerApp::process_new(&proxy, Box::new(Stream::from(stream)), &shutdown).await });
+        }
+    });
+    address
+}
+
+/// The whole answer to a small chat request.
+async fn ask(gateway: SocketAddr, model: &str) -> String {
+    let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hello"}}]}}"#);
+    let mut stream = TcpStream::connect(gateway).await.unwrap();
+    let length = body.len();
+    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all((head + &body).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_refuses_costs_no_attempt() {
+    let simulator = Simulator::bind(ANY.into()).await.unwrap();
+    let good = simulator.local_addr();
+    tokio::spawn(simulator.serve(std::future::pending::<()>()));
+    // Every address has the same port: one that nobody listens on is another loopback address.
+    let [one, two] = [2, 3].map(|last| SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), good.port()));
+    let config = format!(
+        "auth: none\nproviders: {{ p: {{ kind: vllm, base_url: \"http://upstream.invalid:{}/vllm/v1\" }} }}\n\
+         routes: {{ r: {{ retry: {{ attempts: 1 }}, targets: [ {{ provider: p, model: m }} ] }} }}\n",
+        good.port()
+    );
+    let live = live(&config, None);
+    let addresses = live.upstream(first_target(&live)).addresses();
+    addresses.found(vec![one, two, good]);
+    let gateway = serve(live.clone()).await;
+    for _ in 0..2 {
+        let answer = ask(gateway, "r").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("x-tidegate-attempts: 1\r\n"), "{answer}");
+    }
+    addresses.found(vec![one, two]);
+    let answer = ask(gateway, "r").await;
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("cannot be connected to"), "{answer}");
+}
+
+#[test]
+fn a_reload_goes_on_with_what_is_known_of_a_provider() {
+    let config = |more: &str, host: &str| {
+        format!(
+            "auth: none\nproviders: {{ {more} p: {{ kind: vllm, max_connections: 1, base_url: \"http://{host}/v1\" }} }}\n\
+             routes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}\n"
+        )
+    };
+    let other = "other: { kind: openai, api_key: k },";
+    let one = live(&config("", "upstream.invalid:80"), None);
+    let place = one.upstream(first_target(&one)).enter().unwrap();
+    let two = live(&config(other, "upstream.invalid:80"), Some(&one));
+    let three = live(&config(other, "elsewhere.invalid:80"), Some(&two));
+    let same = |one: &Arc<Live>, other: &Arc<Live>| {
+        let [one, other] = [one, other].map(|live| live.upstream(first_target(live)).addresses());
+        Arc::ptr_eq(one, other)
+    };
+    assert!(same(&one, &two) && !same(&two, &three), "the last one is another place");
+    assert!(two.upstream(first_target(&two)).enter().is_err() && three.upstream(first_target(&three)).enter().is_err());
+    drop(place);
+    assert!(three.upstream(first_target(&three)).enter().is_ok());
+}

@@ -1,0 +1,120 @@
+//! Who is asked: what is known of targets, and what becomes of a request whose target may not be asked.
+
+use crate::harness::chat;
+use crate::harness::gateway::{Gateway, Setup, free_port};
+use crate::harness::http1::Answer;
+use crate::harness::manual::Manual;
+use crate::harness::sim::Sim;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_alone_shows_as_ejected_and_is_asked_all_the_same() {
+    let sim = Sim::start().await;
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ \"s/*\": {{ targets: [ {{ provider: sim, model: \"*\" }} ], \
+         retry: {{ attempts: 2, backoff: {{ initial: 1ms, max: 1ms }} }}, ejection: {{ failures: 3, window: 1h }} }} }}\n",
+        sim.provider()
+    ))
+    .await;
+    let state = "tidegate_target_state{route=\"s/*\",target=\"sim/*\"}";
+    assert_eq!(gateway.metric(state).await, 1.0);
+    for _ in 0..3 {
+        let answer = gateway.chat(&chat("s/m+status=500")).await;
+        assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (502, "2"));
+    }
+    assert_eq!((sim.count(), gateway.metric(state).await), (6, 0.0));
+    assert_eq!(gateway.chat(&chat("s/m")).await.status(), 200);
+    assert_eq!(gateway.metric(state).await, 1.0);
+}
+
+/// Who answered, after how many attempts.
+fn by(answer: &Answer) -> (u16, &str, &str) {
+    (answer.status(), answer.header("x-tidegate-provider"), answer.header("x-tidegate-attempts"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_without_a_free_connection_is_passed_over() {
+    let (sim, manual) = (Sim::start().await, Manual::start().await);
+    let narrow = manual.provider().replace(" }", ", max_connections: 1 }");
+    let (hand, good) = ("provider: hand, model: m", "fallback: [ { provider: sim, model: good } ]");
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ hand: {narrow}, sim: {} }}\nroutes:\n           once: {{ targets: [ {{ {hand} }} ], {good}, retry: {{ attempts: 1, on: [connect] }} }}\n           twice: {{ targets: [ {{ provider: sim, model: \"bad+status=500\" }}, {{ {hand}, weight: 0 }} ], {good} }}\n           alone: {{ targets: [ {{ {hand} }} ], retry: {{ attempts: 9 }} }}\n",
+        sim.provider()
+    ))
+    .await;
+    let mut conn = gateway.connect().await;
+    conn.chat(&[], chat("once").to_string().as_bytes()).await;
+    let held = manual.accept().await;
+    assert_eq!(by(&gateway.chat(&chat("once")).await), (200, "sim", "1"));
+    assert_eq!(by(&gateway.chat(&chat("twice")).await), (200, "sim", "2"));
+    let answer = gateway.chat(&chat("alone")).await;
+    assert_eq!((by(&answer), answer.json()["error"]["type"].as_str()), ((503, "", "0"), Some("overloaded_error")));
+    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{outcome=\"limited\",provider=\"hand\"}").await, 3.0);
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_at_its_limit_is_passed_over_and_counts_what_it_lets_in() {
+    let sim = Sim::start().await;
+    let provider = |more: &str| sim.provider().replace(" }", &format!(", limits: [ {more} ] }}"));
+    let claude = format!("{{ kind: anthropic, api_key: sk-ant-test, base_url: \"http://{}/anthropic\"", sim.address());
+    let target = |provider: &str| format!("targets: [ {{ provider: {provider}, model: m, price: {{ input: 1, output: 1 }} }} ]");
+    let good = "fallback: [ { provider: good, model: m } ]";
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ good: {}, few: {}, poor: {}, claude: {claude}, limits: [ {{ requests: 1, per: 30d }} ] }} }}\nroutes:\n  \
+         alone: {{ {} }}\n  few: {{ {}, {good} }}\n  poor: {{ {}, {good} }}\n  claude: {{ {}, {good} }}\n",
+        sim.provider(),
+        provider("{ requests: 1, per: 30d }"),
+        provider("{ usd: 0.000001, per: 30d }"),
+        target("few"),
+        target("few"),
+        target("poor"),
+        target("claude"),
+    ))
+    .await;
+    let answer = gateway.chat(&chat("alone")).await;
+    assert_eq!(by(&answer), (200, "few", "1"));
+    let remaining = |answer: &Answer| answer.header("x-ratelimit-remaining-requests").to_owned();
+    assert_eq!(remaining(&answer), "0", "the provider's limits are told as well");
+    let answer = gateway.chat(&chat("alone")).await;
+    assert_eq!((by(&answer), remaining(&answer).as_str()), ((429, "", "0"), "0"));
+    assert!(answer.header("retry-after").parse::<u64>().unwrap() > 3600);
+    gateway.output.line("\"reason\":\"limited\"").await;
+    let decisions =
+        |decision: &str| format!("tidegate_limit_decisions_total{{decision=\"{decision}\",dimension=\"requests\",scope=\"provider\"}}");
+    assert_eq!((gateway.metric(&decisions("admitted")).await, gateway.metric(&decisions("refused")).await), (1.0, 1.0));
+    let answer = gateway.chat(&chat("few")).await;
+    assert_eq!((by(&answer), remaining(&answer).as_str()), ((200, "good", "1"), ""), "another one's limit is not told");
+    // A spent budget is no end either.
+    assert_eq!(by(&gateway.chat(&chat("poor")).await), (200, "poor", "1"));
+    assert_eq!(by(&gateway.chat(&chat("poor")).await), (200, "good", "1"));
+    // What a provider is never asked for, it does not count.
+    let mut two = chat("claude");
+    two["n"] = 2.into();
+    assert_eq!(gateway.chat(&two).await.status(), 400);
+    assert_eq!(by(&gateway.chat(&chat("claude")).await), (200, "claude", "1"));
+    assert_eq!(by(&gateway.chat(&two).await), (400, "", "0"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_no_credential_is_to_be_had_for_gives_way_to_the_next() {
+    let sim = Sim::start().await;
+    let setup = Setup::new("");
+    let user = serde_json::json!({
+        "type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r",
+        "token_uri": format!("http://127.0.0.1:{}/token", free_port()),
+    });
+    let file = setup.dir.write("user.json", &user.to_string());
+    let config = format!(
+        "auth: none\nproviders: {{ google: {{ kind: vertex, project: p, location: l, base_url: \"http://{}/vertex\", credentials_file: {} }}, \
+         sim: {} }}\nroutes:\n  alone: {{ targets: [ {{ provider: google, model: m }} ] }}\n  \
+         both: {{ targets: [ {{ provider: google, model: m }} ], fallback: [ {{ provider: sim, model: m }} ] }}\n",
+        sim.address(),
+        file.display(),
+        sim.provider()
+    );
+    let gateway = setup.config(&config).start().await;
+    assert_eq!(by(&gateway.chat(&chat("both")).await), (200, "sim", "2"));
+    let answer = gateway.chat(&chat("alone")).await;
+    assert_eq!((answer.status(), answer.error().contains("credential")), (502, true));
+    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{outcome=\"credential\",provider=\"google\"}").await, 3.0);
+}
