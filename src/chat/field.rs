@@ -88,22 +88,6 @@ impl Field {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_name_is_found_and_no_other() {
-        for field in Field::ALL {
-            assert_eq!(Field::of(field.name().as_bytes()), Some(*field));
-            for other in [format!("{}_", field.name()), field.name().to_uppercase(), field.name().replace('e', "a")] {
-                assert!(Field::of(other.as_bytes()).is_none_or(|found| found.name() == other), "{other}");
-            }
-        }
-        assert_eq!((Field::of(b""), Field::of(b"x"), Field::of(b"n")), (None, None, Some(Field::N)));
-    }
-}
-
 fields! {
     Model = "model": Text,
     Messages = "messages": List,
@@ -154,4 +138,20 @@ fields! {
     GuidedWhitespacePattern = "guided_whitespace_pattern": Text,
     EpisodeId = "episode_id": Text,
     TensorzeroEpisodeId = "tensorzero::episode_id": Text,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_and_no_other() {
+        for field in Field::ALL {
+            assert_eq!(Field::of(field.name().as_bytes()), Some(*field));
+            for other in [format!("{}_", field.name()), field.name().to_uppercase(), field.name().replace('e', "a")] {
+                assert!(Field::of(other.as_bytes()).is_none_or(|found| found.name() == other), "{other}");
+            }
+        }
+        assert_eq!((Field::of(b""), Field::of(b"x"), Field::of(b"n")), (None, None, Some(Field::N)));
+    }
 }
