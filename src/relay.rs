@@ -121,16 +121,17 @@ impl Relay {
         if self.over {
             return (Vec::new(), Ok(())); // what a provider sends after the end of its answer is nobody's
         }
-        if let Input::Labelled(label) = self.input {
-            let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF); // and a byte order mark
-            let Some(first) = bytes.iter().position(|byte| !blank(byte)) else { return (Vec::new(), Ok(())) };
+        self.taken = self.taken.saturating_add(bytes.len());
+        // A byte order mark is white space, too.
+        if let Input::Labelled(label) = self.input
+            && let Some(first) = bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF))
+        {
             bytes = bytes.get(first..).unwrap_or_default();
             self.input = Input::of(bytes.first().copied().unwrap_or_default(), label);
         }
-        self.taken = self.taken.saturating_add(bytes.len());
         let Self { input, decoder, law, output, taken, .. } = self;
         // Whatever is kept until the end is bounded; a stream that is passed on need not be.
-        let kept = matches!(input, Input::Whole(_)) || !matches!(output, Output::Chunks(_));
+        let kept = !matches!(input, Input::Frames(_)) || !matches!(output, Output::Chunks(_));
         let result = match input {
             _ if kept && *taken > MAX_WHOLE_ANSWER => Err(Fault::Broken("the answer is too large".into())),
             Input::Labelled(_) => Ok(()),

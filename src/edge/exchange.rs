@@ -170,7 +170,7 @@ impl Exchange {
     }
 
     /// An attempt has failed. `true`: another one will be made. `false`: [`Call::failure`] is what the client is told.
-    pub fn failed(&mut self, failure: Failure) -> bool {
+    pub fn failed(&mut self, mut failure: Failure) -> bool {
         if failure.client_is_gone() {
             self.account(true);
         }
@@ -197,6 +197,9 @@ impl Exchange {
             Outcome::Drained => EndedBy::Gateway,
             _ => EndedBy::Upstream,
         };
+        if let Some((param, parsed)) = failure.error.param.as_deref().zip(call.parsed.as_ref()) {
+            failure.error.param = Some(params::blamed(param, &target.provider.quirks, parsed).to_owned().into());
+        }
         call.failure = Some(failure.error);
         if let Some(why) = failure.retry.filter(|_| !call.stage.committed()) {
             call.turn(why, &self.live);
@@ -245,13 +248,7 @@ impl Exchange {
                     return Step::Write(Vec::new());
                 }
                 match attempt.refusal() {
-                    Some(mut failure) => {
-                        if let Some((param, parsed)) = failure.error.param.as_deref().zip(call.parsed.as_ref()) {
-                            let param = params::blamed(param, &attempt.target.provider.quirks, parsed).to_owned();
-                            failure.error.param = Some(param.into());
-                        }
-                        self.give_up(failure, end)
-                    }
+                    Some(failure) => self.give_up(failure, end),
                     None => Step::Write(Vec::new()),
                 }
             }

@@ -91,8 +91,8 @@ pub struct Said {
     content: String,
     reasoning: String,
     refusal: String,
-    /// Id, name and arguments.
-    calls: Vec<[String; 3]>,
+    /// Type, id, name, and arguments or input.
+    calls: Vec<[String; 4]>,
     finish: Option<String>,
 }
 
@@ -103,7 +103,7 @@ fn finished(said: &Said) {
     let finish = said.finish.as_deref().expect("a choice has no finish reason");
     assert!(["stop", "length", "tool_calls", "content_filter"].contains(&finish), "{finish}");
     if finish != "length" {
-        assert!(said.calls.iter().all(|[_, _, arguments]| !arguments.is_empty()), "a call has no arguments");
+        assert!(said.calls.iter().all(|[kind, _, _, arguments]| kind == "custom" || !arguments.is_empty()), "a call has no arguments");
     }
     assert!(finish != "stop" || said.calls.is_empty(), "calls end with `stop`");
 }
@@ -208,19 +208,25 @@ fn delta(choice: &str, told: &mut Told) -> bool {
 
 fn call_delta(call: &str, said: &mut Said) -> usize {
     let parts: BTreeMap<String, Box<RawValue>> = members(call).into_iter().collect();
-    let function: BTreeMap<String, Box<RawValue>> = members(parts["function"].get()).into_iter().collect();
+    let (kind, function, text) = called(&parts);
     let index = number(parts["index"].get());
     if index == said.calls.len() {
-        assert_eq!(parts["type"].get(), "\"function\"");
+        assert_eq!(inside(parts["type"].get()), kind);
         let (id, name) = (inside(parts["id"].get()), inside(function["name"].get()));
         assert!(!id.is_empty(), "a call without an id");
-        said.calls.push([id.to_owned(), name.to_owned(), String::new()]);
+        said.calls.push([kind, id, name, ""].map(str::to_owned));
     } else {
         assert!(index < said.calls.len(), "call {index} comes before its predecessors");
         assert!(!parts.contains_key("id") && !function.contains_key("name"), "id and name twice");
     }
-    said.calls[index][2].push_str(inside(function["arguments"].get()));
+    said.calls[index][3].push_str(inside(function[text].get()));
     index
+}
+
+/// The type of a call, what is called, and the member of it that grows.
+fn called(call: &BTreeMap<String, Box<RawValue>>) -> (&'static str, BTreeMap<String, Box<RawValue>>, &'static str) {
+    let (kind, text) = if call.contains_key("custom") { ("custom", "input") } else { ("function", "arguments") };
+    (kind, members(call[kind].get()).into_iter().collect(), text)
 }
 
 /// One completion.
@@ -257,8 +263,8 @@ fn message(message: &str, finish: &str) -> Said {
             "tool_calls" => {
                 for call in items(value.get()) {
                     let parts: BTreeMap<String, Box<RawValue>> = members(call.get()).into_iter().collect();
-                    let function: BTreeMap<String, Box<RawValue>> = members(parts["function"].get()).into_iter().collect();
-                    let all = [&parts["id"], &function["name"], &function["arguments"]];
+                    let (_, function, text) = called(&parts);
+                    let all = [&parts["type"], &parts["id"], &function["name"], &function[text]];
                     said.calls.push(all.map(|part| inside(part.get()).to_owned()));
                 }
             }
