@@ -50,6 +50,7 @@ pub struct Law {
     choices: SmallVec<[Choice; 1]>,
     usage: Option<Usage>,
     started: bool,
+    ended: bool,
     broken: Option<&'static str>,
     /// Makes the ids of calls that come without one; unique for the answer.
     answer_id: Box<str>,
@@ -59,12 +60,25 @@ pub struct Law {
 impl Law {
     /// The law for one answer, whose id makes the ids of nameless tool calls unique.
     pub fn new(answer_id: &str) -> Self {
-        Self { choices: SmallVec::new(), usage: None, started: false, broken: None, answer_id: answer_id.into(), said_bytes: 0 }
+        Self {
+            choices: SmallVec::new(),
+            usage: None,
+            started: false,
+            ended: false,
+            broken: None,
+            answer_id: answer_id.into(),
+            said_bytes: 0,
+        }
     }
 
     /// Whether content, or the end of a choice, has been seen: from here on the client is told.
     pub fn started(&self) -> bool {
         self.started
+    }
+
+    /// Whether the provider has said that nothing follows.
+    pub fn ended(&self) -> bool {
+        self.ended
     }
 
     /// What the provider says was used.
@@ -217,6 +231,7 @@ impl<W: Writer> Sink for Lawful<'_, W> {
                 self.out.event(event);
             }
             Event::Fingerprint(_) | Event::ServiceTier(_) => self.out.event(event),
+            Event::End => self.law.ended = true,
         }
     }
 }

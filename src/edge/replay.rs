@@ -12,7 +12,7 @@
 //! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
 
 use super::drain::{Drain, LOOK_EVERY};
-use super::stage::{Late, Stage};
+use super::stage::{Ending, Late, Stage};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::TRANSFER_ENCODING;
@@ -32,7 +32,7 @@ use tokio::time::{Instant, Sleep};
 pub const LATE: ErrorType = ErrorType::Custom("upstream deadline");
 /// The process ends before the answer does.
 pub const DRAINED: ErrorType = ErrorType::Custom("drain over");
-/// The answer has been told, with an error event at its end; nothing more is to be written.
+/// The answer has been told, whole or with an error event at its end; no more of it is to be written.
 pub const TOLD: ErrorType = ErrorType::Custom("answer ended early");
 /// The upstream's response ended with its headers.
 pub const EMPTY: ErrorType = ErrorType::Custom("empty upstream response");
@@ -42,6 +42,8 @@ pub struct Replay {
     real: Option<Box<ServerSession>>,
     stage: Arc<Stage>,
     drain: Arc<Drain>,
+    /// Whether the whole answer has been told, and whatever happens now is no failure.
+    told: bool,
     /// What Pingora clones for every attempt: nothing of the client's.
     request: Box<RequestHeader>,
     /// Armed for the nearest deadline or look at the drain, and again when it fires, so that a busy stream costs no timer.
@@ -51,7 +53,7 @@ pub struct Replay {
 impl Replay {
     /// Wraps a session whose body has been read.
     pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, drain: Arc<Drain>, request: Box<RequestHeader>) -> Self {
-        Self { real: Some(real), stage, drain, request, alarm: Box::pin(tokio::time::sleep(LOOK_EVERY)) }
+        Self { real: Some(real), stage, drain, told: false, request, alarm: Box::pin(tokio::time::sleep(LOOK_EVERY)) }
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
@@ -61,7 +63,7 @@ impl Replay {
     /// Waits until a deadline has passed. Cancel-safe: the alarm stays armed.
     async fn late(alarm: &mut Pin<Box<Sleep>>, stage: &Stage, drain: &Drain) -> Late {
         let next = || match (stage.deadline()?, drain.closes()) {
-            ((at, _), Some(closes)) if closes < at => Some((closes, Late::Drain)),
+            ((at, which), Some(closes)) if closes < at && which != Late::Rest => Some((closes, Late::Drain)),
             (own, _) => Some(own),
         };
         loop {
@@ -156,8 +158,13 @@ impl Session for Replay {
             }
             ready.insert(0, HttpTask::Header(head, false));
         }
-        let ended = self.stage.ended();
-        if failed.is_none() && (end || ended) {
+        let ending = self.stage.ending();
+        self.told = matches!(ending, Ending::Whole(_));
+        if self.told {
+            end |= failed.take().is_some();
+        }
+        let cut = ending == Ending::Cut;
+        if failed.is_none() && (end || cut) {
             ready.push(HttpTask::Body(None, true));
         }
         if !ready.is_empty() {
@@ -167,8 +174,8 @@ impl Session for Replay {
         }
         match failed {
             Some(e) => Err(e),
-            None if ended && !end => Err(Error::new_up(TOLD)),
-            None => Ok(end || ended),
+            None if cut && !end => Err(Error::new_up(TOLD)),
+            None => Ok(end),
         }
     }
 
@@ -233,7 +240,12 @@ impl Session for Replay {
             // One slice: Pingora's body pipe holds four tasks and stops polling here, deadlines included, when it is full.
             return Ok(Some(body));
         }
-        let Self { real, stage, drain, alarm, .. } = self;
+        let Self { real, stage, drain, told, alarm, .. } = self;
+        if *told {
+            // A client that has its answer may leave, and its provider's connection is kept all the same.
+            Self::late(alarm, stage, drain).await;
+            return Err(Error::new_up(TOLD));
+        }
         let real = real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))?;
         tokio::select! {
             biased;
