@@ -146,10 +146,18 @@ impl Relay {
                 framer.push(bytes, &mut |one| frame(decoder.as_mut(), law, output, one))
             }
         };
+        if law.ended() {
+            return self.end(); // whatever came behind it is nobody's, however the bytes are cut
+        }
         (self.take(), result)
     }
 
-    /// The provider's body has ended; gives the last bytes for the client.
+    /// Whether the answer is complete: a provider may say so before its body ends.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The provider's body has ended, or its answer has; gives the last bytes for the client.
     ///
     /// # Errors
     /// A [`Fault`] where the answer is not complete, beside whatever was said before.
@@ -181,7 +189,9 @@ impl Relay {
                 output.flush();
             }
             Input::Frames(framer) => {
-                framer.finish(&mut |one| frame(decoder.as_mut(), law, output, one))?;
+                if !law.ended() {
+                    framer.finish(&mut |one| frame(decoder.as_mut(), law, output, one))?;
+                }
                 decoder.end(&mut law.over(output))?;
             }
         }
@@ -233,7 +243,31 @@ fn frame(decoder: &mut dyn Decoder, law: &mut Law, output: &mut Output, frame: F
 mod tests {
     use super::*;
     use crate::dialect::Spent;
+    use crate::dialect::openai::decode::Decoder as OpenAi;
     use uuid::Uuid;
+
+    #[test]
+    fn an_answer_ends_with_its_protocol_whatever_follows_and_however_it_is_cut() {
+        let head = || Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
+        let relay = |form| Relay::new(Some(Framing::Sse), Box::new(OpenAi::new(false)), head(), form);
+        let said = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
+        for (form, start) in [(Form::Chunks(UsagePlace::Withheld), "data: {"), (Form::Completion, "{\"id\"")] {
+            for tail in [&b""[..], b": and on\n\n", b"data: \xff\n\n", b"data: {"] {
+                let whole = [said.as_bytes(), b"data: [DONE]\n\n", tail].concat();
+                for size in [1, whole.len()] {
+                    let mut relay = relay(form);
+                    let out: Vec<u8> = whole.chunks(size).flat_map(|piece| relay.push(piece).0).collect();
+                    let out = String::from_utf8(out).unwrap();
+                    assert!(relay.is_over() && out.starts_with(start) && out.contains("stop"), "{form:?}: {out}");
+                    assert_eq!(relay.end(), (Vec::new(), Ok(())));
+                }
+            }
+            let mut open = relay(form);
+            assert!(open.push(said.as_bytes()).1.is_ok() && !open.is_over());
+            let mut cut = relay(form);
+            assert_eq!(cut.push(b"data: [DONE]\n\n").1, Err(Fault::Truncated));
+        }
+    }
 
     #[test]
     fn an_answer_that_is_kept_is_bounded_and_one_that_is_passed_on_is_not() {

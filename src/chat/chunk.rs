@@ -233,7 +233,7 @@ impl Sink for ChunkWriter {
                 self.pending(choice).finish = Some(reason.name());
                 self.flush();
             }
-            Event::Embedding { .. } => {} // no part of a chat
+            Event::Embedding { .. } | Event::End => {} // no part of a chat, and the law's
         }
     }
 }

@@ -144,7 +144,7 @@ impl Sink for CompletionWriter {
             Event::Fingerprint(text) => self.head.set_fingerprint(text),
             Event::ServiceTier(text) => self.head.set_service_tier(text),
             Event::Usage(usage) => self.usage = Some(usage),
-            Event::Embedding { .. } => {} // no part of a chat
+            Event::Embedding { .. } | Event::End => {} // no part of a chat, and the law's
             Event::Content { choice, text } => {
                 if let Some(c) = self.choice(choice) {
                     add(&mut c.content, text);

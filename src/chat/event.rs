@@ -130,6 +130,8 @@ pub enum Event<'a> {
     Embedding { index: u32, json: &'a str },
     /// What has been used so far; a later one replaces an earlier one.
     Usage(Usage),
+    /// The protocol's own end of a stream, where it has one: nothing of the answer follows, whether or not the bytes end.
+    End,
 }
 
 /// Names of [`Event::Extra`] that are an answer by themselves: OpenAI's first form of a tool call, and speech.

@@ -56,6 +56,7 @@ pub struct Law {
     choices: SmallVec<[Choice; 1]>,
     usage: Option<Usage>,
     started: bool,
+    ended: bool,
     broken: Option<&'static str>,
     /// Makes the ids of calls that come without one of their own; unique for the answer.
     answer_id: Box<str>,
@@ -67,12 +68,26 @@ impl Law {
     /// The law for one answer, whose id makes the ids of nameless tool calls unique. Its end is what is random in it.
     pub fn new(answer_id: &str) -> Self {
         let end = answer_id.get(answer_id.len().saturating_sub(MAX_ANSWER_ID)..).unwrap_or_default();
-        Self { choices: SmallVec::new(), usage: None, started: false, broken: None, answer_id: end.into(), said_bytes: 0, beside_bytes: 0 }
+        Self {
+            choices: SmallVec::new(),
+            usage: None,
+            started: false,
+            ended: false,
+            broken: None,
+            answer_id: end.into(),
+            said_bytes: 0,
+            beside_bytes: 0,
+        }
     }
 
     /// Whether content, or the end of a choice, has been seen: from here on the client is told.
     pub fn started(&self) -> bool {
         self.started
+    }
+
+    /// Whether the provider has said that nothing follows.
+    pub fn ended(&self) -> bool {
+        self.ended
     }
 
     /// What the provider says was used.
@@ -237,6 +252,7 @@ impl<W: Writer> Sink for Lawful<'_, W> {
                 self.out.event(event);
             }
             Event::Fingerprint(_) | Event::ServiceTier(_) => self.out.event(event),
+            Event::End => self.law.ended = true,
         }
     }
 }

@@ -259,13 +259,14 @@ impl Exchange {
                     out = if out.is_empty() { more } else { [out, more].concat() };
                     result = ended;
                 }
+                let whole = end || relay.is_over();
                 match result {
                     Ok(()) => {
                         if relay.started() && !out.is_empty() && !call.stage.committed() {
                             self.commit(out.len());
                         }
-                        if end {
-                            self.complete();
+                        if whole {
+                            self.complete(end);
                         }
                         Step::Write(out)
                     }
@@ -343,10 +344,15 @@ impl Exchange {
         }
     }
 
-    fn complete(&mut self) {
+    /// The answer is complete, and with `end` its body as well.
+    fn complete(&mut self, end: bool) {
         self.account(false);
         self.ledger.ended_by = EndedBy::Complete;
-        let Some(attempt) = self.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else { return };
+        let Some(call) = self.call.as_deref_mut() else { return };
+        if !end {
+            call.stage.told();
+        }
+        let Some(attempt) = call.attempt.as_mut() else { return };
         attempt.reading = Reading::Over;
         self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
     }

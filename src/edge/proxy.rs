@@ -320,6 +320,7 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Exchange>) -> FailToProxy {
         let done = |ctx: &Exchange| FailToProxy { error_code: ctx.ledger.status, can_reuse_downstream: false };
         if *e.etype() == TOLD {
+            let _ = session.downstream_session.finish_body().await; // the client may be gone
             return done(ctx);
         }
         let committed = ctx.call.as_deref().is_some_and(|c| c.stage.committed());

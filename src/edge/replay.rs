@@ -12,7 +12,7 @@
 //! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
 
 use super::patience::Patience;
-use super::stage::{Late, Stage};
+use super::stage::{Ending, Late, Stage};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::TRANSFER_ENCODING;
@@ -34,7 +34,7 @@ use tokio::time::Instant;
 pub const LATE: ErrorType = ErrorType::Custom("upstream deadline");
 /// The process ends before the answer does.
 pub const DRAINED: ErrorType = ErrorType::Custom("drain over");
-/// The answer has been told, with an error event at its end; nothing more is to be written.
+/// The answer has been told, whole or with an error event at its end; no more of it is to be written.
 pub const TOLD: ErrorType = ErrorType::Custom("answer ended early");
 /// The upstream's response ended with its headers.
 pub const EMPTY: ErrorType = ErrorType::Custom("empty upstream response");
@@ -43,6 +43,8 @@ pub const EMPTY: ErrorType = ErrorType::Custom("empty upstream response");
 pub struct Replay {
     real: Option<Box<ServerSession>>,
     stage: Arc<Stage>,
+    /// Whether the whole answer has been told, and whatever happens now is no failure.
+    told: bool,
     /// What Pingora clones for every attempt: nothing of the client's.
     request: Box<RequestHeader>,
     patience: Arc<Patience>,
@@ -51,7 +53,7 @@ pub struct Replay {
 impl Replay {
     /// Wraps a session whose body has been read.
     pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, request: Box<RequestHeader>) -> Self {
-        Self { real: Some(real), stage, request, patience: Patience::current() }
+        Self { real: Some(real), stage, told: false, request, patience: Patience::current() }
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
@@ -150,8 +152,13 @@ impl Session for Replay {
             }
             tasks.insert(0, HttpTask::Header(head, false));
         }
-        let ended = self.stage.ended();
-        if failed.is_none() && (end || ended) {
+        let ending = self.stage.ending();
+        self.told = matches!(ending, Ending::Whole(_));
+        if self.told {
+            end |= failed.take().is_some();
+        }
+        let cut = ending == Ending::Cut;
+        if failed.is_none() && (end || cut) {
             tasks.push(HttpTask::Body(None, true));
         }
         if !tasks.is_empty() {
@@ -161,8 +168,8 @@ impl Session for Replay {
         }
         match failed {
             Some(e) => Err(e),
-            None if ended && !end => Err(Error::new_up(TOLD)),
-            None => Ok(end || ended),
+            None if cut && !end => Err(Error::new_up(TOLD)),
+            None => Ok(end),
         }
     }
 
@@ -227,7 +234,11 @@ impl Session for Replay {
             // One slice: Pingora's body pipe holds four tasks and stops polling here, deadlines included, when it is full.
             return Ok(Some(body));
         }
-        let Self { real, stage, patience, .. } = self;
+        let Self { real, stage, told, patience, .. } = self;
+        if *told {
+            // A client that has its answer may leave, and its provider's connection is kept all the same.
+            return poll_fn(|_| late(stage, patience).map_or(Poll::Pending, |_| Poll::Ready(Err(Error::new_up(TOLD))))).await;
+        }
         let real = real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))?;
         let mut idle = pin!(real.read_body_or_idle(true));
         poll_fn(|cx| match idle.as_mut().poll(cx) {

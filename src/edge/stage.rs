@@ -24,11 +24,25 @@ struct State {
     /// The head of the client's answer; there once the answer is committed, taken when it is written.
     head: Option<Box<ResponseHeader>>,
     committed: bool,
-    /// The answer has been told as far as it goes; end it and let go of the upstream.
-    ended: bool,
+    ending: Ending,
     /// Where the real session comes back to.
     home: Option<Box<ServerSession>>,
 }
+
+/// What is left to do for an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// It goes on.
+    #[default]
+    Open,
+    /// All of it has been told. What its provider still sends is let come until then, so that the connection can be kept.
+    Whole(Instant),
+    /// It has been told as far as it goes; end it and let go of the upstream.
+    Cut,
+}
+
+/// How long a provider's body may take to end after the answer in it.
+const REST: Duration = Duration::from_secs(1);
 
 /// Deadlines of one attempt.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +70,8 @@ pub enum Late {
     BetweenBytes,
     /// The whole attempt took too long.
     Total,
+    /// The answer is whole and its body has not ended.
+    Rest,
     /// The gateway's own time is over.
     Drain,
 }
@@ -68,6 +84,7 @@ impl Late {
             Self::FirstToken => "the provider did not begin its answer in time",
             Self::BetweenBytes => "the provider fell silent in the middle of its answer",
             Self::Total => "the provider did not complete its answer in time",
+            Self::Rest => "the provider did not end its complete answer",
             Self::Drain => "the gateway is going away",
         }
     }
@@ -81,7 +98,7 @@ impl Stage {
         s.deadlines = Some(deadlines);
         s.heard = None;
         s.head = None;
-        s.ended = false;
+        s.ending = Ending::Open;
     }
 
     /// Takes the attempt's body; only the first call gets it.
@@ -118,18 +135,29 @@ impl Stage {
 
     /// What has been written so far is all there will be.
     pub fn end(&self) {
-        self.0.lock().ended = true;
+        self.0.lock().ending = Ending::Cut;
     }
 
-    /// Whether [`Stage::end`] has been called.
-    pub fn ended(&self) -> bool {
-        self.0.lock().ended
+    /// What has been written so far is the whole answer; only its body has not ended.
+    pub fn told(&self) {
+        let mut s = self.0.lock();
+        if let Some(heard) = s.heard {
+            s.ending = Ending::Whole(heard + REST);
+        }
+    }
+
+    /// What is left to do.
+    pub fn ending(&self) -> Ending {
+        self.0.lock().ending
     }
 
     /// The next instant at which a deadline may have passed, and which one it would be. `None`: there is none.
     pub fn deadline(&self) -> Option<(Instant, Late)> {
         let s = self.0.lock();
         let d = s.deadlines?;
+        if let Ending::Whole(until) = s.ending {
+            return Some((until, Late::Rest));
+        }
         let mut next = match s.heard {
             None => (d.began + d.first_byte, Late::FirstByte),
             Some(heard) => (heard + d.between_bytes, Late::BetweenBytes),
@@ -180,6 +208,9 @@ mod tests {
         assert_eq!(stage.deadline().unwrap(), (t + Duration::from_secs(29), Late::BetweenBytes));
         stage.heard(t + Duration::from_secs(59));
         assert_eq!(stage.deadline().unwrap(), (t + Duration::from_secs(60), Late::Total));
+        stage.told();
+        stage.heard(t + Duration::from_secs(60));
+        assert_eq!(stage.deadline().unwrap(), (t + Duration::from_secs(59) + REST, Late::Rest));
     }
 
     #[test]
@@ -187,7 +218,9 @@ mod tests {
         let (stage, t) = (Stage::default(), Instant::now());
         stage.begin_attempt(Bytes::from_static(b"one"), deadlines(t));
         stage.heard(t);
+        stage.end();
         stage.begin_attempt(Bytes::from_static(b"two"), deadlines(t));
+        assert_eq!(stage.ending(), Ending::Open);
         assert_eq!(stage.take_body().unwrap(), "two");
         assert!(stage.take_body().is_none());
         assert_eq!(stage.deadline().unwrap().1, Late::FirstByte);

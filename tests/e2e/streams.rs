@@ -141,6 +141,43 @@ async fn a_break_is_told_and_never_papered_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_ends_with_its_last_event_even_if_its_body_does_not() {
+    let (sim, manual) = (Sim::start().await, Manual::start().await);
+    let gateway = gateway(&sim, &manual, "").await;
+    let answered = async || {
+        let mut exchange = manual.accept().await;
+        exchange.begin().await;
+        exchange.say("one").await;
+        exchange.done().await;
+        exchange
+    };
+    let request = streamed("hand");
+    for h2 in [false, true] {
+        let (exchange, told) = tokio::join!(answered(), story(&gateway, h2, &request));
+        assert_eq!((told.content.as_str(), told.done, told.broken), ("one", true, false), "{told:?}");
+        exchange.hung_up().await;
+    }
+    let plain = chat("hand");
+    let (exchange, answer) = tokio::join!(answered(), gateway.chat(&plain));
+    assert_eq!(answer.content(), "one");
+    exchange.hung_up().await;
+    // A body that ends a moment later leaves the connection to the next request, and the client need not wait for it.
+    let (mut exchange, mut events) = tokio::join!(answered(), events(&gateway, false, &request));
+    while events.next().await.unwrap() != "[DONE]" {}
+    drop(events);
+    exchange.close().await;
+    let complete = || gateway.output.text().matches("\"ended_by\":\"complete\"").count();
+    until("the end of all four", async || (complete() == 4).then_some(())).await;
+    let (answer, ()) = tokio::join!(gateway.chat(&plain), async {
+        exchange.again().await;
+        exchange.begin().await;
+        exchange.say("two").await;
+        exchange.end().await;
+    });
+    assert_eq!(answer.content(), "two");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn before_the_first_token_a_failure_is_a_status() {
     let (sim, manual) = (Sim::start().await, Manual::start().await);
     let gateway = gateway(&sim, &manual, "").await;

@@ -110,7 +110,10 @@ impl Decoder {
                 }
                 self.counted(event.usage, out);
             }
-            ("message_stop", _) => self.finish(out)?,
+            ("message_stop", _) => {
+                self.finish(out)?;
+                out.event(Event::End);
+            }
             ("error", _) => return Err(failed(event.error)),
             _ => {}
         }

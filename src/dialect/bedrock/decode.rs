@@ -4,8 +4,8 @@
 //! messageStart (contentBlockStart? (contentBlockDelta)* contentBlockStop)* messageStop metadata
 //! ```
 //!
-//! Only tool calls have a `contentBlockStart`. The answer is complete with `messageStop`; `metadata` follows with the
-//! usage, and the stream has no end of its own. Unknown events and members, the padding `p` among them, are skipped.
+//! Only tool calls have a `contentBlockStart`. The answer is complete with `messageStop`; `metadata` with the usage is
+//! the last that follows. Unknown events and members, the padding `p` among them, are skipped.
 
 use super::error;
 use super::tools::CONTENT_TOOL;
@@ -43,12 +43,22 @@ pub(super) struct Converse {
     /// One of the client's tools has been called.
     called: bool,
     finished: bool,
+    /// And so is what follows it.
+    ended: bool,
 }
 
 impl Converse {
     /// A decoder for one answer; `seal` where thinking is to be kept for the next turn.
     pub(super) fn new(seal: Option<Seal>, content_tool: bool) -> Self {
-        Self { keeper: Keeper::new(seal), content_tool, open: SmallVec::new(), answered: false, called: false, finished: false }
+        Self {
+            keeper: Keeper::new(seal),
+            content_tool,
+            open: SmallVec::new(),
+            answered: false,
+            called: false,
+            finished: false,
+            ended: false,
+        }
     }
 
     fn event(&mut self, kind: &str, payload: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
@@ -84,6 +94,10 @@ impl Converse {
             "metadata" => {
                 let event: Metadata = parse(payload)?;
                 count(event.usage, out);
+                if self.finished {
+                    self.ended = true;
+                    out.event(Event::End);
+                }
             }
             _ => {}
         }
@@ -181,6 +195,7 @@ impl Converse {
 impl Decoder for Converse {
     fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         match frame {
+            _ if self.ended => Ok(()),
             Frame::Aws { message_type: "event", kind, payload, .. } => self.event(kind, payload, out),
             Frame::Aws { message_type: "exception" | "error", kind, error_message, payload } => {
                 Err(Fault::Provider(error::exception(kind, error_message, payload)))

@@ -91,6 +91,9 @@ pub(in crate::dialect) fn requests(folder: &str, dialect: &dyn Dialect, kind: Ki
     assert!(seen > 5);
 }
 
+/// How the end of a stream is shown.
+const END: &str = "other: End";
+
 /// What an answer said, one line an event; neighbouring pieces of one text are one line, so that every way of cutting
 /// a stream gives the same.
 #[derive(Default)]
@@ -121,7 +124,12 @@ impl Sink for Told {
 
 impl Told {
     pub(in crate::dialect) fn lines(&self) -> Vec<String> {
-        self.0.iter().map(|(key, text)| format!("{key}: {text}")).collect()
+        self.0.iter().map(|(key, text)| format!("{key}: {text}")).filter(|line| line != END).collect()
+    }
+
+    /// Whether it was said that nothing follows, and nothing followed.
+    pub(in crate::dialect) fn ended(&self) -> bool {
+        self.0.last().is_some_and(|(key, text)| format!("{key}: {text}") == END)
     }
 }
 
@@ -134,7 +142,9 @@ fn stream(decoder: &mut dyn crate::dialect::Decoder, bytes: &[u8], mut cut: impl
         rest = later;
     }
     let result = result.and_then(|()| framer.finish()).and_then(|()| decoder.end(&mut told));
-    (told.lines(), result)
+    let lines = told.lines();
+    assert_eq!(told.ended(), result.is_ok() && lines.last().is_some_and(|line| line.starts_with("usage")), "{lines:?}");
+    (lines, result)
 }
 
 /// Some numbers without a pattern.

@@ -187,6 +187,7 @@ impl Decodes for Decoder {
         }
         if data == "[DONE]" {
             self.done = true;
+            out.event(Event::End);
             return Ok(());
         }
         if event == Some("error") {

@@ -45,6 +45,7 @@ impl Sink for Record {
                 self.usage = Some(format!("usage {}+{} cached {} reasoning {}", u.prompt, u.completion, u.cached, u.reasoning));
                 return;
             }
+            Event::End => return,
         };
         match self.lines.iter_mut().find(|(known, _)| *known == key) {
             Some((_, said)) => said.push_str(&value),

@@ -71,6 +71,7 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
                 }
                 let result = result.and_then(|()| framer.finish(&mut |frame| decoder.frame(frame, &mut told)));
                 let result = result.and_then(|()| decoder.end(&mut told));
+                assert_eq!(told.ended(), result.is_ok(), "{} {seed}", path.display());
                 assert_eq!((told.lines(), ended(result)), (want.clone(), case["fault"].clone()), "{} {seed}", path.display());
             }
         } else {

@@ -246,7 +246,11 @@ impl Decoder for Tgi {
             return Ok(());
         }
         let wire: Wire<'_> = serde_json::from_str(data).map_err(|_| Fault::Broken("an event is not JSON of this protocol".into()))?;
-        self.read(&wire, false, out)
+        self.read(&wire, false, out)?;
+        if self.finished {
+            out.event(Event::End);
+        }
+        Ok(())
     }
 
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {

@@ -60,9 +60,25 @@ impl Exchange {
 
     /// Ends the answer well.
     pub async fn end(&mut self) {
+        self.done().await;
+        self.close().await;
+    }
+
+    /// Says that the answer is complete, and does not end its body.
+    pub async fn done(&mut self) {
         self.event(&chunk(serde_json::json!({}), "stop".into()).to_string()).await;
         self.event("[DONE]").await;
+    }
+
+    /// Ends the body.
+    pub async fn close(&mut self) {
         self.write(b"0\r\n\r\n").await;
+    }
+
+    /// Awaits the next request on the same connection.
+    pub async fn again(&mut self) {
+        let body = soon("another request on the connection", request_of(&mut self.stream)).await.unwrap();
+        self.body = serde_json::from_slice(&body).unwrap();
     }
 
     /// Awaits the gateway's hanging up.

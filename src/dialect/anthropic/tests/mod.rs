@@ -116,6 +116,8 @@ fn stream<'a>(mut decoder: Box<dyn crate::dialect::Decoder>, pieces: impl Iterat
         decoder.end(&mut said)
     };
     let end = read();
+    let ended = said.0.pop_if(|last| last == "End").is_some();
+    assert_eq!(ended, end.is_ok(), "{:?}", said.0);
     said.0.extend(end.err().map(|fault| fault_line(&fault)));
     said.0
 }
