@@ -1,7 +1,7 @@
 //! One generation of the configuration and the state that requests use with it.
 //!
 //! A reload makes the next generation and swaps it in; requests keep the one they began with. What must outlive a
-//! reload (counters of limits, metrics, the health of targets) is handed from one generation to the next by identity.
+//! reload (counters of limits, metrics, the health of targets, what is known of providers) is handed from one generation to the next by identity.
 
 use super::addresses::Addresses;
 use super::upstream::{Upstream, shared};
@@ -53,7 +53,8 @@ impl Live {
     pub fn new(snapshot: Snapshot, previous: Option<&Live>) -> Result<Self, String> {
         let generation = previous.map_or(1, |p| p.generation + 1);
         let signers = snapshot.providers.iter().map(|p| Signer::new(p).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
-        let upstream = |(p, s): (&Arc<Provider>, &Arc<Signer>)| Upstream::new(p.clone(), s, generation);
+        let known = |name: &Arc<str>| previous?.upstreams.iter().find(|before| before.name() == name);
+        let upstream = |(p, s): (&Arc<Provider>, &Arc<Signer>)| Upstream::new(p.clone(), s, generation, known(&p.name));
         let upstreams = snapshot.providers.iter().zip(&signers).map(upstream).collect::<Result<_, _>>()?;
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
         let metrics = Arc::new(Metrics::new(&snapshot, previous.map(|p| &*p.metrics)).map_err(|e| e.to_string())?);
@@ -120,7 +121,7 @@ impl Live {
     }
 
     /// Addresses that are looked up.
-    pub fn named_addresses(&self) -> impl Iterator<Item = &Addresses> {
+    pub fn named_addresses(&self) -> impl Iterator<Item = &Arc<Addresses>> {
         self.upstreams.iter().map(Upstream::addresses).filter(|a| a.is_named())
     }
 

@@ -207,8 +207,10 @@ impl BackgroundService for Upkeep {
                 },
                 _ = resolve.tick() => {
                     let live = self.process.live.load_full();
+                    // Beside the others and this loop: a slow name server keeps nothing else waiting.
                     for addresses in live.named_addresses() {
-                        addresses.resolve().await;
+                        let addresses = addresses.clone();
+                        tokio::spawn(async move { addresses.resolve().await });
                     }
                 }
             }

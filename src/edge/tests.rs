@@ -4,6 +4,7 @@
 use super::live::Live;
 use super::proxy::Gateway;
 use crate::config;
+use crate::provider::Target;
 use crate::simulate::Simulator;
 use arc_swap::ArcSwap;
 use pingora_core::apps::ServerApp;
@@ -17,9 +18,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-fn live(config: &str) -> Arc<Live> {
+fn live(config: &str, previous: Option<&Live>) -> Arc<Live> {
     let loaded = config::parse(config, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Arc::new(Live::new(loaded.snapshot, None).unwrap())
+    Arc::new(Live::new(loaded.snapshot, previous).unwrap())
+}
+
+fn first_target(live: &Live) -> &Target {
+    &live.snapshot.routes[0].targets[0]
 }
 
 /// Serves; where.
@@ -59,12 +64,13 @@ async fn an_address_that_refuses_costs_no_attempt() {
     tokio::spawn(simulator.serve(std::future::pending::<()>()));
     // Every address has the same port: one that nobody listens on is another loopback address.
     let [one, two] = [2, 3].map(|last| SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), good.port()));
-    let live = live(&format!(
+    let config = format!(
         "auth: none\nproviders: {{ p: {{ kind: vllm, base_url: \"http://upstream.invalid:{}/vllm/v1\" }} }}\n\
          routes: {{ r: {{ retry: {{ attempts: 1 }}, targets: [ {{ provider: p, model: m }} ] }} }}\n",
         good.port()
-    ));
-    let addresses = live.upstream(&live.snapshot.routes[0].targets[0]).addresses();
+    );
+    let live = live(&config, None);
+    let addresses = live.upstream(first_target(&live)).addresses();
     addresses.found(vec![one, two, good]);
     let gateway = serve(live.clone()).await;
     for _ in 0..2 {
@@ -74,4 +80,27 @@ async fn an_address_that_refuses_costs_no_attempt() {
     addresses.found(vec![one, two]);
     let answer = ask(gateway, "r").await;
     assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("cannot be connected to"), "{answer}");
+}
+
+#[test]
+fn a_reload_goes_on_with_what_is_known_of_a_provider() {
+    let config = |more: &str, host: &str| {
+        format!(
+            "auth: none\nproviders: {{ {more} p: {{ kind: vllm, max_connections: 1, base_url: \"http://{host}/v1\" }} }}\n\
+             routes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}\n"
+        )
+    };
+    let other = "other: { kind: openai, api_key: k },";
+    let one = live(&config("", "upstream.invalid:80"), None);
+    let place = one.upstream(first_target(&one)).enter().unwrap();
+    let two = live(&config(other, "upstream.invalid:80"), Some(&one));
+    let three = live(&config(other, "elsewhere.invalid:80"), Some(&two));
+    let same = |one: &Arc<Live>, other: &Arc<Live>| {
+        let [one, other] = [one, other].map(|live| live.upstream(first_target(live)).addresses());
+        Arc::ptr_eq(one, other)
+    };
+    assert!(same(&one, &two) && !same(&two, &three), "the last one is another place");
+    assert!(two.upstream(first_target(&two)).enter().is_err() && three.upstream(first_target(&three)).enter().is_err());
+    drop(place);
+    assert!(three.upstream(first_target(&three)).enter().is_ok());
 }

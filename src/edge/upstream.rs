@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// A provider's connections.
 pub struct Upstream {
     provider: Arc<Provider>,
-    addresses: Addresses,
+    addresses: Arc<Addresses>,
     in_flight: Arc<AtomicUsize>,
     ca: Option<Arc<[WrappedX509]>>,
     client: Option<Arc<CertKey>>,
@@ -46,11 +46,12 @@ impl Drop for Place {
 }
 
 impl Upstream {
-    /// Reads the provider's certificates.
+    /// Reads the provider's certificates. What is known of it from the configuration before is gone on with: requests in
+    /// flight, and its addresses where it is at the same place.
     ///
     /// # Errors
     /// Says which file cannot be used.
-    pub fn new(provider: Arc<Provider>, signer: &Signer, generation: u64) -> Result<Self, String> {
+    pub fn new(provider: Arc<Provider>, signer: &Signer, generation: u64, before: Option<&Self>) -> Result<Self, String> {
         let ca = provider.tls.ca_file.as_deref().map(|file| wrap(certificates(file)?, file).map(Arc::from)).transpose()?;
         let client = match &provider.tls.client {
             None => None,
@@ -64,16 +65,27 @@ impl Upstream {
         let group = if provider.base.tls { (generation << 32) | provider.index as u64 } else { provider.index as u64 };
         let template = template(&provider, signer).map_err(|e| format!("provider `{}`: {e}", provider.name))?;
         let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
+        let base = &provider.base;
+        let same_place = |before: &&Self| (&before.provider.base.host, before.provider.base.port) == (&base.host, base.port);
+        let addresses = match before.filter(same_place) {
+            Some(before) => before.addresses.clone(),
+            None => Arc::new(Addresses::new(provider.name.clone(), base.host.clone(), base.port)),
+        };
         Ok(Self {
             template,
             label,
-            addresses: Addresses::new(provider.name.clone(), provider.base.host.clone(), provider.base.port),
+            addresses,
             provider,
-            in_flight: Arc::default(),
+            in_flight: before.map(|before| before.in_flight.clone()).unwrap_or_default(),
             ca,
             client,
             group,
         })
+    }
+
+    /// Name of the provider.
+    pub fn name(&self) -> &Arc<str> {
+        &self.provider.name
     }
 
     /// The headers that every request to the provider has: host, what the gateway says of itself, the operator's own,
@@ -88,7 +100,7 @@ impl Upstream {
     }
 
     /// Its addresses.
-    pub fn addresses(&self) -> &Addresses {
+    pub fn addresses(&self) -> &Arc<Addresses> {
         &self.addresses
     }
 
