@@ -180,7 +180,7 @@ impl Exchange {
         self.live.metrics.attempt(target.provider.index, failure.outcome);
         self.reason = failure.outcome.name();
         if failure.outcome == Outcome::Credential {
-            log::error!("provider `{}` does not accept its credentials (request {})", target.provider.name, self.id);
+            log::error!("provider `{}`: there are no credentials that it accepts (request {})", target.provider.name, self.id);
         }
         let now = self.live.now();
         if let Some(wait) = failure.error.retry_after {

@@ -121,6 +121,15 @@ impl Gateway {
     }
 }
 
+/// Ends an attempt whose failure has been told to [`Exchange::failed`].
+const DECIDED: ErrorType = ErrorType::Custom("attempt failed");
+
+fn decided(why: &'static str, retry: bool) -> Box<Error> {
+    let mut e = Error::explain(DECIDED, why).into_up();
+    e.set_retry(retry);
+    e
+}
+
 /// Why a request goes no further.
 enum Stop {
     /// The client is told.
@@ -185,9 +194,7 @@ impl ProxyHttp for Gateway {
             Ok(peer) => Ok(peer),
             Err(error) => {
                 let retry = ctx.failed(Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error });
-                let mut e = Error::explain(ErrorType::ConnectError, "the provider has no address");
-                e.set_retry(retry);
-                Err(e)
+                Err(decided("the provider has no address", retry))
             }
         }
     }
@@ -198,10 +205,10 @@ impl ProxyHttp for Gateway {
         let trace = ctx.trace;
         let Some(call) = ctx.call.as_deref_mut() else { return Ok(()) };
         let Some(attempt) = call.attempt.as_mut() else { return Ok(()) };
-        upstream_request::build(request, attempt, &live, &trace).await.map_err(|error| {
-            call.failure = Some(error);
-            Error::explain(ErrorType::Custom("no credentials"), "the request cannot be signed")
-        })?;
+        if let Err(failure) = upstream_request::build(request, attempt, &live, &trace).await {
+            let retry = ctx.failed(failure);
+            return Err(decided("the request cannot be signed", retry));
+        }
         call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines());
         ctx.busy += began.elapsed();
         // Nobody has listened for the client's leaving while there was a wait, a look-up, a connection to make.
@@ -234,11 +241,7 @@ impl ProxyHttp for Gateway {
                 *body = (!bytes.is_empty()).then(|| bytes.into());
                 Ok(None)
             }
-            Step::Retry(why) => {
-                let mut e = Error::explain(ErrorType::Custom("attempt failed"), why).into_up();
-                e.set_retry(true);
-                Err(e)
-            }
+            Step::Retry(why) => Err(decided(why, true)),
         }
     }
 
@@ -255,11 +258,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Bytes>> {
         match ctx.upstream_body(&[], true) {
             Step::Write(bytes) => Ok(Some(bytes.into())),
-            Step::Retry(why) => {
-                let mut e = Error::explain(ErrorType::Custom("attempt failed"), why).into_up();
-                e.set_retry(true);
-                Err(e)
-            }
+            Step::Retry(why) => Err(decided(why, true)),
         }
     }
 
@@ -293,9 +292,9 @@ impl ProxyHttp for Gateway {
             e.set_retry(false);
             return e;
         };
-        if attempt.is_over() || *e.etype() == TOLD || matches!(e.etype(), ErrorType::Custom("no credentials")) {
+        if attempt.is_over() || *e.etype() == TOLD {
             // The hooks have decided already; only a retry that they asked for is one.
-            let retry = matches!(e.etype(), ErrorType::Custom("attempt failed")) && e.retry();
+            let retry = *e.etype() == DECIDED && e.retry();
             e.set_retry(retry);
             return e;
         }

@@ -2,7 +2,10 @@
 
 use super::call::Attempt;
 use super::live::Live;
+use super::rescue::Failure;
 use crate::error::{ApiError, ErrorKind};
+use crate::route::retry;
+use crate::telemetry::labels::Outcome;
 use crate::telemetry::trace::Trace;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Uri};
@@ -13,13 +16,14 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Fills in the request of an attempt.
 ///
 /// # Errors
-/// What the client is told where there are no credentials to sign with.
-pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, trace: &Trace) -> Result<(), ApiError> {
+/// Where there are no credentials to sign with: who has none is asked as little as who cannot be connected to.
+pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, trace: &Trace) -> Result<(), Failure> {
     let provider = &attempt.target.provider;
     let outgoing = &attempt.outgoing;
     let internal = |e: String| {
         log::error!("provider `{}`: its request cannot be built: {e}", provider.name);
-        ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
+        let error = ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.");
+        Failure { retry: None, outcome: Outcome::ServerError, error }
     };
     let version = request.version;
     request.clone_from(live.upstream(&attempt.target).template());
@@ -36,7 +40,9 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
         // What describes the request is part of a signature; what a proxy on the way may add to is not.
         let mut signed = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         signed.extend(outgoing.headers.iter().chain(&provider.headers).cloned());
-        for (name, value) in live.sign(&attempt.target, &path, &signed, &outgoing.body).await? {
+        let proof = live.sign(&attempt.target, &path, &signed, &outgoing.body).await;
+        let unsigned = |error| Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Credential, error };
+        for (name, value) in proof.map_err(unsigned)? {
             put(name, value)?;
         }
     }

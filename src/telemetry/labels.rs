@@ -34,7 +34,7 @@ closed_set! {
         RateLimited = "rate_limited",
         /// The provider has no capacity.
         Overloaded = "overloaded",
-        /// The operator's credential or account is refused.
+        /// The operator's credential or account is refused, or there is none to be had.
         Credential = "credential",
         /// The provider refuses the request.
         BadRequest = "bad_request",

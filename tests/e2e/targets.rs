@@ -1,7 +1,7 @@
 //! Who is asked: what is known of targets, and what becomes of a request whose target may not be asked.
 
 use crate::harness::chat;
-use crate::harness::gateway::Gateway;
+use crate::harness::gateway::{Gateway, Setup, free_port};
 use crate::harness::http1::Answer;
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
@@ -93,4 +93,28 @@ async fn a_provider_at_its_limit_is_passed_over_and_counts_what_it_lets_in() {
     assert_eq!(gateway.chat(&two).await.status(), 400);
     assert_eq!(by(&gateway.chat(&chat("claude")).await), (200, "claude", "1"));
     assert_eq!(by(&gateway.chat(&two).await), (400, "", "0"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_no_credential_is_to_be_had_for_gives_way_to_the_next() {
+    let sim = Sim::start().await;
+    let setup = Setup::new("");
+    let user = serde_json::json!({
+        "type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r",
+        "token_uri": format!("http://127.0.0.1:{}/token", free_port()),
+    });
+    let file = setup.dir.write("user.json", &user.to_string());
+    let config = format!(
+        "auth: none\nproviders: {{ google: {{ kind: vertex, project: p, location: l, base_url: \"http://{}/vertex\", credentials_file: {} }}, \
+         sim: {} }}\nroutes:\n  alone: {{ targets: [ {{ provider: google, model: m }} ] }}\n  \
+         both: {{ targets: [ {{ provider: google, model: m }} ], fallback: [ {{ provider: sim, model: m }} ] }}\n",
+        sim.address(),
+        file.display(),
+        sim.provider()
+    );
+    let gateway = setup.config(&config).start().await;
+    assert_eq!(by(&gateway.chat(&chat("both")).await), (200, "sim", "2"));
+    let answer = gateway.chat(&chat("alone")).await;
+    assert_eq!((answer.status(), answer.error().contains("credential")), (502, true));
+    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{outcome=\"credential\",provider=\"google\"}").await, 3.0);
 }
