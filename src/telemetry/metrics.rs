@@ -66,8 +66,8 @@ families! {
     requests: IntCounter = "tidegate_requests_total", "Requests that have ended.", ["route", "team", "provider", "status"];
     duration: Histogram = "tidegate_request_duration_seconds", "From the first byte of a request to the last one of its answer.", ["route", "provider", "stream"], DURATION;
     overhead: Histogram = "tidegate_gateway_overhead_seconds", "Time of a request that was spent in Tidegate itself.", ["route"], OVERHEAD;
-    first_token: Histogram = "gen_ai_server_time_to_first_token_seconds", "From the first byte of a request to the first content of its answer.", ["route", "provider"], FIRST_TOKEN;
-    per_output_token: Histogram = "gen_ai_server_time_per_output_token_seconds", "Time per output token after the first.", ["route", "provider"], PER_OUTPUT_TOKEN;
+    first_token: Histogram = "gen_ai_server_time_to_first_token_seconds", "From the first byte of a request to the first content of its streamed answer.", ["route", "provider"], FIRST_TOKEN;
+    per_output_token: Histogram = "gen_ai_server_time_per_output_token_seconds", "Time per output token of a streamed answer after the first.", ["route", "provider"], PER_OUTPUT_TOKEN;
     tokens: IntCounter = "gen_ai_client_token_usage_total", "Tokens used; input includes cached_input, output includes reasoning.", ["route", "team", "provider", "token_type"];
     cost: Counter = "tidegate_cost_usd_total", "What answers cost by the configured prices, in USD.", ["route", "team", "provider"];
     decisions: IntCounter = "tidegate_limit_decisions_total", "Limits asked; a refused request counts once, for the limit that answered.", ["scope", "dimension", "decision"];
@@ -317,14 +317,18 @@ impl Metrics {
             if let Some(histogram) = self.duration(pair, labels, ledger.stream) {
                 histogram.observe(ledger.duration.as_secs_f64());
             }
-            if let Some(time) = ledger.ttft {
+            // An answer that comes in one piece shows no pace.
+            if let Some(time) = ledger.ttft.filter(|_| ledger.stream) {
                 self.first_token(pair, labels).observe(time.as_secs_f64());
-            }
-            if let Some(time) = ledger.per_output_token() {
-                self.per_output_token(pair, labels).observe(time.as_secs_f64());
+                if let Some(time) = ledger.per_output_token() {
+                    self.per_output_token(pair, labels).observe(time.as_secs_f64());
+                }
             }
         }
-        if let Some(histogram) = self.overhead(ledger.route) {
+        // Of what is refused at once nothing is measured.
+        if !ledger.overhead.is_zero()
+            && let Some(histogram) = self.overhead(ledger.route)
+        {
             histogram.observe(ledger.overhead.as_secs_f64());
         }
     }

@@ -70,8 +70,22 @@ fn a_request_is_counted_under_its_names() {
     assert_eq!(line(&metrics, &format!("gen_ai_client_token_usage_total{{{labels},team=\"search\",token_type=\"output\"}}")), "21");
     assert_eq!(line(&metrics, &format!("tidegate_cost_usd_total{{{labels},team=\"search\"}}")), "1.5");
     assert_eq!(line(&metrics, &format!("gen_ai_server_time_per_output_token_seconds_sum{{{labels}}}")), "0.1");
+    assert_eq!(line(&metrics, "tidegate_gateway_overhead_seconds_count{route=\"chat\"}"), "1");
     assert_eq!(line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{{labels},stream=\"true\",le=\"5\"}}")), "1");
     assert_eq!(line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{{labels},stream=\"true\",le=\"1\"}}")), "0");
+}
+
+#[test]
+fn what_is_answered_in_one_piece_has_no_pace_and_what_is_refused_no_overhead() {
+    let metrics = Metrics::with(names(), None).unwrap();
+    metrics.request_finished(&Ledger { stream: false, overhead: Duration::ZERO, ..ledger() });
+    for (family, labels) in [
+        ("gen_ai_server_time_to_first_token_seconds", r#"provider="gpu",route="chat""#),
+        ("gen_ai_server_time_per_output_token_seconds", r#"provider="gpu",route="chat""#),
+        ("tidegate_gateway_overhead_seconds", r#"route="chat""#),
+    ] {
+        assert_eq!(line(&metrics, &format!("{family}_count{{{labels}}}")), "0", "{family}");
+    }
 }
 
 #[test]
