@@ -14,6 +14,7 @@ use crate::operation::Operation;
 use crate::route::r#match as names;
 use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
+use crate::telemetry::labels::AuthFailure;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -107,7 +108,12 @@ pub async fn admit(
 ) -> Result<Call, ApiError> {
     let parsed = operation.parse(body)?;
     let model = parsed.text(Field::Model).unwrap_or_default();
-    let found = names::resolve(&live.snapshot, *who, &model)?;
+    let found = names::resolve(&live.snapshot, *who, &model).inspect_err(|error| {
+        if error.status == 403 {
+            live.metrics.auth_failure(AuthFailure::Forbidden);
+            ctx.reason = AuthFailure::Forbidden.name();
+        }
+    })?;
     let Some(route) = live.snapshot.routes.get(found.route).cloned() else {
         return Err(ApiError::new(500, crate::error::ErrorKind::Internal, "The gateway failed."));
     };

@@ -334,6 +334,7 @@ impl Exchange {
     fn complete(&mut self) {
         self.account(false);
         self.ledger.ended_by = EndedBy::Complete;
+        self.reason = ""; // what failed before was made good
         let Some(attempt) = self.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else { return };
         attempt.reading = Reading::Over;
         self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
