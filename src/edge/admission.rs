@@ -7,7 +7,7 @@ use super::stage::Stage;
 use crate::auth::{self, Principal};
 use crate::chat::field::Field;
 use crate::chat::head::Head;
-use crate::chat::request::Parsed;
+use crate::chat::request::{ChatRequest, Parsed};
 use crate::error::ApiError;
 use crate::limit::{Denied, Subject};
 use crate::operation::Operation;
@@ -125,7 +125,8 @@ pub async fn admit(
     // What `sticky` goes by.
     let belongs_to = episode_id.as_ref().map(|id| &id.as_bytes()[..]).or(user.as_deref().map(str::as_bytes)).or(key).unwrap_or_default();
     let now = live.now();
-    let prospect = operation.prospect(&parsed);
+    let under_its_route = ChatRequest { parsed: &parsed, params: &route.params, system: route.system.as_deref(), model: "", seal: None };
+    let prospect = operation.prospect(&under_its_route);
     // Which target will answer is not known yet: the first one's price stands for all.
     let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
     let plan = Plan::new(&route, fastrand::u64(..), belongs_to, &live.health, now);
