@@ -3,10 +3,10 @@
 
 use crate::chat::field::Field;
 use crate::chat::request::{ChatRequest, Parsed};
-use crate::dialect::{self, Outgoing};
+use crate::dialect::{self, Outgoing, params};
 use crate::embed::request::{self as embeddings, EmbeddingRequest};
 use crate::error::ApiError;
-use crate::limit::Prospect;
+use crate::limit::{Prospect, estimate};
 use crate::provider::Target;
 use bytes::Bytes;
 
@@ -31,17 +31,19 @@ impl Operation {
         }
     }
 
-    /// What a request will probably use.
-    pub fn prospect(self, parsed: &Parsed) -> Prospect {
-        let bytes = |raw: Option<&str>| raw.map_or(0, |raw| raw.len() as u64);
-        let number = |field| parsed.raw(field).and_then(|raw| raw.parse().ok());
+    /// What a request will probably use, under what its route sets; its model does not matter yet.
+    pub fn prospect(self, request: &ChatRequest<'_>) -> Prospect {
         match self {
             Self::Chat => Prospect {
-                prompt_bytes: bytes(parsed.raw(Field::Messages)),
-                max_tokens: number(Field::MaxCompletionTokens).or_else(|| number(Field::MaxTokens)),
-                choices: number(Field::N).unwrap_or(1),
+                prompt_bytes: request.parsed.raw(Field::Messages).map_or(0, estimate::prompt_bytes)
+                    + request.system.map_or(0, |system| system.len() as u64),
+                max_tokens: params::max_tokens(request).and_then(|(_, raw)| raw.parse().ok()),
+                choices: request.raw(Field::N).and_then(|raw| raw.parse().ok()).unwrap_or(1),
             },
-            Self::Embeddings => Prospect { prompt_bytes: bytes(parsed.raw_named(embeddings::INPUT)), max_tokens: Some(0), choices: 1 },
+            Self::Embeddings => {
+                let input = request.parsed.raw_named(embeddings::INPUT);
+                Prospect { prompt_bytes: input.map_or(0, |raw| raw.len() as u64), max_tokens: Some(0), choices: 1 }
+            }
         }
     }
 
@@ -55,5 +57,28 @@ impl Operation {
             Self::Chat => dialect.encode(request, target),
             Self::Embeddings => dialect.encode_embeddings(&EmbeddingRequest::of(request)?, target),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::snapshot::Params;
+
+    #[test]
+    fn a_prospect_goes_by_what_the_route_sets() {
+        let prospect = |body: &str, overrides: &str, defaults: &str| {
+            let list = |value: &str| if value.is_empty() { vec![] } else { vec![("max_tokens".to_owned(), value.to_owned())] };
+            let params = Params { overrides: list(overrides), defaults: list(defaults), ..Params::default() };
+            let body = format!(r#"{{"model":"r","messages":[{{"role":"user","content":"hello"}}]{body}}}"#);
+            let parsed = Operation::Chat.parse(body.into()).unwrap();
+            Operation::Chat.prospect(&ChatRequest { parsed: &parsed, params: &params, system: Some("Be brief."), model: "", seal: None })
+        };
+        let none = prospect("", "", "");
+        assert_eq!(none, Prospect { prompt_bytes: 35 + 9, max_tokens: None, choices: 1 });
+        assert_eq!(prospect("", "", "7").max_tokens, Some(7));
+        assert_eq!(prospect(r#","max_completion_tokens":5,"n":2"#, "", "7"), Prospect { max_tokens: Some(5), choices: 2, ..none });
+        assert_eq!(prospect(r#","max_completion_tokens":5"#, "9", "7").max_tokens, Some(9));
     }
 }

@@ -307,7 +307,8 @@ section! {
     Limit {
         /// Requests per period.
         requests: Option<At<Count>>,
-        /// Prompt and completion tokens per period.
+        /// Prompt and completion tokens per period: reserved by a request's size and `max_tokens`, settled by what was used.
+        /// An image, a file or a recording is reserved as 4 KiB of text at most.
         tokens: Option<At<Count>>,
         /// Requests in flight; has no period.
         concurrent: Option<At<Count>>,

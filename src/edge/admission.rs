@@ -7,13 +7,14 @@ use super::stage::Stage;
 use crate::auth::{self, Principal};
 use crate::chat::field::Field;
 use crate::chat::head::Head;
-use crate::chat::request::Parsed;
+use crate::chat::request::{ChatRequest, Parsed};
 use crate::error::ApiError;
 use crate::limit::{Denied, Subject};
 use crate::operation::Operation;
 use crate::route::r#match as names;
 use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
+use crate::telemetry::labels::AuthFailure;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -106,7 +107,12 @@ pub async fn admit(
 ) -> Result<Call, ApiError> {
     let parsed = operation.parse(body)?;
     let model = parsed.text(Field::Model).unwrap_or_default();
-    let found = names::resolve(&live.snapshot, *who, &model)?;
+    let found = names::resolve(&live.snapshot, *who, &model).inspect_err(|error| {
+        if error.status == 403 {
+            live.metrics.auth_failure(AuthFailure::Forbidden);
+            ctx.reason = AuthFailure::Forbidden.name();
+        }
+    })?;
     let Some(route) = live.snapshot.routes.get(found.route).cloned() else {
         return Err(ApiError::new(500, crate::error::ErrorKind::Internal, "The gateway failed."));
     };
@@ -118,7 +124,8 @@ pub async fn admit(
     // What `sticky` goes by.
     let belongs_to = episode_id.as_ref().map(|id| &id.as_bytes()[..]).or(user.as_deref().map(str::as_bytes)).or(key).unwrap_or_default();
     let now = live.now();
-    let prospect = operation.prospect(&parsed);
+    let under_its_route = ChatRequest { parsed: &parsed, params: &route.params, system: route.system.as_deref(), model: "", seal: None };
+    let prospect = operation.prospect(&under_its_route);
     // Which target will answer is not known yet: the first one's price stands for all.
     let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
     let plan = Plan::new(&route, fastrand::u64(..), belongs_to, &live.health, now);

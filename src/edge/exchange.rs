@@ -348,6 +348,7 @@ impl Exchange {
     fn complete(&mut self, end: bool) {
         self.account(false);
         self.ledger.ended_by = EndedBy::Complete;
+        self.reason = ""; // what failed before was made good
         let Some(call) = self.call.as_deref_mut() else { return };
         if !end {
             call.stage.told();

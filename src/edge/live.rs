@@ -58,12 +58,21 @@ impl Live {
         let upstream = |(p, s): (&Arc<Provider>, &Arc<Signer>)| Upstream::new(p.clone(), s, generation, known(&p.name));
         let upstreams = snapshot.providers.iter().zip(&signers).map(upstream).collect::<Result<_, _>>()?;
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
-        let metrics = Arc::new(Metrics::new(&snapshot, previous.map(|p| &*p.metrics)).map_err(|e| e.to_string())?);
-        let counter = metrics.clone();
+        let metrics = |previous| Metrics::new(&snapshot, previous).map(Arc::new).map_err(|e| e.to_string());
+        let before = match previous {
+            Some(p) => p.metrics.clone(),
+            None => metrics(None)?,
+        };
+        let counter = before.clone();
         let on_store_error = Arc::new(move || counter.limit_store_error());
         let link = Store::link(&snapshot.limit_store, previous.map(|p| &p.store), on_store_error)?;
         let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
-        // From here on nothing can refuse the configuration any more, and limits take their new amounts.
+        // From here on nothing can refuse the configuration any more: series that are gone go, and limits take their new
+        // amounts.
+        let metrics = match previous {
+            Some(p) => metrics(Some(&p.metrics))?,
+            None => before,
+        };
         let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter), clock.now()));
         let store = Store::new(&snapshot.limit_store, &limiter, link, previous.map(|p| &p.store));
         Ok(Self {

@@ -37,7 +37,7 @@ pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         episode_id: call.map_or("", |c| c.head.episode_id.hyphenated().encode_lower(&mut episode)),
         team: ledger.team.and_then(|t| live.snapshot.teams.get(t)).map_or("", |t| &t.name),
         key: ledger.key.and_then(|k| live.snapshot.keys.get(k)).map_or("", |k| &k.id),
-        route: call.map_or("", |c| &c.route.name),
+        route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map_or("", |r| &r.name),
         provider: attempt.map_or("", |a| &a.target.provider.name),
         upstream_model: attempt.map_or("", |a| &a.model),
         reason: ctx.reason,

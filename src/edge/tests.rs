@@ -18,9 +18,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-fn live(config: &str, previous: Option<&Live>) -> Arc<Live> {
+fn try_live(config: &str, previous: Option<&Live>) -> Result<Arc<Live>, String> {
     let loaded = config::parse(config, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Arc::new(Live::new(loaded.snapshot, previous).unwrap())
+    Live::new(loaded.snapshot, previous).map(Arc::new)
+}
+
+fn live(config: &str, previous: Option<&Live>) -> Arc<Live> {
+    try_live(config, previous).unwrap()
 }
 
 fn first_target(live: &Live) -> &Target {
@@ -103,4 +107,23 @@ fn a_reload_goes_on_with_what_is_known_of_a_provider() {
     assert!(two.upstream(first_target(&two)).enter().is_err() && three.upstream(first_target(&three)).enter().is_err());
     drop(place);
     assert!(three.upstream(first_target(&three)).enter().is_ok());
+}
+
+#[test]
+fn a_configuration_that_is_refused_takes_no_series_away() {
+    let config = |route: &str, store: &str| {
+        format!(
+            "auth: none\nproviders: {{ p: {{ kind: openai, api_key: k }} }}\nlimits: {{ store: {store}, on_store_failure: deny }}\n\
+             routes: {{ {route}: {{ targets: [ {{ provider: p, model: m }} ] }} }}\n"
+        )
+    };
+    let old = live(&config("old", "memory"), None);
+    let shown = || {
+        let text = old.metrics.text(0).unwrap();
+        ["old", "new"].map(|route| text.contains(&format!("{{route=\"{route}\",target")))
+    };
+    assert!(try_live(&config("new", "\"redis://127.0.0.1:1\""), Some(&old)).is_err());
+    assert_eq!(shown(), [true, false]);
+    live(&config("new", "memory"), Some(&old));
+    assert_eq!(shown(), [false, true]);
 }

@@ -3,12 +3,16 @@
 use crate::account;
 use crate::chat::usage::Usage;
 use crate::provider::Price;
+use memchr::{memchr, memmem};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bytes per prompt token that a route begins with: English text under the usual tokenizers.
 pub const INITIAL_BYTES_PER_TOKEN: u64 = 4;
 /// Completion tokens per choice that a route begins with, where the client gives no maximum.
 pub const INITIAL_COMPLETION: u64 = 256;
+/// Bytes that an image, a file or a sound inside a prompt counts for at most: about a thousand tokens, as a common image
+/// costs. Its size says nothing of what it costs.
+pub const MEDIA_BYTES: u64 = 4096;
 
 /// Fractions of a byte or token that the averages keep.
 const SCALE: u64 = 1024;
@@ -29,12 +33,38 @@ pub struct Estimate {
 /// What is known of a request before it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prospect {
-    /// Bytes of its messages.
+    /// Bytes of its messages, as [`prompt_bytes`] counts them, and of its route's system prompt.
     pub prompt_bytes: u64,
     /// `max_completion_tokens` or `max_tokens`, where the client or the route gives one.
     pub max_tokens: Option<u64>,
     /// `n`; 0 counts as 1.
     pub choices: u64,
+}
+
+/// Bytes of a prompt's messages, raw JSON, with each data URI and each recording at no more than [`MEDIA_BYTES`].
+pub fn prompt_bytes(messages: &str) -> u64 {
+    let mut bytes = messages.len() as u64;
+    if bytes <= MEDIA_BYTES {
+        return bytes; // as most are
+    }
+    for at in memmem::find_iter(messages.as_bytes(), b"\"data") {
+        let rest = messages.as_bytes().get(at + 5..).unwrap_or_default();
+        let media = uri(rest).or_else(|| recording(rest)).unwrap_or_default();
+        let length = memchr(b'"', media).unwrap_or(0) as u64;
+        bytes -= length.saturating_sub(MEDIA_BYTES);
+    }
+    bytes
+}
+
+/// After `"data`: the rest of a string that begins `"data:image/png;base64,…`.
+fn uri(rest: &[u8]) -> Option<&[u8]> {
+    const LONGEST_TYPE: usize = 128;
+    rest.strip_prefix(b":").filter(|rest| memmem::find(rest.get(..LONGEST_TYPE).unwrap_or(rest), b";base64,").is_some())
+}
+
+/// After `"data`: the value of the member that an `input_audio` has, `"data": "…"`.
+fn recording(rest: &[u8]) -> Option<&[u8]> {
+    rest.strip_prefix(b"\"")?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")
 }
 
 /// Two running averages. Updates that cross each other may lose one observation, which an average forgives.
@@ -96,6 +126,23 @@ mod tests {
         let price = Price { input: 1_000_000, output: 10_000_000, ..Price::default() };
         assert_eq!(averages.estimate(&request, Some(&price)), Estimate { tokens: 201, micro_usd: 101 + 1000 });
         assert_eq!(averages.estimate(&Prospect { max_tokens: None, ..request }, None), Estimate { tokens: 101 + 512, micro_usd: 0 });
+    }
+
+    #[test]
+    fn media_count_for_what_they_cost_and_not_for_their_size() {
+        let part = |size: usize| format!(r#"{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}"#, "A".repeat(size));
+        let sound = |size: usize| format!(r#"{{"type":"input_audio","input_audio":{{"data" : "{}","format":"wav"}}}}"#, "B".repeat(size));
+        let text = |size: usize| format!(r#"{{"type":"text","text":"{}"}}"#, r#"the \"data\": \"data:, "#.repeat(size));
+        let of = |parts: &[String]| prompt_bytes(&format!(r#"[{{"role":"user","content":[{}]}}]"#, parts.join(",")));
+        assert_eq!(of(&[part(5)]), of(&[]) + part(5).len() as u64);
+        assert_eq!(of(&[part(1 << 20)]), of(&[part(5000)]));
+        assert_eq!(of(&[part(5000), part(6000), sound(7000)]), of(&[part(1 << 20), part(1 << 20), sound(1 << 20)]));
+        assert!((2 * MEDIA_BYTES..2 * MEDIA_BYTES + 300).contains(&of(&[part(1 << 20), sound(1 << 20)])));
+        assert_eq!(of(&[text(900)]), of(&[]) + text(900).len() as u64, "text is what it is");
+        for cut in ["\"data", "\"data:", "\"data\"", "\"data\":", "\"data\": \""] {
+            let odd = "x".repeat(5000) + cut;
+            assert_eq!(prompt_bytes(&odd), odd.len() as u64, "{cut}");
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ families! {
     targets: IntGauge = "tidegate_target_state", "1 for a healthy target, 0 for an ejected one.", ["route", "target"];
     in_flight: IntGauge = "tidegate_in_flight_requests", "Requests that are being served.", ["route"];
     open_streams: IntGauge = "tidegate_open_streams", "Streamed requests that are being served.", ["route"];
-    auth_failures: IntCounter = "tidegate_auth_failures_total", "Requests whose key was not accepted.", ["reason"];
+    auth_failures: IntCounter = "tidegate_auth_failures_total", "Requests whose key was not accepted, or not for this route.", ["reason"];
     dropped_params: IntCounter = "tidegate_dropped_params_total", "Request fields that a provider has no counterpart for.", ["provider", "param"];
     disconnects: IntCounter = "tidegate_client_disconnects_total", "Clients that went away before their answer was complete.", ["route", "phase"];
     reloads: IntCounter = "tidegate_config_reloads_total", "Configurations read after the first.", ["result"];
@@ -365,7 +365,7 @@ impl Metrics {
         }
     }
 
-    /// A key was not accepted.
+    /// A key was not accepted, or not for this route.
     pub fn auth_failure(&self, reason: AuthFailure) {
         if let Some(counter) = self.auth_failures.get(reason as usize) {
             counter.inc();

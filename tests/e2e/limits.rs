@@ -94,6 +94,8 @@ async fn a_key_sees_and_uses_its_own_routes_only() {
             assert_eq!(answer.json()["error"]["type"], kind);
         }
     }
+    gateway.output.line("\"reason\":\"forbidden\"").await;
+    assert_eq!(gateway.metric("tidegate_auth_failures_total{reason=\"forbidden\"}").await, 2.0);
     let own = gateway.get("/v1/models/open", &[("authorization", "Bearer tg-narrow")]).await;
     assert_eq!((own.status(), own.json()["id"].as_str()), (200, Some("open")));
     // A route of others, one that nobody has, and what is no text: told alike.
@@ -144,6 +146,8 @@ async fn request_limits_of_key_team_and_route() {
     }
     refused(&ask(&gateway, "good", "twice").await);
     refused(&ask(&gateway, "tokens", "twice").await);
+    let line = gateway.output.line("\"route\":\"twice\",\"provider\":null").await;
+    assert!(line.contains("\"status\":429") && line.contains("\"reason\":\"limited\""), "{line}");
     assert_eq!(ask(&gateway, "good", "other").await.status(), 200);
     assert_eq!(sim.count(), 9);
     for (scope, refusals) in [("key", 1.0), ("team", 2.0), ("route", 2.0)] {

@@ -46,6 +46,8 @@ async fn a_provider_without_a_free_connection_is_passed_over() {
     let held = manual.accept().await;
     assert_eq!(by(&gateway.chat(&chat("once")).await), (200, "sim", "1"));
     assert_eq!(by(&gateway.chat(&chat("twice")).await), (200, "sim", "2"));
+    let line = gateway.output.line("\"attempts\":2").await;
+    assert!(line.contains("\"status\":200") && line.contains("\"reason\":null"), "what failed was made good: {line}");
     let answer = gateway.chat(&chat("alone")).await;
     assert_eq!((by(&answer), answer.json()["error"]["type"].as_str()), ((503, "", "0"), Some("overloaded_error")));
     assert_eq!(gateway.metric("tidegate_upstream_attempts_total{outcome=\"limited\",provider=\"hand\"}").await, 3.0);

@@ -43,13 +43,13 @@ fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
             Err(error) => return refusal(&error),
             Ok(parsed) => parsed,
         };
-        let _ = operation.prospect(&parsed);
         let params = params(rng);
         for _ in 0..6 {
             let (name, target) = &targets[rng.usize(..targets.len())];
             let system = rng.bool().then_some("Be \"brief\".\n");
             let request =
                 ChatRequest { parsed: &parsed, params: &params, system, model: targets::model(target), seal: rng.bool().then_some(&seal) };
+            let _ = operation.prospect(&request);
             match operation.encode(&request, target) {
                 Err(error) => refusal(&error),
                 Ok(out) => {
