@@ -228,6 +228,18 @@ pub fn max_tokens<'a>(request: &ChatRequest<'a>) -> Option<(Field, &'a str)> {
     of(&request.params.overrides).or_else(clients).or_else(|| of(&request.params.defaults)).filter(|(_, json)| *json != "null")
 }
 
+/// [`max_tokens`] as a number, for dialects that compute with it.
+///
+/// # Errors
+/// A 400 that names the field where it is no whole number of at least 1.
+pub fn token_limit(request: &ChatRequest<'_>) -> Result<Option<u64>, ApiError> {
+    let Some((field, raw)) = max_tokens(request) else { return Ok(None) };
+    match raw.parse() {
+        Ok(limit) if limit > 0 => Ok(Some(limit)),
+        _ => Err(ApiError::field(field.name(), format!("`{}` must be a whole number of at least 1", field.name()))),
+    }
+}
+
 /// Whether a member of the client's speaks to the gateway and never goes upstream.
 pub fn is_gateways(name: &str) -> bool {
     name == Field::EpisodeId.name() || name.starts_with(GATEWAY_PREFIX)

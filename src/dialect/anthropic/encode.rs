@@ -12,7 +12,7 @@ use crate::chat::request::ChatRequest;
 use crate::dialect::unwrap::UnwrapChoice;
 use crate::dialect::{
     self,
-    params::{Policy, Settled, Unknown, asked, settle, temperature},
+    params::{Policy, Settled, Unknown, asked, settle, temperature, token_limit},
 };
 use crate::error::ApiError;
 use crate::json::write::Writer;
@@ -69,7 +69,7 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
     let conversation = Conversation::read(request.system, &messages, request.seal, seat.host)?;
     let model = Model::of(request.model);
     let effort = Effort::read(request)?;
-    let limit = limit(request)?;
+    let limit = token_limit(request)?;
 
     let thought = Thought::choose(effort, model, limit, &toolbox, &conversation);
     if effort.is_some_and(|effort| effort != Effort::None) && thought == Thought::default() {
@@ -113,18 +113,6 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
     let decoder: Box<dyn dialect::Decoder> = Box::new(Decoder::new(source, seal));
     let decoder = if toolbox.choice_inside { Box::new(UnwrapChoice::new(decoder)) } else { decoder };
     Ok(Encoded { body: w.finish(), settled, decoder })
-}
-
-/// The client's limit of the answer's tokens.
-fn limit(request: &ChatRequest<'_>) -> Result<Option<u64>, ApiError> {
-    for field in [Field::MaxCompletionTokens, Field::MaxTokens] {
-        let Some(raw) = request.raw(field) else { continue };
-        return match raw.parse::<u64>() {
-            Ok(limit) if limit > 0 => Ok(Some(limit)),
-            _ => Err(ApiError::field(field.name(), format!("`{}` must be a whole number of at least 1", field.name()))),
-        };
-    }
-    Ok(None)
 }
 
 /// OpenAI's `reasoning_effort`.

@@ -121,7 +121,8 @@ impl Dialect for Bedrock {
             said.system.push(Text::Plain(NO_CALLS));
         }
         write_system(&mut w, &said.system);
-        let limit = max_tokens(request, target)?;
+        // The target's own limit where nobody asks for one; the model's where the target has none either.
+        let limit = params::token_limit(request)?.or(target.default_max_tokens.map(u64::from));
         let thinking = thinking::Thinking::of(request, family, limit, plan.choice.forces(), said.unsigned_loop, &mut settled)?;
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
         if said.calls_tools || plan.choice != tools::Choice::None {
@@ -174,16 +175,6 @@ fn write_system(w: &mut Writer, system: &[Text<'_>]) {
         w.object().key("text").text(*text).end_object();
     }
     w.end_array();
-}
-
-/// The limit on the answer's tokens: the client's, else the target's; the model's own where nobody says.
-fn max_tokens(request: &ChatRequest<'_>, target: &Target) -> Result<Option<u64>, ApiError> {
-    let first = [Field::MaxCompletionTokens, Field::MaxTokens].into_iter().find(|field| request.raw(*field).is_some());
-    let Some(field) = first else { return Ok(target.default_max_tokens.map(u64::from)) };
-    match request.get(field)? {
-        Some(0) | None => Err(ApiError::field(field.name(), format!("`{}` must be at least 1", field.name()))),
-        limit => Ok(limit),
-    }
 }
 
 fn write_inference(

@@ -5,7 +5,7 @@ use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::chat::tool::{Tool, ToolChoice};
-use crate::dialect::params::{Settled, asked, temperature, unsupported};
+use crate::dialect::params::{Settled, asked, max_tokens, temperature, unsupported};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use serde_json::value::RawValue;
@@ -64,10 +64,9 @@ fn strings(w: &mut Writer, texts: &[Text<'_>]) {
 /// Writes `generationConfig`.
 pub(super) fn generation(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
     c.key("generationConfig").object();
-    // Both spellings in one request: the newer one counts. It includes thinking tokens here, as it does at OpenAI.
-    let limit = request.raw(Field::MaxCompletionTokens).or_else(|| request.raw(Field::MaxTokens));
     let numbers = [
-        ("maxOutputTokens", limit),
+        // It includes thinking tokens here, as it does at OpenAI.
+        ("maxOutputTokens", max_tokens(request).map(|(_, limit)| limit)),
         ("temperature", temperature(request, MAX_TEMPERATURE, settled)?),
         ("topP", request.raw(Field::TopP)),
         ("frequencyPenalty", asked(request, Field::FrequencyPenalty)),

@@ -81,14 +81,7 @@ pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgo
 
 /// The limit on the answer's tokens.
 pub(super) fn max_new_tokens(request: &ChatRequest<'_>, target: &Target) -> Result<u64, ApiError> {
-    for field in [Field::MaxCompletionTokens, Field::MaxTokens] {
-        match request.get::<u64>(field)? {
-            Some(0) => return Err(ApiError::field(field.name(), format!("`{}` must be at least 1", field.name()))),
-            Some(limit) => return Ok(limit),
-            None => {}
-        }
-    }
-    Ok(target.default_max_tokens.map_or(DEFAULT_MAX_NEW_TOKENS, u64::from))
+    Ok(params::token_limit(request)?.unwrap_or_else(|| target.default_max_tokens.map_or(DEFAULT_MAX_NEW_TOKENS, u64::from)))
 }
 
 /// "`temperature` must be strictly positive" and "`top_p` must be > 0.0 and < 1.0": a temperature of 0 is said by not
