@@ -200,9 +200,8 @@ fn contents<'a>(message: &Message<'a>, host: Host) -> Result<Vec<Block<'a>>, Api
             Part::ImageUrl { url, .. } => match media(*url, "image", None, host) {
                 Some(block @ Block::Media("image", ..)) => blocks.push(block),
                 _ => {
-                    return unfit(
-                        "this model takes images as an https URL or a data URI of image/jpeg, image/png, image/gif or image/webp",
-                    );
+                    let form = if host == Host::Api { "an https URL or a data URI" } else { "a data URI" };
+                    return unfit(&format!("this model takes images as {form} of image/jpeg, image/png, image/gif or image/webp"));
                 }
             },
             Part::File { file_data: Some(data), filename, .. } => {
@@ -219,7 +218,8 @@ fn contents<'a>(message: &Message<'a>, host: Host) -> Result<Vec<Block<'a>>, Api
 }
 
 /// An image or a document; `None` where Anthropic takes no such thing. `kind` is what a web address stands for; the
-/// address of a document can only be a PDF's, and Bedrock fetches nothing.
+/// address of a document can only be a PDF's, and only Anthropic's own API fetches anything.
+/// <https://platform.claude.com/docs/en/build-with-claude/vision>
 fn media<'a>(url: Text<'a>, kind: &'static str, title: Option<Text<'a>>, host: Host) -> Option<Block<'a>> {
     match Link::of(url) {
         Link::Data { media_type, data } => {
@@ -237,7 +237,7 @@ fn media<'a>(url: Text<'a>, kind: &'static str, title: Option<Text<'a>>, host: H
                 _ => None,
             }
         }
-        Link::Web(url) if host != Host::Bedrock => Some(Block::Media(kind, Source::Url(url), title)),
+        Link::Web(url) if host == Host::Api => Some(Block::Media(kind, Source::Url(url), title)),
         _ => None,
     }
 }
