@@ -1,6 +1,6 @@
 //! Writes a request for the Messages API, straight from the client's bytes into one new body.
 
-use super::decode::{Decoder, Source};
+use super::decode::Decoder;
 use super::model::{Model, Thinking};
 use super::tools::{Held, Toolbox};
 use super::turns::Conversation;
@@ -109,8 +109,8 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
     w.end_object();
 
     let seal = request.seal.filter(|_| thought.thinks() && toolbox.has_tools()).cloned();
-    let source = if let Held::Forced(name, _) = &toolbox.held { Source::Arguments(name.clone()) } else { Source::Text };
-    let decoder: Box<dyn dialect::Decoder> = Box::new(Decoder::new(source, seal));
+    let content_tool = if let Held::Forced(name, _) = &toolbox.held { Some(name.clone()) } else { None };
+    let decoder: Box<dyn dialect::Decoder> = Box::new(Decoder::new(content_tool, seal));
     let decoder = if toolbox.choice_inside { Box::new(UnwrapChoice::new(decoder)) } else { decoder };
     Ok(Encoded { body: w.finish(), settled, decoder })
 }

@@ -1,7 +1,7 @@
 //! Anthropic's Messages API: at Anthropic itself, and for Claude models on Vertex AI and behind Bedrock's InvokeModel.
 //!
-//! [`encode`] writes requests ([`turns`], [`tools`], [`schema`] and [`model`] are its parts), [`decode`] reads answers,
-//! [`error`] refusals; [`replay`] carries thinking from one turn to the next.
+//! [`encode`] writes requests ([`turns`], [`tools`], [`schema`] and [`model`] are its parts), [`decode`] reads answers
+//! ([`blocks`] tells what they say), [`error`] refusals; [`replay`] carries thinking from one turn to the next.
 
 use super::{Dialect, Framing, Outgoing, ProviderError};
 use crate::chat::request::ChatRequest;
@@ -9,6 +9,7 @@ use crate::error::ApiError;
 use crate::provider::{Settings, StructuredOutput, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub(super) mod blocks;
 pub mod decode;
 pub mod encode;
 pub mod error;

@@ -145,7 +145,7 @@ impl Dialect for Bedrock {
         w.end_object();
 
         let operation = if request.stream() { "converse-stream" } else { "converse" };
-        let decoder = decode::Converse::new(request.seal.cloned(), plan.content_tool);
+        let decoder = decode::Converse::new(plan.content_tool.then(|| tools::CONTENT_TOOL.to_owned()), request.seal.cloned());
         Ok(Outgoing {
             path: format!("/model/{}/{operation}", percent::segment(request.model)),
             body: Bytes::from(w.finish()),

@@ -158,7 +158,7 @@ fn frames(events: &Value) -> Vec<u8> {
 }
 
 fn converse(content_tool: bool) -> decode::Converse {
-    decode::Converse::new(None, content_tool)
+    decode::Converse::new(content_tool.then(|| tools::CONTENT_TOOL.to_owned()), None)
 }
 
 #[test]
@@ -257,8 +257,7 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
         {"toolUse": {"toolUseId": "tooluse_2", "name": "get_time", "input": {}}}
     ]}}, "stopReason": "tool_use"});
     let mut told = Told::default();
-    crate::dialect::Decoder::whole(&mut decode::Converse::new(Some(seal.clone()), false), answer.to_string().as_bytes(), &mut told)
-        .unwrap();
+    crate::dialect::Decoder::whole(&mut decode::Converse::new(None, Some(seal.clone())), answer.to_string().as_bytes(), &mut told).unwrap();
     let ids: Vec<String> =
         told.lines().iter().filter(|l| l.starts_with("call ")).map(|l| l.split(' ').nth(2).unwrap().to_owned()).collect();
     assert!(ids[0].starts_with("tooluse_1--tg1-"));

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 #[derive(Deserialize)]
 pub(super) struct BlockStart<'a> {
     #[serde(rename = "contentBlockIndex", default)]
-    pub block: u32,
+    pub block: u64,
     #[serde(borrow, default)]
     pub start: Option<Start<'a>>,
 }
@@ -33,7 +33,7 @@ pub(super) struct WireCall<'a> {
 #[derive(Deserialize)]
 pub(super) struct BlockDelta<'a> {
     #[serde(rename = "contentBlockIndex", default)]
-    pub block: u32,
+    pub block: u64,
     #[serde(borrow, default)]
     pub delta: Option<Delta<'a>>,
 }
@@ -68,7 +68,7 @@ pub(super) struct Reasoning<'a> {
 #[derive(Deserialize)]
 pub(super) struct BlockStop {
     #[serde(rename = "contentBlockIndex", default)]
-    pub block: u32,
+    pub block: u64,
 }
 
 #[derive(Deserialize)]
