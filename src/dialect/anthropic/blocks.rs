@@ -31,6 +31,8 @@ struct Open {
     kind: Kind,
     /// No piece of a call's arguments has come.
     empty: bool,
+    /// Arguments that the block began with; they only count where no piece comes.
+    input: Option<String>,
 }
 
 /// Tells one answer, block by block.
@@ -71,7 +73,7 @@ impl Blocks {
         if self.open.len() == MAX_OPEN {
             return Err(Fault::Broken("too many open blocks".into()));
         }
-        self.open.push(Open { index, kind, empty: true });
+        self.open.push(Open { index, kind, empty: true, input: None });
         Ok(())
     }
 
@@ -107,12 +109,20 @@ impl Blocks {
         }
     }
 
+    /// Arguments that a streamed call already began with.
+    pub(in crate::dialect) fn input(&mut self, index: u64, input: &str) {
+        if let Some(open) = self.open.iter_mut().find(|open| open.index == index) {
+            open.input = Some(input.to_owned());
+        }
+    }
+
     /// A block ends, where one of this number is open. A call without arguments is given empty ones.
     pub(in crate::dialect) fn close(&mut self, index: u64, out: &mut dyn Sink) {
         self.keeper.end_thinking();
         let Some(at) = self.open.iter().position(|open| open.index == index) else { return };
         if self.open.get(at).is_some_and(|open| open.empty) {
-            self.arguments(index, Text::Raw("{}"), out);
+            let input = self.open.get_mut(at).and_then(|open| open.input.take());
+            self.arguments(index, Text::Plain(input.as_deref().unwrap_or("{}")), out);
         }
         self.open.swap_remove(at);
     }

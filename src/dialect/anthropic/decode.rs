@@ -14,11 +14,16 @@ use crate::chat::event::{Event, Sink, Text};
 use crate::chat::message::raw_text;
 use crate::dialect::{self, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// The status that stands for an error event, which has none of its own; only used where its type is unknown.
 const EVENT_STATUS: u16 = 500;
+
+/// The events that say something; every other one is skipped, whatever it holds.
+const EVENTS: [&str; 7] =
+    ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error"];
 
 /// Reads one answer.
 pub struct Decoder {
@@ -42,7 +47,12 @@ impl Decoder {
         if self.blocks.done() {
             return Ok(());
         }
-        let event: WireEvent<'_> = serde_json::from_str(data).map_err(|_| broken("an event is not JSON of this protocol"))?;
+        let event: WireEvent<'_> = match serde_json::from_str(data) {
+            Ok(event) => event,
+            // Members that known events have may be anything in the others.
+            Err(_) if is_unknown(data) => return Ok(()),
+            Err(_) => return Err(broken("an event is not JSON of this protocol")),
+        };
         let Some(kind) = event.r#type.map(Text::decode) else { return Err(broken("an event without a type")) };
         match (&*kind, event.index) {
             ("message_start", _) => self.counted(event.message.and_then(|m| m.usage), out),
@@ -51,7 +61,7 @@ impl Decoder {
                 self.begin(index, &block, out)?;
                 // In a stream the input is `{}` and its text follows in pieces.
                 if let Some(input) = block.input.map(RawValue::get).filter(|input| !blank(input)) {
-                    self.blocks.arguments(index, Text::Plain(input), out);
+                    self.blocks.input(index, input);
                 }
             }
             ("content_block_delta", Some(index)) => {
@@ -61,7 +71,7 @@ impl Decoder {
             }
             ("content_block_stop", Some(index)) => self.blocks.close(index, out),
             ("message_delta", _) => {
-                if let Some(reason) = event.delta.and_then(|d| d.stop_reason) {
+                if let Some(reason) = event.delta.and_then(|d| raw_text(d.stop_reason?)) {
                     self.stop = Some(reason.decode().into_owned());
                 }
                 self.counted(event.usage, out);
@@ -106,10 +116,10 @@ impl Decoder {
 
     fn delta(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         match self.blocks.kind(index) {
-            Some(Kind::Text) => self.blocks.say(delta.text.unwrap_or(Text::Raw("")), out)?,
-            Some(Kind::Thinking) => self.blocks.think(delta.thinking, delta.signature, out),
+            Some(Kind::Text) => self.blocks.say(string(delta.text).unwrap_or(Text::Raw("")), out)?,
+            Some(Kind::Thinking) => self.blocks.think(string(delta.thinking), string(delta.signature), out),
             Some(Kind::Call(_) | Kind::Content) => {
-                self.blocks.arguments(index, delta.partial_json.unwrap_or(Text::Raw("")), out);
+                self.blocks.arguments(index, string(delta.partial_json).unwrap_or(Text::Raw("")), out);
             }
             Some(Kind::Skipped) | None => {}
         }
@@ -147,6 +157,16 @@ impl dialect::Decoder for Decoder {
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
         self.blocks.end()
     }
+}
+
+/// Whether this is an event that the gateway does not know.
+fn is_unknown(data: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Kind<'a> {
+        #[serde(borrow)]
+        r#type: Text<'a>,
+    }
+    serde_json::from_str::<Kind<'_>>(data).is_ok_and(|kind| !EVENTS.contains(&&*kind.r#type.decode()))
 }
 
 /// The raw inside of a string; `None` for anything else.

@@ -61,20 +61,20 @@ pub(super) struct WireBlock<'a> {
     pub input: Option<&'a RawValue>,
 }
 
-/// What a delta adds: to a block, or (the stop reason) to the message. Blocks of tools that Anthropic runs itself have
-/// members of the same names and other types, so that only what is used is looked at.
+/// What a delta adds: to a block, or (the stop reason) to the message. Deltas of other blocks have members of the same
+/// names and other types, so that only what is used is looked at.
 #[derive(Deserialize)]
 pub(super) struct WireDelta<'a> {
     #[serde(borrow, default)]
-    pub text: Option<Text<'a>>,
+    pub text: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub thinking: Option<Text<'a>>,
+    pub thinking: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub signature: Option<Text<'a>>,
+    pub signature: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub partial_json: Option<Text<'a>>,
+    pub partial_json: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub stop_reason: Option<Text<'a>>,
+    pub stop_reason: Option<&'a RawValue>,
 }
 
 /// Tokens so far. `input_tokens` leaves out what went through the cache.
