@@ -28,7 +28,7 @@ const EVENTS: [&str; 7] =
 /// Reads one answer.
 pub struct Decoder {
     blocks: Blocks,
-    usage: WireUsage,
+    usage: WireUsage<'static>,
     stop: Option<String>,
 }
 
@@ -83,9 +83,12 @@ impl Decoder {
         Ok(())
     }
 
-    fn counted(&mut self, usage: Option<WireUsage>, out: &mut dyn Sink) {
+    fn counted(&mut self, usage: Option<WireUsage<'_>>, out: &mut dyn Sink) {
         if let Some(usage) = usage {
-            self.usage.update(usage);
+            if let Some(tier) = string(usage.service_tier) {
+                out.event(Event::ServiceTier(tier));
+            }
+            self.usage.update(&usage);
             out.event(Event::Usage(self.usage.usage()));
         }
     }

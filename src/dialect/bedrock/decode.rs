@@ -8,7 +8,7 @@
 //! usage, and the stream has no end of its own. Unknown events and members, the padding `p` among them, are skipped.
 
 use super::error;
-use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, WireUsage};
+use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, Tier, WireUsage};
 use crate::chat::event::{Event, Sink, Text};
 use crate::dialect::anthropic::blocks::Blocks;
 use crate::dialect::{Decoder, Fault, Frame};
@@ -58,8 +58,8 @@ impl Converse {
                 self.0.finish(&event.reason.map(Text::decode).unwrap_or_default(), out)?;
             }
             "metadata" => {
-                let event: Metadata = parse(payload)?;
-                count(event.usage, out);
+                let event: Metadata<'_> = parse(payload)?;
+                served(event.tier, event.usage, out);
             }
             _ => {}
         }
@@ -109,7 +109,7 @@ impl Decoder for Converse {
             }
             self.0.close(block, out);
         }
-        count(answer.usage, out);
+        served(answer.tier, answer.usage, out);
         self.0.finish(&answer.reason.map(Text::decode).unwrap_or_default(), out)
     }
 
@@ -122,7 +122,11 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Fault> {
     serde_json::from_slice(json).map_err(|_| Fault::Broken("the answer is not JSON of this protocol".into()))
 }
 
-fn count(usage: Option<WireUsage>, out: &mut dyn Sink) {
+/// How the answer was served: in which tier, and what it used.
+fn served(tier: Option<Tier<'_>>, usage: Option<WireUsage>, out: &mut dyn Sink) {
+    if let Some(tier) = tier.and_then(|tier| tier.r#type) {
+        out.event(Event::ServiceTier(tier));
+    }
     if let Some(usage) = usage {
         out.event(Event::Usage(usage.usage()));
     }

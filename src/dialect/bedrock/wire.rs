@@ -78,9 +78,18 @@ pub(super) struct MessageStop<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Metadata {
+pub(super) struct Metadata<'a> {
     #[serde(default)]
     pub usage: Option<WireUsage>,
+    #[serde(borrow, default, rename = "serviceTier")]
+    pub tier: Option<Tier<'a>>,
+}
+
+/// The tier that served the request.
+#[derive(Deserialize)]
+pub(super) struct Tier<'a> {
+    #[serde(borrow, default)]
+    pub r#type: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +128,8 @@ pub(super) struct Answer<'a> {
     pub reason: Option<Text<'a>>,
     #[serde(default)]
     pub usage: Option<WireUsage>,
+    #[serde(borrow, default, rename = "serviceTier")]
+    pub tier: Option<Tier<'a>>,
 }
 
 #[derive(Deserialize)]
