@@ -1,6 +1,6 @@
 //! Anthropic's Messages API: at Anthropic itself, and for Claude models on Vertex AI and behind Bedrock's InvokeModel.
 //!
-//! [`encode`] writes requests ([`turns`], [`tools`], [`schema`] and [`model`] are its parts), [`decode`] reads answers
+//! [`encode`] writes requests ([`turns`], [`tools`], [`schema`], [`effort`], [`sampling`] and [`model`] are its parts), [`decode`] reads answers
 //! ([`blocks`] tells what they say), [`error`] refusals; [`replay`] carries thinking from one turn to the next.
 
 use super::{Dialect, Framing, Outgoing, ProviderError};
@@ -11,10 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(super) mod blocks;
 pub mod decode;
+pub(super) mod effort;
 pub mod encode;
 pub mod error;
 pub(super) mod model;
 pub(super) mod replay;
+pub(super) mod sampling;
 pub(super) mod schema;
 mod tools;
 mod turns;

@@ -9,6 +9,7 @@
 //! | `service_tier` | `serviceTier` |
 
 use super::anthropic::model::Model;
+use super::anthropic::sampling::{self, Sampling};
 use super::params::{self, Policy, Settled, Unknown};
 use super::{Dialect, Framing, Outgoing, ProviderError};
 use crate::chat::constraint::Constraint;
@@ -23,7 +24,6 @@ use crate::percent;
 use crate::provider::Target;
 use bytes::Bytes;
 use http::HeaderMap;
-use serde_json::value::RawValue;
 
 mod decode;
 mod embeddings;
@@ -123,7 +123,7 @@ impl Dialect for Bedrock {
         write_system(&mut w, &said.system);
         // The target's own limit where nobody asks for one; the model's where the target has none either.
         let limit = params::token_limit(request)?.or(target.default_max_tokens.map(u64::from));
-        let thinking = thinking::Thinking::of(request, family, limit, plan.choice.forces(), said.unsigned_loop, &mut settled)?;
+        let thinking = thinking::Thinking::of(request, family, limit, (plan.choice.forces(), !said.unsigned_loop), &mut settled)?;
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
         if said.calls_tools || plan.choice != tools::Choice::None {
             tools::write(&mut w, &plan.tools, &plan.choice);
@@ -185,21 +185,13 @@ fn write_inference(
     thinking: thinking::Thinking,
     settled: &mut Settled,
 ) -> Result<(), ApiError> {
-    let mut temperature = params::temperature(request, "1", settled)?;
-    let mut top_p = request.raw(Field::TopP);
-    let fixed = thinking.fixes_sampling() || family == Family::Claude && !Model::of(request.model).sampled();
-    if fixed {
-        // Claude thinks at its default temperature only, and newer ones know no other.
-        for (slot, field) in [(&mut temperature, Field::Temperature), (&mut top_p, Field::TopP)] {
-            if slot.take().is_some() {
-                settled.drop_hint(request, field)?;
-            }
-        }
-    } else if family == Family::Claude && temperature.is_some() && top_p.take().is_some() {
-        // Claude 4 refuses a request that has both.
-        settled.drop_hint(request, Field::TopP)?;
-    }
-    let stop = stop_sequences(request)?;
+    let sampling = match family {
+        Family::Claude if thinking.claude_thinks() || !Model::of(request.model).sampled() => Sampling::Fixed,
+        Family::Claude => Sampling::Either,
+        _ => Sampling::Both,
+    };
+    let (temperature, top_p) = sampling.settle(request, settled)?;
+    let stop = sampling::stops(request, family == Family::Claude)?;
     if limit.is_none() && temperature.is_none() && top_p.is_none() && stop.is_empty() {
         return Ok(());
     }
@@ -215,24 +207,12 @@ fn write_inference(
     if !stop.is_empty() {
         w.key("stopSequences").array();
         for text in stop {
-            w.raw(text.get());
+            w.text(text);
         }
         w.end_array();
     }
     w.end_object();
     Ok(())
-}
-
-/// `stop` as a list of raw JSON strings; empty ones, which stop nothing, left out.
-fn stop_sequences<'a>(request: &ChatRequest<'a>) -> Result<Vec<&'a RawValue>, ApiError> {
-    let Some(raw) = request.raw(Field::Stop) else { return Ok(Vec::new()) };
-    let mut list: Vec<&RawValue> =
-        if raw.starts_with('[') { request.get(Field::Stop)?.unwrap_or_default() } else { request.get(Field::Stop)?.into_iter().collect() };
-    if list.iter().any(|text| !text.get().starts_with('"')) {
-        return Err(ApiError::field(Field::Stop.name(), "`stop` must be a string or an array of strings"));
-    }
-    list.retain(|text| text.get() != "\"\"");
-    Ok(list)
 }
 
 fn write_tier(w: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settled) -> Result<(), ApiError> {
