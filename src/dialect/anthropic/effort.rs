@@ -78,8 +78,8 @@ pub(in crate::dialect) struct Thought {
 enum Mode {
     /// So many tokens.
     Budget(u64),
-    /// As it likes.
-    Adaptive,
+    /// As it likes. `hidden`: what it thinks is only told where that is asked for.
+    Adaptive { hidden: bool },
 }
 
 impl Thought {
@@ -98,7 +98,10 @@ impl Thought {
         let Some(effort) = Effort::read(request)?.filter(|effort| *effort != Effort::None) else { return Ok(Self::default()) };
         let thought = match model.thinking() {
             // A demanded call and thinking exclude each other; effort alone goes with both.
-            Thinking::Adaptive => Self { mode: (!forces).then_some(Mode::Adaptive), effort: Some(effort.name(model)) },
+            Thinking::Adaptive => {
+                let mode = Mode::Adaptive { hidden: model.hides_thinking() };
+                Self { mode: (!forces).then_some(mode), effort: Some(effort.name(model)) }
+            }
             Thinking::Budget if !forces && can_think => {
                 // A quarter of the client's limit is left to the answer; a limit that holds no budget means no thinking.
                 let room = limit.map_or(u64::MAX, |limit| if limit > MIN_BUDGET { (limit / 4 * 3).max(MIN_BUDGET) } else { 0 });
@@ -137,8 +140,12 @@ impl Thought {
             Some(Mode::Budget(tokens)) => {
                 w.key("thinking").object().key("type").string("enabled").key("budget_tokens").integer(tokens).end_object();
             }
-            Some(Mode::Adaptive) => {
-                w.key("thinking").object().key("type").string("adaptive").end_object();
+            Some(Mode::Adaptive { hidden }) => {
+                w.key("thinking").object().key("type").string("adaptive");
+                if hidden {
+                    w.key("display").string("summarized");
+                }
+                w.end_object();
             }
         }
         if self.effort.is_none() && schema.is_none() {
