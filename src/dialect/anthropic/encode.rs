@@ -5,8 +5,7 @@ use super::effort::Thought;
 use super::model::Model;
 use super::sampling::{self, Sampling};
 use super::tools::{Held, Toolbox};
-use super::turns::Conversation;
-use super::{Host, Seat};
+use super::{Host, Seat, messages};
 use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::message;
@@ -64,9 +63,8 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
         Field::FunctionCall => Policy::Mapped,
         _ => Policy::of(field, &MAPPED),
     })?;
-    let messages = message::read(request)?;
     let toolbox = Toolbox::read(request, seat.structured_output)?;
-    let conversation = Conversation::read(request.system, &messages, request.seal, seat.host)?;
+    let conversation = messages::read(request, &message::read(request)?, seat.host)?;
     let model = Model::of(request.model);
     let limit = token_limit(request)?;
     let thought = Thought::choose(request, model, limit, (toolbox.forces(), conversation.can_think()), &mut settled)?;
@@ -94,7 +92,7 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
     if request.stream() && seat.host != Host::Bedrock {
         w.key("stream").flag(true);
     }
-    conversation.write(&mut w, thought.thinks());
+    messages::write(&mut w, &conversation, thought.thinks());
     toolbox.write(&mut w)?;
     thought.write(&mut w, if let Held::Native(schema) = &toolbox.held { Some(schema) } else { None });
     let (temperature, top_p) = sampling.settle(request, &mut settled)?;

@@ -10,6 +10,7 @@
 
 use super::anthropic::model::Model;
 use super::anthropic::sampling::{self, Sampling};
+use super::anthropic::turns::Block;
 use super::params::{self, Policy, Settled, Unknown};
 use super::{Dialect, Framing, Outgoing, ProviderError};
 use crate::chat::constraint::Constraint;
@@ -109,23 +110,26 @@ impl Dialect for Bedrock {
         let declared = tool::tools(request)?;
         let choice = tool::tool_choice(request, &declared)?;
         let mut plan = tools::Plan::of(&declared, choice, constraint.as_ref(), target.structured_output, family)?;
-        let list = message::read(request)?;
+        let mut conversation = messages::read(request, &message::read(request)?)?;
+        let blocks = || conversation.turns.iter().flat_map(|turn| &turn.blocks);
+        let calls_tools = blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
+        if calls_tools && plan.tools.is_empty() {
+            plan.tools = tools::undeclared(blocks());
+        }
+        if calls_tools && plan.choice == tools::Choice::None {
+            conversation.system.push(Text::Plain(NO_CALLS));
+        }
+        // The target's own limit where nobody asks for one; the model's where the target has none either.
+        let limit = params::token_limit(request)?.or(target.default_max_tokens.map(u64::from));
+        let can_think = conversation.can_think();
+        let thinking = thinking::Thinking::of(request, family, limit, (plan.choice.forces(), can_think), &mut settled)?;
 
         let mut w = Writer::with_capacity(request.parsed.body().len() + 512);
         w.object();
-        let mut said = messages::write(&mut w, request, &list)?;
-        if said.calls_tools && plan.tools.is_empty() {
-            plan.tools = tools::undeclared(&list);
-        }
-        if said.calls_tools && plan.choice == tools::Choice::None {
-            said.system.push(Text::Plain(NO_CALLS));
-        }
-        write_system(&mut w, &said.system);
-        // The target's own limit where nobody asks for one; the model's where the target has none either.
-        let limit = params::token_limit(request)?.or(target.default_max_tokens.map(u64::from));
-        let thinking = thinking::Thinking::of(request, family, limit, (plan.choice.forces(), !said.unsigned_loop), &mut settled)?;
+        messages::write(&mut w, &conversation, thinking.claude_thinks());
+        write_system(&mut w, &conversation.system);
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
-        if said.calls_tools || plan.choice != tools::Choice::None {
+        if calls_tools || plan.choice != tools::Choice::None {
             tools::write(&mut w, &plan.tools, &plan.choice);
         }
         if let Some(schema) = &plan.native {
@@ -145,7 +149,9 @@ impl Dialect for Bedrock {
         w.end_object();
 
         let operation = if request.stream() { "converse-stream" } else { "converse" };
-        let decoder = decode::Converse::new(plan.content_tool.then(|| tools::CONTENT_TOOL.to_owned()), request.seal.cloned());
+        // Only Claude wants its thinking back, and only where a call of the client's can carry it.
+        let seal = request.seal.filter(|_| thinking.claude_thinks() && !declared.is_empty()).cloned();
+        let decoder = decode::Converse::new(plan.content_tool.then(|| tools::CONTENT_TOOL.to_owned()), seal);
         Ok(Outgoing {
             path: format!("/model/{}/{operation}", percent::segment(request.model)),
             body: Bytes::from(w.finish()),

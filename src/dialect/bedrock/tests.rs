@@ -287,6 +287,32 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
     assert_eq!(dropped, ["reasoning_effort"]);
 }
 
+#[test]
+fn thinking_between_calls_comes_back_between_them_and_to_claude_only() {
+    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into());
+    let thought = |text: &str| format!(r#"{{"type":"thinking","thinking":"{text}","signature":"c2ln"}}"#);
+    let call = |id: &str, text: &str| {
+        let id = seal.seal(id, thought(text).as_bytes());
+        json!({"id": id, "type": "function", "function": {"name": "get_time", "arguments": "{}"}})
+    };
+    let (one, two) = (call("t1", "first"), call("t2", "second"));
+    let body = json!({"model": "r", "reasoning_effort": "low", "messages": [
+        {"role": "user", "content": "Time?"},
+        {"role": "assistant", "content": "Let me see.", "tool_calls": [one, two]},
+        {"role": "tool", "tool_call_id": one["id"], "content": "12:00"},
+        {"role": "tool", "tool_call_id": two["id"], "content": "12:01"},
+        {"role": "user", "content": "Go on."}
+    ], "tools": [{"type": "function", "function": {"name": "get_time"}}]});
+    let kinds = |model: &str| {
+        let out = encode(&Bedrock, &target(Kind::Bedrock), model, &body, None, Some(&seal)).unwrap();
+        let body: Value = serde_json::from_slice(&out.body).unwrap();
+        let content = body["messages"][1]["content"].as_array().unwrap().clone();
+        content.iter().map(|block| block.as_object().unwrap().keys().next().unwrap().clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds("us.anthropic.claude-sonnet-4-5-v1:0"), ["reasoningContent", "text", "toolUse", "reasoningContent", "toolUse"]);
+    assert_eq!(kinds("us.amazon.nova-pro-v1:0"), ["text", "toolUse", "toolUse"]);
+}
+
 /// Real answers, where a folder of them is at hand (`TIDEGATE_RECORDINGS`): each is read to its end, however it is cut.
 #[test]
 fn recorded_answers_are_read() {

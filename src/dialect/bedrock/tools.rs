@@ -6,9 +6,9 @@
 use super::Family;
 use crate::chat::constraint::{self, Constraint, Schema};
 use crate::chat::event::Text;
-use crate::chat::message::Message;
 use crate::chat::tool::{Tool, ToolChoice, same_name};
 use crate::dialect::anthropic::schema;
+use crate::dialect::anthropic::turns::Block;
 use crate::dialect::unwrap::UnwrapChoice;
 use crate::dialect::{Decoder, params};
 use crate::error::ApiError;
@@ -148,11 +148,12 @@ impl<'a> Spec<'a> {
 }
 
 /// Tools for a history that has calls while the request declares none; the service refuses it without.
-pub(super) fn undeclared<'a>(list: &[Message<'a>]) -> Vec<Spec<'a>> {
+pub(super) fn undeclared<'a: 'b, 'b, M: 'b>(blocks: impl Iterator<Item = &'b Block<'a, M>>) -> Vec<Spec<'a>> {
     let mut specs: Vec<Spec<'a>> = Vec::new();
-    for call in list.iter().flat_map(|message| &message.tool_calls) {
-        if !specs.iter().any(|spec| same_name(spec.name, call.name)) {
-            specs.push(Spec { name: call.name, description: None, schema: Cow::Borrowed(ANY_OBJECT), strict: false });
+    for block in blocks {
+        let Block::Call { name, .. } = block else { continue };
+        if !specs.iter().any(|spec| same_name(spec.name, *name)) {
+            specs.push(Spec { name: *name, description: None, schema: Cow::Borrowed(ANY_OBJECT), strict: false });
         }
     }
     if specs.is_empty() {
