@@ -105,6 +105,8 @@ pub(in crate::dialect) enum Place<'a> {
     Here(Format, Text<'a>),
     /// At this address on the web.
     Web(Text<'a>),
+    /// In Amazon S3, at this address.
+    S3(Format, Text<'a>),
 }
 
 /// An image or a document.
@@ -128,15 +130,19 @@ impl<'a> Media<'a> {
             _ => return None,
         };
         let name = filename.map(Text::decode).unwrap_or_default();
-        match Link::of(url) {
+        let (format, place) = match Link::of(url) {
             Link::Data { media_type, data } => {
                 let format = Format::of(&media_type, &name)?;
-                let found = Self { image: format.is_image(), place: Place::Here(format, data), filename };
-                (found.image || !image).then_some(found)
+                (format, Place::Here(format, data))
             }
-            Link::Web(url) => Some(Self { image, place: Place::Web(url), filename }),
-            _ => None,
-        }
+            Link::S3(url) => {
+                let format = Format::named(&url.decode())?;
+                (format, Place::S3(format, url))
+            }
+            Link::Web(url) => return Some(Self { image, place: Place::Web(url), filename }),
+            _ => return None,
+        };
+        (format.is_image() || !image).then_some(Self { image: format.is_image(), place, filename })
     }
 }
 
@@ -150,7 +156,7 @@ mod tests {
         let part = Part::File { file_data: Some(Text::Raw(&url)), filename: Some(Text::Raw(filename)), file_id: None };
         Media::of(&part).map(|media| match media.place {
             Place::Here(format, _) => format.name(),
-            Place::Web(_) => "web",
+            Place::Web(_) | Place::S3(..) => "elsewhere",
         })
     }
 

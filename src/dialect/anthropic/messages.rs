@@ -45,7 +45,7 @@ fn source<'a>(part: &Part<'a>, host: Host) -> Result<Source<'a>, &'static str> {
             }
             Place::Here(Format::Pdf, data) => At::Base64("application/pdf".to_owned(), data),
             Place::Web(url) if host == Host::Api => At::Url(url),
-            Place::Here(..) | Place::Web(_) => return None,
+            Place::Here(..) | Place::Web(_) | Place::S3(..) => return None,
         };
         let title = media.filename.filter(|name| !media.image && !blank(*name));
         Some(Source { kind: if media.image { "image" } else { "document" }, place, title })

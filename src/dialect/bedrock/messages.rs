@@ -1,4 +1,5 @@
-//! The conversation as Converse wants it. Pictures and documents go through as the base64 text that the client sent.
+//! The conversation as Converse wants it. Pictures and documents go through as the base64 text that the client sent, or
+//! as an address in S3, which the service reads with the rights of the gateway's own credentials.
 
 use crate::chat::event::Text;
 use crate::chat::message::{Message, Part, Role};
@@ -17,11 +18,18 @@ const BESIDE_DOCUMENT: &str = "See the attached document.";
 
 /// What Converse takes besides texts.
 pub(super) enum Media<'a> {
-    Image(Format, Text<'a>),
+    Image(Format, Source<'a>),
     /// With its name.
-    Document(Format, Text<'a>, String),
+    Document(Format, Source<'a>, String),
     /// Data and format.
-    Audio(Text<'a>, Text<'a>),
+    Audio(Source<'a>, Text<'a>),
+}
+
+/// Where the bytes are.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    Bytes(Text<'a>),
+    S3(Text<'a>),
 }
 
 /// Reads the messages.
@@ -39,23 +47,29 @@ pub(super) fn read<'a>(request: &ChatRequest<'a>, list: &[Message<'a>]) -> Resul
 }
 
 fn media<'a>(role: Role, part: &Part<'a>) -> Result<Media<'a>, &'static str> {
-    let found = media::Media::of(part);
-    match (*part, found.map(|found| found.place)) {
-        (Part::InputAudio { data, format }, _) if role == Role::User => Ok(Media::Audio(data, format)),
-        (_, Some(Place::Here(format, data))) if format.is_image() => Ok(Media::Image(format, data)),
-        (Part::File { filename, .. }, Some(Place::Here(format, data))) => {
-            Ok(Media::Document(format, data, document_name(&filename.map(Text::decode).unwrap_or_default())))
-        }
-        (_, Some(Place::Web(_))) => {
-            Err("this model's provider takes no URL and the gateway fetches nothing; send the bytes as a base64 data URI")
-        }
-        (Part::ImageUrl { .. }, _) => Err("this model takes images as a base64 data URI of PNG, JPEG, GIF or WebP"),
-        (Part::File { file_data: None, .. }, _) => Err("a `file_id` is known to another provider only; send the file in `file_data`"),
-        (Part::File { .. }, _) => {
-            Err("this model takes files as a base64 data URI of PDF, CSV, Word, Excel, HTML, Markdown, plain text or an image")
-        }
-        _ => Err("this kind of content cannot stand here"),
+    if let (Part::InputAudio { data, format }, Role::User) = (*part, role) {
+        return Ok(Media::Audio(Source::Bytes(data), format));
     }
+    let found = media::Media::of(part);
+    let (format, source) = match found.map(|found| found.place) {
+        Some(Place::Here(format, data)) => (format, Source::Bytes(data)),
+        Some(Place::S3(format, uri)) => (format, Source::S3(uri)),
+        Some(Place::Web(_)) => {
+            return Err("this model's provider takes no URL of the web and the gateway fetches nothing; send a base64 data URI");
+        }
+        None => {
+            return Err(match part {
+                Part::ImageUrl { .. } => "this model takes images as a base64 data URI or an s3: URL of PNG, JPEG, GIF or WebP",
+                Part::File { file_data: None, .. } => "a `file_id` is known to another provider only; send the file in `file_data`",
+                Part::File { .. } => {
+                    "this model takes files as a base64 data URI or an s3: URL of PDF, CSV, Word, Excel, HTML, Markdown, plain text or an image"
+                }
+                _ => "this kind of content cannot stand here",
+            });
+        }
+    };
+    let name = || found.and_then(|found| found.filename).map(Text::decode).unwrap_or_default();
+    Ok(if format.is_image() { Media::Image(format, source) } else { Media::Document(format, source, document_name(&name())) })
 }
 
 /// Document names have letters, digits, single spaces, hyphens and brackets only; the extension is said by `format`.
@@ -110,16 +124,21 @@ fn write_block(w: &mut Writer, block: &Block<'_, Media<'_>>, thinking: bool, nam
 }
 
 fn write_media(w: &mut Writer, media: &Media<'_>, names: &mut Vec<String>) {
-    let (kind, format, name, data) = match media {
-        Media::Image(format, data) => ("image", Text::Plain(format.name()), None, data),
-        Media::Document(format, data, name) => ("document", Text::Plain(format.name()), Some(name), data),
-        Media::Audio(data, format) => ("audio", *format, None, data),
+    let (kind, format, name, source) = match media {
+        Media::Image(format, source) => ("image", Text::Plain(format.name()), None, source),
+        Media::Document(format, source, name) => ("document", Text::Plain(format.name()), Some(name), source),
+        Media::Audio(source, format) => ("audio", *format, None, source),
     };
     w.object().key(kind).object().key("format").text(format);
     if let Some(name) = name {
         w.key("name").string(fresh(name, names));
     }
-    w.key("source").object().key("bytes").text(*data).end_object().end_object().end_object();
+    w.key("source").object();
+    match source {
+        Source::Bytes(data) => w.key("bytes").text(*data),
+        Source::S3(uri) => w.key("s3Location").object().key("uri").text(*uri).end_object(),
+    };
+    w.end_object().end_object().end_object();
 }
 
 /// A name that no other document has: the service refuses one that comes twice.
