@@ -39,7 +39,7 @@ struct Open {
 pub(in crate::dialect) struct Blocks {
     keeper: Keeper,
     /// The forced tool whose arguments are the content.
-    content_tool: Option<String>,
+    content_tool: Option<&'static str>,
     open: Vec<Open>,
     calls: u32,
     /// The forced tool has been called; a second call would spoil its JSON.
@@ -50,7 +50,7 @@ pub(in crate::dialect) struct Blocks {
 
 impl Blocks {
     /// Nothing is said yet; `seal` where thinking is to be kept for the next turn.
-    pub(in crate::dialect) fn new(content_tool: Option<String>, seal: Option<Seal>) -> Self {
+    pub(in crate::dialect) fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
         Self { keeper: Keeper::new(seal), content_tool, open: Vec::new(), calls: 0, answered: false, held: String::new(), done: false }
     }
 
@@ -82,7 +82,7 @@ impl Blocks {
     /// # Errors
     /// As [`Self::open`].
     pub(in crate::dialect) fn call(&mut self, index: u64, id: Option<Text<'_>>, name: Text<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-        let content = self.content_tool.as_deref().is_some_and(|tool| tool == name.decode());
+        let content = self.content_tool.is_some_and(|tool| tool == name.decode());
         let kind = match (content, self.answered) {
             (true, true) => Kind::Skipped,
             (true, false) => Kind::Content,

@@ -35,7 +35,7 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for one answer. `content_tool`: the tool whose call was forced in order to get the content as its
     /// arguments; `seal` where thinking is to be kept for the next turn.
-    pub fn new(content_tool: Option<String>, seal: Option<Seal>) -> Self {
+    pub fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
         Self { blocks: Blocks::new(content_tool, seal), usage: WireUsage::default(), stop: None }
     }
 

@@ -4,13 +4,12 @@ use super::decode::Decoder;
 use super::effort::Thought;
 use super::model::Model;
 use super::sampling::{self, Sampling};
-use super::tools::{Held, Toolbox};
-use super::{Host, Seat, messages};
+use super::toolbox::Toolbox;
+use super::{Host, Seat, messages, tools};
 use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::message;
 use crate::chat::request::ChatRequest;
-use crate::dialect::unwrap::UnwrapChoice;
 use crate::dialect::{
     self,
     params::{Policy, Settled, Unknown, asked, settle, token_limit},
@@ -63,7 +62,7 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
         Field::FunctionCall => Policy::Mapped,
         _ => Policy::of(field, &MAPPED),
     })?;
-    let toolbox = Toolbox::read(request, seat.structured_output)?;
+    let toolbox = Toolbox::read(request, seat.structured_output, true)?;
     let conversation = messages::read(request, &message::read(request)?, seat.host)?;
     let model = Model::of(request.model);
     let limit = token_limit(request)?;
@@ -93,8 +92,8 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
         w.key("stream").flag(true);
     }
     messages::write(&mut w, &conversation, thought.thinks());
-    toolbox.write(&mut w)?;
-    thought.write(&mut w, if let Held::Native(schema) = &toolbox.held { Some(schema) } else { None });
+    tools::write(&mut w, &toolbox);
+    thought.write(&mut w, toolbox.native().map(|held| &*held.schema));
     let (temperature, top_p) = sampling.settle(request, &mut settled)?;
     for (key, value) in [("temperature", temperature), ("top_p", top_p)] {
         if let Some(value) = value {
@@ -112,10 +111,8 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
     user(request, &mut w, &mut settled)?;
     w.end_object();
 
-    let seal = request.seal.filter(|_| thought.thinks() && toolbox.has_tools()).cloned();
-    let content_tool = if let Held::Forced(name, _) = &toolbox.held { Some(name.clone()) } else { None };
-    let decoder: Box<dyn dialect::Decoder> = Box::new(Decoder::new(content_tool, seal));
-    let decoder = if toolbox.choice_inside { Box::new(UnwrapChoice::new(decoder)) } else { decoder };
+    let seal = request.seal.filter(|_| thought.thinks() && toolbox.calls).cloned();
+    let decoder = toolbox.around(Decoder::new(toolbox.content_tool(), seal));
     Ok(Encoded { body: w.finish(), settled, decoder })
 }
 

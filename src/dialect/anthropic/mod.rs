@@ -1,6 +1,6 @@
 //! Anthropic's Messages API: at Anthropic itself, and for Claude models on Vertex AI and behind Bedrock's InvokeModel.
 //!
-//! [`encode`] writes requests ([`turns`], [`media`], [`messages`], [`tools`],
+//! [`encode`] writes requests ([`turns`], [`media`], [`messages`], [`toolbox`], [`tools`],
 //! [`schema`], [`effort`], [`sampling`] and [`model`] are its parts), [`decode`] reads answers
 //! ([`blocks`] tells what they say), [`error`] refusals; [`replay`] carries thinking from one turn to the next.
 
@@ -21,7 +21,8 @@ pub(super) mod model;
 pub(super) mod replay;
 pub(super) mod sampling;
 pub(super) mod schema;
-mod tools;
+pub(super) mod toolbox;
+pub(super) mod tools;
 pub(super) mod turns;
 mod wire;
 

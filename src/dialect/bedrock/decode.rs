@@ -24,7 +24,7 @@ pub(super) struct Converse(Blocks);
 impl Converse {
     /// A decoder for one answer. `content_tool`: the tool whose arguments are the content; `seal` where thinking is to be
     /// kept for the next turn.
-    pub(super) fn new(content_tool: Option<String>, seal: Option<Seal>) -> Self {
+    pub(super) fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
         Self(Blocks::new(content_tool, seal))
     }
 

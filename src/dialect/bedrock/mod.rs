@@ -10,14 +10,15 @@
 
 use super::anthropic::model::Model;
 use super::anthropic::sampling::{self, Sampling};
+use super::anthropic::toolbox::{Call, Toolbox};
+use super::anthropic::tools::write_choice;
 use super::anthropic::turns::Block;
 use super::params::{self, Policy, Settled, Unknown};
 use super::{Dialect, Framing, Outgoing, ProviderError};
-use crate::chat::constraint::Constraint;
 use crate::chat::event::Text;
 use crate::chat::field::Field;
+use crate::chat::message;
 use crate::chat::request::ChatRequest;
-use crate::chat::{message, tool};
 use crate::embed::request::EmbeddingRequest;
 use crate::error::ApiError;
 use crate::json::write::Writer;
@@ -36,10 +37,6 @@ mod wire;
 
 #[cfg(test)]
 pub(in crate::dialect) mod tests;
-
-/// Said to a model that must not call tools: the protocol has no such choice, and a conversation that holds tool
-/// blocks must declare tools.
-const NO_CALLS: &str = "Do not call any tool in this turn; answer in text.";
 
 /// Bedrock's Converse API.
 pub struct Bedrock;
@@ -106,42 +103,39 @@ impl Dialect for Bedrock {
     fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         let family = Family::of(request.model);
         let mut settled = params::settle(request, Unknown::Drop, |field| policy(field, family))?;
-        let constraint = Constraint::of(request)?;
-        let declared = tool::tools(request)?;
-        let choice = tool::tool_choice(request, &declared)?;
-        let mut plan = tools::Plan::of(&declared, choice, constraint.as_ref(), target.structured_output, family)?;
+        let mut toolbox = Toolbox::read(request, target.structured_output, family == Family::Claude)?;
         let mut conversation = messages::read(request, &message::read(request)?)?;
         let blocks = || conversation.turns.iter().flat_map(|turn| &turn.blocks);
         let calls_tools = blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
-        if calls_tools && plan.tools.is_empty() {
-            plan.tools = tools::undeclared(blocks());
+        if calls_tools && toolbox.tools.is_empty() {
+            toolbox.tools = tools::undeclared(blocks());
         }
-        if calls_tools && plan.choice == tools::Choice::None {
-            conversation.system.push(Text::Plain(NO_CALLS));
+        if calls_tools && toolbox.call == Call::None {
+            conversation.system.push(Text::Plain(tools::NO_CALLS));
         }
         // The target's own limit where nobody asks for one; the model's where the target has none either.
         let limit = params::token_limit(request)?.or(target.default_max_tokens.map(u64::from));
         let can_think = conversation.can_think();
-        let thinking = thinking::Thinking::of(request, family, limit, (plan.choice.forces(), can_think), &mut settled)?;
+        let thinking = thinking::Thinking::of(request, family, limit, (toolbox.forces(), can_think), &mut settled)?;
 
         let mut w = Writer::with_capacity(request.parsed.body().len() + 512);
         w.object();
         messages::write(&mut w, &conversation, thinking.claude_thinks());
         write_system(&mut w, &conversation.system);
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
-        if calls_tools || plan.choice != tools::Choice::None {
-            tools::write(&mut w, &plan.tools, &plan.choice);
+        if !toolbox.tools.is_empty() && (calls_tools || toolbox.call != Call::None) {
+            tools::write(&mut w, &toolbox.tools, toolbox.call);
         }
-        if let Some(schema) = &plan.native {
-            tools::write_output(&mut w, schema, family);
+        if let Some(schema) = toolbox.native() {
+            tools::write_output(&mut w, schema);
         }
-        let serial =
-            family == Family::Claude && plan.choice != tools::Choice::None && params::asked(request, Field::ParallelToolCalls).is_some();
+        // Converse's own choice cannot say this.
+        let serial = family == Family::Claude && toolbox.serial && toolbox.call != Call::None;
         if serial || thinking.is_on() {
             w.key("additionalModelRequestFields").object();
             thinking.write(&mut w);
             if serial {
-                tools::write_serial(&mut w, &plan.choice);
+                write_choice(&mut w, toolbox.call, true);
             }
             w.end_object();
         }
@@ -150,8 +144,8 @@ impl Dialect for Bedrock {
 
         let operation = if request.stream() { "converse-stream" } else { "converse" };
         // Only Claude wants its thinking back, and only where a call of the client's can carry it.
-        let seal = request.seal.filter(|_| thinking.claude_thinks() && !declared.is_empty()).cloned();
-        let decoder = decode::Converse::new(plan.content_tool.then(|| tools::CONTENT_TOOL.to_owned()), seal);
+        let seal = request.seal.filter(|_| thinking.claude_thinks() && toolbox.calls).cloned();
+        let decoder = decode::Converse::new(toolbox.content_tool(), seal);
         Ok(Outgoing {
             path: format!("/model/{}/{operation}", percent::segment(request.model)),
             body: Bytes::from(w.finish()),
@@ -159,7 +153,7 @@ impl Dialect for Bedrock {
             dropped: settled.dropped,
             adjusted: settled.adjusted,
             framing: Framing::AwsEventStream,
-            decoder: plan.unwrap(Box::new(decoder)),
+            decoder: toolbox.around(decoder),
         })
     }
 

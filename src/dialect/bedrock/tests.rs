@@ -158,7 +158,7 @@ fn frames(events: &Value) -> Vec<u8> {
 }
 
 fn converse(content_tool: bool) -> decode::Converse {
-    decode::Converse::new(content_tool.then(|| tools::CONTENT_TOOL.to_owned()), None)
+    decode::Converse::new(content_tool.then_some("json_answer"), None)
 }
 
 #[test]
