@@ -7,6 +7,7 @@
 //! | `max_tokens`, `temperature`, `top_p`, `stop` | `inferenceConfig` |
 //! | `reasoning_effort`, `parallel_tool_calls` | `additionalModelRequestFields`, by model family |
 //! | `service_tier` | `serviceTier` |
+//! | `metadata` | `requestMetadata` |
 
 use super::anthropic::model::Model;
 use super::anthropic::sampling::{self, Sampling};
@@ -26,6 +27,8 @@ use crate::percent;
 use crate::provider::Target;
 use bytes::Bytes;
 use http::HeaderMap;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 mod decode;
 mod embeddings;
@@ -37,6 +40,11 @@ mod wire;
 
 #[cfg(test)]
 pub(in crate::dialect) mod tests;
+
+/// Most pairs of `requestMetadata`.
+const MAX_METADATA: usize = 16;
+/// Longest key or value there.
+const MAX_METADATA_TEXT: usize = 256;
 
 /// Bedrock's Converse API.
 pub struct Bedrock;
@@ -91,6 +99,7 @@ fn policy(field: Field, family: Family) -> Policy {
                 Field::GuidedJson,
                 Field::GuidedChoice,
                 Field::ServiceTier,
+                Field::Metadata,
                 // Without tools these ask for nothing; with them the tools' reader explains what to use instead.
                 Field::Functions,
                 Field::FunctionCall,
@@ -140,6 +149,7 @@ impl Dialect for Bedrock {
             w.end_object();
         }
         write_tier(&mut w, request, &mut settled)?;
+        write_metadata(&mut w, request, &mut settled)?;
         w.end_object();
 
         let operation = if request.stream() { "converse-stream" } else { "converse" };
@@ -210,6 +220,27 @@ fn write_inference(
             w.text(text);
         }
         w.end_array();
+    }
+    w.end_object();
+    Ok(())
+}
+
+/// `metadata` stands in the operator's log of invocations, where the service takes it: at most 16 pairs of a small alphabet
+/// (`RequestMetadata` of its service model).
+fn write_metadata(w: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    let Some(raw) = params::asked(request, Field::Metadata) else { return Ok(()) };
+    let fits = |text: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b.is_ascii_whitespace() || b":_@$#=/+,-.".contains(&b);
+        text.len() <= MAX_METADATA_TEXT && text.bytes().all(known)
+    };
+    let pairs = serde_json::from_str::<BTreeMap<Cow<'_, str>, Cow<'_, str>>>(raw).unwrap_or_default();
+    let all = pairs.iter().all(|(key, value)| !key.is_empty() && fits(key) && fits(value));
+    if !all || pairs.is_empty() || pairs.len() > MAX_METADATA {
+        return settled.drop_hint(request, Field::Metadata);
+    }
+    w.key("requestMetadata").object();
+    for (key, value) in &pairs {
+        w.key(key).string(value);
     }
     w.end_object();
     Ok(())
