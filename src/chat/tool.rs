@@ -45,12 +45,13 @@ pub enum ToolChoice<'a> {
 ///
 /// # Errors
 /// A 400 that names the tool: another type than function, no name, parameters that are no object. Also where the
-/// request uses `functions` or `function_call`, which foreign dialects do not take.
+/// request asks for something by `functions` or `function_call`, which foreign dialects do not take.
 pub fn tools<'a>(request: &ChatRequest<'a>) -> Result<Vec<Tool<'a>>, ApiError> {
-    for field in [Field::Functions, Field::FunctionCall] {
-        if request.raw(field).is_some() {
-            return Err(legacy(field.name().to_owned()));
-        }
+    if request.get::<Vec<&'a RawValue>>(Field::Functions)?.is_some_and(|list| !list.is_empty()) {
+        return Err(legacy(Field::Functions.name().to_owned()));
+    }
+    if request.raw(Field::FunctionCall).is_some_and(|raw| !matches!(raw, r#""none""# | r#""auto""#)) {
+        return Err(legacy(Field::FunctionCall.name().to_owned()));
     }
     let list: Vec<&'a RawValue> = request.get(Field::Tools)?.unwrap_or_default();
     list.into_iter().enumerate().map(|(i, raw)| Tool::read(i, raw)).collect()
