@@ -62,7 +62,7 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
         Field::FunctionCall => Policy::Mapped,
         _ => Policy::of(field, &MAPPED),
     })?;
-    let toolbox = Toolbox::read(request, seat.structured_output, true)?;
+    let toolbox = Toolbox::read(request, seat.structured_output, true, &mut settled)?;
     let conversation = messages::read(request, &message::read(request)?, seat.host)?;
     let model = Model::of(request.model);
     let limit = token_limit(request)?;

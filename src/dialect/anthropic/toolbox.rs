@@ -11,7 +11,7 @@ use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::chat::tool::{self, Tool, ToolChoice, same_name};
 use crate::dialect::Decoder;
-use crate::dialect::params::{asked, unsupported};
+use crate::dialect::params::{Settled, asked, unsupported};
 use crate::dialect::unwrap::UnwrapChoice;
 use crate::error::ApiError;
 use crate::provider::StructuredOutput;
@@ -77,11 +77,16 @@ pub(in crate::dialect) struct Toolbox<'a> {
 
 impl<'a> Toolbox<'a> {
     /// Reads tools, choice and constraint. Only a `claude` knows strict tools, and only with its own JSON output; it wants
-    /// the schemas of both closed.
+    /// the schemas of both closed, and some of their keywords as words.
     ///
     /// # Errors
     /// A 400 that names the field or the tool that the model cannot keep.
-    pub(in crate::dialect) fn read(request: &ChatRequest<'a>, output: StructuredOutput, claude: bool) -> Result<Self, ApiError> {
+    pub(in crate::dialect) fn read(
+        request: &ChatRequest<'a>,
+        output: StructuredOutput,
+        claude: bool,
+        settled: &mut Settled,
+    ) -> Result<Self, ApiError> {
         let mut declared = tool::tools(request)?;
         let call = match tool::tool_choice(request, &declared)? {
             None => Call::Unsaid,
@@ -95,10 +100,18 @@ impl<'a> Toolbox<'a> {
             }
         };
         let native = output == StructuredOutput::Native;
-        let specs = declared.iter().enumerate().map(|(i, tool)| Spec::of(i, tool, claude && native));
+        let mut tools = Vec::with_capacity(declared.len() + 1);
+        for (i, tool) in declared.iter().enumerate() {
+            let mut spec = Spec::of(i, tool)?;
+            spec.strict &= claude && native;
+            if spec.strict {
+                spec.schema = Cow::Owned(strict(request, Field::Tools, &spec.schema, settled)?);
+            }
+            tools.push(spec);
+        }
         let mut this = Self {
             calls: !declared.is_empty(),
-            tools: specs.collect::<Result<_, _>>()?,
+            tools,
             call,
             serial: asked(request, Field::ParallelToolCalls).is_some(),
             held: Held::Free,
@@ -115,7 +128,7 @@ impl<'a> Toolbox<'a> {
         match schema {
             Some(mut schema) if native => {
                 if claude {
-                    schema.schema = Cow::Owned(schema::closed(&schema.schema).into_owned());
+                    schema.schema = Cow::Owned(strict(request, field, &schema.schema, settled)?);
                 }
                 this.held = Held::Native(schema);
             }
@@ -168,14 +181,22 @@ impl<'a> Toolbox<'a> {
 }
 
 impl<'a> Spec<'a> {
-    fn of(i: usize, tool: &Tool<'a>, strict: bool) -> Result<Self, ApiError> {
-        let strict = strict && tool.strict == Some(true);
+    fn of(i: usize, tool: &Tool<'a>) -> Result<Self, ApiError> {
         let parameters = tool.parameters.map_or(ANY_OBJECT, |raw| raw.get());
         let schema = schema::object(parameters).ok_or_else(|| {
             let param = format!("tools[{i}].function.parameters");
             ApiError::field(param.clone(), format!("`{param}` must be a schema of type object"))
         })?;
-        let schema = if strict { Cow::Owned(schema::closed(&schema).into_owned()) } else { schema };
-        Ok(Self { name: tool.name, description: tool.description.filter(|text| !text.is_empty()), schema, strict })
+        let description = tool.description.filter(|text| !text.is_empty());
+        Ok(Self { name: tool.name, description, schema, strict: tool.strict == Some(true) })
     }
+}
+
+/// A schema as Claude's strict output takes it; the field is named where a part of it is only words then.
+fn strict(request: &ChatRequest<'_>, field: Field, schema: &str, settled: &mut Settled) -> Result<String, ApiError> {
+    let strict = schema::strict(schema);
+    if strict.reworded {
+        settled.adjust(request, field, "it takes limits of numbers, lengths and counts in a schema as words only")?;
+    }
+    Ok(strict.schema.into_owned())
 }

@@ -112,7 +112,7 @@ impl Dialect for Bedrock {
     fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         let family = Family::of(request.model);
         let mut settled = params::settle(request, Unknown::Drop, |field| policy(field, family))?;
-        let mut toolbox = Toolbox::read(request, target.structured_output, family == Family::Claude)?;
+        let mut toolbox = Toolbox::read(request, target.structured_output, family == Family::Claude, &mut settled)?;
         let mut conversation = messages::read(request, &message::read(request)?)?;
         let blocks = || conversation.turns.iter().flat_map(|turn| &turn.blocks);
         let calls_tools = blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
