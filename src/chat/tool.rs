@@ -1,5 +1,6 @@
 //! Tools and the choice among them, as foreign dialects read them. Schemas stay raw.
 
+use super::cache::Cache;
 use super::event::Text;
 use super::field::Field;
 use super::message::{legacy, optional, parse, present, required};
@@ -19,6 +20,8 @@ pub struct Tool<'a> {
     pub parameters: Option<&'a RawValue>,
     /// Whether arguments must match the schema.
     pub strict: Option<bool>,
+    /// Whether the prompt shall be kept up to and with this tool.
+    pub cache: Option<Cache>,
 }
 
 /// Which tools the model may or must call.
@@ -63,6 +66,8 @@ struct WireTool<'a> {
     r#type: Option<&'a RawValue>,
     #[serde(borrow, default)]
     function: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cache_control: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -94,6 +99,7 @@ impl<'a> Tool<'a> {
             description: optional(function.description, || at(".function.description"))?,
             parameters: function.parameters,
             strict: function.strict.map(|raw| parse(raw, || at(".function.strict"))).transpose()?,
+            cache: wire.cache_control.and_then(Cache::read),
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::Host;
 use super::media::{Format, Media, Place};
 use super::turns::{Block, Conversation, blank};
+use crate::chat::cache::Cache;
 use crate::chat::event::Text;
 use crate::chat::message::{Message, Part};
 use crate::chat::request::ChatRequest;
@@ -63,16 +64,7 @@ fn source<'a>(part: &Part<'a>, host: Host) -> Result<Source<'a>, &'static str> {
 
 /// Writes the members `system` and `messages`; thinking is only told to a model that thinks.
 pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Source<'_>>, thinking: bool) {
-    if !conversation.system.is_empty() {
-        let mut pieces = Vec::with_capacity(conversation.system.len() * 2);
-        for text in &conversation.system {
-            if !pieces.is_empty() {
-                pieces.push(Text::Plain("\n\n"));
-            }
-            pieces.push(*text);
-        }
-        w.key("system").texts(&pieces);
-    }
+    write_system(w, &conversation.system);
     w.key("messages").array();
     for turn in &conversation.turns {
         w.object().key("role").string(if turn.assistant { "assistant" } else { "user" }).key("content").array();
@@ -82,6 +74,35 @@ pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Source<'_>>,
     w.end_array();
 }
 
+/// Instructions are one text, unless a part of them shall be kept: only blocks can say which.
+fn write_system(w: &mut Writer, system: &[(Text<'_>, Option<Cache>)]) {
+    if system.iter().any(|(_, cache)| cache.is_some()) {
+        w.key("system").array();
+        system.iter().for_each(|(text, cache)| write_text(w, *text, *cache));
+        w.end_array();
+    } else if !system.is_empty() {
+        let mut pieces: Vec<_> = system.iter().flat_map(|(text, _)| [*text, Text::Plain("\n\n")]).collect();
+        pieces.pop();
+        w.key("system").texts(&pieces);
+    }
+}
+
+fn write_text(w: &mut Writer, text: Text<'_>, cache: Option<Cache>) {
+    w.object().key("type").string("text").key("text").text(text);
+    write_cache(w, cache);
+    w.end_object();
+}
+
+/// Writes `cache_control`, where something shall be kept.
+pub(super) fn write_cache(w: &mut Writer, cache: Option<Cache>) {
+    let Some(cache) = cache else { return };
+    w.key("cache_control").object().key("type").string("ephemeral");
+    if let Some(ttl) = cache.ttl() {
+        w.key("ttl").string(ttl);
+    }
+    w.end_object();
+}
+
 fn write_block(w: &mut Writer, block: &Block<'_, Source<'_>>, thinking: bool) {
     match block {
         Block::Thinking(blocks) => {
@@ -89,13 +110,9 @@ fn write_block(w: &mut Writer, block: &Block<'_, Source<'_>>, thinking: bool) {
                 w.raw(blocks);
             }
         }
-        Block::Text(text) => {
-            w.object().key("type").string("text").key("text").text(*text).end_object();
-        }
-        Block::Prefill(text) => {
-            w.object().key("type").string("text").key("text").string(text).end_object();
-        }
-        Block::Media(source) => {
+        Block::Text(text, cache) => write_text(w, *text, *cache),
+        Block::Prefill(text) => write_text(w, Text::Plain(text), None),
+        Block::Media(source, cache) => {
             w.object().key("type").string(source.kind).key("source").object().key("type");
             match &source.place {
                 At::Base64(media, data) => w.string("base64").key("media_type").string(media).key("data").text(*data),
@@ -106,6 +123,7 @@ fn write_block(w: &mut Writer, block: &Block<'_, Source<'_>>, thinking: bool) {
             if let Some(title) = source.title {
                 w.key("title").text(title);
             }
+            write_cache(w, *cache);
             w.end_object();
         }
         Block::Call { id, name, input } => {
@@ -116,7 +134,7 @@ fn write_block(w: &mut Writer, block: &Block<'_, Source<'_>>, thinking: bool) {
             w.object().key("type").string("tool_result").key("tool_use_id").string(id);
             match content.as_slice() {
                 [] => {}
-                [Block::Text(text)] => {
+                [Block::Text(text, None)] => {
                     w.key("content").text(*text);
                 }
                 blocks => {

@@ -5,6 +5,7 @@
 //! held by a tool that takes the answer as its arguments.
 
 use super::schema;
+use crate::chat::cache::Cache;
 use crate::chat::constraint::{Constraint, Schema, choice_schema};
 use crate::chat::event::Text;
 use crate::chat::field::Field;
@@ -34,6 +35,8 @@ pub(in crate::dialect) struct Spec<'a> {
     /// Of type object.
     pub(in crate::dialect) schema: Cow<'a, str>,
     pub(in crate::dialect) strict: bool,
+    /// Whether the prompt shall be kept up to and with it.
+    pub(in crate::dialect) cache: Option<Cache>,
 }
 
 /// Which tools the model may or must call.
@@ -154,7 +157,13 @@ impl<'a> Toolbox<'a> {
         // With tools of the client's beside it the model may answer or call one of them, but must do either.
         let beside = self.calls && self.call != Call::None;
         self.call = if beside { Call::Any } else { Call::Tool(Text::Plain(name)) };
-        self.tools.push(Spec { name: Text::Plain(name), description: Some(Text::Plain(ANSWER_DESCRIPTION)), schema, strict: false });
+        self.tools.push(Spec {
+            name: Text::Plain(name),
+            description: Some(Text::Plain(ANSWER_DESCRIPTION)),
+            schema,
+            strict: false,
+            cache: None,
+        });
         self.held = Held::ByTool(name);
     }
 
@@ -188,7 +197,7 @@ impl<'a> Spec<'a> {
             ApiError::field(param.clone(), format!("`{param}` must be a schema of type object"))
         })?;
         let description = tool.description.filter(|text| !text.is_empty());
-        Ok(Self { name: tool.name, description, schema, strict: tool.strict == Some(true) })
+        Ok(Self { name: tool.name, description, schema, strict: tool.strict == Some(true), cache: tool.cache })
     }
 }
 

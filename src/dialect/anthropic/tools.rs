@@ -1,5 +1,6 @@
 //! Writes tools and the choice among them in the words of the Messages API.
 
+use super::messages::write_cache;
 use super::toolbox::{Call, Toolbox};
 use crate::json::write::Writer;
 
@@ -18,6 +19,7 @@ pub(super) fn write(w: &mut Writer, toolbox: &Toolbox<'_>) {
         if tool.strict {
             w.key("strict").flag(true);
         }
+        write_cache(w, tool.cache);
         w.end_object();
     }
     w.end_array();

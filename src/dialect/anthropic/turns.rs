@@ -2,6 +2,7 @@
 //! results of a turn's calls together at the beginning of the user's next turn.
 
 use super::replay;
+use crate::chat::cache::Cache;
 use crate::chat::event::Text;
 use crate::chat::message::{Message, Part, Role};
 use crate::chat::request::ChatRequest;
@@ -11,8 +12,8 @@ use std::borrow::Cow;
 
 /// A conversation, ready to be written; `M` is an image or a file as the protocol wants it.
 pub(in crate::dialect) struct Conversation<'a, M> {
-    /// Instructions, the route's first.
-    pub(in crate::dialect) system: Vec<Text<'a>>,
+    /// Instructions, the route's first, and how much of them shall be kept.
+    pub(in crate::dialect) system: Vec<(Text<'a>, Option<Cache>)>,
     /// At least one, and each with a block.
     pub(in crate::dialect) turns: Vec<Turn<'a, M>>,
 }
@@ -27,10 +28,10 @@ pub(in crate::dialect) struct Turn<'a, M> {
 
 /// A part of a turn.
 pub(in crate::dialect) enum Block<'a, M> {
-    Text(Text<'a>),
+    Text(Text<'a>, Option<Cache>),
     /// The beginning of an answer, which the model goes on with; it does not end in white space.
     Prefill(String),
-    Media(M),
+    Media(M, Option<Cache>),
     /// Thinking that came back, the inside of a JSON array of Anthropic's blocks.
     Thinking(String),
     Call {
@@ -56,10 +57,10 @@ impl<'a, M> Conversation<'a, M> {
         media: impl Fn(Role, &Part<'a>) -> Result<M, &'static str>,
     ) -> Result<Self, ApiError> {
         let seal = request.seal;
-        let mut this = Self { system: request.system.map(Text::Plain).into_iter().collect(), turns: Vec::new() };
+        let mut this = Self { system: request.system.map(|text| (Text::Plain(text), None)).into_iter().collect(), turns: Vec::new() };
         for message in messages {
             match message.role {
-                Role::System => this.system.extend(message.texts()?),
+                Role::System => this.system.extend(message.cached_texts()?),
                 Role::User => this.push(message, contents(message, &media)?),
                 Role::Assistant => this.push(message, assistant(message, seal)?),
                 Role::Tool => {
@@ -68,7 +69,7 @@ impl<'a, M> Conversation<'a, M> {
                 }
             }
         }
-        this.system.retain(|text| !blank(*text));
+        this.system.retain(|(text, _)| !blank(*text));
         for turn in this.turns.iter_mut().filter(|turn| !turn.assistant) {
             turn.blocks.sort_by_key(|block| !matches!(block, Block::Result { .. })); // stable: results first, else as they came
         }
@@ -76,7 +77,7 @@ impl<'a, M> Conversation<'a, M> {
             return Err(ApiError::field("messages", "`messages` must hold a user's message that is not empty"));
         };
         if let (true, Some(block)) = (last.assistant, last.blocks.last_mut())
-            && let Block::Text(text) = block
+            && let Block::Text(text, _) = block
         {
             *block = Block::Prefill(text.decode().trim_end().to_owned());
         }
@@ -93,6 +94,16 @@ impl<'a, M> Conversation<'a, M> {
         }
     }
 
+    /// Every block, turn by turn.
+    pub(in crate::dialect) fn blocks(&self) -> impl Iterator<Item = &Block<'a, M>> {
+        self.turns.iter().flat_map(|turn| &turn.blocks)
+    }
+
+    /// Whether anything shall be kept.
+    pub(in crate::dialect) fn caches(&self) -> bool {
+        self.system.iter().any(|(_, cache)| cache.is_some()) || self.blocks().any(|block| block.cache().is_some())
+    }
+
     /// Whether the model may go on thinking with a fixed budget: not behind a prefill, and behind tool results only
     /// where the turn that called begins with its own thinking.
     pub(in crate::dialect) fn can_think(&self) -> bool {
@@ -106,11 +117,22 @@ impl<'a, M> Conversation<'a, M> {
     }
 }
 
+impl<M> Block<'_, M> {
+    /// Whether the prompt shall be kept up to and with this block, or something inside of it.
+    pub(in crate::dialect) fn cache(&self) -> Option<Cache> {
+        match self {
+            Self::Text(_, cache) | Self::Media(_, cache) => *cache,
+            Self::Result { content, .. } => content.iter().find_map(Self::cache),
+            Self::Prefill(_) | Self::Thinking(_) | Self::Call { .. } => None,
+        }
+    }
+}
+
 /// An assistant's turn: the thinking that led to its first call, its words, its calls. Thinking that comes without its
 /// signature (`reasoning_content`) cannot be given back.
 fn assistant<'a, M>(message: &Message<'a>, seal: Option<&Seal>) -> Result<Vec<Block<'a, M>>, ApiError> {
-    let texts = message.texts()?.into_iter().filter(|text| !blank(*text));
-    let mut blocks: Vec<_> = texts.map(Block::Text).collect();
+    let texts = message.cached_texts()?.into_iter().filter(|(text, _)| !blank(*text));
+    let mut blocks: Vec<_> = texts.map(|(text, cache)| Block::Text(text, cache)).collect();
     for (j, call) in message.tool_calls.iter().enumerate() {
         let (id, thinking) = replay::open(seal, call.id);
         if !thinking.is_empty() {
@@ -131,8 +153,11 @@ fn contents<'a, M>(
     for (j, part) in message.parts().iter().enumerate() {
         match part {
             Part::Text(text) | Part::Refusal(text) if blank(*text) => {}
-            Part::Text(text) | Part::Refusal(text) => blocks.push(Block::Text(*text)),
-            other => blocks.push(Block::Media(media(message.role, other).map_err(|what| message.unfit(j, what))?)),
+            Part::Text(text) | Part::Refusal(text) => blocks.push(Block::Text(*text, message.cache(j))),
+            other => {
+                let media = media(message.role, other).map_err(|what| message.unfit(j, what))?;
+                blocks.push(Block::Media(media, message.cache(j)));
+            }
         }
     }
     Ok(blocks)

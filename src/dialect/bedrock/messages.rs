@@ -1,6 +1,7 @@
 //! The conversation as Converse wants it. Pictures and documents go through as the base64 text that the client sent, or
 //! as an address in S3, which the service reads with the rights of the gateway's own credentials.
 
+use crate::chat::cache::Cache;
 use crate::chat::event::Text;
 use crate::chat::message::{Message, Part, Role};
 use crate::chat::request::ChatRequest;
@@ -81,31 +82,53 @@ fn document_name(filename: &str) -> String {
     if words.is_empty() { "document".to_owned() } else { words.join(" ") }
 }
 
-/// Writes `messages`; thinking is only told to a Claude that thinks.
-pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Media<'_>>, thinking: bool) {
+/// Writes `messages` and `system`; thinking is only told to a Claude that thinks, and what to keep only where `caches`.
+pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Media<'_>>, thinking: bool, caches: bool) {
     let mut names = Vec::new();
     w.key("messages").array();
     for turn in &conversation.turns {
         w.object().key("role").string(if turn.assistant { "assistant" } else { "user" }).key("content").array();
-        turn.blocks.iter().for_each(|block| write_block(w, block, thinking, &mut names));
-        let document = turn.blocks.iter().any(|block| matches!(block, Block::Media(Media::Document(..))));
-        if document && !turn.blocks.iter().any(|block| matches!(block, Block::Text(_))) {
+        for block in &turn.blocks {
+            write_block(w, block, thinking, &mut names);
+            write_cache(w, block.cache().filter(|_| caches));
+        }
+        let document = turn.blocks.iter().any(|block| matches!(block, Block::Media(Media::Document(..), _)));
+        if document && !turn.blocks.iter().any(|block| matches!(block, Block::Text(..))) {
             w.object().key("text").string(BESIDE_DOCUMENT).end_object();
         }
         w.end_array().end_object();
     }
     w.end_array();
+    if !conversation.system.is_empty() {
+        w.key("system").array();
+        for (text, cache) in &conversation.system {
+            w.object().key("text").text(*text).end_object();
+            write_cache(w, cache.filter(|_| caches));
+        }
+        w.end_array();
+    }
+}
+
+/// Writes the block that says that everything before it shall be kept.
+/// <https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html>
+pub(super) fn write_cache(w: &mut Writer, cache: Option<Cache>) {
+    let Some(cache) = cache else { return };
+    w.object().key("cachePoint").object().key("type").string("default");
+    if let Some(ttl) = cache.ttl() {
+        w.key("ttl").string(ttl);
+    }
+    w.end_object().end_object();
 }
 
 fn write_block(w: &mut Writer, block: &Block<'_, Media<'_>>, thinking: bool, names: &mut Vec<String>) {
     match block {
-        Block::Text(text) => {
+        Block::Text(text, _) => {
             w.object().key("text").text(*text).end_object();
         }
         Block::Prefill(text) => {
             w.object().key("text").string(text).end_object();
         }
-        Block::Media(media) => write_media(w, media, names),
+        Block::Media(media, _) => write_media(w, media, names),
         Block::Thinking(blocks) => {
             if thinking {
                 thoughts(&format!("[{blocks}]")).iter().for_each(|thought| thought.write(w));

@@ -8,6 +8,7 @@
 //! | `reasoning_effort`, `parallel_tool_calls` | `additionalModelRequestFields`, by model family |
 //! | `service_tier` | `serviceTier` |
 //! | `metadata` | `requestMetadata` |
+//! | `cache_control` | `cachePoint` |
 
 use super::anthropic::model::Model;
 use super::anthropic::sampling::{self, Sampling};
@@ -58,6 +59,8 @@ pub(super) enum Family {
     OpenAi,
     /// Qwen.
     Qwen,
+    /// Amazon's Nova.
+    Nova,
     /// Any other.
     Other,
 }
@@ -73,9 +76,16 @@ impl Family {
             Self::OpenAi
         } else if model.contains("qwen.") {
             Self::Qwen
+        } else if model.contains("amazon.nova") {
+            Self::Nova
         } else {
             Self::Other
         }
+    }
+
+    /// Whether the models keep what a request marks.
+    fn caches(self) -> bool {
+        matches!(self, Self::Claude | Self::Nova)
     }
 }
 
@@ -84,7 +94,7 @@ fn policy(field: Field, family: Family) -> Policy {
     let claude = family == Family::Claude;
     match field {
         Field::ParallelToolCalls if claude => Policy::Mapped,
-        Field::ReasoningEffort if family != Family::Other => Policy::Mapped,
+        Field::ReasoningEffort if !matches!(family, Family::Nova | Family::Other) => Policy::Mapped,
         _ => Policy::of(
             field,
             &[
@@ -114,13 +124,20 @@ impl Dialect for Bedrock {
         let mut settled = params::settle(request, Unknown::Drop, |field| policy(field, family))?;
         let mut toolbox = Toolbox::read(request, target.structured_output, family == Family::Claude, &mut settled)?;
         let mut conversation = messages::read(request, &message::read(request)?)?;
-        let blocks = || conversation.turns.iter().flat_map(|turn| &turn.blocks);
-        let calls_tools = blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
+        let calls_tools = conversation.blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
         if calls_tools && toolbox.tools.is_empty() {
-            toolbox.tools = tools::undeclared(blocks());
+            toolbox.tools = tools::undeclared(conversation.blocks());
         }
         if calls_tools && toolbox.call == Call::None {
-            conversation.system.push(Text::Plain(tools::NO_CALLS));
+            conversation.system.push((Text::Plain(tools::NO_CALLS), None));
+        }
+        // Only Claude keeps tools, and Nova the rest of a prompt.
+        let mut lost = !family.caches() && conversation.caches();
+        if family != Family::Claude {
+            toolbox.tools.iter_mut().for_each(|tool| lost |= tool.cache.take().is_some());
+        }
+        if lost {
+            settled.drop_names(request, std::iter::once(Cow::Borrowed("cache_control")))?;
         }
         // The target's own limit where nobody asks for one; the model's where the target has none either.
         let limit = params::token_limit(request)?.or(target.default_max_tokens.map(u64::from));
@@ -129,8 +146,7 @@ impl Dialect for Bedrock {
 
         let mut w = Writer::with_capacity(request.parsed.body().len() + 512);
         w.object();
-        messages::write(&mut w, &conversation, thinking.claude_thinks());
-        write_system(&mut w, &conversation.system);
+        messages::write(&mut w, &conversation, thinking.claude_thinks(), family.caches());
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
         if !toolbox.tools.is_empty() && (calls_tools || toolbox.call != Call::None) {
             tools::write(&mut w, &toolbox.tools, toolbox.call);
@@ -174,17 +190,6 @@ impl Dialect for Bedrock {
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
     }
-}
-
-fn write_system(w: &mut Writer, system: &[Text<'_>]) {
-    if system.is_empty() {
-        return;
-    }
-    w.key("system").array();
-    for text in system {
-        w.object().key("text").text(*text).end_object();
-    }
-    w.end_array();
 }
 
 fn write_inference(

@@ -40,7 +40,7 @@ impl Thinking {
             }
             Family::OpenAi => "reasoning_effort",
             Family::Qwen => "reasoning_config",
-            Family::Other => {
+            Family::Nova | Family::Other => {
                 Effort::read(request)?; // the field's policy has named it as dropped
                 return Ok(Self::Off);
             }

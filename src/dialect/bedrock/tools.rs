@@ -1,5 +1,6 @@
 //! Writes tools, the choice among them and the schema of the answer in Converse's words.
 
+use super::messages::write_cache;
 use crate::chat::constraint::Schema;
 use crate::chat::event::Text;
 use crate::chat::tool::same_name;
@@ -14,7 +15,8 @@ pub(super) const NO_CALLS: &str = "Do not call any tool in this turn; answer in 
 
 /// Tools for a history that has calls while the request declares none; the service refuses it without.
 pub(super) fn undeclared<'a: 'b, 'b, M: 'b>(blocks: impl Iterator<Item = &'b Block<'a, M>>) -> Vec<Spec<'a>> {
-    let spec = |name| Spec { name, description: Some(Text::Plain(NO_CALLS)), schema: Cow::Borrowed(ANY_OBJECT), strict: false };
+    let spec =
+        |name| Spec { name, description: Some(Text::Plain(NO_CALLS)), schema: Cow::Borrowed(ANY_OBJECT), strict: false, cache: None };
     let mut specs: Vec<Spec<'a>> = Vec::new();
     for block in blocks {
         let Block::Call { name, .. } = block else { continue };
@@ -42,6 +44,7 @@ pub(super) fn write(w: &mut Writer, tools: &[Spec<'_>], call: Call<'_>) {
             w.key("strict").flag(true);
         }
         w.end_object().end_object();
+        write_cache(w, tool.cache);
     }
     w.end_array();
     match call {
