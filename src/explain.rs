@@ -116,7 +116,7 @@ fn sample(field: Field) -> Option<String> {
         Field::Stream | Field::Logprobs | Field::Store => "true".to_owned(),
         Field::MaxTokens | Field::MaxCompletionTokens => "64".to_owned(),
         Field::Temperature | Field::TopP | Field::FrequencyPenalty | Field::PresencePenalty => "0.5".to_owned(),
-        Field::Stop => r#"["\n\n"]"#.to_owned(),
+        Field::Stop => r#"["END"]"#.to_owned(),
         Field::Seed => "7".to_owned(),
         Field::N => "2".to_owned(),
         Field::Tools => return Some(TOOLS.to_owned()),
@@ -197,7 +197,7 @@ mod tests {
         assert!(text.contains("anthropic  claude-sonnet-4-5  weight 1") && text.contains("base_url  https://api.anthropic.com\n"));
         let (mapped, dropped, refused) = (names(&text, "mapped"), names(&text, "dropped"), names(&text, "refused"));
         for (list, wanted) in [
-            (&mapped, ["max_tokens", "tools", "guided_json", "response_format"]),
+            (&mapped, ["max_tokens", "stop", "guided_json", "response_format"]),
             (&dropped, ["seed", "logprobs", "any other field", "guided_decoding_backend"]),
             (&refused, ["n", "guided_grammar", "chat_template", "functions"]),
         ] {

@@ -143,15 +143,18 @@ impl Schema<'_> {
 }
 
 /// The schema of an object whose only member, [`CHOICE_KEY`], is one of the choices, for providers that take no bare
-/// enum; `dialect::unwrap` takes the choice out of the answer again.
+/// enum; `dialect::unwrap` takes the choice out of the answer again. The choices stand apart by a space, because Bedrock's
+/// models are told the schema as a text.
 pub fn choice_schema(choices: &[Text<'_>]) -> Schema<'static> {
     let mut w = Writer::default();
     w.object().key("type").string("object").key("properties").object().key(CHOICE_KEY).object();
-    w.key("type").string("string").key("enum").array();
-    choices.iter().for_each(|choice| {
+    let quoted = |choice: &Text<'_>| {
+        let mut w = Writer::default();
         w.text(*choice);
-    });
-    w.end_array().end_object().end_object();
+        String::from_utf8(w.finish()).unwrap_or_default()
+    };
+    let list: Vec<String> = choices.iter().map(quoted).collect();
+    w.key("type").string("string").key("enum").raw(&format!("[{}]", list.join(", "))).end_object().end_object();
     w.key("required").array().string(CHOICE_KEY).end_array().key("additionalProperties").flag(false).end_object();
     Schema {
         field: Field::GuidedChoice,

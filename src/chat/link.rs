@@ -18,6 +18,8 @@ pub enum Link<'a> {
     Web(Text<'a>),
     /// `gs:`; the whole URL.
     GoogleStorage(Text<'a>),
+    /// `s3:`; the whole URL.
+    S3(Text<'a>),
     /// A scheme that no provider takes, or a data URI that is not base64.
     Other,
 }
@@ -36,6 +38,9 @@ impl<'a> Link<'a> {
         }
         if scheme.eq_ignore_ascii_case("gs") {
             return Self::GoogleStorage(url);
+        }
+        if scheme.eq_ignore_ascii_case("s3") {
+            return Self::S3(url);
         }
         // A comma is no part of any JSON escape, so the cut cannot split one.
         let (true, Some((head, data))) = (scheme.eq_ignore_ascii_case("data"), rest.split_once(',')) else { return Self::Other };
@@ -75,6 +80,7 @@ mod tests {
     fn only_known_schemes_are_links() {
         assert_eq!(Link::of(Text::Raw(r"https:\/\/a.b\/c.png")), Link::Web(Text::Raw(r"https:\/\/a.b\/c.png")));
         assert!(matches!(Link::of(Text::Raw("gs://bucket/x.pdf")), Link::GoogleStorage(_)));
+        assert!(matches!(Link::of(Text::Raw("s3://bucket/x.pdf")), Link::S3(_)));
         for url in ["file:///etc/passwd", "data:text/plain,hello", "data:image/png;base64", "", "no url"] {
             assert_eq!(Link::of(Text::Raw(url)), Link::Other, "{url}");
         }

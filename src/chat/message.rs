@@ -2,6 +2,7 @@
 //! bytes. Nothing long is copied: texts keep their JSON spelling, data URIs are only split ([`super::link`]), and
 //! every error says which message and which part is to blame. The tools are in [`super::tool`].
 
+use super::cache::Cache;
 use super::event::Text;
 use super::field::Field;
 use super::request::ChatRequest;
@@ -54,6 +55,8 @@ pub struct Message<'a> {
     pub reasoning_content: Option<Text<'a>>,
     /// A refusal that the client sends back.
     pub refusal: Option<Text<'a>>,
+    /// Which parts end something to be kept, by their positions.
+    caches: Vec<(usize, Cache)>,
 }
 
 /// What a message says.
@@ -160,16 +163,23 @@ impl<'a> Message<'a> {
                 .collect::<Result<_, _>>()?,
             _ => Vec::new(),
         };
+        let mut caches = Vec::new();
         Ok(Self {
             index,
             role,
-            content: Content::read(index, wire.content)?,
+            content: Content::read(index, wire.content, &mut caches)?,
             name: optional(wire.name, || at(".name"))?,
             tool_calls,
             tool_call_id,
             reasoning_content: optional(wire.reasoning_content, || at(".reasoning_content"))?,
             refusal: optional(wire.refusal, || at(".refusal"))?,
+            caches,
         })
+    }
+
+    /// Whether the prompt shall be kept up to and with this part.
+    pub fn cache(&self, part: usize) -> Option<Cache> {
+        self.caches.iter().find(|(number, _)| *number == part).map(|(_, cache)| *cache)
     }
 
     /// The message's own path, `messages[3]`.
@@ -198,15 +208,23 @@ impl<'a> Message<'a> {
     /// # Errors
     /// A 400 that names the first part of another kind.
     pub fn texts(&self) -> Result<Vec<Text<'a>>, ApiError> {
+        Ok(self.cached_texts()?.into_iter().map(|(text, _)| text).collect())
+    }
+
+    /// The same, with what shall be kept.
+    ///
+    /// # Errors
+    /// As [`Self::texts`].
+    pub fn cached_texts(&self) -> Result<Vec<(Text<'a>, Option<Cache>)>, ApiError> {
         let mut texts = Vec::new();
         for (j, part) in self.parts().iter().enumerate() {
             match part {
-                Part::Text(text) | Part::Refusal(text) => texts.push(*text),
+                Part::Text(text) | Part::Refusal(text) => texts.push((*text, self.cache(j))),
                 _ => return Err(self.unfit(j, "only text can stand in a message of this role")),
             }
         }
-        texts.extend(self.refusal);
-        texts.retain(|text| !text.is_empty());
+        texts.extend(self.refusal.map(|text| (text, None)));
+        texts.retain(|(text, _)| !text.is_empty());
         Ok(texts)
     }
 
@@ -228,7 +246,7 @@ impl<'a> Message<'a> {
 }
 
 impl<'a> Content<'a> {
-    fn read(index: usize, raw: Option<&'a RawValue>) -> Result<Self, ApiError> {
+    fn read(index: usize, raw: Option<&'a RawValue>, caches: &mut Vec<(usize, Cache)>) -> Result<Self, ApiError> {
         let at = || format!("messages[{index}].content");
         let Some(raw) = raw else { return Ok(Self::None) };
         if let Some(text) = raw_text(raw) {
@@ -238,7 +256,7 @@ impl<'a> Content<'a> {
             return Err(ApiError::field(at(), format!("`{}` must be a string or an array of parts", at())));
         }
         let list: Vec<&'a RawValue> = parse(raw, at)?;
-        list.into_iter().enumerate().map(|(j, raw)| Part::read(index, j, raw)).collect::<Result<_, _>>().map(Self::Parts)
+        list.into_iter().enumerate().map(|(j, raw)| Part::read(index, j, raw, caches)).collect::<Result<_, _>>().map(Self::Parts)
     }
 }
 
@@ -256,6 +274,8 @@ struct WirePart<'a> {
     file: Option<&'a RawValue>,
     #[serde(borrow, default)]
     input_audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cache_control: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -285,9 +305,10 @@ struct WireAudio<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn read(index: usize, j: usize, raw: &'a RawValue) -> Result<Self, ApiError> {
+    fn read(index: usize, j: usize, raw: &'a RawValue, caches: &mut Vec<(usize, Cache)>) -> Result<Self, ApiError> {
         let at = |rest: &str| format!("messages[{index}].content[{j}]{rest}");
         let wire: WirePart<'a> = parse(raw, || at(""))?;
+        caches.extend(wire.cache_control.and_then(Cache::read).map(|cache| (j, cache)));
         let kind = required(wire.r#type, || at(".type"))?;
         Ok(match &*kind.decode() {
             "text" => Self::Text(required(wire.text, || at(".text"))?),

@@ -5,6 +5,7 @@ pub mod field;
 pub mod request;
 pub mod validate;
 
+pub mod cache;
 pub mod constraint;
 pub mod link;
 mod merge;

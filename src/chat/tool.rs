@@ -1,5 +1,6 @@
 //! Tools and the choice among them, as foreign dialects read them. Schemas stay raw.
 
+use super::cache::Cache;
 use super::event::Text;
 use super::field::Field;
 use super::message::{legacy, optional, parse, present, required};
@@ -19,6 +20,8 @@ pub struct Tool<'a> {
     pub parameters: Option<&'a RawValue>,
     /// Whether arguments must match the schema.
     pub strict: Option<bool>,
+    /// Whether the prompt shall be kept up to and with this tool.
+    pub cache: Option<Cache>,
 }
 
 /// Which tools the model may or must call.
@@ -45,12 +48,13 @@ pub enum ToolChoice<'a> {
 ///
 /// # Errors
 /// A 400 that names the tool: another type than function, no name, parameters that are no object. Also where the
-/// request uses `functions` or `function_call`, which foreign dialects do not take.
+/// request asks for something by `functions` or `function_call`, which foreign dialects do not take.
 pub fn tools<'a>(request: &ChatRequest<'a>) -> Result<Vec<Tool<'a>>, ApiError> {
-    for field in [Field::Functions, Field::FunctionCall] {
-        if request.raw(field).is_some() {
-            return Err(legacy(field.name().to_owned()));
-        }
+    if request.get::<Vec<&'a RawValue>>(Field::Functions)?.is_some_and(|list| !list.is_empty()) {
+        return Err(legacy(Field::Functions.name().to_owned()));
+    }
+    if request.raw(Field::FunctionCall).is_some_and(|raw| !matches!(raw, r#""none""# | r#""auto""#)) {
+        return Err(legacy(Field::FunctionCall.name().to_owned()));
     }
     let list: Vec<&'a RawValue> = request.get(Field::Tools)?.unwrap_or_default();
     list.into_iter().enumerate().map(|(i, raw)| Tool::read(i, raw)).collect()
@@ -62,6 +66,8 @@ struct WireTool<'a> {
     r#type: Option<&'a RawValue>,
     #[serde(borrow, default)]
     function: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cache_control: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +99,7 @@ impl<'a> Tool<'a> {
             description: optional(function.description, || at(".function.description"))?,
             parameters: function.parameters,
             strict: function.strict.map(|raw| parse(raw, || at(".function.strict"))).transpose()?,
+            cache: wire.cache_control.and_then(Cache::read),
         })
     }
 }

@@ -66,9 +66,13 @@ impl Rewrite for Unwrap {
     }
 }
 
-/// The choice in the object; `None` where the text is no such object (cut off, or not held to it at all).
-fn chosen(object: &str) -> Option<Text<'_>> {
-    let mut members = walk::members(object).ok()?;
+/// The choice in the object, or in a JSON string that came instead of one; `None` where the text is neither (cut off, or
+/// not held to it at all).
+fn chosen(json: &str) -> Option<Text<'_>> {
+    if let Ok(text) = serde_json::from_str(json.trim()) {
+        return Some(text);
+    }
+    let mut members = walk::members(json).ok()?;
     let mut found = None;
     while let Some((key, value)) = members.next().ok()? {
         if key.is(CHOICE_KEY) {
@@ -109,6 +113,7 @@ mod tests {
     #[test]
     fn the_choice_comes_alone() {
         assert_eq!(said(&[r#"{\"cho"#, r#"ice\": \"r\\u00e9d\"}\n"#]), "réd.");
+        assert_eq!(said(&[r#" \"r\\u00e9"#, r#"d\"\n"#]), "réd.");
     }
 
     #[test]

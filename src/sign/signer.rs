@@ -3,6 +3,7 @@
 use super::aws::credentials::CredentialSource;
 use super::aws::{self, ToSign};
 use super::google::TokenSource;
+use crate::config::secret::Secret;
 use crate::error::{ApiError, ErrorKind};
 use crate::provider::{Credential, Kind, Provider, Settings};
 use http::header::AUTHORIZATION;
@@ -15,6 +16,10 @@ pub type Proof = smallvec::SmallVec<[(HeaderName, HeaderValue); 4]>;
 
 /// Longest that a start or a reload waits for first tokens; requests wait for them themselves after that.
 pub const WARM_UP: Duration = Duration::from_secs(3);
+
+/// Where AWS's own tools look for a Bedrock API key, before any keys that sign.
+/// <https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html>
+const BEDROCK_KEY: &str = "AWS_BEARER_TOKEN_BEDROCK";
 
 /// Signs the requests of one provider.
 pub struct Signer {
@@ -39,6 +44,10 @@ impl Signer {
     /// # Errors
     /// Says which credential cannot be used, without showing it.
     pub fn new(provider: &Provider) -> Result<Self, String> {
+        Self::with(provider, |name| std::env::var(name).ok())
+    }
+
+    fn with(provider: &Provider, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let name = &provider.name;
         let header = |header: HeaderName, text: String| {
             let mut value = HeaderValue::from_str(&text)
@@ -46,7 +55,10 @@ impl Signer {
             value.set_sensitive(true);
             Ok::<_, String>(Means::Fixed((header, value)))
         };
-        let means = match &provider.credential {
+        let bedrock = || env(BEDROCK_KEY).filter(|key| !key.is_empty() && provider.kind == Kind::Bedrock);
+        let found = matches!(provider.credential, Credential::AwsDefault).then(bedrock).flatten();
+        let credential = found.map(|key| Credential::Bearer(Secret::new(key)));
+        let means = match credential.as_ref().unwrap_or(&provider.credential) {
             Credential::None => Means::Open,
             Credential::Bearer(key) => header(AUTHORIZATION, format!("Bearer {}", key.expose()))?,
             Credential::Header(name, key) => header(name.clone(), key.expose().to_owned())?,
@@ -118,5 +130,34 @@ impl Signer {
             Means::Aws { keys, .. } => keys.refresh_loop().await,
             Means::Open | Means::Fixed(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_bedrock_key_of_the_environment_comes_before_keys_that_sign() {
+        let text = r#"
+providers:
+  a: { kind: bedrock, region: us-east-1 }
+  b: { kind: bedrock, region: us-east-1, credentials: { access_key_id: AKIA, secret_access_key: s } }
+  c: { kind: sagemaker, region: us-east-1 }
+routes: { r: { targets: [ { provider: a, model: m }, { provider: b, model: m }, { provider: c, model: m } ] } }
+auth: none
+"#;
+        let snapshot = config::parse(text, "conf", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
+        let fixed = |env: Option<&str>| -> Vec<Option<String>> {
+            let signer =
+                |provider| Signer::with(provider, |name| (name == BEDROCK_KEY).then_some(env).flatten().map(str::to_owned)).unwrap();
+            let value = |signer: Signer| signer.fixed().map(|(_, value)| value.to_str().unwrap().to_owned());
+            snapshot.providers.iter().map(|provider| value(signer(provider))).collect()
+        };
+        assert_eq!(fixed(Some("ABSK-1")), [Some("Bearer ABSK-1".to_owned()), None, None]);
+        assert_eq!(fixed(Some("")), [None, None, None]);
+        assert_eq!(fixed(None), [None, None, None]);
     }
 }

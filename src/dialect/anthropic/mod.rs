@@ -1,7 +1,8 @@
 //! Anthropic's Messages API: at Anthropic itself, and for Claude models on Vertex AI and behind Bedrock's InvokeModel.
 //!
-//! [`encode`] writes requests ([`turns`], [`tools`], [`schema`] and [`model`] are its parts), [`decode`] reads answers,
-//! [`error`] refusals; [`replay`] carries thinking from one turn to the next.
+//! [`encode`] writes requests ([`turns`], [`media`], [`messages`], [`toolbox`], [`tools`],
+//! [`schema`], [`effort`], [`sampling`] and [`model`] are its parts), [`decode`] reads answers
+//! ([`blocks`] tells what they say), [`error`] refusals; [`replay`] carries thinking from one turn to the next.
 
 use super::{Dialect, Framing, Outgoing, ProviderError};
 use crate::chat::request::ChatRequest;
@@ -9,14 +10,20 @@ use crate::error::ApiError;
 use crate::provider::{Settings, StructuredOutput, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub(super) mod blocks;
 pub mod decode;
+pub(super) mod effort;
 pub mod encode;
 pub mod error;
+pub(super) mod media;
+mod messages;
 pub(super) mod model;
 pub(super) mod replay;
+pub(super) mod sampling;
 pub(super) mod schema;
-mod tools;
-mod turns;
+pub(super) mod toolbox;
+pub(super) mod tools;
+pub(super) mod turns;
 mod wire;
 
 /// `max_tokens` where neither client nor configuration gives one; the API demands it.

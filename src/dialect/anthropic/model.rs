@@ -47,6 +47,12 @@ impl Model {
         self.version.is_none_or(|version| version < (4, 7))
     }
 
+    /// Whether its thinking comes empty unless a summary is asked for: from Claude 4.7 on.
+    /// <https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking>
+    pub(in crate::dialect) fn hides_thinking(self) -> bool {
+        self.extra_high()
+    }
+
     /// Whether `effort` knows `xhigh`: from Claude 4.7 on.
     pub(in crate::dialect) fn extra_high(self) -> bool {
         self.version.is_none_or(|version| version >= (4, 7))

@@ -5,9 +5,12 @@
 //! included. The state is the blocks themselves, as the inside of a JSON array.
 
 use crate::chat::event::Text;
-use crate::sign::seal::{MAX_STATE, Seal};
+use crate::sign::seal::{MARK, MAX_STATE, Seal};
+use ring::digest;
 use std::borrow::Cow;
 
+/// Longest id that Bedrock takes (`toolUseId` of its service model); Anthropic's own are shorter.
+const MAX_ID: usize = 64;
 /// How every kept state begins.
 const BLOCK: &str = r#"{"type":""#;
 
@@ -91,14 +94,17 @@ impl Keeper {
 pub(in crate::dialect) fn open(seal: Option<&Seal>, id: Text<'_>) -> (String, String) {
     let shown = id.decode();
     let opened = seal.and_then(|seal| seal.open(&shown));
-    let Some((id, state)) = opened else { return (legal(&shown), String::new()) };
+    // A state that nobody can open any more, of kilobytes, is nothing to show to the provider.
+    let unsealed = || shown.split_once(MARK).map(|(id, _)| id).filter(|id| !id.is_empty()).unwrap_or(&shown);
+    let Some((id, state)) = opened else { return (legal(unsealed()), String::new()) };
     // Another provider's state, which no block begins, stays behind; its call does not.
     let blocks = String::from_utf8(state).ok().filter(|state| state.starts_with(BLOCK));
     (legal(&id), blocks.unwrap_or_default())
 }
 
 /// An id in Anthropic's alphabet, `^[a-zA-Z0-9_-]+$`: every other byte as a dash and two hexadecimal digits, so that ids that
-/// other providers made stay different from each other.
+/// other providers made stay different from each other. One that is too long becomes its hash, the same wherever it
+/// stands.
 fn legal(id: &str) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(id.len());
@@ -109,7 +115,14 @@ fn legal(id: &str) -> String {
             let _ = write!(out, "-{b:02x}"); // writing to a String cannot fail
         }
     }
-    if out.is_empty() { "-".to_owned() } else { out }
+    match out.len() {
+        0 => "-".to_owned(),
+        1..=MAX_ID => out,
+        _ => {
+            let hash = digest::digest(&digest::SHA256, out.as_bytes());
+            hash.as_ref().iter().take(MAX_ID / 2).map(|b| format!("{b:02x}")).collect()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +169,15 @@ mod tests {
         assert_eq!(open(None, Text::Raw("call_1")), ("call_1".into(), String::new()));
         assert_eq!(open(None, Text::Raw("call:1")).0, "call-3a1");
         assert_ne!(open(None, Text::Raw("a.b")).0, open(None, Text::Raw("a b")).0);
+    }
+
+    #[test]
+    fn a_state_that_nobody_opens_is_not_shown() {
+        let id = seal().seal("toolu_1", &[b'x'; MAX_STATE]);
+        assert_eq!(open(None, Text::Raw(&id)), ("toolu_1".into(), String::new()));
+        let (a, b) = (open(None, Text::Raw(&seal().seal("", b"a"))).0, open(None, Text::Raw(&seal().seal("", b"b"))).0);
+        assert!(a != b && a.len() <= MAX_ID);
+        assert_eq!(open(None, Text::Raw(&"c".repeat(65))).0.len(), MAX_ID);
     }
 
     #[test]

@@ -1,33 +1,38 @@
-//! Messages as Anthropic's turns: instructions apart, users and assistants in turn, the results of a turn's calls
-//! together at the beginning of the user's next turn.
+//! A conversation of turns, as Anthropic and Bedrock want it: instructions apart, users and assistants in turn, the
+//! results of a turn's calls together at the beginning of the user's next turn.
 
-use super::{Host, replay};
+use super::replay;
+use crate::chat::cache::Cache;
 use crate::chat::event::Text;
-use crate::chat::link::Link;
 use crate::chat::message::{Message, Part, Role};
+use crate::chat::request::ChatRequest;
 use crate::error::ApiError;
-use crate::json::write::Writer;
 use crate::sign::seal::Seal;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
 
-/// A conversation, ready to be written.
-pub(super) struct Conversation<'a> {
-    system: Vec<Text<'a>>,
-    turns: Vec<Turn<'a>>,
+/// A conversation, ready to be written; `M` is an image or a file as the protocol wants it.
+pub(in crate::dialect) struct Conversation<'a, M> {
+    /// Instructions, the route's first, and how much of them shall be kept.
+    pub(in crate::dialect) system: Vec<(Text<'a>, Option<Cache>)>,
+    /// At least one, and each with a block.
+    pub(in crate::dialect) turns: Vec<Turn<'a, M>>,
 }
 
-struct Turn<'a> {
-    assistant: bool,
-    blocks: Vec<Block<'a>>,
+/// What one side says before the other does.
+pub(in crate::dialect) struct Turn<'a, M> {
+    pub(in crate::dialect) assistant: bool,
+    /// The message that it begins with.
+    pub(in crate::dialect) index: usize,
+    pub(in crate::dialect) blocks: Vec<Block<'a, M>>,
 }
 
-enum Block<'a> {
-    Text(Text<'a>),
-    /// `image` or `document`, where its bytes are, and its title.
-    Media(&'static str, Source<'a>, Option<Text<'a>>),
-    /// Thinking that came back, the inside of a JSON array.
+/// A part of a turn.
+pub(in crate::dialect) enum Block<'a, M> {
+    Text(Text<'a>, Option<Cache>),
+    /// The beginning of an answer, which the model goes on with; it does not end in white space.
+    Prefill(String),
+    Media(M, Option<Cache>),
+    /// Thinking that came back, the inside of a JSON array of Anthropic's blocks.
     Thinking(String),
     Call {
         id: String,
@@ -36,56 +41,72 @@ enum Block<'a> {
     },
     Result {
         id: String,
-        content: Vec<Block<'a>>,
+        content: Vec<Self>,
     },
 }
 
-enum Source<'a> {
-    Base64(&'static str, Text<'a>),
-    Plain(String),
-    Url(Text<'a>),
-}
-
-impl<'a> Conversation<'a> {
-    /// Sorts the messages into turns. `system` is the route's own prompt.
+impl<'a, M> Conversation<'a, M> {
+    /// Sorts the messages into turns. `media` takes a part that is no text, of a user's or a tool's message, or says what
+    /// the model takes instead.
     ///
     /// # Errors
-    /// A 400 that names the message or the part that Anthropic cannot take.
-    pub(super) fn read(system: Option<&'a str>, messages: &[Message<'a>], seal: Option<&Seal>, host: Host) -> Result<Self, ApiError> {
-        let mut this = Self { system: system.map(Text::Plain).into_iter().collect(), turns: Vec::new() };
+    /// A 400 that names the message or the part that cannot be taken.
+    pub(in crate::dialect) fn read(
+        request: &ChatRequest<'a>,
+        messages: &[Message<'a>],
+        media: impl Fn(Role, &Part<'a>) -> Result<M, &'static str>,
+    ) -> Result<Self, ApiError> {
+        let seal = request.seal;
+        let mut this = Self { system: request.system.map(|text| (Text::Plain(text), None)).into_iter().collect(), turns: Vec::new() };
         for message in messages {
             match message.role {
-                Role::System => this.system.extend(message.texts()?),
-                Role::User => this.push(false, contents(message, host)?),
-                Role::Assistant => this.push(true, assistant(message, seal)?),
+                Role::System => this.system.extend(message.cached_texts()?),
+                Role::User => this.push(message, contents(message, &media)?),
+                Role::Assistant => this.push(message, assistant(message, seal)?),
                 Role::Tool => {
                     let (id, _) = replay::open(seal, message.tool_call_id.unwrap_or(Text::Raw("")));
-                    this.push(false, vec![Block::Result { id, content: contents(message, host)? }]);
+                    this.push(message, vec![Block::Result { id, content: contents(message, &media)? }]);
                 }
             }
         }
-        this.system.retain(|text| !blank(*text));
-        if this.turns.is_empty() {
-            return Err(ApiError::field("messages", "`messages` must hold a user's message that is not empty"));
-        }
+        this.system.retain(|(text, _)| !blank(*text));
         for turn in this.turns.iter_mut().filter(|turn| !turn.assistant) {
             turn.blocks.sort_by_key(|block| !matches!(block, Block::Result { .. })); // stable: results first, else as they came
+        }
+        let Some(last) = this.turns.last_mut() else {
+            return Err(ApiError::field("messages", "`messages` must hold a user's message that is not empty"));
+        };
+        if let (true, Some(block)) = (last.assistant, last.blocks.last_mut())
+            && let Block::Text(text, _) = block
+        {
+            *block = Block::Prefill(text.decode().trim_end().to_owned());
         }
         Ok(this)
     }
 
     /// Adds to the last turn where it is the same side's; what is empty adds nothing.
-    fn push(&mut self, assistant: bool, blocks: Vec<Block<'a>>) {
+    fn push(&mut self, message: &Message<'a>, blocks: Vec<Block<'a, M>>) {
+        let assistant = message.role == Role::Assistant;
         match self.turns.last_mut() {
             _ if blocks.is_empty() => {}
             Some(turn) if turn.assistant == assistant => turn.blocks.extend(blocks),
-            _ => self.turns.push(Turn { assistant, blocks }),
+            _ => self.turns.push(Turn { assistant, index: message.index, blocks }),
         }
+    }
+
+    /// Every block, turn by turn.
+    pub(in crate::dialect) fn blocks(&self) -> impl Iterator<Item = &Block<'a, M>> {
+        self.turns.iter().flat_map(|turn| &turn.blocks)
+    }
+
+    /// Whether anything shall be kept.
+    pub(in crate::dialect) fn caches(&self) -> bool {
+        self.system.iter().any(|(_, cache)| cache.is_some()) || self.blocks().any(|block| block.cache().is_some())
     }
 
     /// Whether the model may go on thinking with a fixed budget: not behind a prefill, and behind tool results only
     /// where the turn that called begins with its own thinking.
-    pub(super) fn can_think(&self) -> bool {
+    pub(in crate::dialect) fn can_think(&self) -> bool {
         match self.turns.as_slice() {
             [.., calls, last] if !last.assistant && matches!(last.blocks.first(), Some(Block::Result { .. })) => {
                 matches!(calls.blocks.first(), Some(Block::Thinking(_)))
@@ -94,90 +115,24 @@ impl<'a> Conversation<'a> {
             [] => true,
         }
     }
-
-    /// Writes the members `system` and `messages`; thinking is only told to a model that thinks.
-    pub(super) fn write(&self, w: &mut Writer, thinking: bool) {
-        if !self.system.is_empty() {
-            let mut pieces = Vec::with_capacity(self.system.len() * 2);
-            for text in &self.system {
-                if !pieces.is_empty() {
-                    pieces.push(Text::Plain("\n\n"));
-                }
-                pieces.push(*text);
-            }
-            w.key("system").texts(&pieces);
-        }
-        w.key("messages").array();
-        for (i, turn) in self.turns.iter().enumerate() {
-            w.object().key("role").string(if turn.assistant { "assistant" } else { "user" }).key("content").array();
-            let prefill = turn.assistant && i + 1 == self.turns.len();
-            for (j, block) in turn.blocks.iter().enumerate() {
-                block.write(w, thinking, prefill && j + 1 == turn.blocks.len());
-            }
-            w.end_array().end_object();
-        }
-        w.end_array();
-    }
 }
 
-impl Block<'_> {
-    fn write(&self, w: &mut Writer, thinking: bool, prefill: bool) {
+impl<M> Block<'_, M> {
+    /// Whether the prompt shall be kept up to and with this block, or something inside of it.
+    pub(in crate::dialect) fn cache(&self) -> Option<Cache> {
         match self {
-            Self::Thinking(blocks) if thinking => {
-                w.raw(blocks);
-            }
-            Self::Thinking(_) => {}
-            Self::Text(text) => {
-                w.object().key("type").string("text").key("text");
-                // An answer that is begun for the model must not end in white space.
-                if prefill {
-                    w.string(text.decode().trim_end())
-                } else {
-                    w.text(*text)
-                };
-                w.end_object();
-            }
-            Self::Media(kind, source, title) => {
-                w.object().key("type").string(kind).key("source").object().key("type");
-                match source {
-                    Source::Base64(media, data) => w.string("base64").key("media_type").string(media).key("data").text(*data),
-                    Source::Plain(text) => w.string("text").key("media_type").string("text/plain").key("data").string(text),
-                    Source::Url(url) => w.string("url").key("url").text(*url),
-                };
-                w.end_object();
-                if let Some(title) = title {
-                    w.key("title").text(*title);
-                }
-                w.end_object();
-            }
-            Self::Call { id, name, input } => {
-                w.object().key("type").string("tool_use").key("id").string(id).key("name").text(*name).key("input").raw(input);
-                w.end_object();
-            }
-            Self::Result { id, content } => {
-                w.object().key("type").string("tool_result").key("tool_use_id").string(id);
-                match content.as_slice() {
-                    [] => {}
-                    [Block::Text(text)] => {
-                        w.key("content").text(*text);
-                    }
-                    blocks => {
-                        w.key("content").array();
-                        blocks.iter().for_each(|block| block.write(w, false, false));
-                        w.end_array();
-                    }
-                }
-                w.end_object();
-            }
+            Self::Text(_, cache) | Self::Media(_, cache) => *cache,
+            Self::Result { content, .. } => content.iter().find_map(Self::cache),
+            Self::Prefill(_) | Self::Thinking(_) | Self::Call { .. } => None,
         }
     }
 }
 
 /// An assistant's turn: the thinking that led to its first call, its words, its calls. Thinking that comes without its
 /// signature (`reasoning_content`) cannot be given back.
-fn assistant<'a>(message: &Message<'a>, seal: Option<&Seal>) -> Result<Vec<Block<'a>>, ApiError> {
-    let texts = message.texts()?.into_iter().filter(|text| !blank(*text));
-    let mut blocks: Vec<_> = texts.map(Block::Text).collect();
+fn assistant<'a, M>(message: &Message<'a>, seal: Option<&Seal>) -> Result<Vec<Block<'a, M>>, ApiError> {
+    let texts = message.cached_texts()?.into_iter().filter(|(text, _)| !blank(*text));
+    let mut blocks: Vec<_> = texts.map(|(text, cache)| Block::Text(text, cache)).collect();
     for (j, call) in message.tool_calls.iter().enumerate() {
         let (id, thinking) = replay::open(seal, call.id);
         if !thinking.is_empty() {
@@ -190,60 +145,26 @@ fn assistant<'a>(message: &Message<'a>, seal: Option<&Seal>) -> Result<Vec<Block
 }
 
 /// What a user or a tool says.
-fn contents<'a>(message: &Message<'a>, host: Host) -> Result<Vec<Block<'a>>, ApiError> {
+fn contents<'a, M>(
+    message: &Message<'a>,
+    media: &impl Fn(Role, &Part<'a>) -> Result<M, &'static str>,
+) -> Result<Vec<Block<'a, M>>, ApiError> {
     let mut blocks = Vec::new();
     for (j, part) in message.parts().iter().enumerate() {
-        let unfit = |what: &str| Err(message.unfit(j, what));
         match part {
             Part::Text(text) | Part::Refusal(text) if blank(*text) => {}
-            Part::Text(text) | Part::Refusal(text) => blocks.push(Block::Text(*text)),
-            Part::ImageUrl { url, .. } => match media(*url, "image", None, host) {
-                Some(block @ Block::Media("image", ..)) => blocks.push(block),
-                _ => {
-                    let form = if host == Host::Api { "an https URL or a data URI" } else { "a data URI" };
-                    return unfit(&format!("this model takes images as {form} of image/jpeg, image/png, image/gif or image/webp"));
-                }
-            },
-            Part::File { file_data: Some(data), filename, .. } => {
-                match media(*data, "document", filename.filter(|name| !blank(*name)), host) {
-                    Some(block) => blocks.push(block),
-                    _ => return unfit("this model takes files as a data URI of application/pdf, text/plain or an image"),
-                }
+            Part::Text(text) | Part::Refusal(text) => blocks.push(Block::Text(*text, message.cache(j))),
+            other => {
+                let media = media(message.role, other).map_err(|what| message.unfit(j, what))?;
+                blocks.push(Block::Media(media, message.cache(j)));
             }
-            Part::File { .. } => return unfit("this model takes files as a data URI in `file_data`, not by `file_id`"),
-            Part::InputAudio { .. } => return unfit("this model takes no audio"),
         }
     }
     Ok(blocks)
 }
 
-/// An image or a document; `None` where Anthropic takes no such thing. `kind` is what a web address stands for; the
-/// address of a document can only be a PDF's, and only Anthropic's own API fetches anything.
-/// <https://platform.claude.com/docs/en/build-with-claude/vision>
-fn media<'a>(url: Text<'a>, kind: &'static str, title: Option<Text<'a>>, host: Host) -> Option<Block<'a>> {
-    match Link::of(url) {
-        Link::Data { media_type, data } => {
-            let image = |media| Some(Block::Media("image", Source::Base64(media, data), None));
-            match &*media_type {
-                "image/jpeg" | "image/jpg" => image("image/jpeg"),
-                "image/png" => image("image/png"),
-                "image/gif" => image("image/gif"),
-                "image/webp" => image("image/webp"),
-                "application/pdf" => Some(Block::Media("document", Source::Base64("application/pdf", data), title)),
-                text if text.starts_with("text/") => {
-                    let bytes = STANDARD.decode(data.decode().as_bytes()).ok()?;
-                    Some(Block::Media("document", Source::Plain(String::from_utf8(bytes).ok()?), title))
-                }
-                _ => None,
-            }
-        }
-        Link::Web(url) if host == Host::Api => Some(Block::Media(kind, Source::Url(url), title)),
-        _ => None,
-    }
-}
-
-/// Whether there is nothing but white space in it: such a block is refused.
-fn blank(text: Text<'_>) -> bool {
+/// Whether there is nothing but white space in it: such a text is refused.
+pub(in crate::dialect) fn blank(text: Text<'_>) -> bool {
     let mut rest = match text {
         Text::Plain(plain) => return plain.trim().is_empty(),
         Text::Raw(raw) => raw.trim_start(),

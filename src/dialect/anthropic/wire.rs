@@ -19,8 +19,8 @@ pub(super) struct WireEvent<'a> {
     pub content_block: Option<WireBlock<'a>>,
     #[serde(borrow, default)]
     pub delta: Option<WireDelta<'a>>,
-    #[serde(default)]
-    pub usage: Option<WireUsage>,
+    #[serde(borrow, default)]
+    pub usage: Option<WireUsage<'a>>,
     #[serde(borrow, default)]
     pub error: Option<WireError<'a>>,
 }
@@ -34,8 +34,8 @@ pub(super) struct WireMessage<'a> {
     pub content: Option<Vec<WireBlock<'a>>>,
     #[serde(borrow, default)]
     pub stop_reason: Option<Text<'a>>,
-    #[serde(default)]
-    pub usage: Option<WireUsage>,
+    #[serde(borrow, default)]
+    pub usage: Option<WireUsage<'a>>,
     #[serde(borrow, default)]
     pub error: Option<WireError<'a>>,
 }
@@ -61,30 +61,33 @@ pub(super) struct WireBlock<'a> {
     pub input: Option<&'a RawValue>,
 }
 
-/// What a delta adds: to a block, or (the stop reason) to the message. Blocks of tools that Anthropic runs itself have
-/// members of the same names and other types, so that only what is used is looked at.
+/// What a delta adds: to a block, or (the stop reason) to the message. Deltas of other blocks have members of the same
+/// names and other types, so that only what is used is looked at.
 #[derive(Deserialize)]
 pub(super) struct WireDelta<'a> {
     #[serde(borrow, default)]
-    pub text: Option<Text<'a>>,
+    pub text: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub thinking: Option<Text<'a>>,
+    pub thinking: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub signature: Option<Text<'a>>,
+    pub signature: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub partial_json: Option<Text<'a>>,
+    pub partial_json: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub stop_reason: Option<Text<'a>>,
+    pub stop_reason: Option<&'a RawValue>,
 }
 
-/// Tokens so far. `input_tokens` leaves out what went through the cache.
+/// Tokens so far, and the tier that serves the request. `input_tokens` leaves out what went through the cache.
 #[derive(Clone, Copy, Default, Deserialize)]
-pub(super) struct WireUsage {
+pub(super) struct WireUsage<'a> {
     input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     output_tokens_details: Option<WireDetails>,
+    /// `standard`, `priority` or `batch`.
+    #[serde(borrow, default)]
+    pub service_tier: Option<&'a RawValue>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -92,9 +95,9 @@ struct WireDetails {
     thinking_tokens: Option<u64>,
 }
 
-impl WireUsage {
+impl WireUsage<'_> {
     /// Takes over what a later count says; counts are cumulative, and one that is left out stands.
-    pub(super) fn update(&mut self, later: Self) {
+    pub(super) fn update(&mut self, later: &WireUsage<'_>) {
         self.input_tokens = later.input_tokens.or(self.input_tokens);
         self.cache_creation_input_tokens = later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
         self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);

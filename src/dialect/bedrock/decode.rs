@@ -8,57 +8,28 @@
 //! the last that follows. Unknown events and members, the padding `p` among them, are skipped.
 
 use super::error;
-use super::tools::CONTENT_TOOL;
-use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, WireCall, WireUsage};
-use crate::chat::event::{Event, Finish, Sink, Text, ToolForm};
-use crate::dialect::anthropic::replay::Keeper;
-use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
+use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, Tier, WireUsage};
+use crate::chat::event::{Event, Sink, Text};
+use crate::dialect::anthropic::blocks::Blocks;
+use crate::dialect::{Decoder, Fault, Frame};
 use crate::sign::seal::Seal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use smallvec::SmallVec;
-
-/// Most tool calls that may be open at a time; the protocol has one.
-const MAX_OPEN: usize = 64;
-
-/// A tool call whose arguments are coming.
-struct Call {
-    block: u32,
-    /// Its arguments are the answer's content.
-    content: bool,
-    /// No piece of its arguments has come.
-    empty: bool,
-}
 
 /// Reads one answer.
 pub(super) struct Converse {
-    keeper: Keeper,
-    /// Whether the content comes as the arguments of [`CONTENT_TOOL`].
-    content_tool: bool,
-    open: SmallVec<[Call; 2]>,
-    /// The content tool has been called; a second call would spoil its JSON.
-    answered: bool,
-    /// One of the client's tools has been called.
-    called: bool,
-    finished: bool,
-    /// And so is what follows it.
+    blocks: Blocks,
+    /// What follows the answer has been read too.
     ended: bool,
 }
 
 impl Converse {
-    /// A decoder for one answer; `seal` where thinking is to be kept for the next turn.
-    pub(super) fn new(seal: Option<Seal>, content_tool: bool) -> Self {
-        Self {
-            keeper: Keeper::new(seal),
-            content_tool,
-            open: SmallVec::new(),
-            answered: false,
-            called: false,
-            finished: false,
-            ended: false,
-        }
+    /// A decoder for one answer. `content_tool`: the tool whose arguments are the content; `seal` where thinking is to be
+    /// kept for the next turn.
+    pub(super) fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
+        Self { blocks: Blocks::new(content_tool, seal), ended: false }
     }
 
     fn event(&mut self, kind: &str, payload: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
@@ -66,17 +37,17 @@ impl Converse {
             "contentBlockStart" => {
                 let event: BlockStart<'_> = parse(payload)?;
                 if let Some(call) = event.start.and_then(|start| start.tool_use) {
-                    self.begin(event.block, &call, out)?;
+                    self.blocks.call(event.block, call.id, call.name.unwrap_or(Text::Raw("")), out)?;
                 }
             }
             "contentBlockDelta" => {
                 let event: BlockDelta<'_> = parse(payload)?;
                 let delta = event.delta.unwrap_or_default();
                 if let Some(text) = delta.text {
-                    self.say(text, out);
+                    self.blocks.say(text, out)?;
                 }
                 if let Some(fragment) = delta.tool_use.and_then(|call| call.input) {
-                    self.arguments(event.block, fragment, out);
+                    self.blocks.arguments(event.block, fragment, out);
                 }
                 if let Some(reasoning) = delta.reasoning {
                     self.think(&reasoning, out);
@@ -84,17 +55,16 @@ impl Converse {
             }
             "contentBlockStop" => {
                 let event: BlockStop = parse(payload)?;
-                self.keeper.end_thinking();
-                self.close(|call| call.block == event.block, out);
+                self.blocks.close(event.block, out);
             }
             "messageStop" => {
                 let event: MessageStop<'_> = parse(payload)?;
-                self.finish(event.reason, out)?;
+                self.blocks.finish(&event.reason.map(Text::decode).unwrap_or_default(), out)?;
             }
             "metadata" => {
-                let event: Metadata = parse(payload)?;
-                count(event.usage, out);
-                if self.finished {
+                let event: Metadata<'_> = parse(payload)?;
+                served(event.tier, event.usage, out);
+                if self.blocks.done() {
                     self.ended = true;
                     out.event(Event::End);
                 }
@@ -104,91 +74,16 @@ impl Converse {
         Ok(())
     }
 
-    fn begin(&mut self, block: u32, call: &WireCall<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-        self.close(|call| call.block == block, out);
-        if self.open.len() == MAX_OPEN {
-            return Err(Fault::Broken("too many open tool calls".into()));
-        }
-        let name = call.name.unwrap_or(Text::Raw(""));
-        let content = self.content_tool && name.decode() == CONTENT_TOOL;
-        if content && std::mem::replace(&mut self.answered, true) {
-            return Ok(());
-        }
-        if !content {
-            self.called = true;
-            let id = call.id.map(|id| self.keeper.id(id));
-            out.event(Event::ToolStart { choice: 0, call: block, id: id.as_deref().map(Text::Plain), name, form: ToolForm::Function });
-        }
-        self.open.push(Call { block, content, empty: true });
-        Ok(())
-    }
-
-    fn arguments(&mut self, block: u32, fragment: Text<'_>, out: &mut dyn Sink) {
-        if fragment.is_empty() {
-            return;
-        }
-        if let Some(call) = self.open.iter_mut().find(|call| call.block == block) {
-            call.empty = false;
-            out.event(match call.content {
-                true => Event::Content { choice: 0, text: fragment },
-                false => Event::ToolArguments { choice: 0, call: block, fragment },
-            });
-        }
-    }
-
-    /// Ends the open calls that `which` picks; a call without arguments is given empty ones.
-    fn close(&mut self, which: impl Fn(&Call) -> bool, out: &mut dyn Sink) {
-        while let Some(at) = self.open.iter().position(&which) {
-            let (block, empty) = self.open.get(at).map_or((0, false), |call| (call.block, call.empty));
-            if empty {
-                self.arguments(block, Text::Raw("{}"), out);
-            }
-            self.open.swap_remove(at);
-        }
-    }
-
-    fn say(&self, text: Text<'_>, out: &mut dyn Sink) {
-        // Words beside the tool that gives the content would spoil its JSON.
-        if !self.content_tool && !text.is_empty() {
-            out.event(Event::Content { choice: 0, text });
-        }
-    }
-
     fn think(&mut self, reasoning: &Reasoning<'_>, out: &mut dyn Sink) {
-        let nothing = Text::Raw("");
-        let text = reasoning.text.unwrap_or(nothing);
-        self.keeper.thinking(text, reasoning.signature.unwrap_or(nothing));
+        self.blocks.think(reasoning.text, reasoning.signature, out);
         if let Some(data) = reasoning.redacted {
             let inner = STANDARD.decode(data.decode().as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             // What is kept becomes JSON again, so only what needs no escapes is kept.
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
             if let Some(inner) = inner.filter(|inner| inner.bytes().all(plain)) {
-                self.keeper.redacted(&inner);
+                self.blocks.redacted(&inner);
             }
         }
-        if !text.is_empty() {
-            out.event(Event::Reasoning { choice: 0, text });
-        }
-    }
-
-    fn finish(&mut self, word: Option<Text<'_>>, out: &mut dyn Sink) -> Result<(), Fault> {
-        self.close(|_| true, out);
-        let word = word.map(Text::decode).unwrap_or_default();
-        let reason = match Finish::of(&word) {
-            // The call was the gateway's own way to get the content.
-            Some(Finish::ToolCalls) if self.answered && !self.called => Finish::Stop,
-            Some(Finish::Stop) if self.content_tool && !self.answered && !self.called => {
-                return Err(failed("the model did not answer in the form that was asked for".to_owned()));
-            }
-            Some(reason) => reason,
-            None => {
-                let shown: String = word.chars().take(64).collect();
-                return Err(failed(format!("the model's answer ended with `{shown}`")));
-            }
-        };
-        self.finished = true;
-        out.event(Event::Finish { choice: 0, reason });
-        Ok(())
     }
 }
 
@@ -211,26 +106,24 @@ impl Decoder for Converse {
         };
         for (block, content) in (0..).zip(message.content.unwrap_or_default()) {
             if let Some(text) = content.text {
-                self.say(text, out);
+                self.blocks.say(text, out)?;
             }
             if let Some(call) = content.tool_use {
-                self.begin(block, &call, out)?;
-                let input = call.input.map(RawValue::get).filter(|input| *input != "null");
-                self.arguments(block, Text::Plain(input.unwrap_or_default()), out);
-                self.close(|call| call.block == block, out);
+                self.blocks.call(block, call.id, call.name.unwrap_or(Text::Raw("")), out)?;
+                self.blocks.arguments(block, Text::Plain(call.input.map_or("", RawValue::get)), out);
             }
             if let Some(reasoning) = content.reasoning {
                 let text = reasoning.reasoning_text.unwrap_or_default();
                 self.think(&Reasoning { redacted: reasoning.redacted, ..text }, out);
-                self.keeper.end_thinking();
             }
+            self.blocks.close(block, out);
         }
-        count(answer.usage, out);
-        self.finish(answer.reason, out)
+        served(answer.tier, answer.usage, out);
+        self.blocks.finish(&answer.reason.map(Text::decode).unwrap_or_default(), out)
     }
 
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
-        if self.finished { Ok(()) } else { Err(Fault::Truncated) }
+        self.blocks.end()
     }
 }
 
@@ -238,11 +131,11 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Fault> {
     serde_json::from_slice(json).map_err(|_| Fault::Broken("the answer is not JSON of this protocol".into()))
 }
 
-fn failed(message: String) -> Fault {
-    Fault::Provider(ProviderError { class: FailureClass::Server, message, param: None, retry_after: None })
-}
-
-fn count(usage: Option<WireUsage>, out: &mut dyn Sink) {
+/// How the answer was served: in which tier, and what it used.
+fn served(tier: Option<Tier<'_>>, usage: Option<WireUsage>, out: &mut dyn Sink) {
+    if let Some(tier) = tier.and_then(|tier| tier.r#type) {
+        out.event(Event::ServiceTier(tier));
+    }
     if let Some(usage) = usage {
         out.event(Event::Usage(usage.usage()));
     }

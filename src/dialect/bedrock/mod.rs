@@ -7,15 +7,20 @@
 //! | `max_tokens`, `temperature`, `top_p`, `stop` | `inferenceConfig` |
 //! | `reasoning_effort`, `parallel_tool_calls` | `additionalModelRequestFields`, by model family |
 //! | `service_tier` | `serviceTier` |
+//! | `metadata` | `requestMetadata` |
+//! | `cache_control` | `cachePoint` |
 
 use super::anthropic::model::Model;
+use super::anthropic::sampling::{self, Sampling};
+use super::anthropic::toolbox::{Call, Toolbox};
+use super::anthropic::tools::write_choice;
+use super::anthropic::turns::Block;
 use super::params::{self, Policy, Settled, Unknown};
 use super::{Dialect, Framing, Outgoing, ProviderError};
-use crate::chat::constraint::Constraint;
 use crate::chat::event::Text;
 use crate::chat::field::Field;
+use crate::chat::message;
 use crate::chat::request::ChatRequest;
-use crate::chat::{message, tool};
 use crate::embed::request::EmbeddingRequest;
 use crate::error::ApiError;
 use crate::json::write::Writer;
@@ -23,7 +28,8 @@ use crate::percent;
 use crate::provider::Target;
 use bytes::Bytes;
 use http::HeaderMap;
-use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 mod decode;
 mod embeddings;
@@ -36,9 +42,10 @@ mod wire;
 #[cfg(test)]
 pub(in crate::dialect) mod tests;
 
-/// Said to a model that must not call tools: the protocol has no such choice, and a conversation that holds tool
-/// blocks must declare tools.
-const NO_CALLS: &str = "Do not call any tool in this turn; answer in text.";
+/// Most pairs of `requestMetadata`.
+const MAX_METADATA: usize = 16;
+/// Longest key or value there.
+const MAX_METADATA_TEXT: usize = 256;
 
 /// Bedrock's Converse API.
 pub struct Bedrock;
@@ -52,6 +59,8 @@ pub(super) enum Family {
     OpenAi,
     /// Qwen.
     Qwen,
+    /// Amazon's Nova.
+    Nova,
     /// Any other.
     Other,
 }
@@ -67,9 +76,16 @@ impl Family {
             Self::OpenAi
         } else if model.contains("qwen.") {
             Self::Qwen
+        } else if model.contains("amazon.nova") {
+            Self::Nova
         } else {
             Self::Other
         }
+    }
+
+    /// Whether the models keep what a request marks.
+    fn caches(self) -> bool {
+        matches!(self, Self::Claude | Self::Nova)
     }
 }
 
@@ -78,7 +94,7 @@ fn policy(field: Field, family: Family) -> Policy {
     let claude = family == Family::Claude;
     match field {
         Field::ParallelToolCalls if claude => Policy::Mapped,
-        Field::ReasoningEffort if family != Family::Other => Policy::Mapped,
+        Field::ReasoningEffort if !matches!(family, Family::Nova | Family::Other) => Policy::Mapped,
         _ => Policy::of(
             field,
             &[
@@ -93,6 +109,7 @@ fn policy(field: Field, family: Family) -> Policy {
                 Field::GuidedJson,
                 Field::GuidedChoice,
                 Field::ServiceTier,
+                Field::Metadata,
                 // Without tools these ask for nothing; with them the tools' reader explains what to use instead.
                 Field::Functions,
                 Field::FunctionCall,
@@ -105,47 +122,56 @@ impl Dialect for Bedrock {
     fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         let family = Family::of(request.model);
         let mut settled = params::settle(request, Unknown::Drop, |field| policy(field, family))?;
-        let constraint = Constraint::of(request)?;
-        let declared = tool::tools(request)?;
-        let choice = tool::tool_choice(request, &declared)?;
-        let mut plan = tools::Plan::of(&declared, choice, constraint.as_ref(), target.structured_output, family)?;
-        let list = message::read(request)?;
+        let mut toolbox = Toolbox::read(request, target.structured_output, family == Family::Claude, &mut settled)?;
+        let mut conversation = messages::read(request, &message::read(request)?)?;
+        let calls_tools = conversation.blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
+        if calls_tools && toolbox.tools.is_empty() {
+            toolbox.tools = tools::undeclared(conversation.blocks());
+        }
+        if calls_tools && toolbox.call == Call::None {
+            conversation.system.push((Text::Plain(tools::NO_CALLS), None));
+        }
+        // Only Claude keeps tools, and Nova the rest of a prompt.
+        let mut lost = !family.caches() && conversation.caches();
+        if family != Family::Claude {
+            toolbox.tools.iter_mut().for_each(|tool| lost |= tool.cache.take().is_some());
+        }
+        if lost {
+            settled.drop_names(request, std::iter::once(Cow::Borrowed("cache_control")))?;
+        }
+        // The target's own limit where nobody asks for one; the model's where the target has none either.
+        let limit = params::token_limit(request)?.or(target.default_max_tokens.map(u64::from));
+        let can_think = conversation.can_think();
+        let thinking = thinking::Thinking::of(request, family, limit, (toolbox.forces(), can_think), &mut settled)?;
 
         let mut w = Writer::with_capacity(request.parsed.body().len() + 512);
         w.object();
-        let mut said = messages::write(&mut w, request, &list)?;
-        if said.calls_tools && plan.tools.is_empty() {
-            plan.tools = tools::undeclared(&list);
-        }
-        if said.calls_tools && plan.choice == tools::Choice::None {
-            said.system.push(Text::Plain(NO_CALLS));
-        }
-        write_system(&mut w, &said.system);
-        // The target's own limit where nobody asks for one; the model's where the target has none either.
-        let limit = params::token_limit(request)?.or(target.default_max_tokens.map(u64::from));
-        let thinking = thinking::Thinking::of(request, family, limit, plan.choice.forces(), said.unsigned_loop, &mut settled)?;
+        messages::write(&mut w, &conversation, thinking.claude_thinks(), family.caches());
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
-        if said.calls_tools || plan.choice != tools::Choice::None {
-            tools::write(&mut w, &plan.tools, &plan.choice);
+        if !toolbox.tools.is_empty() && (calls_tools || toolbox.call != Call::None) {
+            tools::write(&mut w, &toolbox.tools, toolbox.call);
         }
-        if let Some(schema) = &plan.native {
-            tools::write_output(&mut w, schema, family);
+        if let Some(schema) = toolbox.native() {
+            tools::write_output(&mut w, schema);
         }
-        let serial =
-            family == Family::Claude && plan.choice != tools::Choice::None && params::asked(request, Field::ParallelToolCalls).is_some();
+        // Converse's own choice cannot say this.
+        let serial = family == Family::Claude && toolbox.serial && toolbox.call != Call::None;
         if serial || thinking.is_on() {
             w.key("additionalModelRequestFields").object();
             thinking.write(&mut w);
             if serial {
-                tools::write_serial(&mut w, &plan.choice);
+                write_choice(&mut w, toolbox.call, true);
             }
             w.end_object();
         }
         write_tier(&mut w, request, &mut settled)?;
+        write_metadata(&mut w, request, &mut settled)?;
         w.end_object();
 
         let operation = if request.stream() { "converse-stream" } else { "converse" };
-        let decoder = decode::Converse::new(request.seal.cloned(), plan.content_tool);
+        // Only Claude wants its thinking back, and only where a call of the client's can carry it.
+        let seal = request.seal.filter(|_| thinking.claude_thinks() && toolbox.calls).cloned();
+        let decoder = decode::Converse::new(toolbox.content_tool(), seal);
         Ok(Outgoing {
             path: format!("/model/{}/{operation}", percent::segment(request.model)),
             body: Bytes::from(w.finish()),
@@ -153,7 +179,7 @@ impl Dialect for Bedrock {
             dropped: settled.dropped,
             adjusted: settled.adjusted,
             framing: Framing::AwsEventStream,
-            decoder: plan.unwrap(Box::new(decoder)),
+            decoder: toolbox.around(decoder),
         })
     }
 
@@ -166,17 +192,6 @@ impl Dialect for Bedrock {
     }
 }
 
-fn write_system(w: &mut Writer, system: &[Text<'_>]) {
-    if system.is_empty() {
-        return;
-    }
-    w.key("system").array();
-    for text in system {
-        w.object().key("text").text(*text).end_object();
-    }
-    w.end_array();
-}
-
 fn write_inference(
     w: &mut Writer,
     request: &ChatRequest<'_>,
@@ -185,21 +200,13 @@ fn write_inference(
     thinking: thinking::Thinking,
     settled: &mut Settled,
 ) -> Result<(), ApiError> {
-    let mut temperature = params::temperature(request, "1", settled)?;
-    let mut top_p = request.raw(Field::TopP);
-    let fixed = thinking.fixes_sampling() || family == Family::Claude && !Model::of(request.model).sampled();
-    if fixed {
-        // Claude thinks at its default temperature only, and newer ones know no other.
-        for (slot, field) in [(&mut temperature, Field::Temperature), (&mut top_p, Field::TopP)] {
-            if slot.take().is_some() {
-                settled.drop_hint(request, field)?;
-            }
-        }
-    } else if family == Family::Claude && temperature.is_some() && top_p.take().is_some() {
-        // Claude 4 refuses a request that has both.
-        settled.drop_hint(request, Field::TopP)?;
-    }
-    let stop = stop_sequences(request)?;
+    let sampling = match family {
+        Family::Claude if thinking.claude_thinks() || !Model::of(request.model).sampled() => Sampling::Fixed,
+        Family::Claude => Sampling::Either,
+        _ => Sampling::Both,
+    };
+    let (temperature, top_p) = sampling.settle(request, settled)?;
+    let stop = sampling::stops(request, family == Family::Claude)?;
     if limit.is_none() && temperature.is_none() && top_p.is_none() && stop.is_empty() {
         return Ok(());
     }
@@ -215,7 +222,7 @@ fn write_inference(
     if !stop.is_empty() {
         w.key("stopSequences").array();
         for text in stop {
-            w.raw(text.get());
+            w.text(text);
         }
         w.end_array();
     }
@@ -223,16 +230,25 @@ fn write_inference(
     Ok(())
 }
 
-/// `stop` as a list of raw JSON strings; empty ones, which stop nothing, left out.
-fn stop_sequences<'a>(request: &ChatRequest<'a>) -> Result<Vec<&'a RawValue>, ApiError> {
-    let Some(raw) = request.raw(Field::Stop) else { return Ok(Vec::new()) };
-    let mut list: Vec<&RawValue> =
-        if raw.starts_with('[') { request.get(Field::Stop)?.unwrap_or_default() } else { request.get(Field::Stop)?.into_iter().collect() };
-    if list.iter().any(|text| !text.get().starts_with('"')) {
-        return Err(ApiError::field(Field::Stop.name(), "`stop` must be a string or an array of strings"));
+/// `metadata` stands in the operator's log of invocations, where the service takes it: at most 16 pairs of a small alphabet
+/// (`RequestMetadata` of its service model).
+fn write_metadata(w: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    let Some(raw) = params::asked(request, Field::Metadata) else { return Ok(()) };
+    let fits = |text: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b.is_ascii_whitespace() || b":_@$#=/+,-.".contains(&b);
+        text.len() <= MAX_METADATA_TEXT && text.bytes().all(known)
+    };
+    let pairs = serde_json::from_str::<BTreeMap<Cow<'_, str>, Cow<'_, str>>>(raw).unwrap_or_default();
+    let all = pairs.iter().all(|(key, value)| !key.is_empty() && fits(key) && fits(value));
+    if !all || pairs.is_empty() || pairs.len() > MAX_METADATA {
+        return settled.drop_hint(request, Field::Metadata);
     }
-    list.retain(|text| text.get() != "\"\"");
-    Ok(list)
+    w.key("requestMetadata").object();
+    for (key, value) in &pairs {
+        w.key(key).string(value);
+    }
+    w.end_object();
+    Ok(())
 }
 
 fn write_tier(w: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settled) -> Result<(), ApiError> {

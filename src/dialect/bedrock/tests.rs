@@ -168,7 +168,7 @@ fn frames(events: &Value) -> Vec<u8> {
 }
 
 fn converse(content_tool: bool) -> decode::Converse {
-    decode::Converse::new(None, content_tool)
+    decode::Converse::new(content_tool.then_some("json_answer"), None)
 }
 
 #[test]
@@ -267,8 +267,7 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
         {"toolUse": {"toolUseId": "tooluse_2", "name": "get_time", "input": {}}}
     ]}}, "stopReason": "tool_use"});
     let mut told = Told::default();
-    crate::dialect::Decoder::whole(&mut decode::Converse::new(Some(seal.clone()), false), answer.to_string().as_bytes(), &mut told)
-        .unwrap();
+    crate::dialect::Decoder::whole(&mut decode::Converse::new(None, Some(seal.clone())), answer.to_string().as_bytes(), &mut told).unwrap();
     let ids: Vec<String> =
         told.lines().iter().filter(|l| l.starts_with("call ")).map(|l| l.split(' ').nth(2).unwrap().to_owned()).collect();
     assert!(ids[0].starts_with("tooluse_1--tg1-"));
@@ -296,6 +295,32 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
     let (body, dropped) = sent(None);
     assert!(body.get("additionalModelRequestFields").is_none());
     assert_eq!(dropped, ["reasoning_effort"]);
+}
+
+#[test]
+fn thinking_between_calls_comes_back_between_them_and_to_claude_only() {
+    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into());
+    let thought = |text: &str| format!(r#"{{"type":"thinking","thinking":"{text}","signature":"c2ln"}}"#);
+    let call = |id: &str, text: &str| {
+        let id = seal.seal(id, thought(text).as_bytes());
+        json!({"id": id, "type": "function", "function": {"name": "get_time", "arguments": "{}"}})
+    };
+    let (one, two) = (call("t1", "first"), call("t2", "second"));
+    let body = json!({"model": "r", "reasoning_effort": "low", "messages": [
+        {"role": "user", "content": "Time?"},
+        {"role": "assistant", "content": "Let me see.", "tool_calls": [one, two]},
+        {"role": "tool", "tool_call_id": one["id"], "content": "12:00"},
+        {"role": "tool", "tool_call_id": two["id"], "content": "12:01"},
+        {"role": "user", "content": "Go on."}
+    ], "tools": [{"type": "function", "function": {"name": "get_time"}}]});
+    let kinds = |model: &str| {
+        let out = encode(&Bedrock, &target(Kind::Bedrock), model, &body, None, Some(&seal)).unwrap();
+        let body: Value = serde_json::from_slice(&out.body).unwrap();
+        let content = body["messages"][1]["content"].as_array().unwrap().clone();
+        content.iter().map(|block| block.as_object().unwrap().keys().next().unwrap().clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds("us.anthropic.claude-sonnet-4-5-v1:0"), ["reasoningContent", "text", "toolUse", "reasoningContent", "toolUse"]);
+    assert_eq!(kinds("us.amazon.nova-pro-v1:0"), ["text", "toolUse", "toolUse"]);
 }
 
 /// Real answers, where a folder of them is at hand (`TIDEGATE_RECORDINGS`): each is read to its end, however it is cut.

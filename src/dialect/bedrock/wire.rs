@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 #[derive(Deserialize)]
 pub(super) struct BlockStart<'a> {
     #[serde(rename = "contentBlockIndex", default)]
-    pub block: u32,
+    pub block: u64,
     #[serde(borrow, default)]
     pub start: Option<Start<'a>>,
 }
@@ -33,7 +33,7 @@ pub(super) struct WireCall<'a> {
 #[derive(Deserialize)]
 pub(super) struct BlockDelta<'a> {
     #[serde(rename = "contentBlockIndex", default)]
-    pub block: u32,
+    pub block: u64,
     #[serde(borrow, default)]
     pub delta: Option<Delta<'a>>,
 }
@@ -68,7 +68,7 @@ pub(super) struct Reasoning<'a> {
 #[derive(Deserialize)]
 pub(super) struct BlockStop {
     #[serde(rename = "contentBlockIndex", default)]
-    pub block: u32,
+    pub block: u64,
 }
 
 #[derive(Deserialize)]
@@ -78,9 +78,18 @@ pub(super) struct MessageStop<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Metadata {
+pub(super) struct Metadata<'a> {
     #[serde(default)]
     pub usage: Option<WireUsage>,
+    #[serde(borrow, default, rename = "serviceTier")]
+    pub tier: Option<Tier<'a>>,
+}
+
+/// The tier that served the request.
+#[derive(Deserialize)]
+pub(super) struct Tier<'a> {
+    #[serde(borrow, default)]
+    pub r#type: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +128,8 @@ pub(super) struct Answer<'a> {
     pub reason: Option<Text<'a>>,
     #[serde(default)]
     pub usage: Option<WireUsage>,
+    #[serde(borrow, default, rename = "serviceTier")]
+    pub tier: Option<Tier<'a>>,
 }
 
 #[derive(Deserialize)]

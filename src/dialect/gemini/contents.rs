@@ -157,7 +157,7 @@ impl Turns<'_, '_, '_> {
                     message.unfit(j, "the gateway fetches nothing, and neither does this model's provider; send the bytes as a data URI")
                 );
             }
-            Link::GoogleStorage(_) | Link::Other => {
+            Link::GoogleStorage(_) | Link::S3(_) | Link::Other => {
                 return Err(message.unfit(j, "this model takes data URIs (`data:TYPE;base64,…`) and, on Vertex AI, gs: and https: URLs"));
             }
         };

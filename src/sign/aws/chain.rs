@@ -30,15 +30,16 @@ const PLAIN_HOSTS: [&str; 6] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::2
 const METADATA_HOST: &str = "http://169.254.169.254";
 /// Seconds for which a metadata session is asked; it is used at once.
 const METADATA_SESSION: &str = "60";
+/// Most roles that are assumed one with the other; more are a circle.
+const MAX_ROLES: usize = 5;
 /// What the gateway's sessions are called in AWS's audit logs.
 const SESSION_NAME: &str = "tidegate";
 
 /// Finds credentials. `region` is where STS is asked, where a role has to be assumed.
 pub(super) async fn load(env: Env<'_>, region: &str) -> Result<AwsCredentials, Reason> {
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
-    if let (Some(id), Some(secret)) = (value("AWS_ACCESS_KEY_ID"), value("AWS_SECRET_ACCESS_KEY")) {
-        let token = value("AWS_SESSION_TOKEN").map(Secret::new);
-        return Ok(AwsCredentials::new(&id, Secret::new(secret), token.as_ref(), None)?);
+    if let Some(found) = from_environment(env) {
+        return found;
     }
     let sts = Sts::of(env, region);
     if let Some(found) = from_profile(env, &sts).await {
@@ -48,16 +49,31 @@ pub(super) async fn load(env: Env<'_>, region: &str) -> Result<AwsCredentials, R
         let session = value("AWS_ROLE_SESSION_NAME");
         return sts.web_identity(Path::new(&file), &role, session.as_deref()).await;
     }
-    if let Some(uri) = value("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
-        return container(env, &format!("{CONTAINER_HOST}{uri}")).await;
-    }
-    if let Some(uri) = value("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
-        return container(env, &uri).await;
+    if let Some(found) = from_container(env).await {
+        return found;
     }
     if value("AWS_EC2_METADATA_DISABLED").is_some_and(|word| word.eq_ignore_ascii_case("true")) {
         return Err("neither the environment nor a profile nor a container has any, and instance metadata is disabled".into());
     }
-    let host = value("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    from_instance(env).await
+}
+
+fn from_environment(env: Env<'_>) -> Option<Result<AwsCredentials, Reason>> {
+    let value = |name: &str| env(name).filter(|value| !value.is_empty());
+    let (id, secret) = (value("AWS_ACCESS_KEY_ID")?, value("AWS_SECRET_ACCESS_KEY")?);
+    let token = value("AWS_SESSION_TOKEN").map(Secret::new);
+    Some(AwsCredentials::new(&id, Secret::new(secret), token.as_ref(), None).map_err(Cow::Borrowed))
+}
+
+async fn from_container(env: Env<'_>) -> Option<Result<AwsCredentials, Reason>> {
+    let value = |name: &str| env(name).filter(|value| !value.is_empty());
+    let relative = value("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|uri| format!("{CONTAINER_HOST}{uri}"));
+    let uri = relative.or_else(|| value("AWS_CONTAINER_CREDENTIALS_FULL_URI"))?;
+    Some(container(env, &uri).await)
+}
+
+async fn from_instance(env: Env<'_>) -> Result<AwsCredentials, Reason> {
+    let host = env("AWS_EC2_METADATA_SERVICE_ENDPOINT").filter(|host| !host.is_empty());
     metadata(host.as_deref().unwrap_or(METADATA_HOST).trim_end_matches('/')).await.map_err(|why| format!("instance metadata: {why}").into())
 }
 
@@ -70,7 +86,8 @@ async fn read_file(path: &Path) -> Result<Secret, Reason> {
     Ok(Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?))
 }
 
-/// The profile's credentials; `None` where no profile says anything about credentials.
+/// The profile's credentials; `None` where no profile says anything about credentials. A role is assumed with the
+/// credentials of its source, which may be a role again.
 async fn from_profile(env: Env<'_>, sts: &Sts) -> Option<Result<AwsCredentials, Reason>> {
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
     let home = || Some(PathBuf::from(value("HOME")?).join(".aws"));
@@ -88,23 +105,53 @@ async fn from_profile(env: Env<'_>, sts: &Sts) -> Option<Result<AwsCredentials, 
     let [credentials, config] = texts.as_slice() else { return None };
     let read = |name: &str| Profile::read(credentials.expose(), config.expose(), name);
     let chosen = value("AWS_PROFILE");
-    let name = chosen.as_deref().unwrap_or("default");
-    let profile = read(name);
-    let session = profile.get("role_session_name");
-    if let Some(role) = profile.get("role_arn") {
+    let mut name = chosen.as_deref().unwrap_or("default").to_owned();
+    let mut roles: Vec<Profile> = Vec::new();
+    let first = loop {
+        let profile = read(&name);
+        let role = match (profile.get("role_arn"), keys(&profile)) {
+            // What has keys of its own is the source that was looked for, whatever else it says.
+            (_, Some(found)) if !roles.is_empty() => break found,
+            (Some(role), _) => role,
+            (None, Some(found)) => break found,
+            (None, None) if roles.is_empty() && chosen.is_none() => return None,
+            (None, None) => break Err(format!("profile `{name}` has no keys and no role that can be assumed").into()),
+        };
         if let Some(file) = profile.get("web_identity_token_file") {
-            return Some(sts.web_identity(Path::new(file), role, session).await);
+            break sts.web_identity(Path::new(file), role, profile.get("role_session_name")).await;
         }
-        let source = profile.get("source_profile").unwrap_or(name);
-        return Some(match keys(&read(source)) {
-            Some(Ok(keys)) => sts.assume(&keys, role, session, profile.get("external_id")).await,
-            Some(Err(why)) => Err(why),
-            None => Err(format!("profile `{name}`: its source profile `{source}` has no keys").into()),
-        });
+        let source = profile.get("source_profile").filter(|source| *source != name).map(str::to_owned);
+        let word = profile.get("credential_source").map(str::to_owned);
+        roles.push(profile);
+        match (source, word, roles.last().and_then(keys)) {
+            (Some(_), ..) if roles.len() == MAX_ROLES => {
+                break Err(format!("profile `{name}`: its roles lead through too many others").into());
+            }
+            (Some(source), ..) => name = source,
+            (None, Some(word), _) => break from_source(env, &word).await.map_err(|why| format!("profile `{name}`: {why}").into()),
+            (None, None, Some(own)) => break own,
+            (None, None, None) => {
+                break Err(format!("profile `{name}`: its role has neither `source_profile` nor `credential_source`").into());
+            }
+        }
+    };
+    // The last role is the first to be assumed, and each one gives the keys that ask for the next.
+    let mut found = first;
+    while let (Ok(keys), Some(role)) = (&found, roles.pop()) {
+        let arn = role.get("role_arn").unwrap_or_default();
+        found = sts.assume(keys, arn, role.get("role_session_name"), role.get("external_id")).await;
     }
-    match keys(&profile) {
-        None if chosen.is_some() => Some(Err(format!("profile `{name}` has no keys and no role that can be assumed").into())),
-        found => found,
+    Some(found)
+}
+
+/// What a profile's `credential_source` means.
+async fn from_source(env: Env<'_>, word: &str) -> Result<AwsCredentials, Reason> {
+    let missing = || Err(format!("`credential_source` is {word}, which has none").into());
+    match word {
+        "Environment" => from_environment(env).unwrap_or_else(missing),
+        "EcsContainer" => from_container(env).await.unwrap_or_else(missing),
+        "Ec2InstanceMetadata" => from_instance(env).await,
+        _ => Err("`credential_source` must be Environment, EcsContainer or Ec2InstanceMetadata".into()),
     }
 }
 

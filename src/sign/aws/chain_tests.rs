@@ -77,7 +77,10 @@ async fn a_profile_has_keys_or_a_role() {
     let config = home.join("config");
     std::fs::write(
         &config,
-        "[profile role]\nrole_arn=arn:aws:iam::1:role/x\nsource_profile=base\nexternal_id=e 1\n[profile sso]\nsso_session=x\n",
+        "[profile role]\nrole_arn=arn:aws:iam::1:role/x\nsource_profile=base\nexternal_id=e 1\n[profile sso]\nsso_session=x\n\
+         [profile chained]\nrole_arn=arn:y\nsource_profile=role\n[profile circle]\nrole_arn=arn:z\nsource_profile=round\n\
+         [profile round]\nrole_arn=arn:z\nsource_profile=circle\n[profile alone]\nrole_arn=arn:z\n\
+         [profile sourced]\nrole_arn=arn:s\ncredential_source=Environment\n[profile odd]\nrole_arn=arn:s\ncredential_source=Sso\n",
     )
     .unwrap();
     let with = |profile: &'static str| {
@@ -97,7 +100,33 @@ async fn a_profile_has_keys_or_a_role() {
     let asked = seen.lock().unwrap()[0].clone();
     assert!(asked.contains("Action=AssumeRole&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fx&RoleSessionName=tidegate&ExternalId=e%201"));
     assert!(asked.contains("Credential=AKIB/") && asked.contains("/us-east-1/sts/aws4_request"));
-    assert!(with("sso").await.err().unwrap().contains("sso"));
+    for (profile, word) in
+        [("sso", "sso"), ("circle", "too many"), ("alone", "source_profile"), ("sourced", "has none"), ("odd", "must be")]
+    {
+        let why = with(profile).await.err().unwrap();
+        assert!(why.contains(word) && why.contains(profile), "{why}");
+    }
+    seen.lock().unwrap().clear();
+    assert_eq!(shown(&with("chained").await.ok().unwrap()), temporary_keys());
+    let asked = seen.lock().unwrap().clone();
+    assert!(asked[0].contains("role%2Fx") && asked[0].contains("Credential=AKIB/"));
+    assert!(asked[1].contains("RoleArn=arn%3Ay") && asked[1].contains("Credential=ASIAX/") && asked.len() == 2);
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_with_a_containers_keys() {
+    let (agent, _) = serve(|_| (200, JSON.into())).await;
+    let (sts, seen) = serve(|_| (200, XML.into())).await;
+    let config = folder("sourced").join("config");
+    std::fs::write(&config, "[default]\nrole_arn=arn:s\ncredential_source=EcsContainer\n").unwrap();
+    let vars = [
+        ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent),
+        ("AWS_ENDPOINT_URL_STS", &sts),
+        ("HOME", "/nonexistent"),
+    ];
+    assert_eq!(shown(&load_from(&vars).await.ok().unwrap()), temporary_keys());
+    assert!(seen.lock().unwrap()[0].contains("Credential=ASIAX/"));
 }
 
 #[tokio::test]

@@ -1,0 +1,163 @@
+//! How much a Claude thinks: OpenAI's `reasoning_effort` in the words of the model's generation, the same wherever the
+//! model is asked.
+
+use super::model::{Model, Thinking};
+use crate::chat::event::Text;
+use crate::chat::field::Field;
+use crate::chat::request::ChatRequest;
+use crate::dialect::params::{Settled, asked};
+use crate::error::ApiError;
+use crate::json::write::Writer;
+
+/// Smallest thinking budget, in tokens; it must be below the answer's limit.
+const MIN_BUDGET: u64 = 1024;
+
+/// OpenAI's `reasoning_effort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::dialect) enum Effort {
+    None,
+    Minimal,
+    Low,
+    Medium,
+    High,
+    XHigh,
+    Max,
+}
+
+impl Effort {
+    pub(in crate::dialect) fn read(request: &ChatRequest<'_>) -> Result<Option<Self>, ApiError> {
+        if asked(request, Field::ReasoningEffort).is_none() {
+            return Ok(None);
+        }
+        let Some(word) = request.get::<Text<'_>>(Field::ReasoningEffort)? else { return Ok(None) };
+        Ok(Some(match &*word.decode() {
+            "none" => Self::None,
+            "minimal" => Self::Minimal,
+            "low" => Self::Low,
+            "medium" => Self::Medium,
+            "high" => Self::High,
+            "xhigh" => Self::XHigh,
+            "max" => Self::Max,
+            _ => {
+                let message = "`reasoning_effort` must be none, minimal, low, medium, high, xhigh or max";
+                return Err(ApiError::field(Field::ReasoningEffort.name(), message));
+            }
+        }))
+    }
+
+    /// Tokens for thinking, of a size that leaves room for the answer within every thinking model's output limit.
+    fn budget(self) -> u64 {
+        match self {
+            Self::None | Self::Minimal => MIN_BUDGET,
+            Self::Low => 2048,
+            Self::Medium => 8192,
+            Self::High => 16_384,
+            Self::XHigh | Self::Max => 24_576,
+        }
+    }
+
+    fn name(self, model: Model) -> &'static str {
+        match self {
+            Self::None | Self::Minimal | Self::Low => "low",
+            Self::Medium => "medium",
+            Self::XHigh if model.extra_high() => "xhigh",
+            Self::High | Self::XHigh => "high",
+            Self::Max => "max",
+        }
+    }
+}
+
+/// How the model is told to think; by default not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::dialect) struct Thought {
+    mode: Option<Mode>,
+    effort: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// So many tokens.
+    Budget(u64),
+    /// As it likes. `hidden`: what it thinks is only told where that is asked for.
+    Adaptive { hidden: bool },
+}
+
+impl Thought {
+    /// What the request's effort means. `forces`: a call is demanded; `can_think`: the conversation lets the model begin
+    /// or go on with thinking of a fixed budget.
+    ///
+    /// # Errors
+    /// A 400 for an unknown effort, or for one that the model cannot keep where the route rejects lost hints.
+    pub(in crate::dialect) fn choose(
+        request: &ChatRequest<'_>,
+        model: Model,
+        limit: Option<u64>,
+        (forces, can_think): (bool, bool),
+        settled: &mut Settled,
+    ) -> Result<Self, ApiError> {
+        let Some(effort) = Effort::read(request)?.filter(|effort| *effort != Effort::None) else { return Ok(Self::default()) };
+        let thought = match model.thinking() {
+            // A demanded call and thinking exclude each other; effort alone goes with both.
+            Thinking::Adaptive => {
+                let mode = Mode::Adaptive { hidden: model.hides_thinking() };
+                Self { mode: (!forces).then_some(mode), effort: Some(effort.name(model)) }
+            }
+            Thinking::Budget if !forces && can_think => {
+                // A quarter of the client's limit is left to the answer; a limit that holds no budget means no thinking.
+                let room = limit.map_or(u64::MAX, |limit| if limit > MIN_BUDGET { (limit / 4 * 3).max(MIN_BUDGET) } else { 0 });
+                let budget = Some(effort.budget().min(room)).filter(|budget| *budget >= MIN_BUDGET);
+                Self { mode: budget.map(Mode::Budget), effort: None }
+            }
+            _ => Self::default(),
+        };
+        if thought == Self::default() {
+            settled.drop_hint(request, Field::ReasoningEffort)?;
+        }
+        if effort == Effort::XHigh && thought.effort == Some("high") {
+            settled.adjust(request, Field::ReasoningEffort, "this model knows no effort between high and max")?;
+        }
+        Ok(thought)
+    }
+
+    /// Whether the model thinks.
+    pub(in crate::dialect) fn thinks(self) -> bool {
+        self.mode.is_some()
+    }
+
+    /// The mandatory limit, which counts thinking too and must be above its budget.
+    pub(super) fn max_tokens(self, limit: Option<u64>, default: u64) -> u64 {
+        match (limit, self.mode) {
+            (Some(limit), _) => limit,
+            (None, Some(Mode::Budget(budget))) if default <= budget => default.saturating_add(budget),
+            (None, _) => default,
+        }
+    }
+
+    /// Writes `thinking` and `output_config`, which also holds the schema of the answer.
+    pub(in crate::dialect) fn write(self, w: &mut Writer, schema: Option<&str>) {
+        match self.mode {
+            None => {}
+            Some(Mode::Budget(tokens)) => {
+                w.key("thinking").object().key("type").string("enabled").key("budget_tokens").integer(tokens).end_object();
+            }
+            Some(Mode::Adaptive { hidden }) => {
+                w.key("thinking").object().key("type").string("adaptive");
+                if hidden {
+                    w.key("display").string("summarized");
+                }
+                w.end_object();
+            }
+        }
+        if self.effort.is_none() && schema.is_none() {
+            return;
+        }
+        w.key("output_config").object();
+        if let Some(effort) = self.effort {
+            w.key("effort").string(effort);
+        }
+        if let Some(schema) = schema {
+            w.key("format").object().key("type").string("json_schema").key("schema").raw(schema).end_object();
+        }
+        w.end_object();
+    }
+}
