@@ -90,7 +90,8 @@ impl<'a> Toolbox<'a> {
         claude: bool,
         settled: &mut Settled,
     ) -> Result<Self, ApiError> {
-        let mut declared = tool::tools(request)?;
+        let declared = tool::tools(request)?;
+        let mut allowed = None;
         let call = match tool::tool_choice(request, &declared)? {
             None => Call::Unsaid,
             Some(ToolChoice::Auto) => Call::Auto,
@@ -98,13 +99,16 @@ impl<'a> Toolbox<'a> {
             Some(ToolChoice::Required) => Call::Any,
             Some(ToolChoice::Named(name)) => Call::Tool(name),
             Some(ToolChoice::Allowed { required, names }) => {
-                declared.retain(|tool| names.iter().any(|name| same_name(*name, tool.name)));
+                allowed = Some(names);
                 if required { Call::Any } else { Call::Auto }
             }
         };
         let native = output == StructuredOutput::Native;
         let mut tools = Vec::with_capacity(declared.len() + 1);
         for (i, tool) in declared.iter().enumerate() {
+            if allowed.as_ref().is_some_and(|names| !names.iter().any(|name| same_name(*name, tool.name))) {
+                continue;
+            }
             let mut spec = Spec::of(i, tool)?;
             spec.strict &= claude && native;
             if spec.strict {
@@ -113,7 +117,7 @@ impl<'a> Toolbox<'a> {
             tools.push(spec);
         }
         let mut this = Self {
-            calls: !declared.is_empty(),
+            calls: !tools.is_empty(),
             tools,
             call,
             serial: asked(request, Field::ParallelToolCalls).is_some(),

@@ -71,7 +71,8 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
                 }
                 let result = result.and_then(|()| framer.finish(&mut |frame| decoder.frame(frame, &mut told)));
                 let result = result.and_then(|()| decoder.end(&mut told));
-                assert_eq!(told.ended(), result.is_ok(), "{} {seed}", path.display());
+                let has_end = case["format"] == "tgi" || body.contains("[DONE]"); // OpenAI's chunks as lines of JSON just stop
+                assert_eq!(told.ended(), result.is_ok() && has_end, "{} {seed}", path.display());
                 assert_eq!((told.lines(), ended(result)), (want.clone(), case["fault"].clone()), "{} {seed}", path.display());
             }
         } else {
