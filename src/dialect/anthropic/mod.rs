@@ -1,8 +1,9 @@
 //! Anthropic's Messages API: at Anthropic itself, and for Claude models on Vertex AI and behind Bedrock's InvokeModel.
 //!
-//! [`encode`] writes requests ([`turns`], [`media`], [`messages`], [`toolbox`], [`tools`],
-//! [`schema`], [`effort`], [`sampling`] and [`model`] are its parts), [`decode`] reads answers
-//! ([`blocks`] tells what they say), [`error`] refusals; [`replay`] carries thinking from one turn to the next.
+//! [`encode`] writes requests and [`decode`] reads answers, [`error`] refusals. What is no matter of spelling is shared with
+//! Bedrock's Converse: [`turns`] and [`media`] (who says what), [`toolbox`] (tools, and what holds an answer), [`schema`],
+//! [`effort`], [`sampling`] and [`model`], [`blocks`] (what an answer says), and [`replay`], which carries thinking from one
+//! turn to the next.
 
 use super::{Dialect, Framing, Outgoing, ProviderError};
 use crate::chat::request::ChatRequest;
