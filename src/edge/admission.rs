@@ -142,7 +142,7 @@ pub async fn admit(
         stream: parsed.stream(),
         include_usage: parsed.include_usage(),
         head: Head::new(Uuid::now_v7(), episode_id.unwrap_or_else(Uuid::now_v7), created, &model),
-        parsed: Some(parsed),
+        parsed: Some(Box::new(parsed)),
         star: found.star.map(Into::into),
         team: live.snapshot.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
         prospect,

@@ -26,7 +26,7 @@ pub struct Call {
     /// What the client asks for.
     pub operation: Operation,
     /// The client's request; given up when the answer is committed.
-    pub parsed: Option<Parsed>,
+    pub parsed: Option<Box<Parsed>>,
     /// The route.
     pub route: Arc<Route>,
     /// What the route's `*` stands for, where it has one.

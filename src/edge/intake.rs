@@ -21,6 +21,9 @@ const LARGE_LEFTOVER: usize = 64 << 20;
 const LINGER: Duration = Duration::from_secs(5);
 /// Pingora's name for a chunked body that is none.
 const INVALID_CHUNK: ErrorType = ErrorType::new("InvalidChunk");
+/// From this size on a body whose length is not told gets room for the largest one at once: memory that is never written
+/// is never taken, and every step of growing holds the body twice.
+const LARGE_BODY: usize = 1 << 20;
 /// First guess at the size of a body whose length is not told.
 const FIRST_BUFFER: usize = 16 << 10;
 
@@ -130,6 +133,8 @@ pub async fn read_body(session: &mut ServerSession, limits: &Server) -> Result<B
             earlier => {
                 if body.is_empty() {
                     body.reserve(expected.max(FIRST_BUFFER));
+                } else if body.len() >= LARGE_BODY && body.capacity() < so_far + piece.len() {
+                    body.reserve(limits.max_body - so_far);
                 }
                 body.extend_from_slice(&earlier.unwrap_or_default());
                 body.extend_from_slice(&piece);
