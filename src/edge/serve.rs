@@ -220,7 +220,8 @@ impl BackgroundService for Upkeep {
                 _ = resolve.tick() => {
                     let live = self.process.live.load_full();
                     // Beside the others and this loop: a slow name server keeps nothing else waiting.
-                    for addresses in live.named_addresses().cloned() {
+                    for addresses in live.named_addresses() {
+                        let addresses = addresses.clone();
                         tokio::spawn(async move { addresses.resolve().await });
                     }
                 }
