@@ -127,7 +127,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
     }
     let conf = ServerConf {
         threads: snapshot.server.threads,
-        work_stealing: false, // a thread keeps its connections: a quarter less processor time a request
+        work_stealing: false, // a thread keeps its connections: see benches/README.md for what that saves
         grace_period_seconds: Some(GRACE),
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: POOL.div_ceil(snapshot.server.threads),
