@@ -21,7 +21,7 @@ use http::{HeaderMap, Method};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType, Result};
+use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::sync::Arc;
@@ -301,7 +301,8 @@ impl ProxyHttp for Gateway {
             return e;
         }
         // A pooled connection that the provider had closed meanwhile: the same target again, at no cost.
-        if reused && matches!(e.retry, pingora_core::RetryType::ReusedOnly) && !call.stage.committed() && attempt.unanswered() {
+        let stale = matches!(e.retry, RetryType::ReusedOnly) || rescue::is_unsent(&e);
+        if reused && stale && !call.stage.committed() && attempt.unanswered() {
             e.set_retry(true);
             return e;
         }

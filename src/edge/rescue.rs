@@ -141,6 +141,12 @@ pub fn of_proxy(provider: &str, e: &Error) -> Failure {
     }
 }
 
+/// Whether the provider cannot have had the whole request: Pingora says so of a head only, and a connection can
+/// close between the head and the body.
+pub fn is_unsent(e: &Error) -> bool {
+    *e.esource() == ErrorSource::Upstream && *e.etype() == ErrorType::WriteError
+}
+
 fn cut(message: &str) -> &str {
     let mut end = MAX_MESSAGE.min(message.len());
     while !message.is_char_boundary(end) {

@@ -94,6 +94,24 @@ async fn what_a_provider_may_send_besides_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooled_connection_that_closes_under_a_body_is_no_attempt() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let mut conn = gateway.connect().await;
+    conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+    let mut exchange = manual.accept().await;
+    exchange.write(whole().as_bytes()).await;
+    assert_eq!(conn.answer().await.unwrap().status(), 200);
+    let mut request = chat("hand");
+    request["messages"][0]["content"] = "more than a socket holds ".repeat(400_000).into();
+    let body = request.to_string();
+    let ((), mut exchange, ()) = tokio::join!(exchange.reset_after_the_head(), manual.accept(), conn.chat(&[], body.as_bytes()));
+    assert_eq!(exchange.body["messages"], request["messages"]);
+    exchange.write(whole().as_bytes()).await;
+    assert_eq!(conn.answer().await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_asked_for_a_client_that_left_during_the_wait() {
     let manual = Manual::start().await;
     let gateway = by_hand(&manual, "", "attempts: 2, backoff: { initial: 500ms, max: 500ms }").await;

@@ -81,6 +81,15 @@ impl Exchange {
         self.body = serde_json::from_slice(&body).unwrap();
     }
 
+    /// Takes the head of the next request on the same connection, and resets the connection before its body is read.
+    pub async fn reset_after_the_head(mut self) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(soon("the head of another request", self.stream.read_u8()).await.unwrap());
+        }
+        self.stream.set_zero_linger().unwrap();
+    }
+
     /// Awaits the gateway's hanging up.
     pub async fn hung_up(mut self) {
         let mut rest = Vec::new();
