@@ -1,17 +1,25 @@
-//! Client connections under the deadlines that Pingora does not have: for the first bytes, for a request's headers, for
-//! a client that does not take what it asked for.
+//! Client connections under the deadlines that Pingora does not have: for the TLS handshake, for the first bytes, for a
+//! request's headers, for a client that does not take what it asked for.
 
+use super::dial::Dialler;
 use super::drain::Drain;
 use super::patience::Patience;
 use super::proxy::Gateway;
 use super::serve::Process;
 use async_trait::async_trait;
+use futures::FutureExt;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::protocols::l4::{socket::SocketAddr as SocketAddress, stream::Stream as RawStream};
 use pingora_core::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::services::listening::Service;
+use pingora_proxy::{HttpProxy, ProcessCustomSession, ProxyServiceBuilder};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,38 +27,78 @@ use tokio::time::Instant;
 /// How long an HTTP/1 connection may wait for its next request.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A connection before it is known what it speaks: Pingora waits for the HTTP/2 preface without a deadline.
-pub struct Door(Arc<Front>);
-
-impl Door {
-    /// Connections for `front`.
-    pub fn new(front: Front) -> Self {
-        Self(Arc::new(front))
-    }
-}
-
-#[async_trait]
-impl ServerApp for Door {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let patience = Patience::with_client(Instant::now() + self.0.header_timeout(), self.0.drain());
-        patience.over(ServerApp::process_new(&self.0, stream, shutdown)).await
-    }
-
-    async fn cleanup(&self) {
-        ServerApp::cleanup(&*self.0).await;
-    }
-}
-
-/// Pingora's proxy under a deadline for the request's headers, which Pingora has only per read.
+/// Pingora's proxy under deadlines of our own.
 pub struct Front {
-    proxy: Arc<HttpProxy<Gateway>>,
+    proxy: Arc<HttpProxy<Gateway, Dialler>>,
     process: Arc<Process>,
+    options: Arc<Options>,
+}
+
+/// How client connections are served.
+pub struct Options {
+    /// HTTP/1 and what both protocols have.
+    pub server: HttpServerOptions,
+    /// HTTP/2.
+    pub h2: H2Options,
+    /// Where they come in.
+    pub doors: Vec<Door>,
+}
+
+/// An address that is listened on.
+pub struct Door {
+    /// As it is configured.
+    pub address: SocketAddr,
+    /// How it speaks TLS; `None` in the clear.
+    pub tls: Option<Acceptor>,
+}
+
+impl Options {
+    /// The door that a connection to `local` has come through.
+    fn door(&self, local: SocketAddr) -> Option<&Door> {
+        let every = |door: &&Door| door.address.ip().is_unspecified() && door.address.port() == local.port();
+        self.doors.iter().find(|door| door.address == local).or_else(|| self.doors.iter().find(every))
+    }
+
+    /// The connection as its door has it speak; `None` where it does not, or came through none.
+    async fn enter(&self, stream: Stream) -> Option<Stream> {
+        let local = stream.get_socket_digest().and_then(|digest| digest.local_addr().and_then(SocketAddress::as_inet).copied())?;
+        let Some(acceptor) = &self.door(local)?.tls else { return Some(stream) };
+        let raw = stream.into_any().downcast::<RawStream>().ok()?;
+        match acceptor.tls_handshake(*raw).await {
+            Ok(secure) => Some(Box::new(secure)),
+            Err(e) => {
+                log::info!("a TLS handshake at {local} failed: {e}");
+                None
+            }
+        }
+    }
+}
+
+/// Pingora's proxy for `gateway`, whose connections are served by [`Front`].
+pub fn service(conf: &Arc<ServerConf>, gateway: Gateway, process: Arc<Process>, options: Options) -> Service<HttpProxy<Gateway, Dialler>> {
+    // Pingora gives connections away unread where they are said to be of a protocol of our own, in the clear.
+    let mut server = options.server.clone();
+    server.force_custom = true;
+    server.h2c = false;
+    let options = Arc::new(options);
+    let serve: ProcessCustomSession<Gateway, Dialler> = Arc::new(move |proxy, stream, shutdown| {
+        let front = Front { proxy, process: process.clone(), options: options.clone() };
+        front.serve(stream, shutdown.clone()).boxed()
+    });
+    let dialler = Dialler::new(ConnectorOptions::from_server_conf(conf));
+    ProxyServiceBuilder::new(conf, gateway).name("tidegate").custom(dialler, serve).server_options(server).build()
 }
 
 impl Front {
-    /// Deadlines around `proxy`.
-    pub fn new(proxy: HttpProxy<Gateway>, process: Arc<Process>) -> Self {
-        Self { proxy: Arc::new(proxy), process }
+    /// Serves a connection. Before it is known what it speaks there is a deadline too: Pingora waits for the HTTP/2
+    /// preface without one, and for the TLS handshake for a minute.
+    async fn serve(self, stream: Stream, shutdown: ShutdownWatch) -> Option<Stream> {
+        let patience = Patience::with_client(Instant::now() + self.header_timeout(), self.drain());
+        let serve = async {
+            let stream = self.options.enter(stream).await?;
+            ServerApp::process_new(&Arc::new(self), stream, &shutdown).await
+        };
+        patience.over(serve).await
     }
 
     fn drain(&self) -> Arc<Drain> {
@@ -82,16 +130,12 @@ impl HttpServerApp for Front {
 
     fn h2_options(&self) -> Option<H2Options> {
         Patience::with_current(Patience::handshake_begins);
-        self.proxy.h2_options.clone()
+        Some(self.options.h2.clone())
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         // Pingora asks again when an HTTP/2 handshake is over, for what holds from then on.
         Patience::with_current(Patience::handshake_is_over);
-        self.proxy.server_options.as_ref()
-    }
-
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
+        Some(&self.options.server)
     }
 }

@@ -20,6 +20,7 @@ pub mod replay;
 pub mod stage;
 
 pub mod addresses;
+pub mod dial;
 pub mod upstream;
 pub mod upstream_request;
 

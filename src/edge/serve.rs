@@ -2,8 +2,9 @@
 
 use super::addresses::RESOLVE_EVERY;
 use super::certificate::Shown;
+use super::dial::Dialler;
 use super::drain::FAREWELL;
-use super::front::{Door, Front};
+use super::front::{self, Door, Options};
 use super::intake::MAX_HEADERS;
 use super::live::Live;
 use super::proxy::Gateway;
@@ -74,6 +75,12 @@ pub struct Process {
 }
 
 impl Process {
+    /// One that begins now and does not serve yet.
+    pub fn new(live: Arc<ArcSwap<Live>>) -> Self {
+        let started = live.load().now();
+        Self { live, serving: AtomicBool::new(false), started, admin_leaves: Notify::new(), reloads: Mutex::default() }
+    }
+
     /// Pingora does not tell when it listens, so the listeners are asked.
     async fn wait_for_listeners(&self) {
         const AGAIN: Duration = Duration::from_millis(10);
@@ -99,13 +106,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         Err(e) => return Ended::CouldNotStart(e),
     };
     let snapshot = &live.snapshot;
-    let process = Arc::new(Process {
-        live: Arc::new(ArcSwap::from(live.clone())),
-        serving: AtomicBool::new(false),
-        started: live.now(),
-        admin_leaves: Notify::new(),
-        reloads: Mutex::default(),
-    });
+    let process = Arc::new(Process::new(Arc::new(ArcSwap::from(live.clone()))));
     let socket = match upgrade::socket(snapshot.server.upgrade_socket.as_deref(), path.as_deref()) {
         Ok(socket) => socket,
         Err(e) if upgrade => return Ended::CouldNotStart(e),
@@ -158,32 +159,32 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
     Ended::Well
 }
 
-fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<Door>, String> {
+fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<HttpProxy<Gateway, Dialler>>, String> {
     let gateway = Gateway { live: process.live.clone() };
-    let mut proxy = HttpProxy::new(gateway, server.configuration.clone());
-    proxy.handle_init_modules();
     let mut options = HttpServerOptions::default();
     options.h2c = true;
     options.allow_connect_method_proxying = true; // the gateway refuses it itself, in the shape of its errors
     options.h2_idle_timeout = Some(H2_IDLE);
-    proxy.server_options = Some(options);
     let mut h2 = H2Options::new();
     h2.max_concurrent_streams(H2_STREAMS)
         .initial_window_size(H2_WINDOW.0)
         .initial_connection_window_size(H2_WINDOW.1)
         .max_header_list_size(MAX_HEADERS as u32);
-    proxy.h2_options = Some(h2);
-    let mut service = Service::new("tidegate".to_owned(), Door::new(Front::new(proxy, process.clone())));
+    let mut doors = Vec::new();
+    for l in listen {
+        let Some(identity) = &l.tls else {
+            doors.push(Door { address: l.address, tls: None });
+            continue;
+        };
+        let mut settings = TlsSettings::intermediate("", "").map_err(|e| format!("{}: {e}", l.address))?;
+        settings.set_cert_resolver(Arc::new(Shown::new(process.live.clone(), l.address, identity.certified.clone())));
+        settings.enable_h2();
+        doors.push(Door { address: l.address, tls: Some(settings.build()) });
+    }
+    let mut service = front::service(&server.configuration, gateway, process.clone(), Options { server: options, h2, doors });
     for l in listen {
         let read = if l.tls.is_some() { READ_BUFFER_OF_TLS } else { 0 };
-        let mut endpoint = ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::default().read(read));
-        if let Some(tls) = &l.tls {
-            let mut settings = TlsSettings::intermediate("", "").map_err(|e| format!("{}: {e}", l.address))?;
-            settings.set_cert_resolver(Arc::new(Shown::new(process.live.clone(), l.address, tls.certified.clone())));
-            settings.enable_h2();
-            endpoint = endpoint.tls(settings);
-        }
-        service.add_listener(endpoint);
+        service.add_listener(ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::default().read(read)));
     }
     Ok(service)
 }

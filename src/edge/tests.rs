@@ -1,16 +1,18 @@
 //! The hooks under a real proxy in the test's own process, for what no name server of a test can be made to say.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
+use super::front::{self, Door, Options};
 use super::live::Live;
 use super::proxy::Gateway;
+use super::serve::Process;
 use crate::config;
 use crate::provider::Target;
 use crate::simulate::Simulator;
 use arc_swap::ArcSwap;
-use pingora_core::apps::ServerApp;
-use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
-use pingora_proxy::HttpProxy;
+use pingora_core::services::Service as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,19 +35,20 @@ fn first_target(live: &Live) -> &Target {
 
 /// Serves; where.
 async fn serve(live: Arc<Live>) -> SocketAddr {
+    let address = TcpListener::bind(ANY).await.unwrap().local_addr().unwrap();
     let gateway = Gateway { live: Arc::new(ArcSwap::from(live)) };
-    let mut proxy = HttpProxy::new(gateway, Arc::new(ServerConf::default()));
-    proxy.handle_init_modules();
-    let proxy = Arc::new(proxy);
-    let listener = TcpListener::bind(ANY).await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let process = Arc::new(Process::new(gateway.live.clone()));
+    let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors: vec![Door { address, tls: None }] };
+    let mut service = front::service(&Arc::new(ServerConf::default()), gateway, process, options);
+    service.add_tcp(&address.to_string());
+    let (running, shutdown) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {
-        let (_running, shutdown) = tokio::sync::watch::channel(false);
-        while let Ok((stream, _)) = listener.accept().await {
-            let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
-            tokio::spawn(async move { ServerApp::process_new(&proxy, Box::new(Stream::from(stream)), &shutdown).await });
-        }
+        service.start_service(None, shutdown, 1).await;
+        drop(running);
     });
+    while TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
     address
 }
 

@@ -1,6 +1,7 @@
 //! The connections of a provider: places among them, and the peer that Pingora connects to.
 
 use super::addresses::{Addresses, Dialled};
+use super::dial;
 use crate::config::pem::Certificates;
 use crate::config::snapshot::Timeouts;
 use crate::error::{ApiError, ErrorKind};
@@ -158,7 +159,7 @@ impl Upstream {
         o.verify_cert = tls.verify;
         o.verify_hostname = tls.verify;
         o.ca.clone_from(&self.ca);
-        o.alpn = if self.provider.base.tls { ALPN::H2H1 } else { ALPN::H1 };
+        o.alpn = if self.provider.base.tls { ALPN::H2H1 } else { dial::in_the_clear() };
         o.max_h2_streams = MAX_H2_STREAMS;
         o.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Ok(Box::new(peer))
