@@ -67,6 +67,7 @@
 //! | [`edge`] | the one place that names Pingora: listeners, hooks, reading, replaying and rescuing a request, reload, drain |
 //! | [`operation`] | what a client can ask for, and what of the way differs between chat and embeddings |
 //! | [`error`](mod@error) | the one error that a client can see |
+//! | [`id`] | ids of requests, answers and episodes |
 //! | [`auth`] | headers to a principal: who asks, and which routes they may use |
 //! | [`limit`] | requests, tokens, concurrency and money, per key, team, route and provider; in memory or in Redis |
 //! | [`route`] | a model's name to a plan: targets in order, their health, what a failure means |
@@ -99,6 +100,7 @@ pub mod embed;
 pub mod error;
 pub mod explain;
 pub mod frame;
+pub mod id;
 pub mod json;
 pub mod limit;
 pub mod operation;

@@ -29,7 +29,7 @@ impl<'a> Text<'a> {
     pub fn decode(self) -> Cow<'a, str> {
         match self {
             Self::Plain(s) => Cow::Borrowed(s),
-            Self::Raw(s) if !s.contains('\\') => Cow::Borrowed(s),
+            Self::Raw(s) if memchr::memchr(b'\\', s.as_bytes()).is_none() => Cow::Borrowed(s),
             Self::Raw(s) => Cow::Owned(serde_json::from_str(&format!("\"{s}\"")).unwrap_or_else(|_| s.to_owned())),
         }
     }

@@ -13,15 +13,76 @@ use crate::json::walk;
 use crate::sign::seal::Seal;
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// A checked body and where its fields are.
 #[derive(Clone, Debug)]
 pub struct Parsed {
     body: Bytes,
+    outline: Outline,
+    talk: Talk,
+}
+
+/// Where the fields of a body are.
+#[derive(Clone, Debug)]
+pub(super) struct Outline {
     envelope: Envelope,
+    /// Which known field each member is.
+    fields: SmallVec<[Option<Field>; 16]>,
     /// Member number plus one of every known field; 0 for an absent one.
     index: [u16; Field::ALL.len()],
+}
+
+/// What stands in a chat's messages that a dialect may have to do something about. It may say too much, and never too
+/// little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Talk {
+    /// Calls of tools, or their results.
+    pub calls: bool,
+    /// A model's reasoning.
+    pub reasoning: bool,
+    /// The role `developer`.
+    pub developer: bool,
+    /// Content in parts.
+    pub parts: bool,
+}
+
+impl Talk {
+    /// Of messages that nobody has looked into.
+    const UNKNOWN: Self = Self { calls: true, reasoning: true, developer: true, parts: true };
+}
+
+impl Outline {
+    fn of(text: &str) -> Result<Self, ApiError> {
+        let envelope = envelope::scan_text(text).map_err(unacceptable)?;
+        let mut index = [0u16; Field::ALL.len()];
+        let mut fields = SmallVec::new();
+        for (number, member) in (1..).zip(&envelope.members) {
+            let field = Field::of(member.name(text).decode().as_bytes());
+            fields.push(field);
+            let Some(field) = field else { continue };
+            if let Some(slot) = index.get_mut(field as usize) {
+                *slot = number;
+            }
+            validate::shape(field, member.value.text(text))?;
+        }
+        Ok(Self { envelope, fields, index })
+    }
+
+    fn member(&self, field: Field) -> Option<&Member> {
+        let slot = *self.index.get(field as usize)?;
+        self.envelope.members.get(usize::from(slot).checked_sub(1)?)
+    }
+
+    /// The raw value of a field of `text`; `None` where it is absent or null.
+    pub(super) fn raw<'t>(&self, text: &'t str, field: Field) -> Option<&'t str> {
+        self.member(field).map(|member| member.value.text(text)).filter(|value| *value != "null")
+    }
+}
+
+fn unacceptable(e: envelope::ScanError) -> ApiError {
+    ApiError::invalid(e.to_string())
 }
 
 impl Parsed {
@@ -30,9 +91,10 @@ impl Parsed {
     /// # Errors
     /// A 400 that names the position or the field.
     pub fn parse(body: Bytes) -> Result<Self, ApiError> {
-        let parsed = Self::scan(body)?;
-        validate::chat(&parsed)?;
-        Ok(parsed)
+        let text = envelope::text(&body).map_err(unacceptable)?;
+        let outline = Outline::of(text)?;
+        let talk = validate::chat(&outline, text)?;
+        Ok(Self { body, outline, talk })
     }
 
     /// Checks a body of any endpoint: well-formed JSON, one object, no member twice, known fields of the right type.
@@ -40,18 +102,8 @@ impl Parsed {
     /// # Errors
     /// A 400 that names the position or the field.
     pub fn scan(body: Bytes) -> Result<Self, ApiError> {
-        let bad = |e: envelope::ScanError| ApiError::invalid(e.to_string());
-        let text = envelope::text(&body).map_err(bad)?;
-        let envelope = envelope::scan_text(text).map_err(bad)?;
-        let mut index = [0u16; Field::ALL.len()];
-        for (number, member) in (1..).zip(&envelope.members) {
-            let Some(field) = Field::of(member.name(text).decode().as_bytes()) else { continue };
-            if let Some(slot) = index.get_mut(field as usize) {
-                *slot = number;
-            }
-            validate::shape(field, member.value.text(text))?;
-        }
-        Ok(Self { body, envelope, index })
+        let outline = Outline::of(envelope::text(&body).map_err(unacceptable)?)?;
+        Ok(Self { body, outline, talk: Talk::UNKNOWN })
     }
 
     /// The body as it came.
@@ -61,21 +113,36 @@ impl Parsed {
 
     /// Where its members are.
     pub fn envelope(&self) -> &Envelope {
-        &self.envelope
+        &self.outline.envelope
+    }
+
+    /// Its members in their order, each with the known field that it is.
+    pub fn members(&self) -> impl Iterator<Item = (Option<Field>, &Member)> {
+        self.outline.fields.iter().copied().zip(&self.outline.envelope.members)
+    }
+
+    /// What stands in its messages.
+    pub fn talk(&self) -> Talk {
+        self.talk
     }
 
     /// The member of a known field, also where its value is null.
     pub fn member(&self, field: Field) -> Option<&Member> {
-        let slot = *self.index.get(field as usize)?;
-        self.envelope.members.get(usize::from(slot).checked_sub(1)?)
+        self.outline.member(field)
     }
 
     /// The member of this name, known or not, also where its value is null.
     pub fn find(&self, name: &str) -> Option<&Member> {
-        if let Some(field) = Field::of(name.as_bytes()) {
-            return self.member(field);
+        match Field::of(name.as_bytes()) {
+            Some(field) => self.member(field),
+            None => self.find_unknown(name),
         }
-        self.envelope.members.iter().find(|member| self.text_of(member.key).and_then(walk::key).is_some_and(|key| key.is(name)))
+    }
+
+    /// The member of this name, which is no known field's.
+    pub fn find_unknown(&self, name: &str) -> Option<&Member> {
+        let mut unknown = self.members().filter(|(field, _)| field.is_none()).map(|(_, member)| member);
+        unknown.find(|member| self.text_of(member.key).and_then(walk::key).is_some_and(|key| key.is(name)))
     }
 
     /// The raw value of a field; `None` where it is absent or null.
@@ -96,7 +163,7 @@ impl Parsed {
 
     /// The text of a string field.
     pub fn text(&self, field: Field) -> Option<String> {
-        serde_json::from_str(self.raw(field)?).ok()
+        Some(walk::string(self.raw(field)?)?.decode().into_owned())
     }
 
     /// Whether a field is `true`.

@@ -4,8 +4,9 @@
 //! It reads slices and keeps nothing, so that a long conversation costs one more pass and no memory. What only one
 //! provider cares about is left to that provider's dialect.
 
+use super::event::Text;
 use super::field::{Field, Shape};
-use super::request::Parsed;
+use super::request::{Outline, Talk};
 use crate::error::ApiError;
 use crate::json::walk::{self, Element};
 
@@ -32,40 +33,45 @@ pub(super) fn shape(field: Field, value: &str) -> Result<(), ApiError> {
     if ok || first == b'n' { Ok(()) } else { Err(wrong(field.name(), want)) }
 }
 
-/// Checks what every chat needs: a model, messages with known roles and readable content, and an `n` of 1 or more.
-pub(super) fn chat(parsed: &Parsed) -> Result<(), ApiError> {
-    model(parsed)?;
-    if parsed.raw(Field::N).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
+/// Checks what every chat needs: a model, messages with known roles and readable content, and an `n` of 1 or more. What
+/// its messages have in them.
+pub(super) fn chat(outline: &Outline, text: &str) -> Result<Talk, ApiError> {
+    model(outline.raw(text, Field::Model))?;
+    if outline.raw(text, Field::N).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
         return Err(wrong("n", "1 or more"));
     }
-    messages(parsed.raw(Field::Messages).ok_or_else(|| missing("messages"))?)
+    messages(outline.raw(text, Field::Messages).ok_or_else(|| missing("messages"))?)
 }
 
-/// Checks that a request names a route.
-pub(crate) fn model(parsed: &Parsed) -> Result<(), ApiError> {
-    match parsed.raw(Field::Model) {
+/// Checks that a request names a route, with the raw value of `model`.
+pub(crate) fn model(raw: Option<&str>) -> Result<(), ApiError> {
+    match raw {
         None => Err(missing("model")),
         Some("\"\"") => Err(wrong("model", "the name of a route, which is not empty")),
         Some(_) => Ok(()),
     }
 }
 
-fn messages(json: &str) -> Result<(), ApiError> {
+fn messages(json: &str) -> Result<Talk, ApiError> {
     // The body has been scanned: a syntax error cannot come out of a part of it.
     let bad = |e: crate::json::envelope::ScanError| ApiError::field("messages", e.to_string());
     let mut list = walk::inner_elements(json).map_err(bad)?;
+    let mut talk = Talk::default();
     for number in 0usize.. {
         let (mut role, mut fault) = (false, None);
-        let element = list.next_object(|key, value| {
-            if key.is("role") {
+        let element = list.next_object(|key, value| match &*key.decode() {
+            "role" => {
                 role = true;
-                let known = walk::string(value).is_some_and(|text| ROLES.contains(&text.decode().as_ref()));
-                if !known {
+                let known = walk::string(value).map(Text::decode).filter(|text| ROLES.contains(&text.as_ref()));
+                talk.developer |= known.as_deref() == Some("developer");
+                if known.is_none() {
                     fault = Some(wrong_in(number, "role", "one of system, developer, user, assistant, tool, function"));
                 }
-            } else if key.is("content") && !value.starts_with(['"', '[']) && value != "null" {
-                fault = Some(wrong_in(number, "content", "a string or an array"));
             }
+            "content" if value.starts_with('[') => talk.parts = true,
+            "content" if !value.starts_with('"') && value != "null" => fault = Some(wrong_in(number, "content", "a string or an array")),
+            "tool_calls" | "tool_call_id" => talk.calls = true,
+            name => talk.reasoning |= name.starts_with("reasoning"),
         });
         match element.map_err(bad)? {
             None if number == 0 => return Err(wrong("messages", "an array of at least one message")),
@@ -78,7 +84,7 @@ fn messages(json: &str) -> Result<(), ApiError> {
             return Err(fault);
         }
     }
-    Ok(())
+    Ok(talk)
 }
 
 /// The 400 for a field of the wrong type or value.
@@ -103,6 +109,7 @@ pub(crate) fn missing(param: impl Into<String>) -> ApiError {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::chat::request::Parsed;
     use bytes::Bytes;
 
     fn param(body: &str) -> String {
@@ -155,6 +162,22 @@ mod tests {
         assert_eq!(parsed.raw(Field::Model), Some("\"m\""));
         assert!(parsed.stream() && parsed.raw(Field::N).is_none());
         assert!(parsed.find("model").is_some() && parsed.find("x").is_some() && parsed.find("y").is_none());
+    }
+
+    #[test]
+    fn what_stands_in_messages_is_noted_however_it_is_spelled() {
+        let talk = |messages: &str| Parsed::parse(format!(r#"{{"model":"m","messages":[{messages}]}}"#).into()).unwrap().talk();
+        let nothing = r#"{"role":"user","content":"tool_calls reasoning developer [","name":"tool_calls"}"#;
+        assert_eq!(talk(nothing), Talk::default());
+        for (message, want) in [
+            (r#"{"role":"assistant","tool_c\u0061lls":[]}"#, Talk { calls: true, ..Talk::default() }),
+            (r#"{"role":"tool","tool_call_id":"x","content":""}"#, Talk { calls: true, ..Talk::default() }),
+            (r#"{"role":"assistant","reasoning_content":"x"}"#, Talk { reasoning: true, ..Talk::default() }),
+            (r#"{"role":"devel\u006fper","content":""}"#, Talk { developer: true, ..Talk::default() }),
+            (r#"{"role":"user","content":[]}"#, Talk { parts: true, ..Talk::default() }),
+        ] {
+            assert_eq!(talk(&format!("{nothing},{message}")), want, "{message}");
+        }
     }
 
     #[test]

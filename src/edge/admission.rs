@@ -9,6 +9,7 @@ use crate::chat::field::Field;
 use crate::chat::head::Head;
 use crate::chat::request::{ChatRequest, Parsed};
 use crate::error::ApiError;
+use crate::id;
 use crate::limit::{Denied, Subject};
 use crate::operation::Operation;
 use crate::route::r#match as names;
@@ -18,7 +19,6 @@ use crate::telemetry::labels::AuthFailure;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 /// Who asks?
@@ -26,8 +26,7 @@ use uuid::Uuid;
 /// # Errors
 /// One and the same 401 for every reason; the log and the metric tell which.
 pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Result<Principal, ApiError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    match auth::authenticate(&live.snapshot, headers, i64::try_from(now).unwrap_or(i64::MAX)) {
+    match auth::authenticate(&live.snapshot, headers, i64::try_from(ctx.arrived.as_secs()).unwrap_or(i64::MAX)) {
         Ok(who) => {
             ctx.ledger.team = Some(who.team());
             ctx.ledger.key = Some(who.key());
@@ -136,12 +135,12 @@ pub async fn admit(
     let permit = admitted.map_err(|denied| ctx.refuse(denied))?;
     live.metrics.limits_admitted(permit.kinds());
     ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let fresh = || id::fresh(ctx.arrived);
     Ok(Call {
         operation,
         stream: parsed.stream(),
         include_usage: parsed.include_usage(),
-        head: Head::new(Uuid::now_v7(), episode_id.unwrap_or_else(Uuid::now_v7), created, &model),
+        head: Head::new(fresh(), episode_id.unwrap_or_else(fresh), ctx.arrived.as_secs(), &model),
         parsed: Some(Box::new(parsed)),
         star: found.star.map(Into::into),
         team: live.snapshot.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),

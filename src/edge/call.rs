@@ -157,16 +157,10 @@ impl Attempt {
         matches!(self.reading, Reading::Nothing)
     }
 
-    /// Its deadlines, from now on.
-    pub fn deadlines(&self) -> Deadlines {
+    /// Its deadlines from when it `began`.
+    pub fn deadlines(&self, began: Instant) -> Deadlines {
         let t = &self.timeouts;
-        Deadlines {
-            began: Instant::now(),
-            first_byte: t.first_byte,
-            first_token: t.first_token,
-            between_bytes: t.between_bytes,
-            total: t.total,
-        }
+        Deadlines { began, first_byte: t.first_byte, first_token: t.first_token, between_bytes: t.between_bytes, total: t.total }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::chat::usage::Usage;
 use crate::config::snapshot::StreamUsage;
 use crate::dialect::{Fault, params};
 use crate::error::ApiError;
+use crate::id;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::{Denied, LimitHeaders, Used};
 use crate::operation::Operation;
@@ -34,7 +35,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use pingora_http::ResponseHeader;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -56,7 +57,9 @@ pub struct Exchange {
     pub live: Arc<Live>,
     /// `x-request-id`.
     pub id: Uuid,
-    /// When the request's headers had been read.
+    /// When the request's headers had been read, since the Unix epoch …
+    pub arrived: Duration,
+    /// … and on the clock that durations are taken from.
     pub began: Instant,
     /// The trace it belongs to.
     pub trace: Trace,
@@ -89,9 +92,11 @@ impl Exchange {
     pub fn new(live: Arc<Live>) -> Self {
         let presence = live.drain.presence();
         let trace = Trace { trace_id: 0, span_id: 0, flags: 0 };
+        let arrived = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             live,
-            id: Uuid::now_v7(),
+            id: id::fresh(arrived),
+            arrived,
             began: Instant::now(),
             trace,
             ledger: Ledger::new(),
@@ -234,10 +239,10 @@ impl Exchange {
         };
     }
 
-    /// A piece of the upstream's body, or its end.
-    pub fn upstream_body(&mut self, bytes: &[u8], end: bool) -> Step {
+    /// A piece of the upstream's body, or its end, that is there `now`.
+    pub fn upstream_body(&mut self, bytes: &[u8], end: bool, now: Instant) -> Step {
         let Some(call) = self.call.as_deref_mut() else { return Step::Write(Vec::new()) };
-        call.stage.heard(Instant::now());
+        call.stage.heard(now);
         let Some(attempt) = call.attempt.as_mut() else { return Step::Write(Vec::new()) };
         match &mut attempt.reading {
             Reading::Nothing | Reading::Over => Step::Write(Vec::new()),

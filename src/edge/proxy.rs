@@ -24,7 +24,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -97,7 +97,7 @@ impl Gateway {
 
     fn wrap(&self, session: &mut Session, ctx: &Exchange) -> Result<()> {
         let Some(call) = ctx.call.as_deref() else { return Ok(()) };
-        let request = Box::new(RequestHeader::build_no_case(Method::POST, b"/", Some(0))?);
+        let request = Box::new(ANY.clone());
         let empty = Box::new(ServerSession::new_custom(Box::new(())));
         let real = std::mem::replace(&mut session.downstream_session, empty);
         *session.downstream_session = ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), request)));
@@ -122,6 +122,13 @@ impl Gateway {
         respond::respond(&mut session.downstream_session, error.status, headers, error.to_json().into()).await
     }
 }
+
+/// The request that Pingora sees and copies for every attempt: nothing of the client's.
+static ANY: LazyLock<RequestHeader> = LazyLock::new(|| {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = Method::POST;
+    parts.into()
+});
 
 /// Ends an attempt whose failure has been told to [`Exchange::failed`].
 const DECIDED: ErrorType = ErrorType::Custom("attempt failed");
@@ -211,7 +218,7 @@ impl ProxyHttp for Gateway {
             let retry = ctx.failed(failure);
             return Err(decided("the request cannot be signed", retry));
         }
-        call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines());
+        call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines(began));
         ctx.busy += began.elapsed();
         // Nobody has listened for the client's leaving while there was a wait, a look-up, a connection to make.
         if let Some(Err(gone)) = session.downstream_session.read_body_or_idle(true).now_or_never() {
@@ -236,7 +243,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Exchange>,
     ) -> Result<Option<Duration>> {
         let began = Instant::now();
-        let step = ctx.upstream_body(body.as_deref().unwrap_or_default(), end);
+        let step = ctx.upstream_body(body.as_deref().unwrap_or_default(), end, began);
         ctx.busy += began.elapsed();
         match step {
             Step::Write(bytes) => {
@@ -258,7 +265,7 @@ impl ProxyHttp for Gateway {
         _trailers: &mut HeaderMap,
         ctx: &mut Box<Exchange>,
     ) -> Result<Option<Bytes>> {
-        match ctx.upstream_body(&[], true) {
+        match ctx.upstream_body(&[], true, Instant::now()) {
             Step::Write(bytes) => Ok(Some(bytes.into())),
             Step::Retry(why) => Err(decided(why, true)),
         }

@@ -267,7 +267,8 @@ impl ShutdownSignalWatch for Signals {
         let what = tokio::select! {
             _ = quit.recv() => ShutdownSignal::GracefulUpgrade,
             _ = term.recv() => ShutdownSignal::GracefulTerminate,
-            _ = int.recv() => return ShutdownSignal::FastShutdown,
+            // Pingora would end its runtimes under listeners that go on trying to accept.
+            _ = int.recv() => leave("interrupted"),
         };
         let process = self.process.clone();
         process.serving.store(false, Ordering::Relaxed);

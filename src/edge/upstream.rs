@@ -2,12 +2,13 @@
 
 use super::addresses::{Addresses, Dialled};
 use super::dial;
+use super::upstream_request::TRACEPARENT;
 use crate::config::pem::Certificates;
 use crate::config::snapshot::Timeouts;
 use crate::error::{ApiError, ErrorKind};
 use crate::provider::Provider;
 use crate::sign::signer::Signer;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, InvalidHeaderValue, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderValue, USER_AGENT};
 use http::uri::InvalidUri;
 use http::{HeaderValue, Method, Uri};
 use pingora_core::protocols::ALPN;
@@ -185,5 +186,8 @@ fn template(provider: &Provider, signer: &Signer) -> Result<RequestHeader, Box<p
     for (name, value) in provider.headers.iter().chain(signer.fixed()) {
         template.insert_header(name.clone(), value.clone())?;
     }
+    // Places that every request fills, so that its copy of the template need not grow.
+    template.insert_header(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
+    template.insert_header(TRACEPARENT, HeaderValue::from_static(""))?;
     Ok(template.clone()) // as in `shared`
 }

@@ -12,7 +12,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Of W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Fills in the request of an attempt.
 ///

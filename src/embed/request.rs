@@ -34,7 +34,7 @@ pub struct Input {
 /// A 400 that names the position or the field.
 pub fn parse(body: Bytes) -> Result<Parsed, ApiError> {
     let parsed = Parsed::scan(body)?;
-    validate::model(&parsed)?;
+    validate::model(parsed.raw(Field::Model))?;
     input(parsed.raw_named(INPUT).ok_or_else(|| validate::missing(INPUT))?)?;
     if parsed.stream() {
         return Err(ApiError::field("stream", "Embeddings are not streamed; leave `stream` out"));

@@ -86,10 +86,16 @@ fn easy_blocks(bytes: &[u8], start: usize) -> usize {
     if ends_in_backslash(start) {
         return start; // the end of an escape, which would look like the beginning of one
     }
-    let mut at = start;
+    let (mut at, mut escapes) = (start, false);
     while let Some((before, block)) = block(bytes, at.wrapping_sub(1)).zip(block(bytes, at)) {
-        if !before.iter().zip(block).fold(true, |easy, (&before, &b)| easy & easy_after(before, b)) {
-            break;
+        // Where there are no escapes there are mostly none in the next block either, and less has to be looked at.
+        if escapes || !is_plain(block) {
+            let each = before.iter().zip(block);
+            let (easy, any) = each.fold((true, false), |(easy, any), (&before, &b)| (easy & easy_after(before, b), any | (b == b'\\')));
+            if !easy {
+                break;
+            }
+            escapes = any;
         }
         at += BLOCK;
     }
@@ -101,6 +107,12 @@ const fn easy_after(before: u8, b: u8) -> bool {
     let escape = (b == b'n') | (b == b'"') | (b == b't') | (b == b'/');
     let escaped = before == b'\\';
     (b >= 0x20) & ((escaped & escape) | (!escaped & (b != b'"')))
+}
+
+/// Whether there is nothing special in a block.
+#[inline]
+fn is_plain(block: &[u8; BLOCK]) -> bool {
+    !block.iter().fold(false, |hit, &b| hit | special(b))
 }
 
 /// How many spaces stand at the start, at most [`LANES`]: the indentation of a body that a person has laid out.
@@ -141,7 +153,7 @@ fn escape_end(bytes: &[u8], at: usize) -> Result<usize, Stop> {
 #[inline]
 fn blocks(bytes: &[u8]) -> usize {
     let (blocks, _) = bytes.as_chunks::<BLOCK>();
-    blocks.iter().take_while(|block| !block.iter().fold(false, |hit, &b| hit | special(b))).count() * BLOCK
+    blocks.iter().take_while(|block| is_plain(block)).count() * BLOCK
 }
 
 #[inline]

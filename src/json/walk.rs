@@ -153,8 +153,10 @@ pub fn string_end(json: &str, start: usize) -> Option<usize> {
 
 /// A value that is a whole number of 0 or more, written without fraction or exponent, and fits.
 pub fn unsigned(json: &str) -> Option<u64> {
-    let digits = json.bytes().all(|b| b.is_ascii_digit()) && (json == "0" || !json.starts_with('0'));
-    if digits { json.parse().ok() } else { None }
+    if json.len() > 1 && json.starts_with('0') || json.is_empty() {
+        return None;
+    }
+    json.bytes().try_fold(0u64, |n, b| n.checked_mul(10)?.checked_add(u64::from(b.checked_sub(b'0').filter(|digit| *digit < 10)?)))
 }
 
 /// A key as it stands in a body, with its quotes; `None` where it has none.
@@ -345,8 +347,24 @@ impl<'a> Cursor<'a> {
         Stop::new(what, self.at)
     }
 
+    #[inline]
+    fn at_white(&self) -> bool {
+        matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t'))
+    }
+
+    /// Mostly there is no white space, or one character of it.
+    #[inline]
     fn white(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+        if self.at_white() {
+            self.at += 1;
+            if self.at_white() {
+                self.much_white();
+            }
+        }
+    }
+
+    fn much_white(&mut self) {
+        while self.at_white() {
             self.at += 1;
             self.at += run::spaces(self.rest());
         }
@@ -407,17 +425,36 @@ impl<'a> Cursor<'a> {
         Ok(Span::new(start, self.at))
     }
 
-    /// `value` of RFC 8259, section 3, with everything in it. One bit a level tells whether it is an object.
+    /// `value` of RFC 8259, section 3, with everything in it.
+    #[inline]
     fn value(&mut self) -> Result<(), Stop> {
+        match self.peek() {
+            Some(b'{' | b'[') if self.checked => self.skip(),
+            Some(b'{' | b'[') => self.container(),
+            _ => self.scalar(),
+        }
+    }
+
+    /// A value that holds no others.
+    #[inline]
+    fn scalar(&mut self) -> Result<(), Stop> {
+        match self.peek() {
+            Some(b'"') => self.string(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal("true"),
+            Some(b'f') => self.literal("false"),
+            Some(b'n') => self.literal("null"),
+            _ => Err(self.stop("expected a value")),
+        }
+    }
+
+    /// An object or an array with everything in it. One bit a level tells whether it is an object.
+    fn container(&mut self) -> Result<(), Stop> {
         const ROOM: usize = MAX_DEPTH - 1;
         const { assert!(ROOM <= u128::BITS as usize) };
-        if self.checked {
-            return self.skip();
-        }
         let (mut objects, mut depth) = (0u128, 0usize);
         loop {
             match self.peek() {
-                Some(b'"') => self.string()?,
                 Some(bracket @ (b'{' | b'[')) => {
                     if depth == ROOM {
                         return Err(self.stop("nested deeper than 128 levels"));
@@ -434,11 +471,7 @@ impl<'a> Cursor<'a> {
                         continue;
                     }
                 }
-                Some(b'-' | b'0'..=b'9') => self.number()?,
-                Some(b't') => self.literal("true")?,
-                Some(b'f') => self.literal("false")?,
-                Some(b'n') => self.literal("null")?,
-                _ => return Err(self.stop("expected a value")),
+                _ => self.scalar()?,
             }
             loop {
                 if depth == 0 {
@@ -458,7 +491,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Moves behind a value of a checked text: strings by their quotes, containers by their brackets, the rest up to
+    /// Moves behind a container of a checked text: strings by their quotes, containers by their brackets, the rest up to
     /// the next delimiter.
     fn skip(&mut self) -> Result<(), Stop> {
         let mut depth = 0usize;
@@ -518,11 +551,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn digits(&mut self) -> Result<(), Stop> {
-        let start = self.at;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        if self.at == start { Err(self.stop("expected a digit")) } else { Ok(()) }
+        let digits = self.rest().iter().take_while(|b| b.is_ascii_digit()).count();
+        self.at += digits;
+        if digits == 0 { Err(self.stop("expected a digit")) } else { Ok(()) }
     }
 
     fn string(&mut self) -> Result<(), Stop> {

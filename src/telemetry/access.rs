@@ -131,7 +131,8 @@ impl<'a> Line<'a> {
     }
 
     fn number(&mut self, key: Key, value: u64) {
-        self.decimal(key, value, 0);
+        self.key(key);
+        integer(self.out, value);
     }
 
     fn flag(&mut self, key: Key, value: bool) {

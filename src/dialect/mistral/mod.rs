@@ -37,7 +37,7 @@ impl Dialect for Mistral {
 
 fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
     let mut draft = encode::Draft::new(request, quirks)?;
-    draft.body.set(Field::Messages.name(), messages::write(request)?);
+    draft.body.set(Field::Messages, messages::write(request)?);
     tools::write(request, &mut draft.body)?;
     let unwrap = draft.constraint(request, quirks)?;
     greedy(request, &mut draft)?;
@@ -57,7 +57,7 @@ fn greedy(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Result<()
     let number = |field| request.raw(field).and_then(|raw| raw.parse::<f64>().ok());
     if number(Field::Temperature) == Some(0.0) && number(Field::TopP).is_some_and(|value| value != 1.0) {
         draft.settled.adjust(request, Field::TopP, "it must be 1 where the temperature is 0")?;
-        draft.body.remove(Field::TopP.name());
+        draft.body.remove(Field::TopP);
     }
     Ok(())
 }
@@ -70,10 +70,10 @@ fn prediction(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Resul
     }
     let content = request.get::<Prediction<'_>>(Field::Prediction)?.map_or("", |prediction| prediction.content.get());
     if content.starts_with('"') {
-        draft.body.set(Field::Prediction.name(), format!(r#"{{"type":"content","content":{content}}}"#).into_bytes());
+        draft.body.set(Field::Prediction, format!(r#"{{"type":"content","content":{content}}}"#).into_bytes());
         return Ok(());
     }
-    draft.body.remove(Field::Prediction.name());
+    draft.body.remove(Field::Prediction);
     draft.settled.drop_hint(request, Field::Prediction)
 }
 

@@ -16,7 +16,7 @@ pub fn write(request: &ChatRequest<'_>, body: &mut Body<'_>) -> Result<(), ApiEr
     let choice = tool::tool_choice(request, &tools)?;
     if tools.is_empty() {
         for field in [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls] {
-            body.remove(field.name());
+            body.remove(field);
         }
         return Ok(());
     }
@@ -38,7 +38,7 @@ pub fn write(request: &ChatRequest<'_>, body: &mut Body<'_>) -> Result<(), ApiEr
         w.end_object().end_object();
     }
     w.end_array();
-    body.set(Field::Tools.name(), w.finish());
+    body.set(Field::Tools, w.finish());
     let mut w = Writer::default();
     match choice {
         None => return Ok(()),
@@ -49,6 +49,6 @@ pub fn write(request: &ChatRequest<'_>, body: &mut Body<'_>) -> Result<(), ApiEr
             w.object().key("type").string("function").key("function").object().key("name").text(name).end_object().end_object()
         }
     };
-    body.set(Field::ToolChoice.name(), w.finish());
+    body.set(Field::ToolChoice, w.finish());
     Ok(())
 }

@@ -13,8 +13,29 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
+/// A member by its name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// A field that the gateway knows.
+    Known(Field),
+    /// Any other.
+    Other(Cow<'a, str>),
+}
+
+impl From<Field> for Name<'_> {
+    fn from(field: Field) -> Self {
+        Self::Known(field)
+    }
+}
+
+impl<'a> From<&'a str> for Name<'a> {
+    fn from(name: &'a str) -> Self {
+        Field::of(name.as_bytes()).map_or(Self::Other(Cow::Borrowed(name)), Self::Known)
+    }
+}
+
 /// A member's name and new value; `None` takes the member out.
-type Change<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
+type Change<'a> = (Name<'a>, Option<Cow<'a, [u8]>>);
 
 /// What the members of the new body become; those that are not named stay as they came.
 pub struct Body<'a> {
@@ -29,28 +50,32 @@ impl<'a> Body<'a> {
         Self { request, members: SmallVec::new(), first_message: None }
     }
 
-    /// Which of the client's members stay, and what the route's settings add: those that are `sent`. `closed`: the
-    /// provider takes no null for an absent value. `fixed`: members that settings cannot change.
-    pub fn choose(&mut self, closed: bool, fixed: &[&str], sent: impl Fn(&str) -> bool) {
+    /// Which of the client's members stay, and what the route's settings add: those that are `sent`, which is asked with
+    /// the known field of that name, if there is one. `closed`: the provider takes no null for an absent value. `fixed`:
+    /// members that settings cannot change.
+    pub fn choose(&mut self, closed: bool, fixed: &[&str], sent: impl Fn(Option<Field>, &str) -> bool) {
         let (bytes, request) = (self.request.parsed.body(), self.request);
-        for member in &request.parsed.envelope().members {
-            let name = name_of(member, bytes);
+        for (field, member) in request.parsed.members() {
+            let name = match field {
+                Some(field) => Cow::Borrowed(field.name()),
+                None => name_of(member, bytes),
+            };
             let null = closed && member.value.of(bytes) == b"null";
-            if null || params::is_gateways(&name) || !sent(&name) {
-                self.remove(name);
+            if null || params::is_gateways(&name) || !sent(field, &name) {
+                self.remove(field.map_or(Name::Other(name), Name::Known));
             }
         }
         // A null of a known field counts as absent; what it means in an unknown one is not known.
         let missing = |name: &str| match Field::of(name.as_bytes()) {
             Some(field) => request.parsed.raw(field).is_none(),
-            None => request.parsed.find(name).is_none(),
+            None => request.parsed.find_unknown(name).is_none(),
         };
         let defaults = request.params.defaults.iter().filter(|(name, _)| missing(name));
         for (name, json) in defaults.chain(&request.params.overrides) {
-            if fixed.contains(&name.as_str()) || !sent(name) {
+            if fixed.contains(&name.as_str()) || !sent(Field::of(name.as_bytes()), name) {
                 continue;
             }
-            if json == "null" { self.remove(name) } else { self.set(name, json.as_bytes()) }
+            if json == "null" { self.remove(name.as_str()) } else { self.set(name.as_str(), json.as_bytes()) }
         }
     }
 
@@ -60,16 +85,16 @@ impl<'a> Body<'a> {
         model.push(b'"');
         escape(&mut model, self.request.model);
         model.push(b'"');
-        self.set(Field::Model.name(), model);
+        self.set(Field::Model, model);
     }
 
     /// Gives a member a value (JSON), whether it was there or not.
-    pub fn set(&mut self, name: impl Into<Cow<'a, str>>, json: impl Into<Cow<'a, [u8]>>) {
+    pub fn set(&mut self, name: impl Into<Name<'a>>, json: impl Into<Cow<'a, [u8]>>) {
         self.put(name.into(), Some(json.into()));
     }
 
     /// Takes a member out, where it is there.
-    pub fn remove(&mut self, name: impl Into<Cow<'a, str>>) {
+    pub fn remove(&mut self, name: impl Into<Name<'a>>) {
         self.put(name.into(), None);
     }
 
@@ -78,7 +103,7 @@ impl<'a> Body<'a> {
         self.first_message = Some(json);
     }
 
-    fn put(&mut self, name: Cow<'a, str>, value: Option<Cow<'a, [u8]>>) {
+    fn put(&mut self, name: Name<'a>, value: Option<Cow<'a, [u8]>>) {
         match self.members.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = value,
             None => self.members.push((name, value)),
@@ -91,10 +116,14 @@ impl<'a> Body<'a> {
         let envelope = self.request.parsed.envelope();
         let mut splice = Splice::new(body, envelope);
         for (name, value) in self.members {
-            match (self.request.parsed.find(&name), value) {
+            let (name, member) = match &name {
+                Name::Known(field) => (field.name(), self.request.parsed.member(*field)),
+                Name::Other(name) => (&**name, self.request.parsed.find_unknown(name)),
+            };
+            match (member, value) {
                 (Some(member), Some(value)) if member.value.of(body) != &*value => splice.replace(member, value),
                 (Some(member), None) => splice.remove(member),
-                (None, Some(value)) => splice.insert(&name, value),
+                (None, Some(value)) => splice.insert(name, value),
                 _ => {}
             }
         }

@@ -20,7 +20,7 @@ use crate::provider::catalogue::{Guided, Quirks};
 pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>) -> Result<bool, ApiError> {
     let mut guided = GUIDED.iter().any(|field| request.raw(*field).is_some());
     if quirks.guided == Guided::StructuredOutputs && request.raw(Field::GuidedWhitespacePattern).is_some() {
-        draft.body.remove(Field::GuidedWhitespacePattern.name());
+        draft.body.remove(Field::GuidedWhitespacePattern);
         guided |= matches!(Constraint::of(request)?, Some(Constraint::JsonObject | Constraint::JsonSchema(_)));
         if !guided {
             draft.settled.drop_hint(request, Field::GuidedWhitespacePattern)?; // there is no JSON to put white space into
@@ -32,7 +32,7 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>)
     let body = &mut draft.body;
     let Some(constraint) = Constraint::of(request)? else {
         if quirks.unknown == Unknown::Drop {
-            body.remove(Field::ResponseFormat.name()); // plain text is what comes without it
+            body.remove(Field::ResponseFormat); // plain text is what comes without it
         }
         return Ok(false);
     };
@@ -42,18 +42,18 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>)
             _ if quirks.unknown == Unknown::Pass => {}
             // A closed schema has no room for what a client may have put beside it.
             Constraint::JsonSchema(schema) => json_schema(&schema, body),
-            Constraint::JsonObject => body.set(Field::ResponseFormat.name(), br#"{"type":"json_object"}"#.as_slice()),
+            Constraint::JsonObject => body.set(Field::ResponseFormat, br#"{"type":"json_object"}"#.as_slice()),
             _ => return Err(unsupported(Field::ResponseFormat.name())),
         }
         return Ok(false);
     }
     if quirks.guided == Guided::Legacy {
         if let Constraint::StructuralTag(tag) = &constraint {
-            body.set(Field::StructuralTag.name(), json_text(Text::Plain(tag))); // it is a text there
+            body.set(Field::StructuralTag, json_text(Text::Plain(tag))); // it is a text there
         }
         return Ok(false);
     }
-    GUIDED.iter().for_each(|field| body.remove(field.name()));
+    GUIDED.iter().for_each(|field| body.remove(*field));
     match quirks.guided {
         Guided::StructuredOutputs => structured_outputs(request, &constraint, body),
         Guided::Sglang => sglang(&constraint, body)?,
@@ -65,7 +65,7 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>)
 /// `structured_outputs` of vLLM 0.12 and later: exactly one kind, and the white space pattern beside it, which has no
 /// other place there.
 fn structured_outputs(request: &ChatRequest<'_>, constraint: &Constraint<'_>, body: &mut Body<'_>) {
-    body.remove(Field::ResponseFormat.name());
+    body.remove(Field::ResponseFormat);
     let mut w = Writer::default();
     w.object();
     match constraint {
@@ -114,7 +114,7 @@ fn structural_tag(tag: &str, body: &mut Body<'_>) -> Result<(), ApiError> {
         }
     }
     w.end_object();
-    body.set(Field::ResponseFormat.name(), w.finish());
+    body.set(Field::ResponseFormat, w.finish());
     Ok(())
 }
 
@@ -138,13 +138,13 @@ fn json_schema(schema: &Schema<'_>, body: &mut Body<'_>) {
     w.object().key("type").string("json_schema").key("json_schema");
     schema.write(&mut w);
     w.end_object();
-    body.set(Field::ResponseFormat.name(), w.finish());
+    body.set(Field::ResponseFormat, w.finish());
 }
 
 fn typed(kind: &str, key: &str, text: Text<'_>, body: &mut Body<'_>) {
     let mut w = Writer::default();
     w.object().key("type").string(kind).key(key).text(text).end_object();
-    body.set(Field::ResponseFormat.name(), w.finish());
+    body.set(Field::ResponseFormat, w.finish());
 }
 
 fn json_text(text: Text<'_>) -> Vec<u8> {

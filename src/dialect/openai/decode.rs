@@ -203,7 +203,7 @@ impl Decodes for Decoder {
     }
 
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
-        let text = std::str::from_utf8(body).map_err(|_| Fault::Broken("the provider's answer is no UTF-8 text".into()))?;
+        let text = simdutf8::basic::from_utf8(body).map_err(|_| Fault::Broken("the provider's answer is no UTF-8 text".into()))?;
         self.document(text, true, out)?;
         if self.choices.is_empty() {
             return Err(Fault::Broken("the provider's answer has no choices".into()));

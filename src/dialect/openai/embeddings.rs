@@ -26,18 +26,18 @@ pub fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Result<Out
         request.texts()?;
     }
     let closed = provider.quirks.unknown == Unknown::Drop;
-    let sent = |name: &str| match name {
-        INPUT | DIMENSIONS => true,
-        ENCODING_FORMAT => how.encoding_format,
-        _ => match Field::of(name.as_bytes()) {
-            Some(Field::Model) => true,
-            Some(Field::User) => how.user,
-            _ => !closed,
-        },
+    let sent = |field: Option<Field>, name: &str| match (name, field) {
+        (INPUT | DIMENSIONS, _) | (_, Some(Field::Model)) => true,
+        (ENCODING_FORMAT, _) => how.encoding_format,
+        (_, Some(Field::User)) => how.user,
+        _ => !closed,
     };
     let mut settled = params::Settled::default();
     // Vectors come in the wanted form whatever the provider knows of it: that is no loss.
-    settled.drop_names(&request.base, params::names(&request.base).filter(|name| !sent(name) && name != ENCODING_FORMAT))?;
+    settled.drop_names(
+        &request.base,
+        params::names(&request.base).filter(|name| !sent(Field::of(name.as_bytes()), name) && name != ENCODING_FORMAT),
+    )?;
     let mut body = Body::new(request.base);
     body.choose(closed, &FIXED, sent);
     body.set_model();

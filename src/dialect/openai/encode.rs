@@ -24,7 +24,7 @@ const FIXED: [Field; 3] = [Field::Model, Field::Messages, Field::Stream];
 pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
     let mut draft = Draft::new(request, quirks)?;
     if let Some(json) = messages::rewrite(request, quirks)? {
-        draft.body.set(Field::Messages.name(), json);
+        draft.body.set(Field::Messages, json);
     }
     tools::encode(request, quirks, &mut draft.body)?;
     let unwrap = draft.constraint(request, quirks)?;
@@ -56,12 +56,12 @@ impl<'a> Draft<'a> {
         if quirks.stop_list
             && let Some(stop) = request.raw(Field::Stop).filter(|raw| raw.starts_with('"'))
         {
-            draft.body.set(Field::Stop.name(), format!("[{stop}]").into_bytes());
+            draft.body.set(Field::Stop, format!("[{stop}]").into_bytes());
         }
         for (field, name) in &quirks.rename {
             if let Some(raw) = request.raw(*field) {
-                draft.body.remove(field.name());
-                draft.body.set(name, raw.as_bytes());
+                draft.body.remove(*field);
+                draft.body.set(name.as_str(), raw.as_bytes());
             }
         }
         Ok(draft)
@@ -70,10 +70,7 @@ impl<'a> Draft<'a> {
     /// Which of the client's members stay, and what the route's settings add.
     fn choose_members(&mut self, quirks: &Quirks) {
         let closed = quirks.unknown == Unknown::Drop;
-        let sent = |name: &str| match Field::of(name.as_bytes()) {
-            Some(field) => quirks.policy(field) == Policy::Mapped,
-            None => !closed,
-        };
+        let sent = |field: Option<Field>, _: &str| field.map_or(!closed, |field| quirks.policy(field) == Policy::Mapped);
         self.body.choose(closed, &FIXED.map(Field::name), sent);
     }
 
@@ -81,7 +78,7 @@ impl<'a> Draft<'a> {
         if let Some(max) = &quirks.temperature_max
             && let Some(value) = params::temperature(request, max, &mut self.settled)?
         {
-            self.body.set(Field::Temperature.name(), value.as_bytes());
+            self.body.set(Field::Temperature, value.as_bytes());
         }
         let spellings = [Field::MaxTokens, Field::MaxCompletionTokens];
         let routes = request.params.overrides.iter().chain(&request.params.defaults);
@@ -93,8 +90,8 @@ impl<'a> Draft<'a> {
             MaxTokens::AsItCame if routes.map(|(name, _)| name).any(|name| spellings.iter().any(|field| field.name() == name)) => field,
             MaxTokens::AsItCame => return Ok(()),
         };
-        spellings.iter().for_each(|field| self.body.remove(field.name()));
-        self.body.set(field.name(), value.as_bytes());
+        spellings.iter().for_each(|field| self.body.remove(*field));
+        self.body.set(field, value.as_bytes());
         Ok(())
     }
 
@@ -111,15 +108,15 @@ impl<'a> Draft<'a> {
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
         if quirks.logprobs_number {
-            self.body.remove(Field::TopLogprobs.name());
+            self.body.remove(Field::TopLogprobs);
             match params::asked(request, Field::Logprobs) {
-                Some(_) => self.body.set(Field::Logprobs.name(), number(top.unwrap_or(Cow::Borrowed("1")))),
-                None => self.body.remove(Field::Logprobs.name()),
+                Some(_) => self.body.set(Field::Logprobs, number(top.unwrap_or(Cow::Borrowed("1")))),
+                None => self.body.remove(Field::Logprobs),
             }
         } else if let Some(top) = top
             && quirks.policy(Field::TopLogprobs) == Policy::Mapped
         {
-            self.body.set(Field::TopLogprobs.name(), number(top));
+            self.body.set(Field::TopLogprobs, number(top));
         }
         Ok(())
     }
@@ -130,11 +127,11 @@ impl<'a> Draft<'a> {
         let asked = if quirks.efforts.is_empty() { None } else { request.raw(field) };
         let Some(word) = asked.map(|raw| raw.trim_matches('"')) else { return Ok(()) };
         if word == "none" && !quirks.reasoning_off.is_empty() {
-            self.body.remove(field.name());
-            quirks.reasoning_off.iter().for_each(|(name, json)| self.body.set(name, json.as_bytes()));
+            self.body.remove(field);
+            quirks.reasoning_off.iter().for_each(|(name, json)| self.body.set(name.as_str(), json.as_bytes()));
         } else if let Some(nearest) = params::nearest_effort(word, &quirks.efforts) {
             self.settled.adjust(request, field, &format!("its provider knows only {}", quirks.efforts.join(", ")))?;
-            self.body.set(field.name(), format!("\"{nearest}\"").into_bytes());
+            self.body.set(field, format!("\"{nearest}\"").into_bytes());
         }
         Ok(())
     }
@@ -143,7 +140,7 @@ impl<'a> Draft<'a> {
     fn stream_options(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) -> Result<(), ApiError> {
         let field = Field::StreamOptions;
         if !quirks.usage_option || !request.stream() {
-            self.body.remove(field.name());
+            self.body.remove(field);
             return Ok(());
         }
         let mut w = Writer::default();
@@ -162,7 +159,7 @@ impl<'a> Draft<'a> {
             }
         }
         w.key("include_usage").flag(true).end_object();
-        self.body.set(field.name(), w.finish());
+        self.body.set(field, w.finish());
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::chat::event::Text;
 use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
+use crate::chat::request::{ChatRequest, Talk};
 use crate::dialect::ids;
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
@@ -20,7 +20,11 @@ const PARTS: [Part; 3] = [Part::ImageUrl, Part::File, Part::InputAudio];
 /// # Errors
 /// A 400 that names the part of a message that the provider cannot take.
 pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<u8>>, ApiError> {
-    let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, quirks)) else { return Ok(None) };
+    let talk = request.parsed.talk();
+    if talk == Talk::default() {
+        return Ok(None); // as most are
+    }
+    let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, talk, quirks)) else { return Ok(None) };
     let mut w = Writer::with_capacity(raw.len());
     w.array();
     let mut elements = walk::inner_elements(raw).map_err(|e| bad("messages", e))?;
@@ -35,14 +39,13 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<
 
 /// Whether anything in the messages may have to change. Words are looked for, wherever they stand: a match that means
 /// nothing costs time only.
-fn touched(raw: &str, quirks: &Quirks) -> bool {
+fn touched(raw: &str, talk: Talk, quirks: &Quirks) -> bool {
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
     // Another provider's state is of no use here, and its ids may be longer than what this one takes.
-    (has("\"tool_call") && (has(seal::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
-        || (!quirks.developer_role && has("\"developer\""))
-        || (quirks.reasoning != ReasoningTurns::Keep && has("\"reasoning"))
-        || (quirks.flatten_text && has("\"type\""))
-        || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))
+    (talk.calls && (has(seal::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
+        || (!quirks.developer_role && talk.developer)
+        || (quirks.reasoning != ReasoningTurns::Keep && talk.reasoning)
+        || (talk.parts && (quirks.flatten_text || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))))
 }
 
 /// Whether a result names a call by a longer id. Every call of a conversation has its result, so the calls are not looked at.

@@ -21,7 +21,7 @@ pub fn encode<'a>(request: &ChatRequest<'_>, quirks: &'a Quirks, body: &mut Body
         if request.raw(Field::Tools).is_some() {
             for field in [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls] {
                 if asked(request, field).is_none() {
-                    body.remove(field.name());
+                    body.remove(field);
                 }
             }
         }
@@ -33,12 +33,12 @@ pub fn encode<'a>(request: &ChatRequest<'_>, quirks: &'a Quirks, body: &mut Body
         let tools = tool::tools(request)?;
         if let Some(ToolChoice::Allowed { required, names }) = tool::tool_choice(request, &tools)? {
             demanded = required;
-            body.set(Field::ToolChoice.name(), if required { b"\"required\"".as_slice() } else { b"\"auto\"" });
-            body.set(Field::Tools.name(), narrowed(request, &tools, &names)?);
+            body.set(Field::ToolChoice, if required { b"\"required\"".as_slice() } else { b"\"auto\"" });
+            body.set(Field::Tools, narrowed(request, &tools, &names)?);
         }
     }
     if demanded && quirks.forced_tools == ForcedTools::WithoutThinking {
-        quirks.reasoning_off.iter().for_each(|(name, json)| body.set(name, json.as_bytes()));
+        quirks.reasoning_off.iter().for_each(|(name, json)| body.set(name.as_str(), json.as_bytes()));
     }
     Ok(())
 }
