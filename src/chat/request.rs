@@ -59,7 +59,8 @@ impl Outline {
         let mut index = [0u16; Field::ALL.len()];
         let mut fields = SmallVec::new();
         for (number, member) in (1..).zip(&envelope.members) {
-            let field = Field::of(member.name(text).decode().as_bytes());
+            let name = member.name(text);
+            let field = Field::of(name.raw().as_bytes()).or_else(|| Field::of(name.decode().as_bytes()));
             fields.push(field);
             let Some(field) = field else { continue };
             if let Some(slot) = index.get_mut(field as usize) {

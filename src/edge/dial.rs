@@ -74,9 +74,17 @@ struct Whole {
 /// The length of the body that a head announces; `None` where `written` is no whole head, or one without a length.
 fn announced(written: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"content-length:";
-    let lines = written.strip_suffix(b"\r\n\r\n")?.split(|b| *b == b'\n');
-    let value = lines.skip(1).find_map(|line| line.split_at_checked(NAME.len()).filter(|(name, _)| name.eq_ignore_ascii_case(NAME)))?.1;
-    str::from_utf8(value).ok()?.trim().parse().ok()
+    let mut rest = written.strip_suffix(b"\r\n\r\n")?;
+    loop {
+        rest = rest.get(memchr::memchr(b'\n', rest)? + 1..)?;
+        if matches!(rest, [b'c' | b'C', ..])
+            && let Some((name, value)) = rest.split_at_checked(NAME.len())
+            && name.eq_ignore_ascii_case(NAME)
+        {
+            let end = memchr::memchr(b'\r', value).unwrap_or(value.len());
+            return str::from_utf8(value.get(..end)?).ok()?.trim().parse().ok();
+        }
+    }
 }
 
 impl Whole {

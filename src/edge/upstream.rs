@@ -10,11 +10,10 @@ use crate::provider::Provider;
 use crate::sign::signer::Signer;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderValue, USER_AGENT};
 use http::uri::InvalidUri;
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
-use pingora_http::RequestHeader;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -32,7 +31,7 @@ pub struct Upstream {
     ca: Option<Arc<[WrappedX509]>>,
     client: Option<Arc<CertKey>>,
     /// What every request to it begins with.
-    template: RequestHeader,
+    template: HeaderMap,
     /// The first path that was asked for and what it becomes: nearly all requests to most providers ask for the same.
     usual: OnceLock<(String, Uri)>,
     /// Its name, for `x-tidegate-provider`.
@@ -62,7 +61,7 @@ impl Upstream {
         let client = provider.tls.client.as_ref().map(|own| Arc::new(CertKey::new(owned(&own.chain), own.key.secret_der().to_vec())));
         // Certificates may change with a reload: pooled connections that were made with others must not be used.
         let group = if provider.base.tls { (generation << 32) | provider.index as u64 } else { provider.index as u64 };
-        let template = template(&provider, signer).map_err(|e| format!("provider `{}`: {e}", provider.name))?;
+        let template = template(&provider, signer);
         let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
         let base = &provider.base;
         let same_place = |before: &&Self| (&before.provider.base.host, before.provider.base.port) == (&base.host, base.port);
@@ -90,7 +89,7 @@ impl Upstream {
 
     /// The headers that every request to the provider has: host, what the gateway says of itself, the operator's own,
     /// and the key where it is the same for all.
-    pub fn template(&self) -> &RequestHeader {
+    pub fn template(&self) -> &HeaderMap {
         &self.template
     }
 
@@ -174,20 +173,20 @@ pub fn shared(text: &[u8]) -> Result<HeaderValue, InvalidHeaderValue> {
     Ok(value)
 }
 
-fn template(provider: &Provider, signer: &Signer) -> Result<RequestHeader, Box<pingora_core::Error>> {
+fn template(provider: &Provider, signer: &Signer) -> HeaderMap {
     const AGENT: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
-    let mut template = RequestHeader::build_no_case(Method::POST, b"/", Some(16))?;
-    template.insert_header(HOST, provider.base.authority.clone())?;
-    template.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    template.insert_header(ACCEPT, HeaderValue::from_static("*/*"))?;
+    let mut template = HeaderMap::with_capacity(16);
+    template.insert(HOST, provider.base.authority.clone());
+    template.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    template.insert(ACCEPT, HeaderValue::from_static("*/*"));
     // Pingora would hand compressed bytes to the decoder if they were asked for.
-    template.insert_header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
-    template.insert_header(USER_AGENT, AGENT)?;
+    template.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    template.insert(USER_AGENT, AGENT);
     for (name, value) in provider.headers.iter().chain(signer.fixed()) {
-        template.insert_header(name.clone(), value.clone())?;
+        template.insert(name.clone(), value.clone());
     }
     // Places that every request fills, so that its copy of the template need not grow.
-    template.insert_header(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
-    template.insert_header(TRACEPARENT, HeaderValue::from_static(""))?;
-    Ok(template.clone()) // as in `shared`
+    template.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    template.insert(TRACEPARENT, HeaderValue::from_static(""));
+    template.clone() // as in `shared`
 }

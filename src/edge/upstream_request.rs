@@ -9,7 +9,7 @@ use crate::telemetry::labels::Outcome;
 use crate::telemetry::trace::Trace;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use pingora_http::RequestHeader;
 
 /// Of W3C Trace Context.
@@ -27,18 +27,14 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
         let error = ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.");
         Failure { retry: None, outcome: Outcome::ServerError, error }
     };
-    let version = request.version;
     let upstream = live.upstream(&attempt.target);
-    request.clone_from(upstream.template());
-    request.set_version(version);
     let uri = upstream.uri(&outgoing.path).map_err(|e| internal(e.to_string()))?;
     let signed_path = live.signs(&attempt.target).then(|| uri.path_and_query().map_or_else(String::new, PathAndQuery::to_string));
-    request.set_uri(uri);
-    let mut put = |name: HeaderName, value: HeaderValue| request.insert_header(name, value).map_err(|e| internal(e.to_string()));
-    put(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
-    put(TRACEPARENT, HeaderValue::from_bytes(&trace.header()).map_err(|e| internal(e.to_string()))?)?;
+    let mut headers = upstream.template().clone();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()));
+    headers.insert(TRACEPARENT, HeaderValue::from_bytes(&trace.header()).map_err(|e| internal(e.to_string()))?);
     for (name, value) in &outgoing.headers {
-        put(name.clone(), value.clone())?;
+        headers.insert(name.clone(), value.clone());
     }
     if let Some(path) = signed_path {
         // What describes the request is part of a signature; what a proxy on the way may add to is not.
@@ -47,8 +43,12 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
         let proof = live.sign(&attempt.target, &path, &signed, &outgoing.body).await;
         let unsigned = |error| Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Credential, error };
         for (name, value) in proof.map_err(unsigned)? {
-            put(name, value)?;
+            headers.insert(name, value);
         }
     }
+    // Made from its parts, because Pingora's own setters parse every name again.
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    (parts.method, parts.uri, parts.version, parts.headers) = (Method::POST, uri, request.version, headers);
+    *request = parts.into();
     Ok(())
 }

@@ -38,7 +38,19 @@ pub fn plain(bytes: &[u8]) -> usize {
 
 /// The position behind the closing quote of the string whose text begins at `start`, which has its opening quote
 /// before it (`string` of RFC 8259, section 7).
+#[inline]
 pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
+    // Most strings are names and short words, whose end is the first special byte of the first vector.
+    let hit = lanes(bytes, start).map(marks).filter(|hits| *hits != 0).map(|hits| start + hits.trailing_zeros() as usize);
+    match hit {
+        Some(hit) if bytes.get(hit) == Some(&b'"') => Ok(hit + 1),
+        _ => long_string_end(bytes, start),
+    }
+}
+
+/// [`string_end`] of any string.
+#[inline(never)]
+fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
     let (mut at, mut patience) = (start, start + PATIENCE);
     'lanes: loop {
         if at >= patience {

@@ -400,6 +400,7 @@ impl<'a> Cursor<'a> {
         if self.peek() == Some(b'"') { self.string() } else { Err(self.stop("expected a member's name in double quotes")) }
     }
 
+    #[inline]
     fn colon(&mut self) -> Result<(), Stop> {
         self.white();
         if self.peek() != Some(b':') {
@@ -556,9 +557,10 @@ impl<'a> Cursor<'a> {
         if digits == 0 { Err(self.stop("expected a digit")) } else { Ok(()) }
     }
 
+    #[inline]
     fn string(&mut self) -> Result<(), Stop> {
-        let end = if self.checked { run::closing_quote } else { run::string_end };
-        self.at = end(self.text.as_bytes(), self.at + 1)?;
+        let (bytes, start) = (self.text.as_bytes(), self.at + 1);
+        self.at = if self.checked { run::closing_quote(bytes, start) } else { run::string_end(bytes, start) }?;
         Ok(())
     }
 }
