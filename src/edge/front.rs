@@ -8,6 +8,7 @@ use super::proxy::Gateway;
 use super::serve::Process;
 use async_trait::async_trait;
 use futures::FutureExt;
+use futures::future::ready;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::listeners::tls::Acceptor;
@@ -83,7 +84,9 @@ pub fn service(conf: &Arc<ServerConf>, gateway: Gateway, process: Arc<Process>, 
     let options = Arc::new(options);
     let serve: ProcessCustomSession<Gateway, Dialler> = Arc::new(move |proxy, stream, shutdown| {
         let front = Front { proxy, process: process.clone(), options: options.clone() };
-        front.serve(stream, shutdown.clone()).boxed()
+        // A task of its own, because Pingora's holds room for all that it does with connections which it keeps.
+        tokio::spawn(front.serve(stream, shutdown.clone()));
+        ready(None).boxed()
     });
     let dialler = Dialler::new(ConnectorOptions::from_server_conf(conf));
     ProxyServiceBuilder::new(conf, gateway).name("tidegate").custom(dialler, serve).server_options(server).build()
@@ -92,13 +95,13 @@ pub fn service(conf: &Arc<ServerConf>, gateway: Gateway, process: Arc<Process>, 
 impl Front {
     /// Serves a connection. Before it is known what it speaks there is a deadline too: Pingora waits for the HTTP/2
     /// preface without one, and for the TLS handshake for a minute.
-    async fn serve(self, stream: Stream, shutdown: ShutdownWatch) -> Option<Stream> {
+    async fn serve(self, stream: Stream, shutdown: ShutdownWatch) {
         let patience = Patience::with_client(Instant::now() + self.header_timeout(), self.drain());
         let serve = async {
-            let stream = self.options.enter(stream).await?;
+            let stream = Box::pin(self.options.enter(stream)).await?; // room that is given back after a handshake
             ServerApp::process_new(&Arc::new(self), stream, &shutdown).await
         };
-        patience.over(serve).await
+        patience.over(serve).await; // a stream that is given back is closed
     }
 
     fn drain(&self) -> Arc<Drain> {

@@ -8,7 +8,7 @@
 //! ```text
 //! Connection --headers read--> Upstream --answer over--> (Nobody) --next request awaited--> Connection
 //!     |                           |
-//!     late: the connection ends   late: whoever waits is asked again, and moves the deadline or gives up
+//!     late: the connection ends   late: whoever waits is polled again, and moves the deadline or gives up
 //! ```
 
 use super::drain::Drain;
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use tokio::time::{Instant, sleep_until};
 
 tokio::task_local! {
@@ -33,7 +33,7 @@ enum Wait {
     Client(Instant),
     /// The same, in an HTTP/2 handshake.
     Handshake(Instant),
-    /// The provider: when it is late, [`Patience::take_rung`] tells.
+    /// The provider: when it is late, [`Patience::await_upstream`] tells.
     Upstream(Instant),
     /// The provider was late, and nobody has asked yet.
     Rung,
@@ -72,9 +72,13 @@ impl Patience {
         *self.wait.lock() = Wait::Client(until);
     }
 
-    /// The provider has until then, or the alarm is rung for whoever waits for it.
-    pub fn await_upstream(&self, until: Instant) {
-        *self.wait.lock() = Wait::Upstream(until);
+    /// The provider has until then, or the alarm is rung for whoever waits for it. Whether it has been rung since this was
+    /// asked before; then nothing is awaited until it is asked again.
+    pub fn await_upstream(&self, until: Instant) -> bool {
+        let mut wait = self.wait.lock();
+        let rung = *wait == Wait::Rung;
+        *wait = if rung { Wait::Nobody } else { Wait::Upstream(until) };
+        rung
     }
 
     /// The client has begun an HTTP/2 handshake.
@@ -98,16 +102,6 @@ impl Patience {
         *self.wait.lock() = Wait::Nobody;
     }
 
-    /// Whether the provider's time is over; asked once, and moved on with [`Self::await_upstream`].
-    pub fn take_rung(&self) -> bool {
-        let mut wait = self.wait.lock();
-        let rung = *wait == Wait::Rung;
-        if rung {
-            *wait = Wait::Nobody;
-        }
-        rung
-    }
-
     /// Whether the process is about to end, which is why the alarm was rung.
     pub fn drain_is_over(&self) -> bool {
         self.drain.is_over()
@@ -118,7 +112,7 @@ impl Patience {
         let mut serve = pin!(CURRENT.scope(self.clone(), serve));
         let mut closed = pin!(self.drain.closed());
         let mut alarm = pin!(sleep_until(Instant::now()));
-        let (mut armed, mut listening) = (false, false);
+        let (mut armed, mut listening, mut knows) = (false, false, None::<Waker>);
         poll_fn(|cx| {
             if !std::mem::replace(&mut listening, true) {
                 let _ = closed.as_mut().poll(cx); // wakes this task once; that it is over is seen below
@@ -136,9 +130,14 @@ impl Patience {
                     // An alarm that is due earlier stays: it is moved on when it fires, which costs less than now.
                     if !armed || until < alarm.deadline() {
                         alarm.as_mut().reset(until);
-                        armed = true;
+                        (armed, knows) = (true, None);
+                    }
+                    // An alarm that knows whom to wake need not be told again.
+                    if knows.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && !alarm.is_elapsed() {
+                        return Poll::Pending;
                     }
                     if alarm.as_mut().poll(cx).is_pending() {
+                        knows = Some(cx.waker().clone());
                         return Poll::Pending;
                     }
                     armed = false;
@@ -182,8 +181,7 @@ mod tests {
         let drain = Arc::new(Drain::default());
         let served = Patience::with_client(soon(5), drain.clone()).over(async {
             let patience = Patience::current();
-            patience.await_upstream(soon(60));
-            poll_fn(|_| if patience.take_rung() { Poll::Ready(Some(patience.drain_is_over())) } else { Poll::Pending }).await
+            poll_fn(|_| if patience.await_upstream(soon(60)) { Poll::Ready(Some(patience.drain_is_over())) } else { Poll::Pending }).await
         });
         let (served, began) = (tokio::spawn(served), Instant::now());
         tokio::task::yield_now().await;
@@ -210,12 +208,13 @@ mod tests {
         let began = Instant::now();
         let served = Patience::with_client(soon(1), Arc::default()).over(async {
             let patience = Patience::current();
-            patience.await_upstream(soon(7));
+            let mut until = soon(7);
             let mut rung = 0;
             poll_fn(|_| {
-                if patience.take_rung() {
+                if patience.await_upstream(until) {
                     rung += 1;
-                    patience.await_upstream(soon(3)); // it has spoken meanwhile
+                    until = soon(3);
+                    patience.await_upstream(until);
                 }
                 if rung == 2 { Poll::Ready(Some(())) } else { Poll::Pending }
             })

@@ -64,14 +64,14 @@ impl Replay {
 /// Which deadline has passed, if one has; the alarm is set for the next one.
 fn late(stage: &Stage, patience: &Patience) -> Option<Late> {
     let (at, which) = stage.deadline()?;
-    if patience.take_rung() {
-        let late = if patience.drain_is_over() { Some(Late::Drain) } else { (at <= Instant::now()).then_some(which) };
-        if late.is_some() {
-            return late;
-        }
+    if !patience.await_upstream(at) {
+        return None;
     }
-    patience.await_upstream(at);
-    None
+    let late = if patience.drain_is_over() { Some(Late::Drain) } else { (at <= Instant::now()).then_some(which) };
+    if late.is_none() {
+        patience.await_upstream(at); // it has spoken meanwhile
+    }
+    late
 }
 
 impl Drop for Replay {
