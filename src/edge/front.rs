@@ -142,3 +142,20 @@ impl HttpServerApp for Front {
         Some(&self.options.server)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_has_come_through_the_door_of_its_own_address_before_one_for_all() {
+        let doors = ["0.0.0.0:1", "127.0.0.1:1", "[::]:2"].map(|address| Door { address: address.parse().unwrap(), tls: None });
+        let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors: doors.into() };
+        let door = |local: &str| options.door(local.parse().unwrap()).map(|door| door.address.to_string());
+        assert_eq!(door("127.0.0.1:1").as_deref(), Some("127.0.0.1:1"));
+        assert_eq!(door("192.0.2.1:1").as_deref(), Some("0.0.0.0:1"));
+        assert_eq!(door("[::ffff:192.0.2.1]:2").as_deref(), Some("[::]:2"));
+        assert_eq!(door("127.0.0.1:3"), None);
+    }
+}

@@ -87,6 +87,8 @@ async fn a_connection_that_says_nothing_is_hung_up_on() {
     let mut byte = [0];
     let mut plain = TcpStream::connect(gateway.listen).await.unwrap();
     assert!(matches!(soon("the end of a silent connection", plain.read(&mut byte)).await, Ok(0) | Err(_)));
+    let mut no_handshake = TcpStream::connect(gateway.secure).await.unwrap();
+    assert!(matches!(soon("the end of a handshake that does not begin", no_handshake.read(&mut byte)).await, Ok(0) | Err(_)));
     let mut short = Conn::connect(gateway.listen).await;
     short.send(b"GET / HTTP").await.unwrap();
     assert!(short.closed().await.is_empty());
