@@ -98,16 +98,10 @@ fn easy_blocks(bytes: &[u8], start: usize) -> usize {
     if ends_in_backslash(start) {
         return start; // the end of an escape, which would look like the beginning of one
     }
-    let (mut at, mut escapes) = (start, false);
+    let mut at = start;
     while let Some((before, block)) = block(bytes, at.wrapping_sub(1)).zip(block(bytes, at)) {
-        // Where there are no escapes there are mostly none in the next block either, and less has to be looked at.
-        if escapes || !is_plain(block) {
-            let each = before.iter().zip(block);
-            let (easy, any) = each.fold((true, false), |(easy, any), (&before, &b)| (easy & easy_after(before, b), any | (b == b'\\')));
-            if !easy {
-                break;
-            }
-            escapes = any;
+        if !before.iter().zip(block).fold(true, |easy, (&before, &b)| easy & easy_after(before, b)) {
+            break;
         }
         at += BLOCK;
     }
