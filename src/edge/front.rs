@@ -56,14 +56,19 @@ pub struct Door {
 impl Options {
     /// The door that a connection to `local` has come through.
     fn door(&self, local: SocketAddr) -> Option<&Door> {
-        let every = |door: &&Door| door.address.ip().is_unspecified() && door.address.port() == local.port();
-        self.doors.iter().find(|door| door.address == local).or_else(|| self.doors.iter().find(every))
+        // An IPv6 address has a scope too, which the configured one need not name.
+        let mut doors = self.doors.iter().filter(|door| door.address.port() == local.port());
+        doors.clone().find(|door| door.address.ip() == local.ip()).or_else(|| doors.find(|door| door.address.ip().is_unspecified()))
     }
 
     /// The connection as its door has it speak; `None` where it does not, or came through none.
     async fn enter(&self, stream: Stream) -> Option<Stream> {
         let local = stream.get_socket_digest().and_then(|digest| digest.local_addr().and_then(SocketAddress::as_inet).copied())?;
-        let Some(acceptor) = &self.door(local)?.tls else { return Some(stream) };
+        let Some(door) = self.door(local) else {
+            log::error!("a connection to {local} came through no configured listener; it is closed");
+            return None;
+        };
+        let Some(acceptor) = &door.tls else { return Some(stream) };
         let raw = stream.into_any().downcast::<RawStream>().ok()?;
         match acceptor.tls_handshake(*raw).await {
             Ok(secure) => Some(Box::new(secure)),
@@ -150,12 +155,14 @@ mod tests {
 
     #[test]
     fn a_connection_has_come_through_the_door_of_its_own_address_before_one_for_all() {
-        let doors = ["0.0.0.0:1", "127.0.0.1:1", "[::]:2"].map(|address| Door { address: address.parse().unwrap(), tls: None });
+        let doors =
+            ["0.0.0.0:1", "127.0.0.1:1", "[::]:2", "[fe80::1]:3"].map(|address| Door { address: address.parse().unwrap(), tls: None });
         let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors: doors.into() };
         let door = |local: &str| options.door(local.parse().unwrap()).map(|door| door.address.to_string());
         assert_eq!(door("127.0.0.1:1").as_deref(), Some("127.0.0.1:1"));
         assert_eq!(door("192.0.2.1:1").as_deref(), Some("0.0.0.0:1"));
         assert_eq!(door("[::ffff:192.0.2.1]:2").as_deref(), Some("[::]:2"));
-        assert_eq!(door("127.0.0.1:3"), None);
+        assert_eq!(door("[fe80::1%7]:3").as_deref(), Some("[fe80::1]:3"));
+        assert_eq!(door("127.0.0.1:4"), None);
     }
 }
