@@ -1,6 +1,7 @@
 //! A request on its way through the targets of its route: what they are asked for, and one try at one of them.
 
 use super::addresses::Dialled;
+use super::dial::Loan;
 use super::live::Live;
 use super::rescue::{self, Failure};
 use super::stage::{Deadlines, Stage};
@@ -73,6 +74,8 @@ pub struct Attempt {
     pub dialled: Dialled,
     /// A place among the provider's connections.
     pub place: Option<Place>,
+    /// What its connection, if it is one of the gateway's own, and the hooks tell each other.
+    pub loan: Option<Arc<Loan>>,
     /// Whether its request has been given to the provider.
     pub asked: bool,
 }
@@ -134,6 +137,7 @@ impl Call {
             asking: Some(asking),
             dialled: Dialled::default(),
             place: None,
+            loan: None,
             asked: false,
         })
     }

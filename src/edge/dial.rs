@@ -1,12 +1,18 @@
-//! Connections to providers in the clear, over which the head of a request waits for its body and leaves with it.
-//!
-//! Pingora sends the head of a request by itself, and the body after it: two system calls, two packets, and a server that
-//! is woken twice. The gateway always has the body, so the head is held back until the body's first bytes are written.
-//! (HTTP/2, which TLS upstreams mostly speak, gathers its frames itself.)
+//! How connections to providers in the clear are made, lent and kept.
 //!
 //! Pingora hands the making of connections over to whoever names a protocol of his own; what is handed back here is a
-//! plain stream, on which Pingora then speaks HTTP/1.1 and which it pools like any other.
+//! plain stream, on which Pingora then speaks HTTP/1.1. It is lent for one answer:
+//!
+//! ```text
+//! Pool --take--> Lent --answer read to its end--> Pingora reads once more: has the server closed? --end of stream--> Pool
+//!  dialled ------^  \--anything else that ends it--> closed
+//! ```
+//!
+//! That last read is how Pingora sees whether a connection can be kept. It is told that the stream has ended and drops it,
+//! and the connection goes into the gateway's own [`Pool`], which costs less than Pingora's.
 
+use super::pool::Pool;
+use super::wire::Wire;
 use async_trait::async_trait;
 use pingora_core::Result;
 use pingora_core::connectors::http::custom::{Connection, Connector};
@@ -14,18 +20,17 @@ use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID, UniqueIDType,
+    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora_core::upstreams::peer::Peer;
-use std::io::{Error, ErrorKind, IoSlice};
+use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// Room for the head of the next request that is kept with a connection, in bytes.
-const KEPT: usize = 2 << 10;
 
 /// The protocol of a peer in the clear; it is never negotiated.
 pub fn in_the_clear() -> ALPN {
@@ -33,13 +38,16 @@ pub fn in_the_clear() -> ALPN {
     ALPN::Custom(NAME.clone())
 }
 
-/// Makes connections to the peers that [`in_the_clear`] is the protocol of.
-pub struct Dialler(TransportConnector);
+/// Connects to the peers that [`in_the_clear`] is the protocol of.
+pub struct Dialler {
+    connector: TransportConnector,
+    pool: Arc<Pool>,
+}
 
 impl Dialler {
-    /// With these settings.
-    pub fn new(options: ConnectorOptions) -> Self {
-        Self(TransportConnector::new(Some(options)))
+    /// With these settings, and connections that wait in `pool`.
+    pub fn new(options: ConnectorOptions, pool: Arc<Pool>) -> Self {
+        Self { connector: TransportConnector::new(Some(options)), pool }
     }
 }
 
@@ -48,209 +56,239 @@ impl Connector for Dialler {
     type Session = ();
 
     async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<()>, bool)> {
-        let stream = self.0.new_stream(peer).await?;
-        Ok((Connection::Stream(Box::new(Whole { stream, head: Vec::new(), sent: 0, left: 0 })), false))
+        let key = peer.reuse_hash();
+        let (wire, reused) = match self.pool.take(key) {
+            Some(wire) => {
+                give_way().await;
+                (wire, true)
+            }
+            None => (Wire::new(self.connector.new_stream(peer).await?), false),
+        };
+        wire.loan().begin(reused);
+        let patience = peer.idle_timeout().unwrap_or_default();
+        Ok((Connection::Stream(Box::new(Lent { wire: Some(wire), key, patience, pool: self.pool.clone() })), reused))
     }
 
     async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<()> {
-        None // Pingora's own pool has them
+        None // a stream is no session
     }
 
     async fn release_http_session<P: Peer + Send + Sync + 'static>(&self, _session: (), _peer: &P, _idle: Option<Duration>) {}
 }
 
-/// A stream on which the head of a request leaves with its body.
+/// Lets the tasks go on that are ready. Requests that have come together then leave together, which wakes a server once
+/// where it would be woken for each of them.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// What the hooks and a connection that is lent tell each other.
+#[derive(Debug, Default)]
+pub struct Loan {
+    reused: AtomicBool,
+    answered: AtomicBool,
+}
+
+impl Loan {
+    /// That of the connection which Pingora describes so; `None` where the connection is Pingora's own.
+    pub fn of(connection: &Digest) -> Option<Arc<Self>> {
+        connection.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
+    }
+
+    /// In the only room that Pingora's description of a connection has for something of ours: what a proxy before the server
+    /// is known by. Nobody asks for the response that the proxy would have given.
+    pub fn describe(self: &Arc<Self>) -> Arc<ProxyDigest> {
+        let (nothing, ()) = http::Response::new(()).into_parts();
+        Arc::new(ProxyDigest::new(Box::new(nothing.into()), Some(Box::new(self.clone()))))
+    }
+
+    fn begin(&self, reused: bool) {
+        self.reused.store(reused, Ordering::Relaxed);
+        self.answered.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the connection has served a request before, which Pingora does not tell.
+    pub fn is_reused(&self) -> bool {
+        self.reused.load(Ordering::Relaxed)
+    }
+
+    fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// The answer has been read to its end.
+    pub fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A connection while Pingora has it.
 #[derive(Debug)]
-struct Whole {
-    stream: Stream,
-    /// A head that waits for its body.
-    head: Vec<u8>,
-    /// Bytes of it that have been sent.
-    sent: usize,
-    /// Bytes of the body that have not been sent.
-    left: usize,
+struct Lent {
+    /// `None` once it has gone into the pool or has been shut down.
+    wire: Option<Wire>,
+    /// What it is connected to.
+    key: u64,
+    /// How long it may wait in the pool.
+    patience: Duration,
+    pool: Arc<Pool>,
 }
 
-/// The length of the body that a head announces; `None` where `written` is no whole head, or one without a length.
-fn announced(written: &[u8]) -> Option<usize> {
-    const NAME: &[u8] = b"content-length:";
-    let mut rest = written.strip_suffix(b"\r\n\r\n")?;
-    loop {
-        rest = rest.get(memchr::memchr(b'\n', rest)? + 1..)?;
-        if matches!(rest, [b'c' | b'C', ..])
-            && let Some((name, value)) = rest.split_at_checked(NAME.len())
-            && name.eq_ignore_ascii_case(NAME)
-        {
-            let end = memchr::memchr(b'\r', value).unwrap_or(value.len());
-            return str::from_utf8(value.get(..end)?).ok()?.trim().parse().ok();
-        }
+impl Lent {
+    fn wire(&mut self) -> std::io::Result<Pin<&mut Wire>> {
+        self.wire.as_mut().map(Pin::new).ok_or_else(|| ErrorKind::NotConnected.into())
     }
 }
 
-impl Whole {
-    /// Counts what has been sent of the body.
-    fn count(&mut self, written: usize) -> Poll<std::io::Result<usize>> {
-        self.left = self.left.saturating_sub(written);
-        Poll::Ready(Ok(written))
-    }
-}
-
-impl AsyncWrite for Whole {
+impl AsyncWrite for Lent {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        let this = self.get_mut();
-        if this.left == 0
-            && let Some(length) = announced(bytes).filter(|length| *length > 0)
-        {
-            this.left = length;
-            this.head.extend_from_slice(bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        while !this.head.is_empty() && !bytes.is_empty() {
-            let head = this.head.get(this.sent..).unwrap_or_default();
-            let sent = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(bytes)]))?;
-            if sent == 0 {
-                return Poll::Ready(Err(Error::from(ErrorKind::WriteZero)));
-            }
-            let of_body = sent.saturating_sub(head.len());
-            this.sent += sent;
-            if this.sent >= this.head.len() {
-                this.sent = 0;
-                this.head.clear();
-                this.head.shrink_to(KEPT);
-            }
-            if of_body > 0 {
-                return this.count(of_body);
-            }
-        }
-        let sent = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
-        this.count(sent)
+        self.get_mut().wire()?.poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let this = self.get_mut();
-        if this.head.is_empty() { Pin::new(&mut this.stream).poll_flush(cx) } else { Poll::Ready(Ok(())) }
+        self.get_mut().wire()?.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        self.get_mut().wire()?.poll_shutdown(cx)
     }
 }
 
-impl AsyncRead for Whole {
+impl AsyncRead for Lent {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+        let this = self.get_mut();
+        if let Some(wire) = this.wire.take_if(|wire| wire.loan().is_answered())
+            && wire.is_between_requests()
+        {
+            this.pool.keep(this.key, wire, this.patience);
+        }
+        match &mut this.wire {
+            Some(wire) => Pin::new(wire).poll_read(cx, buf),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
 #[async_trait]
-impl Shutdown for Whole {
+impl Shutdown for Lent {
     async fn shutdown(&mut self) {
-        self.stream.shutdown().await;
+        if let Some(mut wire) = self.wire.take() {
+            wire.stream_mut().shutdown().await;
+        }
     }
 }
 
 #[async_trait]
-impl Peek for Whole {}
+impl Peek for Lent {}
 
-impl Ssl for Whole {}
+impl Ssl for Lent {}
 
-impl UniqueID for Whole {
+impl UniqueID for Lent {
     fn id(&self) -> UniqueIDType {
-        self.stream.id()
+        self.wire.as_ref().map_or(-1, |wire| wire.stream().id())
     }
 }
 
-impl GetTimingDigest for Whole {
+impl GetTimingDigest for Lent {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.stream.get_timing_digest()
+        self.wire.as_ref().map(|wire| wire.stream().get_timing_digest()).unwrap_or_default()
     }
 
     fn get_read_pending_time(&self) -> Duration {
-        self.stream.get_read_pending_time()
+        self.wire.as_ref().map(|wire| wire.stream().get_read_pending_time()).unwrap_or_default()
     }
 
     fn get_write_pending_time(&self) -> Duration {
-        self.stream.get_write_pending_time()
+        self.wire.as_ref().map(|wire| wire.stream().get_write_pending_time()).unwrap_or_default()
     }
 }
 
-impl GetProxyDigest for Whole {
+impl GetProxyDigest for Lent {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.get_proxy_digest()
+        self.wire.as_ref().map(|wire| wire.description().clone())
     }
 }
 
-impl GetSocketDigest for Whole {
+impl GetSocketDigest for Lent {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.get_socket_digest()
+        self.wire.as_ref().and_then(|wire| wire.stream().get_socket_digest())
     }
 
     fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.stream.set_socket_digest(digest);
+        if let Some(wire) = &mut self.wire {
+            wire.stream_mut().set_socket_digest(digest);
+        }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-    const HEAD: &[u8] = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n";
+    const KEY: u64 = 7;
 
-    fn whole(room: usize) -> (Whole, DuplexStream) {
-        let (near, far) = duplex(room);
-        (Whole { stream: Box::new(near), head: Vec::new(), sent: 0, left: 0 }, far)
+    fn lent() -> (Lent, Arc<Pool>, DuplexStream) {
+        let (near, far) = duplex(1 << 10);
+        let pool = Arc::new(Pool::new(1));
+        (Lent { wire: Some(Wire::new(Box::new(near))), key: KEY, patience: Duration::from_secs(9), pool: pool.clone() }, pool, far)
+    }
+
+    /// The loan as the hooks find it.
+    fn loan(lent: &Lent) -> Arc<Loan> {
+        let digest = Digest { proxy_digest: lent.get_proxy_digest(), ..Digest::default() };
+        Loan::of(&digest).unwrap()
     }
 
     #[tokio::test]
-    async fn a_head_leaves_with_the_first_bytes_of_its_body() {
-        let (mut whole, mut far) = whole(1 << 10);
-        for _ in 0..2 {
-            whole.write_all(HEAD).await.unwrap();
-            whole.flush().await.unwrap();
-            whole.write_all(b"0123").await.unwrap();
-            whole.flush().await.unwrap();
-            let mut seen = [0; HEAD.len() + 4];
-            far.read_exact(&mut seen).await.unwrap();
-            assert_eq!(seen.as_slice(), [HEAD, b"0123"].concat());
-            // What looks like a head within a body is body.
-            whole.write_all(b"\n\n\r\n\r\n").await.unwrap();
-            let mut seen = [0; 6];
-            far.read_exact(&mut seen).await.unwrap();
-            assert_eq!(&seen, b"\n\n\r\n\r\n");
-        }
+    async fn a_connection_whose_answer_has_been_read_is_kept_when_pingora_looks_at_it() {
+        let (mut lent, pool, mut far) = lent();
+        lent.write_all(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n").await.unwrap();
+        lent.write_all(b"?").await.unwrap();
+        far.write_all(b"answer").await.unwrap();
+        let mut answer = [0; 6];
+        lent.read_exact(&mut answer).await.unwrap();
+        loan(&lent).answered();
+        assert!(pool.take(KEY).is_none(), "it is still in use");
+        assert_eq!(lent.read(&mut [0]).await.unwrap(), 0);
+        assert!(lent.write_all(b"!").await.is_err());
+        let kept = pool.take(KEY).unwrap();
+        drop(lent);
+        drop(far);
+        drop(kept);
     }
 
     #[tokio::test]
-    async fn nothing_is_lost_where_little_is_taken_at_a_time() {
-        for room in 1..80 {
-            let (mut whole, mut far) = whole(room);
-            let write = async move {
-                for _ in 0..3 {
-                    whole.write_all(HEAD).await.unwrap();
-                    whole.flush().await.unwrap();
-                    whole.write_all(b"0123456789").await.unwrap();
-                }
-            };
-            let mut seen = Vec::new();
-            let (_, read) = tokio::join!(write, far.read_to_end(&mut seen));
-            read.unwrap();
-            assert_eq!(seen, [HEAD, b"0123456789"].concat().repeat(3), "{room}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_has_no_body_waits_for_none() {
-        for head in
-            ["GET / HTTP/1.1\r\n\r\n", "POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: ten\r\n\r\n"]
-        {
-            let (mut whole, mut far) = whole(1 << 10);
-            whole.write_all(head.as_bytes()).await.unwrap();
-            whole.flush().await.unwrap();
-            let mut seen = vec![0; head.len()];
-            far.read_exact(&mut seen).await.unwrap();
-            assert_eq!(seen, head.as_bytes());
+    async fn a_connection_that_is_given_up_is_closed() {
+        for (answered, sent, shut) in [(false, true, false), (true, false, false), (true, true, true)] {
+            let (mut lent, pool, mut far) = lent();
+            lent.write_all(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n").await.unwrap();
+            if sent {
+                lent.write_all(b"?").await.unwrap();
+            }
+            if answered {
+                loan(&lent).answered();
+            }
+            if shut {
+                Shutdown::shutdown(&mut lent).await;
+            }
+            if answered {
+                assert_eq!(lent.read(&mut [0]).await.unwrap(), 0);
+            }
+            drop(lent);
+            assert!(pool.take(KEY).is_none());
+            let mut rest = Vec::new();
+            far.read_to_end(&mut rest).await.unwrap(); // comes to an end only where the connection is closed
+            assert_eq!(rest.ends_with(b"?"), sent);
         }
     }
 }

@@ -87,13 +87,13 @@ pub fn service(conf: &Arc<ServerConf>, gateway: Gateway, process: Arc<Process>, 
     server.force_custom = true;
     server.h2c = false;
     let options = Arc::new(options);
+    let dialler = Dialler::new(ConnectorOptions::from_server_conf(conf), process.idle.clone());
     let serve: ProcessCustomSession<Gateway, Dialler> = Arc::new(move |proxy, stream, shutdown| {
         let front = Front { proxy, process: process.clone(), options: options.clone() };
         // A task of its own, because Pingora's holds room for all that it does with connections which it keeps.
         tokio::spawn(front.serve(stream, shutdown.clone()));
         ready(None).boxed()
     });
-    let dialler = Dialler::new(ConnectorOptions::from_server_conf(conf));
     ProxyServiceBuilder::new(conf, gateway).name("tidegate").custom(dialler, serve).server_options(server).build()
 }
 

@@ -21,8 +21,10 @@ pub mod stage;
 
 pub mod addresses;
 pub mod dial;
+pub mod pool;
 pub mod upstream;
 pub mod upstream_request;
+pub mod wire;
 
 pub mod rescue;
 pub mod respond;

@@ -1,6 +1,7 @@
 //! Pingora's hooks, one short call per phase.
 
 use super::call::Attempt;
+use super::dial::Loan;
 use super::exchange::{Exchange, Step};
 use super::live::Live;
 use super::patience::Patience;
@@ -19,11 +20,13 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, Method};
 use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use std::os::fd::RawFd;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -208,6 +211,21 @@ impl ProxyHttp for Gateway {
         }
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        connection: Option<&Digest>,
+        ctx: &mut Box<Exchange>,
+    ) -> Result<()> {
+        if let Some(attempt) = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) {
+            attempt.loan = connection.and_then(Loan::of);
+        }
+        Ok(())
+    }
+
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Box<Exchange>) -> Result<()> {
         let began = Instant::now();
         let live = ctx.live.clone();
@@ -243,6 +261,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Exchange>,
     ) -> Result<Option<Duration>> {
         let began = Instant::now();
+        if end && let Some(loan) = ctx.call.as_deref().and_then(|call| call.attempt.as_ref()?.loan.as_deref()) {
+            loan.answered();
+        }
         let step = ctx.upstream_body(body.as_deref().unwrap_or_default(), end, began);
         ctx.busy += began.elapsed();
         match step {
@@ -308,6 +329,7 @@ impl ProxyHttp for Gateway {
             return e;
         }
         // A pooled connection that the provider had closed meanwhile: the same target again, at no cost.
+        let reused = reused || attempt.loan.as_deref().is_some_and(Loan::is_reused);
         let stale = matches!(e.retry, RetryType::ReusedOnly) || rescue::is_unsent(&e);
         if reused && stale && !call.stage.committed() && attempt.unanswered() {
             e.set_retry(true);

@@ -7,6 +7,7 @@ use super::drain::FAREWELL;
 use super::front::{self, Door, Options};
 use super::intake::MAX_HEADERS;
 use super::live::Live;
+use super::pool::{Pool, SWEEP_EVERY};
 use super::proxy::Gateway;
 use super::reload::Reloader;
 use super::upgrade::{self, Heir};
@@ -42,7 +43,7 @@ const H2_WINDOW: (u32, u32) = (1 << 20, 4 << 20);
 /// Read buffer of a client connection under TLS, whose records come in several reads each. What is read in the clear goes
 /// straight to where Pingora wants it.
 const READ_BUFFER_OF_TLS: usize = 8 << 10;
-/// Unused upstream connections that are kept, in all.
+/// Unused upstream connections that are kept in all, with TLS and in the clear each.
 const POOL: usize = 1024;
 
 /// How long Pingora waits for requests in flight: for ever, as the drain ends the process itself, at a time that a reload
@@ -72,13 +73,22 @@ pub struct Process {
     pub admin_leaves: Notify,
     /// What became of reloads, for `/status`.
     pub reloads: Mutex<Reloads>,
+    /// Upstream connections in the clear that are not in use.
+    pub idle: Arc<Pool>,
 }
 
 impl Process {
     /// One that begins now and does not serve yet.
     pub fn new(live: Arc<ArcSwap<Live>>) -> Self {
         let started = live.load().now();
-        Self { live, serving: AtomicBool::new(false), started, admin_leaves: Notify::new(), reloads: Mutex::default() }
+        Self {
+            live,
+            serving: AtomicBool::new(false),
+            started,
+            admin_leaves: Notify::new(),
+            reloads: Mutex::default(),
+            idle: Arc::new(Pool::new(POOL)),
+        }
     }
 
     /// Pingora does not tell when it listens, so the listeners are asked.
@@ -207,6 +217,7 @@ impl BackgroundService for Upkeep {
         fresh.follow(&self.process.live.load_full());
         let mut look = tokio::time::interval(super::reload::LOOK_EVERY);
         let mut resolve = tokio::time::interval(RESOLVE_EVERY);
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = shutdown.changed() => return,
@@ -218,6 +229,7 @@ impl BackgroundService for Upkeep {
                     r.look(&self.process).await;
                     fresh.follow(&self.process.live.load_full());
                 },
+                _ = sweep.tick() => self.process.idle.sweep(),
                 _ = resolve.tick() => {
                     let live = self.process.live.load_full();
                     // Beside the others and this loop: a slow name server keeps nothing else waiting.
