@@ -20,6 +20,7 @@ pub mod bedrock;
 pub mod gemini;
 mod ids;
 pub mod mistral;
+mod mold;
 pub mod openai;
 pub mod params;
 pub mod retry_after;

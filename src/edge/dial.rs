@@ -62,7 +62,8 @@ impl Connector for Dialler {
                 give_way().await;
                 (wire, true)
             }
-            None => (Wire::new(self.connector.new_stream(peer).await?), false),
+            // Boxed, so that a request which finds a connection has no room made for the making of one.
+            None => (Wire::new(Box::pin(self.connector.new_stream(peer)).await?), false),
         };
         wire.loan().begin(reused);
         let patience = peer.idle_timeout().unwrap_or_default();

@@ -129,7 +129,12 @@ pub async fn read_body(session: &mut ServerSession, limits: &Server) -> Result<B
         }
         match first.take() {
             // Most bodies come in one piece, which is then the body.
-            None if body.is_empty() => first = Some(piece),
+            None if body.is_empty() => {
+                first = Some(piece);
+                if session.is_body_done() {
+                    break;
+                }
+            }
             earlier => {
                 if body.is_empty() {
                     body.reserve(expected.max(FIRST_BUFFER));

@@ -8,7 +8,8 @@ use super::patience::Patience;
 use super::replay::{EMPTY, Replay, TOLD};
 use super::rescue::{self, Failure};
 use super::respond;
-use super::{admission, intake, upstream_request};
+use super::upstream_request::{self, TRACEPARENT};
+use super::{admission, intake};
 use crate::account::EndedBy;
 use crate::error::ApiError;
 use crate::operation::Operation;
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
@@ -27,7 +28,7 @@ use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::os::fd::RawFd;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -70,10 +71,8 @@ impl Gateway {
         let real = &mut session.downstream_session;
         let live = ctx.live.clone();
         let request = real.req_header();
-        ctx.trace =
-            crate::telemetry::trace::Trace::continue_or_begin(request.headers.get("traceparent").and_then(|v| v.to_str().ok()), || {
-                fastrand::u64(..)
-            });
+        let parent = request.headers.get(TRACEPARENT).and_then(|v| v.to_str().ok());
+        ctx.trace = crate::telemetry::trace::Trace::continue_or_begin(parent, || fastrand::u64(..));
         intake::check_headers(real)?;
         let endpoint = endpoint(&request.method, request.uri.path())?;
         let who = admission::authenticate(&live, ctx, &request.headers)?;
@@ -90,7 +89,7 @@ impl Gateway {
             Err(intake::Unread::Gone(e)) => return Err(Stop::Gone(e)),
         };
         let read = Instant::now();
-        let header = real.req_header().headers.get("episode-id").cloned();
+        let header = real.req_header().headers.get(EPISODE_ID).cloned();
         let call = admission::admit(&live, ctx, &who, operation, body, header.as_ref()).await?;
         ctx.call = Some(Box::new(call));
         ctx.prepare().await?;
@@ -100,10 +99,9 @@ impl Gateway {
 
     fn wrap(&self, session: &mut Session, ctx: &Exchange) -> Result<()> {
         let Some(call) = ctx.call.as_deref() else { return Ok(()) };
-        let request = Box::new(ANY.clone());
         let empty = Box::new(ServerSession::new_custom(Box::new(())));
         let real = std::mem::replace(&mut session.downstream_session, empty);
-        *session.downstream_session = ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), request)));
+        *session.downstream_session = ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone())));
         Ok(())
     }
 
@@ -126,12 +124,8 @@ impl Gateway {
     }
 }
 
-/// The request that Pingora sees and copies for every attempt: nothing of the client's.
-static ANY: LazyLock<RequestHeader> = LazyLock::new(|| {
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.method = Method::POST;
-    parts.into()
-});
+/// Where a client may say which episode its request belongs to.
+const EPISODE_ID: HeaderName = HeaderName::from_static("episode-id");
 
 /// Ends an attempt whose failure has been told to [`Exchange::failed`].
 const DECIDED: ErrorType = ErrorType::Custom("attempt failed");

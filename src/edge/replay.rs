@@ -16,7 +16,7 @@ use super::stage::{Ending, Late, Stage};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::TRANSFER_ENCODING;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Method, Version};
 use pingora_core::protocols::http::custom::{CustomMessageWrite, server::Session};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::{Digest, l4::socket::SocketAddr};
@@ -24,7 +24,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -39,21 +39,28 @@ pub const TOLD: ErrorType = ErrorType::Custom("answer ended early");
 /// The upstream's response ended with its headers.
 pub const EMPTY: ErrorType = ErrorType::Custom("empty upstream response");
 
+/// The request that Pingora sees and copies for every attempt; nothing of the client's.
+static ANY: LazyLock<RequestHeader> = LazyLock::new(|| {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = Method::POST;
+    parts.into()
+});
+
 /// See the module. Gives the real session back to the [`Stage`] when it is dropped.
 pub struct Replay {
     real: Option<Box<ServerSession>>,
     stage: Arc<Stage>,
     /// Whether the whole answer has been told, and whatever happens now is no failure.
     told: bool,
-    /// What Pingora clones for every attempt: nothing of the client's.
-    request: Box<RequestHeader>,
+    /// Where Pingora has changed it, the request that it is shown; otherwise [`ANY`].
+    request: Option<Box<RequestHeader>>,
     patience: Arc<Patience>,
 }
 
 impl Replay {
     /// Wraps a session whose body has been read.
-    pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, request: Box<RequestHeader>) -> Self {
-        Self { real: Some(real), stage, told: false, request, patience: Patience::current() }
+    pub fn new(real: Box<ServerSession>, stage: Arc<Stage>) -> Self {
+        Self { real: Some(real), stage, told: false, request: None, patience: Patience::current() }
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
@@ -85,11 +92,11 @@ impl Drop for Replay {
 #[async_trait]
 impl Session for Replay {
     fn req_header(&self) -> &RequestHeader {
-        &self.request
+        self.request.as_deref().unwrap_or_else(|| &ANY)
     }
 
     fn req_header_mut(&mut self) -> &mut RequestHeader {
-        &mut self.request
+        self.request.get_or_insert_with(|| Box::new(ANY.clone()))
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
@@ -204,7 +211,7 @@ impl Session for Replay {
     }
 
     fn request_summary(&self) -> String {
-        self.request.uri.path().to_owned()
+        self.req_header().uri.path().to_owned()
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {

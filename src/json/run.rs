@@ -41,21 +41,23 @@ pub fn plain(bytes: &[u8]) -> usize {
 #[inline]
 pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
     // Most strings are names and short words, whose end is the first special byte of the first vector.
-    let hit = lanes(bytes, start).map(marks).filter(|hits| *hits != 0).map(|hits| start + hits.trailing_zeros() as usize);
-    match hit {
-        Some(hit) if bytes.get(hit) == Some(&b'"') => Ok(hit + 1),
+    match lanes(bytes, start).map(marks) {
+        Some(0) => long_string_end(bytes, start + LANES),
+        Some(hits) if bytes.get(start + hits.trailing_zeros() as usize) == Some(&b'"') => Ok(start + hits.trailing_zeros() as usize + 1),
         _ => long_string_end(bytes, start),
     }
 }
 
-/// [`string_end`] of any string.
+/// [`string_end`] of any string, or of the rest of one that begins between two characters.
 #[inline(never)]
 fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
-    let (mut at, mut patience) = (start, start + PATIENCE);
+    let (mut at, mut patience, mut smooth) = (start, start + PATIENCE, true);
     'lanes: loop {
         if at >= patience {
-            at = easy_blocks(bytes, at);
-            patience = at + BLOCK; // what stopped the blocks has to be read in smaller steps
+            let from = at;
+            at = if smooth { smooth_text(bytes, at) } else { easy_blocks(bytes, at) };
+            smooth = at - from >= BLOCK; // otherwise escapes stand close together
+            patience = at + BLOCK; // what stopped it has to be read in smaller steps
         }
         let Some(lanes) = lanes(bytes, at) else { return string_tail(bytes, at) };
         let mut hits = marks(lanes);
@@ -76,6 +78,13 @@ fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
         }
         at += LANES;
     }
+}
+
+/// Moves over text without escapes: to the next quote or backslash, or not at all where a control character is before it.
+fn smooth_text(bytes: &[u8], start: usize) -> usize {
+    let rest = bytes.get(start..).unwrap_or_default();
+    let text = memchr::memchr2(b'"', b'\\', rest).and_then(|end| rest.get(..end)).unwrap_or_default();
+    if text.iter().fold(u8::MAX, |least, b| least.min(*b)) < 0x20 { start } else { start + text.len() }
 }
 
 /// As [`string_end`], in a text that has been checked: only the quote is looked for.

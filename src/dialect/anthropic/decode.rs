@@ -12,6 +12,7 @@ use super::blocks::{Blocks, Kind};
 use super::wire::{WireBlock, WireDelta, WireEvent, WireMessage, WireUsage};
 use crate::chat::event::{Event, Sink, Text};
 use crate::chat::message::raw_text;
+use crate::dialect::mold::Mold;
 use crate::dialect::{self, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
 use serde::Deserialize;
@@ -30,13 +31,24 @@ pub struct Decoder {
     blocks: Blocks,
     usage: WireUsage<'static>,
     stop: Option<String>,
+    /// Of a delta that said one thing about a block.
+    mold: Mold<(u64, Piece)>,
+}
+
+/// What a delta adds to.
+#[derive(Clone, Copy, Debug, Default)]
+enum Piece {
+    #[default]
+    Text,
+    Thinking,
+    Arguments,
 }
 
 impl Decoder {
     /// A decoder for one answer. `content_tool`: the tool whose call was forced in order to get the content as its
     /// arguments; `seal` where thinking is to be kept for the next turn.
     pub fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { blocks: Blocks::new(content_tool, seal), usage: WireUsage::default(), stop: None }
+        Self { blocks: Blocks::new(content_tool, seal), usage: WireUsage::default(), stop: None, mold: Mold::default() }
     }
 
     /// Reads one event, whatever it came framed in.
@@ -46,6 +58,9 @@ impl Decoder {
     pub fn event(&mut self, data: &str, out: &mut dyn Sink) -> Result<(), Fault> {
         if self.blocks.done() {
             return Ok(());
+        }
+        if let Some(((index, piece), text)) = self.mold.cast(data) {
+            return self.piece(index, piece, Text::Raw(text), out);
         }
         let event: WireEvent<'_> = match serde_json::from_str(data) {
             Ok(event) => event,
@@ -66,6 +81,9 @@ impl Decoder {
             }
             ("content_block_delta", Some(index)) => {
                 if let Some(delta) = event.delta {
+                    if let Some((piece, raw)) = delta.only().filter(|(_, raw)| raw.starts_with('"')) {
+                        self.mold.keep(data, raw, (index, piece));
+                    }
                     self.delta(index, &delta, out)?;
                 }
             }
@@ -121,13 +139,23 @@ impl Decoder {
     }
 
     fn delta(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-        match self.blocks.kind(index) {
-            Some(Kind::Text) => self.blocks.say(string(delta.text).unwrap_or(Text::Raw("")), out)?,
-            Some(Kind::Thinking) => self.blocks.think(string(delta.thinking), string(delta.signature), out),
-            Some(Kind::Call(_) | Kind::Content) => {
-                self.blocks.arguments(index, string(delta.partial_json).unwrap_or(Text::Raw("")), out);
-            }
-            Some(Kind::Skipped) | None => {}
+        if let Some(Kind::Thinking) = self.blocks.kind(index) {
+            self.blocks.think(string(delta.thinking), string(delta.signature), out);
+            return Ok(());
+        }
+        for (piece, raw) in [(Piece::Text, delta.text), (Piece::Arguments, delta.partial_json)] {
+            self.piece(index, piece, string(raw).unwrap_or(Text::Raw("")), out)?;
+        }
+        Ok(())
+    }
+
+    /// More of a block; nothing where the block is of another kind.
+    fn piece(&mut self, index: u64, piece: Piece, text: Text<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        match (self.blocks.kind(index), piece) {
+            (Some(Kind::Text), Piece::Text) => self.blocks.say(text, out)?,
+            (Some(Kind::Thinking), Piece::Thinking) => self.blocks.think(Some(text), None, out),
+            (Some(Kind::Call(_) | Kind::Content), Piece::Arguments) => self.blocks.arguments(index, text, out),
+            _ => {}
         }
         Ok(())
     }
@@ -162,6 +190,18 @@ impl dialect::Decoder for Decoder {
 
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
         self.blocks.end()
+    }
+}
+
+impl<'a> WireDelta<'a> {
+    /// What it says where it says one thing only, raw.
+    fn only(&self) -> Option<(Piece, &'a str)> {
+        match (self.text, self.thinking, self.partial_json, self.signature) {
+            (Some(raw), None, None, None) => Some((Piece::Text, raw.get())),
+            (None, Some(raw), None, None) => Some((Piece::Thinking, raw.get())),
+            (None, None, Some(raw), None) => Some((Piece::Arguments, raw.get())),
+            _ => None,
+        }
     }
 }
 

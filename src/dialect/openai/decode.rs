@@ -6,10 +6,10 @@
 //! ```
 
 use super::calls::Calls;
-use super::mold::Mold;
 use super::said::{Said, filled};
 use super::{error, logprobs, usage};
 use crate::chat::event::{Event, Finish, Sink, Text};
+use crate::dialect::mold::Mold;
 use crate::dialect::{Decoder as Decodes, FailureClass, Fault, Frame, ProviderError};
 use crate::json::envelope::ScanError;
 use crate::json::walk::Cursor;
@@ -35,7 +35,8 @@ pub struct Decoder {
     told_fingerprint: bool,
     told_tier: bool,
     done: bool,
-    mold: Mold,
+    /// Of a chunk that said content of a choice.
+    mold: Mold<u32>,
 }
 
 impl From<ScanError> for Fault {

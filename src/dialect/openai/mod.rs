@@ -19,7 +19,6 @@ pub mod encode;
 pub mod error;
 mod logprobs;
 pub mod messages;
-mod mold;
 mod said;
 mod tools;
 mod usage;

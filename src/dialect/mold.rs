@@ -1,44 +1,44 @@
 //! The shape that the chunks of a stream share.
 //!
-//! From one chunk to the next a server changes a few words of content and leaves the other two hundred bytes as they
-//! are. What is equal to a chunk that has been read means what that one meant, so only the new words are read.
+//! From one chunk to the next a server changes a few words and leaves the other bytes, often two hundred, as they are.
+//! What is equal to a chunk that has been read means what that one meant, so only the new words are read.
 
 use crate::json::walk;
 
-/// Most bytes of a chunk without its content that are kept.
+/// Most bytes of a chunk without its words that are kept.
 const MAX: usize = 1024;
 
-/// A chunk that said content, and nothing else, of one choice; and where in it the content stood.
+/// A chunk that said some words and nothing else, where in it they stood, and whose words they were.
 #[derive(Debug, Default)]
-pub struct Mold {
+pub struct Mold<W> {
     chunk: String,
-    /// Bytes of `chunk` up to the opening quote of the content, with it; the rest begins with the closing quote.
+    /// Bytes of `chunk` up to the opening quote of the words, with it; the rest begins with the closing quote.
     before: usize,
-    choice: u32,
+    whose: W,
 }
 
-impl Mold {
-    /// Keeps a chunk that said nothing but `content`, which is a string within it.
-    pub fn keep(&mut self, chunk: &str, content: &str, choice: u32) {
+impl<W: Copy> Mold<W> {
+    /// Keeps a chunk that said nothing but `words`, which is a string within it.
+    pub fn keep(&mut self, chunk: &str, words: &str, whose: W) {
         self.chunk.clear();
         self.before = 0;
         // Both are slices of one text, so the difference of their addresses is a place in it.
-        let start = (content.as_ptr() as usize).wrapping_sub(chunk.as_ptr() as usize).saturating_add(1);
-        let after = start.saturating_add(content.len()).saturating_sub(2);
+        let start = (words.as_ptr() as usize).wrapping_sub(chunk.as_ptr() as usize).saturating_add(1);
+        let after = start.saturating_add(words.len()).saturating_sub(2);
         let Some((before, after)) = chunk.get(..start).zip(chunk.get(after..)) else { return };
         if before.len() + after.len() <= MAX {
             self.chunk.push_str(before);
             self.chunk.push_str(after);
-            (self.before, self.choice) = (before.len(), choice);
+            (self.before, self.whose) = (before.len(), whose);
         }
     }
 
-    /// The choice and the inside of the content of a chunk that is otherwise equal to the one that was kept.
-    pub fn cast<'a>(&self, chunk: &'a str) -> Option<(u32, &'a str)> {
+    /// Whose words a chunk says that is otherwise equal to the one that was kept, and the inside of the string they are.
+    pub fn cast<'a>(&self, chunk: &'a str) -> Option<(W, &'a str)> {
         let (before, after) = self.chunk.split_at_checked(self.before).filter(|(before, _)| !before.is_empty())?;
         let text = chunk.strip_prefix(before)?.strip_suffix(after)?;
         let closed = walk::string_end(chunk, before.len()) == Some(before.len() + text.len() + 1);
-        closed.then_some((self.choice, text))
+        closed.then_some((self.whose, text))
     }
 }
 
@@ -49,7 +49,7 @@ mod tests {
 
     const FIRST: &str = r#"{"id":"a","choices":[{"index":3,"delta":{"content":"one"}}],"usage":null}"#;
 
-    fn mold() -> Mold {
+    fn mold() -> Mold<u32> {
         let mut mold = Mold::default();
         let at = FIRST.find("\"one\"").unwrap();
         mold.keep(FIRST, &FIRST[at..at + 5], 3);
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn nothing_is_cast_before_a_chunk_was_kept_nor_after_one_that_is_too_large() {
-        assert_eq!(Mold::default().cast(FIRST), None);
+        assert_eq!(Mold::<u32>::default().cast(FIRST), None);
         let mut mold = mold();
         let large = format!(r#"{{"pad":"{}","content":"x"}}"#, "p".repeat(super::MAX));
         let at = large.find("\"x\"").unwrap();
