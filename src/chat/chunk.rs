@@ -17,6 +17,9 @@ pub enum UsagePlace {
     Separate,
 }
 
+/// Most bytes that are copied rather than given away with their buffer.
+const SHORT: usize = 2 << 10;
+
 /// Turns events into `data: {…}` lines. What one provider frame says about one choice becomes one chunk.
 #[derive(Debug)]
 pub struct ChunkWriter {
@@ -72,7 +75,14 @@ impl ChunkWriter {
 
     /// What has been written since the last call.
     pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.out)
+        if self.out.len() > SHORT {
+            return std::mem::take(&mut self.out);
+        }
+        // A chunk or two are copied: the next ones find their room where it is, and what has no room to spare becomes
+        // `Bytes` as it is.
+        let out = self.out.to_vec();
+        self.out.clear();
+        out
     }
 
     /// The answer is complete and has been told: writes what comes after the last chunk.

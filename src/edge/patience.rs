@@ -33,7 +33,7 @@ enum Wait {
     Client(Instant),
     /// The same, in an HTTP/2 handshake.
     Handshake(Instant),
-    /// The provider: when it is late, [`Patience::await_upstream`] tells.
+    /// The provider: when it is late, [`Patience::take_rung`] tells.
     Upstream(Instant),
     /// The provider was late, and nobody has asked yet.
     Rung,
@@ -72,12 +72,18 @@ impl Patience {
         *self.wait.lock() = Wait::Client(until);
     }
 
-    /// The provider has until then, or the alarm is rung for whoever waits for it. Whether it has been rung since this was
-    /// asked before; then nothing is awaited until it is asked again.
-    pub fn await_upstream(&self, until: Instant) -> bool {
+    /// The provider has until then, or the alarm is rung for whoever waits for it.
+    pub fn await_upstream(&self, until: Instant) {
+        *self.wait.lock() = Wait::Upstream(until);
+    }
+
+    /// Whether the alarm has been rung since this was asked before; then nothing is awaited any more.
+    pub fn take_rung(&self) -> bool {
         let mut wait = self.wait.lock();
         let rung = *wait == Wait::Rung;
-        *wait = if rung { Wait::Nobody } else { Wait::Upstream(until) };
+        if rung {
+            *wait = Wait::Nobody;
+        }
         rung
     }
 
@@ -181,7 +187,8 @@ mod tests {
         let drain = Arc::new(Drain::default());
         let served = Patience::with_client(soon(5), drain.clone()).over(async {
             let patience = Patience::current();
-            poll_fn(|_| if patience.await_upstream(soon(60)) { Poll::Ready(Some(patience.drain_is_over())) } else { Poll::Pending }).await
+            patience.await_upstream(soon(60));
+            poll_fn(|_| if patience.take_rung() { Poll::Ready(Some(patience.drain_is_over())) } else { Poll::Pending }).await
         });
         let (served, began) = (tokio::spawn(served), Instant::now());
         tokio::task::yield_now().await;
@@ -208,13 +215,12 @@ mod tests {
         let began = Instant::now();
         let served = Patience::with_client(soon(1), Arc::default()).over(async {
             let patience = Patience::current();
-            let mut until = soon(7);
             let mut rung = 0;
+            patience.await_upstream(soon(7));
             poll_fn(|_| {
-                if patience.await_upstream(until) {
+                if patience.take_rung() {
                     rung += 1;
-                    until = soon(3);
-                    patience.await_upstream(until);
+                    patience.await_upstream(soon(3));
                 }
                 if rung == 2 { Poll::Ready(Some(())) } else { Poll::Pending }
             })

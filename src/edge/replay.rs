@@ -68,15 +68,16 @@ impl Replay {
     }
 }
 
-/// Which deadline has passed, if one has; the alarm is set for the next one.
+/// Which deadline has passed, if one has; otherwise the alarm is set for the next one, or for some time before it.
 fn late(stage: &Stage, patience: &Patience) -> Option<Late> {
-    let (at, which) = stage.deadline()?;
-    if !patience.await_upstream(at) {
+    let rung = patience.take_rung();
+    if !stage.deadline_is_nearer() && !rung {
         return None;
     }
-    let late = if patience.drain_is_over() { Some(Late::Drain) } else { (at <= Instant::now()).then_some(which) };
+    let (at, which) = stage.deadline()?;
+    let late = if rung && patience.drain_is_over() { Some(Late::Drain) } else { (rung && at <= Instant::now()).then_some(which) };
     if late.is_none() {
-        patience.await_upstream(at); // it has spoken meanwhile
+        patience.await_upstream(at);
     }
     late
 }

@@ -7,12 +7,17 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Shared state of one request; the lock is held for a few instructions and never across an await.
 #[derive(Default)]
-pub struct Stage(Mutex<State>);
+pub struct Stage {
+    state: Mutex<State>,
+    /// Whether the next deadline may have come nearer since this was asked.
+    nearer: AtomicBool,
+}
 
 #[derive(Default)]
 struct State {
@@ -93,67 +98,77 @@ impl Late {
 impl Stage {
     /// An attempt begins: its body will be replayed, nothing of its answer has been seen.
     pub fn begin_attempt(&self, body: Bytes, deadlines: Deadlines) {
-        let mut s = self.0.lock();
+        let mut s = self.state.lock();
         s.body = Some(body);
         s.deadlines = Some(deadlines);
         s.heard = None;
         s.head = None;
         s.ending = Ending::Open;
+        self.nearer.store(true, Ordering::Relaxed);
     }
 
     /// Takes the attempt's body; only the first call gets it.
     pub fn take_body(&self) -> Option<Bytes> {
-        self.0.lock().body.take()
+        self.state.lock().body.take()
     }
 
     /// Whether the attempt's body has not been handed out yet.
     pub fn has_body(&self) -> bool {
-        self.0.lock().body.is_some()
+        self.state.lock().body.is_some()
     }
 
     /// The upstream said something.
     pub fn heard(&self, now: Instant) {
-        self.0.lock().heard = Some(now);
+        if self.state.lock().heard.replace(now).is_none() {
+            self.nearer.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The first content is there: from now on the answer is the client's, under this head.
     pub fn commit(&self, head: Box<ResponseHeader>) {
-        let mut s = self.0.lock();
+        let mut s = self.state.lock();
         s.head = Some(head);
         s.committed = true;
     }
 
     /// Whether the answer is the client's already.
     pub fn committed(&self) -> bool {
-        self.0.lock().committed
+        self.state.lock().committed
     }
 
     /// The head, once, to the one who writes it.
     pub fn take_head(&self) -> Option<Box<ResponseHeader>> {
-        self.0.lock().head.take()
+        self.state.lock().head.take()
     }
 
     /// What has been written so far is all there will be.
     pub fn end(&self) {
-        self.0.lock().ending = Ending::Cut;
+        self.state.lock().ending = Ending::Cut;
     }
 
     /// What has been written so far is the whole answer; only its body has not ended.
     pub fn told(&self) {
-        let mut s = self.0.lock();
+        let mut s = self.state.lock();
         if let Some(heard) = s.heard {
             s.ending = Ending::Whole(heard + REST);
+            self.nearer.store(true, Ordering::Relaxed);
         }
     }
 
     /// What is left to do.
     pub fn ending(&self) -> Ending {
-        self.0.lock().ending
+        self.state.lock().ending
+    }
+
+    /// Whether [`Stage::deadline`] may be earlier than when this was asked before. That it is later need not be known: an
+    /// alarm that rings too early is set again.
+    pub fn deadline_is_nearer(&self) -> bool {
+        self.nearer.load(Ordering::Relaxed) && self.nearer.swap(false, Ordering::Relaxed)
     }
 
     /// The next instant at which a deadline may have passed, and which one it would be. `None`: there is none.
     pub fn deadline(&self) -> Option<(Instant, Late)> {
-        let s = self.0.lock();
+        let s = self.state.lock();
         let d = s.deadlines?;
         if let Ending::Whole(until) = s.ending {
             return Some((until, Late::Rest));
@@ -175,12 +190,12 @@ impl Stage {
 
     /// Brings the real session home.
     pub fn come_home(&self, session: Box<ServerSession>) {
-        self.0.lock().home = Some(session);
+        self.state.lock().home = Some(session);
     }
 
     /// Takes the real session back, if it has come home.
     pub fn take_home(&self) -> Option<Box<ServerSession>> {
-        self.0.lock().home.take()
+        self.state.lock().home.take()
     }
 }
 
