@@ -17,8 +17,8 @@ pub enum UsagePlace {
     Separate,
 }
 
-/// Most bytes that are copied rather than given away with their buffer.
-const SHORT: usize = 2 << 10;
+/// Largest buffer that is kept from one chunk to the next, in bytes.
+const KEPT: usize = 4 << 10;
 
 /// Turns events into `data: {…}` lines. What one provider frame says about one choice becomes one chunk.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl ChunkWriter {
 
     /// What has been written since the last call.
     pub fn take(&mut self) -> Vec<u8> {
-        if self.out.len() > SHORT {
+        if self.out.capacity() > KEPT {
             return std::mem::take(&mut self.out);
         }
         // A chunk or two are copied: the next ones find their room where it is, and what has no room to spare becomes

@@ -18,7 +18,7 @@ pub struct Mold<W> {
 }
 
 impl<W: Copy> Mold<W> {
-    /// Keeps a chunk that said nothing but `words`, which is a string within it.
+    /// Keeps a chunk that said nothing but `words`, which is a raw string within it, with its quotes.
     pub fn keep(&mut self, chunk: &str, words: &str, whose: W) {
         self.chunk.clear();
         self.before = 0;

@@ -56,6 +56,10 @@ pub struct Call {
     pub failure: Option<ApiError>,
 }
 
+/// Closed connections that one attempt may come upon at no cost. A server that has gone away takes all of its connections
+/// with it, and the pool does not always know yet.
+const MAX_STALE: u8 = 3;
+
 /// One try at one target.
 pub struct Attempt {
     /// Who is asked.
@@ -78,6 +82,12 @@ pub struct Attempt {
     pub loan: Option<Arc<Loan>>,
     /// Whether its request has been given to the provider.
     pub asked: bool,
+    /// Whether an interim answer (1xx) has come.
+    pub interim: bool,
+    /// When its request was first given away; what is left of its time does not begin again on another connection.
+    pub began: Option<Instant>,
+    /// Connections that turned out to be closed.
+    pub stale: u8,
 }
 
 /// What the upstream's body is.
@@ -139,6 +149,9 @@ impl Call {
             place: None,
             loan: None,
             asked: false,
+            interim: false,
+            began: None,
+            stale: 0,
         })
     }
 }
@@ -156,13 +169,19 @@ impl Attempt {
         Some(rescue::of_provider(&self.target.provider.name, &refusal))
     }
 
-    /// Whether nothing of an answer has come.
-    pub fn unanswered(&self) -> bool {
-        matches!(self.reading, Reading::Nothing)
+    /// Whether it may be made again at no cost after its connection, one that had served others, has broken: nothing of an
+    /// answer has come, so that the server had most likely closed the connection before the request arrived.
+    pub fn is_free_again(&mut self, reused: bool) -> bool {
+        let loan = self.loan.as_deref();
+        let reused = reused || loan.is_some_and(Loan::is_reused);
+        let heard = self.interim || loan.is_some_and(Loan::has_heard) || !matches!(self.reading, Reading::Nothing);
+        self.stale = self.stale.saturating_add(1);
+        reused && !heard && self.stale <= MAX_STALE
     }
 
-    /// Its deadlines from when it `began`.
-    pub fn deadlines(&self, began: Instant) -> Deadlines {
+    /// Its deadlines, where its request is given away `now`.
+    pub fn deadlines(&mut self, now: Instant) -> Deadlines {
+        let began = *self.began.get_or_insert(now);
         let t = &self.timeouts;
         Deadlines { began, first_byte: t.first_byte, first_token: t.first_token, between_bytes: t.between_bytes, total: t.total }
     }

@@ -10,6 +10,11 @@
 //!
 //! That last read is how Pingora sees whether a connection can be kept. It is told that the stream has ended and drops it,
 //! and the connection goes into the gateway's own [`Pool`], which costs less than Pingora's.
+//!
+//! The contract with `pingora-core` and `pingora-proxy` 0.9.1, which their own sources are the only documentation of:
+//! - Behind the last piece of an answer's body, nothing is read from a stream but to see whether it can be kept.
+//! - A stream that must not be kept (`Connection: close`, bytes too many, …) is shut down or dropped without that.
+//! - Pingora's own pool is asked first. It never has a stream of these: none is left to be kept after that read.
 
 use super::pool::Pool;
 use super::wire::Wire;
@@ -28,7 +33,7 @@ use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -46,7 +51,8 @@ pub struct Dialler {
 
 impl Dialler {
     /// With these settings, and connections that wait in `pool`.
-    pub fn new(options: ConnectorOptions, pool: Arc<Pool>) -> Self {
+    pub fn new(mut options: ConnectorOptions, pool: Arc<Pool>) -> Self {
+        options.keepalive_pool_size = 1; // it is never used
         Self { connector: TransportConnector::new(Some(options)), pool }
     }
 }
@@ -95,6 +101,7 @@ async fn give_way() {
 #[derive(Debug, Default)]
 pub struct Loan {
     reused: AtomicBool,
+    heard: AtomicBool,
     answered: AtomicBool,
 }
 
@@ -113,6 +120,7 @@ impl Loan {
 
     fn begin(&self, reused: bool) {
         self.reused.store(reused, Ordering::Relaxed);
+        self.heard.store(false, Ordering::Relaxed);
         self.answered.store(false, Ordering::Relaxed);
     }
 
@@ -121,12 +129,13 @@ impl Loan {
         self.reused.load(Ordering::Relaxed)
     }
 
-    fn is_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+    /// Whether anything has come since the request.
+    pub fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
-    /// The answer has been read to its end.
-    pub fn answered(&self) {
+    /// Says that the answer has been read to its end.
+    pub fn set_answered(&self) {
         self.answered.store(true, Ordering::Relaxed);
     }
 }
@@ -159,22 +168,36 @@ impl AsyncWrite for Lent {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.get_mut().wire()?.poll_shutdown(cx)
+        let this = self.get_mut();
+        let done = ready!(this.wire()?.poll_shutdown(cx));
+        this.wire = None;
+        Poll::Ready(done)
     }
 }
 
 impl AsyncRead for Lent {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
-        if let Some(wire) = this.wire.take_if(|wire| wire.loan().is_answered())
-            && wire.is_between_requests()
-        {
-            this.pool.keep(this.key, wire, this.patience);
+        let Some(wire) = &mut this.wire else { return Poll::Ready(Ok(())) };
+        if wire.loan().answered.load(Ordering::Relaxed) {
+            // One whose request has not been sent to its end is closed.
+            if let Some(wire) = this.wire.take().filter(Wire::is_between_requests) {
+                this.pool.keep(this.key, wire, this.patience);
+            }
+            return Poll::Ready(Ok(()));
         }
-        match &mut this.wire {
-            Some(wire) => Pin::new(wire).poll_read(cx, buf),
-            None => Poll::Ready(Ok(())),
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut *wire).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            if wire.holds_back() {
+                // Whatever this answers, it is not the request that waits here: as good as closed.
+                buf.set_filled(before);
+                this.wire = None;
+            } else {
+                wire.loan().heard.store(true, Ordering::Relaxed);
+            }
         }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -258,14 +281,30 @@ mod tests {
         far.write_all(b"answer").await.unwrap();
         let mut answer = [0; 6];
         lent.read_exact(&mut answer).await.unwrap();
-        loan(&lent).answered();
+        assert!(loan(&lent).has_heard());
+        loan(&lent).set_answered();
         assert!(pool.take(KEY).is_none(), "it is still in use");
         assert_eq!(lent.read(&mut [0]).await.unwrap(), 0);
         assert!(lent.write_all(b"!").await.is_err());
-        let kept = pool.take(KEY).unwrap();
         drop(lent);
-        drop(far);
+        let mut kept = pool.take(KEY).unwrap();
+        kept.stream_mut().write_all(b"!").await.unwrap();
+        let mut seen = Vec::new();
         drop(kept);
+        far.read_to_end(&mut seen).await.unwrap();
+        assert!(seen.ends_with(b"?!"));
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_the_request_has_left_is_no_answer_to_it() {
+        let (mut lent, pool, mut far) = lent();
+        lent.write_all(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n").await.unwrap();
+        far.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
+        let loan = loan(&lent);
+        assert_eq!(lent.read(&mut [0; 64]).await.unwrap(), 0);
+        assert!(!loan.has_heard());
+        assert!(lent.write_all(b"?").await.is_err());
+        assert!(pool.take(KEY).is_none());
     }
 
     #[tokio::test]
@@ -277,10 +316,10 @@ mod tests {
                 lent.write_all(b"?").await.unwrap();
             }
             if answered {
-                loan(&lent).answered();
+                loan(&lent).set_answered();
             }
             if shut {
-                Shutdown::shutdown(&mut lent).await;
+                AsyncWriteExt::shutdown(&mut lent).await.unwrap();
             }
             if answered {
                 assert_eq!(lent.read(&mut [0]).await.unwrap(), 0);

@@ -123,6 +123,9 @@ pub async fn read_body(session: &mut ServerSession, limits: &Server) -> Result<B
             Ok(Ok(piece)) => piece,
         };
         let Some(piece) = piece else { break };
+        if piece.is_empty() {
+            continue; // the end of an HTTP/2 stream in a frame of its own
+        }
         let so_far = first.as_ref().map_or(0, Bytes::len) + body.len();
         if so_far + piece.len() > limits.max_body {
             return Err(Unread::Refused(too_large(limits.max_body)));

@@ -6,9 +6,9 @@
 //! of requests.
 //!
 //! ```text
-//! Connection --headers read--> Upstream --answer over--> (Nobody) --next request awaited--> Connection
-//!     |                           |
-//!     late: the connection ends   late: whoever waits is polled again, and moves the deadline or gives up
+//! Client --headers read--> Nobody --request sent--> Upstream --next request awaited--> Client
+//!   |                                                  |
+//!   late: the connection ends                          late: whoever waits is polled again, and moves the deadline or gives up
 //! ```
 
 use super::drain::Drain;

@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-/// How often [`Pool::sweep`] is due: how long a connection that its server has closed may take up a socket.
+/// How often [`Pool::sweep`] is due while the process serves: how long a connection that its server has closed may take up
+/// a socket.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// See the module. The lock is held for a look-up, or for a look at every connection.
+/// See the module. The lock is held for a look at connections, never for closing them.
 #[derive(Debug)]
 pub struct Pool {
     idle: Mutex<Idle>,
@@ -33,6 +34,7 @@ struct Idle {
 #[derive(Debug)]
 struct Waiting {
     wire: Wire,
+    since: Instant,
     until: Instant,
 }
 
@@ -42,41 +44,48 @@ impl Pool {
         Self { idle: Mutex::default(), room }
     }
 
-    /// The connection to `peer` that was used last, if one waits.
+    /// The connection to `peer` that was used last, if one waits. One that has waited too long, and is still open, serves
+    /// as well as any.
     pub fn take(&self, peer: u64) -> Option<Wire> {
+        let mut closed = Vec::new(); // declared before the lock, so that they are closed behind it
         let mut idle = self.idle.lock();
         loop {
-            let waiting = idle.connections.get_mut(&peer)?.pop_back()?;
+            let mut waiting = idle.connections.get_mut(&peer)?.pop_back()?;
             idle.count -= 1;
-            let mut wire = waiting.wire;
-            if is_quiet(&mut wire) {
-                return Some(wire);
+            if is_quiet(&mut waiting.wire) {
+                return Some(waiting.wire);
             }
+            closed.push(waiting);
         }
     }
 
-    /// Keeps a connection to `peer` for `patience`. Where there is no room the one that has waited longest for the same
-    /// peer is closed; where there is none, this one.
+    /// Keeps a connection to `peer` for `patience`. Where there is no room the one that has waited longest is closed.
     pub fn keep(&self, peer: u64, wire: Wire, patience: Duration) {
+        let since = Instant::now();
+        let _closed;
         let mut idle = self.idle.lock();
-        let full = idle.count >= self.room;
-        let waiting = idle.connections.entry(peer).or_default();
-        if full && waiting.pop_front().is_none() {
+        idle.connections.entry(peer).or_default().push_back(Waiting { wire, since, until: since + patience });
+        if idle.count < self.room {
+            idle.count += 1;
             return;
         }
-        waiting.push_back(Waiting { wire, until: Instant::now() + patience });
-        idle.count += usize::from(!full);
+        let oldest = idle.connections.values_mut().min_by_key(|all| all.front().map_or(since, |waiting| waiting.since));
+        _closed = oldest.and_then(VecDeque::pop_front);
     }
 
     /// Closes what has waited too long and what its server has closed.
     pub fn sweep(&self) {
         let now = Instant::now();
-        let Idle { connections, count } = &mut *self.idle.lock();
-        connections.retain(|_, all| {
-            all.retain_mut(|waiting| waiting.until > now && is_quiet(&mut waiting.wire));
+        let mut closed = Vec::new();
+        let mut idle = self.idle.lock();
+        idle.connections.retain(|_, all| {
+            for mut waiting in std::mem::take(all) {
+                let stays = waiting.until > now && is_quiet(&mut waiting.wire);
+                if stays { all.push_back(waiting) } else { closed.push(waiting) }
+            }
             !all.is_empty()
         });
-        *count = connections.values().map(VecDeque::len).sum();
+        idle.count -= closed.len();
     }
 }
 
@@ -151,22 +160,21 @@ mod tests {
             assert_eq!(end.read(&mut [0]).await.unwrap(), 0);
         }
         assert!(third.read(&mut [0]).now_or_never().is_none());
-        let idle = pool.idle.lock();
-        assert_eq!((idle.count, idle.connections.len()), (1, 1));
+        assert_eq!(pool.idle.lock().connections.values().map(VecDeque::len).collect::<Vec<_>>(), [1]);
     }
 
-    #[tokio::test]
-    async fn no_more_is_kept_than_there_is_room_for() {
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_no_room_the_one_that_has_waited_longest_is_closed_whatever_it_is_connected_to() {
         let pool = Pool::new(2);
-        let mut ends: Vec<_> = [1, 1, 1, 2]
-            .map(|peer| {
-                let (wire, far) = wire();
-                pool.keep(peer, wire, PATIENCE);
-                far
-            })
-            .into();
+        let mut ends = Vec::new();
+        for peer in [1, 1, 2, 3] {
+            let (wire, far) = wire();
+            pool.keep(peer, wire, PATIENCE);
+            ends.push(far);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
         let open: Vec<_> = ends.iter_mut().map(|end| end.read(&mut [0]).now_or_never().is_none()).collect();
-        assert_eq!(open, [false, true, true, false]);
-        assert_eq!(pool.idle.lock().count, 2);
+        assert_eq!(open, [false, false, true, true]);
+        assert!(pool.take(1).is_none() && pool.take(2).is_some() && pool.take(3).is_some());
     }
 }

@@ -243,6 +243,8 @@ impl ProxyHttp for Gateway {
     async fn upstream_response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Box<Exchange>) -> Result<()> {
         if !response.status.is_informational() {
             ctx.upstream_head(response.status.as_u16(), &response.headers);
+        } else if let Some(attempt) = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) {
+            attempt.interim = true;
         }
         Ok(())
     }
@@ -256,7 +258,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         let began = Instant::now();
         if end && let Some(loan) = ctx.call.as_deref().and_then(|call| call.attempt.as_ref()?.loan.as_deref()) {
-            loan.answered();
+            loan.set_answered();
         }
         let step = ctx.upstream_body(body.as_deref().unwrap_or_default(), end, began);
         ctx.busy += began.elapsed();
@@ -322,10 +324,8 @@ impl ProxyHttp for Gateway {
             e.set_retry(retry);
             return e;
         }
-        // A pooled connection that the provider had closed meanwhile: the same target again, at no cost.
-        let reused = reused || attempt.loan.as_deref().is_some_and(Loan::is_reused);
-        let stale = matches!(e.retry, RetryType::ReusedOnly) || rescue::is_unsent(&e);
-        if reused && stale && !call.stage.committed() && attempt.unanswered() {
+        let broken = matches!(e.retry, RetryType::ReusedOnly) || rescue::is_unsent(&e);
+        if broken && attempt.is_free_again(reused) {
             e.set_retry(true);
             return e;
         }

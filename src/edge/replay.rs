@@ -68,18 +68,21 @@ impl Replay {
     }
 }
 
-/// Which deadline has passed, if one has; otherwise the alarm is set for the next one, or for some time before it.
+/// Which deadline has passed, if one has, which only the alarm tells; it is set for the next one, or rings before that.
 fn late(stage: &Stage, patience: &Patience) -> Option<Late> {
     let rung = patience.take_rung();
-    if !stage.deadline_is_nearer() && !rung {
+    if !rung && !stage.take_nearer() {
         return None;
     }
     let (at, which) = stage.deadline()?;
-    let late = if rung && patience.drain_is_over() { Some(Late::Drain) } else { (rung && at <= Instant::now()).then_some(which) };
-    if late.is_none() {
-        patience.await_upstream(at);
+    if rung && patience.drain_is_over() {
+        return Some(Late::Drain);
     }
-    late
+    if rung && at <= Instant::now() {
+        return Some(which);
+    }
+    patience.await_upstream(at);
+    None
 }
 
 impl Drop for Replay {

@@ -43,7 +43,7 @@ const H2_WINDOW: (u32, u32) = (1 << 20, 4 << 20);
 /// Read buffer of a client connection under TLS, whose records come in several reads each. What is read in the clear goes
 /// straight to where Pingora wants it.
 const READ_BUFFER_OF_TLS: usize = 8 << 10;
-/// Unused upstream connections that are kept in all, with TLS and in the clear each.
+/// Unused upstream connections that are kept: so many with TLS, and as many in the clear.
 const POOL: usize = 1024;
 
 /// How long Pingora waits for requests in flight: for ever, as the drain ends the process itself, at a time that a reload
@@ -199,7 +199,7 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
     Ok(service)
 }
 
-/// What goes on beside the requests: reloads and look-ups.
+/// What goes on beside the requests: reloads, look-ups, the closing of idle connections.
 struct Upkeep {
     process: Arc<Process>,
     reloader: Option<Reloader>,

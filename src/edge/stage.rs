@@ -162,7 +162,8 @@ impl Stage {
 
     /// Whether [`Stage::deadline`] may be earlier than when this was asked before. That it is later need not be known: an
     /// alarm that rings too early is set again.
-    pub fn deadline_is_nearer(&self) -> bool {
+    pub fn take_nearer(&self) -> bool {
+        // Asked with every chunk and nearly always false, which costs less to see than to write.
         self.nearer.load(Ordering::Relaxed) && self.nearer.swap(false, Ordering::Relaxed)
     }
 
@@ -213,9 +214,12 @@ mod tests {
     fn the_nearest_deadline_in_force_is_the_one_that_counts() {
         let (stage, t) = (Stage::default(), Instant::now());
         assert!(stage.deadline().is_none());
+        assert!(!stage.take_nearer());
         stage.begin_attempt(Bytes::new(), deadlines(t));
         assert_eq!(stage.deadline().unwrap(), (t + Duration::from_secs(10), Late::FirstByte));
+        assert!(stage.take_nearer());
         stage.heard(t + Duration::from_secs(1));
+        assert!(stage.take_nearer(), "the time between bytes may be shorter than that for the first one");
         assert_eq!(stage.deadline().unwrap(), (t + Duration::from_secs(21), Late::BetweenBytes));
         stage.heard(t + Duration::from_secs(9));
         assert_eq!(stage.deadline().unwrap(), (t + Duration::from_secs(25), Late::FirstToken));
@@ -223,7 +227,9 @@ mod tests {
         assert_eq!(stage.deadline().unwrap(), (t + Duration::from_secs(29), Late::BetweenBytes));
         stage.heard(t + Duration::from_secs(59));
         assert_eq!(stage.deadline().unwrap(), (t + Duration::from_secs(60), Late::Total));
+        assert!(!stage.take_nearer(), "all of this has only moved the deadline away");
         stage.told();
+        assert!(stage.take_nearer());
         stage.heard(t + Duration::from_secs(60));
         assert_eq!(stage.deadline().unwrap(), (t + Duration::from_secs(59) + REST, Late::Rest));
     }

@@ -55,12 +55,12 @@ impl Wire {
         Self { stream, head: Vec::new(), sent: 0, left: 0, loan, description }
     }
 
-    /// The connection itself.
+    /// The connection itself, to ask about it.
     pub const fn stream(&self) -> &Stream {
         &self.stream
     }
 
-    /// The connection itself.
+    /// The connection itself, past what is held back.
     pub const fn stream_mut(&mut self) -> &mut Stream {
         &mut self.stream
     }
@@ -73,6 +73,11 @@ impl Wire {
     /// What Pingora is told of it.
     pub const fn description(&self) -> &Arc<ProxyDigest> {
         &self.description
+    }
+
+    /// Whether a request has been begun on it and nothing of that has been sent.
+    pub const fn holds_back(&self) -> bool {
+        !self.head.is_empty() && self.sent == 0
     }
 
     /// Whether every request that was begun on it has been sent to its end.

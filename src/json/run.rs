@@ -41,9 +41,9 @@ pub fn plain(bytes: &[u8]) -> usize {
 #[inline]
 pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
     // Most strings are names and short words, whose end is the first special byte of the first vector.
-    match lanes(bytes, start).map(marks) {
-        Some(0) => long_string_end(bytes, start + LANES),
-        Some(hits) if bytes.get(start + hits.trailing_zeros() as usize) == Some(&b'"') => Ok(start + hits.trailing_zeros() as usize + 1),
+    match lanes(bytes, start).map(|lanes| marks(lanes).trailing_zeros() as usize) {
+        Some(first) if bytes.get(start + first) == Some(&b'"') && first < LANES => Ok(start + first + 1),
+        Some(first) if first >= LANES => long_string_end(bytes, start + LANES),
         _ => long_string_end(bytes, start),
     }
 }
@@ -80,7 +80,8 @@ fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
     }
 }
 
-/// Moves over text without escapes: to the next quote or backslash, or not at all where a control character is before it.
+/// Moves over text without escapes: to the next quote or backslash, or not at all where there is none, or a control
+/// character before it.
 fn smooth_text(bytes: &[u8], start: usize) -> usize {
     let rest = bytes.get(start..).unwrap_or_default();
     let text = memchr::memchr2(b'"', b'\\', rest).and_then(|end| rest.get(..end)).unwrap_or_default();

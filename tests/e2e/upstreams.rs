@@ -112,6 +112,25 @@ async fn a_pooled_connection_that_closes_under_a_body_is_no_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooled_connection_that_closes_within_an_answer_is_an_attempt() {
+    for begun in ["HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 200 O"] {
+        let manual = Manual::start().await;
+        let gateway = by_hand(&manual, "", "attempts: 1").await;
+        let mut conn = gateway.connect().await;
+        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        let mut exchange = manual.accept().await;
+        exchange.write(whole().as_bytes()).await;
+        assert_eq!(conn.answer().await.unwrap().status(), 200);
+        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        exchange.again().await;
+        exchange.write(begun.as_bytes()).await;
+        drop(exchange);
+        let answer = conn.answer().await.unwrap();
+        assert_eq!(answer.status(), 502, "{begun}: {}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_asked_for_a_client_that_left_during_the_wait() {
     let manual = Manual::start().await;
     let gateway = by_hand(&manual, "", "attempts: 2, backoff: { initial: 500ms, max: 500ms }").await;

@@ -139,12 +139,13 @@ impl Decoder {
     }
 
     fn delta(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-        if let Some(Kind::Thinking) = self.blocks.kind(index) {
-            self.blocks.think(string(delta.thinking), string(delta.signature), out);
-            return Ok(());
+        for (piece, raw) in [(Piece::Text, delta.text), (Piece::Thinking, delta.thinking), (Piece::Arguments, delta.partial_json)] {
+            if let Some(text) = string(raw) {
+                self.piece(index, piece, text, out)?;
+            }
         }
-        for (piece, raw) in [(Piece::Text, delta.text), (Piece::Arguments, delta.partial_json)] {
-            self.piece(index, piece, string(raw).unwrap_or(Text::Raw("")), out)?;
+        if let Some((Kind::Thinking, signature)) = self.blocks.kind(index).zip(string(delta.signature)) {
+            self.blocks.think(None, Some(signature), out);
         }
         Ok(())
     }
@@ -194,7 +195,7 @@ impl dialect::Decoder for Decoder {
 }
 
 impl<'a> WireDelta<'a> {
-    /// What it says where it says one thing only, raw.
+    /// What it says where it says one thing only, raw. (A stop reason is none of a block's.)
     fn only(&self) -> Option<(Piece, &'a str)> {
         match (self.text, self.thinking, self.partial_json, self.signature) {
             (Some(raw), None, None, None) => Some((Piece::Text, raw.get())),
