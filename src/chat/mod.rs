@@ -15,6 +15,7 @@ pub mod tool;
 
 pub mod event;
 pub mod usage;
+pub mod words;
 
 pub mod law;
 

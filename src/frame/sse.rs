@@ -46,23 +46,42 @@ impl SseFramer {
     /// [`Fault::Broken`] for text that is not UTF-8 and for an event above [`MAX_EVENT`], and whatever `each` says. The
     /// framer is of no more use then.
     pub fn push(&mut self, mut bytes: &[u8], each: Take<'_>) -> Result<(), Fault> {
-        if self.cr && !bytes.is_empty() {
-            self.cr = false;
-            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+        while !bytes.is_empty() {
+            let taken = self.push_one(bytes, each)?;
+            bytes = bytes.get(taken..).unwrap_or_default();
         }
-        while let Some(end) = self.event_end(bytes) {
-            let (event, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
-            bytes = rest;
-            if self.carry.is_empty() {
-                self.dispatch(event, each)?;
-            } else {
-                self.keep(event)?;
-                let carry = std::mem::take(&mut self.carry);
-                self.dispatch(&carry, each)?;
-                self.reuse(carry);
-            }
+        Ok(())
+    }
+
+    /// As [`Self::push`], up to the end of the first event; says how many of the bytes that were.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_one(&mut self, bytes: &[u8], each: Take<'_>) -> Result<usize, Fault> {
+        if bytes.is_empty() {
+            return Ok(0);
         }
-        self.keep(bytes)
+        let line_feed = usize::from(std::mem::take(&mut self.cr) && bytes.starts_with(b"\n"));
+        let rest = bytes.get(line_feed..).unwrap_or_default();
+        let Some(end) = self.event_end(rest) else {
+            self.keep(rest)?;
+            return Ok(bytes.len());
+        };
+        let event = rest.get(..end).unwrap_or_default();
+        if self.carry.is_empty() {
+            self.dispatch(event, each)?;
+        } else {
+            self.keep(event)?;
+            let carry = std::mem::take(&mut self.carry);
+            self.dispatch(&carry, each)?;
+            self.reuse(carry);
+        }
+        Ok(line_feed + end)
+    }
+
+    /// Whether the next byte begins an event, whatever it is.
+    pub fn is_between_events(&self) -> bool {
+        self.carry.is_empty() && self.fresh && !self.cr
     }
 
     /// The body has ended. The standard discards an event that no blank line ends; some servers leave out the last

@@ -146,9 +146,9 @@ pub fn string(json: &str) -> Option<Text<'_>> {
     json.strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
 }
 
-/// The position behind the closing quote of the string whose text begins at `start`; `None` where it is no string.
-pub fn string_end(json: &str, start: usize) -> Option<usize> {
-    run::string_end(json.as_bytes(), start).ok()
+/// How many bytes of a string's inside stand at the start of `text`: up to its closing quote.
+pub fn string_end(text: &[u8]) -> Option<usize> {
+    run::string_end(text, 0).ok().map(|end| end - 1)
 }
 
 /// A value that is a whole number of 0 or more, written without fraction or exponent, and fits.

@@ -12,7 +12,6 @@ use super::blocks::{Blocks, Kind};
 use super::wire::{WireBlock, WireDelta, WireEvent, WireMessage, WireUsage};
 use crate::chat::event::{Event, Sink, Text};
 use crate::chat::message::raw_text;
-use crate::dialect::mold::Mold;
 use crate::dialect::{self, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
 use serde::Deserialize;
@@ -31,24 +30,16 @@ pub struct Decoder {
     blocks: Blocks,
     usage: WireUsage<'static>,
     stop: Option<String>,
-    /// Of a delta that said one thing about a block.
-    mold: Mold<(u64, Piece)>,
-}
-
-/// What a delta adds to.
-#[derive(Clone, Copy, Debug, Default)]
-enum Piece {
-    #[default]
-    Text,
-    Thinking,
-    Arguments,
+    /// The last event was a delta of a block. Where that is told as content, a block that is open already is all it needs:
+    /// text that is held back is not told, and that a forced tool's arguments are not empty is known from then on.
+    repeatable: bool,
 }
 
 impl Decoder {
     /// A decoder for one answer. `content_tool`: the tool whose call was forced in order to get the content as its
     /// arguments; `seal` where thinking is to be kept for the next turn.
     pub fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { blocks: Blocks::new(content_tool, seal), usage: WireUsage::default(), stop: None, mold: Mold::default() }
+        Self { blocks: Blocks::new(content_tool, seal), usage: WireUsage::default(), stop: None, repeatable: false }
     }
 
     /// Reads one event, whatever it came framed in.
@@ -56,11 +47,9 @@ impl Decoder {
     /// # Errors
     /// As [`dialect::Decoder::frame`].
     pub fn event(&mut self, data: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+        self.repeatable = false;
         if self.blocks.done() {
             return Ok(());
-        }
-        if let Some(((index, piece), text)) = self.mold.cast(data) {
-            return self.piece(index, piece, Text::Raw(text), out);
         }
         let event: WireEvent<'_> = match serde_json::from_str(data) {
             Ok(event) => event,
@@ -81,10 +70,8 @@ impl Decoder {
             }
             ("content_block_delta", Some(index)) => {
                 if let Some(delta) = event.delta {
-                    if let Some((piece, raw)) = delta.only().filter(|(_, raw)| raw.starts_with('"')) {
-                        self.mold.keep(data, raw, (index, piece));
-                    }
                     self.delta(index, &delta, out)?;
+                    self.repeatable = true;
                 }
             }
             ("content_block_stop", Some(index)) => self.blocks.close(index, out),
@@ -139,24 +126,13 @@ impl Decoder {
     }
 
     fn delta(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-        for (piece, raw) in [(Piece::Text, delta.text), (Piece::Thinking, delta.thinking), (Piece::Arguments, delta.partial_json)] {
-            if let Some(text) = string(raw) {
-                self.piece(index, piece, text, out)?;
+        match self.blocks.kind(index) {
+            Some(Kind::Text) => self.blocks.say(string(delta.text).unwrap_or(Text::Raw("")), out)?,
+            Some(Kind::Thinking) => self.blocks.think(string(delta.thinking), string(delta.signature), out),
+            Some(Kind::Call(_) | Kind::Content) => {
+                self.blocks.arguments(index, string(delta.partial_json).unwrap_or(Text::Raw("")), out);
             }
-        }
-        if let Some((Kind::Thinking, signature)) = self.blocks.kind(index).zip(string(delta.signature)) {
-            self.blocks.think(None, Some(signature), out);
-        }
-        Ok(())
-    }
-
-    /// More of a block; nothing where the block is of another kind.
-    fn piece(&mut self, index: u64, piece: Piece, text: Text<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-        match (self.blocks.kind(index), piece) {
-            (Some(Kind::Text), Piece::Text) => self.blocks.say(text, out)?,
-            (Some(Kind::Thinking), Piece::Thinking) => self.blocks.think(Some(text), None, out),
-            (Some(Kind::Call(_) | Kind::Content), Piece::Arguments) => self.blocks.arguments(index, text, out),
-            _ => {}
+            Some(Kind::Skipped) | None => {}
         }
         Ok(())
     }
@@ -169,6 +145,10 @@ impl dialect::Decoder for Decoder {
             Frame::Sse { data, .. } => self.event(data, out),
             Frame::Aws { .. } => Err(broken("not a server-sent event")),
         }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.repeatable
     }
 
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
@@ -191,18 +171,6 @@ impl dialect::Decoder for Decoder {
 
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
         self.blocks.end()
-    }
-}
-
-impl<'a> WireDelta<'a> {
-    /// What it says where it says one thing only, raw. (A stop reason is none of a block's.)
-    fn only(&self) -> Option<(Piece, &'a str)> {
-        match (self.text, self.thinking, self.partial_json, self.signature) {
-            (Some(raw), None, None, None) => Some((Piece::Text, raw.get())),
-            (None, Some(raw), None, None) => Some((Piece::Thinking, raw.get())),
-            (None, None, Some(raw), None) => Some((Piece::Arguments, raw.get())),
-            _ => None,
-        }
     }
 }
 

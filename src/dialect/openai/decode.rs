@@ -8,8 +8,7 @@
 use super::calls::Calls;
 use super::said::{Said, filled};
 use super::{error, logprobs, usage};
-use crate::chat::event::{Event, Finish, Sink, Text};
-use crate::dialect::mold::Mold;
+use crate::chat::event::{Event, Finish, Sink};
 use crate::dialect::{Decoder as Decodes, FailureClass, Fault, Frame, ProviderError};
 use crate::json::envelope::ScanError;
 use crate::json::walk::Cursor;
@@ -35,8 +34,8 @@ pub struct Decoder {
     told_fingerprint: bool,
     told_tier: bool,
     done: bool,
-    /// Of a chunk that said content of a choice.
-    mold: Mold<u32>,
+    /// The last chunk said content of one choice and nothing else.
+    repeatable: bool,
 }
 
 impl From<ScanError> for Fault {
@@ -123,13 +122,8 @@ impl Decoder {
         }
         if let Some(used) = used {
             out.event(Event::Usage(used));
-        } else if let [only] = said.as_slice()
-            && !whole
-            && only.is_content_alone()
-            && only.index < MAX_CHOICES
-        {
-            self.mold.keep(json, only.content, only.index as u32);
         }
+        self.repeatable = used.is_none() && matches!(said.as_slice(), [only] if only.is_content_alone());
         if whole {
             number(&mut said);
         }
@@ -182,6 +176,7 @@ impl Decodes for Decoder {
         let Frame::Sse { event, data } = frame else {
             return Err(Fault::Broken("an event stream of another protocol".into()));
         };
+        self.repeatable = false;
         let data = data.trim_ascii();
         if self.done || data.is_empty() {
             return Ok(()); // what follows [DONE] is nobody's; a blank event keeps the connection alive
@@ -194,13 +189,11 @@ impl Decodes for Decoder {
         if event == Some("error") {
             return Err(Fault::Provider(error::in_band(data)));
         }
-        if let Some((choice, text)) = self.mold.cast(data) {
-            if !text.is_empty() {
-                out.event(Event::Content { choice, text: Text::Raw(text) });
-            }
-            return Ok(());
-        }
         self.document(data, false, out)
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.repeatable
     }
 
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {

@@ -31,7 +31,7 @@ pub struct Said<'a> {
     /// The `message` of a stream, unread: see [`Said::read_message`].
     pub message: &'a str,
     /// What is said.
-    pub content: &'a str,
+    content: &'a str,
     /// The model's thinking, in one of its forms.
     reasoning: &'a str,
     /// The same in OpenRouter's form, which the client gets too, because it has to be sent back.

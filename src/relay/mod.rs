@@ -2,12 +2,17 @@
 //!
 //! ```text
 //! provider's bytes --framer--> frames --decoder--> events --law--> events in order --writer--> client's bytes
-//!                  \--collected whole--/                                  chunks, or one completion
+//!                  |                                                     ^ chunks, or one completion
+//!                  |--an event like the last one but for its words--> stencil
+//!                  \--collected whole--> decoder
 //! ```
 //!
 //! What comes in (frames or one whole body) and what goes out (chunks or one completion) are independent: a provider
 //! that answers a stream request in one piece is told in chunks all the same.
 
+mod stencil;
+
+use self::stencil::Stencil;
 use crate::chat::chunk::{ChunkWriter, UsagePlace};
 use crate::chat::completion::CompletionWriter;
 use crate::chat::event::{Event, Sink};
@@ -17,6 +22,7 @@ use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, Fault, Frame, Framing};
 use crate::embed::writer::EmbeddingsWriter;
 use crate::frame::Framer;
+use crate::frame::sse::SseFramer;
 
 /// Largest answer that is collected whole, in bytes. Embeddings of a large batch are the largest ones there are.
 pub const MAX_WHOLE_ANSWER: usize = 64 << 20;
@@ -80,6 +86,7 @@ pub struct Relay {
     decoder: Box<dyn Decoder>,
     law: Law,
     output: Output,
+    stencil: Stencil,
     /// Bytes of the provider's body so far.
     taken: usize,
     over: bool,
@@ -110,7 +117,7 @@ impl Relay {
             Form::Completion => Output::Completion(Box::new(CompletionWriter::new(head))),
             Form::Embeddings { estimate } => Output::Embeddings(EmbeddingsWriter::default(), Told { model: head.model, estimate }),
         };
-        Self { input: Input::Labelled(framing), decoder, law, output, taken: 0, over: false }
+        Self { input: Input::Labelled(framing), decoder, law, output, stencil: Stencil::default(), taken: 0, over: false }
     }
 
     /// Takes bytes of the provider's body, gives bytes for the client.
@@ -129,7 +136,7 @@ impl Relay {
             bytes = bytes.get(first..).unwrap_or_default();
             self.input = Input::of(bytes.first().copied().unwrap_or_default(), label);
         }
-        let Self { input, decoder, law, output, taken, .. } = self;
+        let Self { input, decoder, law, output, stencil, taken, .. } = self;
         // Whatever is kept until the end is bounded; a stream that is passed on need not be.
         let kept = !matches!(input, Input::Frames(_)) || !matches!(output, Output::Chunks(_));
         let result = match input {
@@ -139,12 +146,10 @@ impl Relay {
                 body.extend_from_slice(bytes);
                 return (Vec::new(), Ok(()));
             }
-            Input::Frames(framer) => {
-                if let Output::Chunks(w) = output {
-                    w.reserve(bytes.len());
-                }
-                framer.push(bytes, &mut |one| frame(decoder.as_mut(), law, output, one))
+            Input::Frames(Framer::Sse(framer)) if matches!(output, Output::Chunks(_)) => {
+                events(framer, decoder.as_mut(), law, output, stencil, bytes)
             }
+            Input::Frames(framer) => framer.push(bytes, &mut |one| frame(decoder.as_mut(), law, output, one)),
         };
         if law.ended() {
             return self.end(); // whatever came behind it is nobody's, however the bytes are cut
@@ -229,6 +234,38 @@ impl Relay {
     }
 }
 
+/// Reads events one by one. Those that are like the one before but for their words are told as that was.
+fn events(
+    framer: &mut SseFramer,
+    decoder: &mut dyn Decoder,
+    law: &mut Law,
+    output: &mut Output,
+    stencil: &mut Stencil,
+    mut bytes: &[u8],
+) -> Result<(), Fault> {
+    while !bytes.is_empty() {
+        let whole = framer.is_between_events();
+        let Output::Chunks(writer) = output else { return Ok(()) };
+        if whole && let Some((words, rest)) = stencil.words(bytes) {
+            law.goes_on(words);
+            stencil.tell(words, writer.out());
+            bytes = rest;
+            continue;
+        }
+        let written = writer.written();
+        let taken = framer.push_one(bytes, &mut |event, data| frame(decoder, law, output, Frame::Sse { event, data }))?;
+        let (event, rest) = bytes.split_at_checked(taken).unwrap_or((bytes, &[]));
+        bytes = rest;
+        match (law.take_words(), &*output) {
+            (words, Output::Chunks(writer)) if whole && decoder.is_repeatable() => {
+                stencil.keep(event, words, writer.around(written, words))
+            }
+            _ => stencil.forget(),
+        }
+    }
+    Ok(())
+}
+
 fn frame(decoder: &mut dyn Decoder, law: &mut Law, output: &mut Output, frame: Frame<'_>) -> Result<(), Fault> {
     let result = decoder.frame(frame, &mut law.over(output));
     output.flush();
@@ -239,7 +276,7 @@ fn frame(decoder: &mut dyn Decoder, law: &mut Law, output: &mut Output, frame: F
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::dialect::Spent;
@@ -325,6 +362,115 @@ mod tests {
         assert!(matches!(told(Some(Framing::Sse), error.as_bytes(), chunks).1, Err(Fault::Provider(_))));
         for label in [None, Some(Framing::Sse)] {
             assert!(told(label, b" \n", chunks).1.is_err());
+        }
+    }
+
+    /// Makes decoders.
+    type Dialect<'a> = &'a dyn Fn() -> Box<dyn Decoder>;
+
+    /// What is told of events in this order, in pieces of `size` bytes, and what is counted.
+    fn retold(
+        dialect: &dyn Fn() -> Box<dyn Decoder>,
+        events: &[&str],
+        place: UsagePlace,
+        size: usize,
+    ) -> (String, bool, u64, Option<Usage>) {
+        let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
+        let mut relay = Relay::new(Some(Framing::Sse), dialect(), head, Form::Chunks(place));
+        let (bytes, mut out) = (events.concat(), Vec::new());
+        let mut good = true;
+        for piece in bytes.as_bytes().chunks(size) {
+            let (told, result) = relay.push(piece);
+            out.extend(told);
+            good = result.is_ok();
+            if !good {
+                break;
+            }
+        }
+        if good {
+            let (told, result) = relay.end();
+            out.extend(told);
+            good = result.is_ok();
+        }
+        (String::from_utf8(out).unwrap(), good, relay.said_bytes(), relay.usage())
+    }
+
+    #[test]
+    fn two_events_of_content_leave_a_stencil_for_the_third() {
+        let openai = |words: &str| format!("data: {{\"choices\":[{{\"index\":2,\"delta\":{{\"content\":\"{words}\"}}}}]}}\n\n");
+        let anthropic = |words: &str| {
+            let begin = "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\"}}\n\n";
+            let delta = format!("data: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"text\":\"{words}\"}}}}\n\n");
+            if words == "a" { begin.to_owned() + &delta } else { delta }
+        };
+        for place in [UsagePlace::Withheld, UsagePlace::Merged, UsagePlace::Separate] {
+            let decoders: [Box<dyn Decoder>; 2] =
+                [Box::new(OpenAi::new(false)), Box::new(crate::dialect::anthropic::decode::Decoder::new(None, None))];
+            for (decoder, event) in decoders.into_iter().zip([&openai as &dyn Fn(&str) -> String, &anthropic]) {
+                let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
+                let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(place));
+                for (words, known) in [("a", false), ("b", true), ("c", true)] {
+                    assert!(relay.push(event(words).as_bytes()).1.is_ok());
+                    assert_eq!(relay.stencil.words(event("d").as_bytes()), known.then_some(("d", &b""[..])), "{place:?} {words}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_like_the_last_one_is_told_as_if_it_had_been_read() {
+        let openai = [
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"one\"}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" two \\\"\\\\\"}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"0\"}}]}\n\n",
+            "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"1\"}}]}\r\n\r\n",
+            "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"é\"}}]}\r\n\r\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"c\",\"refusal\":\"r\"}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"d\",\"reasoning\":\"r\"}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"u\"}}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":7}}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"f\"},\"finish_reason\":\"stop\"}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"g\"},\"finish_reason\":\"stop\"}]}\n\n",
+            "data: {\"choices\":[{\"index\":1,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"content\":\"b\",\"tool_calls\":[{\"index\":0,\"id\":\"c\",\"function\":{\"arguments\":\"1\"}}]}}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"f\"}}]}}]}\n\n",
+            "data: {\"choices\":[{\"message\":{\"content\":\"m\"}},{\"index\":0,\"delta\":{\"reasoning\":5}}]}\n\n",
+            ": a comment\n\n",
+            "data: [DONE]\n\n",
+        ];
+        let delta = |index: u8, delta: &str| {
+            format!("event: x\ndata: {{\"type\":\"content_block_delta\",\"index\":{index},\"delta\":{{{delta}}}}}\n\n")
+        };
+        let begin = |index: u8, kind: &str| {
+            format!("data: {{\"type\":\"content_block_start\",\"index\":{index},\"content_block\":{{\"type\":\"{kind}\"}}}}\n\n")
+        };
+        let anthropic = [
+            begin(0, "text"),
+            begin(0, "thinking"),
+            begin(1, "text"),
+            delta(0, "\"text\":\"one\""),
+            delta(0, "\"text\":\"two\""),
+            delta(1, "\"text\":\"three\""),
+            delta(0, "\"thinking\":\"hm\""),
+            "data: {\"type\":\"content_block_stop\",\"index\":0}\n\n".into(),
+            "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n".into(),
+            "data: {\"type\":\"message_stop\"}\n\n".into(),
+        ];
+        let anthropic: Vec<&str> = anthropic.iter().map(String::as_str).collect();
+        let as_openai = || Box::new(OpenAi::new(false)) as Box<dyn Decoder>;
+        let as_anthropic = || Box::new(crate::dialect::anthropic::decode::Decoder::new(None, None)) as Box<dyn Decoder>;
+        let dialects: [(&[&str], Dialect<'_>); 2] = [(&openai, &as_openai), (&anthropic, &as_anthropic)];
+        for (all, dialect) in dialects {
+            // Every event behind every other one, and those behind every third: the same whether events come whole, several
+            // at a time, or byte by byte, when none of them is like another.
+            for (a, b, c) in (0..all.len().pow(3)).map(|i| (i % all.len(), i / all.len() % all.len(), i / all.len().pow(2))) {
+                let order = [all[0], all[a], all[b], all[c], all[b], all[a], all[a]];
+                for place in [UsagePlace::Merged, UsagePlace::Separate] {
+                    let slowly = retold(dialect, &order, place, 1);
+                    assert_eq!(retold(dialect, &order, place, usize::MAX), slowly, "{order:?}");
+                    assert_eq!(retold(dialect, &order, place, 90), slowly, "{order:?}");
+                }
+            }
         }
     }
 
