@@ -79,7 +79,7 @@
 //! | [`percent`] | percent-encoding, in the spelling that signatures need |
 //! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens; and state sealed into tool-call ids |
 //! | [`frame`] | a stream of bytes to frames, wherever it is cut: server-sent events, AWS event streams |
-//! | [`relay`] | an answer on its way: framer, decoder, law, writer |
+//! | [`relay`] | an answer on its way: framer, decoder, law, writer, and a stencil for what repeats |
 //! | [`account`] | usage, price, and the settled line |
 //! | [`telemetry`], [`admin`] | metrics, the log, traces, and the listener that shows them |
 //! | [`simulate`] | every provider's protocol, played: for the demo, the tests and load |
