@@ -51,12 +51,11 @@ pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
 /// [`string_end`] of any string, or of the rest of one that begins between two characters.
 #[inline(never)]
 fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
-    let (mut at, mut patience, mut smooth) = (start, start + PATIENCE, true);
+    let (mut at, mut patience) = (start, start + PATIENCE);
+    let mut smooth = true; // text without an escape so far is likely to go on so
     'lanes: loop {
         if at >= patience {
-            let from = at;
             at = if smooth { smooth_text(bytes, at) } else { easy_blocks(bytes, at) };
-            smooth = at - from >= BLOCK; // otherwise escapes stand close together
             patience = at + BLOCK; // what stopped it has to be read in smaller steps
         }
         let Some(lanes) = lanes(bytes, at) else { return string_tail(bytes, at) };
@@ -66,6 +65,7 @@ fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
             match bytes.get(hit) {
                 Some(b'"') => return Ok(hit + 1),
                 Some(b'\\') => {
+                    smooth = false;
                     let end = escape_end(bytes, hit)?;
                     if end >= at + LANES {
                         at = end;
