@@ -86,7 +86,7 @@ pub struct Attempt {
     pub interim: bool,
     /// When its request was first given away; what is left of its time does not begin again on another connection.
     pub began: Option<Instant>,
-    /// Connections that turned out to be closed.
+    /// Free retries that it has taken.
     pub stale: u8,
 }
 
@@ -169,14 +169,16 @@ impl Attempt {
         Some(rescue::of_provider(&self.target.provider.name, &refusal))
     }
 
-    /// Whether it may be made again at no cost after its connection, one that had served others, has broken: nothing of an
-    /// answer has come, so that the server had most likely closed the connection before the request arrived.
-    pub fn is_free_again(&mut self, reused: bool) -> bool {
+    /// Takes one of the [`MAX_STALE`] times that it may be made again at no cost after its connection has broken; `false`
+    /// where it may not. The connection has to be one that had served others, and nothing of an answer may have come, so that
+    /// the server had most likely closed it before the request arrived.
+    pub fn take_free_retry(&mut self, reused: bool) -> bool {
         let loan = self.loan.as_deref();
         let reused = reused || loan.is_some_and(Loan::is_reused);
         let heard = self.interim || loan.is_some_and(Loan::has_heard) || !matches!(self.reading, Reading::Nothing);
-        self.stale = self.stale.saturating_add(1);
-        reused && !heard && self.stale <= MAX_STALE
+        let free = reused && !heard && self.stale < MAX_STALE;
+        self.stale += u8::from(free);
+        free
     }
 
     /// Its deadlines, where its request is given away `now`.

@@ -62,7 +62,7 @@ impl Pool {
     /// Keeps a connection to `peer` for `patience`. Where there is no room the one that has waited longest is closed.
     pub fn keep(&self, peer: u64, wire: Wire, patience: Duration) {
         let since = Instant::now();
-        let _closed;
+        let _closed; // as in `take`
         let mut idle = self.idle.lock();
         idle.connections.entry(peer).or_default().push_back(Waiting { wire, since, until: since + patience });
         if idle.count < self.room {

@@ -325,7 +325,7 @@ impl ProxyHttp for Gateway {
             return e;
         }
         let broken = matches!(e.retry, RetryType::ReusedOnly) || rescue::is_unsent(&e);
-        if broken && attempt.is_free_again(reused) {
+        if broken && attempt.take_free_retry(reused) {
             e.set_retry(true);
             return e;
         }

@@ -2,8 +2,9 @@
 
 use crate::edges::simulated;
 use crate::harness::gateway::Gateway;
+use crate::harness::http1::Conn;
 use crate::harness::http2::H2;
-use crate::harness::manual::Manual;
+use crate::harness::manual::{Exchange, Manual};
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
 use crate::harness::{chat, streamed, until};
@@ -93,15 +94,48 @@ async fn what_a_provider_may_send_besides_its_answer() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooled_connection_that_closes_under_a_body_is_no_attempt() {
-    let manual = Manual::start().await;
-    let gateway = by_hand(&manual, "", "attempts: 1").await;
+/// A client's connection and a provider's that have served a request; the latter waits in the gateway's pool.
+async fn served(gateway: &Gateway, manual: &Manual) -> (Conn, Exchange) {
     let mut conn = gateway.connect().await;
     conn.chat(&[], chat("hand").to_string().as_bytes()).await;
     let mut exchange = manual.accept().await;
     exchange.write(whole().as_bytes()).await;
     assert_eq!(conn.answer().await.unwrap().status(), 200);
+    (conn, exchange)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_breaks_its_connections_is_not_asked_for_ever() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut conn = gateway.connect().await;
+        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        clients.push((conn, manual.accept().await));
+    }
+    let mut breaking = Vec::new();
+    let mut conns = Vec::new();
+    for (mut conn, mut exchange) in clients {
+        exchange.write(whole().as_bytes()).await;
+        assert_eq!(conn.answer().await.unwrap().status(), 200);
+        breaking.push(tokio::spawn(exchange.reset_after_the_head()));
+        conns.push(conn);
+    }
+    let conn = conns.last_mut().unwrap();
+    conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+    assert_eq!(conn.answer().await.unwrap().status(), 502);
+    // The first one and three more.
+    let broken = || breaking.iter().filter(|task| task.is_finished()).count();
+    until("the broken connections", async || (broken() >= 4).then_some(())).await;
+    assert_eq!(broken(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooled_connection_that_closes_under_a_body_is_no_attempt() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let (mut conn, exchange) = served(&gateway, &manual).await;
     let mut request = chat("hand");
     request["messages"][0]["content"] = "more than a socket holds ".repeat(400_000).into();
     let body = request.to_string();
@@ -116,11 +150,7 @@ async fn a_pooled_connection_that_closes_within_an_answer_is_an_attempt() {
     for begun in ["HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 200 O"] {
         let manual = Manual::start().await;
         let gateway = by_hand(&manual, "", "attempts: 1").await;
-        let mut conn = gateway.connect().await;
-        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
-        let mut exchange = manual.accept().await;
-        exchange.write(whole().as_bytes()).await;
-        assert_eq!(conn.answer().await.unwrap().status(), 200);
+        let (mut conn, mut exchange) = served(&gateway, &manual).await;
         conn.chat(&[], chat("hand").to_string().as_bytes()).await;
         exchange.again().await;
         exchange.write(begun.as_bytes()).await;
