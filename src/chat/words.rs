@@ -25,7 +25,7 @@ impl Words {
 
     /// What stands before and behind them in `bytes`; `None` where they are no part of it.
     pub fn cut(self, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-        let start = self.address.checked_sub(bytes.as_ptr() as usize).filter(|_| self.length > 0)?;
+        let start = self.address.checked_sub(bytes.as_ptr() as usize).filter(|_| !self.is_empty())?;
         let end = start.checked_add(self.length)?;
         bytes.get(..start).zip(bytes.get(end..))
     }
