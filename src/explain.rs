@@ -6,7 +6,7 @@
 use crate::chat::field::Field;
 use crate::chat::request::{ChatRequest, Parsed};
 use crate::config::read::Words;
-use crate::config::snapshot::{Route, Snapshot};
+use crate::config::snapshot::{Route, Snapshot, Timeouts};
 use crate::dialect::{self, params::Policy};
 use crate::provider::Target;
 use crate::route::r#match::{Found, find};
@@ -53,11 +53,15 @@ fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::
         writeln!(text, "    kind      {}", provider.kind.name())?;
         writeln!(text, "    base_url  {scheme}://{}{}", base.authority.to_str().unwrap_or_default(), base.prefix)?;
         let t = route.timeouts.over(&provider.timeouts);
+        let first_byte = t.first_byte.map_or_else(
+            || format!("{:?} ({:?} buffered)", Timeouts::FIRST_BYTE_STREAMED, Timeouts::FIRST_BYTE_BUFFERED),
+            |first_byte| format!("{first_byte:?}"),
+        );
         let total = t.total.map_or_else(|| "none".to_owned(), |total| format!("{total:?}"));
         writeln!(
             text,
-            "    timeouts  connect {:?}, first_byte {:?}, first_token {:?}, between_bytes {:?}, total {total}",
-            t.connect, t.first_byte, t.first_token, t.between_bytes
+            "    timeouts  connect {:?}, first_byte {first_byte}, first_token {:?}, between_bytes {:?}, total {total}",
+            t.connect, t.first_token, t.between_bytes
         )?;
         if let Err(why) = encoded(route, target, &model, "") {
             writeln!(text, "    every request is refused: {why}")?;
@@ -214,7 +218,7 @@ mod tests {
     fn the_routes_own_settings_count() {
         let text = explain(&snapshot(), "qwen3-4b").unwrap();
         assert!(text.contains("5 failures within 30s eject a target, for 10s and at most 300s"), "{text}");
-        assert!(text.contains("connect 5s, first_byte 60s, first_token 20s, between_bytes 60s, total none"), "{text}");
+        assert!(text.contains("connect 5s, first_byte 60s (600s buffered), first_token 20s, between_bytes 60s, total none"), "{text}");
         assert!(text.contains("  fireworks  accounts/fireworks/models/qwen3-4b  fallback"));
         // `unsupported: reject` leaves nothing to drop.
         assert_eq!(text.matches("    dropped   none\n").count(), 3, "{text}");

@@ -80,6 +80,9 @@ section! {
         header_timeout: Deadline = "10s",
         /// For the whole body of a request, and for a client to take a piece of its answer.
         body_timeout: Deadline = "30s",
+        /// After this long without a byte to the client of a stream, a heartbeat is sent, and again after each such silence.
+        /// 0: never. A route may override it.
+        keep_alive: Duration = "25s",
         /// How long a drain waits for streams in flight.
         drain_timeout: Duration = "60s",
         /// The socket by which `run --upgrade` gets the listeners of the process before it. Default: one of this
@@ -150,14 +153,14 @@ section! {
 }
 
 section! {
-    /// Deadlines of an attempt. A provider's defaults: connect 5s, first_byte 60s, first_token 120s, between_bytes 60s,
-    /// total none; a route's default to its providers'.
+    /// Deadlines of an attempt. A provider's defaults: connect 5s, first_byte 60s for streams and 600s for buffered requests,
+    /// first_token 120s, between_bytes 60s, total none; a route's default to its providers'.
     Timeouts {
         /// For a connection, TLS included.
         connect: Option<Deadline>,
-        /// From the request sent to the response headers.
+        /// From the request sent to the response headers; for a buffered request, to the first byte of the answer's body.
         first_byte: Option<Deadline>,
-        /// From the request sent to the first content.
+        /// From the request sent to the first content of a stream.
         first_token: Option<Deadline>,
         /// Between two reads of the answer.
         between_bytes: Option<Deadline>,
@@ -199,6 +202,8 @@ section! {
         ejection: Ejection = "{}",
         /// Deadlines that override the provider's.
         timeouts: Timeouts = "{}",
+        /// The heartbeat of its streams. Default: `server.keep_alive`.
+        keep_alive: Option<Duration>,
         /// A system prompt that stands before the client's own.
         system: Option<String>,
         /// Defaults and overrides of request fields.

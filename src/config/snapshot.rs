@@ -100,6 +100,8 @@ pub struct Route {
     pub ejection: Option<Ejection>,
     /// Overrides of the provider's deadlines.
     pub timeouts: TimeoutOverrides,
+    /// A stream that has been silent for this long gets a heartbeat; `None`: never.
+    pub keep_alive: Option<Duration>,
     /// A system prompt that stands before the client's own.
     pub system: Option<Arc<str>>,
     /// Defaults, overrides and what to do with unsupported parameters.
@@ -169,14 +171,27 @@ pub struct Retry {
 pub struct Timeouts {
     /// For a connection, TLS included. Default 5 s.
     pub connect: Duration,
-    /// From the request sent to the response headers. Default 60 s.
-    pub first_byte: Duration,
-    /// From the request sent to the first content. Default 120 s.
+    /// What [`Timeouts::first_byte`] returns; `None`: its default.
+    pub first_byte: Option<Duration>,
+    /// From the request sent to the first content of a stream. Default 120 s.
     pub first_token: Duration,
     /// Between two reads of the answer. Default 60 s.
     pub between_bytes: Duration,
     /// For the whole attempt. Default none.
     pub total: Option<Duration>,
+}
+
+impl Timeouts {
+    /// `first_byte` of a stream where none is configured.
+    pub const FIRST_BYTE_STREAMED: Duration = Duration::from_secs(60);
+    /// `first_byte` of a buffered request where none is configured: a long generation takes minutes, and nothing of it is
+    /// sent before its end.
+    pub const FIRST_BYTE_BUFFERED: Duration = Duration::from_secs(600);
+
+    /// From the request sent to the response headers of a stream, or to the first byte of the body of a buffered answer.
+    pub fn first_byte(&self, stream: bool) -> Duration {
+        self.first_byte.unwrap_or(if stream { Self::FIRST_BYTE_STREAMED } else { Self::FIRST_BYTE_BUFFERED })
+    }
 }
 
 /// A route's own deadlines; what is `None` is the provider's.
@@ -199,7 +214,7 @@ impl TimeoutOverrides {
     pub fn over(&self, provider: &Timeouts) -> Timeouts {
         Timeouts {
             connect: self.connect.unwrap_or(provider.connect),
-            first_byte: self.first_byte.unwrap_or(provider.first_byte),
+            first_byte: self.first_byte.or(provider.first_byte),
             first_token: self.first_token.unwrap_or(provider.first_token),
             between_bytes: self.between_bytes.unwrap_or(provider.between_bytes),
             total: self.total.or(provider.total),

@@ -19,6 +19,7 @@ use crate::telemetry::labels::AuthFailure;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Who asks?
@@ -136,6 +137,7 @@ pub async fn admit(
     live.metrics.limits_admitted(permit.kinds());
     ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
     let fresh = || id::fresh(ctx.arrived);
+    let stage = Stage::new(route.keep_alive.filter(|_| parsed.stream()), Instant::now());
     Ok(Call {
         operation,
         stream: parsed.stream(),
@@ -149,7 +151,7 @@ pub async fn admit(
         attempts,
         next,
         attempt: None,
-        stage: Arc::new(Stage::default()),
+        stage: Arc::new(stage),
         failure: None,
         route,
     })

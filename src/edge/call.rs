@@ -181,11 +181,17 @@ impl Attempt {
         free
     }
 
-    /// Its deadlines, where its request is given away `now`.
-    pub fn deadlines(&mut self, now: Instant) -> Deadlines {
+    /// Its deadlines, where its request for a `stream` or a buffered answer is sent `now`.
+    pub fn deadlines(&mut self, stream: bool, now: Instant) -> Deadlines {
         let began = *self.began.get_or_insert(now);
         let t = &self.timeouts;
-        Deadlines { began, first_byte: t.first_byte, first_token: t.first_token, between_bytes: t.between_bytes, total: t.total }
+        Deadlines {
+            began,
+            first_byte: t.first_byte(stream),
+            first_token: stream.then_some(t.first_token),
+            between_bytes: t.between_bytes,
+            total: t.total,
+        }
     }
 }
 

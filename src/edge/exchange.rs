@@ -13,7 +13,7 @@ use super::call::{Call, Reading, Unasked, framing, internal};
 use super::drain::Presence;
 use super::live::Live;
 use super::rescue::{self, Failure};
-use super::respond;
+use super::respond::{self, Opening};
 use crate::account::{EndedBy, Ledger, cost};
 use crate::chat::chunk::UsagePlace;
 use crate::chat::usage::Usage;
@@ -29,7 +29,7 @@ use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -42,9 +42,6 @@ use uuid::Uuid;
 /// Largest body of a provider's refusal that is read, in bytes; what is beyond is not needed to tell what it says.
 pub const MAX_REFUSAL: usize = 64 << 10;
 
-/// Room for the headers of an answer without limits; Pingora keeps them until the connection's next request.
-const HEADERS: usize = 8;
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
 const X_PROVIDER: HeaderName = HeaderName::from_static("x-tidegate-provider");
 const X_MODEL: HeaderName = HeaderName::from_static("x-tidegate-upstream-model");
@@ -183,6 +180,7 @@ impl Exchange {
         let Some(attempt) = call.attempt.as_mut() else { return false };
         attempt.reading = Reading::Over;
         attempt.place = None;
+        call.stage.end_attempt();
         call.permit.leave_provider();
         let target = attempt.target.clone();
         self.live.metrics.attempt(target.provider.index, failure.outcome);
@@ -218,7 +216,10 @@ impl Exchange {
     /// The upstream's response headers are there.
     pub fn upstream_head(&mut self, status: u16, headers: &HeaderMap) {
         let Some(call) = self.call.as_deref_mut() else { return };
-        call.stage.heard(Instant::now());
+        // A buffered answer may come long after its headers, and its first byte is what `first_byte` waits for.
+        if call.stream || !(200..300).contains(&status) {
+            call.stage.heard(Instant::now());
+        }
         let form = match (call.operation, call.stream, call.include_usage, self.live.snapshot.server.stream_usage) {
             (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.prospect).prompt },
             (Operation::Chat, false, ..) => Form::Completion,
@@ -306,10 +307,7 @@ impl Exchange {
         self.account(false);
         let error = failure.error.clone();
         self.failed(failure);
-        let mut event = b"data: ".to_vec();
-        event.extend_from_slice(&error.to_json());
-        event.extend_from_slice(b"\n\n");
-        event
+        error_event(&error)
     }
 
     /// The attempt is over before anything was told: the next one, or the client's error in place of the answer, so
@@ -319,10 +317,17 @@ impl Exchange {
             return Step::Retry("the attempt failed");
         }
         let error = self.call.as_ref().and_then(|c| c.failure.clone()).unwrap_or_else(internal);
-        let body = error.to_json();
-        self.ledger.status = error.status;
-        let head = self.error_head(&error, body.len());
-        if let (Some(call), Ok(head)) = (self.call.as_deref_mut(), head) {
+        let opened = self.call.as_deref().is_some_and(|call| call.stage.opened());
+        let (body, head) = if opened {
+            self.ledger.status = 200;
+            (error_event(&error), None)
+        } else {
+            self.ledger.status = error.status;
+            let body = error.to_json();
+            let head = self.error_head(&error, body.len()).ok();
+            (body, head)
+        };
+        if let Some(call) = self.call.as_deref_mut() {
             call.stage.commit(head);
             if !end {
                 call.stage.end();
@@ -336,17 +341,22 @@ impl Exchange {
             self.ledger.ttft.get_or_insert(self.began.elapsed()); // a vector has no first token
         }
         self.ledger.status = 200;
-        let head = self.answer_head(length);
+        let opened = self.call.as_deref().is_some_and(|call| call.stage.opened());
+        let head = if opened { None } else { self.answer_head(length).ok() };
         let Some(call) = self.call.as_deref_mut() else { return };
-        if let Ok(head) = head {
-            call.stage.commit(head);
-        }
+        call.stage.commit(head);
         // Nothing can be asked again from here on, so the bodies are not needed.
         call.parsed = None;
         if let Some(attempt) = call.attempt.as_mut() {
             attempt.asking.iter_mut().for_each(|asking| asking.answered(self.live.now()));
             attempt.outgoing.body = Bytes::new();
         }
+    }
+
+    /// What an answer's head can have before it is known who answers.
+    pub fn opening(&self) -> Opening {
+        let limits = self.call.as_deref().map(|call| *call.permit.headers());
+        Opening { id: self.id, limits: limits.unwrap_or_default() }
     }
 
     /// The answer is complete, and with `end` its body as well.
@@ -356,7 +366,7 @@ impl Exchange {
         self.reason = ""; // what failed before was made good
         let Some(call) = self.call.as_deref_mut() else { return };
         if !end {
-            call.stage.told();
+            call.stage.complete();
         }
         let Some(attempt) = call.attempt.as_mut() else { return };
         attempt.reading = Reading::Over;
@@ -390,11 +400,9 @@ impl Exchange {
     }
 
     fn answer_head(&self, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
-        let mut headers = HeaderMap::with_capacity(HEADERS);
+        let mut headers = HeaderMap::with_capacity(respond::ROOM);
         if self.ledger.stream {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            respond::stream_headers(&mut headers);
         } else {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -413,10 +421,7 @@ impl Exchange {
 
     /// Headers that every answer of a routed request has.
     pub fn common_headers(&self, headers: &mut HeaderMap) {
-        let mut id = Uuid::encode_buffer();
-        if let Ok(id) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut id)) {
-            headers.insert(X_REQUEST_ID, id);
-        }
+        respond::request_id(headers, &self.id);
         let call = self.call.as_deref();
         if let Some(limits) = self.refused.as_deref().or(call.map(|c| c.permit.headers())) {
             headers.extend(limits.iter());
@@ -440,6 +445,11 @@ impl Exchange {
             names(X_ADJUSTED, attempt.outgoing.adjusted.iter().map(|f| f.name()).collect::<Vec<_>>().join(","));
         }
     }
+}
+
+/// The event that ends a stream which cannot be completed.
+pub fn error_event(error: &ApiError) -> Vec<u8> {
+    [b"data: ".as_slice(), &error.to_json(), b"\n\n"].concat()
 }
 
 /// The time, as the header `date` has it.

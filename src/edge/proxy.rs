@@ -2,7 +2,7 @@
 
 use super::call::Attempt;
 use super::dial::Loan;
-use super::exchange::{Exchange, Step};
+use super::exchange::{Exchange, Step, error_event};
 use super::live::Live;
 use super::patience::Patience;
 use super::replay::{EMPTY, Replay, TOLD};
@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::{Either, select};
 use http::{HeaderMap, HeaderName, Method};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
@@ -28,6 +29,7 @@ use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::os::fd::RawFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -101,7 +103,7 @@ impl Gateway {
         let Some(call) = ctx.call.as_deref() else { return Ok(()) };
         let empty = Box::new(ServerSession::new_custom(Box::new(())));
         let real = std::mem::replace(&mut session.downstream_session, empty);
-        *session.downstream_session = ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone())));
+        *session.downstream_session = ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), ctx.opening())));
         Ok(())
     }
 
@@ -121,6 +123,19 @@ impl Gateway {
         let mut headers = respond::error_headers(error);
         ctx.common_headers(&mut headers);
         respond::respond(&mut session.downstream_session, error.status, headers, error.to_json().into()).await
+    }
+}
+
+/// Awaits `work` and attends to the client meanwhile: heartbeats are sent, and a client that leaves ends it.
+///
+/// # Errors
+/// When the client has left, or the process ends.
+async fn attend<T>(session: &mut Session, work: impl Future<Output = T>) -> Result<T> {
+    let listen = pin!(session.downstream_session.read_body_or_idle(true));
+    match select(pin!(work), listen).await {
+        Either::Left((done, _)) => Ok(done),
+        Either::Right((Err(gone), _)) => Err(gone.into_down()),
+        Either::Right((Ok(_), work)) => Ok(work.await),
     }
 }
 
@@ -188,15 +203,16 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Box<Exchange>) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Exchange>) -> Result<Box<HttpPeer>> {
         let live = ctx.live.clone();
-        if ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over)) && ctx.prepare().await.is_err() {
+        let over = ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over));
+        if over && attend(session, ctx.prepare()).await?.is_err() {
             return Err(Error::explain(ErrorType::Custom("no target left"), "nobody can be asked"));
         }
         let Some(attempt) = ctx.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else {
             return Err(Error::explain(ErrorType::InternalError, "no attempt"));
         };
-        match live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.dialled).await {
+        match attend(session, live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.dialled)).await? {
             Ok(peer) => Ok(peer),
             Err(error) => {
                 let retry = ctx.failed(Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error });
@@ -226,13 +242,14 @@ impl ProxyHttp for Gateway {
         let trace = ctx.trace;
         let Some(call) = ctx.call.as_deref_mut() else { return Ok(()) };
         let Some(attempt) = call.attempt.as_mut() else { return Ok(()) };
-        if let Err(failure) = upstream_request::build(request, attempt, &live, &trace).await {
+        let stream = call.stream;
+        if let Err(failure) = attend(session, upstream_request::build(request, attempt, &live, &trace)).await? {
             let retry = ctx.failed(failure);
             return Err(decided("the request cannot be signed", retry));
         }
-        call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines(began));
+        call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines(stream, began));
         ctx.busy += began.elapsed();
-        // Nobody has listened for the client's leaving while there was a wait, a look-up, a connection to make.
+        // The client was not attended to while the connection was made.
         if let Some(Err(gone)) = session.downstream_session.read_body_or_idle(true).now_or_never() {
             return Err(gone.into_down());
         }
@@ -369,6 +386,12 @@ impl ProxyHttp for Gateway {
             return done(ctx);
         }
         let error = ctx.call.as_deref().and_then(|c| c.failure.clone()).unwrap_or(failure.error);
+        if ctx.call.as_deref().is_some_and(|c| c.stage.opened()) {
+            ctx.ledger.status = 200; // of the head that a heartbeat has sent
+            let _ = session.downstream_session.write_response_body(error_event(&error).into(), true).await; // the client may be gone
+            let _ = session.downstream_session.finish_body().await;
+            return done(ctx);
+        }
         self.unwrap(session, ctx);
         session.downstream_session.set_keepalive(None);
         if let Err(e) = self.tell(session, ctx, &error).await {

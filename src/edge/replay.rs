@@ -12,7 +12,8 @@
 //! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
 
 use super::patience::Patience;
-use super::stage::{Ending, Late, Stage};
+use super::respond::{self, Opening};
+use super::stage::{Due, Ending, Late, Stage};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::TRANSFER_ENCODING;
@@ -39,6 +40,10 @@ pub const TOLD: ErrorType = ErrorType::Custom("answer ended early");
 /// The upstream's response ended with its headers.
 pub const EMPTY: ErrorType = ErrorType::Custom("empty upstream response");
 
+/// What a silent stream gets: a comment, which every reader of server-sent events skips. It stands between two events,
+/// because what is written to a client are whole events.
+const HEARTBEAT: &[u8] = b": keep-alive\n\n";
+
 /// The request that Pingora sees and copies for every attempt; nothing of the client's.
 static ANY: LazyLock<RequestHeader> = LazyLock::new(|| {
     let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -55,12 +60,27 @@ pub struct Replay {
     /// Where Pingora has changed it, the request that it is shown; otherwise [`ANY`].
     request: Option<Box<RequestHeader>>,
     patience: Arc<Patience>,
+    /// What the first heartbeat sends before itself.
+    opening: Opening,
 }
 
 impl Replay {
     /// Wraps a session whose body has been read.
-    pub fn new(real: Box<ServerSession>, stage: Arc<Stage>) -> Self {
-        Self { real: Some(real), stage, told: false, request: None, patience: Patience::current() }
+    pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, opening: Opening) -> Self {
+        Self { real: Some(real), stage, told: false, request: None, patience: Patience::current(), opening }
+    }
+
+    /// Writes a heartbeat, and the head of the stream before it where nothing has been sent yet. Cancelled, it has left
+    /// all of it or nothing in the session's buffer: Pingora waits for room there first, and for the client afterwards.
+    async fn beat(&mut self) -> Result<()> {
+        let first = self.stage.begin_heartbeat(Instant::now());
+        let head = if first { Some(respond::head(200, self.opening.headers())?) } else { None };
+        let real = self.real()?;
+        if let Some(head) = head {
+            let head = fit(head, real);
+            real.write_response_header(head).await.map_err(|e| e.into_down())?;
+        }
+        real.write_response_body(Bytes::from_static(HEARTBEAT), false).await.map_err(|e| e.into_down())
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
@@ -68,15 +88,23 @@ impl Replay {
     }
 }
 
-/// Which deadline has passed, if one has, which only the alarm tells; it is set for the next one, or rings before that.
-fn late(stage: &Stage, patience: &Patience) -> Option<Late> {
+/// Adapts a head to the client's version of HTTP.
+fn fit(mut head: Box<ResponseHeader>, real: &ServerSession) -> Box<ResponseHeader> {
+    if real.req_header().version < Version::HTTP_11 {
+        head.remove_header(&TRANSFER_ENCODING); // HTTP/1.0 knows no chunks: the end of the connection ends the answer
+    }
+    head
+}
+
+/// What has come due, which only the alarm shows; it is set for the next instant, or rings before that.
+fn due(stage: &Stage, patience: &Patience) -> Option<Due> {
     let rung = patience.take_rung();
     if !rung && !stage.take_nearer() {
         return None;
     }
-    let (at, which) = stage.deadline()?;
+    let (at, which) = stage.next_due()?;
     if rung && patience.drain_is_over() {
-        return Some(Late::Drain);
+        return Some(Due::Late(Late::Drain));
     }
     if rung && at <= Instant::now() {
         return Some(which);
@@ -157,11 +185,8 @@ impl Session for Replay {
                 None => Ok(false),
             };
         }
-        if let Some(mut head) = self.stage.take_head() {
-            if self.real()?.req_header().version < Version::HTTP_11 {
-                head.remove_header(&TRANSFER_ENCODING); // HTTP/1.0 knows no chunks: the end of the connection ends the answer
-            }
-            tasks.insert(0, HttpTask::Header(head, false));
+        if let Some(head) = self.stage.take_head() {
+            tasks.insert(0, HttpTask::Header(fit(head, self.real()?), false));
         }
         let ending = self.stage.ending();
         self.told = matches!(ending, Ending::Whole(_));
@@ -174,8 +199,7 @@ impl Session for Replay {
         }
         if !tasks.is_empty() {
             self.real()?.response_duplex_vec(tasks).await?;
-            // Nobody has listened to the provider meanwhile: a client that takes its time is not the provider's silence.
-            self.stage.heard(Instant::now());
+            self.stage.written(Instant::now());
         }
         match failed {
             Some(e) => Err(e),
@@ -219,7 +243,9 @@ impl Session for Replay {
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.real.as_deref().and_then(|real| real.response_written()).filter(|head| !head.status.is_informational())
+        // Under a head that a heartbeat has sent, Pingora may still ask another target.
+        let real = self.real.as_deref().filter(|_| self.stage.committed());
+        real.and_then(|real| real.response_written()).filter(|head| !head.status.is_informational())
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {
@@ -245,20 +271,33 @@ impl Session for Replay {
             // One slice: Pingora's body pipe holds four tasks and stops polling here, deadlines included, when it is full.
             return Ok(Some(body));
         }
-        let Self { real, stage, told, patience, .. } = self;
-        if *told {
-            // A client that has its answer may leave, and its provider's connection is kept all the same.
-            return poll_fn(|_| late(stage, patience).map_or(Poll::Pending, |_| Poll::Ready(Err(Error::new_up(TOLD))))).await;
+        loop {
+            let Self { real, stage, told, patience, .. } = self;
+            if *told {
+                // A client that has its answer may leave, and its provider's connection is kept all the same.
+                return poll_fn(|_| due(stage, patience).map_or(Poll::Pending, |_| Poll::Ready(Err(Error::new_up(TOLD))))).await;
+            }
+            let real = real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))?;
+            let came = {
+                let mut idle = pin!(real.read_body_or_idle(true));
+                poll_fn(|cx| match idle.as_mut().poll(cx) {
+                    Poll::Ready(read) => Poll::Ready(Some(read)),
+                    Poll::Pending => match due(stage, patience) {
+                        None => Poll::Pending,
+                        Some(Due::Heartbeat) => Poll::Ready(None),
+                        Some(Due::Late(late)) => {
+                            let kind = if late == Late::Drain { DRAINED } else { LATE };
+                            Poll::Ready(Some(Err(Error::explain(kind, late.message()))))
+                        }
+                    },
+                })
+                .await
+            };
+            match came {
+                Some(read) => return read,
+                None => Box::pin(self.beat()).await?, // boxed, so that every wait need not have room for it
+            }
         }
-        let real = real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))?;
-        let mut idle = pin!(real.read_body_or_idle(true));
-        poll_fn(|cx| match idle.as_mut().poll(cx) {
-            Poll::Pending => late(stage, patience).map_or(Poll::Pending, |late| {
-                Poll::Ready(Err(Error::explain(if late == Late::Drain { DRAINED } else { LATE }, late.message())))
-            }),
-            ready => ready,
-        })
-        .await
     }
 
     fn body_bytes_sent(&self) -> usize {

@@ -2,13 +2,15 @@
 
 use super::intake;
 use crate::error::ApiError;
+use crate::limit::LimitHeaders;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Writes a whole answer, at once. What is left of the request's body is thrown away after it, so that the client reads
 /// the answer and, where that was little, keeps its connection.
@@ -36,6 +38,45 @@ pub async fn respond(session: &mut ServerSession, status: u16, mut headers: Head
         }
     }
     Ok(())
+}
+
+/// What every answer to one request has in its head, whichever target it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// `x-request-id`.
+    pub id: Uuid,
+    /// `x-ratelimit-*`.
+    pub limits: LimitHeaders,
+}
+
+impl Opening {
+    /// The head of a stream before it is known who answers.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(ROOM);
+        stream_headers(&mut headers);
+        request_id(&mut headers, &self.id);
+        headers.extend(self.limits.iter());
+        headers
+    }
+}
+
+/// Room for the headers of an answer without limits; Pingora keeps them until the connection's next request.
+pub const ROOM: usize = 8;
+
+/// The headers of a stream of events, which nothing on the way may hold back: `x-accel-buffering` is nginx's word for it.
+pub fn stream_headers(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+}
+
+/// `x-request-id`.
+pub fn request_id(headers: &mut HeaderMap, id: &Uuid) {
+    let mut text = Uuid::encode_buffer();
+    if let Ok(id) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
 }
 
 /// A response's head. Built from its parts, because Pingora's own builder parses every name again.

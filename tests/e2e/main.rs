@@ -15,6 +15,7 @@
 mod edges;
 mod failover;
 mod harness;
+mod heartbeats;
 mod hostile;
 mod intake;
 mod limits;

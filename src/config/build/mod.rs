@@ -49,7 +49,7 @@ impl Builder {
             self.problems.add(at, "`routes` is missing or empty; without a route there is nothing to serve");
         }
         let providers = self.providers(file.providers);
-        let routes = self.routes(file.routes, &providers);
+        let routes = self.routes(file.routes, &providers, file.server.keep_alive);
         let tenants = self.tenants(file.teams, &routes.by_name);
         let providers = providers.into_values();
         Snapshot {

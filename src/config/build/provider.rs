@@ -290,7 +290,7 @@ fn timeouts(timeouts: &file::Timeouts) -> Timeouts {
     let given = overrides(timeouts);
     Timeouts {
         connect: given.connect.unwrap_or(Duration::from_secs(5)),
-        first_byte: given.first_byte.unwrap_or(Duration::from_secs(60)),
+        first_byte: given.first_byte,
         first_token: given.first_token.unwrap_or(Duration::from_secs(120)),
         between_bytes: given.between_bytes.unwrap_or(Duration::from_secs(60)),
         total: given.total,

@@ -10,6 +10,7 @@ use crate::config::types::{Reason, ThinkTags, Unsupported};
 use crate::provider::{Kind, ModelName, Price, Provider, Target};
 use crate::route::r#match::STRIPPED_PREFIXES;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most targets of a route, fallback included.
 const MAX_TARGETS: usize = 64;
@@ -35,7 +36,7 @@ pub(super) struct Routes {
 }
 
 impl Builder {
-    pub(super) fn routes(&mut self, routes: Named<file::Route>, providers: &ByName<Arc<Provider>>) -> Routes {
+    pub(super) fn routes(&mut self, routes: Named<file::Route>, providers: &ByName<Arc<Provider>>, keep_alive: Duration) -> Routes {
         let mut all = Routes { by_name: ByName::new(routes.known), names: RouteNames::default(), targets: 0 };
         for (index, (name, route)) in routes.entries.into_iter().enumerate() {
             let arc = self.name("route", &name);
@@ -52,14 +53,22 @@ impl Builder {
                 }
                 Some((prefix, suffix)) => all.names.patterns.push((prefix.into(), suffix.into(), index)),
             }
-            let route = route.map(|route| Arc::new(self.route(index, arc, route, providers, &mut all.targets)));
+            let route = route.map(|route| Arc::new(self.route(index, arc, route, providers, keep_alive, &mut all.targets)));
             all.by_name.push(name.value, route);
         }
         all.names.patterns.sort_by_key(|(prefix, suffix, _)| std::cmp::Reverse((prefix.len(), suffix.len())));
         all
     }
 
-    fn route(&mut self, index: usize, name: Arc<str>, route: file::Route, providers: &ByName<Arc<Provider>>, count: &mut usize) -> Route {
+    fn route(
+        &mut self,
+        index: usize,
+        name: Arc<str>,
+        route: file::Route,
+        providers: &ByName<Arc<Provider>>,
+        keep_alive: Duration,
+        count: &mut usize,
+    ) -> Route {
         let pattern = name.contains('*');
         let list = route.targets.value.0;
         if list.len() + route.fallback.len() > MAX_TARGETS {
@@ -81,6 +90,7 @@ impl Builder {
             retry: self.retry(&route.retry),
             ejection: self.ejection(&route.ejection),
             timeouts: super::provider::overrides(&route.timeouts),
+            keep_alive: Some(route.keep_alive.unwrap_or(keep_alive)).filter(|every| !every.is_zero()),
             system: route.system.filter(|text| !text.is_empty()).map(Arc::from),
             params: Params {
                 defaults: self.fields(route.params.defaults),

@@ -24,7 +24,7 @@ pub(in crate::dialect) fn target(kind: Kind) -> Target {
         base: BaseUrl { tls: true, host: "h".into(), port: 443, authority: http::HeaderValue::from_static("h"), prefix: "".into() },
         credential: Credential::None,
         headers: Vec::new(),
-        timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
+        timeouts: Timeouts { connect: second, first_byte: Some(second), first_token: second, between_bytes: second, total: None },
         tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
         settings: Settings::Aws { region: "us-east-1".into() },
         max_connections: None,

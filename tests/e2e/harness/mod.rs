@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod http1;
 pub mod http2;
 pub mod manual;
+pub mod nginx;
 pub mod sim;
 pub mod sse;
 pub mod tls;

@@ -12,6 +12,8 @@ pub struct Events {
     source: Source,
     buffer: Vec<u8>,
     ready: VecDeque<String>,
+    /// Comments so far; the gateway's heartbeats are comments.
+    pub comments: usize,
     /// Whether the transport broke before the body was complete.
     pub broken: bool,
     /// What keeps an HTTP/1.1 connection open.
@@ -26,20 +28,41 @@ enum Source {
 impl Events {
     /// The rest of a connection whose head has been read.
     pub fn h1(conn: Conn) -> Self {
-        Self { source: Source::H1(conn.reader), buffer: Vec::new(), ready: VecDeque::new(), broken: false, _writer: Some(conn.writer) }
+        Self {
+            source: Source::H1(conn.reader),
+            buffer: Vec::new(),
+            ready: VecDeque::new(),
+            comments: 0,
+            broken: false,
+            _writer: Some(conn.writer),
+        }
     }
 
     /// The body of an HTTP/2 answer.
     pub fn h2(body: Incoming) -> Self {
-        Self { source: Source::H2(body), buffer: Vec::new(), ready: VecDeque::new(), broken: false, _writer: None }
+        Self { source: Source::H2(body), buffer: Vec::new(), ready: VecDeque::new(), comments: 0, broken: false, _writer: None }
     }
 
     /// The data of the next event; `None` at the end of the body.
     pub async fn next(&mut self) -> Option<String> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
+        while self.ready.is_empty() {
+            self.read().await?;
+        }
+        self.ready.pop_front()
+    }
+
+    /// Awaits one more comment; there must be no event before it.
+    pub async fn comment(&mut self) {
+        let before = self.comments;
+        while self.comments == before {
+            assert!(self.ready.is_empty(), "{:?} before a comment", self.ready);
+            self.read().await.expect("a comment");
+        }
+    }
+
+    /// Reads one more piece of the body; `None` at its end.
+    async fn read(&mut self) -> Option<()> {
+        {
             let piece = match &mut self.source {
                 Source::H1(reader) => reader.piece().await.map_err(drop),
                 Source::H2(body) => match soon("an event", body.frame()).await {
@@ -60,6 +83,7 @@ impl Events {
                 Ok(Some(piece)) => self.take(&piece),
             }
         }
+        Some(())
     }
 
     fn take(&mut self, piece: &[u8]) {
@@ -67,6 +91,10 @@ impl Events {
         while let Some(end) = self.buffer.windows(2).position(|w| w == b"\n\n") {
             let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
             let event = String::from_utf8(event).unwrap();
+            if event.starts_with(':') {
+                self.comments += 1;
+                continue;
+            }
             let data = event.trim_end().strip_prefix("data: ").unwrap_or_else(|| panic!("not an event: {event:?}"));
             self.ready.push_back(data.to_owned());
         }

@@ -46,7 +46,7 @@ fn target(case: &Value) -> Target {
         base: BaseUrl { tls: false, host: "h".into(), port: 80, authority: HeaderValue::from_static("h"), prefix: "".into() },
         credential: Credential::None,
         headers: Vec::new(),
-        timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
+        timeouts: Timeouts { connect: second, first_byte: Some(second), first_token: second, between_bytes: second, total: None },
         tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
         settings,
         max_connections: None,

@@ -25,7 +25,7 @@ fn target(kind: Kind) -> Target {
         base: BaseUrl { tls: true, host: "h".into(), port: 443, authority: http::HeaderValue::from_static("h"), prefix: "".into() },
         credential: Credential::None,
         headers: Vec::new(),
-        timeouts: Timeouts { connect: second, first_byte: second, first_token: second, between_bytes: second, total: None },
+        timeouts: Timeouts { connect: second, first_byte: Some(second), first_token: second, between_bytes: second, total: None },
         tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
         settings,
         quirks: Quirks::default(),
