@@ -81,11 +81,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let live = process.live.load();
     let now = live.now();
     let reloads = process.reloads.lock().clone();
-    let target = |index| match live.health.rests(index, now) {
-        None => TargetHealth::Healthy,
-        Some((left, false)) => TargetHealth::Resting(left),
-        Some((left, true)) => TargetHealth::Ejected(left),
-    };
+    let target = |index| TargetHealth::of(live.health.rests(index, now));
     let state = State {
         metrics: &live.metrics,
         limiter: &live.limiter,
@@ -95,6 +91,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         serving: process.serving.load(Ordering::Relaxed),
         reloads: &reloads,
         target: &target,
+        models: &|index| live.health.models(index, now),
         log_lines_dropped: crate::telemetry::log::dropped(),
     };
     let page = pages::page(path, &state);

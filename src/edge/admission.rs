@@ -128,7 +128,7 @@ pub async fn admit(
     let prospect = operation.prospect(&under_its_route);
     // Which target will answer is not known yet: the first one's price stands for all.
     let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
-    let plan = Plan::new(&route, fastrand::u64(..), belongs_to, &live.health, now);
+    let plan = Plan::new(&route, found.star, fastrand::u64(..), belongs_to, &live.health, now);
     let mut attempts = Attempts::new(plan, fastrand::u64(..));
     let next = attempts.first(&route, &live.health, now);
     let provider = next.as_ref().map(|turn| turn.target.provider.index);

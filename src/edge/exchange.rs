@@ -189,10 +189,11 @@ impl Exchange {
             log::error!("provider `{}`: there are no credentials that it accepts (request {})", target.provider.name, self.id);
         }
         let now = self.live.now();
-        if let Some(wait) = failure.error.retry_after {
-            self.live.health.rest(target.index, wait, now);
+        let asking = attempt.asking.take();
+        if let Some((asking, wait)) = asking.as_ref().zip(failure.error.retry_after) {
+            asking.rest(wait, now);
         }
-        if let Some(rest) = attempt.asking.take().zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now)) {
+        if let Some(rest) = asking.zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now)) {
             log::warn!("route `{}`: `{}` at provider `{}` is ejected for {rest:.1?}", call.route.name, attempt.model, target.provider.name);
         }
         self.ledger.ended_by = match failure.outcome {

@@ -1,14 +1,17 @@
 //! What is known of each target while requests run: whether it takes part, how many ask it, how fast it answers.
 //!
-//! One place per target, made with the configuration and looked up by [`Target::index`]; a target that was there before
-//! a reload keeps its own. All of it is atomics: nothing here waits, and time comes in as an argument.
+//! An entry belongs to a provider and an upstream model: all routes that use the two share it, and it survives a reload.
+//! A target with a fixed model finds its entry by [`Target::index`]; a pattern's entry is looked up once per request, by
+//! [`Health::resolve`]. Entries are atomics: nothing here waits, and time comes in as an argument.
 
 use super::latency::Latency;
+use super::r#match::Found;
+use super::models::{Models, PatternModels, Registry};
 use super::retry::Failure;
 use super::standing::{Role, Standing};
 use crate::config::snapshot::{Ejection, Route, Snapshot};
 use crate::dialect::FailureClass;
-use crate::provider::{ModelName, Target};
+use crate::provider::ModelName;
 use std::array::from_fn;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,13 +25,35 @@ pub const MAX_FAILURES: usize = 64;
 
 /// All targets of a snapshot.
 #[derive(Debug, Default)]
-pub struct Health(Vec<Arc<Vitals>>);
+pub struct Health {
+    /// By `Target::index`.
+    targets: Vec<Place>,
+    /// By the provider's name.
+    providers: HashMap<Arc<str>, Arc<Registry>>,
+}
 
-/// One target's part.
 #[derive(Debug)]
-struct Vitals {
+struct Place {
     /// Its name for [`super::pick`]: the same in every route, process and configuration.
     seed: u64,
+    state: State,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// The entry of a fixed model.
+    Model(Arc<Vitals>),
+    /// The entries of a pattern's models.
+    Pattern(Arc<Models>),
+}
+
+/// The entries of a route's patterns for one request, by `Target::index`; none, and nothing allocated, for other routes.
+#[derive(Clone, Debug, Default)]
+pub struct Resolved(Box<[(usize, Arc<Vitals>)]>);
+
+/// The entry of one model at one provider.
+#[derive(Debug, Default)]
+pub(super) struct Vitals {
     standing: Standing,
     in_flight: AtomicU32,
     latency: Latency,
@@ -36,85 +61,113 @@ struct Vitals {
 }
 
 impl Health {
-    /// One place for each target.
+    /// The entries of a snapshot's targets. Those that the previous one had as well stay the same.
     pub fn new(snapshot: &Snapshot, previous: Option<(&Snapshot, &Health)>) -> Self {
-        let mut known: HashMap<_, _> = HashMap::new();
-        if let Some((old, health)) = previous {
-            known.extend(targets(old).filter_map(|(key, index)| Some((key, health.0.get(index)?.clone()))));
+        let kept = |provider: &Arc<str>| previous?.1.providers.get(provider).cloned();
+        let registry = |provider: &Arc<str>| (provider.clone(), kept(provider).unwrap_or_default());
+        let providers: HashMap<_, _> = snapshot.providers.iter().map(|provider| registry(&provider.name)).collect();
+        let patterns = Patterns::of(previous);
+        let mut targets: Vec<Option<Place>> = (0..snapshot.targets).map(|_| None).collect();
+        for (one, is_pattern, index) in identities(snapshot) {
+            let Some(slot) = targets.get_mut(index) else { continue };
+            let registry = || providers.get(&one.provider).cloned().unwrap_or_default();
+            let state = match is_pattern {
+                false => State::Model(registry().entry(&one.model)),
+                true => State::Pattern(patterns.find(&one).unwrap_or_else(|| Arc::new(Models::new(registry())))),
+            };
+            *slot = Some(Place { seed: one.seed(), state });
         }
-        let mut all: Vec<Option<Arc<Vitals>>> = vec![None; snapshot.targets];
-        for (key, index) in targets(snapshot) {
-            if let Some(slot) = all.get_mut(index) {
-                *slot = Some(known.remove(&key).unwrap_or_else(|| Arc::new(Vitals::new(key.seed()))));
-            }
-        }
-        Self(all.into_iter().map(|slot| slot.unwrap_or_else(|| Arc::new(Vitals::new(0)))).collect())
+        let unused = || Place { seed: 0, state: State::Model(Arc::default()) };
+        Self { targets: targets.into_iter().map(|place| place.unwrap_or_else(unused)).collect(), providers }
     }
 
-    /// A target rests for `wait`, because its provider said so.
-    pub fn rest(&self, target: usize, wait: Duration, now: u64) {
-        if let Some(vitals) = self.0.get(target) {
-            vitals.standing.rest(wait, now);
+    /// Looks up the entries that a request needs in place of the route's patterns, where `star` is the text under `*`.
+    pub fn resolve(&self, route: &Route, star: Option<&str>) -> Resolved {
+        if star.is_none() {
+            return Resolved::default();
+        }
+        let found = Found { route: route.index, star };
+        let entries = route.targets.iter().chain(&route.fallback).filter_map(|target| match &self.targets.get(target.index)?.state {
+            State::Model(_) => None,
+            State::Pattern(models) => Some((target.index, models.entry(&found.model(&target.model)))),
+        });
+        Resolved(entries.collect())
+    }
+
+    /// A target's entry; `None` for a pattern that is not among those resolved.
+    pub(super) fn vitals<'h>(&'h self, resolved: &'h Resolved, target: usize) -> Option<&'h Arc<Vitals>> {
+        match &self.targets.get(target)?.state {
+            State::Model(vitals) => Some(vitals),
+            State::Pattern(_) => resolved.0.iter().find_map(|(index, vitals)| (*index == target).then_some(vitals)),
         }
     }
 
-    /// Whether a target is to be asked after all others: it rests, or somebody else tries whether it is back.
-    pub fn avoided(&self, target: usize, now: u64) -> bool {
-        self.0.get(target).is_some_and(|vitals| vitals.standing.avoided(now))
-    }
-
-    /// For how long a target still rests, and whether it is ejected; `None` for one that takes part. An ejected target
-    /// whose time is over has still to show that it is back.
+    /// The remaining time of a target that rests or is ejected, and whether it is ejected; `None` for one that takes part.
+    /// An ejected one without remaining time waits for its probe. A pattern takes part while one of its models does.
     pub fn rests(&self, target: usize, now: u64) -> Option<(Duration, bool)> {
-        let standing = &self.0.get(target)?.standing;
-        let (left, ejected) = (standing.left(now), standing.is_ejected());
-        (ejected || !left.is_zero()).then_some((left, ejected))
+        match &self.targets.get(target)?.state {
+            State::Model(vitals) => vitals.rests(now),
+            State::Pattern(models) => models.rests(now),
+        }
     }
 
-    /// Whether a target is kept out because it failed too often.
-    pub fn is_ejected(&self, target: usize) -> bool {
-        self.0.get(target).is_some_and(|vitals| vitals.standing.is_ejected())
-    }
-
-    /// Attempts under way at a target.
-    pub fn in_flight(&self, target: usize) -> u32 {
-        self.0.get(target).map_or(0, |vitals| vitals.in_flight.load(Ordering::Relaxed))
-    }
-
-    /// What one more request has to expect of a target; only comparable.
-    pub fn load(&self, target: usize, now: u64) -> u64 {
-        self.0.get(target).map_or(0, |vitals| vitals.latency.load(vitals.in_flight.load(Ordering::Relaxed), now))
+    /// The models of a pattern; `None` for a target with a fixed model.
+    pub fn models(&self, target: usize, now: u64) -> Option<PatternModels> {
+        match &self.targets.get(target)?.state {
+            State::Model(_) => None,
+            State::Pattern(models) => Some(models.overview(now)),
+        }
     }
 
     /// What a target is told apart by, wherever the same provider and model are a target.
     pub(super) fn seed(&self, target: usize) -> u64 {
-        self.0.get(target).map_or(0, |vitals| vitals.seed)
-    }
-
-    /// Begins an attempt, after `wait`. `None` for a target that rests or is being tried by somebody else; `anyway` for
-    /// one that is the last hope.
-    pub fn ask(&self, route: &Route, target: &Target, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
-        let vitals = self.0.get(target.index)?.clone();
-        let role = match vitals.standing.ask(now) {
-            Some(role) => role,
-            None if anyway => vitals.standing.ask_anyway(now),
-            None => return None,
-        };
-        vitals.in_flight.fetch_add(1, Ordering::Relaxed);
-        let began = now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
-        Some(Asking { vitals, role, rules: route.ejection, began })
+        self.targets.get(target).map_or(0, |place| place.seed)
     }
 }
 
 impl Vitals {
-    fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            standing: Standing::default(),
-            in_flight: AtomicU32::new(0),
-            latency: Latency::default(),
-            failures: Failures { at: from_fn(|_| AtomicU64::new(0)), next: AtomicUsize::new(0), since: AtomicU64::new(0) },
-        }
+    /// The provider has asked for a pause of `wait`.
+    pub(super) fn rest(&self, wait: Duration, now: u64) {
+        self.standing.rest(wait, now);
+    }
+
+    /// Whether a target is to be asked after all others: it rests, is ejected, or its probe is under way.
+    pub(super) fn avoided(&self, now: u64) -> bool {
+        self.standing.avoided(now)
+    }
+
+    /// As [`Health::rests`].
+    pub(super) fn rests(&self, now: u64) -> Option<(Duration, bool)> {
+        let (left, ejected) = (self.standing.left(now), self.standing.is_ejected());
+        (ejected || !left.is_zero()).then_some((left, ejected))
+    }
+
+    /// Whether it is kept out because it failed too often.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.standing.is_ejected()
+    }
+
+    /// Attempts under way.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What one more request has to expect; only comparable.
+    pub(super) fn load(&self, now: u64) -> u64 {
+        self.latency.load(self.in_flight(), now)
+    }
+
+    /// Begins an attempt under a route's rules, after `wait`. `None` for a target that rests or whose probe is under way,
+    /// unless it is to be asked `anyway`, because no other target is left.
+    pub(super) fn ask(self: &Arc<Self>, rules: Option<Ejection>, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
+        let role = match self.standing.ask(now) {
+            Some(role) => role,
+            None if anyway => self.standing.ask_anyway(now),
+            None => return None,
+        };
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let began = now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        Some(Asking { vitals: self.clone(), role, rules, began })
     }
 }
 
@@ -125,6 +178,12 @@ struct Failures {
     next: AtomicUsize,
     /// What is older is forgotten.
     since: AtomicU64,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self { at: from_fn(|_| AtomicU64::new(0)), next: AtomicUsize::new(0), since: AtomicU64::new(0) }
+    }
 }
 
 impl Failures {
@@ -161,6 +220,11 @@ pub struct Asking {
 }
 
 impl Asking {
+    /// The provider has asked for a pause of `wait`.
+    pub fn rest(&self, wait: Duration, now: u64) {
+        self.vitals.rest(wait, now);
+    }
+
     /// The first content is there: the target is fine, whatever comes later.
     pub fn answered(&mut self, now: u64) {
         self.vitals.latency.observe(self.took(now), now);
@@ -202,8 +266,7 @@ impl Drop for Asking {
     }
 }
 
-/// What makes a target the same one in another configuration: its route, provider and model, and which one of several
-/// it is where a route has the same twice.
+/// A target of a route: its provider and model, and which one of several it is where the route has the same twice.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Identity {
     route: Arc<str>,
@@ -220,7 +283,8 @@ impl Identity {
     }
 }
 
-fn targets(snapshot: &Snapshot) -> impl Iterator<Item = (Identity, usize)> {
+/// Each target of a snapshot: its identity, whether its model is a pattern, its index.
+fn identities(snapshot: &Snapshot) -> impl Iterator<Item = (Identity, bool, usize)> {
     let mut seen: HashMap<Identity, usize> = HashMap::new();
     let all = snapshot.routes.iter().flat_map(|r| r.targets.iter().chain(&r.fallback).map(move |t| (&r.name, t)));
     all.map(move |(route, target)| {
@@ -228,8 +292,31 @@ fn targets(snapshot: &Snapshot) -> impl Iterator<Item = (Identity, usize)> {
         let one = Identity { route: route.clone(), provider: target.provider.name.clone(), model: model.clone(), nth: 0 };
         let count = seen.entry(one.clone()).or_default();
         *count += 1;
-        (Identity { nth: *count, ..one }, target.index)
+        (Identity { nth: *count, ..one }, matches!(target.model, ModelName::Pattern(_)), target.index)
     })
+}
+
+/// The patterns of the previous snapshot.
+struct Patterns(Vec<(Identity, Arc<Models>)>);
+
+impl Patterns {
+    fn of(previous: Option<(&Snapshot, &Health)>) -> Self {
+        let models = |health: &Health, index: usize| match &health.targets.get(index)?.state {
+            State::Pattern(models) => Some(models.clone()),
+            State::Model(_) => None,
+        };
+        let all = previous
+            .into_iter()
+            .flat_map(|(old, health)| identities(old).filter_map(move |(one, _, index)| Some((one, models(health, index)?))));
+        Self(all.collect())
+    }
+
+    /// The same target's models; those of another route's pattern with the same provider and model where the route is new.
+    fn find(&self, wanted: &Identity) -> Option<Arc<Models>> {
+        let same = |(one, _): &&(Identity, Arc<Models>)| one.provider == wanted.provider && one.model == wanted.model;
+        let exact = self.0.iter().find(|(one, _)| one == wanted);
+        exact.or_else(|| self.0.iter().find(same)).map(|(_, models)| models.clone())
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +324,35 @@ fn targets(snapshot: &Snapshot) -> impl Iterator<Item = (Identity, usize)> {
 pub(super) mod tests {
     use super::super::pick::tests::snapshot;
     use super::*;
+    use crate::provider::Target;
+
+    /// Targets by index, for tests of fixed models.
+    impl Health {
+        fn fixed(&self, target: usize) -> &Arc<Vitals> {
+            let State::Model(vitals) = &self.targets[target].state else { panic!("target {target} is a pattern") };
+            vitals
+        }
+
+        pub(crate) fn rest(&self, target: usize, wait: Duration, now: u64) {
+            self.fixed(target).rest(wait, now);
+        }
+
+        pub(crate) fn avoided(&self, target: usize, now: u64) -> bool {
+            self.fixed(target).avoided(now)
+        }
+
+        pub(crate) fn is_ejected(&self, target: usize) -> bool {
+            self.fixed(target).is_ejected()
+        }
+
+        pub(crate) fn in_flight(&self, target: usize) -> u32 {
+            self.fixed(target).in_flight()
+        }
+
+        pub(crate) fn ask(&self, route: &Route, target: &Target, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
+            self.fixed(target.index).ask(route.ejection, anyway, wait, now)
+        }
+    }
 
     const SECOND: u64 = 1_000_000_000;
     const SERVER: Failure = Failure::Provider(FailureClass::Server);
@@ -353,7 +469,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_reload_keeps_what_is_known_of_a_target_by_its_name() {
+    fn a_reload_keeps_what_is_known_by_provider_and_model() {
         let (s, h) = health(&[1, 1, 1]);
         ejected(&s, &h);
         let route = &s.routes[0];
@@ -365,10 +481,77 @@ routes: { new: { targets: [ { provider: p, model: t0 } ] }, r: { targets: [ { pr
         let now = Health::new(&next, Some((&s, &h)));
         let rests: Vec<_> = (0..6).map(|target| now.rests(target, SECOND)).collect();
         let (ejected, resting) = (Some((Duration::from_secs(10), true)), Some((Duration::from_secs(7), false)));
-        assert_eq!(rests, [None, resting, None, ejected, None, None]);
+        assert_eq!(rests, [ejected, resting, None, ejected, ejected, None]);
         assert_eq!(now.in_flight(5), 1);
         drop(under_way);
         assert_eq!(now.in_flight(5), 0);
         assert!(now.seed(0) == now.seed(3) && now.seed(3) != now.seed(4) && now.seed(2) != now.seed(3));
+    }
+    const PATTERNS: &str = "providers: { p: { kind: openai, api_key: k }, q: { kind: openai, api_key: k } }
+routes:
+  \"o/*\": { targets: [ { provider: p, model: \"*\" } ], fallback: [ { provider: q, model: f } ], ejection: { failures: 6 } }
+  \"x/*\": { targets: [ { provider: p, model: \"*\" } ], ejection: { failures: 0 } }
+  one: { targets: [ { provider: p, model: m } ] }
+";
+
+    fn parse(text: &str) -> Snapshot {
+        crate::config::parse(text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot
+    }
+
+    /// An attempt at the first target of a route for a model.
+    fn ask_for(snapshot: &Snapshot, health: &Health, route: &str, star: Option<&str>) -> Option<Asking> {
+        let route = snapshot.routes.iter().find(|one| one.name.as_ref() == route).unwrap();
+        let resolved = health.resolve(route, star);
+        health.vitals(&resolved, route.targets[0].index).unwrap().ask(route.ejection, false, Duration::ZERO, SECOND)
+    }
+
+    fn eject(snapshot: &Snapshot, health: &Health, model: &str) {
+        for at_last in [false, false, false, false, false, true] {
+            assert_eq!(ask_for(snapshot, health, "o/*", Some(model)).unwrap().failed(SERVER, SECOND).is_some(), at_last);
+        }
+    }
+
+    #[test]
+    fn failures_of_one_model_of_a_pattern_eject_that_model_only() {
+        let s = parse(PATTERNS);
+        let h = Health::new(&s, None);
+        drop(ask_for(&s, &h, "o/*", Some("good")));
+        eject(&s, &h, "m");
+        assert!(ask_for(&s, &h, "o/*", Some("m")).is_none() && ask_for(&s, &h, "o/*", Some("good")).is_some());
+        // The same provider and model are the same everywhere.
+        assert!(ask_for(&s, &h, "x/*", Some("m")).is_none() && ask_for(&s, &h, "one", None).is_none());
+        let out = vec![("m".into(), Duration::from_secs(10), true)];
+        assert_eq!(h.models(0, SECOND), Some(PatternModels { known: 2, out: out.clone() }));
+        assert_eq!((h.rests(0, SECOND), h.models(1, SECOND)), (None, None));
+        // All that the other pattern knows of is ejected.
+        assert_eq!(h.models(2, SECOND), Some(PatternModels { known: 1, out }));
+        assert_eq!((h.rests(2, SECOND), h.rests(3, SECOND)), (Some((Duration::from_secs(10), true)), h.rests(2, SECOND)));
+    }
+
+    #[test]
+    fn each_route_counts_failures_by_its_own_rules() {
+        let s = parse(PATTERNS);
+        let h = Health::new(&s, None);
+        for _ in 0..20 {
+            assert_eq!(ask_for(&s, &h, "x/*", Some("m")).unwrap().failed(SERVER, SECOND), None);
+        }
+        eject(&s, &h, "m");
+    }
+
+    #[test]
+    fn a_reload_keeps_the_models_of_a_pattern() {
+        let s = parse(PATTERNS);
+        let h = Health::new(&s, None);
+        eject(&s, &h, "m");
+        ask_for(&s, &h, "o/*", Some("resting")).unwrap().rest(Duration::from_secs(7), SECOND);
+        let next = parse(&PATTERNS.replace("o/*", "renamed/*").replace("model: m", "model: resting"));
+        let now = Health::new(&next, Some((&s, &h)));
+        assert_eq!(now.models(0, SECOND), h.models(0, SECOND));
+        assert_eq!(now.rests(3, SECOND), Some((Duration::from_secs(7), false)));
+        // A request of the generation before and one of this generation meet at the same entry.
+        let _under_way = ask_for(&s, &h, "o/*", Some("new"));
+        let route = &next.routes[0];
+        let resolved = now.resolve(route, Some("new"));
+        assert_eq!(now.vitals(&resolved, 0).unwrap().in_flight(), 1);
     }
 }

@@ -10,4 +10,5 @@ pub mod retry;
 
 pub mod health;
 pub mod latency;
+pub mod models;
 pub mod standing;

@@ -5,7 +5,7 @@
 //! random number that is `weighted`; where they come from what the request belongs to it is `sticky`, rendezvous
 //! hashing with weights (Thaler and Ravishankar, 1998): a target that comes or goes moves its own share only.
 
-use super::health::Health;
+use super::health::{Health, Resolved, Vitals};
 use crate::config::snapshot::{Balance, Route};
 use crate::provider::Target;
 use smallvec::SmallVec;
@@ -14,16 +14,19 @@ use std::sync::Arc;
 /// The order of one request: first the targets with a weight, as the route balances them, then those of weight 0 as
 /// they are written, then the fallback as it is written. Targets that rest come after all others, in the same order
 /// among themselves, so that a route whose targets are all down still tries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Places in the route: its targets, then its fallback.
     order: SmallVec<[u16; 8]>,
+    /// What is known of the models that the request means.
+    resolved: Resolved,
 }
 
 impl Plan {
-    /// Makes the plan. `random` is 64 random bits, `belongs_to` what `sticky` goes by, `now` the time that `health` is
-    /// asked for.
-    pub fn new(route: &Route, random: u64, belongs_to: &[u8], health: &Health, now: u64) -> Self {
+    /// Makes the plan. `star` is the text under the route's `*`, `random` 64 random bits, `belongs_to` the key of `sticky`,
+    /// `now` the time at which `health` is read.
+    pub fn new(route: &Route, star: Option<&str>, random: u64, belongs_to: &[u8], health: &Health, now: u64) -> Self {
+        let resolved = health.resolve(route, star);
         let start = if route.balance == Balance::Sticky { hash(0, belongs_to) } else { random };
         let time = |target: &Target| SplitMix(start ^ health.seed(target.index)).exponential() / f64::from(target.weight);
         let mut racing: SmallVec<[(f64, u16); 8]> = SmallVec::new();
@@ -35,12 +38,12 @@ impl Plan {
         let first_fallback = route.targets.len();
         standing_by.extend((first_fallback..first_fallback + route.fallback.len()).map(|place| place as u16));
 
-        let index = |place: u16| at(route, place).map_or(usize::MAX, |target| target.index);
-        let avoided = |place: &u16| health.avoided(index(*place), now);
+        let vitals = |place: u16| health.vitals(&resolved, at(route, place)?.index);
+        let avoided = |place: &u16| vitals(*place).is_some_and(|vitals| vitals.avoided(now));
         let load = |place: u16| match route.balance {
             Balance::Weighted | Balance::Sticky => 0,
-            Balance::LeastRequests => u64::from(health.in_flight(index(place))),
-            Balance::Latency => health.load(index(place), now),
+            Balance::LeastRequests => vitals(place).map_or(0, |vitals| u64::from(vitals.in_flight())),
+            Balance::Latency => vitals(place).map_or(0, |vitals| vitals.load(now)),
         };
         let mut order: SmallVec<[u16; 8]> = racing.iter().map(|(_, place)| *place).collect();
         // The power of two choices: the better one of the first two that take part, which are a weighted choice.
@@ -52,7 +55,7 @@ impl Plan {
         }
         let (last, mut order): (SmallVec<[u16; 8]>, SmallVec<[u16; 8]>) = order.into_iter().chain(standing_by).partition(avoided);
         order.extend(last);
-        Self { order }
+        Self { order, resolved }
     }
 
     /// How many targets there are.
@@ -68,6 +71,11 @@ impl Plan {
     /// The target that is asked as number `step`, counted from 0; the route must be the one of [`Plan::new`].
     pub fn target<'r>(&self, route: &'r Route, step: usize) -> Option<&'r Arc<Target>> {
         at(route, *self.order.get(step)?)
+    }
+
+    /// What is known of a target.
+    pub(super) fn vitals<'h>(&'h self, health: &'h Health, target: &Target) -> Option<&'h Arc<Vitals>> {
+        health.vitals(&self.resolved, target.index)
     }
 }
 
@@ -133,7 +141,7 @@ pub(super) mod tests {
 
     fn order(snapshot: &Snapshot, health: &Health, random: u64, belongs_to: &str) -> Vec<usize> {
         let route = &snapshot.routes[0];
-        let plan = Plan::new(route, random, belongs_to.as_bytes(), health, NOW);
+        let plan = Plan::new(route, None, random, belongs_to.as_bytes(), health, NOW);
         (0..plan.len()).map(|step| plan.target(route, step).unwrap().index).collect()
     }
 

@@ -12,7 +12,7 @@
 //!
 //! Only an attempt of which the client has seen nothing may be followed by another; the edge asks only then.
 
-use super::health::{Asking, Health};
+use super::health::{Asking, Health, Vitals};
 use super::pick::{Plan, SplitMix};
 use crate::config::snapshot::{Retry, Route};
 use crate::dialect::FailureClass;
@@ -124,16 +124,16 @@ impl Attempts {
 
     fn again(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
         let wait = self.wait(&route.retry);
-        let ejected = |target: &Target| health.is_ejected(target.index);
-        self.take(route, health, |_| false, wait, now).or_else(|| self.take(route, health, ejected, wait, now))
+        self.take(route, health, |_| false, wait, now).or_else(|| self.take(route, health, Vitals::is_ejected, wait, now))
     }
 
     /// The first target of the plan that was not asked in this round and takes part, or is to be asked `anyway`.
-    fn take(&mut self, route: &Route, health: &Health, anyway: impl Fn(&Target) -> bool, wait: Duration, now: u64) -> Option<Turn> {
+    fn take(&mut self, route: &Route, health: &Health, anyway: impl Fn(&Vitals) -> bool, wait: Duration, now: u64) -> Option<Turn> {
         for step in 0..self.plan.len() {
             let bit = 1u64.checked_shl(step as u32).unwrap_or(0);
             let Some(target) = self.plan.target(route, step).filter(|_| (self.asked | self.passed) & bit == 0) else { continue };
-            let Some(asking) = health.ask(route, target, anyway(target), wait, now) else { continue };
+            let Some(vitals) = self.plan.vitals(health, target) else { continue };
+            let Some(asking) = vitals.ask(route.ejection, anyway(vitals), wait, now) else { continue };
             self.asked |= bit;
             self.last = bit;
             self.made += 1;
@@ -178,7 +178,7 @@ mod tests {
         let mut route = Route::clone(&snapshot.routes[0]);
         route.retry = retry;
         let health = Health::new(&snapshot, None);
-        let mut attempts = Attempts::new(Plan::new(&route, 7, b"", &health, 0), 3);
+        let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
         let (mut targets, mut waits) = (Vec::new(), Vec::new());
         let mut turn = attempts.first(&route, &health, 0);
         resting.iter().for_each(|target| health.rest(*target, Duration::from_secs(9), 0));
@@ -218,7 +218,7 @@ mod tests {
         route.retry = retry(3);
         let health = Health::new(&snapshot, None);
         while health.ask(&route, &route.targets[0], false, Duration::ZERO, 0).unwrap().failed(FAILED, 1).is_none() {}
-        let mut attempts = Attempts::new(Plan::new(&route, 7, b"", &health, 2), 3);
+        let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 2), 3);
         let mut turn = attempts.first(&route, &health, 2);
         for made in 1..=3 {
             assert_eq!((turn.take().unwrap().target.index, attempts.made()), (0, made));
@@ -242,7 +242,7 @@ mod tests {
         let mut route = Route::clone(&snapshot.routes[0]);
         route.retry = retry(attempts);
         let health = Health::new(&snapshot, None);
-        let mut attempts = Attempts::new(Plan::new(&route, 7, b"", &health, 0), 3);
+        let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
         let (mut asked, mut turns) = (Vec::new(), 0);
         let mut turn = attempts.first(&route, &health, 0);
         while let Some(Turn { target, .. }) = turn {
@@ -277,7 +277,7 @@ mod tests {
         while ask(0).unwrap().failed(FAILED, 1).is_none() {}
         let first = |now| {
             // All of them made their plans before anyone began.
-            let mut attempts = Attempts::new(Plan::new(route, 7, b"", &health, 11_000_000_000), 3);
+            let mut attempts = Attempts::new(Plan::new(route, None, 7, b"", &health, 11_000_000_000), 3);
             attempts.first(route, &health, now).unwrap()
         };
         assert_eq!(first(0).target.index, 1);

@@ -2,9 +2,13 @@
 
 use crate::json::write::Writer;
 use crate::limit::{Limiter, Store, dimension_name};
+use crate::route::models::PatternModels;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::redact::redact;
 use std::time::Duration;
+
+/// Most models of a pattern that `/status` lists.
+pub const MAX_MODELS_LISTED: usize = 32;
 
 /// What the pages are made from.
 pub struct State<'a> {
@@ -24,6 +28,8 @@ pub struct State<'a> {
     pub reloads: &'a Reloads,
     /// The health of a target, by `Target::index`.
     pub target: &'a dyn Fn(usize) -> TargetHealth,
+    /// The models of a pattern, by `Target::index`; `None` for a target with a fixed model.
+    pub models: &'a dyn Fn(usize) -> Option<PatternModels>,
     /// Lines that the log has lost.
     pub log_lines_dropped: u64,
 }
@@ -43,7 +49,7 @@ pub struct Reloads {
     pub problems: Vec<String>,
 }
 
-/// The health of a target.
+/// The health of a target; a pattern's is that of its healthiest known model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetHealth {
     /// It takes part.
@@ -52,6 +58,17 @@ pub enum TargetHealth {
     Resting(Duration),
     /// It is left out for so long, because it failed too often; with no time left it has still to show that it is back.
     Ejected(Duration),
+}
+
+impl TargetHealth {
+    /// From the remaining time of a target that rests or is ejected, and whether it is ejected.
+    pub fn of(rests: Option<(Duration, bool)>) -> Self {
+        match rests {
+            None => Self::Healthy,
+            Some((left, false)) => Self::Resting(left),
+            Some((left, true)) => Self::Ejected(left),
+        }
+    }
 }
 
 /// An answer.
@@ -107,12 +124,10 @@ fn status(state: &State<'_>) -> Vec<u8> {
     for (route, (name, _)) in names.routes.iter().enumerate() {
         w.object().key("route").string(name).key("targets").array();
         for (index, (_, target)) in names.targets.iter().enumerate().filter(|(_, (of, _))| *of == route) {
-            let health = (state.target)(index);
-            w.object().key("target").string(target).key("healthy").flag(health == TargetHealth::Healthy);
-            match health {
-                TargetHealth::Healthy => {}
-                TargetHealth::Resting(left) => drop(w.key("resting_for_ms").integer(milliseconds(left))),
-                TargetHealth::Ejected(left) => drop(w.key("ejected_for_ms").integer(milliseconds(left))),
+            w.object().key("target").string(target);
+            target_health(&mut w, (state.target)(index));
+            if let Some(models) = (state.models)(index) {
+                pattern_models(&mut w, &models);
             }
             w.end_object();
         }
@@ -133,6 +148,27 @@ fn status(state: &State<'_>) -> Vec<u8> {
     w.end_array().end_object();
     w.end_object();
     w.finish()
+}
+
+fn target_health(w: &mut Writer, health: TargetHealth) {
+    w.key("healthy").flag(health == TargetHealth::Healthy);
+    match health {
+        TargetHealth::Healthy => {}
+        TargetHealth::Resting(left) => drop(w.key("resting_for_ms").integer(milliseconds(left))),
+        TargetHealth::Ejected(left) => drop(w.key("ejected_for_ms").integer(milliseconds(left))),
+    }
+}
+
+/// Clients choose these names, so they are redacted as everything else that comes from outside.
+fn pattern_models(w: &mut Writer, models: &PatternModels) {
+    w.key("models").object().key("known").integer(models.known as u64).key("out").integer(models.out.len() as u64);
+    w.key("listed").array();
+    for (name, left, ejected) in models.out.iter().take(MAX_MODELS_LISTED) {
+        w.object().key("model").string(&redact(name));
+        target_health(w, TargetHealth::of(Some((*left, *ejected))));
+        w.end_object();
+    }
+    w.end_array().end_object();
 }
 
 fn limits(state: &State<'_>) -> Vec<u8> {
@@ -177,7 +213,7 @@ mod tests {
         let names = Names {
             routes: vec![("chat".into(), vec![0])],
             providers: vec!["gpu".into()],
-            targets: vec![(0, "gpu/a".into()), (0, "gpu/b".into()), (0, "gpu/c".into())],
+            targets: vec![(0, "gpu/a".into()), (0, "gpu/b".into()), (0, "gpu/c".into()), (0, "gpu/*".into())],
             ..Names::default()
         };
         let rules = [
@@ -200,7 +236,14 @@ mod tests {
             target: &|index| match index {
                 0 => TargetHealth::Healthy,
                 1 => TargetHealth::Ejected(Duration::from_micros(1500)),
-                _ => TargetHealth::Resting(Duration::from_millis(7)),
+                2 => TargetHealth::Resting(Duration::from_millis(7)),
+                _ => TargetHealth::Healthy,
+            },
+            models: &|index| {
+                let model = |name: &str, millis, ejected| (name.into(), Duration::from_millis(millis), ejected);
+                let more = (0..100).map(|i| model(&format!("m{i}"), 1, false));
+                let out = [model("sk-0123456789", 9, true)].into_iter().chain(more).collect();
+                (index == 3).then_some(PatternModels { known: 200, out })
             },
             log_lines_dropped: 3,
         };
@@ -221,13 +264,17 @@ mod tests {
 
     #[test]
     fn the_status_tells_health_and_reloads_without_secrets() {
+        let resting = |i: usize| format!(r#",{{"model":"m{i}","healthy":false,"resting_for_ms":1}}"#);
+        let listed: String = (0..MAX_MODELS_LISTED - 1).map(resting).collect();
+        let listed = r#"{"model":"[redacted]","healthy":false,"ejected_for_ms":9}"#.to_owned() + &listed;
         assert_eq!(
-            body(get("/status", true)),
+            body(get("/status", true)).replace(&listed, "LISTED"),
             concat!(
                 r#"{"version":""#,
                 env!("CARGO_PKG_VERSION"),
                 r#"","serving":true,"started":"2025-12-31T23:59:55.000Z","uptime_seconds":5,"#,
-                r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2},{"target":"gpu/c","healthy":false,"resting_for_ms":7}]}],"#,
+                r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2},{"target":"gpu/c","healthy":false,"resting_for_ms":7},"#,
+                r#"{"target":"gpu/*","healthy":true,"models":{"known":200,"out":101,"listed":[LISTED]}}]}],"#,
                 r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"]}}"#
             )
         );

@@ -67,7 +67,7 @@ impl Case {
         all
     }
 
-    /// The route of this case: its first target fails, its second is good.
+    /// The route of this case: its first target fails, its second is good. Without ejection, for cases share their targets.
     fn route(&self) -> String {
         let side = match self.upstream {
             Upstream::H1 => "plain",
@@ -84,7 +84,8 @@ impl Case {
         let hurry = if matches!(self.fault, Fault::Stall | Fault::CommentStall) { "hurried-" } else { "" };
         format!(
             "  case-{}:\n    targets: [ {{ provider: {hurry}{bad}, model: \"bad+{trouble}\" }} ]\n    \
-             fallback: [ {{ provider: good-{side}, model: good }} ]\n",
+             fallback: [ {{ provider: good-{side}, model: good }} ]\n    \
+             ejection: {{ failures: 0 }}\n",
             self.number
         )
     }

@@ -1,10 +1,10 @@
 //! Who is asked: what is known of targets, and what becomes of a request whose target may not be asked.
 
-use crate::harness::chat;
 use crate::harness::gateway::{Gateway, Setup, free_port};
 use crate::harness::http1::Answer;
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
+use crate::harness::{chat, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_alone_shows_as_ejected_and_is_asked_all_the_same() {
@@ -29,6 +29,74 @@ async fn a_target_alone_shows_as_ejected_and_is_asked_all_the_same() {
 /// Who answered, after how many attempts.
 fn by(answer: &Answer) -> (u16, &str, &str) {
     (answer.status(), answer.header("x-tidegate-provider"), answer.header("x-tidegate-attempts"))
+}
+
+/// A pattern with a fallback, an equal one without, and a fixed model that is one of the pattern's.
+async fn patterns(sim: &Sim, ejection: &str) -> Gateway {
+    let target = |model: &str| format!("targets: [ {{ provider: sim, model: \"{model}\" }} ], retry: {{ attempts: 2 }}, {ejection}");
+    let good = "fallback: [ { provider: good, model: m } ]";
+    let (pattern, fixed) = (target("*"), target("b+status=429+retry-after=600"));
+    Gateway::start(&format!(
+        "auth: none\nproviders: {{ sim: {0}, good: {0} }}\nroutes: {{ \"o/*\": {{ {pattern}, {good} }}, \"x/*\": {{ {pattern}, {good} }}, \
+         fixed: {{ {fixed}, {good} }} }}\n",
+        sim.provider()
+    ))
+    .await
+}
+
+/// What `/status` has of the first route's first target.
+async fn first_target(gateway: &Gateway) -> serde_json::Value {
+    gateway.page("/status").await.json()["routes"][0]["targets"][0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_429_for_one_model_of_a_pattern_leaves_the_others() {
+    let sim = Sim::start().await;
+    let gateway = patterns(&sim, "ejection: {}").await;
+    assert_eq!(by(&gateway.chat(&chat("o/b+status=429+retry-after=600")).await), (200, "good", "2"));
+    assert_eq!(by(&gateway.chat(&chat("o/other")).await), (200, "sim", "1"));
+    // The model rests at this provider, whatever the route.
+    for route in ["o/b+status=429+retry-after=600", "x/b+status=429+retry-after=600", "fixed"] {
+        assert_eq!(by(&gateway.chat(&chat(route)).await), (200, "good", "1"), "{route}");
+    }
+    let target = first_target(&gateway).await;
+    let models = &target["models"];
+    assert_eq!((&target["healthy"], &models["known"], &models["out"]), (&true.into(), &2.into(), &1.into()), "{target}");
+    assert_eq!(models["listed"][0]["model"], "b+status=429+retry-after=600");
+    assert!(models["listed"][0]["resting_for_ms"].as_u64().unwrap() > 60_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_of_one_model_of_a_pattern_eject_that_model_only() {
+    let sim = Sim::start().await;
+    let gateway = patterns(&sim, "ejection: { failures: 6, window: 1h, cooldown: { initial: 1h, max: 1h } }").await;
+    for _ in 0..6 {
+        assert_eq!(by(&gateway.chat(&chat("o/bad+status=500")).await), (200, "good", "2"));
+    }
+    let state = "tidegate_target_state{route=\"o/*\",target=\"sim/*\"}";
+    assert_eq!(gateway.metric(state).await, 0.0, "all known models are ejected");
+    assert_eq!(by(&gateway.chat(&chat("o/bad+status=500")).await), (200, "good", "1"));
+    assert_eq!(by(&gateway.chat(&chat("o/other")).await), (200, "sim", "1"));
+    assert_eq!(gateway.metric(state).await, 1.0);
+    assert!(first_target(&gateway).await["models"]["listed"][0]["ejected_for_ms"].as_u64().unwrap() > 60_000);
+    // As before, a reload keeps what is known.
+    gateway.signal("HUP").await;
+    until("the reload", async || (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await > 0.0).then_some(())).await;
+    assert_eq!(by(&gateway.chat(&chat("x/bad+status=500")).await), (200, "good", "1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pattern_knows_a_bounded_number_of_models() {
+    let sim = Sim::start().await;
+    let gateway = patterns(&sim, "ejection: {}").await;
+    let name = |i: usize| format!("o/m{i}+status=429+retry-after=600");
+    for i in 0..300 {
+        assert_eq!(by(&gateway.chat(&chat(&name(i))).await), (200, "good", "2"));
+    }
+    let models = first_target(&gateway).await["models"].clone();
+    assert_eq!((&models["known"], &models["out"], models["listed"].as_array().unwrap().len()), (&256.into(), &256.into(), 32));
+    assert_eq!(by(&gateway.chat(&chat(&name(299))).await), (200, "good", "1"));
+    assert_eq!(by(&gateway.chat(&chat(&name(0))).await), (200, "good", "2"), "evicted: it is asked again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

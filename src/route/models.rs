@@ -1,0 +1,183 @@
+//! Health entries by provider and upstream model: one for each, shared by all routes that use it.
+//!
+//! A target with a fixed model has its entry from the start. A pattern meets its models as clients name them, so it
+//! keeps at most [`MAX_MODELS`] of them.
+
+use super::health::Vitals;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Most upstream models that a pattern keeps an entry for; beyond it the least recently used one is evicted.
+pub const MAX_MODELS: usize = 256;
+/// Longest model name that a pattern keeps an entry for, in bytes: the name comes from the client. A request for a longer
+/// one gets an entry of its own, which nobody else sees.
+pub const MAX_MODEL_NAME: usize = 256;
+
+/// The entries of one provider. It owns none of them: targets, patterns and requests under way do, so that an entry
+/// which a pattern evicts while a request uses it is found again.
+#[derive(Debug, Default)]
+pub(super) struct Registry(Mutex<HashMap<Arc<str>, Weak<Vitals>>>);
+
+impl Registry {
+    /// The model's entry; a new one if nobody uses one.
+    pub(super) fn entry(&self, model: &Arc<str>) -> Arc<Vitals> {
+        let mut known = self.0.lock();
+        if let Some(vitals) = known.get(model).and_then(Weak::upgrade) {
+            return vitals;
+        }
+        if known.len() == known.capacity() {
+            known.retain(|_, vitals| vitals.strong_count() > 0);
+        }
+        let vitals = Arc::new(Vitals::default());
+        known.insert(model.clone(), Arc::downgrade(&vitals));
+        vitals
+    }
+}
+
+/// The upstream models that clients have asked a pattern for.
+#[derive(Debug)]
+pub(super) struct Models {
+    provider: Arc<Registry>,
+    recent: Mutex<Recent>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    /// Incremented on each use.
+    uses: u64,
+    entries: HashMap<Arc<str>, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    vitals: Arc<Vitals>,
+    /// [`Recent::uses`] when it was last used.
+    used: u64,
+}
+
+/// Models of a pattern, as the status page shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PatternModels {
+    /// How many have an entry.
+    pub known: usize,
+    /// Those that rest or are ejected: the remaining time, and whether ejected; ejected ones first, then by name.
+    pub out: Vec<(Arc<str>, Duration, bool)>,
+}
+
+impl Models {
+    pub(super) fn new(provider: Arc<Registry>) -> Self {
+        Self { provider, recent: Mutex::default() }
+    }
+
+    /// The model's entry, which becomes the most recently used one.
+    pub(super) fn entry(&self, model: &str) -> Arc<Vitals> {
+        if model.len() > MAX_MODEL_NAME {
+            return Arc::default();
+        }
+        let mut recent = self.recent.lock();
+        recent.uses += 1;
+        let used = recent.uses;
+        if let Some(entry) = recent.entries.get_mut(model) {
+            entry.used = used;
+            return entry.vitals.clone();
+        }
+        if recent.entries.len() >= MAX_MODELS {
+            let oldest = recent.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(name, _)| name.clone());
+            oldest.and_then(|name| recent.entries.remove(&name));
+        }
+        let name: Arc<str> = model.into();
+        let vitals = self.provider.entry(&name);
+        recent.entries.insert(name, Entry { vitals: vitals.clone(), used });
+        vitals
+    }
+
+    /// The pattern as one target: `None` unless every known model rests or is ejected, then the shortest remaining time,
+    /// and whether all of them are ejected.
+    pub(super) fn rests(&self, now: u64) -> Option<(Duration, bool)> {
+        let recent = self.recent.lock();
+        let mut all = recent.entries.values().map(|entry| entry.vitals.rests(now));
+        let first = all.next()??;
+        all.try_fold(first, |(left, ejected), one| one.map(|(l, e)| (left.min(l), ejected && e)))
+    }
+
+    /// What the status page shows.
+    pub(super) fn overview(&self, now: u64) -> PatternModels {
+        let recent = self.recent.lock();
+        let rests = |(name, entry): (&Arc<str>, &Entry)| entry.vitals.rests(now).map(|(left, ejected)| (name.clone(), left, ejected));
+        let mut out: Vec<_> = recent.entries.iter().filter_map(rests).collect();
+        let known = recent.entries.len();
+        drop(recent);
+        out.sort_by(|(a, _, a_ejected), (b, _, b_ejected)| b_ejected.cmp(a_ejected).then_with(|| a.cmp(b)));
+        PatternModels { known, out }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn rest(vitals: &Vitals, seconds: u64) {
+        vitals.rest(Duration::from_secs(seconds), SECOND);
+    }
+
+    #[test]
+    fn the_least_recently_used_model_is_evicted() {
+        let models = Models::new(Arc::default());
+        let name = |i: usize| format!("m{i}");
+        (0..MAX_MODELS).for_each(|i| rest(&models.entry(&name(i)), 9));
+        models.entry("m0");
+        models.entry("new");
+        assert_eq!(models.entry("m0").rests(SECOND), Some((Duration::from_secs(9), false)));
+        assert_eq!(models.entry("m1").rests(SECOND), None, "it was evicted and begins anew");
+        (MAX_MODELS..3 * MAX_MODELS).for_each(|i| rest(&models.entry(&name(i)), 9));
+        let overview = models.overview(SECOND);
+        assert_eq!((overview.known, overview.out.len()), (MAX_MODELS, MAX_MODELS));
+        let registry = models.provider.0.lock();
+        assert!(registry.len() <= 2 * MAX_MODELS, "{}", registry.len());
+    }
+
+    #[test]
+    fn an_entry_in_use_survives_its_eviction() {
+        let models = Models::new(Arc::default());
+        let used = models.entry("used");
+        (0..2 * MAX_MODELS).for_each(|i| drop(models.entry(&format!("m{i}"))));
+        assert!(Arc::ptr_eq(&used, &models.entry("used")));
+    }
+
+    #[test]
+    fn patterns_of_one_provider_share_the_entry_of_a_model() {
+        let provider: Arc<Registry> = Arc::default();
+        let (one, other) = (Models::new(provider.clone()), Models::new(provider.clone()));
+        assert!(Arc::ptr_eq(&one.entry("m"), &other.entry("m")));
+        assert!(Arc::ptr_eq(&one.entry("m"), &provider.entry(&"m".into())));
+        assert!(!Arc::ptr_eq(&one.entry("m"), &Models::new(Arc::default()).entry("m")));
+    }
+
+    #[test]
+    fn a_name_of_any_length_costs_no_memory() {
+        let models = Models::new(Arc::default());
+        let long = "m".repeat(MAX_MODEL_NAME + 1);
+        rest(&models.entry(&long), 9);
+        assert_eq!(models.entry(&long).rests(SECOND), None);
+        assert_eq!(models.overview(SECOND).known, 0);
+    }
+
+    #[test]
+    fn a_pattern_is_out_only_with_all_its_models() {
+        let models = Models::new(Arc::default());
+        assert_eq!(models.rests(SECOND), None);
+        rest(&models.entry("b"), 9);
+        rest(&models.entry("a"), 5);
+        assert_eq!(models.rests(SECOND), Some((Duration::from_secs(5), false)));
+        let third = models.entry("c");
+        assert_eq!(models.rests(SECOND), None);
+        rest(&third, 7);
+        let seconds = |name: &str, seconds| (name.into(), Duration::from_secs(seconds), false);
+        assert_eq!(models.overview(SECOND), PatternModels { known: 3, out: vec![seconds("a", 5), seconds("b", 9), seconds("c", 7)] });
+    }
+}
