@@ -1,7 +1,13 @@
 //! One way to stdout, for the application's records and for the access log, that never makes a request wait.
 //!
-//! A line is written into a buffer of [`BUFFER`] bytes; a thread of its own empties it into stdout. Where stdout is too
-//! slow the buffer fills, and lines are dropped and counted (`tidegate_log_lines_dropped_total`).
+//! A line is written into a buffer of [`BUFFER`] bytes; a thread of its own empties it into stdout. A line that cannot be
+//! written is dropped whole and counted (`tidegate_log_lines_dropped_total`):
+//!
+//! | stdout | the line that it took in part | lines after it |
+//! | --- | --- | --- |
+//! | too slow, or would block | written when it takes more | wait; dropped where the buffer is full |
+//! | full, or fails | written when it takes more | dropped |
+//! | closed | dropped; the next one begins on a fresh line | dropped |
 
 use super::access::{AccessLine, Line, key};
 use super::redact::redact;
@@ -10,7 +16,9 @@ use log::{LevelFilter, Metadata, Record, SetLoggerError};
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -23,6 +31,8 @@ pub const MESSAGE: usize = 8 << 10;
 const FLUSH_AT: usize = 64 << 10;
 /// The longest that a line waits for others.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
+/// Between two tries to write the rest of a line.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
 /// The longest that [`flush`] waits for a write in progress.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
@@ -33,7 +43,7 @@ static SINK: OnceLock<Sink> = OnceLock::new();
 /// # Errors
 /// Where a logger is there already.
 pub fn install(config: &Log) -> Result<(), SetLoggerError> {
-    let sink = SINK.get_or_init(|| Sink::new(Box::new(std::io::stdout())));
+    let sink = SINK.get_or_init(|| Sink::new(stdout()));
     log::set_logger(sink)?;
     configure(config);
     // without the thread lines would wait for `flush`; a system that has no thread left says so at once elsewhere
@@ -63,6 +73,14 @@ pub fn flush() {
     }
 }
 
+/// Stdout without a buffer, which would hide how much of a line has been written.
+fn stdout() -> Box<dyn Write + Send> {
+    match std::io::stdout().as_fd().try_clone_to_owned() {
+        Ok(descriptor) => Box::new(File::from(descriptor)),
+        Err(_) => Box::new(std::io::stdout()), // no descriptor is left
+    }
+}
+
 /// Lines that were dropped so far.
 pub fn dropped() -> u64 {
     SINK.get().map_or(0, |sink| sink.dropped.load(Relaxed))
@@ -72,15 +90,40 @@ struct Sink {
     buffer: Mutex<Vec<u8>>,
     filled: Condvar,
     output: Mutex<Output>,
+    /// Whether the output has something that it could not write.
+    waiting: AtomicBool,
     dropped: AtomicU64,
     json: AtomicBool,
     access: AtomicBool,
 }
 
 struct Output {
-    /// Swapped with the buffer, so that neither is ever allocated again.
+    /// What is being written, of which `written` bytes are. Swapped with the buffer, so that neither is allocated again.
     spare: Vec<u8>,
+    written: usize,
+    end: End,
     stream: Box<dyn Write + Send>,
+}
+
+/// How the output ends so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With a whole line.
+    Whole,
+    /// Within a line, whose rest is what is being written.
+    Torn,
+    /// Within a line whose rest was dropped.
+    Broken,
+}
+
+/// Why an output takes no more for now.
+enum Stuck {
+    /// It would block.
+    Busy,
+    /// It has no room, or fails for another reason that may pass.
+    Full,
+    /// Nobody reads it.
+    Closed,
 }
 
 thread_local! {
@@ -93,7 +136,8 @@ impl Sink {
         Self {
             buffer: Mutex::new(Vec::with_capacity(BUFFER)),
             filled: Condvar::new(),
-            output: Mutex::new(Output { spare: Vec::with_capacity(BUFFER), stream }),
+            output: Mutex::new(Output { spare: Vec::with_capacity(BUFFER), written: 0, end: End::Whole, stream }),
+            waiting: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             json: AtomicBool::new(true),
             access: AtomicBool::new(true),
@@ -141,7 +185,11 @@ impl Sink {
         loop {
             let mut buffer = self.buffer.lock();
             while buffer.is_empty() {
-                self.filled.wait(&mut buffer);
+                if !self.waiting.load(Relaxed) {
+                    self.filled.wait(&mut buffer);
+                } else if self.filled.wait_for(&mut buffer, RETRY_EVERY).timed_out() {
+                    break;
+                }
             }
             if buffer.len() < FLUSH_AT {
                 self.filled.wait_for(&mut buffer, FLUSH_EVERY);
@@ -153,12 +201,73 @@ impl Sink {
 
     fn drain(&self) {
         let Some(mut output) = self.output.try_lock_for(FLUSH_WAIT) else { return };
-        let Output { spare, stream } = &mut *output;
-        std::mem::swap(&mut *self.buffer.lock(), spare);
-        // nobody is left to tell where stdout is closed
-        let _ = stream.write_all(spare);
-        let _ = stream.flush();
-        spare.clear();
+        output.take(&mut self.buffer.lock());
+        let lost = match output.write() {
+            Ok(()) | Err(Stuck::Busy) => 0,
+            Err(Stuck::Full) => output.drop_lines(true),
+            Err(Stuck::Closed) => output.drop_lines(false),
+        };
+        self.waiting.store(!output.spare.is_empty(), Relaxed);
+        if lost > 0 {
+            self.dropped.fetch_add(lost, Relaxed);
+        }
+    }
+}
+
+impl Output {
+    /// Takes over what waits, as far as there is room beside what is still being written.
+    fn take(&mut self, buffer: &mut Vec<u8>) {
+        if self.spare.is_empty() {
+            std::mem::swap(&mut self.spare, buffer);
+        } else if self.spare.len() + buffer.len() <= BUFFER {
+            self.spare.append(buffer);
+        }
+    }
+
+    /// Writes until all is written, or no more can be.
+    fn write(&mut self) -> Result<(), Stuck> {
+        if self.end == End::Broken && !self.spare.is_empty() {
+            write_some(&mut self.stream, b"\n")?;
+            self.end = End::Whole;
+        }
+        while let Some(rest) = self.spare.get(self.written..).filter(|rest| !rest.is_empty()) {
+            self.written += write_some(&mut self.stream, rest)?;
+            let whole = self.written.checked_sub(1).and_then(|last| self.spare.get(last)) == Some(&b'\n');
+            self.end = if whole { End::Whole } else { End::Torn };
+        }
+        self.spare.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Drops what is not written, but the rest of a torn line where `finish` is set. Returns the number of lines.
+    fn drop_lines(&mut self, finish: bool) -> u64 {
+        self.spare.drain(..self.written);
+        self.written = 0;
+        let torn = if self.end == End::Torn { self.spare.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1) } else { 0 };
+        let kept = if finish { torn } else { 0 };
+        if torn > kept {
+            self.end = End::Broken;
+        }
+        let lines = self.spare.get(kept..).unwrap_or_default().iter().filter(|b| **b == b'\n').count();
+        self.spare.truncate(kept);
+        lines as u64
+    }
+}
+
+/// How many bytes were written, at least one.
+fn write_some(stream: &mut impl Write, bytes: &[u8]) -> Result<usize, Stuck> {
+    loop {
+        match stream.write(bytes) {
+            Ok(0) => return Err(Stuck::Full),
+            Ok(written) => return Ok(written),
+            Err(e) => match e.kind() {
+                ErrorKind::Interrupted => {}
+                ErrorKind::WouldBlock => return Err(Stuck::Busy),
+                ErrorKind::BrokenPipe => return Err(Stuck::Closed),
+                _ => return Err(Stuck::Full),
+            },
+        }
     }
 }
 
@@ -274,6 +383,67 @@ mod tests {
         sink.compose(|out, _| out.extend_from_slice(b"again\n"));
         sink.drain();
         assert!(text(&kept).ends_with("again\n"), "it goes on");
+    }
+
+    /// A disk or a pipe: takes `room` bytes, then fails.
+    #[derive(Clone)]
+    struct Device(Arc<Mutex<Medium>>);
+
+    struct Medium {
+        bytes: Vec<u8>,
+        room: usize,
+        fails: ErrorKind,
+    }
+
+    impl Write for Device {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let mut device = self.0.lock();
+            let taken = bytes.len().min(device.room);
+            if taken == 0 {
+                return Err(device.fails.into());
+            }
+            device.room -= taken;
+            device.bytes.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a device has, and how many lines were dropped, after six lines and a seventh when it has room again.
+    fn seven_lines(room: usize, fails: ErrorKind) -> (String, u64) {
+        let device = Device(Arc::new(Mutex::new(Medium { bytes: Vec::new(), room, fails })));
+        let sink = Sink::new(Box::new(device.clone()));
+        for line in ["one\ntwo\nthree\n", "four\n", "five\n", "six\n"] {
+            sink.compose(|out, _| out.extend_from_slice(line.as_bytes()));
+            sink.drain();
+        }
+        device.0.lock().room = usize::MAX;
+        sink.compose(|out, _| out.extend_from_slice(b"seven\n"));
+        sink.drain();
+        let text = String::from_utf8(device.0.lock().bytes.clone()).unwrap();
+        (text, sink.dropped.load(Relaxed))
+    }
+
+    #[test]
+    fn a_full_disk_loses_whole_lines_and_each_is_counted() {
+        assert_eq!(seven_lines(0, ErrorKind::StorageFull), ("seven\n".to_owned(), 6));
+        assert_eq!(seven_lines(4, ErrorKind::StorageFull), ("one\nseven\n".to_owned(), 5), "between two lines");
+        assert_eq!(seven_lines(6, ErrorKind::StorageFull), ("one\ntwo\nseven\n".to_owned(), 4), "within the second one");
+    }
+
+    #[test]
+    fn a_closed_pipe_loses_whole_lines_and_the_next_begins_on_a_fresh_one() {
+        assert_eq!(seven_lines(4, ErrorKind::BrokenPipe), ("one\nseven\n".to_owned(), 5));
+        assert_eq!(seven_lines(6, ErrorKind::BrokenPipe), ("one\ntw\nseven\n".to_owned(), 5));
+    }
+
+    #[test]
+    fn an_output_that_would_block_loses_nothing() {
+        let all = "one\ntwo\nthree\nfour\nfive\nsix\nseven\n".to_owned();
+        assert_eq!(seven_lines(6, ErrorKind::WouldBlock), (all, 0));
     }
 
     #[test]
