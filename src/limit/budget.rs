@@ -4,6 +4,9 @@
 //! which is not what anyone means by "100 USD a day". Periods begin at whole multiples of their length since the Unix
 //! epoch, so that a day is a UTC day and all nodes agree.
 
+/// Nanoseconds by which the times of two threads may be in the wrong order.
+const LATE: u64 = 60_000_000_000;
+
 /// A budget in micro-dollars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
@@ -54,9 +57,15 @@ impl Spending {
     }
 
     /// Brings the books to the period of `now`.
+    ///
+    /// A clock that was set back takes the books along, with all that is spent in them, or a budget that had seen a false
+    /// future would stay spent until then. A time that is late by less than [`LATE`] is that of another thread.
     pub fn turn(&mut self, budget: &Budget, now: u64) {
         self.spent = self.spent(budget, now);
-        self.period = self.period.max(now / budget.period);
+        let period = now / budget.period;
+        if period > self.period || now.saturating_add(LATE) < self.period.saturating_mul(budget.period) {
+            self.period = period;
+        }
     }
 
     /// Whether anything is left. What is left need not cover the estimate: a budget is refused when it is spent, and an
@@ -146,5 +155,18 @@ mod tests {
         assert_eq!(spending.ask(&budget, 0), Err(Short::Spent));
         spending.release(300);
         assert_eq!(spending.ask(&budget, DAY), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_takes_the_books_along() {
+        let budget = Budget::new(100, DAY, 100);
+        let mut spending = Spending::default();
+        spending.charge(&budget, 100, 30_000 * DAY + 5); // a false future
+        spending.charge(&budget, 0, 20_000 * DAY + 5);
+        assert_eq!(spending.ask(&budget, 20_000 * DAY + 5), Err(Short::Spent), "what was spent stays spent");
+        assert_eq!(spending.ask(&budget, 20_001 * DAY), Ok(()), "until the next day");
+        spending.charge(&budget, 100, 20_001 * DAY);
+        spending.charge(&budget, 1, 20_001 * DAY - 5); // another thread's time, of just before midnight
+        assert_eq!(spending.spent(&budget, 20_001 * DAY), 101);
     }
 }

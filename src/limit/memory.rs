@@ -14,7 +14,7 @@ use super::estimate::{Averages, Estimate, Prospect};
 use super::gcra::{Bucket, Rate};
 use super::headers::{LimitHeaders, Standing};
 use super::permit::{Counted, Permit};
-use super::{Granted, IN_FLIGHT_WAIT, Kinds, Refusal, Scope, Subject, Used, nanoseconds, whole_milliseconds};
+use super::{Clock, Granted, IN_FLIGHT_WAIT, Kinds, Refusal, Scope, Subject, Used, WallOffset, nanoseconds, whole_milliseconds};
 use crate::chat::usage::Usage;
 use crate::config::snapshot::{Dimension, LimitRule, Snapshot};
 use crate::provider::Price;
@@ -56,6 +56,15 @@ enum Meter {
     Usd(Budget, Spending),
 }
 
+/// One moment on both clocks, in nanoseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// For what refills or is measured.
+    steady: u64,
+    /// For the periods of budgets, which begin by the calendar.
+    wall: u64,
+}
+
 /// How long a limit would have a request wait; ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wait {
@@ -75,15 +84,15 @@ impl Meter {
     }
 
     /// Counts on under a new rule of the same dimension and period.
-    fn retune(&mut self, rule: &LimitRule, now: u64) {
+    fn retune(&mut self, rule: &LimitRule, now: Times) {
         match (self, Self::new(rule)) {
             (Self::Requests(rate, bucket), Self::Requests(new, _)) | (Self::Tokens(rate, bucket), Self::Tokens(new, _)) => {
-                bucket.drain(rate, now);
+                bucket.drain(rate, now.steady);
                 *rate = new;
             }
             (Self::Concurrent { limit, .. }, Self::Concurrent { limit: new, .. }) => *limit = new,
             (Self::Usd(budget, spending), Self::Usd(new, _)) => {
-                spending.turn(budget, now);
+                spending.turn(budget, now.wall);
                 *budget = new;
             }
             (meter, new) => *meter = new,
@@ -99,23 +108,23 @@ impl Meter {
         }
     }
 
-    fn ask(&self, tokens: u64, now: u64) -> Result<(), Wait> {
+    fn ask(&self, tokens: u64, now: Times) -> Result<(), Wait> {
         let wait = |time| Wait::Time(Duration::from_nanos(time));
         match self {
-            Self::Requests(rate, bucket) => bucket.ask(rate, 1, now).map_err(wait),
-            Self::Tokens(rate, bucket) => bucket.ask(rate, tokens, now).map_err(wait),
+            Self::Requests(rate, bucket) => bucket.ask(rate, 1, now.steady).map_err(wait),
+            Self::Tokens(rate, bucket) => bucket.ask(rate, tokens, now.steady).map_err(wait),
             Self::Concurrent { limit, open } if open < limit => Ok(()),
             Self::Concurrent { .. } => Err(Wait::Time(IN_FLIGHT_WAIT)),
-            Self::Usd(budget, spending) => spending.ask(budget, now).map_err(|short| match short {
+            Self::Usd(budget, spending) => spending.ask(budget, now.wall).map_err(|short| match short {
                 Short::Spent => Wait::Useless,
                 Short::Reserved => Wait::Time(IN_FLIGHT_WAIT),
             }),
         }
     }
 
-    fn take(&mut self, estimate: &Estimate, now: u64) {
+    fn take(&mut self, estimate: &Estimate, now: Times) {
         match self {
-            Self::Requests(rate, bucket) => bucket.charge(rate, 1, now),
+            Self::Requests(rate, bucket) => bucket.charge(rate, 1, now.steady),
             Self::Tokens(_, bucket) => bucket.reserve(estimate.tokens),
             Self::Concurrent { open, .. } => *open = open.saturating_add(1),
             Self::Usd(_, spending) => spending.reserve(estimate.micro_usd),
@@ -131,10 +140,10 @@ impl Meter {
         }
     }
 
-    fn charge(&mut self, used: &Used, now: u64) {
+    fn charge(&mut self, used: &Used, now: Times) {
         match self {
-            Self::Tokens(rate, bucket) => bucket.charge(rate, used.tokens, now),
-            Self::Usd(budget, spending) => spending.charge(budget, used.micro_usd, now),
+            Self::Tokens(rate, bucket) => bucket.charge(rate, used.tokens, now.steady),
+            Self::Usd(budget, spending) => spending.charge(budget, used.micro_usd, now.wall),
             Self::Requests(..) | Self::Concurrent { .. } => {}
         }
     }
@@ -153,25 +162,25 @@ impl Meter {
         }
     }
 
-    fn standing(&self, now: u64) -> Standing {
+    fn standing(&self, now: Times) -> Standing {
         let limit = self.limit();
         match self {
             Self::Requests(rate, bucket) | Self::Tokens(rate, bucket) => Standing {
                 limit,
-                used: bucket.used(rate, now),
+                used: bucket.used(rate, now.steady),
                 reserved: bucket.reserved(),
-                remaining: bucket.remaining(rate, now),
-                reset: Duration::from_nanos(bucket.reset(rate, now)),
+                remaining: bucket.remaining(rate, now.steady),
+                reset: Duration::from_nanos(bucket.reset(rate, now.steady)),
             },
             Self::Concurrent { limit, open } => {
                 Standing { limit: *limit, used: *open, reserved: 0, remaining: limit.saturating_sub(*open), reset: Duration::ZERO }
             }
             Self::Usd(budget, spending) => Standing {
                 limit,
-                used: spending.spent(budget, now),
+                used: spending.spent(budget, now.wall),
                 reserved: spending.reserved(),
-                remaining: spending.remaining(budget, now),
-                reset: Duration::from_nanos(budget.reset(now)),
+                remaining: spending.remaining(budget, now.wall),
+                reset: Duration::from_nanos(budget.reset(now.wall)),
             },
         }
     }
@@ -194,6 +203,8 @@ pub struct Limiter {
     rules: Vec<LimitRule>,
     /// For each scope, the cells of each of its members.
     members: [Vec<Range<usize>>; 4],
+    /// From the time that is passed in to the wall clock.
+    wall: Arc<WallOffset>,
     averages: Vec<(Arc<str>, Arc<Averages>)>,
 }
 
@@ -202,8 +213,8 @@ impl Limiter {
     ///
     /// Amounts that the new configuration changes hold at once, also for requests that began under the old one; so call
     /// it only when nothing can refuse the new configuration any more.
-    pub fn new(snapshot: &Snapshot, previous: Option<&Self>, now: u64) -> Self {
-        Self::with(
+    pub fn new(snapshot: &Snapshot, previous: Option<&Self>, clock: &Clock) -> Self {
+        let limiter = Self::with(
             [
                 snapshot.keys.iter().map(|key| (Arc::clone(&key.id), key.limits.as_slice())).collect(),
                 snapshot.teams.iter().map(|team| (Arc::clone(&team.name), team.limits.as_slice())).collect(),
@@ -211,15 +222,17 @@ impl Limiter {
                 snapshot.providers.iter().map(|provider| (Arc::clone(&provider.name), provider.limits.as_slice())).collect(),
             ],
             previous,
-            now,
-        )
+            clock.now(),
+        );
+        Self { wall: clock.wall(), ..limiter }
     }
 
     /// The same from rules alone: of keys, teams, routes and providers, the order of [`Scope::ALL`].
     pub fn with(rules: [Rules<'_>; 4], previous: Option<&Self>, now: u64) -> Self {
         let mut known: HashMap<&Identity, &Arc<Cell>> =
             previous.iter().flat_map(|limiter| &limiter.cells).map(|cell| (&cell.identity, cell)).collect();
-        let mut limiter = Self::default();
+        let mut limiter = Self { wall: previous.map(|p| Arc::clone(&p.wall)).unwrap_or_default(), ..Self::default() };
+        let now = limiter.times(now);
         for ((scope, members), ranges) in Scope::ALL.into_iter().zip(&rules).zip(&mut limiter.members) {
             for (name, rules) in members {
                 let begin = limiter.cells.len();
@@ -264,6 +277,10 @@ impl Limiter {
         self.cells.iter().map(|cell| &cell.identity).zip(&self.rules)
     }
 
+    fn times(&self, now: u64) -> Times {
+        Times { steady: now, wall: self.wall.at(now) }
+    }
+
     fn of(&self, scope: Scope, member: Option<usize>) -> &[Arc<Cell>] {
         self.cells.get(self.range(scope, member)).unwrap_or_default()
     }
@@ -274,7 +291,7 @@ impl Limiter {
     /// The limit that would wait longest.
     pub fn peek(&self, who: &Subject, now: u64) -> Result<(), Refusal> {
         let held = hold([self.of(Scope::Key, who.key), self.of(Scope::Team, who.team), &[]]);
-        decide(&held, 1, now)
+        decide(&held, 1, self.times(now))
     }
 
     /// Charges one request to all limits of its key, team and route, or to none.
@@ -283,16 +300,17 @@ impl Limiter {
     /// The limit that would wait longest.
     pub fn admit(self: &Arc<Self>, who: &Subject, route: usize, estimate: Estimate, now: u64) -> Result<Permit, Refusal> {
         let groups = [self.of(Scope::Key, who.key), self.of(Scope::Team, who.team), self.of(Scope::Route, Some(route))];
-        Ok(Permit::new(self, *who, route, estimate, Counted::Here, take(groups, &estimate, now)?))
+        Ok(Permit::new(self, *who, route, estimate, Counted::Here, take(groups, &estimate, self.times(now))?))
     }
 
     /// Charges one attempt to all limits of a provider, or to none.
     pub(super) fn enter(&self, provider: usize, estimate: &Estimate, now: u64) -> Result<Granted, Refusal> {
-        take([self.of(Scope::Provider, Some(provider)), &[], &[]], estimate, now)
+        take([self.of(Scope::Provider, Some(provider)), &[], &[]], estimate, self.times(now))
     }
 
     /// Replaces reservations by what was used.
     pub(super) fn settle(&self, cells: Range<usize>, estimate: &Estimate, used: &Used, now: u64) {
+        let now = self.times(now);
         for cell in self.cells.get(cells).unwrap_or_default() {
             let mut meter = cell.meter.lock();
             meter.release(estimate);
@@ -330,6 +348,7 @@ impl Limiter {
 
     /// Where every limit stands, in the order of scopes and members.
     pub fn standings(&self, now: u64) -> impl Iterator<Item = (&Identity, Dimension, Standing)> {
+        let now = self.times(now);
         self.cells.iter().map(move |cell| {
             let meter = *cell.meter.lock();
             (&cell.identity, meter.dimension(), meter.standing(now))
@@ -344,7 +363,7 @@ fn hold(groups: [&[Arc<Cell>]; 3]) -> Held<'_> {
     groups.into_iter().flatten().map(|cell| (cell.as_ref(), cell.meter.lock())).collect()
 }
 
-fn take(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: u64) -> Result<Granted, Refusal> {
+fn take(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: Times) -> Result<Granted, Refusal> {
     let mut held = hold(groups);
     decide(&held, estimate.tokens, now)?;
     let mut kinds = Kinds::default();
@@ -355,7 +374,7 @@ fn take(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: u64) -> Result<Gran
     Ok(Granted { headers: headers(&held, now), kinds })
 }
 
-fn decide(held: &Held<'_>, tokens: u64, now: u64) -> Result<(), Refusal> {
+fn decide(held: &Held<'_>, tokens: u64, now: Times) -> Result<(), Refusal> {
     let refused = held.iter().filter_map(|(cell, meter)| Some((meter.ask(tokens, now).err()?, cell, meter)));
     let Some((wait, cell, meter)) = refused.max_by_key(|(wait, ..)| *wait) else { return Ok(()) };
     let retry_after = match wait {
@@ -366,7 +385,7 @@ fn decide(held: &Held<'_>, tokens: u64, now: u64) -> Result<(), Refusal> {
     Err(Refusal { scope, dimension: meter.dimension(), limit: meter.limit(), per, retry_after, headers: Box::new(headers(held, now)) })
 }
 
-fn headers(held: &Held<'_>, now: u64) -> LimitHeaders {
+fn headers(held: &Held<'_>, now: Times) -> LimitHeaders {
     let mut headers = LimitHeaders::default();
     for (_, meter) in held {
         headers.add(meter.dimension(), || meter.standing(now));

@@ -53,6 +53,24 @@ fn a_thousand_at_once_get_exactly_a_hundred() {
 }
 
 #[test]
+fn a_step_of_the_wall_clock_begins_a_new_day_for_money_and_for_nothing_else() {
+    const DAY: u64 = 86_400 * SECOND;
+    let key = [rule(Dimension::Usd, 10, 86_400), rule(Dimension::Requests, 1, 86_400)];
+    let limiter = limiter(rules(&key, &[], &[], &[]));
+    let noon = NOW - NOW % DAY + DAY / 2;
+    limiter.wall.set(noon, noon);
+    let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).unwrap();
+    permit.settle(used(1), noon);
+    drop(permit);
+    let standing = |dimension| limiter.standings(noon).find(|(_, of, _)| *of == dimension).unwrap().2;
+    assert_eq!((standing(Dimension::Usd).remaining, standing(Dimension::Usd).reset.as_secs()), (0, 12 * 3600));
+    // The machine was suspended for 13 hours, or its clock was set.
+    limiter.wall.set(noon, noon + 13 * 3600 * SECOND);
+    assert_eq!((standing(Dimension::Usd).remaining, standing(Dimension::Usd).reset.as_secs()), (10, 23 * 3600));
+    assert_eq!(standing(Dimension::Requests).remaining, 0);
+}
+
+#[test]
 fn five_a_minute_count_down_and_tell_the_wait() {
     let key = [rule(Dimension::Requests, 5, 60)];
     let limiter = limiter(rules(&key, &[], &[], &[]));

@@ -14,6 +14,7 @@ use crate::config::snapshot::Dimension;
 use crate::error::{ApiError, ErrorKind};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 pub mod budget;
@@ -29,7 +30,7 @@ pub use estimate::{Estimate, Prospect};
 pub use headers::{LimitHeaders, Standing};
 pub use memory::Limiter;
 pub use permit::Permit;
-pub use store::{Denied, Store};
+pub use store::{Denied, Store, StoreStatus};
 
 /// What a limit belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -177,19 +178,52 @@ impl From<&Refusal> for ApiError {
 pub struct Clock {
     epoch: u64,
     origin: Instant,
+    wall: Arc<WallOffset>,
+}
+
+/// What to add to the time of a [`Clock`] to get the wall clock, in nanoseconds. The two drift apart when the machine is
+/// suspended or its clock is set.
+#[derive(Debug, Default)]
+pub struct WallOffset(AtomicI64);
+
+impl WallOffset {
+    /// The wall clock at a time of the [`Clock`].
+    pub fn at(&self, steady: u64) -> u64 {
+        steady.saturating_add_signed(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Sets it so that `steady` is `wall` on the wall clock.
+    pub fn set(&self, steady: u64, wall: u64) {
+        let offset = i128::from(wall) - i128::from(steady);
+        self.0.store(i64::try_from(offset).unwrap_or_default(), Ordering::Relaxed);
+    }
 }
 
 impl Clock {
     /// Reads the machine's clock, once.
     pub fn start() -> Arc<Self> {
-        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Arc::new(Self { epoch: nanoseconds(epoch), origin: Instant::now() })
+        Arc::new(Self { epoch: wall_clock(), origin: Instant::now(), wall: Arc::default() })
     }
 
     /// Now.
     pub fn now(&self) -> u64 {
         self.epoch.saturating_add(nanoseconds(self.origin.elapsed()))
     }
+
+    /// The offset to the wall clock, as [`Clock::follow_wall_clock`] last found it.
+    pub fn wall(&self) -> Arc<WallOffset> {
+        Arc::clone(&self.wall)
+    }
+
+    /// Compares with the wall clock. To be called every second: that is how late budgets notice a step.
+    pub fn follow_wall_clock(&self) {
+        self.wall.set(self.now(), wall_clock());
+    }
+}
+
+/// The wall clock: nanoseconds since the Unix epoch. It can step in either direction, so nothing is measured with it.
+pub fn wall_clock() -> u64 {
+    nanoseconds(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Rounded up, so that who waits as told is admitted.
