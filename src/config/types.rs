@@ -55,7 +55,8 @@ pub enum Store {
 impl Read for Store {
     /// Messages never repeat the value: it may hold a password.
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let what = "`memory`, or a URL like redis://127.0.0.1:6379 or rediss://user:${REDIS_PASSWORD}@redis.internal:6380/0";
+        let what = "`memory`, or a URL like redis://127.0.0.1:6379, rediss://user:${REDIS_PASSWORD}@redis.internal:6380/0, \
+            redis-sentinel://10.0.0.1,10.0.0.2/mymaster or redis-cluster://10.0.0.1:7000,10.0.0.2:7000";
         let text = zeroize::Zeroizing::new(cx.text(node, what)?);
         match text.trim() {
             "memory" => Some(Self::Memory),
@@ -68,7 +69,7 @@ impl Read for Store {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^(memory|rediss?://.+|.*\\$\\{.+)$" })
+        json!({ "type": "string", "pattern": "^(memory|rediss?(-sentinel|-cluster)?://.+|.*\\$\\{.+)$" })
     }
 }
 
@@ -184,6 +185,45 @@ fn canonical(net: ipnet::IpNet) -> ipnet::IpNet {
     let ipnet::IpNet::V6(v6) = net else { return net };
     let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
     mapped.and_then(|(address, prefix)| ipnet::Ipv4Net::new(address, prefix).ok()).map_or(net, ipnet::IpNet::V4)
+}
+
+/// The origin of web pages as browsers send it (RFC 6454 section 6.2), or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(pub String);
+
+impl Read for Origin {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.parsed(node, "an origin like https://app.example.com or http://localhost:8080, without a path, or `*`", |text| {
+            (text == "*").then(|| Self(text.to_owned())).or_else(|| origin(text))
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+/// Scheme, host in lower case, and the port where it is not the scheme's own; any scheme, because extensions of browsers have
+/// theirs.
+fn origin(text: &str) -> Option<Origin> {
+    let (scheme, authority) = text.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let authority: http::uri::Authority = authority.parse().ok().filter(|_| !authority.contains('@'))?;
+    let own = match scheme.as_str() {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    let host = authority.host().to_ascii_lowercase();
+    let bare = authority.as_str().len() == authority.host().len();
+    let named = !host.is_empty() && !host.contains('*') && scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+    named.then_some(())?;
+    Some(Origin(match authority.port_u16() {
+        None if bare => format!("{scheme}://{host}"),
+        None => return None,
+        port if port == own => format!("{scheme}://{host}"),
+        Some(port) => format!("{scheme}://{host}:{port}"),
+    }))
 }
 
 /// Largest amount of a limit, so that its arithmetic stays far from overflow.

@@ -34,12 +34,13 @@ pub struct Permit {
     estimate: Estimate,
     granted: Granted,
     settled: bool,
+    store_failed: bool,
 }
 
 impl Permit {
     pub(super) fn new(limiter: &Arc<Limiter>, who: Subject, route: usize, estimate: Estimate, counted: Counted, granted: Granted) -> Self {
         let limiter = Arc::clone(limiter);
-        Self { limiter, who, route, counted, provider: None, ahead: None, estimate, granted, settled: false }
+        Self { limiter, who, route, counted, provider: None, ahead: None, estimate, granted, settled: false, store_failed: false }
     }
 
     /// Where the tightest limits stood when this request had been charged; those of providers that it was let to included.
@@ -50,6 +51,16 @@ impl Permit {
     /// The kinds of limits of key, team and route that admitted it.
     pub fn kinds(&self) -> Kinds {
         self.granted.kinds
+    }
+
+    /// The shared store has not decided on all of it.
+    pub(super) fn note_store_failure(&mut self) {
+        self.store_failed = true;
+    }
+
+    /// Whether the shared store failed to decide on it, or on one of its attempts, so that `on_store_failure` applied.
+    pub fn store_failed(&self) -> bool {
+        self.store_failed
     }
 
     /// What was reserved.

@@ -30,6 +30,21 @@ pub struct Remote {
     on_failure: StoreFailure,
 }
 
+/// How the shared store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// Hosts and ports; never a password.
+    pub address: String,
+    /// What a request gets while it fails.
+    pub on_failure: StoreFailure,
+    /// Whether the node is connected and registered.
+    pub connected: bool,
+    /// Whether the last decision, or the last try to connect, failed.
+    pub failing: bool,
+    /// When the last failure was, in nanoseconds since the Unix epoch, and what it was.
+    pub last_failure: Option<(u64, String)>,
+}
+
 /// Why a request was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -133,6 +148,19 @@ impl Store {
         entered
     }
 
+    /// How the shared store is; `None` where limits are counted in the process.
+    pub fn status(&self) -> Option<StoreStatus> {
+        let Self::Shared(remote) = self else { return None };
+        let link = remote.shared.link();
+        Some(StoreStatus {
+            address: link.address().to_owned(),
+            on_failure: remote.on_failure,
+            connected: link.is_connected(),
+            failing: link.trouble().is_failing(),
+            last_failure: link.trouble().last(),
+        })
+    }
+
     /// Where the limits stand when a shared store counts them, as it last told this node, in the order of
     /// [`Limiter::standings`].
     pub fn standings(&self) -> Option<impl Iterator<Item = Standing>> {
@@ -142,14 +170,14 @@ impl Store {
 
 impl Remote {
     async fn admit(&self, who: &Subject, route: usize, provider: Option<usize>, estimate: Estimate, now: u64) -> Result<Permit, Denied> {
-        match (self.shared.admit(who, route, provider, estimate).await, self.on_failure) {
-            (Ok(decided), _) => decided.map_err(Denied::Limit),
-            (Err(Failed), StoreFailure::Local) => self.limiter.admit(who, route, estimate, now).map_err(Denied::Limit),
-            (Err(Failed), StoreFailure::Allow) => {
-                Ok(Permit::new(&self.limiter, *who, route, estimate, Counted::Nowhere, Granted::default()))
-            }
-            (Err(Failed), StoreFailure::Deny) => Err(Denied::Store),
-        }
+        let mut permit = match (self.shared.admit(who, route, provider, estimate).await, self.on_failure) {
+            (Ok(decided), _) => return decided.map_err(Denied::Limit),
+            (Err(Failed), StoreFailure::Local) => self.limiter.admit(who, route, estimate, now).map_err(Denied::Limit)?,
+            (Err(Failed), StoreFailure::Allow) => Permit::new(&self.limiter, *who, route, estimate, Counted::Nowhere, Granted::default()),
+            (Err(Failed), StoreFailure::Deny) => return Err(Denied::Store),
+        };
+        permit.note_store_failure();
+        Ok(permit)
     }
 
     async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<Kinds, Denied> {
@@ -158,8 +186,14 @@ impl Remote {
             Some(ahead) => ahead,
             None => match (self.shared.enter(provider, &permit.estimate()).await, self.on_failure) {
                 (Ok(told), _) => (Counted::Shared(Arc::clone(&self.shared)), told),
-                (Err(Failed), StoreFailure::Local) => return permit.enter_provider(provider, now).map_err(Denied::Limit),
-                (Err(Failed), StoreFailure::Allow) => (Counted::Nowhere, Ok(Granted::default())),
+                (Err(Failed), StoreFailure::Local) => {
+                    permit.note_store_failure();
+                    return permit.enter_provider(provider, now).map_err(Denied::Limit);
+                }
+                (Err(Failed), StoreFailure::Allow) => {
+                    permit.note_store_failure();
+                    (Counted::Nowhere, Ok(Granted::default()))
+                }
                 (Err(Failed), StoreFailure::Deny) => return Err(Denied::Store),
             },
         };

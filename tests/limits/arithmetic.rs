@@ -33,7 +33,7 @@ impl Limit {
         let script = SCRIPT.replace("redis.call('TIME')", &time);
         assert_ne!(script, SCRIPT);
         let mut command = redis::cmd("EVAL");
-        command.arg(script).arg(2).arg("tidegate:node:n1").arg(&self.key);
+        command.arg(script).arg(2).arg("{tidegate}:node:n1").arg(&self.key);
         command.arg(operation).arg(NODE).arg(1_000_000_000_000_000u64).arg(1);
         command.arg(self.kind).arg(self.amount).arg(self.period).arg(self.burst).arg(a.to_string()).arg(b);
         let answer = command.query(&mut self.connection).unwrap();
@@ -45,7 +45,7 @@ impl Limit {
 #[test]
 fn the_script_agrees_with_the_bucket() {
     let redis = Redis::start();
-    let () = redis.command(&["SET", "tidegate:node:n1", ""]);
+    let () = redis.command(&["SET", "{tidegate}:node:n1", ""]);
     let day = 86_400_000_000;
     let most = 1_000_000_000_000_000;
     for (index, (amount, period, burst)) in [
@@ -107,7 +107,7 @@ fn close(micros: i64, nanos: u64, what: &str) {
 #[test]
 fn the_script_agrees_with_the_budget() {
     let redis = Redis::start();
-    let () = redis.command(&["SET", "tidegate:node:n1", ""]);
+    let () = redis.command(&["SET", "{tidegate}:node:n1", ""]);
     let day = 86_400_000_000;
     for (index, (amount, period, ceiling)) in
         [(100, day, 100), (1_000_000, 30 * day, 3_000_000), (7, 1_000_000, 20)].into_iter().enumerate()

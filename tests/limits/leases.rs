@@ -86,7 +86,7 @@ async fn nodes_that_never_tell_overshoot_by_their_leases_at_most() {
             admitted += u64::from(node.admit(1).await.is_ok());
         }
         // Its link is cut before it can tell: what it holds is forgotten, as it is after the life of a node's holdings.
-        let names: Vec<String> = redis.command(&["KEYS", "tidegate:limit:*"]);
+        let names: Vec<String> = redis.command(&["KEYS", "{tidegate}:limit:*"]);
         let fields: Vec<String> = redis.command(&["HKEYS", &names[0]]);
         fields.iter().filter(|field| field.starts_with('n')).for_each(|field| redis.command(&["HDEL", &names[0], field]));
     }

@@ -7,4 +7,6 @@ mod arithmetic;
 mod failures;
 mod gateways;
 mod leases;
+mod refusals;
 mod shared;
+mod topology;

@@ -30,7 +30,7 @@ async fn a_thousand_at_four_nodes_get_exactly_a_hundred() {
     let admitted = all.join_all().await.into_iter().filter(|ok| *ok).count();
     assert_eq!(admitted, 100);
     let charged =
-        redis.command::<Vec<String>>(&["KEYS", "tidegate:limit:*"]).iter().map(|key| redis.command::<u64>(&["HGET", key, "l"])).max();
+        redis.command::<Vec<String>>(&["KEYS", "{tidegate}:limit:*"]).iter().map(|key| redis.command::<u64>(&["HGET", key, "l"])).max();
     assert!(charged <= Some(100), "who the team refused was charged to the key: {charged:?}");
     assert!(nodes.iter().all(|node| node.errors() == 0));
 }
@@ -136,7 +136,7 @@ async fn redis_holds_no_names_and_forgets() {
     let keys: Vec<String> = redis.command(&["KEYS", "*"]);
     assert_eq!(keys.len(), 3, "{keys:?}");
     for key in keys {
-        assert!(key.starts_with("tidegate:") && !key.contains("secret"), "{key}");
+        assert!(key.starts_with("{tidegate}:") && !key.contains("secret"), "{key}");
         let left: i64 = redis.command(&["PTTL", &key]);
         assert!((1..=70_000).contains(&left), "{key}: {left}");
     }

@@ -95,6 +95,58 @@ impl Drop for Redis {
     }
 }
 
+/// One redis-server of several, in any mode; stopped when dropped.
+pub struct Server {
+    pub port: u16,
+    process: Option<Child>,
+    password: Option<String>,
+}
+
+impl Server {
+    /// Starts one that stores nothing.
+    pub fn start(port: u16, folder: &str, arguments: &[&str], password: Option<&str>) -> Self {
+        let own = port.to_string();
+        let all = [&["--port", &own, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder], arguments].concat();
+        Self::run(port, &all, password)
+    }
+
+    /// Starts one with these arguments alone.
+    pub fn run(port: u16, arguments: &[&str], password: Option<&str>) -> Self {
+        let process = Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn().expect("redis-server is installed");
+        let server = Self { port, process: Some(process), password: password.map(str::to_owned) };
+        until("the start of redis-server", || server.connection().is_some());
+        server
+    }
+
+    fn connection(&self) -> Option<redis::Connection> {
+        let user = self.password.as_ref().map_or_else(String::new, |password| format!(":{password}@"));
+        let mut connection = redis::Client::open(format!("redis://{user}127.0.0.1:{}", self.port)).unwrap().get_connection().ok()?;
+        redis::cmd("PING").query::<String>(&mut connection).ok()?;
+        Some(connection)
+    }
+
+    pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        command.query(&mut self.connection().unwrap()).unwrap()
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// A configuration with one team, one key, one route and one provider, and these limits.
 pub struct Limits<'a> {
     pub team: &'a str,
@@ -117,7 +169,7 @@ impl Limits<'_> {
              routes:\n  r: {{ targets: [ {{ provider: p, model: sim, price: {{ input: 1, output: 1 }} }} ] }}\n  \
              slow: {{ targets: [ {{ provider: p, model: \"sim+chunks=400+pace=20ms\" }} ] }}\n\
              teams:\n  secret-team:\n    limits: {team}\n    keys: [ {{ id: secret-key, sha256: \"{digest}\", limits: {key} }} ]\n\
-             limits: {store}\nlog: {{ level: warn, access: false }}\n"
+             limits: {store}\nlog: {{ level: warn }}\n"
         )
     }
 }
@@ -151,7 +203,7 @@ impl Node {
         let snapshot = config::parse(&yaml, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
         let clock = Clock::start();
         let before = previous.map(|node| &node.store);
-        let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|node| &*node.limiter), clock.now()));
+        let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|node| &*node.limiter), &clock));
         let errors = Arc::new(AtomicUsize::new(0));
         let counter = errors.clone();
         let on_error = Arc::new(move || {
@@ -212,8 +264,14 @@ impl Process {
         let path = std::env::temp_dir().join(format!("tidegate-limits-{}-{port}.yaml", std::process::id()));
         std::fs::write(&path, limits.yaml(port, admin, simulator)).unwrap();
         let mut run = program(&["run", "--config", &path.display().to_string()]);
+        run.stdout(std::fs::File::create(path.with_extension("log")).unwrap());
         let child = run.envs(environment.iter().copied()).spawn().unwrap();
         Self { child, config: Some(path), port, admin }
+    }
+
+    /// What a gateway has printed.
+    pub fn output(&self) -> String {
+        self.config.as_ref().map_or_else(String::new, |path| std::fs::read_to_string(path.with_extension("log")).unwrap())
     }
 
     pub fn kill(&mut self) {
@@ -267,6 +325,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if let Some(path) = &self.config {
+            let _gone = std::fs::remove_file(path.with_extension("log"));
             let _gone = std::fs::remove_file(path);
         }
     }

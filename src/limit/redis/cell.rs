@@ -2,6 +2,7 @@
 //!
 //! Nothing here grows with traffic: what requests leave behind is added up per limit until the link has told Redis.
 
+use super::TAG;
 use crate::config::snapshot::{Dimension, LimitRule};
 use crate::limit::headers::Standing;
 use crate::limit::memory::Identity;
@@ -257,7 +258,7 @@ fn key(identity: &Identity) -> String {
     all.update(ordinal.to_be_bytes());
     all.update(identity.name.as_bytes());
     let digest = all.finalize();
-    let mut key = String::from("tidegate:limit:");
+    let mut key = format!("{TAG}:limit:");
     for byte in digest.iter().take(16) {
         use std::fmt::Write as _;
         let _infallible = write!(key, "{byte:02x}");
@@ -324,7 +325,7 @@ mod tests {
     #[test]
     fn names_in_redis_are_digests() {
         let (one, two) = (cell(Dimension::Tokens), cell(Dimension::Requests));
-        assert!(one.key != two.key && one.key.starts_with("tidegate:limit:") && !one.key.contains("a-key"));
+        assert!(one.key != two.key && one.key.starts_with("{tidegate}:limit:") && !one.key.contains("a-key"));
         assert_eq!(one.key, cell(Dimension::Tokens).key, "the same on every node");
     }
 }

@@ -12,9 +12,10 @@
 //! then what the node really holds is restated. So places and reservations neither leak nor get lost.
 
 use super::cell::{Cell, Report};
-use super::{SCRIPT, SOURCE, parameters};
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError};
+use super::server::{Connection, Server};
+use super::trouble::{Failure, Trouble, describe};
+use super::{SCRIPT, SOURCE, TAG, parameters};
+use ::redis::{Cmd, Pipeline, RedisError};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -29,7 +30,7 @@ pub const LIFE: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(3);
 /// How often the thread looks around when nobody wakes it.
 const TICK: Duration = Duration::from_secs(1);
-/// For a connection, TLS and login included, and for each step of the thread's own.
+/// For each step of the thread's own.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Waits between tries to connect; doubling.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -47,7 +48,7 @@ pub type First = Receiver<Result<(), String>>;
 /// A registration of this node with Redis, and the connection it holds for.
 pub struct Session {
     /// To be cloned for each use.
-    pub connection: MultiplexedConnection,
+    pub connection: Connection,
     /// The node's name in this registration.
     pub node: String,
     /// The key whose being there means that the registration holds.
@@ -61,6 +62,7 @@ pub struct Link {
     url: crate::config::secret::Secret,
     address: String,
     on_error: OnError,
+    trouble: Trouble,
     session: watch::Sender<Option<Arc<Session>>>,
     /// All limits of all generations that are still in use, and the number of the last registration.
     cells: Mutex<(Vec<Weak<Cell>>, u64)>,
@@ -82,11 +84,12 @@ impl Link {
     /// # Errors
     /// When the URL or the system's certificates cannot be used.
     pub fn start(url: &crate::config::secret::Secret, on_error: OnError) -> Result<(Arc<Self>, First), String> {
-        let client = Client::open(url.expose()).map_err(|e| format!("the limit store's URL cannot be used: {e}"))?;
+        let (server, address) = Server::open(url.expose()).map_err(|e| format!("the limit store's URL cannot be used: {e}"))?;
         let link = Arc::new(Self {
             url: url.clone(),
-            address: client.get_connection_info().addr().to_string(),
+            address,
             on_error,
+            trouble: Trouble::default(),
             session: watch::channel(None).0,
             cells: Mutex::default(),
             queue: Mutex::default(),
@@ -97,7 +100,7 @@ impl Link {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let (weak, wake) = (Arc::downgrade(&link), link.wake.clone());
         let node = format!("n{:016x}", fastrand::u64(..));
-        let keeper = Keeper { client, connection: None, node, old: Vec::new(), failing: false, told: Some(told), renewed: Instant::now() };
+        let keeper = Keeper { server, connection: None, node, old: Vec::new(), failing: false, told: Some(told), renewed: Instant::now() };
         std::thread::Builder::new()
             .name("limit-store".to_owned())
             .spawn(move || runtime.block_on(keeper.keep(weak, wake)))
@@ -118,6 +121,27 @@ impl Link {
     /// Something failed or was late.
     pub fn error(&self) {
         (self.on_error)();
+    }
+
+    /// The store has decided nothing for a request.
+    pub fn decision_failed(&self, failure: &Failure<'_>) {
+        (self.on_error)();
+        self.trouble.failed(&self.address, failure);
+    }
+
+    /// The store has decided.
+    pub fn decided(&self) {
+        self.trouble.answered();
+    }
+
+    /// What has gone wrong, for `/status`.
+    pub fn trouble(&self) -> &Trouble {
+        &self.trouble
+    }
+
+    /// Whether there is a session now.
+    pub fn is_connected(&self) -> bool {
+        self.session.borrow().is_some()
     }
 
     /// Makes a limit known, so that what is held of it is restated and renewed.
@@ -191,8 +215,8 @@ impl Drop for Link {
 
 /// What the thread has.
 struct Keeper {
-    client: Client,
-    connection: Option<MultiplexedConnection>,
+    server: Server,
+    connection: Option<Connection>,
     /// The node's name without the number of the registration.
     node: String,
     /// Names under which Redis may still hold something for this node.
@@ -225,11 +249,12 @@ impl Keeper {
     fn failed(&mut self, link: &Arc<Link>, error: &RedisError) {
         link.error();
         self.connection = None;
+        link.trouble.noted(error);
         if !std::mem::replace(&mut self.failing, true) {
-            log::warn!("the limit store at {} cannot be used ({error}); what `on_store_failure` says holds until it can", link.address);
+            log::warn!("limit store {} unavailable: {}; applying on_store_failure", link.address, describe(error));
         }
         if let Some(told) = self.told.take() {
-            let _nobody_waits = told.send(Err(error.to_string()));
+            let _nobody_waits = told.send(Err(describe(error)));
         }
     }
 
@@ -258,17 +283,16 @@ impl Keeper {
                 }
             }
         }
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(None);
-        let connect = self.client.get_multiplexed_async_connection_with_config(&config);
-        let connection = timeout(PATIENCE, connect).await.map_err(|_| late())??;
+        let connection = self.server.connect().await?;
         self.register(link, connection).await
     }
 
-    async fn register(&mut self, link: &Arc<Link>, mut connection: MultiplexedConnection) -> Result<Arc<Session>, RedisError> {
+    async fn register(&mut self, link: &Arc<Link>, mut connection: Connection) -> Result<Arc<Session>, RedisError> {
         let epoch = link.next_epoch();
         let node = format!("{}.{epoch:x}", self.node);
         let mut first = ::redis::pipe();
-        for old in &self.old {
+        // The new name is not there yet: its key has the script loaded by the cluster's node that will run it.
+        for old in self.old.iter().chain([&node]) {
             first.cmd("DEL").arg(registration(old));
         }
         first.cmd("SCRIPT").arg("LOAD").arg(SOURCE);
@@ -290,7 +314,7 @@ impl Keeper {
         let session = Arc::new(Session { connection, registration: registration(&node), node, epoch });
         link.session.send_replace(Some(session.clone()));
         if std::mem::take(&mut self.failing) {
-            log::info!("the limit store at {} can be used again", link.address);
+            log::info!("limit store {} available again", link.address);
         }
         if let Some(told) = self.told.take() {
             let _nobody_waits = told.send(Ok(()));
@@ -331,7 +355,7 @@ impl Keeper {
 /// whose confirmation was lost is charged twice rather than not at all.
 async fn tell(
     link: &Link,
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     operation: &str,
     node: &str,
     first: &str,
@@ -370,7 +394,7 @@ async fn tell(
     result
 }
 
-async fn patient<T: ::redis::FromRedisValue>(pipe: &Pipeline, connection: &mut MultiplexedConnection) -> Result<T, RedisError> {
+async fn patient<T: ::redis::FromRedisValue>(pipe: &Pipeline, connection: &mut Connection) -> Result<T, RedisError> {
     timeout(PATIENCE, pipe.query_async(connection)).await.map_err(|_| late())?
 }
 
@@ -379,7 +403,7 @@ fn late() -> RedisError {
 }
 
 fn registration(node: &str) -> String {
-    format!("tidegate:node:{node}")
+    format!("{TAG}:node:{node}")
 }
 
 fn millis(time: Duration) -> u64 {

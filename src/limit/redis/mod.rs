@@ -5,8 +5,9 @@
 //!   [`link`] keeps the connection and tells Redis what requests leave behind, off their path.
 //! - A failure is told as [`Failed`]; [`super::store`] knows what then holds. What a failed decision charged in Redis
 //!   without the answer being heard stays charged for `requests`; reservations and places are restated.
-//! - Commands: EVALSHA, EVAL, SCRIPT LOAD, SET, DEL, PEXPIRE; keys: `tidegate:*`; needs Redis 5 or a server that speaks
-//!   as it does, one primary (the keys of one request lie in different slots of a cluster).
+//! - Commands: EVALSHA, EVAL, SCRIPT LOAD, SET, DEL, PEXPIRE; keys: `{tidegate}:*`; needs Redis 5 or a server that speaks
+//!   as it does: one, a primary that Sentinels watch, or a cluster ([`server`]). All keys share one hash tag, because one
+//!   decision is one atomic round trip: a cluster counts on one of its nodes and gives availability, not scale.
 //!
 //! With leases, a round trip also takes ⌊amount × lease ÷ period⌋ units of each limit on requests and tokens in advance,
 //! where so many are there, and requests are admitted from them without asking until the lease ends. What is leased is
@@ -16,6 +17,8 @@
 
 pub mod cell;
 pub mod link;
+pub mod server;
+pub mod trouble;
 
 use super::memory::Limiter;
 use super::permit::{Counted, Permit, own};
@@ -30,7 +33,10 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
+use trouble::Failure;
 
+/// How every key begins: the part in braces is what Redis Cluster hashes.
+pub const TAG: &str = "{tidegate}";
 /// The script's text.
 const SOURCE: &str = include_str!("decide.lua");
 /// The script with its digest.
@@ -44,7 +50,9 @@ pub struct Failed;
 
 /// Whether the limit store can be reached by this URL.
 pub fn is_url(text: &str) -> bool {
-    (text.starts_with("redis://") || text.starts_with("rediss://")) && ::redis::Client::open(text).is_ok()
+    const SCHEMES: [&str; 6] =
+        ["redis://", "rediss://", "redis-sentinel://", "rediss-sentinel://", "redis-cluster://", "rediss-cluster://"];
+    SCHEMES.iter().any(|scheme| text.starts_with(scheme)) && server::Server::open(text).is_ok()
 }
 
 /// The limits of one configuration, counted in Redis.
@@ -249,16 +257,20 @@ impl Shared {
 
     async fn call(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Answer, Failed> {
         let answer = self.ask(operation, cells, first, estimate).await;
-        if answer.is_err() {
-            self.link.error();
+        if answer.is_ok() {
+            self.link.decided();
         }
         answer
     }
 
     async fn ask(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Answer, Failed> {
         let deadline = tokio::time::Instant::now() + self.timeout;
+        let failed = |failure| {
+            self.link.decision_failed(&failure);
+            Failed
+        };
         let waited = timeout_at(deadline, self.link.session(self.patient)).await;
-        let mut session = waited.ok().flatten().ok_or(Failed)?;
+        let mut session = waited.ok().flatten().ok_or_else(|| failed(Failure::Unconnected))?;
         loop {
             let sent = Instant::now();
             let answer = timeout_at(deadline, self.invoke(&session, operation, cells, first, estimate)).await;
@@ -268,16 +280,15 @@ impl Shared {
                 Ok(Ok(_)) => {
                     self.link.suspect(&session);
                     let other = timeout_at(deadline, self.link.other_than(Some(&session))).await;
-                    session = other.ok().flatten().ok_or(Failed)?;
+                    session = other.ok().flatten().ok_or_else(|| failed(Failure::Unconnected))?;
                 }
                 Ok(Err(error)) => {
-                    log::debug!("limit store {}: {error}", self.link.address());
                     self.link.suspect(&session);
-                    return Err(Failed);
+                    return Err(failed(Failure::Error(&error)));
                 }
                 Err(_late) => {
                     self.link.suspect(&session);
-                    return Err(Failed);
+                    return Err(failed(Failure::Late(self.timeout)));
                 }
             }
         }

@@ -1,0 +1,236 @@
+//! Where the limit store is: one Redis, the primary that Sentinels name, or a Redis Cluster. Built on the client library's own
+//! support of each.
+//!
+//! | URL | connects to |
+//! | --- | --- |
+//! | `redis://[[user]:password@]host[:port][/db]` | that server |
+//! | `redis-sentinel://[[user]:password@]host[:port],…[/name[/db]]` | the primary that the Sentinels on these hosts name |
+//! | `redis-cluster://[[user]:password@]host[:port],…` | the cluster that these nodes belong to |
+//!
+//! `rediss` in place of `redis` is TLS, towards Sentinels too. User and password are those of the Redis servers; Sentinels have
+//! theirs in `?sentinel_username=…&sentinel_password=…`.
+
+use crate::percent;
+use ::redis::aio::{ConnectionLike, MultiplexedConnection};
+use ::redis::cluster::ClusterClient;
+use ::redis::cluster_async::ClusterConnection;
+use ::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, TlsMode, Value,
+};
+use std::time::Duration;
+
+/// The name that a Sentinel's own example configuration has for its primary.
+const DEFAULT_NAME: &str = "mymaster";
+/// Where Sentinels listen by default.
+const SENTINEL_PORT: u16 = 26379;
+/// For one connection, TLS and login included.
+const CONNECT: Duration = Duration::from_secs(2);
+/// For a new connection in all: to each of a few hosts, where the first ones do not answer.
+const CONNECT_TO_ANY: Duration = Duration::from_secs(8);
+
+/// How to connect.
+pub enum Server {
+    /// To one server.
+    Single(Box<Client>),
+    /// To the primary that Sentinels name.
+    Sentinel(Box<SentinelClient>),
+    /// To a cluster.
+    Cluster(Box<ClusterClient>),
+}
+
+/// A connection that can be cloned for each use.
+#[derive(Clone)]
+pub enum Connection {
+    /// To one server.
+    Node(MultiplexedConnection),
+    /// To the nodes of a cluster.
+    Cluster(ClusterConnection),
+}
+
+impl Server {
+    /// Reads a URL; nothing is connected to. Returns host and port beside it, for messages.
+    ///
+    /// # Errors
+    /// When it is not one of the URLs above.
+    pub fn open(url: &str) -> RedisResult<(Self, String)> {
+        let Some(parts) = Parts::of(url)? else {
+            let client = Client::open(url)?;
+            let address = client.get_connection_info().addr().to_string();
+            return Ok((Self::Single(Box::new(client)), address));
+        };
+        let address = parts.hosts.join(",");
+        let server = if parts.cluster { parts.cluster() } else { parts.sentinel() };
+        Ok((server?, address))
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn connect(&mut self) -> RedisResult<Connection> {
+        // The caller has its own deadline for each request.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        let (patience, connect): (_, RedisFuture<'_, Connection>) = match self {
+            Self::Single(client) => {
+                (CONNECT, Box::pin(async move { client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Node) }))
+            }
+            Self::Sentinel(client) => {
+                (CONNECT_TO_ANY, Box::pin(async move { client.get_async_connection_with_config(&config).await.map(Connection::Node) }))
+            }
+            Self::Cluster(client) => {
+                (CONNECT_TO_ANY, Box::pin(async move { client.get_async_connection().await.map(Connection::Cluster) }))
+            }
+        };
+        tokio::time::timeout(patience, connect).await.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Node(connection) => connection.req_packed_command(command),
+            Self::Cluster(connection) => connection.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Node(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Node(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+/// A URL of several hosts, taken apart; no URL of the standard's has more than one.
+struct Parts<'a> {
+    cluster: bool,
+    scheme: &'static str,
+    /// With the `@` after it, if there is one.
+    user: &'a str,
+    hosts: Vec<&'a str>,
+    path: Vec<&'a str>,
+    query: Vec<(&'a str, &'a str)>,
+}
+
+fn wrong(why: &'static str) -> RedisError {
+    (ErrorKind::InvalidClientConfig, why).into()
+}
+
+impl<'a> Parts<'a> {
+    /// `None` for a URL of one server.
+    fn of(url: &'a str) -> RedisResult<Option<Self>> {
+        const SCHEMES: [(&str, bool, &str); 4] = [
+            ("redis-sentinel://", false, "redis"),
+            ("rediss-sentinel://", false, "rediss"),
+            ("redis-cluster://", true, "redis"),
+            ("rediss-cluster://", true, "rediss"),
+        ];
+        let found = SCHEMES.iter().find_map(|(prefix, cluster, scheme)| Some((url.strip_prefix(prefix)?, *cluster, *scheme)));
+        let Some((rest, cluster, scheme)) = found else { return Ok(None) };
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        let hosts: Vec<_> = hosts.split(',').map(str::trim).collect();
+        if hosts.iter().any(|host| host.is_empty()) || url.contains('#') {
+            return Err(wrong("hosts are separated by commas"));
+        }
+        let path = path.split('/').filter(|part| !part.is_empty()).collect();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        Ok(Some(Self { cluster, scheme, user, hosts, path, query: pairs.collect() }))
+    }
+
+    fn cluster(&self) -> RedisResult<Server> {
+        if !self.path.is_empty() || !self.query.is_empty() {
+            return Err(wrong("the URL of a cluster ends with its hosts: a cluster has one database"));
+        }
+        let nodes = self.hosts.iter().map(|host| format!("{}://{}{host}", self.scheme, self.user));
+        // No retries: a decision whose answer was lost would be charged twice. The client still follows the topology.
+        let builder = ClusterClient::builder(nodes).retries(0).connection_timeout(CONNECT).response_timeout(CONNECT);
+        Ok(Server::Cluster(Box::new(builder.build()?)))
+    }
+
+    fn sentinel(&self) -> RedisResult<Server> {
+        let (name, db) = match self.path.as_slice() {
+            [] => (DEFAULT_NAME, "0"),
+            [name] => (*name, "0"),
+            [name, db] => (*name, *db),
+            _ => return Err(wrong("a Sentinel's URL ends with the name of the primary and a database")),
+        };
+        let decoded = |text| percent::decode(text).ok_or(wrong("bad percent-encoding"));
+        let with_port = |host: &str| {
+            let bare = host.rsplit(']').next().is_none_or(|end| !end.contains(':'));
+            if bare { format!("{}://{host}:{SENTINEL_PORT}", self.scheme) } else { format!("{}://{host}", self.scheme) }
+        };
+        let sentinels = self.hosts.iter().map(|host| Ok(with_port(host).into_connection_info()?.addr().clone()));
+        let sentinels = sentinels.collect::<RedisResult<Vec<_>>>()?;
+        let primary = format!("{}://{}primary/{db}", self.scheme, self.user).into_connection_info()?;
+        let settings = primary.redis_settings();
+        let mut builder =
+            SentinelClientBuilder::new(sentinels, decoded(name)?, SentinelServerType::Master)?.set_client_to_redis_db(settings.db());
+        if let Some(user) = settings.username() {
+            builder = builder.set_client_to_redis_username(user);
+        }
+        if let Some(password) = settings.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if self.scheme == "rediss" {
+            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        }
+        for (key, value) in &self.query {
+            builder = match *key {
+                "sentinel_username" => builder.set_client_to_sentinel_username(decoded(value)?),
+                "sentinel_password" => builder.set_client_to_sentinel_password(decoded(value)?),
+                _ => return Err(wrong("a Sentinel's URL has `sentinel_username` and `sentinel_password` only")),
+            };
+        }
+        Ok(Server::Sentinel(Box::new(builder.build()?)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_url_has_its_kind_of_server() {
+        for (url, kind, address) in [
+            ("redis://127.0.0.1:7000/2", "single", "127.0.0.1:7000"),
+            ("rediss://u:p@redis.internal:6380", "single", "redis.internal:6380"),
+            ("redis-sentinel://10.0.0.1,10.0.0.2:26380", "sentinel", "10.0.0.1,10.0.0.2:26380"),
+            ("rediss-sentinel://u:p%40x@[::1],[::1]:26380/main/3?sentinel_password=s%2F", "sentinel", "[::1],[::1]:26380"),
+            ("redis-cluster://u:p@10.0.0.1:7000,10.0.0.2", "cluster", "10.0.0.1:7000,10.0.0.2"),
+            ("rediss-cluster://:p@a.internal:7000", "cluster", "a.internal:7000"),
+        ] {
+            let (server, shown) = Server::open(url).unwrap_or_else(|e| panic!("{url}: {e}"));
+            let found = match server {
+                Server::Single(_) => "single",
+                Server::Sentinel(_) => "sentinel",
+                Server::Cluster(_) => "cluster",
+            };
+            assert_eq!((found, shown.as_str()), (kind, address), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1",
+            "redis-sentinel://",
+            "redis-sentinel://a,,b/main",
+            "redis-sentinel://a/main/0/more",
+            "redis-sentinel://a/main/db",
+            "redis-sentinel://a/main?other=1",
+            "redis-sentinel://a/main#fragment",
+            "redis-cluster://a:7000/1",
+            "redis-cluster://a:port",
+            "redis-cluster://",
+        ] {
+            assert!(Server::open(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Redis Sentinel and Redis Cluster: one count for all nodes that survives the loss of the primary.
+
+use crate::support::{Limits, Node, Server, free_port, until, until_async};
+use std::path::PathBuf;
+use std::process::Command;
+use tidegate::limit::Denied;
+
+const STRICT: &str = "on_store_failure: deny, store_timeout: 2s";
+
+/// A folder of this test's own; removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tidegate-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn of(&self, name: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn limits(url: &str) -> Limits<'static> {
+    Limits {
+        team: "[ { requests: 3, per: 30d } ]",
+        key: "[ { tokens: 1000, per: 30d } ]",
+        provider: "[ { requests: 99, per: 30d } ]",
+        store: format!("{{ store: \"{url}\", {STRICT} }}"),
+    }
+}
+
+/// Two nodes that share a count: three requests in all, two before `lose` and one after it.
+async fn count_survives(url: &str, lose: impl AsyncFnOnce()) {
+    let (one, two) = (Node::new(&limits(url)), Node::new(&limits(url)));
+    until_async("the first decision", async || one.admit(1).await.is_ok()).await;
+    until_async("the second decision", async || two.admit(1).await.is_ok()).await;
+    lose().await;
+    // A decision whose answer was lost may have been counted, so there is one left at most.
+    let mut admitted = 0;
+    until_async("a refusal by a limit at both nodes", async || {
+        let mut refused = 0;
+        for node in [&one, &two] {
+            match node.admit(1).await {
+                Ok(_) => admitted += 1,
+                Err(Denied::Limit(_)) => refused += 1,
+                Err(Denied::Store) => {}
+            }
+        }
+        refused == 2
+    })
+    .await;
+    assert!(admitted <= 1, "the count was lost: {admitted} more");
+}
+
+#[tokio::test]
+async fn the_count_survives_a_failover_by_sentinel() {
+    let folder = Folder::new("sentinel");
+    let (primary_port, replica_port, sentinel_port, nobody) = (free_port(), free_port(), free_port(), free_port());
+    let password = ["--requirepass", "of-redis", "--masterauth", "of-redis"];
+    let start =
+        |port: u16, more: &[&str]| Server::start(port, &folder.of(&port.to_string()), &[&password, more].concat(), Some("of-redis"));
+    let mut primary = start(primary_port, &[]);
+    let replica = start(replica_port, &["--replicaof", "127.0.0.1", &primary_port.to_string()]);
+    let config = folder.0.join("sentinel.conf");
+    let text = format!(
+        "port {sentinel_port}\nbind 127.0.0.1\ndir {}\nrequirepass of-sentinel\nsentinel monitor main 127.0.0.1 {primary_port} 1\n\
+         sentinel auth-pass main of-redis\nsentinel down-after-milliseconds main 300\nsentinel failover-timeout main 2000\n",
+        folder.of("sentinel")
+    );
+    std::fs::write(&config, text).unwrap();
+    let sentinel = Server::run(sentinel_port, &[&config.display().to_string(), "--sentinel"], Some("of-sentinel"));
+    until("the replica's link", || replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up"));
+    until("the Sentinel's knowledge of the replica", || {
+        sentinel.command::<Vec<redis::Value>>(&["SENTINEL", "REPLICAS", "main"]).len() == 1
+    });
+    // The first Sentinel is not there.
+    let url = format!("redis-sentinel://:of-redis@127.0.0.1:{nobody},127.0.0.1:{sentinel_port}/main?sentinel_password=of-sentinel");
+    count_survives(&url, async || {
+        let _copies: u64 = primary.command(&["WAIT", "1", "10000"]);
+        primary.stop();
+        until("the promotion of the replica", || replica.command::<String>(&["INFO", "replication"]).contains("role:master"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_count_survives_the_loss_of_a_node_of_a_cluster_and_lies_in_one_slot() {
+    let folder = Folder::new("cluster");
+    let mut nodes: Vec<Server> = (0..6)
+        .map(|_| {
+            let (port, bus) = (free_port(), free_port().to_string());
+            let more = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
+            Server::start(port, &folder.of(&port.to_string()), &more, None)
+        })
+        .collect();
+    let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+    let made = Command::new("redis-cli")
+        .args(["--cluster", "create"])
+        .args(&addresses)
+        .args(["--cluster-replicas", "1", "--cluster-yes"])
+        .output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    until("the cluster", || nodes.iter().all(|node| node.command::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok")));
+    let url = format!("redis-cluster://{}", addresses.join(","));
+    count_survives(&url, async || {
+        let is_primary = |node: &Server| node.command::<String>(&["INFO", "replication"]).contains("role:master");
+        let keys = |node: &Server| node.command::<Vec<String>>(&["KEYS", "*"]).len();
+        let holders: Vec<usize> = (0..6).filter(|n| is_primary(&nodes[*n]) && keys(&nodes[*n]) > 0).collect();
+        assert_eq!(holders.len(), 1, "all keys share one slot");
+        let holder = holders[0];
+        assert!(keys(&nodes[holder]) >= 4, "two registrations and the limits");
+        let _copies: u64 = nodes[holder].command(&["WAIT", "1", "10000"]);
+        nodes[holder].stop();
+        let others: Vec<&Server> = (0..6).filter(|n| *n != holder).map(|n| &nodes[n]).collect();
+        until("the promotion of a replica", || others.iter().any(|node| is_primary(node) && keys(node) > 0));
+    })
+    .await;
+}
