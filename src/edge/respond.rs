@@ -20,12 +20,16 @@ use uuid::Uuid;
 pub async fn respond(session: &mut ServerSession, status: u16, mut headers: HeaderMap, body: Bytes) -> Result<()> {
     intake::discard_arrived(session);
     intake::keep_for_small_leftover(session);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    // RFC 9110 section 8.6: an answer of status 204 has no length.
+    let empty = status == 204;
+    if !empty {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
     let head = head(status, headers)?;
     match session {
         // The answer to a HEAD ends with its headers. Over HTTP/1 Pingora sees to that, over HTTP/2 a body would be sent.
-        ServerSession::H2(h2) if h2.req_header().method == Method::HEAD => h2.write_response_header(head, true)?,
+        ServerSession::H2(h2) if empty || h2.req_header().method == Method::HEAD => h2.write_response_header(head, true)?,
         _ => {
             session.write_response_header(head).await?;
             session.write_response_body(body, true).await?;

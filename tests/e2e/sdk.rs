@@ -16,6 +16,11 @@ const NODE: &str = "openai@6";
 
 /// The demo configuration on the test's own ports.
 async fn demo(sim: &Sim) -> Gateway {
+    demo_with(sim, "").await
+}
+
+/// The same with these keys of `server`.
+pub async fn demo_with(sim: &Sim, server: &str) -> Gateway {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/demo.yaml")).unwrap();
     let text = text.replace("${TIDEGATE_SIMULATOR_PORT:-3001}", &sim.address().port().to_string());
     let (start, end) = (text.find("\nproviders:").unwrap(), text.find("\nlog:").unwrap());
@@ -24,7 +29,7 @@ async fn demo(sim: &Sim) -> Gateway {
     let routes = "\nroutes:\n";
     let at = config.find(routes).unwrap() + routes.len();
     config.insert_str(at, "  \"script/*\": { targets: [ { provider: openai, model: \"*\" } ], retry: { attempts: 1 } }\n");
-    Setup::new(&config).start().await
+    Setup::new(&format!("server: {{ {server} }}{config}")).start().await
 }
 
 /// The routes of the demo that are named as their provider.

@@ -1,0 +1,59 @@
+//! Cross-origin requests of browsers (the Fetch standard, section "CORS protocol"): which origins may read answers.
+//!
+//! A key travels in a header that the page sets, so credentials in the standard's sense (cookies) are never allowed.
+
+use crate::config::snapshot::Cors;
+use http::Method;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    VARY,
+};
+
+/// Longest list of headers in a preflight that is accepted, in bytes.
+const MAX_REQUEST_HEADERS: usize = 1024;
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
+const ANY: HeaderValue = HeaderValue::from_static("*");
+/// What a page may read beside the body. The standard has no patterns, and its `*` excludes requests with credentials.
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-request-id, x-client-request-id, x-tidegate-attempts, x-tidegate-provider, x-tidegate-upstream-model, \
+     x-tidegate-dropped-params, x-tidegate-adjusted-params, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
+     x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
+     retry-after, retry-after-ms, x-should-retry",
+);
+
+/// The `access-control-allow-origin` of answers to this request; `None` where it has no origin, or none that is allowed.
+pub fn allowed_origin(cors: &Cors, request: &HeaderMap) -> Option<HeaderValue> {
+    let origin = request.get(ORIGIN)?;
+    if cors.any {
+        return Some(ANY);
+    }
+    cors.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+}
+
+/// Whether a request only asks what a page may send. It never has a key.
+pub fn is_preflight(method: &Method, request: &HeaderMap) -> bool {
+    *method == Method::OPTIONS && request.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Adds what every answer needs, where the request's origin is `allowed`.
+pub fn answer_headers(cors: &Cors, allowed: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    if !cors.any {
+        headers.append(VARY, HeaderValue::from(HeaderName::from(ORIGIN)));
+    }
+    if let Some(origin) = allowed {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
+}
+
+/// What the answer to a preflight has beside [`answer_headers`]: any header may be sent.
+pub fn preflight_headers(cors: &Cors, request: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(cors.max_age.as_secs()));
+    if let Some(names) = request.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|names| names.len() <= MAX_REQUEST_HEADERS) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
+    headers
+}
