@@ -164,3 +164,81 @@ fn the_links_of_the_documentation_lead_somewhere() {
         }
     }
 }
+
+/// A folder with commands: links to real ones, and scripts that stand for others and note how they were called.
+struct Commands(PathBuf);
+
+impl Commands {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("tidegate-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let commands = Self(folder);
+        for real in ["bash", "env", "id", "dirname", "touch", "chmod"] {
+            let path = Command::new("sh").args(["-c", &format!("command -v {real}")]).output().unwrap().stdout;
+            std::os::unix::fs::symlink(String::from_utf8(path).unwrap().trim(), commands.0.join(real)).unwrap();
+        }
+        commands
+    }
+
+    fn add(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.0.join(name);
+        let text = format!("#!{0}/bash\necho \"{name} $*\" >> {0}/calls\n{script}\n", self.0.display());
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs a script of `deploy/` with these commands only; what it printed, and how the others were called.
+    fn run(&self, script: &str, arguments: &[&str]) -> (std::process::Output, Vec<String>) {
+        let mut command = Command::new(self.0.join("bash"));
+        command.arg(root().join("deploy").join(script)).args(arguments).env_clear().env("PATH", &self.0);
+        let output = command.output().unwrap();
+        let calls = fs::read_to_string(self.0.join("calls")).unwrap_or_default();
+        (output, calls.lines().map(str::to_owned).collect())
+    }
+}
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn the_demo_installs_what_its_build_needs_by_name_and_then_builds_and_serves() {
+    let bare = Commands::new("bare");
+    // What is installed is there afterwards.
+    bare.add("apt-get", &format!("for last; do :; done; [ $1 = update ] || {{ touch {0}/$last; chmod +x {0}/$last; }}", bare.0.display()));
+    bare.add("sudo", "exec \"$@\"");
+    bare.add("cargo", "");
+    let (output, calls) = bare.run("demo", &["--help"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let calls: Vec<_> = calls.iter().filter(|call| !call.starts_with("sudo ")).map(String::as_str).collect();
+    let install = "apt-get install -y -qq --no-install-recommends";
+    let want =
+        ["apt-get update -qq", &format!("{install} gcc"), &format!("{install} cmake"), "cargo run --release --locked -- demo --help"];
+    assert_eq!(calls, want);
+    // With everything there, nothing is installed.
+    bare.add("cc", "");
+    fs::remove_file(bare.0.join("calls")).unwrap();
+    assert_eq!(bare.run("demo", &[]).1, ["cargo run --release --locked -- demo"]);
+    // Without a package manager, or without Rust, it stops with the name of what is missing.
+    for name in ["apt-get", "cmake"] {
+        fs::remove_file(bare.0.join(name)).unwrap();
+    }
+    let (output, _) = bare.run("demo", &[]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("'cmake' is missing"));
+    bare.add("cmake", "");
+    fs::remove_file(bare.0.join("cargo")).unwrap();
+    let (output, _) = bare.run("demo", &[]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("rustup.rs"));
+}
+
+#[test]
+fn the_first_command_of_the_readme_is_the_demo() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let first = readme.split("```sh\n").nth(1).unwrap().lines().next().unwrap();
+    assert_eq!(first.split_whitespace().next(), Some("deploy/demo"));
+    assert!(std::os::unix::fs::MetadataExt::mode(&fs::metadata(root().join("deploy/demo")).unwrap()) & 0o111 != 0, "it can be executed");
+}
