@@ -7,7 +7,7 @@ use super::json::Fields;
 use super::read::{At, Named, Read, Some1, section};
 use super::snapshot::{AuthMode, Balance, StoreFailure, StreamUsage};
 use super::types::{
-    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, Lease, LogFormat, Money, Period, Reason, SecretText, Store,
+    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, Lease, LogFormat, Money, Origin, Period, Reason, SecretText, Store,
     StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, Unsupported, Weight,
 };
 use crate::provider::catalogue::Guided;
@@ -92,6 +92,18 @@ section! {
         stream_usage: StreamUsage = "merged",
         /// Networks whose `x-forwarded-for` is believed.
         trust_forwarded_for: Vec<ipnet::IpNet> = "[]",
+        /// Which web pages may use the API from a browser.
+        cors: Cors = "{}",
+    }
+}
+
+section! {
+    /// Which web pages may use the API from a browser.
+    Cors {
+        /// Their origins, like https://app.example.com, or `*` for all. Default: none.
+        origins: Vec<Origin> = "[]",
+        /// How long a browser may remember the answer to a preflight.
+        max_age: Duration = "1h",
     }
 }
 
@@ -360,7 +372,8 @@ section! {
     /// Where limits are counted.
     LimitStore {
         /// `memory` counts per process; `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS, counts
-        /// across all nodes.
+        /// across all nodes. `redis-sentinel://host[:port],…/name` is the primary that Sentinels name,
+        /// `redis-cluster://host[:port],…` a cluster, which gives availability, not scale.
         store: Store = "memory",
         /// What a request gets while the shared store fails or is late: `local` counts in this process, `allow` does
         /// not count, `deny` answers 503.

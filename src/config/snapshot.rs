@@ -70,6 +70,19 @@ pub struct Server {
     pub stream_usage: StreamUsage,
     /// Whose `x-forwarded-for` is believed.
     pub trust_forwarded_for: Vec<ipnet::IpNet>,
+    /// Which web pages may use the API; `None`: none.
+    pub cors: Option<Cors>,
+}
+
+/// Which web pages may use the API from a browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Their origins, as browsers send them.
+    pub origins: Vec<String>,
+    /// Whether all may.
+    pub any: bool,
+    /// How long a browser may remember the answer to a preflight.
+    pub max_age: Duration,
 }
 
 /// Where a stream's usage goes.
@@ -108,6 +121,13 @@ pub struct Route {
     pub params: Params,
     /// Shared by everyone who uses the route.
     pub limits: Vec<LimitRule>,
+}
+
+impl Route {
+    /// Whether its name is a pattern rather than a name that a client can ask for.
+    pub fn is_pattern(&self) -> bool {
+        self.name.contains('*')
+    }
 }
 
 /// Which target comes first.
@@ -340,6 +360,17 @@ pub enum StoreFailure {
     Allow,
     /// It is refused with 503.
     Deny,
+}
+
+impl StoreFailure {
+    /// The word in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
 }
 
 /// What goes to stdout.

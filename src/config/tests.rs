@@ -125,6 +125,7 @@ const MISTAKES: &[Mistake] = &[
     ("kind: openai,", "kind: bedrock, region: r, credentials: { access_key_id: a },", "5:49", "`secret_access_key` is missing"),
     ("kind: openai, api_key: \"sk-not-to-be-printed\"", "kind: vertex, project: p", "5:8", "`location` is missing"),
     ("kind: openai, ", "kind: openai, base_url: \"ftp://h\", ", "5:34", "http"),
+    ("kind: openai, ", "kind: openai, base_url: \"https://h/v1/chat/completions\", ", "5:34", "write `https://h/v1`"),
     ("kind: openai, ", "kind: openai, headers: { host: h }, ", "5:35", "`host`"),
     ("kind: openai, ", "kind: openai, headers: { \"a b\": h }, ", "5:35", "`a b`"),
     ("kind: openai, ", "kind: openai, max_connections: 0, ", "5:41", "max_connections"),
@@ -256,12 +257,31 @@ fn limits_may_be_counted_in_a_redis_and_its_password_is_never_shown() {
         ("store: \"redis://:hidden@h:none\"", "10:18: `store` must be `memory`, or a URL like"),
         ("store: \"http://:hidden@h\"", "10:18: `store` must be"),
         ("store: \"redis://:hidden@h/db\"", "10:18: `store` must be"),
+        ("store: \"redis-sentinel://:hidden@h,,i/main\"", "10:18: `store` must be"),
+        ("store: \"redis-cluster://:hidden@h:7000/1\"", "10:18: `store` must be"),
         ("store: memory, store_timeout: 0ms", "10:41: `store_timeout`: `0ms` is not a duration from 1ms to 10s"),
         ("store: memory, lease: 11s", "10:33: `lease`: `11s` is not a duration from 10ms to 10s"),
         ("store: memory, on_store_failure: panic", "10:44: `on_store_failure`: `panic` is not one of"),
     ] {
         let problems = bad(&format!("{GOOD}limits: {{ {limits} }}\n"));
         assert!(problems.len() == 1 && problems[0].contains(problem) && !problems[0].contains("hidden"), "{problems:?}");
+    }
+}
+
+#[test]
+fn origins_are_taken_as_browsers_send_them() {
+    let cors = |value: &str| good(&format!("{GOOD}server: {{ cors: {value} }}\n")).snapshot.server.cors;
+    assert_eq!((cors("{}"), cors("{ origins: [] }")), (None, None));
+    let some =
+        cors("{ origins: [\"HTTPS://App.Example:443\", \"http://localhost:8080\", \"chrome-extension://abc\"], max_age: 10m }").unwrap();
+    assert_eq!(some.origins, ["https://app.example", "http://localhost:8080", "chrome-extension://abc"]);
+    assert_eq!((some.any, some.max_age.as_secs()), (false, 600));
+    let all = cors("{ origins: [\"*\"] }").unwrap();
+    assert_eq!((all.any, all.max_age.as_secs()), (true, 3600));
+    for wrong in ["app.example", "https://", "https://app.example/path", "https://app.example/", "https://u@h", "https://*.example", "://h"]
+    {
+        let problems = bad(&format!("{GOOD}server: {{ cors: {{ origins: [\"{wrong}\"] }} }}\n"));
+        assert!(problems.len() == 1 && problems[0].contains("is not an origin"), "{wrong}: {problems:?}");
     }
 }
 

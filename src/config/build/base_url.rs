@@ -21,6 +21,25 @@ pub(super) fn default_base(kind: Kind, settings: &Settings) -> String {
     }
 }
 
+/// Paths of endpoints, the longer of two with one ending first; an SDK's base URL ends before them.
+const ENDPOINTS: [&str; 9] = [
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/models",
+    "/v1/messages/count_tokens",
+    "/v1/messages",
+    "/messages",
+    "/invocations",
+];
+
+/// What to write in place of a base URL that ends with an endpoint's path, which the gateway appends itself.
+pub(super) fn without_endpoint(url: &str) -> Option<&str> {
+    let url = url.trim().trim_end_matches('/');
+    ENDPOINTS.iter().find_map(|endpoint| url.strip_suffix(endpoint)).map(|base| base.trim_end_matches('/'))
+}
+
 /// Takes a base URL apart.
 pub(super) fn base_url(url: &str) -> Result<BaseUrl, &'static str> {
     let uri: Uri = url.trim().parse().map_err(|_| "is not a URL like https://llm.example.com/v1")?;
@@ -90,6 +109,22 @@ mod tests {
             "http://h:99999",
         ] {
             assert!(base_url(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_no_base_url() {
+        for (url, base) in [
+            ("https://api.openai.com/v1/chat/completions", Some("https://api.openai.com/v1")),
+            ("http://10.0.0.7:8000/v1/chat/completions/ ", Some("http://10.0.0.7:8000/v1")),
+            ("http://10.0.0.7:8000/chat/completions", Some("http://10.0.0.7:8000")),
+            ("https://api.openai.com/v1/embeddings", Some("https://api.openai.com/v1")),
+            ("https://api.openai.com/v1/responses", Some("https://api.openai.com/v1")),
+            ("https://api.anthropic.com/v1/messages", Some("https://api.anthropic.com")),
+            ("https://api.openai.com/v1", None),
+            ("https://chat/completions.example/v1", None),
+        ] {
+            assert_eq!(without_endpoint(url), base, "{url}");
         }
     }
 

@@ -9,12 +9,12 @@ mod provider;
 mod route;
 mod team;
 
-use super::file::{File, LimitStore as FileLimitStore, Listen as FileListen, Server as FileServer};
+use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Listen as FileListen, Server as FileServer};
 use super::pem::{self, Certificates, Identity};
 use super::problem::{Position, Problems};
 use super::read::At;
-use super::snapshot::{LimitStore, Listen, Log, Server, Snapshot};
-use super::types::{LogFormat, Store, Threads};
+use super::snapshot::{Cors, LimitStore, Listen, Log, Server, Snapshot};
+use super::types::{LogFormat, Origin, Store, Threads};
 use crate::provider::Provider;
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -222,7 +222,14 @@ fn server(server: FileServer) -> Server {
         upgrade_socket: server.upgrade_socket,
         stream_usage: server.stream_usage,
         trust_forwarded_for: server.trust_forwarded_for,
+        cors: cors(server.cors),
     }
+}
+
+fn cors(cors: FileCors) -> Option<Cors> {
+    let origins: Vec<String> = cors.origins.into_iter().map(|Origin(origin)| origin).collect();
+    let any = origins.iter().any(|origin| origin == "*");
+    (!origins.is_empty()).then_some(Cors { origins, any, max_age: cors.max_age })
 }
 
 fn limit_store(store: FileLimitStore) -> LimitStore {

@@ -1,6 +1,6 @@
 //! Providers: which keys a kind has, where it is by default, and how a request proves who pays.
 
-use super::base_url::{base_url, default_base};
+use super::base_url::{base_url, default_base, without_endpoint};
 use super::{Builder, ByName, written};
 use crate::config::file::{self, AwsCredentials};
 use crate::config::pem::{Certificates, Identity};
@@ -204,6 +204,11 @@ impl Builder {
 
     fn base_url(&mut self, kind: Kind, provider: &file::Provider, settings: Option<&Settings>) -> Option<BaseUrl> {
         if let Some(url) = &provider.base_url {
+            if let (Some(base), Ok(_)) = (without_endpoint(&url.value), base_url(&url.value)) {
+                let message = format!("`base_url` must not include the path of an endpoint, which Tidegate appends; write `{base}`");
+                self.problems.add(url.at, message);
+                return None;
+            }
             return match base_url(&url.value) {
                 Ok(base) => Some(base),
                 Err(what) => {
