@@ -48,7 +48,7 @@ pub struct Family<M> {
     name: &'static str,
     help: &'static str,
     labels: &'static [&'static str],
-    buckets: &'static [f64],
+    buckets: Vec<f64>,
     series: Mutex<BTreeMap<Vec<Box<str>>, M>>,
     /// Handed out where a series cannot be made; it is not shown.
     spare: M,
@@ -73,7 +73,19 @@ impl<M: Child> Family<M> {
         labels: &'static [&'static str],
         buckets: &'static [f64],
     ) -> prometheus::Result<Self> {
-        Ok(Self { name, help, labels, buckets, series: Mutex::default(), spare: M::make(Opts::new(name, help), buckets)? })
+        let spare = M::make(Opts::new(name, help), buckets)?;
+        Ok(Self { name, help, labels, buckets: buckets.to_vec(), series: Mutex::default(), spare })
+    }
+
+    /// Adds the buckets of `ladder`, which ascend, up to the first that holds `largest`. Applies to series made after it.
+    pub fn extend_buckets(&mut self, ladder: &[f64], largest: f64) {
+        for bucket in ladder {
+            match self.buckets.last() {
+                Some(last) if *last >= largest => break,
+                Some(last) if bucket <= last => {}
+                _ => self.buckets.push(*bucket),
+            }
+        }
     }
 
     /// The series of these label values, in the order of the names; the same one whoever asks.
@@ -84,7 +96,7 @@ impl<M: Child> Family<M> {
             return found.clone();
         }
         let options = self.labels.iter().zip(values).fold(Opts::new(self.name, self.help), |o, (name, value)| o.const_label(*name, *value));
-        let Ok(made) = M::make(options, self.buckets) else { return self.spare.clone() };
+        let Ok(made) = M::make(options, &self.buckets) else { return self.spare.clone() };
         series.insert(key, made.clone());
         made
     }

@@ -21,12 +21,16 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Content type of the text that [`Metrics::text`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// From a refused request to an agent's longest answer.
 const DURATION: &[f64] = &[0.05, 0.25, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
+/// Further buckets of times that end at a deadline, up to the largest configured one; the last is the longest duration
+/// that the configuration accepts. In seconds.
+const DEADLINES: &[f64] = &[120.0, 300.0, 600.0, 1_200.0, 3_600.0, 21_600.0, 86_400.0, 2_592_000.0];
 /// Microseconds where all is well, tens of milliseconds where a big body is read.
 const OVERHEAD: &[f64] = &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.05, 0.1, 0.5];
 /// OpenTelemetry's advice for GenAI, thinned out: every bucket is a series per route and provider.
@@ -81,7 +85,7 @@ families! {
     reloads: IntCounter = "tidegate_config_reloads_total", "Configurations read after the first.", ["result"];
     last_reload: Gauge = "tidegate_config_last_reload_timestamp_seconds", "When a configuration was last applied or rejected.", ["result"];
     store_errors: IntCounter = "tidegate_limit_store_errors_total", "Failed or late calls of the limit store.", [];
-    log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines lost because stdout was too slow.", [];
+    log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines lost because stdout was too slow, full or closed.", [];
     build: IntGauge = "tidegate_build_info", "Always 1; the version is a label.", ["version"];
 }
 
@@ -96,6 +100,9 @@ pub struct Names {
     pub providers: Vec<Arc<str>>,
     /// Targets by `Target::index`: the route's index, and provider and model.
     pub targets: Vec<(usize, String)>,
+    /// The largest deadline for a first token, and for a whole answer where there is one. The buckets of the first
+    /// configuration reach it; those of later ones stay, because a histogram's buckets cannot change.
+    pub deadlines: (Duration, Duration),
 }
 
 impl Names {
@@ -106,6 +113,7 @@ impl Names {
             teams: snapshot.teams.iter().map(|team| Arc::clone(&team.name)).collect(),
             providers: snapshot.providers.iter().map(|provider| Arc::clone(&provider.name)).collect(),
             targets: vec![(0, String::new()); snapshot.targets],
+            deadlines: Default::default(),
         };
         for (index, route) in snapshot.routes.iter().enumerate() {
             let mut reach = Vec::new();
@@ -113,6 +121,9 @@ impl Names {
                 if !reach.contains(&target.provider.index) {
                     reach.push(target.provider.index);
                 }
+                let timeouts = route.timeouts.over(&target.provider.timeouts);
+                names.deadlines.0 = names.deadlines.0.max(timeouts.first_token);
+                names.deadlines.1 = names.deadlines.1.max(timeouts.total.unwrap_or_default());
                 let (ModelName::Fixed(model) | ModelName::Pattern(model)) = &target.model;
                 if let Some(slot) = names.targets.get_mut(target.index) {
                     *slot = (index, format!("{}/{model}", target.provider.name));
@@ -204,7 +215,13 @@ impl Metrics {
     pub fn with(names: Names, previous: Option<&Self>) -> prometheus::Result<Self> {
         let families = match previous {
             Some(metrics) => Arc::clone(&metrics.families),
-            None => Arc::new(Families::new()?),
+            None => {
+                let mut families = Families::new()?;
+                let (first_token, total) = names.deadlines;
+                families.first_token.extend_buckets(DEADLINES, first_token.as_secs_f64());
+                families.duration.extend_buckets(DEADLINES, total.as_secs_f64());
+                Arc::new(families)
+            }
         };
         forget_what_is_gone(&families, &names);
         let mut pairs = 0;

@@ -13,6 +13,7 @@ fn names() -> Names {
         teams: vec!["search".into(), "quo\"te\n".into()],
         providers: vec!["openai".into(), "gpu".into()],
         targets: vec![(0, "gpu/qwen".into()), (0, "openai/gpt".into()), (1, "openai/*".into())],
+        deadlines: (Duration::from_secs(120), Duration::ZERO),
     }
 }
 
@@ -59,6 +60,30 @@ fn every_family_is_there_before_anything_has_happened() {
     {
         assert!(text.lines().any(|line| line.starts_with(name) && !line.starts_with('#')), "{name} is missing");
     }
+}
+
+#[test]
+fn the_buckets_of_a_first_token_reach_the_largest_deadline() {
+    let last = |names: Names, family: &str| {
+        let text = text(&Metrics::with(names, None).unwrap());
+        let bucket = |line: &str| line.strip_prefix(family)?.split_once("le=\"")?.1.split('"').next()?.parse::<f64>().ok();
+        text.lines().filter_map(bucket).filter(|bound| bound.is_finite()).fold(0.0, f64::max)
+    };
+    for (first_token, bound) in [(10, 60.0), (60, 60.0), (120, 120.0), (121, 300.0), (7_200, 21_600.0), (2_592_000, 2_592_000.0)] {
+        let names = Names { deadlines: (Duration::from_secs(first_token), Duration::ZERO), ..names() };
+        assert_eq!(last(names, "gen_ai_server_time_to_first_token_seconds_bucket"), bound, "{first_token}");
+    }
+    let names = Names { deadlines: (Duration::ZERO, Duration::from_secs(900)), ..names() };
+    assert_eq!(last(names, "tidegate_request_duration_seconds_bucket"), 1_200.0);
+    let snapshot = crate::config::parse(
+        "auth: none\nproviders: { p: { kind: openai, api_key: k, timeouts: { first_token: 90s, total: 5m } } }\n\
+         routes: { r: { targets: [ { provider: p, model: m } ], timeouts: { first_token: 10m } } }\n",
+        "t",
+        &|_| None,
+    )
+    .unwrap_or_else(|problems| panic!("{problems:?}"))
+    .snapshot;
+    assert_eq!(Names::of(&snapshot).deadlines, (Duration::from_secs(600), Duration::from_secs(300)));
 }
 
 #[test]
@@ -116,6 +141,7 @@ fn counters_survive_a_reload_and_what_is_gone_is_hidden() {
     before.target_state(1, false);
     let (chat, wild) = (before.enter(Some(0), true), before.enter(Some(1), false));
     let new = Names {
+        deadlines: Default::default(),
         routes: vec![("new".into(), vec![0]), ("chat".into(), vec![0])],
         teams: vec!["quo\"te\n".into(), "search".into()],
         providers: vec!["gpu".into()],
