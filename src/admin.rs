@@ -88,6 +88,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         store: Some(&live.store),
         now,
         started: process.started,
+        uptime: process.began.elapsed(),
         serving: process.serving.load(Ordering::Relaxed),
         reloads: &reloads,
         target: &target,

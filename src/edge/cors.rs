@@ -6,8 +6,7 @@ use crate::config::snapshot::Cors;
 use http::Method;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 
 /// Longest list of headers in a preflight that is accepted, in bytes.
@@ -22,13 +21,40 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
      retry-after, retry-after-ms, x-should-retry",
 );
 
-/// The `access-control-allow-origin` of answers to this request; `None` where it has no origin, or none that is allowed.
-pub fn allowed_origin(cors: &Cors, request: &HeaderMap) -> Option<HeaderValue> {
-    let origin = request.get(ORIGIN)?;
-    if cors.any {
-        return Some(ANY);
+/// What the answers to one request need.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// `access-control-allow-origin`; `None` where the request has no origin, or none that is allowed.
+    origin: Option<HeaderValue>,
+    /// Whether the answers to other origins differ.
+    varies: bool,
+}
+
+impl Answer {
+    /// For a request with these headers.
+    pub fn new(cors: &Cors, request: &HeaderMap) -> Self {
+        let allowed = |origin: &HeaderValue| match cors.any {
+            true => Some(ANY),
+            false => cors.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone()),
+        };
+        Self { origin: request.get(ORIGIN).and_then(allowed), varies: !cors.any }
     }
-    cors.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+
+    /// Whether the page that sent the request may read its answer.
+    pub fn is_allowed(&self) -> bool {
+        self.origin.is_some()
+    }
+
+    /// Adds the headers.
+    pub fn add_to(&self, headers: &mut HeaderMap) {
+        if self.varies {
+            headers.append(VARY, HeaderValue::from(ORIGIN));
+        }
+        if let Some(origin) = &self.origin {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        }
+    }
 }
 
 /// Whether a request only asks what a page may send. It never has a key.
@@ -36,18 +62,7 @@ pub fn is_preflight(method: &Method, request: &HeaderMap) -> bool {
     *method == Method::OPTIONS && request.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Adds what every answer needs, where the request's origin is `allowed`.
-pub fn answer_headers(cors: &Cors, allowed: Option<&HeaderValue>, headers: &mut HeaderMap) {
-    if !cors.any {
-        headers.append(VARY, HeaderValue::from(HeaderName::from(ORIGIN)));
-    }
-    if let Some(origin) = allowed {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    }
-}
-
-/// What the answer to a preflight has beside [`answer_headers`]: any header may be sent.
+/// What the answer to a preflight has beside those of [`Answer`]: any header may be sent.
 pub fn preflight_headers(cors: &Cors, request: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);

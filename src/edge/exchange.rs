@@ -10,6 +10,7 @@
 //! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`](super::call::Attempt) while one target is being asked.
 
 use super::call::{Call, Reading, Unasked, framing, internal};
+use super::cors;
 use super::drain::Presence;
 use super::live::Live;
 use super::rescue::{self, Failure};
@@ -62,8 +63,14 @@ pub struct Exchange {
     pub trace: Trace,
     /// What the log and the metrics are written from.
     pub ledger: Ledger,
+    /// The client's own `x-request-id`, where it is one that can be logged and echoed.
+    pub client_id: Option<HeaderValue>,
+    /// What its answers need to be read by web pages; `None` where `server.cors` has no origins.
+    pub cors: Option<cors::Answer>,
     /// Why it was refused or failed, as a word of a closed set; for the log.
     pub reason: &'static str,
+    /// Whether the shared limit store failed to decide on it.
+    pub store_failed: bool,
     /// Where the limits stand that have refused it; told in place of its permit's.
     pub refused: Option<Box<LimitHeaders>>,
     /// Time spent in the gateway itself so far.
@@ -97,7 +104,10 @@ impl Exchange {
             began: Instant::now(),
             trace,
             ledger: Ledger::new(),
+            client_id: None,
+            cors: None,
             reason: "",
+            store_failed: false,
             refused: None,
             busy: Duration::ZERO,
             call: None,
@@ -109,10 +119,13 @@ impl Exchange {
     /// What the client is told of a limit's refusal, which is counted.
     pub fn refuse(&mut self, denied: Denied) -> ApiError {
         let error = ApiError::from(&denied);
-        self.limited();
-        if let Denied::Limit(refusal) = denied {
-            self.live.metrics.limit_refused(&refusal);
-            self.refused = Some(refusal.headers);
+        match denied {
+            Denied::Limit(refusal) => {
+                self.limited();
+                self.live.metrics.limit_refused(&refusal);
+                self.refused = Some(refusal.headers);
+            }
+            Denied::Store => self.store_failed = true,
         }
         error
     }
@@ -162,7 +175,9 @@ impl Exchange {
         };
         if fit {
             self.live.metrics.attempt(provider, Outcome::Limited);
-            self.limited();
+            if !self.store_failed {
+                self.limited();
+            }
         }
         let Some(call) = self.call.as_deref_mut() else { return };
         if fit || call.failure.is_some() {
@@ -357,7 +372,7 @@ impl Exchange {
     /// What an answer's head can have before it is known who answers.
     pub fn opening(&self) -> Opening {
         let limits = self.call.as_deref().map(|call| *call.permit.headers());
-        Opening { id: self.id, limits: limits.unwrap_or_default() }
+        Opening { id: self.id, client_id: self.client_id.clone(), cors: self.cors.clone(), limits: limits.unwrap_or_default() }
     }
 
     /// The answer is complete, and with `end` its body as well.
@@ -422,7 +437,7 @@ impl Exchange {
 
     /// Headers that every answer of a routed request has.
     pub fn common_headers(&self, headers: &mut HeaderMap) {
-        respond::request_id(headers, &self.id);
+        respond::request_headers(headers, &self.id, self.client_id.as_ref(), self.cors.as_ref());
         let call = self.call.as_deref();
         if let Some(limits) = self.refused.as_deref().or(call.map(|c| c.permit.headers())) {
             headers.extend(limits.iter());

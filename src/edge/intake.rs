@@ -1,16 +1,20 @@
 //! Reading a request: framing checks, and the whole body under one bound and one deadline.
 
+use super::respond::X_REQUEST_ID;
 use crate::config::snapshot::Server;
 use crate::error::{ApiError, ErrorKind};
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
 use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Longest `x-request-id` of a client's that is kept, in bytes.
+const MAX_CLIENT_ID: usize = 128;
 /// Most header bytes of a request.
 pub const MAX_HEADERS: usize = 64 << 10;
 /// After a refused body up to this size the connection is kept.
@@ -71,6 +75,14 @@ fn came_with_length(session: &ServerSession) -> bool {
     let ServerSession::H1(h1) = session else { return session.req_header().headers.contains_key(CONTENT_LENGTH) };
     let name = |line: &[u8]| line.split(|b| *b == b':').next().is_some_and(|n| n.trim_ascii().eq_ignore_ascii_case(b"content-length"));
     h1.get_headers_raw_bytes().split(|b| *b == b'\n').any(name)
+}
+
+/// The client's own `x-request-id`, where it has 1 to [`MAX_CLIENT_ID`] bytes of letters, digits and `-_.:/+=@`: such a
+/// value needs no escape in a header, in JSON or in text. Anything else is ignored.
+pub fn client_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let id = headers.get(X_REQUEST_ID)?;
+    let safe = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b);
+    ((1..=MAX_CLIENT_ID).contains(&id.len()) && id.as_bytes().iter().all(safe)).then(|| id.clone())
 }
 
 fn too_large(max_body: usize) -> ApiError {

@@ -73,7 +73,7 @@ impl Live {
             Some(p) => metrics(Some(&p.metrics))?,
             None => before,
         };
-        let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter), clock.now()));
+        let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter), &clock));
         let store = Store::new(&snapshot.limit_store, &limiter, link, previous.map(|p| &p.store));
         Ok(Self {
             generation,
@@ -95,6 +95,11 @@ impl Live {
     /// Nanoseconds that never step back; the clock of limits and health.
     pub fn now(&self) -> u64 {
         self.clock.now()
+    }
+
+    /// Lets budgets follow the wall clock; see [`Clock::follow_wall_clock`].
+    pub fn follow_wall_clock(&self) {
+        self.clock.follow_wall_clock();
     }
 
     /// The connections of a target's provider.

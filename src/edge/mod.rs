@@ -16,6 +16,8 @@ pub mod intake;
 
 pub mod admission;
 
+pub mod cors;
+
 pub mod replay;
 pub mod stage;
 
@@ -31,9 +33,11 @@ pub mod respond;
 
 pub mod settle;
 
+pub mod descriptors;
 pub mod drain;
 pub mod live;
 pub mod reload;
+pub mod signals;
 
 #[cfg(test)]
 mod tests;

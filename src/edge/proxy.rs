@@ -9,7 +9,7 @@ use super::replay::{EMPTY, Replay, TOLD};
 use super::rescue::{self, Failure};
 use super::respond;
 use super::upstream_request::{self, TRACEPARENT};
-use super::{admission, intake};
+use super::{admission, cors, intake};
 use crate::account::EndedBy;
 use crate::error::ApiError;
 use crate::operation::Operation;
@@ -69,19 +69,28 @@ fn endpoint<'a>(method: &Method, path: &'a str) -> std::result::Result<Endpoint<
 
 impl Gateway {
     /// Everything up to the first attempt. `Ok(None)`: go on with the upstream.
-    async fn receive(&self, session: &mut Session, ctx: &mut Exchange) -> std::result::Result<Option<Bytes>, Stop> {
+    async fn receive(&self, session: &mut Session, ctx: &mut Exchange) -> std::result::Result<Option<Own>, Stop> {
         let real = &mut session.downstream_session;
         let live = ctx.live.clone();
         let request = real.req_header();
+        ctx.client_id = intake::client_id(&request.headers);
         let parent = request.headers.get(TRACEPARENT).and_then(|v| v.to_str().ok());
         ctx.trace = crate::telemetry::trace::Trace::continue_or_begin(parent, || fastrand::u64(..));
+        if let Some(cors) = &live.snapshot.server.cors {
+            let answer = cors::Answer::new(cors, &request.headers);
+            let preflight = answer.is_allowed() && cors::is_preflight(&request.method, &request.headers);
+            ctx.cors = Some(answer);
+            if preflight {
+                return Ok(Some(Own::Preflight(cors::preflight_headers(cors, &request.headers))));
+            }
+        }
         intake::check_headers(real)?;
         let endpoint = endpoint(&request.method, request.uri.path())?;
         let who = admission::authenticate(&live, ctx, &request.headers)?;
         let operation = match endpoint {
             Endpoint::Ask(operation) => operation,
-            Endpoint::Models => return Ok(Some(admission::models(&live, &who))),
-            Endpoint::Model(id) => return Ok(Some(admission::model(&live, &who, id)?)),
+            Endpoint::Models => return Ok(Some(Own::List(admission::models(&live, &who)))),
+            Endpoint::Model(id) => return Ok(Some(Own::List(admission::model(&live, &who, id)?))),
         };
         admission::peek(&live, ctx, &who, &request.headers).await?;
         intake::check_framing(real, live.snapshot.server.max_body)?;
@@ -151,6 +160,14 @@ fn decided(why: &'static str, retry: bool) -> Box<Error> {
     e
 }
 
+/// An answer of the gateway's own.
+enum Own {
+    /// Models.
+    List(Bytes),
+    /// What a web page may send.
+    Preflight(HeaderMap),
+}
+
 /// Why a request goes no further.
 enum Stop {
     /// The client is told.
@@ -183,12 +200,15 @@ impl ProxyHttp for Gateway {
                 self.wrap(session, ctx)?;
                 Ok(false)
             }
-            Ok(Some(body)) => {
-                ctx.ledger.status = 200;
+            Ok(Some(own)) => {
+                let (status, mut headers, body) = match own {
+                    Own::List(body) => (200, HeaderMap::with_capacity(4), body),
+                    Own::Preflight(headers) => (204, headers, Bytes::new()),
+                };
+                ctx.ledger.status = status;
                 ctx.ledger.ended_by = EndedBy::Complete;
-                let mut headers = HeaderMap::with_capacity(4);
                 ctx.common_headers(&mut headers);
-                respond::respond(&mut session.downstream_session, 200, headers, body).await?;
+                respond::respond(&mut session.downstream_session, status, headers, body).await?;
                 Ok(true)
             }
             Err(Stop::Refused(error)) => {

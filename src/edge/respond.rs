@@ -1,6 +1,6 @@
 //! Answers of the gateway's own: errors and the list of models.
 
-use super::intake;
+use super::{cors, intake};
 use crate::error::ApiError;
 use crate::limit::LimitHeaders;
 use bytes::Bytes;
@@ -45,10 +45,14 @@ pub async fn respond(session: &mut ServerSession, status: u16, mut headers: Head
 }
 
 /// What every answer to one request has in its head, whichever target it comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Opening {
     /// `x-request-id`.
     pub id: Uuid,
+    /// `x-client-request-id`.
+    pub client_id: Option<HeaderValue>,
+    /// For browsers.
+    pub cors: Option<cors::Answer>,
     /// `x-ratelimit-*`.
     pub limits: LimitHeaders,
 }
@@ -58,7 +62,7 @@ impl Opening {
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(ROOM);
         stream_headers(&mut headers);
-        request_id(&mut headers, &self.id);
+        request_headers(&mut headers, &self.id, self.client_id.as_ref(), self.cors.as_ref());
         headers.extend(self.limits.iter());
         headers
     }
@@ -75,11 +79,22 @@ pub fn stream_headers(headers: &mut HeaderMap) {
     headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
 }
 
-/// `x-request-id`.
-pub fn request_id(headers: &mut HeaderMap, id: &Uuid) {
+/// The gateway's id of a request; in a request, the client's own.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const X_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+
+/// What every answer has: `x-request-id`, the client's own id beside it, and what lets a browser read it.
+pub fn request_headers(headers: &mut HeaderMap, id: &Uuid, client_id: Option<&HeaderValue>, cors: Option<&cors::Answer>) {
     let mut text = Uuid::encode_buffer();
     if let Ok(id) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
-        headers.insert(HeaderName::from_static("x-request-id"), id);
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if let Some(id) = client_id {
+        headers.insert(X_CLIENT_REQUEST_ID, id.clone());
+    }
+    if let Some(cors) = cors {
+        cors.add_to(headers);
     }
 }
 

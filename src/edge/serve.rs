@@ -2,6 +2,7 @@
 
 use super::addresses::RESOLVE_EVERY;
 use super::certificate::Shown;
+use super::descriptors;
 use super::dial::Dialler;
 use super::drain::FAREWELL;
 use super::front::{self, Door, Options};
@@ -10,9 +11,11 @@ use super::live::Live;
 use super::pool::{Pool, SWEEP_EVERY};
 use super::proxy::Gateway;
 use super::reload::Reloader;
+use super::signals;
 use super::upgrade::{self, Heir};
 use crate::config::Loaded;
 use crate::config::snapshot::Listen;
+use crate::limit::wall_clock;
 use crate::telemetry::pages::Reloads;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -67,8 +70,10 @@ pub struct Process {
     pub live: Arc<ArcSwap<Live>>,
     /// Whether new requests are welcome: once the listeners are up, and until the process is on its way out.
     pub serving: AtomicBool,
-    /// When it began to serve, in nanoseconds since the epoch.
+    /// When it began, by the wall clock, in nanoseconds since the epoch …
     pub started: u64,
+    /// … and on the clock that durations are taken from.
+    pub began: Instant,
     /// Told when the next process is to have the admin address.
     pub admin_leaves: Notify,
     /// What became of reloads, for `/status`.
@@ -80,11 +85,11 @@ pub struct Process {
 impl Process {
     /// One that begins now and does not serve yet.
     pub fn new(live: Arc<ArcSwap<Live>>) -> Self {
-        let started = live.load().now();
         Self {
             live,
             serving: AtomicBool::new(false),
-            started,
+            started: wall_clock(),
+            began: Instant::now(),
             admin_leaves: Notify::new(),
             reloads: Mutex::default(),
             idle: Arc::new(Pool::new(POOL)),
@@ -110,6 +115,8 @@ impl Process {
 
 /// Serves until told to stop.
 pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
+    descriptors::raise();
+    signals::claim();
     let Loaded { snapshot, files } = loaded;
     let live = match Live::new(snapshot, None) {
         Ok(live) => Arc::new(live),
@@ -225,9 +232,12 @@ impl BackgroundService for Upkeep {
                     r.reload(&self.process).await;
                     fresh.follow(&self.process.live.load_full());
                 },
-                _ = look.tick() => if let Some(r) = &self.reloader {
-                    r.look(&self.process).await;
-                    fresh.follow(&self.process.live.load_full());
+                _ = look.tick() => {
+                    self.process.live.load().follow_wall_clock();
+                    if let Some(r) = &self.reloader {
+                        r.look(&self.process).await;
+                        fresh.follow(&self.process.live.load_full());
+                    }
                 },
                 _ = sweep.tick() => self.process.idle.sweep(),
                 _ = resolve.tick() => {

@@ -2,15 +2,16 @@
 
 use super::exchange::Exchange;
 use crate::account::EndedBy;
+use crate::limit::wall_clock;
 use crate::telemetry::access::AccessLine;
-use crate::telemetry::labels::Phase;
+use crate::telemetry::labels::{LIMIT_STORE_FAILED, Phase, Refused};
 use crate::telemetry::log::write_access;
 use http::HeaderMap;
 use ipnet::IpNet;
 use pingora_core::Error;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_proxy::Session;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use uuid::Uuid;
 
 /// Writes what [`Exchange::ledger`] says.
@@ -31,8 +32,9 @@ pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     let (mut id, mut episode) = (Uuid::encode_buffer(), Uuid::encode_buffer());
     let trace_id = ctx.trace.trace_id_hex();
     write_access(&AccessLine {
-        time: live.now(),
+        time: wall_clock(),
         request_id: ctx.id.hyphenated().encode_lower(&mut id),
+        client_request_id: ctx.client_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         trace_id: trace_id.as_str(),
         episode_id: call.map_or("", |c| c.head.episode_id.hyphenated().encode_lower(&mut episode)),
         team: ledger.team.and_then(|t| live.snapshot.teams.get(t)).map_or("", |t| &t.name),
@@ -40,10 +42,20 @@ pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map_or("", |r| &r.name),
         provider: attempt.map_or("", |a| &a.target.provider.name),
         upstream_model: attempt.map_or("", |a| &a.model),
-        reason: ctx.reason,
+        reason: reason(ctx),
         client: client_address(session, ctx),
         ledger,
     });
+}
+
+/// A request of status 400 and above always has one.
+fn reason(ctx: &Exchange) -> &'static str {
+    let store_failed = || ctx.store_failed || ctx.call.as_deref().is_some_and(|call| call.permit.store_failed());
+    match ctx.reason {
+        "" if store_failed() => LIMIT_STORE_FAILED,
+        "" if ctx.ledger.status >= 400 => Refused::of_status(ctx.ledger.status).name(),
+        reason => reason,
+    }
 }
 
 /// How far a request was when its client left.
@@ -70,7 +82,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, trust: &[IpNet]) -> IpAddr {
         return peer;
     }
     let all = headers.get_all("x-forwarded-for").iter().flat_map(|v| v.to_str().unwrap_or_default().split(','));
-    let told: Vec<Option<IpAddr>> = all.map(|a| a.trim().parse().ok().map(|ip: IpAddr| ip.to_canonical())).collect();
+    let told: Vec<Option<IpAddr>> = all.map(forwarded_address).collect();
     // Whoever is not trusted may have written anything to the left of its own address.
     let mut client = peer;
     for ip in told.iter().rev().map_while(|ip| *ip) {
@@ -80,6 +92,15 @@ fn client(peer: IpAddr, headers: &HeaderMap, trust: &[IpNet]) -> IpAddr {
         }
     }
     client
+}
+
+/// One member of `x-forwarded-for`: an address, with or without a port. An IPv6 address with a port is in brackets
+/// (RFC 7239 section 6), and some proxies use the brackets without a port too. `None` for anything else.
+fn forwarded_address(member: &str) -> Option<IpAddr> {
+    let member = member.trim();
+    let bracketed = || member.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    let with_port = || member.parse::<std::net::SocketAddr>().ok().map(|address| address.ip());
+    member.parse().ok().or_else(with_port).or_else(bracketed).map(|ip: IpAddr| ip.to_canonical())
 }
 
 #[cfg(test)]
@@ -98,6 +119,13 @@ mod tests {
             ("::ffff:1.2.3.4", "5.6.7.8", "1.2.3.4"),
             ("2001:db8::1", "5.6.7.8, junk, 10.0.0.3", "10.0.0.3"),
             ("2001:db9::1", "5.6.7.8", "2001:db9::1"),
+            ("10.0.0.1", "1.2.3.4:55555", "1.2.3.4"),
+            ("10.0.0.1", "9.9.9.9:1, [2001:db9::7]:443, 10.0.0.2:80", "2001:db9::7"),
+            ("10.0.0.1", "[2001:db9::7]", "2001:db9::7"),
+            ("10.0.0.1", "[::ffff:1.2.3.4]:80, [2001:db8::2]", "1.2.3.4"),
+            ("10.0.0.1", "[1.2.3.4], 10.0.0.2", "10.0.0.2"),
+            ("10.0.0.1", "1.2.3.4:99999", "10.0.0.1"),
+            ("10.0.0.1", "unknown", "10.0.0.1"),
         ] {
             let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static(told))]);
             assert_eq!(client(peer.parse().unwrap(), &headers, &trust), expected.parse::<IpAddr>().unwrap(), "{peer}, {told}");

@@ -49,7 +49,8 @@ pub fn find<'m>(snapshot: &Snapshot, model: &'m str) -> Option<Found<'m>> {
     // The configuration keeps the patterns in that order.
     names.patterns.iter().find_map(|(prefix, suffix, route)| {
         let star = name.strip_prefix(prefix.as_ref())?.strip_suffix(suffix.as_ref())?;
-        (!star.is_empty()).then_some(Found { route: *route, star: Some(star) })
+        // A name with a `*` is a pattern's own, which is not a model.
+        (!star.is_empty() && !star.contains('*')).then_some(Found { route: *route, star: Some(star) })
     })
 }
 
@@ -72,7 +73,7 @@ pub fn resolve<'m>(snapshot: &Snapshot, principal: Principal, model: &'m str) ->
 
 /// The 404 for a name that is no route of this principal's.
 pub fn unknown(snapshot: &Snapshot, principal: Principal, model: &str) -> ApiError {
-    let names = usable(snapshot, principal).map(|route| route.name.as_ref());
+    let names = usable(snapshot, principal).filter(|route| !route.is_pattern()).map(|route| route.name.as_ref());
     let close: Vec<String> = near::nearest(stripped(model), names, SUGGESTIONS).iter().map(|name| format!("`{name}`")).collect();
     let hint = if close.is_empty() { String::new() } else { format!(" Did you mean {}?", close.join(", ")) };
     let message = format!("There is no route `{}`.{hint} `GET /v1/models` lists those that this key may use.", echo(model));
@@ -137,7 +138,7 @@ teams:
             let route = &snapshot.routes[found.route];
             assert_eq!((route.name.as_ref(), found.model(&route.targets[0].model).as_ref()), (name, upstream), "{model}");
         }
-        assert_eq!(find(&snapshot, ""), None);
+        assert_eq!((find(&snapshot, ""), find(&snapshot, "*"), find(&snapshot, "openai/*")), (None, None, None));
     }
 
     #[test]
@@ -151,6 +152,9 @@ teams:
         assert_eq!(error.status, 404);
         // The other route is as close, but not for this key to know of.
         assert!(error.message.contains("Did you mean `qwen3-4b`?") && !error.message.contains("8b"), "{}", error.message);
+        // A pattern is no name that a client could ask for.
+        let error = resolve(&closed, principal, "openai/").unwrap_err();
+        assert!(error.status == 404 && !error.message.contains('*'), "{}", error.message);
         let error = resolve(&closed, principal, &"ü\n".repeat(10_000)).unwrap_err();
         assert!(error.message.len() < 500 && !error.message.contains('\n'));
     }

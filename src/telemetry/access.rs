@@ -14,6 +14,8 @@ pub struct AccessLine<'a> {
     pub time: u64,
     /// The id that the client got as `x-request-id`.
     pub request_id: &'a str,
+    /// The client's own `x-request-id`.
+    pub client_request_id: &'a str,
     /// Of `traceparent`.
     pub trace_id: &'a str,
     /// Groups requests.
@@ -61,6 +63,7 @@ impl AccessLine<'_> {
         let mut line = Line::begin(out, json, self.time);
         line.text(key!("log"), "access");
         line.text(key!("request_id"), self.request_id);
+        line.text(key!("client_request_id"), self.client_request_id);
         line.text(key!("trace_id"), self.trace_id);
         line.text(key!("episode_id"), self.episode_id);
         line.text(key!("team"), self.team);
@@ -245,6 +248,7 @@ mod tests {
         let line = AccessLine {
             time: 1_767_225_600_042_999_999,
             request_id: "r-1",
+            client_request_id: "c-1",
             trace_id: "",
             episode_id: "e-1",
             team: "search",
@@ -264,7 +268,7 @@ mod tests {
     #[test]
     fn a_json_line_has_every_field() {
         let want = concat!(
-            r#"{"time":"2026-01-01T00:00:00.042Z","log":"access","request_id":"r-1","trace_id":null,"episode_id":"e-1","#,
+            r#"{"time":"2026-01-01T00:00:00.042Z","log":"access","request_id":"r-1","client_request_id":"c-1","trace_id":null,"episode_id":"e-1","#,
             r#""team":"search","key":"search-prod","route":"chat","provider":"gpu","upstream_model":"Qwen/Qwen3-4B","#,
             r#""attempts":2,"status":200,"stream":false,"tokens_in":12,"tokens_out":34,"tokens_cached":5,"tokens_reasoning":0,"#,
             r#""tokens_estimated":false,"cost_usd":0.00123,"ttft_ms":12.34,"duration_ms":2000,"overhead_us":87,"ended_by":"gateway","#,

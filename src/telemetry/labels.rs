@@ -110,6 +110,56 @@ impl From<auth::AuthFailure> for AuthFailure {
 }
 
 closed_set! {
+    /// Why the gateway refused a request, where nothing else gave a reason.
+    Refused {
+        /// A field, the JSON or the framing is wrong, or no target can serve it.
+        InvalidRequest = "invalid_request",
+        /// No such endpoint or route.
+        NotFound = "not_found",
+        /// The endpoint has another method.
+        MethodNotAllowed = "method_not_allowed",
+        /// The body took too long.
+        BodyTimeout = "body_timeout",
+        /// The body has no length.
+        LengthRequired = "length_required",
+        /// The body is larger than `server.max_body`.
+        BodyTooLarge = "body_too_large",
+        /// The body is compressed.
+        EncodedBody = "encoded_body",
+        /// The headers are too large.
+        HeadersTooLarge = "headers_too_large",
+        /// The client went away first.
+        Cancelled = "cancelled",
+        /// Any other refusal.
+        Overloaded = "overloaded",
+        /// A fault of the gateway's own.
+        Internal = "internal",
+    }
+}
+
+impl Refused {
+    /// The reason that a status of 400 and above stands for by itself.
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            404 => Self::NotFound,
+            405 => Self::MethodNotAllowed,
+            408 => Self::BodyTimeout,
+            411 => Self::LengthRequired,
+            413 => Self::BodyTooLarge,
+            415 => Self::EncodedBody,
+            431 => Self::HeadersTooLarge,
+            499 => Self::Cancelled,
+            502..=504 => Self::Overloaded,
+            500.. => Self::Internal,
+            _ => Self::InvalidRequest,
+        }
+    }
+}
+
+/// The access log's `reason` of a request that the limit store did not decide on.
+pub const LIMIT_STORE_FAILED: &str = "limit_store_failed";
+
+closed_set! {
     /// When a client went away.
     Phase {
         /// Before its request was there.
@@ -156,8 +206,9 @@ closed_set! {
 }
 
 /// The statuses that the gateway answers with; any other one counts as `other`. 499 is a client that left first.
-const STATUSES: [(u16, &str); 19] = [
+const STATUSES: [(u16, &str); 20] = [
     (200, "200"),
+    (204, "204"),
     (400, "400"),
     (401, "401"),
     (402, "402"),

@@ -1,7 +1,7 @@
 //! What the admin listener shows: `/metrics`, `/healthz`, `/readyz`, `/status` and `/limits`. No page holds a secret.
 
 use crate::json::write::Writer;
-use crate::limit::{Limiter, Store, dimension_name};
+use crate::limit::{Limiter, Store, StoreStatus, dimension_name};
 use crate::route::models::PatternModels;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::redact::redact;
@@ -18,10 +18,12 @@ pub struct State<'a> {
     pub limiter: &'a Limiter,
     /// Of the configuration in force; `None` counts as memory.
     pub store: Option<&'a Store>,
-    /// Nanoseconds since the Unix epoch.
+    /// The time that limits run on, in nanoseconds.
     pub now: u64,
-    /// When the process began to serve; as `now`.
+    /// When the process began, by the wall clock, in nanoseconds since the Unix epoch.
     pub started: u64,
+    /// How long ago that is.
+    pub uptime: Duration,
     /// Whether new requests are welcome: false before the first listener is up, and while draining.
     pub serving: bool,
     /// What became of reloads.
@@ -119,7 +121,7 @@ fn status(state: &State<'_>) -> Vec<u8> {
     w.key("serving").flag(state.serving);
     w.key("started");
     time(&mut w, Some(state.started));
-    w.key("uptime_seconds").integer(state.now.saturating_sub(state.started) / 1_000_000_000);
+    w.key("uptime_seconds").integer(state.uptime.as_secs());
     w.key("routes").array();
     for (route, (name, _)) in names.routes.iter().enumerate() {
         w.object().key("route").string(name).key("targets").array();
@@ -134,6 +136,9 @@ fn status(state: &State<'_>) -> Vec<u8> {
         w.end_array().end_object();
     }
     w.end_array();
+    if let Some(store) = state.store.and_then(Store::status) {
+        limit_store(&mut w, &store);
+    }
     let reloads = state.reloads;
     w.key("reloads").object();
     w.key("applied").integer(reloads.applied).key("rejected").integer(reloads.rejected);
@@ -169,6 +174,21 @@ fn pattern_models(w: &mut Writer, models: &PatternModels) {
         w.end_object();
     }
     w.end_array().end_object();
+}
+
+fn limit_store(w: &mut Writer, store: &StoreStatus) {
+    w.key("limit_store").object().key("address").string(&store.address);
+    w.key("on_store_failure").string(store.on_failure.name());
+    w.key("connected").flag(store.connected).key("failing").flag(store.failing).key("last_failure");
+    match &store.last_failure {
+        Some((at, message)) => {
+            w.object().key("time");
+            time(w, Some(*at));
+            w.key("message").string(&redact(message)).end_object();
+        }
+        None => drop(w.raw("null")),
+    }
+    w.end_object();
 }
 
 fn limits(state: &State<'_>) -> Vec<u8> {
@@ -231,6 +251,7 @@ mod tests {
             store: None,
             now: NOW,
             started: NOW - 5_000_000_000,
+            uptime: Duration::from_millis(5_900),
             serving,
             reloads: &reloads,
             target: &|index| match index {

@@ -12,6 +12,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod browser;
 mod edges;
 mod failover;
 mod harness;
@@ -19,6 +20,8 @@ mod heartbeats;
 mod hostile;
 mod intake;
 mod limits;
+mod log;
+mod operator;
 mod process;
 mod prometheus;
 mod reload;

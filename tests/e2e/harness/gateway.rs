@@ -4,6 +4,7 @@ use super::dir::Dir;
 use super::http1::{Answer, Conn, request};
 use super::{LOOK, soon, until};
 use serde_json::Value;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -58,11 +59,22 @@ impl Output {
     }
 }
 
+/// How the process is started.
+#[derive(Default)]
+struct Launch {
+    /// A program and arguments that execute the gateway in their place.
+    wrapper: Vec<String>,
+    variables: Vec<(String, String)>,
+    /// Stdout in place of a pipe to the test.
+    stdout: Option<File>,
+}
+
 /// What is to be started.
 pub struct Setup {
     config: String,
     tls: Option<(PathBuf, PathBuf)>,
     linked: bool,
+    launch: Launch,
     /// Where the configuration will be.
     pub dir: Dir,
 }
@@ -70,7 +82,7 @@ pub struct Setup {
 impl Setup {
     /// A configuration without `listen`, `admin` and `log`, which are added.
     pub fn new(config: &str) -> Self {
-        Self { config: config.to_owned(), tls: None, linked: false, dir: Dir::new() }
+        Self { config: config.to_owned(), tls: None, linked: false, launch: Launch::default(), dir: Dir::new() }
     }
 
     /// Adds a TLS listener.
@@ -91,6 +103,24 @@ impl Setup {
         self
     }
 
+    /// Starts it through a program that executes it in its own place.
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        self.launch.wrapper = wrapper.iter().map(|part| (*part).to_owned()).collect();
+        self
+    }
+
+    /// Adds an environment variable.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.launch.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Gives the process another stdout, whose lines [`Gateway::output`] does not have.
+    pub fn stdout(mut self, file: File) -> Self {
+        self.launch.stdout = Some(file);
+        self
+    }
+
     /// Starts it and waits until it serves.
     pub async fn start(self) -> Gateway {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -108,7 +138,7 @@ impl Setup {
             symlink("..data/tidegate.yaml", &path).unwrap();
         }
         std::fs::write(&path, head.clone() + &self.config).unwrap();
-        let (mut child, output) = run(&path, &[]);
+        let (mut child, output) = run(&path, &[], self.launch);
         soon("the gateway's start", async {
             while !is_ready(admin).await {
                 if let Some(status) = child.try_wait().unwrap() {
@@ -123,19 +153,24 @@ impl Setup {
     }
 }
 
-fn run(config: &Path, arguments: &[&str]) -> (Child, Output) {
-    let mut child = Command::new(BINARY)
+fn run(config: &Path, arguments: &[&str], launch: Launch) -> (Child, Output) {
+    let mut program = launch.wrapper.iter().map(String::as_str).chain([BINARY]);
+    let mut child = Command::new(program.next().unwrap())
+        .args(program)
         .args(["run", "--config"])
         .arg(config)
         .args(arguments)
+        .envs(launch.variables)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(launch.stdout.map_or_else(Stdio::piped, Stdio::from))
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
     let output = Output::default();
-    output.follow(child.stdout.take().unwrap());
+    if let Some(stdout) = child.stdout.take() {
+        output.follow(stdout);
+    }
     output.follow(child.stderr.take().unwrap());
     (child, output)
 }
@@ -225,7 +260,12 @@ impl Gateway {
 
     /// Starts the process that takes over from this one; it serves once this one has been told to let go.
     pub fn successor(&self) -> (Child, Output) {
-        run(&self.path, &["--upgrade"])
+        run(&self.path, &["--upgrade"], Launch::default())
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the process lives")
     }
 
     /// Whether the process lives.
