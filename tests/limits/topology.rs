@@ -39,6 +39,19 @@ fn limits(url: &str) -> Limits<'static> {
     }
 }
 
+/// The user of `deploy/redis.conf`, with the further rights that its comment names for this kind of server.
+fn restrict(server: &Server, kind: &str) {
+    let example = include_str!("../../deploy/redis.conf");
+    let user = example.lines().find_map(|line| line.strip_prefix("user tidegate ")).unwrap();
+    let comment = example.lines().find(|line| line.starts_with('#') && line.contains("+role")).unwrap();
+    let more = comment.split('`').skip_while(|part| !part.contains(kind)).nth(1).unwrap();
+    let words: Vec<_> = ["ACL", "SETUSER", "tidegate"].into_iter().chain(user.split(' ')).chain(more.split(' ')).collect();
+    let _ok: String = server.command(&words);
+}
+
+/// How the gateway logs in there.
+const LOGIN: &str = "tidegate:replace-this-password";
+
 /// Two nodes that share a count: three requests in all, two before `lose` and one after it.
 async fn count_survives(url: &str, lose: impl AsyncFnOnce()) {
     let (one, two) = (Node::new(&limits(url)), Node::new(&limits(url)));
@@ -79,12 +92,13 @@ async fn the_count_survives_a_failover_by_sentinel() {
     );
     std::fs::write(&config, text).unwrap();
     let sentinel = Server::run(sentinel_port, &[&config.display().to_string(), "--sentinel"], Some("of-sentinel"));
+    [&primary, &replica].into_iter().for_each(|server| restrict(server, "With Sentinels"));
     until("the replica's link", || replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up"));
     until("the Sentinel's knowledge of the replica", || {
         sentinel.command::<Vec<redis::Value>>(&["SENTINEL", "REPLICAS", "main"]).len() == 1
     });
     // The first Sentinel is not there.
-    let url = format!("redis-sentinel://:of-redis@127.0.0.1:{nobody},127.0.0.1:{sentinel_port}/main?sentinel_password=of-sentinel");
+    let url = format!("redis-sentinel://{LOGIN}@127.0.0.1:{nobody},127.0.0.1:{sentinel_port}/main?sentinel_password=of-sentinel");
     count_survives(&url, async || {
         let _copies: u64 = primary.command(&["WAIT", "1", "10000"]);
         primary.stop();
@@ -112,7 +126,8 @@ async fn the_count_survives_the_loss_of_a_node_of_a_cluster_and_lies_in_one_slot
     let made = made.unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
     until("the cluster", || nodes.iter().all(|node| node.command::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok")));
-    let url = format!("redis-cluster://{}", addresses.join(","));
+    nodes.iter().for_each(|node| restrict(node, "in a cluster"));
+    let url = format!("redis-cluster://{LOGIN}@{}", addresses.join(","));
     count_survives(&url, async || {
         let is_primary = |node: &Server| node.command::<String>(&["INFO", "replication"]).contains("role:master");
         let keys = |node: &Server| node.command::<Vec<String>>(&["KEYS", "*"]).len();
