@@ -290,8 +290,8 @@ impl Limiter {
     /// # Errors
     /// The limit that would wait longest.
     pub fn peek(&self, who: &Subject, now: u64) -> Result<(), Refusal> {
-        let held = hold([self.of(Scope::Key, who.key), self.of(Scope::Team, who.team), &[]]);
-        decide(&held, 1, self.times(now))
+        let now = self.times(now);
+        decide(&hold([self.of(Scope::Key, who.key), self.of(Scope::Team, who.team), &[]], now), 1, now)
     }
 
     /// Charges one request to all limits of its key, team and route, or to none.
@@ -359,12 +359,20 @@ impl Limiter {
 /// Limits of a request that are rarely more than this stay on the stack.
 type Held<'a> = SmallVec<[(&'a Cell, MutexGuard<'a, Meter>); 8]>;
 
-fn hold(groups: [&[Arc<Cell>]; 3]) -> Held<'_> {
-    groups.into_iter().flatten().map(|cell| (cell.as_ref(), cell.meter.lock())).collect()
+/// Locks the limits and brings budgets to their period, also where nothing is charged: a budget that is spent in a false future is
+/// charged nothing until then.
+fn hold(groups: [&[Arc<Cell>]; 3], now: Times) -> Held<'_> {
+    let mut held: Held<'_> = groups.into_iter().flatten().map(|cell| (cell.as_ref(), cell.meter.lock())).collect();
+    for (_, meter) in &mut held {
+        if let Meter::Usd(budget, spending) = &mut **meter {
+            spending.turn(budget, now.wall);
+        }
+    }
+    held
 }
 
 fn take(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: Times) -> Result<Granted, Refusal> {
-    let mut held = hold(groups);
+    let mut held = hold(groups, now);
     decide(&held, estimate.tokens, now)?;
     let mut kinds = Kinds::default();
     for (cell, meter) in &mut held {

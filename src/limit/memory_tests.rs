@@ -71,6 +71,21 @@ fn a_step_of_the_wall_clock_begins_a_new_day_for_money_and_for_nothing_else() {
 }
 
 #[test]
+fn a_budget_that_was_spent_in_a_false_future_is_whole_again_the_day_after_the_clock_is_set_right() {
+    const DAY: u64 = 86_400 * SECOND;
+    let key = [rule(Dimension::Usd, 10, 86_400)];
+    let limiter = limiter(rules(&key, &[], &[], &[]));
+    let noon = NOW - NOW % DAY + DAY / 2;
+    limiter.wall.set(noon, noon + 4_000 * DAY);
+    let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).unwrap();
+    permit.settle(used(1), noon);
+    drop(permit);
+    limiter.wall.set(noon, noon);
+    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).is_err(), "what is spent stays spent");
+    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon + DAY).is_ok());
+}
+
+#[test]
 fn five_a_minute_count_down_and_tell_the_wait() {
     let key = [rule(Dimension::Requests, 5, 60)];
     let limiter = limiter(rules(&key, &[], &[], &[]));

@@ -149,3 +149,22 @@ fn the_script_agrees_with_the_budget() {
         }
     }
 }
+
+#[test]
+fn a_limit_that_has_seen_a_false_future_refills_once_the_clock_is_set_right() {
+    let redis = Redis::start();
+    let () = redis.command(&["SET", "{tidegate}:node:n1", ""]);
+    let connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    let minute = 60_000_000;
+    let mut limit = Limit { connection, key: "k".to_owned(), kind: "requests", amount: 1, period: minute, burst: 1 };
+    let (future, now) = (2_800_000_000_000_000, 1_800_000_000_000_000);
+    assert_eq!(limit.call("admit", future, 1, 0)[0], 1);
+    assert_eq!(limit.call("admit", future - minute / 2, 1, 0)[0], 0, "another server's clock, a little late");
+    assert_eq!(limit.call("admit", now, 1, 0)[0], 0, "what is used stays used");
+    assert_eq!(limit.call("admit", now + minute, 1, 0)[0], 1);
+    // A budget, which comes back with its next period.
+    (limit.key, limit.kind) = ("b".to_owned(), "usd");
+    assert_eq!(limit.call("settle", future, 0, 1), [1]);
+    assert_eq!(limit.call("admit", now, 1, 0)[2], -1, "what is spent stays spent");
+    assert_eq!(limit.call("admit", now + minute, 1, 0)[0], 1);
+}

@@ -17,6 +17,7 @@ if operation ~= 'restate' and redis.call('EXISTS', KEYS[1]) == 0 then return { -
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local MOST = 9e15 -- below 2^53
+local LATE = 60000000
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -37,7 +38,15 @@ local function scale(x, y, d)
   return quotient, rest
 end
 
+-- A clock that was set back takes a limit along, or what was seen of a false future would hold until then. Not for less than
+-- a minute, by which the clocks of a primary and of its successor may differ.
+local function set_back(c, t)
+  c.t = t
+  redis.call('HSET', c.key, 't', text(t))
+end
+
 local function drain(c)
+  if c.t > now + LATE then set_back(c, now) end
   local passed = math.min(math.max(now - c.t, 0), 2 ^ 42 - 1)
   local each, part = divide(c.amount, c.period)
   local whole, ticks = scale(passed, part, c.period)
@@ -50,6 +59,7 @@ end
 
 local function turn(c)
   local period = divide(now, c.period)
+  if now + LATE < c.t * c.period then set_back(c, period) end
   if period > c.t then c.l, c.t = math.max(c.l - (period - c.t) * c.amount, 0), period end
 end
 
