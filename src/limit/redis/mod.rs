@@ -283,7 +283,9 @@ impl Shared {
                     session = other.ok().flatten().ok_or_else(|| failed(Failure::Unconnected))?;
                 }
                 Ok(Err(error)) => {
-                    self.link.suspect(&session);
+                    if !trouble::changed_nothing(&error) {
+                        self.link.suspect(&session);
+                    }
                     return Err(failed(Failure::Error(&error)));
                 }
                 Err(_late) => {

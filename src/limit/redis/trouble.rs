@@ -60,7 +60,13 @@ impl Failure<'_> {
     }
 }
 
-/// What an error says, with the server's own code first where it comes from there.
+/// Whether the script ended before it wrote anything, so that Redis and this node still agree: `decide.lua` reads all limits before
+/// it changes one, and a server without memory refuses its first write. Permissions may be missing for a later write.
+pub fn changed_nothing(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "WRONGTYPE"))
+}
+
+/// The text of an error; one of the server's begins with its code.
 pub fn describe(error: &RedisError) -> String {
     let refused = error.clone().into_server_errors().and_then(|all| {
         let (_, first) = all.first()?;
