@@ -22,17 +22,8 @@ pub(super) fn default_base(kind: Kind, settings: &Settings) -> String {
 }
 
 /// Paths of endpoints, the longer of two with one ending first; an SDK's base URL ends before them.
-const ENDPOINTS: [&str; 9] = [
-    "/chat/completions",
-    "/completions",
-    "/embeddings",
-    "/responses",
-    "/models",
-    "/v1/messages/count_tokens",
-    "/v1/messages",
-    "/messages",
-    "/invocations",
-];
+const ENDPOINTS: [&str; 6] =
+    ["/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages/count_tokens", "/v1/messages"];
 
 /// What to write in place of a base URL that ends with an endpoint's path, which the gateway appends itself.
 pub(super) fn without_endpoint(url: &str) -> Option<&str> {
@@ -122,6 +113,7 @@ mod tests {
             ("https://api.openai.com/v1/responses", Some("https://api.openai.com/v1")),
             ("https://api.anthropic.com/v1/messages", Some("https://api.anthropic.com")),
             ("https://api.openai.com/v1", None),
+            ("https://name.services.ai.azure.com/models", None),
             ("https://chat/completions.example/v1", None),
         ] {
             assert_eq!(without_endpoint(url), base, "{url}");
