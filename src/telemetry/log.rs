@@ -110,7 +110,7 @@ struct Output {
 enum End {
     /// With a whole line.
     Whole,
-    /// Within a line, whose rest is what is being written.
+    /// Within a line, whose rest is being written.
     Torn,
     /// Within a line whose rest was dropped.
     Broken,
@@ -215,7 +215,7 @@ impl Sink {
 }
 
 impl Output {
-    /// Takes over what waits, as far as there is room beside what is still being written.
+    /// Takes over the lines in `buffer`, unless the unwritten rest leaves no room for them.
     fn take(&mut self, buffer: &mut Vec<u8>) {
         if self.spare.is_empty() {
             std::mem::swap(&mut self.spare, buffer);
@@ -240,7 +240,7 @@ impl Output {
         Ok(())
     }
 
-    /// Drops what is not written, but the rest of a torn line where `finish` is set. Returns the number of lines.
+    /// Drops all unwritten lines and returns their number. With `finish`, the rest of a torn line stays.
     fn drop_lines(&mut self, finish: bool) -> u64 {
         self.spare.drain(..self.written);
         self.written = 0;

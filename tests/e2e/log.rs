@@ -75,6 +75,7 @@ async fn a_full_disk_loses_whole_lines_counts_them_and_goes_on_with_a_fresh_one(
     let models = models(&text);
     assert_eq!(models.len() + lost(&gateway).await, 102, "{models:?}");
     assert_eq!(models.last().map(String::as_str), Some("last"));
+    drop(disk); // before the folder that it is mounted in
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
