@@ -167,7 +167,9 @@ async fn run(cases: Vec<Case>, at_once: usize) {
     let mut config = "auth: none\nproviders:\n".to_owned();
     let refused = format!("127.0.0.1:{}", free_port());
     let (plain, secure) = (bad.provider(), certificates.provider(bad.address()).await);
-    let hurried = |provider: &str| provider.strip_suffix(" }").map(|p| format!("{p}, timeouts: {{ first_token: 300ms }} }}")).unwrap();
+    let hurried = |provider: &str| {
+        provider.strip_suffix(" }").map(|p| format!("{p}, timeouts: {{ first_byte: 300ms, first_token: 300ms }} }}")).unwrap()
+    };
     for (name, provider) in [
         ("hurried-plain", hurried(&plain)),
         ("hurried-secure", hurried(&secure)),
