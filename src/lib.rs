@@ -77,6 +77,7 @@
 //! | [`embed`] | the same for embeddings |
 //! | [`dialect`] | the wire protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
 //! | [`percent`] | percent-encoding, in the spelling that signatures need |
+//! | [`redact`](mod@redact) | removes secrets from text that others wrote |
 //! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens; and state sealed into tool-call ids |
 //! | [`frame`] | a stream of bytes to frames, wherever it is cut: server-sent events, AWS event streams |
 //! | [`relay`] | an answer on its way: framer, decoder, law, writer, and a stencil for what repeats |
@@ -106,6 +107,7 @@ pub mod limit;
 pub mod operation;
 pub mod percent;
 pub mod provider;
+pub mod redact;
 pub mod relay;
 pub mod route;
 pub mod sign;

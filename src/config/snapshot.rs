@@ -4,6 +4,7 @@
 use super::pem::{Certificates, Identity};
 use super::secret::Secret;
 use crate::provider::{Provider, Target};
+use crate::redact::KnownSecrets;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub log: Log,
     /// Seals a provider's state into tool-call ids; the same on all nodes that share a configuration.
     pub seal_key: [u8; 32],
+    /// Keeps the providers' secrets out of errors and logs.
+    pub secrets: KnownSecrets,
 }
 
 /// A listener.

@@ -180,7 +180,7 @@ pub enum Fault {
 pub struct ProviderError {
     /// What kind of failure it is, whatever status or word the provider used for it.
     pub class: FailureClass,
-    /// The provider's own message; not yet redacted.
+    /// The provider's own message, whole: it is cut where it is redacted, for a piece of a secret is not found.
     pub message: String,
     /// The field that it blames, in its own words.
     pub param: Option<String>,

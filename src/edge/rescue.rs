@@ -3,13 +3,15 @@
 use super::replay::{DRAINED, EMPTY, LATE};
 use crate::dialect::{FailureClass, Fault, ProviderError};
 use crate::error::{ApiError, ErrorKind};
+use crate::redact::redact_to;
 use crate::route::retry;
 use crate::telemetry::labels::Outcome;
-use crate::telemetry::redact::redact;
 use pingora_core::{Error, ErrorSource, ErrorType};
 
 /// Longest part of a provider's message that is passed on, in bytes.
 const MAX_MESSAGE: usize = 2048;
+/// Longest part of the name of a field that a provider blames, in bytes.
+const MAX_PARAM: usize = 256;
 
 /// How an attempt failed.
 #[derive(Debug)]
@@ -31,11 +33,12 @@ impl Failure {
 
 /// A provider said no, with a status or inside its answer.
 pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
-    let said = redact(cut(refusal.message.trim()));
+    let said = redact_to(refusal.message.trim(), MAX_MESSAGE);
     let tell = |what: &str| {
         if said.is_empty() { format!("Provider `{provider}` {what}.") } else { format!("Provider `{provider}` {what}: {said}") }
     };
-    let param = refusal.param.clone().filter(|_| refusal.class == FailureClass::BadRequest).map(Into::into);
+    let param = refusal.param.as_deref().filter(|_| refusal.class == FailureClass::BadRequest);
+    let param = param.map(|param| redact_to(param, MAX_PARAM).into_owned().into());
     let error = match refusal.class {
         FailureClass::BadRequest => ApiError::invalid(tell("refused the request")),
         // What is wrong with the operator's account is not the client's to know.
@@ -62,7 +65,10 @@ pub fn of_fault(provider: &str, fault: &Fault) -> Failure {
         Fault::Broken(what) => Failure {
             retry: Some(retry::Failure::Broken),
             outcome: fault.into(),
-            error: ApiError::upstream(format!("Provider `{provider}` sent an answer that cannot be read: {}", cut(what))),
+            error: ApiError::upstream(format!(
+                "Provider `{provider}` sent an answer that cannot be read: {}",
+                redact_to(what, MAX_MESSAGE)
+            )),
         },
         Fault::Truncated => Failure {
             retry: Some(retry::Failure::Broken),
@@ -147,14 +153,6 @@ pub fn is_unsent(e: &Error) -> bool {
     *e.esource() == ErrorSource::Upstream && *e.etype() == ErrorType::WriteError
 }
 
-fn cut(message: &str) -> &str {
-    let mut end = MAX_MESSAGE.min(message.len());
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    message.get(..end).unwrap_or(message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,7 +199,33 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_between_characters() {
-        assert_eq!(cut(&"é".repeat(2000)).len(), 2048);
+    fn every_member_of_an_error_is_without_secrets() {
+        let _known = crate::redact::KnownSecrets::new(["correct-horse-battery"]);
+        let refusal = |class| ProviderError {
+            class,
+            message: "no correct-horse-battery here".into(),
+            param: Some("correct-horse-battery".into()),
+            retry_after: None,
+        };
+        let refused = of_provider("p", &refusal(FailureClass::BadRequest)).error;
+        assert_eq!(refused.message, "Provider `p` refused the request: no [redacted] here");
+        assert_eq!(refused.param.as_deref(), Some("[redacted]"));
+        let broken = of_fault("p", &Fault::Broken("finish_reason `correct-horse-battery`".into())).error;
+        assert!(broken.message.ends_with("finish_reason `[redacted]`"), "{}", broken.message);
+        let failed = of_fault("p", &Fault::Provider(refusal(FailureClass::Server))).error;
+        assert!(failed.message.ends_with("no [redacted] here") && failed.param.is_none());
+    }
+
+    #[test]
+    fn a_long_message_is_cut_once_its_secrets_are_gone() {
+        let _known = crate::redact::KnownSecrets::new(["correct-horse-battery"]);
+        let refused = |message: String| {
+            let refusal = ProviderError { class: FailureClass::BadRequest, message, param: None, retry_after: None };
+            of_provider("p", &refusal).error.message
+        };
+        let prefix = "Provider `p` refused the request: ".len();
+        assert_eq!(refused("é".repeat(2000)).len(), prefix + MAX_MESSAGE);
+        let text = refused(format!("{} correct-horse-battery", "word ".repeat(407)));
+        assert!(!text.contains("correct"), "{text}");
     }
 }

@@ -10,8 +10,8 @@
 //! | closed | dropped; the next one begins on a fresh line | dropped |
 
 use super::access::{AccessLine, Line, key};
-use super::redact::redact;
 use crate::config::snapshot::Log;
+use crate::redact::{MAX_SEARCHED, redact_to};
 use log::{LevelFilter, Metadata, Record, SetLoggerError};
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
@@ -290,7 +290,7 @@ impl log::Log for Sink {
             let mut line = Line::begin(out, json, u64::try_from(since.as_nanos()).unwrap_or_default());
             line.text(key!("level"), level(record.level()));
             line.text(key!("target"), record.target());
-            line.text(key!("message"), &redact(&message.0));
+            line.text(key!("message"), &redact_to(&message.0, MESSAGE));
             line.end();
         });
     }
@@ -300,12 +300,12 @@ impl log::Log for Sink {
     }
 }
 
-/// A message that stops growing at [`MESSAGE`] bytes.
+/// A message that stops growing at [`MAX_SEARCHED`] bytes.
 struct Bounded(String);
 
 impl std::fmt::Write for Bounded {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let room = MESSAGE.saturating_sub(self.0.len());
+        let room = MAX_SEARCHED.saturating_sub(self.0.len());
         let end = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         self.0.push_str(text.get(..end).unwrap_or_default());
         if end < text.len() { Err(std::fmt::Error) } else { Ok(()) }
@@ -449,7 +449,16 @@ mod tests {
     #[test]
     fn a_message_without_end_is_cut() {
         let mut message = Bounded(String::new());
-        assert!(write!(message, "{}", "é".repeat(MESSAGE)).is_err());
-        assert_eq!(message.0.len(), MESSAGE);
+        assert!(write!(message, "{}", "é".repeat(MAX_SEARCHED)).is_err());
+        assert_eq!(message.0.len(), MAX_SEARCHED);
+        let (kept, _known) = (Kept::default(), crate::redact::KnownSecrets::new(["correct-horse-battery"]));
+        let sink = Sink::new(Box::new(kept.clone()));
+        log::set_max_level(LevelFilter::Info);
+        let text = format!("{} correct-horse-battery", "word ".repeat(MESSAGE / 5 - 1));
+        sink.log(&Record::builder().level(log::Level::Warn).target("edge").args(format_args!("{text}")).build());
+        sink.drain();
+        let line: serde_json::Value = serde_json::from_slice(&kept.0.lock()).unwrap();
+        let message = line["message"].as_str().unwrap();
+        assert!(message.len() == MESSAGE && !message.contains("corre"), "{}", message.len());
     }
 }

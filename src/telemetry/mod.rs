@@ -6,5 +6,4 @@ pub mod labels;
 pub mod log;
 pub mod metrics;
 pub mod pages;
-pub mod redact;
 pub mod trace;

@@ -2,9 +2,9 @@
 
 use crate::json::write::Writer;
 use crate::limit::{Limiter, Store, StoreStatus, dimension_name};
+use crate::redact::redact;
 use crate::route::models::PatternModels;
 use crate::telemetry::metrics::{self, Metrics};
-use crate::telemetry::redact::redact;
 use std::time::Duration;
 
 /// Most models of a pattern that `/status` lists.

@@ -54,6 +54,7 @@ impl Builder {
         let providers = providers.into_values();
         Snapshot {
             seal_key: seal_key(&providers, tenants.keys.iter().map(|key| &key.digest)),
+            secrets: provider::secrets(&providers),
             listen,
             admin: file.admin.address.value,
             server: server(file.server),

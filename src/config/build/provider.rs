@@ -11,6 +11,7 @@ use crate::config::snapshot::{TimeoutOverrides, Timeouts, TlsOptions};
 use crate::config::types::{Deadline, SecretText, secret};
 use crate::provider::catalogue::{ApiKey, entry, quirks};
 use crate::provider::{BaseUrl, Credential, Kind, Provider, Settings};
+use crate::redact::KnownSecrets;
 use crate::sign::google::check;
 use http::{HeaderName, HeaderValue};
 use std::path::PathBuf;
@@ -52,6 +53,17 @@ const OWN_HEADERS: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
+
+/// Headers whose values are no secrets: providers name them in errors that clients need.
+const OPEN_HEADERS: &[&str] = &["accept", "accept-language", "anthropic-beta", "anthropic-version", "openai-beta", "user-agent"];
+
+/// The secrets of providers: their credentials and the values of an operator's own headers.
+pub(super) fn secrets(providers: &[Arc<Provider>]) -> KnownSecrets {
+    KnownSecrets::new(providers.iter().flat_map(|provider| {
+        let headers = provider.headers.iter().filter(|(name, _)| !OPEN_HEADERS.contains(&name.as_str()));
+        provider.credential.secrets().map(Secret::expose).chain(headers.filter_map(|(_, value)| value.to_str().ok()))
+    }))
+}
 
 impl Builder {
     pub(super) fn providers(&mut self, providers: Named<file::Provider>) -> ByName<Arc<Provider>> {

@@ -10,8 +10,6 @@ use crate::sign::seal::Seal;
 const MAX_OPEN: usize = 64;
 /// Most bytes of text that are held back while a forced tool is waited for.
 const MAX_HELD: usize = 256 * 1024;
-/// Most characters of an unknown stop reason that are shown.
-const MAX_SHOWN: usize = 64;
 
 /// An open block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,8 +177,7 @@ impl Blocks {
             (Some(reason), _) => reason,
             (None, "") => return Err(Fault::Broken("the answer ended without saying why".into())),
             (None, word) => {
-                let shown: String = word.chars().take(MAX_SHOWN).collect();
-                let message = format!("the model's answer ended with `{shown}`");
+                let message = format!("the model's answer ended with `{word}`");
                 return Err(Fault::Provider(ProviderError { class: FailureClass::Server, message, param: None, retry_after: None }));
             }
         };

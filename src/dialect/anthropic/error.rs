@@ -7,9 +7,6 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Longest body without a message that is shown as the message, in bytes.
-const MAX_SHOWN_BODY: usize = 512;
-
 /// The operator's account is at its end, told with a 400: no other request of anyone would fare better.
 const ACCOUNT: [&str; 2] = ["You have reached your specified API usage limits", "Your credit balance is too low"];
 
@@ -58,7 +55,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
     if let Ok(WireBody { error: Some(error) }) = serde_json::from_slice::<WireBody<'_>>(body) {
         return error.read(status, wait);
     }
-    let text = String::from_utf8_lossy(body.get(..body.len().min(MAX_SHOWN_BODY)).unwrap_or_default());
+    let text = String::from_utf8_lossy(body);
     let message = match text.trim() {
         "" => format!("the provider answered {status} without a message"),
         shown => shown.to_owned(),

@@ -5,9 +5,6 @@ use http::HeaderMap;
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// Longest body without a message that is shown as the message, in bytes.
-const MAX_SHOWN_BODY: usize = 512;
-
 /// An error's body. `message` is written in two ways, and the kind may stand here instead of in a header.
 #[derive(Default, Deserialize)]
 pub(in crate::dialect) struct WireError<'a> {
@@ -62,7 +59,7 @@ pub(in crate::dialect) fn exception(kind: &str, message: &str, payload: &[u8]) -
 }
 
 fn shown(status: u16, body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body.get(..body.len().min(MAX_SHOWN_BODY)).unwrap_or_default());
+    let text = String::from_utf8_lossy(body);
     match text.trim() {
         "" => format!("the provider answered {status} without a message"),
         shown => shown.to_owned(),

@@ -221,6 +221,5 @@ fn number(said: &mut [Said<'_>]) {
 /// A finish reason that says that the answer failed, or that nobody knows.
 fn failed(word: &str) -> ProviderError {
     let class = if word == "insufficient_system_resource" { FailureClass::Overloaded } else { FailureClass::Server };
-    let word: String = word.chars().take(64).collect();
     ProviderError { class, message: format!("the provider ended the answer with `{word}`"), param: None, retry_after: None }
 }

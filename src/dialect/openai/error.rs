@@ -12,8 +12,6 @@ use serde_json::Value;
 pub const MAX_ERROR_BODY: usize = 64 << 10;
 /// Longest name of a field that is kept, in bytes.
 const MAX_PARAM: usize = 128;
-/// Longest message that is kept, in characters.
-pub const MAX_MESSAGE: usize = 2000;
 
 /// Reads an answer whose status is not 2xx.
 pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
@@ -131,7 +129,7 @@ impl Said {
     fn say(&mut self, text: &str) {
         let text = text.trim();
         if !text.is_empty() {
-            self.message = Some(text.chars().take(MAX_MESSAGE).collect());
+            self.message = Some(text.to_owned());
         }
     }
 

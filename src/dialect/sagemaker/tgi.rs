@@ -230,8 +230,7 @@ impl Tgi {
     fn finish(&mut self, word: &str, out: &mut dyn Sink) -> Result<(), Fault> {
         say(&self.trim.finish(word == "stop_sequence"), out);
         let Some(reason) = Finish::of(word) else {
-            let shown: String = word.chars().take(64).collect();
-            return Err(Fault::Broken(format!("the answer ended with finish_reason `{shown}`").into()));
+            return Err(Fault::Broken(format!("the answer ended with finish_reason `{word}`").into()));
         };
         self.finished = true;
         out.event(Event::Finish { choice: 0, reason });

@@ -12,9 +12,10 @@
 //! then what the node really holds is restated. So places and reservations neither leak nor get lost.
 
 use super::cell::{Cell, Report};
-use super::server::{Connection, Server};
+use super::server::{self, Connection, Server};
 use super::trouble::{Failure, Trouble, describe};
 use super::{SCRIPT, SOURCE, TAG, parameters};
+use crate::redact::KnownSecrets;
 use ::redis::{Cmd, Pipeline, RedisError};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +61,8 @@ pub struct Session {
 /// See the module.
 pub struct Link {
     url: crate::config::secret::Secret,
+    /// Keeps the password out of errors and logs.
+    _secrets: KnownSecrets,
     address: String,
     on_error: OnError,
     trouble: Trouble,
@@ -87,6 +90,7 @@ impl Link {
         let (server, address) = Server::open(url.expose()).map_err(|e| format!("the limit store's URL cannot be used: {e}"))?;
         let link = Arc::new(Self {
             url: url.clone(),
+            _secrets: KnownSecrets::new(server::passwords(url.expose()).iter().map(|password| &**password).chain([url.expose()])),
             address,
             on_error,
             trouble: Trouble::default(),

@@ -18,6 +18,7 @@ use ::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerTyp
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, TlsMode, Value,
 };
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The name that a Sentinel's own example configuration has for its primary.
@@ -107,6 +108,15 @@ impl ConnectionLike for Connection {
             Self::Cluster(connection) => connection.get_db(),
         }
     }
+}
+
+/// The passwords in a URL of one of the kinds above.
+pub fn passwords(url: &str) -> Vec<Cow<'_, str>> {
+    let (rest, query) = url.split_once('?').unwrap_or((url, ""));
+    let authority = rest.split_once("://").map_or(rest, |(_, rest)| rest);
+    let user = authority.rsplit_once('@').and_then(|(user, _)| Some(user.split_once(':')?.1));
+    let sentinel = query.split('&').filter_map(|pair| pair.strip_prefix("sentinel_password="));
+    user.into_iter().chain(sentinel).map(|password| percent::decode(password).unwrap_or(Cow::Borrowed(password))).collect()
 }
 
 /// A URL of several hosts, taken apart; no URL of the standard's has more than one.
@@ -231,6 +241,17 @@ mod tests {
             "redis-cluster://",
         ] {
             assert!(Server::open(url).is_err(), "{url}");
+        }
+    }
+    #[test]
+    fn the_passwords_of_a_url_are_found() {
+        for (url, want) in [
+            ("redis://127.0.0.1:7000/2", &[][..]),
+            ("rediss://u:p%40ss@redis.internal:6380", &["p@ss"]),
+            ("redis-sentinel://:one@a:1,b:2/main?sentinel_username=u&sentinel_password=t%2Fwo", &["one", "t/wo"]),
+            ("redis-cluster://u:o:ne@a:7000,b", &["o:ne"]),
+        ] {
+            assert_eq!(passwords(url), want, "{url}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What goes wrong with the shared store: a warning at a bounded rate, and the last failure for `/status`.
 
 use crate::limit::wall_clock;
+use crate::redact::redact_to;
 use ::redis::RedisError;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 const SAME: Duration = Duration::from_secs(10);
 /// … and another one not sooner than this after the last.
 const OTHER: Duration = Duration::from_secs(1);
-/// Longest message of a failure that is kept, in characters.
+/// Longest message of a failure that is kept, in bytes.
 const MAX_MESSAGE: usize = 512;
 
 /// The failures of one store.
@@ -66,13 +67,14 @@ pub fn changed_nothing(error: &RedisError) -> bool {
     matches!(error.code(), Some("OOM" | "WRONGTYPE"))
 }
 
-/// The text of an error; one of the server's begins with its code.
+/// The text of an error, without secrets; one of the server's begins with its code.
 pub fn describe(error: &RedisError) -> String {
     let refused = error.clone().into_server_errors().and_then(|all| {
         let (_, first) = all.first()?;
         Some(format!("{} {}", first.code(), first.details().unwrap_or_default()))
     });
-    refused.unwrap_or_else(|| error.to_string()).chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+    let text: String = refused.unwrap_or_else(|| error.to_string()).chars().filter(|c| !c.is_control()).collect();
+    redact_to(&text, MAX_MESSAGE).into_owned()
 }
 
 impl Trouble {
