@@ -1,7 +1,25 @@
 //! What is wrong with a configuration, and where.
 
+use crate::redact::{REDACTED, redact};
 use std::fmt;
 use std::sync::Arc;
+
+/// Keys whose values are secrets. Where a message repeats a piece of the file that holds one of them, as it does after a
+/// forgotten space or quote, the piece ends there.
+const SECRET_KEYS: [&str; 12] = [
+    "api_key",
+    "api-key",
+    "apikey",
+    "access_token",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "authorization",
+    "password",
+    "secret",
+    "sha256",
+    "token",
+];
 
 /// A place in a file, both counted from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,9 +59,9 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<(Position, String)>);
 
 impl Problems {
-    /// Notes a problem.
+    /// Notes a problem. What looks like a secret in the message is removed.
     pub fn add(&mut self, at: Position, message: impl Into<String>) {
-        self.0.push((at, message.into()));
+        self.0.push((at, redact(&without_values(&message.into())).into_owned()));
     }
 
     /// How many there are so far.
@@ -59,4 +77,23 @@ impl Problems {
         let problem = |(at, message): (Position, String)| Problem { file: file.clone(), line: at.line, column: at.column, message };
         self.0.into_iter().map(problem).collect()
     }
+}
+
+/// The message with each of its pieces between backticks without what follows a key of [`SECRET_KEYS`].
+fn without_values(message: &str) -> String {
+    let pieces = message.split('`').enumerate().map(|(number, piece)| match secret_value(piece).filter(|_| number % 2 == 1) {
+        Some(at) => format!("{}{REDACTED}", piece.get(..at).unwrap_or_default()),
+        None => piece.to_owned(),
+    });
+    pieces.collect::<Vec<_>>().join("`")
+}
+
+/// Where the value of a secret begins, if there is one.
+fn secret_value(piece: &str) -> Option<usize> {
+    let value = |(at, separator): (usize, &str)| {
+        let key = piece.get(..at)?.trim_end().trim_end_matches(['"', '\'']).to_ascii_lowercase();
+        let at = at + separator.len();
+        (SECRET_KEYS.iter().any(|name| key.ends_with(name)) && piece.get(at..).is_some_and(|value| !value.trim().is_empty())).then_some(at)
+    };
+    piece.match_indices([':', '=', ' ']).find_map(value)
 }

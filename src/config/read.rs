@@ -6,7 +6,7 @@
 
 use super::env::{self, Env};
 use super::problem::{Position, Problems};
-use super::tree::{Key, Node, Value};
+use super::tree::{Key, Node, Value, shown_key};
 use crate::route::near;
 use serde_json::{Map as JsonMap, Value as Json, json};
 use std::path::PathBuf;
@@ -132,15 +132,17 @@ impl<'a> Reader<'a> {
     /// The entries of a mapping that may only have these keys.
     pub fn section<'n>(&mut self, node: &'n Node, keys: &[&'static str]) -> Option<&'n [(Key, Node)]> {
         let entries = self.map(node)?;
-        for (key, _) in entries {
+        for (key, node) in entries {
             if keys.contains(&key.text.as_str()) {
                 continue;
             }
-            let hint = match near::nearest(&key.text, keys.iter().copied(), 1).first() {
-                Some(name) => format!("; did you mean `{name}`?"),
-                None => format!("; the keys here are {}", keys.join(", ")),
+            let glued = key.text.split_once(':').filter(|(name, _)| keys.contains(name));
+            let hint = match (glued, near::nearest(&key.text, keys.iter().copied(), 1).first()) {
+                (Some((name, _)), _) => format!("; a space is missing after `{name}:`"),
+                (None, Some(name)) => format!("; did you mean `{name}`?"),
+                (None, None) => format!("; the keys here are {}", keys.join(", ")),
             };
-            self.problems.add(key.at, format!("unknown key `{}`{hint}", key.text));
+            self.problems.add(key.at, format!("unknown key `{}`{hint}", shown_key(&key.text, node.is_null())));
         }
         Some(entries)
     }
@@ -233,7 +235,7 @@ macro_rules! section {
             pub at: $crate::config::problem::Position,
             /// Whether nothing in it was wrong; checks that would only repeat a problem look here.
             pub sound: bool,
-            /// The keys that were written, and where.
+            /// The keys that were written with a value, and where.
             pub written: Vec<(&'static str, $crate::config::problem::Position)>,
             $($(#[doc = $field_doc])+ pub $field: $type),+
         }
@@ -249,7 +251,8 @@ macro_rules! section {
                 let entries = cx.section(node, Self::KEYS)?;
                 let at = node.at;
                 $(let $field = cx.field::<$type>(at, entries, stringify!($field), section!(@default $($default)?));)+
-                let written = |name: &&'static str| entries.iter().find(|(key, _)| key.text == *name).map(|(key, _)| (*name, key.at));
+                let is = |name: &str, (key, node): &($crate::config::tree::Key, $crate::config::tree::Node)| key.text == name && !node.is_null();
+                let written = |name: &&'static str| entries.iter().find(|entry| is(name, entry)).map(|(key, _)| (*name, key.at));
                 let written = Self::KEYS.iter().filter_map(written).collect();
                 Some(Self { at, sound: cx.problems.count() == before, written, $($field: $field?),+ })
             }
@@ -388,7 +391,8 @@ impl<T: Read> Read for Named<T> {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let Some(entries) = cx.map(node) else { return Some(Self { entries: Vec::new(), known: false }) };
         let entry = |(key, node): &(Key, Node)| {
-            let value = cx.keyed(&key.text, |cx| T::read(node, cx));
+            let shown = if node.is_null() { shown_key(&key.text, true) } else { key.text.as_str().into() };
+            let value = cx.keyed(&shown, |cx| T::read(node, cx));
             (At { at: key.at, value: key.text.clone() }, value)
         };
         Some(Self { entries: entries.iter().map(entry).collect(), known: true })

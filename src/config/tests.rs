@@ -53,6 +53,7 @@ type Mistake = (&'static str, &'static str, &'static str, &'static str);
 
 const MISTAKES: &[Mistake] = &[
     // Keys.
+    ("api_key: \"sk-not-to-be-printed\"", "api_key:", "5:8", "`api_key` is missing"),
     ("auth: none", "auth: none\nnonsense: 1", "10:1", "unknown key `nonsense`"),
     ("auth: none", "auth: none\ntracing: {}", "10:1", "unknown key `tracing`"),
     ("model: m }", "model: m, wieght: 3 }", "8:43", "did you mean `weight`"),
@@ -238,6 +239,45 @@ fn no_message_repeats_a_secret_or_what_a_variable_stands_for() {
     for problem in problems {
         assert!(!problem.message.contains("s3cret"), "{problem}");
     }
+}
+
+#[test]
+fn a_forgotten_space_or_quote_does_not_show_the_secret_behind_it() {
+    let entry = "api_key: \"sk-not-to-be-printed\"";
+    assert!(GOOD.contains(entry));
+    for secret in ["sk-live-0123456789abcdef", "correcthorsebattery", "correct-horse-battery", "8675309867530986"] {
+        for glued in [
+            format!("api_key:{secret}"),
+            format!("api_key={secret}"),
+            format!("\"api_key {secret}\": x"),
+            format!("api_key:{secret}, api_key:{secret}"),
+            format!("headers: {{ x-proxy-auth:{secret} }}"),
+            format!("headers: {{ x-proxy-auth={secret} }}"),
+            format!("headers: {{ x-proxy-auth {secret} }}"),
+            format!("headers: {{ authorization:Bearer {secret} }}"),
+            format!("base_url: http://h api_key:{secret}"),
+            format!("api_key: k, tls: api_key:{secret}"),
+            format!("api_key: k, max_connections: 5 api_key:{secret}"),
+            format!("api_key: k, max_connections: 5 \"api_key\" = {secret}"),
+            format!("api_key: \"{secret}"),
+            format!("api_key: [ {secret} ]"),
+            format!("api_key: &{secret}"),
+            format!("api_key: *{secret}"),
+            format!("api_key: !{secret} x"),
+            format!("api_key: }} {secret}"),
+            format!("credentials: {{ secret_access_key:{secret} }}"),
+            format!("api_key: |{secret}"),
+        ] {
+            for text in
+                [GOOD.replace(entry, &glued), GOOD.replace(entry, &format!("api_key: k }}\n  q:\n    kind: openai\n    {glued}\n  r: {{"))]
+            {
+                let problems = parse(&text, "t.yaml", &|_| None).err().unwrap_or_else(|| panic!("{text}"));
+                assert!(!problems.iter().any(|problem| problem.message.contains(secret)), "{glued}: {problems:#?}");
+            }
+        }
+    }
+    let problems = bad(&GOOD.replace(entry, "api_key:sk-live-0123456789abcdef"));
+    assert!(problems[1].ends_with("unknown key `api_key…`; a space is missing after `api_key:`"), "{problems:#?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use super::problem::{Position, Problems};
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 /// Deepest nesting that is accepted.
@@ -43,6 +44,15 @@ pub struct Key {
     pub at: Position,
     /// Its text.
     pub text: String,
+}
+
+/// A key as a message shows it. Where no space follows the colon, YAML reads `api_key:sk-1` as one key without a value; so
+/// only what stands before a colon or an equals sign is repeated, and of a key `without_value` its first word.
+pub fn shown_key(text: &str, without_value: bool) -> Cow<'_, str> {
+    match text.split_once(|c: char| matches!(c, ':' | '=') || without_value && c.is_whitespace()) {
+        Some((name, _)) => format!("{name}…").into(),
+        None => text.into(),
+    }
 }
 
 impl Node {

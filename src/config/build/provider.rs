@@ -8,6 +8,7 @@ use crate::config::problem::Position;
 use crate::config::read::{At, Named};
 use crate::config::secret::Secret;
 use crate::config::snapshot::{TimeoutOverrides, Timeouts, TlsOptions};
+use crate::config::tree::shown_key;
 use crate::config::types::{Deadline, SecretText, secret};
 use crate::provider::catalogue::{ApiKey, entry, quirks};
 use crate::provider::{BaseUrl, Credential, Kind, Provider, Settings};
@@ -243,7 +244,7 @@ impl Builder {
         let mut list = Vec::new();
         for (name, value) in headers.entries {
             let Ok(header) = HeaderName::from_bytes(name.value.as_bytes()) else {
-                self.problems.add(name.at, format!("`{}` is no name of a header", name.value));
+                self.problems.add(name.at, format!("`{}` is no name of a header", shown_key(&name.value, value.is_none())));
                 continue;
             };
             if OWN_HEADERS.contains(&header.as_str()) {
