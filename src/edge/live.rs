@@ -1,7 +1,7 @@
 //! One generation of the configuration and the state that requests use with it.
 //!
 //! A reload makes the next generation and swaps it in; requests keep the one they began with. What must outlive a
-//! reload (counters of limits, metrics, the health of targets, what is known of providers) is handed from one generation to the next by identity.
+//! reload (counters of limits, metrics, the health of targets, what is known of providers, fetched credentials) is handed from one generation to the next by identity.
 
 use super::addresses::Addresses;
 use super::drain::Drain;
@@ -12,7 +12,7 @@ use crate::limit::{Clock, Limiter, Store};
 use crate::provider::{ModelName, Provider, Target};
 use crate::route::health::Health;
 use crate::sign::seal::{Seal, Sealer};
-use crate::sign::signer::{Proof, Signer};
+use crate::sign::signer::{Existing, Proof, Signer};
 use crate::telemetry::metrics::Metrics;
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
@@ -53,7 +53,11 @@ impl Live {
     /// admitted without it.
     pub fn new(snapshot: Snapshot, previous: Option<&Live>) -> Result<Self, String> {
         let generation = previous.map_or(1, |p| p.generation + 1);
-        let signers = snapshot.providers.iter().map(|p| Signer::new(p).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let before = previous.map_or(&[][..], |p| &p.signers);
+        let mut signers: Vec<Arc<Signer>> = Vec::with_capacity(snapshot.providers.len());
+        for provider in &snapshot.providers {
+            signers.push(Arc::new(Signer::new(provider, Existing { siblings: &signers, previous: before })?));
+        }
         let known = |name: &Arc<str>| previous?.upstreams.iter().find(|before| before.name() == name);
         let upstream = |(p, s): (&Arc<Provider>, &Arc<Signer>)| Upstream::new(p.clone(), s, generation, known(&p.name));
         let upstreams = snapshot.providers.iter().zip(&signers).map(upstream).collect::<Result<_, _>>()?;
@@ -122,9 +126,9 @@ impl Live {
         self.signers.get(target.provider.index).is_some_and(|s| s.expires())
     }
 
-    /// Signers whose credentials are fetched and expire.
+    /// Signers whose credentials are fetched and expire, one for each source of credentials.
     pub fn expiring_signers(&self) -> impl Iterator<Item = &Arc<Signer>> {
-        self.signers.iter().filter(|s| s.expires())
+        self.signers.iter().filter(|s| s.renews())
     }
 
     /// `x-tidegate-upstream-model` for a target and the model there; `None` where a header cannot carry it.

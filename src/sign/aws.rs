@@ -6,6 +6,7 @@
 
 use crate::config::secret::Secret;
 use crate::percent;
+use crate::redact::KnownSecrets;
 use http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
 use http::{HeaderName, HeaderValue};
 use ring::{digest, hmac};
@@ -31,6 +32,8 @@ pub struct AwsCredentials {
     session_token: Option<HeaderValue>,
     /// When temporary keys end; `None` for keys that stay.
     pub expires: Option<SystemTime>,
+    /// Keeps keys that were fetched out of errors and logs.
+    known: Option<KnownSecrets>,
 }
 
 impl AwsCredentials {
@@ -58,7 +61,14 @@ impl AwsCredentials {
             })
             .transpose()
             .map_err(|_| "the session token has characters that no header may have")?;
-        Ok(Self { access_key_id: access_key_id.to_owned(), secret_access_key, session_token, expires })
+        Ok(Self { access_key_id: access_key_id.to_owned(), secret_access_key, session_token, expires, known: None })
+    }
+
+    /// The same keys, from now on removed from errors and logs. Keys of the configuration are known already.
+    pub fn known(mut self) -> Self {
+        let token = self.session_token.as_ref().and_then(|token| token.to_str().ok());
+        self.known = Some(KnownSecrets::new([&*self.access_key_id, self.secret_access_key.expose()].into_iter().chain(token)));
+        self
     }
 }
 

@@ -32,8 +32,8 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// Why there is no value, in words without a secret.
 pub type Reason = Cow<'static, str>;
 
-/// Where a value comes from.
-pub trait Source: Send + Sync {
+/// Where a value comes from. Equal sources fetch the same values, so one can take the place of the other.
+pub trait Source: Eq + Send + Sync {
     /// What is kept.
     type Value: Send + Sync;
 
@@ -53,14 +53,28 @@ pub struct Fresh<S: Source> {
     /// How long before its end a value is renewed.
     early: Duration,
     current: ArcSwapOption<S::Value>,
-    /// Held while fetching, so that there is one fetch at a time; holds when the last one failed.
-    fetch: Mutex<Option<Instant>>,
+    /// Held while fetching, so that there is one fetch at a time.
+    fetch: Mutex<Fetched<S::Value>>,
+}
+
+/// What became of earlier fetches.
+struct Fetched<V> {
+    /// When the last one failed, if it did.
+    failed: Option<Instant>,
+    /// The value before the current one. Requests that carry it may still be answered, so its secrets have to stay known.
+    _previous: Option<Arc<V>>,
 }
 
 impl<S: Source> Fresh<S> {
     /// Nothing is fetched yet.
     pub fn new(source: S, early: Duration) -> Self {
-        Self { source, early, current: ArcSwapOption::empty(), fetch: Mutex::new(None) }
+        let fetch = Mutex::new(Fetched { failed: None, _previous: None });
+        Self { source, early, current: ArcSwapOption::empty(), fetch }
+    }
+
+    /// Where its values come from.
+    pub fn source(&self) -> &S {
+        &self.source
     }
 
     /// The current value. Does not wait when there is a fresh one; else waits for the one fetch that all share.
@@ -92,6 +106,10 @@ impl<S: Source> Fresh<S> {
         }
     }
 
+    fn replace(&self, value: Arc<S::Value>) -> Fetched<S::Value> {
+        Fetched { failed: None, _previous: self.current.swap(Some(value)) }
+    }
+
     /// The value, where it lasts longer than this.
     fn usable(&self, ahead: Duration) -> Option<Arc<S::Value>> {
         let value = self.current.load_full()?;
@@ -107,25 +125,32 @@ impl<S: Source> Fresh<S> {
     /// Makes sure that there is a value which lasts: one fetch at a time, and none where somebody else has just fetched
     /// one or just failed.
     async fn renew(&self, ahead: Duration) -> Result<Arc<S::Value>, Reason> {
-        let mut failed = self.fetch.lock().await;
+        let mut fetched = self.fetch.lock().await;
         if let Some(value) = self.usable(ahead) {
             return Ok(value);
         }
-        if failed.is_some_and(|when| when.elapsed() < FAILURE_REST) {
+        if fetched.failed.is_some_and(|when| when.elapsed() < FAILURE_REST) {
             return Err("the last attempt has just failed".into());
         }
         match self.source.fetch().await {
             Ok(value) => {
-                *failed = None;
                 let value = Arc::new(value);
-                self.current.store(Some(Arc::clone(&value)));
+                *fetched = self.replace(Arc::clone(&value));
                 Ok(value)
             }
             Err(why) => {
-                *failed = Some(Instant::now());
+                fetched.failed = Some(Instant::now());
                 Err(why)
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl<S: Source> Fresh<S> {
+    /// Takes over a value as a fetch does.
+    pub(crate) async fn put(&self, value: S::Value) {
+        *self.fetch.lock().await = self.replace(Arc::new(value));
     }
 }
 
@@ -140,6 +165,14 @@ mod tests {
         lifetime: Option<Duration>,
         fails: bool,
     }
+
+    impl PartialEq for Count {
+        fn eq(&self, _: &Self) -> bool {
+            true
+        }
+    }
+
+    impl Eq for Count {}
 
     impl Source for Count {
         type Value = (usize, Option<SystemTime>);

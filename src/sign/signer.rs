@@ -1,11 +1,13 @@
 //! How each provider's requests prove who pays: one signer a provider, made with the snapshot.
 
-use super::aws::credentials::CredentialSource;
-use super::aws::{self, ToSign};
-use super::google::TokenSource;
+use super::aws::credentials::{self, Chain};
+use super::aws::{self, AwsCredentials, ToSign};
+use super::fresh::{Fresh, Source};
+use super::google;
 use crate::config::secret::Secret;
 use crate::error::{ApiError, ErrorKind};
 use crate::provider::{Credential, Kind, Provider, Settings};
+use crate::redact::KnownSecrets;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
@@ -25,6 +27,10 @@ const BEDROCK_KEY: &str = "AWS_BEARER_TOKEN_BEDROCK";
 pub struct Signer {
     provider: Arc<str>,
     means: Means,
+    /// Whether another signer of the same configuration keeps its credentials fresh.
+    follows: bool,
+    /// Keeps a key of the environment out of errors and logs; keys of the configuration are known with it.
+    _known: Option<KnownSecrets>,
 }
 
 enum Means {
@@ -33,21 +39,51 @@ enum Means {
     /// The same header on every request.
     Fixed((HeaderName, HeaderValue)),
     /// A Google access token.
-    Google(TokenSource),
+    Google(Arc<Fresh<google::Origin>>),
     /// A signature over the request.
-    Aws { keys: CredentialSource, authority: HeaderValue, region: String, service: &'static str },
+    Aws { keys: Keys, authority: HeaderValue, region: String, service: &'static str },
+}
+
+enum Keys {
+    /// Those of the configuration.
+    Given(Arc<AwsCredentials>),
+    /// Those of the default chain.
+    Fetched(Arc<Fresh<Chain>>),
+}
+
+/// Signers that there are already: what they have fetched is used where it comes from the same place.
+#[derive(Clone, Copy, Default)]
+pub struct Existing<'a> {
+    /// Those of the same configuration.
+    pub siblings: &'a [Arc<Signer>],
+    /// Those of the configuration before.
+    pub previous: &'a [Arc<Signer>],
+}
+
+impl Existing<'_> {
+    /// A value of this source that is kept already, else a new one; and whether a sibling keeps it.
+    fn fetched<S: Source>(self, source: S, early: Duration, kept: fn(&Means) -> Option<&Arc<Fresh<S>>>) -> (Arc<Fresh<S>>, bool) {
+        let find = |signers: &[Arc<Signer>]| {
+            let mut all = signers.iter().filter_map(|signer| kept(&signer.means));
+            all.find(|fresh| *fresh.source() == source).cloned()
+        };
+        match find(self.siblings) {
+            Some(fresh) => (fresh, true),
+            None => (find(self.previous).unwrap_or_else(|| Arc::new(Fresh::new(source, early))), false),
+        }
+    }
 }
 
 impl Signer {
-    /// The signer of a provider.
+    /// The signer of a provider. May read the files that its credentials come from.
     ///
     /// # Errors
     /// Says which credential cannot be used, without showing it.
-    pub fn new(provider: &Provider) -> Result<Self, String> {
-        Self::with(provider, |name| std::env::var(name).ok())
+    pub fn new(provider: &Provider, existing: Existing<'_>) -> Result<Self, String> {
+        Self::with(provider, existing, |name| std::env::var(name).ok())
     }
 
-    fn with(provider: &Provider, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+    fn with(provider: &Provider, existing: Existing<'_>, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let name = &provider.name;
         let header = |header: HeaderName, text: String| {
             let mut value = HeaderValue::from_str(&text)
@@ -57,24 +93,41 @@ impl Signer {
         };
         let bedrock = || env(BEDROCK_KEY).filter(|key| !key.is_empty() && provider.kind == Kind::Bedrock);
         let found = matches!(provider.credential, Credential::AwsDefault).then(bedrock).flatten();
+        let known = found.as_ref().map(|key| KnownSecrets::new([&**key]));
         let credential = found.map(|key| Credential::Bearer(Secret::new(key)));
-        let means = match credential.as_ref().unwrap_or(&provider.credential) {
-            Credential::None => Means::Open,
-            Credential::Bearer(key) => header(AUTHORIZATION, format!("Bearer {}", key.expose()))?,
-            Credential::Header(name, key) => header(name.clone(), key.expose().to_owned())?,
-            Credential::AwsKeys { .. } | Credential::AwsDefault => {
-                let Settings::Aws { region } = &provider.settings else { return Err(format!("provider `{name}` has no region")) };
-                let keys =
-                    CredentialSource::new(name.clone(), &provider.credential, region).map_err(|e| format!("provider `{name}`: {e}"))?;
-                let keys = keys.ok_or_else(|| format!("provider `{name}` has no AWS credentials"))?;
-                let service = if provider.kind == Kind::SageMaker { "sagemaker" } else { "bedrock" };
-                Means::Aws { keys, authority: provider.base.authority.clone(), region: region.clone(), service }
-            }
-            google => Means::Google(
-                TokenSource::new(name.clone(), google).ok_or_else(|| format!("provider `{name}`: its credentials cannot be used"))?,
-            ),
+        let google = |file| {
+            let (fresh, follows) = existing.fetched(google::Origin::new(file), google::REFRESH_BEFORE, |means| match means {
+                Means::Google(fresh) => Some(fresh),
+                _ => None,
+            });
+            (Means::Google(fresh), follows)
         };
-        Ok(Self { provider: name.clone(), means })
+        let aws = |keys| {
+            let Settings::Aws { region } = &provider.settings else { return Err(format!("provider `{name}` has no region")) };
+            let service = if provider.kind == Kind::SageMaker { "sagemaker" } else { "bedrock" };
+            Ok(Means::Aws { keys, authority: provider.base.authority.clone(), region: region.clone(), service })
+        };
+        let (means, follows) = match credential.as_ref().unwrap_or(&provider.credential) {
+            Credential::None => (Means::Open, false),
+            Credential::Bearer(key) | Credential::GoogleToken(key) => (header(AUTHORIZATION, format!("Bearer {}", key.expose()))?, false),
+            Credential::Header(name, key) => (header(name.clone(), key.expose().to_owned())?, false),
+            Credential::GoogleFile(path) => google(Some(path.clone())),
+            Credential::GoogleDefault => google(None),
+            Credential::AwsKeys { access_key_id, secret_access_key, session_token } => {
+                let keys = AwsCredentials::new(access_key_id.expose(), secret_access_key.clone(), session_token.as_ref(), None);
+                let keys = keys.map_err(|e| format!("provider `{name}`: {e}"))?;
+                (aws(Keys::Given(Arc::new(keys)))?, false)
+            }
+            Credential::AwsDefault => {
+                let region = if let Settings::Aws { region } = &provider.settings { region.clone() } else { String::new() };
+                let (fresh, follows) = existing.fetched(Chain::new(region), credentials::REFRESH_BEFORE, |means| match means {
+                    Means::Aws { keys: Keys::Fetched(fresh), .. } => Some(fresh),
+                    _ => None,
+                });
+                (aws(Keys::Fetched(fresh))?, follows)
+            }
+        };
+        Ok(Self { provider: name.clone(), means, follows, _known: known })
     }
 
     /// The header that is the same on every request, where that is all there is to prove.
@@ -93,9 +146,15 @@ impl Signer {
         Ok(match &self.means {
             // A fixed key is among the headers that every request has.
             Means::Open | Means::Fixed(_) => Proof::new(),
-            Means::Google(source) => smallvec::smallvec![(AUTHORIZATION, source.token().await?.header().clone())],
+            Means::Google(tokens) => {
+                let token = tokens.get().await.map_err(|_| self.lacks("access token"))?;
+                smallvec::smallvec![(AUTHORIZATION, token.header().clone())]
+            }
             Means::Aws { keys, authority, region, service } => {
-                let keys = keys.current().await?;
+                let keys = match keys {
+                    Keys::Given(keys) => keys.clone(),
+                    Keys::Fetched(fresh) => fresh.get().await.map_err(|_| self.lacks("AWS credentials"))?,
+                };
                 let request = ToSign { method: "POST", authority, path_and_query, headers, body, region, service, time: SystemTime::now() };
                 let proof = aws::sign(&request, &keys).map_err(|e| {
                     log::error!("provider `{}`: its request cannot be signed: {e}", self.provider);
@@ -106,18 +165,30 @@ impl Signer {
         })
     }
 
-    /// Whether what it signs with is fetched and expires.
+    fn lacks(&self, what: &str) -> ApiError {
+        ApiError::upstream(format!(
+            "The gateway has no valid credential for provider `{}`: its {what} could not be fetched. Try again later or ask the operator.",
+            self.provider
+        ))
+    }
+
+    /// Whether each request gets a proof of its own.
     pub fn expires(&self) -> bool {
         matches!(self.means, Means::Google(_) | Means::Aws { .. })
+    }
+
+    /// Whether it has to keep what it signs with fresh, and no other signer does.
+    pub fn renews(&self) -> bool {
+        self.expires() && !self.follows
     }
 
     /// Fetches what is not there yet; gives up quietly, because a request will try again.
     pub async fn warm_up(&self) {
         let fetch = async {
             match &self.means {
-                Means::Google(source) => drop(source.token().await),
-                Means::Aws { keys, .. } => drop(keys.current().await),
-                Means::Open | Means::Fixed(_) => {}
+                Means::Google(tokens) => drop(tokens.get().await),
+                Means::Aws { keys: Keys::Fetched(fresh), .. } => drop(fresh.get().await),
+                _ => {}
             }
         };
         let _ = tokio::time::timeout(WARM_UP, fetch).await;
@@ -126,9 +197,9 @@ impl Signer {
     /// Keeps what is fetched fresh. Does not end where there is something to fetch; drop it to stop.
     pub async fn keep_fresh(&self) {
         match &self.means {
-            Means::Google(source) => source.refresh_loop().await,
-            Means::Aws { keys, .. } => keys.refresh_loop().await,
-            Means::Open | Means::Fixed(_) => {}
+            Means::Google(tokens) => tokens.refresh_loop().await,
+            Means::Aws { keys: Keys::Fetched(fresh), .. } => fresh.refresh_loop().await,
+            _ => {}
         }
     }
 }
@@ -151,13 +222,91 @@ auth: none
 "#;
         let snapshot = config::parse(text, "conf", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
         let fixed = |env: Option<&str>| -> Vec<Option<String>> {
-            let signer =
-                |provider| Signer::with(provider, |name| (name == BEDROCK_KEY).then_some(env).flatten().map(str::to_owned)).unwrap();
+            let signer = |provider| {
+                Signer::with(provider, Existing::default(), |name| (name == BEDROCK_KEY).then_some(env).flatten().map(str::to_owned))
+                    .unwrap()
+            };
             let value = |signer: Signer| signer.fixed().map(|(_, value)| value.to_str().unwrap().to_owned());
             snapshot.providers.iter().map(|provider| value(signer(provider))).collect()
         };
         assert_eq!(fixed(Some("ABSK-1")), [Some("Bearer ABSK-1".to_owned()), None, None]);
         assert_eq!(fixed(Some("")), [None, None, None]);
         assert_eq!(fixed(None), [None, None, None]);
+    }
+    #[tokio::test]
+    async fn a_credential_that_cannot_be_fetched_is_a_502_that_names_the_provider() {
+        let folder = std::env::temp_dir().join(format!("tidegate-signer-lacks-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("account.json");
+        std::fs::write(&file, r#"{"type":"authorized_user","client_id":"i","client_secret":"s","refresh_token":"r"}"#).unwrap();
+        let text = format!(
+            "providers: {{ vertex: {{ kind: vertex, project: p, location: us, credentials_file: \"{}\" }} }}\n\
+             routes: {{ r: {{ targets: [ {{ provider: vertex, model: m }} ] }} }}\nauth: none\n",
+            file.display()
+        );
+        let snapshot = config::parse(&text, "conf", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
+        let signer = Signer::with(&snapshot.providers[0], Existing::default(), |_| None).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let error = signer.sign("/", &[], b"").await.err().unwrap();
+        assert_eq!((error.status, error.kind.name()), (502, "upstream_error"));
+        assert!(error.message.contains("`vertex`: its access token could not be fetched"), "{}", error.message);
+    }
+
+    #[test]
+    fn what_was_fetched_is_shared_by_where_it_comes_from() {
+        let folder = std::env::temp_dir().join(format!("tidegate-signer-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let [one, two] = ["one.json", "two.json"].map(|name| folder.join(name));
+        let account =
+            |secret: &str| format!(r#"{{"type":"authorized_user","client_id":"i","client_secret":"{secret}","refresh_token":"r"}}"#);
+        for file in [&one, &two] {
+            std::fs::write(file, account("s")).unwrap();
+        }
+        let text = |name: &str, more: &str| {
+            let (one, two) = (one.display(), two.display());
+            format!(
+                r#"
+providers:
+  {name}: {{ kind: vertex, project: p, location: global, credentials_file: "{one}" }}
+  b: {{ kind: vertex, project: q, location: us, credentials_file: "{one}" }}
+  c: {{ kind: vertex, project: p, location: global, credentials_file: "{two}" {more} }}
+  d: {{ kind: bedrock, region: us-east-1 }}
+  e: {{ kind: sagemaker, region: us-east-1 }}
+  f: {{ kind: sagemaker, region: eu-west-1 }}
+routes: {{ r: {{ targets: [ {{ provider: b, model: m }} ] }} }}
+auth: none
+"#
+            )
+        };
+        let signers = |text: &str, previous: &[Arc<Signer>]| {
+            let snapshot = config::parse(text, "conf", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
+            let mut signers: Vec<Arc<Signer>> = Vec::new();
+            for provider in &snapshot.providers {
+                let signer = Signer::with(provider, Existing { siblings: &signers, previous }, |_| None).unwrap();
+                signers.push(Arc::new(signer));
+            }
+            signers
+        };
+        let place = |signer: &Arc<Signer>| match &signer.means {
+            Means::Google(fresh) => Arc::as_ptr(fresh).cast::<()>(),
+            Means::Aws { keys: Keys::Fetched(fresh), .. } => Arc::as_ptr(fresh).cast::<()>(),
+            _ => panic!("nothing is fetched"),
+        };
+        let places = |signers: &[Arc<Signer>]| signers.iter().map(place).collect::<Vec<_>>();
+        let renews = |signers: &[Arc<Signer>]| signers.iter().map(|signer| signer.renews()).collect::<Vec<_>>();
+
+        let first = signers(&text("a", ""), &[]);
+        let at = places(&first);
+        assert_eq!(renews(&first), [true, false, true, true, false, true], "each source is renewed once");
+        assert!(at[0] == at[1] && at[0] != at[2] && at[3] == at[4] && at[4] != at[5]);
+        // A reload that changes names and everything else keeps the values.
+        let second = signers(&text("renamed", ", timeouts: { connect: 1s }"), &first);
+        assert_eq!(places(&second), at);
+        assert_eq!(renews(&second), renews(&first));
+        // Another account in the file has other tokens.
+        std::fs::write(&two, account("rotated")).unwrap();
+        let third = places(&signers(&text("a", ""), &second));
+        assert!(third[2] != at[2] && third[..2] == at[..2] && third[3..] == at[3..]);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

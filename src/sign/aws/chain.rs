@@ -8,6 +8,7 @@ use super::profile::Profile;
 use super::{AwsCredentials, ToSign, sign};
 use crate::config::secret::Secret;
 use crate::percent;
+use crate::redact::{KnownSecrets, redact};
 pub(super) use crate::sign::fresh::Reason;
 use crate::sign::http::{Answer, send};
 use bytes::Bytes;
@@ -62,7 +63,7 @@ fn from_environment(env: Env<'_>) -> Option<Result<AwsCredentials, Reason>> {
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
     let (id, secret) = (value("AWS_ACCESS_KEY_ID")?, value("AWS_SECRET_ACCESS_KEY")?);
     let token = value("AWS_SESSION_TOKEN").map(Secret::new);
-    Some(AwsCredentials::new(&id, Secret::new(secret), token.as_ref(), None).map_err(Cow::Borrowed))
+    Some(credentials(&id, Secret::new(secret), token.as_ref(), None))
 }
 
 async fn from_container(env: Env<'_>) -> Option<Result<AwsCredentials, Reason>> {
@@ -75,6 +76,14 @@ async fn from_container(env: Env<'_>) -> Option<Result<AwsCredentials, Reason>> 
 async fn from_instance(env: Env<'_>) -> Result<AwsCredentials, Reason> {
     let host = env("AWS_EC2_METADATA_SERVICE_ENDPOINT").filter(|host| !host.is_empty());
     metadata(host.as_deref().unwrap_or(METADATA_HOST).trim_end_matches('/')).await.map_err(|why| format!("instance metadata: {why}").into())
+}
+
+/// The shared credentials file and the shared configuration file, where the environment says where they would be.
+pub(super) fn profile_files(env: Env<'_>) -> [Option<PathBuf>; 2] {
+    let value = |name: &str| env(name).filter(|value| !value.is_empty());
+    let home = || Some(PathBuf::from(value("HOME")?).join(".aws"));
+    let file = |name: &str, default: &str| value(name).map(PathBuf::from).or_else(|| Some(home()?.join(default)));
+    [file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), file("AWS_CONFIG_FILE", "config")]
 }
 
 async fn read_file(path: &Path) -> Result<Secret, Reason> {
@@ -90,10 +99,8 @@ async fn read_file(path: &Path) -> Result<Secret, Reason> {
 /// credentials of its source, which may be a role again.
 async fn from_profile(env: Env<'_>, sts: &Sts) -> Option<Result<AwsCredentials, Reason>> {
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
-    let home = || Some(PathBuf::from(value("HOME")?).join(".aws"));
-    let file = |name: &str, default: &str| value(name).map(PathBuf::from).or_else(|| Some(home()?.join(default)));
     let mut texts = Vec::new();
-    for path in [file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), file("AWS_CONFIG_FILE", "config")] {
+    for path in profile_files(env) {
         texts.push(match path.filter(|path| path.is_file()) {
             None => Secret::new(String::new()),
             Some(path) => match read_file(&path).await {
@@ -158,7 +165,7 @@ async fn from_source(env: Env<'_>, word: &str) -> Result<AwsCredentials, Reason>
 fn keys(profile: &Profile) -> Option<Result<AwsCredentials, Reason>> {
     let (id, secret) = (profile.get("aws_access_key_id")?, profile.get("aws_secret_access_key")?);
     let token = profile.get("aws_session_token").map(|token| Secret::new(token.to_owned()));
-    Some(AwsCredentials::new(id, Secret::new(secret.to_owned()), token.as_ref(), None).map_err(Cow::Borrowed))
+    Some(credentials(id, Secret::new(secret.to_owned()), token.as_ref(), None))
 }
 
 /// The security token service, which trades a proof for temporary keys.
@@ -178,6 +185,7 @@ impl Sts {
 
     async fn web_identity(&self, file: &Path, role: &str, session: Option<&str>) -> Result<AwsCredentials, Reason> {
         let token = read_file(file).await?;
+        let _known = KnownSecrets::new([token.expose()]);
         let fields = [
             ("Action", "AssumeRoleWithWebIdentity"),
             ("RoleArn", role),
@@ -235,7 +243,7 @@ impl Sts {
         let tag = |name: &str| between(text.expose(), name);
         if answer.status != 200 {
             let code = tag("Code").filter(|code| code.bytes().all(|b| b.is_ascii_alphanumeric())).unwrap_or("no code");
-            return Err(format!("STS answered {} ({code})", answer.status).into());
+            return Err(format!("STS answered {} ({})", answer.status, redact(code)).into());
         }
         let (Some(id), Some(secret), Some(token)) = (tag("AccessKeyId"), tag("SecretAccessKey"), tag("SessionToken")) else {
             return Err("STS answered without credentials".into());
@@ -256,7 +264,12 @@ fn temporary(id: &str, secret: &str, token: Option<&str>, expires: Option<&str>)
         None => None,
         Some(text) => Some(text.parse::<jiff::Timestamp>().map_err(|_| "the credentials' expiry is no time")?.into()),
     };
-    Ok(AwsCredentials::new(id, Secret::new(secret.to_owned()), token.as_ref(), expires)?)
+    credentials(id, Secret::new(secret.to_owned()), token.as_ref(), expires)
+}
+
+/// Keys that were found, and are from then on known as secrets.
+fn credentials(id: &str, secret: Secret, token: Option<&Secret>, expires: Option<SystemTime>) -> Result<AwsCredentials, Reason> {
+    Ok(AwsCredentials::new(id, secret, token, expires)?.known())
 }
 
 /// What container agents and instance metadata answer.
@@ -298,6 +311,7 @@ async fn container(env: Env<'_>, uri: &str) -> Result<AwsCredentials, Reason> {
         Some(path) => Some(read_file(Path::new(&path)).await?),
         None => env("AWS_CONTAINER_AUTHORIZATION_TOKEN").filter(|token| !token.is_empty()).map(Secret::new),
     };
+    let _known = KnownSecrets::new(token.iter().map(Secret::expose));
     let mut request = Request::get(parsed);
     if let Some(token) = &token {
         let mut value =

@@ -2,6 +2,7 @@
 //! the metadata server.
 
 use crate::config::secret::Secret;
+use crate::redact::{KnownSecrets, redact};
 use crate::sign::http::{Answer, send};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -40,18 +41,24 @@ type Reason = Cow<'static, str>;
 /// server, in this order. `env` reads the environment.
 pub(super) async fn from_environment(env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Grant, Reason> {
     let value = |name: &str| env(name).filter(|v| !v.is_empty());
-    if let Some(path) = value("GOOGLE_APPLICATION_CREDENTIALS") {
-        return from_file(Path::new(&path)).await;
-    }
-    let folder = value("CLOUDSDK_CONFIG").map(PathBuf::from).or_else(|| Some(PathBuf::from(value("HOME")?).join(".config/gcloud")));
-    if let Some(file) = folder.map(|f| f.join("application_default_credentials.json")).filter(|f| f.is_file()) {
-        return from_file(&file).await;
+    if let Some(path) = default_file(env) {
+        return from_file(&path).await;
     }
     let host = value("GCE_METADATA_HOST").unwrap_or_else(|| "metadata.google.internal".to_owned());
     let uri = format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/token?scopes={SCOPE}");
     let request = Request::get(uri).header("metadata-flavor", "Google").body(Bytes::new());
     let request = request.map_err(|_| "GCE_METADATA_HOST is not a host")?;
     read(send(request).await.map_err(|e| format!("the metadata server: {e}"))?)
+}
+
+/// The credentials file that `GOOGLE_APPLICATION_CREDENTIALS` names, else gcloud's own, where it exists.
+pub(super) fn default_file(env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Option<PathBuf> {
+    let value = |name: &str| env(name).filter(|v| !v.is_empty());
+    if let Some(path) = value("GOOGLE_APPLICATION_CREDENTIALS") {
+        return Some(path.into());
+    }
+    let folder = value("CLOUDSDK_CONFIG").map(PathBuf::from).or_else(|| Some(PathBuf::from(value("HOME")?).join(".config/gcloud")));
+    folder.map(|folder| folder.join("application_default_credentials.json")).filter(|file| file.is_file())
 }
 
 #[derive(serde::Deserialize)]
@@ -93,20 +100,21 @@ pub(super) async fn from_file(path: &Path) -> Result<Grant, Reason> {
     }
     let text = Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let request = request(&text, now).map_err(|what| format!("{shown}: {what}"))?;
+    let (request, _known) = request(&text, now).map_err(|what| format!("{shown}: {what}"))?;
     read(send(request).await.map_err(|e| format!("the token server: {e}"))?)
 }
 
-/// What a credentials file has the token server asked at `now`.
-fn request(text: &Secret, now: u64) -> Result<Request<Bytes>, Reason> {
+/// What a credentials file has the token server asked at `now`, and the secrets in it.
+fn request(text: &Secret, now: u64) -> Result<(Request<Bytes>, KnownSecrets), Reason> {
     // serde's message could quote a value of the file, so only the place is told.
     let file = serde_json::from_str(text.expose())
         .map_err(|e| format!("this is no credentials file (line {}, column {})", e.line(), e.column()))?;
-    let (uri, form) = match file {
+    let (uri, form, known) = match file {
         File::ServiceAccount { client_email, private_key, private_key_id, token_uri } => {
             let key = Secret::new(private_key);
             let jwt = assertion(&client_email, private_key_id.as_deref(), &key, now)?;
-            (token_uri, form(&[("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", &jwt)]))
+            let form = form(&[("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", &jwt)]);
+            (token_uri, form, KnownSecrets::new([&*jwt]))
         }
         File::AuthorizedUser { client_id, client_secret, refresh_token, token_uri } => (
             token_uri,
@@ -116,6 +124,7 @@ fn request(text: &Secret, now: u64) -> Result<Request<Bytes>, Reason> {
                 ("client_secret", &client_secret),
                 ("refresh_token", &refresh_token),
             ]),
+            KnownSecrets::new([&*client_secret, &*refresh_token]),
         ),
         File::Other => return Err("this credential is neither of type service_account nor of type authorized_user".into()),
     };
@@ -123,7 +132,7 @@ fn request(text: &Secret, now: u64) -> Result<Request<Bytes>, Reason> {
         .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Bytes::from(form));
     match request {
-        Ok(request) if matches!(request.uri().scheme_str(), Some("http" | "https")) => Ok(request),
+        Ok(request) if matches!(request.uri().scheme_str(), Some("http" | "https")) => Ok((request, known)),
         _ => Err("the token_uri is no URL".into()),
     }
 }
@@ -185,7 +194,7 @@ fn read(answer: Answer) -> Result<Grant, Reason> {
     }
     let word = serde_json::from_slice::<Refused>(&answer.body).map(|r| r.error).unwrap_or_default();
     let known = word.len() <= MAX_WORD && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    Err(format!("the token server answered {} {}", answer.status, if known { word.as_str() } else { "" }).into())
+    Err(format!("the token server answered {} {}", answer.status, if known { redact(&word) } else { "".into() }).into())
 }
 
 #[cfg(test)]

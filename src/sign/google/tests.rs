@@ -1,6 +1,7 @@
 //! Token sources against a token server of the test's own.
 
 use super::*;
+use crate::sign::fresh::Fresh;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::mpsc;
 
@@ -55,8 +56,8 @@ fn account(name: &str, address: &str) -> PathBuf {
     file(name, &ACCOUNT.replace("\"TOKEN_URI\"", &format!("\"http://{address}/token\"")))
 }
 
-fn source(path: PathBuf) -> TokenSource {
-    TokenSource::new("vertex".into(), &Credential::GoogleFile(path)).unwrap()
+fn source(path: PathBuf) -> Fresh<Origin> {
+    Fresh::new(Origin::new(Some(path)), REFRESH_BEFORE)
 }
 
 #[tokio::test]
@@ -64,7 +65,7 @@ async fn a_service_account_is_exchanged_for_a_token() {
     use base64::Engine;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     let (address, seen) = server(200, GRANTED);
-    let token = source(account("exchange", &address)).token().await.unwrap();
+    let token = source(account("exchange", &address)).get().await.unwrap();
     assert_eq!(token.header(), "Bearer ya29.test");
     assert!(token.header().is_sensitive());
     let (head, body) = seen.recv().unwrap();
@@ -90,8 +91,8 @@ async fn a_service_account_is_exchanged_for_a_token() {
 async fn everybody_shares_one_fetch() {
     let (address, seen) = server(200, GRANTED);
     let source = source(account("shared", &address));
-    let (a, b, c, d) = tokio::join!(source.token(), source.token(), source.token(), source.token());
-    for token in [a, b, c, d, source.token().await] {
+    let (a, b, c, d) = tokio::join!(source.get(), source.get(), source.get(), source.get());
+    for token in [a, b, c, d, source.get().await] {
         assert_eq!(token.unwrap().header(), "Bearer ya29.test");
     }
     seen.recv().unwrap();
@@ -104,27 +105,51 @@ async fn an_authorized_user_refreshes() {
     let text = format!(
         r#"{{"type":"authorized_user","client_id":"id","client_secret":"s/cret","refresh_token":"1//r","token_uri":"http://{address}/t"}}"#
     );
-    source(file("user", &text)).token().await.unwrap();
+    source(file("user", &text)).get().await.unwrap();
     assert_eq!(seen.recv().unwrap().1, "grant_type=refresh_token&client_id=id&client_secret=s%2Fcret&refresh_token=1%2F%2Fr");
 }
 
 #[tokio::test]
-async fn a_failure_is_a_502_that_names_the_provider_and_rests() {
+async fn a_failure_shows_nothing_of_the_answer_and_rests() {
     let (address, seen) = server(400, r#"{"error":"invalid_grant","error_description":"PRIVATE"}"#);
     let source = source(account("failure", &address));
-    let (a, b) = tokio::join!(source.token(), source.token());
+    let (a, b) = tokio::join!(source.get(), source.get());
     let (a, b) = (a.err().unwrap(), b.err().unwrap());
-    assert_eq!((a.status, a.kind.name()), (502, "upstream_error"));
-    assert!(a.message.contains("`vertex`") && !a.message.contains("PRIVATE"), "{}", a.message);
-    assert_eq!(a, b);
+    assert!(a.ends_with("400 invalid_grant") && !a.contains("PRIVATE"), "{a}");
+    assert!(b.contains("just failed"), "{b}");
     seen.recv().unwrap();
     assert!(seen.try_recv().is_err(), "the failure was not shared");
 }
 
 #[tokio::test]
+async fn a_failure_does_not_repeat_what_was_sent() {
+    for (client_secret, refresh_token) in [("correct_horse_battery", "r"), ("s", "correct_horse_battery")] {
+        let (address, _seen) = server(401, r#"{"error":"correct_horse_battery"}"#);
+        let text = format!(
+            r#"{{"type":"authorized_user","client_id":"id","client_secret":"{client_secret}","refresh_token":"{refresh_token}","token_uri":"http://{address}/t"}}"#
+        );
+        let why = source(file("echo", &text)).get().await.err().unwrap();
+        assert_eq!(why, "the token server answered 401 [redacted]");
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_use_and_the_one_before_it_are_kept_out_of_every_text() {
+    let text = "tokens first-granted-token, second-granted-token";
+    let tokens = Fresh::new(Origin::new(None), REFRESH_BEFORE);
+    let token = |text: &str| Token::new(&Secret::new(text.into()), SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    tokens.put(token("first-granted-token")).await;
+    assert_eq!(crate::redact::redact(text), "tokens [redacted], second-granted-token");
+    tokens.put(token("second-granted-token")).await;
+    assert_eq!(crate::redact::redact(text), "tokens [redacted], [redacted]");
+    tokens.put(token("third-granted-token")).await;
+    assert_eq!(crate::redact::redact(text), "tokens first-granted-token, [redacted]");
+}
+
+#[tokio::test]
 async fn a_missing_or_foreign_file_is_a_failure() {
     for path in [PathBuf::from("/nowhere/at/all.json"), file("foreign", r#"{"type":"external_account"}"#), file("none", "[1]")] {
-        assert_eq!(source(path).token().await.err().unwrap().status, 502);
+        assert!(source(path).get().await.is_err());
     }
 }
 
@@ -147,24 +172,4 @@ async fn the_default_order_is_variable_then_gcloud_then_metadata() {
     let (head, _) = asked.recv().unwrap();
     assert!(head.starts_with("GET /computeMetadata/v1/instance/service-accounts/default/token?scopes=https://"), "{head}");
     assert!(head.contains("metadata-flavor: Google"), "{head}");
-}
-
-#[tokio::test]
-async fn a_given_token_is_sent_as_it_is() {
-    let given = Credential::GoogleToken(Secret::new("ya29.given".into()));
-    let source = TokenSource::new("v".into(), &given).unwrap();
-    assert_eq!(source.token().await.unwrap().header(), "Bearer ya29.given");
-    assert!(TokenSource::new("v".into(), &Credential::None).is_none());
-}
-
-#[test]
-fn a_token_is_renewed_in_time_and_not_used_when_it_may_expire_on_its_way() {
-    let source = source(PathBuf::new());
-    let now = Instant::now();
-    assert_eq!(source.until_due(now), Duration::ZERO);
-    let token = Token::new(&Secret::new("t".into()), Some(now + Duration::from_secs(3600))).unwrap();
-    assert!(token.usable(now + Duration::from_secs(3589)) && !token.usable(now + Duration::from_secs(3590)));
-    source.current.store(Some(Arc::new(token)));
-    assert_eq!(source.until_due(now), Duration::from_secs(3600 - 225));
-    assert_eq!(source.until_due(now + Duration::from_secs(3500)), Duration::ZERO);
 }
