@@ -26,6 +26,7 @@ mod process;
 mod prometheus;
 mod reload;
 mod sdk;
+mod secrets;
 mod secure;
 mod streams;
 mod targets;

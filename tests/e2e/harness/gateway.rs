@@ -75,6 +75,7 @@ pub struct Setup {
     tls: Option<(PathBuf, PathBuf)>,
     linked: bool,
     launch: Launch,
+    level: &'static str,
     /// Where the configuration will be.
     pub dir: Dir,
 }
@@ -82,7 +83,7 @@ pub struct Setup {
 impl Setup {
     /// A configuration without `listen`, `admin` and `log`, which are added.
     pub fn new(config: &str) -> Self {
-        Self { config: config.to_owned(), tls: None, linked: false, launch: Launch::default(), dir: Dir::new() }
+        Self { config: config.to_owned(), tls: None, linked: false, launch: Launch::default(), level: "info", dir: Dir::new() }
     }
 
     /// Adds a TLS listener.
@@ -94,6 +95,12 @@ impl Setup {
     /// Replaces the configuration.
     pub fn config(mut self, config: &str) -> Self {
         config.clone_into(&mut self.config);
+        self
+    }
+
+    /// Logs from this level on; `info` otherwise.
+    pub fn level(mut self, level: &'static str) -> Self {
+        self.level = level;
         self
     }
 
@@ -130,7 +137,7 @@ impl Setup {
             let (certificate, key) = (certificate.display(), key.display());
             head += &format!("  - address: {secure}\n    tls: {{ certificate: {certificate}, key: {key} }}\n");
         }
-        head += &format!("admin: {{ address: {admin} }}\nlog: {{ format: json, level: info, access: true }}\n");
+        head += &format!("admin: {{ address: {admin} }}\nlog: {{ format: json, level: {}, access: true }}\n", self.level);
         let path = self.dir.join("tidegate.yaml");
         if self.linked {
             std::fs::create_dir(self.dir.join("v1")).unwrap();

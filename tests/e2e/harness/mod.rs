@@ -6,6 +6,7 @@ pub mod http1;
 pub mod http2;
 pub mod manual;
 pub mod nginx;
+pub mod scripted;
 pub mod sim;
 pub mod sse;
 pub mod tls;
