@@ -7,8 +7,9 @@ use crate::chat::field::Field;
 use crate::chat::request::{ChatRequest, Parsed};
 use crate::config::read::Words;
 use crate::config::snapshot::{Route, Snapshot, Timeouts};
+use crate::dialect::bedrock::family::Family;
 use crate::dialect::{self, params::Policy};
-use crate::provider::Target;
+use crate::provider::{Kind, Target};
 use crate::route::r#match::{Found, find};
 use crate::route::near;
 use std::fmt::Write as _;
@@ -68,6 +69,31 @@ fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::
             continue;
         }
         write_parameters(text, route, target, &model)?;
+        write_model(text, target, &model)?;
+    }
+    Ok(())
+}
+
+/// What the model's family lacks, and which JSON schemas it takes.
+fn write_model(text: &mut String, target: &Target, model: &str) -> std::fmt::Result {
+    if target.provider.kind == Kind::Bedrock {
+        let family = Family::of(model);
+        let takes = family.takes();
+        let lacks = [
+            (takes.forced_tool, "a forced tool"),
+            (takes.schema, "a JSON schema"),
+            (takes.stop, "stop sequences"),
+            (takes.cache, "cache points"),
+        ];
+        let lacks: Vec<_> = lacks.into_iter().filter(|(takes, _)| !takes).map(|(_, what)| what).collect();
+        let lacks = if lacks.is_empty() { "nothing".to_owned() } else { lacks.join(", ") };
+        writeln!(text, "    family    {}, lacks {lacks}", family.name())?;
+    }
+    let Some((output, tools)) = dialect::schemas(target, model) else { return Ok(()) };
+    for (what, rules) in [("schemas", output), ("tools", tools)] {
+        let keywords = rules.keywords.map_or_else(|| "all keywords".to_owned(), |list| format!("{} keywords", list.len()));
+        let unions = if what == "tools" && !rules.union_at_top { ", no union at the top" } else { "" };
+        writeln!(text, "    {what:<8}  {}: {keywords}{unions} ({})", rules.name, rules.source)?;
     }
     Ok(())
 }
@@ -228,5 +254,21 @@ mod tests {
     fn a_pattern_is_told_for_the_model_that_a_client_would_name() {
         assert!(explain(&snapshot(), "openai/gpt-4o").unwrap().contains("  openai  gpt-4o  weight 1"));
         assert_eq!(explain(&snapshot(), "asistant").unwrap_err(), "there is no route `asistant`; did you mean `assistant`?");
+    }
+
+    #[test]
+    fn a_models_family_and_the_schemas_it_takes_are_shown() {
+        let yaml = r#"
+providers: { aws: { kind: bedrock, region: us-east-1, credentials: { access_key_id: a, secret_access_key: b } } }
+routes:
+  llama: { targets: [ { provider: aws, model: us.meta.llama3-3-70b-instruct-v1:0 } ] }
+  claude: { targets: [ { provider: aws, model: us.anthropic.claude-sonnet-4-5-20250929-v1:0 } ] }
+"#;
+        let snapshot = config::parse(yaml, "conf", &|_: &str| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
+        let llama = explain(&snapshot, "llama").unwrap();
+        assert!(llama.contains("family    llama, lacks a forced tool, a JSON schema, cache points\n"), "{llama}");
+        assert!(llama.contains("    tools     bedrock tool: all keywords, no union at the top (https://"), "{llama}");
+        let claude = explain(&snapshot, "claude").unwrap();
+        assert!(claude.contains("family    claude, lacks nothing\n    schemas   claude: 18 keywords (https://"), "{claude}");
     }
 }

@@ -128,7 +128,7 @@ pub enum Event<'a> {
     /// The vector of one input, by the input's number: raw JSON in the form that the client wants. An answer has either
     /// vectors or choices.
     Embedding { index: u32, json: &'a str },
-    /// What has been used so far; a later one replaces an earlier one.
+    /// What has been used so far; see [`Usage::and_later`].
     Usage(Usage),
     /// The protocol's own end of a stream, where it has one: nothing of the answer follows, whether or not the bytes end.
     End,

@@ -264,7 +264,7 @@ impl<W: Writer> Sink for Lawful<'_, W> {
                     state.finish.get_or_insert(reason);
                 }
             }
-            Event::Usage(usage) => self.law.usage = Some(usage),
+            Event::Usage(usage) => self.law.usage = Some(self.law.usage.map_or(usage, |before| before.and_later(usage))),
             Event::Embedding { .. } => {
                 self.law.started = true;
                 self.out.event(event);
@@ -372,6 +372,16 @@ mod tests {
         let (log, end) = told(vec![text("a"), finish(Finish::Length), text(""), finish(Finish::Stop), text("b"), usage]);
         assert_eq!(log, ["0 text a", "0 text b", "usage 7", "0 finish length"]);
         assert_eq!(end, Ok(()));
+    }
+
+    #[test]
+    fn a_count_never_falls() {
+        let usage = |prompt, completion, reasoning| Event::Usage(Usage { prompt, completion, reasoning, ..Usage::default() });
+        let (mut law, mut log) = (Law::new("01"), Log::default());
+        for event in [usage(12, 1, 0), usage(0, 30, 7), usage(0, 0, 0)] {
+            law.over(&mut log).event(event);
+        }
+        assert_eq!(law.usage(), Some(Usage { prompt: 12, completion: 30, reasoning: 7, ..Usage::default() }));
     }
 
     #[test]

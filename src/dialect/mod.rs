@@ -15,8 +15,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
+use schema::rules::{self, Rules};
+
 pub mod anthropic;
 pub mod bedrock;
+mod fence;
 pub mod gemini;
 mod ids;
 pub mod mistral;
@@ -25,6 +28,7 @@ pub mod params;
 pub mod retry_after;
 pub mod rewrite;
 pub mod sagemaker;
+pub mod schema;
 pub mod think;
 pub mod unwrap;
 
@@ -41,6 +45,27 @@ pub fn of(target: &Target) -> &'static dyn Dialect {
         Kind::Mistral => &mistral::Mistral,
         Kind::SageMaker => &sagemaker::SageMaker,
         Kind::OpenAi(_) => &openai::OpenAi,
+    }
+}
+
+/// Which JSON schemas a target takes of an answer (and of strict tools), and of other tools; `None`: any.
+pub fn schemas(target: &Target, model: &str) -> Option<(&'static Rules, &'static Rules)> {
+    const CLAUDE: (&Rules, &Rules) = (&rules::CLAUDE, &rules::CLAUDE_TOOL);
+    const GEMINI: (&Rules, &Rules) = (&rules::GEMINI, &rules::GEMINI_TOOL);
+    match target.provider.kind {
+        Kind::Anthropic => Some(CLAUDE),
+        Kind::GoogleAiStudio => Some(GEMINI),
+        Kind::Vertex => match gemini::Publisher::of(model) {
+            gemini::Publisher::Google => Some(GEMINI),
+            gemini::Publisher::Anthropic => Some(CLAUDE),
+            gemini::Publisher::Other => target.provider.quirks.schemas.rules(),
+        },
+        Kind::Bedrock => {
+            let means = bedrock::family::Family::of(model).means(target.structured_output);
+            Some((means.output_rules, means.tool_rules))
+        }
+        Kind::SageMaker => None,
+        Kind::Mistral | Kind::OpenAi(_) => target.provider.quirks.schemas.rules(),
     }
 }
 

@@ -6,6 +6,7 @@
 use super::Kind;
 use crate::chat::field::Field;
 use crate::dialect::params::{Policy, Unknown};
+use crate::dialect::schema::rules::{self, Rules};
 use http::HeaderName;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -83,6 +84,8 @@ pub struct Quirks {
     pub guided: Guided,
     /// Whether `response_format` knows `json_schema`.
     pub json_schema: bool,
+    /// Which JSON schemas it takes.
+    pub schemas: Schemas,
     /// Content parts beside text that messages may have.
     pub parts: Vec<Part>,
     /// Whether the role `developer` exists; otherwise it is said as `system`.
@@ -149,6 +152,7 @@ impl Default for Quirks {
             usage_option: true,
             guided: Guided::ResponseFormat,
             json_schema: true,
+            schemas: Schemas::Any,
             parts: vec![Part::ImageUrl, Part::File, Part::InputAudio],
             developer_role: true,
             flatten_text: false,
@@ -196,6 +200,29 @@ pub enum Guided {
     Together,
     /// Not at all.
     None,
+}
+
+/// Which JSON schemas a provider takes; `dialect::schema::rules` has the lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schemas {
+    /// All, as far as the gateway knows.
+    Any,
+    /// Those of OpenAI's strict mode, where a schema is strict, and tools without a union at the top.
+    Openai,
+    /// Mistral's.
+    Mistral,
+}
+
+impl Schemas {
+    /// The rules of JSON output and strict tools, and of other tools.
+    pub const fn rules(self) -> Option<(&'static Rules, &'static Rules)> {
+        match self {
+            Self::Any => None,
+            Self::Openai => Some((&rules::OPENAI, &rules::OPENAI_TOOL)),
+            Self::Mistral => Some((&rules::MISTRAL, &rules::MISTRAL_TOOL)),
+        }
+    }
 }
 
 /// A content part beside text.

@@ -124,8 +124,13 @@ impl Thought {
         self.mode.is_some()
     }
 
+    /// Whether it thinks with a budget, which has to be below the limit of the answer.
+    pub(in crate::dialect) fn has_budget(self) -> bool {
+        matches!(self.mode, Some(Mode::Budget(_)))
+    }
+
     /// The mandatory limit, which counts thinking too and must be above its budget.
-    pub(super) fn max_tokens(self, limit: Option<u64>, default: u64) -> u64 {
+    pub(in crate::dialect) fn max_tokens(self, limit: Option<u64>, default: u64) -> u64 {
         match (limit, self.mode) {
             (Some(limit), _) => limit,
             (None, Some(Mode::Budget(budget))) if default <= budget => default.saturating_add(budget),

@@ -4,7 +4,7 @@ use super::decode::Decoder;
 use super::effort::Thought;
 use super::model::Model;
 use super::sampling::{self, Sampling};
-use super::toolbox::Toolbox;
+use super::toolbox::{Means, Toolbox};
 use super::{Host, Seat, messages, tools};
 use crate::chat::event::Text;
 use crate::chat::field::Field;
@@ -16,9 +16,13 @@ use crate::dialect::{
 };
 use crate::error::ApiError;
 use crate::json::write::Writer;
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 
-/// Longest `metadata.user_id`, in characters.
+/// Longest `metadata.user_id`, in bytes.
 const MAX_USER: usize = 256;
+/// From so many digits on, a text without letters may be a telephone number.
+const PHONE_DIGITS: usize = 7;
 /// From this `anthropic-version` on sampling parameters are refused.
 const UNSAMPLED_VERSION: &str = "2026-10-21";
 
@@ -62,7 +66,7 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
         Field::FunctionCall => Policy::Mapped,
         _ => Policy::of(field, &MAPPED),
     })?;
-    let toolbox = Toolbox::read(request, seat.structured_output, true, &mut settled)?;
+    let toolbox = Toolbox::read(request, &Means::claude(seat.structured_output), &mut settled)?;
     let conversation = messages::read(request, &message::read(request)?, seat.host)?;
     let model = Model::of(request.model);
     let limit = token_limit(request)?;
@@ -121,10 +125,41 @@ fn user(request: &ChatRequest<'_>, w: &mut Writer, settled: &mut Settled) -> Res
         return Ok(());
     }
     match request.get::<Text<'_>>(Field::User)? {
-        Some(user) if user.decode().chars().count() <= MAX_USER => {
-            w.key("metadata").object().key("user_id").text(user).end_object();
+        Some(user) => {
+            w.key("metadata").object().key("user_id").string(&opaque(&user.decode())).end_object();
             Ok(())
         }
-        _ => settled.drop_hint(request, Field::User),
+        None => settled.drop_hint(request, Field::User),
+    }
+}
+
+/// A user's id as Anthropic takes it: "a uuid, hash value, or other opaque identifier". An e-mail address or a telephone
+/// number is refused with a 400, so that everything that is not plainly an identifier goes as its SHA-256, the same in
+/// every request. <https://docs.anthropic.com/en/api/messages#body-metadata-user-id>
+fn opaque(user: &str) -> Cow<'_, str> {
+    let plain = user.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':' | b'|'));
+    let letters = user.bytes().any(|b| b.is_ascii_alphabetic());
+    let digits = user.bytes().filter(u8::is_ascii_digit).count();
+    if plain && user.len() <= MAX_USER && (letters || digits < PHONE_DIGITS) {
+        return Cow::Borrowed(user);
+    }
+    Cow::Owned(Sha256::digest(user.as_bytes()).iter().map(|b| format!("{b:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_name_a_person_goes_as_its_hash() {
+        for user in ["user-123", "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "org:7|u_9", "123456"] {
+            assert_eq!(opaque(user), user);
+        }
+        let long = "x".repeat(MAX_USER + 1);
+        for user in ["alice@example.com", "+49 30 901820", "030-901-820", "4930901820", "Alice Smith", "Jürgen", long.as_str()] {
+            let hash = opaque(user);
+            assert!(hash.len() == 64 && hash != user && hash == opaque(user), "{user}");
+        }
+        assert_eq!(opaque("alice@example.com"), "ff8d9819fc0e12bf0d24892e45987e249a28dce836a85cad60e28eaaa8c6d976");
     }
 }

@@ -1,7 +1,7 @@
 //! Anthropic's Messages API: at Anthropic itself, and for Claude models on Vertex AI and behind Bedrock's InvokeModel.
 //!
 //! [`encode`] writes requests and [`decode`] reads answers, [`error`] refusals. What is no matter of spelling is shared with
-//! Bedrock's Converse: [`turns`] and [`media`] (who says what), [`toolbox`] (tools, and what holds an answer), [`schema`],
+//! Bedrock's Converse: [`turns`] and [`media`] (who says what), [`toolbox`] (tools, and what holds an answer),
 //! [`effort`], [`sampling`] and [`model`], [`blocks`] (what an answer says), and [`replay`], which carries thinking from one
 //! turn to the next.
 
@@ -21,7 +21,6 @@ mod messages;
 pub(super) mod model;
 pub(super) mod replay;
 pub(super) mod sampling;
-pub(super) mod schema;
 pub(super) mod toolbox;
 pub(super) mod tools;
 pub(super) mod turns;

@@ -2,9 +2,10 @@
 //! Bedrock, which have the same means and other words for them.
 //!
 //! A schema is the provider's own JSON output where the model has it. Any object, and models without that output, are
-//! held by a tool that takes the answer as its arguments.
+//! held by a tool that takes the answer as its arguments. A tool is better than an instruction there: its arguments are
+//! always an object, whatever the conversation says, while an instruction may be answered with words around the JSON.
+//! Models that cannot be forced to call a tool are instructed, and a code fence around their answer is taken off.
 
-use super::schema;
 use crate::chat::cache::Cache;
 use crate::chat::constraint::{Constraint, Schema, choice_schema};
 use crate::chat::event::Text;
@@ -12,7 +13,9 @@ use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::chat::tool::{self, Tool, ToolChoice, same_name};
 use crate::dialect::Decoder;
+use crate::dialect::fence::Unfence;
 use crate::dialect::params::{Settled, asked, unsupported};
+use crate::dialect::schema::{self, limits, rules::Rules};
 use crate::dialect::unwrap::UnwrapChoice;
 use crate::error::ApiError;
 use crate::provider::StructuredOutput;
@@ -24,6 +27,14 @@ const ANSWER: &str = "json_answer_______________________________________________
 /// Length of the name that it has where nothing is in its way.
 const ANSWER_LENGTH: usize = 11;
 const ANSWER_DESCRIPTION: &str = "Gives the answer to the user. The arguments are the whole answer.";
+/// The same where no schema says which members the answer has: a model that is shown none may well give none.
+const OBJECT_DESCRIPTION: &str = "Gives the answer to the user. The arguments are the whole answer: a JSON object with whatever members the \
+     conversation asks for, and never empty unless an empty object is what was asked for.";
+/// What a model is told that cannot be forced to call a tool.
+const OBJECT_INSTRUCTION: &str =
+    "When you answer, answer with one JSON object and nothing else: no words before or after it and no code fence.";
+/// Arguments of any members.
+const OPEN_OBJECT: &str = r#"{"type":"object","properties":{},"additionalProperties":true}"#;
 /// A schema that any object keeps.
 pub(in crate::dialect) const ANY_OBJECT: &str = r#"{"type":"object","properties":{}}"#;
 
@@ -62,6 +73,39 @@ pub(in crate::dialect) enum Held<'a> {
     Native(Schema<'a>),
     /// The last tool, of this name, whose arguments are the answer.
     ByTool(&'static str),
+    /// An instruction to answer with a JSON object.
+    ByWords,
+}
+
+/// What a model has to hold an answer with, and which schemas it takes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dialect) struct Means {
+    /// JSON output by a schema.
+    pub(in crate::dialect) native: bool,
+    /// Tools that are held to their schema strictly; only where `native` is.
+    pub(in crate::dialect) strict_tools: bool,
+    /// A call can be demanded.
+    pub(in crate::dialect) forced_tool: bool,
+    /// Schemas of JSON output and of strict tools.
+    pub(in crate::dialect) output_rules: &'static Rules,
+    /// Schemas of strict tools that cannot be held to strictly.
+    pub(in crate::dialect) relaxed_rules: &'static Rules,
+    /// Schemas of all other tools.
+    pub(in crate::dialect) tool_rules: &'static Rules,
+}
+
+impl Means {
+    /// Claude, wherever it is asked.
+    pub(in crate::dialect) const fn claude(output: StructuredOutput) -> Self {
+        Self {
+            native: matches!(output, StructuredOutput::Native),
+            strict_tools: true,
+            forced_tool: true,
+            output_rules: &schema::rules::CLAUDE,
+            relaxed_rules: &schema::rules::CLAUDE_RELAXED,
+            tool_rules: &schema::rules::CLAUDE_TOOL,
+        }
+    }
 }
 
 /// Tools and constraint of one request.
@@ -79,17 +123,11 @@ pub(in crate::dialect) struct Toolbox<'a> {
 }
 
 impl<'a> Toolbox<'a> {
-    /// Reads tools, choice and constraint. Only a `claude` knows strict tools, and only with its own JSON output; it wants
-    /// the schemas of both closed, and some of their keywords as words.
+    /// Reads tools, choice and constraint.
     ///
     /// # Errors
     /// A 400 that names the field or the tool that the model cannot keep.
-    pub(in crate::dialect) fn read(
-        request: &ChatRequest<'a>,
-        output: StructuredOutput,
-        claude: bool,
-        settled: &mut Settled,
-    ) -> Result<Self, ApiError> {
+    pub(in crate::dialect) fn read(request: &ChatRequest<'a>, means: &Means, settled: &mut Settled) -> Result<Self, ApiError> {
         let declared = tool::tools(request)?;
         let mut allowed = None;
         let call = match tool::tool_choice(request, &declared)? {
@@ -103,18 +141,23 @@ impl<'a> Toolbox<'a> {
                 if required { Call::Any } else { Call::Auto }
             }
         };
-        let native = output == StructuredOutput::Native;
+        if matches!(call, Call::Any | Call::Tool(_)) && !means.forced_tool {
+            let field = Field::ToolChoice.name();
+            return Err(ApiError::field(
+                field,
+                format!("`{field}`: this model cannot be forced to call a tool; `auto` and `none` are possible"),
+            ));
+        }
         let mut tools = Vec::with_capacity(declared.len() + 1);
+        let mut wanted = Vec::new();
         for (i, tool) in declared.iter().enumerate() {
             if allowed.as_ref().is_some_and(|names| !names.iter().any(|name| same_name(*name, tool.name))) {
                 continue;
             }
-            let mut spec = Spec::of(i, tool)?;
-            spec.strict &= claude && native;
-            if spec.strict {
-                spec.schema = Cow::Owned(strict(request, Field::Tools, &spec.schema, settled)?);
+            if tool.strict == Some(true) && means.strict_tools && means.native {
+                wanted.push((tools.len(), i));
             }
-            tools.push(spec);
+            tools.push(Spec::of(request, i, tool, means, settled)?);
         }
         let mut this = Self {
             calls: !tools.is_empty(),
@@ -124,7 +167,14 @@ impl<'a> Toolbox<'a> {
             held: Held::Free,
             choice_inside: false,
         };
-        let Some(constraint) = Constraint::of(request)? else { return Ok(this) };
+        this.constrain(request, means, settled)?;
+        this.make_strict(request, &declared, &wanted, means, settled)?;
+        Ok(this)
+    }
+
+    /// Chooses what holds the answer to the client's constraint.
+    fn constrain(&mut self, request: &ChatRequest<'a>, means: &Means, settled: &mut Settled) -> Result<(), ApiError> {
+        let Some(constraint) = Constraint::of(request)? else { return Ok(()) };
         let field = constraint.field();
         let (schema, choice_inside) = match constraint {
             Constraint::JsonObject => (None, false),
@@ -132,42 +182,93 @@ impl<'a> Toolbox<'a> {
             Constraint::Choice(choices) => (Some(choice_schema(&choices)), true),
             Constraint::Regex(_) | Constraint::Grammar(_) | Constraint::StructuralTag(_) => return Err(unsupported(field.name())),
         };
-        match schema {
-            Some(mut schema) if native => {
-                if claude {
-                    schema.schema = Cow::Owned(strict(request, field, &schema.schema, settled)?);
-                }
-                this.held = Held::Native(schema);
+        if let Some(schema) = schema.as_ref().filter(|_| means.native) {
+            let adapted = schema::adapt(&schema.schema, means.output_rules);
+            let fits = !adapted.recursive && (!means.strict_tools || limits::Use::of(&adapted.schema).is_within(limits::CLAUDE));
+            if adapted.reworded || adapted.open {
+                settled.adjust(request, field, "it takes a part of this schema as words only")?;
             }
-            // A call is due, not an answer: nothing is left to be held.
-            _ if this.forces() => return Ok(this),
-            None => this.hold_by_tool(Cow::Borrowed(ANY_OBJECT)),
-            Some(schema) => match schema::object(&schema.schema).map(Cow::into_owned) {
-                Some(schema) => this.hold_by_tool(Cow::Owned(schema)),
+            if fits || !means.forced_tool {
+                self.held = Held::Native(Schema { schema: Cow::Owned(adapted.schema.into_owned()), ..schema.clone() });
+                self.choice_inside = choice_inside;
+                return Ok(());
+            }
+            settled.adjust(
+                request,
+                field,
+                "its strict output takes no schema that refers to itself or has so many optional members and unions",
+            )?;
+        }
+        // A call is due, not an answer: nothing is left to be held.
+        if self.forces() {
+            return Ok(());
+        }
+        self.choice_inside = choice_inside;
+        match schema {
+            None if !means.forced_tool => self.held = Held::ByWords,
+            None => {
+                let schema = if means.strict_tools { OPEN_OBJECT } else { ANY_OBJECT };
+                self.hold_by_tool(Cow::Borrowed(schema), OBJECT_DESCRIPTION);
+            }
+            Some(_) if !means.forced_tool => {
+                let why = format!("`{}`: this model can neither be held to a schema nor be forced to call a tool", field.name());
+                return Err(ApiError::field(field.name(), why));
+            }
+            Some(schema) => match schema::adapt_tool(&schema.schema, means.tool_rules) {
+                Some(adapted) => {
+                    if adapted.reworded {
+                        settled.adjust(request, field, "it takes no union at the top of a schema")?;
+                    }
+                    self.hold_by_tool(Cow::Owned(adapted.schema.into_owned()), ANSWER_DESCRIPTION);
+                }
                 None => {
                     let why = format!("`{}`: this model can only be held to a schema of type object", field.name());
                     return Err(ApiError::field(field.name(), why));
                 }
             },
         }
-        this.choice_inside = choice_inside;
-        Ok(this)
+        Ok(())
     }
 
-    fn hold_by_tool(&mut self, schema: Cow<'a, str>) {
+    /// Makes the tools strict that ask for it, as far as the model's limits allow. One that asks for more, or whose schema
+    /// no strict tool can have, is declared without `strict`: its calls are then as good as those of any other tool.
+    fn make_strict(
+        &mut self,
+        request: &ChatRequest<'a>,
+        declared: &[Tool<'a>],
+        wanted: &[(usize, usize)],
+        means: &Means,
+        settled: &mut Settled,
+    ) -> Result<(), ApiError> {
+        let mut used = self.native().map_or_else(limits::Use::default, |schema| limits::Use::of(&schema.schema));
+        for (at, i) in wanted {
+            let (Some(spec), Some(tool)) = (self.tools.get_mut(*at), declared.get(*i)) else { continue };
+            let parameters = tool.parameters.map_or(ANY_OBJECT, |raw| raw.get());
+            let Some(strict) = schema::adapt_tool(parameters, means.output_rules) else { continue };
+            let needs = used.and(limits::Use { tools: 1, ..limits::Use::of(&strict.schema) });
+            if strict.open || strict.recursive || !needs.is_within(limits::CLAUDE) {
+                settled.adjust(request, Field::Tools, "it holds no tool of this kind, or not so many of them, to its schema strictly")?;
+                if let Some(relaxed) = schema::adapt_tool(parameters, means.relaxed_rules) {
+                    spec.schema = relaxed.schema;
+                }
+                continue;
+            }
+            if strict.reworded {
+                settled.adjust(request, Field::Tools, "its strict tools take a part of this schema as words only")?;
+            }
+            (spec.schema, spec.strict, used) = (strict.schema, true, needs);
+        }
+        Ok(())
+    }
+
+    fn hold_by_tool(&mut self, schema: Cow<'a, str>, description: &'static str) {
         let taken = |name: &str| self.tools.iter().any(|tool| same_name(tool.name, Text::Plain(name)));
         let free = (ANSWER_LENGTH..=ANSWER.len()).filter_map(|length| ANSWER.get(..length)).find(|name| !taken(name));
         let name = free.unwrap_or(ANSWER);
         // With tools of the client's beside it the model may answer or call one of them, but must do either.
         let beside = self.calls && self.call != Call::None;
         self.call = if beside { Call::Any } else { Call::Tool(Text::Plain(name)) };
-        self.tools.push(Spec {
-            name: Text::Plain(name),
-            description: Some(Text::Plain(ANSWER_DESCRIPTION)),
-            schema,
-            strict: false,
-            cache: None,
-        });
+        self.tools.push(Spec { name: Text::Plain(name), description: Some(Text::Plain(description)), schema, strict: false, cache: None });
         self.held = Held::ByTool(name);
     }
 
@@ -186,30 +287,33 @@ impl<'a> Toolbox<'a> {
         if let Held::ByTool(name) = self.held { Some(name) } else { None }
     }
 
-    /// Around the decoder, where a choice has to be taken out of an object.
+    /// What the model is told in its instructions, where nothing else holds its answer.
+    pub(in crate::dialect) fn instruction(&self) -> Option<&'static str> {
+        matches!(self.held, Held::ByWords).then_some(OBJECT_INSTRUCTION)
+    }
+
+    /// Around the decoder, where the content has to be taken out of something.
     pub(in crate::dialect) fn around(&self, decoder: impl Decoder + 'static) -> Box<dyn Decoder> {
         let decoder: Box<dyn Decoder> = Box::new(decoder);
-        if self.choice_inside { Box::new(UnwrapChoice::new(decoder)) } else { decoder }
+        match self.held {
+            _ if self.choice_inside => Box::new(UnwrapChoice::new(decoder)),
+            Held::ByWords => Box::new(Unfence::around(decoder)),
+            _ => decoder,
+        }
     }
 }
 
 impl<'a> Spec<'a> {
-    fn of(i: usize, tool: &Tool<'a>) -> Result<Self, ApiError> {
+    fn of(request: &ChatRequest<'_>, i: usize, tool: &Tool<'a>, means: &Means, settled: &mut Settled) -> Result<Self, ApiError> {
         let parameters = tool.parameters.map_or(ANY_OBJECT, |raw| raw.get());
-        let schema = schema::object(parameters).ok_or_else(|| {
+        let adapted = schema::adapt_tool(parameters, means.tool_rules).ok_or_else(|| {
             let param = format!("tools[{i}].function.parameters");
             ApiError::field(param.clone(), format!("`{param}` must be a schema of type object"))
         })?;
+        if adapted.reworded {
+            settled.adjust(request, Field::Tools, "it takes no union at the top of a tool's parameters")?;
+        }
         let description = tool.description.filter(|text| !text.is_empty());
-        Ok(Self { name: tool.name, description, schema, strict: tool.strict == Some(true), cache: tool.cache })
+        Ok(Self { name: tool.name, description, schema: adapted.schema, strict: false, cache: tool.cache })
     }
-}
-
-/// A schema as Claude's strict output takes it; the field is named where a part of it is only words then.
-fn strict(request: &ChatRequest<'_>, field: Field, schema: &str, settled: &mut Settled) -> Result<String, ApiError> {
-    let strict = schema::strict(schema);
-    if strict.reworded {
-        settled.adjust(request, field, "it takes limits of numbers, lengths and counts in a schema as words only")?;
-    }
-    Ok(strict.schema.into_owned())
 }

@@ -90,19 +90,19 @@ pub(super) struct WireUsage<'a> {
     pub service_tier: Option<&'a RawValue>,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 struct WireDetails {
     thinking_tokens: Option<u64>,
 }
 
 impl WireUsage<'_> {
-    /// Takes over what a later count says; counts are cumulative, and one that is left out stands.
+    /// Takes over a later count. Counts are cumulative: one that is left out stands, and none falls.
     pub(super) fn update(&mut self, later: &WireUsage<'_>) {
-        self.input_tokens = later.input_tokens.or(self.input_tokens);
-        self.cache_creation_input_tokens = later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
-        self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);
-        self.output_tokens = later.output_tokens.or(self.output_tokens);
-        self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+        self.input_tokens = later.input_tokens.max(self.input_tokens);
+        self.cache_creation_input_tokens = later.cache_creation_input_tokens.max(self.cache_creation_input_tokens);
+        self.cache_read_input_tokens = later.cache_read_input_tokens.max(self.cache_read_input_tokens);
+        self.output_tokens = later.output_tokens.max(self.output_tokens);
+        self.output_tokens_details = later.output_tokens_details.max(self.output_tokens_details);
     }
 
     /// In the form that is the same for all providers.

@@ -8,6 +8,7 @@
 //! the last that follows. Unknown events and members, the padding `p` among them, are skipped.
 
 use super::error;
+use super::family::Family;
 use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, Tier, WireUsage};
 use crate::chat::event::{Event, Sink, Text};
 use crate::dialect::anthropic::blocks::Blocks;
@@ -21,15 +22,16 @@ use serde_json::value::RawValue;
 /// Reads one answer.
 pub(super) struct Converse {
     blocks: Blocks,
+    family: Family,
     /// What follows the answer has been read too.
     ended: bool,
 }
 
 impl Converse {
-    /// A decoder for one answer. `content_tool`: the tool whose arguments are the content; `seal` where thinking is to be
+    /// A decoder for one answer of a model of this family. `content_tool`: the tool whose arguments are the content; `seal` where thinking is to be
     /// kept for the next turn.
-    pub(super) fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { blocks: Blocks::new(content_tool, seal), ended: false }
+    pub(super) fn new(family: Family, content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
+        Self { family, blocks: Blocks::new(content_tool, seal), ended: false }
     }
 
     fn event(&mut self, kind: &str, payload: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
@@ -63,7 +65,7 @@ impl Converse {
             }
             "metadata" => {
                 let event: Metadata<'_> = parse(payload)?;
-                served(event.tier, event.usage, out);
+                served(event.tier, event.usage, self.family, out);
                 if self.blocks.done() {
                     self.ended = true;
                     out.event(Event::End);
@@ -118,7 +120,7 @@ impl Decoder for Converse {
             }
             self.blocks.close(block, out);
         }
-        served(answer.tier, answer.usage, out);
+        served(answer.tier, answer.usage, self.family, out);
         self.blocks.finish(&answer.reason.map(Text::decode).unwrap_or_default(), out)
     }
 
@@ -132,11 +134,11 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Fault> {
 }
 
 /// How the answer was served: in which tier, and what it used.
-fn served(tier: Option<Tier<'_>>, usage: Option<WireUsage>, out: &mut dyn Sink) {
+fn served(tier: Option<Tier<'_>>, usage: Option<WireUsage>, family: Family, out: &mut dyn Sink) {
     if let Some(tier) = tier.and_then(|tier| tier.r#type) {
         out.event(Event::ServiceTier(tier));
     }
     if let Some(usage) = usage {
-        out.event(Event::Usage(usage.usage()));
+        out.event(Event::Usage(usage.usage(family.takes().cache_in_input)));
     }
 }

@@ -10,6 +10,7 @@
 //! | `metadata` | `requestMetadata` |
 //! | `cache_control` | `cachePoint` |
 
+use self::family::Family;
 use super::anthropic::model::Model;
 use super::anthropic::sampling::{self, Sampling};
 use super::anthropic::toolbox::{Call, Toolbox};
@@ -34,6 +35,7 @@ use std::collections::BTreeMap;
 mod decode;
 mod embeddings;
 pub mod error;
+pub mod family;
 mod messages;
 mod thinking;
 mod tools;
@@ -50,51 +52,14 @@ const MAX_METADATA_TEXT: usize = 256;
 /// Bedrock's Converse API.
 pub struct Bedrock;
 
-/// Which models understand what: Converse is one shape, but its optional fields are not for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    /// Anthropic's models.
-    Claude,
-    /// OpenAI's open models.
-    OpenAi,
-    /// Qwen.
-    Qwen,
-    /// Amazon's Nova.
-    Nova,
-    /// Any other.
-    Other,
-}
-
-impl Family {
-    /// Model ids name the maker, after an optional inference profile's region (`us.anthropic.claude-…`); an ARN ends
-    /// with such an id or says nothing.
-    pub(super) fn of(model: &str) -> Self {
-        let model = model.rsplit('/').next().unwrap_or(model);
-        if model.contains("anthropic.") || model.contains("claude") {
-            Self::Claude
-        } else if model.contains("openai.") {
-            Self::OpenAi
-        } else if model.contains("qwen.") {
-            Self::Qwen
-        } else if model.contains("amazon.nova") {
-            Self::Nova
-        } else {
-            Self::Other
-        }
-    }
-
-    /// Whether the models keep what a request marks.
-    fn caches(self) -> bool {
-        matches!(self, Self::Claude | Self::Nova)
-    }
-}
-
 /// Fields that are written, for this family.
 fn policy(field: Field, family: Family) -> Policy {
-    let claude = family == Family::Claude;
+    let takes = family.takes();
     match field {
-        Field::ParallelToolCalls if claude => Policy::Mapped,
-        Field::ReasoningEffort if !matches!(family, Family::Nova | Family::Other) => Policy::Mapped,
+        Field::ParallelToolCalls if family == Family::Claude => Policy::Mapped,
+        Field::ReasoningEffort if takes.effort => Policy::Mapped,
+        // Without it the answer would go on behind the place where the client wants it to end.
+        Field::Stop if !takes.stop => Policy::Essential,
         _ => Policy::of(
             field,
             &[
@@ -122,7 +87,8 @@ impl Dialect for Bedrock {
     fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         let family = Family::of(request.model);
         let mut settled = params::settle(request, Unknown::Drop, |field| policy(field, family))?;
-        let mut toolbox = Toolbox::read(request, target.structured_output, family == Family::Claude, &mut settled)?;
+        let takes = family.takes();
+        let mut toolbox = Toolbox::read(request, &family.means(target.structured_output), &mut settled)?;
         let mut conversation = messages::read(request, &message::read(request)?)?;
         let calls_tools = conversation.blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
         if calls_tools && toolbox.tools.is_empty() {
@@ -131,31 +97,36 @@ impl Dialect for Bedrock {
         if calls_tools && toolbox.call == Call::None {
             conversation.system.push((Text::Plain(tools::NO_CALLS), None));
         }
+        if let Some(words) = toolbox.instruction() {
+            conversation.system.push((Text::Plain(words), None));
+        }
         // Only Claude keeps tools, and Nova the rest of a prompt.
-        let mut lost = !family.caches() && conversation.caches();
+        let mut lost = !takes.cache && conversation.caches();
         if family != Family::Claude {
             toolbox.tools.iter_mut().for_each(|tool| lost |= tool.cache.take().is_some());
         }
         if lost {
             settled.drop_names(request, std::iter::once(Cow::Borrowed("cache_control")))?;
         }
-        // The target's own limit where nobody asks for one; the model's where the target has none either.
-        let limit = params::token_limit(request)?.or(target.default_max_tokens.map(u64::from));
+        let limit = params::token_limit(request)?;
         let can_think = conversation.can_think();
         let thinking = thinking::Thinking::of(request, family, limit, (toolbox.forces(), can_think), &mut settled)?;
+        let limit = thinking.max_tokens(limit, target.default_max_tokens);
 
         let mut w = Writer::with_capacity(request.parsed.body().len() + 512);
         w.object();
-        messages::write(&mut w, &conversation, thinking.claude_thinks(), family.caches());
+        messages::write(&mut w, &conversation, thinking.claude_thinks(), takes.cache);
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
+        // Only Claude's own `tool_choice` can say this. The whole choice is written there then: Converse merges both into
+        // one request and refuses a choice that stands in two places ("The additional field tool_choice/type conflicts
+        // with the existing field toolConfig.toolChoice.tool").
+        let serial = family == Family::Claude && toolbox.serial && toolbox.call != Call::None;
         if !toolbox.tools.is_empty() && (calls_tools || toolbox.call != Call::None) {
-            tools::write(&mut w, &toolbox.tools, toolbox.call);
+            tools::write(&mut w, &toolbox.tools, if serial { Call::Unsaid } else { toolbox.call });
         }
         if let Some(schema) = toolbox.native() {
             tools::write_output(&mut w, schema);
         }
-        // Converse's own choice cannot say this.
-        let serial = family == Family::Claude && toolbox.serial && toolbox.call != Call::None;
         if serial || thinking.is_on() {
             w.key("additionalModelRequestFields").object();
             thinking.write(&mut w);
@@ -171,7 +142,7 @@ impl Dialect for Bedrock {
         let operation = if request.stream() { "converse-stream" } else { "converse" };
         // Only Claude wants its thinking back, and only where a call of the client's can carry it.
         let seal = request.seal.filter(|_| thinking.claude_thinks() && toolbox.calls).cloned();
-        let decoder = decode::Converse::new(toolbox.content_tool(), seal);
+        let decoder = decode::Converse::new(family, toolbox.content_tool(), seal);
         Ok(Outgoing {
             path: format!("/model/{}/{operation}", percent::segment(request.model)),
             body: Bytes::from(w.finish()),

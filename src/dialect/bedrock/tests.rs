@@ -167,8 +167,10 @@ fn frames(events: &Value) -> Vec<u8> {
     out
 }
 
-fn converse(content_tool: bool) -> decode::Converse {
-    decode::Converse::new(content_tool.then_some("json_answer"), None)
+/// The decoder of an answer fixture.
+fn converse(case: &Value) -> decode::Converse {
+    let family = Family::of(case["model"].as_str().unwrap_or("anthropic.claude-sonnet-4-5"));
+    decode::Converse::new(family, (case["content_tool"] == true).then_some("json_answer"), None)
 }
 
 #[test]
@@ -177,6 +179,7 @@ fn requests_become_what_the_fixtures_say() {
         if case["structured_output"] == "tool" {
             target.structured_output = StructuredOutput::Tool;
         }
+        target.default_max_tokens = case["default_max_tokens"].as_u64().map(|limit| limit as u32);
     });
 }
 
@@ -188,7 +191,6 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
         let path = file.unwrap().path();
         let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let want: Vec<String> = serde_json::from_value(case["says"].clone()).unwrap();
-        let content_tool = case["content_tool"] == true;
         let ended = |result: Result<(), Fault>| match result {
             Ok(()) => Value::Null,
             Err(Fault::Provider(error)) => json!(format!("{:?}: {}", error.class, error.message)),
@@ -196,17 +198,17 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
         };
         if case["stream"].is_array() {
             let bytes = frames(&case["stream"]);
-            let (lines, result) = stream(&mut converse(content_tool), &bytes, || usize::MAX);
+            let (lines, result) = stream(&mut converse(&case), &bytes, || usize::MAX);
             assert_eq!((&lines, ended(result)), (&want, case["fault"].clone()), "{}", path.display());
             for seed in 0..20 {
                 let mut random = cuts(seed);
-                let (lines, result) = stream(&mut converse(content_tool), &bytes, || if seed == 0 { 1 } else { random() });
+                let (lines, result) = stream(&mut converse(&case), &bytes, || if seed == 0 { 1 } else { random() });
                 assert_eq!((&lines, ended(result)), (&want, case["fault"].clone()), "{} cut {seed}", path.display());
             }
         }
         if case["whole"].is_object() {
             let mut told = Told::default();
-            let result = crate::dialect::Decoder::whole(&mut converse(content_tool), case["whole"].to_string().as_bytes(), &mut told);
+            let result = crate::dialect::Decoder::whole(&mut converse(&case), case["whole"].to_string().as_bytes(), &mut told);
             assert_eq!((told.lines(), ended(result)), (want, case["fault"].clone()), "{}", path.display());
         }
         seen += 1;
@@ -220,7 +222,7 @@ fn a_stream_that_ends_too_early_is_truncated() {
     let bytes = frames(&json!([["messageStart", {"role": "assistant"}], text, ["messageStop", {"stopReason": "end_turn"}]]));
     let until_stop = frames(&json!([["messageStart", {"role": "assistant"}], text])).len();
     for length in 0..bytes.len() {
-        let (lines, result) = stream(&mut converse(false), &bytes[..length], || 7);
+        let (lines, result) = stream(&mut converse(&Value::Null), &bytes[..length], || 7);
         assert_eq!(result, Err(Fault::Truncated), "{length} bytes");
         assert!(!lines.iter().any(|line| line.starts_with("finish")), "{length} bytes");
     }
@@ -231,7 +233,7 @@ fn a_stream_that_ends_too_early_is_truncated() {
 fn an_error_frame_and_other_frames_end_the_answer() {
     let frame = |message_type: &str, kind: &str, text: &str| {
         let frame = Frame::Aws { message_type, kind, error_message: text, payload: b"" };
-        crate::dialect::Decoder::frame(&mut converse(false), frame, &mut Told::default()).unwrap_err()
+        crate::dialect::Decoder::frame(&mut converse(&Value::Null), frame, &mut Told::default()).unwrap_err()
     };
     let Fault::Provider(error) = frame("error", "InternalError", "boom") else { panic!() };
     assert_eq!((error.class, error.message.as_str()), (FailureClass::Server, "boom"));
@@ -239,19 +241,19 @@ fn an_error_frame_and_other_frames_end_the_answer() {
     assert_eq!(error.class, FailureClass::RateLimited);
     assert!(matches!(frame("", "", ""), Fault::Broken(_)));
     let sse = Frame::Sse { event: None, data: "{}" };
-    assert!(matches!(crate::dialect::Decoder::frame(&mut converse(false), sse, &mut Told::default()), Err(Fault::Broken(_))));
+    assert!(matches!(crate::dialect::Decoder::frame(&mut converse(&Value::Null), sse, &mut Told::default()), Err(Fault::Broken(_))));
 }
 
 #[test]
 fn what_is_no_answer_is_broken() {
     for body in [&b""[..], b"<html>", b"[]", b"{}", br#"{"output":{}}"#, b"{\"output\":{\"message\":{\"content\":[{\"text\":\"\xff\"}]}}}"]
     {
-        let result = crate::dialect::Decoder::whole(&mut converse(false), body, &mut Told::default());
+        let result = crate::dialect::Decoder::whole(&mut converse(&Value::Null), body, &mut Told::default());
         assert!(matches!(result, Err(Fault::Broken(_))), "{body:?}");
     }
     for payload in [&b"x"[..], br#"{"contentBlockIndex":-1}"#, br#"{"delta":{"text":7}}"#] {
         let frame = Frame::Aws { message_type: "event", kind: "contentBlockDelta", error_message: "", payload };
-        let result = crate::dialect::Decoder::frame(&mut converse(false), frame, &mut Told::default());
+        let result = crate::dialect::Decoder::frame(&mut converse(&Value::Null), frame, &mut Told::default());
         assert!(matches!(result, Err(Fault::Broken(_))), "{payload:?}");
     }
 }
@@ -267,7 +269,12 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
         {"toolUse": {"toolUseId": "tooluse_2", "name": "get_time", "input": {}}}
     ]}}, "stopReason": "tool_use"});
     let mut told = Told::default();
-    crate::dialect::Decoder::whole(&mut decode::Converse::new(None, Some(seal.clone())), answer.to_string().as_bytes(), &mut told).unwrap();
+    crate::dialect::Decoder::whole(
+        &mut decode::Converse::new(Family::Claude, None, Some(seal.clone())),
+        answer.to_string().as_bytes(),
+        &mut told,
+    )
+    .unwrap();
     let ids: Vec<String> =
         told.lines().iter().filter(|l| l.starts_with("call ")).map(|l| l.split(' ').nth(2).unwrap().to_owned()).collect();
     assert!(ids[0].starts_with("tooluse_1--tg1-"));
@@ -342,14 +349,14 @@ fn recorded_answers_are_read() {
         }
         let mut told = Told::default();
         if case["mode"] == "stream" {
-            let (lines, result) = stream(&mut converse(false), &body, || usize::MAX);
+            let (lines, result) = stream(&mut converse(&Value::Null), &body, || usize::MAX);
             assert_eq!(result, Ok(()), "{}", path.display());
             for seed in 0..3 {
-                assert_eq!(stream(&mut converse(false), &body, cuts(seed)), (lines.clone(), Ok(())), "{}", path.display());
+                assert_eq!(stream(&mut converse(&Value::Null), &body, cuts(seed)), (lines.clone(), Ok(())), "{}", path.display());
             }
             assert!(lines.iter().any(|line| line.starts_with("finish: ")), "{}", path.display());
         } else {
-            let result = crate::dialect::Decoder::whole(&mut converse(false), &body, &mut told);
+            let result = crate::dialect::Decoder::whole(&mut converse(&Value::Null), &body, &mut told);
             assert_eq!(result, Ok(()), "{}", path.display());
         }
     }

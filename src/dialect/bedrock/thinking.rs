@@ -1,9 +1,10 @@
 //! `reasoning_effort` on Bedrock: Converse has no field for it that all models know, so that each family has its own
 //! in `additionalModelRequestFields`.
 
-use super::Family;
+use super::family::Family;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
+use crate::dialect::anthropic::DEFAULT_MAX_TOKENS;
 use crate::dialect::anthropic::effort::{Effort, Thought};
 use crate::dialect::anthropic::model::Model;
 use crate::dialect::params::Settled;
@@ -40,7 +41,7 @@ impl Thinking {
             }
             Family::OpenAi => "reasoning_effort",
             Family::Qwen => "reasoning_config",
-            Family::Nova | Family::Other => {
+            Family::Nova | Family::Llama | Family::Mistral | Family::Other => {
                 Effort::read(request)?; // the field's policy has named it as dropped
                 return Ok(Self::Off);
             }
@@ -63,6 +64,17 @@ impl Thinking {
             }
         };
         Ok(Self::Word(key, word))
+    }
+
+    /// The limit that is written: the client's, else the target's own. A Claude that thinks with a budget gets the limit
+    /// that it gets from Anthropic, because the one that Bedrock puts in where there is none (4096) may be below the budget.
+    pub(super) fn max_tokens(self, limit: Option<u64>, default: Option<u32>) -> Option<u64> {
+        match self {
+            Self::Claude(thought) if thought.has_budget() => {
+                Some(thought.max_tokens(limit, u64::from(default.unwrap_or(DEFAULT_MAX_TOKENS))))
+            }
+            _ => limit.or(default.map(u64::from)),
+        }
     }
 
     /// Whether anything is written.

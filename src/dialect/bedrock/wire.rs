@@ -107,12 +107,14 @@ pub(super) struct WireUsage {
 }
 
 impl WireUsage {
-    /// `inputTokens` leaves out what went through the cache, `totalTokens` does not.
-    pub(super) fn usage(&self) -> Usage {
+    /// `inputTokens` leaves out what went through the cache, `totalTokens` does not. `cache_in_input`: the model's own count
+    /// of its input includes the cache, so that the service's total has it twice.
+    pub(super) fn usage(&self, cache_in_input: bool) -> Usage {
         let (cached, cache_write) = (self.cached.unwrap_or_default(), self.cache_write.unwrap_or_default());
         let completion = self.output.unwrap_or_default();
         let sum = self.input.unwrap_or_default().saturating_add(cached).saturating_add(cache_write);
         let prompt = match self.total {
+            _ if cache_in_input && self.input.is_some() => self.input.unwrap_or_default(),
             Some(total) if total > 0 => total.saturating_sub(completion),
             _ => sum,
         };

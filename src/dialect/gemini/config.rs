@@ -7,6 +7,7 @@ use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::chat::tool::{Tool, ToolChoice};
 use crate::dialect::params::{Settled, asked, max_tokens, temperature, unsupported};
+use crate::dialect::schema::{self, rules};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use serde_json::value::RawValue;
@@ -17,9 +18,18 @@ pub(super) const MAX_STOPS: usize = 5;
 const MAX_TEMPERATURE: &str = "2";
 
 /// Writes `tools` and `toolConfig`.
-pub(super) fn tools(w: &mut Writer, tools: &[Tool<'_>], choice: Option<&ToolChoice<'_>>) {
+///
+/// # Errors
+/// A 400 that names `tools`, where the route refuses changed fields.
+pub(super) fn tools(
+    w: &mut Writer,
+    request: &ChatRequest<'_>,
+    tools: &[Tool<'_>],
+    choice: Option<&ToolChoice<'_>>,
+    settled: &mut Settled,
+) -> Result<(), ApiError> {
     if tools.is_empty() {
-        return;
+        return Ok(());
     }
     w.key("tools").array().object().key("functionDeclarations").array();
     for tool in tools {
@@ -28,13 +38,17 @@ pub(super) fn tools(w: &mut Writer, tools: &[Tool<'_>], choice: Option<&ToolChoi
             w.key("description").text(description);
         }
         if let Some(schema) = tool.parameters.filter(|schema| !is_empty_object(schema)) {
-            w.key("parametersJsonSchema").raw(schema.get());
+            let adapted = schema::adapt_tool(schema.get(), &rules::GEMINI_TOOL);
+            if adapted.as_ref().is_some_and(|adapted| adapted.reworded) {
+                settled.adjust(request, Field::Tools, "it takes a part of this schema as words only")?;
+            }
+            w.key("parametersJsonSchema").raw(adapted.as_ref().map_or(schema.get(), |adapted| &adapted.schema));
         }
         w.end_object();
     }
     w.end_array().end_object().end_array();
     let (mode, names) = match choice {
-        None => return,
+        None => return Ok(()),
         Some(ToolChoice::Auto) => ("AUTO", &[][..]),
         Some(ToolChoice::None) => ("NONE", &[][..]),
         Some(ToolChoice::Required) => ("ANY", &[][..]),
@@ -50,6 +64,7 @@ pub(super) fn tools(w: &mut Writer, tools: &[Tool<'_>], choice: Option<&ToolChoi
         w.end_array();
     }
     w.end_object().end_object();
+    Ok(())
 }
 
 fn is_empty_object(schema: &RawValue) -> bool {
@@ -85,7 +100,7 @@ pub(super) fn generation(c: &mut Writer, request: &ChatRequest<'_>, model: &str,
         }
     }
     stops(c, request)?;
-    constraint(c, request)?;
+    constraint(c, request, settled)?;
     thinking(c, request, model, settled)?;
     c.end_object();
     Ok(())
@@ -117,14 +132,18 @@ fn stops(c: &mut Writer, request: &ChatRequest<'_>) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn constraint(c: &mut Writer, request: &ChatRequest<'_>) -> Result<(), ApiError> {
+fn constraint(c: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settled) -> Result<(), ApiError> {
     match Constraint::of(request)? {
         None => {}
         Some(Constraint::JsonObject) => {
             c.key("responseMimeType").string("application/json");
         }
         Some(Constraint::JsonSchema(schema)) => {
-            c.key("responseMimeType").string("application/json").key("responseJsonSchema").raw(&schema.schema);
+            let adapted = schema::adapt(&schema.schema, &rules::GEMINI);
+            if adapted.reworded {
+                settled.adjust(request, schema.field, "it takes a part of this schema as words only")?;
+            }
+            c.key("responseMimeType").string("application/json").key("responseJsonSchema").raw(&adapted.schema);
         }
         // The bare choice comes back, without quotes.
         Some(Constraint::Choice(choices)) => {

@@ -198,10 +198,13 @@ fn usage(counts: &Counts) -> Option<Usage> {
         audio.map(|m| n(m.token_count)).fold(0, u64::saturating_add)
     };
     let reasoning = n(counts.thoughts_token_count);
+    // What tools of the provider fed in is input too; what came from a cache is inside of the prompt already.
+    let prompt = n(counts.prompt_token_count).saturating_add(n(counts.tool_use_prompt_token_count));
+    // Some answers leave out the candidates or the thoughts; the total counts them all the same.
+    let rest = n(counts.total_token_count).saturating_sub(prompt);
     told.then(|| Usage {
-        // What tools of the provider fed in is input too; what came from a cache is inside of the prompt already.
-        prompt: n(counts.prompt_token_count).saturating_add(n(counts.tool_use_prompt_token_count)),
-        completion: n(counts.candidates_token_count).saturating_add(reasoning),
+        prompt,
+        completion: n(counts.candidates_token_count).saturating_add(reasoning).max(rest),
         cached: n(counts.cached_content_token_count),
         reasoning,
         prompt_audio: audio(&counts.prompt_tokens_details),

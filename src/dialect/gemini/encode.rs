@@ -59,7 +59,7 @@ pub(super) fn encode(request: &ChatRequest<'_>, provider: &Provider) -> Result<O
     let mut w = Writer::with_capacity(request.parsed.body().len() + request.system.map_or(0, str::len) + OVERHEAD);
     w.object();
     contents::write(&mut w, request, &messages, &contents::Place { kind: provider.kind, model })?;
-    config::tools(&mut w, &tools, choice.as_ref());
+    config::tools(&mut w, request, &tools, choice.as_ref(), &mut settled)?;
     config::generation(&mut w, request, model, &mut settled)?;
     labels(&mut w, request, provider.kind, &mut settled)?;
     w.end_object();

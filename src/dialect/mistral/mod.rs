@@ -38,7 +38,7 @@ impl Dialect for Mistral {
 fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
     let mut draft = encode::Draft::new(request, quirks)?;
     draft.body.set(Field::Messages, messages::write(request)?);
-    tools::write(request, &mut draft.body)?;
+    tools::write(request, &mut draft.body, &mut draft.settled)?;
     let unwrap = draft.constraint(request, quirks)?;
     greedy(request, &mut draft)?;
     // OpenAI takes a negative seed and a prediction in parts; both only hint.

@@ -4,6 +4,8 @@ use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::chat::tool::{self, ToolChoice, same_name};
 use crate::dialect::openai::body::Body;
+use crate::dialect::params::Settled;
+use crate::dialect::schema::{self, rules};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 
@@ -11,7 +13,7 @@ use crate::json::write::Writer;
 ///
 /// # Errors
 /// A 400 that names the tool or the choice.
-pub fn write(request: &ChatRequest<'_>, body: &mut Body<'_>) -> Result<(), ApiError> {
+pub fn write(request: &ChatRequest<'_>, body: &mut Body<'_>, settled: &mut Settled) -> Result<(), ApiError> {
     let tools = tool::tools(request)?;
     let choice = tool::tool_choice(request, &tools)?;
     if tools.is_empty() {
@@ -31,7 +33,17 @@ pub fn write(request: &ChatRequest<'_>, body: &mut Body<'_>) -> Result<(), ApiEr
         if let Some(description) = tool.description {
             w.key("description").text(description);
         }
-        w.key("parameters").raw(tool.parameters.map_or(r#"{"type":"object","properties":{}}"#, |schema| schema.get()));
+        let parameters = tool.parameters.map_or(r#"{"type":"object","properties":{}}"#, |schema| schema.get());
+        let rules = if tool.strict == Some(true) { &rules::MISTRAL } else { &rules::MISTRAL_TOOL };
+        match schema::adapt_tool(parameters, rules) {
+            Some(adapted) => {
+                if adapted.reworded {
+                    settled.adjust(request, Field::Tools, "it takes a part of this schema as words only")?;
+                }
+                w.key("parameters").raw(&adapted.schema)
+            }
+            None => w.key("parameters").raw(parameters),
+        };
         if let Some(strict) = tool.strict {
             w.key("strict").flag(strict);
         }

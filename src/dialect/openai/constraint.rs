@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::encode::Draft;
+use super::schemas;
 use crate::chat::constraint::{Constraint, Schema, choice_regex, choice_schema};
 use crate::chat::event::Text;
 use crate::chat::field::Field;
@@ -11,7 +12,7 @@ use crate::error::ApiError;
 use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
-use crate::provider::catalogue::{Guided, Quirks};
+use crate::provider::catalogue::{Guided, Quirks, Schemas};
 
 /// Says the request's constraint as the provider wants it. Whether the answer will be an object that holds a choice.
 ///
@@ -26,19 +27,22 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>)
             draft.settled.drop_hint(request, Field::GuidedWhitespacePattern)?; // there is no JSON to put white space into
         }
     }
-    if !guided && quirks.json_schema && quirks.unknown == Unknown::Pass {
+    if !guided && quirks.json_schema && quirks.unknown == Unknown::Pass && quirks.schemas == Schemas::Any {
         return Ok(false); // whatever response_format says, the provider reads it itself
     }
-    let body = &mut draft.body;
     let Some(constraint) = Constraint::of(request)? else {
+        let body = &mut draft.body;
         if quirks.unknown == Unknown::Drop {
             body.remove(Field::ResponseFormat); // plain text is what comes without it
         }
         return Ok(false);
     };
+    let (constraint, is_adapted) = schemas::constraint(request, quirks, constraint, draft)?;
+    let body = &mut draft.body;
     if !guided {
         match constraint {
             Constraint::JsonSchema(_) if !quirks.json_schema => return Err(unsupported(Field::ResponseFormat.name())),
+            Constraint::JsonSchema(schema) if is_adapted => json_schema(&schema, body),
             _ if quirks.unknown == Unknown::Pass => {}
             // A closed schema has no room for what a client may have put beside it.
             Constraint::JsonSchema(schema) => json_schema(&schema, body),

@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::decode::Decoder;
-use super::{constraint, messages, tools};
+use super::{constraint, messages, schemas, tools};
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::dialect::params::{self, Policy, Settled, Unknown};
@@ -27,6 +27,7 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool
         draft.body.set(Field::Messages, json);
     }
     tools::encode(request, quirks, &mut draft.body)?;
+    schemas::tools(request, quirks, &mut draft)?;
     let unwrap = draft.constraint(request, quirks)?;
     Ok(draft.finish(request, quirks, split_think_tags, unwrap))
 }

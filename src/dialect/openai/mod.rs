@@ -20,6 +20,7 @@ pub mod error;
 mod logprobs;
 pub mod messages;
 mod said;
+mod schemas;
 mod tools;
 mod usage;
 

@@ -18,11 +18,9 @@ use serde_json::value::RawValue;
 pub fn encode<'a>(request: &ChatRequest<'_>, quirks: &'a Quirks, body: &mut Body<'a>) -> Result<(), ApiError> {
     if asked(request, Field::Tools).is_none() {
         // `tools: []` is a 400 at OpenAI, and so is every word about tools that are not there.
-        if request.raw(Field::Tools).is_some() {
-            for field in [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls] {
-                if asked(request, field).is_none() {
-                    body.remove(field);
-                }
+        for field in [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls] {
+            if request.raw(field).is_some() && asked(request, field).is_none() {
+                body.remove(field);
             }
         }
         return Ok(());

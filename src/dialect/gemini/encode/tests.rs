@@ -256,3 +256,28 @@ fn other_publishers_speak_openai_under_googles_path() {
     let google = ChatRequest { model: "google/gemini-2.5-flash", ..request };
     assert!(Vertex.encode(&google, &target(Kind::Vertex)).unwrap().path.ends_with("/gemini-2.5-flash:streamGenerateContent?alt=sse"));
 }
+
+#[test]
+fn schemas_have_only_the_keywords_that_gemini_takes() {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "object", "propertyNames": {"pattern": "^x"}}, "k": {"const": "a"},
+        "u": {"oneOf": [{"type": "string", "pattern": "a"}, {"$ref": "#/$defs/d", "description": "D"}]}}, "$defs": {"d": {"type": "null"}}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+    let body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"}], "response_format": format,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"anyOf": [schema]}}}]});
+    for kind in [Kind::GoogleAiStudio, Kind::Vertex] {
+        let out = encode(kind, "gemini-2.5-flash", &body).unwrap();
+        let sent: Value = serde_json::from_slice(&out.body).unwrap();
+        let output = &sent["generationConfig"]["responseJsonSchema"]["properties"];
+        assert_eq!(output["n"], json!({"type": "object", "description": r#"{propertyNames: {"pattern":"^x"}}"#}));
+        assert_eq!(output["k"], json!({"enum": ["a"]}));
+        let branches =
+            json!([{"type": "string", "description": r#"{pattern: "a"}"#}, {"anyOf": [{"$ref": "#/$defs/d"}], "description": "D"}]);
+        assert_eq!(output["u"], json!({"anyOf": branches}));
+        let tool = &sent["tools"][0]["functionDeclarations"][0]["parametersJsonSchema"];
+        assert!(tool.get("anyOf").is_none() && tool["properties"]["u"]["anyOf"][0]["pattern"] == "a", "{tool}");
+        assert_eq!(out.adjusted.iter().map(|field| field.name()).collect::<Vec<_>>(), ["tools", "response_format"]);
+        let strict = Params { reject_unsupported: true, ..Params::default() };
+        let no = encode_with(kind, "gemini-2.5-flash", &body, &strict, None).err().unwrap();
+        assert_eq!(no.param.as_deref(), Some("tools"));
+    }
+}

@@ -1,0 +1,141 @@
+//! Model families: Converse is one shape, but its optional fields are not for all models.
+
+use crate::dialect::anthropic::toolbox::Means;
+use crate::dialect::schema::rules;
+use crate::provider::StructuredOutput;
+
+/// The maker of a model, as far as it decides what the model takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Anthropic's models.
+    Claude,
+    /// OpenAI's models.
+    OpenAi,
+    /// Qwen.
+    Qwen,
+    /// Amazon's Nova.
+    Nova,
+    /// Meta's Llama.
+    Llama,
+    /// Mistral's models.
+    Mistral,
+    /// Any other; it is sent everything that Converse has, and the service judges.
+    Other,
+}
+
+/// What the models of a family take, a row of the support matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Takes {
+    /// `toolConfig.toolChoice` with `any` or `tool`.
+    pub forced_tool: bool,
+    /// `outputConfig` with a JSON schema.
+    pub schema: bool,
+    /// `inferenceConfig.stopSequences`.
+    pub stop: bool,
+    /// `cachePoint`.
+    pub cache: bool,
+    /// A field for `reasoning_effort`.
+    pub effort: bool,
+    /// `usage.inputTokens` includes what was read from and written to the cache.
+    pub cache_in_input: bool,
+}
+
+/// What Converse has for every model.
+const ALL: Takes = Takes { forced_tool: true, schema: true, stop: true, cache: false, effort: false, cache_in_input: false };
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 7] = [Self::Claude, Self::OpenAi, Self::Qwen, Self::Nova, Self::Llama, Self::Mistral, Self::Other];
+
+    /// Model ids name the maker, after an optional inference profile's region (`us.anthropic.claude-…`); an ARN ends
+    /// with such an id or names nobody.
+    pub fn of(model: &str) -> Self {
+        let model = model.rsplit('/').next().unwrap_or(model);
+        let named = |words: &[&str]| words.iter().any(|word| model.contains(word));
+        if named(&["anthropic.", "claude"]) {
+            Self::Claude
+        } else if named(&["openai."]) {
+            Self::OpenAi
+        } else if named(&["qwen."]) {
+            Self::Qwen
+        } else if named(&["amazon.nova"]) {
+            Self::Nova
+        } else if named(&["meta.llama"]) {
+            Self::Llama
+        } else if named(&["mistral."]) {
+            Self::Mistral
+        } else {
+            Self::Other
+        }
+    }
+
+    /// Its name in `tidegate check --explain`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::OpenAi => "openai",
+            Self::Qwen => "qwen",
+            Self::Nova => "nova",
+            Self::Llama => "llama",
+            Self::Mistral => "mistral",
+            Self::Other => "other",
+        }
+    }
+
+    /// The family's row of the matrix.
+    ///
+    /// Forced tools: <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolChoice.html>, and "This model
+    /// doesn't support the toolConfig.toolChoice.tool field" of Llama and Mistral. Schemas:
+    /// <https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html>, whose list of models has no Llama. Stop
+    /// sequences: "This model doesn't support the stopSequences field" of gpt-oss and Qwen.
+    pub const fn takes(self) -> Takes {
+        match self {
+            Self::Claude => Takes { cache: true, effort: true, ..ALL },
+            Self::OpenAi => Takes { stop: false, effort: true, cache_in_input: true, ..ALL },
+            Self::Qwen => Takes { stop: false, effort: true, ..ALL },
+            Self::Nova => Takes { cache: true, ..ALL },
+            Self::Llama => Takes { forced_tool: false, schema: false, ..ALL },
+            Self::Mistral => Takes { forced_tool: false, ..ALL },
+            Self::Other => ALL,
+        }
+    }
+
+    /// How an answer of such a model is held to a constraint, where the target says `output`.
+    pub(in crate::dialect) fn means(self, output: StructuredOutput) -> Means {
+        let takes = self.takes();
+        if self == Self::Claude {
+            return Means::claude(output);
+        }
+        Means {
+            native: takes.schema && output == StructuredOutput::Native,
+            strict_tools: false,
+            forced_tool: takes.forced_tool,
+            output_rules: &rules::BEDROCK,
+            relaxed_rules: &rules::BEDROCK_TOOL,
+            tool_rules: &rules::BEDROCK_TOOL,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_id_names_its_family() {
+        for (model, family) in [
+            ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", Family::Claude),
+            ("arn:aws:bedrock:us-east-1:1:inference-profile/eu.meta.llama3-3-70b-instruct-v1:0", Family::Llama),
+            ("us.meta.llama4-maverick-17b-instruct-v1:0", Family::Llama),
+            ("mistral.mistral-large-2407-v1:0", Family::Mistral),
+            ("eu.mistral.pixtral-large-2502-v1:0", Family::Mistral),
+            ("openai.gpt-oss-120b-1:0", Family::OpenAi),
+            ("qwen.qwen3-32b-v1:0", Family::Qwen),
+            ("us.amazon.nova-pro-v1:0", Family::Nova),
+            ("deepseek.v3-v1:0", Family::Other),
+            ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc", Family::Other),
+        ] {
+            assert_eq!(Family::of(model), family, "{model}");
+        }
+    }
+}
