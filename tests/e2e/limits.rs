@@ -76,11 +76,13 @@ async fn a_key_sees_and_uses_its_own_routes_only() {
     let models = async |key: &str| -> Vec<String> {
         let list = gateway.get("/v1/models", &[("authorization", &format!("Bearer tg-{key}"))]).await.json();
         assert_eq!(list["object"], "list");
-        list["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect()
+        let patterns = list["patterns"].as_array().unwrap().iter();
+        let models = list["data"].as_array().unwrap().iter().map(|m| &m["id"]);
+        models.chain(patterns).map(|name| name.as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(models("good").await, ["open", "other", "twice"]);
     assert_eq!(models("narrow").await, ["open"]);
-    assert_eq!(models("blue1").await.len(), 4);
+    assert_eq!(models("blue1").await, ["open", "other", "twice", "fine/*"]);
     for (key, route, status, kind) in [
         ("good", "open", 200, ""),
         ("good", "fine/m", 403, "permission_error"),
