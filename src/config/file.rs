@@ -83,8 +83,15 @@ section! {
         /// After this long without a byte to the client of a stream, a heartbeat is sent, and again after each such silence.
         /// 0: never. A route may override it.
         keep_alive: Duration = "25s",
+        /// How long a client connection without a request is kept. A load balancer's own idle timeout must be shorter.
+        client_idle_timeout: Deadline = "75s",
+        /// How long, after SIGTERM, everything is still accepted while `/readyz` is already 503.
+        drain_delay: Duration = "0s",
         /// How long a drain waits for streams in flight.
         drain_timeout: Duration = "60s",
+        /// How long SIGQUIT waits for a `run --upgrade` that serves, and `run --upgrade` for SIGQUIT. Without a successor in
+        /// that time the process continues to serve.
+        upgrade_timeout: Deadline = "30s",
         /// The socket by which `run --upgrade` gets the listeners of the process before it. Default: one of this
         /// configuration's own in a private directory below $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR or the one for temporary files.
         upgrade_socket: Option<PathBuf>,

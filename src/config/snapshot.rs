@@ -65,8 +65,14 @@ pub struct Server {
     pub header_timeout: Duration,
     /// For the whole body.
     pub body_timeout: Duration,
+    /// How long a client connection without a request is kept.
+    pub client_idle_timeout: Duration,
+    /// How long everything is still accepted after SIGTERM, while the process is not ready any more.
+    pub drain_delay: Duration,
     /// How long a drain waits for streams in flight.
     pub drain_timeout: Duration,
+    /// How long the two processes of an upgrade wait for each other.
+    pub upgrade_timeout: Duration,
     /// Where an upgrade hands the listeners over; `None` for the default.
     pub upgrade_socket: Option<PathBuf>,
     /// Where a stream's usage goes.

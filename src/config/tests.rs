@@ -35,6 +35,8 @@ fn a_small_file_takes_the_defaults() {
     let snapshot = &loaded.snapshot;
     assert_eq!(snapshot.auth, AuthMode::None);
     assert_eq!((snapshot.server.max_body, snapshot.server.drain_timeout), (32 << 20, Duration::from_secs(60)));
+    let server = &snapshot.server;
+    assert_eq!([server.client_idle_timeout, server.drain_delay, server.upgrade_timeout].map(|d| d.as_secs()), [75, 0, 30]);
     assert!(snapshot.server.threads > 0);
     let route = &snapshot.routes[0];
     assert_eq!((route.retry.attempts, route.retry.rate_limited, route.retry.backoff_max), (2, true, Duration::from_secs(2)));

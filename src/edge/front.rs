@@ -3,6 +3,7 @@
 
 use super::dial::Dialler;
 use super::drain::Drain;
+use super::heard::Heard;
 use super::patience::Patience;
 use super::proxy::Gateway;
 use super::serve::Process;
@@ -25,19 +26,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an HTTP/1 connection may wait for its next request.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-
 /// Pingora's proxy under deadlines of our own.
 pub struct Front {
     proxy: Arc<HttpProxy<Gateway, Dialler>>,
     process: Arc<Process>,
     options: Arc<Options>,
+    server: HttpServerOptions,
 }
 
 /// How client connections are served.
 pub struct Options {
-    /// HTTP/1 and what both protocols have.
+    /// HTTP/1 and what both protocols have; the idle timeout is the one in force when a connection is accepted.
     pub server: HttpServerOptions,
     /// HTTP/2.
     pub h2: H2Options,
@@ -89,7 +88,9 @@ pub fn service(conf: &Arc<ServerConf>, gateway: Gateway, process: Arc<Process>, 
     let options = Arc::new(options);
     let dialler = Dialler::new(ConnectorOptions::from_server_conf(conf), process.idle.clone());
     let serve: ProcessCustomSession<Gateway, Dialler> = Arc::new(move |proxy, stream, shutdown| {
-        let front = Front { proxy, process: process.clone(), options: options.clone() };
+        let mut server = options.server.clone();
+        server.h2_idle_timeout = Some(process.live.load().snapshot.server.client_idle_timeout);
+        let front = Front { proxy, process: process.clone(), options: options.clone(), server };
         // A task of its own, because Pingora's holds room for all that it does with connections which it keeps.
         tokio::spawn(front.serve(stream, shutdown.clone()));
         ready(None).boxed()
@@ -101,9 +102,12 @@ impl Front {
     /// Serves a connection. Before it is known what it speaks there is a deadline too: Pingora waits for the HTTP/2
     /// preface without one, and for the TLS handshake for a minute.
     async fn serve(self, stream: Stream, shutdown: ShutdownWatch) {
-        let patience = Patience::with_client(Instant::now() + self.header_timeout(), self.drain());
+        let drain = self.drain();
+        let _open = drain.connection();
+        let patience = Patience::with_client(Instant::now() + self.header_timeout(), drain);
         let serve = async {
             let stream = Box::pin(self.options.enter(stream)).await?; // room that is given back after a handshake
+            let stream = Box::new(Heard::new(stream, Patience::current()));
             ServerApp::process_new(&Arc::new(self), stream, &shutdown).await
         };
         patience.over(serve).await; // a stream that is given back is closed
@@ -121,7 +125,11 @@ impl Front {
 #[async_trait]
 impl HttpServerApp for Front {
     async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
-        let body = self.process.live.load().snapshot.server.body_timeout;
+        let (headers, body, idle) = {
+            let live = self.process.live.load();
+            let server = &live.snapshot.server;
+            (server.header_timeout, server.body_timeout, server.client_idle_timeout)
+        };
         session.set_write_timeout(Some(body));
         if session.is_http2() {
             return Patience::endless(self.drain()).over(self.proxy.process_new_http(session, shutdown)).await; // a task of its own
@@ -129,9 +137,11 @@ impl HttpServerApp for Front {
         // Otherwise Pingora takes the next request's bytes for a client that has left.
         session.set_pipelining_enabled(true);
         // A connection that has served a request may be idle first; a fresh one has nothing to wait for.
-        let headers = self.header_timeout();
-        let wait = if session.take_connection_user_context().is_some() { KEEPALIVE + headers } else { headers };
-        Patience::with_current(|patience| patience.await_client(Instant::now() + wait));
+        let reused = session.take_connection_user_context().is_some();
+        Patience::with_current(|patience| match reused {
+            true => patience.await_request(Instant::now() + idle, headers),
+            false => patience.await_client(Instant::now() + headers),
+        });
         session.set_keepalive(Some(0)); // kept, without another timer
         self.proxy.process_new_http(session, shutdown).await
     }
@@ -144,7 +154,7 @@ impl HttpServerApp for Front {
     fn server_options(&self) -> Option<&HttpServerOptions> {
         // Pingora asks again when an HTTP/2 handshake is over, for what holds from then on.
         Patience::with_current(Patience::handshake_is_over);
-        Some(&self.options.server)
+        Some(&self.server)
     }
 }
 

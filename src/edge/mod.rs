@@ -4,6 +4,7 @@ pub mod serve;
 
 pub mod certificate;
 pub mod front;
+pub mod heard;
 pub mod patience;
 pub mod upgrade;
 

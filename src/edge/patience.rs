@@ -6,17 +6,23 @@
 //! of requests.
 //!
 //! ```text
-//! Client --headers read--> Nobody --request sent--> Upstream --next request awaited--> Client
-//!   |                                                  |
-//!   late: the connection ends                          late: whoever waits is polled again, and moves the deadline or gives up
+//! Idle --first bytes--> Client --headers read--> Nobody --request sent--> Upstream --next request awaited--> Idle
+//!   |                     |                                                  |
+//!   late: the connection ends                                                late: the waiting future is polled again, and
+//!                                                                            moves the deadline or fails the attempt
 //! ```
+//!
+//! Pingora does not report a request's first bytes; [`super::heard::Heard`] does.
 
-use super::drain::Drain;
+use super::drain::{Drain, IDLE_GRACE, Phase};
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
 tokio::task_local! {
@@ -29,7 +35,9 @@ tokio::task_local! {
 enum Wait {
     /// Nothing that has an end.
     Nobody,
-    /// The client: when it is late, the connection ends.
+    /// The client, which has sent nothing of its next request: when it is late, the connection ends.
+    Idle(Idle),
+    /// The client, which has sent a part: when it is late, the connection ends.
     Client(Instant),
     /// The same, in an HTTP/2 handshake.
     Handshake(Instant),
@@ -39,22 +47,36 @@ enum Wait {
     Rung,
 }
 
+/// A client that has sent nothing of its next request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Idle {
+    until: Instant,
+    /// From the request's first bytes to the end of its headers.
+    headers: Duration,
+}
+
 /// The deadline of one connection, or of one request of an HTTP/2 connection.
 #[derive(Debug)]
 pub struct Patience {
     wait: Mutex<Wait>,
+    /// Whether the client has sent bytes since a request was awaited. Written and read by the connection's own task.
+    heard: AtomicBool,
     drain: Arc<Drain>,
 }
 
 impl Patience {
-    /// Waits for the client until then.
+    fn new(wait: Wait, drain: Arc<Drain>) -> Arc<Self> {
+        Arc::new(Self { wait: Mutex::new(wait), heard: AtomicBool::new(false), drain })
+    }
+
+    /// Waits for a fresh connection's first request until then.
     pub fn with_client(until: Instant, drain: Arc<Drain>) -> Arc<Self> {
-        Arc::new(Self { wait: Mutex::new(Wait::Client(until)), drain })
+        Self::new(Wait::Client(until), drain)
     }
 
     /// Waits for nothing yet.
     pub fn endless(drain: Arc<Drain>) -> Arc<Self> {
-        Arc::new(Self { wait: Mutex::new(Wait::Nobody), drain })
+        Self::new(Wait::Nobody, drain)
     }
 
     /// That of the task; a fresh one in tests that call the hooks directly.
@@ -63,8 +85,20 @@ impl Patience {
     }
 
     /// Does something with that of the task.
-    pub fn with_current(does: impl FnOnce(&Self)) {
+    pub fn with_current<T>(does: impl FnOnce(&Self) -> T) {
         let _ = CURRENT.try_with(|patience| does(patience)); // none in tests that call the hooks directly
+    }
+
+    /// The client has until then for its next request to begin, and `headers` from its first bytes to the end of its headers.
+    pub fn await_request(&self, until: Instant, headers: Duration) {
+        let mut wait = self.wait.lock();
+        self.heard.store(false, Ordering::Relaxed);
+        *wait = Wait::Idle(Idle { until, headers });
+    }
+
+    /// The client has sent bytes.
+    pub fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
     }
 
     /// The client has until then.
@@ -113,26 +147,46 @@ impl Patience {
         self.drain.is_over()
     }
 
+    /// Whether client connections are to be closed after the current response, because the process drains.
+    pub fn is_draining(&self) -> bool {
+        self.drain.phase() >= Phase::Draining
+    }
+
+    /// The current wait, after the client's bytes and the drain have been accounted for.
+    fn current_wait(&self, phase: Phase) -> Wait {
+        let mut wait = self.wait.lock();
+        match &mut *wait {
+            Wait::Idle(idle) if self.heard.load(Ordering::Relaxed) => *wait = Wait::Client(Instant::now() + idle.headers),
+            Wait::Idle(idle) if phase >= Phase::Draining => idle.until = idle.until.min(Instant::now() + IDLE_GRACE),
+            _ => {}
+        }
+        *wait
+    }
+
     /// Awaits `serve` under this deadline; `None` where the client was late.
     pub async fn over<T>(self: Arc<Self>, serve: impl Future<Output = Option<T>>) -> Option<T> {
         let mut serve = pin!(CURRENT.scope(self.clone(), serve));
-        let mut closed = pin!(self.drain.closed());
+        let mut changed = pin!(self.drain.changed());
         let mut alarm = pin!(sleep_until(Instant::now()));
-        let (mut armed, mut listening, mut knows) = (false, false, None::<Waker>);
+        let (mut armed, mut phase, mut knows) = (false, None::<Phase>, None::<Waker>);
         poll_fn(|cx| {
-            if !std::mem::replace(&mut listening, true) {
-                let _ = closed.as_mut().poll(cx); // wakes this task once; that it is over is seen below
+            if phase != Some(self.drain.phase()) {
+                // Registered before the phase is read: no change is missed, and each one wakes this task.
+                changed.set(self.drain.changed());
+                let _ = changed.as_mut().poll(cx);
+                phase = Some(self.drain.phase());
             }
             loop {
                 if let Poll::Ready(served) = serve.as_mut().poll(cx) {
                     return Poll::Ready(served);
                 }
                 loop {
-                    let wait = *self.wait.lock();
-                    if matches!(wait, Wait::Upstream(_)) && self.drain.is_over() {
-                        break *self.wait.lock() = Wait::Rung;
-                    }
-                    let (Wait::Client(until) | Wait::Handshake(until) | Wait::Upstream(until)) = wait else { return Poll::Pending };
+                    let wait = self.current_wait(phase.unwrap_or(Phase::Serving));
+                    let until = match wait {
+                        Wait::Nobody | Wait::Rung => return Poll::Pending,
+                        Wait::Upstream(_) if phase == Some(Phase::Over) => break *self.wait.lock() = Wait::Rung,
+                        Wait::Idle(Idle { until, .. }) | Wait::Client(until) | Wait::Handshake(until) | Wait::Upstream(until) => until,
+                    };
                     // An alarm that is due earlier stays: it is moved on when it fires, which costs less than now.
                     if !armed || until < alarm.deadline() {
                         alarm.as_mut().reset(until);
@@ -142,7 +196,8 @@ impl Patience {
                     if knows.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && !alarm.is_elapsed() {
                         return Poll::Pending;
                     }
-                    if alarm.as_mut().poll(cx).is_pending() {
+                    // Without Tokio's budget: where that is spent, a timer is pending without having taken the waker.
+                    if pin!(unconstrained(alarm.as_mut())).poll(cx).is_pending() {
                         knows = Some(cx.waker().clone());
                         return Poll::Pending;
                     }
@@ -162,9 +217,10 @@ impl Patience {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::heard::Heard;
     use super::*;
-    use std::time::Duration;
 
     fn soon(seconds: u64) -> Instant {
         Instant::now() + Duration::from_secs(seconds)
@@ -208,6 +264,60 @@ mod tests {
             assert_eq!(served.await, None);
             assert_eq!(began.elapsed().as_secs(), then);
         }
+    }
+
+    /// Serves a connection that is read from `bytes`; when it ended, in seconds.
+    async fn read_to_end(patience: Arc<Patience>, bytes: tokio::io::DuplexStream) -> u64 {
+        use tokio::io::AsyncReadExt;
+        let began = Instant::now();
+        let mut bytes = Heard::new(Box::new(bytes), patience.clone());
+        let served = patience.over(async {
+            Patience::current().await_request(soon(75), Duration::from_secs(10));
+            let mut head = [0; 4];
+            bytes.read_exact(&mut head).await.ok()
+        });
+        served.await;
+        began.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_has_its_time_for_headers_from_its_first_bytes_on() {
+        use tokio::io::AsyncWriteExt;
+        for (drain_at, first_bytes_at, ends_at) in [
+            (None, None, 75),
+            (None, Some(60), 70),
+            (Some(30), None, 32),
+            (Some(30), Some(31), 41),
+            (Some(30), Some(29), 39),
+            (Some(30), Some(30), 40),
+        ] {
+            let drain = Arc::new(Drain::default());
+            let (mut client, bytes) = tokio::io::duplex(64);
+            let ended = tokio::spawn(read_to_end(Patience::with_client(soon(5), drain.clone()), bytes));
+            let events = [drain_at.map(|at| (at, true)), first_bytes_at.map(|at| (at, false))];
+            let mut events: Vec<(u64, bool)> = events.into_iter().flatten().collect();
+            events.sort_unstable();
+            let began = Instant::now();
+            for (at, is_drain) in events {
+                tokio::time::sleep_until(began + Duration::from_secs(at)).await;
+                if is_drain { drain.begin() } else { client.write_all(b"P").await.unwrap() }
+            }
+            assert_eq!(ended.await.unwrap(), ends_at, "drain {drain_at:?}, bytes {first_bytes_at:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_holds_for_a_task_that_has_spent_its_budget() {
+        let began = Instant::now();
+        let served = Patience::with_client(soon(5), Arc::default()).over(async {
+            Patience::current().await_request(soon(75), Duration::from_secs(10));
+            for _ in 0..1000 {
+                tokio::task::consume_budget().await;
+            }
+            std::future::pending::<Option<()>>().await
+        });
+        assert_eq!(served.await, None);
+        assert_eq!(began.elapsed().as_secs(), 75);
     }
 
     #[tokio::test(start_paused = true)]

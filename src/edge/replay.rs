@@ -75,9 +75,10 @@ impl Replay {
     async fn beat(&mut self) -> Result<()> {
         let first = self.stage.begin_heartbeat(Instant::now());
         let head = if first { Some(respond::head(200, self.opening.headers())?) } else { None };
+        let draining = self.patience.is_draining();
         let real = self.real()?;
         if let Some(head) = head {
-            let head = fit(head, real);
+            let head = fit(head, real, draining);
             real.write_response_header(head).await.map_err(|e| e.into_down())?;
         }
         real.write_response_body(Bytes::from_static(HEARTBEAT), false).await.map_err(|e| e.into_down())
@@ -88,8 +89,11 @@ impl Replay {
     }
 }
 
-/// Adapts a head to the client's version of HTTP.
-fn fit(mut head: Box<ResponseHeader>, real: &ServerSession) -> Box<ResponseHeader> {
+/// Adapts a head to the client's version of HTTP; in a drain it closes the connection.
+fn fit(mut head: Box<ResponseHeader>, real: &mut ServerSession, draining: bool) -> Box<ResponseHeader> {
+    if draining {
+        real.set_keepalive(None);
+    }
     if real.req_header().version < Version::HTTP_11 {
         head.remove_header(&TRANSFER_ENCODING); // HTTP/1.0 knows no chunks: the end of the connection ends the answer
     }
@@ -186,7 +190,8 @@ impl Session for Replay {
             };
         }
         if let Some(head) = self.stage.take_head() {
-            tasks.insert(0, HttpTask::Header(fit(head, self.real()?), false));
+            let draining = self.patience.is_draining();
+            tasks.insert(0, HttpTask::Header(fit(head, self.real()?, draining), false));
         }
         let ending = self.stage.ending();
         self.told = matches!(ending, Ending::Whole(_));

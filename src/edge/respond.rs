@@ -1,5 +1,6 @@
 //! Answers of the gateway's own: errors and the list of models.
 
+use super::patience::Patience;
 use super::{cors, intake};
 use crate::error::ApiError;
 use crate::limit::LimitHeaders;
@@ -27,6 +28,7 @@ pub async fn respond(session: &mut ServerSession, status: u16, mut headers: Head
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
     let head = head(status, headers)?;
+    Patience::with_current(|patience| patience.is_draining().then(|| session.set_keepalive(None)));
     match session {
         // The answer to a HEAD ends with its headers. Over HTTP/1 Pingora sees to that, over HTTP/2 a body would be sent.
         ServerSession::H2(h2) if empty || h2.req_header().method == Method::HEAD => h2.write_response_header(head, true)?,
