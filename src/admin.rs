@@ -1,6 +1,7 @@
 //! The admin listener: metrics, health, status. It has a thread of its own, apart from the proxy, so that it answers
 //! while the process drains and when every worker is busy.
 
+use crate::edge::drain::{IDLE_GRACE, is_set};
 use crate::edge::serve::Process;
 use crate::telemetry::pages::{self, State, TargetHealth};
 use bytes::Bytes;
@@ -12,24 +13,28 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long a scraper may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Listens on `address`, on a thread of its own, until the process ends or hands the address to the next one.
+/// Serves `listener`, on a thread of its own, from the moment when `from` is set (at once without one) until the process
+/// ends or the next one has the listener.
 ///
 /// # Errors
-/// When the address cannot be listened on, after `patience`.
-pub fn serve(address: SocketAddr, process: Arc<Process>, patience: Duration) -> io::Result<()> {
-    let listener = bind(address, patience)?;
-    listener.set_nonblocking(true)?;
+/// When the thread or its runtime cannot be created.
+pub fn serve(listener: TcpListener, process: Arc<Process>, from: Option<watch::Receiver<bool>>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
+            if let Some(mut from) = from {
+                is_set(&mut from).await;
+            }
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => accept(listener, process).await,
                 Err(e) => log::error!("the admin listener ended: {e}"),
@@ -39,22 +44,14 @@ pub fn serve(address: SocketAddr, process: Arc<Process>, patience: Duration) -> 
     Ok(())
 }
 
-fn bind(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
-    const AGAIN: Duration = Duration::from_millis(10);
-    let until = Instant::now() + patience;
-    loop {
-        match TcpListener::bind(address) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => std::thread::sleep(AGAIN),
-            bound => return bound,
-        }
-    }
-}
-
 async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
+    let mut released = process.admin_released.subscribe();
+    let mut connections = tokio::task::JoinSet::new();
     loop {
+        while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = process.admin_leaves.notified() => return,
+            () = is_set(&mut released) => break,
         };
         let Ok((stream, _)) = accepted else {
             tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors: try again when some are back
@@ -67,8 +64,23 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        tokio::spawn(server.serve_connection(TokioIo::new(stream), answer));
+        let connection = server.serve_connection(TokioIo::new(stream), answer);
+        let mut released = released.clone();
+        connections.spawn(async move {
+            let mut connection = pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = is_set(&mut released) => {}
+            }
+            // The next connection is the next process's. A request may be under way on this one.
+            if tokio::time::timeout(IDLE_GRACE, connection.as_mut()).await.is_err() {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        });
     }
+    drop(listener);
+    connections.join_all().await;
 }
 
 fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
@@ -82,6 +94,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let now = live.now();
     let reloads = process.reloads.lock().clone();
     let target = |index| TargetHealth::of(live.health.rests(index, now));
+    let upgrade = process.upgrade.lock().clone();
     let state = State {
         metrics: &live.metrics,
         limiter: &live.limiter,
@@ -91,6 +104,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         uptime: process.began.elapsed(),
         serving: process.serving.load(Ordering::Relaxed),
         reloads: &reloads,
+        upgrade: &upgrade,
         target: &target,
         models: &|index| live.health.models(index, now),
         log_lines_dropped: crate::telemetry::log::dropped(),

@@ -1,12 +1,16 @@
 //! The only place that names Pingora: listeners, the proxy's hooks, the session they work on.
 
 pub mod serve;
+pub mod signals;
+
+pub mod handover;
+pub mod sockets;
+pub mod upgrade;
 
 pub mod certificate;
 pub mod front;
 pub mod heard;
 pub mod patience;
-pub mod upgrade;
 
 pub mod proxy;
 
@@ -38,7 +42,6 @@ pub mod descriptors;
 pub mod drain;
 pub mod live;
 pub mod reload;
-pub mod signals;
 
 #[cfg(test)]
 mod tests;

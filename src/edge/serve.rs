@@ -1,22 +1,24 @@
-//! The process: listeners, TLS, h2, background work, signals, drain, upgrade.
+//! The process: its listeners, TLS, HTTP/2, background work. How it ends is in [`super::signals`].
 
 use super::addresses::RESOLVE_EVERY;
 use super::certificate::Shown;
 use super::descriptors;
 use super::dial::Dialler;
-use super::drain::FAREWELL;
+use super::drain::is_set;
 use super::front::{self, Door, Options};
+use super::handover::{self, Predecessor};
 use super::intake::MAX_HEADERS;
 use super::live::Live;
 use super::pool::{Pool, SWEEP_EVERY};
 use super::proxy::Gateway;
 use super::reload::Reloader;
-use super::signals;
-use super::upgrade::{self, Heir};
+use super::signals::{self, Signals};
+use super::sockets::Sockets;
+use super::upgrade;
 use crate::config::Loaded;
 use crate::config::snapshot::Listen;
 use crate::limit::wall_clock;
-use crate::telemetry::pages::Reloads;
+use crate::telemetry::pages::{Reloads, Upgrade};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -24,21 +26,20 @@ use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora_core::server::{Fds, ListenFds, RunArgs, Server, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::future::{Future, poll_fn};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::task::Poll;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// How long an HTTP/2 connection without streams is kept.
-const H2_IDLE: Duration = Duration::from_secs(120);
 /// Streams that one HTTP/2 client connection may have open.
 const H2_STREAMS: u32 = 256;
 /// Received but unread bytes of one HTTP/2 stream, and of all streams of a connection.
@@ -48,13 +49,6 @@ const H2_WINDOW: (u32, u32) = (1 << 20, 4 << 20);
 const READ_BUFFER_OF_TLS: usize = 8 << 10;
 /// Unused upstream connections that are kept: so many with TLS, and as many in the clear.
 const POOL: usize = 1024;
-
-/// How long Pingora waits for requests in flight: for ever, as the drain ends the process itself, at a time that a reload
-/// may change.
-const GRACE: u64 = u32::MAX as u64;
-
-/// How long an upgrade waits for the admin address to be free.
-const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the process ended.
 pub enum Ended {
@@ -68,14 +62,22 @@ pub enum Ended {
 pub struct Process {
     /// The current generation.
     pub live: Arc<ArcSwap<Live>>,
-    /// Whether new requests are welcome: once the listeners are up, and until the process is on its way out.
+    /// Whether the process is ready: once it accepts connections, and until SIGTERM.
     pub serving: AtomicBool,
     /// When it began, by the wall clock, in nanoseconds since the epoch …
     pub started: u64,
     /// … and on the clock that durations are taken from.
     pub began: Instant,
-    /// Told when the next process is to have the admin address.
-    pub admin_leaves: Notify,
+    /// The listening sockets, until the drain begins.
+    pub sockets: Mutex<Option<Arc<Sockets>>>,
+    /// Where an upgrade hands the sockets over; `None` where it cannot.
+    pub upgrade_socket: Option<PathBuf>,
+    /// Becomes true when the next process has the admin listener.
+    pub admin_released: watch::Sender<bool>,
+    /// Notified when the process before has withdrawn its sockets from this one.
+    pub withdrawn: Notify,
+    /// The state of an upgrade to another process, for `/status`.
+    pub upgrade: Mutex<Upgrade>,
     /// What became of reloads, for `/status`.
     pub reloads: Mutex<Reloads>,
     /// Upstream connections in the clear that are not in use.
@@ -84,36 +86,39 @@ pub struct Process {
 
 impl Process {
     /// One that begins now and does not serve yet.
-    pub fn new(live: Arc<ArcSwap<Live>>) -> Self {
+    pub fn new(live: Arc<ArcSwap<Live>>, sockets: Sockets, upgrade_socket: Option<PathBuf>) -> Self {
         Self {
             live,
             serving: AtomicBool::new(false),
             started: wall_clock(),
             began: Instant::now(),
-            admin_leaves: Notify::new(),
+            sockets: Mutex::new(Some(Arc::new(sockets))),
+            upgrade_socket,
+            admin_released: watch::Sender::new(false),
+            withdrawn: Notify::new(),
+            upgrade: Mutex::default(),
             reloads: Mutex::default(),
             idle: Arc::new(Pool::new(POOL)),
         }
     }
 
-    /// Pingora does not tell when it listens, so the listeners are asked.
-    async fn wait_for_listeners(&self) {
-        const AGAIN: Duration = Duration::from_millis(10);
-        for listen in self.live.load_full().snapshot.listen.iter().filter(|l| l.address.port() != 0) {
-            let mut address = listen.address;
-            if address.ip().is_unspecified() {
-                address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    /// Confirms to the process before that this one serves.
+    async fn confirm(&self, predecessor: Option<Predecessor>) {
+        let confirmed = match predecessor {
+            Some(predecessor) => tokio::task::spawn_blocking(|| predecessor.confirm()).await,
+            None => Ok(Ok(())),
+        };
+        match confirmed {
+            Ok(Err(why)) => {
+                log::error!("{why}");
+                self.withdrawn.notify_one();
             }
-            while tokio::net::TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(AGAIN).await;
-            }
+            _ => log::info!("serving"),
         }
-        self.serving.store(true, Ordering::Relaxed);
-        log::info!("serving");
     }
 }
 
-/// Serves until told to stop.
+/// Serves until it is stopped.
 pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
     descriptors::raise();
     signals::claim();
@@ -122,58 +127,106 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         Ok(live) => Arc::new(live),
         Err(e) => return Ended::CouldNotStart(e),
     };
+    match start(&live, path, files, upgrade) {
+        Ok((server, signals)) => {
+            server.run(RunArgs { shutdown_signal: Box::new(signals) });
+            crate::telemetry::log::flush();
+            Ended::Well
+        }
+        Err(e) => Ended::CouldNotStart(e),
+    }
+}
+
+/// Everything that can fail, before a request is accepted.
+fn start(live: &Arc<Live>, path: Option<PathBuf>, files: Vec<PathBuf>, upgrade: bool) -> Result<(Server, Signals), String> {
     let snapshot = &live.snapshot;
-    let process = Arc::new(Process::new(Arc::new(ArcSwap::from(live.clone()))));
-    let socket = match upgrade::socket(snapshot.server.upgrade_socket.as_deref(), path.as_deref()) {
-        Ok(socket) => socket,
-        Err(e) if upgrade => return Ended::CouldNotStart(e),
+    let reloader = path.clone().map(|path| Reloader::new(path, files)); // before anything is waited for
+    let upgrade_socket = match upgrade::socket(snapshot.server.upgrade_socket.as_deref(), path.as_deref()) {
+        Ok(socket) => Some(socket),
+        Err(e) if upgrade => return Err(e),
         Err(e) => {
             log::warn!("this process cannot be upgraded: {e}");
-            PathBuf::new()
+            None
         }
     };
-    let addresses = snapshot.listen.iter().map(|l| l.address.to_string()).collect();
-    let listeners = match upgrade.then(|| upgrade::inherit(&socket, &addresses)).transpose() {
-        Ok(listeners) => listeners,
-        Err(e) => return Ended::CouldNotStart(e),
-    };
-    for address in addresses.iter().filter(|a| listeners.as_ref().is_none_or(|l| l.get(a).is_none())) {
-        // Pingora would try for half a minute and then panic.
-        if let Err(e) = TcpListener::bind(address) {
-            return Ended::CouldNotStart(format!("cannot listen on {address}: {e}"));
-        }
-    }
+    let inherited = upgrade_socket.as_ref().filter(|_| upgrade).map(|socket| handover::inherit(socket, snapshot.server.upgrade_timeout));
+    let (inherited, predecessor) = inherited.transpose()?.unzip();
+    let sockets = Sockets::open(snapshot.listen.iter().map(|l| l.address), snapshot.admin, inherited)?;
+    let copied = |e: std::io::Error| format!("a listener cannot be copied: {e}");
+    let (table, admin) = (sockets.for_pingora().map_err(copied)?, sockets.for_admin().map_err(copied)?);
+    let process = Arc::new(Process::new(Arc::new(ArcSwap::from(live.clone())), sockets, upgrade_socket));
     let conf = ServerConf {
         threads: snapshot.server.threads,
         work_stealing: false, // a thread keeps its connections: see benches/README.md for what that saves
-        grace_period_seconds: Some(GRACE),
-        graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: POOL.div_ceil(snapshot.server.threads),
-        upgrade_sock: socket.to_string_lossy().into_owned(),
         max_retries: usize::MAX, // the hooks bound the tries
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    // The process before leaves its admin address when it has handed its listeners over.
-    let patience = if upgrade { ADMIN_PATIENCE } else { Duration::ZERO };
-    if let Err(e) = crate::admin::serve(snapshot.admin, process.clone(), patience) {
-        return Ended::CouldNotStart(format!("cannot listen on {} (admin): {e}", snapshot.admin));
-    }
-    let service = match proxy_service(&server, &process, &snapshot.listen) {
-        Ok(service) => service,
-        Err(e) => return Ended::CouldNotStart(e),
-    };
-    server.add_service(Heir { service, listeners });
-    let reloader = path.map(|path| Reloader::new(path, files));
-    server.add_service(background_service("upkeep", Upkeep { process: process.clone(), reloader }));
+    let service = proxy_service(&server, &process, &snapshot.listen)?;
+    let accepting = watch::Sender::new(false);
+    let is_accepting = accepting.subscribe();
+    server.add_service(Listening { service, table: Some(table), accepting, process: process.clone() });
+    // An inherited admin listener is the other process's too: only a process that is ready answers there.
+    let admin_waits = predecessor.is_some().then(|| is_accepting.clone());
+    let upkeep = Upkeep { process: process.clone(), reloader, start: Mutex::new(Some((is_accepting, predecessor))) };
+    server.add_service(background_service("upkeep", upkeep));
     for listen in &snapshot.listen {
         log::info!("listening on {}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" });
     }
-    let phases = server.watch_execution_phase();
-    server.run(RunArgs { shutdown_signal: Box::new(Signals { process, phases }) });
-    crate::telemetry::log::flush();
-    Ended::Well
+    crate::admin::serve(admin, process.clone(), admin_waits).map_err(|e| format!("the admin listener cannot be served: {e}"))?;
+    Ok((server, Signals { process }))
+}
+
+/// Pingora's service with sockets of our own. It neither binds nor fetches any, and it stops accepting when the drain
+/// begins. Its clean-up does not happen: that closes every connection that waits for a request, or has sent half of one.
+struct Listening {
+    service: Service<HttpProxy<Gateway, Dialler>>,
+    table: Option<Fds>,
+    /// Becomes true when connections are accepted.
+    accepting: watch::Sender<bool>,
+    process: Arc<Process>,
+}
+
+#[async_trait]
+impl pingora_core::services::Service for Listening {
+    async fn start_service(&mut self, fds: Option<ListenFds>, _shutdown: ShutdownWatch, listeners_per_fd: usize) {
+        if let (Some(shared), Some(table)) = (&fds, self.table.take()) {
+            *shared.lock() = table;
+        }
+        let drain = self.process.live.load().drain.clone();
+        let mut begun = drain.watch();
+        let (accepting, process) = (self.accepting.clone(), self.process.clone());
+        let mut service = pin!(self.service.start_service(fds, drain.watch(), listeners_per_fd));
+        let draining = begun.clone();
+        let serve = poll_fn(|cx| {
+            // Looked at before each poll: the tasks that accept may see the drain, and end, before `begun` is woken.
+            if *draining.borrow() {
+                return Poll::Ready(());
+            }
+            // The first poll takes the sockets of the table and starts the tasks that accept.
+            let polled = service.as_mut().poll(cx);
+            if polled.is_pending() && !*accepting.borrow() {
+                process.serving.store(true, Ordering::Relaxed);
+                accepting.send_replace(true);
+            }
+            polled
+        });
+        tokio::select! {
+            biased;
+            () = is_set(&mut begun) => {}
+            () = serve => {}
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.service.name()
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.service.threads
+    }
 }
 
 fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<HttpProxy<Gateway, Dialler>>, String> {
@@ -181,7 +234,6 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
     let mut options = HttpServerOptions::default();
     options.h2c = true;
     options.allow_connect_method_proxying = true; // the gateway refuses it itself, in the shape of its errors
-    options.h2_idle_timeout = Some(H2_IDLE);
     let mut h2 = H2Options::new();
     h2.max_concurrent_streams(H2_STREAMS)
         .initial_window_size(H2_WINDOW.0)
@@ -206,20 +258,27 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
     Ok(service)
 }
 
-/// What goes on beside the requests: reloads, look-ups, the closing of idle connections.
+/// Background work: the start, reloads, look-ups, the closing of idle connections.
 struct Upkeep {
     process: Arc<Process>,
     reloader: Option<Reloader>,
+    /// When connections are accepted, and the process that waits for it.
+    start: Mutex<Option<(watch::Receiver<bool>, Option<Predecessor>)>>,
 }
 
 #[async_trait]
 impl BackgroundService for Upkeep {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    async fn start(&self, _shutdown: ShutdownWatch) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             log::error!("SIGHUP cannot be received");
             return;
         };
-        self.process.wait_for_listeners().await;
+        let mut draining = self.process.live.load().drain.watch();
+        let start = self.start.lock().take();
+        if let Some((mut accepting, predecessor)) = start {
+            is_set(&mut accepting).await;
+            self.process.confirm(predecessor).await;
+        }
         let mut fresh = KeptFresh::default();
         fresh.follow(&self.process.live.load_full());
         let mut look = tokio::time::interval(super::reload::LOOK_EVERY);
@@ -227,7 +286,7 @@ impl BackgroundService for Upkeep {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
-                _ = shutdown.changed() => return,
+                () = is_set(&mut draining) => return,
                 _ = hangup.recv() => if let Some(r) = &self.reloader {
                     r.reload(&self.process).await;
                     fresh.follow(&self.process.live.load_full());
@@ -269,70 +328,4 @@ impl KeptFresh {
         self.generation = live.generation;
         self.tasks.extend(live.expiring_signers().cloned().map(|signer| tokio::spawn(async move { signer.keep_fresh().await })));
     }
-}
-
-/// SIGTERM drains, SIGQUIT hands the listeners over, SIGINT stops at once, also while the others are at work.
-struct Signals {
-    process: Arc<Process>,
-    phases: broadcast::Receiver<ExecutionPhase>,
-}
-
-#[async_trait]
-impl ShutdownSignalWatch for Signals {
-    async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut quit), Ok(mut term), Ok(mut int)) =
-            (signal(SignalKind::quit()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
-            log::error!("signals cannot be received");
-            return ShutdownSignal::FastShutdown;
-        };
-        let what = tokio::select! {
-            _ = quit.recv() => ShutdownSignal::GracefulUpgrade,
-            _ = term.recv() => ShutdownSignal::GracefulTerminate,
-            // Pingora would end its runtimes under listeners that go on trying to accept.
-            _ = int.recv() => leave("interrupted"),
-        };
-        let process = self.process.clone();
-        process.serving.store(false, Ordering::Relaxed);
-        if matches!(what, ShutdownSignal::GracefulUpgrade) {
-            process.admin_leaves.notify_one();
-        }
-        let phases = self.phases.resubscribe();
-        std::thread::spawn(move || leave_when_done(&process, phases));
-        tokio::spawn(async move {
-            int.recv().await;
-            leave("interrupted");
-        });
-        what
-    }
-}
-
-/// Ends the process when nothing is left to do, or the time for it is over. It takes requests until the shutdown has
-/// begun: an upgrade hands the listeners over first.
-fn leave_when_done(process: &Process, mut phases: broadcast::Receiver<ExecutionPhase>) {
-    const POLL: Duration = Duration::from_millis(50);
-    while !matches!(phases.blocking_recv(), Ok(ExecutionPhase::ShutdownStarted) | Err(broadcast::error::RecvError::Closed)) {}
-    let live = process.live.load_full();
-    let patience = live.snapshot.server.drain_timeout;
-    let began = Instant::now();
-    log::info!("draining: {} requests in flight, at most {patience:?} for them", live.drain.present());
-    let mut quiet = 0;
-    while quiet < 2 {
-        if began.elapsed() >= patience && !live.drain.is_over() {
-            live.drain.close();
-        }
-        if began.elapsed() > patience + FAREWELL {
-            log::warn!("{} requests are cut off", live.drain.present());
-            break;
-        }
-        std::thread::sleep(POLL);
-        quiet = if live.drain.present() == 0 { quiet + 1 } else { 0 };
-    }
-    leave("drained");
-}
-
-fn leave(why: &str) -> ! {
-    log::info!("{why}");
-    crate::telemetry::log::flush();
-    std::process::exit(0)
 }

@@ -5,6 +5,7 @@ use super::front::{self, Door, Options};
 use super::live::Live;
 use super::proxy::Gateway;
 use super::serve::Process;
+use super::sockets::Sockets;
 use crate::config;
 use crate::provider::Target;
 use crate::simulate::Simulator;
@@ -37,7 +38,8 @@ fn first_target(live: &Live) -> &Target {
 async fn serve(live: Arc<Live>) -> SocketAddr {
     let address = TcpListener::bind(ANY).await.unwrap().local_addr().unwrap();
     let gateway = Gateway { live: Arc::new(ArcSwap::from(live)) };
-    let process = Arc::new(Process::new(gateway.live.clone()));
+    let sockets = Sockets::open(std::iter::empty(), ANY.into(), None).unwrap();
+    let process = Arc::new(Process::new(gateway.live.clone(), sockets, None));
     let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors: vec![Door { address, tls: None }] };
     let mut service = front::service(&Arc::new(ServerConf::default()), gateway, process, options);
     service.add_tcp(&address.to_string());

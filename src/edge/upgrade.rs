@@ -1,25 +1,21 @@
-//! Where one process hands its listeners to the next one.
+//! The socket at which two processes of the same configuration meet for an upgrade.
 
-use async_trait::async_trait;
-use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
-use pingora_core::services::Service;
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
 use std::fs::{DirBuilder, symlink_metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Longest path of a Unix socket in bytes, on Linux; Pingora panics beyond it.
+/// Longest path of a Unix socket in bytes, on Linux.
 const LONGEST: usize = 107;
 
-/// The socket of the gateway that `configuration` describes. By default it is in a directory that nobody else may use,
-/// for whoever can reach it while the next process waits could give it listeners of theirs; and it is named after the
-/// configuration's path, so that two gateways on one host do not take each other's.
+/// The socket of the gateway that `configuration` describes. By default it is in a directory that no other user can
+/// enter, because a process that reaches it could send listeners of its own; and it is named after the configuration's
+/// path, so that two gateways on one host have two sockets.
 ///
 /// # Errors
-/// Says why there can be no such socket.
+/// Why there can be no such socket.
 pub fn socket(configured: Option<&Path>, configuration: Option<&Path>) -> Result<PathBuf, String> {
     let path = match configured {
         Some(path) => path.to_owned(),
@@ -43,10 +39,18 @@ fn name(configuration: &Path) -> String {
     format!("{digits}.sock")
 }
 
+/// The user that this process runs as.
+///
+/// # Errors
+/// Where there is no `/proc`.
+pub fn user() -> io::Result<u32> {
+    Ok(std::fs::metadata("/proc/self")?.uid())
+}
+
 fn directory() -> io::Result<PathBuf> {
     let given = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = given("RUNTIME_DIRECTORY").or_else(|| given("XDG_RUNTIME_DIR")).unwrap_or_else(std::env::temp_dir);
-    let user = std::fs::metadata("/proc/self")?.uid();
+    let user = user()?;
     let directory = base.join(format!("tidegate-{user}"));
     private(&directory, user)?;
     Ok(directory)
@@ -65,57 +69,6 @@ fn private(directory: &Path, user: u32) -> io::Result<()> {
     Err(io::Error::other(format!("{} is open to others", directory.display())))
 }
 
-/// Waits a few seconds for the process before to send its listeners, and keeps those on `addresses`.
-///
-/// # Errors
-/// Says why there are none.
-pub fn inherit(socket: &Path, addresses: &HashSet<String>) -> Result<Fds, String> {
-    let cannot = |e: io::Error| format!("cannot listen on the upgrade socket {}: {e}", socket.display());
-    // What would make Pingora panic is tried first: an old socket in its way, a directory that takes no new one.
-    match std::fs::remove_file(socket) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(cannot(e)),
-        _ => {}
-    }
-    let trial = socket.with_extension("trial");
-    std::fs::File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).map_err(cannot)?;
-    let mut listeners = Fds::new();
-    listeners.get_from_sock(&*socket.to_string_lossy()).map_err(|_| {
-        format!(
-            "no process has handed its listeners over at {}; send SIGQUIT to the one that runs, or start without --upgrade",
-            socket.display()
-        )
-    })?;
-    listeners.close_unclaimed(addresses);
-    Ok(listeners)
-}
-
-/// A service that begins with inherited listeners. Pingora would fetch them for it, but where there are none it ends the
-/// process itself, with the exit code of a bad configuration.
-pub struct Heir<S> {
-    /// What listens.
-    pub service: S,
-    /// What it begins with.
-    pub listeners: Option<Fds>,
-}
-
-#[async_trait]
-impl<S: Service> Service for Heir<S> {
-    async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, listeners_per_fd: usize) {
-        if let (Some(table), Some(inherited)) = (&fds, self.listeners.take()) {
-            *table.lock() = inherited;
-        }
-        self.service.start_service(fds, shutdown, listeners_per_fd).await;
-    }
-
-    fn name(&self) -> &str {
-        self.service.name()
-    }
-
-    fn threads(&self) -> Option<usize> {
-        self.service.threads()
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -128,17 +81,6 @@ mod tests {
         assert_ne!(name(Path::new("/a.yaml")), name(Path::new("/b.yaml")));
         assert_eq!(socket(Some(Path::new("/run/x.sock")), None).unwrap(), Path::new("/run/x.sock"));
         assert!(socket(Some(Path::new(&"x".repeat(108))), None).unwrap_err().contains("server.upgrade_socket"));
-    }
-
-    #[test]
-    fn where_nothing_can_listen_nothing_is_waited_for() {
-        let base = std::env::temp_dir().join(format!("tidegate-inherit-{}", std::process::id()));
-        create_dir(&base).unwrap();
-        for socket in [base.join("missing/x.sock"), base.clone()] {
-            let said = inherit(&socket, &HashSet::new()).err().unwrap();
-            assert!(said.contains("cannot listen"), "{said}");
-        }
-        remove_dir_all(&base).unwrap();
     }
 
     #[test]

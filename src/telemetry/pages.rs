@@ -24,10 +24,12 @@ pub struct State<'a> {
     pub started: u64,
     /// How long ago that is.
     pub uptime: Duration,
-    /// Whether new requests are welcome: false before the first listener is up, and while draining.
+    /// Whether the process is ready: false before it accepts connections, and from SIGTERM on.
     pub serving: bool,
     /// What became of reloads.
     pub reloads: &'a Reloads,
+    /// The state of an upgrade.
+    pub upgrade: &'a Upgrade,
     /// The health of a target, by `Target::index`.
     pub target: &'a dyn Fn(usize) -> TargetHealth,
     /// The models of a pattern, by `Target::index`; `None` for a target with a fixed model.
@@ -49,6 +51,26 @@ pub struct Reloads {
     pub last_rejected: Option<u64>,
     /// What was wrong with it; empty again after a good one.
     pub problems: Vec<String>,
+}
+
+/// The state of an upgrade to another process, as the one that serves sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Upgrade {
+    /// None was asked for.
+    #[default]
+    None,
+    /// A successor is waited for. Times are nanoseconds since the Unix epoch.
+    Waiting {
+        /// Since then.
+        since: u64,
+    },
+    /// No successor served in time, and this process continues to serve.
+    Failed {
+        /// When the time was over.
+        at: u64,
+        /// Why.
+        problem: String,
+    },
 }
 
 /// The health of a target; a pattern's is that of its healthiest known model.
@@ -151,6 +173,19 @@ fn status(state: &State<'_>) -> Vec<u8> {
         w.string(&redact(problem));
     }
     w.end_array().end_object();
+    let (upgrade, at, problem) = match state.upgrade {
+        Upgrade::None => ("none", None, None),
+        Upgrade::Waiting { since } => ("waiting", Some(*since), None),
+        Upgrade::Failed { at, problem } => ("failed", Some(*at), Some(problem)),
+    };
+    w.key("upgrade").object().key("state").string(upgrade).key("at");
+    time(&mut w, at);
+    w.key("problem");
+    match problem {
+        Some(problem) => w.string(&redact(problem)),
+        None => w.raw("null"),
+    };
+    w.end_object();
     w.end_object();
     w.finish()
 }
@@ -254,6 +289,7 @@ mod tests {
             uptime: Duration::from_millis(5_900),
             serving,
             reloads: &reloads,
+            upgrade: &Upgrade::Failed { at: NOW, problem: "no successor".into() },
             target: &|index| match index {
                 0 => TargetHealth::Healthy,
                 1 => TargetHealth::Ejected(Duration::from_micros(1500)),
@@ -296,7 +332,8 @@ mod tests {
                 r#"","serving":true,"started":"2025-12-31T23:59:55.000Z","uptime_seconds":5,"#,
                 r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2},{"target":"gpu/c","healthy":false,"resting_for_ms":7},"#,
                 r#"{"target":"gpu/*","healthy":true,"models":{"known":200,"out":101,"listed":[LISTED]}}]}],"#,
-                r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"]}}"#
+                r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"]},"#,
+                r#""upgrade":{"state":"failed","at":"2026-01-01T00:00:00.000Z","problem":"no successor"}}"#
             )
         );
     }

@@ -1,0 +1,114 @@
+//! Two processes of an upgrade, played in one.
+
+use super::*;
+use std::fs::{create_dir, remove_dir_all};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+const LONG: Duration = Duration::from_secs(60);
+
+struct Room(PathBuf);
+
+impl Room {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tidegate-handover-{name}-{}", std::process::id()));
+        create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("u.sock")
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        drop(remove_dir_all(&self.0));
+    }
+}
+
+/// The sockets of a process with one listener, and its address.
+fn sockets() -> (Sockets, SocketAddr) {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let inherited = Inherited::from([(address.to_string(), listener)]);
+    (Sockets::open([address].into_iter(), any, Some(inherited)).unwrap(), address)
+}
+
+fn successor<T: Send + 'static>(
+    path: PathBuf,
+    does: impl FnOnce(Inherited, Predecessor) -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::spawn(move || {
+        let (inherited, predecessor) = inherit(&path, LONG).unwrap();
+        does(inherited, predecessor)
+    })
+}
+
+#[tokio::test]
+async fn the_listeners_are_released_once_the_successor_serves() {
+    let room = Room::new("good");
+    let (sockets, address) = sockets();
+    let successor = successor(room.socket(), |inherited, predecessor| {
+        predecessor.confirm().unwrap();
+        inherited
+    });
+    hand_over(&room.socket(), &sockets, LONG).await.unwrap();
+    let inherited = successor.join().unwrap();
+    drop(sockets);
+    assert_eq!(inherited.len(), 2);
+    assert!(inherited.get(&address.to_string()).is_some_and(|socket| socket.local_addr().unwrap() == address));
+    assert!(std::net::TcpStream::connect(address).is_ok(), "the listener is still open");
+}
+
+#[tokio::test]
+async fn a_successor_that_ends_early_changes_nothing_and_the_next_one_is_served() {
+    let room = Room::new("early");
+    let (sockets, _) = sockets();
+    let path = room.socket();
+    let successors = std::thread::spawn(move || {
+        drop(inherit(&path, LONG).unwrap());
+        let (_, predecessor) = inherit(&path, LONG).unwrap();
+        predecessor.confirm()
+    });
+    hand_over(&room.socket(), &sockets, LONG).await.unwrap();
+    assert_eq!(successors.join().unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn without_a_successor_in_time_there_is_a_reason_and_one_that_is_late_has_to_end() {
+    let room = Room::new("late");
+    let (sockets, _) = sockets();
+    let short = Duration::from_millis(300);
+    let alone = hand_over(&room.socket(), &sockets, short).await.unwrap_err();
+    assert!(alone.contains("--upgrade"), "{alone}");
+    let (late, is_late) = std::sync::mpsc::channel::<()>();
+    let successor = successor(room.socket(), move |_, predecessor| {
+        is_late.recv().unwrap();
+        predecessor.confirm()
+    });
+    let problem = hand_over(&room.socket(), &sockets, Duration::from_secs(1)).await.unwrap_err();
+    assert!(problem.contains("did not serve within 1s"), "{problem}");
+    late.send(()).unwrap();
+    assert!(successor.join().unwrap().unwrap_err().contains("continues"));
+}
+
+#[tokio::test]
+async fn a_process_of_the_first_version_is_succeeded_without_a_confirmation() {
+    let room = Room::new("first");
+    let (sockets, address) = sockets();
+    let successor = successor(room.socket(), |inherited, predecessor| predecessor.confirm().map(|()| inherited.len()));
+    let (path, table) = (room.socket(), sockets.for_pingora().unwrap());
+    tokio::task::spawn_blocking(move || table.send_to_sock(&*path.to_string_lossy()).unwrap()).await.unwrap();
+    assert_eq!(successor.join().unwrap(), Ok(1), "{address}");
+}
+
+#[test]
+fn where_nothing_can_listen_nothing_is_waited_for() {
+    let room = Room::new("nowhere");
+    for socket in [room.0.join("missing/x.sock"), room.0.clone()] {
+        let problem = inherit(&socket, LONG).err().unwrap();
+        assert!(problem.contains("cannot listen"), "{problem}");
+    }
+}
