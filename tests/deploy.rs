@@ -127,9 +127,12 @@ fn the_configurations_of_the_deployments_are_good() {
         let loaded = config::parse(&text, path, &env).unwrap_or_else(|problems| panic!("{problems:#?}"));
         if path.starts_with("deploy/kubernetes") {
             let pod = &yaml("deploy/kubernetes/deployment.yaml")["spec"]["template"]["spec"];
-            let pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
-            let drain = loaded.snapshot.server.drain_timeout.as_secs();
-            assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > pause + drain, "a pod would be killed in its drain");
+            let server = &loaded.snapshot.server;
+            let end = server.drain_delay + server.drain_timeout;
+            assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > end.as_secs() + 2, "a pod would be killed in its drain");
+        }
+        if path.starts_with("deploy/") {
+            assert_eq!(loaded.snapshot.server.drain_delay.as_secs(), 5, "{path}");
         }
     }
 }
@@ -141,7 +144,7 @@ fn the_systemd_unit_is_good_and_gives_a_drain_its_time() {
     let example = fs::read_to_string(root().join("conf/tidegate.yaml")).unwrap();
     let env = |name: &str| name.ends_with("_API_KEY").then(|| "sk-of-the-test".to_owned());
     let server = config::parse(&example, "conf", &env).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot.server;
-    assert!(seconds > server.drain_timeout.as_secs() + 5, "an instance would be killed in its drain");
+    assert!(seconds > server.drain_timeout.as_secs() + 5 + 2, "an instance would be killed in its drain");
     let folder = std::env::temp_dir().join(format!("tidegate-unit-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let copy = folder.join("tidegate@.service");

@@ -13,6 +13,7 @@
 )]
 
 mod browser;
+mod drain;
 mod edges;
 mod failover;
 mod harness;
@@ -30,4 +31,5 @@ mod secrets;
 mod secure;
 mod streams;
 mod targets;
+mod upgrade;
 mod upstreams;

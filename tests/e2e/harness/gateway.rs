@@ -265,7 +265,7 @@ impl Gateway {
         assert!(status.success());
     }
 
-    /// Starts the process that takes over from this one; it serves once this one has been told to let go.
+    /// Starts a process that is to take over from this one.
     pub fn successor(&self) -> (Child, Output) {
         run(&self.path, &["--upgrade"], Launch::default())
     }
@@ -273,6 +273,19 @@ impl Gateway {
     /// The process's number.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("the process lives")
+    }
+
+    /// Continues with the process that has taken over, and returns the one before.
+    pub fn continue_with(&mut self, (child, output): (Child, Output)) -> (Child, Output) {
+        (std::mem::replace(&mut self.child, child), std::mem::replace(&mut self.output, output))
+    }
+
+    /// Awaits the end of the process, starts another one and waits until it serves.
+    pub async fn start_again(&mut self) {
+        assert_eq!(self.exit().await.code(), Some(0));
+        let before = self.continue_with(run(&self.path, &[], Launch::default()));
+        assert!(!before.1.text().contains("panicked"), "{}", before.1.text());
+        until("the gateway's start", async || is_ready(self.admin).await.then_some(())).await;
     }
 
     /// Whether the process lives.

@@ -39,6 +39,11 @@ impl H2 {
         self.send(request.body(Full::new(body)).unwrap()).await
     }
 
+    /// Whether the server has closed the connection, or announced that it will.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Any request.
     pub async fn send(&self, request: http::Request<Full<Bytes>>) -> hyper::Result<http::Response<Incoming>> {
         soon("the head of an answer", self.0.clone().send_request(request)).await

@@ -4,6 +4,7 @@ pub mod dir;
 pub mod gateway;
 pub mod http1;
 pub mod http2;
+pub mod load;
 pub mod manual;
 pub mod nginx;
 pub mod scripted;
