@@ -10,7 +10,7 @@ use crate::harness::manual::{Exchange, Manual};
 use crate::harness::nginx::Nginx;
 use crate::harness::sim::Sim;
 use crate::harness::sse::{Events, Story};
-use crate::harness::{chat, streamed};
+use crate::harness::{chat, streamed, until};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -133,7 +133,8 @@ async fn after_a_heartbeat_a_failure_comes_as_the_error_event() {
         assert_eq!(error["code"], if refused { 503 } else { 502 }, "{error}");
         assert_eq!(error["type"], if refused { "overloaded_error" } else { "upstream_error" });
     }
-    assert_eq!(gateway.metric("tidegate_in_flight_requests{route=\"hand\"}").await, 0.0);
+    until("the end of both requests", async || (gateway.metric("tidegate_in_flight_requests{route=\"hand\"}").await == 0.0).then_some(()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
