@@ -4,6 +4,7 @@
 //! [`super::law`] puts them right, and a writer turns them into chunks or into one completion. Texts stay in their
 //! JSON spelling whenever the provider sent JSON, so that nothing is unescaped and escaped again on the way.
 
+pub use super::finish::Finish;
 use super::usage::Usage;
 use std::borrow::Cow;
 
@@ -32,57 +33,6 @@ impl<'a> Text<'a> {
             Self::Raw(s) if memchr::memchr(b'\\', s.as_bytes()).is_none() => Cow::Borrowed(s),
             Self::Raw(s) => Cow::Owned(serde_json::from_str(&format!("\"{s}\"")).unwrap_or_else(|_| s.to_owned())),
         }
-    }
-}
-
-/// Why a choice ended, in OpenAI's closed set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// The model came to an end or to a stop sequence.
-    Stop,
-    /// A token limit.
-    Length,
-    /// The model wants tools to be called.
-    ToolCalls,
-    /// The provider withheld or cut the answer.
-    ContentFilter,
-}
-
-impl Finish {
-    /// The word in `finish_reason`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ToolCalls => "tool_calls",
-            Self::ContentFilter => "content_filter",
-        }
-    }
-
-    /// The one table of finish reasons, all providers' words in one place. `None`: the provider's way of saying that
-    /// the answer failed (malformed call, abort, lack of resources) or a word nobody knows; never a `stop`.
-    pub fn of(word: &str) -> Option<Self> {
-        Some(match word {
-            "stop" | "end_turn" | "stop_sequence" | "eos" | "eos_token" | "STOP" | "pause_turn" => Self::Stop,
-            "length" | "max_tokens" | "MAX_TOKENS" | "model_length" | "model_context_window_exceeded" => Self::Length,
-            "tool_calls" | "tool_use" | "function_call" => Self::ToolCalls,
-            "content_filter"
-            | "refusal"
-            | "content_filtered"
-            | "guardrail_intervened"
-            | "SAFETY"
-            | "RECITATION"
-            | "BLOCKLIST"
-            | "PROHIBITED_CONTENT"
-            | "SPII"
-            | "LANGUAGE"
-            | "MODEL_ARMOR"
-            | "IMAGE_SAFETY"
-            | "IMAGE_PROHIBITED_CONTENT"
-            | "IMAGE_RECITATION"
-            | "IMAGE_OTHER" => Self::ContentFilter,
-            _ => return None,
-        })
     }
 }
 
@@ -146,24 +96,6 @@ pub trait Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn failure_words_and_unknown_words_have_no_finish() {
-        for word in [
-            "error",
-            "abort",
-            "insufficient_system_resource",
-            "malformed_tool_use",
-            "MALFORMED_FUNCTION_CALL",
-            "UNEXPECTED_TOOL_CALL",
-            "OTHER",
-            "brand_new",
-            "",
-        ] {
-            assert_eq!(Finish::of(word), None, "{word}");
-        }
-        assert_eq!(Finish::of("model_length"), Some(Finish::Length));
-    }
 
     #[test]
     fn raw_text_decodes_its_escapes() {

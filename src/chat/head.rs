@@ -3,7 +3,7 @@
 use super::event::Text;
 use crate::json::write::{escape, integer};
 
-/// Identity of an answer. `system_fingerprint` and `service_tier` are `""` until the provider says otherwise.
+/// Identity of an answer. `system_fingerprint` is `""` and `service_tier` null until the provider gives one.
 #[derive(Clone, Debug)]
 pub struct Head {
     /// UUIDv7 of the answer.
@@ -15,16 +15,16 @@ pub struct Head {
     /// The model exactly as the client asked for it.
     pub model: Box<str>,
     fingerprint: Box<str>,
-    service_tier: &'static str,
+    service_tier: Option<&'static str>,
 }
 
-/// OpenAI's published list; a tier outside of it is told as `""`.
+/// OpenAI's published list. Typed clients refuse every other word, `""` included, so a tier outside of it is null.
 const SERVICE_TIERS: [&str; 6] = ["auto", "default", "flex", "scale", "priority", "fast"];
 
 impl Head {
     /// The head of an answer.
     pub fn new(id: uuid::Uuid, episode_id: uuid::Uuid, created: u64, model: &str) -> Self {
-        Self { id, episode_id, created, model: model.into(), fingerprint: "".into(), service_tier: "" }
+        Self { id, episode_id, created, model: model.into(), fingerprint: "".into(), service_tier: None }
     }
 
     pub(super) fn set_fingerprint(&mut self, text: Text<'_>) {
@@ -35,7 +35,7 @@ impl Head {
 
     pub(super) fn set_service_tier(&mut self, text: Text<'_>) {
         if let Some(tier) = SERVICE_TIERS.iter().find(|t| **t == text.decode()) {
-            self.service_tier = tier;
+            self.service_tier = Some(tier);
         }
     }
 
@@ -54,9 +54,11 @@ impl Head {
         escape(out, &self.model);
         out.extend_from_slice(b"\",\"system_fingerprint\":\"");
         escape(out, &self.fingerprint);
-        out.extend_from_slice(b"\",\"service_tier\":\"");
-        out.extend_from_slice(self.service_tier.as_bytes());
-        out.push(b'"');
+        out.extend_from_slice(b"\",\"service_tier\":");
+        match self.service_tier {
+            None => out.extend_from_slice(b"null"),
+            Some(tier) => out.extend([b"\"", tier.as_bytes(), b"\""].concat()),
+        }
     }
 }
 
@@ -65,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tier_is_told_where_openai_has_it() {
-        for (tier, want) in [("fast", "fast"), ("pri\\u006frity", "priority"), ("on_demand", "")] {
+    fn a_tier_outside_of_openais_list_is_null() {
+        for (tier, want) in [("fast", Some("fast")), ("pri\\u006frity", Some("priority")), ("on_demand", None), ("", None)] {
             let mut head = Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "m");
             head.set_service_tier(Text::Raw(tier));
             assert_eq!(head.service_tier, want);

@@ -14,6 +14,7 @@ pub mod strict;
 pub mod tool;
 
 pub mod event;
+pub mod finish;
 pub mod usage;
 pub mod words;
 

@@ -213,6 +213,26 @@ pub struct ProviderError {
     pub retry_after: Option<Duration>,
 }
 
+impl ProviderError {
+    /// The class under the provider's words, which count more than a status or a type that says only that something
+    /// failed: a request to blame is the client's to change, an unpaid account the operator's, whatever dialect says it.
+    pub fn judged(&self) -> FailureClass {
+        match self.class {
+            FailureClass::BadRequest | FailureClass::RateLimited | FailureClass::Server if openai::error::blames_account(&self.message) => {
+                FailureClass::Credential
+            }
+            FailureClass::Server if openai::error::blames_input(&self.message) => FailureClass::BadRequest,
+            class => class,
+        }
+    }
+}
+
+/// The error that a frame or a body holds, which its dialect could not read as a part of an answer. Every dialect has the
+/// same reader: proxies and gateways in front of a provider answer in their own form.
+pub fn error_in(text: &str) -> Option<ProviderError> {
+    openai::error::find(text)
+}
+
 /// What a provider's failure means; decides the client's status, retries and ejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureClass {

@@ -37,13 +37,18 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
     let tell = |what: &str| {
         if said.is_empty() { format!("Provider `{provider}` {what}.") } else { format!("Provider `{provider}` {what}: {said}") }
     };
-    let param = refusal.param.as_deref().filter(|_| refusal.class == FailureClass::BadRequest);
+    let class = refusal.judged();
+    let param = refusal.param.as_deref().filter(|_| class == FailureClass::BadRequest);
     let param = param.map(|param| redact_to(param, MAX_PARAM).into_owned().into());
-    let error = match refusal.class {
+    if class == FailureClass::Credential && refusal.class != FailureClass::Credential {
+        log::error!("provider `{provider}`: its account has to be paid or unlocked: {said}");
+    }
+    let error = match class {
         FailureClass::BadRequest => ApiError::invalid(tell("refused the request")),
         // What is wrong with the operator's account is not the client's to know.
         FailureClass::Credential => {
-            ApiError::upstream(format!("Provider `{provider}` did not accept the gateway's credentials; this is for its operator to mend."))
+            let what = "did not accept the gateway's credentials or account";
+            ApiError::upstream(format!("Provider `{provider}` {what}; the gateway's operator has to fix this."))
         }
         FailureClass::NotFound => ApiError::new(404, ErrorKind::NotFound, tell("does not know what was asked for")),
         FailureClass::RateLimited => ApiError::new(429, ErrorKind::RateLimit, tell("limits its requests")),
@@ -52,9 +57,10 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
         FailureClass::Server => ApiError::upstream(tell("failed")),
     };
     Failure {
-        retry: Some(retry::Failure::Provider(refusal.class)),
-        outcome: refusal.class.into(),
-        error: ApiError { retry_after: refusal.retry_after, param, ..error },
+        retry: Some(retry::Failure::Provider(class)),
+        outcome: class.into(),
+        // Waiting does not pay a bill.
+        error: ApiError { retry_after: refusal.retry_after.filter(|_| class != FailureClass::Credential), param, ..error },
     }
 }
 
@@ -175,6 +181,20 @@ mod tests {
         );
         assert_eq!((f.error.status, f.outcome), (502, Outcome::Credential));
         assert!(!f.error.message.contains("sk-"));
+    }
+
+    #[test]
+    fn an_unpaid_account_is_no_rate_limit_and_a_request_to_blame_no_failure() {
+        let failure = |class, message: &str| {
+            let wait = Some(std::time::Duration::from_secs(7));
+            of_provider("p", &ProviderError { class, message: message.into(), param: None, retry_after: wait })
+        };
+        let unpaid = failure(FailureClass::RateLimited, "Your credit balance is too low to access the API");
+        assert_eq!((unpaid.error.status, unpaid.error.retry_after), (502, None));
+        let limited = failure(FailureClass::RateLimited, "slow down");
+        assert_eq!((limited.error.status, limited.error.retry_after.is_some()), (429, true));
+        let blamed = failure(FailureClass::Server, "This model does not support tools");
+        assert_eq!((blamed.error.status, blamed.retry), (400, Some(retry::Failure::Provider(FailureClass::BadRequest))));
     }
 
     #[test]

@@ -152,6 +152,11 @@ impl SseFramer {
         let mut rest = simdutf8::basic::from_utf8(event).map_err(|_| Fault::Broken("a server-sent event is not UTF-8".into()))?;
         let (mut kind, mut data) = (None, None::<Cow<'_, str>>);
         while !rest.is_empty() {
+            // No field begins with a brace. Some servers end a stream with an error as bare JSON, on one line or several.
+            if rest.starts_with('{') && data.is_none() {
+                data = Some(Cow::Borrowed(rest.trim_end()));
+                break;
+            }
             let line;
             (line, rest) = split_line(rest);
             // "If the line starts with a U+003A COLON character (:): Ignore the line." Here it has no field name.
@@ -174,6 +179,8 @@ impl SseFramer {
                     }
                 },
                 "event" => kind = Some(value),
+                // llama.cpp's way to end a stream that failed: `error: {"code":…,"message":…}`.
+                "error" if data.is_none() => (kind, data) = (Some("error"), Some(Cow::Borrowed(value))),
                 _ => {} // `id` and `retry` serve to reconnect, which nobody does here; "Otherwise: The field is ignored."
             }
         }

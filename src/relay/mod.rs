@@ -19,7 +19,7 @@ use crate::chat::event::{Event, Sink};
 use crate::chat::head::Head;
 use crate::chat::law::{Law, Writer};
 use crate::chat::usage::Usage;
-use crate::dialect::{Decoder, Fault, Frame, Framing};
+use crate::dialect::{self, Decoder, Fault, Frame, Framing, openai};
 use crate::embed::writer::EmbeddingsWriter;
 use crate::frame::Framer;
 use crate::frame::sse::SseFramer;
@@ -190,7 +190,7 @@ impl Relay {
             Input::Labelled(_) => {}
             Input::Whole(body) => {
                 let body = std::mem::take(body);
-                decoder.whole(&body, &mut law.over(output))?;
+                decoder.whole(&body, &mut law.over(output)).map_err(|fault| explained(fault, || std::str::from_utf8(&body).ok()))?;
                 output.flush();
             }
             Input::Frames(framer) => {
@@ -266,9 +266,24 @@ fn events(
     Ok(())
 }
 
+/// The fault that the text says itself, where its dialect could not read it: an error in the form of another protocol.
+fn explained<'t>(fault: Fault, text: impl FnOnce() -> Option<&'t str>) -> Fault {
+    match fault {
+        Fault::Broken(_) => text().and_then(dialect::error_in).map_or(fault, Fault::Provider),
+        fault => fault,
+    }
+}
+
 fn frame(decoder: &mut dyn Decoder, law: &mut Law, output: &mut Output, frame: Frame<'_>) -> Result<(), Fault> {
-    let result = decoder.frame(frame, &mut law.over(output));
+    let mut result = decoder.frame(frame, &mut law.over(output));
     output.flush();
+    match frame {
+        Frame::Sse { event: Some("error"), data } if result.is_ok() && !law.ended() && !data.is_empty() => {
+            return Err(Fault::Provider(openai::error::in_band(data)));
+        }
+        Frame::Sse { data, .. } => result = result.map_err(|fault| explained(fault, || Some(data))),
+        Frame::Aws { .. } => {}
+    }
     match law.broken() {
         Some(what) if result.is_ok() => Err(Fault::Broken(what.into())),
         _ => result,
@@ -276,7 +291,7 @@ fn frame(decoder: &mut dyn Decoder, law: &mut Law, output: &mut Output, frame: F
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
     use crate::dialect::Spent;
@@ -314,6 +329,31 @@ mod tests {
             let mut relay = Relay::new(Some(Framing::Sse), Box::new(Spent), head, form);
             let broken = (0..65).any(|_| relay.push(&piece).1.is_err());
             assert_eq!(broken, ends, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_another_form_than_the_dialects_is_read_in_every_stream() {
+        use crate::dialect::{FailureClass, anthropic};
+        let google = "data: {\"error\":{\"code\":429,\"message\":\"Resource exhausted\",\"status\":\"RESOURCE_EXHAUSTED\"}}\n\n";
+        let llama = "error: {\"code\":400,\"message\":\"exceeds the available context size\"}\n\n";
+        let bare = "{\"detail\":\"too many requests\",\"code\":429}\n\n";
+        let named = "event: error\ndata: {\"type\":\"timeout\",\"message\":\"too slow\"}\n\n";
+        for (text, class) in [
+            (google, FailureClass::RateLimited),
+            (llama, FailureClass::BadRequest),
+            (bare, FailureClass::RateLimited),
+            (named, FailureClass::Timeout),
+        ] {
+            let claude: Box<dyn Decoder> = Box::new(anthropic::decode::Decoder::new(None, None));
+            for decoder in [claude, Box::new(OpenAi::new(false))] {
+                let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
+                let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld));
+                let (_, begun) = relay.push(b": begins\n\n");
+                let (_, fault) = relay.push(text.as_bytes());
+                let Err(Fault::Provider(error)) = begun.and(fault) else { panic!("{text}") };
+                assert_eq!(error.class, class, "{text}");
+            }
         }
     }
 

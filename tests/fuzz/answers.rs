@@ -254,6 +254,63 @@ fn answers_of_embeddings() {
     });
 }
 
+/// What a typed client reads of an answer, which has closed lists where the protocol has them.
+fn parse<T: serde::de::DeserializeOwned>(json: &[u8]) -> T {
+    serde_json::from_slice(json).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(json)))
+}
+
+#[test]
+fn saved_answers_of_every_dialect_parse_with_a_typed_client() {
+    use async_openai::types::chat::{CreateChatCompletionResponse, CreateChatCompletionStreamResponse};
+    let dialects = [
+        ("openai", OPENAI),
+        ("openai", &["mistral"][..]),
+        ("anthropic", ANTHROPIC),
+        ("gemini", &["gemini", "vertex"]),
+        ("bedrock", BEDROCK),
+        ("sagemaker", &["sagemaker"]),
+        ("tgi", &["sagemaker-tgi"]),
+        ("llama2_chat", &["sagemaker-llama2"]),
+    ];
+    let (mut chunks, mut wholes) = (0, 0);
+    for (dialect, names) in dialects {
+        let streams = if dialect == "llama2_chat" { Vec::new() } else { corpus::streams(dialect) };
+        for (asked, input) in ways(names, true).iter().flat_map(|asked| streams.iter().map(move |input| (asked, input))) {
+            let (told, _) = run(asked.relay(Body::Stream, Form::Chunks(UsagePlace::Separate)), &[input]);
+            let events = told.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data: "));
+            for event in events.filter(|event| *event != b"[DONE]") {
+                parse::<CreateChatCompletionStreamResponse>(event);
+                chunks += 1;
+            }
+        }
+        let bodies = if dialect == "sagemaker" { corpus::wholes("openai") } else { corpus::wholes(dialect) };
+        for (asked, input) in ways(names, false).iter().flat_map(|asked| bodies.iter().map(move |input| (asked, input))) {
+            if let (told, Ok(())) = run(asked.relay(Body::Whole, Form::Completion), &[input]) {
+                parse::<CreateChatCompletionResponse>(&told);
+                wholes += 1;
+            }
+        }
+    }
+    assert!(chunks > 500 && wholes > 100, "{chunks} chunks and {wholes} completions were tried");
+}
+
+#[test]
+fn saved_vectors_parse_with_a_typed_client() {
+    use async_openai::types::embeddings::CreateEmbeddingResponse;
+    let names = ["openai", "titan-embed", "cohere-embed", "gemini-embed", "vertex-embed", "hf-embed", "tei-embed"];
+    let mut tried = 0;
+    for asked in ways(&names, false).iter().filter(|asked| asked.operation == Operation::Embeddings) {
+        let floats = asked.body["encoding_format"].is_null();
+        for input in corpus::wholes("embeddings").iter().filter(|_| floats) {
+            if let (told, Ok(())) = run(asked.relay(Body::Whole, Form::Embeddings { estimate: 5 }), &[input]) {
+                parse::<CreateEmbeddingResponse>(&told);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 5, "{tried} answers were tried");
+}
+
 #[test]
 fn a_whole_answer_has_an_end() {
     let mut relay = ways(&["openai"], false)[0].relay(Body::Whole, Form::Completion);

@@ -2,6 +2,7 @@
 //! calls whole.
 
 use super::decode::broken;
+use super::progress::Progress;
 use crate::chat::event::{Event, Sink, Text, ToolForm};
 use crate::dialect::Fault;
 use crate::json::walk;
@@ -19,17 +20,36 @@ struct Call {
     index: Option<u64>,
     /// The provider's id, as it stands in JSON.
     id: String,
-    /// Whether it has been told.
+    /// The name that it began with, as it stands in JSON.
+    name: String,
+    /// Whether its beginning has been emitted.
     started: bool,
     /// Arguments that came before the name, as they stand in JSON.
     early: String,
+    /// How far the arguments are.
+    progress: Progress,
 }
 
 /// The calls of one choice.
+///
+/// A named fragment begins a call, or repeats the name of the one that it continues; a fragment without a name never
+/// begins one. So the rules for a named fragment are:
+///
+/// ```text
+/// another index, another id, or a second name in one array        -> a new call
+/// the same call, its arguments not one complete JSON value        -> the name is repeated
+/// the same call, complete, and the fragment has arguments         -> a new call: some servers number all of them 0
+/// the same call, complete, and the fragment has no arguments yet  -> held until arguments follow: the last fragment of
+///                                                                    a call may repeat its name with nothing
+/// ```
 #[derive(Debug, Default)]
-pub struct Calls(Vec<Call>);
+pub struct Calls {
+    list: Vec<Call>,
+    /// A named fragment that begins a call if arguments follow it: the call that it seems to repeat, and its name.
+    held: Option<(usize, Box<str>)>,
+}
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Fragment<'a> {
     index: Option<u64>,
     id: &'a str,
@@ -44,59 +64,107 @@ struct Fragment<'a> {
 }
 
 impl Calls {
-    /// Reads a `tool_calls` array. In a `whole` answer every element is a call of its own.
+    /// Reads `tool_calls`: an array, or one element of it, as TGI streams. In a `whole` answer every element is a call of
+    /// its own.
     ///
     /// # Errors
     /// [`Fault::Broken`] where it is not well formed or has too much in it.
     pub fn read(&mut self, choice: u32, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
+        if json.starts_with('{') {
+            return self.fragment(choice, json, whole, &mut SmallVec::new(), out);
+        }
         let mut elements = walk::inner_elements(json).map_err(broken)?;
         let mut named: SmallVec<[usize; 4]> = SmallVec::new();
         while let Some(element) = elements.next().map_err(broken)? {
-            let fragment = Fragment::read(element)?;
-            let mut number = if whole { self.push(&fragment) } else { self.find(&fragment) };
-            // One array that names a call twice speaks of two calls, whatever their numbers say.
-            if !fragment.name.is_empty() {
-                if named.contains(&number) {
-                    number = self.push(&fragment);
-                }
-                named.push(number);
-            }
-            if number >= MAX_CALLS {
-                return Err(Fault::Broken("the answer has too many tool calls".into()));
-            }
-            if let Some(call) = self.0.get_mut(number) {
-                call.take(choice, number as u32, &fragment, out)?;
-            }
+            self.fragment(choice, element, whole, &mut named, out)?;
         }
         Ok(())
     }
 
-    /// Tells the calls whose name never came.
-    pub fn finish(&mut self, choice: u32, out: &mut dyn Sink) {
-        for (number, call) in self.0.iter_mut().enumerate().filter(|(_, call)| !call.started) {
-            call.start(choice, number as u32, &Fragment::default(), out);
+    fn fragment(
+        &mut self,
+        choice: u32,
+        json: &str,
+        whole: bool,
+        named: &mut SmallVec<[usize; 4]>,
+        out: &mut dyn Sink,
+    ) -> Result<(), Fault> {
+        let mut fragment = Fragment::read(json)?;
+        if fragment.id.is_empty() && fragment.name.is_empty() && fragment.arguments.is_empty() {
+            return Ok(()); // a number alone, or nothing
         }
+        let held = self.held.take();
+        let mut number = if whole { self.push(&fragment) } else { self.find(&fragment) };
+        if fragment.name.is_empty() {
+            if let Some((seems, name)) = &held
+                && *seems == number
+                && !fragment.arguments.is_empty()
+            {
+                fragment.name = name;
+                number = self.push(&fragment);
+            }
+        } else if named.contains(&number) {
+            number = self.push(&fragment); // one array that names a call twice has two calls, whatever their numbers are
+        } else if let Some(call) = self.list.get(number).filter(|call| call.progress.is_complete()) {
+            let repeats = fragment.arguments.trim().is_empty() && call.name == fragment.name;
+            if repeats && (call.id != fragment.id || fragment.id.is_empty()) {
+                self.held = Some((number, fragment.name.into()));
+                return Ok(());
+            }
+            if !repeats {
+                number = self.push(&fragment);
+            }
+        }
+        if !fragment.name.is_empty() {
+            named.push(number);
+        }
+        if number >= MAX_CALLS {
+            return Err(Fault::Broken("the answer has too many tool calls".into()));
+        }
+        self.list.get_mut(number).map_or(Ok(()), |call| call.take(choice, number as u32, &fragment, out))
+    }
+
+    /// Checks that every call has begun.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`] where the name of one never came.
+    pub fn finish(&self) -> Result<(), Fault> {
+        if self.list.iter().any(|call| !call.started) {
+            return Err(Fault::Broken("a tool call of the answer has no name".into()));
+        }
+        Ok(())
     }
 
     fn push(&mut self, fragment: &Fragment<'_>) -> usize {
         let index = fragment.index;
-        if self.0.len() < MAX_CALLS {
-            self.0.push(Call { index, id: fragment.id.to_owned(), ..Call::default() });
-            return self.0.len() - 1;
+        if self.list.len() < MAX_CALLS {
+            self.list.push(Call { index, id: fragment.id.to_owned(), ..Call::default() });
+            return self.list.len() - 1;
         }
         MAX_CALLS
     }
 
-    /// The number tells the call; without one the id does, and without both it is the last call. Two ids under one
-    /// number are two calls.
+    /// The call of a fragment: by its number, else by its id, else the last one. Two ids under one number are two calls
+    /// where the second has a name or the first is complete; some servers make a new id for every fragment.
     fn find(&mut self, fragment: &Fragment<'_>) -> usize {
-        let other_id = |call: &Call| !fragment.id.is_empty() && !call.id.is_empty() && call.id != fragment.id;
-        let found = match (fragment.index, fragment.id) {
-            (Some(_), _) => {
-                self.0.iter().rposition(|call| call.index == fragment.index).filter(|&at| !self.0.get(at).is_some_and(other_id))
+        let named = !fragment.name.is_empty();
+        let last = self.list.len().checked_sub(1);
+        let same_id = || self.list.iter().position(|call| !fragment.id.is_empty() && call.id == fragment.id);
+        let found = match fragment.index {
+            Some(_) => {
+                let other_id = |call: &Call| {
+                    let begins = named || (call.progress.is_complete() && !fragment.arguments.is_empty());
+                    begins && !fragment.id.is_empty() && !call.id.is_empty() && call.id != fragment.id
+                };
+                let numbered = self.list.iter().rposition(|call| call.index == fragment.index);
+                let numbered = numbered.filter(|&at| !self.list.get(at).is_some_and(other_id));
+                // Without a name it may still continue the call that is open: some servers count fragments, not calls.
+                let open =
+                    || last.filter(|&at| !named && self.list.get(at).is_some_and(|call| call.started && !call.progress.is_complete()));
+                numbered.or_else(|| if named { None } else { same_id() }).or_else(open)
             }
-            (None, "") => self.0.len().checked_sub(1),
-            (None, id) => self.0.iter().position(|call| call.id == id),
+            None if fragment.id.is_empty() => last,
+            None => same_id().or(if named { None } else { last }),
         };
         found.unwrap_or_else(|| self.push(fragment))
     }
@@ -113,6 +181,7 @@ impl Call {
         if fragment.arguments.is_empty() {
             return Ok(());
         }
+        self.progress.read(fragment.arguments, !fragment.object);
         let text = if fragment.object { Text::Plain(fragment.arguments) } else { Text::Raw(fragment.arguments) };
         if self.started {
             out.event(Event::ToolArguments { choice, call: number, fragment: text });
@@ -134,6 +203,7 @@ impl Call {
 
     fn start(&mut self, choice: u32, number: u32, fragment: &Fragment<'_>, out: &mut dyn Sink) {
         self.started = true;
+        fragment.name.clone_into(&mut self.name);
         let id = Some(Text::Raw(&self.id)).filter(|id| !id.is_empty());
         let form = match fragment.extra {
             _ if fragment.custom => ToolForm::Custom,
@@ -151,16 +221,24 @@ impl Call {
 impl<'a> Fragment<'a> {
     fn read(json: &'a str) -> Result<Self, Fault> {
         let mut fragment = Self::default();
+        if !json.starts_with('{') {
+            return Err(odd("tool_calls"));
+        }
         let mut members = walk::inner_members(json).map_err(broken)?;
         while let Some((key, value)) = members.next().map_err(broken)? {
             match key.raw() {
-                "index" => fragment.index = walk::unsigned(value),
-                "id" => fragment.id = text(value),
+                // Some servers write the number as a text, or as a number with a fraction.
+                "index" if value != "null" => {
+                    let digits = value.trim_matches('"');
+                    fragment.index = Some(walk::unsigned(digits.strip_suffix(".0").unwrap_or(digits)).ok_or_else(|| odd("index"))?);
+                }
+                "id" => fragment.id = if value.starts_with(|c: char| c.is_ascii_digit()) { value } else { text(value, "id")? },
                 "function" if value.starts_with('{') => fragment.function(value)?,
                 "custom" if value.starts_with('{') => {
                     fragment.custom = true;
                     fragment.function(value)?;
                 }
+                "function" | "custom" if value != "null" => return Err(odd("function")),
                 "extra_content" if value.starts_with('{') => fragment.extra = Some(value),
                 _ => {}
             }
@@ -175,9 +253,9 @@ impl<'a> Fragment<'a> {
         let mut members = walk::inner_members(json).map_err(broken)?;
         while let Some((key, value)) = members.next().map_err(broken)? {
             match key.raw() {
-                "name" => self.name = text(value),
+                "name" => self.name = text(value, "name")?,
                 "arguments" if value.starts_with(['{', '[']) => (self.arguments, self.object) = (value, true),
-                "arguments" | "input" => self.arguments = text(value),
+                "arguments" | "input" => self.arguments = text(value, "arguments")?,
                 _ => {}
             }
         }
@@ -185,9 +263,16 @@ impl<'a> Fragment<'a> {
     }
 }
 
-fn text(json: &str) -> &str {
+/// The inside of a string; `""` for null.
+fn text<'a>(json: &'a str, member: &'static str) -> Result<&'a str, Fault> {
     match walk::string(json) {
-        Some(Text::Raw(raw) | Text::Plain(raw)) => raw,
-        None => "",
+        Some(Text::Raw(raw) | Text::Plain(raw)) => Ok(raw),
+        None if json == "null" => Ok(""),
+        None => Err(odd(member)),
     }
+}
+
+/// The fault of a known member whose type gives it no meaning. Skipping it would lose a part of the answer.
+pub(super) fn odd(member: &'static str) -> Fault {
+    Fault::Broken(format!("`{member}` of the answer has an unexpected type").into())
 }

@@ -9,6 +9,7 @@ use super::calls::Calls;
 use super::said::{Said, filled};
 use super::{error, logprobs, usage};
 use crate::chat::event::{Event, Finish, Sink};
+use crate::chat::finish::Meaning;
 use crate::dialect::{Decoder as Decodes, FailureClass, Fault, Frame, ProviderError};
 use crate::json::envelope::ScanError;
 use crate::json::walk::Cursor;
@@ -59,7 +60,7 @@ impl Decoder {
     fn document(&mut self, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
         let excludes = self.completion_excludes_reasoning;
         let mut said: SmallVec<[Said<'_>; 1]> = SmallVec::new();
-        let (mut used, mut has_choices, mut failure, mut detail) = (None, false, false, false);
+        let (mut used, mut has_choices, mut failure) = (None, false, false);
         let mut at = Cursor::new(json);
         at.object(|at, name| {
             match name {
@@ -96,7 +97,7 @@ impl Decoder {
             match name {
                 "error" => failure |= !matches!(value, "null" | "{}" | "\"\"" | "false"),
                 "object" => failure |= value == "\"error\"",
-                "detail" | "fault" => detail = true,
+                "base_resp" => failure |= error::is_failed_base_resp(value),
                 "system_fingerprint" if !self.told_fingerprint => {
                     if let Some(text) = filled(value) {
                         self.told_fingerprint = true;
@@ -114,8 +115,14 @@ impl Decoder {
             Ok(())
         })?;
         at.finish().map_err(broken)?;
-        if failure || (detail && !has_choices) {
+        if failure {
             return Err(Fault::Provider(error::in_band(json)));
+        }
+        if !has_choices
+            && used.is_none()
+            && let Some(failure) = error::find(json)
+        {
+            return Err(Fault::Provider(failure));
         }
         if let Some(json) = said.iter().find_map(|choice| choice.failure) {
             return Err(Fault::Provider(error::in_band(json)));
@@ -157,8 +164,10 @@ impl Decoder {
         }
         let Some(word) = said.finish else { return Ok(()) };
         let word = word.decode();
-        let reason = Finish::of(&word).ok_or_else(|| Fault::Provider(failed(&word)))?;
-        choice.calls.finish(index, out);
+        // An unknown word that ends an answer without content is taken for a failure: there is nothing to lose.
+        let reason = if choice.begun || Meaning::of(&word) != Meaning::Unknown { Finish::of(&word) } else { None };
+        let reason = reason.ok_or_else(|| Fault::Provider(failed(&word)))?;
+        choice.calls.finish()?;
         choice.finished = true;
         out.event(Event::Finish { choice: index, reason });
         Ok(())
@@ -218,7 +227,7 @@ fn number(said: &mut [Said<'_>]) {
     }
 }
 
-/// A finish reason that says that the answer failed, or that nobody knows.
+/// The failure that a finish reason means.
 fn failed(word: &str) -> ProviderError {
     let class = if word == "insufficient_system_resource" { FailureClass::Overloaded } else { FailureClass::Server };
     ProviderError { class, message: format!("the provider ended the answer with `{word}`"), param: None, retry_after: None }

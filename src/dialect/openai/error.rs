@@ -8,8 +8,84 @@ use crate::dialect::{FailureClass, ProviderError, retry_after};
 use http::HeaderMap;
 use serde_json::Value;
 
+/// Parts of lower-case messages that blame the request, whatever the status. llama.cpp answers 500 to "image input is not
+/// supported", "input is too large to process" and a grammar that cannot be parsed; template errors of vLLM and SGLang
+/// are 500 too.
+const INPUT: [&str; 22] = [
+    "is not supported",
+    "are not supported",
+    "not supported by",
+    "does not support",
+    "unsupported param",
+    "unsupported content",
+    "unsupported value",
+    "too large to process",
+    "context size",
+    "context length",
+    "context window",
+    "maximum context",
+    "prompt is too long",
+    "input is too long",
+    "too many tokens",
+    "max_new_tokens",
+    "failed to parse grammar",
+    "unrecognized schema",
+    "json schema",
+    "must alternate",
+    "param requires",
+    "failed to decode image",
+];
+/// Parts of words in `type` and `code` that mean that the operator's account has to be paid or unlocked: OpenAI's
+/// `insufficient_quota` and `billing_not_active`, Moonshot's `exceeded_current_quota_error`, Alibaba's `Arrearage`.
+const ACCOUNT_WORDS: [&str; 6] =
+    ["insufficient_quota", "billing", "exceeded_current_quota", "arrearage", "insufficient_balance", "insufficient_credit"];
+/// Numbers in `code` and `status_code` that are no statuses of HTTP, by the documentation of MiniMax (four digits from 1000)
+/// and Z.ai.
+const CODES: [(&str, FailureClass); 11] = [
+    ("1001", FailureClass::Timeout),
+    ("1002", FailureClass::RateLimited),
+    ("1004", FailureClass::Credential),
+    ("1008", FailureClass::Credential),
+    ("1039", FailureClass::BadRequest),
+    ("1113", FailureClass::Credential),
+    ("1302", FailureClass::RateLimited),
+    ("1305", FailureClass::Overloaded),
+    ("2013", FailureClass::BadRequest),
+    ("2049", FailureClass::Credential),
+    ("2056", FailureClass::RateLimited),
+];
+/// The same in messages. "You exceeded your current quota, please check your plan and billing details" is not among them:
+/// Gemini says so of its limits per minute.
+const ACCOUNT: [&str; 8] = [
+    "credit balance is too low",
+    "insufficient balance",
+    "insufficient credit",
+    "used all available credits",
+    "monthly spending limit",
+    "billing hard limit",
+    "please check your billing",
+    "insufficient account balance",
+];
+
 /// Longest error body that is read as JSON, in bytes.
 pub const MAX_ERROR_BODY: usize = 64 << 10;
+/// Members that hold a message or an object with one.
+const MESSAGES: [&str; 14] = [
+    "error",
+    "errors",
+    "fault",
+    "detail",
+    "message",
+    "msg",
+    "faultstring",
+    "error_description",
+    "base_resp",
+    "status_msg",
+    "error_msg",
+    "error_message",
+    "errorMessage",
+    "details",
+];
 /// Longest name of a field that is kept, in bytes.
 const MAX_PARAM: usize = 128;
 
@@ -17,6 +93,7 @@ const MAX_PARAM: usize = 128;
 pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
     let said = Said::read(body);
     let class = match said.word_class() {
+        _ if said.blames_account() => FailureClass::Credential,
         // What is wrong with the operator's key is not the client's bad request.
         Some(FailureClass::Credential) if status == 400 => FailureClass::Credential,
         _ if status == 403 && said.is_too_long() => FailureClass::BadRequest, // Together's status for it
@@ -29,9 +106,46 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
 /// Reads an error that came in the middle of an answer, where there is no status.
 pub fn in_band(json: &str) -> ProviderError {
     let said = Said::read(json.as_bytes());
-    let class = said.status.map(of_status).or_else(|| said.word_class()).unwrap_or(FailureClass::Server);
+    let class = match said.status.map(of_status).or_else(|| said.word_class()) {
+        _ if said.blames_account() => FailureClass::Credential,
+        class => class.unwrap_or(FailureClass::Server),
+    };
     let message = said.message.unwrap_or_else(|| "the provider reported an error without a message".to_owned());
     ProviderError { class, message, param: said.param, retry_after: None }
+}
+
+/// The failure that a document says, where it is no part of an answer but an error under any of the names that servers
+/// have for one; `None` where it is none.
+pub fn find(json: &str) -> Option<ProviderError> {
+    let value: Value = serde_json::from_str(json).ok()?;
+    let members = match &value {
+        Value::Array(list) => list.first()?.as_object()?,
+        value => value.as_object()?,
+    };
+    let filled = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        _ => true,
+    };
+    let has = |name: &&str| members.get(*name).is_some_and(filled);
+    let named = ["error", "errors", "error_code", "error_msg", "error_message", "errorCode", "errorMessage", "detail", "fault"]
+        .iter()
+        .any(|name| has(&name));
+    let said = |name: &str| members.get(name).and_then(Value::as_str);
+    let typed = said("object") == Some("error") || said("type") == Some("error") || said("message").is_some_and(|text| !text.is_empty());
+    let failed = named || typed || members.get("base_resp").is_some_and(|resp| base_status(resp) != 0);
+    failed.then(|| in_band(json))
+}
+
+/// Whether MiniMax's `base_resp`, which every answer of theirs has, says that it failed.
+pub fn is_failed_base_resp(json: &str) -> bool {
+    serde_json::from_str(json).is_ok_and(|resp| base_status(&resp) != 0)
+}
+
+fn base_status(resp: &Value) -> i64 {
+    resp.get("status_code").and_then(Value::as_i64).unwrap_or_default()
 }
 
 /// Statuses that mean something else here than elsewhere.
@@ -65,7 +179,7 @@ impl Said {
             Err(_) if text.is_empty() || text.starts_with(['<', '{', '[']) => {} // HTML, or JSON cut off
             Err(_) => {
                 // Some servers refuse a stream with the event that would have ended it.
-                let data = text.lines().find_map(|line| line.strip_prefix("data:")).unwrap_or(text);
+                let data = text.lines().find_map(|line| line.strip_prefix("data:").or_else(|| line.strip_prefix("error:"))).unwrap_or(text);
                 match serde_json::from_str::<Value>(data) {
                     Ok(value) => said.value(&value),
                     Err(_) => said.say(data),
@@ -88,7 +202,7 @@ impl Said {
             }
             Value::Object(members) => {
                 // The innermost message wins, the words of all levels count.
-                for key in ["error", "fault", "detail", "message", "msg", "faultstring", "error_description"] {
+                for key in MESSAGES {
                     if let Some(inner) = members.get(key)
                         && self.message.is_none()
                     {
@@ -96,7 +210,7 @@ impl Said {
                     }
                 }
                 self.blame(members.get("param").and_then(Value::as_str));
-                for key in ["type", "code", "status", "error_type"] {
+                for key in ["type", "code", "status", "error_type", "error_code", "errorCode", "status_code"] {
                     match members.get(key) {
                         Some(Value::String(word)) => {
                             self.words.push_str(&word.to_ascii_lowercase());
@@ -105,6 +219,9 @@ impl Said {
                         Some(Value::Number(n)) => {
                             let status = n.as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| (400..600).contains(n));
                             self.status = self.status.or(status);
+                            if status.is_none() {
+                                self.words.push_str(&format!("{n} "));
+                            }
                         }
                         _ => {}
                     }
@@ -126,6 +243,12 @@ impl Said {
         ["max_new_tokens", "context length", "maximum context"].iter().any(|text| message.contains(text))
     }
 
+    /// Whether it says that the operator's account has to be paid or unlocked.
+    fn blames_account(&self) -> bool {
+        self.words.split(' ').any(|word| matches!(word, "1008" | "1113") || ACCOUNT_WORDS.iter().any(|account| word.contains(account)))
+            || self.message.as_deref().is_some_and(blames_account)
+    }
+
     fn say(&mut self, text: &str) {
         let text = text.trim();
         if !text.is_empty() {
@@ -136,6 +259,9 @@ impl Said {
     /// What the words and the message say, where they say it plainly.
     fn word_class(&self) -> Option<FailureClass> {
         let word = |list: &[&str]| list.iter().any(|word| self.words.contains(word));
+        if let Some((_, class)) = CODES.iter().find(|(code, _)| self.words.split(' ').any(|word| word == *code)) {
+            return Some(*class);
+        }
         let key = self.message.as_deref().is_some_and(blames_key);
         if key || word(&["invalid_api_key", "api_key_invalid", "authentication", "permission", "unauthenticated", "unauthorized"]) {
             Some(FailureClass::Credential)
@@ -151,6 +277,18 @@ impl Said {
             None
         }
     }
+}
+
+/// Whether a message blames the request, as an answer to which no other target and no repetition would help.
+pub fn blames_input(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    INPUT.iter().any(|text| message.contains(text))
+}
+
+/// Whether a message says that the operator's account has to be paid or unlocked.
+pub fn blames_account(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ACCOUNT.iter().any(|text| message.contains(text))
 }
 
 /// Whether a message says that the operator's key is wrong, which some providers tell as the client's bad request.
@@ -271,5 +409,65 @@ mod tests {
             in_band(r#"{"error":"boom"}"#),
             ProviderError { class: FailureClass::Server, message: "boom".into(), param: None, retry_after: None }
         );
+    }
+
+    #[test]
+    fn an_unpaid_account_is_the_operators_whatever_the_status() {
+        for (status, body) in [
+            (429, r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#),
+            (429, r#"{"error":{"message":"x","type":"exceeded_current_quota_error"}}"#),
+            (400, r#"{"code":"Arrearage","message":"Access denied, please make sure your account is in good standing."}"#),
+            (429, r#"{"code":"resource-exhausted","error":"Your team has used all available credits"}"#),
+            (500, r#"{"error":{"code":"1113","message":"x"}}"#),
+        ] {
+            assert_eq!(said(status, body).0, FailureClass::Credential, "{body}");
+        }
+        let gemini = r#"{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details."}}"#;
+        assert_eq!(said(429, gemini).0, FailureClass::RateLimited);
+    }
+
+    #[test]
+    fn words_that_blame_the_input_count_more_than_a_5xx() {
+        for message in [
+            "image input is not supported",
+            "input is too large to process. increase the physical batch size",
+            "maximum context length is 8192 tokens",
+        ] {
+            let error = read(500, &HeaderMap::new(), format!(r#"{{"error":{{"message":"{message}","type":"server_error"}}}}"#).as_bytes());
+            assert_eq!(error.judged(), FailureClass::BadRequest, "{message}");
+            assert_eq!(in_band(&format!(r#"{{"error":"{message}"}}"#)).judged(), FailureClass::BadRequest, "{message}");
+        }
+        for message in
+            ["unsupported operand type(s) for +: 'int' and 'str'", "'<' not supported between instances of 'int' and 'str'", "engine died"]
+        {
+            let error = read(500, &HeaderMap::new(), format!(r#"{{"error":{{"message":"{message}"}}}}"#).as_bytes());
+            assert_eq!(error.judged(), FailureClass::Server, "{message}");
+        }
+    }
+
+    #[test]
+    fn errors_are_found_under_every_name_and_nowhere_else() {
+        let class = |json: &str| find(json).map(|error| error.class);
+        for (json, want) in [
+            (r#"{"error":{"code":429,"message":"Resource exhausted","status":"RESOURCE_EXHAUSTED"}}"#, FailureClass::RateLimited),
+            (r#"{"error_code":"BAD_REQUEST","message":"too wide"}"#, FailureClass::BadRequest),
+            (r#"{"detail":"x"}"#, FailureClass::Server),
+            (r#"{"code":503,"message":"x"}"#, FailureClass::Overloaded),
+            (r#"{"base_resp":{"status_code":1004,"status_msg":"login fail"}}"#, FailureClass::Credential),
+            (r#"[{"error":{"code":400,"message":"x"}}]"#, FailureClass::BadRequest),
+        ] {
+            assert_eq!(class(json), Some(want), "{json}");
+        }
+        for no in [
+            "{}",
+            "[1]",
+            "7",
+            r#"{"error":null}"#,
+            r#"{"base_resp":{"status_code":0}}"#,
+            r#"{"id":"x","object":"chat.completion.chunk"}"#,
+            "{oops",
+        ] {
+            assert_eq!(class(no), None, "{no}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What one element of `choices` says, under whatever names and in whatever forms servers have for it.
 
+use super::calls::odd;
 use super::decode::broken;
 use super::usage;
 use crate::chat::event::{Event, Sink, Text};
@@ -46,7 +47,7 @@ impl<'a> Said<'a> {
     /// # Errors
     /// Where it is not well formed.
     pub fn read(at: &mut Cursor<'a>, place: u64, whole: bool, completion_excludes_reasoning: bool) -> Result<Self, Fault> {
-        let (start, mut failed) = (at.position(), false);
+        let (start, mut failed, mut odd_member) = (at.position(), false, None);
         let mut said = Self { index: place, ..Self::default() };
         at.object(|at, name| {
             match name {
@@ -62,14 +63,23 @@ impl<'a> Said<'a> {
             match name {
                 "index" => said.index = walk::unsigned(value).unwrap_or(place),
                 "logprobs" if value.starts_with('{') => said.logprobs = value,
-                "finish_reason" => said.finish = filled(value),
+                "finish_reason" => {
+                    said.finish = filled(value);
+                    if said.finish.is_none() && !is_nothing(value) {
+                        odd_member = Some("finish_reason");
+                    }
+                }
                 "message" if value.starts_with('{') => said.message = value,
+                "delta" | "message" if !is_nothing(value) => odd_member = Some("delta"),
                 "error" => failed |= value.starts_with('{') && value != "{}",
                 _ => {}
             }
             Ok::<_, ScanError>(())
         })
         .map_err(broken)?;
+        if let Some(member) = odd_member {
+            return Err(odd(member));
+        }
         said.failure = failed.then(|| at.since(start));
         Ok(said)
     }
@@ -110,7 +120,7 @@ impl<'a> Said<'a> {
                 }
             }
             "refusal" => self.refusal = filled(value),
-            "tool_calls" => self.calls = if value.starts_with('[') { value } else { self.calls },
+            "tool_calls" => self.calls = if is_nothing(value) { "" } else { value },
             _ if is_nothing(value) => {}
             // Whatever is spelled with escapes may be a second one of the members above.
             name if name.contains('\\') => {}
@@ -141,10 +151,11 @@ impl<'a> Said<'a> {
             }
         }
         thoughts(choice, if self.reasoning.is_empty() { self.details } else { self.reasoning }, out)?;
-        if self.content.starts_with('[') {
-            parts(choice, self.content, out)?;
-        } else if let Some(text) = filled(self.content) {
-            out.event(Event::Content { choice, text });
+        match self.content.as_bytes().first() {
+            Some(b'[') => parts(choice, self.content, out)?,
+            Some(b'{') => part(choice, self.content, out)?,
+            _ if is_nothing(self.content) => {}
+            _ => out.event(Event::Content { choice, text: walk::string(self.content).ok_or_else(|| odd("content"))? }),
         }
         if let Some(text) = self.refusal {
             out.event(Event::Refusal { choice, text });
@@ -156,24 +167,30 @@ impl<'a> Said<'a> {
 /// Content as an array of parts: texts, and thinking among them.
 fn parts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
     let mut elements = walk::inner_elements(json).map_err(broken)?;
-    while let Some(part) = elements.next().map_err(broken)? {
-        let mut text = filled(part);
-        let mut thinks = false;
-        if part.starts_with('{') {
-            let mut members = walk::inner_members(part).map_err(broken)?;
-            while let Some((key, value)) = members.next().map_err(broken)? {
-                match key.raw() {
-                    "text" => text = filled(value),
-                    "type" => thinks |= value.starts_with("\"reasoning") || value.starts_with("\"thinking"),
-                    _ => {}
-                }
+    while let Some(element) = elements.next().map_err(broken)? {
+        part(choice, element, out)?;
+    }
+    Ok(())
+}
+
+/// One part of the content: a text, or an object that holds one.
+fn part(choice: u32, part: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+    let mut text = filled(part);
+    let mut thinks = false;
+    if part.starts_with('{') {
+        let mut members = walk::inner_members(part).map_err(broken)?;
+        while let Some((key, value)) = members.next().map_err(broken)? {
+            match key.raw() {
+                "text" => text = filled(value),
+                "type" => thinks |= value.starts_with("\"reasoning") || value.starts_with("\"thinking"),
+                _ => {}
             }
         }
-        if thinks {
-            thoughts(choice, part, out)?;
-        } else if let Some(text) = text {
-            out.event(Event::Content { choice, text });
-        }
+    }
+    if thinks {
+        thoughts(choice, part, out)?;
+    } else if let Some(text) = text {
+        out.event(Event::Content { choice, text });
     }
     Ok(())
 }

@@ -1,0 +1,160 @@
+//! Why a choice ended: every provider's words in one table.
+
+use parking_lot::Mutex;
+
+/// Why a choice ended, in OpenAI's closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model came to an end or to a stop sequence.
+    Stop,
+    /// A token limit.
+    Length,
+    /// The model wants tools to be called.
+    ToolCalls,
+    /// The provider withheld or cut the answer.
+    ContentFilter,
+}
+
+/// What a provider's finish reason means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The answer is complete.
+    Complete(Finish),
+    /// The answer failed: a malformed call, an abort, a lack of resources.
+    Failed,
+    /// The word is in no table.
+    Unknown,
+}
+
+/// Parts of a lower-case word that mean that the answer was withheld: `sensitive` (Z.ai), `safety`, `risk_content` …
+const WITHHELD: [&str; 10] =
+    ["filter", "safety", "sensitive", "moderat", "guardrail", "blocked", "prohibited", "recitation", "refus", "risk"];
+/// Parts of a lower-case word that mean that the answer failed. `abnormal` covers `abnormal_stop`.
+const FAILED: [&str; 13] = [
+    "error",
+    "abort",
+    "cancel",
+    "fail",
+    "timeout",
+    "timed_out",
+    "malformed",
+    "unexpected",
+    "insufficient",
+    "missing",
+    "invalid",
+    "interrupt",
+    "abnormal",
+];
+/// Most unknown words that are remembered as logged; further ones are not logged.
+const MAX_LOGGED: usize = 32;
+/// Longest unknown word that is logged, in characters.
+const MAX_SHOWN: usize = 64;
+
+impl Finish {
+    /// The word in `finish_reason`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+        }
+    }
+
+    /// The finish of a choice whose provider ended it with `word`; `None` where the word means that the answer failed.
+    ///
+    /// An unknown word counts as `stop` and is logged once. It stands at the end of an answer that the provider itself
+    /// calls ended, so that failing it would throw away what was generated and paid for, and would do so for every
+    /// request to a server that invents a word.
+    pub fn of(word: &str) -> Option<Self> {
+        match Meaning::of(word) {
+            Meaning::Complete(finish) => Some(finish),
+            Meaning::Failed => None,
+            Meaning::Unknown => {
+                log_once(word);
+                Some(Self::Stop)
+            }
+        }
+    }
+}
+
+impl Meaning {
+    /// The meaning of a word. Letter case does not matter: relays of Gemini write `SAFETY` as well as `safety`.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "stop" => return Self::Complete(Finish::Stop), // nearly all of them
+            "length" => return Self::Complete(Finish::Length),
+            "tool_calls" => return Self::Complete(Finish::ToolCalls),
+            _ => {}
+        }
+        let word = word.to_ascii_lowercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| word.contains(part));
+        Self::Complete(match &*word {
+            "stop" | "end_turn" | "stop_sequence" | "eos" | "eos_token" | "pause_turn" | "end" | "complete" | "completed" => Finish::Stop,
+            "length" | "max_tokens" | "max_output_tokens" | "model_length" | "model_context_window_exceeded" => Finish::Length,
+            "tool_calls" | "tool_call" | "tool_use" | "function_call" => Finish::ToolCalls,
+            "spii" | "blocklist" | "language" | "model_armor" | "image_other" => Finish::ContentFilter,
+            // Gemini's word for a reason that it does not name, with an answer that has nothing in it.
+            "" | "other" | "no_image" | "too_many_tool_calls" => return Self::Failed,
+            _ if has(&WITHHELD) => Finish::ContentFilter,
+            _ if has(&FAILED) => return Self::Failed,
+            _ => return Self::Unknown,
+        })
+    }
+}
+
+fn log_once(word: &str) {
+    static LOGGED: Mutex<Vec<Box<str>>> = Mutex::new(Vec::new());
+    let word: String = word.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+    let mut logged = LOGGED.lock();
+    if logged.len() < MAX_LOGGED && !logged.iter().any(|known| **known == *word) {
+        log::warn!("unknown finish reason `{word}` of a provider; passed on as `stop`");
+        logged.push(word.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_failure_have_no_finish() {
+        for word in [
+            "error",
+            "network_error",
+            "abort",
+            "cancelled",
+            "insufficient_system_resource",
+            "malformed_tool_use",
+            "MALFORMED_FUNCTION_CALL",
+            "UNEXPECTED_TOOL_CALL",
+            "MISSING_THOUGHT_SIGNATURE",
+            "OTHER",
+            "",
+        ] {
+            assert_eq!(Finish::of(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn words_of_every_provider_have_their_finish() {
+        for (word, finish) in [
+            ("model_length", Finish::Length),
+            ("MAX_TOKENS", Finish::Length),
+            ("end", Finish::Stop),
+            ("STOP", Finish::Stop),
+            ("sensitive", Finish::ContentFilter),
+            ("SAFETY", Finish::ContentFilter),
+            ("IMAGE_PROHIBITED_CONTENT", Finish::ContentFilter),
+            ("content_filtered", Finish::ContentFilter),
+            ("tool_call", Finish::ToolCalls),
+        ] {
+            assert_eq!(Meaning::of(word), Meaning::Complete(finish), "{word}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_a_stop() {
+        assert_eq!((Meaning::of("brand_new"), Finish::of("brand_new")), (Meaning::Unknown, Some(Finish::Stop)));
+    }
+}
