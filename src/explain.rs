@@ -178,6 +178,10 @@ fn sample(field: Field) -> Option<String> {
         Field::GuidedChoice => r#"["a","b"]"#.to_owned(),
         Field::GuidedGrammar => r#""root ::= \"a\"""#.to_owned(),
         Field::StructuralTag => r#"{"type":"structural_tag","format":{"type":"any_text"}}"#.to_owned(),
+        Field::StructuredOutputs => r#"{"choice":["a","b"]}"#.to_owned(),
+        Field::Regex => r#""[a-z]+""#.to_owned(),
+        Field::Ebnf | Field::Grammar => r#""root ::= \"a\"""#.to_owned(),
+        Field::JsonSchema => SCHEMA.to_owned(),
         Field::GuidedDecodingBackend => r#""xgrammar""#.to_owned(),
         // Without JSON there is no white space to speak of.
         Field::GuidedWhitespacePattern => {

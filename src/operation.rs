@@ -54,7 +54,7 @@ impl Operation {
     pub fn encode(self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         let dialect = dialect::of(target);
         match self {
-            Self::Chat => dialect.encode(request, target),
+            Self::Chat => dialect.encode(request, target).map_err(|error| params::in_own_spelling(error, request)),
             Self::Embeddings => dialect.encode_embeddings(&EmbeddingRequest::of(request)?, target),
         }
     }

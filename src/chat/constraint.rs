@@ -1,14 +1,16 @@
 //! What an answer is held to: JSON of any kind, a schema, a choice, a regular expression, a grammar.
 //!
-//! Clients say it in OpenAI's `response_format` or in vLLM's `guided_*` fields; [`Constraint::of`] reads both into one
-//! form, which every dialect turns into its provider's own, or refuses by [`Constraint::field`]. A constraint is never
+//! Clients write it in OpenAI's `response_format`, in vLLM's `guided_*` or `structured_outputs`, in SGLang's `regex` and
+//! `ebnf`, in llama.cpp's `grammar` and `json_schema`; [`Constraint::of`] reads all of them into one form, which every dialect turns into its provider's own, or refuses by [`Constraint::field`]. A constraint is never
 //! dropped: an answer without it is not what was asked for.
 
 use super::event::Text;
 use super::field::Field;
 use super::request::ChatRequest;
 use super::strict;
+use crate::dialect::params::GUIDED;
 use crate::error::ApiError;
+use crate::json::walk;
 use crate::json::write::Writer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -84,9 +86,7 @@ impl<'a> Constraint<'a> {
     /// OpenAI does not have.
     pub fn of(request: &ChatRequest<'a>) -> Result<Option<Self>, ApiError> {
         let mut found: Option<(Field, Self)> = None;
-        for field in
-            [Field::ResponseFormat, Field::GuidedJson, Field::GuidedChoice, Field::GuidedRegex, Field::GuidedGrammar, Field::StructuralTag]
-        {
+        for field in std::iter::once(Field::ResponseFormat).chain(GUIDED) {
             let Some(raw) = request.raw(field) else { continue };
             let Some(constraint) = Self::read(field, raw)? else { continue };
             if let Some((first, _)) = &found {
@@ -102,19 +102,19 @@ impl<'a> Constraint<'a> {
         let text = || string(raw).ok_or_else(|| ApiError::field(field.name(), format!("`{}` must be a string", field.name())));
         Ok(Some(match field {
             Field::ResponseFormat => return response_format(raw),
-            Field::GuidedJson => {
-                let schema = object(field, raw)?;
-                let strict = strict::keeps_rules(&schema).then_some(true);
-                Self::JsonSchema(Schema { field, name: Text::Plain(GUIDED_SCHEMA_NAME), schema, strict, description: None })
-            }
-            Field::GuidedChoice => Self::Choice(choices(raw)?),
-            Field::GuidedRegex => Self::Regex(text()?),
-            Field::GuidedGrammar => Self::Grammar(text()?),
+            Field::GuidedJson | Field::JsonSchema => Self::JsonSchema(guided(field, raw)?),
+            Field::GuidedChoice => Self::Choice(choices(field, raw)?),
+            Field::GuidedRegex | Field::Regex => Self::Regex(text()?),
+            Field::GuidedGrammar | Field::Ebnf => Self::Grammar(text()?),
+            Field::Grammar if raw.starts_with('"') => Self::Grammar(text()?),
+            Field::Grammar => return typed_grammar(raw),
+            Field::StructuredOutputs => return structured_outputs(raw),
             _ => Self::StructuralTag(object(field, raw)?),
         }))
     }
 
-    /// The field that it came in: the one to blame where a target cannot keep it.
+    /// The field to blame where a target cannot keep it, in the first spelling that there was for it:
+    /// `dialect::params::in_own_spelling` puts the client's own in its place.
     pub const fn field(&self) -> Field {
         match self {
             Self::JsonObject => Field::ResponseFormat,
@@ -183,6 +183,62 @@ pub fn choice_regex(choices: &[Text<'_>]) -> String {
     out
 }
 
+/// A schema whose client did not say whether it is strict.
+fn guided(field: Field, raw: &str) -> Result<Schema<'_>, ApiError> {
+    let schema = object(field, raw)?;
+    let strict = strict::keeps_rules(&schema).then_some(true);
+    Ok(Schema { field, name: Text::Plain(GUIDED_SCHEMA_NAME), schema, strict, description: None })
+}
+
+/// The members of an object that are not null, in the order of its text.
+fn members(field: Field, raw: &str) -> Result<Vec<(Cow<'_, str>, &str)>, ApiError> {
+    let bad = |e: crate::json::envelope::ScanError| ApiError::field(field.name(), format!("`{}`: {}", field.name(), e.what));
+    let (mut out, mut members) = (Vec::new(), walk::members(raw).map_err(bad)?);
+    while let Some((key, value)) = members.next().map_err(bad)? {
+        if value != "null" && value != "false" {
+            out.push((key.decode(), value));
+        }
+    }
+    Ok(out)
+}
+
+/// vLLM's form from 0.12 on: one kind of constraint as a member; others of its members are options.
+fn structured_outputs(raw: &str) -> Result<Option<Constraint<'_>>, ApiError> {
+    let field = Field::StructuredOutputs;
+    let bad = |what: &str| ApiError::field(field.name(), format!("`structured_outputs` {what}"));
+    let mut found = None;
+    for (key, value) in members(field, raw)? {
+        let text = || string(value).ok_or_else(|| bad("has a member that must be a string"));
+        let constraint = match &*key {
+            "json" => Constraint::JsonSchema(guided(field, value)?),
+            "json_object" => Constraint::JsonObject,
+            "choice" => Constraint::Choice(choices(field, value)?),
+            "regex" => Constraint::Regex(text()?),
+            "grammar" => Constraint::Grammar(text()?),
+            "structural_tag" => Constraint::StructuralTag(object(field, value)?),
+            _ => continue,
+        };
+        if found.replace(constraint).is_some() {
+            return Err(bad("must hold one constraint only"));
+        }
+    }
+    found.map(Some).ok_or_else(|| bad("must hold json, json_object, regex, choice, grammar or structural_tag"))
+}
+
+/// TGI's form, an object with a `type` and a `value`.
+fn typed_grammar(raw: &str) -> Result<Option<Constraint<'_>>, ApiError> {
+    let field = Field::Grammar;
+    let bad = || ApiError::field(field.name(), "`grammar` must be a string, or an object with a type (json or regex) and a value");
+    let members = members(field, raw)?;
+    let member = |name: &str| members.iter().find(|(key, _)| key == name).map(|(_, value)| *value);
+    let value = member("value").ok_or_else(bad)?;
+    match member("type") {
+        Some(r#""json""# | r#""json_object""#) => Ok(Some(Constraint::JsonSchema(guided(field, value)?))),
+        Some(r#""regex""#) => Ok(Some(Constraint::Regex(string(value).ok_or_else(bad)?))),
+        _ => Err(bad()),
+    }
+}
+
 fn response_format<'a>(raw: &'a str) -> Result<Option<Constraint<'a>>, ApiError> {
     let field = Field::ResponseFormat;
     let bad = |what: String| ApiError::field(field.name(), format!("`response_format`: {what}"));
@@ -216,8 +272,11 @@ fn object(field: Field, raw: &str) -> Result<Cow<'_, str>, ApiError> {
     }
 }
 
-fn choices(raw: &str) -> Result<Vec<Text<'_>>, ApiError> {
-    let bad = || ApiError::field("guided_choice", "`guided_choice` must be an array of at least one string");
+fn choices(field: Field, raw: &str) -> Result<Vec<Text<'_>>, ApiError> {
+    let bad = || {
+        let name = if field == Field::GuidedChoice { "guided_choice" } else { "structured_outputs.choice" };
+        ApiError::field(name, format!("`{name}` must be an array of at least one string"))
+    };
     let list: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| bad())?;
     let texts: Option<Vec<_>> = list.iter().map(|item| string(item.get())).collect();
     texts.filter(|texts| !texts.is_empty()).ok_or_else(bad)
@@ -255,6 +314,40 @@ mod tests {
             let Some(Constraint::JsonSchema(s)) = c.unwrap() else { panic!() };
             assert_eq!((&*s.schema, s.field), (r#"{"type":"object"}"#, Field::GuidedJson));
         });
+    }
+
+    #[test]
+    fn every_spelling_of_a_constraint_is_that_constraint() {
+        let read = |body: &'static str| with(body, |c| c.map(|c| format!("{c:?}")).map_err(|e| e.param));
+        let regex = Ok(format!("{:?}", Some(Constraint::Regex(Text::Raw("a+")))));
+        for body in [
+            r#"{"guided_regex":"a+"}"#,
+            r#"{"structured_outputs":{"regex":"a+","whitespace_pattern":null,"disable_any_whitespace":true}}"#,
+            r#"{"regex":"a+"}"#,
+            r#"{"grammar":{"type":"regex","value":"a+"}}"#,
+        ] {
+            assert_eq!(read(body), regex, "{body}");
+        }
+        for body in [r#"{"ebnf":"g"}"#, r#"{"grammar":"g"}"#, r#"{"structured_outputs":{"grammar":"g"}}"#] {
+            assert_eq!(read(body), Ok(format!("{:?}", Some(Constraint::Grammar(Text::Raw("g"))))), "{body}");
+        }
+        for body in [
+            r#"{"json_schema":{"type":"object"}}"#,
+            r#"{"json_schema":"{\"type\":\"object\"}"}"#,
+            r#"{"structured_outputs":{"json":{"type":"object"}}}"#,
+            r#"{"grammar":{"type":"json","value":{"type":"object"}}}"#,
+        ] {
+            with(body, |c| assert!(matches!(c, Ok(Some(Constraint::JsonSchema(_)))), "{body}"));
+        }
+        for (body, param) in [
+            (r#"{"structured_outputs":{"regex":"a","choice":["b"]}}"#, "structured_outputs"),
+            (r#"{"structured_outputs":{}}"#, "structured_outputs"),
+            (r#"{"structured_outputs":{"regex":7}}"#, "structured_outputs"),
+            (r#"{"regex":"a","ebnf":"b"}"#, "ebnf"),
+            (r#"{"grammar":{"type":"poem","value":"b"}}"#, "grammar"),
+        ] {
+            assert_eq!(read(body), Err(Some(param.into())), "{body}");
+        }
     }
 
     #[test]

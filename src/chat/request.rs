@@ -46,11 +46,13 @@ pub struct Talk {
     pub developer: bool,
     /// Content in parts.
     pub parts: bool,
+    /// A null where OpenAI's schema has none.
+    pub nulls: bool,
 }
 
 impl Talk {
     /// Of messages that nobody has looked into.
-    const UNKNOWN: Self = Self { calls: true, reasoning: true, developer: true, parts: true };
+    const UNKNOWN: Self = Self { calls: true, reasoning: true, developer: true, parts: true, nulls: true };
 }
 
 impl Outline {

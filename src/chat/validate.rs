@@ -40,6 +40,11 @@ pub(super) fn chat(outline: &Outline, text: &str) -> Result<Talk, ApiError> {
     if outline.raw(text, Field::N).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
         return Err(wrong("n", "1 or more"));
     }
+    for field in [Field::MaxTokens, Field::MaxCompletionTokens] {
+        if outline.raw(text, field).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
+            return Err(wrong(field.name(), "1 or more"));
+        }
+    }
     messages(outline.raw(text, Field::Messages).ok_or_else(|| missing("messages"))?)
 }
 
@@ -70,6 +75,7 @@ fn messages(json: &str) -> Result<Talk, ApiError> {
             }
             "content" if value.starts_with('[') => talk.parts = true,
             "content" if !value.starts_with('"') && value != "null" => fault = Some(wrong_in(number, "content", "a string or an array")),
+            "tool_calls" | "tool_call_id" | "name" | "annotations" if value == "null" => talk.nulls = true,
             "tool_calls" | "tool_call_id" => talk.calls = true,
             name => talk.reasoning |= name.starts_with("reasoning"),
         });
@@ -138,6 +144,8 @@ mod tests {
             (r#"{"model":"m","messages":[{"role":"user","content":{}}]}"#, "messages[0].content"),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"n":0}"#, "n"),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"n":-1}"#, "n"),
+            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":0}"#, "max_tokens"),
+            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_completion_tokens":-1}"#, "max_completion_tokens"),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":"hot"}"#, "temperature"),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":1e999}"#, "temperature"),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":1.5}"#, "max_tokens"),

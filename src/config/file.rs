@@ -10,7 +10,7 @@ use super::types::{
     Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, Lease, LogFormat, Money, Origin, Period, Reason, SecretText, Store,
     StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, Unsupported, Weight,
 };
-use crate::provider::catalogue::Guided;
+use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{Kind, SageMakerFormat, StructuredOutput};
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
@@ -146,6 +146,15 @@ section! {
         /// How the server takes a decoding constraint (vllm, sglang, openai_compatible). Default for vllm: structured_outputs;
         /// `sglang` says that the server is SGLang, as the kind of that name does.
         guided: Option<At<Guided>>,
+        /// Whether `stream_options.include_usage` is added to every stream (kinds that speak OpenAI, sagemaker, vertex).
+        /// Default: by kind. A server that refuses it is asked without it for an hour, whatever stands here.
+        inject_stream_options: Option<At<bool>>,
+        /// Where an assistant's reasoning stands in requests (kinds that speak OpenAI, sagemaker, vertex): reasoning_content,
+        /// reasoning, or content, between <think> tags. Default: by kind.
+        reasoning_field: Option<At<ReasoningField>>,
+        /// What the provider needs back on the next turn, kept sealed in tool-call ids for clients that drop it (kinds that
+        /// speak OpenAI, sagemaker, vertex). Default: by kind.
+        returns: Option<At<Vec<Returned>>>,
         /// Headers to add to every request.
         headers: Named<SecretText>,
         /// Deadlines.

@@ -432,6 +432,9 @@ providers:
     kind: vllm
     base_url: "http://10.0.0.7:8000/v1/"
     guided: sglang
+    inject_stream_options: false
+    reasoning_field: content
+    returns: [reasoning]
     max_connections: 7
     headers: { X-Team: blue }
     timeouts: &times { first_token: 20s, total: 5m }
@@ -492,6 +495,8 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!(by_name("adc").base.host.as_ref(), "aiplatform.googleapis.com");
     let pool = by_name("pool");
     assert_eq!(pool.quirks.guided, crate::provider::catalogue::Guided::Sglang);
+    assert!(!pool.quirks.usage_option && pool.quirks.reasoning_field == crate::provider::catalogue::ReasoningField::Content);
+    assert_eq!(pool.quirks.returns, [crate::provider::catalogue::Returned::Reasoning]);
     assert_eq!((pool.max_connections, pool.headers[0].0.as_str(), pool.base.prefix.as_ref()), (Some(7), "x-team", "/v1"));
     assert!(format!("{:?}", pool.headers[0].1).contains("Sensitive"));
     assert_eq!((pool.timeouts.first_token, pool.timeouts.total), (Duration::from_secs(20), Some(Duration::from_secs(300))));

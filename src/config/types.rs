@@ -5,7 +5,7 @@ use super::secret::Secret;
 use super::snapshot::{AuthMode, Balance, StoreFailure, StreamUsage};
 use super::tree::Node;
 use super::units::{self, BadMoney};
-use crate::provider::catalogue::Guided;
+use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{Kind, SageMakerFormat, StructuredOutput};
 use crate::route::health::MAX_FAILURES;
 use serde_json::{Value as Json, json};
@@ -95,7 +95,9 @@ impl Read for Kind {
 
 words!(StreamUsage, "one of" { Merged = "merged", Separate = "separate" });
 words!(AuthMode, "one of" { Keys = "keys", None = "none" });
-words!(Guided, "one of" { StructuredOutputs = "structured_outputs", Legacy = "legacy", Sglang = "sglang" });
+words!(Guided, "one of" { StructuredOutputs = "structured_outputs", Legacy = "legacy", Sglang = "sglang", LlamaCpp = "llama_cpp" });
+words!(ReasoningField, "one of" { ReasoningContent = "reasoning_content", Reasoning = "reasoning", Content = "content" });
+words!(Returned, "one of" { Reasoning = "reasoning", ExtraContent = "extra_content" });
 words!(StructuredOutput, "one of" { Native = "native", Tool = "tool" });
 words!(SageMakerFormat, "one of" {
     OpenAiChat = "openai_chat",

@@ -12,8 +12,22 @@ use crate::error::ApiError;
 use crate::provider::catalogue::Quirks;
 use std::borrow::Cow;
 
-/// The fields that say a constraint in vLLM's words.
-pub const GUIDED: [Field; 5] = [Field::GuidedJson, Field::GuidedChoice, Field::GuidedRegex, Field::GuidedGrammar, Field::StructuralTag];
+/// The fields beside `response_format` that hold a decoding constraint: vLLM's before and from 0.12, SGLang's, llama.cpp's
+/// and TGI's.
+pub const GUIDED: [Field; 10] = [
+    Field::GuidedJson,
+    Field::GuidedChoice,
+    Field::GuidedRegex,
+    Field::GuidedGrammar,
+    Field::StructuralTag,
+    Field::StructuredOutputs,
+    Field::Regex,
+    Field::Ebnf,
+    Field::JsonSchema,
+    Field::Grammar,
+];
+/// Those of them that are further spellings: their constraint is one that the first ones could hold as well.
+const SPELLINGS: [Field; 5] = [Field::StructuredOutputs, Field::Regex, Field::Ebnf, Field::JsonSchema, Field::Grammar];
 /// Most unknown fields that are named one by one in `x-tidegate-dropped-params`.
 pub const MAX_NAMED_UNKNOWN: usize = 16;
 /// Longest unknown field name that is shown, in bytes.
@@ -50,6 +64,11 @@ impl Policy {
             | Field::GuidedChoice
             | Field::GuidedGrammar
             | Field::StructuralTag
+            | Field::StructuredOutputs
+            | Field::Regex
+            | Field::Ebnf
+            | Field::JsonSchema
+            | Field::Grammar
             | Field::ChatTemplate
             | Field::Moderation
             | Field::Modalities
@@ -59,9 +78,11 @@ impl Policy {
         }
     }
 
-    /// The policy of a dialect that maps these fields and no others.
+    /// The policy of a dialect that maps these fields and no others. One that maps any constraint reads all spellings of
+    /// it, and refuses those that it cannot keep by their own name.
     pub fn of(field: Field, mapped: &[Field]) -> Self {
-        if mapped.contains(&field) { Self::Mapped } else { Self::when_lost(field) }
+        let spelled = SPELLINGS.contains(&field) && mapped.iter().any(|known| GUIDED.contains(known));
+        if spelled || mapped.contains(&field) { Self::Mapped } else { Self::when_lost(field) }
     }
 
     /// The word for it in `tidegate check --explain`.
@@ -140,6 +161,18 @@ impl Settled {
     }
 }
 
+/// A refusal of a constraint, by the name of the member that the client used for it.
+pub fn in_own_spelling(mut error: ApiError, request: &ChatRequest<'_>) -> ApiError {
+    let blamed = GUIDED.iter().find(|field| error.param.as_deref() == Some(field.name()));
+    if let Some(blamed) = blamed.filter(|field| request.raw(**field).is_none())
+        && let Some(own) = GUIDED.iter().find(|field| request.raw(**field).is_some())
+    {
+        error.message = error.message.replace(&format!("`{}`", blamed.name()), &format!("`{}`", own.name())).into();
+        error.param = Some(own.name().into());
+    }
+    error
+}
+
 /// The 400 for a field whose loss would change the answer.
 pub fn unsupported(name: impl Into<Cow<'static, str>>) -> ApiError {
     let name = name.into();
@@ -193,7 +226,8 @@ pub fn asked<'a>(request: &ChatRequest<'a>, field: Field) -> Option<&'a str> {
         Field::ServiceTier => raw == "\"auto\"" || empty,
         Field::Verbosity => raw == "\"medium\"" || empty,
         // An empty value of these is a mistake or means something: the provider or the constraint shall judge.
-        Field::WebSearchOptions | Field::GuidedJson | Field::GuidedChoice | Field::GuidedRegex | Field::GuidedGrammar => false,
+        Field::WebSearchOptions => false,
+        field if GUIDED.contains(&field) && field != Field::StructuralTag => false,
         _ => empty,
     };
     (!nothing).then_some(raw)

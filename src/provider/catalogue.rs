@@ -94,12 +94,18 @@ pub struct Quirks {
     pub flatten_text: bool,
     /// What becomes of an assistant turn's `reasoning_content`.
     pub reasoning: ReasoningTurns,
+    /// Where an assistant turn's reasoning stands.
+    pub reasoning_field: ReasoningField,
+    /// What the provider needs back on the next turn, kept for clients that know OpenAI's members only.
+    pub returns: Vec<Returned>,
     /// The words for `reasoning_effort` that are known; none: all of OpenAI's are.
     pub efforts: Vec<String>,
     /// Members (raw JSON) that turn thinking off, where that is no effort.
     pub reasoning_off: BTreeMap<String, String>,
     /// What a demanded tool call needs beside `tool_choice`.
     pub forced_tools: ForcedTools,
+    /// Whether `tool_choice` can name a function; otherwise the tools are narrowed to it, and one is required.
+    pub named_tools: bool,
     /// Whether `tool_choice` knows `allowed_tools`; otherwise the tools themselves are narrowed to them.
     pub allowed_tools: bool,
     /// Longest id of a tool call in a request, in bytes.
@@ -157,9 +163,12 @@ impl Default for Quirks {
             developer_role: true,
             flatten_text: false,
             reasoning: ReasoningTurns::Keep,
+            reasoning_field: ReasoningField::ReasoningContent,
+            returns: Vec::new(),
             efforts: Vec::new(),
             reasoning_off: BTreeMap::new(),
             forced_tools: ForcedTools::AsTheyCame,
+            named_tools: true,
             allowed_tools: false,
             call_id_max: None,
             stop_list: false,
@@ -194,6 +203,8 @@ pub enum Guided {
     Legacy,
     /// SGLang's `response_format`, `regex` and `ebnf`.
     Sglang,
+    /// llama.cpp's `response_format` and `grammar`.
+    LlamaCpp,
     /// `response_format` with a JSON schema or a grammar.
     Fireworks,
     /// `response_format` with a JSON schema or a regular expression.
@@ -260,6 +271,29 @@ pub enum ReasoningTurns {
     Strip,
 }
 
+/// Where an assistant turn's reasoning stands. Answers have it under any name; this is the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasoningField {
+    /// `reasoning_content`, or under the name that the client used.
+    ReasoningContent,
+    /// `reasoning` (vLLM from 0.12, Groq, OpenRouter).
+    Reasoning,
+    /// Between `<think>` tags in front of the content.
+    Content,
+}
+
+/// What a provider needs back on the next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Returned {
+    /// The reasoning of a turn that called tools (DeepSeek, Kimi: "The `reasoning_content` in the thinking mode must be
+    /// passed back to the API").
+    Reasoning,
+    /// `extra_content` of a call, where Google's OpenAI endpoint puts its thought signatures.
+    ExtraContent,
+}
+
 /// What a demanded tool call needs beside `tool_choice`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -304,8 +338,12 @@ fn named(name: &str) -> &'static Entry {
 
 /// How the OpenAI dialect differs at this kind of provider, with the operator's own word on decoding constraints.
 pub fn quirks(kind: Kind, guided: Option<Guided>) -> Quirks {
-    // Two of the operator's words are two versions of vLLM; the third one is another server.
-    let entry = if guided == Some(Guided::Sglang) { named("sglang") } else { entry(kind) };
+    // Two of the operator's words are two versions of vLLM; the others are other servers.
+    let entry = match guided {
+        Some(Guided::Sglang) => named("sglang"),
+        Some(Guided::LlamaCpp) => named("llama_cpp"),
+        _ => entry(kind),
+    };
     let mut quirks = entry.quirks.clone();
     quirks.guided = guided.unwrap_or(quirks.guided);
     quirks

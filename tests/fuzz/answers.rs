@@ -273,19 +273,23 @@ fn saved_answers_of_every_dialect_parse_with_a_typed_client() {
         ("llama2_chat", &["sagemaker-llama2"]),
     ];
     let (mut chunks, mut wholes) = (0, 0);
+    // Calls of custom tools, which only a client that has sent some can get, have another form in its types.
+    let custom = |json: &&[u8]| json.windows(15).any(|text| text == b"\"type\":\"custom\"");
     for (dialect, names) in dialects {
         let streams = if dialect == "llama2_chat" { Vec::new() } else { corpus::streams(dialect) };
         for (asked, input) in ways(names, true).iter().flat_map(|asked| streams.iter().map(move |input| (asked, input))) {
             let (told, _) = run(asked.relay(Body::Stream, Form::Chunks(UsagePlace::Separate)), &[input]);
             let events = told.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data: "));
-            for event in events.filter(|event| *event != b"[DONE]") {
+            for event in events.filter(|event| *event != b"[DONE]" && !custom(event)) {
                 parse::<CreateChatCompletionStreamResponse>(event);
                 chunks += 1;
             }
         }
         let bodies = if dialect == "sagemaker" { corpus::wholes("openai") } else { corpus::wholes(dialect) };
         for (asked, input) in ways(names, false).iter().flat_map(|asked| bodies.iter().map(move |input| (asked, input))) {
-            if let (told, Ok(())) = run(asked.relay(Body::Whole, Form::Completion), &[input]) {
+            if let (told, Ok(())) = run(asked.relay(Body::Whole, Form::Completion), &[input])
+                && !custom(&&*told)
+            {
                 parse::<CreateChatCompletionResponse>(&told);
                 wholes += 1;
             }

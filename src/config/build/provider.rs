@@ -36,6 +36,9 @@ const OWN_KEYS: &OwnKeys = &[
     ("beta", |kind| kind == Kind::Anthropic),
     ("default_max_tokens", |kind| kind == Kind::Anthropic),
     ("guided", |kind| entry(kind).self_hosted()),
+    ("inject_stream_options", speaks_openai),
+    ("reasoning_field", speaks_openai),
+    ("returns", speaks_openai),
 ];
 
 /// Headers that belong to the gateway: framing, connection and content. An operator's `headers` may not hold them.
@@ -87,7 +90,12 @@ impl Builder {
         let credential = self.credential(kind, &mut provider);
         let base = self.base_url(kind, &provider, settings.as_ref());
         let headers = self.headers(provider.headers);
-        let guided = provider.guided.map(|guided| guided.value);
+        let mut quirks = quirks(kind, provider.guided.map(|guided| guided.value));
+        quirks.usage_option = provider.inject_stream_options.map_or(quirks.usage_option, |inject| inject.value);
+        quirks.reasoning_field = provider.reasoning_field.map_or(quirks.reasoning_field, |field| field.value);
+        if let Some(returns) = provider.returns {
+            quirks.returns = returns.value;
+        }
         let limits = self.limits(provider.limits);
         let tls = self.tls(provider.tls);
         Some(Provider {
@@ -100,7 +108,7 @@ impl Builder {
             timeouts: timeouts(&provider.timeouts),
             tls,
             settings: settings?,
-            quirks: quirks(kind, guided),
+            quirks,
             max_connections: provider.max_connections.map(|connections| connections.0),
             limits,
         })
@@ -282,6 +290,10 @@ impl Builder {
         }
         None
     }
+}
+
+fn speaks_openai(kind: Kind) -> bool {
+    matches!(kind, Kind::OpenAi(_) | Kind::SageMaker | Kind::Vertex)
 }
 
 fn aws(credentials: AwsCredentials) -> Credential {

@@ -60,7 +60,8 @@ impl<'a> Body<'a> {
                 Some(field) => Cow::Borrowed(field.name()),
                 None => name_of(member, bytes),
             };
-            let null = closed && member.value.of(bytes) == b"null";
+            // A null of a known field is absence; OpenAI's schema allows it for some of them only.
+            let null = (closed || field.is_some()) && member.value.of(bytes) == b"null";
             if null || params::is_gateways(&name) || !sent(field, &name) {
                 self.remove(field.map_or(Name::Other(name), Name::Known));
             }

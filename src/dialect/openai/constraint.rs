@@ -51,17 +51,71 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>)
         }
         return Ok(false);
     }
-    if quirks.guided == Guided::Legacy {
-        if let Constraint::StructuralTag(tag) = &constraint {
-            body.set(Field::StructuralTag, json_text(Text::Plain(tag))); // it is a text there
+    let has = |field: &Field| request.raw(*field).is_some();
+    match quirks.guided {
+        Guided::Legacy if !GUIDED.iter().any(|field| has(field) && !LEGACY.contains(field)) => {
+            if let Constraint::StructuralTag(tag) = &constraint {
+                body.set(Field::StructuralTag, json_text(Text::Plain(tag))); // it is a text there
+            }
+            return Ok(false);
         }
-        return Ok(false);
+        // As it came: its options have no other place.
+        Guided::StructuredOutputs if has(&Field::StructuredOutputs) => return Ok(false),
+        _ => {}
     }
     GUIDED.iter().for_each(|field| body.remove(*field));
     match quirks.guided {
+        Guided::Legacy => legacy(&constraint, body),
         Guided::StructuredOutputs => structured_outputs(request, &constraint, body),
         Guided::Sglang => sglang(&constraint, body)?,
+        Guided::LlamaCpp => return llama_cpp(&constraint, body),
         style => return response_format(style, quirks, &constraint, body),
+    }
+    Ok(false)
+}
+
+/// The members of vLLM before 0.12.
+const LEGACY: [Field; 5] = [Field::GuidedJson, Field::GuidedChoice, Field::GuidedRegex, Field::GuidedGrammar, Field::StructuralTag];
+
+fn legacy(constraint: &Constraint<'_>, body: &mut Body<'_>) {
+    match constraint {
+        Constraint::JsonObject => body.set(Field::ResponseFormat, br#"{"type":"json_object"}"#.as_slice()),
+        Constraint::JsonSchema(schema) => body.set(Field::GuidedJson, schema.schema.as_bytes().to_vec()),
+        Constraint::Choice(choices) => {
+            let mut w = Writer::default();
+            w.array();
+            choices.iter().for_each(|choice| {
+                w.text(*choice);
+            });
+            w.end_array();
+            body.set(Field::GuidedChoice, w.finish());
+        }
+        Constraint::Regex(regex) => body.set(Field::GuidedRegex, json_text(*regex)),
+        Constraint::Grammar(grammar) => body.set(Field::GuidedGrammar, json_text(*grammar)),
+        Constraint::StructuralTag(tag) => body.set(Field::StructuralTag, json_text(Text::Plain(tag))),
+    }
+}
+
+/// llama.cpp's members. It has no regular expressions but the `pattern` of a string in a schema, which has to be anchored;
+/// the answer is a JSON string then, and its text is what the client gets.
+fn llama_cpp(constraint: &Constraint<'_>, body: &mut Body<'_>) -> Result<bool, ApiError> {
+    match constraint {
+        Constraint::JsonObject => body.set(Field::ResponseFormat, br#"{"type":"json_object"}"#.as_slice()),
+        Constraint::JsonSchema(schema) => json_schema(schema, body),
+        Constraint::Grammar(grammar) => body.set(Field::Grammar, json_text(*grammar)),
+        Constraint::Choice(choices) => {
+            json_schema(&choice_schema(choices), body);
+            return Ok(true);
+        }
+        Constraint::Regex(regex) => {
+            let mut w = Writer::default();
+            w.object().key("type").string("string").key("pattern").string(&format!("^(?:{})$", regex.decode())).end_object();
+            let schema = String::from_utf8(w.finish()).unwrap_or_default().into();
+            let field = Field::GuidedRegex;
+            json_schema(&Schema { field, name: Text::Plain("guided_regex"), schema, strict: None, description: None }, body);
+            return Ok(true);
+        }
+        Constraint::StructuralTag(_) => return Err(unsupported(Field::StructuralTag.name())),
     }
     Ok(false)
 }
@@ -108,7 +162,7 @@ fn sglang(constraint: &Constraint<'_>, body: &mut Body<'_>) -> Result<(), ApiErr
 
 /// SGLang tells a tag from other formats by its `type`, which vLLM's form of it does without.
 fn structural_tag(tag: &str, body: &mut Body<'_>) -> Result<(), ApiError> {
-    let bad = |e: ScanError| ApiError::field(Field::StructuralTag.name(), format!("`structural_tag`: {e}"));
+    let bad = |e: ScanError| ApiError::field(Field::StructuralTag.name(), format!("`structural_tag`: {}", e.what));
     let mut w = Writer::default();
     w.object().key("type").string("structural_tag");
     let mut members = walk::members(tag).map_err(bad)?;

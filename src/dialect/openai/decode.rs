@@ -6,6 +6,7 @@
 //! ```
 
 use super::calls::Calls;
+use super::returned::Keeper;
 use super::said::{Said, filled};
 use super::{error, logprobs, usage};
 use crate::chat::event::{Event, Finish, Sink};
@@ -13,6 +14,8 @@ use crate::chat::finish::Meaning;
 use crate::dialect::{Decoder as Decodes, FailureClass, Fault, Frame, ProviderError};
 use crate::json::envelope::ScanError;
 use crate::json::walk::Cursor;
+use crate::provider::catalogue::Returned;
+use crate::sign::seal::Seal;
 use smallvec::SmallVec;
 
 /// Most choices of one answer; OpenAI's own bound for `n`.
@@ -25,11 +28,14 @@ struct Choice {
     /// Whether a `delta` has said something of it.
     begun: bool,
     calls: Calls,
+    /// Its reasoning, where the provider needs it back.
+    thought: String,
 }
 
 /// Reads one answer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Decoder {
+    keeper: Option<Keeper>,
     completion_excludes_reasoning: bool,
     choices: SmallVec<[Choice; 1]>,
     told_fingerprint: bool,
@@ -54,6 +60,11 @@ impl Decoder {
     /// A decoder for a provider whose `completion_tokens` leave reasoning out, or not.
     pub fn new(completion_excludes_reasoning: bool) -> Self {
         Self { completion_excludes_reasoning, ..Self::default() }
+    }
+
+    /// Seals into the ids of tool calls what the provider needs back.
+    pub fn returning(self, returns: &[Returned], seal: Option<&Seal>) -> Self {
+        Self { keeper: Keeper::new(returns, seal), ..self }
     }
 
     /// Reads a chunk or a completion: every byte once, and what it says is told when all of it has been read.
@@ -148,6 +159,14 @@ impl Decoder {
             self.choices.len() - 1
         });
         let Some(choice) = self.choices.get_mut(at) else { return Ok(()) };
+        let mut keeping;
+        let out: &mut dyn Sink = match &self.keeper {
+            Some(keeper) if keeper.keeps_reasoning() || !said.calls.is_empty() => {
+                keeping = keeper.over(&mut choice.thought, out);
+                &mut keeping
+            }
+            _ => out,
+        };
         choice.begun |= said.speaks();
         if !said.message.is_empty() && !choice.begun {
             said.read_message()?;

@@ -9,9 +9,10 @@ use crate::dialect::params::{self, Policy, Settled, Unknown};
 use crate::dialect::unwrap::UnwrapChoice;
 use crate::dialect::{self, Framing, Outgoing, think};
 use crate::error::ApiError;
+use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
-use crate::provider::catalogue::{MaxTokens, Quirks};
+use crate::provider::catalogue::{MaxTokens, Quirks, ReasoningField};
 use std::borrow::Cow;
 
 /// Members that a route's settings cannot change: the gateway itself decides them.
@@ -23,7 +24,9 @@ const FIXED: [Field; 3] = [Field::Model, Field::Messages, Field::Stream];
 /// A 400 that names the field that the provider cannot keep.
 pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
     let mut draft = Draft::new(request, quirks)?;
-    if let Some(json) = messages::rewrite(request, quirks)? {
+    // A think text that was split off the content goes back into it.
+    let field = if split_think_tags { ReasoningField::Content } else { quirks.reasoning_field };
+    if let Some(json) = messages::rewrite(request, quirks, field)? {
         draft.body.set(Field::Messages, json);
     }
     tools::encode(request, quirks, &mut draft.body)?;
@@ -147,7 +150,7 @@ impl<'a> Draft<'a> {
         let mut w = Writer::default();
         w.object();
         if let Some(raw) = request.raw(field) {
-            let bad = |e| ApiError::field(field.name(), format!("`stream_options`: {e}"));
+            let bad = |e: ScanError| ApiError::field(field.name(), format!("`stream_options`: {}", e.what));
             let mut members = walk::inner_members(raw).map_err(bad)?;
             while let Some((key, value)) = members.next().map_err(bad)? {
                 match key.is("include_usage") {
@@ -180,7 +183,8 @@ impl<'a> Draft<'a> {
             w.object().key("role").string("system").key("content").string(system).end_object();
             self.body.prepend_message(w.finish());
         }
-        let mut decoder: Box<dyn dialect::Decoder> = Box::new(Decoder::new(quirks.completion_excludes_reasoning));
+        let mut decoder: Box<dyn dialect::Decoder> =
+            Box::new(Decoder::new(quirks.completion_excludes_reasoning).returning(&quirks.returns, request.seal));
         if split_think_tags {
             decoder = Box::new(think::split(decoder));
         }

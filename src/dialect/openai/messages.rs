@@ -1,5 +1,6 @@
 //! The messages, where a provider takes less in them than OpenAI. Most take them as they are, and nothing is copied.
 
+use super::returned;
 use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::request::{ChatRequest, Talk};
@@ -8,29 +9,32 @@ use crate::error::ApiError;
 use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
-use crate::provider::catalogue::{Part, Quirks, ReasoningTurns};
+use crate::provider::catalogue::{Part, Quirks, ReasoningField, ReasoningTurns, Returned};
 use crate::sign::seal;
 use memchr::memmem;
 use smallvec::SmallVec;
 
 const PARTS: [Part; 3] = [Part::ImageUrl, Part::File, Part::InputAudio];
 
-/// The messages as the provider wants them; `None` where they can stay as they came.
+/// The messages as the provider wants them, with an assistant's reasoning in `field`; `None` where they can stay as they
+/// came.
 ///
 /// # Errors
 /// A 400 that names the part of a message that the provider cannot take.
-pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<u8>>, ApiError> {
+pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks, field: ReasoningField) -> Result<Option<Vec<u8>>, ApiError> {
     let talk = request.parsed.talk();
     if talk == Talk::default() {
         return Ok(None); // as most are
     }
-    let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, talk, quirks)) else { return Ok(None) };
+    let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, talk, quirks, field)) else { return Ok(None) };
     let mut w = Writer::with_capacity(raw.len());
     w.array();
     let mut elements = walk::inner_elements(raw).map_err(|e| bad("messages", e))?;
     let mut number = 0;
     while let Some(message) = elements.next().map_err(|e| bad("messages", e))? {
-        write(message, number, request, quirks, &mut w)?;
+        Turn::read(message, request)
+            .map_err(|e| bad(&format!("messages[{number}]"), e))?
+            .write(message, number, request, quirks, field, &mut w)?;
         number += 1;
     }
     w.end_array();
@@ -39,12 +43,13 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks) -> Result<Option<Vec<
 
 /// Whether anything in the messages may have to change. Words are looked for, wherever they stand: a match that means
 /// nothing costs time only.
-fn touched(raw: &str, talk: Talk, quirks: &Quirks) -> bool {
+fn touched(raw: &str, talk: Talk, quirks: &Quirks, field: ReasoningField) -> bool {
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
     // Another provider's state is of no use here, and its ids may be longer than what this one takes.
     (talk.calls && (has(seal::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
         || (!quirks.developer_role && talk.developer)
-        || (quirks.reasoning != ReasoningTurns::Keep && talk.reasoning)
+        || (talk.reasoning && (quirks.reasoning != ReasoningTurns::Keep || field != ReasoningField::ReasoningContent))
+        || talk.nulls
         || (talk.parts && (quirks.flatten_text || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))))
 }
 
@@ -57,75 +62,190 @@ fn has_long_id(raw: &str, max: usize) -> bool {
     })
 }
 
-fn write(message: &str, number: usize, request: &ChatRequest<'_>, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {
-    let bad = |e| bad(&format!("messages[{number}]"), e);
-    let mut members = walk::inner_members(message).map_err(bad)?;
-    let mut calls = false;
-    while let Some((key, value)) = members.next().map_err(bad)? {
-        calls |= key.is("tool_calls") && value.starts_with('[') && value != "[]";
-    }
-    w.object();
-    let mut members = walk::inner_members(message).map_err(bad)?;
-    while let Some((key, value)) = members.next().map_err(bad)? {
-        let name = key.decode();
-        match &*name {
-            "role" if value == "\"developer\"" && !quirks.developer_role => {
-                w.key("role").string("system");
-            }
-            "content" if value.starts_with('[') => content(value, number, quirks, w.key("content"))?,
-            "reasoning_content" | "reasoning"
-                if quirks.reasoning == ReasoningTurns::Strip || (quirks.reasoning == ReasoningTurns::ToolTurns && !calls) => {}
-            "tool_call_id" => id(value, request, quirks, w.key("tool_call_id")),
-            "tool_calls" if value.starts_with('[') => tool_calls(value, request, quirks, w.key("tool_calls")).map_err(bad)?,
-            _ => {
-                w.key(&name).raw(value);
-            }
-        }
-    }
-    w.end_object();
-    Ok(())
+/// What has to be known of a message before it is written.
+#[derive(Default)]
+struct Turn<'a> {
+    calls: bool,
+    /// The reasoning that the client sent, a JSON string with something in it.
+    reasoning: Option<&'a str>,
+    has_content: bool,
+    /// What was sealed behind the id of each call, by its place.
+    returned: SmallVec<[State; 2]>,
 }
 
-/// The calls with the ids that the provider itself gave, or such as it takes.
-fn tool_calls(json: &str, request: &ChatRequest<'_>, quirks: &Quirks, w: &mut Writer) -> Result<(), ScanError> {
-    w.array();
-    let mut calls = walk::inner_elements(json)?;
-    while let Some(call) = calls.next()? {
-        if !call.starts_with('{') {
-            w.raw(call);
-            continue;
-        }
-        w.object();
-        let mut members = walk::inner_members(call)?;
+/// A call's own id, where something was sealed behind it, and that.
+#[derive(Default)]
+struct State {
+    id: Option<String>,
+    returned: returned::State,
+}
+
+impl<'a> Turn<'a> {
+    fn read(message: &'a str, request: &ChatRequest<'_>) -> Result<Self, ScanError> {
+        let mut turn = Self::default();
+        let mut members = walk::inner_members(message)?;
         while let Some((key, value)) = members.next()? {
-            let name = key.decode();
-            if name == "id" {
-                id(value, request, quirks, w.key("id"))
-            } else {
-                w.key(&name).raw(value);
+            match &*key.decode() {
+                "tool_calls" if value.starts_with('[') => {
+                    let mut calls = walk::inner_elements(value)?;
+                    while let Some(call) = calls.next()? {
+                        turn.calls = true;
+                        turn.returned.push(State::read(call, request)?);
+                    }
+                }
+                "reasoning_content" | "reasoning" if value.starts_with('"') && value != "\"\"" => {
+                    turn.reasoning = turn.reasoning.or(Some(value))
+                }
+                "content" => turn.has_content = value != "null",
+                _ => {}
             }
         }
-        w.end_object();
+        Ok(turn)
     }
-    w.end_array();
-    Ok(())
+
+    fn write(
+        &self,
+        message: &'a str,
+        number: usize,
+        request: &ChatRequest<'_>,
+        quirks: &Quirks,
+        field: ReasoningField,
+        w: &mut Writer,
+    ) -> Result<(), ApiError> {
+        let bad = |e| bad(&format!("messages[{number}]"), e);
+        let kept = match quirks.reasoning {
+            ReasoningTurns::Keep => true,
+            ReasoningTurns::ToolTurns => self.calls,
+            ReasoningTurns::Strip => false,
+        };
+        let returns = quirks.returns.contains(&Returned::Reasoning);
+        let sealed = || self.returned.iter().find_map(|state| state.returned.reasoning.as_deref());
+        let reasoning: Option<&str> = self.reasoning.or_else(|| if returns { sealed() } else { None }).filter(|_| kept);
+        let inside = reasoning.filter(|_| field == ReasoningField::Content);
+        w.object();
+        if let Some(thought) = inside.filter(|_| !self.has_content) {
+            thinking(thought, w.key("content"));
+        }
+        let mut members = walk::inner_members(message).map_err(bad)?;
+        while let Some((key, value)) = members.next().map_err(bad)? {
+            let name = key.decode();
+            match &*name {
+                "role" if value == "\"developer\"" && !quirks.developer_role => {
+                    w.key("role").string("system");
+                }
+                "content" if value == "null" && inside.is_some() => {}
+                "content" if value.starts_with('[') => content(value, number, quirks, inside, w.key("content"))?,
+                "content" if inside.is_some() => {
+                    let (thought, text) = (inside.and_then(walk::string), walk::string(value));
+                    w.key("content").texts(&[OPEN, thought.unwrap_or(Text::Raw("")), CLOSE, text.unwrap_or(Text::Raw(""))]);
+                }
+                // Once, below; under a name of the client's own where the provider's is OpenAI's.
+                "reasoning_content" | "reasoning" if !kept || field != ReasoningField::ReasoningContent => {}
+                "tool_call_id" => id(value, request, quirks, w.key("tool_call_id")),
+                "tool_calls" if value.starts_with('[') => self.tool_calls(value, quirks, w.key("tool_calls")).map_err(bad)?,
+                name if value == "null" && name != "content" => {}
+                _ => {
+                    w.key(&name).raw(value);
+                }
+            }
+        }
+        match (reasoning, field) {
+            (Some(reasoning), ReasoningField::Reasoning) => {
+                w.key("reasoning").raw(reasoning);
+            }
+            (Some(reasoning), ReasoningField::ReasoningContent) if self.reasoning.is_none() => {
+                w.key("reasoning_content").raw(reasoning);
+            }
+            _ => {}
+        }
+        w.end_object();
+        Ok(())
+    }
+
+    /// The calls with the ids that the provider itself gave, or such as it takes, and what it wants back with them.
+    fn tool_calls(&self, json: &str, quirks: &Quirks, w: &mut Writer) -> Result<(), ScanError> {
+        w.array();
+        let mut calls = walk::inner_elements(json)?;
+        let mut states = self.returned.iter();
+        while let Some(call) = calls.next()? {
+            let state = states.next();
+            if !call.starts_with('{') {
+                w.raw(call);
+                continue;
+            }
+            w.object();
+            let mut members = walk::inner_members(call)?;
+            let mut has_extra = false;
+            while let Some((key, value)) = members.next()? {
+                let name = key.decode();
+                has_extra |= name == "extra_content";
+                if name == "id" {
+                    let text = walk::string(value).map(Text::decode).unwrap_or_default();
+                    fit(value, state.and_then(|state| state.id.as_deref()), &text, quirks, w.key("id"));
+                } else {
+                    w.key(&name).raw(value);
+                }
+            }
+            if let Some(extra) = state.and_then(|state| state.returned.extra.as_deref())
+                && !has_extra
+                && quirks.returns.contains(&Returned::ExtraContent)
+            {
+                w.key("extra_content").raw(extra);
+            }
+            w.end_object();
+        }
+        w.end_array();
+        Ok(())
+    }
+}
+
+impl State {
+    fn read(call: &str, request: &ChatRequest<'_>) -> Result<Self, ScanError> {
+        if !call.starts_with('{') || memmem::find(call.as_bytes(), seal::MARK.as_bytes()).is_none() {
+            return Ok(Self::default());
+        }
+        let mut members = walk::inner_members(call)?;
+        while let Some((key, value)) = members.next()? {
+            if key.is("id") {
+                let text = walk::string(value).map(Text::decode).unwrap_or_default();
+                let opened = request.seal.and_then(|seal| seal.open(&text));
+                return Ok(opened.map_or_else(Self::default, |(id, state)| Self { id: Some(id), returned: returned::State::of(&state) }));
+            }
+        }
+        Ok(Self::default())
+    }
+}
+
+/// What stands around reasoning inside of content, as reasoning models' own templates write it.
+const OPEN: Text<'static> = Text::Plain("<think>\n");
+const CLOSE: Text<'static> = Text::Plain("\n</think>\n\n");
+
+/// Reasoning (a JSON string) between its tags.
+fn thinking(reasoning: &str, w: &mut Writer) {
+    w.texts(&[OPEN, walk::string(reasoning).unwrap_or(Text::Raw("")), CLOSE]);
 }
 
 /// An id without the state that is sealed behind it, if any, and no longer than the provider takes.
 fn id(json: &str, request: &ChatRequest<'_>, quirks: &Quirks, w: &mut Writer) {
     let text = walk::string(json).map(Text::decode).unwrap_or_default();
     let opened = request.seal.and_then(|seal| seal.open(&text)).map(|(id, _)| id);
-    let id = opened.as_deref().unwrap_or(&text);
-    match &opened {
+    fit(json, opened.as_deref(), &text, quirks, w);
+}
+
+/// Writes an id: the one that was `opened`, else `text` as it stands in `json`.
+fn fit(json: &str, opened: Option<&str>, text: &str, quirks: &Quirks, w: &mut Writer) {
+    let id = opened.unwrap_or(text);
+    match opened {
         _ if quirks.call_id_max.is_some_and(|max| id.len() > max) => w.string(&format!("call_{}", ids::hashed(id))),
         Some(id) => w.string(id),
         None => w.raw(json),
     };
 }
 
-fn content(json: &str, number: usize, quirks: &Quirks, w: &mut Writer) -> Result<(), ApiError> {
+fn content(json: &str, number: usize, quirks: &Quirks, thought: Option<&str>, w: &mut Writer) -> Result<(), ApiError> {
     let bad = |e| bad(&format!("messages[{number}].content"), e);
     let mut texts = SmallVec::<[Text<'_>; 8]>::new();
+    let thought = thought.map(|thought| walk::string(thought).unwrap_or(Text::Raw("")));
     let mut elements = walk::inner_elements(json).map_err(bad)?;
     let mut place = 0;
     while let Some(part) = elements.next().map_err(bad)? {
@@ -148,10 +268,25 @@ fn content(json: &str, number: usize, quirks: &Quirks, w: &mut Writer) -> Result
         texts.push(text);
         place += 1;
     }
-    if quirks.flatten_text {
-        w.texts(&texts);
-    } else {
-        w.raw(json);
+    match thought {
+        Some(thought) if quirks.flatten_text => {
+            texts.insert_many(0, [OPEN, thought, CLOSE]);
+            w.texts(&texts);
+        }
+        None if quirks.flatten_text => {
+            w.texts(&texts);
+        }
+        Some(thought) => {
+            w.array().object().key("type").string("text").key("text").texts(&[OPEN, thought, CLOSE]).end_object();
+            let mut parts = walk::inner_elements(json).map_err(bad)?;
+            while let Some(part) = parts.next().map_err(bad)? {
+                w.raw(part);
+            }
+            w.end_array();
+        }
+        None => {
+            w.raw(json);
+        }
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ pub mod error;
 mod logprobs;
 pub mod messages;
 mod progress;
+mod returned;
 mod said;
 mod schemas;
 mod tools;

@@ -8,6 +8,7 @@ use crate::dialect::{Decoder, Fault, Frame};
 use crate::frame::sse::SseFramer;
 use crate::provider::Kind;
 use crate::provider::catalogue::{Guided, Quirks, quirks};
+use crate::sign::seal::Seal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -244,4 +245,75 @@ fn recorded_answers_are_read() {
 /// Where recordings of real answers are: `TIDEGATE_RECORDINGS`, when it is set.
 pub fn recordings() -> Option<PathBuf> {
     std::env::var_os("TIDEGATE_RECORDINGS").map(PathBuf::from).filter(|path| path.is_dir())
+}
+
+/// Encodes a request to a target that splits think texts, or not.
+fn messages_of(kind: &'static str, messages: &Value, split: bool, seal: Option<&Seal>) -> Value {
+    let parsed = Parsed::parse(serde_json::json!({"model": "r", "messages": messages}).to_string().into()).unwrap();
+    let params = Params::default();
+    let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal };
+    let out = encode::encode(&request, &quirks(Kind::OpenAi(kind), None), split).unwrap();
+    serde_json::from_slice::<Value>(&out.body).unwrap()["messages"].clone()
+}
+
+#[test]
+fn a_think_text_that_was_split_off_goes_back_into_the_content() {
+    let back = |message: Value| {
+        let mut all = messages_of("openai_compatible", &serde_json::json!([{"role": "user", "content": "q"}, message]), true, None);
+        all[1].take()
+    };
+    let answer = serde_json::json!({"role": "assistant", "content": "a\"b", "reasoning_content": "t\nu"});
+    assert_eq!(back(answer), serde_json::json!({"role": "assistant", "content": "<think>\nt\nu\n</think>\n\na\"b"}));
+    let call = serde_json::json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
+    let silent = serde_json::json!({"role": "assistant", "content": null, "reasoning_content": "t", "tool_calls": call});
+    assert_eq!(back(silent), serde_json::json!({"role": "assistant", "content": "<think>\nt\n</think>\n\n", "tool_calls": call}));
+    let parts = serde_json::json!({"role": "assistant", "content": [{"type": "text", "text": "a"}], "reasoning_content": "t"});
+    let want = serde_json::json!([{"type": "text", "text": "<think>\nt\n</think>\n\n"}, {"type": "text", "text": "a"}]);
+    assert_eq!(back(parts)["content"], want);
+    let plain = serde_json::json!({"role": "assistant", "content": "a"});
+    assert_eq!(back(plain.clone()), plain);
+}
+
+#[test]
+fn what_a_provider_needs_back_goes_back_with_a_plain_client() {
+    let seal = Seal::new(std::sync::Arc::new(crate::sign::seal::Sealer::new(&[7; 32]).unwrap()), "team".into());
+    let call = |id: &str, more: &str| format!(r#"{{"id":"{id}","type":"function"{more},"function":{{"name":"f","arguments":"{{}}"}}}}"#);
+    for (kind, said, want) in [
+        (
+            "deepseek",
+            format!(r#""reasoning_content":"t\n","tool_calls":[{},{}]"#, call("c1", ""), call("c2", "")),
+            serde_json::json!({"reasoning_content": "t\n"}),
+        ),
+        (
+            "openai_compatible",
+            format!(r#""tool_calls":[{}]"#, call("c1", r#","extra_content":{"google":{"thought_signature":"s="}}"#)),
+            serde_json::json!({"extra_content": {"google": {"thought_signature": "s="}}}),
+        ),
+    ] {
+        let parsed = Parsed::parse(r#"{"model":"r","messages":[{"role":"user","content":"q"}]}"#.into()).unwrap();
+        let params = Params::default();
+        let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: Some(&seal) };
+        let mut out = encode::encode(&request, &quirks(Kind::OpenAi(kind), None), false).unwrap();
+        let body = format!(r#"{{"choices":[{{"message":{{"role":"assistant","content":null,{said}}},"finish_reason":"tool_calls"}}]}}"#);
+        let mut record = Record::default();
+        out.decoder.whole(body.as_bytes(), &mut record).unwrap();
+        let told = record.tell(&Ok(()));
+        let ids: Vec<&str> = told.lines().filter(|line| line.starts_with("call ")).map(|line| line.split(' ').nth(2).unwrap()).collect();
+        assert!(ids[0].starts_with("c1--tg1-"), "{told}");
+        let calls: Vec<Value> = ids.iter().map(|id| serde_json::from_str(&call(id, "")).unwrap()).collect();
+        let history = serde_json::json!([
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": null, "tool_calls": calls},
+            {"role": "tool", "tool_call_id": ids[0], "content": "r"},
+        ]);
+        let back = messages_of(kind, &history, false, Some(&seal));
+        assert_eq!((&back[1]["tool_calls"][0]["id"], &back[2]["tool_call_id"]), (&Value::from("c1"), &Value::from("c1")));
+        for (member, value) in want.as_object().unwrap() {
+            let place = if member == "extra_content" { &back[1]["tool_calls"][0] } else { &back[1] };
+            assert_eq!(place[member], *value, "{kind}: {back}");
+        }
+        // Another provider is not sent what it has not said.
+        let other = messages_of("openai", &history, false, Some(&seal))[1].to_string();
+        assert!(!other.contains("reasoning") && !other.contains("tg1"), "{other}");
+    }
 }

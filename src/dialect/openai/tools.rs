@@ -35,6 +35,13 @@ pub fn encode<'a>(request: &ChatRequest<'_>, quirks: &'a Quirks, body: &mut Body
             body.set(Field::Tools, narrowed(request, &tools, &names)?);
         }
     }
+    if !quirks.named_tools && raw.starts_with('{') && !raw.contains("allowed_tools") {
+        let tools = tool::tools(request)?;
+        if let Some(ToolChoice::Named(name)) = tool::tool_choice(request, &tools)? {
+            body.set(Field::ToolChoice, b"\"required\"".as_slice());
+            body.set(Field::Tools, narrowed(request, &tools, &[name])?);
+        }
+    }
     if demanded && quirks.forced_tools == ForcedTools::WithoutThinking {
         quirks.reasoning_off.iter().for_each(|(name, json)| body.set(name.as_str(), json.as_bytes()));
     }
