@@ -130,9 +130,8 @@ pub fn find(json: &str) -> Option<ProviderError> {
         _ => true,
     };
     let has = |name: &&str| members.get(*name).is_some_and(filled);
-    let named = ["error", "errors", "error_code", "error_msg", "error_message", "errorCode", "errorMessage", "detail", "fault"]
-        .iter()
-        .any(|name| has(&name));
+    let named =
+        ["error", "errors", "error_code", "error_msg", "error_message", "errorCode", "errorMessage", "detail", "fault"].iter().any(has);
     let said = |name: &str| members.get(name).and_then(Value::as_str);
     let typed = said("object") == Some("error") || said("type") == Some("error") || said("message").is_some_and(|text| !text.is_empty());
     let failed = named || typed || members.get("base_resp").is_some_and(|resp| base_status(resp) != 0);
