@@ -33,7 +33,10 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Everything the process has printed, line by line.
+/// Most lines that are kept; of those before, only the ones that speak of a panic.
+const MAX_LINES: usize = 50_000;
+
+/// What the process has printed, line by line.
 #[derive(Clone, Default)]
 pub struct Output(Arc<parking_lot::Mutex<Vec<String>>>);
 
@@ -43,7 +46,12 @@ impl Output {
         tokio::spawn(async move {
             let mut reader = BufReader::new(pipe).lines();
             while let Ok(Some(line)) = reader.next_line().await {
-                lines.lock().push(line);
+                let mut lines = lines.lock();
+                if lines.len() >= MAX_LINES {
+                    let old = lines.drain(..MAX_LINES / 2).filter(|line| line.contains("panicked")).collect::<Vec<_>>();
+                    lines.splice(0..0, old);
+                }
+                lines.push(line);
             }
         });
     }
@@ -260,7 +268,7 @@ impl Gateway {
 
     /// Sends a signal by its name.
     pub async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("the process lives").to_string();
+        let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
         assert!(status.success());
     }

@@ -17,7 +17,7 @@ pub struct Events {
     /// Whether the transport broke before the body was complete.
     pub broken: bool,
     /// What keeps an HTTP/1.1 connection open.
-    _writer: Option<Box<dyn tokio::io::AsyncWrite + Unpin + Send>>,
+    writer: Option<Box<dyn tokio::io::AsyncWrite + Unpin + Send>>,
 }
 
 enum Source {
@@ -34,13 +34,21 @@ impl Events {
             ready: VecDeque::new(),
             comments: 0,
             broken: false,
-            _writer: Some(conn.writer),
+            writer: Some(conn.writer),
         }
     }
 
     /// The body of an HTTP/2 answer.
     pub fn h2(body: Incoming) -> Self {
-        Self { source: Source::H2(body), buffer: Vec::new(), ready: VecDeque::new(), comments: 0, broken: false, _writer: None }
+        Self { source: Source::H2(body), buffer: Vec::new(), ready: VecDeque::new(), comments: 0, broken: false, writer: None }
+    }
+
+    /// The HTTP/1.1 connection, for the next request.
+    pub fn into_conn(self) -> Option<Conn> {
+        match self.source {
+            Source::H1(reader) => Some(Conn { reader, writer: self.writer? }),
+            Source::H2(_) => None,
+        }
     }
 
     /// The data of the next event; `None` at the end of the body.

@@ -39,8 +39,8 @@ impl Certificates {
         Self { ca: ca.into(), certificate: certificate.into(), key: key.into(), _dir: dir }
     }
 
-    /// Terminates TLS in front of `to`, HTTP/2 by ALPN; returns where.
-    pub async fn front(&self, to: SocketAddr) -> SocketAddr {
+    /// Accepts TLS with these protocols.
+    pub fn acceptor(&self, alpn: &[&str]) -> TlsAcceptor {
         let chain = CertificateDer::pem_file_iter(&self.certificate).unwrap().map(Result::unwrap).collect();
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -48,8 +48,13 @@ impl Certificates {
             .with_no_client_auth()
             .with_single_cert(chain, PrivateKeyDer::from_pem_file(&self.key).unwrap())
             .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// Terminates TLS in front of `to`, HTTP/2 by ALPN; returns where.
+    pub async fn front(&self, to: SocketAddr) -> SocketAddr {
+        let acceptor = self.acceptor(&["h2", "http/1.1"]);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
