@@ -168,7 +168,8 @@ async fn run(cases: Vec<Case>, at_once: usize) {
     let refused = format!("127.0.0.1:{}", free_port());
     let (plain, secure) = (bad.provider(), certificates.provider(bad.address()).await);
     let hurried = |provider: &str| {
-        provider.strip_suffix(" }").map(|p| format!("{p}, timeouts: {{ first_byte: 300ms, first_token: 300ms }} }}")).unwrap()
+        let times = "first_byte: 300ms, first_token: 300ms, between_bytes: 300ms";
+        provider.strip_suffix(" }").map(|p| format!("{p}, timeouts: {{ {times} }} }}")).unwrap()
     };
     for (name, provider) in [
         ("hurried-plain", hurried(&plain)),
