@@ -11,7 +11,7 @@ use super::types::{
     StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, Unsupported, Weight,
 };
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
-use crate::provider::{Kind, SageMakerFormat, StructuredOutput};
+use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -161,6 +161,9 @@ section! {
         timeouts: Timeouts = "{}",
         /// How the provider's certificate is checked.
         tls: Tls = "{}",
+        /// Version of HTTP. `auto`: over TLS what the provider chooses, HTTP/2 where it can; HTTP/1.1 otherwise. `2` without
+        /// TLS is HTTP/2 by prior knowledge.
+        http: HttpVersion = "auto",
         /// Most requests in flight at once. Default: no bound.
         max_connections: Option<Connections>,
         /// Limits that everyone who uses the provider shares.

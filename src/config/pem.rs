@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{Error, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// One certificate or more, in the order of their file. All of them can be parsed, on which Pingora depends.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Certificates(Vec<CertificateDer<'static>>);
 
 impl Certificates {
@@ -67,6 +67,14 @@ pub struct Identity {
     /// Both, ready to sign.
     pub certified: Arc<CertifiedKey>,
 }
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.chain == other.chain && self.key == other.key
+    }
+}
+
+impl Eq for Identity {}
 
 impl Identity {
     /// Puts a chain and its key together.

@@ -252,7 +252,7 @@ impl TimeoutOverrides {
 }
 
 /// How a provider's certificate is checked.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TlsOptions {
     /// What replaces the system's roots.
     pub ca: Option<Certificates>,

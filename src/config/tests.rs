@@ -2,7 +2,7 @@
 
 use super::snapshot::*;
 use super::*;
-use crate::provider::{Credential, ModelName, Settings};
+use crate::provider::{Credential, HttpVersion, ModelName, Settings};
 use std::time::Duration;
 
 fn env(name: &str) -> Option<String> {
@@ -132,6 +132,7 @@ const MISTAKES: &[Mistake] = &[
     ("kind: openai, ", "kind: openai, headers: { host: h }, ", "5:35", "`host`"),
     ("kind: openai, ", "kind: openai, headers: { \"a b\": h }, ", "5:35", "`a b`"),
     ("kind: openai, ", "kind: openai, max_connections: 0, ", "5:41", "max_connections"),
+    ("kind: openai, ", "kind: openai, http: 3, ", "5:30", "one of: auto, 1.1, 2"),
     ("kind: openai, ", "kind: openai, tls: { client_key: /dev/null }, ", "5:43", "needs `client_certificate`"),
     ("kind: openai, ", "kind: openai, tls: { ca_file: /none }, ", "5:40", "cannot read the file"),
     ("kind: openai, ", "kind: openai, tls: { ca_file: TLS/key.pem }, ", "5:40", "no PEM certificate"),
@@ -439,6 +440,7 @@ providers:
     headers: { X-Team: blue }
     timeouts: &times { first_token: 20s, total: 5m }
     tls: { verify: false, server_name: other.example.com }
+    http: 1.1
     limits: [ { concurrent: 400 } ]
   other: { kind: openai_compatible, base_url: "https://llm.example.com/v1" }
 routes:
@@ -500,6 +502,7 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!((pool.max_connections, pool.headers[0].0.as_str(), pool.base.prefix.as_ref()), (Some(7), "x-team", "/v1"));
     assert!(format!("{:?}", pool.headers[0].1).contains("Sensitive"));
     assert_eq!((pool.timeouts.first_token, pool.timeouts.total), (Duration::from_secs(20), Some(Duration::from_secs(300))));
+    assert_eq!(pool.http, HttpVersion::Http1);
     assert_eq!((pool.tls.verify, pool.tls.server_name.as_deref()), (false, Some("other.example.com")));
     assert_eq!((pool.limits[0].dimension, pool.limits[0].amount), (Dimension::Concurrent, 400));
 

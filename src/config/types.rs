@@ -6,7 +6,7 @@ use super::snapshot::{AuthMode, Balance, StoreFailure, StreamUsage};
 use super::tree::Node;
 use super::units::{self, BadMoney};
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
-use crate::provider::{Kind, SageMakerFormat, StructuredOutput};
+use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
 use crate::route::health::MAX_FAILURES;
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
@@ -112,6 +112,18 @@ words!(Unsupported, "one of" { Drop = "drop", Reject = "reject" });
 words!(ThinkTags, "one of" { Keep = "keep", Split = "split" });
 words!(StoreFailure, "one of" { Local = "local", Allow = "allow", Deny = "deny" });
 words!(LogFormat, "one of" { Json = "json", Text = "text" });
+
+impl Read for HttpVersion {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.word(node, "one of", [("auto", Self::Auto), ("1.1", Self::Http1), ("2", Self::Http2)].into_iter())
+    }
+
+    /// A version need not be quoted.
+    fn schema() -> Json {
+        json!({ "enum": ["auto", "1.1", "2", 1.1, 2] })
+    }
+}
+
 words!(log::LevelFilter, "a level" { Off = "off", Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
 
 /// A value that is text in the file: its Rust type, what messages call it, its schema, and how it is read.

@@ -73,6 +73,8 @@ pub struct Provider {
     pub timeouts: Timeouts,
     /// How its certificate is checked.
     pub tls: TlsOptions,
+    /// Which version of HTTP it is asked with.
+    pub http: HttpVersion,
     /// What only some kinds have.
     pub settings: Settings,
     /// How the OpenAI dialect differs here.
@@ -81,6 +83,17 @@ pub struct Provider {
     pub max_connections: Option<u32>,
     /// Shared by everyone who uses the provider.
     pub limits: Vec<LimitRule>,
+}
+
+/// Which version of HTTP a provider is asked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// Over TLS the one that the provider chooses by ALPN, HTTP/2 preferred; HTTP/1.1 otherwise.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, without TLS by prior knowledge.
+    Http2,
 }
 
 /// A base URL, taken apart once.

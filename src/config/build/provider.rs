@@ -107,6 +107,7 @@ impl Builder {
             headers,
             timeouts: timeouts(&provider.timeouts),
             tls,
+            http: provider.http,
             settings: settings?,
             quirks,
             max_connections: provider.max_connections.map(|connections| connections.0),

@@ -26,6 +26,7 @@ pub(in crate::dialect) fn target(kind: Kind) -> Target {
         headers: Vec::new(),
         timeouts: Timeouts { connect: second, first_byte: Some(second), first_token: second, between_bytes: second, total: None },
         tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
+        http: crate::provider::HttpVersion::Auto,
         settings: Settings::Aws { region: "us-east-1".into() },
         max_connections: None,
         limits: Vec::new(),

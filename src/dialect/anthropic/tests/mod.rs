@@ -48,6 +48,7 @@ fn target(case: &Value) -> Target {
         headers: Vec::new(),
         timeouts: Timeouts { connect: second, first_byte: Some(second), first_token: second, between_bytes: second, total: None },
         tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
+        http: crate::provider::HttpVersion::Auto,
         settings,
         max_connections: None,
         limits: Vec::new(),

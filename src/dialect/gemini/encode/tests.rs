@@ -27,6 +27,7 @@ fn target(kind: Kind) -> Target {
         headers: Vec::new(),
         timeouts: Timeouts { connect: second, first_byte: Some(second), first_token: second, between_bytes: second, total: None },
         tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
+        http: crate::provider::HttpVersion::Auto,
         settings,
         quirks: Quirks::default(),
         max_connections: None,
