@@ -129,6 +129,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
     };
     match start(&live, path, files, upgrade) {
         Ok((server, signals)) => {
+            drop(live); // the first configuration ends with the first reload, and its connections with it
             server.run(RunArgs { shutdown_signal: Box::new(signals) });
             crate::telemetry::log::flush();
             Ended::Well
