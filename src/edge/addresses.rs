@@ -1,82 +1,301 @@
-//! The addresses of a provider, looked up in the background, and which of them is dialled.
+//! The addresses of a provider: how they are looked up, and which of them an attempt connects to.
 //!
-//! Everybody dials the same one, so that pooled connections are found again. When it cannot be connected to, the next one
-//! takes its place for everybody; an attempt that has not dialled that one yet does so at once.
+//! Attempts take the addresses in turn. One that cannot be connected to rests for [`REST`], and the attempt that found
+//! out connects to another one. A failed connect also looks the name up again, at most once every [`LOOKUP_GAP`].
 
 use arc_swap::ArcSwap;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// How often the addresses of a provider that is named by a host are looked up again.
 pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
-/// Longest look-up that a request waits for, when there are no addresses yet.
+/// Longest look-up that a request waits for.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shortest time between two look-ups that failed connects ask for.
+const LOOKUP_GAP: Duration = Duration::from_secs(1);
+/// How long an address that cannot be connected to is left out. Afterwards one attempt tries it.
+const REST: Duration = Duration::from_secs(10);
+/// How long a connection that won a race waits for the attempt that it was made for.
+const SPARE_FOR: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The addresses of one provider. Shared by the generations of the configuration in which it is at the same place.
 pub struct Addresses {
     /// Name of the provider.
     provider: Arc<str>,
     host: Arc<str>,
     port: u16,
-    list: ArcSwap<Vec<SocketAddr>>,
-    /// Counts on with every one that cannot be connected to; its rest by their number is the one that is dialled.
+    source: ArcSwap<Source>,
+    list: ArcSwap<Vec<Address>>,
+    /// Incremented by each attempt; `turn % list.len()` is where it begins to choose.
     turn: AtomicUsize,
+    lookup: Mutex<Option<Lookup>>,
+    /// The connection that won a race against the address that was asked for.
+    spare: Mutex<Option<Spare>>,
+    /// Zero of [`State::rests_until`].
+    epoch: Instant,
 }
 
-/// What one attempt has dialled: the first turn and the last one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Dialled(Option<(usize, usize)>);
+/// Where addresses come from.
+enum Source {
+    /// The host is an address itself.
+    Literal,
+    /// The system's resolver.
+    System,
+    #[cfg(test)]
+    Fixed(Vec<SocketAddr>),
+}
+
+#[derive(Clone)]
+struct Address {
+    socket: SocketAddr,
+    state: Arc<State>,
+}
+
+/// What is known of an address, for as long as look-ups find it.
+#[derive(Default)]
+struct State {
+    /// Incremented to stop the use of all connections made before.
+    generation: AtomicU32,
+    /// Milliseconds since [`Addresses::epoch`]; 0 for an address that can be used.
+    rests_until: AtomicU64,
+}
+
+struct Lookup {
+    since: Instant,
+    /// Resolves when the list has been updated.
+    done: Shared<BoxFuture<'static, ()>>,
+}
+
+struct Spare {
+    address: SocketAddr,
+    stream: TcpStream,
+    since: Instant,
+}
+
+/// The address that an attempt was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// Where it connects to.
+    pub address: SocketAddr,
+    /// Which of the address's generations of connections it may use.
+    pub generation: u32,
+    /// Whether it finds out if an address can be connected to again.
+    probe: bool,
+}
+
+/// What one attempt has connected to.
+#[derive(Clone, Debug, Default)]
+pub struct Dialled {
+    last: Option<Picked>,
+    failed: Vec<SocketAddr>,
+}
+
+impl Dialled {
+    /// The address that the attempt uses now.
+    pub const fn last(&self) -> Option<Picked> {
+        self.last
+    }
+}
 
 impl Addresses {
-    /// Where `host` is; a look-up where it is a name.
+    /// The addresses of `host`: itself, or those that a look-up finds.
     pub fn new(provider: Arc<str>, host: Arc<str>, port: u16) -> Self {
-        let list = host.parse().map(|ip: IpAddr| vec![SocketAddr::new(ip, port)]).unwrap_or_default();
-        Self { provider, host, port, list: ArcSwap::from_pointee(list), turn: AtomicUsize::new(0) }
+        let literal = host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, port));
+        let list = literal.map(|socket| Address { socket, state: Arc::default() }).into_iter().collect();
+        let source = if literal.is_some() { Source::Literal } else { Source::System };
+        Self {
+            provider,
+            host,
+            port,
+            source: ArcSwap::from_pointee(source),
+            list: ArcSwap::from_pointee(list),
+            turn: AtomicUsize::new(0),
+            lookup: Mutex::new(None),
+            spare: Mutex::new(None),
+            epoch: Instant::now(),
+        }
     }
 
     /// Whether they come from a look-up.
     pub fn is_named(&self) -> bool {
-        self.host.parse::<IpAddr>().is_err()
+        !matches!(**self.source.load(), Source::Literal)
     }
 
-    /// Looks them up again; keeps the old ones when that fails.
+    /// Looks them up now. The old list stays where that fails.
     pub async fn resolve(&self) {
         let Self { provider, host, .. } = self;
-        match tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((&**host, self.port))).await {
-            Ok(Ok(found)) => self.found(found.collect()),
+        match tokio::time::timeout(RESOLVE_TIMEOUT, self.look_up()).await {
+            Ok(Ok(found)) => self.found(found),
             Ok(Err(e)) => log::warn!("provider {provider}: cannot resolve {host}: {e}"),
             Err(_) => log::warn!("provider {provider}: resolving {host} takes longer than {RESOLVE_TIMEOUT:?}"),
         }
     }
 
-    pub(super) fn found(&self, list: Vec<SocketAddr>) {
-        if !list.is_empty() && **self.list.load() != list {
-            self.list.store(Arc::new(list));
+    async fn look_up(&self) -> std::io::Result<Vec<SocketAddr>> {
+        #[cfg(test)]
+        if let Source::Fixed(list) = &**self.source.load() {
+            return Ok(list.clone());
         }
+        Ok(tokio::net::lookup_host((&*self.host, self.port)).await?.collect())
     }
 
-    /// The address that an attempt connects to, looked up first where there is none yet.
-    pub async fn dial(&self, dialled: &mut Dialled) -> Option<SocketAddr> {
-        if self.list.load().is_empty() {
-            self.resolve().await;
+    /// Looks them up at once, unless that happened less than [`LOOKUP_GAP`] ago. The future ends with the last look-up.
+    pub fn refresh(self: &Arc<Self>) -> impl Future<Output = ()> + use<> {
+        let mut lookup = self.lookup.lock();
+        if let Some(last) = lookup.as_ref()
+            && (last.done.peek().is_none() || last.since.elapsed() < LOOKUP_GAP)
+        {
+            return last.done.clone();
         }
+        let this = self.clone();
+        let done = async move { this.resolve().await }.boxed().shared();
+        *lookup = Some(Lookup { since: Instant::now(), done: done.clone() });
+        tokio::spawn(done.clone()); // the caller need not wait for it
+        done
+    }
+
+    /// Replaces the list. An empty one is ignored; addresses that stay keep their state.
+    pub(super) fn found(&self, found: Vec<SocketAddr>) {
         let list = self.list.load();
-        let turn = self.turn.load(Ordering::Relaxed);
-        dialled.0 = Some((dialled.0.map_or(turn, |(first, _)| first), turn));
-        list.get(turn.checked_rem(list.len())?).copied()
+        if found.is_empty() || list.iter().map(|address| &address.socket).eq(&found) {
+            return;
+        }
+        let state = |socket| list.iter().find(|old| old.socket == socket).map(|old| old.state.clone()).unwrap_or_default();
+        self.list.store(Arc::new(found.into_iter().map(|socket| Address { socket, state: state(socket) }).collect()));
     }
 
-    /// The address that was dialled last cannot be connected to. Whether the attempt has another one to dial.
-    pub fn failed(&self, dialled: Dialled) -> bool {
-        let Some((first, last)) = dialled.0 else { return false };
-        // Of many who found out, one moves on for all of them.
-        let next = match self.turn.compare_exchange(last, last.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => last.wrapping_add(1),
-            Err(next) => next,
+    /// What every later look-up finds.
+    #[cfg(test)]
+    pub(super) fn set_source(&self, list: Vec<SocketAddr>) {
+        self.source.store(Arc::new(Source::Fixed(list)));
+    }
+
+    /// The address that an attempt connects to: the next one that it has not tried. Looks the name up first where there is none.
+    pub async fn dial(self: &Arc<Self>, dialled: &mut Dialled) -> Option<Picked> {
+        dialled.last = self.pick(&dialled.failed);
+        if dialled.last.is_none() && self.is_named() {
+            self.refresh().await;
+            dialled.last = self.pick(&dialled.failed);
+        }
+        dialled.last
+    }
+
+    fn pick(&self, tried: &[SocketAddr]) -> Option<Picked> {
+        let list = self.list.load();
+        let picked = |address: &Address, probe| {
+            let generation = address.state.generation.load(Ordering::Relaxed);
+            Some(Picked { address: address.socket, generation, probe })
         };
-        next.wrapping_sub(first) < self.list.load().len()
+        if let ([only], []) = (list.as_slice(), tried) {
+            return picked(only, false);
+        }
+        let spare = if tried.is_empty() { None } else { self.spare.lock().as_ref().map(|spare| spare.address) };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % list.len().max(1);
+        let (before, from) = list.split_at_checked(turn)?;
+        let untried = || from.iter().chain(before).filter(|address| !tried.contains(&address.socket));
+        if let Some(spare) = untried().find(|address| Some(address.socket) == spare) {
+            return picked(spare, true);
+        }
+        for address in untried() {
+            match address.state.rests_until.load(Ordering::Relaxed) {
+                0 => return picked(address, false),
+                until if until <= self.now() => {
+                    // One attempt finds out; the others leave the address out meanwhile.
+                    let claim = address.state.rests_until.compare_exchange(until, self.until(), Ordering::Relaxed, Ordering::Relaxed);
+                    if claim.is_ok() {
+                        return picked(address, true);
+                    }
+                }
+                _ => {}
+            }
+        }
+        picked(untried().next()?, true)
+    }
+
+    /// Another address than those `tried`, of the other family than the last of them where there is one. For a connect that
+    /// takes long (RFC 8305, section 5: the families alternate).
+    pub fn alternative(&self, tried: &[SocketAddr]) -> Option<SocketAddr> {
+        let list = self.list.load();
+        let usable =
+            |address: &&Address| !tried.contains(&address.socket) && address.state.rests_until.load(Ordering::Relaxed) <= self.now();
+        let other_family = |address: &&Address| tried.last().is_some_and(|last| last.is_ipv4() != address.socket.is_ipv4());
+        let mut all = list.iter().filter(usable);
+        let found = list.iter().filter(usable).find(other_family).or_else(|| all.next());
+        found.map(|address| address.socket)
+    }
+
+    /// The attempt has a connection to its address.
+    pub fn connected(&self, dialled: &Dialled) {
+        if let Some(Picked { address, probe: true, .. }) = dialled.last {
+            self.set_rest(address, 0);
+        }
+    }
+
+    /// The attempt cannot connect to its address, which rests. Looks the name up again. Whether there may be another address
+    /// for the attempt.
+    pub fn failed(self: &Arc<Self>, dialled: &mut Dialled) -> bool {
+        let Some(Picked { address, .. }) = dialled.last.take() else { return false };
+        self.rest(address);
+        dialled.failed.push(address);
+        let named = self.is_named();
+        if named {
+            drop(self.refresh());
+        }
+        named || self.list.load().iter().any(|other| !dialled.failed.contains(&other.socket))
+    }
+
+    /// Leaves an address out for [`REST`].
+    pub fn rest(&self, address: SocketAddr) {
+        self.set_rest(address, self.until());
+    }
+
+    fn set_rest(&self, address: SocketAddr, until: u64) {
+        if let Some(address) = self.list.load().iter().find(|a| a.socket == address) {
+            address.state.rests_until.store(until, Ordering::Relaxed);
+        }
+    }
+
+    /// An address with its current generation of connections.
+    pub fn current(&self, address: SocketAddr) -> Picked {
+        let list = self.list.load();
+        let known = list.iter().find(|a| a.socket == address);
+        Picked { address, generation: known.map_or(0, |a| a.state.generation.load(Ordering::Relaxed)), probe: false }
+    }
+
+    /// Stops the use of the connections that `picked` could have used. `false` where another attempt has done so already.
+    pub fn retire(&self, picked: Picked) -> bool {
+        let list = self.list.load();
+        let Some(address) = list.iter().find(|a| a.socket == picked.address) else { return false };
+        let next = picked.generation.wrapping_add(1);
+        address.state.generation.compare_exchange(picked.generation, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Leaves a connection to `address` for the attempt that will be given that address.
+    pub fn put_spare(&self, address: SocketAddr, stream: TcpStream) {
+        let spare = Spare { address, stream, since: Instant::now() };
+        let _closed = self.spare.lock().replace(spare); // closed behind the lock
+    }
+
+    /// A connection to `address` that has been left, unless it is too old.
+    pub fn take_spare(&self, address: SocketAddr) -> Option<TcpStream> {
+        let spare = self.spare.lock().take_if(|spare| spare.address == address)?;
+        (spare.since.elapsed() < SPARE_FOR).then_some(spare.stream)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The end of a rest that begins now.
+    fn until(&self) -> u64 {
+        u64::try_from((self.epoch.elapsed() + REST).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -85,48 +304,128 @@ impl Addresses {
 mod tests {
     use super::*;
 
-    fn addresses(count: u8) -> Addresses {
-        let addresses = Addresses::new("p".into(), "upstream.invalid".into(), 80);
-        addresses.found((1..=count).map(|n| SocketAddr::from(([127, 0, 0, n], 80))).collect());
+    fn list(last: impl IntoIterator<Item = u8>) -> Vec<SocketAddr> {
+        last.into_iter().map(|n| SocketAddr::from(([127, 0, 0, n], 80))).collect()
+    }
+
+    fn addresses(count: u8) -> Arc<Addresses> {
+        let addresses = Arc::new(Addresses::new("p".into(), "upstream.invalid".into(), 80));
+        addresses.set_source(list(1..=count));
+        addresses.found(list(1..=count));
         addresses
     }
 
     /// The last number of the address.
-    async fn dial(addresses: &Addresses, dialled: &mut Dialled) -> u8 {
-        match addresses.dial(dialled).await.unwrap() {
+    async fn dial(addresses: &Arc<Addresses>, dialled: &mut Dialled) -> Option<u8> {
+        addresses.dial(dialled).await.map(|picked| match picked.address {
             SocketAddr::V4(v4) => v4.ip().octets()[3],
             SocketAddr::V6(v6) => panic!("{v6}"),
-        }
+        })
     }
 
-    #[tokio::test]
-    async fn an_attempt_dials_each_address_once_and_the_next_one_begins_where_it_ended() {
+    /// What attempts connect to, one after the other.
+    async fn round(addresses: &Arc<Addresses>, count: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        for _ in 0..count {
+            all.push(dial(addresses, &mut Dialled::default()).await.unwrap());
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_take_the_addresses_in_turn() {
+        let addresses = addresses(3);
+        assert_eq!(round(&addresses, 6).await, [1, 2, 3, 1, 2, 3]);
+        addresses.found(list(2..=4));
+        let mut after = round(&addresses, 3).await;
+        after.sort_unstable();
+        assert_eq!(after, [2, 3, 4], "a new address has its share");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_tries_each_address_once_and_one_that_failed_rests() {
         let addresses = addresses(3);
         let mut one = Dialled::default();
-        for (number, more) in [(1, true), (2, true), (3, false)] {
-            assert_eq!(dial(&addresses, &mut one).await, number);
-            assert_eq!(addresses.failed(one), more);
+        for number in [1, 2] {
+            assert_eq!(dial(&addresses, &mut one).await, Some(number));
+            assert!(addresses.failed(&mut one));
         }
-        let mut two = Dialled::default();
-        assert_eq!((dial(&addresses, &mut two).await, addresses.failed(two)), (1, true));
-        assert_eq!(dial(&addresses, &mut Dialled::default()).await, 2);
+        assert_eq!(round(&addresses, 3).await, [3, 3, 3]);
+        // When all have failed, they are tried all the same, by attempts that have not done so.
+        assert_eq!(dial(&addresses, &mut one).await, Some(3));
+        addresses.failed(&mut one);
+        assert_eq!(dial(&addresses, &mut one).await, None);
+        assert!(dial(&addresses, &mut Dialled::default()).await.is_some());
     }
 
-    #[tokio::test]
-    async fn those_who_fail_together_move_on_by_one() {
+    #[tokio::test(start_paused = true)]
+    async fn after_the_rest_one_attempt_finds_an_address_back() {
         let addresses = addresses(2);
-        let (mut one, mut two) = (Dialled::default(), Dialled::default());
-        assert_eq!((dial(&addresses, &mut one).await, dial(&addresses, &mut two).await), (1, 1));
-        assert!(addresses.failed(one) && addresses.failed(two));
-        assert_eq!((dial(&addresses, &mut one).await, dial(&addresses, &mut two).await), (2, 2));
+        let mut one = Dialled::default();
+        assert_eq!(dial(&addresses, &mut one).await, Some(1));
+        addresses.failed(&mut one);
+        tokio::time::advance(REST).await;
+        let mut probes = Vec::new();
+        for _ in 0..4 {
+            let mut probe = Dialled::default();
+            if dial(&addresses, &mut probe).await == Some(1) {
+                probes.push(probe);
+            }
+        }
+        assert_eq!(probes.len(), 1);
+        addresses.connected(&probes[0]);
+        let mut both = round(&addresses, 2).await;
+        both.sort_unstable();
+        assert_eq!(both, [1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_connect_looks_the_name_up_at_most_once_a_second() {
+        let addresses = addresses(1);
+        let mut attempt = Dialled::default();
+        dial(&addresses, &mut attempt).await;
+        addresses.set_source(list([7]));
+        assert!(addresses.failed(&mut attempt));
+        assert_eq!(dial(&addresses, &mut attempt).await, Some(7), "the same attempt goes where the name points to now");
+        addresses.set_source(list([8]));
+        addresses.failed(&mut attempt);
+        assert_eq!(dial(&addresses, &mut attempt).await, None);
+        tokio::time::advance(LOOKUP_GAP).await;
+        assert_eq!(dial(&addresses, &mut attempt).await, Some(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_connect_races_the_other_family_first() {
+        let addresses = addresses(2);
+        let mut all = list([1, 2]);
+        all.insert(2, "[::1]:80".parse().unwrap());
+        addresses.found(all.clone());
+        assert_eq!(addresses.alternative(&all[..1]), Some(all[2]));
+        assert_eq!(addresses.alternative(&[all[0], all[2]]), Some(all[1]));
+        assert_eq!(addresses.alternative(&all), None);
+        addresses.rest(all[2]);
+        assert_eq!(addresses.alternative(&all[..1]), Some(all[1]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_of_an_address_are_retired_once_for_all_that_used_them() {
+        let addresses = addresses(1);
+        let mut dialled = Dialled::default();
+        let first = addresses.dial(&mut dialled).await.unwrap();
+        assert!(addresses.retire(first) && !addresses.retire(first));
+        let second = addresses.dial(&mut dialled).await.unwrap();
+        assert_eq!(second.generation, first.generation + 1);
+        addresses.found(list([9, 1]));
+        assert_eq!(addresses.current(first.address), second, "a look-up changes nothing in that");
     }
 
     #[tokio::test]
     async fn a_numeric_host_is_its_only_address() {
-        let addresses = Addresses::new("p".into(), "::1".into(), 443);
+        let addresses = Arc::new(Addresses::new("p".into(), "::1".into(), 443));
         let mut dialled = Dialled::default();
-        assert!(!addresses.is_named() && !addresses.failed(dialled));
-        assert_eq!(addresses.dial(&mut dialled).await, Some("[::1]:443".parse().unwrap()));
-        assert!(!addresses.failed(dialled));
+        assert!(!addresses.is_named() && !addresses.failed(&mut dialled));
+        assert_eq!(addresses.dial(&mut dialled).await.unwrap().address, "[::1]:443".parse().unwrap());
+        assert!(!addresses.failed(&mut dialled));
+        assert!(addresses.dial(&mut dialled).await.is_none());
     }
 }

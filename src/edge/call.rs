@@ -1,6 +1,7 @@
 //! A request on its way through the targets of its route: what they are asked for, and one try at one of them.
 
 use super::addresses::Dialled;
+use super::connections::Lease;
 use super::dial::Loan;
 use super::live::Live;
 use super::rescue::{self, Failure};
@@ -59,6 +60,18 @@ pub struct Call {
 /// Closed connections that one attempt may come upon at no cost. A server that has gone away takes all of its connections
 /// with it, and the pool does not always know yet.
 const MAX_STALE: u8 = 3;
+/// How often one attempt may be refused unprocessed at no cost. A server that ends each connection after a number of requests
+/// refuses all that are under way beyond it, and with many at a time that is more than one connection.
+const MAX_UNPROCESSED: u8 = 8;
+
+/// Why an attempt may have to be made again although its provider has not failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeRetry {
+    /// The connection broke.
+    Broken,
+    /// The request was certainly not processed.
+    Unprocessed,
+}
 
 /// One try at one target.
 pub struct Attempt {
@@ -80,14 +93,22 @@ pub struct Attempt {
     pub place: Option<Place>,
     /// What its connection, if it is one of the gateway's own, and the hooks tell each other.
     pub loan: Option<Arc<Loan>>,
+    /// Its connection, if it is one of Pingora's.
+    pub lease: Option<Lease>,
+    /// Whether its connection speaks HTTP/2.
+    pub http2: bool,
+    /// How its last connect failed.
+    pub unconnected: Option<Failure>,
     /// Whether its request has been given to the provider.
     pub asked: bool,
     /// Whether an interim answer (1xx) has come.
     pub interim: bool,
     /// When its request was first given away; what is left of its time does not begin again on another connection.
     pub began: Option<Instant>,
-    /// Free retries that it has taken.
+    /// Free retries that it has taken after a connection broke.
     pub stale: u8,
+    /// Free retries that it has taken because it was not processed.
+    pub unprocessed: u8,
 }
 
 /// What the upstream's body is.
@@ -148,10 +169,14 @@ impl Call {
             dialled: Dialled::default(),
             place: None,
             loan: None,
+            lease: None,
+            http2: false,
+            unconnected: None,
             asked: false,
             interim: false,
             began: None,
             stale: 0,
+            unprocessed: 0,
         })
     }
 }
@@ -169,15 +194,23 @@ impl Attempt {
         Some(rescue::of_provider(&self.target.provider.name, &refusal))
     }
 
-    /// Takes one of the [`MAX_STALE`] times that it may be made again at no cost after its connection has broken; `false`
-    /// where it may not. The connection has to be one that had served others, and nothing of an answer may have come, so that
-    /// the server had most likely closed it before the request arrived.
-    pub fn take_free_retry(&mut self, reused: bool) -> bool {
-        let loan = self.loan.as_deref();
-        let reused = reused || loan.is_some_and(Loan::is_reused);
-        let heard = self.interim || loan.is_some_and(Loan::has_heard) || !matches!(self.reading, Reading::Nothing);
-        let free = reused && !heard && self.stale < MAX_STALE;
-        self.stale += u8::from(free);
+    /// Whether its connection has served another request before, where Pingora says that it is `reused` or the gateway knows.
+    pub fn has_reused(&self, reused: bool) -> bool {
+        reused || self.loan.as_deref().is_some_and(Loan::is_reused)
+    }
+
+    /// Takes one of the times that it may be made again at no cost; `false` where it may not. Nothing of an answer may have
+    /// come. After its connection has broken, that is [`MAX_STALE`] times, and the connection has to be one that had served
+    /// others, so that the server had most likely closed it before the request arrived. Where the request has certainly not
+    /// been processed, it is [`MAX_UNPROCESSED`] times.
+    pub fn take_free_retry(&mut self, why: FreeRetry, reused: bool) -> bool {
+        let heard = self.interim || self.loan.as_deref().is_some_and(Loan::has_heard) || !matches!(self.reading, Reading::Nothing);
+        let (allowed, taken, most) = match why {
+            FreeRetry::Broken => (self.has_reused(reused), &mut self.stale, MAX_STALE),
+            FreeRetry::Unprocessed => (true, &mut self.unprocessed, MAX_UNPROCESSED),
+        };
+        let free = allowed && !heard && *taken < most;
+        *taken += u8::from(free);
         free
     }
 

@@ -1,4 +1,5 @@
-//! How connections to providers in the clear are made, lent and kept.
+//! How connections to providers that are asked with HTTP/1.1 only are made, lent and kept: those in the clear, and over TLS where
+//! the configuration says so.
 //!
 //! Pingora hands the making of connections over to whoever names a protocol of his own; what is handed back here is a
 //! plain stream, on which Pingora then speaks HTTP/1.1. It is lent for one answer:
@@ -16,6 +17,7 @@
 //! - A stream that must not be kept (`Connection: close`, bytes too many, …) is shut down or dropped without that.
 //! - Pingora's own pool is asked first. It never has a stream of these: none is left to be kept after that read.
 
+use super::connections::describe;
 use super::pool::Pool;
 use super::wire::Wire;
 use async_trait::async_trait;
@@ -25,7 +27,8 @@ use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::protocols::{
-    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
+    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
+    UniqueIDType,
 };
 use pingora_core::upstreams::peer::Peer;
 use std::future::poll_fn;
@@ -37,13 +40,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The protocol of a peer in the clear; it is never negotiated.
-pub fn in_the_clear() -> ALPN {
+/// Marks a peer whose connections the [`Dialler`] makes. It is never negotiated.
+pub fn http1_only() -> ALPN {
     static NAME: LazyLock<CustomALPN> = LazyLock::new(|| CustomALPN::new(b"tidegate".to_vec()));
     ALPN::Custom(NAME.clone())
 }
 
-/// Connects to the peers that [`in_the_clear`] is the protocol of.
+/// Connects to the peers that [`http1_only`] marks.
 pub struct Dialler {
     connector: TransportConnector,
     pool: Arc<Pool>,
@@ -54,6 +57,14 @@ impl Dialler {
     pub fn new(mut options: ConnectorOptions, pool: Arc<Pool>) -> Self {
         options.keepalive_pool_size = 1; // it is never used
         Self { connector: TransportConnector::new(Some(options)), pool }
+    }
+
+    async fn make<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<Stream> {
+        let mut peer = peer.clone();
+        if let Some(options) = peer.get_mut_peer_options() {
+            options.alpn = ALPN::H1;
+        }
+        self.connector.new_stream(&peer).await
     }
 }
 
@@ -69,7 +80,7 @@ impl Connector for Dialler {
                 (wire, true)
             }
             // Boxed, so that a request which finds a connection has no room made for the making of one.
-            None => (Wire::new(Box::pin(self.connector.new_stream(peer)).await?), false),
+            None => (Wire::new(Box::pin(self.make(peer)).await?), false),
         };
         wire.loan().begin(reused);
         let patience = peer.idle_timeout().unwrap_or_default();
@@ -111,11 +122,9 @@ impl Loan {
         connection.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
     }
 
-    /// In the only room that Pingora's description of a connection has for something of ours: what a proxy before the server
-    /// is known by. Nobody asks for the response that the proxy would have given.
+    /// Pingora's description of the connection.
     pub fn describe(self: &Arc<Self>) -> Arc<ProxyDigest> {
-        let (nothing, ()) = http::Response::new(()).into_parts();
-        Arc::new(ProxyDigest::new(Box::new(nothing.into()), Some(Box::new(self.clone()))))
+        Arc::new(describe(self.clone()))
     }
 
     fn begin(&self, reused: bool) {

@@ -59,7 +59,7 @@ impl Live {
             signers.push(Arc::new(Signer::new(provider, Existing { siblings: &signers, previous: before })?));
         }
         let known = |name: &Arc<str>| previous?.upstreams.iter().find(|before| before.name() == name);
-        let upstream = |(p, s): (&Arc<Provider>, &Arc<Signer>)| Upstream::new(p.clone(), s, generation, known(&p.name));
+        let upstream = |(p, s): (&Arc<Provider>, &Arc<Signer>)| Upstream::new(p.clone(), s, known(&p.name));
         let upstreams = snapshot.providers.iter().zip(&signers).map(upstream).collect::<Result<_, _>>()?;
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
         let metrics = |previous| Metrics::new(&snapshot, previous).map(Arc::new).map_err(|e| e.to_string());

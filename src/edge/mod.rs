@@ -27,6 +27,7 @@ pub mod replay;
 pub mod stage;
 
 pub mod addresses;
+pub mod connections;
 pub mod dial;
 pub mod pool;
 pub mod upstream;

@@ -1,4 +1,4 @@
-//! Connections in the clear that wait for their next request.
+//! Connections that speak HTTP/1.1 and wait for their next request.
 //!
 //! Pingora's own pool begins a task for every connection that it is given back, and the next request has to wait for that
 //! task to let go of it. Here a connection lies in a list, is looked at when it is taken, and all of them are looked at from
@@ -59,8 +59,12 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection to `peer` for `patience`. Where there is no room the one that has waited longest is closed.
+    /// Keeps a connection to `peer` for `patience`, or closes it where it is retired. Where there is no room the one that has
+    /// waited longest is closed.
     pub fn keep(&self, peer: u64, wire: Wire, patience: Duration) {
+        if wire.is_retired() {
+            return;
+        }
         let since = Instant::now();
         let _closed; // as in `take`
         let mut idle = self.idle.lock();
@@ -73,14 +77,14 @@ impl Pool {
         _closed = oldest.and_then(VecDeque::pop_front);
     }
 
-    /// Closes what has waited too long and what its server has closed.
+    /// Closes what has waited too long, what is retired and what its server has closed.
     pub fn sweep(&self) {
         let now = Instant::now();
         let mut closed = Vec::new();
         let mut idle = self.idle.lock();
         idle.connections.retain(|_, all| {
             for mut waiting in std::mem::take(all) {
-                let stays = waiting.until > now && is_quiet(&mut waiting.wire);
+                let stays = waiting.until > now && !waiting.wire.is_retired() && is_quiet(&mut waiting.wire);
                 if stays { all.push_back(waiting) } else { closed.push(waiting) }
             }
             !all.is_empty()

@@ -1,26 +1,26 @@
 //! Pingora's hooks, one short call per phase.
 
-use super::call::Attempt;
+use super::call::{Attempt, FreeRetry};
+use super::connections::Lease;
 use super::dial::Loan;
 use super::exchange::{Exchange, Step, error_event};
 use super::live::Live;
 use super::patience::Patience;
-use super::replay::{EMPTY, Replay, TOLD};
-use super::rescue::{self, Failure};
+use super::replay::{EMPTY, LATE, Replay, TOLD};
+use super::rescue;
 use super::respond;
 use super::upstream_request::{self, TRACEPARENT};
 use super::{admission, cors, intake};
 use crate::account::EndedBy;
 use crate::error::ApiError;
 use crate::operation::Operation;
-use crate::route::retry;
-use crate::telemetry::labels::Outcome;
+use crate::provider::HttpVersion;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{Either, select};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
@@ -232,19 +232,19 @@ impl ProxyHttp for Gateway {
         let Some(attempt) = ctx.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else {
             return Err(Error::explain(ErrorType::InternalError, "no attempt"));
         };
-        match attend(session, live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.dialled)).await? {
-            Ok(peer) => Ok(peer),
-            Err(error) => {
-                let retry = ctx.failed(Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error });
-                Err(decided("the provider has no address", retry))
-            }
+        let peer = live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.dialled);
+        if let Some(peer) = attend(session, peer).await? {
+            return Ok(peer);
         }
+        let failure = attempt.unconnected.take().unwrap_or_else(|| rescue::of_unknown_host(&attempt.target.provider.name));
+        let retry = ctx.failed(failure);
+        Err(decided("the provider has no other address", retry))
     }
 
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
         connection: Option<&Digest>,
@@ -252,6 +252,8 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         if let Some(attempt) = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) {
             attempt.loan = connection.and_then(Loan::of);
+            attempt.lease = connection.and_then(|connection| Lease::of(connection, reused));
+            ctx.live.upstream(&attempt.target).addresses().connected(&attempt.dialled);
         }
         Ok(())
     }
@@ -263,6 +265,12 @@ impl ProxyHttp for Gateway {
         let Some(call) = ctx.call.as_deref_mut() else { return Ok(()) };
         let Some(attempt) = call.attempt.as_mut() else { return Ok(()) };
         let stream = call.stream;
+        attempt.http2 = request.version == Version::HTTP_2;
+        if attempt.target.provider.http == HttpVersion::Http2 && !attempt.http2 {
+            let failure = rescue::of_http1(&attempt.target.provider.name);
+            let retry = ctx.failed(failure);
+            return Err(decided("the provider does not speak HTTP/2", retry));
+        }
         if let Err(failure) = attend(session, upstream_request::build(request, attempt, &live, &trace)).await? {
             let retry = ctx.failed(failure);
             return Err(decided("the request cannot be signed", retry));
@@ -326,14 +334,20 @@ impl ProxyHttp for Gateway {
     }
 
     fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Box<Exchange>, mut e: Box<Error>) -> Box<Error> {
-        let Some(attempt) = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()) else { return e };
-        let another = ctx.live.upstream(&attempt.target).addresses().failed(attempt.dialled);
-        // Another address of the provider: the same attempt, at no cost, unless its time to connect is over.
-        if another && !rescue::is_late(&e) {
+        let Some(attempt) = ctx.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else { return e };
+        // A pooled connection that takes no further stream says nothing about the address.
+        if rescue::is_unprocessed(&e) && attempt.take_free_retry(FreeRetry::Unprocessed, true) {
             e.set_retry(true);
             return e;
         }
+        let another = ctx.live.upstream(&attempt.target).addresses().failed(&mut attempt.dialled);
         let failure = rescue::of_connect(&attempt.target.provider.name, &e);
+        // Another address of the provider: the same attempt, at no cost, unless its time to connect is over.
+        if another && !rescue::is_late(&e) {
+            attempt.unconnected = Some(failure);
+            e.set_retry(true);
+            return e;
+        }
         let retry = ctx.failed(failure);
         e.set_retry(retry);
         e
@@ -355,6 +369,12 @@ impl ProxyHttp for Gateway {
             e.set_retry(false);
             return e;
         };
+        attempt.lease = None;
+        let unprocessed = rescue::is_unprocessed(&e);
+        // A connection that is silent may be dead: neither a retry nor another request is to come upon it or its like.
+        if rescue::is_refused(&e) || *e.etype() == LATE && (attempt.http2 || attempt.has_reused(reused)) {
+            ctx.live.upstream(&attempt.target).connections().retire(attempt.dialled.last());
+        }
         if attempt.is_over() || *e.etype() == TOLD {
             // The hooks have decided already; only a retry that they asked for is one.
             let retry = *e.etype() == DECIDED && e.retry();
@@ -362,7 +382,8 @@ impl ProxyHttp for Gateway {
             return e;
         }
         let broken = matches!(e.retry, RetryType::ReusedOnly) || rescue::is_unsent(&e);
-        if broken && attempt.take_free_retry(reused) {
+        let free = if unprocessed { Some(FreeRetry::Unprocessed) } else { broken.then_some(FreeRetry::Broken) };
+        if free.is_some_and(|why| attempt.take_free_retry(why, reused)) {
             e.set_retry(true);
             return e;
         }

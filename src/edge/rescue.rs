@@ -103,6 +103,18 @@ pub fn of_connect(provider: &str, e: &Error) -> Failure {
     }
 }
 
+/// The provider's host has no address.
+pub fn of_unknown_host(provider: &str) -> Failure {
+    let error = ApiError::upstream(format!("Provider `{provider}` cannot be found."));
+    Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error }
+}
+
+/// The provider is configured for HTTP/2 and has chosen HTTP/1.1.
+pub fn of_http1(provider: &str) -> Failure {
+    let error = ApiError::upstream(format!("Provider `{provider}` does not speak HTTP/2."));
+    Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error }
+}
+
 /// Pingora gave up on a request that was under way.
 pub fn of_proxy(provider: &str, e: &Error) -> Failure {
     if *e.etype() == LATE {
@@ -157,6 +169,26 @@ pub fn of_proxy(provider: &str, e: &Error) -> Failure {
 /// close between the head and the body.
 pub fn is_unsent(e: &Error) -> bool {
     *e.esource() == ErrorSource::Upstream && *e.etype() == ErrorType::WriteError
+}
+
+/// Whether an HTTP/2 server has certainly not processed the request.
+///
+/// RFC 9113, section 8.7: "The GOAWAY mechanism indicates the highest stream number that can be processed. Requests on streams
+/// with higher numbers are therefore guaranteed to be safe to retry. […] The REFUSED_STREAM error code can be included in a
+/// RST_STREAM frame to indicate that the stream is being closed prior to any processing having occurred."
+pub fn is_unprocessed(e: &Error) -> bool {
+    let Some(h2) = e.root_cause().downcast_ref::<h2::Error>() else { return false };
+    // `h2` reports a GOAWAY to the streams above its last one only; the others end with the connection.
+    let unseen = h2.is_go_away() && h2.is_remote();
+    // Pingora reports an answer that cannot be read as another error: here the connection closed before the request.
+    let unsent = h2.is_io() && *e.etype() == ErrorType::H2Error;
+    unseen || unsent || is_refused(e)
+}
+
+/// Whether an HTTP/2 server has refused the request's stream, on a connection that may be open still.
+pub fn is_refused(e: &Error) -> bool {
+    let h2 = e.root_cause().downcast_ref::<h2::Error>();
+    h2.is_some_and(|h2| h2.is_reset() && h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 #[cfg(test)]

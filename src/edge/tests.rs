@@ -17,7 +17,7 @@ use pingora_core::services::Service as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -80,15 +80,98 @@ async fn an_address_that_refuses_costs_no_attempt() {
     );
     let live = live(&config, None);
     let addresses = live.upstream(first_target(&live)).addresses();
-    addresses.found(vec![one, two, good]);
+    addresses.set_source(vec![one, two, good]);
     let gateway = serve(live.clone()).await;
     for _ in 0..2 {
         let answer = ask(gateway, "r").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("x-tidegate-attempts: 1\r\n"), "{answer}");
     }
+    addresses.set_source(vec![one, two]);
     addresses.found(vec![one, two]);
     let answer = ask(gateway, "r").await;
     assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("cannot be connected to"), "{answer}");
+}
+
+/// A provider named `upstream.invalid` at this port, asked once for each request.
+fn named(port: u16) -> String {
+    format!(
+        "auth: none\nproviders: {{ p: {{ kind: vllm, base_url: \"http://upstream.invalid:{port}/vllm/v1\" }} }}\n\
+         routes: {{ r: {{ retry: {{ attempts: 1 }}, targets: [ {{ provider: p, model: m }} ] }} }}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_address_has_its_share_and_one_that_moved_costs_no_request() {
+    let first = Simulator::bind(ANY.into()).await.unwrap();
+    let port = first.local_addr().port();
+    let mut simulators = vec![first];
+    for last in [2, 3] {
+        simulators.push(Simulator::bind(SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), port)).await.unwrap());
+    }
+    let all: Vec<_> = simulators.iter().map(Simulator::local_addr).collect();
+    let handles: Vec<_> = simulators.iter().map(Simulator::handle).collect();
+    simulators.into_iter().for_each(|simulator| drop(tokio::spawn(simulator.serve(std::future::pending::<()>()))));
+    let live = live(&named(port), None);
+    let addresses = live.upstream(first_target(&live)).addresses();
+    addresses.set_source(all.clone());
+    addresses.found(all);
+    let gateway = serve(live.clone()).await;
+    for _ in 0..9 {
+        let answer = ask(gateway, "r").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    }
+    assert_eq!(handles.iter().map(|handle| handle.seen().len()).collect::<Vec<_>>(), [3, 3, 3]);
+    // The name is looked up when nobody listens at the addresses any more, and the same attempt finds the new one.
+    let gone = [4, 5].map(|last| SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), port));
+    addresses.found(gone.to_vec());
+    for _ in 0..4 {
+        let answer = ask(gateway, "r").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_does_not_answer_costs_a_quarter_of_a_second_and_no_request() {
+    let simulator = Simulator::bind(ANY.into()).await.unwrap();
+    let good = simulator.local_addr();
+    tokio::spawn(simulator.serve(std::future::pending::<()>()));
+    // A listener whose queue is full: connects to it get no answer.
+    let stalled = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), good.port());
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(stalled).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let mut queue = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(std::time::Duration::from_millis(300), TcpStream::connect(stalled)).await {
+        queue.push(stream.unwrap());
+    }
+    let live = live(&named(good.port()), None);
+    live.upstream(first_target(&live)).addresses().set_source(vec![stalled, good]);
+    let gateway = serve(live.clone()).await;
+    for _ in 0..3 {
+        let answer = ask(gateway, "r").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("x-tidegate-attempts: 1\r\n"), "{answer}");
+    }
+    drop(listener);
+}
+
+#[test]
+fn connections_are_kept_by_a_reload_where_their_settings_are_the_same() {
+    let config = |key: &str, more: &str, tls: &str| {
+        format!(
+            "auth: none\nproviders: {{ {more} p: {{ kind: openai, api_key: {key}, base_url: \"https://upstream.invalid/v1\", {tls} }} }}\n\
+             routes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}\n"
+        )
+    };
+    let one = live(&config("one", "", ""), None);
+    let same = |one: &Arc<Live>, other: &Arc<Live>| {
+        let [one, other] = [one, other].map(|live| live.upstream(first_target(live)).connections());
+        std::ptr::eq(one, other)
+    };
+    let other = "other: { kind: openai, api_key: k },";
+    assert!(same(&one, &live(&config("two", other, "timeouts: { total: 9s }, headers: { x-team: t }"), Some(&one))));
+    for tls in ["tls: { verify: false }", "tls: { server_name: elsewhere.invalid }", "http: 2", "http: \"1.1\""] {
+        assert!(!same(&one, &live(&config("one", "", tls), Some(&one))), "{tls}");
+    }
 }
 
 #[test]

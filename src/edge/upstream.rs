@@ -1,12 +1,13 @@
-//! The connections of a provider: places among them, and the peer that Pingora connects to.
+//! A provider as requests meet it: places among its connections, the peer that Pingora connects to, what every request has.
 
 use super::addresses::{Addresses, Dialled};
+use super::connections::{Connections, KEEPALIVE};
 use super::dial;
 use super::upstream_request::TRACEPARENT;
 use crate::config::pem::Certificates;
 use crate::config::snapshot::Timeouts;
 use crate::error::{ApiError, ErrorKind};
-use crate::provider::Provider;
+use crate::provider::{HttpVersion, Provider};
 use crate::sign::signer::Signer;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderValue, USER_AGENT};
 use http::uri::InvalidUri;
@@ -22,11 +23,13 @@ use std::time::Duration;
 const MAX_H2_STREAMS: usize = 100;
 /// How long an unused upstream connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
+/// How often an HTTP/2 connection is pinged. Pingora closes it when a ping has not been answered for 5 seconds.
+const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// A provider's connections.
 pub struct Upstream {
     provider: Arc<Provider>,
-    addresses: Arc<Addresses>,
+    connections: Arc<Connections>,
     in_flight: Arc<AtomicUsize>,
     ca: Option<Arc<[WrappedX509]>>,
     client: Option<Arc<CertKey>>,
@@ -36,8 +39,6 @@ pub struct Upstream {
     usual: OnceLock<(String, Uri)>,
     /// Its name, for `x-tidegate-provider`.
     label: HeaderValue,
-    /// Keeps pooled connections of providers with other certificates or names apart.
-    group: u64,
 }
 
 /// A place among a provider's `max_connections`; given back when dropped.
@@ -50,35 +51,45 @@ impl Drop for Place {
 }
 
 impl Upstream {
-    /// The connections of a provider whose requests `signer` signs. What is known of it from the configuration before is
-    /// gone on with: requests in flight, and its addresses where it is at the same place.
+    /// A provider whose requests `signer` signs. `before` is the provider of that name in the previous configuration: its
+    /// requests in flight still count, its addresses stay known where it is at the same place, and its connections stay in
+    /// use where they are made with the same settings.
     ///
     /// # Errors
     /// For a name or a header that HTTP cannot carry.
-    pub fn new(provider: Arc<Provider>, signer: &Signer, generation: u64, before: Option<&Self>) -> Result<Self, String> {
-        let owned = |all: &Certificates| all.der().map(<[u8]>::to_vec).collect::<Vec<_>>();
-        let ca = provider.tls.ca.as_ref().map(|all| owned(all).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect());
-        let client = provider.tls.client.as_ref().map(|own| Arc::new(CertKey::new(owned(&own.chain), own.key.secret_der().to_vec())));
-        // Certificates may change with a reload: pooled connections that were made with others must not be used.
-        let group = if provider.base.tls { (generation << 32) | provider.index as u64 } else { provider.index as u64 };
+    pub fn new(provider: Arc<Provider>, signer: &Signer, before: Option<&Self>) -> Result<Self, String> {
         let template = template(&provider, signer);
         let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
-        let base = &provider.base;
+        let (base, http) = (&provider.base, provider.http);
         let same_place = |before: &&Self| (&before.provider.base.host, before.provider.base.port) == (&base.host, base.port);
-        let addresses = match before.filter(same_place) {
-            Some(before) => before.addresses.clone(),
-            None => Arc::new(Addresses::new(provider.name.clone(), base.host.clone(), base.port)),
+        let same_settings = |before: &&Self| {
+            let (old, new) = (&before.provider, &provider);
+            (old.base.tls, old.http) == (new.base.tls, new.http) && old.tls == new.tls
+        };
+        let (connections, ca, client) = match before.filter(same_place).filter(same_settings) {
+            Some(before) => (before.connections.clone(), before.ca.clone(), before.client.clone()),
+            None => {
+                let addresses = match before.filter(same_place) {
+                    Some(before) => before.addresses().clone(),
+                    None => Arc::new(Addresses::new(provider.name.clone(), base.host.clone(), base.port)),
+                };
+                let connections = Connections::new(addresses, http != HttpVersion::Http1 && (base.tls || http == HttpVersion::Http2));
+                let owned = |all: &Certificates| all.der().map(<[u8]>::to_vec).collect::<Vec<_>>();
+                let ca = provider.tls.ca.as_ref().map(|all| owned(all).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect());
+                let client = provider.tls.client.as_ref();
+                let client = client.map(|own| Arc::new(CertKey::new(owned(&own.chain), own.key.secret_der().to_vec())));
+                (Arc::new(connections), ca, client)
+            }
         };
         Ok(Self {
             template,
             usual: OnceLock::new(),
             label,
-            addresses,
+            connections,
             provider,
             in_flight: before.map(|before| before.in_flight.clone()).unwrap_or_default(),
             ca,
             client,
-            group,
         })
     }
 
@@ -117,7 +128,12 @@ impl Upstream {
 
     /// Its addresses.
     pub fn addresses(&self) -> &Arc<Addresses> {
-        &self.addresses
+        self.connections.addresses()
+    }
+
+    /// Its connections.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// Takes a place for one attempt.
@@ -137,19 +153,13 @@ impl Upstream {
         }
     }
 
-    /// A peer for one attempt, at an address that it has not `dialled` yet.
-    ///
-    /// # Errors
-    /// 502 when the provider's host has no address.
-    pub async fn peer(&self, timeouts: &Timeouts, dialled: &mut Dialled) -> Result<Box<HttpPeer>, ApiError> {
-        let Some(address) = self.addresses.dial(dialled).await else {
-            return Err(ApiError::upstream(format!("Provider `{}` cannot be found.", self.provider.name)));
-        };
-        let tls = &self.provider.tls;
-        let name = tls.server_name.as_ref().unwrap_or(&self.provider.base.host);
-        let mut peer =
-            HttpPeer::new(address, self.provider.base.tls, if self.provider.base.tls { name.to_string() } else { String::new() });
-        peer.group_key = self.group;
+    /// A peer for one attempt, at an address that it has not `dialled` yet. `None` when there is no such address.
+    pub async fn peer(&self, timeouts: &Timeouts, dialled: &mut Dialled) -> Option<Box<HttpPeer>> {
+        let picked = self.addresses().dial(dialled).await?;
+        let Provider { base, tls, http, .. } = &*self.provider;
+        let name = tls.server_name.as_ref().unwrap_or(&base.host);
+        let mut peer = HttpPeer::new(picked.address, base.tls, if base.tls { name.to_string() } else { String::new() });
+        peer.group_key = self.connections.key(picked);
         peer.client_cert_key.clone_from(&self.client);
         let o = &mut peer.options;
         o.connection_timeout = Some(timeouts.connect);
@@ -159,10 +169,17 @@ impl Upstream {
         o.verify_cert = tls.verify;
         o.verify_hostname = tls.verify;
         o.ca.clone_from(&self.ca);
-        o.alpn = if self.provider.base.tls { ALPN::H2H1 } else { dial::in_the_clear() };
+        o.alpn = match (http, base.tls) {
+            (HttpVersion::Http2, _) => ALPN::H2,
+            (HttpVersion::Auto, true) => ALPN::H2H1,
+            (HttpVersion::Auto, false) | (HttpVersion::Http1, _) => dial::http1_only(),
+        };
+        o.custom_l4 = Some(self.connections.clone());
+        o.tcp_keepalive = Some(KEEPALIVE);
+        o.h2_ping_interval = Some(PING_EVERY);
         o.max_h2_streams = MAX_H2_STREAMS;
         o.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-        Ok(Box::new(peer))
+        Some(Box::new(peer))
     }
 }
 

@@ -1,9 +1,10 @@
-//! A connection to a server in the clear, over which the head of a request waits for its body and leaves with it.
+//! A connection to a server that speaks HTTP/1.1, over which the head of a request waits for its body and leaves with it.
 //!
 //! Pingora sends the head of a request by itself, and the body after it: two system calls, two packets, and a server that
 //! is woken twice. The gateway always has the body, so the head is held back until the body's first bytes are written.
 //! (HTTP/2, which TLS upstreams mostly speak, gathers its frames itself.)
 
+use super::connections::Connection;
 use super::dial::Loan;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -29,6 +30,7 @@ pub struct Wire {
     loan: Arc<Loan>,
     /// What Pingora is told of the connection: the loan.
     description: Arc<ProxyDigest>,
+    connection: Option<Arc<Connection>>,
 }
 
 /// The length of the body that a head announces; `None` where `written` is no whole head, or one without a length.
@@ -52,7 +54,8 @@ impl Wire {
     pub fn new(stream: Stream) -> Self {
         let loan = Arc::<Loan>::default();
         let description = loan.describe();
-        Self { stream, head: Vec::new(), sent: 0, left: 0, loan, description }
+        let connection = Connection::below(&*stream);
+        Self { stream, head: Vec::new(), sent: 0, left: 0, loan, description, connection }
     }
 
     /// The connection itself, to ask about it.
@@ -73,6 +76,11 @@ impl Wire {
     /// What Pingora is told of it.
     pub const fn description(&self) -> &Arc<ProxyDigest> {
         &self.description
+    }
+
+    /// Whether it must not be used for another request.
+    pub fn is_retired(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.is_retired())
     }
 
     /// Whether a request has been begun on it and nothing of that has been sent.
