@@ -13,6 +13,7 @@
 )]
 
 mod browser;
+mod connections;
 mod drain;
 mod edges;
 mod failover;

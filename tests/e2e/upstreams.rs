@@ -7,7 +7,7 @@ use crate::harness::http2::H2;
 use crate::harness::manual::{Exchange, Manual};
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
-use crate::harness::{chat, streamed, until};
+use crate::harness::{COMPLETION, chat, streamed, until};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -20,10 +20,8 @@ async fn by_hand(manual: &Manual, server: &str, retry: &str) -> Gateway {
     .await
 }
 
-const ANSWER: &str = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
-
 fn whole() -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{ANSWER}", ANSWER.len())
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{COMPLETION}", COMPLETION.len())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,10 +74,10 @@ async fn what_a_provider_may_send_besides_its_answer() {
     let whole = whole();
     let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
     let chunked = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: x\r\n\r\n{:x}\r\n{ANSWER}\r\n0\r\nx: 1\r\n\r\n",
-        ANSWER.len()
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: x\r\n\r\n{:x}\r\n{COMPLETION}\r\n0\r\nx: 1\r\n\r\n",
+        COMPLETION.len()
     );
-    let unbounded = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{ANSWER}");
+    let unbounded = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{COMPLETION}");
     let coded = whole.replacen("content-type", "content-encoding: gzip\r\ncontent-type", 1).replace("{\"id\"", "\u{1f}\u{8b}\"id\"");
     let wide = whole.replacen("content-type", &format!("x-wide: {}\r\ncontent-type", "w".repeat(100_000)), 1);
     for (sent, status) in [(format!("{early}{whole}"), 200), (chunked, 200), (unbounded, 200), (wide, 200), (coded, 502)] {

@@ -3,6 +3,7 @@
 use super::http1::request_of;
 use super::soon;
 use serde_json::Value;
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -22,9 +23,14 @@ impl Manual {
         Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
     /// The configuration of this provider.
     pub fn provider(&self) -> String {
-        format!("{{ kind: vllm, base_url: \"http://{}/v1\" }}", self.0.local_addr().unwrap())
+        format!("{{ kind: vllm, base_url: \"http://{}/v1\" }}", self.address())
     }
 
     /// The next connection, with or without a request.

@@ -1,6 +1,7 @@
 //! What every test stands on: the gateway's process, simulators, clients, certificates.
 
 pub mod dir;
+pub mod frames;
 pub mod gateway;
 pub mod http1;
 pub mod http2;
@@ -40,6 +41,9 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
     })
     .await
 }
+
+/// A whole answer of a server that speaks OpenAI.
+pub const COMPLETION: &str = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
 
 /// The body of a small chat request.
 pub fn chat(model: &str) -> serde_json::Value {

@@ -5,12 +5,40 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// Connections of a TLS front.
+#[derive(Default)]
+pub struct Count {
+    accepted: AtomicUsize,
+    closed: AtomicUsize,
+}
+
+impl Count {
+    /// All so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Those that are open.
+    pub fn open(&self) -> usize {
+        self.accepted() - self.closed.load(Ordering::Relaxed)
+    }
+}
+
+struct Closed(Arc<Count>);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// An authority and a certificate for `localhost`.
 pub struct Certificates {
@@ -54,19 +82,28 @@ impl Certificates {
 
     /// Terminates TLS in front of `to`, HTTP/2 by ALPN; returns where.
     pub async fn front(&self, to: SocketAddr) -> SocketAddr {
+        self.counted_front(to).await.0
+    }
+
+    /// The same, with a count of its connections.
+    pub async fn counted_front(&self, to: SocketAddr) -> (SocketAddr, Arc<Count>) {
         let acceptor = self.acceptor(&["h2", "http/1.1"]);
+        let count = Arc::<Count>::default();
+        let counting = count.clone();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
+                let (acceptor, count) = (acceptor.clone(), counting.clone());
+                count.accepted.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(async move {
+                    let _closed = Closed(count);
                     let (Ok(mut outer), Ok(mut inner)) = tokio::join!(acceptor.accept(stream), TcpStream::connect(to)) else { return };
                     let _ = tokio::io::copy_bidirectional(&mut outer, &mut inner).await; // one side's end is the other's
                 });
             }
         });
-        address
+        (address, count)
     }
 
     /// The configuration of a provider that the simulator at `to` plays over TLS.
