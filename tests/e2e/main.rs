@@ -17,6 +17,7 @@ mod connections;
 mod drain;
 mod edges;
 mod failover;
+#[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod harness;
 mod heartbeats;
 mod hostile;
