@@ -3,26 +3,28 @@
 
 use super::dial::Dialler;
 use super::drain::Drain;
-use super::heard::Heard;
 use super::patience::Patience;
 use super::proxy::Gateway;
+use super::screen::{Screen, TLS_HANDSHAKE};
 use super::serve::Process;
+use crate::telemetry::labels::Rejected;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::ready;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::protocols::l4::{socket::SocketAddr as SocketAddress, stream::Stream as RawStream};
+use pingora_core::protocols::{Peek, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
 use pingora_proxy::{HttpProxy, ProcessCustomSession, ProxyServiceBuilder};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -60,23 +62,41 @@ impl Options {
         doors.clone().find(|door| door.address.ip() == local.ip()).or_else(|| doors.find(|door| door.address.ip().is_unspecified()))
     }
 
-    /// The connection as its door has it speak; `None` where it does not, or came through none.
-    async fn enter(&self, stream: Stream) -> Option<Stream> {
-        let local = stream.get_socket_digest().and_then(|digest| digest.local_addr().and_then(SocketAddress::as_inet).copied())?;
+    /// The connection as its listener has it speak.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn enter(&self, stream: Stream, shaking_hands: &AtomicBool) -> Result<Stream, Closed> {
+        let local = stream
+            .get_socket_digest()
+            .and_then(|digest| digest.local_addr().and_then(SocketAddress::as_inet).copied())
+            .ok_or(Closed::Silently)?;
         let Some(door) = self.door(local) else {
             log::error!("a connection to {local} came through no configured listener; it is closed");
-            return None;
+            return Err(Closed::Silently);
         };
-        let Some(acceptor) = &door.tls else { return Some(stream) };
-        let raw = stream.into_any().downcast::<RawStream>().ok()?;
-        match acceptor.tls_handshake(*raw).await {
-            Ok(secure) => Some(Box::new(secure)),
-            Err(e) => {
-                log::info!("a TLS handshake at {local} failed: {e}");
-                None
-            }
+        let Some(acceptor) = &door.tls else { return Ok(stream) };
+        let mut raw = stream.into_any().downcast::<RawStream>().map_err(|_| Closed::Silently)?;
+        let mut first = [0];
+        raw.try_peek(&mut first).await.map_err(|_| Closed::Silently)?; // a health check, for example
+        if first != [TLS_HANDSHAKE] {
+            return Err(Closed::Plain(raw));
         }
+        shaking_hands.store(true, Relaxed);
+        let secure = acceptor.tls_handshake(*raw).await.map_err(|e| Closed::Handshake(e.to_string()))?;
+        shaking_hands.store(false, Relaxed);
+        Ok(Box::new(secure))
     }
+}
+
+/// Why a connection is not served.
+enum Closed {
+    /// The client has sent nothing.
+    Silently,
+    /// It does not speak TLS where it should.
+    Plain(Stream),
+    /// The TLS handshake failed.
+    Handshake(String),
 }
 
 /// Pingora's proxy for `gateway`, whose connections are served by [`Front`].
@@ -104,13 +124,34 @@ impl Front {
     async fn serve(self, stream: Stream, shutdown: ShutdownWatch) {
         let drain = self.drain();
         let _open = drain.connection();
-        let patience = Patience::with_client(Instant::now() + self.header_timeout(), drain);
+        let process = self.process.clone();
+        let (client, timeout) = (stream.get_socket_digest(), self.header_timeout());
+        let patience = Patience::with_client(Instant::now() + timeout, drain);
+        let screen = Screen::new(patience.clone(), timeout);
+        let shaking_hands = AtomicBool::new(false);
         let serve = async {
-            let stream = Box::pin(self.options.enter(stream)).await?; // room that is given back after a handshake
-            let stream = Box::new(Heard::new(stream, Patience::current()));
-            ServerApp::process_new(&Arc::new(self), stream, &shutdown).await
+            // Boxed for its room, which is given back after a handshake.
+            match Box::pin(self.options.enter(stream, &shaking_hands)).await {
+                Ok(stream) => {
+                    ServerApp::process_new(&Arc::new(self), screen.over(stream), &shutdown).await; // what is returned is closed
+                }
+                Err(Closed::Silently) => {}
+                Err(Closed::Plain(stream)) => screen.refuse(stream, Rejected::PlainOnTlsPort),
+                Err(Closed::Handshake(why)) => {
+                    process.rejections.note(&process.live.load(), Rejected::TlsHandshake, client.as_deref(), &why)
+                }
+            }
+            Some(())
         };
-        patience.over(serve).await; // a stream that is given back is closed
+        let is_late = patience.over(serve).await.is_none();
+        let live = process.live.load_full();
+        if let Some(left) = screen.left()
+            && let Some(reason) = left.refused.or(is_late.then_some(Rejected::HeaderTimeout))
+        {
+            process.rejections.turn_away(&live, left, reason).await;
+        } else if is_late && shaking_hands.load(Relaxed) {
+            process.rejections.note(&live, Rejected::TlsHandshake, client.as_deref(), "not complete in time");
+        }
     }
 
     fn drain(&self) -> Arc<Drain> {
@@ -138,9 +179,12 @@ impl HttpServerApp for Front {
         session.set_pipelining_enabled(true);
         // A connection that has served a request may be idle first; a fresh one has nothing to wait for.
         let reused = session.take_connection_user_context().is_some();
-        Patience::with_current(|patience| match reused {
-            true => patience.await_request(Instant::now() + idle, headers),
-            false => patience.await_client(Instant::now() + headers),
+        Patience::with_current(|patience| {
+            patience.await_head();
+            match reused {
+                true => patience.await_request(Instant::now() + idle, headers),
+                false => patience.await_client(Instant::now() + headers),
+            }
         });
         session.set_keepalive(Some(0)); // kept, without another timer
         self.proxy.process_new_http(session, shutdown).await

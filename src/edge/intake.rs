@@ -5,8 +5,8 @@ use crate::config::snapshot::Server;
 use crate::error::{ApiError, ErrorKind};
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Version};
 use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
@@ -31,31 +31,45 @@ const LARGE_BODY: usize = 1 << 20;
 /// First guess at the size of a body whose length is not told.
 const FIRST_BUFFER: usize = 16 << 10;
 
-/// Refuses a head that is larger than [`MAX_HEADERS`]; HTTP/2 has refused it already.
+/// Refuses a head that is larger than [`MAX_HEADERS`], which HTTP/2 has refused already, and an HTTP/1.1 request without a
+/// `Host` or with an empty one (RFC 9112, section 3.2).
 ///
 /// # Errors
-/// 431.
+/// 431, 400.
 pub fn check_headers(session: &ServerSession) -> Result<(), ApiError> {
-    match session {
-        ServerSession::H1(h1) if h1.get_headers_raw_bytes().len() > MAX_HEADERS => Err(ApiError::new(
-            431,
-            ErrorKind::InvalidRequest,
-            format!("The headers are larger than the {MAX_HEADERS} bytes that are accepted."),
-        )),
-        _ => Ok(()),
+    let ServerSession::H1(h1) = session else { return Ok(()) };
+    if h1.get_headers_raw_bytes().len() > MAX_HEADERS {
+        let message = format!("The headers are larger than the {MAX_HEADERS} bytes that are accepted.");
+        return Err(ApiError::new(431, ErrorKind::InvalidRequest, message));
     }
+    let request = h1.req_header();
+    if request.version == Version::HTTP_11 && request.headers.get(HOST).is_none_or(HeaderValue::is_empty) {
+        return Err(ApiError::invalid("Send a Host header that is not empty."));
+    }
+    Ok(())
 }
 
 /// Refuses what could be read in two ways, and what cannot be read at all.
 ///
 /// # Errors
-/// 400 for both framings at once (RFC 9112 section 6.1 lets a server refuse them), 411 for none (section 6.3: without one
+/// 400 for both framings at once (RFC 9112 section 6.1 lets a server refuse them), a list of lengths and a transfer coding other
+/// than chunked, 411 for no framing (section 6.3: without one
 /// there is no body), 415 for an encoded body, 413 for a length beyond `max_body`.
 pub fn check_framing(session: &ServerSession, max_body: usize) -> Result<(), ApiError> {
     let request = session.req_header();
     let headers = &request.headers;
     if headers.contains_key(TRANSFER_ENCODING) && came_with_length(session) {
         return Err(ApiError::invalid("Send either Content-Length or Transfer-Encoding, not both."));
+    }
+    if headers.get(TRANSFER_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_some()
+    {
+        return Err(ApiError::invalid("The only Transfer-Encoding that is accepted is chunked."));
+    }
+    // Pingora accepts a list of one length several times (RFC 9110, section 8.6).
+    if headers.get(CONTENT_LENGTH).is_some_and(|v| v.as_bytes().contains(&b',')) || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+    {
+        return Err(ApiError::invalid("Send one Content-Length."));
     }
     if headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(ApiError::new(415, ErrorKind::InvalidRequest, "Send the body without Content-Encoding."));

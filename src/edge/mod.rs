@@ -9,8 +9,10 @@ pub mod upgrade;
 
 pub mod certificate;
 pub mod front;
-pub mod heard;
+pub mod head;
 pub mod patience;
+pub mod reject;
+pub mod screen;
 
 pub mod proxy;
 

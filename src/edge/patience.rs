@@ -12,7 +12,7 @@
 //!                                                                            moves the deadline or fails the attempt
 //! ```
 //!
-//! Pingora does not report a request's first bytes; [`super::heard::Heard`] does.
+//! Pingora does not report a request's first bytes; the stream of [`super::screen`] does.
 
 use super::drain::{Drain, IDLE_GRACE, Phase};
 use parking_lot::Mutex;
@@ -61,12 +61,14 @@ pub struct Patience {
     wait: Mutex<Wait>,
     /// Whether the client has sent bytes since a request was awaited. Written and read by the connection's own task.
     heard: AtomicBool,
+    /// Whether a request's head has not been read; not used over HTTP/2.
+    head: AtomicBool,
     drain: Arc<Drain>,
 }
 
 impl Patience {
     fn new(wait: Wait, drain: Arc<Drain>) -> Arc<Self> {
-        Arc::new(Self { wait: Mutex::new(wait), heard: AtomicBool::new(false), drain })
+        Arc::new(Self { wait: Mutex::new(wait), heard: AtomicBool::new(false), head: AtomicBool::new(false), drain })
     }
 
     /// Waits for a fresh connection's first request until then.
@@ -140,6 +142,22 @@ impl Patience {
     /// Whatever was awaited is there.
     pub fn rest(&self) {
         *self.wait.lock() = Wait::Nobody;
+    }
+
+    /// The head of the next HTTP/1 request is awaited, until [`Self::head_is_read`].
+    pub fn await_head(&self) {
+        self.head.store(true, Ordering::Relaxed);
+    }
+
+    /// A request's head has been read and accepted.
+    pub fn head_is_read(&self) {
+        self.head.store(false, Ordering::Relaxed);
+        self.rest();
+    }
+
+    /// Whether a request's head has not been read.
+    pub fn is_head_awaited(&self) -> bool {
+        self.head.load(Ordering::Relaxed)
     }
 
     /// Whether the process is about to end, which is why the alarm was rung.
@@ -219,7 +237,7 @@ impl Patience {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::heard::Heard;
+    use super::super::screen::Screen;
     use super::*;
 
     fn soon(seconds: u64) -> Instant {
@@ -270,7 +288,7 @@ mod tests {
     async fn read_to_end(patience: Arc<Patience>, bytes: tokio::io::DuplexStream) -> u64 {
         use tokio::io::AsyncReadExt;
         let began = Instant::now();
-        let mut bytes = Heard::new(Box::new(bytes), patience.clone());
+        let mut bytes = Screen::new(patience.clone(), Duration::from_secs(10)).over(Box::new(bytes));
         let served = patience.over(async {
             Patience::current().await_request(soon(75), Duration::from_secs(10));
             let mut head = [0; 4];

@@ -187,7 +187,7 @@ impl ProxyHttp for Gateway {
     type CTX = Box<Exchange>;
 
     fn new_ctx(&self) -> Box<Exchange> {
-        Patience::with_current(Patience::rest); // the request's headers have been read
+        Patience::with_current(Patience::head_is_read);
         Box::new(Exchange::new(self.live.load_full()))
     }
 

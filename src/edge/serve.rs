@@ -11,6 +11,7 @@ use super::intake::MAX_HEADERS;
 use super::live::Live;
 use super::pool::{Pool, SWEEP_EVERY};
 use super::proxy::Gateway;
+use super::reject::Rejections;
 use super::reload::Reloader;
 use super::signals::{self, Signals};
 use super::sockets::Sockets;
@@ -82,6 +83,8 @@ pub struct Process {
     pub reloads: Mutex<Reloads>,
     /// Upstream connections in the clear that are not in use.
     pub idle: Arc<Pool>,
+    /// Client connections that are not served.
+    pub rejections: Rejections,
 }
 
 impl Process {
@@ -99,6 +102,7 @@ impl Process {
             upgrade: Mutex::default(),
             reloads: Mutex::default(),
             idle: Arc::new(Pool::new(POOL)),
+            rejections: Rejections::default(),
         }
     }
 

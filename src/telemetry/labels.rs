@@ -110,6 +110,28 @@ impl From<auth::AuthFailure> for AuthFailure {
 }
 
 closed_set! {
+    /// Why a client connection was closed, or a request's head was refused before it was a request.
+    Rejected {
+        /// The head is not HTTP.
+        Malformed = "malformed",
+        /// A header is continued on the next line.
+        HeaderFolding = "header_folding",
+        /// Too many headers.
+        TooManyHeaders = "too_many_headers",
+        /// The head is too large.
+        HeadersTooLarge = "headers_too_large",
+        /// The head began and was not complete in time.
+        HeaderTimeout = "header_timeout",
+        /// TLS at a listener without it.
+        TlsOnPlainPort = "tls_on_plain_port",
+        /// No TLS at a listener with it.
+        PlainOnTlsPort = "plain_on_tls_port",
+        /// The TLS handshake failed or was not complete in time.
+        TlsHandshake = "tls_handshake",
+    }
+}
+
+closed_set! {
     /// Why the gateway refused a request, where nothing else gave a reason.
     Refused {
         /// A field, the JSON or the framing is wrong, or no target can serve it.

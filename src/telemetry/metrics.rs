@@ -9,7 +9,7 @@
 //! routes of two providers and a thousand teams are 5 MB of slots.
 
 use super::family::{Child, Family};
-use super::labels::{AuthFailure, Decision, Outcome, Phase, Reload, STATUS_COUNT, TokenType, status};
+use super::labels::{AuthFailure, Decision, Outcome, Phase, Rejected, Reload, STATUS_COUNT, TokenType, status};
 use crate::account::Ledger;
 use crate::chat::field::Field;
 use crate::config::snapshot::{Dimension, Snapshot};
@@ -80,6 +80,7 @@ families! {
     in_flight: IntGauge = "tidegate_in_flight_requests", "Requests that are being served.", ["route"];
     open_streams: IntGauge = "tidegate_open_streams", "Streamed requests that are being served.", ["route"];
     auth_failures: IntCounter = "tidegate_auth_failures_total", "Requests whose key was not accepted, or not for this route.", ["reason"];
+    rejected: IntCounter = "tidegate_rejected_connections_total", "Client connections and requests' heads that were refused before there was a request.", ["reason"];
     dropped_params: IntCounter = "tidegate_dropped_params_total", "Request fields that a provider has no counterpart for.", ["provider", "param"];
     disconnects: IntCounter = "tidegate_client_disconnects_total", "Clients that went away before their answer was complete.", ["route", "phase"];
     reloads: IntCounter = "tidegate_config_reloads_total", "Configurations read after the first.", ["result"];
@@ -191,6 +192,7 @@ pub struct Metrics {
     providers: Vec<ProviderSeries>,
     decisions: Vec<IntCounter>,
     auth_failures: Vec<IntCounter>,
+    rejected: Vec<IntCounter>,
     reloads: Vec<IntCounter>,
     last_reload: Vec<Gauge>,
     targets: Vec<IntGauge>,
@@ -256,6 +258,7 @@ impl Metrics {
             pairs: slots(pairs),
             accounts: slots(pairs.saturating_mul(names.teams.len() + 1)),
             auth_failures: AuthFailure::ALL.iter().map(|reason| families.auth_failures.series(&[reason.name()])).collect(),
+            rejected: Rejected::ALL.iter().map(|reason| families.rejected.series(&[reason.name()])).collect(),
             reloads: Reload::ALL.iter().map(|result| families.reloads.series(&[result.name()])).collect(),
             last_reload: Reload::ALL.iter().map(|result| families.last_reload.series(&[result.name()])).collect(),
             targets: names.targets.iter().map(|(route, target)| families.targets.series(&[names.route(Some(*route)), target])).collect(),
@@ -385,6 +388,13 @@ impl Metrics {
     /// A key was not accepted, or not for this route.
     pub fn auth_failure(&self, reason: AuthFailure) {
         if let Some(counter) = self.auth_failures.get(reason as usize) {
+            counter.inc();
+        }
+    }
+
+    /// A client connection or a request's head was refused.
+    pub fn connection_rejected(&self, reason: Rejected) {
+        if let Some(counter) = self.rejected.get(reason as usize) {
             counter.inc();
         }
     }

@@ -52,7 +52,7 @@ fn every_family_is_there_before_anything_has_happened() {
     for name in "tidegate_requests_total tidegate_request_duration_seconds_bucket tidegate_gateway_overhead_seconds_bucket \
         gen_ai_server_time_to_first_token_seconds_bucket gen_ai_server_time_per_output_token_seconds_bucket \
         gen_ai_client_token_usage_total tidegate_limit_decisions_total tidegate_upstream_attempts_total tidegate_target_state \
-        tidegate_in_flight_requests tidegate_open_streams tidegate_auth_failures_total tidegate_dropped_params_total \
+        tidegate_in_flight_requests tidegate_open_streams tidegate_auth_failures_total tidegate_rejected_connections_total tidegate_dropped_params_total \
         tidegate_client_disconnects_total tidegate_build_info tidegate_cost_usd_total tidegate_config_reloads_total \
         tidegate_config_last_reload_timestamp_seconds tidegate_limit_store_errors_total tidegate_log_lines_dropped_total \
         process_cpu_seconds_total process_resident_memory_bytes process_open_fds"

@@ -91,6 +91,8 @@ async fn a_connection_that_says_nothing_is_hung_up_on() {
     assert!(matches!(soon("the end of a handshake that does not begin", no_handshake.read(&mut byte)).await, Ok(0) | Err(_)));
     let mut short = Conn::connect(gateway.listen).await;
     short.send(b"GET / HTTP").await.unwrap();
+    let answer = short.answer().await.unwrap();
+    assert_eq!((answer.status(), answer.error().is_empty()), (408, false));
     assert!(short.closed().await.is_empty());
     let mut secure = connect(gateway.secure, &certificates.ca, &["h2"]).await.unwrap();
     let mut rest = Vec::new();

@@ -27,6 +27,7 @@ mod log;
 mod operator;
 mod process;
 mod prometheus;
+mod reject;
 mod reload;
 mod sdk;
 mod secrets;

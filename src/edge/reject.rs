@@ -1,0 +1,110 @@
+//! Connections and heads that are not served: counted, logged at a bounded rate, answered where the client can read it.
+
+use super::head::answer;
+use super::live::Live;
+use super::screen::Left;
+use crate::error::ApiError;
+use crate::id;
+use crate::limit::wall_clock;
+use crate::telemetry::labels::Rejected;
+use parking_lot::Mutex;
+use pingora_core::protocols::http::date::get_cached_date;
+use pingora_core::protocols::{SocketDigest, Stream};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use uuid::Uuid;
+
+/// One line of a reason is logged in this time.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+/// How long a client may take to read an answer, and what it still sends is thrown away meanwhile. A connection that is closed
+/// with bytes unread is reset, and the client may not see the answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// Most bytes that are thrown away, in pieces.
+const LEFTOVER: usize = 1 << 20;
+const PIECE: usize = 4 << 10;
+
+/// When each reason was last logged.
+#[derive(Default)]
+pub struct Rejections([Mutex<Quiet>; Rejected::ALL.len()]);
+
+#[derive(Default)]
+struct Quiet {
+    logged: Option<Instant>,
+    /// Not logged since then.
+    suppressed: u64,
+}
+
+impl Quiet {
+    /// How many have not been logged, where a line may be logged now.
+    fn turn(&mut self, now: Instant) -> Option<u64> {
+        if self.logged.is_some_and(|at| now.saturating_duration_since(at) < LOG_EVERY) {
+            self.suppressed += 1;
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+impl Rejections {
+    /// Counts a connection, and logs it with its client's address and `detail` unless one of the same reason was logged
+    /// within the last second.
+    pub fn note(&self, live: &Live, reason: Rejected, client: Option<&SocketDigest>, detail: &str) {
+        live.metrics.connection_rejected(reason);
+        let Some(Some(suppressed)) = self.0.get(reason as usize).map(|quiet| quiet.lock().turn(Instant::now())) else { return };
+        let client = client.and_then(|digest| digest.peer_addr()).map_or_else(|| "an unknown address".to_owned(), ToString::to_string);
+        let colon = if detail.is_empty() { "" } else { ": " };
+        let more = if suppressed > 0 { format!(" ({suppressed} more not logged)") } else { String::new() };
+        log::warn!("connection from {client} rejected, {}{colon}{detail}{more}", reason.name());
+    }
+
+    /// Counts, logs and answers what is left of a connection.
+    pub async fn turn_away(&self, live: &Live, left: Left, reason: Rejected) {
+        let client = left.stream.get_socket_digest();
+        let error = answer(reason).filter(|_| left.answerable);
+        let id = id::fresh(Duration::from_nanos(wall_clock()));
+        let detail = error.as_ref().map(|error| format!("answered {} with x-request-id {id}", error.status));
+        self.note(live, reason, client.as_deref(), detail.as_deref().unwrap_or_default());
+        if let Some(error) = error {
+            let answered = write_answer(left.stream, &error, id);
+            let _ = tokio::time::timeout(LINGER, answered).await; // the connection ends in any case
+        }
+    }
+}
+
+/// Writes the answer, and reads until the client closes the connection.
+async fn write_answer(mut stream: Stream, error: &ApiError, id: Uuid) -> std::io::Result<()> {
+    let body = error.to_json();
+    let status = http::StatusCode::from_u16(error.status).unwrap_or(http::StatusCode::BAD_REQUEST);
+    let reason = status.canonical_reason().unwrap_or_default();
+    let head = format!(
+        "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nx-request-id: {id}\r\nDate: {}\r\nConnection: close\r\n\r\n",
+        status.as_u16(),
+        body.len(),
+        get_cached_date().to_str().unwrap_or_default(),
+    );
+    stream.write_all(&[head.as_bytes(), &body].concat()).await?;
+    stream.flush().await?;
+    AsyncWriteExt::shutdown(&mut stream).await?;
+    let (mut piece, mut read) = ([0; PIECE], 0);
+    while read < LEFTOVER {
+        match stream.read(&mut piece).await? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_logged_once_a_second_with_the_number_of_those_that_were_not() {
+        let began = Instant::now();
+        let mut quiet = Quiet::default();
+        let turns: Vec<_> = [0, 1, 999, 1000, 1001, 5000, 6000].map(|ms| quiet.turn(began + Duration::from_millis(ms))).into();
+        assert_eq!(turns, [Some(0), None, None, Some(2), None, Some(1), Some(0)]);
+    }
+}
