@@ -6,6 +6,7 @@
 
 pub use super::finish::Finish;
 use super::usage::Usage;
+use crate::json::surrogate;
 use std::borrow::Cow;
 
 /// A piece of text on its way from one JSON document into another.
@@ -26,14 +27,19 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The characters themselves; allocates only where an escape has to be undone.
+    /// The characters themselves; allocates only where an escape has to be undone. Half of a surrogate pair, which no text
+    /// can hold, is U+FFFD.
     pub fn decode(self) -> Cow<'a, str> {
         match self {
             Self::Plain(s) => Cow::Borrowed(s),
             Self::Raw(s) if memchr::memchr(b'\\', s.as_bytes()).is_none() => Cow::Borrowed(s),
-            Self::Raw(s) => Cow::Owned(serde_json::from_str(&format!("\"{s}\"")).unwrap_or_else(|_| s.to_owned())),
+            Self::Raw(s) => Cow::Owned(unescaped(s).or_else(|| unescaped(&surrogate::repaired(s))).unwrap_or_else(|| s.to_owned())),
         }
     }
+}
+
+fn unescaped(inside: &str) -> Option<String> {
+    serde_json::from_str(&format!("\"{inside}\"")).ok()
 }
 
 /// What a tool call is beside its id, its name and its arguments.
@@ -84,8 +90,9 @@ pub enum Event<'a> {
     End,
 }
 
-/// Names of [`Event::Extra`] that are an answer by themselves: OpenAI's first form of a tool call, and speech.
-pub const SPEAKING: [&str; 2] = ["function_call", "audio"];
+/// Names of [`Event::Extra`] that are an answer by themselves: OpenAI's first form of a tool call, speech, and images, a list
+/// of `{"type": "image_url", "image_url": {"url": "data:…"}}` (OpenAI has no form of its own; this one is OpenRouter's).
+pub const SPEAKING: [&str; 3] = ["function_call", "audio", "images"];
 
 /// Where a decoder puts its events.
 pub trait Sink {
@@ -101,5 +108,6 @@ mod tests {
     fn raw_text_decodes_its_escapes() {
         assert_eq!(Text::Raw(r#"a\n\u00fc\""#).decode(), "a\nü\"");
         assert_eq!(Text::Plain(r"a\n").decode(), r"a\n");
+        assert_eq!(Text::Raw(r"\ud83d \ud83d\ude00").decode(), "\u{fffd} \u{1f600}");
     }
 }

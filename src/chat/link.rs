@@ -7,11 +7,15 @@ use std::borrow::Cow;
 /// What a client's URL points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link<'a> {
-    /// `data:MIME;base64,DATA`.
+    /// `data:MIME;PARAMETERS;base64,DATA`, or without `;base64`.
     Data {
-        /// Media type in lower case, without parameters.
+        /// Media type in lower case, without parameters; may be empty.
         media_type: Cow<'a, str>,
-        /// The base64 text as it stands in the request (a JSON `\/` in it stays).
+        /// Its parameter `charset`, in lower case.
+        charset: Option<Cow<'a, str>>,
+        /// How the bytes are written.
+        encoding: Encoding,
+        /// The bytes as they stand in the request (a JSON `\/` in them stays).
         data: Text<'a>,
     },
     /// `http:` or `https:`; the whole URL.
@@ -20,8 +24,17 @@ pub enum Link<'a> {
     GoogleStorage(Text<'a>),
     /// `s3:`; the whole URL.
     S3(Text<'a>),
-    /// A scheme that no provider takes, or a data URI that is not base64.
+    /// A scheme that no provider takes, or a data URI without data.
     Other,
+}
+
+/// How a data URI writes its bytes. <https://www.rfc-editor.org/rfc/rfc2397>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// In base64.
+    Base64,
+    /// As characters, with percent escapes.
+    Percent,
 }
 
 impl<'a> Link<'a> {
@@ -45,14 +58,22 @@ impl<'a> Link<'a> {
         // A comma is no part of any JSON escape, so the cut cannot split one.
         let (true, Some((head, data))) = (scheme.eq_ignore_ascii_case("data"), rest.split_once(',')) else { return Self::Other };
         let head = lower(same(head).decode());
-        let cut = |at: usize| match &head {
-            Cow::Borrowed(head) => Cow::Borrowed(head.get(..at).unwrap_or_default()),
-            Cow::Owned(head) => Cow::Owned(head.get(..at).unwrap_or_default().to_owned()),
-        };
-        match head.find(';') {
-            Some(at) if head.ends_with(";base64") => Self::Data { media_type: cut(at), data: same(data) },
-            _ => Self::Other,
+        let mut pieces = head.split(';').map(str::trim);
+        let media_type = pieces.next().unwrap_or_default();
+        let (mut charset, mut encoding) = (None, Encoding::Percent);
+        for piece in pieces {
+            match piece.split_once('=') {
+                Some(("charset", name)) => charset = Some(name.trim_matches('"')),
+                None if piece == "base64" => encoding = Encoding::Base64,
+                _ => {}
+            }
         }
+        let charset = charset.map(|name| Cow::Owned(name.to_owned()));
+        let media_type = match &head {
+            Cow::Borrowed(head) => Cow::Borrowed(head.split(';').next().unwrap_or_default().trim()),
+            Cow::Owned(_) => Cow::Owned(media_type.to_owned()),
+        };
+        Self::Data { media_type, charset, encoding, data: same(data) }
     }
 }
 
@@ -68,10 +89,13 @@ mod tests {
     #[test]
     fn a_data_uri_is_split_in_place() {
         let url = r"data:image\/png;charset=x;base64,iVBO\/w0K";
-        let Link::Data { media_type, data } = Link::of(Text::Raw(url)) else { panic!("no data") };
-        assert_eq!((&*media_type, data), ("image/png", Text::Raw(r"iVBO\/w0K")));
-        let plain = Link::of(Text::Raw("data:IMAGE/PNG;base64,AA=="));
-        assert_eq!(plain, Link::Data { media_type: Cow::Borrowed("image/png"), data: Text::Raw("AA==") });
+        let Link::Data { media_type, charset, encoding, data } = Link::of(Text::Raw(url)) else { panic!("no data") };
+        assert_eq!((&*media_type, charset.as_deref(), encoding), ("image/png", Some("x"), Encoding::Base64));
+        assert_eq!(data, Text::Raw(r"iVBO\/w0K"));
+        let plain = |media_type, encoding, data| Link::Data { media_type: Cow::Borrowed(media_type), charset: None, encoding, data: Text::Raw(data) };
+        assert_eq!(Link::of(Text::Raw("data:IMAGE/PNG;base64,AA==")), plain("image/png", Encoding::Base64, "AA=="));
+        assert_eq!(Link::of(Text::Raw("data:text/plain,hello")), plain("text/plain", Encoding::Percent, "hello"));
+        assert_eq!(Link::of(Text::Raw("data: image/png ; base64,AA==")), plain("image/png", Encoding::Base64, "AA=="));
         let borrowed = Link::of(Text::Raw("data:image/png;base64,AA=="));
         assert!(matches!(borrowed, Link::Data { media_type: Cow::Borrowed(_), .. }));
     }
@@ -81,7 +105,7 @@ mod tests {
         assert_eq!(Link::of(Text::Raw(r"https:\/\/a.b\/c.png")), Link::Web(Text::Raw(r"https:\/\/a.b\/c.png")));
         assert!(matches!(Link::of(Text::Raw("gs://bucket/x.pdf")), Link::GoogleStorage(_)));
         assert!(matches!(Link::of(Text::Raw("s3://bucket/x.pdf")), Link::S3(_)));
-        for url in ["file:///etc/passwd", "data:text/plain,hello", "data:image/png;base64", "", "no url"] {
+        for url in ["file:///etc/passwd", "data:image/png;base64", "", "no url"] {
             assert_eq!(Link::of(Text::Raw(url)), Link::Other, "{url}");
         }
     }

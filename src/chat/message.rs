@@ -7,6 +7,7 @@ use super::event::Text;
 use super::field::Field;
 use super::request::ChatRequest;
 use crate::error::ApiError;
+use crate::json::surrogate;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -55,6 +56,8 @@ pub struct Message<'a> {
     pub reasoning_content: Option<Text<'a>>,
     /// A refusal that the client sends back.
     pub refusal: Option<Text<'a>>,
+    /// Images of an answer that the client sends back, as [`crate::chat::event::SPEAKING`] has them.
+    images: Option<&'a RawValue>,
     /// Which parts end something to be kept, by their positions.
     caches: Vec<(usize, Cache)>,
 }
@@ -129,6 +132,10 @@ struct WireMessage<'a> {
     refusal: Option<&'a RawValue>,
     #[serde(borrow, default)]
     function_call: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    images: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cache_control: Option<&'a RawValue>,
 }
 
 impl<'a> Message<'a> {
@@ -164,15 +171,28 @@ impl<'a> Message<'a> {
             _ => Vec::new(),
         };
         let mut caches = Vec::new();
+        let content = Content::read(index, wire.content, &mut caches)?;
+        // On the message it means the same as on its last part.
+        let last = match &content {
+            Content::None => None,
+            Content::Text(_) => Some(0),
+            Content::Parts(parts) => parts.len().checked_sub(1),
+        };
+        if let (Some(cache), Some(last)) = (wire.cache_control.and_then(Cache::read), last)
+            && caches.iter().all(|(part, _)| *part != last)
+        {
+            caches.push((last, cache));
+        }
         Ok(Self {
             index,
             role,
-            content: Content::read(index, wire.content, &mut caches)?,
+            content,
             name: optional(wire.name, || at(".name"))?,
             tool_calls,
             tool_call_id,
             reasoning_content: optional(wire.reasoning_content, || at(".reasoning_content"))?,
             refusal: optional(wire.refusal, || at(".refusal"))?,
+            images: wire.images,
             caches,
         })
     }
@@ -180,6 +200,21 @@ impl<'a> Message<'a> {
     /// Whether the prompt shall be kept up to and with this part.
     pub fn cache(&self, part: usize) -> Option<Cache> {
         self.caches.iter().find(|(number, _)| *number == part).map(|(_, cache)| *cache)
+    }
+
+    /// The addresses of an assistant turn's images, `images[].image_url.url`.
+    ///
+    /// # Errors
+    /// A 400 that names `images` where they have another form.
+    pub fn images(&self) -> Result<Vec<Text<'a>>, ApiError> {
+        #[derive(Deserialize)]
+        struct Wire<'a> {
+            #[serde(borrow)]
+            image_url: WireImage<'a>,
+        }
+        let Some(raw) = self.images else { return Ok(Vec::new()) };
+        let list: Option<Vec<Wire<'a>>> = parse(raw, || format!("{}.images", self.path()))?;
+        Ok(list.unwrap_or_default().into_iter().map(|image| image.image_url.url).collect())
     }
 
     /// The message's own path, `messages[3]`.
@@ -228,7 +263,8 @@ impl<'a> Message<'a> {
         Ok(texts)
     }
 
-    /// The arguments of call `j` as a JSON object, its escapes undone once; `{}` for an empty text.
+    /// The arguments of call `j` as a JSON object, its escapes undone once; `{}` for an empty text. A half of a surrogate
+    /// pair, which streams cut inside of an emoji leave in histories and providers refuse, is replaced.
     ///
     /// # Errors
     /// A 400 that names the arguments where they are no JSON object.
@@ -238,7 +274,10 @@ impl<'a> Message<'a> {
             return Ok(Cow::Borrowed("{}"));
         }
         if json.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(&json).is_ok() {
-            return Ok(json);
+            return Ok(match surrogate::repaired(&json) {
+                Cow::Owned(repaired) => Cow::Owned(repaired),
+                Cow::Borrowed(_) => json,
+            });
         }
         let param = format!("messages[{}].tool_calls[{j}].function.arguments", self.index);
         Err(ApiError::field(param.clone(), format!("`{param}` must be the text of a JSON object")))

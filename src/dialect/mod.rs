@@ -19,6 +19,7 @@ use schema::rules::{self, Rules};
 
 pub mod anthropic;
 pub mod bedrock;
+pub mod data;
 mod fence;
 pub mod gemini;
 mod ids;

@@ -2,6 +2,9 @@
 //!
 //! The usual chunk holds whole events, which are handed out where they lie. Only an event that is cut by a chunk's end
 //! is carried over, and only one at a time.
+//!
+//! One thing is not the standard's: a `data` line behind one that is a whole JSON object begins the next event. Some
+//! servers separate events by a single line break, and no document of any protocol here consists of two objects.
 
 use crate::dialect::Fault;
 use std::borrow::Cow;
@@ -43,8 +46,7 @@ impl SseFramer {
     /// Takes the next bytes of the body and gives out every event that they complete.
     ///
     /// # Errors
-    /// [`Fault::Broken`] for text that is not UTF-8 and for an event above [`MAX_EVENT`], and whatever `each` says. The
-    /// framer is of no more use then.
+    /// [`Fault::Broken`] for an event above [`MAX_EVENT`], and whatever `each` returns. The framer is of no more use then.
     pub fn push(&mut self, mut bytes: &[u8], each: Take<'_>) -> Result<(), Fault> {
         while !bytes.is_empty() {
             let taken = self.push_one(bytes, each)?;
@@ -63,6 +65,11 @@ impl SseFramer {
         }
         let line_feed = usize::from(std::mem::take(&mut self.cr) && bytes.starts_with(b"\n"));
         let rest = bytes.get(line_feed..).unwrap_or_default();
+        if self.fresh && rest.starts_with(DATA) && ends_with_document(&self.carry) {
+            let carry = std::mem::take(&mut self.carry);
+            self.dispatch(&carry, each)?;
+            self.reuse(carry);
+        }
         let Some(end) = self.event_end(rest) else {
             self.keep(rest)?;
             return Ok(bytes.len());
@@ -139,6 +146,10 @@ impl SseFramer {
             if blank {
                 return Some(at);
             }
+            let after = bytes.get(at..).unwrap_or_default();
+            if after.starts_with(DATA) && ends_with_document(bytes.get(..at).unwrap_or_default()) {
+                return Some(at);
+            }
         }
     }
 
@@ -149,8 +160,16 @@ impl SseFramer {
         }
         // "The UTF-8 decode algorithm strips one leading UTF-8 Byte Order Mark (BOM), if any."
         let event = if std::mem::take(&mut self.first) { event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event) } else { event };
-        let mut rest = simdutf8::basic::from_utf8(event).map_err(|_| Fault::Broken("a server-sent event is not UTF-8".into()))?;
-        let (mut kind, mut data) = (None, None::<Cow<'_, str>>);
+        // "Streams must be decoded using the UTF-8 decode algorithm", which replaces what is no UTF-8 by U+FFFD.
+        let lossy;
+        let mut rest = match simdutf8::basic::from_utf8(event) {
+            Ok(text) => text,
+            Err(_) => {
+                lossy = String::from_utf8_lossy(event);
+                &*lossy
+            }
+        };
+        let (mut kind, mut data) = (None::<&str>, None::<Cow<'_, str>>);
         while !rest.is_empty() {
             // No field begins with a brace. Some servers end a stream with an error as bare JSON, on one line or several.
             if rest.starts_with('{') && data.is_none() {
@@ -172,6 +191,10 @@ impl SseFramer {
                 // the data buffer", of which the last one is removed before the event is dispatched.
                 "data" => match &mut data {
                     None => data = Some(Cow::Borrowed(value)),
+                    Some(whole) if is_document(whole.as_bytes()) => {
+                        each(kind.take().filter(|kind| !kind.is_empty()), whole)?;
+                        data = Some(Cow::Borrowed(value));
+                    }
                     Some(data) => {
                         let data = data.to_mut();
                         data.push('\n');
@@ -197,6 +220,21 @@ fn split_line(text: &str) -> (&str, &str) {
     let Some(end) = memchr::memchr2(b'\n', b'\r', text.as_bytes()) else { return (text, "") };
     let (line, rest) = text.split_at_checked(end).unwrap_or((text, ""));
     (line, rest.strip_prefix("\r\n").or_else(|| rest.get(1..)).unwrap_or_default())
+}
+
+/// How a line of data begins.
+const DATA: &[u8] = b"data:";
+
+/// Whether the last of these lines is data that is a whole JSON object.
+fn ends_with_document(lines: &[u8]) -> bool {
+    let lines = lines.trim_ascii_end();
+    let start = memchr::memrchr2(b'\n', b'\r', lines).map_or(0, |end| end + 1);
+    lines.get(start..).and_then(|line| line.strip_prefix(DATA)).is_some_and(is_document)
+}
+
+fn is_document(data: &[u8]) -> bool {
+    let data = data.trim_ascii();
+    data.starts_with(b"{") && data.ends_with(b"}") && serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
 }
 
 fn too_long() -> Fault {
@@ -243,6 +281,9 @@ mod tests {
             ("\n\r\n\rdata: a: b\r\r", events(&[("", "a: b")])),
             ("data: a\n\ndata: [DONE]", events(&[("", "a"), ("", "[DONE]")])),
             ("data: a\n\ndata: [DONE]\n", events(&[("", "a"), ("", "[DONE]")])),
+            ("data: {\"a\":1}\ndata: {\"b\":2}\r\ndata: [DONE]\n", events(&[("", "{\"a\":1}"), ("", "{\"b\":2}"), ("", "[DONE]")])),
+            ("event: x\ndata: {\"a\":\ndata: 1}\n\n", events(&[("x", "{\"a\":\n1}")])),
+            ("event: x\ndata: {}\ndata: {}\n\n", events(&[("x", "{}"), ("", "{}")])),
             ("", events(&[])),
         ] {
             assert_eq!(read([text.as_bytes()]), Ok(want), "{text:?}");
@@ -252,7 +293,9 @@ mod tests {
     #[test]
     fn every_cut_gives_the_same_events() {
         let unix = "\u{feff}: hi\n\nevent: ä\ndata: {\"x\":\"ü😀\"}\n\ndata: 1\ndata: 2\n\nid: 3\ndata:4\n\ndata: [DONE]";
-        for text in [unix.to_owned(), unix.replace('\n', "\r\n"), unix.replace('\n', "\r")] {
+        let single = "data: {\"a\":1}\ndata: {\"b\":\"}\"}\ndata: {\"c\":3}\n: hi\ndata: [DONE]\n";
+        let spelled = |text: &str| [text.to_owned(), text.replace('\n', "\r\n"), text.replace('\n', "\r")];
+        for text in spelled(unix).into_iter().chain(spelled(single)) {
             let bytes = text.as_bytes();
             let whole = read([bytes]).unwrap();
             assert_eq!(whole.len(), 4);
@@ -315,6 +358,27 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_given_out_when_the_next_one_begins_behind_one_line_break() {
+        let (mut framer, mut seen) = (SseFramer::new(), Vec::new());
+        for piece in ["data: {\"a\":1}\n", "data: {\"b\":2}\ndata", ": {\"c\":3}\n\n"] {
+            let mut count = 0;
+            framer
+                .push(piece.as_bytes(), &mut |_, _| {
+                    count += 1;
+                    Ok(())
+                })
+                .unwrap();
+            seen.push(count);
+        }
+        assert_eq!(seen, [0, 1, 2]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced() {
+        assert_eq!(read([&b"data: a\xf0\x9f b\n\ndata: c\n\n"[..]]), Ok(events(&[("", "a\u{fffd} b"), ("", "c")])));
+    }
+
+    #[test]
     fn an_event_is_given_out_as_soon_as_its_blank_line_has_begun() {
         let mut framer = SseFramer::new();
         let mut seen = 0;
@@ -330,8 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_text_and_endless_events_end_the_stream() {
-        assert!(matches!(read([&b"data: \xff\n\n"[..]]), Err(Fault::Broken(_))));
+    fn an_endless_event_ends_the_stream() {
         let piece = vec![b'x'; 1 << 20];
         let mut framer = SseFramer::new();
         framer.push(b"data: ", &mut |_, _| Ok(())).unwrap();

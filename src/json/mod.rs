@@ -10,5 +10,6 @@ mod key;
 mod properties;
 mod run;
 pub mod splice;
+pub mod surrogate;
 pub mod walk;
 pub mod write;

@@ -44,12 +44,19 @@ pub(in crate::dialect) struct Blocks {
     answered: bool,
     held: String,
     done: bool,
+    /// A block has begun.
+    content: bool,
 }
 
 impl Blocks {
     /// Nothing is said yet; `seal` where thinking is to be kept for the next turn.
     pub(in crate::dialect) fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { keeper: Keeper::new(seal), content_tool, open: Vec::new(), calls: 0, answered: false, held: String::new(), done: false }
+        Self { keeper: Keeper::new(seal), content_tool, open: Vec::new(), calls: 0, answered: false, held: String::new(), done: false, content: false }
+    }
+
+    /// Whether any block has begun.
+    pub(in crate::dialect) fn has_content(&self) -> bool {
+        self.content
     }
 
     /// Whether the answer is complete.
@@ -71,6 +78,7 @@ impl Blocks {
         if self.open.len() == MAX_OPEN {
             return Err(Fault::Broken("too many open blocks".into()));
         }
+        self.content = true;
         self.open.push(Open { index, kind, empty: true, input: None });
         Ok(())
     }

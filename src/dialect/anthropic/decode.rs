@@ -28,6 +28,8 @@ const EVENTS: [&str; 7] =
 /// Reads one answer.
 pub struct Decoder {
     blocks: Blocks,
+    /// The message's id.
+    id: Option<Box<str>>,
     usage: WireUsage<'static>,
     stop: Option<String>,
     /// The last event was a delta of a block. Where that is told as content, a block that is open already is all it needs:
@@ -39,7 +41,7 @@ impl Decoder {
     /// A decoder for one answer. `content_tool`: the tool whose call was forced in order to get the content as its
     /// arguments; `seal` where thinking is to be kept for the next turn.
     pub fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { blocks: Blocks::new(content_tool, seal), usage: WireUsage::default(), stop: None, repeatable: false }
+        Self { blocks: Blocks::new(content_tool, seal), id: None, usage: WireUsage::default(), stop: None, repeatable: false }
     }
 
     /// Reads one event, whatever it came framed in.
@@ -59,7 +61,7 @@ impl Decoder {
         };
         let Some(kind) = event.r#type.map(Text::decode) else { return Err(broken("an event without a type")) };
         match (&*kind, event.index) {
-            ("message_start", _) => self.counted(event.message.and_then(|m| m.usage), out),
+            ("message_start", _) => self.start(event.message, out)?,
             ("content_block_start", Some(index)) => {
                 let Some(block) = event.content_block else { return Err(broken("a block without content")) };
                 self.begin(index, &block, out)?;
@@ -132,8 +134,43 @@ impl Decoder {
             Some(Kind::Call(_) | Kind::Content) => {
                 self.blocks.arguments(index, string(delta.partial_json).unwrap_or(Text::Raw("")), out);
             }
-            Some(Kind::Skipped) | None => {}
+            Some(Kind::Skipped) => {}
+            None => self.unopened(index, delta, out)?,
         }
+        Ok(())
+    }
+}
+
+impl Decoder {
+    /// A delta of a block that never started. What it adds says what the block is, so that nothing has to be lost; only the
+    /// arguments of a call, whose name nobody knows, cannot be told.
+    fn unopened(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        if let Some(text) = string(delta.text) {
+            self.blocks.open(index, Kind::Text, out)?;
+            return self.blocks.say(text, out);
+        }
+        if delta.thinking.is_some() {
+            self.blocks.open(index, Kind::Thinking, out)?;
+            self.blocks.think(string(delta.thinking), string(delta.signature), out);
+        }
+        if string(delta.partial_json).is_some_and(|fragment| !fragment.is_empty()) {
+            return Err(broken("arguments of a tool call that never began"));
+        }
+        Ok(())
+    }
+
+    /// A message begins. Once the answer has content, only the same message may begin again, as a proxy that reconnects
+    /// repeats it: another one would be a second answer inside of the first.
+    fn start(&mut self, message: Option<WireMessage<'_>>, out: &mut dyn Sink) -> Result<(), Fault> {
+        let id = message.as_ref().and_then(|message| message.id).map(Text::decode);
+        let other = matches!((&self.id, &id), (Some(first), Some(id)) if **first != **id);
+        if other && self.blocks.has_content() {
+            return Err(broken("a second message began inside of the answer"));
+        }
+        if let Some(id) = id {
+            self.id = Some(id.into());
+        }
+        self.counted(message.and_then(|message| message.usage), out);
         Ok(())
     }
 }

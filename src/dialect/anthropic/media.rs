@@ -4,6 +4,7 @@
 use crate::chat::event::Text;
 use crate::chat::link::Link;
 use crate::chat::message::Part;
+use crate::dialect::data::Data;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,10 +100,10 @@ impl Format {
 }
 
 /// Where the bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::dialect) enum Place<'a> {
-    /// In the request, in base64.
-    Here(Format, Text<'a>),
+    /// In the request.
+    Here(Format, Data<'a>),
     /// At this address on the web.
     Web(Text<'a>),
     /// In Amazon S3, at this address.
@@ -110,7 +111,7 @@ pub(in crate::dialect) enum Place<'a> {
 }
 
 /// An image or a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::dialect) struct Media<'a> {
     /// An image, not a document.
     pub image: bool,
@@ -123,26 +124,30 @@ pub(in crate::dialect) struct Media<'a> {
 impl<'a> Media<'a> {
     /// Reads an `image_url` or a `file`; `None` where it is neither, or of no known format, or nowhere to be had. A file
     /// may be an image, but an image no other file.
-    pub(in crate::dialect) fn of(part: &Part<'a>) -> Option<Self> {
+    ///
+    /// # Errors
+    /// Says what is wrong with its base64.
+    pub(in crate::dialect) fn of(part: &Part<'a>) -> Result<Option<Self>, &'static str> {
         let (url, filename, image) = match *part {
             Part::ImageUrl { url, .. } => (url, None, true),
             Part::File { file_data: Some(url), filename, .. } => (url, filename, false),
-            _ => return None,
+            _ => return Ok(None),
         };
         let name = filename.map(Text::decode).unwrap_or_default();
         let (format, place) = match Link::of(url) {
-            Link::Data { media_type, data } => {
-                let format = Format::of(&media_type, &name)?;
+            Link::Data { media_type, charset, encoding, data } => {
+                let data = Data::read(media_type, charset, encoding, data)?;
+                let Some(format) = Format::of(&data.media_type, &name) else { return Ok(None) };
                 (format, Place::Here(format, data))
             }
             Link::S3(url) => {
-                let format = Format::named(&url.decode())?;
+                let Some(format) = Format::named(&url.decode()) else { return Ok(None) };
                 (format, Place::S3(format, url))
             }
-            Link::Web(url) => return Some(Self { image, place: Place::Web(url), filename }),
-            _ => return None,
+            Link::Web(url) => return Ok(Some(Self { image, place: Place::Web(url), filename })),
+            _ => return Ok(None),
         };
-        (format.is_image() || !image).then_some(Self { image: format.is_image(), place, filename })
+        Ok((format.is_image() || !image).then_some(Self { image: format.is_image(), place, filename }))
     }
 }
 
@@ -154,7 +159,7 @@ mod tests {
     fn file(media_type: &str, filename: &'static str) -> Option<&'static str> {
         let url = format!("data:{media_type};base64,AA==");
         let part = Part::File { file_data: Some(Text::Raw(&url)), filename: Some(Text::Raw(filename)), file_id: None };
-        Media::of(&part).map(|media| match media.place {
+        Media::of(&part).unwrap().map(|media| match media.place {
             Place::Here(format, _) => format.name(),
             Place::Web(_) | Place::S3(..) => "elsewhere",
         })
@@ -178,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_image_is_no_other_file() {
-        let image = |url| Media::of(&Part::ImageUrl { url: Text::Raw(url), detail: None });
+        let image = |url| Media::of(&Part::ImageUrl { url: Text::Raw(url), detail: None }).unwrap();
         assert!(image("data:image/webp;base64,AA==").unwrap().image);
         assert_eq!(image("data:application/pdf;base64,AA=="), None);
         assert_eq!(image("https://h/x").unwrap().place, Place::Web(Text::Raw("https://h/x")));

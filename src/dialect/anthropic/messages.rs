@@ -7,10 +7,9 @@ use crate::chat::cache::Cache;
 use crate::chat::event::Text;
 use crate::chat::message::{Message, Part};
 use crate::chat::request::ChatRequest;
+use crate::dialect::data::Base64;
 use crate::error::ApiError;
 use crate::json::write::Writer;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 
 /// An image or a document, and its title.
 pub(super) struct Source<'a> {
@@ -20,8 +19,8 @@ pub(super) struct Source<'a> {
 }
 
 enum At<'a> {
-    /// Media type and base64.
-    Base64(String, Text<'a>),
+    /// Media type and bytes.
+    Base64(String, Base64<'a>),
     Plain(String),
     Url(Text<'a>),
 }
@@ -37,14 +36,13 @@ pub(super) fn read<'a>(request: &ChatRequest<'a>, messages: &[Message<'a>], host
 /// Only Anthropic's own API fetches anything, and the address of a document can only be a PDF's.
 /// <https://platform.claude.com/docs/en/build-with-claude/vision>
 fn source<'a>(part: &Part<'a>, host: Host) -> Result<Source<'a>, &'static str> {
+    let read = Media::of(part)?;
     let taken = || {
-        let media = Media::of(part)?;
+        let media = read?;
         let place = match media.place {
-            Place::Here(format, data) if format.is_image() => At::Base64(format!("image/{}", format.name()), data),
-            Place::Here(format, data) if format.is_text() => {
-                At::Plain(String::from_utf8(STANDARD.decode(data.decode().as_bytes()).ok()?).ok()?)
-            }
-            Place::Here(Format::Pdf, data) => At::Base64("application/pdf".to_owned(), data),
+            Place::Here(format, data) if format.is_image() => At::Base64(format!("image/{}", format.name()), data.base64),
+            Place::Here(format, data) if format.is_text() => At::Plain(data.text()?),
+            Place::Here(Format::Pdf, data) => At::Base64("application/pdf".to_owned(), data.base64),
             Place::Web(url) if host == Host::Api => At::Url(url),
             Place::Here(..) | Place::Web(_) | Place::S3(..) => return None,
         };
@@ -115,7 +113,7 @@ fn write_block(w: &mut Writer, block: &Block<'_, Source<'_>>, thinking: bool) {
         Block::Media(source, cache) => {
             w.object().key("type").string(source.kind).key("source").object().key("type");
             match &source.place {
-                At::Base64(media, data) => w.string("base64").key("media_type").string(media).key("data").text(*data),
+                At::Base64(media, data) => w.string("base64").key("media_type").string(media).key("data").text(data.text()),
                 At::Plain(text) => w.string("text").key("media_type").string("text/plain").key("data").string(text),
                 At::Url(url) => w.string("url").key("url").text(*url),
             };

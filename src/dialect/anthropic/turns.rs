@@ -1,5 +1,8 @@
 //! A conversation of turns, as Anthropic and Bedrock want it: instructions apart, users and assistants in turn, the
 //! results of a turn's calls together at the beginning of the user's next turn.
+//!
+//! Instructions alone, or behind the assistant's last turn, are answered at OpenAI. So they are in every dialect here: where
+//! a provider wants a user's turn in that place, it gets one that says as little as the provider takes ([`OPENING`]).
 
 use super::replay;
 use crate::chat::cache::Cache;
@@ -9,6 +12,9 @@ use crate::chat::request::ChatRequest;
 use crate::error::ApiError;
 use crate::sign::seal::Seal;
 use std::borrow::Cow;
+
+/// What a turn says that has to be there and has nothing to say; a blank text is refused.
+const OPENING: &str = ".";
 
 /// A conversation, ready to be written; `M` is an image or a file as the protocol wants it.
 pub(in crate::dialect) struct Conversation<'a, M> {
@@ -73,6 +79,11 @@ impl<'a, M> Conversation<'a, M> {
         for turn in this.turns.iter_mut().filter(|turn| !turn.assistant) {
             turn.blocks.sort_by_key(|block| !matches!(block, Block::Result { .. })); // stable: results first, else as they came
         }
+        // Instructions stand apart, so that without a turn of the user's here the model would continue the assistant's.
+        let instructed = messages.last().is_some_and(|message| message.role == Role::System);
+        if (this.turns.is_empty() && !this.system.is_empty()) || (instructed && this.turns.last().is_some_and(|turn| turn.assistant)) {
+            this.turns.push(Turn::opening());
+        }
         let Some(last) = this.turns.last_mut() else {
             return Err(ApiError::field("messages", "`messages` must hold a user's message that is not empty"));
         };
@@ -114,6 +125,13 @@ impl<'a, M> Conversation<'a, M> {
             [.., last] => !last.assistant,
             [] => true,
         }
+    }
+}
+
+impl<M> Turn<'_, M> {
+    /// A turn of the user's that says nothing.
+    pub(in crate::dialect) fn opening() -> Self {
+        Self { assistant: false, index: 0, blocks: vec![Block::Text(Text::Plain(OPENING), None)] }
     }
 }
 

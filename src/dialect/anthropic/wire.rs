@@ -29,6 +29,8 @@ pub(super) struct WireEvent<'a> {
 #[derive(Deserialize)]
 pub(super) struct WireMessage<'a> {
     #[serde(borrow, default)]
+    pub id: Option<Text<'a>>,
+    #[serde(borrow, default)]
     pub r#type: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub content: Option<Vec<WireBlock<'a>>>,

@@ -9,10 +9,11 @@
 
 use super::error;
 use super::family::Family;
-use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, Tier, WireUsage};
+use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, Image, MessageStop, Metadata, Reasoning, Tier, WireUsage};
 use crate::chat::event::{Event, Sink, Text};
 use crate::dialect::anthropic::blocks::Blocks;
 use crate::dialect::{Decoder, Fault, Frame};
+use crate::json::write::Writer;
 use crate::sign::seal::Seal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -49,6 +50,9 @@ impl Converse {
                     self.blocks.say(text, out)?;
                 }
                 if let Some(fragment) = delta.tool_use.and_then(|call| call.input) {
+                    if self.blocks.kind(event.block).is_none() && !fragment.is_empty() {
+                        return Err(Fault::Broken("arguments of a tool call that never began".into()));
+                    }
                     self.blocks.arguments(event.block, fragment, out);
                 }
                 if let Some(reasoning) = delta.reasoning {
@@ -118,6 +122,17 @@ impl Decoder for Converse {
                 let text = reasoning.reasoning_text.unwrap_or_default();
                 self.think(&Reasoning { redacted: reasoning.redacted, ..text }, out);
             }
+            for text in content.cited.and_then(|cited| cited.content).into_iter().flatten().filter_map(|part| part.text) {
+                self.blocks.say(text, out)?;
+            }
+            if let Some(image) = content.image {
+                show(&image, out)?;
+            }
+            for (name, other) in [("video", content.video), ("audio", content.audio), ("document", content.document)] {
+                if other.is_some() {
+                    return Err(unshown(name));
+                }
+            }
             self.blocks.close(block, out);
         }
         served(answer.tier, answer.usage, self.family, out);
@@ -127,6 +142,25 @@ impl Decoder for Converse {
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
         self.blocks.end()
     }
+}
+
+/// Writes an image of the answer.
+fn show(image: &Image<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+    let (Some(format), Some(bytes)) = (image.format, image.source.as_ref().and_then(|source| source.bytes)) else {
+        return Err(unshown("image"));
+    };
+    let mut w = Writer::with_capacity(128);
+    w.array().object().key("type").string("image_url").key("image_url").object();
+    w.key("url").texts(&[Text::Plain("data:image/"), format, Text::Plain(";base64,"), bytes]).end_object().end_object().end_array();
+    if let Ok(json) = String::from_utf8(w.finish()) {
+        out.event(Event::Extra { choice: 0, key: "images", json: &json });
+    }
+    Ok(())
+}
+
+/// A block that OpenAI's shape has no place for: the answer would not be whole without it.
+fn unshown(block: &str) -> Fault {
+    Fault::Broken(format!("the answer has a block `{block}`, which a chat completion cannot hold").into())
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Fault> {

@@ -6,7 +6,8 @@ use crate::chat::event::Text;
 use crate::chat::message::{Message, Part, Role};
 use crate::chat::request::ChatRequest;
 use crate::dialect::anthropic::media::{self, Format, Place};
-use crate::dialect::anthropic::turns::{Block, Conversation};
+use crate::dialect::anthropic::turns::{Block, Conversation, Turn};
+use crate::dialect::data::Base64;
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use base64::Engine;
@@ -27,9 +28,8 @@ pub(super) enum Media<'a> {
 }
 
 /// Where the bytes are.
-#[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
-    Bytes(Text<'a>),
+    Bytes(Base64<'a>),
     S3(Text<'a>),
 }
 
@@ -38,22 +38,31 @@ pub(super) enum Source<'a> {
 /// # Errors
 /// A 400 that names the message or the part that the protocol cannot carry.
 pub(super) fn read<'a>(request: &ChatRequest<'a>, list: &[Message<'a>]) -> Result<Conversation<'a, Media<'a>>, ApiError> {
-    let conversation = Conversation::read(request, list, media)?;
-    // "A conversation must start with a user message", which the service says of no message in particular.
-    if let Some(first) = conversation.turns.first().filter(|turn| turn.assistant) {
-        let path = format!("messages[{}]", first.index);
-        return Err(ApiError::field(path.clone(), format!("`{path}`: a conversation with this model must begin with the user")));
+    let mut conversation = Conversation::read(request, list, media)?;
+    // "A conversation must start with a user message."
+    if conversation.turns.first().is_some_and(|turn| turn.assistant) {
+        conversation.turns.insert(0, Turn::opening());
     }
     Ok(conversation)
 }
 
 fn media<'a>(role: Role, part: &Part<'a>) -> Result<Media<'a>, &'static str> {
     if let (Part::InputAudio { data, format }, Role::User) = (*part, role) {
-        return Ok(Media::Audio(Source::Bytes(data), format));
+        return Ok(Media::Audio(Source::Bytes(Base64::read(data)?), format));
     }
-    let found = media::Media::of(part);
+    let found = media::Media::of(part)?;
+    let filename = found.as_ref().and_then(|found| found.filename);
     let (format, source) = match found.map(|found| found.place) {
-        Some(Place::Here(format, data)) => (format, Source::Bytes(data)),
+        // The service reads texts as UTF-8.
+        Some(Place::Here(format, data)) if format.is_text() => {
+            let bytes = data.base64.decode();
+            let foreign = bytes.as_ref().is_some_and(|bytes| std::str::from_utf8(bytes).is_err());
+            match data.text().filter(|_| foreign) {
+                Some(text) => (format, Source::Bytes(Base64::Made(STANDARD.encode(text)))),
+                None => (format, Source::Bytes(data.base64)),
+            }
+        }
+        Some(Place::Here(format, data)) => (format, Source::Bytes(data.base64)),
         Some(Place::S3(format, uri)) => (format, Source::S3(uri)),
         Some(Place::Web(_)) => {
             return Err("this model's provider takes no URL of the web and the gateway fetches nothing; send a base64 data URI");
@@ -69,7 +78,7 @@ fn media<'a>(role: Role, part: &Part<'a>) -> Result<Media<'a>, &'static str> {
             });
         }
     };
-    let name = || found.and_then(|found| found.filename).map(Text::decode).unwrap_or_default();
+    let name = || filename.map(Text::decode).unwrap_or_default();
     Ok(if format.is_image() { Media::Image(format, source) } else { Media::Document(format, source, document_name(&name())) })
 }
 
@@ -158,7 +167,7 @@ fn write_media(w: &mut Writer, media: &Media<'_>, names: &mut Vec<String>) {
     }
     w.key("source").object();
     match source {
-        Source::Bytes(data) => w.key("bytes").text(*data),
+        Source::Bytes(data) => w.key("bytes").text(data.text()),
         Source::S3(uri) => w.key("s3Location").object().key("uri").text(*uri).end_object(),
     };
     w.end_object().end_object().end_object();

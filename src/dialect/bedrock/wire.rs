@@ -154,6 +154,44 @@ pub(super) struct Block<'a> {
     pub tool_use: Option<WireCall<'a>>,
     #[serde(borrow, default, rename = "reasoningContent")]
     pub reasoning: Option<WholeReasoning<'a>>,
+    #[serde(borrow, default, rename = "citationsContent")]
+    pub cited: Option<Cited<'a>>,
+    #[serde(borrow, default)]
+    pub image: Option<Image<'a>>,
+    #[serde(borrow, default)]
+    pub video: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub document: Option<&'a RawValue>,
+}
+
+/// Texts that name their sources.
+#[derive(Deserialize)]
+pub(super) struct Cited<'a> {
+    #[serde(borrow, default)]
+    pub content: Option<Vec<CitedText<'a>>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CitedText<'a> {
+    #[serde(borrow, default)]
+    pub text: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Image<'a> {
+    /// `png`, `jpeg`, `gif` or `webp`.
+    #[serde(borrow, default)]
+    pub format: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub source: Option<ImageSource<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ImageSource<'a> {
+    #[serde(borrow, default)]
+    pub bytes: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]

@@ -5,9 +5,10 @@
 
 use super::{name, signature};
 use crate::chat::event::Text;
-use crate::chat::link::Link;
+use crate::chat::link::{Encoding, Link};
 use crate::chat::message::{Message, Part, Role, ToolCall};
 use crate::chat::request::ChatRequest;
+use crate::dialect::data::Data;
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::provider::Kind;
@@ -59,7 +60,9 @@ pub(super) fn write(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Messa
             }
         }
     }
-    if turns.speaker.is_none() {
+    // Instructions stand apart: alone, or behind the model's last content, they are answered behind a blank turn.
+    let instructed = messages.last().is_some_and(|message| message.role == Role::System);
+    if turns.speaker.is_none() || (instructed && turns.speaker == Some(MODEL)) {
         turns.blank();
     }
     turns.close();
@@ -129,16 +132,24 @@ impl Turns<'_, '_, '_> {
                 Part::File { .. } => {
                     return Err(message.unfit(j, "a file must come as `file_data`, a data URI; `file_id` belongs to another provider"));
                 }
-                Part::InputAudio { data, format } => self.inline(&format!("audio/{}", format.decode()), *data),
+                Part::InputAudio { data, format } => {
+                    let label = Cow::Owned(format!("audio/{}", format.decode()));
+                    let audio = Data::read(label, None, Encoding::Base64, *data).map_err(|what| message.unfit(j, what))?;
+                    self.inline(USER, &audio);
+                }
             }
         }
         Ok(())
     }
 
-    fn inline(&mut self, media_type: &str, data: Text<'_>) {
-        let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
-        self.part(USER).key("inlineData").object().key("mimeType").string(media_type);
-        self.w.key("data").text(data).end_object().end_object();
+    fn inline(&mut self, speaker: &'static str, data: &Data<'_>) {
+        let media_type = match &*data.media_type {
+            "image/jpg" => "image/jpeg",
+            "" => "text/plain", // RFC 2397: "If <mediatype> is omitted, it defaults to text/plain"
+            other => other,
+        };
+        self.part(speaker).key("inlineData").object().key("mimeType").string(media_type);
+        self.w.key("data").text(data.base64.text()).end_object().end_object();
     }
 
     /// An image or a file: its bytes, or where Google itself can fetch it.
@@ -146,8 +157,9 @@ impl Turns<'_, '_, '_> {
         let vertex = self.place.kind == Kind::Vertex;
         let known = |address: Text<'_>| address.decode().starts_with(FILES) || is_video(&address.decode());
         let address = match Link::of(url) {
-            Link::Data { media_type, data } => {
-                self.inline(&media_type, data);
+            Link::Data { media_type, charset, encoding, data } => {
+                let data = Data::read(media_type, charset, encoding, data).map_err(|what| message.unfit(j, what))?;
+                self.inline(USER, &data);
                 return Ok(());
             }
             Link::GoogleStorage(address) if vertex => address,
@@ -171,12 +183,24 @@ impl Turns<'_, '_, '_> {
         for text in message.texts()? {
             self.part(MODEL).key("text").text(text).end_object();
         }
+        for image in message.images()? {
+            let Link::Data { media_type, charset, encoding, data } = Link::of(image) else { continue };
+            let data = Data::read(media_type, charset, encoding, data).map_err(|what| {
+                let param = format!("{}.images", message.path());
+                ApiError::field(param.clone(), format!("`{param}`: {what}"))
+            })?;
+            self.inline(MODEL, &data);
+        }
         for (j, call) in message.tool_calls.iter().enumerate() {
             let arguments = message.arguments(j, call)?;
             let own = signature::of(self.request.seal, call);
             // The first call of a step must have one; a history that another model wrote has none.
             let stand_in = (j == 0 && super::config::wants_signatures(self.place.model)).then_some(Cow::Borrowed(signature::UNKNOWN));
+            let id = signature::own_id(self.request.seal, call.id);
             let w = self.part(MODEL).key("functionCall").object();
+            if let Some(id) = &id {
+                w.key("id").string(id);
+            }
             name::write(w.key("name"), call.name);
             w.key("args").raw(&arguments).end_object();
             if let Some(signature) = own.or(stand_in) {
@@ -205,12 +229,16 @@ impl Turns<'_, '_, '_> {
                 let param = format!("{}.tool_call_id", message.path());
                 return Err(ApiError::field(param.clone(), format!("`{param}` answers no call of an earlier assistant message")));
             };
-            found.push((here.unwrap_or(usize::MAX), call.name, message));
+            found.push((here.unwrap_or(usize::MAX), *call, message));
         }
         found.sort_by_key(|(at, ..)| *at);
         for (_, called, message) in found {
+            let id = signature::own_id(self.request.seal, called.id);
             let w = self.part(USER).key("functionResponse").object();
-            name::write(w.key("name"), called);
+            if let Some(id) = &id {
+                w.key("id").string(id);
+            }
+            name::write(w.key("name"), called.name);
             w.key("response");
             response(w, &message.texts()?);
             w.end_object().end_object();

@@ -8,7 +8,7 @@
 //! There is no event that ends a stream: the bytes simply end, and a chunk with usage alone may follow the finish.
 
 use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
-use super::{error, logprobs, name, signature};
+use super::{error, logprobs, name, shown, signature};
 use crate::chat::event::{Event, Finish, Sink, Text, ToolForm};
 use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
@@ -101,6 +101,9 @@ impl GeminiDecoder {
         if let Some(json) = candidate.logprobs_result.as_ref().and_then(logprobs::convert) {
             out.event(Event::Logprobs { choice, json: &json });
         }
+        if candidate.grounding_metadata.is_some() || candidate.citation_metadata.is_some() {
+            shown::annotations(choice, candidate.grounding_metadata, candidate.citation_metadata, out);
+        }
         match candidate.finish_reason.as_deref() {
             None | Some("" | "FINISH_REASON_UNSPECIFIED") => return Ok(()),
             Some(word) => {
@@ -114,14 +117,21 @@ impl GeminiDecoder {
         Ok(())
     }
 
-    /// Whether the part began a call. Parts that nobody asked for (executed code, server-side tools) say nothing in
-    /// OpenAI's shape and are skipped.
+    /// Whether the part began a call. The traces of tools that Google ran itself (code and its output) are no part of the
+    /// answer and are skipped, and so are images that belong to the thinking.
     fn part(&self, choice: u32, call: u32, part: Part<'_>, out: &mut dyn Sink) -> Result<bool, Fault> {
         if let Some(function) = part.function_call {
             return self.call(choice, call, &function, part.thought_signature, out);
         }
+        let thought = part.thought == Some(true);
+        if let Some(blob) = part.inline_data.as_ref().filter(|_| !thought) {
+            shown::blob(choice, blob, out)?;
+        }
+        if let Some(file) = part.file_data.as_ref().filter(|_| !thought) {
+            shown::file(choice, file, out)?;
+        }
         if let Some(text) = part.text.filter(|text| !text.is_empty()) {
-            out.event(if part.thought == Some(true) { Event::Reasoning { choice, text } } else { Event::Content { choice, text } });
+            out.event(if thought { Event::Reasoning { choice, text } } else { Event::Content { choice, text } });
         }
         Ok(false)
     }

@@ -11,6 +11,7 @@ mod encode;
 mod error;
 mod logprobs;
 mod name;
+mod shown;
 mod signature;
 mod vertex;
 mod wire;

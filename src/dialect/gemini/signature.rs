@@ -31,6 +31,25 @@ pub(super) fn seal(seal: Option<&Seal>, id: &str, signature: Option<Text<'_>>) -
     (sealed != id).then_some(sealed)
 }
 
+/// How an id begins that was made here.
+const MADE: &str = "call_";
+/// Longest id that is taken for one of Gemini's own.
+const MAX_OWN: usize = 32;
+
+/// The id under which Gemini made a call, to be written beside the call and its result. `None` for an id that another
+/// provider or the gateway made: their calls have none at Gemini.
+pub(super) fn own_id(seal: Option<&Seal>, id: Text<'_>) -> Option<String> {
+    let shown = id.decode();
+    let id = match seal.and_then(|seal| seal.open(&shown)) {
+        Some((id, state)) if state.starts_with(TAG) || state.starts_with(VERBATIM) => id,
+        Some(_) => return None,
+        None => shown.into_owned(),
+    };
+    // Gemini's are short and of letters and digits; all others have a prefix, which ends in an underscore or a hyphen.
+    let own = !id.starts_with(MADE) && id.len() <= MAX_OWN && !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    own.then_some(id)
+}
+
 /// The signature that a call of the history brings back: in its id, or where Google's own OpenAI endpoint puts it.
 pub(super) fn of<'a>(seal: Option<&Seal>, call: &ToolCall<'a>) -> Option<Cow<'a, str>> {
     #[derive(Deserialize)]

@@ -1,7 +1,7 @@
 //! The parts of Gemini's `GenerateContentResponse` that mean something in OpenAI's shape, borrowed from its bytes.
 //!
 //! Every member is optional and may be null: protocol buffers leave out what has its default value, and all unknown
-//! members (grounding, safety ratings, citations) are skipped.
+//! members (safety ratings) are skipped.
 
 use crate::chat::event::Text;
 use serde::Deserialize;
@@ -35,6 +35,10 @@ pub(super) struct Candidate<'a> {
     pub(super) finish_message: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) logprobs_result: Option<Logprobs<'a>>,
+    #[serde(borrow, default)]
+    pub(super) grounding_metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) citation_metadata: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +58,93 @@ pub(super) struct Part<'a> {
     pub(super) function_call: Option<Call<'a>>,
     #[serde(borrow, default)]
     pub(super) thought_signature: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) inline_data: Option<Blob<'a>>,
+    #[serde(borrow, default)]
+    pub(super) file_data: Option<File<'a>>,
+}
+
+/// Bytes in base64.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Blob<'a> {
+    #[serde(borrow, default)]
+    pub(super) mime_type: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) data: Text<'a>,
+}
+
+/// Bytes at an address.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct File<'a> {
+    #[serde(borrow, default)]
+    pub(super) mime_type: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) file_uri: Text<'a>,
+}
+
+/// Where an answer's words come from: what Google found for it, and what it repeats.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Grounding<'a> {
+    #[serde(borrow, default)]
+    pub(super) grounding_chunks: Option<Vec<Chunk<'a>>>,
+    #[serde(default)]
+    pub(super) grounding_supports: Option<Vec<Support>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Chunk<'a> {
+    #[serde(borrow, default, alias = "retrievedContext")]
+    pub(super) web: Option<Site<'a>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+pub(super) struct Site<'a> {
+    #[serde(borrow, default)]
+    pub(super) uri: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) title: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Support {
+    #[serde(default)]
+    pub(super) segment: Option<Segment>,
+    #[serde(default)]
+    pub(super) grounding_chunk_indices: Option<Vec<usize>>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Segment {
+    #[serde(default)]
+    pub(super) start_index: Option<u64>,
+    #[serde(default)]
+    pub(super) end_index: Option<u64>,
+}
+
+/// `citationSources` at AI Studio, `citations` on Vertex AI.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Citations<'a> {
+    #[serde(borrow, default, alias = "citations")]
+    pub(super) citation_sources: Option<Vec<Citation<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Citation<'a> {
+    #[serde(default)]
+    pub(super) start_index: Option<u64>,
+    #[serde(default)]
+    pub(super) end_index: Option<u64>,
+    #[serde(borrow, default)]
+    pub(super) uri: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) title: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]

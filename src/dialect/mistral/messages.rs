@@ -5,6 +5,7 @@ use crate::chat::event::Text;
 use crate::chat::link::Link;
 use crate::chat::message::{self, Message, Part, Role};
 use crate::chat::request::ChatRequest;
+use crate::dialect::data::{Base64, standard_uri};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 
@@ -14,16 +15,33 @@ use crate::json::write::Writer;
 /// A 400 that names the part of a message that Mistral cannot take.
 pub fn write(request: &ChatRequest<'_>) -> Result<Vec<u8>, ApiError> {
     let messages = message::read(request)?;
-    let mut said = Vec::with_capacity(messages.len());
+    let mut said: Vec<&Message<'_>> = Vec::with_capacity(messages.len());
+    let (mut late, mut first) = (Vec::new(), 0);
     for message in &messages {
-        if says(message)? {
-            said.push(message);
+        if !says(message)? {
+            continue;
         }
+        let before = said.last().map(|message| message.role);
+        if message.role == Role::System && matches!(before, Some(Role::Assistant | Role::Tool)) {
+            late.push(message);
+            continue;
+        }
+        if message.role == Role::System && first == said.len() {
+            first += 1;
+        }
+        said.push(message);
     }
+    // "Unexpected role 'system' after role 'tool'": instructions behind an answer or a result stand with the first ones, as
+    // they do in every dialect whose provider takes instructions at the beginning only.
+    let instructed = !late.is_empty() && messages.last().is_some_and(|message| message.role == Role::System);
+    said.splice(first..first, late);
+    let ends_with = said.last().map(|message| message.role);
+    // "Expected last role User or Tool": instructions alone, or at the end, are answered behind a turn that says nothing.
+    let blank = matches!(ends_with, None | Some(Role::System)) || (instructed && ends_with == Some(Role::Assistant));
     let mut w = Writer::with_capacity(request.parsed.body().len());
     w.array();
     for (at, message) in said.iter().enumerate() {
-        let last = at + 1 == said.len();
+        let last = at + 1 == said.len() && !blank;
         match message.role {
             Role::System => system(message, &mut w)?,
             Role::User => user(message, &mut w)?,
@@ -31,8 +49,7 @@ pub fn write(request: &ChatRequest<'_>) -> Result<Vec<u8>, ApiError> {
             Role::Tool => tool(message, &mut w)?,
         }
     }
-    // "Expected last role User or Tool": instructions alone, or at the end, are answered behind a turn that says nothing.
-    if said.last().is_none_or(|message| message.role == Role::System) {
+    if blank {
         w.object().key("role").string("user").key("content").string(" ").end_object();
     }
     w.end_array();
@@ -76,6 +93,8 @@ fn write_part(message: &Message<'_>, j: usize, part: &Part<'_>, w: &mut Writer) 
     match *part {
         Part::Text(text) | Part::Refusal(text) => write_text(text, w),
         Part::ImageUrl { url, detail } => {
+            let made = standard_uri(url).map_err(|what| message.unfit(j, what))?;
+            let url = made.as_deref().map_or(url, Text::Plain);
             w.object().key("type").string("image_url").key("image_url").object().key("url").text(url);
             if let Some(detail) = detail.filter(|detail| matches!(&*detail.decode(), "low" | "auto" | "high")) {
                 w.key("detail").text(detail);
@@ -83,6 +102,8 @@ fn write_part(message: &Message<'_>, j: usize, part: &Part<'_>, w: &mut Writer) 
             w.end_object().end_object();
         }
         Part::File { file_data: Some(data), filename, .. } => {
+            let made = standard_uri(data).map_err(|what| message.unfit(j, what))?;
+            let data = made.as_deref().map_or(data, Text::Plain);
             match Link::of(data) {
                 Link::Data { media_type, .. } if media_type.starts_with("image/") => {
                     w.object().key("type").string("image_url").key("image_url").text(data).end_object();
@@ -102,7 +123,8 @@ fn write_part(message: &Message<'_>, j: usize, part: &Part<'_>, w: &mut Writer) 
         }
         Part::File { .. } => return Err(message.unfit(j, "a file needs `file_data` or `file_id`")),
         Part::InputAudio { data, .. } => {
-            w.object().key("type").string("input_audio").key("input_audio").text(data).end_object();
+            let data = Base64::read(data).map_err(|what| message.unfit(j, what))?;
+            w.object().key("type").string("input_audio").key("input_audio").text(data.text()).end_object();
         }
     }
     Ok(())

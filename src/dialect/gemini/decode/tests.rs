@@ -42,6 +42,14 @@ impl Sink for Said {
             }
             Event::Finish { choice, reason } => *self.at(choice, "finish") = json!(reason.name()),
             Event::Logprobs { choice, json } => *self.at(choice, "logprobs") = serde_json::from_str(json).unwrap(),
+            Event::Extra { choice, key, json } => {
+                let more: Value = serde_json::from_str(json).unwrap();
+                let slot = self.at(choice, key);
+                match (slot.as_array_mut(), more) {
+                    (Some(list), Value::Array(more)) => list.extend(more),
+                    (_, more) => *slot = more,
+                }
+            }
             Event::Usage(u) => self.0["usage"] = json!([u.prompt, u.completion, u.cached, u.reasoning]),
             other => panic!("{other:?}"),
         }

@@ -282,3 +282,36 @@ fn schemas_have_only_the_keywords_that_gemini_takes() {
         assert_eq!(no.param.as_deref(), Some("tools"));
     }
 }
+
+#[test]
+fn bytes_are_what_they_are() {
+    let jpeg = "/9j/4AAQSkZJRgABAQEAYABgAAD/2wBD";
+    let part = |url: &str| json!({"model": "r", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]});
+    for (url, media_type) in [
+        (format!("data:image/png;base64,{jpeg}"), "image/jpeg"),
+        (format!("data:;base64,{}\n{}", &jpeg[..8], &jpeg[8..]), "image/jpeg"),
+    ] {
+        let blob = &sent(Kind::GoogleAiStudio, "gemini-2.5-flash", &part(&url))["contents"][0]["parts"][0]["inlineData"];
+        assert_eq!((&blob["mimeType"], &blob["data"]), (&json!(media_type), &json!(jpeg)));
+    }
+    let no = encode(Kind::Vertex, "gemini-2.5-flash", &part("data:image/png;base64,a!")).err().unwrap();
+    assert_eq!((no.status, no.param.as_deref()), (400, Some("messages[0].content[0]")));
+}
+
+#[test]
+fn an_answer_goes_back_with_its_images_and_geminis_ids() {
+    let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}});
+    let body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"},
+        {"role": "assistant", "images": [image], "tool_calls": [call("96c1su3s"), call("call_abc"), call("toolu_01A")]},
+        {"role": "tool", "tool_call_id": "96c1su3s", "content": "1"}, {"role": "tool", "tool_call_id": "call_abc", "content": "2"},
+        {"role": "tool", "tool_call_id": "toolu_01A", "content": "3"}, {"role": "assistant", "content": "ok"}, {"role": "system", "content": "s"}]});
+    let contents = sent(Kind::GoogleAiStudio, "gemini-2.5-flash-image", &body)["contents"].clone();
+    assert_eq!(contents[1]["parts"][0]["inlineData"], json!({"mimeType": "image/png", "data": "iVBORw0KGgo="}));
+    let ids = |at: usize, skip: usize, kind: &str| -> Vec<Value> {
+        contents[at]["parts"].as_array().unwrap().iter().skip(skip).map(|part| part[kind]["id"].clone()).collect()
+    };
+    assert_eq!(ids(1, 1, "functionCall"), [json!("96c1su3s"), Value::Null, Value::Null]);
+    assert_eq!(ids(2, 0, "functionResponse"), [json!("96c1su3s"), Value::Null, Value::Null]);
+    assert_eq!(contents[4], json!({"role": "user", "parts": [{"text": " "}]}), "{contents}");
+}

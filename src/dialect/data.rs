@@ -1,0 +1,309 @@
+//! Bytes that a client sends inside of a request: data URIs and audio, as providers take them.
+//!
+//! Clients label an image by its file's name, break base64 into lines, leave out its padding, use the alphabet of URLs or
+//! write a text without base64 at all. OpenAI takes all of that. Other providers refuse it, so that here the first bytes
+//! decide what something is, and base64 is put into its standard form. What is in that form is never copied.
+
+use crate::chat::event::Text;
+use crate::chat::link::{Encoding, Link};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::borrow::Cow;
+
+/// How many characters of base64 are decoded to see what something is.
+const SNIFFED: usize = 64;
+/// The 400 for bytes that are no base64.
+const NOT_BASE64: &str = "this is no valid base64";
+
+/// Bytes in standard base64.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base64<'a> {
+    /// As the client spelled them.
+    Sent(Text<'a>),
+    /// Put into form.
+    Made(String),
+}
+
+impl<'a> Base64<'a> {
+    /// Puts base64 into its standard form.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn read(data: Text<'a>) -> Result<Self, &'static str> {
+        let (Text::Raw(spelled) | Text::Plain(spelled)) = data;
+        if is_standard(spelled.as_bytes()) {
+            return Ok(Self::Sent(data));
+        }
+        let text = data.decode();
+        let text = if text.contains('%') { Cow::Owned(String::from_utf8_lossy(&unescaped(&text)).into_owned()) } else { text };
+        let mut out = String::with_capacity(text.len() + 2);
+        for c in text.trim_end_matches(|c: char| c == '=' || c.is_ascii_whitespace()).chars() {
+            match c {
+                '-' => out.push('+'),
+                '_' => out.push('/'),
+                c if c.is_ascii_whitespace() => {}
+                c if u8::try_from(c).is_ok_and(is_digit) => out.push(c),
+                _ => return Err(NOT_BASE64),
+            }
+        }
+        match out.len() % 4 {
+            _ if out.is_empty() => return Err("there are no bytes in it"),
+            1 => return Err(NOT_BASE64),
+            2 => out.push_str("=="),
+            3 => out.push('='),
+            _ => {}
+        }
+        Ok(Self::Made(out))
+    }
+
+    /// The base64.
+    pub fn text(&self) -> Text<'_> {
+        match self {
+            Self::Sent(text) => *text,
+            Self::Made(text) => Text::Plain(text),
+        }
+    }
+
+    /// The bytes themselves; `None` where the last character has bits that stand for nothing.
+    pub fn decode(&self) -> Option<Vec<u8>> {
+        STANDARD.decode(self.text().decode().as_bytes()).ok()
+    }
+
+    /// The first bytes.
+    fn start(&self) -> Vec<u8> {
+        let (Text::Raw(spelled) | Text::Plain(spelled)) = self.text();
+        let mut digits: Vec<u8> = spelled.bytes().filter(|b| is_digit(*b)).take(SNIFFED).collect();
+        digits.truncate(digits.len() / 4 * 4);
+        STANDARD.decode(&digits).unwrap_or_default()
+    }
+}
+
+/// A file in the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data<'a> {
+    /// What it is, by its first bytes, else by its label; in lower case, empty where nothing says it.
+    pub media_type: Cow<'a, str>,
+    /// The label's `charset`, in lower case.
+    pub charset: Option<Cow<'a, str>>,
+    /// Its bytes.
+    pub base64: Base64<'a>,
+}
+
+impl<'a> Data<'a> {
+    /// Reads the parts of a data URI.
+    ///
+    /// # Errors
+    /// Says what is wrong with its base64.
+    pub fn read(media_type: Cow<'a, str>, charset: Option<Cow<'a, str>>, encoding: Encoding, data: Text<'a>) -> Result<Self, &'static str> {
+        let base64 = match encoding {
+            Encoding::Base64 => Base64::read(data)?,
+            Encoding::Percent => Base64::Made(STANDARD.encode(unescaped(&data.decode()))),
+        };
+        let found = media_type_of(&base64.start());
+        let media_type = match found {
+            Some(found) if !is_alias(&media_type, found) => Cow::Borrowed(found),
+            _ => media_type,
+        };
+        Ok(Self { media_type, charset, base64 })
+    }
+
+    /// The text of a text file: UTF-8, UTF-16 with its mark, or what the label says, which is Latin-1 where it says nothing.
+    /// `None` where there are bytes that no text has.
+    pub fn text(&self) -> Option<String> {
+        let bytes = self.base64.decode()?;
+        let wide = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
+            let units: Vec<u16> = rest.chunks_exact(2).filter_map(|pair| pair.try_into().ok()).map(unit).collect();
+            String::from_utf16_lossy(&units)
+        };
+        let text = match bytes.as_slice() {
+            [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+            [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+            [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
+            _ => match String::from_utf8(bytes) {
+                Ok(text) => text,
+                // "iso-8859-1" and "latin1" are labels of windows-1252 (WHATWG Encoding, section 4.2).
+                Err(e) => e.as_bytes().iter().map(|byte| windows_1252(*byte)).collect(),
+            },
+        };
+        (!text.contains('\0')).then_some(text)
+    }
+}
+
+/// A data URI in the form that every provider takes; `None` where it is that already, or no data URI.
+///
+/// # Errors
+/// Says what is wrong with its base64.
+pub fn standard_uri(url: Text<'_>) -> Result<Option<String>, &'static str> {
+    let Link::Data { media_type, charset, encoding, data } = Link::of(url) else { return Ok(None) };
+    let label = media_type.clone();
+    let read = Data::read(media_type, charset, encoding, data)?;
+    if matches!(read.base64, Base64::Sent(_)) && read.media_type == label {
+        return Ok(None);
+    }
+    let media_type = if read.media_type.is_empty() { "text/plain" } else { &*read.media_type };
+    Ok(Some(format!("data:{media_type};base64,{}", read.base64.text().decode())))
+}
+
+/// Whether this is standard base64 with its padding. In a JSON string a slash may be escaped.
+fn is_standard(spelled: &[u8]) -> bool {
+    let digits = match spelled {
+        [digits @ .., b'=', b'='] | [digits @ .., b'='] => digits,
+        digits => digits,
+    };
+    let padding = spelled.len() - digits.len();
+    let all = |bytes: &[u8]| bytes.iter().fold(true, |all, b| all & is_digit(*b));
+    if all(digits) {
+        return spelled.len().is_multiple_of(4) && !digits.is_empty();
+    }
+    let mut escapes = 0;
+    let mut rest = digits;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (before, after) = rest.split_at_checked(at).unwrap_or_default();
+        if !all(before) || after.get(1) != Some(&b'/') {
+            return false;
+        }
+        escapes += 1;
+        rest = after.get(1..).unwrap_or_default();
+    }
+    all(rest) && (digits.len() - escapes + padding).is_multiple_of(4)
+}
+
+const fn is_digit(b: u8) -> bool {
+    b.is_ascii_alphanumeric() | (b == b'+') | (b == b'/')
+}
+
+/// Percent-encoding undone; what is no escape stays.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escape = (*first == b'%').then(|| after.get(..2)).flatten().and_then(|digits| std::str::from_utf8(digits).ok());
+        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// What the first bytes of a file are a sign of. <https://mimesniff.spec.whatwg.org/#matching-a-mime-type-pattern>
+fn media_type_of(start: &[u8]) -> Option<&'static str> {
+    Some(match start {
+        [0xff, 0xd8, 0xff, ..] => "image/jpeg",
+        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => "image/png",
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => "image/gif",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => "audio/wav",
+        [b'%', b'P', b'D', b'F', b'-', ..] => "application/pdf",
+        [b'I', b'D', b'3', ..] => "audio/mp3",
+        [_, _, _, _, b'f', b't', b'y', b'p', b'h', b'e', b'i', b'c' | b'x', ..] => "image/heic",
+        _ => return None,
+    })
+}
+
+/// Whether a label means the same as what was found.
+fn is_alias(label: &str, found: &str) -> bool {
+    label == found
+        || match found {
+            "image/jpeg" => label == "image/jpg",
+            "audio/wav" => matches!(label, "audio/x-wav" | "audio/wave" | "audio/vnd.wave"),
+            "audio/mp3" => matches!(label, "audio/mpeg" | "audio/mpga"),
+            "image/heic" => label == "image/heif",
+            "application/pdf" => label == "application/x-pdf",
+            _ => false,
+        }
+}
+
+/// A byte of windows-1252. <https://encoding.spec.whatwg.org/index-windows-1252.txt>
+fn windows_1252(byte: u8) -> char {
+    const HIGH: [char; 32] = [
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•',
+        '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+    ];
+    usize::from(byte).checked_sub(0x80).and_then(|at| HIGH.get(at)).copied().unwrap_or_else(|| char::from(byte))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<(String, String), &'static str> {
+        let Link::Data { media_type, charset, encoding, data } = Link::of(Text::Raw(url)) else { panic!("{url}") };
+        let data = Data::read(media_type, charset, encoding, data)?;
+        Ok((data.media_type.clone().into_owned(), data.base64.text().decode().into_owned()))
+    }
+
+    fn ok(media_type: &str, base64: &str) -> Result<(String, String), &'static str> {
+        Ok((media_type.to_owned(), base64.to_owned()))
+    }
+
+    #[test]
+    fn the_first_bytes_decide_what_it_is() {
+        for (url, media_type) in [
+            ("data:image/png;base64,/9j/4AAQSkZJRgABAQEAYABg", "image/jpeg"),
+            ("data:image/jpg;base64,/9j/4AAQSkZJRgABAQEAYABg", "image/jpg"),
+            ("data:application/octet-stream;base64,iVBORw0KGgoAAAANSUhEUgAA", "image/png"),
+            ("data:;base64,JVBERi0xLjcK", "application/pdf"),
+            ("data:image/jpeg;base64,UklGRiQAAABXRUJQVlA4", "image/webp"),
+            ("data:audio/mpeg;base64,SUQzBAAAAAAA", "audio/mpeg"),
+            ("data:text/csv;base64,YSxiCg==", "text/csv"),
+            ("data:image/png;base64,AA==", "image/png"),
+        ] {
+            assert_eq!(read(url).unwrap().0, media_type, "{url}");
+        }
+    }
+
+    #[test]
+    fn base64_is_put_into_its_standard_form() {
+        for (data, want) in [
+            ("AAEC", "AAEC"),
+            ("AA EC\\r\\n", "AAEC"),
+            ("AAE", "AAE="),
+            ("AA", "AA=="),
+            ("AA=", "AA=="),
+            ("-_-_", "+/+/"),
+            ("+\\/+\\/", "+/+/"),
+            ("AA%3D%3D", "AA=="),
+            ("%2B%2F8=", "+/8="),
+        ] {
+            assert_eq!(read(&format!("data:image/x;base64,{data}")), ok("image/x", want), "{data}");
+        }
+        for data in ["AA?C", "A", "AAECA", "AA=C", "", "====", "\\u00fc"] {
+            assert!(read(&format!("data:image/x;base64,{data}")).is_err(), "{data}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_form_is_not_copied() {
+        for data in ["iVBO\\/w0K", "AAEC", "AA==", "\\/\\/8="] {
+            assert_eq!(Base64::read(Text::Raw(data)), Ok(Base64::Sent(Text::Raw(data))), "{data}");
+        }
+        assert_eq!(standard_uri(Text::Raw("data:image/png;base64,AAEC")), Ok(None));
+        assert_eq!(standard_uri(Text::Raw("https://h/x")), Ok(None));
+        assert_eq!(standard_uri(Text::Raw("data:image/png;charset=x;base64,AA E")), Ok(Some("data:image/png;base64,AAE=".to_owned())));
+        assert_eq!(standard_uri(Text::Raw("data:,a%20b")), Ok(Some("data:text/plain;base64,YSBi".to_owned())));
+    }
+
+    #[test]
+    fn a_text_is_read_in_its_own_alphabet() {
+        for (url, text) in [
+            ("data:text/plain;charset=utf-8;base64,w7w=", Some("ü")),
+            ("data:text/plain;charset=iso-8859-1;base64,/IA=", Some("ü€")),
+            ("data:text/plain;base64,/P==", Some("ü")),
+            ("data:text/plain;base64,//5hAPwA", Some("aü")),
+            ("data:text/plain;base64,77u/YQ==", Some("a")),
+            ("data:text/plain,a%20%C3%BC", Some("a ü")),
+            ("data:text/plain;base64,AGE=", None),
+        ] {
+            let Link::Data { media_type, charset, encoding, data } = Link::of(Text::Raw(url)) else { panic!("{url}") };
+            assert_eq!(Data::read(media_type, charset, encoding, data).unwrap().text().as_deref(), text, "{url}");
+        }
+    }
+}

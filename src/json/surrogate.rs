@@ -1,0 +1,58 @@
+//! Halves of surrogate pairs in JSON text: RFC 8259 lets them be written as escapes, and no Unicode text can hold them.
+
+use std::borrow::Cow;
+
+/// What stands for a half that has lost the other one.
+const REPLACEMENT: &str = "\\ufffd";
+/// Length of an escape `\uXXXX`.
+const ESCAPE: usize = 6;
+
+/// JSON text with every lone surrogate escape replaced by U+FFFD, as decoders of UTF-16 do.
+pub fn repaired(json: &str) -> Cow<'_, str> {
+    let bytes = json.as_bytes();
+    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
+        at += found;
+        match unit(json, at) {
+            None => at += 2,
+            Some(0xd800..=0xdbff) if matches!(unit(json, at + ESCAPE), Some(0xdc00..=0xdfff)) => at += 2 * ESCAPE,
+            Some(0xd800..=0xdfff) => {
+                out.push_str(json.get(copied..at).unwrap_or_default());
+                out.push_str(REPLACEMENT);
+                at += ESCAPE;
+                copied = at;
+            }
+            Some(_) => at += ESCAPE,
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    out.push_str(json.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
+/// The UTF-16 unit that the escape at this byte names.
+fn unit(json: &str, at: usize) -> Option<u16> {
+    let digits = json.get(at..at + ESCAPE)?.strip_prefix("\\u")?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repaired;
+
+    #[test]
+    fn only_lone_halves_are_replaced() {
+        for (json, want) in [
+            (r#""\ud83d\ude00 \\ud83d \n""#, r#""\ud83d\ude00 \\ud83d \n""#),
+            (r#""a\ud83d""#, r#""a\ufffd""#),
+            (r#""\ude00\ud83dx\ud83d\u0041""#, r#""\ufffd\ufffdx\ufffd\u0041""#),
+            (r#""\uD83D\uD83D\uDE00""#, r#""\ufffd\uD83D\uDE00""#),
+            (r"\ud8", r"\ud8"),
+            ("ü\\", "ü\\"),
+        ] {
+            assert_eq!(repaired(json), want);
+        }
+    }
+}
