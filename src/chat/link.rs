@@ -92,7 +92,12 @@ mod tests {
         let Link::Data { media_type, charset, encoding, data } = Link::of(Text::Raw(url)) else { panic!("no data") };
         assert_eq!((&*media_type, charset.as_deref(), encoding), ("image/png", Some("x"), Encoding::Base64));
         assert_eq!(data, Text::Raw(r"iVBO\/w0K"));
-        let plain = |media_type, encoding, data| Link::Data { media_type: Cow::Borrowed(media_type), charset: None, encoding, data: Text::Raw(data) };
+        let plain = |media_type, encoding, data| Link::Data {
+            media_type: Cow::Borrowed(media_type),
+            charset: None,
+            encoding,
+            data: Text::Raw(data),
+        };
         assert_eq!(Link::of(Text::Raw("data:IMAGE/PNG;base64,AA==")), plain("image/png", Encoding::Base64, "AA=="));
         assert_eq!(Link::of(Text::Raw("data:text/plain,hello")), plain("text/plain", Encoding::Percent, "hello"));
         assert_eq!(Link::of(Text::Raw("data: image/png ; base64,AA==")), plain("image/png", Encoding::Base64, "AA=="));

@@ -7,11 +7,14 @@
 use crate::chat::event::Text;
 use crate::chat::link::{Encoding, Link};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use std::borrow::Cow;
 
 /// How many characters of base64 are decoded to see what something is.
 const SNIFFED: usize = 64;
+/// Reads base64 whose last character has bits that stand for nothing, as most readers do.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 /// The 400 for bytes that are no base64.
 const NOT_BASE64: &str = "this is no valid base64";
 
@@ -64,9 +67,9 @@ impl<'a> Base64<'a> {
         }
     }
 
-    /// The bytes themselves; `None` where the last character has bits that stand for nothing.
+    /// The bytes themselves; `None` where it is none, which no value that was read is.
     pub fn decode(&self) -> Option<Vec<u8>> {
-        STANDARD.decode(self.text().decode().as_bytes()).ok()
+        LENIENT.decode(self.text().decode().as_bytes()).ok()
     }
 
     /// The first bytes.

@@ -51,7 +51,16 @@ pub(in crate::dialect) struct Blocks {
 impl Blocks {
     /// Nothing is said yet; `seal` where thinking is to be kept for the next turn.
     pub(in crate::dialect) fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { keeper: Keeper::new(seal), content_tool, open: Vec::new(), calls: 0, answered: false, held: String::new(), done: false, content: false }
+        Self {
+            keeper: Keeper::new(seal),
+            content_tool,
+            open: Vec::new(),
+            calls: 0,
+            answered: false,
+            held: String::new(),
+            done: false,
+            content: false,
+        }
     }
 
     /// Whether any block has begun.

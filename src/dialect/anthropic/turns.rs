@@ -27,8 +27,6 @@ pub(in crate::dialect) struct Conversation<'a, M> {
 /// What one side says before the other does.
 pub(in crate::dialect) struct Turn<'a, M> {
     pub(in crate::dialect) assistant: bool,
-    /// The message that it begins with.
-    pub(in crate::dialect) index: usize,
     pub(in crate::dialect) blocks: Vec<Block<'a, M>>,
 }
 
@@ -101,7 +99,7 @@ impl<'a, M> Conversation<'a, M> {
         match self.turns.last_mut() {
             _ if blocks.is_empty() => {}
             Some(turn) if turn.assistant == assistant => turn.blocks.extend(blocks),
-            _ => self.turns.push(Turn { assistant, index: message.index, blocks }),
+            _ => self.turns.push(Turn { assistant, blocks }),
         }
     }
 
@@ -131,7 +129,7 @@ impl<'a, M> Conversation<'a, M> {
 impl<M> Turn<'_, M> {
     /// A turn of the user's that says nothing.
     pub(in crate::dialect) fn opening() -> Self {
-        Self { assistant: false, index: 0, blocks: vec![Block::Text(Text::Plain(OPENING), None)] }
+        Self { assistant: false, blocks: vec![Block::Text(Text::Plain(OPENING), None)] }
     }
 }
 

@@ -33,8 +33,8 @@ pub(super) fn seal(seal: Option<&Seal>, id: &str, signature: Option<Text<'_>>) -
 
 /// How an id begins that was made here.
 const MADE: &str = "call_";
-/// Longest id that is taken for one of Gemini's own.
-const MAX_OWN: usize = 32;
+/// Lengths of ids that are taken for Gemini's own.
+const OWN: std::ops::RangeInclusive<usize> = 8..=32;
 
 /// The id under which Gemini made a call, to be written beside the call and its result. `None` for an id that another
 /// provider or the gateway made: their calls have none at Gemini.
@@ -46,7 +46,7 @@ pub(super) fn own_id(seal: Option<&Seal>, id: Text<'_>) -> Option<String> {
         None => shown.into_owned(),
     };
     // Gemini's are short and of letters and digits; all others have a prefix, which ends in an underscore or a hyphen.
-    let own = !id.starts_with(MADE) && id.len() <= MAX_OWN && !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    let own = !id.starts_with(MADE) && OWN.contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
     own.then_some(id)
 }
 

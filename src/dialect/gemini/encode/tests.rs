@@ -286,11 +286,11 @@ fn schemas_have_only_the_keywords_that_gemini_takes() {
 #[test]
 fn bytes_are_what_they_are() {
     let jpeg = "/9j/4AAQSkZJRgABAQEAYABgAAD/2wBD";
-    let part = |url: &str| json!({"model": "r", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]});
-    for (url, media_type) in [
-        (format!("data:image/png;base64,{jpeg}"), "image/jpeg"),
-        (format!("data:;base64,{}\n{}", &jpeg[..8], &jpeg[8..]), "image/jpeg"),
-    ] {
+    let part =
+        |url: &str| json!({"model": "r", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]});
+    for (url, media_type) in
+        [(format!("data:image/png;base64,{jpeg}"), "image/jpeg"), (format!("data:;base64,{}\n{}", &jpeg[..8], &jpeg[8..]), "image/jpeg")]
+    {
         let blob = &sent(Kind::GoogleAiStudio, "gemini-2.5-flash", &part(&url))["contents"][0]["parts"][0]["inlineData"];
         assert_eq!((&blob["mimeType"], &blob["data"]), (&json!(media_type), &json!(jpeg)));
     }
