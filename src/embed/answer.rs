@@ -6,20 +6,21 @@ use crate::chat::event::{Event, Sink};
 use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, Fault, Frame};
 use http::{HeaderMap, HeaderName};
+use std::borrow::Cow;
 
 /// What a provider's answer says.
 #[derive(Debug, Default)]
 pub struct Answer<'a> {
     /// Number of the input, and its vector as raw JSON: an array of numbers, or a base64 string.
-    pub vectors: Vec<(usize, &'a str)>,
+    pub vectors: Vec<(usize, Cow<'a, str>)>,
     /// Tokens of all inputs, where the provider counts them.
     pub prompt_tokens: Option<u64>,
 }
 
 impl<'a> Answer<'a> {
     /// An answer whose vectors come in the order of the inputs.
-    pub fn in_order(vectors: impl IntoIterator<Item = &'a str>, prompt_tokens: Option<u64>) -> Self {
-        Self { vectors: vectors.into_iter().enumerate().collect(), prompt_tokens }
+    pub fn in_order(vectors: impl IntoIterator<Item: Into<Cow<'a, str>>>, prompt_tokens: Option<u64>) -> Self {
+        Self { vectors: vectors.into_iter().map(Into::into).enumerate().collect(), prompt_tokens }
     }
 }
 
@@ -75,7 +76,7 @@ impl Decoder for Whole {
             return Err(Fault::Broken(what.into()));
         }
         for (index, json) in answer.vectors {
-            let json = convert(json, self.encoding).ok_or(Fault::Broken("an embedding is no vector".into()))?;
+            let json = convert(&json, self.encoding).ok_or(Fault::Broken("an embedding is no vector".into()))?;
             out.event(Event::Embedding { index: u32::try_from(index).unwrap_or(u32::MAX), json: &json });
         }
         if let Some(prompt) = answer.prompt_tokens.or(self.counted) {

@@ -82,7 +82,7 @@ fn read(json: &str) -> Result<Answer<'_>, Fault> {
         });
         match item.map_err(broken)? {
             None => return Ok(answer),
-            Some(_) => answer.vectors.push((index, vector)),
+            Some(_) => answer.vectors.push((index, vector.into())),
         }
     }
 }

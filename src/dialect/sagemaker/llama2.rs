@@ -87,7 +87,12 @@ impl Decoder for Llama2 {
 
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
         let broken = || Fault::Broken("the answer is not JSON of this protocol".into());
-        let list: Vec<Wire<'_>> = serde_json::from_slice(body).map_err(|_| broken())?;
+        // One dialog was sent; newer containers answer with its element alone.
+        let list: Vec<Wire<'_>> = if body.trim_ascii_start().starts_with(b"[") {
+            serde_json::from_slice(body).map_err(|_| broken())?
+        } else {
+            vec![serde_json::from_slice(body).map_err(|_| broken())?]
+        };
         let (Generation::Message { content: text } | Generation::Text(text)) = &list.first().ok_or_else(broken)?.generation;
         // The template leaves a space before the answer.
         out.event(Event::Content { choice: 0, text: Text::Plain(text.strip_prefix(' ').unwrap_or(text)) });

@@ -70,10 +70,16 @@ impl Template {
                 (role, _) => turns.push((role == Role::User, text)),
             }
         }
-        if turns.is_empty() {
-            return Err(ApiError::field("messages", "`messages` must hold a message of the user that is not empty"));
-        }
         instructions.retain(|text| !text.is_empty());
+        if turns.is_empty() {
+            if instructions.is_empty() {
+                return Err(ApiError::field("messages", "`messages` must hold a message of the user that is not empty"));
+            }
+            // Instructions alone are answered, as in every dialect.
+            turns.push((true, String::new()));
+        } else if list.last().is_some_and(|message| message.role == Role::System) && turns.last().is_some_and(|(user, _)| !user) {
+            turns.push((true, String::new()));
+        }
         Ok(Dialog { system: instructions.join("\n\n"), turns })
     }
 

@@ -17,6 +17,7 @@ use crate::json::write::Writer;
 use crate::provider::Target;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// `max_new_tokens` where nobody gives one: TGI's own default, which older versions had at 20.
@@ -158,16 +159,20 @@ struct Wire<'a> {
     generated_text: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     details: Option<Details<'a>>,
+    /// A text; an object with a `message` where the container speaks OpenAI's errors.
     #[serde(borrow, default)]
-    error: Option<Cow<'a, str>>,
+    error: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error_type: Option<Cow<'a, str>>,
+    /// LMI's status beside its error.
+    #[serde(default)]
+    code: Option<u16>,
 }
 
 #[derive(Deserialize)]
 struct Token<'a> {
     #[serde(borrow, default)]
-    text: Cow<'a, str>,
+    text: Option<Cow<'a, str>>,
     /// LMI's containers, which answer in nearly the same words, call it otherwise.
     #[serde(default, alias = "special_token")]
     special: bool,
@@ -193,6 +198,18 @@ struct Tgi {
     finished: bool,
 }
 
+/// The text of an error.
+fn message(error: &RawValue) -> String {
+    #[derive(Deserialize)]
+    struct Wire<'a> {
+        #[serde(borrow)]
+        message: Cow<'a, str>,
+    }
+    let text: Result<Cow<'_, str>, _> = serde_json::from_str(error.get());
+    let inner = || serde_json::from_str::<Wire<'_>>(error.get()).map(|wire| wire.message);
+    text.or_else(|_| inner()).map_or_else(|_| "the container failed".to_owned(), Cow::into_owned)
+}
+
 fn say(text: &str, out: &mut dyn Sink) {
     if !text.is_empty() {
         out.event(Event::Content { choice: 0, text: Text::Plain(text) });
@@ -201,16 +218,18 @@ fn say(text: &str, out: &mut dyn Sink) {
 
 impl Tgi {
     fn read(&mut self, wire: &Wire<'_>, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
-        if let Some(message) = &wire.error {
-            let class = match wire.error_type.as_deref() {
-                Some("overloaded") => FailureClass::Overloaded,
-                Some("validation") => FailureClass::BadRequest,
+        if let Some(error) = wire.error.filter(|error| error.get() != "null") {
+            let class = match (wire.error_type.as_deref(), wire.code) {
+                (Some("overloaded"), _) => FailureClass::Overloaded,
+                // TGI's own list: what the request is to blame for.
+                (Some("validation" | "template_error" | "tool_error" | "unsupported_modality"), _) => FailureClass::BadRequest,
+                (None, Some(status)) => FailureClass::of_status(status),
                 _ => FailureClass::Server,
             };
-            return Err(Fault::Provider(ProviderError { class, message: message.clone().into_owned(), param: None, retry_after: None }));
+            return Err(Fault::Provider(ProviderError { class, message: message(error), param: None, retry_after: None }));
         }
         match (&wire.token, &wire.generated_text) {
-            (Some(token), _) if !token.special => say(&self.trim.push(&token.text), out),
+            (Some(token), _) if !token.special => say(&self.trim.push(token.text.as_deref().unwrap_or_default()), out),
             (None, Some(text)) if whole => say(&self.trim.push(text), out),
             (None, None) if whole => return Err(Fault::Broken("the answer holds no generated_text".into())),
             _ => {}
