@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 pub(super) fn blob(choice: u32, blob: &Blob<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
     let kind = &*blob.mime_type;
     if kind.starts_with("image/") {
-        return Ok(image(choice, &[Text::Plain("data:"), Text::Plain(kind), Text::Plain(";base64,"), blob.data], out));
+        image(choice, &[Text::Plain("data:"), Text::Plain(kind), Text::Plain(";base64,"), blob.data], out);
+        return Ok(());
     }
     if !kind.starts_with("audio/") {
         return Err(unshown("inlineData", kind));
@@ -33,7 +34,8 @@ pub(super) fn file(choice: u32, file: &File<'_>, out: &mut dyn Sink) -> Result<(
     if !file.mime_type.starts_with("image/") {
         return Err(unshown("fileData", &file.mime_type));
     }
-    Ok(image(choice, &[file.file_uri], out))
+    image(choice, &[file.file_uri], out);
+    Ok(())
 }
 
 fn image(choice: u32, url: &[Text<'_>], out: &mut dyn Sink) {
