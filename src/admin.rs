@@ -95,6 +95,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let reloads = process.reloads.lock().clone();
     let target = |index| TargetHealth::of(live.health.rests(index, now));
     let upgrade = process.upgrade.lock().clone();
+    let refused = live.refused.list(now);
     let state = State {
         metrics: &live.metrics,
         limiter: &live.limiter,
@@ -107,6 +108,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         upgrade: &upgrade,
         target: &target,
         models: &|index| live.health.models(index, now),
+        refused: &refused,
         log_lines_dropped: crate::telemetry::log::dropped(),
     };
     let page = pages::page(path, &state);

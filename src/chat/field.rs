@@ -88,6 +88,28 @@ impl Field {
     }
 }
 
+/// A set of fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields(u64);
+
+impl Fields {
+    /// Adds a field.
+    pub fn insert(&mut self, field: Field) {
+        const { assert!(Field::ALL.len() <= u64::BITS as usize) };
+        self.0 |= 1 << field as u8;
+    }
+
+    /// Whether a field is in it.
+    pub const fn contains(self, field: Field) -> bool {
+        self.0 & (1 << field as u8) != 0
+    }
+
+    /// Whether it has none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
 fields! {
     Model = "model": Text,
     Messages = "messages": List,

@@ -216,8 +216,16 @@ pub struct ChatRequest<'a> {
 
 impl<'a> ChatRequest<'a> {
     /// The raw JSON value of a field: the route's override, else the client's, else the route's default. `None` where
-    /// nobody gives one or the value is null.
+    /// nobody gives one, the value is null or the target has refused the member.
     pub fn raw(&self, field: Field) -> Option<&'a str> {
+        if self.params.refused.contains(field) {
+            return None;
+        }
+        self.given(field)
+    }
+
+    /// The same, also where the target has refused the member.
+    pub fn given(&self, field: Field) -> Option<&'a str> {
         self.under_settings(field.name(), || self.parsed.raw(field))
     }
 

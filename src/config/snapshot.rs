@@ -3,6 +3,7 @@
 
 use super::pem::{Certificates, Identity};
 use super::secret::Secret;
+use crate::chat::field::Fields;
 use crate::provider::{Provider, Target};
 use crate::redact::KnownSecrets;
 use std::collections::HashMap;
@@ -174,6 +175,8 @@ pub struct Params {
     pub overrides: Vec<(String, String)>,
     /// Whether a parameter without a counterpart is a 400 instead of being dropped.
     pub reject_unsupported: bool,
+    /// Members that the target of an attempt has refused, and which count as absent; nothing of the configuration.
+    pub refused: Fields,
 }
 
 /// When a failure moves on.

@@ -39,7 +39,12 @@ fn target(case: &Value) -> Target {
 
 fn encode(case: &Value) -> Result<Outgoing, ApiError> {
     let list = |key: &str| serde_json::from_value(case["params"][key].clone()).unwrap_or_default();
-    let params = Params { defaults: list("defaults"), overrides: list("overrides"), reject_unsupported: case["params"]["reject"] == true };
+    let params = Params {
+        defaults: list("defaults"),
+        overrides: list("overrides"),
+        reject_unsupported: case["params"]["reject"] == true,
+        ..Params::default()
+    };
     let parsed = Operation::Embeddings.parse(case["request"].to_string().into())?;
     let model = case["model"].as_str().unwrap();
     let request = ChatRequest { parsed: &parsed, params: &params, system: Some("Be brief."), model, seal: None };

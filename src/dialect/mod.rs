@@ -26,6 +26,7 @@ mod ids;
 pub mod mistral;
 pub mod openai;
 pub mod params;
+pub mod refit;
 pub mod retry_after;
 pub mod rewrite;
 pub mod sagemaker;

@@ -188,9 +188,14 @@ pub fn unsupported(name: impl Into<Cow<'static, str>>) -> ApiError {
 /// A 400 that names the first essential field without a counterpart, or the first hint where the route rejects them.
 pub fn settle(request: &ChatRequest<'_>, unknown: Unknown, table: impl Fn(Field) -> Policy) -> Result<Settled, ApiError> {
     let mut settled = Settled::default();
+    let refused = request.params.refused;
     let set = !(request.params.overrides.is_empty() && request.params.defaults.is_empty());
     for &field in Field::ALL.iter().filter(|field| set || request.parsed.member(**field).is_some()) {
         match table(field) {
+            // The gateway writes usage options itself.
+            _ if refused.contains(field) && field != Field::StreamOptions && request.given(field).is_some() => {
+                settled.drop_hint(request, field)?;
+            }
             Policy::Mapped => {}
             _ if asked(request, field).is_none() => {}
             Policy::Essential => return Err(unsupported(field.name())),

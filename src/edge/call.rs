@@ -7,10 +7,12 @@ use super::live::Live;
 use super::rescue::{self, Failure};
 use super::stage::{Deadlines, Stage};
 use super::upstream::Place;
+use crate::chat::field::Field;
 use crate::chat::head::Head;
 use crate::chat::request::{ChatRequest, Parsed};
+use crate::config::snapshot::Params;
 use crate::config::snapshot::{Route, Timeouts};
-use crate::dialect::{Framing, Outgoing};
+use crate::dialect::{Framing, Outgoing, refit};
 use crate::error::ApiError;
 use crate::limit::{Denied, Permit, Prospect};
 use crate::operation::Operation;
@@ -73,6 +75,9 @@ pub enum FreeRetry {
     Unprocessed,
 }
 
+/// Refused members that one attempt leaves out at no cost, one after another.
+const MAX_REFITS: u8 = 3;
+
 /// One try at one target.
 pub struct Attempt {
     /// Who is asked.
@@ -109,6 +114,8 @@ pub struct Attempt {
     pub stale: u8,
     /// Free retries that it has taken because it was not processed.
     pub unprocessed: u8,
+    /// How often its request was written again without a member that the target had refused.
+    pub refits: u8,
 }
 
 /// What the upstream's body is.
@@ -152,12 +159,8 @@ impl Call {
     }
 
     fn encode(&self, Turn { target, asking, .. }: Turn, live: &Live) -> Result<Attempt, ApiError> {
-        let parsed = self.parsed.as_ref().ok_or_else(internal)?;
         let model: Box<str> = Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model).into();
-        let seal = live.seal(&self.team);
-        let request =
-            ChatRequest { parsed, params: &self.route.params, system: self.route.system.as_deref(), model: &model, seal: Some(&seal) };
-        let outgoing = self.operation.encode(&request, &target)?;
+        let outgoing = self.outgoing(&target, &model, live)?;
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
         Ok(Attempt {
             target,
@@ -177,7 +180,58 @@ impl Call {
             began: None,
             stale: 0,
             unprocessed: 0,
+            refits: 0,
         })
+    }
+
+    /// The request to a target, without the members that it has refused.
+    fn outgoing(&self, target: &Target, model: &str, live: &Live) -> Result<Outgoing, ApiError> {
+        let parsed = self.parsed.as_ref().ok_or_else(internal)?;
+        let seal = live.seal(&self.team);
+        let refused = live.refused.of(&target.provider.name, model, live.now());
+        let without;
+        let params = if refused.is_empty() {
+            &self.route.params
+        } else {
+            without = Params { refused, ..self.route.params.clone() };
+            &without
+        };
+        let request = ChatRequest { parsed, params, system: self.route.system.as_deref(), model, seal: Some(&seal) };
+        self.operation.encode(&request, target)
+    }
+
+    /// Writes the attempt's request again without the member that its refusal is about, and remembers it for the target.
+    /// `false` where there is no such member, or too many were left out already.
+    pub(super) fn refit(&mut self, live: &Live) -> bool {
+        let Some((target, model, field)) = self.refused_member() else { return false };
+        let provider = &target.provider.name;
+        live.refused.insert(provider, &model, field, live.now());
+        log::warn!("provider `{provider}`: `{model}` refuses `{}`, which is left out for an hour", field.name());
+        let outgoing = self.outgoing(&target, &model, live);
+        let (Ok(outgoing), Some(attempt)) = (outgoing, self.attempt.as_mut()) else { return false };
+        outgoing
+            .dropped
+            .iter()
+            .filter(|name| **name == *field.name())
+            .for_each(|name| live.metrics.dropped_param(target.provider.index, name));
+        attempt.outgoing = outgoing;
+        attempt.reading = Reading::Nothing;
+        attempt.dialled = Dialled::default();
+        attempt.loan = None;
+        (attempt.asked, attempt.interim) = (false, false);
+        attempt.refits += 1;
+        true
+    }
+
+    /// The member that the attempt's refusal is about, and who refuses it.
+    fn refused_member(&self) -> Option<(Arc<Target>, Box<str>, Field)> {
+        let attempt = self.attempt.as_ref().filter(|attempt| attempt.refits < MAX_REFITS && !self.stage.committed())?;
+        let Reading::Refusal(status, headers, body) = &attempt.reading else { return None };
+        let parsed = self.parsed.as_ref().filter(|_| self.operation == Operation::Chat)?;
+        let refusal = crate::dialect::of(&attempt.target).read_error(*status, headers, body);
+        let system = self.route.system.as_deref();
+        let request = ChatRequest { parsed, params: &self.route.params, system, model: &attempt.model, seal: None };
+        Some((attempt.target.clone(), attempt.model.clone(), refit::member(&refusal, &request)?))
     }
 }
 

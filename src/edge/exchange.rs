@@ -9,7 +9,7 @@
 //! `Exchange` is Pingora's per-request context. What exists only from a stage on is reached through the `Option` that
 //! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`](super::call::Attempt) while one target is being asked.
 
-use super::call::{Call, Reading, Unasked, framing, internal};
+use super::call::{Attempt, Call, Reading, Unasked, framing, internal};
 use super::cors;
 use super::drain::Presence;
 use super::live::Live;
@@ -269,7 +269,10 @@ impl Exchange {
                 if !end && body.len() < MAX_REFUSAL {
                     return Step::Write(Vec::new());
                 }
-                match attempt.refusal() {
+                if call.refit(&self.live) {
+                    return Step::Retry("a member was refused");
+                }
+                match call.attempt.as_ref().and_then(Attempt::refusal) {
                     Some(failure) => self.give_up(failure, end),
                     None => Step::Write(Vec::new()),
                 }

@@ -11,6 +11,7 @@ use crate::error::ApiError;
 use crate::limit::{Clock, Limiter, Store};
 use crate::provider::{ModelName, Provider, Target};
 use crate::route::health::Health;
+use crate::route::refused::RefusedMembers;
 use crate::sign::seal::{Seal, Sealer};
 use crate::sign::signer::{Existing, Proof, Signer};
 use crate::telemetry::metrics::Metrics;
@@ -34,6 +35,8 @@ pub struct Live {
     pub health: Arc<Health>,
     /// Who is being served, whatever the generation.
     pub drain: Arc<Drain>,
+    /// Members that targets have refused, whatever the generation.
+    pub refused: Arc<RefusedMembers>,
     upstreams: Vec<Upstream>,
     /// What `x-tidegate-upstream-model` says of each target, where that is always the same.
     model_labels: Vec<Option<HeaderValue>>,
@@ -86,6 +89,7 @@ impl Live {
             metrics,
             health: Arc::new(Health::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.health)))),
             drain: previous.map_or_else(Arc::default, |p| p.drain.clone()),
+            refused: previous.map_or_else(Arc::default, |p| p.refused.clone()),
             upstreams,
             model_labels: model_labels(&snapshot),
             signers,

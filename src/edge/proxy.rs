@@ -375,7 +375,7 @@ impl ProxyHttp for Gateway {
         if rescue::is_refused(&e) || *e.etype() == LATE && (attempt.http2 || attempt.has_reused(reused)) {
             ctx.live.upstream(&attempt.target).connections().retire(attempt.dialled.last());
         }
-        if attempt.is_over() || *e.etype() == TOLD {
+        if attempt.is_over() || *e.etype() == TOLD || *e.etype() == DECIDED {
             // The hooks have decided already; only a retry that they asked for is one.
             let retry = *e.etype() == DECIDED && e.retry();
             e.set_retry(retry);

@@ -6,6 +6,7 @@ pub mod r#match;
 pub mod near;
 
 pub mod pick;
+pub mod refused;
 pub mod retry;
 
 pub mod health;

@@ -4,6 +4,7 @@ use crate::json::write::Writer;
 use crate::limit::{Limiter, Store, StoreStatus, dimension_name};
 use crate::redact::redact;
 use crate::route::models::PatternModels;
+use crate::route::refused::Refused;
 use crate::telemetry::metrics::{self, Metrics};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct State<'a> {
     pub target: &'a dyn Fn(usize) -> TargetHealth,
     /// The models of a pattern, by `Target::index`; `None` for a target with a fixed model.
     pub models: &'a dyn Fn(usize) -> Option<PatternModels>,
+    /// Members that targets have refused.
+    pub refused: &'a [Refused],
     /// Lines that the log has lost.
     pub log_lines_dropped: u64,
 }
@@ -161,6 +164,12 @@ fn status(state: &State<'_>) -> Vec<u8> {
     if let Some(store) = state.store.and_then(Store::status) {
         limit_store(&mut w, &store);
     }
+    w.key("refused_members").array();
+    for one in state.refused {
+        w.object().key("provider").string(&one.provider).key("model").string(&one.model).key("member").string(one.field.name());
+        w.key("left_out_for_ms").integer(one.until.saturating_sub(state.now).div_ceil(1_000_000)).end_object();
+    }
+    w.end_array();
     let reloads = state.reloads;
     w.key("reloads").object();
     w.key("applied").integer(reloads.applied).key("rejected").integer(reloads.rejected);
@@ -302,6 +311,12 @@ mod tests {
                 let out = [model("sk-0123456789", 9, true)].into_iter().chain(more).collect();
                 (index == 3).then_some(PatternModels { known: 200, out })
             },
+            refused: &[Refused {
+                provider: "gpu".into(),
+                model: "a".into(),
+                field: crate::chat::field::Field::Seed,
+                until: NOW + 5_000_000,
+            }],
             log_lines_dropped: 3,
         };
         page(path, &state)
@@ -332,6 +347,7 @@ mod tests {
                 r#"","serving":true,"started":"2025-12-31T23:59:55.000Z","uptime_seconds":5,"#,
                 r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2},{"target":"gpu/c","healthy":false,"resting_for_ms":7},"#,
                 r#"{"target":"gpu/*","healthy":true,"models":{"known":200,"out":101,"listed":[LISTED]}}]}],"#,
+                r#""refused_members":[{"provider":"gpu","model":"a","member":"seed","left_out_for_ms":5}],"#,
                 r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"]},"#,
                 r#""upgrade":{"state":"failed","at":"2026-01-01T00:00:00.000Z","problem":"no successor"}}"#
             )

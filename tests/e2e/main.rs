@@ -28,6 +28,7 @@ mod operator;
 mod process;
 mod prometheus;
 mod reject;
+mod refusals;
 mod reload;
 mod sdk;
 mod secrets;

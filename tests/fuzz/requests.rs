@@ -32,7 +32,7 @@ fn params(rng: &mut Rng) -> Params {
         ("top_p", "null"),
     ];
     let mut some = || all.iter().filter(|_| rng.u8(..) < 20).map(|(key, json)| ((*key).to_owned(), (*json).to_owned())).collect();
-    Params { defaults: some(), overrides: some(), reject_unsupported: rng.u8(..) < 20 }
+    Params { defaults: some(), overrides: some(), reject_unsupported: rng.u8(..) < 20, ..Params::default() }
 }
 
 fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {

@@ -96,6 +96,7 @@ impl Builder {
                 defaults: self.fields(route.params.defaults),
                 overrides: self.fields(route.params.overrides),
                 reject_unsupported: route.params.unsupported == Unsupported::Reject,
+                refused: crate::chat::field::Fields::default(),
             },
             limits: self.limits(route.limits),
             name,

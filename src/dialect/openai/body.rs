@@ -62,7 +62,8 @@ impl<'a> Body<'a> {
             };
             // A null of a known field is absence; OpenAI's schema allows it for some of them only.
             let null = (closed || field.is_some()) && member.value.of(bytes) == b"null";
-            if null || params::is_gateways(&name) || !sent(field, &name) {
+            let refused = field.is_some_and(|field| request.params.refused.contains(field));
+            if null || refused || params::is_gateways(&name) || !sent(field, &name) {
                 self.remove(field.map_or(Name::Other(name), Name::Known));
             }
         }
@@ -73,7 +74,9 @@ impl<'a> Body<'a> {
         };
         let defaults = request.params.defaults.iter().filter(|(name, _)| missing(name));
         for (name, json) in defaults.chain(&request.params.overrides) {
-            if fixed.contains(&name.as_str()) || !sent(Field::of(name.as_bytes()), name) {
+            let field = Field::of(name.as_bytes());
+            let refused = field.is_some_and(|field| request.params.refused.contains(field));
+            if refused || fixed.contains(&name.as_str()) || !sent(field, name) {
                 continue;
             }
             if json == "null" { self.remove(name.as_str()) } else { self.set(name.as_str(), json.as_bytes()) }

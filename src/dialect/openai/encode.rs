@@ -143,7 +143,7 @@ impl<'a> Draft<'a> {
     /// Usage is always asked for, for the accounts; the client's other options stay.
     fn stream_options(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) -> Result<(), ApiError> {
         let field = Field::StreamOptions;
-        if !quirks.usage_option || !request.stream() {
+        if !quirks.usage_option || !request.stream() || request.params.refused.contains(field) {
             self.body.remove(field);
             return Ok(());
         }

@@ -126,7 +126,12 @@ pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Resul
         let list = |key: &str| -> Vec<(String, String)> {
             case[key].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned())).collect()
         };
-        let params = Params { defaults: list("defaults"), overrides: list("overrides"), reject_unsupported: case["reject"] == true };
+        let params = Params {
+            defaults: list("defaults"),
+            overrides: list("overrides"),
+            reject_unsupported: case["reject"] == true,
+            ..Params::default()
+        };
         let parsed = Parsed::scan(case["client"].to_string().into()).unwrap();
         let request = ChatRequest { parsed: &parsed, params: &params, system: case["system"].as_str(), model: "up", seal: None };
         let out = match encode(&request, &quirks(kind, guided)) {

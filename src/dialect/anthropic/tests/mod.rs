@@ -70,7 +70,12 @@ fn target(case: &Value) -> Target {
 
 fn params(case: &Value) -> Params {
     let list = |key: &str| case["params"][key].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.to_string())).collect();
-    Params { defaults: list("defaults"), overrides: list("overrides"), reject_unsupported: case["params"]["reject_unsupported"] == true }
+    Params {
+        defaults: list("defaults"),
+        overrides: list("overrides"),
+        reject_unsupported: case["params"]["reject_unsupported"] == true,
+        ..Params::default()
+    }
 }
 
 fn seal() -> Seal {
