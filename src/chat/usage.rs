@@ -43,22 +43,23 @@ impl Usage {
         self.prompt.saturating_add(self.completion)
     }
 
-    /// This and a later count of the same answer. Counts are cumulative, so that each keeps its highest value: some servers
-    /// end a stream with a count of zeros, or with one of the last step alone.
+    /// This and a later count of the same answer. What is said grows, so that its counts keep their highest value; the prompt
+    /// is counted anew each time, and only a zero, with which some servers end a stream, does not replace a count of it.
     #[must_use]
     pub fn and_later(self, later: Self) -> Self {
         let (a, b) = (self.details, later.details);
+        let anew = |before, later| if later == 0 { before } else { later };
         Self {
-            prompt: self.prompt.max(later.prompt),
+            prompt: anew(self.prompt, later.prompt),
             completion: self.completion.max(later.completion),
-            cached: self.cached.max(later.cached),
-            cache_write: self.cache_write.max(later.cache_write),
+            cached: anew(self.cached, later.cached),
+            cache_write: anew(self.cache_write, later.cache_write),
             reasoning: self.reasoning.max(later.reasoning),
-            prompt_audio: self.prompt_audio.max(later.prompt_audio),
+            prompt_audio: anew(self.prompt_audio, later.prompt_audio),
             completion_audio: self.completion_audio.max(later.completion_audio),
             details: Details {
-                prompt_text: a.prompt_text.max(b.prompt_text),
-                prompt_image: a.prompt_image.max(b.prompt_image),
+                prompt_text: anew(a.prompt_text, b.prompt_text),
+                prompt_image: anew(a.prompt_image, b.prompt_image),
                 completion_text: a.completion_text.max(b.completion_text),
                 accepted_prediction: a.accepted_prediction.max(b.accepted_prediction),
                 rejected_prediction: a.rejected_prediction.max(b.rejected_prediction),

@@ -98,11 +98,12 @@ struct WireDetails {
 }
 
 impl WireUsage<'_> {
-    /// Takes over a later count. Counts are cumulative: one that is left out stands, and none falls.
+    /// Takes over a later count, as [`Usage::and_later`] does; one that is left out stands.
     pub(super) fn update(&mut self, later: &WireUsage<'_>) {
-        self.input_tokens = later.input_tokens.max(self.input_tokens);
-        self.cache_creation_input_tokens = later.cache_creation_input_tokens.max(self.cache_creation_input_tokens);
-        self.cache_read_input_tokens = later.cache_read_input_tokens.max(self.cache_read_input_tokens);
+        let anew = |before: Option<u64>, later: Option<u64>| later.filter(|count| *count > 0).or(before).or(later);
+        self.input_tokens = anew(self.input_tokens, later.input_tokens);
+        self.cache_creation_input_tokens = anew(self.cache_creation_input_tokens, later.cache_creation_input_tokens);
+        self.cache_read_input_tokens = anew(self.cache_read_input_tokens, later.cache_read_input_tokens);
         self.output_tokens = later.output_tokens.max(self.output_tokens);
         self.output_tokens_details = later.output_tokens_details.max(self.output_tokens_details);
     }
