@@ -12,8 +12,9 @@ use crate::chat::head::Head;
 use crate::chat::request::{ChatRequest, Parsed};
 use crate::config::snapshot::Params;
 use crate::config::snapshot::{Route, Timeouts};
-use crate::dialect::{Framing, Outgoing, refit};
+use crate::dialect::{Fault, Framing, Outgoing, refit};
 use crate::error::ApiError;
+use crate::frame::coding::Coding;
 use crate::limit::{Denied, Permit, Prospect};
 use crate::operation::Operation;
 use crate::provider::Target;
@@ -22,6 +23,7 @@ use crate::route::health::Asking;
 use crate::route::r#match::Found;
 use crate::route::retry::{self, Attempts, Turn};
 use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -106,6 +108,8 @@ pub struct Attempt {
     pub unconnected: Option<Failure>,
     /// Whether its request has been given to the provider.
     pub asked: bool,
+    /// The coding of its answer, where the provider has encoded it.
+    pub coding: Option<Box<Coded>>,
     /// Whether an interim answer (1xx) has come.
     pub interim: bool,
     /// When its request was first given away; what is left of its time does not begin again on another connection.
@@ -116,6 +120,38 @@ pub struct Attempt {
     pub unprocessed: u8,
     /// How often its request was written again without a member that the target had refused.
     pub refits: u8,
+}
+
+/// An answer that the provider has encoded, although it was asked not to.
+pub struct Coded {
+    /// The value of `content-encoding`, in lower case.
+    pub name: String,
+    /// `None`: there is no decoder for it, or the body has not been what it says it is.
+    pub decoder: Option<Coding>,
+}
+
+impl Coded {
+    /// `None` where the headers say that the body is as it is.
+    pub fn of(headers: &HeaderMap) -> Option<Box<Self>> {
+        let value = headers.get(CONTENT_ENCODING)?;
+        let name: String = String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase().chars().take(64).collect();
+        if matches!(name.as_str(), "" | "identity") {
+            return None;
+        }
+        Some(Box::new(Self { decoder: Coding::new(&name).ok(), name }))
+    }
+
+    /// The text that a piece of the body adds.
+    ///
+    /// # Errors
+    /// A fault that names the coding.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
+        let text = self.decoder.as_mut().and_then(|decoder| decoder.push(bytes).ok());
+        text.ok_or_else(|| {
+            self.decoder = None;
+            Fault::Broken(format!("its content-encoding `{}`, which was not asked for, cannot be decoded", self.name).into())
+        })
+    }
 }
 
 /// What the upstream's body is.
@@ -177,6 +213,7 @@ impl Call {
             unconnected: None,
             asked: false,
             interim: false,
+            coding: None,
             began: None,
             stale: 0,
             unprocessed: 0,

@@ -9,7 +9,7 @@
 //! `Exchange` is Pingora's per-request context. What exists only from a stage on is reached through the `Option` that
 //! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`](super::call::Attempt) while one target is being asked.
 
-use super::call::{Attempt, Call, Reading, Unasked, framing, internal};
+use super::call::{Attempt, Call, Coded, Reading, Unasked, framing, internal};
 use super::cors;
 use super::drain::Presence;
 use super::live::Live;
@@ -245,6 +245,7 @@ impl Exchange {
         };
         let head = call.head.clone();
         let Some(attempt) = call.attempt.as_mut() else { return };
+        attempt.coding = Coded::of(headers);
         attempt.reading = if (200..300).contains(&status) {
             let mut decoder = std::mem::replace(&mut attempt.outgoing.decoder, Box::new(crate::dialect::Spent));
             decoder.headers(headers);
@@ -261,6 +262,15 @@ impl Exchange {
         let Some(call) = self.call.as_deref_mut() else { return Step::Write(Vec::new()) };
         call.stage.heard(now);
         let Some(attempt) = call.attempt.as_mut() else { return Step::Write(Vec::new()) };
+        let decoded = match &mut attempt.coding {
+            None => None,
+            Some(coding) => match coding.push(bytes) {
+                Ok(text) => Some(text),
+                Err(fault) if matches!(attempt.reading, Reading::Answer(_)) => return self.broke(Vec::new(), &fault, end),
+                Err(_) => Some(Vec::new()), // the status of a refusal says enough
+            },
+        };
+        let bytes = decoded.as_deref().unwrap_or(bytes);
         match &mut attempt.reading {
             Reading::Nothing | Reading::Over => Step::Write(Vec::new()),
             Reading::Refusal(_, _, body) => {

@@ -4,6 +4,7 @@ use crate::dialect::{Fault, Frame, Framing};
 
 pub mod aws_event_stream;
 pub mod aws_sse;
+pub mod coding;
 pub mod lines;
 pub mod sse;
 

@@ -8,6 +8,7 @@ use crate::harness::manual::{Exchange, Manual};
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
 use crate::harness::{COMPLETION, chat, streamed, until};
+use std::io::Write as _;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -216,4 +217,59 @@ async fn a_client_that_pauses_is_not_taken_for_a_provider_that_does() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let story = Events::h2(answer.into_body()).all().await;
     assert!(story.done && !story.broken, "{:?}", story.error);
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_compressed_unasked_is_decoded_or_named() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let refusal = r#"{"error":{"message":"max_tokens is too large"}}"#;
+    for (status, coding, body, says) in [
+        ("200 OK", "GZIP", gzip(COMPLETION), "choices"),
+        ("400 Bad Request", "gzip", gzip(refusal), "max_tokens is too large"),
+        ("200 OK", "compress", gzip(COMPLETION), "content-encoding `compress`"),
+        ("200 OK", "br", gzip(COMPLETION), "content-encoding `br`"),
+        ("400 Bad Request", "compress", gzip(refusal), "the provider answered with status 400"),
+    ] {
+        let mut conn = gateway.connect().await;
+        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        let mut exchange = manual.accept().await;
+        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-encoding: {coding}\r\n");
+        exchange.write(format!("{head}content-length: {}\r\n\r\n", body.len()).as_bytes()).await;
+        exchange.write(&body).await;
+        let answer = conn.answer().await.unwrap();
+        assert!(answer.text().contains(says), "{status} {coding}: {}", answer.text());
+        let expected = if status.starts_with("400") {
+            400
+        } else if says == "choices" {
+            200
+        } else {
+            502
+        };
+        assert_eq!(answer.status(), expected, "{status} {coding}: {}", answer.text());
+    }
+    let mut events = String::new();
+    for text in ["one ", "two"] {
+        events += &format!(
+            "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+        );
+    }
+    events += "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let mut conn = gateway.connect().await;
+    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut exchange = manual.accept().await;
+    exchange.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\ncontent-encoding: gzip\r\n\r\n").await;
+    for piece in gzip(&events).chunks(9) {
+        exchange.write(piece).await;
+    }
+    drop(exchange);
+    assert_eq!(conn.head().await.unwrap().status, 200);
+    let story = Events::h1(conn).all().await;
+    assert!(story.done && story.content == "one two", "{story:?}");
 }
