@@ -104,8 +104,8 @@ impl Operator {
         let text = format!("{} upgrades, exit codes {codes:?}", codes.len());
         let good = codes.len() >= UPGRADES && codes.iter().all(|code| *code == Some(0));
         report.check("every replaced process drains and exits 0", if good { Ok(text) } else { Err(text) });
-        let (closed, most) = (report.events_of(CLOSED), (clients * codes.len()) as u64);
-        let text = format!("{closed}, at most {most} (one for each client and upgrade)");
+        let (closed, most) = (report.events_of(CLOSED), (2 * clients * codes.len()) as u64);
+        let text = format!("{closed}, at most {most} (two for each client and upgrade)");
         report.check(CLOSED, if closed <= most { Ok(text) } else { Err(text) });
         let text = format!("{} applied, {} rejected", self.reloads, self.rejected);
         report.check("reloads", if self.reloads >= RELOADS { Ok(text) } else { Err(text) });
