@@ -226,6 +226,9 @@ impl<'a> ChatRequest<'a> {
 
     /// The same, also where the target has refused the member.
     pub fn given(&self, field: Field) -> Option<&'a str> {
+        if self.params.overrides.is_empty() && self.params.defaults.is_empty() {
+            return self.parsed.raw(field).filter(|json| *json != "null");
+        }
         self.under_settings(field.name(), || self.parsed.raw(field))
     }
 

@@ -29,7 +29,7 @@ use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::os::fd::RawFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -139,9 +139,13 @@ impl Gateway {
 ///
 /// # Errors
 /// When the client has left, or the process ends.
-async fn attend<T>(session: &mut Session, work: impl Future<Output = T>) -> Result<T> {
-    let listen = pin!(session.downstream_session.read_body_or_idle(true));
-    match select(pin!(work), listen).await {
+async fn attend<T: Send>(session: &mut Session, mut work: Pin<&mut (impl Future<Output = T> + Send)>) -> Result<T> {
+    // Nearly always done at once, and then there is no room to be made for listening.
+    if let Some(done) = work.as_mut().now_or_never() {
+        return Ok(done);
+    }
+    let listen = Box::pin(session.downstream_session.read_body_or_idle(true));
+    match select(work, listen).await {
         Either::Left((done, _)) => Ok(done),
         Either::Right((Err(gone), _)) => Err(gone.into_down()),
         Either::Right((Ok(_), work)) => Ok(work.await),
@@ -226,14 +230,14 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Exchange>) -> Result<Box<HttpPeer>> {
         let live = ctx.live.clone();
         let over = ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over));
-        if over && attend(session, ctx.prepare()).await?.is_err() {
+        if over && attend(session, pin!(ctx.prepare())).await?.is_err() {
             return Err(Error::explain(ErrorType::Custom("no target left"), "nobody can be asked"));
         }
         let Some(attempt) = ctx.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else {
             return Err(Error::explain(ErrorType::InternalError, "no attempt"));
         };
         let peer = live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.dialled);
-        if let Some(peer) = attend(session, peer).await? {
+        if let Some(peer) = attend(session, pin!(peer)).await? {
             return Ok(peer);
         }
         let failure = attempt.unconnected.take().unwrap_or_else(|| rescue::of_unknown_host(&attempt.target.provider.name));
@@ -271,7 +275,8 @@ impl ProxyHttp for Gateway {
             let retry = ctx.failed(failure);
             return Err(decided("the provider does not speak HTTP/2", retry));
         }
-        if let Err(failure) = attend(session, upstream_request::build(request, attempt, &live, &trace)).await? {
+        let built = attend(session, pin!(upstream_request::build(request, attempt, &live, &trace))).await?;
+        if let Err(failure) = built {
             let retry = ctx.failed(failure);
             return Err(decided("the request cannot be signed", retry));
         }
