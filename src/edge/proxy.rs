@@ -140,7 +140,7 @@ impl Gateway {
 /// # Errors
 /// When the client has left, or the process ends.
 async fn attend<T: Send>(session: &mut Session, mut work: Pin<&mut (impl Future<Output = T> + Send)>) -> Result<T> {
-    // Nearly always done at once, and then there is no room to be made for listening.
+    // Nearly always ready at once: the future that reads from the client is large, and is only allocated for a real wait.
     if let Some(done) = work.as_mut().now_or_never() {
         return Ok(done);
     }

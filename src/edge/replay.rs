@@ -40,8 +40,8 @@ pub const TOLD: ErrorType = ErrorType::Custom("answer ended early");
 /// The upstream's response ended with its headers.
 pub const EMPTY: ErrorType = ErrorType::Custom("empty upstream response");
 
-/// What a silent stream gets: a comment, which every reader of server-sent events skips. It stands between two events,
-/// because what is written to a client are whole events.
+/// The heartbeat of a silent stream: a comment, which every reader of server-sent events skips (WHATWG HTML, section 9.2.6).
+/// It is written between two events, because only whole events are written to a client.
 const HEARTBEAT: &[u8] = b": keep-alive\n\n";
 
 /// The request that Pingora sees and copies for every attempt; nothing of the client's.

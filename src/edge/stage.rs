@@ -167,8 +167,8 @@ impl Stage {
         }
     }
 
-    /// The client was sent something, or has finally taken it. The upstream was not read meanwhile, so that a slow client
-    /// does not count as the upstream's silence.
+    /// A write to the client has completed. The upstream was not read meanwhile, so a slow client does not count as the
+    /// upstream's silence.
     pub fn written(&self, now: Instant) {
         let mut s = self.state.lock();
         s.written = Some(now);
@@ -179,7 +179,7 @@ impl Stage {
     pub fn begin_heartbeat(&self, now: Instant) -> bool {
         let mut s = self.state.lock();
         s.written = Some(now);
-        self.nearer.store(true, Ordering::Relaxed); // the alarm has rung for this one, and the next one is due
+        self.nearer.store(true, Ordering::Relaxed); // the alarm has fired for this heartbeat; arm it for the next one
         let first = s.answer == Answer::Held;
         if first {
             s.answer = Answer::Opened;
