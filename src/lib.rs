@@ -76,6 +76,7 @@
 //! | [`chat`] | the front dialect: request, events, the law of a correct answer, the two writers |
 //! | [`embed`] | the same for embeddings |
 //! | [`dialect`] | the wire protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
+//! | [`egress`] | proxies on the way to providers and token endpoints: which, and tunnels through them |
 //! | [`percent`] | percent-encoding, in the spelling that signatures need |
 //! | [`redact`](mod@redact) | removes secrets from text that others wrote |
 //! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens; and state sealed into tool-call ids |
@@ -97,6 +98,7 @@ pub mod commands;
 pub mod config;
 pub mod dialect;
 pub mod edge;
+pub mod egress;
 pub mod embed;
 pub mod error;
 pub mod explain;
