@@ -48,11 +48,12 @@ fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::
     for (target, part) in parts.into_iter().flat_map(|(targets, part)| targets.iter().map(move |target| (target, part))) {
         let (provider, model) = (&target.provider, found.model(&target.model));
         let weight = if part == "weight" { format!("weight {}", target.weight) } else { part.to_owned() };
-        let base = &provider.base;
-        let scheme = if base.tls { "https" } else { "http" };
         writeln!(text, "\n  {}  {model}  {weight}", provider.name)?;
         writeln!(text, "    kind      {}", provider.kind.name())?;
-        writeln!(text, "    base_url  {scheme}://{}{}", base.authority.to_str().unwrap_or_default(), base.prefix)?;
+        writeln!(text, "    base_url  {}", provider.base)?;
+        if let Some(proxy) = provider.proxy() {
+            writeln!(text, "    proxy     {proxy}")?;
+        }
         let t = route.timeouts.over(&provider.timeouts);
         let first_byte = t.first_byte.map_or_else(
             || format!("{:?} ({:?} buffered)", Timeouts::FIRST_BYTE_STREAMED, Timeouts::FIRST_BYTE_BUFFERED),

@@ -101,6 +101,9 @@ section! {
         trust_forwarded_for: Vec<ipnet::IpNet> = "[]",
         /// Which web pages may use the API from a browser.
         cors: Cors = "{}",
+        /// Whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment (or in lower case, which comes first) hold for providers
+        /// and for fetching their credentials. This machine and link-local addresses are always reached directly.
+        proxy_from_environment: bool = "false",
     }
 }
 
@@ -119,7 +122,8 @@ section! {
     Provider {
         /// What it is.
         kind: At<Kind>,
-        /// What the provider's own SDK calls its base URL. Required for vllm, sglang and openai_compatible.
+        /// What the provider's own SDK calls its base URL. Required for vllm, sglang and openai_compatible. A Unix socket is
+        /// `unix:/run/llm.sock`, with the base URL's path `unix:/run/llm.sock:/v1`.
         base_url: Option<At<String>>,
         /// The key. For bedrock a Bedrock API key; not for sagemaker and vertex.
         api_key: Option<At<SecretText>>,
@@ -161,6 +165,12 @@ section! {
         timeouts: Timeouts = "{}",
         /// How the provider's certificate is checked.
         tls: Tls = "{}",
+        /// The HTTP proxy on the way to the provider and to where its credentials are fetched, like
+        /// http://user:password@proxy:3128 (https by CONNECT, http in absolute form), or `none`. Default: what
+        /// `server.proxy_from_environment` says.
+        proxy: Option<At<SecretText>>,
+        /// A file with the proxy's URL, instead of `proxy`.
+        proxy_file: Option<At<PathBuf>>,
         /// Version of HTTP. `auto`: over TLS what the provider chooses, HTTP/2 where it can; HTTP/1.1 otherwise. `2` without
         /// TLS is HTTP/2 by prior knowledge.
         http: HttpVersion = "auto",

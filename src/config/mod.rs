@@ -68,7 +68,7 @@ pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Result<Loaded, Vec<Pr
     let mut reader = Reader::new(env);
     let file = tree::parse(text, &mut reader.problems).and_then(|node| file::File::read(&node, &mut reader));
     let mut builder = build::Builder { problems: reader.problems, files: Vec::new() };
-    let snapshot = file.map(|file| builder.build(file));
+    let snapshot = file.map(|file| builder.build(file, env));
     match snapshot {
         Some(snapshot) if builder.problems.count() == 0 => Ok(Loaded { snapshot, files: builder.files }),
         _ => Err(builder.problems.into_sorted(file_name)),

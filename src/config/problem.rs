@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// Keys whose values are secrets. Where a message repeats a piece of the file that holds one of them, as it does after a
 /// forgotten space or quote, the piece ends there.
-const SECRET_KEYS: [&str; 12] = [
+const SECRET_KEYS: [&str; 13] = [
     "api_key",
     "api-key",
     "apikey",
@@ -16,6 +16,7 @@ const SECRET_KEYS: [&str; 12] = [
     "session_token",
     "authorization",
     "password",
+    "proxy",
     "secret",
     "sha256",
     "token",

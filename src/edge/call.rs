@@ -281,6 +281,12 @@ impl Attempt {
     /// What the provider's refusal says, where it refused.
     pub fn refusal(&self) -> Option<Failure> {
         let Reading::Refusal(status, headers, body) = &self.reading else { return None };
+        let provider = &self.target.provider;
+        if let Some(proxy) = provider.forward_proxy()
+            && let Some(failure) = rescue::of_forward(&provider.name, proxy, *status, headers)
+        {
+            return Some(failure);
+        }
         let refusal = crate::dialect::of(&self.target).read_error(*status, headers, body);
         Some(rescue::of_provider(&self.target.provider.name, &refusal))
     }

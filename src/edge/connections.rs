@@ -8,6 +8,7 @@
 //! ```
 
 use super::addresses::{Addresses, Picked};
+use super::via::Via;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -24,7 +25,7 @@ use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until};
 
 /// RFC 8305, section 5, the Connection Attempt Delay: "A recommended value for a default delay is 250 milliseconds."
@@ -45,6 +46,7 @@ pub const KEEPALIVE: TcpKeepalive = TcpKeepalive { idle: PROBE_AFTER, interval: 
 /// which closes them.
 pub struct Connections {
     addresses: Arc<Addresses>,
+    via: Via,
     /// Unlike that of any other group in this process.
     id: u32,
     /// Whether Pingora keeps them in its pools; otherwise the gateway's own pool does.
@@ -67,15 +69,20 @@ pub struct Connection {
 pub struct Lease(Arc<Connection>);
 
 impl Connections {
-    /// A group without connections yet.
-    pub fn new(addresses: Arc<Addresses>, pooled_by_pingora: bool) -> Self {
+    /// A group without connections yet. `addresses` are those of [`Via::place`].
+    pub fn new(addresses: Arc<Addresses>, via: Via, pooled_by_pingora: bool) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        Self { addresses, id: NEXT.fetch_add(1, Ordering::Relaxed), pooled_by_pingora, made: Mutex::default() }
+        Self { addresses, via, id: NEXT.fetch_add(1, Ordering::Relaxed), pooled_by_pingora, made: Mutex::default() }
     }
 
     /// Where they lead.
     pub fn addresses(&self) -> &Arc<Addresses> {
         &self.addresses
+    }
+
+    /// What they lead through.
+    pub fn via(&self) -> &Via {
+        &self.via
     }
 
     /// The part of a pool's key that says which connections an attempt may use.
@@ -110,6 +117,16 @@ impl Connections {
             made.retain(|made| made.strong_count() > 0);
         }
         made.push(Arc::downgrade(connection));
+    }
+
+    /// Registers a connection to `address`, and describes it to Pingora.
+    fn made(&self, mut stream: Stream, address: std::net::SocketAddr, socket: Option<std::net::TcpStream>) -> Stream {
+        let picked = self.addresses.current(address);
+        let connection = Arc::new(Connection { picked, retired: false.into(), leases: 1.into(), socket: Mutex::new(socket) });
+        self.register(&connection);
+        stream.tracer = Some(Tracer(Box::new(Closing(connection.clone()))));
+        stream.set_proxy_digest(describe(connection));
+        stream
     }
 
     /// Connects to `first`, and after each [`NEXT_ADDRESS_AFTER`] to one more address of the provider as well. Returns the
@@ -148,18 +165,15 @@ impl L4Connect for Connections {
     /// Fails where another address of the provider has answered first: Pingora looks for pooled connections by their address,
     /// so the attempt has to ask for that one.
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let failed = |e: std::io::Error| {
-            let kind = match e.kind() {
-                std::io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-                std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
-                _ => ErrorType::ConnectError,
-            };
-            Error::because(kind, format!("connecting to {address}"), e)
-        };
+        let failed = |e| self.via.failed(address, e);
         let Some(&wanted) = address.as_inet() else {
             return Error::e_explain(ErrorType::InternalError, "an upstream is no IP address");
         };
-        let stream = match self.addresses.take_spare(wanted) {
+        if let Via::Socket(path) = &self.via {
+            let stream = UnixStream::connect(path).await.map_err(|e| self.via.failed(path.display(), e))?;
+            return Ok(self.made(stream.into(), wanted, None));
+        }
+        let mut stream = match self.addresses.take_spare(wanted) {
             Some(stream) => stream,
             None => match self.race(wanted).await.map_err(failed)? {
                 (address, stream) if address == wanted => stream,
@@ -169,6 +183,7 @@ impl L4Connect for Connections {
                 }
             },
         };
+        self.via.complete(&mut stream).await?;
         let mut socket = None;
         let stream = if self.pooled_by_pingora {
             let stream = stream.into_std().map_err(failed)?;
@@ -177,13 +192,7 @@ impl L4Connect for Connections {
         } else {
             stream
         };
-        let picked = self.addresses.current(wanted);
-        let connection = Arc::new(Connection { picked, retired: false.into(), leases: 1.into(), socket: Mutex::new(socket) });
-        self.register(&connection);
-        let mut stream = Stream::from(stream);
-        stream.tracer = Some(Tracer(Box::new(Closing(connection.clone()))));
-        stream.set_proxy_digest(describe(connection));
-        Ok(stream)
+        Ok(self.made(stream.into(), wanted, socket))
     }
 }
 

@@ -34,6 +34,7 @@ pub mod dial;
 pub mod pool;
 pub mod upstream;
 pub mod upstream_request;
+pub mod via;
 pub mod wire;
 
 pub mod rescue;

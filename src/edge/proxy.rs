@@ -240,7 +240,7 @@ impl ProxyHttp for Gateway {
         if let Some(peer) = attend(session, pin!(peer)).await? {
             return Ok(peer);
         }
-        let failure = attempt.unconnected.take().unwrap_or_else(|| rescue::of_unknown_host(&attempt.target.provider.name));
+        let failure = attempt.unconnected.take().unwrap_or_else(|| rescue::of_unknown_host(&attempt.target.provider));
         let retry = ctx.failed(failure);
         Err(decided("the provider has no other address", retry))
     }
@@ -345,7 +345,13 @@ impl ProxyHttp for Gateway {
             e.set_retry(true);
             return e;
         }
-        let another = ctx.live.upstream(&attempt.target).addresses().failed(&mut attempt.dialled);
+        let addresses = ctx.live.upstream(&attempt.target).addresses();
+        let another = if rescue::is_refused_by_proxy(&e) {
+            addresses.connected(&attempt.dialled); // another address of the proxy would say the same
+            false
+        } else {
+            addresses.failed(&mut attempt.dialled)
+        };
         let failure = rescue::of_connect(&attempt.target.provider.name, &e);
         // Another address of the provider: the same attempt, at no cost, unless its time to connect is over.
         if another && !rescue::is_late(&e) {
@@ -396,8 +402,9 @@ impl ProxyHttp for Gateway {
             e.set_retry(false); // told in `fail_to_proxy`
             return e;
         }
-        // A refusal need not have a body: its status says enough.
-        let refusal = if *e.etype() == EMPTY { attempt.refusal() } else { None };
+        // A refusal need not have a whole body: its status says enough. (A server that refuses before it has read the request
+        // resets the connection behind its answer.)
+        let refusal = if *e.etype() == EMPTY || rescue::is_broken(&e) { attempt.refusal() } else { None };
         let failure = refusal.unwrap_or_else(|| rescue::of_proxy(&attempt.target.provider.name, &e));
         let retry = ctx.failed(failure);
         e.set_retry(retry);

@@ -1,11 +1,17 @@
 //! Everything that can go wrong behind the gateway, in the words of its clients. Total: every error has an answer.
 
 use super::replay::{DRAINED, EMPTY, LATE};
+use super::via::{PROXY_REFUSED, PROXY_UNREACHABLE};
 use crate::dialect::{FailureClass, Fault, ProviderError};
+use crate::egress::is_proxys_refusal;
+use crate::egress::proxy::Proxy;
+use crate::egress::tunnel::TunnelError;
 use crate::error::{ApiError, ErrorKind};
+use crate::provider::Provider;
 use crate::redact::redact_to;
 use crate::route::retry;
 use crate::telemetry::labels::Outcome;
+use http::HeaderMap;
 use pingora_core::{Error, ErrorSource, ErrorType};
 
 /// Longest part of a provider's message that is passed on, in bytes.
@@ -89,9 +95,21 @@ pub fn is_late(e: &Error) -> bool {
     matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout)
 }
 
+/// Whether the egress proxy could be connected to and has opened no tunnel.
+pub fn is_refused_by_proxy(e: &Error) -> bool {
+    *e.etype() == PROXY_REFUSED
+}
+
 /// Pingora could not connect to the provider.
 pub fn of_connect(provider: &str, e: &Error) -> Failure {
     let what = match e.etype() {
+        etype if *etype == PROXY_REFUSED => match e.root_cause().downcast_ref::<TunnelError>() {
+            Some(TunnelError::Refused(status)) => {
+                return of_egress(&format!("refused the connection to provider `{provider}` with status {status}"));
+            }
+            _ => return of_egress(&format!("opened no connection to provider `{provider}`")),
+        },
+        etype if *etype == PROXY_UNREACHABLE => return of_egress(&format!("on the way to provider `{provider}` cannot be connected to")),
         _ if is_late(e) => "did not accept a connection in time",
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => "has no TLS connection that can be trusted",
         _ => "cannot be connected to",
@@ -103,9 +121,30 @@ pub fn of_connect(provider: &str, e: &Error) -> Failure {
     }
 }
 
-/// The provider's host has no address.
-pub fn of_unknown_host(provider: &str) -> Failure {
-    let error = ApiError::upstream(format!("Provider `{provider}` cannot be found."));
+/// The egress proxy is to blame: a failed connect to the provider.
+fn of_egress(what: &str) -> Failure {
+    let error = ApiError::upstream(format!("The egress proxy {what}; the gateway's operator has to fix this."));
+    Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error }
+}
+
+/// What a proxy that is given requests in absolute form says itself of one of them, in place of the provider's answer. `None`
+/// where the answer is the provider's.
+pub fn of_forward(provider: &str, proxy: &Proxy, status: u16, headers: &HeaderMap) -> Option<Failure> {
+    if !is_proxys_refusal(status, headers) {
+        return None;
+    }
+    let more = if status == 407 { "" } else { ", or a server behind it did" };
+    log::warn!("provider `{provider}`: the egress proxy {proxy} refused a request with status {status}{more}");
+    Some(of_egress(&format!("refused the request to provider `{provider}` with status {status}{more}")))
+}
+
+/// The provider's host, or that of the proxy on the way, has no address.
+pub fn of_unknown_host(provider: &Provider) -> Failure {
+    let name = &provider.name;
+    if provider.proxy().is_some() {
+        return of_egress(&format!("on the way to provider `{name}` cannot be found"));
+    }
+    let error = ApiError::upstream(format!("Provider `{name}` cannot be found."));
     Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error }
 }
 
@@ -169,6 +208,11 @@ pub fn of_proxy(provider: &str, e: &Error) -> Failure {
 /// close between the head and the body.
 pub fn is_unsent(e: &Error) -> bool {
     *e.esource() == ErrorSource::Upstream && *e.etype() == ErrorType::WriteError
+}
+
+/// Whether the connection to the provider broke, where nothing of that is a deadline's doing.
+pub fn is_broken(e: &Error) -> bool {
+    *e.esource() == ErrorSource::Upstream && !matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
 /// Whether an HTTP/2 server has certainly not processed the request.

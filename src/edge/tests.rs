@@ -169,6 +169,11 @@ fn connections_are_kept_by_a_reload_where_their_settings_are_the_same() {
     };
     let other = "other: { kind: openai, api_key: k },";
     assert!(same(&one, &live(&config("two", other, "timeouts: { total: 9s }, headers: { x-team: t }"), Some(&one))));
+    let proxied = live(&config("one", "", "proxy: \"http://proxy.invalid:1\""), Some(&one));
+    assert!(same(&proxied, &live(&config("two", other, "proxy: \"http://proxy.invalid:1\""), Some(&proxied))));
+    for proxy in ["", "proxy: none", "proxy: \"http://proxy.invalid:2\"", "proxy: \"http://user:pw@proxy.invalid:1\""] {
+        assert!(!same(&proxied, &live(&config("one", "", proxy), Some(&proxied))), "{proxy}");
+    }
     for tls in ["tls: { verify: false }", "tls: { server_name: elsewhere.invalid }", "http: 2", "http: \"1.1\""] {
         assert!(!same(&one, &live(&config("one", "", tls), Some(&one))), "{tls}");
     }

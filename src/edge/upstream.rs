@@ -4,12 +4,13 @@ use super::addresses::{Addresses, Dialled};
 use super::connections::{Connections, KEEPALIVE};
 use super::dial;
 use super::upstream_request::TRACEPARENT;
+use super::via::Via;
 use crate::config::pem::Certificates;
 use crate::config::snapshot::Timeouts;
 use crate::error::{ApiError, ErrorKind};
 use crate::provider::{HttpVersion, Provider};
 use crate::sign::signer::Signer;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderValue, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
 use http::uri::InvalidUri;
 use http::{HeaderMap, HeaderValue, Uri};
 use pingora_core::protocols::ALPN;
@@ -39,6 +40,8 @@ pub struct Upstream {
     usual: OnceLock<(String, Uri)>,
     /// Its name, for `x-tidegate-provider`.
     label: HeaderValue,
+    /// What requests in absolute form begin with: scheme and authority. `None` where they have the form that servers take.
+    origin: Option<Box<str>>,
 }
 
 /// A place among a provider's `max_connections`; given back when dropped.
@@ -61,19 +64,23 @@ impl Upstream {
         let template = template(&provider, signer);
         let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
         let (base, http) = (&provider.base, provider.http);
-        let same_place = |before: &&Self| (&before.provider.base.host, before.provider.base.port) == (&base.host, base.port);
+        let via = Via::of(&provider);
+        let origin = matches!(via, Via::Forward(_)).then(|| format!("http://{}", base.authority.to_str().unwrap_or_default()).into());
+        let place = via.place(&provider);
+        let same_place = |before: &&Self| before.connections.via().place(&before.provider) == place;
         let same_settings = |before: &&Self| {
             let (old, new) = (&before.provider, &provider);
-            (old.base.tls, old.http) == (new.base.tls, new.http) && old.tls == new.tls
+            (old.base.tls, old.http) == (new.base.tls, new.http) && old.tls == new.tls && *before.connections.via() == via
         };
         let (connections, ca, client) = match before.filter(same_place).filter(same_settings) {
             Some(before) => (before.connections.clone(), before.ca.clone(), before.client.clone()),
             None => {
                 let addresses = match before.filter(same_place) {
                     Some(before) => before.addresses().clone(),
-                    None => Arc::new(Addresses::new(provider.name.clone(), base.host.clone(), base.port)),
+                    None => Arc::new(Addresses::new(provider.name.clone(), place.0.clone(), place.1)),
                 };
-                let connections = Connections::new(addresses, http != HttpVersion::Http1 && (base.tls || http == HttpVersion::Http2));
+                let pooled_by_pingora = http != HttpVersion::Http1 && (base.tls || http == HttpVersion::Http2);
+                let connections = Connections::new(addresses, via, pooled_by_pingora);
                 let owned = |all: &Certificates| all.der().map(<[u8]>::to_vec).collect::<Vec<_>>();
                 let ca = provider.tls.ca.as_ref().map(|all| owned(all).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect());
                 let client = provider.tls.client.as_ref();
@@ -85,6 +92,7 @@ impl Upstream {
             template,
             usual: OnceLock::new(),
             label,
+            origin,
             connections,
             provider,
             in_flight: before.map(|before| before.in_flight.clone()).unwrap_or_default(),
@@ -119,6 +127,11 @@ impl Upstream {
                 Ok(uri)
             }
         }
+    }
+
+    /// What a request to a proxy begins with in front of its path. `None` where requests go to the provider's own servers.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
     }
 
     /// The provider's name as a header value.
@@ -201,6 +214,9 @@ fn template(provider: &Provider, signer: &Signer) -> HeaderMap {
     template.insert(USER_AGENT, AGENT);
     for (name, value) in provider.headers.iter().chain(signer.fixed()) {
         template.insert(name.clone(), value.clone());
+    }
+    if let Some(credentials) = provider.forward_proxy().and_then(|proxy| proxy.authorization()) {
+        template.insert(PROXY_AUTHORIZATION, credentials.clone());
     }
     // Places that every request fills, so that its copy of the template need not grow.
     template.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));

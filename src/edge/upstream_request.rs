@@ -46,9 +46,13 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
             headers.insert(name, value);
         }
     }
+    let absolute = upstream.origin().map(|origin| [origin, uri.path_and_query().map_or("/", PathAndQuery::as_str)].concat());
     // Made from its parts, because Pingora's own setters parse every name again.
     let (mut parts, ()) = http::Request::new(()).into_parts();
     (parts.method, parts.uri, parts.version, parts.headers) = (Method::POST, uri, request.version, headers);
     *request = parts.into();
-    Ok(())
+    match absolute {
+        Some(target) => request.set_raw_path(target.as_bytes()).map_err(|e| internal(e.to_string())),
+        None => Ok(()),
+    }
 }

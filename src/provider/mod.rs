@@ -2,8 +2,11 @@
 
 use crate::config::secret::Secret;
 use crate::config::snapshot::{LimitRule, Timeouts, TlsOptions};
+use crate::egress::Egress;
+use crate::egress::proxy::Proxy;
 use http::{HeaderName, HeaderValue};
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod catalogue;
@@ -73,6 +76,8 @@ pub struct Provider {
     pub timeouts: Timeouts,
     /// How its certificate is checked.
     pub tls: TlsOptions,
+    /// The proxies of its connections and of those that fetch its credentials.
+    pub egress: Egress,
     /// Which version of HTTP it is asked with.
     pub http: HttpVersion,
     /// What only some kinds have.
@@ -83,6 +88,20 @@ pub struct Provider {
     pub max_connections: Option<u32>,
     /// Shared by everyone who uses the provider.
     pub limits: Vec<LimitRule>,
+}
+
+impl Provider {
+    /// The proxy that its requests go through.
+    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
+        let base = &self.base;
+        if base.socket.is_some() { None } else { self.egress.proxy_for(base.tls, &base.host, base.port) }
+    }
+
+    /// The proxy that its requests are given to in absolute form (RFC 9112, section 3.2.2). `None` where they go directly or
+    /// through a tunnel, as HTTP/2 without TLS does too: a proxy would not pass it on.
+    pub fn forward_proxy(&self) -> Option<&Arc<Proxy>> {
+        self.proxy().filter(|_| !self.base.tls && self.http != HttpVersion::Http2)
+    }
 }
 
 /// Which version of HTTP a provider is asked with.
@@ -101,6 +120,8 @@ pub enum HttpVersion {
 pub struct BaseUrl {
     /// Whether to use TLS.
     pub tls: bool,
+    /// The Unix socket to connect to in place of host and port.
+    pub socket: Option<Arc<Path>>,
     /// Host name or address, without brackets or port.
     pub host: Arc<str>,
     /// Port.
@@ -109,6 +130,17 @@ pub struct BaseUrl {
     pub authority: HeaderValue,
     /// Path prefix without a trailing slash; may be empty.
     pub prefix: Arc<str>,
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(socket) = &self.socket else {
+            let scheme = if self.tls { "https" } else { "http" };
+            return write!(f, "{scheme}://{}{}", self.authority.to_str().unwrap_or_default(), self.prefix);
+        };
+        let separator = if self.prefix.is_empty() { "" } else { ":" };
+        write!(f, "unix:{}{separator}{}", socket.display(), self.prefix)
+    }
 }
 
 /// How a request proves who pays.

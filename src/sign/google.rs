@@ -2,6 +2,7 @@
 
 use super::fresh::{Reason, Source};
 use crate::config::{self, secret::Secret};
+use crate::egress::Egress;
 use crate::redact::KnownSecrets;
 use http::HeaderValue;
 use std::path::PathBuf;
@@ -43,13 +44,15 @@ pub struct Origin {
     file: Option<PathBuf>,
     /// What stood in the file when the configuration was read: a change means other tokens.
     content: [u8; 32],
+    egress: Egress,
 }
 
 impl Origin {
-    /// The tokens of a credentials file, or with `None` of application default credentials. Reads the file.
-    pub fn new(file: Option<PathBuf>) -> Self {
+    /// The tokens of a credentials file, or with `None` of application default credentials, fetched through the proxy that
+    /// `egress` names. Reads the file.
+    pub fn new(file: Option<PathBuf>, egress: Egress) -> Self {
         let read = file.clone().or_else(|| grant::default_file(&|name| std::env::var(name).ok()));
-        Self { file, content: config::fingerprint(read.as_slice()) }
+        Self { file, content: config::fingerprint(read.as_slice()), egress }
     }
 }
 
@@ -58,8 +61,8 @@ impl Source for Origin {
 
     async fn fetch(&self) -> Result<Token, Reason> {
         let granted = match &self.file {
-            Some(path) => grant::from_file(path).await,
-            None => grant::from_environment(&|name| std::env::var(name).ok()).await,
+            Some(path) => grant::from_file(path, &self.egress).await,
+            None => grant::from_environment(&|name| std::env::var(name).ok(), &self.egress).await,
         };
         let token = granted.and_then(|grant| {
             let expires = SystemTime::now() + grant.lifetime;

@@ -3,7 +3,11 @@
 //! Tokens are fetched about once an hour, so there is nothing to pool; what counts is that a fetch always ends (one
 //! deadline around everything) and never holds more than a known number of bytes.
 
+use super::fresh::Reason;
+use crate::egress::proxy::Proxy;
+use crate::egress::{Egress, authority, is_proxys_refusal, tunnel};
 use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
@@ -17,7 +21,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 /// Largest answer that is read, in bytes; a token answer has about 1 KiB, one with an id token 4 KiB.
 pub const MAX_ANSWER: usize = 64 * 1024;
-/// For everything: name, connection, TLS, request and answer.
+/// For everything: name, connection, proxy, TLS, request and answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A small answer.
@@ -29,53 +33,75 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Sends one request to its absolute URI and reads the whole answer. Redirects are answers, not followed.
+/// Sends one request to its absolute URI, through the proxy that `egress` names for it, and reads the whole answer. Redirects
+/// are answers, not followed.
 ///
 /// # Errors
 /// What went wrong, in words that hold neither the request nor the answer.
-pub async fn send(request: Request<Bytes>) -> Result<Answer, &'static str> {
-    match tokio::time::timeout(DEADLINE, attempt(request)).await {
+pub async fn send(request: Request<Bytes>, egress: &Egress) -> Result<Answer, Reason> {
+    match tokio::time::timeout(DEADLINE, attempt(request, egress)).await {
         Ok(answer) => answer,
-        Err(_) => Err("no answer before the deadline"),
+        Err(_) => Err("no answer before the deadline".into()),
     }
 }
 
-async fn attempt(request: Request<Bytes>) -> Result<Answer, &'static str> {
+async fn attempt(request: Request<Bytes>, egress: &Egress) -> Result<Answer, Reason> {
     let uri = request.uri().clone();
     let host = uri.host().ok_or("the URL has no host")?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let tls = match uri.scheme_str() {
         Some("https") => true,
         Some("http") => false,
-        _ => return Err("the URL is neither http nor https"),
+        _ => return Err("the URL is neither http nor https".into()),
     };
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let stream = TcpStream::connect((host, port)).await.map_err(|_| "could not connect")?;
+    let proxy = egress.proxy_for(tls, host, port).map(|proxy| &**proxy);
+    let mut stream = match proxy {
+        None => TcpStream::connect((host, port)).await.map_err(|_| "could not connect")?,
+        Some(proxy) => {
+            let connect = TcpStream::connect((proxy.host(), proxy.port())).await;
+            connect.map_err(|e| format!("could not connect to the egress proxy {proxy}: {e}"))?
+        }
+    };
     if !tls {
-        return exchange(stream, request, &uri).await;
+        return exchange(stream, request, &uri, proxy).await;
+    }
+    if let Some(proxy) = proxy {
+        let opened = tunnel::open(&mut stream, proxy, &authority(host, port)).await;
+        opened.map_err(|what| format!("the egress proxy {proxy} {what}"))?;
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|_| "the URL's host is no server name")?;
     let stream = connector()?.connect(name, stream).await.map_err(|_| "the TLS handshake failed")?;
-    exchange(stream, request, &uri).await
+    exchange(stream, request, &uri, None).await
 }
 
-async fn exchange<S>(stream: S, request: Request<Bytes>, uri: &Uri) -> Result<Answer, &'static str>
+/// Sends the request to the server at the other end, or in absolute form to the proxy `forward` there.
+async fn exchange<S>(stream: S, request: Request<Bytes>, uri: &Uri, forward: Option<&Proxy>) -> Result<Answer, Reason>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| "the connection broke")?;
     let (mut parts, body) = request.into_parts();
-    // HTTP/1 wants the path alone on the request line and the authority in `host` (RFC 9112 3.2.1).
-    let path = uri.path_and_query().map_or("/", |p| p.as_str());
-    parts.uri = path.parse().map_err(|_| "the URL's path is not valid")?;
+    match forward {
+        // HTTP/1 wants the path alone on the request line and the authority in `host` (RFC 9112 3.2.1).
+        None => {
+            let path = uri.path_and_query().map_or("/", |p| p.as_str());
+            parts.uri = path.parse().map_err(|_| "the URL's path is not valid")?;
+        }
+        // "When making a request to a proxy […], a client MUST send the target URI in absolute-form" (RFC 9112 3.2.2).
+        Some(proxy) => parts.headers.extend(proxy.authorization().map(|value| (PROXY_AUTHORIZATION, value.clone()))),
+    }
     if let Some(authority) = uri.authority() {
         let value = authority.as_str().parse().map_err(|_| "the URL's host is not valid")?;
-        parts.headers.insert(http::header::HOST, value);
+        parts.headers.insert(HOST, value);
     }
     let talk = async {
         let request = Request::from_parts(parts, Full::new(body));
         let response = sender.send_request(request).await.map_err(|_| "the connection broke")?;
         let status = response.status().as_u16();
+        if let Some(proxy) = forward.filter(|_| is_proxys_refusal(status, response.headers())) {
+            return Err(format!("the egress proxy {proxy} {}", tunnel::TunnelError::Refused(status)).into());
+        }
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         let body = body.map_err(|_| "the answer broke off or is too large")?.to_bytes();
         Ok(Answer { status, body })

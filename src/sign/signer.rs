@@ -96,10 +96,11 @@ impl Signer {
         let known = found.as_ref().map(|key| KnownSecrets::new([&**key]));
         let credential = found.map(|key| Credential::Bearer(Secret::new(key)));
         let google = |file| {
-            let (fresh, follows) = existing.fetched(google::Origin::new(file), google::REFRESH_BEFORE, |means| match means {
-                Means::Google(fresh) => Some(fresh),
-                _ => None,
-            });
+            let (fresh, follows) =
+                existing.fetched(google::Origin::new(file, provider.egress.clone()), google::REFRESH_BEFORE, |means| match means {
+                    Means::Google(fresh) => Some(fresh),
+                    _ => None,
+                });
             (Means::Google(fresh), follows)
         };
         let aws = |keys| {
@@ -120,10 +121,11 @@ impl Signer {
             }
             Credential::AwsDefault => {
                 let region = if let Settings::Aws { region } = &provider.settings { region.clone() } else { String::new() };
-                let (fresh, follows) = existing.fetched(Chain::new(region), credentials::REFRESH_BEFORE, |means| match means {
-                    Means::Aws { keys: Keys::Fetched(fresh), .. } => Some(fresh),
-                    _ => None,
-                });
+                let (fresh, follows) =
+                    existing.fetched(Chain::new(region, provider.egress.clone()), credentials::REFRESH_BEFORE, |means| match means {
+                        Means::Aws { keys: Keys::Fetched(fresh), .. } => Some(fresh),
+                        _ => None,
+                    });
                 (aws(Keys::Fetched(fresh))?, follows)
             }
         };

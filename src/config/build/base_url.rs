@@ -2,7 +2,9 @@
 
 use crate::provider::catalogue::entry;
 use crate::provider::{BaseUrl, Kind, Settings};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Uri};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The catalogue's base URL of a kind, with the provider's region or location in it.
@@ -28,16 +30,27 @@ const ENDPOINTS: [&str; 6] =
 /// What to write in place of a base URL that ends with an endpoint's path, which the gateway appends itself.
 pub(super) fn without_endpoint(url: &str) -> Option<&str> {
     let url = url.trim().trim_end_matches('/');
+    if url.strip_prefix(UNIX).is_some_and(|rest| !rest.contains(":/")) {
+        return None; // the path of a socket
+    }
     ENDPOINTS.iter().find_map(|endpoint| url.strip_suffix(endpoint)).map(|base| base.trim_end_matches('/'))
 }
 
+/// What a base URL begins with that is a Unix socket: `unix:/run/llm.sock`, or `unix:/run/llm.sock:/v1` with a path.
+const UNIX: &str = "unix:";
+/// Longest path of a Unix socket, in bytes: `sun_path` of Linux without its final zero.
+const MAX_SOCKET: usize = 107;
+
 /// Takes a base URL apart.
 pub(super) fn base_url(url: &str) -> Result<BaseUrl, &'static str> {
+    if let Some(rest) = url.trim().strip_prefix(UNIX) {
+        return unix(rest);
+    }
     let uri: Uri = url.trim().parse().map_err(|_| "is not a URL like https://llm.example.com/v1")?;
     let tls = match uri.scheme_str() {
         Some("https") => true,
         Some("http") => false,
-        _ => return Err("must begin with http:// or https://"),
+        _ => return Err("must begin with http://, https:// or unix:/"),
     };
     let authority = uri.authority().ok_or("has no host")?;
     if authority.as_str().contains('@') {
@@ -60,10 +73,37 @@ pub(super) fn base_url(url: &str) -> Result<BaseUrl, &'static str> {
     let name = if port == own_port { bracketed.to_owned() } else { format!("{bracketed}:{port}") };
     Ok(BaseUrl {
         tls,
+        socket: None,
         host: Arc::from(host),
         port,
         authority: HeaderValue::from_str(&name).map_err(|_| "has a bad host")?,
         prefix: Arc::from(uri.path().trim_end_matches('/')),
+    })
+}
+
+/// A Unix socket, and the path of the base URL behind the first `:/`.
+fn unix(rest: &str) -> Result<BaseUrl, &'static str> {
+    let (socket, prefix) = match rest.find(":/").and_then(|at| rest.split_at_checked(at)) {
+        Some((socket, prefix)) => (socket, prefix.trim_start_matches(':')),
+        None => (rest, "/"),
+    };
+    if !socket.starts_with('/') || socket.ends_with('/') {
+        return Err("must have the absolute path of a socket after unix:, like unix:/run/llm.sock, or unix:/run/llm.sock:/v1 with a path");
+    }
+    if socket.len() > MAX_SOCKET || socket.contains('\0') {
+        return Err("has a path that no Unix socket can have: the longest has 107 bytes");
+    }
+    let path: PathAndQuery = prefix.parse().map_err(|_| "has a bad path behind the socket")?;
+    if path.query().is_some() || prefix.contains('#') {
+        return Err("must not have a query or a fragment");
+    }
+    Ok(BaseUrl {
+        tls: false,
+        socket: Some(Arc::from(Path::new(socket))),
+        host: Arc::from("localhost"),
+        port: 80,
+        authority: HeaderValue::from_static("localhost"),
+        prefix: Arc::from(path.path().trim_end_matches('/')),
     })
 }
 
@@ -80,8 +120,23 @@ mod tests {
             ("http://[::1]:80", false, "::1", 80, "[::1]", ""),
             ("https://[2001:db8::1]:8443/a/b", true, "2001:db8::1", 8443, "[2001:db8::1]:8443", "/a/b"),
         ] {
-            let want = BaseUrl { tls, host: host.into(), port, authority: HeaderValue::from_static(authority), prefix: prefix.into() };
+            let authority = HeaderValue::from_static(authority);
+            let want = BaseUrl { tls, socket: None, host: host.into(), port, authority, prefix: prefix.into() };
             assert_eq!(base_url(url), Ok(want), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_may_have_a_path_behind_it() {
+        for (url, socket, prefix, shown) in [
+            ("unix:/run/llm.sock", "/run/llm.sock", "", "unix:/run/llm.sock"),
+            (" unix:/run/llm.sock:/ ", "/run/llm.sock", "", "unix:/run/llm.sock"),
+            ("unix:/run/llm.sock:/v1/", "/run/llm.sock", "/v1", "unix:/run/llm.sock:/v1"),
+            ("unix:/run/a:b.sock:/v1", "/run/a:b.sock", "/v1", "unix:/run/a:b.sock:/v1"),
+        ] {
+            let base = base_url(url).unwrap();
+            assert_eq!((base.socket.as_deref(), &*base.prefix), (Some(Path::new(socket)), prefix), "{url}");
+            assert_eq!((base.tls, base.authority.to_str().unwrap(), base.to_string().as_str()), (false, "localhost", shown), "{url}");
         }
     }
 
@@ -98,6 +153,13 @@ mod tests {
             "https://h/#f",
             "http://h:0",
             "http://h:99999",
+            "unix:",
+            "unix:run/llm.sock",
+            "unix:/run/",
+            "unix:/run/llm.sock:/v1?x=1",
+            "unix:/run/llm.sock:/v1#f",
+            "unix:/run/llm.sock:/v 1",
+            &format!("unix:/{}", "x".repeat(107)),
         ] {
             assert!(base_url(url).is_err(), "{url}");
         }
@@ -112,6 +174,8 @@ mod tests {
             ("https://api.openai.com/v1/embeddings", Some("https://api.openai.com/v1")),
             ("https://api.openai.com/v1/responses", Some("https://api.openai.com/v1")),
             ("https://api.anthropic.com/v1/messages", Some("https://api.anthropic.com")),
+            ("unix:/run/llm.sock:/v1/chat/completions", Some("unix:/run/llm.sock:/v1")),
+            ("unix:/run/completions", None),
             ("https://api.openai.com/v1", None),
             ("https://name.services.ai.azure.com/models", None),
             ("https://chat/completions.example/v1", None),

@@ -6,9 +6,11 @@
 mod base_url;
 mod limit;
 mod provider;
+mod proxy;
 mod route;
 mod team;
 
+use super::env::Env;
 use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Listen as FileListen, Server as FileServer};
 use super::pem::{self, Certificates, Identity};
 use super::problem::{Position, Problems};
@@ -42,13 +44,14 @@ pub struct Builder {
 
 impl Builder {
     /// Makes the snapshot; what is missing from a broken one stands in `problems`.
-    pub fn build(&mut self, file: File) -> Snapshot {
+    pub fn build(&mut self, file: File, env: Env<'_>) -> Snapshot {
         let listen = self.listen(&file);
         if file.routes.known && file.routes.entries.is_empty() {
             let at = written(&file.written, "routes").unwrap_or(file.at);
             self.problems.add(at, "`routes` is missing or empty; without a route there is nothing to serve");
         }
-        let providers = self.providers(file.providers);
+        let egress = self.egress(&file.server, env);
+        let providers = self.providers(file.providers, &egress);
         let routes = self.routes(file.routes, &providers, file.server.keep_alive);
         let tenants = self.tenants(file.teams, &routes.by_name);
         let providers = providers.into_values();

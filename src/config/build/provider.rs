@@ -10,8 +10,9 @@ use crate::config::secret::Secret;
 use crate::config::snapshot::{TimeoutOverrides, Timeouts, TlsOptions};
 use crate::config::tree::shown_key;
 use crate::config::types::{Deadline, SecretText, secret};
+use crate::egress::Egress;
 use crate::provider::catalogue::{ApiKey, entry, quirks};
-use crate::provider::{BaseUrl, Credential, Kind, Provider, Settings};
+use crate::provider::{BaseUrl, Credential, HttpVersion, Kind, Provider, Settings};
 use crate::redact::KnownSecrets;
 use crate::sign::google::check;
 use http::{HeaderName, HeaderValue};
@@ -61,34 +62,37 @@ const OWN_HEADERS: &[&str] = &[
 /// Headers whose values are no secrets: providers name them in errors that clients need.
 const OPEN_HEADERS: &[&str] = &["accept", "accept-language", "anthropic-beta", "anthropic-version", "openai-beta", "user-agent"];
 
-/// The secrets of providers: their credentials and the values of an operator's own headers.
+/// The secrets of providers: their credentials, the values of an operator's own headers, and the accounts at proxies.
 pub(super) fn secrets(providers: &[Arc<Provider>]) -> KnownSecrets {
     KnownSecrets::new(providers.iter().flat_map(|provider| {
         let headers = provider.headers.iter().filter(|(name, _)| !OPEN_HEADERS.contains(&name.as_str()));
-        provider.credential.secrets().map(Secret::expose).chain(headers.filter_map(|(_, value)| value.to_str().ok()))
+        let accounts = provider.egress.proxies().filter_map(|proxy| proxy.authorization());
+        let values = headers.map(|(_, value)| value).chain(accounts);
+        provider.credential.secrets().map(Secret::expose).chain(values.filter_map(|value| value.to_str().ok()))
     }))
 }
 
 impl Builder {
-    pub(super) fn providers(&mut self, providers: Named<file::Provider>) -> ByName<Arc<Provider>> {
+    pub(super) fn providers(&mut self, providers: Named<file::Provider>, egress: &Egress) -> ByName<Arc<Provider>> {
         let mut all = ByName::new(providers.known);
         for (index, (name, provider)) in providers.entries.into_iter().enumerate() {
             let arc = self.name("provider", &name);
             if !name.value.bytes().all(|b| b.is_ascii_graphic()) {
                 self.problems.add(name.at, "the name of a provider is ASCII, because it is sent in `x-tidegate-provider`");
             }
-            let provider = provider.and_then(|provider| self.provider(index, arc, provider));
+            let provider = provider.and_then(|provider| self.provider(index, arc, provider, egress));
             all.push(name.value, provider.map(Arc::new));
         }
         all
     }
 
-    fn provider(&mut self, index: usize, name: Arc<str>, mut provider: file::Provider) -> Option<Provider> {
+    fn provider(&mut self, index: usize, name: Arc<str>, mut provider: file::Provider, egress: &Egress) -> Option<Provider> {
         let kind = provider.kind.value;
         self.foreign_keys("provider", kind, &provider.written, OWN_KEYS);
         let settings = self.settings(kind, &mut provider);
         let credential = self.credential(kind, &mut provider);
         let base = self.base_url(kind, &provider, settings.as_ref());
+        let egress = self.proxy(&provider).unwrap_or_else(|| egress.clone());
         let headers = self.headers(provider.headers);
         let mut quirks = quirks(kind, provider.guided.map(|guided| guided.value));
         quirks.usage_option = provider.inject_stream_options.map_or(quirks.usage_option, |inject| inject.value);
@@ -97,6 +101,10 @@ impl Builder {
             quirks.returns = returns.value;
         }
         let limits = self.limits(provider.limits);
+        if let (Some(BaseUrl { socket: Some(_), .. }), HttpVersion::Http2) = (&base, provider.http) {
+            let at = written(&provider.written, "http").unwrap_or(provider.at);
+            self.problems.add(at, "`http: 2` is not possible over a Unix socket, which is asked with HTTP/1.1; leave `http` out");
+        }
         let tls = self.tls(provider.tls);
         Some(Provider {
             index,
@@ -107,6 +115,7 @@ impl Builder {
             headers,
             timeouts: timeouts(&provider.timeouts),
             tls,
+            egress,
             http: provider.http,
             settings: settings?,
             quirks,

@@ -7,6 +7,7 @@
 use super::profile::Profile;
 use super::{AwsCredentials, ToSign, sign};
 use crate::config::secret::Secret;
+use crate::egress::Egress;
 use crate::percent;
 use crate::redact::{KnownSecrets, redact};
 pub(super) use crate::sign::fresh::Reason;
@@ -36,13 +37,14 @@ const MAX_ROLES: usize = 5;
 /// What the gateway's sessions are called in AWS's audit logs.
 const SESSION_NAME: &str = "tidegate";
 
-/// Finds credentials. `region` is where STS is asked, where a role has to be assumed.
-pub(super) async fn load(env: Env<'_>, region: &str) -> Result<AwsCredentials, Reason> {
+/// Finds credentials. `region` is where STS is asked, where a role has to be assumed, through the proxy that `egress` names.
+/// Container and instance metadata are asked directly.
+pub(super) async fn load(env: Env<'_>, region: &str, egress: &Egress) -> Result<AwsCredentials, Reason> {
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
     if let Some(found) = from_environment(env) {
         return found;
     }
-    let sts = Sts::of(env, region);
+    let sts = Sts::of(env, region, egress);
     if let Some(found) = from_profile(env, &sts).await {
         return found;
     }
@@ -97,7 +99,7 @@ async fn read_file(path: &Path) -> Result<Secret, Reason> {
 
 /// The profile's credentials; `None` where no profile says anything about credentials. A role is assumed with the
 /// credentials of its source, which may be a role again.
-async fn from_profile(env: Env<'_>, sts: &Sts) -> Option<Result<AwsCredentials, Reason>> {
+async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentials, Reason>> {
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
     let mut texts = Vec::new();
     for path in profile_files(env) {
@@ -169,18 +171,19 @@ fn keys(profile: &Profile) -> Option<Result<AwsCredentials, Reason>> {
 }
 
 /// The security token service, which trades a proof for temporary keys.
-struct Sts {
+struct Sts<'e> {
     endpoint: String,
     region: String,
+    egress: &'e Egress,
 }
 
-impl Sts {
-    fn of(env: Env<'_>, region: &str) -> Self {
+impl<'e> Sts<'e> {
+    fn of(env: Env<'_>, region: &str, egress: &'e Egress) -> Self {
         let value = |name: &str| env(name).filter(|value| !value.is_empty());
         let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
         let own = || format!("https://sts.{region}.amazonaws.com{suffix}");
         let endpoint = value("AWS_ENDPOINT_URL_STS").or_else(|| value("AWS_ENDPOINT_URL")).unwrap_or_else(own);
-        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), region: region.to_owned() }
+        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), region: region.to_owned(), egress }
     }
 
     async fn web_identity(&self, file: &Path, role: &str, session: Option<&str>) -> Result<AwsCredentials, Reason> {
@@ -238,7 +241,7 @@ impl Sts {
             request = request.header(name, value);
         }
         let request = request.body(Bytes::from(form)).map_err(|_| "the STS endpoint is no URL")?;
-        let answer = send(request).await.map_err(|why| format!("STS: {why}"))?;
+        let answer = send(request, self.egress).await.map_err(|why| format!("STS: {why}"))?;
         let text = Secret::new(String::from_utf8_lossy(&answer.body).into_owned());
         let tag = |name: &str| between(text.expose(), name);
         if answer.status != 200 {
@@ -319,15 +322,15 @@ async fn container(env: Env<'_>, uri: &str) -> Result<AwsCredentials, Reason> {
         value.set_sensitive(true);
         request = request.header(http::header::AUTHORIZATION, value);
     }
-    let answer = send(request.body(Bytes::new()).map_err(|_| bad())?).await;
-    answer.map_err(Reason::from).and_then(|answer| read(&answer)).map_err(|why| format!("the container's credentials: {why}").into())
+    let answer = send(request.body(Bytes::new()).map_err(|_| bad())?, &Egress::Direct).await;
+    answer.and_then(|answer| read(&answer)).map_err(|why| format!("the container's credentials: {why}").into())
 }
 
 /// IMDSv2: a session first, then the role's name, then its keys.
 async fn metadata(host: &str) -> Result<AwsCredentials, Reason> {
     let bad = |_| Reason::from("its endpoint is no URL");
     let session = Request::put(format!("{host}/latest/api/token")).header("x-aws-ec2-metadata-token-ttl-seconds", METADATA_SESSION);
-    let session = send(session.body(Bytes::new()).map_err(bad)?).await?;
+    let session = send(session.body(Bytes::new()).map_err(bad)?, &Egress::Direct).await?;
     if session.status != 200 {
         return Err(format!("no session (status {})", session.status).into());
     }
@@ -335,7 +338,7 @@ async fn metadata(host: &str) -> Result<AwsCredentials, Reason> {
     let get = async |path: &str| {
         let request = Request::get(format!("{host}/latest/meta-data/iam/security-credentials/{path}"));
         let request = request.header("x-aws-ec2-metadata-token", session.clone()).body(Bytes::new()).map_err(bad)?;
-        send(request).await.map_err(Reason::from)
+        send(request, &Egress::Direct).await
     };
     let role = get("").await?;
     let name = std::str::from_utf8(&role.body).unwrap_or_default().lines().next().unwrap_or_default().trim().to_owned();

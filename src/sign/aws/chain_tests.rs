@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
+use crate::egress::proxy::Proxy;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,8 +39,17 @@ async fn serve(reply: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) ->
 }
 
 async fn load_from(vars: &[(&str, &str)]) -> Result<AwsCredentials, Reason> {
+    load_through(&Egress::Direct, vars).await
+}
+
+/// Nobody is at this proxy.
+fn dead_proxy() -> Egress {
+    Egress::Through(Proxy::parse("http://127.0.0.1:1").unwrap().into())
+}
+
+async fn load_through(egress: &Egress, vars: &[(&str, &str)]) -> Result<AwsCredentials, Reason> {
     let vars: HashMap<String, String> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    load(&|name| vars.get(name).cloned(), "us-east-1").await
+    load(&|name| vars.get(name).cloned(), "us-east-1", egress).await
 }
 
 fn shown(keys: &AwsCredentials) -> (String, String, String, u64) {
@@ -146,11 +156,35 @@ async fn a_web_identity_is_traded() {
 }
 
 #[tokio::test]
+async fn sts_is_asked_through_the_proxy() {
+    let (proxy, seen) = serve(|_| (200, XML.into())).await;
+    let file = folder("proxy").join("token");
+    std::fs::write(&file, "ey.J").unwrap();
+    let path = file.to_str().unwrap();
+    let vars =
+        |sts| [("AWS_WEB_IDENTITY_TOKEN_FILE", path), ("AWS_ROLE_ARN", "arn:r"), ("AWS_ENDPOINT_URL_STS", sts), ("HOME", "/nonexistent")];
+    let egress = |url: &str| Egress::Through(Proxy::parse(url).unwrap().into());
+    let account = egress(&proxy.replace("http://", "http://user:hunter2-hunter2@"));
+    assert_eq!(shown(&load_through(&account, &vars("http://sts.invalid")).await.ok().unwrap()), temporary_keys());
+    let asked = seen.lock().unwrap()[0].clone();
+    assert!(asked.starts_with("POST http://sts.invalid/ HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.contains("host: sts.invalid\r\n") && asked.contains("proxy-authorization: Basic "), "{asked}");
+    for sts in ["http://sts.invalid", "https://sts.invalid"] {
+        let why = load_through(&dead_proxy(), &vars(sts)).await.err().unwrap();
+        assert!(why.starts_with("STS: could not connect to the egress proxy 127.0.0.1:1"), "{why}");
+        let (proxy, seen) = serve(|_| (407, String::new())).await;
+        let why = load_through(&egress(&proxy), &vars(sts)).await.err().unwrap();
+        assert!(why.contains("the egress proxy 127.0.0.1:") && why.contains("refused with status 407"), "{why}");
+        assert_eq!(seen.lock().unwrap()[0].starts_with("CONNECT sts.invalid:443 HTTP/1.1\r\n"), sts.starts_with("https"));
+    }
+}
+
+#[tokio::test]
 async fn a_container_is_asked_with_its_token() {
     let (agent, seen) = serve(|_| (200, JSON.into())).await;
     let uri = format!("{agent}/v1/credentials");
     let vars = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri.as_str()), ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "abc")];
-    assert_eq!(shown(&load_from(&vars).await.ok().unwrap()), temporary_keys());
+    assert_eq!(shown(&load_through(&dead_proxy(), &vars).await.ok().unwrap()), temporary_keys(), "the container is asked directly");
     assert!(seen.lock().unwrap()[0].contains("authorization: abc\r\n"));
     let far = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com/keys")];
     assert!(load_from(&far).await.err().unwrap().contains("neither https nor a local address"));
@@ -166,7 +200,8 @@ async fn an_instances_role_is_read_with_a_session() {
         _ => (404, String::new()),
     })
     .await;
-    assert_eq!(shown(&load_from(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &host)]).await.ok().unwrap()), temporary_keys());
+    let vars = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", host.as_str())];
+    assert_eq!(shown(&load_through(&dead_proxy(), &vars).await.ok().unwrap()), temporary_keys(), "the instance is asked directly");
     assert!(seen.lock().unwrap()[0].starts_with("PUT "));
     assert!(load_from(&[("AWS_EC2_METADATA_DISABLED", "true")]).await.is_err());
 }

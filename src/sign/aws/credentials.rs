@@ -4,6 +4,7 @@
 use super::AwsCredentials;
 use super::chain::{self, Reason};
 use crate::config;
+use crate::egress::Egress;
 use crate::sign::fresh::Source;
 use std::time::{Duration, SystemTime};
 
@@ -17,13 +18,14 @@ pub struct Chain {
     region: String,
     /// What stood in the profile files when the configuration was read: a change means other keys.
     files: [u8; 32],
+    egress: Egress,
 }
 
 impl Chain {
-    /// The chain as files and environment are now. Reads the profile files.
-    pub fn new(region: String) -> Self {
+    /// The chain as files and environment are now; STS is asked through the proxy that `egress` names. Reads the profile files.
+    pub fn new(region: String, egress: Egress) -> Self {
         let files = chain::profile_files(&|name| std::env::var(name).ok()).map(Option::unwrap_or_default);
-        Self { region, files: config::fingerprint(&files) }
+        Self { region, files: config::fingerprint(&files), egress }
     }
 }
 
@@ -31,7 +33,7 @@ impl Source for Chain {
     type Value = AwsCredentials;
 
     async fn fetch(&self) -> Result<AwsCredentials, Reason> {
-        let found = chain::load(&|name| std::env::var(name).ok(), &self.region).await;
+        let found = chain::load(&|name| std::env::var(name).ok(), &self.region, &self.egress).await;
         if let Err(why) = &found {
             log::error!("no AWS credentials for region {}: {why}", self.region);
         }

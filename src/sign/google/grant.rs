@@ -2,6 +2,7 @@
 //! the metadata server.
 
 use crate::config::secret::Secret;
+use crate::egress::Egress;
 use crate::redact::{KnownSecrets, redact};
 use crate::sign::http::{Answer, send};
 use base64::Engine;
@@ -38,17 +39,17 @@ pub(super) struct Grant {
 type Reason = Cow<'static, str>;
 
 /// Application default credentials: the file of `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's own file, the metadata
-/// server, in this order. `env` reads the environment.
-pub(super) async fn from_environment(env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Grant, Reason> {
+/// server, in this order. `env` reads the environment. The metadata server is asked directly whatever `egress` says.
+pub(super) async fn from_environment(env: &(dyn Fn(&str) -> Option<String> + Sync), egress: &Egress) -> Result<Grant, Reason> {
     let value = |name: &str| env(name).filter(|v| !v.is_empty());
     if let Some(path) = default_file(env) {
-        return from_file(&path).await;
+        return from_file(&path, egress).await;
     }
     let host = value("GCE_METADATA_HOST").unwrap_or_else(|| "metadata.google.internal".to_owned());
     let uri = format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/token?scopes={SCOPE}");
     let request = Request::get(uri).header("metadata-flavor", "Google").body(Bytes::new());
     let request = request.map_err(|_| "GCE_METADATA_HOST is not a host")?;
-    read(send(request).await.map_err(|e| format!("the metadata server: {e}"))?)
+    read(send(request, &Egress::Direct).await.map_err(|e| format!("the metadata server: {e}"))?)
 }
 
 /// The credentials file that `GOOGLE_APPLICATION_CREDENTIALS` names, else gcloud's own, where it exists.
@@ -92,7 +93,7 @@ pub fn check(text: &Secret) -> Result<(), Reason> {
 }
 
 /// The grant of a credentials file, which is read anew every time, so that a rotated one is seen.
-pub(super) async fn from_file(path: &Path) -> Result<Grant, Reason> {
+pub(super) async fn from_file(path: &Path, egress: &Egress) -> Result<Grant, Reason> {
     let shown = path.display();
     let size = tokio::fs::metadata(path).await.map_err(|e| format!("{shown}: {e}"))?.len();
     if size > MAX_FILE {
@@ -101,7 +102,7 @@ pub(super) async fn from_file(path: &Path) -> Result<Grant, Reason> {
     let text = Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (request, _known) = request(&text, now).map_err(|what| format!("{shown}: {what}"))?;
-    read(send(request).await.map_err(|e| format!("the token server: {e}"))?)
+    read(send(request, egress).await.map_err(|e| format!("the token server: {e}"))?)
 }
 
 /// What a credentials file has the token server asked at `now`, and the secrets in it.

@@ -1,6 +1,7 @@
 //! Token sources against a token server of the test's own.
 
 use super::*;
+use crate::egress::proxy::Proxy;
 use crate::sign::fresh::Fresh;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::mpsc;
@@ -57,7 +58,7 @@ fn account(name: &str, address: &str) -> PathBuf {
 }
 
 fn source(path: PathBuf) -> Fresh<Origin> {
-    Fresh::new(Origin::new(Some(path)), REFRESH_BEFORE)
+    Fresh::new(Origin::new(Some(path), Egress::Direct), REFRESH_BEFORE)
 }
 
 #[tokio::test]
@@ -136,7 +137,7 @@ async fn a_failure_does_not_repeat_what_was_sent() {
 #[tokio::test]
 async fn a_token_in_use_and_the_one_before_it_are_kept_out_of_every_text() {
     let text = "tokens first-granted-token, second-granted-token";
-    let tokens = Fresh::new(Origin::new(None), REFRESH_BEFORE);
+    let tokens = Fresh::new(Origin::new(None, Egress::Direct), REFRESH_BEFORE);
     let token = |text: &str| Token::new(&Secret::new(text.into()), SystemTime::now() + Duration::from_secs(3600)).unwrap();
     tokens.put(token("first-granted-token")).await;
     assert_eq!(crate::redact::redact(text), "tokens [redacted], second-granted-token");
@@ -162,12 +163,14 @@ async fn the_default_order_is_variable_then_gcloud_then_metadata() {
     let with = |vars: Vec<(&'static str, String)>| move |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone());
     let host = ("GCE_METADATA_HOST", metadata.clone());
     let variable = ("GOOGLE_APPLICATION_CREDENTIALS", named.to_str().unwrap().to_owned());
-    grant::from_environment(&with(vec![variable, host.clone()])).await.map(|_| ()).unwrap();
+    grant::from_environment(&with(vec![variable, host.clone()]), &Egress::Direct).await.map(|_| ()).unwrap();
     tokens.recv().unwrap();
-    grant::from_environment(&with(vec![("CLOUDSDK_CONFIG", folder), host.clone()])).await.map(|_| ()).unwrap();
+    grant::from_environment(&with(vec![("CLOUDSDK_CONFIG", folder), host.clone()]), &Egress::Direct).await.map(|_| ()).unwrap();
     tokens.recv().unwrap();
     assert!(asked.try_recv().is_err());
-    let grant = grant::from_environment(&with(vec![("HOME", "/nowhere".to_owned()), host])).await.map_err(|_| ()).unwrap();
+    // The metadata server is asked directly: nobody is at this proxy.
+    let egress = Egress::Through(Proxy::parse("http://127.0.0.1:1").unwrap().into());
+    let grant = grant::from_environment(&with(vec![("HOME", "/nowhere".to_owned()), host]), &egress).await.map_err(|_| ()).unwrap();
     assert_eq!(grant.token.expose(), "ya29.test");
     let (head, _) = asked.recv().unwrap();
     assert!(head.starts_with("GET /computeMetadata/v1/instance/service-accounts/default/token?scopes=https://"), "{head}");

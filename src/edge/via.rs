@@ -1,0 +1,90 @@
+//! What a connection to a provider leads through: nothing, an egress proxy, or a Unix socket.
+
+use crate::egress::authority;
+use crate::egress::proxy::Proxy;
+use crate::egress::tunnel::{self, TunnelError};
+use crate::provider::Provider;
+use pingora_core::{Error, ErrorType, Result};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// The egress proxy cannot be connected to.
+pub const PROXY_UNREACHABLE: ErrorType = ErrorType::Custom("egress proxy unreachable");
+/// The egress proxy has opened no tunnel; the cause is a [`TunnelError`].
+pub const PROXY_REFUSED: ErrorType = ErrorType::Custom("egress proxy refused");
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// TCP to an address of the provider.
+    Direct,
+    /// TCP to a proxy that is given requests in absolute form.
+    Forward(Arc<Proxy>),
+    /// A tunnel through a proxy.
+    Tunnel {
+        /// The proxy.
+        proxy: Arc<Proxy>,
+        /// Where the tunnel leads, `host:port`.
+        authority: Box<str>,
+    },
+    /// The provider's Unix socket.
+    Socket(Arc<Path>),
+}
+
+impl Via {
+    /// That of a provider's connections.
+    pub fn of(provider: &Provider) -> Self {
+        let base = &provider.base;
+        match (&base.socket, provider.proxy(), provider.forward_proxy()) {
+            (Some(socket), ..) => Self::Socket(socket.clone()),
+            (None, _, Some(proxy)) => Self::Forward(proxy.clone()),
+            (None, Some(proxy), None) => Self::Tunnel { proxy: proxy.clone(), authority: authority(&base.host, base.port).into() },
+            (None, None, None) => Self::Direct,
+        }
+    }
+
+    /// Host and port that TCP connects to. For a Unix socket, which has none, an address to which nothing connects.
+    pub fn place(&self, provider: &Provider) -> (Arc<str>, u16) {
+        match self {
+            Self::Direct => (provider.base.host.clone(), provider.base.port),
+            Self::Forward(proxy) | Self::Tunnel { proxy, .. } => (proxy.host().into(), proxy.port()),
+            Self::Socket(_) => (Ipv4Addr::UNSPECIFIED.to_string().into(), 0),
+        }
+    }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        match self {
+            Self::Forward(proxy) | Self::Tunnel { proxy, .. } => Some(proxy),
+            Self::Direct | Self::Socket(_) => None,
+        }
+    }
+
+    /// Makes a connection lead to the provider, where it leads to a proxy that tunnels.
+    ///
+    /// # Errors
+    /// [`PROXY_REFUSED`].
+    pub async fn complete(&self, stream: &mut TcpStream) -> Result<()> {
+        let Self::Tunnel { proxy, authority } = self else { return Ok(()) };
+        tunnel::open(stream, proxy, authority).await.map_err(|error: TunnelError| {
+            log::warn!("no tunnel to {authority}: the egress proxy {proxy} {error}");
+            Error::because(PROXY_REFUSED, "no tunnel", error)
+        })
+    }
+
+    /// A connection to `place` has failed.
+    pub fn failed(&self, place: impl std::fmt::Display, error: io::Error) -> Box<Error> {
+        if let Some(proxy) = self.proxy() {
+            log::warn!("the egress proxy {proxy} cannot be connected to at {place}: {error}");
+            return Error::because(PROXY_UNREACHABLE, "no connection to the egress proxy", error);
+        }
+        let kind = match error.kind() {
+            io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+            _ => ErrorType::ConnectError,
+        };
+        Error::because(kind, format!("connecting to {place}"), error)
+    }
+}
