@@ -16,6 +16,7 @@ mod browser;
 mod connections;
 mod drain;
 mod edges;
+mod egress;
 mod failover;
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod harness;

@@ -11,6 +11,7 @@ pub mod nginx;
 pub mod scripted;
 pub mod sim;
 pub mod sse;
+pub mod tinyproxy;
 pub mod tls;
 
 use std::future::Future;
