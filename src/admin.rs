@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,9 @@ use tokio::sync::watch;
 
 /// How long a scraper may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most connections at once; more wait until one ends, which an idle one does after [`HEADER_TIMEOUT`]. Their descriptors are
+/// left over by `server.max_connections`.
+const MAX_CONNECTIONS: usize = 64;
 
 /// Serves `listener`, on a thread of its own, from the moment when `from` is set (at once without one) until the process
 /// ends or the next one has the listener.
@@ -44,18 +48,44 @@ pub fn serve(listener: TcpListener, process: Arc<Process>, from: Option<watch::R
     Ok(())
 }
 
+/// Descriptors that are held open for the moment when the process has no others, and then given up one by one.
+struct Spare(Vec<OwnedFd>);
+
+impl Spare {
+    const MOST: usize = 8;
+
+    /// Holds as many as can be had, up to [`Self::MOST`].
+    fn refill(&mut self, listener: &tokio::net::TcpListener) {
+        while self.0.len() < Self::MOST
+            && let Ok(copy) = listener.as_fd().try_clone_to_owned()
+        {
+            self.0.push(copy);
+        }
+    }
+}
+
 async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
     let mut released = process.admin_released.subscribe();
     let mut connections = tokio::task::JoinSet::new();
+    let mut spare = Spare(Vec::with_capacity(Spare::MOST));
+    spare.refill(&listener);
     loop {
-        while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            Some(_) = connections.join_next() => {
+                spare.refill(&listener);
+                continue;
+            }
             () = is_set(&mut released) => break,
         };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors: try again when some are back
-            continue;
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                if spare.0.pop().is_none() {
+                    tokio::time::sleep(Duration::from_millis(100)).await; // until some descriptors are back
+                }
+                continue;
+            }
         };
         let process = process.clone();
         let answer = service_fn(move |request: Request<Incoming>| {
@@ -79,7 +109,7 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
             }
         });
     }
-    drop(listener);
+    drop((listener, spare));
     connections.join_all().await;
 }
 

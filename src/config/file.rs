@@ -7,8 +7,8 @@ use super::json::Fields;
 use super::read::{At, Named, Read, Some1, section};
 use super::snapshot::{AuthMode, Balance, StoreFailure, StreamUsage};
 use super::types::{
-    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, Lease, LogFormat, Money, Origin, Period, Reason, SecretText, Store,
-    StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, Unsupported, Weight,
+    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, Lease, LogFormat, MaxConnections, Money, Origin, Period, Reason,
+    SecretText, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, Unsupported, Weight,
 };
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
@@ -74,6 +74,9 @@ section! {
     Server {
         /// Worker threads; 0 is one per core.
         threads: Threads = "0",
+        /// Most client connections at once, on all listeners together. One more is accepted, closed and counted. 0: as many as
+        /// the limit of open files allows, which is (limit - 128) / 2.
+        max_connections: MaxConnections = "0",
         /// Largest request body; a larger one is answered 413.
         max_body: BodySize = "32MiB",
         /// From the first byte of a request to the end of its headers.

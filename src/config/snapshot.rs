@@ -60,6 +60,8 @@ pub struct Listen {
 pub struct Server {
     /// Worker threads; never 0.
     pub threads: usize,
+    /// Most client connections at once; `None` for as many as there are descriptors for.
+    pub max_connections: Option<usize>,
     /// Largest request body in bytes.
     pub max_body: usize,
     /// From the first byte of a request to the end of its headers.

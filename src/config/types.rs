@@ -172,6 +172,9 @@ scalars! {
     /// Requests in flight at a provider.
     Connections(u32), "a whole number from 1 to 1000000", { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
         |text| within(text, 1, 1_000_000).map(|n| n as u32);
+    /// Client connections; 0 for what the descriptors allow.
+    MaxConnections(usize), "a whole number from 0 to 10000000", { "type": "integer", "minimum": 0, "maximum": 10_000_000 },
+        |text| within(text, 0, 10_000_000).map(|n| n as usize);
     /// A target's share.
     Weight(u32), "a whole number from 0 to 1000000", { "type": "integer", "minimum": 0, "maximum": 1_000_000 },
         |text| within(text, 0, 1_000_000).map(|n| n as u32);

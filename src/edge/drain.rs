@@ -51,10 +51,11 @@ impl Drain {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// A client connection has been accepted.
-    pub fn connection(self: &Arc<Self>) -> Connection {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        Connection(self.clone())
+    /// Counts a client connection that has been accepted; `None` where `most` are open already.
+    pub fn connection(self: &Arc<Self>, most: usize) -> Option<Connection> {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let connection = Connection(self.clone());
+        (before < most).then_some(connection)
     }
 
     /// Client connections that are open.
@@ -123,5 +124,21 @@ pub struct Connection(Arc<Drain>);
 impl Drop for Connection {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_connections_are_open_than_allowed_and_a_closed_one_makes_room() {
+        let drain = Arc::new(Drain::default());
+        let open: Vec<_> = (0..3).map(|_| drain.connection(2)).collect();
+        assert_eq!(open.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(drain.connections(), 2);
+        drop(open);
+        assert!(drain.connection(1).is_some() && drain.connection(0).is_none());
+        assert_eq!(drain.connections(), 0);
     }
 }

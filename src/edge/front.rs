@@ -2,7 +2,7 @@
 //! request's headers, for a client that does not take what it asked for.
 
 use super::dial::Dialler;
-use super::drain::Drain;
+use super::drain::{Connection, Drain};
 use super::patience::Patience;
 use super::proxy::Gateway;
 use super::screen::{Screen, TLS_HANDSHAKE};
@@ -108,11 +108,16 @@ pub fn service(conf: &Arc<ServerConf>, gateway: Gateway, process: Arc<Process>, 
     let options = Arc::new(options);
     let dialler = Dialler::new(ConnectorOptions::from_server_conf(conf), process.idle.clone());
     let serve: ProcessCustomSession<Gateway, Dialler> = Arc::new(move |proxy, stream, shutdown| {
+        let live = process.live.load();
+        let Some(open) = live.drain.connection(process.max_connections(&live.snapshot.server)) else {
+            process.rejections.note(&live, Rejected::MaxConnections, stream.get_socket_digest().as_deref(), "");
+            return ready(None).boxed();
+        };
         let mut server = options.server.clone();
-        server.h2_idle_timeout = Some(process.live.load().snapshot.server.client_idle_timeout);
+        server.h2_idle_timeout = Some(live.snapshot.server.client_idle_timeout);
         let front = Front { proxy, process: process.clone(), options: options.clone(), server };
         // A task of its own, because Pingora's holds room for all that it does with connections which it keeps.
-        tokio::spawn(front.serve(stream, shutdown.clone()));
+        tokio::spawn(front.serve(stream, open, shutdown.clone()));
         ready(None).boxed()
     });
     ProxyServiceBuilder::new(conf, gateway).name("tidegate").custom(dialler, serve).server_options(server).build()
@@ -121,9 +126,8 @@ pub fn service(conf: &Arc<ServerConf>, gateway: Gateway, process: Arc<Process>, 
 impl Front {
     /// Serves a connection. Before it is known what it speaks there is a deadline too: Pingora waits for the HTTP/2
     /// preface without one, and for the TLS handshake for a minute.
-    async fn serve(self, stream: Stream, shutdown: ShutdownWatch) {
+    async fn serve(self, stream: Stream, _open: Connection, shutdown: ShutdownWatch) {
         let drain = self.drain();
-        let _open = drain.connection();
         let process = self.process.clone();
         let (client, timeout) = (stream.get_socket_digest(), self.header_timeout());
         let patience = Patience::with_client(Instant::now() + timeout, drain);

@@ -107,6 +107,7 @@ impl Reloader {
                 }
                 crate::telemetry::log::configure(&live.snapshot.log);
                 applied(process, &live);
+                process.check_max_connections(&live.snapshot.server);
                 log::info!(
                     "configuration {} is in force: {} routes, {} keys",
                     live.generation,

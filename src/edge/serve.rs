@@ -17,7 +17,7 @@ use super::signals::{self, Signals};
 use super::sockets::Sockets;
 use super::upgrade;
 use crate::config::Loaded;
-use crate::config::snapshot::Listen;
+use crate::config::snapshot::{Listen, Server as ServerSettings};
 use crate::limit::wall_clock;
 use crate::telemetry::pages::{Reloads, Upgrade};
 use arc_swap::ArcSwap;
@@ -85,6 +85,8 @@ pub struct Process {
     pub idle: Arc<Pool>,
     /// Client connections that are not served.
     pub rejections: Rejections,
+    /// Client connections for which the process has descriptors.
+    descriptors_allow: usize,
 }
 
 impl Process {
@@ -103,6 +105,22 @@ impl Process {
             reloads: Mutex::default(),
             idle: Arc::new(Pool::new(POOL)),
             rejections: Rejections::default(),
+            descriptors_allow: descriptors::client_connections(),
+        }
+    }
+
+    /// How many client connections may be open at once, on all listeners together.
+    pub fn max_connections(&self, server: &ServerSettings) -> usize {
+        server.max_connections.unwrap_or(self.descriptors_allow)
+    }
+
+    /// Warns where more client connections are configured than there are descriptors for.
+    pub fn check_max_connections(&self, server: &ServerSettings) {
+        let (most, allowed) = (self.max_connections(server), self.descriptors_allow);
+        if most > allowed {
+            log::warn!(
+                "server.max_connections is {most}, and the limit of open files allows {allowed}: raise the limit (LimitNOFILE, ulimit -n)"
+            );
         }
     }
 
@@ -180,6 +198,7 @@ fn start(live: &Arc<Live>, path: Option<PathBuf>, files: Vec<PathBuf>, upgrade: 
     for listen in &snapshot.listen {
         log::info!("listening on {}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" });
     }
+    process.check_max_connections(&snapshot.server);
     crate::admin::serve(admin, process.clone(), admin_waits).map_err(|e| format!("the admin listener cannot be served: {e}"))?;
     Ok((server, Signals { process }))
 }

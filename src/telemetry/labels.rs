@@ -128,6 +128,8 @@ closed_set! {
         PlainOnTlsPort = "plain_on_tls_port",
         /// The TLS handshake failed or was not complete in time.
         TlsHandshake = "tls_handshake",
+        /// `server.max_connections` are open.
+        MaxConnections = "max_connections",
     }
 }
 

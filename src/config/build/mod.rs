@@ -219,6 +219,7 @@ fn server(server: FileServer) -> Server {
     };
     Server {
         threads,
+        max_connections: Some(server.max_connections.0).filter(|most| *most > 0),
         max_body: server.max_body.0,
         header_timeout: server.header_timeout.0,
         body_timeout: server.body_timeout.0,
