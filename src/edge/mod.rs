@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod front;
 pub mod head;
 pub mod patience;
+pub mod proxy_header;
 pub mod reject;
 pub mod screen;
 
