@@ -18,6 +18,7 @@ pub mod problem;
 pub mod read;
 pub mod secret;
 pub mod snapshot;
+pub mod tls;
 pub mod tree;
 pub mod types;
 pub mod units;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{Error, RootCertStore};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// One certificate or more, in the order of their file. All of them can be parsed, on which Pingora depends.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,11 +33,30 @@ impl Certificates {
     /// What is wrong with the file.
     pub fn authorities(pem: &[u8]) -> Result<Self, &'static str> {
         let all = Self::parse(pem)?;
+        all.roots().map(|_| all)
+    }
+
+    /// A store in which each of them is a root.
+    ///
+    /// # Errors
+    /// Where one of them cannot be one.
+    pub fn roots(&self) -> Result<RootCertStore, &'static str> {
         let mut roots = RootCertStore::empty();
-        match all.0.iter().try_for_each(|one| roots.add(one.clone())) {
-            Ok(()) => Ok(all),
+        match self.0.iter().try_for_each(|one| roots.add(one.clone())) {
+            Ok(()) => Ok(roots),
             Err(_) => Err("has a certificate that cannot be an authority"),
         }
+    }
+
+    /// The host names that the first certificate is for, in lower case: the DNS names of its subjectAltName.
+    pub fn names(&self) -> Vec<String> {
+        let Some(Ok((_, first))) = self.0.first().map(|first| X509Certificate::from_der(first)) else { return Vec::new() };
+        let Ok(Some(names)) = first.subject_alternative_name() else { return Vec::new() };
+        let name = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        };
+        names.value.general_names.iter().filter_map(name).collect()
     }
 
     /// The bytes of each.
