@@ -5,10 +5,11 @@
 
 use super::json::Fields;
 use super::read::{At, Named, Read, Some1, section};
-use super::snapshot::{AuthMode, Balance, StoreFailure, StreamUsage};
+use super::snapshot::{AuthMode, Balance, ListenAddress, StoreFailure, StreamUsage};
+use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
-    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, Lease, LogFormat, MaxConnections, Money, Origin, Period, Reason,
-    SecretText, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, Unsupported, Weight,
+    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, LogFormat, MaxConnections, Money, Origin, Period,
+    Reason, SecretText, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, TrustedPeer, Unsupported, Weight,
 };
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
@@ -44,16 +45,42 @@ section! {
 section! {
     /// A listener.
     Listen {
-        /// Address and port; port 0 is any free one.
-        address: At<SocketAddr>,
-        /// Certificate and key.
+        /// Address and port; port 0 is any free one. Or a Unix socket, like unix:/run/tidegate/api.sock: a file that nobody
+        /// listens on any more is replaced.
+        address: At<ListenAddress>,
+        /// Who may connect to a Unix socket: the mode of its file, in octal. Default: 0660, its owner and group.
+        mode: Option<At<FileMode>>,
+        /// Certificates, versions and clients' certificates.
         tls: Option<ListenTls>,
+        /// Whether every connection begins with a header of the PROXY protocol, version 1 or 2, which has the client's address.
+        /// Only from `server.trust_forwarded_for`; other connections are closed.
+        proxy_protocol: At<bool> = "false",
     }
 }
 
 section! {
-    /// A listener's certificate and key.
+    /// How a listener speaks TLS.
     ListenTls {
+        /// File with the PEM certificate chain.
+        certificate: Option<At<PathBuf>>,
+        /// File with the PEM key.
+        key: Option<At<PathBuf>>,
+        /// In place of `certificate` and `key`, several of them, chosen by the name that a client asks for. The names are those
+        /// in the certificates (subjectAltName). A client that asks for none of them gets the first.
+        certificates: Option<Some1<CertificateAndKey>>,
+        /// The oldest version that is accepted.
+        min_version: MinVersion = "1.2",
+        /// PEM bundle of the authorities that sign clients' certificates.
+        client_ca: Option<At<PathBuf>>,
+        /// Whether a client needs a certificate, where there is `client_ca`. `optional`: one without is served too, and one
+        /// that is shown must be good. Default: required.
+        client_certificate: Option<At<ClientCertificate>>,
+    }
+}
+
+section! {
+    /// A certificate and its key.
+    CertificateAndKey {
         /// File with the PEM certificate chain.
         certificate: At<PathBuf>,
         /// File with the PEM key.
@@ -100,8 +127,8 @@ section! {
         upgrade_socket: Option<PathBuf>,
         /// Where a stream's usage goes: on the chunk with the finish_reason, or on one more chunk without choices.
         stream_usage: StreamUsage = "merged",
-        /// Networks whose `x-forwarded-for` is believed.
-        trust_forwarded_for: Vec<ipnet::IpNet> = "[]",
+        /// Networks whose `x-forwarded-for` and PROXY protocol are believed; `unix` stands for Unix sockets.
+        trust_forwarded_for: Vec<TrustedPeer> = "[]",
         /// Which web pages may use the API from a browser.
         cors: Cors = "{}",
         /// Whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment (or in lower case, which comes first) hold for providers

@@ -7,10 +7,12 @@ use crate::chat::field::Fields;
 use crate::provider::{Provider, Target};
 use crate::redact::KnownSecrets;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_rustls::rustls::ServerConfig;
 
 /// One valid configuration.
 pub struct Snapshot {
@@ -49,10 +51,36 @@ pub struct Snapshot {
 /// A listener.
 #[derive(Clone)]
 pub struct Listen {
+    /// Where clients connect.
+    pub address: ListenAddress,
+    /// How it speaks TLS; `None` in the clear.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
     /// Address and port; port 0 is any free one.
-    pub address: SocketAddr,
-    /// Certificate and key, for TLS with h2 by ALPN.
-    pub tls: Option<Arc<Identity>>,
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix {
+        /// Absolute, at most 107 bytes, without white space.
+        path: PathBuf,
+        /// The permissions of the socket's file.
+        mode: u32,
+    },
+}
+
+impl fmt::Display for ListenAddress {
+    /// As it is configured.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// What holds for every connection.
@@ -80,10 +108,30 @@ pub struct Server {
     pub upgrade_socket: Option<PathBuf>,
     /// Where a stream's usage goes.
     pub stream_usage: StreamUsage,
-    /// Whose `x-forwarded-for` is believed.
-    pub trust_forwarded_for: Vec<ipnet::IpNet>,
+    /// Whose `x-forwarded-for` and PROXY protocol are believed.
+    pub trust_forwarded_for: Trust,
     /// Which web pages may use the API; `None`: none.
     pub cors: Option<Cors>,
+}
+
+/// Whose word for a client's address is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Peers with an address in one of these networks.
+    pub networks: Vec<ipnet::IpNet>,
+    /// Peers at a Unix socket.
+    pub unix: bool,
+}
+
+impl Trust {
+    /// Whether a peer is one of them; `None` is one at a Unix socket, which has no address. An IPv4 address is one in whatever
+    /// form it comes: a listener on `[::]` sees it inside of an IPv6 one.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        match peer.map(|peer| peer.to_canonical()) {
+            Some(peer) => self.networks.iter().any(|network| network.contains(&peer)),
+            None => self.unix,
+        }
+    }
 }
 
 /// Which web pages may use the API from a browser.

@@ -5,6 +5,8 @@ use super::*;
 use crate::provider::{Credential, HttpVersion, ModelName, Settings};
 use std::time::Duration;
 
+mod listeners;
+
 fn env(name: &str) -> Option<String> {
     (name == "KEY").then(|| "sk-from-env".to_owned())
 }
@@ -86,28 +88,6 @@ const MISTAKES: &[Mistake] = &[
     ("auth: none", "server: { threads: many }", "9:20", "threads"),
     ("auth: none", "server: { trust_forwarded_for: [10.0.0.0/33] }", "9:33", "`10.0.0.0/33`"),
     ("address: 127.0.0.1:0 }", "address: localhost }", "3:19", "`localhost`"),
-    // Listeners.
-    ("address: 127.0.0.1:0\n", "address: 127.0.0.1:0\n  - address: 1.1.1.1:1\n  - address: 1.1.1.1:1\n", "4:14", "listened on twice"),
-    ("address: 127.0.0.1:0\n", "address: 127.0.0.1:0\n    tls: { certificate: /none, key: TLS/key.pem }\n", "3:25", "cannot read the file"),
-    ("address: 127.0.0.1:0\n", "address: 127.0.0.1:0\n    tls: { certificate: TLS, key: TLS/key.pem }\n", "3:25", "cannot read the file"),
-    (
-        "address: 127.0.0.1:0\n",
-        "address: 127.0.0.1:0\n    tls: { certificate: TLS/key.pem, key: TLS/key.pem }\n",
-        "3:25",
-        "no PEM certificate",
-    ),
-    (
-        "address: 127.0.0.1:0\n",
-        "address: 127.0.0.1:0\n    tls: { key: TLS/certificate.pem, certificate: TLS/certificate.pem }\n",
-        "3:17",
-        "no PEM private key",
-    ),
-    (
-        "address: 127.0.0.1:0\n",
-        "address: 127.0.0.1:0\n    tls: { key: TLS/other.pem, certificate: TLS/certificate.pem }\n",
-        "3:17",
-        "another certificate",
-    ),
     // Providers.
     ("kind: openai", "kind: opnai", "5:16", "did you mean `openai`?"),
     ("kind: openai", "kind: watson", "5:16", "a provider kind: anthropic, bedrock, "),
@@ -203,7 +183,7 @@ const MISTAKES: &[Mistake] = &[
 #[test]
 fn every_mistake_is_told_once_with_its_place() {
     let mut surprises = Vec::new();
-    for (from, to, place, word) in MISTAKES {
+    for (from, to, place, word) in MISTAKES.iter().chain(listeners::MISTAKES) {
         assert!(GOOD.contains(from), "{from}");
         let text = GOOD.replacen(from, to, 1).replace("SHA", &"ab".repeat(32)).replace("SHB", &"cd".repeat(32));
         let text = text.replace("TLS", "tests/fixtures/tls");
@@ -419,7 +399,7 @@ fn the_defaults_of_the_schema_are_the_readers() {
 
 const FULL: &str = r#"
 listen: [ { address: "[::1]:3000" } ]
-server: { threads: 3, max_body: 1MiB, stream_usage: separate, trust_forwarded_for: [10.0.0.0/8, "::1", "::ffff:192.168.0.0/112"] }
+server: { threads: 3, max_body: 1MiB, stream_usage: separate, trust_forwarded_for: [10.0.0.0/8, "::1", unix, "::ffff:192.168.0.0/112"] }
 providers:
   claude: { kind: anthropic, api_key: "${KEY}", beta: [a, b], default_max_tokens: 99 }
   aws: { kind: bedrock, region: eu-west-1, credentials: { access_key_id: a, secret_access_key: b, session_token: c } }
@@ -474,8 +454,9 @@ fn a_full_file_becomes_what_it_says() {
     let snapshot = loaded.snapshot;
     assert_eq!((snapshot.listen[0].address.to_string().as_str(), snapshot.admin.port()), ("[::1]:3000", 9464));
     assert_eq!((snapshot.server.threads, snapshot.server.stream_usage), (3, StreamUsage::Separate));
-    assert!(snapshot.server.trust_forwarded_for[1].contains(&"::1".parse::<std::net::IpAddr>().unwrap()));
-    assert_eq!(snapshot.server.trust_forwarded_for[2], "192.168.0.0/16".parse().unwrap());
+    let trust = &snapshot.server.trust_forwarded_for;
+    assert!(trust.networks[1].contains(&"::1".parse::<std::net::IpAddr>().unwrap()) && trust.unix);
+    assert_eq!(trust.networks[2], "192.168.0.0/16".parse().unwrap());
 
     let by_name = |name: &str| snapshot.providers.iter().find(|provider| provider.name.as_ref() == name).unwrap();
     let header = |name: &str| match &by_name(name).credential {

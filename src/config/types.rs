@@ -2,7 +2,8 @@
 
 use super::read::{Read, Reader, words};
 use super::secret::Secret;
-use super::snapshot::{AuthMode, Balance, StoreFailure, StreamUsage};
+use super::snapshot::{AuthMode, Balance, ListenAddress, StoreFailure, StreamUsage};
+use super::tls::{ClientCertificate, MinVersion};
 use super::tree::Node;
 use super::units::{self, BadMoney};
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
@@ -111,6 +112,7 @@ words!(Reason, "one of" { Connect = "connect", Timeout = "timeout", RateLimited 
 words!(Unsupported, "one of" { Drop = "drop", Reject = "reject" });
 words!(ThinkTags, "one of" { Keep = "keep", Split = "split" });
 words!(StoreFailure, "one of" { Local = "local", Allow = "allow", Deny = "deny" });
+words!(ClientCertificate, "one of" { Required = "required", Optional = "optional" });
 words!(LogFormat, "one of" { Json = "json", Text = "text" });
 
 impl Read for HttpVersion {
@@ -121,6 +123,17 @@ impl Read for HttpVersion {
     /// A version need not be quoted.
     fn schema() -> Json {
         json!({ "enum": ["auto", "1.1", "2", 1.1, 2] })
+    }
+}
+
+impl Read for MinVersion {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.word(node, "one of", [("1.2", Self::Tls12), ("1.3", Self::Tls13)].into_iter())
+    }
+
+    /// A version need not be quoted.
+    fn schema() -> Json {
+        json!({ "enum": ["1.2", "1.3", 1.2, 1.3] })
     }
 }
 
@@ -193,9 +206,87 @@ scalars! {
 
 scalars!(@read SocketAddr, "an address and a port, like 127.0.0.1:3000 or [::]:3000", { "type": "string" }, |text| text.parse().ok());
 scalars!(@read Duration, "a duration of at most 30d, like 500ms, 10s or 1m30s", { "type": "string" }, units::duration);
-scalars!(@read ipnet::IpNet, "a network like 10.0.0.0/8", { "type": "string" }, |text| {
+/// Longest path of a Unix socket in bytes, on Linux.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+impl Read for ListenAddress {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let what = "an address and a port, like 127.0.0.1:3000 or [::]:3000, or a Unix socket's absolute path of at most 107 bytes without \
+            spaces, like unix:/run/tidegate/api.sock";
+        cx.parsed(node, what, |text| match text.strip_prefix("unix:") {
+            Some(path) => socket_path(path),
+            None => text.parse().ok().map(Self::Tcp),
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+fn socket_path(path: &str) -> Option<ListenAddress> {
+    // An upgrade separates the names of sockets by spaces.
+    let plain = path.len() <= MAX_SOCKET_PATH && !path.contains(|c: char| c.is_whitespace() || c.is_control());
+    let names_a_file = path.starts_with('/') && !path.ends_with('/');
+    (plain && names_a_file).then(|| ListenAddress::Unix { path: path.into(), mode: DEFAULT_SOCKET_MODE })
+}
+
+/// The owner and the group of a Unix socket may connect.
+pub const DEFAULT_SOCKET_MODE: u32 = 0o660;
+
+/// The mode of a file: three octal digits, with or without a 0 (or 0o) before them.
+#[derive(Clone, Copy, Debug)]
+pub struct FileMode(pub u32);
+
+impl Read for FileMode {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.parsed(node, "a file's mode in octal, like 0660", |text| {
+            let digits = text.strip_prefix("0o").or(text.strip_prefix('0')).unwrap_or(text);
+            let octal = digits.len() == 3 && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+            octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten().map(Self)
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["string", "integer"] })
+    }
+}
+
+/// Whose word for a client's address is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustedPeer {
+    /// Peers with an address in the network.
+    Network(ipnet::IpNet),
+    /// Peers at a Unix socket.
+    Unix,
+}
+
+impl TrustedPeer {
+    /// The network, if it is one.
+    pub fn network(self) -> Option<ipnet::IpNet> {
+        match self {
+            Self::Network(network) => Some(network),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl Read for TrustedPeer {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.parsed(node, "a network like 10.0.0.0/8, or `unix`", |text| match text {
+            "unix" => Some(Self::Unix),
+            _ => network(text).map(Self::Network),
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+fn network(text: &str) -> Option<ipnet::IpNet> {
     text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from)).map(canonical)
-});
+}
 
 /// An IPv4 network that was written as the part of IPv6 that stands for it.
 fn canonical(net: ipnet::IpNet) -> ipnet::IpNet {

@@ -5,28 +5,31 @@ use super::dial::Dialler;
 use super::drain::{Connection, Drain};
 use super::patience::Patience;
 use super::proxy::Gateway;
+use super::proxy_header::{self, Failed};
 use super::screen::{Screen, TLS_HANDSHAKE};
 use super::serve::Process;
+use crate::config::snapshot::{Listen, ListenAddress};
 use crate::telemetry::labels::Rejected;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::ready;
+use parking_lot::Mutex;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::protocols::l4::{socket::SocketAddr as SocketAddress, stream::Stream as RawStream};
-use pingora_core::protocols::{Peek, Stream};
+use pingora_core::protocols::{GetSocketDigest, Peek, SocketDigest, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
 use pingora_proxy::{HttpProxy, ProcessCustomSession, ProxyServiceBuilder};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_rustls::rustls::ServerConfig;
 
 /// Pingora's proxy under deadlines of our own.
 pub struct Front {
@@ -43,60 +46,107 @@ pub struct Options {
     /// HTTP/2.
     pub h2: H2Options,
     /// Where they come in.
-    pub doors: Vec<Door>,
-}
-
-/// An address that is listened on.
-pub struct Door {
-    /// As it is configured.
-    pub address: SocketAddr,
-    /// How it speaks TLS; `None` in the clear.
-    pub tls: Option<Acceptor>,
+    pub doors: Vec<Listen>,
 }
 
 impl Options {
-    /// The door that a connection to `local` has come through.
-    fn door(&self, local: SocketAddr) -> Option<&Door> {
-        // An IPv6 address has a scope too, which the configured one need not name.
-        let mut doors = self.doors.iter().filter(|door| door.address.port() == local.port());
-        doors.clone().find(|door| door.address.ip() == local.ip()).or_else(|| doors.find(|door| door.address.ip().is_unspecified()))
+    /// The listener that a connection to `local` has come through.
+    fn door(&self, local: &SocketAddress) -> Option<&Listen> {
+        let path = match local {
+            SocketAddress::Inet(local) => return self.inet_door(*local),
+            SocketAddress::Unix(local) => local.as_pathname()?,
+        };
+        self.doors.iter().find(|door| matches!(&door.address, ListenAddress::Unix { path: own, .. } if own == path))
     }
 
-    /// The connection as its listener has it speak.
-    ///
-    /// # Errors
-    /// Why there is none.
-    async fn enter(&self, stream: Stream, shaking_hands: &AtomicBool) -> Result<Stream, Closed> {
-        let local = stream
-            .get_socket_digest()
-            .and_then(|digest| digest.local_addr().and_then(SocketAddress::as_inet).copied())
-            .ok_or(Closed::Silently)?;
-        let Some(door) = self.door(local) else {
-            log::error!("a connection to {local} came through no configured listener; it is closed");
-            return Err(Closed::Silently);
+    fn inet_door(&self, local: SocketAddr) -> Option<&Listen> {
+        // An IPv6 address has a scope too, which the configured one need not name.
+        let mut doors = self.doors.iter().filter_map(|door| match &door.address {
+            ListenAddress::Tcp(address) if address.port() == local.port() => Some((address.ip(), door)),
+            _ => None,
+        });
+        let own = doors.clone().find(|(ip, _)| *ip == local.ip());
+        own.or_else(|| doors.find(|(ip, _)| ip.is_unspecified())).map(|(_, door)| door)
+    }
+
+    /// The connection as its listener has it speak, once the PROXY header and the TLS handshake are over.
+    async fn enter(&self, stream: Stream, process: &Process, entrance: &Entrance) -> Entered {
+        let Some(client) = stream.get_socket_digest() else { return Entered::Closed };
+        let Some(door) = client.local_addr().and_then(|local| self.door(local)) else {
+            log::error!("a connection to {:?} came through no configured listener; it is closed", client.local_addr());
+            return Entered::Closed;
         };
-        let Some(acceptor) = &door.tls else { return Ok(stream) };
-        let mut raw = stream.into_any().downcast::<RawStream>().map_err(|_| Closed::Silently)?;
-        let mut first = [0];
-        raw.try_peek(&mut first).await.map_err(|_| Closed::Silently)?; // a health check, for example
-        if first != [TLS_HANDSHAKE] {
-            return Err(Closed::Plain(raw));
+        if door.tls.is_none() && !door.proxy_protocol {
+            return Entered::Ready(stream);
         }
-        shaking_hands.store(true, Relaxed);
-        let secure = acceptor.tls_handshake(*raw).await.map_err(|e| Closed::Handshake(e.to_string()))?;
-        shaking_hands.store(false, Relaxed);
-        Ok(Box::new(secure))
+        let Ok(mut raw) = stream.into_any().downcast::<RawStream>() else { return Entered::Closed };
+        if door.proxy_protocol {
+            let peer = client.peer_addr().and_then(SocketAddress::as_inet).map(SocketAddr::ip);
+            if !process.live.load().snapshot.server.trust_forwarded_for.trusts(peer) {
+                return Entered::Rejected(Rejected::UntrustedProxy, client, String::new());
+            }
+            match proxy_header::read(&mut raw, || entrance.begins(Rejected::ProxyHeader, &client)).await {
+                Ok(()) => entrance.is_passed(),
+                Err(Failed::Closed) if !entrance.has_begun() => return Entered::Closed, // a health check, for example
+                Err(why) => return Entered::Rejected(Rejected::ProxyHeader, client, why.to_string()),
+            }
+        }
+        let Some(tls) = door.tls.as_ref().map(|first| in_force(process, door).unwrap_or_else(|| first.clone())) else {
+            return Entered::Ready(raw);
+        };
+        let client = raw.get_socket_digest().unwrap_or(client);
+        let mut first = [0];
+        if raw.try_peek(&mut first).await.is_err() {
+            return Entered::Closed; // a health check, for example
+        }
+        if first != [TLS_HANDSHAKE] {
+            return Entered::Plain(raw);
+        }
+        entrance.begins(Rejected::TlsHandshake, &client);
+        match Acceptor::from_server_config(tls).tls_handshake(*raw).await {
+            Ok(secure) => {
+                entrance.is_passed();
+                Entered::Ready(Box::new(secure))
+            }
+            Err(e) => Entered::Rejected(Rejected::TlsHandshake, client, e.to_string()),
+        }
     }
 }
 
-/// Why a connection is not served.
-enum Closed {
+/// How the listener speaks TLS in the current configuration: a reload rotates its certificates. `None` where that does not
+/// have the listener, because only an upgrade can remove it.
+fn in_force(process: &Process, door: &Listen) -> Option<Arc<ServerConfig>> {
+    process.live.load().snapshot.listen.iter().find(|listen| listen.address == door.address)?.tls.clone()
+}
+
+/// What became of a fresh connection.
+enum Entered {
+    /// It is served.
+    Ready(Stream),
     /// The client has sent nothing.
-    Silently,
+    Closed,
     /// It does not speak TLS where it should.
     Plain(Stream),
-    /// The TLS handshake failed.
-    Handshake(String),
+    /// It is closed: why, whose it is, and details for the log.
+    Rejected(Rejected, Arc<SocketDigest>, String),
+}
+
+/// What a client has begun and not completed before its connection is served.
+#[derive(Default)]
+struct Entrance(Mutex<Option<(Rejected, Arc<SocketDigest>)>>);
+
+impl Entrance {
+    fn begins(&self, what: Rejected, client: &Arc<SocketDigest>) {
+        *self.0.lock() = Some((what, client.clone()));
+    }
+
+    fn has_begun(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
+    fn is_passed(&self) {
+        self.0.lock().take();
+    }
 }
 
 /// Pingora's proxy for `gateway`, whose connections are served by [`Front`].
@@ -128,22 +178,19 @@ impl Front {
     /// preface without one, and for the TLS handshake for a minute.
     async fn serve(self, stream: Stream, _open: Connection, shutdown: ShutdownWatch) {
         let drain = self.drain();
-        let process = self.process.clone();
-        let (client, timeout) = (stream.get_socket_digest(), self.header_timeout());
+        let (process, timeout) = (self.process.clone(), self.header_timeout());
         let patience = Patience::with_client(Instant::now() + timeout, drain);
         let screen = Screen::new(patience.clone(), timeout);
-        let shaking_hands = AtomicBool::new(false);
+        let entrance = Entrance::default();
         let serve = async {
             // Boxed for its room, which is given back after a handshake.
-            match Box::pin(self.options.enter(stream, &shaking_hands)).await {
-                Ok(stream) => {
+            match Box::pin(self.options.enter(stream, &process, &entrance)).await {
+                Entered::Ready(stream) => {
                     ServerApp::process_new(&Arc::new(self), screen.over(stream), &shutdown).await; // what is returned is closed
                 }
-                Err(Closed::Silently) => {}
-                Err(Closed::Plain(stream)) => screen.refuse(stream, Rejected::PlainOnTlsPort),
-                Err(Closed::Handshake(why)) => {
-                    process.rejections.note(&process.live.load(), Rejected::TlsHandshake, client.as_deref(), &why)
-                }
+                Entered::Closed => {}
+                Entered::Plain(stream) => screen.refuse(stream, Rejected::PlainOnTlsPort),
+                Entered::Rejected(reason, client, why) => process.rejections.note(&process.live.load(), reason, Some(&client), &why),
             }
             Some(())
         };
@@ -153,8 +200,8 @@ impl Front {
             && let Some(reason) = left.refused.or(is_late.then_some(Rejected::HeaderTimeout))
         {
             process.rejections.turn_away(&live, left, reason).await;
-        } else if is_late && shaking_hands.load(Relaxed) {
-            process.rejections.note(&live, Rejected::TlsHandshake, client.as_deref(), "not complete in time");
+        } else if is_late && let Some((reason, client)) = entrance.0.into_inner() {
+            process.rejections.note(&live, reason, Some(&client), "not complete in time");
         }
     }
 
@@ -213,10 +260,14 @@ mod tests {
 
     #[test]
     fn a_connection_has_come_through_the_door_of_its_own_address_before_one_for_all() {
-        let doors =
-            ["0.0.0.0:1", "127.0.0.1:1", "[::]:2", "[fe80::1]:3"].map(|address| Door { address: address.parse().unwrap(), tls: None });
-        let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors: doors.into() };
-        let door = |local: &str| options.door(local.parse().unwrap()).map(|door| door.address.to_string());
+        let unix = |path: &str| ListenAddress::Unix { path: path.into(), mode: 0o660 };
+        let tcp = ["0.0.0.0:1", "127.0.0.1:1", "[::]:2", "[fe80::1]:3"].map(|address| ListenAddress::Tcp(address.parse().unwrap()));
+        let doors = tcp.into_iter().chain([unix("/run/a"), unix("/run/b")]);
+        let doors = doors.map(|address| Listen { address, tls: None, proxy_protocol: false }).collect();
+        let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors };
+        let door = |local: &str| options.door(&local.parse().unwrap()).map(|door| door.address.to_string());
+        assert_eq!(door("unix:/run/b").as_deref(), Some("unix:/run/b"));
+        assert_eq!(door("unix:/run/c"), None);
         assert_eq!(door("127.0.0.1:1").as_deref(), Some("127.0.0.1:1"));
         assert_eq!(door("192.0.2.1:1").as_deref(), Some("0.0.0.0:1"));
         assert_eq!(door("[::ffff:192.0.2.1]:2").as_deref(), Some("[::]:2"));

@@ -20,7 +20,6 @@ use rustix::net::{
 use std::fs::Permissions;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -205,7 +204,7 @@ fn receive(mut stream: UnixStream) -> io::Result<(Inherited, Predecessor)> {
     if names.len() != fds.len() || fds.is_empty() {
         return Err(io::Error::other(format!("{} names for {} sockets", names.len(), fds.len())));
     }
-    let sockets = names.into_iter().map(str::to_owned).zip(fds.into_iter().map(TcpListener::from)).collect();
+    let sockets = names.into_iter().map(str::to_owned).zip(fds).collect();
     Ok((sockets, Predecessor { stream, waits }))
 }
 

@@ -1,8 +1,9 @@
 //! Two processes of an upgrade, played in one.
 
 use super::*;
+use crate::config::snapshot::ListenAddress;
 use std::fs::{create_dir, remove_dir_all};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -32,8 +33,8 @@ fn sockets() -> (Sockets, SocketAddr) {
     let any = "127.0.0.1:0".parse().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let inherited = Inherited::from([(address.to_string(), listener)]);
-    (Sockets::open([address].into_iter(), any, Some(inherited)).unwrap(), address)
+    let inherited = Inherited::from([(address.to_string(), listener.into())]);
+    (Sockets::open([ListenAddress::Tcp(address)].iter(), any, Some(inherited)).unwrap(), address)
 }
 
 fn successor<T: Send + 'static>(
@@ -58,7 +59,11 @@ async fn the_listeners_are_released_once_the_successor_serves() {
     let inherited = successor.join().unwrap();
     drop(sockets);
     assert_eq!(inherited.len(), 2);
-    assert!(inherited.get(&address.to_string()).is_some_and(|socket| socket.local_addr().unwrap() == address));
+    assert!(
+        inherited
+            .get(&address.to_string())
+            .is_some_and(|socket| { TcpListener::from(socket.try_clone().unwrap()).local_addr().unwrap() == address })
+    );
     assert!(std::net::TcpStream::connect(address).is_ok(), "the listener is still open");
 }
 

@@ -187,7 +187,8 @@ pub fn answer(reason: Rejected) -> Option<ApiError> {
         Rejected::HeaderTimeout => error(408, "The headers took too long to arrive.".to_owned()),
         Rejected::TooManyHeaders => error(431, format!("There are more than the {MAX_COUNT} headers that are accepted.")),
         Rejected::HeadersTooLarge => error(431, format!("The headers are larger than the {MAX_HEADERS} bytes that are accepted.")),
-        Rejected::TlsOnPlainPort | Rejected::TlsHandshake | Rejected::MaxConnections => None,
+        Rejected::TlsOnPlainPort | Rejected::TlsHandshake => None,
+        Rejected::UntrustedProxy | Rejected::ProxyHeader | Rejected::MaxConnections => None,
     }
 }
 

@@ -7,7 +7,6 @@ pub mod handover;
 pub mod sockets;
 pub mod upgrade;
 
-pub mod certificate;
 pub mod front;
 pub mod head;
 pub mod patience;

@@ -3,6 +3,7 @@
 
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::{GetSocketDigest, SocketDigest};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use tokio::io::AsyncReadExt;
@@ -27,6 +28,15 @@ pub enum Failed {
     Closed,
     /// The bytes are none.
     Malformed(Malformed),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the connection ended in it",
+            Self::Malformed(why) => why,
+        })
+    }
 }
 
 /// A complete header.

@@ -9,7 +9,9 @@ use crate::limit::wall_clock;
 use crate::telemetry::labels::Rejected;
 use parking_lot::Mutex;
 use pingora_core::protocols::http::date::get_cached_date;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::{SocketDigest, Stream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
@@ -52,7 +54,7 @@ impl Rejections {
     pub fn note(&self, live: &Live, reason: Rejected, client: Option<&SocketDigest>, detail: &str) {
         live.metrics.connection_rejected(reason);
         let Some(Some(suppressed)) = self.0.get(reason as usize).map(|quiet| quiet.lock().turn(Instant::now())) else { return };
-        let client = client.and_then(|digest| digest.peer_addr()).map_or_else(|| "an unknown address".to_owned(), ToString::to_string);
+        let client = client.map_or_else(|| "an unknown address".to_owned(), shown);
         let colon = if detail.is_empty() { "" } else { ": " };
         let more = if suppressed > 0 { format!(" ({suppressed} more not logged)") } else { String::new() };
         log::warn!("connection from {client} rejected, {}{colon}{detail}{more}", reason.name());
@@ -69,6 +71,15 @@ impl Rejections {
             let answered = write_answer(left.stream, &error, id);
             let _ = tokio::time::timeout(LINGER, answered).await; // the connection ends in any case
         }
+    }
+}
+
+/// A client's address; at a Unix socket it has none, and the socket is named.
+fn shown(client: &SocketDigest) -> String {
+    match (client.peer_addr(), client.local_addr()) {
+        (Some(peer @ SocketAddr::Inet(_)), _) => peer.to_string(),
+        (_, Some(SocketAddr::Unix(path))) => format!("unix:{}", path.as_pathname().unwrap_or(Path::new("")).display()),
+        _ => "an unknown address".to_owned(),
     }
 }
 

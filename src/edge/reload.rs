@@ -125,7 +125,7 @@ fn next(path: &Path, watch: &Mutex<Watch>, old: &Live) -> Result<Live, Vec<Strin
     watch.lock().reading();
     let Loaded { snapshot, files } = config::load(path).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     watch.lock().loaded(&files);
-    let listeners = |s: &Snapshot| s.listen.iter().map(|l| (l.address, l.tls.is_some())).collect::<Vec<_>>();
+    let listeners = |s: &Snapshot| s.listen.iter().map(|l| (l.address.clone(), l.tls.is_some(), l.proxy_protocol)).collect::<Vec<_>>();
     let fixed = |s: &Snapshot| (listeners(s), s.admin, s.server.threads);
     if fixed(&snapshot) != fixed(&old.snapshot) {
         log::warn!("listeners, the admin address and threads stay as they are until the process is upgraded or restarted");

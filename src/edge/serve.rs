@@ -1,11 +1,10 @@
 //! The process: its listeners, TLS, HTTP/2, background work. How it ends is in [`super::signals`].
 
 use super::addresses::RESOLVE_EVERY;
-use super::certificate::Shown;
 use super::descriptors;
 use super::dial::Dialler;
 use super::drain::is_set;
-use super::front::{self, Door, Options};
+use super::front::{self, Options};
 use super::handover::{self, Predecessor};
 use super::intake::MAX_HEADERS;
 use super::live::Live;
@@ -17,21 +16,23 @@ use super::signals::{self, Signals};
 use super::sockets::Sockets;
 use super::upgrade;
 use crate::config::Loaded;
-use crate::config::snapshot::{Listen, Server as ServerSettings};
+use crate::config::snapshot::{Listen, ListenAddress, Server as ServerSettings};
 use crate::limit::wall_clock;
 use crate::telemetry::pages::{Reloads, Upgrade};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora_core::apps::HttpServerOptions;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig, tls::TlsSettings};
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{Fds, ListenFds, RunArgs, Server, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
+use std::fs::Permissions;
 use std::future::{Future, poll_fn};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -174,7 +175,7 @@ fn start(live: &Arc<Live>, path: Option<PathBuf>, files: Vec<PathBuf>, upgrade: 
     };
     let inherited = upgrade_socket.as_ref().filter(|_| upgrade).map(|socket| handover::inherit(socket, snapshot.server.upgrade_timeout));
     let (inherited, predecessor) = inherited.transpose()?.unzip();
-    let sockets = Sockets::open(snapshot.listen.iter().map(|l| l.address), snapshot.admin, inherited)?;
+    let sockets = Sockets::open(snapshot.listen.iter().map(|l| &l.address), snapshot.admin, inherited)?;
     let copied = |e: std::io::Error| format!("a listener cannot be copied: {e}");
     let (table, admin) = (sockets.for_pingora().map_err(copied)?, sockets.for_admin().map_err(copied)?);
     let process = Arc::new(Process::new(Arc::new(ArcSwap::from(live.clone())), sockets, upgrade_socket));
@@ -187,7 +188,7 @@ fn start(live: &Arc<Live>, path: Option<PathBuf>, files: Vec<PathBuf>, upgrade: 
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let service = proxy_service(&server, &process, &snapshot.listen)?;
+    let service = proxy_service(&server, &process, &snapshot.listen);
     let accepting = watch::Sender::new(false);
     let is_accepting = accepting.subscribe();
     server.add_service(Listening { service, table: Some(table), accepting, process: process.clone() });
@@ -253,7 +254,7 @@ impl pingora_core::services::Service for Listening {
     }
 }
 
-fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Result<Service<HttpProxy<Gateway, Dialler>>, String> {
+fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Service<HttpProxy<Gateway, Dialler>> {
     let gateway = Gateway { live: process.live.clone() };
     let mut options = HttpServerOptions::default();
     options.h2c = true;
@@ -263,23 +264,20 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
         .initial_window_size(H2_WINDOW.0)
         .initial_connection_window_size(H2_WINDOW.1)
         .max_header_list_size(MAX_HEADERS as u32);
-    let mut doors = Vec::new();
-    for l in listen {
-        let Some(identity) = &l.tls else {
-            doors.push(Door { address: l.address, tls: None });
-            continue;
-        };
-        let mut settings = TlsSettings::intermediate("", "").map_err(|e| format!("{}: {e}", l.address))?;
-        settings.set_cert_resolver(Arc::new(Shown::new(process.live.clone(), l.address, identity.certified.clone())));
-        settings.enable_h2();
-        doors.push(Door { address: l.address, tls: Some(settings.build()) });
-    }
+    let doors = listen.to_vec();
     let mut service = front::service(&server.configuration, gateway, process.clone(), Options { server: options, h2, doors });
     for l in listen {
         let read = if l.tls.is_some() { READ_BUFFER_OF_TLS } else { 0 };
-        service.add_listener(ListenerConfig::tcp(l.address.to_string()).l4_buffer(L4BufferSettings::default().read(read)));
+        let config = match &l.address {
+            ListenAddress::Tcp(address) => ListenerConfig::tcp(address.to_string()),
+            // Pingora sets the mode again, of the path.
+            ListenAddress::Unix { path, mode } => {
+                ListenerConfig::uds(path.display().to_string()).permissions(Permissions::from_mode(*mode))
+            }
+        };
+        service.add_listener(config.l4_buffer(L4BufferSettings::default().read(read)));
     }
-    Ok(service)
+    service
 }
 
 /// Background work: the start, reloads, look-ups, the closing of idle connections.

@@ -2,12 +2,12 @@
 
 use super::exchange::Exchange;
 use crate::account::EndedBy;
+use crate::config::snapshot::Trust;
 use crate::limit::wall_clock;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Phase, Refused};
 use crate::telemetry::log::write_access;
 use http::HeaderMap;
-use ipnet::IpNet;
 use pingora_core::Error;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_proxy::Session;
@@ -68,17 +68,18 @@ fn phase(ctx: &Exchange) -> Phase {
 }
 
 fn client_address(session: &Session, ctx: &Exchange) -> Option<IpAddr> {
-    let Some(SocketAddr::Inet(peer)) = session.downstream_session.client_addr() else { return None };
-    let headers = &session.downstream_session.req_header().headers;
-    Some(client(peer.ip(), headers, &ctx.live.snapshot.server.trust_forwarded_for))
+    let peer = match session.downstream_session.client_addr() {
+        Some(SocketAddr::Inet(peer)) => Some(peer.ip()),
+        _ => None,
+    };
+    client(peer, &session.downstream_session.req_header().headers, &ctx.live.snapshot.server.trust_forwarded_for)
 }
 
 /// The peer's address, or what a trusted proxy says it is: the last address of `x-forwarded-for` that is none of the
-/// trusted ones. An IPv4 address is one in whatever form it comes: a listener on `[::]` sees it inside of an IPv6 one.
-fn client(peer: IpAddr, headers: &HeaderMap, trust: &[IpNet]) -> IpAddr {
-    let peer = peer.to_canonical();
-    let trusted = |ip: &IpAddr| trust.iter().any(|net| net.contains(ip));
-    if !trusted(&peer) {
+/// trusted ones. `None` for a peer at a Unix socket, unless it is trusted and says more.
+fn client(peer: Option<IpAddr>, headers: &HeaderMap, trust: &Trust) -> Option<IpAddr> {
+    let peer = peer.map(|peer| peer.to_canonical());
+    if !trust.trusts(peer) {
         return peer;
     }
     let all = headers.get_all("x-forwarded-for").iter().flat_map(|v| v.to_str().unwrap_or_default().split(','));
@@ -86,8 +87,8 @@ fn client(peer: IpAddr, headers: &HeaderMap, trust: &[IpNet]) -> IpAddr {
     // Whoever is not trusted may have written anything to the left of its own address.
     let mut client = peer;
     for ip in told.iter().rev().map_while(|ip| *ip) {
-        client = ip;
-        if !trusted(&ip) {
+        client = Some(ip);
+        if !trust.trusts(client) {
             break;
         }
     }
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_ipv4_address_is_trusted_in_either_form() {
-        let trust = ["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        let trust = Trust { networks: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()], unix: true };
         for (peer, told, expected) in [
             ("10.0.0.1", "1.2.3.4", "1.2.3.4"),
             ("::ffff:10.0.0.1", "1.2.3.4", "1.2.3.4"),
@@ -126,9 +127,13 @@ mod tests {
             ("10.0.0.1", "[1.2.3.4], 10.0.0.2", "10.0.0.2"),
             ("10.0.0.1", "1.2.3.4:99999", "10.0.0.1"),
             ("10.0.0.1", "unknown", "10.0.0.1"),
+            ("a Unix socket", "9.9.9.9, 1.2.3.4, 10.0.0.2", "1.2.3.4"),
+            ("a Unix socket", "unknown", "none"),
         ] {
             let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static(told))]);
-            assert_eq!(client(peer.parse().unwrap(), &headers, &trust), expected.parse::<IpAddr>().unwrap(), "{peer}, {told}");
+            assert_eq!(client(peer.parse().ok(), &headers, &trust), expected.parse::<IpAddr>().ok(), "{peer}, {told}");
         }
+        let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static("1.2.3.4"))]);
+        assert_eq!(client(None, &headers, &Trust { unix: false, ..trust }), None);
     }
 }

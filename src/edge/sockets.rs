@@ -1,24 +1,40 @@
 //! The listening sockets of the process. Each is bound once, or inherited from the process before; Pingora and the admin
 //! listener work on copies, and an upgrade sends the originals.
 
+use crate::config::snapshot::ListenAddress;
 use pingora_core::server::Fds;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::collections::HashMap;
+use std::fs::{Permissions, set_permissions, symlink_metadata};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a successor waits for the admin address where the process before does not hand it over (0.1.0).
 const ADMIN_WAIT: Duration = Duration::from_secs(5);
+/// Connections that a Unix socket holds until they are accepted; Pingora sets its own number afterwards.
+const BACKLOG: i32 = 1024;
 
 /// Sockets that another process has sent, by their names.
-pub type Inherited = HashMap<String, TcpListener>;
+pub type Inherited = HashMap<String, OwnedFd>;
 
 /// See the module.
 pub struct Sockets {
-    /// For clients, by the address as it is configured.
-    clients: Vec<(String, TcpListener)>,
+    clients: Vec<Client>,
     admin: (String, TcpListener),
+}
+
+/// A socket for clients.
+struct Client {
+    /// The address as it is configured.
+    name: String,
+    /// What Pingora looks for.
+    key: String,
+    socket: OwnedFd,
 }
 
 impl Sockets {
@@ -26,32 +42,37 @@ impl Sockets {
     ///
     /// # Errors
     /// Which address cannot be listened on, and why.
-    pub fn open(clients: impl Iterator<Item = SocketAddr>, admin: SocketAddr, inherited: Option<Inherited>) -> Result<Self, String> {
+    pub fn open<'a>(
+        clients: impl Iterator<Item = &'a ListenAddress>,
+        admin: SocketAddr,
+        inherited: Option<Inherited>,
+    ) -> Result<Self, String> {
         let wait = if inherited.is_some() { ADMIN_WAIT } else { Duration::ZERO };
         let mut inherited = inherited.unwrap_or_default();
-        let mut socket = |name: &str, address: SocketAddr, wait| match inherited.remove(name).filter(|s| listens_on(s, address)) {
-            Some(socket) => Ok(socket),
-            None => bind(address, wait),
-        };
         let clients = clients.map(|address| {
             let name = address.to_string();
-            let socket = socket(&name, address, Duration::ZERO).map_err(|e| format!("cannot listen on {address}: {e}"))?;
-            Ok((name, socket))
+            let inherited = inherited.remove(&name);
+            let (key, socket) = match address {
+                ListenAddress::Tcp(address) => (name.clone(), tcp(*address, inherited, Duration::ZERO).map(OwnedFd::from)),
+                ListenAddress::Unix { path, mode } => (path.display().to_string(), unix(path, *mode, inherited)),
+            };
+            let socket = socket.map_err(|e| format!("cannot listen on {name}: {e}"))?;
+            Ok(Client { name, key, socket })
         });
         let clients = clients.collect::<Result<_, String>>()?;
         let name = format!("admin:{admin}");
-        let socket = socket(&name, admin, wait).map_err(|e| format!("cannot listen on {admin} (admin): {e}"))?;
+        let socket = tcp(admin, inherited.remove(&name), wait).map_err(|e| format!("cannot listen on {admin} (admin): {e}"))?;
         Ok(Self { clients, admin: (name, socket) })
     }
 
-    /// Copies for Pingora, which looks for them by the configured addresses.
+    /// Copies for Pingora, which looks for them by address or path.
     ///
     /// # Errors
     /// When the process has no more file descriptors.
     pub fn for_pingora(&self) -> io::Result<Fds> {
         let mut table = Fds::new();
-        for (name, socket) in &self.clients {
-            table.add(name.clone(), socket.try_clone()?.into_raw_fd());
+        for client in &self.clients {
+            table.add(client.key.clone(), client.socket.try_clone()?.into_raw_fd());
         }
         Ok(table)
     }
@@ -66,13 +87,16 @@ impl Sockets {
 
     /// Every socket with its name. Names hold no spaces.
     pub fn all(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
-        self.clients.iter().chain([&self.admin]).map(|(name, socket)| (name.as_str(), socket.as_fd()))
+        let clients = self.clients.iter().map(|client| (client.name.as_str(), client.socket.as_fd()));
+        clients.chain([(self.admin.0.as_str(), self.admin.1.as_fd())])
     }
 }
 
-/// Whether this really is the socket of that address; port 0 is any.
-fn listens_on(socket: &TcpListener, address: SocketAddr) -> bool {
-    address.port() == 0 || socket.local_addr().is_ok_and(|local| local == address)
+/// The inherited socket if it really is the one of that address, else a new one. Port 0 is any.
+fn tcp(address: SocketAddr, inherited: Option<OwnedFd>, wait: Duration) -> io::Result<TcpListener> {
+    let inherited = inherited.map(TcpListener::from);
+    let is_its = |socket: &TcpListener| socket.local_addr().is_ok_and(|local| address.port() == 0 || local == address);
+    inherited.filter(is_its).map_or_else(|| bind(address, wait), Ok)
 }
 
 fn bind(address: SocketAddr, wait: Duration) -> io::Result<TcpListener> {
@@ -90,19 +114,89 @@ fn bind(address: SocketAddr, wait: Duration) -> io::Result<TcpListener> {
     }
 }
 
+/// The inherited socket if its file is still there, else a new one.
+fn unix(path: &Path, mode: u32, inherited: Option<OwnedFd>) -> io::Result<OwnedFd> {
+    let is_its = |socket: &UnixListener| {
+        let named = socket.local_addr().is_ok_and(|local| local.as_pathname() == Some(path));
+        named && symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+    };
+    match inherited.map(UnixListener::from).filter(is_its) {
+        Some(socket) => {
+            set_permissions(path, Permissions::from_mode(mode))?;
+            Ok(socket.into())
+        }
+        None => bind_unix(path, mode),
+    }
+}
+
+/// Binds a socket whose file has its mode before anyone can connect.
+fn bind_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    remove_stale(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    set_permissions(path, Permissions::from_mode(mode))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Removes the file of a socket that nobody listens on: a process leaves it behind when it ends.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::other("the file exists and is not a socket; it is not removed"));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(e) => Err(io::Error::new(e.kind(), format!("it is unknown whether another process listens there: {e}"))),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_socket_is_taken_over_only_for_the_address_that_it_listens_on() {
         let (wanted, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let (address, admin) = (wanted.local_addr().unwrap(), "127.0.0.1:0".parse().unwrap());
-        let sent = |socket: &TcpListener| Some(Inherited::from([(address.to_string(), socket.try_clone().unwrap())]));
-        let taken = Sockets::open([address].into_iter(), admin, sent(&wanted)).unwrap();
+        let sent = |socket: &TcpListener| Some(Inherited::from([(address.to_string(), socket.try_clone().unwrap().into())]));
+        let clients = [ListenAddress::Tcp(address)];
+        let taken = Sockets::open(clients.iter(), admin, sent(&wanted)).unwrap();
         assert_eq!(taken.all().map(|(name, _)| name.to_owned()).collect::<Vec<_>>(), [address.to_string(), "admin:127.0.0.1:0".to_owned()]);
-        let refused = Sockets::open([address].into_iter(), admin, sent(&other)).err().unwrap();
+        let refused = Sockets::open(clients.iter(), admin, sent(&other)).err().unwrap();
         assert!(refused.contains(&address.to_string()), "{refused}");
+    }
+
+    #[test]
+    fn a_unix_socket_replaces_one_that_nobody_listens_on_and_nothing_else() {
+        let folder = std::env::temp_dir().join(format!("tidegate-sockets-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("s");
+        let listens = unix(&path, 0o600, None).unwrap();
+        assert_eq!(symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert!(unix(&path, 0o600, None).unwrap_err().to_string().contains("another process listens"));
+        let kept = symlink_metadata(&path).unwrap().ino();
+        let inherited = unix(&path, 0o666, Some(listens)).unwrap();
+        let found = symlink_metadata(&path).unwrap();
+        assert_eq!((found.mode() & 0o777, found.ino()), (0o666, kept));
+        drop(inherited);
+        let replaced = unix(&path, 0o660, None).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        // One whose file has gone cannot be reached any more.
+        std::fs::remove_file(&path).unwrap();
+        drop(unix(&path, 0o660, Some(replaced)).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert!(unix(&path, 0o660, None).unwrap_err().to_string().contains("not a socket"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -1,12 +1,13 @@
 //! The hooks under a real proxy in the test's own process, for what no name server of a test can be made to say.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
-use super::front::{self, Door, Options};
+use super::front::{self, Options};
 use super::live::Live;
 use super::proxy::Gateway;
 use super::serve::Process;
 use super::sockets::Sockets;
 use crate::config;
+use crate::config::snapshot::{Listen, ListenAddress};
 use crate::provider::Target;
 use crate::simulate::Simulator;
 use arc_swap::ArcSwap;
@@ -40,7 +41,8 @@ async fn serve(live: Arc<Live>) -> SocketAddr {
     let gateway = Gateway { live: Arc::new(ArcSwap::from(live)) };
     let sockets = Sockets::open(std::iter::empty(), ANY.into(), None).unwrap();
     let process = Arc::new(Process::new(gateway.live.clone(), sockets, None));
-    let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors: vec![Door { address, tls: None }] };
+    let door = Listen { address: ListenAddress::Tcp(address), tls: None, proxy_protocol: false };
+    let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors: vec![door] };
     let mut service = front::service(&Arc::new(ServerConf::default()), gateway, process, options);
     service.add_tcp(&address.to_string());
     let (running, shutdown) = tokio::sync::watch::channel(false);

@@ -1,14 +1,12 @@
 //! The socket at which two processes of the same configuration meet for an upgrade.
 
+use crate::config::types::MAX_SOCKET_PATH;
 use sha2::{Digest, Sha256};
 use std::fs::{DirBuilder, symlink_metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-/// Longest path of a Unix socket in bytes, on Linux.
-const LONGEST: usize = 107;
 
 /// The socket of the gateway that `configuration` describes. By default it is in a directory that no other user can
 /// enter, because a process that reaches it could send listeners of its own; and it is named after the configuration's
@@ -26,10 +24,10 @@ pub fn socket(configured: Option<&Path>, configuration: Option<&Path>) -> Result
         }
     };
     match path.as_os_str().len() {
-        0..=LONGEST => Ok(path),
-        length => {
-            Err(format!("the path of the upgrade socket has {length} bytes, at most {LONGEST} can be used; set server.upgrade_socket"))
-        }
+        0..=MAX_SOCKET_PATH => Ok(path),
+        length => Err(format!(
+            "the path of the upgrade socket has {length} bytes, at most {MAX_SOCKET_PATH} can be used; set server.upgrade_socket"
+        )),
     }
 }
 

@@ -128,6 +128,10 @@ closed_set! {
         PlainOnTlsPort = "plain_on_tls_port",
         /// The TLS handshake failed or was not complete in time.
         TlsHandshake = "tls_handshake",
+        /// A PROXY header is required and the peer is none of `server.trust_forwarded_for`.
+        UntrustedProxy = "untrusted_proxy",
+        /// The PROXY header is missing, malformed or was not complete in time.
+        ProxyHeader = "proxy_header",
         /// `server.max_connections` are open.
         MaxConnections = "max_connections",
     }

@@ -5,22 +5,22 @@
 
 mod base_url;
 mod limit;
+mod listen;
 mod provider;
 mod proxy;
 mod route;
 mod team;
 
 use super::env::Env;
-use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Listen as FileListen, Server as FileServer};
+use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Server as FileServer};
 use super::pem::{self, Certificates, Identity};
 use super::problem::{Position, Problems};
 use super::read::At;
-use super::snapshot::{Cors, LimitStore, Listen, Log, Server, Snapshot};
-use super::types::{LogFormat, Origin, Store, Threads};
+use super::snapshot::{Cors, LimitStore, Log, Server, Snapshot, Trust};
+use super::types::{LogFormat, Origin, Store, Threads, TrustedPeer};
 use crate::provider::Provider;
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -72,28 +72,6 @@ impl Builder {
             limit_store: limit_store(file.limits),
             log: Log { json: file.log.format == LogFormat::Json, level: file.log.level, access: file.log.access },
         }
-    }
-
-    fn listen(&mut self, file: &File) -> Vec<Listen> {
-        let default = || vec![Listen { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)), tls: None }];
-        let listeners: Vec<Listen> = match &file.listen {
-            None => default(),
-            Some(list) => list.0.iter().map(|listen| self.listener(listen)).collect(),
-        };
-        let mut seen = vec![file.admin.address.value];
-        let places = file.listen.iter().flat_map(|list| &list.0).map(|listen| listen.address.at);
-        for (listen, at) in listeners.iter().zip(places.chain(std::iter::repeat(file.admin.at))) {
-            if listen.address.port() != 0 && seen.contains(&listen.address) {
-                self.problems.add(at, format!("`{}` is listened on twice (`listen` and `admin` together)", listen.address));
-            }
-            seen.push(listen.address);
-        }
-        listeners
-    }
-
-    fn listener(&mut self, listen: &FileListen) -> Listen {
-        let tls = listen.tls.as_ref().and_then(|tls| self.identity(&tls.certificate, &tls.key));
-        Listen { address: listen.address.value, tls }
     }
 
     /// A certificate chain and the key to it.
@@ -229,7 +207,10 @@ fn server(server: FileServer) -> Server {
         upgrade_timeout: server.upgrade_timeout.0,
         upgrade_socket: server.upgrade_socket,
         stream_usage: server.stream_usage,
-        trust_forwarded_for: server.trust_forwarded_for,
+        trust_forwarded_for: Trust {
+            unix: server.trust_forwarded_for.contains(&TrustedPeer::Unix),
+            networks: server.trust_forwarded_for.into_iter().filter_map(TrustedPeer::network).collect(),
+        },
         cors: cors(server.cors),
     }
 }
