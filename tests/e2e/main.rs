@@ -24,6 +24,7 @@ mod heartbeats;
 mod hostile;
 mod intake;
 mod limits;
+mod listeners;
 mod log;
 mod operator;
 mod process;

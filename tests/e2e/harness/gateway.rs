@@ -81,6 +81,7 @@ struct Launch {
 pub struct Setup {
     config: String,
     tls: Option<(PathBuf, PathBuf)>,
+    listeners: String,
     linked: bool,
     launch: Launch,
     level: &'static str,
@@ -91,12 +92,26 @@ pub struct Setup {
 impl Setup {
     /// A configuration without `listen`, `admin` and `log`, which are added.
     pub fn new(config: &str) -> Self {
-        Self { config: config.to_owned(), tls: None, linked: false, launch: Launch::default(), level: "info", dir: Dir::new() }
+        Self {
+            config: config.to_owned(),
+            tls: None,
+            listeners: String::new(),
+            linked: false,
+            launch: Launch::default(),
+            level: "info",
+            dir: Dir::new(),
+        }
     }
 
     /// Adds a TLS listener.
     pub fn tls(mut self, certificate: PathBuf, key: PathBuf) -> Self {
         self.tls = Some((certificate, key));
+        self
+    }
+
+    /// Adds a listener, an entry of `listen` in YAML's flow style.
+    pub fn listener(mut self, entry: &str) -> Self {
+        self.listeners += &format!("  - {entry}\n");
         self
     }
 
@@ -145,6 +160,7 @@ impl Setup {
             let (certificate, key) = (certificate.display(), key.display());
             head += &format!("  - address: {secure}\n    tls: {{ certificate: {certificate}, key: {key} }}\n");
         }
+        head += &self.listeners;
         head += &format!("admin: {{ address: {admin} }}\nlog: {{ format: json, level: {}, access: true }}\n", self.level);
         let path = self.dir.join("tidegate.yaml");
         if self.linked {
