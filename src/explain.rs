@@ -40,7 +40,9 @@ pub fn explain(snapshot: &Snapshot, model: &str) -> Result<String, String> {
 }
 
 fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::Result {
-    writeln!(text, "{}  balance {}, {} attempts", route.name, route.balance.word(), route.retry.attempts)?;
+    let attempts = route.retry.attempts;
+    let word = if attempts == 1 { "attempt" } else { "attempts" };
+    writeln!(text, "{}  balance {}, {attempts} {word}", route.name, route.balance.word())?;
     if let Some(e) = route.ejection {
         writeln!(text, "  {} failures within {:?} eject a target, for {:?} and at most {:?}", e.failures, e.window, e.initial, e.max)?;
     }
@@ -228,7 +230,7 @@ mod tests {
     #[test]
     fn a_route_is_told_with_its_deadlines_and_what_becomes_of_each_parameter() {
         let text = explain(&snapshot(), "assistant").unwrap();
-        assert!(text.starts_with("assistant  balance weighted, 2 attempts\n"), "{text}");
+        assert!(text.starts_with("assistant  balance weighted, 1 attempt\n"), "{text}");
         assert!(text.contains("anthropic  claude-sonnet-4-5  weight 1") && text.contains("base_url  https://api.anthropic.com\n"));
         let (mapped, dropped, refused) = (names(&text, "mapped"), names(&text, "dropped"), names(&text, "refused"));
         for (list, wanted) in [

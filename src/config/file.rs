@@ -325,8 +325,8 @@ section! {
 section! {
     /// When a failure moves on to the next target.
     Retry {
-        /// Tries in all, the first one included.
-        attempts: Attempts = "2",
+        /// Tries in all, the first one included. Default: the number of targets and fallbacks, at most 4.
+        attempts: Option<Attempts>,
         /// Which failures are tried again.
         on: Vec<Reason> = "[connect, timeout, rate_limited, server_error]",
         /// The wait before the same target is asked again.

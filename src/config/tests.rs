@@ -41,7 +41,7 @@ fn a_small_file_takes_the_defaults() {
     assert_eq!([server.client_idle_timeout, server.drain_delay, server.upgrade_timeout].map(|d| d.as_secs()), [75, 0, 30]);
     assert!(snapshot.server.threads > 0);
     let route = &snapshot.routes[0];
-    assert_eq!((route.retry.attempts, route.retry.rate_limited, route.retry.backoff_max), (2, true, Duration::from_secs(2)));
+    assert_eq!((route.retry.attempts, route.retry.rate_limited, route.retry.backoff_max), (1, true, Duration::from_secs(2)));
     let provider = &snapshot.providers[0];
     assert_eq!((provider.base.host.as_ref(), provider.base.prefix.as_ref()), ("api.openai.com", "/v1"));
     assert_eq!(provider.timeouts.first_token, Duration::from_secs(120));
@@ -50,6 +50,16 @@ fn a_small_file_takes_the_defaults() {
     assert_eq!((snapshot.teams[0].name.as_ref(), snapshot.keys[0].id.as_ref()), ("anonymous", "anonymous"));
     assert!(snapshot.key_digests.is_empty());
     assert_eq!(loaded.files.len(), 0);
+}
+
+#[test]
+fn every_target_and_fallback_gets_a_try_by_default_up_to_four() {
+    for (targets, fallback, attempts) in [(1, 0, 1), (1, 1, 2), (2, 0, 2), (2, 1, 3), (2, 2, 4), (3, 3, 4)] {
+        let list = |count| vec!["{ provider: one, model: m }"; count].join(", ");
+        let route = format!("targets: [{}]\n    fallback: [{}]\n", list(targets), list(fallback));
+        let text = GOOD.replace("targets: [ { provider: one, model: m } ]\n", &route);
+        assert_eq!(good(&text).snapshot.routes[0].retry.attempts, attempts, "{text}");
+    }
 }
 
 /// A change to the good file, and where and with which word it is refused.

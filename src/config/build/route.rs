@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Most targets of a route, fallback included.
 const MAX_TARGETS: usize = 64;
+/// Most tries of a request where the route does not set `retry.attempts`.
+const MAX_DEFAULT_ATTEMPTS: usize = 4;
 
 /// Keys of a target that only some kinds have.
 const OWN_KEYS: &OwnKeys = &[
@@ -82,12 +84,13 @@ impl Builder {
             let target = |target| builder.target(target, pattern, providers, count).map(Arc::new);
             list.into_iter().filter_map(target).collect()
         };
+        let (targets, fallback) = (targets(self, list), targets(self, route.fallback));
         Route {
             index,
-            targets: targets(self, list),
-            fallback: targets(self, route.fallback),
             balance: route.balance,
-            retry: self.retry(&route.retry),
+            retry: self.retry(&route.retry, targets.len() + fallback.len()),
+            targets,
+            fallback,
             ejection: self.ejection(&route.ejection),
             timeouts: super::provider::overrides(&route.timeouts),
             keep_alive: Some(route.keep_alive.unwrap_or(keep_alive)).filter(|every| !every.is_zero()),
@@ -153,13 +156,13 @@ impl Builder {
         None
     }
 
-    fn retry(&mut self, retry: &file::Retry) -> Retry {
+    fn retry(&mut self, retry: &file::Retry, targets: usize) -> Retry {
         if retry.backoff.initial > retry.backoff.max {
             self.problems.add(retry.backoff.at, "`backoff`: `initial` must not be longer than `max`");
         }
         let on = |reason| retry.on.contains(&reason);
         Retry {
-            attempts: retry.attempts.0,
+            attempts: retry.attempts.map_or(targets.clamp(1, MAX_DEFAULT_ATTEMPTS) as u32, |attempts| attempts.0),
             connect: on(Reason::Connect),
             timeout: on(Reason::Timeout),
             rate_limited: on(Reason::RateLimited),
