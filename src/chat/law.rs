@@ -104,6 +104,12 @@ impl Law {
         self.said_bytes
     }
 
+    /// Whether the answer is over with nothing said, because the provider's policy forbids it.
+    pub fn is_withheld(&self) -> bool {
+        let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
+        self.said_bytes == 0 && seen.peek().is_some() && seen.all(|choice| choice.finish == Some(Finish::ContentFilter))
+    }
+
     /// Counts words that are told beside it: a choice goes on with its content, which is nothing new to the law.
     pub fn goes_on(&mut self, words: &str) {
         self.said_bytes += words.len() as u64;

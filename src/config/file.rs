@@ -295,6 +295,9 @@ section! {
         weight: At<Weight> = "1",
         /// What it costs, in USD per million tokens.
         price: Option<Price>,
+        /// How many tokens the model takes, prompt and answer together. A request that is estimated at more than twice as
+        /// many is not sent there, where another target takes more.
+        context: Option<Tokens>,
         /// Overrides the provider's `default_max_tokens` (anthropic, bedrock, sagemaker, vertex).
         default_max_tokens: Option<At<Tokens>>,
         /// How a Claude model is held to a JSON schema (anthropic, bedrock, vertex). Default: native.
@@ -327,8 +330,10 @@ section! {
     Retry {
         /// Tries in all, the first one included. Default: the number of targets and fallbacks, at most 4.
         attempts: Option<Attempts>,
-        /// Which failures are tried again.
-        on: Vec<Reason> = "[connect, timeout, rate_limited, server_error]",
+        /// Which failures move on. `credential`: 401, 402, 403 and an unpaid account; `not_found`: a 404 for the model;
+        /// `context_length`: a prompt that is too long, once, to a target with another model; `content_filter` (not by default):
+        /// a prompt or an answer that the provider's policy forbids. Of these four the same target is never asked again.
+        on: Vec<Reason> = "[connect, timeout, rate_limited, server_error, credential, not_found, context_length]",
         /// The wait before the same target is asked again.
         backoff: Backoff = "{}",
     }
@@ -345,7 +350,8 @@ section! {
 }
 
 section! {
-    /// When failures keep a target out: failed connections, deadlines, 5xx and broken answers.
+    /// When failures keep a target out: failed connections, deadlines, 5xx and broken answers. A target whose credential or
+    /// model is refused is out at once, whatever stands here, until a request finds it back after the cooldown.
     Ejection {
         /// So many failures; 0: never.
         failures: Failures = "5",

@@ -169,8 +169,10 @@ pub struct Route {
     pub balance: Balance,
     /// When a failure moves on to the next target.
     pub retry: Retry,
-    /// When failures keep a target out; `None`: never.
-    pub ejection: Option<Ejection>,
+    /// When failures keep a target out.
+    pub ejection: Ejection,
+    /// The smallest `context` of its targets; `None` where none has one.
+    pub smallest_context: Option<u32>,
     /// Overrides of the provider's deadlines.
     pub timeouts: TimeoutOverrides,
     /// A stream that has been silent for this long gets a heartbeat; `None`: never.
@@ -206,11 +208,11 @@ pub enum Balance {
 /// When failures keep a target out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
-    /// So many failures; 1..=[`MAX_FAILURES`](crate::route::health::MAX_FAILURES).
+    /// So many failures; 0..=[`MAX_FAILURES`](crate::route::health::MAX_FAILURES), 0: never.
     pub failures: u32,
     /// Within this time.
     pub window: Duration,
-    /// For how long; doubles with each failed probe.
+    /// For how long, also where a credential or a model is set aside; doubles with each failed probe.
     pub initial: Duration,
     /// Longest that it gets.
     pub max: Duration,
@@ -242,6 +244,14 @@ pub struct Retry {
     pub rate_limited: bool,
     /// Retry on 408, 5xx and broken answers.
     pub server_error: bool,
+    /// Retry on a credential that is refused, unpaid or not to be had.
+    pub credential: bool,
+    /// Retry on 404.
+    pub not_found: bool,
+    /// Retry a prompt that is too long, once, at another model.
+    pub context_length: bool,
+    /// Retry what the provider's policy forbids.
+    pub content_filter: bool,
     /// Wait before the second try of the *same* target; doubles from there.
     pub backoff_initial: Duration,
     /// Longest such wait.

@@ -24,6 +24,14 @@ pub enum Reason {
     RateLimited,
     /// 408, 5xx, a broken answer.
     ServerError,
+    /// 401, 402, 403, `insufficient_quota`: a credential that is refused or unpaid, or that cannot be had.
+    Credential,
+    /// 404: a model that is gone.
+    NotFound,
+    /// A prompt that is too long for the model.
+    ContextLength,
+    /// A prompt or an answer that the provider's policy forbids.
+    ContentFilter,
 }
 
 /// What happens to a hint without a counterpart.
@@ -108,7 +116,16 @@ words!(SageMakerFormat, "one of" {
     TeiEmbedding = "tei_embedding",
 });
 words!(Balance, "one of" { Weighted = "weighted", LeastRequests = "least_requests", Latency = "latency", Sticky = "sticky" });
-words!(Reason, "one of" { Connect = "connect", Timeout = "timeout", RateLimited = "rate_limited", ServerError = "server_error" });
+words!(Reason, "one of" {
+    Connect = "connect",
+    Timeout = "timeout",
+    RateLimited = "rate_limited",
+    ServerError = "server_error",
+    Credential = "credential",
+    NotFound = "not_found",
+    ContextLength = "context_length",
+    ContentFilter = "content_filter",
+});
 words!(Unsupported, "one of" { Drop = "drop", Reject = "reject" });
 words!(ThinkTags, "one of" { Keep = "keep", Split = "split" });
 words!(StoreFailure, "one of" { Local = "local", Allow = "allow", Deny = "deny" });

@@ -23,6 +23,7 @@ pub mod data;
 mod fence;
 pub mod gemini;
 mod ids;
+mod judge;
 pub mod mistral;
 pub mod openai;
 pub mod params;
@@ -215,20 +216,6 @@ pub struct ProviderError {
     pub retry_after: Option<Duration>,
 }
 
-impl ProviderError {
-    /// The class under the provider's words, which count more than a status or a type that says only that something
-    /// failed: a request to blame is the client's to change, an unpaid account the operator's, whatever dialect says it.
-    pub fn judged(&self) -> FailureClass {
-        match self.class {
-            FailureClass::BadRequest | FailureClass::RateLimited | FailureClass::Server if openai::error::blames_account(&self.message) => {
-                FailureClass::Credential
-            }
-            FailureClass::Server if openai::error::blames_input(&self.message) => FailureClass::BadRequest,
-            class => class,
-        }
-    }
-}
-
 /// The error that a frame or a body holds, which its dialect could not read as a part of an answer. Every dialect has the
 /// same reader: proxies and gateways in front of a provider answer in their own form.
 pub fn error_in(text: &str) -> Option<ProviderError> {
@@ -240,6 +227,10 @@ pub fn error_in(text: &str) -> Option<ProviderError> {
 pub enum FailureClass {
     /// The request is wrong (400, 413, 422): the client's 400, never retried.
     BadRequest,
+    /// The prompt does not fit into the model's context: the client's 400, retried once at another model.
+    ContextLength,
+    /// The provider's policy forbids the prompt or the answer: the client's 400, retried on request.
+    ContentFilter,
     /// The operator's credential or account is wrong (401, 402, 403): the client's 502.
     Credential,
     /// The provider does not know the model (404).

@@ -12,6 +12,7 @@ use crate::error::ApiError;
 use crate::id;
 use crate::limit::{Denied, Subject};
 use crate::operation::Operation;
+use crate::route::failures::Failures;
 use crate::route::r#match as names;
 use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
@@ -135,6 +136,14 @@ pub async fn admit(
     let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
     let plan = Plan::new(&route, found.star, fastrand::u64(..), belongs_to, &live.health, now);
     let mut attempts = Attempts::new(plan, fastrand::u64(..));
+    if let Some(smallest) = route.smallest_context {
+        let prompt = live.limiter.usage(route.index, &prospect).prompt;
+        if prompt > u64::from(smallest) {
+            for target in attempts.pass_over_small(&route, prompt) {
+                ctx.passed_over.add(&target.provider.name, &found.model(&target.model), "context");
+            }
+        }
+    }
     let next = attempts.first(&route, &live.health, now);
     let provider = next.as_ref().map(|turn| turn.target.provider.index);
     let admitted = live.store.admit(&subject(who), route.index, provider, estimate, now).await;
@@ -157,7 +166,7 @@ pub async fn admit(
         next,
         attempt: None,
         stage: Arc::new(stage),
-        failure: None,
+        failures: Failures::default(),
         route,
     })
 }

@@ -19,11 +19,13 @@ use crate::limit::{Denied, Permit, Prospect};
 use crate::operation::Operation;
 use crate::provider::Target;
 use crate::relay::Relay;
+use crate::route::failures::Failures;
 use crate::route::health::Asking;
 use crate::route::r#match::Found;
 use crate::route::retry::{self, Attempts, Turn};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -57,8 +59,8 @@ pub struct Call {
     pub attempt: Option<Attempt>,
     /// Shared with the replay session.
     pub stage: Arc<Stage>,
-    /// What the client is told if nobody else answers.
-    pub failure: Option<ApiError>,
+    /// What the client gets if nobody answers.
+    pub failures: Failures,
 }
 
 /// Closed connections that one attempt may come upon at no cost. A server that has gone away takes all of its connections
@@ -177,6 +179,11 @@ pub enum Unasked {
 }
 
 impl Call {
+    /// The model that is asked for at a target.
+    pub(super) fn model<'a>(&'a self, target: &'a Target) -> Cow<'a, str> {
+        Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model)
+    }
+
     /// Decides who is asked next, if anybody, after a failed attempt.
     pub(super) fn turn(&mut self, why: retry::Failure, live: &Live) {
         self.next = self.attempts.next(&self.route, why, &live.health, live.now());
@@ -195,7 +202,7 @@ impl Call {
     }
 
     fn encode(&self, Turn { target, asking, .. }: Turn, live: &Live) -> Result<Attempt, ApiError> {
-        let model: Box<str> = Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model).into();
+        let model: Box<str> = self.model(&target).into();
         let outgoing = self.outgoing(&target, &model, live)?;
         let timeouts = self.route.timeouts.over(&target.provider.timeouts);
         Ok(Attempt {

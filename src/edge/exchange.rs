@@ -13,19 +13,23 @@ use super::call::{Attempt, Call, Coded, Reading, Unasked, framing, internal};
 use super::cors;
 use super::drain::Presence;
 use super::live::Live;
+use super::outage;
 use super::rescue::{self, Failure};
 use super::respond::{self, Opening};
 use crate::account::{EndedBy, Ledger, cost};
 use crate::chat::chunk::UsagePlace;
 use crate::chat::usage::Usage;
 use crate::config::snapshot::StreamUsage;
-use crate::dialect::{Fault, params};
+use crate::dialect::{FailureClass, Fault, params};
 use crate::error::ApiError;
 use crate::id;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::{Denied, LimitHeaders, Used};
 use crate::operation::Operation;
+use crate::provider::Target;
 use crate::relay::{Form, Relay};
+use crate::route::failures::{self, PassedOver};
+use crate::route::retry;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
@@ -73,6 +77,8 @@ pub struct Exchange {
     pub store_failed: bool,
     /// Where the limits stand that have refused it; told in place of its permit's.
     pub refused: Option<Box<LimitHeaders>>,
+    /// Targets that were not asked, and why.
+    pub passed_over: PassedOver,
     /// Time spent in the gateway itself so far.
     pub busy: Duration,
     /// From `Routed` on.
@@ -109,6 +115,7 @@ impl Exchange {
             reason: "",
             store_failed: false,
             refused: None,
+            passed_over: PassedOver::default(),
             busy: Duration::ZERO,
             call: None,
             in_flight: None,
@@ -121,7 +128,7 @@ impl Exchange {
         let error = ApiError::from(&denied);
         match denied {
             Denied::Limit(refusal) => {
-                self.limited();
+                self.reason = Outcome::Limited.name();
                 self.live.metrics.limit_refused(&refusal);
                 self.refused = Some(refusal.headers);
             }
@@ -130,63 +137,67 @@ impl Exchange {
         error
     }
 
-    /// A limit is the reason, unless something has failed before.
-    fn limited(&mut self) {
-        if self.reason.is_empty() {
-            self.reason = Outcome::Limited.name();
-        }
-    }
-
     /// Makes the next attempt ready, after its wait. Targets that cannot be asked are passed over.
     ///
     /// # Errors
-    /// What the client is told when there is no target left; [`Call::failure`] has it too.
+    /// What the client gets when there is no target left; [`Call::failures`] has it too.
     pub async fn prepare(&mut self) -> Result<(), ApiError> {
         loop {
             let call = self.call.as_deref_mut().ok_or_else(internal)?;
             let Some(turn) = call.next.take() else {
                 call.permit.settle(Used::default(), self.live.now()); // before the client, once told, asks again
-                return Err(call.failure.clone().unwrap_or_else(internal));
+                return Err(self.told().unwrap_or_else(internal));
             };
             if !turn.wait.is_zero() {
                 tokio::time::sleep(turn.wait).await;
             }
-            let provider = turn.target.provider.index;
+            let target = turn.target.clone();
             match call.begin(turn, &self.live).await {
                 Ok(attempt) => {
                     self.ledger.attempts = call.attempts.made();
-                    self.ledger.provider = Some(provider);
+                    self.ledger.provider = Some(target.provider.index);
                     self.refused = None;
                     call.attempt = Some(attempt);
                     return Ok(());
                 }
-                Err(unasked) => self.pass_over(provider, unasked),
+                Err(unasked) => self.pass_over(&target, unasked),
             }
         }
     }
 
-    /// A target cannot be asked: another one's turn. What the very first one cannot keep of the request is the client's to
-    /// change, so nobody else is asked then.
-    fn pass_over(&mut self, provider: usize, unasked: Unasked) {
-        let (error, fit) = match unasked {
-            Unasked::Unfit(error) => (error, false),
-            Unasked::Full(error) => (error, true),
-            Unasked::Limited(denied) => (self.refuse(denied), true),
+    /// A target cannot be asked: another one's turn.
+    fn pass_over(&mut self, target: &Target, unasked: Unasked) {
+        let provider = &target.provider;
+        let limited = match &unasked {
+            Unasked::Unfit(_) => false,
+            Unasked::Full(_) | Unasked::Limited(_) => {
+                self.live.metrics.attempt(provider.index, Outcome::Limited);
+                true
+            }
         };
-        if fit {
-            self.live.metrics.attempt(provider, Outcome::Limited);
-            if !self.store_failed {
-                self.limited();
-            }
-        }
+        let (error, why) = match unasked {
+            Unasked::Unfit(error) => (error, None),
+            Unasked::Full(error) => (error, Some("connections")),
+            Unasked::Limited(denied) => (self.refuse(denied), Some("limit")),
+        };
         let Some(call) = self.call.as_deref_mut() else { return };
-        if fit || call.failure.is_some() {
-            call.next = call.attempts.skip(&call.route, &self.live.health, self.live.now());
+        self.passed_over.add(&provider.name, &call.model(target), why.unwrap_or_else(|| failures::member(&error)));
+        if limited {
+            call.failures.add(error, if self.store_failed { "" } else { Outcome::Limited.name() });
+        } else {
+            call.failures.unfit(error);
         }
-        call.failure.get_or_insert(error);
+        call.next = call.attempts.skip(&call.route, &self.live.health, self.live.now());
     }
 
-    /// An attempt has failed. `true`: another one will be made. `false`: [`Call::failure`] is what the client is told.
+    /// What the client gets when nobody has answered, which is the reason in the log.
+    pub fn told(&mut self) -> Option<ApiError> {
+        let (error, reason) = self.call.as_deref()?.failures.told()?;
+        self.reason = reason;
+        Some(error.clone())
+    }
+
+    /// An attempt has failed. `true`: another one will be made. `false`: [`Self::told`] is what the client gets.
     pub fn failed(&mut self, mut failure: Failure) -> bool {
         if failure.client_is_gone() {
             self.account(true);
@@ -200,16 +211,16 @@ impl Exchange {
         let target = attempt.target.clone();
         self.live.metrics.attempt(target.provider.index, failure.outcome);
         self.reason = failure.outcome.name();
-        if failure.outcome == Outcome::Credential {
-            log::error!("provider `{}`: there are no credentials that it accepts (request {})", target.provider.name, self.id);
-        }
         let now = self.live.now();
         let asking = attempt.asking.take();
         if let Some((asking, wait)) = asking.as_ref().zip(failure.error.retry_after) {
             asking.rest(wait, now);
         }
-        if let Some(rest) = asking.zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now)) {
-            log::warn!("route `{}`: `{}` at provider `{}` is ejected for {rest:.1?}", call.route.name, attempt.model, target.provider.name);
+        if let Some(outage) = asking.zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now))
+            && outage.is_new
+            && self.live.health.is_logged(target.index, now)
+        {
+            outage::log_out(&call.route.name, &target.provider.name, &attempt.model, &outage, &failure);
         }
         self.ledger.ended_by = match failure.outcome {
             Outcome::Cancelled => EndedBy::Client,
@@ -219,8 +230,8 @@ impl Exchange {
         if let Some((param, parsed)) = failure.error.param.as_deref().zip(call.parsed.as_ref()) {
             failure.error.param = Some(params::blamed(param, &target.provider.quirks, parsed).to_owned().into());
         }
-        call.failure = Some(failure.error);
-        if let Some(why) = failure.retry.filter(|_| !call.stage.committed()) {
+        call.failures.add(failure.error, failure.outcome.name());
+        if let Some(why) = failure.retry.filter(|_| !call.stage.committed() && call.next.is_none()) {
             call.turn(why, &self.live);
         }
         if call.next.is_none() && !call.stage.committed() {
@@ -294,10 +305,15 @@ impl Exchange {
                     out = if out.is_empty() { more } else { [out, more].concat() };
                     result = ended;
                 }
-                let whole = end || relay.is_over();
+                let (whole, started) = (end || relay.is_over(), relay.started());
+                let withheld = call.route.retry.content_filter && started && relay.is_withheld() && !call.stage.committed();
+                if withheld && result.is_ok() && self.leave_withheld() {
+                    return Step::Retry("the answer was withheld");
+                }
+                let committed = || self.call.as_deref().is_some_and(|call| call.stage.committed());
                 match result {
                     Ok(()) => {
-                        if relay.started() && !out.is_empty() && !call.stage.committed() {
+                        if started && !out.is_empty() && !committed() {
                             self.commit(out.len());
                         }
                         if whole {
@@ -307,7 +323,7 @@ impl Exchange {
                     }
                     Err(fault) => {
                         // What was said before the fault stands, and then it is too late for another target.
-                        if !out.is_empty() && !call.stage.committed() {
+                        if !out.is_empty() && !committed() {
                             self.commit(out.len());
                         }
                         self.broke(out, &fault, end)
@@ -315,6 +331,18 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    /// The provider's policy forbids its answer, of which the client has seen nothing. `true`: another target will be asked.
+    fn leave_withheld(&mut self) -> bool {
+        let why = retry::Failure::Provider(FailureClass::ContentFilter);
+        let Some(call) = self.call.as_deref_mut() else { return false };
+        call.turn(why, &self.live);
+        if call.next.is_none() {
+            return false;
+        }
+        let error = ApiError::invalid("The provider's policy forbids the answer.");
+        self.failed(Failure::new(Some(why), Outcome::ContentFilter, error))
     }
 
     fn broke(&mut self, mut out: Vec<u8>, fault: &Fault, end: bool) -> Step {
@@ -345,7 +373,7 @@ impl Exchange {
         if self.failed(failure) {
             return Step::Retry("the attempt failed");
         }
-        let error = self.call.as_ref().and_then(|c| c.failure.clone()).unwrap_or_else(internal);
+        let error = self.told().unwrap_or_else(internal);
         let opened = self.call.as_deref().is_some_and(|call| call.stage.opened());
         let (body, head) = if opened {
             self.ledger.status = 200;
@@ -377,7 +405,13 @@ impl Exchange {
         // Nothing can be asked again from here on, so the bodies are not needed.
         call.parsed = None;
         if let Some(attempt) = call.attempt.as_mut() {
-            attempt.asking.iter_mut().for_each(|asking| asking.answered(self.live.now()));
+            let now = self.live.now();
+            let target = &attempt.target;
+            if let Some(cause) = attempt.asking.as_mut().and_then(|asking| asking.answered(now))
+                && self.live.health.is_logged(target.index, now)
+            {
+                outage::log_back(&call.route.name, &target.provider.name, &attempt.model, cause);
+            }
             attempt.outgoing.body = Bytes::new();
         }
     }

@@ -37,6 +37,7 @@ pub mod upstream_request;
 pub mod via;
 pub mod wire;
 
+pub mod outage;
 pub mod rescue;
 pub mod respond;
 

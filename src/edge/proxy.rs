@@ -438,7 +438,7 @@ impl ProxyHttp for Gateway {
             }
             return done(ctx);
         }
-        let error = ctx.call.as_deref().and_then(|c| c.failure.clone()).unwrap_or(failure.error);
+        let error = ctx.told().unwrap_or(failure.error);
         if ctx.call.as_deref().is_some_and(|c| c.stage.opened()) {
             ctx.ledger.status = 200; // of the head that a heartbeat has sent
             let _ = session.downstream_session.write_response_body(error_event(&error).into(), true).await; // the client may be gone

@@ -28,9 +28,16 @@ pub struct Failure {
     pub outcome: Outcome,
     /// What the client is told when this was the last attempt.
     pub error: ApiError,
+    /// What the provider said that only the operator may know; empty where there is nothing.
+    pub detail: Box<str>,
 }
 
 impl Failure {
+    /// A failure without a secret part.
+    pub fn new(retry: Option<retry::Failure>, outcome: Outcome, error: ApiError) -> Self {
+        Self { retry, outcome, error, detail: Box::default() }
+    }
+
     /// Whether there is nobody left to tell.
     pub fn client_is_gone(&self) -> bool {
         self.outcome == Outcome::Cancelled
@@ -44,13 +51,10 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
         if said.is_empty() { format!("Provider `{provider}` {what}.") } else { format!("Provider `{provider}` {what}: {said}") }
     };
     let class = refusal.judged();
-    let param = refusal.param.as_deref().filter(|_| class == FailureClass::BadRequest);
-    let param = param.map(|param| redact_to(param, MAX_PARAM).into_owned().into());
-    if class == FailureClass::Credential && refusal.class != FailureClass::Credential {
-        log::error!("provider `{provider}`: its account has to be paid or unlocked: {said}");
-    }
     let error = match class {
-        FailureClass::BadRequest => ApiError::invalid(tell("refused the request")),
+        FailureClass::BadRequest | FailureClass::ContextLength | FailureClass::ContentFilter => {
+            ApiError::invalid(tell("refused the request"))
+        }
         // What is wrong with the operator's account is not the client's to know.
         FailureClass::Credential => {
             let what = "did not accept the gateway's credentials or account";
@@ -62,11 +66,15 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
         FailureClass::Timeout => ApiError::new(504, ErrorKind::Timeout, tell("was too slow")),
         FailureClass::Server => ApiError::upstream(tell("failed")),
     };
+    let param = refusal.param.as_deref().filter(|_| error.status == 400);
+    let param = param.map(|param| redact_to(param, MAX_PARAM).into_owned().into());
+    let detail = if class == FailureClass::Credential { said.as_ref().into() } else { Box::default() };
     Failure {
         retry: Some(retry::Failure::Provider(class)),
         outcome: class.into(),
         // Waiting does not pay a bill.
         error: ApiError { retry_after: refusal.retry_after.filter(|_| class != FailureClass::Credential), param, ..error },
+        detail,
     }
 }
 
@@ -74,19 +82,11 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
 pub fn of_fault(provider: &str, fault: &Fault) -> Failure {
     match fault {
         Fault::Provider(refusal) => of_provider(provider, refusal),
-        Fault::Broken(what) => Failure {
-            retry: Some(retry::Failure::Broken),
-            outcome: fault.into(),
-            error: ApiError::upstream(format!(
+        Fault::Broken(what) => Failure::new(Some(retry::Failure::Broken), fault.into(), ApiError::upstream(format!(
                 "Provider `{provider}` sent an answer that cannot be read: {}",
                 redact_to(what, MAX_MESSAGE)
-            )),
-        },
-        Fault::Truncated => Failure {
-            retry: Some(retry::Failure::Broken),
-            outcome: fault.into(),
-            error: ApiError::upstream(format!("Provider `{provider}` broke off its answer.")),
-        },
+            ))),
+        Fault::Truncated => Failure::new(Some(retry::Failure::Broken), fault.into(), ApiError::upstream(format!("Provider `{provider}` broke off its answer."))),
     }
 }
 
@@ -114,17 +114,13 @@ pub fn of_connect(provider: &str, e: &Error) -> Failure {
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => "has no TLS connection that can be trusted",
         _ => "cannot be connected to",
     };
-    Failure {
-        retry: Some(retry::Failure::Connect),
-        outcome: Outcome::Connect,
-        error: ApiError::upstream(format!("Provider `{provider}` {what}.")),
-    }
+    Failure::new(Some(retry::Failure::Connect), Outcome::Connect, ApiError::upstream(format!("Provider `{provider}` {what}.")))
 }
 
 /// The egress proxy is to blame: a failed connect to the provider.
 fn of_egress(what: &str) -> Failure {
     let error = ApiError::upstream(format!("The egress proxy {what}; the gateway's operator has to fix this."));
-    Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error }
+    Failure::new(Some(retry::Failure::Connect), Outcome::Connect, error)
 }
 
 /// What a proxy that is given requests in absolute form says itself of one of them, in place of the provider's answer. `None`
@@ -145,62 +141,34 @@ pub fn of_unknown_host(provider: &Provider) -> Failure {
         return of_egress(&format!("on the way to provider `{name}` cannot be found"));
     }
     let error = ApiError::upstream(format!("Provider `{name}` cannot be found."));
-    Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error }
+    Failure::new(Some(retry::Failure::Connect), Outcome::Connect, error)
 }
 
 /// The provider is configured for HTTP/2 and has chosen HTTP/1.1.
 pub fn of_http1(provider: &str) -> Failure {
     let error = ApiError::upstream(format!("Provider `{provider}` does not speak HTTP/2."));
-    Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Connect, error }
+    Failure::new(Some(retry::Failure::Connect), Outcome::Connect, error)
 }
 
 /// Pingora gave up on a request that was under way.
 pub fn of_proxy(provider: &str, e: &Error) -> Failure {
     if *e.etype() == LATE {
         let what = e.context.as_ref().map_or("the provider was too slow", |c| c.as_str());
-        return Failure {
-            retry: Some(retry::Failure::Timeout),
-            outcome: Outcome::Timeout,
-            error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")),
-        };
+        return Failure::new(Some(retry::Failure::Timeout), Outcome::Timeout, ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")));
     }
     if *e.etype() == DRAINED {
-        return Failure {
-            retry: None,
-            outcome: Outcome::Drained,
-            error: ApiError::new(503, ErrorKind::Overloaded, "The gateway is going away; send the request again to reach another."),
-        };
+        return Failure::new(None, Outcome::Drained, ApiError::new(503, ErrorKind::Overloaded, "The gateway is going away; send the request again to reach another."));
     }
     if *e.etype() == EMPTY {
-        return Failure {
-            retry: Some(retry::Failure::Broken),
-            outcome: Outcome::Broken,
-            error: ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")),
-        };
+        return Failure::new(Some(retry::Failure::Broken), Outcome::Broken, ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")));
     }
     match e.esource() {
         ErrorSource::Upstream => match e.etype() {
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure {
-                retry: Some(retry::Failure::Timeout),
-                outcome: Outcome::Timeout,
-                error: ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long.")),
-            },
-            _ => Failure {
-                retry: Some(retry::Failure::Broken),
-                outcome: Outcome::Truncated,
-                error: ApiError::upstream(format!("Provider `{provider}` broke the connection off.")),
-            },
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::new(Some(retry::Failure::Timeout), Outcome::Timeout, ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long."))),
+            _ => Failure::new(Some(retry::Failure::Broken), Outcome::Truncated, ApiError::upstream(format!("Provider `{provider}` broke the connection off."))),
         },
-        ErrorSource::Downstream => Failure {
-            retry: None,
-            outcome: Outcome::Cancelled,
-            error: ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request."),
-        },
-        ErrorSource::Internal | ErrorSource::Unset => Failure {
-            retry: None,
-            outcome: Outcome::ServerError,
-            error: ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id."),
-        },
+        ErrorSource::Downstream => Failure::new(None, Outcome::Cancelled, ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request.")),
+        ErrorSource::Internal | ErrorSource::Unset => Failure::new(None, Outcome::ServerError, ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")),
     }
 }
 

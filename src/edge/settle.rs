@@ -42,6 +42,7 @@ pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map_or("", |r| &r.name),
         provider: attempt.map_or("", |a| &a.target.provider.name),
         upstream_model: attempt.map_or("", |a| &a.model),
+        passed_over: ctx.passed_over.text(),
         reason: reason(ctx),
         client: client_address(session, ctx),
         ledger,

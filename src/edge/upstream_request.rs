@@ -3,6 +3,7 @@
 use super::call::Attempt;
 use super::live::Live;
 use super::rescue::Failure;
+use crate::dialect::FailureClass;
 use crate::error::{ApiError, ErrorKind};
 use crate::route::retry;
 use crate::telemetry::labels::Outcome;
@@ -18,14 +19,14 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Fills in the request of an attempt.
 ///
 /// # Errors
-/// Where there are no credentials to sign with: who has none is asked as little as who cannot be connected to.
+/// Where there are no credentials to sign with.
 pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, trace: &Trace) -> Result<(), Failure> {
     let provider = &attempt.target.provider;
     let outgoing = &attempt.outgoing;
     let internal = |e: String| {
         log::error!("provider `{}`: its request cannot be built: {e}", provider.name);
         let error = ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.");
-        Failure { retry: None, outcome: Outcome::ServerError, error }
+        Failure::new(None, Outcome::ServerError, error)
     };
     let upstream = live.upstream(&attempt.target);
     let uri = upstream.uri(&outgoing.path).map_err(|e| internal(e.to_string()))?;
@@ -41,7 +42,7 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
         let mut signed = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         signed.extend(outgoing.headers.iter().chain(&provider.headers).cloned());
         let proof = live.sign(&attempt.target, &path, &signed, &outgoing.body).await;
-        let unsigned = |error| Failure { retry: Some(retry::Failure::Connect), outcome: Outcome::Credential, error };
+        let unsigned = |error| Failure::new(Some(retry::Failure::Provider(FailureClass::Credential)), Outcome::Credential, error);
         for (name, value) in proof.map_err(unsigned)? {
             headers.insert(name, value);
         }

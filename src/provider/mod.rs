@@ -224,6 +224,8 @@ pub struct Target {
     pub weight: u32,
     /// What it costs; absent where nobody said.
     pub price: Option<Price>,
+    /// How many tokens the model takes; `None` where nobody said.
+    pub context: Option<u32>,
     /// Overrides the provider's `default_max_tokens`.
     pub default_max_tokens: Option<u32>,
     /// How Claude models are held to a JSON schema.

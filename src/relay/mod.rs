@@ -223,6 +223,11 @@ impl Relay {
         self.law.started()
     }
 
+    /// Whether the answer is over with nothing said, because the provider's policy forbids it.
+    pub fn is_withheld(&self) -> bool {
+        self.law.is_withheld()
+    }
+
     /// What the provider says was used so far.
     pub fn usage(&self) -> Option<Usage> {
         self.law.usage()

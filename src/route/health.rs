@@ -8,7 +8,7 @@ use super::latency::Latency;
 use super::r#match::Found;
 use super::models::{Models, PatternModels, Registry};
 use super::retry::Failure;
-use super::standing::{Role, Standing};
+use super::standing::{Cause, Role, Standing};
 use crate::config::snapshot::{Ejection, Route, Snapshot};
 use crate::dialect::FailureClass;
 use crate::provider::ModelName;
@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// Longest rest that a provider can ask for: daily quotas ask for hours; a `retry-after` beyond a day is not believed.
 pub const MAX_REST: Duration = Duration::from_secs(24 * 3600);
+/// The shortest time between two lines of the log about models of one pattern that are out or back.
+pub const PATTERN_LOG_PAUSE: Duration = Duration::from_secs(10);
 /// Most failures that an ejection can wait for: so many are remembered for each target.
 pub const MAX_FAILURES: usize = 64;
 
@@ -111,6 +113,23 @@ impl Health {
         }
     }
 
+    /// Why a target with a fixed model is out; `None` while it takes part or rests, and for a pattern.
+    pub fn cause(&self, target: usize) -> Option<Cause> {
+        match &self.targets.get(target)?.state {
+            State::Model(vitals) => vitals.standing.cause(),
+            State::Pattern(_) => None,
+        }
+    }
+
+    /// Whether a change of a target's state is logged: always, but for a pattern once in [`PATTERN_LOG_PAUSE`], because
+    /// clients name its models.
+    pub fn is_logged(&self, target: usize, now: u64) -> bool {
+        match self.targets.get(target).map(|place| &place.state) {
+            Some(State::Pattern(models)) => models.may_log(PATTERN_LOG_PAUSE, now),
+            _ => true,
+        }
+    }
+
     /// The models of a pattern; `None` for a target with a fixed model.
     pub fn models(&self, target: usize, now: u64) -> Option<PatternModels> {
         match &self.targets.get(target)?.state {
@@ -159,7 +178,7 @@ impl Vitals {
 
     /// Begins an attempt under a route's rules, after `wait`. `None` for a target that rests or whose probe is under way,
     /// unless it is to be asked `anyway`, because no other target is left.
-    pub(super) fn ask(self: &Arc<Self>, rules: Option<Ejection>, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
+    pub(super) fn ask(self: &Arc<Self>, rules: Ejection, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
         let role = match self.standing.ask(now) {
             Some(role) => role,
             None if anyway => self.standing.ask_anyway(now),
@@ -198,16 +217,29 @@ impl Failures {
     }
 }
 
-/// What a failure says of its target.
-const fn speaks_against(failure: Failure) -> bool {
+/// What a failure says of its target; `None` where it says nothing.
+const fn cause(failure: Failure) -> Option<Cause> {
     match failure {
-        Failure::Connect | Failure::Timeout | Failure::Broken => true,
+        Failure::Connect | Failure::Timeout | Failure::Broken => Some(Cause::Failures),
         Failure::Provider(class) => match class {
-            FailureClass::Overloaded | FailureClass::Timeout | FailureClass::Server => true,
-            // The client's mistake, the operator's, or a limit that says itself when it is over.
-            FailureClass::BadRequest | FailureClass::Credential | FailureClass::NotFound | FailureClass::RateLimited => false,
+            FailureClass::Overloaded | FailureClass::Timeout | FailureClass::Server => Some(Cause::Failures),
+            FailureClass::Credential => Some(Cause::Credential),
+            FailureClass::NotFound => Some(Cause::NotFound),
+            // The client's mistake, or a limit that says itself when it is over.
+            FailureClass::BadRequest | FailureClass::ContextLength | FailureClass::ContentFilter | FailureClass::RateLimited => None,
         },
     }
+}
+
+/// A target is out, from now on or still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Why.
+    pub cause: Cause,
+    /// For how long, until a request tries whether it is back.
+    pub rest: Duration,
+    /// Whether it took part until now.
+    pub is_new: bool,
 }
 
 /// An attempt under way at a target. Dropping it says that it told nothing.
@@ -215,7 +247,7 @@ const fn speaks_against(failure: Failure) -> bool {
 pub struct Asking {
     vitals: Arc<Vitals>,
     role: Role,
-    rules: Option<Ejection>,
+    rules: Ejection,
     began: u64,
 }
 
@@ -225,30 +257,33 @@ impl Asking {
         self.vitals.rest(wait, now);
     }
 
-    /// The first content is there: the target is fine, whatever comes later.
-    pub fn answered(&mut self, now: u64) {
+    /// The first content is there: the target is fine, whatever comes later. Gives why it was out, where it is back with this.
+    pub fn answered(&mut self, now: u64) -> Option<Cause> {
         self.vitals.latency.observe(self.took(now), now);
-        if let Role::Probe { early } = self.role {
-            self.role = Role::Plain;
-            self.vitals.failures.since.store(now, Ordering::Relaxed);
-            self.vitals.standing.readmit(early);
-        }
+        let Role::Probe { early } = self.role else { return None };
+        self.role = Role::Plain;
+        self.vitals.failures.since.store(now, Ordering::Relaxed);
+        self.vitals.standing.readmit(early)
     }
 
-    /// It has failed. Gives for how long the target is ejected, where it is so from now on.
-    pub fn failed(mut self, failure: Failure, now: u64) -> Option<Duration> {
-        if !speaks_against(failure) {
-            return None;
+    /// It has failed. Gives for how long the target is out, where that has changed. A refused credential and an unknown model
+    /// put it out at once; other failures when there are too many of them.
+    pub fn failed(mut self, failure: Failure, now: u64) -> Option<Outage> {
+        let cause = cause(failure)?;
+        let (standing, rules) = (&self.vitals.standing, self.rules);
+        if cause == Cause::Failures {
+            self.vitals.latency.observe_at_least(self.took(now), now);
+            if rules.failures == 0 {
+                return None;
+            }
         }
-        let standing = &self.vitals.standing;
-        self.vitals.latency.observe_at_least(self.took(now), now);
-        let rules = self.rules?;
+        let outage = |rest, is_new| Outage { cause, rest, is_new };
         match std::mem::replace(&mut self.role, Role::Plain) {
-            Role::Probe { early } => standing.probe_failed(early, &rules, now),
+            Role::Probe { early } => standing.probe_failed(early, cause, &rules, now).map(|rest| outage(rest, false)),
             // What began before an ejection was over says nothing of what is now.
             Role::Plain if self.began < self.vitals.failures.since.load(Ordering::Relaxed) => None,
-            Role::Plain if self.vitals.failures.count(rules.window, now) < rules.failures as usize => None,
-            Role::Plain => standing.eject(&rules, now),
+            Role::Plain if cause == Cause::Failures && self.vitals.failures.count(rules.window, now) < rules.failures as usize => None,
+            Role::Plain => standing.eject(cause, &rules, now).map(|rest| outage(rest, true)),
         }
     }
 
@@ -370,7 +405,7 @@ pub(super) mod tests {
     }
 
     fn fail(snapshot: &Snapshot, health: &Health, failure: Failure, now: u64) -> Option<Duration> {
-        ask(snapshot, health, now).unwrap().failed(failure, now)
+        ask(snapshot, health, now).unwrap().failed(failure, now).map(|outage| outage.rest)
     }
 
     #[test]
@@ -391,9 +426,9 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_not_the_targets_fault_never_ejects() {
-        use FailureClass::{BadRequest, Credential, NotFound, RateLimited};
+        use FailureClass::{BadRequest, ContentFilter, ContextLength, RateLimited};
         let (s, h) = health(&[1, 1]);
-        for class in [BadRequest, Credential, NotFound, RateLimited] {
+        for class in [BadRequest, ContextLength, ContentFilter, RateLimited] {
             for _ in 0..20 {
                 assert_eq!(fail(&s, &h, Failure::Provider(class), SECOND), None);
             }
@@ -402,6 +437,31 @@ pub(super) mod tests {
             fail(&s, &h, Failure::Timeout, SECOND);
         }
         assert!(fail(&s, &h, Failure::Broken, SECOND).is_some());
+    }
+
+    #[test]
+    fn a_refused_credential_and_an_unknown_model_put_a_target_out_at_once_and_are_told_once() {
+        for (class, cause) in [(FailureClass::Credential, Cause::Credential), (FailureClass::NotFound, Cause::NotFound)] {
+            let (s, h) = health(&[1, 1]);
+            let seconds = Duration::from_secs;
+            let refused = |now: u64| ask(&s, &h, now * SECOND).unwrap().failed(Failure::Provider(class), now * SECOND);
+            let under_way = ask(&s, &h, SECOND).unwrap();
+            assert_eq!(refused(1), Some(Outage { cause, rest: seconds(10), is_new: true }));
+            assert_eq!((h.cause(0), under_way.failed(Failure::Provider(class), 2 * SECOND)), (Some(cause), None));
+            assert!(ask(&s, &h, 2 * SECOND).is_none());
+            assert_eq!(refused(11), Some(Outage { cause, rest: seconds(20), is_new: false }));
+            assert_eq!(ask(&s, &h, 31 * SECOND).unwrap().answered(31 * SECOND), Some(cause));
+            assert_eq!((h.cause(0), ask(&s, &h, 31 * SECOND).unwrap().answered(31 * SECOND)), (None, None));
+        }
+    }
+
+    #[test]
+    fn changes_of_a_patterns_models_are_logged_now_and_then() {
+        let s = parse(PATTERNS);
+        let h = Health::new(&s, None);
+        let logged = |target, second| h.is_logged(target, second * SECOND);
+        assert_eq!([logged(0, 100), logged(0, 101), logged(0, 109), logged(0, 110)], [true, false, false, true]);
+        assert_eq!([logged(3, 100), logged(3, 100)], [true, true]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod r#match;
 pub mod near;
 
+pub mod failures;
 pub mod pick;
 pub mod refused;
 pub mod retry;

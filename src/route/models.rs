@@ -6,6 +6,7 @@
 use super::health::Vitals;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ impl Registry {
 pub(super) struct Models {
     provider: Arc<Registry>,
     recent: Mutex<Recent>,
+    /// When a change of one of them was logged last.
+    logged: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +71,14 @@ pub struct PatternModels {
 
 impl Models {
     pub(super) fn new(provider: Arc<Registry>) -> Self {
-        Self { provider, recent: Mutex::default() }
+        Self { provider, recent: Mutex::default(), logged: AtomicU64::new(0) }
+    }
+
+    /// Whether a change may be logged now, `pause` after the last one that was.
+    pub(super) fn may_log(&self, pause: Duration, now: u64) -> bool {
+        let pause = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        let later = |last: u64| (last == 0 || now >= last.saturating_add(pause)).then_some(now);
+        self.logged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).is_ok()
     }
 
     /// The model's entry, which becomes the most recently used one.

@@ -17,6 +17,7 @@ use super::pick::{Plan, SplitMix};
 use crate::config::snapshot::{Retry, Route};
 use crate::dialect::FailureClass;
 use crate::provider::Target;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +35,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether the route tries again after it. Never for what another try cannot change: a bad request, an unknown
-    /// model, a credential that is the operator's to put right.
+    /// Whether the route goes on after it. Never for a bad request, which no target would take.
     pub const fn is_retried(self, retry: &Retry) -> bool {
         match self {
             Self::Connect => retry.connect,
@@ -45,9 +45,19 @@ impl Failure {
                 FailureClass::RateLimited => retry.rate_limited,
                 // The provider's own 408 and 504 are of the 5xx kind: its word, not our deadline.
                 FailureClass::Timeout | FailureClass::Overloaded | FailureClass::Server => retry.server_error,
-                FailureClass::BadRequest | FailureClass::Credential | FailureClass::NotFound => false,
+                FailureClass::Credential => retry.credential,
+                FailureClass::NotFound => retry.not_found,
+                FailureClass::ContextLength => retry.context_length,
+                FailureClass::ContentFilter => retry.content_filter,
+                FailureClass::BadRequest => false,
             },
         }
+    }
+
+    /// Whether the same target would fail in the same way again.
+    const fn is_final(self) -> bool {
+        use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound};
+        matches!(self, Self::Provider(BadRequest | ContentFilter | ContextLength | Credential | NotFound))
     }
 }
 
@@ -76,12 +86,49 @@ pub struct Attempts {
     passed: u64,
     /// How often the plan has been gone through.
     round: u32,
+    /// Whether the prompt was too long for a target already.
+    too_long: bool,
 }
+
+/// A request is not sent to a target whose `context` its estimate exceeds by this factor. An estimate is that wrong at times.
+const FAR_ABOVE: u64 = 2;
+
 
 impl Attempts {
     /// Nothing tried yet. `random` is 64 random bits of their own.
     pub fn new(plan: Plan, random: u64) -> Self {
-        Self { plan, random: SplitMix(random), made: 0, asked: 0, last: 0, passed: 0, round: 0 }
+        Self { plan, random: SplitMix(random), made: 0, asked: 0, last: 0, passed: 0, round: 0, too_long: false }
+    }
+
+    /// Passes over the targets whose `context` is far too small for a prompt of about so many tokens, unless there are no
+    /// others. Gives those targets.
+    pub fn pass_over_small<'r>(&mut self, route: &'r Route, prompt_tokens: u64) -> impl Iterator<Item = &'r Arc<Target>> + use<'r> {
+        let small = |target: &Target| target.context.is_some_and(|context| prompt_tokens > FAR_ABOVE * u64::from(context));
+        let steps: u64 = self.steps(route).filter(|(_, target)| small(target)).fold(0, |all, (bit, _)| all | bit);
+        let all = self.steps(route).fold(0, |all, (bit, _)| all | bit);
+        let small: SmallVec<[&Arc<Target>; 4]> = if steps == all {
+            SmallVec::new()
+        } else {
+            self.passed |= steps;
+            self.steps(route).filter(|(bit, _)| steps & bit != 0).map(|(_, target)| target).collect()
+        };
+        small.into_iter()
+    }
+
+    /// The targets in their order, each with its bit.
+    fn steps<'r>(&self, route: &'r Route) -> impl Iterator<Item = (u64, &'r Arc<Target>)> {
+        (0..self.plan.len()).filter_map(move |step| Some((1u64.checked_shl(step as u32)?, self.plan.target(route, step)?)))
+    }
+
+    /// Passes over the targets that would find the prompt too long as well, as the last one did: those with its model, unless
+    /// they are known to take more.
+    fn pass_over_as_small(&mut self, route: &Route) {
+        let Some(last) = self.steps(route).find(|(bit, _)| *bit == self.last).map(|(_, target)| target.clone()) else { return };
+        let as_small = |target: &Target| match (target.context, last.context) {
+            (Some(other), Some(tried)) => other <= tried,
+            _ => target.model == last.model,
+        };
+        self.passed |= self.steps(route).filter(|(_, target)| as_small(target)).fold(0, |all, (bit, _)| all | bit);
     }
 
     /// How many were begun, those that were passed over left out; what `x-tidegate-attempts` says.
@@ -101,6 +148,15 @@ impl Attempts {
     pub fn next(&mut self, route: &Route, failure: Failure, health: &Health, now: u64) -> Option<Turn> {
         if self.made >= route.retry.attempts || !failure.is_retried(&route.retry) {
             return None;
+        }
+        if failure.is_final() {
+            self.passed |= self.last;
+        }
+        if failure == Failure::Provider(FailureClass::ContextLength) {
+            if std::mem::replace(&mut self.too_long, true) {
+                return None;
+            }
+            self.pass_over_as_small(route);
         }
         self.go_on(route, health, now)
     }
@@ -157,6 +213,7 @@ impl Attempts {
 mod tests {
     use super::super::pick::tests::snapshot;
     use super::*;
+    use crate::config::snapshot::Snapshot;
 
     const FAILED: Failure = Failure::Provider(FailureClass::Server);
 
@@ -167,6 +224,10 @@ mod tests {
             timeout: true,
             rate_limited: true,
             server_error: true,
+            credential: true,
+            not_found: true,
+            context_length: true,
+            content_filter: true,
             backoff_initial: Duration::from_millis(100),
             backoff_max: Duration::from_millis(300),
         }
@@ -285,25 +346,117 @@ mod tests {
         assert_eq!((probe.target.index, first(11_000_000_000).target.index), (0, 1));
     }
 
-    #[test]
-    fn only_what_another_try_can_change_is_retried() {
-        use FailureClass::{BadRequest, Credential, NotFound, Overloaded, RateLimited, Server, Timeout};
-        let on = |connect, timeout, rate_limited, server_error| Retry { connect, timeout, rate_limited, server_error, ..retry(2) };
-        for (failure, its_own) in [
-            (Failure::Connect, on(true, false, false, false)),
-            (Failure::Timeout, on(false, true, false, false)),
-            (Failure::Provider(RateLimited), on(false, false, true, false)),
-            (Failure::Broken, on(false, false, false, true)),
-            (Failure::Provider(Timeout), on(false, false, false, true)),
-            (Failure::Provider(Overloaded), on(false, false, false, true)),
-            (Failure::Provider(Server), on(false, false, false, true)),
-        ] {
-            assert!(failure.is_retried(&its_own), "{failure:?}");
-            let others = on(!its_own.connect, !its_own.timeout, !its_own.rate_limited, !its_own.server_error);
-            assert!(!failure.is_retried(&others), "{failure:?}");
+    /// A route with these targets (model and `context`), the last `fallback` of which stand by.
+    fn route(targets: &[(&str, Option<u32>)], attempts: u32) -> (Snapshot, Route) {
+        let target = |(model, context): &(&str, Option<u32>)| {
+            let context = context.map_or(String::new(), |context| format!(", context: {context}"));
+            format!("{{ provider: p, model: {model}{context} }}")
+        };
+        let all: Vec<_> = targets.iter().map(target).collect();
+        let text = format!(
+            "providers: {{ p: {{ kind: openai, api_key: k }} }}\nroutes: {{ r: {{ targets: [{}], fallback: [{}] }} }}\n",
+            all[0],
+            all[1..].join(", ")
+        );
+        let snapshot = crate::config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
+        let mut route = Route::clone(&snapshot.routes[0]);
+        route.retry = retry(attempts);
+        (snapshot, route)
+    }
+
+    /// Targets asked in turn while each fails as `failures` say, the last one repeated.
+    fn failing(targets: &[(&str, Option<u32>)], attempts: u32, failures: &[FailureClass]) -> Vec<usize> {
+        let (snapshot, route) = route(targets, attempts);
+        let health = Health::new(&snapshot, None);
+        let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
+        let (mut asked, mut turn) = (Vec::new(), attempts.first(&route, &health, 0));
+        while let Some(Turn { target, asking, .. }) = turn {
+            let failure = Failure::Provider(*failures.get(asked.len()).or(failures.last()).unwrap());
+            asked.push(target.index);
+            asking.failed(failure, 0);
+            turn = attempts.next(&route, failure, &health, 0);
         }
-        for class in [BadRequest, Credential, NotFound] {
-            assert!(!Failure::Provider(class).is_retried(&retry(2)));
+        asked
+    }
+
+    #[test]
+    fn a_target_that_would_fail_in_the_same_way_is_not_asked_again() {
+        use FailureClass::{ContentFilter, Credential, NotFound, Server};
+        let (a, b) = (("a", None), ("b", None));
+        for class in [Credential, NotFound, ContentFilter] {
+            assert_eq!(failing(&[a], 5, &[class]), [0], "{class:?}");
+            assert_eq!(failing(&[a, b], 5, &[class]), [0, 1], "{class:?}");
+            assert_eq!(failing(&[a, b], 4, &[class, Server]), [0, 1, 1, 1], "{class:?}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_moves_once_to_another_model_that_is_not_known_to_be_as_small() {
+        use FailureClass::{ContextLength, Server};
+        let model = |name, context| (name, context);
+        for (targets, failures, asked) in [
+            (&[model("a", None), model("a", None), model("b", None)][..], &[ContextLength][..], &[0, 2][..]),
+            (&[model("a", None), model("b", None), model("c", None)], &[ContextLength], &[0, 1]),
+            (&[model("a", None), model("b", None), model("c", None)], &[ContextLength, Server], &[0, 1, 2, 1]),
+            (&[model("a", None), model("b", None), model("c", None)], &[Server, ContextLength, Server], &[0, 1, 2, 0]),
+            (&[model("a", Some(9)), model("b", Some(9)), model("a", Some(10))], &[ContextLength], &[0, 2]),
+            (&[model("a", Some(9)), model("b", Some(8))], &[ContextLength], &[0]),
+            (&[model("a", None)], &[ContextLength], &[0]),
+        ] {
+            assert_eq!(failing(targets, 4, failures), asked, "{targets:?} {failures:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_whose_context_is_far_too_small_is_passed_over_unless_all_are() {
+        for (contexts, tokens, passed, first) in [
+            ([Some(100), None, None], 200, &[][..], 0),
+            ([Some(100), None, None], 201, &[0][..], 1),
+            ([Some(100), Some(150), Some(1000)], 400, &[0, 1], 2),
+            ([Some(100), Some(150), Some(200)], 900, &[], 0),
+            ([None, None, None], 900, &[], 0),
+        ] {
+            let (snapshot, route) = route(&["a", "b", "c"].map(|model| (model, contexts[usize::from(model.as_bytes()[0] - b'a')])), 3);
+            let health = Health::new(&snapshot, None);
+            let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
+            let small: Vec<_> = attempts.pass_over_small(&route, tokens).map(|target| target.index).collect();
+            let turn = attempts.first(&route, &health, 0).unwrap();
+            assert_eq!((&small[..], turn.target.index), (passed, first), "{contexts:?} {tokens}");
+            assert_eq!(route.smallest_context, contexts.into_iter().flatten().min());
+        }
+    }
+
+    #[test]
+    fn each_failure_is_retried_for_its_own_reason() {
+        use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, Overloaded, RateLimited, Server, Timeout};
+        let reasons = ["connect", "timeout", "rate_limited", "server_error", "credential", "not_found", "context_length", "content_filter"];
+        let on = |reason: &str| {
+            let text = format!(
+                "providers: {{ p: {{ kind: openai, api_key: k }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ]{reason} }} }}\n"
+            );
+            crate::config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot.routes[0].retry
+        };
+        let by_default = on("");
+        for (failure, its_own) in [
+            (Failure::Connect, "connect"),
+            (Failure::Timeout, "timeout"),
+            (Failure::Provider(RateLimited), "rate_limited"),
+            (Failure::Broken, "server_error"),
+            (Failure::Provider(Timeout), "server_error"),
+            (Failure::Provider(Overloaded), "server_error"),
+            (Failure::Provider(Server), "server_error"),
+            (Failure::Provider(Credential), "credential"),
+            (Failure::Provider(NotFound), "not_found"),
+            (Failure::Provider(ContextLength), "context_length"),
+            (Failure::Provider(ContentFilter), "content_filter"),
+            (Failure::Provider(BadRequest), "none"),
+        ] {
+            for reason in reasons {
+                let is_retried = failure.is_retried(&on(&format!(", retry: {{ on: [{reason}] }}")));
+                assert_eq!(is_retried, reason == its_own, "{failure:?} {reason}");
+            }
+            let default = !matches!(failure, Failure::Provider(ContentFilter | BadRequest));
+            assert_eq!(failure.is_retried(&by_default), default, "{failure:?}");
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Whether a target takes part: a small state machine in one atomic word, pure over the time that it is told.
 //!
 //! ```text
-//!             too many failures, for the cool-down        time is over: the next request is the probe
-//! taking part ------------------------------------> ejected ------------------------------------> probed
-//!      ^                                               ^                                            |  |
-//!      |                                               +--- it fails: the cool-down doubles --------+  |
+//!             too many failures, or a credential or
+//!             a model is refused: for the cool-down       time is over: the next request is the probe
+//! taking part ------------------------------------> out ----------------------------------------> probed
+//!      ^                                            ^                                               |  |
+//!      |                                            +------ it fails: the cool-down doubles --------+  |
 //!      +---------------------------------- it is answered ---------------------------------------------+
 //! ```
 //!
@@ -19,6 +20,10 @@ use std::time::Duration;
 const TIME_BITS: u32 = 48;
 /// Bits of [`State::ejections`].
 const COUNT_BITS: u32 = 8;
+/// Place of [`State::probing`].
+const PROBING: u32 = TIME_BITS + COUNT_BITS;
+/// Place of [`State::cause`].
+const CAUSE: u32 = PROBING + 1;
 
 /// How an attempt counts for the target that it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,37 @@ pub enum Role {
     },
 }
 
+/// Why a target is out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// It failed too often.
+    #[default]
+    Failures,
+    /// Its provider refuses the gateway's credential or account.
+    Credential,
+    /// Its provider does not know the model.
+    NotFound,
+}
+
+impl Cause {
+    /// The word in `/status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Failures => "failures",
+            Self::Credential => "credential",
+            Self::NotFound => "not_found",
+        }
+    }
+
+    fn of(bits: u64) -> Self {
+        match bits & 3 {
+            1 => Self::Credential,
+            2 => Self::NotFound,
+            _ => Self::Failures,
+        }
+    }
+}
+
 /// What the word says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct State {
@@ -42,6 +78,8 @@ struct State {
     ejections: u8,
     /// Whether a probe is on its way.
     probing: bool,
+    /// Why it is out, where it is.
+    cause: Cause,
 }
 
 impl State {
@@ -49,12 +87,13 @@ impl State {
         Self {
             until: word & ((1 << TIME_BITS) - 1),
             ejections: (word >> TIME_BITS) as u8,
-            probing: word >> (TIME_BITS + COUNT_BITS) & 1 == 1,
+            probing: word >> PROBING & 1 == 1,
+            cause: Cause::of(word >> CAUSE),
         }
     }
 
     fn word(self) -> u64 {
-        self.until | u64::from(self.ejections) << TIME_BITS | u64::from(self.probing) << (TIME_BITS + COUNT_BITS)
+        self.until | u64::from(self.ejections) << TIME_BITS | u64::from(self.probing) << PROBING | (self.cause as u64) << CAUSE
     }
 
     fn resting(self, now: u64) -> bool {
@@ -65,11 +104,11 @@ impl State {
         self.until.saturating_mul(NANOS).saturating_sub(now)
     }
 
-    /// Ejected once more, for twice as long as the last time.
-    fn ejected(self, rules: &Ejection, now: u64) -> Self {
+    /// Out once more, for twice as long as the last time.
+    fn ejected(self, cause: Cause, rules: &Ejection, now: u64) -> Self {
         let doublings = u32::from(self.ejections).min(31);
         let wait = rules.initial.saturating_mul(1 << doublings).min(rules.max);
-        Self { until: self.until.max(after(wait, now)), ejections: self.ejections.saturating_add(1), probing: false }
+        Self { until: self.until.max(after(wait, now)), ejections: self.ejections.saturating_add(1), probing: false, cause }
     }
 }
 
@@ -109,9 +148,15 @@ impl Standing {
         s.resting(now) || s.probing
     }
 
-    /// Whether it is ejected, a probe still to come included.
+    /// Whether it is out, a probe still to come included.
     pub fn is_ejected(&self) -> bool {
         self.load().ejections > 0
+    }
+
+    /// Why it is out; `None` while it takes part or only rests.
+    pub fn cause(&self) -> Option<Cause> {
+        let s = self.load();
+        (s.ejections > 0).then_some(s.cause)
     }
 
     /// For how long it still rests.
@@ -131,26 +176,27 @@ impl Standing {
         probe.map_or(Role::Plain, |s| Role::Probe { early: s.resting(now) })
     }
 
-    /// Too many attempts have failed; for how long it rests, unless it is ejected already.
-    pub fn eject(&self, rules: &Ejection, now: u64) -> Option<Duration> {
-        self.change(|s| (s.ejections == 0).then(|| s.ejected(rules, now)))?;
+    /// It is out from now on; for how long, unless it is out already.
+    pub fn eject(&self, cause: Cause, rules: &Ejection, now: u64) -> Option<Duration> {
+        self.change(|s| (s.ejections == 0).then(|| s.ejected(cause, rules, now)))?;
         Some(self.left(now))
     }
 
     /// The probe has failed; for how long it rests, where that is new.
-    pub fn probe_failed(&self, early: bool, rules: &Ejection, now: u64) -> Option<Duration> {
+    pub fn probe_failed(&self, early: bool, cause: Cause, rules: &Ejection, now: u64) -> Option<Duration> {
         if early {
             self.probe_told_nothing();
             return None;
         }
-        self.change(|s| s.probing.then(|| s.ejected(rules, now)))?;
+        self.change(|s| s.probing.then(|| s.ejected(cause, rules, now)))?;
         Some(self.left(now))
     }
 
-    /// The probe was answered: it takes part again.
-    pub fn readmit(&self, early: bool) {
+    /// The probe was answered: it takes part again. Gives why it was out, where it was.
+    pub fn readmit(&self, early: bool) -> Option<Cause> {
         let until = |s: State| if early { 0 } else { s.until };
-        self.change(|s| Some(State { until: until(s), ejections: 0, probing: false }));
+        let before = self.change(|s| Some(State { until: until(s), ..State::default() }))?;
+        (before.ejections > 0).then_some(before.cause)
     }
 
     /// The probe has ended without a verdict; another one may be made.
@@ -189,31 +235,42 @@ mod tests {
     fn cooldowns_double_with_failed_probes_up_to_the_longest_and_begin_anew_after_a_good_one() {
         let s = Standing::default();
         let mut now = SECOND;
-        assert_eq!(s.eject(&RULES, now), Some(Duration::from_secs(10)));
-        assert_eq!(s.eject(&RULES, now), None);
+        assert_eq!(s.eject(Cause::Failures, &RULES, now), Some(Duration::from_secs(10)));
+        assert_eq!(s.eject(Cause::Failures, &RULES, now), None);
         for wait in [20, 35, 35] {
             now += s.left(now).as_nanos() as u64;
             assert_eq!((s.ask(now), s.ask(now)), (Some(PROBE), None));
-            assert_eq!(s.probe_failed(false, &RULES, now), Some(Duration::from_secs(wait)));
+            assert_eq!(s.probe_failed(false, Cause::Failures, &RULES, now), Some(Duration::from_secs(wait)));
         }
         now += 35 * SECOND;
         assert_eq!(s.ask(now), Some(PROBE));
         s.readmit(false);
         assert_eq!((s.ask(now), s.is_ejected()), (Some(Role::Plain), false));
-        assert_eq!(s.eject(&RULES, now), Some(Duration::from_secs(10)));
+        assert_eq!(s.eject(Cause::Failures, &RULES, now), Some(Duration::from_secs(10)));
     }
 
     #[test]
     fn the_last_hope_is_asked_early_and_only_its_success_counts() {
         let s = Standing::default();
-        s.eject(&RULES, 0);
+        s.eject(Cause::Failures, &RULES, 0);
         assert_eq!(s.ask_anyway(SECOND), Role::Probe { early: true });
         assert_eq!(s.ask_anyway(SECOND), Role::Plain);
-        assert_eq!(s.probe_failed(true, &RULES, SECOND), None);
+        assert_eq!(s.probe_failed(true, Cause::Failures, &RULES, SECOND), None);
         assert_eq!(s.left(SECOND), Duration::from_secs(9));
         assert_eq!(s.ask_anyway(SECOND), Role::Probe { early: true });
         s.readmit(true);
         assert_eq!(s.ask(SECOND), Some(Role::Plain));
+    }
+
+    #[test]
+    fn why_it_is_out_is_known_until_it_is_back() {
+        let s = Standing::default();
+        assert_eq!((s.eject(Cause::Credential, &RULES, 0), s.cause()), (Some(Duration::from_secs(10)), Some(Cause::Credential)));
+        assert_eq!((s.ask(10 * SECOND), s.cause()), (Some(PROBE), Some(Cause::Credential)));
+        s.probe_failed(false, Cause::NotFound, &RULES, 10 * SECOND);
+        assert_eq!(s.cause(), Some(Cause::NotFound));
+        assert_eq!((s.ask(30 * SECOND), s.readmit(false), s.cause()), (Some(PROBE), Some(Cause::NotFound), None));
+        assert_eq!((s.ask(30 * SECOND), s.readmit(false)), (Some(Role::Plain), None));
     }
 
     proptest! {
@@ -227,12 +284,12 @@ mod tests {
                 let role = match step {
                     0 => s.ask(now),
                     1 => Some(s.ask_anyway(now)),
-                    2 => { s.eject(&RULES, now); None }
+                    2 => { s.eject(Cause::Failures, &RULES, now); None }
                     3 => { s.rest(Duration::from_secs(seconds), now); None }
                     _ => {
                         match (step, probe.take()) {
-                            (4, Some(early)) => { s.probe_failed(early, &RULES, now); }
-                            (5, Some(early)) => s.readmit(early),
+                            (4, Some(early)) => { s.probe_failed(early, Cause::NotFound, &RULES, now); }
+                            (5, Some(early)) => { s.readmit(early); }
                             (6, Some(_)) => s.probe_told_nothing(),
                             _ => {}
                         }

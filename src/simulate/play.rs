@@ -45,6 +45,10 @@ pub(super) fn answered(dialect: &dyn Dialect, ask: &Ask, reply: &Reply, script: 
         let refusal = Refusal::status(status, format!("The script of model `{}` asks for status {status}.", ask.name));
         return refused(dialect, &Refusal { retry_after: script.retry_after.clone(), ..refusal });
     }
+    if let Some(Trouble::Code(code)) = script.trouble {
+        let refusal = Refusal::status(code.status(), code.message());
+        return refused(dialect, &Refusal { code: code.name(), retry_after: script.retry_after.clone(), ..refusal });
+    }
     let headers: Vec<_> = script.retry_after.iter().map(|after| ("retry-after", after.clone())).collect();
     let broke = Refusal::status(500, "The script of this model's name asks for an error here.");
     if ask.stream {

@@ -42,6 +42,9 @@ pub struct Script {
 pub enum Trouble {
     /// `status=503`: an error in the provider's shape.
     Status(u16),
+    /// `error=context_length_exceeded`, `content_policy_violation` or `insufficient_quota`: the error that has this code at
+    /// OpenAI, in the provider's shape.
+    Code(Code),
     /// `hang`: never an answer.
     Hang,
     /// `close`: the connection ends without an answer.
@@ -58,6 +61,47 @@ pub enum Trouble {
     ErrorAfter(usize),
     /// `json=garbage`: success, with a body that is not what it should be.
     Junk(Junk),
+}
+
+/// An error that is known by its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The prompt is too long.
+    ContextLength,
+    /// The prompt is against the provider's policy.
+    ContentPolicy,
+    /// The account has to be paid.
+    Quota,
+}
+
+impl Code {
+    const ALL: [Self; 3] = [Self::ContextLength, Self::ContentPolicy, Self::Quota];
+
+    /// OpenAI's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ContextLength => "context_length_exceeded",
+            Self::ContentPolicy => "content_policy_violation",
+            Self::Quota => "insufficient_quota",
+        }
+    }
+
+    /// The status that it comes with.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::ContextLength | Self::ContentPolicy => 400,
+            Self::Quota => 429,
+        }
+    }
+
+    /// Its message.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::ContextLength => "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens.",
+            Self::ContentPolicy => "The prompt was rejected because of the provider's content policy.",
+            Self::Quota => "You exceeded your current quota. Insufficient balance.",
+        }
+    }
 }
 
 /// What stands where JSON should be.
@@ -125,6 +169,10 @@ impl Script {
                 return Ok(());
             }
             ("status", Some(v)) => Trouble::Status(number(v, 400, 599)?),
+            ("error", Some(v)) => {
+                let code = Code::ALL.into_iter().find(|code| code.name() == v);
+                Trouble::Code(code.ok_or("expected context_length_exceeded, content_policy_violation or insufficient_quota")?)
+            }
             ("hang", None) => Trouble::Hang,
             ("close", None) => Trouble::Close,
             ("stall", None) => Trouble::Stall,
@@ -196,6 +244,7 @@ mod tests {
             "m+",
             "m+status",
             "m+status=200",
+            "m+error=quota",
             "m+delay=5",
             "m+delay=601s",
             "m+hang=1",

@@ -30,6 +30,8 @@ pub struct AccessLine<'a> {
     pub provider: &'a str,
     /// The model there.
     pub upstream_model: &'a str,
+    /// Targets that were not asked and why: `provider/model (why), …`; written only where there are any.
+    pub passed_over: &'a str,
     /// Why it was refused or failed, as a word of a closed set.
     pub reason: &'a str,
     /// Where the client is.
@@ -71,6 +73,9 @@ impl AccessLine<'_> {
         line.text(key!("route"), self.route);
         line.text(key!("provider"), self.provider);
         line.text(key!("upstream_model"), self.upstream_model);
+        if !self.passed_over.is_empty() {
+            line.text(key!("passed_over"), self.passed_over);
+        }
         line.number(key!("attempts"), u64::from(ledger.attempts));
         line.number(key!("status"), u64::from(ledger.status));
         line.flag(key!("stream"), ledger.stream);
@@ -256,6 +261,7 @@ mod tests {
             route,
             provider: "gpu",
             upstream_model: "Qwen/Qwen3-4B",
+            passed_over: "",
             reason: "",
             client: Some("2001:db8::1".parse().unwrap()),
             ledger: &ledger,

@@ -38,6 +38,10 @@ closed_set! {
         Credential = "credential",
         /// The provider refuses the request.
         BadRequest = "bad_request",
+        /// The prompt does not fit into the model's context.
+        ContextLength = "context_length",
+        /// The provider's policy forbids the prompt or the answer.
+        ContentFilter = "content_filter",
         /// The provider does not know the model.
         NotFound = "not_found",
         /// The provider failed in any other way.
@@ -59,6 +63,8 @@ impl From<FailureClass> for Outcome {
     fn from(class: FailureClass) -> Self {
         match class {
             FailureClass::BadRequest => Self::BadRequest,
+            FailureClass::ContextLength => Self::ContextLength,
+            FailureClass::ContentFilter => Self::ContentFilter,
             FailureClass::Credential => Self::Credential,
             FailureClass::NotFound => Self::NotFound,
             FailureClass::RateLimited => Self::RateLimited,

@@ -5,6 +5,7 @@ use crate::limit::{Limiter, Store, StoreStatus, dimension_name};
 use crate::redact::redact;
 use crate::route::models::PatternModels;
 use crate::route::refused::Refused;
+use crate::route::standing::Cause;
 use crate::telemetry::metrics::{self, Metrics};
 use std::time::Duration;
 
@@ -85,15 +86,18 @@ pub enum TargetHealth {
     Resting(Duration),
     /// It is left out for so long, because it failed too often; with no time left it has still to show that it is back.
     Ejected(Duration),
+    /// As `Ejected`, because its credential or its model was refused.
+    SetAside(Duration, Cause),
 }
 
 impl TargetHealth {
-    /// From the remaining time of a target that rests or is ejected, and whether it is ejected.
-    pub fn of(rests: Option<(Duration, bool)>) -> Self {
-        match rests {
-            None => Self::Healthy,
-            Some((left, false)) => Self::Resting(left),
-            Some((left, true)) => Self::Ejected(left),
+    /// From the remaining time of a target that rests or is out, whether it is out, and why.
+    pub fn of(rests: Option<(Duration, bool)>, cause: Option<Cause>) -> Self {
+        match (rests, cause) {
+            (None, _) => Self::Healthy,
+            (Some((left, false)), _) => Self::Resting(left),
+            (Some((left, true)), None | Some(Cause::Failures)) => Self::Ejected(left),
+            (Some((left, true)), Some(cause)) => Self::SetAside(left, cause),
         }
     }
 }
@@ -131,7 +135,7 @@ fn json(body: Vec<u8>) -> Page {
 
 fn metrics_page(state: &State<'_>) -> Page {
     for target in 0..state.metrics.names().targets.len() {
-        state.metrics.target_state(target, !matches!((state.target)(target), TargetHealth::Ejected(_)));
+        state.metrics.target_state(target, !matches!((state.target)(target), TargetHealth::Ejected(_) | TargetHealth::SetAside(..)));
     }
     match state.metrics.text(state.log_lines_dropped) {
         Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, body: body.into_bytes() },
@@ -205,6 +209,9 @@ fn target_health(w: &mut Writer, health: TargetHealth) {
         TargetHealth::Healthy => {}
         TargetHealth::Resting(left) => drop(w.key("resting_for_ms").integer(milliseconds(left))),
         TargetHealth::Ejected(left) => drop(w.key("ejected_for_ms").integer(milliseconds(left))),
+        TargetHealth::SetAside(left, cause) => {
+            w.key("set_aside_for_ms").integer(milliseconds(left)).key("reason").string(cause.name());
+        }
     }
 }
 
@@ -214,7 +221,7 @@ fn pattern_models(w: &mut Writer, models: &PatternModels) {
     w.key("listed").array();
     for (name, left, ejected) in models.out.iter().take(MAX_MODELS_LISTED) {
         w.object().key("model").string(&redact(name));
-        target_health(w, TargetHealth::of(Some((*left, *ejected))));
+        target_health(w, TargetHealth::of(Some((*left, *ejected)), None));
         w.end_object();
     }
     w.end_array().end_object();

@@ -29,6 +29,7 @@ mod log;
 mod operator;
 mod process;
 mod prometheus;
+mod reasons;
 mod refusals;
 mod reject;
 mod reload;

@@ -160,9 +160,63 @@ async fn a_provider_at_its_limit_is_passed_over_and_counts_what_it_lets_in() {
     // What a provider is never asked for, it does not count.
     let mut two = chat("claude");
     two["n"] = 2.into();
-    assert_eq!(gateway.chat(&two).await.status(), 400);
+    assert_eq!(by(&gateway.chat(&two).await), (200, "good", "1"));
     assert_eq!(by(&gateway.chat(&chat("claude")).await), (200, "claude", "1"));
-    assert_eq!(by(&gateway.chat(&two).await), (400, "", "0"));
+    assert_eq!(by(&gateway.chat(&two).await), (200, "good", "1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_cannot_serve_a_request_is_passed_over() {
+    let sim = Sim::start().await;
+    let claude = format!("{{ kind: anthropic, api_key: sk-ant-test, base_url: \"http://{}/anthropic\" }}", sim.address());
+    let down = format!("{{ kind: vllm, base_url: \"http://127.0.0.1:{}/v1\" }}", free_port());
+    let (c, s, d) = ("{ provider: claude, model: c }", "{ provider: sim, model: m }", "{ provider: down, model: d }");
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ claude: {claude}, sim: {}, down: {down} }}\nroutes:\n  both: {{ targets: [ {c}, {s} ] }}\n  \
+         first: {{ targets: [ {c} ], fallback: [ {s} ] }}\n  none: {{ targets: [ {c}, {c} ] }}\n  gone: {{ targets: [ {c} ], fallback: [ {d} ] }}\n  \
+         bad: {{ targets: [ {c} ], fallback: [ {{ provider: sim, model: \"m+status=400\" }} ] }}\n",
+        sim.provider()
+    ))
+    .await;
+    let two = |route: &str| {
+        let mut request = chat(route);
+        request["n"] = 2.into();
+        request
+    };
+    for _ in 0..20 {
+        assert_eq!(by(&gateway.chat(&two("both")).await), (200, "sim", "1"));
+    }
+    assert_eq!(by(&gateway.chat(&two("first")).await), (200, "sim", "1"));
+    let line = gateway.output.line("\"passed_over\"").await;
+    assert!(line.contains("\"passed_over\":\"claude/c (n)\",\"attempts\":1,\"status\":200"), "{line}");
+    let answer = gateway.chat(&two("none")).await;
+    assert_eq!((by(&answer), answer.json()["error"]["param"].as_str()), ((400, "", "0"), Some("n")));
+    // A target that could have served it is down: that is what the client gets.
+    let answer = gateway.chat(&two("gone")).await;
+    assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (502, "1"));
+    let line = gateway.output.line("\"status\":502").await;
+    assert!(line.contains("\"reason\":\"connect\"") && line.contains("claude/c (n)"), "{line}");
+    assert_eq!(gateway.chat(&two("bad")).await.status(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_failures_the_client_gets_the_most_useful_one() {
+    let sim = Sim::start().await;
+    let targets = |statuses: &[&str]| {
+        let target = |script: &&str| format!("{{ provider: sim, model: \"m+status={script}\" }}");
+        let all: Vec<String> = statuses.iter().map(target).collect();
+        format!("{{ targets: [ {} ], fallback: [ {} ], ejection: {{ failures: 0 }} }}", all[0], all[1..].join(", "))
+    };
+    let cases = [(&["503", "500"][..], 503), (&["429+retry-after=2", "504", "500"], 429), (&["500", "504"], 504), (&["500", "400"], 400)];
+    let routes: Vec<String> = cases.iter().enumerate().map(|(i, (statuses, _))| format!("  r{i}: {}\n", targets(statuses))).collect();
+    let gateway = Gateway::start(&format!("auth: none\nproviders: {{ sim: {} }}\nroutes:\n{}", sim.provider(), routes.concat())).await;
+    for (i, (statuses, told)) in cases.iter().enumerate() {
+        let answer = gateway.chat(&chat(&format!("r{i}"))).await;
+        let attempts = statuses.len().to_string();
+        assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (*told, attempts.as_str()), "{statuses:?}");
+    }
+    let line = gateway.output.line("\"status\":429").await;
+    assert!(line.contains("\"reason\":\"rate_limited\""), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

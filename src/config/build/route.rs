@@ -89,6 +89,7 @@ impl Builder {
             index,
             balance: route.balance,
             retry: self.retry(&route.retry, targets.len() + fallback.len()),
+            smallest_context: targets.iter().chain(&fallback).filter_map(|target| target.context).min(),
             targets,
             fallback,
             ejection: self.ejection(&route.ejection),
@@ -131,6 +132,7 @@ impl Builder {
                 cached_input: price.cached_input.unwrap_or(price.input).0,
                 cache_write: price.cache_write.unwrap_or(price.input).0,
             }),
+            context: target.context.map(|tokens| tokens.0),
             default_max_tokens: target.default_max_tokens.map(|tokens| tokens.value.0),
             structured_output: target.structured_output.map(|x| x.value).unwrap_or_default(),
             format: target.format.map(|x| x.value).unwrap_or_default(),
@@ -167,18 +169,21 @@ impl Builder {
             timeout: on(Reason::Timeout),
             rate_limited: on(Reason::RateLimited),
             server_error: on(Reason::ServerError),
+            credential: on(Reason::Credential),
+            not_found: on(Reason::NotFound),
+            context_length: on(Reason::ContextLength),
+            content_filter: on(Reason::ContentFilter),
             backoff_initial: retry.backoff.initial,
             backoff_max: retry.backoff.max,
         }
     }
 
-    fn ejection(&mut self, ejection: &file::Ejection) -> Option<Ejection> {
+    fn ejection(&mut self, ejection: &file::Ejection) -> Ejection {
         let cooldown = &ejection.cooldown;
         if cooldown.initial.0 > cooldown.max.0 {
             self.problems.add(cooldown.at, "`cooldown`: `initial` must not be longer than `max`");
         }
-        Some(Ejection { failures: ejection.failures.0, window: ejection.window.0, initial: cooldown.initial.0, max: cooldown.max.0 })
-            .filter(|ejection| ejection.failures > 0)
+        Ejection { failures: ejection.failures.0, window: ejection.window.0, initial: cooldown.initial.0, max: cooldown.max.0 }
     }
 
     fn fields(&mut self, fields: Fields) -> Vec<(String, String)> {

@@ -46,6 +46,7 @@ pub(in crate::dialect) fn target(kind: Kind) -> Target {
         model: ModelName::Fixed("m".into()),
         weight: 1,
         price: None,
+        context: None,
         default_max_tokens: None,
         structured_output: StructuredOutput::Native,
         format: Default::default(),

@@ -39,6 +39,11 @@ const INPUT: [&str; 22] = [
 /// `insufficient_quota` and `billing_not_active`, Moonshot's `exceeded_current_quota_error`, Alibaba's `Arrearage`.
 const ACCOUNT_WORDS: [&str; 6] =
     ["insufficient_quota", "billing", "exceeded_current_quota", "arrearage", "insufficient_balance", "insufficient_credit"];
+/// The same for a prompt that is too long: OpenAI and most, llama.cpp.
+const CONTEXT_WORDS: [&str; 2] = ["context_length_exceeded", "exceed_context_size"];
+/// The same for a prompt or an answer against the provider's policy: OpenAI, Azure, Alibaba.
+const CONTENT_WORDS: [&str; 5] =
+    ["content_policy_violation", "content_filter", "responsibleaipolicyviolation", "invalid_prompt", "data_inspection_failed"];
 /// Numbers in `code` and `status_code` that are no statuses of HTTP, by the documentation of MiniMax (four digits from 1000)
 /// and Z.ai.
 const CODES: [(&str, FailureClass); 11] = [
@@ -94,6 +99,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
     let said = Said::read(body);
     let class = match said.word_class() {
         _ if said.blames_account() => FailureClass::Credential,
+        Some(class) if is_exact(class) && matches!(status, 400 | 403 | 404 | 413 | 422) => class,
         // What is wrong with the operator's key is not the client's bad request.
         Some(FailureClass::Credential) if status == 400 => FailureClass::Credential,
         _ if status == 403 && said.is_too_long() => FailureClass::BadRequest, // Together's status for it
@@ -106,9 +112,10 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
 /// Reads an error that came in the middle of an answer, where there is no status.
 pub fn in_band(json: &str) -> ProviderError {
     let said = Said::read(json.as_bytes());
-    let class = match said.status.map(of_status).or_else(|| said.word_class()) {
+    let word = said.word_class();
+    let class = match said.status.map(of_status).or(word) {
         _ if said.blames_account() => FailureClass::Credential,
-        class => class.unwrap_or(FailureClass::Server),
+        class => word.filter(|word| is_exact(*word)).or(class).unwrap_or(FailureClass::Server),
     };
     let message = said.message.unwrap_or_else(|| "the provider reported an error without a message".to_owned());
     ProviderError { class, message, param: said.param, retry_after: None }
@@ -145,6 +152,11 @@ pub fn is_failed_base_resp(json: &str) -> bool {
 
 fn base_status(resp: &Value) -> i64 {
     resp.get("status_code").and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// Whether a class that words say is more exact than that of any status.
+const fn is_exact(class: FailureClass) -> bool {
+    matches!(class, FailureClass::ContextLength | FailureClass::ContentFilter | FailureClass::NotFound)
 }
 
 /// Statuses that mean something else here than elsewhere.
@@ -260,6 +272,15 @@ impl Said {
         let word = |list: &[&str]| list.iter().any(|word| self.words.contains(word));
         if let Some((_, class)) = CODES.iter().find(|(code, _)| self.words.split(' ').any(|word| word == *code)) {
             return Some(*class);
+        }
+        if word(&CONTEXT_WORDS) {
+            return Some(FailureClass::ContextLength);
+        }
+        if word(&CONTENT_WORDS) {
+            return Some(FailureClass::ContentFilter);
+        }
+        if word(&["model_not_found"]) {
+            return Some(FailureClass::NotFound);
         }
         let key = self.message.as_deref().is_some_and(blames_key);
         if key || word(&["invalid_api_key", "api_key_invalid", "authentication", "permission", "unauthenticated", "unauthorized"]) {
@@ -395,6 +416,21 @@ mod tests {
     }
 
     #[test]
+    fn a_code_says_which_bad_request_it_is() {
+        use FailureClass::{BadRequest, ContentFilter, ContextLength, NotFound};
+        for (status, code, class) in [
+            (400, "context_length_exceeded", ContextLength),
+            (400, "content_policy_violation", ContentFilter),
+            (400, "content_filter", ContentFilter),
+            (403, "model_not_found", NotFound),
+            (400, "unknown_parameter", BadRequest),
+        ] {
+            let body = format!(r#"{{"error":{{"message":"x","type":"invalid_request_error","code":"{code}"}}}}"#);
+            assert_eq!((said(status, &body).0, in_band(&body).class), (class, class), "{code}");
+        }
+    }
+
+    #[test]
     fn a_refusal_in_the_form_of_an_event_has_its_message() {
         assert_eq!(said(400, "event: error\ndata: {\"error\":{\"message\":\"too wide\"}}\n\n").1, "too wide");
         assert_eq!(said(400, "data: too wide\n\n").1, "too wide");
@@ -433,8 +469,9 @@ mod tests {
             "maximum context length is 8192 tokens",
         ] {
             let error = read(500, &HeaderMap::new(), format!(r#"{{"error":{{"message":"{message}","type":"server_error"}}}}"#).as_bytes());
-            assert_eq!(error.judged(), FailureClass::BadRequest, "{message}");
-            assert_eq!(in_band(&format!(r#"{{"error":"{message}"}}"#)).judged(), FailureClass::BadRequest, "{message}");
+            let class = if message.starts_with("maximum context") { FailureClass::ContextLength } else { FailureClass::BadRequest };
+            assert_eq!(error.judged(), class, "{message}");
+            assert_eq!(in_band(&format!(r#"{{"error":"{message}"}}"#)).judged(), class, "{message}");
         }
         for message in
             ["unsupported operand type(s) for +: 'int' and 'str'", "'<' not supported between instances of 'int' and 'str'", "engine died"]

@@ -61,6 +61,7 @@ fn target(case: &Value) -> Target {
         model: ModelName::Fixed("m".into()),
         weight: 1,
         price: None,
+        context: None,
         default_max_tokens: case["default_max_tokens"].as_u64().map(|n| n as u32),
         structured_output: if case["structured_output"] == "tool" { StructuredOutput::Tool } else { StructuredOutput::Native },
         format: SageMakerFormat::default(),

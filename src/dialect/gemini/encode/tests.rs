@@ -47,6 +47,7 @@ fn target(kind: Kind) -> Target {
         model: ModelName::Fixed("m".into()),
         weight: 1,
         price: None,
+        context: None,
         default_max_tokens: None,
         structured_output: Default::default(),
         format: Default::default(),

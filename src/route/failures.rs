@@ -1,0 +1,144 @@
+//! Which of a request's failures the client gets when no target has answered.
+
+use crate::error::ApiError;
+
+/// Most bytes of [`PassedOver`].
+pub const MAX_PASSED_OVER: usize = 512;
+
+/// The failures of one request, of which the most useful one is kept: the client's own mistake, then what waiting helps
+/// against, then the rest. Of two alike the one with the shorter `retry-after` is kept, else the later one; of two that
+/// blame the request, the first one.
+#[derive(Debug, Default)]
+pub struct Failures {
+    /// Of targets that were asked, or would have been but for a limit.
+    best: Option<(ApiError, &'static str)>,
+    /// Of the first target that cannot serve the request.
+    unfit: Option<ApiError>,
+}
+
+impl Failures {
+    /// A target has failed, or a limit kept it from being asked. `reason` is the access log's word for it.
+    pub fn add(&mut self, error: ApiError, reason: &'static str) {
+        let key = |error: &ApiError| (rank(error.status), error.retry_after.is_none(), error.retry_after);
+        let worse = self.best.as_ref().is_some_and(|(best, _)| match key(&error).cmp(&key(best)) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => error.status == 400,
+            std::cmp::Ordering::Greater => true,
+        });
+        if !worse {
+            self.best = Some((error, reason));
+        }
+    }
+
+    /// A target cannot serve the request. The client gets the error only where no target can.
+    pub fn unfit(&mut self, error: ApiError) {
+        self.unfit.get_or_insert(error);
+    }
+
+    /// What the client gets, and the access log's word for it, which is empty where the status says enough.
+    pub fn told(&self) -> Option<(&ApiError, &'static str)> {
+        let best = self.best.as_ref().map(|(error, reason)| (error, *reason));
+        best.or(self.unfit.as_ref().map(|error| (error, "")))
+    }
+}
+
+/// Lower is more useful to the client.
+const fn rank(status: u16) -> u8 {
+    match status {
+        400 => 0,
+        429 => 1,
+        503 => 2,
+        504 => 3,
+        502 => 4,
+        404 => 5,
+        _ => 6,
+    }
+}
+
+/// The targets that a request did not ask, and why, as the access log names them: `provider/model (why), …`.
+#[derive(Debug, Default)]
+pub struct PassedOver(String);
+
+impl PassedOver {
+    /// Adds a target, unless there are [`MAX_PASSED_OVER`] bytes.
+    pub fn add(&mut self, provider: &str, model: &str, why: &str) {
+        let separator = if self.0.is_empty() { "" } else { ", " };
+        let next = format!("{separator}{provider}/{model} ({why})");
+        if self.0.len() + next.len() <= MAX_PASSED_OVER {
+            self.0.push_str(&next);
+        }
+    }
+
+    /// The text; empty where all were asked.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The member of a request that an error blames, without the path inside of it: `tools` for `tools[0].function`.
+pub fn member(error: &ApiError) -> &str {
+    let param = error.param.as_deref().unwrap_or_default();
+    match param.split(['.', '[']).next() {
+        Some(member) if !member.is_empty() => member,
+        _ => "request",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use std::time::Duration;
+
+    fn error(status: u16, message: &str) -> ApiError {
+        ApiError::new(status, ErrorKind::Upstream, message.to_owned())
+    }
+
+    fn told(errors: &[ApiError]) -> String {
+        let mut failures = Failures::default();
+        errors.iter().for_each(|error| failures.add(error.clone(), "x"));
+        failures.told().map(|(error, _)| error.message.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_most_useful_failure_is_told_in_whatever_order_they_come() {
+        let order = [400, 429, 503, 504, 502, 404, 402];
+        for (useful, status) in order.iter().enumerate() {
+            for other in order.iter().skip(useful + 1) {
+                let (one, two) = (error(*status, "useful"), error(*other, "other"));
+                assert_eq!((told(&[one.clone(), two.clone()]), told(&[two, one])), ("useful".into(), "useful".into()), "{status} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_alike_the_shorter_wait_counts_then_the_later_but_the_first_that_blames_the_request() {
+        let wait = |seconds, message| error(429, message).with_retry_after(Duration::from_secs(seconds));
+        assert_eq!(told(&[wait(2, "short"), wait(30, "long"), error(429, "none")]), "short");
+        assert_eq!(told(&[error(429, "none"), wait(30, "long"), wait(2, "short")]), "short");
+        assert_eq!(told(&[error(502, "first"), error(502, "second")]), "second");
+        assert_eq!(told(&[error(400, "first"), error(400, "second")]), "first");
+    }
+
+    #[test]
+    fn a_target_that_cannot_serve_counts_only_where_no_other_could_have() {
+        let mut failures = Failures::default();
+        assert_eq!(failures.told(), None);
+        failures.unfit(error(400, "first"));
+        failures.unfit(error(400, "second"));
+        assert_eq!(failures.told(), Some((&error(400, "first"), "")));
+        failures.add(error(502, "down"), "connect");
+        assert_eq!(failures.told(), Some((&error(502, "down"), "connect")));
+    }
+
+    #[test]
+    fn passed_over_targets_are_named_within_a_bound() {
+        let mut passed = PassedOver::default();
+        passed.add("claude", "opus", member(&ApiError::field("tools[0].function", "no")));
+        passed.add("pool", "m", "connections");
+        assert_eq!(passed.text(), "claude/opus (tools), pool/m (connections)");
+        (0..100).for_each(|_| passed.add("pool", "m", member(&error(400, ""))));
+        assert!(passed.text().len() <= MAX_PASSED_OVER && passed.text().ends_with("pool/m (request)"));
+    }
+}
