@@ -43,7 +43,8 @@ fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::
     let attempts = route.retry.attempts;
     let word = if attempts == 1 { "attempt" } else { "attempts" };
     writeln!(text, "{}  balance {}, {attempts} {word}", route.name, route.balance.word())?;
-    if let Some(e) = route.ejection {
+    let e = route.ejection;
+    if e.failures > 0 {
         writeln!(text, "  {} failures within {:?} eject a target, for {:?} and at most {:?}", e.failures, e.window, e.initial, e.max)?;
     }
     let parts = [(&route.targets, "weight"), (&route.fallback, "fallback")];

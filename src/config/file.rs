@@ -5,11 +5,11 @@
 
 use super::json::Fields;
 use super::read::{At, Named, Read, Some1, section};
-use super::snapshot::{AuthMode, Balance, ListenAddress, StoreFailure, StreamUsage};
+use super::snapshot::{AuthMode, Balance, ListenAddress, ResponseModel, StoreFailure, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
     Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, LogFormat, MaxConnections, Money, Origin, Period,
-    Reason, SecretText, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, TrustedPeer, Unsupported, Weight,
+    Reason, SecretText, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, TrustedPeer, Unsupported, Weight,
 };
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
@@ -127,6 +127,8 @@ section! {
         upgrade_socket: Option<PathBuf>,
         /// Where a stream's usage goes: on the chunk with the finish_reason, or on one more chunk without choices.
         stream_usage: StreamUsage = "merged",
+        /// What answers have as `model`: what the client asked for, or the name of the model that answered.
+        response_model: ResponseModel = "asked",
         /// Networks whose `x-forwarded-for` and PROXY protocol are believed; `unix` stands for Unix sockets.
         trust_forwarded_for: Vec<TrustedPeer> = "[]",
         /// Which web pages may use the API from a browser.
@@ -334,7 +336,8 @@ section! {
         /// `context_length`: a prompt that is too long, once, to a target with another model; `content_filter` (not by default):
         /// a prompt or an answer that the provider's policy forbids. Of these four the same target is never asked again.
         on: Vec<Reason> = "[connect, timeout, rate_limited, server_error, credential, not_found, context_length]",
-        /// The wait before the same target is asked again.
+        /// The wait before the same target is asked again. Where only targets are left whose provider has asked for a pause,
+        /// the one with the shortest is waited for, if that is at most `max`.
         backoff: Backoff = "{}",
     }
 }
@@ -355,6 +358,8 @@ section! {
     Ejection {
         /// So many failures; 0: never.
         failures: Failures = "5",
+        /// That are at least this share of the target's attempts, or all of the last ones.
+        share: Share = "0.5",
         /// Within this time.
         window: Deadline = "30s",
         /// For how long, until one request tries whether it is back.
@@ -366,9 +371,9 @@ section! {
     /// How long a target is kept out; it doubles each time that it was not back.
     Cooldown {
         /// The first time.
-        initial: Deadline = "10s",
+        initial: Deadline = "5s",
         /// The longest.
-        max: Deadline = "5m",
+        max: Deadline = "30s",
     }
 }
 

@@ -108,6 +108,8 @@ pub struct Server {
     pub upgrade_socket: Option<PathBuf>,
     /// Where a stream's usage goes.
     pub stream_usage: StreamUsage,
+    /// What answers have as `model`.
+    pub response_model: ResponseModel,
     /// Whose `x-forwarded-for` and PROXY protocol are believed.
     pub trust_forwarded_for: Trust,
     /// Which web pages may use the API; `None`: none.
@@ -152,6 +154,15 @@ pub enum StreamUsage {
     Merged,
     /// On a last chunk without choices, OpenAI's own form.
     Separate,
+}
+
+/// What answers have as `model`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseModel {
+    /// What the client asked for.
+    Asked,
+    /// The model that answered, as its provider calls it.
+    Upstream,
 }
 
 /// A name that clients may ask for.
@@ -210,6 +221,8 @@ pub enum Balance {
 pub struct Ejection {
     /// So many failures; 0..=[`MAX_FAILURES`](crate::route::health::MAX_FAILURES), 0: never.
     pub failures: u32,
+    /// That are at least so many millionths of the attempts, or come in a row.
+    pub share: u32,
     /// Within this time.
     pub window: Duration,
     /// For how long, also where a credential or a model is set aside; doubles with each failed probe.

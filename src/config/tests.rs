@@ -150,8 +150,9 @@ const MISTAKES: &[Mistake] = &[
     ("model: m } ]", "model: m } ]\n    retry: { on: [sometimes] }", "9:19", "`sometimes`"),
     ("model: m } ]", "model: m } ]\n    retry: { backoff: { initial: 3s } }", "9:23", "`initial`"),
     ("model: m } ]", "model: m } ]\n    ejection: { failures: 65 }", "9:27", "0 to 64"),
+    ("model: m } ]", "model: m } ]\n    ejection: { share: 1.5 }", "9:24", "a share from 0 to 1"),
     ("model: m } ]", "model: m } ]\n    ejection: { window: 0s }", "9:25", "window"),
-    ("model: m } ]", "model: m } ]\n    ejection: { cooldown: { max: 9s } }", "9:27", "`initial`"),
+    ("model: m } ]", "model: m } ]\n    ejection: { cooldown: { max: 4s } }", "9:27", "`initial`"),
     ("model: m } ]", "model: m } ]\n    params: { overrides: { model: x } }", "9:28", "`model`"),
     ("model: m } ]", "model: m } ]\n    params: { defaults: { seed: .nan } }", "9:33", "JSON"),
     ("routes:\n  a:\n    targets: [ { provider: one, model: m } ]", "routes: {}", "6:1", "`routes` is missing or empty"),
@@ -401,7 +402,7 @@ fn the_defaults_of_the_schema_are_the_readers() {
     assert_eq!(route["balance"]["enum"], serde_json::json!(["weighted", "least_requests", "latency", "sticky"]));
     let ejection = &route["ejection"]["properties"];
     assert_eq!((&ejection["failures"]["default"], &ejection["failures"]["maximum"]), (&5.into(), &64.into()));
-    assert_eq!(ejection["cooldown"]["properties"]["max"]["default"], "5m");
+    assert_eq!(ejection["cooldown"]["properties"]["max"]["default"], "30s");
     let target = &route["targets"]["items"];
     assert_eq!(target["required"], serde_json::json!(["provider", "model"]));
     assert_eq!(target["properties"]["weight"]["default"], 1);
@@ -505,11 +506,11 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!((route.retry.attempts, route.retry.connect, route.retry.timeout), (3, true, false));
     assert_eq!((route.timeouts.first_token, route.timeouts.connect), (Some(Duration::from_secs(20)), None));
     let seconds = Duration::from_secs;
-    let ejection = Ejection { failures: 2, window: seconds(30), initial: seconds(10), max: seconds(60) };
-    assert_eq!((route.balance, route.ejection), (Balance::Latency, Some(ejection)));
+    let ejection = Ejection { failures: 2, share: 500_000, window: seconds(30), initial: seconds(5), max: seconds(60) };
+    assert_eq!((route.balance, route.ejection), (Balance::Latency, ejection));
     assert_eq!((snapshot.routes[1].balance, snapshot.routes[2].balance), (Balance::Weighted, Balance::Sticky));
-    assert_eq!(snapshot.routes[1].ejection.map(|ejection| ejection.failures), Some(5), "also of a target that is alone");
-    assert_eq!(snapshot.routes[2].ejection, None, "switched off");
+    assert_eq!(snapshot.routes[1].ejection.failures, 5, "also of a target that is alone");
+    assert_eq!(snapshot.routes[2].ejection.failures, 0, "switched off");
     assert_eq!(route.system.as_deref(), Some("Be brief, sk-from-env."));
     let field = |name: &str, json: &str| (name.to_owned(), json.to_owned());
     assert_eq!(route.params.defaults, [field("temperature", "0.2"), field("stop", r#"["a"]"#)]);

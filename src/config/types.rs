@@ -2,7 +2,7 @@
 
 use super::read::{Read, Reader, words};
 use super::secret::Secret;
-use super::snapshot::{AuthMode, Balance, ListenAddress, StoreFailure, StreamUsage};
+use super::snapshot::{AuthMode, Balance, ListenAddress, ResponseModel, StoreFailure, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::tree::Node;
 use super::units::{self, BadMoney};
@@ -103,6 +103,7 @@ impl Read for Kind {
 }
 
 words!(StreamUsage, "one of" { Merged = "merged", Separate = "separate" });
+words!(ResponseModel, "one of" { Asked = "asked", Upstream = "upstream" });
 words!(AuthMode, "one of" { Keys = "keys", None = "none" });
 words!(Guided, "one of" { StructuredOutputs = "structured_outputs", Legacy = "legacy", Sglang = "sglang", LlamaCpp = "llama_cpp" });
 words!(ReasoningField, "one of" { ReasoningContent = "reasoning_content", Reasoning = "reasoning", Content = "content" });
@@ -213,6 +214,9 @@ scalars! {
     /// Failures that eject a target.
     Failures(u32), "a whole number from 0 to 64", { "type": "integer", "minimum": 0, "maximum": 64 },
         |text| within(text, 0, MAX_FAILURES as u64).map(|n| n as u32);
+    /// A share, in millionths.
+    Share(u32), "a share from 0 to 1, like 0.5", { "type": "number", "minimum": 0, "maximum": 1 },
+        |text| units::money(text).ok().filter(|millionths| *millionths <= 1_000_000).map(|millionths| millionths as u32);
     /// An amount of a limit.
     Count(u64), "a whole number from 1 to 1000000000000000", { "type": "integer", "minimum": 1, "maximum": 1_000_000_000_000_000u64 },
         |text| within(text, 1, MAX_COUNT);

@@ -19,7 +19,7 @@ use super::respond::{self, Opening};
 use crate::account::{EndedBy, Ledger, cost};
 use crate::chat::chunk::UsagePlace;
 use crate::chat::usage::Usage;
-use crate::config::snapshot::StreamUsage;
+use crate::config::snapshot::{ResponseModel, StreamUsage};
 use crate::dialect::{FailureClass, Fault, params};
 use crate::error::ApiError;
 use crate::id;
@@ -254,8 +254,11 @@ impl Exchange {
             (Operation::Chat, true, true, StreamUsage::Merged) => Form::Chunks(UsagePlace::Merged),
             (Operation::Chat, true, true, StreamUsage::Separate) => Form::Chunks(UsagePlace::Separate),
         };
-        let head = call.head.clone();
+        let mut head = call.head.clone();
         let Some(attempt) = call.attempt.as_mut() else { return };
+        if self.live.snapshot.server.response_model == ResponseModel::Upstream {
+            head.model = attempt.model.clone();
+        }
         attempt.coding = Coded::of(headers);
         attempt.reading = if (200..300).contains(&status) {
             let mut decoder = std::mem::replace(&mut attempt.outgoing.decoder, Box::new(crate::dialect::Spent));

@@ -82,11 +82,16 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
 pub fn of_fault(provider: &str, fault: &Fault) -> Failure {
     match fault {
         Fault::Provider(refusal) => of_provider(provider, refusal),
-        Fault::Broken(what) => Failure::new(Some(retry::Failure::Broken), fault.into(), ApiError::upstream(format!(
-                "Provider `{provider}` sent an answer that cannot be read: {}",
-                redact_to(what, MAX_MESSAGE)
-            ))),
-        Fault::Truncated => Failure::new(Some(retry::Failure::Broken), fault.into(), ApiError::upstream(format!("Provider `{provider}` broke off its answer."))),
+        Fault::Broken(what) => Failure::new(
+            Some(retry::Failure::Broken),
+            fault.into(),
+            ApiError::upstream(format!("Provider `{provider}` sent an answer that cannot be read: {}", redact_to(what, MAX_MESSAGE))),
+        ),
+        Fault::Truncated => Failure::new(
+            Some(retry::Failure::Broken),
+            fault.into(),
+            ApiError::upstream(format!("Provider `{provider}` broke off its answer.")),
+        ),
     }
 }
 
@@ -154,21 +159,47 @@ pub fn of_http1(provider: &str) -> Failure {
 pub fn of_proxy(provider: &str, e: &Error) -> Failure {
     if *e.etype() == LATE {
         let what = e.context.as_ref().map_or("the provider was too slow", |c| c.as_str());
-        return Failure::new(Some(retry::Failure::Timeout), Outcome::Timeout, ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")));
+        return Failure::new(
+            Some(retry::Failure::Timeout),
+            Outcome::Timeout,
+            ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}`: {what}.")),
+        );
     }
     if *e.etype() == DRAINED {
-        return Failure::new(None, Outcome::Drained, ApiError::new(503, ErrorKind::Overloaded, "The gateway is going away; send the request again to reach another."));
+        return Failure::new(
+            None,
+            Outcome::Drained,
+            ApiError::new(503, ErrorKind::Overloaded, "The gateway is going away; send the request again to reach another."),
+        );
     }
     if *e.etype() == EMPTY {
-        return Failure::new(Some(retry::Failure::Broken), Outcome::Broken, ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")));
+        return Failure::new(
+            Some(retry::Failure::Broken),
+            Outcome::Broken,
+            ApiError::upstream(format!("Provider `{provider}` sent an empty answer.")),
+        );
     }
     match e.esource() {
         ErrorSource::Upstream => match e.etype() {
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::new(Some(retry::Failure::Timeout), Outcome::Timeout, ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long."))),
-            _ => Failure::new(Some(retry::Failure::Broken), Outcome::Truncated, ApiError::upstream(format!("Provider `{provider}` broke the connection off."))),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::new(
+                Some(retry::Failure::Timeout),
+                Outcome::Timeout,
+                ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` took too long.")),
+            ),
+            _ => Failure::new(
+                Some(retry::Failure::Broken),
+                Outcome::Truncated,
+                ApiError::upstream(format!("Provider `{provider}` broke the connection off.")),
+            ),
         },
-        ErrorSource::Downstream => Failure::new(None, Outcome::Cancelled, ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request.")),
-        ErrorSource::Internal | ErrorSource::Unset => Failure::new(None, Outcome::ServerError, ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")),
+        ErrorSource::Downstream => {
+            Failure::new(None, Outcome::Cancelled, ApiError::new(499, ErrorKind::InvalidRequest, "The client closed the request."))
+        }
+        ErrorSource::Internal | ErrorSource::Unset => Failure::new(
+            None,
+            Outcome::ServerError,
+            ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id."),
+        ),
     }
 }
 

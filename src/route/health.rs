@@ -7,23 +7,22 @@
 use super::latency::Latency;
 use super::r#match::Found;
 use super::models::{Models, PatternModels, Registry};
+pub use super::record::MAX_FAILURES;
+use super::record::Record;
 use super::retry::Failure;
 use super::standing::{Cause, Role, Standing};
 use crate::config::snapshot::{Ejection, Route, Snapshot};
 use crate::dialect::FailureClass;
 use crate::provider::ModelName;
-use std::array::from_fn;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Longest rest that a provider can ask for: daily quotas ask for hours; a `retry-after` beyond a day is not believed.
 pub const MAX_REST: Duration = Duration::from_secs(24 * 3600);
 /// The shortest time between two lines of the log about models of one pattern that are out or back.
 pub const PATTERN_LOG_PAUSE: Duration = Duration::from_secs(10);
-/// Most failures that an ejection can wait for: so many are remembered for each target.
-pub const MAX_FAILURES: usize = 64;
 
 /// All targets of a snapshot.
 #[derive(Debug, Default)]
@@ -59,7 +58,7 @@ pub(super) struct Vitals {
     standing: Standing,
     in_flight: AtomicU32,
     latency: Latency,
-    failures: Failures,
+    record: Record,
 }
 
 impl Health {
@@ -186,34 +185,7 @@ impl Vitals {
         };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let began = now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
-        Some(Asking { vitals: self.clone(), role, rules, began })
-    }
-}
-
-/// When a target failed last: the times of [`MAX_FAILURES`] attempts.
-#[derive(Debug)]
-struct Failures {
-    at: [AtomicU64; MAX_FAILURES],
-    next: AtomicUsize,
-    /// What is older is forgotten.
-    since: AtomicU64,
-}
-
-impl Default for Failures {
-    fn default() -> Self {
-        Self { at: from_fn(|_| AtomicU64::new(0)), next: AtomicUsize::new(0), since: AtomicU64::new(0) }
-    }
-}
-
-impl Failures {
-    /// One more; how many there are within the window.
-    fn count(&self, window: Duration, now: u64) -> usize {
-        if let Some(slot) = self.at.get(self.next.fetch_add(1, Ordering::Relaxed) % MAX_FAILURES) {
-            slot.store(now, Ordering::Relaxed);
-        }
-        let window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
-        let from = now.saturating_sub(window).max(self.since.load(Ordering::Relaxed));
-        self.at.iter().filter(|at| at.load(Ordering::Relaxed) > from).count()
+        Some(Asking { vitals: self.clone(), role, rules, began, answered: false })
     }
 }
 
@@ -249,6 +221,8 @@ pub struct Asking {
     role: Role,
     rules: Ejection,
     began: u64,
+    /// Whether it has been answered.
+    answered: bool,
 }
 
 impl Asking {
@@ -260,9 +234,13 @@ impl Asking {
     /// The first content is there: the target is fine, whatever comes later. Gives why it was out, where it is back with this.
     pub fn answered(&mut self, now: u64) -> Option<Cause> {
         self.vitals.latency.observe(self.took(now), now);
+        if self.rules.failures > 0 {
+            self.vitals.record.succeeded(self.rules.window, now);
+        }
+        self.answered = true;
         let Role::Probe { early } = self.role else { return None };
         self.role = Role::Plain;
-        self.vitals.failures.since.store(now, Ordering::Relaxed);
+        self.vitals.record.restart(now);
         self.vitals.standing.readmit(early)
     }
 
@@ -281,8 +259,8 @@ impl Asking {
         match std::mem::replace(&mut self.role, Role::Plain) {
             Role::Probe { early } => standing.probe_failed(early, cause, &rules, now).map(|rest| outage(rest, false)),
             // What began before an ejection was over says nothing of what is now.
-            Role::Plain if self.began < self.vitals.failures.since.load(Ordering::Relaxed) => None,
-            Role::Plain if cause == Cause::Failures && self.vitals.failures.count(rules.window, now) < rules.failures as usize => None,
+            Role::Plain if self.began < self.vitals.record.since() => None,
+            Role::Plain if cause == Cause::Failures && !self.vitals.record.failed(&rules, self.answered, now) => None,
             Role::Plain => standing.eject(cause, &rules, now).map(|rest| outage(rest, true)),
         }
     }
@@ -393,7 +371,9 @@ pub(super) mod tests {
     const SERVER: Failure = Failure::Provider(FailureClass::Server);
 
     fn health(weights: &[u32]) -> (Snapshot, Health) {
-        let snapshot = snapshot(weights, 0, "weighted");
+        let mut snapshot = snapshot(weights, 0, "weighted");
+        let ejection = &mut Arc::get_mut(&mut snapshot.routes[0]).unwrap().ejection;
+        (ejection.initial, ejection.max) = (Duration::from_secs(10), Duration::from_secs(300));
         let health = Health::new(&snapshot, None);
         (snapshot, health)
     }
@@ -549,7 +529,7 @@ routes: { new: { targets: [ { provider: p, model: t0 } ] }, r: { targets: [ { pr
     }
     const PATTERNS: &str = "providers: { p: { kind: openai, api_key: k }, q: { kind: openai, api_key: k } }
 routes:
-  \"o/*\": { targets: [ { provider: p, model: \"*\" } ], fallback: [ { provider: q, model: f } ], ejection: { failures: 6 } }
+  \"o/*\": { targets: [ { provider: p, model: \"*\" } ], fallback: [ { provider: q, model: f } ], ejection: { failures: 6, cooldown: { initial: 10s } } }
   \"x/*\": { targets: [ { provider: p, model: \"*\" } ], ejection: { failures: 0 } }
   one: { targets: [ { provider: p, model: m } ] }
 ";

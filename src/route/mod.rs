@@ -13,4 +13,5 @@ pub mod retry;
 pub mod health;
 pub mod latency;
 pub mod models;
+mod record;
 pub mod standing;

@@ -93,7 +93,6 @@ pub struct Attempts {
 /// A request is not sent to a target whose `context` its estimate exceeds by this factor. An estimate is that wrong at times.
 const FAR_ABOVE: u64 = 2;
 
-
 impl Attempts {
     /// Nothing tried yet. `random` is 64 random bits of their own.
     pub fn new(plan: Plan, random: u64) -> Self {
@@ -138,13 +137,15 @@ impl Attempts {
 
     /// The first target. Counts as begun.
     pub fn first(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
-        self.take(route, health, |_| false, Duration::ZERO, now).or_else(|| self.take(route, health, |_| true, Duration::ZERO, now))
+        let in_time = self.take(route, health, |_| false, Duration::ZERO, now);
+        let waited = in_time.or_else(|| self.take_rested(route, health, Duration::ZERO, now));
+        waited.or_else(|| self.take(route, health, |_| true, Duration::ZERO, now))
     }
 
     /// What comes after the last one failed; `None`: tell the client. The plan is gone through in its order, targets that
     /// rest by now after the others; only when there is no target that was not asked yet, it begins anew, with a wait
-    /// before each. It then leaves out targets that rest, but of those that are ejected the best one is asked when nobody
-    /// else is left.
+    /// before each. It then leaves out targets that rest for longer than the longest backoff, but of those that are ejected
+    /// the best one is asked when nobody else is left.
     pub fn next(&mut self, route: &Route, failure: Failure, health: &Health, now: u64) -> Option<Turn> {
         if self.made >= route.retry.attempts || !failure.is_retried(&route.retry) {
             return None;
@@ -180,7 +181,35 @@ impl Attempts {
 
     fn again(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
         let wait = self.wait(&route.retry);
-        self.take(route, health, |_| false, wait, now).or_else(|| self.take(route, health, Vitals::is_ejected, wait, now))
+        let in_time = self.take(route, health, |_| false, wait, now);
+        let waited = in_time.or_else(|| self.take_rested(route, health, wait, now));
+        waited.or_else(|| self.take(route, health, Vitals::is_ejected, wait, now))
+    }
+
+    /// Of the targets that rest because their provider has asked for it, the one that is back first, if that is within the
+    /// longest backoff. Up to an eighth of the rest is added, so that clients that wait together do not come back together.
+    fn take_rested(&mut self, route: &Route, health: &Health, at_least: Duration, now: u64) -> Option<Turn> {
+        // A rest is rounded up to a millisecond.
+        let longest = route.retry.backoff_max.saturating_add(Duration::from_millis(1));
+        let steps = self.steps(route).filter(|(bit, _)| (self.asked | self.passed) & bit == 0);
+        let rests = steps.filter_map(|(bit, target)| match self.plan.vitals(health, target)?.rests(now)? {
+            (left, false) if left <= longest => Some((left, bit)),
+            _ => None,
+        });
+        let (left, bit) = rests.min()?;
+        let wait = left.saturating_add(self.jitter(left / 8)).max(at_least);
+        let (target, asking) = self
+            .steps(route)
+            .find(|(step, _)| *step == bit)
+            .and_then(|(_, target)| Some((target.clone(), self.plan.vitals(health, target)?.ask(route.ejection, true, wait, now)?)))?;
+        self.began(bit);
+        Some(Turn { target, wait, asking })
+    }
+
+    fn began(&mut self, bit: u64) {
+        self.asked |= bit;
+        self.last = bit;
+        self.made += 1;
     }
 
     /// The first target of the plan that was not asked in this round and takes part, or is to be asked `anyway`.
@@ -190,10 +219,9 @@ impl Attempts {
             let Some(target) = self.plan.target(route, step).filter(|_| (self.asked | self.passed) & bit == 0) else { continue };
             let Some(vitals) = self.plan.vitals(health, target) else { continue };
             let Some(asking) = vitals.ask(route.ejection, anyway(vitals), wait, now) else { continue };
-            self.asked |= bit;
-            self.last = bit;
-            self.made += 1;
-            return Some(Turn { target: target.clone(), wait, asking });
+            let target = target.clone();
+            self.began(bit);
+            return Some(Turn { target, wait, asking });
         }
         None
     }
@@ -203,8 +231,13 @@ impl Attempts {
         let doublings = self.round.saturating_sub(1).min(31);
         let longest = retry.backoff_initial.saturating_mul(1 << doublings).min(retry.backoff_max);
         let half = longest / 2;
-        let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX - 1);
-        half + Duration::from_nanos(self.random.below(nanos + 1))
+        half + self.jitter(half)
+    }
+
+    /// A random time of at most `most`.
+    fn jitter(&mut self, most: Duration) -> Duration {
+        let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX - 1);
+        Duration::from_nanos(self.random.below(nanos.saturating_add(1)))
     }
 }
 
@@ -295,6 +328,39 @@ mod tests {
         // One that has not been asked is the only hope left.
         assert_eq!(asked(&[1], 1, retry(4), &[0, 1]).0, [0, 1]);
         assert_eq!(asked(&[1, 0], 1, retry(4), &[1]).0, [0, 2, 1, 0]);
+    }
+
+    #[test]
+    fn a_short_rest_is_waited_for_where_only_resting_targets_are_left() {
+        let millis =
+            |rests: &[(usize, u64)]| rests.iter().map(|(target, rest)| (*target, Duration::from_millis(*rest))).collect::<Vec<_>>();
+        for (weights, fallback, before, after, targets, longest) in [
+            // A target alone: its rest counts where it is longer than the backoff.
+            (&[1][..], 0, &[][..], &[(0, 280)][..], &[0, 0][..], &[0, 280][..]),
+            (&[1], 0, &[], &[(0, 320)], &[0], &[0]),
+            // Another target comes first, whatever the rest.
+            (&[1], 1, &[], &[(0, 280)], &[0, 1, 1], &[0, 0, 0]),
+            // All rest before anyone was asked: the shortest rest is waited for, a long one is not.
+            (&[1, 0], 0, &[(0, 250), (1, 240)], &[], &[1, 0, 1], &[240, 250, 0]),
+            (&[1], 0, &[(0, 9000)], &[], &[0], &[0]),
+        ] {
+            let snapshot = snapshot(weights, fallback, "weighted");
+            let mut route = Route::clone(&snapshot.routes[0]);
+            route.retry = retry(if after.is_empty() { weights.len() as u32 } else { 1 + targets.len() as u32 });
+            let health = Health::new(&snapshot, None);
+            millis(before).iter().for_each(|(target, rest)| health.rest(*target, *rest, 0));
+            let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
+            let mut turn = attempts.first(&route, &health, 0);
+            millis(after).iter().for_each(|(target, rest)| health.rest(*target, *rest, 0));
+            for (target, rest) in targets.iter().zip(longest).take(route.retry.attempts as usize) {
+                let Some(Turn { target: asked, wait, .. }) = turn.take() else { panic!("{before:?} {after:?}: not {target}") };
+                let rest = Duration::from_millis(*rest);
+                assert_eq!(asked.index, *target, "{before:?} {after:?}");
+                assert!(rest.is_zero() || (rest..=rest + rest / 8).contains(&wait), "{before:?} {after:?}: {wait:?}");
+                turn = attempts.next(&route, FAILED, &health, 0);
+            }
+            assert!(turn.is_none() || targets.len() > 1, "{before:?} {after:?}");
+        }
     }
 
     /// Targets that are really asked while everything fails and `full` ones cannot be.

@@ -211,8 +211,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RULES: Ejection =
-        Ejection { failures: 5, window: Duration::from_secs(30), initial: Duration::from_secs(10), max: Duration::from_secs(35) };
+    const RULES: Ejection = Ejection {
+        failures: 5,
+        share: 500_000,
+        window: Duration::from_secs(30),
+        initial: Duration::from_secs(10),
+        max: Duration::from_secs(35),
+    };
     const SECOND: u64 = 1_000_000_000;
     const PROBE: Role = Role::Probe { early: false };
 

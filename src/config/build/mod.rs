@@ -207,6 +207,7 @@ fn server(server: FileServer) -> Server {
         upgrade_timeout: server.upgrade_timeout.0,
         upgrade_socket: server.upgrade_socket,
         stream_usage: server.stream_usage,
+        response_model: server.response_model,
         trust_forwarded_for: Trust {
             unix: server.trust_forwarded_for.contains(&TrustedPeer::Unix),
             networks: server.trust_forwarded_for.into_iter().filter_map(TrustedPeer::network).collect(),

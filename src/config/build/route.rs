@@ -183,7 +183,13 @@ impl Builder {
         if cooldown.initial.0 > cooldown.max.0 {
             self.problems.add(cooldown.at, "`cooldown`: `initial` must not be longer than `max`");
         }
-        Ejection { failures: ejection.failures.0, window: ejection.window.0, initial: cooldown.initial.0, max: cooldown.max.0 }
+        Ejection {
+            failures: ejection.failures.0,
+            share: ejection.share.0,
+            window: ejection.window.0,
+            initial: cooldown.initial.0,
+            max: cooldown.max.0,
+        }
     }
 
     fn fields(&mut self, fields: Fields) -> Vec<(String, String)> {
