@@ -15,6 +15,27 @@ pub fn cost(price: &Price, usage: &Usage) -> u64 {
     u64::try_from(pico.saturating_add(PICO_PER_MICRO / 2) / PICO_PER_MICRO).unwrap_or(u64::MAX)
 }
 
+/// Micro-dollars as dollars, without zeros at the end: `100`, `2.5`.
+pub fn usd(micro: u64) -> String {
+    let (dollars, rest) = (micro / 1_000_000, micro % 1_000_000);
+    if rest == 0 { dollars.to_string() } else { format!("{dollars}.{rest:06}").trim_end_matches('0').to_owned() }
+}
+
+/// What an answer counts for, and whether that is an estimate: what the provider `told`, where the answer is `whole`. Else
+/// what the provider told so far may be a placeholder, as in the first event of Anthropic's streams, and a stream that its
+/// client leaves would cost nothing: so the completion is at least what was `sent` of it, and the prompt that of `expected`
+/// where the provider has not told one.
+pub fn settled(told: Option<Usage>, whole: bool, expected: &Usage, sent: u64) -> (Usage, bool) {
+    match told {
+        Some(told) if whole => (told, false),
+        Some(told) => {
+            let prompt = if told.prompt == 0 { expected.prompt } else { told.prompt };
+            (Usage { prompt, completion: told.completion.max(sent), ..told }, true)
+        }
+        None => (Usage { prompt: expected.prompt, completion: sent, ..Usage::default() }, true),
+    }
+}
+
 /// Who ended a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
@@ -59,7 +80,7 @@ pub struct Ledger {
     pub attempts: u32,
     /// What was used.
     pub usage: Usage,
-    /// Whether `usage` is the gateway's estimate, because the answer broke off before the provider told.
+    /// Whether `usage` is, in part, the gateway's estimate, because the answer did not end or the provider did not tell.
     pub estimated: bool,
     /// What it cost, in micro-dollars.
     pub micro_usd: u64,
@@ -132,6 +153,22 @@ mod tests {
         let wild = Usage { prompt: 5, cached: u64::MAX, cache_write: u64::MAX, completion: u64::MAX, ..Usage::default() };
         assert!(cost(&PRICE, &wild) > 0);
         assert_eq!(cost(&PRICE, &Usage { prompt: 10, cached: 99, ..Usage::default() }), 3);
+    }
+
+    #[test]
+    fn an_answer_that_did_not_end_counts_for_the_larger_of_what_was_told_and_sent() {
+        let usage = |prompt, completion| Usage { prompt, completion, ..Usage::default() };
+        let expected = usage(7, 256);
+        for (told, whole, sent, settled_as) in [
+            (Some(usage(9, 40)), true, 100, (usage(9, 40), false)),
+            (Some(usage(9, 1)), false, 100, (usage(9, 100), true)),
+            (Some(usage(9, 120)), false, 100, (usage(9, 120), true)),
+            (Some(usage(0, 1)), false, 0, (usage(7, 1), true)),
+            (None, false, 100, (usage(7, 100), true)),
+            (None, true, 100, (usage(7, 100), true)),
+        ] {
+            assert_eq!(settled(told, whole, &expected, sent), settled_as, "{told:?} {whole} {sent}");
+        }
     }
 
     #[test]

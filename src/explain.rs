@@ -45,7 +45,12 @@ fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::
     writeln!(text, "{}  balance {}, {attempts} {word}", route.name, route.balance.word())?;
     let e = route.ejection;
     if e.failures > 0 {
-        writeln!(text, "  {} failures within {:?} eject a target, for {:?} and at most {:?}", e.failures, e.window, e.initial, e.max)?;
+        let share = f64::from(e.share) / 1e6;
+        let (failures, window, initial, max) = (e.failures, e.window, e.initial, e.max);
+        writeln!(
+            text,
+            "  {failures} failures within {window:?} eject a target, if {share} of its attempts or in a row, for {initial:?} to {max:?}"
+        )?;
     }
     let parts = [(&route.targets, "weight"), (&route.fallback, "fallback")];
     for (target, part) in parts.into_iter().flat_map(|(targets, part)| targets.iter().map(move |target| (target, part))) {
@@ -251,7 +256,7 @@ mod tests {
     #[test]
     fn the_routes_own_settings_count() {
         let text = explain(&snapshot(), "qwen3-4b").unwrap();
-        assert!(text.contains("5 failures within 30s eject a target, for 10s and at most 300s"), "{text}");
+        assert!(text.contains("5 failures within 30s eject a target, if 0.5 of its attempts or in a row, for 5s to 30s"), "{text}");
         assert!(text.contains("connect 5s, first_byte 60s (600s buffered), first_token 20s, between_bytes 60s, total none"), "{text}");
         assert!(text.contains("  fireworks  accounts/fireworks/models/qwen3-4b  fallback"));
         // `unsupported: reject` leaves nothing to drop.

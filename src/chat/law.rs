@@ -104,6 +104,12 @@ impl Law {
         self.said_bytes
     }
 
+    /// Whether every choice has ended, so that counts are final.
+    pub fn is_finished(&self) -> bool {
+        let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
+        seen.peek().is_some() && seen.all(|choice| choice.finish.is_some())
+    }
+
     /// Whether the answer is over with nothing said, because the provider's policy forbids it.
     pub fn is_withheld(&self) -> bool {
         let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();

@@ -265,6 +265,8 @@ section! {
         targets: At<Some1<Target>>,
         /// Tried in order when every target has failed or is cooling down.
         fallback: Vec<Target>,
+        /// Further names of the route, with the same limits and counters. A pattern has none.
+        aliases: Vec<At<String>>,
         /// How a target is chosen. `weighted`: at random, by weight. `least_requests`: of two at random, the one with
         /// fewer requests in flight. `latency`: of two at random, the one that begins to answer sooner. `sticky`: the
         /// same one for the same episode_id, else the same `user`, else the same key.
@@ -399,9 +401,9 @@ section! {
         tokens: Option<At<Count>>,
         /// Requests in flight; has no period.
         concurrent: Option<At<Count>>,
-        /// US dollars per period.
+        /// US dollars per period, by the `price` of targets; a target without one costs nothing.
         usd: Option<At<Money>>,
-        /// The period, from 1s to 30d.
+        /// The period, from 1s to 30d. For `usd` also `day` and `month`, by the calendar in UTC.
         per: Option<At<Period>>,
         /// How much may be used at once. Default: the amount itself.
         burst: Option<At<Money>>,

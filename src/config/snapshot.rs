@@ -172,6 +172,8 @@ pub struct Route {
     pub index: usize,
     /// As written; with a `*` for a pattern.
     pub name: Arc<str>,
+    /// Further names that clients can ask for.
+    pub aliases: Vec<Arc<str>>,
     /// Tried first, by weight.
     pub targets: Vec<Arc<Target>>,
     /// Tried in order when every target has failed.
@@ -200,6 +202,11 @@ impl Route {
     /// Whether its name is a pattern rather than a name that a client can ask for.
     pub fn is_pattern(&self) -> bool {
         self.name.contains('*')
+    }
+
+    /// All names that clients can ask for; none of a pattern.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        std::iter::once(&self.name).filter(|_| !self.is_pattern()).chain(&self.aliases)
     }
 }
 
@@ -391,7 +398,7 @@ impl RouteSet {
 /// Finds routes by name.
 #[derive(Clone, Debug, Default)]
 pub struct RouteNames {
-    /// Exact names.
+    /// Exact names, aliases included.
     pub exact: HashMap<Arc<str>, usize>,
     /// Prefix, suffix and route of each pattern, the longest prefix first.
     pub patterns: Vec<(Arc<str>, Arc<str>, usize)>,

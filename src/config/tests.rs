@@ -150,6 +150,14 @@ const MISTAKES: &[Mistake] = &[
     ("model: m } ]", "model: m } ]\n    retry: { on: [sometimes] }", "9:19", "`sometimes`"),
     ("model: m } ]", "model: m } ]\n    retry: { backoff: { initial: 3s } }", "9:23", "`initial`"),
     ("model: m } ]", "model: m } ]\n    ejection: { failures: 65 }", "9:27", "0 to 64"),
+    ("model: m } ]", "model: m } ]\n    limits: [ { requests: 5, per: month } ]", "9:34", "are for `usd`"),
+    ("model: m } ]", "model: m } ]\n    limits: [ { usd: 5, per: day, burst: 2 } ]", "9:41", "no meaning for `per: day`"),
+    ("model: m } ]", "model: m } ]\n    limits: [ { usd: 5, per: week } ]", "9:29", "`day` or `month`"),
+    ("model: m } ]", "model: m } ]\n    aliases: [b, a]", "9:18", "this route's name already"),
+    ("model: m } ]", "model: m } ]\n    aliases: [b, b]", "9:18", "this route's name already"),
+    ("model: m } ]", "model: m } ]\n    aliases: [\"b*\"]", "9:15", "without `*`"),
+    ("model: m } ]", "model: m } ]\n    aliases: [b]\n  b: { targets: [ { provider: one, model: m } ] }", "9:15", "another route `b`"),
+    ("  a:\n", "  \"a*\":\n    aliases: [b]\n", "8:15", "a pattern has none"),
     ("model: m } ]", "model: m } ]\n    ejection: { share: 1.5 }", "9:24", "a share from 0 to 1"),
     ("model: m } ]", "model: m } ]\n    ejection: { window: 0s }", "9:25", "window"),
     ("model: m } ]", "model: m } ]\n    ejection: { cooldown: { max: 4s } }", "9:27", "`initial`"),
@@ -397,7 +405,10 @@ fn the_defaults_of_the_schema_are_the_readers() {
     assert_eq!(schema["properties"]["server"]["properties"]["max_body"]["default"], "32MiB");
     assert_eq!(schema["properties"]["server"]["properties"]["threads"]["default"], 0);
     let retry = &schema["properties"]["routes"]["additionalProperties"]["properties"]["retry"]["properties"];
-    assert_eq!(retry["on"]["default"], serde_json::json!(["connect", "timeout", "rate_limited", "server_error"]));
+    assert_eq!(
+        retry["on"]["default"],
+        serde_json::json!(["connect", "timeout", "rate_limited", "server_error", "credential", "not_found", "context_length"])
+    );
     let route = &schema["properties"]["routes"]["additionalProperties"]["properties"];
     assert_eq!(route["balance"]["enum"], serde_json::json!(["weighted", "least_requests", "latency", "sticky"]));
     let ejection = &route["ejection"]["properties"];
@@ -452,7 +463,7 @@ routes:
 teams:
   search:
     routes: [ "openai/*" ]
-    limits: [ { tokens: 200000, per: 1m, burst: 10 }, { usd: 0.5, per: 1d } ]
+    limits: [ { tokens: 200000, per: 1m, burst: 10 }, { usd: 0.5, per: 1d }, { usd: 9, per: day }, { usd: 70, per: month } ]
     keys:
       - { id: one, sha256: "AA", expires: 2027-01-01T01:00:00+01:00, routes: [r] }
       - { id: two, sha256: "BB", disabled: true }
@@ -524,6 +535,7 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!(team.routes, Some(RouteSet(vec![false, true, false])));
     assert_eq!((team.limits[0].amount, team.limits[0].burst), (200_000, 10));
     assert_eq!((team.limits[1].amount, team.limits[1].burst, team.limits[1].per), (500_000, 500_000, Duration::from_secs(86_400)));
+    assert_eq!((team.limits[2].per, team.limits[3].per), (Duration::from_secs(86_400), crate::limit::budget::MONTH));
     assert_eq!(snapshot.key_digests[&[0xaa; 32]], 0);
     assert_eq!((snapshot.keys[0].expires, snapshot.keys[1].disabled), (Some(1_798_761_600), true));
     assert_eq!((snapshot.log.json, snapshot.log.access, snapshot.log.level), (false, false, log::LevelFilter::Debug));

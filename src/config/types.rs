@@ -157,6 +157,17 @@ impl Read for MinVersion {
 
 words!(log::LevelFilter, "a level" { Off = "off", Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
 
+/// How long a limit's period is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// So long.
+    Time(Duration),
+    /// A day of the calendar, in UTC.
+    Day,
+    /// A month of the calendar, in UTC.
+    Month,
+}
+
 /// A value that is text in the file: its Rust type, what messages call it, its schema, and how it is read.
 macro_rules! scalars {
     ($($(#[$doc:meta])* $name:ident($inner:ty), $what:literal, $schema:tt, $parse:expr;)+) => {$(
@@ -189,8 +200,11 @@ scalars! {
     Deadline(Duration), "a duration of more than 0 and at most 30d, like 500ms, 10s or 1m30s", { "type": "string" },
         |text| units::duration(text).filter(|d| !d.is_zero());
     /// The period of a limit.
-    Period(Duration), "a period from 1s to 30d, like 1m or 1d", { "type": "string" },
-        |text| units::duration(text).filter(|d| *d >= Duration::from_secs(1));
+    Period(Per), "a period from 1s to 30d, like 1m or 1d, or `day` or `month` for `usd`", { "type": "string" }, |text| match text {
+        "day" => Some(Per::Day),
+        "month" => Some(Per::Month),
+        _ => units::duration(text).filter(|d| *d >= Duration::from_secs(1)).map(Per::Time),
+    };
     /// How long a request waits for the shared store.
     StoreTimeout(Duration), "a duration from 1ms to 10s, like 20ms", { "type": "string" },
         |text| units::duration(text).filter(|d| (Duration::from_millis(1)..=Duration::from_secs(10)).contains(d));

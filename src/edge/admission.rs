@@ -57,13 +57,13 @@ pub async fn peek(live: &Live, ctx: &mut Exchange, who: &Principal, headers: &He
     peeked.map_err(|refusal| ctx.refuse(Denied::Limit(refusal)))
 }
 
-/// `GET /v1/models`: the routes that the key may use. `data` has the names that can be sent as `model`; pattern routes are
+/// `GET /v1/models`: the routes that the key may use. `data` has the names that can be sent as `model`, aliases included; pattern routes are
 /// listed apart in `patterns`, a member that OpenAI's list does not have.
 pub fn models(live: &Live, who: &Principal) -> Bytes {
     let mut w = crate::json::write::Writer::with_capacity(256);
     w.object().key("object").string("list").key("data").array();
-    for route in names::usable(&live.snapshot, *who).filter(|route| !route.is_pattern()) {
-        write_model(&mut w, &route.name, live.loaded_at);
+    for name in names::usable(&live.snapshot, *who).flat_map(|route| route.names()) {
+        write_model(&mut w, name, live.loaded_at);
     }
     w.end_array().key("patterns").array();
     for route in names::usable(&live.snapshot, *who).filter(|route| route.is_pattern()) {

@@ -16,9 +16,8 @@ use super::live::Live;
 use super::outage;
 use super::rescue::{self, Failure};
 use super::respond::{self, Opening};
-use crate::account::{EndedBy, Ledger, cost};
+use crate::account::{EndedBy, Ledger, cost, settled};
 use crate::chat::chunk::UsagePlace;
-use crate::chat::usage::Usage;
 use crate::config::snapshot::{ResponseModel, StreamUsage};
 use crate::dialect::{FailureClass, Fault, params};
 use crate::error::ApiError;
@@ -87,6 +86,17 @@ pub struct Exchange {
     pub in_flight: Option<InFlight>,
     /// Counts the request for a drain.
     pub presence: Presence,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// As its protocol ends.
+    Whole,
+    /// In its middle.
+    Broken,
+    /// Its client left.
+    Left,
 }
 
 /// What a piece of the upstream's body leads to.
@@ -200,7 +210,7 @@ impl Exchange {
     /// An attempt has failed. `true`: another one will be made. `false`: [`Self::told`] is what the client gets.
     pub fn failed(&mut self, mut failure: Failure) -> bool {
         if failure.client_is_gone() {
-            self.account(true);
+            self.account(Ended::Left);
         }
         let Some(call) = self.call.as_deref_mut() else { return false };
         let Some(attempt) = call.attempt.as_mut() else { return false };
@@ -364,7 +374,7 @@ impl Exchange {
 
     /// An answer that has begun cannot go on: the error event that ends it.
     pub fn break_off(&mut self, failure: Failure) -> Vec<u8> {
-        self.account(false);
+        self.account(Ended::Broken);
         let error = failure.error.clone();
         self.failed(failure);
         error_event(&error)
@@ -427,7 +437,7 @@ impl Exchange {
 
     /// The answer is complete, and with `end` its body as well.
     fn complete(&mut self, end: bool) {
-        self.account(false);
+        self.account(Ended::Whole);
         self.ledger.ended_by = EndedBy::Complete;
         self.reason = ""; // what failed before was made good
         let Some(call) = self.call.as_deref_mut() else { return };
@@ -439,28 +449,28 @@ impl Exchange {
         self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
     }
 
-    /// Settles what has been used: the provider's own figures, else an estimate from what was said. A client that
-    /// `left` has had the provider read its prompt, whether or not anything was said.
-    fn account(&mut self, left: bool) {
+    /// Settles what has been used, as [`settled`] has it. A client that left has had the provider read its prompt, whether or
+    /// not anything was said.
+    fn account(&mut self, ended: Ended) {
         let Some(call) = self.call.as_deref_mut() else { return };
         let Some(attempt) = call.attempt.as_ref() else { return };
-        let (told, said) = match &attempt.reading {
-            Reading::Answer(relay) if left || relay.started() => (relay.usage(), relay.said_bytes()),
-            Reading::Nothing if left && attempt.asked => (None, 0),
+        let left = ended == Ended::Left;
+        let (told, whole, said) = match &attempt.reading {
+            Reading::Answer(relay) if left || relay.started() => {
+                (relay.usage(), ended == Ended::Whole || relay.is_finished(), relay.said_bytes())
+            }
+            Reading::Nothing if left && attempt.asked => (None, false, 0),
             _ => return,
         };
-        self.ledger.estimated = told.is_none();
-        self.ledger.usage = match told {
-            Some(usage) => {
-                self.live.limiter.learn(call.route.index, &call.prospect, &usage);
-                usage
-            }
-            None => Usage {
-                prompt: self.live.limiter.usage(call.route.index, &call.prospect).prompt,
-                completion: said.div_ceil(INITIAL_BYTES_PER_TOKEN),
-                ..Usage::default()
-            },
+        let expected = || self.live.limiter.usage(call.route.index, &call.prospect);
+        let (usage, estimated) = match told.filter(|_| whole) {
+            Some(told) => (told, false),
+            None => settled(told, whole, &expected(), said.div_ceil(INITIAL_BYTES_PER_TOKEN)),
         };
+        if !estimated {
+            self.live.limiter.learn(call.route.index, &call.prospect, &usage);
+        }
+        (self.ledger.usage, self.ledger.estimated) = (usage, estimated);
         self.ledger.micro_usd = attempt.target.price.as_ref().map_or(0, |p| cost(p, &self.ledger.usage));
         call.permit.settle(Used { tokens: self.ledger.usage.total(), micro_usd: self.ledger.micro_usd }, self.live.now());
     }

@@ -2,7 +2,16 @@
 //!
 //! Requests and tokens refill smoothly, but a smooth bucket lets up to twice its amount through in its first period,
 //! which is not what anyone means by "100 USD a day". Periods begin at whole multiples of their length since the Unix
-//! epoch, so that a day is a UTC day and all nodes agree.
+//! epoch, so that a day is a UTC day and all nodes agree; or with the months of the calendar, in UTC.
+
+use std::time::Duration;
+
+/// Stands for a calendar month where a limit's period is a duration; no other period is that long.
+pub const MONTH: Duration = Duration::from_secs(31 * 86_400);
+/// [`MONTH`] in nanoseconds.
+const MONTH_NANOS: u64 = 31 * DAY_NANOS;
+/// A day in nanoseconds.
+const DAY_NANOS: u64 = 86_400_000_000_000;
 
 /// Nanoseconds by which the times of two threads may be in the wrong order.
 const LATE: u64 = 60_000_000_000;
@@ -16,7 +25,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `amount` micro-dollars per `period` nanoseconds (0 counts as 1), of which at most `ceiling` may be open at once.
+    /// `amount` micro-dollars per `period` nanoseconds (0 counts as 1, [`MONTH`] is a calendar month), of which at most
+    /// `ceiling` may be open at once.
     pub const fn new(amount: u64, period: u64, ceiling: u64) -> Self {
         Self { amount, period: if period == 0 { 1 } else { period }, ceiling }
     }
@@ -27,9 +37,44 @@ impl Budget {
     }
 
     /// Nanoseconds until the next period begins.
-    pub const fn reset(&self, now: u64) -> u64 {
-        self.period - now % self.period
+    pub fn reset(&self, now: u64) -> u64 {
+        self.begins(self.number(now) + 1).saturating_sub(now)
     }
+
+    /// The number of the period that a time belongs to, counted from the Unix epoch.
+    const fn number(&self, now: u64) -> u64 {
+        if self.period == MONTH_NANOS { month(now / DAY_NANOS) } else { now / self.period }
+    }
+
+    /// When a period begins.
+    const fn begins(&self, number: u64) -> u64 {
+        if self.period == MONTH_NANOS { first_day(number).saturating_mul(DAY_NANOS) } else { number.saturating_mul(self.period) }
+    }
+}
+
+/// Days from March 1st of the year 0, from which the calendar of 400 years repeats, to the Unix epoch.
+const EPOCH: u64 = 719_468;
+/// Days in 400 years.
+const ERA: u64 = 146_097;
+
+/// Months since January 1970 on a day since the Unix epoch, by Hinnant's `civil_from_days`
+/// (<https://howardhinnant.github.io/date_algorithms.html>).
+const fn month(day: u64) -> u64 {
+    let day = day + EPOCH;
+    let (era, of_era) = (day / ERA, day % ERA);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    // Counted from March, as the year is.
+    let months = (era * 400 + year) * 12 + (5 * of_year + 2) / 153 + 2;
+    months - 1970 * 12
+}
+
+/// The first day of a month since January 1970, in days since the Unix epoch: `days_from_civil`.
+const fn first_day(month: u64) -> u64 {
+    let months = month + 1970 * 12 - 2; // counted from March
+    let (year, of_year) = (months / 12, months % 12);
+    let (era, year) = (year / 400, year % 400);
+    era * ERA + year * 365 + year / 4 - year / 100 + (153 * of_year + 2) / 5 - EPOCH
 }
 
 /// Why a budget refuses.
@@ -52,7 +97,7 @@ pub struct Spending {
 impl Spending {
     /// What this period owes at `now`: overspending is carried into the periods that follow.
     pub fn spent(&self, budget: &Budget, now: u64) -> u64 {
-        let passed = (now / budget.period).saturating_sub(self.period);
+        let passed = budget.number(now).saturating_sub(self.period);
         self.spent.saturating_sub(passed.saturating_mul(budget.amount))
     }
 
@@ -62,8 +107,8 @@ impl Spending {
     /// future would stay spent until then. A time that is late by less than [`LATE`] is that of another thread.
     pub fn turn(&mut self, budget: &Budget, now: u64) {
         self.spent = self.spent(budget, now);
-        let period = now / budget.period;
-        if period > self.period || now.saturating_add(LATE) < self.period.saturating_mul(budget.period) {
+        let period = budget.number(now);
+        if period > self.period || now.saturating_add(LATE) < budget.begins(self.period) {
             self.period = period;
         }
     }
@@ -81,6 +126,13 @@ impl Spending {
         } else {
             Err(Short::Spent)
         }
+    }
+
+    /// Nanoseconds until the period begins in which something is left again; of a budget with something left, until the next.
+    pub fn renewed(&self, budget: &Budget, now: u64) -> u64 {
+        let owed = self.spent(budget, now).saturating_sub(budget.ceiling);
+        let periods = (owed / budget.amount.max(1)).saturating_add(1);
+        budget.begins(budget.number(now).saturating_add(periods)).saturating_sub(now)
     }
 
     /// Sets an estimate aside.
@@ -131,6 +183,38 @@ mod tests {
         assert_eq!((spending.ask(&budget, now), budget.reset(now)), (Err(Short::Spent), DAY - 5));
         assert_eq!(spending.ask(&budget, now + DAY), Ok(()));
         assert_eq!(spending.remaining(&budget, now + DAY), 100);
+    }
+
+    #[test]
+    fn a_month_is_that_of_the_calendar_in_utc() {
+        let budget = Budget::new(100, MONTH_NANOS, 100);
+        let (mut first, mut number) = (0, 0);
+        for day in 0..200 * 366 {
+            let date = jiff::Timestamp::from_second(day * 86_400).unwrap().to_zoned(jiff::tz::TimeZone::UTC).date();
+            if day > 0 && date.day() == 1 {
+                (first, number) = (day, number + 1);
+            }
+            assert_eq!(budget.number(day as u64 * DAY + DAY - 1), number, "{date}");
+            assert_eq!(budget.begins(number), first as u64 * DAY, "{date}");
+        }
+        let noon = 20_783 * DAY + DAY / 2; // 2026-11-26
+        assert_eq!(budget.reset(noon), 4 * DAY + DAY / 2);
+        let mut spending = Spending::default();
+        spending.charge(&budget, 100, noon);
+        assert_eq!((spending.ask(&budget, noon + 4 * DAY), spending.ask(&budget, noon + 5 * DAY)), (Err(Short::Spent), Ok(())));
+    }
+
+    #[test]
+    fn a_spent_budget_knows_when_something_is_left_again() {
+        let budget = Budget::new(100, DAY, 100);
+        let mut spending = Spending::default();
+        assert_eq!(spending.renewed(&budget, 5), DAY - 5);
+        for (charge, days) in [(100, 1), (99, 1), (1, 2), (100, 3)] {
+            spending.charge(&budget, charge, 5);
+            assert_eq!(spending.renewed(&budget, 5), days * DAY - 5, "{}", spending.spent(&budget, 5));
+            assert_eq!(spending.ask(&budget, days * DAY), Ok(()));
+            assert!(days == 1 || spending.ask(&budget, days * DAY - 1).is_err());
+        }
     }
 
     #[test]

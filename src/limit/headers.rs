@@ -1,5 +1,6 @@
 //! What clients are told about their limits: `x-ratelimit-*`, in OpenAI's words.
 
+use super::budget::MONTH;
 use crate::config::snapshot::Dimension;
 use http::{HeaderName, HeaderValue};
 use std::time::Duration;
@@ -76,6 +77,20 @@ fn triple(names: &[HeaderName; 3], standing: Standing) -> [(HeaderName, HeaderVa
     let [limit, remaining, reset] = names.clone();
     let time = HeaderValue::try_from(duration(standing.reset)).unwrap_or_else(|_| HeaderValue::from_static("0s"));
     [(limit, standing.limit.into()), (remaining, standing.remaining.into()), (reset, time)]
+}
+
+/// A limit's period as a user writes it: `month`, `day`, `7d`, `90m`.
+pub fn period(per: Duration) -> String {
+    let seconds = per.as_secs();
+    match seconds {
+        _ if per == MONTH => "month".to_owned(),
+        86_400 => "day".to_owned(),
+        _ => {
+            let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+            let (unit, name) = units.into_iter().find(|(unit, _)| seconds > 0 && seconds % unit == 0).unwrap_or((1, "s"));
+            format!("{}{name}", seconds / unit)
+        }
+    }
 }
 
 /// A duration as OpenAI writes it (`850ms`, `1s`, `11.9s`, `6m0s`, `1h0m0s`), in milliseconds, rounded up.

@@ -390,7 +390,12 @@ fn decide(held: &Held<'_>, tokens: u64, now: Times) -> Result<(), Refusal> {
         Wait::Useless => None,
     };
     let Identity { scope, per, .. } = cell.identity;
-    Err(Refusal { scope, dimension: meter.dimension(), limit: meter.limit(), per, retry_after, headers: Box::new(headers(held, now)) })
+    let renewed = match &**meter {
+        Meter::Usd(budget, spending) => Duration::from_nanos(spending.renewed(budget, now.wall)),
+        _ => Duration::ZERO,
+    };
+    let (dimension, limit) = (meter.dimension(), meter.limit());
+    Err(Refusal { scope, dimension, limit, per, retry_after, renewed, headers: Box::new(headers(held, now)) })
 }
 
 fn headers(held: &Held<'_>, now: Times) -> LimitHeaders {

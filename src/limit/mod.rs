@@ -10,6 +10,7 @@
 //! decides over several at once, [`redis`] does the same for all nodes together, [`store`] is whichever of them is
 //! configured, [`estimate`] knows what a request will probably use, [`headers`] tells the client.
 
+use crate::account;
 use crate::config::snapshot::Dimension;
 use crate::error::{ApiError, ErrorKind};
 use std::fmt::Write;
@@ -134,6 +135,8 @@ pub struct Refusal {
     /// The wait after which the request would be admitted, in whole milliseconds, rounded up; `None` for a spent
     /// budget, which waiting does not help.
     pub retry_after: Option<Duration>,
+    /// Of a spent budget: after how long it is renewed.
+    pub renewed: Duration,
     /// Where the tightest limits stand.
     pub headers: Box<LimitHeaders>,
 }
@@ -148,7 +151,16 @@ impl From<&Refusal> for ApiError {
         let mut message = String::new();
         let _ = match (refusal.dimension, refusal.retry_after) {
             (Dimension::Usd, None) => {
-                write!(message, "The budget of this {scope} is spent. It needs a higher `usd` limit or its next period.")
+                let (amount, period) = (account::usd(refusal.limit), headers::period(refusal.per));
+                let at = i128::from(wall_clock()) + i128::try_from(refusal.renewed.as_nanos()).unwrap_or_default();
+                // To the full second, up.
+                let at = jiff::Timestamp::from_nanosecond(at + 999_999_999).unwrap_or_default();
+                let left = headers::duration(Duration::from_secs(refusal.renewed.as_secs() + 1));
+                write!(
+                    message,
+                    "The budget of this {scope} is spent: {amount} USD per {period}. It is renewed at {at:.0}, in {left}, or needs a higher \
+                     `usd` limit."
+                )
             }
             (Dimension::Usd, Some(_)) => {
                 write!(message, "What is left of the budget of this {scope} is set aside for requests in flight. Wait for one to end.")
@@ -241,7 +253,15 @@ mod tests {
     use super::*;
 
     fn refusal(dimension: Dimension, retry_after: Option<Duration>) -> Refusal {
-        Refusal { scope: Scope::Team, dimension, limit: 5, per: Duration::from_secs(60), retry_after, headers: Box::default() }
+        Refusal {
+            scope: Scope::Team,
+            dimension,
+            limit: 5,
+            per: Duration::from_secs(60),
+            retry_after,
+            renewed: Duration::ZERO,
+            headers: Box::default(),
+        }
     }
 
     #[test]
@@ -256,6 +276,19 @@ mod tests {
     fn a_spent_budget_is_a_402_without_a_time() {
         let error = ApiError::from(&refusal(Dimension::Usd, None));
         assert_eq!((error.status, error.kind, error.retry_after), (402, ErrorKind::InsufficientQuota, None));
+    }
+
+    #[test]
+    fn a_spent_budget_says_which_one_it_is_and_when_it_is_renewed() {
+        let spent = |limit, per| {
+            let renewed = Duration::from_millis(8 * 3_600_000 - 1);
+            ApiError::from(&Refusal { limit, per, renewed, ..refusal(Dimension::Usd, None) }).message
+        };
+        let message = spent(100_000_000, budget::MONTH);
+        assert!(message.starts_with("The budget of this team is spent: 100 USD per month. It is renewed at 2"), "{message}");
+        assert!(message.contains("Z, in 8h0m0s,"), "{message}");
+        assert!(spent(2_500_000, Duration::from_secs(86_400)).contains("2.5 USD per day."));
+        assert!(spent(1, Duration::from_secs(5400)).contains("0.000001 USD per 90m."));
     }
 
     #[test]

@@ -223,6 +223,11 @@ impl Relay {
         self.law.started()
     }
 
+    /// Whether every choice has ended, so that counts are final.
+    pub fn is_finished(&self) -> bool {
+        self.law.is_finished()
+    }
+
     /// Whether the answer is over with nothing said, because the provider's policy forbids it.
     pub fn is_withheld(&self) -> bool {
         self.law.is_withheld()

@@ -73,7 +73,7 @@ pub fn resolve<'m>(snapshot: &Snapshot, principal: Principal, model: &'m str) ->
 
 /// The 404 for a name that is no route of this principal's.
 pub fn unknown(snapshot: &Snapshot, principal: Principal, model: &str) -> ApiError {
-    let names = usable(snapshot, principal).filter(|route| !route.is_pattern()).map(|route| route.name.as_ref());
+    let names = usable(snapshot, principal).flat_map(|route| route.names()).map(AsRef::as_ref);
     let close: Vec<String> = near::nearest(stripped(model), names, SUGGESTIONS).iter().map(|name| format!("`{name}`")).collect();
     let hint = if close.is_empty() { String::new() } else { format!(" Did you mean {}?", close.join(", ")) };
     let message = format!("There is no route `{}`.{hint} `GET /v1/models` lists those that this key may use.", echo(model));
@@ -99,7 +99,7 @@ mod tests {
     const TEXT: &str = "\
 providers: { p: { kind: openai, api_key: k } }
 routes:
-  qwen3-4b: { targets: [ { provider: p, model: m } ] }
+  qwen3-4b: { aliases: [default, gpt-4o], targets: [ { provider: p, model: m } ] }
   qwen3-8b: { targets: [ { provider: p, model: m } ] }
   \"*\": { targets: [ { provider: p, model: any } ] }
   \"openai/*\": { targets: [ { provider: p, model: \"*\" } ] }
@@ -125,6 +125,8 @@ teams:
         let snapshot = snapshot(TEXT);
         for (model, name, upstream) in [
             ("qwen3-4b", "qwen3-4b", "m"),
+            ("default", "qwen3-4b", "m"),
+            ("tensorzero::model_name::gpt-4o", "qwen3-4b", "m"),
             ("tensorzero::model_name::qwen3-4b", "qwen3-4b", "m"),
             ("tensorzero::function_name::openai/o3", "openai/*", "o3"),
             ("openai/gpt-4", "openai/gpt-4", "exact"),

@@ -170,6 +170,7 @@ fn limit_decisions_have_their_own_series() {
         limit: 1,
         per: Duration::ZERO,
         retry_after: None,
+        renewed: Duration::ZERO,
         headers: Box::default(),
     };
     metrics.limit_refused(&refusal);

@@ -1,6 +1,9 @@
 //! What the admin listener shows: `/metrics`, `/healthz`, `/readyz`, `/status` and `/limits`. No page holds a secret.
 
+use crate::account::usd;
+use crate::config::snapshot::Dimension;
 use crate::json::write::Writer;
+use crate::limit::budget::MONTH;
 use crate::limit::{Limiter, Store, StoreStatus, dimension_name};
 use crate::redact::redact;
 use crate::route::models::PatternModels;
@@ -251,8 +254,18 @@ fn limits(state: &State<'_>) -> Vec<u8> {
         let standing = shared.as_mut().and_then(Iterator::next).unwrap_or(standing);
         w.object().key("scope").string(identity.scope.name()).key("name").string(&identity.name);
         w.key("dimension").string(dimension_name(dimension)).key("per_ms").integer(milliseconds(identity.per));
-        w.key("limit").integer(standing.limit).key("used").integer(standing.used).key("reserved").integer(standing.reserved);
-        w.key("remaining").integer(standing.remaining).key("reset_ms").integer(milliseconds(standing.reset)).end_object();
+        if identity.per == MONTH {
+            w.key("per").string("month");
+        }
+        let amounts =
+            [("limit", standing.limit), ("used", standing.used), ("reserved", standing.reserved), ("remaining", standing.remaining)];
+        for (name, amount) in amounts {
+            match dimension {
+                Dimension::Usd => w.key(name).raw(&usd(amount)),
+                _ => w.key(name).integer(amount),
+            };
+        }
+        w.key("reset_ms").integer(milliseconds(standing.reset)).end_object();
     }
     w.end_array().end_object();
     w.finish()
@@ -273,7 +286,7 @@ fn milliseconds(time: Duration) -> u64 {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::config::snapshot::{Dimension, LimitRule};
+    use crate::config::snapshot::LimitRule;
     use crate::limit::{Estimate, Subject};
     use crate::telemetry::metrics::Names;
     use std::sync::Arc;
@@ -290,10 +303,11 @@ mod tests {
         let rules = [
             LimitRule { dimension: Dimension::Tokens, amount: 100, per: Duration::from_secs(60), burst: 100 },
             LimitRule { dimension: Dimension::Requests, amount: 6, per: Duration::from_secs(60), burst: 6 },
+            LimitRule { dimension: Dimension::Usd, amount: 2_500_000, per: MONTH, burst: 2_500_000 },
         ];
         let limiter = Arc::new(Limiter::with([vec![("ci".into(), &rules)], vec![], vec![], vec![]], None, NOW));
         let subject = Subject { key: Some(0), team: None };
-        let _permit = limiter.admit(&subject, 0, Estimate { tokens: 30, micro_usd: 0 }, NOW).unwrap();
+        let _permit = limiter.admit(&subject, 0, Estimate { tokens: 30, micro_usd: 500 }, NOW).unwrap();
         let reloads =
             Reloads { rejected: 1, last_rejected: Some(NOW), problems: vec!["1:2: api_key sk-0123456789".into()], ..Reloads::default() };
         let state = State {
@@ -367,7 +381,8 @@ mod tests {
             body(get("/limits", true)),
             concat!(
                 r#"{"limits":[{"scope":"key","name":"ci","dimension":"requests","per_ms":60000,"limit":6,"used":1,"reserved":0,"remaining":5,"reset_ms":10000},"#,
-                r#"{"scope":"key","name":"ci","dimension":"tokens","per_ms":60000,"limit":100,"used":0,"reserved":30,"remaining":70,"reset_ms":18000}]}"#
+                r#"{"scope":"key","name":"ci","dimension":"tokens","per_ms":60000,"limit":100,"used":0,"reserved":30,"remaining":70,"reset_ms":18000},"#,
+                r#"{"scope":"key","name":"ci","dimension":"usd","per_ms":2678400000,"per":"month","limit":2.5,"used":0,"reserved":0.0005,"remaining":2.4995,"reset_ms":2678400000}]}"#
             )
         );
     }

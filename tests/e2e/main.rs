@@ -18,6 +18,7 @@ mod drain;
 mod edges;
 mod egress;
 mod failover;
+mod failoverbench;
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod harness;
 mod heartbeats;

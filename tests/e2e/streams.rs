@@ -264,6 +264,42 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_its_client_leaves_counts_for_what_was_sent_at_every_dialect() {
+    let sim = Sim::start().await;
+    let aws = "region: us-east-1, credentials: { access_key_id: AKIATIDEGATEDEMO, secret_access_key: demo-secret-access-key }";
+    let kinds = [
+        ("vllm", "vllm/v1", "api_key: sk-demo", "m"),
+        ("openai", "openai/v1", "api_key: sk-demo", "gpt-4o-mini"),
+        ("anthropic", "anthropic", "api_key: sk-ant-demo", "claude-sonnet-4-5"),
+        ("google_ai_studio", "google_ai_studio", "api_key: AIzaDemo", "gemini-3-flash-preview"),
+        ("mistral", "mistral/v1", "api_key: sk-demo", "mistral-large-latest"),
+        ("bedrock", "bedrock", aws, "us.amazon.nova-pro-v1:0"),
+        ("sagemaker", "sagemaker", aws, "demo-chat"),
+    ];
+    let (mut providers, mut routes) = (String::new(), String::new());
+    for (kind, path, own, model) in kinds {
+        writeln!(providers, "  {kind}: {{ kind: {kind}, base_url: \"http://{}/{path}\", {own} }}", sim.address()).unwrap();
+        let script = "+bytes=60000+chunks=1000+pace=20ms";
+        writeln!(routes, "  {kind}: {{ targets: [ {{ provider: {kind}, model: \"{model}{script}\" }} ] }}").unwrap();
+    }
+    let gateway = Gateway::start(&format!("auth: none\nproviders:\n{providers}routes:\n{routes}")).await;
+    for (kind, ..) in kinds {
+        let mut events = events(&gateway, false, &streamed(kind)).await;
+        let mut story = Story::default();
+        while story.content.len() < 1000 {
+            story.take(&events.next().await.unwrap());
+        }
+        drop(events);
+        let line = gateway.output.line(&format!("\"route\":\"{kind}\"")).await;
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let number = |name: &str| line[name].as_u64().unwrap();
+        assert_eq!((&line["ended_by"], &line["tokens_estimated"]), (&"client".into(), &true.into()), "{line}");
+        let sent = story.content.len() as u64 / 4;
+        assert!((sent..15_000).contains(&number("tokens_out")) && (1..100).contains(&number("tokens_in")), "{sent} tokens sent: {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_http2_a_client_that_leaves_ends_its_own_stream_only() {
     let (sim, certificates) = (Sim::start().await, Certificates::new());
     let config = format!(

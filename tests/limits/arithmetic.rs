@@ -110,7 +110,7 @@ fn the_script_agrees_with_the_budget() {
     let () = redis.command(&["SET", "{tidegate}:node:n1", ""]);
     let day = 86_400_000_000;
     for (index, (amount, period, ceiling)) in
-        [(100, day, 100), (1_000_000, 30 * day, 3_000_000), (7, 1_000_000, 20)].into_iter().enumerate()
+        [(100, day, 100), (1_000_000, 30 * day, 3_000_000), (7, 1_000_000, 20), (500, 31 * day, 500)].into_iter().enumerate()
     {
         let connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
         let mut limit = Limit { connection, key: format!("k{index}"), kind: "usd", amount, period, burst: ceiling };

@@ -2,11 +2,15 @@
 
 use super::Builder;
 use crate::config::file::Limit;
+use crate::config::problem::Position;
 use crate::config::read::At;
 use crate::config::snapshot::{Dimension, LimitRule};
-use crate::config::types::{Count, MAX_COUNT, Money};
+use crate::config::types::{Count, MAX_COUNT, Money, Per, Period};
+use crate::limit::budget::MONTH;
 use std::time::Duration;
 
+/// A day of the calendar, in UTC: that of `1d`.
+const DAY: Duration = Duration::from_secs(86_400);
 /// Millionths in one.
 const MILLION: u64 = 1_000_000;
 
@@ -49,11 +53,27 @@ impl Builder {
         } else if limit.per.is_none() && limit.sound {
             self.problems.add(limit.at, "`per` is missing: the limit's period, like 1m or 1d");
         }
+        let burst_at = limit.burst.as_ref().map(|burst| burst.at);
         let burst = match limit.burst {
             Some(burst) if !concurrent => self.burst(dimension, burst)?,
             _ => amount,
         };
-        Some(LimitRule { dimension, amount, per: limit.per.map_or(Duration::ZERO, |per| per.value.0), burst })
+        Some(LimitRule { dimension, amount, per: limit.per.map_or(Duration::ZERO, |per| self.period(dimension, per, burst_at)), burst })
+    }
+
+    /// A period of the calendar is one of budgets: what refills smoothly has none.
+    fn period(&mut self, dimension: Dimension, per: At<Period>, burst: Option<Position>) -> Duration {
+        let Period(value) = per.value;
+        if let Per::Time(time) = value {
+            return time;
+        }
+        if dimension != Dimension::Usd {
+            self.problems.add(per.at, "`per: day` and `per: month` are for `usd`; write 1d or 30d");
+        }
+        if let Some(at) = burst.filter(|_| dimension == Dimension::Usd) {
+            self.problems.add(at, "`burst` has no meaning for `per: day` and `per: month`; leave it out");
+        }
+        if value == Per::Day { DAY } else { MONTH }
     }
 
     fn burst(&mut self, dimension: Dimension, burst: At<Money>) -> Option<u64> {

@@ -9,6 +9,7 @@ use crate::config::snapshot::{Ejection, Params, Retry, Route, RouteNames};
 use crate::config::types::{Reason, ThinkTags, Unsupported};
 use crate::provider::{Kind, ModelName, Price, Provider, Target};
 use crate::route::r#match::STRIPPED_PREFIXES;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,11 +41,12 @@ pub(super) struct Routes {
 impl Builder {
     pub(super) fn routes(&mut self, routes: Named<file::Route>, providers: &ByName<Arc<Provider>>, keep_alive: Duration) -> Routes {
         let mut all = Routes { by_name: ByName::new(routes.known), names: RouteNames::default(), targets: 0 };
+        let mut aliases: Vec<(usize, At<String>)> = Vec::new();
         for (index, (name, route)) in routes.entries.into_iter().enumerate() {
             let arc = self.name("route", &name);
-            if let Some(prefix) = STRIPPED_PREFIXES.iter().find(|prefix| arc.starts_with(**prefix)) {
-                let message = format!("no client can reach this route: `{prefix}` at the beginning of a model's name is taken off");
-                self.problems.add(name.at, message);
+            self.reachable(&name);
+            if let Some(route) = &route {
+                aliases.extend(route.aliases.iter().map(|alias| (index, alias.clone())));
             }
             match arc.split_once('*') {
                 None => {
@@ -58,8 +60,37 @@ impl Builder {
             let route = route.map(|route| Arc::new(self.route(index, arc, route, providers, keep_alive, &mut all.targets)));
             all.by_name.push(name.value, route);
         }
+        for (index, alias) in aliases {
+            self.alias(index, &alias, &mut all);
+        }
         all.names.patterns.sort_by_key(|(prefix, suffix, _)| std::cmp::Reverse((prefix.len(), suffix.len())));
         all
+    }
+
+    fn reachable(&mut self, name: &At<String>) {
+        if let Some(prefix) = STRIPPED_PREFIXES.iter().find(|prefix| name.value.starts_with(**prefix)) {
+            let message = format!("no client can reach this route: `{prefix}` at the beginning of a model's name is taken off");
+            self.problems.add(name.at, message);
+        }
+    }
+
+    /// Adds a route's further name, once all routes have theirs.
+    fn alias(&mut self, route: usize, alias: &At<String>, all: &mut Routes) {
+        let name = self.name("route", alias);
+        self.reachable(alias);
+        if name.contains('*') {
+            self.problems.add(alias.at, "`aliases`: an alias is one name, without `*`");
+            return;
+        }
+        match all.names.exact.entry(name) {
+            Entry::Vacant(free) => drop(free.insert(route)),
+            Entry::Occupied(taken) if *taken.get() == route => {
+                self.problems.add(alias.at, format!("`aliases`: `{}` is this route's name already", alias.value));
+            }
+            Entry::Occupied(_) => {
+                self.problems.add(alias.at, format!("`aliases`: there is another route `{}`; a name belongs to one route", alias.value));
+            }
+        }
     }
 
     fn route(
@@ -72,6 +103,9 @@ impl Builder {
         count: &mut usize,
     ) -> Route {
         let pattern = name.contains('*');
+        if let Some(alias) = route.aliases.first().filter(|_| pattern) {
+            self.problems.add(alias.at, "`aliases`: a pattern has none, for an alias stands for no model");
+        }
         let list = route.targets.value.0;
         if list.len() + route.fallback.len() > MAX_TARGETS {
             self.problems.add(route.targets.at, format!("a route has at most {MAX_TARGETS} targets, fallback included"));
@@ -103,6 +137,7 @@ impl Builder {
                 refused: crate::chat::field::Fields::default(),
             },
             limits: self.limits(route.limits),
+            aliases: route.aliases.iter().map(|alias| alias.value.as_str().into()).collect(),
             name,
         }
     }

@@ -18,6 +18,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local MOST = 9e15 -- below 2^53
 local LATE = 60000000
+local DAY = 86400000000
+local MONTH = 31 * DAY -- stands for a calendar month
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -57,9 +59,35 @@ local function drain(c)
   if c.l < 0 then c.l, c.f = 0, 0 end
 end
 
+-- Months since January 1970 and their first days, as in budget.rs.
+local function month(day)
+  local era, of_era = divide(day + 719468, 146097)
+  local year = divide(of_era - divide(of_era, 1460) + divide(of_era, 36524) - divide(of_era, 146096), 365)
+  local of_year = of_era - (365 * year + divide(year, 4) - divide(year, 100))
+  return (era * 400 + year) * 12 + divide(5 * of_year + 2, 153) + 2 - 1970 * 12
+end
+
+local function first_day(month)
+  local year, of_year = divide(month + 1970 * 12 - 2, 12)
+  local era
+  era, year = divide(year, 400)
+  return era * 146097 + year * 365 + divide(year, 4) - divide(year, 100) + divide(153 * of_year + 2, 5) - 719468
+end
+
+-- The number of the period that it is now, and when a period begins.
+local function number(c)
+  if c.period == MONTH then return month((divide(now, DAY))) end
+  return (divide(now, c.period))
+end
+
+local function begins(c, n)
+  if c.period == MONTH then return first_day(n) * DAY end
+  return n * c.period
+end
+
 local function turn(c)
-  local period = divide(now, c.period)
-  if now + LATE < c.t * c.period then set_back(c, period) end
+  local period = number(c)
+  if now + LATE < begins(c, c.t) then set_back(c, period) end
   if period > c.t then c.l, c.t = math.max(c.l - (period - c.t) * c.amount, 0), period end
 end
 
@@ -86,7 +114,7 @@ local function read(index)
   end
   c.held = c.held + c.mine
   if c.kind == 'usd' then
-    c.t = c.t or divide(now, c.period)
+    c.t = c.t or number(c)
     turn(c)
   elseif c.kind ~= 'concurrent' then
     c.t = c.t or now
@@ -110,7 +138,7 @@ end
 
 local function reset(c)
   if c.kind == 'concurrent' then return 0 end
-  if c.kind == 'usd' then return c.period - math.fmod(now, c.period) end
+  if c.kind == 'usd' then return begins(c, number(c) + 1) - now end
   return needed(c, c.l + c.held, c.f)
 end
 

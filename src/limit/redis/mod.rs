@@ -357,6 +357,7 @@ impl Shared {
             limit: cell::limit(rule),
             per: cell.identity.per,
             retry_after: u64::try_from(said.wait).ok().map(|wait| whole_milliseconds(Duration::from_micros(wait))),
+            renewed: said.standing.reset,
             headers: Box::new(granted.headers),
         };
         for (cell, rule, said) in &all {
