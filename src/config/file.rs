@@ -157,6 +157,9 @@ section! {
         /// What the provider's own SDK calls its base URL. Required for vllm, sglang and openai_compatible. A Unix socket is
         /// `unix:/run/llm.sock`, with the base URL's path `unix:/run/llm.sock:/v1`.
         base_url: Option<At<String>>,
+        /// Several servers that are one provider, instead of `base_url` (kinds that speak OpenAI): the one with the fewest
+        /// requests in flight is asked, each has its own health, and under `sticky` a conversation stays at its own.
+        base_urls: Option<At<Vec<At<String>>>>,
         /// The key. For bedrock a Bedrock API key; not for sagemaker and vertex.
         api_key: Option<At<SecretText>>,
         /// A file with the key, instead of `api_key`.

@@ -178,6 +178,8 @@ pub struct Route {
     pub targets: Vec<Arc<Target>>,
     /// Tried in order when every target has failed.
     pub fallback: Vec<Arc<Target>>,
+    /// Whether a target's provider has replicas.
+    pub pooled: bool,
     /// Which target comes first.
     pub balance: Balance,
     /// When a failure moves on to the next target.

@@ -139,6 +139,16 @@ const MISTAKES: &[Mistake] = &[
         "5:67",
         "neither of type service_account",
     ),
+    ("api_key: \"sk-not-to-be-printed\"", "api_key: k, base_urls: [http://a/v1, http://a/v1]", "5:61", "listed twice"),
+    ("api_key: \"sk-not-to-be-printed\"", "api_key: k, base_urls: []", "5:47", "at least one"),
+    ("api_key: \"sk-not-to-be-printed\"", "api_key: k, base_urls: [http://a/v1/chat/completions]", "5:48", "write `http://a/v1`"),
+    ("api_key: \"sk-not-to-be-printed\"", "api_key: k, base_url: http://a, base_urls: [http://b]", "5:46", "exclude each other"),
+    (
+        "kind: openai, api_key: \"sk-not-to-be-printed\"",
+        "kind: anthropic, api_key: k, base_urls: [http://b]",
+        "5:38",
+        "no key of a provider of kind anthropic",
+    ),
     // Routes.
     ("provider: one", "provider: two", "8:28", "no provider `two`"),
     ("model: m }", "model: m, weight: 0 }", "8:51", "weight"),

@@ -230,7 +230,7 @@ impl Exchange {
             && outage.is_new
             && self.live.health.is_logged(target.index, now)
         {
-            outage::log_out(&call.route.name, &target.provider.name, &attempt.model, &outage, &failure);
+            outage::log_out(&call.route.name, &target.provider.endpoint_name, &attempt.model, &outage, &failure);
         }
         self.ledger.ended_by = match failure.outcome {
             Outcome::Cancelled => EndedBy::Client,
@@ -423,7 +423,7 @@ impl Exchange {
             if let Some(cause) = attempt.asking.as_mut().and_then(|asking| asking.answered(now))
                 && self.live.health.is_logged(target.index, now)
             {
-                outage::log_back(&call.route.name, &target.provider.name, &attempt.model, cause);
+                outage::log_back(&call.route.name, &target.provider.endpoint_name, &attempt.model, cause);
             }
             attempt.outgoing.body = Bytes::new();
         }

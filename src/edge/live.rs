@@ -9,7 +9,7 @@ use super::upstream::{Upstream, shared};
 use crate::config::snapshot::Snapshot;
 use crate::error::ApiError;
 use crate::limit::{Clock, Limiter, Store};
-use crate::provider::{ModelName, Provider, Target};
+use crate::provider::{ModelName, Target};
 use crate::route::health::Health;
 use crate::route::refused::RefusedMembers;
 use crate::sign::seal::{Seal, Sealer};
@@ -61,9 +61,15 @@ impl Live {
         for provider in &snapshot.providers {
             signers.push(Arc::new(Signer::new(provider, Existing { siblings: &signers, previous: before })?));
         }
-        let known = |name: &Arc<str>| previous?.upstreams.iter().find(|before| before.name() == name);
-        let upstream = |(p, s): (&Arc<Provider>, &Arc<Signer>)| Upstream::new(p.clone(), s, known(&p.name));
-        let upstreams = snapshot.providers.iter().zip(&signers).map(upstream).collect::<Result<_, _>>()?;
+        let mut upstreams = Vec::new();
+        for (provider, signer) in snapshot.providers.iter().zip(&signers) {
+            let known = || previous.into_iter().flat_map(|p| &p.upstreams).filter(|before| *before.name() == provider.name);
+            let in_flight = known().next().map(|before| before.in_flight().clone()).unwrap_or_default();
+            for replica in provider.endpoints() {
+                let before = known().find(|before| before.is_at(replica)).or_else(|| known().next());
+                upstreams.push(Upstream::new(replica.clone(), signer, before, in_flight.clone())?);
+            }
+        }
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
         let metrics = |previous| Metrics::new(&snapshot, previous).map(Arc::new).map_err(|e| e.to_string());
         let before = match previous {
@@ -111,9 +117,9 @@ impl Live {
     }
 
     /// The connections of a target's provider.
-    #[allow(clippy::indexing_slicing, reason = "made from the same snapshot: one for each provider, in its order")]
+    #[allow(clippy::indexing_slicing, reason = "made from the same snapshot: one for each endpoint, in its order")]
     pub fn upstream(&self, target: &Target) -> &Upstream {
-        &self.upstreams[target.provider.index]
+        &self.upstreams[target.provider.endpoint]
     }
 
     /// Proves to a target's provider who pays for these bytes.

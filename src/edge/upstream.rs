@@ -8,7 +8,7 @@ use super::via::Via;
 use crate::config::pem::Certificates;
 use crate::config::snapshot::Timeouts;
 use crate::error::{ApiError, ErrorKind};
-use crate::provider::{HttpVersion, Provider};
+use crate::provider::{BaseUrl, HttpVersion, Provider};
 use crate::sign::signer::Signer;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
 use http::uri::InvalidUri;
@@ -54,13 +54,13 @@ impl Drop for Place {
 }
 
 impl Upstream {
-    /// A provider whose requests `signer` signs. `before` is the provider of that name in the previous configuration: its
-    /// requests in flight still count, its addresses stay known where it is at the same place, and its connections stay in
-    /// use where they are made with the same settings.
+    /// A provider whose requests `signer` signs. `before` is the provider of that name in the previous configuration, of its
+    /// replicas the one at the same place: its addresses stay known where it is at the same place, and its connections stay in
+    /// use where they are made with the same settings. `in_flight` counts the requests of all replicas.
     ///
     /// # Errors
     /// For a name or a header that HTTP cannot carry.
-    pub fn new(provider: Arc<Provider>, signer: &Signer, before: Option<&Self>) -> Result<Self, String> {
+    pub fn new(provider: Arc<Provider>, signer: &Signer, before: Option<&Self>, in_flight: Arc<AtomicUsize>) -> Result<Self, String> {
         let template = template(&provider, signer);
         let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
         let (base, http) = (&provider.base, provider.http);
@@ -88,22 +88,23 @@ impl Upstream {
                 (Arc::new(connections), ca, client)
             }
         };
-        Ok(Self {
-            template,
-            usual: OnceLock::new(),
-            label,
-            origin,
-            connections,
-            provider,
-            in_flight: before.map(|before| before.in_flight.clone()).unwrap_or_default(),
-            ca,
-            client,
-        })
+        Ok(Self { template, usual: OnceLock::new(), label, origin, connections, provider, in_flight, ca, client })
     }
 
     /// Name of the provider.
     pub fn name(&self) -> &Arc<str> {
         &self.provider.name
+    }
+
+    /// Whether it leads to where another provider is, apart from the path.
+    pub fn is_at(&self, other: &Provider) -> bool {
+        let place = |base: &BaseUrl| (base.host.clone(), base.port, base.socket.clone());
+        place(&self.provider.base) == place(&other.base)
+    }
+
+    /// Counts the requests in flight at all replicas of its provider.
+    pub fn in_flight(&self) -> &Arc<AtomicUsize> {
+        &self.in_flight
     }
 
     /// The headers that every request to the provider has: host, what the gateway says of itself, the operator's own,

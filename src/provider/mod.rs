@@ -58,7 +58,9 @@ impl Kind {
     }
 }
 
-/// A provider of the configuration: a dialect at a base URL with credentials.
+/// A provider of the configuration: a dialect at a base URL with credentials. Where several servers are one provider, each
+/// replica is one, with the same index and name.
+#[derive(Clone)]
 pub struct Provider {
     /// Its position in the snapshot.
     pub index: usize,
@@ -68,6 +70,12 @@ pub struct Provider {
     pub kind: Kind,
     /// Where it is.
     pub base: BaseUrl,
+    /// Its number among the endpoints of all providers: one each, or one for each replica.
+    pub endpoint: usize,
+    /// Its name, with the base URL where it has replicas; what health and metrics of targets go by.
+    pub endpoint_name: Arc<str>,
+    /// The further replicas of the first one.
+    pub replicas: Vec<Arc<Provider>>,
     /// How a request proves who pays.
     pub credential: Credential,
     /// Headers that the operator adds to every request.
@@ -91,6 +99,11 @@ pub struct Provider {
 }
 
 impl Provider {
+    /// It and its further replicas.
+    pub fn endpoints(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::once(self).chain(&self.replicas)
+    }
+
     /// The proxy that its requests go through.
     pub fn proxy(&self) -> Option<&Arc<Proxy>> {
         let base = &self.base;
@@ -144,6 +157,7 @@ impl fmt::Display for BaseUrl {
 }
 
 /// How a request proves who pays.
+#[derive(Clone)]
 pub enum Credential {
     /// Nothing to prove (a self-hosted server).
     None,
@@ -212,12 +226,15 @@ pub enum Settings {
     },
 }
 
-/// A provider and a model there.
+/// A provider and a model there. Where the provider has replicas, each of them is a target.
+#[derive(Clone)]
 pub struct Target {
     /// Its number among all targets of the snapshot, for health and metrics.
     pub index: usize,
     /// Where it is.
     pub provider: Arc<Provider>,
+    /// How many targets, from this one on, are the replicas of one; 0 for all of them but the first.
+    pub replicas: u16,
     /// The model there.
     pub model: ModelName,
     /// Its share under `weighted`; 0 for a target that is only reached by fail-over.

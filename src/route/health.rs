@@ -29,7 +29,7 @@ pub const PATTERN_LOG_PAUSE: Duration = Duration::from_secs(10);
 pub struct Health {
     /// By `Target::index`.
     targets: Vec<Place>,
-    /// By the provider's name.
+    /// By the endpoint's name.
     providers: HashMap<Arc<str>, Arc<Registry>>,
 }
 
@@ -37,6 +37,8 @@ pub struct Health {
 struct Place {
     /// Its name for [`super::pick`]: the same in every route, process and configuration.
     seed: u64,
+    /// The same for one of several replicas.
+    replica: u64,
     state: State,
 }
 
@@ -66,7 +68,8 @@ impl Health {
     pub fn new(snapshot: &Snapshot, previous: Option<(&Snapshot, &Health)>) -> Self {
         let kept = |provider: &Arc<str>| previous?.1.providers.get(provider).cloned();
         let registry = |provider: &Arc<str>| (provider.clone(), kept(provider).unwrap_or_default());
-        let providers: HashMap<_, _> = snapshot.providers.iter().map(|provider| registry(&provider.name)).collect();
+        let providers: HashMap<_, _> =
+            snapshot.providers.iter().flat_map(|provider| provider.endpoints()).map(|one| registry(&one.endpoint_name)).collect();
         let patterns = Patterns::of(previous);
         let mut targets: Vec<Option<Place>> = (0..snapshot.targets).map(|_| None).collect();
         for (one, is_pattern, index) in identities(snapshot) {
@@ -76,9 +79,9 @@ impl Health {
                 false => State::Model(registry().entry(&one.model)),
                 true => State::Pattern(patterns.find(&one).unwrap_or_else(|| Arc::new(Models::new(registry())))),
             };
-            *slot = Some(Place { seed: one.seed(), state });
+            *slot = Some(Place { seed: one.seed(&one.pool), replica: one.seed(&one.provider), state });
         }
-        let unused = || Place { seed: 0, state: State::Model(Arc::default()) };
+        let unused = || Place { seed: 0, replica: 0, state: State::Model(Arc::default()) };
         Self { targets: targets.into_iter().map(|place| place.unwrap_or_else(unused)).collect(), providers }
     }
 
@@ -140,6 +143,11 @@ impl Health {
     /// What a target is told apart by, wherever the same provider and model are a target.
     pub(super) fn seed(&self, target: usize) -> u64 {
         self.targets.get(target).map_or(0, |place| place.seed)
+    }
+
+    /// What a replica is told apart by.
+    pub(super) fn replica_seed(&self, target: usize) -> u64 {
+        self.targets.get(target).map_or(0, |place| place.replica)
     }
 }
 
@@ -283,6 +291,9 @@ impl Drop for Asking {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Identity {
     route: Arc<str>,
+    /// The provider's name, the same for all its replicas.
+    pool: Arc<str>,
+    /// The endpoint's name.
     provider: Arc<str>,
     model: Arc<str>,
     nth: usize,
@@ -290,8 +301,8 @@ struct Identity {
 
 impl Identity {
     /// Without the route: a conversation finds its cache from all of them.
-    fn seed(&self) -> u64 {
-        let parts: [&[u8]; 3] = [self.provider.as_bytes(), self.model.as_bytes(), &(self.nth as u64).to_le_bytes()];
+    fn seed(&self, provider: &str) -> u64 {
+        let parts: [&[u8]; 3] = [provider.as_bytes(), self.model.as_bytes(), &(self.nth as u64).to_le_bytes()];
         parts.iter().fold(0, |seed, part| super::pick::hash(seed, part))
     }
 }
@@ -302,7 +313,8 @@ fn identities(snapshot: &Snapshot) -> impl Iterator<Item = (Identity, bool, usiz
     let all = snapshot.routes.iter().flat_map(|r| r.targets.iter().chain(&r.fallback).map(move |t| (&r.name, t)));
     all.map(move |(route, target)| {
         let (ModelName::Fixed(model) | ModelName::Pattern(model)) = &target.model;
-        let one = Identity { route: route.clone(), provider: target.provider.name.clone(), model: model.clone(), nth: 0 };
+        let (pool, provider) = (target.provider.name.clone(), target.provider.endpoint_name.clone());
+        let one = Identity { route: route.clone(), pool, provider, model: model.clone(), nth: 0 };
         let count = seen.entry(one.clone()).or_default();
         *count += 1;
         (Identity { nth: *count, ..one }, matches!(target.model, ModelName::Pattern(_)), target.index)

@@ -11,7 +11,7 @@ use crate::provider::Target;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// The order of one request: first the targets with a weight, as the route balances them, then those of weight 0 as
+/// The order of one request, where the replicas of a provider stand together, best first: first the targets with a weight, as the route balances them, then those of weight 0 as
 /// they are written, then the fallback as it is written. Targets that rest come after all others, in the same order
 /// among themselves, so that a route whose targets are all down still tries.
 #[derive(Clone, Debug)]
@@ -31,29 +31,48 @@ impl Plan {
         let time = |target: &Target| SplitMix(start ^ health.seed(target.index)).exponential() / f64::from(target.weight);
         let mut racing: SmallVec<[(f64, u16); 8]> = SmallVec::new();
         let mut standing_by: SmallVec<[u16; 8]> = SmallVec::new();
-        for (target, place) in route.targets.iter().zip(0u16..) {
+        for (target, place) in route.targets.iter().zip(0u16..).filter(|(target, _)| target.replicas > 0) {
             if target.weight > 0 { racing.push((time(target), place)) } else { standing_by.push(place) }
         }
         racing.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         let first_fallback = route.targets.len();
-        standing_by.extend((first_fallback..first_fallback + route.fallback.len()).map(|place| place as u16));
+        let fallback = route.fallback.iter().zip(first_fallback..).filter(|(target, _)| target.replicas > 0);
+        standing_by.extend(fallback.map(|(_, place)| place as u16));
 
         let vitals = |place: u16| health.vitals(&resolved, at(route, place)?.index);
         let avoided = |place: &u16| vitals(*place).is_some_and(|vitals| vitals.avoided(now));
-        let load = |place: u16| match route.balance {
+        let in_flight = |place: u16| vitals(place).map_or(0, |vitals| vitals.in_flight());
+        // Of replicas the best one counts.
+        let replicas = |first: u16| first..first + at(route, first).map_or(1, |target| target.replicas.max(1));
+        let out = |first: &u16| replicas(*first).all(|place| avoided(&place));
+        let load = |first: u16| match route.balance {
             Balance::Weighted | Balance::Sticky => 0,
-            Balance::LeastRequests => vitals(place).map_or(0, |vitals| u64::from(vitals.in_flight())),
-            Balance::Latency => vitals(place).map_or(0, |vitals| vitals.load(now)),
+            Balance::LeastRequests => replicas(first).map(|place| u64::from(in_flight(place))).min().unwrap_or(0),
+            Balance::Latency => replicas(first).filter_map(|place| Some(vitals(place)?.load(now))).min().unwrap_or(0),
         };
         let mut order: SmallVec<[u16; 8]> = racing.iter().map(|(_, place)| *place).collect();
         // The power of two choices: the better one of the first two that take part, which are a weighted choice.
-        let mut two = order.iter_mut().filter(|place| !avoided(place));
+        let mut two = order.iter_mut().filter(|place| !out(place));
         if let (Some(first), Some(second)) = (two.next(), two.next())
             && load(*second) < load(*first)
         {
             std::mem::swap(first, second);
         }
-        let (last, mut order): (SmallVec<[u16; 8]>, SmallVec<[u16; 8]>) = order.into_iter().chain(standing_by).partition(avoided);
+        // A conversation stays at its replica; other requests go to the one with the fewest in flight.
+        let each = |first: u16| -> SmallVec<[u16; 8]> {
+            let mut all: SmallVec<[u16; 8]> = replicas(first).collect();
+            if all.len() > 1 {
+                let draw = |place: u16| SplitMix(start ^ health.replica_seed(at(route, place).map_or(0, |target| target.index))).next();
+                all.sort_by_cached_key(|place| match route.balance {
+                    Balance::Sticky => (0, draw(*place)),
+                    _ => (in_flight(*place), draw(*place)),
+                });
+            }
+            all
+        };
+        let order = order.into_iter().chain(standing_by);
+        let order: SmallVec<[u16; 8]> = if route.pooled { order.flat_map(each).collect() } else { order.collect() };
+        let (last, mut order): (SmallVec<[u16; 8]>, SmallVec<[u16; 8]>) = order.into_iter().partition(avoided);
         order.extend(last);
         Self { order, resolved }
     }
@@ -248,6 +267,59 @@ pub(super) mod tests {
         let _busy = [(); 2].map(|()| health.ask(route, &route.targets[0], false, Duration::ZERO, NOW));
         let counts = shares(&s, &health);
         assert!(near(&counts, &[3333, 6667, 0]), "{counts:?}");
+    }
+
+    const POOL: &str = "providers: { p: { kind: vllm, base_urls: [\"http://a/v1\", \"http://b:8000/v1\", \"http://c/v1\"] }, q: { kind: openai, api_key: k } }
+routes: { r: { balance: B, targets: [ { provider: p, model: m, weight: 3 }, { provider: q, model: m } ], fallback: [ { provider: p, model: n } ] } }
+";
+
+    fn pool(balance: &str) -> Snapshot {
+        config::parse(&POOL.replace('B', balance), "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot
+    }
+
+    #[test]
+    fn replicas_share_the_weight_of_their_target_and_the_one_with_the_fewest_in_flight_is_first() {
+        for balance in ["weighted", "least_requests", "latency"] {
+            let s = pool(balance);
+            let health = Health::new(&s, None);
+            let route = &s.routes[0];
+            let names: Vec<_> =
+                route.targets.iter().chain(&route.fallback).map(|target| (&*target.provider.endpoint_name, target.index)).collect();
+            assert_eq!(names[..4], [("p@http://a/v1", 0), ("p@http://b:8000/v1", 1), ("p@http://c/v1", 2), ("q", 3)]);
+            assert_eq!((names.len(), s.targets, route.retry.attempts), (7, 7, 4));
+            let counts = shares(&s, &health);
+            assert!(near(&counts, &[2500, 2500, 2500, 2500, 0, 0, 0]), "{balance}: {counts:?}");
+            let ask = |target: usize| health.ask(route, &route.targets[target], false, Duration::ZERO, NOW).unwrap();
+            let _busy = [ask(0), ask(0), ask(1)];
+            for random in 0..200 {
+                let order = order(&s, &health, random, "");
+                let (pool, last): (Vec<_>, Vec<_>) = order.iter().partition(|target| **target < 3);
+                assert_eq!(pool, [2, 1, 0], "{balance}: {order:?}");
+                assert!(last[0] == 3 && last[1..].iter().all(|target| *target > 3), "{balance}: {order:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_replica_that_is_out_gives_its_share_to_the_others_and_a_conversation_stays_at_its_own() {
+        let s = pool("weighted");
+        let health = Health::new(&s, None);
+        health.rest(0, Duration::from_secs(9), NOW);
+        let counts = shares(&s, &health);
+        assert!(near(&counts, &[0, 3750, 3750, 2500, 0, 0, 0]), "{counts:?}");
+        let s = pool("sticky");
+        let (all, fewer) = (Health::new(&s, None), Health::new(&s, None));
+        fewer.rest(1, Duration::from_secs(9), NOW);
+        let counts = shares(&s, &all);
+        assert!(near(&counts, &[2500, 2500, 2500, 2500, 0, 0, 0]), "{counts:?}");
+        let _busy = all.ask(&s.routes[0], &s.routes[0].targets[0], false, Duration::ZERO, NOW);
+        for conversation in 0..1000 {
+            let name = format!("conversation {conversation}");
+            let first = order(&s, &all, conversation, &name);
+            assert_eq!(first, order(&s, &all, conversation + 1, &name));
+            let without: Vec<_> = first.iter().copied().filter(|target| *target != 1).collect();
+            assert_eq!(order(&s, &fewer, conversation, &name)[..6], without);
+        }
     }
 
     #[test]

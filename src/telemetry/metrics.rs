@@ -127,7 +127,7 @@ impl Names {
                 names.deadlines.1 = names.deadlines.1.max(timeouts.total.unwrap_or_default());
                 let (ModelName::Fixed(model) | ModelName::Pattern(model)) = &target.model;
                 if let Some(slot) = names.targets.get_mut(target.index) {
-                    *slot = (index, format!("{}/{model}", target.provider.name));
+                    *slot = (index, format!("{}/{model}", target.provider.endpoint_name));
                 }
             }
             names.routes.push((Arc::clone(&route.name), reach));

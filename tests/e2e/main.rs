@@ -34,6 +34,7 @@ mod reasons;
 mod refusals;
 mod reject;
 mod reload;
+mod replicas;
 mod sdk;
 mod secrets;
 mod secure;

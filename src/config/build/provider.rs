@@ -37,6 +37,7 @@ const OWN_KEYS: &OwnKeys = &[
     ("beta", |kind| kind == Kind::Anthropic),
     ("default_max_tokens", |kind| kind == Kind::Anthropic),
     ("guided", |kind| entry(kind).self_hosted()),
+    ("base_urls", speaks_openai),
     ("inject_stream_options", speaks_openai),
     ("reasoning_field", speaks_openai),
     ("returns", speaks_openai),
@@ -72,26 +73,53 @@ pub(super) fn secrets(providers: &[Arc<Provider>]) -> KnownSecrets {
     }))
 }
 
+/// A provider with its replicas, whose first endpoint has this number. One server alone is a provider like any other.
+fn pool(mut first: Provider, more: Vec<BaseUrl>, endpoint: usize) -> Arc<Provider> {
+    first.endpoint = endpoint;
+    if !more.is_empty() {
+        first.endpoint_name = format!("{}@{}", first.name, first.base).into();
+    }
+    let replica = |(number, base): (usize, BaseUrl)| {
+        let endpoint_name = format!("{}@{base}", first.name).into();
+        Arc::new(Provider { endpoint: number, endpoint_name, base, ..first.clone() })
+    };
+    let replicas = (endpoint + 1..).zip(more).map(replica).collect();
+    Arc::new(Provider { replicas, ..first })
+}
+
 impl Builder {
     pub(super) fn providers(&mut self, providers: Named<file::Provider>, egress: &Egress) -> ByName<Arc<Provider>> {
         let mut all = ByName::new(providers.known);
+        let mut endpoints = 0;
         for (index, (name, provider)) in providers.entries.into_iter().enumerate() {
             let arc = self.name("provider", &name);
             if !name.value.bytes().all(|b| b.is_ascii_graphic()) {
                 self.problems.add(name.at, "the name of a provider is ASCII, because it is sent in `x-tidegate-provider`");
             }
             let provider = provider.and_then(|provider| self.provider(index, arc, provider, egress));
-            all.push(name.value, provider.map(Arc::new));
+            let provider = provider.map(|(first, more)| pool(first, more, endpoints));
+            endpoints += provider.as_ref().map_or(1, |provider| provider.endpoints().count());
+            all.push(name.value, provider);
         }
         all
     }
 
-    fn provider(&mut self, index: usize, name: Arc<str>, mut provider: file::Provider, egress: &Egress) -> Option<Provider> {
+    /// The provider, and the base URLs of its further replicas.
+    fn provider(
+        &mut self,
+        index: usize,
+        name: Arc<str>,
+        mut provider: file::Provider,
+        egress: &Egress,
+    ) -> Option<(Provider, Vec<BaseUrl>)> {
         let kind = provider.kind.value;
         self.foreign_keys("provider", kind, &provider.written, OWN_KEYS);
         let settings = self.settings(kind, &mut provider);
         let credential = self.credential(kind, &mut provider);
-        let base = self.base_url(kind, &provider, settings.as_ref());
+        let mut bases = match &provider.base_urls {
+            Some(_) => self.replicas(&provider),
+            None => self.base_url(kind, &provider, settings.as_ref()).into_iter().collect(),
+        };
         let egress = self.proxy(&provider).unwrap_or_else(|| egress.clone());
         let headers = self.headers(provider.headers);
         let mut quirks = quirks(kind, provider.guided.map(|guided| guided.value));
@@ -101,16 +129,20 @@ impl Builder {
             quirks.returns = returns.value;
         }
         let limits = self.limits(provider.limits);
-        if let (Some(BaseUrl { socket: Some(_), .. }), HttpVersion::Http2) = (&base, provider.http) {
+        if bases.iter().any(|base| base.socket.is_some()) && provider.http == HttpVersion::Http2 {
             let at = written(&provider.written, "http").unwrap_or(provider.at);
             self.problems.add(at, "`http: 2` is not possible over a Unix socket, which is asked with HTTP/1.1; leave `http` out");
         }
         let tls = self.tls(provider.tls);
-        Some(Provider {
+        let base = (!bases.is_empty()).then(|| bases.remove(0))?;
+        let provider = Provider {
             index,
+            endpoint_name: name.clone(),
+            endpoint: 0,
+            replicas: Vec::new(),
             name,
             kind,
-            base: base?,
+            base,
             credential: credential?,
             headers,
             timeouts: timeouts(&provider.timeouts),
@@ -121,7 +153,8 @@ impl Builder {
             quirks,
             max_connections: provider.max_connections.map(|connections| connections.0),
             limits,
-        })
+        };
+        Some((provider, bases))
     }
 
     /// Notes keys that belong to other kinds.
@@ -233,20 +266,39 @@ impl Builder {
         provider.api_key.take().map(|key| key.value.0)
     }
 
+    /// The servers of `base_urls`; none without it.
+    fn replicas(&mut self, provider: &file::Provider) -> Vec<BaseUrl> {
+        let Some(urls) = &provider.base_urls else { return Vec::new() };
+        if let Some(url) = &provider.base_url {
+            self.problems.add(url.at, "`base_url` and `base_urls` exclude each other");
+        }
+        if urls.value.is_empty() {
+            self.problems.add(urls.at, "`base_urls` must have at least one URL, like http://10.0.0.7:8000/v1");
+        }
+        let mut bases: Vec<BaseUrl> = Vec::new();
+        for url in &urls.value {
+            let Some(base) = self.parsed_base("base_urls", url) else { continue };
+            if bases.contains(&base) {
+                self.problems.add(url.at, "`base_urls`: this server is listed twice");
+            }
+            bases.push(base);
+        }
+        bases
+    }
+
+    fn parsed_base(&mut self, key: &str, url: &At<String>) -> Option<BaseUrl> {
+        let problem = match (without_endpoint(&url.value), base_url(&url.value)) {
+            (Some(base), Ok(_)) => format!("`{key}` must not include the path of an endpoint, which Tidegate appends; write `{base}`"),
+            (_, Err(what)) => format!("`{key}` {what}"),
+            (None, Ok(base)) => return Some(base),
+        };
+        self.problems.add(url.at, problem);
+        None
+    }
+
     fn base_url(&mut self, kind: Kind, provider: &file::Provider, settings: Option<&Settings>) -> Option<BaseUrl> {
         if let Some(url) = &provider.base_url {
-            if let (Some(base), Ok(_)) = (without_endpoint(&url.value), base_url(&url.value)) {
-                let message = format!("`base_url` must not include the path of an endpoint, which Tidegate appends; write `{base}`");
-                self.problems.add(url.at, message);
-                return None;
-            }
-            return match base_url(&url.value) {
-                Ok(base) => Some(base),
-                Err(what) => {
-                    self.problems.add(url.at, format!("`base_url` {what}"));
-                    None
-                }
-            };
+            return self.parsed_base("base_url", url);
         }
         if entry(kind).self_hosted() {
             if written(&provider.written, "base_url").is_none() {

@@ -107,23 +107,24 @@ impl Builder {
             self.problems.add(alias.at, "`aliases`: a pattern has none, for an alias stands for no model");
         }
         let list = route.targets.value.0;
-        if list.len() + route.fallback.len() > MAX_TARGETS {
-            self.problems.add(route.targets.at, format!("a route has at most {MAX_TARGETS} targets, fallback included"));
-        }
         if route.sound && list.iter().all(|target| target.weight.value.0 == 0) {
             let at = list.first().map_or(route.targets.at, |target| target.weight.at);
             self.problems.add(at, "`weight`: one of the targets needs a weight above 0, or none would be tried first");
         }
         let mut targets = |builder: &mut Self, list: Vec<file::Target>| -> Vec<Arc<Target>> {
-            let target = |target| builder.target(target, pattern, providers, count).map(Arc::new);
-            list.into_iter().filter_map(target).collect()
+            let target = |target| builder.target(target, pattern, providers, count);
+            list.into_iter().flat_map(target).map(Arc::new).collect()
         };
         let (targets, fallback) = (targets(self, list), targets(self, route.fallback));
+        if targets.len() + fallback.len() > MAX_TARGETS {
+            self.problems.add(route.targets.at, format!("a route has at most {MAX_TARGETS} targets, fallback and replicas included"));
+        }
         Route {
             index,
             balance: route.balance,
             retry: self.retry(&route.retry, targets.len() + fallback.len()),
             smallest_context: targets.iter().chain(&fallback).filter_map(|target| target.context).min(),
+            pooled: targets.iter().chain(&fallback).any(|target| target.replicas != 1),
             targets,
             fallback,
             ejection: self.ejection(&route.ejection),
@@ -142,7 +143,20 @@ impl Builder {
         }
     }
 
-    fn target(&mut self, target: file::Target, pattern: bool, providers: &ByName<Arc<Provider>>, count: &mut usize) -> Option<Target> {
+    /// The target, once for each replica of its provider; none where it has a problem.
+    fn target(&mut self, target: file::Target, pattern: bool, providers: &ByName<Arc<Provider>>, count: &mut usize) -> Vec<Target> {
+        let Some(first) = self.first_target(target, pattern, providers, *count) else { return Vec::new() };
+        *count += usize::from(first.replicas);
+        let replica = |(nth, provider): (usize, &Arc<Provider>)| Target {
+            index: first.index + nth,
+            provider: provider.clone(),
+            replicas: if nth == 0 { first.replicas } else { 0 },
+            ..first.clone()
+        };
+        first.provider.endpoints().enumerate().map(replica).collect()
+    }
+
+    fn first_target(&mut self, target: file::Target, pattern: bool, providers: &ByName<Arc<Provider>>, index: usize) -> Option<Target> {
         let model = self.model(&target.model, pattern);
         let name = &target.provider;
         let provider = match providers.find(&name.value) {
@@ -155,10 +169,9 @@ impl Builder {
             }
         };
         self.foreign_keys("target", provider.kind, &target.written, OWN_KEYS);
-        let index = *count;
-        *count += 1;
         Some(Target {
             index,
+            replicas: u16::try_from(provider.endpoints().count()).unwrap_or(u16::MAX),
             model: model?,
             weight: target.weight.value.0,
             price: target.price.map(|price| Price {
