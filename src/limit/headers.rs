@@ -87,7 +87,7 @@ pub fn period(per: Duration) -> String {
         86_400 => "day".to_owned(),
         _ => {
             let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-            let (unit, name) = units.into_iter().find(|(unit, _)| seconds > 0 && seconds % unit == 0).unwrap_or((1, "s"));
+            let (unit, name) = units.into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit)).unwrap_or((1, "s"));
             format!("{}{name}", seconds / unit)
         }
     }

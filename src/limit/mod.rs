@@ -155,7 +155,8 @@ impl From<&Refusal> for ApiError {
                 let at = i128::from(wall_clock()) + i128::try_from(refusal.renewed.as_nanos()).unwrap_or_default();
                 // To the full second, up.
                 let at = jiff::Timestamp::from_nanosecond(at + 999_999_999).unwrap_or_default();
-                let left = headers::duration(Duration::from_secs(refusal.renewed.as_secs() + 1));
+                let left =
+                    headers::duration(Duration::from_secs(refusal.renewed.as_secs() + u64::from(refusal.renewed.subsec_nanos() > 0)));
                 write!(
                     message,
                     "The budget of this {scope} is spent: {amount} USD per {period}. It is renewed at {at:.0}, in {left}, or needs a higher \
