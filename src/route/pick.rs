@@ -293,7 +293,7 @@ routes: { r: { balance: B, targets: [ { provider: p, model: m, weight: 3 }, { pr
             let _busy = [ask(0), ask(0), ask(1)];
             for random in 0..200 {
                 let order = order(&s, &health, random, "");
-                let (pool, last): (Vec<_>, Vec<_>) = order.iter().partition(|target| **target < 3);
+                let (pool, last): (Vec<usize>, Vec<usize>) = order.iter().copied().partition(|target| *target < 3);
                 assert_eq!(pool, [2, 1, 0], "{balance}: {order:?}");
                 assert!(last[0] == 3 && last[1..].iter().all(|target| *target > 3), "{balance}: {order:?}");
             }
