@@ -44,11 +44,11 @@ async fn a_refused_credential_or_model_is_set_aside_and_logged_once() {
         }
         assert_eq!(asked(&sim, &format!("m+{script}")), 1);
         let line = gateway.output.line(&format!("route `{name}`")).await;
-        assert!(line.contains("set aside") && line.contains("ERROR"), "{line}");
+        assert!(line.contains("set aside") && line.contains("\"level\":\"error\""), "{line}");
         let state = format!("tidegate_target_state{{route=\"{name}\",target=\"sim/m+{script}\"}}");
         assert_eq!(gateway.metric(&state).await, 0.0);
     }
-    let lines = gateway.output.text().lines().filter(|line| line.contains("ERROR")).count();
+    let lines = gateway.output.text().lines().filter(|line| line.contains("\"level\":\"error\"")).count();
     assert_eq!(lines, scripts.len(), "{}", gateway.output.text());
     let status = gateway.page("/status").await.json();
     let reason = |route: usize| status["routes"][route]["targets"][0]["reason"].clone();

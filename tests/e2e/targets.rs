@@ -193,7 +193,7 @@ async fn a_target_that_cannot_serve_a_request_is_passed_over() {
     assert_eq!((by(&answer), answer.json()["error"]["param"].as_str()), ((400, "", "0"), Some("n")));
     // A target that could have served it is down: that is what the client gets.
     let answer = gateway.chat(&two("gone")).await;
-    assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (502, "1"));
+    assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (502, "2"), "{}", answer.text());
     let line = gateway.output.line("\"status\":502").await;
     assert!(line.contains("\"reason\":\"connect\"") && line.contains("claude/c (n)"), "{line}");
     assert_eq!(gateway.chat(&two("bad")).await.status(), 400);
