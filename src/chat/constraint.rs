@@ -5,7 +5,7 @@
 //! dropped: an answer without it is not what was asked for.
 
 use super::event::Text;
-use super::field::Field;
+use super::field::{Field, Fields};
 use super::request::ChatRequest;
 use super::strict;
 use crate::dialect::params::GUIDED;
@@ -85,8 +85,9 @@ impl<'a> Constraint<'a> {
     /// A 400 that names the field: two constraints at once, an ill-formed one, or a `response_format` of a type that
     /// OpenAI does not have.
     pub fn of(request: &ChatRequest<'a>) -> Result<Option<Self>, ApiError> {
+        const FIELDS: Fields = Fields::of(&GUIDED).with(Field::ResponseFormat);
         let mut found: Option<(Field, Self)> = None;
-        for field in std::iter::once(Field::ResponseFormat).chain(GUIDED) {
+        for field in request.fields().and(FIELDS).iter() {
             let Some(raw) = request.raw(field) else { continue };
             let Some(constraint) = Self::read(field, raw)? else { continue };
             if let Some((first, _)) = &found {

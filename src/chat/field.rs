@@ -93,10 +93,42 @@ impl Field {
 pub struct Fields(u64);
 
 impl Fields {
-    /// Adds a field.
-    pub fn insert(&mut self, field: Field) {
+    /// The set of these fields.
+    pub const fn of(fields: &[Field]) -> Self {
         const { assert!(Field::ALL.len() <= u64::BITS as usize) };
+        let mut set = Self(0);
+        let mut rest = fields;
+        while let [field, others @ ..] = rest {
+            set.0 |= 1 << *field as u8;
+            rest = others;
+        }
+        set
+    }
+
+    /// The set with one more field.
+    pub const fn with(mut self, field: Field) -> Self {
+        self.insert(field);
+        self
+    }
+
+    /// Adds a field.
+    pub const fn insert(&mut self, field: Field) {
         self.0 |= 1 << field as u8;
+    }
+
+    /// The fields that are in both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Its fields in the order of their numbers.
+    pub fn iter(self) -> impl Iterator<Item = Field> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let field = Field::ALL.get(rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some(*field)
+        })
     }
 
     /// Whether a field is in it.

@@ -4,7 +4,7 @@
 //! [`ChatRequest`] is what one attempt sees: the client's fields under the route's defaults and overrides, with the
 //! model of the attempt's target. Nothing is copied; opaque JSON (schemas, arguments, data URIs) stays raw.
 
-use super::field::Field;
+use super::field::{Field, Fields};
 use super::validate;
 use crate::config::snapshot::Params;
 use crate::error::ApiError;
@@ -32,6 +32,8 @@ pub(super) struct Outline {
     fields: SmallVec<[Option<Field>; 16]>,
     /// Member number plus one of every known field; 0 for an absent one.
     index: [u16; Field::ALL.len()],
+    /// The known fields that are there, null or not.
+    present: Fields,
 }
 
 /// What stands in a chat's messages that a dialect may have to do something about. It may say too much, and never too
@@ -59,7 +61,7 @@ impl Outline {
     fn of(text: &str) -> Result<Self, ApiError> {
         let envelope = envelope::scan_text(text).map_err(unacceptable)?;
         let mut index = [0u16; Field::ALL.len()];
-        let mut fields = SmallVec::new();
+        let (mut fields, mut present) = (SmallVec::new(), Fields::default());
         for (number, member) in (1..).zip(&envelope.members) {
             let name = member.name(text);
             let field = Field::of(name.raw().as_bytes()).or_else(|| Field::of(name.decode().as_bytes()));
@@ -68,9 +70,10 @@ impl Outline {
             if let Some(slot) = index.get_mut(field as usize) {
                 *slot = number;
             }
+            present.insert(field);
             validate::shape(field, member.value.text(text))?;
         }
-        Ok(Self { envelope, fields, index })
+        Ok(Self { envelope, fields, index, present })
     }
 
     fn member(&self, field: Field) -> Option<&Member> {
@@ -230,6 +233,14 @@ impl<'a> ChatRequest<'a> {
             return self.parsed.raw(field).filter(|json| *json != "null");
         }
         self.under_settings(field.name(), || self.parsed.raw(field))
+    }
+
+    /// The known fields that may be given: all that the client or the route's settings name, null or not.
+    pub fn fields(&self) -> Fields {
+        let mut fields = self.parsed.outline.present;
+        let settings = self.params.overrides.iter().chain(&self.params.defaults);
+        settings.filter_map(|(name, _)| Field::of(name.as_bytes())).for_each(|field| fields.insert(field));
+        fields
     }
 
     /// The same for a member of any name.

@@ -189,8 +189,7 @@ pub fn unsupported(name: impl Into<Cow<'static, str>>) -> ApiError {
 pub fn settle(request: &ChatRequest<'_>, unknown: Unknown, table: impl Fn(Field) -> Policy) -> Result<Settled, ApiError> {
     let mut settled = Settled::default();
     let refused = request.params.refused;
-    let set = !(request.params.overrides.is_empty() && request.params.defaults.is_empty());
-    for &field in Field::ALL.iter().filter(|field| set || request.parsed.member(**field).is_some()) {
+    for field in request.fields().iter() {
         match table(field) {
             // The gateway writes usage options itself.
             _ if refused.contains(field) && field != Field::StreamOptions && request.given(field).is_some() => {

@@ -5,7 +5,7 @@ use super::encode::Draft;
 use super::schemas;
 use crate::chat::constraint::{Constraint, Schema, choice_regex, choice_schema};
 use crate::chat::event::Text;
-use crate::chat::field::Field;
+use crate::chat::field::{Field, Fields};
 use crate::chat::request::ChatRequest;
 use crate::dialect::params::{GUIDED, Unknown, unsupported};
 use crate::error::ApiError;
@@ -19,7 +19,7 @@ use crate::provider::catalogue::{Guided, Quirks, Schemas};
 /// # Errors
 /// A 400 that names the field where the provider cannot keep it.
 pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>) -> Result<bool, ApiError> {
-    let mut guided = GUIDED.iter().any(|field| request.raw(*field).is_some());
+    let mut guided = request.fields().and(Fields::of(&GUIDED)).iter().any(|field| request.raw(field).is_some());
     if quirks.guided == Guided::StructuredOutputs && request.raw(Field::GuidedWhitespacePattern).is_some() {
         draft.body.remove(Field::GuidedWhitespacePattern);
         guided |= matches!(Constraint::of(request)?, Some(Constraint::JsonObject | Constraint::JsonSchema(_)));
