@@ -6,7 +6,8 @@
 
 use crate::config::snapshot::{AuthMode, Snapshot};
 use crate::error::{ApiError, ErrorKind};
-use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
 pub mod key;
@@ -91,9 +92,12 @@ pub fn authenticate(snapshot: &Snapshot, headers: &HeaderMap, now_unix: i64) -> 
     Ok(Principal { team: key.team, key: index })
 }
 
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+
 /// The key in `authorization`, else in one of the headers that some client libraries use.
 fn key_text(headers: &HeaderMap) -> Result<&[u8], AuthFailure> {
-    for (name, is_bearer) in [("authorization", true), ("x-api-key", false), ("api-key", false)] {
+    for (name, is_bearer) in [(AUTHORIZATION, true), (X_API_KEY, false), (API_KEY, false)] {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { continue };
         if values.next().is_some() {

@@ -50,8 +50,7 @@ const SMALL_BODY: u64 = 64 << 10;
 ///
 /// # Errors
 /// 429 or 402; nothing has been charged.
-pub async fn peek(live: &Live, ctx: &mut Exchange, who: &Principal, headers: &HeaderMap) -> Result<(), ApiError> {
-    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+pub async fn peek(live: &Live, ctx: &mut Exchange, who: &Principal, length: Option<u64>) -> Result<(), ApiError> {
     let ask = length.is_none_or(|length| length > SMALL_BODY);
     let peeked = live.store.peek(&subject(who), ask, live.now()).await;
     peeked.map_err(|refusal| ctx.refuse(Denied::Limit(refusal)))
@@ -109,8 +108,8 @@ pub async fn admit(
     who: &Principal,
     operation: Operation,
     body: Bytes,
-    episode: Option<&HeaderValue>,
-) -> Result<Call, ApiError> {
+    episode: Option<HeaderValue>,
+) -> Result<Box<Call>, ApiError> {
     let parsed = operation.parse(body)?;
     let model = parsed.text(Field::Model).unwrap_or_default();
     let found = names::resolve(&live.snapshot, *who, &model).inspect_err(|error| {
@@ -124,7 +123,7 @@ pub async fn admit(
     };
     ctx.ledger.route = Some(route.index);
     ctx.ledger.stream = parsed.stream();
-    let episode_id = episode_id(&parsed, episode)?;
+    let episode_id = episode_id(&parsed, episode.as_ref())?;
     let user = parsed.text(Field::User);
     let key = live.snapshot.keys.get(who.key()).map(|key| key.id.as_bytes());
     // What `sticky` goes by.
@@ -152,7 +151,7 @@ pub async fn admit(
     ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
     let fresh = || id::fresh(ctx.arrived);
     let stage = Stage::new(route.keep_alive.filter(|_| parsed.stream()), Instant::now());
-    Ok(Call {
+    Ok(Box::new(Call {
         operation,
         stream: parsed.stream(),
         include_usage: parsed.include_usage(),
@@ -168,7 +167,7 @@ pub async fn admit(
         stage: Arc::new(stage),
         failures: Failures::default(),
         route,
-    })
+    }))
 }
 
 fn subject(who: &Principal) -> Subject {

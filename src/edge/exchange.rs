@@ -500,7 +500,7 @@ impl Exchange {
         respond::request_headers(headers, &self.id, self.client_id.as_ref(), self.cors.as_ref());
         let call = self.call.as_deref();
         if let Some(limits) = self.refused.as_deref().or(call.map(|c| c.permit.headers())) {
-            headers.extend(limits.iter());
+            limits.add_to(headers);
         }
         let Some(call) = call else { return };
         let attempts = self.ledger.attempts;

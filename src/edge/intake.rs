@@ -1,11 +1,10 @@
 //! Reading a request: framing checks, and the whole body under one bound and one deadline.
 
-use super::respond::X_REQUEST_ID;
 use crate::config::snapshot::Server;
 use crate::error::{ApiError, ErrorKind};
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
@@ -31,19 +30,101 @@ const LARGE_BODY: usize = 1 << 20;
 /// First guess at the size of a body whose length is not told.
 const FIRST_BUFFER: usize = 16 << 10;
 
+/// The headers that decide how a request is read and served, found in one pass over all of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Headers<'a> {
+    host: Option<&'a HeaderValue>,
+    length: Single<'a>,
+    coding: Single<'a>,
+    content_encoding: Option<&'a HeaderValue>,
+    expect: Option<&'a HeaderValue>,
+    request_id: Option<&'a HeaderValue>,
+    /// Of W3C Trace Context.
+    pub traceparent: Option<&'a HeaderValue>,
+    /// The episode that the client says its request belongs to.
+    pub episode_id: Option<&'a HeaderValue>,
+}
+
+/// A header that a request may have once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Single<'a> {
+    first: Option<&'a HeaderValue>,
+    is_repeated: bool,
+}
+
+impl<'a> Single<'a> {
+    fn add(&mut self, value: &'a HeaderValue) {
+        self.is_repeated |= self.first.is_some();
+        self.first.get_or_insert(value);
+    }
+}
+
+impl<'a> Headers<'a> {
+    /// Finds them. Of a header that stands more than once the first value counts.
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            let place = match name.as_str() {
+                "content-length" => {
+                    found.length.add(value);
+                    continue;
+                }
+                "transfer-encoding" => {
+                    found.coding.add(value);
+                    continue;
+                }
+                "host" => &mut found.host,
+                "content-encoding" => &mut found.content_encoding,
+                "expect" => &mut found.expect,
+                "x-request-id" => &mut found.request_id,
+                "traceparent" => &mut found.traceparent,
+                "episode-id" => &mut found.episode_id,
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        found
+    }
+
+    /// The length of the body in bytes, where the request declares it.
+    pub fn length(&self) -> Option<u64> {
+        length(self.length.first?)
+    }
+
+    /// The client's own `x-request-id`, where it has 1 to [`MAX_CLIENT_ID`] bytes of letters, digits and `-_.:/+=@`: such a
+    /// value needs no escape in a header, in JSON or in text. Anything else is ignored.
+    pub fn client_id(&self) -> Option<HeaderValue> {
+        let id = self.request_id?;
+        let safe = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b);
+        ((1..=MAX_CLIENT_ID).contains(&id.len()) && id.as_bytes().iter().all(safe)).then(|| id.clone())
+    }
+}
+
+fn length(value: &HeaderValue) -> Option<u64> {
+    value.to_str().ok()?.trim().parse().ok()
+}
+
+/// How a body that may be read is framed.
+#[derive(Clone, Copy, Debug)]
+pub struct Framing {
+    /// Its declared length in bytes, at most `max_body`.
+    length: Option<usize>,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    expects_continue: bool,
+}
+
 /// Refuses a head that is larger than [`MAX_HEADERS`], which HTTP/2 has refused already, and an HTTP/1.1 request without a
 /// `Host` or with an empty one (RFC 9112, section 3.2).
 ///
 /// # Errors
 /// 431, 400.
-pub fn check_headers(session: &ServerSession) -> Result<(), ApiError> {
+pub fn check_headers(session: &ServerSession, headers: &Headers<'_>) -> Result<(), ApiError> {
     let ServerSession::H1(h1) = session else { return Ok(()) };
     if h1.get_headers_raw_bytes().len() > MAX_HEADERS {
         let message = format!("The headers are larger than the {MAX_HEADERS} bytes that are accepted.");
         return Err(ApiError::new(431, ErrorKind::InvalidRequest, message));
     }
-    let request = h1.req_header();
-    if request.version == Version::HTTP_11 && request.headers.get(HOST).is_none_or(HeaderValue::is_empty) {
+    if h1.req_header().version == Version::HTTP_11 && headers.host.is_none_or(HeaderValue::is_empty) {
         return Err(ApiError::invalid("Send a Host header that is not empty."));
     }
     Ok(())
@@ -55,48 +136,38 @@ pub fn check_headers(session: &ServerSession) -> Result<(), ApiError> {
 /// 400 for both framings at once (RFC 9112 section 6.1 lets a server refuse them), a list of lengths and a transfer coding other
 /// than chunked, 411 for no framing (section 6.3: without one
 /// there is no body), 415 for an encoded body, 413 for a length beyond `max_body`.
-pub fn check_framing(session: &ServerSession, max_body: usize) -> Result<(), ApiError> {
-    let request = session.req_header();
-    let headers = &request.headers;
-    if headers.contains_key(TRANSFER_ENCODING) && came_with_length(session) {
+pub fn check_framing(session: &ServerSession, headers: &Headers<'_>, max_body: usize) -> Result<Framing, ApiError> {
+    let (coding, length) = (headers.coding, headers.length);
+    if coding.first.is_some() && came_with_length(session, headers) {
         return Err(ApiError::invalid("Send either Content-Length or Transfer-Encoding, not both."));
     }
-    if headers.get(TRANSFER_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"chunked"))
-        || headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_some()
-    {
+    if coding.is_repeated || coding.first.is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(ApiError::invalid("The only Transfer-Encoding that is accepted is chunked."));
     }
     // Pingora accepts a list of one length several times (RFC 9110, section 8.6).
-    if headers.get(CONTENT_LENGTH).is_some_and(|v| v.as_bytes().contains(&b',')) || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
-    {
+    if length.is_repeated || length.first.is_some_and(|v| v.as_bytes().contains(&b',')) {
         return Err(ApiError::invalid("Send one Content-Length."));
     }
-    if headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers.content_encoding.is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(ApiError::new(415, ErrorKind::InvalidRequest, "Send the body without Content-Encoding."));
     }
-    match declared_length(request) {
-        Some(length) if length > max_body as u64 => Err(too_large(max_body)),
+    let length = match headers.length() {
+        Some(length) => Some(usize::try_from(length).ok().filter(|length| *length <= max_body).ok_or_else(|| too_large(max_body))?),
         // HTTP/2 frames every body.
-        None if matches!(session, ServerSession::H1(_)) && !headers.contains_key(TRANSFER_ENCODING) => {
-            Err(ApiError::new(411, ErrorKind::InvalidRequest, "Send the body with its Content-Length, or with Transfer-Encoding: chunked."))
+        None if matches!(session, ServerSession::H1(_)) && coding.first.is_none() => {
+            let message = "Send the body with its Content-Length, or with Transfer-Encoding: chunked.";
+            return Err(ApiError::new(411, ErrorKind::InvalidRequest, message));
         }
-        _ => Ok(()),
-    }
+        None => None,
+    };
+    Ok(Framing { length, expects_continue: headers.expect.is_some_and(is_continue) })
 }
 
 /// Whether there was a `Content-Length`; Pingora takes it away from a chunked request, but keeps the bytes that came.
-fn came_with_length(session: &ServerSession) -> bool {
-    let ServerSession::H1(h1) = session else { return session.req_header().headers.contains_key(CONTENT_LENGTH) };
+fn came_with_length(session: &ServerSession, headers: &Headers<'_>) -> bool {
+    let ServerSession::H1(h1) = session else { return headers.length.first.is_some() };
     let name = |line: &[u8]| line.split(|b| *b == b':').next().is_some_and(|n| n.trim_ascii().eq_ignore_ascii_case(b"content-length"));
     h1.get_headers_raw_bytes().split(|b| *b == b'\n').any(name)
-}
-
-/// The client's own `x-request-id`, where it has 1 to [`MAX_CLIENT_ID`] bytes of letters, digits and `-_.:/+=@`: such a
-/// value needs no escape in a header, in JSON or in text. Anything else is ignored.
-pub fn client_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    let id = headers.get(X_REQUEST_ID)?;
-    let safe = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b);
-    ((1..=MAX_CLIENT_ID).contains(&id.len()) && id.as_bytes().iter().all(safe)).then(|| id.clone())
 }
 
 fn too_large(max_body: usize) -> ApiError {
@@ -104,11 +175,15 @@ fn too_large(max_body: usize) -> ApiError {
 }
 
 fn declared_length(request: &RequestHeader) -> Option<u64> {
-    request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    length(request.headers.get(CONTENT_LENGTH)?)
 }
 
 fn expects_continue(request: &RequestHeader) -> bool {
-    request.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    request.headers.get(EXPECT).is_some_and(is_continue)
+}
+
+fn is_continue(expect: &HeaderValue) -> bool {
+    expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
 /// Why there is no body.
@@ -123,9 +198,9 @@ pub enum Unread {
 ///
 /// # Errors
 /// 413 beyond `max_body`, whatever length was declared; 408 when it takes longer than `body_timeout` in all.
-pub async fn read_body(session: &mut ServerSession, limits: &Server) -> Result<Bytes, Unread> {
+pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &Server) -> Result<Bytes, Unread> {
     let until = Instant::now() + limits.body_timeout;
-    if expects_continue(session.req_header())
+    if framing.expects_continue
         && let ServerSession::H1(h1) = session
     {
         // Pingora closes connections whose answer begins before the body is read; an interim answer is none.
@@ -134,8 +209,7 @@ pub async fn read_body(session: &mut ServerSession, limits: &Server) -> Result<B
         h1.set_close_on_response_before_downstream_finish(true);
         written.map_err(|e| Unread::Gone(e.into_down()))?;
     }
-    // A declared length is within `max_body` by now, and only reserves what a true body would fill.
-    let expected = declared_length(session.req_header()).map_or(FIRST_BUFFER, |n| n as usize);
+    let expected = framing.length.unwrap_or(FIRST_BUFFER);
     let mut first: Option<Bytes> = None;
     let mut body = BytesMut::new();
     loop {

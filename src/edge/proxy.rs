@@ -9,7 +9,7 @@ use super::patience::Patience;
 use super::replay::{EMPTY, LATE, Replay, TOLD};
 use super::rescue;
 use super::respond;
-use super::upstream_request::{self, TRACEPARENT};
+use super::upstream_request;
 use super::{admission, cors, intake};
 use crate::account::EndedBy;
 use crate::error::ApiError;
@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{Either, select};
-use http::{HeaderMap, HeaderName, Method, Version};
+use http::{HeaderMap, Method, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
@@ -73,8 +73,9 @@ impl Gateway {
         let real = &mut session.downstream_session;
         let live = ctx.live.clone();
         let request = real.req_header();
-        ctx.client_id = intake::client_id(&request.headers);
-        let parent = request.headers.get(TRACEPARENT).and_then(|v| v.to_str().ok());
+        let headers = intake::Headers::of(&request.headers);
+        ctx.client_id = headers.client_id();
+        let parent = headers.traceparent.and_then(|v| v.to_str().ok());
         ctx.trace = crate::telemetry::trace::Trace::continue_or_begin(parent, || fastrand::u64(..));
         if let Some(cors) = &live.snapshot.server.cors {
             let answer = cors::Answer::new(cors, &request.headers);
@@ -84,7 +85,7 @@ impl Gateway {
                 return Ok(Some(Own::Preflight(cors::preflight_headers(cors, &request.headers))));
             }
         }
-        intake::check_headers(real)?;
+        intake::check_headers(real, &headers)?;
         let endpoint = endpoint(&request.method, request.uri.path())?;
         let who = admission::authenticate(&live, ctx, &request.headers)?;
         let operation = match endpoint {
@@ -92,17 +93,16 @@ impl Gateway {
             Endpoint::Models => return Ok(Some(Own::List(admission::models(&live, &who)))),
             Endpoint::Model(id) => return Ok(Some(Own::List(admission::model(&live, &who, id)?))),
         };
-        admission::peek(&live, ctx, &who, &request.headers).await?;
-        intake::check_framing(real, live.snapshot.server.max_body)?;
-        let body = match intake::read_body(real, &live.snapshot.server).await {
+        admission::peek(&live, ctx, &who, headers.length()).await?;
+        let framing = intake::check_framing(real, &headers, live.snapshot.server.max_body)?;
+        let episode = headers.episode_id.cloned();
+        let body = match intake::read_body(real, framing, &live.snapshot.server).await {
             Ok(body) => body,
             Err(intake::Unread::Refused(error)) => return Err(Stop::Refused(error)),
             Err(intake::Unread::Gone(e)) => return Err(Stop::Gone(e)),
         };
         let read = Instant::now();
-        let header = real.req_header().headers.get(EPISODE_ID).cloned();
-        let call = admission::admit(&live, ctx, &who, operation, body, header.as_ref()).await?;
-        ctx.call = Some(Box::new(call));
+        ctx.call = Some(admission::admit(&live, ctx, &who, operation, body, episode).await?);
         ctx.prepare().await?;
         ctx.busy += read.elapsed();
         Ok(None)
@@ -151,9 +151,6 @@ async fn attend<T: Send>(session: &mut Session, mut work: Pin<&mut (impl Future<
         Either::Right((Ok(_), work)) => Ok(work.await),
     }
 }
-
-/// Where a client may say which episode its request belongs to.
-const EPISODE_ID: HeaderName = HeaderName::from_static("episode-id");
 
 /// Ends an attempt whose failure has been told to [`Exchange::failed`].
 const DECIDED: ErrorType = ErrorType::Custom("attempt failed");

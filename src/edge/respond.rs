@@ -65,7 +65,7 @@ impl Opening {
         let mut headers = HeaderMap::with_capacity(ROOM);
         stream_headers(&mut headers);
         request_headers(&mut headers, &self.id, self.client_id.as_ref(), self.cors.as_ref());
-        headers.extend(self.limits.iter());
+        self.limits.add_to(&mut headers);
         headers
     }
 }

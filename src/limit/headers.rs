@@ -2,7 +2,7 @@
 
 use super::budget::MONTH;
 use crate::config::snapshot::Dimension;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
 /// Where a limit stands.
@@ -54,11 +54,15 @@ impl LimitHeaders {
         others.tokens.into_iter().for_each(|standing| self.add(Dimension::Tokens, || standing));
     }
 
-    /// The headers to send, at most six.
-    pub fn iter(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let requests = self.requests.map(|s| triple(&REQUESTS, s));
-        let tokens = self.tokens.map(|s| triple(&TOKENS, s));
-        requests.into_iter().chain(tokens).flatten()
+    /// Adds the headers to send, at most six.
+    pub fn add_to(&self, headers: &mut HeaderMap) {
+        for (names, standing) in [(&REQUESTS, self.requests), (&TOKENS, self.tokens)] {
+            let Some(standing) = standing else { continue };
+            let [limit, remaining, reset] = names.clone();
+            headers.insert(limit, standing.limit.into());
+            headers.insert(remaining, standing.remaining.into());
+            headers.insert(reset, HeaderValue::try_from(duration(standing.reset)).unwrap_or_else(|_| HeaderValue::from_static("0s")));
+        }
     }
 }
 
@@ -72,26 +76,6 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-remaining-tokens"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
-
-fn triple(names: &[HeaderName; 3], standing: Standing) -> [(HeaderName, HeaderValue); 3] {
-    let [limit, remaining, reset] = names.clone();
-    let time = HeaderValue::try_from(duration(standing.reset)).unwrap_or_else(|_| HeaderValue::from_static("0s"));
-    [(limit, standing.limit.into()), (remaining, standing.remaining.into()), (reset, time)]
-}
-
-/// A limit's period as a user writes it: `month`, `day`, `7d`, `90m`.
-pub fn period(per: Duration) -> String {
-    let seconds = per.as_secs();
-    match seconds {
-        _ if per == MONTH => "month".to_owned(),
-        86_400 => "day".to_owned(),
-        _ => {
-            let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-            let (unit, name) = units.into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit)).unwrap_or((1, "s"));
-            format!("{}{name}", seconds / unit)
-        }
-    }
-}
 
 /// A duration as OpenAI writes it (`850ms`, `1s`, `11.9s`, `6m0s`, `1h0m0s`), in milliseconds, rounded up.
 pub fn duration(time: Duration) -> String {
@@ -179,7 +163,9 @@ mod tests {
             requests: None,
             tokens: Some(Standing { limit: 60, remaining: 12, reset: Duration::from_millis(48_000), ..Standing::default() }),
         };
-        let told: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut map = HeaderMap::new();
+        headers.add_to(&mut map);
+        let told: Vec<_> = map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         assert_eq!(told, ["x-ratelimit-limit-tokens: 60", "x-ratelimit-remaining-tokens: 12", "x-ratelimit-reset-tokens: 48s"]);
     }
 }
