@@ -4,7 +4,7 @@ use crate::harness::http1::{Answer, Conn, Head, request};
 use crate::harness::http2::{self, H2};
 use crate::harness::soon;
 use crate::harness::sse::{Events, Story};
-use crate::report::{CLOSED, Report, panic_text};
+use crate::report::{BROKEN, CLOSED, Report, panic_text};
 use crate::scenario::{Expect, Got, Leave, Scenario};
 use crate::world::{KEY, World};
 use bytes::Bytes;
@@ -93,7 +93,7 @@ async fn exchange(shared: Arc<Shared>, scenario: Scenario, kept: Option<Conn>, p
     if let Some(got) = got {
         scenario.expect.check(&got)?;
         if got.error.is_some() {
-            shared.report.event(if scenario.name == "break" { "streams broken as scripted" } else { "streams broken by a dying peer" });
+            shared.report.event(BROKEN[usize::from(scenario.name != "break")]);
         }
     }
     Ok(conn)

@@ -1,7 +1,7 @@
 //! What an operator does while the gateway serves: reloads, now and then a bad file, and upgrades of the binary.
 
 use crate::harness::until;
-use crate::report::{CLOSED, Report};
+use crate::report::{BROKEN, CLOSED, Report};
 use crate::world::{World, marker};
 use std::path::Path;
 use std::time::Duration;
@@ -94,8 +94,8 @@ impl Operator {
         until("the rejection", async || (rejected().await > before).then_some(())).await;
     }
 
-    /// Awaits the ends of all processes that were replaced. Only they may close idle connections, after the grace of a
-    /// drain; each client has one.
+    /// Awaits the ends of all processes that were replaced. They close idle connections after the grace of a drain, one for
+    /// each client; beside that, only a stream that ends with an error ends its connection.
     pub async fn finish(self, clients: usize, report: &Report) {
         let mut codes = Vec::new();
         for upgrade in self.upgrades {
@@ -104,8 +104,9 @@ impl Operator {
         let text = format!("{} upgrades, exit codes {codes:?}", codes.len());
         let good = codes.len() >= UPGRADES && codes.iter().all(|code| *code == Some(0));
         report.check("every replaced process drains and exits 0", if good { Ok(text) } else { Err(text) });
-        let (closed, most) = (report.events_of(CLOSED), (2 * clients * codes.len()) as u64);
-        let text = format!("{closed}, at most {most} (two for each client and upgrade)");
+        let broken: u64 = BROKEN.iter().map(|name| report.events_of(name)).sum();
+        let (closed, most) = (report.events_of(CLOSED), (clients * codes.len()) as u64 + broken);
+        let text = format!("{closed}, at most {most} (one for each client and upgrade and for each broken stream)");
         report.check(CLOSED, if closed <= most { Ok(text) } else { Err(text) });
         let text = format!("{} applied, {} rejected", self.reloads, self.rejected);
         report.check("reloads", if self.reloads >= RELOADS { Ok(text) } else { Err(text) });

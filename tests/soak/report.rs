@@ -9,6 +9,8 @@ const MAX_SHOWN: usize = 30;
 
 /// Counted where a client finds its idle connection closed, and sends its request on another one.
 pub const CLOSED: &str = "kept connections closed before a request";
+/// Streams that end with an error event, which ends an HTTP/1 connection: its head could not announce that.
+pub const BROKEN: [&str; 2] = ["streams broken as scripted", "streams broken by a dying peer"];
 
 /// See the module.
 #[derive(Default)]
