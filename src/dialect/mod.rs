@@ -19,6 +19,7 @@ use schema::rules::{self, Rules};
 
 pub mod anthropic;
 pub mod bedrock;
+pub mod blame;
 pub mod data;
 mod fence;
 pub mod gemini;
@@ -90,6 +91,11 @@ pub trait Dialect: Sync {
 
     /// Reads an answer whose status is not 2xx. `body` may be cut off, empty or not JSON.
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError;
+
+    /// The names that refusals of a model have for what clients write, where they are not OpenAI's.
+    fn names(&self, _model: &str) -> &'static [blame::Names] {
+        &[]
+    }
 }
 
 /// A request as it will leave, less its signature and its host.

@@ -7,9 +7,8 @@
 //! Values that ask for nothing (`n: 1`, `logprobs: false`, an empty `tools`) count as absent: see [`asked`].
 
 use crate::chat::field::Field;
-use crate::chat::request::{ChatRequest, Parsed, name_of};
+use crate::chat::request::{ChatRequest, name_of};
 use crate::error::ApiError;
-use crate::provider::catalogue::Quirks;
 use std::borrow::Cow;
 
 /// The fields beside `response_format` that hold a decoding constraint: vLLM's before and from 0.12, SGLang's, llama.cpp's
@@ -272,23 +271,6 @@ pub fn nearest_effort<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
     some.min_by_key(|(rank, _)| rank.abs_diff(wanted)).map(|(_, known)| known)
 }
 
-/// A field that a provider blames, as the client wrote it: it may have been sent under another name, or in another place.
-pub fn blamed<'a>(param: &'a str, quirks: &'a Quirks, parsed: &Parsed) -> &'a str {
-    let written = |field: Field| parsed.raw(field).map(|_| field.name());
-    let root = param.split(['.', '[']).next().unwrap_or_default();
-    if parsed.find(root).is_some() {
-        return param;
-    }
-    let renamed = quirks.rename.iter().find(|(_, name)| name == root).map(|(field, _)| field.name());
-    let moved = match root {
-        "max_tokens" => written(Field::MaxCompletionTokens),
-        "max_completion_tokens" => written(Field::MaxTokens),
-        "response_format" | "structured_outputs" | "regex" | "ebnf" => GUIDED.into_iter().find_map(written),
-        _ => None,
-    };
-    renamed.or(moved).unwrap_or(param)
-}
-
 /// The limit of the answer's tokens and its spelling: the route's override, else the client's, else the route's default,
 /// whatever spelling each of them uses; within one of them the newer `max_completion_tokens` counts.
 pub fn max_tokens<'a>(request: &ChatRequest<'a>) -> Option<(Field, &'a str)> {
@@ -405,23 +387,6 @@ mod tests {
         }
         assert_eq!([nearest_effort("medium", &three), nearest_effort("ultra", &three), nearest_effort("max", &[])], [None; 3]);
         assert_eq!([nearest_effort("minimal", &two), nearest_effort("none", &two)], [Some("high"), None]);
-    }
-
-    #[test]
-    fn a_blamed_field_has_the_clients_name() {
-        let quirks = Quirks { rename: vec![(Field::Seed, "random_seed".into())], ..Quirks::default() };
-        let parsed = Parsed::scan(r#"{"max_tokens":1,"seed":2,"guided_regex":"a","messages":[]}"#.into()).unwrap();
-        for (param, want) in [
-            ("random_seed", "seed"),
-            ("max_completion_tokens", "max_tokens"),
-            ("max_tokens", "max_tokens"),
-            ("messages[0].role", "messages[0].role"),
-            ("response_format.json_schema", "guided_regex"),
-            ("structured_outputs", "guided_regex"),
-            ("tools", "tools"),
-        ] {
-            assert_eq!(blamed(param, &quirks, &parsed), want);
-        }
     }
 
     #[test]

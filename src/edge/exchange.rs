@@ -18,8 +18,10 @@ use super::rescue::{self, Failure};
 use super::respond::{self, Opening};
 use crate::account::{EndedBy, Ledger, cost, settled};
 use crate::chat::chunk::UsagePlace;
-use crate::config::snapshot::{ResponseModel, StreamUsage};
-use crate::dialect::{FailureClass, Fault, params};
+use crate::chat::usage::Usage;
+use crate::config::snapshot::StreamUsage;
+use crate::dialect::Fault;
+use crate::dialect::blame::Sent;
 use crate::error::ApiError;
 use crate::id;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
@@ -237,8 +239,10 @@ impl Exchange {
             Outcome::Drained => EndedBy::Gateway,
             _ => EndedBy::Upstream,
         };
-        if let Some((param, parsed)) = failure.error.param.as_deref().zip(call.parsed.as_ref()) {
-            failure.error.param = Some(params::blamed(param, &target.provider.quirks, parsed).to_owned().into());
+        if failure.outcome == Outcome::BadRequest {
+            let names = crate::dialect::of(&target).names(&attempt.model);
+            let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks: &target.provider.quirks, names };
+            failure.blame(call.parsed.as_deref().map(sent));
         }
         call.failures.add(failure.error, failure.outcome.name());
         if let Some(why) = failure.retry.filter(|_| !call.stage.committed() && call.next.is_none()) {

@@ -2,6 +2,7 @@
 
 use super::replay::{DRAINED, EMPTY, LATE};
 use super::via::{PROXY_REFUSED, PROXY_UNREACHABLE};
+use crate::dialect::blame::{self, Path, Sent};
 use crate::dialect::{FailureClass, Fault, ProviderError};
 use crate::egress::is_proxys_refusal;
 use crate::egress::proxy::Proxy;
@@ -18,6 +19,9 @@ use pingora_core::{Error, ErrorSource, ErrorType};
 const MAX_MESSAGE: usize = 2048;
 /// Longest part of the name of a field that a provider blames, in bytes.
 const MAX_PARAM: usize = 256;
+
+/// What the gateway says before a provider's refusal of a request.
+const REFUSED: &str = "refused the request";
 
 /// How an attempt failed.
 #[derive(Debug)]
@@ -42,6 +46,15 @@ impl Failure {
     pub fn client_is_gone(&self) -> bool {
         self.outcome == Outcome::Cancelled
     }
+
+    /// Puts the client's name of the field that a refusal is about into the error: the one that the provider blames, else
+    /// the first that its message names.
+    pub fn blame(&mut self, sent: Option<Sent<'_>>) {
+        let said = self.error.message.split_once(REFUSED).map_or("", |(_, said)| said.trim_start_matches([':', ' ']));
+        let blamed = self.error.param.as_deref().map(|text| Path { text, sure: true });
+        let found = blamed.into_iter().chain(blame::paths(said)).find_map(|path| sent?.in_clients_words(path));
+        self.error.param = found.map(|found| redact_to(&found, MAX_PARAM).into_owned().into());
+    }
 }
 
 /// A provider said no, with a status or inside its answer.
@@ -52,9 +65,7 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
     };
     let class = refusal.judged();
     let error = match class {
-        FailureClass::BadRequest | FailureClass::ContextLength | FailureClass::ContentFilter => {
-            ApiError::invalid(tell("refused the request"))
-        }
+        FailureClass::BadRequest => ApiError::invalid(tell(REFUSED)),
         // What is wrong with the operator's account is not the client's to know.
         FailureClass::Credential => {
             let what = "did not accept the gateway's credentials or account";

@@ -1,11 +1,36 @@
 //! What Anthropic says when it refuses: `{"type":"error","error":{"type","message"},"request_id"}`, the same inside a
 //! stream and as a body. <https://docs.anthropic.com/en/api/errors>
 
+use crate::dialect::blame::Names;
 use crate::dialect::{FailureClass, ProviderError, retry_after};
 use http::HeaderMap;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::time::Duration;
+
+/// What the Messages API calls the client's fields.
+pub(in crate::dialect) const NAMES: Names = &[
+    ("messages#", "messages#"),
+    ("system", "messages"),
+    ("max_tokens", "max_tokens"),
+    ("stop_sequences", "stop"),
+    ("metadata", "user"),
+    ("tools#", "tools#"),
+    ("tools#.name", "tools#.function.name"),
+    ("tools#.description", "tools#.function.description"),
+    ("tools#.input_schema", "tools#.function.parameters"),
+    ("tools#.custom", "tools#.function"),
+    ("tools#.custom.name", "tools#.function.name"),
+    ("tools#.custom.description", "tools#.function.description"),
+    ("tools#.custom.input_schema", "tools#.function.parameters"),
+    ("tool_choice.disable_parallel_tool_use", "parallel_tool_calls"),
+    ("tool_choice", "tool_choice"),
+    ("thinking", "reasoning_effort"),
+    ("budget_tokens", "reasoning_effort"),
+    ("output_config", "response_format"),
+    ("output_config.effort", "reasoning_effort"),
+    ("output_format", "response_format"),
+];
 
 /// The operator's account is at its end, told with a 400: no other request of anyone would fare better.
 const ACCOUNT: [&str; 2] = ["You have reached your specified API usage limits", "Your credit balance is too low"];

@@ -5,6 +5,7 @@
 //! [`effort`], [`sampling`] and [`model`], [`blocks`] (what an answer says), and [`replay`], which carries thinking from one
 //! turn to the next.
 
+use super::blame::Names;
 use super::{Dialect, Framing, Outgoing, ProviderError};
 use crate::chat::request::ChatRequest;
 use crate::error::ApiError;
@@ -116,6 +117,10 @@ impl Dialect for Anthropic {
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
+    }
+
+    fn names(&self, _model: &str) -> &'static [Names] {
+        &[error::NAMES]
     }
 }
 

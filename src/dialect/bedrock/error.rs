@@ -1,9 +1,38 @@
 //! What AWS says when it refuses: a message in the body, the kind of error in a header, or both in a stream's frame.
 
+use crate::dialect::blame::Names;
 use crate::dialect::{FailureClass, ProviderError, retry_after};
 use http::HeaderMap;
 use serde::Deserialize;
 use std::borrow::Cow;
+
+/// What Converse calls the client's fields. A Claude's own refusals come through in Anthropic's names.
+pub(in crate::dialect) const NAMES: Names = &[
+    ("messages#", "messages#"),
+    ("system", "messages"),
+    ("inferenceConfig.maxTokens", "max_tokens"),
+    ("inferenceConfig.temperature", "temperature"),
+    ("inferenceConfig.topP", "top_p"),
+    ("inferenceConfig.stopSequences", "stop"),
+    ("toolConfig", "tools"),
+    ("toolConfig.tools#", "tools#"),
+    ("toolConfig.tools#.toolSpec", "tools#.function"),
+    ("toolConfig.tools#.toolSpec.name", "tools#.function.name"),
+    ("toolConfig.tools#.toolSpec.description", "tools#.function.description"),
+    ("toolConfig.tools#.toolSpec.inputSchema", "tools#.function.parameters"),
+    ("toolConfig.toolChoice", "tool_choice"),
+    ("outputConfig", "response_format"),
+    ("requestMetadata", "metadata"),
+    ("serviceTier", "service_tier"),
+    ("additionalModelRequestFields.tool_choice", "parallel_tool_calls"),
+    ("additionalModelRequestFields.thinking", "reasoning_effort"),
+    ("additionalModelRequestFields.output_config", "reasoning_effort"),
+    ("additionalModelRequestFields.reasoning_effort", "reasoning_effort"),
+    ("additionalModelRequestFields.reasoning_config", "reasoning_effort"),
+    ("inputText", "input"),
+    ("inputTexts", "input"),
+    ("texts", "input"),
+];
 
 /// An error's body. `message` is written in two ways, and the kind may stand here instead of in a header.
 #[derive(Default, Deserialize)]

@@ -16,6 +16,7 @@ use super::anthropic::sampling::{self, Sampling};
 use super::anthropic::toolbox::{Call, Toolbox};
 use super::anthropic::tools::write_choice;
 use super::anthropic::turns::Block;
+use super::blame::Names;
 use super::params::{self, Policy, Settled, Unknown};
 use super::{Dialect, Framing, Outgoing, ProviderError};
 use crate::chat::event::Text;
@@ -160,6 +161,10 @@ impl Dialect for Bedrock {
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
+    }
+
+    fn names(&self, _model: &str) -> &'static [Names] {
+        &[error::NAMES, super::anthropic::error::NAMES]
     }
 }
 

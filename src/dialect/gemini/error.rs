@@ -1,12 +1,57 @@
 //! Google's errors: `{"error":{code,message,status,details}}`, as a body, in an array, or inside a stream. What Vertex
 //! AI passes on from other publishers' servers has any shape at all, which [`openai::error`] knows.
 
+use crate::dialect::blame::Names;
 use crate::dialect::{FailureClass, ProviderError, openai, retry_after};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::time::Duration;
+
+/// What Google calls the client's fields, in either of its two spellings: those of JSON and of protocol buffers.
+pub(in crate::dialect) const NAMES: Names = &[
+    ("contents#", "messages#"),
+    ("system_instruction", "messages"),
+    ("generation_config.max_output_tokens", "max_tokens"),
+    ("max_output_tokens", "max_tokens"),
+    ("generation_config.temperature", "temperature"),
+    ("generation_config.top_p", "top_p"),
+    ("generation_config.stop_sequences", "stop"),
+    ("generation_config.seed", "seed"),
+    ("generation_config.candidate_count", "n"),
+    ("candidate_count", "n"),
+    ("generation_config.presence_penalty", "presence_penalty"),
+    ("generation_config.frequency_penalty", "frequency_penalty"),
+    ("generation_config.response_logprobs", "logprobs"),
+    ("generation_config.logprobs", "top_logprobs"),
+    ("generation_config.response_schema", "response_format"),
+    ("generation_config.response_json_schema", "response_format"),
+    ("generation_config.response_mime_type", "response_format"),
+    ("response_schema", "response_format"),
+    ("response_json_schema", "response_format"),
+    ("response_mime_type", "response_format"),
+    ("generation_config.thinking_config", "reasoning_effort"),
+    ("thinking_config", "reasoning_effort"),
+    ("thinking_budget", "reasoning_effort"),
+    ("thinking_level", "reasoning_effort"),
+    ("tools", "tools"),
+    ("tools.function_declarations#", "tools#"),
+    ("tools.function_declarations#.name", "tools#.function.name"),
+    ("tools.function_declarations#.description", "tools#.function.description"),
+    ("tools.function_declarations#.parameters", "tools#.function.parameters"),
+    ("tools.function_declarations#.parameters_json_schema", "tools#.function.parameters"),
+    ("function_declarations#", "tools#"),
+    ("function_declarations#.parameters", "tools#.function.parameters"),
+    ("tool_config", "tool_choice"),
+    ("requests", "input"),
+    ("instances", "input"),
+    ("content", "input"),
+    ("output_dimensionality", "dimensions"),
+    ("parameters.output_dimensionality", "dimensions"),
+    ("requests.output_dimensionality", "dimensions"),
+    ("embed_content_config.output_dimensionality", "dimensions"),
+];
 
 /// `google.rpc.Status`. A publisher's own server writes words into `code` and an object into `details`.
 #[derive(Deserialize, Default)]
@@ -64,7 +109,10 @@ fn judge(http: u16, status: Status) -> Option<ProviderError> {
         "DEADLINE_EXCEEDED" => FailureClass::Timeout,
         _ => FailureClass::of_status(http),
     };
-    Some(ProviderError { class, retry_after: detail("retryDelay").and_then(duration), message, param: None })
+    // `google.rpc.BadRequest`
+    let violations = details.iter().find_map(|detail| detail.get("fieldViolations")?.as_array()?.first());
+    let param = violations.and_then(|violation| violation.get("field")?.as_str()).map(str::to_owned);
+    Some(ProviderError { class, retry_after: detail("retryDelay").and_then(duration), message, param })
 }
 
 /// A protocol-buffer duration in JSON, `34.4s`.

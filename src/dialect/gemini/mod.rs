@@ -16,6 +16,7 @@ mod signature;
 mod vertex;
 mod wire;
 
+use super::blame::Names;
 use super::{Dialect, Outgoing, ProviderError};
 use crate::chat::request::ChatRequest;
 use crate::embed::request::EmbeddingRequest;
@@ -24,6 +25,8 @@ use crate::provider::{Provider, Settings, Target};
 use http::HeaderMap;
 
 pub use decode::{MAX_CHOICES, MAX_FINISH_MESSAGE};
+#[cfg(test)]
+pub(in crate::dialect) use error::NAMES;
 pub use vertex::{Publisher, Vertex};
 
 /// Gemini's protocol.
@@ -41,6 +44,10 @@ impl Dialect for Gemini {
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
+    }
+
+    fn names(&self, _model: &str) -> &'static [Names] {
+        &[error::NAMES]
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{Gemini, embeddings, error, location};
 use crate::chat::request::ChatRequest;
 use crate::dialect::anthropic::Anthropic;
+use crate::dialect::blame::Names;
 use crate::dialect::openai::OpenAi;
 use crate::dialect::{Dialect, Outgoing, ProviderError};
 use crate::embed::request::{EmbeddingRequest, unavailable};
@@ -62,5 +63,13 @@ impl Dialect for Vertex {
     /// Errors are Google's, or have whatever shape the publisher's own server gives them under Google's status.
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
+    }
+
+    fn names(&self, model: &str) -> &'static [Names] {
+        match Publisher::of(model) {
+            Publisher::Google => Gemini.names(model),
+            Publisher::Anthropic => Anthropic.names(model),
+            Publisher::Other => OpenAi.names(model),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! own is here: paths, headers, the event stream around a streamed body, and the error around a container's error.
 
 use super::bedrock::{self, error::WireError};
+use super::blame::Names;
 use super::openai::{self, encode};
 use super::{Decoder, Dialect, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError, retry_after};
 use crate::chat::event::Sink;
@@ -30,6 +31,22 @@ const ACCEPT: HeaderName = HeaderName::from_static("accept");
 const SAGEMAKER_ACCEPT: HeaderName = HeaderName::from_static("x-amzn-sagemaker-accept");
 /// Which of an endpoint's models answers.
 const INFERENCE_COMPONENT: HeaderName = HeaderName::from_static("x-amzn-sagemaker-inference-component");
+
+/// What TGI, JumpStart's Llama 2 and the embeddings containers call the client's fields.
+const NAMES: Names = &[
+    ("inputs", "messages"),
+    ("text_inputs", "messages"),
+    ("max_new_tokens", "max_tokens"),
+    ("max_total_tokens", "max_tokens"),
+    ("grammar", "response_format"),
+    ("parameters.max_new_tokens", "max_tokens"),
+    ("parameters.temperature", "temperature"),
+    ("parameters.top_p", "top_p"),
+    ("parameters.stop", "stop"),
+    ("parameters.seed", "seed"),
+    ("parameters.frequency_penalty", "frequency_penalty"),
+    ("parameters.grammar", "response_format"),
+];
 
 /// SageMaker's runtime.
 pub struct SageMaker;
@@ -59,6 +76,10 @@ impl Dialect for SageMaker {
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         unwrapped(headers, body).unwrap_or_else(|| bedrock::error::read(status, headers, body))
+    }
+
+    fn names(&self, _model: &str) -> &'static [Names] {
+        &[NAMES]
     }
 }
 
