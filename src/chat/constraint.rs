@@ -8,6 +8,7 @@ use super::event::Text;
 use super::field::{Field, Fields};
 use super::request::ChatRequest;
 use super::strict;
+use super::validate;
 use crate::dialect::params::GUIDED;
 use crate::error::ApiError;
 use crate::json::walk;
@@ -243,7 +244,7 @@ fn typed_grammar(raw: &str) -> Result<Option<Constraint<'_>>, ApiError> {
 fn response_format<'a>(raw: &'a str) -> Result<Option<Constraint<'a>>, ApiError> {
     let field = Field::ResponseFormat;
     let bad = |what: String| ApiError::field(field.name(), format!("`response_format`: {what}"));
-    let format: Format<'a> = serde_json::from_str(raw).map_err(|e| bad(e.to_string()))?;
+    let format: Format<'a> = serde_json::from_str(raw).map_err(|e| validate::unreadable(field.name(), raw, &e))?;
     match (&*format.r#type, format.json_schema) {
         ("text", _) => Ok(None),
         ("json_object", _) => Ok(Some(Constraint::JsonObject)),
@@ -269,7 +270,7 @@ fn object(field: Field, raw: &str) -> Result<Cow<'_, str>, ApiError> {
     }
     match serde_json::from_str::<&RawValue>(&json) {
         Ok(_) => Ok(json),
-        Err(e) => Err(bad(&format!(": {e}"))),
+        Err(e) => Err(bad(&format!("; its text is not JSON (line {}, column {})", e.line(), e.column()))),
     }
 }
 

@@ -6,6 +6,7 @@ use super::cache::Cache;
 use super::event::Text;
 use super::field::Field;
 use super::request::ChatRequest;
+use super::validate;
 use crate::error::ApiError;
 use crate::json::surrogate;
 use serde::Deserialize;
@@ -411,7 +412,7 @@ impl<'a> ToolCall<'a> {
 
 /// A raw value as a type; the error names the place.
 pub(super) fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue, at: impl Fn() -> String) -> Result<T, ApiError> {
-    serde_json::from_str(raw.get()).map_err(|e| ApiError::field(at(), format!("`{}`: {e}", at())))
+    serde_json::from_str(raw.get()).map_err(|e| validate::unreadable(&at(), raw.get(), &e))
 }
 
 /// A value that must be there.
@@ -480,11 +481,11 @@ mod tests {
             (r#"{"role":"user","content":[{"type":"text","text":"x"},{"type":"video"}]}"#, "messages[3].content[1].type"),
             (r#"{"role":"user","content":[{"text":"x"}]}"#, "messages[3].content[0].type"),
             (r#"{"role":"user","content":[{"type":"text"}]}"#, "messages[3].content[0].text"),
-            (r#"{"role":"user","content":[{"type":"image_url","image_url":{}}]}"#, "messages[3].content[0].image_url"),
+            (r#"{"role":"user","content":[{"type":"image_url","image_url":{}}]}"#, "messages[3].content[0].image_url.url"),
             (r#"{"role":"tool","content":"x"}"#, "messages[3].tool_call_id"),
             (r#"{"role":"assistant","tool_calls":[{"function":{"name":"f"}}]}"#, "messages[3].tool_calls[0].id"),
             (r#"{"role":"assistant","tool_calls":[{"id":"c","type":"custom","custom":{}}]}"#, "messages[3].tool_calls[0].type"),
-            (r#"{"role":"user","role":"assistant","content":"x"}"#, "messages[3]"),
+            (r#"{"role":"user","role":"assistant","content":"x"}"#, "messages[3].role"),
         ] {
             assert_eq!(message(json).unwrap_err().param.as_deref(), Some(param), "{json}");
         }

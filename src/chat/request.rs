@@ -48,7 +48,7 @@ pub struct Talk {
     pub developer: bool,
     /// Content in parts.
     pub parts: bool,
-    /// A null where OpenAI's schema has none.
+    /// A null beside the content.
     pub nulls: bool,
 }
 
@@ -259,7 +259,7 @@ impl<'a> ChatRequest<'a> {
     /// A 400 that names the field.
     pub fn get<T: serde::Deserialize<'a>>(&self, field: Field) -> Result<Option<T>, ApiError> {
         let Some(raw) = self.raw(field) else { return Ok(None) };
-        serde_json::from_str(raw).map(Some).map_err(|e| ApiError::field(field.name(), format!("`{}`: {e}", field.name())))
+        serde_json::from_str(raw).map(Some).map_err(|e| validate::unreadable(field.name(), raw, &e))
     }
 
     /// Whether the client wants the answer as a stream.

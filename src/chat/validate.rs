@@ -8,6 +8,7 @@ use super::event::Text;
 use super::field::{Field, Shape};
 use super::request::{Outline, Talk};
 use crate::error::ApiError;
+use crate::json::place;
 use crate::json::walk::{self, Element};
 
 /// The roles of OpenAI's messages; `function` is the deprecated form of `tool`.
@@ -75,7 +76,7 @@ fn messages(json: &str) -> Result<Talk, ApiError> {
             }
             "content" if value.starts_with('[') => talk.parts = true,
             "content" if !value.starts_with('"') && value != "null" => fault = Some(wrong_in(number, "content", "a string or an array")),
-            "tool_calls" | "tool_call_id" | "name" | "annotations" if value == "null" => talk.nulls = true,
+            name if value == "null" && name != "content" => talk.nulls = true,
             "tool_calls" | "tool_call_id" => talk.calls = true,
             name => talk.reasoning |= name.starts_with("reasoning"),
         });
@@ -102,6 +103,49 @@ pub(crate) fn wrong(param: impl Into<String>, want: &str) -> ApiError {
 
 fn wrong_in(number: usize, member: &str, want: &str) -> ApiError {
     wrong(format!("messages[{number}].{member}"), want)
+}
+
+/// The 400 for a value that could not be read: which member of it is to blame, and what it must be.
+#[cold]
+pub(crate) fn unreadable(param: &str, json: &str, e: &serde_json::Error) -> ApiError {
+    let (inner, value) = place::at(json, e.line(), e.column());
+    let path = [param, if inner.is_empty() || inner.starts_with('[') { "" } else { "." }, &inner].concat();
+    let text = e.to_string();
+    let quoted = |start: &str| text.strip_prefix(start).and_then(|rest| rest.split('`').next());
+    if let Some(name) = quoted("missing field `") {
+        return missing(format!("{path}.{name}"));
+    }
+    if let Some(name) = quoted("duplicate field `") {
+        let path = format!("{path}.{name}");
+        return ApiError::field(path.clone(), format!("`{path}` is there twice"));
+    }
+    let expected = text.rsplit_once("expected ").map_or(&*text, |(_, expected)| expected);
+    let has = |words: &[&str]| words.iter().any(|word| expected.contains(word));
+    let want = match () {
+        () if has(&["struct", "map"]) => "an object",
+        () if has(&["sequence", "tuple"]) => "an array",
+        () if has(&["bool"]) => "true or false",
+        () if has(&["string", "str "]) => "a string",
+        () if has(&["u64", "u32", "usize", "i64", "integer"]) => "a whole number",
+        () => "of the form that OpenAI's API has for it",
+    };
+    // Where a string is missed, only the object around it is known.
+    match only_other(value).filter(|_| want == "a string") {
+        Some(name) => wrong(format!("{path}.{name}"), want),
+        None => wrong(path, want),
+    }
+}
+
+/// The only member of an object that is no string.
+fn only_other(json: &str) -> Option<String> {
+    let mut members = walk::inner_members(json).ok()?;
+    let mut found = None;
+    while let Some((key, value)) = members.next().ok()? {
+        if !value.starts_with('"') && found.replace(key.decode().into_owned()).is_some() {
+            return None;
+        }
+    }
+    found
 }
 
 /// The 400 for a field that is not there.

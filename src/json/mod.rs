@@ -6,6 +6,7 @@
 
 pub mod envelope;
 mod key;
+pub mod place;
 #[cfg(test)]
 mod properties;
 mod run;

@@ -1,0 +1,71 @@
+//! Which member of a document an error is about, for errors that only know a line and a column.
+
+use super::walk;
+
+/// Length from which on a path goes no deeper, in bytes.
+const MAX_PATH: usize = 128;
+
+/// The path of the innermost value, and the value, that ends at, or stretches over, a position that serde_json reports: `a.b[2]`. Empty where
+/// it is the document itself.
+pub fn at(json: &str, line: usize, column: usize) -> (String, &str) {
+    let before: usize = json.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let (mut position, mut json, mut path) = (before + column, json, String::new());
+    loop {
+        let child = if json.trim_start().starts_with('{') { member(json, position) } else { element(json, position) };
+        let Some((name, start, value)) = child.filter(|(name, ..)| path.len() + name.len() < MAX_PATH) else { return (path, json) };
+        if !path.is_empty() && !name.starts_with('[') {
+            path.push('.');
+        }
+        path.push_str(&name);
+        (position, json) = (position - start, value);
+    }
+}
+
+fn member(json: &str, position: usize) -> Option<(String, usize, &str)> {
+    let mut members = walk::inner_members(json).ok()?;
+    while let Some((key, value)) = members.next().ok()? {
+        if let Some(start) = holds(json, value, position) {
+            return Some((key.decode().into_owned(), start, value));
+        }
+    }
+    None
+}
+
+fn element(json: &str, position: usize) -> Option<(String, usize, &str)> {
+    let mut elements = walk::inner_elements(json).ok()?;
+    let mut number = 0;
+    while let Some(value) = elements.next().ok()? {
+        if let Some(start) = holds(json, value, position) {
+            return Some((format!("[{number}]"), start, value));
+        }
+        number += 1;
+    }
+    None
+}
+
+/// Where a part of `json` begins, if the position is inside of it or at its end.
+fn holds(json: &str, part: &str, position: usize) -> Option<usize> {
+    let start = (part.as_ptr() as usize).checked_sub(json.as_ptr() as usize)?;
+    (start < position && position <= start + part.len()).then_some(start)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_value_at_a_position_is_named() {
+        let json = "{\"a\": 1,\n \"b\": [true, {\"c\": \"x\"}], \"d\": {}}";
+        let value = |what: &str| {
+            let end = json.find(what).unwrap() + what.len();
+            let line = json.get(..end).unwrap().matches('\n').count() + 1;
+            at(json, line, end - json.get(..end).unwrap().rfind('\n').map_or(0, |n| n + 1)).0
+        };
+        for (what, path) in [("1", "a"), ("true", "b[0]"), ("\"x\"", "b[1].c"), ("\"x\"}", "b[1]"), ("\"x\"}]", "b"), ("{}}", "")] {
+            assert_eq!(value(what), path, "{what}");
+        }
+        assert_eq!(at("7", 1, 1), (String::new(), "7"));
+        assert_eq!(at("", 1, 9), (String::new(), ""));
+    }
+}
