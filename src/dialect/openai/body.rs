@@ -97,6 +97,14 @@ impl<'a> Body<'a> {
         self.put(name.into(), Some(json.into()));
     }
 
+    /// The value that a known member has by now.
+    pub fn value(&self, field: Field) -> Option<&[u8]> {
+        match self.members.iter().find(|(name, _)| *name == Name::Known(field)) {
+            Some((_, value)) => value.as_deref(),
+            None => self.request.parsed.raw(field).map(str::as_bytes),
+        }
+    }
+
     /// Takes a member out, where it is there.
     pub fn remove(&mut self, name: impl Into<Name<'a>>) {
         self.put(name.into(), None);

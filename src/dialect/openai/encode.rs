@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::decode::Decoder;
-use super::{constraint, messages, schemas, tools};
+use super::{constraint, messages, nulls, schemas, tools};
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
 use crate::dialect::params::{self, Policy, Settled, Unknown};
@@ -183,6 +183,7 @@ impl<'a> Draft<'a> {
             w.object().key("role").string("system").key("content").string(system).end_object();
             self.body.prepend_message(w.finish());
         }
+        nulls::remove(&mut self.body, request.parsed.talk());
         let mut decoder: Box<dyn dialect::Decoder> =
             Box::new(Decoder::new(quirks.completion_excludes_reasoning).returning(&quirks.returns, request.seal));
         if split_think_tags {

@@ -49,7 +49,6 @@ fn touched(raw: &str, talk: Talk, quirks: &Quirks, field: ReasoningField) -> boo
     (talk.calls && (has(seal::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
         || (!quirks.developer_role && talk.developer)
         || (talk.reasoning && (quirks.reasoning != ReasoningTurns::Keep || field != ReasoningField::ReasoningContent))
-        || talk.nulls
         || (talk.parts && (quirks.flatten_text || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))))
 }
 
@@ -143,7 +142,6 @@ impl<'a> Turn<'a> {
                 "reasoning_content" | "reasoning" if !kept || field != ReasoningField::ReasoningContent => {}
                 "tool_call_id" => id(value, request, quirks, w.key("tool_call_id")),
                 "tool_calls" if value.starts_with('[') => self.tool_calls(value, quirks, w.key("tool_calls")).map_err(bad)?,
-                name if value == "null" && name != "content" => {}
                 _ => {
                     w.key(&name).raw(value);
                 }

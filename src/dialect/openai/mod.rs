@@ -19,6 +19,7 @@ pub mod encode;
 pub mod error;
 mod logprobs;
 pub mod messages;
+mod nulls;
 mod progress;
 mod returned;
 mod said;
