@@ -8,6 +8,7 @@ use crate::chat::usage::Usage;
 use crate::dialect::Fault;
 use crate::json::envelope::ScanError;
 use crate::json::walk::{self, Cursor};
+use crate::json::write::Writer;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -232,22 +233,75 @@ pub(super) fn filled(json: &str) -> Option<Text<'_>> {
     walk::string(json).filter(|text| !text.is_empty())
 }
 
-/// The annotations that OpenAI's schema knows; some servers put files and others among them.
+/// The annotations that OpenAI's schema knows, each with all the members that it has there; some servers put files and others
+/// among them, and some leave members out or say them beside the type, as OpenAI's Responses have them.
 fn citations(json: &str) -> Option<Cow<'_, str>> {
-    let mut kept = Vec::new();
-    let (mut all, mut elements) = (true, walk::inner_elements(json).ok()?);
+    let mut kept: SmallVec<[Cow<'_, str>; 4]> = SmallVec::new();
+    let (mut count, mut elements) = (0, walk::inner_elements(json).ok()?);
     while let Some(element) = elements.next().ok()? {
-        let mut members = walk::inner_members(element).ok();
-        let mut known = false;
-        while let Some((key, value)) = members.as_mut().and_then(|m| m.next().ok()).flatten() {
-            known |= key.is("type") && value == "\"url_citation\"";
-        }
-        all &= known;
-        kept.extend(known.then_some(element));
+        count += 1;
+        kept.extend(citation(element));
     }
-    match (all, kept.is_empty()) {
-        (true, _) => Some(Cow::Borrowed(json)),
-        (false, true) => None,
-        (false, false) => Some(Cow::Owned(format!("[{}]", kept.join(",")))),
+    let as_they_are = kept.len() == count && kept.iter().all(|one| matches!(one, Cow::Borrowed(_)));
+    match kept.is_empty() {
+        true => None,
+        false if as_they_are => Some(Cow::Borrowed(json)),
+        false => Some(Cow::Owned(format!("[{}]", kept.join(",")))),
+    }
+}
+
+/// A link in OpenAI's form; `None` where it is something else or has no address.
+fn citation(element: &str) -> Option<Cow<'_, str>> {
+    let (mut found, mut inside) = (false, "");
+    let mut members = walk::inner_members(element).ok()?;
+    while let Some((key, value)) = members.next().ok()? {
+        found |= key.is("type") && value == "\"url_citation\"";
+        if key.is("url_citation") {
+            inside = value;
+        }
+    }
+    let (mut start, mut end, mut url, mut title) = (None, None, None, None);
+    let nested = inside.starts_with('{');
+    let mut members = walk::inner_members(if nested { inside } else { element }).ok()?;
+    while let Some((key, value)) = members.next().ok()? {
+        match &*key.decode() {
+            "start_index" => start = walk::unsigned(value),
+            "end_index" => end = walk::unsigned(value),
+            "url" => url = walk::string(value),
+            "title" => title = walk::string(value),
+            _ => {}
+        }
+    }
+    let url = url.filter(|_| found)?;
+    if nested && start.is_some() && end.is_some() && title.is_some() {
+        return Some(Cow::Borrowed(element));
+    }
+    let mut w = Writer::default();
+    w.object().key("type").string("url_citation").key("url_citation").object();
+    w.key("start_index").integer(start.unwrap_or_default()).key("end_index").integer(end.unwrap_or_default());
+    w.key("url").text(url).key("title").text(title.unwrap_or(Text::Raw(""))).end_object().end_object();
+    String::from_utf8(w.finish()).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_has_all_the_members_of_openais_schema_or_is_left_out() {
+        let whole = r#"{"type":"url_citation","url_citation":{"end_index":2,"start_index":1,"url":"u","title":"t","content":"c"}}"#;
+        let made = r#"{"type":"url_citation","url_citation":{"start_index":0,"end_index":0,"url":"u","title":""}}"#;
+        for (json, want) in [
+            (format!("[{whole}]"), Some(format!("[{whole}]"))),
+            (r#"[{"type":"url_citation","url_citation":{"url":"u"}}]"#.into(), Some(format!("[{made}]"))),
+            (r#"[{"type":"url_citation","url":"u","title":null}]"#.into(), Some(format!("[{made}]"))),
+            (format!(r#"[{{"type":"file","file":{{}}}},{whole}]"#), Some(format!("[{whole}]"))),
+            (r#"[{"type":"url_citation","url_citation":{"title":"t","start_index":1,"end_index":2}}]"#.into(), None),
+            (r#"[{"type":"file_citation","url":"u"}]"#.into(), None),
+            ("[7]".into(), None),
+        ] {
+            assert_eq!(citations(&json).as_deref(), want.as_deref(), "{json}");
+        }
     }
 }
