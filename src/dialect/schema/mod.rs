@@ -106,7 +106,7 @@ struct Pass<'r> {
 
 impl Pass<'_> {
     fn takes(&self, key: &str) -> bool {
-        self.rules.keywords.is_none_or(|keywords| keywords.contains(&key))
+        self.rules.keywords.is_none_or(|lists| lists.iter().any(|list| list.contains(&key)))
     }
 
     /// Writes what a schema becomes.
@@ -143,8 +143,7 @@ impl Pass<'_> {
                 "items" | "additionalProperties" => self.schema(w.key(key), value, depth + 1)?,
                 "description" if !described && value.starts_with('"') => {
                     described = true;
-                    let text = walk::string(value).unwrap_or(Text::Raw(""));
-                    w.key(key).texts(&[text, Text::Plain("\n\n"), Text::Plain(&words)]);
+                    describe(w, value, &words);
                 }
                 _ => {
                     w.key(key).raw(value);
@@ -252,6 +251,12 @@ impl Pass<'_> {
         words.extend((!words.is_empty()).then_some('}'));
         words
     }
+}
+
+/// Writes a description with more words at its end.
+fn describe(w: &mut Writer, description: &str, words: &str) {
+    let text = walk::string(description).unwrap_or(Text::Raw(""));
+    w.key("description").texts(&[text, Text::Plain("\n\n"), Text::Plain(words)]);
 }
 
 /// The elements of a raw array; none where it is no array.

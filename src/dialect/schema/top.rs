@@ -5,8 +5,7 @@
 //! the properties of all branches, and requires what every branch requires. Which of them belong together is said in the
 //! description.
 
-use super::{Member, elements, members};
-use crate::chat::event::Text;
+use super::{Member, describe, elements, members};
 use crate::json::walk;
 use crate::json::write::Writer;
 use std::borrow::Cow;
@@ -42,8 +41,7 @@ pub(super) fn plain(schema: &str) -> Option<String> {
             name if COMBINING.contains(&name) || matches!(name, "properties" | "required" | "enum" | "not") => {}
             "description" if !described && value.starts_with('"') => {
                 described = true;
-                let text = walk::string(value).unwrap_or(Text::Raw(""));
-                w.key(key).texts(&[text, Text::Plain("\n\n"), Text::Plain(&words)]);
+                describe(&mut w, value, &words);
             }
             _ => {
                 w.key(key).raw(value);
