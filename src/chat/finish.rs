@@ -61,15 +61,18 @@ impl Finish {
         }
     }
 
-    /// The finish of a choice whose provider ended it with `word`; `None` where the word means that the answer failed.
+    /// The finish of a choice whose provider ended it with `word`; `None` where that means that the answer failed. `said`:
+    /// whether the choice has any content, reasoning or call.
     ///
-    /// An unknown word counts as `stop` and is logged once. It stands at the end of an answer that the provider itself
-    /// calls ended, so that failing it would throw away what was generated and paid for, and would do so for every
-    /// request to a server that invents a word.
-    pub fn of(word: &str) -> Option<Self> {
+    /// An unknown word behind something counts as `stop` and is logged once. It stands at the end of an answer that the
+    /// provider itself calls ended, so that failing it would throw away what was generated and paid for, and would do so for
+    /// every request to a server that invents a word. Behind nothing it is a failure: there is nothing to lose, and another
+    /// target may answer.
+    pub fn of(word: &str, said: bool) -> Option<Self> {
         match Meaning::of(word) {
             Meaning::Complete(finish) => Some(finish),
             Meaning::Failed => None,
+            Meaning::Unknown if !said => None,
             Meaning::Unknown => {
                 log_once(word);
                 Some(Self::Stop)
@@ -132,7 +135,7 @@ mod tests {
             "OTHER",
             "",
         ] {
-            assert_eq!(Finish::of(word), None, "{word}");
+            assert_eq!(Finish::of(word, true), None, "{word}");
         }
     }
 
@@ -154,7 +157,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_is_a_stop() {
-        assert_eq!((Meaning::of("brand_new"), Finish::of("brand_new")), (Meaning::Unknown, Some(Finish::Stop)));
+    fn an_unknown_word_is_a_stop_where_something_was_said() {
+        assert_eq!(Meaning::of("brand_new"), Meaning::Unknown);
+        assert_eq!((Finish::of("brand_new", true), Finish::of("brand_new", false)), (Some(Finish::Stop), None));
+        assert_eq!(Finish::of("end_turn", false), Some(Finish::Stop), "an empty answer is one");
     }
 }

@@ -33,6 +33,7 @@ pub mod retry_after;
 pub mod rewrite;
 pub mod sagemaker;
 pub mod schema;
+mod shown;
 pub mod think;
 pub mod unwrap;
 

@@ -46,6 +46,8 @@ pub(in crate::dialect) struct Blocks {
     done: bool,
     /// A block has begun.
     content: bool,
+    /// A text, some thinking or a call has come.
+    said: bool,
 }
 
 impl Blocks {
@@ -60,6 +62,7 @@ impl Blocks {
             held: String::new(),
             done: false,
             content: false,
+            said: false,
         }
     }
 
@@ -110,6 +113,7 @@ impl Blocks {
             out.event(Event::ToolStart { choice: 0, call, id: id.as_deref().map(Text::Plain), name, form: ToolForm::Function });
         }
         self.answered |= content;
+        self.said = true;
         Ok(())
     }
 
@@ -150,6 +154,7 @@ impl Blocks {
         if text.is_empty() {
             return Ok(());
         }
+        self.said = true;
         if self.content_tool.is_none() {
             out.event(Event::Content { choice: 0, text });
             return Ok(());
@@ -163,11 +168,17 @@ impl Blocks {
         Ok(())
     }
 
+    /// Something that is neither text nor a call has been written.
+    pub(in crate::dialect) fn shown(&mut self) {
+        self.said = true;
+    }
+
     /// More of the open thinking block.
     pub(in crate::dialect) fn think(&mut self, text: Option<Text<'_>>, signature: Option<Text<'_>>, out: &mut dyn Sink) {
         let (text, signature) = (text.unwrap_or(Text::Raw("")), signature.unwrap_or(Text::Raw("")));
         self.keeper.thinking(text, signature);
         if !text.is_empty() {
+            self.said = true;
             out.event(Event::Reasoning { choice: 0, text });
         }
     }
@@ -180,7 +191,7 @@ impl Blocks {
     /// The answer is complete, for the reason that the provider calls `word`.
     ///
     /// # Errors
-    /// The word means that the answer failed, or nobody knows it.
+    /// The word means that the answer failed.
     pub(in crate::dialect) fn finish(&mut self, word: &str, out: &mut dyn Sink) -> Result<(), Fault> {
         while let Some(index) = self.open.last().map(|open| open.index) {
             self.close(index, out);
@@ -188,7 +199,7 @@ impl Blocks {
         if !self.answered && !self.held.is_empty() {
             out.event(Event::Content { choice: 0, text: Text::Plain(&self.held) });
         }
-        let reason = match (Finish::of(word), word) {
+        let reason = match (Finish::of(word, self.said), word) {
             // The call was the gateway's own way to get the content.
             (Some(Finish::ToolCalls), _) if self.answered && self.calls == 0 => Finish::Stop,
             (Some(reason), _) => reason,

@@ -9,9 +9,10 @@
 //! <https://docs.anthropic.com/en/api/messages-streaming>
 
 use super::blocks::{Blocks, Kind};
-use super::wire::{WireBlock, WireDelta, WireEvent, WireMessage, WireUsage};
+use super::wire::{WireBlock, WireCitation, WireDelta, WireEvent, WireMessage, WireSource, WireUsage};
 use crate::chat::event::{Event, Sink, Text};
 use crate::chat::message::raw_text;
+use crate::dialect::shown::{self, Sources};
 use crate::dialect::{self, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
 use serde::Deserialize;
@@ -73,7 +74,7 @@ impl Decoder {
             ("content_block_delta", Some(index)) => {
                 if let Some(delta) = event.delta {
                     self.delta(index, &delta, out)?;
-                    self.repeatable = true;
+                    self.repeatable = delta.citation.is_none();
                 }
             }
             ("content_block_stop", Some(index)) => self.blocks.close(index, out),
@@ -108,7 +109,12 @@ impl Decoder {
         match &*block.r#type.decode() {
             "text" => {
                 self.blocks.open(index, Kind::Text, out)?;
-                self.blocks.say(string(block.text).unwrap_or(Text::Raw("")), out)
+                self.blocks.say(string(block.text).unwrap_or(Text::Raw("")), out)?;
+                let cited: Vec<&RawValue> = block.citations.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+                if !cited.is_empty() {
+                    cite(&cited, out);
+                }
+                Ok(())
             }
             "thinking" => {
                 self.blocks.open(index, Kind::Thinking, out)?;
@@ -123,11 +129,36 @@ impl Decoder {
                 Ok(())
             }
             "tool_use" => self.blocks.call(index, string(block.id), string(block.name).unwrap_or(Text::Raw("")), out),
-            _ => self.blocks.open(index, Kind::Skipped, out), // tools that Anthropic runs itself, and what it may invent
+            "image" => {
+                self.blocks.open(index, Kind::Skipped, out)?;
+                let source = block.source.and_then(|raw| serde_json::from_str::<WireSource<'_>>(raw.get()).ok());
+                match source.map(|source| (source.media_type.zip(source.data), source.url)) {
+                    Some((Some((media_type, data)), _)) => shown::image_data(0, media_type, data, out),
+                    Some((None, Some(url))) => shown::image(0, &[url], out),
+                    _ => return Err(shown::unshown("image", "")),
+                }
+                self.blocks.shown();
+                Ok(())
+            }
+            "audio" | "video" | "document" => Err(shown::unshown(&block.r#type.decode(), "")),
+            // The traces of tools that Anthropic runs itself are no part of the answer, but for what a search has found.
+            kind => {
+                self.blocks.open(index, Kind::Skipped, out)?;
+                if kind == "web_search_tool_result" {
+                    // Else it is an error of the search, which the model was told.
+                    let found = block.content.and_then(|raw| serde_json::from_str::<Vec<WireCitation<'_>>>(raw.get()).ok());
+                    let pages = found.unwrap_or_default().into_iter().filter_map(|page| Some((page.url?, string(page.title))));
+                    shown::search_results(0, pages, out);
+                }
+                Ok(())
+            }
         }
     }
 
     fn delta(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        if let Some(citation) = delta.citation {
+            cite(&[citation], out);
+        }
         match self.blocks.kind(index) {
             Some(Kind::Text) => self.blocks.say(string(delta.text).unwrap_or(Text::Raw("")), out)?,
             Some(Kind::Thinking) => self.blocks.think(string(delta.thinking), string(delta.signature), out),
@@ -209,6 +240,18 @@ impl dialect::Decoder for Decoder {
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
         self.blocks.end()
     }
+}
+
+/// Writes where words come from.
+fn cite(citations: &[&RawValue], out: &mut dyn Sink) {
+    let mut sources = Sources::new();
+    for raw in citations {
+        match serde_json::from_str::<WireCitation<'_>>(raw.get()) {
+            Ok(citation) => sources.source(citation.url, citation.source, string(citation.title), raw.get()),
+            Err(_) => sources.source(None, None, None, raw.get()),
+        }
+    }
+    sources.write(0, out);
 }
 
 /// Whether this is an event that the gateway does not know.

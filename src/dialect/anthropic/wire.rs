@@ -61,6 +61,37 @@ pub(super) struct WireBlock<'a> {
     pub name: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub input: Option<&'a RawValue>,
+    /// A text's sources.
+    #[serde(borrow, default)]
+    pub citations: Option<&'a RawValue>,
+    /// An image's bytes or address.
+    #[serde(borrow, default)]
+    pub source: Option<&'a RawValue>,
+    /// What a tool of the provider's own gave.
+    #[serde(borrow, default)]
+    pub content: Option<&'a RawValue>,
+}
+
+/// Where words come from. Those of the web have a `url`, those of search results a `source`; those of documents neither.
+#[derive(Deserialize)]
+pub(super) struct WireCitation<'a> {
+    #[serde(borrow, default)]
+    pub url: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub source: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub title: Option<&'a RawValue>,
+}
+
+/// An image: `base64` with a media type, or `url`.
+#[derive(Deserialize)]
+pub(super) struct WireSource<'a> {
+    #[serde(borrow, default)]
+    pub media_type: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub data: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub url: Option<Text<'a>>,
 }
 
 /// What a delta adds: to a block, or (the stop reason) to the message. Deltas of other blocks have members of the same
@@ -75,6 +106,8 @@ pub(super) struct WireDelta<'a> {
     pub signature: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub partial_json: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub citation: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub stop_reason: Option<&'a RawValue>,
 }

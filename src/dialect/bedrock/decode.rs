@@ -9,11 +9,12 @@
 
 use super::error;
 use super::family::Family;
-use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, Image, MessageStop, Metadata, Reasoning, Tier, WireUsage};
+use super::shown::{self, OpenImage};
+use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, Tier, WireUsage};
 use crate::chat::event::{Event, Sink, Text};
 use crate::dialect::anthropic::blocks::Blocks;
+use crate::dialect::shown::unshown;
 use crate::dialect::{Decoder, Fault, Frame};
-use crate::json::write::Writer;
 use crate::sign::seal::Seal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +25,8 @@ use serde_json::value::RawValue;
 pub(super) struct Converse {
     blocks: Blocks,
     family: Family,
+    /// The image whose block is open.
+    image: Option<OpenImage>,
     /// What follows the answer has been read too.
     ended: bool,
 }
@@ -32,20 +35,29 @@ impl Converse {
     /// A decoder for one answer of a model of this family. `content_tool`: the tool whose arguments are the content; `seal` where thinking is to be
     /// kept for the next turn.
     pub(super) fn new(family: Family, content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { family, blocks: Blocks::new(content_tool, seal), ended: false }
+        Self { family, blocks: Blocks::new(content_tool, seal), image: None, ended: false }
     }
 
     fn event(&mut self, kind: &str, payload: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
         match kind {
             "contentBlockStart" => {
                 let event: BlockStart<'_> = parse(payload)?;
-                if let Some(call) = event.start.and_then(|start| start.tool_use) {
+                let start = event.start.unwrap_or_default();
+                if let Some(call) = start.tool_use {
                     self.blocks.call(event.block, call.id, call.name.unwrap_or(Text::Raw("")), out)?;
+                } else if let Some(image) = start.image {
+                    self.image.get_or_insert_default().push(&image)?;
                 }
             }
             "contentBlockDelta" => {
                 let event: BlockDelta<'_> = parse(payload)?;
                 let delta = event.delta.unwrap_or_default();
+                if let Some(image) = &delta.image {
+                    self.image.get_or_insert_default().push(image)?;
+                }
+                if let Some(citation) = delta.citation {
+                    shown::citations(&[citation], out);
+                }
                 if let Some(text) = delta.text {
                     self.blocks.say(text, out)?;
                 }
@@ -62,9 +74,11 @@ impl Converse {
             "contentBlockStop" => {
                 let event: BlockStop = parse(payload)?;
                 self.blocks.close(event.block, out);
+                self.show(out)?;
             }
             "messageStop" => {
                 let event: MessageStop<'_> = parse(payload)?;
+                self.show(out)?;
                 self.blocks.finish(&event.reason.map(Text::decode).unwrap_or_default(), out)?;
             }
             "metadata" => {
@@ -78,6 +92,13 @@ impl Converse {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Writes the image whose block has ended.
+    fn show(&mut self, out: &mut dyn Sink) -> Result<(), Fault> {
+        let Some(image) = self.image.take() else { return Ok(()) };
+        self.blocks.shown();
+        image.finish(out)
     }
 
     fn think(&mut self, reasoning: &Reasoning<'_>, out: &mut dyn Sink) {
@@ -122,16 +143,19 @@ impl Decoder for Converse {
                 let text = reasoning.reasoning_text.unwrap_or_default();
                 self.think(&Reasoning { redacted: reasoning.redacted, ..text }, out);
             }
-            for text in content.cited.and_then(|cited| cited.content).into_iter().flatten().filter_map(|part| part.text) {
-                self.blocks.say(text, out)?;
+            if let Some(cited) = content.cited {
+                for text in cited.content.into_iter().flatten().filter_map(|part| part.text) {
+                    self.blocks.say(text, out)?;
+                }
+                shown::citations(&cited.citations.unwrap_or_default(), out);
             }
             if let Some(image) = content.image {
-                show(&image, out)?;
+                self.blocks.shown();
+                shown::image(&image, out)?;
             }
-            for (name, other) in [("video", content.video), ("audio", content.audio), ("document", content.document)] {
-                if other.is_some() {
-                    return Err(unshown(name));
-                }
+            let others = [content.video, content.audio, content.document, content.search_result];
+            if let Some((name, _)) = ["video", "audio", "document", "searchResult"].iter().zip(others).find(|(_, other)| other.is_some()) {
+                return Err(unshown(name, ""));
             }
             self.blocks.close(block, out);
         }
@@ -142,25 +166,6 @@ impl Decoder for Converse {
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
         self.blocks.end()
     }
-}
-
-/// Writes an image of the answer.
-fn show(image: &Image<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-    let (Some(format), Some(bytes)) = (image.format, image.source.as_ref().and_then(|source| source.bytes)) else {
-        return Err(unshown("image"));
-    };
-    let mut w = Writer::with_capacity(128);
-    w.array().object().key("type").string("image_url").key("image_url").object();
-    w.key("url").texts(&[Text::Plain("data:image/"), format, Text::Plain(";base64,"), bytes]).end_object().end_object().end_array();
-    if let Ok(json) = String::from_utf8(w.finish()) {
-        out.event(Event::Extra { choice: 0, key: "images", json: &json });
-    }
-    Ok(())
-}
-
-/// A block that OpenAI's shape has no place for: the answer would not be whole without it.
-fn unshown(block: &str) -> Fault {
-    Fault::Broken(format!("the answer has a block `{block}`, which a chat completion cannot hold").into())
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Fault> {

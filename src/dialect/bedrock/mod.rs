@@ -38,6 +38,7 @@ mod embeddings;
 pub mod error;
 pub mod family;
 mod messages;
+mod shown;
 mod thinking;
 mod tools;
 mod wire;

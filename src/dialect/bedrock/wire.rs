@@ -13,10 +13,12 @@ pub(super) struct BlockStart<'a> {
     pub start: Option<Start<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Start<'a> {
     #[serde(borrow, default, rename = "toolUse")]
     pub tool_use: Option<WireCall<'a>>,
+    #[serde(borrow, default)]
+    pub image: Option<Image<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +48,10 @@ pub(super) struct Delta<'a> {
     pub tool_use: Option<Fragment<'a>>,
     #[serde(borrow, default, rename = "reasoningContent")]
     pub reasoning: Option<Reasoning<'a>>,
+    #[serde(borrow, default)]
+    pub citation: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub image: Option<Image<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -164,6 +170,8 @@ pub(super) struct Block<'a> {
     pub audio: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub document: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "searchResult")]
+    pub search_result: Option<&'a RawValue>,
 }
 
 /// Texts that name their sources.
@@ -171,6 +179,31 @@ pub(super) struct Block<'a> {
 pub(super) struct Cited<'a> {
     #[serde(borrow, default)]
     pub content: Option<Vec<CitedText<'a>>>,
+    #[serde(borrow, default)]
+    pub citations: Option<Vec<&'a RawValue>>,
+}
+
+/// Where words come from; `source` is a link where what was cited is a search result with one.
+#[derive(Deserialize)]
+pub(super) struct Citation<'a> {
+    #[serde(borrow, default)]
+    pub title: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub source: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub location: Option<Location<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Location<'a> {
+    #[serde(borrow, default)]
+    pub web: Option<Web<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Web<'a> {
+    #[serde(borrow, default)]
+    pub url: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -179,6 +212,7 @@ pub(super) struct CitedText<'a> {
     pub text: Option<Text<'a>>,
 }
 
+/// In a stream the format comes first and the bytes follow in pieces, each in base64 of its own.
 #[derive(Deserialize)]
 pub(super) struct Image<'a> {
     /// `png`, `jpeg`, `gif` or `webp`.
@@ -186,6 +220,15 @@ pub(super) struct Image<'a> {
     pub format: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub source: Option<ImageSource<'a>>,
+    /// Why there is none.
+    #[serde(borrow, default)]
+    pub error: Option<ImageError<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ImageError<'a> {
+    #[serde(borrow, default)]
+    pub message: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]

@@ -11,7 +11,7 @@ use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
 use super::{error, logprobs, name, shown, signature};
 use crate::chat::event::{Event, Finish, Sink, Text, ToolForm};
 use crate::chat::usage::Usage;
-use crate::dialect::{Decoder, FailureClass, Fault, Frame, ProviderError};
+use crate::dialect::{self, Decoder, FailureClass, Fault, Frame, ProviderError};
 use crate::sign::seal::Seal;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -26,7 +26,16 @@ pub const MAX_FINISH_MESSAGE: usize = 2048;
 struct Choice {
     index: u32,
     calls: u32,
+    /// Whether a part with something in it has come.
+    said: bool,
     finished: bool,
+}
+
+/// What a part told the client.
+enum Told {
+    Nothing,
+    Content,
+    Call,
 }
 
 /// Reads one answer.
@@ -47,14 +56,21 @@ impl GeminiDecoder {
         let broken = |e: serde_json::Error| Fault::Broken(format!("the answer is not Gemini's JSON: {}", place(&e)).into());
         if text.trim_start().starts_with('[') {
             let list: Vec<&RawValue> = serde_json::from_str(text).map_err(broken)?;
-            return list.into_iter().try_for_each(|item| self.answer(serde_json::from_str(item.get()).map_err(broken)?, out));
+            return list.into_iter().try_for_each(|item| self.answer(item.get(), out));
         }
-        self.answer(serde_json::from_str(text).map_err(broken)?, out)
+        self.answer(text, out)
     }
 
-    fn answer(&mut self, answer: Answer<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+    fn answer(&mut self, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+        let broken = |e: serde_json::Error| Fault::Broken(format!("the answer is not Gemini's JSON: {}", place(&e)).into());
+        let answer: Answer<'_> = serde_json::from_str(json).map_err(broken)?;
         if let Some(error) = answer.error {
             return Err(Fault::Provider(error::inside(error)));
+        }
+        // What has nothing of an answer may be the error of a server in front of Google's.
+        let nothing = answer.candidates.is_none() && answer.prompt_feedback.is_none() && answer.usage_metadata.is_none();
+        if let Some(failure) = if nothing { dialect::error_in(json) } else { None } {
+            return Err(Fault::Provider(failure));
         }
         // Usage goes first, so that it is known even where a finish reason turns out to be a failure.
         if let Some(usage) = answer.usage_metadata.as_ref().and_then(usage) {
@@ -90,13 +106,16 @@ impl GeminiDecoder {
             }
             None => return Err(Fault::Broken("more candidates than any answer has".into())),
         };
+        let (mut calls, mut said) = self.choices.get(at).map_or((0, false), |state| (state.calls, state.said));
         for part in candidate.content.and_then(|c| c.parts).unwrap_or_default() {
-            let calls = self.choices.get(at).map_or(0, |c| c.calls);
-            if self.part(choice, calls, part, out)?
-                && let Some(state) = self.choices.get_mut(at)
-            {
-                state.calls += 1;
+            match self.part(choice, calls, part, out)? {
+                Told::Nothing => {}
+                Told::Content => said = true,
+                Told::Call => (calls, said) = (calls + 1, true),
             }
+        }
+        if let Some(state) = self.choices.get_mut(at) {
+            (state.calls, state.said) = (calls, said);
         }
         if let Some(json) = candidate.logprobs_result.as_ref().and_then(logprobs::convert) {
             out.event(Event::Logprobs { choice, json: &json });
@@ -107,7 +126,7 @@ impl GeminiDecoder {
         match candidate.finish_reason.as_deref() {
             None | Some("" | "FINISH_REASON_UNSPECIFIED") => return Ok(()),
             Some(word) => {
-                let reason = Finish::of(word).ok_or_else(|| failed(word, candidate.finish_message.as_deref()))?;
+                let reason = Finish::of(word, said).ok_or_else(|| failed(word, candidate.finish_message.as_deref()))?;
                 out.event(Event::Finish { choice, reason });
             }
         }
@@ -117,26 +136,29 @@ impl GeminiDecoder {
         Ok(())
     }
 
-    /// Whether the part began a call. The traces of tools that Google ran itself (code and its output) are no part of the
+    /// What the part was. The traces of tools that Google ran itself (code and its output) are no part of the
     /// answer and are skipped, and so are images that belong to the thinking.
-    fn part(&self, choice: u32, call: u32, part: Part<'_>, out: &mut dyn Sink) -> Result<bool, Fault> {
+    fn part(&self, choice: u32, call: u32, part: Part<'_>, out: &mut dyn Sink) -> Result<Told, Fault> {
         if let Some(function) = part.function_call {
             return self.call(choice, call, &function, part.thought_signature, out);
         }
-        let thought = part.thought == Some(true);
+        let (thought, mut told) = (part.thought == Some(true), Told::Nothing);
         if let Some(blob) = part.inline_data.as_ref().filter(|_| !thought) {
             shown::blob(choice, blob, out)?;
+            told = Told::Content;
         }
         if let Some(file) = part.file_data.as_ref().filter(|_| !thought) {
             shown::file(choice, file, out)?;
+            told = Told::Content;
         }
         if let Some(text) = part.text.filter(|text| !text.is_empty()) {
             out.event(if thought { Event::Reasoning { choice, text } } else { Event::Content { choice, text } });
+            told = Told::Content;
         }
-        Ok(false)
+        Ok(told)
     }
 
-    fn call(&self, choice: u32, call: u32, function: &Call<'_>, signature: Option<Text<'_>>, out: &mut dyn Sink) -> Result<bool, Fault> {
+    fn call(&self, choice: u32, call: u32, function: &Call<'_>, signature: Option<Text<'_>>, out: &mut dyn Sink) -> Result<Told, Fault> {
         // Arguments only come in pieces where `streamFunctionCallArguments` was asked for, which the encoder never does.
         if function.partial_args.is_some() {
             return Err(Fault::Broken("function arguments came in pieces, which was not asked for".into()));
@@ -144,7 +166,7 @@ impl GeminiDecoder {
         let args = function.args.map_or("{}", |raw| raw.get());
         let Some(called) = function.name.filter(|name| !name.is_empty()) else {
             // A call without a name only ends the one before.
-            return if function.args.is_none() { Ok(false) } else { Err(Fault::Broken("a function call without a name".into())) };
+            return if function.args.is_none() { Ok(Told::Nothing) } else { Err(Fault::Broken("a function call without a name".into())) };
         };
         if !args.starts_with('{') {
             return Err(Fault::Broken("the arguments of a function call are no object".into()));
@@ -159,7 +181,7 @@ impl GeminiDecoder {
         let name = name::read(&decoded).map_or(called, Text::Plain);
         out.event(Event::ToolStart { choice, call, id, name, form: ToolForm::Function });
         out.event(Event::ToolArguments { choice, call, fragment: Text::Plain(args) });
-        Ok(true)
+        Ok(Told::Call)
     }
 }
 

@@ -108,21 +108,17 @@ pub(super) struct Site<'a> {
     pub(super) title: Option<Text<'a>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct Support {
-    #[serde(default)]
     pub(super) segment: Option<Segment>,
-    #[serde(default)]
     pub(super) grounding_chunk_indices: Option<Vec<usize>>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct Segment {
-    #[serde(default)]
     pub(super) start_index: Option<u64>,
-    #[serde(default)]
     pub(super) end_index: Option<u64>,
 }
 
@@ -167,33 +163,23 @@ pub(super) struct Feedback<'a> {
     pub(super) block_reason: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct Counts {
-    #[serde(default)]
     pub(super) prompt_token_count: Option<u64>,
-    #[serde(default)]
     pub(super) tool_use_prompt_token_count: Option<u64>,
-    #[serde(default)]
     pub(super) candidates_token_count: Option<u64>,
-    #[serde(default)]
     pub(super) thoughts_token_count: Option<u64>,
-    #[serde(default)]
     pub(super) cached_content_token_count: Option<u64>,
-    #[serde(default)]
     pub(super) total_token_count: Option<u64>,
-    #[serde(default)]
     pub(super) prompt_tokens_details: Option<Vec<Modality>>,
-    #[serde(default)]
     pub(super) candidates_tokens_details: Option<Vec<Modality>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct Modality {
-    #[serde(default)]
     pub(super) modality: Option<String>,
-    #[serde(default)]
     pub(super) token_count: Option<u64>,
 }
 

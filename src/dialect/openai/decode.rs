@@ -10,7 +10,6 @@ use super::returned::Keeper;
 use super::said::{Said, filled};
 use super::{error, logprobs, usage};
 use crate::chat::event::{Event, Finish, Sink};
-use crate::chat::finish::Meaning;
 use crate::dialect::{Decoder as Decodes, FailureClass, Fault, Frame, ProviderError};
 use crate::json::envelope::ScanError;
 use crate::json::walk::Cursor;
@@ -25,7 +24,7 @@ pub const MAX_CHOICES: u64 = 128;
 struct Choice {
     index: u32,
     finished: bool,
-    /// Whether a `delta` has said something of it.
+    /// Whether anything has been said of it.
     begun: bool,
     calls: Calls,
     /// Its reasoning, where the provider needs it back.
@@ -183,9 +182,7 @@ impl Decoder {
         }
         let Some(word) = said.finish else { return Ok(()) };
         let word = word.decode();
-        // An unknown word that ends an answer without content is taken for a failure: there is nothing to lose.
-        let reason = if choice.begun || Meaning::of(&word) != Meaning::Unknown { Finish::of(&word) } else { None };
-        let reason = reason.ok_or_else(|| Fault::Provider(failed(&word)))?;
+        let reason = Finish::of(&word, choice.begun).ok_or_else(|| Fault::Provider(failed(&word)))?;
         choice.calls.finish()?;
         choice.finished = true;
         out.event(Event::Finish { choice: index, reason });

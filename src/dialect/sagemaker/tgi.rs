@@ -10,7 +10,7 @@ use crate::chat::message;
 use crate::chat::request::ChatRequest;
 use crate::chat::usage::Usage;
 use crate::dialect::params::{self, Policy, Unknown};
-use crate::dialect::{Decoder, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError};
+use crate::dialect::{self, Decoder, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError};
 use crate::error::ApiError;
 use crate::json::walk;
 use crate::json::write::Writer;
@@ -82,7 +82,7 @@ pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgo
         dropped: settled.dropped,
         adjusted: settled.adjusted,
         framing: Framing::AwsSse,
-        decoder: Box::new(Tgi { trim: Trim::new(stops), finished: false }),
+        decoder: Box::new(Tgi { trim: Trim::new(stops), said: false, finished: false }),
     })
 }
 
@@ -195,6 +195,7 @@ struct Details<'a> {
 
 struct Tgi {
     trim: Trim,
+    said: bool,
     finished: bool,
 }
 
@@ -210,13 +211,14 @@ fn message(error: &RawValue) -> String {
     text.or_else(|_| inner()).map_or_else(|_| "the container failed".to_owned(), Cow::into_owned)
 }
 
-fn say(text: &str, out: &mut dyn Sink) {
-    if !text.is_empty() {
-        out.event(Event::Content { choice: 0, text: Text::Plain(text) });
-    }
-}
-
 impl Tgi {
+    fn say(&mut self, text: &str, out: &mut dyn Sink) {
+        if !text.is_empty() {
+            self.said = true;
+            out.event(Event::Content { choice: 0, text: Text::Plain(text) });
+        }
+    }
+
     fn read(&mut self, wire: &Wire<'_>, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
         if let Some(error) = wire.error.filter(|error| error.get() != "null") {
             let class = match (wire.error_type.as_deref(), wire.code) {
@@ -229,8 +231,14 @@ impl Tgi {
             return Err(Fault::Provider(ProviderError { class, message: message(error), param: None, retry_after: None }));
         }
         match (&wire.token, &wire.generated_text) {
-            (Some(token), _) if !token.special => say(&self.trim.push(token.text.as_deref().unwrap_or_default()), out),
-            (None, Some(text)) if whole => say(&self.trim.push(text), out),
+            (Some(token), _) if !token.special => {
+                let text = self.trim.push(token.text.as_deref().unwrap_or_default());
+                self.say(&text, out);
+            }
+            (None, Some(text)) if whole => {
+                let text = self.trim.push(text);
+                self.say(&text, out);
+            }
             (None, None) if whole => return Err(Fault::Broken("the answer holds no generated_text".into())),
             _ => {}
         }
@@ -247,8 +255,9 @@ impl Tgi {
     }
 
     fn finish(&mut self, word: &str, out: &mut dyn Sink) -> Result<(), Fault> {
-        say(&self.trim.finish(word == "stop_sequence"), out);
-        let Some(reason) = Finish::of(word) else {
+        let rest = self.trim.finish(word == "stop_sequence");
+        self.say(&rest, out);
+        let Some(reason) = Finish::of(word, self.said) else {
             return Err(Fault::Broken(format!("the answer ended with finish_reason `{word}`").into()));
         };
         self.finished = true;
@@ -264,6 +273,10 @@ impl Decoder for Tgi {
             return Ok(());
         }
         let wire: Wire<'_> = serde_json::from_str(data).map_err(|_| Fault::Broken("an event is not JSON of this protocol".into()))?;
+        let nothing = wire.token.is_none() && wire.generated_text.is_none() && wire.details.is_none() && wire.error.is_none();
+        if let Some(failure) = if nothing { dialect::error_in(data) } else { None } {
+            return Err(Fault::Provider(failure));
+        }
         self.read(&wire, false, out)?;
         if self.finished {
             out.event(Event::End);

@@ -248,7 +248,7 @@ fn recordings_say_what_a_plain_reading_finds() {
         let pieces = parts.iter().any(|p| p["functionCall"]["partialArgs"].is_array());
         let want = match finishes.last() {
             _ if pieces => "broken",
-            Some(word) if Finish::of(word).is_none() => "provider",
+            Some(word) if Finish::of(word, !parts.is_empty()).is_none() => "provider",
             None if chunks.iter().all(|c| c["promptFeedback"].is_null()) => {
                 if streamed || !parts.is_empty() {
                     "truncated"
