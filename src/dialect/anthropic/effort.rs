@@ -1,7 +1,7 @@
 //! How much a Claude thinks: OpenAI's `reasoning_effort` in the words of the model's generation, the same wherever the
 //! model is asked.
 
-use super::model::{Model, Thinking};
+use super::model::{Model, Quiet, Thinking};
 use crate::chat::event::Text;
 use crate::chat::field::Field;
 use crate::chat::request::ChatRequest;
@@ -80,6 +80,8 @@ enum Mode {
     Budget(u64),
     /// As it likes. `hidden`: what it thinks is only told where that is asked for.
     Adaptive { hidden: bool },
+    /// Not, in the word that the model has for it.
+    Not(&'static str),
 }
 
 impl Thought {
@@ -95,7 +97,10 @@ impl Thought {
         (forces, can_think): (bool, bool),
         settled: &mut Settled,
     ) -> Result<Self, ApiError> {
-        let Some(effort) = Effort::read(request)?.filter(|effort| *effort != Effort::None) else { return Ok(Self::default()) };
+        let Some(effort) = Effort::read(request)? else { return Ok(Self::default()) };
+        if effort == Effort::None {
+            return Self::none(request, model, settled);
+        }
         let thought = match model.thinking() {
             // A demanded call and thinking exclude each other; effort alone goes with both.
             Thinking::Adaptive => {
@@ -119,9 +124,24 @@ impl Thought {
         Ok(thought)
     }
 
+    /// No thinking, which only those that think by default have to be told; those that always think do so as little as they
+    /// can.
+    fn none(request: &ChatRequest<'_>, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
+        let word = match model.quiet() {
+            Quiet::Disabled => "disabled",
+            Quiet::BetweenTools => "between_tools",
+            Quiet::Never if model.thinking() == Thinking::Adaptive => {
+                settled.adjust(request, Field::ReasoningEffort, "this model always thinks")?;
+                return Ok(Self { mode: None, effort: Some("low") });
+            }
+            Quiet::Unasked | Quiet::Never => return Ok(Self::default()),
+        };
+        Ok(Self { mode: Some(Mode::Not(word)), effort: None })
+    }
+
     /// Whether the model thinks.
     pub(in crate::dialect) fn thinks(self) -> bool {
-        self.mode.is_some()
+        self.mode.is_some_and(|mode| !matches!(mode, Mode::Not(_)))
     }
 
     /// Whether it thinks with a budget, which has to be below the limit of the answer.
@@ -144,6 +164,9 @@ impl Thought {
             None => {}
             Some(Mode::Budget(tokens)) => {
                 w.key("thinking").object().key("type").string("enabled").key("budget_tokens").integer(tokens).end_object();
+            }
+            Some(Mode::Not(word)) => {
+                w.key("thinking").object().key("type").string(word).end_object();
             }
             Some(Mode::Adaptive { hidden }) => {
                 w.key("thinking").object().key("type").string("adaptive");

@@ -11,24 +11,50 @@ pub(in crate::dialect) enum Thinking {
     Adaptive,
 }
 
+/// How a model that thinks adaptively is told not to think.
+/// <https://platform.claude.com/docs/en/build-with-claude/thinking> and the migration guides of each model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dialect) enum Quiet {
+    /// By saying nothing (Claude 4.6 to 4.8, some of which refuse `disabled`).
+    Unasked,
+    /// `thinking: {type: disabled}` (Claude 5).
+    Disabled,
+    /// `thinking: {type: between_tools}` (Sonnet from 5.5 on).
+    BetweenTools,
+    /// Not at all, it can only think less (Opus from 5.5 on, Fable, Mythos; any that is not known).
+    Never,
+}
+
 /// A model's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dialect) struct Model {
     /// Major and minor version; `None` where the name has none.
     version: Option<(u32, u32)>,
     claude: bool,
+    line: Line,
+}
+
+/// The line that a model belongs to, as far as lines of one version differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Opus,
+    Sonnet,
+    Haiku,
+    Other,
 }
 
 impl Model {
     /// Reads a name such as `claude-sonnet-4-5-20250929`, `claude-3-7-sonnet-latest` or `claude-opus-4-1@20250805`,
     /// whatever stands before it.
     pub(in crate::dialect) fn of(name: &str) -> Self {
-        let Some((_, name)) = name.split_once("claude") else { return Self { version: None, claude: false } };
+        let Some((_, name)) = name.split_once("claude") else { return Self { version: None, claude: false, line: Line::Other } };
         // A number of more than two digits is a date.
         let number = |part: &str| part.parse::<u32>().ok().filter(|_| part.len() <= 2);
         let mut parts = name.split(['-', '.', '@', ':', '_']).skip_while(|part| number(part).is_none());
         let version = parts.next().and_then(number).map(|major| (major, parts.next().and_then(number).unwrap_or(0)));
-        Self { version, claude: true }
+        let lines = [("opus", Line::Opus), ("sonnet", Line::Sonnet), ("haiku", Line::Haiku)];
+        let line = lines.into_iter().find(|(word, _)| name.contains(word)).map_or(Line::Other, |(_, line)| line);
+        Self { version, claude: true, line }
     }
 
     /// How it thinks. A Claude without a version is taken for a new one, any other model for one that knows the older way.
@@ -39,6 +65,17 @@ impl Model {
             Some(version) if version < (3, 7) => Thinking::Never,
             Some(version) if version < (4, 6) => Thinking::Budget,
             Some(_) => Thinking::Adaptive,
+        }
+    }
+
+    /// How it is told not to think, where it thinks adaptively.
+    pub(in crate::dialect) fn quiet(self) -> Quiet {
+        match (self.line, self.version) {
+            (_, Some(version)) if version < (5, 0) => Quiet::Unasked,
+            (Line::Other, _) | (_, None) => Quiet::Never,
+            (_, Some(version)) if version < (5, 5) => Quiet::Disabled,
+            (Line::Sonnet, _) => Quiet::BetweenTools,
+            _ => Quiet::Never,
         }
     }
 
@@ -81,6 +118,18 @@ mod tests {
         ] {
             let model = Model::of(name);
             assert_eq!((model.version, model.thinking()), (version, thinking), "{name}");
+        }
+        for (name, quiet) in [
+            ("claude-sonnet-4-6", Quiet::Unasked),
+            ("global.anthropic.claude-opus-4-8", Quiet::Unasked),
+            ("claude-opus-5", Quiet::Disabled),
+            ("anthropic/claude-sonnet-5@20260630", Quiet::Disabled),
+            ("claude-sonnet-5-5", Quiet::BetweenTools),
+            ("claude-opus-5-5", Quiet::Never),
+            ("claude-fable-5", Quiet::Never),
+            ("claude-mythos-preview", Quiet::Never),
+        ] {
+            assert_eq!(Model::of(name).quiet(), quiet, "{name}");
         }
         assert!(Model::of("claude-opus-4-6").sampled());
         assert!(!Model::of("claude-opus-4-7").sampled());
