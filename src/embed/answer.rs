@@ -1,10 +1,11 @@
 //! Reads a provider's whole answer and holds it to the request: one vector per input, each in the wanted form.
 
 use super::request::EmbeddingRequest;
-use super::vector::{Encoding, convert};
+use super::vector::{Encoding, convert, length};
 use crate::chat::event::{Event, Sink};
 use crate::chat::usage::Usage;
 use crate::dialect::{Decoder, Fault, Frame};
+use crate::json::walk;
 use http::{HeaderMap, HeaderName};
 use std::borrow::Cow;
 
@@ -37,6 +38,8 @@ pub fn broken(e: &serde_json::Error) -> Fault {
 pub struct Whole {
     read: Read,
     count: usize,
+    /// How many numbers each vector must have.
+    dimensions: Option<u64>,
     encoding: Encoding,
     counted_by: Option<HeaderName>,
     counted: Option<u64>,
@@ -45,7 +48,8 @@ pub struct Whole {
 impl Whole {
     /// A decoder of the answer to this request.
     pub fn new(request: &EmbeddingRequest<'_>, read: Read) -> Self {
-        Self { read, count: request.input.count, encoding: request.encoding, counted_by: None, counted: None }
+        let dimensions = request.dimensions.and_then(walk::unsigned);
+        Self { read, count: request.input.count, dimensions, encoding: request.encoding, counted_by: None, counted: None }
     }
 
     /// The header that counts tokens where the body does not.
@@ -77,6 +81,13 @@ impl Decoder for Whole {
         }
         for (index, json) in answer.vectors {
             let json = convert(&json, self.encoding).ok_or(Fault::Broken("an embedding is no vector".into()))?;
+            if let Some(want) = self.dimensions
+                && let have = length(&json)
+                && have != want
+            {
+                let what = format!("each embedding must have the {want} `dimensions` that were asked for, and has {have}");
+                return Err(Fault::Broken(what.into()));
+            }
             out.event(Event::Embedding { index: u32::try_from(index).unwrap_or(u32::MAX), json: &json });
         }
         if let Some(prompt) = answer.prompt_tokens.or(self.counted) {

@@ -53,6 +53,15 @@ pub fn convert(json: &str, to: Encoding) -> Option<Cow<'_, str>> {
     }
 }
 
+/// How many numbers a vector has that [`convert`] has given.
+pub fn length(json: &str) -> u64 {
+    let length = match walk::string(json) {
+        None => json.bytes().filter(|b| *b == b',').count() + 1,
+        Some(text) => BASE64.decode(&*text.decode()).map_or(0, |bytes| bytes.len() / 4),
+    };
+    length as u64
+}
+
 /// Whether well-formed JSON is an array of numbers and nothing else: no other array is made of these characters.
 fn is_numbers(json: &str) -> bool {
     let inside = json.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -100,6 +109,7 @@ mod tests {
     fn numbers_are_little_endian_floats() {
         assert_eq!(convert("[1, -2.0]", Encoding::Base64).unwrap(), "\"AACAPwAAAMA=\"");
         assert_eq!(convert("\"AACAPwAAAMA=\"", Encoding::Float).unwrap(), "[1.0,-2.0]");
+        assert_eq!((length("\"AACAPwAAAMA=\""), length("[1.0,-2.0]"), length("[ 7 ]")), (2, 2, 1));
         assert_eq!(convert("\"AACAPw\"", Encoding::Float).unwrap(), "[1.0]", "padding may be missing");
         assert_eq!(convert("\"AAAAAAAAgD8\\u003d\"", Encoding::Float).unwrap(), "[0.0,1.0]", "escapes may be there");
     }
