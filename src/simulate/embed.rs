@@ -18,6 +18,22 @@ pub(super) struct Embed {
     pub(super) dimensions: usize,
     /// Whether vectors are base64 of little-endian 32-bit floats.
     pub(super) base64: bool,
+    /// The form of the answer.
+    pub(super) form: Form,
+}
+
+/// How a service lists vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// OpenAI's `data[].embedding`.
+    #[default]
+    Data,
+    /// Google's `predictions[].embeddings`.
+    Predictions,
+    /// Google's `embeddings[]`.
+    Embeddings,
+    /// Google's `embedding`, for one text.
+    Embedding,
 }
 
 /// The unit vector of a text: the bytes of SHA-256(text, counter) around zero, scaled to length 1.

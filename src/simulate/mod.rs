@@ -17,8 +17,8 @@
 //! | `/google_ai_studio` | generativelanguage.googleapis.com |
 //! | `/vertex` | aiplatform.googleapis.com: Gemini, Claude and `endpoints/openapi`; `/vertex/token` gives out tokens |
 //!
-//! After the base comes the service's own path: `/chat/completions`, or `/embeddings` where an OpenAI-like service has
-//! them, `/v1/messages`, `/model/ID/converse` and so on. A model in a path is percent-decoded; `+` is itself there.
+//! After the base comes the service's own path: `/chat/completions`, or `/embeddings` where an OpenAI-like service or Mistral
+//! has them, `:embedContent` and its like at Google's, `/v1/messages`, `/model/ID/converse` and so on. A model in a path is percent-decoded; `+` is itself there.
 //!
 //! - It refuses what the real service refuses, in that service's error shape. Good keys are those that begin with `sk-`,
 //!   at Google AI Studio `AIza`, at Bedrock `ABSK` or `bedrock-api-key-`; the self-hosted kinds need none. AWS signatures

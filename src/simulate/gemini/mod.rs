@@ -1,11 +1,13 @@
 //! Gemini's `generateContent`, as Google AI Studio and Vertex AI serve it.
 
+mod embed;
 mod read;
 mod shape;
 mod write;
 
 use super::ask::Ask;
 use super::dialect::{Dialect, Incoming, Refusal, unescape};
+use super::embed::Form;
 use super::reply::{Reply, Usage};
 use super::shape::object;
 use bytes::Bytes;
@@ -24,7 +26,8 @@ pub(super) enum Gemini {
 pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
     let rest = path.strip_prefix("/google_ai_studio/v1")?;
     let model = rest.strip_prefix("beta").unwrap_or(rest).strip_prefix("/models/")?;
-    Operation::of(model).map(|_| &Gemini::Studio as &dyn Dialect)
+    let operation = Operation::of(model).filter(|operation| operation.embeds != Some(Form::Predictions));
+    operation.map(|_| &Gemini::Studio as &dyn Dialect)
 }
 
 /// The end of a path: a model and what is wanted of it.
@@ -33,17 +36,22 @@ pub(super) struct Operation {
     pub(super) model: String,
     /// Whether its answer is to be streamed.
     pub(super) stream: bool,
+    /// The form of vectors, where those are wanted.
+    pub(super) embeds: Option<Form>,
 }
 
 impl Operation {
     fn of(segment: &str) -> Option<Self> {
         let (model, operation) = segment.rsplit_once(':').filter(|(model, _)| !model.is_empty() && !model.contains('/'))?;
-        let stream = match operation {
-            "generateContent" => false,
-            "streamGenerateContent" => true,
+        let (stream, embeds) = match operation {
+            "generateContent" => (false, None),
+            "streamGenerateContent" => (true, None),
+            "embedContent" => (false, Some(Form::Embedding)),
+            "batchEmbedContents" => (false, Some(Form::Embeddings)),
+            "predict" => (false, Some(Form::Predictions)),
             _ => return None,
         };
-        Some(Self { model: unescape(model), stream })
+        Some(Self { model: unescape(model), stream, embeds })
     }
 }
 
@@ -57,6 +65,9 @@ impl Gemini {
         let operation = Operation::of(last).ok_or_else(|| Refusal::status(404, "Not found"))?;
         if operation.stream && !request.asks("alt=sse") {
             return Err(Refusal::status(400, "This simulator streams server-sent events only: ask with alt=sse."));
+        }
+        if let Some(form) = operation.embeds {
+            return embed::read(self, form, operation.model, &Value::Object(body), request.body);
         }
         let ask = read::body(self == Self::Vertex, operation.model, body, request.body)?;
         Ok(Ask { stream: operation.stream, ..ask })
@@ -78,7 +89,10 @@ impl Dialect for Gemini {
     }
 
     fn whole(&self, ask: &Ask, reply: &Reply) -> Vec<u8> {
-        write::whole(ask, reply).to_string().into_bytes()
+        match &ask.embed {
+            Some(embed) => embed::whole(ask, embed).to_string().into_bytes(),
+            None => write::whole(ask, reply).to_string().into_bytes(),
+        }
     }
 
     fn events(&self, ask: &Ask, reply: &Reply) -> Vec<Bytes> {

@@ -4,7 +4,7 @@ use super::Service::{self, OpenAi};
 use super::check::{envelope, given};
 use crate::simulate::ask::{Ask, tokens};
 use crate::simulate::dialect::Refusal;
-use crate::simulate::embed::{DEFAULT_DIMENSIONS, Embed, MAX_DIMENSIONS, MAX_INPUTS, base64, vector};
+use crate::simulate::embed::{DEFAULT_DIMENSIONS, Embed, Form, MAX_DIMENSIONS, MAX_INPUTS, base64, vector};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ pub(super) fn read(service: Service, headers: &HeaderMap, body: &[u8]) -> Result
         Some(_) => return Err(Refusal::field("invalid_value", "encoding_format", "'encoding_format' must be 'float' or 'base64'.")),
     };
     let prompt_tokens = inputs.iter().map(|text| tokens(text)).sum();
-    Ok(Ask { prompt_tokens, embed: Some(Embed { inputs, dimensions, base64 }), ..Ask::begin(model, body)? })
+    Ok(Ask { prompt_tokens, embed: Some(Embed { inputs, dimensions, base64, form: Form::Data }), ..Ask::begin(model, body)? })
 }
 
 /// The list of vectors.

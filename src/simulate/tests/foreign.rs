@@ -258,3 +258,27 @@ async fn scripts_play_in_every_dialect() {
     let stalled = ask(&sim, ANTHROPIC, &with(messages(json!("x")), json!({ "model": "m+error-after=1", "stream": true }))).await;
     assert!(stalled.body.contains("event: error\ndata: {\"error\":{\"message\""), "{}", stalled.body);
 }
+
+#[tokio::test]
+async fn mistrals_and_googles_embeddings_have_forms_of_their_own() {
+    let sim = start().await;
+    let own = json!({ "model": "mistral-embed", "input": ["one", "two two"], "output_dimension": 3 });
+    let answer = ask(&sim, "/mistral/v1/embeddings", &own).await.json();
+    assert_eq!((answer["data"].as_array().map(Vec::len), answer["data"][0]["embedding"].as_array().map(Vec::len)), (Some(2), Some(3)));
+    assert_eq!(ask(&sim, "/mistral/v1/embeddings", &json!({ "model": "m", "input": "one", "dimensions": 3 })).await.status, 422);
+    let content = |text: &str| json!({ "parts": [{ "text": text }] });
+    let vertex = "/vertex/v1/projects/p/locations/l/publishers/google/models";
+    let predict = json!({ "instances": [{ "content": "one" }, { "content": "two" }], "parameters": { "outputDimensionality": 5 } });
+    let answer = ask(&sim, &format!("{vertex}/text-embedding-005:predict"), &predict).await.json();
+    assert_eq!(answer["predictions"][1]["embeddings"]["values"].as_array().map(Vec::len), Some(5));
+    let one = json!({ "content": content("one"), "embedContentConfig": { "outputDimensionality": 6 } });
+    let answer = ask(&sim, &format!("{vertex}/gemini-embedding-2:embedContent"), &one).await.json();
+    assert_eq!(answer["embedding"]["values"].as_array().map(Vec::len), Some(6));
+    let wrong = json!({ "content": content("one"), "outputDimensionality": 6 });
+    assert_eq!(ask(&sim, &format!("{vertex}/gemini-embedding-2:embedContent"), &wrong).await.status, 400);
+    let studio = "/google_ai_studio/v1beta/models/gemini-embedding-001:batchEmbedContents";
+    let list = |model: &str| json!({ "requests": [{ "model": model, "content": content("one"), "outputDimensionality": 7 }] });
+    let answer = ask(&sim, studio, &list("models/gemini-embedding-001")).await.json();
+    assert_eq!(answer["embeddings"][0]["values"].as_array().map(Vec::len), Some(7));
+    assert_eq!(ask(&sim, studio, &list("models/other")).await.status, 400);
+}

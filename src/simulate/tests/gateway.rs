@@ -228,3 +228,38 @@ fn a_call_whose_thought_is_lost_is_refused() {
     assert!(verdict("QUJD").is_err());
     assert_eq!(verdict(&crate::simulate::signature::sign("f")), Ok(()));
 }
+
+#[test]
+fn vectors_have_the_length_that_was_asked_for_at_every_provider_that_has_them() {
+    #[derive(Default)]
+    struct Vectors(Vec<usize>);
+    impl Sink for Vectors {
+        fn event(&mut self, event: Event<'_>) {
+            if let Event::Embedding { json, .. } = event {
+                self.0.push(serde_json::from_str::<Vec<f32>>(json).unwrap().len());
+            }
+        }
+    }
+    let demo = demo();
+    let mut asked = 0;
+    for route in single_target(&demo) {
+        let target = &route.targets[0];
+        for (model, inputs) in [("gemini-embedding-001", 2), ("gemini-embedding-2", 1), ("gemini-embedding-2", 2)] {
+            let input: Vec<String> = (0..inputs).map(|n| format!("text {n}")).collect();
+            let body = json!({"model": *route.name, "input": input, "dimensions": 5}).to_string();
+            let parsed = crate::operation::Operation::Embeddings.parse(body.into()).unwrap();
+            let request = ChatRequest { parsed: &parsed, params: &route.params, system: None, model, seal: None };
+            let Ok(mut outgoing) = crate::operation::Operation::Embeddings.encode(&request, target) else { continue };
+            let path = format!("{}{}", target.provider.base.prefix, outgoing.path);
+            let Some(dialect) = find(&path) else { continue };
+            let headers = headers(route, &path, &outgoing);
+            let incoming = Incoming { path_and_query: &path, headers: &headers, body: &outgoing.body };
+            let ask = dialect.read(incoming).unwrap_or_else(|refusal| panic!("{}: {refusal:?}", route.name));
+            let mut vectors = Vectors::default();
+            outgoing.decoder.whole(&dialect.whole(&ask, &decide(&ask).unwrap()), &mut vectors).unwrap();
+            assert_eq!(vectors.0, vec![5; inputs], "{} {model}", route.name);
+            asked += usize::from(["mistral", "google_ai_studio", "vertex"].contains(&&*route.name));
+        }
+    }
+    assert_eq!(asked, 9);
+}

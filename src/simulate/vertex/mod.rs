@@ -34,7 +34,9 @@ pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
     let (model, operation) = rest.rsplit_once(':').filter(|(model, _)| !model.ends_with('/'))?;
     let (publisher, _) = model.strip_prefix("publishers/")?.split_once("/models/").filter(|(_, model)| !model.contains('/'))?;
     match (publisher, operation) {
-        ("google", "generateContent" | "streamGenerateContent") => Some(&Gemini::Vertex),
+        ("google", "generateContent" | "streamGenerateContent" | "embedContent" | "batchEmbedContents" | "predict") => {
+            Some(&Gemini::Vertex)
+        }
         ("anthropic", "rawPredict" | "streamRawPredict") => Some(&CLAUDE),
         _ => None,
     }

@@ -1,6 +1,8 @@
 //! Mistral's chat completions: OpenAI's shape under a closed schema, with ids of nine characters and thinking inside
 //! of the content.
 
+mod embeddings;
+
 use super::ask::Ask;
 use super::dialect::{Dialect, Incoming, Refusal};
 use super::openai::{Service, read};
@@ -18,12 +20,15 @@ const CREATED: u64 = 1_750_000_000;
 /// `code` of an error about a value.
 const BAD_VALUE: &str = "1500";
 
+/// The path of its embeddings.
+const EMBEDDINGS: &str = "/mistral/v1/embeddings";
+
 /// api.mistral.ai.
 pub(super) struct Mistral;
 
 /// Who answers at a path.
 pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
-    (path == "/mistral/v1/chat/completions").then_some(&Mistral)
+    matches!(path, "/mistral/v1/chat/completions" | EMBEDDINGS).then_some(&Mistral)
 }
 
 static BODY: Shape = Shape::Closed(&[
@@ -123,7 +128,9 @@ impl Dialect for Mistral {
             return Err(Refusal::status(401, "Invalid API Key"));
         }
         let body = Value::Object(object(request.headers, request.body)?);
-        BODY.check(&body, "").map_err(|(at, why)| {
+        let embeds = request.path() == EMBEDDINGS;
+        let shape = if embeds { &embeddings::BODY } else { &BODY };
+        shape.check(&body, "").map_err(|(at, why)| {
             let (code, message) = match why {
                 Why::Missing => ("missing", "Field required"),
                 Why::Unknown => ("extra_forbidden", "Extra inputs are not permitted"),
@@ -131,6 +138,9 @@ impl Dialect for Mistral {
             };
             Refusal { status: 422, ..Refusal::field(code, &at, message) }
         })?;
+        if embeds {
+            return embeddings::read(&body, request.body);
+        }
         messages(items(&body, "messages"))?;
         let Value::Object(body) = body else { return Err(Refusal::status(400, "no object")) };
         let mut ask = read::read(Service::Compatible, &body, request.body)?;
@@ -139,6 +149,9 @@ impl Dialect for Mistral {
     }
 
     fn whole(&self, ask: &Ask, reply: &Reply) -> Vec<u8> {
+        if let Some(embed) = &ask.embed {
+            return embeddings::whole(ask, embed).to_string().into_bytes();
+        }
         let choices = reply.choices.iter().enumerate().map(|(index, spoken)| {
             let calls: Vec<Value> = spoken.calls.iter().enumerate().map(|(n, one)| call(ask, index, n, one)).collect();
             let message = json!({ "role": "assistant", "content": content(spoken), "tool_calls": if calls.is_empty() { Value::Null } else { calls.into() } });
