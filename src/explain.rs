@@ -8,8 +8,10 @@ use crate::chat::request::{ChatRequest, Parsed};
 use crate::config::read::Words;
 use crate::config::snapshot::{Route, Snapshot, Timeouts};
 use crate::dialect::bedrock::family::Family;
+use crate::dialect::gemini::Publisher;
 use crate::dialect::{self, params::Policy};
-use crate::provider::{Kind, Target};
+use crate::provider::catalogue::{ReasoningField, ReasoningTurns};
+use crate::provider::{Kind, SageMakerFormat, Target};
 use crate::route::r#match::{Found, find};
 use crate::route::near;
 use std::fmt::Write as _;
@@ -98,11 +100,46 @@ fn write_model(text: &mut String, target: &Target, model: &str) -> std::fmt::Res
         let lacks = if lacks.is_empty() { "nothing".to_owned() } else { lacks.join(", ") };
         writeln!(text, "    family    {}, lacks {lacks}", family.name())?;
     }
+    write_state(text, target, model)?;
     let Some((output, tools)) = dialect::schemas(target, model) else { return Ok(()) };
     for (what, rules) in [("schemas", output), ("tools", tools)] {
-        let keywords = rules.keywords.map_or_else(|| "all keywords".to_owned(), |list| format!("{} keywords", list.len()));
+        let keywords = rules
+            .keywords
+            .map_or_else(|| "all keywords".to_owned(), |lists| format!("{} keywords", lists.iter().map(|list| list.len()).sum::<usize>()));
         let unions = if what == "tools" && !rules.union_at_top { ", no union at the top" } else { "" };
         writeln!(text, "    {what:<8}  {}: {keywords}{unions} ({})", rules.name, rules.source)?;
+    }
+    Ok(())
+}
+
+/// What the model needs back on the next turn, which is sealed in the ids of tool calls, and where the reasoning of earlier
+/// turns goes.
+fn write_state(text: &mut String, target: &Target, model: &str) -> std::fmt::Result {
+    let quirks = &target.provider.quirks;
+    let speaks_openai = match target.provider.kind {
+        Kind::OpenAi(_) => true,
+        Kind::SageMaker => target.format == SageMakerFormat::OpenAiChat,
+        Kind::Vertex => Publisher::of(model) == Publisher::Other,
+        _ => false,
+    };
+    let returned = match target.provider.kind {
+        _ if speaks_openai => quirks.returns.iter().map(|returned| returned.name()).collect::<Vec<_>>().join(", "),
+        Kind::Anthropic => "thinking".to_owned(),
+        Kind::Bedrock if Family::of(model) == Family::Claude => "thinking".to_owned(),
+        Kind::Vertex if Publisher::of(model) == Publisher::Anthropic => "thinking".to_owned(),
+        Kind::GoogleAiStudio | Kind::Vertex => "thought signatures".to_owned(),
+        _ => String::new(),
+    };
+    if !returned.is_empty() {
+        writeln!(text, "    returns   {returned}, in the ids of tool calls")?;
+    }
+    if speaks_openai {
+        let field = if target.split_think_tags { ReasoningField::Content } else { quirks.reasoning_field };
+        match quirks.reasoning {
+            ReasoningTurns::Strip => writeln!(text, "    reasoning of earlier turns is left out")?,
+            ReasoningTurns::Keep => writeln!(text, "    reasoning of earlier turns goes into `{}`", field.name())?,
+            ReasoningTurns::ToolTurns => writeln!(text, "    reasoning of turns with tool calls goes into `{}`", field.name())?,
+        }
     }
     Ok(())
 }
@@ -282,6 +319,38 @@ routes:
         assert!(llama.contains("family    llama, lacks a forced tool, a JSON schema, cache points\n"), "{llama}");
         assert!(llama.contains("    tools     bedrock tool: all keywords, no union at the top (https://"), "{llama}");
         let claude = explain(&snapshot, "claude").unwrap();
-        assert!(claude.contains("family    claude, lacks nothing\n    schemas   claude: 18 keywords (https://"), "{claude}");
+        assert!(claude.contains("family    claude, lacks nothing\n    returns   thinking, in the ids of tool calls\n"), "{claude}");
+        assert!(claude.contains("    schemas   claude: 18 keywords (https://"), "{claude}");
+    }
+
+    #[test]
+    fn what_goes_back_to_a_provider_is_shown() {
+        let yaml = r#"
+providers:
+  deepseek: { kind: deepseek, api_key: k }
+  gpus: { kind: vllm, base_url: "http://127.0.0.1:1/v1" }
+  google: { kind: google_ai_studio, api_key: k }
+  openai: { kind: openai, api_key: k }
+routes:
+  d: { targets: [ { provider: deepseek, model: m } ] }
+  v: { targets: [ { provider: gpus, model: m } ] }
+  t: { targets: [ { provider: gpus, model: m, think_tags: split } ] }
+  g: { targets: [ { provider: google, model: gemini-3-pro } ] }
+  o: { targets: [ { provider: openai, model: m } ] }
+"#;
+        let snapshot = config::parse(yaml, "conf", &|_: &str| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
+        for (route, want) in [
+            (
+                "d",
+                "    returns   reasoning, in the ids of tool calls\n    reasoning of turns with tool calls goes into `reasoning_content`\n",
+            ),
+            ("v", "    reasoning of earlier turns goes into `reasoning`\n"),
+            ("t", "    reasoning of earlier turns goes into `content`\n"),
+            ("g", "    returns   thought signatures, in the ids of tool calls\n"),
+            ("o", "    reasoning of earlier turns is left out\n"),
+        ] {
+            let text = explain(&snapshot, route).unwrap();
+            assert!(text.contains(want), "{text}");
+        }
     }
 }

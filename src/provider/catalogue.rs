@@ -294,6 +294,27 @@ pub enum Returned {
     ExtraContent,
 }
 
+impl ReasoningField {
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReasoningContent => "reasoning_content",
+            Self::Reasoning => "reasoning",
+            Self::Content => "content",
+        }
+    }
+}
+
+impl Returned {
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reasoning => "reasoning",
+            Self::ExtraContent => "extra_content",
+        }
+    }
+}
+
 /// What a demanded tool call needs beside `tool_choice`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
