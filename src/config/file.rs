@@ -9,7 +9,7 @@ use super::snapshot::{AuthMode, Balance, ListenAddress, ResponseModel, StoreFail
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
     Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, LogFormat, MaxConnections, Money, Origin, Period,
-    Reason, SecretText, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, TrustedPeer, Unsupported, Weight,
+    Reason, SecretValue, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, TrustedPeer, Unsupported, Weight,
 };
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
@@ -154,15 +154,16 @@ section! {
     Provider {
         /// What it is.
         kind: At<Kind>,
-        /// What the provider's own SDK calls its base URL. Required for vllm, sglang and openai_compatible. A Unix socket is
-        /// `unix:/run/llm.sock`, with the base URL's path `unix:/run/llm.sock:/v1`.
+        /// What the provider's own SDK calls its base URL. Required for vllm, sglang and openai_compatible. A query, like
+        /// `?api-version=2024-10-21`, is sent with every request. A Unix socket is `unix:/run/llm.sock`, with the base URL's path
+        /// `unix:/run/llm.sock:/v1`.
         base_url: Option<At<String>>,
         /// Several servers that are one provider, instead of `base_url` (kinds that speak OpenAI): the one with the fewest
         /// requests in flight is asked, each has its own health, and under `sticky` a conversation stays at its own.
         base_urls: Option<At<Vec<At<String>>>>,
-        /// The key. For bedrock a Bedrock API key; not for sagemaker and vertex.
-        api_key: Option<At<SecretText>>,
-        /// A file with the key, instead of `api_key`.
+        /// The key, or `{ file: PATH }` with it. For bedrock a Bedrock API key; not for sagemaker and vertex.
+        api_key: Option<At<SecretValue>>,
+        /// A file with the key: the same as `api_key: { file: PATH }`.
         api_key_file: Option<At<PathBuf>>,
         /// AWS region (bedrock, sagemaker).
         region: Option<At<String>>,
@@ -175,7 +176,7 @@ section! {
         /// A service account's or authorized user's file (vertex).
         credentials_file: Option<At<PathBuf>>,
         /// A Google access token as it is (vertex).
-        access_token: Option<At<SecretText>>,
+        access_token: Option<At<SecretValue>>,
         /// The header `anthropic-version` (anthropic). Default: 2023-06-01.
         version: Option<At<String>>,
         /// Values of the header `anthropic-beta` (anthropic).
@@ -194,8 +195,8 @@ section! {
         /// What the provider needs back on the next turn, kept sealed in tool-call ids for clients that drop it (kinds that
         /// speak OpenAI, sagemaker, vertex). Default: by kind.
         returns: Option<At<Vec<Returned>>>,
-        /// Headers to add to every request.
-        headers: Named<SecretText>,
+        /// Headers to add to every request; a value that is a secret may come from a file: `{ file: PATH }`.
+        headers: Named<SecretValue>,
         /// Deadlines.
         timeouts: Timeouts = "{}",
         /// How the provider's certificate is checked.
@@ -203,8 +204,8 @@ section! {
         /// The HTTP proxy on the way to the provider and to where its credentials are fetched, like
         /// http://user:password@proxy:3128 (https by CONNECT, http in absolute form), or `none`. Default: what
         /// `server.proxy_from_environment` says.
-        proxy: Option<At<SecretText>>,
-        /// A file with the proxy's URL, instead of `proxy`.
+        proxy: Option<At<SecretValue>>,
+        /// A file with the proxy's URL: the same as `proxy: { file: PATH }`.
         proxy_file: Option<At<PathBuf>>,
         /// Version of HTTP. `auto`: over TLS what the provider chooses, HTTP/2 where it can; HTTP/1.1 otherwise. `2` without
         /// TLS is HTTP/2 by prior knowledge.
@@ -220,11 +221,11 @@ section! {
     /// AWS keys.
     AwsCredentials {
         /// Access key id.
-        access_key_id: SecretText,
+        access_key_id: SecretValue,
         /// Secret access key.
-        secret_access_key: SecretText,
+        secret_access_key: SecretValue,
         /// Session token of temporary credentials.
-        session_token: Option<SecretText>,
+        session_token: Option<SecretValue>,
     }
 }
 
@@ -448,7 +449,8 @@ section! {
     LimitStore {
         /// `memory` counts per process; `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS, counts
         /// across all nodes. `redis-sentinel://host[:port],…/name` is the primary that Sentinels name,
-        /// `redis-cluster://host[:port],…` a cluster, which gives availability, not scale.
+        /// `redis-cluster://host[:port],…` a cluster, which gives availability, not scale. `{ file: PATH }` reads the URL
+        /// from a file.
         store: Store = "memory",
         /// What a request gets while the shared store fails or is late: `local` counts in this process, `allow` does
         /// not count, `deny` answers 503.

@@ -1,16 +1,17 @@
 //! The types of single values in the file: words of a closed set, bounded numbers, times, money, secrets.
 
-use super::read::{Read, Reader, words};
+use super::read::{At, Read, Reader, section, words};
 use super::secret::Secret;
 use super::snapshot::{AuthMode, Balance, ListenAddress, ResponseModel, StoreFailure, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
-use super::tree::Node;
+use super::tree::{Node, Value};
 use super::units::{self, BadMoney};
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
 use crate::route::health::MAX_FAILURES;
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a retry is for.
@@ -59,26 +60,34 @@ pub enum Store {
     Memory,
     /// In a Redis.
     Redis(Secret),
+    /// In a Redis whose URL is in this file.
+    RedisFile(At<PathBuf>),
 }
+
+/// What a shared store is named by.
+pub const STORE_URL: &str = "`memory`, or a URL like redis://127.0.0.1:6379, rediss://user:${REDIS_PASSWORD}@redis.internal:6380/0, \
+    redis-sentinel://10.0.0.1,10.0.0.2/mymaster or redis-cluster://10.0.0.1:7000,10.0.0.2:7000";
 
 impl Read for Store {
     /// Messages never repeat the value: it may hold a password.
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let what = "`memory`, or a URL like redis://127.0.0.1:6379, rediss://user:${REDIS_PASSWORD}@redis.internal:6380/0, \
-            redis-sentinel://10.0.0.1,10.0.0.2/mymaster or redis-cluster://10.0.0.1:7000,10.0.0.2:7000";
-        let text = zeroize::Zeroizing::new(cx.text(node, what)?);
+        if matches!(node.value, Value::Map(_)) {
+            return SecretFile::read(node, cx).map(|secret| Self::RedisFile(secret.file));
+        }
+        let text = zeroize::Zeroizing::new(cx.text(node, STORE_URL)?);
         match text.trim() {
             "memory" => Some(Self::Memory),
             url if crate::limit::redis::is_url(url) => Some(Self::Redis(Secret::new(url.to_owned()))),
             _ => {
-                cx.must_be(node.at, what);
+                cx.must_be(node.at, STORE_URL);
                 None
             }
         }
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^(memory|rediss?(-sentinel|-cluster)?://.+|.*\\$\\{.+)$" })
+        let text = json!({ "type": "string", "pattern": "^(memory|rediss?(-sentinel|-cluster)?://.+|.*\\$\\{.+)$" });
+        json!({ "anyOf": [text, SecretFile::schema()] })
     }
 }
 
@@ -401,18 +410,34 @@ impl Read for Money {
     }
 }
 
-/// A credential; messages never repeat it.
-#[derive(Clone)]
-pub struct SecretText(pub Secret);
+section! {
+    /// A file with a secret.
+    SecretFile {
+        /// Its path. White space around the secret is not part of it; a changed file is a changed configuration.
+        file: At<PathBuf>,
+    }
+}
 
-impl Read for SecretText {
+/// A credential, or the file that holds it; messages never repeat it.
+#[derive(Clone)]
+pub enum SecretValue {
+    /// Written in the configuration.
+    Text(Secret),
+    /// In a file: `{ file: PATH }`.
+    File(At<PathBuf>),
+}
+
+impl Read for SecretValue {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let text = cx.text(node, "text")?;
-        secret(text).map_err(|what| cx.must_be(node.at, what)).ok()
+        if matches!(node.value, Value::Map(_)) {
+            return SecretFile::read(node, cx).map(|secret| Self::File(secret.file));
+        }
+        let text = cx.text(node, "text, or { file: PATH }")?;
+        secret(text).map(Self::Text).map_err(|what| cx.must_be(node.at, what)).ok()
     }
 
     fn schema() -> Json {
-        json!({ "type": "string" })
+        json!({ "anyOf": [{ "type": "string" }, SecretFile::schema()] })
     }
 }
 
@@ -420,7 +445,7 @@ impl Read for SecretText {
 ///
 /// # Errors
 /// What it must be.
-pub fn secret(text: String) -> Result<SecretText, &'static str> {
+pub fn secret(text: String) -> Result<Secret, &'static str> {
     let text = zeroize::Zeroizing::new(text);
     let trimmed = text.trim();
     if trimmed.is_empty() {
@@ -429,7 +454,7 @@ pub fn secret(text: String) -> Result<SecretText, &'static str> {
     if trimmed.chars().any(|c| c.is_control()) {
         return Err("one line without control characters");
     }
-    Ok(SecretText(Secret::new(trimmed.to_owned())))
+    Ok(Secret::new(trimmed.to_owned()))
 }
 
 /// A SHA-256 digest. Messages never repeat it: someone may have written the key itself.

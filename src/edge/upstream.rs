@@ -121,7 +121,7 @@ impl Upstream {
         match self.usual.get() {
             Some((usual, uri)) if usual == path => Ok(uri.clone()),
             usual => {
-                let uri = Uri::from_maybe_shared([&*self.provider.base.prefix, path].concat())?;
+                let uri = Uri::from_maybe_shared(self.provider.base.path_and_query(path))?;
                 if usual.is_none() {
                     let _ = self.usual.set((path.to_owned(), uri.clone())); // another request may have been faster
                 }

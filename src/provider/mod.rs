@@ -143,16 +143,37 @@ pub struct BaseUrl {
     pub authority: HeaderValue,
     /// Path prefix without a trailing slash; may be empty.
     pub prefix: Arc<str>,
+    /// Query without the question mark, sent with every request; may be empty.
+    pub query: Arc<str>,
 }
 
+impl BaseUrl {
+    /// The request target for a path below it, which may have a query of its own.
+    pub fn path_and_query(&self, path: &str) -> String {
+        if self.query.is_empty() {
+            return [&*self.prefix, path].concat();
+        }
+        let separator = if path.contains('?') { "&" } else { "?" };
+        [&*self.prefix, path, separator, &*self.query].concat()
+    }
+
+    /// Values of the query that may be credentials: all but those of versions.
+    pub fn query_secrets(&self) -> impl Iterator<Item = &str> {
+        let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.filter(|(name, _)| !name.ends_with("version")).map(|(_, value)| value)
+    }
+}
+
+/// The query is not shown: it may hold a credential.
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let query = if self.query.is_empty() { "" } else { "?…" };
         let Some(socket) = &self.socket else {
             let scheme = if self.tls { "https" } else { "http" };
-            return write!(f, "{scheme}://{}{}", self.authority.to_str().unwrap_or_default(), self.prefix);
+            return write!(f, "{scheme}://{}{}{query}", self.authority.to_str().unwrap_or_default(), self.prefix);
         };
         let separator = if self.prefix.is_empty() { "" } else { ":" };
-        write!(f, "unix:{}{separator}{}", socket.display(), self.prefix)
+        write!(f, "unix:{}{separator}{}{query}", socket.display(), self.prefix)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Secrets stay inside: servers that quote them in every form, on every path that ends in an error; and the tokens that
 //! are made from them are fetched once, whatever is reloaded.
 
+use crate::harness::dir::Dir;
 use crate::harness::gateway::{Gateway, Setup};
+use crate::harness::manual::Manual;
 use crate::harness::scripted::{Scripted, answer};
 use crate::harness::sim::Sim;
 use crate::harness::{chat, streamed, until};
@@ -10,6 +12,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::io::AsyncReadExt;
 
 /// Secrets of ten shapes; all but the first do not look like keys.
 const SECRETS: [&str; 10] = [
@@ -283,6 +286,43 @@ async fn a_reload_fetches_no_token_again() {
     gateway.signal("HUP").await;
     reloaded(6).await;
     assert_eq!((google.count(), sts.count()), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_from_a_file_and_the_query_of_the_base_url_are_sent_and_a_changed_file_is_a_reload() {
+    let manual = Manual::start().await;
+    let files = Dir::new();
+    let file = files.write("header", "first-header-secret\n");
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders:\n  azure: {{ kind: openai_compatible, base_url: \"http://{}/openai/deployments/d?api-version=2024-10-21\", \
+         headers: {{ api-key: {{ file: {} }} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: azure, model: m }} ] }} }}\n",
+        manual.address(),
+        file.display()
+    ))
+    .await;
+    for secret in ["first-header-secret", "second-header-secret"] {
+        let generation = gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await;
+        if secret.starts_with("second") {
+            std::fs::write(&file, secret).unwrap();
+            until("the reload", async || {
+                (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await > generation).then_some(())
+            })
+            .await;
+        }
+        let mut conn = gateway.connect().await;
+        conn.chat(&[], chat("r").to_string().as_bytes()).await;
+        let mut stream = manual.connection().await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("POST /openai/deployments/d/chat/completions?api-version=2024-10-21 HTTP/1.1\r\n"), "{head}");
+        assert!(head.to_lowercase().contains(&format!("api-key: {secret}\r\n")), "{head}");
+        drop(stream);
+        let answer = conn.answer().await.unwrap();
+        assert!(!answer.text().contains(secret) && !gateway.output.text().contains(secret), "{}", answer.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

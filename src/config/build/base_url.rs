@@ -28,12 +28,14 @@ const ENDPOINTS: [&str; 6] =
     ["/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages/count_tokens", "/v1/messages"];
 
 /// What to write in place of a base URL that ends with an endpoint's path, which the gateway appends itself.
-pub(super) fn without_endpoint(url: &str) -> Option<&str> {
-    let url = url.trim().trim_end_matches('/');
-    if url.strip_prefix(UNIX).is_some_and(|rest| !rest.contains(":/")) {
+pub(super) fn without_endpoint(url: &str) -> Option<String> {
+    if url.trim().strip_prefix(UNIX).is_some_and(|rest| !rest.contains(":/")) {
         return None; // the path of a socket
     }
-    ENDPOINTS.iter().find_map(|endpoint| url.strip_suffix(endpoint)).map(|base| base.trim_end_matches('/'))
+    let (path, query) = url.trim().split_at(url.trim().find('?').unwrap_or(url.trim().len()));
+    let path = path.trim_end_matches('/');
+    let base = ENDPOINTS.iter().find_map(|endpoint| path.strip_suffix(endpoint))?;
+    Some(format!("{}{}", base.trim_end_matches('/'), if query.is_empty() { "" } else { "?…" }))
 }
 
 /// What a base URL begins with that is a Unix socket: `unix:/run/llm.sock`, or `unix:/run/llm.sock:/v1` with a path.
@@ -56,8 +58,8 @@ pub(super) fn base_url(url: &str) -> Result<BaseUrl, &'static str> {
     if authority.as_str().contains('@') {
         return Err("must not hold a user or password; use `api_key` or `headers`");
     }
-    if uri.query().is_some() || url.contains('#') {
-        return Err("must not have a query or a fragment");
+    if url.contains('#') {
+        return Err("must not have a fragment (`#…`)");
     }
     let own_port = if tls { 443 } else { 80 };
     let port = match authority.port_u16() {
@@ -78,6 +80,7 @@ pub(super) fn base_url(url: &str) -> Result<BaseUrl, &'static str> {
         port,
         authority: HeaderValue::from_str(&name).map_err(|_| "has a bad host")?,
         prefix: Arc::from(uri.path().trim_end_matches('/')),
+        query: Arc::from(uri.query().unwrap_or_default().trim_matches('&')),
     })
 }
 
@@ -94,8 +97,8 @@ fn unix(rest: &str) -> Result<BaseUrl, &'static str> {
         return Err("has a path that no Unix socket can have: the longest has 107 bytes");
     }
     let path: PathAndQuery = prefix.parse().map_err(|_| "has a bad path behind the socket")?;
-    if path.query().is_some() || prefix.contains('#') {
-        return Err("must not have a query or a fragment");
+    if prefix.contains('#') {
+        return Err("must not have a fragment (`#…`)");
     }
     Ok(BaseUrl {
         tls: false,
@@ -104,6 +107,7 @@ fn unix(rest: &str) -> Result<BaseUrl, &'static str> {
         port: 80,
         authority: HeaderValue::from_static("localhost"),
         prefix: Arc::from(path.path().trim_end_matches('/')),
+        query: Arc::from(path.query().unwrap_or_default().trim_matches('&')),
     })
 }
 
@@ -114,14 +118,15 @@ mod tests {
 
     #[test]
     fn base_urls_are_taken_apart() {
-        for (url, tls, host, port, authority, prefix) in [
-            ("https://api.openai.com/v1", true, "api.openai.com", 443, "api.openai.com", "/v1"),
-            ("http://10.0.0.7:8000/v1/", false, "10.0.0.7", 8000, "10.0.0.7:8000", "/v1"),
-            ("http://[::1]:80", false, "::1", 80, "[::1]", ""),
-            ("https://[2001:db8::1]:8443/a/b", true, "2001:db8::1", 8443, "[2001:db8::1]:8443", "/a/b"),
+        for (url, tls, host, port, authority, prefix, query) in [
+            ("https://api.openai.com/v1", true, "api.openai.com", 443, "api.openai.com", "/v1", ""),
+            ("http://10.0.0.7:8000/v1/", false, "10.0.0.7", 8000, "10.0.0.7:8000", "/v1", ""),
+            ("http://[::1]:80", false, "::1", 80, "[::1]", "", ""),
+            ("https://[2001:db8::1]:8443/a/b", true, "2001:db8::1", 8443, "[2001:db8::1]:8443", "/a/b", ""),
+            ("https://h/v1/?api-version=1&x=", true, "h", 443, "h", "/v1", "api-version=1&x="),
         ] {
             let authority = HeaderValue::from_static(authority);
-            let want = BaseUrl { tls, socket: None, host: host.into(), port, authority, prefix: prefix.into() };
+            let want = BaseUrl { tls, socket: None, host: host.into(), port, authority, prefix: prefix.into(), query: query.into() };
             assert_eq!(base_url(url), Ok(want), "{url}");
         }
     }
@@ -141,6 +146,16 @@ mod tests {
     }
 
     #[test]
+    fn a_query_is_sent_with_every_path_and_its_credentials_are_known() {
+        let base = base_url("https://h/v1?api-version=2024-10-21&sig=abc").unwrap();
+        assert_eq!(base.path_and_query("/chat/completions"), "/v1/chat/completions?api-version=2024-10-21&sig=abc");
+        assert_eq!(base.path_and_query("/m:stream?alt=sse"), "/v1/m:stream?alt=sse&api-version=2024-10-21&sig=abc");
+        assert_eq!(base.query_secrets().collect::<Vec<_>>(), ["abc"]);
+        let plain = base_url("https://h/v1?").unwrap();
+        assert_eq!((plain.path_and_query("/x"), plain.query_secrets().count()), ("/v1/x".to_owned(), 0));
+    }
+
+    #[test]
     fn what_is_no_base_url() {
         for url in [
             "",
@@ -149,7 +164,6 @@ mod tests {
             "ftp://h",
             "https://",
             "https://u:p@h",
-            "https://h/v1?x=1",
             "https://h/#f",
             "http://h:0",
             "http://h:99999",
@@ -176,11 +190,13 @@ mod tests {
             ("https://api.anthropic.com/v1/messages", Some("https://api.anthropic.com")),
             ("unix:/run/llm.sock:/v1/chat/completions", Some("unix:/run/llm.sock:/v1")),
             ("unix:/run/completions", None),
+            ("https://h/openai/deployments/d/chat/completions?api-version=1", Some("https://h/openai/deployments/d?…")),
             ("https://api.openai.com/v1", None),
+            ("https://h/v1?to=/chat/completions", None),
             ("https://name.services.ai.azure.com/models", None),
             ("https://chat/completions.example/v1", None),
         ] {
-            assert_eq!(without_endpoint(url), base, "{url}");
+            assert_eq!(without_endpoint(url).as_deref(), base, "{url}");
         }
     }
 

@@ -16,8 +16,9 @@ use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Server a
 use super::pem::{self, Certificates, Identity};
 use super::problem::{Position, Problems};
 use super::read::At;
+use super::secret::Secret;
 use super::snapshot::{Cors, LimitStore, Log, Server, Snapshot, Trust};
-use super::types::{LogFormat, Origin, Store, Threads, TrustedPeer};
+use super::types::{LogFormat, Origin, STORE_URL, SecretValue, Store, Threads, TrustedPeer, secret};
 use crate::provider::Provider;
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -69,7 +70,7 @@ impl Builder {
             teams: tenants.teams,
             keys: tenants.keys,
             key_digests: tenants.digests,
-            limit_store: limit_store(file.limits),
+            limit_store: self.limit_store(file.limits),
             log: Log { json: file.log.format == LogFormat::Json, level: file.log.level, access: file.log.access },
         }
     }
@@ -102,6 +103,41 @@ impl Builder {
         match String::from_utf8(self.file_bytes(path, MAX_REFERRED)?) {
             Ok(text) => Some(text),
             Err(_) => self.useless(path, "is no UTF-8 text"),
+        }
+    }
+
+    /// A secret, which may be in a file of its own.
+    fn secret(&mut self, value: SecretValue) -> Option<Secret> {
+        match value {
+            SecretValue::Text(secret) => Some(secret),
+            SecretValue::File(path) => self.secret_file(&path),
+        }
+    }
+
+    fn secret_file(&mut self, path: &At<PathBuf>) -> Option<Secret> {
+        match secret(self.file_text(path)?) {
+            Ok(secret) => Some(secret),
+            Err(what) => {
+                self.problems.add(path.at, format!("the secret in this file must be {what}"));
+                None
+            }
+        }
+    }
+
+    fn limit_store(&mut self, store: FileLimitStore) -> LimitStore {
+        LimitStore {
+            redis: match store.store {
+                Store::Memory => None,
+                Store::Redis(url) => Some(url),
+                Store::RedisFile(path) => self.secret_file(&path).inspect(|url| {
+                    if !crate::limit::redis::is_url(url.expose()) {
+                        self.problems.add(path.at, format!("the text in this file must be {STORE_URL}"));
+                    }
+                }),
+            },
+            on_failure: store.on_store_failure,
+            timeout: store.store_timeout.0,
+            lease: store.lease.map(|lease| lease.0),
         }
     }
 
@@ -220,18 +256,6 @@ fn cors(cors: FileCors) -> Option<Cors> {
     let origins: Vec<String> = cors.origins.into_iter().map(|Origin(origin)| origin).collect();
     let any = origins.iter().any(|origin| origin == "*");
     (!origins.is_empty()).then_some(Cors { origins, any, max_age: cors.max_age })
-}
-
-fn limit_store(store: FileLimitStore) -> LimitStore {
-    LimitStore {
-        redis: match store.store {
-            Store::Memory => None,
-            Store::Redis(url) => Some(url),
-        },
-        on_failure: store.on_store_failure,
-        timeout: store.store_timeout.0,
-        lease: store.lease.map(|lease| lease.0),
-    }
 }
 
 /// Where a key of a section was written.

@@ -9,7 +9,7 @@ use crate::config::read::{At, Named};
 use crate::config::secret::Secret;
 use crate::config::snapshot::{TimeoutOverrides, Timeouts, TlsOptions};
 use crate::config::tree::shown_key;
-use crate::config::types::{Deadline, SecretText, secret};
+use crate::config::types::{Deadline, SecretValue};
 use crate::egress::Egress;
 use crate::provider::catalogue::{ApiKey, entry, quirks};
 use crate::provider::{BaseUrl, Credential, HttpVersion, Kind, Provider, Settings};
@@ -68,8 +68,8 @@ pub(super) fn secrets(providers: &[Arc<Provider>]) -> KnownSecrets {
     KnownSecrets::new(providers.iter().flat_map(|provider| {
         let headers = provider.headers.iter().filter(|(name, _)| !OPEN_HEADERS.contains(&name.as_str()));
         let accounts = provider.egress.proxies().filter_map(|proxy| proxy.authorization());
-        let values = headers.map(|(_, value)| value).chain(accounts);
-        provider.credential.secrets().map(Secret::expose).chain(values.filter_map(|value| value.to_str().ok()))
+        let values = headers.map(|(_, value)| value).chain(accounts).filter_map(|value| value.to_str().ok());
+        provider.credential.secrets().map(Secret::expose).chain(values).chain(provider.base.query_secrets())
     }))
 }
 
@@ -215,7 +215,7 @@ impl Builder {
                 if let (Some(_), Some(credentials)) = (&key, &provider.credentials) {
                     self.problems.add(credentials.at, "`credentials` and `api_key` exclude each other; write one of them");
                 }
-                let keys = provider.credentials.take().map(|credentials| aws(credentials.value));
+                let keys = provider.credentials.take().and_then(|credentials| self.aws(credentials.value));
                 Some(keys.or_else(|| key.map(Credential::Bearer)).unwrap_or(Credential::AwsDefault))
             }
             Kind::Vertex => {
@@ -223,7 +223,7 @@ impl Builder {
                     self.problems.add(token.at, "`access_token` and `credentials_file` exclude each other; write one of them");
                 }
                 let file = provider.credentials_file.take().map(|path| self.google_file(path));
-                let token = provider.access_token.take().map(|token| Credential::GoogleToken(token.value.0));
+                let token = provider.access_token.take().and_then(|token| self.secret(token.value)).map(Credential::GoogleToken);
                 Some(file.or(token).unwrap_or(Credential::GoogleDefault))
             }
             _ => match (key, &entry.key_header) {
@@ -240,6 +240,13 @@ impl Builder {
         credential
     }
 
+    fn aws(&mut self, credentials: AwsCredentials) -> Option<Credential> {
+        let access_key_id = self.secret(credentials.access_key_id);
+        let secret_access_key = self.secret(credentials.secret_access_key);
+        let session_token = credentials.session_token.and_then(|token| self.secret(token));
+        Some(Credential::AwsKeys { access_key_id: access_key_id?, secret_access_key: secret_access_key?, session_token })
+    }
+
     /// The file is read again for every token; here it only has to be one that tokens can be had with.
     fn google_file(&mut self, path: At<PathBuf>) -> Credential {
         if let Some(Err(what)) = self.file_text(&path).map(|text| check(&Secret::new(text))) {
@@ -254,16 +261,9 @@ impl Builder {
             return None;
         }
         if let Some(path) = provider.api_key_file.take() {
-            let text = self.file_text(&path)?;
-            return match secret(text) {
-                Ok(SecretText(secret)) => Some(secret),
-                Err(what) => {
-                    self.problems.add(path.at, format!("the key in this file must be {what}"));
-                    None
-                }
-            };
+            return self.secret_file(&path);
         }
-        provider.api_key.take().map(|key| key.value.0)
+        provider.api_key.take().and_then(|key| self.secret(key.value))
     }
 
     /// The servers of `base_urls`; none without it.
@@ -310,7 +310,7 @@ impl Builder {
         base_url(&default_base(kind, settings?)).ok()
     }
 
-    fn headers(&mut self, headers: Named<SecretText>) -> Vec<(HeaderName, HeaderValue)> {
+    fn headers(&mut self, headers: Named<SecretValue>) -> Vec<(HeaderName, HeaderValue)> {
         let mut list = Vec::new();
         for (name, value) in headers.entries {
             let Ok(header) = HeaderName::from_bytes(name.value.as_bytes()) else {
@@ -323,7 +323,7 @@ impl Builder {
             if list.iter().any(|(known, _)| *known == header) {
                 self.problems.add(name.at, format!("duplicate header `{header}`"));
             }
-            let Some(SecretText(value)) = value else { continue };
+            let Some(value) = value.and_then(|value| self.secret(value)) else { continue };
             match HeaderValue::from_str(value.expose()) {
                 Ok(mut value) => {
                     value.set_sensitive(true);
@@ -356,14 +356,6 @@ impl Builder {
 
 fn speaks_openai(kind: Kind) -> bool {
     matches!(kind, Kind::OpenAi(_) | Kind::SageMaker | Kind::Vertex)
-}
-
-fn aws(credentials: AwsCredentials) -> Credential {
-    Credential::AwsKeys {
-        access_key_id: credentials.access_key_id.0,
-        secret_access_key: credentials.secret_access_key.0,
-        session_token: credentials.session_token.map(|token| token.0),
-    }
 }
 
 /// What the user said of deadlines; the rest is left to others.

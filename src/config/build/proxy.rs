@@ -3,7 +3,6 @@
 use super::{Builder, written};
 use crate::config::env::Env;
 use crate::config::file;
-use crate::config::secret::Secret;
 use crate::egress::Egress;
 use crate::egress::environment::Environment;
 use crate::egress::proxy::Proxy;
@@ -31,8 +30,8 @@ impl Builder {
                 self.problems.add(path.at, "`proxy` and `proxy_file` exclude each other; write one of them");
                 return None;
             }
-            (Some(url), None) => (url.at, url.value.0.clone(), "`proxy`"),
-            (None, Some(path)) => (path.at, Secret::new(self.file_text(path)?), "the URL in the file of `proxy_file`"),
+            (Some(url), None) => (url.at, self.secret(url.value.clone())?, "`proxy`"),
+            (None, Some(path)) => (path.at, self.secret_file(path)?, "the URL in the file of `proxy_file`"),
             (None, None) => return None,
         };
         if url.expose().trim() == "none" {

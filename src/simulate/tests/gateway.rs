@@ -101,7 +101,7 @@ fn ask(route: &Route, script: &str, request: &Value) -> Result<Heard, Fault> {
     let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into());
     let chat = ChatRequest { parsed: &parsed, params: &route.params, system: None, model: &model, seal: Some(&seal) };
     let mut outgoing = crate::dialect::of(target).encode(&chat, target).unwrap_or_else(|error| panic!("{}: {error:?}", route.name));
-    let path = format!("{}{}", target.provider.base.prefix, outgoing.path);
+    let path = target.provider.base.path_and_query(&outgoing.path);
     let headers = headers(route, &path, &outgoing);
     let dialect = find(path.split('?').next().unwrap()).unwrap_or_else(|| panic!("nobody is at {path}"));
     let incoming = Incoming { path_and_query: &path, headers: &headers, body: &outgoing.body };

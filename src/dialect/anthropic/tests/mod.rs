@@ -43,7 +43,7 @@ fn target(case: &Value) -> Target {
         index: 0,
         name: "p".into(),
         kind,
-        base: BaseUrl { tls: false, socket: None, host: "h".into(), port: 80, authority: HeaderValue::from_static("h"), prefix: "".into() },
+        base: BaseUrl { tls: false, socket: None, host: "h".into(), port: 80, authority: HeaderValue::from_static("h"), prefix: "".into(), query: "".into() },
         endpoint: 0,
         endpoint_name: "p".into(),
         replicas: Vec::new(),
