@@ -5,6 +5,7 @@
 use crate::auth::key;
 use crate::commands;
 use crate::config::problem::Problem;
+use crate::config::render;
 use crate::config::snapshot::{Route, Snapshot};
 use crate::config::{self, Loaded};
 use crate::provider::{ModelName, Target};
@@ -76,6 +77,9 @@ enum Command {
         /// Print of one route where it goes, with which deadlines, and what becomes of each parameter there
         #[arg(long, value_name = "ROUTE")]
         explain: Option<String>,
+        /// Exit with 1 where there are warnings
+        #[arg(long)]
+        strict: bool,
     },
     /// Serve the built-in demo: all providers, played by the embedded simulator; needs no key and no network
     Demo,
@@ -118,7 +122,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run { file: cli.config, upgrade: false }) {
         Command::Run { file, upgrade } => loaded(config::load(&file.config), |loaded| commands::run(loaded, Some(file.config), upgrade)),
-        Command::Check { file, explain } => loaded(config::load(&file.config), |loaded| check(&loaded.snapshot, explain.as_deref())),
+        Command::Check { file, explain: None, strict } => loaded(config::load(&file.config), |loaded| check(&loaded, strict)),
+        Command::Check { file, explain: Some(route), .. } => loaded(config::load(&file.config), |loaded| explain(&loaded.snapshot, &route)),
         Command::Demo => demo(),
         Command::Simulate { listen } => commands::simulate(listen),
         Command::Key { command: KeyCommand::New { id } } => new_key(&id),
@@ -131,23 +136,36 @@ fn loaded(result: Result<Loaded, Vec<Problem>>, go_on: impl FnOnce(Loaded) -> Ex
     match result {
         Ok(loaded) => go_on(loaded),
         Err(problems) => {
-            for problem in &problems {
-                eprintln!("{problem}");
-            }
+            print_problems(&problems);
             Exit::BadConfiguration
         }
     }
 }
 
-fn check(snapshot: &Snapshot, explain: Option<&str>) -> Exit {
-    match explain.map(|route| crate::explain::explain(snapshot, route)) {
-        None => print(&routes(snapshot)),
-        Some(Ok(text)) => print(&text),
-        Some(Err(why)) => {
+/// Prints the routes, what is to be warned of, and a summary.
+fn check(loaded: &Loaded, strict: bool) -> Exit {
+    print(&routes(&loaded.snapshot));
+    print_problems(&loaded.warnings);
+    if strict && !loaded.warnings.is_empty() {
+        eprintln!("tidegate: `--strict` accepts no warnings");
+        return Exit::BadConfiguration;
+    }
+    print(&summary(&loaded.snapshot))
+}
+
+fn explain(snapshot: &Snapshot, route: &str) -> Exit {
+    match crate::explain::explain(snapshot, route) {
+        Ok(text) => print(&text),
+        Err(why) => {
             eprintln!("tidegate: {why}");
             Exit::BadUsage
         }
     }
+}
+
+/// Writes problems to stderr; a reader that has gone away is no error.
+fn print_problems(problems: &[Problem]) {
+    let _gone = std::io::stderr().write_all(render::render(problems, render::colour()).as_bytes());
 }
 
 fn demo() -> Exit {
@@ -181,6 +199,16 @@ fn print(text: &str) -> Exit {
     let mut stdout = std::io::stdout().lock();
     let _gone = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     Exit::Fine
+}
+
+/// What a good configuration has, on one line.
+fn summary(snapshot: &Snapshot) -> String {
+    let of = |count: usize, name: &str| format!("{count} {name}{}", if count == 1 { "" } else { "s" });
+    // The last team and the last key are those of requests without a key.
+    let (teams, keys) = (snapshot.teams.len().saturating_sub(1), snapshot.keys.len().saturating_sub(1));
+    let counts = [of(snapshot.routes.len(), "route"), of(snapshot.providers.len(), "provider"), of(teams, "team"), of(keys, "key")];
+    let listen = snapshot.listen.iter().map(|listen| format!("{}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" }));
+    format!("ok: {}, listening on {}\n", counts.join(", "), listen.collect::<Vec<_>>().join(", "))
 }
 
 /// Every route and where it goes.

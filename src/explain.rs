@@ -6,7 +6,8 @@
 use crate::chat::field::Field;
 use crate::chat::request::{ChatRequest, Parsed};
 use crate::config::read::Words;
-use crate::config::snapshot::{Route, Snapshot, Timeouts};
+use crate::config::snapshot::{Params, Route, Snapshot, Timeouts};
+use crate::config::units::text as time;
 use crate::dialect::bedrock::family::Family;
 use crate::dialect::gemini::Publisher;
 use crate::dialect::{self, params::Policy};
@@ -48,10 +49,13 @@ fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::
     let e = route.ejection;
     if e.failures > 0 {
         let share = f64::from(e.share) / 1e6;
-        let (failures, window, initial, max) = (e.failures, e.window, e.initial, e.max);
         writeln!(
             text,
-            "  {failures} failures within {window:?} eject a target, if {share} of its attempts or in a row, for {initial:?} to {max:?}"
+            "  {} failures within {} eject a target, if {share} of its attempts or in a row, for {} to {}",
+            e.failures,
+            time(e.window),
+            time(e.initial),
+            time(e.max)
         )?;
     }
     let parts = [(&route.targets, "weight"), (&route.fallback, "fallback")];
@@ -65,17 +69,18 @@ fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::
             writeln!(text, "    proxy     {proxy}")?;
         }
         let t = route.timeouts.over(&provider.timeouts);
-        let first_byte = t.first_byte.map_or_else(
-            || format!("{:?} ({:?} buffered)", Timeouts::FIRST_BYTE_STREAMED, Timeouts::FIRST_BYTE_BUFFERED),
-            |first_byte| format!("{first_byte:?}"),
-        );
-        let total = t.total.map_or_else(|| "none".to_owned(), |total| format!("{total:?}"));
+        let first_byte = t
+            .first_byte
+            .map_or_else(|| format!("{} ({} buffered)", time(Timeouts::FIRST_BYTE_STREAMED), time(Timeouts::FIRST_BYTE_BUFFERED)), time);
+        let total = t.total.map_or_else(|| "none".to_owned(), time);
         writeln!(
             text,
-            "    timeouts  connect {:?}, first_byte {first_byte}, first_token {:?}, between_bytes {:?}, total {total}",
-            t.connect, t.first_token, t.between_bytes
+            "    timeouts  connect {}, first_byte {first_byte}, first_token {}, between_bytes {}, total {total}",
+            time(t.connect),
+            time(t.first_token),
+            time(t.between_bytes)
         )?;
-        if let Err(why) = encoded(route, target, &model, "") {
+        if let Err(why) = asked(route, target, &model, "") {
             writeln!(text, "    every request is refused: {why}")?;
             continue;
         }
@@ -168,18 +173,38 @@ fn write_parameters(text: &mut String, route: &Route, target: &Target, model: &s
 /// What becomes of a parameter here.
 fn verdict(route: &Route, target: &Target, model: &str, name: &str, members: &str) -> Policy {
     let name = if name == UNKNOWN.0 { "x_not_known_to_anyone" } else { name };
-    match encoded(route, target, model, members) {
+    match asked(route, target, model, members) {
         Err(_) => Policy::Essential,
         Ok(dropped) if dropped.iter().any(|dropped| dropped == name) => Policy::Hint,
         Ok(_) => Policy::Mapped,
     }
 }
 
-/// Encodes a small request with these members; gives the names of what was dropped.
-fn encoded(route: &Route, target: &Target, model: &str, members: &str) -> Result<Vec<String>, String> {
-    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hello."}}]{members}}}"#);
-    let parsed = Parsed::parse(body.into()).map_err(|e| e.message.into_owned())?;
-    let request = ChatRequest { parsed: &parsed, params: &route.params, system: route.system.as_deref(), model, seal: None };
+/// Encodes a small request with these members under the route's own settings.
+fn asked(route: &Route, target: &Target, model: &str, members: &str) -> Result<Vec<String>, String> {
+    encoded(&Sample::new(members)?, &route.params, route.system.as_deref(), target, model)
+}
+
+/// A small request, for what a target's encoder does with one of its members.
+pub struct Sample(Parsed);
+
+impl Sample {
+    /// With these members, raw JSON with a comma before each.
+    ///
+    /// # Errors
+    /// What a client with such a request would read.
+    pub fn new(members: &str) -> Result<Self, String> {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hello."}}]{members}}}"#);
+        Parsed::parse(body.into()).map(Self).map_err(|e| e.message.into_owned())
+    }
+}
+
+/// Encodes a sample; returns the names of what was dropped.
+///
+/// # Errors
+/// Why the target refuses it.
+pub fn encoded(sample: &Sample, params: &Params, system: Option<&str>, target: &Target, model: &str) -> Result<Vec<String>, String> {
+    let request = ChatRequest { parsed: &sample.0, params, system, model, seal: None };
     let outgoing = dialect::of(target).encode(&request, target).map_err(|e| e.message.into_owned())?;
     Ok(outgoing.dropped.iter().map(|name| name.clone().into_owned()).collect())
 }
@@ -294,7 +319,7 @@ mod tests {
     fn the_routes_own_settings_count() {
         let text = explain(&snapshot(), "qwen3-4b").unwrap();
         assert!(text.contains("5 failures within 30s eject a target, if 0.5 of its attempts or in a row, for 5s to 30s"), "{text}");
-        assert!(text.contains("connect 5s, first_byte 60s (600s buffered), first_token 20s, between_bytes 60s, total none"), "{text}");
+        assert!(text.contains("connect 5s, first_byte 1m (10m buffered), first_token 20s, between_bytes 1m, total none"), "{text}");
         assert!(text.contains("  fireworks  accounts/fireworks/models/qwen3-4b  fallback"));
         // `unsupported: reject` leaves nothing to drop.
         assert_eq!(text.matches("    dropped   none\n").count(), 3, "{text}");

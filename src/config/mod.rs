@@ -4,20 +4,26 @@
 //! these types, [`build`] puts the parts together. All of them note problems and go on, so that a user sees them all.
 
 use env::Env;
-use problem::{Position, Problem, Problems};
+use problem::Problem;
 use read::{Read, Reader};
 use snapshot::Snapshot;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 pub mod build;
 pub mod env;
+pub mod excerpt;
 pub mod file;
 pub mod json;
 pub mod pem;
 pub mod problem;
 pub mod read;
+pub mod render;
+mod review;
 pub mod secret;
 pub mod snapshot;
+mod syntax;
 pub mod tls;
 pub mod tree;
 pub mod types;
@@ -32,6 +38,8 @@ pub struct Loaded {
     pub snapshot: Snapshot,
     /// Every file that was read or is referred to, the configuration itself first; for the watcher.
     pub files: Vec<PathBuf>,
+    /// What is valid and probably not meant.
+    pub warnings: Vec<Problem>,
 }
 
 /// Reads a configuration file with the variables of the process. Paths in it are relative to the working directory.
@@ -40,11 +48,7 @@ pub struct Loaded {
 /// Every problem, sorted by position.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
     let name = path.display().to_string();
-    let text = read_text(path).map_err(|what| {
-        let mut problems = Problems::default();
-        problems.add(Position::START, what);
-        problems.into_sorted(&name)
-    })?;
+    let text = read_text(path).map_err(|what| vec![Problem::unreadable(&name, what)])?;
     let mut loaded = parse(&text, &name, &|name| std::env::var(name).ok())?;
     loaded.files.insert(0, path.to_owned());
     Ok(loaded)
@@ -52,7 +56,12 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
 
 fn read_text(path: &Path) -> Result<String, String> {
     use std::io::Read as _;
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot read the configuration: {error}"))?;
+    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            "there is no such file; name the configuration with --config FILE or $TIDEGATE_CONFIG, or try `tidegate demo`".to_owned()
+        }
+        _ => format!("cannot read the configuration: {error}"),
+    })?;
     let mut text = String::new();
     let size = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| format!("cannot read the configuration: {error}"))?;
     if size as u64 > MAX_FILE {
@@ -66,13 +75,23 @@ fn read_text(path: &Path) -> Result<String, String> {
 /// # Errors
 /// Every problem, sorted by position.
 pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Result<Loaded, Vec<Problem>> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    parse_at(text, file_name, env, i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The same at another time, in seconds since the epoch, for warnings of what expires.
+fn parse_at(text: &str, file_name: &str, env: Env<'_>, now: i64) -> Result<Loaded, Vec<Problem>> {
     let mut reader = Reader::new(env);
-    let file = tree::parse(text, &mut reader.problems).and_then(|node| file::File::read(&node, &mut reader));
-    let mut builder = build::Builder { problems: reader.problems, files: Vec::new() };
+    let node = tree::parse(text, &mut reader.problems);
+    let file = node.as_ref().and_then(|node| file::File::read(node, &mut reader));
+    let mut builder = build::Builder { problems: reader.problems, files: Vec::new(), now };
     let snapshot = file.map(|file| builder.build(file, env));
-    match snapshot {
-        Some(snapshot) if builder.problems.count() == 0 => Ok(Loaded { snapshot, files: builder.files }),
-        _ => Err(builder.problems.into_sorted(file_name)),
+    match (node, snapshot) {
+        (Some(node), Some(snapshot)) if builder.problems.count() == 0 => {
+            review::review(&node, &snapshot, now, &mut builder.problems);
+            Ok(Loaded { snapshot, files: builder.files, warnings: builder.problems.into_sorted(file_name, text) })
+        }
+        _ => Err(builder.problems.into_sorted(file_name, text)),
     }
 }
 

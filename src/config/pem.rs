@@ -59,6 +59,12 @@ impl Certificates {
         names.value.general_names.iter().filter_map(name).collect()
     }
 
+    /// When the first of them is not valid any more, in seconds since the epoch.
+    pub fn end(&self) -> Option<i64> {
+        let end = |one: &CertificateDer<'_>| Some(X509Certificate::from_der(one).ok()?.1.validity().not_after.timestamp());
+        self.0.iter().filter_map(end).min()
+    }
+
     /// The bytes of each.
     pub fn der(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(AsRef::as_ref)
@@ -70,7 +76,16 @@ impl Certificates {
 /// # Errors
 /// What is wrong with the file.
 pub fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, &'static str> {
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| "has no PEM private key")?;
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
+        // PKCS #8 (RFC 7468 section 11), and the older form of RFC 1421 section 4.6.1.1.
+        let encrypted = ["BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];
+        match String::from_utf8_lossy(pem) {
+            text if encrypted.iter().any(|mark| text.contains(mark)) => {
+                "has an encrypted private key, and Tidegate asks for no passphrase; decrypt it with `openssl pkey -in FILE -out FILE`"
+            }
+            _ => "has no PEM private key",
+        }
+    })?;
     match default_provider().key_provider.load_private_key(key.clone_key()) {
         Ok(_) => Ok(key),
         Err(_) => Err("has a private key of a kind that cannot be used"),

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, and where.
 
+use super::excerpt::{Excerpt, Excerpts};
 use crate::redact::{REDACTED, redact};
 use std::fmt;
 use std::sync::Arc;
@@ -36,47 +37,86 @@ impl Position {
     pub const START: Self = Self { line: 1, column: 1 };
 }
 
-/// One thing that is wrong. Its message never holds the value of a secret.
+/// What a problem means for the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// The configuration can be used, and probably does not do what its author meant.
+    Warning,
+}
+
+/// One thing that is wrong. Neither its message nor its excerpt holds the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// What it means for the configuration.
+    pub severity: Severity,
     /// The file as the user named it.
     pub file: Arc<str>,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
+    /// Where in the file; `None` where the file could not be read.
+    pub at: Option<Position>,
     /// What is wrong and what to do.
     pub message: String,
+    /// The line, for a terminal.
+    pub excerpt: Option<Excerpt>,
 }
 
+impl Problem {
+    /// A file that cannot be read.
+    pub fn unreadable(file: &str, message: String) -> Self {
+        Self { severity: Severity::Error, file: file.into(), at: None, message, excerpt: None }
+    }
+}
+
+/// `FILE:LINE:COLUMN: MESSAGE`, for logs.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
+        match self.at {
+            Some(at) => write!(f, "{}:{}:{}: {}", self.file, at.line, at.column, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
     }
 }
 
-/// Collects problems in any order and gives them back sorted by position.
+/// Collects problems in any order and returns them sorted by position.
 #[derive(Default)]
-pub struct Problems(Vec<(Position, String)>);
+pub struct Problems {
+    found: Vec<(Position, Severity, String)>,
+    errors: usize,
+}
 
 impl Problems {
-    /// Notes a problem. What looks like a secret in the message is removed.
+    /// Adds an error. What looks like a secret in the message is removed.
     pub fn add(&mut self, at: Position, message: impl Into<String>) {
-        self.0.push((at, redact(&without_values(&message.into())).into_owned()));
+        self.errors += 1;
+        self.push(at, Severity::Error, message.into());
     }
 
-    /// How many there are so far.
+    /// Adds a warning, as [`Problems::add`] does.
+    pub fn warn(&mut self, at: Position, message: impl Into<String>) {
+        self.push(at, Severity::Warning, message.into());
+    }
+
+    fn push(&mut self, at: Position, severity: Severity, message: String) {
+        self.found.push((at, severity, redact(&without_values(&message)).into_owned()));
+    }
+
+    /// How many errors there are so far.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.errors
     }
 
-    /// All of them, sorted by position, the same one never twice.
-    pub fn into_sorted(mut self, file: &str) -> Vec<Problem> {
+    /// All of them, sorted by position, the same one never twice, with the lines of the file's text.
+    pub fn into_sorted(mut self, file: &str, text: &str) -> Vec<Problem> {
         let file: Arc<str> = file.into();
-        self.0.sort();
-        self.0.dedup();
-        let problem = |(at, message): (Position, String)| Problem { file: file.clone(), line: at.line, column: at.column, message };
-        self.0.into_iter().map(problem).collect()
+        self.found.sort();
+        self.found.dedup();
+        let mut excerpts = Excerpts::new(text);
+        let problem = |(at, severity, message): (Position, Severity, String)| {
+            let excerpt = excerpts.at(at);
+            Problem { severity, file: file.clone(), at: Some(at), message, excerpt }
+        };
+        self.found.into_iter().map(problem).collect()
     }
 }
 
@@ -90,11 +130,14 @@ fn without_values(message: &str) -> String {
 }
 
 /// Where the value of a secret begins, if there is one.
-fn secret_value(piece: &str) -> Option<usize> {
+pub(super) fn secret_value(piece: &str) -> Option<usize> {
     let value = |(at, separator): (usize, &str)| {
         let key = piece.get(..at)?.trim_end().trim_end_matches(['"', '\'']).to_ascii_lowercase();
         let at = at + separator.len();
-        (SECRET_KEYS.iter().any(|name| key.ends_with(name)) && piece.get(at..).is_some_and(|value| !value.trim().is_empty())).then_some(at)
+        (SECRET_KEYS.iter().any(|name| key.ends_with(name))
+            && !key.ends_with("first_token")
+            && piece.get(at..).is_some_and(|value| !value.trim().is_empty()))
+        .then_some(at)
     };
     piece.match_indices([':', '=', ' ']).find_map(value)
 }

@@ -95,14 +95,27 @@ impl<'a> Reader<'a> {
 
     /// One of some words, and what it means.
     pub fn word<T: Copy>(&mut self, node: &Node, what: &str, words: impl Iterator<Item = (&'static str, T)>) -> Option<T> {
+        self.word_or(node, what, words, &[])
+    }
+
+    /// The same with other words for them, which are not taken and answered with the right one.
+    pub fn word_or<T: Copy>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        words: impl Iterator<Item = (&'static str, T)>,
+        others: &[(&str, &'static str)],
+    ) -> Option<T> {
         let text = self.text(node, what)?;
         let words: Vec<_> = words.collect();
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.trim()) {
             return Some(*value);
         }
         let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        let hint =
-            near::nearest(text.trim(), names.iter().copied(), 1).first().map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        let alike = text.trim().to_lowercase().replace(['-', ' ', '.'], "_");
+        let other = others.iter().find(|(other, _)| *other == alike).map(|(_, name)| *name).filter(|name| names.contains(name));
+        let near = other.or_else(|| near::nearest(&alike, names.iter().copied(), 1).first().copied());
+        let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         self.wrong(node, &format!("{what}: {}{hint}", names.join(", ")));
         None
     }

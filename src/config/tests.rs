@@ -5,6 +5,7 @@ use super::*;
 use crate::provider::{Credential, HttpVersion, ModelName, Settings};
 use std::time::Duration;
 
+mod fixtures;
 mod listeners;
 mod routing;
 mod secrets;
@@ -481,7 +482,7 @@ fn files_are_read_trimmed_listed_and_fingerprinted() {
     assert_ne!(before, fingerprint(&loaded.files));
     std::fs::write(&key, "\n").unwrap();
     let problems = load(&main).err().unwrap();
-    assert!(problems[0].message.contains("empty") && problems[0].line == 5, "{problems:?}");
+    assert!(problems[0].message.contains("empty") && problems[0].at.unwrap().line == 5, "{problems:?}");
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

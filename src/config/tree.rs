@@ -66,6 +66,27 @@ impl Node {
         matches!(&self.value, Value::Scalar(text, true) if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
+    /// The value of a key of a mapping; `None` where it is null, which counts as absent.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        self.entries().iter().find(|(known, _)| known.text == key).map(|(_, node)| node).filter(|node| !node.is_null())
+    }
+
+    /// The entries of a mapping; none of anything else.
+    pub fn entries(&self) -> &[(Key, Self)] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The items of a list; none of anything else.
+    pub fn items(&self) -> &[Self] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => &[],
+        }
+    }
+
     /// How many nodes it has, and how deep they are nested.
     fn extent(&self) -> (usize, usize) {
         let sum = |(size, depth): (usize, usize), node: &Node| {
@@ -108,7 +129,9 @@ pub fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
         let (event, span) = match step {
             Ok(step) => step,
             Err(error) => {
-                problems.add(position(error.marker()), format!("this is not YAML: {}", error.info()));
+                let open = builder.stack.last().map(|frame| frame.at);
+                let (at, message) = super::syntax::explain(text, open, position(error.marker()), &error.info());
+                problems.add(at, message);
                 return None;
             }
         };

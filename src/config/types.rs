@@ -100,10 +100,40 @@ pub enum LogFormat {
     Text,
 }
 
+/// Names by which people know a kind, in lower case with `_` between words. Services that speak OpenAI and have no kind of
+/// their own are `openai_compatible`.
+const OTHER_KINDS: [(&str, &str); 25] = [
+    ("claude", "anthropic"),
+    ("gpt", "openai"),
+    ("chatgpt", "openai"),
+    ("aws", "bedrock"),
+    ("aws_bedrock", "bedrock"),
+    ("amazon_bedrock", "bedrock"),
+    ("aws_sagemaker", "sagemaker"),
+    ("google", "google_ai_studio"),
+    ("gemini", "google_ai_studio"),
+    ("google_gemini", "google_ai_studio"),
+    ("ai_studio", "google_ai_studio"),
+    ("gcp", "vertex"),
+    ("vertex_ai", "vertex"),
+    ("google_vertex", "vertex"),
+    ("gcp_vertex", "vertex"),
+    ("grok", "xai"),
+    ("together_ai", "together"),
+    ("fireworks_ai", "fireworks"),
+    ("azure", "openai_compatible"),
+    ("azure_openai", "openai_compatible"),
+    ("ollama", "openai_compatible"),
+    ("openrouter", "openai_compatible"),
+    ("groq", "openai_compatible"),
+    ("lm_studio", "openai_compatible"),
+    ("litellm", "openai_compatible"),
+];
+
 /// The kinds are the catalogue's, so an entry there is all that a new one needs.
 impl Read for Kind {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        cx.word(node, "a provider kind", Kind::all().map(|kind| (kind.name(), kind)))
+        cx.word_or(node, "a provider kind", Kind::all().map(|kind| (kind.name(), kind)), &OTHER_KINDS)
     }
 
     fn schema() -> Json {

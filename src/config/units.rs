@@ -10,7 +10,6 @@ pub const MAX_MONEY: u64 = 1_000_000_000 * 1_000_000;
 /// `100ms`, `10s`, `1m30s`, `6h`, `30d`: whole numbers, each with its unit, the largest unit first; at most
 /// [`MAX_DURATION`].
 pub fn duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     let mut total = 0u64;
     let mut units = UNITS.iter();
     let mut rest = text;
@@ -25,6 +24,22 @@ pub fn duration(text: &str) -> Option<Duration> {
             return (total <= MAX_DURATION).then_some(total);
         }
     }
+}
+
+/// The units of durations, in milliseconds.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// A duration as a user writes it: `1m30s`, `1d`, `0s`; whole milliseconds, the rest is cut off.
+pub fn text(duration: Duration) -> String {
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (unit, millis) in UNITS {
+        if rest >= millis {
+            text += &format!("{}{unit}", rest / millis);
+            rest %= millis;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// `32MiB`, `64KiB`, `1GiB`, `500KB`, `2MB`, `4096` or `4096B`, in bytes.
@@ -87,6 +102,7 @@ mod tests {
     fn durations() {
         for (text, millis) in [("100ms", 100), ("10s", 10_000), ("1m30s", 90_000), ("6h", 21_600_000), ("30d", 2_592_000_000), ("0s", 0)] {
             assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(super::text(Duration::from_millis(millis)), text);
         }
         for text in ["", "10", "s", "fast", "1.5s", "-1s", "1s1m", "1s1s", "31d", "10 s", "99999999999999999999s", "10S"] {
             assert_eq!(duration(text), None, "{text}");

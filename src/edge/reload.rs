@@ -2,6 +2,7 @@
 
 use super::live::Live;
 use super::serve::Process;
+use crate::config::problem::{Problem, Severity};
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::limit::wall_clock;
@@ -14,6 +15,9 @@ use std::time::{Duration, SystemTime};
 /// How often the files are looked at. Polling sees what notifications miss: a replaced file, a ConfigMap's switched
 /// symbolic link, a network file system. A change is applied by the second look that finds it.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Most warnings about one configuration that are logged.
+const MAX_WARNINGS: usize = 32;
 
 /// Which state of a file was read: where it really is, when it changed, how long it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,13 +105,14 @@ impl Reloader {
         };
         match next {
             Err(problems) => rejected(process, &old, problems),
-            Ok(live) => {
+            Ok((live, warnings)) => {
                 for signer in live.expiring_signers() {
                     signer.warm_up().await;
                 }
                 crate::telemetry::log::configure(&live.snapshot.log);
                 applied(process, &live);
                 process.check_max_connections(&live.snapshot.server);
+                warn(process, &warnings);
                 log::info!(
                     "configuration {} is in force: {} routes, {} keys",
                     live.generation,
@@ -120,17 +125,35 @@ impl Reloader {
     }
 }
 
-fn next(path: &Path, watch: &Mutex<Watch>, old: &Live) -> Result<Live, Vec<String>> {
+fn next(path: &Path, watch: &Mutex<Watch>, old: &Live) -> Result<(Live, Vec<Problem>), Vec<String>> {
     // Marked before they are read: a file that stays bad is reported once, not with every look.
     watch.lock().reading();
-    let Loaded { snapshot, files } = config::load(path).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let errors =
+        |problems: Vec<Problem>| problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect::<Vec<_>>();
+    let Loaded { snapshot, files, warnings } = config::load(path).map_err(errors)?;
     watch.lock().loaded(&files);
     let listeners = |s: &Snapshot| s.listen.iter().map(|l| (l.address.clone(), l.tls.is_some(), l.proxy_protocol)).collect::<Vec<_>>();
     let fixed = |s: &Snapshot| (listeners(s), s.admin, s.server.threads);
     if fixed(&snapshot) != fixed(&old.snapshot) {
         log::warn!("listeners, the admin address and threads stay as they are until the process is upgraded or restarted");
     }
-    Live::new(snapshot, Some(old)).map_err(|e| vec![e])
+    Live::new(snapshot, Some(old)).map(|live| (live, warnings)).map_err(|e| vec![e])
+}
+
+/// Logs the warnings about the configuration that is in force now, but not those that the one before had too. `/status` has
+/// all of them.
+pub fn warn(process: &Process, warnings: &[Problem]) {
+    let mut reloads = process.reloads.lock();
+    let before = std::mem::take(&mut reloads.warnings);
+    reloads.warnings = warnings.iter().map(|warning| (warning.message.clone(), warning.to_string())).collect();
+    drop(reloads);
+    let new: Vec<_> = warnings.iter().filter(|warning| !before.iter().any(|(message, _)| *message == warning.message)).collect();
+    for warning in new.iter().take(MAX_WARNINGS) {
+        log::warn!("{warning}");
+    }
+    if let Some(more) = new.len().checked_sub(MAX_WARNINGS).filter(|more| *more > 0) {
+        log::warn!("{more} more warnings about the configuration; `tidegate check` prints all");
+    }
 }
 
 fn applied(process: &Process, live: &Live) {

@@ -11,11 +11,12 @@ use super::live::Live;
 use super::pool::{Pool, SWEEP_EVERY};
 use super::proxy::Gateway;
 use super::reject::Rejections;
-use super::reload::Reloader;
+use super::reload::{Reloader, warn};
 use super::signals::{self, Signals};
 use super::sockets::Sockets;
 use super::upgrade;
 use crate::config::Loaded;
+use crate::config::problem::Problem;
 use crate::config::snapshot::{Listen, ListenAddress, Server as ServerSettings};
 use crate::limit::wall_clock;
 use crate::telemetry::pages::{Reloads, Upgrade};
@@ -145,12 +146,12 @@ impl Process {
 pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
     descriptors::raise();
     signals::claim();
-    let Loaded { snapshot, files } = loaded;
+    let Loaded { snapshot, files, warnings } = loaded;
     let live = match Live::new(snapshot, None) {
         Ok(live) => Arc::new(live),
         Err(e) => return Ended::CouldNotStart(e),
     };
-    match start(&live, path, files, upgrade) {
+    match start(&live, path, files, &warnings, upgrade) {
         Ok((server, signals)) => {
             drop(live); // the first configuration ends with the first reload, and its connections with it
             server.run(RunArgs { shutdown_signal: Box::new(signals) });
@@ -162,7 +163,13 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
 }
 
 /// Everything that can fail, before a request is accepted.
-fn start(live: &Arc<Live>, path: Option<PathBuf>, files: Vec<PathBuf>, upgrade: bool) -> Result<(Server, Signals), String> {
+fn start(
+    live: &Arc<Live>,
+    path: Option<PathBuf>,
+    files: Vec<PathBuf>,
+    warnings: &[Problem],
+    upgrade: bool,
+) -> Result<(Server, Signals), String> {
     let snapshot = &live.snapshot;
     let reloader = path.clone().map(|path| Reloader::new(path, files)); // before anything is waited for
     let upgrade_socket = match upgrade::socket(snapshot.server.upgrade_socket.as_deref(), path.as_deref()) {
@@ -179,6 +186,7 @@ fn start(live: &Arc<Live>, path: Option<PathBuf>, files: Vec<PathBuf>, upgrade: 
     let copied = |e: std::io::Error| format!("a listener cannot be copied: {e}");
     let (table, admin) = (sockets.for_pingora().map_err(copied)?, sockets.for_admin().map_err(copied)?);
     let process = Arc::new(Process::new(Arc::new(ArcSwap::from(live.clone())), sockets, upgrade_socket));
+    warn(&process, warnings);
     let conf = ServerConf {
         threads: snapshot.server.threads,
         work_stealing: false, // a thread keeps its connections: see benches/README.md for what that saves

@@ -12,6 +12,7 @@
 
 use crate::account;
 use crate::config::snapshot::Dimension;
+use crate::config::units;
 use crate::error::{ApiError, ErrorKind};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -174,7 +175,7 @@ impl From<&Refusal> for ApiError {
                 "This {scope} has reached its limit on {} ({} per {}). Try again in {}.",
                 dimension_name(refusal.dimension),
                 refusal.limit,
-                headers::duration(refusal.per),
+                units::text(refusal.per),
                 headers::duration(wait.unwrap_or_default()),
             ),
         };
@@ -270,7 +271,7 @@ mod tests {
         let wait = Duration::from_millis(11_900);
         let error = ApiError::from(&refusal(Dimension::Requests, Some(wait)));
         assert_eq!((error.status, error.kind, error.retry_after), (429, ErrorKind::RateLimit, Some(wait)));
-        assert_eq!(error.message, "This team has reached its limit on requests (5 per 1m0s). Try again in 11.9s.");
+        assert_eq!(error.message, "This team has reached its limit on requests (5 per 1m). Try again in 11.9s.");
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Reloads {
     pub last_rejected: Option<u64>,
     /// What was wrong with it; empty again after a good one.
     pub problems: Vec<String>,
+    /// What the configuration in force was warned of: messages, and the same with their places.
+    pub warnings: Vec<(String, String)>,
 }
 
 /// The state of an upgrade to another process, as the one that serves sees it.
@@ -188,6 +190,11 @@ fn status(state: &State<'_>) -> Vec<u8> {
     for problem in &reloads.problems {
         w.string(&redact(problem));
     }
+    w.end_array();
+    w.key("warnings").array();
+    for (_, warning) in &reloads.warnings {
+        w.string(&redact(warning));
+    }
     w.end_array().end_object();
     let (upgrade, at, problem) = match state.upgrade {
         Upgrade::None => ("none", None, None),
@@ -310,6 +317,7 @@ mod tests {
         let _permit = limiter.admit(&subject, 0, Estimate { tokens: 30, micro_usd: 500 }, NOW).unwrap();
         let reloads =
             Reloads { rejected: 1, last_rejected: Some(NOW), problems: vec!["1:2: api_key sk-0123456789".into()], ..Reloads::default() };
+        let reloads = Reloads { warnings: vec![("w".into(), "3:4: w".into())], ..reloads };
         let state = State {
             metrics: &Metrics::with(names, None).unwrap(),
             limiter: &limiter,
@@ -369,7 +377,7 @@ mod tests {
                 r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2},{"target":"gpu/c","healthy":false,"resting_for_ms":7},"#,
                 r#"{"target":"gpu/*","healthy":true,"models":{"known":200,"out":101,"listed":[LISTED]}}]}],"#,
                 r#""refused_members":[{"provider":"gpu","model":"a","member":"seed","left_out_for_ms":5}],"#,
-                r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"]},"#,
+                r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"],"warnings":["3:4: w"]},"#,
                 r#""upgrade":{"state":"failed","at":"2026-01-01T00:00:00.000Z","problem":"no successor"}}"#
             )
         );

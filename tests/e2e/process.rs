@@ -48,6 +48,7 @@ fn exit_codes_and_what_is_said_with_them() {
     let held = _keep.local_addr().unwrap().to_string();
     let good = dir.write("good.yaml", rest).display().to_string();
     let bad = dir.write("bad.yaml", &format!("{}servr: {{}}\n", rest.replace("provider: p", "provider: q"))).display().to_string();
+    let odd = dir.write("odd.yaml", &format!("{rest}limits: {{ lease: 100ms }}\n")).display().to_string();
     let free = format!("127.0.0.1:{}", free_port());
     let listen =
         dir.write("listen.yaml", &format!("listen: [ {{ address: {held} }} ]\nadmin: {{ address: {free} }}\n{rest}")).display().to_string();
@@ -64,17 +65,24 @@ fn exit_codes_and_what_is_said_with_them() {
     let missing = dir.join("missing.yaml").display().to_string();
     assert_ne!(taken, held);
     for (arguments, code, said) in [
-        (&["check", "--config", &good][..], 0, &["r", "p"][..]),
+        (&["check", "--config", &good][..], 0, &["r", "p", "ok: 1 route, 1 provider, 0 teams, 0 keys, listening on 127.0.0.1:3000\n"][..]),
+        (&["check", "--strict", "--config", &good], 0, &["ok: 1 route"]),
+        (
+            &["check", "--config", &odd],
+            0,
+            &["odd.yaml:4:18: warning: ", "  4 | limits: { lease: 100ms }\n    |                  ^\n", "1 warning\n", "ok: 1 route"],
+        ),
+        (&["check", "--strict", "--config", &odd], 1, &["odd.yaml:4:", "1 warning\ntidegate: `--strict`"]),
         (&["--version"], 0, &["tidegate "]),
         (&["--help"], 0, &["Exit codes"]),
         (&["schema"], 0, &["\"routes\""]),
         (&["key", "new", "--id", "me"], 0, &["tg-", "sha256"]),
         // Every problem, each with its place.
-        (&["check", "--config", &bad], 1, &["bad.yaml:3:", "bad.yaml:4:1", "servr", "`q`"]),
+        (&["check", "--config", &bad], 1, &["bad.yaml:3:", "bad.yaml:4:1: error: ", "servr", "`q`", "2 errors\n"]),
         (&["run", "--config", &bad], 1, &["servr"]),
         (&["check", "--config", &junk], 1, &["junk.yaml:1:", "PEM certificate", "PEM private key"]),
         (&["run", "--config", &junk], 1, &["PEM certificate"]),
-        (&["check", "--config", &missing], 1, &["missing.yaml"]),
+        (&["check", "--config", &missing], 1, &["missing.yaml: error: there is no such file", "tidegate demo", "1 error\n"]),
         (&["frobnicate"], 2, &["frobnicate"]),
         (&["run", "--port", "1"], 2, &["--port"]),
         (&["run", "--config", &listen], 3, &[&held]),
@@ -84,7 +92,7 @@ fn exit_codes_and_what_is_said_with_them() {
         (&["run", "--config", &alone, "--upgrade"], 3, &["no process has handed its listeners over"]),
     ] {
         let output = run(arguments);
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let text = String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
         assert!(said.iter().all(|part| text.contains(part)) && !text.contains("panicked"), "{arguments:?}: {text}");
     }

@@ -166,3 +166,24 @@ async fn limits_survive_and_a_new_key_file_is_used() {
     assert!(!gateway.output.text().contains("sk-"), "a key in the log");
     assert!(!gateway.page("/status").await.text().contains("sk-"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_warning_is_logged_once_and_shown_while_it_holds() {
+    let sim = Sim::start().await;
+    let odd = |route: &str, lease: &str| config(&sim, route) + &format!("limits: {{ lease: {lease} }}\n");
+    let gateway = Gateway::start(&odd("one", "100ms")).await;
+    gateway.output.line("`lease` has no effect").await;
+    // The same in another place of another configuration, then none, then again.
+    for (route, text, logged, shown) in [
+        ("two", format!("\n\n{}", odd("two", "200ms")), 1, 1),
+        ("three", config(&sim, "three"), 1, 0),
+        ("four", odd("four", "100ms"), 2, 1),
+    ] {
+        std::fs::write(&gateway.path, gateway.text(&text)).unwrap();
+        gateway.signal("HUP").await;
+        only_route(&gateway, route).await;
+        let status = gateway.page("/status").await.json();
+        assert_eq!(status["reloads"]["warnings"].as_array().unwrap().len(), shown, "{route}");
+        until("the log", async || (gateway.output.text().matches("`lease` has no effect").count() == logged).then_some(())).await;
+    }
+}

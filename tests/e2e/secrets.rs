@@ -295,7 +295,7 @@ async fn a_header_from_a_file_and_the_query_of_the_base_url_are_sent_and_a_chang
     let file = files.write("header", "first-header-secret\n");
     let gateway = Gateway::start(&format!(
         "auth: none\nproviders:\n  azure: {{ kind: openai_compatible, base_url: \"http://{}/openai/deployments/d?api-version=2024-10-21\", \
-         headers: {{ api-key: {{ file: {} }} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: azure, model: m }} ] }} }}\n",
+         headers: {{ api-key: {{ file: {} }} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: azure, model: m }} ], retry: {{ attempts: 1 }} }} }}\n",
         manual.address(),
         file.display()
     ))

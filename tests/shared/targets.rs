@@ -63,7 +63,7 @@ routes:
 pub fn snapshot() -> Snapshot {
     match config::parse(CONFIGURATION, "targets.yaml", &|_| None) {
         Ok(loaded) => loaded.snapshot,
-        Err(problems) => panic!("{}", problems.iter().map(|p| format!("{}:{}: {}\n", p.line, p.column, p.message)).collect::<String>()),
+        Err(problems) => panic!("{}", problems.iter().map(|problem| format!("{problem}\n")).collect::<String>()),
     }
 }
 

@@ -170,7 +170,6 @@ mod tests {
             "unix:",
             "unix:run/llm.sock",
             "unix:/run/",
-            "unix:/run/llm.sock:/v1?x=1",
             "unix:/run/llm.sock:/v1#f",
             "unix:/run/llm.sock:/v 1",
             &format!("unix:/{}", "x".repeat(107)),

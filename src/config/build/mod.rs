@@ -12,6 +12,7 @@ mod route;
 mod team;
 
 use super::env::Env;
+use super::excerpt::shown_path;
 use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Server as FileServer};
 use super::pem::{self, Certificates, Identity};
 use super::problem::{Position, Problems};
@@ -21,7 +22,7 @@ use super::snapshot::{Cors, LimitStore, Log, Server, Snapshot, Trust};
 use super::types::{LogFormat, Origin, STORE_URL, SecretValue, Store, Threads, TrustedPeer, secret};
 use crate::provider::Provider;
 use std::collections::HashMap;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub struct Builder {
     pub problems: Problems,
     /// Every file that the configuration refers to, each once.
     pub files: Vec<PathBuf>,
+    /// The time, in seconds since the epoch.
+    pub now: i64,
 }
 
 impl Builder {
@@ -80,7 +83,12 @@ impl Builder {
         let chain = self.pem(certificate, Certificates::parse);
         let private = self.pem(key, pem::key);
         match Identity::new(chain?, private?) {
-            Ok(identity) => Some(Arc::new(identity)),
+            Ok(identity) => {
+                if let Some(end) = identity.chain.end().and_then(|end| super::review::expiry(end, self.now)) {
+                    self.problems.warn(certificate.at, format!("the certificate {end}"));
+                }
+                Some(Arc::new(identity))
+            }
             Err(what) => self.useless(key, what),
         }
     }
@@ -148,8 +156,17 @@ impl Builder {
         match read {
             Ok(size) if size as u64 <= most => return Some(bytes),
             Ok(_) => self.problems.add(path.at, format!("the file is larger than {most} bytes")),
-            // The path is not repeated, because someone may have put a key where its file belongs.
-            Err(error) => self.problems.add(path.at, format!("cannot read the file: {error}")),
+            Err(error) => {
+                let shown = shown_path(&path.value).map_or_else(|| "the file".to_owned(), |path| format!("the file `{path}`"));
+                let why = match error.kind() {
+                    ErrorKind::NotFound if path.value.is_relative() => {
+                        "there is none; paths are relative to the working directory".to_owned()
+                    }
+                    ErrorKind::NotFound => "there is none".to_owned(),
+                    _ => error.to_string(),
+                };
+                self.problems.add(path.at, format!("cannot read {shown}: {why}"));
+            }
         }
         None
     }

@@ -51,6 +51,8 @@ fn a_forgotten_space_or_quote_does_not_show_the_secret_behind_it() {
             {
                 let problems = parse(&text, "t.yaml", &|_| None).err().unwrap_or_else(|| panic!("{text}"));
                 assert!(!problems.iter().any(|problem| problem.message.contains(secret)), "{glued}: {problems:#?}");
+                let shown = render::render(&problems, true) + &every_line(&text);
+                assert!(!shown.contains(secret), "{glued}: {shown}");
             }
         }
     }
@@ -93,7 +95,73 @@ fn every_credential_may_come_from_a_file_that_is_watched() {
         assert!(problems.len() == 1 && problems[0].contains(problem) && !problems[0].contains("hidden"), "{problems:?}");
         std::fs::write(folder.join(name), before).unwrap();
     }
-    let problems = bad(&GOOD.replace("api_key: \"sk-not-to-be-printed\"", "api_key: { fiel: x }"));
-    assert!(problems.iter().any(|problem| problem.contains("unknown key `fiel`; did you mean `file`?")), "{problems:?}");
+    let problems = bad(&GOOD.replace("api_key: \"sk-not-to-be-printed\"", "api_key: { fil: x }"));
+    assert!(problems.iter().any(|problem| problem.contains("unknown key `fil`; did you mean `file`?")), "{problems:?}");
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Every line of a text as a problem on it would show it.
+fn every_line(text: &str) -> String {
+    let mut excerpts = excerpt::Excerpts::new(text);
+    let places = (1..=text.lines().count()).map(|line| problem::Position { line, column: 1 });
+    places.filter_map(|at| excerpts.at(at)).map(|excerpt| excerpt.text + "\n").collect()
+}
+
+#[test]
+fn a_source_line_shows_what_is_harmless_and_hides_the_rest() {
+    for (line, shown) in [
+        (
+            "  one: { kind: opnai, api_key: \"S3CRET\", base_url: \"http://h/v1\" }",
+            "  one: { kind: opnai, api_key: …, base_url: \"http://h/v1\" }",
+        ),
+        ("  one: { api_ky: S3CRET, kind: vllm } # S3CRET", "  one: { api_ky: …, kind: vllm }"),
+        ("    - { provider: one, model: m, weight: 3 }", "    - { provider: one, model: m, weight: 3 }"),
+        ("  api_key: S3CRET, and: more", "  api_key: …"),
+        ("  api_ky: S3CRET and: more", "  api_ky: …"),
+        ("headers: { version: S3CRET, kind: \"S3CRET\" }", "headers: { version: …, kind: … }"),
+        ("base_url: https://u:S3CRET@h/v1", "base_url: …"),
+        ("base_url: https://h/v1?key=S3CRET", "base_url: https://h/v1?…"),
+        ("store: redis://:S3CRET@h", "store: …"),
+        ("api_key_file: S3CRET", "api_key_file: …"),
+        ("api_key_file: /run/secrets/openai", "api_key_file: /run/secrets/openai"),
+        ("kind: \"openai\" S3CRET", "kind: \"openai\"…"),
+        ("tls: { verify: true } S3CRET", "tls: { verify: true }…"),
+        ("kind: \"S3CRET", "kind: …"),
+        ("{ api_key: ${KEY}, api_key: \"${KEY}\", api_key: ${KEY:-S3CRET} }", "{ api_key: ${KEY}, api_key: \"${KEY}\", api_key: … }"),
+        ("timeouts: { first_token: 3s }", "timeouts: { first_token: 3s }"),
+        ("routes: [a, \"openai/*\"]", "routes: [a, \"openai/*\"]"),
+        ("params: { defaults: { temprature: 0.2, stop: [\"a\"] } }", "params: { defaults: { temprature: 0.2, stop: [\"a\"] } }"),
+    ] {
+        assert_eq!(every_line(line).trim_end(), shown, "{line}");
+    }
+}
+
+#[test]
+fn no_line_of_a_file_shows_a_secret_that_another_line_makes_one() {
+    for text in [
+        "headers:\n  version: S3CRET\n  kind: S3CRET\n",
+        "  one:\n    headers:\n      # a comment\n\n      version: S3CRET\n",
+        "headers: {\n  version: S3CRET,\n  kind: S3CRET }\n",
+        "api_key: |\n  S3CRET\n  kind: S3CRET\n",
+        "api_key:\n  S3CRET\n",
+        "api_key: \"a\n  S3CRET\"\nkind: x\n",
+        "one: { api_key: \"a\n  S3CRET\", version: 'b\nS3CRET' }\n",
+        "system: |\n  'tis\napi_key: 'S3CRET'\nkind: x\napi_key: S3CRET\n",
+        "api_key: [\n  S3CRET,\n  S3CRET ]\n",
+        "api_key: abc\n  S3CRET: x\n",
+        "credentials:\n  version: S3CRET\n",
+        "keys:\n- id: x\n  sha256: S3CRET\n- sha256:\n    S3CRET\n",
+        "seal_keys: [ S3CRET ]\nseal_keys:\n  - S3CRET\n",
+    ] {
+        let shown = every_line(text);
+        assert!(!shown.contains("S3CRET"), "{text}\n{shown}");
+    }
+}
+
+#[test]
+fn the_caret_stands_below_its_place_also_behind_what_is_hidden() {
+    let line = "one: { api_key: abc, kind: opnai }";
+    let at = line.find("opnai").unwrap() + 1;
+    let excerpt = excerpt::Excerpts::new(line).at(problem::Position { line: 1, column: at }).unwrap();
+    assert_eq!((excerpt.text.as_str(), excerpt.caret), ("one: { api_key: …, kind: opnai }", "one: { api_key: …, kind: ".chars().count()));
 }

@@ -1,0 +1,68 @@
+//! Limits that count less than they seem to: dollars without prices, leases without a shared store.
+
+use super::{Review, listed, place, targets};
+use crate::config::problem::Problems;
+use crate::config::snapshot::{Dimension, LimitRule, RouteSet};
+use crate::config::tree::Node;
+use crate::provider::catalogue::entry;
+use crate::provider::{ModelName, Target};
+
+pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
+    let lease = review.file.get("limits").and_then(|limits| limits.get("lease"));
+    if let (Some(lease), None) = (lease, &review.snapshot.limit_store.redis) {
+        problems.warn(lease.at, "`lease` has no effect: limits are counted in this process; it needs `store: redis://…`");
+    }
+    let routes = &review.snapshot.routes;
+    let all = || routes.iter().flat_map(|route| targets(route));
+    let of = |team: Option<&RouteSet>, key: Option<&RouteSet>| -> Vec<&Target> {
+        let may = |set: Option<&RouteSet>, route: usize| set.is_none_or(|set| set.has(route));
+        routes.iter().filter(|route| may(team, route.index) && may(key, route.index)).flat_map(|route| targets(route)).collect()
+    };
+    for (provider, (_, node)) in review.snapshot.providers.iter().zip(review.entries("providers")) {
+        usd(&provider.limits, node, || all().filter(|target| target.provider.index == provider.index).collect(), problems);
+    }
+    for (route, _, node) in review.routes() {
+        usd(&route.limits, node, || targets(route).collect(), problems);
+    }
+    let mut keys = review.snapshot.keys.iter();
+    for (team, (_, node)) in review.snapshot.teams.iter().zip(review.entries("teams")) {
+        usd(&team.limits, node, || of(team.routes.as_ref(), None), problems);
+        for (node, key) in node.get("keys").map_or(&[][..], Node::items).iter().zip(&mut keys) {
+            usd(&key.limits, node, || of(team.routes.as_ref(), key.routes.as_ref()), problems);
+        }
+    }
+}
+
+/// The limits in dollars of one scope, whose section is `node`.
+fn usd<'t>(limits: &[LimitRule], node: &Node, covered: impl Fn() -> Vec<&'t Target>, problems: &mut Problems) {
+    let written = node.get("limits").map_or(&[][..], Node::items);
+    for (limit, node) in limits.iter().zip(written) {
+        if limit.dimension != Dimension::Usd {
+            continue;
+        }
+        let covered = covered();
+        let priced = covered.iter().filter(|target| target.price.is_some()).count();
+        // A server of one's own costs nothing per token.
+        let costs = |target: &&&Target| target.price.is_none() && !entry(target.provider.kind).self_hosted();
+        let mut unpriced: Vec<String> = covered.iter().filter(costs).map(|target| shown(target)).collect();
+        unpriced.sort();
+        unpriced.dedup();
+        let message = if covered.is_empty() {
+            continue;
+        } else if priced == 0 {
+            "`usd`: this limit never counts anything, because no target that it covers has a `price`; add \
+             `price: { input: …, output: … }` (USD per million tokens) to the targets"
+                .to_owned()
+        } else if unpriced.is_empty() {
+            continue;
+        } else {
+            format!("`usd`: this limit does not count requests to {}, which have no `price`", listed(&unpriced))
+        };
+        problems.warn(place(node, &["usd"]), message);
+    }
+}
+
+fn shown(target: &Target) -> String {
+    let (ModelName::Fixed(model) | ModelName::Pattern(model)) = &target.model;
+    format!("`{model}` of `{}`", target.provider.name)
+}
