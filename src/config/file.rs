@@ -142,7 +142,7 @@ section! {
 section! {
     /// Which web pages may use the API from a browser.
     Cors {
-        /// Their origins, like https://app.example.com, or `*` for all. Default: none.
+        /// Their origins, like `https://app.example.com`, or `*` for all. Default: none.
         origins: Vec<Origin> = "[]",
         /// How long a browser may remember the answer to a preflight.
         max_age: Duration = "1h",
@@ -190,7 +190,7 @@ section! {
         /// Default: by kind. A server that refuses it is asked without it for an hour, whatever stands here.
         inject_stream_options: Option<At<bool>>,
         /// Where an assistant's reasoning stands in requests (kinds that speak OpenAI, sagemaker, vertex): reasoning_content,
-        /// reasoning, or content, between <think> tags. Default: by kind.
+        /// reasoning, or content, between `<think>` tags. Default: by kind.
         reasoning_field: Option<At<ReasoningField>>,
         /// What the provider needs back on the next turn, kept sealed in tool-call ids for clients that drop it (kinds that
         /// speak OpenAI, sagemaker, vertex). Default: by kind.

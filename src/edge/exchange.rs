@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `Exchange` is Pingora's per-request context. What exists only from a stage on is reached through the `Option` that
-//! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`](super::call::Attempt) while one target is being asked.
+//! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`] while one target is being asked.
 
 use super::call::{Attempt, Call, Coded, Reading, Unasked, framing, internal};
 use super::cors;

@@ -1,7 +1,7 @@
 //! What is known of each target while requests run: whether it takes part, how many ask it, how fast it answers.
 //!
 //! An entry belongs to a provider and an upstream model: all routes that use the two share it, and it survives a reload.
-//! A target with a fixed model finds its entry by [`Target::index`]; a pattern's entry is looked up once per request, by
+//! A target with a fixed model finds its entry by [`Target::index`](crate::provider::Target::index); a pattern's entry is looked up once per request, by
 //! [`Health::resolve`]. Entries are atomics: nothing here waits, and time comes in as an argument.
 
 use super::latency::Latency;

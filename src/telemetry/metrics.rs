@@ -2,7 +2,7 @@
 //!
 //! Every event is counted through a handle found by index; names are looked at once per series and configuration. Label
 //! values are names of the configuration and [closed sets](super::labels), so a client cannot create a series. Series
-//! belong to [`Families`], which outlive reloads; a series whose route, team or provider is gone is no longer shown.
+//! belong to `Families`, which outlive reloads; a series whose route, team or provider is gone is no longer shown.
 //!
 //! Memory: the pairs (a route and a provider that it can reach, or none) times the teams plus one have a slot of 16
 //! bytes each, and about 400 bytes more once the team has used the pair; a histogram has about 700 bytes. A hundred
