@@ -60,9 +60,10 @@ fn configurations() {
         if let Err(problems) = config::parse(&text, "c.yaml", &|name| set.then(|| name.to_owned())) {
             assert!(!problems.is_empty(), "refused without a reason");
             for problem in problems {
-                assert!(problem.line >= 1 && problem.column >= 1 && !problem.message.is_empty(), "{problem:?}");
+                let Some(at) = problem.at else { unreachable!("{problem:?}") };
+                assert!(at.line >= 1 && at.column >= 1 && !problem.message.is_empty(), "{problem:?}");
                 // A YAML line may also end with a carriage return.
-                assert!(problem.line <= text.split(['\n', '\r']).count() + 1, "line {} of {}", problem.line, text.lines().count());
+                assert!(at.line <= text.split(['\n', '\r']).count() + 1, "line {} of {}", at.line, text.lines().count());
             }
         }
     });
