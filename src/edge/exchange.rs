@@ -18,10 +18,9 @@ use super::rescue::{self, Failure};
 use super::respond::{self, Opening};
 use crate::account::{EndedBy, Ledger, cost, settled};
 use crate::chat::chunk::UsagePlace;
-use crate::chat::usage::Usage;
-use crate::config::snapshot::StreamUsage;
-use crate::dialect::Fault;
+use crate::config::snapshot::{ResponseModel, StreamUsage};
 use crate::dialect::blame::Sent;
+use crate::dialect::{FailureClass, Fault};
 use crate::error::ApiError;
 use crate::id;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
@@ -239,7 +238,7 @@ impl Exchange {
             Outcome::Drained => EndedBy::Gateway,
             _ => EndedBy::Upstream,
         };
-        if failure.outcome == Outcome::BadRequest {
+        if failure.error.status == 400 {
             let names = crate::dialect::of(&target).names(&attempt.model);
             let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks: &target.provider.quirks, names };
             failure.blame(call.parsed.as_deref().map(sent));

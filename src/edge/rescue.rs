@@ -65,7 +65,7 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
     };
     let class = refusal.judged();
     let error = match class {
-        FailureClass::BadRequest => ApiError::invalid(tell(REFUSED)),
+        FailureClass::BadRequest | FailureClass::ContextLength | FailureClass::ContentFilter => ApiError::invalid(tell(REFUSED)),
         // What is wrong with the operator's account is not the client's to know.
         FailureClass::Credential => {
             let what = "did not accept the gateway's credentials or account";

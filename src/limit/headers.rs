@@ -77,6 +77,20 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
+/// A limit's period as a user writes it: `month`, `day`, `7d`, `90m`.
+pub fn period(per: Duration) -> String {
+    let seconds = per.as_secs();
+    match seconds {
+        _ if per == MONTH => "month".to_owned(),
+        86_400 => "day".to_owned(),
+        _ => {
+            let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+            let (unit, name) = units.into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit)).unwrap_or((1, "s"));
+            format!("{}{name}", seconds / unit)
+        }
+    }
+}
+
 /// A duration as OpenAI writes it (`850ms`, `1s`, `11.9s`, `6m0s`, `1h0m0s`), in milliseconds, rounded up.
 pub fn duration(time: Duration) -> String {
     let mut out = String::with_capacity(16);
