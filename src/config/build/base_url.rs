@@ -1,5 +1,6 @@
 //! Where a provider is: its kind's own base URL, and a base URL taken apart.
 
+use crate::config::types::MAX_SOCKET_PATH;
 use crate::provider::catalogue::entry;
 use crate::provider::{BaseUrl, Kind, Settings};
 use http::uri::PathAndQuery;
@@ -40,8 +41,6 @@ pub(super) fn without_endpoint(url: &str) -> Option<String> {
 
 /// What a base URL begins with that is a Unix socket: `unix:/run/llm.sock`, or `unix:/run/llm.sock:/v1` with a path.
 const UNIX: &str = "unix:";
-/// Longest path of a Unix socket, in bytes: `sun_path` of Linux without its final zero.
-const MAX_SOCKET: usize = 107;
 
 /// Takes a base URL apart.
 pub(super) fn base_url(url: &str) -> Result<BaseUrl, &'static str> {
@@ -93,7 +92,7 @@ fn unix(rest: &str) -> Result<BaseUrl, &'static str> {
     if !socket.starts_with('/') || socket.ends_with('/') {
         return Err("must have the absolute path of a socket after unix:, like unix:/run/llm.sock, or unix:/run/llm.sock:/v1 with a path");
     }
-    if socket.len() > MAX_SOCKET || socket.contains('\0') {
+    if socket.len() > MAX_SOCKET_PATH || socket.contains('\0') {
         return Err("has a path that no Unix socket can have: the longest has 107 bytes");
     }
     let path: PathAndQuery = prefix.parse().map_err(|_| "has a bad path behind the socket")?;
