@@ -2,6 +2,7 @@
 
 use super::{Review, targets};
 use crate::config::problem::Problems;
+use crate::config::tree::Node;
 use crate::provider::catalogue::entry;
 use crate::provider::{BaseUrl, Kind};
 use std::collections::HashSet;
@@ -12,12 +13,14 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
         if !used.contains(&provider.index) {
             problems.warn(name.at, format!("no route uses the provider `{}`", provider.name));
         }
-        let written = node.get("base_url").filter(|_| provider.base.prefix.is_empty());
-        if let (Some(url), true) = (written, has_v1(provider.kind)) {
-            let at = |path: &str| BaseUrl { prefix: path.into(), ..provider.base.clone() };
-            let (asked, meant) = (at(&provider.quirks.path), at("/v1"));
-            let message = format!("`base_url` has no path, so that requests go to {asked}; probably `{meant}` is meant");
-            problems.warn(url.at, message);
+        let listed = node.get("base_urls").map_or(&[][..], Node::items);
+        for (server, url) in provider.endpoints().zip(node.get("base_url").into_iter().chain(listed)) {
+            if server.base.prefix.is_empty() && has_v1(server.kind) {
+                let at = |path: &str| BaseUrl { prefix: path.into(), ..server.base.clone() };
+                let (asked, meant) = (at(&server.quirks.path), at("/v1"));
+                let key = if listed.is_empty() { "base_url" } else { "base_urls" };
+                problems.warn(url.at, format!("`{key}` has no path, so that requests go to {asked}; probably `{meant}` is meant"));
+            }
         }
     }
 }
