@@ -133,6 +133,48 @@ fn the_configurations_of_the_deployments_are_good() {
         }
         if path.starts_with("deploy/") {
             assert_eq!(loaded.snapshot.server.drain_delay.as_secs(), 5, "{path}");
+            assert!(loaded.snapshot.key_digests.is_empty(), "{path}: a key that everybody can read about");
+            assert!(text.contains("/usr/bin/tidegate key new --id "), "{path}: how to make a key");
+        }
+    }
+}
+
+#[test]
+fn the_admin_port_is_open_to_nobody_who_has_no_business_there() {
+    let policy = yaml("deploy/kubernetes/networkpolicy.yaml");
+    let pods = &yaml("deploy/kubernetes/deployment.yaml")["spec"]["template"];
+    assert_eq!(policy["spec"]["podSelector"]["matchLabels"], pods["metadata"]["labels"]);
+    assert_eq!(policy["spec"]["policyTypes"], serde_json::json!(["Ingress"]));
+    let names: Vec<_> = pods["spec"]["containers"][0]["ports"].as_array().unwrap().iter().map(|port| &port["name"]).collect();
+    for rule in policy["spec"]["ingress"].as_array().unwrap() {
+        let ports: Vec<_> = rule["ports"].as_array().unwrap().iter().map(|port| &port["port"]).collect();
+        assert!(!ports.is_empty() && ports.iter().all(|port| names.contains(port)), "{rule}");
+        let from = rule["from"].as_array().is_some_and(|from| from.iter().all(|one| one["namespaceSelector"]["matchLabels"].is_object()));
+        assert!(from || !ports.iter().any(|port| *port == "admin"), "{rule}");
+    }
+    let service = yaml("deploy/kubernetes/service.yaml");
+    assert!(!service.to_string().contains("admin"));
+    // Published ports, in the notes on Docker and for compose.
+    for path in files("deploy", &["yaml", "md"]).into_iter().chain([root().join("deploy/Dockerfile"), root().join("README.md")]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for word in text.split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | ',')) {
+            let published = word.ends_with(":9464") && word.split(':').rev().nth(1).is_some_and(|port| port.parse::<u16>().is_ok());
+            assert!(!published || word.starts_with("127.0.0.1:"), "{}: {word}", path.display());
+        }
+    }
+}
+
+/// The rules of `dclint` that are about more than order.
+#[test]
+fn compose_services_have_one_source_a_pinned_tag_and_ports_of_this_host_only() {
+    let compose = yaml("deploy/compose/compose.yaml");
+    assert!(compose["name"].is_string());
+    for (name, service) in compose["services"].as_object().unwrap() {
+        let image = service["image"].as_str();
+        assert!(image.is_some() != service["build"].is_object(), "{name}: an image or a build");
+        assert!(image.is_none_or(|image| image.split_once(':').is_some_and(|(_, tag)| tag != "latest")), "{name}: a tag");
+        for port in service["ports"].as_array().into_iter().flatten() {
+            assert!(port.as_str().is_some_and(|port| port.starts_with("127.0.0.1:")), "{name}: {port}");
         }
     }
 }
