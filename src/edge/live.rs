@@ -77,8 +77,8 @@ impl Live {
             None => metrics(None)?,
         };
         let counter = before.clone();
-        let on_store_error = Arc::new(move || counter.limit_store_error());
-        let link = Store::link(&snapshot.limit_store, previous.map(|p| &p.store), on_store_error)?;
+        let on_store_event = Arc::new(move |event| counter.limit_store(event));
+        let link = Store::link(&snapshot.limit_store, previous.map(|p| &p.store), on_store_event)?;
         let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
         // From here on nothing can refuse the configuration any more: series that are gone go, and limits take their new
         // amounts.

@@ -117,7 +117,7 @@ impl Reloader {
                     "configuration {} is in force: {} routes, {} keys",
                     live.generation,
                     live.snapshot.routes.len(),
-                    live.snapshot.keys.len()
+                    live.snapshot.key_digests.len() // the anonymous key has no digest
                 );
                 process.live.store(Arc::new(live));
             }

@@ -32,7 +32,8 @@ pub use estimate::{Estimate, Prospect};
 pub use headers::{LimitHeaders, Standing};
 pub use memory::Limiter;
 pub use permit::Permit;
-pub use store::{Denied, Store, StoreStatus};
+pub use redis::link::StoreEvent;
+pub use store::{CountedBy, Denied, Store, StoreStatus};
 
 /// What a limit belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 
 use super::memory::Limiter;
 use super::permit::{Counted, Permit};
-use super::redis::link::{Link, OnError};
+use super::redis::link::{Link, OnEvent};
 use super::redis::{Failed, Shared};
 use super::{Estimate, Granted, Kinds, Refusal, Standing, Subject};
 use crate::config::snapshot::{LimitStore, StoreFailure};
@@ -45,6 +45,28 @@ pub struct StoreStatus {
     pub last_failure: Option<(u64, String)>,
 }
 
+/// Who counts limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountedBy {
+    /// This process, for itself.
+    Node,
+    /// The shared store, for all nodes.
+    Store,
+    /// The shared store fails, and requests are let through or refused without a count.
+    Nobody,
+}
+
+impl CountedBy {
+    /// The word in `/limits`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Store => "store",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
 /// Why a request was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -71,12 +93,12 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be used at all; under `deny` also when it cannot be reached.
-    pub fn link(config: &LimitStore, previous: Option<&Self>, on_error: OnError) -> Result<Option<Arc<Link>>, String> {
+    pub fn link(config: &LimitStore, previous: Option<&Self>, on_event: OnEvent) -> Result<Option<Arc<Link>>, String> {
         let Some(url) = &config.redis else { return Ok(None) };
         if let Some(link) = previous.and_then(Self::shared).map(Shared::link).filter(|link| link.leads_to(url)) {
             return Ok(Some(Arc::clone(link)));
         }
-        let (link, first) = Link::start(url, on_error)?;
+        let (link, first) = Link::start(url, config.on_failure, on_event)?;
         let reached = first.recv_timeout(START).unwrap_or_else(|_| Err("it does not answer".to_owned()));
         match (config.on_failure, reached) {
             (StoreFailure::Deny, Err(why)) => Err(format!("the limit store at {} cannot be reached: {why}", link.address())),
@@ -88,6 +110,7 @@ impl Store {
     pub fn new(config: &LimitStore, limiter: &Arc<Limiter>, link: Option<Arc<Link>>, previous: Option<&Self>) -> Self {
         let limiter = Arc::clone(limiter);
         let Some(link) = link else { return Self::Memory(limiter) };
+        link.trouble().set_policy(config.on_failure);
         let patient = config.on_failure == StoreFailure::Deny;
         let before = previous.and_then(Self::shared);
         let shared = Shared::new(Arc::clone(&limiter), link, config.timeout, config.lease, patient, before);
@@ -161,10 +184,22 @@ impl Store {
         })
     }
 
-    /// Where the limits stand when a shared store counts them, as it last told this node, in the order of
-    /// [`Limiter::standings`].
+    /// Who counts at the moment.
+    pub fn counted_by(&self) -> CountedBy {
+        match self {
+            Self::Memory(_) => CountedBy::Node,
+            Self::Shared(remote) if !remote.shared.link().trouble().is_failing() => CountedBy::Store,
+            Self::Shared(remote) => match remote.on_failure {
+                StoreFailure::Local => CountedBy::Node,
+                StoreFailure::Allow | StoreFailure::Deny => CountedBy::Nobody,
+            },
+        }
+    }
+
+    /// Where the limits stand by what a shared store last told this node, in the order of [`Limiter::standings`]. `None`
+    /// where this node counts them itself, which it also does while the store fails under `on_store_failure: local`.
     pub fn standings(&self) -> Option<impl Iterator<Item = Standing>> {
-        self.shared().map(Shared::standings)
+        self.shared().filter(|_| self.counted_by() != CountedBy::Node).map(Shared::standings)
     }
 }
 

@@ -101,6 +101,11 @@ impl<M: Child> Family<M> {
         made
     }
 
+    /// Stops showing all series.
+    pub fn clear(&self) {
+        self.series.lock().clear();
+    }
+
     /// Stops showing the series whose label values are not wanted any more.
     pub fn retain(&self, wanted: impl Fn(&str, &str) -> bool) {
         self.series.lock().retain(|values, _| self.labels.iter().zip(values).all(|(name, value)| wanted(name, value)));

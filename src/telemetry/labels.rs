@@ -3,6 +3,10 @@
 use crate::auth;
 use crate::dialect::{FailureClass, Fault};
 
+/// The route of a request that found none, the team of one whose key was not accepted, the provider of one that reached
+/// none. A route, team or provider of this name shares the series.
+pub const NONE: &str = "none";
+
 macro_rules! closed_set {
     ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*

@@ -1,7 +1,7 @@
 //! Prometheus metrics with handles instead of look-ups.
 //!
 //! Every event is counted through a handle found by index; names are looked at once per series and configuration. Label
-//! values are names of the configuration and [closed sets](super::labels), so a client cannot create a series. Series
+//! values are names of the configuration, `NONE` and [closed sets](super::labels), so a client cannot create a series. Series
 //! belong to `Families`, which outlive reloads; a series whose route, team or provider is gone is no longer shown.
 //!
 //! Memory: the pairs (a route and a provider that it can reach, or none) times the teams plus one have a slot of 16
@@ -9,11 +9,11 @@
 //! routes of two providers and a thousand teams are 5 MB of slots.
 
 use super::family::{Child, Family};
-use super::labels::{AuthFailure, Decision, Outcome, Phase, Rejected, Reload, STATUS_COUNT, TokenType, status};
+use super::labels::{AuthFailure, Decision, NONE, Outcome, Phase, Rejected, Reload, STATUS_COUNT, TokenType, status};
 use crate::account::Ledger;
 use crate::chat::field::Field;
 use crate::config::snapshot::{Dimension, Snapshot};
-use crate::limit::{DIMENSIONS, Kinds, Refusal, Scope, dimension_name};
+use crate::limit::{DIMENSIONS, Kinds, Refusal, Scope, Standing, StoreEvent, dimension_name};
 use crate::provider::ModelName;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -85,7 +85,10 @@ families! {
     disconnects: IntCounter = "tidegate_client_disconnects_total", "Clients that went away before their answer was complete.", ["route", "phase"];
     reloads: IntCounter = "tidegate_config_reloads_total", "Configurations read after the first.", ["result"];
     last_reload: Gauge = "tidegate_config_last_reload_timestamp_seconds", "When a configuration was last applied or rejected.", ["result"];
-    store_errors: IntCounter = "tidegate_limit_store_errors_total", "Failed or late calls of the limit store.", [];
+    config_rejected: IntGauge = "tidegate_config_rejected", "1 while the last configuration that was read is rejected and an older one is in force, else 0.", [];
+    store_calls: IntCounter = "tidegate_limit_store_calls_total", "Calls of the limit store: decisions, connects, reports.", [];
+    store_errors: IntCounter = "tidegate_limit_store_errors_total", "Calls of the limit store that failed or were late.", [];
+    limit_used: Gauge = "tidegate_limit_used_ratio", "The used part of a limit, of several on one dimension the largest: 1 is all of it.", ["scope", "name", "dimension"];
     log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines lost because stdout was too slow, full or closed.", [];
     build: IntGauge = "tidegate_build_info", "Always 1; the version is a label.", ["version"];
 }
@@ -136,15 +139,15 @@ impl Names {
     }
 
     fn route(&self, route: Option<usize>) -> &str {
-        route.and_then(|index| self.routes.get(index)).map_or("", |(name, _)| name)
+        route.and_then(|index| self.routes.get(index)).map_or(NONE, |(name, _)| name)
     }
 
     fn team(&self, team: Option<usize>) -> &str {
-        team.and_then(|index| self.teams.get(index)).map_or("", |name| name)
+        team.and_then(|index| self.teams.get(index)).map_or(NONE, |name| name)
     }
 
     fn provider(&self, provider: Option<usize>) -> &str {
-        provider.and_then(|index| self.providers.get(index)).map_or("", |name| name)
+        provider.and_then(|index| self.providers.get(index)).map_or(NONE, |name| name)
     }
 }
 
@@ -196,6 +199,8 @@ pub struct Metrics {
     reloads: Vec<IntCounter>,
     last_reload: Vec<Gauge>,
     targets: Vec<IntGauge>,
+    config_rejected: IntGauge,
+    store_calls: IntCounter,
     store_errors: IntCounter,
     log_dropped: IntCounter,
     process: ProcessCollector,
@@ -227,7 +232,7 @@ impl Metrics {
         };
         forget_what_is_gone(&families, &names);
         let mut pairs = 0;
-        let reaches = std::iter::once(("", 0)).chain(names.routes.iter().map(|(name, reach)| (name.as_ref(), reach.len())));
+        let reaches = std::iter::once((NONE, 0)).chain(names.routes.iter().map(|(name, reach)| (name.as_ref(), reach.len())));
         let routes: Vec<_> = reaches
             .map(|(name, reach)| {
                 let first_pair = pairs;
@@ -262,6 +267,8 @@ impl Metrics {
             reloads: Reload::ALL.iter().map(|result| families.reloads.series(&[result.name()])).collect(),
             last_reload: Reload::ALL.iter().map(|result| families.last_reload.series(&[result.name()])).collect(),
             targets: names.targets.iter().map(|(route, target)| families.targets.series(&[names.route(Some(*route)), target])).collect(),
+            config_rejected: families.config_rejected.series(&[]),
+            store_calls: families.store_calls.series(&[]),
             store_errors: families.store_errors.series(&[]),
             log_dropped: families.log_dropped.series(&[]),
             process: ProcessCollector::for_self(),
@@ -419,11 +426,25 @@ impl Metrics {
             counter.inc();
             gauge.set(at);
         }
+        self.config_rejected.set(i64::from(result == Reload::Rejected));
     }
 
-    /// A call of the limit store failed or was late.
-    pub fn limit_store_error(&self) {
-        self.store_errors.inc();
+    /// The limit store is called, or such a call has failed.
+    pub fn limit_store(&self, event: StoreEvent) {
+        match event {
+            StoreEvent::Call => self.store_calls.inc(),
+            StoreEvent::Error => self.store_errors.inc(),
+        }
+    }
+
+    /// Where all limits of the configuration stand. Replaces what was shown before; to be called for each scrape.
+    pub fn limits_used<'a>(&self, limits: impl Iterator<Item = (Scope, &'a str, Dimension, Standing)>) {
+        self.families.limit_used.clear();
+        for (scope, name, dimension, standing) in limits {
+            let used = if standing.limit == 0 { 1.0 } else { standing.used as f64 / standing.limit as f64 };
+            let gauge = self.families.limit_used.series(&[scope.name(), name, dimension_name(dimension)]);
+            gauge.set(gauge.get().max(used));
+        }
     }
 
     /// Whether a target is healthy or ejected; by `Target::index`.
@@ -526,7 +547,7 @@ fn slots<T>(count: usize) -> Vec<OnceLock<T>> {
 }
 
 fn forget_what_is_gone(families: &Families, names: &Names) {
-    let set = |all: &mut dyn Iterator<Item = &str>| all.chain([""]).map(str::to_owned).collect::<HashSet<_>>();
+    let set = |all: &mut dyn Iterator<Item = &str>| all.chain([NONE]).map(str::to_owned).collect::<HashSet<_>>();
     let routes = set(&mut names.routes.iter().map(|(name, _)| name.as_ref()));
     let teams = set(&mut names.teams.iter().map(AsRef::as_ref));
     let providers = set(&mut names.providers.iter().map(AsRef::as_ref));

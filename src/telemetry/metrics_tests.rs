@@ -54,7 +54,7 @@ fn every_family_is_there_before_anything_has_happened() {
         gen_ai_client_token_usage_total tidegate_limit_decisions_total tidegate_upstream_attempts_total tidegate_target_state \
         tidegate_in_flight_requests tidegate_open_streams tidegate_auth_failures_total tidegate_rejected_connections_total tidegate_dropped_params_total \
         tidegate_client_disconnects_total tidegate_build_info tidegate_cost_usd_total tidegate_config_reloads_total \
-        tidegate_config_last_reload_timestamp_seconds tidegate_limit_store_errors_total tidegate_log_lines_dropped_total \
+        tidegate_config_last_reload_timestamp_seconds tidegate_config_rejected tidegate_limit_store_calls_total tidegate_limit_store_errors_total tidegate_log_lines_dropped_total \
         process_cpu_seconds_total process_resident_memory_bytes process_open_fds"
         .split_whitespace()
     {
@@ -130,7 +130,7 @@ fn what_clients_make_up_creates_no_series() {
     }
     assert_eq!(text(&metrics).lines().count(), before);
     assert_eq!(line(&metrics, r#"tidegate_dropped_params_total{param="other",provider="openai"}"#), "100");
-    assert_eq!(line(&metrics, r#"tidegate_requests_total{provider="",route="",status="404",team="search"}"#), "102");
+    assert_eq!(line(&metrics, r#"tidegate_requests_total{provider="none",route="none",status="404",team="search"}"#), "102");
 }
 
 #[test]
@@ -159,6 +159,33 @@ fn counters_survive_a_reload_and_what_is_gone_is_hidden() {
     assert_eq!(line(&after, r#"tidegate_in_flight_requests{route="chat"}"#), "0");
     let text = text(&after);
     assert!(!text.contains("wild") && !text.contains("openai"), "{text}");
+}
+
+#[test]
+fn a_rejected_configuration_is_shown_until_one_is_applied() {
+    let metrics = Metrics::with(names(), None).unwrap();
+    let shown = || line(&metrics, "tidegate_config_rejected ");
+    assert_eq!(shown(), "0");
+    metrics.reload(Reload::Rejected, 1.0);
+    assert_eq!(shown(), "1");
+    let metrics = Metrics::with(names(), Some(&metrics)).unwrap();
+    metrics.reload(Reload::Applied, 2.0);
+    assert_eq!(line(&metrics, "tidegate_config_rejected "), "0");
+}
+
+#[test]
+fn the_fullest_limit_of_a_dimension_counts_and_those_that_are_gone_are_not_shown() {
+    let metrics = Metrics::with(names(), None).unwrap();
+    let standing = |used, limit| Standing { used, limit, ..Standing::default() };
+    let team = |standing| (Scope::Team, "search", Dimension::Requests, standing);
+    let other = (Scope::Provider, "gpu", Dimension::Usd, standing(0, 0));
+    metrics.limits_used([team(standing(10, 100)), team(standing(90, 100)), team(standing(1, 2)), other].into_iter());
+    assert_eq!(line(&metrics, r#"tidegate_limit_used_ratio{dimension="requests",name="search",scope="team"}"#), "0.9");
+    assert_eq!(line(&metrics, r#"tidegate_limit_used_ratio{dimension="usd",name="gpu",scope="provider"}"#), "1", "it admits nothing");
+    metrics.limits_used([team(standing(250, 100))].into_iter());
+    assert_eq!(line(&metrics, "tidegate_limit_used_ratio{"), r#"dimension="requests",name="search",scope="team"} 2.5"#);
+    metrics.limits_used(std::iter::empty());
+    assert!(!text(&metrics).contains("tidegate_limit_used_ratio{"));
 }
 
 #[test]

@@ -4,7 +4,8 @@ use crate::account::usd;
 use crate::config::snapshot::Dimension;
 use crate::json::write::Writer;
 use crate::limit::budget::MONTH;
-use crate::limit::{Limiter, Store, StoreStatus, dimension_name};
+use crate::limit::memory::Identity;
+use crate::limit::{CountedBy, Limiter, Standing, Store, StoreStatus, dimension_name};
 use crate::redact::redact;
 use crate::route::models::PatternModels;
 use crate::route::refused::Refused;
@@ -142,6 +143,9 @@ fn metrics_page(state: &State<'_>) -> Page {
     for target in 0..state.metrics.names().targets.len() {
         state.metrics.target_state(target, !matches!((state.target)(target), TargetHealth::Ejected(_) | TargetHealth::SetAside(..)));
     }
+    state
+        .metrics
+        .limits_used(standings(state).map(|(identity, dimension, standing)| (identity.scope, &*identity.name, dimension, standing)));
     match state.metrics.text(state.log_lines_dropped) {
         Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, body: body.into_bytes() },
         Err(error) => text(500, &format!("the metrics cannot be written: {error}\n")),
@@ -252,13 +256,21 @@ fn limit_store(w: &mut Writer, store: &StoreStatus) {
     w.end_object();
 }
 
+/// Where each limit stands. Under a shared store this process counts only what it could not ask; otherwise it is what the store
+/// last told.
+fn standings<'a>(state: &'a State<'_>) -> impl Iterator<Item = (&'a Identity, Dimension, Standing)> {
+    let mut shared = state.store.and_then(Store::standings);
+    state
+        .limiter
+        .standings(state.now)
+        .map(move |(identity, dimension, standing)| (identity, dimension, shared.as_mut().and_then(Iterator::next).unwrap_or(standing)))
+}
+
 fn limits(state: &State<'_>) -> Vec<u8> {
     let mut w = Writer::with_capacity(4096);
-    w.object().key("limits").array();
-    // Under a shared store this process counts only what it could not ask; what the store last told stands here then.
-    let mut shared = state.store.and_then(Store::standings);
-    for (identity, dimension, standing) in state.limiter.standings(state.now) {
-        let standing = shared.as_mut().and_then(Iterator::next).unwrap_or(standing);
+    let counted_by = state.store.map_or(CountedBy::Node, Store::counted_by);
+    w.object().key("counted_by").string(counted_by.name()).key("limits").array();
+    for (identity, dimension, standing) in standings(state) {
         w.object().key("scope").string(identity.scope.name()).key("name").string(&identity.name);
         w.key("dimension").string(dimension_name(dimension)).key("per_ms").integer(milliseconds(identity.per));
         if identity.per == MONTH {
@@ -388,7 +400,7 @@ mod tests {
         assert_eq!(
             body(get("/limits", true)),
             concat!(
-                r#"{"limits":[{"scope":"key","name":"ci","dimension":"requests","per_ms":60000,"limit":6,"used":1,"reserved":0,"remaining":5,"reset_ms":10000},"#,
+                r#"{"counted_by":"node","limits":[{"scope":"key","name":"ci","dimension":"requests","per_ms":60000,"limit":6,"used":1,"reserved":0,"remaining":5,"reset_ms":10000},"#,
                 r#"{"scope":"key","name":"ci","dimension":"tokens","per_ms":60000,"limit":100,"used":0,"reserved":30,"remaining":70,"reset_ms":18000},"#,
                 r#"{"scope":"key","name":"ci","dimension":"usd","per_ms":2678400000,"per":"month","limit":2.5,"used":0,"reserved":0.0005,"remaining":2.4995,"reset_ms":2678400000}]}"#
             )
@@ -403,5 +415,7 @@ mod tests {
             assert!(text.contains(&line), "{line} is missing in {text}");
         }
         assert!(text.contains("tidegate_log_lines_dropped_total 3\n"));
+        let used = "tidegate_limit_used_ratio{dimension=\"requests\",name=\"ci\",scope=\"key\"} 0.16";
+        assert!(text.contains(used), "{text}");
     }
 }

@@ -65,6 +65,7 @@ async fn a_bad_file_changes_nothing_and_shows() {
     assert!(gateway.metric("tidegate_config_reloads_total{result=\"rejected\"}").await >= 1.0);
     gateway.output.line("modle").await;
     only_route(&gateway, "one").await;
+    assert_eq!(gateway.metric("tidegate_config_rejected").await, 1.0);
     std::fs::remove_file(&gateway.path).unwrap();
     gateway.signal("HUP").await;
     only_route(&gateway, "one").await;
@@ -72,6 +73,8 @@ async fn a_bad_file_changes_nothing_and_shows() {
     gateway.signal("HUP").await;
     only_route(&gateway, "three").await;
     assert_eq!(gateway.page("/status").await.json()["reloads"]["problems"].as_array().unwrap().len(), 0);
+    assert_eq!(gateway.metric("tidegate_config_rejected").await, 0.0);
+    gateway.output.line("is in force: 1 routes, 0 keys").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

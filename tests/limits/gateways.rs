@@ -1,6 +1,7 @@
 //! Whole gateways, in processes of their own, in front of the embedded simulator.
 
 use crate::support::{Limits, Process, Redis, free_port, until};
+use serde_json::Value;
 use std::io::Read;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -89,7 +90,52 @@ fn without_redis_nobody_gets_a_5xx_unless_it_was_asked_for() {
         until("the recovery", || deny.ask("r").0 == 200);
         troubles.fetch_add(1, Ordering::Relaxed);
     });
-    assert!([&local, &allow, &deny].iter().all(|gateway| gateway.store_errors() > 0));
+    for gateway in [&local, &allow, &deny] {
+        let (errors, calls) = (gateway.store_errors() as f64, gateway.metric("tidegate_limit_store_calls_total"));
+        assert!(errors > 0.0 && errors <= calls, "{errors} of {calls}");
+    }
+}
+
+/// `counted_by` of `/limits`, and what is used of its only limit.
+fn counted(gateway: &Process) -> (String, u64) {
+    let page = gateway.admin_page("/limits");
+    let (_, body) = page.split_once("\r\n\r\n").unwrap();
+    let limits: Value = serde_json::from_str(body).unwrap();
+    (limits["counted_by"].as_str().unwrap().to_owned(), limits["limits"][0]["used"].as_u64().unwrap())
+}
+
+#[test]
+fn what_a_node_counts_during_an_outage_is_shown_with_its_cause() {
+    let (mut redis, simulator) = (Redis::start(), Process::simulator());
+    let gateway = |policy: &str| {
+        Process::gateway(&Limits::team("[ { requests: 10, per: 30d } ]", &redis, &format!("on_store_failure: {policy}")), simulator.port)
+    };
+    let (local, allow) = (gateway("local"), gateway("allow"));
+    for gateway in [&local, &local, &allow] {
+        until("a shared count", || gateway.ask("r").0 == 200 && counted(gateway).0 == "store");
+    }
+    let before = counted(&allow);
+    redis.stop();
+    until("an answer without the store", || local.ask("r").0 == 200 && counted(&local).0 == "node");
+    let used = counted(&local).1;
+    assert_eq!((local.ask("r").0, counted(&local)), (200, ("node".to_owned(), used + 1)), "what this node has admitted since");
+    let ratio = local.metric("tidegate_limit_used_ratio{dimension=\"requests\"");
+    assert!((ratio - (used + 1) as f64 / 10.0).abs() < 1e-9, "{ratio}");
+    until("an answer without the store", || allow.ask("r").0 == 200 && counted(&allow).0 == "nobody");
+    assert_eq!(counted(&allow).1, before.1, "what the store told last");
+    let warnings = |gateway: &Process, policy: &str| {
+        let end = format!("applying on_store_failure={policy}");
+        gateway.output().lines().filter(|line| line.contains("limit store") && line.contains(&end)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    until("the cause", || warnings(&local, "local").iter().any(|line| line.contains("refused")));
+    for _ in 0..30 {
+        assert_eq!(allow.ask("r").0, 200);
+    }
+    // One for the connection that broke, one for those that cannot be made; those without either are not told apart.
+    let told = warnings(&allow, "allow");
+    assert!((1..=3).contains(&told.len()) && !told.iter().any(|line| line.contains("not connected")), "{told:#?}");
+    redis.again();
+    until("the recovery", || local.ask("r").0 != 0 && counted(&local).0 == "store");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tidegate::config;
-use tidegate::limit::{Clock, Denied, Estimate, Limiter, Permit, Store, Subject};
+use tidegate::limit::{Clock, Denied, Estimate, Limiter, Permit, Store, StoreEvent, Subject};
 
 /// Far beyond what anything here takes on a machine that is not broken.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -206,10 +206,10 @@ impl Node {
         let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|node| &*node.limiter), &clock));
         let errors = Arc::new(AtomicUsize::new(0));
         let counter = errors.clone();
-        let on_error = Arc::new(move || {
-            counter.fetch_add(1, Ordering::Relaxed);
+        let on_event = Arc::new(move |event| {
+            counter.fetch_add(usize::from(event == StoreEvent::Error), Ordering::Relaxed);
         });
-        let link = Store::link(&snapshot.limit_store, before, on_error)?;
+        let link = Store::link(&snapshot.limit_store, before, on_event)?;
         let store = Store::new(&snapshot.limit_store, &limiter, link, before);
         Ok(Self { store, limiter, clock, errors })
     }
@@ -315,9 +315,14 @@ impl Process {
 
     /// `tidegate_limit_store_errors_total`.
     pub fn store_errors(&self) -> u64 {
+        self.metric("tidegate_limit_store_errors_total") as u64
+    }
+
+    /// The value of the first series whose line begins like this; 0 where there is none.
+    pub fn metric(&self, series: &str) -> f64 {
         let page = self.admin_page("/metrics");
-        let line = page.lines().find(|line| line.starts_with("tidegate_limit_store_errors_total")).unwrap_or_default();
-        line.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+        let line = page.lines().find(|line| line.starts_with(series)).unwrap_or_default();
+        line.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here grows with traffic: what requests leave behind is added up per limit until the link has told Redis.
 
 use super::TAG;
+use super::link::LIFE;
 use crate::config::snapshot::{Dimension, LimitRule};
 use crate::limit::headers::Standing;
 use crate::limit::memory::Identity;
@@ -45,6 +46,8 @@ struct Local {
     /// Whether it waits in the link's queue.
     queued: bool,
     standing: Standing,
+    /// When Redis told it.
+    told: Instant,
     refused: Option<Remembered>,
 }
 
@@ -78,6 +81,7 @@ impl Cell {
             touched: false,
             queued: false,
             standing: Standing { limit: limit(&rule), remaining: limit(&rule), ..Standing::default() },
+            told: Instant::now(),
             refused: None,
         };
         Self { key: key(&identity), identity, local: Mutex::new(local) }
@@ -109,7 +113,7 @@ impl Cell {
         let held = taken.saturating_add(leased);
         local.held = local.held.saturating_add(held);
         local.refused = None;
-        local.standing = standing;
+        (local.standing, local.told) = (standing, Instant::now());
         if leased > 0 {
             // What is left of an older lease ends with the new one, which Redis holds as long.
             local.credit = local.credit.saturating_add(leased);
@@ -127,7 +131,7 @@ impl Cell {
     pub fn refused(&self, refusal: Refusal, wait: Duration, standing: Standing) {
         let now = Instant::now();
         let mut local = self.local.lock();
-        local.standing = standing;
+        (local.standing, local.told) = (standing, now);
         local.refused = Some(Remembered { refusal, until: now + wait.min(REMEMBERED), ends: now + wait });
     }
 
@@ -226,6 +230,26 @@ impl Cell {
     pub fn standing(&self) -> Standing {
         self.local.lock().standing
     }
+
+    /// Where it stands `now` as far as this node knows: a rate has refilled since Redis last told it, and the period of a
+    /// budget may be over. Of places, only this node's own are known once [`LIFE`] has passed.
+    pub fn standing_at(&self, now: Instant) -> Standing {
+        let local = self.local.lock();
+        let Standing { limit, used, reset, .. } = local.standing;
+        let passed = now.saturating_duration_since(local.told);
+        let left = reset.saturating_sub(passed);
+        let used = match local.rule.dimension {
+            Dimension::Concurrent if passed > LIFE => local.held,
+            Dimension::Concurrent => used,
+            Dimension::Usd if left.is_zero() => 0,
+            Dimension::Usd => used,
+            Dimension::Requests | Dimension::Tokens => {
+                let rest = (u128::from(used) * left.as_nanos()).div_ceil(reset.as_nanos().max(1));
+                u64::try_from(rest).unwrap_or(used)
+            }
+        };
+        Standing { limit, used, reserved: 0, remaining: limit.saturating_sub(used), reset: left }
+    }
 }
 
 impl Local {
@@ -320,6 +344,22 @@ mod tests {
         assert!(!cell.end_lease(now) && cell.end_lease(ends));
         assert_eq!(cell.report(), Report { held: -5, charge: 0 }, "what was spent stays reserved");
         assert!(!cell.spend(1, now));
+    }
+
+    #[test]
+    fn what_redis_told_long_ago_has_refilled_since() {
+        let told = Standing { limit: 100, used: 80, remaining: 20, reset: Duration::from_secs(40), reserved: 0 };
+        let used = |dimension, seconds| {
+            let cell = cell(dimension);
+            cell.admitted(1, 3, 0, None, told);
+            let later = cell.local.lock().told + Duration::from_secs(seconds);
+            let standing = cell.standing_at(later);
+            assert_eq!(standing.used + standing.remaining, 100);
+            standing.used
+        };
+        assert_eq!([0, 10, 40, 50].map(|seconds| used(Dimension::Tokens, seconds)), [80, 60, 0, 0]);
+        assert_eq!([0, 39, 40].map(|seconds| used(Dimension::Usd, seconds)), [80, 80, 0]);
+        assert_eq!([0, 15, 16].map(|seconds| used(Dimension::Concurrent, seconds)), [80, 80, 3], "its own places");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::cell::{Cell, Report};
 use super::server::{self, Connection, Server};
 use super::trouble::{Failure, Trouble, describe};
 use super::{SCRIPT, SOURCE, TAG, parameters};
+use crate::config::snapshot::StoreFailure;
 use crate::redact::KnownSecrets;
 use ::redis::{Cmd, Pipeline, RedisError};
 use parking_lot::Mutex;
@@ -40,8 +41,17 @@ const BATCH: usize = 128;
 /// Old names of this node that a restatement removes; those before them expire.
 const OLD_NAMES: usize = 8;
 
-/// Called for each failure, for the metric.
-pub type OnError = Arc<dyn Fn() + Send + Sync>;
+/// What the metrics count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// The store is called: for a decision, to connect, or to report what requests left behind.
+    Call,
+    /// Such a call has failed or was late.
+    Error,
+}
+
+/// Called for each event, for the metrics.
+pub type OnEvent = Arc<dyn Fn(StoreEvent) + Send + Sync>;
 
 /// Is told how the first try to connect ended.
 pub type First = Receiver<Result<(), String>>;
@@ -64,7 +74,7 @@ pub struct Link {
     /// Keeps the password out of errors and logs.
     _secrets: KnownSecrets,
     address: String,
-    on_error: OnError,
+    on_event: OnEvent,
     trouble: Trouble,
     session: watch::Sender<Option<Arc<Session>>>,
     /// All limits of all generations that are still in use, and the number of the last registration.
@@ -82,17 +92,17 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    /// Starts the thread. The receiver is told how the first try to connect ended.
+    /// Starts the thread. `policy` is what its warnings say of requests meanwhile. The receiver is told how the first try to connect ended.
     ///
     /// # Errors
     /// When the URL or the system's certificates cannot be used.
-    pub fn start(url: &crate::config::secret::Secret, on_error: OnError) -> Result<(Arc<Self>, First), String> {
+    pub fn start(url: &crate::config::secret::Secret, policy: StoreFailure, on_event: OnEvent) -> Result<(Arc<Self>, First), String> {
         let (server, address) = Server::open(url.expose()).map_err(|e| format!("the limit store's URL cannot be used: {e}"))?;
         let link = Arc::new(Self {
             url: url.clone(),
             _secrets: KnownSecrets::new(server::passwords(url.expose()).iter().map(|password| &**password).chain([url.expose()])),
             address,
-            on_error,
+            on_event,
             trouble: Trouble::default(),
             session: watch::channel(None).0,
             cells: Mutex::default(),
@@ -100,11 +110,12 @@ impl Link {
             wake: Arc::default(),
             tick: AtomicU64::new(millis(TICK)),
         });
+        link.trouble.set_policy(policy);
         let (told, first) = sync_channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let (weak, wake) = (Arc::downgrade(&link), link.wake.clone());
         let node = format!("n{:016x}", fastrand::u64(..));
-        let keeper = Keeper { server, connection: None, node, old: Vec::new(), failing: false, told: Some(told), renewed: Instant::now() };
+        let keeper = Keeper { server, connection: None, node, old: Vec::new(), told: Some(told), renewed: Instant::now() };
         std::thread::Builder::new()
             .name("limit-store".to_owned())
             .spawn(move || runtime.block_on(keeper.keep(weak, wake)))
@@ -122,20 +133,20 @@ impl Link {
         &self.address
     }
 
-    /// Something failed or was late.
-    pub fn error(&self) {
-        (self.on_error)();
+    /// The store is about to be called.
+    pub fn calls(&self) {
+        (self.on_event)(StoreEvent::Call);
     }
 
-    /// The store has decided nothing for a request.
-    pub fn decision_failed(&self, failure: &Failure<'_>) {
-        (self.on_error)();
+    /// A call has failed: the store has decided nothing for a request, or its connection is gone.
+    pub fn failed(&self, failure: &Failure<'_>) {
+        (self.on_event)(StoreEvent::Error);
         self.trouble.failed(&self.address, failure);
     }
 
     /// The store has decided.
     pub fn decided(&self) {
-        self.trouble.answered();
+        self.trouble.answered(&self.address);
     }
 
     /// What has gone wrong, for `/status`.
@@ -225,7 +236,6 @@ struct Keeper {
     node: String,
     /// Names under which Redis may still hold something for this node.
     old: Vec<String>,
-    failing: bool,
     told: Option<SyncSender<Result<(), String>>>,
     renewed: Instant,
 }
@@ -251,12 +261,8 @@ impl Keeper {
     }
 
     fn failed(&mut self, link: &Arc<Link>, error: &RedisError) {
-        link.error();
         self.connection = None;
-        link.trouble.noted(error);
-        if !std::mem::replace(&mut self.failing, true) {
-            log::warn!("limit store {} unavailable: {}; applying on_store_failure", link.address, describe(error));
-        }
+        link.failed(&Failure::Disconnected(error));
         if let Some(told) = self.told.take() {
             let _nobody_waits = told.send(Err(describe(error)));
         }
@@ -279,14 +285,16 @@ impl Keeper {
     /// On the connection that is there, else on a new one.
     async fn register_again(&mut self, link: &Arc<Link>) -> Result<Arc<Session>, RedisError> {
         if let Some(connection) = self.connection.take() {
+            link.calls();
             match self.register(link, connection).await {
                 Ok(session) => return Ok(session),
                 Err(error) => {
                     log::debug!("limit store {}: {error}; connecting anew", link.address);
-                    link.error();
+                    (link.on_event)(StoreEvent::Error);
                 }
             }
         }
+        link.calls();
         let connection = self.server.connect().await?;
         self.register(link, connection).await
     }
@@ -317,9 +325,7 @@ impl Keeper {
         self.connection = Some(connection.clone());
         let session = Arc::new(Session { connection, registration: registration(&node), node, epoch });
         link.session.send_replace(Some(session.clone()));
-        if std::mem::take(&mut self.failing) {
-            log::info!("limit store {} available again", link.address);
-        }
+        link.trouble.connected(&link.address);
         if let Some(told) = self.told.take() {
             let _nobody_waits = told.send(Ok(()));
         }
@@ -335,6 +341,9 @@ impl Keeper {
             if cell.end_lease(now) || (due && cell.renew()) {
                 link.queue.lock().push(cell);
             }
+        }
+        if due || !link.queue.lock().is_empty() {
+            link.calls();
         }
         if due {
             let mut renew = ::redis::pipe();

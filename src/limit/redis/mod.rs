@@ -209,9 +209,10 @@ impl Shared {
         }
     }
 
-    /// Where every limit stood when Redis last told this node, in the order of scopes and members.
+    /// Where every limit stands now by what Redis last told this node, in the order of scopes and members.
     pub fn standings(&self) -> impl Iterator<Item = Standing> {
-        self.cells.iter().map(|cell| cell.standing())
+        let now = Instant::now();
+        self.cells.iter().map(move |cell| cell.standing_at(now))
     }
 
     fn of<const N: usize>(&self, ranges: [Range<usize>; N]) -> Cells<'_> {
@@ -264,9 +265,10 @@ impl Shared {
     }
 
     async fn ask(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Answer, Failed> {
+        self.link.calls();
         let deadline = tokio::time::Instant::now() + self.timeout;
         let failed = |failure| {
-            self.link.decision_failed(&failure);
+            self.link.failed(&failure);
             Failed
         };
         let waited = timeout_at(deadline, self.link.session(self.patient)).await;

@@ -1,5 +1,6 @@
 //! What goes wrong with the shared store: a warning at a bounded rate, and the last failure for `/status`.
 
+use crate::config::snapshot::StoreFailure;
 use crate::limit::wall_clock;
 use crate::redact::redact_to;
 use ::redis::RedisError;
@@ -8,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The same failure is logged once in this time …
-const SAME: Duration = Duration::from_secs(10);
+const SAME: Duration = Duration::from_secs(60);
 /// … and another one not sooner than this after the last.
 const OTHER: Duration = Duration::from_secs(1);
 /// Longest message of a failure that is kept, in bytes.
 const MAX_MESSAGE: usize = 512;
 
-/// The failures of one store.
+/// The failures of one store, whether of decisions or of the connection.
 #[derive(Default)]
 pub struct Trouble {
     failing: AtomicBool,
@@ -24,10 +25,16 @@ pub struct Trouble {
 #[derive(Default)]
 struct Last {
     failure: Option<(u64, String)>,
-    /// When a line was last written, and of which failure.
+    /// Whether that was a connection which could not be made or used.
+    unconnected: bool,
+    /// When a warning was last written, and of which kind of failure.
     logged: Option<(Instant, &'static str)>,
     /// Failures since then.
     unlogged: u64,
+    /// Whether there is a warning that no line about the recovery has followed.
+    warned: bool,
+    /// The word of `on_store_failure`.
+    policy: &'static str,
 }
 
 /// Why the store decided nothing.
@@ -36,8 +43,10 @@ pub enum Failure<'a> {
     Error(&'a RedisError),
     /// It did not answer within this time.
     Late(Duration),
-    /// There is no connection.
+    /// There is no connection, for the reason that [`Failure::Disconnected`] gave.
     Unconnected,
+    /// The connection cannot be made or used.
+    Disconnected(&'a RedisError),
 }
 
 impl Failure<'_> {
@@ -48,13 +57,13 @@ impl Failure<'_> {
         match self {
             Self::Error(error) => error.code().and_then(|code| CODES.into_iter().find(|known| *known == code)).unwrap_or("error"),
             Self::Late(_) => "late",
-            Self::Unconnected => "unconnected",
+            Self::Unconnected | Self::Disconnected(_) => "unconnected",
         }
     }
 
     fn message(&self) -> String {
         match self {
-            Self::Error(error) => describe(error),
+            Self::Error(error) | Self::Disconnected(error) => describe(error),
             Self::Late(timeout) => format!("no answer within {timeout:?}"),
             Self::Unconnected => "not connected".to_owned(),
         }
@@ -78,15 +87,22 @@ pub fn describe(error: &RedisError) -> String {
 }
 
 impl Trouble {
-    /// The store has decided nothing.
+    /// What requests get from now on while the store fails.
+    pub fn set_policy(&self, policy: StoreFailure) {
+        self.last.lock().policy = policy.name();
+    }
+
+    /// The store has decided nothing, or its connection is gone. Logs the cause, the same one once in a minute.
     pub fn failed(&self, address: &str, failure: &Failure<'_>) {
-        self.failing.store(true, Relaxed);
+        let known = self.failing.swap(true, Relaxed);
         let mut last = self.last.lock();
-        // What a missing connection is due to was noted when it could not be made.
-        if !matches!(failure, Failure::Unconnected) || last.failure.is_none() {
+        // The cause of a missing connection was noted when it broke or could not be made.
+        if !matches!(failure, Failure::Unconnected) || !known {
             last.failure = Some((wall_clock(), failure.message()));
         }
-        let (now, kind) = (Instant::now(), failure.kind());
+        let kind = failure.kind();
+        last.unconnected = kind == Failure::Unconnected.kind();
+        let now = Instant::now();
         let pause = |before| if before == kind { SAME } else { OTHER };
         if last.logged.is_some_and(|(at, before)| now.duration_since(at) < pause(before)) {
             last.unlogged += 1;
@@ -94,27 +110,38 @@ impl Trouble {
         }
         let more = std::mem::take(&mut last.unlogged);
         last.logged = Some((now, kind));
+        last.warned = true;
+        let (policy, cause) = (last.policy, last.failure.as_ref().map(|(_, cause)| cause.clone()).unwrap_or_default());
         drop(last);
         log::warn!(
-            "limit store {address} failed: {}; applying on_store_failure ({more} more failures since the last such line)",
-            failure.message()
+            "limit store {address} failed: {cause}; applying on_store_failure={policy} ({more} more failures since the last such line)"
         );
     }
 
-    /// The connection cannot be made or used; the caller logs it.
-    pub fn noted(&self, error: &RedisError) {
-        self.failing.store(true, Relaxed);
-        self.last.lock().failure = Some((wall_clock(), Failure::Error(error).message()));
-    }
-
     /// The store has decided.
-    pub fn answered(&self) {
+    pub fn answered(&self, address: &str) {
         if self.failing.load(Relaxed) {
-            self.failing.store(false, Relaxed);
+            self.recovered(address, &mut self.last.lock());
         }
     }
 
-    /// Whether the last decision failed.
+    /// The connection is there again. Says nothing of a store that refuses to decide.
+    pub fn connected(&self, address: &str) {
+        let mut last = self.last.lock();
+        if last.unconnected {
+            self.recovered(address, &mut last);
+        }
+    }
+
+    fn recovered(&self, address: &str, last: &mut Last) {
+        self.failing.store(false, Relaxed);
+        last.unconnected = false;
+        if std::mem::take(&mut last.warned) {
+            log::info!("limit store {address} available again");
+        }
+    }
+
+    /// Whether the last decision failed, or the last try to connect.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Relaxed)
     }
@@ -122,5 +149,53 @@ impl Trouble {
     /// When the last failure was, in nanoseconds since the Unix epoch, and what it was.
     pub fn last(&self) -> Option<(u64, String)> {
         self.last.lock().failure.clone()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn refused() -> RedisError {
+        std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()
+    }
+
+    fn cause(trouble: &Trouble) -> String {
+        trouble.last().map(|(_, cause)| cause).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_request_without_a_connection_shows_why_there_is_none() {
+        let trouble = Trouble::default();
+        trouble.failed("redis:6379", &Failure::Unconnected);
+        assert_eq!(cause(&trouble), "not connected");
+        trouble.failed("redis:6379", &Failure::Disconnected(&refused()));
+        trouble.failed("redis:6379", &Failure::Unconnected);
+        assert!(trouble.is_failing() && cause(&trouble).contains("refused"), "{}", cause(&trouble));
+        trouble.failed("redis:6379", &Failure::Late(Duration::from_millis(20)));
+        assert_eq!(cause(&trouble), "no answer within 20ms");
+    }
+
+    #[test]
+    fn all_failures_of_a_lost_connection_are_one_warning() {
+        let trouble = Trouble::default();
+        trouble.failed("redis:6379", &Failure::Disconnected(&refused()));
+        (0..5).for_each(|_| trouble.failed("redis:6379", &Failure::Unconnected));
+        let last = trouble.last.lock();
+        assert_eq!((last.logged.map(|(_, kind)| kind), last.unlogged), (Some("unconnected"), 5));
+    }
+
+    #[test]
+    fn a_connection_ends_the_trouble_of_a_missing_one_only() {
+        let trouble = Trouble::default();
+        trouble.failed("redis:6379", &Failure::Disconnected(&refused()));
+        trouble.connected("redis:6379");
+        assert!(!trouble.is_failing());
+        trouble.failed("redis:6379", &Failure::Late(Duration::from_millis(20)));
+        trouble.connected("redis:6379");
+        assert!(trouble.is_failing(), "it can be reached, and has decided nothing yet");
+        trouble.answered("redis:6379");
+        assert!(!trouble.is_failing());
     }
 }
