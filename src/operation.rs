@@ -20,6 +20,14 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// The word in the access log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
     /// Checks a body.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::error::ApiError;
 use crate::id;
 use crate::limit::{Denied, Subject};
 use crate::operation::Operation;
+use crate::redact::redact_to;
 use crate::route::failures::Failures;
 use crate::route::r#match as names;
 use crate::route::pick::Plan;
@@ -76,7 +77,11 @@ pub fn models(live: &Live, who: &Principal) -> Bytes {
 ///
 /// # Errors
 /// 404 for a route that is not there, or not for this key, which does not learn the difference.
-pub fn model(live: &Live, who: &Principal, id: &str) -> Result<Bytes, ApiError> {
+pub fn model(live: &Live, ctx: &mut Exchange, who: &Principal, id: &str) -> Result<Bytes, ApiError> {
+    model_page(live, who, id).inspect_err(|_| ctx.asked = Some(asked(id)))
+}
+
+fn model_page(live: &Live, who: &Principal, id: &str) -> Result<Bytes, ApiError> {
     let unknown = |name: &str| names::unknown(&live.snapshot, *who, name);
     let id = crate::percent::decode(id).ok_or_else(|| unknown(id))?;
     names::resolve(&live.snapshot, *who, &id).map_err(|_| unknown(&id))?;
@@ -98,6 +103,14 @@ fn write_model(w: &mut crate::json::write::Writer, id: &str, created: u64) {
         .end_object();
 }
 
+/// Longest part of a model's name that the access log has where the name leads nowhere, in bytes.
+const MAX_ASKED: usize = 128;
+
+/// A model's name for the access log, without secrets: it is the client's text.
+fn asked(model: &str) -> Box<str> {
+    redact_to(model, MAX_ASKED).into()
+}
+
 /// Everything that needs the body: its form, the route, all limits at once.
 ///
 /// # Errors
@@ -113,6 +126,7 @@ pub async fn admit(
     let parsed = operation.parse(body)?;
     let model = parsed.text(Field::Model).unwrap_or_default();
     let found = names::resolve(&live.snapshot, *who, &model).inspect_err(|error| {
+        ctx.asked = Some(asked(&model));
         if error.status == 403 {
             live.metrics.auth_failure(AuthFailure::Forbidden);
             ctx.reason = AuthFailure::Forbidden.name();

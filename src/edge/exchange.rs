@@ -18,17 +18,17 @@ use super::rescue::{self, Failure};
 use super::respond::{self, Opening};
 use crate::account::{EndedBy, Ledger, cost, settled};
 use crate::chat::chunk::UsagePlace;
-use crate::config::snapshot::{ResponseModel, StreamUsage};
+use crate::config::snapshot::{Dimension, ResponseModel, StreamUsage};
 use crate::dialect::blame::Sent;
 use crate::dialect::{FailureClass, Fault};
 use crate::error::ApiError;
 use crate::id;
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
-use crate::limit::{Denied, LimitHeaders, Used};
+use crate::limit::{Denied, LimitHeaders, Scope, Used};
 use crate::operation::Operation;
 use crate::provider::Target;
 use crate::relay::{Form, Relay};
-use crate::route::failures::{self, PassedOver};
+use crate::route::failures::{self, TargetNotes};
 use crate::route::retry;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
@@ -77,8 +77,16 @@ pub struct Exchange {
     pub store_failed: bool,
     /// Where the limits stand that have refused it; told in place of its permit's.
     pub refused: Option<Box<LimitHeaders>>,
+    /// The endpoint, as a word of a closed set; empty until it is known.
+    pub endpoint: &'static str,
+    /// The client's name for a model that it may not use or that nobody has; for the log.
+    pub asked: Option<Box<str>>,
+    /// The limit that refused last.
+    pub limit: Option<(Scope, Dimension)>,
     /// Targets that were not asked, and why.
-    pub passed_over: PassedOver,
+    pub passed_over: TargetNotes,
+    /// Targets that were asked, and how that ended, once one has failed.
+    pub tried: TargetNotes,
     /// Time spent in the gateway itself so far.
     pub busy: Duration,
     /// From `Routed` on.
@@ -126,7 +134,11 @@ impl Exchange {
             reason: "",
             store_failed: false,
             refused: None,
-            passed_over: PassedOver::default(),
+            endpoint: "",
+            asked: None,
+            limit: None,
+            passed_over: TargetNotes::default(),
+            tried: TargetNotes::default(),
             busy: Duration::ZERO,
             call: None,
             in_flight: None,
@@ -141,6 +153,7 @@ impl Exchange {
             Denied::Limit(refusal) => {
                 self.reason = Outcome::Limited.name();
                 self.live.metrics.limit_refused(&refusal);
+                self.limit = Some((refusal.scope, refusal.dimension));
                 self.refused = Some(refusal.headers);
             }
             Denied::Store => self.store_failed = true,
@@ -222,6 +235,7 @@ impl Exchange {
         let target = attempt.target.clone();
         self.live.metrics.attempt(target.provider.index, failure.outcome);
         self.reason = failure.outcome.name();
+        self.tried.add(&target.endpoint_name, &attempt.model, failure.outcome.name());
         let now = self.live.now();
         let asking = attempt.asking.take();
         if let Some((asking, wait)) = asking.as_ref().zip(failure.error.retry_after) {
@@ -450,6 +464,9 @@ impl Exchange {
         let Some(attempt) = call.attempt.as_mut() else { return };
         attempt.reading = Reading::Over;
         self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
+        if !self.tried.is_empty() {
+            self.tried.add(&attempt.target.endpoint_name, &attempt.model, Outcome::Success.name());
+        }
     }
 
     /// Settles what has been used, as [`settled`] has it. A client that left has had the provider read its prompt, whether or

@@ -47,6 +47,16 @@ enum Endpoint<'a> {
     Model(&'a str),
 }
 
+impl Endpoint<'_> {
+    /// The word in the access log.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Ask(operation) => operation.name(),
+            Self::Models | Self::Model(_) => "models",
+        }
+    }
+}
+
 fn endpoint<'a>(method: &Method, path: &'a str) -> std::result::Result<Endpoint<'a>, ApiError> {
     let (endpoint, allow) = match path {
         "/v1/chat/completions" => (Endpoint::Ask(Operation::Chat), "POST"),
@@ -87,11 +97,12 @@ impl Gateway {
         }
         intake::check_headers(real, &headers)?;
         let endpoint = endpoint(&request.method, request.uri.path())?;
+        ctx.endpoint = endpoint.name();
         let who = admission::authenticate(&live, ctx, &request.headers)?;
         let operation = match endpoint {
             Endpoint::Ask(operation) => operation,
             Endpoint::Models => return Ok(Some(Own::List(admission::models(&live, &who)))),
-            Endpoint::Model(id) => return Ok(Some(Own::List(admission::model(&live, &who, id)?))),
+            Endpoint::Model(id) => return Ok(Some(Own::List(admission::model(&live, ctx, &who, id)?))),
         };
         admission::peek(&live, ctx, &who, headers.length()).await?;
         let framing = intake::check_framing(real, &headers, live.snapshot.server.max_body)?;

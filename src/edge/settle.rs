@@ -5,7 +5,7 @@ use crate::account::EndedBy;
 use crate::config::snapshot::Trust;
 use crate::limit::wall_clock;
 use crate::telemetry::access::AccessLine;
-use crate::telemetry::labels::{LIMIT_STORE_FAILED, Phase, Refused};
+use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome, Phase, Refused};
 use crate::telemetry::log::write_access;
 use http::HeaderMap;
 use pingora_core::Error;
@@ -37,13 +37,17 @@ pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         client_request_id: ctx.client_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         trace_id: trace_id.as_str(),
         episode_id: call.map_or("", |c| c.head.episode_id.hyphenated().encode_lower(&mut episode)),
+        endpoint: ctx.endpoint,
         team: ledger.team.and_then(|t| live.snapshot.teams.get(t)).map_or("", |t| &t.name),
         key: ledger.key.and_then(|k| live.snapshot.keys.get(k)).map_or("", |k| &k.id),
         route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map_or("", |r| &r.name),
+        model: ctx.asked.as_deref().unwrap_or_default(),
         provider: attempt.map_or("", |a| &a.target.provider.name),
         upstream_model: attempt.map_or("", |a| &a.model),
         passed_over: ctx.passed_over.text(),
+        tried: ctx.tried.text(),
         reason: reason(ctx),
+        limit: ctx.limit.filter(|_| ctx.reason == Outcome::Limited.name()),
         client: client_address(session, ctx),
         ledger,
     });

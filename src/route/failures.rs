@@ -2,8 +2,8 @@
 
 use crate::error::ApiError;
 
-/// Most bytes of [`PassedOver`].
-pub const MAX_PASSED_OVER: usize = 512;
+/// Most bytes of [`TargetNotes`].
+pub const MAX_NOTES: usize = 512;
 
 /// The failures of one request, of which the most useful one is kept: the client's own mistake, then what waiting helps
 /// against, then the rest. Of two alike the one with the shorter `retry-after` is kept, else the later one; of two that
@@ -55,21 +55,26 @@ const fn rank(status: u16) -> u8 {
     }
 }
 
-/// The targets that a request did not ask, and why, as the access log names them: `provider/model (why), …`.
+/// Targets of a request, each with a word about it, as the access log has them: `provider/model (word), …`.
 #[derive(Debug, Default)]
-pub struct PassedOver(String);
+pub struct TargetNotes(String);
 
-impl PassedOver {
-    /// Adds a target, unless there are [`MAX_PASSED_OVER`] bytes.
-    pub fn add(&mut self, provider: &str, model: &str, why: &str) {
+impl TargetNotes {
+    /// Adds a target, unless that makes more than [`MAX_NOTES`] bytes.
+    pub fn add(&mut self, provider: &str, model: &str, word: &str) {
         let separator = if self.0.is_empty() { "" } else { ", " };
-        let next = format!("{separator}{provider}/{model} ({why})");
-        if self.0.len() + next.len() <= MAX_PASSED_OVER {
+        let next = format!("{separator}{provider}/{model} ({word})");
+        if self.0.len() + next.len() <= MAX_NOTES {
             self.0.push_str(&next);
         }
     }
 
-    /// The text; empty where all were asked.
+    /// Whether there is no target.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text; empty without a target.
     pub fn text(&self) -> &str {
         &self.0
     }
@@ -133,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn passed_over_targets_are_named_within_a_bound() {
-        let mut passed = PassedOver::default();
-        passed.add("claude", "opus", member(&ApiError::field("tools[0].function", "no")));
-        passed.add("pool", "m", "connections");
-        assert_eq!(passed.text(), "claude/opus (tools), pool/m (connections)");
-        (0..100).for_each(|_| passed.add("pool", "m", member(&error(400, ""))));
-        assert!(passed.text().len() <= MAX_PASSED_OVER && passed.text().ends_with("pool/m (request)"));
+    fn notes_on_targets_end_within_a_bound() {
+        let mut notes = TargetNotes::default();
+        notes.add("claude", "opus", member(&ApiError::field("tools[0].function", "no")));
+        notes.add("pool", "m", "connections");
+        assert_eq!(notes.text(), "claude/opus (tools), pool/m (connections)");
+        (0..100).for_each(|_| notes.add("pool", "m", member(&error(400, ""))));
+        assert!(notes.text().len() <= MAX_NOTES && notes.text().ends_with("pool/m (request)"));
     }
 }

@@ -1,7 +1,9 @@
 //! One line per request. It says who asked whom for how much, and never what.
 
 use crate::account::Ledger;
+use crate::config::snapshot::Dimension;
 use crate::json::write::{escape, integer};
+use crate::limit::{Scope, dimension_name};
 use std::cell::Cell;
 use std::io::Write;
 use std::net::IpAddr;
@@ -20,20 +22,28 @@ pub struct AccessLine<'a> {
     pub trace_id: &'a str,
     /// Groups requests.
     pub episode_id: &'a str,
+    /// What the client used, as a word of a closed set.
+    pub endpoint: &'static str,
     /// Who asked.
     pub team: &'a str,
     /// The key's id.
     pub key: &'a str,
     /// What was asked for.
     pub route: &'a str,
+    /// The client's name for a model that leads to no route, or to none for its key; written only then.
+    pub model: &'a str,
     /// Who answered.
     pub provider: &'a str,
     /// The model there.
     pub upstream_model: &'a str,
     /// Targets that were not asked and why: `provider/model (why), …`; written only where there are any.
     pub passed_over: &'a str,
+    /// Targets that were asked and how that ended: `provider/model (outcome), …`; written only where one has failed.
+    pub tried: &'a str,
     /// Why it was refused or failed, as a word of a closed set.
-    pub reason: &'a str,
+    pub reason: &'static str,
+    /// The limit that refused it; written only where one did.
+    pub limit: Option<(Scope, Dimension)>,
     /// Where the client is.
     pub client: Option<IpAddr>,
     /// The rest.
@@ -63,19 +73,20 @@ impl AccessLine<'_> {
         let ledger = self.ledger;
         let usage = &ledger.usage;
         let mut line = Line::begin(out, json, self.time);
-        line.text(key!("log"), "access");
+        line.word(key!("log"), "access");
         line.text(key!("request_id"), self.request_id);
         line.text(key!("client_request_id"), self.client_request_id);
         line.text(key!("trace_id"), self.trace_id);
         line.text(key!("episode_id"), self.episode_id);
+        line.word(key!("endpoint"), self.endpoint);
         line.text(key!("team"), self.team);
         line.text(key!("key"), self.key);
         line.text(key!("route"), self.route);
+        line.some(key!("model"), self.model);
         line.text(key!("provider"), self.provider);
         line.text(key!("upstream_model"), self.upstream_model);
-        if !self.passed_over.is_empty() {
-            line.text(key!("passed_over"), self.passed_over);
-        }
+        line.some(key!("passed_over"), self.passed_over);
+        line.some(key!("tried"), self.tried);
         line.number(key!("attempts"), u64::from(ledger.attempts));
         line.number(key!("status"), u64::from(ledger.status));
         line.flag(key!("stream"), ledger.stream);
@@ -88,8 +99,12 @@ impl AccessLine<'_> {
         line.milliseconds(key!("ttft_ms"), ledger.ttft);
         line.milliseconds(key!("duration_ms"), Some(ledger.duration));
         line.number(key!("overhead_us"), u64::try_from(ledger.overhead.as_micros()).unwrap_or(u64::MAX));
-        line.text(key!("ended_by"), ledger.ended_by.name());
-        line.text(key!("reason"), self.reason);
+        line.word(key!("ended_by"), ledger.ended_by.name());
+        line.word(key!("reason"), self.reason);
+        if let Some((scope, dimension)) = self.limit {
+            line.word(key!("limit_scope"), scope.name());
+            line.word(key!("limit_dimension"), dimension_name(dimension));
+        }
         line.address(key!("client"), self.client);
         line.end();
     }
@@ -109,6 +124,25 @@ impl<'a> Line<'a> {
         timestamp(out, time);
         out.extend_from_slice(after);
         Self { out, json }
+    }
+
+    /// A text that is left out where it is empty.
+    fn some(&mut self, key: Key, value: &str) {
+        if !value.is_empty() {
+            self.text(key, value);
+        }
+    }
+
+    /// A word of the gateway's own, of which nothing has to be escaped; an empty one is null.
+    fn word(&mut self, key: Key, value: &'static str) {
+        if value.is_empty() {
+            return self.null(key);
+        }
+        self.key(key);
+        let quote: &[u8] = if self.json { b"\"" } else { b"" };
+        self.out.extend_from_slice(quote);
+        self.out.extend_from_slice(value.as_bytes());
+        self.out.extend_from_slice(quote);
     }
 
     /// A text; an empty one is null.
@@ -240,6 +274,11 @@ mod tests {
     use crate::chat::usage::Usage;
 
     fn lines(route: &str, json: bool) -> String {
+        with(route, json, |_| {})
+    }
+
+    /// The line of a request to a route, after a change.
+    fn with(route: &str, json: bool, change: impl FnOnce(&mut AccessLine<'_>)) -> String {
         let ledger = Ledger {
             status: 200,
             attempts: 2,
@@ -250,22 +289,27 @@ mod tests {
             overhead: Duration::from_nanos(87_900),
             ..Ledger::new()
         };
-        let line = AccessLine {
+        let mut line = AccessLine {
             time: 1_767_225_600_042_999_999,
             request_id: "r-1",
             client_request_id: "c-1",
             trace_id: "",
             episode_id: "e-1",
+            endpoint: "chat",
             team: "search",
             key: "search-prod",
             route,
+            model: "",
             provider: "gpu",
             upstream_model: "Qwen/Qwen3-4B",
             passed_over: "",
+            tried: "",
             reason: "",
+            limit: None,
             client: Some("2001:db8::1".parse().unwrap()),
             ledger: &ledger,
         };
+        change(&mut line);
         let mut out = Vec::new();
         line.write(&mut out, json);
         String::from_utf8(out).unwrap()
@@ -275,13 +319,29 @@ mod tests {
     fn a_json_line_has_every_field() {
         let want = concat!(
             r#"{"time":"2026-01-01T00:00:00.042Z","log":"access","request_id":"r-1","client_request_id":"c-1","trace_id":null,"episode_id":"e-1","#,
-            r#""team":"search","key":"search-prod","route":"chat","provider":"gpu","upstream_model":"Qwen/Qwen3-4B","#,
+            r#""endpoint":"chat","team":"search","key":"search-prod","route":"chat","provider":"gpu","upstream_model":"Qwen/Qwen3-4B","#,
             r#""attempts":2,"status":200,"stream":false,"tokens_in":12,"tokens_out":34,"tokens_cached":5,"tokens_reasoning":0,"#,
             r#""tokens_estimated":false,"cost_usd":0.00123,"ttft_ms":12.34,"duration_ms":2000,"overhead_us":87,"ended_by":"gateway","#,
             r#""reason":null,"client":"2001:db8::1"}"#,
             "\n"
         );
         assert_eq!(lines("chat", true), want);
+    }
+
+    #[test]
+    fn what_few_requests_have_is_written_for_those_only() {
+        let line = with("", true, |line| {
+            line.model = "no\"such";
+            line.tried = "gpu/a (connect), gpu/b (timeout)";
+            line.reason = "limited";
+            line.limit = Some((Scope::Team, Dimension::Requests));
+        });
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let text = |name: &str| value[name].as_str().unwrap().to_owned();
+        assert_eq!((text("model"), text("tried")), ("no\"such".into(), "gpu/a (connect), gpu/b (timeout)".into()));
+        assert_eq!((text("reason"), text("limit_scope"), text("limit_dimension")), ("limited".into(), "team".into(), "requests".into()));
+        let line = with("chat", false, |line| line.limit = Some((Scope::Key, Dimension::Usd)));
+        assert!(line.contains(" ended_by=gateway limit_scope=key limit_dimension=usd client=2001:db8::1\n"), "{line}");
     }
 
     #[test]

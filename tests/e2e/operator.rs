@@ -57,6 +57,45 @@ async fn every_refused_or_failed_request_has_a_reason_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_access_line_has_the_endpoint_the_limit_and_the_targets_that_were_tried() {
+    let sim = Sim::start().await;
+    let (bad, good) = ("{ provider: sim, model: \"m+status=500\" }", "{ provider: sim, model: good }");
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ sim: {} }}\nroutes:\n  both: {{ targets: [ {bad} ], fallback: [ {good} ] }}\n  \
+         one: {{ targets: [ {good} ], limits: [ {{ requests: 1, per: 30d }} ] }}\n",
+        sim.provider()
+    ))
+    .await;
+    let line = async |bytes: Vec<u8>| {
+        let mut conn = gateway.connect().await;
+        conn.send(&bytes).await.unwrap();
+        let id = conn.answer().await.unwrap().header("x-request-id").to_owned();
+        until("its line", async || access_lines(&gateway).into_iter().find(|line| line["request_id"] == id.as_str())).await
+    };
+    let ask = |model: &str| request("POST", "/v1/chat/completions", &[], Some(chat(model).to_string().as_bytes()));
+    let get = |path: &str| request("GET", path, &[], None);
+    let rare = ["model", "tried", "limit_scope", "limit_dimension"];
+    let has = |line: &Value| rare.iter().filter(|name| line.get(**name).is_some()).copied().collect::<Vec<_>>();
+
+    let plain = line(ask("one")).await;
+    assert_eq!((plain["endpoint"].as_str(), has(&plain)), (Some("chat"), vec![]), "{plain}");
+    let refused = line(ask("one")).await;
+    let limit = (refused["limit_scope"].as_str(), refused["limit_dimension"].as_str());
+    assert_eq!((limit, refused["reason"].as_str()), ((Some("route"), Some("requests")), Some("limited")), "{refused}");
+    let second = line(ask("both")).await;
+    assert_eq!((second["tried"].as_str(), has(&second)), (Some("sim/m+status=500 (server_error), sim/good (success)"), vec!["tried"]));
+
+    let long = format!("no\u{9b}such\n{}", "x".repeat(5000));
+    let unknown = line(ask(&long)).await;
+    assert_eq!((unknown["model"].as_str(), unknown["status"].as_u64()), (Some(&long[..128]), Some(404)));
+    assert_eq!(line(ask("sk-0123456789abcdefghij")).await["model"], "[redacted]");
+    let listed = line(get("/v1/models/nobody")).await;
+    assert_eq!((listed["endpoint"].as_str(), listed["model"].as_str()), (Some("models"), Some("nobody")));
+    assert_eq!(line(request("POST", "/v1/embeddings", &[], Some(b"{"))).await["endpoint"], "embeddings");
+    assert!(line(get("/nowhere")).await["endpoint"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_s_own_request_id_is_logged_and_echoed_beside_the_gateway_s() {
     let sim = Sim::start().await;
     let gateway = Gateway::start(&config(&sim)).await;
