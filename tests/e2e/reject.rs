@@ -147,6 +147,23 @@ async fn a_header_block_that_never_ends_is_late_and_one_in_many_frames_is_too_la
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_only_looks_whether_a_tls_port_is_open_is_not_logged() {
+    let (gateway, _sim, certificates) = gateway("").await;
+    drop(TcpStream::connect(gateway.secure).await.unwrap());
+    let reset = TcpStream::connect(gateway.secure).await.unwrap();
+    reset.set_zero_linger().unwrap();
+    drop(reset);
+    // Connections are accepted in their order, so both have been looked at by then.
+    assert!(connect(gateway.secure, &Certificates::new().ca, &["h2"]).await.is_err());
+    let line = gateway.output.line("rejected, tls_handshake").await;
+    assert!(!line.contains("more not logged") && gateway.output.text().matches("rejected, ").count() == 1, "{}", gateway.output.text());
+    for reason in ["plain_on_tls_port", "malformed", "header_timeout"] {
+        assert_eq!(rejected(&gateway, reason).await, 0.0, "{reason}");
+    }
+    assert!(connect(gateway.secure, &certificates.ca, &["h2"]).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_where_there_is_none_and_failed_handshakes_are_counted() {
     let (gateway, _sim, certificates) = gateway("header_timeout: 1s").await;
     assert!(connect(gateway.listen, &certificates.ca, &["h2"]).await.is_err());
