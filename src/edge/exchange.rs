@@ -235,7 +235,7 @@ impl Exchange {
         let target = attempt.target.clone();
         self.live.metrics.attempt(target.provider.index, failure.outcome);
         self.reason = failure.outcome.name();
-        self.tried.add(&target.endpoint_name, &attempt.model, failure.outcome.name());
+        self.tried.add(&target.provider.endpoint_name, &attempt.model, failure.outcome.name());
         let now = self.live.now();
         let asking = attempt.asking.take();
         if let Some((asking, wait)) = asking.as_ref().zip(failure.error.retry_after) {
@@ -465,7 +465,7 @@ impl Exchange {
         attempt.reading = Reading::Over;
         self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
         if !self.tried.is_empty() {
-            self.tried.add(&attempt.target.endpoint_name, &attempt.model, Outcome::Success.name());
+            self.tried.add(&attempt.target.provider.endpoint_name, &attempt.model, Outcome::Success.name());
         }
     }
 
