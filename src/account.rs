@@ -1,6 +1,7 @@
 //! What an answer cost, and the settled line that the log and the metrics are written from.
 
 use crate::chat::usage::Usage;
+use crate::closed_set::closed_set;
 use crate::provider::Price;
 use std::time::Duration;
 
@@ -36,28 +37,17 @@ pub fn settled(told: Option<Usage>, whole: bool, expected: &Usage, sent: u64) ->
     }
 }
 
-/// Who ended a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
-    /// Nobody: it was answered in full.
-    Complete,
-    /// The client went away.
-    Client,
-    /// The provider failed or broke off.
-    Upstream,
-    /// The gateway refused or gave up: limits, bad requests, deadlines, a drain.
-    Gateway,
-}
-
-impl EndedBy {
-    /// The word in the log.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Client => "client",
-            Self::Upstream => "upstream",
-            Self::Gateway => "gateway",
-        }
+closed_set! {
+    /// Who ended a request.
+    EndedBy {
+        /// Nobody: it was answered in full.
+        Complete = "complete",
+        /// The client went away.
+        Client = "client",
+        /// The provider failed or broke off.
+        Upstream = "upstream",
+        /// The gateway refused or gave up: limits, bad requests, deadlines, a drain.
+        Gateway = "gateway",
     }
 }
 

@@ -4,48 +4,50 @@
 //! [`ApiError`]: limits, bad JSON, an oversized body, a provider's failure. Its JSON is OpenAI's error shape with
 //! `code` being the HTTP status, so that every client library can read it on every path.
 
+use crate::closed_set::closed_set;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// What `error.type` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The request itself is wrong; sending it again will not help.
-    InvalidRequest,
-    /// No key, or one that is unknown, expired or disabled.
-    Authentication,
-    /// A good key that may not do this.
-    Permission,
-    /// No such route or endpoint.
-    NotFound,
-    /// A limit; waiting helps.
-    RateLimit,
-    /// A spent budget; waiting does not help.
-    InsufficientQuota,
-    /// A bug of ours.
-    Internal,
-    /// The provider failed or answered something that cannot be read.
-    Upstream,
-    /// The provider has no capacity.
-    Overloaded,
-    /// The provider was too slow.
-    Timeout,
+closed_set! {
+    /// What `error.type` says.
+    ErrorKind {
+        /// The request itself is wrong; sending it again will not help.
+        InvalidRequest = "invalid_request_error",
+        /// No key, or one that is unknown, expired or disabled.
+        Authentication = "authentication_error",
+        /// A good key that may not do this.
+        Permission = "permission_error",
+        /// No such route or endpoint.
+        NotFound = "not_found_error",
+        /// A limit; waiting helps.
+        RateLimit = "rate_limit_error",
+        /// A spent budget; waiting does not help.
+        InsufficientQuota = "insufficient_quota",
+        /// A bug of ours.
+        Internal = "internal_error",
+        /// The provider failed or answered something that cannot be read.
+        Upstream = "upstream_error",
+        /// The provider has no capacity.
+        Overloaded = "overloaded_error",
+        /// The provider was too slow.
+        Timeout = "timeout_error",
+    }
 }
 
 impl ErrorKind {
-    /// The word in `error.type`.
-    pub const fn name(self) -> &'static str {
+    /// The statuses that it comes with.
+    pub const fn statuses(self) -> &'static [u16] {
         match self {
-            Self::InvalidRequest => "invalid_request_error",
-            Self::Authentication => "authentication_error",
-            Self::Permission => "permission_error",
-            Self::NotFound => "not_found_error",
-            Self::RateLimit => "rate_limit_error",
-            Self::InsufficientQuota => "insufficient_quota",
-            Self::Internal => "internal_error",
-            Self::Upstream => "upstream_error",
-            Self::Overloaded => "overloaded_error",
-            Self::Timeout => "timeout_error",
+            Self::InvalidRequest => &[400, 405, 408, 411, 413, 415, 431],
+            Self::Authentication => &[401],
+            Self::Permission => &[403],
+            Self::NotFound => &[404],
+            Self::RateLimit => &[429],
+            Self::InsufficientQuota => &[402],
+            Self::Internal => &[500],
+            Self::Upstream => &[502],
+            Self::Overloaded => &[503],
+            Self::Timeout => &[504],
         }
     }
 }

@@ -94,6 +94,7 @@ pub mod admin;
 pub mod auth;
 pub mod chat;
 pub mod cli;
+mod closed_set;
 pub mod commands;
 pub mod config;
 pub mod dialect;

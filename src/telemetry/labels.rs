@@ -1,29 +1,12 @@
 //! The label values that do not come from the configuration: closed sets, every one of them.
 
 use crate::auth;
+use crate::closed_set::closed_set;
 use crate::dialect::{FailureClass, Fault};
 
 /// The route of a request that found none, the team of one whose key was not accepted, the provider of one that reached
 /// none. A route, team or provider of this name shares the series.
 pub const NONE: &str = "none";
-
-macro_rules! closed_set {
-    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$about])* $variant),+ }
-
-        impl $name {
-            /// All of them, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The label value.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-    };
-}
 
 closed_set! {
     /// How an attempt at a provider ended.
