@@ -92,9 +92,10 @@ fn streamed(dialect: &dyn Dialect, events: Vec<Bytes>, broke: &Refusal, script: 
     match script.slice {
         Some(size) => steps = sliced(events.flatten().collect(), size),
         None => {
+            let pace = script.pace.filter(|pace| !pace.is_zero());
             for event in events {
-                if !steps.is_empty() && !script.pace.is_zero() {
-                    steps.push(Step::Wait(script.pace));
+                if let Some(pace) = pace.filter(|_| !steps.is_empty()) {
+                    steps.push(Step::Wait(pace));
                 }
                 steps.push(Step::Send(event));
             }

@@ -3,6 +3,7 @@
 //! Everything after the first `+` of the model's name is directives, each `name` or `name=value`, separated by `+`:
 //! `gpt-4o+fail-first=2+status=503+retry-after=7`. An unknown directive is a 400, so that a typo shows.
 
+use crate::closed_set::closed_set;
 use std::time::Duration;
 
 /// Longest pause that a script may ask for.
@@ -12,13 +13,63 @@ pub const MAX_CHUNKS: usize = 100_000;
 /// Largest text of an answer, in bytes.
 pub const MAX_ANSWER: usize = 16 << 20;
 
+closed_set! {
+    /// A word of a script. The first example in its description is a whole directive.
+    Directive {
+        /// `delay=200ms`: wait before the headers.
+        Delay = "delay",
+        /// `pace=50ms`: wait before each event of a stream but the first.
+        Pace = "pace",
+        /// `chunks=100`: the text comes in so many pieces.
+        Chunks = "chunks",
+        /// `bytes=4096`: the text has so many bytes.
+        Bytes = "bytes",
+        /// `slice=7`: the body is cut into pieces of so many bytes, wherever its events end.
+        Slice = "slice",
+        /// `finish=content_filter`: the finish reason, in whatever word.
+        Finish = "finish",
+        /// `reasoning`: think first.
+        Reasoning = "reasoning",
+        /// `retry-after=7`: that header, on whatever is answered.
+        RetryAfter = "retry-after",
+        /// `fail-first=2`: what goes wrong, the delay and `retry-after` apply only to so many requests with this very name; a 503
+        /// where the script names nothing.
+        FailFirst = "fail-first",
+        /// `once`: the same as `fail-first=1`.
+        Once = "once",
+        /// `status=503`: an error in the provider's shape, 400 to 599.
+        Status = "status",
+        /// `error=context_length_exceeded`, `error=content_policy_violation`, `error=insufficient_quota`: the error that has this
+        /// code at OpenAI, in the provider's shape.
+        Error = "error",
+        /// `hang`: never an answer.
+        Hang = "hang",
+        /// `close`: the connection ends without an answer.
+        Close = "close",
+        /// `stall`: headers of success, then silence.
+        Stall = "stall",
+        /// `comment-stall`: headers, something without content, then silence.
+        CommentStall = "comment-stall",
+        /// `die-after-headers`: headers, then the connection breaks.
+        DieAfterHeaders = "die-after-headers",
+        /// `cut`: the same as `cut-after=1`.
+        Cut = "cut",
+        /// `cut-after=3`: the connection breaks after so many events.
+        CutAfter = "cut-after",
+        /// `error-after=2`: an error event after so many events; a whole answer is the error, with status 200.
+        ErrorAfter = "error-after",
+        /// `json=garbage`, `json=empty`, `json=html`: success, with a body that is not what it should be.
+        Json = "json",
+    }
+}
+
 /// How one answer is to be given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     /// `delay=200ms`: wait before the headers.
     pub delay: Duration,
-    /// `pace=50ms`: wait before each event but the first.
-    pub pace: Duration,
+    /// `pace=50ms`: wait before each event but the first. `None`: the simulator's own pace.
+    pub pace: Option<Duration>,
     /// `chunks=100`: the text comes in so many pieces.
     pub chunks: Option<usize>,
     /// `bytes=4096`: the text has so many bytes.
@@ -145,46 +196,47 @@ impl Script {
     }
 
     fn take(&mut self, key: &str, value: Option<&str>) -> Result<(), String> {
-        let trouble = match (key, value) {
-            ("delay", Some(v)) => return duration(v).map(|d| self.delay = d),
-            ("pace", Some(v)) => return duration(v).map(|d| self.pace = d),
-            ("chunks", Some(v)) => return count(v, 1, MAX_CHUNKS).map(|n| self.chunks = Some(n)),
-            ("bytes", Some(v)) => return count(v, 0, MAX_ANSWER).map(|n| self.bytes = Some(n)),
-            ("slice", Some(v)) => return count(v, 1, MAX_ANSWER).map(|n| self.slice = Some(n)),
-            ("fail-first", Some(v)) => return number(v, 1, u32::MAX).map(|n| self.fail_first = Some(n)),
-            ("once", None) => {
+        let directive = Directive::ALL.iter().copied().find(|directive| directive.name() == key).ok_or("is unknown")?;
+        let trouble = match (directive, value) {
+            (Directive::Delay, Some(v)) => return duration(v).map(|d| self.delay = d),
+            (Directive::Pace, Some(v)) => return duration(v).map(|d| self.pace = Some(d)),
+            (Directive::Chunks, Some(v)) => return count(v, 1, MAX_CHUNKS).map(|n| self.chunks = Some(n)),
+            (Directive::Bytes, Some(v)) => return count(v, 0, MAX_ANSWER).map(|n| self.bytes = Some(n)),
+            (Directive::Slice, Some(v)) => return count(v, 1, MAX_ANSWER).map(|n| self.slice = Some(n)),
+            (Directive::FailFirst, Some(v)) => return number(v, 1, u32::MAX).map(|n| self.fail_first = Some(n)),
+            (Directive::Once, None) => {
                 self.fail_first = Some(1);
                 return Ok(());
             }
-            ("reasoning", None) => {
+            (Directive::Reasoning, None) => {
                 self.reasoning = true;
                 return Ok(());
             }
-            ("finish", Some(v)) => {
+            (Directive::Finish, Some(v)) => {
                 self.finish = Some(v.to_owned());
                 return Ok(());
             }
-            ("retry-after", Some(v)) if v.bytes().all(|b| (0x20..0x7f).contains(&b)) => {
+            (Directive::RetryAfter, Some(v)) if v.bytes().all(|b| (0x20..0x7f).contains(&b)) => {
                 self.retry_after = Some(v.to_owned());
                 return Ok(());
             }
-            ("status", Some(v)) => Trouble::Status(number(v, 400, 599)?),
-            ("error", Some(v)) => {
+            (Directive::Status, Some(v)) => Trouble::Status(number(v, 400, 599)?),
+            (Directive::Error, Some(v)) => {
                 let code = Code::ALL.into_iter().find(|code| code.name() == v);
                 Trouble::Code(code.ok_or("expected context_length_exceeded, content_policy_violation or insufficient_quota")?)
             }
-            ("hang", None) => Trouble::Hang,
-            ("close", None) => Trouble::Close,
-            ("stall", None) => Trouble::Stall,
-            ("comment-stall", None) => Trouble::CommentStall,
-            ("die-after-headers", None) => Trouble::DieAfterHeaders,
-            ("cut", None) => Trouble::CutAfter(1),
-            ("cut-after", Some(v)) => Trouble::CutAfter(count(v, 0, MAX_CHUNKS)?),
-            ("error-after", Some(v)) => Trouble::ErrorAfter(count(v, 0, MAX_CHUNKS)?),
-            ("json", Some("garbage")) => Trouble::Junk(Junk::Garbage),
-            ("json", Some("empty")) => Trouble::Junk(Junk::Empty),
-            ("json", Some("html")) => Trouble::Junk(Junk::Html),
-            _ => return Err("is unknown, or its value is missing or too much".into()),
+            (Directive::Hang, None) => Trouble::Hang,
+            (Directive::Close, None) => Trouble::Close,
+            (Directive::Stall, None) => Trouble::Stall,
+            (Directive::CommentStall, None) => Trouble::CommentStall,
+            (Directive::DieAfterHeaders, None) => Trouble::DieAfterHeaders,
+            (Directive::Cut, None) => Trouble::CutAfter(1),
+            (Directive::CutAfter, Some(v)) => Trouble::CutAfter(count(v, 0, MAX_CHUNKS)?),
+            (Directive::ErrorAfter, Some(v)) => Trouble::ErrorAfter(count(v, 0, MAX_CHUNKS)?),
+            (Directive::Json, Some("garbage")) => Trouble::Junk(Junk::Garbage),
+            (Directive::Json, Some("empty")) => Trouble::Junk(Junk::Empty),
+            (Directive::Json, Some("html")) => Trouble::Junk(Junk::Html),
+            _ => return Err("its value is missing, wrong or too much".into()),
         };
         match self.trouble.replace(trouble) {
             Some(_) => Err("a script has room for one trouble".into()),
@@ -232,9 +284,18 @@ mod tests {
         let (name, script) = Script::parse("sim+fail-first=2+status=503+retry-after=7+pace=5ms+chunks=3").unwrap();
         assert_eq!((name, script.trouble.clone(), script.fail_first), ("sim", Some(Trouble::Status(503)), Some(2)));
         let later = script.recovered();
-        assert_eq!((later.trouble, later.retry_after, later.chunks, later.pace), (None, None, Some(3), Duration::from_millis(5)));
+        assert_eq!((later.trouble, later.retry_after, later.chunks, later.pace), (None, None, Some(3), Some(Duration::from_millis(5))));
         assert_eq!(Script::parse("sim+once").unwrap().1.trouble, Some(Trouble::Status(503)), "a failure without a kind is a 503");
         assert_eq!(Script::parse("sim+once+delay=1s").unwrap().1.trouble, None, "being slow once is enough");
+    }
+
+    #[test]
+    fn every_example_of_a_directive_is_one() {
+        for directive in Directive::ALL {
+            let example = directive.about().split('`').nth(1).unwrap();
+            assert_eq!(example.split('=').next(), Some(directive.name()));
+            assert!(Script::parse(&format!("m+{example}")).is_ok(), "{example}");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Simulator {
     listener: TcpListener,
     handle: Handle,
+    pace: Duration,
 }
 
 /// What a test holds while the simulator serves.
@@ -80,7 +81,13 @@ impl Simulator {
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let handle = Handle { address: listener.local_addr()?, shared: Arc::default() };
-        Ok(Self { listener, handle })
+        Ok(Self { listener, handle, pace: Duration::ZERO })
+    }
+
+    /// Waits for so long before each event of a stream but the first, where the script of a model does not say `pace`.
+    pub fn with_pace(mut self, pace: Duration) -> Self {
+        self.pace = pace;
+        self
     }
 
     /// Where it listens.
@@ -108,7 +115,7 @@ impl Simulator {
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(serve_connection(stream, Arc::clone(&self.handle.shared)));
+                        connections.spawn(serve_connection(stream, Arc::clone(&self.handle.shared), self.pace));
                     }
                     Err(error) => {
                         log::warn!("simulator: cannot accept: {error}");
@@ -120,12 +127,12 @@ impl Simulator {
     }
 }
 
-async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, pace: Duration) {
     let _ = stream.set_nodelay(true); // events are to be seen one by one; a socket that refuses still works
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
-    let service = service_fn(move |request| exchange(request, Arc::clone(&shared)));
+    let service = service_fn(move |request| exchange(request, Arc::clone(&shared), pace));
     // an error here is a client that left or a script that broke the connection: both are in the record
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
@@ -133,7 +140,7 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
 /// Why an exchange ends without an answer: the connection breaks.
 type Broken = io::Error;
 
-async fn exchange(request: Request<body::Incoming>, shared: Arc<Shared>) -> Result<Response<Paced>, Broken> {
+async fn exchange(request: Request<body::Incoming>, shared: Arc<Shared>, pace: Duration) -> Result<Response<Paced>, Broken> {
     let path = request.uri().path();
     let unrecorded = || Watch::new(Arc::clone(&shared.ring), UNRECORDED);
     if path == "/healthz" {
@@ -170,7 +177,7 @@ async fn exchange(request: Request<body::Incoming>, shared: Arc<Shared>) -> Resu
         let (status, answer) = token::exchange(&body);
         return respond(plain(status, "application/json", answer.to_string().into_bytes()), watch);
     }
-    perform(dialect, &head, &body, &shared, watch).await
+    perform(dialect, &head, &body, (&shared, pace), watch).await
 }
 
 /// Answers a request that has arrived whole.
@@ -178,7 +185,7 @@ async fn perform(
     dialect: &dyn Dialect,
     head: &http::request::Parts,
     body: &Bytes,
-    shared: &Shared,
+    (shared, pace): (&Shared, Duration),
     watch: Watch,
 ) -> Result<Response<Paced>, Broken> {
     let path = head.uri.path();
@@ -191,6 +198,7 @@ async fn perform(
         },
     };
     let script = shared.still_failing(path, &ask.model, ask.script.clone());
+    let script = Script { pace: Some(script.pace.unwrap_or(pace)), ..script };
     if !script.delay.is_zero() {
         sleep(script.delay).await;
     }

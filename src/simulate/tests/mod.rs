@@ -426,3 +426,16 @@ async fn a_client_that_leaves_is_noticed() {
         until(&sim, |sim| sim.seen()[n].ending == Ending::ClientLeft).await;
     }
 }
+
+#[tokio::test]
+async fn the_simulator_s_own_pace_is_for_models_that_say_none() {
+    let simulator = Simulator::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().with_pace(Duration::from_secs(3600));
+    let handle = simulator.handle();
+    tokio::spawn(simulator.serve(pending::<()>()));
+    let body = |model: &str| json!({ "model": model, "stream": true, "messages": [{ "role": "user", "content": "hello there" }] });
+    let mut slow = connect(&handle, OPENAI, "sk-1", &body("gpt-4o")).await;
+    assert!(slow.read(&mut [0; 512]).await.unwrap() > 0);
+    let fast = finish(connect(&handle, OPENAI, "sk-1", &body("gpt-4o+pace=0ms")).await).await.unwrap();
+    assert!(fast.is_done());
+    assert_eq!(handle.seen()[0].ending, Ending::Open);
+}
