@@ -2,24 +2,25 @@
 //!
 //! A key travels in a header that the page sets, so credentials in the standard's sense (cookies) are never allowed.
 
+use super::response_headers::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, VARY,
+};
 use crate::config::snapshot::Cors;
 use http::Method;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
-};
+use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN};
 
 /// Longest list of headers in a preflight that is accepted, in bytes.
 const MAX_REQUEST_HEADERS: usize = 1024;
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 /// What a page may read beside the body. The standard has no patterns, and its `*` excludes requests with credentials.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, x-client-request-id, x-tidegate-attempts, x-tidegate-provider, x-tidegate-upstream-model, \
+const EXPOSED: HeaderValue = HeaderValue::from_static(EXPOSED_NAMES);
+/// See [`EXPOSED`].
+pub const EXPOSED_NAMES: &str = "x-request-id, x-client-request-id, x-tidegate-attempts, x-tidegate-provider, x-tidegate-upstream-model, \
      x-tidegate-dropped-params, x-tidegate-adjusted-params, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
      x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
-     retry-after, retry-after-ms, x-should-retry",
-);
+     retry-after, retry-after-ms, x-should-retry";
 
 /// What the answers to one request need.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ use super::live::Live;
 use super::outage;
 use super::rescue::{self, Failure};
 use super::respond::{self, Opening};
+use super::response_headers::{CONTENT_LENGTH, CONTENT_TYPE, DATE, X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
 use crate::account::{EndedBy, Ledger, cost, settled};
 use crate::chat::chunk::UsagePlace;
 use crate::config::snapshot::{Dimension, ResponseModel, StreamUsage};
@@ -34,8 +35,7 @@ use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use pingora_http::ResponseHeader;
@@ -46,12 +46,6 @@ use uuid::Uuid;
 
 /// Largest body of a provider's refusal that is read, in bytes; what is beyond is not needed to tell what it says.
 pub const MAX_REFUSAL: usize = 64 << 10;
-
-const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
-const X_PROVIDER: HeaderName = HeaderName::from_static("x-tidegate-provider");
-const X_MODEL: HeaderName = HeaderName::from_static("x-tidegate-upstream-model");
-const X_DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped-params");
-const X_ADJUSTED: HeaderName = HeaderName::from_static("x-tidegate-adjusted-params");
 
 /// See the module.
 pub struct Exchange {

@@ -40,6 +40,7 @@ pub mod wire;
 pub mod outage;
 pub mod rescue;
 pub mod respond;
+pub mod response_headers;
 
 pub mod settle;
 

@@ -1,12 +1,15 @@
 //! Answers of the gateway's own: errors and the list of models.
 
 use super::patience::Patience;
+use super::response_headers::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, RETRY_AFTER_MS, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    X_ACCEL_BUFFERING, X_CLIENT_REQUEST_ID, X_REQUEST_ID, X_SHOULD_RETRY,
+};
 use super::{cors, intake};
 use crate::error::ApiError;
 use crate::limit::LimitHeaders;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
@@ -77,14 +80,9 @@ pub const ROOM: usize = 8;
 pub fn stream_headers(headers: &mut HeaderMap) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
 }
-
-/// The gateway's id of a request; in a request, the client's own.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-const X_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// What every answer has: `x-request-id`, the client's own id beside it, and what lets a browser read it.
 pub fn request_headers(headers: &mut HeaderMap, id: &Uuid, client_id: Option<&HeaderValue>, cors: Option<&cors::Answer>) {
@@ -116,7 +114,7 @@ pub fn error_headers(error: &ApiError) -> HeaderMap {
     let mut headers = HeaderMap::new();
     match error.status {
         401 => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-        402 => drop(headers.insert("x-should-retry", HeaderValue::from_static("false"))),
+        402 => drop(headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"))),
         _ => {}
     }
     if let Some(allow) = error.allow {
@@ -127,7 +125,7 @@ pub fn error_headers(error: &ApiError) -> HeaderMap {
         // Rounded up at both scales: a client that waits as told must be admitted.
         let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX);
         headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
-        headers.insert("retry-after-ms", HeaderValue::from(ms));
+        headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
     }
     headers
 }

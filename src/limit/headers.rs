@@ -66,12 +66,14 @@ impl LimitHeaders {
     }
 }
 
-const REQUESTS: [HeaderName; 3] = [
+/// Of the tightest limit on requests: what is permitted at once, what is left, and when it is whole again.
+pub const REQUESTS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
     HeaderName::from_static("x-ratelimit-reset-requests"),
 ];
-const TOKENS: [HeaderName; 3] = [
+/// The same of the tightest limit on tokens.
+pub const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-tokens"),
     HeaderName::from_static("x-ratelimit-remaining-tokens"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
