@@ -5,11 +5,11 @@
 
 use super::json::Fields;
 use super::read::{At, Named, Read, Some1, section};
-use super::snapshot::{AuthMode, Balance, ListenAddress, ResponseModel, StoreFailure, StreamUsage};
+use super::snapshot::{AuthMode, Balance, ListenAddress, LogFormat, ResponseModel, StoreFailure, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
-    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, LogFormat, MaxConnections, Money, Origin, Period,
-    Reason, SecretValue, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, TrustedPeer, Unsupported, Weight,
+    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections, Money, Origin, Period, Reason,
+    SecretValue, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, TrustedPeer, Unsupported, Weight,
 };
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
@@ -466,7 +466,7 @@ section! {
 section! {
     /// What goes to stdout.
     Log {
-        /// One JSON object a line, or text.
+        /// One JSON object a line, the same as text (`key=value`), or a few words for a terminal (`short`).
         format: LogFormat = "json",
         /// Least severe level that is written.
         level: log::LevelFilter = "info",

@@ -467,11 +467,22 @@ impl StoreFailure {
     }
 }
 
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// `key=value`, with every field that is there.
+    Text,
+    /// A few words.
+    Short,
+}
+
 /// What goes to stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// One JSON object a line, or text.
-    pub json: bool,
+    /// How a line looks.
+    pub format: LogFormat,
     /// Least severe level that is written.
     pub level: log::LevelFilter,
     /// Whether every request gets an access-log line.

@@ -462,7 +462,7 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!((team.limits[1].amount, team.limits[1].burst, team.limits[1].per), (500_000, 500_000, Duration::from_secs(86_400)));
     assert_eq!(snapshot.key_digests[&[0xaa; 32]], 0);
     assert_eq!((snapshot.keys[0].expires, snapshot.keys[1].disabled), (Some(1_798_761_600), true));
-    assert_eq!((snapshot.log.json, snapshot.log.access, snapshot.log.level), (false, false, log::LevelFilter::Debug));
+    assert_eq!((snapshot.log.format, snapshot.log.access, snapshot.log.level), (LogFormat::Text, false, log::LevelFilter::Debug));
 }
 
 #[test]

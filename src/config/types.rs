@@ -2,7 +2,7 @@
 
 use super::read::{At, Read, Reader, section, words};
 use super::secret::Secret;
-use super::snapshot::{AuthMode, Balance, ListenAddress, ResponseModel, StoreFailure, StreamUsage};
+use super::snapshot::{AuthMode, Balance, ListenAddress, LogFormat, ResponseModel, StoreFailure, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::tree::{Node, Value};
 use super::units::{self, BadMoney};
@@ -91,15 +91,6 @@ impl Read for Store {
     }
 }
 
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object.
-    Json,
-    /// Text.
-    Text,
-}
-
 /// Names by which people know a kind, in lower case with `_` between words. Services that speak OpenAI and have no kind of
 /// their own are `openai_compatible`.
 const OTHER_KINDS: [(&str, &str); 25] = [
@@ -170,7 +161,7 @@ words!(Unsupported, "one of" { Drop = "drop", Reject = "reject" });
 words!(ThinkTags, "one of" { Keep = "keep", Split = "split" });
 words!(StoreFailure, "one of" { Local = "local", Allow = "allow", Deny = "deny" });
 words!(ClientCertificate, "one of" { Required = "required", Optional = "optional" });
-words!(LogFormat, "one of" { Json = "json", Text = "text" });
+words!(LogFormat, "one of" { Json = "json", Text = "text", Short = "short" });
 
 impl Read for HttpVersion {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {

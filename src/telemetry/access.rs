@@ -67,7 +67,27 @@ macro_rules! key {
 }
 pub(super) use key;
 
-impl AccessLine<'_> {
+impl<'a> AccessLine<'a> {
+    /// A line of which every field is there.
+    pub fn example(ledger: &'a Ledger) -> Self {
+        Self {
+            time: 1_767_225_600_042_999_999,
+            request_id: "r-1",
+            client_request_id: "c-1",
+            trace_id: "t-1",
+            episode_id: "e-1",
+            team: "search",
+            key: "search-prod",
+            route: "chat",
+            provider: "gpu",
+            upstream_model: "Qwen/Qwen3-4B",
+            passed_over: "gpu/Qwen3-0.6B (n)",
+            reason: "timeout",
+            client: Some(IpAddr::from([192, 0, 2, 1])),
+            ledger,
+        }
+    }
+
     /// Appends the line, its line feed included.
     pub fn write(&self, out: &mut Vec<u8>, json: bool) {
         let ledger = self.ledger;
@@ -254,7 +274,7 @@ fn timestamp(out: &mut Vec<u8>, time: u64) {
 }
 
 /// Escapes as for JSON, and what JSON lets stand but some programs read as the end of a line or send to a terminal.
-fn one_line(out: &mut Vec<u8>, mut text: &str) {
+pub(super) fn one_line(out: &mut Vec<u8>, mut text: &str) {
     if text.bytes().fold(true, |all, b| all & (b' '..=b'~').contains(&b) & (b != b'"') & (b != b'\\')) {
         return out.extend_from_slice(text.as_bytes());
     }

@@ -10,7 +10,8 @@
 //! | closed | dropped; the next one begins on a fresh line | dropped |
 
 use super::access::{AccessLine, Line, key};
-use crate::config::snapshot::Log;
+use super::short;
+use crate::config::snapshot::{Log, LogFormat};
 use crate::redact::{MAX_SEARCHED, redact_to};
 use log::{LevelFilter, Metadata, Record, SetLoggerError};
 use parking_lot::{Condvar, Mutex};
@@ -20,7 +21,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 /// Most bytes that wait for stdout; another as many may be on their way into it.
@@ -35,6 +36,9 @@ const FLUSH_EVERY: Duration = Duration::from_millis(50);
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 /// The longest that [`flush`] waits for a write in progress.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
+
+/// The formats, in the order of their numbers.
+const FORMATS: [LogFormat; 3] = [LogFormat::Json, LogFormat::Text, LogFormat::Short];
 
 static SINK: OnceLock<Sink> = OnceLock::new();
 
@@ -93,7 +97,8 @@ struct Sink {
     /// Whether the output has something that it could not write.
     waiting: AtomicBool,
     dropped: AtomicU64,
-    json: AtomicBool,
+    /// A [`LogFormat`] by its place in [`FORMATS`].
+    format: AtomicU8,
     access: AtomicBool,
 }
 
@@ -139,28 +144,32 @@ impl Sink {
             output: Mutex::new(Output { spare: Vec::with_capacity(BUFFER), written: 0, end: End::Whole, stream }),
             waiting: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
-            json: AtomicBool::new(true),
+            format: AtomicU8::new(LogFormat::Json as u8),
             access: AtomicBool::new(true),
         }
     }
 
     fn configure(&self, config: &Log) {
-        self.json.store(config.json, Relaxed);
+        self.format.store(config.format as u8, Relaxed);
         self.access.store(config.access, Relaxed);
     }
 
     fn access(&self, line: &AccessLine<'_>) {
         if self.access.load(Relaxed) {
-            self.compose(|out, json| line.write(out, json));
+            self.compose(|out, format| match format {
+                LogFormat::Short => short::access(out, line),
+                LogFormat::Json | LogFormat::Text => line.write(out, format == LogFormat::Json),
+            });
         }
     }
 
-    fn compose(&self, write: impl FnOnce(&mut Vec<u8>, bool)) {
+    fn compose(&self, write: impl FnOnce(&mut Vec<u8>, LogFormat)) {
         // a line that is begun while another is composed on this thread would need a second buffer; it is counted as lost
         let done = LINE.try_with(|line| {
             let mut line = line.try_borrow_mut().ok()?;
             line.clear();
-            write(&mut line, self.json.load(Relaxed));
+            let format = FORMATS.get(usize::from(self.format.load(Relaxed))).copied().unwrap_or(LogFormat::Json);
+            write(&mut line, format);
             self.push(&line)
         });
         if !matches!(done, Ok(Some(()))) {
@@ -286,11 +295,16 @@ impl log::Log for Sink {
         let mut message = Bounded(String::new());
         let _ = write!(message, "{}", record.args()); // an error here is the bound
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.compose(|out, json| {
-            let mut line = Line::begin(out, json, u64::try_from(since.as_nanos()).unwrap_or_default());
+        let time = u64::try_from(since.as_nanos()).unwrap_or_default();
+        let message = redact_to(&message.0, MESSAGE);
+        self.compose(|out, format| {
+            if format == LogFormat::Short {
+                return short::record(out, time, level(record.level()), &message);
+            }
+            let mut line = Line::begin(out, format == LogFormat::Json, time);
             line.text(key!("level"), level(record.level()));
             line.text(key!("target"), record.target());
-            line.text(key!("message"), &redact_to(&message.0, MESSAGE));
+            line.text(key!("message"), &message);
             line.end();
         });
     }

@@ -6,4 +6,5 @@ pub mod labels;
 pub mod log;
 pub mod metrics;
 pub mod pages;
+mod short;
 pub mod trace;

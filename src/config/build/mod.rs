@@ -19,7 +19,7 @@ use super::problem::{Position, Problems};
 use super::read::At;
 use super::secret::Secret;
 use super::snapshot::{Cors, LimitStore, Log, Server, Snapshot, Trust};
-use super::types::{LogFormat, Origin, STORE_URL, SecretValue, Store, Threads, TrustedPeer, secret};
+use super::types::{Origin, STORE_URL, SecretValue, Store, Threads, TrustedPeer, secret};
 use crate::provider::Provider;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _};
@@ -74,7 +74,7 @@ impl Builder {
             keys: tenants.keys,
             key_digests: tenants.digests,
             limit_store: self.limit_store(file.limits),
-            log: Log { json: file.log.format == LogFormat::Json, level: file.log.level, access: file.log.access },
+            log: Log { format: file.log.format, level: file.log.level, access: file.log.access },
         }
     }
 
