@@ -8,18 +8,15 @@ use crate::config::problem::Problem;
 use crate::config::render;
 use crate::config::snapshot::{Route, Snapshot};
 use crate::config::{self, Loaded};
+use crate::demo::{self, Demo};
 use crate::provider::{ModelName, Target};
 use clap::{Args, Parser, Subcommand};
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The configuration of `tidegate demo`.
-pub const DEMO: &str = include_str!("../conf/demo.yaml");
-/// The variable that moves the simulator of `tidegate demo`; the demo configuration uses it too.
-const SIMULATOR_PORT: &str = "TIDEGATE_SIMULATOR_PORT";
 /// Where the simulator listens when nobody says otherwise.
 const DEFAULT_SIMULATOR_PORT: u16 = 3001;
 
@@ -82,7 +79,7 @@ enum Command {
         strict: bool,
     },
     /// Serve the built-in demo: all providers, played by the embedded simulator; needs no key and no network
-    Demo,
+    Demo(Demo),
     /// Serve the embedded provider simulator alone
     Simulate {
         /// Where to listen
@@ -96,6 +93,8 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Print headers, errors, metrics, fields of the log and words of the simulator, as Markdown
+    Reference,
 }
 
 #[derive(Subcommand)]
@@ -121,13 +120,14 @@ fn key_id(id: &str) -> Result<String, &'static str> {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run { file: cli.config, upgrade: false }) {
-        Command::Run { file, upgrade } => loaded(config::load(&file.config), |loaded| commands::run(loaded, Some(file.config), upgrade)),
+        Command::Run { file, upgrade } => loaded(config::load(&file.config), |loaded| commands::run(loaded, file.config, upgrade)),
         Command::Check { file, explain: None, strict } => loaded(config::load(&file.config), |loaded| check(&loaded, strict)),
         Command::Check { file, explain: Some(route), .. } => loaded(config::load(&file.config), |loaded| explain(&loaded.snapshot, &route)),
-        Command::Demo => demo(),
+        Command::Demo(demo) => self::demo(&demo),
         Command::Simulate { listen } => commands::simulate(listen),
         Command::Key { command: KeyCommand::New { id } } => new_key(&id),
         Command::Schema => print(&format!("{:#}\n", config::file::schema())),
+        Command::Reference => print(&crate::reference::text()),
     }
     .into()
 }
@@ -168,15 +168,10 @@ fn print_problems(problems: &[Problem]) {
     let _gone = std::io::stderr().write_all(render::render(problems, render::colour()).as_bytes());
 }
 
-fn demo() -> Exit {
-    let port = std::env::var(SIMULATOR_PORT).ok();
-    let Ok(port) = port.as_deref().map_or(Ok(DEFAULT_SIMULATOR_PORT), str::parse::<u16>) else {
-        eprintln!("tidegate: {SIMULATOR_PORT} must be a port");
-        return Exit::BadUsage;
-    };
-    let env = |name: &str| std::env::var(name).ok();
-    let simulator = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    loaded(config::parse(DEMO, "conf/demo.yaml", &env), |loaded| commands::demo(loaded, simulator))
+fn demo(demo: &Demo) -> Exit {
+    let terminal = std::io::stdout().is_terminal();
+    let env = |name: &str| demo.variable(name, terminal);
+    loaded(config::parse(demo::CONFIG, "conf/demo.yaml", &env), |loaded| commands::demo(loaded, demo))
 }
 
 fn new_key(id: &str) -> Exit {
@@ -282,14 +277,14 @@ mod tests {
     #[test]
     fn the_shipped_configurations_are_good_and_printed_without_secrets() {
         let env = |name: &str| name.ends_with("_KEY").then(|| "not-to-be-seen".to_owned());
-        let demo = config::parse(DEMO, "demo", &env).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
-        let text = routes(&demo);
+        let snapshot = config::parse(demo::CONFIG, "demo", &env).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
+        let text = routes(&snapshot);
         for name in ["qwen3-4b", "qwen2-7b-vl", "assistant", "vllm_model", "openai", "together", "xai"] {
             assert!(text.lines().any(|line| line == name), "{name}");
         }
         let mut headers = http::HeaderMap::new();
         headers.insert("authorization", "Bearer tg-demo".parse().unwrap());
-        assert!(crate::auth::authenticate(&demo, &headers, 0).is_ok());
+        assert!(crate::auth::authenticate(&snapshot, &headers, 0).is_ok());
         let example = config::parse(include_str!("../conf/tidegate.yaml"), "conf", &env).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let text = routes(&example.snapshot);
         assert!(text.contains("fallback") && text.contains("weight 9") && !text.contains("not-to-be-seen"), "{text}");

@@ -62,6 +62,8 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`cli`], [`commands`] | arguments, the commands that print, the commands that serve |
+//! | [`demo`] | `tidegate demo`: its addresses and its banner |
+//! | [`reference`](mod@reference) | `tidegate reference`: headers, errors, metrics, fields of the log and words of the simulator, from the code |
 //! | [`config`] | the user's YAML, with every problem and its position, and the immutable snapshot made of it |
 //! | [`explain`] | `tidegate check --explain`: what becomes of each parameter, asked of the encoders themselves |
 //! | [`edge`] | the one place that names Pingora: listeners, hooks, reading, replaying and rescuing a request, reload, drain |
@@ -97,6 +99,7 @@ pub mod cli;
 mod closed_set;
 pub mod commands;
 pub mod config;
+pub mod demo;
 pub mod dialect;
 pub mod edge;
 pub mod egress;
@@ -111,6 +114,7 @@ pub mod operation;
 pub mod percent;
 pub mod provider;
 pub mod redact;
+pub mod reference;
 pub mod relay;
 pub mod route;
 pub mod sign;

@@ -142,8 +142,11 @@ impl Process {
     }
 }
 
+/// Called once, when the process serves.
+pub type OnServing = Box<dyn FnOnce() + Send>;
+
 /// Serves until it is stopped.
-pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
+pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool, on_serving: OnServing) -> Ended {
     descriptors::raise();
     signals::claim();
     let Loaded { snapshot, files, warnings } = loaded;
@@ -151,7 +154,7 @@ pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool) -> Ended {
         Ok(live) => Arc::new(live),
         Err(e) => return Ended::CouldNotStart(e),
     };
-    match start(&live, path, files, &warnings, upgrade) {
+    match start(&live, path, files, &warnings, upgrade, on_serving) {
         Ok((server, signals)) => {
             drop(live); // the first configuration ends with the first reload, and its connections with it
             server.run(RunArgs { shutdown_signal: Box::new(signals) });
@@ -169,6 +172,7 @@ fn start(
     files: Vec<PathBuf>,
     warnings: &[Problem],
     upgrade: bool,
+    on_serving: OnServing,
 ) -> Result<(Server, Signals), String> {
     let snapshot = &live.snapshot;
     let reloader = path.clone().map(|path| Reloader::new(path, files)); // before anything is waited for
@@ -202,7 +206,7 @@ fn start(
     server.add_service(Listening { service, table: Some(table), accepting, process: process.clone() });
     // An inherited admin listener is the other process's too: only a process that is ready answers there.
     let admin_waits = predecessor.is_some().then(|| is_accepting.clone());
-    let upkeep = Upkeep { process: process.clone(), reloader, start: Mutex::new(Some((is_accepting, predecessor))) };
+    let upkeep = Upkeep { process: process.clone(), reloader, start: Mutex::new(Some((is_accepting, predecessor, on_serving))) };
     server.add_service(background_service("upkeep", upkeep));
     for listen in &snapshot.listen {
         log::info!("listening on {}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" });
@@ -293,7 +297,7 @@ struct Upkeep {
     process: Arc<Process>,
     reloader: Option<Reloader>,
     /// When connections are accepted, and the process that waits for it.
-    start: Mutex<Option<(watch::Receiver<bool>, Option<Predecessor>)>>,
+    start: Mutex<Option<(watch::Receiver<bool>, Option<Predecessor>, OnServing)>>,
 }
 
 #[async_trait]
@@ -305,9 +309,10 @@ impl BackgroundService for Upkeep {
         };
         let mut draining = self.process.live.load().drain.watch();
         let start = self.start.lock().take();
-        if let Some((mut accepting, predecessor)) = start {
+        if let Some((mut accepting, predecessor, on_serving)) = start {
             is_set(&mut accepting).await;
             self.process.confirm(predecessor).await;
+            on_serving();
         }
         let mut fresh = KeptFresh::default();
         fresh.follow(&self.process.live.load_full());

@@ -43,6 +43,9 @@ const OTHER: &str = "other";
 
 macro_rules! families {
     ($($field:ident: $kind:ty = $name:literal, $help:literal, [$($label:literal),*] $(, $buckets:expr)?;)+) => {
+        /// Name, type, help and labels of every family.
+        pub const FAMILIES: &[(&str, &str, &str, &[&str])] = &[$(($name, stringify!($kind), $help, &[$($label),*])),+];
+
         /// All series of the process.
         struct Families { $($field: Family<$kind>),+ }
 

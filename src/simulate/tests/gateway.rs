@@ -55,7 +55,7 @@ impl Sink for Heard {
 }
 
 fn demo() -> Snapshot {
-    crate::config::parse(crate::cli::DEMO, "demo", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot
+    crate::config::parse(crate::demo::CONFIG, "demo", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot
 }
 
 /// The headers that the edge adds.
