@@ -200,13 +200,45 @@ fn the_systemd_unit_is_good_and_gives_a_drain_its_time() {
 
 #[test]
 fn the_links_of_the_documentation_lead_somewhere() {
-    for page in ["README.md", "CHANGELOG.md", "tests/README.md", "benches/README.md", "deploy/README.md"] {
+    for page in [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "conf/reference.md",
+        "tests/README.md",
+        "benches/README.md",
+        "deploy/README.md",
+    ] {
         let page = root().join(page);
         let text = fs::read_to_string(&page).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
             let there = link.starts_with("https://") || page.parent().unwrap().join(link).exists();
             assert!(there, "{}: {link}", page.display());
         }
+    }
+}
+
+#[test]
+fn the_figures_of_the_readme_are_those_of_the_benches() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let benches = fs::read_to_string(root().join("benches/README.md")).unwrap();
+    let costs = readme.split("\n\n").find(|paragraph| paragraph.starts_with("What it costs")).unwrap();
+    let figures: Vec<_> = costs.split("**").skip(1).step_by(2).collect();
+    assert_eq!(figures.len(), 3);
+    for figure in figures {
+        assert!(benches.contains(figure), "benches/README.md does not have {figure}");
+    }
+}
+
+#[test]
+fn the_guide_for_contributors_names_files_that_exist() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let named = text.split('`').skip(1).step_by(2).filter(|word| word.contains('/') && !word.contains(' '));
+    let named: Vec<_> = named.collect();
+    assert!(named.len() > 10);
+    for path in named {
+        assert!(root().join(path).exists(), "{path}");
     }
 }
 

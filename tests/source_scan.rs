@@ -167,6 +167,33 @@ fn nothing_panics_on_purpose() {
 }
 
 #[test]
+fn an_error_has_a_status_of_its_type() {
+    use tidegate::error::ErrorKind;
+    let mut known = 0;
+    for (name, file) in &sources() {
+        let calls = file.code.split("ApiError::new(").skip(1).chain(file.code.split("Self::new(").skip(1));
+        for call in calls {
+            let Some((status, rest)) = call.trim_start().split_once(',') else { continue };
+            let (Ok(status), Some((_, kind))) = (status.parse::<u16>(), rest.split_once("ErrorKind::")) else { continue };
+            let variant = kind.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+            let kind = ErrorKind::ALL.iter().find(|kind| format!("{kind:?}") == variant).unwrap();
+            // 499 is logged and never sent: its client has left.
+            assert!(status == 499 || kind.statuses().contains(&status), "src/{name}: {status} is no status of {variant}");
+            known += 1;
+        }
+    }
+    assert!(known > 20, "the calls are not where they were: {known}");
+}
+
+#[test]
+fn a_response_header_of_ours_is_named_in_one_place() {
+    let files = sources();
+    let own = ["edge/response_headers.rs", "edge/cors.rs", "limit/headers.rs"];
+    let elsewhere = files.iter().filter(|(name, _)| (name.starts_with("edge/") || name.starts_with("limit/")) && !is_in(name, &own));
+    none(&places(elsewhere, &["from_static(\"x-", "\"x-tidegate-", "\"x-ratelimit-"]), "name it in src/edge/response_headers.rs");
+}
+
+#[test]
 fn a_lint_is_silenced_with_a_reason() {
     let mut found = Vec::new();
     for (name, file) in &sources() {

@@ -30,6 +30,7 @@ mod log;
 mod operator;
 mod process;
 mod prometheus;
+mod readme;
 mod reasons;
 mod refusals;
 mod reject;

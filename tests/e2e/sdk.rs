@@ -22,7 +22,7 @@ async fn demo(sim: &Sim) -> Gateway {
 /// The same with these keys of `server`.
 pub async fn demo_with(sim: &Sim, server: &str) -> Gateway {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/demo.yaml")).unwrap();
-    let text = text.replace("${TIDEGATE_SIMULATOR_PORT:-3001}", &sim.address().port().to_string());
+    let text = text.replace("${TIDEGATE_DEMO_SIMULATOR:-127.0.0.1:3001}", &sim.address().to_string());
     let (start, end) = (text.find("\nproviders:").unwrap(), text.find("\nlog:").unwrap());
     let mut config = text[start..end].to_owned();
     // Beside the demo's own routes, one for the scripts in a model's name.
@@ -39,7 +39,8 @@ fn routes(config: &str) -> Vec<String> {
     own.map(|(name, _)| name.to_owned()).collect()
 }
 
-fn cache(name: &str) -> PathBuf {
+/// A folder that outlives the test.
+pub fn cache(name: &str) -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).unwrap_or_else(std::env::temp_dir);
     let dir = base.join("tidegate-tests").join(name);
@@ -47,7 +48,8 @@ fn cache(name: &str) -> PathBuf {
     dir
 }
 
-async fn run(program: &str, arguments: &[&str], dir: &Path) -> Output {
+/// Runs a program to its end.
+pub async fn run(program: &str, arguments: &[&str], dir: &Path) -> Output {
     let command = Command::new(program).args(arguments).current_dir(dir).kill_on_drop(true).output();
     match tokio::time::timeout(std::time::Duration::from_secs(240), command).await {
         Ok(output) => output.unwrap_or_else(|e| panic!("{program}: {e}")),
@@ -55,7 +57,8 @@ async fn run(program: &str, arguments: &[&str], dir: &Path) -> Output {
     }
 }
 
-fn text(output: &Output) -> String {
+/// What a program printed.
+pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
 }
 
@@ -77,7 +80,7 @@ fn unreachable(said: &str) -> bool {
 }
 
 /// Runs an installer; `false`: its registry cannot be reached.
-async fn installed(program: &str, arguments: &[&str], dir: &Path) -> bool {
+pub async fn installed(program: &str, arguments: &[&str], dir: &Path) -> bool {
     let output = run(program, arguments, dir).await;
     let said = text(&output);
     if output.status.success() {
@@ -108,16 +111,27 @@ fn scripts(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(name)
 }
 
+/// A Python with the client library; `None` where it cannot be had.
+pub async fn python(dir: &Path) -> Option<String> {
+    let python = dir.join("bin/python").display().to_string();
+    if !Path::new(&python).exists() {
+        let made = run("python3", &["-m", "venv", "."], dir).await;
+        assert!(made.status.success(), "{}", text(&made));
+    }
+    let there = run(&python, &["-c", "import openai"], dir).await.status.success();
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYTHON];
+    (there || installed(&python, &pip, dir).await).then_some(python)
+}
+
+/// Whether a folder has the client library for Node.
+pub async fn node(dir: &Path) -> bool {
+    dir.join("node_modules/openai").exists() || installed("npm", &["install", "--silent", "--no-audit", "--no-fund", NODE], dir).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openai_python() {
     let dir = cache("python");
-    let python = dir.join("bin/python").display().to_string();
-    if !Path::new(&python).exists() {
-        let made = run("python3", &["-m", "venv", "."], &dir).await;
-        assert!(made.status.success(), "{}", text(&made));
-    }
-    let there = run(&python, &["-c", "import openai"], &dir).await.status.success();
-    if there || installed(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYTHON], &dir).await {
+    if let Some(python) = python(&dir).await {
         let sim = Sim::start().await;
         script(&python, &scripts("client.py"), &demo(&sim).await, &dir).await;
     }
@@ -129,7 +143,7 @@ async fn openai_node_and_the_loop_of_the_documentation() {
     let sim = Sim::start().await;
     let gateway = demo(&sim).await;
     script("node", &scripts("loop.mjs"), &gateway, &dir).await;
-    if dir.join("node_modules/openai").exists() || installed("npm", &["install", "--silent", "--no-audit", "--no-fund", NODE], &dir).await {
+    if node(&dir).await {
         // A module finds its dependencies beside itself.
         let copy = dir.join(format!("client-{}.mjs", std::process::id()));
         std::fs::copy(scripts("client.mjs"), &copy).unwrap();

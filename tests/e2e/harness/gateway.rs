@@ -41,7 +41,8 @@ const MAX_LINES: usize = 50_000;
 pub struct Output(Arc<parking_lot::Mutex<Vec<String>>>);
 
 impl Output {
-    fn follow(&self, pipe: impl AsyncRead + Unpin + Send + 'static) {
+    /// Keeps what comes out of a pipe.
+    pub fn follow(&self, pipe: impl AsyncRead + Unpin + Send + 'static) {
         let lines = self.0.clone();
         tokio::spawn(async move {
             let mut reader = BufReader::new(pipe).lines();
