@@ -21,12 +21,15 @@ const FIELDS: &[(&str, &str)] = &[
     ("client_request_id", "The client's own `x-request-id`."),
     ("trace_id", "The trace of `traceparent`."),
     ("episode_id", "The episode that the request belongs to."),
+    ("endpoint", "`chat`, `embeddings` or `models`."),
     ("team", "The key's team."),
     ("key", "The key's id, never the key."),
     ("route", "The route that was asked for."),
+    ("model", "The name that the client asked for and that leads to no route for its key; only then."),
     ("provider", "The provider that answered, or failed last."),
     ("upstream_model", "The model there, as the provider calls it."),
     ("passed_over", "Targets that were not asked because they cannot serve the request, and why; only where there are any."),
+    ("tried", "Targets that were asked and how that ended; only where one has failed."),
     ("attempts", "How many targets were tried."),
     ("status", "The status that the client got; 499 where it left before there was one."),
     ("stream", "Whether a stream was asked for."),
@@ -41,6 +44,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("overhead_us", "The time of it that was spent in Tidegate, in microseconds."),
     ("ended_by", "Who ended the request; see below."),
     ("reason", "Why it was refused or failed; see below."),
+    ("limit_scope", "Whose limit refused it: `key`, `team`, `route` or `provider`; only where one did."),
+    ("limit_dimension", "Of what: `requests`, `tokens`, `concurrent` or `usd`; only where one did."),
     ("client", "The client's address."),
 ];
 
@@ -236,7 +241,8 @@ mod tests {
     fn pages_may_read_the_headers_that_are_ours() {
         use crate::edge::cors::EXPOSED_NAMES;
         let exposed: BTreeSet<_> = EXPOSED_NAMES.split(", ").collect();
-        let limits = headers::REQUESTS.iter().chain(&headers::TOKENS).map(http::HeaderName::as_str);
+        let limits = [headers::REQUESTS, headers::TOKENS].concat();
+        let limits = limits.iter().map(http::HeaderName::as_str);
         let names: BTreeSet<_> = response_headers::ALL.iter().map(|(name, _)| *name).chain(limits).collect();
         let ours = |name: &&&str| (name.starts_with("x-") && **name != "x-accel-buffering") || name.starts_with("retry-after");
         assert_eq!(names.iter().filter(ours).copied().collect::<BTreeSet<_>>(), exposed);

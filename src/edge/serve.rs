@@ -206,7 +206,8 @@ fn start(
     server.add_service(Listening { service, table: Some(table), accepting, process: process.clone() });
     // An inherited admin listener is the other process's too: only a process that is ready answers there.
     let admin_waits = predecessor.is_some().then(|| is_accepting.clone());
-    let upkeep = Upkeep { process: process.clone(), reloader, start: Mutex::new(Some((is_accepting, predecessor, on_serving))) };
+    let start = Start { accepting: is_accepting, predecessor, on_serving };
+    let upkeep = Upkeep { process: process.clone(), reloader, start: Mutex::new(Some(start)) };
     server.add_service(background_service("upkeep", upkeep));
     for listen in &snapshot.listen {
         log::info!("listening on {}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" });
@@ -296,8 +297,16 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
 struct Upkeep {
     process: Arc<Process>,
     reloader: Option<Reloader>,
-    /// When connections are accepted, and the process that waits for it.
-    start: Mutex<Option<(watch::Receiver<bool>, Option<Predecessor>, OnServing)>>,
+    start: Mutex<Option<Start>>,
+}
+
+/// What happens once, when the process serves.
+struct Start {
+    /// Set when connections are accepted.
+    accepting: watch::Receiver<bool>,
+    /// The process that waits for it.
+    predecessor: Option<Predecessor>,
+    on_serving: OnServing,
 }
 
 #[async_trait]
@@ -309,7 +318,7 @@ impl BackgroundService for Upkeep {
         };
         let mut draining = self.process.live.load().drain.watch();
         let start = self.start.lock().take();
-        if let Some((mut accepting, predecessor, on_serving)) = start {
+        if let Some(Start { mut accepting, predecessor, on_serving }) = start {
             is_set(&mut accepting).await;
             self.process.confirm(predecessor).await;
             on_serving();
