@@ -237,7 +237,7 @@ impl Exchange {
         }
         if let Some(outage) = asking.zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now))
             && outage.is_new
-            && self.live.health.is_logged(target.index, now)
+            && self.live.health.is_logged(target.index, false, now)
         {
             outage::log_out(&call.route.name, &target.provider.endpoint_name, &attempt.model, &outage, &failure);
         }
@@ -432,7 +432,7 @@ impl Exchange {
             let now = self.live.now();
             let target = &attempt.target;
             if let Some(cause) = attempt.asking.as_mut().and_then(|asking| asking.answered(now))
-                && self.live.health.is_logged(target.index, now)
+                && self.live.health.is_logged(target.index, true, now)
             {
                 outage::log_back(&call.route.name, &target.provider.endpoint_name, &attempt.model, cause);
             }

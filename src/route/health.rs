@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// Longest rest that a provider can ask for: daily quotas ask for hours; a `retry-after` beyond a day is not believed.
 pub const MAX_REST: Duration = Duration::from_secs(24 * 3600);
-/// The shortest time between two lines of the log about models of one pattern that are out or back.
+/// The shortest time between two lines of the log about models of one pattern that are out, and between two that are back.
 pub const PATTERN_LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// All targets of a snapshot.
@@ -123,11 +123,11 @@ impl Health {
         }
     }
 
-    /// Whether a change of a target's state is logged: always, but for a pattern once in [`PATTERN_LOG_PAUSE`], because
+    /// Whether it is logged that a target is out, or back: always, but for a pattern once in [`PATTERN_LOG_PAUSE`], because
     /// clients name its models.
-    pub fn is_logged(&self, target: usize, now: u64) -> bool {
+    pub fn is_logged(&self, target: usize, is_back: bool, now: u64) -> bool {
         match self.targets.get(target).map(|place| &place.state) {
-            Some(State::Pattern(models)) => models.may_log(PATTERN_LOG_PAUSE, now),
+            Some(State::Pattern(models)) => models.may_log(is_back, PATTERN_LOG_PAUSE, now),
             _ => true,
         }
     }

@@ -104,9 +104,10 @@ fn a_refused_credential_and_an_unknown_model_put_a_target_out_at_once_and_are_to
 fn changes_of_a_patterns_models_are_logged_now_and_then() {
     let s = parse(PATTERNS);
     let h = Health::new(&s, None);
-    let logged = |target, second| h.is_logged(target, second * SECOND);
+    let logged = |target, second| h.is_logged(target, false, second * SECOND);
     assert_eq!([logged(0, 100), logged(0, 101), logged(0, 109), logged(0, 110)], [true, false, false, true]);
     assert_eq!([logged(3, 100), logged(3, 100)], [true, true]);
+    assert!(h.is_logged(0, true, 111 * SECOND) && !h.is_logged(0, true, 112 * SECOND), "a model that is back has lines of its own");
 }
 
 #[test]

@@ -42,8 +42,8 @@ impl Registry {
 pub(super) struct Models {
     provider: Arc<Registry>,
     recent: Mutex<Recent>,
-    /// When a change of one of them was logged last.
-    logged: AtomicU64,
+    /// When the log last had that one of them is out, and that one is back.
+    logged: [AtomicU64; 2],
 }
 
 #[derive(Debug, Default)]
@@ -71,14 +71,16 @@ pub struct PatternModels {
 
 impl Models {
     pub(super) fn new(provider: Arc<Registry>) -> Self {
-        Self { provider, recent: Mutex::default(), logged: AtomicU64::new(0) }
+        Self { provider, recent: Mutex::default(), logged: Default::default() }
     }
 
-    /// Whether a change may be logged now, `pause` after the last one that was.
-    pub(super) fn may_log(&self, pause: Duration, now: u64) -> bool {
+    /// Whether it may be logged now that one is out, or back, `pause` after the last line of that kind.
+    pub(super) fn may_log(&self, is_back: bool, pause: Duration, now: u64) -> bool {
         let pause = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
         let later = |last: u64| (last == 0 || now >= last.saturating_add(pause)).then_some(now);
-        self.logged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).is_ok()
+        let [out, back] = &self.logged;
+        let logged = if is_back { back } else { out };
+        logged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).is_ok()
     }
 
     /// The model's entry, which becomes the most recently used one.
