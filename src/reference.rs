@@ -114,7 +114,7 @@ fn log(page: &mut Page) {
     }
     page.words("`ended_by`", EndedBy::ALL.iter().map(|word| (word.name(), word.about())));
     page.line("");
-    page.line("`reason` is an outcome of an attempt, a reason of a refused key, a limit's dimension, or one of these:");
+    page.line("`reason` is an outcome of an attempt, a reason of a refused key, or one of these:");
     page.table(&["word", "meaning"]);
     for word in Refused::ALL {
         page.row(&[&code(word.name()), &prose(word.about())]);
