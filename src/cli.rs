@@ -163,9 +163,15 @@ fn explain(snapshot: &Snapshot, route: &str) -> Exit {
     }
 }
 
+/// Whether stderr takes colour: a terminal that is not `dumb`, without `NO_COLOR` (<https://no-color.org>).
+fn is_coloured() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+}
+
 /// Writes problems to stderr; a reader that has gone away is no error.
 fn print_problems(problems: &[Problem]) {
-    let _gone = std::io::stderr().write_all(render::render(problems, render::colour()).as_bytes());
+    let _gone = std::io::stderr().write_all(render::render(problems, is_coloured()).as_bytes());
 }
 
 fn demo(demo: &Demo) -> Exit {

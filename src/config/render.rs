@@ -2,7 +2,6 @@
 
 use super::problem::{Problem, Severity};
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 
 /// Sequences of ECMA-48 (SGR) for the parts of a problem; all empty without colour.
 struct Palette {
@@ -15,12 +14,6 @@ struct Palette {
 
 const PLAIN: Palette = Palette { bold: "", error: "", warning: "", gutter: "", reset: "" };
 const COLOUR: Palette = Palette { bold: "\x1b[1m", error: "\x1b[1;31m", warning: "\x1b[1;33m", gutter: "\x1b[34m", reset: "\x1b[0m" };
-
-/// Whether stderr takes colour: a terminal that is not `dumb`, without `NO_COLOR` (<https://no-color.org>).
-pub fn colour() -> bool {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
-}
 
 /// Every problem with its line, then how many there are.
 pub fn render(problems: &[Problem], colour: bool) -> String {

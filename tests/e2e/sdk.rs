@@ -79,6 +79,12 @@ fn unreachable(said: &str) -> bool {
     .any(|sign| said.contains(sign))
 }
 
+/// Locks a folder until the file is closed: tests are processes of their own, and two of them may need the same library.
+async fn lock(dir: &Path) -> std::fs::File {
+    let file = std::fs::File::create(dir.join("lock")).unwrap();
+    tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await.unwrap().unwrap()
+}
+
 /// Runs an installer; `false`: its registry cannot be reached.
 pub async fn installed(program: &str, arguments: &[&str], dir: &Path) -> bool {
     let output = run(program, arguments, dir).await;
@@ -113,6 +119,7 @@ fn scripts(name: &str) -> PathBuf {
 
 /// A Python with the client library; `None` where it cannot be had.
 pub async fn python(dir: &Path) -> Option<String> {
+    let _lock = lock(dir).await;
     let python = dir.join("bin/python").display().to_string();
     if !Path::new(&python).exists() {
         let made = run("python3", &["-m", "venv", "."], dir).await;
@@ -125,6 +132,7 @@ pub async fn python(dir: &Path) -> Option<String> {
 
 /// Whether a folder has the client library for Node.
 pub async fn node(dir: &Path) -> bool {
+    let _lock = lock(dir).await;
     dir.join("node_modules/openai").exists() || installed("npm", &["install", "--silent", "--no-audit", "--no-fund", NODE], dir).await
 }
 
