@@ -133,7 +133,11 @@ pub async fn python(dir: &Path) -> Option<String> {
 /// Whether a folder has the client library for Node.
 pub async fn node(dir: &Path) -> bool {
     let _lock = lock(dir).await;
-    dir.join("node_modules/openai").exists() || installed("npm", &["install", "--silent", "--no-audit", "--no-fund", NODE], dir).await
+    let there = run("node", &["-e", "import('openai')"], dir).await.status.success();
+    if !there {
+        let _absent = std::fs::remove_dir_all(dir.join("node_modules")); // npm takes what it was interrupted in for complete
+    }
+    there || installed("npm", &["install", "--silent", "--no-audit", "--no-fund", NODE], dir).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
