@@ -71,6 +71,8 @@ pub fn of_provider(provider: &str, refusal: &ProviderError) -> Failure {
             let what = "did not accept the gateway's credentials or account";
             ApiError::upstream(format!("Provider `{provider}` {what}; the gateway's operator has to fix this."))
         }
+        // A provider that answers 400 to an unknown model is passed on with its own status.
+        FailureClass::NotFound if refusal.class == FailureClass::BadRequest => ApiError::invalid(tell(REFUSED)),
         FailureClass::NotFound => ApiError::new(404, ErrorKind::NotFound, tell("does not know what was asked for")),
         FailureClass::RateLimited => ApiError::new(429, ErrorKind::RateLimit, tell("limits its requests")),
         FailureClass::Overloaded => ApiError::new(503, ErrorKind::Overloaded, tell("is overloaded")),
@@ -281,6 +283,8 @@ mod tests {
         assert_eq!((limited.error.status, limited.error.retry_after.is_some()), (429, true));
         let blamed = failure(FailureClass::Server, "This model does not support tools");
         assert_eq!((blamed.error.status, blamed.retry), (400, Some(retry::Failure::Provider(FailureClass::BadRequest))));
+        let unknown = failure(FailureClass::BadRequest, "The provided model identifier is invalid.");
+        assert_eq!((unknown.error.status, unknown.retry), (400, Some(retry::Failure::Provider(FailureClass::NotFound))));
     }
 
     #[test]
