@@ -65,6 +65,8 @@ pub struct Envelope {
     pub open: u32,
     /// Position of the closing brace.
     pub close: u32,
+    /// Whether there is a null, on whatever level.
+    pub has_null: bool,
 }
 
 /// Why a body is not acceptable, and where.
@@ -129,7 +131,7 @@ fn find(body: &str) -> Result<Envelope, Stop> {
         members.push(member);
     }
     distinct(body, &members)?;
-    Ok(Envelope { members, open: list.open as u32, close: list.close as u32 })
+    Ok(Envelope { members, open: list.open as u32, close: list.close as u32, has_null: list.has_null() })
 }
 
 /// Members of which each name is compared with each other; more are sorted.
@@ -181,6 +183,15 @@ mod tests {
         let texts: Vec<_> = envelope.members.iter().map(|m| (m.key.of(body), m.value.of(body))).collect();
         assert_eq!(texts, [(&b"\"a\""[..], &b"[1]"[..]), (b"\"b\"", b"\"\xc3\xbc\"")]);
         assert_eq!((envelope.open, envelope.close), (1, 22));
+    }
+
+    #[test]
+    fn a_null_is_seen_on_whatever_level() {
+        let has_null = |body: &str| scan(body.as_bytes()).unwrap().has_null;
+        for body in [r#"{"a":null}"#, r#"{"a":[{"b":[null]}]}"#, r#"{"a":{"b":null},"c":1}"#] {
+            assert!(has_null(body), "{body}");
+        }
+        assert!(!has_null(r#"{"a":"null","null":["\"null\"",true]}"#));
     }
 
     #[test]

@@ -192,9 +192,14 @@ pub(super) struct List<'a> {
 }
 
 impl<'a> List<'a> {
+    /// Whether a null has been read, on whatever level; of a checked text it is not known.
+    pub(super) const fn has_null(&self) -> bool {
+        self.cursor.has_null
+    }
+
     /// Opens the container that `text` is.
     pub(super) fn open(text: &'a str, bracket: u8, checked: bool) -> Result<Self, Stop> {
-        let mut cursor = Cursor { text, at: 0, checked };
+        let mut cursor = Cursor { text, at: 0, checked, has_null: false };
         cursor.white();
         let object = bracket == b'{';
         let open = cursor.at;
@@ -243,12 +248,14 @@ pub struct Cursor<'a> {
     at: usize,
     /// The text is part of one that has been read to its end: what is not looked at is skipped unread.
     checked: bool,
+    /// Whether a null has been read, on whatever level; of a checked text it is not known.
+    has_null: bool,
 }
 
 impl<'a> Cursor<'a> {
     /// At the first value of a text.
     pub fn new(text: &'a str) -> Self {
-        let mut cursor = Self { text, at: 0, checked: false };
+        let mut cursor = Self { text, at: 0, checked: false, has_null: false };
         cursor.white();
         cursor
     }
@@ -444,7 +451,10 @@ impl<'a> Cursor<'a> {
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.literal("true"),
             Some(b'f') => self.literal("false"),
-            Some(b'n') => self.literal("null"),
+            Some(b'n') => {
+                self.has_null = true;
+                self.literal("null")
+            }
             _ => Err(self.stop("expected a value")),
         }
     }

@@ -183,7 +183,7 @@ impl<'a> Draft<'a> {
             w.object().key("role").string("system").key("content").string(system).end_object();
             self.body.prepend_message(w.finish());
         }
-        nulls::remove(&mut self.body, request.parsed.talk());
+        nulls::remove(&mut self.body, request);
         let mut decoder: Box<dyn dialect::Decoder> =
             Box::new(Decoder::new(quirks.completion_excludes_reasoning).returning(&quirks.returns, request.seal));
         if split_think_tags {

@@ -3,7 +3,7 @@
 
 use super::body::Body;
 use crate::chat::field::Field;
-use crate::chat::request::Talk;
+use crate::chat::request::ChatRequest;
 use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
@@ -17,8 +17,13 @@ const NULLABLE: &str = "content";
 /// wants back, arguments.
 const OPAQUE: [&str; 6] = ["parameters", "schema", "extra_content", "reasoning_details", "arguments", "input"];
 
-/// Takes the nulls out of a request.
-pub fn remove(body: &mut Body<'_>, talk: Talk) {
+/// Takes the nulls out of a request. One without any, from the client and from the route's settings, is not searched.
+pub fn remove(body: &mut Body<'_>, request: &ChatRequest<'_>) {
+    let (parsed, params) = (request.parsed, request.params);
+    if !parsed.envelope().has_null && params.overrides.is_empty() && params.defaults.is_empty() {
+        return;
+    }
+    let talk = parsed.talk();
     let messages = if talk.nulls || talk.calls || talk.parts { Some(Field::Messages) } else { None };
     for field in FIELDS.into_iter().chain(messages) {
         if let Some(json) = body.value(field).and_then(without) {
