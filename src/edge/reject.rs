@@ -7,7 +7,7 @@ use crate::error::ApiError;
 use crate::id;
 use crate::limit::wall_clock;
 use crate::telemetry::labels::Rejected;
-use parking_lot::Mutex;
+use crate::telemetry::throttle::Throttle;
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::{SocketDigest, Stream};
@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
-/// One line of a reason is logged in this time.
-const LOG_EVERY: Duration = Duration::from_secs(1);
 /// How long a client may take to read an answer, and what it still sends is thrown away meanwhile. A connection that is closed
 /// with bytes unread is reset, and the client may not see the answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -25,38 +23,18 @@ const LINGER: Duration = Duration::from_secs(2);
 const LEFTOVER: usize = 1 << 20;
 const PIECE: usize = 4 << 10;
 
-/// When each reason was last logged.
+/// Bounds the log lines of each reason.
 #[derive(Default)]
-pub struct Rejections([Mutex<Quiet>; Rejected::ALL.len()]);
-
-#[derive(Default)]
-struct Quiet {
-    logged: Option<Instant>,
-    /// Not logged since then.
-    suppressed: u64,
-}
-
-impl Quiet {
-    /// How many have not been logged, where a line may be logged now.
-    fn turn(&mut self, now: Instant) -> Option<u64> {
-        if self.logged.is_some_and(|at| now.saturating_duration_since(at) < LOG_EVERY) {
-            self.suppressed += 1;
-            return None;
-        }
-        self.logged = Some(now);
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
+pub struct Rejections([Throttle; Rejected::ALL.len()]);
 
 impl Rejections {
     /// Counts a connection, and logs it with its client's address and `detail` unless one of the same reason was logged
     /// within the last second.
     pub fn note(&self, live: &Live, reason: Rejected, client: Option<&SocketDigest>, detail: &str) {
         live.metrics.connection_rejected(reason);
-        let Some(Some(suppressed)) = self.0.get(reason as usize).map(|quiet| quiet.lock().turn(Instant::now())) else { return };
+        let Some(more) = self.0.get(reason as usize).and_then(|throttle| throttle.admit(Instant::now())) else { return };
         let client = client.map_or_else(|| "an unknown address".to_owned(), shown);
         let colon = if detail.is_empty() { "" } else { ": " };
-        let more = if suppressed > 0 { format!(" ({suppressed} more not logged)") } else { String::new() };
         log::warn!("connection from {client} rejected, {}{colon}{detail}{more}", reason.name());
     }
 
@@ -105,17 +83,4 @@ async fn write_answer(mut stream: Stream, error: &ApiError, id: Uuid) -> std::io
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_is_logged_once_a_second_with_the_number_of_those_that_were_not() {
-        let began = Instant::now();
-        let mut quiet = Quiet::default();
-        let turns: Vec<_> = [0, 1, 999, 1000, 1001, 5000, 6000].map(|ms| quiet.turn(began + Duration::from_millis(ms))).into();
-        assert_eq!(turns, [Some(0), None, None, Some(2), None, Some(1), Some(0)]);
-    }
 }

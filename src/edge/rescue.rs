@@ -12,8 +12,10 @@ use crate::provider::Provider;
 use crate::redact::redact_to;
 use crate::route::retry;
 use crate::telemetry::labels::Outcome;
+use crate::telemetry::throttle::Throttle;
 use http::HeaderMap;
 use pingora_core::{Error, ErrorSource, ErrorType};
+use std::time::Instant;
 
 /// Longest part of a provider's message that is passed on, in bytes.
 const MAX_MESSAGE: usize = 2048;
@@ -148,7 +150,10 @@ pub fn of_forward(provider: &str, proxy: &Proxy, status: u16, headers: &HeaderMa
         return None;
     }
     let more = if status == 407 { "" } else { ", or a server behind it did" };
-    log::warn!("provider `{provider}`: the egress proxy {proxy} refused a request with status {status}{more}");
+    static REFUSED_FORWARD: Throttle = Throttle::new();
+    if let Some(suppressed) = REFUSED_FORWARD.admit(Instant::now()) {
+        log::warn!("provider `{provider}`: the egress proxy {proxy} refused a request with status {status}{more}{suppressed}");
+    }
     Some(of_egress(&format!("refused the request to provider `{provider}` with status {status}{more}")))
 }
 

@@ -4,17 +4,23 @@ use crate::egress::authority;
 use crate::egress::proxy::Proxy;
 use crate::egress::tunnel::{self, TunnelError};
 use crate::provider::Provider;
+use crate::telemetry::throttle::Throttle;
 use pingora_core::{Error, ErrorType, Result};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::net::TcpStream;
 
 /// The egress proxy cannot be connected to.
 pub const PROXY_UNREACHABLE: ErrorType = ErrorType::Custom("egress proxy unreachable");
 /// The egress proxy has opened no tunnel; the cause is a [`TunnelError`].
 pub const PROXY_REFUSED: ErrorType = ErrorType::Custom("egress proxy refused");
+
+/// Bound the log lines about proxies that refuse and about those that cannot be connected to.
+static REFUSED: Throttle = Throttle::new();
+static UNREACHABLE: Throttle = Throttle::new();
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +75,9 @@ impl Via {
     pub async fn complete(&self, stream: &mut TcpStream) -> Result<()> {
         let Self::Tunnel { proxy, authority } = self else { return Ok(()) };
         tunnel::open(stream, proxy, authority).await.map_err(|error: TunnelError| {
-            log::warn!("no tunnel to {authority}: the egress proxy {proxy} {error}");
+            if let Some(more) = REFUSED.admit(Instant::now()) {
+                log::warn!("no tunnel to {authority}: the egress proxy {proxy} {error}{more}");
+            }
             Error::because(PROXY_REFUSED, "no tunnel", error)
         })
     }
@@ -77,7 +85,9 @@ impl Via {
     /// A connection to `place` has failed.
     pub fn failed(&self, place: impl std::fmt::Display, error: io::Error) -> Box<Error> {
         if let Some(proxy) = self.proxy() {
-            log::warn!("the egress proxy {proxy} cannot be connected to at {place}: {error}");
+            if let Some(more) = UNREACHABLE.admit(Instant::now()) {
+                log::warn!("the egress proxy {proxy} cannot be connected to at {place}: {error}{more}");
+            }
             return Error::because(PROXY_UNREACHABLE, "no connection to the egress proxy", error);
         }
         let kind = match error.kind() {

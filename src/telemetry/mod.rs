@@ -7,4 +7,5 @@ pub mod log;
 pub mod metrics;
 pub mod pages;
 mod short;
+pub mod throttle;
 pub mod trace;
