@@ -26,14 +26,14 @@ pub fn usd(micro: u64) -> String {
 /// what the provider told so far may be a placeholder, as in the first event of Anthropic's streams, and a stream that its
 /// client leaves would cost nothing: so the completion is at least what was `sent` of it, and the prompt that of `expected`
 /// where the provider has not told one.
-pub fn settled(told: Option<Usage>, whole: bool, expected: &Usage, sent: u64) -> (Usage, bool) {
+pub fn settled(told: Option<Usage>, whole: bool, expected: impl FnOnce() -> Usage, sent: u64) -> (Usage, bool) {
     match told {
         Some(told) if whole => (told, false),
         Some(told) => {
-            let prompt = if told.prompt == 0 { expected.prompt } else { told.prompt };
+            let prompt = if told.prompt == 0 { expected().prompt } else { told.prompt };
             (Usage { prompt, completion: told.completion.max(sent), ..told }, true)
         }
-        None => (Usage { prompt: expected.prompt, completion: sent, ..Usage::default() }, true),
+        None => (Usage { prompt: expected().prompt, completion: sent, ..Usage::default() }, true),
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
             (None, false, 100, (usage(7, 100), true)),
             (None, true, 100, (usage(7, 100), true)),
         ] {
-            assert_eq!(settled(told, whole, &expected, sent), settled_as, "{told:?} {whole} {sent}");
+            assert_eq!(settled(told, whole, || expected, sent), settled_as, "{told:?} {whole} {sent}");
         }
     }
 

@@ -477,10 +477,7 @@ impl Exchange {
             _ => return,
         };
         let expected = || self.live.limiter.usage(call.route.index, &call.prospect);
-        let (usage, estimated) = match told.filter(|_| whole) {
-            Some(told) => (told, false),
-            None => settled(told, whole, &expected(), said.div_ceil(INITIAL_BYTES_PER_TOKEN)),
-        };
+        let (usage, estimated) = settled(told, whole, expected, said.div_ceil(INITIAL_BYTES_PER_TOKEN));
         if !estimated {
             self.live.limiter.learn(call.route.index, &call.prospect, &usage);
         }
