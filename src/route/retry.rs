@@ -102,16 +102,13 @@ impl Attempts {
     /// Passes over the targets whose `context` is far too small for a prompt of about so many tokens, unless there are no
     /// others. Gives those targets.
     pub fn pass_over_small<'r>(&mut self, route: &'r Route, prompt_tokens: u64) -> impl Iterator<Item = &'r Arc<Target>> + use<'r> {
-        let small = |target: &Target| target.context.is_some_and(|context| prompt_tokens > FAR_ABOVE * u64::from(context));
-        let steps: u64 = self.steps(route).filter(|(_, target)| small(target)).fold(0, |all, (bit, _)| all | bit);
-        let all = self.steps(route).fold(0, |all, (bit, _)| all | bit);
-        let small: SmallVec<[&Arc<Target>; 4]> = if steps == all {
-            SmallVec::new()
-        } else {
-            self.passed |= steps;
-            self.steps(route).filter(|(bit, _)| steps & bit != 0).map(|(_, target)| target).collect()
-        };
-        small.into_iter()
+        let is_small = |target: &Target| target.context.is_some_and(|context| prompt_tokens > FAR_ABOVE * u64::from(context));
+        let mut small: SmallVec<[(u64, &Arc<Target>); 4]> = self.steps(route).filter(|(_, target)| is_small(target)).collect();
+        if small.len() == self.steps(route).count() {
+            small.clear();
+        }
+        small.iter().for_each(|(bit, _)| self.passed |= bit);
+        small.into_iter().map(|(_, target)| target)
     }
 
     /// The targets in their order, each with its bit.
