@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Stands for a calendar month where a limit's period is a duration; no other period is that long.
 pub const MONTH: Duration = Duration::from_secs(31 * 86_400);
+/// A day.
+pub const DAY: Duration = Duration::from_secs(86_400);
 /// [`MONTH`] in nanoseconds.
 const MONTH_NANOS: u64 = 31 * DAY_NANOS;
 /// A day in nanoseconds.

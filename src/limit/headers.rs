@@ -1,7 +1,8 @@
 //! What clients are told about their limits: `x-ratelimit-*`, in OpenAI's words.
 
-use super::budget::MONTH;
+use super::budget::{DAY, MONTH};
 use crate::config::snapshot::Dimension;
+use crate::config::units;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
@@ -79,17 +80,12 @@ pub const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// A limit's period as a user writes it: `month`, `day`, `7d`, `90m`.
+/// A limit's period as a user writes it: `month`, `day`, `7d`, `1h30m`.
 pub fn period(per: Duration) -> String {
-    let seconds = per.as_secs();
-    match seconds {
-        _ if per == MONTH => "month".to_owned(),
-        86_400 => "day".to_owned(),
-        _ => {
-            let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-            let (unit, name) = units.into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit)).unwrap_or((1, "s"));
-            format!("{}{name}", seconds / unit)
-        }
+    match per {
+        MONTH => "month".to_owned(),
+        DAY => "day".to_owned(),
+        _ => units::text(per),
     }
 }
 

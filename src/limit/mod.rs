@@ -12,7 +12,6 @@
 
 use crate::account;
 use crate::config::snapshot::Dimension;
-use crate::config::units;
 use crate::error::{ApiError, ErrorKind};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -176,7 +175,7 @@ impl From<&Refusal> for ApiError {
                 "This {scope} has reached its limit on {} ({} per {}). Try again in {}.",
                 dimension_name(refusal.dimension),
                 refusal.limit,
-                units::text(refusal.per),
+                headers::period(refusal.per),
                 headers::duration(wait.unwrap_or_default()),
             ),
         };
@@ -291,7 +290,7 @@ mod tests {
         assert!(message.starts_with("The budget of this team is spent: 100 USD per month. It is renewed at 2"), "{message}");
         assert!(message.contains("Z, in 8h0m0s,"), "{message}");
         assert!(spent(2_500_000, Duration::from_secs(86_400)).contains("2.5 USD per day."));
-        assert!(spent(1, Duration::from_secs(5400)).contains("0.000001 USD per 90m."));
+        assert!(spent(1, Duration::from_secs(5400)).contains("0.000001 USD per 1h30m."));
     }
 
     #[test]

@@ -6,11 +6,10 @@ use crate::config::problem::Position;
 use crate::config::read::At;
 use crate::config::snapshot::{Dimension, LimitRule};
 use crate::config::types::{Count, MAX_COUNT, Money, Per, Period};
-use crate::limit::budget::MONTH;
+use crate::limit::budget::{DAY, MONTH};
 use std::time::Duration;
 
 /// A day of the calendar, in UTC: that of `1d`.
-const DAY: Duration = Duration::from_secs(86_400);
 /// Millionths in one.
 const MILLION: u64 = 1_000_000;
 
