@@ -314,13 +314,7 @@ fn turns(list: &str) -> Vec<Turn<'_>> {
 
 /// The elements of an array; none where it is something else.
 fn elements(raw: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    if let Ok(mut list) = walk::inner_elements(raw) {
-        while let Ok(Some(element)) = list.next() {
-            found.push(element);
-        }
-    }
-    found
+    walk::inner_elements(raw).and_then(walk::Elements::rest).unwrap_or_default()
 }
 
 /// A member of an object.

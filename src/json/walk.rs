@@ -107,6 +107,18 @@ impl<'a> Elements<'a> {
         }
     }
 
+    /// All that are left.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its position.
+    pub fn rest(mut self) -> Result<Vec<&'a str>, ScanError> {
+        let mut all = Vec::new();
+        while let Some(element) = self.next()? {
+            all.push(element);
+        }
+        Ok(all)
+    }
+
     /// The next element, which is expected to be an object: its members go to `each` (as [`Members::next`] gives them)
     /// while it is being read, so that a long array of objects is read once and not twice.
     ///

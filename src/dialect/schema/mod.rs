@@ -261,14 +261,7 @@ fn describe(w: &mut Writer, description: &str, words: &str) {
 
 /// The elements of a raw array; none where it is no array.
 fn elements(value: &str) -> Result<Vec<&str>, ScanError> {
-    let mut list = Vec::new();
-    if value.starts_with('[') {
-        let mut walk = walk::elements(value)?;
-        while let Some(element) = walk.next()? {
-            list.push(element);
-        }
-    }
-    Ok(list)
+    if value.starts_with('[') { walk::elements(value)?.rest() } else { Ok(Vec::new()) }
 }
 
 /// Whether a pattern has look-around, a reference back or a word boundary.
