@@ -34,6 +34,8 @@ pub mod rewrite;
 pub mod sagemaker;
 pub mod schema;
 mod shown;
+#[cfg(test)]
+mod testing;
 pub mod think;
 pub mod unwrap;
 

@@ -4,60 +4,17 @@
 use super::*;
 use crate::chat::event::{Event, Sink};
 use crate::chat::request::Parsed;
-use crate::config::snapshot::{Params, Timeouts, TlsOptions};
-use crate::dialect::{FailureClass, Fault, Frame};
+use crate::config::snapshot::Params;
+use crate::dialect::{FailureClass, Fault, Frame, testing};
 use crate::frame::aws_event_stream::{AwsFramer, write_message};
-use crate::provider::catalogue::Quirks;
-use crate::provider::{BaseUrl, Credential, Kind, ModelName, Provider, Settings, StructuredOutput};
+use crate::provider::{Kind, Settings, StructuredOutput};
 use crate::sign::seal::{Seal, Sealer};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A target of Bedrock or SageMaker.
 pub(in crate::dialect) fn target(kind: Kind) -> Target {
-    let second = Duration::from_secs(1);
-    let provider = Provider {
-        index: 0,
-        name: "aws".into(),
-        kind,
-        base: BaseUrl {
-            tls: true,
-            socket: None,
-            host: "h".into(),
-            port: 443,
-            authority: http::HeaderValue::from_static("h"),
-            prefix: "".into(),
-            query: "".into(),
-        },
-        endpoint: 0,
-        endpoint_name: "p".into(),
-        replicas: Vec::new(),
-        credential: Credential::None,
-        headers: Vec::new(),
-        timeouts: Timeouts { connect: second, first_byte: Some(second), first_token: second, between_bytes: second, total: None },
-        tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
-        egress: Default::default(),
-        http: crate::provider::HttpVersion::Auto,
-        settings: Settings::Aws { region: "us-east-1".into() },
-        max_connections: None,
-        limits: Vec::new(),
-        quirks: Quirks::default(),
-    };
-    Target {
-        index: 0,
-        provider: Arc::new(provider),
-        model: ModelName::Fixed("m".into()),
-        weight: 1,
-        price: None,
-        replicas: 1,
-        context: None,
-        default_max_tokens: None,
-        structured_output: StructuredOutput::Native,
-        format: Default::default(),
-        inference_component: None,
-        split_think_tags: false,
-    }
+    testing::target(kind, Settings::Aws { region: "us-east-1".into() })
 }
 
 /// Encodes a request, with the route's own system text where one is given.

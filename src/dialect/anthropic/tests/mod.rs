@@ -2,16 +2,14 @@
 
 use super::*;
 use crate::chat::event::{Event, Sink};
-use crate::config::snapshot::{Params, Timeouts, TlsOptions};
-use crate::dialect::{Fault, Frame};
+use crate::config::snapshot::Params;
+use crate::dialect::{Fault, Frame, testing};
 use crate::frame::sse::SseFramer;
-use crate::provider::catalogue::Quirks;
-use crate::provider::{BaseUrl, Credential, Kind, ModelName, Provider, SageMakerFormat};
+use crate::provider::Kind;
 use crate::sign::seal::{Seal, Sealer};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 mod answers;
 mod requests;
@@ -38,47 +36,10 @@ fn target(case: &Value) -> Target {
         Some("bedrock") => (Kind::Bedrock, Settings::Aws { region: "us-east-1".into() }),
         _ => (Kind::Anthropic, Settings::Anthropic { version: "2023-06-01".into(), beta, default_max_tokens: DEFAULT_MAX_TOKENS }),
     };
-    let second = Duration::from_secs(1);
-    let provider = Provider {
-        index: 0,
-        name: "p".into(),
-        kind,
-        base: BaseUrl {
-            tls: false,
-            socket: None,
-            host: "h".into(),
-            port: 80,
-            authority: HeaderValue::from_static("h"),
-            prefix: "".into(),
-            query: "".into(),
-        },
-        endpoint: 0,
-        endpoint_name: "p".into(),
-        replicas: Vec::new(),
-        credential: Credential::None,
-        headers: Vec::new(),
-        timeouts: Timeouts { connect: second, first_byte: Some(second), first_token: second, between_bytes: second, total: None },
-        tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
-        egress: Default::default(),
-        http: crate::provider::HttpVersion::Auto,
-        settings,
-        max_connections: None,
-        limits: Vec::new(),
-        quirks: Quirks::default(),
-    };
     Target {
-        index: 0,
-        provider: Arc::new(provider),
-        model: ModelName::Fixed("m".into()),
-        weight: 1,
-        price: None,
-        replicas: 1,
-        context: None,
         default_max_tokens: case["default_max_tokens"].as_u64().map(|n| n as u32),
         structured_output: if case["structured_output"] == "tool" { StructuredOutput::Tool } else { StructuredOutput::Native },
-        format: SageMakerFormat::default(),
-        inference_component: None,
-        split_think_tags: false,
+        ..testing::target(kind, settings)
     }
 }
 

@@ -1,64 +1,21 @@
 //! Requests: every fixture in `tests/fixtures/gemini/requests`, and what no fixture can show.
 
 use crate::chat::request::{ChatRequest, Parsed};
-use crate::config::snapshot::{Params, Timeouts, TlsOptions};
+use crate::config::snapshot::Params;
 use crate::dialect::gemini::{Gemini, Publisher, Vertex};
-use crate::dialect::{Dialect, Outgoing};
+use crate::dialect::{Dialect, Outgoing, testing};
 use crate::error::ApiError;
-use crate::provider::catalogue::Quirks;
-use crate::provider::{BaseUrl, Credential, Kind, ModelName, Provider, Settings, Target};
+use crate::provider::{Kind, Settings, Target};
 use crate::sign::seal::{Seal, Sealer};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 
 fn target(kind: Kind) -> Target {
     let settings = match kind {
         Kind::Vertex => Settings::Vertex { project: "my-project".into(), location: "us-central1".into() },
         _ => Settings::Plain,
     };
-    let second = Duration::from_secs(1);
-    let provider = Provider {
-        index: 0,
-        name: "google".into(),
-        kind,
-        base: BaseUrl {
-            tls: true,
-            socket: None,
-            host: "h".into(),
-            port: 443,
-            authority: http::HeaderValue::from_static("h"),
-            prefix: "".into(),
-            query: "".into(),
-        },
-        endpoint: 0,
-        endpoint_name: "p".into(),
-        replicas: Vec::new(),
-        credential: Credential::None,
-        headers: Vec::new(),
-        timeouts: Timeouts { connect: second, first_byte: Some(second), first_token: second, between_bytes: second, total: None },
-        tls: TlsOptions { ca: None, verify: true, server_name: None, client: None },
-        egress: Default::default(),
-        http: crate::provider::HttpVersion::Auto,
-        settings,
-        quirks: Quirks::default(),
-        max_connections: None,
-        limits: Vec::new(),
-    };
-    Target {
-        index: 0,
-        provider: Arc::new(provider),
-        model: ModelName::Fixed("m".into()),
-        weight: 1,
-        price: None,
-        replicas: 1,
-        context: None,
-        default_max_tokens: None,
-        structured_output: Default::default(),
-        format: Default::default(),
-        inference_component: None,
-        split_think_tags: false,
-    }
+    testing::target(kind, settings)
 }
 
 fn encode_with(kind: Kind, model: &str, body: &Value, params: &Params, seal: Option<&Seal>) -> Result<Outgoing, ApiError> {
