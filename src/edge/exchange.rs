@@ -457,6 +457,9 @@ impl Exchange {
         }
         let Some(attempt) = call.attempt.as_mut() else { return };
         attempt.reading = Reading::Over;
+        if end {
+            attempt.place = None; // before the client, once answered, asks again
+        }
         self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
         if !self.tried.is_empty() {
             self.tried.add(&attempt.target.provider.endpoint_name, &attempt.model, Outcome::Success.name());
