@@ -6,7 +6,7 @@ use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
 use crate::harness::tinyproxy::{DENIED, PASSWORD, Tinyproxy};
 use crate::harness::tls::Certificates;
-use crate::harness::{chat, streamed};
+use crate::harness::{chat, streamed, until};
 use http::Version;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -38,11 +38,19 @@ async fn whole_and_streamed(gateway: &Gateway, route: &str) {
     let answer = gateway.chat(&chat(route)).await;
     assert_eq!(answer.status(), 200, "{route}: {}", answer.text());
     assert!(answer.content().contains("Hello"), "{route}: {}", answer.text());
+    over(gateway, route).await;
     let mut conn: Conn = gateway.connect().await;
     conn.chat(&[], streamed(route).to_string().as_bytes()).await;
     assert_eq!(conn.head().await.unwrap().status, 200);
     let story = Events::h1(conn).all().await;
     assert!(story.done && !story.broken, "{route}: {story:?}");
+    over(gateway, route).await;
+}
+
+/// Awaits the end of a route's requests: then their connections are back in the pool.
+async fn over(gateway: &Gateway, route: &str) {
+    let series = format!("tidegate_in_flight_requests{{route=\"{route}\"}}");
+    until("the end of the requests", async || (gateway.metric(&series).await == 0.0).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
