@@ -75,7 +75,7 @@ enum Command {
         #[arg(long, value_name = "ROUTE")]
         explain: Option<String>,
         /// Exit with 1 where there are warnings
-        #[arg(long)]
+        #[arg(long, conflicts_with = "explain")]
         strict: bool,
     },
     /// Serve the built-in demo: all providers, played by the embedded simulator; needs no key and no network
