@@ -6,10 +6,10 @@ use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use std::borrow::Cow;
-use tidegate::chat::request::Parsed;
 use tidegate::frame::sse::SseFramer;
 use tidegate::json::envelope;
 use tidegate::json::splice::Splice;
+use tidegate::llm::envelope::Parsed;
 
 const SIZES: [usize; 4] = [1 << 10, 64 << 10, 1 << 20, 5 << 20];
 const TEXTS: [&str; 6] = ["ascii", "prose", "multilingual", "data_uri", "messages", "escaped"];

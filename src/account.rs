@@ -1,7 +1,7 @@
 //! What an answer cost, and the settled line that the log and the metrics are written from.
 
-use crate::chat::usage::Usage;
 use crate::closed_set::closed_set;
+use crate::llm::usage::Usage;
 use crate::provider::Price;
 use std::time::Duration;
 

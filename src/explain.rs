@@ -3,14 +3,15 @@
 //! Nothing is looked up in a table that could differ from what is done: every parameter is given to the target's own
 //! encoder, in a request of its own, and the encoder's verdict is printed.
 
-use crate::chat::field::Field;
-use crate::chat::request::{ChatRequest, Parsed};
 use crate::config::read::Words;
-use crate::config::snapshot::{Params, Route, Snapshot, Timeouts};
+use crate::config::snapshot::{Route, Snapshot, Timeouts};
 use crate::config::units::text as time;
 use crate::dialect::bedrock::family::Family;
 use crate::dialect::gemini::Publisher;
 use crate::dialect::{self, params::Policy};
+use crate::llm::envelope::{ChatRequest, Parsed};
+use crate::llm::field::Field;
+use crate::llm::settings::Params;
 use crate::provider::catalogue::{ReasoningField, ReasoningTurns};
 use crate::provider::{Kind, SageMakerFormat, Target};
 use crate::route::r#match::{Found, find};
@@ -289,7 +290,7 @@ mod tests {
             let Some(members) = sample(*field) else { continue };
             let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{members}}}"#);
             let parsed = Parsed::parse(body.clone().into()).unwrap_or_else(|e| panic!("{body}: {e:?}"));
-            let params = config::snapshot::Params::default();
+            let params = crate::llm::settings::Params::default();
             let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
             assert!(dialect::params::asked(&request, *field).is_some(), "{body}");
         }

@@ -27,14 +27,14 @@
 //!                                          │ failed before the first content:          │
 //!                                          └ the next target, and a new body ─────┐    │
 //!                                                                                 │    ▼
-//!    ◄───────── chat::chunk or chat::completion ◄── chat::law ◄── dialect ◄──── frame
+//!    ◄───────── front::chat writer ◄── llm::order ◄── dialect ◄──── frame
 //!               OpenAI's bytes                      one order     Events        cut anywhere
 //!                                   relay: push(bytes, end) -> bytes
 //!
 //!  when it is over, however it ended: limit settles, account prices, telemetry counts and writes one line
 //! ```
 //!
-//! Every answer becomes the same few [`chat::event::Event`]s; a whole answer is a stream with one step. So a dialect is
+//! Every answer becomes the same few [`llm::event::Event`]s; a whole answer is a stream with one step. So a dialect is
 //! written once for both, and a front dialect would be one more writer.
 //!
 //! A *dialect* is code, a *provider* is data: what one OpenAI-compatible service does otherwise than OpenAI is an entry
@@ -44,7 +44,7 @@
 //!
 //! `tests/source_scan.rs` looks for the mechanical ones.
 //!
-//! 1. Only [`edge`] names Pingora. [`json`], [`frame`], [`chat`], [`dialect`], [`relay`], [`route`] and `limit/gcra.rs`
+//! 1. Only [`edge`] names Pingora. [`json`], [`frame`], [`llm`], [`front`], [`dialect`], [`relay`], [`route`] and `limit/gcra.rs`
 //!    have no async, no clock, no socket and no randomness of their own: they are functions and state machines from bytes
 //!    to bytes, tested byte by byte.
 //! 2. No unsafe code. Outside tests there is no `unwrap`, `expect`, `panic!` or indexing: the network cannot cause a panic.
@@ -75,8 +75,8 @@
 //! | [`route`] | a model's name to a plan: targets in order, their health, what a failure means |
 //! | [`provider`] | providers and targets, and the catalogue of what each kind does otherwise |
 //! | [`json`] | JSON without a document: scan, envelope, splice, write |
-//! | [`chat`] | the front dialect: request, events, the law of a correct answer, the two writers |
-//! | [`embed`] | the same for embeddings |
+//! | [`llm`] | the neutral centre: the request, the events of an answer, their order, usage, failures |
+//! | [`front`] | what clients speak: chat completions, embeddings |
 //! | [`dialect`] | the wire protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
 //! | [`egress`] | proxies on the way to providers and token endpoints: which, and tunnels through them |
 //! | [`percent`] | percent-encoding, in the spelling that signatures need |
@@ -88,13 +88,12 @@
 //! | [`telemetry`], [`admin`] | metrics, the log, traces, and the listener that shows them |
 //! | [`simulate`] | every provider's protocol, played: for the demo, the tests and load |
 //!
-//! Good first files: [`chat::event`] and [`dialect`] (the interfaces between everything), [`relay`] (how they are put
+//! Good first files: [`llm::event`] and [`dialect`] (the interfaces between everything), [`relay`] (how they are put
 //! together), [`edge::proxy`] (one call per phase).
 
 pub mod account;
 pub mod admin;
 pub mod auth;
-pub mod chat;
 pub mod cli;
 mod closed_set;
 pub mod commands;
@@ -103,13 +102,14 @@ pub mod demo;
 pub mod dialect;
 pub mod edge;
 pub mod egress;
-pub mod embed;
 pub mod error;
 pub mod explain;
 pub mod frame;
+pub mod front;
 pub mod id;
 pub mod json;
 pub mod limit;
+pub mod llm;
 pub mod operation;
 pub mod percent;
 pub mod provider;

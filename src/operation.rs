@@ -1,12 +1,13 @@
 //! What a client can ask a model for. Everything that differs between the operations, apart from the bytes themselves,
 //! is decided here; the way of a request is the same for all.
 
-use crate::chat::field::Field;
-use crate::chat::request::{ChatRequest, Parsed};
 use crate::dialect::{self, Outgoing, params};
-use crate::embed::request::{self as embeddings, EmbeddingRequest};
 use crate::error::ApiError;
+use crate::front::embeddings;
 use crate::limit::{Prospect, estimate};
+use crate::llm::embeddings::{EmbeddingRequest, INPUT};
+use crate::llm::envelope::{ChatRequest, Parsed};
+use crate::llm::field::Field;
 use crate::provider::Target;
 use bytes::Bytes;
 
@@ -49,7 +50,7 @@ impl Operation {
                 choices: request.raw(Field::N).and_then(|raw| raw.parse().ok()).unwrap_or(1),
             },
             Self::Embeddings => {
-                let input = request.parsed.raw_named(embeddings::INPUT);
+                let input = request.parsed.raw_named(INPUT);
                 Prospect { prompt_bytes: input.map_or(0, |raw| raw.len() as u64), max_tokens: Some(0), choices: 1 }
             }
         }
@@ -72,7 +73,7 @@ impl Operation {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::config::snapshot::Params;
+    use crate::llm::settings::Params;
 
     #[test]
     fn a_prospect_goes_by_what_the_route_sets() {

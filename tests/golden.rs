@@ -5,9 +5,9 @@
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tidegate::chat::request::{ChatRequest, Parsed};
-use tidegate::config::snapshot::Params;
 use tidegate::dialect;
+use tidegate::llm::envelope::{ChatRequest, Parsed};
+use tidegate::llm::settings::Params;
 use tidegate::provider::Target;
 
 #[path = "shared/targets.rs"]

@@ -3,18 +3,19 @@
 
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tidegate::chat::chunk::UsagePlace;
-use tidegate::chat::head::Head;
-use tidegate::chat::request::{ChatRequest, Parsed};
 use tidegate::config::{self, snapshot::Route};
 use tidegate::dialect::blame::{Sent, paths};
-use tidegate::dialect::{self, FailureClass, Fault, Framing, Outgoing, refit};
+use tidegate::dialect::{self, Framing, Outgoing, refit};
 use tidegate::error::ApiError;
 use tidegate::frame::aws_event_stream::write_message;
+use tidegate::front::chat::chunk::UsagePlace;
+use tidegate::front::chat::head::Head;
+use tidegate::llm::envelope::{ChatRequest, Parsed};
+use tidegate::llm::failure::{FailureClass, Fault};
+use tidegate::llm::state::{Seal, Sealer};
 use tidegate::operation::Operation;
 use tidegate::provider::{ModelName, Target};
 use tidegate::relay::{Form, Relay};
-use tidegate::sign::seal::{Seal, Sealer};
 use uuid::Uuid;
 
 const ANTHROPIC: &str = "{ kind: anthropic, api_key: k }";

@@ -6,7 +6,7 @@
 
 use super::problem::{Position, secret_value};
 use super::tree::shown_key;
-use crate::chat::field::Field;
+use crate::llm::field::Field;
 use crate::redact::redact;
 use std::collections::HashSet;
 use std::path::Path;

@@ -3,7 +3,7 @@
 
 use super::pem::{Certificates, Identity};
 use super::secret::Secret;
-use crate::chat::field::Fields;
+use crate::llm::settings::Params;
 use crate::provider::{Provider, Target};
 use crate::redact::KnownSecrets;
 use std::collections::HashMap;
@@ -238,19 +238,6 @@ pub struct Ejection {
     pub initial: Duration,
     /// Longest that it gets.
     pub max: Duration,
-}
-
-/// How a route's model parameters are completed.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Params {
-    /// Field and raw JSON, used where the client gives none.
-    pub defaults: Vec<(String, String)>,
-    /// Field and raw JSON, used whatever the client gives.
-    pub overrides: Vec<(String, String)>,
-    /// Whether a parameter without a counterpart is a 400 instead of being dropped.
-    pub reject_unsupported: bool,
-    /// Members that the target of an attempt has refused, and which count as absent; nothing of the configuration.
-    pub refused: Fields,
 }
 
 /// When a failure moves on.

@@ -5,11 +5,11 @@
 //! dialect ([`Dialect::names`](super::Dialect::names)). Numbers are compared with the body that was sent, because instructions
 //! may have been moved and turns merged: where a message's number is not certain, `messages` alone is blamed.
 
-use super::params::GUIDED;
-use crate::chat::field::Field;
-use crate::chat::request::Parsed;
-use crate::embed::request::INPUT;
 use crate::json::walk;
+use crate::llm::embeddings::INPUT;
+use crate::llm::envelope::Parsed;
+use crate::llm::field::Field;
+use crate::llm::field::GUIDED;
 use crate::provider::catalogue::Quirks;
 use std::borrow::Cow;
 

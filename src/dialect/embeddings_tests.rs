@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::bedrock::tests::target as aws_target;
-use super::{Fault, Outgoing};
-use crate::chat::head::Head;
-use crate::chat::request::ChatRequest;
-use crate::config::snapshot::Params;
+use crate::dialect::Outgoing;
 use crate::error::ApiError;
+use crate::front::chat::head::Head;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::failure::Fault;
+use crate::llm::settings::Params;
 use crate::operation::Operation;
 use crate::provider::{Kind, SageMakerFormat, Settings, Target, catalogue};
 use crate::relay::{Form, Relay};

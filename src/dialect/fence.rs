@@ -7,7 +7,8 @@
 
 use super::Decoder;
 use super::rewrite::{Rewrite, Rewritten};
-use crate::chat::event::{Event, Sink, Text};
+use crate::json::text::Text;
+use crate::llm::event::{Event, Sink};
 
 /// How a fence begins and ends.
 const FENCE: &str = "```";
@@ -96,7 +97,7 @@ impl Rewrite for Unfence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::event::Finish;
+    use crate::llm::event::Finish;
 
     #[derive(Default)]
     struct Said(String);

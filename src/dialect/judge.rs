@@ -4,7 +4,7 @@
 //! lower case.
 
 use super::openai::error::{blames_account, blames_input};
-use super::{FailureClass, ProviderError};
+use crate::llm::failure::{FailureClass, ProviderError};
 
 /// The prompt does not fit into the model's context. OpenAI, vLLM, SGLang, DeepSeek and Mistral name the "context length";
 /// Anthropic writes "prompt is too long" and "exceed context limit", Bedrock "Input is too long for requested model" and

@@ -4,23 +4,24 @@
 //! answer, [`Dialect::read_error`] reads a refusal. All of it is sans-io: bytes in, bytes and events out, no clock, no
 //! randomness, no async, so that every protocol can be tested byte by byte.
 
-use crate::chat::event::Sink;
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
-use crate::embed::request::{EmbeddingRequest, unavailable};
 use crate::error::ApiError;
+use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::event::Sink;
+use crate::llm::failure::{Fault, ProviderError};
+use crate::llm::field::Field;
 use crate::provider::{Kind, Target};
 use bytes::Bytes;
+use embeddings::unavailable;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
-use std::time::Duration;
 
 use schema::rules::{self, Rules};
 
 pub mod anthropic;
 pub mod bedrock;
 pub mod blame;
-pub mod data;
+pub mod embeddings;
 mod fence;
 pub mod gemini;
 mod ids;
@@ -201,70 +202,8 @@ pub trait Decoder: Send + Sync {
     fn end(&mut self, out: &mut dyn Sink) -> Result<(), Fault>;
 }
 
-/// Why an answer cannot be trusted any further.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The provider says, inside its answer, that it failed.
-    Provider(ProviderError),
-    /// Something that is not the protocol: bad JSON, a corrupt or oversized frame. Says what.
-    Broken(Cow<'static, str>),
-    /// The end came before the protocol's own end.
-    Truncated,
-}
-
-/// A provider's refusal or failure in one form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProviderError {
-    /// What kind of failure it is, whatever status or word the provider used for it.
-    pub class: FailureClass,
-    /// The provider's own message, whole: it is cut where it is redacted, for a piece of a secret is not found.
-    pub message: String,
-    /// The field that it blames, in its own words.
-    pub param: Option<String>,
-    /// The provider's wish, from a header or from the body.
-    pub retry_after: Option<Duration>,
-}
-
 /// The error that a frame or a body holds, which its dialect could not read as a part of an answer. Every dialect has the
 /// same reader: proxies and gateways in front of a provider answer in their own form.
 pub fn error_in(text: &str) -> Option<ProviderError> {
     openai::error::find(text)
-}
-
-/// What a provider's failure means; decides the client's status, retries and ejection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureClass {
-    /// The request is wrong (400, 413, 422): the client's 400, never retried.
-    BadRequest,
-    /// The prompt does not fit into the model's context: the client's 400, retried once at another model.
-    ContextLength,
-    /// The provider's policy forbids the prompt or the answer: the client's 400, retried on request.
-    ContentFilter,
-    /// The operator's credential or account is wrong (401, 402, 403): the client's 502.
-    Credential,
-    /// The provider does not know the model (404).
-    NotFound,
-    /// Too many requests (429).
-    RateLimited,
-    /// No capacity (503, 529).
-    Overloaded,
-    /// Too slow (408, 504).
-    Timeout,
-    /// Everything else that is not the client's fault: 502.
-    Server,
-}
-
-impl FailureClass {
-    /// The class that an HTTP status has where the body does not know better.
-    pub const fn of_status(status: u16) -> Self {
-        match status {
-            400 | 413 | 422 => Self::BadRequest,
-            401..=403 => Self::Credential,
-            404 => Self::NotFound,
-            408 | 504 => Self::Timeout,
-            429 => Self::RateLimited,
-            503 | 529 => Self::Overloaded,
-            _ => Self::Server,
-        }
-    }
 }

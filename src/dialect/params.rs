@@ -6,25 +6,11 @@
 //!
 //! Values that ask for nothing (`n: 1`, `logprobs: false`, an empty `tools`) count as absent: see [`asked`].
 
-use crate::chat::field::Field;
-use crate::chat::request::{ChatRequest, name_of};
 use crate::error::ApiError;
+use crate::llm::envelope::{ChatRequest, name_of};
+use crate::llm::field::{Field, GUIDED};
 use std::borrow::Cow;
 
-/// The fields beside `response_format` that hold a decoding constraint: vLLM's before and from 0.12, SGLang's, llama.cpp's
-/// and TGI's.
-pub const GUIDED: [Field; 10] = [
-    Field::GuidedJson,
-    Field::GuidedChoice,
-    Field::GuidedRegex,
-    Field::GuidedGrammar,
-    Field::StructuralTag,
-    Field::StructuredOutputs,
-    Field::Regex,
-    Field::Ebnf,
-    Field::JsonSchema,
-    Field::Grammar,
-];
 /// Those of them that are further spellings: their constraint is one that the first ones could hold as well.
 const SPELLINGS: [Field; 5] = [Field::StructuredOutputs, Field::Regex, Field::Ebnf, Field::JsonSchema, Field::Grammar];
 /// Most unknown fields that are named one by one in `x-tidegate-dropped-params`.
@@ -318,8 +304,8 @@ fn shown(name: &str) -> Option<&str> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::chat::request::Parsed;
-    use crate::config::snapshot::Params;
+    use crate::llm::envelope::Parsed;
+    use crate::llm::settings::Params;
 
     /// Settles a body under a dialect that maps temperature and tools only.
     fn settled(body: &'static str, params: &Params) -> Result<Settled, ApiError> {

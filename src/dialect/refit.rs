@@ -2,9 +2,9 @@
 //! added, or a hint of the client's that the model does not have.
 
 use super::params::Policy;
-use super::{FailureClass, ProviderError};
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::failure::{FailureClass, ProviderError};
+use crate::llm::field::Field;
 
 /// Words of refusals that are about a member itself.
 const UNSUPPORTED: [&str; 16] = [
@@ -63,8 +63,8 @@ fn squeezed(name: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::chat::request::Parsed;
-    use crate::config::snapshot::Params;
+    use crate::llm::envelope::Parsed;
+    use crate::llm::settings::Params;
 
     fn blamed(message: &str, param: Option<&str>, strict: bool) -> Option<Field> {
         let body = r#"{"model":"r","messages":[{"role":"user","content":"x"}],"stream":true,"temperature":0.5,"top_p":0.5,"presence_penalty":1,"stop":"x","max_tokens":5}"#;

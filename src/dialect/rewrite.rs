@@ -1,7 +1,8 @@
 //! A decoder around a decoder: what is said is put into another form on its way.
 
-use super::{Decoder, Fault, Frame};
-use crate::chat::event::{Event, Sink};
+use crate::dialect::{Decoder, Frame};
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::Fault;
 use http::HeaderMap;
 
 /// Puts events into another form. A choice's `Finish` is the last moment to say what was held back of it.

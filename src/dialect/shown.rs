@@ -3,9 +3,10 @@
 //! of OpenRouter and LiteLLM; sources without a link and the results of a search are members of the gateway's own,
 //! `citations` and `search_results`. What has no form at all is a fault: an answer without it would not be whole.
 
-use super::Fault;
-use crate::chat::event::{Event, Sink, Text};
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::Fault;
 
 /// Longest name of a block or a media type in a fault, in characters.
 const MAX_NAME: usize = 64;

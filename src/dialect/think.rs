@@ -3,7 +3,8 @@
 
 use super::Decoder;
 use super::rewrite::{Rewrite, Rewritten};
-use crate::chat::event::{Event, Sink, Text};
+use crate::json::text::Text;
+use crate::llm::event::{Event, Sink};
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
@@ -149,7 +150,7 @@ impl State {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::chat::event::Finish;
+    use crate::llm::event::Finish;
 
     #[derive(Default)]
     struct Said(String, String);

@@ -5,9 +5,10 @@
 
 use super::Decoder;
 use super::rewrite::{Rewrite, Rewritten};
-use crate::chat::constraint::CHOICE_KEY;
-use crate::chat::event::{Event, Sink, Text};
+use crate::json::text::Text;
 use crate::json::walk;
+use crate::llm::constraint::CHOICE_KEY;
+use crate::llm::event::{Event, Sink};
 
 /// Longest object that is held back, in bytes; what is longer is no choice and is told as it came.
 pub const MAX_HELD: usize = 64 << 10;
@@ -86,7 +87,7 @@ fn chosen(json: &str) -> Option<Text<'_>> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::chat::event::Finish;
+    use crate::llm::event::Finish;
 
     #[derive(Default)]
     struct Said(String);

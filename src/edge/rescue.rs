@@ -3,11 +3,11 @@
 use super::replay::{DRAINED, EMPTY, LATE};
 use super::via::{PROXY_REFUSED, PROXY_UNREACHABLE};
 use crate::dialect::blame::{self, Path, Sent};
-use crate::dialect::{FailureClass, Fault, ProviderError};
 use crate::egress::is_proxys_refusal;
 use crate::egress::proxy::Proxy;
 use crate::egress::tunnel::TunnelError;
 use crate::error::{ApiError, ErrorKind};
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::provider::Provider;
 use crate::redact::redact_to;
 use crate::route::retry;

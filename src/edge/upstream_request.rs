@@ -3,8 +3,8 @@
 use super::call::Attempt;
 use super::live::Live;
 use super::rescue::Failure;
-use crate::dialect::FailureClass;
 use crate::error::{ApiError, ErrorKind};
+use crate::llm::failure::FailureClass;
 use crate::route::retry;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::trace::Trace;

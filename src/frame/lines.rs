@@ -1,7 +1,7 @@
 //! JSON lines, <https://jsonlines.org>: one document a line, as older LMI containers stream.
 
 use super::sse::MAX_EVENT;
-use crate::dialect::Fault;
+use crate::llm::failure::Fault;
 
 /// Most bytes of buffer that an idle stream keeps.
 const KEEP: usize = 1 << 10;

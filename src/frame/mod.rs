@@ -1,6 +1,7 @@
 //! How a provider's stream of bytes is cut into frames: bytes in, frames out, bounded, wherever the bytes are cut.
 
-use crate::dialect::{Fault, Frame, Framing};
+use crate::dialect::{Frame, Framing};
+use crate::llm::failure::Fault;
 
 pub mod aws_event_stream;
 pub mod aws_sse;

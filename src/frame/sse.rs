@@ -6,7 +6,7 @@
 //! One thing is not the standard's: a `data` line behind one that is a whole JSON object begins the next event. Some
 //! servers separate events by a single line break, and no document of any protocol here consists of two objects.
 
-use crate::dialect::Fault;
+use crate::llm::failure::Fault;
 use std::borrow::Cow;
 
 /// Longest event in bytes, its comments and field names included. A provider that sends more in one event (a whole

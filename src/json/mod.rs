@@ -12,5 +12,6 @@ mod properties;
 mod run;
 pub mod splice;
 pub mod surrogate;
+pub mod text;
 pub mod walk;
 pub mod write;

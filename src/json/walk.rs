@@ -6,7 +6,7 @@
 use super::envelope::{MAX_DEPTH, Member, ScanError, Span};
 pub use super::key::Key;
 use super::run;
-use crate::chat::event::Text;
+use crate::json::text::Text;
 
 /// What is wrong, and at which byte; becomes a [`ScanError`] (which costs a count of lines) only on its way out.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Writing JSON text straight into a buffer.
 
 use super::run;
-use crate::chat::event::Text;
+use crate::json::text::Text;
 
 /// Appends `text` as the inside of a JSON string: quotes, backslashes and control characters escaped, all else as it is.
 pub fn escape(out: &mut Vec<u8>, text: &str) {

@@ -1,7 +1,7 @@
 //! What a request will probably use, before anyone knows: learned per route from what its answers really used.
 
 use crate::account;
-use crate::chat::usage::Usage;
+use crate::llm::usage::Usage;
 use crate::provider::Price;
 use memchr::{memchr, memmem};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -4,9 +4,9 @@
 //! the closed set of [`Quirks`]. Nothing in the dialects asks which provider it is.
 
 use super::Kind;
-use crate::chat::field::Field;
 use crate::dialect::params::{Policy, Unknown};
 use crate::dialect::schema::rules::{self, Rules};
+use crate::llm::field::Field;
 use http::HeaderName;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};

@@ -13,16 +13,17 @@
 mod stencil;
 
 use self::stencil::Stencil;
-use crate::chat::chunk::{ChunkWriter, UsagePlace};
-use crate::chat::completion::CompletionWriter;
-use crate::chat::event::{Event, Sink};
-use crate::chat::head::Head;
-use crate::chat::law::{Law, Writer};
-use crate::chat::usage::Usage;
-use crate::dialect::{self, Decoder, Fault, Frame, Framing, openai};
-use crate::embed::writer::EmbeddingsWriter;
+use crate::dialect::{self, Decoder, Frame, Framing, openai};
 use crate::frame::Framer;
 use crate::frame::sse::SseFramer;
+use crate::front::chat::chunk::{ChunkWriter, UsagePlace};
+use crate::front::chat::completion::CompletionWriter;
+use crate::front::chat::head::Head;
+use crate::front::embeddings::EmbeddingsWriter;
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::Fault;
+use crate::llm::order::{Law, Writer};
+use crate::llm::usage::Usage;
 
 /// Largest answer that is collected whole, in bytes. Embeddings of a large batch are the largest ones there are.
 pub const MAX_WHOLE_ANSWER: usize = 64 << 20;
@@ -344,7 +345,8 @@ mod tests {
 
     #[test]
     fn an_error_in_another_form_than_the_dialects_is_read_in_every_stream() {
-        use crate::dialect::{FailureClass, anthropic};
+        use crate::dialect::anthropic;
+        use crate::llm::failure::FailureClass;
         let google = "data: {\"error\":{\"code\":429,\"message\":\"Resource exhausted\",\"status\":\"RESOURCE_EXHAUSTED\"}}\n\n";
         let llama = "error: {\"code\":400,\"message\":\"exceeds the available context size\"}\n\n";
         let bare = "{\"detail\":\"too many requests\",\"code\":429}\n\n";

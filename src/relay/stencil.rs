@@ -5,8 +5,8 @@
 //! nothing that would be done again ([`is_repeatable`](crate::dialect::Decoder::is_repeatable)), the client is told what it
 //! was told then, but for the words: neither framer nor decoder nor writer has to look at it.
 
-use crate::chat::words::Words;
 use crate::json::walk;
+use crate::llm::words::Words;
 
 /// Most bytes of an event without its words that are kept.
 const MAX: usize = 1024;

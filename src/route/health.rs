@@ -12,7 +12,7 @@ use super::record::Record;
 use super::retry::Failure;
 use super::standing::{Cause, Role, Standing};
 use crate::config::snapshot::{Ejection, Route, Snapshot};
-use crate::dialect::FailureClass;
+use crate::llm::failure::FailureClass;
 use crate::provider::ModelName;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! A target is a provider and a model there, for all routes that use the two, and over reloads.
 
-use crate::chat::field::{Field, Fields};
+use crate::llm::field::{Field, Fields};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

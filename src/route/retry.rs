@@ -15,7 +15,7 @@
 use super::health::{Asking, Health, Vitals};
 use super::pick::{Plan, SplitMix};
 use crate::config::snapshot::{Retry, Route};
-use crate::dialect::FailureClass;
+use crate::llm::failure::FailureClass;
 use crate::provider::Target;
 use smallvec::SmallVec;
 use std::sync::Arc;

@@ -4,5 +4,4 @@ pub mod aws;
 pub mod fresh;
 pub mod google;
 pub mod http;
-pub mod seal;
 pub mod signer;

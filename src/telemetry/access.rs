@@ -295,7 +295,7 @@ pub(super) fn one_line(out: &mut Vec<u8>, mut text: &str) {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::chat::usage::Usage;
+    use crate::llm::usage::Usage;
 
     fn lines(route: &str, json: bool) -> String {
         with(route, json, |_| {})

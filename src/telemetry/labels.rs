@@ -2,7 +2,7 @@
 
 use crate::auth;
 use crate::closed_set::closed_set;
-use crate::dialect::{FailureClass, Fault};
+use crate::llm::failure::{FailureClass, Fault};
 
 /// The route of a request that found none, the team of one whose key was not accepted, the provider of one that reached
 /// none. A route, team or provider of this name shares the series.

@@ -11,9 +11,9 @@
 use super::family::{Child, Family};
 use super::labels::{AuthFailure, Decision, NONE, Outcome, Phase, Rejected, Reload, STATUS_COUNT, TokenType, status};
 use crate::account::Ledger;
-use crate::chat::field::Field;
 use crate::config::snapshot::{Dimension, Snapshot};
 use crate::limit::{DIMENSIONS, Kinds, Refusal, Scope, Standing, StoreEvent, dimension_name};
+use crate::llm::field::Field;
 use crate::provider::ModelName;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
-use crate::chat::usage::Usage;
+use crate::llm::usage::Usage;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;

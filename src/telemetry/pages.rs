@@ -355,7 +355,7 @@ mod tests {
             refused: &[Refused {
                 provider: "gpu".into(),
                 model: "a".into(),
-                field: crate::chat::field::Field::Seed,
+                field: crate::llm::field::Field::Seed,
                 until: NOW + 5_000_000,
             }],
             log_lines_dropped: 3,

@@ -57,7 +57,7 @@ fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
     use crate::account::Ledger;
-    use crate::chat::usage::Usage;
+    use crate::llm::usage::Usage;
     use std::time::Duration;
 
     fn text(line: &AccessLine<'_>) -> String {

@@ -6,15 +6,16 @@ use crate::{corpus, laws, targets};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tidegate::chat::chunk::UsagePlace;
-use tidegate::chat::head::Head;
-use tidegate::chat::request::ChatRequest;
-use tidegate::config::snapshot::Params;
-use tidegate::dialect::{Fault, Framing, Outgoing};
+use tidegate::dialect::{Framing, Outgoing};
+use tidegate::front::chat::chunk::UsagePlace;
+use tidegate::front::chat::head::Head;
+use tidegate::llm::envelope::ChatRequest;
+use tidegate::llm::failure::Fault;
+use tidegate::llm::settings::Params;
+use tidegate::llm::state::{Seal, Sealer};
 use tidegate::operation::Operation;
 use tidegate::provider::Target;
 use tidegate::relay::{Form, MAX_WHOLE_ANSWER, Relay};
-use tidegate::sign::seal::{Seal, Sealer};
 use uuid::Uuid;
 
 /// How an answer's body comes.

@@ -3,7 +3,7 @@
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use tidegate::chat::chunk::UsagePlace;
+use tidegate::front::chat::chunk::UsagePlace;
 
 /// A member's name. A half of a surrogate pair, which grammar allows and no string can hold, becomes what it is.
 struct Name(String);

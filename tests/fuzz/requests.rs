@@ -7,14 +7,14 @@ use fastrand::Rng;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
-use tidegate::chat::request::{ChatRequest, Parsed};
-use tidegate::config::snapshot::Params;
 use tidegate::error::ApiError;
 use tidegate::json::envelope::{self, MAX_MEMBERS};
 use tidegate::json::splice::Splice;
+use tidegate::llm::envelope::{ChatRequest, Parsed};
+use tidegate::llm::settings::Params;
+use tidegate::llm::state::{Seal, Sealer};
 use tidegate::operation::Operation;
 use tidegate::provider::Target;
-use tidegate::sign::seal::{Seal, Sealer};
 
 fn refusal(error: &ApiError) {
     assert!((400..500).contains(&error.status), "{error:?}");

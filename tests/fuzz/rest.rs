@@ -5,7 +5,7 @@ use crate::mutate::Mutator;
 use crate::{corpus, targets};
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
-use tidegate::sign::seal::{MAX_ID, Sealer};
+use tidegate::llm::state::{MAX_ID, Sealer};
 use tidegate::telemetry::trace::Trace;
 use tidegate::{config, dialect, route};
 

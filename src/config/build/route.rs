@@ -5,8 +5,9 @@ use super::{Builder, ByName, Lookup};
 use crate::config::file;
 use crate::config::json::Fields;
 use crate::config::read::{At, Named};
-use crate::config::snapshot::{Ejection, Params, Retry, Route, RouteNames};
+use crate::config::snapshot::{Ejection, Retry, Route, RouteNames};
 use crate::config::types::{Reason, ThinkTags, Unsupported};
+use crate::llm::settings::Params;
 use crate::provider::{Kind, ModelName, Price, Provider, Target};
 use crate::route::r#match::STRIPPED_PREFIXES;
 use std::collections::hash_map::Entry;
@@ -135,7 +136,7 @@ impl Builder {
                 defaults: self.fields(route.params.defaults),
                 overrides: self.fields(route.params.overrides),
                 reject_unsupported: route.params.unsupported == Unsupported::Reject,
-                refused: crate::chat::field::Fields::default(),
+                refused: crate::llm::field::Fields::default(),
             },
             limits: self.limits(route.limits),
             aliases: route.aliases.iter().map(|alias| alias.value.as_str().into()).collect(),

@@ -1,11 +1,12 @@
 //! Request fields that a route sets and that no target takes as they are.
 
 use super::{Review, targets};
-use crate::chat::field::Field;
 use crate::config::problem::Problems;
-use crate::config::snapshot::{Params, Route};
+use crate::config::snapshot::Route;
 use crate::config::tree::Node;
 use crate::explain::{Sample, encoded};
+use crate::llm::field::Field;
+use crate::llm::settings::Params;
 use crate::provider::{ModelName, Target};
 use crate::route::near;
 

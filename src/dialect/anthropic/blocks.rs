@@ -2,9 +2,10 @@
 //! same texts, thinking and tool calls, and both may be asked for content as the arguments of a forced tool.
 
 use super::replay::Keeper;
-use crate::chat::event::{Event, Finish, Sink, Text, ToolForm};
-use crate::dialect::{FailureClass, Fault, ProviderError};
-use crate::sign::seal::Seal;
+use crate::json::text::Text;
+use crate::llm::event::{Event, Finish, Sink, ToolForm};
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
+use crate::llm::state::Seal;
 
 /// Most blocks that may be open at a time; the protocols have one.
 const MAX_OPEN: usize = 64;

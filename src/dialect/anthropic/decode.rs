@@ -10,11 +10,13 @@
 
 use super::blocks::{Blocks, Kind};
 use super::wire::{WireBlock, WireCitation, WireDelta, WireEvent, WireMessage, WireSource, WireUsage};
-use crate::chat::event::{Event, Sink, Text};
-use crate::chat::message::raw_text;
 use crate::dialect::shown::{self, Sources};
-use crate::dialect::{self, FailureClass, Fault, Frame, ProviderError};
-use crate::sign::seal::Seal;
+use crate::dialect::{self, Frame};
+use crate::json::text::Text;
+use crate::json::text::raw_text;
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
+use crate::llm::state::Seal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;

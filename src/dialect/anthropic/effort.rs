@@ -2,12 +2,12 @@
 //! model is asked.
 
 use super::model::{Model, Quiet, Thinking};
-use crate::chat::event::Text;
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
 use crate::dialect::params::{Settled, asked};
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
 
 /// Smallest thinking budget, in tokens; it must be below the answer's limit.
 const MIN_BUDGET: u64 = 1024;

@@ -6,16 +6,16 @@ use super::model::Model;
 use super::sampling::{self, Sampling};
 use super::toolbox::{Means, Toolbox};
 use super::{Host, Seat, messages, tools};
-use crate::chat::event::Text;
-use crate::chat::field::Field;
-use crate::chat::message;
-use crate::chat::request::ChatRequest;
 use crate::dialect::{
     self,
     params::{Policy, Settled, Unknown, asked, settle, token_limit},
 };
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::message;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 

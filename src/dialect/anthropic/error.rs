@@ -2,7 +2,8 @@
 //! stream and as a body. <https://docs.anthropic.com/en/api/errors>
 
 use crate::dialect::blame::Names;
-use crate::dialect::{FailureClass, ProviderError, retry_after};
+use crate::dialect::retry_after;
+use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde::Deserialize;
 use std::borrow::Cow;

@@ -1,10 +1,10 @@
 //! Images and files as clients send them, read once for Anthropic and Bedrock: what a part is, by its media type and its
 //! file's name, and where its bytes are.
 
-use crate::chat::event::Text;
-use crate::chat::link::Link;
-use crate::chat::message::Part;
-use crate::dialect::data::Data;
+use crate::json::text::Text;
+use crate::llm::data::Data;
+use crate::llm::link::Link;
+use crate::llm::message::Part;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 use super::Host;
 use super::media::{Format, Media, Place};
 use super::turns::{Block, Conversation, blank};
-use crate::chat::cache::Cache;
-use crate::chat::event::Text;
-use crate::chat::message::{Message, Part};
-use crate::chat::request::ChatRequest;
-use crate::dialect::data::Base64;
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::cache::Cache;
+use crate::llm::data::Base64;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::message::{Message, Part};
 
 /// An image or a document, and its title.
 pub(super) struct Source<'a> {

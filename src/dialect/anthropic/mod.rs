@@ -6,9 +6,10 @@
 //! turn to the next.
 
 use super::blame::Names;
-use super::{Dialect, Framing, Outgoing, ProviderError};
-use crate::chat::request::ChatRequest;
+use crate::dialect::{Dialect, Framing, Outgoing};
 use crate::error::ApiError;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::failure::ProviderError;
 use crate::provider::{Settings, StructuredOutput, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};
 

@@ -4,8 +4,8 @@
 //! With thinking on, a turn that calls tools must begin with the very thinking blocks that led to the calls, signature
 //! included. The state is the blocks themselves, as the inside of a JSON array.
 
-use crate::chat::event::Text;
-use crate::sign::seal::{MARK, MAX_STATE, Seal};
+use crate::json::text::Text;
+use crate::llm::state::{MARK, MAX_STATE, Seal};
 use ring::digest;
 use std::borrow::Cow;
 
@@ -129,7 +129,7 @@ fn legal(id: &str) -> String {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::sign::seal::Sealer;
+    use crate::llm::state::Sealer;
     use std::sync::Arc;
 
     fn seal() -> Seal {

@@ -1,10 +1,10 @@
 //! `temperature`, `top_p` and `stop` where both Anthropic and Bedrock have their say about them.
 
-use crate::chat::event::Text;
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
 use crate::dialect::params::{Settled, asked, temperature};
 use crate::error::ApiError;
+use crate::json::text::Text;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
 
 /// What a model lets itself be told about sampling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,18 +6,18 @@
 //! always an object, whatever the conversation says, while an instruction may be answered with words around the JSON.
 //! Models that cannot be forced to call a tool are instructed, and a code fence around their answer is taken off.
 
-use crate::chat::cache::Cache;
-use crate::chat::constraint::{Constraint, Schema, choice_schema};
-use crate::chat::event::Text;
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
-use crate::chat::tool::{self, Tool, ToolChoice, same_name};
 use crate::dialect::Decoder;
 use crate::dialect::fence::Unfence;
 use crate::dialect::params::{Settled, asked, unsupported};
 use crate::dialect::schema::{self, limits, rules::Rules};
 use crate::dialect::unwrap::UnwrapChoice;
 use crate::error::ApiError;
+use crate::json::text::Text;
+use crate::llm::cache::Cache;
+use crate::llm::constraint::{Constraint, Schema, choice_schema};
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::tool::{self, Tool, ToolChoice, same_name};
 use crate::provider::StructuredOutput;
 use std::borrow::Cow;
 

@@ -5,12 +5,12 @@
 //! a provider wants a user's turn in that place, it gets one that says as little as the provider takes ([`OPENING`]).
 
 use super::replay;
-use crate::chat::cache::Cache;
-use crate::chat::event::Text;
-use crate::chat::message::{Message, Part, Role};
-use crate::chat::request::ChatRequest;
 use crate::error::ApiError;
-use crate::sign::seal::Seal;
+use crate::json::text::Text;
+use crate::llm::cache::Cache;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::message::{Message, Part, Role};
+use crate::llm::state::Seal;
 use std::borrow::Cow;
 
 /// What a turn says that has to be there and has nothing to say; a blank text is refused.

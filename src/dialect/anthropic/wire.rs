@@ -1,8 +1,8 @@
 //! The shapes of Anthropic's answers, read without a document: texts stay raw slices of the frame.
 
 use super::error::WireError;
-use crate::chat::event::Text;
-use crate::chat::usage::Usage;
+use crate::json::text::Text;
+use crate::llm::usage::Usage;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

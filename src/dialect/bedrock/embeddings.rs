@@ -8,11 +8,13 @@
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html>,
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed.html>
 
-use crate::dialect::{Fault, Outgoing, params};
-use crate::embed::answer::{Answer, Whole, broken};
-use crate::embed::request::{DIMENSIONS, EmbeddingRequest, INPUT, unavailable};
+use crate::dialect::embeddings::unavailable;
+use crate::dialect::embeddings::{Answer, Whole, broken};
+use crate::dialect::{Outgoing, params};
 use crate::error::ApiError;
 use crate::json::write::Writer;
+use crate::llm::embeddings::{DIMENSIONS, EmbeddingRequest, INPUT};
+use crate::llm::failure::Fault;
 use crate::percent;
 use crate::provider::Provider;
 use http::header::ACCEPT;

@@ -1,7 +1,8 @@
 //! What AWS says when it refuses: a message in the body, the kind of error in a header, or both in a stream's frame.
 
 use crate::dialect::blame::Names;
-use crate::dialect::{FailureClass, ProviderError, retry_after};
+use crate::dialect::retry_after;
+use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde::Deserialize;
 use std::borrow::Cow;

@@ -1,15 +1,15 @@
 //! The conversation as Converse wants it. Pictures and documents go through as the base64 text that the client sent, or
 //! as an address in S3, which the service reads with the rights of the gateway's own credentials.
 
-use crate::chat::cache::Cache;
-use crate::chat::event::Text;
-use crate::chat::message::{Message, Part, Role};
-use crate::chat::request::ChatRequest;
 use crate::dialect::anthropic::media::{self, Format, Place};
 use crate::dialect::anthropic::turns::{Block, Conversation, Turn};
-use crate::dialect::data::Base64;
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::cache::Cache;
+use crate::llm::data::Base64;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::message::{Message, Part, Role};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 

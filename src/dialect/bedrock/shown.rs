@@ -1,9 +1,10 @@
 //! What an answer of Converse's holds beside texts and calls: images, and where its words come from.
 
 use super::wire::{Citation, Image};
-use crate::chat::event::{Sink, Text};
 use crate::dialect::shown::{self, Sources};
-use crate::dialect::{FailureClass, Fault, ProviderError};
+use crate::json::text::Text;
+use crate::llm::event::Sink;
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;

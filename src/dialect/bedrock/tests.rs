@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
-use crate::chat::event::{Event, Sink};
-use crate::chat::request::Parsed;
-use crate::config::snapshot::Params;
-use crate::dialect::{FailureClass, Fault, Frame, testing};
+use crate::dialect::{Frame, testing};
 use crate::frame::aws_event_stream::{AwsFramer, write_message};
+use crate::llm::envelope::Parsed;
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::{FailureClass, Fault};
+use crate::llm::settings::Params;
+use crate::llm::state::{Seal, Sealer};
 use crate::provider::{Kind, Settings, StructuredOutput};
-use crate::sign::seal::{Seal, Sealer};
 use serde_json::{Value, json};
 use std::sync::Arc;
 

@@ -2,14 +2,14 @@
 //! in `additionalModelRequestFields`.
 
 use super::family::Family;
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
 use crate::dialect::anthropic::DEFAULT_MAX_TOKENS;
 use crate::dialect::anthropic::effort::{Effort, Thought};
 use crate::dialect::anthropic::model::Model;
 use crate::dialect::params::Settled;
 use crate::error::ApiError;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
 
 /// How a model is told to think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

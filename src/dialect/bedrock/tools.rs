@@ -1,12 +1,12 @@
 //! Writes tools, the choice among them and the schema of the answer in Converse's words.
 
 use super::messages::write_cache;
-use crate::chat::constraint::Schema;
-use crate::chat::event::Text;
-use crate::chat::tool::same_name;
 use crate::dialect::anthropic::toolbox::{ANY_OBJECT, Call, Spec};
 use crate::dialect::anthropic::turns::Block;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::constraint::Schema;
+use crate::llm::tool::same_name;
 use std::borrow::Cow;
 
 /// Said to a model that must not call tools: the protocol has no such choice, and a conversation that holds tool

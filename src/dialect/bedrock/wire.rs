@@ -1,7 +1,7 @@
 //! The shapes of Converse's answers, read without a document: texts stay raw slices of the frame.
 
-use crate::chat::event::Text;
-use crate::chat::usage::Usage;
+use crate::json::text::Text;
+use crate::llm::usage::Usage;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -1,15 +1,15 @@
 //! What steers the answer: tools, the choice among them, and `generationConfig`.
 
 use super::name;
-use crate::chat::constraint::Constraint;
-use crate::chat::event::Text;
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
-use crate::chat::tool::{Tool, ToolChoice};
 use crate::dialect::params::{Settled, asked, max_tokens, temperature, unsupported};
 use crate::dialect::schema::{self, rules};
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::constraint::Constraint;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::tool::{Tool, ToolChoice};
 use serde_json::value::RawValue;
 
 /// Most stop sequences that Gemini takes.

@@ -4,13 +4,13 @@
 //! found by position and the function's name, so they stand in the order of their calls.
 
 use super::{name, signature};
-use crate::chat::event::Text;
-use crate::chat::link::{Encoding, Link};
-use crate::chat::message::{Message, Part, Role, ToolCall};
-use crate::chat::request::ChatRequest;
-use crate::dialect::data::Data;
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::data::Data;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::link::{Encoding, Link};
+use crate::llm::message::{Message, Part, Role, ToolCall};
 use crate::provider::Kind;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -221,10 +221,10 @@ impl Turns<'_, '_, '_> {
         let mut found = Vec::new();
         for message in results {
             let id = message.tool_call_id.unwrap_or(Text::Raw(""));
-            let here = calls.iter().position(|call| crate::chat::tool::same_name(call.id, id));
+            let here = calls.iter().position(|call| crate::llm::tool::same_name(call.id, id));
             // A result may come late; any earlier turn knows the name too, the nearest one best.
             let before = || messages.get(..message.index).unwrap_or_default().iter().rev().flat_map(|m| &m.tool_calls);
-            let name = here.and_then(|at| calls.get(at)).or_else(|| before().find(|call| crate::chat::tool::same_name(call.id, id)));
+            let name = here.and_then(|at| calls.get(at)).or_else(|| before().find(|call| crate::llm::tool::same_name(call.id, id)));
             let Some(call) = name else {
                 let param = format!("{}.tool_call_id", message.path());
                 return Err(ApiError::field(param.clone(), format!("`{param}` answers no call of an earlier assistant message")));

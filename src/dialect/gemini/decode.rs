@@ -9,10 +9,12 @@
 
 use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
 use super::{error, logprobs, name, shown, signature};
-use crate::chat::event::{Event, Finish, Sink, Text, ToolForm};
-use crate::chat::usage::Usage;
-use crate::dialect::{self, Decoder, FailureClass, Fault, Frame, ProviderError};
-use crate::sign::seal::Seal;
+use crate::dialect::{self, Decoder, Frame};
+use crate::json::text::Text;
+use crate::llm::event::{Event, Finish, Sink, ToolForm};
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
+use crate::llm::state::Seal;
+use crate::llm::usage::Usage;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 

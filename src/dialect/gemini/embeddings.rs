@@ -12,11 +12,12 @@
 //! <https://ai.google.dev/api/embeddings#method:-models.batchembedcontents>
 
 use super::{location, segment};
-use crate::dialect::{Fault, Outgoing};
-use crate::embed::answer::{Answer, Read, broken};
-use crate::embed::request::{EmbeddingRequest, INPUT};
+use crate::dialect::Outgoing;
+use crate::dialect::embeddings::{Answer, Read, broken};
 use crate::error::ApiError;
 use crate::json::write::Writer;
+use crate::llm::embeddings::{EmbeddingRequest, INPUT};
+use crate::llm::failure::Fault;
 use crate::provider::Provider;
 use serde::Deserialize;
 use serde_json::value::RawValue;

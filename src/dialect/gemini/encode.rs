@@ -2,13 +2,13 @@
 
 use super::decode::GeminiDecoder;
 use super::{config, contents, location, segment};
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
-use crate::chat::{message, tool};
 use crate::dialect::params::{Policy, Settled, Unknown, asked, settle};
 use crate::dialect::{Framing, Outgoing};
 use crate::error::ApiError;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::{message, tool};
 use crate::provider::{Kind, Provider};
 use std::borrow::Cow;
 use std::collections::BTreeMap;

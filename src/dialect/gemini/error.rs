@@ -2,7 +2,8 @@
 //! AI passes on from other publishers' servers has any shape at all, which [`openai::error`] knows.
 
 use crate::dialect::blame::Names;
-use crate::dialect::{FailureClass, ProviderError, openai, retry_after};
+use crate::dialect::{openai, retry_after};
+use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;

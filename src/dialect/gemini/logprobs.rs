@@ -1,7 +1,7 @@
 //! Log probabilities: Gemini's two parallel lists become OpenAI's one list.
 
 use super::wire::{Logprobs, Token};
-use crate::chat::event::Text;
+use crate::json::text::Text;
 use crate::json::write::Writer;
 
 /// What stands for a probability of nothing, which JSON cannot say; OpenAI's own value for it.

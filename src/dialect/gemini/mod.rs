@@ -17,10 +17,11 @@ mod vertex;
 mod wire;
 
 use super::blame::Names;
-use super::{Dialect, Outgoing, ProviderError};
-use crate::chat::request::ChatRequest;
-use crate::embed::request::EmbeddingRequest;
+use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
+use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::failure::ProviderError;
 use crate::provider::{Provider, Settings, Target};
 use http::HeaderMap;
 

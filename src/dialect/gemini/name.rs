@@ -3,7 +3,7 @@
 //! is taken off again in the answer. A name that would be taken for such a one gets an underscore more, so that no two
 //! names become one.
 
-use crate::chat::event::Text;
+use crate::json::text::Text;
 use crate::json::write::Writer;
 
 /// Writes a name as Gemini takes it.

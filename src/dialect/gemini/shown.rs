@@ -1,9 +1,10 @@
 //! What an answer of Gemini's holds beside texts and calls: images, speech, and where its words come from.
 
 use super::wire::{Blob, Citations, File, Grounding, Segment};
-use crate::chat::event::{Sink, Text};
-use crate::dialect::Fault;
 use crate::dialect::shown::{self, Sources};
+use crate::json::text::Text;
+use crate::llm::event::Sink;
+use crate::llm::failure::Fault;
 use serde_json::value::RawValue;
 
 /// Writes bytes of an answer.

@@ -3,9 +3,9 @@
 //! Gemini 3 and later refuse a function call in the history of the current turn when it comes back without the
 //! `thoughtSignature` it was given with; plain OpenAI clients only return the id.
 
-use crate::chat::event::Text;
-use crate::chat::message::ToolCall;
-use crate::sign::seal::Seal;
+use crate::json::text::Text;
+use crate::llm::message::ToolCall;
+use crate::llm::state::Seal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;

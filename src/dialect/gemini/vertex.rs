@@ -1,14 +1,16 @@
 //! Vertex AI serves many publishers: Google's models by Gemini's protocol, Claude by Anthropic's, everybody else by an
 //! endpoint that speaks OpenAI under Google's path. The target's model names the publisher.
 
-use super::{Gemini, embeddings, error, location};
-use crate::chat::request::ChatRequest;
 use crate::dialect::anthropic::Anthropic;
 use crate::dialect::blame::Names;
+use crate::dialect::embeddings::unavailable;
+use crate::dialect::gemini::{Gemini, embeddings, error, location};
 use crate::dialect::openai::OpenAi;
-use crate::dialect::{Dialect, Outgoing, ProviderError};
-use crate::embed::request::{EmbeddingRequest, unavailable};
+use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
+use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::failure::ProviderError;
 use crate::provider::Target;
 use http::HeaderMap;
 

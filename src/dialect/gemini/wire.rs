@@ -3,7 +3,7 @@
 //! Every member is optional and may be null: protocol buffers leave out what has its default value, and all unknown
 //! members (safety ratings) are skipped.
 
-use crate::chat::event::Text;
+use crate::json::text::Text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;

@@ -1,7 +1,7 @@
 //! Tool-call ids of nine characters. Mistral: "must be a-z, A-Z, 0-9, with a length of 9".
 
-use crate::chat::event::Text;
 use crate::dialect::ids::{LENGTH, hashed};
+use crate::json::text::Text;
 
 /// The id as Mistral takes it.
 pub fn fit(id: Text<'_>) -> String {

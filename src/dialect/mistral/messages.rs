@@ -1,13 +1,13 @@
 //! The conversation, written anew with the keys that Mistral's schema has and no others.
 
 use super::ids;
-use crate::chat::event::Text;
-use crate::chat::link::Link;
-use crate::chat::message::{self, Message, Part, Role};
-use crate::chat::request::ChatRequest;
-use crate::dialect::data::{Base64, standard_uri};
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::data::{Base64, standard_uri};
+use crate::llm::envelope::ChatRequest;
+use crate::llm::link::Link;
+use crate::llm::message::{self, Message, Part, Role};
 
 /// The `messages` array.
 ///

@@ -5,11 +5,12 @@
 //! content in chunks.
 
 use super::openai::{embeddings, encode, error};
-use super::{Dialect, Outgoing, ProviderError};
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
-use crate::embed::request::EmbeddingRequest;
+use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
+use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::failure::ProviderError;
+use crate::llm::field::Field;
 use crate::provider::Target;
 use crate::provider::catalogue::Quirks;
 use http::HeaderMap;

@@ -1,13 +1,13 @@
 //! Tools and the choice among them, with the keys that Mistral's schema has and no others.
 
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
-use crate::chat::tool::{self, ToolChoice, same_name};
 use crate::dialect::openai::body::Body;
 use crate::dialect::params::Settled;
 use crate::dialect::schema::{self, rules};
 use crate::error::ApiError;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::tool::{self, ToolChoice, same_name};
 
 /// Writes `tools` and `tool_choice`.
 ///

@@ -4,11 +4,11 @@
 //! insertion or nothing at all shows only against the client's body. So a route's override, a rename and a constraint
 //! cannot make a member appear twice.
 
-use crate::chat::field::Field;
-use crate::chat::request::{ChatRequest, name_of};
 use crate::dialect::params;
 use crate::json::splice::Splice;
 use crate::json::write::escape;
+use crate::llm::envelope::{ChatRequest, name_of};
+use crate::llm::field::Field;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::borrow::Cow;

@@ -3,9 +3,10 @@
 
 use super::decode::broken;
 use super::progress::Progress;
-use crate::chat::event::{Event, Sink, Text, ToolForm};
-use crate::dialect::Fault;
+use crate::json::text::Text;
 use crate::json::walk;
+use crate::llm::event::{Event, Sink, ToolForm};
+use crate::llm::failure::Fault;
 use smallvec::SmallVec;
 
 /// Most tool calls of one choice.

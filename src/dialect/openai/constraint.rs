@@ -3,15 +3,16 @@
 use super::body::Body;
 use super::encode::Draft;
 use super::schemas;
-use crate::chat::constraint::{Constraint, Schema, choice_regex, choice_schema};
-use crate::chat::event::Text;
-use crate::chat::field::{Field, Fields};
-use crate::chat::request::ChatRequest;
-use crate::dialect::params::{GUIDED, Unknown, unsupported};
+use crate::dialect::params::{Unknown, unsupported};
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
+use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
+use crate::llm::constraint::{Constraint, Schema, choice_regex, choice_schema};
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::GUIDED;
+use crate::llm::field::{Field, Fields};
 use crate::provider::catalogue::{Guided, Quirks, Schemas};
 
 /// Says the request's constraint as the provider wants it. Whether the answer will be an object that holds a choice.

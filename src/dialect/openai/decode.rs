@@ -9,12 +9,13 @@ use super::calls::Calls;
 use super::returned::Keeper;
 use super::said::{Said, filled};
 use super::{error, logprobs, usage};
-use crate::chat::event::{Event, Finish, Sink};
-use crate::dialect::{Decoder as Decodes, FailureClass, Fault, Frame, ProviderError};
+use crate::dialect::{Decoder as Decodes, Frame};
 use crate::json::envelope::ScanError;
 use crate::json::walk::Cursor;
+use crate::llm::event::{Event, Finish, Sink};
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
+use crate::llm::state::Seal;
 use crate::provider::catalogue::Returned;
-use crate::sign::seal::Seal;
 use smallvec::SmallVec;
 
 /// Most choices of one answer; OpenAI's own bound for `n`.

@@ -1,16 +1,18 @@
 //! Embeddings of everyone who speaks OpenAI: the client's bytes with a few members spliced, and an answer whose vectors
 //! keep their spelling.
 
-use super::body::Body;
-use super::decode::broken;
-use super::{error, usage};
-use crate::chat::field::Field;
+use crate::dialect::Outgoing;
+use crate::dialect::embeddings::Answer;
+use crate::dialect::embeddings::unavailable;
+use crate::dialect::openai::body::Body;
+use crate::dialect::openai::decode::broken;
+use crate::dialect::openai::{error, usage};
 use crate::dialect::params::{self, Unknown};
-use crate::dialect::{Fault, Outgoing};
-use crate::embed::answer::Answer;
-use crate::embed::request::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT, unavailable};
 use crate::error::ApiError;
 use crate::json::walk;
+use crate::llm::embeddings::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT};
+use crate::llm::failure::Fault;
+use crate::llm::field::Field;
 use crate::provider::Provider;
 
 /// Members that a route's settings cannot change: the gateway itself decides them.

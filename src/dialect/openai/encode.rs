@@ -3,8 +3,6 @@
 use super::body::Body;
 use super::decode::Decoder;
 use super::{constraint, messages, nulls, schemas, tools};
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
 use crate::dialect::params::{self, Policy, Settled, Unknown};
 use crate::dialect::unwrap::UnwrapChoice;
 use crate::dialect::{self, Framing, Outgoing, think};
@@ -12,6 +10,8 @@ use crate::error::ApiError;
 use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
 use crate::provider::catalogue::{MaxTokens, Quirks, ReasoningField};
 use std::borrow::Cow;
 

@@ -4,7 +4,8 @@
 //! SGLang, Mistral), `{"message":…}`, `{"detail":"…"}` and `{"detail":[{"loc":…,"msg":…}]}` (FastAPI), `{"fault":…}`
 //! (API proxies), plain text, HTML, nothing.
 
-use crate::dialect::{FailureClass, ProviderError, retry_after};
+use crate::dialect::retry_after;
+use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde_json::Value;
 

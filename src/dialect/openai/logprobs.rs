@@ -1,11 +1,11 @@
 //! Log probabilities in the form of OpenAI's schema, whatever is missing in a server's.
 
 use super::decode::broken;
-use crate::chat::event::{Event, Sink};
-use crate::dialect::Fault;
 use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::Fault;
 
 /// Tells an object of log probabilities, unless there are none in it.
 ///

@@ -1,16 +1,16 @@
 //! The messages, where a provider takes less in them than OpenAI. Most take them as they are, and nothing is copied.
 
 use super::returned;
-use crate::chat::event::Text;
-use crate::chat::field::Field;
-use crate::chat::request::{ChatRequest, Talk};
 use crate::dialect::ids;
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
+use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
+use crate::llm::envelope::{ChatRequest, Talk};
+use crate::llm::field::Field;
+use crate::llm::state;
 use crate::provider::catalogue::{Part, Quirks, ReasoningField, ReasoningTurns, Returned};
-use crate::sign::seal;
 use memchr::memmem;
 use smallvec::SmallVec;
 
@@ -46,7 +46,7 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks, field: ReasoningField
 fn touched(raw: &str, talk: Talk, quirks: &Quirks, field: ReasoningField) -> bool {
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
     // Another provider's state is of no use here, and its ids may be longer than what this one takes.
-    (talk.calls && (has(seal::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
+    (talk.calls && (has(state::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
         || (!quirks.developer_role && talk.developer)
         || (talk.reasoning && (quirks.reasoning != ReasoningTurns::Keep || field != ReasoningField::ReasoningContent))
         || (talk.parts && (quirks.flatten_text || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))))
@@ -199,7 +199,7 @@ impl<'a> Turn<'a> {
 
 impl State {
     fn read(call: &str, request: &ChatRequest<'_>) -> Result<Self, ScanError> {
-        if !call.starts_with('{') || memmem::find(call.as_bytes(), seal::MARK.as_bytes()).is_none() {
+        if !call.starts_with('{') || memmem::find(call.as_bytes(), state::MARK.as_bytes()).is_none() {
             return Ok(Self::default());
         }
         let mut members = walk::inner_members(call)?;

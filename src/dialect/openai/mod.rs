@@ -3,10 +3,11 @@
 //! The client speaks it too, so a request is the client's own bytes with a few members spliced ([`encode`]), and an
 //! answer is read without building a document ([`decode`]). How providers differ is data: `provider::catalogue`.
 
-use super::{Dialect, Outgoing, ProviderError};
-use crate::chat::request::ChatRequest;
-use crate::embed::request::EmbeddingRequest;
+use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
+use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::failure::ProviderError;
 use crate::provider::Target;
 use http::HeaderMap;
 

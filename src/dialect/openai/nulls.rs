@@ -2,11 +2,11 @@
 //! so that servers which check their requests against it refuse it in all others.
 
 use super::body::Body;
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
 use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
 use memchr::memmem;
 
 /// The fields with a structure, beside the messages.

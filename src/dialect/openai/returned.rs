@@ -1,11 +1,12 @@
 //! What a provider that speaks OpenAI needs back on the next turn, for clients that know OpenAI's members only: collected
 //! from an answer, sealed into the id of the tool call, and put back where it was when the client returns the id.
 
-use crate::chat::event::{Event, Sink, Text, ToolForm};
+use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::escape;
+use crate::llm::event::{Event, Sink, ToolForm};
+use crate::llm::state::{MAX_STATE, Seal};
 use crate::provider::catalogue::Returned;
-use crate::sign::seal::{MAX_STATE, Seal};
 
 /// Stands before a sealed state, so that another dialect's is never sent here. No text in UTF-8 begins with this byte.
 const TAG: &[u8] = b"\xffopenai:";
@@ -129,7 +130,7 @@ impl Sink for Keeping<'_> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::sign::seal::Sealer;
+    use crate::llm::state::Sealer;
     use std::sync::Arc;
 
     #[derive(Default)]

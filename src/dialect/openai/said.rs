@@ -3,12 +3,13 @@
 use super::calls::odd;
 use super::decode::broken;
 use super::usage;
-use crate::chat::event::{Event, Sink, Text};
-use crate::chat::usage::Usage;
-use crate::dialect::Fault;
 use crate::json::envelope::ScanError;
+use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::json::write::Writer;
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::Fault;
+use crate::llm::usage::Usage;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 

@@ -1,14 +1,14 @@
 //! The schemas of tools and of the answer, where a provider does not take every JSON schema.
 
 use super::encode::Draft;
-use crate::chat::constraint::{Constraint, Schema};
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
 use crate::dialect::schema::{self, rules::Rules};
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
 use crate::json::walk;
 use crate::json::write::Writer;
+use crate::llm::constraint::{Constraint, Schema};
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
 use crate::provider::catalogue::{Quirks, Schemas};
 use memchr::memmem;
 use serde_json::value::RawValue;

@@ -1,14 +1,16 @@
 //! Requests and answers of `tests/fixtures/openai`, every stream cut in every way, and real recordings where they are.
 
 use super::*;
-use crate::chat::event::{Event, Sink, Text, ToolForm};
-use crate::chat::request::Parsed;
-use crate::config::snapshot::Params;
-use crate::dialect::{Decoder, Fault, Frame};
+use crate::dialect::{Decoder, Frame};
 use crate::frame::sse::SseFramer;
+use crate::json::text::Text;
+use crate::llm::envelope::Parsed;
+use crate::llm::event::{Event, Sink, ToolForm};
+use crate::llm::failure::Fault;
+use crate::llm::settings::Params;
+use crate::llm::state::Seal;
 use crate::provider::Kind;
 use crate::provider::catalogue::{Guided, Quirks, quirks};
-use crate::sign::seal::Seal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -281,7 +283,7 @@ fn a_think_text_that_was_split_off_goes_back_into_the_content() {
 
 #[test]
 fn what_a_provider_needs_back_goes_back_with_a_plain_client() {
-    let seal = Seal::new(std::sync::Arc::new(crate::sign::seal::Sealer::new(&[7; 32]).unwrap()), "team".into());
+    let seal = Seal::new(std::sync::Arc::new(crate::llm::state::Sealer::new(&[7; 32]).unwrap()), "team".into());
     let call = |id: &str, more: &str| format!(r#"{{"id":"{id}","type":"function"{more},"function":{{"name":"f","arguments":"{{}}"}}}}"#);
     for (kind, said, want) in [
         (

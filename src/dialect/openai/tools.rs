@@ -1,13 +1,13 @@
 //! Tools and the choice among them, where a provider takes less than OpenAI.
 
 use super::body::Body;
-use crate::chat::event::Text;
-use crate::chat::field::Field;
-use crate::chat::request::ChatRequest;
-use crate::chat::tool::{self, ToolChoice, same_name};
 use crate::dialect::params::asked;
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::tool::{self, ToolChoice, same_name};
 use crate::provider::catalogue::{ForcedTools, Quirks};
 use serde_json::value::RawValue;
 

@@ -1,8 +1,8 @@
 //! Usage in every spelling that servers have for it.
 
-use crate::chat::usage::Usage;
 use crate::json::envelope::ScanError;
 use crate::json::walk::{self, Cursor};
+use crate::llm::usage::Usage;
 
 /// Reads a usage object; `None` where it counts nothing.
 ///

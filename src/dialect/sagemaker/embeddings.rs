@@ -1,11 +1,13 @@
 //! Embeddings of the containers that make them: JumpStart's Hugging Face models and TEI.
 
-use crate::dialect::{Fault, Outgoing};
-use crate::embed::answer::{Answer, Read};
-use crate::embed::request::{EmbeddingRequest, unavailable};
+use crate::dialect::Outgoing;
+use crate::dialect::embeddings::unavailable;
+use crate::dialect::embeddings::{Answer, Read};
 use crate::error::ApiError;
 use crate::json::walk;
 use crate::json::write::Writer;
+use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::failure::Fault;
 use crate::provider::{SageMakerFormat, Target};
 use std::borrow::Cow;
 

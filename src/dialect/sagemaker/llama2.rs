@@ -2,14 +2,16 @@
 
 use super::prompt::Template;
 use super::tgi::max_new_tokens;
-use crate::chat::event::{Event, Finish, Sink, Text};
-use crate::chat::field::Field;
-use crate::chat::message;
-use crate::chat::request::ChatRequest;
 use crate::dialect::params::{self, Policy, Unknown};
-use crate::dialect::{Decoder, Fault, Frame, Framing, Outgoing};
+use crate::dialect::{Decoder, Frame, Framing, Outgoing};
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::event::{Event, Finish, Sink};
+use crate::llm::failure::Fault;
+use crate::llm::field::Field;
+use crate::llm::message;
 use crate::provider::Target;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};

@@ -7,11 +7,12 @@
 use super::bedrock::{self, error::WireError};
 use super::blame::Names;
 use super::openai::{self, encode};
-use super::{Decoder, Dialect, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError, retry_after};
-use crate::chat::event::Sink;
-use crate::chat::request::ChatRequest;
-use crate::embed::request::EmbeddingRequest;
+use crate::dialect::{Decoder, Dialect, Frame, Framing, Outgoing, retry_after};
 use crate::error::ApiError;
+use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::event::Sink;
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::percent;
 use crate::provider::{SageMakerFormat, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};

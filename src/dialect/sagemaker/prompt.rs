@@ -4,9 +4,9 @@
 //! an endpoint or inference component whose name has `llama-2`, `llama2`, `mistral` or `mixtral` in it is asked in
 //! Llama 2's template, every other in Llama 3's.
 
-use crate::chat::event::Text;
-use crate::chat::message::{Message, Part, Role};
 use crate::error::ApiError;
+use crate::json::text::Text;
+use crate::llm::message::{Message, Part, Role};
 
 /// Ends a turn of Llama 3.
 pub(super) const LLAMA3_END: &str = "<|eot_id|>";

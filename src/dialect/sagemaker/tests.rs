@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
-use crate::chat::chunk::UsagePlace;
-use crate::chat::head::Head;
 use crate::dialect::bedrock::tests::{Told, cuts, encode, requests, target};
 use crate::frame::aws_event_stream::write_message;
 use crate::frame::aws_sse::AwsSseFramer;
+use crate::front::chat::chunk::UsagePlace;
+use crate::front::chat::head::Head;
 use crate::provider::Kind;
 use crate::relay::{Form, Relay};
 use serde_json::{Value, json};

@@ -3,17 +3,19 @@
 
 use super::prompt::{LLAMA3_END, Template};
 use super::trim::Trim;
-use crate::chat::constraint::{Constraint, choice_regex};
-use crate::chat::event::{Event, Finish, Sink, Text};
-use crate::chat::field::Field;
-use crate::chat::message;
-use crate::chat::request::ChatRequest;
-use crate::chat::usage::Usage;
 use crate::dialect::params::{self, Policy, Unknown};
-use crate::dialect::{self, Decoder, FailureClass, Fault, Frame, Framing, Outgoing, ProviderError};
+use crate::dialect::{self, Decoder, Frame, Framing, Outgoing};
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
+use crate::llm::constraint::{Constraint, choice_regex};
+use crate::llm::envelope::ChatRequest;
+use crate::llm::event::{Event, Finish, Sink};
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
+use crate::llm::field::Field;
+use crate::llm::message;
+use crate::llm::usage::Usage;
 use crate::provider::Target;
 use bytes::Bytes;
 use serde::Deserialize;

@@ -5,8 +5,8 @@
 //! else becomes words at the end of the description, `{minimum: 1, not: {"const": 2}}`, which is where Anthropic's own
 //! SDKs put it too (`transform_schema`). Members and numbers keep their spelling and their order.
 
-use crate::chat::event::Text;
 use crate::json::envelope::{MAX_DEPTH, ScanError};
+use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
 use std::borrow::Cow;

@@ -1,14 +1,15 @@
 //! The gateway's own dialects against the simulator's, byte for byte and without a socket: what the gateway writes for
 //! each route of the demo is accepted, and it reads the same answer out of a stream as out of a whole body.
 
-use crate::chat::event::{Event, Sink};
-use crate::chat::request::{ChatRequest, Parsed};
 use crate::config::snapshot::{Route, Snapshot};
-use crate::dialect::{Fault, Outgoing};
+use crate::dialect::Outgoing;
 use crate::frame::Framer;
+use crate::llm::envelope::{ChatRequest, Parsed};
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::Fault;
+use crate::llm::state::{Seal, Sealer};
 use crate::provider::{Credential, Settings};
 use crate::sign::aws::{AwsCredentials, ToSign, sign};
-use crate::sign::seal::{Seal, Sealer};
 use crate::simulate::dialect::{Incoming, find};
 use crate::simulate::reply::decide;
 use http::{HeaderMap, HeaderValue, header};

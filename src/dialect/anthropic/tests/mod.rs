@@ -1,12 +1,13 @@
 //! What the tests of this dialect share: a target of each provider kind and a sink that remembers.
 
 use super::*;
-use crate::chat::event::{Event, Sink};
-use crate::config::snapshot::Params;
-use crate::dialect::{Fault, Frame, testing};
+use crate::dialect::{Frame, testing};
 use crate::frame::sse::SseFramer;
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::Fault;
+use crate::llm::settings::Params;
+use crate::llm::state::{Seal, Sealer};
 use crate::provider::Kind;
-use crate::sign::seal::{Seal, Sealer};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ fn seal() -> Seal {
 
 /// Writes the request of a fixture for its target.
 fn encode(case: &Value, seal: Option<&Seal>) -> Result<Outgoing, ApiError> {
-    let parsed = crate::chat::request::Parsed::parse(case["request"].to_string().into()).unwrap();
+    let parsed = crate::llm::envelope::Parsed::parse(case["request"].to_string().into()).unwrap();
     let (params, target) = (params(case), target(case));
     let model = case["model"].as_str().unwrap_or("claude-sonnet-4-5-20250929");
     Anthropic.encode(&ChatRequest { parsed: &parsed, params: &params, system: case["system"].as_str(), model, seal }, &target)

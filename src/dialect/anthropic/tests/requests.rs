@@ -39,7 +39,7 @@ fn a_large_image_is_copied_once_and_spelled_as_it_came() {
     let body = format!(
         r#"{{"model":"r","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:image\/png;base64,{data}"}}}}]}}]}}"#
     );
-    let (parsed, params) = (crate::chat::request::Parsed::parse(body.into()).unwrap(), Params::default());
+    let (parsed, params) = (crate::llm::envelope::Parsed::parse(body.into()).unwrap(), Params::default());
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "claude-sonnet-4-5", seal: None };
     let out = Anthropic.encode(&request, &target(&Value::Null)).unwrap();
     let text = std::str::from_utf8(&out.body).unwrap();
@@ -50,7 +50,7 @@ fn a_large_image_is_copied_once_and_spelled_as_it_came() {
 fn numbers_and_arguments_keep_their_spelling() {
     let body = r#"{"model":"r","temperature":0.70,"messages":[{"role":"user","content":"\u00fc\/"},{"role":"assistant","tool_calls":
         [{"id":"c","type":"function","function":{"name":"f","arguments":"{\"n\": 1.50e0}"}}]}]}"#;
-    let (parsed, params) = (crate::chat::request::Parsed::parse(body.into()).unwrap(), Params::default());
+    let (parsed, params) = (crate::llm::envelope::Parsed::parse(body.into()).unwrap(), Params::default());
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "claude-sonnet-4-5", seal: None };
     let out = Anthropic.encode(&request, &target(&Value::Null)).unwrap();
     let text = std::str::from_utf8(&out.body).unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::frame::sse::SseFramer;
-use crate::sign::seal::Sealer;
+use crate::llm::state::Sealer;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::Arc;

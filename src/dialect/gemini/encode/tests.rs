@@ -1,12 +1,12 @@
 //! Requests: every fixture in `tests/fixtures/gemini/requests`, and what no fixture can show.
 
-use crate::chat::request::{ChatRequest, Parsed};
-use crate::config::snapshot::Params;
 use crate::dialect::gemini::{Gemini, Publisher, Vertex};
 use crate::dialect::{Dialect, Outgoing, testing};
 use crate::error::ApiError;
+use crate::llm::envelope::{ChatRequest, Parsed};
+use crate::llm::settings::Params;
+use crate::llm::state::{Seal, Sealer};
 use crate::provider::{Kind, Settings, Target};
-use crate::sign::seal::{Seal, Sealer};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -160,7 +160,7 @@ fn results_stand_in_the_order_of_their_calls_and_belong_to_one() {
 #[test]
 fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_stand_in() {
     let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
-    let sealed = |text| super::super::signature::seal(Some(&seal), "call_0_0", Some(crate::chat::event::Text::Raw(text))).unwrap();
+    let sealed = |text| super::super::signature::seal(Some(&seal), "call_0_0", Some(crate::json::text::Text::Raw(text))).unwrap();
     let foreign = seal.seal("toolu_1", br#"{"type":"thinking"}"#);
     let history = |id: &str, extra: Value| {
         ask(json!({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": [

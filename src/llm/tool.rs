@@ -1,11 +1,11 @@
 //! Tools and the choice among them, as foreign dialects read them. Schemas stay raw.
 
-use super::cache::Cache;
-use super::event::Text;
-use super::field::Field;
-use super::message::{legacy, optional, parse, present, required};
-use super::request::ChatRequest;
 use crate::error::ApiError;
+use crate::json::text::Text;
+use crate::llm::cache::Cache;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::message::{legacy, optional, parse, present, required};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -186,8 +186,8 @@ pub fn same_name(a: Text<'_>, b: Text<'_>) -> bool {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::chat::request::Parsed;
-    use crate::config::snapshot::Params;
+    use crate::llm::envelope::Parsed;
+    use crate::llm::settings::Params;
 
     const TWO: &str = r#"[{"type":"function","function":{"name":"f","parameters":{"type": "object"}}},{"type":"function","function":{"name":"g","strict":null}}]"#;
 

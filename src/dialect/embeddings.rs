@@ -1,11 +1,18 @@
-//! Reads a provider's whole answer and holds it to the request: one vector per input, each in the wanted form.
+//! What the embeddings of all providers have in common: the answer is read whole and held to the request, one vector per
+//! input, each in the wanted form.
 
-use super::request::EmbeddingRequest;
-use super::vector::{Encoding, convert, length};
-use crate::chat::event::{Event, Sink};
-use crate::chat::usage::Usage;
-use crate::dialect::{Decoder, Fault, Frame};
+use super::params::{self, Settled};
+use super::{Decoder, Frame, Framing, Outgoing};
+use crate::error::ApiError;
 use crate::json::walk;
+use crate::llm::embeddings::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT};
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::Fault;
+use crate::llm::field::Field;
+use crate::llm::usage::Usage;
+use crate::llm::vector::{Encoding, convert, length};
+use crate::provider::Provider;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use std::borrow::Cow;
 
@@ -99,4 +106,45 @@ impl Decoder for Whole {
     fn end(&mut self, _: &mut dyn Sink) -> Result<(), Fault> {
         Err(Fault::Truncated)
     }
+}
+
+impl EmbeddingRequest<'_> {
+    /// The same for a model whose vectors have one length only.
+    ///
+    /// # Errors
+    /// A 400 that names `dimensions` where it is given.
+    pub fn fixed_dimensions(&self) -> Result<(), ApiError> {
+        if self.dimensions.is_some() { Err(params::unsupported(DIMENSIONS)) } else { Ok(()) }
+    }
+
+    /// Leaves out whatever is not OpenAI's and not in `known`: the policy of every provider with a protocol of its own.
+    ///
+    /// # Errors
+    /// A 400 that names the first such member, where the route says `unsupported: reject`.
+    pub fn settle(&self, known: &[&str]) -> Result<Settled, ApiError> {
+        let mut settled = Settled::default();
+        let own = [Field::Model.name(), INPUT, DIMENSIONS, ENCODING_FORMAT, Field::Stream.name()];
+        let others = params::names(&self.base).filter(|name| !own.contains(&&**name) && !known.contains(&&**name));
+        settled.drop_names(&self.base, others)?;
+        Ok(settled)
+    }
+
+    /// A request whose answer comes whole and is read by `read`.
+    pub fn outgoing(&self, path: String, body: impl Into<Bytes>, settled: Settled, read: Read) -> Outgoing {
+        Outgoing {
+            path,
+            body: body.into(),
+            headers: Vec::new(),
+            dropped: settled.dropped,
+            adjusted: settled.adjusted,
+            framing: Framing::Sse,
+            decoder: Box::new(Whole::new(self, read)),
+        }
+    }
+}
+
+/// The 400 for a provider without embeddings.
+pub fn unavailable(provider: &Provider) -> ApiError {
+    let message = format!("Provider `{}` ({}) has no embeddings for this model; choose another model", provider.name, provider.kind.name());
+    ApiError::field(Field::Model.name(), message)
 }

@@ -1,11 +1,12 @@
 //! Writes an answer as OpenAI's server-sent chunks.
 
-use super::event::{Event, Sink, Text, ToolForm};
-use super::head::Head;
-use super::law::Writer;
-use super::usage::Usage;
-use super::words::Words;
+use crate::front::chat::head::Head;
+use crate::json::text::Text;
 use crate::json::write::{escape, integer};
+use crate::llm::event::{Event, Sink, ToolForm};
+use crate::llm::order::Writer;
+use crate::llm::usage::Usage;
+use crate::llm::words::Words;
 
 /// Where the usage of a stream goes, if anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,13 +4,13 @@
 //! [`ChatRequest`] is what one attempt sees: the client's fields under the route's defaults and overrides, with the
 //! model of the attempt's target. Nothing is copied; opaque JSON (schemas, arguments, data URIs) stays raw.
 
-use super::field::{Field, Fields};
-use super::validate;
-use crate::config::snapshot::Params;
 use crate::error::ApiError;
 use crate::json::envelope::{self, Envelope, Member, Span};
 use crate::json::walk;
-use crate::sign::seal::Seal;
+use crate::llm::field::{Field, Fields};
+use crate::llm::settings::Params;
+use crate::llm::state::Seal;
+use crate::llm::validate;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
@@ -199,7 +199,7 @@ impl Parsed {
 /// A member's name, however it is spelled: a provider reads `"max_tok\u0065ns"` as `max_tokens`, so the gateway must too.
 pub fn name_of<'b>(member: &Member, body: &'b [u8]) -> Cow<'b, str> {
     let raw = std::str::from_utf8(envelope::key_bytes(member.key.of(body))).unwrap_or_default();
-    super::event::Text::Raw(raw).decode()
+    crate::json::text::Text::Raw(raw).decode()
 }
 
 /// What one attempt is made from.

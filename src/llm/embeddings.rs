@@ -1,16 +1,10 @@
 //! What a client asks for with `POST /v1/embeddings`: OpenAI's `CreateEmbeddingRequest` as a view of its bytes.
 
-use super::answer::{Read, Whole};
+use super::envelope::ChatRequest;
+use super::validate;
 use super::vector::Encoding;
-use crate::chat::field::Field;
-use crate::chat::request::{ChatRequest, Parsed};
-use crate::chat::validate;
-use crate::dialect::params::{self, Settled};
-use crate::dialect::{Framing, Outgoing};
 use crate::error::ApiError;
 use crate::json::walk;
-use crate::provider::Provider;
-use bytes::Bytes;
 
 /// The member that holds the texts.
 pub const INPUT: &str = "input";
@@ -28,21 +22,11 @@ pub struct Input {
     pub tokens: bool,
 }
 
-/// Checks the body of an embeddings request.
+/// Reads `input` (raw JSON).
 ///
 /// # Errors
-/// A 400 that names the position or the field.
-pub fn parse(body: Bytes) -> Result<Parsed, ApiError> {
-    let parsed = Parsed::scan(body)?;
-    validate::model(parsed.raw(Field::Model))?;
-    input(parsed.raw_named(INPUT).ok_or_else(|| validate::missing(INPUT))?)?;
-    if parsed.stream() {
-        return Err(ApiError::field("stream", "Embeddings are not streamed; leave `stream` out"));
-    }
-    Ok(parsed)
-}
-
-fn input(json: &str) -> Result<Input, ApiError> {
+/// A 400 that names `input`.
+pub(crate) fn input(json: &str) -> Result<Input, ApiError> {
     let wrong = || validate::wrong(INPUT, "a string, an array of strings, an array of token numbers or an array of such arrays");
     if json.starts_with('"') {
         return Ok(Input { count: 1, tokens: false });
@@ -95,7 +79,7 @@ pub struct EmbeddingRequest<'a> {
 }
 
 impl<'a> EmbeddingRequest<'a> {
-    /// The view of a request whose body [`parse`] has accepted.
+    /// The view of a request whose body the front has accepted.
     ///
     /// # Errors
     /// A 400 that names `dimensions` or `encoding_format`.
@@ -133,43 +117,4 @@ impl<'a> EmbeddingRequest<'a> {
         }
         Ok(out)
     }
-
-    /// The same for a model whose vectors have one length only.
-    ///
-    /// # Errors
-    /// A 400 that names `dimensions` where it is given.
-    pub fn fixed_dimensions(&self) -> Result<(), ApiError> {
-        if self.dimensions.is_some() { Err(params::unsupported(DIMENSIONS)) } else { Ok(()) }
-    }
-
-    /// Leaves out whatever is not OpenAI's and not in `known`: the policy of every provider with a protocol of its own.
-    ///
-    /// # Errors
-    /// A 400 that names the first such member, where the route says `unsupported: reject`.
-    pub fn settle(&self, known: &[&str]) -> Result<Settled, ApiError> {
-        let mut settled = Settled::default();
-        let own = [Field::Model.name(), INPUT, DIMENSIONS, ENCODING_FORMAT, Field::Stream.name()];
-        let others = params::names(&self.base).filter(|name| !own.contains(&&**name) && !known.contains(&&**name));
-        settled.drop_names(&self.base, others)?;
-        Ok(settled)
-    }
-
-    /// A request whose answer comes whole and is read by `read`.
-    pub fn outgoing(&self, path: String, body: impl Into<Bytes>, settled: Settled, read: Read) -> Outgoing {
-        Outgoing {
-            path,
-            body: body.into(),
-            headers: Vec::new(),
-            dropped: settled.dropped,
-            adjusted: settled.adjusted,
-            framing: Framing::Sse,
-            decoder: Box::new(Whole::new(self, read)),
-        }
-    }
-}
-
-/// The 400 for a provider without embeddings.
-pub fn unavailable(provider: &Provider) -> ApiError {
-    let message = format!("Provider `{}` ({}) has no embeddings for this model; choose another model", provider.name, provider.kind.name());
-    ApiError::field(Field::Model.name(), message)
 }

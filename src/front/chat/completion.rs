@@ -1,12 +1,13 @@
 //! Folds an answer into one completion object.
 
-use super::chunk::{begin_call, string};
-use super::event::{Event, Finish, SPEAKING, Sink, Text};
-use super::head::Head;
-use super::law::Writer;
-use super::merge::merged;
-use super::usage::Usage;
+use crate::front::chat::chunk::{begin_call, string};
+use crate::front::chat::head::Head;
+use crate::front::chat::merge::merged;
+use crate::json::text::Text;
 use crate::json::write::{escape, integer};
+use crate::llm::event::{Event, Finish, SPEAKING, Sink};
+use crate::llm::order::Writer;
+use crate::llm::usage::Usage;
 use smallvec::SmallVec;
 
 /// Collects events; [`CompletionWriter::finish`] writes the object. Texts are kept as the inside of JSON strings.
@@ -200,7 +201,7 @@ impl Writer for CompletionWriter {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::chat::event::Event;
+    use crate::llm::event::Event;
 
     #[test]
     fn a_message_has_no_member_twice() {

@@ -4,12 +4,12 @@
 //! It reads slices and keeps nothing, so that a long conversation costs one more pass and no memory. What only one
 //! provider cares about is left to that provider's dialect.
 
-use super::event::Text;
-use super::field::{Field, Shape};
-use super::request::{Outline, Talk};
 use crate::error::ApiError;
 use crate::json::place;
+use crate::json::text::Text;
 use crate::json::walk::{self, Element};
+use crate::llm::envelope::{Outline, Talk};
+use crate::llm::field::{Field, Shape};
 
 /// The roles of OpenAI's messages; `function` is the deprecated form of `tool`.
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
@@ -159,7 +159,7 @@ pub(crate) fn missing(param: impl Into<String>) -> ApiError {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::chat::request::Parsed;
+    use crate::llm::envelope::Parsed;
     use bytes::Bytes;
 
     fn param(body: &str) -> String {

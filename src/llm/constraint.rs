@@ -4,15 +4,15 @@
 //! `ebnf`, in llama.cpp's `grammar` and `json_schema`; [`Constraint::of`] reads all of them into one form, which every dialect turns into its provider's own, or refuses by [`Constraint::field`]. A constraint is never
 //! dropped: an answer without it is not what was asked for.
 
-use super::event::Text;
-use super::field::{Field, Fields};
-use super::request::ChatRequest;
-use super::strict;
-use super::validate;
-use crate::dialect::params::GUIDED;
 use crate::error::ApiError;
+use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::GUIDED;
+use crate::llm::field::{Field, Fields};
+use crate::llm::strict;
+use crate::llm::validate;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -292,8 +292,8 @@ fn string(raw: &str) -> Option<Text<'_>> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::chat::request::Parsed;
-    use crate::config::snapshot::Params;
+    use crate::llm::envelope::Parsed;
+    use crate::llm::settings::Params;
 
     fn with<T>(body: &'static str, look: impl FnOnce(Result<Option<Constraint<'_>>, ApiError>) -> T) -> T {
         let (parsed, params) = (Parsed::scan(body.into()).unwrap(), Params::default());

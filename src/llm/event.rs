@@ -4,43 +4,9 @@
 //! [`super::law`] puts them right, and a writer turns them into chunks or into one completion. Texts stay in their
 //! JSON spelling whenever the provider sent JSON, so that nothing is unescaped and escaped again on the way.
 
-pub use super::finish::Finish;
-use super::usage::Usage;
-use crate::json::surrogate;
-use std::borrow::Cow;
-
-/// A piece of text on its way from one JSON document into another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Text<'a> {
-    /// The inside of a JSON string as it stood there, escapes included, quotes left out. It is copied verbatim, so it
-    /// must come from text that a JSON scanner has accepted.
-    Raw(&'a str),
-    /// Plain characters that still need escaping.
-    Plain(&'a str),
-}
-
-impl<'a> Text<'a> {
-    /// Whether there is nothing in it.
-    pub fn is_empty(self) -> bool {
-        match self {
-            Self::Raw(s) | Self::Plain(s) => s.is_empty(),
-        }
-    }
-
-    /// The characters themselves; allocates only where an escape has to be undone. Half of a surrogate pair, which no text
-    /// can hold, is U+FFFD.
-    pub fn decode(self) -> Cow<'a, str> {
-        match self {
-            Self::Plain(s) => Cow::Borrowed(s),
-            Self::Raw(s) if memchr::memchr(b'\\', s.as_bytes()).is_none() => Cow::Borrowed(s),
-            Self::Raw(s) => Cow::Owned(unescaped(s).or_else(|| unescaped(&surrogate::repaired(s))).unwrap_or_else(|| s.to_owned())),
-        }
-    }
-}
-
-fn unescaped(inside: &str) -> Option<String> {
-    serde_json::from_str(&format!("\"{inside}\"")).ok()
-}
+use crate::json::text::Text;
+pub use crate::llm::finish::Finish;
+use crate::llm::usage::Usage;
 
 /// What a tool call is beside its id, its name and its arguments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,16 +64,4 @@ pub const SPEAKING: [&str; 3] = ["function_call", "audio", "images"];
 pub trait Sink {
     /// Takes one event; what it borrows is only valid during the call.
     fn event(&mut self, event: Event<'_>);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn raw_text_decodes_its_escapes() {
-        assert_eq!(Text::Raw(r#"a\n\u00fc\""#).decode(), "a\nü\"");
-        assert_eq!(Text::Plain(r"a\n").decode(), r"a\n");
-        assert_eq!(Text::Raw(r"\ud83d \ud83d\ude00").decode(), "\u{fffd} \u{1f600}");
-    }
 }

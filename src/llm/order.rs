@@ -13,9 +13,10 @@
 //! Finish reasons are held back until the answer is complete, because the usage that belongs beside the last one comes
 //! after it, and because an answer that broke off must not have one.
 
-use super::event::{Event, Finish, SPEAKING, Sink, Text, ToolForm};
-use super::usage::Usage;
-use crate::chat::words::Words;
+use crate::json::text::Text;
+use crate::llm::event::{Event, Finish, SPEAKING, Sink, ToolForm};
+use crate::llm::usage::Usage;
+use crate::llm::words::Words;
 use smallvec::SmallVec;
 
 /// Most choices of one answer; OpenAI's own bound for `n`.

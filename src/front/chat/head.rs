@@ -1,6 +1,6 @@
 //! What every chunk and every completion of one answer begins with.
 
-use super::event::Text;
+use crate::json::text::Text;
 use crate::json::write::{escape, integer};
 
 /// Identity of an answer. `system_fingerprint` is `""` and `service_tier` null until the provider gives one.

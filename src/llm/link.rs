@@ -1,7 +1,7 @@
 //! Where the bytes of an image or a file are: inside a data URI, on the web, or elsewhere. A data URI is split, never
 //! decoded or copied: a picture of some megabytes stays where the client put it.
 
-use super::event::Text;
+use crate::json::text::Text;
 use std::borrow::Cow;
 
 /// What a client's URL points to.

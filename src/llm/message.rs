@@ -2,28 +2,16 @@
 //! bytes. Nothing long is copied: texts keep their JSON spelling, data URIs are only split ([`super::link`]), and
 //! every error says which message and which part is to blame. The tools are in [`super::tool`].
 
-use super::cache::Cache;
-use super::event::Text;
-use super::field::Field;
-use super::request::ChatRequest;
-use super::validate;
 use crate::error::ApiError;
 use crate::json::surrogate;
+use crate::json::text::{Text, raw_text};
+use crate::llm::cache::Cache;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::validate;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    /// Takes a JSON string as it is spelled, without undoing its escapes.
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        raw_text(<&'a RawValue>::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("must be a string"))
-    }
-}
-
-/// The inside of a raw JSON string; `None` where the value is none.
-pub fn raw_text(value: &RawValue) -> Option<Text<'_>> {
-    value.get().strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
-}
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +45,7 @@ pub struct Message<'a> {
     pub reasoning_content: Option<Text<'a>>,
     /// A refusal that the client sends back.
     pub refusal: Option<Text<'a>>,
-    /// Images of an answer that the client sends back, as [`crate::chat::event::SPEAKING`] has them.
+    /// Images of an answer that the client sends back, as [`crate::llm::event::SPEAKING`] has them.
     images: Option<&'a RawValue>,
     /// Which parts end something to be kept, by their positions.
     caches: Vec<(usize, Cache)>,

@@ -1,7 +1,27 @@
-//! Tells an answer of embeddings as OpenAI's `CreateEmbeddingResponse`.
+//! OpenAI's embeddings: checks a request and writes its answer, `CreateEmbeddingResponse`.
 
-use crate::chat::event::{Event, Sink};
+use crate::error::ApiError;
 use crate::json::write::{escape, integer};
+use crate::llm::embeddings::{INPUT, input};
+use crate::llm::envelope::Parsed;
+use crate::llm::event::{Event, Sink};
+use crate::llm::field::Field;
+use crate::llm::validate;
+use bytes::Bytes;
+
+/// Checks the body of an embeddings request.
+///
+/// # Errors
+/// A 400 that names the position or the field.
+pub fn parse(body: Bytes) -> Result<Parsed, ApiError> {
+    let parsed = Parsed::scan(body)?;
+    validate::model(parsed.raw(Field::Model))?;
+    input(parsed.raw_named(INPUT).ok_or_else(|| validate::missing(INPUT))?)?;
+    if parsed.stream() {
+        return Err(ApiError::field("stream", "Embeddings are not streamed; leave `stream` out"));
+    }
+    Ok(parsed)
+}
 
 /// Writes vectors as they are said; [`EmbeddingsWriter::finish`] ends the object.
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 //! write a text without base64 at all. OpenAI takes all of that. Other providers refuse it, so that here the first bytes
 //! decide what something is, and base64 is put into its standard form. What is in that form is never copied.
 
-use crate::chat::event::Text;
-use crate::chat::link::{Encoding, Link};
+use crate::json::text::Text;
+use crate::llm::link::{Encoding, Link};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};

@@ -199,6 +199,21 @@ fields! {
     TensorzeroEpisodeId = "tensorzero::episode_id": Text,
 }
 
+/// The fields beside `response_format` that hold a decoding constraint: vLLM's before and from 0.12, SGLang's, llama.cpp's
+/// and TGI's.
+pub const GUIDED: [Field; 10] = [
+    Field::GuidedJson,
+    Field::GuidedChoice,
+    Field::GuidedRegex,
+    Field::GuidedGrammar,
+    Field::StructuralTag,
+    Field::StructuredOutputs,
+    Field::Regex,
+    Field::Ebnf,
+    Field::JsonSchema,
+    Field::Grammar,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

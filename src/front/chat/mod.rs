@@ -1,0 +1,6 @@
+//! OpenAI's chat completions: the two writers of an answer, in chunks and whole.
+
+pub mod chunk;
+pub mod completion;
+pub mod head;
+mod merge;

@@ -1,0 +1,16 @@
+//! What a route sets for every request.
+
+use super::field::Fields;
+
+/// How a route's model parameters are completed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Params {
+    /// Field and raw JSON, used where the client gives none.
+    pub defaults: Vec<(String, String)>,
+    /// Field and raw JSON, used whatever the client gives.
+    pub overrides: Vec<(String, String)>,
+    /// Whether a parameter without a counterpart is a 400 instead of being dropped.
+    pub reject_unsupported: bool,
+    /// Members that the target of an attempt has refused, and which count as absent; nothing of the configuration.
+    pub refused: Fields,
+}
