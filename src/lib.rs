@@ -83,7 +83,7 @@
 //! | [`redact`](mod@redact) | removes secrets from text that others wrote |
 //! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens; and state sealed into tool-call ids |
 //! | [`frame`] | a stream of bytes to frames, wherever it is cut: server-sent events, AWS event streams |
-//! | [`relay`] | an answer on its way: framer, decoder, law, writer, and a stencil for what repeats |
+//! | [`relay`] | an answer on its way: framer, decoder, order, writer |
 //! | [`account`] | usage, price, and the settled line |
 //! | [`telemetry`], [`admin`] | metrics, the log, traces, and the listener that shows them |
 //! | [`simulate`] | every provider's protocol, played: for the demo, the tests and load |

@@ -182,13 +182,6 @@ pub trait Decoder: Send + Sync {
     /// A [`Fault`] ends the answer; what was said before it stands.
     fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault>;
 
-    /// Whether the event that was read last said some content and did nothing else that would be done again: one that
-    /// differs from it in the words only would be told in the same way and leave the decoder as it is, and need not be shown
-    /// to it.
-    fn is_repeatable(&self) -> bool {
-        false
-    }
-
     /// Reads a whole buffered answer.
     ///
     /// # Errors

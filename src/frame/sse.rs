@@ -49,46 +49,27 @@ impl SseFramer {
     /// [`Fault::Broken`] for an event above [`MAX_EVENT`], and whatever `each` returns. The framer is of no more use then.
     pub fn push(&mut self, mut bytes: &[u8], each: Take<'_>) -> Result<(), Fault> {
         while !bytes.is_empty() {
-            let taken = self.push_one(bytes, each)?;
-            bytes = bytes.get(taken..).unwrap_or_default();
+            if std::mem::take(&mut self.cr) && bytes.starts_with(b"\n") {
+                bytes = bytes.get(1..).unwrap_or_default();
+            }
+            if self.fresh && bytes.starts_with(DATA) && ends_with_document(&self.carry) {
+                let carry = std::mem::take(&mut self.carry);
+                self.dispatch(&carry, each)?;
+                self.reuse(carry);
+            }
+            let Some(end) = self.event_end(bytes) else { return self.keep(bytes) };
+            let (event, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+            bytes = rest;
+            if self.carry.is_empty() {
+                self.dispatch(event, each)?;
+            } else {
+                self.keep(event)?;
+                let carry = std::mem::take(&mut self.carry);
+                self.dispatch(&carry, each)?;
+                self.reuse(carry);
+            }
         }
         Ok(())
-    }
-
-    /// As [`Self::push`], up to the end of the first event; says how many of the bytes that were.
-    ///
-    /// # Errors
-    /// As [`Self::push`].
-    pub fn push_one(&mut self, bytes: &[u8], each: Take<'_>) -> Result<usize, Fault> {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        let line_feed = usize::from(std::mem::take(&mut self.cr) && bytes.starts_with(b"\n"));
-        let rest = bytes.get(line_feed..).unwrap_or_default();
-        if self.fresh && rest.starts_with(DATA) && ends_with_document(&self.carry) {
-            let carry = std::mem::take(&mut self.carry);
-            self.dispatch(&carry, each)?;
-            self.reuse(carry);
-        }
-        let Some(end) = self.event_end(rest) else {
-            self.keep(rest)?;
-            return Ok(bytes.len());
-        };
-        let event = rest.get(..end).unwrap_or_default();
-        if self.carry.is_empty() {
-            self.dispatch(event, each)?;
-        } else {
-            self.keep(event)?;
-            let carry = std::mem::take(&mut self.carry);
-            self.dispatch(&carry, each)?;
-            self.reuse(carry);
-        }
-        Ok(line_feed + end)
-    }
-
-    /// Whether the next byte begins an event, whatever it is.
-    pub fn is_between_events(&self) -> bool {
-        self.carry.is_empty() && self.fresh && !self.cr
     }
 
     /// The body has ended. The standard discards an event that no blank line ends; some servers leave out the last

@@ -158,11 +158,6 @@ pub fn string(json: &str) -> Option<Text<'_>> {
     json.strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
 }
 
-/// How many bytes of a string's inside stand at the start of `text`: up to its closing quote.
-pub fn string_end(text: &[u8]) -> Option<usize> {
-    run::string_end(text, 0).ok().map(|end| end - 1)
-}
-
 /// A value that is a whole number of 0 or more, written without fraction or exponent, and fits.
 pub fn unsigned(json: &str) -> Option<u64> {
     if json.len() > 1 && json.starts_with('0') || json.is_empty() {

@@ -19,7 +19,6 @@ pub mod event;
 pub mod finish;
 pub mod order;
 pub mod usage;
-pub mod words;
 
 pub mod failure;
 pub mod state;

@@ -16,7 +16,6 @@
 use crate::json::text::Text;
 use crate::llm::event::{Event, Finish, SPEAKING, Sink, ToolForm};
 use crate::llm::usage::Usage;
-use crate::llm::words::Words;
 use smallvec::SmallVec;
 
 /// Most choices of one answer; OpenAI's own bound for `n`.
@@ -63,8 +62,6 @@ pub struct Law {
     /// Makes the ids of calls that come without one of their own; unique for the answer.
     answer_id: Box<str>,
     said_bytes: u64,
-    /// The content that was said last.
-    words: Words,
     beside_bytes: usize,
 }
 
@@ -80,7 +77,6 @@ impl Law {
             broken: None,
             answer_id: end.into(),
             said_bytes: 0,
-            words: Words::default(),
             beside_bytes: 0,
         }
     }
@@ -115,16 +111,6 @@ impl Law {
     pub fn is_withheld(&self) -> bool {
         let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
         self.said_bytes == 0 && seen.peek().is_some() && seen.all(|choice| choice.finish == Some(Finish::ContentFilter))
-    }
-
-    /// Counts words that are told beside it: a choice goes on with its content, which is nothing new to the law.
-    pub fn goes_on(&mut self, words: &str) {
-        self.said_bytes += words.len() as u64;
-    }
-
-    /// The content that has been said since this was asked before, as the provider wrote it; of several pieces, the last one.
-    pub fn take_words(&mut self) -> Words {
-        std::mem::take(&mut self.words)
     }
 
     /// What broke the law, if anything did: then the provider's answer cannot be told.
@@ -261,13 +247,9 @@ impl<W: Writer> Lawful<'_, W> {
 impl<W: Writer> Sink for Lawful<'_, W> {
     fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Content { choice, text } => {
-                if let Text::Raw(text) = text {
-                    self.law.words = Words::of(text);
-                }
+            Event::Content { choice, text } | Event::Reasoning { choice, text } | Event::Refusal { choice, text } => {
                 self.say(choice, Some(text), event);
             }
-            Event::Reasoning { choice, text } | Event::Refusal { choice, text } => self.say(choice, Some(text), event),
             Event::Extra { choice, key, .. } if SPEAKING.contains(&key) => self.say(choice, None, event),
             Event::Logprobs { choice, json } | Event::Extra { choice, json, .. } => self.beside(choice, json, event),
             Event::ToolStart { choice, call, id, name, form } => self.tool_start(choice, call, id, name, form),

@@ -3,19 +3,14 @@
 //! ```text
 //! provider's bytes --framer--> frames --decoder--> events --law--> events in order --writer--> client's bytes
 //!                  |                                                     ^ chunks, or one completion
-//!                  |--an event like the last one but for its words--> stencil
 //!                  \--collected whole--> decoder
 //! ```
 //!
 //! What comes in (frames or one whole body) and what goes out (chunks or one completion) are independent: a provider
 //! that answers a stream request in one piece is told in chunks all the same.
 
-mod stencil;
-
-use self::stencil::Stencil;
 use crate::dialect::{self, Decoder, Frame, Framing, openai};
 use crate::frame::Framer;
-use crate::frame::sse::SseFramer;
 use crate::front::chat::chunk::{ChunkWriter, UsagePlace};
 use crate::front::chat::completion::CompletionWriter;
 use crate::front::chat::head::Head;
@@ -87,7 +82,6 @@ pub struct Relay {
     decoder: Box<dyn Decoder>,
     law: Law,
     output: Output,
-    stencil: Stencil,
     /// Bytes of the provider's body so far.
     taken: usize,
     over: bool,
@@ -118,7 +112,7 @@ impl Relay {
             Form::Completion => Output::Completion(Box::new(CompletionWriter::new(head))),
             Form::Embeddings { estimate } => Output::Embeddings(EmbeddingsWriter::default(), Told { model: head.model, estimate }),
         };
-        Self { input: Input::Labelled(framing), decoder, law, output, stencil: Stencil::default(), taken: 0, over: false }
+        Self { input: Input::Labelled(framing), decoder, law, output, taken: 0, over: false }
     }
 
     /// Takes bytes of the provider's body, gives bytes for the client.
@@ -137,7 +131,7 @@ impl Relay {
             bytes = bytes.get(first..).unwrap_or_default();
             self.input = Input::of(bytes.first().copied().unwrap_or_default(), label);
         }
-        let Self { input, decoder, law, output, stencil, taken, .. } = self;
+        let Self { input, decoder, law, output, taken, .. } = self;
         // Whatever is kept until the end is bounded; a stream that is passed on need not be.
         let kept = !matches!(input, Input::Frames(_)) || !matches!(output, Output::Chunks(_));
         let result = match input {
@@ -146,9 +140,6 @@ impl Relay {
             Input::Whole(body) => {
                 body.extend_from_slice(bytes);
                 return (Vec::new(), Ok(()));
-            }
-            Input::Frames(Framer::Sse(framer)) if matches!(output, Output::Chunks(_)) => {
-                events(framer, decoder.as_mut(), law, output, stencil, bytes)
             }
             Input::Frames(framer) => framer.push(bytes, &mut |one| frame(decoder.as_mut(), law, output, one)),
         };
@@ -243,38 +234,6 @@ impl Relay {
     pub fn said_bytes(&self) -> u64 {
         self.law.said_bytes()
     }
-}
-
-/// Reads events one by one. Those that are like the one before but for their words are told as that was.
-fn events(
-    framer: &mut SseFramer,
-    decoder: &mut dyn Decoder,
-    law: &mut Law,
-    output: &mut Output,
-    stencil: &mut Stencil,
-    mut bytes: &[u8],
-) -> Result<(), Fault> {
-    while !bytes.is_empty() {
-        let whole = framer.is_between_events();
-        let Output::Chunks(writer) = output else { return Ok(()) };
-        if whole && let Some((words, rest)) = stencil.words(bytes) {
-            law.goes_on(words);
-            stencil.tell(words, writer.out());
-            bytes = rest;
-            continue;
-        }
-        let written = writer.written();
-        let taken = framer.push_one(bytes, &mut |event, data| frame(decoder, law, output, Frame::Sse { event, data }))?;
-        let (event, rest) = bytes.split_at_checked(taken).unwrap_or((bytes, &[]));
-        bytes = rest;
-        match (law.take_words(), &*output) {
-            (words, Output::Chunks(writer)) if whole && decoder.is_repeatable() => {
-                stencil.keep(event, words, writer.around(written, words))
-            }
-            _ => stencil.forget(),
-        }
-    }
-    Ok(())
 }
 
 /// The fault that the text says itself, where its dialect could not read it: an error in the form of another protocol.
@@ -448,29 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn two_events_of_content_leave_a_stencil_for_the_third() {
-        let openai = |words: &str| format!("data: {{\"choices\":[{{\"index\":2,\"delta\":{{\"content\":\"{words}\"}}}}]}}\n\n");
-        let anthropic = |words: &str| {
-            let begin = "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\"}}\n\n";
-            let delta = format!("data: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"text\":\"{words}\"}}}}\n\n");
-            if words == "a" { begin.to_owned() + &delta } else { delta }
-        };
-        for place in [UsagePlace::Withheld, UsagePlace::Merged, UsagePlace::Separate] {
-            let decoders: [Box<dyn Decoder>; 2] =
-                [Box::new(OpenAi::new(false)), Box::new(crate::dialect::anthropic::decode::Decoder::new(None, None))];
-            for (decoder, event) in decoders.into_iter().zip([&openai as &dyn Fn(&str) -> String, &anthropic]) {
-                let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
-                let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(place));
-                for (words, known) in [("a", false), ("b", true), ("c", true)] {
-                    assert!(relay.push(event(words).as_bytes()).1.is_ok());
-                    assert_eq!(relay.stencil.words(event("d").as_bytes()), known.then_some(("d", &b""[..])), "{place:?} {words}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_event_like_the_last_one_is_told_as_if_it_had_been_read() {
+    fn events_mean_the_same_however_they_are_cut_and_whatever_came_before() {
         let openai = [
             "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"one\"}}]}\n\n",
             "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" two \\\"\\\\\"}}]}\n\n",
@@ -513,8 +450,7 @@ mod tests {
         let as_anthropic = || Box::new(crate::dialect::anthropic::decode::Decoder::new(None, None)) as Box<dyn Decoder>;
         let dialects: [(&[&str], Dialect<'_>); 2] = [(&openai, &as_openai), (&anthropic, &as_anthropic)];
         for (all, dialect) in dialects {
-            // Every event behind every other one, and those behind every third: the same whether events come whole, several
-            // at a time, or byte by byte, when none of them is like another.
+            // Every event behind every other one, and those behind every third.
             for (a, b, c) in (0..all.len().pow(3)).map(|i| (i % all.len(), i / all.len() % all.len(), i / all.len().pow(2))) {
                 let order = [all[0], all[a], all[b], all[c], all[b], all[a], all[a]];
                 for place in [UsagePlace::Merged, UsagePlace::Separate] {

@@ -35,16 +35,13 @@ pub struct Decoder {
     id: Option<Box<str>>,
     usage: WireUsage<'static>,
     stop: Option<String>,
-    /// The last event was a delta of a block. Where that is told as content, a block that is open already is all it needs:
-    /// text that is held back is not told, and that a forced tool's arguments are not empty is known from then on.
-    repeatable: bool,
 }
 
 impl Decoder {
     /// A decoder for one answer. `content_tool`: the tool whose call was forced in order to get the content as its
     /// arguments; `seal` where thinking is to be kept for the next turn.
     pub fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { blocks: Blocks::new(content_tool, seal), id: None, usage: WireUsage::default(), stop: None, repeatable: false }
+        Self { blocks: Blocks::new(content_tool, seal), id: None, usage: WireUsage::default(), stop: None }
     }
 
     /// Reads one event, whatever it came framed in.
@@ -52,7 +49,6 @@ impl Decoder {
     /// # Errors
     /// As [`dialect::Decoder::frame`].
     pub fn event(&mut self, data: &str, out: &mut dyn Sink) -> Result<(), Fault> {
-        self.repeatable = false;
         if self.blocks.done() {
             return Ok(());
         }
@@ -76,7 +72,6 @@ impl Decoder {
             ("content_block_delta", Some(index)) => {
                 if let Some(delta) = event.delta {
                     self.delta(index, &delta, out)?;
-                    self.repeatable = delta.citation.is_none();
                 }
             }
             ("content_block_stop", Some(index)) => self.blocks.close(index, out),
@@ -215,10 +210,6 @@ impl dialect::Decoder for Decoder {
             Frame::Sse { data, .. } => self.event(data, out),
             Frame::Aws { .. } => Err(broken("not a server-sent event")),
         }
-    }
-
-    fn is_repeatable(&self) -> bool {
-        self.repeatable
     }
 
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {

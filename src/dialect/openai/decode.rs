@@ -41,8 +41,6 @@ pub struct Decoder {
     told_fingerprint: bool,
     told_tier: bool,
     done: bool,
-    /// The last chunk said content of one choice and nothing else.
-    repeatable: bool,
 }
 
 impl From<ScanError> for Fault {
@@ -141,7 +139,6 @@ impl Decoder {
         if let Some(used) = used {
             out.event(Event::Usage(used));
         }
-        self.repeatable = used.is_none() && matches!(said.as_slice(), [only] if only.is_content_alone());
         if whole {
             number(&mut said);
         }
@@ -202,7 +199,6 @@ impl Decodes for Decoder {
         let Frame::Sse { event, data } = frame else {
             return Err(Fault::Broken("an event stream of another protocol".into()));
         };
-        self.repeatable = false;
         let data = data.trim_ascii();
         if self.done || data.is_empty() {
             return Ok(()); // what follows [DONE] is nobody's; a blank event keeps the connection alive
@@ -216,10 +212,6 @@ impl Decodes for Decoder {
             return Err(Fault::Provider(error::in_band(data)));
         }
         self.document(data, false, out)
-    }
-
-    fn is_repeatable(&self) -> bool {
-        self.repeatable
     }
 
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {

@@ -104,13 +104,6 @@ impl<'a> Said<'a> {
         others || !is_nothing(self.content)
     }
 
-    /// Whether it says some words of content and nothing else.
-    pub fn is_content_alone(&self) -> bool {
-        let others = !self.reasoning.is_empty() || self.refusal.is_some() || !self.logprobs.is_empty() || self.used.is_some();
-        let more = !self.calls.is_empty() || !self.extras.is_empty() || self.finish.is_some() || !self.message.is_empty();
-        self.content.starts_with('"') && self.content.len() > 2 && !others && !more
-    }
-
     /// A member of a `delta` or a `message`.
     fn member(&mut self, name: &'a str, value: &'a str) -> Result<(), ScanError> {
         match name {

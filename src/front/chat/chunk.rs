@@ -6,7 +6,6 @@ use crate::json::write::{escape, integer};
 use crate::llm::event::{Event, Sink, ToolForm};
 use crate::llm::order::Writer;
 use crate::llm::usage::Usage;
-use crate::llm::words::Words;
 
 /// Where the usage of a stream goes, if anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,16 +17,6 @@ pub enum UsagePlace {
     /// On one more chunk without choices.
     Separate,
 }
-
-/// What stands in a chunk before the number of its choice …
-const CHOICE: &[u8] = b",\"choices\":[{\"index\":";
-/// … behind it …
-const DELTA: &[u8] = b",\"delta\":{";
-/// … before what is said …
-const CONTENT: &[u8] = b"\"content\":";
-/// … and behind the text of a chunk that says nothing else, in either place of usage.
-const CONTENT_ENDS: [&[u8]; 2] =
-    [b"\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n", b"\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n"];
 
 /// Largest buffer that is kept from one chunk to the next, in bytes.
 const KEPT: usize = 4 << 10;
@@ -90,28 +79,6 @@ impl ChunkWriter {
         let out = self.out.to_vec();
         self.out.clear();
         out
-    }
-
-    /// How much has been written since [`Self::take`].
-    pub fn written(&self) -> usize {
-        self.out.len()
-    }
-
-    /// Where a chunk that is known already is written.
-    pub fn out(&mut self) -> &mut Vec<u8> {
-        &mut self.out
-    }
-
-    /// What has been written since there were `from` bytes, where that is one chunk which says `words` as its content and
-    /// nothing else: up to the words, and behind them.
-    pub fn around(&self, from: usize, words: Words) -> Option<(&[u8], &[u8])> {
-        let chunk = self.out.get(from..)?;
-        let choice = chunk.strip_prefix(&*self.prefix)?.strip_prefix(CHOICE)?;
-        let digits = choice.iter().take_while(|b| b.is_ascii_digit()).count();
-        let said = choice.get(digits..)?.strip_prefix(DELTA)?.strip_prefix(CONTENT)?.strip_prefix(b"\"")?;
-        let after = said.get(words.len()..)?;
-        let before = chunk.get(..chunk.len() - said.len())?;
-        CONTENT_ENDS.contains(&after).then_some((before, after))
     }
 
     /// The answer is complete and has been told: writes what comes after the last chunk.
@@ -234,7 +201,7 @@ impl Sink for ChunkWriter {
         match event {
             Event::Fingerprint(text) => self.head.set_fingerprint(text),
             Event::ServiceTier(text) => self.head.set_service_tier(text),
-            Event::Content { choice, text } => self.text(choice, 1, CONTENT, text),
+            Event::Content { choice, text } => self.text(choice, 1, b"\"content\":", text),
             Event::Reasoning { choice, text } => self.text(choice, 2, b"\"reasoning_content\":", text),
             Event::Refusal { choice, text } => self.text(choice, 4, b"\"refusal\":", text),
             Event::ToolStart { choice, call, id, name, form } => {
@@ -282,9 +249,9 @@ impl Writer for ChunkWriter {
         let Some(choice) = self.pending.choice.take() else { return };
         self.begin();
         let (out, p) = (&mut self.out, &mut self.pending);
-        out.extend_from_slice(CHOICE);
+        out.extend_from_slice(b",\"choices\":[{\"index\":");
         integer(out, u64::from(choice));
-        out.extend_from_slice(DELTA);
+        out.extend_from_slice(b",\"delta\":{");
         let role = 1u128.checked_shl(choice).unwrap_or(0);
         if self.roles & role == 0 {
             self.roles |= role;
