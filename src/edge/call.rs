@@ -1,12 +1,9 @@
 //! A request on its way through the targets of its route: what they are asked for, and one try at one of them.
 
-use super::addresses::Dialled;
-use super::connections::Lease;
-use super::dial::Loan;
+use super::connector::upstream::{AttemptConnection, Slot};
 use super::live::Live;
 use super::rescue::{self, Failure};
 use super::stage::{Deadlines, Stage};
-use super::upstream::Place;
 use crate::config::snapshot::{Route, Timeouts};
 use crate::dialect::{Framing, Outgoing, refit};
 use crate::error::ApiError;
@@ -97,14 +94,10 @@ pub struct Attempt {
     pub reading: Reading,
     /// What the target's health learns of it, until it has failed.
     pub asking: Option<Asking>,
-    /// Which of the provider's addresses it has tried to connect to.
-    pub dialled: Dialled,
-    /// A place among the provider's connections.
-    pub place: Option<Place>,
-    /// What its connection, if it is one of the gateway's own, and the hooks tell each other.
-    pub loan: Option<Arc<Loan>>,
-    /// Its connection, if it is one of Pingora's.
-    pub lease: Option<Lease>,
+    /// Its connection to the provider.
+    pub connection: AttemptConnection,
+    /// One of the provider's `max_connections`.
+    pub slot: Option<Slot>,
     /// Whether its connection speaks HTTP/2.
     pub http2: bool,
     /// How its last connect failed.
@@ -195,7 +188,7 @@ impl Call {
     pub(super) async fn begin(&mut self, turn: Turn, live: &Live) -> Result<Attempt, Unasked> {
         let mut attempt = self.encode(turn, live).map_err(Unasked::Unfit)?;
         let provider = attempt.target.provider.index;
-        attempt.place = Some(live.upstream(&attempt.target).enter().map_err(Unasked::Full)?);
+        attempt.slot = Some(live.upstream(&attempt.target).enter().map_err(Unasked::Full)?);
         let kinds = live.store.enter(&mut self.permit, provider, live.now()).await.map_err(Unasked::Limited)?;
         live.metrics.limits_admitted(kinds);
         attempt.outgoing.dropped.iter().for_each(|param| live.metrics.dropped_param(provider, param));
@@ -213,10 +206,8 @@ impl Call {
             outgoing,
             reading: Reading::Nothing,
             asking: Some(asking),
-            dialled: Dialled::default(),
-            place: None,
-            loan: None,
-            lease: None,
+            connection: AttemptConnection::default(),
+            slot: None,
             http2: false,
             unconnected: None,
             asked: false,
@@ -261,8 +252,7 @@ impl Call {
             .for_each(|name| live.metrics.dropped_param(target.provider.index, name));
         attempt.outgoing = outgoing;
         attempt.reading = Reading::Nothing;
-        attempt.dialled = Dialled::default();
-        attempt.loan = None;
+        attempt.connection = AttemptConnection::default();
         (attempt.asked, attempt.interim) = (false, false);
         attempt.refits += 1;
         true
@@ -301,7 +291,7 @@ impl Attempt {
 
     /// Whether its connection has served another request before, where Pingora says that it is `reused` or the gateway knows.
     pub fn has_reused(&self, reused: bool) -> bool {
-        reused || self.loan.as_deref().is_some_and(Loan::is_reused)
+        reused || self.connection.is_reused()
     }
 
     /// Takes one of the times that it may be made again at no cost; `false` where it may not. Nothing of an answer may have
@@ -309,7 +299,7 @@ impl Attempt {
     /// others, so that the server had most likely closed it before the request arrived. Where the request has certainly not
     /// been processed, it is [`MAX_UNPROCESSED`] times.
     pub fn take_free_retry(&mut self, why: FreeRetry, reused: bool) -> bool {
-        let heard = self.interim || self.loan.as_deref().is_some_and(Loan::has_heard) || !matches!(self.reading, Reading::Nothing);
+        let heard = self.interim || self.connection.has_heard() || !matches!(self.reading, Reading::Nothing);
         let (allowed, taken, most) = match why {
             FreeRetry::Broken => (self.has_reused(reused), &mut self.stale, MAX_STALE),
             FreeRetry::Unprocessed => (true, &mut self.unprocessed, MAX_UNPROCESSED),

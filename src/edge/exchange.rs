@@ -223,7 +223,7 @@ impl Exchange {
         let Some(call) = self.call.as_deref_mut() else { return false };
         let Some(attempt) = call.attempt.as_mut() else { return false };
         attempt.reading = Reading::Over;
-        attempt.place = None;
+        attempt.slot = None;
         call.stage.end_attempt();
         call.permit.leave_provider();
         let target = attempt.target.clone();
@@ -458,7 +458,7 @@ impl Exchange {
         let Some(attempt) = call.attempt.as_mut() else { return };
         attempt.reading = Reading::Over;
         if end {
-            attempt.place = None; // before the client, once answered, asks again
+            attempt.slot = None; // before the client, once answered, asks again
         }
         self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
         if !self.tried.is_empty() {

@@ -1,7 +1,7 @@
 //! Client connections under the deadlines that Pingora does not have: for the TLS handshake, for the first bytes, for a
 //! request's headers, for a client that does not take what it asked for.
 
-use super::dial::Dialler;
+use super::connector::http1::Http1Connector;
 use super::drain::{Connection, Drain};
 use super::patience::Patience;
 use super::proxy::Gateway;
@@ -33,7 +33,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 /// Pingora's proxy under deadlines of our own.
 pub struct Front {
-    proxy: Arc<HttpProxy<Gateway, Dialler>>,
+    proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
     process: Arc<Process>,
     options: Arc<Options>,
     server: HttpServerOptions,
@@ -150,14 +150,19 @@ impl Entrance {
 }
 
 /// Pingora's proxy for `gateway`, whose connections are served by [`Front`].
-pub fn service(conf: &Arc<ServerConf>, gateway: Gateway, process: Arc<Process>, options: Options) -> Service<HttpProxy<Gateway, Dialler>> {
+pub fn service(
+    conf: &Arc<ServerConf>,
+    gateway: Gateway,
+    process: Arc<Process>,
+    options: Options,
+) -> Service<HttpProxy<Gateway, Http1Connector>> {
     // Pingora gives connections away unread where they are said to be of a protocol of our own, in the clear.
     let mut server = options.server.clone();
     server.force_custom = true;
     server.h2c = false;
     let options = Arc::new(options);
-    let dialler = Dialler::new(ConnectorOptions::from_server_conf(conf), process.idle.clone());
-    let serve: ProcessCustomSession<Gateway, Dialler> = Arc::new(move |proxy, stream, shutdown| {
+    let connector = Http1Connector::new(ConnectorOptions::from_server_conf(conf), process.idle.clone());
+    let serve: ProcessCustomSession<Gateway, Http1Connector> = Arc::new(move |proxy, stream, shutdown| {
         let live = process.live.load();
         let Some(open) = live.drain.connection(process.max_connections(&live.snapshot.server)) else {
             process.rejections.note(&live, Rejected::MaxConnections, stream.get_socket_digest().as_deref(), "");
@@ -170,7 +175,7 @@ pub fn service(conf: &Arc<ServerConf>, gateway: Gateway, process: Arc<Process>, 
         tokio::spawn(front.serve(stream, open, shutdown.clone()));
         ready(None).boxed()
     });
-    ProxyServiceBuilder::new(conf, gateway).name("tidegate").custom(dialler, serve).server_options(server).build()
+    ProxyServiceBuilder::new(conf, gateway).name("tidegate").custom(connector, serve).server_options(server).build()
 }
 
 impl Front {

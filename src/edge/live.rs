@@ -3,9 +3,9 @@
 //! A reload makes the next generation and swaps it in; requests keep the one they began with. What must outlive a
 //! reload (counters of limits, metrics, the health of targets, what is known of providers, fetched credentials) is handed from one generation to the next by identity.
 
-use super::addresses::Addresses;
+use super::connector::addresses::Addresses;
+use super::connector::upstream::{Upstream, shared};
 use super::drain::Drain;
-use super::upstream::{Upstream, shared};
 use crate::config::snapshot::Snapshot;
 use crate::error::ApiError;
 use crate::limit::{Clock, Limiter, Store};

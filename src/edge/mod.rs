@@ -28,14 +28,8 @@ pub mod cors;
 pub mod replay;
 pub mod stage;
 
-pub mod addresses;
-pub mod connections;
-pub mod dial;
-pub mod pool;
-pub mod upstream;
+pub mod connector;
 pub mod upstream_request;
-pub mod via;
-pub mod wire;
 
 pub mod outage;
 pub mod rescue;

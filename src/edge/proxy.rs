@@ -1,8 +1,6 @@
 //! Pingora's hooks, one short call per phase.
 
 use super::call::{Attempt, FreeRetry};
-use super::connections::Lease;
-use super::dial::Loan;
 use super::exchange::{Exchange, Step, error_event};
 use super::live::Live;
 use super::patience::Patience;
@@ -244,7 +242,7 @@ impl ProxyHttp for Gateway {
         let Some(attempt) = ctx.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else {
             return Err(Error::explain(ErrorType::InternalError, "no attempt"));
         };
-        let peer = live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.dialled);
+        let peer = live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.connection);
         if let Some(peer) = attend(session, pin!(peer)).await? {
             return Ok(peer);
         }
@@ -256,16 +254,14 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        reused: bool,
+        _reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
-        connection: Option<&Digest>,
+        description: Option<&Digest>,
         ctx: &mut Box<Exchange>,
     ) -> Result<()> {
         if let Some(attempt) = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) {
-            attempt.loan = connection.and_then(Loan::of);
-            attempt.lease = connection.and_then(|connection| Lease::of(connection, reused));
-            ctx.live.upstream(&attempt.target).addresses().connected(&attempt.dialled);
+            ctx.live.upstream(&attempt.target).connected(&mut attempt.connection, description);
         }
         Ok(())
     }
@@ -315,8 +311,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Exchange>,
     ) -> Result<Option<Duration>> {
         let began = Instant::now();
-        if end && let Some(loan) = ctx.call.as_deref().and_then(|call| call.attempt.as_ref()?.loan.as_deref()) {
-            loan.set_answered();
+        if end && let Some(attempt) = ctx.call.as_deref().and_then(|call| call.attempt.as_ref()) {
+            attempt.connection.set_answered();
         }
         let step = ctx.upstream_body(body.as_deref().unwrap_or_default(), end, began);
         ctx.busy += began.elapsed();
@@ -353,13 +349,7 @@ impl ProxyHttp for Gateway {
             e.set_retry(true);
             return e;
         }
-        let addresses = ctx.live.upstream(&attempt.target).addresses();
-        let another = if rescue::is_refused_by_proxy(&e) {
-            addresses.connected(&attempt.dialled); // another address of the proxy would say the same
-            false
-        } else {
-            addresses.failed(&mut attempt.dialled)
-        };
+        let another = ctx.live.upstream(&attempt.target).connect_failed(&mut attempt.connection, &e);
         let failure = rescue::of_connect(&attempt.target.provider.name, &e);
         // Another address of the provider: the same attempt, at no cost, unless its time to connect is over.
         if another && !rescue::is_late(&e) {
@@ -388,11 +378,11 @@ impl ProxyHttp for Gateway {
             e.set_retry(false);
             return e;
         };
-        attempt.lease = None;
+        attempt.connection.release();
         let unprocessed = rescue::is_unprocessed(&e);
         // A connection that is silent may be dead: neither a retry nor another request is to come upon it or its like.
         if rescue::is_refused(&e) || *e.etype() == LATE && (attempt.http2 || attempt.has_reused(reused)) {
-            ctx.live.upstream(&attempt.target).connections().retire(attempt.dialled.last());
+            ctx.live.upstream(&attempt.target).retire(&attempt.connection);
         }
         if attempt.is_over() || *e.etype() == TOLD || *e.etype() == DECIDED {
             // The hooks have decided already; only a retry that they asked for is one.

@@ -1,7 +1,7 @@
 //! Everything that can go wrong behind the gateway, in the words of its clients. Total: every error has an answer.
 
+use super::connector::via::{PROXY_REFUSED, PROXY_UNREACHABLE};
 use super::replay::{DRAINED, EMPTY, LATE};
-use super::via::{PROXY_REFUSED, PROXY_UNREACHABLE};
 use crate::dialect::blame::{self, Path, Sent};
 use crate::egress::is_proxys_refusal;
 use crate::egress::proxy::Proxy;
@@ -113,11 +113,6 @@ pub fn of_fault(provider: &str, fault: &Fault) -> Failure {
 /// Whether a connection was not made in time.
 pub fn is_late(e: &Error) -> bool {
     matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout)
-}
-
-/// Whether the egress proxy could be connected to and has opened no tunnel.
-pub fn is_refused_by_proxy(e: &Error) -> bool {
-    *e.etype() == PROXY_REFUSED
 }
 
 /// Pingora could not connect to the provider.

@@ -1,14 +1,14 @@
 //! The process: its listeners, TLS, HTTP/2, background work. How it ends is in [`super::signals`].
 
-use super::addresses::RESOLVE_EVERY;
+use super::connector::addresses::RESOLVE_EVERY;
+use super::connector::http1::Http1Connector;
+use super::connector::idle::{IdlePool, SWEEP_EVERY};
 use super::descriptors;
-use super::dial::Dialler;
 use super::drain::is_set;
 use super::front::{self, Options};
 use super::handover::{self, Predecessor};
 use super::intake::MAX_HEADERS;
 use super::live::Live;
-use super::pool::{Pool, SWEEP_EVERY};
 use super::proxy::Gateway;
 use super::reject::Rejections;
 use super::reload::{Reloader, warn};
@@ -84,7 +84,7 @@ pub struct Process {
     /// What became of reloads, for `/status`.
     pub reloads: Mutex<Reloads>,
     /// Upstream connections in the clear that are not in use.
-    pub idle: Arc<Pool>,
+    pub idle: Arc<IdlePool>,
     /// Client connections that are not served.
     pub rejections: Rejections,
     /// Client connections for which the process has descriptors.
@@ -105,7 +105,7 @@ impl Process {
             withdrawn: Notify::new(),
             upgrade: Mutex::default(),
             reloads: Mutex::default(),
-            idle: Arc::new(Pool::new(POOL)),
+            idle: Arc::new(IdlePool::new(POOL)),
             rejections: Rejections::default(),
             descriptors_allow: descriptors::client_connections(),
         }
@@ -220,7 +220,7 @@ fn start(
 /// Pingora's service with sockets of our own. It neither binds nor fetches any, and it stops accepting when the drain
 /// begins. Its clean-up does not happen: that closes every connection that waits for a request, or has sent half of one.
 struct Listening {
-    service: Service<HttpProxy<Gateway, Dialler>>,
+    service: Service<HttpProxy<Gateway, Http1Connector>>,
     table: Option<Fds>,
     /// Becomes true when connections are accepted.
     accepting: watch::Sender<bool>,
@@ -267,7 +267,7 @@ impl pingora_core::services::Service for Listening {
     }
 }
 
-fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Service<HttpProxy<Gateway, Dialler>> {
+fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> Service<HttpProxy<Gateway, Http1Connector>> {
     let gateway = Gateway { live: process.live.clone() };
     let mut options = HttpServerOptions::default();
     options.h2c = true;

@@ -166,8 +166,8 @@ fn connections_are_kept_by_a_reload_where_their_settings_are_the_same() {
     };
     let one = live(&config("one", "", ""), None);
     let same = |one: &Arc<Live>, other: &Arc<Live>| {
-        let [one, other] = [one, other].map(|live| live.upstream(first_target(live)).connections());
-        std::ptr::eq(one, other)
+        let [one, other] = [one, other].map(|live| live.upstream(first_target(live)).connections.clone());
+        Arc::ptr_eq(&one, &other)
     };
     let other = "other: { kind: openai, api_key: k },";
     assert!(same(&one, &live(&config("two", other, "timeouts: { total: 9s }, headers: { x-team: t }"), Some(&one))));
@@ -191,7 +191,7 @@ fn a_reload_goes_on_with_what_is_known_of_a_provider() {
     };
     let other = "other: { kind: openai, api_key: k },";
     let one = live(&config("", "upstream.invalid:80"), None);
-    let place = one.upstream(first_target(&one)).enter().unwrap();
+    let slot = one.upstream(first_target(&one)).enter().unwrap();
     let two = live(&config(other, "upstream.invalid:80"), Some(&one));
     let three = live(&config(other, "elsewhere.invalid:80"), Some(&two));
     let same = |one: &Arc<Live>, other: &Arc<Live>| {
@@ -200,7 +200,7 @@ fn a_reload_goes_on_with_what_is_known_of_a_provider() {
     };
     assert!(same(&one, &two) && !same(&two, &three), "the last one is another place");
     assert!(two.upstream(first_target(&two)).enter().is_err() && three.upstream(first_target(&three)).enter().is_err());
-    drop(place);
+    drop(slot);
     assert!(three.upstream(first_target(&three)).enter().is_ok());
 }
 

@@ -1,6 +1,7 @@
 //! The request that leaves: built from an allow-list, signed, with nothing of the client's headers but its trace.
 
 use super::call::Attempt;
+use super::connector::upstream::TRACEPARENT;
 use super::live::Live;
 use super::rescue::Failure;
 use crate::error::{ApiError, ErrorKind};
@@ -10,11 +11,8 @@ use crate::telemetry::labels::Outcome;
 use crate::telemetry::trace::Trace;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use pingora_http::RequestHeader;
-
-/// Of W3C Trace Context.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Fills in the request of an attempt.
 ///

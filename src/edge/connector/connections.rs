@@ -1,7 +1,7 @@
 //! The connections of a provider that were made with the same settings: how they are made, and when they are closed.
 //!
-//! Pingora keeps its connections in pools that nobody else can look into. What the gateway can do is give up a key of
-//! these pools, and close the sockets behind it:
+//! Pingora's pools cannot be searched from outside. To retire a connection the gateway stops using its pool key and closes
+//! the socket itself:
 //!
 //! ```text
 //! usable --a newer generation of the address, other settings--> retired --no attempt uses it--> closed
@@ -28,20 +28,6 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until};
 
-/// RFC 8305, section 5, the Connection Attempt Delay: "A recommended value for a default delay is 250 milliseconds."
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// When TCP begins to probe a silent connection.
-const PROBE_AFTER: Duration = Duration::from_secs(15);
-/// How often it probes.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// Unanswered probes that end a connection.
-const PROBES: usize = 3;
-/// How long sent bytes may stay unacknowledged before the connection ends.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-
-/// The keepalive of every upstream socket.
-pub const KEEPALIVE: TcpKeepalive = TcpKeepalive { idle: PROBE_AFTER, interval: PROBE_EVERY, count: PROBES, user_timeout: UNACKNOWLEDGED };
-
 /// Connections of one provider that may serve each other's requests. Dropped with the last configuration that uses them,
 /// which closes them.
 pub struct Connections {
@@ -49,27 +35,40 @@ pub struct Connections {
     via: Via,
     /// Unlike that of any other group in this process.
     id: u32,
-    /// Whether Pingora keeps them in its pools; otherwise the gateway's own pool does.
+    /// Whether they wait in Pingora's pools; otherwise in [`super::idle::IdlePool`].
     pooled_by_pingora: bool,
-    made: Mutex<Vec<Weak<Connection>>>,
+    made: Mutex<Vec<(Picked, Weak<Connection>)>>,
 }
 
-/// One connection, as it is found in Pingora's description of it.
-#[derive(Debug)]
+/// The state of one connection, shared by its stream and the attempts that use it. Stored as an `Arc` in
+/// `ProxyDigest::user_data`, Pingora's only extension slot.
+#[derive(Debug, Default)]
 pub struct Connection {
-    picked: Picked,
+    /// Whether it must not be used for another request.
     retired: AtomicBool,
-    /// Attempts that use it; the one that makes it counts from the beginning.
+    /// Attempts that use it. The attempt that makes it is counted from the beginning.
     leases: AtomicUsize,
-    /// A second handle of the socket, to close it with; `None` where the gateway's own pool closes it, and once it is closed.
+    /// Whether an attempt has used it.
+    used: AtomicBool,
+    /// Whether bytes have been received since the request. Only set by [`super::http1`].
+    heard: AtomicBool,
+    /// Whether the answer has been read to its end.
+    answered: AtomicBool,
+    /// A second handle of a socket that Pingora pools, to close it with. `None` once it is closed.
     socket: Mutex<Option<std::net::TcpStream>>,
 }
 
 /// The use of a connection by one attempt. A retired connection is closed with its last lease.
-pub struct Lease(Arc<Connection>);
+#[derive(Debug)]
+pub struct Lease {
+    connection: Arc<Connection>,
+    /// Whether the connection has served a request before.
+    reused: bool,
+    ended: bool,
+}
 
 impl Connections {
-    /// A group without connections yet. `addresses` are those of [`Via::place`].
+    /// A group without connections yet. `addresses` are those of [`Via::endpoint`].
     pub fn new(addresses: Arc<Addresses>, via: Via, pooled_by_pingora: bool) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self { addresses, via, id: NEXT.fetch_add(1, Ordering::Relaxed), pooled_by_pingora, made: Mutex::default() }
@@ -92,40 +91,30 @@ impl Connections {
 
     /// Stops the use of all connections that an attempt with this address could have used, and closes those that are idle.
     /// The others are closed after the requests that use them.
-    pub fn retire(&self, picked: Option<Picked>) {
-        if let Some(picked) = picked
-            && self.addresses.retire(picked)
-        {
+    pub fn retire(&self, picked: Picked) {
+        if self.addresses.retire(picked) {
             log::info!("connections to {} are not used any more: one of them is silent or refuses requests", picked.address);
-            let is_older = |made: &Connection| made.picked.address == picked.address && made.picked.generation <= picked.generation;
-            self.each(|made| {
-                if is_older(made) {
-                    made.retire()
-                }
-            });
+            self.retire_all(|made| made.address == picked.address && made.generation <= picked.generation);
         }
     }
 
-    fn each(&self, act: impl Fn(&Connection)) {
-        let made: Vec<_> = self.made.lock().iter().filter_map(Weak::upgrade).collect();
-        made.iter().for_each(|made| act(made));
+    fn retire_all(&self, which: impl Fn(&Picked) -> bool) {
+        let made: Vec<_> = self.made.lock().iter().filter(|(picked, _)| which(picked)).filter_map(|(_, made)| made.upgrade()).collect();
+        made.iter().for_each(|made| made.retire());
     }
 
-    fn register(&self, connection: &Arc<Connection>) {
+    /// Registers a connection to `address`, and attaches its state to the stream.
+    fn register(&self, mut stream: Stream, address: std::net::SocketAddr, socket: Option<std::net::TcpStream>) -> Stream {
+        let connection = Arc::new(Connection { leases: 1.into(), socket: Mutex::new(socket), ..Connection::default() });
         let mut made = self.made.lock();
         if made.len() == made.capacity() {
-            made.retain(|made| made.strong_count() > 0);
+            made.retain(|(_, made)| made.strong_count() > 0);
         }
-        made.push(Arc::downgrade(connection));
-    }
-
-    /// Registers a connection to `address`, and describes it to Pingora.
-    fn made(&self, mut stream: Stream, address: std::net::SocketAddr, socket: Option<std::net::TcpStream>) -> Stream {
-        let picked = self.addresses.current(address);
-        let connection = Arc::new(Connection { picked, retired: false.into(), leases: 1.into(), socket: Mutex::new(socket) });
-        self.register(&connection);
-        stream.tracer = Some(Tracer(Box::new(Closing(connection.clone()))));
-        stream.set_proxy_digest(describe(connection));
+        made.push((self.addresses.current(address), Arc::downgrade(&connection)));
+        drop(made);
+        stream.tracer = Some(Tracer(Box::new(CloseBoth(connection.clone()))));
+        let (unused, ()) = http::Response::new(()).into_parts(); // a CONNECT proxy's response; nothing reads it
+        stream.set_proxy_digest(ProxyDigest::new(Box::new(unused.into()), Some(Box::new(connection))));
         stream
     }
 
@@ -171,7 +160,7 @@ impl L4Connect for Connections {
         };
         if let Via::Socket(path) = &self.via {
             let stream = UnixStream::connect(path).await.map_err(|e| self.via.failed(path.display(), e))?;
-            return Ok(self.made(stream.into(), wanted, None));
+            return Ok(self.register(stream.into(), wanted, None));
         }
         let mut stream = match self.addresses.take_spare(wanted) {
             Some(stream) => stream,
@@ -192,15 +181,8 @@ impl L4Connect for Connections {
         } else {
             stream
         };
-        Ok(self.made(stream.into(), wanted, socket))
+        Ok(self.register(stream.into(), wanted, socket))
     }
-}
-
-/// Pingora's description of a connection, with something of the gateway's in `ProxyDigest::user_data`, its only extension
-/// slot. Nothing reads the response that a real proxy would have given.
-pub fn describe(extension: impl Send + Sync + 'static) -> ProxyDigest {
-    let (nothing, ()) = http::Response::new(()).into_parts();
-    ProxyDigest::new(Box::new(nothing.into()), Some(Box::new(extension)))
 }
 
 impl std::fmt::Debug for Connections {
@@ -211,19 +193,49 @@ impl std::fmt::Debug for Connections {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        self.each(Connection::retire);
+        self.retire_all(|_| true);
     }
 }
 
 impl Connection {
-    /// The connection below a stream; `None` where the gateway has not made it.
-    pub fn below(stream: &dyn GetProxyDigest) -> Option<Arc<Self>> {
-        stream.get_proxy_digest()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
+    /// That of a stream; `None` where it was not made by [`Connections`].
+    pub fn of(stream: &dyn GetProxyDigest) -> Option<Arc<Self>> {
+        Self::in_digest(&*stream.get_proxy_digest()?).cloned()
+    }
+
+    fn in_digest(digest: &ProxyDigest) -> Option<&Arc<Self>> {
+        digest.user_data.as_ref()?.downcast_ref()
     }
 
     /// Whether it must not be used for another request.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
+    }
+
+    /// Whether the answer has been read to its end.
+    pub fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// The next request begins.
+    pub fn begin_request(&self) {
+        self.heard.store(false, Ordering::Relaxed);
+        self.answered.store(false, Ordering::Relaxed);
+    }
+
+    /// Bytes have been received.
+    pub fn set_heard(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether bytes have been received since the request.
+    pub fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// The answer has been read to its end.
+    pub fn set_answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     fn retire(&self) {
@@ -242,28 +254,51 @@ impl Connection {
 }
 
 impl Lease {
-    /// Takes the connection that Pingora describes, `reused` where another attempt has made it. `None` for one of the gateway's
-    /// own pool.
-    pub fn of(connection: &Digest, reused: bool) -> Option<Self> {
-        let connection = connection.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Connection>>()?;
+    /// Takes the connection that Pingora describes. `None` where it was not made by [`Connections`].
+    pub fn of(description: &Digest) -> Option<Self> {
+        let connection = Connection::in_digest(description.proxy_digest.as_deref()?)?;
+        let reused = connection.used.swap(true, Ordering::Relaxed);
         connection.leases.fetch_add(usize::from(reused), Ordering::SeqCst);
-        Some(Self(connection.clone()))
+        Some(Self { connection: connection.clone(), reused, ended: false })
+    }
+
+    /// Whether the connection had served a request before.
+    pub const fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Whether bytes have been received since the request. Only known of connections of [`super::http1`].
+    pub fn has_heard(&self) -> bool {
+        self.connection.has_heard()
+    }
+
+    /// The answer has been read to its end.
+    pub fn set_answered(&self) {
+        self.connection.set_answered();
+    }
+
+    /// Gives the connection back.
+    pub fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true)
+            && self.connection.leases.fetch_sub(1, Ordering::SeqCst) == 1
+            && self.connection.retired.load(Ordering::SeqCst)
+        {
+            self.connection.close();
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.0.leases.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.retired.load(Ordering::SeqCst) {
-            self.0.close();
-        }
+        self.end();
     }
 }
 
 /// Drops the second handle of a socket together with the first.
 #[derive(Debug)]
-struct Closing(Arc<Connection>);
+struct CloseBoth(Arc<Connection>);
 
-impl Tracing for Closing {
+impl Tracing for CloseBoth {
     fn on_connected(&self) {}
 
     fn on_disconnected(&self) {
@@ -274,3 +309,10 @@ impl Tracing for Closing {
         Box::new(Self(self.0.clone()))
     }
 }
+
+/// The keepalive of every upstream socket: probes end a dead connection after 30 s, and so do bytes that stay
+/// unacknowledged for 30 s.
+pub const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive { idle: Duration::from_secs(15), interval: Duration::from_secs(5), count: 3, user_timeout: Duration::from_secs(30) };
+/// RFC 8305, section 5, the Connection Attempt Delay: "A recommended value for a default delay is 250 milliseconds."
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);

@@ -1,10 +1,10 @@
-//! A provider as requests meet it: places among its connections, the peer that Pingora connects to, what every request has.
+//! One endpoint of a provider as the hooks use it: its peer, its connections, its `max_connections`, and what every request
+//! to it has in common.
 
-use super::addresses::{Addresses, Dialled};
-use super::connections::{Connections, KEEPALIVE};
-use super::dial;
-use super::upstream_request::TRACEPARENT;
-use super::via::Via;
+use super::addresses::{Addresses, Dial};
+use super::connections::{Connections, KEEPALIVE, Lease};
+use super::http1;
+use super::via::{PROXY_REFUSED, Via};
 use crate::config::pem::Certificates;
 use crate::config::snapshot::Timeouts;
 use crate::error::{ApiError, ErrorKind};
@@ -12,72 +12,98 @@ use crate::provider::{BaseUrl, HttpVersion, Provider};
 use crate::sign::signer::Signer;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
 use http::uri::InvalidUri;
-use http::{HeaderMap, HeaderValue, Uri};
-use pingora_core::protocols::ALPN;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use pingora_core::Error;
+use pingora_core::protocols::{ALPN, Digest};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Streams on one upstream HTTP/2 connection; Pingora's default of 1 would open a connection per request.
-const MAX_H2_STREAMS: usize = 100;
-/// How long an unused upstream connection is kept.
-const IDLE: Duration = Duration::from_secs(90);
-/// How often an HTTP/2 connection is pinged. Pingora closes it when a ping has not been answered for 5 seconds.
-const PING_EVERY: Duration = Duration::from_secs(10);
-
-/// A provider's connections.
+/// See the module.
 pub struct Upstream {
     provider: Arc<Provider>,
-    connections: Arc<Connections>,
+    pub(in crate::edge) connections: Arc<Connections>,
     in_flight: Arc<AtomicUsize>,
     ca: Option<Arc<[WrappedX509]>>,
     client: Option<Arc<CertKey>>,
-    /// What every request to it begins with.
+    /// The headers of every request.
     template: HeaderMap,
-    /// The first path that was asked for and what it becomes: nearly all requests to most providers ask for the same.
+    /// The first path that was requested and its URI: most providers see only one path.
     usual: OnceLock<(String, Uri)>,
     /// Its name, for `x-tidegate-provider`.
     label: HeaderValue,
-    /// What requests in absolute form begin with: scheme and authority. `None` where they have the form that servers take.
+    /// Scheme and authority for requests in absolute form. `None` where requests are sent in origin form.
     origin: Option<Box<str>>,
 }
 
-/// A place among a provider's `max_connections`; given back when dropped.
-pub struct Place(Arc<AtomicUsize>);
+/// The upstream connection of one attempt.
+#[derive(Debug, Default)]
+pub struct AttemptConnection {
+    dial: Dial,
+    lease: Option<Lease>,
+}
 
-impl Drop for Place {
+impl AttemptConnection {
+    /// Whether the connection had served a request before. Pingora does not know that of connections of [`http1`].
+    pub fn is_reused(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::is_reused)
+    }
+
+    /// Whether bytes have been received since the request. Only known of connections of [`http1`].
+    pub fn has_heard(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::has_heard)
+    }
+
+    /// The answer has been read to its end, so that the connection can be kept.
+    pub fn set_answered(&self) {
+        if let Some(lease) = &self.lease {
+            lease.set_answered();
+        }
+    }
+
+    /// The attempt does not use its connection any more.
+    pub fn release(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.end();
+        }
+    }
+}
+
+/// One of a provider's `max_connections`; returned when dropped.
+pub struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Upstream {
-    /// A provider whose requests `signer` signs. `before` is the provider of that name in the previous configuration, of its
-    /// replicas the one at the same place: its addresses stay known where it is at the same place, and its connections stay in
-    /// use where they are made with the same settings. `in_flight` counts the requests of all replicas.
+    /// `before` is its predecessor in the previous configuration: its addresses are taken over where host and port are the
+    /// same, and its connections where all their settings are. `in_flight` counts the attempts at all replicas of the provider.
     ///
     /// # Errors
-    /// For a name or a header that HTTP cannot carry.
+    /// For a name that no header can carry.
     pub fn new(provider: Arc<Provider>, signer: &Signer, before: Option<&Self>, in_flight: Arc<AtomicUsize>) -> Result<Self, String> {
         let template = template(&provider, signer);
         let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
         let (base, http) = (&provider.base, provider.http);
         let via = Via::of(&provider);
         let origin = matches!(via, Via::Forward(_)).then(|| format!("http://{}", base.authority.to_str().unwrap_or_default()).into());
-        let place = via.place(&provider);
-        let same_place = |before: &&Self| before.connections.via().place(&before.provider) == place;
+        let endpoint = via.endpoint(&provider);
+        let same_endpoint = |before: &&Self| before.connections.via().endpoint(&before.provider) == endpoint;
         let same_settings = |before: &&Self| {
             let (old, new) = (&before.provider, &provider);
             (old.base.tls, old.http) == (new.base.tls, new.http) && old.tls == new.tls && *before.connections.via() == via
         };
-        let (connections, ca, client) = match before.filter(same_place).filter(same_settings) {
+        let (connections, ca, client) = match before.filter(same_endpoint).filter(same_settings) {
             Some(before) => (before.connections.clone(), before.ca.clone(), before.client.clone()),
             None => {
-                let addresses = match before.filter(same_place) {
+                let addresses = match before.filter(same_endpoint) {
                     Some(before) => before.addresses().clone(),
-                    None => Arc::new(Addresses::new(provider.name.clone(), place.0.clone(), place.1)),
+                    None => Arc::new(Addresses::new(provider.name.clone(), endpoint.0.clone(), endpoint.1)),
                 };
                 let pooled_by_pingora = http != HttpVersion::Http1 && (base.tls || http == HttpVersion::Http2);
                 let connections = Connections::new(addresses, via, pooled_by_pingora);
@@ -107,13 +133,12 @@ impl Upstream {
         &self.in_flight
     }
 
-    /// The headers that every request to the provider has: host, what the gateway says of itself, the operator's own,
-    /// and the key where it is the same for all.
+    /// The headers of every request: host, content negotiation, the operator's own, and the key where it is fixed.
     pub fn template(&self) -> &HeaderMap {
         &self.template
     }
 
-    /// What a request asks for: a path below the provider's base URL.
+    /// The URI for a path below the provider's base URL.
     ///
     /// # Errors
     /// When that is no URI.
@@ -130,7 +155,7 @@ impl Upstream {
         }
     }
 
-    /// What a request to a proxy begins with in front of its path. `None` where requests go to the provider's own servers.
+    /// What precedes the path in requests in absolute form, for a proxy. `None` where requests are sent in origin form.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
@@ -145,17 +170,12 @@ impl Upstream {
         self.connections.addresses()
     }
 
-    /// Its connections.
-    pub fn connections(&self) -> &Connections {
-        &self.connections
-    }
-
-    /// Takes a place for one attempt.
+    /// Takes a slot for one attempt.
     ///
     /// # Errors
     /// 503 when `max_connections` attempts are in flight.
-    pub fn enter(&self) -> Result<Place, ApiError> {
-        let place = Place(self.in_flight.clone());
+    pub fn enter(&self) -> Result<Slot, ApiError> {
+        let slot = Slot(self.in_flight.clone());
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         match self.provider.max_connections {
             Some(most) if before >= most as usize => Err(ApiError::new(
@@ -163,13 +183,13 @@ impl Upstream {
                 ErrorKind::Overloaded,
                 format!("All connections to provider `{}` are in use; try again later.", self.provider.name),
             )),
-            _ => Ok(place),
+            _ => Ok(slot),
         }
     }
 
-    /// A peer for one attempt, at an address that it has not `dialled` yet. `None` when there is no such address.
-    pub async fn peer(&self, timeouts: &Timeouts, dialled: &mut Dialled) -> Option<Box<HttpPeer>> {
-        let picked = self.addresses().dial(dialled).await?;
+    /// The attempt's peer, at an address that it has not tried yet. `None` when there is no such address.
+    pub async fn peer(&self, timeouts: &Timeouts, connection: &mut AttemptConnection) -> Option<Box<HttpPeer>> {
+        let picked = self.addresses().dial(&mut connection.dial).await?;
         let Provider { base, tls, http, .. } = &*self.provider;
         let name = tls.server_name.as_ref().unwrap_or(&base.host);
         let mut peer = HttpPeer::new(picked.address, base.tls, if base.tls { name.to_string() } else { String::new() });
@@ -186,7 +206,7 @@ impl Upstream {
         o.alpn = match (http, base.tls) {
             (HttpVersion::Http2, _) => ALPN::H2,
             (HttpVersion::Auto, true) => ALPN::H2H1,
-            (HttpVersion::Auto, false) | (HttpVersion::Http1, _) => dial::http1_only(),
+            (HttpVersion::Auto, false) | (HttpVersion::Http1, _) => http1::alpn(),
         };
         o.custom_l4 = Some(self.connections.clone());
         o.tcp_keepalive = Some(KEEPALIVE);
@@ -194,6 +214,28 @@ impl Upstream {
         o.max_h2_streams = MAX_H2_STREAMS;
         o.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Some(Box::new(peer))
+    }
+
+    /// The attempt has the connection that Pingora describes.
+    pub fn connected(&self, connection: &mut AttemptConnection, description: Option<&Digest>) {
+        connection.lease = description.and_then(Lease::of);
+        self.addresses().connected(&connection.dial);
+    }
+
+    /// The attempt could not connect. Whether there may be another address for it.
+    pub fn connect_failed(&self, connection: &mut AttemptConnection, e: &Error) -> bool {
+        if *e.etype() == PROXY_REFUSED {
+            self.addresses().connected(&connection.dial); // the egress proxy's other addresses would refuse, too
+            return false;
+        }
+        self.addresses().failed(&mut connection.dial)
+    }
+
+    /// Stops the use of the attempt's connection and of all to the same address.
+    pub fn retire(&self, connection: &AttemptConnection) {
+        if let Some(picked) = connection.dial.current {
+            self.connections.retire(picked);
+        }
     }
 }
 
@@ -219,8 +261,17 @@ fn template(provider: &Provider, signer: &Signer) -> HeaderMap {
     if let Some(credentials) = provider.forward_proxy().and_then(|proxy| proxy.authorization()) {
         template.insert(PROXY_AUTHORIZATION, credentials.clone());
     }
-    // Places that every request fills, so that its copy of the template need not grow.
+    // Set by every request; its copy of the template need not grow.
     template.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     template.insert(TRACEPARENT, HeaderValue::from_static(""));
     template.clone() // as in `shared`
 }
+
+/// Of W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Streams on one upstream HTTP/2 connection; Pingora's default of 1 would open a connection per request.
+const MAX_H2_STREAMS: usize = 100;
+/// How long an unused upstream connection is kept.
+const IDLE: Duration = Duration::from_secs(90);
+/// How often an HTTP/2 connection is pinged. Pingora closes it when a ping has not been answered for 5 seconds.
+const PING_EVERY: Duration = Duration::from_secs(10);

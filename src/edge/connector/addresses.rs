@@ -90,18 +90,12 @@ pub struct Picked {
     probe: bool,
 }
 
-/// What one attempt has connected to.
-#[derive(Clone, Debug, Default)]
-pub struct Dialled {
-    last: Option<Picked>,
+/// The addresses of one attempt.
+#[derive(Debug, Default)]
+pub struct Dial {
+    /// The one in use.
+    pub current: Option<Picked>,
     failed: Vec<SocketAddr>,
-}
-
-impl Dialled {
-    /// The address that the attempt uses now.
-    pub const fn last(&self) -> Option<Picked> {
-        self.last
-    }
 }
 
 impl Addresses {
@@ -162,7 +156,7 @@ impl Addresses {
     }
 
     /// Replaces the list. An empty one is ignored; addresses that stay keep their state.
-    pub(super) fn found(&self, found: Vec<SocketAddr>) {
+    pub(in crate::edge) fn found(&self, found: Vec<SocketAddr>) {
         let list = self.list.load();
         if found.is_empty() || list.iter().map(|address| &address.socket).eq(&found) {
             return;
@@ -173,18 +167,18 @@ impl Addresses {
 
     /// What every later look-up finds.
     #[cfg(test)]
-    pub(super) fn set_source(&self, list: Vec<SocketAddr>) {
+    pub(in crate::edge) fn set_source(&self, list: Vec<SocketAddr>) {
         self.source.store(Arc::new(Source::Fixed(list)));
     }
 
     /// The address that an attempt connects to: the next one that it has not tried. Looks the name up first where there is none.
-    pub async fn dial(self: &Arc<Self>, dialled: &mut Dialled) -> Option<Picked> {
-        dialled.last = self.pick(&dialled.failed);
-        if dialled.last.is_none() && self.is_named() {
+    pub async fn dial(self: &Arc<Self>, dial: &mut Dial) -> Option<Picked> {
+        dial.current = self.pick(&dial.failed);
+        if dial.current.is_none() && self.is_named() {
             self.refresh().await;
-            dialled.last = self.pick(&dialled.failed);
+            dial.current = self.pick(&dial.failed);
         }
-        dialled.last
+        dial.current
     }
 
     fn pick(&self, tried: &[SocketAddr]) -> Option<Picked> {
@@ -232,23 +226,23 @@ impl Addresses {
     }
 
     /// The attempt has a connection to its address.
-    pub fn connected(&self, dialled: &Dialled) {
-        if let Some(Picked { address, probe: true, .. }) = dialled.last {
+    pub fn connected(&self, dial: &Dial) {
+        if let Some(Picked { address, probe: true, .. }) = dial.current {
             self.set_rest(address, 0);
         }
     }
 
     /// The attempt cannot connect to its address, which rests. Looks the name up again. Whether there may be another address
     /// for the attempt.
-    pub fn failed(self: &Arc<Self>, dialled: &mut Dialled) -> bool {
-        let Some(Picked { address, .. }) = dialled.last.take() else { return false };
+    pub fn failed(self: &Arc<Self>, dial: &mut Dial) -> bool {
+        let Some(Picked { address, .. }) = dial.current.take() else { return false };
         self.rest(address);
-        dialled.failed.push(address);
+        dial.failed.push(address);
         let named = self.is_named();
         if named {
             drop(self.refresh());
         }
-        named || self.list.load().iter().any(|other| !dialled.failed.contains(&other.socket))
+        named || self.list.load().iter().any(|other| !dial.failed.contains(&other.socket))
     }
 
     /// Leaves an address out for [`REST`].
@@ -316,8 +310,8 @@ mod tests {
     }
 
     /// The last number of the address.
-    async fn dial(addresses: &Arc<Addresses>, dialled: &mut Dialled) -> Option<u8> {
-        addresses.dial(dialled).await.map(|picked| match picked.address {
+    async fn dial(addresses: &Arc<Addresses>, dial: &mut Dial) -> Option<u8> {
+        addresses.dial(dial).await.map(|picked| match picked.address {
             SocketAddr::V4(v4) => v4.ip().octets()[3],
             SocketAddr::V6(v6) => panic!("{v6}"),
         })
@@ -327,7 +321,7 @@ mod tests {
     async fn round(addresses: &Arc<Addresses>, count: usize) -> Vec<u8> {
         let mut all = Vec::new();
         for _ in 0..count {
-            all.push(dial(addresses, &mut Dialled::default()).await.unwrap());
+            all.push(dial(addresses, &mut Dial::default()).await.unwrap());
         }
         all
     }
@@ -345,7 +339,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_attempt_tries_each_address_once_and_one_that_failed_rests() {
         let addresses = addresses(3);
-        let mut one = Dialled::default();
+        let mut one = Dial::default();
         for number in [1, 2] {
             assert_eq!(dial(&addresses, &mut one).await, Some(number));
             assert!(addresses.failed(&mut one));
@@ -355,19 +349,19 @@ mod tests {
         assert_eq!(dial(&addresses, &mut one).await, Some(3));
         addresses.failed(&mut one);
         assert_eq!(dial(&addresses, &mut one).await, None);
-        assert!(dial(&addresses, &mut Dialled::default()).await.is_some());
+        assert!(dial(&addresses, &mut Dial::default()).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn after_the_rest_one_attempt_finds_an_address_back() {
         let addresses = addresses(2);
-        let mut one = Dialled::default();
+        let mut one = Dial::default();
         assert_eq!(dial(&addresses, &mut one).await, Some(1));
         addresses.failed(&mut one);
         tokio::time::advance(REST).await;
         let mut probes = Vec::new();
         for _ in 0..4 {
-            let mut probe = Dialled::default();
+            let mut probe = Dial::default();
             if dial(&addresses, &mut probe).await == Some(1) {
                 probes.push(probe);
             }
@@ -382,7 +376,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failed_connect_looks_the_name_up_at_most_once_a_second() {
         let addresses = addresses(1);
-        let mut attempt = Dialled::default();
+        let mut attempt = Dial::default();
         dial(&addresses, &mut attempt).await;
         addresses.set_source(list([7]));
         assert!(addresses.failed(&mut attempt));
@@ -410,10 +404,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connections_of_an_address_are_retired_once_for_all_that_used_them() {
         let addresses = addresses(1);
-        let mut dialled = Dialled::default();
-        let first = addresses.dial(&mut dialled).await.unwrap();
+        let mut dial = Dial::default();
+        let first = addresses.dial(&mut dial).await.unwrap();
         assert!(addresses.retire(first) && !addresses.retire(first));
-        let second = addresses.dial(&mut dialled).await.unwrap();
+        let second = addresses.dial(&mut dial).await.unwrap();
         assert_eq!(second.generation, first.generation + 1);
         addresses.found(list([9, 1]));
         assert_eq!(addresses.current(first.address), second, "a look-up changes nothing in that");
@@ -422,10 +416,10 @@ mod tests {
     #[tokio::test]
     async fn a_numeric_host_is_its_only_address() {
         let addresses = Arc::new(Addresses::new("p".into(), "::1".into(), 443));
-        let mut dialled = Dialled::default();
-        assert!(!addresses.is_named() && !addresses.failed(&mut dialled));
-        assert_eq!(addresses.dial(&mut dialled).await.unwrap().address, "[::1]:443".parse().unwrap());
-        assert!(!addresses.failed(&mut dialled));
-        assert!(addresses.dial(&mut dialled).await.is_none());
+        let mut dial = Dial::default();
+        assert!(!addresses.is_named() && !addresses.failed(&mut dial));
+        assert_eq!(addresses.dial(&mut dial).await.unwrap().address, "[::1]:443".parse().unwrap());
+        assert!(!addresses.failed(&mut dial));
+        assert!(addresses.dial(&mut dial).await.is_none());
     }
 }

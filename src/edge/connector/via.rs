@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 /// The egress proxy cannot be connected to.
 pub const PROXY_UNREACHABLE: ErrorType = ErrorType::Custom("egress proxy unreachable");
-/// The egress proxy has opened no tunnel; the cause is a [`TunnelError`].
+/// The egress proxy has not opened a tunnel; the cause is a [`TunnelError`].
 pub const PROXY_REFUSED: ErrorType = ErrorType::Custom("egress proxy refused");
 
 /// Bound the log lines about proxies that refuse and about those that cannot be connected to.
@@ -27,7 +27,7 @@ static UNREACHABLE: Throttle = Throttle::new();
 pub enum Via {
     /// TCP to an address of the provider.
     Direct,
-    /// TCP to a proxy that is given requests in absolute form.
+    /// TCP to a proxy, which receives requests in absolute form.
     Forward(Arc<Proxy>),
     /// A tunnel through a proxy.
     Tunnel {
@@ -53,7 +53,7 @@ impl Via {
     }
 
     /// Host and port that TCP connects to. For a Unix socket, which has none, an address to which nothing connects.
-    pub fn place(&self, provider: &Provider) -> (Arc<str>, u16) {
+    pub fn endpoint(&self, provider: &Provider) -> (Arc<str>, u16) {
         match self {
             Self::Direct => (provider.base.host.clone(), provider.base.port),
             Self::Forward(proxy) | Self::Tunnel { proxy, .. } => (proxy.host().into(), proxy.port()),
@@ -68,7 +68,7 @@ impl Via {
         }
     }
 
-    /// Makes a connection lead to the provider, where it leads to a proxy that tunnels.
+    /// Opens the tunnel on a connection to a tunnelling proxy.
     ///
     /// # Errors
     /// [`PROXY_REFUSED`].
@@ -82,7 +82,7 @@ impl Via {
         })
     }
 
-    /// A connection to `place` has failed.
+    /// The error for a failed connection to `place`; logs where it is the egress proxy.
     pub fn failed(&self, place: impl std::fmt::Display, error: io::Error) -> Box<Error> {
         if let Some(proxy) = self.proxy() {
             if let Some(more) = UNREACHABLE.admit(Instant::now()) {

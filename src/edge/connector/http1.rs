@@ -1,0 +1,298 @@
+//! The connector for providers that are asked with HTTP/1.1 only: all in the clear that are not set to HTTP/2, and over TLS
+//! those that are set to HTTP/1.1.
+//!
+//! A peer with a custom ALPN has its connections made by a [`Connector`] of the application. This one returns a plain
+//! stream, on which Pingora then speaks HTTP/1.1. The stream is checked out for one answer:
+//!
+//! ```text
+//! IdlePool --take--> PooledStream --answer read to its end--> Pingora reads once more --end of stream--> IdlePool
+//!    connected -----^      \--anything else that ends it--> closed
+//! ```
+//!
+//! With that last read Pingora finds out whether the connection can be kept. It sees the end of the stream and drops it, and
+//! the connection returns to the gateway's own [`IdlePool`].
+//!
+//! The contract with `pingora-core` and `pingora-proxy` 0.9.1, documented only by their source:
+//! - After the last piece of an answer's body a stream is only read to find out whether it can be kept.
+//! - A stream that must not be kept (`Connection: close`, bytes too many, …) is shut down or dropped without that.
+//! - Pingora's own pool is asked first. It never has one of these streams.
+
+use super::connections;
+use super::idle::IdlePool;
+use super::stream::Http1Stream;
+use async_trait::async_trait;
+use pingora_core::connectors::http::custom::{Connection, Connector};
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::CustomALPN;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
+};
+use pingora_core::upstreams::peer::Peer;
+use pingora_core::{Error, ErrorType, Result};
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The ALPN of peers for [`Http1Connector`]. It is never negotiated.
+pub fn alpn() -> ALPN {
+    static NAME: LazyLock<CustomALPN> = LazyLock::new(|| CustomALPN::new(b"tidegate".to_vec()));
+    ALPN::Custom(NAME.clone())
+}
+
+/// Connects to peers with [`alpn`].
+pub struct Http1Connector {
+    connector: TransportConnector,
+    pool: Arc<IdlePool>,
+}
+
+impl Http1Connector {
+    /// With these settings, and connections that wait in `pool`.
+    pub fn new(mut options: ConnectorOptions, pool: Arc<IdlePool>) -> Self {
+        options.keepalive_pool_size = 1; // it is never used
+        Self { connector: TransportConnector::new(Some(options)), pool }
+    }
+
+    async fn connect<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<Http1Stream> {
+        let mut peer = peer.clone();
+        if let Some(options) = peer.get_mut_peer_options() {
+            options.alpn = ALPN::H1;
+        }
+        let stream = self.connector.new_stream(&peer).await?;
+        match connections::Connection::of(&*stream) {
+            Some(connection) => Ok(Http1Stream::new(stream, connection)),
+            None => Error::e_explain(ErrorType::InternalError, "a connection without its state"),
+        }
+    }
+}
+
+#[async_trait]
+impl Connector for Http1Connector {
+    type Session = ();
+
+    async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<()>, bool)> {
+        let key = peer.reuse_hash();
+        let (stream, reused) = match self.pool.take(key) {
+            Some(stream) => {
+                yield_once().await;
+                (stream, true)
+            }
+            // Boxed, so that a request which finds a connection does not reserve the room to make one.
+            None => (Box::pin(self.connect(peer)).await?, false),
+        };
+        stream.connection().begin_request();
+        let idle_timeout = peer.idle_timeout().unwrap_or_default();
+        Ok((Connection::Stream(Box::new(PooledStream { stream: Some(stream), key, idle_timeout, pool: self.pool.clone() })), reused))
+    }
+
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<()> {
+        None // a stream is no session
+    }
+
+    async fn release_http_session<P: Peer + Send + Sync + 'static>(&self, _session: (), _peer: &P, _idle: Option<Duration>) {}
+}
+
+/// Lets other ready tasks run first. Requests that have arrived together then leave together, which wakes a server once
+/// instead of once for each.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A connection that is checked out of the pool.
+#[derive(Debug)]
+struct PooledStream {
+    /// `None` once it has been returned to the pool or shut down.
+    stream: Option<Http1Stream>,
+    /// The pool's key of its peer.
+    key: u64,
+    /// How long it may wait in the pool.
+    idle_timeout: Duration,
+    pool: Arc<IdlePool>,
+}
+
+impl PooledStream {
+    fn open(&mut self) -> std::io::Result<Pin<&mut Http1Stream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncWrite for PooledStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.get_mut().open()?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.get_mut().open()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let done = ready!(this.open()?.poll_shutdown(cx));
+        this.stream = None;
+        Poll::Ready(done)
+    }
+}
+
+impl AsyncRead for PooledStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let Some(stream) = &mut this.stream else { return Poll::Ready(Ok(())) };
+        if stream.connection().is_answered() {
+            // A connection whose request has not been sent to its end is closed.
+            if let Some(stream) = this.stream.take().filter(Http1Stream::is_between_requests) {
+                this.pool.put(this.key, stream, this.idle_timeout);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            if stream.is_unsent() {
+                // Whatever this answers, it is not this request: as good as closed.
+                buf.set_filled(before);
+                this.stream = None;
+            } else {
+                stream.connection().set_heard();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[async_trait]
+impl Shutdown for PooledStream {
+    async fn shutdown(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.get_mut().shutdown().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Peek for PooledStream {}
+
+impl Ssl for PooledStream {}
+
+impl UniqueID for PooledStream {
+    fn id(&self) -> UniqueIDType {
+        self.stream.as_ref().map_or(-1, |stream| stream.get_ref().id())
+    }
+}
+
+impl GetTimingDigest for PooledStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.stream.as_ref().map(|stream| stream.get_ref().get_timing_digest()).unwrap_or_default()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.stream.as_ref().map(|stream| stream.get_ref().get_read_pending_time()).unwrap_or_default()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.stream.as_ref().map(|stream| stream.get_ref().get_write_pending_time()).unwrap_or_default()
+    }
+}
+
+impl GetProxyDigest for PooledStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.stream.as_ref().and_then(|stream| stream.get_ref().get_proxy_digest())
+    }
+}
+
+impl GetSocketDigest for PooledStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.as_ref().and_then(|stream| stream.get_ref().get_socket_digest())
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        if let Some(stream) = &mut self.stream {
+            stream.get_mut().set_socket_digest(digest);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    const KEY: u64 = 7;
+
+    fn checked_out() -> (PooledStream, Arc<connections::Connection>, Arc<IdlePool>, DuplexStream) {
+        let (near, far) = duplex(1 << 10);
+        let (pool, connection) = (Arc::new(IdlePool::new(1)), Arc::<connections::Connection>::default());
+        let stream = Some(Http1Stream::new(Box::new(near), connection.clone()));
+        (PooledStream { stream, key: KEY, idle_timeout: Duration::from_secs(9), pool: pool.clone() }, connection, pool, far)
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_has_been_read_is_kept_when_pingora_looks_at_it() {
+        let (mut stream, connection, pool, mut far) = checked_out();
+        stream.write_all(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n").await.unwrap();
+        stream.write_all(b"?").await.unwrap();
+        far.write_all(b"answer").await.unwrap();
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert!(connection.has_heard());
+        connection.set_answered();
+        assert!(pool.take(KEY).is_none(), "it is still in use");
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        assert!(stream.write_all(b"!").await.is_err());
+        drop(stream);
+        let mut kept = pool.take(KEY).unwrap();
+        kept.get_mut().write_all(b"!").await.unwrap();
+        let mut seen = Vec::new();
+        drop(kept);
+        far.read_to_end(&mut seen).await.unwrap();
+        assert!(seen.ends_with(b"?!"));
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_the_request_has_left_is_no_answer_to_it() {
+        let (mut stream, connection, pool, mut far) = checked_out();
+        stream.write_all(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n").await.unwrap();
+        far.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
+        assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 0);
+        assert!(!connection.has_heard());
+        assert!(stream.write_all(b"?").await.is_err());
+        assert!(pool.take(KEY).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_given_up_is_closed() {
+        for (answered, sent, shut) in [(false, true, false), (true, false, false), (true, true, true)] {
+            let (mut stream, connection, pool, mut far) = checked_out();
+            stream.write_all(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n").await.unwrap();
+            if sent {
+                stream.write_all(b"?").await.unwrap();
+            }
+            if answered {
+                connection.set_answered();
+            }
+            if shut {
+                AsyncWriteExt::shutdown(&mut stream).await.unwrap();
+            }
+            if answered {
+                assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+            }
+            drop(stream);
+            assert!(pool.take(KEY).is_none());
+            let mut rest = Vec::new();
+            far.read_to_end(&mut rest).await.unwrap(); // comes to an end only where the connection is closed
+            assert_eq!(rest.ends_with(b"?"), sent);
+        }
+    }
+}
