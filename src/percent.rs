@@ -22,21 +22,60 @@ pub fn segment(text: &str) -> String {
     out
 }
 
-/// Undoes the encoding of a part of a path; `None` for what is no encoding of UTF-8 text.
+/// One segment of a path at Google, where the `@` of a model's version stands for itself.
+pub fn google_segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    encode(&mut out, text, b"@");
+    out
+}
+
+/// A form (`application/x-www-form-urlencoded`) with these fields. Names are written as they are.
+pub fn form(fields: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    for (name, value) in fields {
+        out.push_str(if out.is_empty() { "" } else { "&" });
+        out.push_str(name);
+        out.push('=');
+        encode(&mut out, value, b"");
+    }
+    out
+}
+
+/// Undoes the encoding; `None` where a `%` begins no escape, or the result is not UTF-8.
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(text.into());
     }
+    let (bytes, strict) = unescape(text);
+    String::from_utf8(bytes).ok().filter(|_| strict).map(Cow::Owned)
+}
+
+/// Undoes the encoding; a `%` that begins no escape stays.
+pub fn decode_lossy(text: &str) -> Vec<u8> {
+    unescape(text).0
+}
+
+/// The bytes, and whether every `%` began an escape.
+fn unescape(text: &str) -> (Vec<u8>, bool) {
+    let digit = |b: u8| char::from(b).to_digit(16).and_then(|n| u8::try_from(n).ok());
     let mut bytes = Vec::with_capacity(text.len());
-    let mut parts = text.split('%');
-    bytes.extend_from_slice(parts.next()?.as_bytes());
-    for part in parts {
-        let (digits, rest) = part.split_at_checked(2)?;
-        let digits = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        bytes.extend_from_slice(rest.as_bytes());
+    let mut strict = true;
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escape = after.split_first_chunk().filter(|_| *first == b'%');
+        match escape.and_then(|([a, b], after)| Some((digit(*a)? << 4 | digit(*b)?, after))) {
+            Some((byte, after)) => {
+                bytes.push(byte);
+                rest = after;
+            }
+            None => {
+                strict &= *first != b'%';
+                bytes.push(*first);
+                rest = after;
+            }
+        }
     }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
+    (bytes, strict)
 }
 
 #[cfg(test)]
@@ -52,13 +91,22 @@ mod tests {
         for bad in ["%", "%4", "%zz", "%+4", "%ff", "%c3", "%4ü"] {
             assert_eq!(decode(bad), None, "{bad}");
         }
+        for (bad, decoded) in [("%", &b"%"[..]), ("%4", b"%4"), ("%zz%41", b"%zzA"), ("%+4", b"%+4"), ("%ff", b"\xff")] {
+            assert_eq!(decode_lossy(bad), decoded, "{bad}");
+        }
     }
 
     #[test]
     fn only_unreserved_characters_stay() {
         assert_eq!(segment("a-Z_0.~:/ü %"), "a-Z_0.~%3A%2F%C3%BC%20%25");
+        assert_eq!(google_segment("claude@20240229/é"), "claude@20240229%2F%C3%A9");
         let mut path = String::new();
         encode(&mut path, "/model/a%3A0", b"/");
         assert_eq!(path, "/model/a%253A0");
+    }
+
+    #[test]
+    fn a_form_escapes_what_would_end_a_field() {
+        assert_eq!(form(&[("a", "x&y=z +/ü"), ("b", "-._~")]), "a=x%26y%3Dz%20%2B%2F%C3%BC&b=-._~");
     }
 }

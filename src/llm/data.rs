@@ -6,6 +6,7 @@
 
 use crate::json::text::Text;
 use crate::llm::link::{Encoding, Link};
+use crate::percent;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
@@ -38,7 +39,7 @@ impl<'a> Base64<'a> {
             return Ok(Self::Sent(data));
         }
         let text = data.decode();
-        let text = if text.contains('%') { Cow::Owned(String::from_utf8_lossy(&unescaped(&text)).into_owned()) } else { text };
+        let text = if text.contains('%') { Cow::Owned(String::from_utf8_lossy(&percent::decode_lossy(&text)).into_owned()) } else { text };
         let mut out = String::with_capacity(text.len() + 2);
         for c in text.trim_end_matches(|c: char| c == '=' || c.is_ascii_whitespace()).chars() {
             match c {
@@ -100,7 +101,7 @@ impl<'a> Data<'a> {
     pub fn read(media_type: Cow<'a, str>, charset: Option<Cow<'a, str>>, encoding: Encoding, data: Text<'a>) -> Result<Self, &'static str> {
         let base64 = match encoding {
             Encoding::Base64 => Base64::read(data)?,
-            Encoding::Percent => Base64::Made(STANDARD.encode(unescaped(&data.decode()))),
+            Encoding::Percent => Base64::Made(STANDARD.encode(percent::decode_lossy(&data.decode()))),
         };
         let found = media_type_of(&base64.start());
         let media_type = match found {
@@ -173,26 +174,6 @@ fn is_standard(spelled: &[u8]) -> bool {
 
 const fn is_digit(b: u8) -> bool {
     b.is_ascii_alphanumeric() | (b == b'+') | (b == b'/')
-}
-
-/// Percent-encoding undone; what is no escape stays.
-fn unescaped(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escape = (*first == b'%').then(|| after.get(..2)).flatten().and_then(|digits| std::str::from_utf8(digits).ok());
-        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    out
 }
 
 /// What the first bytes of a file are a sign of. <https://mimesniff.spec.whatwg.org/#matching-a-mime-type-pattern>

@@ -2,6 +2,7 @@
 
 use super::ask::Ask;
 use super::reply::Reply;
+use crate::percent;
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -112,15 +113,7 @@ impl Refusal {
 
 /// A path's segment without its percent-encoding; `+` stands for itself there. What is no UTF-8 is replaced.
 pub(super) fn unescape(segment: &str) -> String {
-    let mut out = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let escaped = after.first_chunk::<2>().filter(|_| *byte == b'%');
-        let escaped = escaped.and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-        out.push(escaped.unwrap_or(*byte));
-        rest = if escaped.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8_lossy(&percent::decode_lossy(segment)).into_owned()
 }
 
 /// Who answers at a path.

@@ -10,6 +10,7 @@ use crate::dialect::{Dialect, Framing, Outgoing};
 use crate::error::ApiError;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
+use crate::percent;
 use crate::provider::{Settings, StructuredOutput, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -93,9 +94,13 @@ impl Dialect for Anthropic {
         };
         let path = match &target.provider.settings {
             Settings::Vertex { project, location } => {
-                let model = segment(request.model.strip_prefix(VERTEX_PREFIX).unwrap_or(request.model));
+                let model = percent::google_segment(request.model.strip_prefix(VERTEX_PREFIX).unwrap_or(request.model));
                 let call = if request.stream() { "streamRawPredict" } else { "rawPredict" };
-                format!("/v1/projects/{}/locations/{}/publishers/anthropic/models/{model}:{call}", segment(project), segment(location))
+                format!(
+                    "/v1/projects/{}/locations/{}/publishers/anthropic/models/{model}:{call}",
+                    percent::google_segment(project),
+                    percent::google_segment(location)
+                )
             }
             _ => {
                 header("anthropic-version", seat.version);
@@ -123,20 +128,6 @@ impl Dialect for Anthropic {
     fn names(&self, _model: &str) -> &'static [Names] {
         &[error::NAMES]
     }
-}
-
-/// One segment of a path: everything but RFC 3986's unreserved characters and `@` is percent-encoded.
-fn segment(text: &str) -> String {
-    use std::fmt::Write;
-    let mut out = String::with_capacity(text.len());
-    for b in text.bytes() {
-        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'@') {
-            out.push(char::from(b));
-        } else {
-            let _ = write!(out, "%{b:02X}"); // writing to a String cannot fail
-        }
-    }
-    out
 }
 
 #[cfg(test)]

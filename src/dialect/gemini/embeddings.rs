@@ -11,13 +11,14 @@
 //! <https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.publishers.models/embedContent>,
 //! <https://ai.google.dev/api/embeddings#method:-models.batchembedcontents>
 
-use super::{location, segment};
+use super::location;
 use crate::dialect::Outgoing;
 use crate::dialect::embeddings::{Answer, Read, broken};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::llm::embeddings::{EmbeddingRequest, INPUT};
 use crate::llm::failure::Fault;
+use crate::percent;
 use crate::provider::Provider;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -51,7 +52,12 @@ pub(super) fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Res
     let model = request.base.model;
     let Some(location) = location(provider) else {
         studio(&mut w, request, &texts);
-        return Ok(request.outgoing(format!("/v1beta/models/{}:batchEmbedContents", segment(model)), w.finish(), settled, read_contents));
+        return Ok(request.outgoing(
+            format!("/v1beta/models/{}:batchEmbedContents", percent::google_segment(model)),
+            w.finish(),
+            settled,
+            read_contents,
+        ));
     };
     let (publisher, model) = model.split_once('/').unwrap_or(("google", model));
     let (operation, read) = match (Method::of(model), texts.as_slice()) {
@@ -73,7 +79,8 @@ pub(super) fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Res
             ("batchEmbedContents", read_contents as _)
         }
     };
-    let path = format!("{location}/publishers/{}/models/{}:{operation}", segment(publisher), segment(model));
+    let path =
+        format!("{location}/publishers/{}/models/{}:{operation}", percent::google_segment(publisher), percent::google_segment(model));
     Ok(request.outgoing(path, w.finish(), settled, read))
 }
 

@@ -1,7 +1,7 @@
 //! Writing one attempt's request straight into Gemini's JSON.
 
 use super::decode::GeminiDecoder;
-use super::{config, contents, location, segment};
+use super::{config, contents, location};
 use crate::dialect::params::{Policy, Settled, Unknown, asked, settle};
 use crate::dialect::{Framing, Outgoing};
 use crate::error::ApiError;
@@ -9,6 +9,7 @@ use crate::json::write::Writer;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
 use crate::llm::{message, tool};
+use crate::percent;
 use crate::provider::{Kind, Provider};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -76,7 +77,7 @@ pub(super) fn encode(request: &ChatRequest<'_>, provider: &Provider) -> Result<O
 
 fn path(provider: &Provider, model: &str, stream: bool) -> String {
     let operation = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-    let model = segment(model);
+    let model = percent::google_segment(model);
     match location(provider) {
         Some(location) => format!("{location}/publishers/google/models/{model}:{operation}"),
         None => format!("/v1beta/models/{model}:{operation}"),

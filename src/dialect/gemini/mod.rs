@@ -22,6 +22,7 @@ use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
+use crate::percent;
 use crate::provider::{Provider, Settings, Target};
 use http::HeaderMap;
 
@@ -55,20 +56,5 @@ impl Dialect for Gemini {
 /// Path of everything in a project's location on Vertex.
 fn location(provider: &Provider) -> Option<String> {
     let Settings::Vertex { project, location } = &provider.settings else { return None };
-    Some(format!("/v1/projects/{}/locations/{}", segment(project), segment(location)))
-}
-
-/// One path segment: every byte that RFC 3986 does not allow in one is escaped, and so is `:`, which ends a model.
-fn segment(text: &str) -> String {
-    use std::fmt::Write;
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "%{byte:02X}"); // writing to a String cannot fail
-            }
-        }
-    }
-    out
+    Some(format!("/v1/projects/{}/locations/{}", percent::google_segment(project), percent::google_segment(location)))
 }

@@ -211,13 +211,7 @@ impl<'e> Sts<'e> {
     }
 
     async fn ask(&self, fields: &[(&str, &str)], keys: Option<&AwsCredentials>) -> Result<AwsCredentials, Reason> {
-        let mut form = "Version=2011-06-15".to_owned();
-        for (name, value) in fields {
-            form.push('&');
-            form.push_str(name);
-            form.push('=');
-            percent::encode(&mut form, value, b"");
-        }
+        let form = percent::form(&[&[("Version", "2011-06-15")], fields].concat());
         let uri: Uri = format!("{}/", self.endpoint).parse().map_err(|_| "the STS endpoint is no URL")?;
         let kind = (http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let mut headers: Vec<(HeaderName, HeaderValue)> = vec![kind];
