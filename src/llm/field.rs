@@ -44,48 +44,17 @@ macro_rules! fields {
                 match self { $(Field::$variant => Shape::$shape),+ }
             }
 
+            /// The field of this name.
+            #[allow(non_upper_case_globals, reason = "a pattern for each variant, by its name")]
+            pub fn of(name: &[u8]) -> Option<Self> {
+                $(const $variant: &[u8] = $name.as_bytes();)+
+                match name {
+                    $($variant => Some(Field::$variant),)+
+                    _ => None,
+                }
+            }
         }
     };
-}
-
-/// Places in [`NAMES`]: a power of two, several times the number of fields, so that most names stand where they are sought.
-const PLACES: usize = 256;
-
-/// Every field by its name: its number plus one at the place that the name asks for, or at the next one that is free.
-#[allow(clippy::indexing_slicing, reason = "made by the compiler, which accepts no index that is out of bounds")]
-const NAMES: [u8; PLACES] = {
-    let mut names = [0; PLACES];
-    let mut i = 0;
-    while i < Field::ALL.len() {
-        let mut at = place(Field::ALL[i].name().as_bytes());
-        while names[at] != 0 {
-            at = (at + 1) % PLACES;
-        }
-        i += 1;
-        names[at] = i as u8;
-    }
-    names
-};
-
-/// Where a name stands in [`NAMES`]: its length and three of its bytes tell nearly all of them apart.
-const fn place(name: &[u8]) -> usize {
-    let [first, .., last] = name else { return 0 };
-    let (_, [middle, ..]) = name.split_at(name.len() / 2) else { return 0 };
-    (name.len() + 5 * *first as usize + 19 * *middle as usize + 3 * *last as usize) % PLACES
-}
-
-impl Field {
-    /// The field of this name.
-    pub fn of(name: &[u8]) -> Option<Self> {
-        let mut at = place(name);
-        while let Some(field) = NAMES.get(at % PLACES).and_then(|number| Self::ALL.get(usize::from(*number).checked_sub(1)?)) {
-            if field.name().as_bytes() == name {
-                return Some(*field);
-            }
-            at += 1;
-        }
-        None
-    }
 }
 
 /// A set of fields.
