@@ -4,7 +4,7 @@
 use divan::{Bencher, counter::ItemsCount};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::config::snapshot::{Dimension, LimitRule};
+use tidegate::limit::rule::{Dimension, LimitRule};
 use tidegate::limit::{Estimate, Limiter, Subject, Used};
 
 const NOW: u64 = 1_800_000_000_000_000_000;

@@ -2,8 +2,20 @@
 
 use crate::closed_set::closed_set;
 use crate::llm::usage::Usage;
-use crate::provider::Price;
 use std::time::Duration;
+
+/// Micro-dollars per million tokens, which is the same number as pico-dollars per token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Price {
+    /// Uncached input.
+    pub input: u64,
+    /// Output.
+    pub output: u64,
+    /// Input read from a cache; the price of input where none is given.
+    pub cached_input: u64,
+    /// Input written to a cache; the price of input where none is given.
+    pub cache_write: u64,
+}
 
 /// What a usage costs, in micro-dollars: exact in pico-dollars, rounded half up once, at the end.
 pub fn cost(price: &Price, usage: &Usage) -> u64 {

@@ -3,13 +3,14 @@
 //! Everything that the program writes to stdout on its own account is written here.
 
 use crate::auth::key;
-use crate::commands;
+use crate::commands::{self, Exit};
 use crate::config::problem::Problem;
 use crate::config::render;
-use crate::config::snapshot::{Route, Snapshot};
+use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::demo::{self, Demo};
 use crate::provider::{ModelName, Target};
+use crate::route::settings::Route;
 use clap::{Args, Parser, Subcommand};
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -19,19 +20,6 @@ use std::process::ExitCode;
 
 /// Where the simulator listens when nobody says otherwise.
 const DEFAULT_SIMULATOR_PORT: u16 = 3001;
-
-/// How the program ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// All went well.
-    Fine = 0,
-    /// The configuration is wrong.
-    BadConfiguration = 1,
-    /// The arguments are wrong.
-    BadUsage = 2,
-    /// An address could not be bound, or something else was missing at the start.
-    CouldNotStart = 3,
-}
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -154,7 +142,7 @@ fn check(loaded: &Loaded, strict: bool) -> Exit {
 }
 
 fn explain(snapshot: &Snapshot, route: &str) -> Exit {
-    match crate::explain::explain(snapshot, route) {
+    match crate::explain::explain(&snapshot.routes, route) {
         Ok(text) => print(&text),
         Err(why) => {
             eprintln!("tidegate: {why}");
@@ -206,7 +194,7 @@ fn print(text: &str) -> Exit {
 fn summary(snapshot: &Snapshot) -> String {
     let of = |count: usize, name: &str| format!("{count} {name}{}", if count == 1 { "" } else { "s" });
     // The last team and the last key are those of requests without a key.
-    let (teams, keys) = (snapshot.teams.len().saturating_sub(1), snapshot.keys.len().saturating_sub(1));
+    let (teams, keys) = (snapshot.tenants.teams.len().saturating_sub(1), snapshot.tenants.keys.len().saturating_sub(1));
     let counts = [of(snapshot.routes.len(), "route"), of(snapshot.providers.len(), "provider"), of(teams, "team"), of(keys, "key")];
     let listen = snapshot.listen.iter().map(|listen| format!("{}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" }));
     format!("ok: {}, listening on {}\n", counts.join(", "), listen.collect::<Vec<_>>().join(", "))
@@ -215,7 +203,7 @@ fn summary(snapshot: &Snapshot) -> String {
 /// Every route and where it goes.
 fn routes(snapshot: &Snapshot) -> String {
     let mut text = String::new();
-    for route in &snapshot.routes {
+    for route in snapshot.routes.iter() {
         let _infallible = writeln!(text, "{}", route.name);
         targets(&mut text, route);
     }
@@ -276,8 +264,8 @@ mod tests {
         let snapshot = config::parse(&yaml, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
         let mut headers = http::HeaderMap::new();
         headers.insert("x-api-key", key.parse().unwrap());
-        let principal = crate::auth::authenticate(&snapshot, &headers, 0).unwrap();
-        assert_eq!(snapshot.keys[principal.key()].id.as_ref(), "42");
+        let principal = crate::auth::authenticate(&snapshot.tenants, &headers, 0).unwrap();
+        assert_eq!(snapshot.tenants.keys[principal.key()].id.as_ref(), "42");
     }
 
     #[test]
@@ -290,7 +278,7 @@ mod tests {
         }
         let mut headers = http::HeaderMap::new();
         headers.insert("authorization", "Bearer tg-demo".parse().unwrap());
-        assert!(crate::auth::authenticate(&snapshot, &headers, 0).is_ok());
+        assert!(crate::auth::authenticate(&snapshot.tenants, &headers, 0).is_ok());
         let example = config::parse(include_str!("../conf/tidegate.yaml"), "conf", &env).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let text = routes(&example.snapshot);
         assert!(text.contains("fallback") && text.contains("weight 9") && !text.contains("not-to-be-seen"), "{text}");

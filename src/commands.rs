@@ -1,6 +1,5 @@
 //! The commands that serve; [`crate::cli`] calls them with what it has read and checked.
 
-use crate::cli::Exit;
 use crate::config::Loaded;
 use crate::demo::Demo;
 use crate::edge::serve::{self, Ended, OnServing};
@@ -10,6 +9,19 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well.
+    Fine = 0,
+    /// The configuration is wrong.
+    BadConfiguration = 1,
+    /// The arguments are wrong.
+    BadUsage = 2,
+    /// An address could not be bound, or something else was missing at the start.
+    CouldNotStart = 3,
+}
 
 /// Serves a configuration until it is told to stop. `source` is the file to read again on a reload. `upgrade` takes the
 /// listeners over from the process that holds them.

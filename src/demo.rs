@@ -112,7 +112,7 @@ mod tests {
         let snapshot = loaded.snapshot;
         assert_eq!(snapshot.listen[0].address.to_string(), "0.0.0.0:4000");
         assert_eq!(snapshot.admin.to_string(), "0.0.0.0:4001");
-        assert_eq!(snapshot.log.format, config::snapshot::LogFormat::Short);
+        assert_eq!(snapshot.log.format, crate::telemetry::log::LogFormat::Short);
         assert!(snapshot.server.cors.is_some_and(|cors| cors.any));
         assert!(demo.variable("TIDEGATE_DEMO_SIMULATOR", true).unwrap() == "127.0.0.1:4002", "a client reaches it there");
     }

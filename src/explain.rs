@@ -3,19 +3,21 @@
 //! Nothing is looked up in a table that could differ from what is done: every parameter is given to the target's own
 //! encoder, in a request of its own, and the encoder's verdict is printed.
 
-use crate::config::read::Words;
-use crate::config::snapshot::{Route, Snapshot, Timeouts};
-use crate::config::units::text as time;
 use crate::dialect::bedrock::family::Family;
 use crate::dialect::gemini::Publisher;
 use crate::dialect::{self, params::Policy};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::settings::Params;
+use crate::near;
 use crate::provider::catalogue::{ReasoningField, ReasoningTurns};
+use crate::provider::timeouts::Timeouts;
 use crate::provider::{Kind, SageMakerFormat, Target};
 use crate::route::r#match::{Found, find};
-use crate::route::near;
+use crate::route::settings::Route;
+use crate::route::settings::Routes;
+use crate::units::text as time;
+use crate::yaml::read::Words;
 use std::fmt::Write as _;
 
 /// A member that no dialect knows.
@@ -31,10 +33,10 @@ const WIDTH: usize = 100;
 ///
 /// # Errors
 /// Says that there is no such route, and which is near.
-pub fn explain(snapshot: &Snapshot, model: &str) -> Result<String, String> {
-    let found = find(snapshot, model).and_then(|found| Some((found, snapshot.routes.get(found.route)?)));
+pub fn explain(routes: &Routes, model: &str) -> Result<String, String> {
+    let found = find(routes, model).and_then(|found| Some((found, routes.get(found.route)?)));
     let Some((found, route)) = found else {
-        let names = snapshot.routes.iter().map(|route| route.name.as_ref());
+        let names = routes.iter().map(|route| route.name.as_ref());
         let hint = near::nearest(model, names, 1).first().map_or(String::new(), |name| format!("; did you mean `{name}`?"));
         return Err(format!("there is no route `{model}`{hint}"));
     };
@@ -267,7 +269,7 @@ fn sample(field: Field) -> Option<String> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::config;
+    use crate::config::{self, snapshot::Snapshot};
 
     fn snapshot() -> Snapshot {
         let env = |name: &str| name.ends_with("_KEY").then(|| "not-to-be-seen".to_owned());
@@ -298,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_route_is_told_with_its_deadlines_and_what_becomes_of_each_parameter() {
-        let text = explain(&snapshot(), "assistant").unwrap();
+        let text = explain(&snapshot().routes, "assistant").unwrap();
         assert!(text.starts_with("assistant  balance weighted, 1 attempt\n"), "{text}");
         assert!(text.contains("anthropic  claude-sonnet-4-5  weight 1") && text.contains("base_url  https://api.anthropic.com\n"));
         let (mapped, dropped, refused) = (names(&text, "mapped"), names(&text, "dropped"), names(&text, "refused"));
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_routes_own_settings_count() {
-        let text = explain(&snapshot(), "qwen3-4b").unwrap();
+        let text = explain(&snapshot().routes, "qwen3-4b").unwrap();
         assert!(text.contains("5 failures within 30s eject a target, if 0.5 of its attempts or in a row, for 5s to 30s"), "{text}");
         assert!(text.contains("connect 5s, first_byte 1m (10m buffered), first_token 20s, between_bytes 1m, total none"), "{text}");
         assert!(text.contains("  fireworks  accounts/fireworks/models/qwen3-4b  fallback"));
@@ -328,8 +330,8 @@ mod tests {
 
     #[test]
     fn a_pattern_is_told_for_the_model_that_a_client_would_name() {
-        assert!(explain(&snapshot(), "openai/gpt-4o").unwrap().contains("  openai  gpt-4o  weight 1"));
-        assert_eq!(explain(&snapshot(), "asistant").unwrap_err(), "there is no route `asistant`; did you mean `assistant`?");
+        assert!(explain(&snapshot().routes, "openai/gpt-4o").unwrap().contains("  openai  gpt-4o  weight 1"));
+        assert_eq!(explain(&snapshot().routes, "asistant").unwrap_err(), "there is no route `asistant`; did you mean `assistant`?");
     }
 
     #[test]
@@ -341,10 +343,10 @@ routes:
   claude: { targets: [ { provider: aws, model: us.anthropic.claude-sonnet-4-5-20250929-v1:0 } ] }
 "#;
         let snapshot = config::parse(yaml, "conf", &|_: &str| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
-        let llama = explain(&snapshot, "llama").unwrap();
+        let llama = explain(&snapshot.routes, "llama").unwrap();
         assert!(llama.contains("family    llama, lacks a forced tool, a JSON schema, cache points\n"), "{llama}");
         assert!(llama.contains("    tools     bedrock tool: all keywords, no union at the top (https://"), "{llama}");
-        let claude = explain(&snapshot, "claude").unwrap();
+        let claude = explain(&snapshot.routes, "claude").unwrap();
         assert!(claude.contains("family    claude, lacks nothing\n    returns   thinking, in the ids of tool calls\n"), "{claude}");
         assert!(claude.contains("    schemas   claude: 18 keywords (https://"), "{claude}");
     }
@@ -375,7 +377,7 @@ routes:
             ("g", "    returns   thought signatures, in the ids of tool calls\n"),
             ("o", "    reasoning of earlier turns is left out\n"),
         ] {
-            let text = explain(&snapshot, route).unwrap();
+            let text = explain(&snapshot.routes, route).unwrap();
             assert!(text.contains(want), "{text}");
         }
     }

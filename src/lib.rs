@@ -50,7 +50,7 @@
 //! 2. No unsafe code. Outside tests there is no `unwrap`, `expect`, `panic!` or indexing: the network cannot cause a panic.
 //! 3. Nothing grows with traffic: counters and metric series are made from the configuration and found by index, and every
 //!    buffer has a bound with a name.
-//! 4. A [`config::secret::Secret`] cannot be shown. A [`auth::Principal`] comes only from [`auth`], a permit only from
+//! 4. A [`secret::Secret`] cannot be shown. A [`auth::Principal`] comes only from [`auth`], a permit only from
 //!    [`limit`]; dropping the permit settles it.
 //! 5. An answer that broke off is told as an error; nothing can turn it into a `finish_reason` or `[DONE]`.
 //! 6. Upstream headers are built from an allow-list, never copied from the client.
@@ -64,7 +64,7 @@
 //! | [`cli`], [`commands`] | arguments, the commands that print, the commands that serve |
 //! | [`demo`] | `tidegate demo`: its addresses and its banner |
 //! | [`reference`](mod@reference) | `tidegate reference`: headers, errors, metrics, fields of the log and words of the simulator, from the code |
-//! | [`config`] | the user's YAML, with every problem and its position, and the immutable snapshot made of it |
+//! | [`config`] | the user's file, with every problem and its line, and the immutable snapshot made of it |
 //! | [`explain`] | `tidegate check --explain`: what becomes of each parameter, asked of the encoders themselves |
 //! | [`edge`] | the one place that names Pingora: listeners, hooks, reading, replaying and rescuing a request, reload, drain |
 //! | [`operation`] | what a client can ask for, and what of the way differs between chat and embeddings |
@@ -79,20 +79,20 @@
 //! | [`front`] | what clients speak: chat completions, embeddings |
 //! | [`dialect`] | the wire protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
 //! | [`egress`] | proxies on the way to providers and token endpoints: which, and tunnels through them |
-//! | [`percent`] | percent-encoding, in the spelling that signatures need |
+//! | [`yaml`] | YAML with positions, and types that are read from it |
+//! | [`secret`], [`pem`], [`files`], [`units`], [`near`], [`percent`] | a string that cannot be shown, certificates, fingerprints of files, durations and money, close names, percent-encoding |
 //! | [`redact`](mod@redact) | removes secrets from text that others wrote |
 //! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens; and state sealed into tool-call ids |
 //! | [`frame`] | a stream of bytes to frames, wherever it is cut: server-sent events, AWS event streams |
 //! | [`relay`] | an answer on its way: framer, decoder, order, writer |
 //! | [`account`] | usage, price, and the settled line |
-//! | [`telemetry`], [`admin`] | metrics, the log, traces, and the listener that shows them |
+//! | [`telemetry`] | metrics, the log, traces, and the pages of the admin listener |
 //! | [`simulate`] | every provider's protocol, played: for the demo, the tests and load |
 //!
 //! Good first files: [`llm::event`] and [`dialect`] (the interfaces between everything), [`relay`] (how they are put
 //! together), [`edge::proxy`] (one call per phase).
 
 pub mod account;
-pub mod admin;
 pub mod auth;
 pub mod cli;
 mod closed_set;
@@ -104,19 +104,25 @@ pub mod edge;
 pub mod egress;
 pub mod error;
 pub mod explain;
+pub mod files;
 pub mod frame;
 pub mod front;
 pub mod id;
 pub mod json;
 pub mod limit;
 pub mod llm;
+pub mod near;
 pub mod operation;
+pub mod pem;
 pub mod percent;
 pub mod provider;
 pub mod redact;
 pub mod reference;
 pub mod relay;
 pub mod route;
+pub mod secret;
 pub mod sign;
 pub mod simulate;
 pub mod telemetry;
+pub mod units;
+pub mod yaml;

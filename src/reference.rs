@@ -4,7 +4,8 @@
 use crate::account::{EndedBy, Ledger};
 use crate::edge::response_headers;
 use crate::error::ErrorKind;
-use crate::limit::{DIMENSIONS, Scope, dimension_name, headers};
+use crate::limit::rule::Dimension;
+use crate::limit::{Scope, headers};
 use crate::simulate::script::Directive;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::labels::{AuthFailure, Decision, LIMIT_STORE_FAILED, Outcome, Phase, Refused, Rejected, Reload, TokenType};
@@ -158,7 +159,7 @@ fn metrics(page: &mut Page) {
     page.words("`token_type`", TokenType::ALL.iter().map(|word| (word.name(), word.about())));
     page.line("");
     let scopes = Scope::ALL.map(|scope| code(scope.name())).join(", ");
-    let dimensions = DIMENSIONS.map(|dimension| code(dimension_name(dimension))).join(", ");
+    let dimensions = Dimension::ALL.map(|dimension| code(dimension.name())).join(", ");
     page.line(&format!("`scope` of a limit: {scopes}. `dimension`: {dimensions}."));
 }
 

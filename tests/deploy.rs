@@ -133,7 +133,7 @@ fn the_configurations_of_the_deployments_are_good() {
         }
         if path.starts_with("deploy/") {
             assert_eq!(loaded.snapshot.server.drain_delay.as_secs(), 5, "{path}");
-            assert!(loaded.snapshot.key_digests.is_empty(), "{path}: a key that everybody can read about");
+            assert!(loaded.snapshot.tenants.digests.is_empty(), "{path}: a key that everybody can read about");
             assert!(text.contains("/usr/bin/tidegate key new --id "), "{path}: how to make a key");
         }
     }

@@ -3,10 +3,11 @@
 
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tidegate::config::{self, snapshot::Route};
+use tidegate::config;
 use tidegate::dialect::blame::{Sent, paths};
-use tidegate::dialect::{self, Framing, Outgoing, refit};
+use tidegate::dialect::{self, Outgoing, refit};
 use tidegate::error::ApiError;
+use tidegate::frame::Framing;
 use tidegate::frame::aws_event_stream::write_message;
 use tidegate::front::chat::chunk::UsagePlace;
 use tidegate::front::chat::head::Head;
@@ -16,6 +17,7 @@ use tidegate::llm::state::{Seal, Sealer};
 use tidegate::operation::Operation;
 use tidegate::provider::{ModelName, Target};
 use tidegate::relay::{Form, Relay};
+use tidegate::route::settings::Route;
 use uuid::Uuid;
 
 const ANTHROPIC: &str = "{ kind: anthropic, api_key: k }";

@@ -4,13 +4,14 @@
 //! up tells nothing about the key of anybody else. Whatever is wrong with a key, its sender sees one and the same
 //! answer; the reason goes to the log and a metric.
 
-use crate::config::snapshot::{AuthMode, Snapshot};
 use crate::error::{ApiError, ErrorKind};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
+use tenants::{AuthMode, Tenants};
 
 pub mod key;
+pub mod tenants;
 
 /// Longest key that is looked at, in bytes.
 const MAX_KEY: usize = 512;
@@ -23,12 +24,12 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Index into [`Snapshot::teams`].
+    /// Index into [`Tenants::teams`].
     pub fn team(self) -> usize {
         self.team
     }
 
-    /// Index into [`Snapshot::keys`].
+    /// Index into [`Tenants::keys`].
     pub fn key(self) -> usize {
         self.key
     }
@@ -74,15 +75,15 @@ impl AuthFailure {
 ///
 /// # Errors
 /// Why nobody could be found.
-pub fn authenticate(snapshot: &Snapshot, headers: &HeaderMap, now_unix: i64) -> Result<Principal, AuthFailure> {
-    if snapshot.auth == AuthMode::None {
+pub fn authenticate(tenants: &Tenants, headers: &HeaderMap, now_unix: i64) -> Result<Principal, AuthFailure> {
+    if tenants.mode == AuthMode::None {
         // The configuration always ends with the team and key `anonymous`.
         let last = |len: usize| len.saturating_sub(1);
-        return Ok(Principal { team: last(snapshot.teams.len()), key: last(snapshot.keys.len()) });
+        return Ok(Principal { team: last(tenants.teams.len()), key: last(tenants.keys.len()) });
     }
     let digest: [u8; 32] = Sha256::digest(key_text(headers)?).into();
-    let index = *snapshot.key_digests.get(&digest).ok_or(AuthFailure::Unknown)?;
-    let key = snapshot.keys.get(index).ok_or(AuthFailure::Unknown)?;
+    let index = *tenants.digests.get(&digest).ok_or(AuthFailure::Unknown)?;
+    let key = tenants.keys.get(index).ok_or(AuthFailure::Unknown)?;
     if key.disabled {
         return Err(AuthFailure::Disabled);
     }
@@ -120,8 +121,8 @@ fn after_bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whether a principal may use a route: its team may, and its key does not narrow that.
-pub fn may_use(principal: Principal, snapshot: &Snapshot, route: usize) -> bool {
-    let (Some(team), Some(key)) = (snapshot.teams.get(principal.team), snapshot.keys.get(principal.key)) else { return false };
+pub fn may_use(principal: Principal, tenants: &Tenants, route: usize) -> bool {
+    let (Some(team), Some(key)) = (tenants.teams.get(principal.team), tenants.keys.get(principal.key)) else { return false };
     [&team.routes, &key.routes].iter().all(|set| set.as_ref().is_none_or(|set| set.has(route)))
 }
 
@@ -134,7 +135,7 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
-    fn snapshot(auth: &str) -> Snapshot {
+    fn tenants(auth: &str) -> Tenants {
         let sha = |text: &str| key::hex(&Sha256::digest(text).into());
         let text = format!(
             "providers: {{ p: {{ kind: openai, api_key: k }} }}\n\
@@ -147,37 +148,37 @@ mod tests {
             sha("tg-off"),
             sha("tg-old"),
         );
-        config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot
+        config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot.tenants
     }
 
-    fn ask(snapshot: &Snapshot, headers: &[(&'static str, &'static str)], now: i64) -> Result<&'static str, AuthFailure> {
+    fn ask(tenants: &Tenants, headers: &[(&'static str, &'static str)], now: i64) -> Result<&'static str, AuthFailure> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let principal = authenticate(snapshot, &map, now)?;
-        assert_eq!(snapshot.keys[principal.key()].team, principal.team());
-        Ok(snapshot.keys[principal.key()].id.to_string().leak())
+        let principal = authenticate(tenants, &map, now)?;
+        assert_eq!(tenants.keys[principal.key()].team, principal.team());
+        Ok(tenants.keys[principal.key()].id.to_string().leak())
     }
 
     #[test]
     fn a_key_in_any_of_the_three_headers_is_known() {
-        let snapshot = snapshot("keys");
+        let tenants = tenants("keys");
         for headers in [
             [("authorization", "Bearer tg-good")],
             [("authorization", "bEaReR   tg-good ")],
             [("x-api-key", "tg-good")],
             [("api-key", "tg-good")],
         ] {
-            assert_eq!(ask(&snapshot, &headers, NOW), Ok("good"), "{headers:?}");
+            assert_eq!(ask(&tenants, &headers, NOW), Ok("good"), "{headers:?}");
         }
-        assert_eq!(ask(&snapshot, &[("x-api-key", "nobody"), ("authorization", "Bearer tg-good")], NOW), Ok("good"));
+        assert_eq!(ask(&tenants, &[("x-api-key", "nobody"), ("authorization", "Bearer tg-good")], NOW), Ok("good"));
     }
 
     #[test]
     fn every_reason_is_told_apart_and_answered_alike() {
         use AuthFailure::{Disabled, Expired, Malformed, Missing, Unknown};
-        let snapshot = snapshot("keys");
+        let tenants = tenants("keys");
         for (headers, reason) in [
             (&[][..], Missing),
             (&[("authorization", "")], Malformed),
@@ -192,26 +193,26 @@ mod tests {
             (&[("authorization", "Bearer tg-off")], Disabled),
             (&[("authorization", "Bearer tg-old")], Expired),
         ] {
-            let failure = ask(&snapshot, headers, NOW).unwrap_err();
+            let failure = ask(&tenants, headers, NOW).unwrap_err();
             assert_eq!(failure, reason, "{headers:?}");
             assert_eq!(failure.error(), Missing.error());
         }
-        assert_eq!(ask(&snapshot, &[("authorization", "Bearer tg-old")], NOW - 1), Ok("old"));
+        assert_eq!(ask(&tenants, &[("authorization", "Bearer tg-old")], NOW - 1), Ok("old"));
     }
 
     #[test]
     fn without_authentication_everybody_is_anonymous_and_may_use_all() {
-        let snapshot = snapshot("none");
-        assert_eq!(ask(&snapshot, &[("authorization", "Bearer whatever")], NOW), Ok("anonymous"));
-        let principal = authenticate(&snapshot, &HeaderMap::new(), NOW).unwrap();
-        assert_eq!(snapshot.teams[principal.team()].name.as_ref(), "anonymous");
-        assert!((0..3).all(|route| may_use(principal, &snapshot, route)));
+        let tenants = tenants("none");
+        assert_eq!(ask(&tenants, &[("authorization", "Bearer whatever")], NOW), Ok("anonymous"));
+        let principal = authenticate(&tenants, &HeaderMap::new(), NOW).unwrap();
+        assert_eq!(tenants.teams[principal.team()].name.as_ref(), "anonymous");
+        assert!((0..3).all(|route| may_use(principal, &tenants, route)));
     }
 
     #[test]
     fn a_key_can_only_narrow_what_its_team_may() {
-        let snapshot = snapshot("keys");
-        let may = |key: usize| (0..3).map(|route| may_use(Principal { team: 0, key }, &snapshot, route)).collect::<Vec<_>>();
+        let tenants = tenants("keys");
+        let may = |key: usize| (0..3).map(|route| may_use(Principal { team: 0, key }, &tenants, route)).collect::<Vec<_>>();
         assert_eq!(may(0), [true, true, false]);
         assert_eq!(may(1), [false, true, false]);
     }

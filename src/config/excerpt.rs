@@ -4,10 +4,10 @@
 //! that holds no secret; comments, what stands under `headers`, quoted text that is not closed on its line, and text
 //! whose key is unclear are not shown.
 
-use super::problem::{Position, secret_value};
-use super::tree::shown_key;
 use crate::llm::field::Field;
 use crate::redact::redact;
+use crate::yaml::problem::{Position, secret_value};
+use crate::yaml::tree::shown_key;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::LazyLock;

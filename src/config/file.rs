@@ -3,16 +3,20 @@
 //! The reader and the JSON Schema are both made from these lists. What a key means together with others is checked in
 //! [`super::build`].
 
-use super::json::Fields;
-use super::read::{At, Named, Read, Some1, section};
-use super::snapshot::{AuthMode, Balance, ListenAddress, LogFormat, ResponseModel, StoreFailure, StreamUsage};
+use super::snapshot::{ListenAddress, ResponseModel, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
     Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections, Money, Origin, Period, Reason,
     SecretValue, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, TrustedPeer, Unsupported, Weight,
 };
+use crate::auth::tenants::AuthMode;
+use crate::limit::rule::StoreFailure;
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
+use crate::route::settings::Balance;
+use crate::telemetry::log::LogFormat;
+use crate::yaml::json::Fields;
+use crate::yaml::read::{At, Named, Read, Some1, section};
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;

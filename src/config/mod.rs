@@ -1,33 +1,26 @@
 //! From the user's YAML to the immutable [`snapshot::Snapshot`] that requests run on.
 //!
-//! [`tree`] reads YAML and remembers positions, [`file`](mod@file) says what a user may write, [`read`] takes the tree apart with
-//! these types, [`build`] puts the parts together. All of them note problems and go on, so that a user sees them all.
+//! [`file`](mod@file) says what a user may write, [`build`] puts the parts together, [`review`] warns of what is valid and
+//! probably not meant. All of them note problems and continue, so that a user sees them all.
 
-use env::Env;
+use crate::yaml::env::Env;
+use crate::yaml::read::{Read, Reader};
+use crate::yaml::tree;
 use problem::Problem;
-use read::{Read, Reader};
 use snapshot::Snapshot;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 pub mod build;
-pub mod env;
 pub mod excerpt;
 pub mod file;
-pub mod json;
-pub mod pem;
 pub mod problem;
-pub mod read;
 pub mod render;
 mod review;
-pub mod secret;
 pub mod snapshot;
-mod syntax;
 pub mod tls;
-pub mod tree;
 pub mod types;
-pub mod units;
 
 /// Largest configuration file in bytes.
 const MAX_FILE: u64 = 64 << 20;
@@ -89,23 +82,10 @@ fn parse_at(text: &str, file_name: &str, env: Env<'_>, now: i64) -> Result<Loade
     match (node, snapshot) {
         (Some(node), Some(snapshot)) if builder.problems.count() == 0 => {
             review::review(&node, &snapshot, now, &mut builder.problems);
-            Ok(Loaded { snapshot, files: builder.files, warnings: builder.problems.into_sorted(file_name, text) })
+            Ok(Loaded { snapshot, files: builder.files, warnings: Problem::list(builder.problems, file_name, text) })
         }
-        _ => Err(builder.problems.into_sorted(file_name, text)),
+        _ => Err(Problem::list(builder.problems, file_name, text)),
     }
-}
-
-/// A digest of what stands in these files now, a missing one included; two readings differ exactly when a file changed.
-pub fn fingerprint(files: &[PathBuf]) -> [u8; 32] {
-    use sha2::{Digest, Sha256};
-    let mut all = Sha256::new();
-    for path in files {
-        match std::fs::read(path) {
-            Ok(bytes) => all.update(Sha256::digest(&bytes)),
-            Err(_) => all.update([0; 32]),
-        }
-    }
-    all.finalize().into()
 }
 
 #[cfg(test)]

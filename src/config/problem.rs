@@ -1,50 +1,9 @@
-//! What is wrong with a configuration, and where.
+//! A problem of a configuration as its operator reads it: the file, the place, the line.
 
 use super::excerpt::{Excerpt, Excerpts};
-use crate::redact::{REDACTED, redact};
+use crate::yaml::problem::{Position, Problems, Severity};
 use std::fmt;
 use std::sync::Arc;
-
-/// Keys whose values are secrets. Where a message repeats a piece of the file that holds one of them, as it does after a
-/// forgotten space or quote, the piece ends there.
-const SECRET_KEYS: [&str; 13] = [
-    "api_key",
-    "api-key",
-    "apikey",
-    "access_token",
-    "access_key_id",
-    "secret_access_key",
-    "session_token",
-    "authorization",
-    "password",
-    "proxy",
-    "secret",
-    "sha256",
-    "token",
-];
-
-/// A place in a file, both counted from 1; the column counts characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Line.
-    pub line: usize,
-    /// Column.
-    pub column: usize,
-}
-
-impl Position {
-    /// The first character of the file.
-    pub const START: Self = Self { line: 1, column: 1 };
-}
-
-/// What a problem means for the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// The configuration cannot be used.
-    Error,
-    /// The configuration can be used, and probably does not do what its author meant.
-    Warning,
-}
 
 /// One thing that is wrong. Neither its message nor its excerpt holds the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +25,17 @@ impl Problem {
     pub fn unreadable(file: &str, message: String) -> Self {
         Self { severity: Severity::Error, file: file.into(), at: None, message, excerpt: None }
     }
+
+    /// What was found in a file with this text, sorted by position, each with its line.
+    pub fn list(found: Problems, file: &str, text: &str) -> Vec<Self> {
+        let file: Arc<str> = file.into();
+        let mut excerpts = Excerpts::new(text);
+        let problem = |(at, severity, message): (Position, Severity, String)| {
+            let excerpt = excerpts.at(at);
+            Self { severity, file: file.clone(), at: Some(at), message, excerpt }
+        };
+        found.into_sorted().into_iter().map(problem).collect()
+    }
 }
 
 /// `FILE:LINE:COLUMN: MESSAGE`, for logs.
@@ -76,68 +46,4 @@ impl fmt::Display for Problem {
             None => write!(f, "{}: {}", self.file, self.message),
         }
     }
-}
-
-/// Collects problems in any order and returns them sorted by position.
-#[derive(Default)]
-pub struct Problems {
-    found: Vec<(Position, Severity, String)>,
-    errors: usize,
-}
-
-impl Problems {
-    /// Adds an error. What looks like a secret in the message is removed.
-    pub fn add(&mut self, at: Position, message: impl Into<String>) {
-        self.errors += 1;
-        self.push(at, Severity::Error, message.into());
-    }
-
-    /// Adds a warning, as [`Problems::add`] does.
-    pub fn warn(&mut self, at: Position, message: impl Into<String>) {
-        self.push(at, Severity::Warning, message.into());
-    }
-
-    fn push(&mut self, at: Position, severity: Severity, message: String) {
-        self.found.push((at, severity, redact(&without_values(&message)).into_owned()));
-    }
-
-    /// How many errors there are so far.
-    pub fn count(&self) -> usize {
-        self.errors
-    }
-
-    /// All of them, sorted by position, the same one never twice, with the lines of the file's text.
-    pub fn into_sorted(mut self, file: &str, text: &str) -> Vec<Problem> {
-        let file: Arc<str> = file.into();
-        self.found.sort();
-        self.found.dedup();
-        let mut excerpts = Excerpts::new(text);
-        let problem = |(at, severity, message): (Position, Severity, String)| {
-            let excerpt = excerpts.at(at);
-            Problem { severity, file: file.clone(), at: Some(at), message, excerpt }
-        };
-        self.found.into_iter().map(problem).collect()
-    }
-}
-
-/// The message with each of its pieces between backticks without what follows a key of [`SECRET_KEYS`].
-fn without_values(message: &str) -> String {
-    let pieces = message.split('`').enumerate().map(|(number, piece)| match secret_value(piece).filter(|_| number % 2 == 1) {
-        Some(at) => format!("{}{REDACTED}", piece.get(..at).unwrap_or_default()),
-        None => piece.to_owned(),
-    });
-    pieces.collect::<Vec<_>>().join("`")
-}
-
-/// Where the value of a secret begins, if there is one.
-pub(super) fn secret_value(piece: &str) -> Option<usize> {
-    let value = |(at, separator): (usize, &str)| {
-        let key = piece.get(..at)?.trim_end().trim_end_matches(['"', '\'']).to_ascii_lowercase();
-        let at = at + separator.len();
-        (SECRET_KEYS.iter().any(|name| key.ends_with(name))
-            && !key.ends_with("first_token")
-            && piece.get(at..).is_some_and(|value| !value.trim().is_empty()))
-        .then_some(at)
-    };
-    piece.match_indices([':', '=', ' ']).find_map(value)
 }

@@ -1,6 +1,7 @@
 //! Problems as a terminal shows them: the place, the line with a caret, and a closing count.
 
-use super::problem::{Problem, Severity};
+use super::problem::Problem;
+use crate::yaml::problem::Severity;
 use std::fmt::Write as _;
 
 /// Sequences of ECMA-48 (SGR) for the parts of a problem; all empty without colour.

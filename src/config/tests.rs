@@ -2,7 +2,12 @@
 
 use super::snapshot::*;
 use super::*;
+use crate::auth::tenants::{AuthMode, RouteSet};
+use crate::files::fingerprint;
+use crate::limit::rule::{Dimension, StoreFailure};
 use crate::provider::{Credential, HttpVersion, ModelName, Settings};
+use crate::route::settings::{Balance, Ejection};
+use crate::telemetry::log::LogFormat;
 use std::time::Duration;
 
 mod fixtures;
@@ -38,7 +43,7 @@ auth: none
 fn a_small_file_takes_the_defaults() {
     let loaded = good(GOOD);
     let snapshot = &loaded.snapshot;
-    assert_eq!(snapshot.auth, AuthMode::None);
+    assert_eq!(snapshot.tenants.mode, AuthMode::None);
     assert_eq!((snapshot.server.max_body, snapshot.server.drain_timeout), (32 << 20, Duration::from_secs(60)));
     let server = &snapshot.server;
     assert_eq!([server.client_idle_timeout, server.drain_delay, server.upgrade_timeout].map(|d| d.as_secs()), [75, 0, 30]);
@@ -50,8 +55,8 @@ fn a_small_file_takes_the_defaults() {
     assert_eq!(provider.timeouts.first_token, Duration::from_secs(120));
     assert!(matches!(&provider.credential, Credential::Bearer(key) if key.expose() == "sk-not-to-be-printed"));
     // The anonymous team and key are always there, at the end.
-    assert_eq!((snapshot.teams[0].name.as_ref(), snapshot.keys[0].id.as_ref()), ("anonymous", "anonymous"));
-    assert!(snapshot.key_digests.is_empty());
+    assert_eq!((snapshot.tenants.teams[0].name.as_ref(), snapshot.tenants.keys[0].id.as_ref()), ("anonymous", "anonymous"));
+    assert!(snapshot.tenants.digests.is_empty());
     assert_eq!(loaded.files.len(), 0);
 }
 
@@ -437,7 +442,7 @@ fn a_full_file_becomes_what_it_says() {
     let route = &snapshot.routes[0];
     let price = route.targets[0].price.unwrap();
     assert_eq!((price.input, price.output, price.cached_input, price.cache_write), (100_000, 400_000, 20_000, 100_000));
-    assert_eq!((route.targets[1].index, route.fallback[0].index, snapshot.targets), (1, 2, 6));
+    assert_eq!((route.targets[1].index, route.fallback[0].index, snapshot.routes.targets), (1, 2, 6));
     assert!(route.targets[1].split_think_tags && route.targets[1].format == crate::provider::SageMakerFormat::Tgi);
     assert_eq!((route.retry.attempts, route.retry.connect, route.retry.timeout), (3, true, false));
     assert_eq!((route.timeouts.first_token, route.timeouts.connect), (Some(Duration::from_secs(20)), None));
@@ -453,15 +458,15 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!(route.params.overrides, [field("user", r#""u-sk-from-env""#)]);
     assert!(route.params.reject_unsupported);
     assert_eq!(snapshot.routes[1].targets[0].model, ModelName::Pattern("*".into()));
-    let prefixes: Vec<_> = snapshot.route_names.patterns.iter().map(|(prefix, ..)| prefix.as_ref()).collect();
+    let prefixes: Vec<_> = snapshot.routes.patterns.iter().map(|(prefix, ..)| prefix.as_ref()).collect();
     assert_eq!(prefixes, ["openai/gpt-", "openai/"]);
 
-    let team = &snapshot.teams[0];
+    let team = &snapshot.tenants.teams[0];
     assert_eq!(team.routes, Some(RouteSet(vec![false, true, false])));
     assert_eq!((team.limits[0].amount, team.limits[0].burst), (200_000, 10));
     assert_eq!((team.limits[1].amount, team.limits[1].burst, team.limits[1].per), (500_000, 500_000, Duration::from_secs(86_400)));
-    assert_eq!(snapshot.key_digests[&[0xaa; 32]], 0);
-    assert_eq!((snapshot.keys[0].expires, snapshot.keys[1].disabled), (Some(1_798_761_600), true));
+    assert_eq!(snapshot.tenants.digests[&[0xaa; 32]], 0);
+    assert_eq!((snapshot.tenants.keys[0].expires, snapshot.tenants.keys[1].disabled), (Some(1_798_761_600), true));
     assert_eq!((snapshot.log.format, snapshot.log.access, snapshot.log.level), (LogFormat::Text, false, log::LevelFilter::Debug));
 }
 
@@ -500,7 +505,7 @@ fn ten_thousand_keys_and_a_thousand_routes_load() {
         );
     }
     let snapshot = good(&text).snapshot;
-    assert_eq!((snapshot.keys.len(), snapshot.routes.len(), snapshot.key_digests.len()), (10_001, 1_000, 10_000));
+    assert_eq!((snapshot.tenants.keys.len(), snapshot.routes.len(), snapshot.tenants.digests.len()), (10_001, 1_000, 10_000));
     let again = text.replacen("  route-999:", "  route-5:", 1);
     assert!(bad(&again)[0].contains("duplicate key `route-5`"));
     // All of them wrong: still as quick, because hints are given for the first ones only.

@@ -1,7 +1,7 @@
 //! How a listener speaks TLS: its certificates by server name, the versions, and the certificates of clients. It is made with
 //! the configuration, so that a rotated file is a reload like any other.
 
-use super::pem::{Certificates, Identity};
+use crate::pem::{Certificates, Identity};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring::default_provider;
@@ -104,7 +104,7 @@ impl ResolvesServerCert for ByName {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::config::pem;
+    use crate::pem;
 
     #[test]
     fn a_name_has_its_own_certificate_before_a_wildcard() {

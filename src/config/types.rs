@@ -1,14 +1,18 @@
 //! The types of single values in the file: words of a closed set, bounded numbers, times, money, secrets.
 
-use super::read::{At, Read, Reader, section, words};
-use super::secret::Secret;
-use super::snapshot::{AuthMode, Balance, ListenAddress, LogFormat, ResponseModel, StoreFailure, StreamUsage};
+use super::snapshot::{ListenAddress, ResponseModel, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
-use super::tree::{Node, Value};
-use super::units::{self, BadMoney};
+use crate::auth::tenants::AuthMode;
+use crate::limit::rule::StoreFailure;
 use crate::provider::catalogue::{Guided, ReasoningField, Returned};
 use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
 use crate::route::health::MAX_FAILURES;
+use crate::route::settings::Balance;
+use crate::secret::Secret;
+use crate::telemetry::log::LogFormat;
+use crate::units::{self, BadMoney};
+use crate::yaml::read::{At, Read, Reader, section, words};
+use crate::yaml::tree::{Node, Value};
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -2,8 +2,9 @@
 //! input, each in the wanted form.
 
 use super::params::{self, Settled};
-use super::{Decoder, Frame, Framing, Outgoing};
+use super::{Decoder, Outgoing};
 use crate::error::ApiError;
+use crate::frame::{Frame, Framing};
 use crate::json::walk;
 use crate::llm::embeddings::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT};
 use crate::llm::event::{Event, Sink};

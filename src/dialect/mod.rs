@@ -5,6 +5,7 @@
 //! randomness, no async, so that every protocol can be tested byte by byte.
 
 use crate::error::ApiError;
+use crate::frame::{Frame, Framing};
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::event::Sink;
@@ -118,40 +119,6 @@ pub struct Outgoing {
     pub framing: Framing,
     /// Reads the answer to this very request.
     pub decoder: Box<dyn Decoder>,
-}
-
-/// How a streamed body is cut into frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// Server-sent events.
-    Sse,
-    /// AWS event stream, one frame a message.
-    AwsEventStream,
-    /// AWS event stream whose `PayloadPart`s carry the bytes of an inner stream, SSE or JSON lines, cut anywhere.
-    AwsSse,
-}
-
-/// One frame of a streamed answer.
-#[derive(Clone, Copy, Debug)]
-pub enum Frame<'a> {
-    /// A server-sent event: its `event:` field and its data lines joined by a line feed. Or a line of JSON.
-    Sse {
-        /// The `event` field, where there was one.
-        event: Option<&'a str>,
-        /// The data.
-        data: &'a str,
-    },
-    /// An AWS event-stream message.
-    Aws {
-        /// `:message-type`: `event`, `exception` or `error`.
-        message_type: &'a str,
-        /// `:event-type`, `:exception-type` or `:error-code`.
-        kind: &'a str,
-        /// `:error-message`, where there was one.
-        error_message: &'a str,
-        /// The payload.
-        payload: &'a [u8],
-    },
 }
 
 /// The decoder of an attempt whose decoder is in use.

@@ -1,6 +1,7 @@
 //! A decoder around a decoder: what is said is put into another form on its way.
 
-use crate::dialect::{Decoder, Frame};
+use crate::dialect::Decoder;
+use crate::frame::Frame;
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
 use http::HeaderMap;

@@ -1,8 +1,8 @@
 //! A target for the tests of the dialects.
 
-use crate::config::snapshot::{Timeouts, TlsOptions};
 use crate::provider::catalogue::Quirks;
-use crate::provider::{BaseUrl, Credential, HttpVersion, Kind, ModelName, Provider, Settings, Target};
+use crate::provider::timeouts::Timeouts;
+use crate::provider::{BaseUrl, Credential, HttpVersion, Kind, ModelName, Provider, Settings, Target, TlsOptions};
 use http::HeaderValue;
 use std::sync::Arc;
 use std::time::Duration;

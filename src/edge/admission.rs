@@ -29,7 +29,7 @@ use uuid::Uuid;
 /// # Errors
 /// One and the same 401 for every reason; the log and the metric tell which.
 pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Result<Principal, ApiError> {
-    match auth::authenticate(&live.snapshot, headers, i64::try_from(ctx.arrived.as_secs()).unwrap_or(i64::MAX)) {
+    match auth::authenticate(&live.snapshot.tenants, headers, i64::try_from(ctx.arrived.as_secs()).unwrap_or(i64::MAX)) {
         Ok(who) => {
             ctx.ledger.team = Some(who.team());
             ctx.ledger.key = Some(who.key());
@@ -62,11 +62,11 @@ pub async fn peek(live: &Live, ctx: &mut Exchange, who: &Principal, length: Opti
 pub fn models(live: &Live, who: &Principal) -> Bytes {
     let mut w = crate::json::write::Writer::with_capacity(256);
     w.object().key("object").string("list").key("data").array();
-    for name in names::usable(&live.snapshot, *who).flat_map(|route| route.names()) {
+    for name in names::usable(&live.snapshot.routes, &live.snapshot.tenants, *who).flat_map(|route| route.names()) {
         write_model(&mut w, name, live.loaded_at);
     }
     w.end_array().key("patterns").array();
-    for route in names::usable(&live.snapshot, *who).filter(|route| route.is_pattern()) {
+    for route in names::usable(&live.snapshot.routes, &live.snapshot.tenants, *who).filter(|route| route.is_pattern()) {
         w.string(&route.name);
     }
     w.end_array().end_object();
@@ -82,9 +82,9 @@ pub fn model(live: &Live, ctx: &mut Exchange, who: &Principal, id: &str) -> Resu
 }
 
 fn model_page(live: &Live, who: &Principal, id: &str) -> Result<Bytes, ApiError> {
-    let unknown = |name: &str| names::unknown(&live.snapshot, *who, name);
+    let unknown = |name: &str| names::unknown(&live.snapshot.routes, &live.snapshot.tenants, *who, name);
     let id = crate::percent::decode(id).ok_or_else(|| unknown(id))?;
-    names::resolve(&live.snapshot, *who, &id).map_err(|_| unknown(&id))?;
+    names::resolve(&live.snapshot.routes, &live.snapshot.tenants, *who, &id).map_err(|_| unknown(&id))?;
     let mut w = crate::json::write::Writer::with_capacity(256);
     write_model(&mut w, &id, live.loaded_at);
     Ok(w.finish().into())
@@ -125,7 +125,7 @@ pub async fn admit(
 ) -> Result<Box<Call>, ApiError> {
     let parsed = operation.parse(body)?;
     let model = parsed.text(Field::Model).unwrap_or_default();
-    let found = names::resolve(&live.snapshot, *who, &model).inspect_err(|error| {
+    let found = names::resolve(&live.snapshot.routes, &live.snapshot.tenants, *who, &model).inspect_err(|error| {
         ctx.asked = Some(asked(&model));
         if error.status == 403 {
             live.metrics.auth_failure(AuthFailure::Forbidden);
@@ -139,7 +139,7 @@ pub async fn admit(
     ctx.ledger.stream = parsed.stream();
     let episode_id = episode_id(&parsed, episode.as_ref())?;
     let user = parsed.text(Field::User);
-    let key = live.snapshot.keys.get(who.key()).map(|key| key.id.as_bytes());
+    let key = live.snapshot.tenants.keys.get(who.key()).map(|key| key.id.as_bytes());
     // What `sticky` goes by.
     let belongs_to = episode_id.as_ref().map(|id| &id.as_bytes()[..]).or(user.as_deref().map(str::as_bytes)).or(key).unwrap_or_default();
     let now = live.now();
@@ -172,7 +172,7 @@ pub async fn admit(
         head: Head::new(fresh(), episode_id.unwrap_or_else(fresh), ctx.arrived.as_secs(), &model),
         parsed: Some(Box::new(parsed)),
         star: found.star.map(Into::into),
-        team: live.snapshot.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
+        team: live.snapshot.tenants.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
         prospect,
         permit,
         attempts,

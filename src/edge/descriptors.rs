@@ -17,7 +17,7 @@ pub fn raise() {
 }
 
 /// Descriptors that are neither a client's nor a provider's connection: the admin listener's connections
-/// ([`crate::admin`]), listeners, the log, files, name servers, the limit store.
+/// ([`crate::edge::admin`]), listeners, the log, files, name servers, the limit store.
 const OTHERS: u64 = 128;
 
 /// Client connections for which there are descriptors: each may need one more to a provider.

@@ -13,8 +13,9 @@ use crate::llm::state::{Seal, Sealer};
 use crate::provider::{ModelName, Target};
 use crate::route::health::Health;
 use crate::route::refused::RefusedMembers;
+use crate::route::settings::Routes;
 use crate::sign::signer::{Existing, Proof, Signer};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Names};
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -71,7 +72,8 @@ impl Live {
             }
         }
         let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
-        let metrics = |previous| Metrics::new(&snapshot, previous).map(Arc::new).map_err(|e| e.to_string());
+        let names = || Names::of(&snapshot.tenants, &snapshot.providers, &snapshot.routes);
+        let metrics = |previous| Metrics::new(names(), previous).map(Arc::new).map_err(|e| e.to_string());
         let before = match previous {
             Some(p) => p.metrics.clone(),
             None => metrics(None)?,
@@ -86,18 +88,18 @@ impl Live {
             Some(p) => metrics(Some(&p.metrics))?,
             None => before,
         };
-        let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|p| &*p.limiter), &clock));
+        let limiter = Arc::new(Limiter::new(snapshot.limits(), previous.map(|p| &*p.limiter), &clock));
         let store = Store::new(&snapshot.limit_store, &limiter, link, previous.map(|p| &p.store));
         Ok(Self {
             generation,
             limiter,
             store,
             metrics,
-            health: Arc::new(Health::new(&snapshot, previous.map(|p| (&p.snapshot, &*p.health)))),
+            health: Arc::new(Health::new(&snapshot.routes, previous.map(|p| (&p.snapshot.routes, &*p.health)))),
             drain: previous.map_or_else(Arc::default, |p| p.drain.clone()),
             refused: previous.map_or_else(Arc::default, |p| p.refused.clone()),
             upstreams,
-            model_labels: model_labels(&snapshot),
+            model_labels: model_labels(&snapshot.routes),
             signers,
             sealer: Arc::new(sealer),
             clock,
@@ -160,9 +162,9 @@ impl Live {
     }
 }
 
-fn model_labels(snapshot: &Snapshot) -> Vec<Option<HeaderValue>> {
-    let mut labels = vec![None; snapshot.targets];
-    for target in snapshot.routes.iter().flat_map(|r| r.targets.iter().chain(&r.fallback)) {
+fn model_labels(routes: &Routes) -> Vec<Option<HeaderValue>> {
+    let mut labels = vec![None; routes.targets];
+    for target in routes.iter().flat_map(|r| r.targets.iter().chain(&r.fallback)) {
         if let (Some(slot), ModelName::Fixed(model)) = (labels.get_mut(target.index), &target.model) {
             *slot = shared(model.as_bytes()).ok();
         }

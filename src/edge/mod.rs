@@ -1,5 +1,6 @@
 //! The only place that names Pingora: listeners, the proxy's hooks, the session they work on.
 
+pub mod admin;
 pub mod serve;
 pub mod signals;
 

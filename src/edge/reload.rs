@@ -2,11 +2,12 @@
 
 use super::live::Live;
 use super::serve::Process;
-use crate::config::problem::{Problem, Severity};
+use crate::config::problem::Problem;
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::limit::wall_clock;
 use crate::telemetry::labels::Reload;
+use crate::yaml::problem::Severity;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,7 +118,7 @@ impl Reloader {
                     "configuration {} is in force: {} routes, {} keys",
                     live.generation,
                     live.snapshot.routes.len(),
-                    live.snapshot.key_digests.len() // the anonymous key has no digest
+                    live.snapshot.tenants.digests.len() // the anonymous key has no digest
                 );
                 process.live.store(Arc::new(live));
             }

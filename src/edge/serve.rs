@@ -213,7 +213,7 @@ fn start(
         log::info!("listening on {}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" });
     }
     process.check_max_connections(&snapshot.server);
-    crate::admin::serve(admin, process.clone(), admin_waits).map_err(|e| format!("the admin listener cannot be served: {e}"))?;
+    super::admin::serve(admin, process.clone(), admin_waits).map_err(|e| format!("the admin listener cannot be served: {e}"))?;
     Ok((server, Signals { process }))
 }
 

@@ -10,7 +10,7 @@
 //! All integers are big-endian, the CRC is CRC-32 as in zlib. A message that lies whole in the bytes just pushed is
 //! read in place; only a message that is cut across pushes is put together in a buffer.
 
-use crate::dialect::Frame;
+use crate::frame::Frame;
 use crate::llm::failure::Fault;
 
 /// Largest message in bytes, prelude and checksums included; the limit that AWS documents.

@@ -5,7 +5,7 @@
 use super::aws_event_stream::{AwsFramer, Take};
 use super::lines::LineFramer;
 use super::sse::SseFramer;
-use crate::dialect::Frame;
+use crate::frame::Frame;
 use crate::llm::failure::Fault;
 
 /// Cuts such a body into frames. One for each stream.

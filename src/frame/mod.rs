@@ -1,6 +1,5 @@
 //! How a provider's stream of bytes is cut into frames: bytes in, frames out, bounded, wherever the bytes are cut.
 
-use crate::dialect::{Frame, Framing};
 use crate::llm::failure::Fault;
 
 pub mod aws_event_stream;
@@ -8,6 +7,40 @@ pub mod aws_sse;
 pub mod coding;
 pub mod lines;
 pub mod sse;
+
+/// How a streamed body is cut into frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Server-sent events.
+    Sse,
+    /// AWS event stream, one frame a message.
+    AwsEventStream,
+    /// AWS event stream whose `PayloadPart`s carry the bytes of an inner stream, SSE or JSON lines, cut anywhere.
+    AwsSse,
+}
+
+/// One frame of a streamed answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Frame<'a> {
+    /// A server-sent event: its `event:` field and its data lines joined by a line feed. Or a line of JSON.
+    Sse {
+        /// The `event` field, where there was one.
+        event: Option<&'a str>,
+        /// The data.
+        data: &'a str,
+    },
+    /// An AWS event-stream message.
+    Aws {
+        /// `:message-type`: `event`, `exception` or `error`.
+        message_type: &'a str,
+        /// `:event-type`, `:exception-type` or `:error-code`.
+        kind: &'a str,
+        /// `:error-message`, where there was one.
+        error_message: &'a str,
+        /// The payload.
+        payload: &'a [u8],
+    },
+}
 
 /// Cuts one stream, in whichever way its protocol wants.
 #[derive(Debug)]

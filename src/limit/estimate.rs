@@ -1,8 +1,7 @@
 //! What a request will probably use, before anyone knows: learned per route from what its answers really used.
 
-use crate::account;
+use crate::account::{self, Price};
 use crate::llm::usage::Usage;
-use crate::provider::Price;
 use memchr::{memchr, memmem};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

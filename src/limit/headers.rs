@@ -1,8 +1,8 @@
 //! What clients are told about their limits: `x-ratelimit-*`, in OpenAI's words.
 
 use super::budget::{DAY, MONTH};
-use crate::config::snapshot::Dimension;
-use crate::config::units;
+use crate::limit::rule::Dimension;
+use crate::units;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 

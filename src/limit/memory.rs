@@ -15,9 +15,9 @@ use super::gcra::{Bucket, Rate};
 use super::headers::{LimitHeaders, Standing};
 use super::permit::{Counted, Permit};
 use super::{Clock, Granted, IN_FLIGHT_WAIT, Kinds, Refusal, Scope, Subject, Used, WallOffset, nanoseconds, whole_milliseconds};
-use crate::config::snapshot::{Dimension, LimitRule, Snapshot};
+use crate::account::Price;
+use crate::limit::rule::{Dimension, LimitRule};
 use crate::llm::usage::Usage;
-use crate::provider::Price;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -213,21 +213,11 @@ impl Limiter {
     ///
     /// Amounts that the new configuration changes hold at once, also for requests that began under the old one; so call
     /// it only when nothing can refuse the new configuration any more.
-    pub fn new(snapshot: &Snapshot, previous: Option<&Self>, clock: &Clock) -> Self {
-        let limiter = Self::with(
-            [
-                snapshot.keys.iter().map(|key| (Arc::clone(&key.id), key.limits.as_slice())).collect(),
-                snapshot.teams.iter().map(|team| (Arc::clone(&team.name), team.limits.as_slice())).collect(),
-                snapshot.routes.iter().map(|route| (Arc::clone(&route.name), route.limits.as_slice())).collect(),
-                snapshot.providers.iter().map(|provider| (Arc::clone(&provider.name), provider.limits.as_slice())).collect(),
-            ],
-            previous,
-            clock.now(),
-        );
-        Self { wall: clock.wall(), ..limiter }
+    pub fn new(rules: [Rules<'_>; 4], previous: Option<&Self>, clock: &Clock) -> Self {
+        Self { wall: clock.wall(), ..Self::with(rules, previous, clock.now()) }
     }
 
-    /// The same from rules alone: of keys, teams, routes and providers, the order of [`Scope::ALL`].
+    /// The same at another time. The rules are those of keys, teams, routes and providers, the order of [`Scope::ALL`].
     pub fn with(rules: [Rules<'_>; 4], previous: Option<&Self>, now: u64) -> Self {
         let mut known: HashMap<&Identity, &Arc<Cell>> =
             previous.iter().flat_map(|limiter| &limiter.cells).map(|cell| (&cell.identity, cell)).collect();

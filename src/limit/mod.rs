@@ -11,8 +11,8 @@
 //! configured, [`estimate`] knows what a request will probably use, [`headers`] tells the client.
 
 use crate::account;
-use crate::config::snapshot::Dimension;
 use crate::error::{ApiError, ErrorKind};
+use rule::Dimension;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -25,6 +25,7 @@ pub mod headers;
 pub mod memory;
 pub mod permit;
 pub mod redis;
+pub mod rule;
 pub mod store;
 
 pub use estimate::{Estimate, Prospect};
@@ -62,19 +63,6 @@ impl Scope {
     }
 }
 
-/// The dimensions, in the order of their numbers.
-pub const DIMENSIONS: [Dimension; 4] = [Dimension::Requests, Dimension::Tokens, Dimension::Concurrent, Dimension::Usd];
-
-/// The word in metrics, messages and `/limits`.
-pub const fn dimension_name(dimension: Dimension) -> &'static str {
-    match dimension {
-        Dimension::Requests => "requests",
-        Dimension::Tokens => "tokens",
-        Dimension::Concurrent => "concurrent",
-        Dimension::Usd => "usd",
-    }
-}
-
 /// Who asks, by index into the snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
@@ -108,7 +96,7 @@ impl Kinds {
         std::iter::from_fn(move || {
             let number = left.trailing_zeros() as usize;
             left &= left.wrapping_sub(1);
-            Some((*Scope::ALL.get(number / 4)?, *DIMENSIONS.get(number % 4)?))
+            Some((*Scope::ALL.get(number / 4)?, *Dimension::ALL.get(number % 4)?))
         })
     }
 }
@@ -173,7 +161,7 @@ impl From<&Refusal> for ApiError {
             (Dimension::Requests | Dimension::Tokens, wait) => write!(
                 message,
                 "This {scope} has reached its limit on {} ({} per {}). Try again in {}.",
-                dimension_name(refusal.dimension),
+                refusal.dimension.name(),
                 refusal.limit,
                 headers::period(refusal.per),
                 headers::duration(wait.unwrap_or_default()),

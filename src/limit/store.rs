@@ -5,8 +5,8 @@ use super::permit::{Counted, Permit};
 use super::redis::link::{Link, OnEvent};
 use super::redis::{Failed, Shared};
 use super::{Estimate, Granted, Kinds, Refusal, Standing, Subject};
-use crate::config::snapshot::{LimitStore, StoreFailure};
 use crate::error::{ApiError, ErrorKind};
+use crate::limit::rule::{LimitStore, StoreFailure};
 use std::sync::Arc;
 use std::time::Duration;
 

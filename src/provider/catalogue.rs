@@ -425,7 +425,7 @@ mod tests {
                 kind.name()
             );
             let loaded = crate::config::parse(&text, "t.yaml", &|_| None).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
-            let explained = crate::explain::explain(&loaded.snapshot, "r").unwrap();
+            let explained = crate::explain::explain(&loaded.snapshot.routes, "r").unwrap();
             assert!(explained.contains(kind.name()) && !explained.contains("every request is refused"), "{explained}");
         }
     }

@@ -1,15 +1,19 @@
 //! Providers and targets: which dialect is spoken where, and with whose credentials.
 
-use crate::config::secret::Secret;
-use crate::config::snapshot::{LimitRule, Timeouts, TlsOptions};
+use crate::account::Price;
 use crate::egress::Egress;
 use crate::egress::proxy::Proxy;
+use crate::limit::rule::LimitRule;
+use crate::pem::{Certificates, Identity};
+use crate::secret::Secret;
 use http::{HeaderName, HeaderValue};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use timeouts::Timeouts;
 
 pub mod catalogue;
+pub mod timeouts;
 
 /// What the user writes as `kind`: an entry of the catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +119,19 @@ impl Provider {
     pub fn forward_proxy(&self) -> Option<&Arc<Proxy>> {
         self.proxy().filter(|_| !self.base.tls && self.http != HttpVersion::Http2)
     }
+}
+
+/// How a provider's certificate is checked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// What replaces the system's roots.
+    pub ca: Option<Certificates>,
+    /// Whether the certificate is checked at all.
+    pub verify: bool,
+    /// Name to ask for and to check, where it is not the host.
+    pub server_name: Option<Arc<str>>,
+    /// What the gateway shows.
+    pub client: Option<Arc<Identity>>,
 }
 
 /// Which version of HTTP a provider is asked with.
@@ -274,19 +291,6 @@ pub struct Target {
     pub inference_component: Option<String>,
     /// Whether a `<think>` text inside the content is moved to `reasoning_content`.
     pub split_think_tags: bool,
-}
-
-/// Micro-dollars per million tokens, which is the same number as pico-dollars per token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Price {
-    /// Uncached input.
-    pub input: u64,
-    /// Output.
-    pub output: u64,
-    /// Input read from a cache; the price of input where none is given.
-    pub cached_input: u64,
-    /// Input written to a cache; the price of input where none is given.
-    pub cache_write: u64,
 }
 
 /// How Claude models are held to a JSON schema.

@@ -9,8 +9,8 @@
 //! What comes in (frames or one whole body) and what goes out (chunks or one completion) are independent: a provider
 //! that answers a stream request in one piece is told in chunks all the same.
 
-use crate::dialect::{self, Decoder, Frame, Framing, openai};
-use crate::frame::Framer;
+use crate::dialect::{self, Decoder, openai};
+use crate::frame::{Frame, Framer, Framing};
 use crate::front::chat::chunk::{ChunkWriter, UsagePlace};
 use crate::front::chat::completion::CompletionWriter;
 use crate::front::chat::head::Head;

@@ -10,8 +10,8 @@ use super::models::{Models, PatternModels, Registry};
 pub use super::record::MAX_FAILURES;
 use super::record::Record;
 use super::retry::Failure;
+use super::settings::{Ejection, Route, Routes};
 use super::standing::{Cause, Role, Standing};
-use crate::config::snapshot::{Ejection, Route, Snapshot};
 use crate::llm::failure::FailureClass;
 use crate::provider::ModelName;
 use std::collections::HashMap;
@@ -64,15 +64,18 @@ pub(super) struct Vitals {
 }
 
 impl Health {
-    /// The entries of a snapshot's targets. Those that the previous one had as well stay the same.
-    pub fn new(snapshot: &Snapshot, previous: Option<(&Snapshot, &Health)>) -> Self {
+    /// The entries of all targets. Those that the previous one had as well stay the same.
+    pub fn new(routes: &Routes, previous: Option<(&Routes, &Health)>) -> Self {
         let kept = |provider: &Arc<str>| previous?.1.providers.get(provider).cloned();
         let registry = |provider: &Arc<str>| (provider.clone(), kept(provider).unwrap_or_default());
-        let providers: HashMap<_, _> =
-            snapshot.providers.iter().flat_map(|provider| provider.endpoints()).map(|one| registry(&one.endpoint_name)).collect();
+        let providers: HashMap<_, _> = routes
+            .iter()
+            .flat_map(|route| route.targets.iter().chain(&route.fallback))
+            .map(|target| registry(&target.provider.endpoint_name))
+            .collect();
         let patterns = Patterns::of(previous);
-        let mut targets: Vec<Option<Place>> = (0..snapshot.targets).map(|_| None).collect();
-        for (one, is_pattern, index) in identities(snapshot) {
+        let mut targets: Vec<Option<Place>> = (0..routes.targets).map(|_| None).collect();
+        for (one, is_pattern, index) in identities(routes) {
             let Some(slot) = targets.get_mut(index) else { continue };
             let registry = || providers.get(&one.provider).cloned().unwrap_or_default();
             let state = match is_pattern {
@@ -307,10 +310,10 @@ impl Identity {
     }
 }
 
-/// Each target of a snapshot: its identity, whether its model is a pattern, its index.
-fn identities(snapshot: &Snapshot) -> impl Iterator<Item = (Identity, bool, usize)> {
+/// Each target: its identity, whether its model is a pattern, its index.
+fn identities(routes: &Routes) -> impl Iterator<Item = (Identity, bool, usize)> {
     let mut seen: HashMap<Identity, usize> = HashMap::new();
-    let all = snapshot.routes.iter().flat_map(|r| r.targets.iter().chain(&r.fallback).map(move |t| (&r.name, t)));
+    let all = routes.iter().flat_map(|r| r.targets.iter().chain(&r.fallback).map(move |t| (&r.name, t)));
     all.map(move |(route, target)| {
         let (ModelName::Fixed(model) | ModelName::Pattern(model)) = &target.model;
         let (pool, provider) = (target.provider.name.clone(), target.provider.endpoint_name.clone());
@@ -321,11 +324,11 @@ fn identities(snapshot: &Snapshot) -> impl Iterator<Item = (Identity, bool, usiz
     })
 }
 
-/// The patterns of the previous snapshot.
+/// The patterns of the previous configuration.
 struct Patterns(Vec<(Identity, Arc<Models>)>);
 
 impl Patterns {
-    fn of(previous: Option<(&Snapshot, &Health)>) -> Self {
+    fn of(previous: Option<(&Routes, &Health)>) -> Self {
         let models = |health: &Health, index: usize| match &health.targets.get(index)?.state {
             State::Pattern(models) => Some(models.clone()),
             State::Model(_) => None,

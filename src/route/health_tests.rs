@@ -2,6 +2,7 @@
 
 use super::super::pick::tests::snapshot;
 use super::*;
+use crate::config::snapshot::Snapshot;
 use crate::provider::Target;
 
 /// Targets by index, for tests of fixed models.
@@ -37,9 +38,9 @@ const SERVER: Failure = Failure::Provider(FailureClass::Server);
 
 fn health(weights: &[u32]) -> (Snapshot, Health) {
     let mut snapshot = snapshot(weights, 0, "weighted");
-    let ejection = &mut Arc::get_mut(&mut snapshot.routes[0]).unwrap().ejection;
+    let ejection = &mut Arc::get_mut(&mut snapshot.routes.list[0]).unwrap().ejection;
     (ejection.initial, ejection.max) = (Duration::from_secs(10), Duration::from_secs(300));
-    let health = Health::new(&snapshot, None);
+    let health = Health::new(&snapshot.routes, None);
     (snapshot, health)
 }
 
@@ -103,7 +104,7 @@ fn a_refused_credential_and_an_unknown_model_put_a_target_out_at_once_and_are_to
 #[test]
 fn changes_of_a_patterns_models_are_logged_now_and_then() {
     let s = parse(PATTERNS);
-    let h = Health::new(&s, None);
+    let h = Health::new(&s.routes, None);
     let logged = |target, second| h.is_logged(target, false, second * SECOND);
     assert_eq!([logged(0, 100), logged(0, 101), logged(0, 109), logged(0, 110)], [true, false, false, true]);
     assert_eq!([logged(3, 100), logged(3, 100)], [true, true]);
@@ -184,7 +185,7 @@ fn a_reload_keeps_what_is_known_by_provider_and_model() {
     let text = "providers: { p: { kind: openai, api_key: k }, q: { kind: openai, api_key: k } }
 routes: { new: { targets: [ { provider: p, model: t0 } ] }, r: { targets: [ { provider: p, model: t1 }, { provider: q, model: t0 }, { provider: p, model: t0 }, { provider: p, model: t0 }, { provider: p, model: t2 } ] } }";
     let next = crate::config::parse(text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
-    let now = Health::new(&next, Some((&s, &h)));
+    let now = Health::new(&next.routes, Some((&s.routes, &h)));
     let rests: Vec<_> = (0..6).map(|target| now.rests(target, SECOND)).collect();
     let (ejected, resting) = (Some((Duration::from_secs(10), true)), Some((Duration::from_secs(7), false)));
     assert_eq!(rests, [ejected, resting, None, ejected, ejected, None]);
@@ -220,7 +221,7 @@ fn eject(snapshot: &Snapshot, health: &Health, model: &str) {
 #[test]
 fn failures_of_one_model_of_a_pattern_eject_that_model_only() {
     let s = parse(PATTERNS);
-    let h = Health::new(&s, None);
+    let h = Health::new(&s.routes, None);
     drop(ask_for(&s, &h, "o/*", Some("good")));
     eject(&s, &h, "m");
     assert!(ask_for(&s, &h, "o/*", Some("m")).is_none() && ask_for(&s, &h, "o/*", Some("good")).is_some());
@@ -237,7 +238,7 @@ fn failures_of_one_model_of_a_pattern_eject_that_model_only() {
 #[test]
 fn each_route_counts_failures_by_its_own_rules() {
     let s = parse(PATTERNS);
-    let h = Health::new(&s, None);
+    let h = Health::new(&s.routes, None);
     for _ in 0..20 {
         assert_eq!(ask_for(&s, &h, "x/*", Some("m")).unwrap().failed(SERVER, SECOND), None);
     }
@@ -247,11 +248,11 @@ fn each_route_counts_failures_by_its_own_rules() {
 #[test]
 fn a_reload_keeps_the_models_of_a_pattern() {
     let s = parse(PATTERNS);
-    let h = Health::new(&s, None);
+    let h = Health::new(&s.routes, None);
     eject(&s, &h, "m");
     ask_for(&s, &h, "o/*", Some("resting")).unwrap().rest(Duration::from_secs(7), SECOND);
     let next = parse(&PATTERNS.replace("o/*", "renamed/*").replace("model: m", "model: resting"));
-    let now = Health::new(&next, Some((&s, &h)));
+    let now = Health::new(&next.routes, Some((&s.routes, &h)));
     assert_eq!(now.models(0, SECOND), h.models(0, SECOND));
     assert_eq!(now.rests(3, SECOND), Some((Duration::from_secs(7), false)));
     // A request of the generation before and one of this generation meet at the same entry.

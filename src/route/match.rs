@@ -1,9 +1,10 @@
 //! Which route a client means by `model`.
 
-use super::near;
+use super::settings::{Route, Routes};
+use crate::auth::tenants::Tenants;
 use crate::auth::{Principal, may_use};
-use crate::config::snapshot::{Route, Snapshot};
 use crate::error::{ApiError, ErrorKind};
+use crate::near;
 use crate::provider::ModelName;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const MAX_ECHO: usize = 128;
 /// A route and what its `*` stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found<'m> {
-    /// Index into [`Snapshot::routes`].
+    /// Index into [`Routes`].
     pub route: usize,
     /// What the pattern's `*` matched, never empty; `None` where the route is no pattern.
     pub star: Option<&'m str>,
@@ -40,14 +41,13 @@ impl<'m> Found<'m> {
 
 /// Finds the route of this name: the exact one, else the pattern with the longest prefix, and of these the one with the
 /// longest suffix.
-pub fn find<'m>(snapshot: &Snapshot, model: &'m str) -> Option<Found<'m>> {
+pub fn find<'m>(routes: &Routes, model: &'m str) -> Option<Found<'m>> {
     let name = stripped(model);
-    let names = &snapshot.route_names;
-    if let Some(route) = names.exact.get(name) {
+    if let Some(route) = routes.exact.get(name) {
         return Some(Found { route: *route, star: None });
     }
     // The configuration keeps the patterns in that order.
-    names.patterns.iter().find_map(|(prefix, suffix, route)| {
+    routes.patterns.iter().find_map(|(prefix, suffix, route)| {
         let star = name.strip_prefix(prefix.as_ref())?.strip_suffix(suffix.as_ref())?;
         // A name with a `*` is a pattern's own, which is not a model.
         (!star.is_empty() && !star.contains('*')).then_some(Found { route: *route, star: Some(star) })
@@ -62,9 +62,9 @@ fn stripped(model: &str) -> &str {
 ///
 /// # Errors
 /// A 404 that names close routes of this principal's, or a 403 for a route of others.
-pub fn resolve<'m>(snapshot: &Snapshot, principal: Principal, model: &'m str) -> Result<Found<'m>, ApiError> {
-    let Some(found) = find(snapshot, model) else { return Err(unknown(snapshot, principal, model)) };
-    if may_use(principal, snapshot, found.route) {
+pub fn resolve<'m>(routes: &Routes, tenants: &Tenants, principal: Principal, model: &'m str) -> Result<Found<'m>, ApiError> {
+    let Some(found) = find(routes, model) else { return Err(unknown(routes, tenants, principal, model)) };
+    if may_use(principal, tenants, found.route) {
         return Ok(found);
     }
     let message = format!("This key may not use the route `{}`; `GET /v1/models` lists those that it may.", echo(model));
@@ -72,8 +72,8 @@ pub fn resolve<'m>(snapshot: &Snapshot, principal: Principal, model: &'m str) ->
 }
 
 /// The 404 for a name that is no route of this principal's.
-pub fn unknown(snapshot: &Snapshot, principal: Principal, model: &str) -> ApiError {
-    let names = usable(snapshot, principal).flat_map(|route| route.names()).map(AsRef::as_ref);
+pub fn unknown(routes: &Routes, tenants: &Tenants, principal: Principal, model: &str) -> ApiError {
+    let names = usable(routes, tenants, principal).flat_map(|route| route.names()).map(AsRef::as_ref);
     let close: Vec<String> = near::nearest(stripped(model), names, SUGGESTIONS).iter().map(|name| format!("`{name}`")).collect();
     let hint = if close.is_empty() { String::new() } else { format!(" Did you mean {}?", close.join(", ")) };
     let message = format!("There is no route `{}`.{hint} `GET /v1/models` lists those that this key may use.", echo(model));
@@ -85,8 +85,8 @@ fn echo(model: &str) -> String {
 }
 
 /// The routes that a principal may use, in the order of the configuration; what `GET /v1/models` lists.
-pub fn usable(snapshot: &Snapshot, principal: Principal) -> impl Iterator<Item = &Arc<Route>> {
-    snapshot.routes.iter().filter(move |route| may_use(principal, snapshot, route.index))
+pub fn usable<'a>(routes: &'a Routes, tenants: &'a Tenants, principal: Principal) -> impl Iterator<Item = &'a Arc<Route>> {
+    routes.iter().filter(move |route| may_use(principal, tenants, route.index))
 }
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ pub fn usable(snapshot: &Snapshot, principal: Principal) -> impl Iterator<Item =
 mod tests {
     use super::*;
     use crate::auth::authenticate;
-    use crate::config;
+    use crate::config::{self, snapshot::Snapshot};
 
     const TEXT: &str = "\
 providers: { p: { kind: openai, api_key: k } }
@@ -117,7 +117,7 @@ teams:
     fn principal(snapshot: &Snapshot) -> Principal {
         let mut headers = http::HeaderMap::new();
         headers.insert("x-api-key", http::HeaderValue::from_static("key"));
-        authenticate(snapshot, &headers, 0).unwrap()
+        authenticate(&snapshot.tenants, &headers, 0).unwrap()
     }
 
     #[test]
@@ -136,35 +136,35 @@ teams:
             ("openai/", "*", "any"),
             ("tensorzero::model_name::tensorzero::model_name::qwen3-4b", "*", "any"),
         ] {
-            let found = find(&snapshot, model).unwrap();
+            let found = find(&snapshot.routes, model).unwrap();
             let route = &snapshot.routes[found.route];
             assert_eq!((route.name.as_ref(), found.model(&route.targets[0].model).as_ref()), (name, upstream), "{model}");
         }
-        assert_eq!((find(&snapshot, ""), find(&snapshot, "*"), find(&snapshot, "openai/*")), (None, None, None));
+        assert_eq!((find(&snapshot.routes, ""), find(&snapshot.routes, "*"), find(&snapshot.routes, "openai/*")), (None, None, None));
     }
 
     #[test]
     fn a_route_of_others_is_a_403_and_an_unknown_one_a_404_with_hints() {
         let closed = snapshot(&TEXT.replace("  \"*\": { targets: [ { provider: p, model: any } ] }\n", ""));
         let principal = principal(&closed);
-        assert!(resolve(&closed, principal, "openai/o3").is_ok());
-        let error = resolve(&closed, principal, "qwen3-8b").unwrap_err();
+        assert!(resolve(&closed.routes, &closed.tenants, principal, "openai/o3").is_ok());
+        let error = resolve(&closed.routes, &closed.tenants, principal, "qwen3-8b").unwrap_err();
         assert_eq!((error.status, error.param.as_deref()), (403, Some("model")));
-        let error = resolve(&closed, principal, "qwen3-4c").unwrap_err();
+        let error = resolve(&closed.routes, &closed.tenants, principal, "qwen3-4c").unwrap_err();
         assert_eq!(error.status, 404);
         // The other route is as close, but not for this key to know of.
         assert!(error.message.contains("Did you mean `qwen3-4b`?") && !error.message.contains("8b"), "{}", error.message);
         // A pattern is no name that a client could ask for.
-        let error = resolve(&closed, principal, "openai/").unwrap_err();
+        let error = resolve(&closed.routes, &closed.tenants, principal, "openai/").unwrap_err();
         assert!(error.status == 404 && !error.message.contains('*'), "{}", error.message);
-        let error = resolve(&closed, principal, &"ü\n".repeat(10_000)).unwrap_err();
+        let error = resolve(&closed.routes, &closed.tenants, principal, &"ü\n".repeat(10_000)).unwrap_err();
         assert!(error.message.len() < 500 && !error.message.contains('\n'));
     }
 
     #[test]
     fn the_list_holds_what_the_key_may_use() {
         let snapshot = snapshot(TEXT);
-        let names: Vec<_> = usable(&snapshot, principal(&snapshot)).map(|route| route.name.as_ref()).collect();
+        let names: Vec<_> = usable(&snapshot.routes, &snapshot.tenants, principal(&snapshot)).map(|route| route.name.as_ref()).collect();
         assert_eq!(names, ["qwen3-4b", "openai/*"]);
     }
 }

@@ -3,7 +3,7 @@
 //! All of it is pure: randomness, time and the health of targets come in as arguments.
 
 pub mod r#match;
-pub mod near;
+pub mod settings;
 
 pub mod failures;
 pub mod pick;

@@ -6,8 +6,8 @@
 //! hashing with weights (Thaler and Ravishankar, 1998): a target that comes or goes moves its own share only.
 
 use super::health::{Health, Resolved, Vitals};
-use crate::config::snapshot::{Balance, Route};
 use crate::provider::Target;
+use crate::route::settings::{Balance, Route};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -166,7 +166,7 @@ pub(super) mod tests {
 
     /// How often each target comes first.
     fn shares(snapshot: &Snapshot, health: &Health) -> Vec<i32> {
-        let mut first = vec![0; snapshot.targets];
+        let mut first = vec![0; snapshot.routes.targets];
         for random in 0..10_000 {
             first[order(snapshot, health, SplitMix(random).next(), &format!("conversation {random}"))[0]] += 1;
         }
@@ -181,7 +181,7 @@ pub(super) mod tests {
     #[test]
     fn the_first_choice_follows_the_weights() {
         let s = snapshot(&[6, 3, 1, 0], 2, "weighted");
-        let health = Health::new(&s, None);
+        let health = Health::new(&s.routes, None);
         let counts = shares(&s, &health);
         assert!(near(&counts, &[6000, 3000, 1000, 0, 0, 0]), "{counts:?}");
         let mut second_after_heavy = [0; 6];
@@ -197,7 +197,7 @@ pub(super) mod tests {
     fn the_same_target_twice_has_two_shares() {
         let text = "providers: { p: { kind: openai, api_key: k } }\nroutes: { r: { targets: [ { provider: p, model: m }, { provider: p, model: m, weight: 3 } ] } }";
         let s = config::parse(text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
-        let counts = shares(&s, &Health::new(&s, None));
+        let counts = shares(&s, &Health::new(&s.routes, None));
         assert!(near(&counts, &[2500, 7500]), "{counts:?}");
     }
 
@@ -205,7 +205,7 @@ pub(super) mod tests {
     fn resting_targets_come_last_and_fallback_before_them() {
         let s = snapshot(&[1, 0], 2, "weighted");
         for (resting, want) in [(&[][..], [0, 1, 2, 3]), (&[0], [1, 2, 3, 0]), (&[0, 1, 2], [3, 0, 1, 2]), (&[0, 1, 2, 3], [0, 1, 2, 3])] {
-            let health = Health::new(&s, None);
+            let health = Health::new(&s.routes, None);
             resting.iter().for_each(|target| health.rest(*target, Duration::from_secs(9), NOW));
             assert_eq!(order(&s, &health, 1, ""), want);
         }
@@ -214,10 +214,10 @@ pub(super) mod tests {
     #[test]
     fn a_conversation_stays_and_a_target_that_goes_moves_its_share_only() {
         let (four, three) = (snapshot(&[1, 2, 3, 4], 0, "sticky"), snapshot(&[1, 2, 3], 0, "sticky"));
-        let (health, fewer) = (Health::new(&four, None), Health::new(&three, None));
+        let (health, fewer) = (Health::new(&four.routes, None), Health::new(&three.routes, None));
         let counts = shares(&four, &health);
         assert!(near(&counts, &[1000, 2000, 3000, 4000]), "{counts:?}");
-        let resting = Health::new(&four, None);
+        let resting = Health::new(&four.routes, None);
         resting.rest(3, Duration::from_secs(9), NOW);
         let mut moved = [0; 3];
         for conversation in 0..5000 {
@@ -239,7 +239,7 @@ pub(super) mod tests {
     #[test]
     fn two_choices_by_weight_the_one_with_fewer_in_flight() {
         let s = snapshot(&[1, 1, 1], 0, "least_requests");
-        let health = Health::new(&s, None);
+        let health = Health::new(&s.routes, None);
         assert!(near(&shares(&s, &health), &[3333, 3333, 3333]));
         let route = &s.routes[0];
         let ask = |target: usize| health.ask(route, &route.targets[target], false, Duration::ZERO, NOW).unwrap();
@@ -255,7 +255,7 @@ pub(super) mod tests {
     #[test]
     fn two_choices_by_weight_the_one_that_answers_sooner() {
         let s = snapshot(&[1, 1, 1], 0, "latency");
-        let health = Health::new(&s, None);
+        let health = Health::new(&s.routes, None);
         let route = &s.routes[0];
         for (target, millis) in [(0, 50), (1, 100), (2, 900)] {
             let began = NOW - millis * 1_000_000;
@@ -281,12 +281,12 @@ routes: { r: { balance: B, targets: [ { provider: p, model: m, weight: 3 }, { pr
     fn replicas_share_the_weight_of_their_target_and_the_one_with_the_fewest_in_flight_is_first() {
         for balance in ["weighted", "least_requests", "latency"] {
             let s = pool(balance);
-            let health = Health::new(&s, None);
+            let health = Health::new(&s.routes, None);
             let route = &s.routes[0];
             let names: Vec<_> =
                 route.targets.iter().chain(&route.fallback).map(|target| (&*target.provider.endpoint_name, target.index)).collect();
             assert_eq!(names[..4], [("p@http://a/v1", 0), ("p@http://b:8000/v1", 1), ("p@http://c/v1", 2), ("q", 3)]);
-            assert_eq!((names.len(), s.targets, route.retry.attempts), (7, 7, 4));
+            assert_eq!((names.len(), s.routes.targets, route.retry.attempts), (7, 7, 4));
             let counts = shares(&s, &health);
             assert!(near(&counts, &[2500, 2500, 2500, 2500, 0, 0, 0]), "{balance}: {counts:?}");
             let ask = |target: usize| health.ask(route, &route.targets[target], false, Duration::ZERO, NOW).unwrap();
@@ -303,12 +303,12 @@ routes: { r: { balance: B, targets: [ { provider: p, model: m, weight: 3 }, { pr
     #[test]
     fn a_replica_that_is_out_gives_its_share_to_the_others_and_a_conversation_stays_at_its_own() {
         let s = pool("weighted");
-        let health = Health::new(&s, None);
+        let health = Health::new(&s.routes, None);
         health.rest(0, Duration::from_secs(9), NOW);
         let counts = shares(&s, &health);
         assert!(near(&counts, &[0, 3750, 3750, 2500, 0, 0, 0]), "{counts:?}");
         let s = pool("sticky");
-        let (all, fewer) = (Health::new(&s, None), Health::new(&s, None));
+        let (all, fewer) = (Health::new(&s.routes, None), Health::new(&s.routes, None));
         fewer.rest(1, Duration::from_secs(9), NOW);
         let counts = shares(&s, &all);
         assert!(near(&counts, &[2500, 2500, 2500, 2500, 0, 0, 0]), "{counts:?}");

@@ -3,7 +3,7 @@
 //! The times of the last failures are kept one by one. How many attempts there were beside them is known from marks: counts
 //! that were noted every sixteenth of a window, so that a share is exact to that part of the window.
 
-use crate::config::snapshot::Ejection;
+use crate::route::settings::Ejection;
 use std::array::from_fn;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;

@@ -14,9 +14,9 @@
 
 use super::health::{Asking, Health, Vitals};
 use super::pick::{Plan, SplitMix};
-use crate::config::snapshot::{Retry, Route};
 use crate::llm::failure::FailureClass;
 use crate::provider::Target;
+use crate::route::settings::{Retry, Route};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,7 +268,7 @@ mod tests {
         let snapshot = snapshot(weights, fallback, "weighted");
         let mut route = Route::clone(&snapshot.routes[0]);
         route.retry = retry;
-        let health = Health::new(&snapshot, None);
+        let health = Health::new(&snapshot.routes, None);
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
         let (mut targets, mut waits) = (Vec::new(), Vec::new());
         let mut turn = attempts.first(&route, &health, 0);
@@ -307,7 +307,7 @@ mod tests {
         let snapshot = snapshot(&[1], 0, "weighted");
         let mut route = Route::clone(&snapshot.routes[0]);
         route.retry = retry(3);
-        let health = Health::new(&snapshot, None);
+        let health = Health::new(&snapshot.routes, None);
         while health.ask(&route, &route.targets[0], false, Duration::ZERO, 0).unwrap().failed(FAILED, 1).is_none() {}
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 2), 3);
         let mut turn = attempts.first(&route, &health, 2);
@@ -344,7 +344,7 @@ mod tests {
             let snapshot = snapshot(weights, fallback, "weighted");
             let mut route = Route::clone(&snapshot.routes[0]);
             route.retry = retry(if after.is_empty() { weights.len() as u32 } else { 1 + targets.len() as u32 });
-            let health = Health::new(&snapshot, None);
+            let health = Health::new(&snapshot.routes, None);
             millis(before).iter().for_each(|(target, rest)| health.rest(*target, *rest, 0));
             let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
             let mut turn = attempts.first(&route, &health, 0);
@@ -365,7 +365,7 @@ mod tests {
         let snapshot = snapshot(weights, fallback, "weighted");
         let mut route = Route::clone(&snapshot.routes[0]);
         route.retry = retry(attempts);
-        let health = Health::new(&snapshot, None);
+        let health = Health::new(&snapshot.routes, None);
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
         let (mut asked, mut turns) = (Vec::new(), 0);
         let mut turn = attempts.first(&route, &health, 0);
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn a_probe_is_one_requests_turn_and_the_others_go_elsewhere() {
         let snapshot = snapshot(&[1, 0], 0, "weighted");
-        let (route, health) = (&snapshot.routes[0], Health::new(&snapshot, None));
+        let (route, health) = (&snapshot.routes[0], Health::new(&snapshot.routes, None));
         let ask = |now| health.ask(route, &route.targets[0], false, Duration::ZERO, now);
         while ask(0).unwrap().failed(FAILED, 1).is_none() {}
         let first = |now| {
@@ -430,7 +430,7 @@ mod tests {
     /// Targets asked in turn while each fails as `failures` say, the last one repeated.
     fn failing(targets: &[(&str, Option<u32>)], attempts: u32, failures: &[FailureClass]) -> Vec<usize> {
         let (snapshot, route) = route(targets, attempts);
-        let health = Health::new(&snapshot, None);
+        let health = Health::new(&snapshot.routes, None);
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
         let (mut asked, mut turn) = (Vec::new(), attempts.first(&route, &health, 0));
         while let Some(Turn { target, asking, .. }) = turn {
@@ -480,7 +480,7 @@ mod tests {
             ([None, None, None], 900, &[], 0),
         ] {
             let (snapshot, route) = route(&["a", "b", "c"].map(|model| (model, contexts[usize::from(model.as_bytes()[0] - b'a')])), 3);
-            let health = Health::new(&snapshot, None);
+            let health = Health::new(&snapshot.routes, None);
             let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
             let small: Vec<_> = attempts.pass_over_small(&route, tokens).map(|target| target.index).collect();
             let turn = attempts.first(&route, &health, 0).unwrap();

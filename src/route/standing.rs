@@ -12,7 +12,7 @@
 //! A provider's `retry-after` lets a target rest the same way, with no probe afterwards: it said itself when it is back.
 
 use super::health::MAX_REST;
-use crate::config::snapshot::Ejection;
+use crate::route::settings::Ejection;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 

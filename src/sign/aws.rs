@@ -4,9 +4,9 @@
 //! and service. It is small enough, and `ring` is here with TLS anyway, that it is written out; its tests are AWS's
 //! published example and signatures made by botocore.
 
-use crate::config::secret::Secret;
 use crate::percent;
 use crate::redact::KnownSecrets;
+use crate::secret::Secret;
 use http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
 use http::{HeaderName, HeaderValue};
 use ring::{digest, hmac};

@@ -1,9 +1,10 @@
 //! Google access tokens, of a credentials file or of application default credentials.
 
 use super::fresh::{Reason, Source};
-use crate::config::{self, secret::Secret};
 use crate::egress::Egress;
+use crate::files::fingerprint;
 use crate::redact::KnownSecrets;
+use crate::secret::Secret;
 use http::HeaderValue;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -52,7 +53,7 @@ impl Origin {
     /// `egress` names. Reads the file.
     pub fn new(file: Option<PathBuf>, egress: Egress) -> Self {
         let read = file.clone().or_else(|| grant::default_file(&|name| std::env::var(name).ok()));
-        Self { file, content: config::fingerprint(read.as_slice()), egress }
+        Self { file, content: fingerprint(read.as_slice()), egress }
     }
 }
 

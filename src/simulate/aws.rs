@@ -1,8 +1,8 @@
 //! What AWS's services have in common: who may ask, what an error looks like, and messages of an event stream.
 
 use super::dialect::{Incoming, Refusal};
-use crate::config::secret::Secret;
 use crate::frame::aws_event_stream::write_message;
+use crate::secret::Secret;
 use crate::sign::aws::{AwsCredentials, ToSign, sign};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};

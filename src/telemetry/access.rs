@@ -1,9 +1,9 @@
 //! One line per request. It says who asked whom for how much, and never what.
 
 use crate::account::Ledger;
-use crate::config::snapshot::Dimension;
 use crate::json::write::{escape, integer};
-use crate::limit::{Scope, dimension_name};
+use crate::limit::Scope;
+use crate::limit::rule::Dimension;
 use std::cell::Cell;
 use std::io::Write;
 use std::net::IpAddr;
@@ -127,7 +127,7 @@ impl<'a> AccessLine<'a> {
         line.word(key!("reason"), self.reason);
         if let Some((scope, dimension)) = self.limit {
             line.word(key!("limit_scope"), scope.name());
-            line.word(key!("limit_dimension"), dimension_name(dimension));
+            line.word(key!("limit_dimension"), dimension.name());
         }
         line.address(key!("client"), self.client);
         line.end();

@@ -11,7 +11,6 @@
 
 use super::access::{AccessLine, Line, key};
 use super::short;
-use crate::config::snapshot::{Log, LogFormat};
 use crate::redact::{MAX_SEARCHED, redact_to};
 use log::{LevelFilter, Metadata, Record, SetLoggerError};
 use parking_lot::{Condvar, Mutex};
@@ -41,6 +40,28 @@ const FLUSH_WAIT: Duration = Duration::from_secs(1);
 const FORMATS: [LogFormat; 3] = [LogFormat::Json, LogFormat::Text, LogFormat::Short];
 
 static SINK: OnceLock<Sink> = OnceLock::new();
+
+/// What goes to stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Least severe level that is written.
+    pub level: LevelFilter,
+    /// Whether every request gets an access-log line.
+    pub access: bool,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// `key=value`, with every field that is there.
+    Text,
+    /// A few words.
+    Short,
+}
 
 /// Sends all records and access lines to stdout, from now on.
 ///

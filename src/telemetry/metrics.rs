@@ -11,10 +11,12 @@
 use super::family::{Child, Family};
 use super::labels::{AuthFailure, Decision, NONE, Outcome, Phase, Rejected, Reload, STATUS_COUNT, TokenType, status};
 use crate::account::Ledger;
-use crate::config::snapshot::{Dimension, Snapshot};
-use crate::limit::{DIMENSIONS, Kinds, Refusal, Scope, Standing, StoreEvent, dimension_name};
+use crate::auth::tenants::Tenants;
+use crate::limit::rule::Dimension;
+use crate::limit::{Kinds, Refusal, Scope, Standing, StoreEvent};
 use crate::llm::field::Field;
-use crate::provider::ModelName;
+use crate::provider::{ModelName, Provider};
+use crate::route::settings::Routes;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
@@ -114,15 +116,15 @@ pub struct Names {
 
 impl Names {
     /// The names of a configuration.
-    pub fn of(snapshot: &Snapshot) -> Self {
+    pub fn of(tenants: &Tenants, providers: &[Arc<Provider>], routes: &Routes) -> Self {
         let mut names = Self {
-            routes: Vec::with_capacity(snapshot.routes.len()),
-            teams: snapshot.teams.iter().map(|team| Arc::clone(&team.name)).collect(),
-            providers: snapshot.providers.iter().map(|provider| Arc::clone(&provider.name)).collect(),
-            targets: vec![(0, String::new()); snapshot.targets],
+            routes: Vec::with_capacity(routes.len()),
+            teams: tenants.teams.iter().map(|team| Arc::clone(&team.name)).collect(),
+            providers: providers.iter().map(|provider| Arc::clone(&provider.name)).collect(),
+            targets: vec![(0, String::new()); routes.targets],
             deadlines: Default::default(),
         };
-        for (index, route) in snapshot.routes.iter().enumerate() {
+        for (index, route) in routes.iter().enumerate() {
             let mut reach = Vec::new();
             for target in route.targets.iter().chain(&route.fallback) {
                 if !reach.contains(&target.provider.index) {
@@ -214,15 +216,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Never with the constant names of this module.
-    pub fn new(snapshot: &Snapshot, previous: Option<&Self>) -> prometheus::Result<Self> {
-        Self::with(Names::of(snapshot), previous)
-    }
-
-    /// The same from names alone.
-    ///
-    /// # Errors
-    /// As [`Metrics::new`].
-    pub fn with(names: Names, previous: Option<&Self>) -> prometheus::Result<Self> {
+    pub fn new(names: Names, previous: Option<&Self>) -> prometheus::Result<Self> {
         let families = match previous {
             Some(metrics) => Arc::clone(&metrics.families),
             None => {
@@ -254,8 +248,8 @@ impl Metrics {
             dropped: (0..=Field::ALL.len()).map(|_| OnceLock::new()).collect(),
         });
         let decisions = Scope::ALL.iter().flat_map(|scope| {
-            DIMENSIONS.iter().flat_map(|dimension| {
-                Decision::ALL.iter().map(|decision| families.decisions.series(&[scope.name(), dimension_name(*dimension), decision.name()]))
+            Dimension::ALL.iter().flat_map(|dimension| {
+                Decision::ALL.iter().map(|decision| families.decisions.series(&[scope.name(), dimension.name(), decision.name()]))
             })
         });
         families.build.series(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -389,7 +383,7 @@ impl Metrics {
     }
 
     fn limit_decision(&self, scope: Scope, dimension: Dimension, decision: Decision) {
-        let number = (scope as usize * DIMENSIONS.len() + dimension as usize) * Decision::ALL.len() + decision as usize;
+        let number = (scope as usize * Dimension::ALL.len() + dimension as usize) * Decision::ALL.len() + decision as usize;
         if let Some(counter) = self.decisions.get(number) {
             counter.inc();
         }
@@ -445,7 +439,7 @@ impl Metrics {
         self.families.limit_used.clear();
         for (scope, name, dimension, standing) in limits {
             let used = if standing.limit == 0 { 1.0 } else { standing.used as f64 / standing.limit as f64 };
-            let gauge = self.families.limit_used.series(&[scope.name(), name, dimension_name(dimension)]);
+            let gauge = self.families.limit_used.series(&[scope.name(), name, dimension.name()]);
             gauge.set(gauge.get().max(used));
         }
     }

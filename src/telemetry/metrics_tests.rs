@@ -47,7 +47,7 @@ fn line(metrics: &Metrics, begin: &str) -> String {
 
 #[test]
 fn every_family_is_there_before_anything_has_happened() {
-    let metrics = Metrics::with(names(), None).unwrap();
+    let metrics = Metrics::new(names(), None).unwrap();
     let text = text(&metrics);
     for name in "tidegate_requests_total tidegate_request_duration_seconds_bucket tidegate_gateway_overhead_seconds_bucket \
         gen_ai_server_time_to_first_token_seconds_bucket gen_ai_server_time_per_output_token_seconds_bucket \
@@ -65,7 +65,7 @@ fn every_family_is_there_before_anything_has_happened() {
 #[test]
 fn the_buckets_of_a_first_token_reach_the_largest_deadline() {
     let last = |names: Names, family: &str| {
-        let text = text(&Metrics::with(names, None).unwrap());
+        let text = text(&Metrics::new(names, None).unwrap());
         let bucket = |line: &str| line.strip_prefix(family)?.split_once("le=\"")?.1.split('"').next()?.parse::<f64>().ok();
         text.lines().filter_map(bucket).filter(|bound| bound.is_finite()).fold(0.0, f64::max)
     };
@@ -83,12 +83,15 @@ fn the_buckets_of_a_first_token_reach_the_largest_deadline() {
     )
     .unwrap_or_else(|problems| panic!("{problems:?}"))
     .snapshot;
-    assert_eq!(Names::of(&snapshot).deadlines, (Duration::from_secs(600), Duration::from_secs(300)));
+    assert_eq!(
+        Names::of(&snapshot.tenants, &snapshot.providers, &snapshot.routes).deadlines,
+        (Duration::from_secs(600), Duration::from_secs(300))
+    );
 }
 
 #[test]
 fn a_request_is_counted_under_its_names() {
-    let metrics = Metrics::with(names(), None).unwrap();
+    let metrics = Metrics::new(names(), None).unwrap();
     metrics.request_finished(&ledger());
     let labels = r#"provider="gpu",route="chat""#;
     assert_eq!(line(&metrics, &format!("tidegate_requests_total{{{labels},status=\"200\",team=\"search\"}}")), "1");
@@ -102,7 +105,7 @@ fn a_request_is_counted_under_its_names() {
 
 #[test]
 fn what_is_answered_in_one_piece_has_no_pace_and_what_is_refused_no_overhead() {
-    let metrics = Metrics::with(names(), None).unwrap();
+    let metrics = Metrics::new(names(), None).unwrap();
     metrics.request_finished(&Ledger { stream: false, overhead: Duration::ZERO, ..ledger() });
     for (family, labels) in [
         ("gen_ai_server_time_to_first_token_seconds", r#"provider="gpu",route="chat""#),
@@ -115,7 +118,7 @@ fn what_is_answered_in_one_piece_has_no_pace_and_what_is_refused_no_overhead() {
 
 #[test]
 fn what_clients_make_up_creates_no_series() {
-    let metrics = Metrics::with(names(), None).unwrap();
+    let metrics = Metrics::new(names(), None).unwrap();
     let refused = Ledger { status: 404, team: Some(0), ..Ledger::new() };
     (0..2).for_each(|_| metrics.request_finished(&refused));
     metrics.dropped_param(0, "seed");
@@ -135,7 +138,7 @@ fn what_clients_make_up_creates_no_series() {
 
 #[test]
 fn counters_survive_a_reload_and_what_is_gone_is_hidden() {
-    let before = Metrics::with(names(), None).unwrap();
+    let before = Metrics::new(names(), None).unwrap();
     before.request_finished(&ledger());
     before.reload(Reload::Rejected, 1.0);
     before.target_state(1, false);
@@ -147,7 +150,7 @@ fn counters_survive_a_reload_and_what_is_gone_is_hidden() {
         providers: vec!["gpu".into()],
         targets: vec![(1, "gpu/qwen".into()), (0, "gpu/new".into())],
     };
-    let after = Metrics::with(new, Some(&before)).unwrap();
+    let after = Metrics::new(new, Some(&before)).unwrap();
     after.request_finished(&Ledger { route: Some(1), provider: Some(0), team: Some(1), ..ledger() });
     before.request_finished(&ledger());
     assert_eq!(line(&after, r#"tidegate_requests_total{provider="gpu",route="chat",status="200",team="search"}"#), "3");
@@ -163,19 +166,19 @@ fn counters_survive_a_reload_and_what_is_gone_is_hidden() {
 
 #[test]
 fn a_rejected_configuration_is_shown_until_one_is_applied() {
-    let metrics = Metrics::with(names(), None).unwrap();
+    let metrics = Metrics::new(names(), None).unwrap();
     let shown = || line(&metrics, "tidegate_config_rejected ");
     assert_eq!(shown(), "0");
     metrics.reload(Reload::Rejected, 1.0);
     assert_eq!(shown(), "1");
-    let metrics = Metrics::with(names(), Some(&metrics)).unwrap();
+    let metrics = Metrics::new(names(), Some(&metrics)).unwrap();
     metrics.reload(Reload::Applied, 2.0);
     assert_eq!(line(&metrics, "tidegate_config_rejected "), "0");
 }
 
 #[test]
 fn the_fullest_limit_of_a_dimension_counts_and_those_that_are_gone_are_not_shown() {
-    let metrics = Metrics::with(names(), None).unwrap();
+    let metrics = Metrics::new(names(), None).unwrap();
     let standing = |used, limit| Standing { used, limit, ..Standing::default() };
     let team = |standing| (Scope::Team, "search", Dimension::Requests, standing);
     let other = (Scope::Provider, "gpu", Dimension::Usd, standing(0, 0));
@@ -190,7 +193,7 @@ fn the_fullest_limit_of_a_dimension_counts_and_those_that_are_gone_are_not_shown
 
 #[test]
 fn limit_decisions_have_their_own_series() {
-    let metrics = Metrics::with(names(), None).unwrap();
+    let metrics = Metrics::new(names(), None).unwrap();
     let refusal = Refusal {
         scope: Scope::Provider,
         dimension: Dimension::Usd,
@@ -212,7 +215,7 @@ fn promtool_finds_nothing_to_complain_about() {
     else {
         return; // checked where the tool is installed
     };
-    let metrics = Metrics::with(names(), None).unwrap();
+    let metrics = Metrics::new(names(), None).unwrap();
     metrics.request_finished(&Ledger { team: Some(1), ..ledger() });
     promtool.stdin.take().unwrap().write_all(text(&metrics).as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();

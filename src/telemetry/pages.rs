@@ -1,11 +1,11 @@
 //! What the admin listener shows: `/metrics`, `/healthz`, `/readyz`, `/status` and `/limits`. No page holds a secret.
 
 use crate::account::usd;
-use crate::config::snapshot::Dimension;
 use crate::json::write::Writer;
 use crate::limit::budget::MONTH;
 use crate::limit::memory::Identity;
-use crate::limit::{CountedBy, Limiter, Standing, Store, StoreStatus, dimension_name};
+use crate::limit::rule::Dimension;
+use crate::limit::{CountedBy, Limiter, Standing, Store, StoreStatus};
 use crate::redact::redact;
 use crate::route::models::PatternModels;
 use crate::route::refused::Refused;
@@ -272,7 +272,7 @@ fn limits(state: &State<'_>) -> Vec<u8> {
     w.object().key("counted_by").string(counted_by.name()).key("limits").array();
     for (identity, dimension, standing) in standings(state) {
         w.object().key("scope").string(identity.scope.name()).key("name").string(&identity.name);
-        w.key("dimension").string(dimension_name(dimension)).key("per_ms").integer(milliseconds(identity.per));
+        w.key("dimension").string(dimension.name()).key("per_ms").integer(milliseconds(identity.per));
         if identity.per == MONTH {
             w.key("per").string("month");
         }
@@ -305,7 +305,7 @@ fn milliseconds(time: Duration) -> u64 {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::config::snapshot::LimitRule;
+    use crate::limit::rule::LimitRule;
     use crate::limit::{Estimate, Subject};
     use crate::telemetry::metrics::Names;
     use std::sync::Arc;
@@ -331,7 +331,7 @@ mod tests {
             Reloads { rejected: 1, last_rejected: Some(NOW), problems: vec!["1:2: api_key sk-0123456789".into()], ..Reloads::default() };
         let reloads = Reloads { warnings: vec![("w".into(), "3:4: w".into())], ..reloads };
         let state = State {
-            metrics: &Metrics::with(names, None).unwrap(),
+            metrics: &Metrics::new(names, None).unwrap(),
             limiter: &limiter,
             store: None,
             now: NOW,

@@ -3,9 +3,8 @@
 use crate::corpus;
 use crate::engine::{fuzz, pieces};
 use crate::mutate::Mutator;
-use tidegate::dialect::{Frame, Framing};
 use tidegate::frame::aws_event_stream::MAX_FRAME;
-use tidegate::frame::{Framer, sse};
+use tidegate::frame::{Frame, Framer, Framing, sse};
 use tidegate::llm::failure::Fault;
 
 fn frames(framing: Framing, pieces: &[&[u8]]) -> (Vec<String>, Result<(), Fault>) {

@@ -3,7 +3,7 @@
 use crate::support::{Limits, Node, Redis, until_async};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::config::snapshot::Dimension;
+use tidegate::limit::rule::Dimension;
 use tidegate::limit::{Denied, Refusal, Scope, Used};
 
 /// Never late on a busy machine, and nothing is admitted without Redis.

@@ -203,7 +203,7 @@ impl Node {
         let snapshot = config::parse(&yaml, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
         let clock = Clock::start();
         let before = previous.map(|node| &node.store);
-        let limiter = Arc::new(Limiter::new(&snapshot, previous.map(|node| &*node.limiter), &clock));
+        let limiter = Arc::new(Limiter::new(snapshot.limits(), previous.map(|node| &*node.limiter), &clock));
         let errors = Arc::new(AtomicUsize::new(0));
         let counter = errors.clone();
         let on_event = Arc::new(move |event| {

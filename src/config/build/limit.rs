@@ -2,11 +2,11 @@
 
 use super::Builder;
 use crate::config::file::Limit;
-use crate::config::problem::Position;
-use crate::config::read::At;
-use crate::config::snapshot::{Dimension, LimitRule};
 use crate::config::types::{Count, MAX_COUNT, Money, Per, Period};
 use crate::limit::budget::{DAY, MONTH};
+use crate::limit::rule::{Dimension, LimitRule};
+use crate::yaml::problem::Position;
+use crate::yaml::read::At;
 use std::time::Duration;
 
 /// A day of the calendar, in UTC: that of `1d`.

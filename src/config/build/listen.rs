@@ -2,11 +2,11 @@
 
 use super::Builder;
 use crate::config::file::{CertificateAndKey, File, Listen as FileListen, ListenTls};
-use crate::config::pem::{Certificates, Identity};
-use crate::config::read::{At, Some1};
 use crate::config::snapshot::{Listen, ListenAddress};
 use crate::config::tls::{self, ClientCertificate};
 use crate::config::types::TrustedPeer;
+use crate::pem::{Certificates, Identity};
+use crate::yaml::read::{At, Some1};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio_rustls::rustls::ServerConfig;

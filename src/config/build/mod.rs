@@ -11,16 +11,18 @@ mod proxy;
 mod route;
 mod team;
 
-use super::env::Env;
-use super::excerpt::shown_path;
 use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Server as FileServer};
-use super::pem::{self, Certificates, Identity};
-use super::problem::{Position, Problems};
-use super::read::At;
-use super::secret::Secret;
-use super::snapshot::{Cors, LimitStore, Log, Server, Snapshot, Trust};
+use super::snapshot::{Cors, Server, Snapshot, Trust};
 use super::types::{Origin, STORE_URL, SecretValue, Store, Threads, TrustedPeer, secret};
+use crate::config::excerpt::shown_path;
+use crate::limit::rule::LimitStore;
+use crate::pem::{self, Certificates, Identity};
 use crate::provider::Provider;
+use crate::secret::Secret;
+use crate::telemetry::log::Log;
+use crate::yaml::env::Env;
+use crate::yaml::problem::{Position, Problems};
+use crate::yaml::read::At;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -56,8 +58,9 @@ impl Builder {
         }
         let egress = self.egress(&file.server, env);
         let providers = self.providers(file.providers, &egress);
-        let routes = self.routes(file.routes, &providers, file.server.keep_alive);
-        let tenants = self.tenants(file.teams, &routes.by_name);
+        let (by_name, mut routes) = self.routes(file.routes, &providers, file.server.keep_alive);
+        let tenants = self.tenants(file.auth, file.teams, &by_name);
+        routes.list = by_name.into_values();
         let providers = providers.into_values();
         Snapshot {
             seal_key: seal_key(&providers, tenants.keys.iter().map(|key| &key.digest)),
@@ -66,13 +69,8 @@ impl Builder {
             admin: file.admin.address.value,
             server: server(file.server),
             providers,
-            routes: routes.by_name.into_values(),
-            route_names: routes.names,
-            targets: routes.targets,
-            auth: file.auth,
-            teams: tenants.teams,
-            keys: tenants.keys,
-            key_digests: tenants.digests,
+            routes,
+            tenants,
             limit_store: self.limit_store(file.limits),
             log: Log { format: file.log.format, level: file.log.level, access: file.log.access },
         }
@@ -182,7 +180,7 @@ impl Builder {
         if self.problems.count() > MAX_HINTED {
             return String::new();
         }
-        match crate::route::near::nearest(name, names, 1).first() {
+        match crate::near::nearest(name, names, 1).first() {
             Some(close) => format!("; did you mean `{close}`?"),
             None => String::new(),
         }

@@ -1,11 +1,11 @@
 //! Proxies: which one a provider names itself, and what the environment names for the others.
 
 use super::{Builder, written};
-use crate::config::env::Env;
 use crate::config::file;
 use crate::egress::Egress;
 use crate::egress::environment::Environment;
 use crate::egress::proxy::Proxy;
+use crate::yaml::env::Env;
 use std::sync::Arc;
 
 impl Builder {

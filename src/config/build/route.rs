@@ -2,14 +2,15 @@
 
 use super::provider::OwnKeys;
 use super::{Builder, ByName, Lookup};
+use crate::account::Price;
 use crate::config::file;
-use crate::config::json::Fields;
-use crate::config::read::{At, Named};
-use crate::config::snapshot::{Ejection, Retry, Route, RouteNames};
 use crate::config::types::{Reason, ThinkTags, Unsupported};
 use crate::llm::settings::Params;
-use crate::provider::{Kind, ModelName, Price, Provider, Target};
+use crate::provider::{Kind, ModelName, Provider, Target};
 use crate::route::r#match::STRIPPED_PREFIXES;
+use crate::route::settings::{Ejection, Retry, Route, Routes};
+use crate::yaml::json::Fields;
+use crate::yaml::read::{At, Named};
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,18 +31,15 @@ const OWN_KEYS: &OwnKeys = &[
 /// Request fields that a route cannot set: the gateway itself lives by them.
 const OWN_FIELDS: &[&str] = &["model", "messages", "stream", "stream_options", "episode_id", "tensorzero::episode_id"];
 
-/// All routes.
-pub(super) struct Routes {
-    /// By the name as written, patterns included.
-    pub(super) by_name: ByName<Arc<Route>>,
-    pub(super) names: RouteNames,
-    /// How many targets there are in all.
-    pub(super) targets: usize,
-}
-
 impl Builder {
-    pub(super) fn routes(&mut self, routes: Named<file::Route>, providers: &ByName<Arc<Provider>>, keep_alive: Duration) -> Routes {
-        let mut all = Routes { by_name: ByName::new(routes.known), names: RouteNames::default(), targets: 0 };
+    /// The routes by the name as written, patterns included, and the table that finds them, still without them.
+    pub(super) fn routes(
+        &mut self,
+        routes: Named<file::Route>,
+        providers: &ByName<Arc<Provider>>,
+        keep_alive: Duration,
+    ) -> (ByName<Arc<Route>>, Routes) {
+        let (mut by_name, mut all) = (ByName::new(routes.known), Routes::default());
         let mut aliases: Vec<(usize, At<String>)> = Vec::new();
         for (index, (name, route)) in routes.entries.into_iter().enumerate() {
             let arc = self.name("route", &name);
@@ -51,21 +49,21 @@ impl Builder {
             }
             match arc.split_once('*') {
                 None => {
-                    all.names.exact.insert(arc.clone(), index);
+                    all.exact.insert(arc.clone(), index);
                 }
                 Some((_, suffix)) if suffix.contains('*') => {
                     self.problems.add(name.at, format!("the pattern `{arc}` must have exactly one `*`"));
                 }
-                Some((prefix, suffix)) => all.names.patterns.push((prefix.into(), suffix.into(), index)),
+                Some((prefix, suffix)) => all.patterns.push((prefix.into(), suffix.into(), index)),
             }
             let route = route.map(|route| Arc::new(self.route(index, arc, route, providers, keep_alive, &mut all.targets)));
-            all.by_name.push(name.value, route);
+            by_name.push(name.value, route);
         }
         for (index, alias) in aliases {
             self.alias(index, &alias, &mut all);
         }
-        all.names.patterns.sort_by_key(|(prefix, suffix, _)| std::cmp::Reverse((prefix.len(), suffix.len())));
-        all
+        all.patterns.sort_by_key(|(prefix, suffix, _)| std::cmp::Reverse((prefix.len(), suffix.len())));
+        (by_name, all)
     }
 
     fn reachable(&mut self, name: &At<String>) {
@@ -83,7 +81,7 @@ impl Builder {
             self.problems.add(alias.at, "`aliases`: an alias is one name, without `*`");
             return;
         }
-        match all.names.exact.entry(name) {
+        match all.exact.entry(name) {
             Entry::Vacant(free) => drop(free.insert(route)),
             Entry::Occupied(taken) if *taken.get() == route => {
                 self.problems.add(alias.at, format!("`aliases`: `{}` is this route's name already", alias.value));

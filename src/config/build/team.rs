@@ -1,27 +1,20 @@
 //! Teams, their keys, and the routes that these may use.
 
 use super::{Builder, ByName, Lookup};
+use crate::auth::tenants::{AuthMode, Key, RouteSet, Team, Tenants};
 use crate::config::file::{self, ClientKey};
-use crate::config::read::{At, Named};
-use crate::config::snapshot::{Key, Route, RouteSet, Team};
+use crate::route::settings::Route;
+use crate::yaml::read::{At, Named};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The team and the key under which a request without a key is accounted where `auth` is `none`; always the last.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Who may ask.
-#[derive(Default)]
-pub(super) struct Tenants {
-    pub(super) teams: Vec<Team>,
-    pub(super) keys: Vec<Key>,
-    pub(super) digests: HashMap<[u8; 32], usize>,
-    ids: HashSet<Arc<str>>,
-}
-
 impl Builder {
-    pub(super) fn tenants(&mut self, teams: Named<file::Team>, routes: &ByName<Arc<Route>>) -> Tenants {
-        let mut tenants = Tenants::default();
+    pub(super) fn tenants(&mut self, mode: AuthMode, teams: Named<file::Team>, routes: &ByName<Arc<Route>>) -> Tenants {
+        let mut tenants = Tenants { mode, teams: Vec::new(), keys: Vec::new(), digests: HashMap::new() };
+        let mut ids = HashSet::new();
         for (name, team) in teams.entries {
             let arc = self.name("team", &name);
             self.not_reserved(&name, "team");
@@ -29,7 +22,7 @@ impl Builder {
             let index = tenants.teams.len();
             let routes_of_team = self.route_set(team.routes, routes);
             for key in team.keys {
-                self.client_key(key, index, routes, &mut tenants);
+                self.client_key(key, index, routes, &mut ids, &mut tenants);
             }
             tenants.teams.push(Team { name: arc, routes: routes_of_team, limits: self.limits(team.limits) });
         }
@@ -41,11 +34,11 @@ impl Builder {
         tenants
     }
 
-    fn client_key(&mut self, key: ClientKey, team: usize, routes: &ByName<Arc<Route>>, tenants: &mut Tenants) {
+    fn client_key(&mut self, key: ClientKey, team: usize, routes: &ByName<Arc<Route>>, ids: &mut HashSet<Arc<str>>, tenants: &mut Tenants) {
         let id = self.name("key", &key.id);
         self.not_reserved(&key.id, "key");
         let index = tenants.keys.len();
-        if !tenants.ids.insert(id.clone()) {
+        if !ids.insert(id.clone()) {
             self.problems.add(key.id.at, format!("there are two keys with the id `{id}`"));
         }
         if tenants.digests.insert(key.sha256.value.0, index).is_some() {

@@ -1,24 +1,25 @@
 //! Keys: that there are any, how long they are good for, and routes that none of them may use.
 
 use super::{Review, expiry, place};
-use crate::config::problem::Problems;
-use crate::config::snapshot::{AuthMode, Key, RouteSet, Snapshot};
-use crate::config::tree::Node;
+use crate::auth::tenants::{AuthMode, Key, RouteSet};
+use crate::config::snapshot::Snapshot;
+use crate::yaml::problem::Problems;
+use crate::yaml::tree::Node;
 
 pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
     let snapshot = review.snapshot;
     let nodes = review.entries("teams").iter().flat_map(|(_, team)| team.get("keys").map_or(&[][..], Node::items));
-    for (key, node) in snapshot.keys.iter().zip(nodes) {
+    for (key, node) in snapshot.tenants.keys.iter().zip(nodes) {
         let end = key.expires.filter(|_| !key.disabled).and_then(|end| expiry(end, review.now));
         if let Some(end) = end {
             problems.warn(place(node, &["expires"]), format!("the key `{}` {end}", key.id));
         }
     }
-    if snapshot.auth != AuthMode::Keys {
+    if snapshot.tenants.mode != AuthMode::Keys {
         return;
     }
     // The last key is that of requests without one.
-    let keys = snapshot.keys.split_last().map_or(&[][..], |(_, keys)| keys);
+    let keys = snapshot.tenants.keys.split_last().map_or(&[][..], |(_, keys)| keys);
     let usable: Vec<&Key> = keys.iter().filter(|key| !key.disabled && key.expires.is_none_or(|end| end > review.now)).collect();
     if usable.is_empty() {
         let message = if keys.is_empty() {
@@ -42,7 +43,7 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
 fn open_routes(snapshot: &Snapshot, keys: &[&Key]) -> RouteSet {
     let mut open = vec![false; snapshot.routes.len()];
     for key in keys {
-        let team = snapshot.teams.get(key.team).and_then(|team| team.routes.as_ref());
+        let team = snapshot.tenants.teams.get(key.team).and_then(|team| team.routes.as_ref());
         if team.is_none() && key.routes.is_none() {
             open.fill(true);
             break;

@@ -1,11 +1,12 @@
 //! Limits that count less than they seem to: dollars without prices, leases without a shared store.
 
 use super::{Review, listed, place, targets};
-use crate::config::problem::Problems;
-use crate::config::snapshot::{Dimension, LimitRule, RouteSet};
-use crate::config::tree::Node;
+use crate::auth::tenants::RouteSet;
+use crate::limit::rule::{Dimension, LimitRule};
 use crate::provider::catalogue::entry;
 use crate::provider::{ModelName, Target};
+use crate::yaml::problem::Problems;
+use crate::yaml::tree::Node;
 
 pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
     let lease = review.file.get("limits").and_then(|limits| limits.get("lease"));
@@ -24,8 +25,8 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
     for (route, _, node) in review.routes() {
         usd(&route.limits, node, || targets(route).collect(), problems);
     }
-    let mut keys = review.snapshot.keys.iter();
-    for (team, (_, node)) in review.snapshot.teams.iter().zip(review.entries("teams")) {
+    let mut keys = review.snapshot.tenants.keys.iter();
+    for (team, (_, node)) in review.snapshot.tenants.teams.iter().zip(review.entries("teams")) {
         usd(&team.limits, node, || of(team.routes.as_ref(), None), problems);
         for (node, key) in node.get("keys").map_or(&[][..], Node::items).iter().zip(&mut keys) {
             usd(&key.limits, node, || of(team.routes.as_ref(), key.routes.as_ref()), problems);

@@ -10,10 +10,10 @@ mod providers;
 mod routes;
 mod variables;
 
-use super::problem::{Position, Problems};
 use super::snapshot::Snapshot;
-use super::tree::{Key, Node};
 use crate::provider::Target;
+use crate::yaml::problem::{Position, Problems};
+use crate::yaml::tree::{Key, Node};
 
 /// How long before its end a key or a certificate is warned of, in seconds: 14 days.
 const SOON: i64 = 14 * DAY;
@@ -57,14 +57,14 @@ impl<'a> Review<'a> {
     }
 
     /// Every route with its name and its section.
-    fn routes(&self) -> impl Iterator<Item = (&'a super::snapshot::Route, &'a Key, &'a Node)> {
+    fn routes(&self) -> impl Iterator<Item = (&'a crate::route::settings::Route, &'a Key, &'a Node)> {
         let routes = self.snapshot.routes.iter().zip(self.entries("routes"));
         routes.map(|(route, (name, node))| (route.as_ref(), name, node))
     }
 }
 
 /// The targets of a route, those for which there is a fallback first.
-fn targets(route: &super::snapshot::Route) -> impl Iterator<Item = &Target> {
+fn targets(route: &crate::route::settings::Route) -> impl Iterator<Item = &Target> {
     route.targets.iter().chain(&route.fallback).map(AsRef::as_ref)
 }
 

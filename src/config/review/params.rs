@@ -1,14 +1,14 @@
 //! Request fields that a route sets and that no target takes as they are.
 
 use super::{Review, targets};
-use crate::config::problem::Problems;
-use crate::config::snapshot::Route;
-use crate::config::tree::Node;
 use crate::explain::{Sample, encoded};
 use crate::llm::field::Field;
 use crate::llm::settings::Params;
+use crate::near;
 use crate::provider::{ModelName, Target};
-use crate::route::near;
+use crate::route::settings::Route;
+use crate::yaml::problem::Problems;
+use crate::yaml::tree::Node;
 
 /// Numbers with a range in OpenAI's API (<https://platform.openai.com/docs/api-reference/chat/create>).
 const RANGES: [(Field, f64, f64); 6] = [

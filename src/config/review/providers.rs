@@ -1,10 +1,10 @@
 //! Providers that no route uses, and base URLs without the path that their kind has.
 
 use super::{Review, targets};
-use crate::config::problem::Problems;
-use crate::config::tree::Node;
 use crate::provider::catalogue::entry;
 use crate::provider::{BaseUrl, Kind};
+use crate::yaml::problem::Problems;
+use crate::yaml::tree::Node;
 use std::collections::HashSet;
 
 pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {

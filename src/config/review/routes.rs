@@ -1,10 +1,11 @@
 //! Routes: tries that do not reach all targets, deadlines that never pass, and patterns that match the same names.
 
 use super::{Review, targets};
-use crate::config::problem::Problems;
-use crate::config::snapshot::{Route, TimeoutOverrides};
-use crate::config::tree::{Key, Node};
-use crate::config::units;
+use crate::provider::timeouts::TimeoutOverrides;
+use crate::route::settings::Route;
+use crate::units;
+use crate::yaml::problem::Problems;
+use crate::yaml::tree::{Key, Node};
 use std::time::Duration;
 
 pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
@@ -80,7 +81,7 @@ fn contradictions(written: &TimeoutOverrides, section: &Node, provider: Option<&
 fn patterns(review: &Review<'_>, problems: &mut Problems) {
     let names: Vec<&Key> = review.entries("routes").iter().map(|(name, _)| name).collect();
     // The first that matches is taken.
-    let patterns = &review.snapshot.route_names.patterns;
+    let patterns = &review.snapshot.routes.patterns;
     for (number, (prefix, suffix, route)) in patterns.iter().enumerate() {
         for (first_prefix, first_suffix, first) in patterns.iter().take(number) {
             let crossed = first_prefix.starts_with(prefix.as_ref()) && suffix.ends_with(first_suffix.as_ref());

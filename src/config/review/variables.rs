@@ -1,7 +1,7 @@
 //! Values that look like a variable in another notation than `${NAME}`.
 
-use crate::config::problem::Problems;
-use crate::config::tree::{Node, Value};
+use crate::yaml::problem::Problems;
+use crate::yaml::tree::{Node, Value};
 
 /// Keys whose text is written for models; in it only a value that is nothing but a variable is warned of.
 const PROSE: [&str; 2] = ["system", "params"];

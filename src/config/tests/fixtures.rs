@@ -46,7 +46,7 @@ fn every_file_is_answered_with_its_text() {
 
 fn certificate_end() -> i64 {
     let pem = std::fs::read("tests/fixtures/tls/certificate.pem").unwrap();
-    super::super::pem::Certificates::parse(&pem).unwrap().end().unwrap()
+    crate::pem::Certificates::parse(&pem).unwrap().end().unwrap()
 }
 
 #[test]

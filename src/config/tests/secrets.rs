@@ -1,6 +1,7 @@
 //! Where credentials come from, and that no message shows one.
 
 use super::*;
+use crate::yaml::problem::Position;
 
 #[test]
 fn no_message_repeats_a_secret_or_what_a_variable_stands_for() {
@@ -103,7 +104,7 @@ fn every_credential_may_come_from_a_file_that_is_watched() {
 /// Every line of a text as a problem on it would show it.
 fn every_line(text: &str) -> String {
     let mut excerpts = excerpt::Excerpts::new(text);
-    let places = (1..=text.lines().count()).map(|line| problem::Position { line, column: 1 });
+    let places = (1..=text.lines().count()).map(|line| Position { line, column: 1 });
     places.filter_map(|at| excerpts.at(at)).map(|excerpt| excerpt.text + "\n").collect()
 }
 
@@ -162,6 +163,6 @@ fn no_line_of_a_file_shows_a_secret_that_another_line_makes_one() {
 fn the_caret_stands_below_its_place_also_behind_what_is_hidden() {
     let line = "one: { api_key: abc, kind: opnai }";
     let at = line.find("opnai").unwrap() + 1;
-    let excerpt = excerpt::Excerpts::new(line).at(problem::Position { line: 1, column: at }).unwrap();
+    let excerpt = excerpt::Excerpts::new(line).at(Position { line: 1, column: at }).unwrap();
     assert_eq!((excerpt.text.as_str(), excerpt.caret), ("one: { api_key: …, kind: opnai }", "one: { api_key: …, kind: ".chars().count()));
 }

@@ -10,10 +10,10 @@
 
 use super::blocks::{Blocks, Kind};
 use super::wire::{WireBlock, WireCitation, WireDelta, WireEvent, WireMessage, WireSource, WireUsage};
+use crate::dialect;
 use crate::dialect::shown::{self, Sources};
-use crate::dialect::{self, Frame};
-use crate::json::text::Text;
-use crate::json::text::raw_text;
+use crate::frame::Frame;
+use crate::json::text::{Text, raw_text};
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::llm::state::Seal;

@@ -6,8 +6,9 @@
 //! turn to the next.
 
 use super::blame::Names;
-use crate::dialect::{Dialect, Framing, Outgoing};
+use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
+use crate::frame::Framing;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
 use crate::percent;

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
-use crate::dialect::{Frame, testing};
+use crate::dialect::testing;
+use crate::frame::Frame;
 use crate::frame::aws_event_stream::{AwsFramer, write_message};
 use crate::llm::envelope::Parsed;
 use crate::llm::event::{Event, Sink};

@@ -9,7 +9,8 @@
 
 use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
 use super::{error, logprobs, name, shown, signature};
-use crate::dialect::{self, Decoder, Frame};
+use crate::dialect::{self, Decoder};
+use crate::frame::Frame;
 use crate::json::text::Text;
 use crate::llm::event::{Event, Finish, Sink, ToolForm};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};

@@ -2,9 +2,10 @@
 
 use super::decode::GeminiDecoder;
 use super::{config, contents, location};
+use crate::dialect::Outgoing;
 use crate::dialect::params::{Policy, Settled, Unknown, asked, settle};
-use crate::dialect::{Framing, Outgoing};
 use crate::error::ApiError;
+use crate::frame::Framing;
 use crate::json::write::Writer;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;

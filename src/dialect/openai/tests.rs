@@ -1,7 +1,8 @@
 //! Requests and answers of `tests/fixtures/openai`, every stream cut in every way, and real recordings where they are.
 
 use super::*;
-use crate::dialect::{Decoder, Frame};
+use crate::dialect::Decoder;
+use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
 use crate::json::text::Text;
 use crate::llm::envelope::Parsed;

@@ -3,8 +3,9 @@
 use super::prompt::Template;
 use super::tgi::max_new_tokens;
 use crate::dialect::params::{self, Policy, Unknown};
-use crate::dialect::{Decoder, Frame, Framing, Outgoing};
+use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
+use crate::frame::{Frame, Framing};
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::envelope::ChatRequest;

@@ -7,8 +7,9 @@
 use super::bedrock::{self, error::WireError};
 use super::blame::Names;
 use super::openai::{self, encode};
-use crate::dialect::{Decoder, Dialect, Frame, Framing, Outgoing, retry_after};
+use crate::dialect::{Decoder, Dialect, Outgoing, retry_after};
 use crate::error::ApiError;
+use crate::frame::{Frame, Framing};
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::event::Sink;

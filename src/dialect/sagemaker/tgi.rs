@@ -4,8 +4,9 @@
 use super::prompt::{LLAMA3_END, Template};
 use super::trim::Trim;
 use crate::dialect::params::{self, Policy, Unknown};
-use crate::dialect::{self, Decoder, Frame, Framing, Outgoing};
+use crate::dialect::{self, Decoder, Outgoing};
 use crate::error::ApiError;
+use crate::frame::{Frame, Framing};
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;

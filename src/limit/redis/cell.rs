@@ -4,9 +4,9 @@
 
 use super::TAG;
 use super::link::LIFE;
-use crate::config::snapshot::{Dimension, LimitRule};
 use crate::limit::headers::Standing;
 use crate::limit::memory::Identity;
+use crate::limit::rule::{Dimension, LimitRule};
 use crate::limit::{Estimate, Refusal, Used};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};

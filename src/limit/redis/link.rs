@@ -15,7 +15,7 @@ use super::cell::{Cell, Report};
 use super::server::{self, Connection, Server};
 use super::trouble::{Failure, Trouble, describe};
 use super::{SCRIPT, SOURCE, TAG, parameters};
-use crate::config::snapshot::StoreFailure;
+use crate::limit::rule::StoreFailure;
 use crate::redact::KnownSecrets;
 use ::redis::{Cmd, Pipeline, RedisError};
 use parking_lot::Mutex;
@@ -70,7 +70,7 @@ pub struct Session {
 
 /// See the module.
 pub struct Link {
-    url: crate::config::secret::Secret,
+    url: crate::secret::Secret,
     /// Keeps the password out of errors and logs.
     _secrets: KnownSecrets,
     address: String,
@@ -96,7 +96,7 @@ impl Link {
     ///
     /// # Errors
     /// When the URL or the system's certificates cannot be used.
-    pub fn start(url: &crate::config::secret::Secret, policy: StoreFailure, on_event: OnEvent) -> Result<(Arc<Self>, First), String> {
+    pub fn start(url: &crate::secret::Secret, policy: StoreFailure, on_event: OnEvent) -> Result<(Arc<Self>, First), String> {
         let (server, address) = Server::open(url.expose()).map_err(|e| format!("the limit store's URL cannot be used: {e}"))?;
         let link = Arc::new(Self {
             url: url.clone(),
@@ -124,7 +124,7 @@ impl Link {
     }
 
     /// Whether it leads to this URL.
-    pub fn leads_to(&self, url: &crate::config::secret::Secret) -> bool {
+    pub fn leads_to(&self, url: &crate::secret::Secret) -> bool {
         self.url.expose() == url.expose()
     }
 

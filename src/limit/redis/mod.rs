@@ -23,7 +23,7 @@ pub mod trouble;
 use super::memory::Limiter;
 use super::permit::{Counted, Permit, own};
 use super::{Estimate, Granted, Refusal, Scope, Standing, Subject, Used, whole_milliseconds};
-use crate::config::snapshot::{Dimension, LimitRule};
+use crate::limit::rule::{Dimension, LimitRule};
 use ::redis::Cmd;
 use cell::{Cell, MOST};
 use link::{Link, Session};
@@ -386,7 +386,7 @@ fn cost(rule: &LimitRule, estimate: &Estimate) -> u64 {
 /// Appends what the script needs to know of a limit.
 fn parameters(command: &mut Cmd, rule: &LimitRule, a: impl ::redis::ToRedisArgs, b: u64) {
     let period = u64::try_from(rule.per.as_micros()).unwrap_or(u64::MAX).max(1);
-    command.arg(super::dimension_name(rule.dimension)).arg(rule.amount).arg(period).arg(rule.burst).arg(a).arg(b.min(9 * MOST));
+    command.arg(rule.dimension.name()).arg(rule.amount).arg(period).arg(rule.burst).arg(a).arg(b.min(9 * MOST));
 }
 
 fn said(rule: &LimitRule, numbers: &[i64]) -> Said {

@@ -1,6 +1,6 @@
 //! What goes wrong with the shared store: a warning at a bounded rate, and the last failure for `/status`.
 
-use crate::config::snapshot::StoreFailure;
+use crate::limit::rule::StoreFailure;
 use crate::limit::wall_clock;
 use crate::redact::redact_to;
 use ::redis::RedisError;

@@ -6,10 +6,10 @@
 
 use super::profile::Profile;
 use super::{AwsCredentials, ToSign, sign};
-use crate::config::secret::Secret;
 use crate::egress::Egress;
 use crate::percent;
 use crate::redact::{KnownSecrets, redact};
+use crate::secret::Secret;
 pub(super) use crate::sign::fresh::Reason;
 use crate::sign::http::{Answer, send};
 use bytes::Bytes;

@@ -3,8 +3,8 @@
 
 use super::AwsCredentials;
 use super::chain::{self, Reason};
-use crate::config;
 use crate::egress::Egress;
+use crate::files::fingerprint;
 use crate::sign::fresh::Source;
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +25,7 @@ impl Chain {
     /// The chain as files and environment are now; STS is asked through the proxy that `egress` names. Reads the profile files.
     pub fn new(region: String, egress: Egress) -> Self {
         let files = chain::profile_files(&|name| std::env::var(name).ok()).map(Option::unwrap_or_default);
-        Self { region, files: config::fingerprint(&files), egress }
+        Self { region, files: fingerprint(&files), egress }
     }
 }
 

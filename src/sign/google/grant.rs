@@ -1,10 +1,10 @@
 //! From a Google credential to one access token: the grants of OAuth 2 that Google's credential files stand for, and
 //! the metadata server.
 
-use crate::config::secret::Secret;
 use crate::egress::Egress;
 use crate::percent;
 use crate::redact::{KnownSecrets, redact};
+use crate::secret::Secret;
 use crate::sign::http::{Answer, send};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

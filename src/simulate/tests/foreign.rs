@@ -1,8 +1,7 @@
 //! The dialects that are not OpenAI's: what they refuse, in which shape, and how scripts play in them.
 
 use super::{Answer, finish, start};
-use crate::dialect::{Frame, Framing};
-use crate::frame::Framer;
+use crate::frame::{Frame, Framer, Framing};
 use crate::simulate::Handle;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;

@@ -1,7 +1,7 @@
 //! The gateway's own dialects against the simulator's, byte for byte and without a socket: what the gateway writes for
 //! each route of the demo is accepted, and it reads the same answer out of a stream as out of a whole body.
 
-use crate::config::snapshot::{Route, Snapshot};
+use crate::config::snapshot::Snapshot;
 use crate::dialect::Outgoing;
 use crate::frame::Framer;
 use crate::llm::envelope::{ChatRequest, Parsed};
@@ -9,6 +9,7 @@ use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::state::{Seal, Sealer};
 use crate::provider::{Credential, Settings};
+use crate::route::settings::Route;
 use crate::sign::aws::{AwsCredentials, ToSign, sign};
 use crate::simulate::dialect::{Incoming, find};
 use crate::simulate::reply::decide;
@@ -116,7 +117,7 @@ fn ask(route: &Route, script: &str, request: &Value) -> Result<Heard, Fault> {
     }
     let bytes: Vec<u8> = dialect.events(&ask, &reply).concat();
     let (mut framer, decoder) = (Framer::new(outgoing.framing), &mut outgoing.decoder);
-    let mut each = |frame: crate::dialect::Frame<'_>| decoder.frame(frame, &mut heard);
+    let mut each = |frame: crate::frame::Frame<'_>| decoder.frame(frame, &mut heard);
     bytes.chunks(7).try_for_each(|piece| framer.push(piece, &mut each))?;
     framer.finish(&mut each)?;
     outgoing.decoder.end(&mut heard)?;
@@ -220,7 +221,7 @@ fn a_call_whose_thought_is_lost_is_refused() {
             headers: Vec::new(),
             dropped: Vec::new(),
             adjusted: Vec::new(),
-            framing: crate::dialect::Framing::Sse,
+            framing: crate::frame::Framing::Sse,
             decoder: Box::new(crate::dialect::Spent),
         };
         let headers = headers(route, path, &outgoing);

@@ -1,7 +1,8 @@
 //! What the tests of this dialect share: a target of each provider kind and a sink that remembers.
 
 use super::*;
-use crate::dialect::{Frame, testing};
+use crate::dialect::testing;
+use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;

@@ -99,13 +99,14 @@ fn is_unclosed(text: &str, open: Position) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::problem::Problems;
-    use crate::config::tree;
+    use crate::config::problem::Problem;
+    use crate::yaml::problem::Problems;
+    use crate::yaml::tree;
 
     fn told(text: &str) -> Vec<String> {
         let mut problems = Problems::default();
         let _none = tree::parse(text, &mut problems);
-        problems.into_sorted("t", text).iter().map(ToString::to_string).collect()
+        Problem::list(problems, "t", text).iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::env::{self, Env};
 use super::problem::{Position, Problems};
 use super::tree::{Key, Node, Value, shown_key};
-use crate::route::near;
+use crate::near;
 use serde_json::{Map as JsonMap, Value as Json, json};
 use std::path::PathBuf;
 
@@ -245,11 +245,11 @@ macro_rules! section {
         $(#[doc = $doc])+
         pub struct $name {
             /// Where it begins.
-            pub at: $crate::config::problem::Position,
+            pub at: $crate::yaml::problem::Position,
             /// Whether nothing in it was wrong; checks that would only repeat a problem look here.
             pub sound: bool,
             /// The keys that were written with a value, and where.
-            pub written: Vec<(&'static str, $crate::config::problem::Position)>,
+            pub written: Vec<(&'static str, $crate::yaml::problem::Position)>,
             $($(#[doc = $field_doc])+ pub $field: $type),+
         }
 
@@ -258,21 +258,21 @@ macro_rules! section {
             pub const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
         }
 
-        impl $crate::config::read::Read for $name {
-            fn read(node: &$crate::config::tree::Node, cx: &mut $crate::config::read::Reader<'_>) -> Option<Self> {
+        impl $crate::yaml::read::Read for $name {
+            fn read(node: &$crate::yaml::tree::Node, cx: &mut $crate::yaml::read::Reader<'_>) -> Option<Self> {
                 let before = cx.problems.count();
                 let entries = cx.section(node, Self::KEYS)?;
                 let at = node.at;
                 $(let $field = cx.field::<$type>(at, entries, stringify!($field), section!(@default $($default)?));)+
-                let is = |name: &str, (key, node): &($crate::config::tree::Key, $crate::config::tree::Node)| key.text == name && !node.is_null();
+                let is = |name: &str, (key, node): &($crate::yaml::tree::Key, $crate::yaml::tree::Node)| key.text == name && !node.is_null();
                 let written = |name: &&'static str| entries.iter().find(|entry| is(name, entry)).map(|(key, _)| (*name, key.at));
                 let written = Self::KEYS.iter().filter_map(written).collect();
                 Some(Self { at, sound: cx.problems.count() == before, written, $($field: $field?),+ })
             }
 
             fn schema() -> serde_json::Value {
-                use $crate::config::problem::Position;
-                use $crate::config::read::{FieldSchema, Read, section_schema};
+                use $crate::yaml::problem::Position;
+                use $crate::yaml::read::{FieldSchema, Read, section_schema};
                 section_schema(&[$($doc),+], vec![$({
                     let default = section!(@default $($default)?);
                     FieldSchema {
@@ -293,14 +293,13 @@ macro_rules! section {
 /// A closed set of words: the reader and the schema of an enum, each variant with the user's word for it.
 macro_rules! words {
     ($type:ty, $what:literal { $($variant:ident = $word:literal),+ $(,)? }) => {
-        impl $crate::config::read::Words for $type {
+        impl $crate::yaml::read::Words for $type {
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, <$type>::$variant)),+];
         }
 
-        impl $crate::config::read::Read for $type {
-            fn read(node: &$crate::config::tree::Node, cx: &mut $crate::config::read::Reader<'_>) -> Option<Self> {
-                use $crate::config::read::Words;
-                cx.word(node, $what, Self::WORDS.iter().copied())
+        impl $crate::yaml::read::Read for $type {
+            fn read(node: &$crate::yaml::tree::Node, cx: &mut $crate::yaml::read::Reader<'_>) -> Option<Self> {
+                cx.word(node, $what, <Self as $crate::yaml::read::Words>::WORDS.iter().copied())
             }
 
             fn schema() -> serde_json::Value {

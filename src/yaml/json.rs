@@ -48,7 +48,7 @@ fn of_plain(text: &str) -> Option<Json> {
 }
 
 /// Fields with any JSON as their values, for a provider.
-pub struct Fields(pub Vec<(super::read::At<String>, Json)>);
+pub struct Fields(pub Vec<(crate::yaml::read::At<String>, Json)>);
 
 impl Read for Fields {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
@@ -57,14 +57,14 @@ impl Read for Fields {
             let mut node = node.clone();
             expand(&mut node, cx);
             match of_node(&node) {
-                Some(json) => fields.push((super::read::At { at: key.at, value: key.text.clone() }, json)),
+                Some(json) => fields.push((crate::yaml::read::At { at: key.at, value: key.text.clone() }, json)),
                 None => cx.must_be(node.at, "something that JSON can say; it has no infinity and no NaN"),
             }
         }
         Some(Self(fields))
     }
 
-    fn absent(_at: super::problem::Position) -> Option<Self> {
+    fn absent(_at: crate::yaml::problem::Position) -> Option<Self> {
         Some(Self(Vec::new()))
     }
 
@@ -92,8 +92,8 @@ fn expand(node: &mut Node, cx: &mut Reader<'_>) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::config::problem::{Position, Problems};
-    use crate::config::tree;
+    use crate::yaml::problem::{Position, Problems};
+    use crate::yaml::tree;
 
     #[test]
     fn yamls_core_schema() {

@@ -1,7 +1,7 @@
 //! YAML as a tree that remembers where everything stood.
 //!
 //! Typed deserialisers stop at the first error; an operator wants all of them. So the file becomes a [`Node`] tree
-//! first, and [`super::read`] takes it apart with a list of problems at hand.
+//! first, and [`crate::yaml::read`] takes it apart with a list of problems at hand.
 
 use super::problem::{Position, Problems};
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span};
@@ -130,7 +130,7 @@ pub fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
             Ok(step) => step,
             Err(error) => {
                 let open = builder.stack.last().map(|frame| frame.at);
-                let (at, message) = super::syntax::explain(text, open, position(error.marker()), &error.info());
+                let (at, message) = crate::yaml::syntax::explain(text, open, position(error.marker()), &error.info());
                 problems.add(at, message);
                 return None;
             }
