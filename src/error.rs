@@ -5,6 +5,7 @@
 //! `code` being the HTTP status, so that every client library can read it on every path.
 
 use crate::closed_set::closed_set;
+use crate::json::envelope::ScanError;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -67,6 +68,12 @@ pub struct ApiError {
     pub retry_after: Option<Duration>,
     /// The methods that a 405 would allow.
     pub allow: Option<&'static str>,
+}
+
+impl From<ScanError> for ApiError {
+    fn from(e: ScanError) -> Self {
+        Self::invalid(e.to_string())
+    }
 }
 
 impl ApiError {

@@ -294,7 +294,7 @@ mod tests {
             let parsed = Parsed::parse(body.clone().into()).unwrap_or_else(|e| panic!("{body}: {e:?}"));
             let params = crate::llm::settings::Params::default();
             let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
-            assert!(dialect::params::asked(&request, *field).is_some(), "{body}");
+            assert!(request.asked(*field).is_some(), "{body}");
         }
     }
 

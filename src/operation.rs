@@ -1,7 +1,7 @@
 //! What a client can ask a model for. Everything that differs between the operations, apart from the bytes themselves,
 //! is decided here; the way of a request is the same for all.
 
-use crate::dialect::{self, Outgoing, params};
+use crate::dialect::{self, Outgoing};
 use crate::error::ApiError;
 use crate::front::embeddings;
 use crate::limit::{Prospect, estimate};
@@ -46,7 +46,7 @@ impl Operation {
             Self::Chat => Prospect {
                 prompt_bytes: request.parsed.raw(Field::Messages).map_or(0, estimate::prompt_bytes)
                     + request.system.map_or(0, |system| system.len() as u64),
-                max_tokens: params::max_tokens(request).and_then(|(_, raw)| raw.parse().ok()),
+                max_tokens: request.max_tokens().and_then(|(_, raw)| raw.parse().ok()),
                 choices: request.raw(Field::N).and_then(|raw| raw.parse().ok()).unwrap_or(1),
             },
             Self::Embeddings => {
@@ -63,7 +63,7 @@ impl Operation {
     pub fn encode(self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         let dialect = dialect::of(target);
         match self {
-            Self::Chat => dialect.encode(request, target).map_err(|error| params::in_own_spelling(error, request)),
+            Self::Chat => dialect.encode(request, target),
             Self::Embeddings => dialect.encode_embeddings(&EmbeddingRequest::of(request)?, target),
         }
     }

@@ -123,10 +123,10 @@ impl EmbeddingRequest<'_> {
     /// # Errors
     /// A 400 that names the first such member, where the route says `unsupported: reject`.
     pub fn settle(&self, known: &[&str]) -> Result<Settled, ApiError> {
-        let mut settled = Settled::default();
+        let mut settled = Settled::new(self.base.params.reject_unsupported);
         let own = [Field::Model.name(), INPUT, DIMENSIONS, ENCODING_FORMAT, Field::Stream.name()];
-        let others = params::names(&self.base).filter(|name| !own.contains(&&**name) && !known.contains(&&**name));
-        settled.drop_names(&self.base, others)?;
+        let mut others = self.base.names().filter(|name| !own.contains(&&**name) && !known.contains(&&**name));
+        others.try_for_each(|name| settled.drop_unknown(&name))?;
         Ok(settled)
     }
 

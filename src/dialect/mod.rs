@@ -7,10 +7,9 @@
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
 use crate::llm::embeddings::EmbeddingRequest;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::event::Sink;
 use crate::llm::failure::{Fault, ProviderError};
-use crate::llm::field::Field;
+use crate::llm::request::Ask;
 use crate::provider::{Kind, Target};
 use bytes::Bytes;
 use embeddings::unavailable;
@@ -84,7 +83,7 @@ pub trait Dialect: Sync {
     ///
     /// # Errors
     /// A 400 that names the field where the target cannot keep what the client asked for.
-    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError>;
+    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError>;
 
     /// Writes the request of one attempt at embeddings. Not every provider has them.
     ///
@@ -114,7 +113,7 @@ pub struct Outgoing {
     /// Fields that had no counterpart and were left out, in the client's words; told in `x-tidegate-dropped-params`.
     pub dropped: Vec<Cow<'static, str>>,
     /// Fields whose value was changed to fit; told in `x-tidegate-adjusted-params`.
-    pub adjusted: Vec<Field>,
+    pub adjusted: Vec<Cow<'static, str>>,
     /// How the streamed answer is cut into frames.
     pub framing: Framing,
     /// Reads the answer to this very request.

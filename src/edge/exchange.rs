@@ -533,7 +533,7 @@ impl Exchange {
                 }
             };
             names(X_DROPPED, attempt.outgoing.dropped.join(","));
-            names(X_ADJUSTED, attempt.outgoing.adjusted.iter().map(|f| f.name()).collect::<Vec<_>>().join(","));
+            names(X_ADJUSTED, attempt.outgoing.adjusted.join(","));
         }
     }
 }

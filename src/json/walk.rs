@@ -267,6 +267,12 @@ impl<'a> Cursor<'a> {
         cursor
     }
 
+    /// At the first value of a text that [`members`], [`elements`] or a cursor has handed out: it has been checked already,
+    /// so that what is not looked at is skipped unread.
+    pub fn inside(text: &'a str) -> Self {
+        Self { checked: true, ..Self::new(text) }
+    }
+
     /// Whether an object begins here.
     pub fn at_object(&self) -> bool {
         self.peek() == Some(b'{')

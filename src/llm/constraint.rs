@@ -1,16 +1,16 @@
 //! What an answer is held to: JSON of any kind, a schema, a choice, a regular expression, a grammar.
 //!
 //! Clients write it in OpenAI's `response_format`, in vLLM's `guided_*` or `structured_outputs`, in SGLang's `regex` and
-//! `ebnf`, in llama.cpp's `grammar` and `json_schema`; [`Constraint::of`] reads all of them into one form, which every dialect turns into its provider's own, or refuses by [`Constraint::field`]. A constraint is never
-//! dropped: an answer without it is not what was asked for.
+//! `ebnf`, in llama.cpp's `grammar` and `json_schema`; [`read`] reads all of them into one form, which every dialect turns into its provider's own, or
+//! refuses by the name of the field. A constraint is never dropped: an answer without it is not what was asked for.
 
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
 use crate::llm::envelope::ChatRequest;
-use crate::llm::field::GUIDED;
-use crate::llm::field::{Field, Fields};
+use crate::llm::field::{Field, Fields, GUIDED};
+use crate::llm::request::OutputFormat;
 use crate::llm::strict;
 use crate::llm::validate;
 use serde::Deserialize;
@@ -46,8 +46,6 @@ pub enum Constraint<'a> {
 /// A JSON schema and what OpenAI says beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema<'a> {
-    /// Where the client put it: `response_format` or `guided_json`.
-    pub field: Field,
     /// Its name; the inside of a JSON string.
     pub name: Text<'a>,
     /// The schema, raw JSON: an object.
@@ -79,27 +77,27 @@ struct Wire<'a> {
     description: Option<&'a RawValue>,
 }
 
-impl<'a> Constraint<'a> {
-    /// The request's constraint, where it has one.
-    ///
-    /// # Errors
-    /// A 400 that names the field: two constraints at once, an ill-formed one, or a `response_format` of a type that
-    /// OpenAI does not have.
-    pub fn of(request: &ChatRequest<'a>) -> Result<Option<Self>, ApiError> {
-        const FIELDS: Fields = Fields::of(&GUIDED).with(Field::ResponseFormat);
-        let mut found: Option<(Field, Self)> = None;
-        for field in request.fields().and(FIELDS).iter() {
-            let Some(raw) = request.raw(field) else { continue };
-            let Some(constraint) = Self::read(field, raw)? else { continue };
-            if let Some((first, _)) = &found {
-                let (a, b) = (first.name(), field.name());
-                return Err(ApiError::field(b, format!("`{a}` and `{b}` both say what the answer must look like; send only one of them")));
-            }
-            found = Some((field, constraint));
+/// The constraint of a chat completion, where it has one.
+///
+/// # Errors
+/// A 400 that names the field: two constraints at once, an ill-formed one, or a `response_format` of a type that OpenAI
+/// does not have.
+pub fn read<'a>(request: &ChatRequest<'a>) -> Result<Option<OutputFormat<'a>>, ApiError> {
+    const FIELDS: Fields = Fields::of(&GUIDED).with(Field::ResponseFormat);
+    let mut found: Option<OutputFormat<'a>> = None;
+    for field in request.fields().and(FIELDS).iter() {
+        let Some(raw) = request.raw(field) else { continue };
+        let Some(constraint) = Constraint::read(field, raw)? else { continue };
+        if let Some(first) = &found {
+            let (a, b) = (first.field.name(), field.name());
+            return Err(ApiError::field(b, format!("`{a}` and `{b}` both say what the answer must look like; send only one of them")));
         }
-        Ok(found.map(|(_, constraint)| constraint))
+        found = Some(OutputFormat { field, constraint });
     }
+    Ok(found)
+}
 
+impl<'a> Constraint<'a> {
     fn read(field: Field, raw: &'a str) -> Result<Option<Self>, ApiError> {
         let text = || string(raw).ok_or_else(|| ApiError::field(field.name(), format!("`{}` must be a string", field.name())));
         Ok(Some(match field {
@@ -113,19 +111,6 @@ impl<'a> Constraint<'a> {
             Field::StructuredOutputs => return structured_outputs(raw),
             _ => Self::StructuralTag(object(field, raw)?),
         }))
-    }
-
-    /// The field to blame where a target cannot keep it, in the first spelling that there was for it:
-    /// `dialect::params::in_own_spelling` puts the client's own in its place.
-    pub const fn field(&self) -> Field {
-        match self {
-            Self::JsonObject => Field::ResponseFormat,
-            Self::JsonSchema(schema) => schema.field,
-            Self::Choice(_) => Field::GuidedChoice,
-            Self::Regex(_) => Field::GuidedRegex,
-            Self::Grammar(_) => Field::GuidedGrammar,
-            Self::StructuralTag(_) => Field::StructuralTag,
-        }
     }
 }
 
@@ -159,7 +144,6 @@ pub fn choice_schema(choices: &[Text<'_>]) -> Schema<'static> {
     w.key("type").string("string").key("enum").raw(&format!("[{}]", list.join(", "))).end_object().end_object();
     w.key("required").array().string(CHOICE_KEY).end_array().key("additionalProperties").flag(false).end_object();
     Schema {
-        field: Field::GuidedChoice,
         name: Text::Plain(CHOICE_SCHEMA_NAME),
         schema: Cow::Owned(String::from_utf8(w.finish()).unwrap_or_default()),
         strict: Some(true),
@@ -189,7 +173,7 @@ pub fn choice_regex(choices: &[Text<'_>]) -> String {
 fn guided(field: Field, raw: &str) -> Result<Schema<'_>, ApiError> {
     let schema = object(field, raw)?;
     let strict = strict::keeps_rules(&schema).then_some(true);
-    Ok(Schema { field, name: Text::Plain(GUIDED_SCHEMA_NAME), schema, strict, description: None })
+    Ok(Schema { name: Text::Plain(GUIDED_SCHEMA_NAME), schema, strict, description: None })
 }
 
 /// The members of an object that are not null, in the order of its text.
@@ -249,7 +233,6 @@ fn response_format<'a>(raw: &'a str) -> Result<Option<Constraint<'a>>, ApiError>
         ("text", _) => Ok(None),
         ("json_object", _) => Ok(Some(Constraint::JsonObject)),
         ("json_schema", Some(wire)) => Ok(Some(Constraint::JsonSchema(Schema {
-            field,
             name: wire.name.and_then(|name| string(name.get())).unwrap_or(Text::Plain(DEFAULT_SCHEMA_NAME)),
             schema: object(field, wire.schema.map_or("{}", RawValue::get))?,
             strict: wire.strict,
@@ -297,7 +280,8 @@ mod tests {
 
     fn with<T>(body: &'static str, look: impl FnOnce(Result<Option<Constraint<'_>>, ApiError>) -> T) -> T {
         let (parsed, params) = (Parsed::scan(body.into()).unwrap(), Params::default());
-        look(Constraint::of(&ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None }))
+        let output = read(&ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None });
+        look(output.map(|output| output.map(|output| output.constraint)))
     }
 
     #[test]
@@ -306,15 +290,12 @@ mod tests {
             r#"{"response_format":{"type":"json_schema","json_schema":{"name":"p\u0031","strict":true,"schema":{"type":"object"},"x":1}}}"#,
             |c| {
                 let Some(Constraint::JsonSchema(s)) = c.unwrap() else { panic!() };
-                assert_eq!(
-                    (s.name, &*s.schema, s.strict, s.field),
-                    (Text::Raw(r"p\u0031"), r#"{"type":"object"}"#, Some(true), Field::ResponseFormat)
-                );
+                assert_eq!((s.name, &*s.schema, s.strict), (Text::Raw(r"p\u0031"), r#"{"type":"object"}"#, Some(true)));
             },
         );
         with(r#"{"guided_json":"{\"type\":\"object\"}"}"#, |c| {
             let Some(Constraint::JsonSchema(s)) = c.unwrap() else { panic!() };
-            assert_eq!((&*s.schema, s.field), (r#"{"type":"object"}"#, Field::GuidedJson));
+            assert_eq!(&*s.schema, r#"{"type":"object"}"#);
         });
     }
 

@@ -7,14 +7,17 @@
 use crate::error::ApiError;
 use crate::json::envelope::{self, Envelope, Member, Span};
 use crate::json::walk;
-use crate::llm::field::{Field, Fields};
+use crate::llm::field::{Field, Fields, GUIDED, Loss};
+use crate::llm::request::{Authority, Param};
 use crate::llm::settings::Params;
 use crate::llm::state::Seal;
 use crate::llm::validate;
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+
+/// Client fields with this prefix speak to the gateway and never go upstream.
+const GATEWAY_PREFIX: &str = "tensorzero::";
 
 /// A checked body and where its fields are.
 #[derive(Clone, Debug)]
@@ -262,16 +265,99 @@ impl<'a> ChatRequest<'a> {
         serde_json::from_str(raw).map(Some).map_err(|e| validate::unreadable(field.name(), raw, &e))
     }
 
+    /// A field's raw value where it asks for something: null, defaults and empty values are as good as absent.
+    pub fn asked(&self, field: Field) -> Option<&'a str> {
+        let raw = self.raw(field)?;
+        let empty = match raw.as_bytes() {
+            [b'"', rest @ ..] => rest == b"\"",
+            [b'{' | b'[', inside @ .., b'}' | b']'] => inside.iter().all(u8::is_ascii_whitespace),
+            _ => false,
+        };
+        let zero = || raw.parse::<f64>().is_ok_and(|n| n == 0.0);
+        let nothing = match field {
+            Field::N => raw == "1",
+            Field::Logprobs | Field::Store => raw == "false",
+            Field::TopLogprobs => zero() || self.raw(Field::Logprobs) != Some("true"),
+            Field::FrequencyPenalty | Field::PresencePenalty => zero(),
+            Field::ParallelToolCalls => raw == "true" || self.asked(Field::Tools).is_none(),
+            // Without tools nothing can be called, whatever the choice says; a choice that demands a call is a mistake.
+            Field::ToolChoice => matches!(raw, "\"none\"" | "\"auto\"") && self.asked(Field::Tools).is_none(),
+            Field::FunctionCall => matches!(raw, "\"none\"" | "\"auto\"") && self.asked(Field::Functions).is_none(),
+            Field::ResponseFormat => is_text_format(raw),
+            Field::Modalities => serde_json::from_str::<Vec<&str>>(raw).is_ok_and(|list| list == ["text"]),
+            Field::ServiceTier => raw == "\"auto\"" || empty,
+            Field::Verbosity => raw == "\"medium\"" || empty,
+            // An empty value of these is a mistake or means something: the provider or the constraint shall judge.
+            Field::WebSearchOptions => false,
+            field if GUIDED.contains(&field) && field != Field::StructuralTag => false,
+            _ => empty,
+        };
+        (!nothing).then_some(raw)
+    }
+
+    /// The limit of the answer's tokens and its spelling: the route's override, else the client's, else the route's default,
+    /// whatever spelling each of them uses; within one of them the newer `max_completion_tokens` counts.
+    pub fn max_tokens(&self) -> Option<(Field, &'a str)> {
+        const SPELLINGS: [Field; 2] = [Field::MaxCompletionTokens, Field::MaxTokens];
+        let of = |list: &'a [(String, String)]| {
+            SPELLINGS.iter().find_map(|field| list.iter().find(|(name, _)| name == field.name()).map(|(_, json)| (*field, json.as_str())))
+        };
+        let clients = || SPELLINGS.iter().find_map(|field| self.parsed.raw(*field).map(|json| (*field, json)));
+        of(&self.params.overrides).or_else(clients).or_else(|| of(&self.params.defaults)).filter(|(_, json)| *json != "null")
+    }
+
+    /// Who set a field's value.
+    pub fn authority(&self, field: Field) -> Authority {
+        let overridden = self.params.overrides.iter().any(|(name, _)| name == field.name());
+        match self.parsed.raw(field) {
+            _ if overridden => Authority::Override,
+            Some(_) => Authority::Client,
+            None => Authority::Default,
+        }
+    }
+
+    /// Names of the members that are given, by the client or by the route's settings, and are not the gateway's own.
+    pub fn names(&self) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+        let (parsed, params) = (self.parsed, self.params);
+        let body = parsed.body();
+        let clients = parsed.envelope().members.iter().filter(|member| member.value.of(body) != b"null");
+        let clients = clients.map(|member| name_of(member, body));
+        let routes = params.overrides.iter().chain(&params.defaults).map(|(name, _)| Cow::Borrowed(name.as_str()));
+        clients.chain(routes).filter(|name| !is_gateways(name))
+    }
+
+    /// The known fields that ask for something, or that the target has refused.
+    pub fn asked_fields(&self) -> impl Iterator<Item = Param<'a>> + '_ {
+        self.fields().iter().filter_map(|field| {
+            let loss = field.loss()?;
+            let refused = self.params.refused.contains(field) && self.given(field).is_some();
+            let param = Param { field: Some(field), name: Cow::Borrowed(field.name()), loss, refused };
+            (refused || self.asked(field).is_some()).then_some(param)
+        })
+    }
+
+    /// The members that the gateway does not know.
+    pub fn unknown(&self) -> impl Iterator<Item = Param<'a>> + use<'a> {
+        let unknown = self.names().filter(|name| Field::of(name.as_bytes()).is_none());
+        unknown.map(|name| Param { field: None, name, loss: Loss::Hint, refused: false })
+    }
+
     /// Whether the client wants the answer as a stream.
     pub fn stream(&self) -> bool {
         self.parsed.stream()
     }
+}
 
-    /// The messages, each still raw.
-    ///
-    /// # Errors
-    /// A 400 that names `messages`.
-    pub fn messages(&self) -> Result<Vec<&'a RawValue>, ApiError> {
-        Ok(self.get(Field::Messages)?.unwrap_or_default())
+fn is_text_format(raw: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Format<'a> {
+        #[serde(borrow, default)]
+        r#type: Cow<'a, str>,
     }
+    serde_json::from_str::<Format<'_>>(raw).is_ok_and(|format| format.r#type == "text")
+}
+
+/// Whether a member of the client's speaks to the gateway and never goes upstream.
+pub fn is_gateways(name: &str) -> bool {
+    name == Field::EpisodeId.name() || name.starts_with(GATEWAY_PREFIX)
 }

@@ -57,6 +57,46 @@ macro_rules! fields {
     };
 }
 
+/// What it means for an answer to go without a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The answer means the same: the parameter is left out and named.
+    Hint,
+    /// The answer would be another one: a 400 that names the parameter.
+    Essential,
+}
+
+impl Field {
+    /// What losing it means. `None` for what every dialect and the gateway itself handle.
+    pub const fn loss(self) -> Option<Loss> {
+        Some(match self {
+            Self::Model | Self::Messages | Self::Stream | Self::StreamOptions | Self::EpisodeId | Self::TensorzeroEpisodeId => return None,
+            Self::N
+            | Self::Tools
+            | Self::ToolChoice
+            | Self::Functions
+            | Self::FunctionCall
+            | Self::ResponseFormat
+            | Self::GuidedJson
+            | Self::GuidedRegex
+            | Self::GuidedChoice
+            | Self::GuidedGrammar
+            | Self::StructuralTag
+            | Self::StructuredOutputs
+            | Self::Regex
+            | Self::Ebnf
+            | Self::JsonSchema
+            | Self::Grammar
+            | Self::ChatTemplate
+            | Self::Moderation
+            | Self::Modalities
+            | Self::Audio
+            | Self::WebSearchOptions => Loss::Essential,
+            _ => Loss::Hint,
+        })
+    }
+}
+
 /// A set of fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields(u64);

@@ -5,14 +5,12 @@ pub mod field;
 pub mod settings;
 pub mod validate;
 
-pub mod cache;
 pub mod constraint;
 pub mod data;
 pub mod embeddings;
 pub mod link;
-pub mod message;
+pub mod request;
 pub mod strict;
-pub mod tool;
 pub mod vector;
 
 pub mod event;

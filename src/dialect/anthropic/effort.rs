@@ -2,68 +2,34 @@
 //! model is asked.
 
 use super::model::{Model, Quiet, Thinking};
-use crate::dialect::params::{Settled, asked};
+use crate::dialect::params::Settled;
 use crate::error::ApiError;
-use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
+use crate::llm::request::{Effort, Request};
 
 /// Smallest thinking budget, in tokens; it must be below the answer's limit.
 const MIN_BUDGET: u64 = 1024;
 
-/// OpenAI's `reasoning_effort`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::dialect) enum Effort {
-    None,
-    Minimal,
-    Low,
-    Medium,
-    High,
-    XHigh,
-    Max,
+/// Tokens for thinking, of a size that leaves room for the answer within every thinking model's output limit.
+const fn budget(effort: Effort) -> u64 {
+    match effort {
+        Effort::None | Effort::Minimal => MIN_BUDGET,
+        Effort::Low => 2048,
+        Effort::Medium => 8192,
+        Effort::High => 16_384,
+        Effort::XHigh | Effort::Max => 24_576,
+    }
 }
 
-impl Effort {
-    pub(in crate::dialect) fn read(request: &ChatRequest<'_>) -> Result<Option<Self>, ApiError> {
-        if asked(request, Field::ReasoningEffort).is_none() {
-            return Ok(None);
-        }
-        let Some(word) = request.get::<Text<'_>>(Field::ReasoningEffort)? else { return Ok(None) };
-        Ok(Some(match &*word.decode() {
-            "none" => Self::None,
-            "minimal" => Self::Minimal,
-            "low" => Self::Low,
-            "medium" => Self::Medium,
-            "high" => Self::High,
-            "xhigh" => Self::XHigh,
-            "max" => Self::Max,
-            _ => {
-                let message = "`reasoning_effort` must be none, minimal, low, medium, high, xhigh or max";
-                return Err(ApiError::field(Field::ReasoningEffort.name(), message));
-            }
-        }))
-    }
-
-    /// Tokens for thinking, of a size that leaves room for the answer within every thinking model's output limit.
-    fn budget(self) -> u64 {
-        match self {
-            Self::None | Self::Minimal => MIN_BUDGET,
-            Self::Low => 2048,
-            Self::Medium => 8192,
-            Self::High => 16_384,
-            Self::XHigh | Self::Max => 24_576,
-        }
-    }
-
-    fn name(self, model: Model) -> &'static str {
-        match self {
-            Self::None | Self::Minimal | Self::Low => "low",
-            Self::Medium => "medium",
-            Self::XHigh if model.extra_high() => "xhigh",
-            Self::High | Self::XHigh => "high",
-            Self::Max => "max",
-        }
+/// The word of `output_config.effort` for it.
+fn word(effort: Effort, model: Model) -> &'static str {
+    match effort {
+        Effort::None | Effort::Minimal | Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::XHigh if model.extra_high() => "xhigh",
+        Effort::High | Effort::XHigh => "high",
+        Effort::Max => "max",
     }
 }
 
@@ -91,7 +57,7 @@ impl Thought {
     /// # Errors
     /// A 400 for an unknown effort, or for one that the model cannot keep where the route rejects lost hints.
     pub(in crate::dialect) fn choose(
-        request: &ChatRequest<'_>,
+        request: &Request<'_>,
         model: Model,
         limit: Option<u64>,
         (forces, can_think): (bool, bool),
@@ -105,33 +71,33 @@ impl Thought {
             // A demanded call and thinking exclude each other; effort alone goes with both.
             Thinking::Adaptive => {
                 let mode = Mode::Adaptive { hidden: model.hides_thinking() };
-                Self { mode: (!forces).then_some(mode), effort: Some(effort.name(model)) }
+                Self { mode: (!forces).then_some(mode), effort: Some(word(effort, model)) }
             }
             Thinking::Budget if !forces && can_think => {
                 // A quarter of the client's limit is left to the answer; a limit that holds no budget means no thinking.
                 let room = limit.map_or(u64::MAX, |limit| if limit > MIN_BUDGET { (limit / 4 * 3).max(MIN_BUDGET) } else { 0 });
-                let budget = Some(effort.budget().min(room)).filter(|budget| *budget >= MIN_BUDGET);
+                let budget = Some(budget(effort).min(room)).filter(|budget| *budget >= MIN_BUDGET);
                 Self { mode: budget.map(Mode::Budget), effort: None }
             }
             _ => Self::default(),
         };
         if thought == Self::default() {
-            settled.drop_hint(request, Field::ReasoningEffort)?;
+            settled.drop(request.name_of(Field::ReasoningEffort))?;
         }
         if effort == Effort::XHigh && thought.effort == Some("high") {
-            settled.adjust(request, Field::ReasoningEffort, "this model knows no effort between high and max")?;
+            settled.adjust(request.name_of(Field::ReasoningEffort), "this model knows no effort between high and max")?;
         }
         Ok(thought)
     }
 
     /// No thinking, which only those that think by default have to be told; those that always think do so as little as they
     /// can.
-    fn none(request: &ChatRequest<'_>, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
+    fn none(request: &Request<'_>, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
         let word = match model.quiet() {
             Quiet::Disabled => "disabled",
             Quiet::BetweenTools => "between_tools",
             Quiet::Never if model.thinking() == Thinking::Adaptive => {
-                settled.adjust(request, Field::ReasoningEffort, "this model always thinks")?;
+                settled.adjust(request.name_of(Field::ReasoningEffort), "this model always thinks")?;
                 return Ok(Self { mode: None, effort: Some("low") });
             }
             Quiet::Unasked | Quiet::Never => return Ok(Self::default()),

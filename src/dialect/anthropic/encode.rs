@@ -8,14 +8,12 @@ use super::toolbox::{Means, Toolbox};
 use super::{Host, Seat, messages, tools};
 use crate::dialect::{
     self,
-    params::{Policy, Settled, Unknown, asked, settle, token_limit},
+    params::{Policy, Settled, settle},
 };
 use crate::error::ApiError;
-use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
-use crate::llm::message;
+use crate::llm::request::Request;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
@@ -61,20 +59,20 @@ pub struct Encoded {
 ///
 /// # Errors
 /// A 400 that names what the model cannot take.
-pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError> {
-    let mut settled = settle(request, Unknown::Drop, |field| match field {
+pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError> {
+    let mut settled = settle(request, |field| match field {
         Field::FunctionCall => Policy::Mapped,
         _ => Policy::of(field, &MAPPED),
     })?;
     let toolbox = Toolbox::read(request, &Means::claude(seat.structured_output), &mut settled)?;
-    let conversation = messages::read(request, &message::read(request)?, seat.host)?;
+    let conversation = messages::read(request, seat.host)?;
     let model = Model::of(request.model);
-    let limit = token_limit(request)?;
+    let limit = request.token_limit()?;
     let thought = Thought::choose(request, model, limit, (toolbox.forces(), conversation.can_think()), &mut settled)?;
     let sampled = model.sampled() && !thought.thinks() && (seat.host != Host::Api || seat.version < UNSAMPLED_VERSION);
     let sampling = if sampled { Sampling::Either } else { Sampling::Fixed };
 
-    let mut w = Writer::with_capacity(request.parsed.body().len() + 4096);
+    let mut w = Writer::with_capacity(request.size + 4096);
     w.object();
     match seat.host {
         Host::Api => {
@@ -92,7 +90,7 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
         }
     }
     w.key("max_tokens").integer(thought.max_tokens(limit, seat.default_max_tokens));
-    if request.stream() && seat.host != Host::Bedrock {
+    if request.stream && seat.host != Host::Bedrock {
         w.key("stream").flag(true);
     }
     messages::write(&mut w, &conversation, thought.thinks());
@@ -112,7 +110,7 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
         });
         w.end_array();
     }
-    user(request, &mut w, &mut settled)?;
+    user(request, &mut w);
     w.end_object();
 
     let seal = request.seal.filter(|_| thought.thinks() && toolbox.calls).cloned();
@@ -120,16 +118,10 @@ pub fn body(request: &ChatRequest<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiEr
     Ok(Encoded { body: w.finish(), settled, decoder })
 }
 
-fn user(request: &ChatRequest<'_>, w: &mut Writer, settled: &mut Settled) -> Result<(), ApiError> {
-    if asked(request, Field::User).is_none() {
-        return Ok(());
-    }
-    match request.get::<Text<'_>>(Field::User)? {
-        Some(user) => {
-            w.key("metadata").object().key("user_id").string(&opaque(&user.decode())).end_object();
-            Ok(())
-        }
-        None => settled.drop_hint(request, Field::User),
+/// Writes `metadata.user_id`.
+fn user(request: &Request<'_>, w: &mut Writer) {
+    if let Some(user) = request.user {
+        w.key("metadata").object().key("user_id").string(&opaque(&user.decode())).end_object();
     }
 }
 

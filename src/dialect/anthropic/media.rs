@@ -4,7 +4,7 @@
 use crate::json::text::Text;
 use crate::llm::data::Data;
 use crate::llm::link::Link;
-use crate::llm::message::Part;
+use crate::llm::request::Content;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,10 +127,10 @@ impl<'a> Media<'a> {
     ///
     /// # Errors
     /// Says what is wrong with its base64.
-    pub(in crate::dialect) fn of(part: &Part<'a>) -> Result<Option<Self>, &'static str> {
-        let (url, filename, image) = match *part {
-            Part::ImageUrl { url, .. } => (url, None, true),
-            Part::File { file_data: Some(url), filename, .. } => (url, filename, false),
+    pub(in crate::dialect) fn of(content: &Content<'a>) -> Result<Option<Self>, &'static str> {
+        let (url, filename, image) = match *content {
+            Content::Image { url, .. } => (url, None, true),
+            Content::File { data: Some(url), name, .. } => (url, name, false),
             _ => return Ok(None),
         };
         let name = filename.map(Text::decode).unwrap_or_default();
@@ -158,7 +158,7 @@ mod tests {
 
     fn file(media_type: &str, filename: &'static str) -> Option<&'static str> {
         let url = format!("data:{media_type};base64,AA==");
-        let part = Part::File { file_data: Some(Text::Raw(&url)), filename: Some(Text::Raw(filename)), file_id: None };
+        let part = Content::File { data: Some(Text::Raw(&url)), name: Some(Text::Raw(filename)), id: None };
         Media::of(&part).unwrap().map(|media| match media.place {
             Place::Here(format, _) => format.name(),
             Place::Web(_) | Place::S3(..) => "elsewhere",
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_image_is_no_other_file() {
-        let image = |url| Media::of(&Part::ImageUrl { url: Text::Raw(url), detail: None }).unwrap();
+        let image = |url| Media::of(&Content::Image { url: Text::Raw(url), detail: None }).unwrap();
         assert!(image("data:image/webp;base64,AA==").unwrap().image);
         assert_eq!(image("data:application/pdf;base64,AA=="), None);
         assert_eq!(image("https://h/x").unwrap().place, Place::Web(Text::Raw("https://h/x")));

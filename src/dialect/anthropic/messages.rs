@@ -6,10 +6,8 @@ use super::turns::{Block, Conversation, blank};
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::cache::Cache;
 use crate::llm::data::Base64;
-use crate::llm::envelope::ChatRequest;
-use crate::llm::message::{Message, Part};
+use crate::llm::request::{CacheMark, Content, Request};
 
 /// An image or a document, and its title.
 pub(super) struct Source<'a> {
@@ -29,14 +27,14 @@ enum At<'a> {
 ///
 /// # Errors
 /// A 400 that names the message or the part that Anthropic cannot take.
-pub(super) fn read<'a>(request: &ChatRequest<'a>, messages: &[Message<'a>], host: Host) -> Result<Conversation<'a, Source<'a>>, ApiError> {
-    Conversation::read(request, messages, |_, part| source(part, host))
+pub(super) fn read<'a>(request: &Request<'a>, host: Host) -> Result<Conversation<'a, Source<'a>>, ApiError> {
+    Conversation::read(request, |_, content| source(content, host))
 }
 
 /// Only Anthropic's own API fetches anything, and the address of a document can only be a PDF's.
 /// <https://platform.claude.com/docs/en/build-with-claude/vision>
-fn source<'a>(part: &Part<'a>, host: Host) -> Result<Source<'a>, &'static str> {
-    let read = Media::of(part)?;
+fn source<'a>(content: &Content<'a>, host: Host) -> Result<Source<'a>, &'static str> {
+    let read = Media::of(content)?;
     let taken = || {
         let media = read?;
         let place = match media.place {
@@ -49,13 +47,13 @@ fn source<'a>(part: &Part<'a>, host: Host) -> Result<Source<'a>, &'static str> {
         let title = media.filename.filter(|name| !media.image && !blank(*name));
         Some(Source { kind: if media.image { "image" } else { "document" }, place, title })
     };
-    taken().ok_or(match part {
-        Part::ImageUrl { .. } if host == Host::Api => {
+    taken().ok_or(match content {
+        Content::Image { .. } if host == Host::Api => {
             "this model takes images as an https URL or a data URI of image/jpeg, image/png, image/gif or image/webp"
         }
-        Part::ImageUrl { .. } => "this model takes images as a data URI of image/jpeg, image/png, image/gif or image/webp",
-        Part::File { file_data: None, .. } => "this model takes files as a data URI in `file_data`, not by `file_id`",
-        Part::File { .. } => "this model takes files as a data URI of a PDF, a text or an image",
+        Content::Image { .. } => "this model takes images as a data URI of image/jpeg, image/png, image/gif or image/webp",
+        Content::File { data: None, .. } => "this model takes files as a data URI in `file_data`, not by `file_id`",
+        Content::File { .. } => "this model takes files as a data URI of a PDF, a text or an image",
         _ => "this model takes no audio",
     })
 }
@@ -73,7 +71,7 @@ pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Source<'_>>,
 }
 
 /// Instructions are one text, unless a part of them shall be kept: only blocks can say which.
-fn write_system(w: &mut Writer, system: &[(Text<'_>, Option<Cache>)]) {
+fn write_system(w: &mut Writer, system: &[(Text<'_>, Option<CacheMark>)]) {
     if system.iter().any(|(_, cache)| cache.is_some()) {
         w.key("system").array();
         system.iter().for_each(|(text, cache)| write_text(w, *text, *cache));
@@ -85,14 +83,14 @@ fn write_system(w: &mut Writer, system: &[(Text<'_>, Option<Cache>)]) {
     }
 }
 
-fn write_text(w: &mut Writer, text: Text<'_>, cache: Option<Cache>) {
+fn write_text(w: &mut Writer, text: Text<'_>, cache: Option<CacheMark>) {
     w.object().key("type").string("text").key("text").text(text);
     write_cache(w, cache);
     w.end_object();
 }
 
 /// Writes `cache_control`, where something shall be kept.
-pub(super) fn write_cache(w: &mut Writer, cache: Option<Cache>) {
+pub(super) fn write_cache(w: &mut Writer, cache: Option<CacheMark>) {
     let Some(cache) = cache else { return };
     w.key("cache_control").object().key("type").string("ephemeral");
     if let Some(ttl) = cache.ttl() {

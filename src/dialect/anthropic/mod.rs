@@ -9,8 +9,8 @@ use super::blame::Names;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::frame::Framing;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
+use crate::llm::request::Ask;
 use crate::percent;
 use crate::provider::{Settings, StructuredOutput, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -83,9 +83,9 @@ impl<'a> Seat<'a> {
 pub struct Anthropic;
 
 impl Dialect for Anthropic {
-    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        let seat = Seat::of(target);
-        let encoded = encode::body(request, &seat)?;
+    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        let (request, seat) = (ask.request()?, Seat::of(target));
+        let encoded = encode::body(&request, &seat)?;
         let mut headers = Vec::new();
         let mut header = |name: &'static str, value: &str| {
             // The configuration was checked; what cannot be a header is not sent.
@@ -96,7 +96,7 @@ impl Dialect for Anthropic {
         let path = match &target.provider.settings {
             Settings::Vertex { project, location } => {
                 let model = percent::google_segment(request.model.strip_prefix(VERTEX_PREFIX).unwrap_or(request.model));
-                let call = if request.stream() { "streamRawPredict" } else { "rawPredict" };
+                let call = if request.stream { "streamRawPredict" } else { "rawPredict" };
                 format!(
                     "/v1/projects/{}/locations/{}/publishers/anthropic/models/{model}:{call}",
                     percent::google_segment(project),

@@ -5,7 +5,8 @@
 //! included. The state is the blocks themselves, as the inside of a JSON array.
 
 use crate::json::text::Text;
-use crate::llm::state::{MARK, MAX_STATE, Seal};
+use crate::llm::request::CallId;
+use crate::llm::state::{MAX_STATE, Seal};
 use ring::digest;
 use std::borrow::Cow;
 
@@ -89,23 +90,17 @@ impl Keeper {
     }
 }
 
-/// A tool-call id of the client's: the id that Anthropic knows, and the thinking blocks to put before the call (the
-/// inside of a JSON array, empty where there are none).
-pub(in crate::dialect) fn open(seal: Option<&Seal>, id: Text<'_>) -> (String, String) {
-    let shown = id.decode();
-    let opened = seal.and_then(|seal| seal.open(&shown));
-    // A state that nobody can open any more, of kilobytes, is nothing to show to the provider.
-    let unsealed = || shown.split_once(MARK).map(|(id, _)| id).filter(|id| !id.is_empty()).unwrap_or(&shown);
-    let Some((id, state)) = opened else { return (legal(unsealed()), String::new()) };
-    // Another provider's state, which no block begins, stays behind; its call does not.
-    let blocks = String::from_utf8(state).ok().filter(|state| state.starts_with(BLOCK));
-    (legal(&id), blocks.unwrap_or_default())
+/// The thinking blocks to put before a call, the inside of a JSON array. `None` where no state came back with it, or
+/// another provider's, which no block begins.
+pub(in crate::dialect) fn thinking(call: &CallId<'_>) -> Option<String> {
+    let state = std::str::from_utf8(call.state.as_deref()?).ok()?;
+    state.starts_with(BLOCK).then(|| state.to_owned())
 }
 
 /// An id in Anthropic's alphabet, `^[a-zA-Z0-9_-]+$`: every other byte as a dash and two hexadecimal digits, so that ids that
 /// other providers made stay different from each other. One that is too long becomes its hash, the same wherever it
 /// stands.
-fn legal(id: &str) -> String {
+pub(in crate::dialect) fn legal(id: &str) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(id.len());
     for b in id.bytes() {
@@ -145,8 +140,9 @@ mod tests {
         k.redacted("AAAA");
         let first = k.id(Text::Raw("toolu_1")).into_owned();
         assert_eq!(k.id(Text::Raw("toolu_2")), "toolu_2");
-        let (id, blocks) = open(Some(&seal()), Text::Plain(&first));
-        assert_eq!(id, "toolu_1");
+        let (id, state) = seal().open(&first).unwrap();
+        let blocks = thinking(&CallId { id: id.into(), state: Some(state) }).unwrap();
+        assert!(first.starts_with("toolu_1"));
         assert_eq!(blocks, r#"{"type":"thinking","thinking":"a\nb","signature":"c2ln"},{"type":"redacted_thinking","data":"AAAA"}"#);
     }
 
@@ -166,25 +162,18 @@ mod tests {
 
     #[test]
     fn foreign_ids_become_legal_and_stay_apart() {
-        assert_eq!(open(None, Text::Raw("call_1")), ("call_1".into(), String::new()));
-        assert_eq!(open(None, Text::Raw("call:1")).0, "call-3a1");
-        assert_ne!(open(None, Text::Raw("a.b")).0, open(None, Text::Raw("a b")).0);
-    }
-
-    #[test]
-    fn a_state_that_nobody_opens_is_not_shown() {
-        let id = seal().seal("toolu_1", &[b'x'; MAX_STATE]);
-        assert_eq!(open(None, Text::Raw(&id)), ("toolu_1".into(), String::new()));
-        let (a, b) = (open(None, Text::Raw(&seal().seal("", b"a"))).0, open(None, Text::Raw(&seal().seal("", b"b"))).0);
+        assert_eq!([legal("call_1"), legal("call:1")], ["call_1", "call-3a1"]);
+        assert_ne!(legal("a.b"), legal("a b"));
+        assert_eq!(legal(&"c".repeat(65)).len(), MAX_ID);
+        let (a, b) = (legal(&seal().seal("", b"a")), legal(&seal().seal("", b"b")));
         assert!(a != b && a.len() <= MAX_ID);
-        assert_eq!(open(None, Text::Raw(&"c".repeat(65))).0.len(), MAX_ID);
     }
 
     #[test]
     fn another_providers_state_stays_behind() {
         for state in [&b"\xffgemini:AAAA"[..], b"CisBVKhc", b"\"}],\"x\":1"] {
-            let id = seal().seal("call.1", state);
-            assert_eq!(open(Some(&seal()), Text::Plain(&id)), ("call-2e1".into(), String::new()));
+            assert_eq!(thinking(&CallId { id: "call.1".into(), state: Some(state.to_vec()) }), None);
         }
+        assert_eq!(thinking(&CallId { id: "call.1".into(), state: None }), None);
     }
 }

@@ -1,10 +1,10 @@
 //! `temperature`, `top_p` and `stop` where both Anthropic and Bedrock have their say about them.
 
-use crate::dialect::params::{Settled, asked, temperature};
+use crate::dialect::params::{Settled, temperature};
 use crate::error::ApiError;
 use crate::json::text::Text;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
+use crate::llm::request::{Authority, Request};
 
 /// What a model lets itself be told about sampling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,56 +24,48 @@ impl Sampling {
     /// A 400 that names what is lost or changed, where the route says `unsupported: reject`.
     pub(in crate::dialect) fn settle<'a>(
         self,
-        request: &ChatRequest<'a>,
+        request: &Request<'a>,
         settled: &mut Settled,
     ) -> Result<(Option<&'a str>, Option<&'a str>), ApiError> {
-        let top_p = request.raw(Field::TopP);
-        match self {
-            Self::Fixed => {
-                for field in [Field::Temperature, Field::TopP] {
+        let (heat, mass) = (request.sampling.temperature, request.sampling.top_p);
+        let top_p = mass.map(|(raw, _)| raw);
+        let clamped = |settled: &mut Settled| {
+            let name = || request.name_of(Field::Temperature);
+            heat.map(|(raw, _)| temperature(raw, name(), "1", settled)).transpose()
+        };
+        match (self, heat, mass) {
+            (Self::Fixed, ..) => {
+                for (field, value) in [(Field::Temperature, heat), (Field::TopP, mass)] {
                     // 1 is the default of both, and the only value that needs no mention.
-                    if request.raw(field).is_some_and(|raw| raw.parse() != Ok(1.0_f64)) {
-                        settled.drop_hint(request, field)?;
+                    if value.is_some_and(|(raw, _)| raw.parse() != Ok(1.0_f64)) {
+                        settled.drop(request.name_of(field))?;
                     }
                 }
                 Ok((None, None))
             }
-            Self::Either if top_p.is_some() && request.raw(Field::Temperature).is_some() => {
-                let (heat, mass) = (rank(request, Field::Temperature), rank(request, Field::TopP));
+            (Self::Either, Some((_, heat)), Some((_, mass))) => {
                 let lost = if mass > heat { Field::Temperature } else { Field::TopP };
-                // A default of the route's that gives way to the client's word is nothing that anybody has asked for.
-                if heat.min(mass) > 0 || heat == mass {
-                    settled.drop_hint(request, lost)?;
+                // A default of the route's that gives way to the client's value is nothing that anybody has asked for.
+                if heat.min(mass) > Authority::Default || heat == mass {
+                    settled.drop(request.name_of(lost))?;
                 }
-                Ok(if mass > heat { (None, top_p) } else { (temperature(request, "1", settled)?, None) })
+                Ok(if mass > heat { (None, top_p) } else { (clamped(settled)?, None) })
             }
-            Self::Both | Self::Either => Ok((temperature(request, "1", settled)?, top_p)),
+            (Self::Both | Self::Either, ..) => Ok((clamped(settled)?, top_p)),
         }
     }
 }
 
-/// Whose word a field's value is: 0 the route's default, 1 the client's, 2 the route's override.
-fn rank(request: &ChatRequest<'_>, field: Field) -> u8 {
-    let overridden = request.params.overrides.iter().any(|(name, _)| name == field.name());
-    if overridden { 2 } else { u8::from(request.parsed.raw(field).is_some()) }
-}
-
-/// `stop` as a list; empty texts, which stop nothing, are left out. `claude`: a text of white space is refused, as Claude
-/// refuses it.
+/// The stop sequences. `claude`: one of nothing but white space is refused, as Claude refuses it.
 ///
 /// # Errors
 /// A 400 that names `stop`.
-pub(in crate::dialect) fn stops<'a>(request: &ChatRequest<'a>, claude: bool) -> Result<Vec<Text<'a>>, ApiError> {
-    if asked(request, Field::Stop).is_none() {
-        return Ok(Vec::new());
-    }
-    let mut list = match request.raw(Field::Stop) {
-        Some(raw) if raw.starts_with('[') => request.get::<Vec<Text<'_>>>(Field::Stop)?.unwrap_or_default(),
-        _ => request.get::<Text<'_>>(Field::Stop)?.into_iter().collect(),
-    };
-    list.retain(|text| !text.is_empty());
+pub(in crate::dialect) fn stops<'r, 'a>(request: &'r Request<'a>, claude: bool) -> Result<&'r [Text<'a>], ApiError> {
+    let list = &request.sampling.stop;
     if claude && list.iter().any(|text| text.decode().trim().is_empty()) {
-        return Err(ApiError::field(Field::Stop.name(), "`stop`: this model refuses a stop sequence of nothing but white space"));
+        let name = request.name_of(Field::Stop);
+        let message = format!("`{name}`: this model refuses a stop sequence of nothing but white space");
+        return Err(ApiError::field(name, message));
     }
     Ok(list)
 }

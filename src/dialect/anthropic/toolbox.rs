@@ -8,16 +8,14 @@
 
 use crate::dialect::Decoder;
 use crate::dialect::fence::Unfence;
-use crate::dialect::params::{Settled, asked, unsupported};
+use crate::dialect::params::{Settled, unsupported};
 use crate::dialect::schema::{self, limits, rules::Rules};
 use crate::dialect::unwrap::UnwrapChoice;
 use crate::error::ApiError;
 use crate::json::text::Text;
-use crate::llm::cache::Cache;
 use crate::llm::constraint::{Constraint, Schema, choice_schema};
-use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
-use crate::llm::tool::{self, Tool, ToolChoice, same_name};
+use crate::llm::request::{CacheMark, Request, Tool, ToolChoice, same_text};
 use crate::provider::StructuredOutput;
 use std::borrow::Cow;
 
@@ -47,7 +45,7 @@ pub(in crate::dialect) struct Spec<'a> {
     pub(in crate::dialect) schema: Cow<'a, str>,
     pub(in crate::dialect) strict: bool,
     /// Whether the prompt shall be kept up to and with it.
-    pub(in crate::dialect) cache: Option<Cache>,
+    pub(in crate::dialect) cache: Option<CacheMark>,
 }
 
 /// Which tools the model may or must call.
@@ -127,66 +125,59 @@ impl<'a> Toolbox<'a> {
     ///
     /// # Errors
     /// A 400 that names the field or the tool that the model cannot keep.
-    pub(in crate::dialect) fn read(request: &ChatRequest<'a>, means: &Means, settled: &mut Settled) -> Result<Self, ApiError> {
-        let declared = tool::tools(request)?;
+    pub(in crate::dialect) fn read(request: &Request<'a>, means: &Means, settled: &mut Settled) -> Result<Self, ApiError> {
+        let declared = &request.tools;
         let mut allowed = None;
-        let call = match tool::tool_choice(request, &declared)? {
+        let call = match &request.tool_choice {
             None => Call::Unsaid,
             Some(ToolChoice::Auto) => Call::Auto,
             Some(ToolChoice::None) => Call::None,
             Some(ToolChoice::Required) => Call::Any,
-            Some(ToolChoice::Named(name)) => Call::Tool(name),
+            Some(ToolChoice::Named(name)) => Call::Tool(*name),
             Some(ToolChoice::Allowed { required, names }) => {
                 allowed = Some(names);
-                if required { Call::Any } else { Call::Auto }
+                if *required { Call::Any } else { Call::Auto }
             }
         };
         if matches!(call, Call::Any | Call::Tool(_)) && !means.forced_tool {
-            let field = Field::ToolChoice.name();
+            let field = request.name_of(Field::ToolChoice);
             return Err(ApiError::field(
-                field,
+                field.clone(),
                 format!("`{field}`: this model cannot be forced to call a tool; `auto` and `none` are possible"),
             ));
         }
         let mut tools = Vec::with_capacity(declared.len() + 1);
         let mut wanted = Vec::new();
         for (i, tool) in declared.iter().enumerate() {
-            if allowed.as_ref().is_some_and(|names| !names.iter().any(|name| same_name(*name, tool.name))) {
+            if allowed.as_ref().is_some_and(|names| !names.iter().any(|name| same_text(*name, tool.name))) {
                 continue;
             }
             if tool.strict == Some(true) && means.strict_tools && means.native {
                 wanted.push((tools.len(), i));
             }
-            tools.push(Spec::of(request, i, tool, means, settled)?);
+            tools.push(Spec::of(request, tool, means, settled)?);
         }
-        let mut this = Self {
-            calls: !tools.is_empty(),
-            tools,
-            call,
-            serial: asked(request, Field::ParallelToolCalls).is_some(),
-            held: Held::Free,
-            choice_inside: false,
-        };
+        let mut this = Self { calls: !tools.is_empty(), tools, call, serial: request.serial_calls, held: Held::Free, choice_inside: false };
         this.constrain(request, means, settled)?;
-        this.make_strict(request, &declared, &wanted, means, settled)?;
+        this.make_strict(request, &wanted, means, settled)?;
         Ok(this)
     }
 
     /// Chooses what holds the answer to the client's constraint.
-    fn constrain(&mut self, request: &ChatRequest<'a>, means: &Means, settled: &mut Settled) -> Result<(), ApiError> {
-        let Some(constraint) = Constraint::of(request)? else { return Ok(()) };
-        let field = constraint.field();
-        let (schema, choice_inside) = match constraint {
+    fn constrain(&mut self, request: &Request<'a>, means: &Means, settled: &mut Settled) -> Result<(), ApiError> {
+        let Some(output) = &request.output else { return Ok(()) };
+        let field = request.name_of(output.field);
+        let (schema, choice_inside) = match &output.constraint {
             Constraint::JsonObject => (None, false),
-            Constraint::JsonSchema(schema) => (Some(schema), false),
-            Constraint::Choice(choices) => (Some(choice_schema(&choices)), true),
-            Constraint::Regex(_) | Constraint::Grammar(_) | Constraint::StructuralTag(_) => return Err(unsupported(field.name())),
+            Constraint::JsonSchema(schema) => (Some(schema.clone()), false),
+            Constraint::Choice(choices) => (Some(choice_schema(choices)), true),
+            Constraint::Regex(_) | Constraint::Grammar(_) | Constraint::StructuralTag(_) => return Err(unsupported(field)),
         };
         if let Some(schema) = schema.as_ref().filter(|_| means.native) {
             let adapted = schema::adapt(&schema.schema, means.output_rules);
             let fits = !adapted.recursive && (!means.strict_tools || limits::Use::of(&adapted.schema).is_within(limits::CLAUDE));
             if adapted.reworded || adapted.open {
-                settled.adjust(request, field, "it takes a part of this schema as words only")?;
+                settled.adjust(field.clone(), "it takes a part of this schema as words only")?;
             }
             if fits || !means.forced_tool {
                 self.held = Held::Native(Schema { schema: Cow::Owned(adapted.schema.into_owned()), ..schema.clone() });
@@ -194,8 +185,7 @@ impl<'a> Toolbox<'a> {
                 return Ok(());
             }
             settled.adjust(
-                request,
-                field,
+                field.clone(),
                 "its strict output takes no schema that refers to itself or has so many optional members and unions",
             )?;
         }
@@ -211,19 +201,19 @@ impl<'a> Toolbox<'a> {
                 self.hold_by_tool(Cow::Borrowed(schema), OBJECT_DESCRIPTION);
             }
             Some(_) if !means.forced_tool => {
-                let why = format!("`{}`: this model can neither be held to a schema nor be forced to call a tool", field.name());
-                return Err(ApiError::field(field.name(), why));
+                let why = format!("`{field}`: this model can neither be held to a schema nor be forced to call a tool");
+                return Err(ApiError::field(field, why));
             }
             Some(schema) => match schema::adapt_tool(&schema.schema, means.tool_rules) {
                 Some(adapted) => {
                     if adapted.reworded {
-                        settled.adjust(request, field, "it takes no union at the top of a schema")?;
+                        settled.adjust(field, "it takes no union at the top of a schema")?;
                     }
                     self.hold_by_tool(Cow::Owned(adapted.schema.into_owned()), ANSWER_DESCRIPTION);
                 }
                 None => {
-                    let why = format!("`{}`: this model can only be held to a schema of type object", field.name());
-                    return Err(ApiError::field(field.name(), why));
+                    let why = format!("`{field}`: this model can only be held to a schema of type object");
+                    return Err(ApiError::field(field, why));
                 }
             },
         }
@@ -234,27 +224,29 @@ impl<'a> Toolbox<'a> {
     /// no strict tool can have, is declared without `strict`: its calls are then as good as those of any other tool.
     fn make_strict(
         &mut self,
-        request: &ChatRequest<'a>,
-        declared: &[Tool<'a>],
+        request: &Request<'a>,
         wanted: &[(usize, usize)],
         means: &Means,
         settled: &mut Settled,
     ) -> Result<(), ApiError> {
         let mut used = self.native().map_or_else(limits::Use::default, |schema| limits::Use::of(&schema.schema));
         for (at, i) in wanted {
-            let (Some(spec), Some(tool)) = (self.tools.get_mut(*at), declared.get(*i)) else { continue };
-            let parameters = tool.parameters.map_or(ANY_OBJECT, |raw| raw.get());
+            let (Some(spec), Some(tool)) = (self.tools.get_mut(*at), request.tools.get(*i)) else { continue };
+            let parameters = tool.parameters.unwrap_or(ANY_OBJECT);
             let Some(strict) = schema::adapt_tool(parameters, means.output_rules) else { continue };
             let needs = used.and(limits::Use { tools: 1, ..limits::Use::of(&strict.schema) });
             if strict.open || strict.recursive || !needs.is_within(limits::CLAUDE) {
-                settled.adjust(request, Field::Tools, "it holds no tool of this kind, or not so many of them, to its schema strictly")?;
+                settled.adjust(
+                    request.name_of(Field::Tools),
+                    "it holds no tool of this kind, or not so many of them, to its schema strictly",
+                )?;
                 if let Some(relaxed) = schema::adapt_tool(parameters, means.relaxed_rules) {
                     spec.schema = relaxed.schema;
                 }
                 continue;
             }
             if strict.reworded {
-                settled.adjust(request, Field::Tools, "its strict tools take a part of this schema as words only")?;
+                settled.adjust(request.name_of(Field::Tools), "its strict tools take a part of this schema as words only")?;
             }
             (spec.schema, spec.strict, used) = (strict.schema, true, needs);
         }
@@ -262,7 +254,7 @@ impl<'a> Toolbox<'a> {
     }
 
     fn hold_by_tool(&mut self, schema: Cow<'a, str>, description: &'static str) {
-        let taken = |name: &str| self.tools.iter().any(|tool| same_name(tool.name, Text::Plain(name)));
+        let taken = |name: &str| self.tools.iter().any(|tool| same_text(tool.name, Text::Plain(name)));
         let free = (ANSWER_LENGTH..=ANSWER.len()).filter_map(|length| ANSWER.get(..length)).find(|name| !taken(name));
         let name = free.unwrap_or(ANSWER);
         // With tools of the client's beside it the model may answer or call one of them, but must do either.
@@ -304,14 +296,11 @@ impl<'a> Toolbox<'a> {
 }
 
 impl<'a> Spec<'a> {
-    fn of(request: &ChatRequest<'_>, i: usize, tool: &Tool<'a>, means: &Means, settled: &mut Settled) -> Result<Self, ApiError> {
-        let parameters = tool.parameters.map_or(ANY_OBJECT, |raw| raw.get());
-        let adapted = schema::adapt_tool(parameters, means.tool_rules).ok_or_else(|| {
-            let param = format!("tools[{i}].function.parameters");
-            ApiError::field(param.clone(), format!("`{param}` must be a schema of type object"))
-        })?;
+    fn of(request: &Request<'_>, tool: &Tool<'a>, means: &Means, settled: &mut Settled) -> Result<Self, ApiError> {
+        let parameters = tool.parameters.unwrap_or(ANY_OBJECT);
+        let adapted = schema::adapt_tool(parameters, means.tool_rules).ok_or_else(|| tool.at.must_be("a schema of type object"))?;
         if adapted.reworded {
-            settled.adjust(request, Field::Tools, "it takes no union at the top of a tool's parameters")?;
+            settled.adjust(request.name_of(Field::Tools), "it takes no union at the top of a tool's parameters")?;
         }
         let description = tool.description.filter(|text| !text.is_empty());
         Ok(Self { name: tool.name, description, schema: adapted.schema, strict: false, cache: tool.cache })

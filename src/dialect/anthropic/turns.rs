@@ -7,10 +7,7 @@
 use super::replay;
 use crate::error::ApiError;
 use crate::json::text::Text;
-use crate::llm::cache::Cache;
-use crate::llm::envelope::ChatRequest;
-use crate::llm::message::{Message, Part, Role};
-use crate::llm::state::Seal;
+use crate::llm::request::{self, CacheMark, Content, Request, Role};
 use std::borrow::Cow;
 
 /// What a turn says that has to be there and has nothing to say; a blank text is refused.
@@ -19,7 +16,7 @@ const OPENING: &str = ".";
 /// A conversation, ready to be written; `M` is an image or a file as the protocol wants it.
 pub(in crate::dialect) struct Conversation<'a, M> {
     /// Instructions, the route's first, and how much of them shall be kept.
-    pub(in crate::dialect) system: Vec<(Text<'a>, Option<Cache>)>,
+    pub(in crate::dialect) system: Vec<(Text<'a>, Option<CacheMark>)>,
     /// At least one, and each with a block.
     pub(in crate::dialect) turns: Vec<Turn<'a, M>>,
 }
@@ -32,10 +29,10 @@ pub(in crate::dialect) struct Turn<'a, M> {
 
 /// A part of a turn.
 pub(in crate::dialect) enum Block<'a, M> {
-    Text(Text<'a>, Option<Cache>),
+    Text(Text<'a>, Option<CacheMark>),
     /// The beginning of an answer, which the model goes on with; it does not end in white space.
     Prefill(String),
-    Media(M, Option<Cache>),
+    Media(M, Option<CacheMark>),
     /// Thinking that came back, the inside of a JSON array of Anthropic's blocks.
     Thinking(String),
     Call {
@@ -50,26 +47,25 @@ pub(in crate::dialect) enum Block<'a, M> {
 }
 
 impl<'a, M> Conversation<'a, M> {
-    /// Sorts the messages into turns. `media` takes a part that is no text, of a user's or a tool's message, or says what
-    /// the model takes instead.
+    /// Sorts the turns: instructions apart, the results of calls first in the user's turn. `media` takes a block that is no
+    /// text, of a user's or a tool's turn, or says what the model takes instead.
     ///
     /// # Errors
-    /// A 400 that names the message or the part that cannot be taken.
+    /// A 400 that names the block that cannot be taken.
     pub(in crate::dialect) fn read(
-        request: &ChatRequest<'a>,
-        messages: &[Message<'a>],
-        media: impl Fn(Role, &Part<'a>) -> Result<M, &'static str>,
+        request: &Request<'a>,
+        media: impl Fn(Role, &Content<'a>) -> Result<M, &'static str>,
     ) -> Result<Self, ApiError> {
-        let seal = request.seal;
-        let mut this = Self { system: request.system.map(|text| (Text::Plain(text), None)).into_iter().collect(), turns: Vec::new() };
-        for message in messages {
-            match message.role {
-                Role::System => this.system.extend(message.cached_texts()?),
-                Role::User => this.push(message, contents(message, &media)?),
-                Role::Assistant => this.push(message, assistant(message, seal)?),
+        let turns = request.turns();
+        let mut this = Self { system: Vec::new(), turns: Vec::with_capacity(turns.len()) };
+        for turn in &turns {
+            match turn.role() {
+                Role::System => this.system.extend(turn.texts()?),
+                Role::User => this.push(turn, contents(turn, &media)?),
+                Role::Assistant => this.push(turn, assistant(turn)?),
                 Role::Tool => {
-                    let (id, _) = replay::open(seal, message.tool_call_id.unwrap_or(Text::Raw("")));
-                    this.push(message, vec![Block::Result { id, content: contents(message, &media)? }]);
+                    let id = replay::legal(turn.answers());
+                    this.push(turn, vec![Block::Result { id, content: contents(turn, &media)? }]);
                 }
             }
         }
@@ -78,7 +74,7 @@ impl<'a, M> Conversation<'a, M> {
             turn.blocks.sort_by_key(|block| !matches!(block, Block::Result { .. })); // stable: results first, else as they came
         }
         // Instructions stand apart, so that without a turn of the user's here the model would continue the assistant's.
-        let instructed = messages.last().is_some_and(|message| message.role == Role::System);
+        let instructed = turns.last().is_some_and(|turn| turn.role() == Role::System);
         if (this.turns.is_empty() && !this.system.is_empty()) || (instructed && this.turns.last().is_some_and(|turn| turn.assistant)) {
             this.turns.push(Turn::opening());
         }
@@ -94,8 +90,8 @@ impl<'a, M> Conversation<'a, M> {
     }
 
     /// Adds to the last turn where it is the same side's; what is empty adds nothing.
-    fn push(&mut self, message: &Message<'a>, blocks: Vec<Block<'a, M>>) {
-        let assistant = message.role == Role::Assistant;
+    fn push(&mut self, turn: &request::Turn<'_, 'a>, blocks: Vec<Block<'a, M>>) {
+        let assistant = turn.role() == Role::Assistant;
         match self.turns.last_mut() {
             _ if blocks.is_empty() => {}
             Some(turn) if turn.assistant == assistant => turn.blocks.extend(blocks),
@@ -135,7 +131,7 @@ impl<M> Turn<'_, M> {
 
 impl<M> Block<'_, M> {
     /// Whether the prompt shall be kept up to and with this block, or something inside of it.
-    pub(in crate::dialect) fn cache(&self) -> Option<Cache> {
+    pub(in crate::dialect) fn cache(&self) -> Option<CacheMark> {
         match self {
             Self::Text(_, cache) | Self::Media(_, cache) => *cache,
             Self::Result { content, .. } => content.iter().find_map(Self::cache),
@@ -146,34 +142,31 @@ impl<M> Block<'_, M> {
 
 /// An assistant's turn: the thinking that led to its first call, its words, its calls. Thinking that comes without its
 /// signature (`reasoning_content`) cannot be given back.
-fn assistant<'a, M>(message: &Message<'a>, seal: Option<&Seal>) -> Result<Vec<Block<'a, M>>, ApiError> {
-    let texts = message.cached_texts()?.into_iter().filter(|(text, _)| !blank(*text));
+fn assistant<'a, M>(turn: &request::Turn<'_, 'a>) -> Result<Vec<Block<'a, M>>, ApiError> {
+    let texts = turn.texts()?.into_iter().filter(|(text, _)| !blank(*text));
     let mut blocks: Vec<_> = texts.map(|(text, cache)| Block::Text(text, cache)).collect();
-    for (j, call) in message.tool_calls.iter().enumerate() {
-        let (id, thinking) = replay::open(seal, call.id);
-        if !thinking.is_empty() {
+    for (j, (call, at)) in turn.calls().enumerate() {
+        if let Some(thinking) = replay::thinking(&call.id) {
             let at = if j == 0 { 0 } else { blocks.len() };
             blocks.insert(at, Block::Thinking(thinking));
         }
-        blocks.push(Block::Call { id, name: call.name, input: message.arguments(j, call)? });
+        blocks.push(Block::Call { id: replay::legal(&call.id.id), name: call.name, input: call.object(at)? });
     }
     Ok(blocks)
 }
 
 /// What a user or a tool says.
 fn contents<'a, M>(
-    message: &Message<'a>,
-    media: &impl Fn(Role, &Part<'a>) -> Result<M, &'static str>,
+    turn: &request::Turn<'_, 'a>,
+    media: &impl Fn(Role, &Content<'a>) -> Result<M, &'static str>,
 ) -> Result<Vec<Block<'a, M>>, ApiError> {
-    let mut blocks = Vec::new();
-    for (j, part) in message.parts().iter().enumerate() {
-        match part {
-            Part::Text(text) | Part::Refusal(text) if blank(*text) => {}
-            Part::Text(text) | Part::Refusal(text) => blocks.push(Block::Text(*text, message.cache(j))),
-            other => {
-                let media = media(message.role, other).map_err(|what| message.unfit(j, what))?;
-                blocks.push(Block::Media(media, message.cache(j)));
-            }
+    let mut blocks = Vec::with_capacity(turn.blocks.len());
+    for block in turn.blocks {
+        match &block.content {
+            Content::Text(text) | Content::Refusal(text) if blank(*text) => {}
+            Content::Text(text) | Content::Refusal(text) => blocks.push(Block::Text(*text, block.cache)),
+            Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => {}
+            other => blocks.push(Block::Media(media(turn.role(), other).map_err(|what| block.unfit(what))?, block.cache)),
         }
     }
     Ok(blocks)

@@ -6,10 +6,8 @@ use crate::dialect::anthropic::turns::{Block, Conversation, Turn};
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::cache::Cache;
 use crate::llm::data::Base64;
-use crate::llm::envelope::ChatRequest;
-use crate::llm::message::{Message, Part, Role};
+use crate::llm::request::{CacheMark, Content, Request, Role};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -37,8 +35,8 @@ pub(super) enum Source<'a> {
 ///
 /// # Errors
 /// A 400 that names the message or the part that the protocol cannot carry.
-pub(super) fn read<'a>(request: &ChatRequest<'a>, list: &[Message<'a>]) -> Result<Conversation<'a, Media<'a>>, ApiError> {
-    let mut conversation = Conversation::read(request, list, media)?;
+pub(super) fn read<'a>(request: &Request<'a>) -> Result<Conversation<'a, Media<'a>>, ApiError> {
+    let mut conversation = Conversation::read(request, media)?;
     // "A conversation must start with a user message."
     if conversation.turns.first().is_some_and(|turn| turn.assistant) {
         conversation.turns.insert(0, Turn::opening());
@@ -46,11 +44,11 @@ pub(super) fn read<'a>(request: &ChatRequest<'a>, list: &[Message<'a>]) -> Resul
     Ok(conversation)
 }
 
-fn media<'a>(role: Role, part: &Part<'a>) -> Result<Media<'a>, &'static str> {
-    if let (Part::InputAudio { data, format }, Role::User) = (*part, role) {
-        return Ok(Media::Audio(Source::Bytes(Base64::read(data)?), format));
+fn media<'a>(role: Role, content: &Content<'a>) -> Result<Media<'a>, &'static str> {
+    if let (Content::Audio { data, format }, Role::User) = (content, role) {
+        return Ok(Media::Audio(Source::Bytes(Base64::read(*data)?), *format));
     }
-    let found = media::Media::of(part)?;
+    let found = media::Media::of(content)?;
     let filename = found.as_ref().and_then(|found| found.filename);
     let (format, source) = match found.map(|found| found.place) {
         // The service reads texts as UTF-8.
@@ -68,10 +66,10 @@ fn media<'a>(role: Role, part: &Part<'a>) -> Result<Media<'a>, &'static str> {
             return Err("this model's provider takes no URL of the web and the gateway fetches nothing; send a base64 data URI");
         }
         None => {
-            return Err(match part {
-                Part::ImageUrl { .. } => "this model takes images as a base64 data URI or an s3: URL of PNG, JPEG, GIF or WebP",
-                Part::File { file_data: None, .. } => "a `file_id` is known to another provider only; send the file in `file_data`",
-                Part::File { .. } => {
+            return Err(match content {
+                Content::Image { .. } => "this model takes images as a base64 data URI or an s3: URL of PNG, JPEG, GIF or WebP",
+                Content::File { data: None, .. } => "a `file_id` is known to another provider only; send the file in `file_data`",
+                Content::File { .. } => {
                     "this model takes files as a base64 data URI or an s3: URL of PDF, CSV, Word, Excel, HTML, Markdown, plain text or an image"
                 }
                 _ => "this kind of content cannot stand here",
@@ -120,7 +118,7 @@ pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Media<'_>>, 
 
 /// Writes the block that says that everything before it shall be kept.
 /// <https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html>
-pub(super) fn write_cache(w: &mut Writer, cache: Option<Cache>) {
+pub(super) fn write_cache(w: &mut Writer, cache: Option<CacheMark>) {
     let Some(cache) = cache else { return };
     w.object().key("cachePoint").object().key("type").string("default");
     if let Some(ttl) = cache.ttl() {

@@ -17,17 +17,16 @@ use super::anthropic::toolbox::{Call, Toolbox};
 use super::anthropic::tools::write_choice;
 use super::anthropic::turns::Block;
 use super::blame::Names;
-use super::params::{self, Policy, Settled, Unknown};
+use super::params::{self, Policy, Settled};
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::frame::Framing;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::embeddings::EmbeddingRequest;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
 use crate::llm::field::Field;
-use crate::llm::message;
+use crate::llm::request::{Ask, Request};
 use crate::percent;
 use crate::provider::Target;
 use bytes::Bytes;
@@ -88,12 +87,13 @@ fn policy(field: Field, family: Family) -> Policy {
 }
 
 impl Dialect for Bedrock {
-    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        let request = &ask.request()?;
         let family = Family::of(request.model);
-        let mut settled = params::settle(request, Unknown::Drop, |field| policy(field, family))?;
+        let mut settled = params::settle(request, |field| policy(field, family))?;
         let takes = family.takes();
         let mut toolbox = Toolbox::read(request, &family.means(target.structured_output), &mut settled)?;
-        let mut conversation = messages::read(request, &message::read(request)?)?;
+        let mut conversation = messages::read(request)?;
         let calls_tools = conversation.blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
         if calls_tools && toolbox.tools.is_empty() {
             toolbox.tools = tools::undeclared(conversation.blocks());
@@ -110,14 +110,14 @@ impl Dialect for Bedrock {
             toolbox.tools.iter_mut().for_each(|tool| lost |= tool.cache.take().is_some());
         }
         if lost {
-            settled.drop_names(request, std::iter::once(Cow::Borrowed("cache_control")))?;
+            settled.drop("cache_control")?;
         }
-        let limit = params::token_limit(request)?;
+        let limit = request.token_limit()?;
         let can_think = conversation.can_think();
         let thinking = thinking::Thinking::of(request, family, limit, (toolbox.forces(), can_think), &mut settled)?;
         let limit = thinking.max_tokens(limit, target.default_max_tokens);
 
-        let mut w = Writer::with_capacity(request.parsed.body().len() + 512);
+        let mut w = Writer::with_capacity(request.size + 512);
         w.object();
         messages::write(&mut w, &conversation, thinking.claude_thinks(), takes.cache);
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
@@ -143,7 +143,7 @@ impl Dialect for Bedrock {
         write_metadata(&mut w, request, &mut settled)?;
         w.end_object();
 
-        let operation = if request.stream() { "converse-stream" } else { "converse" };
+        let operation = if request.stream { "converse-stream" } else { "converse" };
         // Only Claude wants its thinking back, and only where a call of the client's can carry it.
         let seal = request.seal.filter(|_| thinking.claude_thinks() && toolbox.calls).cloned();
         let decoder = decode::Converse::new(family, toolbox.content_tool(), seal);
@@ -173,7 +173,7 @@ impl Dialect for Bedrock {
 
 fn write_inference(
     w: &mut Writer,
-    request: &ChatRequest<'_>,
+    request: &Request<'_>,
     family: Family,
     limit: Option<u64>,
     thinking: thinking::Thinking,
@@ -201,7 +201,7 @@ fn write_inference(
     if !stop.is_empty() {
         w.key("stopSequences").array();
         for text in stop {
-            w.text(text);
+            w.text(*text);
         }
         w.end_array();
     }
@@ -211,8 +211,8 @@ fn write_inference(
 
 /// `metadata` stands in the operator's log of invocations, where the service takes it: at most 16 pairs of a small alphabet
 /// (`RequestMetadata` of its service model).
-fn write_metadata(w: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settled) -> Result<(), ApiError> {
-    let Some(raw) = params::asked(request, Field::Metadata) else { return Ok(()) };
+fn write_metadata(w: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    let Some(raw) = request.metadata else { return Ok(()) };
     let fits = |text: &str| {
         let known = |b: u8| b.is_ascii_alphanumeric() || b.is_ascii_whitespace() || b":_@$#=/+,-.".contains(&b);
         text.len() <= MAX_METADATA_TEXT && text.bytes().all(known)
@@ -220,7 +220,7 @@ fn write_metadata(w: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settl
     let pairs = serde_json::from_str::<BTreeMap<Cow<'_, str>, Cow<'_, str>>>(raw).unwrap_or_default();
     let all = pairs.iter().all(|(key, value)| !key.is_empty() && fits(key) && fits(value));
     if !all || pairs.is_empty() || pairs.len() > MAX_METADATA {
-        return settled.drop_hint(request, Field::Metadata);
+        return settled.drop(request.name_of(Field::Metadata));
     }
     w.key("requestMetadata").object();
     for (key, value) in &pairs {
@@ -230,13 +230,13 @@ fn write_metadata(w: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settl
     Ok(())
 }
 
-fn write_tier(w: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settled) -> Result<(), ApiError> {
-    match params::asked(request, Field::ServiceTier) {
+fn write_tier(w: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    match request.service_tier {
         Some(r#""default""#) | None => {}
         Some(tier @ (r#""priority""# | r#""flex""# | r#""reserved""#)) => {
             w.key("serviceTier").object().key("type").raw(tier).end_object();
         }
-        Some(_) => settled.drop_hint(request, Field::ServiceTier)?,
+        Some(_) => settled.drop(request.name_of(Field::ServiceTier))?,
     }
     Ok(())
 }

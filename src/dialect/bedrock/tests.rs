@@ -5,6 +5,7 @@ use super::*;
 use crate::dialect::testing;
 use crate::frame::Frame;
 use crate::frame::aws_event_stream::{AwsFramer, write_message};
+use crate::llm::envelope::ChatRequest;
 use crate::llm::envelope::Parsed;
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::{FailureClass, Fault};
@@ -49,7 +50,7 @@ pub(in crate::dialect) fn requests(folder: &str, dialect: &dyn Dialect, kind: Ki
                 "path": out.path,
                 "headers": out.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect::<Vec<_>>(),
                 "dropped": out.dropped,
-                "adjusted": out.adjusted.iter().map(|f| f.name()).collect::<Vec<_>>(),
+                "adjusted": out.adjusted,
                 "body": serde_json::from_slice::<Value>(&out.body).unwrap(),
             }),
         };

@@ -3,13 +3,13 @@
 
 use super::family::Family;
 use crate::dialect::anthropic::DEFAULT_MAX_TOKENS;
-use crate::dialect::anthropic::effort::{Effort, Thought};
+use crate::dialect::anthropic::effort::Thought;
 use crate::dialect::anthropic::model::Model;
 use crate::dialect::params::Settled;
 use crate::error::ApiError;
 use crate::json::write::Writer;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
+use crate::llm::request::{Effort, Request};
 
 /// How a model is told to think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Thinking {
     /// # Errors
     /// A 400 for an unknown effort, or for one that the model cannot keep where the route rejects lost hints.
     pub(super) fn of(
-        request: &ChatRequest<'_>,
+        request: &Request<'_>,
         family: Family,
         limit: Option<u64>,
         (forces, can_think): (bool, bool),
@@ -51,7 +51,7 @@ impl Thinking {
             Some(Effort::None) => {
                 // OpenAI's open models cannot be told not to think.
                 if family == Family::OpenAi {
-                    settled.drop_hint(request, Field::ReasoningEffort)?;
+                    settled.drop(request.name_of(Field::ReasoningEffort))?;
                 }
                 return Ok(Self::Off);
             }
@@ -59,7 +59,7 @@ impl Thinking {
             Some(Effort::Medium) => "medium",
             Some(Effort::High) => "high",
             Some(Effort::XHigh | Effort::Max) => {
-                settled.adjust(request, Field::ReasoningEffort, "this model knows no effort above high")?;
+                settled.adjust(request.name_of(Field::ReasoningEffort), "this model knows no effort above high")?;
                 "high"
             }
         };

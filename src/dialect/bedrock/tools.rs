@@ -6,7 +6,7 @@ use crate::dialect::anthropic::turns::Block;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::constraint::Schema;
-use crate::llm::tool::same_name;
+use crate::llm::request::same_text;
 use std::borrow::Cow;
 
 /// Said to a model that must not call tools: the protocol has no such choice, and a conversation that holds tool
@@ -20,7 +20,7 @@ pub(super) fn undeclared<'a: 'b, 'b, M: 'b>(blocks: impl Iterator<Item = &'b Blo
     let mut specs: Vec<Spec<'a>> = Vec::new();
     for block in blocks {
         let Block::Call { name, .. } = block else { continue };
-        if !specs.iter().any(|spec| same_name(spec.name, *name)) {
+        if !specs.iter().any(|spec| same_text(spec.name, *name)) {
             specs.push(spec(*name));
         }
     }

@@ -1,16 +1,14 @@
 //! What steers the answer: tools, the choice among them, and `generationConfig`.
 
 use super::name;
-use crate::dialect::params::{Settled, asked, max_tokens, temperature, unsupported};
+use crate::dialect::params::{Settled, temperature, unsupported};
 use crate::dialect::schema::{self, rules};
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::constraint::Constraint;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
-use crate::llm::tool::{Tool, ToolChoice};
-use serde_json::value::RawValue;
+use crate::llm::request::{Effort, Request, ToolChoice};
 
 /// Most stop sequences that Gemini takes.
 pub(super) const MAX_STOPS: usize = 5;
@@ -21,13 +19,8 @@ const MAX_TEMPERATURE: &str = "2";
 ///
 /// # Errors
 /// A 400 that names `tools`, where the route refuses changed fields.
-pub(super) fn tools(
-    w: &mut Writer,
-    request: &ChatRequest<'_>,
-    tools: &[Tool<'_>],
-    choice: Option<&ToolChoice<'_>>,
-    settled: &mut Settled,
-) -> Result<(), ApiError> {
+pub(super) fn tools(w: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    let tools = &request.tools;
     if tools.is_empty() {
         return Ok(());
     }
@@ -38,16 +31,16 @@ pub(super) fn tools(
             w.key("description").text(description);
         }
         if let Some(schema) = tool.parameters.filter(|schema| !is_empty_object(schema)) {
-            let adapted = schema::adapt_tool(schema.get(), &rules::GEMINI_TOOL);
+            let adapted = schema::adapt_tool(schema, &rules::GEMINI_TOOL);
             if adapted.as_ref().is_some_and(|adapted| adapted.reworded) {
-                settled.adjust(request, Field::Tools, "it takes a part of this schema as words only")?;
+                settled.adjust(request.name_of(Field::Tools), "it takes a part of this schema as words only")?;
             }
-            w.key("parametersJsonSchema").raw(adapted.as_ref().map_or(schema.get(), |adapted| &adapted.schema));
+            w.key("parametersJsonSchema").raw(adapted.as_ref().map_or(schema, |adapted| &adapted.schema));
         }
         w.end_object();
     }
     w.end_array().end_object().end_array();
-    let (mode, names) = match choice {
+    let (mode, names) = match &request.tool_choice {
         None => return Ok(()),
         Some(ToolChoice::Auto) => ("AUTO", &[][..]),
         Some(ToolChoice::None) => ("NONE", &[][..]),
@@ -67,8 +60,8 @@ pub(super) fn tools(
     Ok(())
 }
 
-fn is_empty_object(schema: &RawValue) -> bool {
-    matches!(schema.get().as_bytes(), [b'{', inside @ .., b'}'] if inside.iter().all(u8::is_ascii_whitespace))
+fn is_empty_object(schema: &str) -> bool {
+    matches!(schema.as_bytes(), [b'{', inside @ .., b'}'] if inside.iter().all(u8::is_ascii_whitespace))
 }
 
 fn strings(w: &mut Writer, texts: &[Text<'_>]) {
@@ -80,19 +73,21 @@ fn strings(w: &mut Writer, texts: &[Text<'_>]) {
 }
 
 /// Writes `generationConfig`.
-pub(super) fn generation(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
+pub(super) fn generation(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
     c.key("generationConfig").object();
+    let sampling = &request.sampling;
+    let heat = sampling.temperature.map(|(raw, _)| temperature(raw, request.name_of(Field::Temperature), MAX_TEMPERATURE, settled));
     let numbers = [
         // It includes thinking tokens here, as it does at OpenAI.
-        ("maxOutputTokens", max_tokens(request).map(|(_, limit)| limit)),
-        ("temperature", temperature(request, MAX_TEMPERATURE, settled)?),
-        ("topP", request.raw(Field::TopP)),
-        ("frequencyPenalty", asked(request, Field::FrequencyPenalty)),
-        ("presencePenalty", asked(request, Field::PresencePenalty)),
+        ("maxOutputTokens", sampling.max_tokens),
+        ("temperature", heat.transpose()?),
+        ("topP", sampling.top_p.map(|(raw, _)| raw)),
+        ("frequencyPenalty", sampling.frequency_penalty),
+        ("presencePenalty", sampling.presence_penalty),
         ("seed", seed(request, settled)?),
-        ("candidateCount", asked(request, Field::N)),
-        ("responseLogprobs", asked(request, Field::Logprobs)),
-        ("logprobs", asked(request, Field::TopLogprobs)),
+        ("candidateCount", sampling.choices),
+        ("responseLogprobs", sampling.logprobs.then_some("true")),
+        ("logprobs", sampling.top_logprobs),
     ];
     for (key, value) in numbers {
         if let Some(value) = value {
@@ -107,51 +102,50 @@ pub(super) fn generation(c: &mut Writer, request: &ChatRequest<'_>, model: &str,
 }
 
 /// Seeds are 32 bits wide; a wider one is left out and named.
-fn seed<'a>(request: &ChatRequest<'a>, settled: &mut Settled) -> Result<Option<&'a str>, ApiError> {
-    let Some(raw) = request.raw(Field::Seed) else { return Ok(None) };
+fn seed<'a>(request: &Request<'a>, settled: &mut Settled) -> Result<Option<&'a str>, ApiError> {
+    let Some(raw) = request.sampling.seed else { return Ok(None) };
     if raw.parse::<i32>().is_err() {
-        settled.drop_hint(request, Field::Seed)?;
+        settled.drop(request.name_of(Field::Seed))?;
         return Ok(None);
     }
     Ok(Some(raw))
 }
 
-fn stops(c: &mut Writer, request: &ChatRequest<'_>) -> Result<(), ApiError> {
-    let Some(raw) = asked(request, Field::Stop) else { return Ok(()) };
-    let list: Vec<Text<'_>> = match serde_json::from_str::<Text<'_>>(raw) {
-        Ok(text) => vec![text],
-        Err(_) => request.get(Field::Stop)?.unwrap_or_default(),
-    };
+fn stops(c: &mut Writer, request: &Request<'_>) -> Result<(), ApiError> {
+    let list = &request.sampling.stop;
     if list.len() > MAX_STOPS {
-        return Err(ApiError::field(
-            "stop",
-            format!("`stop` may hold at most {MAX_STOPS} sequences for this model, it holds {}", list.len()),
-        ));
+        let name = request.name_of(Field::Stop);
+        let message = format!("`{name}` may hold at most {MAX_STOPS} sequences for this model, it holds {}", list.len());
+        return Err(ApiError::field(name, message));
     }
-    strings(c.key("stopSequences"), &list);
+    if !list.is_empty() {
+        strings(c.key("stopSequences"), list);
+    }
     Ok(())
 }
 
-fn constraint(c: &mut Writer, request: &ChatRequest<'_>, settled: &mut Settled) -> Result<(), ApiError> {
-    match Constraint::of(request)? {
-        None => {}
-        Some(Constraint::JsonObject) => {
+fn constraint(c: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    let Some(output) = &request.output else { return Ok(()) };
+    match &output.constraint {
+        Constraint::JsonObject => {
             c.key("responseMimeType").string("application/json");
         }
-        Some(Constraint::JsonSchema(schema)) => {
+        Constraint::JsonSchema(schema) => {
             let adapted = schema::adapt(&schema.schema, &rules::GEMINI);
             if adapted.reworded {
-                settled.adjust(request, schema.field, "it takes a part of this schema as words only")?;
+                settled.adjust(request.name_of(output.field), "it takes a part of this schema as words only")?;
             }
             c.key("responseMimeType").string("application/json").key("responseJsonSchema").raw(&adapted.schema);
         }
         // The bare choice comes back, without quotes.
-        Some(Constraint::Choice(choices)) => {
+        Constraint::Choice(choices) => {
             c.key("responseMimeType").string("text/x.enum").key("responseSchema").object().key("type").string("STRING");
-            strings(c.key("enum"), &choices);
+            strings(c.key("enum"), choices);
             c.end_object();
         }
-        Some(other) => return Err(unsupported(other.field().name())),
+        Constraint::Regex(_) | Constraint::Grammar(_) | Constraint::StructuralTag(_) => {
+            return Err(unsupported(request.name_of(output.field)));
+        }
     }
     Ok(())
 }
@@ -186,28 +180,26 @@ pub(super) fn wants_signatures(model: &str) -> bool {
     Thinking::of(model) == Thinking::Level
 }
 
-fn thinking(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
-    let Some(raw) = asked(request, Field::ReasoningEffort) else { return Ok(()) };
-    let effort = raw.trim_matches('"');
+fn thinking(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
+    let Some(effort) = Effort::read(request)? else { return Ok(()) };
     let (kind, pro) = (Thinking::of(model), model.contains("-pro")); // pro models always think
     // What is sent, as a level and as a budget.
     let (level, budget) = match effort {
-        "none" => (if pro { "LOW" } else { "MINIMAL" }, if pro { 128 } else { 0 }),
-        "minimal" => (if pro { "LOW" } else { "MINIMAL" }, 512),
-        "low" => ("LOW", 1024),
-        "medium" => ("MEDIUM", 8192),
-        "high" | "xhigh" | "max" => ("HIGH", 24_576),
-        _ => return Err(ApiError::field("reasoning_effort", "`reasoning_effort` must be none, minimal, low, medium, high, xhigh or max")),
+        Effort::None => (if pro { "LOW" } else { "MINIMAL" }, if pro { 128 } else { 0 }),
+        Effort::Minimal => (if pro { "LOW" } else { "MINIMAL" }, 512),
+        Effort::Low => ("LOW", 1024),
+        Effort::Medium => ("MEDIUM", 8192),
+        Effort::High | Effort::XHigh | Effort::Max => ("HIGH", 24_576),
     };
     let kept = match (effort, kind) {
-        ("none", Thinking::Never) => return Ok(()),
-        (_, Thinking::Never) => return settled.drop_hint(request, Field::ReasoningEffort),
-        ("none", Thinking::Level) | ("xhigh" | "max", _) => false,
-        ("none", Thinking::Budget) | ("minimal", Thinking::Level) => !pro,
+        (Effort::None, Thinking::Never) => return Ok(()),
+        (_, Thinking::Never) => return settled.drop(request.name_of(Field::ReasoningEffort)),
+        (Effort::None, Thinking::Level) | (Effort::XHigh | Effort::Max, _) => false,
+        (Effort::None, Thinking::Budget) | (Effort::Minimal, Thinking::Level) => !pro,
         _ => true,
     };
     if !kept {
-        settled.adjust(request, Field::ReasoningEffort, "it knows no such effort")?;
+        settled.adjust(request.name_of(Field::ReasoningEffort), "it knows no such effort")?;
     }
     c.key("thinkingConfig").object();
     match kind {
@@ -215,6 +207,6 @@ fn thinking(c: &mut Writer, request: &ChatRequest<'_>, model: &str, settled: &mu
         _ => c.key("thinkingBudget").integer(budget),
     };
     // Who asks for thinking wants to see it.
-    c.key("includeThoughts").flag(effort != "none").end_object();
+    c.key("includeThoughts").flag(effort != Effort::None).end_object();
     Ok(())
 }

@@ -8,9 +8,8 @@ use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::data::Data;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::link::{Encoding, Link};
-use crate::llm::message::{Message, Part, Role, ToolCall};
+use crate::llm::request::{Block, CacheMark, Content, Request, Role, ToolCall, Turn};
 use crate::provider::Kind;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -33,35 +32,36 @@ const FILES: &str = "https://generativelanguage.googleapis.com/";
 const VIDEOS: [&str; 4] = ["https://www.youtube.com/", "https://youtube.com/", "https://m.youtube.com/", "https://youtu.be/"];
 
 /// Writes `systemInstruction` and `contents`.
-pub(super) fn write(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Message<'_>], place: &Place<'_>) -> Result<(), ApiError> {
-    system(w, request, messages)?;
+pub(super) fn write(w: &mut Writer, request: &Request<'_>, place: &Place<'_>) -> Result<(), ApiError> {
+    let list = request.turns();
+    system(w, &list)?;
     w.key("contents").array();
-    let mut turns = Turns { w, place, request, speaker: None };
-    let mut calls: Vec<ToolCall<'_>> = Vec::new();
-    let mut rest = messages;
-    while let Some((message, after)) = rest.split_first() {
+    let mut turns = Turns { w, place, speaker: None };
+    let mut calls: Vec<&ToolCall<'_>> = Vec::new();
+    let mut rest = list.as_slice();
+    while let Some((turn, after)) = rest.split_first() {
         rest = after;
-        match message.role {
+        match turn.role() {
             Role::System => {}
-            Role::User => turns.user(message)?,
+            Role::User => turns.user(turn)?,
             Role::Assistant => {
                 // Several messages may be one turn of the model's, and the results that follow answer all of its calls.
                 if turns.speaker != Some(MODEL) {
                     calls.clear();
                 }
-                calls.extend_from_slice(&message.tool_calls);
-                turns.assistant(message)?;
+                calls.extend(turn.calls().map(|(call, _)| call));
+                turns.assistant(turn)?;
             }
             Role::Tool => {
-                let more = after.iter().position(|m| m.role != Role::Tool).unwrap_or(after.len());
+                let more = after.iter().position(|turn| turn.role() != Role::Tool).unwrap_or(after.len());
                 let (results, others) = after.split_at_checked(more).unwrap_or((&[], after));
                 rest = others;
-                turns.results(std::iter::once(message).chain(results), &calls, messages)?;
+                turns.results(std::iter::once(turn).chain(results), &calls, &list)?;
             }
         }
     }
     // Instructions stand apart: alone, or behind the model's last content, they are answered behind a blank turn.
-    let instructed = messages.last().is_some_and(|message| message.role == Role::System);
+    let instructed = list.last().is_some_and(|turn| turn.role() == Role::System);
     if turns.speaker.is_none() || (instructed && turns.speaker == Some(MODEL)) {
         turns.blank();
     }
@@ -70,11 +70,11 @@ pub(super) fn write(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Messa
     Ok(())
 }
 
-/// The route's own prompt, then every system and developer text.
-fn system(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Message<'_>]) -> Result<(), ApiError> {
-    let mut texts: Vec<Text<'_>> = request.system.map(Text::Plain).into_iter().filter(|t| !t.is_empty()).collect();
-    for message in messages.iter().filter(|m| m.role == Role::System) {
-        texts.extend(message.texts()?);
+/// All instructions.
+fn system(w: &mut Writer, turns: &[Turn<'_, '_>]) -> Result<(), ApiError> {
+    let mut texts: Vec<Text<'_>> = Vec::new();
+    for turn in turns.iter().filter(|turn| turn.role() == Role::System) {
+        texts.extend(turn.texts()?.into_iter().map(|(text, _)| text));
     }
     if texts.is_empty() {
         return Ok(());
@@ -88,14 +88,13 @@ fn system(w: &mut Writer, request: &ChatRequest<'_>, messages: &[Message<'_>]) -
 }
 
 /// Writes the parts of one speaker after the other.
-struct Turns<'w, 'p, 'a> {
+struct Turns<'w, 'p> {
     w: &'w mut Writer,
     place: &'p Place<'p>,
-    request: &'p ChatRequest<'a>,
     speaker: Option<&'static str>,
 }
 
-impl Turns<'_, '_, '_> {
+impl Turns<'_, '_> {
     /// A user turn that says nothing: Gemini wants one at the beginning, also where there are instructions alone.
     fn blank(&mut self) {
         self.part(USER).key("text").string(" ").end_object();
@@ -120,23 +119,24 @@ impl Turns<'_, '_, '_> {
         }
     }
 
-    fn user(&mut self, message: &Message<'_>) -> Result<(), ApiError> {
-        for (j, part) in message.parts().iter().enumerate() {
-            match part {
-                Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
-                Part::Text(text) | Part::Refusal(text) => {
+    fn user(&mut self, turn: &Turn<'_, '_>) -> Result<(), ApiError> {
+        for block in turn.blocks {
+            match &block.content {
+                Content::Text(text) | Content::Refusal(text) if text.is_empty() => {}
+                Content::Text(text) | Content::Refusal(text) => {
                     self.part(USER).key("text").text(*text).end_object();
                 }
-                Part::ImageUrl { url, .. } => self.link(message, j, *url, "image/jpeg")?,
-                Part::File { file_data: Some(data), .. } => self.link(message, j, *data, "application/pdf")?,
-                Part::File { .. } => {
-                    return Err(message.unfit(j, "a file must come as `file_data`, a data URI; `file_id` belongs to another provider"));
+                Content::Image { url, .. } => self.link(block, *url, "image/jpeg")?,
+                Content::File { data: Some(data), .. } => self.link(block, *data, "application/pdf")?,
+                Content::File { .. } => {
+                    return Err(block.unfit("a file must come as `file_data`, a data URI; `file_id` belongs to another provider"));
                 }
-                Part::InputAudio { data, format } => {
+                Content::Audio { data, format } => {
                     let label = Cow::Owned(format!("audio/{}", format.decode()));
-                    let audio = Data::read(label, None, Encoding::Base64, *data).map_err(|what| message.unfit(j, what))?;
+                    let audio = Data::read(label, None, Encoding::Base64, *data).map_err(|what| block.unfit(what))?;
                     self.inline(USER, &audio);
                 }
+                Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => {}
             }
         }
         Ok(())
@@ -153,12 +153,12 @@ impl Turns<'_, '_, '_> {
     }
 
     /// An image or a file: its bytes, or where Google itself can fetch it.
-    fn link(&mut self, message: &Message<'_>, j: usize, url: Text<'_>, media_type: &str) -> Result<(), ApiError> {
+    fn link(&mut self, block: &Block<'_>, url: Text<'_>, media_type: &str) -> Result<(), ApiError> {
         let vertex = self.place.kind == Kind::Vertex;
         let known = |address: Text<'_>| address.decode().starts_with(FILES) || is_video(&address.decode());
         let address = match Link::of(url) {
             Link::Data { media_type, charset, encoding, data } => {
-                let data = Data::read(media_type, charset, encoding, data).map_err(|what| message.unfit(j, what))?;
+                let data = Data::read(media_type, charset, encoding, data).map_err(|what| block.unfit(what))?;
                 self.inline(USER, &data);
                 return Ok(());
             }
@@ -166,11 +166,11 @@ impl Turns<'_, '_, '_> {
             Link::Web(address) if vertex || known(address) => address,
             Link::Web(_) => {
                 return Err(
-                    message.unfit(j, "the gateway fetches nothing, and neither does this model's provider; send the bytes as a data URI")
+                    block.unfit("the gateway fetches nothing, and neither does this model's provider; send the bytes as a data URI")
                 );
             }
             Link::GoogleStorage(_) | Link::S3(_) | Link::Other => {
-                return Err(message.unfit(j, "this model takes data URIs (`data:TYPE;base64,…`) and, on Vertex AI, gs: and https: URLs"));
+                return Err(block.unfit("this model takes data URIs (`data:TYPE;base64,…`) and, on Vertex AI, gs: and https: URLs"));
             }
         };
         let guessed = guess(&address.decode()).unwrap_or(media_type);
@@ -179,26 +179,23 @@ impl Turns<'_, '_, '_> {
         Ok(())
     }
 
-    fn assistant(&mut self, message: &Message<'_>) -> Result<(), ApiError> {
-        for text in message.texts()? {
+    fn assistant(&mut self, turn: &Turn<'_, '_>) -> Result<(), ApiError> {
+        for (text, _) in turn.texts()? {
             self.part(MODEL).key("text").text(text).end_object();
         }
-        for image in message.images()? {
-            let Link::Data { media_type, charset, encoding, data } = Link::of(image) else { continue };
-            let data = Data::read(media_type, charset, encoding, data).map_err(|what| {
-                let param = format!("{}.images", message.path());
-                ApiError::field(param.clone(), format!("`{param}`: {what}"))
-            })?;
+        for block in turn.blocks {
+            let Content::Generated(url) = &block.content else { continue };
+            let Link::Data { media_type, charset, encoding, data } = Link::of(*url) else { continue };
+            let data = Data::read(media_type, charset, encoding, data).map_err(|what| block.unfit(what))?;
             self.inline(MODEL, &data);
         }
-        for (j, call) in message.tool_calls.iter().enumerate() {
-            let arguments = message.arguments(j, call)?;
-            let own = signature::of(self.request.seal, call);
+        for (j, (call, at)) in turn.calls().enumerate() {
+            let arguments = call.object(at)?;
+            let own = signature::of(call);
             // The first call of a step must have one; a history that another model wrote has none.
             let stand_in = (j == 0 && super::config::wants_signatures(self.place.model)).then_some(Cow::Borrowed(signature::UNKNOWN));
-            let id = signature::own_id(self.request.seal, call.id);
             let w = self.part(MODEL).key("functionCall").object();
-            if let Some(id) = &id {
+            if let Some(id) = signature::own_id(&call.id) {
                 w.key("id").string(id);
             }
             name::write(w.key("name"), call.name);
@@ -212,35 +209,33 @@ impl Turns<'_, '_, '_> {
     }
 
     /// The results that follow an assistant turn, in the order of its `calls`.
-    fn results<'m>(
+    fn results<'r, 'a: 'r>(
         &mut self,
-        results: impl Iterator<Item = &'m Message<'m>>,
-        calls: &[ToolCall<'_>],
-        messages: &[Message<'_>],
+        results: impl Iterator<Item = &'r Turn<'r, 'a>>,
+        calls: &[&'r ToolCall<'a>],
+        turns: &[Turn<'r, 'a>],
     ) -> Result<(), ApiError> {
         let mut found = Vec::new();
-        for message in results {
-            let id = message.tool_call_id.unwrap_or(Text::Raw(""));
-            let here = calls.iter().position(|call| crate::llm::tool::same_name(call.id, id));
+        for turn in results {
+            let is_its = |call: &&ToolCall<'_>| call.id.id == turn.answers();
+            let here = calls.iter().position(is_its);
             // A result may come late; any earlier turn knows the name too, the nearest one best.
-            let before = || messages.get(..message.index).unwrap_or_default().iter().rev().flat_map(|m| &m.tool_calls);
-            let name = here.and_then(|at| calls.get(at)).or_else(|| before().find(|call| crate::llm::tool::same_name(call.id, id)));
-            let Some(call) = name else {
-                let param = format!("{}.tool_call_id", message.path());
-                return Err(ApiError::field(param.clone(), format!("`{param}` answers no call of an earlier assistant message")));
+            let before = || turns.get(..turn.index).unwrap_or_default().iter().rev().flat_map(|turn| turn.calls().map(|(call, _)| call));
+            let call = here.and_then(|at| calls.get(at).copied()).or_else(|| before().find(is_its));
+            let Some(call) = call else {
+                return Err(turn.at().member("tool_call_id").refused_as("answers no call of an earlier assistant message"));
             };
-            found.push((here.unwrap_or(usize::MAX), *call, message));
+            found.push((here.unwrap_or(usize::MAX), call, turn));
         }
         found.sort_by_key(|(at, ..)| *at);
-        for (_, called, message) in found {
-            let id = signature::own_id(self.request.seal, called.id);
+        for (_, called, turn) in found {
             let w = self.part(USER).key("functionResponse").object();
-            if let Some(id) = &id {
+            if let Some(id) = signature::own_id(&called.id) {
                 w.key("id").string(id);
             }
             name::write(w.key("name"), called.name);
             w.key("response");
-            response(w, &message.texts()?);
+            response(w, &turn.texts()?);
             w.end_object().end_object();
         }
         Ok(())
@@ -248,8 +243,8 @@ impl Turns<'_, '_, '_> {
 }
 
 /// What a call gave: a JSON object as it is, anything else as `{"result": TEXT}`.
-fn response(w: &mut Writer, texts: &[Text<'_>]) {
-    if let [text] = texts {
+fn response(w: &mut Writer, texts: &[(Text<'_>, Option<CacheMark>)]) {
+    if let [(text, _)] = texts {
         let json = text.decode();
         if json.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(&json).is_ok() {
             w.raw(json.trim());
@@ -257,7 +252,7 @@ fn response(w: &mut Writer, texts: &[Text<'_>]) {
         }
     }
     let mut pieces = Vec::with_capacity(texts.len() * 2);
-    for text in texts {
+    for (text, _) in texts {
         if !pieces.is_empty() {
             pieces.push(Text::Plain("\n"));
         }

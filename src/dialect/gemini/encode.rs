@@ -3,13 +3,12 @@
 use super::decode::GeminiDecoder;
 use super::{config, contents, location};
 use crate::dialect::Outgoing;
-use crate::dialect::params::{Policy, Settled, Unknown, asked, settle};
+use crate::dialect::params::{Policy, Settled, settle};
 use crate::error::ApiError;
 use crate::frame::Framing;
 use crate::json::write::Writer;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
-use crate::llm::{message, tool};
+use crate::llm::request::Request;
 use crate::percent;
 use crate::provider::{Kind, Provider};
 use std::borrow::Cow;
@@ -51,22 +50,19 @@ const MAX_LABELS: usize = 64;
 const OVERHEAD: usize = 512;
 
 /// Writes the request.
-pub(super) fn encode(request: &ChatRequest<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
-    let mut settled = settle(request, Unknown::Drop, |field| Policy::of(field, MAPPED))?;
+pub(super) fn encode(request: &Request<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
+    let mut settled = settle(request, |field| Policy::of(field, MAPPED))?;
     let model = request.model.strip_prefix("google/").unwrap_or(request.model);
-    let messages = message::read(request)?;
-    let tools = tool::tools(request)?;
-    let choice = tool::tool_choice(request, &tools)?;
     // One allocation for the whole body: a picture of some megabytes is copied once, from the client's bytes to here.
-    let mut w = Writer::with_capacity(request.parsed.body().len() + request.system.map_or(0, str::len) + OVERHEAD);
+    let mut w = Writer::with_capacity(request.size + OVERHEAD);
     w.object();
-    contents::write(&mut w, request, &messages, &contents::Place { kind: provider.kind, model })?;
-    config::tools(&mut w, request, &tools, choice.as_ref(), &mut settled)?;
+    contents::write(&mut w, request, &contents::Place { kind: provider.kind, model })?;
+    config::tools(&mut w, request, &mut settled)?;
     config::generation(&mut w, request, model, &mut settled)?;
     labels(&mut w, request, provider.kind, &mut settled)?;
     w.end_object();
     Ok(Outgoing {
-        path: path(provider, model, request.stream()),
+        path: path(provider, model, request.stream),
         body: w.finish().into(),
         headers: Vec::new(),
         dropped: settled.dropped,
@@ -87,8 +83,8 @@ fn path(provider: &Provider, model: &str, stream: bool) -> String {
 
 /// Metadata becomes the labels of a Vertex request where every pair keeps the rules of labels; elsewhere it is a hint
 /// without a counterpart.
-fn labels(w: &mut Writer, request: &ChatRequest<'_>, kind: Kind, settled: &mut Settled) -> Result<(), ApiError> {
-    let Some(raw) = asked(request, Field::Metadata) else { return Ok(()) };
+fn labels(w: &mut Writer, request: &Request<'_>, kind: Kind, settled: &mut Settled) -> Result<(), ApiError> {
+    let Some(raw) = request.metadata else { return Ok(()) };
     let pairs = serde_json::from_str::<BTreeMap<Cow<'_, str>, Cow<'_, str>>>(raw).ok();
     let fit = |pairs: &BTreeMap<Cow<'_, str>, Cow<'_, str>>| {
         let legal = |text: &str| text.len() <= MAX_LABEL && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
@@ -96,7 +92,7 @@ fn labels(w: &mut Writer, request: &ChatRequest<'_>, kind: Kind, settled: &mut S
         pairs.len() <= MAX_LABELS && pairs.iter().all(|(k, v)| key(k) && legal(v))
     };
     match pairs.filter(|pairs| kind == Kind::Vertex && fit(pairs)) {
-        None => settled.drop_hint(request, Field::Metadata),
+        None => settled.drop(request.name_of(Field::Metadata)),
         Some(pairs) => {
             w.key("labels").object();
             for (key, value) in pairs {

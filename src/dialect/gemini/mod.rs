@@ -20,8 +20,8 @@ use super::blame::Names;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
+use crate::llm::request::Ask;
 use crate::percent;
 use crate::provider::{Provider, Settings, Target};
 use http::HeaderMap;
@@ -36,8 +36,8 @@ pub use vertex::{Publisher, Vertex};
 pub struct Gemini;
 
 impl Dialect for Gemini {
-    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        encode::encode(request, &target.provider)
+    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        encode::encode(&ask.request()?, &target.provider)
     }
 
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {

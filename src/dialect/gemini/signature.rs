@@ -4,7 +4,7 @@
 //! `thoughtSignature` it was given with; plain OpenAI clients only return the id.
 
 use crate::json::text::Text;
-use crate::llm::message::ToolCall;
+use crate::llm::request::{CallId, ToolCall};
 use crate::llm::state::Seal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,20 +38,15 @@ const OWN: std::ops::RangeInclusive<usize> = 8..=32;
 
 /// The id under which Gemini made a call, to be written beside the call and its result. `None` for an id that another
 /// provider or the gateway made: their calls have none at Gemini.
-pub(super) fn own_id(seal: Option<&Seal>, id: Text<'_>) -> Option<String> {
-    let shown = id.decode();
-    let id = match seal.and_then(|seal| seal.open(&shown)) {
-        Some((id, state)) if state.starts_with(TAG) || state.starts_with(VERBATIM) => id,
-        Some(_) => return None,
-        None => shown.into_owned(),
-    };
+pub(super) fn own_id<'r>(call: &'r CallId<'_>) -> Option<&'r str> {
+    let foreign = call.state.as_deref().is_some_and(|state| !state.starts_with(TAG) && !state.starts_with(VERBATIM));
     // Gemini's are short and of letters and digits; all others have a prefix, which ends in an underscore or a hyphen.
-    let own = !id.starts_with(MADE) && OWN.contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
-    own.then_some(id)
+    let own = !foreign && !call.id.starts_with(MADE) && OWN.contains(&call.id.len()) && call.id.bytes().all(|b| b.is_ascii_alphanumeric());
+    own.then_some(&*call.id)
 }
 
 /// The signature that a call of the history brings back: in its id, or where Google's own OpenAI endpoint puts it.
-pub(super) fn of<'a>(seal: Option<&Seal>, call: &ToolCall<'a>) -> Option<Cow<'a, str>> {
+pub(super) fn of<'a>(call: &ToolCall<'a>) -> Option<Cow<'a, str>> {
     #[derive(Deserialize)]
     struct Extra<'a> {
         #[serde(borrow)]
@@ -62,11 +57,11 @@ pub(super) fn of<'a>(seal: Option<&Seal>, call: &ToolCall<'a>) -> Option<Cow<'a,
         #[serde(borrow)]
         thought_signature: Cow<'a, str>,
     }
-    if let Some((_, state)) = seal.and_then(|seal| seal.open(&call.id.decode())) {
+    if let Some(state) = &call.id.state {
         let encoded = state.strip_prefix(TAG).map(|signature| STANDARD.encode(signature));
         let verbatim = || String::from_utf8(state.strip_prefix(VERBATIM)?.to_vec()).ok();
         return encoded.or_else(verbatim).map(Cow::Owned);
     }
-    let extra: Extra<'a> = serde_json::from_str(call.extra_content?.get()).ok()?;
+    let extra: Extra<'a> = serde_json::from_str(call.extra?).ok()?;
     Some(extra.google.thought_signature).filter(|signature| !signature.is_empty())
 }

@@ -9,8 +9,8 @@ use crate::dialect::openai::OpenAi;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
+use crate::llm::request::Ask;
 use crate::provider::Target;
 use http::HeaderMap;
 
@@ -41,14 +41,14 @@ impl Publisher {
 pub struct Vertex;
 
 impl Dialect for Vertex {
-    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        match Publisher::of(request.model) {
-            Publisher::Google => Gemini.encode(request, target),
-            Publisher::Anthropic => Anthropic.encode(request, target),
+    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        match Publisher::of(ask.model()) {
+            Publisher::Google => Gemini.encode(ask, target),
+            Publisher::Anthropic => Anthropic.encode(ask, target),
             Publisher::Other => {
                 // The model stays in the body with its publisher.
                 let place = location(&target.provider).ok_or_else(|| ApiError::upstream("this provider has no project and location"))?;
-                let outgoing = OpenAi.encode(request, target)?;
+                let outgoing = OpenAi.encode(ask, target)?;
                 Ok(Outgoing { path: format!("{place}/endpoints/openapi/chat/completions"), ..outgoing })
             }
         }

@@ -5,48 +5,47 @@ use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::data::{Base64, standard_uri};
-use crate::llm::envelope::ChatRequest;
 use crate::llm::link::Link;
-use crate::llm::message::{self, Message, Part, Role};
+use crate::llm::request::{Block, CacheMark, Content, Request, Role, Turn};
 
 /// The `messages` array.
 ///
 /// # Errors
 /// A 400 that names the part of a message that Mistral cannot take.
-pub fn write(request: &ChatRequest<'_>) -> Result<Vec<u8>, ApiError> {
-    let messages = message::read(request)?;
-    let mut said: Vec<&Message<'_>> = Vec::with_capacity(messages.len());
+pub fn write(request: &Request<'_>) -> Result<Vec<u8>, ApiError> {
+    let turns = request.turns();
+    let mut said: Vec<&Turn<'_, '_>> = Vec::with_capacity(turns.len());
     let (mut late, mut first) = (Vec::new(), 0);
-    for message in &messages {
-        if !says(message)? {
+    for turn in &turns {
+        if !says(turn)? {
             continue;
         }
-        let before = said.last().map(|message| message.role);
-        if message.role == Role::System && matches!(before, Some(Role::Assistant | Role::Tool)) {
-            late.push(message);
+        let before = said.last().map(|turn| turn.role());
+        if turn.role() == Role::System && matches!(before, Some(Role::Assistant | Role::Tool)) {
+            late.push(turn);
             continue;
         }
-        if message.role == Role::System && first == said.len() {
+        if turn.role() == Role::System && first == said.len() {
             first += 1;
         }
-        said.push(message);
+        said.push(turn);
     }
     // "Unexpected role 'system' after role 'tool'": instructions behind an answer or a result stand with the first ones, as
     // they do in every dialect whose provider takes instructions at the beginning only.
-    let instructed = !late.is_empty() && messages.last().is_some_and(|message| message.role == Role::System);
+    let instructed = !late.is_empty() && turns.last().is_some_and(|turn| turn.role() == Role::System);
     said.splice(first..first, late);
-    let ends_with = said.last().map(|message| message.role);
+    let ends_with = said.last().map(|turn| turn.role());
     // "Expected last role User or Tool": instructions alone, or at the end, are answered behind a turn that says nothing.
     let blank = matches!(ends_with, None | Some(Role::System)) || (instructed && ends_with == Some(Role::Assistant));
-    let mut w = Writer::with_capacity(request.parsed.body().len());
+    let mut w = Writer::with_capacity(request.size);
     w.array();
-    for (at, message) in said.iter().enumerate() {
+    for (at, turn) in said.iter().enumerate() {
         let last = at + 1 == said.len() && !blank;
-        match message.role {
-            Role::System => system(message, &mut w)?,
-            Role::User => user(message, &mut w)?,
-            Role::Assistant => assistant(message, last, &mut w)?,
-            Role::Tool => tool(message, &mut w)?,
+        match turn.role() {
+            Role::System => system(turn, &mut w)?,
+            Role::User => user(turn, &mut w)?,
+            Role::Assistant => assistant(turn, last, &mut w)?,
+            Role::Tool => tool(turn, &mut w)?,
         }
     }
     if blank {
@@ -56,32 +55,34 @@ pub fn write(request: &ChatRequest<'_>) -> Result<Vec<u8>, ApiError> {
     Ok(w.finish())
 }
 
-/// Whether there is anything in the message. Instructions and turns of the assistant's without it are left out: the
-/// latter are refused there.
-fn says(message: &Message<'_>) -> Result<bool, ApiError> {
-    Ok(match message.role {
+/// Whether there is anything in the turn. Instructions and turns of the assistant's without it are left out: the latter
+/// are refused there.
+fn says(turn: &Turn<'_, '_>) -> Result<bool, ApiError> {
+    Ok(match turn.role() {
         Role::User | Role::Tool => true,
-        Role::System | Role::Assistant => !message.tool_calls.is_empty() || !message.texts()?.is_empty(),
+        Role::System | Role::Assistant => turn.calls().next().is_some() || !turn.texts()?.is_empty(),
     })
 }
 
-fn system(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
+fn system(turn: &Turn<'_, '_>, w: &mut Writer) -> Result<(), ApiError> {
     w.object().key("role").string("system").key("content");
-    content(&message.texts()?, w);
+    content(&turn.texts()?, w);
     w.end_object();
     Ok(())
 }
 
-fn user(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
+fn user(turn: &Turn<'_, '_>, w: &mut Writer) -> Result<(), ApiError> {
     w.object().key("role").string("user").key("content");
-    match &*message.parts() {
-        [] => content(&[], w),
-        [Part::Text(text)] => content(&[*text], w),
-        parts => {
+    match turn.blocks {
+        [] => {
+            w.string("");
+        }
+        [Block { content: Content::Text(text), .. }] => {
+            w.text(*text);
+        }
+        blocks => {
             w.array();
-            for (j, part) in parts.iter().enumerate() {
-                write_part(message, j, part, w)?;
-            }
+            blocks.iter().try_for_each(|block| write_block(block, w))?;
             w.end_array();
         }
     }
@@ -89,11 +90,11 @@ fn user(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn write_part(message: &Message<'_>, j: usize, part: &Part<'_>, w: &mut Writer) -> Result<(), ApiError> {
-    match *part {
-        Part::Text(text) | Part::Refusal(text) => write_text(text, w),
-        Part::ImageUrl { url, detail } => {
-            let made = standard_uri(url).map_err(|what| message.unfit(j, what))?;
+fn write_block(block: &Block<'_>, w: &mut Writer) -> Result<(), ApiError> {
+    match block.content {
+        Content::Text(text) | Content::Refusal(text) => write_text(text, w),
+        Content::Image { url, detail } => {
+            let made = standard_uri(url).map_err(|what| block.unfit(what))?;
             let url = made.as_deref().map_or(url, Text::Plain);
             w.object().key("type").string("image_url").key("image_url").object().key("url").text(url);
             if let Some(detail) = detail.filter(|detail| matches!(&*detail.decode(), "low" | "auto" | "high")) {
@@ -101,8 +102,8 @@ fn write_part(message: &Message<'_>, j: usize, part: &Part<'_>, w: &mut Writer) 
             }
             w.end_object().end_object();
         }
-        Part::File { file_data: Some(data), filename, .. } => {
-            let made = standard_uri(data).map_err(|what| message.unfit(j, what))?;
+        Content::File { data: Some(data), name, .. } => {
+            let made = standard_uri(data).map_err(|what| block.unfit(what))?;
             let data = made.as_deref().map_or(data, Text::Plain);
             match Link::of(data) {
                 Link::Data { media_type, .. } if media_type.starts_with("image/") => {
@@ -110,36 +111,37 @@ fn write_part(message: &Message<'_>, j: usize, part: &Part<'_>, w: &mut Writer) 
                     return Ok(());
                 }
                 Link::Data { .. } | Link::Web(_) => {}
-                _ => return Err(message.unfit(j, "`file_data` must be a data URI in base64 (`data:application/pdf;base64,…`)")),
+                _ => return Err(block.unfit("`file_data` must be a data URI in base64 (`data:application/pdf;base64,…`)")),
             }
             w.object().key("type").string("document_url").key("document_url").text(data);
-            if let Some(name) = filename {
+            if let Some(name) = name {
                 w.key("document_name").text(name);
             }
             w.end_object();
         }
-        Part::File { file_id: Some(id), .. } => {
+        Content::File { id: Some(id), .. } => {
             w.object().key("type").string("file").key("file_id").text(id).end_object();
         }
-        Part::File { .. } => return Err(message.unfit(j, "a file needs `file_data` or `file_id`")),
-        Part::InputAudio { data, .. } => {
-            let data = Base64::read(data).map_err(|what| message.unfit(j, what))?;
+        Content::File { .. } => return Err(block.unfit("a file needs `file_data` or `file_id`")),
+        Content::Audio { data, .. } => {
+            let data = Base64::read(data).map_err(|what| block.unfit(what))?;
             w.object().key("type").string("input_audio").key("input_audio").text(data.text()).end_object();
         }
+        Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => {}
     }
     Ok(())
 }
 
 /// The conversation may end with an assistant's turn only as the beginning of the answer.
-fn assistant(message: &Message<'_>, last: bool, w: &mut Writer) -> Result<(), ApiError> {
-    let texts = message.texts()?;
+fn assistant(turn: &Turn<'_, '_>, last: bool, w: &mut Writer) -> Result<(), ApiError> {
     w.object().key("role").string("assistant").key("content");
-    content(&texts, w);
-    if !message.tool_calls.is_empty() {
+    content(&turn.texts()?, w);
+    let mut calls = turn.calls().peekable();
+    if calls.peek().is_some() {
         w.key("tool_calls").array();
-        for call in &message.tool_calls {
+        for (call, _) in calls {
             let arguments = if call.arguments.is_empty() { Text::Plain("{}") } else { call.arguments };
-            w.object().key("id").string(&ids::fit(call.id)).key("type").string("function");
+            w.object().key("id").string(&ids::fit(&call.id.id)).key("type").string("function");
             w.key("function").object().key("name").text(call.name).key("arguments").text(arguments).end_object().end_object();
         }
         w.end_array();
@@ -150,32 +152,29 @@ fn assistant(message: &Message<'_>, last: bool, w: &mut Writer) -> Result<(), Ap
     Ok(())
 }
 
-fn tool(message: &Message<'_>, w: &mut Writer) -> Result<(), ApiError> {
-    w.object().key("role").string("tool");
-    if let Some(id) = message.tool_call_id {
-        w.key("tool_call_id").string(&ids::fit(id));
-    }
-    if let Some(name) = message.name {
+fn tool(turn: &Turn<'_, '_>, w: &mut Writer) -> Result<(), ApiError> {
+    w.object().key("role").string("tool").key("tool_call_id").string(&ids::fit(turn.answers()));
+    if let Some(name) = turn.name() {
         w.key("name").text(name);
     }
     w.key("content");
-    content(&message.texts()?, w);
+    content(&turn.texts()?, w);
     w.end_object();
     Ok(())
 }
 
 /// One text is a string, several are chunks.
-fn content(texts: &[Text<'_>], w: &mut Writer) {
+fn content(texts: &[(Text<'_>, Option<CacheMark>)], w: &mut Writer) {
     match texts {
         [] => {
             w.string("");
         }
-        [text] => {
+        [(text, _)] => {
             w.text(*text);
         }
         texts => {
             w.array();
-            texts.iter().for_each(|text| write_text(*text, w));
+            texts.iter().for_each(|(text, _)| write_text(*text, w));
             w.end_array();
         }
     }

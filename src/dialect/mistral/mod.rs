@@ -4,13 +4,14 @@
 //! response format. Tool-call ids must be nine characters ([`ids`]). Answers are read by OpenAI's decoder, which knows
 //! content in chunks.
 
-use super::openai::{embeddings, encode, error};
+use super::openai::{compose, embeddings, encode, error};
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
 use crate::llm::field::Field;
+use crate::llm::request::{Ask, Request};
 use crate::provider::Target;
 use crate::provider::catalogue::Quirks;
 use http::HeaderMap;
@@ -23,8 +24,8 @@ mod tools;
 pub struct Mistral;
 
 impl Dialect for Mistral {
-    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        encode(request, &target.provider.quirks, target.split_think_tags)
+    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        compose::with_chat(ask, |chat| encode(&ask.request()?, chat, &target.provider.quirks, target.split_think_tags))
     }
 
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
@@ -36,16 +37,16 @@ impl Dialect for Mistral {
     }
 }
 
-fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
+fn encode(neutral: &Request<'_>, request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
     let mut draft = encode::Draft::new(request, quirks)?;
-    draft.body.set(Field::Messages, messages::write(request)?);
-    tools::write(request, &mut draft.body, &mut draft.settled)?;
+    draft.body.set(Field::Messages, messages::write(neutral)?);
+    tools::write(neutral, &mut draft.body, &mut draft.settled)?;
     let unwrap = draft.constraint(request, quirks)?;
     greedy(request, &mut draft)?;
     // OpenAI takes a negative seed and a prediction in parts; both only hint.
     if request.raw(Field::Seed).is_some_and(|seed| seed.starts_with('-')) {
         draft.body.remove("random_seed");
-        draft.settled.drop_hint(request, Field::Seed)?;
+        draft.settled.drop(Field::Seed.name())?;
     }
     if request.raw(Field::Prediction).is_some() {
         prediction(request, &mut draft)?;
@@ -57,7 +58,7 @@ fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) ->
 fn greedy(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Result<(), ApiError> {
     let number = |field| request.raw(field).and_then(|raw| raw.parse::<f64>().ok());
     if number(Field::Temperature) == Some(0.0) && number(Field::TopP).is_some_and(|value| value != 1.0) {
-        draft.settled.adjust(request, Field::TopP, "it must be 1 where the temperature is 0")?;
+        draft.settled.adjust(Field::TopP.name(), "it must be 1 where the temperature is 0")?;
         draft.body.remove(Field::TopP);
     }
     Ok(())
@@ -75,7 +76,7 @@ fn prediction(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Resul
         return Ok(());
     }
     draft.body.remove(Field::Prediction);
-    draft.settled.drop_hint(request, Field::Prediction)
+    draft.settled.drop(Field::Prediction.name())
 }
 
 #[cfg(test)]

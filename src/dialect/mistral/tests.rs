@@ -4,12 +4,13 @@ use super::*;
 use crate::dialect::Decoder as _;
 use crate::dialect::openai::decode::Decoder;
 use crate::dialect::openai::tests::{Record, cut, fixtures, recordings, requests};
+use crate::llm::request::Ask;
 use serde_json::Value;
 
 #[test]
 fn requests_become_what_mistral_wants() {
     for file in fixtures("mistral/requests", "json") {
-        requests(&file, |request, quirks| encode(request, quirks, false));
+        requests(&file, |request, quirks| encode(&request.request()?, request, quirks, false));
     }
 }
 

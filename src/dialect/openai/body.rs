@@ -4,10 +4,9 @@
 //! insertion or nothing at all shows only against the client's body. So a route's override, a rename and a constraint
 //! cannot make a member appear twice.
 
-use crate::dialect::params;
 use crate::json::splice::Splice;
 use crate::json::write::escape;
-use crate::llm::envelope::{ChatRequest, name_of};
+use crate::llm::envelope::{ChatRequest, is_gateways, name_of};
 use crate::llm::field::Field;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -63,7 +62,7 @@ impl<'a> Body<'a> {
             // A null of a known field is absence; OpenAI's schema allows it for some of them only.
             let null = (closed || field.is_some()) && member.value.of(bytes) == b"null";
             let refused = field.is_some_and(|field| request.params.refused.contains(field));
-            if null || refused || params::is_gateways(&name) || !sent(field, &name) {
+            if null || refused || is_gateways(&name) || !sent(field, &name) {
                 self.remove(field.map_or(Name::Other(name), Name::Known));
             }
         }

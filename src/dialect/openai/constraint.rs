@@ -9,10 +9,9 @@ use crate::json::envelope::ScanError;
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
-use crate::llm::constraint::{Constraint, Schema, choice_regex, choice_schema};
+use crate::llm::constraint::{self, Constraint, Schema, choice_regex, choice_schema};
 use crate::llm::envelope::ChatRequest;
-use crate::llm::field::GUIDED;
-use crate::llm::field::{Field, Fields};
+use crate::llm::field::{Field, Fields, GUIDED};
 use crate::provider::catalogue::{Guided, Quirks, Schemas};
 
 /// Says the request's constraint as the provider wants it. Whether the answer will be an object that holds a choice.
@@ -23,22 +22,23 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>)
     let mut guided = request.fields().and(Fields::of(&GUIDED)).iter().any(|field| request.raw(field).is_some());
     if quirks.guided == Guided::StructuredOutputs && request.raw(Field::GuidedWhitespacePattern).is_some() {
         draft.body.remove(Field::GuidedWhitespacePattern);
-        guided |= matches!(Constraint::of(request)?, Some(Constraint::JsonObject | Constraint::JsonSchema(_)));
+        let output = constraint::read(request)?;
+        guided |= output.is_some_and(|output| matches!(output.constraint, Constraint::JsonObject | Constraint::JsonSchema(_)));
         if !guided {
-            draft.settled.drop_hint(request, Field::GuidedWhitespacePattern)?; // there is no JSON to put white space into
+            draft.settled.drop(Field::GuidedWhitespacePattern.name())?; // there is no JSON to put white space into
         }
     }
     if !guided && quirks.json_schema && quirks.unknown == Unknown::Pass && quirks.schemas == Schemas::Any {
         return Ok(false); // whatever response_format says, the provider reads it itself
     }
-    let Some(constraint) = Constraint::of(request)? else {
+    let Some(output) = constraint::read(request)? else {
         let body = &mut draft.body;
         if quirks.unknown == Unknown::Drop {
             body.remove(Field::ResponseFormat); // plain text is what comes without it
         }
         return Ok(false);
     };
-    let (constraint, is_adapted) = schemas::constraint(request, quirks, constraint, draft)?;
+    let (constraint, is_adapted) = schemas::constraint(output.field, quirks, output.constraint, draft)?;
     let body = &mut draft.body;
     if !guided {
         match constraint {
@@ -69,8 +69,8 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>)
         Guided::Legacy => legacy(&constraint, body),
         Guided::StructuredOutputs => structured_outputs(request, &constraint, body),
         Guided::Sglang => sglang(&constraint, body)?,
-        Guided::LlamaCpp => return llama_cpp(&constraint, body),
-        style => return response_format(style, quirks, &constraint, body),
+        Guided::LlamaCpp => return llama_cpp(output.field, &constraint, body),
+        style => return response_format(output.field, style, quirks, &constraint, body),
     }
     Ok(false)
 }
@@ -99,7 +99,7 @@ fn legacy(constraint: &Constraint<'_>, body: &mut Body<'_>) {
 
 /// llama.cpp's members. It has no regular expressions but the `pattern` of a string in a schema, which has to be anchored;
 /// the answer is a JSON string then, and its text is what the client gets.
-fn llama_cpp(constraint: &Constraint<'_>, body: &mut Body<'_>) -> Result<bool, ApiError> {
+fn llama_cpp(field: Field, constraint: &Constraint<'_>, body: &mut Body<'_>) -> Result<bool, ApiError> {
     match constraint {
         Constraint::JsonObject => body.set(Field::ResponseFormat, br#"{"type":"json_object"}"#.as_slice()),
         Constraint::JsonSchema(schema) => json_schema(schema, body),
@@ -112,11 +112,10 @@ fn llama_cpp(constraint: &Constraint<'_>, body: &mut Body<'_>) -> Result<bool, A
             let mut w = Writer::default();
             w.object().key("type").string("string").key("pattern").string(&format!("^(?:{})$", regex.decode())).end_object();
             let schema = String::from_utf8(w.finish()).unwrap_or_default().into();
-            let field = Field::GuidedRegex;
-            json_schema(&Schema { field, name: Text::Plain("guided_regex"), schema, strict: None, description: None }, body);
+            json_schema(&Schema { name: Text::Plain("guided_regex"), schema, strict: None, description: None }, body);
             return Ok(true);
         }
-        Constraint::StructuralTag(_) => return Err(unsupported(Field::StructuralTag.name())),
+        Constraint::StructuralTag(_) => return Err(unsupported(field.name())),
     }
     Ok(false)
 }
@@ -178,7 +177,13 @@ fn structural_tag(tag: &str, body: &mut Body<'_>) -> Result<(), ApiError> {
 }
 
 /// Everyone else: `response_format`, with what the provider has beyond JSON schemas.
-fn response_format(style: Guided, quirks: &Quirks, constraint: &Constraint<'_>, body: &mut Body<'_>) -> Result<bool, ApiError> {
+fn response_format(
+    field: Field,
+    style: Guided,
+    quirks: &Quirks,
+    constraint: &Constraint<'_>,
+    body: &mut Body<'_>,
+) -> Result<bool, ApiError> {
     match (constraint, style) {
         (Constraint::JsonSchema(schema), _) if quirks.json_schema => json_schema(schema, body),
         (Constraint::Choice(choices), _) if quirks.json_schema => {
@@ -187,7 +192,7 @@ fn response_format(style: Guided, quirks: &Quirks, constraint: &Constraint<'_>, 
         }
         (Constraint::Grammar(grammar), Guided::Fireworks) => typed("grammar", "grammar", *grammar, body),
         (Constraint::Regex(regex), Guided::Together) => typed("regex", "pattern", *regex, body),
-        _ => return Err(unsupported(constraint.field().name())),
+        _ => return Err(unsupported(field.name())),
     }
     Ok(false)
 }

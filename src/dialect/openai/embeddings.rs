@@ -7,7 +7,7 @@ use crate::dialect::embeddings::unavailable;
 use crate::dialect::openai::body::Body;
 use crate::dialect::openai::decode::broken;
 use crate::dialect::openai::{error, usage};
-use crate::dialect::params::{self, Unknown};
+use crate::dialect::params::{Settled, Unknown};
 use crate::error::ApiError;
 use crate::json::walk;
 use crate::llm::embeddings::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT};
@@ -34,12 +34,10 @@ pub fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Result<Out
         (_, Some(Field::User)) => how.user,
         _ => !closed,
     };
-    let mut settled = params::Settled::default();
+    let mut settled = Settled::new(request.base.params.reject_unsupported);
     // Vectors come in the wanted form whatever the provider knows of it: that is no loss.
-    settled.drop_names(
-        &request.base,
-        params::names(&request.base).filter(|name| !sent(Field::of(name.as_bytes()), name) && name != ENCODING_FORMAT),
-    )?;
+    let mut lost = request.base.names().filter(|name| !sent(Field::of(name.as_bytes()), name) && name != ENCODING_FORMAT);
+    lost.try_for_each(|name| settled.drop_unknown(&name))?;
     let mut body = Body::new(request.base);
     body.choose(closed, &FIXED, sent);
     body.set_model();

@@ -13,6 +13,7 @@ use crate::json::walk;
 use crate::json::write::Writer;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
+use crate::llm::request::Ask;
 use crate::provider::catalogue::{MaxTokens, Quirks, ReasoningField};
 use std::borrow::Cow;
 
@@ -23,16 +24,21 @@ const FIXED: [Field; 3] = [Field::Model, Field::Messages, Field::Stream];
 ///
 /// # Errors
 /// A 400 that names the field that the provider cannot keep.
-pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
+pub fn encode(ask: &dyn Ask, request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
     let mut draft = Draft::new(request, quirks)?;
     // A think text that was split off the content goes back into it.
     let field = if split_think_tags { ReasoningField::Content } else { quirks.reasoning_field };
     if let Some(json) = messages::rewrite(request, quirks, field)? {
         draft.body.set(Field::Messages, json);
     }
-    tools::encode(request, quirks, &mut draft.body)?;
+    tools::encode(ask, request, quirks, &mut draft.body)?;
     schemas::tools(request, quirks, &mut draft)?;
     let unwrap = draft.constraint(request, quirks)?;
+    if let Some(system) = request.system {
+        let mut w = Writer::with_capacity(system.len() + 40);
+        w.object().key("role").string("system").key("content").string(system).end_object();
+        draft.body.prepend_message(w.finish());
+    }
     Ok(draft.finish(request, quirks, split_think_tags, unwrap))
 }
 
@@ -50,7 +56,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// A 400 that names the field that the provider cannot keep.
     pub fn new(request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<Self, ApiError> {
-        let settled = params::settle(request, quirks.unknown, |field| quirks.policy(field))?;
+        let settled = params::settle_chat(request, quirks.unknown, |field| quirks.policy(field))?;
         let mut draft = Self { body: Body::new(*request), settled };
         draft.choose_members(quirks);
         draft.body.set_model();
@@ -81,13 +87,14 @@ impl<'a> Draft<'a> {
 
     fn limits(&mut self, request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<(), ApiError> {
         if let Some(max) = &quirks.temperature_max
-            && let Some(value) = params::temperature(request, max, &mut self.settled)?
+            && let Some(raw) = request.raw(Field::Temperature)
         {
+            let value = params::temperature(raw, Field::Temperature.name(), max, &mut self.settled)?;
             self.body.set(Field::Temperature, value.as_bytes());
         }
         let spellings = [Field::MaxTokens, Field::MaxCompletionTokens];
         let routes = request.params.overrides.iter().chain(&request.params.defaults);
-        let Some((field, value)) = params::max_tokens(request) else { return Ok(()) };
+        let Some((field, value)) = request.max_tokens() else { return Ok(()) };
         let field = match quirks.max_tokens {
             MaxTokens::MaxTokens => Field::MaxTokens,
             MaxTokens::MaxCompletionTokens => Field::MaxCompletionTokens,
@@ -101,11 +108,11 @@ impl<'a> Draft<'a> {
     }
 
     fn logprobs(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) -> Result<(), ApiError> {
-        let mut top = params::asked(request, Field::TopLogprobs).map(Cow::Borrowed);
+        let mut top = request.asked(Field::TopLogprobs).map(Cow::Borrowed);
         if let (Some(raw), Some(max)) = (&top, quirks.top_logprobs_max)
             && raw.parse::<u64>().is_ok_and(|n| n > max)
         {
-            self.settled.adjust(request, Field::TopLogprobs, &format!("its provider gives at most {max}"))?;
+            self.settled.adjust(Field::TopLogprobs.name(), &format!("its provider gives at most {max}"))?;
             top = Some(Cow::Owned(max.to_string()));
         }
         let number = |text: Cow<'a, str>| match text {
@@ -114,7 +121,7 @@ impl<'a> Draft<'a> {
         };
         if quirks.logprobs_number {
             self.body.remove(Field::TopLogprobs);
-            match params::asked(request, Field::Logprobs) {
+            match request.asked(Field::Logprobs) {
                 Some(_) => self.body.set(Field::Logprobs, number(top.unwrap_or(Cow::Borrowed("1")))),
                 None => self.body.remove(Field::Logprobs),
             }
@@ -135,7 +142,7 @@ impl<'a> Draft<'a> {
             self.body.remove(field);
             quirks.reasoning_off.iter().for_each(|(name, json)| self.body.set(name.as_str(), json.as_bytes()));
         } else if let Some(nearest) = params::nearest_effort(word, &quirks.efforts) {
-            self.settled.adjust(request, field, &format!("its provider knows only {}", quirks.efforts.join(", ")))?;
+            self.settled.adjust(field.name(), &format!("its provider knows only {}", quirks.efforts.join(", ")))?;
             self.body.set(field, format!("\"{nearest}\"").into_bytes());
         }
         Ok(())
@@ -176,14 +183,9 @@ impl<'a> Draft<'a> {
         constraint::encode(request, quirks, self)
     }
 
-    /// The finished request, under the route's own system prompt. `unwrap_choice`: the answer is an object that holds
+    /// The finished request. `unwrap_choice`: the answer is an object that holds
     /// the choice.
     pub fn finish(mut self, request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool, unwrap_choice: bool) -> Outgoing {
-        if let Some(system) = request.system {
-            let mut w = Writer::with_capacity(system.len() + 40);
-            w.object().key("role").string("system").key("content").string(system).end_object();
-            self.body.prepend_message(w.finish());
-        }
         nulls::remove(&mut self.body, request);
         let mut decoder: Box<dyn dialect::Decoder> =
             Box::new(Decoder::new(quirks.completion_excludes_reasoning).returning(&quirks.returns, request.seal));

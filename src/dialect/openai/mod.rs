@@ -6,13 +6,14 @@
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
+use crate::llm::request::Ask;
 use crate::provider::Target;
 use http::HeaderMap;
 
 pub mod body;
 mod calls;
+pub mod compose;
 mod constraint;
 pub mod decode;
 pub mod embeddings;
@@ -32,8 +33,8 @@ mod usage;
 pub struct OpenAi;
 
 impl Dialect for OpenAi {
-    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        encode::encode(request, &target.provider.quirks, target.split_think_tags)
+    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        compose::with_chat(ask, |chat| encode::encode(ask, chat, &target.provider.quirks, target.split_think_tags))
     }
 
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {

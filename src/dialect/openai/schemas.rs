@@ -35,7 +35,7 @@ pub fn tools(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>) 
     }
     w.end_array();
     if change.reworded {
-        draft.settled.adjust(request, Field::Tools, "it takes a part of this schema as words only")?;
+        draft.settled.adjust(Field::Tools.name(), "it takes a part of this schema as words only")?;
     }
     if change.any {
         draft.body.set(Field::Tools, w.finish());
@@ -101,18 +101,13 @@ fn member<'a>(object: &'a str, name: &str) -> Result<Option<&'a str>, ScanError>
 ///
 /// # Errors
 /// A 400 that names the field where the route refuses changed fields.
-pub fn output<'a>(
-    request: &ChatRequest<'_>,
-    quirks: &Quirks,
-    schema: &Schema<'a>,
-    draft: &mut Draft<'_>,
-) -> Result<Option<Schema<'a>>, ApiError> {
+pub fn output<'a>(field: Field, quirks: &Quirks, schema: &Schema<'a>, draft: &mut Draft<'_>) -> Result<Option<Schema<'a>>, ApiError> {
     // Where OpenAI does not hold to a schema strictly it takes any.
     let strict = schema.strict == Some(true) || quirks.schemas != Schemas::Openai;
     let Some((rules, _)) = quirks.schemas.rules().filter(|_| strict) else { return Ok(None) };
     let adapted = schema::adapt(&schema.schema, rules);
     if adapted.reworded {
-        draft.settled.adjust(request, schema.field, "it takes a part of this schema as words only")?;
+        draft.settled.adjust(field.name(), "it takes a part of this schema as words only")?;
     }
     Ok((adapted.schema != schema.schema).then(|| Schema { schema: adapted.schema.into_owned().into(), ..schema.clone() }))
 }
@@ -122,13 +117,13 @@ pub fn output<'a>(
 /// # Errors
 /// As [`output`].
 pub fn constraint<'a>(
-    request: &ChatRequest<'_>,
+    field: Field,
     quirks: &Quirks,
     constraint: Constraint<'a>,
     draft: &mut Draft<'_>,
 ) -> Result<(Constraint<'a>, bool), ApiError> {
     match constraint {
-        Constraint::JsonSchema(schema) => Ok(match output(request, quirks, &schema, draft)? {
+        Constraint::JsonSchema(schema) => Ok(match output(field, quirks, &schema, draft)? {
             Some(adapted) => (Constraint::JsonSchema(adapted), true),
             None => (Constraint::JsonSchema(schema), false),
         }),

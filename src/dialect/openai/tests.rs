@@ -5,6 +5,7 @@ use crate::dialect::Decoder;
 use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
 use crate::json::text::Text;
+use crate::llm::envelope::ChatRequest;
 use crate::llm::envelope::Parsed;
 use crate::llm::event::{Event, Sink, ToolForm};
 use crate::llm::failure::Fault;
@@ -150,14 +151,14 @@ pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Resul
         let names =
             |key: &str| -> Vec<String> { case[key].as_array().into_iter().flatten().map(|v| v.as_str().unwrap().to_owned()).collect() };
         assert_eq!(out.dropped, names("dropped"), "{name}");
-        assert_eq!(out.adjusted.iter().map(|field| field.name()).collect::<Vec<_>>(), names("adjusted"), "{name}");
+        assert_eq!(out.adjusted, names("adjusted"), "{name}");
     }
 }
 
 #[test]
 fn requests_become_what_the_provider_wants() {
     for file in fixtures("openai/requests", "json") {
-        requests(&file, |request, quirks| encode::encode(request, quirks, false));
+        requests(&file, |request, quirks| encode::encode(request, request, quirks, false));
     }
 }
 
@@ -166,10 +167,10 @@ fn bytes_that_need_no_change_are_not_copied() {
     let parsed = Parsed::scan(r#" {"model":"up", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#.into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
-    let out = encode::encode(&request, &quirks(Kind::OpenAi("vllm"), None), false).unwrap();
+    let out = encode::encode(&request, &request, &quirks(Kind::OpenAi("vllm"), None), false).unwrap();
     assert_eq!(out.body.as_ptr(), parsed.body().as_ptr());
     let request = ChatRequest { model: "Q/\"4", ..request };
-    let out = encode::encode(&request, &quirks(Kind::OpenAi("vllm"), None), false).unwrap();
+    let out = encode::encode(&request, &request, &quirks(Kind::OpenAi("vllm"), None), false).unwrap();
     assert_eq!(out.body, r#" {"model":"Q/\"4", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#);
     assert_eq!(out.path, "/chat/completions");
 }
@@ -179,7 +180,7 @@ fn a_choice_that_was_asked_for_as_an_object_comes_back_alone() {
     let parsed = Parsed::scan(r#"{"model":"r","messages":[],"guided_choice":["a","b"]}"#.into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
-    let mut out = encode::encode(&request, &quirks(Kind::OpenAi("openai"), None), true).unwrap();
+    let mut out = encode::encode(&request, &request, &quirks(Kind::OpenAi("openai"), None), true).unwrap();
     let body = br#"{"choices":[{"message":{"content":"<think>hm</think>{\"choice\": \"b\"}"},"finish_reason":"stop"}]}"#;
     let mut record = Record::default();
     let end = out.decoder.whole(body, &mut record);
@@ -260,7 +261,7 @@ fn messages_of(kind: &'static str, messages: &Value, split: bool, seal: Option<&
     let parsed = Parsed::parse(serde_json::json!({"model": "r", "messages": messages}).to_string().into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal };
-    let out = encode::encode(&request, &quirks(Kind::OpenAi(kind), None), split).unwrap();
+    let out = encode::encode(&request, &request, &quirks(Kind::OpenAi(kind), None), split).unwrap();
     serde_json::from_slice::<Value>(&out.body).unwrap()["messages"].clone()
 }
 
@@ -301,7 +302,7 @@ fn what_a_provider_needs_back_goes_back_with_a_plain_client() {
         let parsed = Parsed::parse(r#"{"model":"r","messages":[{"role":"user","content":"q"}]}"#.into()).unwrap();
         let params = Params::default();
         let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: Some(&seal) };
-        let mut out = encode::encode(&request, &quirks(Kind::OpenAi(kind), None), false).unwrap();
+        let mut out = encode::encode(&request, &request, &quirks(Kind::OpenAi(kind), None), false).unwrap();
         let body = format!(r#"{{"choices":[{{"message":{{"role":"assistant","content":null,{said}}},"finish_reason":"tool_calls"}}]}}"#);
         let mut record = Record::default();
         out.decoder.whole(body.as_bytes(), &mut record).unwrap();

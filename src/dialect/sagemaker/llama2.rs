@@ -2,17 +2,16 @@
 
 use super::prompt::Template;
 use super::tgi::max_new_tokens;
-use crate::dialect::params::{self, Policy, Unknown};
+use crate::dialect::params::{self, Policy};
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::event::{Event, Finish, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::field::Field;
-use crate::llm::message;
+use crate::llm::request::Request;
 use crate::provider::Target;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -23,12 +22,12 @@ use std::borrow::Cow;
 const CUSTOM_ATTRIBUTES: HeaderName = HeaderName::from_static("x-amzn-sagemaker-custom-attributes");
 
 /// Writes a request; path and framing are the service's.
-pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+pub(super) fn encode(request: &Request<'_>, target: &Target) -> Result<Outgoing, ApiError> {
     let mapped = [Field::MaxTokens, Field::MaxCompletionTokens, Field::Temperature, Field::TopP];
-    let settled = params::settle(request, Unknown::Drop, |field| Policy::of(field, &mapped))?;
-    let mut w = Writer::with_capacity(request.parsed.body().len() + 256);
+    let settled = params::settle(request, |field| Policy::of(field, &mapped))?;
+    let mut w = Writer::with_capacity(request.size + 256);
     w.object().key("inputs").array().array();
-    let dialog = Template::Llama2.fold(request.system, &message::read(request)?)?;
+    let dialog = Template::Llama2.fold(&request.turns())?;
     let mut said = |role: &str, text: &str| {
         w.object().key("role").string(role).key("content").string(text).end_object();
     };
@@ -47,8 +46,8 @@ pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgo
     }
     w.end_array().end_array().key("parameters").object();
     w.key("max_new_tokens").integer(max_new_tokens(request, target)?);
-    for (field, key) in [(Field::Temperature, "temperature"), (Field::TopP, "top_p")] {
-        if let Some(raw) = request.raw(field) {
+    for (value, key) in [(request.sampling.temperature, "temperature"), (request.sampling.top_p, "top_p")] {
+        if let Some((raw, _)) = value {
             w.key(key).raw(raw);
         }
     }

@@ -6,14 +6,14 @@
 
 use super::bedrock::{self, error::WireError};
 use super::blame::Names;
-use super::openai::{self, encode};
+use super::openai::{self, OpenAi};
 use crate::dialect::{Decoder, Dialect, Outgoing, retry_after};
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
 use crate::llm::embeddings::EmbeddingRequest;
-use crate::llm::envelope::ChatRequest;
 use crate::llm::event::Sink;
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
+use crate::llm::request::Ask;
 use crate::percent;
 use crate::provider::{SageMakerFormat, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -54,17 +54,17 @@ const NAMES: Names = &[
 pub struct SageMaker;
 
 impl Dialect for SageMaker {
-    fn encode(&self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
         let mut out = match target.format {
-            SageMakerFormat::OpenAiChat => encode::encode(request, &target.provider.quirks, target.split_think_tags)?,
-            SageMakerFormat::Tgi => tgi::encode(request, target)?,
-            SageMakerFormat::Llama2Chat => llama2::encode(request, target)?,
+            SageMakerFormat::OpenAiChat => OpenAi.encode(ask, target)?,
+            SageMakerFormat::Tgi => tgi::encode(&ask.request()?, target)?,
+            SageMakerFormat::Llama2Chat => llama2::encode(&ask.request()?, target)?,
             SageMakerFormat::HfEmbedding | SageMakerFormat::TeiEmbedding => {
                 return Err(ApiError::field("model", "this model makes embeddings; it cannot answer a chat"));
             }
         };
         // What cannot stream answers whole, and the relay tells that in chunks.
-        address(&mut out, request, target, request.stream() && target.format != SageMakerFormat::Llama2Chat)?;
+        address(&mut out, ask.model(), target, ask.stream() && target.format != SageMakerFormat::Llama2Chat)?;
         out.framing = Framing::AwsSse;
         out.decoder = Box::new(Container(out.decoder));
         Ok(out)
@@ -72,7 +72,7 @@ impl Dialect for SageMaker {
 
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         let mut out = embeddings::encode(request, target)?;
-        address(&mut out, &request.base, target, false)?;
+        address(&mut out, request.base.model, target, false)?;
         Ok(out)
     }
 
@@ -86,13 +86,13 @@ impl Dialect for SageMaker {
 }
 
 /// The service's own part of a request: which endpoint's container gets the body, and how it shall answer.
-fn address(out: &mut Outgoing, request: &ChatRequest<'_>, target: &Target, stream: bool) -> Result<(), ApiError> {
+fn address(out: &mut Outgoing, model: &str, target: &Target, stream: bool) -> Result<(), ApiError> {
     let (operation, accept) = if stream {
         ("invocations-response-stream", (SAGEMAKER_ACCEPT, HeaderValue::from_static("text/event-stream")))
     } else {
         ("invocations", (ACCEPT, HeaderValue::from_static("application/json")))
     };
-    out.path = format!("/endpoints/{}/{operation}", percent::segment(request.model));
+    out.path = format!("/endpoints/{}/{operation}", percent::segment(model));
     out.headers.push(accept);
     if let Some(name) = &target.inference_component {
         let why = |_| ApiError::upstream("The target's `inference_component` has characters that no header may have.");

@@ -5,8 +5,7 @@
 //! Llama 2's template, every other in Llama 3's.
 
 use crate::error::ApiError;
-use crate::json::text::Text;
-use crate::llm::message::{Message, Part, Role};
+use crate::llm::request::{Content, Role, Turn};
 
 /// Ends a turn of Llama 3.
 pub(super) const LLAMA3_END: &str = "<|eot_id|>";
@@ -42,8 +41,8 @@ impl Template {
     ///
     /// # Errors
     /// As [`Self::fold`].
-    pub(super) fn render(self, system: Option<&str>, list: &[Message<'_>]) -> Result<String, ApiError> {
-        let dialog = self.fold(system, list)?;
+    pub(super) fn render(self, list: &[Turn<'_, '_>]) -> Result<String, ApiError> {
+        let dialog = self.fold(list)?;
         Ok(match self {
             Self::Llama2 => llama2(&dialog),
             Self::Llama3 => llama3(&dialog),
@@ -55,12 +54,12 @@ impl Template {
     ///
     /// # Errors
     /// A 400 that names what a text cannot hold: tool calls and their results, images, files, audio.
-    pub(super) fn fold(self, system: Option<&str>, list: &[Message<'_>]) -> Result<Dialog, ApiError> {
-        let mut instructions: Vec<String> = system.map(|text| self.harmless(text)).into_iter().collect();
+    pub(super) fn fold(self, list: &[Turn<'_, '_>]) -> Result<Dialog, ApiError> {
+        let mut instructions: Vec<String> = Vec::new();
         let mut turns: Vec<(bool, String)> = Vec::new();
-        for message in list {
-            let text = self.text(message)?;
-            match (message.role, turns.last_mut()) {
+        for turn in list {
+            let text = self.text(turn)?;
+            match (turn.role(), turns.last_mut()) {
                 (Role::System, _) => instructions.push(text),
                 _ if text.is_empty() => {}
                 (role, Some((user, last))) if *user == (role == Role::User) => {
@@ -77,28 +76,26 @@ impl Template {
             }
             // Instructions alone are answered, as in every dialect.
             turns.push((true, String::new()));
-        } else if list.last().is_some_and(|message| message.role == Role::System) && turns.last().is_some_and(|(user, _)| !user) {
+        } else if list.last().is_some_and(|turn| turn.role() == Role::System) && turns.last().is_some_and(|(user, _)| !user) {
             turns.push((true, String::new()));
         }
         Ok(Dialog { system: instructions.join("\n\n"), turns })
     }
 
-    fn text(self, message: &Message<'_>) -> Result<String, ApiError> {
-        if message.role == Role::Tool || !message.tool_calls.is_empty() {
-            let path = message.path();
-            return Err(ApiError::field(path.clone(), format!("`{path}`: this model takes no tools, and so no tool calls or results")));
+    fn text(self, turn: &Turn<'_, '_>) -> Result<String, ApiError> {
+        if turn.role() == Role::Tool || turn.calls().next().is_some() {
+            return Err(turn.at().refused("this model takes no tools, and so no tool calls or results"));
         }
-        for (j, part) in message.parts().iter().enumerate() {
-            let what = match part {
-                Part::Text(_) | Part::Refusal(_) => continue,
-                Part::ImageUrl { .. } => "an image",
-                Part::File { .. } => "a file",
-                Part::InputAudio { .. } => "audio",
+        for block in turn.blocks {
+            let what = match block.content {
+                Content::Image { .. } => "an image",
+                Content::File { .. } => "a file",
+                Content::Audio { .. } => "audio",
+                Content::Text(_) | Content::Refusal(_) | Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => continue,
             };
-            return Err(message.unfit(j, &format!("this model takes text only, and this is {what}")));
+            return Err(block.unfit(&format!("this model takes text only, and this is {what}")));
         }
-        let texts = message.texts()?;
-        let texts: Vec<String> = texts.into_iter().map(|text| self.harmless(&Text::decode(text))).collect();
+        let texts: Vec<String> = turn.texts()?.into_iter().map(|(text, _)| self.harmless(&text.decode())).collect();
         Ok(texts.join("\n"))
     }
 

@@ -3,7 +3,7 @@
 
 use super::prompt::{LLAMA3_END, Template};
 use super::trim::Trim;
-use crate::dialect::params::{self, Policy, Unknown};
+use crate::dialect::params::{self, Policy};
 use crate::dialect::{self, Decoder, Outgoing};
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
@@ -11,11 +11,10 @@ use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
 use crate::llm::constraint::{Constraint, choice_regex};
-use crate::llm::envelope::ChatRequest;
 use crate::llm::event::{Event, Finish, Sink};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::llm::field::Field;
-use crate::llm::message;
+use crate::llm::request::{Authority, Request};
 use crate::llm::usage::Usage;
 use crate::provider::Target;
 use bytes::Bytes;
@@ -45,22 +44,23 @@ const MAPPED: [Field; 13] = [
 ];
 
 /// Writes a request; path and framing are the service's.
-pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-    let mut settled = params::settle(request, Unknown::Drop, |field| Policy::of(field, &MAPPED))?;
+pub(super) fn encode(request: &Request<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+    let mut settled = params::settle(request, |field| Policy::of(field, &MAPPED))?;
     let template = Template::of([request.model, target.inference_component.as_deref().unwrap_or_default()]);
-    let prompt = template.render(request.system, &message::read(request)?)?;
+    let prompt = template.render(&request.turns())?;
     let stops = stops(request)?;
     let mut w = Writer::with_capacity(prompt.len() + 512);
     w.object().key("inputs").string(&prompt).key("parameters").object();
     w.key("max_new_tokens").integer(max_new_tokens(request, target)?);
     sampling(&mut w, request);
     // TGI's description says of both which value they must be above.
-    for (field, key, above) in [(Field::Seed, "seed", 0.0), (Field::FrequencyPenalty, "frequency_penalty", -2.0)] {
-        match params::asked(request, field) {
+    let (seed, penalty) = (request.sampling.seed, request.sampling.frequency_penalty);
+    for (field, value, key, above) in [(Field::Seed, seed, "seed", 0.0), (Field::FrequencyPenalty, penalty, "frequency_penalty", -2.0)] {
+        match value {
             Some(raw) if raw.parse::<f64>().is_ok_and(|value| value > above) => {
                 w.key(key).raw(raw);
             }
-            Some(_) => settled.drop_hint(request, field)?,
+            Some(_) => settled.drop(request.name_of(field))?,
             None => {}
         }
     }
@@ -77,7 +77,7 @@ pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgo
     }
     grammar(&mut w, request)?;
     w.key("details").flag(true).key("return_full_text").flag(false).end_object();
-    w.key("stream").flag(request.stream()).end_object();
+    w.key("stream").flag(request.stream).end_object();
     Ok(Outgoing {
         path: String::new(),
         body: Bytes::from(w.finish()),
@@ -90,16 +90,16 @@ pub(super) fn encode(request: &ChatRequest<'_>, target: &Target) -> Result<Outgo
 }
 
 /// The limit on the answer's tokens.
-pub(super) fn max_new_tokens(request: &ChatRequest<'_>, target: &Target) -> Result<u64, ApiError> {
-    Ok(params::token_limit(request)?.unwrap_or_else(|| target.default_max_tokens.map_or(DEFAULT_MAX_NEW_TOKENS, u64::from)))
+pub(super) fn max_new_tokens(request: &Request<'_>, target: &Target) -> Result<u64, ApiError> {
+    Ok(request.token_limit()?.unwrap_or_else(|| target.default_max_tokens.map_or(DEFAULT_MAX_NEW_TOKENS, u64::from)))
 }
 
 /// "`temperature` must be strictly positive" and "`top_p` must be > 0.0 and < 1.0": a temperature of 0 is said by not
 /// sampling, a `top_p` of 1 by leaving it out.
-fn sampling(w: &mut Writer, request: &ChatRequest<'_>) {
-    let number = |field| request.raw(field).and_then(|raw| Some((raw, raw.parse::<f64>().ok()?)));
-    let temperature = number(Field::Temperature);
-    let top_p = number(Field::TopP).filter(|(_, value)| *value < 1.0);
+fn sampling<'a>(w: &mut Writer, request: &Request<'a>) {
+    let number = |value: Option<(&'a str, Authority)>| value.and_then(|(raw, _)| Some((raw, raw.parse::<f64>().ok()?)));
+    let temperature = number(request.sampling.temperature);
+    let top_p = number(request.sampling.top_p).filter(|(_, value)| *value < 1.0);
     let greedy = [temperature, top_p].into_iter().flatten().any(|(_, value)| value <= 0.0);
     w.key("do_sample").flag(!greedy);
     if greedy {
@@ -113,24 +113,24 @@ fn sampling(w: &mut Writer, request: &ChatRequest<'_>) {
 }
 
 /// The client's stop sequences.
-fn stops(request: &ChatRequest<'_>) -> Result<Vec<String>, ApiError> {
-    let Some(raw) = request.raw(Field::Stop) else { return Ok(Vec::new()) };
-    let mut list: Vec<String> =
-        if raw.starts_with('[') { request.get(Field::Stop)?.unwrap_or_default() } else { request.get(Field::Stop)?.into_iter().collect() };
-    list.retain(|stop| !stop.is_empty());
+fn stops(request: &Request<'_>) -> Result<Vec<String>, ApiError> {
+    let list = &request.sampling.stop;
     if list.len() > MAX_STOPS {
-        return Err(ApiError::field(Field::Stop.name(), format!("`stop` can hold at most {MAX_STOPS} sequences for this model")));
+        let name = request.name_of(Field::Stop);
+        let message = format!("`{name}` can hold at most {MAX_STOPS} sequences for this model");
+        return Err(ApiError::field(name, message));
     }
-    Ok(list)
+    Ok(list.iter().map(|stop| stop.decode().into_owned()).collect())
 }
 
-fn grammar(w: &mut Writer, request: &ChatRequest<'_>) -> Result<(), ApiError> {
-    let Some(constraint) = Constraint::of(request)? else { return Ok(()) };
-    let field = constraint.field().name();
+fn grammar(w: &mut Writer, request: &Request<'_>) -> Result<(), ApiError> {
+    let Some(output) = &request.output else { return Ok(()) };
+    let field = request.name_of(output.field);
     w.key("grammar").object().key("type");
-    match &constraint {
+    match &output.constraint {
         Constraint::JsonSchema(schema) if !has_properties(&schema.schema) => {
-            return Err(ApiError::field(field, format!("`{field}`: this model takes the schema of an object with `properties`, no other")));
+            let message = format!("`{field}`: this model takes the schema of an object with `properties`, no other");
+            return Err(ApiError::field(field, message));
         }
         Constraint::JsonSchema(schema) => w.string("json").key("value").raw(&schema.schema),
         Constraint::Choice(choices) => w.string("regex").key("value").string(&choice_regex(choices)),

@@ -4,3 +4,5 @@ pub mod chunk;
 pub mod completion;
 pub mod head;
 mod merge;
+pub mod request;
+pub mod tools;

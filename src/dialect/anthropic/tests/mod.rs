@@ -4,6 +4,7 @@ use super::*;
 use crate::dialect::testing;
 use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
+use crate::llm::envelope::ChatRequest;
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::settings::Params;

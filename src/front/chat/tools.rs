@@ -1,106 +1,125 @@
-//! Tools and the choice among them, as foreign dialects read them. Schemas stay raw.
+//! Reads the tools of a chat completion and the choice among them.
 
+use super::request::{Seen, cache, required, string};
 use crate::error::ApiError;
 use crate::json::text::Text;
-use crate::llm::cache::Cache;
+use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
-use crate::llm::message::{legacy, optional, parse, present, required};
+use crate::llm::request::{Path, Tool, ToolChoice, same_text};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-/// A function that the model may call.
-#[derive(Clone, Copy, Debug)]
-pub struct Tool<'a> {
-    /// Its name.
-    pub name: Text<'a>,
-    /// What it does.
-    pub description: Option<Text<'a>>,
-    /// The JSON schema of its arguments, always an object where there is one.
-    pub parameters: Option<&'a RawValue>,
-    /// Whether arguments must match the schema.
-    pub strict: Option<bool>,
-    /// Whether the prompt shall be kept up to and with this tool.
-    pub cache: Option<Cache>,
-}
-
-/// Which tools the model may or must call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ToolChoice<'a> {
-    /// As it likes.
-    Auto,
-    /// None at all.
-    None,
-    /// At least one.
-    Required,
-    /// This one; it is among the tools.
-    Named(Text<'a>),
-    /// Only these; they are among the tools.
-    Allowed {
-        /// Whether one of them must be called.
-        required: bool,
-        /// Their names.
-        names: Vec<Text<'a>>,
-    },
-}
-
-/// Reads `tools`, `[]` where there are none.
+/// Reads `tools`; none where they are absent.
 ///
 /// # Errors
-/// A 400 that names the tool: another type than function, no name, parameters that are no object. Also where the
-/// request asks for something by `functions` or `function_call`, which foreign dialects do not take.
-pub fn tools<'a>(request: &ChatRequest<'a>) -> Result<Vec<Tool<'a>>, ApiError> {
-    if request.get::<Vec<&'a RawValue>>(Field::Functions)?.is_some_and(|list| !list.is_empty()) {
+/// A 400 that names the tool: another type than function, no name, parameters that are no object. Also where the request
+/// uses `functions` or `function_call`, which only OpenAI's own protocol has.
+pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Vec<Tool<'a>>, ApiError> {
+    if chat.asked(Field::Functions).is_some() {
         return Err(legacy(Field::Functions.name().to_owned()));
     }
-    if request.raw(Field::FunctionCall).is_some_and(|raw| !matches!(raw, r#""none""# | r#""auto""#)) {
+    if chat.raw(Field::FunctionCall).is_some_and(|raw| !matches!(raw, r#""none""# | r#""auto""#)) {
         return Err(legacy(Field::FunctionCall.name().to_owned()));
     }
-    let list: Vec<&'a RawValue> = request.get(Field::Tools)?.unwrap_or_default();
-    list.into_iter().enumerate().map(|(i, raw)| Tool::read(i, raw)).collect()
+    let mut tools = Vec::new();
+    let Some(raw) = chat.raw(Field::Tools) else { return Ok(tools) };
+    Cursor::inside(raw).array(|cursor| {
+        let tool = tool(cursor, Path::element(Field::Tools.name(), tools.len()))?;
+        tools.push(tool);
+        Ok::<_, ApiError>(())
+    })?;
+    Ok(tools)
 }
 
-#[derive(Deserialize)]
-struct WireTool<'a> {
-    #[serde(borrow, default)]
-    r#type: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    function: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    cache_control: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct WireFunction<'a> {
-    #[serde(borrow, default)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    description: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    parameters: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    strict: Option<&'a RawValue>,
-}
-
-impl<'a> Tool<'a> {
-    fn read(i: usize, raw: &'a RawValue) -> Result<Self, ApiError> {
-        let at = |rest: &str| format!("tools[{i}]{rest}");
-        let wire: WireTool<'a> = parse(raw, || at(""))?;
-        if required(wire.r#type, || at(".type"))?.decode() != "function" {
-            return Err(ApiError::field(at(".type"), format!("`{}`: this model only takes tools of type function", at(".type"))));
+fn tool<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Tool<'a>, ApiError> {
+    if !cursor.at_object() {
+        return Err(at.must_be("an object"));
+    }
+    let (mut kind, mut cache_mark, mut seen) = (None, None, Seen::default());
+    let mut function = None;
+    cursor.object(|cursor, name| {
+        let name = Text::Raw(name).decode();
+        match &*name {
+            "function" if cursor.at_object() => {
+                seen.once(0, at, "function")?;
+                function = Some(Function::read(cursor, at)?);
+            }
+            "function" => {
+                if cursor.raw()? != "null" {
+                    return Err(at.member("function").must_be("an object"));
+                }
+            }
+            "type" => {
+                seen.once(1, at, "type")?;
+                kind = Some(cursor.raw()?);
+            }
+            "cache_control" => cache_mark = cache(cursor.raw()?),
+            _ => {
+                cursor.raw()?;
+            }
         }
-        let function: WireFunction<'a> = parse(present(wire.function, || at(".function"))?, || at(".function"))?;
-        let parameters = at(".function.parameters");
-        if function.parameters.is_some_and(|schema| !schema.get().starts_with('{')) {
-            return Err(ApiError::field(parameters.clone(), format!("`{parameters}` must be a JSON schema, an object")));
-        }
-        Ok(Self {
-            name: required(function.name, || at(".function.name"))?,
-            description: optional(function.description, || at(".function.description"))?,
-            parameters: function.parameters,
-            strict: function.strict.map(|raw| parse(raw, || at(".function.strict"))).transpose()?,
-            cache: wire.cache_control.and_then(Cache::read),
-        })
+        Ok::<_, ApiError>(())
+    })?;
+    if required(kind, at.member("type"))?.decode() != "function" {
+        return Err(at.member("type").refused("this model only takes tools of type function"));
+    }
+    let function = function.ok_or_else(|| at.member("function").missing())?;
+    Ok(Tool {
+        name: required(function.name, at.member("function.name"))?,
+        description: string(function.description.unwrap_or("null"), at.member("function.description"))?,
+        parameters: function.parameters,
+        strict: function.strict,
+        cache: cache_mark,
+        at: at.member("function.parameters"),
+    })
+}
+
+/// The members of `function`, raw.
+#[derive(Default)]
+struct Function<'a> {
+    name: Option<&'a str>,
+    description: Option<&'a str>,
+    parameters: Option<&'a str>,
+    strict: Option<bool>,
+}
+
+impl<'a> Function<'a> {
+    fn read(cursor: &mut Cursor<'a>, at: Path) -> Result<Self, ApiError> {
+        let (mut function, mut seen) = (Self::default(), Seen::default());
+        let inside = at.member("function");
+        cursor.object(|cursor, name| {
+            let name = Text::Raw(name).decode();
+            let value = cursor.raw()?;
+            match &*name {
+                "name" => {
+                    seen.once(0, inside, "name")?;
+                    function.name = Some(value);
+                }
+                "description" => {
+                    seen.once(1, inside, "description")?;
+                    function.description = Some(value);
+                }
+                "parameters" if value != "null" => {
+                    seen.once(2, inside, "parameters")?;
+                    if !value.starts_with('{') {
+                        return Err(at.member("function.parameters").must_be("a JSON schema, an object"));
+                    }
+                    function.parameters = Some(value);
+                }
+                "strict" => {
+                    seen.once(3, inside, "strict")?;
+                    function.strict = match value {
+                        "true" => Some(true),
+                        "false" => Some(false),
+                        "null" => None,
+                        _ => return Err(at.member("function.strict").must_be("true or false")),
+                    };
+                }
+                _ => {}
+            }
+            Ok::<_, ApiError>(())
+        })?;
+        Ok(function)
     }
 }
 
@@ -138,16 +157,16 @@ struct WireChoice<'a> {
 ///
 /// # Errors
 /// A 400 that names `tool_choice`: an unknown form, a tool that is not among `tools`, a call without tools.
-pub fn tool_choice<'a>(request: &ChatRequest<'a>, tools: &[Tool<'a>]) -> Result<Option<ToolChoice<'a>>, ApiError> {
+pub fn choice<'a>(chat: &ChatRequest<'a>, tools: &[Tool<'a>]) -> Result<Option<ToolChoice<'a>>, ApiError> {
     let name = Field::ToolChoice.name();
-    let Some(raw) = request.raw(Field::ToolChoice) else { return Ok(None) };
-    let form = || ApiError::field(name, "`tool_choice` must be none, auto, required, a named function or allowed_tools");
+    let Some(raw) = chat.raw(Field::ToolChoice) else { return Ok(None) };
     let choice = match raw {
         r#""auto""# => ToolChoice::Auto,
         r#""none""# => ToolChoice::None,
         r#""required""# => ToolChoice::Required,
         _ => {
-            let wire: WireChoice<'a> = request.get(Field::ToolChoice)?.ok_or_else(form)?;
+            let form = || ApiError::field(name, "`tool_choice` must be none, auto, required, a named function or allowed_tools");
+            let wire: WireChoice<'a> = chat.get(Field::ToolChoice)?.ok_or_else(form)?;
             match (&*wire.r#type.decode(), wire.function, wire.allowed_tools) {
                 ("function", Some(function), _) => ToolChoice::Named(function.name),
                 ("allowed_tools", _, Some(allowed)) => ToolChoice::Allowed {
@@ -162,7 +181,7 @@ pub fn tool_choice<'a>(request: &ChatRequest<'a>, tools: &[Tool<'a>]) -> Result<
             }
         }
     };
-    let known = |wanted: &Text<'_>| tools.iter().any(|tool| same_name(tool.name, *wanted));
+    let known = |wanted: &Text<'_>| tools.iter().any(|tool| same_text(tool.name, *wanted));
     let (asks, fits) = match &choice {
         ToolChoice::Auto | ToolChoice::None => (false, true),
         ToolChoice::Required => (true, true),
@@ -177,9 +196,10 @@ pub fn tool_choice<'a>(request: &ChatRequest<'a>, tools: &[Tool<'a>]) -> Result<
     }
 }
 
-/// Whether two names are the same characters, however they are spelled in JSON.
-pub fn same_name(a: Text<'_>, b: Text<'_>) -> bool {
-    a == b || a.decode() == b.decode()
+/// The 400 for the calls of before `tools`.
+pub(super) fn legacy(param: String) -> ApiError {
+    let message = format!("`{param}` belongs to the old function calls; use `tools`, `tool_choice` and role `tool` with this model");
+    ApiError::field(param, message)
 }
 
 #[cfg(test)]
@@ -196,7 +216,7 @@ mod tests {
         let body = format!(r#"{{"tools":{tools},"tool_choice":{choice}}}"#);
         let (parsed, params) = (Parsed::scan(body.into()).unwrap(), Params::default());
         let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
-        let read = || tool_choice(&request, &super::tools(&request)?);
+        let read = || super::choice(&request, &super::read(&request)?);
         read().map(|choice| choice.map(|choice| format!("{choice:?}"))).map_err(|e| e.param.unwrap().into_owned())
     }
 

@@ -1,0 +1,528 @@
+//! Reads a chat completion into the neutral request, in one walk over its messages.
+
+use super::tools;
+use crate::error::ApiError;
+use crate::json::text::Text;
+use crate::json::walk::{self, Cursor};
+use crate::llm::constraint;
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::request::{Ask, Block, CacheMark, CallId, Content, Path, Request, Role, Sampling, ToolCall};
+use crate::llm::state::{self, Seal};
+use std::borrow::Cow;
+
+impl Ask for ChatRequest<'_> {
+    fn model(&self) -> &str {
+        self.model
+    }
+
+    fn stream(&self) -> bool {
+        self.parsed.stream()
+    }
+
+    fn request(&self) -> Result<Request<'_>, ApiError> {
+        read(self)
+    }
+
+    fn chat(&self) -> Option<&ChatRequest<'_>> {
+        Some(self)
+    }
+}
+
+/// The request of one attempt.
+///
+/// # Errors
+/// A 400 that names the message, the part or the field that cannot be read.
+pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Request<'a>, ApiError> {
+    let mut request = Request {
+        model: chat.model,
+        stream: chat.stream(),
+        size: chat.parsed.body().len() + chat.system.map_or(0, str::len),
+        params: chat.asked_fields().chain(chat.unknown()).collect(),
+        reject_unsupported: chat.params.reject_unsupported,
+        sampling: sampling(chat)?,
+        effort: chat.asked(Field::ReasoningEffort).and_then(walk::string),
+        user: chat.asked(Field::User).and_then(walk::string),
+        metadata: chat.asked(Field::Metadata),
+        service_tier: chat.asked(Field::ServiceTier),
+        serial_calls: chat.asked(Field::ParallelToolCalls).is_some(),
+        output: constraint::read(chat)?,
+        seal: chat.seal,
+        ..Request::default()
+    };
+    if let Some(system) = chat.system {
+        request.blocks.push(Block { content: Content::Text(Text::Plain(system)), cache: None, at: Path::default() });
+        request.end_turn(Role::System, None, None, Path::default(), 0);
+    }
+    request.tools = tools::read(chat)?;
+    request.tool_choice = tools::choice(chat, &request.tools)?;
+    messages(chat, &mut request)?;
+    Ok(request)
+}
+
+fn sampling<'a>(chat: &ChatRequest<'a>) -> Result<Sampling<'a>, ApiError> {
+    let number = |field| chat.raw(field).map(|raw| (raw, chat.authority(field)));
+    Ok(Sampling {
+        max_tokens: chat.max_tokens().map(|(_, raw)| raw),
+        temperature: number(Field::Temperature),
+        top_p: number(Field::TopP),
+        frequency_penalty: chat.asked(Field::FrequencyPenalty),
+        presence_penalty: chat.asked(Field::PresencePenalty),
+        stop: stops(chat)?,
+        seed: chat.raw(Field::Seed),
+        choices: chat.asked(Field::N),
+        logprobs: chat.asked(Field::Logprobs).is_some(),
+        top_logprobs: chat.asked(Field::TopLogprobs),
+    })
+}
+
+/// `stop` as a list. Empty texts, which stop nothing, are left out.
+fn stops<'a>(chat: &ChatRequest<'a>) -> Result<Vec<Text<'a>>, ApiError> {
+    let mut list = match chat.asked(Field::Stop) {
+        None => Vec::new(),
+        Some(raw) if raw.starts_with('[') => chat.get::<Vec<Text<'a>>>(Field::Stop)?.unwrap_or_default(),
+        Some(raw) => walk::string(raw).into_iter().collect(),
+    };
+    list.retain(|text| !text.is_empty());
+    Ok(list)
+}
+
+fn messages<'a>(chat: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let raw = chat.raw(Field::Messages).ok_or_else(|| ApiError::field(Field::Messages.name(), "`messages` is missing"))?;
+    let mut cursor = Cursor::inside(raw);
+    let mut index = 0;
+    cursor.array(|cursor| {
+        Message::read(cursor, Path::element(Field::Messages.name(), index), request, chat.seal)?;
+        index += 1;
+        Ok(())
+    })
+}
+
+/// What is known of a message beside its content, whose blocks are in the request already.
+#[derive(Default)]
+struct Message<'a> {
+    role: Option<Role>,
+    name: Option<Text<'a>>,
+    answers: Option<Text<'a>>,
+    reasoning: Option<Text<'a>>,
+    refusal: Option<Text<'a>>,
+    images: Option<&'a str>,
+    calls: Option<&'a str>,
+    cache: Option<CacheMark>,
+}
+
+impl<'a> Message<'a> {
+    /// Reads one message into blocks and a turn.
+    fn read(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, seal: Option<&Seal>) -> Result<(), ApiError> {
+        if !cursor.at_object() {
+            return Err(at.must_be("an object"));
+        }
+        let mut message = Self::default();
+        let mut seen = Seen::default();
+        let start = request.blocks.len();
+        cursor.object(|cursor, name| {
+            let name = Text::Raw(name).decode();
+            match &*name {
+                "content" if cursor.at_array() => {
+                    seen.once(0, at, "content")?;
+                    return parts(cursor, at, request);
+                }
+                _ => {}
+            }
+            let value = cursor.raw()?;
+            match &*name {
+                "content" => {
+                    seen.once(0, at, "content")?;
+                    if let Some(text) = text(value, at.member("content"), "a string or an array of parts")? {
+                        request.blocks.push(Block { content: Content::Text(text), cache: None, at: at.member("content").inner(0) });
+                    }
+                }
+                "role" => {
+                    seen.once(1, at, "role")?;
+                    message.role = Some(role(value, at)?);
+                }
+                "name" => {
+                    seen.once(2, at, "name")?;
+                    message.name = string(value, at.member("name"))?;
+                }
+                "tool_calls" => {
+                    seen.once(3, at, "tool_calls")?;
+                    message.calls = Some(value).filter(|value| *value != "null");
+                }
+                "tool_call_id" => {
+                    seen.once(4, at, "tool_call_id")?;
+                    message.answers = string(value, at.member("tool_call_id"))?;
+                }
+                "reasoning_content" => {
+                    seen.once(5, at, "reasoning_content")?;
+                    message.reasoning = string(value, at.member("reasoning_content"))?;
+                }
+                "refusal" => {
+                    seen.once(6, at, "refusal")?;
+                    message.refusal = string(value, at.member("refusal"))?;
+                }
+                "function_call" if value != "null" => return Err(tools::legacy(at.member("function_call").to_string())),
+                "images" => {
+                    seen.once(7, at, "images")?;
+                    message.images = Some(value).filter(|value| *value != "null");
+                }
+                "cache_control" => message.cache = cache(value),
+                _ => {}
+            }
+            Ok::<_, ApiError>(())
+        })?;
+        message.finish(at, request, start, seal)
+    }
+
+    /// Adds what stands beside the content, and ends the turn.
+    fn finish(self, at: Path, request: &mut Request<'a>, start: usize, seal: Option<&Seal>) -> Result<(), ApiError> {
+        let role = self.role.ok_or_else(|| at.member("role").missing())?;
+        // On the message it means the same as on its last part.
+        if let (Some(mark), Some(last)) = (self.cache, request.blocks.get_mut(start..).and_then(<[_]>::last_mut)) {
+            last.cache.get_or_insert(mark);
+        }
+        let mut push = |content, member| request.blocks.push(Block { content, cache: None, at: at.member(member) });
+        if let Some(text) = self.refusal {
+            push(Content::Refusal(text), "refusal");
+        }
+        if let Some(text) = self.reasoning {
+            push(Content::Reasoning(text), "reasoning_content");
+        }
+        let answers = match (role, self.answers) {
+            (Role::Tool, Some(id)) if !id.is_empty() => Some(opened(seal, id)),
+            (Role::Tool, _) => {
+                return Err(at.member("tool_call_id").refused_as("must say which call this answers"));
+            }
+            _ => None,
+        };
+        if role == Role::Assistant {
+            if let Some(raw) = self.images {
+                images(raw, at.member("images"), request)?;
+            }
+            if let Some(raw) = self.calls {
+                calls(raw, at.member("tool_calls"), request, seal)?;
+            }
+        }
+        request.end_turn(role, self.name, answers, at, start);
+        Ok(())
+    }
+}
+
+fn role(value: &str, at: Path) -> Result<Role, ApiError> {
+    let at = at.member("role");
+    let word = string(value, at)?.ok_or_else(|| at.missing())?.decode();
+    Ok(match &*word {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        "function" => return Err(tools::legacy(at.to_string())),
+        _ => return Err(at.must_be("system, developer, user, assistant or tool")),
+    })
+}
+
+/// The content of a message, an array of parts.
+fn parts<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let mut number = 0;
+    cursor.array(|cursor| {
+        let block = part(cursor, at.member("content").inner(number))?;
+        request.blocks.push(block);
+        number += 1;
+        Ok(())
+    })
+}
+
+fn part<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Block<'a>, ApiError> {
+    if !cursor.at_object() {
+        return Err(at.must_be("an object"));
+    }
+    let (mut kind, mut cache_mark) = (None, None);
+    let (mut text, mut refusal, mut image, mut file, mut audio) = (None, None, None, None, None);
+    cursor.object(|cursor, name| {
+        let name = Text::Raw(name).decode();
+        let value = cursor.raw()?;
+        let slot = match &*name {
+            "type" => &mut kind,
+            "text" => &mut text,
+            "refusal" => &mut refusal,
+            "image_url" => &mut image,
+            "file" => &mut file,
+            "input_audio" => &mut audio,
+            "cache_control" => {
+                cache_mark = cache(value);
+                return Ok::<_, ApiError>(());
+            }
+            _ => return Ok(()),
+        };
+        if slot.replace(value).is_some() {
+            return Err(twice(at, &name));
+        }
+        Ok(())
+    })?;
+    let needed = |value: Option<&'a str>, leaf| required(value, at.leaf(leaf));
+    let kind = needed(kind, "type")?;
+    let content = match &*kind.decode() {
+        "text" => Content::Text(needed(text, "text")?),
+        "refusal" => Content::Refusal(needed(refusal, "refusal")?),
+        "image_url" => {
+            let [url, detail] = members(image, at.leaf("image_url"), ["url", "detail"])?;
+            Content::Image { url: url.ok_or_else(|| at.leaf("image_url.url").missing())?, detail }
+        }
+        "file" => {
+            let [data, name, id] = members(file, at.leaf("file"), ["file_data", "filename", "file_id"])?;
+            Content::File { data, name, id }
+        }
+        "input_audio" => {
+            let [data, format] = members(audio, at.leaf("input_audio"), ["data", "format"])?;
+            let missing = |leaf| move || at.leaf(leaf).missing();
+            Content::Audio {
+                data: data.ok_or_else(missing("input_audio.data"))?,
+                format: format.ok_or_else(missing("input_audio.format"))?,
+            }
+        }
+        _ => return Err(at.leaf("type").must_be("text, image_url, file, input_audio or refusal")),
+    };
+    Ok(Block { content, cache: cache_mark, at })
+}
+
+/// The images of an assistant's turn, `[{"image_url": {"url": …}}]`, as the answer's writer has them.
+fn images<'a>(raw: &'a str, at: Path, request: &mut Request<'a>) -> Result<(), ApiError> {
+    #[derive(serde::Deserialize)]
+    struct Image<'a> {
+        #[serde(borrow)]
+        image_url: Address<'a>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Address<'a> {
+        #[serde(borrow)]
+        url: Text<'a>,
+    }
+    let list: Vec<Image<'a>> = serde_json::from_str(raw).map_err(|e| crate::llm::validate::unreadable(&at.to_string(), raw, &e))?;
+    for image in list {
+        request.blocks.push(Block { content: Content::Generated(image.image_url.url), cache: None, at });
+    }
+    Ok(())
+}
+
+fn calls<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, seal: Option<&Seal>) -> Result<(), ApiError> {
+    let mut cursor = Cursor::inside(raw);
+    if !cursor.at_array() {
+        return Err(at.must_be("an array"));
+    }
+    let mut number = 0;
+    cursor.array(|cursor| {
+        let at = at.inner(number);
+        number += 1;
+        if !cursor.at_object() {
+            return Err(at.must_be("an object"));
+        }
+        let (mut id, mut kind, mut function, mut extra) = (None, None, None, None);
+        cursor.object(|cursor, name| {
+            let name = Text::Raw(name).decode();
+            let value = cursor.raw()?;
+            let slot = match &*name {
+                "id" => &mut id,
+                "type" => &mut kind,
+                "function" => &mut function,
+                "extra_content" => &mut extra,
+                _ => return Ok(()),
+            };
+            if slot.replace(value).is_some() { Err(twice(at, &name)) } else { Ok(()) }
+        })?;
+        if string(kind.unwrap_or("null"), at.leaf("type"))?.is_some_and(|kind| kind.decode() != "function") {
+            return Err(at.leaf("type").must_be("function"));
+        }
+        let function = function.filter(|value| *value != "null").ok_or_else(|| at.leaf("function").missing())?;
+        let [name, arguments] = members(Some(function), at.leaf("function"), ["name", "arguments"])?;
+        let call = ToolCall {
+            id: opened(seal, required(id, at.leaf("id"))?),
+            name: name.ok_or_else(|| at.leaf("function.name").missing())?,
+            arguments: arguments.unwrap_or(Text::Raw("")),
+            extra: extra.filter(|value| *value != "null"),
+        };
+        request.blocks.push(Block { content: Content::Call(call), cache: None, at: at.leaf("function.arguments") });
+        Ok(())
+    })
+}
+
+/// A call's id as its provider made it, and the state that was sealed behind it.
+fn opened<'a>(seal: Option<&Seal>, id: Text<'a>) -> CallId<'a> {
+    let shown = id.decode();
+    let Some((before, _)) = shown.split_once(state::MARK) else { return CallId { id: shown, state: None } };
+    match seal.and_then(|seal| seal.open(&shown)) {
+        Some((id, state)) => CallId { id: Cow::Owned(id), state: Some(state) },
+        // A state that nobody can open any more, of kilobytes, is of no use to the provider.
+        None if before.is_empty() => CallId { id: shown, state: None },
+        None => CallId { id: Cow::Owned(before.to_owned()), state: None },
+    }
+}
+
+/// Anthropic's `{"type": "ephemeral", "ttl"?: "5m" | "1h"}`, which clients send in OpenAI's shape too; `None` for anything
+/// else.
+pub(super) fn cache(value: &str) -> Option<CacheMark> {
+    let [kind, ttl] = members(Some(value), Path::default(), ["type", "ttl"]).ok()?;
+    let mark = if ttl.is_some_and(|ttl| ttl.decode() == "1h") { CacheMark::Hour } else { CacheMark::Short };
+    (kind?.decode() == "ephemeral").then_some(mark)
+}
+
+/// The string members of these names in an object; `None` for one that is absent or null.
+///
+/// # Errors
+/// A 400 that names the object or the member: not there, no object, no string, twice.
+pub(super) fn members<'a, const N: usize>(
+    value: Option<&'a str>,
+    at: Path,
+    names: [&'static str; N],
+) -> Result<[Option<Text<'a>>; N], ApiError> {
+    let value = value.filter(|value| *value != "null").ok_or_else(|| at.missing())?;
+    let mut cursor = Cursor::inside(value);
+    if !cursor.at_object() {
+        return Err(at.must_be("an object"));
+    }
+    let mut found = [None; N];
+    let mut seen = Seen::default();
+    cursor.object(|cursor, name| {
+        let name = Text::Raw(name).decode();
+        let value = cursor.raw()?;
+        for (number, (slot, wanted)) in found.iter_mut().zip(names).enumerate() {
+            if *name == *wanted {
+                seen.once(number, at, wanted)?;
+                let path = format!("{at}.{wanted}");
+                let must = || ApiError::field(path.clone(), format!("`{path}` must be a string"));
+                *slot = if value == "null" { None } else { Some(walk::string(value).ok_or_else(must)?) };
+            }
+        }
+        Ok::<_, ApiError>(())
+    })?;
+    Ok(found)
+}
+
+/// A string; `None` for null.
+pub(super) fn string(value: &str, at: Path) -> Result<Option<Text<'_>>, ApiError> {
+    text(value, at, "a string")
+}
+
+/// A string that must be there.
+pub(super) fn required(value: Option<&str>, at: Path) -> Result<Text<'_>, ApiError> {
+    string(value.unwrap_or("null"), at)?.ok_or_else(|| at.missing())
+}
+
+fn text<'a>(value: &'a str, at: Path, want: &str) -> Result<Option<Text<'a>>, ApiError> {
+    match walk::string(value) {
+        None if value != "null" => Err(at.must_be(want)),
+        text => Ok(text),
+    }
+}
+
+/// The members of one object that have been read, by their numbers.
+#[derive(Default)]
+pub(super) struct Seen(u32);
+
+impl Seen {
+    /// # Errors
+    /// A 400 that names the member where it has been read before.
+    pub(super) fn once(&mut self, number: usize, at: Path, name: &str) -> Result<(), ApiError> {
+        let bit = 1u32 << (number % 32);
+        if self.0 & bit != 0 {
+            return Err(twice(at, name));
+        }
+        self.0 |= bit;
+        Ok(())
+    }
+}
+
+/// The 400 for a member that is repeated.
+fn twice(at: Path, name: &str) -> ApiError {
+    let path = format!("{at}.{name}");
+    let message = format!("`{path}` is there twice");
+    ApiError::field(path, message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    /// Reads one message as the fourth of a request, and looks at its turn.
+    fn message<T>(json: &str, look: impl FnOnce(&crate::llm::request::Turn<'_, '_>) -> T) -> Result<T, ApiError> {
+        let mut request = Request::default();
+        Message::read(&mut Cursor::new(json), Path::element("messages", 3), &mut request, None)?;
+        Ok(look(&request.turns()[0]))
+    }
+
+    #[test]
+    fn texts_keep_their_spelling() {
+        let read = |json| {
+            message(json, |turn| {
+                let texts: Vec<_> = turn.texts().unwrap().into_iter().map(|(text, _)| format!("{text:?}")).collect();
+                (turn.role(), texts)
+            })
+        };
+        let developer = r#"{"role":"developer","content":[{"type":"text","text":"a\n\u00fc"},{"type":"text","text":""}]}"#;
+        assert_eq!(read(developer).unwrap(), (Role::System, vec![format!("{:?}", Text::Raw(r"a\n\u00fc"))]));
+        let refusal = r#"{"role":"assistant","content":null,"refusal":"no"}"#;
+        assert_eq!(read(refusal).unwrap(), (Role::Assistant, vec![format!("{:?}", Text::Raw("no"))]));
+    }
+
+    #[test]
+    fn a_member_is_known_however_its_name_is_spelled() {
+        let json = r#"{"r\u006fle":"user","content":[{"ty\u0070e":"text","text":"x"}]}"#;
+        assert_eq!(message(json, |turn| turn.texts().unwrap().len()).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_mark_on_the_message_is_one_on_its_last_part() {
+        let json = r#"{"cache_control":{"type":"ephemeral","ttl":"1h"},"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#;
+        let marks = message(json, |turn| turn.blocks.iter().map(|block| block.cache).collect::<Vec<_>>()).unwrap();
+        assert_eq!(marks, [None, Some(CacheMark::Hour)]);
+    }
+
+    #[test]
+    fn a_call_has_an_object_of_arguments() {
+        let read = |arguments: &str| {
+            let json = format!(
+                r#"{{"role":"assistant","tool_calls":[{{"id":"c","type":"function","function":{{"name":"f","arguments":{arguments}}}}}]}}"#
+            );
+            let object = |turn: &crate::llm::request::Turn<'_, '_>| {
+                let (call, at) = turn.calls().next().unwrap();
+                call.object(at).map(|json| json.into_owned())
+            };
+            message(&json, object).and_then(|read| read).map_err(|e| e.param)
+        };
+        assert_eq!(read(r#""""#).unwrap(), "{}");
+        assert_eq!(read("null").unwrap(), "{}");
+        assert_eq!(read(r#""{\"a\": 1.0}""#).unwrap(), r#"{"a": 1.0}"#);
+        for wrong in [r#""[1]""#, r#""{\"a\":""#, "\"text\"", "{}"] {
+            assert_eq!(read(wrong).unwrap_err().unwrap(), "messages[3].tool_calls[0].function.arguments", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_state_comes_apart_from_its_id_and_is_dropped_where_nobody_can_open_it() {
+        let seal = Seal::new(std::sync::Arc::new(state::Sealer::new(&[7; 32]).unwrap()), "search".into());
+        let id = seal.seal("toolu_1", b"state");
+        assert_eq!(opened(Some(&seal), Text::Plain(&id)), CallId { id: "toolu_1".into(), state: Some(b"state".to_vec()) });
+        assert_eq!(opened(None, Text::Plain(&id)), CallId { id: "toolu_1".into(), state: None });
+        assert_eq!(opened(Some(&seal), Text::Raw("call_1")), CallId { id: "call_1".into(), state: None });
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        for (json, param) in [
+            (r#"{"content":"x"}"#, "messages[3].role"),
+            (r#"{"role":"robot","content":"x"}"#, "messages[3].role"),
+            (r#"{"role":"function","name":"f","content":"x"}"#, "messages[3].role"),
+            (r#"{"role":"user","content":7}"#, "messages[3].content"),
+            (r#"{"role":"user","content":[{"type":"text","text":"x"},{"type":"video"}]}"#, "messages[3].content[1].type"),
+            (r#"{"role":"user","content":[{"text":"x"}]}"#, "messages[3].content[0].type"),
+            (r#"{"role":"user","content":[{"type":"text"}]}"#, "messages[3].content[0].text"),
+            (r#"{"role":"user","content":[{"type":"image_url","image_url":{}}]}"#, "messages[3].content[0].image_url.url"),
+            (r#"{"role":"tool","content":"x"}"#, "messages[3].tool_call_id"),
+            (r#"{"role":"assistant","tool_calls":[{"function":{"name":"f"}}]}"#, "messages[3].tool_calls[0].id"),
+            (r#"{"role":"assistant","tool_calls":[{"id":"c","type":"custom","custom":{}}]}"#, "messages[3].tool_calls[0].type"),
+            (r#"{"role":"user","role":"assistant","content":"x"}"#, "messages[3].role"),
+        ] {
+            assert_eq!(message(json, |_| ()).unwrap_err().param.as_deref(), Some(param), "{json}");
+        }
+    }
+}

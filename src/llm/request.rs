@@ -1,0 +1,524 @@
+//! One attempt's request in neutral terms, whichever protocol its client speaks.
+//!
+//! A front builds it under the settings of the route, borrowing from the client's bytes: texts keep their JSON spelling,
+//! schemas and arguments stay raw, data URIs are not copied. Every value knows its [`Path`] in the client's own words, so
+//! that a dialect's refusal names what the client wrote.
+
+use super::constraint::Constraint;
+use super::envelope::ChatRequest;
+use super::field::{Field, Loss};
+use super::state::Seal;
+use crate::error::ApiError;
+use crate::json::surrogate;
+use crate::json::text::Text;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// What one attempt asks of a model.
+#[derive(Default)]
+pub struct Request<'a> {
+    /// The model at the attempt's target.
+    pub model: &'a str,
+    /// Whether the client wants the answer as a stream.
+    pub stream: bool,
+    /// Length of the client's body in bytes, for the capacity of what is written.
+    pub size: usize,
+    /// Who speaks, in order; the blocks of all of them are in [`Self::blocks`].
+    pub speakers: Vec<Speaker<'a>>,
+    /// The blocks of all turns, one turn's after the other's.
+    pub blocks: Vec<Block<'a>>,
+    /// The functions that the model may call.
+    pub tools: Vec<Tool<'a>>,
+    /// Which of them it may or must call; `None` where the client does not say.
+    pub tool_choice: Option<ToolChoice<'a>>,
+    /// Whether it may make one call at a time only.
+    pub serial_calls: bool,
+    /// What the answer must look like.
+    pub output: Option<OutputFormat<'a>>,
+    /// Limits and randomness of the answer.
+    pub sampling: Sampling<'a>,
+    /// How much the model shall think, in the client's word; see [`Effort::read`].
+    pub effort: Option<Text<'a>>,
+    /// The end user.
+    pub user: Option<Text<'a>>,
+    /// Pairs for the provider's log, raw JSON.
+    pub metadata: Option<&'a str>,
+    /// The tier of service, raw JSON.
+    pub service_tier: Option<&'a str>,
+    /// Every parameter that asks for something, the ones above included.
+    pub params: Vec<Param<'a>>,
+    /// Whether a parameter without a counterpart is a 400 instead of being dropped.
+    pub reject_unsupported: bool,
+    /// Seals what a provider wants back into ids; `None` where no state is kept.
+    pub seal: Option<&'a Seal>,
+}
+
+/// A client's request as its front holds it.
+pub trait Ask {
+    /// The model at the attempt's target.
+    fn model(&self) -> &str;
+
+    /// Whether the client wants the answer as a stream.
+    fn stream(&self) -> bool;
+
+    /// In neutral terms, for a dialect that speaks another protocol than the client.
+    ///
+    /// # Errors
+    /// A 400 that names what cannot be read.
+    fn request(&self) -> Result<Request<'_>, ApiError>;
+
+    /// The envelope of a chat completion, for a dialect that splices it. `None` where the client speaks another protocol.
+    fn chat(&self) -> Option<&ChatRequest<'_>>;
+}
+
+/// A parameter that asks for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param<'a> {
+    /// Which one; `None` where the gateway does not know it.
+    pub field: Option<Field>,
+    /// Its name in the client's words.
+    pub name: Cow<'a, str>,
+    /// What it means for the answer to go without it.
+    pub loss: Loss,
+    /// Whether the target has refused it before, so that it counts as absent.
+    pub refused: bool,
+}
+
+/// Where a value stands in the client's request, in the client's words: `messages[3].content[1]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    /// The outer list.
+    pub list: &'static str,
+    /// The number in it.
+    pub index: usize,
+    /// A member there.
+    pub member: &'static str,
+    /// The number in that member, where it is a list.
+    pub inner: Option<usize>,
+    /// A member there.
+    pub leaf: &'static str,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The operator or the developer: instructions.
+    System,
+    /// The user.
+    User,
+    /// The model.
+    Assistant,
+    /// A tool: the result of a call.
+    Tool,
+}
+
+/// The head of a turn, without its blocks.
+#[derive(Clone, Debug)]
+pub struct Speaker<'a> {
+    /// Who speaks.
+    pub role: Role,
+    /// The speaker's name.
+    pub name: Option<Text<'a>>,
+    /// The call that a tool's result answers; always present for [`Role::Tool`].
+    pub answers: Option<CallId<'a>>,
+    /// Where the turn stands.
+    pub at: Path,
+    /// How many blocks it has.
+    pub length: usize,
+}
+
+/// One turn of the conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'r, 'a> {
+    /// Its position in the conversation.
+    pub index: usize,
+    speaker: &'r Speaker<'a>,
+    /// What is said.
+    pub blocks: &'r [Block<'a>],
+}
+
+/// A part of a turn.
+#[derive(Clone, Debug)]
+pub struct Block<'a> {
+    /// What it is.
+    pub content: Content<'a>,
+    /// Whether the prompt up to and including this block shall be cached.
+    pub cache: Option<CacheMark>,
+    /// Where it stands.
+    pub at: Path,
+}
+
+/// What a block holds.
+#[expect(missing_docs, reason = "the fields are explained by their variants")]
+#[derive(Clone, Debug)]
+pub enum Content<'a> {
+    /// Text.
+    Text(Text<'a>),
+    /// The text of a refusal that the model gave earlier.
+    Refusal(Text<'a>),
+    /// The model's earlier reasoning, without a provider's signature.
+    Reasoning(Text<'a>),
+    /// An image by its URL, which may be a data URI. `detail`: `low`, `high` or `auto`.
+    Image { url: Text<'a>, detail: Option<Text<'a>> },
+    /// A file as a data URI or URL, or by the id that a provider's file store gave it.
+    File { data: Option<Text<'a>>, name: Option<Text<'a>>, id: Option<Text<'a>> },
+    /// Sound in base64, and its format (`wav`, `mp3`).
+    Audio { data: Text<'a>, format: Text<'a> },
+    /// A call of a tool.
+    Call(ToolCall<'a>),
+    /// An image that the model made in an earlier answer, by its URL.
+    Generated(Text<'a>),
+}
+
+/// A call of a tool that the model made earlier.
+#[derive(Clone, Debug)]
+pub struct ToolCall<'a> {
+    /// Its id.
+    pub id: CallId<'a>,
+    /// The function.
+    pub name: Text<'a>,
+    /// The text of a JSON document; may be empty.
+    pub arguments: Text<'a>,
+    /// What a provider's own clients send beside a call, raw JSON.
+    pub extra: Option<&'a str>,
+}
+
+/// The id of a call as its provider made it, and the provider's state that the client sent back with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallId<'a> {
+    /// The provider's id.
+    pub id: Cow<'a, str>,
+    /// The state; `None` where none came back or nobody can open it.
+    pub state: Option<Vec<u8>>,
+}
+
+/// How long the prompt shall be cached. A hint: the answer is the same without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMark {
+    /// For the provider's default time, some minutes.
+    Short,
+    /// For an hour.
+    Hour,
+}
+
+/// A function that the model may call.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool<'a> {
+    /// Its name.
+    pub name: Text<'a>,
+    /// What it does.
+    pub description: Option<Text<'a>>,
+    /// The JSON schema of its arguments; always an object where present.
+    pub parameters: Option<&'a str>,
+    /// Whether arguments must match the schema.
+    pub strict: Option<bool>,
+    /// Whether the prompt up to and including this tool shall be cached.
+    pub cache: Option<CacheMark>,
+    /// Where the schema stands.
+    pub at: Path,
+}
+
+/// Which tools the model may or must call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolChoice<'a> {
+    /// Any or none.
+    Auto,
+    /// None.
+    None,
+    /// At least one.
+    Required,
+    /// This one; it is among the tools.
+    Named(Text<'a>),
+    /// Only these; they are among the tools.
+    Allowed {
+        /// Whether one of them must be called.
+        required: bool,
+        /// Their names.
+        names: Vec<Text<'a>>,
+    },
+}
+
+/// What the answer must look like, and the field that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputFormat<'a> {
+    /// The field.
+    pub field: Field,
+    /// The constraint.
+    pub constraint: Constraint<'a>,
+}
+
+/// Limits and randomness of the answer. Numbers keep their spelling (raw JSON).
+#[derive(Clone, Debug, Default)]
+pub struct Sampling<'a> {
+    /// Most tokens of the answer, thinking included.
+    pub max_tokens: Option<&'a str>,
+    /// `temperature`, and who set it.
+    pub temperature: Option<(&'a str, Authority)>,
+    /// `top_p`, and who set it.
+    pub top_p: Option<(&'a str, Authority)>,
+    /// Penalty of frequent tokens.
+    pub frequency_penalty: Option<&'a str>,
+    /// Penalty of tokens that have occurred.
+    pub presence_penalty: Option<&'a str>,
+    /// Texts that end the answer; none of them is empty.
+    pub stop: Vec<Text<'a>>,
+    /// The seed.
+    pub seed: Option<&'a str>,
+    /// How many answers, where more than one.
+    pub choices: Option<&'a str>,
+    /// Whether log probabilities are wanted.
+    pub logprobs: bool,
+    /// How many alternatives to each token, where they are wanted.
+    pub top_logprobs: Option<&'a str>,
+}
+
+/// Who set a value, from the weakest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Authority {
+    /// The route's default.
+    Default,
+    /// The client.
+    Client,
+    /// The route's override.
+    Override,
+}
+
+/// How much a model shall think, from the least.
+#[expect(missing_docs, reason = "the words are OpenAI's and mean what they say")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    None,
+    Minimal,
+    Low,
+    Medium,
+    High,
+    XHigh,
+    Max,
+}
+
+impl<'a> Request<'a> {
+    /// The turns of the conversation.
+    pub fn turns(&self) -> Vec<Turn<'_, 'a>> {
+        let mut rest = self.blocks.as_slice();
+        let turn = |(index, speaker): (usize, _)| {
+            let speaker: &Speaker<'a> = speaker;
+            let (blocks, others) = rest.split_at_checked(speaker.length).unwrap_or((rest, &[]));
+            rest = others;
+            Turn { index, speaker, blocks }
+        };
+        self.speakers.iter().enumerate().map(turn).collect()
+    }
+
+    /// Ends a turn whose blocks have been pushed since `start`.
+    pub fn end_turn(&mut self, role: Role, name: Option<Text<'a>>, answers: Option<CallId<'a>>, at: Path, start: usize) {
+        let length = self.blocks.len() - start;
+        self.speakers.push(Speaker { role, name, answers, at, length });
+    }
+
+    /// A parameter that asks for something.
+    pub fn param(&self, field: Field) -> Option<&Param<'a>> {
+        self.params.iter().find(|param| param.field == Some(field))
+    }
+
+    /// The client's name for a parameter.
+    pub fn name_of(&self, field: Field) -> Cow<'static, str> {
+        self.param(field).map_or(Cow::Borrowed(field.name()), |param| Cow::Owned(param.name.clone().into_owned()))
+    }
+
+    /// The limit of the answer's tokens as a number.
+    ///
+    /// # Errors
+    /// A 400 that names the field where it is no whole number of at least 1.
+    pub fn token_limit(&self) -> Result<Option<u64>, ApiError> {
+        let Some(raw) = self.sampling.max_tokens else { return Ok(None) };
+        match raw.parse() {
+            Ok(limit) if limit > 0 => Ok(Some(limit)),
+            _ => {
+                let name = self.name_of(Field::MaxTokens);
+                let message = format!("`{name}` must be a whole number of at least 1");
+                Err(ApiError::field(name, message))
+            }
+        }
+    }
+}
+
+impl<'r, 'a> Turn<'r, 'a> {
+    /// Who speaks.
+    pub fn role(&self) -> Role {
+        self.speaker.role
+    }
+
+    /// The speaker's name.
+    pub fn name(&self) -> Option<Text<'a>> {
+        self.speaker.name
+    }
+
+    /// The id of the call that a tool's result answers; empty for other turns.
+    pub fn answers(&self) -> &'r str {
+        self.speaker.answers.as_ref().map_or("", |call| &call.id)
+    }
+
+    /// Where the turn stands.
+    pub fn at(&self) -> Path {
+        self.speaker.at
+    }
+
+    /// The calls of the turn.
+    pub fn calls(&self) -> impl Iterator<Item = (&'r ToolCall<'a>, Path)> + use<'r, 'a> {
+        self.blocks.iter().filter_map(|block| if let Content::Call(call) = &block.content { Some((call, block.at)) } else { None })
+    }
+
+    /// The texts of a turn that may hold nothing else beside calls and reasoning (instructions, assistant turns, most
+    /// tool results), empty ones left out. A refusal is text here.
+    ///
+    /// # Errors
+    /// A 400 that names the first block of another kind.
+    pub fn texts(&self) -> Result<Vec<(Text<'a>, Option<CacheMark>)>, ApiError> {
+        let mut texts = Vec::new();
+        for block in self.blocks {
+            match block.content {
+                Content::Text(text) | Content::Refusal(text) if !text.is_empty() => texts.push((text, block.cache)),
+                Content::Text(_) | Content::Refusal(_) | Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => {}
+                Content::Image { .. } | Content::File { .. } | Content::Audio { .. } => {
+                    return Err(block.unfit("only text can stand in a message of this role"));
+                }
+            }
+        }
+        Ok(texts)
+    }
+}
+
+impl Block<'_> {
+    /// A 400 that blames this block: the target cannot take it here.
+    pub fn unfit(&self, what: &str) -> ApiError {
+        self.at.refused(what)
+    }
+}
+
+impl<'a> ToolCall<'a> {
+    /// The arguments as a JSON object, their escapes undone once; `{}` for an empty text. Half of a surrogate pair, which
+    /// streams cut inside of an emoji leave in histories and providers refuse, is replaced.
+    ///
+    /// # Errors
+    /// A 400 that names the arguments, which stand at `at`, where they are no JSON object.
+    pub fn object(&self, at: Path) -> Result<Cow<'a, str>, ApiError> {
+        let json = self.arguments.decode();
+        if json.trim().is_empty() {
+            return Ok(Cow::Borrowed("{}"));
+        }
+        if json.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(&json).is_ok() {
+            return Ok(match surrogate::repaired(&json) {
+                Cow::Owned(repaired) => Cow::Owned(repaired),
+                Cow::Borrowed(_) => json,
+            });
+        }
+        let path = at.to_string();
+        let message = format!("`{path}` must be the text of a JSON object");
+        Err(ApiError::field(path, message))
+    }
+}
+
+impl CacheMark {
+    /// The provider's word for a time that is not its default.
+    pub const fn ttl(self) -> Option<&'static str> {
+        match self {
+            Self::Short => None,
+            Self::Hour => Some("1h"),
+        }
+    }
+}
+
+impl Effort {
+    /// The request's effort.
+    ///
+    /// # Errors
+    /// A 400 that names the field where its word is unknown.
+    pub fn read(request: &Request<'_>) -> Result<Option<Self>, ApiError> {
+        let Some(word) = request.effort else { return Ok(None) };
+        Ok(Some(match &*word.decode() {
+            "none" => Self::None,
+            "minimal" => Self::Minimal,
+            "low" => Self::Low,
+            "medium" => Self::Medium,
+            "high" => Self::High,
+            "xhigh" => Self::XHigh,
+            "max" => Self::Max,
+            _ => {
+                let name = request.name_of(Field::ReasoningEffort);
+                let message = format!("`{name}` must be none, minimal, low, medium, high, xhigh or max");
+                return Err(ApiError::field(name, message));
+            }
+        }))
+    }
+}
+
+impl Path {
+    /// A list's element.
+    pub const fn element(list: &'static str, index: usize) -> Self {
+        Self { list, index, member: "", inner: None, leaf: "" }
+    }
+
+    /// A member of it.
+    #[must_use]
+    pub const fn member(self, member: &'static str) -> Self {
+        Self { member, ..self }
+    }
+
+    /// An element of that member.
+    #[must_use]
+    pub const fn inner(self, index: usize) -> Self {
+        Self { inner: Some(index), ..self }
+    }
+
+    /// A member of that.
+    #[must_use]
+    pub const fn leaf(self, leaf: &'static str) -> Self {
+        Self { leaf, ..self }
+    }
+
+    /// A 400 that blames the value here.
+    pub fn refused(self, what: &str) -> ApiError {
+        let path = self.to_string();
+        let message = format!("`{path}`: {what}");
+        ApiError::field(path, message)
+    }
+
+    /// A 400 that continues the path with a verb.
+    pub fn refused_as(self, what: &str) -> ApiError {
+        let path = self.to_string();
+        let message = format!("`{path}` {what}");
+        ApiError::field(path, message)
+    }
+
+    /// A 400 for a value that must be something else.
+    pub fn must_be(self, what: &str) -> ApiError {
+        self.refused_as(&format!("must be {what}"))
+    }
+
+    /// A 400 for a value that is missing.
+    pub fn missing(self) -> ApiError {
+        self.refused_as("is missing")
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.list, self.index)?;
+        if !self.member.is_empty() {
+            write!(f, ".{}", self.member)?;
+        }
+        if let Some(inner) = self.inner {
+            write!(f, "[{inner}]")?;
+        }
+        if !self.leaf.is_empty() {
+            write!(f, ".{}", self.leaf)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether two names mean the same, however their JSON spells them.
+pub fn same_text(a: Text<'_>, b: Text<'_>) -> bool {
+    a == b || a.decode() == b.decode()
+}
