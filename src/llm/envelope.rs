@@ -24,7 +24,7 @@ const GATEWAY_PREFIX: &str = "tensorzero::";
 pub struct Parsed {
     body: Bytes,
     outline: Outline,
-    talk: Talk,
+    traits: MessageTraits,
 }
 
 /// Where the fields of a body are.
@@ -42,7 +42,7 @@ pub(super) struct Outline {
 /// What stands in a chat's messages that a dialect may have to do something about. It may say too much, and never too
 /// little.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Talk {
+pub struct MessageTraits {
     /// Calls of tools, or their results.
     pub calls: bool,
     /// A model's reasoning.
@@ -55,7 +55,7 @@ pub struct Talk {
     pub nulls: bool,
 }
 
-impl Talk {
+impl MessageTraits {
     /// Of messages that nobody has looked into.
     const UNKNOWN: Self = Self { calls: true, reasoning: true, developer: true, parts: true, nulls: true };
 }
@@ -102,8 +102,8 @@ impl Parsed {
     pub fn parse(body: Bytes) -> Result<Self, ApiError> {
         let text = envelope::text(&body).map_err(unacceptable)?;
         let outline = Outline::of(text)?;
-        let talk = validate::chat(&outline, text)?;
-        Ok(Self { body, outline, talk })
+        let traits = validate::chat(&outline, text)?;
+        Ok(Self { body, outline, traits })
     }
 
     /// Checks a body of any endpoint: well-formed JSON, one object, no member twice, known fields of the right type.
@@ -112,7 +112,7 @@ impl Parsed {
     /// A 400 that names the position or the field.
     pub fn scan(body: Bytes) -> Result<Self, ApiError> {
         let outline = Outline::of(envelope::text(&body).map_err(unacceptable)?)?;
-        Ok(Self { body, outline, talk: Talk::UNKNOWN })
+        Ok(Self { body, outline, traits: MessageTraits::UNKNOWN })
     }
 
     /// The body as it came.
@@ -131,8 +131,8 @@ impl Parsed {
     }
 
     /// What stands in its messages.
-    pub fn talk(&self) -> Talk {
-        self.talk
+    pub fn traits(&self) -> MessageTraits {
+        self.traits
     }
 
     /// The member of a known field, also where its value is null.

@@ -6,9 +6,8 @@ pub mod settings;
 pub mod validate;
 
 pub mod constraint;
-pub mod data;
 pub mod embeddings;
-pub mod link;
+pub mod media;
 pub mod request;
 pub mod strict;
 pub mod vector;

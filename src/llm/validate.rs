@@ -8,7 +8,7 @@ use crate::error::ApiError;
 use crate::json::place;
 use crate::json::text::Text;
 use crate::json::walk::{self, Element};
-use crate::llm::envelope::{Outline, Talk};
+use crate::llm::envelope::{MessageTraits, Outline};
 use crate::llm::field::{Field, Shape};
 
 /// The roles of OpenAI's messages; `function` is the deprecated form of `tool`.
@@ -36,7 +36,7 @@ pub(super) fn shape(field: Field, value: &str) -> Result<(), ApiError> {
 
 /// Checks what every chat needs: a model, messages with known roles and readable content, and an `n` of 1 or more. What
 /// its messages have in them.
-pub(super) fn chat(outline: &Outline, text: &str) -> Result<Talk, ApiError> {
+pub(super) fn chat(outline: &Outline, text: &str) -> Result<MessageTraits, ApiError> {
     model(outline.raw(text, Field::Model))?;
     if outline.raw(text, Field::N).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
         return Err(wrong("n", "1 or more"));
@@ -58,27 +58,27 @@ pub(crate) fn model(raw: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
-fn messages(json: &str) -> Result<Talk, ApiError> {
+fn messages(json: &str) -> Result<MessageTraits, ApiError> {
     // The body has been scanned: a syntax error cannot come out of a part of it.
     let bad = |e: crate::json::envelope::ScanError| ApiError::field("messages", e.to_string());
     let mut list = walk::inner_elements(json).map_err(bad)?;
-    let mut talk = Talk::default();
+    let mut traits = MessageTraits::default();
     for number in 0usize.. {
         let (mut role, mut fault) = (false, None);
         let element = list.next_object(|key, value| match &*key.decode() {
             "role" => {
                 role = true;
                 let known = walk::string(value).map(Text::decode).filter(|text| ROLES.contains(&text.as_ref()));
-                talk.developer |= known.as_deref() == Some("developer");
+                traits.developer |= known.as_deref() == Some("developer");
                 if known.is_none() {
                     fault = Some(wrong_in(number, "role", "one of system, developer, user, assistant, tool, function"));
                 }
             }
-            "content" if value.starts_with('[') => talk.parts = true,
+            "content" if value.starts_with('[') => traits.parts = true,
             "content" if !value.starts_with('"') && value != "null" => fault = Some(wrong_in(number, "content", "a string or an array")),
-            name if value == "null" && name != "content" => talk.nulls = true,
-            "tool_calls" | "tool_call_id" => talk.calls = true,
-            name => talk.reasoning |= name.starts_with("reasoning"),
+            name if value == "null" && name != "content" => traits.nulls = true,
+            "tool_calls" | "tool_call_id" => traits.calls = true,
+            name => traits.reasoning |= name.starts_with("reasoning"),
         });
         match element.map_err(bad)? {
             None if number == 0 => return Err(wrong("messages", "an array of at least one message")),
@@ -91,7 +91,7 @@ fn messages(json: &str) -> Result<Talk, ApiError> {
             return Err(fault);
         }
     }
-    Ok(talk)
+    Ok(traits)
 }
 
 /// The 400 for a field of the wrong type or value.
@@ -218,17 +218,17 @@ mod tests {
 
     #[test]
     fn what_stands_in_messages_is_noted_however_it_is_spelled() {
-        let talk = |messages: &str| Parsed::parse(format!(r#"{{"model":"m","messages":[{messages}]}}"#).into()).unwrap().talk();
+        let traits = |messages: &str| Parsed::parse(format!(r#"{{"model":"m","messages":[{messages}]}}"#).into()).unwrap().traits();
         let nothing = r#"{"role":"user","content":"tool_calls reasoning developer [","name":"tool_calls"}"#;
-        assert_eq!(talk(nothing), Talk::default());
+        assert_eq!(traits(nothing), MessageTraits::default());
         for (message, want) in [
-            (r#"{"role":"assistant","tool_c\u0061lls":[]}"#, Talk { calls: true, ..Talk::default() }),
-            (r#"{"role":"tool","tool_call_id":"x","content":""}"#, Talk { calls: true, ..Talk::default() }),
-            (r#"{"role":"assistant","reasoning_content":"x"}"#, Talk { reasoning: true, ..Talk::default() }),
-            (r#"{"role":"devel\u006fper","content":""}"#, Talk { developer: true, ..Talk::default() }),
-            (r#"{"role":"user","content":[]}"#, Talk { parts: true, ..Talk::default() }),
+            (r#"{"role":"assistant","tool_c\u0061lls":[]}"#, MessageTraits { calls: true, ..MessageTraits::default() }),
+            (r#"{"role":"tool","tool_call_id":"x","content":""}"#, MessageTraits { calls: true, ..MessageTraits::default() }),
+            (r#"{"role":"assistant","reasoning_content":"x"}"#, MessageTraits { reasoning: true, ..MessageTraits::default() }),
+            (r#"{"role":"devel\u006fper","content":""}"#, MessageTraits { developer: true, ..MessageTraits::default() }),
+            (r#"{"role":"user","content":[]}"#, MessageTraits { parts: true, ..MessageTraits::default() }),
         ] {
-            assert_eq!(talk(&format!("{nothing},{message}")), want, "{message}");
+            assert_eq!(traits(&format!("{nothing},{message}")), want, "{message}");
         }
     }
 

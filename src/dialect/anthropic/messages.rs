@@ -6,7 +6,7 @@ use super::turns::{Block, Conversation, blank};
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::data::Base64;
+use crate::llm::media::Base64;
 use crate::llm::request::{CacheMark, Content, Request};
 
 /// An image or a document, and its title.

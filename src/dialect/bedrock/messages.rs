@@ -6,7 +6,7 @@ use crate::dialect::anthropic::turns::{Block, Conversation, Turn};
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::data::Base64;
+use crate::llm::media::Base64;
 use crate::llm::request::{CacheMark, Content, Request, Role};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

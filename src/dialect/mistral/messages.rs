@@ -4,8 +4,8 @@ use super::ids;
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::data::{Base64, standard_uri};
-use crate::llm::link::Link;
+use crate::llm::media::Link;
+use crate::llm::media::{Base64, standard_uri};
 use crate::llm::request::{Block, CacheMark, Content, Request, Role, Turn};
 
 /// The `messages` array.

@@ -7,7 +7,7 @@ use crate::json::envelope::ScanError;
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
-use crate::llm::envelope::{ChatRequest, Talk};
+use crate::llm::envelope::{ChatRequest, MessageTraits};
 use crate::llm::field::Field;
 use crate::llm::state;
 use crate::provider::catalogue::{Part, Quirks, ReasoningField, ReasoningTurns, Returned};
@@ -22,11 +22,11 @@ const PARTS: [Part; 3] = [Part::ImageUrl, Part::File, Part::InputAudio];
 /// # Errors
 /// A 400 that names the part of a message that the provider cannot take.
 pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks, field: ReasoningField) -> Result<Option<Vec<u8>>, ApiError> {
-    let talk = request.parsed.talk();
-    if talk == Talk::default() {
+    let traits = request.parsed.traits();
+    if traits == MessageTraits::default() {
         return Ok(None); // as most are
     }
-    let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, talk, quirks, field)) else { return Ok(None) };
+    let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, traits, quirks, field)) else { return Ok(None) };
     let mut w = Writer::with_capacity(raw.len());
     w.array();
     let mut elements = walk::inner_elements(raw).map_err(|e| bad("messages", e))?;
@@ -43,13 +43,13 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks, field: ReasoningField
 
 /// Whether anything in the messages may have to change. Words are looked for, wherever they stand: a match that means
 /// nothing costs time only.
-fn touched(raw: &str, talk: Talk, quirks: &Quirks, field: ReasoningField) -> bool {
+fn touched(raw: &str, traits: MessageTraits, quirks: &Quirks, field: ReasoningField) -> bool {
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
     // Another provider's state is of no use here, and its ids may be longer than what this one takes.
-    (talk.calls && (has(state::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
-        || (!quirks.developer_role && talk.developer)
-        || (talk.reasoning && (quirks.reasoning != ReasoningTurns::Keep || field != ReasoningField::ReasoningContent))
-        || (talk.parts && (quirks.flatten_text || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))))
+    (traits.calls && (has(state::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
+        || (!quirks.developer_role && traits.developer)
+        || (traits.reasoning && (quirks.reasoning != ReasoningTurns::Keep || field != ReasoningField::ReasoningContent))
+        || (traits.parts && (quirks.flatten_text || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))))
 }
 
 /// Whether a result names a call by a longer id. Every call of a conversation has its result, so the calls are not looked at.

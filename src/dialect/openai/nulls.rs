@@ -23,8 +23,8 @@ pub fn remove(body: &mut Body<'_>, request: &ChatRequest<'_>) {
     if !parsed.envelope().has_null && params.overrides.is_empty() && params.defaults.is_empty() {
         return;
     }
-    let talk = parsed.talk();
-    let messages = if talk.nulls || talk.calls || talk.parts { Some(Field::Messages) } else { None };
+    let traits = parsed.traits();
+    let messages = if traits.nulls || traits.calls || traits.parts { Some(Field::Messages) } else { None };
     for field in FIELDS.into_iter().chain(messages) {
         if let Some(json) = body.value(field).and_then(without) {
             body.set(field, json);
