@@ -45,7 +45,7 @@ fn body(text: &str, size: usize) -> String {
 #[divan::bench(args = TEXTS, consts = SIZES)]
 fn scan<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
     let body = body(text, SIZE);
-    bencher.counter(BytesCount::of_str(&body)).bench(|| envelope::scan(black_box(body.as_bytes())).unwrap());
+    bencher.counter(BytesCount::of_str(&body)).bench(|| envelope::text(black_box(body.as_bytes())).and_then(envelope::scan).unwrap());
 }
 
 #[divan::bench(args = TEXTS, consts = SIZES)]
@@ -58,7 +58,7 @@ fn parse<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
 fn scan_and_splice<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
     let body = Bytes::from(body(text, SIZE));
     bencher.counter(BytesCount::new(body.len())).bench(|| {
-        let found = envelope::scan(black_box(&body)).unwrap();
+        let found = envelope::text(black_box(&body)).and_then(envelope::scan).unwrap();
         let mut splice = Splice::new(&body, &found);
         splice.replace(&found.members[0], Cow::Borrowed(b"\"claude-sonnet-4-5\""));
         splice.insert("stream_options", Cow::Borrowed(b"{\"include_usage\":true}"));

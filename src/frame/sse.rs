@@ -83,11 +83,6 @@ impl SseFramer {
         last.dispatch(&rest.carry, each)
     }
 
-    /// Whether an event has begun and not ended.
-    pub fn pending(&self) -> bool {
-        !self.carry.is_empty()
-    }
-
     fn keep(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if self.carry.len() + bytes.len() > MAX_EVENT {
             return Err(too_long());
@@ -371,7 +366,7 @@ mod tests {
             .unwrap();
         assert_eq!(seen, 1);
         framer.push(b"\n", &mut |_, _| Ok(())).unwrap();
-        assert!(!framer.pending());
+        assert!(framer.carry.is_empty());
     }
 
     #[test]

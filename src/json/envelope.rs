@@ -19,7 +19,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// A span of positions that fit, which [`scan_text`] sees to.
+    /// A span of positions that fit, which [`scan`] sees to.
     pub(super) const fn new(start: usize, end: usize) -> Self {
         Self { start: start as u32, end: end as u32 }
     }
@@ -63,8 +63,6 @@ pub struct Envelope {
     pub members: SmallVec<[Member; 16]>,
     /// Position of the opening brace.
     pub open: u32,
-    /// Position of the closing brace.
-    pub close: u32,
     /// Whether there is a null, on whatever level.
     pub has_null: bool,
 }
@@ -90,14 +88,6 @@ impl std::fmt::Display for ScanError {
 
 impl std::error::Error for ScanError {}
 
-/// Checks a whole body and finds its top-level members.
-///
-/// # Errors
-/// The first thing that is wrong, with its position.
-pub fn scan(body: &[u8]) -> Result<Envelope, ScanError> {
-    scan_text(text(body)?)
-}
-
 /// The body as text.
 ///
 /// # Errors
@@ -110,11 +100,11 @@ pub fn text(body: &[u8]) -> Result<&str, ScanError> {
     })
 }
 
-/// [`scan`] of a body that is known to be UTF-8.
+/// Checks a whole body and finds its top-level members.
 ///
 /// # Errors
 /// The first thing that is wrong, with its position.
-pub fn scan_text(body: &str) -> Result<Envelope, ScanError> {
+pub fn scan(body: &str) -> Result<Envelope, ScanError> {
     find(body).map_err(|stop| stop.locate(body.as_bytes()))
 }
 
@@ -131,7 +121,7 @@ fn find(body: &str) -> Result<Envelope, Stop> {
         members.push(member);
     }
     distinct(body, &members)?;
-    Ok(Envelope { members, open: list.open as u32, close: list.close as u32, has_null: list.has_null() })
+    Ok(Envelope { members, open: list.open as u32, has_null: list.has_null() })
 }
 
 /// Members of which each name is compared with each other; more are sorted.
@@ -176,13 +166,17 @@ pub fn key_bytes(quoted: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
+    fn scan(body: &[u8]) -> Result<Envelope, ScanError> {
+        super::scan(text(body)?)
+    }
+
     #[test]
     fn spans_are_of_keys_and_values() {
         let body = b" {\"a\" : [1] , \"b\":\"\xc3\xbc\"}\n";
         let envelope = scan(body).unwrap();
         let texts: Vec<_> = envelope.members.iter().map(|m| (m.key.of(body), m.value.of(body))).collect();
         assert_eq!(texts, [(&b"\"a\""[..], &b"[1]"[..]), (b"\"b\"", b"\"\xc3\xbc\"")]);
-        assert_eq!((envelope.open, envelope.close), (1, 22));
+        assert_eq!(envelope.open, 1);
     }
 
     #[test]

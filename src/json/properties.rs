@@ -53,7 +53,7 @@ fn is_object(bytes: &[u8]) -> bool {
 }
 
 fn agrees(bytes: &[u8]) -> Result<(), TestCaseError> {
-    match envelope::scan(bytes) {
+    match envelope::text(bytes).and_then(envelope::scan) {
         Ok(_) => prop_assert!(grammatical(bytes), "accepted: {:?}", String::from_utf8_lossy(bytes)),
         Err(e) if e.what == "a member of this name has been there already" => prop_assert!(grammatical(bytes)),
         Err(e) => prop_assert!(!is_object(bytes) || !grammatical(bytes), "{e}: {:?}", String::from_utf8_lossy(bytes)),
@@ -67,7 +67,7 @@ proptest! {
     #[test]
     fn documents_are_accepted_and_found(map in object(), pretty: bool) {
         let body = text(pretty, &map);
-        let found = envelope::scan(body.as_bytes()).unwrap();
+        let found = envelope::scan(&body).unwrap();
         let read: Map<String, Value> = found.members.iter()
             .map(|m| (m.name(&body).decode().into_owned(), serde_json::from_str(m.value.text(&body)).unwrap()))
             .collect();
@@ -133,15 +133,15 @@ proptest! {
     #[test]
     fn a_splice_is_an_edit_of_the_document(
         map in object(), pretty: bool,
-        edits in prop::collection::vec((0..6u8, value()), 7),
+        edits in prop::collection::vec((0..4u8, value()), 7),
         inserts in prop::collection::vec(value(), 0..3),
     ) {
         let body = Bytes::from(text(pretty, &map));
-        let found = envelope::scan(&body).unwrap();
+        let found = envelope::scan(std::str::from_utf8(&body).unwrap()).unwrap();
         let mut splice = Splice::new(&body, &found);
         let mut want = Vec::<(String, Value)>::new();
         let json = |value: &Value| Cow::Owned(serde_json::to_vec(value).unwrap());
-        for (i, ((key, old), (member, (kind, new)))) in map.iter().zip(found.members.iter().zip(&edits)).enumerate() {
+        for ((key, old), (member, (kind, new))) in map.iter().zip(found.members.iter().zip(&edits)) {
             match kind {
                 0 => splice.remove(member),
                 1 => {
@@ -149,15 +149,6 @@ proptest! {
                     want.push((key.clone(), new.clone()));
                 }
                 2 => {
-                    splice.rename(member, &format!("new \"{i}\""));
-                    want.push((format!("new \"{i}\""), old.clone()));
-                }
-                3 => {
-                    splice.rename(member, &format!("new \"{i}\""));
-                    splice.replace(member, json(new));
-                    want.push((format!("new \"{i}\""), new.clone()));
-                }
-                4 => {
                     splice.insert_into_array_start(member, json(new));
                     let mut value = old.clone();
                     if let Value::Array(list) = &mut value {
@@ -173,7 +164,7 @@ proptest! {
             want.push((format!("inserted {i}"), value.clone()));
         }
         let out = splice.finish();
-        let again = envelope::scan(&out).unwrap();
+        let again = envelope::scan(std::str::from_utf8(&out).unwrap()).unwrap();
         let read: Vec<(String, Value)> = again.members.iter()
             .map(|m| {
                 let text = std::str::from_utf8(&out).unwrap();
@@ -187,6 +178,6 @@ proptest! {
 #[test]
 fn what_only_a_reader_of_values_would_refuse_is_accepted_by_both() {
     for text in ["{\"a\":1e999}", "{\"a\":\"\\ud800\"}", "{\"a\":{\"b\":1,\"b\":2}}"] {
-        assert!(grammatical(text.as_bytes()) && envelope::scan(text.as_bytes()).is_ok(), "{text}");
+        assert!(grammatical(text.as_bytes()) && envelope::scan(text).is_ok(), "{text}");
     }
 }

@@ -194,8 +194,6 @@ pub(super) struct List<'a> {
     object: bool,
     /// Position of the opening bracket.
     pub(super) open: usize,
-    /// Position of the closing bracket, once it has been reached.
-    pub(super) close: usize,
 }
 
 impl<'a> List<'a> {
@@ -214,7 +212,7 @@ impl<'a> List<'a> {
             return Err(cursor.stop(if object { "expected an object (`{`)" } else { "expected an array (`[`)" }));
         }
         cursor.at += 1;
-        Ok(Self { cursor, place: Place::Opened, object, open, close: open })
+        Ok(Self { cursor, place: Place::Opened, object, open })
     }
 
     /// The next member of an object.
@@ -238,7 +236,6 @@ impl<'a> List<'a> {
             self.place = Place::Item;
             return Ok(Some(item));
         }
-        self.close = self.cursor.at - 1;
         self.cursor.white();
         match self.cursor.peek() {
             None => Ok(None),

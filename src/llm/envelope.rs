@@ -62,7 +62,7 @@ impl MessageTraits {
 
 impl Outline {
     fn of(text: &str) -> Result<Self, ApiError> {
-        let envelope = envelope::scan_text(text).map_err(unacceptable)?;
+        let envelope = envelope::scan(text).map_err(unacceptable)?;
         let mut index = [0u16; Field::ALL.len()];
         let (mut fields, mut present) = (SmallVec::new(), Fields::default());
         for (number, member) in (1..).zip(&envelope.members) {

@@ -88,7 +88,7 @@ fn members(bytes: &[u8]) -> Option<Vec<(String, String)>> {
 fn the_envelope_accepts_what_is_json_and_nothing_else() {
     for (name, mutator) in [("envelope/bytes", Mutator::Bytes), ("envelope/json", Mutator::Json)] {
         fuzz(name, &[corpus::chats(), corpus::kept("envelope")].concat(), mutator, 12000, |input, _| {
-            let scanned = envelope::scan(input);
+            let scanned = envelope::text(input).and_then(envelope::scan);
             match &scanned {
                 Ok(envelope) => {
                     laws::is_object(input);
@@ -114,7 +114,7 @@ fn the_envelope_accepts_what_is_json_and_nothing_else() {
 fn a_splice_changes_what_it_was_told_to() {
     fuzz("splice", &corpus::chats(), Mutator::Json, 7000, |input, rng| {
         let body = bytes::Bytes::copy_from_slice(input);
-        let Ok(envelope) = envelope::scan(&body) else { return };
+        let Ok(envelope) = envelope::text(&body).and_then(envelope::scan) else { return };
         let Some(mut want) = members(input) else { return };
         let mut splice = Splice::new(&body, &envelope);
         let mut removed = Vec::new();
@@ -128,12 +128,7 @@ fn a_splice_changes_what_it_was_told_to() {
                     splice.replace(member, Cow::Borrowed(b"{\"new\":[1]}"));
                     want[at].1 = "{\"new\":[1]}".to_owned();
                 }
-                2 => {
-                    let key = format!("k\"{at}");
-                    splice.rename(member, &key);
-                    want[at].0 = key;
-                }
-                3 if want[at].1.starts_with('[') => {
+                2 if want[at].1.starts_with('[') => {
                     splice.insert_into_array_start(member, Cow::Borrowed(b"\"first\""));
                     let empty = want[at].1[1..].trim_start() == "]";
                     let mut all: Vec<Box<serde_json::value::RawValue>> = serde_json::from_str(&want[at].1).unwrap();

@@ -4,6 +4,7 @@ use super::*;
 use crate::dialect::Decoder;
 use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
+use crate::json::envelope;
 use crate::json::text::Text;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::envelope::Parsed;
@@ -146,7 +147,7 @@ pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Resul
             }
         };
         assert_eq!(case["error"], Value::Null, "{name}");
-        crate::json::envelope::scan(&out.body).unwrap_or_else(|e| panic!("{name}: {e}"));
+        envelope::text(&out.body).and_then(envelope::scan).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap(), case["upstream"], "{name}");
         let names =
             |key: &str| -> Vec<String> { case[key].as_array().into_iter().flatten().map(|v| v.as_str().unwrap().to_owned()).collect() };
