@@ -8,18 +8,15 @@ use crate::config::problem::Problem;
 use crate::config::render;
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
-use crate::demo::{self, Demo};
+#[cfg(feature = "simulator")]
+use crate::demo;
 use crate::provider::{ModelName, Target};
 use crate::route::settings::Route;
 use clap::{Args, Parser, Subcommand};
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// Where the simulator listens when nobody says otherwise.
-const DEFAULT_SIMULATOR_PORT: u16 = 3001;
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -67,12 +64,14 @@ enum Command {
         strict: bool,
     },
     /// Serve the built-in demo: all providers, played by the embedded simulator; needs no key and no network
-    Demo(Demo),
+    #[cfg(feature = "simulator")]
+    Demo(demo::Demo),
     /// Serve the embedded provider simulator alone
+    #[cfg(feature = "simulator")]
     Simulate {
         /// Where to listen
-        #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_SIMULATOR_PORT)))]
-        listen: SocketAddr,
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]
+        listen: std::net::SocketAddr,
     },
     /// Client keys
     Key {
@@ -111,8 +110,10 @@ pub fn main() -> ExitCode {
         Command::Run { file, upgrade } => loaded(config::load(&file.config), |loaded| commands::run(loaded, file.config, upgrade)),
         Command::Check { file, explain: None, strict } => loaded(config::load(&file.config), |loaded| check(&loaded, strict)),
         Command::Check { file, explain: Some(route), .. } => loaded(config::load(&file.config), |loaded| explain(&loaded.snapshot, &route)),
+        #[cfg(feature = "simulator")]
         Command::Demo(demo) => self::demo(&demo),
-        Command::Simulate { listen } => commands::simulate(listen),
+        #[cfg(feature = "simulator")]
+        Command::Simulate { listen } => demo::simulate(listen),
         Command::Key { command: KeyCommand::New { id } } => new_key(&id),
         Command::Schema => print(&format!("{:#}\n", config::file::schema())),
         Command::Reference => print(&crate::reference::text()),
@@ -162,10 +163,11 @@ fn print_problems(problems: &[Problem]) {
     let _gone = std::io::stderr().write_all(render::render(problems, is_coloured()).as_bytes());
 }
 
-fn demo(demo: &Demo) -> Exit {
+#[cfg(feature = "simulator")]
+fn demo(demo: &demo::Demo) -> Exit {
     let terminal = std::io::stdout().is_terminal();
     let env = |name: &str| demo.variable(name, terminal);
-    loaded(config::parse(demo::CONFIG, "conf/demo.yaml", &env), |loaded| commands::demo(loaded, demo))
+    loaded(config::parse(demo::CONFIG, "conf/demo.yaml", &env), |loaded| demo.serve(loaded))
 }
 
 fn new_key(id: &str) -> Exit {
@@ -271,7 +273,8 @@ mod tests {
     #[test]
     fn the_shipped_configurations_are_good_and_printed_without_secrets() {
         let env = |name: &str| name.ends_with("_KEY").then(|| "not-to-be-seen".to_owned());
-        let snapshot = config::parse(demo::CONFIG, "demo", &env).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
+        let snapshot =
+            config::parse(include_str!("../conf/demo.yaml"), "demo", &env).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
         let text = routes(&snapshot);
         for name in ["qwen3-4b", "qwen2-7b-vl", "assistant", "vllm_model", "openai", "together", "xai"] {
             assert!(text.lines().any(|line| line == name), "{name}");

@@ -1,13 +1,31 @@
-//! `tidegate demo`: `conf/demo.yaml` at the addresses that were asked for, and the banner.
+//! `tidegate demo` and `tidegate simulate`: the commands that serve the provider simulator, the demo with a gateway in front
+//! of it, configured by `conf/demo.yaml`.
 
+use crate::commands::{Exit, could_not_start, serve_until_end};
+use crate::config::Loaded;
+use crate::simulate::Simulator;
 use clap::Args;
+use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-/// The configuration.
-pub const CONFIG: &str = include_str!("../conf/demo.yaml");
-/// Pause before each event of a stream, so that it can be seen to arrive.
-const PACE: Duration = Duration::from_millis(60);
+/// Serves the simulator alone.
+pub fn simulate(listen: SocketAddr) -> Exit {
+    match simulate_until(listen, Duration::ZERO, || eprintln!("tidegate: the simulator listens on {listen}")) {
+        Ok(()) => Exit::Fine,
+        Err(why) => could_not_start(&why),
+    }
+}
+
+fn simulate_until(listen: SocketAddr, pace: Duration, ready: impl FnOnce()) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(async {
+        let simulator = Simulator::bind(listen).await.map_err(|e| format!("cannot listen on {listen}: {e}"))?;
+        ready();
+        simulator.with_pace(pace).serve(pending::<()>()).await;
+        Ok(())
+    })
+}
 
 /// Where the demo listens, and how fast its providers are. No address is guessed: one that is in use is an error.
 #[derive(Args, Clone, Debug)]
@@ -44,8 +62,28 @@ fn reached(mut address: SocketAddr) -> SocketAddr {
 }
 
 impl Demo {
+    /// Serves the demo, configured by [`CONFIG`].
+    pub fn serve(&self, loaded: Loaded) -> Exit {
+        let (started, ready) = std::sync::mpsc::channel();
+        let (address, pace) = (self.simulator, self.pace());
+        std::thread::spawn(move || {
+            let failed = simulate_until(address, pace, || drop(started.send(None)));
+            drop(started.send(failed.err()));
+        });
+        let banner = self.banner();
+        let exit = match ready.recv() {
+            Ok(None) => serve_until_end(loaded, None, false, Box::new(move || eprint!("{banner}"))),
+            Ok(Some(why)) => could_not_start(&why),
+            Err(_) => could_not_start("the simulator did not start"),
+        };
+        if exit == Exit::CouldNotStart {
+            eprintln!("tidegate: the demo's addresses are set with --listen, --admin and --simulator");
+        }
+        exit
+    }
+
     /// The pause before each event of a stream.
-    pub fn pace(&self) -> Duration {
+    fn pace(&self) -> Duration {
         if self.fast { Duration::ZERO } else { PACE }
     }
 
@@ -61,7 +99,7 @@ impl Demo {
     }
 
     /// What is printed when the demo serves.
-    pub fn banner(&self) -> String {
+    fn banner(&self) -> String {
         let (api, admin, simulator) = (reached(self.listen), reached(self.admin), reached(self.simulator));
         let curl = |options: &str, body: &str| {
             format!("    curl {options} http://{api}/v1/chat/completions -H 'authorization: Bearer tg-demo' \\\n      -d '{body}'\n")
@@ -84,6 +122,11 @@ impl Demo {
         .concat()
     }
 }
+
+/// The configuration.
+pub const CONFIG: &str = include_str!("../conf/demo.yaml");
+/// Pause before each event of a stream, so that it can be seen to arrive.
+const PACE: Duration = Duration::from_millis(60);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]

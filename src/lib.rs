@@ -98,6 +98,7 @@ pub mod cli;
 mod closed_set;
 pub mod commands;
 pub mod config;
+#[cfg(feature = "simulator")]
 pub mod demo;
 pub mod dialect;
 pub mod edge;
@@ -122,6 +123,7 @@ pub mod relay;
 pub mod route;
 pub mod secret;
 pub mod sign;
+#[cfg(feature = "simulator")]
 pub mod simulate;
 pub mod telemetry;
 pub mod units;

@@ -6,7 +6,6 @@ use crate::edge::response_headers;
 use crate::error::ErrorKind;
 use crate::limit::rule::Dimension;
 use crate::limit::{Scope, headers};
-use crate::simulate::script::Directive;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::labels::{AuthFailure, Decision, LIMIT_STORE_FAILED, Outcome, Phase, Refused, Rejected, Reload, TokenType};
 use crate::telemetry::metrics::FAMILIES;
@@ -68,6 +67,7 @@ pub fn text() -> String {
     errors(&mut page);
     log(&mut page);
     metrics(&mut page);
+    #[cfg(feature = "simulator")]
     scripts(&mut page);
     page.0
 }
@@ -163,7 +163,9 @@ fn metrics(page: &mut Page) {
     page.line(&format!("`scope` of a limit: {scopes}. `dimension`: {dimensions}."));
 }
 
+#[cfg(feature = "simulator")]
 fn scripts(page: &mut Page) {
+    use crate::simulate::script::Directive;
     page.section("Scripts of the simulator");
     page.line("What follows a `+` in a model's name tells the simulator how to answer: `gpt-4o+fail-first=2+status=503+retry-after=7`.");
     page.table(&["word", "meaning"]);
@@ -226,6 +228,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
+    #[cfg(feature = "simulator")]
     fn the_page_is_what_the_code_says() {
         let page = include_str!("../conf/reference.md");
         assert!(page == text(), "conf/reference.md is not up to date; run `tidegate reference > conf/reference.md`");

@@ -51,7 +51,8 @@ fn read_text(path: &Path) -> Result<String, String> {
     use std::io::Read as _;
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
-            "there is no such file; name the configuration with --config FILE or $TIDEGATE_CONFIG, or try `tidegate demo`".to_owned()
+            let demo = if cfg!(feature = "simulator") { ", or try `tidegate demo`" } else { "" };
+            format!("there is no such file; name the configuration with --config FILE or $TIDEGATE_CONFIG{demo}")
         }
         _ => format!("cannot read the configuration: {error}"),
     })?;

@@ -45,4 +45,5 @@ pub mod live;
 pub mod reload;
 
 #[cfg(test)]
+#[cfg(feature = "simulator")]
 mod tests;
