@@ -97,7 +97,8 @@ impl At {
     /// What a client gets of a whole answer.
     fn whole(&self, more: Value, answer: &Value) -> Result<Value, Fault> {
         let out = self.encode(more).unwrap();
-        let mut relay = Relay::new(None, out.decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "r"), Form::Completion);
+        let mut relay =
+            Relay::new(None, out.decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "r"), Form::Completion, Some(self.seal.clone()));
         let (_, pushed) = relay.push(answer.to_string().as_bytes());
         pushed?;
         let (bytes, end) = relay.end();
@@ -110,7 +111,8 @@ impl At {
         more["stream"] = json!(true);
         let out = self.encode(more).unwrap();
         let form = Form::Chunks(UsagePlace::Separate);
-        let mut relay = Relay::new(Some(out.framing), out.decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "r"), form);
+        let mut relay =
+            Relay::new(Some(out.framing), out.decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "r"), form, Some(self.seal.clone()));
         let (mut told, mut result) = relay.push(bytes);
         if result.is_ok() {
             let (more, end) = relay.end();
@@ -779,7 +781,7 @@ fn vectors_of_another_length_are_an_error() {
                 Operation::Embeddings.parse(json!({"model": "r", "input": "a", "dimensions": dimensions}).to_string().into()).unwrap();
             let request = ChatRequest { parsed: &parsed, params: &there.route.params, system: None, model: there.model(), seal: None };
             let decoder = Operation::Embeddings.encode(&request, there.target()).unwrap().decoder;
-            let mut relay = Relay::new(None, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "r"), Form::Embeddings { estimate: 1 });
+            let mut relay = Relay::new(None, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "r"), Form::Embeddings { estimate: 1 }, None);
             relay.push(body.to_string().as_bytes()).1.unwrap();
             relay.end().1
         };

@@ -60,7 +60,7 @@ fn tell(out: Outgoing, answer: &Value) -> Value {
     }
     decoder.headers(&headers);
     let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "as \"asked\"");
-    let mut relay = Relay::new(None, decoder, head, Form::Embeddings { estimate: ESTIMATE });
+    let mut relay = Relay::new(None, decoder, head, Form::Embeddings { estimate: ESTIMATE }, None);
     let (now, later) = answer["body"].as_str().unwrap().split_at(answer["body"].as_str().unwrap().len() / 2);
     for piece in [now, later] {
         assert_eq!(relay.push(piece.as_bytes()), (Vec::new(), Ok(())));

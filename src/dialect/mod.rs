@@ -34,7 +34,6 @@ pub mod retry_after;
 pub mod rewrite;
 pub mod sagemaker;
 pub mod schema;
-mod shown;
 #[cfg(test)]
 mod testing;
 pub mod think;

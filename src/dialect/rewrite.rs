@@ -1,18 +1,18 @@
-//! A decoder around a decoder: what is said is put into another form on its way.
+//! A decoder around a decoder, which changes the events on their way.
 
 use crate::dialect::Decoder;
 use crate::frame::Frame;
-use crate::llm::event::{Event, Sink};
+use crate::llm::event::{Block, Event, Sink};
 use crate::llm::failure::Fault;
 use http::HeaderMap;
 
-/// Puts events into another form. A choice's `Finish` is the last moment to say what was held back of it.
+/// Changes events. A choice's `Finish` is the last moment to emit what was held back of it.
 pub trait Rewrite: Send + Sync {
-    /// Takes one event and says what becomes of it.
+    /// Takes one event and emits what becomes of it.
     fn rewrite(&mut self, event: Event<'_>, out: &mut dyn Sink);
 }
 
-/// Reads an answer with one decoder and tells it through a [`Rewrite`].
+/// Reads an answer with one decoder and passes its events through a [`Rewrite`].
 pub struct Rewritten<R> {
     decoder: Box<dyn Decoder>,
     rewrite: R,
@@ -32,7 +32,10 @@ struct Through<'a, R> {
 
 impl<R: Rewrite> Sink for Through<'_, R> {
     fn event(&mut self, event: Event<'_>) {
-        self.rewrite.rewrite(event, self.out);
+        // Text is put together anew, so that the ends of the provider's own blocks of it mean nothing.
+        if !matches!(event, Event::BlockEnd { block: Block::Text, .. }) {
+            self.rewrite.rewrite(event, self.out);
+        }
     }
 }
 

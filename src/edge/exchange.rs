@@ -285,7 +285,8 @@ impl Exchange {
         attempt.reading = if (200..300).contains(&status) {
             let mut decoder = std::mem::replace(&mut attempt.outgoing.decoder, Box::new(crate::dialect::Spent));
             decoder.headers(headers);
-            Reading::Answer(Box::new(Relay::new(framing(call.stream, headers, attempt.outgoing.framing), decoder, head, form)))
+            let framing = framing(call.stream, headers, attempt.outgoing.framing);
+            Reading::Answer(Box::new(Relay::new(framing, decoder, head, form, Some(self.live.seal(&call.team)))))
         } else {
             let mut headers = headers.clone();
             headers.entry(DATE).or_insert_with(today); // what a `retry-after` that is a date is compared with
@@ -475,7 +476,7 @@ impl Exchange {
         let left = ended == Ended::Left;
         let (told, whole, said) = match &attempt.reading {
             Reading::Answer(relay) if left || relay.started() => {
-                (relay.usage(), ended == Ended::Whole || relay.is_finished(), relay.said_bytes())
+                (relay.usage(), ended == Ended::Whole || relay.is_finished(), relay.content_bytes())
             }
             Reading::Nothing if left && attempt.asked => (None, false, 0),
             _ => return,

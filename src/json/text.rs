@@ -18,8 +18,13 @@ pub enum Text<'a> {
 impl<'a> Text<'a> {
     /// Whether there is nothing in it.
     pub fn is_empty(self) -> bool {
+        self.spelled().is_empty()
+    }
+
+    /// The text as it is written, escapes included.
+    pub const fn spelled(self) -> &'a str {
         match self {
-            Self::Raw(s) | Self::Plain(s) => s.is_empty(),
+            Self::Raw(s) | Self::Plain(s) => s,
         }
     }
 

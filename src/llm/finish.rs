@@ -2,21 +2,29 @@
 
 use parking_lot::Mutex;
 
-/// Why a choice ended, in OpenAI's closed set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a choice ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The model came to an end or to a stop sequence.
+    /// The model came to an end.
     Stop,
-    /// A token limit.
+    /// One of the request's stop sequences came; which one, where the provider tells.
+    StopSequence(Option<Box<str>>),
+    /// The limit on output tokens.
     Length,
+    /// The model's context is full.
+    ContextWindow,
     /// The model wants tools to be called.
     ToolCalls,
+    /// The provider paused a long turn, which a further request may continue.
+    Pause,
     /// The provider withheld or cut the answer.
     ContentFilter,
+    /// The model refused; the category, where the provider tells.
+    Refusal(Option<Box<str>>),
 }
 
 /// What a provider's finish reason means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// The answer is complete.
     Complete(Finish),
@@ -26,9 +34,83 @@ pub enum Meaning {
     Unknown,
 }
 
+impl Finish {
+    /// The finish of a choice whose provider ended it with `word`; `None` where that means that the answer failed. `said`:
+    /// whether the choice has any content, reasoning or call.
+    ///
+    /// An unknown word behind something counts as `stop` and is logged once. It stands at the end of an answer that the
+    /// provider itself calls ended, so that failing it would throw away what was generated and paid for, and would do so for
+    /// every request to a server that invents a word. Behind nothing it is a failure: there is nothing to lose, and another
+    /// target may answer.
+    pub fn of(word: &str, said: bool) -> Option<Self> {
+        match Meaning::of(word) {
+            Meaning::Complete(finish) => Some(finish),
+            Meaning::Failed => None,
+            Meaning::Unknown if !said => None,
+            Meaning::Unknown => {
+                log_once(word);
+                Some(Self::Stop)
+            }
+        }
+    }
+
+    /// The same with the stop sequence that came, or the category of the refusal.
+    #[must_use]
+    pub fn with(self, detail: Option<&str>) -> Self {
+        match self {
+            Self::StopSequence(_) => Self::StopSequence(detail.map(Box::from)),
+            Self::Refusal(_) => Self::Refusal(detail.map(Box::from)),
+            other => other,
+        }
+    }
+
+    /// Whether a policy of the provider's or the model's forbids the answer, or the rest of it.
+    pub const fn is_withheld(&self) -> bool {
+        matches!(self, Self::ContentFilter | Self::Refusal(_))
+    }
+}
+
+impl Meaning {
+    /// The meaning of a word. Letter case does not matter: relays of Gemini write `SAFETY` as well as `safety`.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "stop" => return Self::Complete(Finish::Stop), // nearly all of them
+            "length" => return Self::Complete(Finish::Length),
+            "tool_calls" => return Self::Complete(Finish::ToolCalls),
+            _ => {}
+        }
+        let word = word.to_ascii_lowercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| word.contains(part));
+        Self::Complete(match &*word {
+            "stop" | "end_turn" | "eos" | "eos_token" | "end" | "complete" | "completed" => Finish::Stop,
+            "stop_sequence" => Finish::StopSequence(None),
+            "pause_turn" => Finish::Pause,
+            "length" | "max_tokens" | "max_output_tokens" | "model_length" => Finish::Length,
+            "model_context_window_exceeded" => Finish::ContextWindow,
+            "tool_calls" | "tool_call" | "tool_use" | "function_call" => Finish::ToolCalls,
+            "spii" | "blocklist" | "language" | "model_armor" | "image_other" => Finish::ContentFilter,
+            // Gemini's word for a reason that it does not name, with an answer that has nothing in it.
+            "" | "other" | "no_image" | "too_many_tool_calls" => return Self::Failed,
+            _ if word.contains("refus") => Finish::Refusal(None),
+            _ if has(&WITHHELD) => Finish::ContentFilter,
+            _ if has(&FAILED) => return Self::Failed,
+            _ => return Self::Unknown,
+        })
+    }
+}
+
+fn log_once(word: &str) {
+    static LOGGED: Mutex<Vec<Box<str>>> = Mutex::new(Vec::new());
+    let word: String = word.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+    let mut logged = LOGGED.lock();
+    if logged.len() < MAX_LOGGED && !logged.iter().any(|known| **known == *word) {
+        log::warn!("unknown finish reason `{word}` of a provider; passed on as `stop`");
+        logged.push(word.into());
+    }
+}
+
 /// Parts of a lower-case word that mean that the answer was withheld: `sensitive` (Z.ai), `safety`, `risk_content` …
-const WITHHELD: [&str; 10] =
-    ["filter", "safety", "sensitive", "moderat", "guardrail", "blocked", "prohibited", "recitation", "refus", "risk"];
+const WITHHELD: [&str; 9] = ["filter", "safety", "sensitive", "moderat", "guardrail", "blocked", "prohibited", "recitation", "risk"];
 /// Parts of a lower-case word that mean that the answer failed. `abnormal` covers `abnormal_stop`.
 const FAILED: [&str; 13] = [
     "error",
@@ -49,72 +131,6 @@ const FAILED: [&str; 13] = [
 const MAX_LOGGED: usize = 32;
 /// Longest unknown word that is logged, in characters.
 const MAX_SHOWN: usize = 64;
-
-impl Finish {
-    /// The word in `finish_reason`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ToolCalls => "tool_calls",
-            Self::ContentFilter => "content_filter",
-        }
-    }
-
-    /// The finish of a choice whose provider ended it with `word`; `None` where that means that the answer failed. `said`:
-    /// whether the choice has any content, reasoning or call.
-    ///
-    /// An unknown word behind something counts as `stop` and is logged once. It stands at the end of an answer that the
-    /// provider itself calls ended, so that failing it would throw away what was generated and paid for, and would do so for
-    /// every request to a server that invents a word. Behind nothing it is a failure: there is nothing to lose, and another
-    /// target may answer.
-    pub fn of(word: &str, said: bool) -> Option<Self> {
-        match Meaning::of(word) {
-            Meaning::Complete(finish) => Some(finish),
-            Meaning::Failed => None,
-            Meaning::Unknown if !said => None,
-            Meaning::Unknown => {
-                log_once(word);
-                Some(Self::Stop)
-            }
-        }
-    }
-}
-
-impl Meaning {
-    /// The meaning of a word. Letter case does not matter: relays of Gemini write `SAFETY` as well as `safety`.
-    pub fn of(word: &str) -> Self {
-        match word {
-            "stop" => return Self::Complete(Finish::Stop), // nearly all of them
-            "length" => return Self::Complete(Finish::Length),
-            "tool_calls" => return Self::Complete(Finish::ToolCalls),
-            _ => {}
-        }
-        let word = word.to_ascii_lowercase();
-        let has = |parts: &[&str]| parts.iter().any(|part| word.contains(part));
-        Self::Complete(match &*word {
-            "stop" | "end_turn" | "stop_sequence" | "eos" | "eos_token" | "pause_turn" | "end" | "complete" | "completed" => Finish::Stop,
-            "length" | "max_tokens" | "max_output_tokens" | "model_length" | "model_context_window_exceeded" => Finish::Length,
-            "tool_calls" | "tool_call" | "tool_use" | "function_call" => Finish::ToolCalls,
-            "spii" | "blocklist" | "language" | "model_armor" | "image_other" => Finish::ContentFilter,
-            // Gemini's word for a reason that it does not name, with an answer that has nothing in it.
-            "" | "other" | "no_image" | "too_many_tool_calls" => return Self::Failed,
-            _ if has(&WITHHELD) => Finish::ContentFilter,
-            _ if has(&FAILED) => return Self::Failed,
-            _ => return Self::Unknown,
-        })
-    }
-}
-
-fn log_once(word: &str) {
-    static LOGGED: Mutex<Vec<Box<str>>> = Mutex::new(Vec::new());
-    let word: String = word.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
-    let mut logged = LOGGED.lock();
-    if logged.len() < MAX_LOGGED && !logged.iter().any(|known| **known == *word) {
-        log::warn!("unknown finish reason `{word}` of a provider; passed on as `stop`");
-        logged.push(word.into());
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -12,17 +12,19 @@ pub struct Usage {
     pub cached: u64,
     /// The part of `prompt` that was written to a cache.
     pub cache_write: u64,
+    /// The part of `cache_write` that is kept for an hour; the rest is kept for some minutes.
+    pub cache_write_hour: u64,
     /// The part of `completion` that was reasoning.
     pub reasoning: u64,
     /// Audio tokens in the prompt.
     pub prompt_audio: u64,
     /// Audio tokens in the completion.
     pub completion_audio: u64,
-    /// What else the provider tells of them.
+    /// Further parts.
     pub details: Details,
 }
 
-/// Parts that few providers tell; 0 where they do not.
+/// Parts that few providers count; 0 where they do not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     /// Text tokens in the prompt.
@@ -54,6 +56,7 @@ impl Usage {
             completion: self.completion.max(later.completion),
             cached: anew(self.cached, later.cached),
             cache_write: anew(self.cache_write, later.cache_write),
+            cache_write_hour: anew(self.cache_write_hour, later.cache_write_hour),
             reasoning: self.reasoning.max(later.reasoning),
             prompt_audio: anew(self.prompt_audio, later.prompt_audio),
             completion_audio: self.completion_audio.max(later.completion_audio),
@@ -65,43 +68,5 @@ impl Usage {
                 rejected_prediction: a.rejected_prediction.max(b.rejected_prediction),
             },
         }
-    }
-}
-
-impl Usage {
-    /// Appends OpenAI's `usage` object.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        use crate::json::write::integer;
-        let mut member = |key: &[u8], n: u64| {
-            out.extend_from_slice(key);
-            integer(out, n);
-        };
-        member(b"{\"prompt_tokens\":", self.prompt);
-        member(b",\"completion_tokens\":", self.completion);
-        member(b",\"total_tokens\":", self.total());
-        member(b",\"prompt_tokens_details\":{\"cached_tokens\":", self.cached);
-        let more = self.details;
-        for (key, n) in [
-            (b",\"cache_write_tokens\":".as_slice(), self.cache_write),
-            (b",\"text_tokens\":", more.prompt_text),
-            (b",\"image_tokens\":", more.prompt_image),
-        ] {
-            if n > 0 {
-                member(key, n);
-            }
-        }
-        member(b",\"audio_tokens\":", self.prompt_audio);
-        member(b"},\"completion_tokens_details\":{\"reasoning_tokens\":", self.reasoning);
-        for (key, n) in [
-            (b",\"text_tokens\":".as_slice(), more.completion_text),
-            (b",\"accepted_prediction_tokens\":", more.accepted_prediction),
-            (b",\"rejected_prediction_tokens\":", more.rejected_prediction),
-        ] {
-            if n > 0 {
-                member(key, n);
-            }
-        }
-        member(b",\"audio_tokens\":", self.completion_audio);
-        out.extend_from_slice(b"}}");
     }
 }

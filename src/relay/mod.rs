@@ -1,35 +1,25 @@
-//! One answer on its way through the gateway: framer, decoder, law, writer; bytes in, bytes out.
+//! One answer on its way through the gateway: framer, decoder, order, front; bytes in, bytes out.
 //!
 //! ```text
-//! provider's bytes --framer--> frames --decoder--> events --law--> events in order --writer--> client's bytes
-//!                  |                                                     ^ chunks, or one completion
+//! provider's bytes --framer--> frames --decoder--> events --order--> front --> client's bytes
 //!                  \--collected whole--> decoder
 //! ```
 //!
-//! What comes in (frames or one whole body) and what goes out (chunks or one completion) are independent: a provider
-//! that answers a stream request in one piece is told in chunks all the same.
+//! What comes in (frames or one whole body) and what goes out (chunks or one object) are independent: a provider that
+//! answers a stream request in one piece is written in chunks all the same.
 
 use crate::dialect::{self, Decoder, openai};
 use crate::frame::{Frame, Framer, Framing};
 use crate::front::chat::chunk::{ChunkWriter, UsagePlace};
 use crate::front::chat::completion::CompletionWriter;
 use crate::front::chat::head::Head;
+use crate::front::chat::rules::Rules;
 use crate::front::embeddings::EmbeddingsWriter;
-use crate::llm::event::{Event, Sink};
+use crate::llm::event::{Event, RawBlock, Sink};
 use crate::llm::failure::Fault;
-use crate::llm::order::{Law, Writer};
+use crate::llm::order::{Order, Writer};
+use crate::llm::state::Seal;
 use crate::llm::usage::Usage;
-
-/// Largest answer that is collected whole, in bytes. Embeddings of a large batch are the largest ones there are.
-pub const MAX_WHOLE_ANSWER: usize = 64 << 20;
-
-/// How the provider's body is read.
-enum Input {
-    /// Nothing but white space has come. Labels are often wrong, so the first byte has its say on how it goes on.
-    Labelled(Option<Framing>),
-    Frames(Framer),
-    Whole(Vec<u8>),
-}
 
 /// What the client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,46 +35,168 @@ pub enum Form {
     },
 }
 
-/// How the answer is told.
-enum Output {
-    Chunks(Box<ChunkWriter>),
-    Completion(Box<CompletionWriter>),
-    Embeddings(EmbeddingsWriter, Told),
-}
-
-/// What a list of vectors ends with.
-struct Told {
-    model: Box<str>,
-    estimate: u64,
-}
-
-impl Sink for Output {
-    fn event(&mut self, event: Event<'_>) {
-        match self {
-            Self::Chunks(w) => w.event(event),
-            Self::Completion(w) => w.event(event),
-            Self::Embeddings(w, _) => w.event(event),
-        }
-    }
-}
-
-impl Writer for Output {
-    fn flush(&mut self) {
-        if let Self::Chunks(w) = self {
-            w.flush();
-        }
-    }
-}
-
 /// One answer. Thrown away with its attempt.
 pub struct Relay {
     input: Input,
     decoder: Box<dyn Decoder>,
-    law: Law,
+    order: Order,
     output: Output,
     /// Bytes of the provider's body so far.
     taken: usize,
     over: bool,
+}
+
+/// How the provider's body is read.
+enum Input {
+    /// Nothing but white space has come. Labels are often wrong, so the first byte has its say on how it goes on.
+    Labelled(Option<Framing>),
+    Frames(Framer),
+    Whole(Vec<u8>),
+}
+
+/// The front's writer.
+enum Output {
+    Chunks(Box<Rules<ChunkWriter>>),
+    Completion(Box<Rules<CompletionWriter>>),
+    Embeddings { writer: EmbeddingsWriter, model: Box<str>, estimate: u64 },
+}
+
+impl Relay {
+    /// A relay for an answer whose body is labelled as cut by `framing`, or as coming whole where there is none. `seal` seals
+    /// what the provider needs back.
+    pub fn new(framing: Option<Framing>, decoder: Box<dyn Decoder>, head: Head, form: Form, seal: Option<Seal>) -> Self {
+        let id = head.id.simple().to_string();
+        let output = match form {
+            Form::Chunks(place) => Output::Chunks(Box::new(Rules::new(ChunkWriter::new(head, place), &id, seal))),
+            Form::Completion => Output::Completion(Box::new(Rules::new(CompletionWriter::new(head), &id, seal))),
+            Form::Embeddings { estimate } => Output::Embeddings { writer: EmbeddingsWriter::default(), model: head.model, estimate },
+        };
+        Self { input: Input::Labelled(framing), decoder, order: Order::default(), output, taken: 0, over: false }
+    }
+
+    /// Takes bytes of the provider's body, returns bytes for the client.
+    ///
+    /// # Errors
+    /// A [`Fault`], beside whatever was written before it. The relay is of no more use then.
+    pub fn push(&mut self, mut bytes: &[u8]) -> (Vec<u8>, Result<(), Fault>) {
+        if self.over {
+            return (Vec::new(), Ok(())); // what a provider sends after the end of its answer is ignored
+        }
+        self.taken = self.taken.saturating_add(bytes.len());
+        // A byte order mark is white space, too.
+        if let Input::Labelled(label) = self.input
+            && let Some(first) = bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF))
+        {
+            bytes = bytes.get(first..).unwrap_or_default();
+            self.input = Input::of(bytes.first().copied().unwrap_or_default(), label);
+        }
+        let Self { input, decoder, order, output, taken, .. } = self;
+        // Whatever is kept until the end is bounded; a stream that is passed on need not be.
+        let kept = !matches!(input, Input::Frames(_)) || !matches!(output, Output::Chunks(_));
+        let result = match input {
+            _ if kept && *taken > MAX_WHOLE_ANSWER => Err(Fault::Broken("the answer is too large".into())),
+            Input::Labelled(_) => Ok(()),
+            Input::Whole(body) => {
+                body.extend_from_slice(bytes);
+                return (Vec::new(), Ok(()));
+            }
+            Input::Frames(framer) => framer.push(bytes, &mut |one| frame(decoder.as_mut(), order, output, one)),
+        };
+        if order.ended() {
+            return self.end(); // whatever came behind it is ignored, however the bytes are cut
+        }
+        (self.take(), result)
+    }
+
+    /// Whether the answer is complete: a provider may say so before its body ends.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The provider's body has ended, or its answer has; returns the last bytes for the client.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the answer is not complete, beside whatever was written before.
+    pub fn end(&mut self) -> (Vec<u8>, Result<(), Fault>) {
+        if self.over {
+            return (Vec::new(), Ok(()));
+        }
+        self.over = true;
+        let result = self.complete();
+        let whole = match &mut self.output {
+            Output::Chunks(chat) => {
+                if result.is_ok() {
+                    chat.writer.done();
+                }
+                return (self.take(), result);
+            }
+            // What is written in one piece is written when it is complete, or not at all.
+            _ if result.is_err() => Vec::new(),
+            Output::Completion(chat) => chat.writer.finish(),
+            Output::Embeddings { writer, model, estimate } => {
+                writer.finish(model, self.order.usage().map_or(*estimate, |usage| usage.prompt))
+            }
+        };
+        (whole, result)
+    }
+
+    fn complete(&mut self) -> Result<(), Fault> {
+        let Self { input, decoder, order, output, .. } = self;
+        if let Input::Labelled(label) = input {
+            *input = Input::new(*label);
+        }
+        match input {
+            Input::Labelled(_) => {}
+            Input::Whole(body) => {
+                let body = std::mem::take(body);
+                decoder.whole(&body, &mut order.over(output)).map_err(|fault| explained(fault, || std::str::from_utf8(&body).ok()))?;
+                output.flush();
+            }
+            Input::Frames(framer) => {
+                if !order.ended() {
+                    framer.finish(&mut |one| frame(decoder.as_mut(), order, output, one))?;
+                }
+                decoder.end(&mut order.over(output))?;
+            }
+        }
+        if let Output::Embeddings { .. } = output {
+            return Ok(()); // has no choices; its decoder has held the vectors to the request
+        }
+        order.complete(output).map_err(Fault::Broken)
+    }
+
+    /// What there is for the client. Before the first content nothing is: another target may still answer in its place.
+    fn take(&mut self) -> Vec<u8> {
+        match &mut self.output {
+            Output::Chunks(chat) if self.order.started() => chat.writer.take(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether the answer has begun: content, or its end.
+    pub fn started(&self) -> bool {
+        self.order.started()
+    }
+
+    /// Whether every choice has ended, so that counts are final.
+    pub fn is_finished(&self) -> bool {
+        self.order.is_finished()
+    }
+
+    /// Whether the answer is over without content, because the provider's policy forbids it.
+    pub fn is_withheld(&self) -> bool {
+        self.order.is_withheld()
+    }
+
+    /// What the provider has counted so far.
+    pub fn usage(&self) -> Option<Usage> {
+        self.order.usage()
+    }
+
+    /// Bytes of text, reasoning and arguments so far.
+    pub fn content_bytes(&self) -> u64 {
+        self.order.content_bytes()
+    }
 }
 
 impl Input {
@@ -103,140 +215,50 @@ impl Input {
     }
 }
 
-impl Relay {
-    /// A relay for an answer whose body is labelled as cut by `framing`, or as coming whole where there is none.
-    pub fn new(framing: Option<Framing>, decoder: Box<dyn Decoder>, head: Head, form: Form) -> Self {
-        let law = Law::new(&head.id.simple().to_string());
-        let output = match form {
-            Form::Chunks(place) => Output::Chunks(Box::new(ChunkWriter::new(head, place))),
-            Form::Completion => Output::Completion(Box::new(CompletionWriter::new(head))),
-            Form::Embeddings { estimate } => Output::Embeddings(EmbeddingsWriter::default(), Told { model: head.model, estimate }),
-        };
-        Self { input: Input::Labelled(framing), decoder, law, output, taken: 0, over: false }
-    }
-
-    /// Takes bytes of the provider's body, gives bytes for the client.
-    ///
-    /// # Errors
-    /// A [`Fault`], beside whatever was said before it. The relay is of no more use then.
-    pub fn push(&mut self, mut bytes: &[u8]) -> (Vec<u8>, Result<(), Fault>) {
-        if self.over {
-            return (Vec::new(), Ok(())); // what a provider sends after the end of its answer is nobody's
+impl Sink for Output {
+    fn event(&mut self, event: Event<'_>) {
+        match self {
+            Self::Chunks(chat) => chat.event(event),
+            Self::Completion(chat) => chat.event(event),
+            Self::Embeddings { writer, .. } => writer.event(event),
         }
-        self.taken = self.taken.saturating_add(bytes.len());
-        // A byte order mark is white space, too.
-        if let Input::Labelled(label) = self.input
-            && let Some(first) = bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF))
-        {
-            bytes = bytes.get(first..).unwrap_or_default();
-            self.input = Input::of(bytes.first().copied().unwrap_or_default(), label);
-        }
-        let Self { input, decoder, law, output, taken, .. } = self;
-        // Whatever is kept until the end is bounded; a stream that is passed on need not be.
-        let kept = !matches!(input, Input::Frames(_)) || !matches!(output, Output::Chunks(_));
-        let result = match input {
-            _ if kept && *taken > MAX_WHOLE_ANSWER => Err(Fault::Broken("the answer is too large".into())),
-            Input::Labelled(_) => Ok(()),
-            Input::Whole(body) => {
-                body.extend_from_slice(bytes);
-                return (Vec::new(), Ok(()));
-            }
-            Input::Frames(framer) => framer.push(bytes, &mut |one| frame(decoder.as_mut(), law, output, one)),
-        };
-        if law.ended() {
-            return self.end(); // whatever came behind it is nobody's, however the bytes are cut
-        }
-        (self.take(), result)
-    }
-
-    /// Whether the answer is complete: a provider may say so before its body ends.
-    pub fn is_over(&self) -> bool {
-        self.over
-    }
-
-    /// The provider's body has ended, or its answer has; gives the last bytes for the client.
-    ///
-    /// # Errors
-    /// A [`Fault`] where the answer is not complete, beside whatever was said before.
-    pub fn end(&mut self) -> (Vec<u8>, Result<(), Fault>) {
-        if self.over {
-            return (Vec::new(), Ok(()));
-        }
-        self.over = true;
-        let result = self.complete();
-        match &mut self.output {
-            // What is told in one piece is told when it is complete, or not at all.
-            Output::Completion(_) | Output::Embeddings(..) if result.is_err() => (Vec::new(), result),
-            Output::Completion(w) => (w.finish(), result),
-            Output::Embeddings(w, told) => (w.finish(&told.model, self.law.usage().map_or(told.estimate, |usage| usage.prompt)), result),
-            Output::Chunks(_) => (self.take(), result),
-        }
-    }
-
-    fn complete(&mut self) -> Result<(), Fault> {
-        let Self { input, decoder, law, output, .. } = self;
-        if let Input::Labelled(label) = input {
-            *input = Input::new(*label);
-        }
-        match input {
-            Input::Labelled(_) => {}
-            Input::Whole(body) => {
-                let body = std::mem::take(body);
-                decoder.whole(&body, &mut law.over(output)).map_err(|fault| explained(fault, || std::str::from_utf8(&body).ok()))?;
-                output.flush();
-            }
-            Input::Frames(framer) => {
-                if !law.ended() {
-                    framer.finish(&mut |one| frame(decoder.as_mut(), law, output, one))?;
-                }
-                decoder.end(&mut law.over(output))?;
-            }
-        }
-        if let Output::Embeddings(..) = output {
-            return Ok(()); // the law is about choices; its decoder has held the vectors to the request
-        }
-        law.complete(output).map_err(|what| Fault::Broken(what.into()))?;
-        if let Output::Chunks(w) = output {
-            w.done();
-        }
-        Ok(())
-    }
-
-    /// What there is for the client. Before the first content nothing is: another target may still answer in its place.
-    fn take(&mut self) -> Vec<u8> {
-        match &mut self.output {
-            Output::Chunks(w) if self.law.started() => w.take(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Whether the answer has begun: content, or its end.
-    pub fn started(&self) -> bool {
-        self.law.started()
-    }
-
-    /// Whether every choice has ended, so that counts are final.
-    pub fn is_finished(&self) -> bool {
-        self.law.is_finished()
-    }
-
-    /// Whether the answer is over with nothing said, because the provider's policy forbids it.
-    pub fn is_withheld(&self) -> bool {
-        self.law.is_withheld()
-    }
-
-    /// What the provider says was used so far.
-    pub fn usage(&self) -> Option<Usage> {
-        self.law.usage()
-    }
-
-    /// Bytes of text, reasoning and arguments so far.
-    pub fn said_bytes(&self) -> u64 {
-        self.law.said_bytes()
     }
 }
 
-/// The fault that the text says itself, where its dialect could not read it: an error in the form of another protocol.
+impl Writer for Output {
+    fn flush(&mut self) {
+        if let Self::Chunks(chat) = self {
+            chat.flush();
+        }
+    }
+
+    fn refusal(&self, block: &RawBlock<'_>) -> Option<String> {
+        match self {
+            Self::Chunks(chat) => chat.refusal(block),
+            Self::Completion(chat) => chat.refusal(block),
+            Self::Embeddings { .. } => None,
+        }
+    }
+}
+
+/// Reads one frame.
+fn frame(decoder: &mut dyn Decoder, order: &mut Order, output: &mut Output, frame: Frame<'_>) -> Result<(), Fault> {
+    let mut result = decoder.frame(frame, &mut order.over(output));
+    output.flush();
+    match frame {
+        Frame::Sse { event: Some("error"), data } if result.is_ok() && !order.ended() && !data.is_empty() => {
+            return Err(Fault::Provider(openai::error::in_band(data)));
+        }
+        Frame::Sse { data, .. } => result = result.map_err(|fault| explained(fault, || Some(data))),
+        Frame::Aws { .. } => {}
+    }
+    match order.broken() {
+        Some(what) if result.is_ok() => Err(Fault::Broken(what.clone())),
+        _ => result,
+    }
+}
+
+/// The failure that the text names itself, where its dialect could not read it: an error in the form of another protocol.
 fn explained<'t>(fault: Fault, text: impl FnOnce() -> Option<&'t str>) -> Fault {
     match fault {
         Fault::Broken(_) => text().and_then(dialect::error_in).map_or(fault, Fault::Provider),
@@ -244,21 +266,8 @@ fn explained<'t>(fault: Fault, text: impl FnOnce() -> Option<&'t str>) -> Fault 
     }
 }
 
-fn frame(decoder: &mut dyn Decoder, law: &mut Law, output: &mut Output, frame: Frame<'_>) -> Result<(), Fault> {
-    let mut result = decoder.frame(frame, &mut law.over(output));
-    output.flush();
-    match frame {
-        Frame::Sse { event: Some("error"), data } if result.is_ok() && !law.ended() && !data.is_empty() => {
-            return Err(Fault::Provider(openai::error::in_band(data)));
-        }
-        Frame::Sse { data, .. } => result = result.map_err(|fault| explained(fault, || Some(data))),
-        Frame::Aws { .. } => {}
-    }
-    match law.broken() {
-        Some(what) if result.is_ok() => Err(Fault::Broken(what.into())),
-        _ => result,
-    }
-}
+/// Largest answer that is collected whole, in bytes. Embeddings of a large batch are the largest ones there are.
+pub const MAX_WHOLE_ANSWER: usize = 64 << 20;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
@@ -271,7 +280,7 @@ mod tests {
     #[test]
     fn an_answer_ends_with_its_protocol_whatever_follows_and_however_it_is_cut() {
         let head = || Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
-        let relay = |form| Relay::new(Some(Framing::Sse), Box::new(OpenAi::new(false)), head(), form);
+        let relay = |form| Relay::new(Some(Framing::Sse), Box::new(OpenAi::new(false)), head(), form, None);
         let said = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
         for (form, start) in [(Form::Chunks(UsagePlace::Withheld), "data: {"), (Form::Completion, "{\"id\"")] {
             for tail in [&b""[..], b": and on\n\n", b"data: \xff\n\n", b"data: {"] {
@@ -296,7 +305,7 @@ mod tests {
         let piece = [b":".to_vec(), vec![b'x'; 1 << 20], b"\n\n".to_vec()].concat();
         for (form, ends) in [(Form::Completion, true), (Form::Chunks(UsagePlace::Withheld), false)] {
             let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
-            let mut relay = Relay::new(Some(Framing::Sse), Box::new(Spent), head, form);
+            let mut relay = Relay::new(Some(Framing::Sse), Box::new(Spent), head, form, None);
             let broken = (0..65).any(|_| relay.push(&piece).1.is_err());
             assert_eq!(broken, ends, "{form:?}");
         }
@@ -316,10 +325,10 @@ mod tests {
             (bare, FailureClass::RateLimited),
             (named, FailureClass::Timeout),
         ] {
-            let claude: Box<dyn Decoder> = Box::new(anthropic::decode::Decoder::new(None, None));
+            let claude: Box<dyn Decoder> = Box::new(anthropic::decode::Decoder::new(None, false));
             for decoder in [claude, Box::new(OpenAi::new(false))] {
                 let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
-                let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld));
+                let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld), None);
                 let (_, begun) = relay.push(b": begins\n\n");
                 let (_, fault) = relay.push(text.as_bytes());
                 let Err(Fault::Provider(error)) = begun.and(fault) else { panic!("{text}") };
@@ -332,7 +341,7 @@ mod tests {
     fn told(label: Option<Framing>, body: &[u8], form: Form) -> (String, Result<(), Fault>) {
         let run = |size: usize| {
             let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
-            let mut relay = Relay::new(label, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), form);
+            let mut relay = Relay::new(label, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), form, None);
             let mut out = Vec::new();
             let pushed = body.chunks(size).try_for_each(|piece| {
                 let (bytes, result) = relay.push(piece);
@@ -387,7 +396,7 @@ mod tests {
         size: usize,
     ) -> (String, bool, u64, Option<Usage>) {
         let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
-        let mut relay = Relay::new(Some(Framing::Sse), dialect(), head, Form::Chunks(place));
+        let mut relay = Relay::new(Some(Framing::Sse), dialect(), head, Form::Chunks(place), None);
         let (bytes, mut out) = (events.concat(), Vec::new());
         let mut good = true;
         for piece in bytes.as_bytes().chunks(size) {
@@ -403,7 +412,7 @@ mod tests {
             out.extend(told);
             good = result.is_ok();
         }
-        (String::from_utf8(out).unwrap(), good, relay.said_bytes(), relay.usage())
+        (String::from_utf8(out).unwrap(), good, relay.content_bytes(), relay.usage())
     }
 
     #[test]
@@ -447,7 +456,7 @@ mod tests {
         ];
         let anthropic: Vec<&str> = anthropic.iter().map(String::as_str).collect();
         let as_openai = || Box::new(OpenAi::new(false)) as Box<dyn Decoder>;
-        let as_anthropic = || Box::new(crate::dialect::anthropic::decode::Decoder::new(None, None)) as Box<dyn Decoder>;
+        let as_anthropic = || Box::new(crate::dialect::anthropic::decode::Decoder::new(None, false)) as Box<dyn Decoder>;
         let dialects: [(&[&str], Dialect<'_>); 2] = [(&openai, &as_openai), (&anthropic, &as_anthropic)];
         for (all, dialect) in dialects {
             // Every event behind every other one, and those behind every third.
@@ -466,7 +475,7 @@ mod tests {
     fn nothing_is_told_before_the_first_content_and_nothing_of_it_is_lost() {
         let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
         let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
-        let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld));
+        let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld), None);
         let chunk = |delta: &str, more: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{delta}{more}}}]}}\n\n");
         let logprobs = r#","logprobs":{"content":[],"refusal":null}"#;
         for early in [chunk(r#"{"role":"assistant","content":""}"#, logprobs), chunk(r#"{"provider_data":{"a":1}}"#, "")] {
@@ -486,7 +495,7 @@ mod tests {
     fn a_call_in_openais_first_form_is_content() {
         let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
         let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
-        let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld));
+        let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld), None);
         assert!(relay.push(b"data: {\"choices\":[{\"delta\":{\"function_call\":{\"name\":\"f\"}}}]}\n\n").1.is_ok());
         assert!(relay.started());
     }

@@ -1,4 +1,4 @@
-//! Answers of every provider through the whole relay: framer, decoder, law and writer.
+//! Answers of every provider through the whole relay: framer, decoder, order and writer.
 
 use crate::engine::{fuzz, pieces};
 use crate::mutate::Mutator;
@@ -52,7 +52,7 @@ impl Asked {
             Body::Stream => Some(outgoing.framing),
             Body::Framed(framing) => Some(framing),
         };
-        Relay::new(framing, outgoing.decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "as \"asked\""), form)
+        Relay::new(framing, outgoing.decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "as \"asked\""), form, Some(self.seal.clone()))
     }
 }
 

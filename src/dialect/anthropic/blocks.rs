@@ -1,16 +1,10 @@
-//! What an answer made of blocks says, whichever protocol spells them: the Messages API and Bedrock's Converse bring the
+//! The blocks of an answer, whichever protocol spells them: the Messages API and Bedrock's Converse bring the
 //! same texts, thinking and tool calls, and both may be asked for content as the arguments of a forced tool.
 
-use super::replay::Keeper;
+use super::replay::ThinkingState;
 use crate::json::text::Text;
-use crate::llm::event::{Event, Finish, Sink, ToolForm};
+use crate::llm::event::{Block, Citation, Event, Finish, Sink, Source, ToolForm};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
-use crate::llm::state::Seal;
-
-/// Most blocks that may be open at a time; the protocols have one.
-const MAX_OPEN: usize = 64;
-/// Most bytes of text that are held back while a forced tool is waited for.
-const MAX_HELD: usize = 256 * 1024;
 
 /// An open block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +15,10 @@ pub(in crate::dialect) enum Kind {
     Call(u32),
     /// The forced tool, whose arguments are the content.
     Content,
-    /// Nothing that the client is told.
-    Skipped,
+    /// A block that has no event of its own.
+    Raw,
+    /// A block that is complete with its start.
+    Whole,
 }
 
 struct Open {
@@ -34,42 +30,46 @@ struct Open {
     input: Option<String>,
 }
 
-/// Tells one answer, block by block.
+/// Emits one answer, block by block.
 pub(in crate::dialect) struct Blocks {
-    keeper: Keeper,
+    /// Where thinking has to come back with a call.
+    thinking: Option<ThinkingState>,
     /// The forced tool whose arguments are the content.
     content_tool: Option<&'static str>,
     open: Vec<Open>,
+    /// The block of text or reasoning that the last event belongs to.
+    current: Option<Block>,
     calls: u32,
     /// The forced tool has been called; a second call would spoil its JSON.
     answered: bool,
     held: String,
     done: bool,
     /// A block has begun.
-    content: bool,
+    begun: bool,
     /// A text, some thinking or a call has come.
-    said: bool,
+    content: bool,
 }
 
 impl Blocks {
-    /// Nothing is said yet; `seal` where thinking is to be kept for the next turn.
-    pub(in crate::dialect) fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
+    /// Nothing has come yet; `returns_thinking` where the provider needs its thinking back with a call.
+    pub(in crate::dialect) fn new(content_tool: Option<&'static str>, returns_thinking: bool) -> Self {
         Self {
-            keeper: Keeper::new(seal),
+            thinking: returns_thinking.then(ThinkingState::default),
             content_tool,
             open: Vec::new(),
+            current: None,
             calls: 0,
             answered: false,
             held: String::new(),
             done: false,
+            begun: false,
             content: false,
-            said: false,
         }
     }
 
     /// Whether any block has begun.
-    pub(in crate::dialect) fn has_content(&self) -> bool {
-        self.content
+    pub(in crate::dialect) fn begun(&self) -> bool {
+        self.begun
     }
 
     /// Whether the answer is complete.
@@ -91,7 +91,7 @@ impl Blocks {
         if self.open.len() == MAX_OPEN {
             return Err(Fault::Broken("too many open blocks".into()));
         }
-        self.content = true;
+        self.begun = true;
         self.open.push(Open { index, kind, empty: true, input: None });
         Ok(())
     }
@@ -103,18 +103,18 @@ impl Blocks {
     pub(in crate::dialect) fn call(&mut self, index: u64, id: Option<Text<'_>>, name: Text<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         let content = self.content_tool.is_some_and(|tool| tool == name.decode());
         let kind = match (content, self.answered) {
-            (true, true) => Kind::Skipped,
+            (true, true) => Kind::Whole,
             (true, false) => Kind::Content,
             (false, _) => Kind::Call(self.calls),
         };
         self.open(index, kind, out)?;
         if let Kind::Call(call) = kind {
             self.calls += 1;
-            let id = id.map(|id| self.keeper.id(id));
-            out.event(Event::ToolStart { choice: 0, call, id: id.as_deref().map(Text::Plain), name, form: ToolForm::Function });
+            let state = self.thinking.as_mut().and_then(ThinkingState::take);
+            out.event(Event::ToolStart { choice: 0, call, id, name, form: ToolForm::Function, state: state.as_deref() });
         }
         self.answered |= content;
-        self.said = true;
+        self.content = true;
         Ok(())
     }
 
@@ -124,7 +124,11 @@ impl Blocks {
         open.empty = false;
         match open.kind {
             Kind::Call(call) => out.event(Event::ToolArguments { choice: 0, call, fragment }),
-            Kind::Content => out.event(Event::Content { choice: 0, text: fragment }),
+            Kind::Content => {
+                self.current(Some(Block::Text), out);
+                out.event(Event::Content { choice: 0, text: fragment });
+            }
+            Kind::Raw => out.event(Event::RawInput { choice: 0, fragment }),
             _ => {}
         }
     }
@@ -136,27 +140,52 @@ impl Blocks {
         }
     }
 
-    /// A block ends, where one of this number is open. A call without arguments is given empty ones.
+    /// A block ends: the one that is open under this number, and any text or thinking.
     pub(in crate::dialect) fn close(&mut self, index: u64, out: &mut dyn Sink) {
-        self.keeper.end_thinking();
-        let Some(at) = self.open.iter().position(|open| open.index == index) else { return };
-        if self.open.get(at).is_some_and(|open| open.empty) {
-            let input = self.open.get_mut(at).and_then(|open| open.input.take());
-            self.arguments(index, Text::Plain(input.as_deref().unwrap_or("{}")), out);
+        if let Some(at) = self.open.iter().position(|open| open.index == index) {
+            let Open { kind, empty, input, .. } = self.open.swap_remove(at);
+            let input = input.as_deref().filter(|_| empty);
+            match kind {
+                Kind::Call(call) => {
+                    if let Some(input) = input {
+                        out.event(Event::ToolArguments { choice: 0, call, fragment: Text::Plain(input) });
+                    }
+                    out.event(Event::BlockEnd { choice: 0, block: Block::Call(call) });
+                }
+                Kind::Content if empty => out.event(Event::Content { choice: 0, text: Text::Plain(input.unwrap_or("{}")) }),
+                Kind::Raw => out.event(Event::BlockEnd { choice: 0, block: Block::Raw }),
+                _ => {}
+            }
         }
-        self.open.swap_remove(at);
+        self.current(None, out);
+    }
+
+    /// The next event belongs to this block of text or thinking, or to none.
+    fn current(&mut self, block: Option<Block>, out: &mut dyn Sink) {
+        if self.current == block {
+            return;
+        }
+        if self.current == Some(Block::Reasoning)
+            && let Some(thinking) = &mut self.thinking
+        {
+            thinking.end_thinking();
+        }
+        if let Some(block) = std::mem::replace(&mut self.current, block) {
+            out.event(Event::BlockEnd { choice: 0, block });
+        }
     }
 
     /// More of the answer's text.
     ///
     /// # Errors
     /// A text that is too long where a call was forced.
-    pub(in crate::dialect) fn say(&mut self, text: Text<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+    pub(in crate::dialect) fn text(&mut self, text: Text<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         if text.is_empty() {
             return Ok(());
         }
-        self.said = true;
+        self.content = true;
         if self.content_tool.is_none() {
+            self.current(Some(Block::Text), out);
             out.event(Event::Content { choice: 0, text });
             return Ok(());
         }
@@ -169,41 +198,57 @@ impl Blocks {
         Ok(())
     }
 
-    /// Something that is neither text nor a call has been written.
-    pub(in crate::dialect) fn shown(&mut self) {
-        self.said = true;
-    }
-
     /// More of the open thinking block.
     pub(in crate::dialect) fn think(&mut self, text: Option<Text<'_>>, signature: Option<Text<'_>>, out: &mut dyn Sink) {
         let (text, signature) = (text.unwrap_or(Text::Raw("")), signature.unwrap_or(Text::Raw("")));
-        self.keeper.thinking(text, signature);
+        if text.is_empty() && signature.is_empty() {
+            return;
+        }
+        self.current(Some(Block::Reasoning), out);
+        if let Some(thinking) = &mut self.thinking {
+            thinking.thinking(text, signature);
+        }
         if !text.is_empty() {
-            self.said = true;
+            self.content = true;
             out.event(Event::Reasoning { choice: 0, text });
+        }
+        if !signature.is_empty() {
+            out.event(Event::Signature { choice: 0, text: signature });
         }
     }
 
     /// A block of encrypted thinking, in base64.
-    pub(in crate::dialect) fn redacted(&mut self, data: &str) {
-        self.keeper.redacted(data);
+    pub(in crate::dialect) fn redacted(&mut self, data: &str, out: &mut dyn Sink) {
+        self.current(None, out);
+        if let Some(thinking) = &mut self.thinking {
+            thinking.redacted(data);
+        }
+        out.event(Event::RedactedReasoning { choice: 0, data: Text::Raw(data) });
     }
 
-    /// The answer is complete, for the reason that the provider calls `word`.
+    /// An image.
+    pub(in crate::dialect) fn image(&mut self, source: Source<'_>, out: &mut dyn Sink) {
+        self.current(None, out);
+        self.content = true;
+        out.event(Event::Image { choice: 0, source });
+    }
+
+    /// The answer is complete, for the reason that the provider calls `word`, with a stop sequence or the category of a refusal.
     ///
     /// # Errors
     /// The word means that the answer failed.
-    pub(in crate::dialect) fn finish(&mut self, word: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+    pub(in crate::dialect) fn finish(&mut self, word: &str, detail: Option<&str>, out: &mut dyn Sink) -> Result<(), Fault> {
         while let Some(index) = self.open.last().map(|open| open.index) {
             self.close(index, out);
         }
+        self.current(None, out);
         if !self.answered && !self.held.is_empty() {
             out.event(Event::Content { choice: 0, text: Text::Plain(&self.held) });
         }
-        let reason = match (Finish::of(word, self.said), word) {
+        let reason = match (Finish::of(word, self.content), word) {
             // The call was the gateway's own way to get the content.
             (Some(Finish::ToolCalls), _) if self.answered && self.calls == 0 => Finish::Stop,
-            (Some(reason), _) => reason,
+            (Some(reason), _) => reason.with(detail),
             (None, "") => return Err(Fault::Broken("the answer ended without saying why".into())),
             (None, word) => {
                 let message = format!("the model's answer ended with `{word}`");
@@ -223,3 +268,19 @@ impl Blocks {
         if self.done { Ok(()) } else { Err(Fault::Truncated) }
     }
 }
+
+/// A source of a text: what is called a `source` may be its address, too. `json` is all that the provider says of it.
+pub(in crate::dialect) fn citation<'a>(
+    url: Option<Text<'a>>,
+    source: Option<Text<'a>>,
+    title: Option<Text<'a>>,
+    json: &'a str,
+) -> Citation<'a> {
+    let is_link = |text: &Text<'_>| ["https://", "http://"].iter().any(|scheme| text.decode().starts_with(scheme));
+    Citation { url: url.filter(|url| !url.is_empty()).or(source.filter(is_link)), title, span: (0, 0), json }
+}
+
+/// Most blocks that may be open at a time; the protocols have one.
+const MAX_OPEN: usize = 64;
+/// Most bytes of text that are held back while a forced tool is waited for.
+const MAX_HELD: usize = 256 * 1024;

@@ -8,25 +8,17 @@
 //! a broken answer. A whole answer is the same blocks, each complete at once.
 //! <https://docs.anthropic.com/en/api/messages-streaming>
 
-use super::blocks::{Blocks, Kind};
-use super::wire::{WireBlock, WireCitation, WireDelta, WireEvent, WireMessage, WireSource, WireUsage};
+use super::blocks::{Blocks, Kind, citation};
+use super::wire::{WireBlock, WireCitation, WireDelta, WireEvent, WireMessage, WireSource, WireStop, WireUsage};
 use crate::dialect;
-use crate::dialect::shown::{self, Sources};
 use crate::frame::Frame;
 use crate::json::text::{Text, raw_text};
-use crate::llm::event::{Event, Sink};
+use crate::llm::event::{Citation, Event, Page, RawBlock, Sink, Source};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
-use crate::llm::state::Seal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 use std::borrow::Cow;
-
-/// The status that stands for an error event, which has none of its own; only used where its type is unknown.
-const EVENT_STATUS: u16 = 500;
-
-/// The events that say something; every other one is skipped, whatever it holds.
-const EVENTS: [&str; 7] =
-    ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error"];
 
 /// Reads one answer.
 pub struct Decoder {
@@ -35,13 +27,16 @@ pub struct Decoder {
     id: Option<Box<str>>,
     usage: WireUsage<'static>,
     stop: Option<String>,
+    /// The stop sequence, or the category of the refusal.
+    stop_detail: Option<String>,
 }
 
 impl Decoder {
     /// A decoder for one answer. `content_tool`: the tool whose call was forced in order to get the content as its
-    /// arguments; `seal` where thinking is to be kept for the next turn.
-    pub fn new(content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { blocks: Blocks::new(content_tool, seal), id: None, usage: WireUsage::default(), stop: None }
+    /// arguments; `returns_thinking` where thinking has to come back with a call.
+    pub fn new(content_tool: Option<&'static str>, returns_thinking: bool) -> Self {
+        let blocks = Blocks::new(content_tool, returns_thinking);
+        Self { blocks, id: None, usage: WireUsage::default(), stop: None, stop_detail: None }
     }
 
     /// Reads one event, whatever it came framed in.
@@ -63,7 +58,7 @@ impl Decoder {
             ("message_start", _) => self.start(event.message, out)?,
             ("content_block_start", Some(index)) => {
                 let Some(block) = event.content_block else { return Err(broken("a block without content")) };
-                self.begin(index, &block, out)?;
+                self.begin(index, &block, || raw_event(data), out)?;
                 // In a stream the input is `{}` and its text follows in pieces.
                 if let Some(input) = block.input.map(RawValue::get).filter(|input| !blank(input)) {
                     self.blocks.input(index, input);
@@ -76,13 +71,16 @@ impl Decoder {
             }
             ("content_block_stop", Some(index)) => self.blocks.close(index, out),
             ("message_delta", _) => {
-                if let Some(reason) = event.delta.and_then(|d| raw_text(d.stop_reason?)) {
+                if let Some(delta) = event.delta
+                    && let Some(reason) = string(delta.stop_reason)
+                {
                     self.stop = Some(reason.decode().into_owned());
+                    self.stop_detail = detail(delta.stop_sequence, delta.stop_details);
                 }
                 self.counted(event.usage, out);
             }
             ("message_stop", _) => {
-                self.blocks.finish(self.stop.as_deref().unwrap_or_default(), out)?;
+                self.blocks.finish(self.stop.as_deref().unwrap_or_default(), self.stop_detail.as_deref(), out)?;
                 out.event(Event::End);
             }
             ("error", _) => return Err(failed(event.error)),
@@ -101,55 +99,66 @@ impl Decoder {
         }
     }
 
-    /// A block begins.
-    fn begin(&mut self, index: u64, block: &WireBlock<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-        match &*block.r#type.decode() {
+    /// A block begins. `raw` finds all of it.
+    fn begin<'d>(
+        &mut self,
+        index: u64,
+        block: &WireBlock<'_>,
+        raw: impl FnOnce() -> Option<&'d str>,
+        out: &mut dyn Sink,
+    ) -> Result<(), Fault> {
+        let name = block.r#type.decode();
+        let pass = |out: &mut dyn Sink, essential| {
+            let block = RawBlock { name: &name, media_type: "", json: raw().unwrap_or_default(), essential };
+            out.event(Event::Raw { choice: 0, block });
+        };
+        match &*name {
             "text" => {
                 self.blocks.open(index, Kind::Text, out)?;
-                self.blocks.say(string(block.text).unwrap_or(Text::Raw("")), out)?;
+                self.blocks.text(string(block.text).unwrap_or(Text::Raw("")), out)?;
                 let cited: Vec<&RawValue> = block.citations.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
                 if !cited.is_empty() {
                     cite(&cited, out);
                 }
-                Ok(())
             }
             "thinking" => {
                 self.blocks.open(index, Kind::Thinking, out)?;
                 self.blocks.think(string(block.thinking), string(block.signature), out);
-                Ok(())
             }
             "redacted_thinking" => {
-                self.blocks.open(index, Kind::Skipped, out)?;
+                self.blocks.open(index, Kind::Whole, out)?;
                 if let Some(Text::Raw(data)) = string(block.data) {
-                    self.blocks.redacted(data);
+                    self.blocks.redacted(data, out);
                 }
-                Ok(())
             }
-            "tool_use" => self.blocks.call(index, string(block.id), string(block.name).unwrap_or(Text::Raw("")), out),
+            "tool_use" => self.blocks.call(index, string(block.id), string(block.name).unwrap_or(Text::Raw("")), out)?,
             "image" => {
-                self.blocks.open(index, Kind::Skipped, out)?;
+                self.blocks.open(index, Kind::Whole, out)?;
                 let source = block.source.and_then(|raw| serde_json::from_str::<WireSource<'_>>(raw.get()).ok());
                 match source.map(|source| (source.media_type.zip(source.data), source.url)) {
-                    Some((Some((media_type, data)), _)) => shown::image_data(0, media_type, data, out),
-                    Some((None, Some(url))) => shown::image(0, &[url], out),
-                    _ => return Err(shown::unshown("image", "")),
+                    Some((Some((media_type, data)), _)) => self.blocks.image(Source::Base64 { media_type, data }, out),
+                    Some((None, Some(url))) => self.blocks.image(Source::Url(url), out),
+                    _ => pass(out, true),
                 }
-                self.blocks.shown();
-                Ok(())
             }
-            "audio" | "video" | "document" => Err(shown::unshown(&block.r#type.decode(), "")),
-            // The traces of tools that Anthropic runs itself are no part of the answer, but for what a search has found.
+            "audio" | "video" | "document" => {
+                self.blocks.open(index, Kind::Raw, out)?;
+                pass(out, true);
+            }
+            // The traces of tools that Anthropic runs itself.
             kind => {
-                self.blocks.open(index, Kind::Skipped, out)?;
+                self.blocks.open(index, Kind::Raw, out)?;
+                pass(out, false);
                 if kind == "web_search_tool_result" {
                     // Else it is an error of the search, which the model was told.
                     let found = block.content.and_then(|raw| serde_json::from_str::<Vec<WireCitation<'_>>>(raw.get()).ok());
-                    let pages = found.unwrap_or_default().into_iter().filter_map(|page| Some((page.url?, string(page.title))));
-                    shown::search_results(0, pages, out);
+                    let pages = found.iter().flatten().filter_map(|page| Some(Page { url: page.url?, title: string(page.title) }));
+                    let pages: Vec<Page<'_>> = pages.collect();
+                    out.event(Event::SearchResults { choice: 0, pages: &pages });
                 }
-                Ok(())
             }
         }
+        Ok(())
     }
 
     fn delta(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
@@ -157,12 +166,12 @@ impl Decoder {
             cite(&[citation], out);
         }
         match self.blocks.kind(index) {
-            Some(Kind::Text) => self.blocks.say(string(delta.text).unwrap_or(Text::Raw("")), out)?,
+            Some(Kind::Text) => self.blocks.text(string(delta.text).unwrap_or(Text::Raw("")), out)?,
             Some(Kind::Thinking) => self.blocks.think(string(delta.thinking), string(delta.signature), out),
-            Some(Kind::Call(_) | Kind::Content) => {
+            Some(Kind::Call(_) | Kind::Content | Kind::Raw) => {
                 self.blocks.arguments(index, string(delta.partial_json).unwrap_or(Text::Raw("")), out);
             }
-            Some(Kind::Skipped) => {}
+            Some(Kind::Whole) => {}
             None => self.unopened(index, delta, out)?,
         }
         Ok(())
@@ -170,12 +179,12 @@ impl Decoder {
 }
 
 impl Decoder {
-    /// A delta of a block that never started. What it adds says what the block is, so that nothing has to be lost; only the
-    /// arguments of a call, whose name nobody knows, cannot be told.
+    /// A delta of a block that never started. What it adds shows what the block is, so that nothing is lost; only the
+    /// arguments of a call, whose name is unknown, are an error.
     fn unopened(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         if let Some(text) = string(delta.text) {
             self.blocks.open(index, Kind::Text, out)?;
-            return self.blocks.say(text, out);
+            return self.blocks.text(text, out);
         }
         if delta.thinking.is_some() {
             self.blocks.open(index, Kind::Thinking, out)?;
@@ -192,7 +201,7 @@ impl Decoder {
     fn start(&mut self, message: Option<WireMessage<'_>>, out: &mut dyn Sink) -> Result<(), Fault> {
         let id = message.as_ref().and_then(|message| message.id).map(Text::decode);
         let other = matches!((&self.id, &id), (Some(first), Some(id)) if **first != **id);
-        if other && self.blocks.has_content() {
+        if other && self.blocks.begun() {
             return Err(broken("a second message began inside of the answer"));
         }
         if let Some(id) = id {
@@ -220,14 +229,15 @@ impl dialect::Decoder for Decoder {
             _ => return Err(broken("the answer is not a message")),
         }
         for (index, block) in (0..).zip(message.content.iter().flatten()) {
-            self.begin(index, block, out)?;
-            if let Some(input) = block.input {
+            self.begin(index, block, || raw_block(body, index), out)?;
+            if let Some(input) = block.input.filter(|_| self.blocks.kind(index) != Some(Kind::Raw)) {
                 self.blocks.arguments(index, Text::Plain(input.get()), out);
             }
             self.blocks.close(index, out);
         }
         self.counted(message.usage, out);
-        self.blocks.finish(&message.stop_reason.map(Text::decode).unwrap_or_default(), out)
+        let detail = detail(message.stop_sequence, message.stop_details);
+        self.blocks.finish(&message.stop_reason.map(Text::decode).unwrap_or_default(), detail.as_deref(), out)
     }
 
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
@@ -235,16 +245,44 @@ impl dialect::Decoder for Decoder {
     }
 }
 
-/// Writes where words come from.
-fn cite(citations: &[&RawValue], out: &mut dyn Sink) {
-    let mut sources = Sources::new();
-    for raw in citations {
-        match serde_json::from_str::<WireCitation<'_>>(raw.get()) {
-            Ok(citation) => sources.source(citation.url, citation.source, string(citation.title), raw.get()),
-            Err(_) => sources.source(None, None, None, raw.get()),
-        }
+/// Emits the sources of a text.
+fn cite(list: &[&RawValue], out: &mut dyn Sink) {
+    let list: SmallVec<[Citation<'_>; 1]> = list.iter().map(|raw| read_citation(raw)).collect();
+    out.event(Event::Citations { choice: 0, list: &list });
+}
+
+fn read_citation(raw: &RawValue) -> Citation<'_> {
+    match serde_json::from_str::<WireCitation<'_>>(raw.get()) {
+        Ok(one) => citation(one.url, one.source, string(one.title), raw.get()),
+        Err(_) => citation(None, None, None, raw.get()),
     }
-    sources.write(0, out);
+}
+
+/// The block of an event, all of it.
+fn raw_event(data: &str) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct Start<'a> {
+        #[serde(borrow)]
+        content_block: &'a RawValue,
+    }
+    serde_json::from_str(data).ok().map(|start: Start<'_>| start.content_block.get())
+}
+
+/// A block of a message, all of it.
+fn raw_block(message: &[u8], index: u64) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        content: Vec<&'a RawValue>,
+    }
+    let message: Message<'_> = serde_json::from_slice(message).ok()?;
+    message.content.get(index as usize).map(|block| block.get())
+}
+
+/// What the stop reason leaves open.
+fn detail(stop_sequence: Option<&RawValue>, stop_details: Option<&RawValue>) -> Option<String> {
+    let category = || serde_json::from_str::<WireStop<'_>>(stop_details?.get()).ok()?.category;
+    string(stop_sequence).or_else(category).map(|text| text.decode().into_owned())
 }
 
 /// Whether this is an event that the gateway does not know.
@@ -282,3 +320,9 @@ fn failed(error: Option<super::error::WireError<'_>>) -> Fault {
         },
     })
 }
+
+/// The status that stands for an error event, which has none of its own; only used where its type is unknown.
+const EVENT_STATUS: u16 = 500;
+/// The events that mean something; every other one is skipped, whatever it holds.
+const EVENTS: [&str; 7] =
+    ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error"];

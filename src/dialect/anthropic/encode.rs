@@ -113,8 +113,7 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
     user(request, &mut w);
     w.end_object();
 
-    let seal = request.seal.filter(|_| thought.thinks() && toolbox.calls).cloned();
-    let decoder = toolbox.around(Decoder::new(toolbox.content_tool(), seal));
+    let decoder = toolbox.around(Decoder::new(toolbox.content_tool(), thought.thinks() && toolbox.calls));
     Ok(Encoded { body: w.finish(), settled, decoder })
 }
 

@@ -1,38 +1,32 @@
-//! Thinking that has to come back: collected from an answer while it passes, sealed into the id of the tool call that
-//! follows it, and put before that call when the client sends the turn again.
+//! Thinking that has to come back: collected from an answer while it passes, given to the tool call that follows it as its
+//! state, and put before that call when the client sends the turn again.
 //!
 //! With thinking on, a turn that calls tools must begin with the very thinking blocks that led to the calls, signature
 //! included. The state is the blocks themselves, as the inside of a JSON array.
 
 use crate::json::text::Text;
 use crate::llm::request::CallId;
-use crate::llm::state::{MAX_STATE, Seal};
+use crate::llm::state::MAX_STATE;
 use ring::digest;
-use std::borrow::Cow;
 
 /// Longest id that Bedrock takes (`toolUseId` of its service model); Anthropic's own are shorter.
 const MAX_ID: usize = 64;
-/// How every kept state begins.
+/// How every state begins.
 const BLOCK: &str = r#"{"type":""#;
 
 /// Collects the thinking blocks that precede a tool call.
-pub(in crate::dialect) struct Keeper {
-    seal: Option<Seal>,
+#[derive(Default)]
+pub(in crate::dialect) struct ThinkingState {
     done: Vec<u8>,
     text: Vec<u8>,
     signature: Vec<u8>,
     overflow: bool,
 }
 
-impl Keeper {
-    /// Keeps nothing where there is no seal to keep it with.
-    pub(in crate::dialect) fn new(seal: Option<Seal>) -> Self {
-        Self { seal, done: Vec::new(), text: Vec::new(), signature: Vec::new(), overflow: false }
-    }
-
+impl ThinkingState {
     /// More of the open thinking block.
     pub(in crate::dialect) fn thinking(&mut self, text: Text<'_>, signature: Text<'_>) {
-        if self.seal.is_none() || self.overflow {
+        if self.overflow {
             return;
         }
         for (piece, buffer) in [(text, &mut self.text), (signature, &mut self.signature)] {
@@ -54,9 +48,7 @@ impl Keeper {
 
     /// A block of encrypted thinking.
     pub(in crate::dialect) fn redacted(&mut self, data: &str) {
-        if self.seal.is_some() {
-            self.push(&[br#"{"type":"redacted_thinking","data":""#, data.as_bytes(), br#""}"#]);
-        }
+        self.push(&[br#"{"type":"redacted_thinking","data":""#, data.as_bytes(), br#""}"#]);
     }
 
     fn push(&mut self, pieces: &[&[u8]]) {
@@ -70,23 +62,17 @@ impl Keeper {
         self.check();
     }
 
-    /// More than an id can carry is not carried at all: half a block would be refused.
+    /// More than a state can hold is not kept at all: half a block would be refused.
     fn check(&mut self) {
         if self.done.len() + self.text.len() + self.signature.len() > MAX_STATE {
-            self.overflow = true;
-            (self.done, self.text, self.signature) = Default::default();
+            *self = Self { overflow: true, ..Self::default() };
         }
     }
 
-    /// The id under which a client learns of a tool call.
-    pub(in crate::dialect) fn id<'a>(&mut self, id: Text<'a>) -> Cow<'a, str> {
-        let plain = id.decode();
-        let state = std::mem::take(&mut self.done);
+    /// The state of a tool call: the blocks since the call before it; `None` where there are none.
+    pub(in crate::dialect) fn take(&mut self) -> Option<Vec<u8>> {
         self.overflow = false;
-        match &self.seal {
-            Some(seal) if !state.is_empty() => Cow::Owned(seal.seal(&plain, &state)),
-            _ => plain,
-        }
+        Some(std::mem::take(&mut self.done)).filter(|state| !state.is_empty())
     }
 }
 
@@ -124,7 +110,7 @@ pub(in crate::dialect) fn legal(id: &str) -> String {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::llm::state::Sealer;
+    use crate::llm::state::{Seal, Sealer};
     use std::sync::Arc;
 
     fn seal() -> Seal {
@@ -133,31 +119,28 @@ mod tests {
 
     #[test]
     fn blocks_travel_with_the_call_that_follows_them() {
-        let mut k = Keeper::new(Some(seal()));
-        k.thinking(Text::Raw(r"a\n"), Text::Raw(""));
-        k.thinking(Text::Raw("b"), Text::Raw("c2ln"));
-        k.end_thinking();
-        k.redacted("AAAA");
-        let first = k.id(Text::Raw("toolu_1")).into_owned();
-        assert_eq!(k.id(Text::Raw("toolu_2")), "toolu_2");
-        let (id, state) = seal().open(&first).unwrap();
-        let blocks = thinking(&CallId { id: id.into(), state: Some(state) }).unwrap();
-        assert!(first.starts_with("toolu_1"));
+        let mut kept = ThinkingState::default();
+        kept.thinking(Text::Raw(r"a\n"), Text::Raw(""));
+        kept.thinking(Text::Raw("b"), Text::Raw("c2ln"));
+        kept.end_thinking();
+        kept.redacted("AAAA");
+        let blocks = thinking(&CallId { id: "toolu_1".into(), state: kept.take() }).unwrap();
+        assert_eq!(kept.take(), None);
         assert_eq!(blocks, r#"{"type":"thinking","thinking":"a\nb","signature":"c2ln"},{"type":"redacted_thinking","data":"AAAA"}"#);
     }
 
     #[test]
     fn too_much_thinking_and_thinking_without_a_signature_stay_behind() {
-        let mut k = Keeper::new(Some(seal()));
-        k.thinking(Text::Plain("unsigned"), Text::Raw(""));
-        k.end_thinking();
-        assert_eq!(k.id(Text::Raw("t")), "t");
-        k.thinking(Text::Raw(&"x".repeat(MAX_STATE)), Text::Raw("c2ln"));
-        k.end_thinking();
-        k.redacted("AAAA");
-        assert_eq!(k.id(Text::Raw("t")), "t");
-        k.redacted("AAAA");
-        assert_ne!(k.id(Text::Raw("t")), "t");
+        let mut thinking = ThinkingState::default();
+        thinking.thinking(Text::Plain("unsigned"), Text::Raw(""));
+        thinking.end_thinking();
+        assert_eq!(thinking.take(), None);
+        thinking.thinking(Text::Raw(&"x".repeat(MAX_STATE)), Text::Raw("c2ln"));
+        thinking.end_thinking();
+        thinking.redacted("AAAA");
+        assert_eq!(thinking.take(), None);
+        thinking.redacted("AAAA");
+        assert!(thinking.take().is_some());
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub(super) struct WireMessage<'a> {
     #[serde(borrow, default)]
     pub stop_reason: Option<Text<'a>>,
     #[serde(borrow, default)]
+    pub stop_sequence: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub stop_details: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     pub usage: Option<WireUsage<'a>>,
     #[serde(borrow, default)]
     pub error: Option<WireError<'a>>,
@@ -67,7 +71,7 @@ pub(super) struct WireBlock<'a> {
     /// An image's bytes or address.
     #[serde(borrow, default)]
     pub source: Option<&'a RawValue>,
-    /// What a tool of the provider's own gave.
+    /// The result of a tool of the provider's own.
     #[serde(borrow, default)]
     pub content: Option<&'a RawValue>,
 }
@@ -110,6 +114,17 @@ pub(super) struct WireDelta<'a> {
     pub citation: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub stop_reason: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub stop_sequence: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub stop_details: Option<&'a RawValue>,
+}
+
+/// What a refusal is about.
+#[derive(Deserialize)]
+pub(super) struct WireStop<'a> {
+    #[serde(borrow, default)]
+    pub category: Option<Text<'a>>,
 }
 
 /// Tokens so far, and the tier that serves the request. `input_tokens` leaves out what went through the cache.
@@ -117,12 +132,19 @@ pub(super) struct WireDelta<'a> {
 pub(super) struct WireUsage<'a> {
     input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
+    cache_creation: Option<WireCacheCreation>,
     cache_read_input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     output_tokens_details: Option<WireDetails>,
     /// `standard`, `priority` or `batch`.
     #[serde(borrow, default)]
     pub service_tier: Option<&'a RawValue>,
+}
+
+/// What was written to the cache, by how long it is kept.
+#[derive(Clone, Copy, Default, Deserialize)]
+struct WireCacheCreation {
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -137,6 +159,7 @@ impl WireUsage<'_> {
         self.input_tokens = anew(self.input_tokens, later.input_tokens);
         self.cache_creation_input_tokens = anew(self.cache_creation_input_tokens, later.cache_creation_input_tokens);
         self.cache_read_input_tokens = anew(self.cache_read_input_tokens, later.cache_read_input_tokens);
+        self.cache_creation = later.cache_creation.or(self.cache_creation);
         self.output_tokens = later.output_tokens.max(self.output_tokens);
         self.output_tokens_details = later.output_tokens_details.max(self.output_tokens_details);
     }
@@ -150,6 +173,7 @@ impl WireUsage<'_> {
             completion: self.output_tokens.unwrap_or_default(),
             cached,
             cache_write,
+            cache_write_hour: self.cache_creation.and_then(|written| written.ephemeral_1h_input_tokens).unwrap_or_default(),
             reasoning: self.output_tokens_details.and_then(|d| d.thinking_tokens).unwrap_or_default(),
             ..Usage::default()
         }

@@ -9,20 +9,18 @@
 
 use super::error;
 use super::family::Family;
-use super::shown::{self, OpenImage};
-use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, MessageStop, Metadata, Reasoning, Tier, WireUsage};
+use super::wire::{Answer, BlockDelta, BlockStart, BlockStop, Citation, Image, MessageStop, Metadata, Reasoning, Tier, WireUsage};
 use crate::dialect::Decoder;
-use crate::dialect::anthropic::blocks::Blocks;
-use crate::dialect::shown::unshown;
+use crate::dialect::anthropic::blocks::{self, Blocks};
 use crate::frame::Frame;
 use crate::json::text::Text;
-use crate::llm::event::{Event, Sink};
-use crate::llm::failure::Fault;
-use crate::llm::state::Seal;
+use crate::llm::event::{Event, RawBlock, Sink, Source};
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 /// Reads one answer.
 pub(super) struct Converse {
@@ -35,10 +33,10 @@ pub(super) struct Converse {
 }
 
 impl Converse {
-    /// A decoder for one answer of a model of this family. `content_tool`: the tool whose arguments are the content; `seal` where thinking is to be
-    /// kept for the next turn.
-    pub(super) fn new(family: Family, content_tool: Option<&'static str>, seal: Option<Seal>) -> Self {
-        Self { family, blocks: Blocks::new(content_tool, seal), image: None, ended: false }
+    /// A decoder for one answer of a model of this family. `content_tool`: the tool whose arguments are the content;
+    /// `returns_thinking` where thinking has to come back with a call.
+    pub(super) fn new(family: Family, content_tool: Option<&'static str>, returns_thinking: bool) -> Self {
+        Self { family, blocks: Blocks::new(content_tool, returns_thinking), image: None, ended: false }
     }
 
     fn event(&mut self, kind: &str, payload: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
@@ -59,10 +57,10 @@ impl Converse {
                     self.image.get_or_insert_default().push(image)?;
                 }
                 if let Some(citation) = delta.citation {
-                    shown::citations(&[citation], out);
+                    cite(&[citation], out);
                 }
                 if let Some(text) = delta.text {
-                    self.blocks.say(text, out)?;
+                    self.blocks.text(text, out)?;
                 }
                 if let Some(fragment) = delta.tool_use.and_then(|call| call.input) {
                     if self.blocks.kind(event.block).is_none() && !fragment.is_empty() {
@@ -77,12 +75,12 @@ impl Converse {
             "contentBlockStop" => {
                 let event: BlockStop = parse(payload)?;
                 self.blocks.close(event.block, out);
-                self.show(out)?;
+                self.end_image(out);
             }
             "messageStop" => {
                 let event: MessageStop<'_> = parse(payload)?;
-                self.show(out)?;
-                self.blocks.finish(&event.reason.map(Text::decode).unwrap_or_default(), out)?;
+                self.end_image(out);
+                self.blocks.finish(&event.reason.map(Text::decode).unwrap_or_default(), None, out)?;
             }
             "metadata" => {
                 let event: Metadata<'_> = parse(payload)?;
@@ -97,11 +95,22 @@ impl Converse {
         Ok(())
     }
 
-    /// Writes the image whose block has ended.
-    fn show(&mut self, out: &mut dyn Sink) -> Result<(), Fault> {
-        let Some(image) = self.image.take() else { return Ok(()) };
-        self.blocks.shown();
-        image.finish(out)
+    /// The block of an image, where one is open, has ended.
+    fn end_image(&mut self, out: &mut dyn Sink) {
+        if let Some(OpenImage { format, bytes }) = self.image.take() {
+            let data = STANDARD.encode(bytes);
+            self.image(format.as_deref().map(Text::Plain), Some(Text::Plain(&data)), out);
+        }
+    }
+
+    fn image(&mut self, format: Option<Text<'_>>, data: Option<Text<'_>>, out: &mut dyn Sink) {
+        match format.zip(data.filter(|data| !data.is_empty())) {
+            Some((format, data)) => {
+                let media_type = format!("image/{}", format.decode());
+                self.blocks.image(Source::Base64 { media_type: Text::Plain(&media_type), data }, out);
+            }
+            None => raw("image", "", true, out),
+        }
     }
 
     fn think(&mut self, reasoning: &Reasoning<'_>, out: &mut dyn Sink) {
@@ -111,7 +120,7 @@ impl Converse {
             // What is kept becomes JSON again, so only what needs no escapes is kept.
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
             if let Some(inner) = inner.filter(|inner| inner.bytes().all(plain)) {
-                self.blocks.redacted(&inner);
+                self.blocks.redacted(&inner, out);
             }
         }
     }
@@ -136,7 +145,7 @@ impl Decoder for Converse {
         };
         for (block, content) in (0..).zip(message.content.unwrap_or_default()) {
             if let Some(text) = content.text {
-                self.blocks.say(text, out)?;
+                self.blocks.text(text, out)?;
             }
             if let Some(call) = content.tool_use {
                 self.blocks.call(block, call.id, call.name.unwrap_or(Text::Raw("")), out)?;
@@ -148,22 +157,25 @@ impl Decoder for Converse {
             }
             if let Some(cited) = content.cited {
                 for text in cited.content.into_iter().flatten().filter_map(|part| part.text) {
-                    self.blocks.say(text, out)?;
+                    self.blocks.text(text, out)?;
                 }
-                shown::citations(&cited.citations.unwrap_or_default(), out);
+                let citations = cited.citations.unwrap_or_default();
+                if !citations.is_empty() {
+                    cite(&citations, out);
+                }
             }
             if let Some(image) = content.image {
-                self.blocks.shown();
-                shown::image(&image, out)?;
+                failed(&image)?;
+                self.image(image.format, image.source.and_then(|source| source.bytes), out);
             }
             let others = [content.video, content.audio, content.document, content.search_result];
-            if let Some((name, _)) = ["video", "audio", "document", "searchResult"].iter().zip(others).find(|(_, other)| other.is_some()) {
-                return Err(unshown(name, ""));
+            for (name, json) in ["video", "audio", "document", "searchResult"].into_iter().zip(others) {
+                json.into_iter().for_each(|json| raw(name, json.get(), true, out));
             }
             self.blocks.close(block, out);
         }
         served(answer.tier, answer.usage, self.family, out);
-        self.blocks.finish(&answer.reason.map(Text::decode).unwrap_or_default(), out)
+        self.blocks.finish(&answer.reason.map(Text::decode).unwrap_or_default(), None, out)
     }
 
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
@@ -175,6 +187,58 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Fault> {
     serde_json::from_slice(json).map_err(|_| Fault::Broken("the answer is not JSON of this protocol".into()))
 }
 
+fn raw(name: &str, json: &str, essential: bool, out: &mut dyn Sink) {
+    out.event(Event::Raw { choice: 0, block: RawBlock { name, media_type: "", json, essential } });
+}
+
+/// Emits the sources of a text.
+fn cite(list: &[&RawValue], out: &mut dyn Sink) {
+    let list: SmallVec<[_; 1]> = list.iter().map(|raw| citation(raw)).collect();
+    out.event(Event::Citations { choice: 0, list: &list });
+}
+
+fn citation(raw: &RawValue) -> crate::llm::event::Citation<'_> {
+    match serde_json::from_str::<Citation<'_>>(raw.get()) {
+        Ok(one) => blocks::citation(one.location.and_then(|place| place.web?.url), one.source, one.title, raw.get()),
+        Err(_) => blocks::citation(None, None, None, raw.get()),
+    }
+}
+
+/// The failure of a model that could not make its image.
+fn failed(image: &Image<'_>) -> Result<(), Fault> {
+    let Some(error) = &image.error else { return Ok(()) };
+    let message = error.message.map_or_else(|| "the model made no image".into(), Text::decode).into_owned();
+    Err(Fault::Provider(ProviderError { class: FailureClass::Server, message, param: None, retry_after: None }))
+}
+
+/// The image of a stream that is being read.
+#[derive(Default)]
+struct OpenImage {
+    format: Option<String>,
+    bytes: Vec<u8>,
+}
+
+impl OpenImage {
+    /// Takes its beginning, or a piece of it, which is in base64 of its own.
+    ///
+    /// # Errors
+    /// The provider could not make it, or it is too long or not base64.
+    fn push(&mut self, image: &Image<'_>) -> Result<(), Fault> {
+        failed(image)?;
+        if let Some(format) = image.format {
+            self.format = Some(format.decode().into_owned());
+        }
+        let Some(source) = &image.source else { return Ok(()) };
+        let piece = source.bytes.and_then(|data| STANDARD.decode(data.decode().as_bytes()).ok());
+        let piece = piece.ok_or(Fault::Broken("a piece of an image is not base64".into()))?;
+        if self.bytes.len() + piece.len() > MAX_IMAGE {
+            return Err(Fault::Broken("an image is too long".into()));
+        }
+        self.bytes.extend_from_slice(&piece);
+        Ok(())
+    }
+}
+
 /// How the answer was served: in which tier, and what it used.
 fn served(tier: Option<Tier<'_>>, usage: Option<WireUsage>, family: Family, out: &mut dyn Sink) {
     if let Some(tier) = tier.and_then(|tier| tier.r#type) {
@@ -184,3 +248,6 @@ fn served(tier: Option<Tier<'_>>, usage: Option<WireUsage>, family: Family, out:
         out.event(Event::Usage(usage.usage(family.takes().cache_in_input)));
     }
 }
+
+/// Longest image of a stream, in bytes.
+const MAX_IMAGE: usize = 16 << 20;

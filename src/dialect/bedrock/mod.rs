@@ -39,7 +39,6 @@ mod embeddings;
 pub mod error;
 pub mod family;
 mod messages;
-mod shown;
 mod thinking;
 mod tools;
 mod wire;
@@ -144,9 +143,8 @@ impl Dialect for Bedrock {
         w.end_object();
 
         let operation = if request.stream { "converse-stream" } else { "converse" };
-        // Only Claude wants its thinking back, and only where a call of the client's can carry it.
-        let seal = request.seal.filter(|_| thinking.claude_thinks() && toolbox.calls).cloned();
-        let decoder = decode::Converse::new(family, toolbox.content_tool(), seal);
+        // Only Claude wants its thinking back, and only with a call of the client's tools.
+        let decoder = decode::Converse::new(family, toolbox.content_tool(), thinking.claude_thinks() && toolbox.calls);
         Ok(Outgoing {
             path: format!("/model/{}/{operation}", percent::segment(request.model)),
             body: Bytes::from(w.finish()),

@@ -5,9 +5,10 @@ use super::*;
 use crate::dialect::testing;
 use crate::frame::Frame;
 use crate::frame::aws_event_stream::{AwsFramer, write_message};
+use crate::front::chat::rules::{finish_reason, refusal, write_members};
 use crate::llm::envelope::ChatRequest;
 use crate::llm::envelope::Parsed;
-use crate::llm::event::{Event, Sink};
+use crate::llm::event::{Block, Event, Sink};
 use crate::llm::failure::{FailureClass, Fault};
 use crate::llm::settings::Params;
 use crate::llm::state::{Seal, Sealer};
@@ -66,25 +67,41 @@ pub(in crate::dialect) fn requests(folder: &str, dialect: &dyn Dialect, kind: Ki
     assert!(seen > 5);
 }
 
+fn seal() -> Seal {
+    Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into())
+}
+
 /// How the end of a stream is shown.
 const END: &str = "other: End";
 
 /// What an answer said, one line an event; neighbouring pieces of one text are one line, so that every way of cutting
 /// a stream gives the same.
 #[derive(Default)]
-pub(in crate::dialect) struct Told(Vec<(String, String)>);
+pub(in crate::dialect) struct Told(Vec<(String, String)>, Option<Fault>);
 
 impl Sink for Told {
     fn event(&mut self, event: Event<'_>) {
         let (key, text) = match event {
+            _ if self.1.is_some() => return,
+            Event::Raw { block, .. } if block.essential => return self.1 = Some(Fault::Broken(refusal(&block).into())),
+            Event::Image { .. } | Event::Citations { .. } => return write_members(&event, self),
+            Event::Extra { choice, key, json, .. } => {
+                return self.0.push(("other".to_owned(), format!("Extra {{ choice: {choice}, key: {key:?}, json: {json:?} }}")));
+            }
+            // As the chat front has it.
+            Event::BlockEnd { block: Block::Call(call), .. } if !self.0.iter().any(|(key, _)| *key == format!("arguments {call}")) => {
+                (format!("arguments {call}"), "{}".to_owned())
+            }
+            Event::BlockEnd { .. } | Event::Signature { .. } | Event::RedactedReasoning { .. } => return,
             Event::Content { text, .. } => ("content".to_owned(), text.decode().into_owned()),
             Event::Reasoning { text, .. } => ("reasoning".to_owned(), text.decode().into_owned()),
             Event::ToolArguments { call, fragment, .. } => (format!("arguments {call}"), fragment.decode().into_owned()),
-            Event::ToolStart { call, id, name, .. } => {
-                let id = id.map(|id| id.decode().into_owned()).unwrap_or_default();
+            Event::ToolStart { call, id, name, state, .. } => {
+                let id = id.map(Text::decode).unwrap_or_default();
+                let id = state.map_or(id.clone().into(), |state| seal().seal(&id, state));
                 return self.0.push((format!("call {call}"), format!("{id} {}", name.decode())));
             }
-            Event::Finish { reason, .. } => return self.0.push(("finish".to_owned(), reason.name().to_owned())),
+            Event::Finish { reason, .. } => return self.0.push(("finish".to_owned(), finish_reason(&reason).to_owned())),
             Event::Usage(u) => {
                 return self.0.push(("usage".to_owned(), format!("{} {} {} {}", u.prompt, u.completion, u.cached, u.cache_write)));
             }
@@ -145,7 +162,7 @@ fn frames(events: &Value) -> Vec<u8> {
 /// The decoder of an answer fixture.
 fn converse(case: &Value) -> decode::Converse {
     let family = Family::of(case["model"].as_str().unwrap_or("anthropic.claude-sonnet-4-5"));
-    decode::Converse::new(family, (case["content_tool"] == true).then_some("json_answer"), None)
+    decode::Converse::new(family, (case["content_tool"] == true).then_some("json_answer"), false)
 }
 
 #[test]
@@ -184,6 +201,7 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
         if case["whole"].is_object() {
             let mut told = Told::default();
             let result = crate::dialect::Decoder::whole(&mut converse(&case), case["whole"].to_string().as_bytes(), &mut told);
+            let result = told.1.take().map_or(result, Err);
             assert_eq!((told.lines(), ended(result)), (want, case["fault"].clone()), "{}", path.display());
         }
         seen += 1;
@@ -235,7 +253,7 @@ fn what_is_no_answer_is_broken() {
 
 #[test]
 fn thinking_comes_back_before_the_call_that_it_led_to() {
-    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into());
+    let seal = seal();
     let answer = json!({"output": {"message": {"role": "assistant", "content": [
         {"reasoningContent": {"reasoningText": {"text": "I \"need\" it.\n", "signature": "c2ln"}}},
         {"reasoningContent": {"redactedContent": "RXU4RUNrZ0k="}},
@@ -244,12 +262,8 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
         {"toolUse": {"toolUseId": "tooluse_2", "name": "get_time", "input": {}}}
     ]}}, "stopReason": "tool_use"});
     let mut told = Told::default();
-    crate::dialect::Decoder::whole(
-        &mut decode::Converse::new(Family::Claude, None, Some(seal.clone())),
-        answer.to_string().as_bytes(),
-        &mut told,
-    )
-    .unwrap();
+    crate::dialect::Decoder::whole(&mut decode::Converse::new(Family::Claude, None, true), answer.to_string().as_bytes(), &mut told)
+        .unwrap();
     let ids: Vec<String> =
         told.lines().iter().filter(|l| l.starts_with("call ")).map(|l| l.split(' ').nth(2).unwrap().to_owned()).collect();
     assert!(ids[0].starts_with("tooluse_1--tg1-"));
@@ -281,7 +295,7 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
 
 #[test]
 fn thinking_between_calls_comes_back_between_them_and_to_claude_only() {
-    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into());
+    let seal = seal();
     let thought = |text: &str| format!(r#"{{"type":"thinking","thinking":"{text}","signature":"c2ln"}}"#);
     let call = |id: &str, text: &str| {
         let id = seal.seal(id, thought(text).as_bytes());

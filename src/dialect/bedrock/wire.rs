@@ -110,6 +110,17 @@ pub(super) struct WireUsage {
     pub cached: Option<u64>,
     #[serde(default, rename = "cacheWriteInputTokens")]
     pub cache_write: Option<u64>,
+    #[serde(default, rename = "cacheDetails")]
+    pub written: Option<Vec<Written>>,
+}
+
+/// What was written to the cache, by how long it is kept: `5m` or `1h`.
+#[derive(Deserialize)]
+pub(super) struct Written {
+    #[serde(default, rename = "inputTokens")]
+    pub input: u64,
+    #[serde(default)]
+    pub ttl: String,
 }
 
 impl WireUsage {
@@ -124,7 +135,8 @@ impl WireUsage {
             Some(total) if total > 0 => total.saturating_sub(completion),
             _ => sum,
         };
-        Usage { prompt, completion, cached, cache_write, ..Usage::default() }
+        let hour = self.written.iter().flatten().filter(|written| written.ttl == "1h").map(|written| written.input);
+        Usage { prompt, completion, cached, cache_write, cache_write_hour: hour.fold(0, u64::saturating_add), ..Usage::default() }
     }
 }
 

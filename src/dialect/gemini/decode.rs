@@ -7,22 +7,15 @@
 //!
 //! There is no event that ends a stream: the bytes simply end, and a chunk with usage alone may follow the finish.
 
-use super::wire::{Answer, Call, Candidate, Counts, Modality, Part};
-use super::{error, logprobs, name, shown, signature};
+use super::wire::{Answer, Call, Candidate, Citations, Counts, Grounding, Modality, Part, Segment};
+use super::{error, logprobs, name, signature};
 use crate::dialect::{self, Decoder};
 use crate::frame::Frame;
 use crate::json::text::Text;
-use crate::llm::event::{Event, Finish, Sink, ToolForm};
+use crate::llm::event::{Block, Citation, Event, Finish, Page, RawBlock, Sink, Source, ToolForm};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
-use crate::llm::state::Seal;
 use crate::llm::usage::Usage;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-
-/// Most candidates of one answer; Gemini gives at most 8.
-pub const MAX_CHOICES: usize = 128;
-/// Longest finish message of the provider that is passed on, in bytes.
-pub const MAX_FINISH_MESSAGE: usize = 2048;
 
 /// What is known of one candidate.
 #[derive(Clone, Copy, Default)]
@@ -30,29 +23,17 @@ struct Choice {
     index: u32,
     calls: u32,
     /// Whether a part with something in it has come.
-    said: bool,
+    content: bool,
     finished: bool,
 }
 
-/// What a part told the client.
-enum Told {
-    Nothing,
-    Content,
-    Call,
-}
-
 /// Reads one answer.
+#[derive(Default)]
 pub(super) struct GeminiDecoder {
-    seal: Option<Seal>,
     choices: Vec<Choice>,
 }
 
 impl GeminiDecoder {
-    /// A decoder that seals thought signatures with `seal`.
-    pub(super) fn new(seal: Option<Seal>) -> Self {
-        Self { seal, choices: Vec::new() }
-    }
-
     /// Reads one object, or an array of them: what a stream is without `alt=sse`.
     fn read(&mut self, json: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
         let text = std::str::from_utf8(json).map_err(|_| Fault::Broken("the answer is not UTF-8".into()))?;
@@ -88,7 +69,7 @@ impl GeminiDecoder {
         Ok(())
     }
 
-    /// The prompt is refused, before or after the first words: whatever has been said so far is all of the answer.
+    /// The prompt is refused, before or after the first words: what has come so far is all of the answer.
     fn block(&mut self, out: &mut dyn Sink) {
         if self.choices.is_empty() {
             self.choices.push(Choice::default());
@@ -109,82 +90,87 @@ impl GeminiDecoder {
             }
             None => return Err(Fault::Broken("more candidates than any answer has".into())),
         };
-        let (mut calls, mut said) = self.choices.get(at).map_or((0, false), |state| (state.calls, state.said));
+        let Some(state) = self.choices.get_mut(at) else { return Ok(()) };
         for part in candidate.content.and_then(|c| c.parts).unwrap_or_default() {
-            match self.part(choice, calls, part, out)? {
-                Told::Nothing => {}
-                Told::Content => said = true,
-                Told::Call => (calls, said) = (calls + 1, true),
-            }
-        }
-        if let Some(state) = self.choices.get_mut(at) {
-            (state.calls, state.said) = (calls, said);
+            state.part(part, out)?;
         }
         if let Some(json) = candidate.logprobs_result.as_ref().and_then(logprobs::convert) {
             out.event(Event::Logprobs { choice, json: &json });
         }
         if candidate.grounding_metadata.is_some() || candidate.citation_metadata.is_some() {
-            shown::annotations(choice, candidate.grounding_metadata, candidate.citation_metadata, out);
+            sources(choice, candidate.grounding_metadata, candidate.citation_metadata, out);
         }
         match candidate.finish_reason.as_deref() {
-            None | Some("" | "FINISH_REASON_UNSPECIFIED") => return Ok(()),
+            None | Some("" | "FINISH_REASON_UNSPECIFIED") => {}
             Some(word) => {
-                let reason = Finish::of(word, said).ok_or_else(|| failed(word, candidate.finish_message.as_deref()))?;
+                let reason = Finish::of(word, state.content).ok_or_else(|| failed(word, candidate.finish_message.as_deref()))?;
                 out.event(Event::Finish { choice, reason });
+                state.finished = true;
             }
         }
-        if let Some(state) = self.choices.get_mut(at) {
-            state.finished = true;
+        Ok(())
+    }
+}
+
+impl Choice {
+    /// Images that belong to the thinking are skipped.
+    fn part(&mut self, part: Part<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        let choice = self.index;
+        if let Some(function) = part.function_call {
+            return self.call(&function, part.thought_signature, out);
+        }
+        let thought = part.thought == Some(true);
+        if let Some(blob) = part.inline_data.filter(|_| !thought) {
+            self.content = true;
+            let (kind, data) = (&*blob.mime_type, blob.data);
+            let media_type = Text::Plain(kind);
+            out.event(match kind.split('/').next() {
+                Some("image") => Event::Image { choice, source: Source::Base64 { media_type, data } },
+                Some("audio") => Event::Audio { choice, media_type, data },
+                _ => raw(choice, "inlineData", kind, "", true),
+            });
+        }
+        if let Some(file) = part.file_data.filter(|_| !thought) {
+            self.content = true;
+            out.event(match &*file.mime_type {
+                kind if kind.starts_with("image/") => Event::Image { choice, source: Source::Url(file.file_uri) },
+                kind => raw(choice, "fileData", kind, "", true),
+            });
+        }
+        // The traces of tools that Google runs itself.
+        for (name, json) in [("executableCode", part.executable_code), ("codeExecutionResult", part.code_execution_result)] {
+            json.into_iter().for_each(|json| out.event(raw(choice, name, "", json.get(), false)));
+        }
+        if let Some(text) = part.text.filter(|text| !text.is_empty()) {
+            self.content = true;
+            out.event(if thought { Event::Reasoning { choice, text } } else { Event::Content { choice, text } });
         }
         Ok(())
     }
 
-    /// What the part was. The traces of tools that Google ran itself (code and its output) are no part of the
-    /// answer and are skipped, and so are images that belong to the thinking.
-    fn part(&self, choice: u32, call: u32, part: Part<'_>, out: &mut dyn Sink) -> Result<Told, Fault> {
-        if let Some(function) = part.function_call {
-            return self.call(choice, call, &function, part.thought_signature, out);
-        }
-        let (thought, mut told) = (part.thought == Some(true), Told::Nothing);
-        if let Some(blob) = part.inline_data.as_ref().filter(|_| !thought) {
-            shown::blob(choice, blob, out)?;
-            told = Told::Content;
-        }
-        if let Some(file) = part.file_data.as_ref().filter(|_| !thought) {
-            shown::file(choice, file, out)?;
-            told = Told::Content;
-        }
-        if let Some(text) = part.text.filter(|text| !text.is_empty()) {
-            out.event(if thought { Event::Reasoning { choice, text } } else { Event::Content { choice, text } });
-            told = Told::Content;
-        }
-        Ok(told)
-    }
-
-    fn call(&self, choice: u32, call: u32, function: &Call<'_>, signature: Option<Text<'_>>, out: &mut dyn Sink) -> Result<Told, Fault> {
+    fn call(&mut self, function: &Call<'_>, signature: Option<Text<'_>>, out: &mut dyn Sink) -> Result<(), Fault> {
         // Arguments only come in pieces where `streamFunctionCallArguments` was asked for, which the encoder never does.
         if function.partial_args.is_some() {
             return Err(Fault::Broken("function arguments came in pieces, which was not asked for".into()));
         }
-        let args = function.args.map_or("{}", |raw| raw.get());
         let Some(called) = function.name.filter(|name| !name.is_empty()) else {
             // A call without a name only ends the one before.
-            return if function.args.is_none() { Ok(Told::Nothing) } else { Err(Fault::Broken("a function call without a name".into())) };
+            return if function.args.is_none() { Ok(()) } else { Err(Fault::Broken("a function call without a name".into())) };
         };
-        if !args.starts_with('{') {
+        if function.args.is_some_and(|args| !args.get().starts_with('{')) {
             return Err(Fault::Broken("the arguments of a function call are no object".into()));
         }
-        // A call without an id gets one from the law. One that must carry a signature needs it here; the signature,
-        // of which no two are alike, makes it unique.
-        let own = function.id.filter(|id| !id.is_empty());
-        let base = own.map_or_else(|| Cow::Owned(format!("call_{choice}_{call}")), Text::decode);
-        let sealed = signature::seal(self.seal.as_ref(), &base, signature);
-        let id = sealed.as_deref().map(Text::Plain).or(own);
+        let (choice, call) = (self.index, self.calls);
         let decoded = called.decode();
         let name = name::read(&decoded).map_or(called, Text::Plain);
-        out.event(Event::ToolStart { choice, call, id, name, form: ToolForm::Function });
-        out.event(Event::ToolArguments { choice, call, fragment: Text::Plain(args) });
-        Ok(Told::Call)
+        let state = signature::state(signature);
+        out.event(Event::ToolStart { choice, call, id: function.id, name, form: ToolForm::Function, state: state.as_deref() });
+        if let Some(args) = function.args {
+            out.event(Event::ToolArguments { choice, call, fragment: Text::Plain(args.get()) });
+        }
+        out.event(Event::BlockEnd { choice, block: Block::Call(call) });
+        (self.calls, self.content) = (call + 1, true);
+        Ok(())
     }
 }
 
@@ -209,6 +195,42 @@ impl Decoder for GeminiDecoder {
         let complete = !self.choices.is_empty() && self.choices.iter().all(|c| c.finished);
         if complete { Ok(()) } else { Err(Fault::Truncated) }
     }
+}
+
+const fn raw<'a>(choice: u32, name: &'a str, media_type: &'a str, json: &'a str, essential: bool) -> Event<'a> {
+    Event::Raw { choice, block: RawBlock { name, media_type, json, essential } }
+}
+
+/// Emits the sources of the answer's text, and the pages that a search has found for no words in particular. The positions are
+/// Google's, in bytes of UTF-8.
+fn sources(choice: u32, grounding: Option<&RawValue>, citations: Option<&RawValue>, out: &mut dyn Sink) {
+    // What is not of this form helps nobody, and the answer stands without it.
+    let grounding: Grounding<'_> = grounding.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let citations: Citations<'_> = citations.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let (chunks, supports) = (grounding.grounding_chunks.unwrap_or_default(), grounding.grounding_supports.unwrap_or_default());
+    let (mut list, mut cited) = (Vec::new(), vec![false; chunks.len()]);
+    for support in supports {
+        let segment = support.segment.unwrap_or_default();
+        for at in support.grounding_chunk_indices.into_iter().flatten() {
+            let (Some(chunk), Some(cited)) = (chunks.get(at), cited.get_mut(at)) else { continue };
+            *cited = true;
+            if let Some(site) = chunk.web {
+                list.extend(citation(site.uri, site.title, segment));
+            }
+        }
+    }
+    let uncited = chunks.iter().zip(&cited).filter(|(_, cited)| !**cited).filter_map(|(chunk, _)| chunk.web);
+    let pages: Vec<Page<'_>> = uncited.filter_map(|site| Some(Page { url: site.uri?, title: site.title })).collect();
+    for one in citations.citation_sources.unwrap_or_default() {
+        list.extend(citation(one.uri, one.title, Segment { start_index: one.start_index, end_index: one.end_index }));
+    }
+    out.event(Event::SearchResults { choice, pages: &pages });
+    out.event(Event::Citations { choice, list: &list });
+}
+
+fn citation<'a>(url: Option<Text<'a>>, title: Option<Text<'a>>, segment: Segment) -> Option<Citation<'a>> {
+    let span = (segment.start_index.unwrap_or_default(), segment.end_index.unwrap_or_default());
+    url.map(|_| Citation { url, title, span, json: "" })
 }
 
 /// Where JSON is wrong; serde's own message could quote the answer.
@@ -247,6 +269,11 @@ fn usage(counts: &Counts) -> Option<Usage> {
         ..Usage::default()
     })
 }
+
+/// Most candidates of one answer; Gemini gives at most 8.
+const MAX_CHOICES: usize = 128;
+/// Longest finish message of the provider that is passed on, in bytes.
+const MAX_FINISH_MESSAGE: usize = 2048;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]

@@ -68,7 +68,7 @@ pub(super) fn encode(request: &Request<'_>, provider: &Provider) -> Result<Outgo
         dropped: settled.dropped,
         adjusted: settled.adjusted,
         framing: Framing::Sse,
-        decoder: Box::new(GeminiDecoder::new(request.seal.cloned())),
+        decoder: Box::new(GeminiDecoder::default()),
     })
 }
 

@@ -11,7 +11,6 @@ mod encode;
 mod error;
 mod logprobs;
 mod name;
-mod shown;
 mod signature;
 mod vertex;
 mod wire;
@@ -26,7 +25,6 @@ use crate::percent;
 use crate::provider::{Provider, Settings, Target};
 use http::HeaderMap;
 
-pub use decode::{MAX_CHOICES, MAX_FINISH_MESSAGE};
 #[cfg(test)]
 pub(in crate::dialect) use error::NAMES;
 pub use vertex::{Publisher, Vertex};

@@ -1,34 +1,29 @@
-//! Thought signatures: what Gemini wants back with a function call, carried inside the call's id.
+//! Thought signatures: what Gemini wants back with a function call, as the state of the call.
 //!
 //! Gemini 3 and later refuse a function call in the history of the current turn when it comes back without the
 //! `thoughtSignature` it was given with; plain OpenAI clients only return the id.
 
 use crate::json::text::Text;
 use crate::llm::request::{CallId, ToolCall};
-use crate::llm::state::Seal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// Stands before a sealed signature, so that another provider's state is never sent to Gemini, nor this one elsewhere:
+/// Starts the state of a signature, so that another provider's state is never sent to Gemini, nor this one elsewhere:
 /// states of other dialects are text, and no UTF-8 text begins with this byte.
 const TAG: &[u8] = b"\xffgemini:";
-/// Stands before a signature that decoding and encoding would not give back as it is spelled; it is kept as a text.
+/// Starts that of a signature that decoding and encoding would not give back as it is spelled; it is kept as a text.
 const VERBATIM: &[u8] = b"\xffgemini=";
 /// What Gemini accepts in the place of a signature that nobody has: a history that another model has written.
 pub(super) const UNKNOWN: &str = "skip_thought_signature_validator";
 
-/// An id that carries the signature. `None` where there is nothing to carry or no way to: the call has no signature,
-/// no sealer is at hand, or the signature is too long.
-pub(super) fn seal(seal: Option<&Seal>, id: &str, signature: Option<Text<'_>>) -> Option<String> {
+/// The state of a call with this signature; `None` where it has none.
+pub(super) fn state(signature: Option<Text<'_>>) -> Option<Vec<u8>> {
     let signature = signature.filter(|text| !text.is_empty())?.decode();
     let mut state = TAG.to_vec();
-    if STANDARD.decode_vec(signature.as_bytes(), &mut state).is_err() {
-        state = [VERBATIM, signature.as_bytes()].concat();
-    }
-    let sealed = seal?.seal(id, &state);
-    (sealed != id).then_some(sealed)
+    let is_base64 = STANDARD.decode_vec(signature.as_bytes(), &mut state).is_ok();
+    Some(if is_base64 { state } else { [VERBATIM, signature.as_bytes()].concat() })
 }
 
 /// How an id begins that was made here.

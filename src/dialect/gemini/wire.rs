@@ -1,4 +1,4 @@
-//! The parts of Gemini's `GenerateContentResponse` that mean something in OpenAI's shape, borrowed from its bytes.
+//! The parts of Gemini's `GenerateContentResponse` that an answer is made of, borrowed from its bytes.
 //!
 //! Every member is optional and may be null: protocol buffers leave out what has its default value, and all unknown
 //! members (safety ratings) are skipped.
@@ -62,6 +62,10 @@ pub(super) struct Part<'a> {
     pub(super) inline_data: Option<Blob<'a>>,
     #[serde(borrow, default)]
     pub(super) file_data: Option<File<'a>>,
+    #[serde(borrow, default)]
+    pub(super) executable_code: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) code_execution_result: Option<&'a RawValue>,
 }
 
 /// Bytes in base64.
@@ -85,7 +89,7 @@ pub(super) struct File<'a> {
 }
 
 /// Where an answer's words come from: what Google found for it, and what it repeats.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Grounding<'a> {
     #[serde(borrow, default)]
@@ -123,7 +127,7 @@ pub(super) struct Segment {
 }
 
 /// `citationSources` at AI Studio, `citations` on Vertex AI.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Citations<'a> {
     #[serde(borrow, default, alias = "citations")]

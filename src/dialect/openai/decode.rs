@@ -6,8 +6,8 @@
 //! ```
 
 use super::calls::Calls;
+use super::element::{Element, filled};
 use super::returned::Keeper;
-use super::said::{Said, filled};
 use super::{error, logprobs, usage};
 use crate::dialect::Decoder as Decodes;
 use crate::frame::Frame;
@@ -15,7 +15,6 @@ use crate::json::envelope::ScanError;
 use crate::json::walk::Cursor;
 use crate::llm::event::{Event, Finish, Sink};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
-use crate::llm::state::Seal;
 use crate::provider::catalogue::Returned;
 use smallvec::SmallVec;
 
@@ -26,7 +25,7 @@ pub const MAX_CHOICES: u64 = 128;
 struct Choice {
     index: u32,
     finished: bool,
-    /// Whether anything has been said of it.
+    /// Whether any content of it has come.
     begun: bool,
     calls: Calls,
     /// Its reasoning, where the provider needs it back.
@@ -39,8 +38,8 @@ pub struct Decoder {
     keeper: Option<Keeper>,
     completion_excludes_reasoning: bool,
     choices: SmallVec<[Choice; 1]>,
-    told_fingerprint: bool,
-    told_tier: bool,
+    has_fingerprint: bool,
+    has_tier: bool,
     done: bool,
 }
 
@@ -61,15 +60,15 @@ impl Decoder {
         Self { completion_excludes_reasoning, ..Self::default() }
     }
 
-    /// Seals into the ids of tool calls what the provider needs back.
-    pub fn returning(self, returns: &[Returned], seal: Option<&Seal>) -> Self {
-        Self { keeper: Keeper::new(returns, seal), ..self }
+    /// Gives to tool calls as their state what the provider needs back.
+    pub fn returning(self, returns: &[Returned]) -> Self {
+        Self { keeper: Keeper::new(returns), ..self }
     }
 
-    /// Reads a chunk or a completion: every byte once, and what it says is told when all of it has been read.
+    /// Reads a chunk or a completion: every byte once, and its events are emitted when all of it has been read.
     fn document(&mut self, json: &str, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
         let excludes = self.completion_excludes_reasoning;
-        let mut said: SmallVec<[Said<'_>; 1]> = SmallVec::new();
+        let mut elements: SmallVec<[Element<'_>; 1]> = SmallVec::new();
         let (mut used, mut has_choices, mut failure) = (None, false, false);
         let mut at = Cursor::new(json);
         at.object(|at, name| {
@@ -77,11 +76,11 @@ impl Decoder {
                 "choices" if at.at_array() => {
                     has_choices = true;
                     return at.array(|at| {
-                        if said.len() as u64 >= MAX_CHOICES {
+                        if elements.len() as u64 >= MAX_CHOICES {
                             return Err(Fault::Broken("the answer has too many choices".into()));
                         }
-                        let place = said.len() as u64;
-                        said.push(Said::read(at, place, whole, excludes)?);
+                        let place = elements.len() as u64;
+                        elements.push(Element::read(at, place, whole, excludes)?);
                         Ok(())
                     });
                 }
@@ -108,15 +107,15 @@ impl Decoder {
                 "error" => failure |= !matches!(value, "null" | "{}" | "\"\"" | "false"),
                 "object" => failure |= value == "\"error\"",
                 "base_resp" => failure |= error::is_failed_base_resp(value),
-                "system_fingerprint" if !self.told_fingerprint => {
+                "system_fingerprint" if !self.has_fingerprint => {
                     if let Some(text) = filled(value) {
-                        self.told_fingerprint = true;
+                        self.has_fingerprint = true;
                         out.event(Event::Fingerprint(text));
                     }
                 }
-                "service_tier" if !self.told_tier => {
+                "service_tier" if !self.has_tier => {
                     if let Some(text) = filled(value) {
-                        self.told_tier = true;
+                        self.has_tier = true;
                         out.event(Event::ServiceTier(text));
                     }
                 }
@@ -134,24 +133,24 @@ impl Decoder {
         {
             return Err(Fault::Provider(failure));
         }
-        if let Some(json) = said.iter().find_map(|choice| choice.failure) {
+        if let Some(json) = elements.iter().find_map(|element| element.failure) {
             return Err(Fault::Provider(error::in_band(json)));
         }
         if let Some(used) = used {
             out.event(Event::Usage(used));
         }
         if whole {
-            number(&mut said);
+            number(&mut elements);
         }
-        said.iter_mut().try_for_each(|choice| self.choice(choice, whole, out))
+        elements.iter_mut().try_for_each(|element| self.choice(element, whole, out))
     }
 
-    /// Tells what one element of `choices` says.
-    fn choice(&mut self, said: &mut Said<'_>, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
-        if said.index >= MAX_CHOICES {
+    /// Emits what is in one element of `choices`.
+    fn choice(&mut self, element: &mut Element<'_>, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
+        if element.index >= MAX_CHOICES {
             return Err(Fault::Broken("the answer has too many choices".into()));
         }
-        let index = said.index as u32;
+        let index = element.index as u32;
         let at = self.choices.iter().position(|choice| choice.index == index).unwrap_or_else(|| {
             self.choices.push(Choice { index, ..Choice::default() });
             self.choices.len() - 1
@@ -159,27 +158,27 @@ impl Decoder {
         let Some(choice) = self.choices.get_mut(at) else { return Ok(()) };
         let mut keeping;
         let out: &mut dyn Sink = match &self.keeper {
-            Some(keeper) if keeper.keeps_reasoning() || !said.calls.is_empty() => {
+            Some(keeper) if keeper.keeps_reasoning() || !element.calls.is_empty() => {
                 keeping = keeper.over(&mut choice.thought, out);
                 &mut keeping
             }
             _ => out,
         };
-        choice.begun |= said.speaks();
-        if !said.message.is_empty() && !choice.begun {
-            said.read_message()?;
+        choice.begun |= element.has_content();
+        if !element.message.is_empty() && !choice.begun {
+            element.read_message()?;
         }
-        said.tell(index, out)?;
-        if !said.calls.is_empty() {
-            choice.calls.read(index, said.calls, whole, out)?;
+        element.emit(index, out)?;
+        if !element.calls.is_empty() {
+            choice.calls.read(index, element.calls, whole, out)?;
         }
-        if !said.logprobs.is_empty() {
-            logprobs::tell(index, said.logprobs, out)?;
+        if !element.logprobs.is_empty() {
+            logprobs::emit(index, element.logprobs, out)?;
         }
-        if let Some(used) = said.used {
+        if let Some(used) = element.used {
             out.event(Event::Usage(used));
         }
-        let Some(word) = said.finish else { return Ok(()) };
+        let Some(word) = element.finish else { return Ok(()) };
         let word = word.decode();
         let reason = Finish::of(&word, choice.begun).ok_or_else(|| Fault::Provider(failed(&word)))?;
         choice.calls.finish()?;
@@ -202,7 +201,7 @@ impl Decodes for Decoder {
         };
         let data = data.trim_ascii();
         if self.done || data.is_empty() {
-            return Ok(()); // what follows [DONE] is nobody's; a blank event keeps the connection alive
+            return Ok(()); // what follows [DONE] is ignored; a blank event keeps the connection alive
         }
         if data == "[DONE]" {
             self.done = true;
@@ -230,10 +229,10 @@ impl Decodes for Decoder {
 }
 
 /// The choices of a whole answer by their places, where two of them claim the same number.
-fn number(said: &mut [Said<'_>]) {
-    let twice = said.iter().enumerate().any(|(i, a)| said.iter().take(i).any(|b| a.index == b.index));
+fn number(elements: &mut [Element<'_>]) {
+    let twice = elements.iter().enumerate().any(|(i, a)| elements.iter().take(i).any(|b| a.index == b.index));
     if twice {
-        (0..).zip(said).for_each(|(place, choice)| choice.index = place);
+        (0..).zip(elements).for_each(|(place, element)| element.index = place);
     }
 }
 

@@ -188,7 +188,7 @@ impl<'a> Draft<'a> {
     pub fn finish(mut self, request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool, unwrap_choice: bool) -> Outgoing {
         nulls::remove(&mut self.body, request);
         let mut decoder: Box<dyn dialect::Decoder> =
-            Box::new(Decoder::new(quirks.completion_excludes_reasoning).returning(&quirks.returns, request.seal));
+            Box::new(Decoder::new(quirks.completion_excludes_reasoning).returning(&quirks.returns));
         if split_think_tags {
             decoder = Box::new(think::split(decoder));
         }

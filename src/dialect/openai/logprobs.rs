@@ -7,14 +7,14 @@ use crate::json::write::Writer;
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
 
-/// Tells an object of log probabilities, unless there are none in it.
+/// Emits an object of log probabilities, unless there are none in it.
 ///
 /// It is `{"content": […], "refusal": […]}`, or, at Together, the form of the older completions: `{"tokens": […],
 /// "token_logprobs": […], "top_logprobs": [{"token": number}]}`.
 ///
 /// # Errors
 /// Where it is not well formed.
-pub fn tell(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+pub fn emit(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
     let (mut lists, mut older) = ([("content", ""), ("refusal", "")], [("tokens", ""), ("token_logprobs", ""), ("top_logprobs", "")]);
     let mut members = walk::inner_members(json).map_err(broken)?;
     while let Some((key, value)) = members.next().map_err(broken)? {
@@ -78,7 +78,7 @@ fn tokens(list: &str, alternatives: bool, w: &mut Writer) -> Result<(), ScanErro
     Ok(())
 }
 
-/// The tokens of the older completions; one without a number, as the first of a prompt is, says nothing.
+/// The tokens of the older completions; one without a number, as the first of a prompt is, is left out.
 fn older_tokens(names: &str, numbers: &str, tops: &str, w: &mut Writer) -> Result<(), ScanError> {
     let mut tops = if tops.is_empty() { None } else { Some(walk::inner_elements(tops)?) };
     let (mut names, mut numbers) = (walk::inner_elements(names)?, walk::inner_elements(numbers)?);

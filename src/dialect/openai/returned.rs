@@ -1,14 +1,14 @@
 //! What a provider that speaks OpenAI needs back on the next turn, for clients that know OpenAI's members only: collected
-//! from an answer, sealed into the id of the tool call, and put back where it was when the client returns the id.
+//! from an answer as the state of a tool call, and put back where it was when the client returns the call.
 
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::escape;
 use crate::llm::event::{Event, Sink, ToolForm};
-use crate::llm::state::{MAX_STATE, Seal};
+use crate::llm::state::MAX_STATE;
 use crate::provider::catalogue::Returned;
 
-/// Stands before a sealed state, so that another dialect's is never sent here. No text in UTF-8 begins with this byte.
+/// Starts every state, so that another dialect's is never sent here. No text in UTF-8 begins with this byte.
 const TAG: &[u8] = b"\xffopenai:";
 /// Bytes of a state beside the reasoning and the extra content in it.
 const FRAME: usize = 64;
@@ -23,7 +23,7 @@ pub struct State {
 }
 
 impl State {
-    /// Reads a state that was opened; it is empty where another dialect has sealed it.
+    /// Reads a state that was opened; it is empty where it is another dialect's.
     pub fn of(state: &[u8]) -> Self {
         let mut found = Self::default();
         let json = state.strip_prefix(TAG).and_then(|json| std::str::from_utf8(json).ok());
@@ -41,17 +41,15 @@ impl State {
 
 /// Collects what a provider needs back.
 pub struct Keeper {
-    seal: Seal,
     reasoning: bool,
     extra: bool,
 }
 
 impl Keeper {
     /// A keeper of these; `None` where nothing is to be kept.
-    pub fn new(returns: &[Returned], seal: Option<&Seal>) -> Option<Self> {
+    pub fn new(returns: &[Returned]) -> Option<Self> {
         let has = |one: Returned| returns.contains(&one);
-        let keeper = |seal: &Seal| Self { seal: seal.clone(), reasoning: has(Returned::Reasoning), extra: has(Returned::ExtraContent) };
-        seal.filter(|_| !returns.is_empty()).map(keeper)
+        (!returns.is_empty()).then(|| Self { reasoning: has(Returned::Reasoning), extra: has(Returned::ExtraContent) })
     }
 
     /// Whether reasoning is kept, so that all of it has to pass through [`Keeping`].
@@ -113,13 +111,9 @@ impl Sink for Keeping<'_> {
                 self.think(text);
                 self.out.event(event);
             }
-            Event::ToolStart { choice, call, id, name, form } => {
-                let Some(state) = self.state(form) else { return self.out.event(event) };
-                // A call without an id gets one from the law. One that carries a state needs it here; the state makes it
-                // unlike others.
-                let own = id.filter(|id| !id.is_empty()).map_or_else(|| format!("call_{choice}_{call}"), |id| id.decode().into_owned());
-                let sealed = self.keeper.seal.seal(&own, &state);
-                self.out.event(Event::ToolStart { choice, call, id: Some(Text::Plain(&sealed)), name, form });
+            Event::ToolStart { choice, call, id, name, form, .. } => {
+                let state = self.state(form);
+                self.out.event(Event::ToolStart { choice, call, id, name, form, state: state.as_deref() });
             }
             _ => self.out.event(event),
         }
@@ -127,56 +121,51 @@ impl Sink for Keeping<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::llm::state::Sealer;
-    use std::sync::Arc;
 
     #[derive(Default)]
-    struct Ids(Vec<String>);
+    struct States(Vec<State>);
 
-    impl Sink for Ids {
+    impl Sink for States {
         fn event(&mut self, event: Event<'_>) {
-            if let Event::ToolStart { id, .. } = event {
-                self.0.push(id.map(|id| id.decode().into_owned()).unwrap_or_default());
+            if let Event::ToolStart { state, .. } = event {
+                self.0.push(state.map(State::of).unwrap_or_default());
             }
         }
     }
 
+    const fn call(call: u32, form: ToolForm<'_>) -> Event<'_> {
+        Event::ToolStart { choice: 0, call, id: None, name: Text::Raw("f"), form, state: None }
+    }
+
     #[test]
     fn reasoning_goes_with_the_first_call_and_extra_content_with_its_own() {
-        let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
-        let keeper = Keeper::new(&[Returned::Reasoning, Returned::ExtraContent], Some(&seal)).unwrap();
-        let (mut thought, mut ids) = (String::new(), Ids::default());
-        let mut sink = keeper.over(&mut thought, &mut ids);
-        let call = |call, id, form| Event::ToolStart { choice: 0, call, id, name: Text::Raw("f"), form };
+        let keeper = Keeper::new(&[Returned::Reasoning, Returned::ExtraContent]).unwrap();
+        let (mut thought, mut states) = (String::new(), States::default());
+        let mut sink = keeper.over(&mut thought, &mut states);
         sink.event(Event::Reasoning { choice: 0, text: Text::Raw("a\\n") });
         sink.event(Event::Reasoning { choice: 0, text: Text::Plain("\"b\"") });
-        sink.event(call(0, Some(Text::Raw("c1")), ToolForm::FunctionWith("{\"x\":1}")));
-        sink.event(call(1, None, ToolForm::FunctionWith("{\"x\":2}")));
-        sink.event(call(2, Some(Text::Raw("c3")), ToolForm::Function));
-        let opened = |id: &str| seal.open(id).map(|(id, state)| (id, State::of(&state)));
-        let (id, state) = opened(&ids.0[0]).unwrap();
-        assert_eq!((id.as_str(), state.reasoning.as_deref(), state.extra.as_deref()), ("c1", Some("\"a\\n\\\"b\\\"\""), Some("{\"x\":1}")));
-        let (id, state) = opened(&ids.0[1]).unwrap();
-        assert_eq!((id.as_str(), state.reasoning, state.extra.as_deref()), ("call_0_1", None, Some("{\"x\":2}")));
-        assert_eq!(ids.0[2], "c3");
+        sink.event(call(0, ToolForm::FunctionWith("{\"x\":1}")));
+        sink.event(call(1, ToolForm::FunctionWith("{\"x\":2}")));
+        sink.event(call(2, ToolForm::Function));
+        let state = |reasoning: Option<&str>, extra: &str| State { reasoning: reasoning.map(str::to_owned), extra: Some(extra.to_owned()) };
+        assert_eq!(states.0, [state(Some("\"a\\n\\\"b\\\"\""), "{\"x\":1}"), state(None, "{\"x\":2}"), State::default()]);
         assert_eq!(State::of(b"\xffgemini:x"), State::default());
     }
 
     #[test]
-    fn reasoning_beyond_the_bound_is_left_out_and_the_rest_is_sealed() {
-        let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
-        let keeper = Keeper::new(&[Returned::Reasoning], Some(&seal)).unwrap();
-        let (mut thought, mut ids) = (String::new(), Ids::default());
-        let mut sink = keeper.over(&mut thought, &mut ids);
+    fn reasoning_beyond_the_bound_is_left_out_and_the_rest_is_kept() {
+        let keeper = Keeper::new(&[Returned::Reasoning]).unwrap();
+        let (mut thought, mut states) = (String::new(), States::default());
+        let mut sink = keeper.over(&mut thought, &mut states);
         for _ in 0..100 {
             sink.event(Event::Reasoning { choice: 0, text: Text::Plain(&"x".repeat(1000)) });
         }
-        sink.event(Event::ToolStart { choice: 0, call: 0, id: None, name: Text::Raw("f"), form: ToolForm::Function });
-        let (_, state) = seal.open(&ids.0[0]).unwrap();
-        assert!(State::of(&state).reasoning.unwrap().len() > MAX_STATE - 2000);
-        assert!(Keeper::new(&[], Some(&seal)).is_none() && Keeper::new(&[Returned::Reasoning], None).is_none());
+        sink.event(call(0, ToolForm::Function));
+        let kept = states.0.remove(0).reasoning.unwrap().len();
+        assert!((MAX_STATE - 2000..MAX_STATE).contains(&kept));
+        assert!(Keeper::new(&[]).is_none());
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::dialect::Decoder;
 use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
+use crate::front::chat::rules::{Rules, finish_reason};
 use crate::json::envelope;
 use crate::json::text::Text;
 use crate::llm::envelope::ChatRequest;
@@ -35,7 +36,7 @@ impl Sink for Record {
             Event::Content { choice, text: t } => (format!("content {choice}"), text(t)),
             Event::Reasoning { choice, text: t } => (format!("reasoning {choice}"), text(t)),
             Event::Refusal { choice, text: t } => (format!("refusal {choice}"), text(t)),
-            Event::ToolStart { choice, call, id, name, form } => {
+            Event::ToolStart { choice, call, id, name, form, .. } => {
                 let form = match form {
                     ToolForm::Function => String::new(),
                     other => format!(" {other:?}"),
@@ -44,14 +45,15 @@ impl Sink for Record {
             }
             Event::ToolArguments { choice, call, fragment } => (format!("arguments {choice}.{call}"), text(fragment)),
             Event::Logprobs { choice, json } => (format!("logprobs {choice}"), json.to_owned()),
-            Event::Extra { choice, key, json } => (format!("extra {choice} {key}"), json.to_owned()),
-            Event::Finish { choice, reason } => (format!("finish {choice}"), reason.name().to_owned()),
+            Event::Extra { choice, key, json, .. } => (format!("extra {choice} {key}"), json.to_owned()),
+            Event::Finish { choice, reason } => (format!("finish {choice}"), finish_reason(&reason).to_owned()),
             Event::Embedding { index, json } => (format!("vector {index}"), json.to_owned()),
             Event::Usage(u) => {
                 self.usage = Some(format!("usage {}+{} cached {} reasoning {}", u.prompt, u.completion, u.cached, u.reasoning));
                 return;
             }
             Event::End => return,
+            other => panic!("{other:?}"),
         };
         match self.lines.iter_mut().find(|(known, _)| *known == key) {
             Some((_, said)) => said.push_str(&value),
@@ -302,12 +304,12 @@ fn what_a_provider_needs_back_goes_back_with_a_plain_client() {
     ] {
         let parsed = Parsed::parse(r#"{"model":"r","messages":[{"role":"user","content":"q"}]}"#.into()).unwrap();
         let params = Params::default();
-        let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: Some(&seal) };
+        let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
         let mut out = encode::encode(&request, &request, &quirks(Kind::OpenAi(kind), None), false).unwrap();
         let body = format!(r#"{{"choices":[{{"message":{{"role":"assistant","content":null,{said}}},"finish_reason":"tool_calls"}}]}}"#);
-        let mut record = Record::default();
-        out.decoder.whole(body.as_bytes(), &mut record).unwrap();
-        let told = record.tell(&Ok(()));
+        let mut rules = Rules::new(Record::default(), "", Some(seal.clone()));
+        out.decoder.whole(body.as_bytes(), &mut rules).unwrap();
+        let told = rules.writer.tell(&Ok(()));
         let ids: Vec<&str> = told.lines().filter(|line| line.starts_with("call ")).map(|line| line.split(' ').nth(2).unwrap()).collect();
         assert!(ids[0].starts_with("c1--tg1-"), "{told}");
         let calls: Vec<Value> = ids.iter().map(|id| serde_json::from_str(&call(id, "")).unwrap()).collect();

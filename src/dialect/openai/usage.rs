@@ -94,7 +94,7 @@ mod tests {
                "completion_tokens_details":{"text_tokens":5,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1}}"#,
         );
         let mut told = Vec::new();
-        details.write(&mut told);
+        crate::front::chat::usage::write(&details, &mut told);
         let told = String::from_utf8(told).unwrap();
         assert!(told.contains(r#"{"cached_tokens":0,"text_tokens":3,"image_tokens":6,"audio_tokens":0}"#), "{told}");
         let completion =

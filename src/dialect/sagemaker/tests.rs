@@ -92,7 +92,7 @@ fn a_container_that_cannot_stream_is_told_in_chunks() {
     let body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"}], "stream": true});
     let out = encode(&SageMaker, &target, "ep", &body, None, None).unwrap();
     let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "r");
-    let mut relay = Relay::new(None, out.decoder, head, Form::Chunks(UsagePlace::Withheld));
+    let mut relay = Relay::new(None, out.decoder, head, Form::Chunks(UsagePlace::Withheld), None);
     assert_eq!(relay.push(br#"[{"generation":{"role":"assistant","content":" Hello"}}]"#), (Vec::new(), Ok(())));
     let (bytes, end) = relay.end();
     let text = String::from_utf8(bytes).unwrap();

@@ -1,6 +1,8 @@
 //! Writes an answer as OpenAI's server-sent chunks.
 
 use crate::front::chat::head::Head;
+use crate::front::chat::rules::finish_reason;
+use crate::front::chat::usage;
 use crate::json::text::Text;
 use crate::json::write::{escape, integer};
 use crate::llm::event::{Event, Sink, ToolForm};
@@ -81,14 +83,13 @@ impl ChunkWriter {
         out
     }
 
-    /// The answer is complete and has been told: writes what comes after the last chunk.
+    /// The answer is complete: writes the last chunk and what comes after it.
     pub fn done(&mut self) {
-        if self.usage_place == UsagePlace::Separate
-            && let Some(usage) = self.usage.take()
-        {
+        self.chunk(self.usage.filter(|_| self.usage_place == UsagePlace::Merged));
+        if let Some(usage) = self.usage.filter(|_| self.usage_place == UsagePlace::Separate) {
             self.begin();
             self.out.extend_from_slice(b",\"choices\":[],\"usage\":");
-            usage.write(&mut self.out);
+            usage::write(&usage, &mut self.out);
             self.out.extend_from_slice(b"}\n\n");
         }
         self.out.extend_from_slice(b"data: [DONE]\n\n");
@@ -204,7 +205,7 @@ impl Sink for ChunkWriter {
             Event::Content { choice, text } => self.text(choice, 1, b"\"content\":", text),
             Event::Reasoning { choice, text } => self.text(choice, 2, b"\"reasoning_content\":", text),
             Event::Refusal { choice, text } => self.text(choice, 4, b"\"refusal\":", text),
-            Event::ToolStart { choice, call, id, name, form } => {
+            Event::ToolStart { choice, call, id, name, form, .. } => {
                 if form == ToolForm::Custom {
                     self.customs.push((choice, call));
                 }
@@ -224,7 +225,7 @@ impl Sink for ChunkWriter {
                 }
                 one_line(&mut self.pending(choice).logprobs, json);
             }
-            Event::Extra { choice, key, json } => {
+            Event::Extra { choice, key, json, .. } => {
                 if self.pending.choice == Some(choice) && has_key(&self.pending.delta, key) {
                     self.flush();
                 }
@@ -235,17 +236,21 @@ impl Sink for ChunkWriter {
                 delta.push(b',');
             }
             Event::Usage(usage) => self.usage = Some(usage),
-            Event::Finish { choice, reason } => {
-                self.pending(choice).finish = Some(reason.name());
-                self.flush();
-            }
-            Event::Embedding { .. } | Event::End => {} // no part of a chat, and the law's
+            Event::Finish { choice, reason } => self.pending(choice).finish = Some(finish_reason(&reason)),
+            _ => {} // no part of a chunk
         }
     }
 }
 
 impl Writer for ChunkWriter {
     fn flush(&mut self) {
+        self.chunk(None);
+    }
+}
+
+impl ChunkWriter {
+    /// Writes the pending chunk, with the usage of the whole answer where it is the last one.
+    fn chunk(&mut self, usage: Option<Usage>) {
         let Some(choice) = self.pending.choice.take() else { return };
         self.begin();
         let (out, p) = (&mut self.out, &mut self.pending);
@@ -277,14 +282,11 @@ impl Writer for ChunkWriter {
         }
         p.texts = 0;
         out.extend_from_slice(b"}]");
-        match (self.usage_place, self.usage) {
-            (UsagePlace::Merged, Some(usage)) => {
-                self.usage = None;
-                out.extend_from_slice(b",\"usage\":");
-                usage.write(out);
-            }
-            (UsagePlace::Separate, _) => out.extend_from_slice(b",\"usage\":null"),
-            _ => {}
+        if let Some(usage) = usage {
+            out.extend_from_slice(b",\"usage\":");
+            usage::write(&usage, out);
+        } else if self.usage_place == UsagePlace::Separate {
+            out.extend_from_slice(b",\"usage\":null");
         }
         out.extend_from_slice(b"}\n\n");
     }
@@ -300,7 +302,7 @@ mod tests {
     fn no_chunk_has_a_member_twice() {
         let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
         for (key, json) in [("a", "1"), ("aa", "{\"b\":2}"), ("a", "3")] {
-            writer.event(Event::Extra { choice: 0, key, json });
+            writer.event(Event::Extra { choice: 0, key, json, content: false });
         }
         writer.flush();
         let text = String::from_utf8(writer.take()).unwrap();
@@ -312,7 +314,7 @@ mod tests {
     #[test]
     fn a_chunk_is_one_line() {
         let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
-        writer.event(Event::Extra { choice: 0, key: "a", json: "{\r\n\"b\\n\": 1\n}" });
+        writer.event(Event::Extra { choice: 0, key: "a", json: "{\r\n\"b\\n\": 1\n}", content: false });
         writer.event(Event::Logprobs { choice: 0, json: "{\n}" });
         writer.flush();
         let text = String::from_utf8(writer.take()).unwrap();
@@ -323,7 +325,14 @@ mod tests {
     #[test]
     fn a_chunk_speaks_of_each_call_once() {
         let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
-        let start = |call| Event::ToolStart { choice: 0, call, id: Some(Text::Raw("i")), name: Text::Raw("f"), form: ToolForm::Function };
+        let start = |call| Event::ToolStart {
+            choice: 0,
+            call,
+            id: Some(Text::Raw("i")),
+            name: Text::Raw("f"),
+            form: ToolForm::Function,
+            state: None,
+        };
         let arguments = |call, text| Event::ToolArguments { choice: 0, call, fragment: Text::Plain(text) };
         for event in [start(0), arguments(0, "{\"a\":"), arguments(0, "1}"), start(1), arguments(1, "{"), arguments(0, " ")] {
             writer.event(event);
@@ -340,7 +349,7 @@ mod tests {
     #[test]
     fn calls_of_other_forms_are_told_as_they_are() {
         let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
-        let start = |call, form| Event::ToolStart { choice: 0, call, id: Some(Text::Raw("i")), name: Text::Raw("f"), form };
+        let start = |call, form| Event::ToolStart { choice: 0, call, id: Some(Text::Raw("i")), name: Text::Raw("f"), form, state: None };
         let arguments = |call, text| Event::ToolArguments { choice: 0, call, fragment: Text::Plain(text) };
         for event in [start(0, ToolForm::Custom), arguments(0, "pri"), start(1, ToolForm::FunctionWith("{\n}")), arguments(0, "nt")] {
             writer.event(event);

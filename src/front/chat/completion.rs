@@ -3,9 +3,11 @@
 use crate::front::chat::chunk::{begin_call, string};
 use crate::front::chat::head::Head;
 use crate::front::chat::merge::merged;
+use crate::front::chat::rules::finish_reason;
+use crate::front::chat::usage;
 use crate::json::text::Text;
 use crate::json::write::{escape, integer};
-use crate::llm::event::{Event, Finish, SPEAKING, Sink};
+use crate::llm::event::{Event, Finish, Sink};
 use crate::llm::order::Writer;
 use crate::llm::usage::Usage;
 use smallvec::SmallVec;
@@ -25,8 +27,10 @@ struct Choice {
     refusal: Option<Vec<u8>>,
     /// `{"id":…,"arguments":"…` of each call, without its end.
     calls: Vec<Vec<u8>>,
-    /// Further members of the message, by name, each in the pieces in which it was told.
+    /// Further members of the message, by name, each in the pieces in which it came.
     extra: Vec<(Box<str>, Vec<Box<str>>)>,
+    /// One of them is an answer by itself.
+    extra_content: bool,
     logprobs: Vec<Box<str>>,
     finish: Option<Finish>,
 }
@@ -42,7 +46,7 @@ fn extend(out: &mut Vec<u8>, text: Text<'_>) {
     }
 }
 
-/// Appends the value that was told in pieces.
+/// Appends the value that came in pieces.
 fn whole(out: &mut Vec<u8>, pieces: &[Box<str>]) {
     let pieces: SmallVec<[&str; 4]> = pieces.iter().map(|piece| &**piece).collect();
     out.extend_from_slice(merged(&pieces).as_bytes());
@@ -63,7 +67,7 @@ impl CompletionWriter {
         out.extend_from_slice(b",\"choices\":[");
         // A provider may skip an index: then that choice never was.
         for (i, choice) in self.choices.iter().enumerate() {
-            if let Some(finish) = choice.finish {
+            if let Some(finish) = &choice.finish {
                 choice.write(&mut out, i, finish);
                 out.push(b',');
             }
@@ -74,14 +78,14 @@ impl CompletionWriter {
         out.push(b']');
         if let Some(usage) = &self.usage {
             out.extend_from_slice(b",\"usage\":");
-            usage.write(&mut out);
+            usage::write(usage, &mut out);
         }
         out.push(b'}');
         out
     }
 
     fn choice(&mut self, index: u32) -> Option<&mut Choice> {
-        // The law bounds the number of choices.
+        // `llm::order` bounds the number of choices.
         while self.choices.len() <= index as usize {
             self.choices.push(Choice::default());
         }
@@ -90,7 +94,7 @@ impl CompletionWriter {
 }
 
 impl Choice {
-    fn write(&self, out: &mut Vec<u8>, index: usize, finish: Finish) {
+    fn write(&self, out: &mut Vec<u8>, index: usize, finish: &Finish) {
         fn nullable(out: &mut Vec<u8>, inside: Option<&Vec<u8>>) {
             match inside {
                 None => out.extend_from_slice(b"null"),
@@ -106,7 +110,7 @@ impl Choice {
         out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
         let empty = Vec::new();
         // An answer of nothing at all is the empty text; null is for calls, refusals and speech.
-        let silent = self.calls.is_empty() && self.refusal.is_none() && !self.extra.iter().any(|(key, _)| SPEAKING.contains(&&**key));
+        let silent = self.calls.is_empty() && self.refusal.is_none() && !self.extra_content;
         nullable(out, self.content.as_ref().or(silent.then_some(&empty)));
         out.extend_from_slice(b",\"refusal\":");
         nullable(out, self.refusal.as_ref());
@@ -134,7 +138,7 @@ impl Choice {
         out.extend_from_slice(b"},\"logprobs\":");
         whole(out, &self.logprobs);
         out.extend_from_slice(b",\"finish_reason\":");
-        string(out, Text::Raw(finish.name()));
+        string(out, Text::Raw(finish_reason(finish)));
         out.push(b'}');
     }
 }
@@ -145,7 +149,6 @@ impl Sink for CompletionWriter {
             Event::Fingerprint(text) => self.head.set_fingerprint(text),
             Event::ServiceTier(text) => self.head.set_service_tier(text),
             Event::Usage(usage) => self.usage = Some(usage),
-            Event::Embedding { .. } | Event::End => {} // no part of a chat, and the law's
             Event::Content { choice, text } => {
                 if let Some(c) = self.choice(choice) {
                     add(&mut c.content, text);
@@ -177,8 +180,9 @@ impl Sink for CompletionWriter {
                     c.logprobs.push(json.into());
                 }
             }
-            Event::Extra { choice, key, json } => {
+            Event::Extra { choice, key, json, content } => {
                 let Some(c) = self.choice(choice) else { return };
+                c.extra_content |= content;
                 match c.extra.iter_mut().find(|(known, _)| **known == *key) {
                     Some((_, pieces)) => pieces.push(json.into()),
                     None => c.extra.push((key.into(), vec![json.into()])),
@@ -189,13 +193,12 @@ impl Sink for CompletionWriter {
                     c.finish = Some(reason);
                 }
             }
+            _ => {} // no part of a completion
         }
     }
 }
 
-impl Writer for CompletionWriter {
-    fn flush(&mut self) {}
-}
+impl Writer for CompletionWriter {}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -207,7 +210,7 @@ mod tests {
     fn a_message_has_no_member_twice() {
         let mut writer = CompletionWriter::new(Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "m"));
         for json in ["1", "[2]"] {
-            writer.event(Event::Extra { choice: 0, key: "more", json });
+            writer.event(Event::Extra { choice: 0, key: "more", json, content: false });
         }
         writer.event(Event::Finish { choice: 0, reason: Finish::Stop });
         let text = String::from_utf8(writer.finish()).unwrap();
@@ -215,10 +218,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_in_pieces_is_whole() {
+    fn what_came_in_pieces_is_whole() {
         let mut writer = CompletionWriter::new(Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "m"));
         for json in [r#"{"name":"f","arguments":"{"}"#, r#"{"arguments":"}"}"#] {
-            writer.event(Event::Extra { choice: 0, key: "function_call", json });
+            writer.event(Event::Extra { choice: 0, key: "function_call", json, content: true });
         }
         for json in [r#"{"content":[1],"refusal":null}"#, r#"{"content":[2],"refusal":null}"#] {
             writer.event(Event::Logprobs { choice: 0, json });

@@ -1,8 +1,10 @@
-//! OpenAI's chat completions: the two writers of an answer, in chunks and whole.
+//! OpenAI's chat completions: the rules that are OpenAI's, and the two writers of an answer, in chunks and whole.
 
 pub mod chunk;
 pub mod completion;
 pub mod head;
 mod merge;
 pub mod request;
+pub mod rules;
 pub mod tools;
+pub mod usage;

@@ -4,6 +4,7 @@
 use crate::config::snapshot::Snapshot;
 use crate::dialect::Outgoing;
 use crate::frame::Framer;
+use crate::front::chat::rules::{Rules, finish_reason};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
@@ -45,11 +46,11 @@ impl Sink for Heard {
             Event::Content { text, .. } => self.content.push_str(&text.decode()),
             Event::Reasoning { text, .. } => self.reasoning.push_str(&text.decode()),
             Event::ToolStart { id, name, .. } => {
-                self.ids.0.push(id.map_or_else(|| format!("call_{}", self.calls.len()), |id| id.decode().into_owned()));
+                self.ids.0.push(id.unwrap().decode().into_owned());
                 self.calls.push((name.decode().into_owned(), String::new()));
             }
             Event::ToolArguments { fragment, .. } => self.calls.last_mut().unwrap().1.push_str(&fragment.decode()),
-            Event::Finish { reason, .. } => self.finish.push(reason.name()),
+            Event::Finish { reason, .. } => self.finish.push(finish_reason(&reason)),
             Event::Usage(usage) => self.usage = (usage.prompt, usage.completion),
             _ => {}
         }
@@ -110,18 +111,18 @@ fn ask(route: &Route, script: &str, request: &Value) -> Result<Heard, Fault> {
     let ask = dialect.read(incoming).unwrap_or_else(|refusal| panic!("{}: {refusal:?} {request}", route.name));
     assert_eq!(ask.model, if route.name.starts_with("llama-on") { model } else { model.replace("anthropic/", "") });
     let reply = decide(&ask).unwrap();
-    let mut heard = Heard::default();
+    let mut rules = Rules::new(Heard::default(), "", Some(seal.clone()));
     if !ask.stream {
-        outgoing.decoder.whole(&dialect.whole(&ask, &reply), &mut heard)?;
-        return Ok(heard);
+        outgoing.decoder.whole(&dialect.whole(&ask, &reply), &mut rules)?;
+        return Ok(rules.writer);
     }
     let bytes: Vec<u8> = dialect.events(&ask, &reply).concat();
     let (mut framer, decoder) = (Framer::new(outgoing.framing), &mut outgoing.decoder);
-    let mut each = |frame: crate::frame::Frame<'_>| decoder.frame(frame, &mut heard);
+    let mut each = |frame: crate::frame::Frame<'_>| decoder.frame(frame, &mut rules);
     bytes.chunks(7).try_for_each(|piece| framer.push(piece, &mut each))?;
     framer.finish(&mut each)?;
-    outgoing.decoder.end(&mut heard)?;
-    Ok(heard)
+    outgoing.decoder.end(&mut rules)?;
+    Ok(rules.writer)
 }
 
 /// The answer, whole and streamed.

@@ -4,8 +4,9 @@ use super::*;
 use crate::dialect::testing;
 use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
+use crate::front::chat::rules::{finish_reason, write_members};
 use crate::llm::envelope::ChatRequest;
-use crate::llm::event::{Event, Sink};
+use crate::llm::event::{Block, Event, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::settings::Params;
 use crate::llm::state::{Seal, Sealer};
@@ -68,18 +69,33 @@ fn encode(case: &Value, seal: Option<&Seal>) -> Result<Outgoing, ApiError> {
     Anthropic.encode(&ChatRequest { parsed: &parsed, params: &params, system: case["system"].as_str(), model, seal }, &target)
 }
 
-/// Remembers what was said, one line an event.
+/// Remembers events, one line each, those without a text of their own as OpenAI's clients get them.
 #[derive(Default)]
 struct Said(Vec<String>);
 
 impl Sink for Said {
     fn event(&mut self, event: Event<'_>) {
         self.0.push(match event {
+            Event::Image { .. } | Event::Audio { .. } | Event::Citations { .. } | Event::SearchResults { .. } => {
+                return write_members(&event, self);
+            }
+            Event::Extra { choice, key, json, .. } => format!("Extra {{ choice: {choice}, key: {key:?}, json: {json:?} }}"),
+            // As the chat front has it.
+            Event::BlockEnd { block: Block::Call(call), .. }
+                if !self.0.iter().any(|line| line.starts_with(&format!("arguments {call} "))) =>
+            {
+                format!("arguments {call} {{}}")
+            }
+            Event::BlockEnd { .. } | Event::Signature { .. } | Event::RedactedReasoning { .. } | Event::RawInput { .. } => return,
+            Event::Raw { block, .. } if !block.essential => return,
             Event::Content { text, .. } => format!("content {}", text.decode()),
             Event::Reasoning { text, .. } => format!("reasoning {}", text.decode()),
-            Event::ToolStart { call, id, name, .. } => format!("call {call} {} {}", id.unwrap().decode(), name.decode()),
+            Event::ToolStart { call, id, name, state, .. } => {
+                let id = id.unwrap().decode();
+                format!("call {call} {} {}", state.map_or(id.clone().into(), |state| seal().seal(&id, state)), name.decode())
+            }
             Event::ToolArguments { call, fragment, .. } => format!("arguments {call} {}", fragment.decode()),
-            Event::Finish { reason, .. } => format!("finish {}", reason.name()),
+            Event::Finish { reason, .. } => format!("finish {}", finish_reason(&reason)),
             Event::Usage(u) => {
                 format!("usage {}+{} cached {}+{} reasoning {}", u.prompt, u.completion, u.cached, u.cache_write, u.reasoning)
             }

@@ -2,10 +2,9 @@
 
 use super::*;
 use crate::frame::sse::SseFramer;
-use crate::llm::state::Sealer;
+use crate::front::chat::rules::{finish_reason, write_members};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// What an answer said, put together; texts joined so that the cut does not show.
 #[derive(Default)]
@@ -31,8 +30,11 @@ impl Sink for Said {
         match event {
             Event::Content { choice, text } => self.append(choice, "content", text),
             Event::Reasoning { choice, text } => self.append(choice, "reasoning", text),
-            Event::ToolStart { choice, call, id, name, .. } => {
-                let start = json!({"id": id.map(|id| id.decode().into_owned()), "name": name.decode(), "arguments": ""});
+            Event::ToolStart { choice, call, id, name, state, .. } => {
+                let mut start = json!({"id": id.map(|id| id.decode().into_owned()), "name": name.decode(), "arguments": ""});
+                if let Some(state) = state {
+                    start["state"] = json!(state);
+                }
                 assert!(self.at(choice, "calls")[call.to_string()].is_null(), "call {call} begins twice");
                 self.at(choice, "calls")[call.to_string()] = start;
             }
@@ -40,9 +42,19 @@ impl Sink for Said {
                 let slot = &mut self.at(choice, "calls")[call.to_string()]["arguments"];
                 *slot = json!(format!("{}{}", slot.as_str().unwrap(), fragment.decode()));
             }
-            Event::Finish { choice, reason } => *self.at(choice, "finish") = json!(reason.name()),
+            Event::Finish { choice, reason } => *self.at(choice, "finish") = json!(finish_reason(&reason)),
             Event::Logprobs { choice, json } => *self.at(choice, "logprobs") = serde_json::from_str(json).unwrap(),
-            Event::Extra { choice, key, json } => {
+            Event::Image { .. } | Event::Audio { .. } | Event::Citations { .. } | Event::SearchResults { .. } => {
+                write_members(&event, self)
+            }
+            Event::BlockEnd { choice, block: Block::Call(call) } => {
+                let slot = &mut self.at(choice, "calls")[call.to_string()]["arguments"];
+                if slot == "" {
+                    *slot = json!("{}"); // as the chat front has it
+                }
+            }
+            Event::Raw { block, .. } if !block.essential => {}
+            Event::Extra { choice, key, json, .. } => {
                 let more: Value = serde_json::from_str(json).unwrap();
                 let slot = self.at(choice, key);
                 match (slot.as_array_mut(), more) {
@@ -56,8 +68,8 @@ impl Sink for Said {
     }
 }
 
-fn stream<'b>(pieces: impl Iterator<Item = &'b [u8]>, seal: Option<Seal>) -> (Value, Result<(), Fault>) {
-    let (mut framer, mut decoder, mut said) = (SseFramer::new(), GeminiDecoder::new(seal), Said::new());
+fn stream<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> (Value, Result<(), Fault>) {
+    let (mut framer, mut decoder, mut said) = (SseFramer::new(), GeminiDecoder::default(), Said::new());
     let run = || {
         for piece in pieces {
             framer.push(piece, &mut |event, data| decoder.frame(Frame::Sse { event, data }, &mut said))?;
@@ -70,7 +82,7 @@ fn stream<'b>(pieces: impl Iterator<Item = &'b [u8]>, seal: Option<Seal>) -> (Va
 }
 
 fn whole(body: &str) -> (Value, Result<(), Fault>) {
-    let (mut decoder, mut said) = (GeminiDecoder::new(None), Said::new());
+    let (mut decoder, mut said) = (GeminiDecoder::default(), Said::new());
     let end = decoder.whole(body.as_bytes(), &mut said);
     (said.0, end)
 }
@@ -114,9 +126,9 @@ fn every_answer_says_what_its_fixture_says_however_it_is_cut() {
             assert_eq!((said, outcome(&got)), (says, &*end), "{name}");
             continue;
         }
-        let (said, got) = stream(std::iter::once(body.as_bytes()), None);
+        let (said, got) = stream(std::iter::once(body.as_bytes()));
         assert_eq!((&said, outcome(&got)), (&says, &*end), "{name}");
-        let (bytes, got) = stream(body.as_bytes().chunks(1), None);
+        let (bytes, got) = stream(body.as_bytes().chunks(1));
         assert_eq!((bytes, outcome(&got)), (says, &*end), "{name} byte by byte");
     }
 }
@@ -137,7 +149,7 @@ proptest! {
                     break;
                 }
             }
-            let (said, got) = stream(pieces.into_iter(), None);
+            let (said, got) = stream(pieces.into_iter());
             prop_assert_eq!((said, outcome(&got)), (says, &*end), "{}", name);
         }
     }
@@ -155,7 +167,7 @@ fn a_stream_that_stops_anywhere_is_truncated() {
         // The finish can stand in any chunk; before the first one that has it, every end is a cut.
         let finish = [body.find("finishReason"), body.find("blockReason")].into_iter().flatten().min().unwrap();
         for cut in [0, 1, finish / 2, finish] {
-            let (said, got) = stream(std::iter::once(&body.as_bytes()[..cut]), None);
+            let (said, got) = stream(std::iter::once(&body.as_bytes()[..cut]));
             assert_ne!(outcome(&got), "ok", "{name} cut at {cut}");
             assert!(!said.to_string().contains("finish"), "{name} cut at {cut}");
         }
@@ -163,21 +175,15 @@ fn a_stream_that_stops_anywhere_is_truncated() {
 }
 
 #[test]
-fn signatures_ride_in_the_id_of_their_call() {
-    let seal = Seal::new(Arc::new(Sealer::new(&[9; 32]).unwrap()), "team".into());
+fn a_signature_is_the_state_of_its_call() {
     let body = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"f\"},\"thoughtSignature\":\"c2ln\"},\
         {\"functionCall\":{\"name\":\"g\",\"id\":\"own\"}},{\"functionCall\":{\"name\":\"h\"}},{\"functionCall\":{\"name\":\"i\"},\"thoughtSignature\":\"?!\"}]},\"finishReason\":\"STOP\"}]}\n\n";
-    let (said, _) = stream(std::iter::once(body.as_bytes()), Some(seal.clone()));
-    let id = |call: &str| said["choices"]["0"]["calls"][call]["id"].clone();
-    let sealed = id("0").as_str().unwrap().to_owned();
-    assert!(sealed.starts_with("call_0_0") && !sealed.contains("c2ln"));
-    assert!(seal.open(&sealed).is_some_and(|(_, state)| state.ends_with(b"sig")));
-    assert_eq!(id("1"), "own");
-    // The law makes an id where there is none.
-    assert!(id("2").is_null());
-    assert!(seal.open(id("3").as_str().unwrap()).is_some_and(|(_, state)| state.ends_with(b"?!")));
-    let (said, _) = stream(std::iter::once(body.as_bytes()), None);
-    assert!(said["choices"]["0"]["calls"]["0"]["id"].is_null());
+    let (said, _) = stream(std::iter::once(body.as_bytes()));
+    let call = |call: &str| said["choices"]["0"]["calls"][call].clone();
+    assert_eq!(call("0")["state"], json!(b"\xffgemini:sig"));
+    assert_eq!((&call("1")["id"], &call("1")["state"]), (&json!("own"), &Value::Null));
+    assert!(call("2")["id"].is_null() && call("2")["state"].is_null());
+    assert_eq!(call("3")["state"], json!(b"\xffgemini=?!"));
 }
 
 #[test]
@@ -192,7 +198,7 @@ fn texts_keep_their_spelling() {
     }
     let mut raw = Raw(Vec::new());
     let body = br#"{"candidates":[{"content":{"parts":[{"text":"\u00fc\n\ud83d\ude00"}]},"finishReason":"STOP"}]}"#;
-    GeminiDecoder::new(None).whole(body, &mut raw).unwrap();
+    GeminiDecoder::default().whole(body, &mut raw).unwrap();
     assert_eq!(raw.0, [r"\u00fc\n\ud83d\ude00"]);
 }
 
@@ -236,7 +242,7 @@ fn recordings_say_what_a_plain_reading_finds() {
             continue;
         }
         let streamed = case["mode"] == "stream";
-        let (said, end) = if streamed { stream(body.as_bytes().chunks(1), None) } else { whole(body) };
+        let (said, end) = if streamed { stream(body.as_bytes().chunks(1)) } else { whole(body) };
         let chunks: Vec<Value> = match streamed {
             true => body.lines().filter_map(|l| serde_json::from_str(l.strip_prefix("data:")?).ok()).collect(),
             false => vec![serde_json::from_str(body).unwrap()],

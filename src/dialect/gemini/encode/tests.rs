@@ -160,7 +160,7 @@ fn results_stand_in_the_order_of_their_calls_and_belong_to_one() {
 #[test]
 fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_stand_in() {
     let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
-    let sealed = |text| super::super::signature::seal(Some(&seal), "call_0_0", Some(crate::json::text::Text::Raw(text))).unwrap();
+    let sealed = |text| seal.seal("call_0_0", &super::super::signature::state(Some(crate::json::text::Text::Raw(text))).unwrap());
     let foreign = seal.seal("toolu_1", br#"{"type":"thinking"}"#);
     let history = |id: &str, extra: Value| {
         ask(json!({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": [

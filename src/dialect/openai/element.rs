@@ -1,4 +1,4 @@
-//! What one element of `choices` says, under whatever names and in whatever forms servers have for it.
+//! One element of `choices`, under the names and in the forms that servers have for its members.
 
 use super::calls::odd;
 use super::decode::broken;
@@ -13,12 +13,9 @@ use crate::llm::usage::Usage;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// Members of a message or delta that are not passed on: they say what the answer says anyway, or nothing at all.
-const LITTER: [&str; 7] = ["role", "name", "prefix", "token_id", "token_ids", "tool_call_id", "stop_reason"];
-
 /// An element, all of it raw; `""` where it has no such member.
 #[derive(Default)]
-pub struct Said<'a> {
+pub struct Element<'a> {
     /// Its number.
     pub index: u64,
     /// Its tool calls, an array.
@@ -29,13 +26,13 @@ pub struct Said<'a> {
     pub finish: Option<Text<'a>>,
     /// What it used.
     pub used: Option<Usage>,
-    /// The whole element, where it says that it failed.
+    /// The whole element, where it holds an error.
     pub failure: Option<&'a str>,
-    /// The `message` of a stream, unread: see [`Said::read_message`].
+    /// The `message` of a stream, unread: see [`Element::read_message`].
     pub message: &'a str,
-    /// What is said.
+    /// The text.
     content: &'a str,
-    /// The model's thinking, in one of its forms.
+    /// The model's reasoning, in one of its forms.
     reasoning: &'a str,
     /// The same in OpenRouter's form, which the client gets too, because it has to be sent back.
     details: &'a str,
@@ -43,35 +40,35 @@ pub struct Said<'a> {
     extras: SmallVec<[(&'a str, &'a str); 2]>,
 }
 
-impl<'a> Said<'a> {
-    /// Reads an element; `place` is its number where it says none.
+impl<'a> Element<'a> {
+    /// Reads an element; `place` is its number where it has none.
     ///
     /// # Errors
     /// Where it is not well formed.
     pub fn read(at: &mut Cursor<'a>, place: u64, whole: bool, completion_excludes_reasoning: bool) -> Result<Self, Fault> {
         let (start, mut failed, mut odd_member) = (at.position(), false, None);
-        let mut said = Self { index: place, ..Self::default() };
+        let mut element = Self { index: place, ..Self::default() };
         at.object(|at, name| {
             match name {
-                "delta" if at.at_object() => return at.object(|at, name| said.member(name, at.raw()?)),
-                "message" if whole && at.at_object() => return at.object(|at, name| said.member(name, at.raw()?)),
+                "delta" if at.at_object() => return at.object(|at, name| element.member(name, at.raw()?)),
+                "message" if whole && at.at_object() => return at.object(|at, name| element.member(name, at.raw()?)),
                 "usage" if at.at_object() => {
-                    said.used = usage::read(at, completion_excludes_reasoning)?;
+                    element.used = usage::read(at, completion_excludes_reasoning)?;
                     return Ok(());
                 }
                 _ => {}
             }
             let value = at.raw()?;
             match name {
-                "index" => said.index = walk::unsigned(value).unwrap_or(place),
-                "logprobs" if value.starts_with('{') => said.logprobs = value,
+                "index" => element.index = walk::unsigned(value).unwrap_or(place),
+                "logprobs" if value.starts_with('{') => element.logprobs = value,
                 "finish_reason" => {
-                    said.finish = filled(value);
-                    if said.finish.is_none() && !is_nothing(value) {
+                    element.finish = filled(value);
+                    if element.finish.is_none() && !is_nothing(value) {
                         odd_member = Some("finish_reason");
                     }
                 }
-                "message" if value.starts_with('{') => said.message = value,
+                "message" if value.starts_with('{') => element.message = value,
                 "delta" | "message" if !is_nothing(value) => odd_member = Some("delta"),
                 "error" => failed |= value.starts_with('{') && value != "{}",
                 _ => {}
@@ -82,11 +79,11 @@ impl<'a> Said<'a> {
         if let Some(member) = odd_member {
             return Err(odd(member));
         }
-        said.failure = failed.then(|| at.since(start));
-        Ok(said)
+        element.failure = failed.then(|| at.since(start));
+        Ok(element)
     }
 
-    /// Reads the message of a stream. Some servers end a stream with one that repeats what the deltas have said.
+    /// Reads the message of a stream. Some servers end a stream with one that repeats the deltas.
     ///
     /// # Errors
     /// Where it is not well formed.
@@ -98,8 +95,8 @@ impl<'a> Said<'a> {
         Ok(())
     }
 
-    /// Whether it says anything of an answer.
-    pub fn speaks(&self) -> bool {
+    /// Whether there is anything of an answer in it.
+    pub fn has_content(&self) -> bool {
         let others = !self.reasoning.is_empty() || self.refusal.is_some() || !self.calls.is_empty() || !self.extras.is_empty();
         others || !is_nothing(self.content)
     }
@@ -108,7 +105,7 @@ impl<'a> Said<'a> {
     fn member(&mut self, name: &'a str, value: &'a str) -> Result<(), ScanError> {
         match name {
             "content" => self.content = value,
-            // Some servers say the same under two names.
+            // Some servers send the same under two names.
             "reasoning_content" | "reasoning" | "reasoning_text" | "thinking" => {
                 if self.reasoning.is_empty() && !is_nothing(value) {
                     self.reasoning = value;
@@ -119,7 +116,7 @@ impl<'a> Said<'a> {
             _ if is_nothing(value) => {}
             // Whatever is spelled with escapes may be a second one of the members above.
             name if name.contains('\\') => {}
-            name if LITTER.contains(&name) => {}
+            name if IGNORED.contains(&name) => {}
             name => {
                 if name == "reasoning_details" {
                     self.details = value;
@@ -130,22 +127,18 @@ impl<'a> Said<'a> {
         Ok(())
     }
 
-    /// Tells its texts and what is beside them. Reasoning is told before the content that it led to.
+    /// Emits its texts and what is beside them. Reasoning comes before the content that it led to.
     ///
     /// # Errors
     /// Where a part of it is not well formed.
-    pub fn tell(&self, choice: u32, out: &mut dyn Sink) -> Result<(), Fault> {
+    pub fn emit(&self, choice: u32, out: &mut dyn Sink) -> Result<(), Fault> {
         for (key, json) in &self.extras {
-            match *key {
-                "annotations" => {
-                    if let Some(json) = citations(json) {
-                        out.event(Event::Extra { choice, key, json: &json });
-                    }
-                }
-                _ => out.event(Event::Extra { choice, key, json }),
+            let json = if *key == "annotations" { citations(json) } else { Some(Cow::Borrowed(*json)) };
+            if let Some(json) = json {
+                out.event(Event::Extra { choice, key, json: &json, content: CONTENT.contains(key) });
             }
         }
-        thoughts(choice, if self.reasoning.is_empty() { self.details } else { self.reasoning }, out)?;
+        reasoning(choice, if self.reasoning.is_empty() { self.details } else { self.reasoning }, out)?;
         match self.content.as_bytes().first() {
             Some(b'[') => parts(choice, self.content, out)?,
             Some(b'{') => part(choice, self.content, out)?,
@@ -159,7 +152,7 @@ impl<'a> Said<'a> {
     }
 }
 
-/// Content as an array of parts: texts, and thinking among them.
+/// Content as an array of parts: texts, and reasoning among them.
 fn parts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
     let mut elements = walk::inner_elements(json).map_err(broken)?;
     while let Some(element) = elements.next().map_err(broken)? {
@@ -183,15 +176,15 @@ fn part(choice: u32, part: &str, out: &mut dyn Sink) -> Result<(), Fault> {
         }
     }
     if thinks {
-        thoughts(choice, part, out)?;
+        reasoning(choice, part, out)?;
     } else if let Some(text) = text {
         out.event(Event::Content { choice, text });
     }
     Ok(())
 }
 
-/// Thinking in any of its forms: a text, a list of forms, or an object that holds one under a name of the server's.
-fn thoughts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+/// Reasoning in any of its forms: a text, a list of forms, or an object that holds one under a name of the server's.
+fn reasoning(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
     match json.as_bytes().first() {
         Some(b'"') => {
             if let Some(text) = filled(json) {
@@ -201,14 +194,14 @@ fn thoughts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
         Some(b'[') => {
             let mut elements = walk::inner_elements(json).map_err(broken)?;
             while let Some(element) = elements.next().map_err(broken)? {
-                thoughts(choice, element, out)?;
+                reasoning(choice, element, out)?;
             }
         }
         Some(b'{') => {
             let mut members = walk::inner_members(json).map_err(broken)?;
             while let Some((key, value)) = members.next().map_err(broken)? {
                 if matches!(key.raw(), "text" | "content" | "thinking" | "summary") {
-                    thoughts(choice, value, out)?;
+                    reasoning(choice, value, out)?;
                 }
             }
         }
@@ -228,7 +221,7 @@ pub(super) fn filled(json: &str) -> Option<Text<'_>> {
 }
 
 /// The annotations that OpenAI's schema knows, each with all the members that it has there; some servers put files and others
-/// among them, and some leave members out or say them beside the type, as OpenAI's Responses have them.
+/// among them, and some leave members out or put them beside the type, as OpenAI's Responses have them.
 fn citations(json: &str) -> Option<Cow<'_, str>> {
     let mut kept: SmallVec<[Cow<'_, str>; 4]> = SmallVec::new();
     let (mut count, mut elements) = (0, walk::inner_elements(json).ok()?);
@@ -276,6 +269,11 @@ fn citation(element: &str) -> Option<Cow<'_, str>> {
     w.key("url").text(url).key("title").text(title.unwrap_or(Text::Raw(""))).end_object().end_object();
     String::from_utf8(w.finish()).ok().map(Cow::Owned)
 }
+
+/// Members of a message or delta that are not passed on: the client gets the same from others, or they mean nothing to it.
+const IGNORED: [&str; 7] = ["role", "name", "prefix", "token_id", "token_ids", "tool_call_id", "stop_reason"];
+/// Members that are an answer by themselves: OpenAI's first form of a tool call, speech, and images.
+const CONTENT: [&str; 3] = ["function_call", "audio", "images"];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
