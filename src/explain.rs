@@ -3,9 +3,10 @@
 //! Nothing is looked up in a table that could differ from what is done: every parameter is given to the target's own
 //! encoder, in a request of its own, and the encoder's verdict is printed.
 
+use crate::dialect;
 use crate::dialect::bedrock::family::Family;
 use crate::dialect::gemini::Publisher;
-use crate::dialect::{self, params::Policy};
+use crate::dialect::shared::params::Policy;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::settings::Params;

@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tidegate::config;
-use tidegate::dialect::blame::{Sent, paths};
-use tidegate::dialect::{self, Outgoing, refit};
+use tidegate::dialect::shared::blame::{Sent, paths};
+use tidegate::dialect::shared::refusal;
+use tidegate::dialect::{self, Outgoing};
 use tidegate::error::ApiError;
 use tidegate::frame::Framing;
 use tidegate::frame::aws_event_stream::write_message;
@@ -132,7 +133,7 @@ impl At {
         let error = dialect.read_error(status, &http::HeaderMap::new(), refusal.as_bytes());
         let names = dialect.names(self.model());
         let sent = Sent { parsed: &parsed, body: &out.body, quirks: &self.target().provider.quirks, names };
-        let own = error.param.as_deref().map(|text| dialect::blame::Path { text, sure: true });
+        let own = error.param.as_deref().map(|text| dialect::shared::blame::Path { text, sure: true });
         own.into_iter().chain(paths(&error.message)).find_map(|path| sent.in_clients_words(path))
     }
 
@@ -338,7 +339,7 @@ fn what_is_added_can_be_left_out() {
         r#"{"error":"unknown field `include_usage`"}"#,
     ] {
         let refusal = dialect::of(there.target()).read_error(422, &http::HeaderMap::new(), body.as_bytes());
-        assert_eq!(refit::member(&refusal, &asked).map(|field| field.name()), Some("stream_options"), "{body}");
+        assert_eq!(refusal::member(&refusal, &asked).map(|field| field.name()), Some("stream_options"), "{body}");
     }
 }
 
@@ -683,7 +684,7 @@ fn a_hint_that_is_refused_is_found() {
         let there = at(provider, model);
         let asked = ChatRequest { parsed: &parsed, params: &there.route.params, system: None, model: there.model(), seal: None };
         let refusal = dialect::of(there.target()).read_error(400, &http::HeaderMap::new(), body.as_bytes());
-        assert_eq!(refit::member(&refusal, &asked).map(|field| field.name()), want, "{body}");
+        assert_eq!(refusal::member(&refusal, &asked).map(|field| field.name()), want, "{body}");
     }
 }
 

@@ -12,35 +12,19 @@ use crate::llm::failure::{Fault, ProviderError};
 use crate::llm::request::Ask;
 use crate::provider::{Kind, Target};
 use bytes::Bytes;
-use embeddings::unavailable;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use shared::embeddings::unavailable;
 use std::borrow::Cow;
 
-use schema::rules::{self, Rules};
+use shared::schema::rules::{self, Rules};
 
 pub mod anthropic;
 pub mod bedrock;
-pub mod blame;
-pub mod embeddings;
-mod fence;
 pub mod gemini;
-mod ids;
-mod judge;
 pub mod mistral;
 pub mod openai;
-pub mod params;
-pub mod refit;
-pub mod retry_after;
-pub mod rewrite;
 pub mod sagemaker;
-pub mod schema;
-#[cfg(test)]
-mod testing;
-pub mod think;
-pub mod unwrap;
-
-#[cfg(test)]
-mod embeddings_tests;
+pub mod shared;
 
 /// The dialect that a target speaks.
 pub fn of(target: &Target) -> &'static dyn Dialect {
@@ -96,7 +80,7 @@ pub trait Dialect: Sync {
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError;
 
     /// The names that refusals of a model have for what clients write, where they are not OpenAI's.
-    fn names(&self, _model: &str) -> &'static [blame::Names] {
+    fn names(&self, _model: &str) -> &'static [shared::blame::Names] {
         &[]
     }
 }

@@ -4,7 +4,8 @@ use super::connector::upstream::{AttemptConnection, Slot};
 use super::live::Live;
 use super::rescue::{self, Failure};
 use super::stage::{Deadlines, Stage};
-use crate::dialect::{Outgoing, refit};
+use crate::dialect::Outgoing;
+use crate::dialect::shared::refusal;
 use crate::error::ApiError;
 use crate::frame::Framing;
 use crate::frame::coding::Coding;
@@ -268,7 +269,7 @@ impl Call {
         let refusal = crate::dialect::of(&attempt.target).read_error(*status, headers, body);
         let system = self.route.system.as_deref();
         let request = ChatRequest { parsed, params: &self.route.params, system, model: &attempt.model, seal: None };
-        Some((attempt.target.clone(), attempt.model.clone(), refit::member(&refusal, &request)?))
+        Some((attempt.target.clone(), attempt.model.clone(), refusal::member(&refusal, &request)?))
     }
 }
 

@@ -19,7 +19,7 @@ use super::respond::{self, Opening};
 use super::response_headers::{CONTENT_LENGTH, CONTENT_TYPE, DATE, X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
 use crate::account::{EndedBy, Ledger, cost, settled};
 use crate::config::snapshot::{ResponseModel, StreamUsage};
-use crate::dialect::blame::Sent;
+use crate::dialect::shared::blame::Sent;
 use crate::error::ApiError;
 use crate::front::chat::chunk::UsagePlace;
 use crate::id;

@@ -2,7 +2,7 @@
 
 use super::connector::via::{PROXY_REFUSED, PROXY_UNREACHABLE};
 use super::replay::{DRAINED, EMPTY, LATE};
-use crate::dialect::blame::{self, Path, Sent};
+use crate::dialect::shared::blame::{self, Path, Sent};
 use crate::egress::is_proxys_refusal;
 use crate::egress::proxy::Proxy;
 use crate::egress::tunnel::TunnelError;

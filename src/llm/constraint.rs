@@ -130,7 +130,7 @@ impl Schema<'_> {
 }
 
 /// The schema of an object whose only member, [`CHOICE_KEY`], is one of the choices, for providers that take no bare
-/// enum; `dialect::unwrap` takes the choice out of the answer again. The choices stand apart by a space, because Bedrock's
+/// enum; `dialect::shared::unwrap` takes the choice out of the answer again. The choices stand apart by a space, because Bedrock's
 /// models are told the schema as a text.
 pub fn choice_schema(choices: &[Text<'_>]) -> Schema<'static> {
     let mut w = Writer::default();

@@ -4,8 +4,8 @@
 //! the closed set of [`Quirks`]. Nothing in the dialects asks which provider it is.
 
 use super::Kind;
-use crate::dialect::params::{Policy, Unknown};
-use crate::dialect::schema::rules::{self, Rules};
+use crate::dialect::shared::params::{Policy, Unknown};
+use crate::dialect::shared::schema::rules::{self, Rules};
 use crate::llm::field::Field;
 use http::HeaderName;
 use serde::de::IgnoredAny;
@@ -213,7 +213,7 @@ pub enum Guided {
     None,
 }
 
-/// Which JSON schemas a provider takes; `dialect::schema::rules` has the lists.
+/// Which JSON schemas a provider takes; `dialect::shared::schema::rules` has the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schemas {

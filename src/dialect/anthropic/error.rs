@@ -1,8 +1,8 @@
 //! What Anthropic says when it refuses: `{"type":"error","error":{"type","message"},"request_id"}`, the same inside a
 //! stream and as a body. <https://docs.anthropic.com/en/api/errors>
 
-use crate::dialect::blame::Names;
-use crate::dialect::retry_after;
+use crate::dialect::shared::blame::Names;
+use crate::dialect::shared::refusal;
 use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -77,7 +77,7 @@ impl WireError<'_> {
 
 /// Reads a refusal; `body` may be anything.
 pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
-    let wait = retry_after::from_headers(headers);
+    let wait = refusal::from_headers(headers);
     if let Ok(WireBody { error: Some(error) }) = serde_json::from_slice::<WireBody<'_>>(body) {
         return error.read(status, wait);
     }

@@ -5,7 +5,7 @@
 //! [`effort`], [`sampling`] and [`model`], [`blocks`] (what an answer says), and [`replay`], which carries thinking from one
 //! turn to the next.
 
-use super::blame::Names;
+use crate::dialect::shared::blame::Names;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::frame::Framing;
@@ -15,20 +15,9 @@ use crate::percent;
 use crate::provider::{Settings, StructuredOutput, Target};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-pub(super) mod blocks;
 pub mod decode;
-pub(super) mod effort;
 pub mod encode;
 pub mod error;
-pub(super) mod media;
-mod messages;
-pub(super) mod model;
-pub(super) mod replay;
-pub(super) mod sampling;
-pub(super) mod toolbox;
-pub(super) mod tools;
-pub(super) mod turns;
-mod wire;
 
 /// `max_tokens` where neither client nor configuration gives one; the API demands it.
 pub const DEFAULT_MAX_TOKENS: u32 = 4096;

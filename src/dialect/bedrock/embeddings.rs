@@ -8,9 +8,9 @@
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html>,
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed.html>
 
-use crate::dialect::embeddings::unavailable;
-use crate::dialect::embeddings::{Answer, Whole, broken};
-use crate::dialect::{Outgoing, params};
+use crate::dialect::Outgoing;
+use crate::dialect::shared::embeddings::{Answer, Whole, broken, unavailable};
+use crate::dialect::shared::params;
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::llm::embeddings::{DIMENSIONS, EmbeddingRequest, INPUT};

@@ -1,7 +1,7 @@
 //! What AWS says when it refuses: a message in the body, the kind of error in a header, or both in a stream's frame.
 
-use crate::dialect::blame::Names;
-use crate::dialect::retry_after;
+use crate::dialect::shared::blame::Names;
+use crate::dialect::shared::refusal;
 use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -73,7 +73,7 @@ pub(in crate::dialect) fn read(status: u16, headers: &HeaderMap, body: &[u8]) ->
         None => shown(status, body),
     };
     let class = class(kind).unwrap_or_else(|| FailureClass::of_status(status));
-    ProviderError { class, message, param: None, retry_after: retry_after::from_headers(headers) }
+    ProviderError { class, message, param: None, retry_after: refusal::from_headers(headers) }
 }
 
 /// The failure that an exception in a stream means.

@@ -3,7 +3,7 @@
 //! | client | Converse |
 //! | --- | --- |
 //! | `messages` | `system`, `messages` ([`messages`]) |
-//! | `tools`, `tool_choice`, `response_format`, `guided_json`, `guided_choice` | `toolConfig`, `outputConfig` ([`tools`]) |
+//! | `tools`, `tool_choice`, `response_format`, `guided_json`, `guided_choice` | `toolConfig`, `outputConfig` ([`messages`]) |
 //! | `max_tokens`, `temperature`, `top_p`, `stop` | `inferenceConfig` |
 //! | `reasoning_effort`, `parallel_tool_calls` | `additionalModelRequestFields`, by model family |
 //! | `service_tier` | `serviceTier` |
@@ -11,13 +11,12 @@
 //! | `cache_control` | `cachePoint` |
 
 use self::family::Family;
-use super::anthropic::model::Model;
-use super::anthropic::sampling::{self, Sampling};
-use super::anthropic::toolbox::{Call, Toolbox};
-use super::anthropic::tools::write_choice;
-use super::anthropic::turns::Block;
-use super::blame::Names;
-use super::params::{self, Policy, Settled};
+use crate::dialect::anthropic::encode::write_choice;
+use crate::dialect::shared::blame::Names;
+use crate::dialect::shared::claude::{self, Model, Sampling};
+use crate::dialect::shared::params::{self, Policy, Settled};
+use crate::dialect::shared::toolbox::{Call, Toolbox};
+use crate::dialect::shared::turns::Block;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::frame::Framing;
@@ -39,9 +38,6 @@ mod embeddings;
 pub mod error;
 pub mod family;
 mod messages;
-mod thinking;
-mod tools;
-mod wire;
 
 #[cfg(test)]
 pub(in crate::dialect) mod tests;
@@ -95,10 +91,10 @@ impl Dialect for Bedrock {
         let mut conversation = messages::read(request)?;
         let calls_tools = conversation.blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
         if calls_tools && toolbox.tools.is_empty() {
-            toolbox.tools = tools::undeclared(conversation.blocks());
+            toolbox.tools = messages::undeclared(conversation.blocks());
         }
         if calls_tools && toolbox.call == Call::None {
-            conversation.system.push((Text::Plain(tools::NO_CALLS), None));
+            conversation.system.push((Text::Plain(messages::NO_CALLS), None));
         }
         if let Some(words) = toolbox.instruction() {
             conversation.system.push((Text::Plain(words), None));
@@ -113,7 +109,7 @@ impl Dialect for Bedrock {
         }
         let limit = request.token_limit()?;
         let can_think = conversation.can_think();
-        let thinking = thinking::Thinking::of(request, family, limit, (toolbox.forces(), can_think), &mut settled)?;
+        let thinking = family::Thinking::of(request, family, limit, (toolbox.forces(), can_think), &mut settled)?;
         let limit = thinking.max_tokens(limit, target.default_max_tokens);
 
         let mut w = Writer::with_capacity(request.size + 512);
@@ -125,10 +121,10 @@ impl Dialect for Bedrock {
         // with the existing field toolConfig.toolChoice.tool").
         let serial = family == Family::Claude && toolbox.serial && toolbox.call != Call::None;
         if !toolbox.tools.is_empty() && (calls_tools || toolbox.call != Call::None) {
-            tools::write(&mut w, &toolbox.tools, if serial { Call::Unsaid } else { toolbox.call });
+            messages::write_tools(&mut w, &toolbox.tools, if serial { Call::Unsaid } else { toolbox.call });
         }
         if let Some(schema) = toolbox.native() {
-            tools::write_output(&mut w, schema);
+            messages::write_output(&mut w, schema);
         }
         if serial || thinking.is_on() {
             w.key("additionalModelRequestFields").object();
@@ -174,7 +170,7 @@ fn write_inference(
     request: &Request<'_>,
     family: Family,
     limit: Option<u64>,
-    thinking: thinking::Thinking,
+    thinking: family::Thinking,
     settled: &mut Settled,
 ) -> Result<(), ApiError> {
     let sampling = match family {
@@ -183,7 +179,7 @@ fn write_inference(
         _ => Sampling::Both,
     };
     let (temperature, top_p) = sampling.settle(request, settled)?;
-    let stop = sampling::stops(request, family == Family::Claude)?;
+    let stop = claude::stops(request, family == Family::Claude)?;
     if limit.is_none() && temperature.is_none() && top_p.is_none() && stop.is_empty() {
         return Ok(());
     }

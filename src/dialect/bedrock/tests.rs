@@ -2,12 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
-use crate::dialect::testing;
+use crate::dialect::shared::testing;
 use crate::frame::Frame;
 use crate::frame::aws_event_stream::{AwsFramer, write_message};
 use crate::front::chat::rules::{finish_reason, refusal, write_members};
-use crate::llm::envelope::ChatRequest;
-use crate::llm::envelope::Parsed;
+use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::event::{Block, Event, Sink};
 use crate::llm::failure::{FailureClass, Fault};
 use crate::llm::settings::Params;

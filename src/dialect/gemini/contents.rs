@@ -3,14 +3,15 @@
 //! Gemini knows two speakers, `user` and `model`; neighbours of the same speaker are one content. Results of calls are
 //! found by position and the function's name, so they stand in the order of their calls.
 
-use super::{name, signature};
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::media::Data;
-use crate::llm::media::{Encoding, Link};
-use crate::llm::request::{Block, CacheMark, Content, Request, Role, ToolCall, Turn};
+use crate::llm::media::{Data, Encoding, Link};
+use crate::llm::request::{Block, CacheMark, CallId, Content, Request, Role, ToolCall, Turn};
 use crate::provider::Kind;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -191,14 +192,14 @@ impl Turns<'_, '_> {
         }
         for (j, (call, at)) in turn.calls().enumerate() {
             let arguments = call.object(at)?;
-            let own = signature::of(call);
+            let own = signature_of(call);
             // The first call of a step must have one; a history that another model wrote has none.
-            let stand_in = (j == 0 && super::config::wants_signatures(self.place.model)).then_some(Cow::Borrowed(signature::UNKNOWN));
+            let stand_in = (j == 0 && super::encode::wants_signatures(self.place.model)).then_some(Cow::Borrowed(UNKNOWN_SIGNATURE));
             let w = self.part(MODEL).key("functionCall").object();
-            if let Some(id) = signature::own_id(&call.id) {
+            if let Some(id) = own_id(&call.id) {
                 w.key("id").string(id);
             }
-            name::write(w.key("name"), call.name);
+            write_name(w.key("name"), call.name);
             w.key("args").raw(&arguments).end_object();
             if let Some(signature) = own.or(stand_in) {
                 self.w.key("thoughtSignature").string(&signature);
@@ -230,10 +231,10 @@ impl Turns<'_, '_> {
         found.sort_by_key(|(at, ..)| *at);
         for (_, called, turn) in found {
             let w = self.part(USER).key("functionResponse").object();
-            if let Some(id) = signature::own_id(&called.id) {
+            if let Some(id) = own_id(&called.id) {
                 w.key("id").string(id);
             }
-            name::write(w.key("name"), called.name);
+            write_name(w.key("name"), called.name);
             w.key("response");
             response(w, &turn.texts()?);
             w.end_object().end_object();
@@ -288,4 +289,98 @@ fn guess(url: &str) -> Option<&'static str> {
         "mov" => "video/quicktime",
         _ => return None,
     })
+}
+
+/// Writes a name as Gemini takes it.
+pub(super) fn write_name(w: &mut Writer, name: Text<'_>) {
+    if shifts(&name.decode()) {
+        w.texts(&[Text::Plain("_"), name]);
+    } else {
+        w.text(name);
+    }
+}
+
+/// The client's name for a function that Gemini calls; `None` where it is the same.
+pub(super) fn original_name(name: &str) -> Option<&str> {
+    name.strip_prefix('_').filter(|name| shifts(name))
+}
+
+/// Whether there is an underscore to be put before a name: one that begins with a digit or a hyphen, whatever number of
+/// underscores it has already.
+fn shifts(name: &str) -> bool {
+    name.trim_start_matches('_').starts_with(|c: char| c == '-' || c.is_ascii_digit())
+}
+
+/// Starts the state of a signature, so that another provider's state is never sent to Gemini, nor this one elsewhere:
+/// states of other dialects are text, and no UTF-8 text begins with this byte.
+const TAG: &[u8] = b"\xffgemini:";
+/// Starts that of a signature that decoding and encoding would not give back as it is spelled; it is kept as a text.
+const VERBATIM: &[u8] = b"\xffgemini=";
+/// What Gemini accepts in the place of a signature that nobody has: a history that another model has written.
+const UNKNOWN_SIGNATURE: &str = "skip_thought_signature_validator";
+
+/// The state of a call with this signature; `None` where it has none.
+pub(super) fn state(signature: Option<Text<'_>>) -> Option<Vec<u8>> {
+    let signature = signature.filter(|text| !text.is_empty())?.decode();
+    let mut state = TAG.to_vec();
+    let is_base64 = STANDARD.decode_vec(signature.as_bytes(), &mut state).is_ok();
+    Some(if is_base64 { state } else { [VERBATIM, signature.as_bytes()].concat() })
+}
+
+/// How an id begins that was made here.
+const MADE: &str = "call_";
+/// Lengths of ids that are taken for Gemini's own.
+const OWN: std::ops::RangeInclusive<usize> = 8..=32;
+
+/// The id under which Gemini made a call, to be written beside the call and its result. `None` for an id that another
+/// provider or the gateway made: their calls have none at Gemini.
+fn own_id<'r>(call: &'r CallId<'_>) -> Option<&'r str> {
+    let foreign = call.state.as_deref().is_some_and(|state| !state.starts_with(TAG) && !state.starts_with(VERBATIM));
+    // Gemini's are short and of letters and digits; all others have a prefix, which ends in an underscore or a hyphen.
+    let own = !foreign && !call.id.starts_with(MADE) && OWN.contains(&call.id.len()) && call.id.bytes().all(|b| b.is_ascii_alphanumeric());
+    own.then_some(&*call.id)
+}
+
+/// The signature that a call of the history brings back: in its id, or where Google's own OpenAI endpoint puts it.
+fn signature_of<'a>(call: &ToolCall<'a>) -> Option<Cow<'a, str>> {
+    #[derive(Deserialize)]
+    struct Extra<'a> {
+        #[serde(borrow)]
+        google: Google<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Google<'a> {
+        #[serde(borrow)]
+        thought_signature: Cow<'a, str>,
+    }
+    if let Some(state) = &call.id.state {
+        let encoded = state.strip_prefix(TAG).map(|signature| STANDARD.encode(signature));
+        let verbatim = || String::from_utf8(state.strip_prefix(VERBATIM)?.to_vec()).ok();
+        return encoded.or_else(verbatim).map(Cow::Owned);
+    }
+    let extra: Extra<'a> = serde_json::from_str(call.extra?).ok()?;
+    Some(extra.google.thought_signature).filter(|signature| !signature.is_empty())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_comes_back_and_no_two_become_one() {
+        let mut all = std::collections::HashSet::new();
+        for name in ["3d-render", "_3d-render", "__3d-render", "-x", "_-x", "_x", "__", "_", "x-3", "get_time", "7", "_7"] {
+            let mut w = Writer::default();
+            write_name(&mut w, Text::Plain(name));
+            let sent: String = serde_json::from_slice(&w.finish()).unwrap();
+            assert!(sent.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic()), "{sent}");
+            assert_eq!(original_name(&sent).unwrap_or(&sent), name);
+            assert!(all.insert(sent));
+        }
+        let mut w = Writer::default();
+        write_name(&mut w, Text::Raw("\\u0033d"));
+        assert_eq!(w.finish(), b"\"_\\u0033d\"");
+        assert_eq!(original_name("3d"), None, "a name that was never sent");
+    }
 }

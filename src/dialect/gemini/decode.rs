@@ -7,11 +7,12 @@
 //!
 //! There is no event that ends a stream: the bytes simply end, and a chunk with usage alone may follow the finish.
 
-use super::wire::{Answer, Call, Candidate, Citations, Counts, Grounding, Modality, Part, Segment};
-use super::{error, logprobs, name, signature};
+use super::wire::{Answer, Call, Candidate, Citations, Counts, Grounding, Logprobs, Modality, Part, Segment, Token};
+use super::{contents, error};
 use crate::dialect::{self, Decoder};
 use crate::frame::Frame;
 use crate::json::text::Text;
+use crate::json::write::Writer;
 use crate::llm::event::{Block, Citation, Event, Finish, Page, RawBlock, Sink, Source, ToolForm};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::llm::usage::Usage;
@@ -94,7 +95,7 @@ impl GeminiDecoder {
         for part in candidate.content.and_then(|c| c.parts).unwrap_or_default() {
             state.part(part, out)?;
         }
-        if let Some(json) = candidate.logprobs_result.as_ref().and_then(logprobs::convert) {
+        if let Some(json) = candidate.logprobs_result.as_ref().and_then(convert) {
             out.event(Event::Logprobs { choice, json: &json });
         }
         if candidate.grounding_metadata.is_some() || candidate.citation_metadata.is_some() {
@@ -162,8 +163,8 @@ impl Choice {
         }
         let (choice, call) = (self.index, self.calls);
         let decoded = called.decode();
-        let name = name::read(&decoded).map_or(called, Text::Plain);
-        let state = signature::state(signature);
+        let name = contents::original_name(&decoded).map_or(called, Text::Plain);
+        let state = contents::state(signature);
         out.event(Event::ToolStart { choice, call, id: function.id, name, form: ToolForm::Function, state: state.as_deref() });
         if let Some(args) = function.args {
             out.event(Event::ToolArguments { choice, call, fragment: Text::Plain(args.get()) });
@@ -274,6 +275,45 @@ fn usage(counts: &Counts) -> Option<Usage> {
 const MAX_CHOICES: usize = 128;
 /// Longest finish message of the provider that is passed on, in bytes.
 const MAX_FINISH_MESSAGE: usize = 2048;
+
+/// What stands for a probability of nothing, which JSON cannot say; OpenAI's own value for it.
+const NEVER: &str = "-9999.0";
+
+/// OpenAI's `logprobs` object; `None` where there are no tokens.
+pub(super) fn convert(result: &Logprobs<'_>) -> Option<String> {
+    let chosen = result.chosen_candidates.as_deref().filter(|list| !list.is_empty())?;
+    let top = result.top_candidates.as_deref().unwrap_or_default();
+    let mut w = Writer::default();
+    w.object().key("content").array();
+    for (i, token) in chosen.iter().enumerate() {
+        w.object();
+        members(&mut w, token);
+        w.key("top_logprobs").array();
+        for alternative in top.get(i).and_then(|t| t.candidates.as_deref()).unwrap_or_default() {
+            w.object();
+            members(&mut w, alternative);
+            w.end_object();
+        }
+        w.end_array().end_object();
+    }
+    w.end_array().key("refusal").raw("null").end_object();
+    String::from_utf8(w.finish()).ok()
+}
+
+fn members(w: &mut Writer, token: &Token<'_>) {
+    let text = token.token.unwrap_or(Text::Raw(""));
+    // Protocol buffers leave out a zero and write infinities as strings.
+    let logprob = match token.log_probability.map(|raw| raw.get()) {
+        None => "0.0",
+        Some(number) if number.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => number,
+        Some(_) => NEVER,
+    };
+    w.key("token").text(text).key("logprob").raw(logprob).key("bytes").array();
+    for byte in text.decode().bytes() {
+        w.integer(u64::from(byte));
+    }
+    w.end_array();
+}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]

@@ -13,7 +13,7 @@
 
 use super::location;
 use crate::dialect::Outgoing;
-use crate::dialect::embeddings::{Answer, Read, broken};
+use crate::dialect::shared::embeddings::{Answer, Read, broken};
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::llm::embeddings::{EmbeddingRequest, INPUT};

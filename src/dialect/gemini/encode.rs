@@ -1,14 +1,17 @@
 //! Writing one attempt's request straight into Gemini's JSON.
 
 use super::decode::GeminiDecoder;
-use super::{config, contents, location};
+use super::{contents, location};
 use crate::dialect::Outgoing;
-use crate::dialect::params::{Policy, Settled, settle};
+use crate::dialect::shared::params::{Policy, Settled, settle, temperature, unsupported};
+use crate::dialect::shared::schema::{self, rules};
 use crate::error::ApiError;
 use crate::frame::Framing;
+use crate::json::text::Text;
 use crate::json::write::Writer;
+use crate::llm::constraint::Constraint;
 use crate::llm::field::Field;
-use crate::llm::request::Request;
+use crate::llm::request::{Effort, Request, ToolChoice};
 use crate::percent;
 use crate::provider::{Kind, Provider};
 use std::borrow::Cow;
@@ -57,8 +60,8 @@ pub(super) fn encode(request: &Request<'_>, provider: &Provider) -> Result<Outgo
     let mut w = Writer::with_capacity(request.size + OVERHEAD);
     w.object();
     contents::write(&mut w, request, &contents::Place { kind: provider.kind, model })?;
-    config::tools(&mut w, request, &mut settled)?;
-    config::generation(&mut w, request, model, &mut settled)?;
+    tools(&mut w, request, &mut settled)?;
+    generation(&mut w, request, model, &mut settled)?;
     labels(&mut w, request, provider.kind, &mut settled)?;
     w.end_object();
     Ok(Outgoing {
@@ -107,3 +110,204 @@ fn labels(w: &mut Writer, request: &Request<'_>, kind: Kind, settled: &mut Settl
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests;
+
+/// Most stop sequences that Gemini takes.
+pub(super) const MAX_STOPS: usize = 5;
+/// Highest temperature.
+const MAX_TEMPERATURE: &str = "2";
+
+/// Writes `tools` and `toolConfig`.
+///
+/// # Errors
+/// A 400 that names `tools`, where the route refuses changed fields.
+pub(super) fn tools(w: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    let tools = &request.tools;
+    if tools.is_empty() {
+        return Ok(());
+    }
+    w.key("tools").array().object().key("functionDeclarations").array();
+    for tool in tools {
+        contents::write_name(w.object().key("name"), tool.name);
+        if let Some(description) = tool.description {
+            w.key("description").text(description);
+        }
+        if let Some(schema) = tool.parameters.filter(|schema| !is_empty_object(schema)) {
+            let adapted = schema::adapt_tool(schema, &rules::GEMINI_TOOL);
+            if adapted.as_ref().is_some_and(|adapted| adapted.reworded) {
+                settled.adjust(request.name_of(Field::Tools), "it takes a part of this schema as words only")?;
+            }
+            w.key("parametersJsonSchema").raw(adapted.as_ref().map_or(schema, |adapted| &adapted.schema));
+        }
+        w.end_object();
+    }
+    w.end_array().end_object().end_array();
+    let (mode, names) = match &request.tool_choice {
+        None => return Ok(()),
+        Some(ToolChoice::Auto) => ("AUTO", &[][..]),
+        Some(ToolChoice::None) => ("NONE", &[][..]),
+        Some(ToolChoice::Required) => ("ANY", &[][..]),
+        Some(ToolChoice::Named(name)) => ("ANY", std::slice::from_ref(name)),
+        Some(ToolChoice::Allowed { required: true, names }) => ("ANY", names.as_slice()),
+        // AUTO takes no list of names; VALIDATED leaves the model the same freedom among those that are allowed.
+        Some(ToolChoice::Allowed { required: false, names }) => ("VALIDATED", names.as_slice()),
+    };
+    w.key("toolConfig").object().key("functionCallingConfig").object().key("mode").string(mode);
+    if !names.is_empty() {
+        w.key("allowedFunctionNames").array();
+        names.iter().for_each(|name| contents::write_name(w, *name));
+        w.end_array();
+    }
+    w.end_object().end_object();
+    Ok(())
+}
+
+fn is_empty_object(schema: &str) -> bool {
+    matches!(schema.as_bytes(), [b'{', inside @ .., b'}'] if inside.iter().all(u8::is_ascii_whitespace))
+}
+
+fn strings(w: &mut Writer, texts: &[Text<'_>]) {
+    w.array();
+    for text in texts {
+        w.text(*text);
+    }
+    w.end_array();
+}
+
+/// Writes `generationConfig`.
+pub(super) fn generation(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
+    c.key("generationConfig").object();
+    let sampling = &request.sampling;
+    let heat = sampling.temperature.map(|(raw, _)| temperature(raw, request.name_of(Field::Temperature), MAX_TEMPERATURE, settled));
+    let numbers = [
+        // It includes thinking tokens here, as it does at OpenAI.
+        ("maxOutputTokens", sampling.max_tokens),
+        ("temperature", heat.transpose()?),
+        ("topP", sampling.top_p.map(|(raw, _)| raw)),
+        ("frequencyPenalty", sampling.frequency_penalty),
+        ("presencePenalty", sampling.presence_penalty),
+        ("seed", seed(request, settled)?),
+        ("candidateCount", sampling.choices),
+        ("responseLogprobs", sampling.logprobs.then_some("true")),
+        ("logprobs", sampling.top_logprobs),
+    ];
+    for (key, value) in numbers {
+        if let Some(value) = value {
+            c.key(key).raw(value);
+        }
+    }
+    stops(c, request)?;
+    constraint(c, request, settled)?;
+    thinking(c, request, model, settled)?;
+    c.end_object();
+    Ok(())
+}
+
+/// Seeds are 32 bits wide; a wider one is left out and named.
+fn seed<'a>(request: &Request<'a>, settled: &mut Settled) -> Result<Option<&'a str>, ApiError> {
+    let Some(raw) = request.sampling.seed else { return Ok(None) };
+    if raw.parse::<i32>().is_err() {
+        settled.drop(request.name_of(Field::Seed))?;
+        return Ok(None);
+    }
+    Ok(Some(raw))
+}
+
+fn stops(c: &mut Writer, request: &Request<'_>) -> Result<(), ApiError> {
+    let list = &request.sampling.stop;
+    if list.len() > MAX_STOPS {
+        let name = request.name_of(Field::Stop);
+        let message = format!("`{name}` may hold at most {MAX_STOPS} sequences for this model, it holds {}", list.len());
+        return Err(ApiError::field(name, message));
+    }
+    if !list.is_empty() {
+        strings(c.key("stopSequences"), list);
+    }
+    Ok(())
+}
+
+fn constraint(c: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    let Some(output) = &request.output else { return Ok(()) };
+    match &output.constraint {
+        Constraint::JsonObject => {
+            c.key("responseMimeType").string("application/json");
+        }
+        Constraint::JsonSchema(schema) => {
+            let adapted = schema::adapt(&schema.schema, &rules::GEMINI);
+            if adapted.reworded {
+                settled.adjust(request.name_of(output.field), "it takes a part of this schema as words only")?;
+            }
+            c.key("responseMimeType").string("application/json").key("responseJsonSchema").raw(&adapted.schema);
+        }
+        // The bare choice comes back, without quotes.
+        Constraint::Choice(choices) => {
+            c.key("responseMimeType").string("text/x.enum").key("responseSchema").object().key("type").string("STRING");
+            strings(c.key("enum"), choices);
+            c.end_object();
+        }
+        Constraint::Regex(_) | Constraint::Grammar(_) | Constraint::StructuralTag(_) => {
+            return Err(unsupported(request.name_of(output.field)));
+        }
+    }
+    Ok(())
+}
+
+/// How a model is told to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Thinking {
+    /// Before 2.5, and models of other names: not at all.
+    Never,
+    /// 2.5: by a budget of tokens.
+    Budget,
+    /// 3 and later: by a level.
+    Level,
+}
+
+impl Thinking {
+    fn of(model: &str) -> Self {
+        let Some(version) = model.strip_prefix("gemini-") else { return Self::Never };
+        // `gemini-2.5-flash-…`, `gemini-3-pro-…`; an alias such as `gemini-flash-latest` means a new one.
+        let digits = version.split(['-', '@']).next().unwrap_or_default();
+        let mut numbers = digits.split('.').map(|n| n.parse::<u32>());
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(2)), Some(Ok(minor))) if minor >= 5 => Self::Budget,
+            (Some(Ok(0..=2)), _) => Self::Never,
+            _ => Self::Level,
+        }
+    }
+}
+
+/// Whether a model refuses calls in the history that come without a thought signature.
+pub(super) fn wants_signatures(model: &str) -> bool {
+    Thinking::of(model) == Thinking::Level
+}
+
+fn thinking(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
+    let Some(effort) = Effort::read(request)? else { return Ok(()) };
+    let (kind, pro) = (Thinking::of(model), model.contains("-pro")); // pro models always think
+    // What is sent, as a level and as a budget.
+    let (level, budget) = match effort {
+        Effort::None => (if pro { "LOW" } else { "MINIMAL" }, if pro { 128 } else { 0 }),
+        Effort::Minimal => (if pro { "LOW" } else { "MINIMAL" }, 512),
+        Effort::Low => ("LOW", 1024),
+        Effort::Medium => ("MEDIUM", 8192),
+        Effort::High | Effort::XHigh | Effort::Max => ("HIGH", 24_576),
+    };
+    let kept = match (effort, kind) {
+        (Effort::None, Thinking::Never) => return Ok(()),
+        (_, Thinking::Never) => return settled.drop(request.name_of(Field::ReasoningEffort)),
+        (Effort::None, Thinking::Level) | (Effort::XHigh | Effort::Max, _) => false,
+        (Effort::None, Thinking::Budget) | (Effort::Minimal, Thinking::Level) => !pro,
+        _ => true,
+    };
+    if !kept {
+        settled.adjust(request.name_of(Field::ReasoningEffort), "it knows no such effort")?;
+    }
+    c.key("thinkingConfig").object();
+    match kind {
+        Thinking::Level => c.key("thinkingLevel").string(level),
+        _ => c.key("thinkingBudget").integer(budget),
+    };
+    // Who asks for thinking wants to see it.
+    c.key("includeThoughts").flag(effort != Effort::None).end_object();
+    Ok(())
+}

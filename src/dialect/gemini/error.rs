@@ -1,8 +1,9 @@
 //! Google's errors: `{"error":{code,message,status,details}}`, as a body, in an array, or inside a stream. What Vertex
 //! AI passes on from other publishers' servers has any shape at all, which [`openai::error`] knows.
 
-use crate::dialect::blame::Names;
-use crate::dialect::{openai, retry_after};
+use crate::dialect::openai;
+use crate::dialect::shared::blame::Names;
+use crate::dialect::shared::refusal;
 use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -80,7 +81,7 @@ pub(super) fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderErr
     };
     let error = outer.and_then(|outer| judge(status, outer.error));
     let Some(mut error) = error else { return openai::error::read(status, headers, body) };
-    error.retry_after = error.retry_after.or_else(|| retry_after::from_headers(headers));
+    error.retry_after = error.retry_after.or_else(|| refusal::from_headers(headers));
     error
 }
 
@@ -119,7 +120,7 @@ fn judge(http: u16, status: Status) -> Option<ProviderError> {
 /// A protocol-buffer duration in JSON, `34.4s`.
 fn duration(text: &str) -> Option<Duration> {
     let wait = Duration::try_from_secs_f64(text.strip_suffix('s')?.parse().ok()?).ok()?;
-    Some(wait.min(retry_after::MAX_WAIT))
+    Some(wait.min(refusal::MAX_WAIT))
 }
 
 #[cfg(test)]

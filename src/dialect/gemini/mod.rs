@@ -3,19 +3,15 @@
 //! The two differ in the path, in who may fetch a URL, and in labels; everything else is one protocol. Vertex serves
 //! other publishers too, by other protocols: see [`Vertex`].
 
-mod config;
 mod contents;
 mod decode;
 mod embeddings;
 mod encode;
 mod error;
-mod logprobs;
-mod name;
-mod signature;
 mod vertex;
 mod wire;
 
-use super::blame::Names;
+use crate::dialect::shared::blame::Names;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;

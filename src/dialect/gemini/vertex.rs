@@ -2,10 +2,10 @@
 //! endpoint that speaks OpenAI under Google's path. The target's model names the publisher.
 
 use crate::dialect::anthropic::Anthropic;
-use crate::dialect::blame::Names;
-use crate::dialect::embeddings::unavailable;
 use crate::dialect::gemini::{Gemini, embeddings, error, location};
 use crate::dialect::openai::OpenAi;
+use crate::dialect::shared::blame::Names;
+use crate::dialect::shared::embeddings::unavailable;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;

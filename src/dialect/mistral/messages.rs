@@ -1,12 +1,15 @@
 //! The conversation, written anew with the keys that Mistral's schema has and no others.
 
-use super::ids;
+use crate::dialect::openai::body::Body;
+use crate::dialect::shared::ids::{LENGTH, hashed};
+use crate::dialect::shared::params::Settled;
+use crate::dialect::shared::schema::{self, rules};
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::media::Link;
-use crate::llm::media::{Base64, standard_uri};
-use crate::llm::request::{Block, CacheMark, Content, Request, Role, Turn};
+use crate::llm::field::Field;
+use crate::llm::media::{Base64, Link, standard_uri};
+use crate::llm::request::{Block, CacheMark, Content, Request, Role, ToolChoice, Turn, same_text};
 
 /// The `messages` array.
 ///
@@ -141,7 +144,7 @@ fn assistant(turn: &Turn<'_, '_>, last: bool, w: &mut Writer) -> Result<(), ApiE
         w.key("tool_calls").array();
         for (call, _) in calls {
             let arguments = if call.arguments.is_empty() { Text::Plain("{}") } else { call.arguments };
-            w.object().key("id").string(&ids::fit(&call.id.id)).key("type").string("function");
+            w.object().key("id").string(&fit(&call.id.id)).key("type").string("function");
             w.key("function").object().key("name").text(call.name).key("arguments").text(arguments).end_object().end_object();
         }
         w.end_array();
@@ -153,7 +156,7 @@ fn assistant(turn: &Turn<'_, '_>, last: bool, w: &mut Writer) -> Result<(), ApiE
 }
 
 fn tool(turn: &Turn<'_, '_>, w: &mut Writer) -> Result<(), ApiError> {
-    w.object().key("role").string("tool").key("tool_call_id").string(&ids::fit(turn.answers()));
+    w.object().key("role").string("tool").key("tool_call_id").string(&fit(turn.answers()));
     if let Some(name) = turn.name() {
         w.key("name").text(name);
     }
@@ -182,4 +185,86 @@ fn content(texts: &[(Text<'_>, Option<CacheMark>)], w: &mut Writer) {
 
 fn write_text(text: Text<'_>, w: &mut Writer) {
     w.object().key("type").string("text").key("text").text(text).end_object();
+}
+
+/// The id as Mistral takes it.
+pub fn fit(id: &str) -> String {
+    if id.len() == LENGTH && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return id.to_owned();
+    }
+    hashed(id)
+}
+
+/// Writes `tools` and `tool_choice`.
+///
+/// # Errors
+/// A 400 that names the tool or the choice.
+pub fn write_tools(request: &Request<'_>, body: &mut Body<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    let (tools, choice) = (&request.tools, &request.tool_choice);
+    if tools.is_empty() {
+        for field in [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls] {
+            body.remove(field);
+        }
+        return Ok(());
+    }
+    let allowed = match choice {
+        Some(ToolChoice::Allowed { names, .. }) => Some(names),
+        _ => None,
+    };
+    let mut w = Writer::default();
+    w.array();
+    for tool in tools.iter().filter(|tool| allowed.is_none_or(|names| names.iter().any(|name| same_text(*name, tool.name)))) {
+        w.object().key("type").string("function").key("function").object().key("name").text(tool.name);
+        if let Some(description) = tool.description {
+            w.key("description").text(description);
+        }
+        let parameters = tool.parameters.unwrap_or(r#"{"type":"object","properties":{}}"#);
+        let rules = if tool.strict == Some(true) { &rules::MISTRAL } else { &rules::MISTRAL_TOOL };
+        match schema::adapt_tool(parameters, rules) {
+            Some(adapted) => {
+                if adapted.reworded {
+                    settled.adjust(request.name_of(Field::Tools), "it takes a part of this schema as words only")?;
+                }
+                w.key("parameters").raw(&adapted.schema)
+            }
+            None => w.key("parameters").raw(parameters),
+        };
+        if let Some(strict) = tool.strict {
+            w.key("strict").flag(strict);
+        }
+        w.end_object().end_object();
+    }
+    w.end_array();
+    body.set(Field::Tools, w.finish());
+    let mut w = Writer::default();
+    match choice {
+        None => return Ok(()),
+        Some(ToolChoice::Auto | ToolChoice::Allowed { required: false, .. }) => w.string("auto"),
+        Some(ToolChoice::None) => w.string("none"),
+        Some(ToolChoice::Required | ToolChoice::Allowed { required: true, .. }) => w.string("any"),
+        Some(ToolChoice::Named(name)) => {
+            w.object().key("type").string("function").key("function").object().key("name").text(*name).end_object().end_object()
+        }
+    };
+    body.set(Field::ToolChoice, w.finish());
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_ids_fit_and_stay_apart() {
+        let ids: std::collections::HashSet<String> = (0..1000).map(|n| fit(&format!("call_{n}"))).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric())));
+    }
+
+    #[test]
+    fn an_id_that_fits_stays() {
+        assert_eq!(fit("aB3456789"), "aB3456789");
+        assert_ne!(fit("aB34_6789"), "aB34_6789");
+    }
 }

@@ -16,9 +16,7 @@ use crate::provider::Target;
 use crate::provider::catalogue::Quirks;
 use http::HeaderMap;
 
-mod ids;
 mod messages;
-mod tools;
 
 /// Mistral's chat completions.
 pub struct Mistral;
@@ -40,7 +38,7 @@ impl Dialect for Mistral {
 fn encode(neutral: &Request<'_>, request: &ChatRequest<'_>, quirks: &Quirks, split_think_tags: bool) -> Result<Outgoing, ApiError> {
     let mut draft = encode::Draft::new(request, quirks)?;
     draft.body.set(Field::Messages, messages::write(neutral)?);
-    tools::write(neutral, &mut draft.body, &mut draft.settled)?;
+    messages::write_tools(neutral, &mut draft.body, &mut draft.settled)?;
     let unwrap = draft.constraint(request, quirks)?;
     greedy(request, &mut draft)?;
     // OpenAI takes a negative seed and a prediction in parts; both only hint.

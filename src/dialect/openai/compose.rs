@@ -2,7 +2,7 @@
 //! than OpenAI is then applied to it as to every chat completion.
 
 use crate::dialect::Outgoing;
-use crate::dialect::params::Settled;
+use crate::dialect::shared::params::Settled;
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::llm::constraint::Constraint;

@@ -8,7 +8,7 @@
 use super::calls::Calls;
 use super::element::{Element, filled};
 use super::returned::Keeper;
-use super::{error, logprobs, usage};
+use super::{error, usage};
 use crate::dialect::Decoder as Decodes;
 use crate::frame::Frame;
 use crate::json::envelope::ScanError;
@@ -173,7 +173,7 @@ impl Decoder {
             choice.calls.read(index, element.calls, whole, out)?;
         }
         if !element.logprobs.is_empty() {
-            logprobs::emit(index, element.logprobs, out)?;
+            usage::emit(index, element.logprobs, out)?;
         }
         if let Some(used) = element.used {
             out.event(Event::Usage(used));

@@ -2,12 +2,11 @@
 //! keep their spelling.
 
 use crate::dialect::Outgoing;
-use crate::dialect::embeddings::Answer;
-use crate::dialect::embeddings::unavailable;
 use crate::dialect::openai::body::Body;
 use crate::dialect::openai::decode::broken;
 use crate::dialect::openai::{error, usage};
-use crate::dialect::params::{Settled, Unknown};
+use crate::dialect::shared::embeddings::{Answer, unavailable};
+use crate::dialect::shared::params::{Settled, Unknown};
 use crate::error::ApiError;
 use crate::json::walk;
 use crate::llm::embeddings::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT};

@@ -4,7 +4,7 @@
 //! SGLang, Mistral), `{"message":…}`, `{"detail":"…"}` and `{"detail":[{"loc":…,"msg":…}]}` (FastAPI), `{"fault":…}`
 //! (API proxies), plain text, HTML, nothing.
 
-use crate::dialect::retry_after;
+use crate::dialect::shared::refusal;
 use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde_json::Value;
@@ -107,7 +107,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         _ => of_status(status),
     };
     let message = said.message.unwrap_or_else(|| format!("the provider answered with status {status}"));
-    ProviderError { class, message, param: said.param, retry_after: retry_after::from_headers(headers) }
+    ProviderError { class, message, param: said.param, retry_after: refusal::from_headers(headers) }
 }
 
 /// Reads an error that came in the middle of an answer, where there is no status.

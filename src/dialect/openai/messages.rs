@@ -1,7 +1,7 @@
 //! The messages, where a provider takes less in them than OpenAI. Most take them as they are, and nothing is copied.
 
 use super::returned;
-use crate::dialect::ids;
+use crate::dialect::shared::ids;
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
 use crate::json::text::Text;

@@ -20,12 +20,9 @@ mod element;
 pub mod embeddings;
 pub mod encode;
 pub mod error;
-mod logprobs;
 pub mod messages;
 mod nulls;
 mod returned;
-mod schemas;
-mod tools;
 mod usage;
 
 /// OpenAI chat completions.

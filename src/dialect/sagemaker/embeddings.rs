@@ -1,8 +1,7 @@
 //! Embeddings of the containers that make them: JumpStart's Hugging Face models and TEI.
 
 use crate::dialect::Outgoing;
-use crate::dialect::embeddings::unavailable;
-use crate::dialect::embeddings::{Answer, Read};
+use crate::dialect::shared::embeddings::{Answer, Read, unavailable};
 use crate::error::ApiError;
 use crate::json::walk;
 use crate::json::write::Writer;

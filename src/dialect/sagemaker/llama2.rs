@@ -2,7 +2,7 @@
 
 use super::prompt::Template;
 use super::tgi::max_new_tokens;
-use crate::dialect::params::{self, Policy};
+use crate::dialect::shared::params::{self, Policy};
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};

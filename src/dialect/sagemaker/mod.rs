@@ -4,10 +4,12 @@
 //! dialect, unchanged), TGI's `generate` ([`tgi`]), or JumpStart's old Llama 2 chat ([`llama2`]). What is the service's
 //! own is here: paths, headers, the event stream around a streamed body, and the error around a container's error.
 
-use super::bedrock::{self, error::WireError};
-use super::blame::Names;
+use super::bedrock;
+use super::bedrock::error::WireError;
 use super::openai::{self, OpenAi};
-use crate::dialect::{Decoder, Dialect, Outgoing, retry_after};
+use crate::dialect::shared::blame::Names;
+use crate::dialect::shared::refusal;
+use crate::dialect::{Decoder, Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
 use crate::llm::embeddings::EmbeddingRequest;
@@ -22,7 +24,6 @@ mod embeddings;
 mod llama2;
 mod prompt;
 mod tgi;
-mod trim;
 
 #[cfg(test)]
 mod tests;
@@ -114,7 +115,7 @@ fn unwrapped(headers: &HeaderMap, body: &[u8]) -> Option<ProviderError> {
     if error.class == FailureClass::Credential {
         error.class = FailureClass::Server;
     }
-    error.retry_after = retry_after::from_headers(headers);
+    error.retry_after = refusal::from_headers(headers);
     Some(error)
 }
 

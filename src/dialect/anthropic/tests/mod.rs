@@ -1,7 +1,7 @@
 //! What the tests of this dialect share: a target of each provider kind and a sink that remembers.
 
 use super::*;
-use crate::dialect::testing;
+use crate::dialect::shared::testing;
 use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
 use crate::front::chat::rules::{finish_reason, write_members};

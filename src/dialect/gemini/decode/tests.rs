@@ -284,3 +284,16 @@ fn recordings_say_what_a_plain_reading_finds() {
         }
     }
 }
+
+#[test]
+fn two_lists_become_one() {
+    let json = r#"{"chosenCandidates":[{"token":"ü","tokenId":7,"logProbability":-0.25},{"token":"!"}],
+        "topCandidates":[{"candidates":[{"token":"ü","logProbability":-0.25},{"token":"u","logProbability":"-Infinity"}]},{}]}"#;
+    let got: serde_json::Value = serde_json::from_str(&super::convert(&serde_json::from_str(json).unwrap()).unwrap()).unwrap();
+    let want = serde_json::json!({"refusal": null, "content": [
+        {"token": "ü", "logprob": -0.25, "bytes": [195, 188], "top_logprobs": [
+            {"token": "ü", "logprob": -0.25, "bytes": [195, 188]}, {"token": "u", "logprob": -9999.0, "bytes": [117]}]},
+        {"token": "!", "logprob": 0.0, "bytes": [33], "top_logprobs": []}]});
+    assert_eq!(got, want);
+    assert!(super::convert(&serde_json::from_str("{}").unwrap()).is_none());
+}

@@ -1,7 +1,8 @@
 //! Requests: every fixture in `tests/fixtures/gemini/requests`, and what no fixture can show.
 
 use crate::dialect::gemini::{Gemini, Publisher, Vertex};
-use crate::dialect::{Dialect, Outgoing, testing};
+use crate::dialect::shared::testing;
+use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::settings::Params;
@@ -160,7 +161,7 @@ fn results_stand_in_the_order_of_their_calls_and_belong_to_one() {
 #[test]
 fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_stand_in() {
     let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
-    let sealed = |text| seal.seal("call_0_0", &super::super::signature::state(Some(crate::json::text::Text::Raw(text))).unwrap());
+    let sealed = |text| seal.seal("call_0_0", &super::super::contents::state(Some(crate::json::text::Text::Raw(text))).unwrap());
     let foreign = seal.seal("toolu_1", br#"{"type":"thinking"}"#);
     let history = |id: &str, extra: Value| {
         ask(json!({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": [

@@ -2,7 +2,7 @@
 //! input, each in the wanted form.
 
 use super::params::{self, Settled};
-use super::{Decoder, Outgoing};
+use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
 use crate::json::walk;

@@ -8,8 +8,7 @@
 use crate::json::walk;
 use crate::llm::embeddings::INPUT;
 use crate::llm::envelope::Parsed;
-use crate::llm::field::Field;
-use crate::llm::field::GUIDED;
+use crate::llm::field::{Field, GUIDED};
 use crate::provider::catalogue::Quirks;
 use std::borrow::Cow;
 

@@ -1,8 +1,8 @@
 //! Embeddings of every dialect: the requests and answers of `tests/fixtures/embeddings`, and what no fixture can show.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
-use super::bedrock::tests::target as aws_target;
 use crate::dialect::Outgoing;
+use crate::dialect::bedrock::tests::target as aws_target;
 use crate::error::ApiError;
 use crate::front::chat::head::Head;
 use crate::llm::envelope::ChatRequest;

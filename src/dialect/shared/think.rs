@@ -1,8 +1,8 @@
 //! `<think>…</think>` at the beginning of the content, told as reasoning. Only where a target says `think_tags: split`:
 //! a text that merely speaks of the tag is content.
 
-use super::Decoder;
 use super::rewrite::{Rewrite, Rewritten};
+use crate::dialect::Decoder;
 use crate::json::text::Text;
 use crate::llm::event::{Event, Sink};
 

@@ -2,8 +2,7 @@
 //! file's name, and where its bytes are.
 
 use crate::json::text::Text;
-use crate::llm::media::Data;
-use crate::llm::media::Link;
+use crate::llm::media::{Data, Link};
 use crate::llm::request::Content;
 
 /// What a file is.

@@ -7,10 +7,11 @@
 //! Models that cannot be forced to call a tool are instructed, and a code fence around their answer is taken off.
 
 use crate::dialect::Decoder;
-use crate::dialect::fence::Unfence;
-use crate::dialect::params::{Settled, unsupported};
-use crate::dialect::schema::{self, limits, rules::Rules};
-use crate::dialect::unwrap::UnwrapChoice;
+use crate::dialect::shared::fence::Unfence;
+use crate::dialect::shared::params::{Settled, unsupported};
+use crate::dialect::shared::schema::rules::Rules;
+use crate::dialect::shared::schema::{self, limits};
+use crate::dialect::shared::unwrap::UnwrapChoice;
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::llm::constraint::{Constraint, Schema, choice_schema};

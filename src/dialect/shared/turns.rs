@@ -4,7 +4,7 @@
 //! Instructions alone, or behind the assistant's last turn, are answered at OpenAI. So they are in every dialect here: where
 //! a provider wants a user's turn in that place, it gets one that says as little as the provider takes ([`OPENING`]).
 
-use super::replay;
+use super::blocks;
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::llm::request::{self, CacheMark, Content, Request, Role};
@@ -64,7 +64,7 @@ impl<'a, M> Conversation<'a, M> {
                 Role::User => this.push(turn, contents(turn, &media)?),
                 Role::Assistant => this.push(turn, assistant(turn)?),
                 Role::Tool => {
-                    let id = replay::legal(turn.answers());
+                    let id = blocks::legal(turn.answers());
                     this.push(turn, vec![Block::Result { id, content: contents(turn, &media)? }]);
                 }
             }
@@ -146,11 +146,11 @@ fn assistant<'a, M>(turn: &request::Turn<'_, 'a>) -> Result<Vec<Block<'a, M>>, A
     let texts = turn.texts()?.into_iter().filter(|(text, _)| !blank(*text));
     let mut blocks: Vec<_> = texts.map(|(text, cache)| Block::Text(text, cache)).collect();
     for (j, (call, at)) in turn.calls().enumerate() {
-        if let Some(thinking) = replay::thinking(&call.id) {
+        if let Some(thinking) = blocks::thinking(&call.id) {
             let at = if j == 0 { 0 } else { blocks.len() };
             blocks.insert(at, Block::Thinking(thinking));
         }
-        blocks.push(Block::Call { id: replay::legal(&call.id.id), name: call.name, input: call.object(at)? });
+        blocks.push(Block::Call { id: blocks::legal(&call.id.id), name: call.name, input: call.object(at)? });
     }
     Ok(blocks)
 }

@@ -3,8 +3,8 @@
 //! Where a provider can only be held to a JSON object, `guided_choice` is asked for as `{"choice": …}` (see
 //! `chat::constraint::choice_schema`), and the client gets the choice alone.
 
-use super::Decoder;
 use super::rewrite::{Rewrite, Rewritten};
+use crate::dialect::Decoder;
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::llm::constraint::CHOICE_KEY;

@@ -5,8 +5,8 @@
 //!       --anything else--------------> Bare
 //! ```
 
-use super::Decoder;
 use super::rewrite::{Rewrite, Rewritten};
+use crate::dialect::Decoder;
 use crate::json::text::Text;
 use crate::llm::event::{Event, Sink};
 

@@ -1,0 +1,357 @@
+//! What a Claude model can do, read from its name, and how its thinking and its sampling are requested, wherever it is
+//! hosted.
+
+use crate::dialect::shared::params::{Settled, temperature};
+use crate::error::ApiError;
+use crate::json::text::Text;
+use crate::json::write::Writer;
+use crate::llm::field::Field;
+use crate::llm::request::{Authority, Effort, Request};
+
+/// How a model is told to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dialect) enum Thinking {
+    /// Not at all (before Claude 3.7).
+    Never,
+    /// `thinking: {type: enabled, budget_tokens}` (Claude 3.7 to 4.5).
+    Budget,
+    /// `thinking: {type: adaptive}` and `output_config.effort` (from Claude 4.6).
+    Adaptive,
+}
+
+/// How a model that thinks adaptively is told not to think.
+/// <https://platform.claude.com/docs/en/build-with-claude/thinking> and the migration guides of each model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dialect) enum Quiet {
+    /// By saying nothing (Claude 4.6 to 4.8, some of which refuse `disabled`).
+    Unasked,
+    /// `thinking: {type: disabled}` (Claude 5).
+    Disabled,
+    /// `thinking: {type: between_tools}` (Sonnet from 5.5 on).
+    BetweenTools,
+    /// Not at all, it can only think less (Opus from 5.5 on, Fable, Mythos; any that is not known).
+    Never,
+}
+
+/// A model's generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dialect) struct Model {
+    /// Major and minor version; `None` where the name has none.
+    version: Option<(u32, u32)>,
+    claude: bool,
+    line: Line,
+}
+
+/// The line that a model belongs to, as far as lines of one version differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Opus,
+    Sonnet,
+    Haiku,
+    Other,
+}
+
+impl Model {
+    /// Reads a name such as `claude-sonnet-4-5-20250929`, `claude-3-7-sonnet-latest` or `claude-opus-4-1@20250805`,
+    /// whatever stands before it.
+    pub(in crate::dialect) fn of(name: &str) -> Self {
+        let Some((_, name)) = name.split_once("claude") else { return Self { version: None, claude: false, line: Line::Other } };
+        // A number of more than two digits is a date.
+        let number = |part: &str| part.parse::<u32>().ok().filter(|_| part.len() <= 2);
+        let mut parts = name.split(['-', '.', '@', ':', '_']).skip_while(|part| number(part).is_none());
+        let version = parts.next().and_then(number).map(|major| (major, parts.next().and_then(number).unwrap_or(0)));
+        let lines = [("opus", Line::Opus), ("sonnet", Line::Sonnet), ("haiku", Line::Haiku)];
+        let line = lines.into_iter().find(|(word, _)| name.contains(word)).map_or(Line::Other, |(_, line)| line);
+        Self { version, claude: true, line }
+    }
+
+    /// How it thinks. A Claude without a version is taken for a new one, any other model for one that knows the older way.
+    pub(in crate::dialect) fn thinking(self) -> Thinking {
+        match self.version {
+            None if self.claude => Thinking::Adaptive,
+            None => Thinking::Budget,
+            Some(version) if version < (3, 7) => Thinking::Never,
+            Some(version) if version < (4, 6) => Thinking::Budget,
+            Some(_) => Thinking::Adaptive,
+        }
+    }
+
+    /// How it is told not to think, where it thinks adaptively.
+    pub(in crate::dialect) fn quiet(self) -> Quiet {
+        match (self.line, self.version) {
+            (_, Some(version)) if version < (5, 0) => Quiet::Unasked,
+            (Line::Other, _) | (_, None) => Quiet::Never,
+            (_, Some(version)) if version < (5, 5) => Quiet::Disabled,
+            (Line::Sonnet, _) => Quiet::BetweenTools,
+            _ => Quiet::Never,
+        }
+    }
+
+    /// Whether `temperature` and `top_p` may be set: from Claude 4.7 on only their defaults are accepted.
+    pub(in crate::dialect) fn sampled(self) -> bool {
+        self.version.is_none_or(|version| version < (4, 7))
+    }
+
+    /// Whether its thinking comes empty unless a summary is asked for: from Claude 4.7 on.
+    /// <https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking>
+    pub(in crate::dialect) fn hides_thinking(self) -> bool {
+        self.extra_high()
+    }
+
+    /// Whether `effort` knows `xhigh`: from Claude 4.7 on.
+    pub(in crate::dialect) fn extra_high(self) -> bool {
+        self.version.is_none_or(|version| version >= (4, 7))
+    }
+}
+
+/// Smallest thinking budget, in tokens; it must be below the answer's limit.
+const MIN_BUDGET: u64 = 1024;
+
+/// Tokens for thinking, of a size that leaves room for the answer within every thinking model's output limit.
+const fn budget(effort: Effort) -> u64 {
+    match effort {
+        Effort::None | Effort::Minimal => MIN_BUDGET,
+        Effort::Low => 2048,
+        Effort::Medium => 8192,
+        Effort::High => 16_384,
+        Effort::XHigh | Effort::Max => 24_576,
+    }
+}
+
+/// The word of `output_config.effort` for it.
+fn word(effort: Effort, model: Model) -> &'static str {
+    match effort {
+        Effort::None | Effort::Minimal | Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::XHigh if model.extra_high() => "xhigh",
+        Effort::High | Effort::XHigh => "high",
+        Effort::Max => "max",
+    }
+}
+
+/// How the model is told to think; by default not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::dialect) struct Thought {
+    mode: Option<Mode>,
+    effort: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// So many tokens.
+    Budget(u64),
+    /// As it likes. `hidden`: what it thinks is only told where that is asked for.
+    Adaptive { hidden: bool },
+    /// Not, in the word that the model has for it.
+    Not(&'static str),
+}
+
+impl Thought {
+    /// What the request's effort means. `forces`: a call is demanded; `can_think`: the conversation lets the model begin
+    /// or go on with thinking of a fixed budget.
+    ///
+    /// # Errors
+    /// A 400 for an unknown effort, or for one that the model cannot keep where the route rejects lost hints.
+    pub(in crate::dialect) fn choose(
+        request: &Request<'_>,
+        model: Model,
+        limit: Option<u64>,
+        (forces, can_think): (bool, bool),
+        settled: &mut Settled,
+    ) -> Result<Self, ApiError> {
+        let Some(effort) = Effort::read(request)? else { return Ok(Self::default()) };
+        if effort == Effort::None {
+            return Self::none(request, model, settled);
+        }
+        let thought = match model.thinking() {
+            // A demanded call and thinking exclude each other; effort alone goes with both.
+            Thinking::Adaptive => {
+                let mode = Mode::Adaptive { hidden: model.hides_thinking() };
+                Self { mode: (!forces).then_some(mode), effort: Some(word(effort, model)) }
+            }
+            Thinking::Budget if !forces && can_think => {
+                // A quarter of the client's limit is left to the answer; a limit that holds no budget means no thinking.
+                let room = limit.map_or(u64::MAX, |limit| if limit > MIN_BUDGET { (limit / 4 * 3).max(MIN_BUDGET) } else { 0 });
+                let budget = Some(budget(effort).min(room)).filter(|budget| *budget >= MIN_BUDGET);
+                Self { mode: budget.map(Mode::Budget), effort: None }
+            }
+            _ => Self::default(),
+        };
+        if thought == Self::default() {
+            settled.drop(request.name_of(Field::ReasoningEffort))?;
+        }
+        if effort == Effort::XHigh && thought.effort == Some("high") {
+            settled.adjust(request.name_of(Field::ReasoningEffort), "this model knows no effort between high and max")?;
+        }
+        Ok(thought)
+    }
+
+    /// No thinking, which only those that think by default have to be told; those that always think do so as little as they
+    /// can.
+    fn none(request: &Request<'_>, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
+        let word = match model.quiet() {
+            Quiet::Disabled => "disabled",
+            Quiet::BetweenTools => "between_tools",
+            Quiet::Never if model.thinking() == Thinking::Adaptive => {
+                settled.adjust(request.name_of(Field::ReasoningEffort), "this model always thinks")?;
+                return Ok(Self { mode: None, effort: Some("low") });
+            }
+            Quiet::Unasked | Quiet::Never => return Ok(Self::default()),
+        };
+        Ok(Self { mode: Some(Mode::Not(word)), effort: None })
+    }
+
+    /// Whether the model thinks.
+    pub(in crate::dialect) fn thinks(self) -> bool {
+        self.mode.is_some_and(|mode| !matches!(mode, Mode::Not(_)))
+    }
+
+    /// Whether it thinks with a budget, which has to be below the limit of the answer.
+    pub(in crate::dialect) fn has_budget(self) -> bool {
+        matches!(self.mode, Some(Mode::Budget(_)))
+    }
+
+    /// The mandatory limit, which counts thinking too and must be above its budget.
+    pub(in crate::dialect) fn max_tokens(self, limit: Option<u64>, default: u64) -> u64 {
+        match (limit, self.mode) {
+            (Some(limit), _) => limit,
+            (None, Some(Mode::Budget(budget))) if default <= budget => default.saturating_add(budget),
+            (None, _) => default,
+        }
+    }
+
+    /// Writes `thinking` and `output_config`, which also holds the schema of the answer.
+    pub(in crate::dialect) fn write(self, w: &mut Writer, schema: Option<&str>) {
+        match self.mode {
+            None => {}
+            Some(Mode::Budget(tokens)) => {
+                w.key("thinking").object().key("type").string("enabled").key("budget_tokens").integer(tokens).end_object();
+            }
+            Some(Mode::Not(word)) => {
+                w.key("thinking").object().key("type").string(word).end_object();
+            }
+            Some(Mode::Adaptive { hidden }) => {
+                w.key("thinking").object().key("type").string("adaptive");
+                if hidden {
+                    w.key("display").string("summarized");
+                }
+                w.end_object();
+            }
+        }
+        if self.effort.is_none() && schema.is_none() {
+            return;
+        }
+        w.key("output_config").object();
+        if let Some(effort) = self.effort {
+            w.key("effort").string(effort);
+        }
+        if let Some(schema) = schema {
+            w.key("format").object().key("type").string("json_schema").key("schema").raw(schema).end_object();
+        }
+        w.end_object();
+    }
+}
+
+/// What a model lets itself be told about sampling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dialect) enum Sampling {
+    /// `temperature` and `top_p`.
+    Both,
+    /// One of them: Claude refuses both together.
+    Either,
+    /// Neither, unless it is the default: beside thinking, and for newer models always.
+    Fixed,
+}
+
+impl Sampling {
+    /// `temperature`, at most 1, and `top_p`, each in its own spelling.
+    ///
+    /// # Errors
+    /// A 400 that names what is lost or changed, where the route says `unsupported: reject`.
+    pub(in crate::dialect) fn settle<'a>(
+        self,
+        request: &Request<'a>,
+        settled: &mut Settled,
+    ) -> Result<(Option<&'a str>, Option<&'a str>), ApiError> {
+        let (heat, mass) = (request.sampling.temperature, request.sampling.top_p);
+        let top_p = mass.map(|(raw, _)| raw);
+        let clamped = |settled: &mut Settled| {
+            let name = || request.name_of(Field::Temperature);
+            heat.map(|(raw, _)| temperature(raw, name(), "1", settled)).transpose()
+        };
+        match (self, heat, mass) {
+            (Self::Fixed, ..) => {
+                for (field, value) in [(Field::Temperature, heat), (Field::TopP, mass)] {
+                    // 1 is the default of both, and the only value that needs no mention.
+                    if value.is_some_and(|(raw, _)| raw.parse() != Ok(1.0_f64)) {
+                        settled.drop(request.name_of(field))?;
+                    }
+                }
+                Ok((None, None))
+            }
+            (Self::Either, Some((_, heat)), Some((_, mass))) => {
+                let lost = if mass > heat { Field::Temperature } else { Field::TopP };
+                // A default of the route's that gives way to the client's value is nothing that anybody has asked for.
+                if heat.min(mass) > Authority::Default || heat == mass {
+                    settled.drop(request.name_of(lost))?;
+                }
+                Ok(if mass > heat { (None, top_p) } else { (clamped(settled)?, None) })
+            }
+            (Self::Both | Self::Either, ..) => Ok((clamped(settled)?, top_p)),
+        }
+    }
+}
+
+/// The stop sequences. `claude`: one of nothing but white space is refused, as Claude refuses it.
+///
+/// # Errors
+/// A 400 that names `stop`.
+pub(in crate::dialect) fn stops<'r, 'a>(request: &'r Request<'a>, claude: bool) -> Result<&'r [Text<'a>], ApiError> {
+    let list = &request.sampling.stop;
+    if claude && list.iter().any(|text| text.decode().trim().is_empty()) {
+        let name = request.name_of(Field::Stop);
+        let message = format!("`{name}`: this model refuses a stop sequence of nothing but white space");
+        return Err(ApiError::field(name, message));
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_the_generation() {
+        for (name, version, thinking) in [
+            ("claude-sonnet-4-5-20250929", Some((4, 5)), Thinking::Budget),
+            ("claude-sonnet-4-5-x1", Some((4, 5)), Thinking::Budget),
+            ("claude-sonnet-4-20250514", Some((4, 0)), Thinking::Budget),
+            ("claude-opus-4-1@20250805", Some((4, 1)), Thinking::Budget),
+            ("us.anthropic.claude-opus-4-6-v1:0", Some((4, 6)), Thinking::Adaptive),
+            ("claude-3-7-sonnet-latest", Some((3, 7)), Thinking::Budget),
+            ("claude-3-haiku-20240307", Some((3, 0)), Thinking::Never),
+            ("claude-3-5-sonnet-v2@20241022", Some((3, 5)), Thinking::Never),
+            ("claude-opus-5", Some((5, 0)), Thinking::Adaptive),
+            ("claude-mythos-preview", None, Thinking::Adaptive),
+            ("kimi-k2", None, Thinking::Budget),
+        ] {
+            let model = Model::of(name);
+            assert_eq!((model.version, model.thinking()), (version, thinking), "{name}");
+        }
+        for (name, quiet) in [
+            ("claude-sonnet-4-6", Quiet::Unasked),
+            ("global.anthropic.claude-opus-4-8", Quiet::Unasked),
+            ("claude-opus-5", Quiet::Disabled),
+            ("anthropic/claude-sonnet-5@20260630", Quiet::Disabled),
+            ("claude-sonnet-5-5", Quiet::BetweenTools),
+            ("claude-opus-5-5", Quiet::Never),
+            ("claude-fable-5", Quiet::Never),
+            ("claude-mythos-preview", Quiet::Never),
+        ] {
+            assert_eq!(Model::of(name).quiet(), quiet, "{name}");
+        }
+        assert!(Model::of("claude-opus-4-6").sampled());
+        assert!(!Model::of("claude-opus-4-7").sampled());
+    }
+}

@@ -1,0 +1,28 @@
+//! What several providers' models have in common: turns, tools, thinking, schemas, refusals.
+
+pub mod params;
+
+pub mod blame;
+pub mod refusal;
+
+pub(super) mod claude;
+pub(super) mod media;
+pub(super) mod toolbox;
+pub(super) mod turns;
+
+pub mod schema;
+
+pub(super) mod blocks;
+
+pub mod embeddings;
+pub(super) mod fence;
+pub mod rewrite;
+pub mod think;
+pub mod unwrap;
+
+pub(super) mod ids;
+
+#[cfg(test)]
+mod embeddings_tests;
+#[cfg(test)]
+pub(super) mod testing;
