@@ -1,8 +1,7 @@
 //! The one error a client can see.
 //!
 //! Everything that goes wrong between the client's first byte and the last one of its answer ends as an
-//! [`ApiError`]: limits, bad JSON, an oversized body, a provider's failure. Its JSON is OpenAI's error shape with
-//! `code` being the HTTP status, so that every client library can read it on every path.
+//! [`ApiError`]: limits, bad JSON, an oversized body, a provider's failure. [`crate::front`] gives it its shape.
 
 use crate::closed_set::closed_set;
 use crate::json::envelope::ScanError;
@@ -56,9 +55,9 @@ impl ErrorKind {
 /// An answer that says no: status, type, message, and the field that is to blame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
-    /// HTTP status, 400..=599; also `error.code`.
+    /// HTTP status, 400..=599.
     pub status: u16,
-    /// `error.type`.
+    /// What kind of error it is.
     pub kind: ErrorKind,
     /// What is wrong and what to do; never a secret, never a prompt.
     pub message: Cow<'static, str>,
@@ -97,6 +96,11 @@ impl ApiError {
         Self::new(502, ErrorKind::Upstream, message)
     }
 
+    /// 500: a fault of the gateway's own, of which its log has more.
+    pub fn internal() -> Self {
+        Self::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
+    }
+
     /// 405: the endpoint exists, the method does not.
     pub fn method(allow: &'static str) -> Self {
         let mut error = Self::new(405, ErrorKind::InvalidRequest, format!("Use {allow} here."));
@@ -114,37 +118,5 @@ impl ApiError {
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
-    }
-
-    /// The body: `{"error":{"message":…,"type":…,"param":…,"code":…}}`.
-    pub fn to_json(&self) -> Vec<u8> {
-        #[derive(serde::Serialize)]
-        struct Wire<'a> {
-            message: &'a str,
-            r#type: &'a str,
-            param: Option<&'a str>,
-            code: u16,
-        }
-        #[derive(serde::Serialize)]
-        struct Outer<'a> {
-            error: Wire<'a>,
-        }
-        let error = Wire { message: &self.message, r#type: self.kind.name(), param: self.param.as_deref(), code: self.status };
-        serde_json::to_vec(&Outer { error }).unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wire_shape_is_openais_with_the_status_as_code() {
-        let e = ApiError::field("temperature", "`temperature` must be a number, \"hot\" is none");
-        assert_eq!(
-            String::from_utf8(e.to_json()).unwrap(),
-            r#"{"error":{"message":"`temperature` must be a number, \"hot\" is none","type":"invalid_request_error","param":"temperature","code":400}}"#
-        );
     }
 }

@@ -44,8 +44,8 @@
 //!
 //! `tests/source_scan.rs` looks for the mechanical ones.
 //!
-//! 1. Only [`edge`] names Pingora. [`json`], [`frame`], [`llm`], [`front`], [`dialect`], [`relay`], [`route`] and `limit/gcra.rs`
-//!    have no async, no clock, no socket and no randomness of their own: they are functions and state machines from bytes
+//! 1. Only [`edge`] names Pingora. [`json`], [`frame`], [`llm`], [`front`], [`dialect`], [`relay`], [`route`], [`lifecycle`] and
+//!    `limit/gcra.rs` have no async, no clock, no socket and no randomness of their own: they are functions and state machines from bytes
 //!    to bytes, tested byte by byte.
 //! 2. No unsafe code. Outside tests there is no `unwrap`, `expect`, `panic!` or indexing: the network cannot cause a panic.
 //! 3. Nothing grows with traffic: counters and metric series are made from the configuration and found by index, and every
@@ -66,17 +66,18 @@
 //! | [`reference`](mod@reference) | `tidegate reference`: headers, errors, metrics, fields of the log and words of the simulator, from the code |
 //! | [`config`] | the user's file, with every problem and its line, and the immutable snapshot made of it |
 //! | [`explain`] | `tidegate check --explain`: what becomes of each parameter, asked of the encoders themselves |
-//! | [`edge`] | the one place that names Pingora: listeners, hooks, reading, replaying and rescuing a request, reload, drain |
+//! | [`edge`] | the one place that names Pingora: listeners, hooks, reading and replaying a request, reload, drain |
+//! | [`lifecycle`] | where a request is, what each event leads to, and what a failure of an attempt means |
 //! | [`operation`] | what a client can ask for, and what of the way differs between chat and embeddings |
 //! | [`error`](mod@error) | the one error that a client can see |
 //! | [`id`] | ids of requests, answers and episodes |
 //! | [`auth`] | headers to a principal: who asks, and which routes they may use |
 //! | [`limit`] | requests, tokens, concurrency and money, per key, team, route and provider; in memory or in Redis |
-//! | [`route`] | a model's name to a plan: targets in order, their health, what a failure means |
+//! | [`route`] | a model's name to a plan: targets in order, their health, who is asked after a failure |
 //! | [`provider`] | providers and targets, and the catalogue of what each kind does otherwise |
 //! | [`json`] | JSON without a document: scan, envelope, splice, write |
 //! | [`llm`] | the neutral centre: the request, the events of an answer, their order, usage, failures |
-//! | [`front`] | what clients speak: chat completions, embeddings |
+//! | [`front`] | what clients speak: chat completions, embeddings, the list of models, errors |
 //! | [`dialect`] | the wire protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
 //! | [`egress`] | proxies on the way to providers and token endpoints: which, and tunnels through them |
 //! | [`yaml`] | YAML with positions, and types that are read from it |
@@ -90,7 +91,7 @@
 //! | [`simulate`] | every provider's protocol, played: for the demo, the tests and load |
 //!
 //! Good first files: [`llm::event`] and [`dialect`] (the interfaces between everything), [`relay`] (how they are put
-//! together), [`edge::proxy`] (one call per phase).
+//! together), [`lifecycle`] and [`edge::proxy`] (a request's states, and the hooks that drive them).
 
 pub mod account;
 pub mod auth;
@@ -110,6 +111,7 @@ pub mod frame;
 pub mod front;
 pub mod id;
 pub mod json;
+pub mod lifecycle;
 pub mod limit;
 pub mod llm;
 pub mod near;

@@ -13,7 +13,7 @@ use std::path::Path;
 /// A file is to be split from here on.
 const MAX_LINES: usize = 600;
 /// Where nothing waits, knows the time or throws dice.
-const PURE: [&str; 9] = ["json/", "frame/", "llm/", "front/", "dialect/", "route/", "relay/", "limit/gcra.rs", "error.rs"];
+const PURE: [&str; 10] = ["json/", "frame/", "llm/", "front/", "dialect/", "route/", "relay/", "lifecycle/", "limit/gcra.rs", "error.rs"];
 /// Signs of doing so.
 const IMPURE: [&str; 12] = [
     "async fn",

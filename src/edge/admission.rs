@@ -1,13 +1,14 @@
-//! May this request be served? Key, limits, body, route, in this order; the cheap checks before the dear ones.
+//! May this request be served? Framing, key, limits, body, route, in this order; the cheap checks before the dear ones.
 
 use super::call::Call;
 use super::exchange::Exchange;
-use super::live::Live;
-use super::stage::Stage;
+use super::{cors, intake};
 use crate::auth::{self, Principal};
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::front::chat::head::Head;
+use crate::front::models;
 use crate::id;
+use crate::lifecycle::AttemptFailure;
 use crate::limit::{Denied, Subject};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
@@ -18,170 +19,192 @@ use crate::route::r#match as names;
 use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
 use crate::telemetry::labels::AuthFailure;
+use crate::telemetry::trace::Trace;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
-use std::sync::Arc;
+use http::{HeaderMap, HeaderValue, Method};
+use pingora_core::protocols::http::ServerSession;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Who asks?
-///
-/// # Errors
-/// One and the same 401 for every reason; the log and the metric tell which.
-pub fn authenticate(live: &Live, ctx: &mut Exchange, headers: &HeaderMap) -> Result<Principal, ApiError> {
-    match auth::authenticate(&live.snapshot.tenants, headers, i64::try_from(ctx.arrived.as_secs()).unwrap_or(i64::MAX)) {
-        Ok(who) => {
-            ctx.ledger.team = Some(who.team());
-            ctx.ledger.key = Some(who.key());
-            Ok(who)
-        }
-        Err(failure) => {
-            live.metrics.auth_failure(failure.into());
-            ctx.reason = failure.name();
-            Err(failure.error())
-        }
-    }
+/// What becomes of a request that is not refused.
+pub enum Admission {
+    /// It is proxied; its first attempt is ready.
+    Proxy,
+    /// The gateway answers itself.
+    Answered(u16, HeaderMap, Bytes),
 }
 
-/// Longest body that is read before a shared limit store is asked, in bytes: one that comes with its headers.
-const SMALL_BODY: u64 = 64 << 10;
-
-/// The limits of key and team, before the body is read. A shared store is asked only where the body is large or of
-/// unknown length; for others, what this node knows of earlier refusals is told, and the admission asks.
-///
-/// # Errors
-/// 429 or 402; nothing has been charged.
-pub async fn peek(live: &Live, ctx: &mut Exchange, who: &Principal, length: Option<u64>) -> Result<(), ApiError> {
-    let ask = length.is_none_or(|length| length > SMALL_BODY);
-    let peeked = live.store.peek(&subject(who), ask, live.now()).await;
-    peeked.map_err(|refusal| ctx.refuse(Denied::Limit(refusal)))
+/// What a request may be for.
+enum Endpoint<'a> {
+    Ask(Operation),
+    Models,
+    Model(&'a str),
 }
 
-/// `GET /v1/models`: the routes that the key may use. `data` has the names that can be sent as `model`, aliases included; pattern routes are
-/// listed apart in `patterns`, a member that OpenAI's list does not have.
-pub fn models(live: &Live, who: &Principal) -> Bytes {
-    let mut w = crate::json::write::Writer::with_capacity(256);
-    w.object().key("object").string("list").key("data").array();
-    for name in names::usable(&live.snapshot.routes, &live.snapshot.tenants, *who).flat_map(|route| route.names()) {
-        write_model(&mut w, name, live.loaded_at);
-    }
-    w.end_array().key("patterns").array();
-    for route in names::usable(&live.snapshot.routes, &live.snapshot.tenants, *who).filter(|route| route.is_pattern()) {
-        w.string(&route.name);
-    }
-    w.end_array().end_object();
-    w.finish().into()
-}
-
-/// `GET /v1/models/{id}`, where the id is still as the path has it.
-///
-/// # Errors
-/// 404 for a route that is not there, or not for this key, which does not learn the difference.
-pub fn model(live: &Live, ctx: &mut Exchange, who: &Principal, id: &str) -> Result<Bytes, ApiError> {
-    model_page(live, who, id).inspect_err(|_| ctx.asked = Some(asked(id)))
-}
-
-fn model_page(live: &Live, who: &Principal, id: &str) -> Result<Bytes, ApiError> {
-    let unknown = |name: &str| names::unknown(&live.snapshot.routes, &live.snapshot.tenants, *who, name);
-    let id = crate::percent::decode(id).ok_or_else(|| unknown(id))?;
-    names::resolve(&live.snapshot.routes, &live.snapshot.tenants, *who, &id).map_err(|_| unknown(&id))?;
-    let mut w = crate::json::write::Writer::with_capacity(256);
-    write_model(&mut w, &id, live.loaded_at);
-    Ok(w.finish().into())
-}
-
-fn write_model(w: &mut crate::json::write::Writer, id: &str, created: u64) {
-    w.object()
-        .key("id")
-        .string(id)
-        .key("object")
-        .string("model")
-        .key("created")
-        .integer(created)
-        .key("owned_by")
-        .string("tidegate")
-        .end_object();
-}
-
-/// Longest part of a model's name that the access log has where the name leads nowhere, in bytes.
-const MAX_ASKED: usize = 128;
-
-/// A model's name for the access log, without secrets: it is the client's text.
-fn asked(model: &str) -> Box<str> {
-    redact_to(model, MAX_ASKED).into()
-}
-
-/// Everything that needs the body: its form, the route, all limits at once.
-///
-/// # Errors
-/// 400, 403, 404, 429 or 402; 503 where a shared limit store fails and nothing is admitted without it.
-pub async fn admit(
-    live: &Arc<Live>,
-    ctx: &mut Exchange,
-    who: &Principal,
-    operation: Operation,
-    body: Bytes,
-    episode: Option<HeaderValue>,
-) -> Result<Box<Call>, ApiError> {
-    let parsed = operation.parse(body)?;
-    let model = parsed.text(Field::Model).unwrap_or_default();
-    let found = names::resolve(&live.snapshot.routes, &live.snapshot.tenants, *who, &model).inspect_err(|error| {
-        ctx.asked = Some(asked(&model));
-        if error.status == 403 {
-            live.metrics.auth_failure(AuthFailure::Forbidden);
-            ctx.reason = AuthFailure::Forbidden.name();
-        }
-    })?;
-    let Some(route) = live.snapshot.routes.get(found.route).cloned() else {
-        return Err(ApiError::new(500, crate::error::ErrorKind::Internal, "The gateway failed."));
+fn endpoint<'a>(method: &Method, path: &'a str) -> Result<Endpoint<'a>, ApiError> {
+    let endpoint = match path {
+        "/v1/chat/completions" => Endpoint::Ask(Operation::Chat),
+        "/v1/embeddings" => Endpoint::Ask(Operation::Embeddings),
+        "/v1/models" => Endpoint::Models,
+        _ => match path.strip_prefix("/v1/models/") {
+            Some(id) if !id.is_empty() => Endpoint::Model(id),
+            _ => {
+                let message = "There is no such endpoint; try /v1/chat/completions, /v1/embeddings or /v1/models.";
+                return Err(ApiError::new(404, ErrorKind::NotFound, message));
+            }
+        },
     };
-    ctx.ledger.route = Some(route.index);
-    ctx.ledger.stream = parsed.stream();
-    let episode_id = episode_id(&parsed, episode.as_ref())?;
-    let user = parsed.text(Field::User);
-    let key = live.snapshot.tenants.keys.get(who.key()).map(|key| key.id.as_bytes());
-    // What `sticky` goes by.
-    let belongs_to = episode_id.as_ref().map(|id| &id.as_bytes()[..]).or(user.as_deref().map(str::as_bytes)).or(key).unwrap_or_default();
-    let now = live.now();
-    let under_its_route = ChatRequest { parsed: &parsed, params: &route.params, system: route.system.as_deref(), model: "", seal: None };
-    let prospect = operation.prospect(&under_its_route);
-    // Which target will answer is not known yet: the first one's price stands for all.
-    let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
-    let plan = Plan::new(&route, found.star, fastrand::u64(..), belongs_to, &live.health, now);
-    let mut attempts = Attempts::new(plan, fastrand::u64(..));
-    if let Some(smallest) = route.smallest_context {
-        let prompt = live.limiter.usage(route.index, &prospect).prompt;
-        if prompt > u64::from(smallest) {
-            for target in attempts.pass_over_small(&route, prompt) {
-                ctx.passed_over.add(&target.provider.name, &found.model(&target.model), "context");
+    match endpoint {
+        Endpoint::Ask(_) if *method != Method::POST => Err(ApiError::method("POST")),
+        Endpoint::Models | Endpoint::Model(_) if !matches!(*method, Method::GET | Method::HEAD) => Err(ApiError::method("GET, HEAD")),
+        endpoint => Ok(endpoint),
+    }
+}
+
+impl Exchange {
+    /// Everything up to the first attempt.
+    ///
+    /// # Errors
+    /// Why the request is refused, or that its client has left.
+    pub async fn receive(&mut self, session: &mut ServerSession) -> Result<Admission, AttemptFailure> {
+        let live = self.live.clone();
+        let server = &live.snapshot.server;
+        let request = session.req_header();
+        let headers = intake::Headers::of(&request.headers);
+        self.common.client_id = headers.client_id();
+        let parent = headers.traceparent.and_then(|v| v.to_str().ok());
+        self.trace = Trace::continue_or_begin(parent, || fastrand::u64(..));
+        if let Some(cors) = &server.cors {
+            let answer = cors::Answer::new(cors, &request.headers);
+            let preflight = answer.is_allowed() && cors::is_preflight(&request.method, &request.headers);
+            self.common.cors = Some(answer);
+            if preflight {
+                return Ok(Admission::Answered(204, cors::preflight_headers(cors, &request.headers), Bytes::new()));
             }
         }
+        intake::check_headers(session, &headers)?;
+        let endpoint = endpoint(&request.method, request.uri.path())?;
+        self.endpoint = if let Endpoint::Ask(operation) = &endpoint { operation.name() } else { "models" };
+        let who = self.authenticate(&request.headers)?;
+        let page = |body: Vec<u8>| Ok(Admission::Answered(200, HeaderMap::with_capacity(4), body.into()));
+        let operation = match endpoint {
+            Endpoint::Ask(operation) => operation,
+            Endpoint::Models => {
+                let usable = || names::usable(&live.snapshot.routes, &live.snapshot.tenants, who);
+                let all = usable().flat_map(|route| route.names()).map(|name| &**name);
+                return page(models::list(all, usable().filter(|route| route.is_pattern()).map(|route| &*route.name), live.loaded_at));
+            }
+            Endpoint::Model(id) => return page(self.model(who, id)?),
+        };
+        self.peek(&who, headers.length()).await?;
+        let framing = intake::check_framing(session, &headers, server.max_body)?;
+        let episode = headers.episode_id.cloned();
+        let body = intake::read_body(session, framing, server).await?;
+        let read = Instant::now();
+        self.call = Some(self.admit(&who, operation, body, episode).await?);
+        if !self.prepare().await {
+            return Err(self.error(None).into());
+        }
+        self.busy += read.elapsed();
+        Ok(Admission::Proxy)
     }
-    let next = attempts.first(&route, &live.health, now);
-    let provider = next.as_ref().map(|turn| turn.target.provider.index);
-    let admitted = live.store.admit(&subject(who), route.index, provider, estimate, now).await;
-    let permit = admitted.map_err(|denied| ctx.refuse(denied))?;
-    live.metrics.limits_admitted(permit.kinds());
-    ctx.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
-    let fresh = || id::fresh(ctx.arrived);
-    let stage = Stage::new(route.keep_alive.filter(|_| parsed.stream()), Instant::now());
-    Ok(Box::new(Call {
-        operation,
-        stream: parsed.stream(),
-        include_usage: parsed.include_usage(),
-        head: Head::new(fresh(), episode_id.unwrap_or_else(fresh), ctx.arrived.as_secs(), &model),
-        parsed: Some(Box::new(parsed)),
-        star: found.star.map(Into::into),
-        team: live.snapshot.tenants.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
-        prospect,
-        permit,
-        attempts,
-        next,
-        attempt: None,
-        stage: Arc::new(stage),
-        failures: Failures::default(),
-        route,
-    }))
+
+    /// Who asks. One and the same 401 for every reason; the log and the metric have it.
+    fn authenticate(&mut self, headers: &HeaderMap) -> Result<Principal, ApiError> {
+        let now = i64::try_from(self.arrived.as_secs()).unwrap_or(i64::MAX);
+        let who = auth::authenticate(&self.live.snapshot.tenants, headers, now).map_err(|failure| {
+            self.live.metrics.auth_failure(failure.into());
+            self.reason = failure.name();
+            failure.error()
+        })?;
+        (self.ledger.team, self.ledger.key) = (Some(who.team()), Some(who.key()));
+        Ok(who)
+    }
+
+    /// The limits of key and team, before the body is read; charges nothing. A shared store is asked only where the body is
+    /// large or of unknown length; for others, what this node knows of earlier refusals counts, and the admission asks.
+    async fn peek(&mut self, who: &Principal, length: Option<u64>) -> Result<(), ApiError> {
+        let ask = length.is_none_or(|length| length > SMALL_BODY);
+        let peeked = self.live.store.peek(&subject(who), ask, self.live.now()).await;
+        peeked.map_err(|refusal| self.refuse(&Denied::Limit(refusal)))
+    }
+
+    /// `GET /v1/models/{id}`, where the id is still as the path has it. A key does not learn whether another one may use it.
+    fn model(&mut self, who: Principal, id: &str) -> Result<Vec<u8>, ApiError> {
+        let snapshot = &self.live.snapshot;
+        let name = crate::percent::decode(id).filter(|name| names::resolve(&snapshot.routes, &snapshot.tenants, who, name).is_ok());
+        name.map(|name| models::one(&name, self.live.loaded_at)).ok_or_else(|| {
+            self.unknown_model = Some(redact_to(id, MAX_MODEL).into());
+            names::unknown(&snapshot.routes, &snapshot.tenants, who, &crate::percent::decode(id).unwrap_or_else(|| id.into()))
+        })
+    }
+
+    /// Everything that needs the body: its form, the route, all limits at once.
+    async fn admit(
+        &mut self,
+        who: &Principal,
+        operation: Operation,
+        body: Bytes,
+        episode: Option<HeaderValue>,
+    ) -> Result<Box<Call>, ApiError> {
+        let live = self.live.clone();
+        let parsed = operation.parse(body)?;
+        let model = parsed.text(Field::Model).unwrap_or_default();
+        let found = names::resolve(&live.snapshot.routes, &live.snapshot.tenants, *who, &model).inspect_err(|error| {
+            self.unknown_model = Some(redact_to(&model, MAX_MODEL).into());
+            if error.status == 403 {
+                live.metrics.auth_failure(AuthFailure::Forbidden);
+                self.reason = AuthFailure::Forbidden.name();
+            }
+        })?;
+        let route = live.snapshot.routes.get(found.route).cloned().ok_or_else(ApiError::internal)?;
+        self.ledger.route = Some(route.index);
+        self.ledger.stream = parsed.stream();
+        let episode_id = episode_id(&parsed, episode.as_ref())?;
+        let user = parsed.text(Field::User);
+        let key = live.snapshot.tenants.keys.get(who.key()).map(|key| key.id.as_bytes());
+        // What `sticky` goes by.
+        let belongs_to =
+            episode_id.as_ref().map(|id| &id.as_bytes()[..]).or(user.as_deref().map(str::as_bytes)).or(key).unwrap_or_default();
+        let now = live.now();
+        let under_its_route =
+            ChatRequest { parsed: &parsed, params: &route.params, system: route.system.as_deref(), model: "", seal: None };
+        let prospect = operation.prospect(&under_its_route);
+        // Which target will answer is not known yet: the first one's price stands for all.
+        let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
+        let plan = Plan::new(&route, found.star, fastrand::u64(..), belongs_to, &live.health, now);
+        let mut attempts = Attempts::new(plan, fastrand::u64(..));
+        if let Some(smallest) = route.smallest_context {
+            let prompt = live.limiter.usage(route.index, &prospect).prompt;
+            if prompt > u64::from(smallest) {
+                for target in attempts.pass_over_small(&route, prompt) {
+                    self.passed_over.add(&target.provider.name, &found.model(&target.model), "context");
+                }
+            }
+        }
+        let next = attempts.first(&route, &live.health, now);
+        let provider = next.as_ref().map(|turn| turn.target.provider.index);
+        let admitted = live.store.admit(&subject(who), route.index, provider, estimate, now).await;
+        let permit = admitted.map_err(|denied| self.refuse(&denied))?;
+        live.metrics.limits_admitted(permit.kinds());
+        self.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
+        let fresh = || id::fresh(self.arrived);
+        self.shared.lock().life.admit(route.keep_alive.filter(|_| parsed.stream()), Instant::now().into_std());
+        Ok(Box::new(Call {
+            operation,
+            head: Head::new(fresh(), episode_id.unwrap_or_else(fresh), self.arrived.as_secs(), &model),
+            parsed: Some(Box::new(parsed)),
+            star: found.star.map(Into::into),
+            team: live.snapshot.tenants.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
+            prospect,
+            permit,
+            attempts,
+            next,
+            attempt: None,
+            failures: Failures::default(),
+            route,
+        }))
+    }
 }
 
 fn subject(who: &Principal) -> Subject {
@@ -197,3 +220,8 @@ fn episode_id(parsed: &Parsed, header: Option<&HeaderValue>) -> Result<Option<Uu
     let bad = |_| ApiError::field("episode_id", "`episode_id` must be a UUID; leave it out to get a new one");
     text.map(|text| Uuid::try_parse(&text).map_err(bad)).transpose()
 }
+
+/// Longest body that is read before a shared limit store is asked, in bytes: one that comes with its headers.
+const SMALL_BODY: u64 = 64 << 10;
+/// Longest name of an unknown model in the access log, in bytes.
+const MAX_MODEL: usize = 128;

@@ -1,60 +1,54 @@
-//! One request, from its first byte to its line in the log.
-//!
-//! ```text
-//! Received --intake--> Admitted --route--> Routed --first content--> Relaying --end--> Settled
-//!    |                    |                  | ^                        |
-//!    +----- refused ------+--- refused ------+ +- next target on failure +- error event
-//! ```
-//!
-//! `Exchange` is Pingora's per-request context. What exists only from a stage on is reached through the `Option` that
-//! the stage fills: a [`Call`] from `Routed` on, its [`Attempt`] while one target is being asked.
+//! Pingora's per-request context: carries out what the request's [lifecycle](crate::lifecycle) decides.
 
-use super::call::{Attempt, Call, Coded, Reading, Unasked, framing, internal};
-use super::cors;
+use super::call::Call;
 use super::drain::Presence;
+use super::failure;
 use super::live::Live;
 use super::outage;
-use super::rescue::{self, Failure};
-use super::respond::{self, Opening};
-use super::response_headers::{CONTENT_LENGTH, CONTENT_TYPE, DATE, X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
+use super::respond::{self, Common};
+use super::response_headers::{DATE, X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
+use super::shared::Shared;
 use crate::account::{EndedBy, Ledger, cost, settled};
 use crate::config::snapshot::{ResponseModel, StreamUsage};
 use crate::dialect::shared::blame::Sent;
+use crate::dialect::{self, Spent};
+use crate::egress::is_proxys_refusal;
 use crate::error::ApiError;
+use crate::frame::coding::ContentDecoder;
 use crate::front::chat::chunk::UsagePlace;
+use crate::front::chat::error;
 use crate::id;
+use crate::lifecycle::{Action, Answer, AttemptFailure, Client, Connect, Connection, Delivery, Metered, Refusal};
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::rule::Dimension;
 use crate::limit::{Denied, LimitHeaders, Scope, Used};
-use crate::llm::failure::{FailureClass, Fault};
 use crate::operation::Operation;
 use crate::provider::Target;
 use crate::relay::{Form, Relay};
-use crate::route::failures::{self, TargetNotes};
-use crate::route::retry;
-use crate::telemetry::labels::Outcome;
+use crate::route::failures::{TargetNotes, member};
+use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome};
 use crate::telemetry::metrics::InFlight;
+use crate::telemetry::throttle::Throttle;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
-use pingora_http::ResponseHeader;
+use pingora_core::Error;
+use std::mem::replace;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
-use uuid::Uuid;
-
-/// Largest body of a provider's refusal that is read, in bytes; what is beyond is not needed to tell what it says.
-pub const MAX_REFUSAL: usize = 64 << 10;
 
 /// See the module.
 pub struct Exchange {
     /// The configuration and its state; the same for the whole request.
     pub live: Arc<Live>,
-    /// `x-request-id`.
-    pub id: Uuid,
-    /// When the request's headers had been read, since the Unix epoch …
+    /// Where the request is.
+    pub shared: Arc<Shared>,
+    /// What every response to it carries.
+    pub common: Common,
+    /// When its head had been read, since the Unix epoch …
     pub arrived: Duration,
     /// … and on the clock that durations are taken from.
     pub began: Instant,
@@ -62,29 +56,23 @@ pub struct Exchange {
     pub trace: Trace,
     /// What the log and the metrics are written from.
     pub ledger: Ledger,
-    /// The client's own `x-request-id`, where it is one that can be logged and echoed.
-    pub client_id: Option<HeaderValue>,
-    /// What its answers need to be read by web pages; `None` where `server.cors` has no origins.
-    pub cors: Option<cors::Answer>,
     /// Why it was refused or failed, as a word of a closed set; for the log.
     pub reason: &'static str,
-    /// Whether the shared limit store failed to decide on it.
-    pub store_failed: bool,
-    /// Where the limits stand that have refused it; told in place of its permit's.
+    /// Where the limits stand that have refused it; sent in place of its permit's.
     pub refused: Option<Box<LimitHeaders>>,
-    /// The endpoint, as a word of a closed set; empty until it is known.
-    pub endpoint: &'static str,
-    /// The client's name for a model that it may not use or that nobody has; for the log.
-    pub asked: Option<Box<str>>,
     /// The limit that refused last.
     pub limit: Option<(Scope, Dimension)>,
+    /// The endpoint, as a word of a closed set; empty until it is known.
+    pub endpoint: &'static str,
+    /// The client's name for a model that it may not use or that does not exist; for the log.
+    pub unknown_model: Option<Box<str>>,
     /// Targets that were not asked, and why.
     pub passed_over: TargetNotes,
     /// Targets that were asked, and how that ended, once one has failed.
     pub tried: TargetNotes,
     /// Time spent in the gateway itself so far.
     pub busy: Duration,
-    /// From `Routed` on.
+    /// What it asks for, once limits have admitted it.
     pub call: Option<Box<Call>>,
     /// Counts the request for its route, once that is known.
     pub in_flight: Option<InFlight>,
@@ -92,46 +80,36 @@ pub struct Exchange {
     pub presence: Presence,
 }
 
-/// How an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// As its protocol ends.
-    Whole,
-    /// In its middle.
-    Broken,
-    /// Its client left.
-    Left,
-}
-
-/// What a piece of the upstream's body leads to.
-pub enum Step {
-    /// These bytes go to the client.
-    Write(Vec<u8>),
-    /// The attempt has failed and another one will be made.
-    Retry(&'static str),
+/// What a client still gets when nothing more is tried.
+pub enum Reply {
+    /// Nothing: it is gone.
+    Nothing,
+    /// The end of its response.
+    End,
+    /// An event, and the end of its stream.
+    Event(Vec<u8>),
+    /// A whole response, under the ledger's status.
+    Response(HeaderMap, Vec<u8>),
 }
 
 impl Exchange {
-    /// A request whose headers have just been read.
+    /// A request whose head has just been read.
     pub fn new(live: Arc<Live>) -> Self {
         let presence = live.drain.presence();
-        let trace = Trace { trace_id: 0, span_id: 0, flags: 0 };
         let arrived = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             live,
-            id: id::fresh(arrived),
+            shared: Arc::default(),
+            common: Common { id: id::fresh(arrived), client_id: None, cors: None },
             arrived,
             began: Instant::now(),
-            trace,
+            trace: Trace { trace_id: 0, span_id: 0, flags: 0 },
             ledger: Ledger::new(),
-            client_id: None,
-            cors: None,
             reason: "",
-            store_failed: false,
             refused: None,
-            endpoint: "",
-            asked: None,
             limit: None,
+            endpoint: "",
+            unknown_model: None,
             passed_over: TargetNotes::default(),
             tried: TargetNotes::default(),
             busy: Duration::ZERO,
@@ -141,31 +119,27 @@ impl Exchange {
         }
     }
 
-    /// What the client is told of a limit's refusal, which is counted.
-    pub fn refuse(&mut self, denied: Denied) -> ApiError {
-        let error = ApiError::from(&denied);
+    /// Records that limits refuse the request; returns the client's error.
+    pub fn refuse(&mut self, denied: &Denied) -> ApiError {
         match denied {
             Denied::Limit(refusal) => {
                 self.reason = Outcome::Limited.name();
-                self.live.metrics.limit_refused(&refusal);
+                self.live.metrics.limit_refused(refusal);
                 self.limit = Some((refusal.scope, refusal.dimension));
-                self.refused = Some(refusal.headers);
+                self.refused = Some(refusal.headers.clone());
             }
-            Denied::Store => self.store_failed = true,
+            Denied::Store => self.reason = LIMIT_STORE_FAILED,
         }
-        error
+        denied.into()
     }
 
-    /// Makes the next attempt ready, after its wait. Targets that cannot be asked are passed over.
-    ///
-    /// # Errors
-    /// What the client gets when there is no target left; [`Call::failures`] has it too.
-    pub async fn prepare(&mut self) -> Result<(), ApiError> {
-        loop {
-            let call = self.call.as_deref_mut().ok_or_else(internal)?;
+    /// Makes the next attempt ready, after its wait. Targets that cannot be asked are passed over. `false` where no target is
+    /// left.
+    pub async fn prepare(&mut self) -> bool {
+        while let Some(call) = self.call.as_deref_mut() {
             let Some(turn) = call.next.take() else {
                 call.permit.settle(Used::default(), self.live.now()); // before the client, once told, asks again
-                return Err(self.told().unwrap_or_else(internal));
+                return false;
             };
             if !turn.wait.is_zero() {
                 tokio::time::sleep(turn.wait).await;
@@ -177,288 +151,310 @@ impl Exchange {
                     self.ledger.provider = Some(target.provider.index);
                     self.refused = None;
                     call.attempt = Some(attempt);
-                    return Ok(());
+                    self.shared.lock().life.connect();
+                    return true;
                 }
-                Err(unasked) => self.pass_over(&target, unasked),
+                Err(failure) => self.pass_over(&target, failure),
             }
         }
+        false
     }
 
     /// A target cannot be asked: another one's turn.
-    fn pass_over(&mut self, target: &Target, unasked: Unasked) {
+    fn pass_over(&mut self, target: &Target, failure: AttemptFailure) {
         let provider = &target.provider;
-        let limited = match &unasked {
-            Unasked::Unfit(_) => false,
-            Unasked::Full(_) | Unasked::Limited(_) => {
-                self.live.metrics.attempt(provider.index, Outcome::Limited);
-                true
-            }
-        };
-        let (error, why) = match unasked {
-            Unasked::Unfit(error) => (error, None),
-            Unasked::Full(error) => (error, Some("connections")),
-            Unasked::Limited(denied) => (self.refuse(denied), Some("limit")),
+        let error = match &failure {
+            AttemptFailure::Limited(denied) => self.refuse(denied),
+            failure => failure.error(&provider.name, None),
         };
         let Some(call) = self.call.as_deref_mut() else { return };
-        self.passed_over.add(&provider.name, &call.model(target), why.unwrap_or_else(|| failures::member(&error)));
-        if limited {
-            call.failures.add(error, if self.store_failed { "" } else { Outcome::Limited.name() });
+        let why = match &failure {
+            AttemptFailure::Rejected(error) => member(error),
+            AttemptFailure::Saturated => "connections",
+            _ => "limit",
+        };
+        self.passed_over.add(&provider.name, &call.model(target), why);
+        if let AttemptFailure::Rejected(_) = failure {
+            call.failures.add_unfit(error);
         } else {
-            call.failures.unfit(error);
+            self.live.metrics.attempt(provider.index, failure.outcome());
+            call.failures.add(error, failure.reason());
         }
         call.next = call.attempts.skip(&call.route, &self.live.health, self.live.now());
     }
 
-    /// What the client gets when nobody has answered, which is the reason in the log.
-    pub fn told(&mut self) -> Option<ApiError> {
-        let (error, reason) = self.call.as_deref()?.failures.told()?;
-        self.reason = reason;
-        Some(error.clone())
+    /// The client's error when no target has answered: the most useful one of the attempts, else that of `failure`.
+    pub fn error(&mut self, failure: Option<AttemptFailure>) -> ApiError {
+        let call = self.call.as_deref();
+        if let Some((error, reason)) = call.and_then(|call| call.failures.best()) {
+            self.reason = reason;
+            return error.clone();
+        }
+        let attempt = call.and_then(|call| call.attempt.as_ref());
+        failure.unwrap_or(AttemptFailure::Internal).error(attempt.map_or("", |attempt| &attempt.target.provider.name), None)
     }
 
-    /// An attempt has failed. `true`: another one will be made. `false`: [`Self::told`] is what the client gets.
-    pub fn failed(&mut self, mut failure: Failure) -> bool {
-        if failure.client_is_gone() {
-            self.account(Ended::Left);
+    /// The attempt has failed. Returns whether another one will be made.
+    pub fn fail(&mut self, failure: AttemptFailure) -> bool {
+        let (metered, committed) = {
+            let life = &mut self.shared.lock().life;
+            (life.fail(&failure), life.is_committed())
+        };
+        if let Some(metered) = metered {
+            self.account(metered);
         }
         let Some(call) = self.call.as_deref_mut() else { return false };
         let Some(attempt) = call.attempt.as_mut() else { return false };
-        attempt.reading = Reading::Over;
         attempt.slot = None;
-        call.stage.end_attempt();
         call.permit.leave_provider();
-        let target = attempt.target.clone();
-        self.live.metrics.attempt(target.provider.index, failure.outcome);
-        self.reason = failure.outcome.name();
-        self.tried.add(&target.provider.endpoint_name, &attempt.model, failure.outcome.name());
-        let now = self.live.now();
-        let asking = attempt.asking.take();
-        if let Some((asking, wait)) = asking.as_ref().zip(failure.error.retry_after) {
-            asking.rest(wait, now);
+        let (target, now) = (&attempt.target, self.live.now());
+        self.live.metrics.attempt(target.provider.index, failure.outcome());
+        self.reason = failure.reason();
+        self.tried.add(&target.provider.endpoint_name, &attempt.model, self.reason);
+        self.ledger.ended_by = failure.ended_by();
+        let names = dialect::of(target).names(&attempt.model);
+        let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks: &target.provider.quirks, names };
+        let error = failure.error(&target.provider.name, call.parsed.as_deref().map(sent));
+        if let Some(asking) = attempt.asking.take() {
+            if let Some(wait) = error.retry_after {
+                asking.rest(wait, now);
+            }
+            if let Some(outage) = failure.cause().and_then(|cause| asking.failed(cause, now))
+                && outage.is_new
+                && self.live.health.is_logged(target.index, false, now)
+            {
+                outage::log_out(&call.route.name, target, &attempt.model, &outage, &failure);
+            }
         }
-        if let Some(outage) = asking.zip(failure.retry).and_then(|(asking, why)| asking.failed(why, now))
-            && outage.is_new
-            && self.live.health.is_logged(target.index, false, now)
-        {
-            outage::log_out(&call.route.name, &target.provider.endpoint_name, &attempt.model, &outage, &failure);
+        call.failures.add(error, self.reason);
+        if committed || call.choose_next(&failure, &self.live) {
+            return !committed;
         }
-        self.ledger.ended_by = match failure.outcome {
-            Outcome::Cancelled => EndedBy::Client,
-            Outcome::Drained => EndedBy::Gateway,
-            _ => EndedBy::Upstream,
-        };
-        if failure.error.status == 400 {
-            let names = crate::dialect::of(&target).names(&attempt.model);
-            let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks: &target.provider.quirks, names };
-            failure.blame(call.parsed.as_deref().map(sent));
-        }
-        call.failures.add(failure.error, failure.outcome.name());
-        if let Some(why) = failure.retry.filter(|_| !call.stage.committed() && call.next.is_none()) {
-            call.turn(why, &self.live);
-        }
-        if call.next.is_none() && !call.stage.committed() {
-            call.permit.settle(Used::default(), self.live.now()); // before the client, once told, asks again
-        }
-        call.next.is_some()
+        call.permit.settle(Used::default(), now); // before the client, once told, asks again
+        false
     }
 
-    /// The upstream's response headers are there.
-    pub fn upstream_head(&mut self, status: u16, headers: &HeaderMap) {
+    /// No connection could be made. Returns whether anything else is tried.
+    pub fn on_connect_error(&mut self, e: &Error) -> bool {
+        let failure = failure::of_connect(e);
+        let Some(attempt) = self.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) else { return false };
+        // A pooled connection that takes no further stream says nothing about its address.
+        let other_address =
+            matches!(failure, AttemptFailure::Connect(_)) && self.live.upstream(&attempt.target).connect_failed(&mut attempt.connection, e);
+        self.on_error(Some(failure), Connection { other_address, ..Connection::default() })
+    }
+
+    /// An error under way, `reused` where Pingora says so of the connection. Returns whether anything else is tried.
+    pub fn on_proxy_error(&mut self, e: &Error, reused: bool) -> bool {
+        let failure = failure::of(e);
+        let mut connection = Connection::default();
+        if let Some(attempt) = self.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) {
+            attempt.connection.release();
+            connection.reused = reused || attempt.connection.is_reused();
+            connection.heard = attempt.connection.has_heard();
+            // A connection that is silent may be dead: neither a retry nor another request is to come upon it or its like.
+            let retire = match &failure {
+                Some(AttemptFailure::Disconnected(Delivery::Refused)) => true,
+                Some(AttemptFailure::Late(_)) => attempt.http2 || connection.reused,
+                _ => false,
+            };
+            if retire {
+                self.live.upstream(&attempt.target).retire(&attempt.connection);
+            }
+        }
+        self.on_error(failure, connection)
+    }
+
+    /// The provider has no address that the attempt has not dialled.
+    pub fn on_no_address(&mut self) -> bool {
+        let attempt = self.call.as_deref().and_then(|call| call.attempt.as_ref());
+        let proxied = attempt.is_some_and(|attempt| attempt.target.provider.proxy().is_some());
+        let failure = AttemptFailure::Connect(if proxied { Connect::ProxyUnknownHost } else { Connect::UnknownHost });
+        self.on_error(Some(failure), Connection::default())
+    }
+
+    fn on_error(&mut self, failure: Option<AttemptFailure>, connection: Connection) -> bool {
+        let action = self.shared.lock().life.on_error(failure, connection);
+        match action {
+            Action::Reconnect => true,
+            Action::Fail(failure) => self.fail(failure),
+            Action::Next(_) => self.call.as_deref().is_some_and(|call| call.next.is_some()),
+            Action::BreakOff(_) | Action::Abandon | Action::Finish => false, // see `on_final_error`
+        }
+    }
+
+    /// Nothing more is tried after this error.
+    pub fn on_final_error(&mut self, e: &Error) -> Reply {
+        let action = self.shared.lock().life.on_error(failure::of(e), Connection::default());
+        match action {
+            Action::Finish => Reply::End,
+            Action::BreakOff(failure) => Reply::Event(self.break_off(failure)),
+            Action::Next(failure) => self.reply(failure),
+            Action::Fail(failure) => {
+                self.fail(failure);
+                self.reply(None)
+            }
+            Action::Reconnect => self.reply(None),
+            Action::Abandon => {
+                let (attempting, committed) = {
+                    let life = &self.shared.lock().life;
+                    (life.is_attempting(), life.is_committed())
+                };
+                if attempting {
+                    self.fail(AttemptFailure::Cancelled);
+                }
+                if !committed {
+                    self.ledger.status = 499;
+                }
+                self.ledger.ended_by = EndedBy::Client;
+                Reply::Nothing
+            }
+        }
+    }
+
+    /// The client's error, as its response can still carry it.
+    fn reply(&mut self, failure: Option<AttemptFailure>) -> Reply {
+        let error = self.error(failure);
+        let client = self.shared.lock().life.respond();
+        if client == Client::Opened {
+            self.ledger.status = 200; // of the head that a heartbeat has sent
+            return Reply::Event(error::event(&error));
+        }
+        let (headers, body) = self.error_response(&error);
+        Reply::Response(headers, body)
+    }
+
+    /// The response that is an error, under the ledger's status.
+    pub fn error_response(&mut self, error: &ApiError) -> (HeaderMap, Vec<u8>) {
+        self.ledger.status = error.status;
+        let mut headers = respond::error_headers(error);
+        self.add_headers(&mut headers);
+        (headers, error::body(error))
+    }
+
+    /// An answer that has begun cannot go on: the event that ends it.
+    fn break_off(&mut self, failure: AttemptFailure) -> Vec<u8> {
+        let provider = self.call.as_deref().and_then(|call| call.attempt.as_ref()).map(|attempt| attempt.target.provider.name.clone());
+        let error = failure.error(&provider.unwrap_or_default(), None);
+        self.fail(failure);
+        error::event(&error)
+    }
+
+    /// The attempt's request is sent.
+    pub fn send(&mut self, now: Instant) {
+        let Some(attempt) = self.call.as_deref().and_then(|call| call.attempt.as_ref()) else { return };
+        let mut shared = self.shared.lock();
+        shared.body = Some(attempt.outgoing.body.clone());
+        shared.head = None;
+        shared.life.send(&attempt.timeouts, self.ledger.stream, now.into_std());
+    }
+
+    /// The head of the provider's response.
+    pub fn on_head(&mut self, status: u16, headers: &HeaderMap) {
         let Some(call) = self.call.as_deref_mut() else { return };
-        // A buffered answer may come long after its headers, and its first byte is what `first_byte` waits for.
-        if call.stream || !(200..300).contains(&status) {
-            call.stage.heard(Instant::now());
-        }
-        let form = match (call.operation, call.stream, call.include_usage, self.live.snapshot.server.stream_usage) {
+        let (stream, server) = (self.ledger.stream, &self.live.snapshot.server);
+        let usage = call.parsed.as_deref().is_some_and(|parsed| parsed.include_usage()).then_some(server.stream_usage);
+        let form = match (call.operation, stream, usage) {
             (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.prospect).prompt },
-            (Operation::Chat, false, ..) => Form::Completion,
-            (Operation::Chat, true, false, _) => Form::Chunks(UsagePlace::Withheld),
-            (Operation::Chat, true, true, StreamUsage::Merged) => Form::Chunks(UsagePlace::Merged),
-            (Operation::Chat, true, true, StreamUsage::Separate) => Form::Chunks(UsagePlace::Separate),
+            (Operation::Chat, false, _) => Form::Completion,
+            (Operation::Chat, true, None) => Form::Chunks(UsagePlace::Withheld),
+            (Operation::Chat, true, Some(StreamUsage::Merged)) => Form::Chunks(UsagePlace::Merged),
+            (Operation::Chat, true, Some(StreamUsage::Separate)) => Form::Chunks(UsagePlace::Separate),
         };
-        let mut head = call.head.clone();
         let Some(attempt) = call.attempt.as_mut() else { return };
-        if self.live.snapshot.server.response_model == ResponseModel::Upstream {
-            head.model = attempt.model.clone();
-        }
-        attempt.coding = Coded::of(headers);
-        attempt.reading = if (200..300).contains(&status) {
-            let mut decoder = std::mem::replace(&mut attempt.outgoing.decoder, Box::new(crate::dialect::Spent));
+        let coding = ContentDecoder::of(headers);
+        let response = if (200..300).contains(&status) {
+            let mut head = call.head.clone();
+            if server.response_model == ResponseModel::Upstream {
+                head.model = attempt.model.clone();
+            }
+            let mut decoder = replace(&mut attempt.outgoing.decoder, Box::new(Spent));
             decoder.headers(headers);
-            let framing = framing(call.stream, headers, attempt.outgoing.framing);
-            Reading::Answer(Box::new(Relay::new(framing, decoder, head, form, Some(self.live.seal(&call.team)))))
+            let framing = attempt.outgoing.framing.labelled(headers, stream);
+            Ok(Answer::new(Relay::new(framing, decoder, head, form, Some(self.live.seal(&call.team))), coding))
         } else {
+            let dialect = (!is_proxys(&attempt.target, status, headers)).then(|| dialect::of(&attempt.target));
             let mut headers = headers.clone();
             headers.entry(DATE).or_insert_with(today); // what a `retry-after` that is a date is compared with
-            Reading::Refusal(status, headers, Vec::new())
+            Err(Box::new(Refusal { status, headers, body: Vec::new(), decoder: coding, dialect }))
         };
+        self.shared.lock().life.on_head(response, Instant::now().into_std());
     }
 
-    /// A piece of the upstream's body, or its end, that is there `now`.
-    pub fn upstream_body(&mut self, bytes: &[u8], end: bool, now: Instant) -> Step {
-        let Some(call) = self.call.as_deref_mut() else { return Step::Write(Vec::new()) };
-        call.stage.heard(now);
-        let Some(attempt) = call.attempt.as_mut() else { return Step::Write(Vec::new()) };
-        let decoded = match &mut attempt.coding {
-            None => None,
-            Some(coding) => match coding.push(bytes) {
-                Ok(text) => Some(text),
-                Err(fault) if matches!(attempt.reading, Reading::Answer(_)) => return self.broke(Vec::new(), &fault, end),
-                Err(_) => Some(Vec::new()), // the status of a refusal says enough
-            },
-        };
-        let bytes = decoded.as_deref().unwrap_or(bytes);
-        match &mut attempt.reading {
-            Reading::Nothing | Reading::Over => Step::Write(Vec::new()),
-            Reading::Refusal(_, _, body) => {
-                let room = MAX_REFUSAL.saturating_sub(body.len());
-                body.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
-                if !end && body.len() < MAX_REFUSAL {
-                    return Step::Write(Vec::new());
-                }
-                if call.refit(&self.live) {
-                    return Step::Retry("a member was refused");
-                }
-                match call.attempt.as_ref().and_then(Attempt::refusal) {
-                    Some(failure) => self.give_up(failure, end),
-                    None => Step::Write(Vec::new()),
-                }
-            }
-            Reading::Answer(relay) => {
-                let (mut out, mut result) = relay.push(bytes);
-                if end && result.is_ok() {
-                    let (more, ended) = relay.end();
-                    out = if out.is_empty() { more } else { [out, more].concat() };
-                    result = ended;
-                }
-                let (whole, started) = (end || relay.is_over(), relay.started());
-                let withheld = call.route.retry.content_filter && started && relay.is_withheld() && !call.stage.committed();
-                if withheld && result.is_ok() && self.leave_withheld() {
-                    return Step::Retry("the answer was withheld");
-                }
-                let committed = || self.call.as_deref().is_some_and(|call| call.stage.committed());
-                match result {
-                    Ok(()) => {
-                        if started && !out.is_empty() && !committed() {
-                            self.commit(out.len());
+    /// A piece of the provider's body, or its end. Returns bytes for the client; `None` where another attempt will be made.
+    pub fn on_body(&mut self, bytes: &[u8], end: bool, now: Instant) -> Option<Vec<u8>> {
+        let Self { shared, call, live, .. } = self;
+        let leave = || call.as_deref_mut().is_some_and(|call| call.choose_next(&AttemptFailure::Withheld, live));
+        let step = shared.lock().life.on_bytes(bytes, end, now.into_std(), leave);
+        let mut out = step.out;
+        if let Some(client) = step.begins {
+            self.commit(client, out.len());
+        }
+        match step.end {
+            None => {}
+            Some(Ok(metered)) => self.complete(metered, end),
+            Some(Err(failure)) => {
+                let committed = self.shared.lock().life.is_committed();
+                if committed {
+                    out.extend_from_slice(&self.break_off(failure));
+                } else if self.refit(&failure) || self.fail(failure) {
+                    return None;
+                } else {
+                    // The error takes the place of the answer, so that both connections stay as they are.
+                    out = match self.reply(None) {
+                        Reply::Event(event) => event,
+                        Reply::Response(mut headers, body) => {
+                            respond::json_headers(&mut headers, body.len());
+                            self.shared.lock().head = respond::head(self.ledger.status, headers).ok();
+                            body
                         }
-                        if whole {
-                            self.complete(end);
-                        }
-                        Step::Write(out)
-                    }
-                    Err(fault) => {
-                        // What was said before the fault stands, and then it is too late for another target.
-                        if !out.is_empty() && !committed() {
-                            self.commit(out.len());
-                        }
-                        self.broke(out, &fault, end)
-                    }
+                        Reply::Nothing | Reply::End => Vec::new(),
+                    };
                 }
             }
         }
+        Some(out)
     }
 
-    /// The provider's policy forbids its answer, of which the client has seen nothing. `true`: another target will be asked.
-    fn leave_withheld(&mut self) -> bool {
-        let why = retry::Failure::Provider(FailureClass::ContentFilter);
-        let Some(call) = self.call.as_deref_mut() else { return false };
-        call.turn(why, &self.live);
-        if call.next.is_none() {
-            return false;
-        }
-        let error = ApiError::invalid("The provider's policy forbids the answer.");
-        self.failed(Failure::new(Some(why), Outcome::ContentFilter, error))
+    fn refit(&mut self, failure: &AttemptFailure) -> bool {
+        let (Some(call), AttemptFailure::Refused(_, refusal)) = (self.call.as_deref_mut(), failure) else { return false };
+        call.refit(refusal, &self.shared, &self.live)
     }
 
-    fn broke(&mut self, mut out: Vec<u8>, fault: &Fault, end: bool) -> Step {
-        let Some(call) = self.call.as_deref() else { return Step::Write(out) };
-        let name = call.attempt.as_ref().map(|a| a.target.provider.name.clone()).unwrap_or_default();
-        let failure = rescue::of_fault(&name, fault);
-        if !call.stage.committed() {
-            return self.give_up(failure, end);
-        }
-        out.extend_from_slice(&self.break_off(failure));
-        if let Some(call) = self.call.as_deref() {
-            call.stage.end();
-        }
-        Step::Write(out)
-    }
-
-    /// An answer that has begun cannot go on: the error event that ends it.
-    pub fn break_off(&mut self, failure: Failure) -> Vec<u8> {
-        self.account(Ended::Broken);
-        let error = failure.error.clone();
-        self.failed(failure);
-        error_event(&error)
-    }
-
-    /// The attempt is over before anything was told: the next one, or the client's error in place of the answer, so
-    /// that both connections stay as they are.
-    fn give_up(&mut self, failure: Failure, end: bool) -> Step {
-        if self.failed(failure) {
-            return Step::Retry("the attempt failed");
-        }
-        let error = self.told().unwrap_or_else(internal);
-        let opened = self.call.as_deref().is_some_and(|call| call.stage.opened());
-        let (body, head) = if opened {
-            self.ledger.status = 200;
-            (error_event(&error), None)
-        } else {
-            self.ledger.status = error.status;
-            let body = error.to_json();
-            let head = self.error_head(&error, body.len()).ok();
-            (body, head)
-        };
-        if let Some(call) = self.call.as_deref_mut() {
-            call.stage.commit(head);
-            if !end {
-                call.stage.end();
-            }
-        }
-        Step::Write(body)
-    }
-
-    fn commit(&mut self, length: usize) {
+    /// The answer begins, with the first `length` bytes of it.
+    fn commit(&mut self, client: Client, length: usize) {
         if self.call.as_ref().is_some_and(|c| c.operation == Operation::Chat) {
             self.ledger.ttft.get_or_insert(self.began.elapsed()); // a vector has no first token
         }
         self.ledger.status = 200;
-        let opened = self.call.as_deref().is_some_and(|call| call.stage.opened());
-        let head = if opened { None } else { self.answer_head(length).ok() };
-        let Some(call) = self.call.as_deref_mut() else { return };
-        call.stage.commit(head);
-        // Nothing can be asked again from here on, so the bodies are not needed.
-        call.parsed = None;
-        if let Some(attempt) = call.attempt.as_mut() {
-            let now = self.live.now();
-            let target = &attempt.target;
-            if let Some(cause) = attempt.asking.as_mut().and_then(|asking| asking.answered(now))
-                && self.live.health.is_logged(target.index, true, now)
-            {
-                outage::log_back(&call.route.name, &target.provider.endpoint_name, &attempt.model, cause);
+        if client == Client::Nothing {
+            let mut headers = HeaderMap::with_capacity(respond::ROOM);
+            if self.ledger.stream {
+                respond::stream_headers(&mut headers);
+            } else {
+                respond::json_headers(&mut headers, length);
             }
-            attempt.outgoing.body = Bytes::new();
+            self.add_headers(&mut headers);
+            self.shared.lock().head = respond::head(200, headers).ok();
         }
-    }
-
-    /// What an answer's head can have before it is known who answers.
-    pub fn opening(&self) -> Opening {
-        let limits = self.call.as_deref().map(|call| *call.permit.headers());
-        Opening { id: self.id, client_id: self.client_id.clone(), cors: self.cors.clone(), limits: limits.unwrap_or_default() }
+        let Some(call) = self.call.as_deref_mut() else { return };
+        call.parsed = None; // no other target can be asked
+        let Some(attempt) = call.attempt.as_mut() else { return };
+        attempt.outgoing.body = Bytes::new();
+        let now = self.live.now();
+        if let Some(cause) = attempt.asking.as_mut().and_then(|asking| asking.answered(now))
+            && self.live.health.is_logged(attempt.target.index, true, now)
+        {
+            outage::log_back(&call.route.name, &attempt.target, &attempt.model, cause);
+        }
     }
 
     /// The answer is complete, and with `end` its body as well.
-    fn complete(&mut self, end: bool) {
-        self.account(Ended::Whole);
+    fn complete(&mut self, metered: Metered, end: bool) {
+        self.account(metered);
         self.ledger.ended_by = EndedBy::Complete;
         self.reason = ""; // what failed before was made good
-        let Some(call) = self.call.as_deref_mut() else { return };
-        if !end {
-            call.stage.complete();
-        }
-        let Some(attempt) = call.attempt.as_mut() else { return };
-        attempt.reading = Reading::Over;
+        let Some(attempt) = self.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) else { return };
         if end {
             attempt.slot = None; // before the client, once answered, asks again
         }
@@ -468,52 +464,23 @@ impl Exchange {
         }
     }
 
-    /// Settles what has been used, as [`settled`] has it. A client that left has had the provider read its prompt, whether or
-    /// not anything was said.
-    fn account(&mut self, ended: Ended) {
+    /// Charges what has been used.
+    fn account(&mut self, metered: Metered) {
         let Some(call) = self.call.as_deref_mut() else { return };
-        let Some(attempt) = call.attempt.as_ref() else { return };
-        let left = ended == Ended::Left;
-        let (told, whole, said) = match &attempt.reading {
-            Reading::Answer(relay) if left || relay.started() => {
-                (relay.usage(), ended == Ended::Whole || relay.is_finished(), relay.content_bytes())
-            }
-            Reading::Nothing if left && attempt.asked => (None, false, 0),
-            _ => return,
-        };
         let expected = || self.live.limiter.usage(call.route.index, &call.prospect);
-        let (usage, estimated) = settled(told, whole, expected, said.div_ceil(INITIAL_BYTES_PER_TOKEN));
+        let (usage, estimated) = settled(metered.reported, metered.whole, expected, metered.bytes.div_ceil(INITIAL_BYTES_PER_TOKEN));
         if !estimated {
             self.live.limiter.learn(call.route.index, &call.prospect, &usage);
         }
-        (self.ledger.usage, self.ledger.estimated) = (usage, estimated);
-        self.ledger.micro_usd = attempt.target.price.as_ref().map_or(0, |p| cost(p, &self.ledger.usage));
-        call.permit.settle(Used { tokens: self.ledger.usage.total(), micro_usd: self.ledger.micro_usd }, self.live.now());
+        let price = call.attempt.as_ref().and_then(|attempt| attempt.target.price.as_ref());
+        let micro_usd = price.map_or(0, |price| cost(price, &usage));
+        (self.ledger.usage, self.ledger.estimated, self.ledger.micro_usd) = (usage, estimated, micro_usd);
+        call.permit.settle(Used { tokens: usage.total(), micro_usd }, self.live.now());
     }
 
-    fn answer_head(&self, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
-        let mut headers = HeaderMap::with_capacity(respond::ROOM);
-        if self.ledger.stream {
-            respond::stream_headers(&mut headers);
-        } else {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        self.common_headers(&mut headers);
-        respond::head(200, headers)
-    }
-
-    fn error_head(&self, error: &ApiError, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
-        let mut headers = respond::error_headers(error);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        self.common_headers(&mut headers);
-        respond::head(error.status, headers)
-    }
-
-    /// Headers that every answer of a routed request has.
-    pub fn common_headers(&self, headers: &mut HeaderMap) {
-        respond::request_headers(headers, &self.id, self.client_id.as_ref(), self.cors.as_ref());
+    /// Adds the headers that every response to this request has by now.
+    pub fn add_headers(&self, headers: &mut HeaderMap) {
+        self.common.add_to(headers);
         let call = self.call.as_deref();
         if let Some(limits) = self.refused.as_deref().or(call.map(|c| c.permit.headers())) {
             limits.add_to(headers);
@@ -521,27 +488,34 @@ impl Exchange {
         let Some(call) = call else { return };
         let attempts = self.ledger.attempts;
         headers.insert(X_ATTEMPTS, if attempts == 1 { HeaderValue::from_static("1") } else { HeaderValue::from(attempts) });
-        if let Some(attempt) = &call.attempt {
-            headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label().clone());
-            if let Some(model) = self.live.model_label(&attempt.target, &attempt.model) {
-                headers.insert(X_MODEL, model);
-            }
-            let mut names = |header, names: String| {
-                if !names.is_empty()
-                    && let Ok(names) = HeaderValue::try_from(names)
-                {
-                    headers.insert(header, names);
-                }
-            };
-            names(X_DROPPED, attempt.outgoing.dropped.join(","));
-            names(X_ADJUSTED, attempt.outgoing.adjusted.join(","));
+        let Some(attempt) = &call.attempt else { return };
+        headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label().clone());
+        if let Some(model) = self.live.model_label(&attempt.target, &attempt.model) {
+            headers.insert(X_MODEL, model);
         }
+        let mut names = |header, names: String| {
+            if !names.is_empty()
+                && let Ok(names) = HeaderValue::try_from(names)
+            {
+                headers.insert(header, names);
+            }
+        };
+        names(X_DROPPED, attempt.outgoing.dropped.join(","));
+        names(X_ADJUSTED, attempt.outgoing.adjusted.join(","));
     }
 }
 
-/// The event that ends a stream which cannot be completed.
-pub fn error_event(error: &ApiError) -> Vec<u8> {
-    [b"data: ".as_slice(), &error.to_json(), b"\n\n"].concat()
+/// Whether a refusal is that of the proxy which the request was given to in absolute form.
+fn is_proxys(target: &Target, status: u16, headers: &HeaderMap) -> bool {
+    static REFUSED: Throttle = Throttle::new();
+    let proxy = target.provider.forward_proxy().filter(|_| is_proxys_refusal(status, headers));
+    if let Some(proxy) = proxy
+        && let Some(suppressed) = REFUSED.admit(Instant::now().into_std())
+    {
+        let (name, more) = (&target.provider.name, if status == 407 { "" } else { ", or a server behind it did" });
+        log::warn!("provider `{name}`: the egress proxy {proxy} refused a request with status {status}{more}{suppressed}");
+    }
+    proxy.is_some()
 }
 
 /// The time, as the header `date` has it.

@@ -2,6 +2,7 @@
 
 use crate::config::snapshot::Server;
 use crate::error::{ApiError, ErrorKind};
+use crate::lifecycle::AttemptFailure;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -186,19 +187,12 @@ fn is_continue(expect: &HeaderValue) -> bool {
     expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
-/// Why there is no body.
-pub enum Unread {
-    /// The client is told.
-    Refused(ApiError),
-    /// The client is gone.
-    Gone(Box<pingora_core::Error>),
-}
-
 /// Reads the whole body.
 ///
 /// # Errors
-/// 413 beyond `max_body`, whatever length was declared; 408 when it takes longer than `body_timeout` in all.
-pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &Server) -> Result<Bytes, Unread> {
+/// 413 beyond `max_body`, whatever length was declared; 408 when it takes longer than `body_timeout` in all; that the client
+/// has left.
+pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &Server) -> Result<Bytes, AttemptFailure> {
     let until = Instant::now() + limits.body_timeout;
     if framing.expects_continue
         && let ServerSession::H1(h1) = session
@@ -207,19 +201,19 @@ pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &S
         h1.set_close_on_response_before_downstream_finish(false);
         let written = h1.write_continue_response().await;
         h1.set_close_on_response_before_downstream_finish(true);
-        written.map_err(|e| Unread::Gone(e.into_down()))?;
+        written.map_err(|_| AttemptFailure::Cancelled)?;
     }
     let expected = framing.length.unwrap_or(FIRST_BUFFER);
     let mut first: Option<Bytes> = None;
     let mut body = BytesMut::new();
     loop {
         let piece = match tokio::time::timeout_at(until, session.read_request_body()).await {
-            Err(_) => return Err(Unread::Refused(ApiError::new(408, ErrorKind::InvalidRequest, "The body took too long to arrive."))),
+            Err(_) => return Err(ApiError::new(408, ErrorKind::InvalidRequest, "The body took too long to arrive.").into()),
             Ok(Err(e)) if *e.etype() == INVALID_CHUNK => {
                 session.set_keepalive(None); // where the next request begins is anybody's guess
-                return Err(Unread::Refused(ApiError::invalid("The chunks of the body cannot be read.")));
+                return Err(ApiError::invalid("The chunks of the body cannot be read.").into());
             }
-            Ok(Err(e)) => return Err(Unread::Gone(e.into_down())),
+            Ok(Err(_)) => return Err(AttemptFailure::Cancelled),
             Ok(Ok(piece)) => piece,
         };
         let Some(piece) = piece else { break };
@@ -228,7 +222,7 @@ pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &S
         }
         let so_far = first.as_ref().map_or(0, Bytes::len) + body.len();
         if so_far + piece.len() > limits.max_body {
-            return Err(Unread::Refused(too_large(limits.max_body)));
+            return Err(too_large(limits.max_body).into());
         }
         match first.take() {
             // Most bodies come in one piece, which is then the body.

@@ -27,17 +27,17 @@ pub mod admission;
 pub mod cors;
 
 pub mod replay;
-pub mod stage;
+pub mod shared;
 
 pub mod connector;
 pub mod upstream_request;
 
+pub mod failure;
 pub mod outage;
-pub mod rescue;
 pub mod respond;
 pub mod response_headers;
 
-pub mod settle;
+pub mod summary;
 
 pub mod descriptors;
 pub mod drain;

@@ -1,29 +1,26 @@
-//! Pingora's hooks, one short call per phase.
+//! Pingora's hooks: each one is an event of the request's [`Exchange`].
 
-use super::call::{Attempt, FreeRetry};
-use super::exchange::{Exchange, Step, error_event};
+use super::admission::Admission;
+use super::exchange::{Exchange, Reply};
+use super::failure::handled;
 use super::live::Live;
 use super::patience::Patience;
-use super::replay::{EMPTY, LATE, Replay, TOLD};
-use super::rescue;
-use super::respond;
-use super::upstream_request;
-use super::{admission, cors, intake};
+use super::replay::Replay;
+use super::{respond, summary, upstream_request};
 use crate::account::EndedBy;
-use crate::error::ApiError;
-use crate::operation::Operation;
+use crate::lifecycle::{AttemptFailure, Connect};
 use crate::provider::HttpVersion;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{Either, select};
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType, Result, RetryType};
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::os::fd::RawFd;
@@ -38,109 +35,22 @@ pub struct Gateway {
     pub live: Arc<ArcSwap<Live>>,
 }
 
-/// What a request may be for.
-enum Endpoint<'a> {
-    Ask(Operation),
-    Models,
-    Model(&'a str),
+/// Has Pingora proxy with a replay session in place of the client's own.
+fn wrap(session: &mut Session, ctx: &Exchange) {
+    let Some(call) = ctx.call.as_deref() else { return };
+    let empty = Box::new(ServerSession::new_custom(Box::new(())));
+    let real = std::mem::replace(&mut session.downstream_session, empty);
+    let replay = Replay::new(real, ctx.shared.clone(), (ctx.common.clone(), *call.permit.headers()));
+    *session.downstream_session = ServerSession::new_custom(Box::new(replay));
 }
 
-impl Endpoint<'_> {
-    /// The word in the access log.
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Ask(operation) => operation.name(),
-            Self::Models | Self::Model(_) => "models",
+/// Puts the client's own session back, so that its connection can be kept.
+fn unwrap(session: &mut Session, ctx: &Exchange) {
+    if session.downstream_session.is_custom() {
+        *session.downstream_session = ServerSession::new_custom(Box::new(()));
+        if let Some(real) = ctx.shared.lock().home.take() {
+            session.downstream_session = real;
         }
-    }
-}
-
-fn endpoint<'a>(method: &Method, path: &'a str) -> std::result::Result<Endpoint<'a>, ApiError> {
-    let (endpoint, allow) = match path {
-        "/v1/chat/completions" => (Endpoint::Ask(Operation::Chat), "POST"),
-        "/v1/embeddings" => (Endpoint::Ask(Operation::Embeddings), "POST"),
-        "/v1/models" => (Endpoint::Models, "GET, HEAD"),
-        _ => match path.strip_prefix("/v1/models/") {
-            Some(id) if !id.is_empty() => (Endpoint::Model(id), "GET, HEAD"),
-            _ => {
-                return Err(ApiError::new(
-                    404,
-                    crate::error::ErrorKind::NotFound,
-                    "There is no such endpoint; try /v1/chat/completions, /v1/embeddings or /v1/models.",
-                ));
-            }
-        },
-    };
-    let allowed = if allow == "POST" { *method == Method::POST } else { matches!(*method, Method::GET | Method::HEAD) };
-    if allowed { Ok(endpoint) } else { Err(ApiError::method(allow)) }
-}
-
-impl Gateway {
-    /// Everything up to the first attempt. `Ok(None)`: go on with the upstream.
-    async fn receive(&self, session: &mut Session, ctx: &mut Exchange) -> std::result::Result<Option<Own>, Stop> {
-        let real = &mut session.downstream_session;
-        let live = ctx.live.clone();
-        let request = real.req_header();
-        let headers = intake::Headers::of(&request.headers);
-        ctx.client_id = headers.client_id();
-        let parent = headers.traceparent.and_then(|v| v.to_str().ok());
-        ctx.trace = crate::telemetry::trace::Trace::continue_or_begin(parent, || fastrand::u64(..));
-        if let Some(cors) = &live.snapshot.server.cors {
-            let answer = cors::Answer::new(cors, &request.headers);
-            let preflight = answer.is_allowed() && cors::is_preflight(&request.method, &request.headers);
-            ctx.cors = Some(answer);
-            if preflight {
-                return Ok(Some(Own::Preflight(cors::preflight_headers(cors, &request.headers))));
-            }
-        }
-        intake::check_headers(real, &headers)?;
-        let endpoint = endpoint(&request.method, request.uri.path())?;
-        ctx.endpoint = endpoint.name();
-        let who = admission::authenticate(&live, ctx, &request.headers)?;
-        let operation = match endpoint {
-            Endpoint::Ask(operation) => operation,
-            Endpoint::Models => return Ok(Some(Own::List(admission::models(&live, &who)))),
-            Endpoint::Model(id) => return Ok(Some(Own::List(admission::model(&live, ctx, &who, id)?))),
-        };
-        admission::peek(&live, ctx, &who, headers.length()).await?;
-        let framing = intake::check_framing(real, &headers, live.snapshot.server.max_body)?;
-        let episode = headers.episode_id.cloned();
-        let body = match intake::read_body(real, framing, &live.snapshot.server).await {
-            Ok(body) => body,
-            Err(intake::Unread::Refused(error)) => return Err(Stop::Refused(error)),
-            Err(intake::Unread::Gone(e)) => return Err(Stop::Gone(e)),
-        };
-        let read = Instant::now();
-        ctx.call = Some(admission::admit(&live, ctx, &who, operation, body, episode).await?);
-        ctx.prepare().await?;
-        ctx.busy += read.elapsed();
-        Ok(None)
-    }
-
-    fn wrap(&self, session: &mut Session, ctx: &Exchange) -> Result<()> {
-        let Some(call) = ctx.call.as_deref() else { return Ok(()) };
-        let empty = Box::new(ServerSession::new_custom(Box::new(())));
-        let real = std::mem::replace(&mut session.downstream_session, empty);
-        *session.downstream_session = ServerSession::new_custom(Box::new(Replay::new(real, call.stage.clone(), ctx.opening())));
-        Ok(())
-    }
-
-    /// Lets go of the replay session and puts the real one back, so that its connection can be kept.
-    fn unwrap(&self, session: &mut Session, ctx: &Exchange) {
-        let Some(call) = ctx.call.as_deref() else { return };
-        if session.downstream_session.is_custom() {
-            *session.downstream_session = ServerSession::new_custom(Box::new(()));
-            if let Some(real) = call.stage.take_home() {
-                session.downstream_session = real;
-            }
-        }
-    }
-
-    async fn tell(&self, session: &mut Session, ctx: &mut Exchange, error: &ApiError) -> Result<()> {
-        ctx.ledger.status = error.status;
-        let mut headers = respond::error_headers(error);
-        ctx.common_headers(&mut headers);
-        respond::respond(&mut session.downstream_session, error.status, headers, error.to_json().into()).await
     }
 }
 
@@ -161,37 +71,6 @@ async fn attend<T: Send>(session: &mut Session, mut work: Pin<&mut (impl Future<
     }
 }
 
-/// Ends an attempt whose failure has been told to [`Exchange::failed`].
-const DECIDED: ErrorType = ErrorType::Custom("attempt failed");
-
-fn decided(why: &'static str, retry: bool) -> Box<Error> {
-    let mut e = Error::explain(DECIDED, why).into_up();
-    e.set_retry(retry);
-    e
-}
-
-/// An answer of the gateway's own.
-enum Own {
-    /// Models.
-    List(Bytes),
-    /// What a web page may send.
-    Preflight(HeaderMap),
-}
-
-/// Why a request goes no further.
-enum Stop {
-    /// The client is told.
-    Refused(ApiError),
-    /// There is nobody to tell.
-    Gone(Box<Error>),
-}
-
-impl From<ApiError> for Stop {
-    fn from(error: ApiError) -> Self {
-        Self::Refused(error)
-    }
-}
-
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Box<Exchange>;
@@ -205,50 +84,40 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Exchange>) -> Result<bool> {
-        match self.receive(session, ctx).await {
-            Ok(None) => {
-                self.wrap(session, ctx)?;
-                Ok(false)
+        let (status, headers, body) = match ctx.receive(&mut session.downstream_session).await {
+            Ok(Admission::Proxy) => {
+                wrap(session, ctx);
+                return Ok(false);
             }
-            Ok(Some(own)) => {
-                let (status, mut headers, body) = match own {
-                    Own::List(body) => (200, HeaderMap::with_capacity(4), body),
-                    Own::Preflight(headers) => (204, headers, Bytes::new()),
-                };
-                ctx.ledger.status = status;
-                ctx.ledger.ended_by = EndedBy::Complete;
-                ctx.common_headers(&mut headers);
-                respond::respond(&mut session.downstream_session, status, headers, body).await?;
-                Ok(true)
+            Ok(Admission::Answered(status, mut headers, body)) => {
+                ctx.add_headers(&mut headers);
+                (ctx.ledger.status, ctx.ledger.ended_by) = (status, EndedBy::Complete);
+                (status, headers, body)
             }
-            Err(Stop::Refused(error)) => {
-                self.tell(session, ctx, &error).await.map_err(|e| e.into_down())?;
-                Ok(true)
+            Err(AttemptFailure::Rejected(error)) => {
+                let (headers, body) = ctx.error_response(&error);
+                (error.status, headers, body.into())
             }
-            Err(Stop::Gone(e)) => {
-                ctx.ledger.status = 499;
-                ctx.ledger.ended_by = EndedBy::Client;
-                Err(e)
-            }
-        }
+            Err(_) => return Err(Error::new_down(ErrorType::ConnectionClosed)),
+        };
+        respond::respond(&mut session.downstream_session, status, headers, body).await.map_err(|e| e.into_down())?;
+        Ok(true)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Exchange>) -> Result<Box<HttpPeer>> {
         let live = ctx.live.clone();
-        let over = ctx.call.as_deref().is_some_and(|c| c.attempt.as_ref().is_none_or(Attempt::is_over));
-        if over && attend(session, pin!(ctx.prepare())).await?.is_err() {
-            return Err(Error::explain(ErrorType::Custom("no target left"), "nobody can be asked"));
+        let attempting = ctx.shared.lock().life.is_attempting();
+        if !attempting && !attend(session, pin!(ctx.prepare())).await? {
+            return Err(handled());
         }
-        let Some(attempt) = ctx.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else {
-            return Err(Error::explain(ErrorType::InternalError, "no attempt"));
-        };
+        let attempt = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()).ok_or_else(handled)?;
         let peer = live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.connection);
-        if let Some(peer) = attend(session, pin!(peer)).await? {
-            return Ok(peer);
-        }
-        let failure = attempt.unconnected.take().unwrap_or_else(|| rescue::of_unknown_host(&attempt.target.provider));
-        let retry = ctx.failed(failure);
-        Err(decided("the provider has no other address", retry))
+        let peer = attend(session, pin!(peer)).await?;
+        peer.ok_or_else(|| {
+            let mut e = handled();
+            e.set_retry(ctx.on_no_address());
+            e
+        })
     }
 
     async fn connected_to_upstream(
@@ -270,35 +139,31 @@ impl ProxyHttp for Gateway {
         let began = Instant::now();
         let live = ctx.live.clone();
         let trace = ctx.trace;
-        let Some(call) = ctx.call.as_deref_mut() else { return Ok(()) };
-        let Some(attempt) = call.attempt.as_mut() else { return Ok(()) };
-        let stream = call.stream;
+        let Some(attempt) = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) else { return Ok(()) };
         attempt.http2 = request.version == Version::HTTP_2;
-        if attempt.target.provider.http == HttpVersion::Http2 && !attempt.http2 {
-            let failure = rescue::of_http1(&attempt.target.provider.name);
-            let retry = ctx.failed(failure);
-            return Err(decided("the provider does not speak HTTP/2", retry));
-        }
-        let built = attend(session, pin!(upstream_request::build(request, attempt, &live, &trace))).await?;
+        let built = if attempt.target.provider.http == HttpVersion::Http2 && !attempt.http2 {
+            Err(AttemptFailure::Connect(Connect::Http1Only))
+        } else {
+            attend(session, pin!(upstream_request::build(request, attempt, &live, &trace))).await?
+        };
         if let Err(failure) = built {
-            let retry = ctx.failed(failure);
-            return Err(decided("the request cannot be signed", retry));
+            ctx.fail(failure);
+            return Err(handled());
         }
-        call.stage.begin_attempt(attempt.outgoing.body.clone(), attempt.deadlines(stream, began));
         ctx.busy += began.elapsed();
         // The client was not attended to while the connection was made.
         if let Some(Err(gone)) = session.downstream_session.read_body_or_idle(true).now_or_never() {
             return Err(gone.into_down());
         }
-        attempt.asked = true;
+        ctx.send(began);
         Ok(())
     }
 
     async fn upstream_response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Box<Exchange>) -> Result<()> {
-        if !response.status.is_informational() {
-            ctx.upstream_head(response.status.as_u16(), &response.headers);
-        } else if let Some(attempt) = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) {
-            attempt.interim = true;
+        if response.status.is_informational() {
+            ctx.shared.lock().life.on_interim();
+        } else {
+            ctx.on_head(response.status.as_u16(), &response.headers);
         }
         Ok(())
     }
@@ -314,15 +179,10 @@ impl ProxyHttp for Gateway {
         if end && let Some(attempt) = ctx.call.as_deref().and_then(|call| call.attempt.as_ref()) {
             attempt.connection.set_answered();
         }
-        let step = ctx.upstream_body(body.as_deref().unwrap_or_default(), end, began);
+        let out = ctx.on_body(body.as_deref().unwrap_or_default(), end, began);
         ctx.busy += began.elapsed();
-        match step {
-            Step::Write(bytes) => {
-                *body = (!bytes.is_empty()).then(|| bytes.into());
-                Ok(None)
-            }
-            Step::Retry(why) => Err(decided(why, true)),
-        }
+        *body = out.map(Bytes::from).ok_or_else(handled).map(|out| (!out.is_empty()).then_some(out))?;
+        Ok(None)
     }
 
     fn upstream_response_trailer_filter(&self, _session: &mut Session, _trailers: &mut HeaderMap, _ctx: &mut Box<Exchange>) -> Result<()> {
@@ -336,28 +196,12 @@ impl ProxyHttp for Gateway {
         _trailers: &mut HeaderMap,
         ctx: &mut Box<Exchange>,
     ) -> Result<Option<Bytes>> {
-        match ctx.upstream_body(&[], true, Instant::now()) {
-            Step::Write(bytes) => Ok(Some(bytes.into())),
-            Step::Retry(why) => Err(decided(why, true)),
-        }
+        let out = ctx.on_body(&[], true, Instant::now()).ok_or_else(handled)?;
+        Ok(Some(out.into()))
     }
 
     fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Box<Exchange>, mut e: Box<Error>) -> Box<Error> {
-        let Some(attempt) = ctx.call.as_deref_mut().and_then(|c| c.attempt.as_mut()) else { return e };
-        // A pooled connection that takes no further stream says nothing about the address.
-        if rescue::is_unprocessed(&e) && attempt.take_free_retry(FreeRetry::Unprocessed, true) {
-            e.set_retry(true);
-            return e;
-        }
-        let another = ctx.live.upstream(&attempt.target).connect_failed(&mut attempt.connection, &e);
-        let failure = rescue::of_connect(&attempt.target.provider.name, &e);
-        // Another address of the provider: the same attempt, at no cost, unless its time to connect is over.
-        if another && !rescue::is_late(&e) {
-            attempt.unconnected = Some(failure);
-            e.set_retry(true);
-            return e;
-        }
-        let retry = ctx.failed(failure);
+        let retry = ctx.on_connect_error(&e);
         e.set_retry(retry);
         e
     }
@@ -370,95 +214,35 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Exchange>,
         reused: bool,
     ) -> Box<Error> {
-        let Some(call) = ctx.call.as_deref_mut() else {
-            e.set_retry(false);
-            return e;
-        };
-        let Some(attempt) = call.attempt.as_mut() else {
-            e.set_retry(false);
-            return e;
-        };
-        attempt.connection.release();
-        let unprocessed = rescue::is_unprocessed(&e);
-        // A connection that is silent may be dead: neither a retry nor another request is to come upon it or its like.
-        if rescue::is_refused(&e) || *e.etype() == LATE && (attempt.http2 || attempt.has_reused(reused)) {
-            ctx.live.upstream(&attempt.target).retire(&attempt.connection);
-        }
-        if attempt.is_over() || *e.etype() == TOLD || *e.etype() == DECIDED {
-            // The hooks have decided already; only a retry that they asked for is one.
-            let retry = *e.etype() == DECIDED && e.retry();
-            e.set_retry(retry);
-            return e;
-        }
-        let broken = matches!(e.retry, RetryType::ReusedOnly) || rescue::is_unsent(&e);
-        let free = if unprocessed { Some(FreeRetry::Unprocessed) } else { broken.then_some(FreeRetry::Broken) };
-        if free.is_some_and(|why| attempt.take_free_retry(why, reused)) {
-            e.set_retry(true);
-            return e;
-        }
-        if call.stage.committed() {
-            e.set_retry(false); // told in `fail_to_proxy`
-            return e;
-        }
-        // A refusal need not have a whole body: its status says enough. (A server that refuses before it has read the request
-        // resets the connection behind its answer.)
-        let refusal = if *e.etype() == EMPTY || rescue::is_broken(&e) { attempt.refusal() } else { None };
-        let failure = refusal.unwrap_or_else(|| rescue::of_proxy(&attempt.target.provider.name, &e));
-        let retry = ctx.failed(failure);
+        let retry = ctx.on_proxy_error(&e, reused);
         e.set_retry(retry);
         e
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Exchange>) -> FailToProxy {
-        let done = |ctx: &Exchange| FailToProxy { error_code: ctx.ledger.status, can_reuse_downstream: false };
-        if *e.etype() == TOLD {
-            let _ = session.downstream_session.finish_body().await; // the client may be gone
-            return done(ctx);
-        }
-        let committed = ctx.call.as_deref().is_some_and(|c| c.stage.committed());
-        let provider = ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).map(|a| a.target.provider.name.clone()).unwrap_or_default();
-        let failure = rescue::of_proxy(&provider, e);
-        if failure.client_is_gone() {
-            if !committed {
-                ctx.ledger.status = 499;
-            }
-            if ctx.call.as_deref().and_then(|c| c.attempt.as_ref()).is_some_and(|a| !a.is_over()) {
-                ctx.failed(failure);
-            }
-            ctx.ledger.ended_by = EndedBy::Client;
-            return done(ctx);
-        }
-        if committed {
-            if ctx.ledger.stream && session.downstream_session.response_written().is_some() {
-                let event = ctx.break_off(failure);
-                let _ = session.downstream_session.write_response_body(event.into(), true).await; // the client may be gone as well
+        let reply = ctx.on_final_error(e);
+        // An error of what is written here means that the client is gone.
+        match reply {
+            Reply::Nothing => {}
+            Reply::End => drop(session.downstream_session.finish_body().await),
+            Reply::Event(event) => {
+                let _ = session.downstream_session.write_response_body(event.into(), true).await;
                 let _ = session.downstream_session.finish_body().await;
             }
-            return done(ctx);
+            Reply::Response(headers, body) => {
+                unwrap(session, ctx);
+                session.downstream_session.set_keepalive(None);
+                let _ = respond::respond(&mut session.downstream_session, ctx.ledger.status, headers, body.into()).await;
+            }
         }
-        let error = ctx.told().unwrap_or(failure.error);
-        if ctx.call.as_deref().is_some_and(|c| c.stage.opened()) {
-            ctx.ledger.status = 200; // of the head that a heartbeat has sent
-            let _ = session.downstream_session.write_response_body(error_event(&error).into(), true).await; // the client may be gone
-            let _ = session.downstream_session.finish_body().await;
-            return done(ctx);
-        }
-        self.unwrap(session, ctx);
-        session.downstream_session.set_keepalive(None);
-        if let Err(e) = self.tell(session, ctx, &error).await {
-            log::debug!("request {}: the client left before its error: {e}", ctx.id);
-        }
-        done(ctx)
+        FailToProxy { error_code: ctx.ledger.status, can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Exchange>) {
-        self.unwrap(session, ctx);
-        if ctx.ledger.ended_by == EndedBy::Client && ctx.ledger.status == 0 {
-            ctx.ledger.status = 499;
-        }
+        unwrap(session, ctx);
         ctx.ledger.duration = ctx.began.elapsed();
         ctx.ledger.overhead = ctx.busy;
-        super::settle::settle(session, e, ctx);
+        summary::write(session, e, ctx);
         ctx.call = None; // the permit settles here
         ctx.in_flight = None;
     }
@@ -468,7 +252,7 @@ impl ProxyHttp for Gateway {
         Some(Box::new(()))
     }
 
-    /// Failures are told by the access log and the metrics; Pingora's own line would repeat them for every client.
+    /// The access log and the metrics have every failure; Pingora's own line would repeat it for every client.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Exchange>, e: &Error) -> bool {
         !matches!(e.etype(), ErrorType::InternalError)
     }

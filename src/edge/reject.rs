@@ -63,7 +63,7 @@ fn shown(client: &SocketDigest) -> String {
 
 /// Writes the answer, and reads until the client closes the connection.
 async fn write_answer(mut stream: Stream, error: &ApiError, id: Uuid) -> std::io::Result<()> {
-    let body = error.to_json();
+    let body = crate::front::chat::error::body(error);
     let status = http::StatusCode::from_u16(error.status).unwrap_or(http::StatusCode::BAD_REQUEST);
     let reason = status.canonical_reason().unwrap_or_default();
     let head = format!(

@@ -11,9 +11,12 @@
 //! - All tasks that are ready are written with one `response_duplex_vec`; its `true` ends the response.
 //! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
 
+use super::failure::{handled, raise};
 use super::patience::Patience;
-use super::respond::{self, Opening};
-use super::stage::{Due, Ending, Late, Stage};
+use super::respond::Common;
+use super::shared::Shared;
+use crate::lifecycle::{AttemptFailure, Due};
+use crate::limit::LimitHeaders;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::TRANSFER_ENCODING;
@@ -30,16 +33,6 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A deadline passed; which one is the error's own context. Never the client's fault, although Pingora reports it on
-/// the downstream side, where it is noticed.
-pub const LATE: ErrorType = ErrorType::Custom("upstream deadline");
-/// The process ends before the answer does.
-pub const DRAINED: ErrorType = ErrorType::Custom("drain over");
-/// The answer has been told, whole or with an error event at its end; no more of it is to be written.
-pub const TOLD: ErrorType = ErrorType::Custom("answer ended early");
-/// The upstream's response ended with its headers.
-pub const EMPTY: ErrorType = ErrorType::Custom("empty upstream response");
-
 /// The heartbeat of a silent stream: a comment, which every reader of server-sent events skips (WHATWG HTML, section 9.2.6).
 /// It is written between two events, because only whole events are written to a client.
 const HEARTBEAT: &[u8] = b": keep-alive\n\n";
@@ -51,30 +44,29 @@ static ANY: LazyLock<RequestHeader> = LazyLock::new(|| {
     parts.into()
 });
 
-/// See the module. Gives the real session back to the [`Stage`] when it is dropped.
+/// See the module. Gives the real session back to [`Shared`] when it is dropped.
 pub struct Replay {
     real: Option<Box<ServerSession>>,
-    stage: Arc<Stage>,
-    /// Whether the whole answer has been told, and whatever happens now is no failure.
-    told: bool,
+    shared: Arc<Shared>,
     /// Where Pingora has changed it, the request that it is shown; otherwise [`ANY`].
     request: Option<Box<RequestHeader>>,
     patience: Arc<Patience>,
-    /// What the first heartbeat sends before itself.
-    opening: Opening,
+    /// What the head of a stream has in it before it is known who answers.
+    opening: (Common, LimitHeaders),
 }
 
 impl Replay {
     /// Wraps a session whose body has been read.
-    pub fn new(real: Box<ServerSession>, stage: Arc<Stage>, opening: Opening) -> Self {
-        Self { real: Some(real), stage, told: false, request: None, patience: Patience::current(), opening }
+    pub fn new(real: Box<ServerSession>, shared: Arc<Shared>, opening: (Common, LimitHeaders)) -> Self {
+        Self { real: Some(real), shared, request: None, patience: Patience::current(), opening }
     }
 
     /// Writes a heartbeat, and the head of the stream before it where nothing has been sent yet. Cancelled, it has left
     /// all of it or nothing in the session's buffer: Pingora waits for room there first, and for the client afterwards.
     async fn beat(&mut self) -> Result<()> {
-        let first = self.stage.begin_heartbeat(Instant::now());
-        let head = if first { Some(respond::head(200, self.opening.headers())?) } else { None };
+        let first = self.shared.lock().life.on_heartbeat(Instant::now().into_std());
+        let (common, limits) = &self.opening;
+        let head = if first { Some(common.opening(limits)?) } else { None };
         let draining = self.patience.is_draining();
         let real = self.real()?;
         if let Some(head) = head {
@@ -85,8 +77,12 @@ impl Replay {
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
-        self.real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))
+        self.real.as_deref_mut().ok_or_else(gone)
     }
+}
+
+fn gone() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "the session has been given back")
 }
 
 /// Adapts a head to the client's version of HTTP; in a drain it closes the connection.
@@ -100,27 +96,32 @@ fn fit(mut head: Box<ResponseHeader>, real: &mut ServerSession, draining: bool) 
     head
 }
 
-/// What has come due, which only the alarm shows; it is set for the next instant, or rings before that.
-fn due(stage: &Stage, patience: &Patience) -> Option<Due> {
+/// What is due now, which only the alarm shows: it is set for the next instant, or has rung for this one. An error ends the
+/// attempt, or after the whole answer the wait for the end of the provider's body.
+fn due(shared: &Shared, patience: &Patience) -> Option<Result<()>> {
     let rung = patience.take_rung();
-    if !rung && !stage.take_nearer() {
+    let life = &mut shared.lock().life;
+    if !rung && !life.take_rearm() {
         return None;
     }
-    let (at, which) = stage.next_due()?;
-    if rung && patience.drain_is_over() {
-        return Some(Due::Late(Late::Drain));
+    let (at, due) = life.due()?;
+    let drained = rung && patience.drain_is_over();
+    if !drained && (!rung || at > Instant::now().into_std()) {
+        patience.await_upstream(at.into());
+        return None;
     }
-    if rung && at <= Instant::now() {
-        return Some(which);
-    }
-    patience.await_upstream(at);
-    None
+    Some(match due {
+        Due::Rest => Err(handled()),
+        _ if drained => Err(raise(AttemptFailure::Drained)),
+        Due::Late(deadline) => Err(raise(AttemptFailure::Late(deadline))),
+        Due::Heartbeat => Ok(()),
+    })
 }
 
 impl Drop for Replay {
     fn drop(&mut self) {
         if let Some(real) = self.real.take() {
-            self.stage.come_home(real);
+            self.shared.lock().home = Some(real);
         }
     }
 }
@@ -136,7 +137,7 @@ impl Session for Replay {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        Ok(self.stage.take_body())
+        Ok(self.shared.lock().body.take())
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
@@ -166,7 +167,7 @@ impl Session for Replay {
             match task {
                 // The client's head is ours; what the upstream said in its own has been read by the hooks.
                 HttpTask::Header(_, false) => {}
-                HttpTask::Header(_, true) => failed = Some(Error::explain(EMPTY, "the response has no body")),
+                HttpTask::Header(_, true) => failed = Some(raise(AttemptFailure::Empty)),
                 HttpTask::Body(data, is_end) => {
                     end |= std::mem::take(is_end); // told apart from the last bytes, below
                     return data.as_ref().is_some_and(|data| !data.is_empty());
@@ -177,38 +178,39 @@ impl Session for Replay {
                         failed = Some(e);
                     }
                 }
-                HttpTask::UpgradedBody(..) => failed = Some(Error::explain(ErrorType::InternalError, "an upgrade nobody asked for")),
+                HttpTask::UpgradedBody(..) => failed = Some(raise(AttemptFailure::Internal)),
             }
             false
         });
-        if !self.stage.committed() {
+        let (committed, whole, cut, head) = {
+            let shared = &mut *self.shared.lock();
+            (shared.life.is_committed(), shared.life.is_whole(), shared.life.is_cut(), shared.head.take())
+        };
+        if !committed {
             return match failed {
                 Some(e) => Err(e),
                 // The hooks commit or fail at the end; an answer without an end of theirs has been lost.
-                None if end => Err(Error::explain(EMPTY, "the answer came to nothing")),
+                None if end => Err(raise(AttemptFailure::Empty)),
                 None => Ok(false),
             };
         }
-        if let Some(head) = self.stage.take_head() {
+        if let Some(head) = head {
             let draining = self.patience.is_draining();
             tasks.insert(0, HttpTask::Header(fit(head, self.real()?, draining), false));
         }
-        let ending = self.stage.ending();
-        self.told = matches!(ending, Ending::Whole(_));
-        if self.told {
-            end |= failed.take().is_some();
+        if whole {
+            end |= failed.take().is_some(); // what happens to the provider's connection now is no failure
         }
-        let cut = ending == Ending::Cut;
         if failed.is_none() && (end || cut) {
             tasks.push(HttpTask::Body(None, true));
         }
         if !tasks.is_empty() {
             self.real()?.response_duplex_vec(tasks).await?;
-            self.stage.written(Instant::now());
+            self.shared.lock().life.on_written(Instant::now().into_std());
         }
         match failed {
             Some(e) => Err(e),
-            None if cut && !end => Err(Error::new_up(TOLD)),
+            None if cut && !end => Err(handled()),
             None => Ok(end),
         }
     }
@@ -249,7 +251,7 @@ impl Session for Replay {
 
     fn response_written(&self) -> Option<&ResponseHeader> {
         // Under a head that a heartbeat has sent, Pingora may still ask another target.
-        let real = self.real.as_deref().filter(|_| self.stage.committed());
+        let real = self.real.as_deref().filter(|_| self.shared.lock().life.is_committed());
         real.and_then(|real| real.response_written()).filter(|head| !head.status.is_informational())
     }
 
@@ -260,7 +262,7 @@ impl Session for Replay {
     }
 
     fn is_body_done(&mut self) -> bool {
-        !self.stage.has_body()
+        self.shared.lock().body.is_none()
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -272,35 +274,28 @@ impl Session for Replay {
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if !no_body_expected && let Some(body) = self.stage.take_body() {
+        if !no_body_expected && let Some(body) = self.shared.lock().body.take() {
             // One slice: Pingora's body pipe holds four tasks and stops polling here, deadlines included, when it is full.
             return Ok(Some(body));
         }
         loop {
-            let Self { real, stage, told, patience, .. } = self;
-            if *told {
-                // A client that has its answer may leave, and its provider's connection is kept all the same.
-                return poll_fn(|_| due(stage, patience).map_or(Poll::Pending, |_| Poll::Ready(Err(Error::new_up(TOLD))))).await;
-            }
-            let real = real.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the session has gone home"))?;
-            let came = {
+            let Self { real, shared, patience, .. } = self;
+            let real = real.as_deref_mut().ok_or_else(gone)?;
+            let whole = shared.lock().life.is_whole();
+            let heartbeat = {
                 let mut idle = pin!(real.read_body_or_idle(true));
-                poll_fn(|cx| match idle.as_mut().poll(cx) {
-                    Poll::Ready(read) => Poll::Ready(Some(read)),
-                    Poll::Pending => match due(stage, patience) {
-                        None => Poll::Pending,
-                        Some(Due::Heartbeat) => Poll::Ready(None),
-                        Some(Due::Late(late)) => {
-                            let kind = if late == Late::Drain { DRAINED } else { LATE };
-                            Poll::Ready(Some(Err(Error::explain(kind, late.message()))))
-                        }
-                    },
+                poll_fn(|cx| {
+                    // A client that has its answer may leave, and its provider's connection is kept all the same.
+                    if !whole && let Poll::Ready(read) = idle.as_mut().poll(cx) {
+                        return Poll::Ready(Err(read));
+                    }
+                    due(shared, patience).map_or(Poll::Pending, |due| Poll::Ready(due.map_err(Err)))
                 })
                 .await
             };
-            match came {
-                Some(read) => return read,
-                None => Box::pin(self.beat()).await?, // boxed, so that every wait need not have room for it
+            match heartbeat {
+                Ok(()) => Box::pin(self.beat()).await?, // boxed, so that every wait need not have room for it
+                Err(read) => return read,
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Answers of the gateway's own: errors and the list of models.
+//! The heads of responses, and the responses that the gateway writes itself.
 
 use super::patience::Patience;
 use super::response_headers::{
@@ -16,8 +16,8 @@ use pingora_http::ResponseHeader;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Writes a whole answer, at once. What is left of the request's body is thrown away after it, so that the client reads
-/// the answer and, where that was little, keeps its connection.
+/// Writes a whole response, at once. What is left of the request's body is thrown away after it, so that the client reads
+/// the response and, where that was little, keeps its connection.
 ///
 /// # Errors
 /// When the client is gone.
@@ -27,8 +27,7 @@ pub async fn respond(session: &mut ServerSession, status: u16, mut headers: Head
     // RFC 9110 section 8.6: an answer of status 204 has no length.
     let empty = status == 204;
     if !empty {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        json_headers(&mut headers, body.len());
     }
     let head = head(status, headers)?;
     Patience::with_current(|patience| patience.is_draining().then(|| session.set_keepalive(None)));
@@ -49,32 +48,44 @@ pub async fn respond(session: &mut ServerSession, status: u16, mut headers: Head
     Ok(())
 }
 
-/// What every answer to one request has in its head, whichever target it comes from.
+/// What every response to a request has in its head.
 #[derive(Clone, Debug)]
-pub struct Opening {
+pub struct Common {
     /// `x-request-id`.
     pub id: Uuid,
-    /// `x-client-request-id`.
+    /// The client's own `x-request-id`, where it is one that can be logged and echoed.
     pub client_id: Option<HeaderValue>,
-    /// For browsers.
+    /// For web pages; `None` where `server.cors` has no origins.
     pub cors: Option<cors::Answer>,
-    /// `x-ratelimit-*`.
-    pub limits: LimitHeaders,
 }
 
-impl Opening {
+impl Common {
+    /// Adds the headers.
+    pub fn add_to(&self, headers: &mut HeaderMap) {
+        let mut text = Uuid::encode_buffer();
+        if let Ok(id) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut text)) {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        if let Some(id) = &self.client_id {
+            headers.insert(X_CLIENT_REQUEST_ID, id.clone());
+        }
+        if let Some(cors) = &self.cors {
+            cors.add_to(headers);
+        }
+    }
+
     /// The head of a stream before it is known who answers.
-    pub fn headers(&self) -> HeaderMap {
+    ///
+    /// # Errors
+    /// Never: its status is 200.
+    pub fn opening(&self, limits: &LimitHeaders) -> Result<Box<ResponseHeader>> {
         let mut headers = HeaderMap::with_capacity(ROOM);
         stream_headers(&mut headers);
-        request_headers(&mut headers, &self.id, self.client_id.as_ref(), self.cors.as_ref());
-        self.limits.add_to(&mut headers);
-        headers
+        self.add_to(&mut headers);
+        limits.add_to(&mut headers);
+        head(200, headers)
     }
 }
-
-/// Room for the headers of an answer without limits; Pingora keeps them until the connection's next request.
-pub const ROOM: usize = 8;
 
 /// The headers of a stream of events, which nothing on the way may hold back: `x-accel-buffering` is nginx's word for it.
 pub fn stream_headers(headers: &mut HeaderMap) {
@@ -84,34 +95,15 @@ pub fn stream_headers(headers: &mut HeaderMap) {
     headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
 }
 
-/// What every answer has: `x-request-id`, the client's own id beside it, and what lets a browser read it.
-pub fn request_headers(headers: &mut HeaderMap, id: &Uuid, client_id: Option<&HeaderValue>, cors: Option<&cors::Answer>) {
-    let mut text = Uuid::encode_buffer();
-    if let Ok(id) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
-        headers.insert(X_REQUEST_ID, id);
-    }
-    if let Some(id) = client_id {
-        headers.insert(X_CLIENT_REQUEST_ID, id.clone());
-    }
-    if let Some(cors) = cors {
-        cors.add_to(headers);
-    }
+/// The headers of a whole body of `length` bytes.
+pub fn json_headers(headers: &mut HeaderMap, length: usize) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
 }
 
-/// A response's head. Built from its parts, because Pingora's own builder parses every name again.
-///
-/// # Errors
-/// For a status that HTTP does not have.
-pub fn head(status: u16, headers: HeaderMap) -> Result<Box<ResponseHeader>> {
-    let (mut parts, ()) = http::Response::new(()).into_parts();
-    parts.status = StatusCode::from_u16(status).or_err(ErrorType::InvalidHTTPHeader, "no status")?;
-    parts.headers = headers;
-    Ok(Box::new(parts.into()))
-}
-
-/// The headers that belong to an error, whatever path it takes to the client.
+/// The headers of an error.
 pub fn error_headers(error: &ApiError) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(ROOM);
     match error.status {
         401 => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
         402 => drop(headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"))),
@@ -129,3 +121,17 @@ pub fn error_headers(error: &ApiError) -> HeaderMap {
     }
     headers
 }
+
+/// A response's head. Built from its parts, because Pingora's own builder parses every name again.
+///
+/// # Errors
+/// For a status that HTTP does not have.
+pub fn head(status: u16, headers: HeaderMap) -> Result<Box<ResponseHeader>> {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = StatusCode::from_u16(status).or_err(ErrorType::InvalidHTTPHeader, "no status")?;
+    parts.headers = headers;
+    Ok(Box::new(parts.into()))
+}
+
+/// Room for the headers of an answer without limits; Pingora keeps them until the connection's next request.
+pub const ROOM: usize = 8;

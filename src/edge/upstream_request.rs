@@ -3,11 +3,7 @@
 use super::call::Attempt;
 use super::connector::upstream::TRACEPARENT;
 use super::live::Live;
-use super::rescue::Failure;
-use crate::error::{ApiError, ErrorKind};
-use crate::llm::failure::FailureClass;
-use crate::route::retry;
-use crate::telemetry::labels::Outcome;
+use crate::lifecycle::AttemptFailure;
 use crate::telemetry::trace::Trace;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::uri::PathAndQuery;
@@ -18,13 +14,12 @@ use pingora_http::RequestHeader;
 ///
 /// # Errors
 /// Where there are no credentials to sign with.
-pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, trace: &Trace) -> Result<(), Failure> {
+pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, trace: &Trace) -> Result<(), AttemptFailure> {
     let provider = &attempt.target.provider;
     let outgoing = &attempt.outgoing;
     let internal = |e: String| {
         log::error!("provider `{}`: its request cannot be built: {e}", provider.name);
-        let error = ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.");
-        Failure::new(None, Outcome::ServerError, error)
+        AttemptFailure::Internal
     };
     let upstream = live.upstream(&attempt.target);
     let uri = upstream.uri(&outgoing.path).map_err(|e| internal(e.to_string()))?;
@@ -40,8 +35,7 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
         let mut signed = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         signed.extend(outgoing.headers.iter().chain(&provider.headers).cloned());
         let proof = live.sign(&attempt.target, &path, &signed, &outgoing.body).await;
-        let unsigned = |error| Failure::new(Some(retry::Failure::Provider(FailureClass::Credential)), Outcome::Credential, error);
-        for (name, value) in proof.map_err(unsigned)? {
+        for (name, value) in proof.map_err(AttemptFailure::Unsigned)? {
             headers.insert(name, value);
         }
     }

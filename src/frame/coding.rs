@@ -3,6 +3,9 @@
 //! Every request says `accept-encoding: identity`, and some servers and proxies compress all the same. What they send is
 //! decoded as it comes, within a bound.
 
+use crate::llm::failure::Fault;
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
 use std::io::{Error, Result, Write};
 
 /// Longest text that one piece of a body may decode to, in bytes: a piece is at most 64 KiB, and a small one can stand for
@@ -47,6 +50,38 @@ impl Coding {
             Inner::Zstd(w) => write(w, bytes).map(|()| w.get_mut()),
         }?;
         Ok(std::mem::take(&mut text.0))
+    }
+}
+
+/// Decodes a body that its provider has encoded, although it was asked not to.
+pub struct ContentDecoder {
+    /// The value of `content-encoding`, in lower case.
+    name: String,
+    /// `None`: there is no decoder for it, or the body has not been what it says it is.
+    coding: Option<Coding>,
+}
+
+impl ContentDecoder {
+    /// `None` where the headers say that the body is as it is.
+    pub fn of(headers: &HeaderMap) -> Option<Box<Self>> {
+        let value = headers.get(CONTENT_ENCODING)?;
+        let name: String = String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase().chars().take(64).collect();
+        if matches!(name.as_str(), "" | "identity") {
+            return None;
+        }
+        Some(Box::new(Self { coding: Coding::new(&name).ok(), name }))
+    }
+
+    /// The text that a piece of the body adds.
+    ///
+    /// # Errors
+    /// A fault that names the coding.
+    pub fn push(&mut self, bytes: &[u8]) -> std::result::Result<Vec<u8>, Fault> {
+        let text = self.coding.as_mut().and_then(|coding| coding.push(bytes).ok());
+        text.ok_or_else(|| {
+            self.coding = None;
+            Fault::Broken(format!("its content-encoding `{}`, which was not asked for, cannot be decoded", self.name).into())
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! How a provider's stream of bytes is cut into frames: bytes in, frames out, bounded, wherever the bytes are cut.
 
 use crate::llm::failure::Fault;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 
 pub mod aws_event_stream;
 pub mod aws_sse;
@@ -17,6 +19,22 @@ pub enum Framing {
     AwsEventStream,
     /// AWS event stream whose `PayloadPart`s carry the bytes of an inner stream, SSE or JSON lines, cut anywhere.
     AwsSse,
+}
+
+impl Framing {
+    /// How a body is cut that was expected to be cut so, by the label of the response: some servers answer a stream request
+    /// in one piece. `None`: it is whole.
+    pub fn labelled(self, headers: &HeaderMap, stream: bool) -> Option<Self> {
+        let label = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        match label {
+            _ if label.starts_with("text/event-stream") => Some(Self::Sse),
+            _ if label.starts_with("application/vnd.amazon.eventstream") => {
+                Some(if self == Self::AwsSse { self } else { Self::AwsEventStream })
+            }
+            _ if label.starts_with("application/json") || !stream => None,
+            _ => Some(self),
+        }
+    }
 }
 
 /// One frame of a streamed answer.

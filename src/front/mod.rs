@@ -2,3 +2,4 @@
 
 pub mod chat;
 pub mod embeddings;
+pub mod models;

@@ -229,7 +229,10 @@ impl Remote {
                     permit.note_store_failure();
                     (Counted::Nowhere, Ok(Granted::default()))
                 }
-                (Err(Failed), StoreFailure::Deny) => return Err(Denied::Store),
+                (Err(Failed), StoreFailure::Deny) => {
+                    permit.note_store_failure();
+                    return Err(Denied::Store);
+                }
             },
         };
         let granted = told.map_err(Denied::Limit)?;

@@ -1,51 +1,60 @@
 //! Which of a request's failures the client gets when no target has answered.
 
 use crate::error::ApiError;
+use std::cmp::Ordering;
 
 /// Most bytes of [`TargetNotes`].
 pub const MAX_NOTES: usize = 512;
 
-/// The failures of one request, of which the most useful one is kept: the client's own mistake, then what waiting helps
-/// against, then the rest. Of two alike the one with the shorter `retry-after` is kept, else the later one; of two that
-/// blame the request, the first one.
+/// The most useful failure of one request: the client's own mistake, then what waiting helps against, then the rest, then
+/// that a target cannot serve the request. Of two alike the one with the shorter `retry-after`, else the later one; of two
+/// that blame the request, the first one.
 #[derive(Debug, Default)]
-pub struct Failures {
-    /// Of targets that were asked, or would have been but for a limit.
-    best: Option<(ApiError, &'static str)>,
-    /// Of the first target that cannot serve the request.
-    unfit: Option<ApiError>,
+pub struct Failures(Option<Failed>);
+
+#[derive(Debug)]
+struct Failed {
+    error: ApiError,
+    /// The access log's word for it.
+    reason: &'static str,
+    rank: u8,
 }
 
 impl Failures {
     /// A target has failed, or a limit kept it from being asked. `reason` is the access log's word for it.
     pub fn add(&mut self, error: ApiError, reason: &'static str) {
-        let key = |error: &ApiError| (rank(error.status), error.retry_after.is_none(), error.retry_after);
-        let worse = self.best.as_ref().is_some_and(|(best, _)| match key(&error).cmp(&key(best)) {
-            std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => error.status == 400,
-            std::cmp::Ordering::Greater => true,
-        });
-        if !worse {
-            self.best = Some((error, reason));
-        }
+        let rank = rank(error.status);
+        self.insert(Failed { error, reason, rank });
     }
 
     /// A target cannot serve the request. The client gets the error only where no target can.
-    pub fn unfit(&mut self, error: ApiError) {
-        self.unfit.get_or_insert(error);
+    pub fn add_unfit(&mut self, error: ApiError) {
+        self.insert(Failed { error, reason: "", rank: UNFIT });
+    }
+
+    fn insert(&mut self, new: Failed) {
+        let key = |one: &Failed| (one.rank, one.error.retry_after.is_none(), one.error.retry_after);
+        let order = self.0.as_ref().map_or(Ordering::Less, |best| key(&new).cmp(&key(best)));
+        if order == Ordering::Less || order == Ordering::Equal && !matches!(new.rank, REQUEST | UNFIT) {
+            self.0 = Some(new);
+        }
     }
 
     /// What the client gets, and the access log's word for it, which is empty where the status says enough.
-    pub fn told(&self) -> Option<(&ApiError, &'static str)> {
-        let best = self.best.as_ref().map(|(error, reason)| (error, *reason));
-        best.or(self.unfit.as_ref().map(|error| (error, "")))
+    pub fn best(&self) -> Option<(&ApiError, &'static str)> {
+        self.0.as_ref().map(|best| (&best.error, best.reason))
     }
 }
+
+/// Of what the request itself is to blame for.
+const REQUEST: u8 = 0;
+/// Of a target that cannot serve the request.
+const UNFIT: u8 = u8::MAX;
 
 /// Lower is more useful to the client.
 const fn rank(status: u16) -> u8 {
     match status {
-        400 => 0,
+        400 => REQUEST,
         429 => 1,
         503 => 2,
         504 => 3,
@@ -103,7 +112,7 @@ mod tests {
     fn told(errors: &[ApiError]) -> String {
         let mut failures = Failures::default();
         errors.iter().for_each(|error| failures.add(error.clone(), "x"));
-        failures.told().map(|(error, _)| error.message.to_string()).unwrap_or_default()
+        failures.best().map(|(error, _)| error.message.to_string()).unwrap_or_default()
     }
 
     #[test]
@@ -129,12 +138,12 @@ mod tests {
     #[test]
     fn a_target_that_cannot_serve_counts_only_where_no_other_could_have() {
         let mut failures = Failures::default();
-        assert_eq!(failures.told(), None);
-        failures.unfit(error(400, "first"));
-        failures.unfit(error(400, "second"));
-        assert_eq!(failures.told(), Some((&error(400, "first"), "")));
+        assert_eq!(failures.best(), None);
+        failures.add_unfit(error(400, "first"));
+        failures.add_unfit(error(400, "second"));
+        assert_eq!(failures.best(), Some((&error(400, "first"), "")));
         failures.add(error(502, "down"), "connect");
-        assert_eq!(failures.told(), Some((&error(502, "down"), "connect")));
+        assert_eq!(failures.best(), Some((&error(502, "down"), "connect")));
     }
 
     #[test]

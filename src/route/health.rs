@@ -9,10 +9,10 @@ use super::r#match::Found;
 use super::models::{Models, PatternModels, Registry};
 pub use super::record::MAX_FAILURES;
 use super::record::Record;
-use super::retry::Failure;
+
 use super::settings::{Ejection, Route, Routes};
 use super::standing::{Cause, Role, Standing};
-use crate::llm::failure::FailureClass;
+
 use crate::provider::ModelName;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -200,20 +200,6 @@ impl Vitals {
     }
 }
 
-/// What a failure says of its target; `None` where it says nothing.
-const fn cause(failure: Failure) -> Option<Cause> {
-    match failure {
-        Failure::Connect | Failure::Timeout | Failure::Broken => Some(Cause::Failures),
-        Failure::Provider(class) => match class {
-            FailureClass::Overloaded | FailureClass::Timeout | FailureClass::Server => Some(Cause::Failures),
-            FailureClass::Credential => Some(Cause::Credential),
-            FailureClass::NotFound => Some(Cause::NotFound),
-            // The client's mistake, or a limit that says itself when it is over.
-            FailureClass::BadRequest | FailureClass::ContextLength | FailureClass::ContentFilter | FailureClass::RateLimited => None,
-        },
-    }
-}
-
 /// A target is out, from now on or still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
@@ -257,8 +243,7 @@ impl Asking {
 
     /// It has failed. Gives for how long the target is out, where that has changed. A refused credential and an unknown model
     /// put it out at once; other failures when there are too many of them.
-    pub fn failed(mut self, failure: Failure, now: u64) -> Option<Outage> {
-        let cause = cause(failure)?;
+    pub fn failed(mut self, cause: Cause, now: u64) -> Option<Outage> {
         let (standing, rules) = (&self.vitals.standing, self.rules);
         if cause == Cause::Failures {
             self.vitals.latency.observe_at_least(self.took(now), now);

@@ -34,7 +34,6 @@ impl Health {
 }
 
 const SECOND: u64 = 1_000_000_000;
-const SERVER: Failure = Failure::Provider(FailureClass::Server);
 
 fn health(weights: &[u32]) -> (Snapshot, Health) {
     let mut snapshot = snapshot(weights, 0, "weighted");
@@ -50,20 +49,20 @@ fn ask(snapshot: &Snapshot, health: &Health, now: u64) -> Option<Asking> {
     health.ask(route, &route.targets[0], false, Duration::ZERO, now)
 }
 
-fn fail(snapshot: &Snapshot, health: &Health, failure: Failure, now: u64) -> Option<Duration> {
-    ask(snapshot, health, now).unwrap().failed(failure, now).map(|outage| outage.rest)
+fn fail(snapshot: &Snapshot, health: &Health, cause: Cause, now: u64) -> Option<Duration> {
+    ask(snapshot, health, now).unwrap().failed(cause, now).map(|outage| outage.rest)
 }
 
 #[test]
 fn so_many_failures_within_the_window_eject() {
     let (s, h) = health(&[1, 1]);
     for second in [1, 2, 3, 4] {
-        assert_eq!(fail(&s, &h, SERVER, second * SECOND), None);
+        assert_eq!(fail(&s, &h, Cause::Failures, second * SECOND), None);
     }
     // The first two are out of the window by now.
     for at_last in [false, false, true] {
         assert_eq!(h.rests(0, 32 * SECOND), None);
-        assert_eq!(fail(&s, &h, Failure::Connect, 32 * SECOND).is_some(), at_last);
+        assert_eq!(fail(&s, &h, Cause::Failures, 32 * SECOND).is_some(), at_last);
     }
     assert_eq!(h.rests(0, 33 * SECOND), Some((Duration::from_secs(9), true)));
     assert!(ask(&s, &h, 42 * SECOND - 1).is_none());
@@ -71,29 +70,14 @@ fn so_many_failures_within_the_window_eject() {
 }
 
 #[test]
-fn what_is_not_the_targets_fault_never_ejects() {
-    use FailureClass::{BadRequest, ContentFilter, ContextLength, RateLimited};
-    let (s, h) = health(&[1, 1]);
-    for class in [BadRequest, ContextLength, ContentFilter, RateLimited] {
-        for _ in 0..20 {
-            assert_eq!(fail(&s, &h, Failure::Provider(class), SECOND), None);
-        }
-    }
-    for _ in 0..4 {
-        fail(&s, &h, Failure::Timeout, SECOND);
-    }
-    assert!(fail(&s, &h, Failure::Broken, SECOND).is_some());
-}
-
-#[test]
 fn a_refused_credential_and_an_unknown_model_put_a_target_out_at_once_and_are_told_once() {
-    for (class, cause) in [(FailureClass::Credential, Cause::Credential), (FailureClass::NotFound, Cause::NotFound)] {
+    for cause in [Cause::Credential, Cause::NotFound] {
         let (s, h) = health(&[1, 1]);
         let seconds = Duration::from_secs;
-        let refused = |now: u64| ask(&s, &h, now * SECOND).unwrap().failed(Failure::Provider(class), now * SECOND);
+        let refused = |now: u64| ask(&s, &h, now * SECOND).unwrap().failed(cause, now * SECOND);
         let under_way = ask(&s, &h, SECOND).unwrap();
         assert_eq!(refused(1), Some(Outage { cause, rest: seconds(10), is_new: true }));
-        assert_eq!((h.cause(0), under_way.failed(Failure::Provider(class), 2 * SECOND)), (Some(cause), None));
+        assert_eq!((h.cause(0), under_way.failed(cause, 2 * SECOND)), (Some(cause), None));
         assert!(ask(&s, &h, 2 * SECOND).is_none());
         assert_eq!(refused(11), Some(Outage { cause, rest: seconds(20), is_new: false }));
         assert_eq!(ask(&s, &h, 31 * SECOND).unwrap().answered(31 * SECOND), Some(cause));
@@ -117,13 +101,13 @@ fn a_target_alone_is_ejected_too_and_asked_all_the_same() {
     ejected(&s, &h);
     assert!(h.is_ejected(0) && ask(&s, &h, 2 * SECOND).is_none());
     let anyway = || h.ask(&s.routes[0], &s.routes[0].targets[0], true, Duration::ZERO, 2 * SECOND).unwrap();
-    assert_eq!(anyway().failed(SERVER, 2 * SECOND), None);
+    assert_eq!(anyway().failed(Cause::Failures, 2 * SECOND), None);
     anyway().answered(2 * SECOND);
     assert_eq!(h.rests(0, 2 * SECOND), None);
 }
 
 fn ejected(s: &Snapshot, h: &Health) {
-    while fail(s, h, SERVER, SECOND).is_none() {}
+    while fail(s, h, Cause::Failures, SECOND).is_none() {}
 }
 
 #[test]
@@ -137,11 +121,11 @@ fn one_probe_decides_and_what_began_before_it_does_not() {
     probe.answered(12 * SECOND);
     assert_eq!(h.rests(0, 12 * SECOND), None);
     for one in old {
-        assert_eq!(one.failed(SERVER, 12 * SECOND), None);
+        assert_eq!(one.failed(Cause::Failures, 12 * SECOND), None);
     }
     // From now on it is a target like any other, and the probe's later failure one of five.
-    assert_eq!(probe.failed(Failure::Broken, 13 * SECOND), None);
-    assert!((0..5).any(|_| fail(&s, &h, SERVER, 13 * SECOND).is_some()));
+    assert_eq!(probe.failed(Cause::Failures, 13 * SECOND), None);
+    assert!((0..5).any(|_| fail(&s, &h, Cause::Failures, 13 * SECOND).is_some()));
     assert_eq!(h.rests(0, 13 * SECOND), Some((Duration::from_secs(10), true)));
 }
 
@@ -150,8 +134,8 @@ fn a_probe_that_tells_nothing_makes_room_for_another() {
     let (s, h) = health(&[1, 1]);
     ejected(&s, &h);
     drop(ask(&s, &h, 11 * SECOND).unwrap());
-    assert_eq!(fail(&s, &h, Failure::Provider(FailureClass::BadRequest), 11 * SECOND), None);
-    assert_eq!(fail(&s, &h, SERVER, 11 * SECOND), Some(Duration::from_secs(20)));
+    drop(ask(&s, &h, 11 * SECOND).unwrap());
+    assert_eq!(fail(&s, &h, Cause::Failures, 11 * SECOND), Some(Duration::from_secs(20)));
 }
 
 #[test]
@@ -170,7 +154,7 @@ fn of_many_threads_one_makes_the_probe() {
             threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(asking.len(), 1);
-        asking.into_iter().for_each(|one| assert!(one.failed(SERVER, now).is_some()));
+        asking.into_iter().for_each(|one| assert!(one.failed(Cause::Failures, now).is_some()));
     }
     assert_eq!(h.in_flight(0), 0);
 }
@@ -214,7 +198,7 @@ fn ask_for(snapshot: &Snapshot, health: &Health, route: &str, star: Option<&str>
 
 fn eject(snapshot: &Snapshot, health: &Health, model: &str) {
     for at_last in [false, false, false, false, false, true] {
-        assert_eq!(ask_for(snapshot, health, "o/*", Some(model)).unwrap().failed(SERVER, SECOND).is_some(), at_last);
+        assert_eq!(ask_for(snapshot, health, "o/*", Some(model)).unwrap().failed(Cause::Failures, SECOND).is_some(), at_last);
     }
 }
 
@@ -240,7 +224,7 @@ fn each_route_counts_failures_by_its_own_rules() {
     let s = parse(PATTERNS);
     let h = Health::new(&s.routes, None);
     for _ in 0..20 {
-        assert_eq!(ask_for(&s, &h, "x/*", Some("m")).unwrap().failed(SERVER, SECOND), None);
+        assert_eq!(ask_for(&s, &h, "x/*", Some("m")).unwrap().failed(Cause::Failures, SECOND), None);
     }
     eject(&s, &h, "m");
 }

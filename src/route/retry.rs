@@ -14,51 +14,21 @@
 
 use super::health::{Asking, Health, Vitals};
 use super::pick::{Plan, SplitMix};
-use crate::llm::failure::FailureClass;
 use crate::provider::Target;
 use crate::route::settings::{Retry, Route};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How an attempt failed before the client saw anything of it.
+/// Which targets may be asked after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No connection could be made: name, TCP, TLS.
-    Connect,
-    /// A deadline of ours passed.
-    Timeout,
-    /// The answer broke off or could not be read.
-    Broken,
-    /// The provider answered that it will not, or failed.
-    Provider(FailureClass),
-}
-
-impl Failure {
-    /// Whether the route goes on after it. Never for a bad request, which no target would take.
-    pub const fn is_retried(self, retry: &Retry) -> bool {
-        match self {
-            Self::Connect => retry.connect,
-            Self::Timeout => retry.timeout,
-            Self::Broken => retry.server_error,
-            Self::Provider(class) => match class {
-                FailureClass::RateLimited => retry.rate_limited,
-                // The provider's own 408 and 504 are of the 5xx kind: its word, not our deadline.
-                FailureClass::Timeout | FailureClass::Overloaded | FailureClass::Server => retry.server_error,
-                FailureClass::Credential => retry.credential,
-                FailureClass::NotFound => retry.not_found,
-                FailureClass::ContextLength => retry.context_length,
-                FailureClass::ContentFilter => retry.content_filter,
-                FailureClass::BadRequest => false,
-            },
-        }
-    }
-
-    /// Whether the same target would fail in the same way again.
-    const fn is_final(self) -> bool {
-        use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound};
-        matches!(self, Self::Provider(BadRequest | ContentFilter | ContextLength | Credential | NotFound))
-    }
+pub enum Next {
+    /// Any of them.
+    Any,
+    /// Another one: this one would fail in the same way again.
+    Another,
+    /// Another one that is not known to take no longer prompts than this one; once.
+    Larger,
 }
 
 /// A target whose turn it is.
@@ -143,18 +113,17 @@ impl Attempts {
     /// rest by now after the others; only when there is no target that was not asked yet, it begins anew, with a wait
     /// before each. It then leaves out targets that rest for longer than the longest backoff, but of those that are ejected
     /// the best one is asked when nobody else is left.
-    pub fn next(&mut self, route: &Route, failure: Failure, health: &Health, now: u64) -> Option<Turn> {
-        if self.made >= route.retry.attempts || !failure.is_retried(&route.retry) {
+    pub fn next(&mut self, route: &Route, next: Next, health: &Health, now: u64) -> Option<Turn> {
+        if self.made >= route.retry.attempts || next == Next::Larger && std::mem::replace(&mut self.too_long, true) {
             return None;
         }
-        if failure.is_final() {
-            self.passed |= self.last;
-        }
-        if failure == Failure::Provider(FailureClass::ContextLength) {
-            if std::mem::replace(&mut self.too_long, true) {
-                return None;
+        match next {
+            Next::Any => {}
+            Next::Another => self.passed |= self.last,
+            Next::Larger => {
+                self.passed |= self.last;
+                self.pass_over_as_small(route);
             }
-            self.pass_over_as_small(route);
         }
         self.go_on(route, health, now)
     }
@@ -242,10 +211,9 @@ impl Attempts {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::super::pick::tests::snapshot;
+    use super::super::standing::Cause;
     use super::*;
     use crate::config::snapshot::Snapshot;
-
-    const FAILED: Failure = Failure::Provider(FailureClass::Server);
 
     fn retry(attempts: u32) -> Retry {
         Retry {
@@ -277,7 +245,7 @@ mod tests {
             targets.push(target.index);
             waits.push(wait.as_millis());
             drop(asking);
-            turn = attempts.next(&route, FAILED, &health, 0);
+            turn = attempts.next(&route, Next::Any, &health, 0);
         }
         assert_eq!(attempts.made() as usize, targets.len());
         (targets, waits)
@@ -308,12 +276,12 @@ mod tests {
         let mut route = Route::clone(&snapshot.routes[0]);
         route.retry = retry(3);
         let health = Health::new(&snapshot.routes, None);
-        while health.ask(&route, &route.targets[0], false, Duration::ZERO, 0).unwrap().failed(FAILED, 1).is_none() {}
+        while health.ask(&route, &route.targets[0], false, Duration::ZERO, 0).unwrap().failed(Cause::Failures, 1).is_none() {}
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 2), 3);
         let mut turn = attempts.first(&route, &health, 2);
         for made in 1..=3 {
             assert_eq!((turn.take().unwrap().target.index, attempts.made()), (0, made));
-            turn = attempts.next(&route, FAILED, &health, 2);
+            turn = attempts.next(&route, Next::Any, &health, 2);
         }
         assert!(turn.is_none() && health.is_ejected(0));
     }
@@ -354,7 +322,7 @@ mod tests {
                 let rest = Duration::from_millis(*rest);
                 assert_eq!(asked.index, *target, "{before:?} {after:?}");
                 assert!(rest.is_zero() || (rest..=rest + rest / 8).contains(&wait), "{before:?} {after:?}: {wait:?}");
-                turn = attempts.next(&route, FAILED, &health, 0);
+                turn = attempts.next(&route, Next::Any, &health, 0);
             }
             assert!(turn.is_none() || targets.len() > 1, "{before:?} {after:?}");
         }
@@ -376,7 +344,7 @@ mod tests {
                 attempts.skip(&route, &health, 0)
             } else {
                 asked.push(target.index);
-                attempts.next(&route, FAILED, &health, 0)
+                attempts.next(&route, Next::Any, &health, 0)
             };
         }
         assert_eq!(attempts.made() as usize, asked.len());
@@ -398,7 +366,7 @@ mod tests {
         let snapshot = snapshot(&[1, 0], 0, "weighted");
         let (route, health) = (&snapshot.routes[0], Health::new(&snapshot.routes, None));
         let ask = |now| health.ask(route, &route.targets[0], false, Duration::ZERO, now);
-        while ask(0).unwrap().failed(FAILED, 1).is_none() {}
+        while ask(0).unwrap().failed(Cause::Failures, 1).is_none() {}
         let first = |now| {
             // All of them made their plans before anyone began.
             let mut attempts = Attempts::new(Plan::new(route, None, 7, b"", &health, 11_000_000_000), 3);
@@ -427,46 +395,44 @@ mod tests {
         (snapshot, route)
     }
 
-    /// Targets asked in turn while each fails as `failures` say, the last one repeated.
-    fn failing(targets: &[(&str, Option<u32>)], attempts: u32, failures: &[FailureClass]) -> Vec<usize> {
+    /// Targets asked in turn while each fails so that `nexts` may be asked, the last one repeated.
+    fn failing(targets: &[(&str, Option<u32>)], attempts: u32, nexts: &[Next]) -> Vec<usize> {
         let (snapshot, route) = route(targets, attempts);
         let health = Health::new(&snapshot.routes, None);
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
         let (mut asked, mut turn) = (Vec::new(), attempts.first(&route, &health, 0));
         while let Some(Turn { target, asking, .. }) = turn {
-            let failure = Failure::Provider(*failures.get(asked.len()).or(failures.last()).unwrap());
+            let next = *nexts.get(asked.len()).or(nexts.last()).unwrap();
             asked.push(target.index);
-            asking.failed(failure, 0);
-            turn = attempts.next(&route, failure, &health, 0);
+            drop(asking);
+            turn = attempts.next(&route, next, &health, 0);
         }
         asked
     }
 
     #[test]
     fn a_target_that_would_fail_in_the_same_way_is_not_asked_again() {
-        use FailureClass::{ContentFilter, Credential, NotFound, Server};
+        use Next::{Another, Any};
         let (a, b) = (("a", None), ("b", None));
-        for class in [Credential, NotFound, ContentFilter] {
-            assert_eq!(failing(&[a], 5, &[class]), [0], "{class:?}");
-            assert_eq!(failing(&[a, b], 5, &[class]), [0, 1], "{class:?}");
-            assert_eq!(failing(&[a, b], 4, &[class, Server]), [0, 1, 1, 1], "{class:?}");
-        }
+        assert_eq!(failing(&[a], 5, &[Another]), [0]);
+        assert_eq!(failing(&[a, b], 5, &[Another]), [0, 1]);
+        assert_eq!(failing(&[a, b], 4, &[Another, Any]), [0, 1, 1, 1]);
     }
 
     #[test]
     fn a_prompt_that_is_too_long_moves_once_to_another_model_that_is_not_known_to_be_as_small() {
-        use FailureClass::{ContextLength, Server};
+        use Next::{Any, Larger};
         let model = |name, context| (name, context);
-        for (targets, failures, asked) in [
-            (&[model("a", None), model("a", None), model("b", None)][..], &[ContextLength][..], &[0, 2][..]),
-            (&[model("a", None), model("b", None), model("c", None)], &[ContextLength], &[0, 1]),
-            (&[model("a", None), model("b", None), model("c", None)], &[ContextLength, Server], &[0, 1, 2, 1]),
-            (&[model("a", None), model("b", None), model("c", None)], &[Server, ContextLength, Server], &[0, 1, 2, 0]),
-            (&[model("a", Some(9)), model("b", Some(9)), model("a", Some(10))], &[ContextLength], &[0, 2]),
-            (&[model("a", Some(9)), model("b", Some(8))], &[ContextLength], &[0]),
-            (&[model("a", None)], &[ContextLength], &[0]),
+        for (targets, nexts, asked) in [
+            (&[model("a", None), model("a", None), model("b", None)][..], &[Larger][..], &[0, 2][..]),
+            (&[model("a", None), model("b", None), model("c", None)], &[Larger], &[0, 1]),
+            (&[model("a", None), model("b", None), model("c", None)], &[Larger, Any], &[0, 1, 2, 1]),
+            (&[model("a", None), model("b", None), model("c", None)], &[Any, Larger, Any], &[0, 1, 2, 0]),
+            (&[model("a", Some(9)), model("b", Some(9)), model("a", Some(10))], &[Larger], &[0, 2]),
+            (&[model("a", Some(9)), model("b", Some(8))], &[Larger], &[0]),
+            (&[model("a", None)], &[Larger], &[0]),
         ] {
-            assert_eq!(failing(targets, 4, failures), asked, "{targets:?} {failures:?}");
+            assert_eq!(failing(targets, 4, nexts), asked, "{targets:?} {nexts:?}");
         }
     }
 
@@ -486,40 +452,6 @@ mod tests {
             let turn = attempts.first(&route, &health, 0).unwrap();
             assert_eq!((&small[..], turn.target.index), (passed, first), "{contexts:?} {tokens}");
             assert_eq!(route.smallest_context, contexts.into_iter().flatten().min());
-        }
-    }
-
-    #[test]
-    fn each_failure_is_retried_for_its_own_reason() {
-        use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, Overloaded, RateLimited, Server, Timeout};
-        let reasons = ["connect", "timeout", "rate_limited", "server_error", "credential", "not_found", "context_length", "content_filter"];
-        let on = |reason: &str| {
-            let text = format!(
-                "providers: {{ p: {{ kind: openai, api_key: k }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ]{reason} }} }}\n"
-            );
-            crate::config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot.routes[0].retry
-        };
-        let by_default = on("");
-        for (failure, its_own) in [
-            (Failure::Connect, "connect"),
-            (Failure::Timeout, "timeout"),
-            (Failure::Provider(RateLimited), "rate_limited"),
-            (Failure::Broken, "server_error"),
-            (Failure::Provider(Timeout), "server_error"),
-            (Failure::Provider(Overloaded), "server_error"),
-            (Failure::Provider(Server), "server_error"),
-            (Failure::Provider(Credential), "credential"),
-            (Failure::Provider(NotFound), "not_found"),
-            (Failure::Provider(ContextLength), "context_length"),
-            (Failure::Provider(ContentFilter), "content_filter"),
-            (Failure::Provider(BadRequest), "none"),
-        ] {
-            for reason in reasons {
-                let is_retried = failure.is_retried(&on(&format!(", retry: {{ on: [{reason}] }}")));
-                assert_eq!(is_retried, reason == its_own, "{failure:?} {reason}");
-            }
-            let default = !matches!(failure, Failure::Provider(ContentFilter | BadRequest));
-            assert_eq!(failure.is_retried(&by_default), default, "{failure:?}");
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::auth;
 use crate::closed_set::closed_set;
-use crate::llm::failure::{FailureClass, Fault};
 
 /// The route of a request that found none, the team of one whose key was not accepted, the provider of one that reached
 /// none. A route, team or provider of this name shares the series.
@@ -43,32 +42,6 @@ closed_set! {
         Drained = "drained",
         /// Not made: a limit of the gateway's own on the provider, or all connections to it in use.
         Limited = "limited",
-    }
-}
-
-impl From<FailureClass> for Outcome {
-    fn from(class: FailureClass) -> Self {
-        match class {
-            FailureClass::BadRequest => Self::BadRequest,
-            FailureClass::ContextLength => Self::ContextLength,
-            FailureClass::ContentFilter => Self::ContentFilter,
-            FailureClass::Credential => Self::Credential,
-            FailureClass::NotFound => Self::NotFound,
-            FailureClass::RateLimited => Self::RateLimited,
-            FailureClass::Overloaded => Self::Overloaded,
-            FailureClass::Timeout => Self::Timeout,
-            FailureClass::Server => Self::ServerError,
-        }
-    }
-}
-
-impl From<&Fault> for Outcome {
-    fn from(fault: &Fault) -> Self {
-        match fault {
-            Fault::Provider(error) => error.class.into(),
-            Fault::Broken(_) => Self::Broken,
-            Fault::Truncated => Self::Truncated,
-        }
     }
 }
 

@@ -19,7 +19,7 @@ use tidegate::provider::Target;
 fn refusal(error: &ApiError) {
     assert!((400..500).contains(&error.status), "{error:?}");
     assert!(error.message.len() > 3 && error.message.len() < 4096, "{error:?}");
-    laws::is_object(&error.to_json());
+    laws::is_object(&tidegate::front::chat::error::body(error));
 }
 
 fn params(rng: &mut Rng) -> Params {

@@ -5,7 +5,6 @@ use super::addresses::{Addresses, Dial};
 use super::connections::{Connections, KEEPALIVE, Lease};
 use super::http1;
 use super::via::{PROXY_REFUSED, Via};
-use crate::error::{ApiError, ErrorKind};
 use crate::pem::Certificates;
 use crate::provider::timeouts::Timeouts;
 use crate::provider::{BaseUrl, HttpVersion, Provider};
@@ -170,21 +169,11 @@ impl Upstream {
         self.connections.addresses()
     }
 
-    /// Takes a slot for one attempt.
-    ///
-    /// # Errors
-    /// 503 when `max_connections` attempts are in flight.
-    pub fn enter(&self) -> Result<Slot, ApiError> {
+    /// Takes a slot for one attempt; `None` when `max_connections` attempts are in flight.
+    pub fn enter(&self) -> Option<Slot> {
         let slot = Slot(self.in_flight.clone());
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        match self.provider.max_connections {
-            Some(most) if before >= most as usize => Err(ApiError::new(
-                503,
-                ErrorKind::Overloaded,
-                format!("All connections to provider `{}` are in use; try again later.", self.provider.name),
-            )),
-            _ => Ok(slot),
-        }
+        self.provider.max_connections.is_none_or(|most| before < most as usize).then_some(slot)
     }
 
     /// The attempt's peer, at an address that it has not tried yet. `None` when there is no such address.

@@ -1,11 +1,11 @@
-//! When a request is over: its metrics and its line in the log.
+//! What is left of a request when it is over: its metrics and its line in the access log.
 
 use super::exchange::Exchange;
 use crate::account::EndedBy;
 use crate::config::snapshot::Trust;
 use crate::limit::wall_clock;
 use crate::telemetry::access::AccessLine;
-use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome, Phase, Refused};
+use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome, Refused};
 use crate::telemetry::log::write_access;
 use http::HeaderMap;
 use pingora_core::Error;
@@ -14,15 +14,16 @@ use pingora_proxy::Session;
 use std::net::{IpAddr, Ipv6Addr};
 use uuid::Uuid;
 
-/// Writes what [`Exchange::ledger`] says.
-pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
+/// Ends the request, and writes what [`Exchange::ledger`] says.
+pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     let (live, ledger) = (&ctx.live, &ctx.ledger);
     live.metrics.request_finished(ledger);
+    let phase = ctx.shared.lock().life.settle();
     if ledger.ended_by == EndedBy::Client {
-        live.metrics.client_disconnected(ledger.route, phase(ctx));
+        live.metrics.client_disconnected(ledger.route, phase);
     }
     if let Some(e) = error.filter(|_| ledger.ended_by != EndedBy::Client) {
-        log::debug!("request {}: {e}", ctx.id);
+        log::debug!("request {}: {e}", ctx.common.id);
     }
     if !live.snapshot.log.access {
         return;
@@ -33,15 +34,15 @@ pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     let trace_id = ctx.trace.trace_id_hex();
     write_access(&AccessLine {
         time: wall_clock(),
-        request_id: ctx.id.hyphenated().encode_lower(&mut id),
-        client_request_id: ctx.client_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        request_id: ctx.common.id.hyphenated().encode_lower(&mut id),
+        client_request_id: ctx.common.client_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         trace_id: trace_id.as_str(),
         episode_id: call.map_or("", |c| c.head.episode_id.hyphenated().encode_lower(&mut episode)),
         endpoint: ctx.endpoint,
         team: ledger.team.and_then(|t| live.snapshot.tenants.teams.get(t)).map_or("", |t| &t.name),
         key: ledger.key.and_then(|k| live.snapshot.tenants.keys.get(k)).map_or("", |k| &k.id),
         route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map_or("", |r| &r.name),
-        model: ctx.asked.as_deref().unwrap_or_default(),
+        model: ctx.unknown_model.as_deref().unwrap_or_default(),
         provider: attempt.map_or("", |a| &a.target.provider.name),
         upstream_model: attempt.map_or("", |a| &a.model),
         passed_over: ctx.passed_over.text(),
@@ -55,20 +56,10 @@ pub fn settle(session: &Session, error: Option<&Error>, ctx: &Exchange) {
 
 /// A request of status 400 and above always has one.
 fn reason(ctx: &Exchange) -> &'static str {
-    let store_failed = || ctx.store_failed || ctx.call.as_deref().is_some_and(|call| call.permit.store_failed());
     match ctx.reason {
-        "" if store_failed() => LIMIT_STORE_FAILED,
+        "" if ctx.call.as_deref().is_some_and(|call| call.permit.store_failed()) => LIMIT_STORE_FAILED,
         "" if ctx.ledger.status >= 400 => Refused::of_status(ctx.ledger.status).name(),
         reason => reason,
-    }
-}
-
-/// How far a request was when its client left.
-fn phase(ctx: &Exchange) -> Phase {
-    match ctx.call.as_deref() {
-        None => Phase::Request,
-        Some(call) if call.stage.committed() => Phase::Answer,
-        Some(_) => Phase::Waiting,
     }
 }
 
