@@ -51,7 +51,7 @@ impl AwsSseFramer {
         Self::default()
     }
 
-    /// Takes the next bytes of the body and gives out every frame that they complete; a line is an event without a type.
+    /// Takes the next bytes of the body and emits every frame that they complete; a line is an event without a type.
     ///
     /// # Errors
     /// As the framers inside; the framer is of no more use then.

@@ -17,7 +17,7 @@ pub struct LineFramer {
 }
 
 impl LineFramer {
-    /// Takes the next bytes of the body and gives out every line that they complete.
+    /// Takes the next bytes of the body and emits every line that they complete.
     ///
     /// # Errors
     /// [`Fault::Broken`] for a line above [`MAX_EVENT`], and whatever `each` returns. The
@@ -33,7 +33,7 @@ impl LineFramer {
         self.keep(bytes)
     }
 
-    /// The body has ended: gives out a last line that nothing ends. A decoder finds out whether it is whole.
+    /// The body has ended: emits a last line that nothing ends. A decoder finds out whether it is whole.
     ///
     /// # Errors
     /// As [`Self::push`].

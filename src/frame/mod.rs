@@ -81,10 +81,10 @@ impl Framer {
         }
     }
 
-    /// Takes the next bytes and gives out every frame that they complete.
+    /// Takes the next bytes and emits every frame that they complete.
     ///
     /// # Errors
-    /// [`Fault::Broken`] for what is not the protocol, and whatever `each` says.
+    /// [`Fault::Broken`] for what is not the protocol, and whatever `each` returns.
     pub fn push(&mut self, bytes: &[u8], each: &mut dyn FnMut(Frame<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
         match self {
             Self::Sse(framer) => framer.push(bytes, &mut |event, data| each(Frame::Sse { event, data })),
@@ -96,7 +96,7 @@ impl Framer {
     /// The stream has ended.
     ///
     /// # Errors
-    /// [`Fault::Truncated`] inside a frame, and whatever `each` says.
+    /// [`Fault::Truncated`] inside a frame, and whatever `each` returns.
     pub fn finish(&mut self, each: &mut dyn FnMut(Frame<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
         match self {
             Self::Sse(framer) => framer.finish(&mut |event, data| each(Frame::Sse { event, data })),

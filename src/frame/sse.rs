@@ -1,7 +1,6 @@
 //! Server-sent events, read as the WHATWG HTML standard says (section 9.2, "Server-sent events").
 //!
-//! The usual chunk holds whole events, which are handed out where they lie. Only an event that is cut by a chunk's end
-//! is carried over, and only one at a time.
+//! The usual chunk holds whole events, which are read in place. Only an event that is cut by a chunk's end is copied.
 //!
 //! One thing is not the standard's: a `data` line behind one that is a whole JSON object begins the next event. Some
 //! servers separate events by a single line break, and no document of any protocol here consists of two objects.
@@ -43,7 +42,7 @@ impl SseFramer {
         Self::default()
     }
 
-    /// Takes the next bytes of the body and gives out every event that they complete.
+    /// Takes the next bytes of the body and emits every event that they complete.
     ///
     /// # Errors
     /// [`Fault::Broken`] for an event above [`MAX_EVENT`], and whatever `each` returns. The framer is of no more use then.
@@ -56,6 +55,18 @@ impl SseFramer {
                 let carry = std::mem::take(&mut self.carry);
                 self.dispatch(&carry, each)?;
                 self.reuse(carry);
+            }
+            // Nearly every event is one line of data.
+            if self.carry.is_empty()
+                && self.fresh
+                && let Some((data, rest)) = one_line(bytes)
+            {
+                if bytes.len() - rest.len() > MAX_EVENT {
+                    return Err(too_long());
+                }
+                (bytes, self.first) = (rest, false);
+                each(None, &text(data))?;
+                continue;
             }
             let Some(end) = self.event_end(bytes) else { return self.keep(bytes) };
             let (event, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
@@ -73,7 +84,7 @@ impl SseFramer {
     }
 
     /// The body has ended. The standard discards an event that no blank line ends; some servers leave out the last
-    /// blank line, so that it is given out here. A decoder finds out whether it is whole.
+    /// blank line, so that it is emitted here. A decoder finds out whether it is whole.
     ///
     /// # Errors
     /// As [`Self::push`].
@@ -136,15 +147,8 @@ impl SseFramer {
         }
         // "The UTF-8 decode algorithm strips one leading UTF-8 Byte Order Mark (BOM), if any."
         let event = if std::mem::take(&mut self.first) { event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event) } else { event };
-        // "Streams must be decoded using the UTF-8 decode algorithm", which replaces what is no UTF-8 by U+FFFD.
-        let lossy;
-        let mut rest = match simdutf8::basic::from_utf8(event) {
-            Ok(text) => text,
-            Err(_) => {
-                lossy = String::from_utf8_lossy(event);
-                &*lossy
-            }
-        };
+        let event = text(event);
+        let mut rest = &*event;
         let (mut kind, mut data) = (None::<&str>, None::<Cow<'_, str>>);
         while !rest.is_empty() {
             // No field begins with a brace. Some servers end a stream with an error as bare JSON, on one line or several.
@@ -180,7 +184,7 @@ impl SseFramer {
                 "event" => kind = Some(value),
                 // llama.cpp's way to end a stream that failed: `error: {"code":…,"message":…}`.
                 "error" if data.is_none() => (kind, data) = (Some("error"), Some(Cow::Borrowed(value))),
-                _ => {} // `id` and `retry` serve to reconnect, which nobody does here; "Otherwise: The field is ignored."
+                _ => {} // `id` and `retry` serve to reconnect, which the gateway does not do; "Otherwise: The field is ignored."
             }
         }
         // "If the data buffer is an empty string, set the data buffer and the event type buffer to the empty string and
@@ -190,6 +194,19 @@ impl SseFramer {
             None => Ok(()),
         }
     }
+}
+
+/// The data of an event that is one `data` line and a blank one, and what follows it.
+fn one_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let line = bytes.strip_prefix(DATA)?;
+    let (data, rest) = line.split_at_checked(memchr::memchr2(b'\n', b'\r', line)?)?;
+    let rest = rest.strip_prefix(b"\n\n").or_else(|| rest.strip_prefix(b"\r\n\r\n"))?;
+    Some((data.strip_prefix(b" ").unwrap_or(data), rest))
+}
+
+/// "Streams must be decoded using the UTF-8 decode algorithm", which replaces what is no UTF-8 by U+FFFD.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    simdutf8::basic::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 fn split_line(text: &str) -> (&str, &str) {
@@ -251,6 +268,7 @@ mod tests {
             ("data\n\ndata\ndata\n\ndata:\n\n", events(&[("", ""), ("", "\n"), ("", "")])),
             ("event: x\nevent: y\ndata: a\n\ndata: b\n\n", events(&[("y", "a"), ("", "b")])),
             ("event: x\n\nevent:\ndata: b\n\n", events(&[("", "b")])),
+            ("data: a\r\n\r\ndata:  b\n\r\ndata:\n\n", events(&[("", "a"), ("", " b"), ("", "")])),
             (": ping\n\n: ping\ndata: a\nid: 1\nretry: 5\nDATA: no\n data: no\n\n", events(&[("", "a")])),
             ("\u{feff}data: a\n\n\u{feff}data: b\n\n", events(&[("", "a")])),
             ("\u{feff}\ndata: a\n\n", events(&[("", "a")])),
