@@ -209,6 +209,44 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
 }
 
 #[test]
+fn signed_and_redacted_reasoning_and_the_ends_of_blocks_are_events() {
+    #[derive(Default)]
+    struct Events(Vec<String>);
+    impl Sink for Events {
+        fn event(&mut self, event: Event<'_>) {
+            self.0.push(format!("{event:?}"));
+        }
+    }
+    let delta = |block: u64, delta: Value| json!(["contentBlockDelta", {"contentBlockIndex": block, "delta": delta}]);
+    let stop = |block: u64| json!(["contentBlockStop", {"contentBlockIndex": block}]);
+    let bytes = frames(&json!([
+        delta(0, json!({"reasoningContent": {"text": "hm"}})),
+        delta(0, json!({"reasoningContent": {"signature": "c2ln"}})),
+        stop(0),
+        delta(1, json!({"reasoningContent": {"redactedContent": "QUFBQQ=="}})),
+        stop(1),
+        delta(2, json!({"text": "a"})),
+        stop(2),
+        ["metadata", {"usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 10, "cacheWriteInputTokens": 7,
+            "cacheDetails": [{"ttl": "5m", "inputTokens": 2}, {"ttl": "1h", "inputTokens": 5}]}}],
+    ]));
+    let (mut said, mut decoder) = (Events::default(), converse(&Value::Null));
+    AwsFramer::new().push(&bytes, &mut |frame| crate::dialect::Decoder::frame(&mut decoder, frame, &mut said)).unwrap();
+    assert!(said.0.pop().unwrap().contains("cache_write: 7, cache_write_hour: 5"));
+    assert_eq!(
+        said.0,
+        [
+            r#"Reasoning { choice: 0, text: Raw("hm") }"#,
+            r#"Signature { choice: 0, text: Raw("c2ln") }"#,
+            "BlockEnd { choice: 0, block: Reasoning }",
+            r#"RedactedReasoning { choice: 0, data: Raw("AAAA") }"#,
+            r#"Content { choice: 0, text: Raw("a") }"#,
+            "BlockEnd { choice: 0, block: Text }",
+        ]
+    );
+}
+
+#[test]
 fn a_stream_that_ends_too_early_is_truncated() {
     let text = json!(["contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Once"}}]);
     let bytes = frames(&json!([["messageStart", {"role": "assistant"}], text, ["messageStop", {"stopReason": "end_turn"}]]));

@@ -1,6 +1,8 @@
 //! Answers: streams cut in every way, whole bodies, failures inside of them, and what real services sent.
 
 use super::*;
+use crate::dialect;
+use serde_json::json;
 
 fn decoder(case: &Value) -> Box<dyn crate::dialect::Decoder> {
     let mut case = case.clone();
@@ -75,6 +77,89 @@ fn every_cut_off_stream_is_truncated() {
         assert_eq!(stream(decoder(&case), std::iter::once(&bytes[..])).pop().unwrap(), "truncated", "{count}");
     }
 }
+
+/// Every event as it is.
+#[derive(Default)]
+struct Events(Vec<String>);
+
+impl Sink for Events {
+    fn event(&mut self, event: Event<'_>) {
+        self.0.push(format!("{event:?}"));
+    }
+}
+
+#[test]
+fn every_block_has_events_of_its_own() {
+    let start = |index: u64, block: Value| json!({"type": "content_block_start", "index": index, "content_block": block});
+    let delta = |index: u64, delta: Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
+    let stop = |index: u64| json!({"type": "content_block_stop", "index": index});
+    let search = json!({"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}});
+    let found = json!({"type": "web_search_tool_result", "tool_use_id": "s1", "content": [{"type": "web_search_result", "url": "u", "title": "t"}]});
+    let usage = json!({"input_tokens": 1, "cache_creation_input_tokens": 7, "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 5}});
+    let events = [
+        json!({"type": "message_start", "message": {"id": "m", "type": "message", "usage": usage}}),
+        start(0, json!({"type": "thinking", "thinking": "", "signature": ""})),
+        delta(0, json!({"type": "thinking_delta", "thinking": "hm"})),
+        delta(0, json!({"type": "signature_delta", "signature": "c2ln"})),
+        stop(0),
+        start(1, json!({"type": "redacted_thinking", "data": "AAAA"})),
+        stop(1),
+        start(2, search.clone()),
+        delta(2, json!({"type": "input_json_delta", "partial_json": "{}"})),
+        stop(2),
+        start(3, found.clone()),
+        stop(3),
+        start(4, json!({"type": "text", "text": ""})),
+        delta(4, json!({"type": "text_delta", "text": "a"})),
+        stop(4),
+        start(5, json!({"type": "tool_use", "id": "t1", "name": "f", "input": {}})),
+        stop(5),
+        json!({"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"}}),
+        json!({"type": "message_stop"}),
+    ];
+    let mut decoder = decode::Decoder::new(None, true);
+    let mut said = Events::default();
+    events.iter().for_each(|event| decoder.event(&event.to_string(), &mut said).unwrap());
+    let raw = |name, json: &Value| {
+        format!(
+            "Raw {{ choice: 0, block: RawBlock {{ name: {name:?}, media_type: \"\", json: {:?}, essential: false }} }}",
+            json.to_string()
+        )
+    };
+    let state = format!(r#"{THOUGHT},{{"type":"redacted_thinking","data":"AAAA"}}"#);
+    let call = r#"ToolStart { choice: 0, call: 0, id: Some(Raw("t1")), name: Raw("f"), form: Function, state: "#;
+    assert!(said.0.remove(0).contains("cache_write: 7, cache_write_hour: 5"));
+    assert_eq!(
+        said.0,
+        [
+            r#"Reasoning { choice: 0, text: Raw("hm") }"#,
+            r#"Signature { choice: 0, text: Raw("c2ln") }"#,
+            "BlockEnd { choice: 0, block: Reasoning }",
+            r#"RedactedReasoning { choice: 0, data: Raw("AAAA") }"#,
+            &raw("server_tool_use", &search),
+            r#"RawInput { choice: 0, fragment: Raw("{}") }"#,
+            "BlockEnd { choice: 0, block: Raw }",
+            &raw("web_search_tool_result", &found),
+            r#"SearchResults { choice: 0, pages: [Page { url: Raw("u"), title: Some(Raw("t")) }] }"#,
+            "BlockEnd { choice: 0, block: Raw }",
+            r#"Content { choice: 0, text: Raw("a") }"#,
+            "BlockEnd { choice: 0, block: Text }",
+            &format!("{call}{:?} }}", Some(state.as_bytes())),
+            "BlockEnd { choice: 0, block: Call(0) }",
+            r#"Finish { choice: 0, reason: StopSequence(Some("END")) }"#,
+            "End",
+        ]
+    );
+    let message = json!({"type": "message", "content": [search, {"type": "video"}], "stop_reason": "refusal", "stop_details": {"type": "refusal", "category": "cyber"}});
+    let mut said = Events::default();
+    dialect::Decoder::whole(&mut decode::Decoder::new(None, false), message.to_string().as_bytes(), &mut said).unwrap();
+    let video = raw("video", &json!({"type": "video"})).replace("false", "true");
+    let end = "BlockEnd { choice: 0, block: Raw }";
+    let refused = r#"Finish { choice: 0, reason: Refusal(Some("cyber")) }"#;
+    assert_eq!(said.0, [&raw("server_tool_use", &search), end, &video, end, refused]);
+}
+
+const THOUGHT: &str = r#"{"type":"thinking","thinking":"hm","signature":"c2ln"}"#;
 
 /// Joins what was said into texts, calls and a finish.
 fn summary(said: &[String]) -> Value {
