@@ -27,15 +27,16 @@
 //!                                          │ failed before the first content:          │
 //!                                          └ the next target, and a new body ─────┐    │
 //!                                                                                 │    ▼
-//!    ◄───────── front::chat writer ◄── llm::order ◄── dialect ◄──── frame
-//!               OpenAI's bytes                      one order     Events        cut anywhere
+//!    ◄───────── front::chat ◄── llm::order ◄── dialect ◄──── frame
+//!               OpenAI's bytes   one order     Events        cut anywhere
 //!                                   relay: push(bytes, end) -> bytes
 //!
 //!  when it is over, however it ended: limit settles, account prices, telemetry counts and writes one line
 //! ```
 //!
-//! Every answer becomes the same few [`llm::event::Event`]s; a whole answer is a stream with one step. So a dialect is
-//! written once for both, and a front dialect would be one more writer.
+//! Every answer becomes the same [`llm::event::Event`]s; a whole answer is a stream with one step. [`llm::order`] has the rules
+//! that every answer follows, [`front::chat::rules`] those that are OpenAI's alone. So a dialect is written once for both,
+//! and a further front is one more reader and writer.
 //!
 //! A *dialect* is code, a *provider* is data: what one OpenAI-compatible service does otherwise than OpenAI is an entry
 //! of `src/provider/catalogue.yaml`, and no dialect asks which provider it is talking to.
@@ -52,7 +53,7 @@
 //!    buffer has a bound with a name.
 //! 4. A [`secret::Secret`] cannot be shown. A [`auth::Principal`] comes only from [`auth`], a permit only from
 //!    [`limit`]; dropping the permit settles it.
-//! 5. An answer that broke off is told as an error; nothing can turn it into a `finish_reason` or `[DONE]`.
+//! 5. An answer that broke off ends with an error; nothing can turn it into a `finish_reason` or `[DONE]`.
 //! 6. Upstream headers are built from an allow-list, never copied from the client.
 //! 7. The key that signs belongs to the target that was picked.
 //! 8. One function turns errors into HTTP, one table normalises finish reasons, one place holds a stream to its order.
@@ -83,7 +84,7 @@
 //! | [`yaml`] | YAML with positions, and types that are read from it |
 //! | [`secret`], [`pem`], [`files`], [`units`], [`near`], [`percent`] | a string that cannot be shown, certificates, fingerprints of files, durations and money, close names, percent-encoding |
 //! | [`redact`](mod@redact) | removes secrets from text that others wrote |
-//! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens; and state sealed into tool-call ids |
+//! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens |
 //! | [`frame`] | a stream of bytes to frames, wherever it is cut: server-sent events, AWS event streams |
 //! | [`relay`] | an answer on its way: framer, decoder, order, writer |
 //! | [`account`] | usage, price, and the settled line |

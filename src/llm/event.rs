@@ -142,7 +142,7 @@ pub struct Citation<'a> {
     pub title: Option<Text<'a>>,
     /// Start and end of the cited words in the answer, in the provider's count; both are 0 where it gives none.
     pub span: (u64, u64),
-    /// All that the provider says of it, raw JSON; empty where `url` and `title` are all.
+    /// The provider's own form of it, raw JSON; empty where `url` and `title` are all.
     pub json: &'a str,
 }
 

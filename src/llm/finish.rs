@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 pub enum Finish {
     /// The model came to an end.
     Stop,
-    /// One of the request's stop sequences came; which one, where the provider tells.
+    /// One of the request's stop sequences came; which one, where the provider names it.
     StopSequence(Option<Box<str>>),
     /// The limit on output tokens.
     Length,
@@ -19,7 +19,7 @@ pub enum Finish {
     Pause,
     /// The provider withheld or cut the answer.
     ContentFilter,
-    /// The model refused; the category, where the provider tells.
+    /// The model refused; the category, where the provider names it.
     Refusal(Option<Box<str>>),
 }
 
@@ -35,18 +35,18 @@ pub enum Meaning {
 }
 
 impl Finish {
-    /// The finish of a choice whose provider ended it with `word`; `None` where that means that the answer failed. `said`:
-    /// whether the choice has any content, reasoning or call.
+    /// The finish of a choice whose provider ended it with `word`; `None` where that means that the answer failed.
+    /// `has_content`: whether the choice has any content, reasoning or call.
     ///
     /// An unknown word behind something counts as `stop` and is logged once. It stands at the end of an answer that the
     /// provider itself calls ended, so that failing it would throw away what was generated and paid for, and would do so for
     /// every request to a server that invents a word. Behind nothing it is a failure: there is nothing to lose, and another
     /// target may answer.
-    pub fn of(word: &str, said: bool) -> Option<Self> {
+    pub fn of(word: &str, has_content: bool) -> Option<Self> {
         match Meaning::of(word) {
             Meaning::Complete(finish) => Some(finish),
             Meaning::Failed => None,
-            Meaning::Unknown if !said => None,
+            Meaning::Unknown if !has_content => None,
             Meaning::Unknown => {
                 log_once(word);
                 Some(Self::Stop)
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_is_a_stop_where_something_was_said() {
+    fn an_unknown_word_is_a_stop_where_there_is_content() {
         assert_eq!(Meaning::of("brand_new"), Meaning::Unknown);
         assert_eq!((Finish::of("brand_new", true), Finish::of("brand_new", false)), (Some(Finish::Stop), None));
         assert_eq!(Finish::of("end_turn", false), Some(Finish::Stop), "an empty answer is one");

@@ -60,7 +60,7 @@ impl Order {
         self.started
     }
 
-    /// Whether the provider has said that nothing follows.
+    /// Whether the provider has marked the end of its stream.
     pub fn ended(&self) -> bool {
         self.ended
     }
@@ -103,7 +103,7 @@ impl Order {
     /// The answer is complete: writes the finish reasons.
     ///
     /// # Errors
-    /// Says what is missing where a choice has no finish reason, or there is none at all.
+    /// What is missing where a choice has no finish reason, or there is none at all.
     pub fn complete<W: Writer>(&mut self, out: &mut W) -> Result<(), Cow<'static, str>> {
         if let Some(what) = &self.broken {
             return Err(what.clone());
@@ -249,7 +249,7 @@ impl<W: Writer> Sink for Ordered<'_, W> {
     }
 }
 
-/// FNV-1a; tells ids apart without keeping them. Never 0 for a text.
+/// FNV-1a; compares ids without keeping them. Never 0 for a text.
 fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)) | 1
 }

@@ -1,8 +1,7 @@
-//! State that a provider wants back on the next turn, carried by the client inside tool-call ids.
+//! State that a provider needs back on the next turn, sealed into text that a client returns verbatim.
 //!
-//! Thought signatures have to come back with the conversation, plain OpenAI clients only send back what OpenAI's shape
-//! has room for, and the gateway keeps no store. So the state rides in the id of a tool call, which every client
-//! returns verbatim: `ID--tg1-` and base64url of nonce, ciphertext and tag. ChaCha20-Poly1305 makes it unreadable and
+//! Thought signatures have to come back with the conversation, and the gateway keeps no store. A plain OpenAI client returns
+//! only what OpenAI's shape has room for, so there the state is in the id of a tool call: `ID--tg1-` and base64url of nonce, ciphertext and tag. ChaCha20-Poly1305 makes it unreadable and
 //! unforgeable; the team and the provider's id are authenticated with it, so that a state cannot be moved to another
 //! team or another call. Nothing here is random: the nonce is an HMAC of everything that is sealed (a synthetic
 //! nonce), so equal ids mean equal contents and two different contents share a nonce with probability 2^-96 a pair.
@@ -42,7 +41,7 @@ impl Sealer {
         Some(Self { cipher: LessSafeKey::new(cipher), nonces })
     }
 
-    /// The provider's id with a state sealed behind it. `context` is whoever may open it, the team. The id stays as it
+    /// The provider's id with a state sealed behind it. `context`: the team that may open it. The id stays as it
     /// is where the state is empty or longer than [`MAX_STATE`].
     pub fn seal(&self, context: &[u8], id: &str, state: &[u8]) -> String {
         self.try_seal(context, id, state).unwrap_or_else(|| id.to_owned())

@@ -45,7 +45,7 @@ impl Usage {
         self.prompt.saturating_add(self.completion)
     }
 
-    /// This and a later count of the same answer. What is said grows, so that its counts keep their highest value; the prompt
+    /// This and a later count of the same answer. Output grows, so that its counts keep their highest value; the prompt
     /// is counted anew each time, and only a zero, with which some servers end a stream, does not replace a count of it.
     #[must_use]
     pub fn and_later(self, later: Self) -> Self {

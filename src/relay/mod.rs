@@ -48,7 +48,7 @@ pub struct Relay {
 
 /// How the provider's body is read.
 enum Input {
-    /// Nothing but white space has come. Labels are often wrong, so the first byte has its say on how it goes on.
+    /// Nothing but white space has come. Labels are often wrong, so the first byte counts for more.
     Labelled(Option<Framing>),
     Frames(Framer),
     Whole(Vec<u8>),
@@ -108,7 +108,7 @@ impl Relay {
         (self.take(), result)
     }
 
-    /// Whether the answer is complete: a provider may say so before its body ends.
+    /// Whether the answer is complete: a provider may mark it before its body ends.
     pub fn is_over(&self) -> bool {
         self.over
     }
@@ -337,8 +337,8 @@ mod tests {
         }
     }
 
-    /// What a client is told of a body under a label, whole and byte by byte.
-    fn told(label: Option<Framing>, body: &[u8], form: Form) -> (String, Result<(), Fault>) {
+    /// What a client gets of a body under a label, whole and byte by byte.
+    fn written(label: Option<Framing>, body: &[u8], form: Form) -> (String, Result<(), Fault>) {
         let run = |size: usize| {
             let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
             let mut relay = Relay::new(label, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), form, None);
@@ -369,27 +369,27 @@ mod tests {
             [json.to_owned(), format!("\u{feff}{json}"), format!("\n\n {json}"), sse.to_owned(), format!("\u{feff}\r\n: x\n\n{sse}")]
         {
             for label in [None, Some(Framing::Sse), Some(Framing::AwsEventStream)] {
-                let (streamed, end) = told(label, body.as_bytes(), chunks);
+                let (streamed, end) = written(label, body.as_bytes(), chunks);
                 assert!(
                     end.is_ok() && streamed.contains(r#""content":"hi""#) && streamed.ends_with("data: [DONE]\n\n"),
                     "{body}: {streamed}"
                 );
-                let (whole, end) = told(label, body.as_bytes(), Form::Completion);
+                let (whole, end) = written(label, body.as_bytes(), Form::Completion);
                 assert!(end.is_ok() && whole.contains(r#""content":"hi""#), "{body}: {whole}");
             }
         }
         let error = r#"{"error":{"message":"slow down","type":"rate_limit_error"}}"#;
-        assert!(matches!(told(Some(Framing::Sse), error.as_bytes(), chunks).1, Err(Fault::Provider(_))));
+        assert!(matches!(written(Some(Framing::Sse), error.as_bytes(), chunks).1, Err(Fault::Provider(_))));
         for label in [None, Some(Framing::Sse)] {
-            assert!(told(label, b" \n", chunks).1.is_err());
+            assert!(written(label, b" \n", chunks).1.is_err());
         }
     }
 
     /// Makes decoders.
     type Dialect<'a> = &'a dyn Fn() -> Box<dyn Decoder>;
 
-    /// What is told of events in this order, in pieces of `size` bytes, and what is counted.
-    fn retold(
+    /// What is written of events in this order, in pieces of `size` bytes, and what is counted.
+    fn rewritten(
         dialect: &dyn Fn() -> Box<dyn Decoder>,
         events: &[&str],
         place: UsagePlace,
@@ -397,19 +397,19 @@ mod tests {
     ) -> (String, bool, u64, Option<Usage>) {
         let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
         let mut relay = Relay::new(Some(Framing::Sse), dialect(), head, Form::Chunks(place), None);
-        let (bytes, mut out) = (events.concat(), Vec::new());
+        let (body, mut out) = (events.concat(), Vec::new());
         let mut good = true;
-        for piece in bytes.as_bytes().chunks(size) {
-            let (told, result) = relay.push(piece);
-            out.extend(told);
+        for piece in body.as_bytes().chunks(size) {
+            let (bytes, result) = relay.push(piece);
+            out.extend(bytes);
             good = result.is_ok();
             if !good {
                 break;
             }
         }
         if good {
-            let (told, result) = relay.end();
-            out.extend(told);
+            let (bytes, result) = relay.end();
+            out.extend(bytes);
             good = result.is_ok();
         }
         (String::from_utf8(out).unwrap(), good, relay.content_bytes(), relay.usage())
@@ -463,16 +463,16 @@ mod tests {
             for (a, b, c) in (0..all.len().pow(3)).map(|i| (i % all.len(), i / all.len() % all.len(), i / all.len().pow(2))) {
                 let order = [all[0], all[a], all[b], all[c], all[b], all[a], all[a]];
                 for place in [UsagePlace::Merged, UsagePlace::Separate] {
-                    let slowly = retold(dialect, &order, place, 1);
-                    assert_eq!(retold(dialect, &order, place, usize::MAX), slowly, "{order:?}");
-                    assert_eq!(retold(dialect, &order, place, 90), slowly, "{order:?}");
+                    let slowly = rewritten(dialect, &order, place, 1);
+                    assert_eq!(rewritten(dialect, &order, place, usize::MAX), slowly, "{order:?}");
+                    assert_eq!(rewritten(dialect, &order, place, 90), slowly, "{order:?}");
                 }
             }
         }
     }
 
     #[test]
-    fn nothing_is_told_before_the_first_content_and_nothing_of_it_is_lost() {
+    fn nothing_is_written_before_the_first_content_and_nothing_of_it_is_lost() {
         let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
         let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
         let mut relay = Relay::new(Some(Framing::Sse), decoder, head, Form::Chunks(UsagePlace::Withheld), None);

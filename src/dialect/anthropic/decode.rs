@@ -151,7 +151,7 @@ impl Decoder {
                 self.blocks.open(index, Kind::Raw, out)?;
                 pass(out, false);
                 if kind == "web_search_tool_result" {
-                    // Else it is an error of the search, which the model was told.
+                    // Else it is an error of the search, which only the model reads.
                     let found = block.content.and_then(|raw| serde_json::from_str::<Vec<WireCitation<'_>>>(raw.get()).ok());
                     let pages = found.iter().flatten().filter_map(|page| Some(Page { url: page.url?, title: string(page.title) }));
                     let pages: Vec<Page<'_>> = pages.collect();
@@ -286,7 +286,7 @@ fn detail(stop_sequence: Option<&RawValue>, stop_details: Option<&RawValue>) -> 
     string(stop_sequence).or_else(category).map(|text| text.decode().into_owned())
 }
 
-/// Whether this is an event that the gateway does not know.
+/// Whether this is an unknown event.
 fn is_unknown(data: &str) -> bool {
     #[derive(Deserialize)]
     struct Kind<'a> {

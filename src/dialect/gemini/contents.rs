@@ -316,7 +316,7 @@ fn shifts(name: &str) -> bool {
 const TAG: &[u8] = b"\xffgemini:";
 /// Starts that of a signature that decoding and encoding would not give back as it is spelled; it is kept as a text.
 const VERBATIM: &[u8] = b"\xffgemini=";
-/// What Gemini accepts in the place of a signature that nobody has: a history that another model has written.
+/// What Gemini accepts in the place of a signature that does not exist: a history that another model has written.
 const UNKNOWN_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// The state of a call with this signature; `None` where it has none.

@@ -205,7 +205,7 @@ const fn raw<'a>(choice: u32, name: &'a str, media_type: &'a str, json: &'a str,
 /// Emits the sources of the answer's text, and the pages that a search has found for no words in particular. The positions are
 /// Google's, in bytes of UTF-8.
 fn sources(choice: u32, grounding: Option<&RawValue>, citations: Option<&RawValue>, out: &mut dyn Sink) {
-    // What is not of this form helps nobody, and the answer stands without it.
+    // What is not of this form is left out; the answer is whole without it.
     let grounding: Grounding<'_> = grounding.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let citations: Citations<'_> = citations.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let (chunks, supports) = (grounding.grounding_chunks.unwrap_or_default(), grounding.grounding_supports.unwrap_or_default());
@@ -239,7 +239,7 @@ fn place(e: &serde_json::Error) -> String {
     format!("line {}, column {}", e.line(), e.column())
 }
 
-/// A finish reason that says that the answer failed (`MALFORMED_FUNCTION_CALL`, `OTHER` …), or one that nobody knows.
+/// A finish reason that means that the answer failed (`MALFORMED_FUNCTION_CALL`, `OTHER` …), or an unknown one.
 fn failed(word: &str, message: Option<&str>) -> Fault {
     let message = message.unwrap_or_default();
     let end = (0..=message.len().min(MAX_FINISH_MESSAGE)).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
@@ -247,9 +247,9 @@ fn failed(word: &str, message: Option<&str>) -> Fault {
     Fault::Provider(ProviderError { class: FailureClass::Server, message: message.trim_end().to_owned(), param: None, retry_after: None })
 }
 
-/// Counts are sums over the whole answer so far. `None` where a chunk only tells other things (`trafficType`).
+/// Counts are sums over the whole answer so far. `None` where a chunk has only other members (`trafficType`).
 fn usage(counts: &Counts) -> Option<Usage> {
-    let told = counts.prompt_token_count.is_some() || counts.candidates_token_count.is_some() || counts.total_token_count.is_some();
+    let counted = counts.prompt_token_count.is_some() || counts.candidates_token_count.is_some() || counts.total_token_count.is_some();
     let n = Option::unwrap_or_default;
     let audio = |list: &Option<Vec<Modality>>| -> u64 {
         let audio = list.iter().flatten().filter(|m| m.modality.as_deref() == Some("AUDIO"));
@@ -260,7 +260,7 @@ fn usage(counts: &Counts) -> Option<Usage> {
     let prompt = n(counts.prompt_token_count).saturating_add(n(counts.tool_use_prompt_token_count));
     // Some answers leave out the candidates or the thoughts; the total counts them all the same.
     let rest = n(counts.total_token_count).saturating_sub(prompt);
-    told.then(|| Usage {
+    counted.then(|| Usage {
         prompt,
         completion: n(counts.candidates_token_count).saturating_add(reasoning).max(rest),
         cached: n(counts.cached_content_token_count),
@@ -276,7 +276,7 @@ const MAX_CHOICES: usize = 128;
 /// Longest finish message of the provider that is passed on, in bytes.
 const MAX_FINISH_MESSAGE: usize = 2048;
 
-/// What stands for a probability of nothing, which JSON cannot say; OpenAI's own value for it.
+/// What stands for a probability of nothing, which JSON cannot write; OpenAI's own value for it.
 const NEVER: &str = "-9999.0";
 
 /// OpenAI's `logprobs` object; `None` where there are no tokens.

@@ -220,7 +220,7 @@ pub(super) fn filled(json: &str) -> Option<Text<'_>> {
     walk::string(json).filter(|text| !text.is_empty())
 }
 
-/// The annotations that OpenAI's schema knows, each with all the members that it has there; some servers put files and others
+/// The annotations of OpenAI's schema, each with all the members that it has there; some servers put files and others
 /// among them, and some leave members out or put them beside the type, as OpenAI's Responses have them.
 fn citations(json: &str) -> Option<Cow<'_, str>> {
     let mut kept: SmallVec<[Cow<'_, str>; 4]> = SmallVec::new();

@@ -1,4 +1,4 @@
-//! What a provider that speaks OpenAI needs back on the next turn, for clients that know OpenAI's members only: collected
+//! What a provider that speaks OpenAI needs back on the next turn, for clients that return OpenAI's members only: collected
 //! from an answer as the state of a tool call, and put back where it was when the client returns the call.
 
 use crate::json::text::Text;

@@ -28,7 +28,7 @@ pub fn read(at: &mut Cursor<'_>, completion_excludes_reasoning: bool) -> Result<
             "prompt_tokens" => usage.prompt = number(value),
             "completion_tokens" if value != "null" => completion = Some(number(value)),
             "total_tokens" if value != "null" => total = Some(number(value)),
-            // DeepSeek, Mistral, Moonshot; the details, where there are any, say the same.
+            // DeepSeek, Mistral, Moonshot; the details, where there are any, are the same.
             "prompt_cache_hit_tokens" | "num_cached_tokens" | "cached_tokens" => usage.cached = usage.cached.max(number(value)),
             "reasoning_tokens" => usage.reasoning = usage.reasoning.max(number(value)),
             _ => {}
@@ -37,8 +37,8 @@ pub fn read(at: &mut Cursor<'_>, completion_excludes_reasoning: bool) -> Result<
     })?;
     let rest = total.map(|total: u64| total.saturating_sub(usage.prompt)).filter(|_| total != Some(0));
     usage.completion = match completion {
-        Some(said) if !completion_excludes_reasoning => said,
-        said => rest.or(said).unwrap_or(0),
+        Some(count) if !completion_excludes_reasoning => count,
+        count => rest.or(count).unwrap_or(0),
     };
     let counted = usage.prompt > 0 || completion.is_some() || total.is_some();
     Ok(counted.then_some(usage))
@@ -194,13 +194,13 @@ mod tests {
             r#"{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"text_tokens":3,"image_tokens":6},
                "completion_tokens_details":{"text_tokens":5,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1}}"#,
         );
-        let mut told = Vec::new();
-        crate::front::chat::usage::write(&details, &mut told);
-        let told = String::from_utf8(told).unwrap();
-        assert!(told.contains(r#"{"cached_tokens":0,"text_tokens":3,"image_tokens":6,"audio_tokens":0}"#), "{told}");
+        let mut written = Vec::new();
+        crate::front::chat::usage::write(&details, &mut written);
+        let written = String::from_utf8(written).unwrap();
+        assert!(written.contains(r#"{"cached_tokens":0,"text_tokens":3,"image_tokens":6,"audio_tokens":0}"#), "{written}");
         let completion =
             r#"{"reasoning_tokens":0,"text_tokens":5,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1,"audio_tokens":0}"#;
-        assert!(told.contains(completion), "{told}");
+        assert!(written.contains(completion), "{written}");
         let deepseek = read(r#"{"completion_tokens":5,"prompt_tokens":9,"prompt_cache_hit_tokens":4,"prompt_tokens_details":null}"#);
         assert_eq!((deepseek.cached, deepseek.total()), (4, 14));
         let sglang = read(r#"{"prompt_tokens":9.0,"total_tokens":14,"completion_tokens":null,"reasoning_tokens":2}"#);

@@ -84,7 +84,7 @@ pub(super) fn encode(request: &Request<'_>, target: &Target) -> Result<Outgoing,
         dropped: settled.dropped,
         adjusted: settled.adjusted,
         framing: Framing::AwsSse,
-        decoder: Box::new(Tgi { trim: Trim::new(stops), said: false, finished: false }),
+        decoder: Box::new(Tgi { trim: Trim::new(stops), has_content: false, finished: false }),
     })
 }
 
@@ -93,7 +93,7 @@ pub(super) fn max_new_tokens(request: &Request<'_>, target: &Target) -> Result<u
     Ok(request.token_limit()?.unwrap_or_else(|| target.default_max_tokens.map_or(DEFAULT_MAX_NEW_TOKENS, u64::from)))
 }
 
-/// "`temperature` must be strictly positive" and "`top_p` must be > 0.0 and < 1.0": a temperature of 0 is said by not
+/// "`temperature` must be strictly positive" and "`top_p` must be > 0.0 and < 1.0": a temperature of 0 is written as not
 /// sampling, a `top_p` of 1 by leaving it out.
 fn sampling<'a>(w: &mut Writer, request: &Request<'a>) {
     let number = |value: Option<(&'a str, Authority)>| value.and_then(|(raw, _)| Some((raw, raw.parse::<f64>().ok()?)));
@@ -197,7 +197,8 @@ struct Details<'a> {
 
 struct Tgi {
     trim: Trim,
-    said: bool,
+    /// A text has come.
+    has_content: bool,
     finished: bool,
 }
 
@@ -214,9 +215,9 @@ fn message(error: &RawValue) -> String {
 }
 
 impl Tgi {
-    fn say(&mut self, text: &str, out: &mut dyn Sink) {
+    fn text(&mut self, text: &str, out: &mut dyn Sink) {
         if !text.is_empty() {
-            self.said = true;
+            self.has_content = true;
             out.event(Event::Content { choice: 0, text: Text::Plain(text) });
         }
     }
@@ -235,17 +236,17 @@ impl Tgi {
         match (&wire.token, &wire.generated_text) {
             (Some(token), _) if !token.special => {
                 let text = self.trim.push(token.text.as_deref().unwrap_or_default());
-                self.say(&text, out);
+                self.text(&text, out);
             }
             (None, Some(text)) if whole => {
                 let text = self.trim.push(text);
-                self.say(&text, out);
+                self.text(&text, out);
             }
             (None, None) if whole => return Err(Fault::Broken("the answer holds no generated_text".into())),
             _ => {}
         }
         let Some(details) = &wire.details else {
-            // Containers that know no details say at least that their answer is whole.
+            // Containers without details mark at least the end of their answer.
             return if wire.generated_text.is_some() { self.finish("stop", out) } else { Ok(()) };
         };
         let prefill = details.prefill.as_ref().map(|tokens| tokens.len() as u64).filter(|tokens| *tokens > 0);
@@ -258,8 +259,8 @@ impl Tgi {
 
     fn finish(&mut self, word: &str, out: &mut dyn Sink) -> Result<(), Fault> {
         let rest = self.trim.finish(word == "stop_sequence");
-        self.say(&rest, out);
-        let Some(reason) = Finish::of(word, self.said) else {
+        self.text(&rest, out);
+        let Some(reason) = Finish::of(word, self.has_content) else {
             return Err(Fault::Broken(format!("the answer ended with finish_reason `{word}`").into()));
         };
         self.finished = true;
@@ -301,22 +302,23 @@ impl Decoder for Tgi {
     }
 }
 
-/// Holds back what may be the beginning of a stop sequence.
+/// Takes the stop sequence off an answer's end, which TGI counts as a part of the text and OpenAI does not: holds back what may
+/// be the beginning of one.
 #[derive(Debug)]
-pub(super) struct Trim {
+struct Trim {
     stops: Vec<String>,
     held: String,
 }
 
 impl Trim {
     /// Looks for these; empty ones left out.
-    pub(super) fn new(mut stops: Vec<String>) -> Self {
+    fn new(mut stops: Vec<String>) -> Self {
         stops.retain(|stop| !stop.is_empty());
         Self { stops, held: String::new() }
     }
 
-    /// Takes more text and gives out what certainly belongs to the answer. At most the longest stop sequence stays.
-    pub(super) fn push(&mut self, text: &str) -> String {
+    /// Takes more text and returns what certainly belongs to the answer. At most the longest stop sequence stays.
+    fn push(&mut self, text: &str) -> String {
         self.held.push_str(text);
         let begins = |tail: &str| self.stops.iter().any(|stop| stop.starts_with(tail));
         let from = self.held.char_indices().map(|(at, _)| at).find(|at| self.held.get(*at..).is_some_and(begins));
@@ -325,7 +327,7 @@ impl Trim {
     }
 
     /// The answer has ended: what is held back, unless it is the sequence that `stopped` it.
-    pub(super) fn finish(&mut self, stopped: bool) -> String {
+    fn finish(&mut self, stopped: bool) -> String {
         let held = std::mem::take(&mut self.held);
         if stopped && self.stops.contains(&held) { String::new() } else { held }
     }
@@ -337,16 +339,16 @@ mod tests {
 
     #[test]
     fn only_the_sequence_that_stopped_is_taken_off() {
-        let say = |pieces: &[&str], stopped: bool| {
+        let text = |pieces: &[&str], stopped: bool| {
             let mut trim = Trim::new(vec!["END".into(), String::new(), "\n\n".into()]);
             let mut out: String = pieces.iter().map(|piece| trim.push(piece)).collect();
             out.push_str(&trim.finish(stopped));
             out
         };
-        assert_eq!(say(&["The E", "ND of it ", "E", "N", "D"], true), "The END of it ");
-        assert_eq!(say(&["The EN"], true), "The EN");
-        assert_eq!(say(&["The END"], false), "The END");
-        assert_eq!(say(&["ü\n", "\n"], true), "ü");
+        assert_eq!(text(&["The E", "ND of it ", "E", "N", "D"], true), "The END of it ");
+        assert_eq!(text(&["The EN"], true), "The EN");
+        assert_eq!(text(&["The END"], false), "The END");
+        assert_eq!(text(&["ü\n", "\n"], true), "ü");
         assert_eq!(Trim::new(Vec::new()).push("E"), "E");
     }
 }

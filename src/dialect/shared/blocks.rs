@@ -275,7 +275,7 @@ impl Blocks {
     }
 }
 
-/// A source of a text: what is called a `source` may be its address, too. `json` is all that the provider says of it.
+/// A source of a text: what is called a `source` may be its address, too. `json` is the provider's own form of it.
 pub(in crate::dialect) fn citation<'a>(
     url: Option<Text<'a>>,
     source: Option<Text<'a>>,

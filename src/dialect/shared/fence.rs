@@ -100,9 +100,9 @@ mod tests {
     use crate::llm::event::Finish;
 
     #[derive(Default)]
-    struct Said(String);
+    struct Content(String);
 
-    impl Sink for Said {
+    impl Sink for Content {
         fn event(&mut self, event: Event<'_>) {
             if let Event::Content { text, .. } = event {
                 self.0.push_str(&text.decode());
@@ -123,7 +123,7 @@ mod tests {
             ("", ""),
         ] {
             for size in 1..=text.len().max(1) {
-                let (mut unfence, mut out) = (Unfence::default(), Said::default());
+                let (mut unfence, mut out) = (Unfence::default(), Content::default());
                 for piece in text.as_bytes().chunks(size) {
                     let text = Text::Plain(std::str::from_utf8(piece).unwrap_or_default());
                     unfence.rewrite(Event::Content { choice: 0, text }, &mut out);

@@ -1,5 +1,5 @@
-//! `<think>…</think>` at the beginning of the content, told as reasoning. Only where a target says `think_tags: split`:
-//! a text that merely speaks of the tag is content.
+//! `<think>…</think>` at the beginning of the content as reasoning. Only where a target has `think_tags: split`: a text that
+//! merely mentions the tag is content.
 
 use super::rewrite::{Rewrite, Rewritten};
 use crate::dialect::Decoder;
@@ -23,7 +23,7 @@ pub fn split(decoder: Box<dyn Decoder>) -> Rewritten<SplitThink> {
 ///      \---------------anything else----------------------------------------------------------------------> Content
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum Position {
     #[default]
     Before,
     /// Line feeds after the tag are not part of the thought.
@@ -37,7 +37,7 @@ enum Place {
 #[derive(Debug, Default)]
 struct State {
     choice: u32,
-    place: Place,
+    position: Position,
     /// What may still become a tag: shorter than one, and white space before it.
     held: String,
 }
@@ -63,7 +63,7 @@ impl Rewrite for SplitThink {
         match event {
             Event::Content { choice, text } => {
                 let Some(state) = self.state(choice) else { return };
-                if state.place == Place::Content {
+                if state.position == Position::Content {
                     return out.event(event);
                 }
                 state.held.push_str(&text.decode());
@@ -82,50 +82,50 @@ impl Rewrite for SplitThink {
 
 impl State {
     fn advance(&mut self, out: &mut dyn Sink) {
-        if self.place == Place::Before {
+        if self.position == Position::Before {
             let begun = self.held.trim_start();
             if let Some(rest) = begun.strip_prefix(OPEN) {
                 self.held = rest.to_owned();
-                self.place = Place::Opened;
+                self.position = Position::Opened;
             } else if OPEN.starts_with(begun) && self.held.len() <= MAX_HELD {
                 return;
             } else {
-                self.place = Place::Content;
+                self.position = Position::Content;
             }
         }
-        if self.place == Place::Opened {
+        if self.position == Position::Opened {
             let thought = self.held.trim_start_matches('\n');
             if thought.is_empty() {
                 return self.held.clear();
             }
             self.held = thought.to_owned();
-            self.place = Place::Inside;
+            self.position = Position::Inside;
         }
-        if self.place == Place::Inside {
+        if self.position == Position::Inside {
             let held = std::mem::take(&mut self.held);
             if let Some((thought, rest)) = held.split_once(CLOSE) {
-                self.say(thought.trim_end_matches('\n'), out);
+                self.emit(thought.trim_end_matches('\n'), out);
                 self.held = rest.to_owned();
-                self.place = Place::Behind;
+                self.position = Position::Behind;
             } else {
                 // Line feeds are held too: the last ones before the closing tag are not part of the thought.
                 let tag = (1..CLOSE.len()).rev().find(|n| CLOSE.get(..*n).is_some_and(|start| held.ends_with(start))).unwrap_or(0);
                 let (thought, tail) = held.split_at_checked(held.len() - tag).unwrap_or((&held, ""));
                 let kept =
                     if held.len() > MAX_HELD + thought.trim_end_matches('\n').len() { thought } else { thought.trim_end_matches('\n') };
-                self.say(kept, out);
+                self.emit(kept, out);
                 self.held = [thought.strip_prefix(kept).unwrap_or_default(), tail].concat();
                 return;
             }
         }
-        if self.place == Place::Behind {
+        if self.position == Position::Behind {
             let rest = self.held.trim_start();
             if rest.is_empty() {
                 self.held.clear();
                 return;
             }
             self.held = rest.to_owned();
-            self.place = Place::Content;
+            self.position = Position::Content;
         }
         self.give_up(out);
     }
@@ -133,14 +133,14 @@ impl State {
     /// What is held back is no tag.
     fn give_up(&mut self, out: &mut dyn Sink) {
         let held = std::mem::take(&mut self.held);
-        self.say(&held, out);
+        self.emit(&held, out);
     }
 
-    fn say(&self, text: &str, out: &mut dyn Sink) {
+    fn emit(&self, text: &str, out: &mut dyn Sink) {
         let (choice, text) = (self.choice, Text::Plain(text));
-        match self.place {
+        match self.position {
             _ if text.is_empty() => {}
-            Place::Inside => out.event(Event::Reasoning { choice, text }),
+            Position::Inside => out.event(Event::Reasoning { choice, text }),
             _ => out.event(Event::Content { choice, text }),
         }
     }
@@ -153,9 +153,9 @@ mod tests {
     use crate::llm::event::Finish;
 
     #[derive(Default)]
-    struct Said(String, String);
+    struct Texts(String, String);
 
-    impl Sink for Said {
+    impl Sink for Texts {
         fn event(&mut self, event: Event<'_>) {
             match event {
                 Event::Content { text, .. } => self.1.push_str(&text.decode()),
@@ -168,7 +168,7 @@ mod tests {
     /// Splits the text whole and letter by letter; both must agree.
     fn split(text: &str) -> (String, String) {
         let run = |pieces: &[String]| {
-            let (mut split, mut out) = (SplitThink::default(), Said::default());
+            let (mut split, mut out) = (SplitThink::default(), Texts::default());
             for piece in pieces {
                 split.rewrite(Event::Content { choice: 0, text: Text::Plain(piece) }, &mut out);
             }
@@ -182,11 +182,11 @@ mod tests {
 
     #[test]
     fn a_think_text_at_the_beginning_is_reasoning() {
-        let said = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(split("\n<think>\nhm\n\nso\n</think>\n\nyes <think>"), said("hm\n\nso", "yes <think>"));
-        assert_eq!(split("<think>a </thin b</think>c"), said("a </thin b", "c"));
-        assert_eq!(split("<think>never ends"), said("never ends", ""));
-        assert_eq!(split("say <think>x</think>"), said("", "say <think>x</think>"));
-        assert_eq!(split(" <thi"), said("", " <thi"));
+        let texts = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(split("\n<think>\nhm\n\nso\n</think>\n\nyes <think>"), texts("hm\n\nso", "yes <think>"));
+        assert_eq!(split("<think>a </thin b</think>c"), texts("a </thin b", "c"));
+        assert_eq!(split("<think>never ends"), texts("never ends", ""));
+        assert_eq!(split("say <think>x</think>"), texts("", "say <think>x</think>"));
+        assert_eq!(split(" <thi"), texts("", " <thi"));
     }
 }

@@ -10,7 +10,7 @@ use crate::json::walk;
 use crate::llm::constraint::CHOICE_KEY;
 use crate::llm::event::{Event, Sink};
 
-/// Longest object that is held back, in bytes; what is longer is no choice and is told as it came.
+/// Longest object that is held back, in bytes; what is longer is no choice and is emitted as it came.
 pub const MAX_HELD: usize = 64 << 10;
 
 /// The decoder of an answer that is an object with a choice in it.
@@ -90,9 +90,9 @@ mod tests {
     use crate::llm::event::Finish;
 
     #[derive(Default)]
-    struct Said(String);
+    struct Content(String);
 
-    impl Sink for Said {
+    impl Sink for Content {
         fn event(&mut self, event: Event<'_>) {
             match event {
                 Event::Content { text, .. } => self.0.push_str(&text.decode()),
@@ -102,8 +102,8 @@ mod tests {
         }
     }
 
-    fn said(pieces: &[&str]) -> String {
-        let (mut unwrap, mut out) = (Unwrap::default(), Said::default());
+    fn content(pieces: &[&str]) -> String {
+        let (mut unwrap, mut out) = (Unwrap::default(), Content::default());
         for piece in pieces {
             unwrap.rewrite(Event::Content { choice: 0, text: Text::Raw(piece) }, &mut out);
         }
@@ -113,15 +113,15 @@ mod tests {
 
     #[test]
     fn the_choice_comes_alone() {
-        assert_eq!(said(&[r#"{\"cho"#, r#"ice\": \"r\\u00e9d\"}\n"#]), "réd.");
-        assert_eq!(said(&[r#" \"r\\u00e9"#, r#"d\"\n"#]), "réd.");
+        assert_eq!(content(&[r#"{\"cho"#, r#"ice\": \"r\\u00e9d\"}\n"#]), "réd.");
+        assert_eq!(content(&[r#" \"r\\u00e9"#, r#"d\"\n"#]), "réd.");
     }
 
     #[test]
     fn what_is_no_such_object_comes_as_it_is() {
-        assert_eq!(said(&["blue"]), "blue.");
-        assert_eq!(said(&[r#"{\"choice\":\"bl"#]), r#"{"choice":"bl."#);
+        assert_eq!(content(&["blue"]), "blue.");
+        assert_eq!(content(&[r#"{\"choice\":\"bl"#]), r#"{"choice":"bl."#);
         let long = "x".repeat(MAX_HELD);
-        assert_eq!(said(&["ab", &long, "c"]), format!("ab{long}c."));
+        assert_eq!(content(&["ab", &long, "c"]), format!("ab{long}c."));
     }
 }

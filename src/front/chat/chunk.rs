@@ -23,7 +23,7 @@ pub enum UsagePlace {
 /// Largest buffer that is kept from one chunk to the next, in bytes.
 const KEPT: usize = 4 << 10;
 
-/// Turns events into `data: {…}` lines. What one provider frame says about one choice becomes one chunk.
+/// Turns events into `data: {…}` lines. The events of one provider frame for one choice become one chunk.
 #[derive(Debug)]
 pub struct ChunkWriter {
     /// Bytes for the client; taken by the relay after every frame.
@@ -32,7 +32,7 @@ pub struct ChunkWriter {
     /// `data: {"id":…,"service_tier":…`, made when the first chunk is written.
     prefix: Vec<u8>,
     usage_place: UsagePlace,
-    /// Choices whose role has been told.
+    /// Choices whose role has been written.
     roles: u128,
     /// Choice and index of the calls of custom tools.
     customs: Vec<(u32, u32)>,
@@ -123,10 +123,10 @@ impl ChunkWriter {
         pending.delta.push(b',');
     }
 
-    /// One chunk speaks of a call once: clients begin with the first chunk as it is, and only add later chunks to it.
+    /// A chunk has each call once: clients begin with the first chunk as it is, and only add later chunks to it.
     fn arguments(&mut self, choice: u32, call: u32, fragment: Text<'_>) {
-        let speaks = self.pending.choice == Some(choice) && !self.pending.calls.is_empty();
-        if speaks && call < self.pending.last_call {
+        let has_calls = self.pending.choice == Some(choice) && !self.pending.calls.is_empty();
+        if has_calls && call < self.pending.last_call {
             self.flush();
         }
         let custom = self.customs.contains(&(choice, call));
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_speaks_of_each_call_once() {
+    fn a_chunk_has_each_call_once() {
         let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
         let start = |call| Event::ToolStart {
             choice: 0,
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_other_forms_are_told_as_they_are() {
+    fn calls_of_other_forms_keep_their_form() {
         let mut writer = ChunkWriter::new(Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), UsagePlace::Withheld);
         let start = |call, form| Event::ToolStart { choice: 0, call, id: Some(Text::Raw("i")), name: Text::Raw("f"), form, state: None };
         let arguments = |call, text| Event::ToolArguments { choice: 0, call, fragment: Text::Plain(text) };

@@ -1,4 +1,4 @@
-//! One value out of the pieces in which a stream told it.
+//! One value out of the pieces in which a stream brought it.
 
 use crate::json::walk;
 use std::borrow::Cow;
@@ -9,10 +9,10 @@ const WHOLE: [&str; 3] = ["id", "index", "type"];
 /// The value that all the pieces (raw JSON) make together, by the rule of OpenAI's client libraries: texts are joined,
 /// lists follow each other, objects get each other's members. Of anything else the last piece counts, null last of all.
 pub fn merged<'a>(pieces: &[&'a str]) -> Cow<'a, str> {
-    let told: Vec<&'a str> = pieces.iter().copied().filter(|piece| *piece != "null").collect();
-    let all = |first: char| told.iter().all(|piece| piece.starts_with(first));
-    let insides = || told.iter().map(|piece| piece.get(1..piece.len() - 1).unwrap_or_default());
-    match told.as_slice() {
+    let present: Vec<&'a str> = pieces.iter().copied().filter(|piece| *piece != "null").collect();
+    let all = |first: char| present.iter().all(|piece| piece.starts_with(first));
+    let insides = || present.iter().map(|piece| piece.get(1..piece.len() - 1).unwrap_or_default());
+    match present.as_slice() {
         [] => Cow::Borrowed("null"),
         [only] => Cow::Borrowed(*only),
         _ if all('"') => Cow::Owned(format!("\"{}\"", insides().collect::<String>())),

@@ -23,7 +23,7 @@ pub fn parse(body: Bytes) -> Result<Parsed, ApiError> {
     Ok(parsed)
 }
 
-/// Writes vectors as they are said; [`EmbeddingsWriter::finish`] ends the object.
+/// Writes vectors as they come; [`EmbeddingsWriter::finish`] ends the object.
 #[derive(Debug)]
 pub struct EmbeddingsWriter {
     out: Vec<u8>,
@@ -55,7 +55,7 @@ impl EmbeddingsWriter {
 
 impl Sink for EmbeddingsWriter {
     fn event(&mut self, event: Event<'_>) {
-        // An answer of embeddings says nothing else that a client would read.
+        // Nothing else of an answer is of use to the client.
         if let Event::Embedding { index, json } = event {
             self.out.extend_from_slice(b"{\"object\":\"embedding\",\"index\":");
             integer(&mut self.out, u64::from(index));
