@@ -80,7 +80,7 @@ impl Live {
         };
         let counter = before.clone();
         let on_store_event = Arc::new(move |event| counter.limit_store(event));
-        let link = Store::link(&snapshot.limit_store, previous.map(|p| &p.store), on_store_event)?;
+        let client = Store::client(&snapshot.limit_store, previous.map(|p| &p.store), on_store_event)?;
         let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
         // From here on nothing can refuse the configuration any more: series that are gone go, and limits take their new
         // amounts.
@@ -89,7 +89,7 @@ impl Live {
             None => before,
         };
         let limiter = Arc::new(Limiter::new(snapshot.limits(), previous.map(|p| &*p.limiter), &clock));
-        let store = Store::new(&snapshot.limit_store, &limiter, link, previous.map(|p| &p.store));
+        let store = Store::new(&snapshot.limit_store, &limiter, client, previous.map(|p| &p.store));
         Ok(Self {
             generation,
             limiter,

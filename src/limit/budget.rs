@@ -1,12 +1,11 @@
-//! Money: a budget per period that comes back whole when the next period begins.
+//! Budgets: an amount of money per period, renewed in full when the next period begins.
 //!
-//! Requests and tokens refill smoothly, but a smooth bucket lets up to twice its amount through in its first period,
-//! which is not what anyone means by "100 USD a day". Periods begin at whole multiples of their length since the Unix
-//! epoch, so that a day is a UTC day and all nodes agree; or with the months of the calendar, in UTC.
+//! A token bucket would admit up to twice the amount within its first period. Periods begin at multiples of their
+//! length since the Unix epoch, so that a day is a UTC day on every node; a month is a calendar month in UTC.
 
 use std::time::Duration;
 
-/// Stands for a calendar month where a limit's period is a duration; no other period is that long.
+/// A calendar month, where a period is given as a duration. No other period may have this length.
 pub const MONTH: Duration = Duration::from_secs(31 * 86_400);
 /// A day.
 pub const DAY: Duration = Duration::from_secs(86_400);
@@ -15,8 +14,8 @@ const MONTH_NANOS: u64 = 31 * DAY_NANOS;
 /// A day in nanoseconds.
 const DAY_NANOS: u64 = 86_400_000_000_000;
 
-/// Nanoseconds by which the times of two threads may be in the wrong order.
-const LATE: u64 = 60_000_000_000;
+/// Tolerated difference between the clocks of two threads, in nanoseconds.
+const CLOCK_SKEW: u64 = 60_000_000_000;
 
 /// A budget in micro-dollars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,39 +26,39 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `amount` micro-dollars per `period` nanoseconds (0 counts as 1, [`MONTH`] is a calendar month), of which at most
-    /// `ceiling` may be open at once.
+    /// `amount` micro-dollars per `period` nanoseconds (0 counts as 1, [`MONTH`] is a calendar month); a request is
+    /// rejected once `ceiling` is spent or reserved.
     pub const fn new(amount: u64, period: u64, ceiling: u64) -> Self {
         Self { amount, period: if period == 0 { 1 } else { period }, ceiling }
     }
 
-    /// The most that may be spent before the period ends.
+    /// The burst, in micro-dollars.
     pub const fn ceiling(&self) -> u64 {
         self.ceiling
     }
 
-    /// Nanoseconds until the next period begins.
+    /// Nanoseconds until the next period.
     pub fn reset(&self, now: u64) -> u64 {
         self.begins(self.number(now) + 1).saturating_sub(now)
     }
 
-    /// The number of the period that a time belongs to, counted from the Unix epoch.
+    /// The period that `now` is in, counted from the Unix epoch.
     const fn number(&self, now: u64) -> u64 {
         if self.period == MONTH_NANOS { month(now / DAY_NANOS) } else { now / self.period }
     }
 
-    /// When a period begins.
+    /// Start of a period.
     const fn begins(&self, number: u64) -> u64 {
         if self.period == MONTH_NANOS { first_day(number).saturating_mul(DAY_NANOS) } else { number.saturating_mul(self.period) }
     }
 }
 
-/// Days from March 1st of the year 0, from which the calendar of 400 years repeats, to the Unix epoch.
+/// Days from March 1st of the year 0, where the 400-year cycle begins, to the Unix epoch.
 const EPOCH: u64 = 719_468;
 /// Days in 400 years.
 const ERA: u64 = 146_097;
 
-/// Months since January 1970 on a day since the Unix epoch, by Hinnant's `civil_from_days`
+/// Months from January 1970 to a day given in days since the Unix epoch: Hinnant's `civil_from_days`
 /// (<https://howardhinnant.github.io/date_algorithms.html>).
 const fn month(day: u64) -> u64 {
     let day = day + EPOCH;
@@ -71,7 +70,7 @@ const fn month(day: u64) -> u64 {
     months - 1970 * 12
 }
 
-/// The first day of a month since January 1970, in days since the Unix epoch: `days_from_civil`.
+/// First day of a month, in days since the Unix epoch: `days_from_civil`.
 const fn first_day(month: u64) -> u64 {
     let months = month + 1970 * 12 - 2; // counted from March
     let (year, of_year) = (months / 12, months % 12);
@@ -79,16 +78,16 @@ const fn first_day(month: u64) -> u64 {
     era * ERA + year * 365 + year / 4 - year / 100 + (153 * of_year + 2) / 5 - EPOCH
 }
 
-/// Why a budget refuses.
+/// Why a budget rejects a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Short {
-    /// It is spent until its next period.
+pub enum BudgetExhausted {
+    /// Spent until the next period.
     Spent,
-    /// What is not spent is set aside for requests in flight, which may use less.
+    /// The rest is reserved for requests in flight.
     Reserved,
 }
 
-/// What of a budget is spent and what is reserved, in micro-dollars.
+/// Spent and reserved amounts, in micro-dollars.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spending {
     spent: u64,
@@ -97,68 +96,67 @@ pub struct Spending {
 }
 
 impl Spending {
-    /// What this period owes at `now`: overspending is carried into the periods that follow.
+    /// Amount spent as of `now`. Overspending is carried into the following periods.
     pub fn spent(&self, budget: &Budget, now: u64) -> u64 {
         let passed = budget.number(now).saturating_sub(self.period);
         self.spent.saturating_sub(passed.saturating_mul(budget.amount))
     }
 
-    /// Brings the books to the period of `now`.
+    /// Advances to the period of `now`.
     ///
-    /// A clock that was set back takes the books along, with all that is spent in them, or a budget that had seen a false
-    /// future would stay spent until then. A time that is late by less than [`LATE`] is that of another thread.
-    pub fn turn(&mut self, budget: &Budget, now: u64) {
+    /// If the clock was set back by more than [`CLOCK_SKEW`], the period is set back too, with the amount spent: otherwise a
+    /// budget charged under a clock in the future would stay spent until then.
+    pub fn advance(&mut self, budget: &Budget, now: u64) {
         self.spent = self.spent(budget, now);
         let period = budget.number(now);
-        if period > self.period || now.saturating_add(LATE) < budget.begins(self.period) {
+        if period > self.period || now.saturating_add(CLOCK_SKEW) < budget.begins(self.period) {
             self.period = period;
         }
     }
 
-    /// Whether anything is left. What is left need not cover the estimate: a budget is refused when it is spent, and an
-    /// overspent one owes the rest to the next period.
+    /// Fails only when nothing remains. The remainder need not cover the estimate; overspending is carried over.
     ///
     /// # Errors
-    /// What stands in the way.
-    pub fn ask(&self, budget: &Budget, now: u64) -> Result<(), Short> {
+    /// Whether the budget is spent or reserved.
+    pub fn check(&self, budget: &Budget, now: u64) -> Result<(), BudgetExhausted> {
         if self.remaining(budget, now) > 0 {
             Ok(())
         } else if self.spent(budget, now) < budget.ceiling {
-            Err(Short::Reserved)
+            Err(BudgetExhausted::Reserved)
         } else {
-            Err(Short::Spent)
+            Err(BudgetExhausted::Spent)
         }
     }
 
-    /// Nanoseconds until the period begins in which something is left again; of a budget with something left, until the next.
-    pub fn renewed(&self, budget: &Budget, now: u64) -> u64 {
+    /// Nanoseconds until the next period in which something remains.
+    pub fn renews_in(&self, budget: &Budget, now: u64) -> u64 {
         let owed = self.spent(budget, now).saturating_sub(budget.ceiling);
         let periods = (owed / budget.amount.max(1)).saturating_add(1);
         budget.begins(budget.number(now).saturating_add(periods)).saturating_sub(now)
     }
 
-    /// Sets an estimate aside.
+    /// Reserves an estimated cost.
     pub fn reserve(&mut self, cost: u64) {
         self.reserved = self.reserved.saturating_add(cost);
     }
 
-    /// Gives an estimate back.
+    /// Releases a reservation.
     pub fn release(&mut self, cost: u64) {
         self.reserved = self.reserved.saturating_sub(cost);
     }
 
-    /// Books what an answer really cost.
+    /// Charges an actual cost.
     pub fn charge(&mut self, budget: &Budget, cost: u64, now: u64) {
-        self.turn(budget, now);
+        self.advance(budget, now);
         self.spent = self.spent.saturating_add(cost);
     }
 
-    /// What is set aside.
+    /// The reserved amount.
     pub const fn reserved(&self) -> u64 {
         self.reserved
     }
 
-    /// What may still be spent in this period.
+    /// Amount that remains in this period.
     pub fn remaining(&self, budget: &Budget, now: u64) -> u64 {
         budget.ceiling.saturating_sub(self.spent(budget, now)).saturating_sub(self.reserved)
     }
@@ -180,10 +178,10 @@ mod tests {
         assert_eq!(spending.remaining(&budget, now), 60);
         spending.release(40);
         spending.charge(&budget, 99, now);
-        assert_eq!(spending.ask(&budget, now), Ok(()));
+        assert_eq!(spending.check(&budget, now), Ok(()));
         spending.charge(&budget, 1, now);
-        assert_eq!((spending.ask(&budget, now), budget.reset(now)), (Err(Short::Spent), DAY - 5));
-        assert_eq!(spending.ask(&budget, now + DAY), Ok(()));
+        assert_eq!((spending.check(&budget, now), budget.reset(now)), (Err(BudgetExhausted::Spent), DAY - 5));
+        assert_eq!(spending.check(&budget, now + DAY), Ok(()));
         assert_eq!(spending.remaining(&budget, now + DAY), 100);
     }
 
@@ -203,19 +201,22 @@ mod tests {
         assert_eq!(budget.reset(noon), 4 * DAY + DAY / 2);
         let mut spending = Spending::default();
         spending.charge(&budget, 100, noon);
-        assert_eq!((spending.ask(&budget, noon + 4 * DAY), spending.ask(&budget, noon + 5 * DAY)), (Err(Short::Spent), Ok(())));
+        assert_eq!(
+            (spending.check(&budget, noon + 4 * DAY), spending.check(&budget, noon + 5 * DAY)),
+            (Err(BudgetExhausted::Spent), Ok(()))
+        );
     }
 
     #[test]
     fn a_spent_budget_knows_when_something_is_left_again() {
         let budget = Budget::new(100, DAY, 100);
         let mut spending = Spending::default();
-        assert_eq!(spending.renewed(&budget, 5), DAY - 5);
+        assert_eq!(spending.renews_in(&budget, 5), DAY - 5);
         for (charge, days) in [(100, 1), (99, 1), (1, 2), (100, 3)] {
             spending.charge(&budget, charge, 5);
-            assert_eq!(spending.renewed(&budget, 5), days * DAY - 5, "{}", spending.spent(&budget, 5));
-            assert_eq!(spending.ask(&budget, days * DAY), Ok(()));
-            assert!(days == 1 || spending.ask(&budget, days * DAY - 1).is_err());
+            assert_eq!(spending.renews_in(&budget, 5), days * DAY - 5, "{}", spending.spent(&budget, 5));
+            assert_eq!(spending.check(&budget, days * DAY), Ok(()));
+            assert!(days == 1 || spending.check(&budget, days * DAY - 1).is_err());
         }
     }
 
@@ -234,13 +235,13 @@ mod tests {
         let budget = Budget::new(100, DAY, 100);
         let mut spending = Spending::default();
         spending.reserve(300);
-        assert_eq!(spending.ask(&budget, 0), Err(Short::Reserved));
+        assert_eq!(spending.check(&budget, 0), Err(BudgetExhausted::Reserved));
         spending.charge(&budget, 99, 0);
-        assert_eq!(spending.ask(&budget, 0), Err(Short::Reserved));
+        assert_eq!(spending.check(&budget, 0), Err(BudgetExhausted::Reserved));
         spending.charge(&budget, 1, 0);
-        assert_eq!(spending.ask(&budget, 0), Err(Short::Spent));
+        assert_eq!(spending.check(&budget, 0), Err(BudgetExhausted::Spent));
         spending.release(300);
-        assert_eq!(spending.ask(&budget, DAY), Ok(()));
+        assert_eq!(spending.check(&budget, DAY), Ok(()));
     }
 
     #[test]
@@ -249,8 +250,8 @@ mod tests {
         let mut spending = Spending::default();
         spending.charge(&budget, 100, 30_000 * DAY + 5); // a false future
         spending.charge(&budget, 0, 20_000 * DAY + 5);
-        assert_eq!(spending.ask(&budget, 20_000 * DAY + 5), Err(Short::Spent), "what was spent stays spent");
-        assert_eq!(spending.ask(&budget, 20_001 * DAY), Ok(()), "until the next day");
+        assert_eq!(spending.check(&budget, 20_000 * DAY + 5), Err(BudgetExhausted::Spent), "what was spent stays spent");
+        assert_eq!(spending.check(&budget, 20_001 * DAY), Ok(()), "until the next day");
         spending.charge(&budget, 100, 20_001 * DAY);
         spending.charge(&budget, 1, 20_001 * DAY - 5); // another thread's time, of just before midnight
         assert_eq!(spending.spent(&budget, 20_001 * DAY), 101);

@@ -1,46 +1,46 @@
-//! What a request will probably use, before anyone knows: learned per route from what its answers really used.
+//! Estimates the usage of a request before it is sent, from moving averages per route.
 
 use crate::account::{self, Price};
 use crate::llm::usage::Usage;
 use memchr::{memchr, memmem};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Bytes per prompt token that a route begins with: English text under the usual tokenizers.
+/// Initial bytes per prompt token: English text with common tokenizers.
 pub const INITIAL_BYTES_PER_TOKEN: u64 = 4;
-/// Completion tokens per choice that a route begins with, where the client gives no maximum.
+/// Initial completion tokens per choice, where the client sets no maximum.
 pub const INITIAL_COMPLETION: u64 = 256;
-/// Bytes that an image, a file or a sound inside a prompt counts for at most: about a thousand tokens, as a common image
-/// costs. Its size says nothing of what it costs.
+/// Maximum bytes counted for an image, a file or audio in a prompt: about a thousand tokens, the cost of a common
+/// image. Their size does not predict their cost.
 pub const MEDIA_BYTES: u64 = 4096;
 
-/// Fractions of a byte or token that the averages keep.
+/// Fixed-point scale of the averages.
 const SCALE: u64 = 1024;
-/// An observation moves an average by this part of the difference.
+/// An observation moves an average by 1/WEIGHT of the difference.
 const WEIGHT: u64 = 16;
-/// Observed ratios are held between these, so that one odd answer cannot make estimates useless.
+/// Bounds of an observed ratio, against outliers.
 const BYTES_PER_TOKEN: (u64, u64) = (SCALE / 4, 64 * SCALE);
 
-/// What a limit is asked for.
+/// Estimated usage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
     /// Prompt and completion tokens.
     pub tokens: u64,
-    /// What they cost, in micro-dollars.
+    /// Estimated cost, in micro-dollars.
     pub micro_usd: u64,
 }
 
-/// What is known of a request before it is sent.
+/// The properties of a request that its estimate is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prospect {
-    /// Bytes of its messages, as [`prompt_bytes`] counts them, and of its route's system prompt.
+    /// Bytes of its messages as counted by [`prompt_bytes`], plus the route's system prompt.
     pub prompt_bytes: u64,
-    /// `max_completion_tokens` or `max_tokens`, where the client or the route gives one.
+    /// `max_completion_tokens` or `max_tokens`, from the client or the route.
     pub max_tokens: Option<u64>,
     /// `n`; 0 counts as 1.
     pub choices: u64,
 }
 
-/// Bytes of a prompt's messages, raw JSON, with each data URI and each recording at no more than [`MEDIA_BYTES`].
+/// Bytes of the raw JSON messages, counting each data URI and audio recording as at most [`MEDIA_BYTES`].
 pub fn prompt_bytes(messages: &str) -> u64 {
     let mut bytes = messages.len() as u64;
     if bytes <= MEDIA_BYTES {
@@ -55,18 +55,18 @@ pub fn prompt_bytes(messages: &str) -> u64 {
     bytes
 }
 
-/// After `"data`: the rest of a string that begins `"data:image/png;base64,…`.
+/// After `"data`: the rest of a string like `"data:image/png;base64,…`.
 fn uri(rest: &[u8]) -> Option<&[u8]> {
     const LONGEST_TYPE: usize = 128;
     rest.strip_prefix(b":").filter(|rest| memmem::find(rest.get(..LONGEST_TYPE).unwrap_or(rest), b";base64,").is_some())
 }
 
-/// After `"data`: the value of the member that an `input_audio` has, `"data": "…"`.
+/// After `"data`: the value of `input_audio.data`.
 fn recording(rest: &[u8]) -> Option<&[u8]> {
     rest.strip_prefix(b"\"")?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")
 }
 
-/// Two running averages. Updates that cross each other may lose one observation, which an average forgives.
+/// Two moving averages. Concurrent updates may lose an observation.
 #[derive(Debug)]
 pub struct Averages {
     bytes_per_token: AtomicU64,
@@ -80,7 +80,7 @@ impl Default for Averages {
 }
 
 impl Averages {
-    /// The tokens of a request: the prompt by its bytes, and the most that may be answered or what usually is.
+    /// Estimated tokens: the prompt by its bytes, the completion by its maximum or the average.
     pub fn usage(&self, request: &Prospect) -> Usage {
         let ratio = self.bytes_per_token.load(Relaxed).max(1);
         let prompt = request.prompt_bytes.saturating_mul(SCALE).div_ceil(ratio);
@@ -88,13 +88,13 @@ impl Averages {
         Usage { prompt, completion: completion.saturating_mul(request.choices.max(1)), ..Usage::default() }
     }
 
-    /// The same, and what it costs.
+    /// [`Averages::usage`] as total tokens and cost.
     pub fn estimate(&self, request: &Prospect, price: Option<&Price>) -> Estimate {
         let usage = self.usage(request);
         Estimate { tokens: usage.total(), micro_usd: price.map_or(0, |price| account::cost(price, &usage)) }
     }
 
-    /// Learns from what an answer really used; call it for counts of the provider only, not for estimates.
+    /// Updates the averages. `used` must come from a provider, not from an estimate.
     pub fn learn(&self, request: &Prospect, used: &Usage) {
         if used.prompt > 0 && request.prompt_bytes > 0 {
             let (least, most) = BYTES_PER_TOKEN;

@@ -1,11 +1,11 @@
-//! A smooth token bucket in exact integers: what a limit on requests or tokens decides, with time given from outside.
+//! A token bucket in exact integers, for limits on requests and tokens. Time is passed in.
 //!
-//! The generic cell rate algorithm, kept as a level that drains instead of a theoretical arrival time, because a level
-//! stays true when a reload changes the rate. The unit is chosen so that nothing is ever rounded: one unit of cost is
-//! `period` ticks, and one nanosecond drains `amount` ticks. Only the answers to "how long" and "how many" are rounded,
-//! each to the side that keeps the promise: who waits as told is admitted, and who is told of a remainder has it.
+//! The generic cell rate algorithm, stored as a draining level instead of a theoretical arrival time, because a level
+//! stays valid when a reload changes the rate. One unit of cost is `period` ticks and one nanosecond drains `amount`
+//! ticks, so nothing is rounded internally. Waits are rounded up and remaining amounts down, so that a client that
+//! relies on them is admitted.
 
-/// How fast a bucket drains and how much it holds.
+/// Drain rate and capacity of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     amount: u64,
@@ -22,7 +22,7 @@ impl Rate {
         Self { amount, period, burst }
     }
 
-    /// How much may be used at once.
+    /// The capacity.
     pub const fn burst(&self) -> u64 {
         self.burst
     }
@@ -38,10 +38,10 @@ impl Rate {
     }
 }
 
-/// What has been used and not yet drained, and what is reserved.
+/// Level (used and not drained) and reservations.
 ///
-/// A reservation does not drain: it is either given back as if it had never been, or replaced by the true cost at the
-/// moment of settling. Draining it meanwhile and refunding it afterwards would wipe out what others have used.
+/// Reservations do not drain: they are released, or replaced by the actual cost. Draining and refunding them would
+/// erase usage by others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     level: u128,
@@ -50,7 +50,8 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Ticks in the bucket at `now`, reservations left out. A `now` before the last one seen counts as that one.
+    /// Ticks in the bucket at `now`, without reservations. `now` never runs backwards: an earlier one counts as the
+    /// last seen.
     fn level(&self, rate: &Rate, now: u64) -> u128 {
         let drained = u128::from(now.saturating_sub(self.at)).saturating_mul(u128::from(rate.amount));
         self.level.saturating_sub(drained)
@@ -60,18 +61,18 @@ impl Bucket {
         self.level(rate, now).saturating_add(rate.ticks(self.reserved))
     }
 
-    /// Drains up to `now`; called before the rate changes, so that the past drains at the rate of the past.
+    /// Drains up to `now`. Call it before the rate changes.
     pub fn drain(&mut self, rate: &Rate, now: u64) {
         self.level = self.level(rate, now);
         self.at = self.at.max(now);
     }
 
-    /// Whether `cost` fits now. A cost beyond the burst fits when the bucket is empty, else nobody could ever ask.
+    /// Whether `cost` fits now. A cost above the burst fits an empty bucket.
     ///
     /// # Errors
-    /// The shortest wait in nanoseconds after which it fits, provided that reservations are settled by then at what was
-    /// reserved and nobody else comes.
-    pub fn ask(&self, rate: &Rate, cost: u64, now: u64) -> Result<(), u64> {
+    /// The shortest wait in nanoseconds after which it fits, if reservations settle at the reserved amount and no other
+    /// request arrives.
+    pub fn check(&self, rate: &Rate, cost: u64, now: u64) -> Result<(), u64> {
         if rate.amount == 0 {
             return Err(rate.period);
         }
@@ -80,39 +81,39 @@ impl Bucket {
         if over == 0 { Ok(()) } else { Err(rate.nanoseconds(over)) }
     }
 
-    /// Uses `cost`, whether it fits or not: what is over the burst is paid by the future.
+    /// Adds `cost` unconditionally; the level may exceed the burst.
     pub fn charge(&mut self, rate: &Rate, cost: u64, now: u64) {
         self.drain(rate, now);
         self.level = self.level.saturating_add(rate.ticks(cost));
     }
 
-    /// Sets `cost` aside.
+    /// Reserves `cost`.
     pub fn reserve(&mut self, cost: u64) {
         self.reserved = self.reserved.saturating_add(cost);
     }
 
-    /// Gives a reservation back.
+    /// Releases a reservation.
     pub fn release(&mut self, cost: u64) {
         self.reserved = self.reserved.saturating_sub(cost);
     }
 
-    /// What is set aside.
+    /// The reserved amount.
     pub const fn reserved(&self) -> u64 {
         self.reserved
     }
 
-    /// What is used and not drained, a part counting as a whole.
+    /// Amount used and not drained, rounded up.
     pub fn used(&self, rate: &Rate, now: u64) -> u64 {
         u64::try_from(self.level(rate, now).div_ceil(u128::from(rate.period))).unwrap_or(u64::MAX)
     }
 
-    /// How much could be used at once now.
+    /// Amount that can be used at once now.
     pub fn remaining(&self, rate: &Rate, now: u64) -> u64 {
         let room = rate.ticks(rate.burst).saturating_sub(self.filled(rate, now));
         u64::try_from(room / u128::from(rate.period)).unwrap_or(u64::MAX)
     }
 
-    /// Nanoseconds until the whole burst is there again.
+    /// Nanoseconds until the bucket is empty.
     pub fn reset(&self, rate: &Rate, now: u64) -> u64 {
         rate.nanoseconds(self.filled(rate, now))
     }
@@ -133,15 +134,15 @@ mod tests {
         let mut bucket = Bucket::default();
         let now = 1_700_000_000 * SECOND;
         for left in [4, 3, 2, 1, 0] {
-            assert_eq!(bucket.ask(&rate, 1, now), Ok(()));
+            assert_eq!(bucket.check(&rate, 1, now), Ok(()));
             bucket.charge(&rate, 1, now);
             assert_eq!(bucket.remaining(&rate, now), left);
         }
         assert_eq!(bucket.reset(&rate, now), 60 * SECOND);
-        assert_eq!(bucket.ask(&rate, 1, now), Err(12 * SECOND));
-        assert_eq!(bucket.ask(&rate, 1, now + 5 * SECOND), Err(7 * SECOND));
-        assert_eq!(bucket.ask(&rate, 1, now + 12 * SECOND), Ok(()));
-        assert_eq!(bucket.ask(&rate, 2, now + 12 * SECOND), Err(12 * SECOND));
+        assert_eq!(bucket.check(&rate, 1, now), Err(12 * SECOND));
+        assert_eq!(bucket.check(&rate, 1, now + 5 * SECOND), Err(7 * SECOND));
+        assert_eq!(bucket.check(&rate, 1, now + 12 * SECOND), Ok(()));
+        assert_eq!(bucket.check(&rate, 2, now + 12 * SECOND), Err(12 * SECOND));
     }
 
     #[test]
@@ -161,7 +162,7 @@ mod tests {
             bucket.charge(&slow, 1, now);
         }
         for _ in 0..70 {
-            now += bucket.ask(&slow, 1, now).unwrap_err();
+            now += bucket.check(&slow, 1, now).unwrap_err();
             bucket.charge(&slow, 1, now);
         }
         assert!(now - 10 * 30 * DAY < 70, "the roundings of seventy waits do not add up: {now}");
@@ -171,11 +172,11 @@ mod tests {
     fn a_cost_beyond_the_burst_fits_an_empty_bucket_only_and_is_paid_in_full() {
         let rate = Rate::new(60, 60 * SECOND, 60);
         let mut bucket = Bucket::default();
-        assert_eq!(bucket.ask(&rate, 200, 0), Ok(()));
+        assert_eq!(bucket.check(&rate, 200, 0), Ok(()));
         bucket.charge(&rate, 200, 0);
         assert_eq!(bucket.remaining(&rate, 0), 0);
-        assert_eq!(bucket.ask(&rate, 1, 0), Err(141 * SECOND));
-        assert_eq!(bucket.ask(&rate, 200, 0), Err(200 * SECOND));
+        assert_eq!(bucket.check(&rate, 1, 0), Err(141 * SECOND));
+        assert_eq!(bucket.check(&rate, 200, 0), Err(200 * SECOND));
     }
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn an_amount_of_nothing_admits_nothing() {
-        assert_eq!(Bucket::default().ask(&Rate::new(0, SECOND, 5), 1, 0), Err(SECOND));
+        assert_eq!(Bucket::default().check(&Rate::new(0, SECOND, 5), 1, 0), Err(SECOND));
     }
 
     /// The same bucket, drained one nanosecond at a time.
@@ -248,7 +249,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Ask(cost) => {
-                        prop_assert_eq!(bucket.ask(&rate, cost, naive.now).is_ok(), naive.fits(cost));
+                        prop_assert_eq!(bucket.check(&rate, cost, naive.now).is_ok(), naive.fits(cost));
                         if naive.fits(cost) {
                             naive.level += cost * period;
                             bucket.charge(&rate, cost, naive.now);
@@ -280,18 +281,18 @@ mod tests {
                         if !open.is_empty() {
                             continue;
                         }
-                        if let Err(wait) = bucket.ask(&rate, cost, naive.now) {
+                        if let Err(wait) = bucket.check(&rate, cost, naive.now) {
                             naive.wait(wait - 1);
                             prop_assert!(!naive.fits(cost), "the wait was not the shortest");
                             naive.wait(1);
                             prop_assert!(naive.fits(cost), "the wait was too short");
-                            prop_assert_eq!(bucket.ask(&rate, cost, naive.now), Ok(()));
+                            prop_assert_eq!(bucket.check(&rate, cost, naive.now), Ok(()));
                         }
                     }
                 }
                 let left = bucket.remaining(&rate, naive.now);
                 prop_assert!(left <= burst);
-                prop_assert!(left == 0 || naive.fits(left), "who is told of a remainder has it");
+                prop_assert!(left == 0 || naive.fits(left), "subject is told of a remainder has it");
                 prop_assert!(left == burst || !naive.fits(left + 1), "more was there than told");
             }
         }

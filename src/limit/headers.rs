@@ -1,4 +1,4 @@
-//! What clients are told about their limits: `x-ratelimit-*`, in OpenAI's words.
+//! The `x-ratelimit-*` response headers, named as OpenAI's.
 
 use super::budget::{DAY, MONTH};
 use crate::limit::rule::Dimension;
@@ -6,81 +6,81 @@ use crate::units;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
-/// Where a limit stands.
+/// State of one limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitStatus {
     /// "The maximum that is permitted before exhausting the rate limit" (OpenAI's rate-limit guide): the burst.
     pub limit: u64,
-    /// Used and not refilled, reservations left out.
+    /// Used and not refilled, without reservations.
     pub used: u64,
-    /// Set aside for requests in flight.
+    /// Reserved for requests in flight.
     pub reserved: u64,
-    /// What is still permitted.
+    /// Still available.
     pub remaining: u64,
-    /// Time until the limit is whole again.
+    /// Time until the limit is fully refilled.
     pub reset: Duration,
 }
 
-impl Standing {
-    /// The tighter of two: the one with less remaining, then the one that takes longer to be whole.
+impl LimitStatus {
+    /// Returns the one with less remaining, then the one with the longer reset.
     pub fn tighter(self, other: Self) -> Self {
         if (other.remaining, self.reset) < (self.remaining, other.reset) { other } else { self }
     }
 }
 
-/// The tightest limits of a request.
+/// The tightest limits that apply to a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitHeaders {
-    /// On requests.
-    pub requests: Option<Standing>,
-    /// On tokens.
-    pub tokens: Option<Standing>,
+    /// Tightest limit on requests.
+    pub requests: Option<LimitStatus>,
+    /// Tightest limit on tokens.
+    pub tokens: Option<LimitStatus>,
 }
 
 impl LimitHeaders {
-    /// One more limit that applies; only those on requests and tokens are told.
-    pub fn add(&mut self, dimension: Dimension, standing: impl FnOnce() -> Standing) {
+    /// Adds a limit. Only those on requests and tokens have headers.
+    pub fn add(&mut self, dimension: Dimension, status: impl FnOnce() -> LimitStatus) {
         let slot = match dimension {
             Dimension::Requests => &mut self.requests,
             Dimension::Tokens => &mut self.tokens,
             Dimension::Concurrent | Dimension::Usd => return,
         };
-        let standing = standing();
-        *slot = Some(slot.map_or(standing, |other| other.tighter(standing)));
+        let status = status();
+        *slot = Some(slot.map_or(status, |other| other.tighter(status)));
     }
 
-    /// The tightest of these and of others that apply as well.
+    /// Adds the limits of `others`.
     pub fn merge(&mut self, others: &Self) {
-        others.requests.into_iter().for_each(|standing| self.add(Dimension::Requests, || standing));
-        others.tokens.into_iter().for_each(|standing| self.add(Dimension::Tokens, || standing));
+        others.requests.into_iter().for_each(|status| self.add(Dimension::Requests, || status));
+        others.tokens.into_iter().for_each(|status| self.add(Dimension::Tokens, || status));
     }
 
-    /// Adds the headers to send, at most six.
+    /// Writes up to six headers.
     pub fn add_to(&self, headers: &mut HeaderMap) {
-        for (names, standing) in [(&REQUESTS, self.requests), (&TOKENS, self.tokens)] {
-            let Some(standing) = standing else { continue };
+        for (names, status) in [(&REQUESTS, self.requests), (&TOKENS, self.tokens)] {
+            let Some(status) = status else { continue };
             let [limit, remaining, reset] = names.clone();
-            headers.insert(limit, standing.limit.into());
-            headers.insert(remaining, standing.remaining.into());
-            headers.insert(reset, HeaderValue::try_from(duration(standing.reset)).unwrap_or_else(|_| HeaderValue::from_static("0s")));
+            headers.insert(limit, status.limit.into());
+            headers.insert(remaining, status.remaining.into());
+            headers.insert(reset, HeaderValue::try_from(duration(status.reset)).unwrap_or_else(|_| HeaderValue::from_static("0s")));
         }
     }
 }
 
-/// Of the tightest limit on requests: what is permitted at once, what is left, and when it is whole again.
+/// Burst, remaining amount and reset time of the tightest limit on requests.
 pub const REQUESTS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
     HeaderName::from_static("x-ratelimit-reset-requests"),
 ];
-/// The same of the tightest limit on tokens.
+/// The same for tokens.
 pub const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-tokens"),
     HeaderName::from_static("x-ratelimit-remaining-tokens"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// A limit's period as a user writes it: `month`, `day`, `7d`, `1h30m`.
+/// A period as written in the configuration: `month`, `day`, `7d`, `1h30m`.
 pub fn period(per: Duration) -> String {
     match per {
         MONTH => "month".to_owned(),
@@ -89,7 +89,7 @@ pub fn period(per: Duration) -> String {
     }
 }
 
-/// A duration as OpenAI writes it (`850ms`, `1s`, `11.9s`, `6m0s`, `1h0m0s`), in milliseconds, rounded up.
+/// A duration in OpenAI's format (`850ms`, `1s`, `11.9s`, `6m0s`, `1h0m0s`), rounded up to milliseconds.
 pub fn duration(time: Duration) -> String {
     let mut out = String::with_capacity(16);
     let mut number = |n: u64, unit: &str| {
@@ -112,7 +112,7 @@ pub fn duration(time: Duration) -> String {
     number(seconds, "");
     if fraction > 0 {
         out.push('.');
-        // Three digits, less the zeros at the end.
+        // Three digits without trailing zeros.
         let digits = [fraction / 100, fraction / 10 % 10, fraction % 10].map(|d| char::from(b'0' + d as u8));
         let kept = if fraction.is_multiple_of(100) {
             1
@@ -152,28 +152,29 @@ mod tests {
 
     #[test]
     fn the_tightest_has_the_least_remaining_then_the_longest_reset() {
-        let standing = |remaining, seconds| Standing { limit: 9, remaining, reset: Duration::from_secs(seconds), ..Standing::default() };
-        assert_eq!(standing(5, 1).tighter(standing(3, 2)), standing(3, 2));
-        assert_eq!(standing(3, 1).tighter(standing(5, 2)), standing(3, 1));
-        assert_eq!(standing(3, 1).tighter(standing(3, 2)), standing(3, 2));
-        assert_eq!(standing(3, 2).tighter(standing(3, 1)), standing(3, 2));
+        let status =
+            |remaining, seconds| LimitStatus { limit: 9, remaining, reset: Duration::from_secs(seconds), ..LimitStatus::default() };
+        assert_eq!(status(5, 1).tighter(status(3, 2)), status(3, 2));
+        assert_eq!(status(3, 1).tighter(status(5, 2)), status(3, 1));
+        assert_eq!(status(3, 1).tighter(status(3, 2)), status(3, 2));
+        assert_eq!(status(3, 2).tighter(status(3, 1)), status(3, 2));
     }
 
     #[test]
     fn of_all_that_apply_the_tightest_are_told() {
-        let standing = |remaining| Some(Standing { limit: 9, remaining, ..Standing::default() });
-        let mut headers = LimitHeaders { requests: standing(3), tokens: None };
-        headers.merge(&LimitHeaders { requests: standing(5), tokens: standing(7) });
-        headers.add(Dimension::Tokens, || Standing { limit: 9, remaining: 2, ..Standing::default() });
+        let status = |remaining| Some(LimitStatus { limit: 9, remaining, ..LimitStatus::default() });
+        let mut headers = LimitHeaders { requests: status(3), tokens: None };
+        headers.merge(&LimitHeaders { requests: status(5), tokens: status(7) });
+        headers.add(Dimension::Tokens, || LimitStatus { limit: 9, remaining: 2, ..LimitStatus::default() });
         headers.add(Dimension::Usd, || unreachable!("money is not told"));
-        assert_eq!(headers, LimitHeaders { requests: standing(3), tokens: standing(2) });
+        assert_eq!(headers, LimitHeaders { requests: status(3), tokens: status(2) });
     }
 
     #[test]
     fn only_what_is_limited_is_told() {
         let headers = LimitHeaders {
             requests: None,
-            tokens: Some(Standing { limit: 60, remaining: 12, reset: Duration::from_millis(48_000), ..Standing::default() }),
+            tokens: Some(LimitStatus { limit: 60, remaining: 12, reset: Duration::from_millis(48_000), ..LimitStatus::default() }),
         };
         let mut map = HeaderMap::new();
         headers.add_to(&mut map);

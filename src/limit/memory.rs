@@ -1,20 +1,19 @@
-//! One process's limits: a state for each configured limit, allocated with the configuration, found by index.
+//! Limits counted in this process: one state per configured limit, found by index.
 //!
-//! All limits of a request are decided together. Their states are locked one after the other, always key before team
-//! before route before provider and in the order of their identities within each, then asked, then charged: so none is
-//! charged when one refuses, no request is refused because of a charge that is about to be rolled back, and no two
-//! requests can wait for each other, whatever configuration each of them began with. A lock is held for a few integer
-//! operations and never across an await.
+//! All limits of a request are decided together: locked in a fixed order (key, team, route, provider, and by id within
+//! each), checked, then charged. So none is charged if one rejects, no request is rejected because of a charge that is
+//! rolled back, and lock order is the same for all configurations, which rules out deadlocks. Locks are never locked
+//! across an await.
 //!
-//! States outlive a reload by identity: scope, name, dimension and period. A changed amount or burst keeps what has been
-//! used, in absolute terms; a changed period is another limit.
+//! States survive a reload by id: scope, name, dimension and period. Changing amount or burst keeps the amount used;
+//! changing the period makes a new limit.
 
-use super::budget::{Budget, Short, Spending};
+use super::budget::{Budget, BudgetExhausted, Spending};
 use super::estimate::{Averages, Estimate, Prospect};
 use super::gcra::{Bucket, Rate};
-use super::headers::{LimitHeaders, Standing};
+use super::headers::{LimitHeaders, LimitStatus};
 use super::permit::{Counted, Permit};
-use super::{Clock, Granted, IN_FLIGHT_WAIT, Kinds, Refusal, Scope, Subject, Used, WallOffset, nanoseconds, whole_milliseconds};
+use super::{Admission, Clock, IN_FLIGHT_WAIT, LimitExceeded, LimitSet, Scope, Subject, Used, WallOffset, nanoseconds, whole_milliseconds};
 use crate::account::Price;
 use crate::limit::rule::{Dimension, LimitRule};
 use crate::llm::usage::Usage;
@@ -25,51 +24,51 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What makes a limit the same one after a reload. Its order is the order of locking.
+/// Identifies a limit across reloads. Its order is the lock order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identity {
-    /// Whose it is.
+pub struct LimitId {
+    /// The scope.
     pub scope: Scope,
     /// Name of the team, route or provider, or id of the key.
     pub name: Arc<str>,
-    /// Number of the dimension in [`super::DIMENSIONS`].
+    /// The [`Dimension`] as a number.
     dimension: u8,
     /// The period; zero for `concurrent`.
     pub per: Duration,
-    /// Tells apart limits of one scope that are alike in all of the above.
+    /// Distinguishes limits of one member that are equal in all other fields.
     ordinal: u32,
 }
 
-impl Identity {
-    /// The dimension's number, the period in nanoseconds and the ordinal; with scope and name they are all of it.
+impl LimitId {
+    /// Dimension, period in nanoseconds and ordinal.
     pub(super) fn numbers(&self) -> (u8, u64, u32) {
         (self.dimension, nanoseconds(self.per), self.ordinal)
     }
 }
 
-/// What a limit counts with.
+/// The state of one limit.
 #[derive(Clone, Copy, Debug)]
 enum Meter {
     Requests(Rate, Bucket),
     Tokens(Rate, Bucket),
-    Concurrent { limit: u64, open: u64 },
+    Concurrent { limit: u64, in_flight: u64 },
     Usd(Budget, Spending),
 }
 
 /// One moment on both clocks, in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug)]
 struct Times {
-    /// For what refills or is measured.
-    steady: u64,
-    /// For the periods of budgets, which begin by the calendar.
+    /// Monotonic, for rates.
+    monotonic: u64,
+    /// Wall clock, for budget periods.
     wall: u64,
 }
 
-/// How long a limit would have a request wait; ordered.
+/// How long a rejected request would have to wait; ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wait {
-    Time(Duration),
-    Useless,
+    After(Duration),
+    Never,
 }
 
 impl Meter {
@@ -78,21 +77,21 @@ impl Meter {
         match rule.dimension {
             Dimension::Requests => Self::Requests(Rate::new(rule.amount, period, rule.burst), Bucket::default()),
             Dimension::Tokens => Self::Tokens(Rate::new(rule.amount, period, rule.burst), Bucket::default()),
-            Dimension::Concurrent => Self::Concurrent { limit: rule.amount, open: 0 },
+            Dimension::Concurrent => Self::Concurrent { limit: rule.amount, in_flight: 0 },
             Dimension::Usd => Self::Usd(Budget::new(rule.amount, period, rule.burst), Spending::default()),
         }
     }
 
-    /// Counts on under a new rule of the same dimension and period.
-    fn retune(&mut self, rule: &LimitRule, now: Times) {
+    /// Applies a new rule of the same dimension and period.
+    fn set_rule(&mut self, rule: &LimitRule, now: Times) {
         match (self, Self::new(rule)) {
             (Self::Requests(rate, bucket), Self::Requests(new, _)) | (Self::Tokens(rate, bucket), Self::Tokens(new, _)) => {
-                bucket.drain(rate, now.steady);
+                bucket.drain(rate, now.monotonic);
                 *rate = new;
             }
             (Self::Concurrent { limit, .. }, Self::Concurrent { limit: new, .. }) => *limit = new,
             (Self::Usd(budget, spending), Self::Usd(new, _)) => {
-                spending.turn(budget, now.wall);
+                spending.advance(budget, now.wall);
                 *budget = new;
             }
             (meter, new) => *meter = new,
@@ -108,30 +107,30 @@ impl Meter {
         }
     }
 
-    fn ask(&self, tokens: u64, now: Times) -> Result<(), Wait> {
-        let wait = |time| Wait::Time(Duration::from_nanos(time));
+    fn check(&self, tokens: u64, now: Times) -> Result<(), Wait> {
+        let wait = |time| Wait::After(Duration::from_nanos(time));
         match self {
-            Self::Requests(rate, bucket) => bucket.ask(rate, 1, now.steady).map_err(wait),
-            Self::Tokens(rate, bucket) => bucket.ask(rate, tokens, now.steady).map_err(wait),
-            Self::Concurrent { limit, open } if open < limit => Ok(()),
-            Self::Concurrent { .. } => Err(Wait::Time(IN_FLIGHT_WAIT)),
-            Self::Usd(budget, spending) => spending.ask(budget, now.wall).map_err(|short| match short {
-                Short::Spent => Wait::Useless,
-                Short::Reserved => Wait::Time(IN_FLIGHT_WAIT),
+            Self::Requests(rate, bucket) => bucket.check(rate, 1, now.monotonic).map_err(wait),
+            Self::Tokens(rate, bucket) => bucket.check(rate, tokens, now.monotonic).map_err(wait),
+            Self::Concurrent { limit, in_flight } if in_flight < limit => Ok(()),
+            Self::Concurrent { .. } => Err(Wait::After(IN_FLIGHT_WAIT)),
+            Self::Usd(budget, spending) => spending.check(budget, now.wall).map_err(|short| match short {
+                BudgetExhausted::Spent => Wait::Never,
+                BudgetExhausted::Reserved => Wait::After(IN_FLIGHT_WAIT),
             }),
         }
     }
 
-    fn take(&mut self, estimate: &Estimate, now: Times) {
+    fn reserve(&mut self, estimate: &Estimate, now: Times) {
         match self {
-            Self::Requests(rate, bucket) => bucket.charge(rate, 1, now.steady),
+            Self::Requests(rate, bucket) => bucket.charge(rate, 1, now.monotonic),
             Self::Tokens(_, bucket) => bucket.reserve(estimate.tokens),
-            Self::Concurrent { open, .. } => *open = open.saturating_add(1),
+            Self::Concurrent { in_flight, .. } => *in_flight = in_flight.saturating_add(1),
             Self::Usd(_, spending) => spending.reserve(estimate.micro_usd),
         }
     }
 
-    /// Gives the estimate back. What was asked for stays counted as a request.
+    /// Releases the reservation of an estimate.
     fn release(&mut self, estimate: &Estimate) {
         match self {
             Self::Tokens(_, bucket) => bucket.release(estimate.tokens),
@@ -142,15 +141,15 @@ impl Meter {
 
     fn charge(&mut self, used: &Used, now: Times) {
         match self {
-            Self::Tokens(rate, bucket) => bucket.charge(rate, used.tokens, now.steady),
+            Self::Tokens(rate, bucket) => bucket.charge(rate, used.tokens, now.monotonic),
             Self::Usd(budget, spending) => spending.charge(budget, used.micro_usd, now.wall),
             Self::Requests(..) | Self::Concurrent { .. } => {}
         }
     }
 
-    fn leave(&mut self) {
-        if let Self::Concurrent { open, .. } = self {
-            *open = open.saturating_sub(1);
+    fn end_request(&mut self) {
+        if let Self::Concurrent { in_flight, .. } = self {
+            *in_flight = in_flight.saturating_sub(1);
         }
     }
 
@@ -162,20 +161,24 @@ impl Meter {
         }
     }
 
-    fn standing(&self, now: Times) -> Standing {
+    fn status(&self, now: Times) -> LimitStatus {
         let limit = self.limit();
         match self {
-            Self::Requests(rate, bucket) | Self::Tokens(rate, bucket) => Standing {
+            Self::Requests(rate, bucket) | Self::Tokens(rate, bucket) => LimitStatus {
                 limit,
-                used: bucket.used(rate, now.steady),
+                used: bucket.used(rate, now.monotonic),
                 reserved: bucket.reserved(),
-                remaining: bucket.remaining(rate, now.steady),
-                reset: Duration::from_nanos(bucket.reset(rate, now.steady)),
+                remaining: bucket.remaining(rate, now.monotonic),
+                reset: Duration::from_nanos(bucket.reset(rate, now.monotonic)),
             },
-            Self::Concurrent { limit, open } => {
-                Standing { limit: *limit, used: *open, reserved: 0, remaining: limit.saturating_sub(*open), reset: Duration::ZERO }
-            }
-            Self::Usd(budget, spending) => Standing {
+            Self::Concurrent { limit, in_flight } => LimitStatus {
+                limit: *limit,
+                used: *in_flight,
+                reserved: 0,
+                remaining: limit.saturating_sub(*in_flight),
+                reset: Duration::ZERO,
+            },
+            Self::Usd(budget, spending) => LimitStatus {
                 limit,
                 used: spending.spent(budget, now.wall),
                 reserved: spending.reserved(),
@@ -188,62 +191,60 @@ impl Meter {
 
 #[derive(Debug)]
 struct Cell {
-    identity: Identity,
+    id: LimitId,
     meter: Mutex<Meter>,
 }
 
-/// The limits of one kind of scope: the name and rules of each member, in the order of the snapshot.
+/// Name and rules of each member of a scope, in snapshot order.
 pub type Rules<'a> = Vec<(Arc<str>, &'a [LimitRule])>;
 
 /// All limits of one configuration.
 #[derive(Debug, Default)]
 pub struct Limiter {
     cells: Vec<Arc<Cell>>,
-    /// The rule of each cell in this configuration.
+    /// The rule of each cell.
     rules: Vec<LimitRule>,
-    /// For each scope, the cells of each of its members.
+    /// For each scope, the cells of each member.
     members: [Vec<Range<usize>>; 4],
-    /// From the time that is passed in to the wall clock.
+    /// Offset to the wall clock.
     wall: Arc<WallOffset>,
     averages: Vec<(Arc<str>, Arc<Averages>)>,
 }
 
 impl Limiter {
-    /// The limits of a configuration that is about to be used, with the states of the one before it.
-    ///
-    /// Amounts that the new configuration changes hold at once, also for requests that began under the old one; so call
-    /// it only when nothing can refuse the new configuration any more.
+    /// The limits of a new configuration, with the states of the previous one. Changed amounts apply at once, also to
+    /// requests admitted earlier: call it only when the new configuration can no longer be rejected.
     pub fn new(rules: [Rules<'_>; 4], previous: Option<&Self>, clock: &Clock) -> Self {
         Self { wall: clock.wall(), ..Self::with(rules, previous, clock.now()) }
     }
 
-    /// The same at another time. The rules are those of keys, teams, routes and providers, the order of [`Scope::ALL`].
+    /// [`Limiter::new`] at a given time. `rules` are in the order of [`Scope::ALL`].
     pub fn with(rules: [Rules<'_>; 4], previous: Option<&Self>, now: u64) -> Self {
-        let mut known: HashMap<&Identity, &Arc<Cell>> =
-            previous.iter().flat_map(|limiter| &limiter.cells).map(|cell| (&cell.identity, cell)).collect();
+        let mut previous_cells: HashMap<&LimitId, &Arc<Cell>> =
+            previous.iter().flat_map(|limiter| &limiter.cells).map(|cell| (&cell.id, cell)).collect();
         let mut limiter = Self { wall: previous.map(|p| Arc::clone(&p.wall)).unwrap_or_default(), ..Self::default() };
         let now = limiter.times(now);
         for ((scope, members), ranges) in Scope::ALL.into_iter().zip(&rules).zip(&mut limiter.members) {
             for (name, rules) in members {
                 let begin = limiter.cells.len();
-                let mut made: Vec<(Arc<Cell>, LimitRule)> = Vec::with_capacity(rules.len());
+                let mut cells: Vec<(Arc<Cell>, LimitRule)> = Vec::with_capacity(rules.len());
                 for rule in *rules {
                     let per = if rule.dimension == Dimension::Concurrent { Duration::ZERO } else { rule.per };
-                    let mut identity = Identity { scope, name: Arc::clone(name), dimension: rule.dimension as u8, per, ordinal: 0 };
-                    while made.iter().any(|(cell, _)| cell.identity == identity) {
-                        identity.ordinal += 1;
+                    let mut id = LimitId { scope, name: Arc::clone(name), dimension: rule.dimension as u8, per, ordinal: 0 };
+                    while cells.iter().any(|(cell, _)| cell.id == id) {
+                        id.ordinal += 1;
                     }
-                    let cell = match known.remove(&identity) {
+                    let cell = match previous_cells.remove(&id) {
                         Some(cell) => {
-                            cell.meter.lock().retune(rule, now);
+                            cell.meter.lock().set_rule(rule, now);
                             Arc::clone(cell)
                         }
-                        None => Arc::new(Cell { identity, meter: Mutex::new(Meter::new(rule)) }),
+                        None => Arc::new(Cell { id, meter: Mutex::new(Meter::new(rule)) }),
                     };
-                    made.push((cell, *rule));
+                    cells.push((cell, *rule));
                 }
-                made.sort_by(|(a, _), (b, _)| a.identity.cmp(&b.identity));
-                for (cell, rule) in made {
+                cells.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+                for (cell, rule) in cells {
                     limiter.cells.push(cell);
                     limiter.rules.push(rule);
                 }
@@ -257,48 +258,48 @@ impl Limiter {
         limiter
     }
 
-    /// Where the limits of one member of a scope are among all; nowhere where it has none or nobody is meant.
+    /// The cells of one member; empty if it has none.
     pub(super) fn range(&self, scope: Scope, member: Option<usize>) -> Range<usize> {
         member.and_then(|index| self.members.get(scope as usize)?.get(index)).cloned().unwrap_or_default()
     }
 
-    /// The identity and the rule of every limit, in the order of [`Limiter::range`].
-    pub(super) fn rules(&self) -> impl Iterator<Item = (&Identity, &LimitRule)> {
-        self.cells.iter().map(|cell| &cell.identity).zip(&self.rules)
+    /// Id and rule of every limit, in the order of [`Limiter::range`].
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&LimitId, &LimitRule)> {
+        self.cells.iter().map(|cell| &cell.id).zip(&self.rules)
     }
 
     fn times(&self, now: u64) -> Times {
-        Times { steady: now, wall: self.wall.at(now) }
+        Times { monotonic: now, wall: self.wall.at(now) }
     }
 
     fn of(&self, scope: Scope, member: Option<usize>) -> &[Arc<Cell>] {
         self.cells.get(self.range(scope, member)).unwrap_or_default()
     }
 
-    /// Whether key and team would admit one more request, however small. Charges nothing.
+    /// Whether key and team would admit one more request of minimal size. Charges nothing.
     ///
     /// # Errors
-    /// The limit that would wait longest.
-    pub fn peek(&self, who: &Subject, now: u64) -> Result<(), Refusal> {
+    /// The limit with the longest wait.
+    pub fn peek(&self, subject: &Subject, now: u64) -> Result<(), LimitExceeded> {
         let now = self.times(now);
-        decide(&hold([self.of(Scope::Key, who.key), self.of(Scope::Team, who.team), &[]], now), 1, now)
+        check_all(&lock([self.of(Scope::Key, subject.key), self.of(Scope::Team, subject.team), &[]], now), 1, now)
     }
 
     /// Charges one request to all limits of its key, team and route, or to none.
     ///
     /// # Errors
-    /// The limit that would wait longest.
-    pub fn admit(self: &Arc<Self>, who: &Subject, route: usize, estimate: Estimate, now: u64) -> Result<Permit, Refusal> {
-        let groups = [self.of(Scope::Key, who.key), self.of(Scope::Team, who.team), self.of(Scope::Route, Some(route))];
-        Ok(Permit::new(self, *who, route, estimate, Counted::Here, take(groups, &estimate, self.times(now))?))
+    /// The limit with the longest wait.
+    pub fn admit(self: &Arc<Self>, subject: &Subject, route: usize, estimate: Estimate, now: u64) -> Result<Permit, LimitExceeded> {
+        let groups = [self.of(Scope::Key, subject.key), self.of(Scope::Team, subject.team), self.of(Scope::Route, Some(route))];
+        Ok(Permit::new(self, *subject, route, estimate, Counted::Local, charge_all(groups, &estimate, self.times(now))?))
     }
 
     /// Charges one attempt to all limits of a provider, or to none.
-    pub(super) fn enter(&self, provider: usize, estimate: &Estimate, now: u64) -> Result<Granted, Refusal> {
-        take([self.of(Scope::Provider, Some(provider)), &[], &[]], estimate, self.times(now))
+    pub(super) fn enter(&self, provider: usize, estimate: &Estimate, now: u64) -> Result<Admission, LimitExceeded> {
+        charge_all([self.of(Scope::Provider, Some(provider)), &[], &[]], estimate, self.times(now))
     }
 
-    /// Replaces reservations by what was used.
+    /// Replaces reservations by actual usage.
     pub(super) fn settle(&self, cells: Range<usize>, estimate: &Estimate, used: &Used, now: u64) {
         let now = self.times(now);
         for cell in self.cells.get(cells).unwrap_or_default() {
@@ -308,90 +309,89 @@ impl Limiter {
         }
     }
 
-    /// Frees places, and gives reservations back that have not been settled.
-    pub(super) fn leave(&self, cells: Range<usize>, unsettled: Option<&Estimate>) {
+    /// Releases in-flight slots, and reservations that are not settled.
+    pub(super) fn release(&self, cells: Range<usize>, unsettled: Option<&Estimate>) {
         for cell in self.cells.get(cells).unwrap_or_default() {
             let mut meter = cell.meter.lock();
             if let Some(estimate) = unsettled {
                 meter.release(estimate);
             }
-            meter.leave();
+            meter.end_request();
         }
     }
 
-    /// What a request will probably use.
+    /// Estimated usage of a request.
     pub fn estimate(&self, route: usize, request: &Prospect, price: Option<&Price>) -> Estimate {
         self.averages.get(route).map(|(_, averages)| averages.estimate(request, price)).unwrap_or_default()
     }
 
-    /// The same in tokens of each kind, for the accounts of an answer that broke off before its usage was told.
+    /// The estimate by kind of token, for responses that ended before the provider reported usage.
     pub fn usage(&self, route: usize, request: &Prospect) -> Usage {
         self.averages.get(route).map(|(_, averages)| averages.usage(request)).unwrap_or_default()
     }
 
-    /// Learns from what a provider says was used.
+    /// Updates the averages of a route with usage that a provider reported.
     pub fn learn(&self, route: usize, request: &Prospect, used: &Usage) {
         if let Some((_, averages)) = self.averages.get(route) {
             averages.learn(request, used);
         }
     }
 
-    /// Where every limit stands, in the order of scopes and members.
-    pub fn standings(&self, now: u64) -> impl Iterator<Item = (&Identity, Dimension, Standing)> {
+    /// State of every limit, in the order of scopes and members.
+    pub fn statuses(&self, now: u64) -> impl Iterator<Item = (&LimitId, Dimension, LimitStatus)> {
         let now = self.times(now);
         self.cells.iter().map(move |cell| {
             let meter = *cell.meter.lock();
-            (&cell.identity, meter.dimension(), meter.standing(now))
+            (&cell.id, meter.dimension(), meter.status(now))
         })
     }
 }
 
-/// Limits of a request that are rarely more than this stay on the stack.
-type Held<'a> = SmallVec<[(&'a Cell, MutexGuard<'a, Meter>); 8]>;
+/// Locked limits of a request, on the stack up to eight.
+type Locked<'a> = SmallVec<[(&'a Cell, MutexGuard<'a, Meter>); 8]>;
 
-/// Locks the limits and brings budgets to their period, also where nothing is charged: a budget that is spent in a false future is
-/// charged nothing until then.
-fn hold(groups: [&[Arc<Cell>]; 3], now: Times) -> Held<'_> {
-    let mut held: Held<'_> = groups.into_iter().flatten().map(|cell| (cell.as_ref(), cell.meter.lock())).collect();
-    for (_, meter) in &mut held {
+/// Locks the limits and advances budgets to the current period, even if nothing will be charged.
+fn lock(groups: [&[Arc<Cell>]; 3], now: Times) -> Locked<'_> {
+    let mut locked: Locked<'_> = groups.into_iter().flatten().map(|cell| (cell.as_ref(), cell.meter.lock())).collect();
+    for (_, meter) in &mut locked {
         if let Meter::Usd(budget, spending) = &mut **meter {
-            spending.turn(budget, now.wall);
+            spending.advance(budget, now.wall);
         }
     }
-    held
+    locked
 }
 
-fn take(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: Times) -> Result<Granted, Refusal> {
-    let mut held = hold(groups, now);
-    decide(&held, estimate.tokens, now)?;
-    let mut kinds = Kinds::default();
-    for (cell, meter) in &mut held {
-        meter.take(estimate, now);
-        kinds.insert(cell.identity.scope, meter.dimension());
+fn charge_all(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: Times) -> Result<Admission, LimitExceeded> {
+    let mut locked = lock(groups, now);
+    check_all(&locked, estimate.tokens, now)?;
+    let mut kinds = LimitSet::default();
+    for (cell, meter) in &mut locked {
+        meter.reserve(estimate, now);
+        kinds.insert(cell.id.scope, meter.dimension());
     }
-    Ok(Granted { headers: headers(&held, now), kinds })
+    Ok(Admission { headers: headers(&locked, now), kinds })
 }
 
-fn decide(held: &Held<'_>, tokens: u64, now: Times) -> Result<(), Refusal> {
-    let refused = held.iter().filter_map(|(cell, meter)| Some((meter.ask(tokens, now).err()?, cell, meter)));
-    let Some((wait, cell, meter)) = refused.max_by_key(|(wait, ..)| *wait) else { return Ok(()) };
+fn check_all(locked: &Locked<'_>, tokens: u64, now: Times) -> Result<(), LimitExceeded> {
+    let exceeded = locked.iter().filter_map(|(cell, meter)| Some((meter.check(tokens, now).err()?, cell, meter)));
+    let Some((wait, cell, meter)) = exceeded.max_by_key(|(wait, ..)| *wait) else { return Ok(()) };
     let retry_after = match wait {
-        Wait::Time(time) => Some(whole_milliseconds(time)),
-        Wait::Useless => None,
+        Wait::After(time) => Some(whole_milliseconds(time)),
+        Wait::Never => None,
     };
-    let Identity { scope, per, .. } = cell.identity;
-    let renewed = match &**meter {
-        Meter::Usd(budget, spending) => Duration::from_nanos(spending.renewed(budget, now.wall)),
+    let LimitId { scope, per, .. } = cell.id;
+    let renews_in = match &**meter {
+        Meter::Usd(budget, spending) => Duration::from_nanos(spending.renews_in(budget, now.wall)),
         _ => Duration::ZERO,
     };
     let (dimension, limit) = (meter.dimension(), meter.limit());
-    Err(Refusal { scope, dimension, limit, per, retry_after, renewed, headers: Box::new(headers(held, now)) })
+    Err(LimitExceeded { scope, dimension, limit, per, retry_after, renews_in, headers: Box::new(headers(locked, now)) })
 }
 
-fn headers(held: &Held<'_>, now: Times) -> LimitHeaders {
+fn headers(locked: &Locked<'_>, now: Times) -> LimitHeaders {
     let mut headers = LimitHeaders::default();
-    for (_, meter) in held {
-        headers.add(meter.dimension(), || meter.standing(now));
+    for (_, meter) in locked {
+        headers.add(meter.dimension(), || meter.status(now));
     }
     headers
 }

@@ -48,8 +48,8 @@ fn a_thousand_at_once_get_exactly_a_hundred() {
         }
     });
     assert_eq!(admitted.load(Ordering::Relaxed), 100);
-    let remaining: Vec<_> = limiter.standings(NOW).map(|(_, _, standing)| standing.remaining).collect();
-    assert_eq!(remaining, [900, 0], "who the team refused was not charged to the key");
+    let remaining: Vec<_> = limiter.statuses(NOW).map(|(_, _, status)| status.remaining).collect();
+    assert_eq!(remaining, [900, 0], "subject the team refused was not charged to the key");
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn a_step_of_the_wall_clock_begins_a_new_day_for_money_and_for_nothing_else() {
     let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).unwrap();
     permit.settle(used(1), noon);
     drop(permit);
-    let standing = |dimension| limiter.standings(noon).find(|(_, of, _)| *of == dimension).unwrap().2;
-    assert_eq!((standing(Dimension::Usd).remaining, standing(Dimension::Usd).reset.as_secs()), (0, 12 * 3600));
+    let status = |dimension| limiter.statuses(noon).find(|(_, of, _)| *of == dimension).unwrap().2;
+    assert_eq!((status(Dimension::Usd).remaining, status(Dimension::Usd).reset.as_secs()), (0, 12 * 3600));
     // The machine was suspended for 13 hours, or its clock was set.
     limiter.wall.set(noon, noon + 13 * 3600 * SECOND);
-    assert_eq!((standing(Dimension::Usd).remaining, standing(Dimension::Usd).reset.as_secs()), (10, 23 * 3600));
-    assert_eq!(standing(Dimension::Requests).remaining, 0);
+    assert_eq!((status(Dimension::Usd).remaining, status(Dimension::Usd).reset.as_secs()), (10, 23 * 3600));
+    assert_eq!(status(Dimension::Requests).remaining, 0);
 }
 
 #[test]
@@ -143,8 +143,8 @@ fn what_fails_gives_its_tokens_and_money_and_place_back() {
     let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOW).unwrap_err();
     assert_eq!((refusal.scope, refusal.dimension, refusal.retry_after), (Scope::Team, Dimension::Concurrent, Some(IN_FLIGHT_WAIT)));
     drop(permit);
-    for (_, _, standing) in limiter.standings(NOW) {
-        assert_eq!((standing.used, standing.reserved, standing.remaining), (0, 0, standing.limit));
+    for (_, _, status) in limiter.statuses(NOW) {
+        assert_eq!((status.used, status.reserved, status.remaining), (0, 0, status.limit));
     }
 }
 
@@ -158,7 +158,7 @@ fn a_budget_is_refused_for_good_once_it_is_spent() {
     drop(permit);
     let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(3), NOW).unwrap_err();
     assert_eq!((refusal.dimension, refusal.retry_after), (Dimension::Usd, None), "it would wait longer than the requests do");
-    let spent = limiter.standings(NOW).find(|(_, dimension, _)| *dimension == Dimension::Usd).unwrap().2;
+    let spent = limiter.statuses(NOW).find(|(_, dimension, _)| *dimension == Dimension::Usd).unwrap().2;
     assert_eq!((spent.used, spent.reserved), (300, 0), "settled once");
 }
 
@@ -191,7 +191,7 @@ fn a_provider_refuses_an_attempt_without_ending_the_request() {
     let _ = second.enter_provider(0, NOW).unwrap();
     second.settle(used(40), NOW);
     drop((first, second));
-    let remaining: Vec<_> = limiter.standings(NOW).map(|(_, dimension, standing)| (dimension, standing.remaining)).collect();
+    let remaining: Vec<_> = limiter.statuses(NOW).map(|(_, dimension, status)| (dimension, status.remaining)).collect();
     let want = [(Dimension::Concurrent, 9), (Dimension::Requests, 0), (Dimension::Tokens, 60), (Dimension::Concurrent, 1)];
     assert_eq!(remaining, want, "failed attempts stay counted as requests, their tokens do not");
 }
@@ -210,19 +210,19 @@ fn counters_survive_a_reload_by_identity() {
         rule(Dimension::Concurrent, 2, 0),
     ];
     let after = Arc::new(Limiter::with(rules(&new, &[], &[], &[]), Some(&before), NOW));
-    let standing = |limiter: &Limiter, dimension, per| {
-        let mut all = limiter.standings(NOW).filter(|(identity, is, _)| *is == dimension && identity.per == Duration::from_secs(per));
+    let status = |limiter: &Limiter, dimension, per| {
+        let mut all = limiter.statuses(NOW).filter(|(id, is, _)| *is == dimension && id.per == Duration::from_secs(per));
         all.next().unwrap().2
     };
-    assert_eq!(standing(&after, Dimension::Requests, 60).remaining, 2, "two of four are used");
-    assert_eq!(standing(&after, Dimension::Requests, 3600).remaining, 7, "another period is another limit");
-    assert_eq!(standing(&after, Dimension::Concurrent, 0).remaining, 1, "one is still open");
-    assert_eq!(standing(&after, Dimension::Tokens, 60).reserved, 30);
+    assert_eq!(status(&after, Dimension::Requests, 60).remaining, 2, "two of four are used");
+    assert_eq!(status(&after, Dimension::Requests, 3600).remaining, 7, "another period is another limit");
+    assert_eq!(status(&after, Dimension::Concurrent, 0).remaining, 1, "one is still open");
+    assert_eq!(status(&after, Dimension::Tokens, 60).reserved, 30);
 
     open.settle(used(45), NOW);
     drop(open);
-    assert_eq!(standing(&after, Dimension::Tokens, 60).remaining, 5, "a request of before settles into the same state");
-    assert_eq!(standing(&after, Dimension::Concurrent, 0).remaining, 2);
+    assert_eq!(status(&after, Dimension::Tokens, 60).remaining, 5, "a request of before settles into the same state");
+    assert_eq!(status(&after, Dimension::Concurrent, 0).remaining, 2);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn two_configurations_at_once_never_wait_for_each_other() {
             scope.spawn(|| (0..5000).for_each(|_| drop(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOW))));
         }
     });
-    assert!(after.standings(NOW).all(|(_, _, standing)| standing.reserved == 0));
+    assert!(after.statuses(NOW).all(|(_, _, status)| status.reserved == 0));
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! How much: limits on keys, teams, routes and providers.
+//! Limits on keys, teams, routes and providers.
 //!
 //! ```text
 //!  peek(key, team)          before the body is read, charges nothing
-//!  admit(key, team, route)  all limits or none ──> Permit ──> settle(what was used) ──> drop: the place is free
-//!                                 └──> Refusal: scope, dimension, how long to wait
+//! admit(key, team, route)  all limits or none ──> Permit ──> settle(usage) ──> drop: in-flight slot released
+//!                                └──> LimitExceeded: scope, dimension, retry_after
 //! ```
 //!
-//! [`gcra`] and [`budget`] are pure arithmetic over injected time, [`memory`] holds one state per configured limit and
-//! decides over several at once, [`redis`] does the same for all nodes together, [`store`] is whichever of them is
-//! configured, [`estimate`] knows what a request will probably use, [`headers`] tells the client.
+//! [`gcra`] and [`budget`] are pure arithmetic over injected time. [`memory`] stores one state per configured limit in
+//! this process; [`redis`] shares them between nodes; [`store`] selects one of the two by configuration. [`estimate`]
+//! predicts a request's usage and [`headers`] writes `x-ratelimit-*`.
 
 use crate::account;
 use crate::error::{ApiError, ErrorKind};
@@ -29,30 +29,30 @@ pub mod rule;
 pub mod store;
 
 pub use estimate::{Estimate, Prospect};
-pub use headers::{LimitHeaders, Standing};
+pub use headers::{LimitHeaders, LimitStatus};
 pub use memory::Limiter;
 pub use permit::Permit;
-pub use redis::link::StoreEvent;
+pub use redis::client::StoreEvent;
 pub use store::{CountedBy, Denied, Store, StoreStatus};
 
-/// What a limit belongs to.
+/// The entity that a limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// One client key.
     Key,
     /// All keys of a team.
     Team,
-    /// Everyone who uses a route.
+    /// All requests on a route.
     Route,
-    /// Everything that goes to a provider.
+    /// All attempts at a provider.
     Provider,
 }
 
 impl Scope {
-    /// All of them, in the order in which their limits are locked.
+    /// All scopes, in lock order.
     pub const ALL: [Self; 4] = [Self::Key, Self::Team, Self::Route, Self::Provider];
 
-    /// The word in metrics, messages and `/limits`.
+    /// The name in metrics, messages and `/limits`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Key => "key",
@@ -63,16 +63,16 @@ impl Scope {
     }
 }
 
-/// Who asks, by index into the snapshot.
+/// The client that a request is charged to, as indices into the snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
-    /// The key; `None` where nobody is asked for one.
+    /// `None` if the listener requires no key.
     pub key: Option<usize>,
-    /// Its team.
+    /// The key's team.
     pub team: Option<usize>,
 }
 
-/// What an answer really used.
+/// Actual usage of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     /// Prompt and completion tokens.
@@ -81,16 +81,16 @@ pub struct Used {
     pub micro_usd: u64,
 }
 
-/// Kinds of limits that were asked, a set of (scope, dimension).
+/// A set of (scope, dimension) pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kinds(u16);
+pub struct LimitSet(u16);
 
-impl Kinds {
+impl LimitSet {
     fn insert(&mut self, scope: Scope, dimension: Dimension) {
         self.0 |= 1 << (scope as u16 * 4 + dimension as u16);
     }
 
-    /// Its members.
+    /// The members of the set.
     pub fn iter(self) -> impl Iterator<Item = (Scope, Dimension)> {
         let mut left = self.0;
         std::iter::from_fn(move || {
@@ -101,62 +101,66 @@ impl Kinds {
     }
 }
 
-/// What limits say that have admitted.
+/// The result of charging a group of limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Granted {
-    /// Where the tightest of them stand now.
+pub struct Admission {
+    /// State of the tightest limits after the charge.
     pub headers: LimitHeaders,
-    /// Which kinds they are, for the metrics.
-    pub kinds: Kinds,
+    /// The limits that were checked, for metrics.
+    pub kinds: LimitSet,
 }
 
-/// A limit that said no: of all that did, the one that would wait longest.
+/// The limit that rejected a request; if several did, the one with the longest wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Whose limit it is.
+pub struct LimitExceeded {
+    /// The scope of the limit.
     pub scope: Scope,
-    /// What it counts.
+    /// The dimension of the limit.
     pub dimension: Dimension,
-    /// How much of it there is at once (micro-dollars for `usd`).
+    /// The burst (micro-dollars for `usd`).
     pub limit: u64,
     /// The limit's period; zero for `concurrent`.
     pub per: Duration,
-    /// The wait after which the request would be admitted, in whole milliseconds, rounded up; `None` for a spent
-    /// budget, which waiting does not help.
+    /// The shortest wait after which the request would be admitted, rounded up to milliseconds. `None` for a spent
+    /// budget.
     pub retry_after: Option<Duration>,
-    /// Of a spent budget: after how long it is renewed.
-    pub renewed: Duration,
-    /// Where the tightest limits stand.
+    /// Time until a spent budget is renewed.
+    pub renews_in: Duration,
+    /// State of the tightest limits.
     pub headers: Box<LimitHeaders>,
 }
 
-/// Told where a request in flight has what is missing: no limit knows when that one ends.
+/// `retry_after` when requests in flight occupy the limit: their end cannot be predicted.
 const IN_FLIGHT_WAIT: Duration = Duration::from_secs(1);
 
-impl From<&Refusal> for ApiError {
-    /// A 429 that names scope and dimension, or a 402 for a spent budget. It names no key and no team.
-    fn from(refusal: &Refusal) -> Self {
+impl From<&LimitExceeded> for ApiError {
+    /// A 429, or a 402 for a spent budget. The message names scope and dimension, never a key or a team.
+    fn from(refusal: &LimitExceeded) -> Self {
         let scope = refusal.scope.name();
         let mut message = String::new();
         let _ = match (refusal.dimension, refusal.retry_after) {
             (Dimension::Usd, None) => {
                 let (amount, period) = (account::usd(refusal.limit), headers::period(refusal.per));
-                let at = i128::from(wall_clock()) + i128::try_from(refusal.renewed.as_nanos()).unwrap_or_default();
-                // To the full second, up.
+                let at = i128::from(wall_clock()) + i128::try_from(refusal.renews_in.as_nanos()).unwrap_or_default();
+                // Rounded up to full seconds.
                 let at = jiff::Timestamp::from_nanosecond(at + 999_999_999).unwrap_or_default();
                 let left =
-                    headers::duration(Duration::from_secs(refusal.renewed.as_secs() + u64::from(refusal.renewed.subsec_nanos() > 0)));
+                    headers::duration(Duration::from_secs(refusal.renews_in.as_secs() + u64::from(refusal.renews_in.subsec_nanos() > 0)));
                 write!(
                     message,
-                    "The budget of this {scope} is spent: {amount} USD per {period}. It is renewed at {at:.0}, in {left}, or needs a higher \
+                    "The budget of this {scope} is spent: {amount} USD per {period}. It is renews_in at {at:.0}, in {left}, or needs a higher \
                      `usd` limit."
                 )
             }
             (Dimension::Usd, Some(_)) => {
-                write!(message, "What is left of the budget of this {scope} is set aside for requests in flight. Wait for one to end.")
+                write!(message, "The rest of this {scope}'s budget is reserved for requests in flight. Try again when one has finished.")
             }
             (Dimension::Concurrent, _) => {
-                write!(message, "This {scope} has reached its limit of {} concurrent requests. Wait for one to end.", refusal.limit)
+                write!(
+                    message,
+                    "This {scope} has reached its limit of {} concurrent requests. Try again when one has finished.",
+                    refusal.limit
+                )
             }
             (Dimension::Requests | Dimension::Tokens, wait) => write!(
                 message,
@@ -174,8 +178,7 @@ impl From<&Refusal> for ApiError {
     }
 }
 
-/// The time that limits run on: nanoseconds since the Unix epoch that never step back, whatever is done to the clock
-/// of the machine.
+/// A monotonic clock: nanoseconds since the Unix epoch at start-up, unaffected by steps of the system clock.
 #[derive(Clone, Debug)]
 pub struct Clock {
     epoch: u64,
@@ -183,52 +186,52 @@ pub struct Clock {
     wall: Arc<WallOffset>,
 }
 
-/// What to add to the time of a [`Clock`] to get the wall clock, in nanoseconds. The two drift apart when the machine is
-/// suspended or its clock is set.
+/// Offset from [`Clock`] to the wall clock, in nanoseconds. It changes when the machine is suspended or its clock is
+/// set.
 #[derive(Debug, Default)]
 pub struct WallOffset(AtomicI64);
 
 impl WallOffset {
-    /// The wall clock at a time of the [`Clock`].
-    pub fn at(&self, steady: u64) -> u64 {
-        steady.saturating_add_signed(self.0.load(Ordering::Relaxed))
+    /// The wall clock at `monotonic`, a time of the [`Clock`].
+    pub fn at(&self, monotonic: u64) -> u64 {
+        monotonic.saturating_add_signed(self.0.load(Ordering::Relaxed))
     }
 
-    /// Sets it so that `steady` is `wall` on the wall clock.
-    pub fn set(&self, steady: u64, wall: u64) {
-        let offset = i128::from(wall) - i128::from(steady);
+    /// Sets the offset so that `monotonic` corresponds to `wall`.
+    pub fn set(&self, monotonic: u64, wall: u64) {
+        let offset = i128::from(wall) - i128::from(monotonic);
         self.0.store(i64::try_from(offset).unwrap_or_default(), Ordering::Relaxed);
     }
 }
 
 impl Clock {
-    /// Reads the machine's clock, once.
+    /// Reads the system clock once.
     pub fn start() -> Arc<Self> {
         Arc::new(Self { epoch: wall_clock(), origin: Instant::now(), wall: Arc::default() })
     }
 
-    /// Now.
+    /// The current time.
     pub fn now(&self) -> u64 {
         self.epoch.saturating_add(nanoseconds(self.origin.elapsed()))
     }
 
-    /// The offset to the wall clock, as [`Clock::follow_wall_clock`] last found it.
+    /// The offset that [`Clock::follow_wall_clock`] measured last.
     pub fn wall(&self) -> Arc<WallOffset> {
         Arc::clone(&self.wall)
     }
 
-    /// Compares with the wall clock. To be called every second: that is how late budgets notice a step.
+    /// Updates the offset. Call it every second, so that budgets follow steps of the wall clock.
     pub fn follow_wall_clock(&self) {
         self.wall.set(self.now(), wall_clock());
     }
 }
 
-/// The wall clock: nanoseconds since the Unix epoch. It can step in either direction, so nothing is measured with it.
+/// The wall clock: nanoseconds since the Unix epoch. It can step in either direction.
 pub fn wall_clock() -> u64 {
     nanoseconds(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
-/// Rounded up, so that who waits as told is admitted.
+/// Rounded up, so that a request after this wait is admitted.
 fn whole_milliseconds(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
@@ -242,14 +245,14 @@ fn nanoseconds(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn refusal(dimension: Dimension, retry_after: Option<Duration>) -> Refusal {
-        Refusal {
+    fn refusal(dimension: Dimension, retry_after: Option<Duration>) -> LimitExceeded {
+        LimitExceeded {
             scope: Scope::Team,
             dimension,
             limit: 5,
             per: Duration::from_secs(60),
             retry_after,
-            renewed: Duration::ZERO,
+            renews_in: Duration::ZERO,
             headers: Box::default(),
         }
     }
@@ -271,11 +274,11 @@ mod tests {
     #[test]
     fn a_spent_budget_says_which_one_it_is_and_when_it_is_renewed() {
         let spent = |limit, per| {
-            let renewed = Duration::from_millis(8 * 3_600_000 - 1);
-            ApiError::from(&Refusal { limit, per, renewed, ..refusal(Dimension::Usd, None) }).message
+            let renews_in = Duration::from_millis(8 * 3_600_000 - 1);
+            ApiError::from(&LimitExceeded { limit, per, renews_in, ..refusal(Dimension::Usd, None) }).message
         };
         let message = spent(100_000_000, budget::MONTH);
-        assert!(message.starts_with("The budget of this team is spent: 100 USD per month. It is renewed at 2"), "{message}");
+        assert!(message.starts_with("The budget of this team is spent: 100 USD per month. It is renews_in at 2"), "{message}");
         assert!(message.contains("Z, in 8h0m0s,"), "{message}");
         assert!(spent(2_500_000, Duration::from_secs(86_400)).contains("2.5 USD per day."));
         assert!(spent(1, Duration::from_secs(5400)).contains("0.000001 USD per 1h30m."));
@@ -290,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_set_of_kinds_holds_what_was_put_in() {
-        let mut kinds = Kinds::default();
+        let mut kinds = LimitSet::default();
         kinds.insert(Scope::Provider, Dimension::Usd);
         kinds.insert(Scope::Key, Dimension::Requests);
         assert_eq!(kinds.iter().collect::<Vec<_>>(), [(Scope::Key, Dimension::Requests), (Scope::Provider, Dimension::Usd)]);

@@ -1,157 +1,174 @@
-//! An admitted request: what it has taken from which limits, wherever they are counted.
+//! The permit of an admitted request: which limits were charged, and in which store.
 
 use super::estimate::Estimate;
 use super::headers::LimitHeaders;
 use super::memory::Limiter;
-use super::redis::Shared;
-use super::{Granted, Kinds, Refusal, Scope, Subject, Used};
+use super::redis::RedisLimiter;
+use super::{Admission, LimitExceeded, LimitSet, Scope, Subject, Used};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Where something has been counted.
+/// Where a group of limits was charged.
 #[derive(Clone, Debug)]
 pub(super) enum Counted {
     /// In this process.
-    Here,
-    /// In the store that all nodes share.
-    Shared(Arc<Shared>),
-    /// Nowhere: the shared store failed and such requests are let through.
-    Nowhere,
+    Local,
+    /// In the shared store.
+    Shared(Arc<RedisLimiter>),
+    /// Not counted: the shared store failed under `on_store_failure: allow`.
+    Uncounted,
 }
 
-/// An admitted request. Only the stores make one. Dropping it frees its place, and gives back what was reserved unless
-/// [`Permit::settle`] has said what was used.
+/// An admitted request. Dropping it releases its in-flight slots, and its reservations unless [`Permit::settle`] was
+/// called.
 #[derive(Debug)]
-#[must_use = "dropping a permit gives it back"]
+#[must_use = "dropping a permit releases its reservations"]
 pub struct Permit {
     limiter: Arc<Limiter>,
-    who: Subject,
+    subject: Subject,
     route: usize,
     counted: Counted,
     provider: Option<(usize, Counted)>,
-    /// What a provider whose turn has not come yet has answered already, in the round trip of the admission.
-    ahead: Option<(usize, Counted, Result<Granted, Refusal>)>,
+    /// The decision on the first provider's limits, made in the round trip of the admission and not used yet.
+    prefetched: Option<(usize, Counted, Result<Admission, LimitExceeded>)>,
     estimate: Estimate,
-    granted: Granted,
+    admission: Admission,
     settled: bool,
     store_failed: bool,
 }
 
 impl Permit {
-    pub(super) fn new(limiter: &Arc<Limiter>, who: Subject, route: usize, estimate: Estimate, counted: Counted, granted: Granted) -> Self {
+    pub(super) fn new(
+        limiter: &Arc<Limiter>,
+        subject: Subject,
+        route: usize,
+        estimate: Estimate,
+        counted: Counted,
+        admission: Admission,
+    ) -> Self {
         let limiter = Arc::clone(limiter);
-        Self { limiter, who, route, counted, provider: None, ahead: None, estimate, granted, settled: false, store_failed: false }
+        Self {
+            limiter,
+            subject,
+            route,
+            counted,
+            provider: None,
+            prefetched: None,
+            estimate,
+            admission,
+            settled: false,
+            store_failed: false,
+        }
     }
 
-    /// Where the tightest limits stood when this request had been charged; those of providers that it was let to included.
+    /// State of the tightest limits when this request was charged, including those of its providers.
     pub fn headers(&self) -> &LimitHeaders {
-        &self.granted.headers
+        &self.admission.headers
     }
 
-    /// The kinds of limits of key, team and route that admitted it.
-    pub fn kinds(&self) -> Kinds {
-        self.granted.kinds
+    /// The limits of key, team and route that were charged.
+    pub fn kinds(&self) -> LimitSet {
+        self.admission.kinds
     }
 
-    /// The shared store has not decided on all of it.
+    /// Records that the shared store failed for part of this request.
     pub(super) fn note_store_failure(&mut self) {
         self.store_failed = true;
     }
 
-    /// Whether the shared store failed to decide on it, or on one of its attempts, so that `on_store_failure` applied.
+    /// Whether `on_store_failure` was applied to this request or one of its attempts.
     pub fn store_failed(&self) -> bool {
         self.store_failed
     }
 
-    /// What was reserved.
+    /// The reserved amounts.
     pub fn estimate(&self) -> Estimate {
         self.estimate
     }
 
-    /// Charges the limits of the provider of one attempt in this process, all or none; an earlier attempt is left first.
-    /// Tells which kinds admitted it.
+    /// Charges all limits of a provider in this process, or none; releases the previous attempt first. Returns the
+    /// charged limits.
     ///
     /// # Errors
-    /// The provider's limit that would wait longest; the permit itself stays good.
-    pub fn enter_provider(&mut self, provider: usize, now: u64) -> Result<Kinds, Refusal> {
+    /// The provider limit with the longest wait. The permit stays valid.
+    pub fn enter_provider(&mut self, provider: usize, now: u64) -> Result<LimitSet, LimitExceeded> {
         self.leave_provider();
-        let granted = self.limiter.enter(provider, &self.estimate, now)?;
-        Ok(self.entered(provider, Counted::Here, &granted))
+        let admission = self.limiter.enter(provider, &self.estimate, now)?;
+        Ok(self.record_provider(provider, Counted::Local, &admission))
     }
 
-    /// The limits of the provider of one attempt have been charged.
-    pub(super) fn entered(&mut self, provider: usize, counted: Counted, granted: &Granted) -> Kinds {
-        self.granted.headers.merge(&granted.headers);
+    /// Records that the limits of a provider were charged.
+    pub(super) fn record_provider(&mut self, provider: usize, counted: Counted, admission: &Admission) -> LimitSet {
+        self.admission.headers.merge(&admission.headers);
         self.provider = Some((provider, counted));
-        granted.kinds
+        admission.kinds
     }
 
-    /// Keeps what a provider has answered until its turn.
-    pub(super) fn keep_ahead(&mut self, provider: usize, counted: Counted, answer: Result<Granted, Refusal>) {
-        self.ahead = Some((provider, counted, answer));
+    /// Stores the decision on a provider that has not been tried yet.
+    pub(super) fn store_prefetched(&mut self, provider: usize, counted: Counted, decision: Result<Admission, LimitExceeded>) {
+        self.prefetched = Some((provider, counted, decision));
     }
 
-    /// What was kept for this provider; what was kept for another is given back.
-    pub(super) fn take_ahead(&mut self, provider: usize) -> Option<(Counted, Result<Granted, Refusal>)> {
-        let (kept, counted, answer) = self.ahead.take()?;
-        if kept == provider {
-            return Some((counted, answer));
+    /// Takes the stored decision for `provider`; releases one that was made for another provider.
+    pub(super) fn take_prefetched(&mut self, provider: usize) -> Option<(Counted, Result<Admission, LimitExceeded>)> {
+        let (stored, counted, decision) = self.prefetched.take()?;
+        if stored == provider {
+            return Some((counted, decision));
         }
-        if answer.is_ok() {
-            self.give_back(self.limiter.range(Scope::Provider, Some(kept)), &counted);
+        if decision.is_ok() {
+            self.release(self.limiter.range(Scope::Provider, Some(stored)), &counted);
         }
         None
     }
 
-    /// Gives back what a failed attempt reserved at its provider. The request itself stays counted there, as the
-    /// provider counts it too.
+    /// Releases the reservations of a failed attempt. It stays counted in `requests`, as the provider counts it too.
     pub fn leave_provider(&mut self) {
         if let Some((provider, counted)) = self.provider.take() {
-            self.give_back(self.limiter.range(Scope::Provider, Some(provider)), &counted);
+            self.release(self.limiter.range(Scope::Provider, Some(provider)), &counted);
         }
     }
 
-    /// Replaces the reservation by what was really used, once; what is more than was reserved is charged to the future.
+    /// Replaces the reservations by the actual usage, once. Usage beyond the reservation is charged as well.
     pub fn settle(&mut self, used: Used, now: u64) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
         let settle = |cells: Range<usize>, counted: &Counted| match counted {
-            Counted::Here => self.limiter.settle(cells, &self.estimate, &used, now),
-            Counted::Shared(shared) => shared.settle(cells, &self.estimate, &used),
-            Counted::Nowhere => {}
+            Counted::Local => self.limiter.settle(cells, &self.estimate, &used, now),
+            Counted::Shared(redis) => redis.settle(cells, &self.estimate, &used),
+            Counted::Uncounted => {}
         };
-        self.own().into_iter().for_each(|cells| settle(cells, &self.counted));
+        self.own_cells().into_iter().for_each(|cells| settle(cells, &self.counted));
         if let Some((provider, counted)) = &self.provider {
             settle(self.limiter.range(Scope::Provider, Some(*provider)), counted);
         }
     }
 
-    fn own(&self) -> [Range<usize>; 3] {
-        own(&self.limiter, &self.who, self.route)
+    fn own_cells(&self) -> [Range<usize>; 3] {
+        own_cells(&self.limiter, &self.subject, self.route)
     }
 
-    fn give_back(&self, cells: Range<usize>, counted: &Counted) {
+    fn release(&self, cells: Range<usize>, counted: &Counted) {
         let unsettled = (!self.settled).then_some(&self.estimate);
         match counted {
-            Counted::Here => self.limiter.leave(cells, unsettled),
-            Counted::Shared(shared) => shared.leave(cells, unsettled),
-            Counted::Nowhere => {}
+            Counted::Local => self.limiter.release(cells, unsettled),
+            Counted::Shared(redis) => redis.release(cells, unsettled),
+            Counted::Uncounted => {}
         }
     }
 }
 
-/// Where the limits of key, team and route are.
-pub(super) fn own(limiter: &Limiter, who: &Subject, route: usize) -> [Range<usize>; 3] {
-    [limiter.range(Scope::Key, who.key), limiter.range(Scope::Team, who.team), limiter.range(Scope::Route, Some(route))]
+/// The cells of key, team and route.
+pub(super) fn own_cells(limiter: &Limiter, subject: &Subject, route: usize) -> [Range<usize>; 3] {
+    [limiter.range(Scope::Key, subject.key), limiter.range(Scope::Team, subject.team), limiter.range(Scope::Route, Some(route))]
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.leave_provider();
-        if let Some((provider, counted, Ok(_))) = self.ahead.take() {
-            self.give_back(self.limiter.range(Scope::Provider, Some(provider)), &counted);
+        if let Some((provider, counted, Ok(_))) = self.prefetched.take() {
+            self.release(self.limiter.range(Scope::Provider, Some(provider)), &counted);
         }
-        self.own().into_iter().for_each(|cells| self.give_back(cells, &self.counted));
+        self.own_cells().into_iter().for_each(|cells| self.release(cells, &self.counted));
     }
 }

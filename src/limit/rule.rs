@@ -1,22 +1,22 @@
-//! What limits are configured by: what is counted, how much of it, and where.
+//! Configuration of limits: dimension, amount, period, and where they are counted.
 
 use crate::secret::Secret;
 use std::time::Duration;
 
-/// One limit as configured.
+/// One configured limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitRule {
-    /// What is counted.
+    /// The counted quantity.
     pub dimension: Dimension,
-    /// How much of it per period (for `usd`: micro-dollars).
+    /// Amount per period (micro-dollars for `usd`).
     pub amount: u64,
-    /// The period; meaningless for `concurrent`.
+    /// The period; ignored for `concurrent`.
     pub per: Duration,
-    /// How much may be used at once; default `amount`.
+    /// Amount that may be used at once; defaults to `amount`.
     pub burst: u64,
 }
 
-/// What a limit counts.
+/// The quantity that a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dimension {
     /// Requests.
@@ -30,10 +30,10 @@ pub enum Dimension {
 }
 
 impl Dimension {
-    /// All of them, in the order of their numbers.
+    /// All dimensions, in the order of their discriminants.
     pub const ALL: [Self; 4] = [Self::Requests, Self::Tokens, Self::Concurrent, Self::Usd];
 
-    /// The word in metrics, messages and `/limits`.
+    /// The name in metrics, messages and `/limits`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -44,32 +44,32 @@ impl Dimension {
     }
 }
 
-/// Where limits are counted.
+/// The store in which limits are counted.
 #[derive(Clone)]
 pub struct LimitStore {
-    /// URL of the Redis that all nodes share, which may hold a password; `None` counts in the process.
+    /// URL of a Redis shared by all nodes; may contain a password. `None` counts in this process.
     pub redis: Option<Secret>,
-    /// What a request gets while Redis fails or is late.
+    /// Applied while Redis fails or times out.
     pub on_failure: StoreFailure,
-    /// How long a request waits for Redis.
+    /// Timeout of one decision.
     pub timeout: Duration,
-    /// How long what a node takes in advance may be spent; `None` takes nothing in advance.
+    /// Validity of units leased in advance; `None` disables leases.
     pub lease: Option<Duration>,
 }
 
-/// What a request gets while the shared store fails.
+/// Policy for requests while the shared store fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreFailure {
-    /// It is counted in the process.
+    /// Count in this process.
     Local,
-    /// It is admitted and not counted.
+    /// Admit without counting.
     Allow,
-    /// It is refused with 503.
+    /// Reject with 503.
     Deny,
 }
 
 impl StoreFailure {
-    /// The word in the configuration.
+    /// The value in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Local => "local",

@@ -1,63 +1,61 @@
-//! Where limits are counted: in this process, or in a store that all nodes share, with what holds while that one fails.
+//! Selects the store that counts limits, and applies `on_store_failure` while the shared one fails.
 
 use super::memory::Limiter;
 use super::permit::{Counted, Permit};
-use super::redis::link::{Link, OnEvent};
-use super::redis::{Failed, Shared};
-use super::{Estimate, Granted, Kinds, Refusal, Standing, Subject};
+use super::redis::client::{OnEvent, StoreClient};
+use super::redis::{RedisLimiter, StoreUnavailable};
+use super::{Admission, Estimate, LimitExceeded, LimitSet, LimitStatus, Subject};
 use crate::error::{ApiError, ErrorKind};
 use crate::limit::rule::{LimitStore, StoreFailure};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a start waits for the first word of the shared store.
-const START: Duration = Duration::from_secs(5);
+/// How long start-up waits for the first connection to the shared store.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The store of one configuration.
-///
-/// Memory answers at once: its calls never wait and allocate nothing.
+/// The store of one configuration. [`Store::Memory`] never waits and does not allocate.
 pub enum Store {
-    /// Counts in the process.
+    /// Counts in this process.
     Memory(Arc<Limiter>),
     /// Counts for all nodes.
-    Shared(Remote),
+    Shared(SharedStore),
 }
 
-/// The shared store and what holds while it fails.
-pub struct Remote {
+/// The shared store and its failure policy.
+pub struct SharedStore {
     limiter: Arc<Limiter>,
-    shared: Arc<Shared>,
+    redis: Arc<RedisLimiter>,
     on_failure: StoreFailure,
 }
 
-/// How the shared store is.
+/// State of the shared store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStatus {
-    /// Hosts and ports; never a password.
+    /// Hosts and ports, without password.
     pub address: String,
-    /// What a request gets while it fails.
+    /// Applied while the store fails.
     pub on_failure: StoreFailure,
-    /// Whether the node is connected and registered.
+    /// Whether this node is connected and registered.
     pub connected: bool,
-    /// Whether the last decision, or the last try to connect, failed.
+    /// Whether the last decision or connection attempt failed.
     pub failing: bool,
-    /// When the last failure was, in nanoseconds since the Unix epoch, and what it was.
+    /// Time (nanoseconds since the Unix epoch) and text of the last failure.
     pub last_failure: Option<(u64, String)>,
 }
 
-/// Who counts limits.
+/// Who counts the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountedBy {
-    /// This process, for itself.
+    /// This process.
     Node,
-    /// The shared store, for all nodes.
+    /// The shared store.
     Store,
-    /// The shared store fails, and requests are let through or refused without a count.
+    /// No one: the shared store fails under `allow` or `deny`.
     Nobody,
 }
 
 impl CountedBy {
-    /// The word in `/limits`.
+    /// The name in `/limits`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
@@ -70,16 +68,16 @@ impl CountedBy {
 /// Why a request was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// A limit said no.
-    Limit(Refusal),
-    /// Nobody knows: the store failed, and the configuration says to refuse then.
+    /// A limit is exceeded.
+    Limit(LimitExceeded),
+    /// The store failed under `on_store_failure: deny`.
     Store,
 }
 
 impl From<&Denied> for ApiError {
     fn from(denied: &Denied) -> Self {
         match denied {
-            Denied::Limit(refusal) => refusal.into(),
+            Denied::Limit(exceeded) => exceeded.into(),
             Denied::Store => {
                 Self::new(503, ErrorKind::Overloaded, "The gateway cannot count this request at the moment. Try again in a moment.")
             }
@@ -88,154 +86,163 @@ impl From<&Denied> for ApiError {
 }
 
 impl Store {
-    /// The link to the shared store that a configuration asks for: the one before where that leads to the same place,
-    /// else a new one, whose first word is waited for.
+    /// Returns the client of the configured store: that of `previous` if the URL is the same, else a new one, after
+    /// waiting for its first connection attempt. `None` without a shared store.
     ///
     /// # Errors
-    /// When it cannot be used at all; under `deny` also when it cannot be reached.
-    pub fn link(config: &LimitStore, previous: Option<&Self>, on_event: OnEvent) -> Result<Option<Arc<Link>>, String> {
+    /// When the URL cannot be used; under `deny` also when the store cannot be reached.
+    pub fn client(config: &LimitStore, previous: Option<&Self>, on_event: OnEvent) -> Result<Option<Arc<StoreClient>>, String> {
         let Some(url) = &config.redis else { return Ok(None) };
-        if let Some(link) = previous.and_then(Self::shared).map(Shared::link).filter(|link| link.leads_to(url)) {
-            return Ok(Some(Arc::clone(link)));
+        if let Some(client) = previous.and_then(Self::redis).map(RedisLimiter::client).filter(|client| client.is_for(url)) {
+            return Ok(Some(Arc::clone(client)));
         }
-        let (link, first) = Link::start(url, config.on_failure, on_event)?;
-        let reached = first.recv_timeout(START).unwrap_or_else(|_| Err("it does not answer".to_owned()));
+        let (client, first) = StoreClient::start(url, config.on_failure, on_event)?;
+        let reached = first.recv_timeout(START_TIMEOUT).unwrap_or_else(|_| Err(format!("no response within {START_TIMEOUT:?}")));
         match (config.on_failure, reached) {
-            (StoreFailure::Deny, Err(why)) => Err(format!("the limit store at {} cannot be reached: {why}", link.address())),
-            _ => Ok(Some(link)),
+            (StoreFailure::Deny, Err(why)) => Err(format!("the limit store at {} cannot be reached: {why}", client.address())),
+            _ => Ok(Some(client)),
         }
     }
 
-    /// The store of a configuration whose limits are `limiter`, over what [`Store::link`] gave.
-    pub fn new(config: &LimitStore, limiter: &Arc<Limiter>, link: Option<Arc<Link>>, previous: Option<&Self>) -> Self {
+    /// A store for the limits of `limiter`, with the client that [`Store::client`] returned.
+    pub fn new(config: &LimitStore, limiter: &Arc<Limiter>, client: Option<Arc<StoreClient>>, previous: Option<&Self>) -> Self {
         let limiter = Arc::clone(limiter);
-        let Some(link) = link else { return Self::Memory(limiter) };
-        link.trouble().set_policy(config.on_failure);
-        let patient = config.on_failure == StoreFailure::Deny;
-        let before = previous.and_then(Self::shared);
-        let shared = Shared::new(Arc::clone(&limiter), link, config.timeout, config.lease, patient, before);
-        Self::Shared(Remote { limiter, shared: Arc::new(shared), on_failure: config.on_failure })
+        let Some(client) = client else { return Self::Memory(limiter) };
+        client.health().set_policy(config.on_failure);
+        let wait_for_session = config.on_failure == StoreFailure::Deny;
+        let before = previous.and_then(Self::redis);
+        let redis = RedisLimiter::new(Arc::clone(&limiter), client, config.timeout, config.lease, wait_for_session, before);
+        Self::Shared(SharedStore { limiter, redis: Arc::new(redis), on_failure: config.on_failure })
     }
 
-    fn shared(&self) -> Option<&Shared> {
+    fn redis(&self) -> Option<&RedisLimiter> {
         match self {
             Self::Memory(_) => None,
-            Self::Shared(remote) => Some(&remote.shared),
+            Self::Shared(store) => Some(&store.redis),
         }
     }
 
-    /// Whether key and team would admit one more request, however small. Charges nothing. `ask` allows a round trip to a
-    /// shared store; without it, only what is known here is told.
+    /// Whether key and team would admit one more request of minimal size. Charges nothing. Without `remote`, only
+    /// decisions cached in this process are used.
     ///
     /// # Errors
-    /// The limit that would wait longest.
-    pub async fn peek(&self, who: &Subject, ask: bool, now: u64) -> Result<(), Refusal> {
+    /// The limit with the longest wait.
+    pub async fn peek(&self, subject: &Subject, remote: bool, now: u64) -> Result<(), LimitExceeded> {
         match self {
-            Self::Memory(limiter) => limiter.peek(who, now),
-            Self::Shared(remote) => Box::pin(remote.shared.peek(who, ask)).await,
+            Self::Memory(limiter) => limiter.peek(subject, now),
+            Self::Shared(store) => Box::pin(store.redis.peek(subject, remote)).await,
         }
     }
 
-    /// Charges one request to all limits of its key, team and route, or to none. `provider` is the one that will be asked
-    /// first: a shared store decides on its limits in the same round trip and keeps the answer for [`Store::enter`].
+    /// Charges one request to all limits of its key, team and route, or to none. `provider` is the first target's: a
+    /// shared store decides on its limits in the same round trip, for [`Store::enter`].
     ///
     /// # Errors
-    /// Why it is not admitted; nothing has been charged then.
+    /// Why the request is not admitted. Nothing was charged.
     pub async fn admit(
         &self,
-        who: &Subject,
+        subject: &Subject,
         route: usize,
         provider: Option<usize>,
         estimate: Estimate,
         now: u64,
     ) -> Result<Permit, Denied> {
         match self {
-            Self::Memory(limiter) => limiter.admit(who, route, estimate, now).map_err(Denied::Limit),
-            Self::Shared(remote) => Box::pin(remote.admit(who, route, provider, estimate, now)).await,
+            Self::Memory(limiter) => limiter.admit(subject, route, estimate, now).map_err(Denied::Limit),
+            Self::Shared(store) => Box::pin(store.admit(subject, route, provider, estimate, now)).await,
         }
     }
 
-    /// Charges the limits of the provider of one attempt, all or none; an earlier attempt is left first. Tells which kinds
-    /// admitted it.
+    /// Charges all limits of an attempt's provider, or none; releases the previous attempt first. Returns the charged
+    /// limits.
     ///
     /// # Errors
-    /// Why the provider may not be asked, with its limits beside those of the permit, which itself stays good.
-    pub async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<Kinds, Denied> {
-        let mut entered = match self {
+    /// Why the attempt is not admitted. The permit stays valid.
+    pub async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<LimitSet, Denied> {
+        let mut result = match self {
             Self::Memory(_) => permit.enter_provider(provider, now).map_err(Denied::Limit),
-            Self::Shared(remote) => Box::pin(remote.enter(permit, provider, now)).await,
+            Self::Shared(store) => Box::pin(store.enter(permit, provider, now)).await,
         };
-        if let Err(Denied::Limit(refusal)) = &mut entered {
-            refusal.headers.merge(permit.headers());
+        if let Err(Denied::Limit(exceeded)) = &mut result {
+            exceeded.headers.merge(permit.headers());
         }
-        entered
+        result
     }
 
-    /// How the shared store is; `None` where limits are counted in the process.
+    /// State of the shared store; `None` if limits are counted in this process.
     pub fn status(&self) -> Option<StoreStatus> {
-        let Self::Shared(remote) = self else { return None };
-        let link = remote.shared.link();
+        let Self::Shared(store) = self else { return None };
+        let client = store.redis.client();
         Some(StoreStatus {
-            address: link.address().to_owned(),
-            on_failure: remote.on_failure,
-            connected: link.is_connected(),
-            failing: link.trouble().is_failing(),
-            last_failure: link.trouble().last(),
+            address: client.address().to_owned(),
+            on_failure: store.on_failure,
+            connected: client.is_connected(),
+            failing: client.health().is_failing(),
+            last_failure: client.health().last(),
         })
     }
 
-    /// Who counts at the moment.
+    /// Who counts the limits now.
     pub fn counted_by(&self) -> CountedBy {
         match self {
             Self::Memory(_) => CountedBy::Node,
-            Self::Shared(remote) if !remote.shared.link().trouble().is_failing() => CountedBy::Store,
-            Self::Shared(remote) => match remote.on_failure {
+            Self::Shared(store) if !store.redis.client().health().is_failing() => CountedBy::Store,
+            Self::Shared(store) => match store.on_failure {
                 StoreFailure::Local => CountedBy::Node,
                 StoreFailure::Allow | StoreFailure::Deny => CountedBy::Nobody,
             },
         }
     }
 
-    /// Where the limits stand by what a shared store last told this node, in the order of [`Limiter::standings`]. `None`
-    /// where this node counts them itself, which it also does while the store fails under `on_store_failure: local`.
-    pub fn standings(&self) -> Option<impl Iterator<Item = Standing>> {
-        self.shared().filter(|_| self.counted_by() != CountedBy::Node).map(Shared::standings)
+    /// State of all limits as the shared store last reported it, in the order of [`Limiter::statuses`]. `None` if this
+    /// process counts, including a failing store under `on_store_failure: local`.
+    pub fn statuses(&self) -> Option<impl Iterator<Item = LimitStatus>> {
+        self.redis().filter(|_| self.counted_by() != CountedBy::Node).map(RedisLimiter::statuses)
     }
 }
 
-impl Remote {
-    async fn admit(&self, who: &Subject, route: usize, provider: Option<usize>, estimate: Estimate, now: u64) -> Result<Permit, Denied> {
-        let mut permit = match (self.shared.admit(who, route, provider, estimate).await, self.on_failure) {
+impl SharedStore {
+    async fn admit(
+        &self,
+        subject: &Subject,
+        route: usize,
+        provider: Option<usize>,
+        estimate: Estimate,
+        now: u64,
+    ) -> Result<Permit, Denied> {
+        let mut permit = match (self.redis.admit(subject, route, provider, estimate).await, self.on_failure) {
             (Ok(decided), _) => return decided.map_err(Denied::Limit),
-            (Err(Failed), StoreFailure::Local) => self.limiter.admit(who, route, estimate, now).map_err(Denied::Limit)?,
-            (Err(Failed), StoreFailure::Allow) => Permit::new(&self.limiter, *who, route, estimate, Counted::Nowhere, Granted::default()),
-            (Err(Failed), StoreFailure::Deny) => return Err(Denied::Store),
+            (Err(StoreUnavailable), StoreFailure::Local) => self.limiter.admit(subject, route, estimate, now).map_err(Denied::Limit)?,
+            (Err(StoreUnavailable), StoreFailure::Allow) => {
+                Permit::new(&self.limiter, *subject, route, estimate, Counted::Uncounted, Admission::default())
+            }
+            (Err(StoreUnavailable), StoreFailure::Deny) => return Err(Denied::Store),
         };
         permit.note_store_failure();
         Ok(permit)
     }
 
-    async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<Kinds, Denied> {
+    async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<LimitSet, Denied> {
         permit.leave_provider();
-        let (counted, told) = match permit.take_ahead(provider) {
-            Some(ahead) => ahead,
-            None => match (self.shared.enter(provider, &permit.estimate()).await, self.on_failure) {
-                (Ok(told), _) => (Counted::Shared(Arc::clone(&self.shared)), told),
-                (Err(Failed), StoreFailure::Local) => {
+        let (counted, decision) = match permit.take_prefetched(provider) {
+            Some(prefetched) => prefetched,
+            None => match (self.redis.enter(provider, &permit.estimate()).await, self.on_failure) {
+                (Ok(decision), _) => (Counted::Shared(Arc::clone(&self.redis)), decision),
+                (Err(StoreUnavailable), StoreFailure::Local) => {
                     permit.note_store_failure();
                     return permit.enter_provider(provider, now).map_err(Denied::Limit);
                 }
-                (Err(Failed), StoreFailure::Allow) => {
+                (Err(StoreUnavailable), StoreFailure::Allow) => {
                     permit.note_store_failure();
-                    (Counted::Nowhere, Ok(Granted::default()))
+                    (Counted::Uncounted, Ok(Admission::default()))
                 }
-                (Err(Failed), StoreFailure::Deny) => {
+                (Err(StoreUnavailable), StoreFailure::Deny) => {
                     permit.note_store_failure();
                     return Err(Denied::Store);
                 }
             },
         };
-        let granted = told.map_err(Denied::Limit)?;
-        Ok(permit.entered(provider, counted, &granted))
+        let admission = decision.map_err(Denied::Limit)?;
+        Ok(permit.record_provider(provider, counted, &admission))
     }
 }

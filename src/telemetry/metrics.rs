@@ -1,19 +1,18 @@
-//! Prometheus metrics with handles instead of look-ups.
+//! Prometheus metrics, recorded through preallocated handles.
 //!
-//! Every event is counted through a handle found by index; names are looked at once per series and configuration. Label
-//! values are names of the configuration, `NONE` and [closed sets](super::labels), so a client cannot create a series. Series
-//! belong to `Families`, which outlive reloads; a series whose route, team or provider is gone is no longer shown.
+//! Handles are found by index; names are resolved once per series and configuration. Label values are configured names,
+//! `NONE` and [closed sets](super::labels), so clients cannot create series. Series belong to `Families`, which survive
+//! reloads; series of removed routes, teams and providers are no longer exported.
 //!
-//! Memory: the pairs (a route and a provider that it can reach, or none) times the teams plus one have a slot of 16
-//! bytes each, and about 400 bytes more once the team has used the pair; a histogram has about 700 bytes. A hundred
-//! routes of two providers and a thousand teams are 5 MB of slots.
+//! Memory: 16 bytes for each combination of a (route, provider) pair and a team, about 400 bytes more once it is used,
+//! and about 700 bytes per histogram. A hundred routes with two providers and a thousand teams take 5 MB.
 
 use super::family::{Child, Family};
 use super::labels::{AuthFailure, Decision, NONE, Outcome, Phase, Rejected, Reload, STATUS_COUNT, TokenType, status};
 use crate::account::Ledger;
 use crate::auth::tenants::Tenants;
 use crate::limit::rule::Dimension;
-use crate::limit::{Kinds, Refusal, Scope, Standing, StoreEvent};
+use crate::limit::{LimitExceeded, LimitSet, LimitStatus, Scope, StoreEvent};
 use crate::llm::field::Field;
 use crate::provider::{ModelName, Provider};
 use crate::route::settings::Routes;
@@ -28,19 +27,18 @@ use std::time::Duration;
 /// Content type of the text that [`Metrics::text`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// From a refused request to an agent's longest answer.
+/// Buckets from a rejected request to an agent's longest answer.
 const DURATION: &[f64] = &[0.05, 0.25, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
-/// Further buckets of times that end at a deadline, up to the largest configured one; the last is the longest duration
-/// that the configuration accepts. In seconds.
+/// Further buckets, in seconds, up to the largest configured timeout. The last is the longest configurable duration.
 const DEADLINES: &[f64] = &[120.0, 300.0, 600.0, 1_200.0, 3_600.0, 21_600.0, 86_400.0, 2_592_000.0];
-/// Microseconds where all is well, tens of milliseconds where a big body is read.
+/// Buckets from microseconds to tens of milliseconds for large bodies.
 const OVERHEAD: &[f64] = &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.05, 0.1, 0.5];
-/// OpenTelemetry's advice for GenAI, thinned out: every bucket is a series per route and provider.
+/// OpenTelemetry's recommendation for GenAI, thinned out: every bucket is a series per route and provider.
 const FIRST_TOKEN: &[f64] = &[0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
-/// As above, and what small models on fast hardware do.
+/// The same, extended for small models on fast hardware.
 const PER_OUTPUT_TOKEN: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5];
 
-/// A dropped parameter that is no [`Field`].
+/// Label of a dropped parameter that is not a [`Field`].
 const OTHER: &str = "other";
 
 macro_rules! families {
@@ -72,45 +70,45 @@ macro_rules! families {
 }
 
 families! {
-    requests: IntCounter = "tidegate_requests_total", "Requests that have ended.", ["route", "team", "provider", "status"];
-    duration: Histogram = "tidegate_request_duration_seconds", "From the first byte of a request to the last one of its answer.", ["route", "provider", "stream"], DURATION;
-    overhead: Histogram = "tidegate_gateway_overhead_seconds", "Time of a request that was spent in Tidegate itself.", ["route"], OVERHEAD;
-    first_token: Histogram = "gen_ai_server_time_to_first_token_seconds", "From the first byte of a request to the first content of its streamed answer.", ["route", "provider"], FIRST_TOKEN;
-    per_output_token: Histogram = "gen_ai_server_time_per_output_token_seconds", "Time per output token of a streamed answer after the first.", ["route", "provider"], PER_OUTPUT_TOKEN;
+    requests: IntCounter = "tidegate_requests_total", "Finished requests.", ["route", "team", "provider", "status"];
+    duration: Histogram = "tidegate_request_duration_seconds", "Time from the first byte of a request to the last byte of its response.", ["route", "provider", "stream"], DURATION;
+    overhead: Histogram = "tidegate_gateway_overhead_seconds", "Time that Tidegate itself adds to a request.", ["route"], OVERHEAD;
+    first_token: Histogram = "gen_ai_server_time_to_first_token_seconds", "Time from the first byte of a request to the first content of its streamed response.", ["route", "provider"], FIRST_TOKEN;
+    per_output_token: Histogram = "gen_ai_server_time_per_output_token_seconds", "Time per output token of a streamed response after the first token.", ["route", "provider"], PER_OUTPUT_TOKEN;
     tokens: IntCounter = "gen_ai_client_token_usage_total", "Tokens used; input includes cached_input, output includes reasoning.", ["route", "team", "provider", "token_type"];
-    cost: Counter = "tidegate_cost_usd_total", "What answers cost by the configured prices, in USD.", ["route", "team", "provider"];
-    decisions: IntCounter = "tidegate_limit_decisions_total", "Limits asked; a refused request counts once, for the limit that answered.", ["scope", "dimension", "decision"];
-    attempts: IntCounter = "tidegate_upstream_attempts_total", "Attempts at providers; limited: one that the gateway itself did not make.", ["provider", "outcome"];
+    cost: Counter = "tidegate_cost_usd_total", "Cost of responses by the configured prices, in USD.", ["route", "team", "provider"];
+    decisions: IntCounter = "tidegate_limit_decisions_total", "Limits checked; a rejected request counts once, for the limit reported to the client.", ["scope", "dimension", "decision"];
+    attempts: IntCounter = "tidegate_upstream_attempts_total", "Attempts at providers; limited: not made because of a limit of the gateway.", ["provider", "outcome"];
     targets: IntGauge = "tidegate_target_state", "1 for a healthy target, 0 for an ejected one.", ["route", "target"];
-    in_flight: IntGauge = "tidegate_in_flight_requests", "Requests that are being served.", ["route"];
-    open_streams: IntGauge = "tidegate_open_streams", "Streamed requests that are being served.", ["route"];
-    auth_failures: IntCounter = "tidegate_auth_failures_total", "Requests whose key was not accepted, or not for this route.", ["reason"];
-    rejected: IntCounter = "tidegate_rejected_connections_total", "Client connections and requests' heads that were refused before there was a request.", ["reason"];
-    dropped_params: IntCounter = "tidegate_dropped_params_total", "Request fields that a provider has no counterpart for.", ["provider", "param"];
-    disconnects: IntCounter = "tidegate_client_disconnects_total", "Clients that went away before their answer was complete.", ["route", "phase"];
-    reloads: IntCounter = "tidegate_config_reloads_total", "Configurations read after the first.", ["result"];
-    last_reload: Gauge = "tidegate_config_last_reload_timestamp_seconds", "When a configuration was last applied or rejected.", ["result"];
-    config_rejected: IntGauge = "tidegate_config_rejected", "1 while the last configuration that was read is rejected and an older one is in force, else 0.", [];
+    in_flight: IntGauge = "tidegate_in_flight_requests", "Requests in flight.", ["route"];
+    open_streams: IntGauge = "tidegate_open_streams", "Streamed requests in flight.", ["route"];
+    auth_failures: IntCounter = "tidegate_auth_failures_total", "Requests that failed authentication, or authorization for their route.", ["reason"];
+    rejected: IntCounter = "tidegate_rejected_connections_total", "Client connections and request heads rejected before a request was read.", ["reason"];
+    dropped_params: IntCounter = "tidegate_dropped_params_total", "Request fields dropped because the provider does not support them.", ["provider", "param"];
+    disconnects: IntCounter = "tidegate_client_disconnects_total", "Client disconnects before the response was complete.", ["route", "phase"];
+    reloads: IntCounter = "tidegate_config_reloads_total", "Configuration reloads.", ["result"];
+    last_reload: Gauge = "tidegate_config_last_reload_timestamp_seconds", "Time of the last reload with this result.", ["result"];
+    config_rejected: IntGauge = "tidegate_config_rejected", "1 if the last reload was rejected and an older configuration is in force, else 0.", [];
     store_calls: IntCounter = "tidegate_limit_store_calls_total", "Calls of the limit store: decisions, connects, reports.", [];
-    store_errors: IntCounter = "tidegate_limit_store_errors_total", "Calls of the limit store that failed or were late.", [];
-    limit_used: Gauge = "tidegate_limit_used_ratio", "The used part of a limit, of several on one dimension the largest: 1 is all of it.", ["scope", "name", "dimension"];
-    log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines lost because stdout was too slow, full or closed.", [];
+    store_errors: IntCounter = "tidegate_limit_store_errors_total", "Calls of the limit store that failed or timed out.", [];
+    limit_used: Gauge = "tidegate_limit_used_ratio", "Used fraction of a limit; the largest if several have the same dimension.", ["scope", "name", "dimension"];
+    log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines dropped because stdout was too slow, full or closed.", [];
     build: IntGauge = "tidegate_build_info", "Always 1; the version is a label.", ["version"];
 }
 
-/// The names that label values are made from, by index.
+/// Names used as label values, by index.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// Routes, each with the indices of the providers that it can reach.
+    /// Routes, with the indices of the providers they can reach.
     pub routes: Vec<(Arc<str>, Vec<usize>)>,
     /// Teams.
     pub teams: Vec<Arc<str>>,
     /// Providers.
     pub providers: Vec<Arc<str>>,
-    /// Targets by `Target::index`: the route's index, and provider and model.
+    /// Targets by `Target::index`: index of the route, and provider and model.
     pub targets: Vec<(usize, String)>,
-    /// The largest deadline for a first token, and for a whole answer where there is one. The buckets of the first
-    /// configuration reach it; those of later ones stay, because a histogram's buckets cannot change.
+    /// The largest first-token timeout and total timeout. Buckets are extended up to them when the process starts;
+    /// later changes have no effect, because the buckets of a histogram are fixed.
     pub deadlines: (Duration, Duration),
 }
 
@@ -156,17 +154,17 @@ impl Names {
     }
 }
 
-/// Series of a team at a pair of route and provider.
+/// Series of a team on a (route, provider) pair.
 #[derive(Default)]
-struct Account {
+struct TeamSeries {
     requests: [OnceLock<IntCounter>; STATUS_COUNT],
     tokens: [OnceLock<IntCounter>; TokenType::ALL.len()],
     cost: OnceLock<Counter>,
 }
 
-/// Series of a pair of route and provider.
+/// Series of a (route, provider) pair.
 #[derive(Default)]
-struct Pair {
+struct PairSeries {
     duration: [OnceLock<Histogram>; 2],
     first_token: OnceLock<Histogram>,
     per_output_token: OnceLock<Histogram>,
@@ -174,7 +172,7 @@ struct Pair {
 
 /// Series of a route.
 struct RouteSeries {
-    /// Number of the pair of this route and no provider; those with its providers follow.
+    /// Index of the pair of this route without provider, followed by those with its providers.
     first_pair: usize,
     overhead: OnceLock<Histogram>,
     in_flight: IntGauge,
@@ -185,7 +183,7 @@ struct RouteSeries {
 /// Series of a provider.
 struct ProviderSeries {
     attempts: Vec<IntCounter>,
-    /// By the number of the field; the last one is [`OTHER`].
+    /// By field; the last one is [`OTHER`].
     dropped: Vec<OnceLock<IntCounter>>,
 }
 
@@ -193,10 +191,10 @@ struct ProviderSeries {
 pub struct Metrics {
     families: Arc<Families>,
     names: Names,
-    /// The first one is for requests that found no route.
+    /// The first one is for requests without a route.
     routes: Vec<RouteSeries>,
-    pairs: Vec<OnceLock<Box<Pair>>>,
-    accounts: Vec<OnceLock<Box<Account>>>,
+    pairs: Vec<OnceLock<Box<PairSeries>>>,
+    accounts: Vec<OnceLock<Box<TeamSeries>>>,
     providers: Vec<ProviderSeries>,
     decisions: Vec<IntCounter>,
     auth_failures: Vec<IntCounter>,
@@ -212,10 +210,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The handles of a configuration; counters go on where those of the previous one stand.
+    /// Creates the handles of a configuration. Counters continue those of `previous`.
     ///
     /// # Errors
-    /// Never with the constant names of this module.
+    /// Never, with the constant names of this module.
     pub fn new(names: Names, previous: Option<&Self>) -> prometheus::Result<Self> {
         let families = match previous {
             Some(metrics) => Arc::clone(&metrics.families),
@@ -227,7 +225,7 @@ impl Metrics {
                 Arc::new(families)
             }
         };
-        forget_what_is_gone(&families, &names);
+        remove_stale_series(&families, &names);
         let mut pairs = 0;
         let reaches = std::iter::once((NONE, 0)).chain(names.routes.iter().map(|(name, reach)| (name.as_ref(), reach.len())));
         let routes: Vec<_> = reaches
@@ -283,12 +281,12 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The names that its series have.
+    /// The names of its series.
     pub fn names(&self) -> &Names {
         &self.names
     }
 
-    /// A family that nothing has happened to is shown at zero for one of its series, so that dashboards find it.
+    /// Exports each unused family with one series at zero, so that dashboards find it.
     fn show_every_family(&self) {
         let (route, provider) = match self.names.routes.first() {
             Some((_, reach)) => (Some(0), reach.first().copied()),
@@ -306,7 +304,7 @@ impl Metrics {
             self.first_token(pair, (route, provider));
             self.per_output_token(pair, (route, provider));
         }
-        // What is refused before it has a route.
+        // Requests rejected before routing.
         if let Some(pair) = self.pair(None, None) {
             self.duration(pair, (None, None), false);
         }
@@ -318,7 +316,7 @@ impl Metrics {
         }
     }
 
-    /// A request has ended.
+    /// Records a finished request.
     pub fn request_finished(&self, ledger: &Ledger) {
         let labels = (ledger.route, ledger.team, ledger.provider);
         if let Some(account) = self.account(labels.0, labels.1, labels.2) {
@@ -341,7 +339,7 @@ impl Metrics {
             if let Some(histogram) = self.duration(pair, labels, ledger.stream) {
                 histogram.observe(ledger.duration.as_secs_f64());
             }
-            // An answer that comes in one piece shows no pace.
+            // Whole answers have no time to first token.
             if let Some(time) = ledger.ttft.filter(|_| ledger.stream) {
                 self.first_token(pair, labels).observe(time.as_secs_f64());
                 if let Some(time) = ledger.per_output_token() {
@@ -349,7 +347,7 @@ impl Metrics {
                 }
             }
         }
-        // Of what is refused at once nothing is measured.
+        // Requests rejected immediately have no measured overhead.
         if !ledger.overhead.is_zero()
             && let Some(histogram) = self.overhead(ledger.route)
         {
@@ -357,7 +355,7 @@ impl Metrics {
         }
     }
 
-    /// A request is being served until the guard is dropped.
+    /// Counts a request as in flight until the guard is dropped.
     pub fn enter(&self, route: Option<usize>, stream: bool) -> InFlight {
         let series = self.route(route);
         let gauges = [series.map(|s| s.in_flight.clone()), series.filter(|_| stream).map(|s| s.open_streams.clone())];
@@ -365,21 +363,21 @@ impl Metrics {
         InFlight(gauges)
     }
 
-    /// An attempt has ended.
+    /// Records an attempt.
     pub fn attempt(&self, provider: usize, outcome: Outcome) {
         if let Some(counter) = self.providers.get(provider).and_then(|p| p.attempts.get(outcome as usize)) {
             counter.inc();
         }
     }
 
-    /// Limits have admitted a request, or an attempt at a provider.
-    pub fn limits_admitted(&self, kinds: Kinds) {
+    /// Records limits that admitted a request or an attempt.
+    pub fn limits_admitted(&self, kinds: LimitSet) {
         kinds.iter().for_each(|(scope, dimension)| self.limit_decision(scope, dimension, Decision::Admitted));
     }
 
-    /// A limit has refused.
-    pub fn limit_refused(&self, refusal: &Refusal) {
-        self.limit_decision(refusal.scope, refusal.dimension, Decision::Refused);
+    /// Records a limit that rejected a request or an attempt.
+    pub fn limit_refused(&self, exceeded: &LimitExceeded) {
+        self.limit_decision(exceeded.scope, exceeded.dimension, Decision::Refused);
     }
 
     fn limit_decision(&self, scope: Scope, dimension: Dimension, decision: Decision) {
@@ -389,35 +387,35 @@ impl Metrics {
         }
     }
 
-    /// A key was not accepted, or not for this route.
+    /// Records a failed authentication or authorization.
     pub fn auth_failure(&self, reason: AuthFailure) {
         if let Some(counter) = self.auth_failures.get(reason as usize) {
             counter.inc();
         }
     }
 
-    /// A client connection or a request's head was refused.
+    /// Records a rejected client connection or request head.
     pub fn connection_rejected(&self, reason: Rejected) {
         if let Some(counter) = self.rejected.get(reason as usize) {
             counter.inc();
         }
     }
 
-    /// A field was left out of the request to a provider; a name that is no [`Field`] counts as `other`.
+    /// Records a dropped request field; an unknown name counts as `other`.
     pub fn dropped_param(&self, provider: usize, param: &str) {
         if let Some(counter) = self.dropped_counter(provider, param) {
             counter.inc();
         }
     }
 
-    /// A client went away.
+    /// Records a client disconnect.
     pub fn client_disconnected(&self, route: Option<usize>, phase: Phase) {
         if let Some(counter) = self.disconnect_counter(route, phase) {
             counter.inc();
         }
     }
 
-    /// A new configuration was read, at this time in seconds since the epoch.
+    /// Records a reload at a time in seconds since the epoch.
     pub fn reload(&self, result: Reload, at: f64) {
         if let (Some(counter), Some(gauge)) = (self.reloads.get(result as usize), self.last_reload.get(result as usize)) {
             counter.inc();
@@ -426,7 +424,7 @@ impl Metrics {
         self.config_rejected.set(i64::from(result == Reload::Rejected));
     }
 
-    /// The limit store is called, or such a call has failed.
+    /// Records a call of the limit store, or its failure.
     pub fn limit_store(&self, event: StoreEvent) {
         match event {
             StoreEvent::Call => self.store_calls.inc(),
@@ -434,27 +432,27 @@ impl Metrics {
         }
     }
 
-    /// Where all limits of the configuration stand. Replaces what was shown before; to be called for each scrape.
-    pub fn limits_used<'a>(&self, limits: impl Iterator<Item = (Scope, &'a str, Dimension, Standing)>) {
+    /// Replaces the exported limit states. Call it for each scrape.
+    pub fn limits_used<'a>(&self, limits: impl Iterator<Item = (Scope, &'a str, Dimension, LimitStatus)>) {
         self.families.limit_used.clear();
-        for (scope, name, dimension, standing) in limits {
-            let used = if standing.limit == 0 { 1.0 } else { standing.used as f64 / standing.limit as f64 };
+        for (scope, name, dimension, status) in limits {
+            let used = if status.limit == 0 { 1.0 } else { status.used as f64 / status.limit as f64 };
             let gauge = self.families.limit_used.series(&[scope.name(), name, dimension.name()]);
             gauge.set(gauge.get().max(used));
         }
     }
 
-    /// Whether a target is healthy or ejected; by `Target::index`.
+    /// Sets the state of a target, by `Target::index`.
     pub fn target_state(&self, target: usize, healthy: bool) {
         if let Some(gauge) = self.targets.get(target) {
             gauge.set(i64::from(healthy));
         }
     }
 
-    /// All of it in Prometheus' text format. `log_lines_dropped` is the log's own count.
+    /// All metrics in the Prometheus text format. `log_lines_dropped` is the log's counter.
     ///
     /// # Errors
-    /// Where the encoder refuses a family.
+    /// When encoding fails.
     pub fn text(&self, log_lines_dropped: u64) -> prometheus::Result<String> {
         self.log_dropped.inc_by(log_lines_dropped.saturating_sub(self.log_dropped.get()));
         let mut text = String::new();
@@ -468,49 +466,49 @@ impl Metrics {
         self.routes.get(route.map_or(0, |index| index + 1))
     }
 
-    /// The number of a pair; a provider that the route cannot reach counts as none.
+    /// Index of a pair; a provider that the route cannot reach counts as none.
     fn pair_number(&self, route: Option<usize>, provider: Option<usize>) -> Option<usize> {
         let reach = route.and_then(|index| self.names.routes.get(index)).map_or([].as_slice(), |(_, reach)| reach);
         let at = provider.and_then(|provider| reach.iter().position(|known| *known == provider));
         Some(self.route(route)?.first_pair + at.map_or(0, |at| at + 1))
     }
 
-    fn pair(&self, route: Option<usize>, provider: Option<usize>) -> Option<&Pair> {
+    fn pair(&self, route: Option<usize>, provider: Option<usize>) -> Option<&PairSeries> {
         Some(self.pairs.get(self.pair_number(route, provider)?)?.get_or_init(Box::default))
     }
 
-    fn account(&self, route: Option<usize>, team: Option<usize>, provider: Option<usize>) -> Option<&Account> {
+    fn account(&self, route: Option<usize>, team: Option<usize>, provider: Option<usize>) -> Option<&TeamSeries> {
         let number = self.pair_number(route, provider)? * (self.names.teams.len() + 1) + team.map_or(0, |index| index + 1);
         Some(self.accounts.get(number)?.get_or_init(Box::default))
     }
 
-    fn requests<'a>(&self, account: &'a Account, (route, team, provider): Labels, code: u16) -> Option<&'a IntCounter> {
+    fn requests<'a>(&self, account: &'a TeamSeries, (route, team, provider): Labels, code: u16) -> Option<&'a IntCounter> {
         let (number, code) = status(code);
         let make = || self.families.requests.series(&[self.names.route(route), self.names.team(team), self.names.provider(provider), code]);
         Some(account.requests.get(number)?.get_or_init(make))
     }
 
-    fn tokens<'a>(&self, account: &'a Account, (route, team, provider): Labels, kind: TokenType) -> Option<&'a IntCounter> {
+    fn tokens<'a>(&self, account: &'a TeamSeries, (route, team, provider): Labels, kind: TokenType) -> Option<&'a IntCounter> {
         let (route, team, provider) = (self.names.route(route), self.names.team(team), self.names.provider(provider));
         Some(account.tokens.get(kind as usize)?.get_or_init(|| self.families.tokens.series(&[route, team, provider, kind.name()])))
     }
 
-    fn cost<'a>(&self, account: &'a Account, (route, team, provider): Labels) -> &'a Counter {
+    fn cost<'a>(&self, account: &'a TeamSeries, (route, team, provider): Labels) -> &'a Counter {
         let names = &self.names;
         account.cost.get_or_init(|| self.families.cost.series(&[names.route(route), names.team(team), names.provider(provider)]))
     }
 
-    fn duration<'a>(&self, pair: &'a Pair, (route, provider): PairLabels, stream: bool) -> Option<&'a Histogram> {
+    fn duration<'a>(&self, pair: &'a PairSeries, (route, provider): PairLabels, stream: bool) -> Option<&'a Histogram> {
         let word = if stream { "true" } else { "false" };
         let make = || self.families.duration.series(&[self.names.route(route), self.names.provider(provider), word]);
         Some(pair.duration.get(usize::from(stream))?.get_or_init(make))
     }
 
-    fn first_token<'a>(&self, pair: &'a Pair, labels: PairLabels) -> &'a Histogram {
+    fn first_token<'a>(&self, pair: &'a PairSeries, labels: PairLabels) -> &'a Histogram {
         pair.first_token.get_or_init(|| self.of_pair(&self.families.first_token, labels))
     }
 
-    fn per_output_token<'a>(&self, pair: &'a Pair, labels: PairLabels) -> &'a Histogram {
+    fn per_output_token<'a>(&self, pair: &'a PairSeries, labels: PairLabels) -> &'a Histogram {
         pair.per_output_token.get_or_init(|| self.of_pair(&self.families.per_output_token, labels))
     }
 
@@ -543,7 +541,7 @@ fn slots<T>(count: usize) -> Vec<OnceLock<T>> {
     (0..count).map(|_| OnceLock::new()).collect()
 }
 
-fn forget_what_is_gone(families: &Families, names: &Names) {
+fn remove_stale_series(families: &Families, names: &Names) {
     let set = |all: &mut dyn Iterator<Item = &str>| all.chain([NONE]).map(str::to_owned).collect::<HashSet<_>>();
     let routes = set(&mut names.routes.iter().map(|(name, _)| name.as_ref()));
     let teams = set(&mut names.teams.iter().map(AsRef::as_ref));
@@ -558,8 +556,8 @@ fn forget_what_is_gone(families: &Families, names: &Names) {
     });
 }
 
-/// A request that is being served.
-#[must_use = "the request counts as served while this lives"]
+/// Guard of a request in flight.
+#[must_use = "dropping it ends the count"]
 pub struct InFlight([Option<IntGauge>; 2]);
 
 impl Drop for InFlight {

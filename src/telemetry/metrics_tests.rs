@@ -179,13 +179,13 @@ fn a_rejected_configuration_is_shown_until_one_is_applied() {
 #[test]
 fn the_fullest_limit_of_a_dimension_counts_and_those_that_are_gone_are_not_shown() {
     let metrics = Metrics::new(names(), None).unwrap();
-    let standing = |used, limit| Standing { used, limit, ..Standing::default() };
-    let team = |standing| (Scope::Team, "search", Dimension::Requests, standing);
-    let other = (Scope::Provider, "gpu", Dimension::Usd, standing(0, 0));
-    metrics.limits_used([team(standing(10, 100)), team(standing(90, 100)), team(standing(1, 2)), other].into_iter());
+    let status = |used, limit| LimitStatus { used, limit, ..LimitStatus::default() };
+    let team = |status| (Scope::Team, "search", Dimension::Requests, status);
+    let other = (Scope::Provider, "gpu", Dimension::Usd, status(0, 0));
+    metrics.limits_used([team(status(10, 100)), team(status(90, 100)), team(status(1, 2)), other].into_iter());
     assert_eq!(line(&metrics, r#"tidegate_limit_used_ratio{dimension="requests",name="search",scope="team"}"#), "0.9");
     assert_eq!(line(&metrics, r#"tidegate_limit_used_ratio{dimension="usd",name="gpu",scope="provider"}"#), "1", "it admits nothing");
-    metrics.limits_used([team(standing(250, 100))].into_iter());
+    metrics.limits_used([team(status(250, 100))].into_iter());
     assert_eq!(line(&metrics, "tidegate_limit_used_ratio{"), r#"dimension="requests",name="search",scope="team"} 2.5"#);
     metrics.limits_used(std::iter::empty());
     assert!(!text(&metrics).contains("tidegate_limit_used_ratio{"));
@@ -194,13 +194,13 @@ fn the_fullest_limit_of_a_dimension_counts_and_those_that_are_gone_are_not_shown
 #[test]
 fn limit_decisions_have_their_own_series() {
     let metrics = Metrics::new(names(), None).unwrap();
-    let refusal = Refusal {
+    let refusal = LimitExceeded {
         scope: Scope::Provider,
         dimension: Dimension::Usd,
         limit: 1,
         per: Duration::ZERO,
         retry_after: None,
-        renewed: Duration::ZERO,
+        renews_in: Duration::ZERO,
         headers: Box::default(),
     };
     metrics.limit_refused(&refusal);

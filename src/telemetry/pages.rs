@@ -1,11 +1,11 @@
-//! What the admin listener shows: `/metrics`, `/healthz`, `/readyz`, `/status` and `/limits`. No page holds a secret.
+//! The pages of the admin listener: `/metrics`, `/healthz`, `/readyz`, `/status` and `/limits`. None contains a secret.
 
 use crate::account::usd;
 use crate::json::write::Writer;
 use crate::limit::budget::MONTH;
-use crate::limit::memory::Identity;
+use crate::limit::memory::LimitId;
 use crate::limit::rule::Dimension;
-use crate::limit::{CountedBy, Limiter, Standing, Store, StoreStatus};
+use crate::limit::{CountedBy, LimitStatus, Limiter, Store, StoreStatus};
 use crate::redact::redact;
 use crate::route::models::PatternModels;
 use crate::route::refused::Refused;
@@ -13,91 +13,91 @@ use crate::route::standing::Cause;
 use crate::telemetry::metrics::{self, Metrics};
 use std::time::Duration;
 
-/// Most models of a pattern that `/status` lists.
+/// Maximum models of a pattern listed in `/status`.
 pub const MAX_MODELS_LISTED: usize = 32;
 
-/// What the pages are made from.
+/// Data shown on the pages; of the configuration in force.
 pub struct State<'a> {
-    /// Of the configuration in force.
+    /// Metrics.
     pub metrics: &'a Metrics,
-    /// Of the configuration in force.
+    /// Limits counted in this process.
     pub limiter: &'a Limiter,
-    /// Of the configuration in force; `None` counts as memory.
+    /// The limit store; `None` means memory.
     pub store: Option<&'a Store>,
-    /// The time that limits run on, in nanoseconds.
+    /// Now, on the limits' [`Clock`](crate::limit::Clock).
     pub now: u64,
-    /// When the process began, by the wall clock, in nanoseconds since the Unix epoch.
+    /// Start of the process, in nanoseconds since the Unix epoch.
     pub started: u64,
-    /// How long ago that is.
+    /// Time since the start.
     pub uptime: Duration,
-    /// Whether the process is ready: false before it accepts connections, and from SIGTERM on.
+    /// Whether the process accepts requests: from listening until SIGTERM.
     pub serving: bool,
-    /// What became of reloads.
+    /// Results of reloads.
     pub reloads: &'a Reloads,
-    /// The state of an upgrade.
+    /// State of an upgrade.
     pub upgrade: &'a Upgrade,
-    /// The health of a target, by `Target::index`.
+    /// Health of a target, by `Target::index`.
     pub target: &'a dyn Fn(usize) -> TargetHealth,
-    /// The models of a pattern, by `Target::index`; `None` for a target with a fixed model.
+    /// Models of a pattern, by `Target::index`; `None` for a target with a fixed model.
     pub models: &'a dyn Fn(usize) -> Option<PatternModels>,
-    /// Members that targets have refused.
+    /// Request fields rejected by targets.
     pub refused: &'a [Refused],
-    /// Lines that the log has lost.
+    /// Number of dropped log lines.
     pub log_lines_dropped: u64,
 }
 
-/// What became of the configurations read after the first.
+/// Results of reloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloads {
-    /// How many are or were in force.
+    /// Number of applied configurations.
     pub applied: u64,
-    /// How many were bad.
+    /// Number of rejected configurations.
     pub rejected: u64,
-    /// When the last one was applied, in nanoseconds since the Unix epoch.
+    /// Time of the last applied one, in nanoseconds since the Unix epoch.
     pub last_applied: Option<u64>,
-    /// When the last one was rejected.
+    /// Time of the last rejected one.
     pub last_rejected: Option<u64>,
-    /// What was wrong with it; empty again after a good one.
+    /// Problems of the last configuration; empty if it was applied.
     pub problems: Vec<String>,
-    /// What the configuration in force was warned of: messages, and the same with their places.
+    /// Warnings about the configuration in force: messages, and the same with positions.
     pub warnings: Vec<(String, String)>,
 }
 
-/// The state of an upgrade to another process, as the one that serves sees it.
+/// State of an upgrade to a new process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Upgrade {
-    /// None was asked for.
+    /// None requested.
     #[default]
     None,
-    /// A successor is waited for. Times are nanoseconds since the Unix epoch.
+    /// Waiting for the new process. Times are nanoseconds since the Unix epoch.
     Waiting {
-        /// Since then.
+        /// Start of the upgrade.
         since: u64,
     },
-    /// No successor served in time, and this process continues to serve.
+    /// The new process did not start serving in time; this one continues.
     Failed {
-        /// When the time was over.
+        /// When the timeout passed.
         at: u64,
-        /// Why.
+        /// The reason.
         problem: String,
     },
 }
 
-/// The health of a target; a pattern's is that of its healthiest known model.
+/// Health of a target. That of a pattern is the health of its healthiest model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetHealth {
-    /// It takes part.
+    /// Available.
     Healthy,
-    /// It is left out for so long, because its provider asked for it.
+    /// Skipped for this time, as requested by the provider.
     Resting(Duration),
-    /// It is left out for so long, because it failed too often; with no time left it has still to show that it is back.
+    /// Ejected for this time after too many failures; at zero a probe is pending.
     Ejected(Duration),
-    /// As `Ejected`, because its credential or its model was refused.
+    /// Like `Ejected`, because the credential or model was rejected.
     SetAside(Duration, Cause),
 }
 
 impl TargetHealth {
-    /// From the remaining time of a target that rests or is out, whether it is out, and why.
+    /// From the remaining time and whether the target is ejected, and the cause.
     pub fn of(rests: Option<(Duration, bool)>, cause: Option<Cause>) -> Self {
         match (rests, cause) {
             (None, _) => Self::Healthy,
@@ -108,7 +108,7 @@ impl TargetHealth {
     }
 }
 
-/// An answer.
+/// A response of the admin listener.
 pub struct Page {
     /// HTTP status.
     pub status: u16,
@@ -118,7 +118,7 @@ pub struct Page {
     pub body: Vec<u8>,
 }
 
-/// The page at a path, without its query; 404 where there is none.
+/// The page at a path without query, or a 404.
 pub fn page(path: &str, state: &State<'_>) -> Page {
     match path {
         "/metrics" => metrics_page(state),
@@ -127,7 +127,7 @@ pub fn page(path: &str, state: &State<'_>) -> Page {
         "/readyz" => text(503, "not serving\n"),
         "/status" => json(status(state)),
         "/limits" => json(limits(state)),
-        _ => text(404, "not found; there are /metrics /healthz /readyz /status /limits\n"),
+        _ => text(404, "not found; available: /metrics /healthz /readyz /status /limits\n"),
     }
 }
 
@@ -143,12 +143,10 @@ fn metrics_page(state: &State<'_>) -> Page {
     for target in 0..state.metrics.names().targets.len() {
         state.metrics.target_state(target, !matches!((state.target)(target), TargetHealth::Ejected(_) | TargetHealth::SetAside(..)));
     }
-    state
-        .metrics
-        .limits_used(standings(state).map(|(identity, dimension, standing)| (identity.scope, &*identity.name, dimension, standing)));
+    state.metrics.limits_used(statuses(state).map(|(id, dimension, status)| (id.scope, &*id.name, dimension, status)));
     match state.metrics.text(state.log_lines_dropped) {
         Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, body: body.into_bytes() },
-        Err(error) => text(500, &format!("the metrics cannot be written: {error}\n")),
+        Err(error) => text(500, &format!("encoding the metrics failed: {error}\n")),
     }
 }
 
@@ -229,7 +227,7 @@ fn target_health(w: &mut Writer, health: TargetHealth) {
     }
 }
 
-/// Clients choose these names, so they are redacted as everything else that comes from outside.
+/// Model names come from clients, so they are redacted.
 fn pattern_models(w: &mut Writer, models: &PatternModels) {
     w.key("models").object().key("known").integer(models.known as u64).key("out").integer(models.out.len() as u64);
     w.key("listed").array();
@@ -256,35 +254,33 @@ fn limit_store(w: &mut Writer, store: &StoreStatus) {
     w.end_object();
 }
 
-/// Where each limit stands. Under a shared store this process counts only what it could not ask; otherwise it is what the store
-/// last told.
-fn standings<'a>(state: &'a State<'_>) -> impl Iterator<Item = (&'a Identity, Dimension, Standing)> {
-    let mut shared = state.store.and_then(Store::standings);
+/// State of each limit, as the shared store reported it if it counts, else as this process counts.
+fn statuses<'a>(state: &'a State<'_>) -> impl Iterator<Item = (&'a LimitId, Dimension, LimitStatus)> {
+    let mut shared = state.store.and_then(Store::statuses);
     state
         .limiter
-        .standings(state.now)
-        .map(move |(identity, dimension, standing)| (identity, dimension, shared.as_mut().and_then(Iterator::next).unwrap_or(standing)))
+        .statuses(state.now)
+        .map(move |(id, dimension, status)| (id, dimension, shared.as_mut().and_then(Iterator::next).unwrap_or(status)))
 }
 
 fn limits(state: &State<'_>) -> Vec<u8> {
     let mut w = Writer::with_capacity(4096);
     let counted_by = state.store.map_or(CountedBy::Node, Store::counted_by);
     w.object().key("counted_by").string(counted_by.name()).key("limits").array();
-    for (identity, dimension, standing) in standings(state) {
-        w.object().key("scope").string(identity.scope.name()).key("name").string(&identity.name);
-        w.key("dimension").string(dimension.name()).key("per_ms").integer(milliseconds(identity.per));
-        if identity.per == MONTH {
+    for (id, dimension, status) in statuses(state) {
+        w.object().key("scope").string(id.scope.name()).key("name").string(&id.name);
+        w.key("dimension").string(dimension.name()).key("per_ms").integer(milliseconds(id.per));
+        if id.per == MONTH {
             w.key("per").string("month");
         }
-        let amounts =
-            [("limit", standing.limit), ("used", standing.used), ("reserved", standing.reserved), ("remaining", standing.remaining)];
+        let amounts = [("limit", status.limit), ("used", status.used), ("reserved", status.reserved), ("remaining", status.remaining)];
         for (name, amount) in amounts {
             match dimension {
                 Dimension::Usd => w.key(name).raw(&usd(amount)),
                 _ => w.key(name).integer(amount),
             };
         }
-        w.key("reset_ms").integer(milliseconds(standing.reset)).end_object();
+        w.key("reset_ms").integer(milliseconds(status.reset)).end_object();
     }
     w.end_array().end_object();
     w.finish()

@@ -2,7 +2,7 @@
 //! configured. The time of Redis is put into a copy of the script, so that both see the same moments.
 
 use crate::support::Redis;
-use tidegate::limit::budget::{Budget, Short, Spending};
+use tidegate::limit::budget::{Budget, BudgetExhausted, Spending};
 use tidegate::limit::gcra::{Bucket, Rate};
 
 const SCRIPT: &str = include_str!("../../src/limit/redis/decide.lua");
@@ -80,7 +80,7 @@ fn the_script_agrees_with_the_bucket() {
                 (_, held) => {
                     open.extend(held);
                     let answer = limit.call("admit", now, cost.into(), 0);
-                    let asked = bucket.ask(&rate, cost, now * 1000);
+                    let asked = bucket.check(&rate, cost, now * 1000);
                     assert_eq!(answer[0] == 1, asked.is_ok(), "limit {index}, step {step}: {answer:?} {asked:?}");
                     match asked {
                         Ok(()) => {
@@ -131,11 +131,11 @@ fn the_script_agrees_with_the_budget() {
                 (_, held) => {
                     open.extend(held);
                     let answer = limit.call("admit", now, cost.into(), 0);
-                    let asked = spending.ask(&budget, now * 1000);
+                    let asked = spending.check(&budget, now * 1000);
                     let wait = match asked {
                         Ok(()) => 0,
-                        Err(Short::Reserved) => 1_000_000,
-                        Err(Short::Spent) => -1,
+                        Err(BudgetExhausted::Reserved) => 1_000_000,
+                        Err(BudgetExhausted::Spent) => -1,
                     };
                     assert_eq!((answer[0] == 1, answer[2]), (asked.is_ok(), wait), "limit {index}, step {step}");
                     if asked.is_ok() {

@@ -4,12 +4,12 @@ use crate::support::{Limits, Node, Redis, until_async};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate::limit::rule::Dimension;
-use tidegate::limit::{Denied, Refusal, Scope, Used};
+use tidegate::limit::{Denied, LimitExceeded, Scope, Used};
 
 /// Never late on a busy machine, and nothing is admitted without Redis.
 const STRICT: &str = "on_store_failure: deny, store_timeout: 10s";
 
-fn refusal(denied: Result<tidegate::limit::Permit, Denied>) -> Refusal {
+fn refusal(denied: Result<tidegate::limit::Permit, Denied>) -> LimitExceeded {
     match denied {
         Err(Denied::Limit(refusal)) => refusal,
         other => panic!("{other:?}"),

@@ -209,8 +209,8 @@ impl Node {
         let on_event = Arc::new(move |event| {
             counter.fetch_add(usize::from(event == StoreEvent::Error), Ordering::Relaxed);
         });
-        let link = Store::link(&snapshot.limit_store, before, on_event)?;
-        let store = Store::new(&snapshot.limit_store, &limiter, link, before);
+        let client = Store::client(&snapshot.limit_store, before, on_event)?;
+        let store = Store::new(&snapshot.limit_store, &limiter, client, before);
         Ok(Self { store, limiter, clock, errors })
     }
 

@@ -1,25 +1,25 @@
--- All limits of a request, decided and charged in one step. The arithmetic is that of gcra.rs and budget.rs, in
--- microseconds of this server's clock and in whole numbers that a double holds exactly.
+-- Decides and charges all limits of a request in one step. The arithmetic is that of gcra.rs and budget.rs, in
+-- microseconds of this server's clock and integers that a double represents exactly.
 --
--- KEYS: the calling node's registration, then one limit each.
--- ARGV: operation, node, life of a node's holdings (us), size of the first group (restate: the node's old names);
---       then for each limit: kind, amount, period (us), burst, a, b
---   peek, admit   a: cost   b: most that is leased on top    -> group 1 fits, group 2 fits (2: not asked),
---                                                              then for each limit: wait, remaining, reset, leased
---   settle        a: change of what the node holds   b: to charge
---   restate       a: all that the node holds         b: to charge
--- A node whose registration is gone (flushed, expired, another generation) gets { -1 } and nothing is changed.
+-- KEYS: the node's registration, then one key per limit.
+-- ARGV: operation, node, TTL of its holdings (us), size of the first group (restate: the node's old names);
+--       then per limit: kind, amount, period (us), burst, a, b
+--   peek, admit   a: cost   b: units to lease            -> group 1 admitted, group 2 admitted (2: not checked),
+--                                                             then per limit: wait, remaining, reset, leased
+--   settle        a: change of the holdings   b: usage
+--   restate       a: all holdings             b: usage
+-- Returns { -1 } and changes nothing if the registration does not exist (flushed, expired, replaced).
 --
 -- A limit is a hash. requests, tokens: l units and f ticks (a unit is `period` ticks) at time t. usd: l spent as of
--- period t. A field for each node that holds something: how much, and until when that counts.
-local operation, node, life = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- period t. One field per node with holdings: the amount and its expiry.
+local operation, node, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if operation ~= 'restate' and redis.call('EXISTS', KEYS[1]) == 0 then return { -1 } end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local MOST = 9e15 -- below 2^53
-local LATE = 60000000
+local MAX = 9e15 -- below 2^53
+local CLOCK_SKEW = 60000000
 local DAY = 86400000000
-local MONTH = 31 * DAY -- stands for a calendar month
+local MONTH = 31 * DAY -- a calendar month
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -28,7 +28,7 @@ local function divide(x, y)
   return (x - rest) / y, rest
 end
 
--- x * y / d with its remainder, for x and d below 2^42 and y below 2^50, in digits of ten bits.
+-- x * y / d and its remainder, for x and d below 2^42 and y below 2^50, in digits of ten bits.
 local function scale(x, y, d)
   local quotient, rest = 0, 0
   for place = 4, 0, -1 do
@@ -40,15 +40,15 @@ local function scale(x, y, d)
   return quotient, rest
 end
 
--- A clock that was set back takes a limit along, or what was seen of a false future would hold until then. Not for less than
--- a minute, by which the clocks of a primary and of its successor may differ.
+-- If the clock was set back, the limit's time is set back too: otherwise a limit charged under a clock in the future
+-- would hold until then. Differences below a minute, as between a primary and its successor, are tolerated.
 local function set_back(c, t)
   c.t = t
   redis.call('HSET', c.key, 't', text(t))
 end
 
 local function drain(c)
-  if c.t > now + LATE then set_back(c, now) end
+  if c.t > now + CLOCK_SKEW then set_back(c, now) end
   local passed = math.min(math.max(now - c.t, 0), 2 ^ 42 - 1)
   local each, part = divide(c.amount, c.period)
   local whole, ticks = scale(passed, part, c.period)
@@ -74,7 +74,7 @@ local function first_day(month)
   return era * 146097 + year * 365 + divide(year, 4) - divide(year, 100) + divide(153 * of_year + 2, 5) - 719468
 end
 
--- The number of the period that it is now, and when a period begins.
+-- The current period, and the start of a period.
 local function number(c)
   if c.period == MONTH then return month((divide(now, DAY))) end
   return (divide(now, c.period))
@@ -85,15 +85,15 @@ local function begins(c, n)
   return n * c.period
 end
 
-local function turn(c)
+local function advance(c)
   local period = number(c)
-  if now + LATE < begins(c, c.t) then set_back(c, period) end
+  if now + CLOCK_SKEW < begins(c, c.t) then set_back(c, period) end
   if period > c.t then c.l, c.t = math.max(c.l - (period - c.t) * c.amount, 0), period end
 end
 
 local function read(index)
   local at = 4 + index * 6
-  local c = { key = KEYS[index + 2], kind = ARGV[at + 1], l = 0, f = 0, held = 0, mine = 0, gone = {}, wait = 0, leased = 0 }
+  local c = { key = KEYS[index + 2], kind = ARGV[at + 1], l = 0, f = 0, held = 0, mine = 0, expired = {}, wait = 0, leased = 0 }
   c.amount, c.period, c.burst = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   c.a, c.b = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
   local fields = redis.call('HGETALL', c.key)
@@ -102,11 +102,11 @@ local function read(index)
     if name == 'l' or name == 'f' or name == 't' then
       c[name] = tonumber(value)
     else
-      local held, dies = string.match(value, '^(%d+) (%d+)$')
+      local held, expires = string.match(value, '^(%d+) (%d+)$')
       if name == node then
         c.mine = tonumber(held)
-      elseif tonumber(dies) <= now then
-        c.gone[#c.gone + 1] = name
+      elseif tonumber(expires) <= now then
+        c.expired[#c.expired + 1] = name
       else
         c.held = c.held + tonumber(held)
       end
@@ -115,7 +115,7 @@ local function read(index)
   c.held = c.held + c.mine
   if c.kind == 'usd' then
     c.t = c.t or number(c)
-    turn(c)
+    advance(c)
   elseif c.kind ~= 'concurrent' then
     c.t = c.t or now
     drain(c)
@@ -123,10 +123,10 @@ local function read(index)
   return c
 end
 
--- Microseconds to drain so much, rounded up.
-local function needed(c, units, ticks)
+-- Microseconds to drain this amount, rounded up.
+local function drain_time(c, units, ticks)
   local all = units * c.period + ticks
-  if all > MOST then return math.ceil(all / c.amount) + 1 end
+  if all > MAX then return math.ceil(all / c.amount) + 1 end
   local whole, rest = divide(all, c.amount)
   return rest > 0 and whole + 1 or whole
 end
@@ -139,40 +139,40 @@ end
 local function reset(c)
   if c.kind == 'concurrent' then return 0 end
   if c.kind == 'usd' then return begins(c, number(c) + 1) - now end
-  return needed(c, c.l + c.held, c.f)
+  return drain_time(c, c.l + c.held, c.f)
 end
 
--- 0: it fits. Above: how long until it does. Below: waiting is of no use.
-local function ask(c)
+-- 0: admitted. Positive: microseconds to wait. Negative: waiting does not help.
+local function check(c)
   if c.kind == 'concurrent' then return c.held < c.amount and 0 or 1000000 end
   if c.kind == 'usd' then return remaining(c) > 0 and 0 or c.l < c.burst and 1000000 or -1 end
   local over = c.l + c.held + math.min(c.a, c.burst) - c.burst
   if over < 0 or (over == 0 and c.f == 0) then return 0 end
-  return needed(c, over, c.f)
+  return drain_time(c, over, c.f)
 end
 
 local function hold(c, change)
   change = math.max(change, -c.mine)
-  c.mine, c.held = math.min(c.mine + change, MOST), math.min(c.held + change, MOST)
+  c.mine, c.held = math.min(c.mine + change, MAX), math.min(c.held + change, MAX)
 end
 
-local function charge(c, cost) c.l = math.min(c.l + cost, MOST) end
+local function charge(c, cost) c.l = math.min(c.l + cost, MAX) end
 
 local function save(c)
   redis.call('HSET', c.key, 'l', text(c.l), 'f', text(c.f), 't', text(c.t or 0))
   if c.mine > 0 then
-    redis.call('HSET', c.key, node, text(c.mine) .. ' ' .. text(now + life))
+    redis.call('HSET', c.key, node, text(c.mine) .. ' ' .. text(now + ttl))
   else
-    c.gone[#c.gone + 1] = node
+    c.expired[#c.expired + 1] = node
   end
-  for _, name in ipairs(c.gone) do redis.call('HDEL', c.key, name) end
-  -- Kept until it is whole again by itself; a node that holds something renews it.
+  for _, name in ipairs(c.expired) do redis.call('HDEL', c.key, name) end
+  -- Expires once it is fully refilled; nodes with holdings renew it.
   local whole = reset(c)
   if c.kind == 'usd' then whole = whole + math.ceil(c.l / c.amount) * c.period end
-  redis.call('PEXPIRE', c.key, text(math.min(math.ceil(math.max(whole, life) / 1000) + 1000, 1e12)))
+  redis.call('PEXPIRE', c.key, text(math.min(math.ceil(math.max(whole, ttl) / 1000) + 1000, 1e12)))
 end
 
-local function take(c)
+local function reserve(c)
   if c.kind == 'requests' then charge(c, c.a) else hold(c, c.a) end
   c.leased = math.min(c.b, remaining(c))
   hold(c, c.leased)
@@ -185,7 +185,7 @@ for index = 0, #KEYS - 2 do limits[index + 1] = read(index) end
 if operation == 'settle' or operation == 'restate' then
   for _, c in ipairs(limits) do
     if operation == 'restate' then
-      for name in string.gmatch(ARGV[4], '%S+') do c.gone[#c.gone + 1] = name end
+      for name in string.gmatch(ARGV[4], '%S+') do c.expired[#c.expired + 1] = name end
       c.a = c.a - c.mine
     end
     hold(c, c.a)
@@ -198,11 +198,11 @@ end
 local function decide(from, to)
   local fits = 1
   for i = from, to do
-    limits[i].wait = ask(limits[i])
+    limits[i].wait = check(limits[i])
     if limits[i].wait ~= 0 then fits = 0 end
   end
   if fits == 1 and operation == 'admit' then
-    for i = from, to do take(limits[i]) end
+    for i = from, to do reserve(limits[i]) end
   end
   return fits
 end
@@ -211,6 +211,6 @@ local first = tonumber(ARGV[4])
 local answer = { decide(1, first), 2 }
 if answer[1] == 1 and #limits > first then answer[2] = decide(first + 1, #limits) end
 for _, c in ipairs(limits) do
-  for _, number in ipairs({ c.wait, remaining(c) + c.leased, reset(c), c.leased }) do answer[#answer + 1] = math.min(number, MOST) end
+  for _, number in ipairs({ c.wait, remaining(c) + c.leased, reset(c), c.leased }) do answer[#answer + 1] = math.min(number, MAX) end
 end
 return answer

@@ -1,54 +1,52 @@
-//! Limits that all nodes count together, in one Redis.
+//! Limits counted in a Redis that all nodes share.
 //!
-//! - All limits of a request, those of the first provider included, are decided by one script in one round trip, each
-//!   group all or none, in the time of Redis. `decide.lua` is that script; [`cell`] is what this node knows of one limit;
-//!   [`link`] keeps the connection and tells Redis what requests leave behind, off their path.
-//! - A failure is told as [`Failed`]; [`super::store`] knows what then holds. What a failed decision charged in Redis
-//!   without the answer being heard stays charged for `requests`; reservations and places are restated.
-//! - Commands: EVALSHA, EVAL, SCRIPT LOAD, SET, DEL, PEXPIRE; keys: `{tidegate}:*`; needs Redis 5 or a server that speaks
-//!   as it does: one, a primary that Sentinels watch, or a cluster ([`server`]). All keys share one hash tag, because one
-//!   decision is one atomic round trip: a cluster counts on one of its nodes and gives availability, not scale.
+//! - One script decides all limits of a request, including those of its first provider, in one atomic round trip, using
+//!   the time of Redis. `decide.lua` is the script, [`cell`] the state of one limit on this node, [`client`] the
+//!   connection and the thread that reports usage in the background.
+//! - A failure is returned as [`StoreUnavailable`]; [`super::store`] applies the policy. If a reply is lost, its charge
+//!   to `requests` remains in Redis; reservations and in-flight counts are restated.
+//! - Commands: EVALSHA, EVAL, SCRIPT LOAD, SET, DEL, PEXPIRE; keys: `{tidegate}:*`. Requires Redis 5 or a compatible
+//!   server: one server, Sentinels, or a cluster ([`server`]). All keys share a hash tag, so a cluster adds
+//!   availability, not capacity.
 //!
-//! With leases, a round trip also takes ⌊amount × lease ÷ period⌋ units of each limit on requests and tokens in advance,
-//! where so many are there, and requests are admitted from them without asking until the lease ends. What is leased is
-//! reserved, so it is not given to two nodes. The overshoot is at most ⌊amount × lease ÷ period⌋ for each node that dies or
-//! is cut off from Redis for more than [`link::LIFE`] before it has told what it spent; requests with a limit on
-//! `concurrent` or `usd` always ask. Units that lie idle at one node are refused to others for at most a lease.
+//! With leases, a round trip also reserves up to ⌊amount × lease ÷ period⌋ units of each limit on requests and tokens
+//! for this node, which admits requests from them without a round trip until the lease ends. The overshoot is at most
+//! that amount for each node that dies or is cut off from Redis for more than [`client::HOLD_TTL`] before reporting.
+//! Requests with a limit on `concurrent` or `usd` always take a round trip. Leased units that a node does not use are
+//! unavailable to others until the lease ends.
 
 pub mod cell;
-pub mod link;
+pub mod client;
+pub mod health;
 pub mod server;
-pub mod trouble;
 
 use super::memory::Limiter;
-use super::permit::{Counted, Permit, own};
-use super::{Estimate, Granted, Refusal, Scope, Standing, Subject, Used, whole_milliseconds};
+use super::permit::{Counted, Permit, own_cells};
+use super::{Admission, Estimate, LimitExceeded, LimitStatus, Scope, Subject, Used, whole_milliseconds};
 use crate::limit::rule::{Dimension, LimitRule};
 use ::redis::Cmd;
-use cell::{Cell, MOST};
-use link::{Link, Session};
+use cell::{Cell, MAX_COST};
+use client::{Session, StoreClient};
+use health::StoreError;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
-use trouble::Failure;
 
-/// How every key begins: the part in braces is what Redis Cluster hashes.
+/// Prefix of every key; Redis Cluster hashes the part in braces.
 pub const TAG: &str = "{tidegate}";
-/// The script's text.
 const SOURCE: &str = include_str!("decide.lua");
-/// The script with its digest.
 static SCRIPT: LazyLock<::redis::Script> = LazyLock::new(|| ::redis::Script::new(SOURCE));
-/// Numbers that the script tells of each limit.
+/// Integers per limit in the script's reply.
 const NUMBERS: usize = 4;
 
-/// Redis failed or was late; what was to be decided is not.
+/// Redis failed or timed out; nothing was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failed;
+pub struct StoreUnavailable;
 
-/// Whether the limit store can be reached by this URL.
+/// Whether `text` is a URL that [`server::Server::open`] accepts.
 pub fn is_url(text: &str) -> bool {
     const SCHEMES: [&str; 6] =
         ["redis://", "rediss://", "redis-sentinel://", "rediss-sentinel://", "redis-cluster://", "rediss-cluster://"];
@@ -56,120 +54,120 @@ pub fn is_url(text: &str) -> bool {
 }
 
 /// The limits of one configuration, counted in Redis.
-pub struct Shared {
+pub struct RedisLimiter {
     limiter: Arc<Limiter>,
-    /// One for each limit, in the order of [`Limiter::range`].
+    /// One per limit, in the order of [`Limiter::range`].
     cells: Vec<Arc<Cell>>,
-    link: Arc<Link>,
+    client: Arc<StoreClient>,
     timeout: Duration,
     lease: Option<Duration>,
-    /// Whether a request waits for a session where there is none: when nothing else would admit it.
-    patient: bool,
+    /// Whether a request waits for a session to be established: under `deny`, where it would be rejected otherwise.
+    wait_for_session: bool,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for RedisLimiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("link", &self.link).finish_non_exhaustive()
+        f.debug_struct("RedisLimiter").field("client", &self.client).finish_non_exhaustive()
     }
 }
 
 type Cells<'a> = SmallVec<[&'a Arc<Cell>; 8]>;
 
-/// What Redis said.
-struct Answer {
+/// Reply of the script.
+struct Reply {
     epoch: u64,
     numbers: Vec<i64>,
     sent: Instant,
 }
 
-/// What Redis said of one limit.
-struct Said {
+/// The script's reply for one limit.
+struct CellReply {
     wait: i64,
-    standing: Standing,
+    status: LimitStatus,
     leased: u64,
 }
 
-impl Shared {
-    /// The limits of `limiter`, over `link`, with what this node knows of them from the configuration before.
+impl RedisLimiter {
+    /// The limits of `limiter`, with the state that this node has of them from the previous configuration.
     pub fn new(
         limiter: Arc<Limiter>,
-        link: Arc<Link>,
+        client: Arc<StoreClient>,
         timeout: Duration,
         lease: Option<Duration>,
-        patient: bool,
+        wait_for_session: bool,
         previous: Option<&Self>,
     ) -> Self {
         let known: HashMap<_, _> = previous
-            .filter(|previous| Arc::ptr_eq(&previous.link, &link))
+            .filter(|previous| Arc::ptr_eq(&previous.client, &client))
             .iter()
             .flat_map(|previous| &previous.cells)
-            .map(|cell| (&cell.identity, cell))
+            .map(|cell| (&cell.id, cell))
             .collect();
         let cells = limiter
             .rules()
-            .map(|(identity, rule)| match known.get(identity) {
+            .map(|(id, rule)| match known.get(id) {
                 Some(cell) => {
-                    cell.retune(*rule);
+                    cell.set_rule(*rule);
                     Arc::clone(cell)
                 }
-                None => link.add(|epoch| Cell::new(identity.clone(), *rule, epoch)),
+                None => client.add(|epoch| Cell::new(id.clone(), *rule, epoch)),
             })
             .collect();
-        link.look_often(lease);
-        Self { limiter, cells, link, timeout, lease, patient }
+        client.set_lease(lease);
+        Self { limiter, cells, client, timeout, lease, wait_for_session }
     }
 
-    /// The link.
-    pub fn link(&self) -> &Arc<Link> {
-        &self.link
+    /// The client.
+    pub fn client(&self) -> &Arc<StoreClient> {
+        &self.client
     }
 
-    /// Whether key and team would admit one more request. A refusal that is remembered is told again; Redis is asked only
-    /// if `ask` says that the body is worth a round trip.
+    /// Whether key and team would admit one more request. Returns a cached rejection if there is one; calls Redis only
+    /// if `remote`.
     ///
     /// # Errors
-    /// The limit that would wait longest. A store that fails refuses nothing here: the admission will.
-    pub async fn peek(&self, who: &Subject, ask: bool) -> Result<(), Refusal> {
-        let cells = self.of([self.limiter.range(Scope::Key, who.key), self.limiter.range(Scope::Team, who.team)]);
-        if let Some(refusal) = cells.iter().filter_map(|cell| cell.remembered()).max_by_key(|refusal| refusal.retry_after) {
-            return Err(refusal);
+    /// The limit with the longest wait. A failing store rejects nothing here; the admission applies the policy.
+    pub async fn peek(&self, subject: &Subject, remote: bool) -> Result<(), LimitExceeded> {
+        let cells = self.of([self.limiter.range(Scope::Key, subject.key), self.limiter.range(Scope::Team, subject.team)]);
+        if let Some(exceeded) = cells.iter().filter_map(|cell| cell.cached_rejection()).max_by_key(|exceeded| exceeded.retry_after) {
+            return Err(exceeded);
         }
-        if !ask || cells.is_empty() {
+        if !remote || cells.is_empty() {
             return Ok(());
         }
-        let Ok(answer) = self.call("peek", &cells, cells.len(), &Estimate { tokens: 1, micro_usd: 0 }).await else { return Ok(()) };
-        self.read(&answer, 0, 0, &cells, &Estimate::default()).map(drop)
+        let Ok(reply) = self.call("peek", &cells, cells.len(), &Estimate { tokens: 1, micro_usd: 0 }).await else { return Ok(()) };
+        self.read(&reply, 0, 0, &cells, &Estimate::default()).map(drop)
     }
 
-    /// Charges one request to all limits of key, team and route or to none, and if it is admitted also to those of the
-    /// provider that will be asked first, all or none.
+    /// Charges one request to all limits of key, team and route, or to none; if admitted, also to those of `provider`,
+    /// all or none.
     ///
     /// # Errors
-    /// The failure of Redis, or the limit that would wait longest.
+    /// The failure of Redis, or the limit with the longest wait.
     pub async fn admit(
         self: &Arc<Self>,
-        who: &Subject,
+        subject: &Subject,
         route: usize,
         provider: Option<usize>,
         estimate: Estimate,
-    ) -> Result<Result<Permit, Refusal>, Failed> {
-        let mut cells = self.of(own(&self.limiter, who, route));
-        let permit = |granted| Permit::new(&self.limiter, *who, route, estimate, Counted::Shared(Arc::clone(self)), granted);
-        if let Some(granted) = self.spend(&cells, &estimate) {
-            return Ok(Ok(permit(granted)));
+    ) -> Result<Result<Permit, LimitExceeded>, StoreUnavailable> {
+        let mut cells = self.of(own_cells(&self.limiter, subject, route));
+        let permit = |admission| Permit::new(&self.limiter, *subject, route, estimate, Counted::Shared(Arc::clone(self)), admission);
+        if let Some(admission) = self.spend(&cells, &estimate) {
+            return Ok(Ok(permit(admission)));
         }
         let first = cells.len();
         if let Some(provider) = provider {
             cells.extend(self.of([self.limiter.range(Scope::Provider, Some(provider))]));
         }
-        let answer = self.call("admit", &cells, first, &estimate).await?;
-        let (mine, theirs) = cells.split_at(first);
-        let mut permit = match self.read(&answer, 0, 0, mine, &estimate) {
-            Ok(granted) => permit(granted),
-            Err(refusal) => return Ok(Err(refusal)),
+        let reply = self.call("admit", &cells, first, &estimate).await?;
+        let (own, of_provider) = cells.split_at(first);
+        let mut permit = match self.read(&reply, 0, 0, own, &estimate) {
+            Ok(admission) => permit(admission),
+            Err(exceeded) => return Ok(Err(exceeded)),
         };
-        if let (Some(provider), false) = (provider, theirs.is_empty()) {
-            permit.keep_ahead(provider, Counted::Shared(Arc::clone(self)), self.read(&answer, 1, first, theirs, &estimate));
+        if let (Some(provider), false) = (provider, of_provider.is_empty()) {
+            permit.store_prefetched(provider, Counted::Shared(Arc::clone(self)), self.read(&reply, 1, first, of_provider, &estimate));
         }
         Ok(Ok(permit))
     }
@@ -177,50 +175,50 @@ impl Shared {
     /// Charges one attempt to all limits of a provider, or to none.
     ///
     /// # Errors
-    /// The failure of Redis, or the limit that would wait longest.
-    pub async fn enter(&self, provider: usize, estimate: &Estimate) -> Result<Result<Granted, Refusal>, Failed> {
+    /// The failure of Redis, or the limit with the longest wait.
+    pub async fn enter(&self, provider: usize, estimate: &Estimate) -> Result<Result<Admission, LimitExceeded>, StoreUnavailable> {
         let cells = self.of([self.limiter.range(Scope::Provider, Some(provider))]);
-        if let Some(granted) = self.spend(&cells, estimate) {
-            return Ok(Ok(granted));
+        if let Some(admission) = self.spend(&cells, estimate) {
+            return Ok(Ok(admission));
         }
-        let answer = self.call("admit", &cells, cells.len(), estimate).await?;
-        Ok(self.read(&answer, 0, 0, &cells, estimate))
+        let reply = self.call("admit", &cells, cells.len(), estimate).await?;
+        Ok(self.read(&reply, 0, 0, &cells, estimate))
     }
 
-    /// Replaces reservations by what was used.
+    /// Replaces reservations by actual usage.
     pub(super) fn settle(&self, cells: Range<usize>, estimate: &Estimate, used: &Used) {
         for cell in self.cells.get(cells).unwrap_or_default() {
             if cell.amounts(estimate, used).is_some_and(|(held, used)| cell.settle(held, used)) {
-                self.link.enqueue(cell);
+                self.client.enqueue(cell);
             }
         }
     }
 
-    /// Frees places, and gives reservations back that have not been settled.
-    pub(super) fn leave(&self, cells: Range<usize>, unsettled: Option<&Estimate>) {
+    /// Releases in-flight slots, and reservations that are not settled.
+    pub(super) fn release(&self, cells: Range<usize>, unsettled: Option<&Estimate>) {
         for cell in self.cells.get(cells).unwrap_or_default() {
             let held = match cell.rule().dimension {
                 Dimension::Concurrent => Some(1),
                 _ => unsettled.and_then(|estimate| cell.amounts(estimate, &Used::default())).map(|(held, _)| held),
             };
             if held.is_some_and(|held| cell.settle(held, 0)) {
-                self.link.enqueue(cell);
+                self.client.enqueue(cell);
             }
         }
     }
 
-    /// Where every limit stands now by what Redis last told this node, in the order of scopes and members.
-    pub fn standings(&self) -> impl Iterator<Item = Standing> {
+    /// State of every limit as Redis last reported it, extrapolated to now, in the order of scopes and members.
+    pub fn statuses(&self) -> impl Iterator<Item = LimitStatus> {
         let now = Instant::now();
-        self.cells.iter().map(move |cell| cell.standing_at(now))
+        self.cells.iter().map(move |cell| cell.status_at(now))
     }
 
     fn of<const N: usize>(&self, ranges: [Range<usize>; N]) -> Cells<'_> {
         ranges.into_iter().filter_map(|range| self.cells.get(range)).flatten().collect()
     }
 
-    /// Admits from what is leased, or because there is no limit at all.
-    fn spend(&self, cells: &Cells<'_>, estimate: &Estimate) -> Option<Granted> {
+    /// Admits from leased units; also if there are no limits.
+    fn spend(&self, cells: &Cells<'_>, estimate: &Estimate) -> Option<Admission> {
         let now = Instant::now();
         for (index, cell) in cells.iter().enumerate() {
             let rule = cell.rule();
@@ -231,20 +229,20 @@ impl Shared {
                 return None;
             }
         }
-        let mut granted = Granted::default();
+        let mut admission = Admission::default();
         for cell in cells {
             let rule = cell.rule();
-            // A request is used at once; its tokens stay reserved until it settles.
+            // Requests are charged at once; tokens stay reserved until settled.
             if rule.dimension == Dimension::Requests && cell.settle(1, 1) {
-                self.link.enqueue(cell);
+                self.client.enqueue(cell);
             }
-            granted.kinds.insert(cell.identity.scope, rule.dimension);
-            granted.headers.add(rule.dimension, || cell.standing());
+            admission.kinds.insert(cell.id.scope, rule.dimension);
+            admission.headers.add(rule.dimension, || cell.status());
         }
-        Some(granted)
+        Some(admission)
     }
 
-    /// How much of a limit is taken in advance.
+    /// Units of a limit to lease per round trip.
     fn leased(&self, rule: &LimitRule) -> u64 {
         let Some(lease) = self.lease else { return 0 };
         match rule.dimension {
@@ -256,43 +254,43 @@ impl Shared {
         }
     }
 
-    async fn call(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Answer, Failed> {
-        let answer = self.ask(operation, cells, first, estimate).await;
-        if answer.is_ok() {
-            self.link.decided();
+    async fn call(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Reply, StoreUnavailable> {
+        let reply = self.execute(operation, cells, first, estimate).await;
+        if reply.is_ok() {
+            self.client.record_decision();
         }
-        answer
+        reply
     }
 
-    async fn ask(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Answer, Failed> {
-        self.link.calls();
+    async fn execute(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Reply, StoreUnavailable> {
+        self.client.count_call();
         let deadline = tokio::time::Instant::now() + self.timeout;
         let failed = |failure| {
-            self.link.failed(&failure);
-            Failed
+            self.client.record_failure(&failure);
+            StoreUnavailable
         };
-        let waited = timeout_at(deadline, self.link.session(self.patient)).await;
-        let mut session = waited.ok().flatten().ok_or_else(|| failed(Failure::Unconnected))?;
+        let waited = timeout_at(deadline, self.client.session(self.wait_for_session)).await;
+        let mut session = waited.ok().flatten().ok_or_else(|| failed(StoreError::NotConnected))?;
         loop {
             let sent = Instant::now();
-            let answer = timeout_at(deadline, self.invoke(&session, operation, cells, first, estimate)).await;
-            match answer {
-                Ok(Ok(numbers)) if numbers.as_slice() != [-1] => return Ok(Answer { epoch: session.epoch, numbers, sent }),
-                // Flushed or replaced: nothing was decided, and the node registers anew.
+            let reply = timeout_at(deadline, self.invoke(&session, operation, cells, first, estimate)).await;
+            match reply {
+                Ok(Ok(numbers)) if numbers.as_slice() != [-1] => return Ok(Reply { epoch: session.epoch, numbers, sent }),
+                // Redis was flushed or replaced: nothing was decided, and the node registers again.
                 Ok(Ok(_)) => {
-                    self.link.suspect(&session);
-                    let other = timeout_at(deadline, self.link.other_than(Some(&session))).await;
-                    session = other.ok().flatten().ok_or_else(|| failed(Failure::Unconnected))?;
+                    self.client.invalidate(&session);
+                    let other = timeout_at(deadline, self.client.next_session(Some(&session))).await;
+                    session = other.ok().flatten().ok_or_else(|| failed(StoreError::NotConnected))?;
                 }
                 Ok(Err(error)) => {
-                    if !trouble::changed_nothing(&error) {
-                        self.link.suspect(&session);
+                    if !health::changed_nothing(&error) {
+                        self.client.invalidate(&session);
                     }
-                    return Err(failed(Failure::Error(&error)));
+                    return Err(failed(StoreError::Error(&error)));
                 }
                 Err(_late) => {
-                    self.link.suspect(&session);
-                    return Err(failed(Failure::Late(self.timeout)));
+                    self.client.invalidate(&session);
+                    return Err(failed(StoreError::Timeout(self.timeout)));
                 }
             }
         }
@@ -312,11 +310,11 @@ impl Shared {
             for cell in cells {
                 command.arg(&cell.key);
             }
-            command.arg(operation).arg(&session.node).arg(link::LIFE.as_micros() as u64).arg(first);
+            command.arg(operation).arg(&session.node).arg(client::HOLD_TTL.as_micros() as u64).arg(first);
             for cell in cells {
                 let rule = cell.touch();
                 let cost = cost(&rule, estimate);
-                // A lease that would not last for this request once more is none.
+                // Do not lease fewer units than one more such request needs.
                 let lease = Some(self.leased(&rule)).filter(|lease| *lease >= cost).unwrap_or_default();
                 parameters(&mut command, &rule, cost, lease);
             }
@@ -327,73 +325,85 @@ impl Shared {
             Err(error) if error.kind() == ::redis::ErrorKind::Server(::redis::ServerErrorKind::NoScript) => {
                 command("EVAL", SOURCE).query_async(&mut connection).await
             }
-            answer => answer,
+            reply => reply,
         }
     }
 
-    /// What the answer says of one group: admitted, and then all of it is booked; or refused.
-    fn read(&self, answer: &Answer, group: usize, skip: usize, cells: &[&Arc<Cell>], estimate: &Estimate) -> Result<Granted, Refusal> {
-        let told = answer.numbers.get(2 + skip * NUMBERS..).unwrap_or_default();
-        let all: SmallVec<[_; 8]> =
-            cells.iter().zip(told.chunks_exact(NUMBERS)).map(|(cell, numbers)| (*cell, cell.rule(), said(&cell.rule(), numbers))).collect();
-        let mut granted = Granted::default();
-        for (cell, rule, said) in &all {
-            granted.headers.add(rule.dimension, || said.standing);
-            granted.kinds.insert(cell.identity.scope, rule.dimension);
+    /// Evaluates one group of the reply: records it if admitted, else returns the limit with the longest wait.
+    fn read(
+        &self,
+        reply: &Reply,
+        group: usize,
+        skip: usize,
+        cells: &[&Arc<Cell>],
+        estimate: &Estimate,
+    ) -> Result<Admission, LimitExceeded> {
+        let groups = reply.numbers.get(2 + skip * NUMBERS..).unwrap_or_default();
+        let all: SmallVec<[_; 8]> = cells
+            .iter()
+            .zip(groups.chunks_exact(NUMBERS))
+            .map(|(cell, numbers)| (*cell, cell.rule(), parse_cell_reply(&cell.rule(), numbers)))
+            .collect();
+        let mut admission = Admission::default();
+        for (cell, rule, parsed) in &all {
+            admission.headers.add(rule.dimension, || parsed.status);
+            admission.kinds.insert(cell.id.scope, rule.dimension);
         }
-        if answer.numbers.get(group) == Some(&1) {
-            let ends = self.lease.map(|lease| answer.sent + lease);
-            for (cell, rule, said) in &all {
-                let taken = if rule.dimension == Dimension::Requests { 0 } else { cost(rule, estimate) };
-                if cell.admitted(answer.epoch, taken, said.leased, ends, said.standing) {
-                    self.link.enqueue(cell);
+        if reply.numbers.get(group) == Some(&1) {
+            let ends = self.lease.map(|lease| reply.sent + lease);
+            for (cell, rule, parsed) in &all {
+                let reserved = if rule.dimension == Dimension::Requests { 0 } else { cost(rule, estimate) };
+                if cell.record_admission(reply.epoch, reserved, parsed.leased, ends, parsed.status) {
+                    self.client.enqueue(cell);
                 }
             }
-            return Ok(granted);
+            return Ok(admission);
         }
-        let longest =
-            all.iter().filter(|(.., said)| said.wait != 0).max_by_key(|(.., said)| if said.wait < 0 { i64::MAX } else { said.wait });
-        let refusal = |cell: &Cell, rule: &LimitRule, said: &Said| Refusal {
-            scope: cell.identity.scope,
+        let longest = all
+            .iter()
+            .filter(|(.., parsed)| parsed.wait != 0)
+            .max_by_key(|(.., parsed)| if parsed.wait < 0 { i64::MAX } else { parsed.wait });
+        let exceeded = |cell: &Cell, rule: &LimitRule, parsed: &CellReply| LimitExceeded {
+            scope: cell.id.scope,
             dimension: rule.dimension,
             limit: cell::limit(rule),
-            per: cell.identity.per,
-            retry_after: u64::try_from(said.wait).ok().map(|wait| whole_milliseconds(Duration::from_micros(wait))),
-            renewed: said.standing.reset,
-            headers: Box::new(granted.headers),
+            per: cell.id.per,
+            retry_after: u64::try_from(parsed.wait).ok().map(|wait| whole_milliseconds(Duration::from_micros(wait))),
+            renews_in: parsed.status.reset,
+            headers: Box::new(admission.headers),
         };
-        for (cell, rule, said) in &all {
-            if let (Dimension::Requests, Ok(wait @ 1..)) = (rule.dimension, u64::try_from(said.wait)) {
-                cell.refused(refusal(cell, rule, said), Duration::from_micros(wait), said.standing);
+        for (cell, rule, parsed) in &all {
+            if let (Dimension::Requests, Ok(wait @ 1..)) = (rule.dimension, u64::try_from(parsed.wait)) {
+                cell.record_rejection(exceeded(cell, rule, parsed), Duration::from_micros(wait), parsed.status);
             }
         }
         match longest {
-            Some((cell, rule, said)) => Err(refusal(cell, rule, said)),
-            None => Ok(granted), // no limit in this group
+            Some((cell, rule, parsed)) => Err(exceeded(cell, rule, parsed)),
+            None => Ok(admission), // no limit in this group
         }
     }
 }
 
-/// What a request asks of a limit at once.
+/// Cost of a request in a limit's dimension.
 fn cost(rule: &LimitRule, estimate: &Estimate) -> u64 {
     match rule.dimension {
         Dimension::Requests | Dimension::Concurrent => 1,
-        Dimension::Tokens => estimate.tokens.min(MOST),
-        Dimension::Usd => estimate.micro_usd.min(MOST),
+        Dimension::Tokens => estimate.tokens.min(MAX_COST),
+        Dimension::Usd => estimate.micro_usd.min(MAX_COST),
     }
 }
 
-/// Appends what the script needs to know of a limit.
+/// Appends a limit's parameters to the script's arguments.
 fn parameters(command: &mut Cmd, rule: &LimitRule, a: impl ::redis::ToRedisArgs, b: u64) {
     let period = u64::try_from(rule.per.as_micros()).unwrap_or(u64::MAX).max(1);
-    command.arg(rule.dimension.name()).arg(rule.amount).arg(period).arg(rule.burst).arg(a).arg(b.min(9 * MOST));
+    command.arg(rule.dimension.name()).arg(rule.amount).arg(period).arg(rule.burst).arg(a).arg(b.min(9 * MAX_COST));
 }
 
-fn said(rule: &LimitRule, numbers: &[i64]) -> Said {
+fn parse_cell_reply(rule: &LimitRule, numbers: &[i64]) -> CellReply {
     let number = |index: usize| numbers.get(index).copied().unwrap_or_default();
     let amount = |index| u64::try_from(number(index)).unwrap_or_default();
     let (limit, remaining) = (cell::limit(rule), amount(1));
-    let standing =
-        Standing { limit, used: limit.saturating_sub(remaining), reserved: 0, remaining, reset: Duration::from_micros(amount(2)) };
-    Said { wait: number(0), standing, leased: amount(3) }
+    let status =
+        LimitStatus { limit, used: limit.saturating_sub(remaining), reserved: 0, remaining, reset: Duration::from_micros(amount(2)) };
+    CellReply { wait: number(0), status, leased: amount(3) }
 }

@@ -1,14 +1,13 @@
-//! Where the limit store is: one Redis, the primary that Sentinels name, or a Redis Cluster. Built on the client library's own
-//! support of each.
+//! Connects to one Redis server, the primary that Sentinels report, or a Redis Cluster.
 //!
 //! | URL | connects to |
 //! | --- | --- |
 //! | `redis://[[user]:password@]host[:port][/db]` | that server |
-//! | `redis-sentinel://[[user]:password@]host[:port],…[/name[/db]]` | the primary that the Sentinels on these hosts name |
+//! | `redis-sentinel://[[user]:password@]host[:port],…[/name[/db]]` | the primary that these Sentinels report |
 //! | `redis-cluster://[[user]:password@]host[:port],…` | the cluster that these nodes belong to |
 //!
-//! `rediss` in place of `redis` is TLS, towards Sentinels too. User and password are those of the Redis servers; Sentinels have
-//! theirs in `?sentinel_username=…&sentinel_password=…`.
+//! `rediss` in place of `redis` is TLS, also to Sentinels. User and password are those of the Redis servers; those of
+//! Sentinels are `?sentinel_username=…&sentinel_password=…`.
 
 use crate::percent;
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -21,26 +20,26 @@ use ::redis::{
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// The name that a Sentinel's own example configuration has for its primary.
+/// The primary's name in Redis' example configuration.
 const DEFAULT_NAME: &str = "mymaster";
-/// Where Sentinels listen by default.
+/// Default port of Sentinels.
 const SENTINEL_PORT: u16 = 26379;
-/// For one connection, TLS and login included.
-const CONNECT: Duration = Duration::from_secs(2);
-/// For a new connection in all: to each of a few hosts, where the first ones do not answer.
-const CONNECT_TO_ANY: Duration = Duration::from_secs(8);
+/// Timeout of one connection, including TLS and login.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of connecting to any of several hosts.
+const CONNECT_ANY_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How to connect.
+/// A parsed URL.
 pub enum Server {
-    /// To one server.
+    /// One server.
     Single(Box<Client>),
-    /// To the primary that Sentinels name.
+    /// The primary that Sentinels report.
     Sentinel(Box<SentinelClient>),
-    /// To a cluster.
+    /// A cluster.
     Cluster(Box<ClusterClient>),
 }
 
-/// A connection that can be cloned for each use.
+/// An open connection; clone it for each use.
 #[derive(Clone)]
 pub enum Connection {
     /// To one server.
@@ -65,25 +64,26 @@ impl Server {
         Ok((server?, address))
     }
 
-    /// A new connection.
+    /// Connects.
     ///
     /// # Errors
-    /// When there is none in time.
+    /// When connecting fails or times out.
     pub async fn connect(&mut self) -> RedisResult<Connection> {
-        // The caller has its own deadline for each request.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
-        let (patience, connect): (_, RedisFuture<'_, Connection>) = match self {
-            Self::Single(client) => {
-                (CONNECT, Box::pin(async move { client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Node) }))
-            }
+        // Callers apply their own response timeout.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None);
+        let (timeout, connect): (_, RedisFuture<'_, Connection>) = match self {
+            Self::Single(client) => (
+                CONNECT_TIMEOUT,
+                Box::pin(async move { client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Node) }),
+            ),
             Self::Sentinel(client) => {
-                (CONNECT_TO_ANY, Box::pin(async move { client.get_async_connection_with_config(&config).await.map(Connection::Node) }))
+                (CONNECT_ANY_TIMEOUT, Box::pin(async move { client.get_async_connection_with_config(&config).await.map(Connection::Node) }))
             }
             Self::Cluster(client) => {
-                (CONNECT_TO_ANY, Box::pin(async move { client.get_async_connection().await.map(Connection::Cluster) }))
+                (CONNECT_ANY_TIMEOUT, Box::pin(async move { client.get_async_connection().await.map(Connection::Cluster) }))
             }
         };
-        tokio::time::timeout(patience, connect).await.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
+        tokio::time::timeout(timeout, connect).await.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
     }
 }
 
@@ -110,7 +110,7 @@ impl ConnectionLike for Connection {
     }
 }
 
-/// The passwords in a URL of one of the kinds above.
+/// The passwords in a URL of any of these forms.
 pub fn passwords(url: &str) -> Vec<Cow<'_, str>> {
     let (rest, query) = url.split_once('?').unwrap_or((url, ""));
     let authority = rest.split_once("://").map_or(rest, |(_, rest)| rest);
@@ -119,18 +119,18 @@ pub fn passwords(url: &str) -> Vec<Cow<'_, str>> {
     user.into_iter().chain(sentinel).map(|password| percent::decode(password).unwrap_or(Cow::Borrowed(password))).collect()
 }
 
-/// A URL of several hosts, taken apart; no URL of the standard's has more than one.
+/// A parsed URL of several hosts.
 struct Parts<'a> {
     cluster: bool,
     scheme: &'static str,
-    /// With the `@` after it, if there is one.
+    /// Includes the trailing `@`, if there is one.
     user: &'a str,
     hosts: Vec<&'a str>,
     path: Vec<&'a str>,
     query: Vec<(&'a str, &'a str)>,
 }
 
-fn wrong(why: &'static str) -> RedisError {
+fn invalid_url(why: &'static str) -> RedisError {
     (ErrorKind::InvalidClientConfig, why).into()
 }
 
@@ -150,7 +150,7 @@ impl<'a> Parts<'a> {
         let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
         let hosts: Vec<_> = hosts.split(',').map(str::trim).collect();
         if hosts.iter().any(|host| host.is_empty()) || url.contains('#') {
-            return Err(wrong("hosts are separated by commas"));
+            return Err(invalid_url("expected hosts separated by commas"));
         }
         let path = path.split('/').filter(|part| !part.is_empty()).collect();
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
@@ -159,11 +159,12 @@ impl<'a> Parts<'a> {
 
     fn cluster(&self) -> RedisResult<Server> {
         if !self.path.is_empty() || !self.query.is_empty() {
-            return Err(wrong("the URL of a cluster ends with its hosts: a cluster has one database"));
+            return Err(invalid_url("a cluster URL has no path and no query: a cluster has one database"));
         }
         let nodes = self.hosts.iter().map(|host| format!("{}://{}{host}", self.scheme, self.user));
-        // No retries: a decision whose answer was lost would be charged twice. The client still follows the topology.
-        let builder = ClusterClient::builder(nodes).retries(0).connection_timeout(CONNECT).response_timeout(CONNECT);
+        // No retries: a decision whose reply was lost would be charged twice. The client still follows topology
+        // changes.
+        let builder = ClusterClient::builder(nodes).retries(0).connection_timeout(CONNECT_TIMEOUT).response_timeout(CONNECT_TIMEOUT);
         Ok(Server::Cluster(Box::new(builder.build()?)))
     }
 
@@ -172,9 +173,9 @@ impl<'a> Parts<'a> {
             [] => (DEFAULT_NAME, "0"),
             [name] => (*name, "0"),
             [name, db] => (*name, *db),
-            _ => return Err(wrong("a Sentinel's URL ends with the name of the primary and a database")),
+            _ => return Err(invalid_url("the path of a Sentinel URL is the name of the primary and a database")),
         };
-        let decoded = |text| percent::decode(text).ok_or(wrong("bad percent-encoding"));
+        let decoded = |text| percent::decode(text).ok_or(invalid_url("bad percent-encoding"));
         let with_port = |host: &str| {
             let bare = host.rsplit(']').next().is_none_or(|end| !end.contains(':'));
             if bare { format!("{}://{host}:{SENTINEL_PORT}", self.scheme) } else { format!("{}://{host}", self.scheme) }
@@ -198,7 +199,7 @@ impl<'a> Parts<'a> {
             builder = match *key {
                 "sentinel_username" => builder.set_client_to_sentinel_username(decoded(value)?),
                 "sentinel_password" => builder.set_client_to_sentinel_password(decoded(value)?),
-                _ => return Err(wrong("a Sentinel's URL has `sentinel_username` and `sentinel_password` only")),
+                _ => return Err(invalid_url("a Sentinel URL accepts `sentinel_username` and `sentinel_password` only")),
             };
         }
         Ok(Server::Sentinel(Box::new(builder.build()?)))
