@@ -1,4 +1,4 @@
-//! What a client key looks like: `tg-` and 256 random bits in base 62.
+//! Client keys: `tg-` followed by 256 random bits in base 62.
 
 use sha2::{Digest, Sha256};
 
@@ -6,12 +6,12 @@ use sha2::{Digest, Sha256};
 const DIGITS: usize = 43;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The key of 256 random bits.
+/// Formats 256 random bits as a key.
 pub fn of_bits(bits: [u8; 32]) -> String {
     let mut number = bits;
     let mut digits = [0u8; DIGITS];
     for slot in digits.iter_mut().rev() {
-        // Long division of the number by 62; what remains is the next digit from the right.
+        // Long division by 62; the remainder is the next digit from the right.
         let mut remainder = 0u16;
         for byte in &mut number {
             let part = remainder * 256 + u16::from(*byte);
@@ -23,7 +23,7 @@ pub fn of_bits(bits: [u8; 32]) -> String {
     format!("tg-{}", String::from_utf8_lossy(&digits))
 }
 
-/// The SHA-256 of a key's text in hexadecimal, as the configuration holds it.
+/// SHA-256 of a key in hexadecimal, as stored in the configuration.
 pub fn digest(key: &str) -> String {
     hex(&Sha256::digest(key).into())
 }

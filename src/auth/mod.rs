@@ -1,8 +1,8 @@
-//! From a request's headers to a [`Principal`]: who asks, and which routes they may use.
+//! Authenticates a request: from its headers to a [`Principal`].
 //!
-//! A key is 256 random bits, so its plain SHA-256 identifies it: the configuration holds digests only, and looking one
-//! up tells nothing about the key of anybody else. Whatever is wrong with a key, its sender sees one and the same
-//! answer; the reason goes to the log and a metric.
+//! A key is 256 random bits, so an unsalted SHA-256 is enough: the configuration stores digests only, and the lookup
+//! leaks no timing information about other keys. The client gets the same error for every failure; the reason is logged
+//! and counted.
 
 use crate::error::{ApiError, ErrorKind};
 use http::header::AUTHORIZATION;
@@ -13,10 +13,10 @@ use tenants::{AuthMode, Tenants};
 pub mod key;
 pub mod tenants;
 
-/// Longest key that is looked at, in bytes.
+/// Maximum length of a key, in bytes.
 const MAX_KEY: usize = 512;
 
-/// Who asks: a team and one of its keys, by index. Only [`authenticate`] makes one.
+/// An authenticated team and key, by index. Only [`authenticate`] creates one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {
     team: usize,
@@ -35,26 +35,26 @@ impl Principal {
     }
 }
 
-/// Why a request has no principal; for the log and a metric, never for the client.
+/// Why authentication failed; logged and counted, never sent to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthFailure {
     /// No header with a key.
     Missing,
-    /// A header that holds no key: another scheme, not text, more than one, empty or too long.
+    /// Not a key: another scheme, not visible ASCII, repeated, empty or too long.
     Malformed,
-    /// Nobody's key.
+    /// No such key.
     Unknown,
-    /// A key after its time.
+    /// An expired key.
     Expired,
-    /// A key that was turned off.
+    /// A disabled key.
     Disabled,
 }
 
 impl AuthFailure {
-    /// Every reason, for metrics.
+    /// All reasons, for metrics.
     pub const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::Unknown, Self::Expired, Self::Disabled];
 
-    /// The value of the metric's label `reason`.
+    /// Value of the metric label `reason`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -65,19 +65,19 @@ impl AuthFailure {
         }
     }
 
-    /// What the client sees, the same for every reason; the edge adds `www-authenticate: Bearer`.
+    /// The client's error, the same for every reason. The edge adds `www-authenticate: Bearer`.
     pub fn error(self) -> ApiError {
         ApiError::new(401, ErrorKind::Authentication, "A valid API key is needed: send yours as `Authorization: Bearer KEY`.")
     }
 }
 
-/// Finds out who asks. `now_unix` is seconds since the epoch.
+/// Authenticates a request. `now_unix` is in seconds since the epoch.
 ///
 /// # Errors
-/// Why nobody could be found.
+/// Why it failed.
 pub fn authenticate(tenants: &Tenants, headers: &HeaderMap, now_unix: i64) -> Result<Principal, AuthFailure> {
     if tenants.mode == AuthMode::None {
-        // The configuration always ends with the team and key `anonymous`.
+        // The configuration appends the team and key `anonymous`.
         let last = |len: usize| len.saturating_sub(1);
         return Ok(Principal { team: last(tenants.teams.len()), key: last(tenants.keys.len()) });
     }
@@ -96,7 +96,7 @@ pub fn authenticate(tenants: &Tenants, headers: &HeaderMap, now_unix: i64) -> Re
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-/// The key in `authorization`, else in one of the headers that some client libraries use.
+/// The key in `authorization`, else in a header that some client libraries use.
 fn key_text(headers: &HeaderMap) -> Result<&[u8], AuthFailure> {
     for (name, is_bearer) in [(AUTHORIZATION, true), (X_API_KEY, false), (API_KEY, false)] {
         let mut values = headers.get_all(name).iter();
@@ -114,13 +114,13 @@ fn key_text(headers: &HeaderMap) -> Result<&[u8], AuthFailure> {
     Err(AuthFailure::Missing)
 }
 
-/// RFC 9110, section 11.1: the name of a scheme is case-insensitive, one or more spaces follow it.
+/// RFC 9110, section 11.1: the scheme is case-insensitive and followed by one or more spaces.
 fn after_bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(6)?;
     (scheme.eq_ignore_ascii_case(b"bearer") && rest.first() == Some(&b' ')).then(|| rest.trim_ascii_start())
 }
 
-/// Whether a principal may use a route: its team may, and its key does not narrow that.
+/// Whether a principal may use a route, by the routes of its team and its key.
 pub fn may_use(principal: Principal, tenants: &Tenants, route: usize) -> bool {
     let (Some(team), Some(key)) = (tenants.teams.get(principal.team), tenants.keys.get(principal.key)) else { return false };
     [&team.routes, &key.routes].iter().all(|set| set.as_ref().is_none_or(|set| set.has(route)))

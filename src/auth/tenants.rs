@@ -1,27 +1,27 @@
-//! Teams and their keys, as they are configured.
+//! Configured teams and keys.
 
 use crate::limit::rule::LimitRule;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Who may ask.
+/// All teams and keys.
 pub struct Tenants {
-    /// Whether keys are asked for.
+    /// Whether requests need a key.
     pub mode: AuthMode,
-    /// By index.
+    /// Teams by index.
     pub teams: Vec<Team>,
-    /// By index.
+    /// Keys by index.
     pub keys: Vec<Key>,
-    /// Finds a key by the SHA-256 of its text.
+    /// Index of a key by the SHA-256 of its text.
     pub digests: HashMap<[u8; 32], usize>,
 }
 
-/// Whether keys are asked for.
+/// Whether requests need a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
     /// Every request needs a key.
     Keys,
-    /// Nobody is asked; all routes are open, accounted under team and key `anonymous`.
+    /// No authentication: all routes are open, accounted to team and key `anonymous`.
     None,
 }
 
@@ -29,27 +29,27 @@ pub enum AuthMode {
 pub struct Team {
     /// Its name.
     pub name: Arc<str>,
-    /// Routes it may use; `None` is all.
+    /// Allowed routes; `None` allows all.
     pub routes: Option<RouteSet>,
-    /// Shared by its keys.
+    /// Limits shared by its keys.
     pub limits: Vec<LimitRule>,
 }
 
 /// A client key.
 pub struct Key {
-    /// The user's name for it; what logs show.
+    /// Its id in the configuration and in logs.
     pub id: Arc<str>,
-    /// Its team's index.
+    /// Index of its team.
     pub team: usize,
     /// SHA-256 of the key's text.
     pub digest: [u8; 32],
-    /// Seconds since the epoch after which it is refused.
+    /// Expiry in seconds since the epoch.
     pub expires: Option<i64>,
-    /// Whether it is refused.
+    /// Whether it is disabled.
     pub disabled: bool,
-    /// Narrows the team's routes; `None` is all of them.
+    /// Allowed routes among those of the team; `None` allows all of them.
     pub routes: Option<RouteSet>,
-    /// Its own.
+    /// Its own limits.
     pub limits: Vec<LimitRule>,
 }
 
@@ -58,7 +58,7 @@ pub struct Key {
 pub struct RouteSet(pub Vec<bool>);
 
 impl RouteSet {
-    /// Whether it holds the route.
+    /// Whether the set contains the route.
     pub fn has(&self, route: usize) -> bool {
         self.0.get(route).copied().unwrap_or(false)
     }
