@@ -1,23 +1,23 @@
-//! What an answer cost, and the settled line that the log and the metrics are written from.
+//! Token prices, cost, and the ledger of a finished request, which the access log and metrics are written from.
 
 use crate::closed_set::closed_set;
 use crate::llm::usage::Usage;
 use std::time::Duration;
 
-/// Micro-dollars per million tokens, which is the same number as pico-dollars per token.
+/// Prices in micro-dollars per million tokens, equal to pico-dollars per token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Price {
     /// Uncached input.
     pub input: u64,
     /// Output.
     pub output: u64,
-    /// Input read from a cache; the price of input where none is given.
+    /// Input read from a cache; defaults to `input`.
     pub cached_input: u64,
-    /// Input written to a cache; the price of input where none is given.
+    /// Input written to a cache; defaults to `input`.
     pub cache_write: u64,
 }
 
-/// What a usage costs, in micro-dollars: exact in pico-dollars, rounded half up once, at the end.
+/// Cost of a usage in micro-dollars: exact in pico-dollars, rounded half up once.
 pub fn cost(price: &Price, usage: &Usage) -> u64 {
     const PICO_PER_MICRO: u128 = 1_000_000;
     let cached = usage.cached.min(usage.prompt);
@@ -28,76 +28,75 @@ pub fn cost(price: &Price, usage: &Usage) -> u64 {
     u64::try_from(pico.saturating_add(PICO_PER_MICRO / 2) / PICO_PER_MICRO).unwrap_or(u64::MAX)
 }
 
-/// Micro-dollars as dollars, without zeros at the end: `100`, `2.5`.
+/// Micro-dollars as dollars without trailing zeros: `100`, `2.5`.
 pub fn usd(micro: u64) -> String {
     let (dollars, rest) = (micro / 1_000_000, micro % 1_000_000);
     if rest == 0 { dollars.to_string() } else { format!("{dollars}.{rest:06}").trim_end_matches('0').to_owned() }
 }
 
-/// What an answer counts for, and whether that is an estimate: what the provider `told`, where the answer is `whole`. Else
-/// what the provider told so far may be a placeholder, as in the first event of Anthropic's streams, and a stream that its
-/// client leaves would cost nothing: so the completion is at least what was `sent` of it, and the prompt that of `expected`
-/// where the provider has not told one.
-pub fn settled(told: Option<Usage>, whole: bool, expected: impl FnOnce() -> Usage, sent: u64) -> (Usage, bool) {
-    match told {
-        Some(told) if whole => (told, false),
-        Some(told) => {
-            let prompt = if told.prompt == 0 { expected().prompt } else { told.prompt };
-            (Usage { prompt, completion: told.completion.max(sent), ..told }, true)
+/// The usage to charge, and whether it is estimated. If the response is complete, that is the usage the provider
+/// `reported`. Otherwise the reported usage may be a placeholder (as in the first event of Anthropic's streams), so the
+/// completion counts at least the tokens `sent`, and an unreported prompt counts as `estimated`.
+pub fn settled(reported: Option<Usage>, complete: bool, estimated: impl FnOnce() -> Usage, sent: u64) -> (Usage, bool) {
+    match reported {
+        Some(reported) if complete => (reported, false),
+        Some(reported) => {
+            let prompt = if reported.prompt == 0 { estimated().prompt } else { reported.prompt };
+            (Usage { prompt, completion: reported.completion.max(sent), ..reported }, true)
         }
-        None => (Usage { prompt: expected().prompt, completion: sent, ..Usage::default() }, true),
+        None => (Usage { prompt: estimated().prompt, completion: sent, ..Usage::default() }, true),
     }
 }
 
 closed_set! {
-    /// Who ended a request.
+    /// How a request ended.
     EndedBy {
-        /// Nobody: it was answered in full.
+        /// Complete response.
         Complete = "complete",
-        /// The client went away.
+        /// The client disconnected.
         Client = "client",
-        /// The provider failed or broke off.
+        /// The provider failed, or its response ended early.
         Upstream = "upstream",
-        /// The gateway refused or gave up: limits, bad requests, deadlines, a drain.
+        /// The gateway rejected or aborted it: limits, invalid requests, timeouts, draining.
         Gateway = "gateway",
     }
 }
 
-/// A request when it is over. Names are indices into the snapshot that it ran on.
+/// The record of a finished request. Names are indices into its snapshot.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    /// Who asked; `None` where no key was accepted.
+    /// `None` if authentication failed.
     pub team: Option<usize>,
-    /// The key; as `team`.
+    /// `None` if authentication failed.
     pub key: Option<usize>,
-    /// What was asked for; `None` where no route was found.
+    /// `None` if no route matched.
     pub route: Option<usize>,
-    /// Who answered, or failed last; `None` where nobody was asked.
+    /// The provider that answered or failed last; `None` without an attempt.
     pub provider: Option<usize>,
-    /// Status that the client got, or 499 where it left before there was one.
+    /// Status of the response, or 499 if the client disconnected before it.
     pub status: u16,
-    /// Whether the client asked for a stream.
+    /// Whether the client requested a stream.
     pub stream: bool,
-    /// Attempts, the first one included.
+    /// Number of attempts.
     pub attempts: u32,
-    /// What was used.
+    /// Token usage.
     pub usage: Usage,
-    /// Whether `usage` is, in part, the gateway's estimate, because the answer did not end or the provider did not tell.
+    /// Whether `usage` is partly estimated; see [`settled`].
     pub estimated: bool,
-    /// What it cost, in micro-dollars.
+    /// Cost in micro-dollars.
     pub micro_usd: u64,
-    /// From the first byte of the request to the first content on its way to the client.
+    /// Time from the first byte of the request to the first content sent to the client.
     pub ttft: Option<Duration>,
-    /// From the first byte of the request to the last one of the answer.
+    /// Time from the first byte of the request to the last byte of the response.
     pub duration: Duration,
-    /// Time spent in the gateway itself.
+    /// Time spent in the gateway.
     pub overhead: Duration,
-    /// Who ended it.
+    /// How it ended.
     pub ended_by: EndedBy,
 }
 
 impl Ledger {
-    /// A request of which nothing is known yet.
+    /// The ledger of a request that has just started.
     pub fn new() -> Self {
         Self {
             team: None,
@@ -117,7 +116,7 @@ impl Ledger {
         }
     }
 
-    /// Time per output token after the first, where there were at least two.
+    /// Average time per output token after the first; `None` below two tokens.
     pub fn per_output_token(&self) -> Option<Duration> {
         let others = u32::try_from(self.usage.completion.checked_sub(1)?).ok()?;
         self.duration.checked_sub(self.ttft?)?.checked_div(others)
@@ -161,7 +160,7 @@ mod tests {
     fn an_answer_that_did_not_end_counts_for_the_larger_of_what_was_told_and_sent() {
         let usage = |prompt, completion| Usage { prompt, completion, ..Usage::default() };
         let expected = usage(7, 256);
-        for (told, whole, sent, settled_as) in [
+        for (reported, complete, sent, settled_as) in [
             (Some(usage(9, 40)), true, 100, (usage(9, 40), false)),
             (Some(usage(9, 1)), false, 100, (usage(9, 100), true)),
             (Some(usage(9, 120)), false, 100, (usage(9, 120), true)),
@@ -169,7 +168,7 @@ mod tests {
             (None, false, 100, (usage(7, 100), true)),
             (None, true, 100, (usage(7, 100), true)),
         ] {
-            assert_eq!(settled(told, whole, || expected, sent), settled_as, "{told:?} {whole} {sent}");
+            assert_eq!(settled(reported, complete, || expected, sent), settled_as, "{reported:?} {complete} {sent}");
         }
     }
 

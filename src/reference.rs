@@ -1,5 +1,5 @@
-//! `tidegate reference`: what users, dashboards and scripts can rely on by name, as Markdown, from the places in the code
-//! where the names are defined. `conf/reference.md` is its output, and a test compares the two.
+//! `tidegate reference`: the public names (headers, errors, log fields, metrics, label values) as Markdown, generated
+//! from their definitions. `conf/reference.md` is its output; a test compares the two.
 
 use crate::account::{EndedBy, Ledger};
 use crate::edge::response_headers;
@@ -13,48 +13,48 @@ use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use std::fmt::Write as _;
 
-/// Members of an access line, with their meaning.
+/// Fields of an access-log line and their descriptions.
 const FIELDS: &[(&str, &str)] = &[
-    ("time", "When the request ended, RFC 3339 with milliseconds, in UTC."),
+    ("time", "End of the request, RFC 3339 with milliseconds, in UTC."),
     ("log", "`access`."),
-    ("request_id", "`x-request-id` of the answer."),
-    ("client_request_id", "The client's own `x-request-id`."),
-    ("trace_id", "The trace of `traceparent`."),
-    ("episode_id", "The episode that the request belongs to."),
+    ("request_id", "`x-request-id` of the response."),
+    ("client_request_id", "`x-request-id` of the request."),
+    ("trace_id", "Trace id of `traceparent`."),
+    ("episode_id", "Episode of the request."),
     ("endpoint", "`chat`, `embeddings` or `models`."),
     ("team", "The key's team."),
-    ("key", "The key's id, never the key."),
-    ("route", "The route that was asked for."),
-    ("model", "The name that the client asked for and that leads to no route for its key; only then."),
+    ("key", "Id of the key."),
+    ("route", "The requested route."),
+    ("model", "The requested model, only if it matches no route, or none allowed for the key."),
     ("provider", "The provider that answered, or failed last."),
-    ("upstream_model", "The model there, as the provider calls it."),
-    ("passed_over", "Targets that were not asked because they cannot serve the request, and why; only where there are any."),
-    ("tried", "Targets that were asked and how that ended; only where one has failed."),
-    ("attempts", "How many targets were tried."),
-    ("status", "The status that the client got; 499 where it left before there was one."),
-    ("stream", "Whether a stream was asked for."),
-    ("tokens_in", "Tokens of the prompt, cached ones included."),
-    ("tokens_out", "Tokens of the answer, reasoning included."),
-    ("tokens_cached", "Tokens of the prompt that the provider read from its cache."),
-    ("tokens_reasoning", "Tokens of the answer that were reasoning."),
-    ("tokens_estimated", "Whether the tokens are an estimate, because the provider did not tell them or the answer did not end."),
-    ("cost_usd", "The cost by the `price` of the target, in USD."),
-    ("ttft_ms", "From the first byte of the request to the first content of its answer, in milliseconds."),
-    ("duration_ms", "From the first byte of the request to the last of its answer, in milliseconds."),
-    ("overhead_us", "The time of it that was spent in Tidegate, in microseconds."),
+    ("upstream_model", "The provider's model."),
+    ("passed_over", "Targets skipped because they do not support the request, with reasons; omitted if there are none."),
+    ("tried", "Targets tried, with outcomes; omitted unless one failed."),
+    ("attempts", "Number of attempts."),
+    ("status", "Status of the response; 499 if the client disconnected before it."),
+    ("stream", "Whether the client requested a stream."),
+    ("tokens_in", "Prompt tokens, including cached ones."),
+    ("tokens_out", "Completion tokens, including reasoning."),
+    ("tokens_cached", "Prompt tokens read from the provider's cache."),
+    ("tokens_reasoning", "Completion tokens used for reasoning."),
+    ("tokens_estimated", "Whether token counts are estimated, because the provider reported none or the response ended early."),
+    ("cost_usd", "Cost by the target's `price`, in USD."),
+    ("ttft_ms", "Time from the first byte of the request to the first content of the response, in milliseconds."),
+    ("duration_ms", "Time from the first byte of the request to the last byte of the response, in milliseconds."),
+    ("overhead_us", "Part of that time added by Tidegate, in microseconds."),
     ("ended_by", "Who ended the request; see below."),
-    ("reason", "Why it was refused or failed; see below."),
-    ("limit_scope", "Whose limit refused it: `key`, `team`, `route` or `provider`; only where one did."),
-    ("limit_dimension", "Of what: `requests`, `tokens`, `concurrent` or `usd`; only where one did."),
-    ("client", "The client's address."),
+    ("reason", "Why it was rejected or failed; see below."),
+    ("limit_scope", "Scope of the limit that rejected it: `key`, `team`, `route` or `provider`; omitted otherwise."),
+    ("limit_dimension", "Its dimension: `requests`, `tokens`, `concurrent` or `usd`; omitted otherwise."),
+    ("client", "Address of the client."),
 ];
 
-/// Members of every other line.
+/// Fields of every other line.
 const RECORD: &[(&str, &str)] = &[
-    ("time", "When it was written."),
+    ("time", "Time of the record."),
     ("level", "`error`, `warn`, `info`, `debug` or `trace`."),
-    ("target", "The part of the program that wrote it."),
-    ("message", "What happened, without secrets."),
+    ("target", "The module that logged it."),
+    ("message", "The message, without secrets."),
 ];
 
 /// The whole page.
@@ -62,7 +62,7 @@ pub fn text() -> String {
     let mut page = Page(String::new());
     page.line("# Reference");
     page.line("");
-    page.line("Printed by `tidegate reference` from the names in the code.");
+    page.line("Generated by `tidegate reference`.");
     headers_of_answers(&mut page);
     errors(&mut page);
     log(&mut page);
@@ -79,19 +79,21 @@ fn headers_of_answers(page: &mut Page) {
         page.row(&[&code(name), &prose(about)]);
     }
     page.section("Limit headers");
-    page.line("Of the tightest limit that applies to the request, in OpenAI's words. Without such a limit they are left out.");
+    page.line("State of the tightest limit that applies to the request, with OpenAI's header names. Omitted if there is no such limit.");
     page.table(&["header", "meaning"]);
     for (names, what) in [(&headers::REQUESTS, "requests"), (&headers::TOKENS, "tokens")] {
         let [limit, remaining, reset] = names;
-        page.row(&[&code(limit.as_str()), &format!("How many {what} are permitted at once: the limit's `burst`.")]);
-        page.row(&[&code(remaining.as_str()), &format!("How many {what} are still permitted.")]);
-        page.row(&[&code(reset.as_str()), "The time until the limit is whole again, like `6m0s` or `850ms`."]);
+        page.row(&[&code(limit.as_str()), &format!("Number of {what} allowed at once: the limit's `burst`.")]);
+        page.row(&[&code(remaining.as_str()), &format!("Number of {what} still allowed.")]);
+        page.row(&[&code(reset.as_str()), "Time until the limit is fully refilled, such as `6m0s` or `850ms`."]);
     }
 }
 
 fn errors(page: &mut Page) {
     page.section("Errors");
-    page.line("`{\"error\": {\"message\": …, \"type\": …, \"param\": …, \"code\": …}}`. `code` is the status, `param` the field to blame or null.");
+    page.line(
+        "`{\"error\": {\"message\": …, \"type\": …, \"param\": …, \"code\": …}}`. `code` is the status, `param` the invalid field or null.",
+    );
     page.table(&["type", "status", "meaning"]);
     for kind in ErrorKind::ALL {
         let statuses: Vec<_> = kind.statuses().iter().map(u16::to_string).collect();
@@ -101,7 +103,7 @@ fn errors(page: &mut Page) {
 
 fn log(page: &mut Page) {
     page.section("Log");
-    page.line("One line per request. Absent values are null (`format: json`) or left out (`format: text`).");
+    page.line("One line per request. Absent values are null (`format: json`) or omitted (`format: text`).");
     page.table(&["field", "meaning"]);
     for name in access_fields() {
         let about = FIELDS.iter().find(|(field, _)| *field == name).map_or("", |(_, about)| about);
@@ -115,19 +117,19 @@ fn log(page: &mut Page) {
     }
     page.words("`ended_by`", EndedBy::ALL.iter().map(|word| (word.name(), word.about())));
     page.line("");
-    page.line("`reason` is an outcome of an attempt, a reason of a refused key, or one of these:");
+    page.line("`reason` is an `outcome` of an attempt, a `reason` of an authentication failure, or one of these:");
     page.table(&["word", "meaning"]);
     for word in Refused::ALL {
         page.row(&[&code(word.name()), &prose(word.about())]);
     }
-    page.row(&[&code(LIMIT_STORE_FAILED), "The limit store failed, and `on_store_failure` decided."]);
+    page.row(&[&code(LIMIT_STORE_FAILED), "The limit store failed, and `on_store_failure` was applied."]);
 }
 
-/// The members of an access line, in their order.
+/// The fields of an access-log line, in order.
 fn access_fields() -> Vec<String> {
     let (ledger, mut line) = (Ledger::new(), Vec::new());
     AccessLine::example(&ledger).write(&mut line, true);
-    // Members are written in the order in which they are read, which a map of serde's does not keep.
+    // `serde_json::Map` does not preserve the order.
     let text = String::from_utf8_lossy(&line);
     let members = text.trim_start_matches('{').split("\":").filter_map(|before| before.rsplit_once('"').map(|(_, name)| name.to_owned()));
     let known: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line).unwrap_or_default();
@@ -146,14 +148,12 @@ fn metrics(page: &mut Page) {
         page.row(&[&code(&metric.fq_name), "", "", &metric.help]);
     }
     page.line("");
-    page.line(
-        "`route`, `team`, `provider` and `target` are names of the configuration, `param` is a field of the request or `other`, `status`",
-    );
-    page.line("a status or `other`. The others have these values:");
+    page.line("`route`, `team`, `provider` and `target` are configured names, `param` is a request field or `other`, `status` is a status");
+    page.line("or `other`. The other labels have these values:");
     page.words("`outcome` of an attempt", Outcome::ALL.iter().map(|word| (word.name(), word.about())));
-    page.words("`reason` of a refused key", AuthFailure::ALL.iter().map(|word| (word.name(), word.about())));
+    page.words("`reason` of an authentication failure", AuthFailure::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`reason` of a rejected connection", Rejected::ALL.iter().map(|word| (word.name(), word.about())));
-    page.words("`phase` of a client that left", Phase::ALL.iter().map(|word| (word.name(), word.about())));
+    page.words("`phase` of a client disconnect", Phase::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`decision` of a limit", Decision::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`result` of a reload", Reload::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`token_type`", TokenType::ALL.iter().map(|word| (word.name(), word.about())));
@@ -167,14 +167,14 @@ fn metrics(page: &mut Page) {
 fn scripts(page: &mut Page) {
     use crate::simulate::script::Directive;
     page.section("Scripts of the simulator");
-    page.line("What follows a `+` in a model's name tells the simulator how to answer: `gpt-4o+fail-first=2+status=503+retry-after=7`.");
+    page.line("The text after `+` in a model's name is a script for the simulator: `gpt-4o+fail-first=2+status=503+retry-after=7`.");
     page.table(&["word", "meaning"]);
     for directive in Directive::ALL {
         page.row(&[&code(directive.name()), &prose(directive.about())]);
     }
 }
 
-/// Markdown that grows.
+/// A Markdown document.
 struct Page(String);
 
 impl Page {
@@ -187,7 +187,7 @@ impl Page {
         self.line(&format!("\n## {title}\n"));
     }
 
-    /// The head of a table.
+    /// Starts a table.
     fn table(&mut self, columns: &[&str]) {
         if !self.0.ends_with("\n\n") {
             self.line("");
@@ -201,7 +201,7 @@ impl Page {
         let _infallible = writeln!(self.0, "| {} |", cells.join(" | "));
     }
 
-    /// A table of words under a line that says what they are.
+    /// A table of values under a heading.
     fn words<'w>(&mut self, what: &str, words: impl Iterator<Item = (&'w str, &'w str)>) {
         self.line("");
         self.line(&format!("{what}:"));
@@ -216,7 +216,7 @@ fn code(word: &str) -> String {
     format!("`{word}`")
 }
 
-/// A doc comment on one line, without links to other items.
+/// A doc comment on one line, without links.
 fn prose(about: &str) -> String {
     about.split_whitespace().collect::<Vec<_>>().join(" ").replace("[`", "`").replace("`]", "`")
 }

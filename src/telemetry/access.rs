@@ -1,4 +1,4 @@
-//! One line per request. It says who asked whom for how much, and never what.
+//! The access log: one line per request, without any content of requests or answers.
 
 use crate::account::Ledger;
 use crate::json::write::{escape, integer};
@@ -9,48 +9,48 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A request that is over, with the names that its ledger has as indices. An empty text is an absent one.
+/// A finished request, with the names for its ledger's indices. Empty strings are absent values.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLine<'a> {
-    /// Nanoseconds since the Unix epoch.
+    /// End of the request, in nanoseconds since the Unix epoch.
     pub time: u64,
-    /// The id that the client got as `x-request-id`.
+    /// `x-request-id` of the response.
     pub request_id: &'a str,
-    /// The client's own `x-request-id`.
+    /// `x-request-id` of the request.
     pub client_request_id: &'a str,
-    /// Of `traceparent`.
+    /// Trace id of `traceparent`.
     pub trace_id: &'a str,
-    /// Groups requests.
+    /// Id that groups requests.
     pub episode_id: &'a str,
-    /// What the client used, as a word of a closed set.
+    /// The endpoint, from a closed set.
     pub endpoint: &'static str,
-    /// Who asked.
+    /// The team.
     pub team: &'a str,
-    /// The key's id.
+    /// Id of the key.
     pub key: &'a str,
-    /// What was asked for.
+    /// The route.
     pub route: &'a str,
-    /// The client's name for a model that leads to no route, or to none for its key; written only then.
+    /// The requested model, only if it matches no route, or none allowed for the key.
     pub model: &'a str,
-    /// Who answered.
+    /// The provider that answered.
     pub provider: &'a str,
-    /// The model there.
+    /// The provider's model.
     pub upstream_model: &'a str,
-    /// Targets that were not asked and why: `provider/model (why), …`; written only where there are any.
+    /// Skipped targets with reasons: `provider/model (why), …`; omitted if empty.
     pub passed_over: &'a str,
-    /// Targets that were asked and how that ended: `provider/model (outcome), …`; written only where one has failed.
+    /// Tried targets with outcomes: `provider/model (outcome), …`; omitted unless one failed.
     pub tried: &'a str,
-    /// Why it was refused or failed, as a word of a closed set.
+    /// Why it was rejected or failed, from a closed set.
     pub reason: &'static str,
-    /// The limit that refused it; written only where one did.
+    /// The limit that rejected it; omitted if none did.
     pub limit: Option<(Scope, Dimension)>,
-    /// Where the client is.
+    /// Address of the client.
     pub client: Option<IpAddr>,
-    /// The rest.
+    /// Counts, times and outcome.
     pub ledger: &'a Ledger,
 }
 
-/// A member's name with everything that stands around it, put together by the compiler.
+/// A field name with its punctuation, as constants.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     /// `,"name":`
@@ -59,7 +59,7 @@ pub(super) struct Key {
     pub text: &'static str,
 }
 
-/// The [`Key`] of a name.
+/// Makes a [`Key`].
 macro_rules! key {
     ($name:literal) => {
         $crate::telemetry::access::Key { json: concat!(",\"", $name, "\":"), text: concat!(" ", $name, "=") }
@@ -68,7 +68,7 @@ macro_rules! key {
 pub(super) use key;
 
 impl<'a> AccessLine<'a> {
-    /// A line of which every field is there.
+    /// An example with every field set.
     pub fn example(ledger: &'a Ledger) -> Self {
         Self {
             time: 1_767_225_600_042_999_999,
@@ -92,7 +92,7 @@ impl<'a> AccessLine<'a> {
         }
     }
 
-    /// Appends the line, its line feed included.
+    /// Appends the line, including the line feed.
     pub fn write(&self, out: &mut Vec<u8>, json: bool) {
         let ledger = self.ledger;
         let usage = &ledger.usage;
@@ -134,14 +134,14 @@ impl<'a> AccessLine<'a> {
     }
 }
 
-/// A line that is being written: a JSON object, or `key=value` in text, where absent values are left out.
+/// Writes a line: a JSON object, or `key=value` pairs that omit absent values.
 pub(super) struct Line<'a> {
     out: &'a mut Vec<u8>,
     json: bool,
 }
 
 impl<'a> Line<'a> {
-    /// Begins with the time.
+    /// Starts a line with the time.
     pub fn begin(out: &'a mut Vec<u8>, json: bool, time: u64) -> Self {
         let (before, after): (&[u8], &[u8]) = if json { (b"{\"time\":\"", b"\"") } else { (b"", b"") };
         out.extend_from_slice(before);
@@ -150,14 +150,14 @@ impl<'a> Line<'a> {
         Self { out, json }
     }
 
-    /// A text that is left out where it is empty.
+    /// A string; omitted if empty.
     fn some(&mut self, key: Key, value: &str) {
         if !value.is_empty() {
             self.text(key, value);
         }
     }
 
-    /// A word of the gateway's own, of which nothing has to be escaped; an empty one is null.
+    /// A string that needs no escaping; null if empty.
     fn word(&mut self, key: Key, value: &'static str) {
         if value.is_empty() {
             return self.null(key);
@@ -169,7 +169,7 @@ impl<'a> Line<'a> {
         self.out.extend_from_slice(quote);
     }
 
-    /// A text; an empty one is null.
+    /// A string; null if empty.
     pub fn text(&mut self, key: Key, value: &str) {
         if value.is_empty() {
             return self.null(key);
@@ -206,13 +206,13 @@ impl<'a> Line<'a> {
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    /// `value` divided by 10 to the power of `places`, exactly.
+    /// `value` / 10^`places`, exact.
     fn decimal(&mut self, key: Key, value: u64, places: u32) {
         self.key(key);
         let unit = 10u64.saturating_pow(places);
         integer(self.out, value / unit);
         if !value.is_multiple_of(unit) {
-            // The leading 1 keeps the zeros behind the point; it is overwritten by the point.
+            // A leading 1 preserves zeros after the point; the point then overwrites it.
             let point = self.out.len();
             integer(self.out, unit + value % unit);
             if let Some(one) = self.out.get_mut(point) {
@@ -243,18 +243,18 @@ impl<'a> Line<'a> {
                     integer(self.out, u64::from(octet));
                 }
             }
-            IpAddr::V6(v6) => drop(write!(self.out, "{v6}")), // a vector takes everything
+            IpAddr::V6(v6) => drop(write!(self.out, "{v6}")), // cannot fail
         }
         self.out.extend_from_slice(quote);
     }
 
-    /// Ends it.
+    /// Ends the line.
     pub fn end(self) {
         self.out.extend_from_slice(if self.json { b"}\n" } else { b"\n" });
     }
 }
 
-/// RFC 3339 with milliseconds. The calendar is asked once a second, and not for every line.
+/// RFC 3339 with milliseconds. The text up to the second is cached per thread.
 fn timestamp(out: &mut Vec<u8>, time: u64) {
     thread_local! {
         static LAST: Cell<(u64, [u8; 19])> = const { Cell::new((u64::MAX, [b'0'; 19])) };
@@ -264,11 +264,11 @@ fn timestamp(out: &mut Vec<u8>, time: u64) {
     let (last, mut text) = LAST.get();
     if last != second {
         let moment = jiff::Timestamp::from_second(i64::try_from(second).unwrap_or_default()).unwrap_or_default();
-        let _ = write!(text.as_mut_slice(), "{moment:.0}"); // has room for all but the `Z`
+        let _ = write!(text.as_mut_slice(), "{moment:.0}"); // has space for all but the `Z`
         LAST.set((second, text));
     }
     out.extend_from_slice(&text);
-    // The leading 1 keeps the zeros behind the point; it is overwritten by the point.
+    // A leading 1 preserves zeros after the point; the point then overwrites it.
     let point = out.len();
     integer(out, 1000 + time % NANOS / 1_000_000);
     if let Some(one) = out.get_mut(point) {
@@ -277,7 +277,8 @@ fn timestamp(out: &mut Vec<u8>, time: u64) {
     out.push(b'Z');
 }
 
-/// Escapes as for JSON, and what JSON lets stand but some programs read as the end of a line or send to a terminal.
+/// Escapes as for JSON, and also characters that JSON allows but that some programs treat as line ends or terminals as
+/// control codes.
 pub(super) fn one_line(out: &mut Vec<u8>, mut text: &str) {
     if text.bytes().fold(true, |all, b| all & (b' '..=b'~').contains(&b) & (b != b'"') & (b != b'\\')) {
         return out.extend_from_slice(text.as_bytes());

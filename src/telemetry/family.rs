@@ -1,8 +1,7 @@
-//! A metric family whose series outlive the configuration that named them.
+//! A metric family whose series survive configuration reloads.
 //!
-//! The metric types are the `prometheus` crate's, its `MetricVec` is not: that finds a series by a hash of all label
-//! values run together, so that the labels ("a", "bc") and ("ab", "c") are one series, which names out of a
-//! configuration make likely. Here a series is found by its labels, once, and then kept as a handle.
+//! Replaces `prometheus::MetricVec`, which identifies a series by a hash of the concatenated label values: ("a", "bc")
+//! and ("ab", "c") would be one series. Here a series is looked up by its labels once and then used through its handle.
 
 use parking_lot::Mutex;
 use prometheus::core::Metric;
@@ -10,15 +9,15 @@ use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
 use std::collections::BTreeMap;
 
-/// A kind of metric that a family is made of.
+/// A metric type of a family.
 pub trait Child: Metric {
-    /// Its type.
+    /// Its Prometheus type.
     const KIND: MetricType;
 
-    /// One of them; `buckets` is for histograms.
+    /// Creates a metric. `buckets` applies to histograms.
     ///
     /// # Errors
-    /// Where a name is none, which constant names never are.
+    /// When a name is invalid, which constant names never are.
     fn make(options: Opts, buckets: &[f64]) -> prometheus::Result<Self>;
 }
 
@@ -43,22 +42,22 @@ impl Child for Histogram {
     }
 }
 
-/// All series of one name.
+/// All series of one metric name.
 pub struct Family<M> {
     name: &'static str,
     help: &'static str,
     labels: &'static [&'static str],
     buckets: Vec<f64>,
     series: Mutex<BTreeMap<Vec<Box<str>>, M>>,
-    /// Handed out where a series cannot be made; it is not shown.
-    spare: M,
+    /// Returned when a series cannot be created; not exported.
+    fallback: M,
 }
 
 impl<M: Child> Family<M> {
     /// A family without series.
     ///
     /// # Errors
-    /// Where the name is none.
+    /// When the name is invalid.
     pub fn new(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> prometheus::Result<Self> {
         Self::with_buckets(name, help, labels, &[])
     }
@@ -66,18 +65,18 @@ impl<M: Child> Family<M> {
     /// A family of histograms.
     ///
     /// # Errors
-    /// Where the name is none or the buckets are not in order.
+    /// When the name is invalid or the buckets are unsorted.
     pub fn with_buckets(
         name: &'static str,
         help: &'static str,
         labels: &'static [&'static str],
         buckets: &'static [f64],
     ) -> prometheus::Result<Self> {
-        let spare = M::make(Opts::new(name, help), buckets)?;
-        Ok(Self { name, help, labels, buckets: buckets.to_vec(), series: Mutex::default(), spare })
+        let fallback = M::make(Opts::new(name, help), buckets)?;
+        Ok(Self { name, help, labels, buckets: buckets.to_vec(), series: Mutex::default(), fallback })
     }
 
-    /// Adds the buckets of `ladder`, which ascend, up to the first that holds `largest`. Applies to series made after it.
+    /// Appends the ascending `ladder` up to the first bucket that covers `largest`. Applies to series created later.
     pub fn extend_buckets(&mut self, ladder: &[f64], largest: f64) {
         for bucket in ladder {
             match self.buckets.last() {
@@ -88,7 +87,7 @@ impl<M: Child> Family<M> {
         }
     }
 
-    /// The series of these label values, in the order of the names; the same one whoever asks.
+    /// The series with these label values, in the order of the label names.
     pub fn series(&self, values: &[&str]) -> M {
         let mut series = self.series.lock();
         let key: Vec<Box<str>> = values.iter().map(|value| Box::from(*value)).collect();
@@ -96,22 +95,22 @@ impl<M: Child> Family<M> {
             return found.clone();
         }
         let options = self.labels.iter().zip(values).fold(Opts::new(self.name, self.help), |o, (name, value)| o.const_label(*name, *value));
-        let Ok(made) = M::make(options, &self.buckets) else { return self.spare.clone() };
+        let Ok(made) = M::make(options, &self.buckets) else { return self.fallback.clone() };
         series.insert(key, made.clone());
         made
     }
 
-    /// Stops showing all series.
+    /// Removes all series.
     pub fn clear(&self) {
         self.series.lock().clear();
     }
 
-    /// Stops showing the series whose label values are not wanted any more.
+    /// Removes the series that have an unwanted label value.
     pub fn retain(&self, wanted: impl Fn(&str, &str) -> bool) {
         self.series.lock().retain(|values, _| self.labels.iter().zip(values).all(|(name, value)| wanted(name, value)));
     }
 
-    /// What is shown now; `None` where there is no series.
+    /// The family for export; `None` without series.
     pub fn collect(&self) -> Option<MetricFamily> {
         let metrics: Vec<_> = self.series.lock().values().map(Metric::metric).collect();
         if metrics.is_empty() {

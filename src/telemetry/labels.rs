@@ -1,64 +1,64 @@
-//! The label values that do not come from the configuration: closed sets, every one of them.
+//! Label values that are not names from the configuration. All are closed sets.
 
 use crate::auth;
 use crate::closed_set::closed_set;
 
-/// The route of a request that found none, the team of one whose key was not accepted, the provider of one that reached
-/// none. A route, team or provider of this name shares the series.
+/// Label value for requests without a route, without an authenticated team, or without a provider. A route, team or
+/// provider of this name shares the series.
 pub const NONE: &str = "none";
 
 closed_set! {
     /// How an attempt at a provider ended.
     Outcome {
-        /// Answered in full.
+        /// A complete answer.
         Success = "success",
-        /// No connection could be made.
+        /// Connecting failed.
         Connect = "connect",
-        /// A deadline passed, or the provider said so.
+        /// A timeout passed, or the provider reported one.
         Timeout = "timeout",
-        /// The provider's own limit.
+        /// The provider's rate limit.
         RateLimited = "rate_limited",
         /// The provider has no capacity.
         Overloaded = "overloaded",
-        /// The operator's credential or account is refused, or there is none to be had.
+        /// The provider rejected the operator's credential or account, or no credential could be obtained.
         Credential = "credential",
-        /// The provider refuses the request.
+        /// The provider rejected the request.
         BadRequest = "bad_request",
-        /// The prompt does not fit into the model's context.
+        /// The prompt exceeds the model's context.
         ContextLength = "context_length",
-        /// The provider's policy forbids the prompt or the answer.
+        /// The provider's content policy blocked the prompt or the answer.
         ContentFilter = "content_filter",
-        /// The provider does not know the model.
+        /// The provider does not have the model.
         NotFound = "not_found",
-        /// The provider failed in any other way.
+        /// Any other failure of the provider.
         ServerError = "server_error",
-        /// An answer that is not the protocol.
+        /// The answer violates the protocol.
         Broken = "broken",
-        /// An answer that broke off.
+        /// The answer ended early.
         Truncated = "truncated",
-        /// The client went away first.
+        /// The client disconnected first.
         Cancelled = "cancelled",
-        /// The gateway went away first.
+        /// The gateway shut down first.
         Drained = "drained",
-        /// Not made: a limit of the gateway's own on the provider, or all connections to it in use.
+        /// Not attempted: a limit of the gateway on the provider, or its connection limit.
         Limited = "limited",
     }
 }
 
 closed_set! {
-    /// Why a client was not let in.
+    /// Why a client was rejected.
     AuthFailure {
         /// No key.
         Missing = "missing",
-        /// Something that is no key.
+        /// Not a key.
         Malformed = "malformed",
-        /// A key that nobody has.
+        /// An unknown key.
         Unknown = "unknown",
-        /// A key after its time.
+        /// An expired key.
         Expired = "expired",
-        /// A key that is switched off.
+        /// A disabled key.
         Disabled = "disabled",
-        /// A good key that may not use the route.
+        /// A valid key that may not use the route.
         Forbidden = "forbidden",
     }
 }
@@ -76,7 +76,7 @@ impl From<auth::AuthFailure> for AuthFailure {
 }
 
 closed_set! {
-    /// Why a client connection was closed, or a request's head was refused before it was a request.
+    /// Why a client connection was closed, or a request head rejected before it became a request.
     Rejected {
         /// The head is not HTTP.
         Malformed = "malformed",
@@ -86,17 +86,17 @@ closed_set! {
         TooManyHeaders = "too_many_headers",
         /// The head is too large.
         HeadersTooLarge = "headers_too_large",
-        /// The head began and was not complete in time.
+        /// The head was incomplete when the timeout passed.
         HeaderTimeout = "header_timeout",
-        /// TLS at a listener without it.
+        /// TLS on a listener without it.
         TlsOnPlainPort = "tls_on_plain_port",
-        /// No TLS at a listener with it.
+        /// No TLS on a listener that requires it.
         PlainOnTlsPort = "plain_on_tls_port",
-        /// The TLS handshake failed or was not complete in time.
+        /// The TLS handshake failed or timed out.
         TlsHandshake = "tls_handshake",
-        /// A PROXY header is required and the peer is none of `server.trust_forwarded_for`.
+        /// A PROXY header is required and the peer is not in `server.trust_forwarded_for`.
         UntrustedProxy = "untrusted_proxy",
-        /// The PROXY header is missing, malformed or was not complete in time.
+        /// The PROXY header is missing, malformed or timed out.
         ProxyHeader = "proxy_header",
         /// `server.max_connections` are open.
         MaxConnections = "max_connections",
@@ -104,15 +104,15 @@ closed_set! {
 }
 
 closed_set! {
-    /// Why the gateway refused a request, where nothing else gave a reason.
+    /// Why the gateway rejected a request, unless a more specific reason exists.
     Refused {
-        /// A field, the JSON or the framing is wrong, or no target can serve it.
+        /// An invalid field, invalid JSON or framing, or no target that supports the request.
         InvalidRequest = "invalid_request",
         /// No such endpoint or route.
         NotFound = "not_found",
-        /// The endpoint has another method.
+        /// The endpoint does not support the method.
         MethodNotAllowed = "method_not_allowed",
-        /// The body took too long.
+        /// Reading the body timed out.
         BodyTimeout = "body_timeout",
         /// The body has no length.
         LengthRequired = "length_required",
@@ -122,17 +122,17 @@ closed_set! {
         EncodedBody = "encoded_body",
         /// The headers are too large.
         HeadersTooLarge = "headers_too_large",
-        /// The client went away first.
+        /// The client disconnected first.
         Cancelled = "cancelled",
-        /// Any other refusal.
+        /// Any other rejection.
         Overloaded = "overloaded",
-        /// A fault of the gateway's own.
+        /// An internal error of the gateway.
         Internal = "internal",
     }
 }
 
 impl Refused {
-    /// The reason that a status of 400 and above stands for by itself.
+    /// The reason implied by a status of 400 or above.
     pub const fn of_status(status: u16) -> Self {
         match status {
             404 => Self::NotFound,
@@ -150,37 +150,37 @@ impl Refused {
     }
 }
 
-/// The access log's `reason` of a request that the limit store did not decide on.
+/// `reason` of a request for which the limit store failed.
 pub const LIMIT_STORE_FAILED: &str = "limit_store_failed";
 
 closed_set! {
-    /// When a client went away.
+    /// When a client disconnected.
     Phase {
-        /// Before its request was there.
+        /// Before its request was complete.
         Request = "request",
         /// Before the first byte of the answer.
         Waiting = "waiting",
-        /// In the middle of the answer.
+        /// During the answer.
         Answer = "answer",
     }
 }
 
 closed_set! {
-    /// What a limit said.
+    /// Decision of a limit.
     Decision {
-        /// Yes.
+        /// The request was admitted.
         Admitted = "admitted",
-        /// No.
+        /// The request was rejected.
         Refused = "refused",
     }
 }
 
 closed_set! {
-    /// What became of a new configuration.
+    /// Result of loading a new configuration.
     Reload {
         /// It is in force.
         Applied = "applied",
-        /// It is bad; nothing changed.
+        /// It is invalid; nothing changed.
         Rejected = "rejected",
     }
 }
@@ -192,14 +192,14 @@ closed_set! {
         Input = "input",
         /// The whole completion.
         Output = "output",
-        /// The part of the prompt that was read from a cache.
+        /// Prompt tokens read from a cache.
         CachedInput = "cached_input",
-        /// The part of the completion that was reasoning.
+        /// Completion tokens used for reasoning.
         Reasoning = "reasoning",
     }
 }
 
-/// The statuses that the gateway answers with; any other one counts as `other`. 499 is a client that left first.
+/// Statuses the gateway responds with; all others count as `other`. 499: the client disconnected first.
 const STATUSES: [(u16, &str); 20] = [
     (200, "200"),
     (204, "204"),
@@ -223,10 +223,10 @@ const STATUSES: [(u16, &str); 20] = [
     (504, "504"),
 ];
 
-/// How many different status labels there are.
+/// Number of status labels.
 pub const STATUS_COUNT: usize = STATUSES.len() + 1;
 
-/// The number and the label of a status.
+/// Index and label of a status.
 pub fn status(status: u16) -> (usize, &'static str) {
     match STATUSES.binary_search_by_key(&status, |(code, _)| *code) {
         Ok(at) => (at, STATUSES.get(at).map_or("other", |(_, name)| name)),

@@ -1,13 +1,13 @@
-//! One way to stdout, for the application's records and for the access log, that never makes a request wait.
+//! Writes the application log and the access log to stdout without blocking requests.
 //!
-//! A line is written into a buffer of [`BUFFER`] bytes; a thread of its own empties it into stdout. A line that cannot be
-//! written is dropped whole and counted (`tidegate_log_lines_dropped_total`):
+//! Lines are appended to a buffer of [`BUFFER`] bytes, which a thread writes to stdout. A line that cannot be written
+//! is dropped as a whole and counted in `tidegate_log_lines_dropped_total`:
 //!
-//! | stdout | the line that it took in part | lines after it |
+//! | stdout | partly written line | following lines |
 //! | --- | --- | --- |
-//! | too slow, or would block | written when it takes more | wait; dropped where the buffer is full |
-//! | full, or fails | written when it takes more | dropped |
-//! | closed | dropped; the next one begins on a fresh line | dropped |
+//! | slow, or would block | completed later | buffered; dropped if the buffer is full |
+//! | full, or fails | completed later | dropped |
+//! | closed | dropped; the next one starts on a new line | dropped |
 
 use super::access::{AccessLine, Line, key};
 use super::short;
@@ -23,60 +23,60 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
-/// Most bytes that wait for stdout; another as many may be on their way into it.
+/// Maximum buffered bytes; the same amount may be in the process of being written.
 pub const BUFFER: usize = 1 << 20;
-/// Longest message of a record in bytes; the rest is cut off.
-pub const MESSAGE: usize = 8 << 10;
-/// So many bytes are written at once without waiting for more.
+/// Maximum length of a message in bytes; longer ones are truncated.
+pub const MAX_MESSAGE: usize = 8 << 10;
+/// Buffered bytes that trigger a write.
 const FLUSH_AT: usize = 64 << 10;
-/// The longest that a line waits for others.
-const FLUSH_EVERY: Duration = Duration::from_millis(50);
-/// Between two tries to write the rest of a line.
-const RETRY_EVERY: Duration = Duration::from_millis(200);
-/// The longest that [`flush`] waits for a write in progress.
-const FLUSH_WAIT: Duration = Duration::from_secs(1);
+/// Maximum delay of a buffered line.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval between attempts to write the rest of a line.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// Maximum time that [`flush`] waits for a write in progress.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The formats, in the order of their numbers.
+/// The formats, by discriminant.
 const FORMATS: [LogFormat; 3] = [LogFormat::Json, LogFormat::Text, LogFormat::Short];
 
 static SINK: OnceLock<Sink> = OnceLock::new();
 
-/// What goes to stdout.
+/// Configuration of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// How a line looks.
+    /// Format of a line.
     pub format: LogFormat,
-    /// Least severe level that is written.
+    /// Minimum severity.
     pub level: LevelFilter,
-    /// Whether every request gets an access-log line.
+    /// Whether each request is logged.
     pub access: bool,
 }
 
-/// How a log line looks.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object.
     Json,
-    /// `key=value`, with every field that is there.
+    /// `key=value` pairs without absent values.
     Text,
-    /// A few words.
+    /// A short, readable line.
     Short,
 }
 
-/// Sends all records and access lines to stdout, from now on.
+/// Installs the logger.
 ///
 /// # Errors
-/// Where a logger is there already.
+/// When another logger is installed.
 pub fn install(config: &Log) -> Result<(), SetLoggerError> {
     let sink = SINK.get_or_init(|| Sink::new(stdout()));
     log::set_logger(sink)?;
     configure(config);
-    // without the thread lines would wait for `flush`; a system that has no thread left says so at once elsewhere
+    // without the thread only `flush` writes; if no thread can be created, the process fails elsewhere
     let _ = std::thread::Builder::new().name("log".to_owned()).spawn(|| sink.run());
     Ok(())
 }
 
-/// Takes over the format and level of a new configuration.
+/// Applies the format and level of a new configuration.
 pub fn configure(config: &Log) {
     if let Some(sink) = SINK.get() {
         sink.configure(config);
@@ -84,29 +84,29 @@ pub fn configure(config: &Log) {
     }
 }
 
-/// Writes the line of a request that is over, where the configuration wants one.
+/// Writes an access-log line, if enabled.
 pub fn write_access(line: &AccessLine<'_>) {
     if let Some(sink) = SINK.get() {
         sink.access(line);
     }
 }
 
-/// Empties the buffer; for the end of the process. Gives up after a second where stdout takes nothing.
+/// Writes the buffer, at the end of the process. Gives up after a second if stdout blocks.
 pub fn flush() {
     if let Some(sink) = SINK.get() {
         sink.drain();
     }
 }
 
-/// Stdout without a buffer, which would hide how much of a line has been written.
+/// Unbuffered stdout, so that the number of bytes written is known.
 fn stdout() -> Box<dyn Write + Send> {
     match std::io::stdout().as_fd().try_clone_to_owned() {
         Ok(descriptor) => Box::new(File::from(descriptor)),
-        Err(_) => Box::new(std::io::stdout()), // no descriptor is left
+        Err(_) => Box::new(std::io::stdout()), // out of file descriptors
     }
 }
 
-/// Lines that were dropped so far.
+/// Number of dropped lines.
 pub fn dropped() -> u64 {
     SINK.get().map_or(0, |sink| sink.dropped.load(Relaxed))
 }
@@ -115,45 +115,45 @@ struct Sink {
     buffer: Mutex<Vec<u8>>,
     filled: Condvar,
     output: Mutex<Output>,
-    /// Whether the output has something that it could not write.
-    waiting: AtomicBool,
+    /// Whether unwritten output remains.
+    has_pending: AtomicBool,
     dropped: AtomicU64,
-    /// A [`LogFormat`] by its place in [`FORMATS`].
+    /// Index into [`FORMATS`].
     format: AtomicU8,
     access: AtomicBool,
 }
 
 struct Output {
-    /// What is being written, of which `written` bytes are. Swapped with the buffer, so that neither is allocated again.
-    spare: Vec<u8>,
+    /// Lines being written, `written` bytes of them done. Swapped with the buffer to reuse both allocations.
+    pending: Vec<u8>,
     written: usize,
-    end: End,
+    end: LineState,
     stream: Box<dyn Write + Send>,
 }
 
-/// How the output ends so far.
+/// The state of the end of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// With a whole line.
-    Whole,
-    /// Within a line, whose rest is being written.
-    Torn,
+enum LineState {
+    /// After a complete line.
+    Complete,
+    /// Within a line whose rest is still to be written.
+    Partial,
     /// Within a line whose rest was dropped.
-    Broken,
+    Truncated,
 }
 
-/// Why an output takes no more for now.
-enum Stuck {
+/// Why nothing can be written now.
+enum WriteError {
     /// It would block.
-    Busy,
-    /// It has no room, or fails for another reason that may pass.
+    WouldBlock,
+    /// It is full, or fails for another reason that may be temporary.
     Full,
-    /// Nobody reads it.
+    /// The reader has closed it.
     Closed,
 }
 
 thread_local! {
-    /// A line is composed here, so that the buffer is locked for a copy only.
+    /// Lines are formatted here, so that the buffer is locked only for a copy.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -162,8 +162,8 @@ impl Sink {
         Self {
             buffer: Mutex::new(Vec::with_capacity(BUFFER)),
             filled: Condvar::new(),
-            output: Mutex::new(Output { spare: Vec::with_capacity(BUFFER), written: 0, end: End::Whole, stream }),
-            waiting: AtomicBool::new(false),
+            output: Mutex::new(Output { pending: Vec::with_capacity(BUFFER), written: 0, end: LineState::Complete, stream }),
+            has_pending: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             format: AtomicU8::new(LogFormat::Json as u8),
             access: AtomicBool::new(true),
@@ -177,15 +177,15 @@ impl Sink {
 
     fn access(&self, line: &AccessLine<'_>) {
         if self.access.load(Relaxed) {
-            self.compose(|out, format| match format {
+            self.format_line(|out, format| match format {
                 LogFormat::Short => short::access(out, line),
                 LogFormat::Json | LogFormat::Text => line.write(out, format == LogFormat::Json),
             });
         }
     }
 
-    fn compose(&self, write: impl FnOnce(&mut Vec<u8>, LogFormat)) {
-        // a line that is begun while another is composed on this thread would need a second buffer; it is counted as lost
+    fn format_line(&self, write: impl FnOnce(&mut Vec<u8>, LogFormat)) {
+        // logging while formatting a line on the same thread would need a second buffer; such a line counts as dropped
         let done = LINE.try_with(|line| {
             let mut line = line.try_borrow_mut().ok()?;
             line.clear();
@@ -210,19 +210,19 @@ impl Sink {
         Some(())
     }
 
-    /// The thread that empties the buffer.
+    /// Runs the thread that writes the buffer.
     fn run(&self) {
         loop {
             let mut buffer = self.buffer.lock();
             while buffer.is_empty() {
-                if !self.waiting.load(Relaxed) {
+                if !self.has_pending.load(Relaxed) {
                     self.filled.wait(&mut buffer);
-                } else if self.filled.wait_for(&mut buffer, RETRY_EVERY).timed_out() {
+                } else if self.filled.wait_for(&mut buffer, RETRY_INTERVAL).timed_out() {
                     break;
                 }
             }
             if buffer.len() < FLUSH_AT {
-                self.filled.wait_for(&mut buffer, FLUSH_EVERY);
+                self.filled.wait_for(&mut buffer, FLUSH_INTERVAL);
             }
             drop(buffer);
             self.drain();
@@ -230,14 +230,14 @@ impl Sink {
     }
 
     fn drain(&self) {
-        let Some(mut output) = self.output.try_lock_for(FLUSH_WAIT) else { return };
+        let Some(mut output) = self.output.try_lock_for(FLUSH_TIMEOUT) else { return };
         output.take(&mut self.buffer.lock());
         let lost = match output.write() {
-            Ok(()) | Err(Stuck::Busy) => 0,
-            Err(Stuck::Full) => output.drop_lines(true),
-            Err(Stuck::Closed) => output.drop_lines(false),
+            Ok(()) | Err(WriteError::WouldBlock) => 0,
+            Err(WriteError::Full) => output.drop_lines(true),
+            Err(WriteError::Closed) => output.drop_lines(false),
         };
-        self.waiting.store(!output.spare.is_empty(), Relaxed);
+        self.has_pending.store(!output.pending.is_empty(), Relaxed);
         if lost > 0 {
             self.dropped.fetch_add(lost, Relaxed);
         }
@@ -245,57 +245,57 @@ impl Sink {
 }
 
 impl Output {
-    /// Takes over the lines in `buffer`, unless the unwritten rest leaves no room for them.
+    /// Moves the buffered lines here, unless the unwritten rest leaves too little space.
     fn take(&mut self, buffer: &mut Vec<u8>) {
-        if self.spare.is_empty() {
-            std::mem::swap(&mut self.spare, buffer);
-        } else if self.spare.len() + buffer.len() <= BUFFER {
-            self.spare.append(buffer);
+        if self.pending.is_empty() {
+            std::mem::swap(&mut self.pending, buffer);
+        } else if self.pending.len() + buffer.len() <= BUFFER {
+            self.pending.append(buffer);
         }
     }
 
-    /// Writes until all is written, or no more can be.
-    fn write(&mut self) -> Result<(), Stuck> {
-        if self.end == End::Broken && !self.spare.is_empty() {
+    /// Writes until done or stuck.
+    fn write(&mut self) -> Result<(), WriteError> {
+        if self.end == LineState::Truncated && !self.pending.is_empty() {
             write_some(&mut self.stream, b"\n")?;
-            self.end = End::Whole;
+            self.end = LineState::Complete;
         }
-        while let Some(rest) = self.spare.get(self.written..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self.pending.get(self.written..).filter(|rest| !rest.is_empty()) {
             self.written += write_some(&mut self.stream, rest)?;
-            let whole = self.written.checked_sub(1).and_then(|last| self.spare.get(last)) == Some(&b'\n');
-            self.end = if whole { End::Whole } else { End::Torn };
+            let whole = self.written.checked_sub(1).and_then(|last| self.pending.get(last)) == Some(&b'\n');
+            self.end = if whole { LineState::Complete } else { LineState::Partial };
         }
-        self.spare.clear();
+        self.pending.clear();
         self.written = 0;
         Ok(())
     }
 
-    /// Drops all unwritten lines and returns their number. With `finish`, the rest of a torn line stays.
+    /// Drops all unwritten lines and returns their number. `finish` keeps the rest of a partly written line.
     fn drop_lines(&mut self, finish: bool) -> u64 {
-        self.spare.drain(..self.written);
+        self.pending.drain(..self.written);
         self.written = 0;
-        let torn = if self.end == End::Torn { self.spare.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1) } else { 0 };
+        let torn = if self.end == LineState::Partial { self.pending.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1) } else { 0 };
         let kept = if finish { torn } else { 0 };
         if torn > kept {
-            self.end = End::Broken;
+            self.end = LineState::Truncated;
         }
-        let lines = self.spare.get(kept..).unwrap_or_default().iter().filter(|b| **b == b'\n').count();
-        self.spare.truncate(kept);
+        let lines = self.pending.get(kept..).unwrap_or_default().iter().filter(|b| **b == b'\n').count();
+        self.pending.truncate(kept);
         lines as u64
     }
 }
 
-/// How many bytes were written, at least one.
-fn write_some(stream: &mut impl Write, bytes: &[u8]) -> Result<usize, Stuck> {
+/// Number of bytes written, at least one.
+fn write_some(stream: &mut impl Write, bytes: &[u8]) -> Result<usize, WriteError> {
     loop {
         match stream.write(bytes) {
-            Ok(0) => return Err(Stuck::Full),
+            Ok(0) => return Err(WriteError::Full),
             Ok(written) => return Ok(written),
             Err(e) => match e.kind() {
                 ErrorKind::Interrupted => {}
-                ErrorKind::WouldBlock => return Err(Stuck::Busy),
-                ErrorKind::BrokenPipe => return Err(Stuck::Closed),
-                _ => return Err(Stuck::Full),
+                ErrorKind::WouldBlock => return Err(WriteError::WouldBlock),
+                ErrorKind::BrokenPipe => return Err(WriteError::Closed),
+                _ => return Err(WriteError::Full),
             },
         }
     }
@@ -303,8 +303,8 @@ fn write_some(stream: &mut impl Write, bytes: &[u8]) -> Result<usize, Stuck> {
 
 impl log::Log for Sink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // What the gateway is built on says at `info` what is said here in its own words (and of a drain, wrongly), and
-        // below that it prints whole headers, with the keys in them.
+        // The libraries' `info` records repeat or contradict the gateway's own, and their `debug` records contain whole
+        // headers, including keys.
         let own = metadata.target().starts_with(env!("CARGO_PKG_NAME"));
         metadata.level() <= log::max_level() && (own || metadata.level() <= LevelFilter::Warn)
     }
@@ -314,11 +314,11 @@ impl log::Log for Sink {
             return;
         }
         let mut message = Bounded(String::new());
-        let _ = write!(message, "{}", record.args()); // an error here is the bound
+        let _ = write!(message, "{}", record.args()); // fails when truncated
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let time = u64::try_from(since.as_nanos()).unwrap_or_default();
-        let message = redact_to(&message.0, MESSAGE);
-        self.compose(|out, format| {
+        let message = redact_to(&message.0, MAX_MESSAGE);
+        self.format_line(|out, format| {
             if format == LogFormat::Short {
                 return short::record(out, time, level(record.level()), &message);
             }
@@ -335,7 +335,7 @@ impl log::Log for Sink {
     }
 }
 
-/// A message that stops growing at [`MAX_SEARCHED`] bytes.
+/// A message truncated at [`MAX_SEARCHED`] bytes.
 struct Bounded(String);
 
 impl std::fmt::Write for Bounded {
@@ -410,12 +410,12 @@ mod tests {
         let line = [b"0123456789abcde".repeat(1000), b"\n".to_vec()].concat();
         let fit = BUFFER / line.len();
         for _ in 0..fit + 3 {
-            sink.compose(|out, _| out.extend_from_slice(&line));
+            sink.format_line(|out, _| out.extend_from_slice(&line));
         }
         assert_eq!(sink.dropped.load(Relaxed), 3);
         sink.drain();
         assert_eq!(text(&kept).lines().filter(|l| l.len() + 1 == line.len()).count(), fit);
-        sink.compose(|out, _| out.extend_from_slice(b"again\n"));
+        sink.format_line(|out, _| out.extend_from_slice(b"again\n"));
         sink.drain();
         assert!(text(&kept).ends_with("again\n"), "it goes on");
     }
@@ -452,11 +452,11 @@ mod tests {
         let device = Device(Arc::new(Mutex::new(Medium { bytes: Vec::new(), room, fails })));
         let sink = Sink::new(Box::new(device.clone()));
         for line in ["one\ntwo\nthree\n", "four\n", "five\n", "six\n"] {
-            sink.compose(|out, _| out.extend_from_slice(line.as_bytes()));
+            sink.format_line(|out, _| out.extend_from_slice(line.as_bytes()));
             sink.drain();
         }
         device.0.lock().room = usize::MAX;
-        sink.compose(|out, _| out.extend_from_slice(b"seven\n"));
+        sink.format_line(|out, _| out.extend_from_slice(b"seven\n"));
         sink.drain();
         let text = String::from_utf8(device.0.lock().bytes.clone()).unwrap();
         (text, sink.dropped.load(Relaxed))
@@ -489,11 +489,11 @@ mod tests {
         let (kept, _known) = (Kept::default(), crate::redact::KnownSecrets::new(["correct-horse-battery"]));
         let sink = Sink::new(Box::new(kept.clone()));
         log::set_max_level(LevelFilter::Info);
-        let text = format!("{} correct-horse-battery", "word ".repeat(MESSAGE / 5 - 1));
+        let text = format!("{} correct-horse-battery", "word ".repeat(MAX_MESSAGE / 5 - 1));
         sink.log(&Record::builder().level(log::Level::Warn).target("edge").args(format_args!("{text}")).build());
         sink.drain();
         let line: serde_json::Value = serde_json::from_slice(&kept.0.lock()).unwrap();
         let message = line["message"].as_str().unwrap();
-        assert!(message.len() == MESSAGE && !message.contains("corre"), "{}", message.len());
+        assert!(message.len() == MAX_MESSAGE && !message.contains("corre"), "{}", message.len());
     }
 }

@@ -1,4 +1,4 @@
-//! What operators see: metrics and one line per request. Neither ever holds a prompt, an answer or a key.
+//! Metrics, logs and admin pages. None contains prompts, answers or keys.
 
 pub mod access;
 mod family;

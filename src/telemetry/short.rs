@@ -1,4 +1,4 @@
-//! Log lines of a few words, for people who watch a terminal. What they leave out is in the other formats.
+//! The short log format, for terminals.
 
 use super::access::{AccessLine, one_line};
 use crate::account::usd;
@@ -42,14 +42,14 @@ pub(super) fn record(out: &mut Vec<u8>, time: u64, level: &str, message: &str) {
     out.push(b'\n');
 }
 
-/// The time of the day in UTC, from nanoseconds since the Unix epoch.
+/// Time of day in UTC, from nanoseconds since the Unix epoch.
 fn clock(out: &mut Vec<u8>, time: u64) {
     let seconds = time / 1_000_000_000 % 86_400;
     write(out, format_args!("{:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60));
 }
 
 fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(text); // a vector takes everything
+    let _ = out.write_fmt(text); // cannot fail
 }
 
 #[cfg(test)]

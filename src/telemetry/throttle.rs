@@ -1,30 +1,30 @@
-//! A bound on how often a line is logged that every request or connection could cause.
+//! Rate limit for log lines that any request or connection can trigger.
 
 use parking_lot::Mutex;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// One line is logged in this time.
-const EVERY: Duration = Duration::from_secs(1);
+/// Minimum interval between lines.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// When a line was last logged, and how many were suppressed since.
+/// Time of the last line, and the number suppressed since.
 #[derive(Default)]
 pub struct Throttle(Mutex<(Option<Instant>, u64)>);
 
-/// How many lines were suppressed before one that is logged; shown as the end of that line.
+/// Number of lines suppressed before this one. Displayed as a suffix of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suppressed(u64);
 
 impl Throttle {
-    /// Nothing has been logged yet.
+    /// No line logged yet.
     pub const fn new() -> Self {
         Self(Mutex::new((None, 0)))
     }
 
-    /// Whether a line may be logged `now`; `None` where it is suppressed.
+    /// Whether to log a line now; `None` if suppressed.
     pub fn admit(&self, now: Instant) -> Option<Suppressed> {
         let (logged, suppressed) = &mut *self.0.lock();
-        if logged.is_some_and(|at| now.saturating_duration_since(at) < EVERY) {
+        if logged.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
             *suppressed += 1;
             return None;
         }

@@ -1,21 +1,21 @@
-//! W3C trace context: the client's trace goes on upstream, under a span of the gateway's own.
+//! W3C trace context. Requests to providers carry the client's trace id and a span id of the gateway.
 
-/// The trace that a request belongs to.
+/// The trace of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// Never 0.
     pub trace_id: u128,
-    /// The gateway's own span.
+    /// Span id of the gateway.
     pub span_id: u64,
     /// `trace-flags`: bit 0 is "sampled".
     pub flags: u8,
 }
 
 impl Trace {
-    /// Continues the trace of a `traceparent` header, or begins one. `random` gives the ids.
+    /// Continues the trace of a `traceparent` header, or starts one with ids from `random`.
     ///
     /// W3C Trace Context section 3.2: `version "-" trace-id "-" parent-id "-" trace-flags`, lower-case hex, ids not all
-    /// zero; a header that is none of this is ignored, one of a later version is read as far as version 00 goes.
+    /// zero. An invalid header is ignored; of a later version the fields of version 00 are read.
     pub fn continue_or_begin(header: Option<&str>, mut random: impl FnMut() -> u64) -> Self {
         let span_id = random().max(1);
         match header.and_then(parse) {
@@ -24,14 +24,14 @@ impl Trace {
         }
     }
 
-    /// The trace's id as it is written everywhere.
+    /// The trace id in hex.
     pub fn trace_id_hex(&self) -> TraceId {
         let mut text = [0; 32];
         hex(&mut text, &self.trace_id.to_be_bytes());
         TraceId(text)
     }
 
-    /// The header for the upstream.
+    /// `traceparent` for the upstream request.
     pub fn header(&self) -> [u8; 55] {
         let mut text = *b"00-................................-................-..";
         for (at, bytes) in [(3, &self.trace_id.to_be_bytes()[..]), (36, &self.span_id.to_be_bytes()), (53, &[self.flags])] {
@@ -41,7 +41,7 @@ impl Trace {
     }
 }
 
-/// A trace's id in lower-case hex.
+/// A trace id in lower-case hex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId([u8; 32]);
 
@@ -52,7 +52,7 @@ impl TraceId {
     }
 }
 
-/// Writes `bytes` in lower-case hex over the beginning of `out`.
+/// Writes `bytes` in lower-case hex to the beginning of `out`.
 fn hex(out: &mut [u8], bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |n: u8| DIGITS.get(usize::from(n)).copied().unwrap_or(b'0');
