@@ -1,9 +1,8 @@
-//! The secrets that the process uses, and the search for them in text, in any form in which a server may quote them.
+//! Finds the secrets in use in a text, in every encoding in which a server may quote them.
 //!
-//! A secret is found as it is, in hexadecimal, in base64 of either alphabet wherever it begins in the encoded bytes (so in
-//! the credentials of basic authentication too), and each of these also percent-encoded, escaped as in JSON or HTML, or
-//! several of these one in the other: the text is decoded step by step and searched after each step. Letters match in
-//! either case.
+//! A secret is found in plain, hexadecimal and base64 form (either alphabet, at any offset in the encoded bytes, as in
+//! basic authentication), and each of these also percent-encoded or escaped as in JSON or HTML, nested up to
+//! [`MAX_NESTING`]: the text is decoded one layer at a time and searched after each. Matching ignores case.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -12,24 +11,24 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 use zeroize::Zeroizing;
 
-/// Shortest secret that is searched for, in bytes: a shorter one is found in harmless words.
+/// Minimum length of a secret in bytes; shorter ones match harmless words.
 pub const MIN_SECRET: usize = 8;
-/// Most encodings, one in the other, that are undone.
+/// Maximum layers of encoding that are decoded.
 const MAX_NESTING: usize = 3;
-/// Most bytes of a text between `&` and `;` that are looked at.
+/// Maximum length of an HTML entity, in bytes.
 const MAX_ENTITY: usize = 8;
-/// Authentication schemes whose header values are the scheme, a space and the secret.
+/// Authentication schemes, followed by a space and the secret in header values.
 const SCHEMES: [&str; 6] = ["bearer", "basic", "token", "key", "apikey", "digest"];
 
-/// Every set that lives, each as its owner holds it.
+/// All registered sets.
 static KNOWN: RwLock<Vec<Weak<Patterns>>> = RwLock::new(Vec::new());
 
-/// Secrets in use. While it lives, [`redact`](super::redact) removes them from every text.
+/// A set of secrets. [`redact`](super::redact) removes them from every text until it is dropped.
 pub struct KnownSecrets(#[allow(dead_code, reason = "held for the registration that ends with it")] Arc<Patterns>);
 
 impl KnownSecrets {
-    /// Registers secrets; those shorter than [`MIN_SECRET`] are left out. A header value of a known scheme (`Bearer KEY`)
-    /// counts as the part behind the scheme too, and that of `Basic` as the password in it.
+    /// Registers secrets of at least [`MIN_SECRET`] bytes. Of a header value with a known scheme (`Bearer KEY`) the
+    /// part after the scheme is registered too; of `Basic` also the password.
     pub fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Self {
         let patterns = Arc::new(Patterns::new(secrets));
         let mut known = KNOWN.write();
@@ -42,21 +41,21 @@ impl KnownSecrets {
     }
 }
 
-/// The places in a text that hold a known secret, in order and apart from each other.
+/// Ranges of the text that contain a secret, sorted and disjoint.
 pub(super) fn find(text: &str) -> Vec<Range<usize>> {
     let known: Vec<Arc<Patterns>> = KNOWN.read().iter().filter_map(Weak::upgrade).collect();
     let mut found = Vec::new();
     if known.is_empty() || text.len() < MIN_SECRET {
         return found;
     }
-    let mut view = View::of(text);
+    let mut decoded_text = DecodedText::of(text);
     for _ in 0..=MAX_NESTING {
-        let folded = Zeroizing::new(view.bytes.to_ascii_lowercase());
+        let folded = Zeroizing::new(decoded_text.bytes.to_ascii_lowercase());
         for patterns in &known {
-            patterns.search(&folded, |range| found.extend(view.origin(range)));
+            patterns.search(&folded, |range| found.extend(decoded_text.origin(range)));
         }
-        match view.decoded() {
-            Some(decoded) => view = decoded,
+        match decoded_text.decoded() {
+            Some(decoded) => decoded_text = decoded,
             None => break,
         }
     }
@@ -69,20 +68,20 @@ pub(super) fn find(text: &str) -> Vec<Range<usize>> {
         overlaps
     });
     for range in &mut found {
-        // A secret may begin or end inside of a character where it is not text itself.
+        // In encoded text a match may begin or end inside a character.
         range.start = (0..=range.start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         range.end = (range.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     }
     found
 }
 
-/// What is searched for: secrets and their encoded forms, in lower case.
+/// Search patterns: secrets and their encoded forms, in lower case.
 struct Patterns {
-    /// In order, without duplicates, none shorter than [`MIN_SECRET`].
+    /// Sorted and unique.
     sorted: Vec<Zeroizing<Vec<u8>>>,
-    /// The lengths that they have, longest first.
+    /// All lengths of patterns, longest first.
     lengths: Vec<usize>,
-    /// One bit for each pair of bytes that a pattern begins with.
+    /// A bit set of the first two bytes of all patterns.
     first: Box<[u64]>,
 }
 
@@ -117,7 +116,7 @@ impl Patterns {
         Self { sorted, lengths, first: first.into() }
     }
 
-    /// Calls `hit` with every place of a text in lower case where a pattern is, the longest one at each.
+    /// Calls `hit` for each match in a lower-case text, the longest at each position.
     fn search(&self, text: &[u8], mut hit: impl FnMut(Range<usize>)) {
         for at in 0..(text.len() + 1).saturating_sub(MIN_SECRET) {
             let rest = text.get(at..).unwrap_or_default();
@@ -133,7 +132,7 @@ impl Patterns {
     }
 }
 
-/// The place in [`Patterns::first`] of what begins like this.
+/// Word and bit in [`Patterns::first`].
 fn pair(bytes: &[u8]) -> (usize, u64) {
     let pair = match bytes {
         [a, b, ..] => usize::from(*a) << 8 | usize::from(*b),
@@ -142,7 +141,7 @@ fn pair(bytes: &[u8]) -> (usize, u64) {
     (pair / 64, 1 << (pair % 64))
 }
 
-/// Every form of a secret that decoding a text does not uncover.
+/// Adds every form of a secret that decoding the text would not produce.
 fn add_forms(secret: &[u8], patterns: &mut Vec<Zeroizing<Vec<u8>>>) {
     if secret.len() < MIN_SECRET {
         return;
@@ -154,22 +153,22 @@ fn add_forms(secret: &[u8], patterns: &mut Vec<Zeroizing<Vec<u8>>>) {
     };
     add(secret);
     if secret.contains(&b' ') {
-        // `application/x-www-form-urlencoded` writes a space as `+`.
+        // `application/x-www-form-urlencoded` encodes a space as `+`.
         let form: Zeroizing<Vec<u8>> = Zeroizing::new(secret.iter().map(|b| if *b == b' ' { b'+' } else { *b }).collect());
         add(&form);
     }
-    // A secret that looks encoded itself is uncovered too far by decoding the text.
-    let mut view = View::of_bytes(secret);
+    // Decoding the text would also decode a secret that itself contains escapes.
+    let mut decoded_text = DecodedText::of_bytes(secret);
     for _ in 0..MAX_NESTING {
-        let Some(decoded) = view.decoded() else { break };
+        let Some(decoded) = decoded_text.decoded() else { break };
         add(&decoded.bytes);
-        view = decoded;
+        decoded_text = decoded;
     }
     let hex: Zeroizing<String> = Zeroizing::new(secret.iter().map(|b| format!("{b:02x}")).collect());
     add(hex.as_bytes());
     for before in 0..3 {
         let padded = Zeroizing::new([[0; 3].get(..before).unwrap_or_default(), secret].concat());
-        // The characters that hold bits of the secret alone: the edges hold bits of its neighbours too.
+        // Only characters that encode nothing but the secret; those at the edges depend on adjacent bytes.
         let whole = usize::div_ceil(before * 8, 6)..padded.len() * 8 / 6;
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             let encoded = Zeroizing::new(engine.encode(&*padded));
@@ -178,14 +177,14 @@ fn add_forms(secret: &[u8], patterns: &mut Vec<Zeroizing<Vec<u8>>>) {
     }
 }
 
-/// A text with some of its encodings undone, and where each byte came from.
-struct View {
+/// A partly decoded text, with the origin of each byte.
+struct DecodedText {
     bytes: Zeroizing<Vec<u8>>,
-    /// The range of the original text that each byte stands for.
+    /// For each byte, its range in the original text.
     origins: Vec<Range<u32>>,
 }
 
-impl View {
+impl DecodedText {
     fn of(text: &str) -> Self {
         Self::of_bytes(text.as_bytes())
     }
@@ -196,13 +195,13 @@ impl View {
         Self { bytes: Zeroizing::new(bytes.to_vec()), origins }
     }
 
-    /// The range of the original text that a range of this one stands for.
+    /// Range of the original text for a range of this one.
     fn origin(&self, range: Range<usize>) -> Option<Range<usize>> {
         let origins = self.origins.get(range)?;
         Some(origins.first()?.start as usize..origins.last()?.end as usize)
     }
 
-    /// The text with one more layer of encoding undone; `None` where there is none.
+    /// Decodes one more layer; `None` if nothing is encoded.
     fn decoded(&self) -> Option<Self> {
         if !self.bytes.iter().any(|b| matches!(b, b'%' | b'\\' | b'&')) {
             return None;
@@ -213,7 +212,7 @@ impl View {
         while let Some(rest) = self.bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let escape = escape(rest);
             changed |= escape.is_some();
-            let (length, decoded) = escape.unwrap_or_else(|| (1, Decoded::Byte(rest.first().copied().unwrap_or_default())));
+            let (length, decoded) = escape.unwrap_or_else(|| (1, Unescaped::Byte(rest.first().copied().unwrap_or_default())));
             let before = bytes.len();
             decoded.write(&mut bytes);
             let origin = self.origin(at..at + length).map_or(0..0, |o| o.start as u32..o.end as u32);
@@ -224,12 +223,12 @@ impl View {
     }
 }
 
-enum Decoded {
+enum Unescaped {
     Byte(u8),
     Char(char),
 }
 
-impl Decoded {
+impl Unescaped {
     fn write(self, out: &mut Vec<u8>) {
         match self {
             Self::Byte(byte) => out.push(byte),
@@ -238,15 +237,15 @@ impl Decoded {
     }
 }
 
-/// The escape that a text begins with, where it does: its length and what it stands for.
-fn escape(text: &[u8]) -> Option<(usize, Decoded)> {
+/// The escape at the beginning of a text: its length and value.
+fn escape(text: &[u8]) -> Option<(usize, Unescaped)> {
     let number = |digits: &[u8], radix| u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok();
     let hex = |digits: &[u8]| number(digits, 16).filter(|_| digits.iter().all(u8::is_ascii_hexdigit));
-    let byte = |digits: &[u8]| Some(Decoded::Byte(hex(digits)? as u8));
+    let byte = |digits: &[u8]| Some(Unescaped::Byte(hex(digits)? as u8));
     match text {
         [b'%', a, b, ..] => Some((3, byte(&[*a, *b])?)),
         [b'\\', b'x', a, b, ..] => Some((4, byte(&[*a, *b])?)),
-        [b'\\', b'u', a, b, c, d, ..] => Some((6, Decoded::Char(char::from_u32(hex(&[*a, *b, *c, *d])?)?))),
+        [b'\\', b'u', a, b, c, d, ..] => Some((6, Unescaped::Char(char::from_u32(hex(&[*a, *b, *c, *d])?)?))),
         [b'\\', c, ..] => {
             let stands_for = match c {
                 b'"' | b'\\' | b'/' | b'\'' => *c,
@@ -255,7 +254,7 @@ fn escape(text: &[u8]) -> Option<(usize, Decoded)> {
                 b'r' => b'\r',
                 _ => return None,
             };
-            Some((2, Decoded::Byte(stands_for)))
+            Some((2, Unescaped::Byte(stands_for)))
         }
         [b'&', rest @ ..] => {
             let end = rest.iter().take(MAX_ENTITY).position(|b| *b == b';')?;
@@ -269,7 +268,7 @@ fn escape(text: &[u8]) -> Option<(usize, Decoded)> {
                 [b'#', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => char::from_u32(number(digits, 10)?)?,
                 _ => return None,
             };
-            Some((end + 2, Decoded::Char(stands_for)))
+            Some((end + 2, Unescaped::Char(stands_for)))
         }
         _ => None,
     }

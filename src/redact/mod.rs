@@ -1,8 +1,8 @@
-//! Removes secrets from text that others wrote.
+//! Removes secrets from text of external origin.
 //!
-//! Providers quote the operator's credentials in their errors, whole, encoded or masked. Such a text passes through here
-//! before it reaches a client or the log: first the secrets that the process uses are removed, see [`KnownSecrets`], then
-//! what looks like a key. It would rather hide a harmless id than show a key.
+//! Providers quote the operator's credentials in their errors, in full, encoded or masked. Before such a text reaches a
+//! client or the log, this removes known secrets ([`KnownSecrets`]), then everything that resembles a key, preferring
+//! false positives.
 
 use std::borrow::Cow;
 
@@ -10,13 +10,13 @@ mod known;
 
 pub use known::{KnownSecrets, MIN_SECRET};
 
-/// What stands in its place.
+/// The replacement.
 pub const REDACTED: &str = "[redacted]";
 
-/// Longest text that [`redact_to`] searches, in bytes.
+/// Maximum bytes that [`redact_to`] searches.
 pub const MAX_SEARCHED: usize = 64 << 10;
 
-/// How keys begin, and the fewest characters that follow.
+/// Prefixes of keys, and the minimum number of characters that follow.
 const PREFIXES: [(&str, usize); 18] = [
     ("sk-", 8),
     ("sk_", 8),
@@ -38,23 +38,23 @@ const PREFIXES: [(&str, usize); 18] = [
     ("bedrock-api-key-", 8),
 ];
 
-/// How the gateway's own keys begin; names of files and hosts begin so too, so the rest counts.
+/// Prefix of the gateway's keys. Names of files and hosts also begin with it, so the rest is checked.
 const OWN_PREFIX: &str = "tg-";
-/// From so many letters and digits on the rest of an own key is one, if it has both cases and digits.
+/// Minimum length of the rest, which must have both cases and digits.
 const OWN_PART: usize = 8;
 
-/// Words after which the next one is a credential.
-const INTRODUCTIONS: [&str; 6] = ["bearer", "api-key", "api_key", "apikey", "x-api-key", "x-goog-api-key"];
+/// Words that precede a credential.
+const CREDENTIAL_LABELS: [&str; 6] = ["bearer", "api-key", "api_key", "apikey", "x-api-key", "x-goog-api-key"];
 
-/// A part without separators of at least this length is a key if it has letters and digits …
+/// A part without separators is a key from this length on, if it has letters and digits …
 const LONG_PART: usize = 24;
-/// … or of this one if it has letters of both cases and digits.
+/// … or from this one, if it has both cases and digits.
 const MIXED_PART: usize = 16;
-/// Base64 of this length with both cases and digits is a key even where slashes cut it.
+/// Base64 of this length with both cases and digits is a key even if it contains slashes.
 const LONG_BASE64: usize = 40;
 
-/// The text with every known secret and every suspicious word replaced by [`REDACTED`]; the same text where there is none.
-/// For errors and logs: it costs some microseconds per kilobyte.
+/// Replaces known secrets and everything that resembles a key by [`REDACTED`]. Takes microseconds per kilobyte: use it
+/// for errors and logs.
 pub fn redact(text: &str) -> Cow<'_, str> {
     match redact_known(text) {
         Cow::Borrowed(text) => redact_suspicious(text),
@@ -62,20 +62,19 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The redacted text, at most `max` bytes of it. It is cut last, so that nothing is left of a secret at the end. What is
-/// beyond [`MAX_SEARCHED`] bytes is not looked at.
+/// The redacted text, truncated to `max` bytes after redaction. Text beyond [`MAX_SEARCHED`] bytes is dropped.
 pub fn redact_to(text: &str, max: usize) -> Cow<'_, str> {
-    match redact(cut(text, MAX_SEARCHED)) {
-        Cow::Borrowed(text) => Cow::Borrowed(cut(text, max)),
+    match redact(truncated(text, MAX_SEARCHED)) {
+        Cow::Borrowed(text) => Cow::Borrowed(truncated(text, max)),
         Cow::Owned(mut text) => {
-            text.truncate(cut(&text, max).len());
+            text.truncate(truncated(&text, max).len());
             Cow::Owned(text)
         }
     }
 }
 
-/// The beginning of a text, at most `max` bytes.
-fn cut(text: &str, max: usize) -> &str {
+/// Truncates to at most `max` bytes.
+fn truncated(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.get(..end).unwrap_or_default()
 }
@@ -99,19 +98,19 @@ fn redact_known(text: &str) -> Cow<'_, str> {
 fn redact_suspicious(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut copied = 0;
-    let mut introduced = false;
+    let mut after_label = false;
     let mut rest = 0;
     while let Some((start, word)) = next_word(text, rest) {
-        // A list goes on behind a comma: its words are not each other's values.
-        introduced &= !text.get(rest..start).is_some_and(|between| between.contains([',', ';']));
+        // A comma or semicolon separates list items.
+        after_label &= !text.get(rest..start).is_some_and(|between| between.contains([',', ';']));
         rest = start + word.len();
         let bare = word.trim_end_matches(['.', '/', '-']);
-        if is_key(bare) || introduced && !is_plain_word(bare) {
+        if is_key(bare) || after_label && !is_plain_word(bare) {
             out.push_str(text.get(copied..start).unwrap_or_default());
             out.push_str(REDACTED);
             copied = start + bare.len();
         }
-        introduced = INTRODUCTIONS.iter().any(|name| name.eq_ignore_ascii_case(bare));
+        after_label = CREDENTIAL_LABELS.iter().any(|name| name.eq_ignore_ascii_case(bare));
     }
     if copied == 0 {
         return Cow::Borrowed(text);
@@ -120,7 +119,7 @@ fn redact_suspicious(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Characters of keys and of the stars that stand for them.
+/// Characters of keys and of masked keys.
 fn in_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '~') || is_mask(c)
 }
@@ -138,13 +137,13 @@ fn next_word(text: &str, from: usize) -> Option<(usize, &str)> {
 }
 
 fn is_key(word: &str) -> bool {
-    let (upper, lower, digit) = kinds(word);
+    let (upper, lower, digit) = char_classes(word);
     let base64 =
         word.len() >= LONG_BASE64 && upper && lower && digit && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
     is_masked(word) || base64 || has_prefix(word) || is_own_key(word) || word.split(['/', '.', '-', '_', '+', '~']).any(is_key_part)
 }
 
-/// Stars in the middle (`ab**cd`, `ab…cd`), or so many of them that they are no emphasis (`****abcd`).
+/// Masked inside (`ab**cd`, `ab…cd`), or by more stars than emphasis uses (`****abcd`).
 fn is_masked(word: &str) -> bool {
     let inside = word.trim_matches(is_mask);
     let longest = word.split(|c| !is_mask(c)).map(|run| run.chars().count()).max().unwrap_or(0);
@@ -152,29 +151,29 @@ fn is_masked(word: &str) -> bool {
 }
 
 fn is_key_part(part: &str) -> bool {
-    let (upper, lower, digit) = kinds(part);
+    let (upper, lower, digit) = char_classes(part);
     digit && (upper || lower) && (part.len() >= LONG_PART || part.len() >= MIXED_PART && upper && lower)
 }
 
-fn kinds(text: &str) -> (bool, bool, bool) {
+fn char_classes(text: &str) -> (bool, bool, bool) {
     let has = |kind: fn(&u8) -> bool| text.as_bytes().iter().any(kind);
     (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase), has(u8::is_ascii_digit))
 }
 
-/// Whether a key's prefix stands at the beginning or after a character that is no letter or digit.
+/// Whether a key prefix occurs at the beginning or after a character that is not alphanumeric.
 fn has_prefix(word: &str) -> bool {
     PREFIXES.iter().any(|(prefix, least)| after(word, prefix).any(|rest| rest.len() >= *least))
 }
 
-/// Whether it is, or begins like, a key of the gateway's: `tg-` and base 62.
+/// Whether it contains a key of the gateway: `tg-` and base 62.
 fn is_own_key(word: &str) -> bool {
     after(word, OWN_PREFIX).any(|rest| {
         let part = rest.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-        part.len() >= OWN_PART && kinds(part) == (true, true, true)
+        part.len() >= OWN_PART && char_classes(part) == (true, true, true)
     })
 }
 
-/// What follows a prefix, wherever it stands at the beginning or after a character that is no letter or digit.
+/// What follows each occurrence of a prefix at the beginning or after a character that is not alphanumeric.
 fn after<'w>(word: &'w str, prefix: &'w str) -> impl Iterator<Item = &'w str> {
     word.match_indices(prefix).filter_map(move |(at, _)| {
         let before = word.get(..at)?.chars().next_back();
@@ -182,7 +181,7 @@ fn after<'w>(word: &'w str, prefix: &'w str) -> impl Iterator<Item = &'w str> {
     })
 }
 
-/// "Bearer token", "API-key is": English goes on after the word.
+/// English prose: "Bearer token", "API-key is".
 fn is_plain_word(word: &str) -> bool {
     word.len() < LONG_PART && word.bytes().all(|b| b.is_ascii_lowercase())
 }
