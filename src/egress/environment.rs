@@ -1,24 +1,24 @@
-//! The proxies that the environment names: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` and their lower-case spellings.
+//! Proxies from the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` and their lower-case spellings.
 
-use super::exempt::Exempt;
+use super::no_proxy::NoProxy;
 use super::proxy::Proxy;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What the environment says of proxies.
+/// Proxy settings of the environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     https: Option<Arc<Proxy>>,
     http: Option<Arc<Proxy>>,
-    exempt: Exempt,
+    no_proxy: NoProxy,
 }
 
 impl Environment {
-    /// Reads the variables. The lower-case spelling is preferred, as curl does; an empty variable counts as unset.
-    /// `HTTP_PROXY` is ignored where `REQUEST_METHOD` is set: under CGI it is the client's header `Proxy`.
+    /// Reads the variables. Lower case takes precedence, as in curl; an empty variable counts as unset. `HTTP_PROXY` is
+    /// ignored if `REQUEST_METHOD` is set: under CGI, clients can set it with the header `Proxy`.
     ///
     /// # Errors
-    /// The variables that cannot be used, and why; nothing of a URL is repeated.
+    /// The invalid variables, with reasons that quote no part of a URL.
     pub fn read(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let value = |name: &str| env(name).filter(|value| !value.trim().is_empty());
@@ -28,7 +28,7 @@ impl Environment {
                 Some(text) => (lower.as_str(), text),
                 None => (name, value(name).filter(|_| upper)?),
             };
-            // Here a proxy may be written without its scheme, as curl and Go take it.
+            // The scheme is optional here, as in curl and Go.
             let url = if text.contains("://") { text } else { format!("http://{}", text.trim()) };
             match Proxy::parse(&url) {
                 Ok(proxy) => Some(Arc::new(proxy)),
@@ -41,33 +41,34 @@ impl Environment {
         let https = proxy("HTTPS_PROXY", true);
         let http = proxy("HTTP_PROXY", value("REQUEST_METHOD").is_none());
         let list = value("no_proxy").or_else(|| value("NO_PROXY")).unwrap_or_default();
-        let exempt = match Exempt::parse(&list) {
-            Ok(exempt) => exempt,
+        let no_proxy = match NoProxy::parse(&list) {
+            Ok(no_proxy) => no_proxy,
             Err(entry) => {
                 problems.push(format!(
-                    "the environment variable NO_PROXY has `{entry}`; an entry is a host, a domain, an address, a network like 10.0.0.0/8, or *"
+                    "the environment variable NO_PROXY contains `{entry}`; expected a host, a domain, an address, a network like 10.0.0.0/8, or *"
                 ));
-                Exempt::default()
+                NoProxy::default()
             }
         };
-        if problems.is_empty() { Ok(Self { https, http, exempt }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { https, http, no_proxy }) } else { Err(problems) }
     }
 
-    /// The proxy for a destination; none for what `NO_PROXY` lists, for this machine, and for link-local addresses, where
-    /// clouds have their metadata services.
+    /// The proxy for a destination. `None` for destinations in `NO_PROXY`, the local host, and link-local addresses,
+    /// where clouds run their metadata services.
     pub fn proxy_for(&self, tls: bool, host: &str, port: u16) -> Option<&Arc<Proxy>> {
         let proxy = if tls { &self.https } else { &self.http };
-        proxy.as_ref().filter(|_| !is_near(host) && !self.exempt.covers(host, port))
+        proxy.as_ref().filter(|_| !is_local(host) && !self.no_proxy.matches(host, port))
     }
 
-    /// All of them.
+    /// All configured proxies.
     pub fn proxies(&self) -> impl Iterator<Item = &Arc<Proxy>> {
         self.https.iter().chain(&self.http)
     }
 }
 
-/// Whether a host is this machine or on its link. RFC 6761, section 6.3: names below `localhost` are the loopback address.
-fn is_near(host: &str) -> bool {
+/// Whether a host is local or link-local. RFC 6761, section 6.3: names below `localhost` resolve to the loopback
+/// address.
+fn is_local(host: &str) -> bool {
     match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
         Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local(),

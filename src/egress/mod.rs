@@ -1,10 +1,11 @@
-//! How connections leave the network: directly, or through an HTTP proxy that the configuration or the environment names.
+//! Selects how outgoing connections are made: directly, or through an HTTP proxy from the configuration or the
+//! environment.
 //!
-//! Shared by the connections to providers (`edge/`) and those to token endpoints (`sign/`): an https destination is reached
-//! through a tunnel (`CONNECT`), an http destination by a request in absolute form.
+//! Used for providers (`edge/`) and token endpoints (`sign/`). An https destination is reached through a tunnel
+//! (`CONNECT`), an http destination with a request in absolute form.
 
 pub mod environment;
-pub mod exempt;
+pub mod no_proxy;
 pub mod proxy;
 pub mod tunnel;
 
@@ -14,20 +15,20 @@ use http::header::CONTENT_TYPE;
 use proxy::Proxy;
 use std::sync::Arc;
 
-/// Which proxy the connections made for one provider go through.
+/// The proxy selection of a provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Egress {
-    /// None.
+    /// No proxy.
     #[default]
     Direct,
-    /// Always this one.
+    /// One proxy for all destinations.
     Through(Arc<Proxy>),
-    /// The one that the environment names for the destination.
+    /// The environment's proxy for the destination.
     Environment(Arc<Environment>),
 }
 
 impl Egress {
-    /// The proxy for a destination. `host` is a name, or an address without brackets; `tls` where the destination is https.
+    /// The proxy for a destination. `host` is a name, or an address without brackets; `tls` means https.
     pub fn proxy_for(&self, tls: bool, host: &str, port: u16) -> Option<&Arc<Proxy>> {
         match self {
             Self::Direct => None,
@@ -36,7 +37,7 @@ impl Egress {
         }
     }
 
-    /// Every proxy that connections may go through.
+    /// All proxies that may be used.
     pub fn proxies(&self) -> impl Iterator<Item = &Arc<Proxy>> {
         let (own, environment) = match self {
             Self::Direct => (None, None),
@@ -47,14 +48,14 @@ impl Egress {
     }
 }
 
-/// Whether an answer to a request in absolute form is the proxy's own refusal. Only a 407 certainly is; a page of HTML that
-/// refuses or fails nearly always is, because APIs answer in JSON.
+/// Whether a response to a request in absolute form came from the proxy. A 407 always does; an HTML page with an error
+/// status nearly always does, because APIs respond with JSON.
 pub fn is_proxys_refusal(status: u16, headers: &HeaderMap) -> bool {
     let is_page = || headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     status == 407 || matches!(status, 401 | 403 | 500..=504) && is_page()
 }
 
-/// `host:port`, an IPv6 address in brackets.
+/// `host:port`, with an IPv6 address in brackets.
 pub fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -1,4 +1,4 @@
-//! An HTTP proxy: where it is, and the credentials that it asks for.
+//! An HTTP proxy: address and credentials.
 
 use super::authority;
 use crate::percent;
@@ -8,7 +8,7 @@ use http::{HeaderValue, Uri};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The port of a URL without one.
+/// Port of a URL without one.
 const DEFAULT_PORT: u16 = 3128;
 
 /// A proxy. Displayed as `host:port`, without its credentials.
@@ -21,10 +21,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Takes a proxy's URL apart: `http://[user[:password]@]host[:port]`, user and password percent-encoded.
+    /// Parses `http://[user[:password]@]host[:port]`, user and password percent-encoded.
     ///
     /// # Errors
-    /// What is wrong with it. Nothing of the URL is repeated.
+    /// What is invalid, without quoting the URL.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
         let url = url.trim();
         let (scheme, rest) = url.split_once("://").ok_or("is not a URL like http://user:password@proxy.internal:3128")?;
@@ -36,7 +36,7 @@ impl Proxy {
             });
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        // An unencoded `/`, `?` or `#` in a password would end the authority; it is found here and not taken for a host.
+        // An unencoded `/`, `?` or `#` in a password would end the authority early.
         if rest.contains(['/', '?', '#']) {
             return Err("must end after the port; in a user name or password write / as %2F, ? as %3F, # as %23");
         }
@@ -58,7 +58,7 @@ impl Proxy {
         Ok(Self { host: host.into(), port, authorization: user_info.map(basic).transpose()? })
     }
 
-    /// Its name, or its address without brackets.
+    /// Name, or address without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -68,12 +68,12 @@ impl Proxy {
         self.port
     }
 
-    /// The value of `proxy-authorization`; marked as sensitive.
+    /// Value of `proxy-authorization`; marked as sensitive.
     pub const fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
 
-    /// Where it is.
+    /// `host:port`.
     pub fn authority(&self) -> String {
         authority(&self.host, self.port)
     }
@@ -85,7 +85,7 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// The credentials of basic authentication (RFC 7617), from a URL's user info.
+/// Credentials for basic authentication (RFC 7617) from a URL's user info.
 fn basic(user_info: &str) -> Result<HeaderValue, &'static str> {
     let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
     let decoded = |text| percent::decode(text).map(|text| Zeroizing::new(text.into_owned()));

@@ -1,4 +1,4 @@
-//! A tunnel through a proxy: `CONNECT` (RFC 9110, section 9.3.6), and its answer.
+//! Opens a tunnel through a proxy with `CONNECT` (RFC 9110, section 9.3.6).
 
 use super::proxy::Proxy;
 use std::fmt;
@@ -6,29 +6,29 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Largest head of an answer to `CONNECT` that is read, in bytes, interim answers included.
+/// Maximum size of the response head, in bytes, including interim responses.
 pub const MAX_HEAD: usize = 16 << 10;
-/// How much is looked at in one go, in bytes.
-const LOOK: usize = 1 << 10;
+/// Bytes peeked at once.
+const PEEK_SIZE: usize = 1 << 10;
 
-/// Why there is no tunnel. Displayed as what the proxy did.
+/// Why there is no tunnel. Displayed as a predicate of "the proxy".
 #[derive(Debug)]
 pub enum TunnelError {
-    /// The proxy answered with this status.
+    /// The proxy responded with this status.
     Refused(u16),
-    /// What came is no answer of HTTP/1, or its head is larger than [`MAX_HEAD`].
+    /// Not an HTTP/1 response, or its head exceeds [`MAX_HEAD`].
     Unreadable,
-    /// The connection to the proxy broke.
+    /// The connection to the proxy failed.
     Broken(io::Error),
 }
 
 impl fmt::Display for TunnelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(status @ (401 | 407)) => write!(f, "refused with status {status}: it wants a user name and password, or others"),
+            Self::Refused(status @ (401 | 407)) => write!(f, "refused with status {status}: missing or wrong proxy credentials"),
             Self::Refused(status) => write!(f, "refused with status {status}"),
-            Self::Unreadable => f.write_str("sent an answer that cannot be read"),
-            Self::Broken(error) => write!(f, "broke the connection off: {error}"),
+            Self::Unreadable => f.write_str("sent an invalid response"),
+            Self::Broken(error) => write!(f, "closed the connection: {error}"),
         }
     }
 }
@@ -41,11 +41,11 @@ impl From<io::Error> for TunnelError {
     }
 }
 
-/// Has the proxy at the other end of `stream` connect to `authority` (`host:port`). Afterwards the stream leads there; no byte
-/// of that connection has been read. Has no deadline of its own.
+/// Makes the proxy connect `stream` to `authority` (`host:port`). No byte of the tunnelled connection is read. Has no
+/// timeout.
 ///
 /// # Errors
-/// Why there is no tunnel; the stream is of no further use.
+/// Why there is no tunnel; the stream is unusable.
 pub async fn open(stream: &mut TcpStream, proxy: &Proxy, authority: &str) -> Result<(), TunnelError> {
     let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
     if let Some(credentials) = proxy.authorization() {
@@ -55,34 +55,34 @@ pub async fn open(stream: &mut TcpStream, proxy: &Proxy, authority: &str) -> Res
     }
     request.extend_from_slice(b"\r\n");
     stream.write_all(&request).await?;
-    let mut room = MAX_HEAD;
+    let mut limit = MAX_HEAD;
     loop {
-        let head = read_head(stream, room).await?;
-        room -= head.len();
+        let head = read_head(stream, limit).await?;
+        limit -= head.len();
         match status(&head).ok_or(TunnelError::Unreadable)? {
-            100..=199 => {} // an interim answer; another one follows
+            100..=199 => {} // interim response
             200..=299 => return Ok(()),
             refused => return Err(TunnelError::Refused(refused)),
         }
     }
 }
 
-/// Reads a head of at most `room` bytes, and nothing behind it: a server may speak first.
-async fn read_head(stream: &mut TcpStream, room: usize) -> Result<Vec<u8>, TunnelError> {
+/// Reads a head of at most `limit` bytes without reading beyond it: the server may send first.
+async fn read_head(stream: &mut TcpStream, limit: usize) -> Result<Vec<u8>, TunnelError> {
     let mut head = Vec::new();
-    let mut seen = [0; LOOK];
+    let mut buffer = [0; PEEK_SIZE];
     loop {
-        let count = stream.peek(&mut seen).await?;
+        let count = stream.peek(&mut buffer).await?;
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let before = head.len();
-        head.extend_from_slice(seen.get(..count).unwrap_or_default());
+        head.extend_from_slice(buffer.get(..count).unwrap_or_default());
         let end = end(&head, before.saturating_sub(3));
         head.truncate(end.unwrap_or(head.len()));
-        // These bytes are there already.
-        stream.read_exact(seen.get_mut(..head.len() - before).unwrap_or_default()).await?;
-        if head.len() > room {
+        // Does not block: these bytes were peeked.
+        stream.read_exact(buffer.get_mut(..head.len() - before).unwrap_or_default()).await?;
+        if head.len() > limit {
             return Err(TunnelError::Unreadable);
         }
         if end.is_some() {
@@ -91,8 +91,8 @@ async fn read_head(stream: &mut TcpStream, room: usize) -> Result<Vec<u8>, Tunne
     }
 }
 
-/// Where a head ends: behind its first empty line. Nothing ends before `from`. A lone line feed ends a line too (RFC 9112,
-/// section 2.2).
+/// End of the head: after the first empty line that ends at `from` or later. A bare line feed also ends a line (RFC
+/// 9112, section 2.2).
 fn end(head: &[u8], from: usize) -> Option<usize> {
     memchr::memchr_iter(b'\n', head).skip_while(|at| *at < from).find_map(|at| match head.get(at + 1..)? {
         [b'\n', ..] => Some(at + 2),
@@ -101,7 +101,7 @@ fn end(head: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// The status of an answer of HTTP/1.
+/// The status of an HTTP/1 response.
 fn status(head: &[u8]) -> Option<u16> {
     let (version, rest) = head.strip_prefix(b"HTTP/1.")?.split_first()?;
     let (digits, rest) = rest.strip_prefix(b" ")?.split_at_checked(3)?;
@@ -129,7 +129,7 @@ mod tests {
             }
             for piece in pieces {
                 if stream.write_all(piece).await.is_err() {
-                    break; // the client has seen enough
+                    break; // the client has buffer enough
                 }
                 tokio::task::yield_now().await;
             }

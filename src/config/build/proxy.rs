@@ -120,7 +120,7 @@ mod tests {
         let env = |name: &str| (name == "NO_PROXY").then(|| "10.*".to_owned());
         let problems = parse(&text(unusable, "kind: openai, api_key: k"), "t.yaml", &env).err().unwrap();
         assert_eq!(problems[0].to_string().split(": ").next(), Some("t.yaml:1:11"));
-        assert!(problems.len() == 1 && problems[0].message.contains("NO_PROXY has `10.*`"), "{problems:?}");
+        assert!(problems.len() == 1 && problems[0].message.contains("NO_PROXY contains `10.*`"), "{problems:?}");
     }
 
     #[test]

@@ -1,19 +1,19 @@
-//! `NO_PROXY`: destinations that are reached directly.
+//! `NO_PROXY`: destinations that are reached without the proxy.
 //!
-//! There is no standard; this is what curl and Go agree on. A name covers its subdomains, a network covers destinations that
-//! are written as addresses: no name is looked up to find out.
+//! There is no standard; this follows the common subset of curl and Go. A name includes its subdomains. A network
+//! matches destinations given as addresses; names are not resolved for it.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// A list of destinations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exempt(Vec<Entry>);
+pub struct NoProxy(Vec<Entry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     hosts: Hosts,
-    /// `None` for every port.
+    /// `None` matches every port.
     port: Option<u16>,
 }
 
@@ -21,23 +21,23 @@ struct Entry {
 enum Hosts {
     All,
     Network(IpNet),
-    /// In lower case, without a dot at either end; its subdomains as well.
+    /// In lower case, without leading and trailing dot; includes subdomains.
     Name(String),
 }
 
-impl Exempt {
-    /// Reads entries separated by commas or white space: `*`, an address, a network (`10.0.0.0/8`), a name (with or without a
-    /// leading `.` or `*.`); all but networks with or without a port.
+impl NoProxy {
+    /// Parses entries separated by commas or white space: `*`, an address, a network (`10.0.0.0/8`), or a name
+    /// (optionally with a leading `.` or `*.`); all but networks may have a port.
     ///
     /// # Errors
-    /// The first entry that is none of these.
+    /// The first invalid entry.
     pub fn parse(list: &str) -> Result<Self, &str> {
         let entries = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
         entries.map(|text| entry(text).ok_or(text)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether a destination is on the list. `host` is a name, or an address without brackets.
-    pub fn covers(&self, host: &str, port: u16) -> bool {
+    /// Whether a destination matches. `host` is a name, or an address without brackets.
+    pub fn matches(&self, host: &str, port: u16) -> bool {
         let address: Option<IpAddr> = host.parse().ok();
         let host = host.trim_end_matches('.');
         self.0.iter().filter(|entry| entry.port.is_none_or(|own| own == port)).any(|entry| match (&entry.hosts, address) {
@@ -83,7 +83,7 @@ fn name(text: &str) -> Option<String> {
     let text = text.strip_prefix('*').unwrap_or(text);
     let bare = text.strip_prefix('.').unwrap_or(text).trim_end_matches('.');
     let fits = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    // What ends in a number is an address (WHATWG URL), and this one is a bad one.
+    // A host that ends in a number is an address (WHATWG URL), here an invalid one.
     let is_number = bare.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     (bare.split('.').all(fits) && !is_number).then(|| bare.to_ascii_lowercase())
 }
@@ -130,7 +130,7 @@ mod tests {
             ("[::1]:80", "::1", 80, true),
             ("[::1]:80", "::1", 81, false),
         ] {
-            let found = Exempt::parse(list).is_ok_and(|exempt| exempt.covers(host, port));
+            let found = NoProxy::parse(list).is_ok_and(|no_proxy| no_proxy.matches(host, port));
             assert_eq!(found, covered, "{list} {host}:{port}");
         }
     }
@@ -148,7 +148,7 @@ mod tests {
             ("a..b", "a..b"),
             (".", "."),
         ] {
-            assert_eq!(Exempt::parse(list), Err(entry), "{list}");
+            assert_eq!(NoProxy::parse(list), Err(entry), "{list}");
         }
     }
 }
