@@ -1,8 +1,8 @@
-//! What is known of each target while requests run: whether it takes part, how many ask it, how fast it answers.
+//! Runtime state of each target: availability, requests in flight, latency.
 //!
-//! An entry belongs to a provider and an upstream model: all routes that use the two share it, and it survives a reload.
-//! A target with a fixed model finds its entry by [`Target::index`](crate::provider::Target::index); a pattern's entry is looked up once per request, by
-//! [`Health::resolve`]. Entries are atomics: nothing here waits, and time comes in as an argument.
+//! An entry belongs to a provider and an upstream model, is shared by all routes and survives reloads. A target with a
+//! fixed model finds its entry by [`Target::index`](crate::provider::Target::index); those of patterns are looked up
+//! once per request, by [`Health::resolve`]. Entries are lock-free; time is passed in.
 
 use super::latency::Latency;
 use super::r#match::Found;
@@ -19,42 +19,42 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Longest rest that a provider can ask for: daily quotas ask for hours; a `retry-after` beyond a day is not believed.
+/// Maximum pause that a provider can request. Daily quotas ask for hours; a longer `retry-after` is capped.
 pub const MAX_REST: Duration = Duration::from_secs(24 * 3600);
-/// The shortest time between two lines of the log about models of one pattern that are out, and between two that are back.
+/// Minimum interval between log lines about ejections of a pattern's models, and about recoveries.
 pub const PATTERN_LOG_PAUSE: Duration = Duration::from_secs(10);
 
-/// All targets of a snapshot.
+/// The targets of a snapshot.
 #[derive(Debug, Default)]
 pub struct Health {
     /// By `Target::index`.
     targets: Vec<Place>,
-    /// By the endpoint's name.
+    /// By name of the endpoint.
     providers: HashMap<Arc<str>, Arc<Registry>>,
 }
 
 #[derive(Debug)]
 struct Place {
-    /// Its name for [`super::pick`]: the same in every route, process and configuration.
+    /// Seed for [`super::pick`]: the same in every route, process and configuration.
     seed: u64,
-    /// The same for one of several replicas.
+    /// Seed among the replicas of a provider.
     replica: u64,
     state: State,
 }
 
 #[derive(Clone, Debug)]
 enum State {
-    /// The entry of a fixed model.
+    /// A fixed model.
     Model(Arc<Vitals>),
-    /// The entries of a pattern's models.
+    /// A pattern.
     Pattern(Arc<Models>),
 }
 
-/// The entries of a route's patterns for one request, by `Target::index`; none, and nothing allocated, for other routes.
+/// The entries of a route's patterns for one request, by `Target::index`. Empty and not allocated for other routes.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved(Box<[(usize, Arc<Vitals>)]>);
 
-/// The entry of one model at one provider.
+/// State of one model at one provider.
 #[derive(Debug, Default)]
 pub(super) struct Vitals {
     standing: Standing,
@@ -64,7 +64,7 @@ pub(super) struct Vitals {
 }
 
 impl Health {
-    /// The entries of all targets. Those that the previous one had as well stay the same.
+    /// Creates the entries of all targets; existing ones are reused.
     pub fn new(routes: &Routes, previous: Option<(&Routes, &Health)>) -> Self {
         let kept = |provider: &Arc<str>| previous?.1.providers.get(provider).cloned();
         let registry = |provider: &Arc<str>| (provider.clone(), kept(provider).unwrap_or_default());
@@ -88,7 +88,7 @@ impl Health {
         Self { targets: targets.into_iter().map(|place| place.unwrap_or_else(unused)).collect(), providers }
     }
 
-    /// Looks up the entries that a request needs in place of the route's patterns, where `star` is the text under `*`.
+    /// Looks up the entries of a route's patterns. `star` is the text matched by `*`.
     pub fn resolve(&self, route: &Route, star: Option<&str>) -> Resolved {
         if star.is_none() {
             return Resolved::default();
@@ -101,7 +101,7 @@ impl Health {
         Resolved(entries.collect())
     }
 
-    /// A target's entry; `None` for a pattern that is not among those resolved.
+    /// The entry of a target; `None` for a pattern that is not in `resolved`.
     pub(super) fn vitals<'h>(&'h self, resolved: &'h Resolved, target: usize) -> Option<&'h Arc<Vitals>> {
         match &self.targets.get(target)?.state {
             State::Model(vitals) => Some(vitals),
@@ -109,8 +109,8 @@ impl Health {
         }
     }
 
-    /// The remaining time of a target that rests or is ejected, and whether it is ejected; `None` for one that takes part.
-    /// An ejected one without remaining time waits for its probe. A pattern takes part while one of its models does.
+    /// Remaining time of an unavailable target, and whether it is ejected; `None` if it is available. An ejected target
+    /// without remaining time is waiting for a probe. A pattern is available while one of its models is.
     pub fn rests(&self, target: usize, now: u64) -> Option<(Duration, bool)> {
         match &self.targets.get(target)?.state {
             State::Model(vitals) => vitals.rests(now),
@@ -118,7 +118,7 @@ impl Health {
         }
     }
 
-    /// Why a target with a fixed model is out; `None` while it takes part or rests, and for a pattern.
+    /// Why a target with a fixed model is ejected; `None` if it is not, and for patterns.
     pub fn cause(&self, target: usize) -> Option<Cause> {
         match &self.targets.get(target)?.state {
             State::Model(vitals) => vitals.standing.cause(),
@@ -126,8 +126,8 @@ impl Health {
         }
     }
 
-    /// Whether it is logged that a target is out, or back: always, but for a pattern once in [`PATTERN_LOG_PAUSE`], because
-    /// clients name its models.
+    /// Whether to log an ejection or recovery: always, but for a pattern once per [`PATTERN_LOG_PAUSE`], because
+    /// clients choose its models.
     pub fn is_logged(&self, target: usize, is_back: bool, now: u64) -> bool {
         match self.targets.get(target).map(|place| &place.state) {
             Some(State::Pattern(models)) => models.may_log(is_back, PATTERN_LOG_PAUSE, now),
@@ -143,51 +143,51 @@ impl Health {
         }
     }
 
-    /// What a target is told apart by, wherever the same provider and model are a target.
+    /// Seed of a target.
     pub(super) fn seed(&self, target: usize) -> u64 {
         self.targets.get(target).map_or(0, |place| place.seed)
     }
 
-    /// What a replica is told apart by.
+    /// Seed of a replica.
     pub(super) fn replica_seed(&self, target: usize) -> u64 {
         self.targets.get(target).map_or(0, |place| place.replica)
     }
 }
 
 impl Vitals {
-    /// The provider has asked for a pause of `wait`.
+    /// Makes the target unavailable for `wait`, as the provider requested.
     pub(super) fn rest(&self, wait: Duration, now: u64) {
         self.standing.rest(wait, now);
     }
 
-    /// Whether a target is to be asked after all others: it rests, is ejected, or its probe is under way.
+    /// Whether to try the target last: it is paused or ejected, or a probe is in flight.
     pub(super) fn avoided(&self, now: u64) -> bool {
         self.standing.avoided(now)
     }
 
-    /// As [`Health::rests`].
+    /// See [`Health::unavailable_for`].
     pub(super) fn rests(&self, now: u64) -> Option<(Duration, bool)> {
         let (left, ejected) = (self.standing.left(now), self.standing.is_ejected());
         (ejected || !left.is_zero()).then_some((left, ejected))
     }
 
-    /// Whether it is kept out because it failed too often.
+    /// Whether it is ejected.
     pub(super) fn is_ejected(&self) -> bool {
         self.standing.is_ejected()
     }
 
-    /// Attempts under way.
+    /// Attempts in flight.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// What one more request has to expect; only comparable.
+    /// Expected cost of one more request, in arbitrary units.
     pub(super) fn load(&self, now: u64) -> u64 {
         self.latency.load(self.in_flight(), now)
     }
 
-    /// Begins an attempt under a route's rules, after `wait`. `None` for a target that rests or whose probe is under way,
-    /// unless it is to be asked `anyway`, because no other target is left.
+    /// Starts an attempt after `wait`. `None` if the target is paused or ejected, or a probe is in flight, unless
+    /// `force`, because no other target remains.
     pub(super) fn ask(self: &Arc<Self>, rules: Ejection, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
         let role = match self.standing.ask(now) {
             Some(role) => role,
@@ -200,35 +200,36 @@ impl Vitals {
     }
 }
 
-/// A target is out, from now on or still.
+/// An ejection, or its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// Why.
+    /// The reason.
     pub cause: Cause,
-    /// For how long, until a request tries whether it is back.
+    /// Time until the next probe.
     pub rest: Duration,
-    /// Whether it took part until now.
+    /// Whether the target was available before.
     pub is_new: bool,
 }
 
-/// An attempt under way at a target. Dropping it says that it told nothing.
+/// An attempt in flight. Dropped without a result, it does not affect the target.
 #[derive(Debug)]
 pub struct Asking {
     vitals: Arc<Vitals>,
     role: Role,
     rules: Ejection,
     began: u64,
-    /// Whether it has been answered.
+    /// Whether the first content arrived.
     answered: bool,
 }
 
 impl Asking {
-    /// The provider has asked for a pause of `wait`.
+    /// Makes the target unavailable for `wait`, as the provider requested.
     pub fn rest(&self, wait: Duration, now: u64) {
         self.vitals.rest(wait, now);
     }
 
-    /// The first content is there: the target is fine, whatever comes later. Gives why it was out, where it is back with this.
+    /// Records the first content as success, even if the response fails later. Returns why the target was ejected if it
+    /// is available again.
     pub fn answered(&mut self, now: u64) -> Option<Cause> {
         self.vitals.latency.observe(self.took(now), now);
         if self.rules.failures > 0 {
@@ -241,8 +242,8 @@ impl Asking {
         self.vitals.standing.readmit(early)
     }
 
-    /// It has failed. Gives for how long the target is out, where that has changed. A refused credential and an unknown model
-    /// put it out at once; other failures when there are too many of them.
+    /// Records a failure. Returns the ejection that results, if any. A rejected credential and an unknown model eject at once,
+    /// other failures by the route's rules.
     pub fn failed(mut self, cause: Cause, now: u64) -> Option<Outage> {
         let (standing, rules) = (&self.vitals.standing, self.rules);
         if cause == Cause::Failures {
@@ -254,7 +255,7 @@ impl Asking {
         let outage = |rest, is_new| Outage { cause, rest, is_new };
         match std::mem::replace(&mut self.role, Role::Plain) {
             Role::Probe { early } => standing.probe_failed(early, cause, &rules, now).map(|rest| outage(rest, false)),
-            // What began before an ejection was over says nothing of what is now.
+            // An attempt that began before an ejection ended does not count.
             Role::Plain if self.began < self.vitals.record.since() => None,
             Role::Plain if cause == Cause::Failures && !self.vitals.record.failed(&rules, self.answered, now) => None,
             Role::Plain => standing.eject(cause, &rules, now).map(|rest| outage(rest, true)),
@@ -275,27 +276,27 @@ impl Drop for Asking {
     }
 }
 
-/// A target of a route: its provider and model, and which one of several it is where the route has the same twice.
+/// Identifies a target: its route, provider and model, and its ordinal among duplicates.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Identity {
     route: Arc<str>,
-    /// The provider's name, the same for all its replicas.
+    /// Name of the provider, the same for all replicas.
     pool: Arc<str>,
-    /// The endpoint's name.
+    /// Name of the endpoint.
     provider: Arc<str>,
     model: Arc<str>,
     nth: usize,
 }
 
 impl Identity {
-    /// Without the route: a conversation finds its cache from all of them.
+    /// Independent of the route, so that a conversation reaches the same cache from every route.
     fn seed(&self, provider: &str) -> u64 {
         let parts: [&[u8]; 3] = [provider.as_bytes(), self.model.as_bytes(), &(self.nth as u64).to_le_bytes()];
         parts.iter().fold(0, |seed, part| super::pick::hash(seed, part))
     }
 }
 
-/// Each target: its identity, whether its model is a pattern, its index.
+/// Key, whether the model is a pattern, and index of each target.
 fn identities(routes: &Routes) -> impl Iterator<Item = (Identity, bool, usize)> {
     let mut seen: HashMap<Identity, usize> = HashMap::new();
     let all = routes.iter().flat_map(|r| r.targets.iter().chain(&r.fallback).map(move |t| (&r.name, t)));
@@ -324,7 +325,7 @@ impl Patterns {
         Self(all.collect())
     }
 
-    /// The same target's models; those of another route's pattern with the same provider and model where the route is new.
+    /// The models of the same target; for a new route, those of another route's equal pattern.
     fn find(&self, wanted: &Identity) -> Option<Arc<Models>> {
         let same = |(one, _): &&(Identity, Arc<Models>)| one.provider == wanted.provider && one.model == wanted.model;
         let exact = self.0.iter().find(|(one, _)| one == wanted);

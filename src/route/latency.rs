@@ -1,24 +1,24 @@
-//! How long a target takes to its first token: a peak-sensitive moving average, pure over the time that it is told.
+//! Time to first token of a target, as a peak-sensitive moving average. Time is passed in.
 //!
-//! Peak EWMA: a slower answer than the average takes its place at once, a faster one pulls it down by and by. While a
-//! target is not asked the average fades, so that one that was slow is tried again some day.
+//! Peak EWMA: a slower observation replaces the average at once, a faster one lowers it gradually. The average decays
+//! while a target is not used, so that a slow one is tried again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// After so long an observation weighs 1/e of what it did, in milliseconds. Long enough that a route with a request every
-/// few seconds still knows its targets apart.
+/// Time after which the weight of an observation has decayed to 1/e, in milliseconds. Long enough to distinguish
+/// targets on a route with one request every few seconds.
 const DECAY: f64 = 30_000.0;
-/// What a target costs that has requests under way and has never answered, in microseconds: they are waited for.
+/// Latency assumed for a target with requests in flight and no observation, in microseconds.
 const UNKNOWN: u32 = 3_600_000_000;
 
-/// The average in microseconds and the time of the last observation in milliseconds, both in 32 bits, so that one
-/// atomic word holds them; the time wraps every 49 days.
+/// Average in microseconds and time of the last observation in milliseconds, 32 bits each in one atomic word. The time
+/// wraps after 49 days.
 #[derive(Debug, Default)]
 pub struct Latency(AtomicU64);
 
 impl Latency {
-    /// An answer began after `took`; `now` is in nanoseconds.
+    /// Records a first token after `took`; `now` is in nanoseconds.
     pub fn observe(&self, took: Duration, now: u64) {
         let took = micros(took);
         self.change(now, |faded, weight| {
@@ -27,7 +27,7 @@ impl Latency {
         });
     }
 
-    /// An attempt failed after `took`: it would have taken that long at least.
+    /// Records a failure after `took`, a lower bound of the latency.
     pub fn observe_at_least(&self, took: Duration, now: u64) {
         let took = micros(took);
         if took > self.average(now) {
@@ -35,7 +35,7 @@ impl Latency {
         }
     }
 
-    /// What one more request has to expect while `in_flight` others are under way there; 0 where nothing is known.
+    /// Expected cost of one more request with `in_flight` others; 0 if unknown.
     pub fn load(&self, in_flight: u32, now: u64) -> u64 {
         let average = match self.average(now) {
             0 if in_flight > 0 => UNKNOWN,
@@ -66,11 +66,11 @@ fn stamp(now: u64) -> u32 {
     (now / 1_000_000) as u32
 }
 
-/// The average as it is at a time, and the weight that the past has then.
+/// The decayed average at a time, and its weight.
 fn faded(word: u64, stamp: u32) -> (u32, f64) {
     let (average, last) = (word as u32, (word >> 32) as u32);
     let passed = stamp.wrapping_sub(last);
-    // Threads do not report in the order of their clocks: a little before is now.
+    // Threads may report slightly out of order.
     let passed = if passed > u32::MAX / 2 { 0 } else { passed };
     let weight = (-f64::from(passed) / DECAY).exp();
     ((f64::from(average) * weight) as u32, weight)

@@ -1,4 +1,4 @@
-//! Which route a client means by `model`.
+//! Finds the route for the client's `model`.
 
 use super::settings::{Route, Routes};
 use crate::auth::tenants::Tenants;
@@ -9,24 +9,24 @@ use crate::provider::ModelName;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Prefixes that a client may put before a route's name; they mean nothing here. At most one is taken off.
+/// Prefixes of route names that are ignored; at most one is removed.
 pub const STRIPPED_PREFIXES: [&str; 2] = ["tensorzero::model_name::", "tensorzero::function_name::"];
-/// How many close names an error tells.
+/// Maximum number of similar names in an error.
 const SUGGESTIONS: usize = 3;
-/// Longest part of an unknown name that an error repeats, in characters.
+/// Maximum length of a quoted unknown name, in characters.
 const MAX_ECHO: usize = 128;
 
-/// A route and what its `*` stands for.
+/// A matched route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found<'m> {
     /// Index into [`Routes`].
     pub route: usize,
-    /// What the pattern's `*` matched, never empty; `None` where the route is no pattern.
+    /// The text that the pattern's `*` matched, never empty; `None` for an exact name.
     pub star: Option<&'m str>,
 }
 
 impl<'m> Found<'m> {
-    /// The model's name at a target.
+    /// The name of the model at a target.
     pub fn model<'a>(&self, name: &'a ModelName) -> Cow<'a, str>
     where
         'm: 'a,
@@ -39,17 +39,16 @@ impl<'m> Found<'m> {
     }
 }
 
-/// Finds the route of this name: the exact one, else the pattern with the longest prefix, and of these the one with the
-/// longest suffix.
+/// Finds a route by name: an exact match, else the pattern with the longest prefix, then the longest suffix.
 pub fn find<'m>(routes: &Routes, model: &'m str) -> Option<Found<'m>> {
     let name = stripped(model);
     if let Some(route) = routes.exact.get(name) {
         return Some(Found { route: *route, star: None });
     }
-    // The configuration keeps the patterns in that order.
+    // Sorted in this order by the configuration.
     routes.patterns.iter().find_map(|(prefix, suffix, route)| {
         let star = name.strip_prefix(prefix.as_ref())?.strip_suffix(suffix.as_ref())?;
-        // A name with a `*` is a pattern's own, which is not a model.
+        // A name with a `*` is a pattern, not a model.
         (!star.is_empty() && !star.contains('*')).then_some(Found { route: *route, star: Some(star) })
     })
 }
@@ -58,10 +57,10 @@ fn stripped(model: &str) -> &str {
     STRIPPED_PREFIXES.iter().find_map(|prefix| model.strip_prefix(prefix)).unwrap_or(model)
 }
 
-/// Finds the route that a principal means and may use.
+/// Finds the route for a model name and checks that the principal may use it.
 ///
 /// # Errors
-/// A 404 that names close routes of this principal's, or a 403 for a route of others.
+/// A 404 that suggests similar names the principal may use, or a 403.
 pub fn resolve<'m>(routes: &Routes, tenants: &Tenants, principal: Principal, model: &'m str) -> Result<Found<'m>, ApiError> {
     let Some(found) = find(routes, model) else { return Err(unknown(routes, tenants, principal, model)) };
     if may_use(principal, tenants, found.route) {
@@ -71,7 +70,7 @@ pub fn resolve<'m>(routes: &Routes, tenants: &Tenants, principal: Principal, mod
     Err(ApiError::new(403, ErrorKind::Permission, message).with_param("model"))
 }
 
-/// The 404 for a name that is no route of this principal's.
+/// The 404 for an unknown name.
 pub fn unknown(routes: &Routes, tenants: &Tenants, principal: Principal, model: &str) -> ApiError {
     let names = usable(routes, tenants, principal).flat_map(|route| route.names()).map(AsRef::as_ref);
     let close: Vec<String> = near::nearest(stripped(model), names, SUGGESTIONS).iter().map(|name| format!("`{name}`")).collect();
@@ -84,7 +83,7 @@ fn echo(model: &str) -> String {
     model.chars().filter(|c| !c.is_control()).take(MAX_ECHO).collect()
 }
 
-/// The routes that a principal may use, in the order of the configuration; what `GET /v1/models` lists.
+/// The routes a principal may use, in configuration order; listed by `GET /v1/models`.
 pub fn usable<'a>(routes: &'a Routes, tenants: &'a Tenants, principal: Principal) -> impl Iterator<Item = &'a Arc<Route>> {
     routes.iter().filter(move |route| may_use(principal, tenants, route.index))
 }

@@ -1,6 +1,5 @@
-//! From a principal and a model's name to a plan: which route, which targets, in which order.
-//!
-//! All of it is pure: randomness, time and the health of targets come in as arguments.
+//! Maps a principal and a model name to a plan: the route and its targets in order. Pure: randomness, time and health
+//! of targets are arguments.
 
 pub mod r#match;
 pub mod settings;

@@ -1,7 +1,7 @@
-//! Health entries by provider and upstream model: one for each, shared by all routes that use it.
+//! Health entries per provider and upstream model, shared by all routes.
 //!
-//! A target with a fixed model has its entry from the start. A pattern meets its models as clients name them, so it
-//! keeps at most [`MAX_MODELS`] of them.
+//! A target with a fixed model has its entry from the start. The models of a pattern come from clients, so a pattern
+//! caches the entries of at most [`MAX_MODELS`].
 
 use super::health::Vitals;
 use parking_lot::Mutex;
@@ -10,19 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// Most upstream models that a pattern keeps an entry for; beyond it the least recently used one is evicted.
+/// Maximum number of models cached per pattern; the least recently used one is evicted.
 pub const MAX_MODELS: usize = 256;
-/// Longest model name that a pattern keeps an entry for, in bytes: the name comes from the client. A request for a longer
-/// one gets an entry of its own, which nobody else sees.
+/// Maximum length of a model name that a pattern caches, in bytes. A longer one gets a temporary entry per request.
 pub const MAX_MODEL_NAME: usize = 256;
 
-/// The entries of one provider. It owns none of them: targets, patterns and requests under way do, so that an entry
-/// which a pattern evicts while a request uses it is found again.
+/// Weak references to the entries of a provider. Targets, patterns and requests own the entries, so that one evicted
+/// from a pattern while in use is found again.
 #[derive(Debug, Default)]
 pub(super) struct Registry(Mutex<HashMap<Arc<str>, Weak<Vitals>>>);
 
 impl Registry {
-    /// The model's entry; a new one if nobody uses one.
+    /// Returns the model's entry; creates it if it is not in use.
     pub(super) fn entry(&self, model: &Arc<str>) -> Arc<Vitals> {
         let mut known = self.0.lock();
         if let Some(vitals) = known.get(model).and_then(Weak::upgrade) {
@@ -37,12 +36,12 @@ impl Registry {
     }
 }
 
-/// The upstream models that clients have asked a pattern for.
+/// The models that were requested through a pattern.
 #[derive(Debug)]
 pub(super) struct Models {
     provider: Arc<Registry>,
     recent: Mutex<Recent>,
-    /// When the log last had that one of them is out, and that one is back.
+    /// When an ejection and a recovery were last logged.
     logged: [AtomicU64; 2],
 }
 
@@ -60,12 +59,12 @@ struct Entry {
     used: u64,
 }
 
-/// Models of a pattern, as the status page shows them.
+/// Models of a pattern, for `/status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PatternModels {
-    /// How many have an entry.
+    /// Number of cached models.
     pub known: usize,
-    /// Those that rest or are ejected: the remaining time, and whether ejected; ejected ones first, then by name.
+    /// Unavailable models: name, remaining time, whether ejected; ejected ones first, then by name.
     pub out: Vec<(Arc<str>, Duration, bool)>,
 }
 
@@ -74,7 +73,7 @@ impl Models {
         Self { provider, recent: Mutex::default(), logged: Default::default() }
     }
 
-    /// Whether it may be logged now that one is out, or back, `pause` after the last line of that kind.
+    /// Whether to log an ejection or recovery now, at most one of each kind per `pause`.
     pub(super) fn may_log(&self, is_back: bool, pause: Duration, now: u64) -> bool {
         let pause = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
         let later = |last: u64| (last == 0 || now >= last.saturating_add(pause)).then_some(now);
@@ -83,7 +82,7 @@ impl Models {
         logged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).is_ok()
     }
 
-    /// The model's entry, which becomes the most recently used one.
+    /// Returns the model's entry and marks it as the most recently used.
     pub(super) fn entry(&self, model: &str) -> Arc<Vitals> {
         if model.len() > MAX_MODEL_NAME {
             return Arc::default();
@@ -105,8 +104,8 @@ impl Models {
         vitals
     }
 
-    /// The pattern as one target: `None` unless every known model rests or is ejected, then the shortest remaining time,
-    /// and whether all of them are ejected.
+    /// Availability of the pattern as a whole. `None` unless all cached models are unavailable; then the shortest
+    /// remaining time, and whether all are ejected.
     pub(super) fn rests(&self, now: u64) -> Option<(Duration, bool)> {
         let recent = self.recent.lock();
         let mut all = recent.entries.values().map(|entry| entry.vitals.rests(now));
@@ -114,7 +113,7 @@ impl Models {
         all.try_fold(first, |(left, ejected), one| one.map(|(l, e)| (left.min(l), ejected && e)))
     }
 
-    /// What the status page shows.
+    /// The models for `/status`.
     pub(super) fn overview(&self, now: u64) -> PatternModels {
         let recent = self.recent.lock();
         let rests = |(name, entry): (&Arc<str>, &Entry)| entry.vitals.rests(now).map(|(left, ejected)| (name.clone(), left, ejected));

@@ -1,9 +1,9 @@
-//! In which order the targets of a route are asked for one request.
+//! Orders the targets of a route for one request.
 //!
-//! Targets run a race: each one's time is drawn from an exponential distribution whose rate is its weight, and the
-//! order in which they arrive is a weighted choice without repetition. Where the times come from the request's own
-//! random number that is `weighted`; where they come from what the request belongs to it is `sticky`, rendezvous
-//! hashing with weights (Thaler and Ravishankar, 1998): a target that comes or goes moves its own share only.
+//! Each target draws a time from an exponential distribution with its weight as rate; sorting by time is a weighted
+//! choice without repetition. With the request's random number as seed this is `weighted`. With a hash of the
+//! conversation as seed it is `sticky`, weighted rendezvous hashing (Thaler and Ravishankar, 1998): adding or removing
+//! a target moves only its own share.
 
 use super::health::{Health, Resolved, Vitals};
 use crate::provider::Target;
@@ -11,20 +11,20 @@ use crate::route::settings::{Balance, Route};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// The order of one request, where the replicas of a provider stand together, best first: first the targets with a weight, as the route balances them, then those of weight 0 as
-/// they are written, then the fallback as it is written. Targets that rest come after all others, in the same order
-/// among themselves, so that a route whose targets are all down still tries.
+/// The order of targets for one request, best first: weighted targets as balanced, those of weight 0 in configuration
+/// order, then the fallback. Replicas of a provider are adjacent. Unavailable targets come last, so that a route
+/// without available targets still tries.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Places in the route: its targets, then its fallback.
+    /// Indices into the route's targets followed by its fallback.
     order: SmallVec<[u16; 8]>,
-    /// What is known of the models that the request means.
+    /// Entries of the route's patterns.
     resolved: Resolved,
 }
 
 impl Plan {
-    /// Makes the plan. `star` is the text under the route's `*`, `random` 64 random bits, `belongs_to` the key of `sticky`,
-    /// `now` the time at which `health` is read.
+    /// Makes the plan. `star` is the text matched by the route's `*`, `random` 64 random bits, `sticky_key` the key for
+    /// `sticky`, `now` the time for `health`.
     pub fn new(route: &Route, star: Option<&str>, random: u64, belongs_to: &[u8], health: &Health, now: u64) -> Self {
         let resolved = health.resolve(route, star);
         let start = if route.balance == Balance::Sticky { hash(0, belongs_to) } else { random };
@@ -42,7 +42,7 @@ impl Plan {
         let vitals = |place: u16| health.vitals(&resolved, at(route, place)?.index);
         let avoided = |place: &u16| vitals(*place).is_some_and(|vitals| vitals.avoided(now));
         let in_flight = |place: u16| vitals(place).map_or(0, |vitals| vitals.in_flight());
-        // Of replicas the best one counts.
+        // A target counts by its best replica.
         let replicas = |first: u16| first..first + at(route, first).map_or(1, |target| target.replicas.max(1));
         let out = |first: &u16| replicas(*first).all(|place| avoided(&place));
         let load = |first: u16| match route.balance {
@@ -51,14 +51,14 @@ impl Plan {
             Balance::Latency => replicas(first).filter_map(|place| Some(vitals(place)?.load(now))).min().unwrap_or(0),
         };
         let mut order: SmallVec<[u16; 8]> = racing.iter().map(|(_, place)| *place).collect();
-        // The power of two choices: the better one of the first two that take part, which are a weighted choice.
+        // Power of two choices: the better of the first two available ones, which are a weighted choice.
         let mut two = order.iter_mut().filter(|place| !out(place));
         if let (Some(first), Some(second)) = (two.next(), two.next())
             && load(*second) < load(*first)
         {
             std::mem::swap(first, second);
         }
-        // A conversation stays at its replica; other requests go to the one with the fewest in flight.
+        // `sticky` fixes the replica too; otherwise the one with the fewest requests in flight is first.
         let each = |first: u16| -> SmallVec<[u16; 8]> {
             let mut all: SmallVec<[u16; 8]> = replicas(first).collect();
             if all.len() > 1 {
@@ -77,7 +77,7 @@ impl Plan {
         Self { order, resolved }
     }
 
-    /// How many targets there are.
+    /// Number of targets.
     pub fn len(&self) -> usize {
         self.order.len()
     }
@@ -87,12 +87,12 @@ impl Plan {
         self.order.is_empty()
     }
 
-    /// The target that is asked as number `step`, counted from 0; the route must be the one of [`Plan::new`].
+    /// Target number `step`, from 0. `route` must be that of [`Plan::new`].
     pub fn target<'r>(&self, route: &'r Route, step: usize) -> Option<&'r Arc<Target>> {
         at(route, *self.order.get(step)?)
     }
 
-    /// What is known of a target.
+    /// The entry of a target.
     pub(super) fn vitals<'h>(&'h self, health: &'h Health, target: &Target) -> Option<&'h Arc<Vitals>> {
         health.vitals(&self.resolved, target.index)
     }
@@ -103,7 +103,7 @@ fn at(route: &Route, place: u16) -> Option<&Arc<Target>> {
     route.targets.get(place).or_else(|| route.fallback.get(place.checked_sub(route.targets.len())?))
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): more numbers out of one random number.
+/// SplitMix64 (Steele, Lea and Flood, 2014): derives a sequence from one random number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SplitMix(pub(super) u64);
 
@@ -117,19 +117,19 @@ impl SplitMix {
         z ^ (z >> 31)
     }
 
-    /// A time above 0 from the exponential distribution of rate 1.
+    /// A positive sample of the exponential distribution with rate 1.
     fn exponential(&mut self) -> f64 {
-        // The upper 53 bits are all that a float holds; the half keeps it from 0, whose logarithm is none.
+        // The upper 53 bits fit a float; adding a half avoids the logarithm of 0.
         -(((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64).ln()
     }
 
-    /// A number below `bound`. Its bias is `bound / 2^64`, which is nothing for weights.
+    /// A number below `bound`, with a bias of `bound / 2^64`.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 }
 
-/// FNV-1a, mixed once more: the same on every node and in every version, for those whose cache it leads to.
+/// FNV-1a with a final mix. Stable across nodes and versions, because it selects provider caches.
 pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     SplitMix(bytes.iter().fold(seed ^ 0xcbf2_9ce4_8422_2325, fnv)).next()

@@ -1,4 +1,4 @@
-//! What a route is configured by: its targets, how one of them is chosen, and when a failure moves on.
+//! Configuration of routes: targets, balancing, retries and ejection.
 
 use crate::limit::rule::LimitRule;
 use crate::llm::settings::Params;
@@ -9,16 +9,16 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The routes of a configuration, by index.
+/// The routes of a configuration.
 #[derive(Default)]
 pub struct Routes {
-    /// All of them.
+    /// By index.
     pub list: Vec<Arc<Route>>,
-    /// Their indices by exact name, aliases included.
+    /// Indices by exact name and alias.
     pub exact: HashMap<Arc<str>, usize>,
-    /// Prefix, suffix and index of each pattern, the longest prefix first.
+    /// Prefix, suffix and index of each pattern, longest prefix first.
     pub patterns: Vec<(Arc<str>, Arc<str>, usize)>,
-    /// How many targets they have in all; `Target::index` is below it.
+    /// Number of targets; `Target::index` is below it.
     pub targets: usize,
 }
 
@@ -30,104 +30,104 @@ impl Deref for Routes {
     }
 }
 
-/// A name that clients may ask for.
+/// A route.
 #[derive(Clone)]
 pub struct Route {
-    /// Its position in the snapshot.
+    /// Index in the snapshot.
     pub index: usize,
-    /// As written; with a `*` for a pattern.
+    /// As configured; contains a `*` for a pattern.
     pub name: Arc<str>,
-    /// Further names that clients can ask for.
+    /// Alternative names.
     pub aliases: Vec<Arc<str>>,
-    /// Tried first, by weight.
+    /// Tried first, as balanced.
     pub targets: Vec<Arc<Target>>,
-    /// Tried in order when every target has failed.
+    /// Tried in order when all targets have failed.
     pub fallback: Vec<Arc<Target>>,
-    /// Whether a target's provider has replicas.
+    /// Whether any target's provider has replicas.
     pub pooled: bool,
-    /// Which target comes first.
+    /// How the first target is chosen.
     pub balance: Balance,
-    /// When a failure moves on to the next target.
+    /// Which failures are retried.
     pub retry: Retry,
-    /// When failures keep a target out.
+    /// When a failing target is ejected.
     pub ejection: Ejection,
-    /// The smallest `context` of its targets; `None` where none has one.
+    /// The smallest `context` of its targets, if any.
     pub smallest_context: Option<u32>,
-    /// Overrides of the provider's deadlines.
+    /// Overrides of the provider's timeouts.
     pub timeouts: TimeoutOverrides,
-    /// A stream that has been silent for this long gets a heartbeat; `None`: never.
+    /// Interval of heartbeats in silent streams; `None` disables them.
     pub keep_alive: Option<Duration>,
-    /// A system prompt that stands before the client's own.
+    /// System prompt, placed before the client's.
     pub system: Option<Arc<str>>,
-    /// Defaults, overrides and what to do with unsupported parameters.
+    /// Default and override parameters, and the policy for unsupported ones.
     pub params: Params,
-    /// Shared by everyone who uses the route.
+    /// Limits shared by all clients of the route.
     pub limits: Vec<LimitRule>,
 }
 
 impl Route {
-    /// Whether its name is a pattern rather than a name that a client can ask for.
+    /// Whether its name is a pattern.
     pub fn is_pattern(&self) -> bool {
         self.name.contains('*')
     }
 
-    /// All names that clients can ask for; none of a pattern.
+    /// Names that clients can use; only aliases for a pattern.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         std::iter::once(&self.name).filter(|_| !self.is_pattern()).chain(&self.aliases)
     }
 }
 
-/// Which target comes first.
+/// How the first target is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
-    /// At random, by weight.
+    /// Weighted random.
     Weighted,
-    /// Of two at random, by weight, the one with fewer requests in flight.
+    /// Of two weighted random targets, the one with fewer requests in flight.
     LeastRequests,
-    /// Of two at random, by weight, the one whose first token is to be expected sooner.
+    /// Of two weighted random targets, the one with the lower expected time to first token.
     Latency,
-    /// The same one for the same episode, user or key.
+    /// The same target for the same episode, user or key.
     Sticky,
 }
 
-/// When a failure moves on.
+/// Which failures are retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// Tries in all, the first one included; at least 1.
+    /// Maximum attempts including the first; at least 1.
     pub attempts: u32,
-    /// Retry when no connection could be made.
+    /// Retry when connecting fails.
     pub connect: bool,
-    /// Retry when a deadline passed before the first token.
+    /// Retry when a timeout passes before the first token.
     pub timeout: bool,
     /// Retry on 429.
     pub rate_limited: bool,
-    /// Retry on 408, 5xx and broken answers.
+    /// Retry on 408, 5xx and invalid responses.
     pub server_error: bool,
-    /// Retry on a credential that is refused, unpaid or not to be had.
+    /// Retry when a credential is rejected, unpaid or unavailable.
     pub credential: bool,
     /// Retry on 404.
     pub not_found: bool,
-    /// Retry a prompt that is too long, once, at another model.
+    /// Retry a prompt that is too long once, with another model.
     pub context_length: bool,
-    /// Retry what the provider's policy forbids.
+    /// Retry what the provider's content policy blocks.
     pub content_filter: bool,
-    /// Wait before the second try of the *same* target; doubles from there.
+    /// Delay before the second attempt at the *same* target; doubles.
     pub backoff_initial: Duration,
-    /// Longest such wait.
+    /// Maximum delay.
     pub backoff_max: Duration,
 }
 
-/// When failures keep a target out.
+/// When a failing target is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
-    /// So many failures; 0..=[`MAX_FAILURES`](crate::route::health::MAX_FAILURES), 0: never.
+    /// Failures that eject; 0..=[`MAX_FAILURES`](crate::route::health::MAX_FAILURES), 0 disables.
     pub failures: u32,
-    /// That are at least so many millionths of the attempts, or come in a row.
+    /// Minimum share of attempts that must fail, in millionths; consecutive failures always count.
     pub share: u32,
-    /// Within this time.
+    /// Period in which failures are counted.
     pub window: Duration,
-    /// For how long, also where a credential or a model is set aside; doubles with each failed probe.
+    /// Cooldown, also after a rejected credential or model; doubles with each failed probe.
     pub initial: Duration,
-    /// Longest that it gets.
+    /// Maximum cooldown.
     pub max: Duration,
 }

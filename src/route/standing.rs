@@ -1,57 +1,57 @@
-//! Whether a target takes part: a small state machine in one atomic word, pure over the time that it is told.
+//! Ejection of a target: a state machine in one atomic word. Time is passed in.
 //!
 //! ```text
-//!             too many failures, or a credential or
-//!             a model is refused: for the cool-down       time is over: the next request is the probe
-//! taking part ------------------------------------> out ----------------------------------------> probed
-//!      ^                                            ^                                               |  |
-//!      |                                            +------ it fails: the cool-down doubles --------+  |
-//!      +---------------------------------- it is answered ---------------------------------------------+
+//!             too many failures, or credential
+//!             or model rejected: for the cooldown    cooldown over: the next request is the probe
+//!  available ------------------------------> ejected -----------------------------------> probing
+//!      ^                                        ^                                          |  |
+//!      |                                        +------ failure: the cooldown doubles -----+  |
+//!      +------------------------------------------- success -----------------------------------+
 //! ```
 //!
-//! A provider's `retry-after` lets a target rest the same way, with no probe afterwards: it said itself when it is back.
+//! A provider's `retry-after` makes a target unavailable in the same way, without a probe afterwards.
 
 use super::health::MAX_REST;
 use crate::route::settings::Ejection;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Bits of [`State::until`]: milliseconds since the epoch for 8,900 years.
+/// Bits of [`State::until`]: milliseconds since the epoch, enough for 8,900 years.
 const TIME_BITS: u32 = 48;
 /// Bits of [`State::ejections`].
 const COUNT_BITS: u32 = 8;
-/// Place of [`State::probing`].
+/// Bit of [`State::probing`].
 const PROBING: u32 = TIME_BITS + COUNT_BITS;
-/// Place of [`State::cause`].
+/// First bit of [`State::cause`].
 const CAUSE: u32 = PROBING + 1;
 
-/// How an attempt counts for the target that it asks.
+/// The effect of an attempt's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// One of many.
+    /// Counts as one of many.
     Plain,
-    /// The only one at an ejected target; what becomes of it decides. `early` before the time was over, because no other
-    /// target was left: its failure changes nothing.
+    /// The only attempt at an ejected target; its result decides. An `early` one was made before the cooldown was over
+    /// because no other target was left; its failure changes nothing.
     Probe {
-        /// See there.
+        /// Made before the cooldown was over.
         early: bool,
     },
 }
 
-/// Why a target is out.
+/// Why a target was ejected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
-    /// It failed too often.
+    /// Too many failures.
     #[default]
     Failures,
-    /// Its provider refuses the gateway's credential or account.
+    /// The provider rejected the gateway's credential or account.
     Credential,
-    /// Its provider does not know the model.
+    /// The provider does not have the model.
     NotFound,
 }
 
 impl Cause {
-    /// The word in `/status`.
+    /// The name in `/status`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Failures => "failures",
@@ -69,16 +69,16 @@ impl Cause {
     }
 }
 
-/// What the word says.
+/// The decoded state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct State {
-    /// It rests until then, in milliseconds since the epoch.
+    /// Unavailable until then, in milliseconds since the epoch.
     until: u64,
-    /// Ejections since it last took part; 0 while it does.
+    /// Consecutive ejections; 0 while available.
     ejections: u8,
-    /// Whether a probe is on its way.
+    /// Whether a probe is in flight.
     probing: bool,
-    /// Why it is out, where it is.
+    /// Why it was ejected.
     cause: Cause,
 }
 
@@ -104,7 +104,7 @@ impl State {
         self.until.saturating_mul(NANOS).saturating_sub(now)
     }
 
-    /// Out once more, for twice as long as the last time.
+    /// Ejects for twice the previous cooldown.
     fn ejected(self, cause: Cause, rules: &Ejection, now: u64) -> Self {
         let doublings = u32::from(self.ejections).min(31);
         let wait = rules.initial.saturating_mul(1 << doublings).min(rules.max);
@@ -115,7 +115,7 @@ impl State {
 /// Nanoseconds in a millisecond.
 const NANOS: u64 = 1_000_000;
 
-/// When a rest ends that begins now, rounded up.
+/// End of a pause that begins now, rounded up to milliseconds.
 fn after(wait: Duration, now: u64) -> u64 {
     let wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
     now.saturating_add(wait).div_ceil(NANOS).min((1 << TIME_BITS) - 1)
@@ -130,59 +130,59 @@ impl Standing {
         State::of(self.0.load(Ordering::Acquire))
     }
 
-    /// Changes the state; gives the one before, `None` where nothing was to be changed.
+    /// Updates the state; returns the previous one, or `None` if unchanged.
     fn change(&self, next: impl Fn(State) -> Option<State>) -> Option<State> {
         let word = |word| next(State::of(word)).map(State::word);
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, word).ok().map(State::of)
     }
 
-    /// The provider's wish: it rests for `wait`, at most [`MAX_REST`]; a shorter wish than an earlier one does not wake it.
+    /// Pauses for `wait`, at most [`MAX_RETRY_AFTER`]. Never shortens a pause.
     pub fn rest(&self, wait: Duration, now: u64) {
         let until = after(wait.min(MAX_REST), now);
         self.change(|s| (until > s.until).then_some(State { until, ..s }));
     }
 
-    /// Whether it should be asked only when nobody else is left.
+    /// Whether to use it only if no other target remains.
     pub fn avoided(&self, now: u64) -> bool {
         let s = self.load();
         s.resting(now) || s.probing
     }
 
-    /// Whether it is out, a probe still to come included.
+    /// Whether it is ejected, including while it waits for a probe.
     pub fn is_ejected(&self) -> bool {
         self.load().ejections > 0
     }
 
-    /// Why it is out; `None` while it takes part or only rests.
+    /// Why it is ejected; `None` if it is not.
     pub fn cause(&self) -> Option<Cause> {
         let s = self.load();
         (s.ejections > 0).then_some(s.cause)
     }
 
-    /// For how long it still rests.
+    /// Remaining time of the pause or cooldown.
     pub fn left(&self, now: u64) -> Duration {
         Duration::from_nanos(self.load().left(now))
     }
 
-    /// Whether it may be asked now, and as what.
+    /// Starts an attempt; `None` if unavailable.
     pub fn ask(&self, now: u64) -> Option<Role> {
         let s = self.change(|s| (!s.resting(now) && !s.probing).then_some(State { probing: s.ejections > 0, ..s }))?;
         Some(if s.ejections > 0 { Role::Probe { early: false } } else { Role::Plain })
     }
 
-    /// It is asked although it should rest, because nobody else is left.
+    /// Starts an attempt even if unavailable, because no other target remains.
     pub fn ask_anyway(&self, now: u64) -> Role {
         let probe = self.change(|s| (s.ejections > 0 && !s.probing).then_some(State { probing: true, ..s }));
         probe.map_or(Role::Plain, |s| Role::Probe { early: s.resting(now) })
     }
 
-    /// It is out from now on; for how long, unless it is out already.
+    /// Ejects; returns the cooldown, or `None` if already ejected.
     pub fn eject(&self, cause: Cause, rules: &Ejection, now: u64) -> Option<Duration> {
         self.change(|s| (s.ejections == 0).then(|| s.ejected(cause, rules, now)))?;
         Some(self.left(now))
     }
 
-    /// The probe has failed; for how long it rests, where that is new.
+    /// Ejects again after a failed probe; returns the new cooldown, if any.
     pub fn probe_failed(&self, early: bool, cause: Cause, rules: &Ejection, now: u64) -> Option<Duration> {
         if early {
             self.probe_told_nothing();
@@ -192,14 +192,14 @@ impl Standing {
         Some(self.left(now))
     }
 
-    /// The probe was answered: it takes part again. Gives why it was out, where it was.
+    /// Makes the target available after a successful probe; returns why it was ejected.
     pub fn readmit(&self, early: bool) -> Option<Cause> {
         let until = |s: State| if early { 0 } else { s.until };
         let before = self.change(|s| Some(State { until: until(s), ..State::default() }))?;
         (before.ejections > 0).then_some(before.cause)
     }
 
-    /// The probe has ended without a verdict; another one may be made.
+    /// Ends a probe without a result; another one may follow.
     pub fn probe_told_nothing(&self) {
         self.change(|s| Some(State { probing: false, ..s }));
     }
