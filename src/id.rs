@@ -1,10 +1,10 @@
-//! Ids of requests, answers and episodes.
+//! Generates ids of requests, responses and episodes.
 
 use std::time::Duration;
 use uuid::{Builder, Uuid};
 
-/// A new UUIDv7 (RFC 9562, section 5.7) of this time since the Unix epoch. Its 74 random bits tell ids of one millisecond
-/// apart and are no secret.
+/// A UUIDv7 (RFC 9562, section 5.7) for a time since the Unix epoch. Its 74 random bits make it unique within a
+/// millisecond; they are not secret.
 pub fn fresh(since_epoch: Duration) -> Uuid {
     let mut random = [0; 10];
     fastrand::fill(&mut random);

@@ -1,13 +1,13 @@
-//! Which names are close to one that does not exist, cheaply and with bounds.
+//! Suggests existing names that are similar to an unknown one, with bounded work.
 
-/// Longest part of a name that is compared, in bytes.
+/// Maximum bytes of a name that are compared.
 const MAX_NAME: usize = 128;
-/// Most names that are compared.
+/// Maximum number of names that are compared.
 const MAX_NAMES: usize = 1_000;
-/// Most single-byte changes between names that count as close.
+/// Maximum edit distance of a similar name.
 const MAX_CHANGES: usize = 3;
 
-/// Up to `count` of `names` that are close to `name`, the closest first.
+/// Up to `count` of `names` similar to `name`, the most similar first.
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
     let name = cut(name);
     let limit = (name.len() / 3).clamp(1, MAX_CHANGES);
@@ -21,14 +21,14 @@ fn cut(name: &str) -> &[u8] {
     name.as_bytes().get(..MAX_NAME).unwrap_or(name.as_bytes())
 }
 
-/// Insertions, deletions and substitutions from `a` to `b`; `None` above `limit`. Only the diagonal band of that width
-/// is looked at, so the work is at most `a.len() * (2 * limit + 1)`.
+/// Edit distance; `None` above `limit`. Computes only the diagonal band of that width: at most `a.len() * (2 * limit +
+/// 1)` steps.
 fn distance(a: &[u8], b: &[u8], limit: usize) -> Option<usize> {
     if a.len().abs_diff(b.len()) > limit {
         return None;
     }
     let far = limit + 1;
-    // `row[j]` is the distance between what was read of `a` and the first `j` bytes of `b`.
+    // `row[j]` is the distance between the processed part of `a` and the first `j` bytes of `b`.
     let mut row: Vec<usize> = (0..=b.len()).map(|j| j.min(far)).collect();
     for (i, x) in a.iter().enumerate() {
         let from = i.saturating_sub(limit);
@@ -40,7 +40,7 @@ fn distance(a: &[u8], b: &[u8], limit: usize) -> Option<usize> {
         }
         for (y, slot) in b.iter().zip(row.iter_mut().skip(1)).take(to).skip(from) {
             let substituted = diagonal + usize::from(x != y);
-            // The byte beyond the band has not been reached by the row above.
+            // Beyond the band the row above has no value.
             diagonal = *slot;
             left = substituted.min(left + 1).min(*slot + 1).min(far);
             *slot = left;
