@@ -1,12 +1,12 @@
-//! One pass over a JSON body: is it well formed, how deep is it, and where are its top-level members?
+//! Validates a JSON body in one pass and finds its top-level members.
 
-use super::walk::{Key, List, Stop};
+use super::walk::{Key, List, SyntaxError};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 
-/// Deepest nesting of arrays and objects that is accepted; the envelope itself is level 1.
+/// Maximum nesting of arrays and objects; the envelope is level 1.
 pub const MAX_DEPTH: usize = 128;
-/// Most members that the envelope may have.
+/// Maximum number of top-level members.
 pub const MAX_MEMBERS: usize = 256;
 
 /// A range of bytes of the scanned body.
@@ -19,22 +19,22 @@ pub struct Span {
 }
 
 impl Span {
-    /// A span of positions that fit, which [`scan`] sees to.
+    /// A span. Positions fit because [`scan`] limits the body.
     pub(super) const fn new(start: usize, end: usize) -> Self {
         Self { start: start as u32, end: end as u32 }
     }
 
-    /// The span as positions.
+    /// The span as a range.
     pub const fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
     }
 
-    /// The bytes of `body` in this span; empty where the span is not of this body.
+    /// The bytes of the span in `body`; empty if out of range.
     pub fn of(self, body: &[u8]) -> &[u8] {
         body.get(self.range()).unwrap_or_default()
     }
 
-    /// The characters of `body` in this span; empty where the span is not of this body.
+    /// The text of the span in `body`; empty if out of range.
     pub fn text(self, body: &str) -> &str {
         body.get(self.range()).unwrap_or_default()
     }
@@ -50,27 +50,27 @@ pub struct Member {
 }
 
 impl Member {
-    /// The name, which may be spelled with escapes.
+    /// The key, which may contain escapes.
     pub fn name(self, body: &str) -> Key<'_> {
         Key::of(Span { start: self.key.start + 1, end: self.key.end.saturating_sub(1) }.text(body))
     }
 }
 
-/// Where the top-level members of a body are. Holds positions only.
+/// Positions of the top-level members of a body.
 #[derive(Clone, Debug, Default)]
 pub struct Envelope {
-    /// In the order of the body.
+    /// In body order.
     pub members: SmallVec<[Member; 16]>,
     /// Position of the opening brace.
     pub open: u32,
-    /// Whether there is a null, on whatever level.
+    /// Whether a null occurs at any level.
     pub has_null: bool,
 }
 
-/// Why a body is not acceptable, and where.
+/// Why a body was rejected, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanError {
-    /// What is wrong.
+    /// The problem.
     pub what: &'static str,
     /// Offset of the byte, from 0.
     pub offset: usize,
@@ -82,81 +82,81 @@ pub struct ScanError {
 
 impl std::fmt::Display for ScanError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "The body is not acceptable JSON: {} at line {} column {} (byte {})", self.what, self.line, self.column, self.offset)
+        write!(f, "Invalid JSON body: {} at line {} column {} (byte {})", self.what, self.line, self.column, self.offset)
     }
 }
 
 impl std::error::Error for ScanError {}
 
-/// The body as text.
+/// Decodes the body as UTF-8.
 ///
 /// # Errors
-/// Where it stops to be UTF-8 (RFC 8259, section 8.1).
+/// The first invalid position (RFC 8259, section 8.1).
 pub fn text(body: &[u8]) -> Result<&str, ScanError> {
     simdutf8::basic::from_utf8(body).map_err(|_| {
-        // The fast check does not tell the place.
+        // simdutf8's basic check does not return the position.
         let at = std::str::from_utf8(body).map_or_else(|e| e.valid_up_to(), str::len);
-        Stop::new("expected UTF-8 text", at).locate(body)
+        SyntaxError::new("expected UTF-8 text", at).locate(body)
     })
 }
 
-/// Checks a whole body and finds its top-level members.
+/// Validates a body and finds its top-level members.
 ///
 /// # Errors
-/// The first thing that is wrong, with its position.
+/// The first problem and its position.
 pub fn scan(body: &str) -> Result<Envelope, ScanError> {
-    find(body).map_err(|stop| stop.locate(body.as_bytes()))
+    find(body).map_err(|error| error.locate(body.as_bytes()))
 }
 
-fn find(body: &str) -> Result<Envelope, Stop> {
+fn find(body: &str) -> Result<Envelope, SyntaxError> {
     if u32::try_from(body.len()).is_err() {
-        return Err(Stop::new("longer than 4 GiB", 0));
+        return Err(SyntaxError::new("longer than 4 GiB", 0));
     }
     let mut list = List::open(body, b'{', false)?;
     let mut members = SmallVec::<[Member; 16]>::new();
     while let Some(member) = list.member()? {
         if members.len() == MAX_MEMBERS {
-            return Err(Stop::new("more than 256 members", member.key.start as usize));
+            return Err(SyntaxError::new("more than 256 members", member.key.start as usize));
         }
         members.push(member);
     }
-    distinct(body, &members)?;
+    check_duplicates(body, &members)?;
     Ok(Envelope { members, open: list.open as u32, has_null: list.has_null() })
 }
 
-/// Members of which each name is compared with each other; more are sorted.
-const FEW: usize = 16;
+/// Up to this many keys are compared pairwise; more are sorted.
+const MAX_PAIRWISE: usize = 16;
 
-/// RFC 8259, section 4: what software makes of two members of one name is unpredictable, so that gateway and provider
-/// could read two different requests out of one body.
-fn distinct(body: &str, members: &[Member]) -> Result<(), Stop> {
-    let again = if members.len() <= FEW && !members.iter().any(|member| member.name(body).is_escaped()) {
+/// Rejects duplicate keys. RFC 8259, section 4: their meaning is unpredictable, so gateway and provider could read
+/// different requests.
+fn check_duplicates(body: &str, members: &[Member]) -> Result<(), SyntaxError> {
+    let duplicate = if members.len() <= MAX_PAIRWISE && !members.iter().any(|member| member.name(body).is_escaped()) {
         let spelled = |member: &Member| member.key.text(body);
         (1..).zip(members).find_map(|(next, one)| members.iter().skip(next).find(|other| spelled(other) == spelled(one)))
     } else {
-        first_again(body, members)
+        first_duplicate(body, members)
     };
-    match again {
-        Some(member) => Err(Stop::new("a member of this name has been there already", member.key.start as usize)),
+    match duplicate {
+        Some(member) => Err(SyntaxError::new("duplicate key", member.key.start as usize)),
         None => Ok(()),
     }
 }
 
-/// Sorted, because comparing each with each would cost a body of many long names the square of its length.
-fn first_again<'m>(body: &str, members: &'m [Member]) -> Option<&'m Member> {
-    let mut room = [0u32; MAX_MEMBERS];
-    let order = room.get_mut(..members.len())?;
+/// Sorts the keys: pairwise comparison would be quadratic in the length of many long keys.
+fn first_duplicate<'m>(body: &str, members: &'m [Member]) -> Option<&'m Member> {
+    let mut buffer = [0u32; MAX_MEMBERS];
+    let order = buffer.get_mut(..members.len())?;
     (0..).zip(order.iter_mut()).for_each(|(i, slot)| *slot = i);
     let name = |i: u32| members.get(i as usize).map_or(Key::of(""), |member| member.name(body));
     order.sort_unstable_by(|&a, &b| name(a).order(name(b)).then(a.cmp(&b)));
-    let again = order.windows(2).filter_map(|pair| match pair {
+    let duplicate = order.windows(2).filter_map(|pair| match pair {
         [a, b] if name(*a).order(name(*b)) == Ordering::Equal => Some(*b),
         _ => None,
     });
-    again.min().and_then(|i| members.get(i as usize))
+    duplicate.min().and_then(|i| members.get(i as usize))
 }
 
-/// The inside of a key's span (which has its quotes), as it is spelled; [`Member::name`] compares whatever the spelling.
+/// A key's span without its quotes, escapes included; [`Member::name`] compares decoded names.
 pub fn key_bytes(quoted: &[u8]) -> &[u8] {
     quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default()
 }
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_name_stands_once_however_it_is_spelled() {
         let error = scan(br#"{"z":0,"model":1,"a":2,"mod\u0065l":3,"a":4}"#).unwrap_err();
-        assert_eq!((error.what, error.offset), ("a member of this name has been there already", 23));
+        assert_eq!((error.what, error.offset), ("duplicate key", 23));
         assert!(scan(br#"{"a":{"x":1,"x":2},"x":3}"#).is_ok(), "only the envelope's names must be distinct");
     }
 

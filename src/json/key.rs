@@ -1,53 +1,53 @@
-//! The name of a member, which may be spelled with escapes and is still the same name.
+//! The key of a member, compared regardless of its escapes.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// A member's name: the raw inside of its quotes, already checked.
+/// A key: the validated text between its quotes.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a>(&'a str);
 
 impl<'a> Key<'a> {
-    /// A key from the inside of a JSON string that a scanner has accepted.
+    /// A key from the inside of a validated JSON string.
     pub(super) const fn of(raw: &'a str) -> Self {
         Self(raw)
     }
 
-    /// Whether the name is `name`, however it is spelled: `"mod\u0065l"` is `model`.
+    /// Whether the decoded key is `name`: `"mod\u0065l"` is `model`.
     pub fn is(self, name: &str) -> bool {
-        if self.is_escaped() { self.points().eq(name.chars().map(u32::from)) } else { self.0 == name }
+        if self.is_escaped() { self.code_points().eq(name.chars().map(u32::from)) } else { self.0 == name }
     }
 
-    /// Whether it is spelled with escapes.
+    /// Whether it contains escapes.
     pub(super) fn is_escaped(self) -> bool {
         self.0.contains('\\')
     }
 
-    /// As it is written, escapes included.
+    /// The key as written, escapes included.
     pub const fn raw(self) -> &'a str {
         self.0
     }
 
-    /// The characters; allocates only where an escape has to be undone. A lone surrogate becomes U+FFFD.
+    /// The decoded key; allocates only if it contains escapes. A lone surrogate becomes U+FFFD.
     pub fn decode(self) -> Cow<'a, str> {
         if self.is_escaped() {
-            Cow::Owned(self.points().map(|c| char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+            Cow::Owned(self.code_points().map(|c| char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
         } else {
             Cow::Borrowed(self.0)
         }
     }
 
-    /// The order of the names' code points; equal names are equal however they are spelled.
+    /// Compares decoded keys by code point.
     pub(super) fn order(self, other: Self) -> Ordering {
         if self.is_escaped() || other.is_escaped() {
-            self.points().cmp(other.points())
+            self.code_points().cmp(other.code_points())
         } else {
-            self.0.cmp(other.0) // the order of UTF-8 is that of code points
+            self.0.cmp(other.0) // UTF-8 sorts by code point
         }
     }
 
-    /// The code points that the spelling means. A lone surrogate, which RFC 8259 (section 8.2) lets stand, is itself.
-    fn points(self) -> impl Iterator<Item = u32> + 'a {
+    /// The decoded code points. A lone surrogate, which RFC 8259 (section 8.2) permits, is returned as such.
+    fn code_points(self) -> impl Iterator<Item = u32> + 'a {
         let mut chars = self.0.chars();
         std::iter::from_fn(move || {
             let c = chars.next()?;

@@ -1,12 +1,12 @@
-//! JSON without a document: the few operations that the hot path needs, on bytes.
+//! JSON operations on bytes, without building a document. Imports nothing of the crate.
 //!
-//! [`walk`] is the scanner: it checks the grammar and hands out raw slices. [`envelope`] checks a whole body once and
-//! remembers where its top-level members are; [`splice`] makes a new body out of the old bytes and a few edits;
-//! [`mod@write`] escapes text. Everything that wants real values uses `serde_json` on the small spans that these give.
+//! [`walk`] is the scanner: it checks the grammar and yields raw slices. [`envelope`] checks a whole body once and
+//! records its top-level members; [`splice`] edits them in place; [`mod@write`] escapes and writes. Code that needs
+//! values applies `serde_json` to small slices.
 
 pub mod envelope;
+pub mod error_path;
 mod key;
-pub mod place;
 #[cfg(test)]
 mod properties;
 mod run;

@@ -1,71 +1,68 @@
-//! The one tight loop of JSON: how far does plain string text go?
+//! Finds the end of plain text in JSON strings, the hottest loop of the scanner.
 //!
-//! Reading a string and escaping one stop at the same bytes (RFC 8259, section 7: the quotation mark, the reverse
-//! solidus and the control characters U+0000 to U+001F), so both use this search. Bodies are mostly string text, which
-//! makes its speed the speed of the whole scan.
+//! Scanning and escaping error at the same bytes (RFC 8259, section 7: quotation mark, reverse solidus and control
+//! characters U+0000 to U+001F), so both use this search. Bodies consist mostly of string text.
 
-use super::walk::Stop;
+use super::walk::SyntaxError;
 use wide::u8x16;
 
-/// Bytes looked at together where no special byte is near; the compiler turns the loop over one block into vector
-/// instructions.
+/// Bytes checked together in plain text; the compiler vectorises the loop over one block.
 const BLOCK: usize = 64;
 /// Bytes of a vector.
 const LANES: usize = 16;
-/// Plain bytes after which blocks are tried: keys and short words end before, where a block would cost more than it saves.
-const PATIENCE: usize = 32;
+/// Plain bytes after which blocks are used: shorter strings, such as keys, are cheaper without.
+const BLOCK_THRESHOLD: usize = 32;
 
-/// Whether a byte cannot stand unescaped in a JSON string.
-const fn special(b: u8) -> bool {
+/// Whether a byte must be escaped in a JSON string.
+const fn is_special(b: u8) -> bool {
     b < 0x20 || b == b'"' || b == b'\\'
 }
 
-/// How many bytes at the start of `bytes` are plain string text: no quote, no backslash, no control character.
+/// Number of leading bytes that need no escape.
 pub fn plain(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {
         let Some(lanes) = lanes(bytes, at) else { return at + tail(bytes.get(at..).unwrap_or_default()) };
-        let hits = marks(lanes);
+        let hits = special_mask(lanes);
         if hits != 0 {
             return at + hits.trailing_zeros() as usize;
         }
         at += LANES;
-        if at == PATIENCE {
+        if at == BLOCK_THRESHOLD {
             at += blocks(bytes.get(at..).unwrap_or_default());
         }
     }
 }
 
-/// The position behind the closing quote of the string whose text begins at `start`, which has its opening quote
-/// before it (`string` of RFC 8259, section 7).
+/// Position after the closing quote of a string whose text begins at `start` (`string` of RFC 8259, section 7).
 #[inline]
-pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
-    // Most strings are names and short words, whose end is the first special byte of the first vector.
-    match lanes(bytes, start).map(|lanes| marks(lanes).trailing_zeros() as usize) {
+pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
+    // Fast path: most strings end within the first vector.
+    match lanes(bytes, start).map(|lanes| special_mask(lanes).trailing_zeros() as usize) {
         Some(first) if bytes.get(start + first) == Some(&b'"') && first < LANES => Ok(start + first + 1),
         Some(first) if first >= LANES => long_string_end(bytes, start + LANES),
         _ => long_string_end(bytes, start),
     }
 }
 
-/// [`string_end`] of any string, or of the rest of one that begins between two characters.
+/// [`string_end`] for longer strings, or for the rest of one from a character boundary.
 #[inline(never)]
-fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
-    let (mut at, mut patience) = (start, start + PATIENCE);
-    let mut smooth = true; // text without an escape so far is likely to go on so
+fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
+    let (mut at, mut block_at) = (start, start + BLOCK_THRESHOLD);
+    let mut unescaped = true; // no escape so far
     'lanes: loop {
-        if at >= patience {
-            at = if smooth { smooth_text(bytes, at) } else { easy_blocks(bytes, at) };
-            patience = at + BLOCK; // what stopped it has to be read in smaller steps
+        if at >= block_at {
+            at = if unescaped { skip_unescaped(bytes, at) } else { skip_simple_blocks(bytes, at) };
+            block_at = at + BLOCK; // read past the obstacle in smaller steps
         }
         let Some(lanes) = lanes(bytes, at) else { return string_tail(bytes, at) };
-        let mut hits = marks(lanes);
+        let mut hits = special_mask(lanes);
         while hits != 0 {
             let hit = at + hits.trailing_zeros() as usize;
             match bytes.get(hit) {
                 Some(b'"') => return Ok(hit + 1),
                 Some(b'\\') => {
-                    smooth = false;
+                    unescaped = false;
                     let end = escape_end(bytes, hit)?;
                     if end >= at + LANES {
                         at = end;
@@ -73,44 +70,44 @@ fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, Stop> {
                     }
                     hits &= u32::MAX << (end - at);
                 }
-                _ => return Err(Stop::new(CONTROL, hit)),
+                _ => return Err(SyntaxError::new(CONTROL, hit)),
             }
         }
         at += LANES;
     }
 }
 
-/// Moves over text without escapes: to the next quote or backslash, or not at all where there is none, or a control
-/// character before it.
-fn smooth_text(bytes: &[u8], start: usize) -> usize {
+/// Skips text without escapes, up to the next quote or backslash. Returns `start` if there is none, or a control
+/// character precedes it.
+fn skip_unescaped(bytes: &[u8], start: usize) -> usize {
     let rest = bytes.get(start..).unwrap_or_default();
     let text = memchr::memchr2(b'"', b'\\', rest).and_then(|end| rest.get(..end)).unwrap_or_default();
     if text.iter().fold(u8::MAX, |least, b| least.min(*b)) < 0x20 { start } else { start + text.len() }
 }
 
-/// As [`string_end`], in a text that has been checked: only the quote is looked for.
-pub(super) fn closing_quote(bytes: &[u8], start: usize) -> Result<usize, Stop> {
+/// [`string_end`] in validated text: searches for the quote only.
+pub(super) fn closing_quote(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
     let mut at = start;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         match memchr::memchr2(b'"', b'\\', rest) {
             Some(i) if rest.get(i) == Some(&b'"') => return Ok(at + i + 1),
             Some(i) => at += i + 2,
-            None => return Err(Stop::new("the string has no end", at)),
+            None => return Err(SyntaxError::new("unterminated string", at)),
         }
     }
 }
 
-/// Moves over whole blocks of string text in which no escape but the usual ones stands, and comes to rest between two
-/// characters. No branch depends on where the escapes are, which is what makes prose and program text slow otherwise.
-fn easy_blocks(bytes: &[u8], start: usize) -> usize {
+/// Skips blocks whose only escapes are the common ones, and stops at a character boundary. Branch-free, so that escapes
+/// in prose and program code do not cause mispredictions.
+fn skip_simple_blocks(bytes: &[u8], start: usize) -> usize {
     let ends_in_backslash = |at: usize| at.checked_sub(1).and_then(|i| bytes.get(i)) == Some(&b'\\');
     if ends_in_backslash(start) {
-        return start; // the end of an escape, which would look like the beginning of one
+        return start; // the backslash of an escape would be misread
     }
     let mut at = start;
     while let Some((before, block)) = block(bytes, at.wrapping_sub(1)).zip(block(bytes, at)) {
-        if !before.iter().zip(block).fold(true, |easy, (&before, &b)| easy & easy_after(before, b)) {
+        if !before.iter().zip(block).fold(true, |simple, (&before, &b)| simple & is_simple_after(before, b)) {
             break;
         }
         at += BLOCK;
@@ -118,54 +115,54 @@ fn easy_blocks(bytes: &[u8], start: usize) -> usize {
     if at > start && ends_in_backslash(at) { at - 1 } else { at }
 }
 
-/// Whether a byte is fine behind this other one, where no escaped backslash is near.
-const fn easy_after(before: u8, b: u8) -> bool {
+/// Whether `b` is valid after `before`, if no escaped backslash is near.
+const fn is_simple_after(before: u8, b: u8) -> bool {
     let escape = (b == b'n') | (b == b'"') | (b == b't') | (b == b'/');
     let escaped = before == b'\\';
     (b >= 0x20) & ((escaped & escape) | (!escaped & (b != b'"')))
 }
 
-/// Whether there is nothing special in a block.
+/// Whether a block contains no special byte.
 #[inline]
 fn is_plain(block: &[u8; BLOCK]) -> bool {
-    !block.iter().fold(false, |hit, &b| hit | special(b))
+    !block.iter().fold(false, |hit, &b| hit | is_special(b))
 }
 
-/// How many spaces stand at the start, at most [`LANES`]: the indentation of a body that a person has laid out.
+/// Number of leading spaces, at most [`LANES`]: indentation.
 #[inline]
 pub(super) fn spaces(bytes: &[u8]) -> usize {
     lanes(bytes, 0).map_or(0, |lanes| (!lanes.simd_eq(u8x16::splat(b' ')).to_bitmask()).trailing_zeros() as usize)
 }
 
-const CONTROL: &str = "a control character in a string must be escaped";
+const CONTROL: &str = "unescaped control character in a string";
 
-/// [`string_end`] byte by byte, where less than a vector is left.
-fn string_tail(bytes: &[u8], mut at: usize) -> Result<usize, Stop> {
+/// [`string_end`] byte by byte, for the last few bytes.
+fn string_tail(bytes: &[u8], mut at: usize) -> Result<usize, SyntaxError> {
     loop {
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => at = escape_end(bytes, at)?,
-            Some(0..0x20) => return Err(Stop::new(CONTROL, at)),
+            Some(0..0x20) => return Err(SyntaxError::new(CONTROL, at)),
             Some(_) => at += 1,
-            None => return Err(Stop::new("the text ends within a string: expected `\"`", at)),
+            None => return Err(SyntaxError::new("unterminated string: expected `\"`", at)),
         }
     }
 }
 
-/// The position behind the escape whose backslash is at `at`.
+/// Position after the escape whose backslash is at `at`.
 #[inline]
-fn escape_end(bytes: &[u8], at: usize) -> Result<usize, Stop> {
+fn escape_end(bytes: &[u8], at: usize) -> Result<usize, SyntaxError> {
     match bytes.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
         Some(b'u') => match bytes.get(at + 2..at + 6) {
             Some(digits) if digits.iter().fold(true, |all, b| all & b.is_ascii_hexdigit()) => Ok(at + 6),
-            _ => Err(Stop::new("expected four hexadecimal digits after `\\u`", at)),
+            _ => Err(SyntaxError::new("expected four hexadecimal digits after `\\u`", at)),
         },
-        _ => Err(Stop::new("unknown escape: expected one of `\"\\/bfnrtu` after `\\`", at)),
+        _ => Err(SyntaxError::new("unknown escape: expected one of `\"\\/bfnrtu` after `\\`", at)),
     }
 }
 
-/// How many bytes at the start are whole blocks of plain text.
+/// Length of the leading blocks of plain text, in bytes.
 #[inline]
 fn blocks(bytes: &[u8]) -> usize {
     let (blocks, _) = bytes.as_chunks::<BLOCK>();
@@ -183,12 +180,12 @@ fn lanes(bytes: &[u8], at: usize) -> Option<u8x16> {
 }
 
 fn tail(bytes: &[u8]) -> usize {
-    bytes.iter().position(|&b| special(b)).unwrap_or(bytes.len())
+    bytes.iter().position(|&b| is_special(b)).unwrap_or(bytes.len())
 }
 
-/// One bit for every special byte, the lowest for the first.
+/// One bit per special byte, the lowest for the first.
 #[inline]
-fn marks(lanes: u8x16) -> u32 {
+fn special_mask(lanes: u8x16) -> u32 {
     let control = lanes.min(u8x16::splat(0x1f)).simd_eq(lanes);
     (control | lanes.simd_eq(u8x16::splat(b'"')) | lanes.simd_eq(u8x16::splat(b'\\'))).to_bitmask()
 }

@@ -1,6 +1,5 @@
-//! A new body out of the old one and a few edits.
-//!
-//! What is not edited keeps every byte: the spelling of numbers, the order, the white space, the unknown fields.
+//! Builds a new body from an old one and a few edits of top-level members. Everything else stays byte for byte: number
+//! formats, order, white space, unknown fields.
 
 use super::envelope::{Envelope, Member};
 use super::write;
@@ -9,9 +8,8 @@ use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Edits of a body's top-level members, made into a new body by [`Splice::finish`].
-///
-/// New values must be valid JSON; then the new body is, whatever edits come together.
+/// Edits of a body's top-level members; [`Splice::finish`] builds the new body. If all new values are valid JSON, the
+/// result is too.
 #[derive(Debug)]
 pub struct Splice<'a> {
     body: &'a Bytes,
@@ -20,22 +18,22 @@ pub struct Splice<'a> {
     inserts: SmallVec<[Insert<'a>; 2]>,
 }
 
-/// A new member: its key with its quotes, and its value.
+/// A new member: quoted key, and value.
 type Insert<'a> = (Vec<u8>, Cow<'a, [u8]>);
 
-/// What happens to one member.
+/// The edits of one member.
 #[derive(Debug, Default)]
 struct Edit<'a> {
-    /// Where the member's key starts, which tells the member.
+    /// Start of the member's key, which identifies the member.
     start: u32,
     removed: bool,
     value: Option<Cow<'a, [u8]>>,
-    /// New first elements of the value, the last one being the first.
+    /// Elements to prepend to the value, in reverse order.
     elements: SmallVec<[Cow<'a, [u8]>; 1]>,
 }
 
 impl<'a> Splice<'a> {
-    /// No edits yet. `envelope` must be of this very body.
+    /// No edits. `envelope` must be that of `body`.
     pub fn new(body: &'a Bytes, envelope: &'a Envelope) -> Self {
         Self { body, envelope, edits: SmallVec::new(), inserts: SmallVec::new() }
     }
@@ -52,34 +50,33 @@ impl<'a> Splice<'a> {
         self.edits.get_mut(at)
     }
 
-    /// Gives a member another value.
+    /// Replaces a member's value.
     pub fn replace(&mut self, member: &Member, value: Cow<'a, [u8]>) {
         if let Some(edit) = self.edit(member) {
             edit.value = Some(value);
         }
     }
 
-    /// Takes a member out; other edits of it do not count then.
+    /// Removes a member; overrides other edits of it.
     pub fn remove(&mut self, member: &Member) {
         if let Some(edit) = self.edit(member) {
             edit.removed = true;
         }
     }
 
-    /// Appends a member after all others. The key is in plain characters, and must not be there already.
+    /// Appends a member. `key` is unescaped text and must not exist in the body.
     pub fn insert(&mut self, key: &str, value: Cow<'a, [u8]>) {
         self.inserts.push((quoted(key), value));
     }
 
-    /// Puts an element in front of a member's array (its new one, where it is replaced too). A value that is no array
-    /// stays as it is.
+    /// Prepends an element to a member's array (the replacement, if it is replaced too). Has no effect on other values.
     pub fn insert_into_array_start(&mut self, member: &Member, element: Cow<'a, [u8]>) {
         if let Some(edit) = self.edit(member) {
             edit.elements.push(element);
         }
     }
 
-    /// The new body, in one buffer of its exact size; the old one itself where there is no edit.
+    /// The new body in one exact allocation; the old one if there are no edits.
     pub fn finish(self) -> Bytes {
         if self.edits.is_empty() && self.inserts.is_empty() {
             return self.body.clone();
@@ -94,20 +91,20 @@ impl<'a> Splice<'a> {
 
     fn bytes<'p>(&'p self, piece: &Piece<'p>) -> &'p [u8] {
         match piece {
-            Piece::Old(range) => self.body.get(range.clone()).unwrap_or_default(),
-            Piece::Fresh(bytes) => bytes,
+            Piece::Copied(range) => self.body.get(range.clone()).unwrap_or_default(),
+            Piece::New(bytes) => bytes,
         }
     }
 
-    /// A member that stays brings the separator before it along: exactly one comma for every one but the first that
-    /// stays, which takes what stands before the very first. So no edit can lose or double a comma.
+    /// A remaining member is copied with the separator before it, which contains exactly one comma; the first remaining
+    /// one takes the text before the very first member instead. So no edit drops or duplicates a comma.
     fn pieces(&self) -> Pieces<'_> {
         let mut out = Pieces::default();
         let members = &self.envelope.members;
         let open = self.envelope.open as usize + 1;
         let lead = members.first().map_or(open, |first| first.key.start as usize);
         let (mut edits, mut end, mut any) = (self.edits.iter().peekable(), open, false);
-        out.old(0..open);
+        out.copied(0..open);
         for member in members {
             let (key, value) = (member.key.range(), member.value.range());
             let edit = edits.next_if(|edit| edit.start == member.key.start);
@@ -115,37 +112,37 @@ impl<'a> Splice<'a> {
             if edit.is_some_and(|edit| edit.removed) {
                 continue;
             }
-            out.old(if any { separator } else { open..lead });
+            out.copied(if any { separator } else { open..lead });
             any = true;
             match edit {
                 Some(edit) => {
-                    out.old(key.start..value.start);
+                    out.copied(key.start..value.start);
                     let old = self.body.get(value.clone()).unwrap_or_default();
                     out.value(edit, value, old);
                 }
-                None => out.old(key.start..value.end),
+                None => out.copied(key.start..value.end),
             }
         }
         for (key, value) in &self.inserts {
             if std::mem::replace(&mut any, true) {
-                out.fresh(b",");
+                out.new_bytes(b",");
             }
-            out.fresh(key);
-            out.fresh(b":");
-            out.fresh(value);
+            out.new_bytes(key);
+            out.new_bytes(b":");
+            out.new_bytes(value);
         }
-        out.old(end..self.body.len());
+        out.copied(end..self.body.len());
         out
     }
 }
 
-/// A stretch of the new body.
+/// A part of the new body.
 #[derive(Debug)]
 enum Piece<'p> {
-    /// Bytes of the old one.
-    Old(Range<usize>),
+    /// Bytes of the old body.
+    Copied(Range<usize>),
     /// New bytes.
-    Fresh(&'p [u8]),
+    New(&'p [u8]),
 }
 
 #[derive(Debug, Default)]
@@ -159,17 +156,17 @@ impl<'p> std::ops::Deref for Pieces<'p> {
 }
 
 impl<'p> Pieces<'p> {
-    /// Appends old bytes; what adjoins becomes one run.
-    fn old(&mut self, range: Range<usize>) {
+    /// Appends old bytes, merging adjacent ranges.
+    fn copied(&mut self, range: Range<usize>) {
         match self.0.last_mut() {
-            Some(Piece::Old(last)) if last.end == range.start => last.end = range.end,
+            Some(Piece::Copied(last)) if last.end == range.start => last.end = range.end,
             _ if range.is_empty() => {}
-            _ => self.0.push(Piece::Old(range)),
+            _ => self.0.push(Piece::Copied(range)),
         }
     }
 
-    fn fresh(&mut self, bytes: &'p [u8]) {
-        self.0.push(Piece::Fresh(bytes));
+    fn new_bytes(&mut self, bytes: &'p [u8]) {
+        self.0.push(Piece::New(bytes));
     }
 
     fn value(&mut self, edit: &'p Edit<'_>, range: Range<usize>, old: &[u8]) {
@@ -181,19 +178,19 @@ impl<'p> Pieces<'p> {
         };
         let empty = now.iter().skip(cut).find(|b| !b.is_ascii_whitespace()) == Some(&b']');
         let part = |out: &mut Self, from: usize, to: usize| match &edit.value {
-            Some(value) => out.fresh(value.get(from..to).unwrap_or_default()),
-            None => out.old(range.start + from..range.start + to),
+            Some(value) => out.new_bytes(value.get(from..to).unwrap_or_default()),
+            None => out.copied(range.start + from..range.start + to),
         };
         if cut > 0 {
             part(self, 0, cut);
             for (i, element) in edit.elements.iter().rev().enumerate() {
                 if i > 0 {
-                    self.fresh(b",");
+                    self.new_bytes(b",");
                 }
-                self.fresh(element);
+                self.new_bytes(element);
             }
             if !empty {
-                self.fresh(b",");
+                self.new_bytes(b",");
             }
         }
         part(self, cut, now.len());

@@ -1,13 +1,13 @@
-//! Halves of surrogate pairs in JSON text: RFC 8259 lets them be written as escapes, and no Unicode text can hold them.
+//! Lone surrogates in JSON text: RFC 8259 permits them as escapes, but Unicode text cannot contain them.
 
 use std::borrow::Cow;
 
-/// What stands for a half that has lost the other one.
+/// Replacement of a lone surrogate.
 const REPLACEMENT: &str = "\\ufffd";
 /// Length of an escape `\uXXXX`.
 const ESCAPE: usize = 6;
 
-/// JSON text with every lone surrogate escape replaced by U+FFFD, as decoders of UTF-16 do.
+/// Replaces every lone surrogate escape by U+FFFD, as UTF-16 decoders do.
 pub fn repaired(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
@@ -32,7 +32,7 @@ pub fn repaired(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The UTF-16 unit that the escape at this byte names.
+/// The UTF-16 code unit of the escape at `at`.
 fn unit(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + ESCAPE)?.strip_prefix("\\u")?;
     u16::from_str_radix(digits, 16).ok()

@@ -1,35 +1,33 @@
-//! The text of a JSON string, kept in its spelling.
+//! Text of a JSON string, copied between documents without decoding.
 
 use super::surrogate;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// A piece of text on its way from one JSON document into another.
+/// Text to write into a JSON document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Text<'a> {
-    /// The inside of a JSON string as it stood there, escapes included, quotes left out. It is copied verbatim, so it
-    /// must come from text that a JSON scanner has accepted.
+    /// The inside of a JSON string, escapes included. Copied verbatim, so it must come from validated JSON.
     Raw(&'a str),
-    /// Plain characters that still need escaping.
+    /// Text without escapes, to be escaped when written.
     Plain(&'a str),
 }
 
 impl<'a> Text<'a> {
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self.spelled().is_empty()
     }
 
-    /// The text as it is written, escapes included.
+    /// The text as written, escapes included.
     pub const fn spelled(self) -> &'a str {
         match self {
             Self::Raw(s) | Self::Plain(s) => s,
         }
     }
 
-    /// The characters themselves; allocates only where an escape has to be undone. Half of a surrogate pair, which no text
-    /// can hold, is U+FFFD.
+    /// The decoded text; allocates only if it contains escapes. Lone surrogates become U+FFFD.
     pub fn decode(self) -> Cow<'a, str> {
         match self {
             Self::Plain(s) => Cow::Borrowed(s),
@@ -44,13 +42,13 @@ fn unescaped(inside: &str) -> Option<String> {
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    /// Takes a JSON string as it is spelled, without undoing its escapes.
+    /// Deserializes a JSON string without decoding its escapes.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         raw_text(<&'a RawValue>::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("must be a string"))
     }
 }
 
-/// The inside of a raw JSON string; `None` where the value is none.
+/// The inside of a raw JSON string; `None` for other values.
 pub fn raw_text(value: &RawValue) -> Option<Text<'_>> {
     value.get().strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
 }

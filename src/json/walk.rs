@@ -1,26 +1,26 @@
-//! The one JSON scanner: it walks over a text, checks the grammar of RFC 8259, and hands out raw slices.
+//! The JSON scanner: validates the grammar of RFC 8259 and yields raw slices.
 //!
-//! [`members`] and [`elements`] open one level; what is inside of a value is checked and skipped without being kept.
-//! Nothing is allocated and nothing recurses: the kinds of the open containers are the bits of one number.
+//! [`members`] and [`elements`] iterate over one level; nested values are validated and skipped. The scanner does not
+//! allocate or recurse: the kinds of open containers are bits of one integer.
 
 use super::envelope::{MAX_DEPTH, Member, ScanError, Span};
 pub use super::key::Key;
 use super::run;
 use crate::json::text::Text;
 
-/// What is wrong, and at which byte; becomes a [`ScanError`] (which costs a count of lines) only on its way out.
+/// A problem and its position; converted to [`ScanError`], which counts lines, only when returned.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stop {
+pub(super) struct SyntaxError {
     what: &'static str,
     at: usize,
 }
 
-impl Stop {
+impl SyntaxError {
     pub(super) const fn new(what: &'static str, at: usize) -> Self {
         Self { what, at }
     }
 
-    /// The error with its line and column in `text`.
+    /// Adds line and column.
     #[cold]
     pub(super) fn locate(self, text: &[u8]) -> ScanError {
         let before = text.get(..self.at).unwrap_or(text);
@@ -30,87 +30,87 @@ impl Stop {
     }
 }
 
-/// The members of one object, in order.
+/// Iterator over the members of an object.
 #[derive(Clone, Debug)]
 pub struct Members<'a> {
     list: List<'a>,
 }
 
-/// Opens the object that `json` is; white space may stand around it.
+/// Opens an object; surrounding white space is allowed.
 ///
 /// # Errors
-/// Where it does not begin as an object.
+/// When it is not an object.
 pub fn members(json: &str) -> Result<Members<'_>, ScanError> {
-    List::open(json, b'{', false).map(|list| Members { list }).map_err(|stop| stop.locate(json.as_bytes()))
+    List::open(json, b'{', false).map(|list| Members { list }).map_err(|error| error.locate(json.as_bytes()))
 }
 
-/// The same for a value that [`members`] or [`elements`] has handed out: it has been checked already, so that what is
-/// inside of it is only skipped.
+/// Opens an object that [`members`] or [`elements`] returned: it is already validated, so nested values are skipped
+/// without checks.
 ///
 /// # Errors
-/// Where it does not begin as an object.
+/// When it is not an object.
 pub fn inner_members(json: &str) -> Result<Members<'_>, ScanError> {
-    List::open(json, b'{', true).map(|list| Members { list }).map_err(|stop| stop.locate(json.as_bytes()))
+    List::open(json, b'{', true).map(|list| Members { list }).map_err(|error| error.locate(json.as_bytes()))
 }
 
 impl<'a> Members<'a> {
-    /// The next member: its key, and its value without the white space around it. `None` tells that the whole text
-    /// has been checked, including what stands behind the closing brace.
+    /// The next member: key, and value without surrounding white space. `None` after the whole text, including what
+    /// follows the closing brace, was validated.
     ///
     /// # Errors
-    /// The first thing that is wrong. The walk is over then.
+    /// The first problem; iteration ends.
     #[expect(clippy::should_implement_trait, reason = "an iterator of results would go on after an error")]
     pub fn next(&mut self) -> Result<Option<(Key<'a>, &'a str)>, ScanError> {
         let text = self.list.cursor.text;
         match self.list.member() {
             Ok(Some(Member { key, value })) => Ok(Some((Key::of(inside(key.text(text))), value.text(text)))),
             Ok(None) => Ok(None),
-            Err(stop) => Err(stop.locate(text.as_bytes())),
+            Err(error) => Err(error.locate(text.as_bytes())),
         }
     }
 }
 
-/// The elements of one array, in order.
+/// Iterator over the elements of an array.
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
     list: List<'a>,
 }
 
-/// Opens the array that `json` is; white space may stand around it.
+/// Opens an array; surrounding white space is allowed.
 ///
 /// # Errors
-/// Where it does not begin as an array.
+/// When it is not an array.
 pub fn elements(json: &str) -> Result<Elements<'_>, ScanError> {
-    List::open(json, b'[', false).map(|list| Elements { list }).map_err(|stop| stop.locate(json.as_bytes()))
+    List::open(json, b'[', false).map(|list| Elements { list }).map_err(|error| error.locate(json.as_bytes()))
 }
 
-/// The same for a value that has been checked already; see [`inner_members`].
+/// Opens an array that is already validated; see [`inner_members`].
 ///
 /// # Errors
-/// Where it does not begin as an array.
+/// When it is not an array.
 pub fn inner_elements(json: &str) -> Result<Elements<'_>, ScanError> {
-    List::open(json, b'[', true).map(|list| Elements { list }).map_err(|stop| stop.locate(json.as_bytes()))
+    List::open(json, b'[', true).map(|list| Elements { list }).map_err(|error| error.locate(json.as_bytes()))
 }
 
 impl<'a> Elements<'a> {
-    /// The next element without the white space around it. `None` tells that the whole text has been checked,
-    /// including what stands behind the closing bracket.
+    /// The next element, without surrounding white space. `None` after the whole text, including what follows the
+    /// closing bracket, was validated.
     ///
     /// # Errors
-    /// The first thing that is wrong. The walk is over then.
+    /// The first problem; iteration ends.
     #[expect(clippy::should_implement_trait, reason = "an iterator of results would go on after an error")]
     pub fn next(&mut self) -> Result<Option<&'a str>, ScanError> {
         let text = self.list.cursor.text;
         match self.list.element() {
             Ok(value) => Ok(value.map(|span| span.text(text))),
-            Err(stop) => Err(stop.locate(text.as_bytes())),
+            Err(error) => Err(error.locate(text.as_bytes())),
         }
     }
 
-    /// All that are left.
+    /// The remaining elements.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its position.
+    /// The first problem and its position.
     pub fn rest(mut self) -> Result<Vec<&'a str>, ScanError> {
         let mut all = Vec::new();
         while let Some(element) = self.next()? {
@@ -119,11 +119,11 @@ impl<'a> Elements<'a> {
         Ok(all)
     }
 
-    /// The next element, which is expected to be an object: its members go to `each` (as [`Members::next`] gives them)
-    /// while it is being read, so that a long array of objects is read once and not twice.
+    /// The next element, usually an object, whose members are passed to `each` during the scan, so that an array of
+    /// objects is scanned once.
     ///
     /// # Errors
-    /// The first thing that is wrong. The walk is over then.
+    /// The first problem; iteration ends.
     pub fn next_object(&mut self, mut each: impl FnMut(Key<'a>, &'a str)) -> Result<Option<Element>, ScanError> {
         let text = self.list.cursor.text;
         let read = self.list.step(|cursor| {
@@ -132,33 +132,33 @@ impl<'a> Elements<'a> {
                 return Ok(Element::Other);
             }
             cursor.at += 1;
-            let mut more = cursor.opened(true);
+            let mut more = cursor.has_first_item(true);
             while more {
                 let Member { key, value } = cursor.member()?;
                 each(Key::of(inside(key.text(text))), value.text(text));
-                more = cursor.after(true)?;
+                more = cursor.has_next_item(true)?;
             }
             Ok(Element::Object)
         });
-        read.map_err(|stop| stop.locate(text.as_bytes()))
+        read.map_err(|error| error.locate(text.as_bytes()))
     }
 }
 
-/// The kinds of element that [`Elements::next_object`] tells apart.
+/// The kind of an element read by [`Elements::next_object`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
-    /// An object, whose members have been given out.
+    /// An object; its members were passed on.
     Object,
-    /// Anything else.
+    /// Another value.
     Other,
 }
 
-/// The inside of a string value that a scanner has handed out; `None` where the value is no string.
+/// The inside of a string value; `None` for other values. `json` must be validated.
 pub fn string(json: &str) -> Option<Text<'_>> {
     json.strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
 }
 
-/// A value that is a whole number of 0 or more, written without fraction or exponent, and fits.
+/// An unsigned integer without fraction or exponent; `None` for other values and on overflow.
 pub fn unsigned(json: &str) -> Option<u64> {
     if json.len() > 1 && json.starts_with('0') || json.is_empty() {
         return None;
@@ -166,7 +166,7 @@ pub fn unsigned(json: &str) -> Option<u64> {
     json.bytes().try_fold(0u64, |n, b| n.checked_mul(10)?.checked_add(u64::from(b.checked_sub(b'0').filter(|digit| *digit < 10)?)))
 }
 
-/// A key as it stands in a body, with its quotes; `None` where it has none.
+/// A quoted key; `None` without quotes.
 pub fn key(json: &str) -> Option<Key<'_>> {
     json.strip_prefix('"')?.strip_suffix('"').map(Key::of)
 }
@@ -175,84 +175,85 @@ fn inside(quoted: &str) -> &str {
     quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default()
 }
 
-/// Where a walk over one container is.
+/// Position within a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Behind the opening bracket.
+enum Progress {
+    /// After the opening bracket.
     Opened,
-    /// Behind an item.
+    /// After an item.
     Item,
-    /// Behind everything, or after an error.
+    /// After the end or an error.
     Over,
 }
 
-/// A container that is open, at its own level: what members and elements have in common.
+/// An open container; shared by [`Members`] and [`Elements`].
 #[derive(Clone, Debug)]
 pub(super) struct List<'a> {
     cursor: Cursor<'a>,
-    place: Place,
+    progress: Progress,
     object: bool,
     /// Position of the opening bracket.
     pub(super) open: usize,
 }
 
 impl<'a> List<'a> {
-    /// Whether a null has been read, on whatever level; of a checked text it is not known.
+    /// Whether a null occurred at any level; unknown in validated text.
     pub(super) const fn has_null(&self) -> bool {
         self.cursor.has_null
     }
 
-    /// Opens the container that `text` is.
-    pub(super) fn open(text: &'a str, bracket: u8, checked: bool) -> Result<Self, Stop> {
+    /// Opens the container at the beginning of `text`.
+    pub(super) fn open(text: &'a str, bracket: u8, checked: bool) -> Result<Self, SyntaxError> {
         let mut cursor = Cursor { text, at: 0, checked, has_null: false };
-        cursor.white();
+        cursor.skip_whitespace();
         let object = bracket == b'{';
         let open = cursor.at;
         if cursor.peek() != Some(bracket) {
-            return Err(cursor.stop(if object { "expected an object (`{`)" } else { "expected an array (`[`)" }));
+            return Err(cursor.error(if object { "expected an object (`{`)" } else { "expected an array (`[`)" }));
         }
         cursor.at += 1;
-        Ok(Self { cursor, place: Place::Opened, object, open })
+        Ok(Self { cursor, progress: Progress::Opened, object, open })
     }
 
     /// The next member of an object.
-    pub(super) fn member(&mut self) -> Result<Option<Member>, Stop> {
+    pub(super) fn member(&mut self) -> Result<Option<Member>, SyntaxError> {
         self.step(Cursor::member)
     }
 
     /// The next element of an array.
-    fn element(&mut self) -> Result<Option<Span>, Stop> {
+    fn element(&mut self) -> Result<Option<Span>, SyntaxError> {
         self.step(Cursor::span)
     }
 
-    fn step<T>(&mut self, item: impl FnOnce(&mut Cursor<'a>) -> Result<T, Stop>) -> Result<Option<T>, Stop> {
-        let place = std::mem::replace(&mut self.place, Place::Over);
-        if place == Place::Over {
+    fn step<T>(&mut self, item: impl FnOnce(&mut Cursor<'a>) -> Result<T, SyntaxError>) -> Result<Option<T>, SyntaxError> {
+        let progress = std::mem::replace(&mut self.progress, Progress::Over);
+        if progress == Progress::Over {
             return Ok(None);
         }
-        let more = if place == Place::Opened { self.cursor.opened(self.object) } else { self.cursor.after(self.object)? };
+        let more =
+            if progress == Progress::Opened { self.cursor.has_first_item(self.object) } else { self.cursor.has_next_item(self.object)? };
         if more {
             let item = item(&mut self.cursor)?;
-            self.place = Place::Item;
+            self.progress = Progress::Item;
             return Ok(Some(item));
         }
-        self.cursor.white();
+        self.cursor.skip_whitespace();
         match self.cursor.peek() {
             None => Ok(None),
-            Some(_) => Err(self.cursor.stop("expected nothing more after the end of the value")),
+            Some(_) => Err(self.cursor.error("unexpected text after the end of the value")),
         }
     }
 }
 
-/// A position in a text. Every method that reads something expects it exactly here and moves behind it. It is what
-/// [`members`] and [`elements`] walk with; a reader that goes down into the values itself reads every byte once.
+/// A read position. Every read method expects its item exactly here and moves past it. [`members`] and [`elements`] use
+/// it; code that descends into values with it reads every byte once.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     text: &'a str,
     at: usize,
-    /// The text is part of one that has been read to its end: what is not looked at is skipped unread.
+    /// The text is validated: nested values are skipped without checks.
     checked: bool,
-    /// Whether a null has been read, on whatever level; of a checked text it is not known.
+    /// Whether a null occurred at any level; unknown in validated text.
     has_null: bool,
 }
 
@@ -260,95 +261,94 @@ impl<'a> Cursor<'a> {
     /// At the first value of a text.
     pub fn new(text: &'a str) -> Self {
         let mut cursor = Self { text, at: 0, checked: false, has_null: false };
-        cursor.white();
+        cursor.skip_whitespace();
         cursor
     }
 
-    /// At the first value of a text that [`members`], [`elements`] or a cursor has handed out: it has been checked already,
-    /// so that what is not looked at is skipped unread.
+    /// At the first value of a text that [`members`], [`elements`] or a cursor returned: it is already validated.
     pub fn inside(text: &'a str) -> Self {
         Self { checked: true, ..Self::new(text) }
     }
 
-    /// Whether an object begins here.
+    /// Whether the next value is an object.
     pub fn at_object(&self) -> bool {
         self.peek() == Some(b'{')
     }
 
-    /// Whether an array begins here.
+    /// Whether the next value is an array.
     pub fn at_array(&self) -> bool {
         self.peek() == Some(b'[')
     }
 
-    /// Reads an object: `each` gets the raw name of every member and has to read its value.
+    /// Reads an object. `each` receives the raw key of every member and must read its value.
     ///
     /// # Errors
-    /// The first thing that is wrong, and whatever `each` says.
+    /// The first problem, or an error of `each`.
     pub fn object<E: From<ScanError>>(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Result<(), E>) -> Result<(), E> {
         if !self.at_object() {
-            return Err(self.stop("expected an object (`{`)").locate(self.text.as_bytes()).into());
+            return Err(self.error("expected an object (`{`)").locate(self.text.as_bytes()).into());
         }
         self.at += 1;
-        let mut more = self.opened(true);
+        let mut more = self.has_first_item(true);
         while more {
             let start = self.at + 1;
             let name = self.name().and_then(|()| {
                 let end = self.at - 1;
                 self.colon().map(|()| end)
             });
-            let end = name.map_err(|stop| stop.locate(self.text.as_bytes()))?;
+            let end = name.map_err(|error| error.locate(self.text.as_bytes()))?;
             each(self, self.text.get(start..end).unwrap_or_default())?;
-            more = self.after(true).map_err(|stop| stop.locate(self.text.as_bytes()))?;
+            more = self.has_next_item(true).map_err(|error| error.locate(self.text.as_bytes()))?;
         }
         Ok(())
     }
 
-    /// Reads an array: `each` has to read every element.
+    /// Reads an array. `each` must read every element.
     ///
     /// # Errors
-    /// As [`Cursor::object`].
+    /// See [`Cursor::object`].
     pub fn array<E: From<ScanError>>(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
         if !self.at_array() {
-            return Err(self.stop("expected an array (`[`)").locate(self.text.as_bytes()).into());
+            return Err(self.error("expected an array (`[`)").locate(self.text.as_bytes()).into());
         }
         self.at += 1;
-        let mut more = self.opened(false);
+        let mut more = self.has_first_item(false);
         while more {
             each(self)?;
-            more = self.after(false).map_err(|stop| stop.locate(self.text.as_bytes()))?;
+            more = self.has_next_item(false).map_err(|error| error.locate(self.text.as_bytes()))?;
         }
         Ok(())
     }
 
-    /// Where it is, in bytes.
+    /// Position in bytes.
     pub const fn position(&self) -> usize {
         self.at
     }
 
-    /// What has been read since it was at a position.
+    /// The text read since `position`.
     pub fn since(&self, position: usize) -> &'a str {
         self.text.get(position..self.at).unwrap_or_default()
     }
 
-    /// Checks a value with everything in it, and gives it raw.
+    /// Validates and returns the next value.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first problem.
     pub fn raw(&mut self) -> Result<&'a str, ScanError> {
         let start = self.at;
-        self.value().map_err(|stop| stop.locate(self.text.as_bytes()))?;
+        self.value().map_err(|error| error.locate(self.text.as_bytes()))?;
         Ok(self.text.get(start..self.at).unwrap_or_default())
     }
 
-    /// Nothing but white space may follow.
+    /// Expects the end of the text, after optional white space.
     ///
     /// # Errors
-    /// Where something does.
+    /// When other text follows.
     pub fn finish(mut self) -> Result<(), ScanError> {
-        self.white();
+        self.skip_whitespace();
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.stop("expected nothing more after the end of the value").locate(self.text.as_bytes())),
+            Some(_) => Err(self.error("unexpected text after the end of the value").locate(self.text.as_bytes())),
         }
     }
 
@@ -360,75 +360,75 @@ impl<'a> Cursor<'a> {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
-    const fn stop(&self, what: &'static str) -> Stop {
-        Stop::new(what, self.at)
+    const fn error(&self, what: &'static str) -> SyntaxError {
+        SyntaxError::new(what, self.at)
     }
 
     #[inline]
-    fn at_white(&self) -> bool {
+    fn at_whitespace(&self) -> bool {
         matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t'))
     }
 
-    /// Mostly there is no white space, or one character of it.
+    /// Optimised for no or one white-space character.
     #[inline]
-    fn white(&mut self) {
-        if self.at_white() {
+    fn skip_whitespace(&mut self) {
+        if self.at_whitespace() {
             self.at += 1;
-            if self.at_white() {
-                self.much_white();
+            if self.at_whitespace() {
+                self.skip_long_whitespace();
             }
         }
     }
 
-    fn much_white(&mut self) {
-        while self.at_white() {
+    fn skip_long_whitespace(&mut self) {
+        while self.at_whitespace() {
             self.at += 1;
             self.at += run::spaces(self.rest());
         }
     }
 
-    /// Behind an opening bracket: whether an item comes (and the cursor is at it), or the bracket closes.
-    fn opened(&mut self, object: bool) -> bool {
-        self.white();
+    /// After an opening bracket: whether an item follows (the cursor is moved to it) or the container ends.
+    fn has_first_item(&mut self, object: bool) -> bool {
+        self.skip_whitespace();
         let closes = self.peek() == Some(if object { b'}' } else { b']' });
         self.at += usize::from(closes);
         !closes
     }
 
-    /// Behind an item: whether another one comes (and the cursor is at it), or the bracket closes.
-    fn after(&mut self, object: bool) -> Result<bool, Stop> {
-        self.white();
+    /// After an item: whether another follows (the cursor is moved to it) or the container ends.
+    fn has_next_item(&mut self, object: bool) -> Result<bool, SyntaxError> {
+        self.skip_whitespace();
         match (self.peek(), object) {
             (Some(b','), _) => {
                 self.at += 1;
-                self.white();
+                self.skip_whitespace();
                 Ok(true)
             }
             (Some(b'}'), true) | (Some(b']'), false) => {
                 self.at += 1;
                 Ok(false)
             }
-            (_, true) => Err(self.stop("expected `,` or `}`")),
-            (_, false) => Err(self.stop("expected `,` or `]`")),
+            (_, true) => Err(self.error("expected `,` or `}`")),
+            (_, false) => Err(self.error("expected `,` or `]`")),
         }
     }
 
-    fn name(&mut self) -> Result<(), Stop> {
-        if self.peek() == Some(b'"') { self.string() } else { Err(self.stop("expected a member's name in double quotes")) }
+    fn name(&mut self) -> Result<(), SyntaxError> {
+        if self.peek() == Some(b'"') { self.string() } else { Err(self.error("expected a key in double quotes")) }
     }
 
     #[inline]
-    fn colon(&mut self) -> Result<(), Stop> {
-        self.white();
+    fn colon(&mut self) -> Result<(), SyntaxError> {
+        self.skip_whitespace();
         if self.peek() != Some(b':') {
-            return Err(self.stop("expected `:`"));
+            return Err(self.error("expected `:`"));
         }
         self.at += 1;
-        self.white();
+        self.skip_whitespace();
         Ok(())
     }
 
-    fn member(&mut self) -> Result<Member, Stop> {
+    fn member(&mut self) -> Result<Member, SyntaxError> {
         let start = self.at;
         self.name()?;
         let key = Span::new(start, self.at);
@@ -436,16 +436,16 @@ impl<'a> Cursor<'a> {
         Ok(Member { key, value: self.span()? })
     }
 
-    /// A value, within a container that is itself of level 1.
-    fn span(&mut self) -> Result<Span, Stop> {
+    /// A value, nested in a container of level 1.
+    fn span(&mut self) -> Result<Span, SyntaxError> {
         let start = self.at;
         self.value()?;
         Ok(Span::new(start, self.at))
     }
 
-    /// `value` of RFC 8259, section 3, with everything in it.
+    /// `value` of RFC 8259, section 3, including nested values.
     #[inline]
-    fn value(&mut self) -> Result<(), Stop> {
+    fn value(&mut self) -> Result<(), SyntaxError> {
         match self.peek() {
             Some(b'{' | b'[') if self.checked => self.skip(),
             Some(b'{' | b'[') => self.container(),
@@ -453,9 +453,9 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A value that holds no others.
+    /// A value that is not a container.
     #[inline]
-    fn scalar(&mut self) -> Result<(), Stop> {
+    fn scalar(&mut self) -> Result<(), SyntaxError> {
         match self.peek() {
             Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -465,12 +465,12 @@ impl<'a> Cursor<'a> {
                 self.has_null = true;
                 self.literal("null")
             }
-            _ => Err(self.stop("expected a value")),
+            _ => Err(self.error("expected a value")),
         }
     }
 
-    /// An object or an array with everything in it. One bit a level tells whether it is an object.
-    fn container(&mut self) -> Result<(), Stop> {
+    /// An object or array. One bit per level distinguishes objects from arrays.
+    fn container(&mut self) -> Result<(), SyntaxError> {
         const ROOM: usize = MAX_DEPTH - 1;
         const { assert!(ROOM <= u128::BITS as usize) };
         let (mut objects, mut depth) = (0u128, 0usize);
@@ -478,11 +478,11 @@ impl<'a> Cursor<'a> {
             match self.peek() {
                 Some(bracket @ (b'{' | b'[')) => {
                     if depth == ROOM {
-                        return Err(self.stop("nested deeper than 128 levels"));
+                        return Err(self.error("nested deeper than 128 levels"));
                     }
                     let object = bracket == b'{';
                     self.at += 1;
-                    if self.opened(object) {
+                    if self.has_first_item(object) {
                         depth += 1;
                         objects = objects << 1 | u128::from(object);
                         if object {
@@ -499,7 +499,7 @@ impl<'a> Cursor<'a> {
                     return Ok(());
                 }
                 let object = objects & 1 == 1;
-                if self.after(object)? {
+                if self.has_next_item(object)? {
                     if object {
                         self.name()?;
                         self.colon()?;
@@ -512,9 +512,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Moves behind a container of a checked text: strings by their quotes, containers by their brackets, the rest up to
-    /// the next delimiter.
-    fn skip(&mut self) -> Result<(), Stop> {
+    /// Skips a container in validated text, by its quotes, brackets and delimiters.
+    fn skip(&mut self) -> Result<(), SyntaxError> {
         let mut depth = 0usize;
         loop {
             match self.peek() {
@@ -532,7 +531,7 @@ impl<'a> Cursor<'a> {
                     let word = self.rest().iter().take_while(|b| matches!(b, b'0'..=b'9' | b'a'..=b'z' | b'E' | b'+' | b'-' | b'.'));
                     self.at += word.count();
                 }
-                _ => return Err(self.stop("expected a value")),
+                _ => return Err(self.error("expected a value")),
             }
             if depth == 0 {
                 return Ok(());
@@ -540,21 +539,21 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn literal(&mut self, word: &'static str) -> Result<(), Stop> {
+    fn literal(&mut self, word: &'static str) -> Result<(), SyntaxError> {
         if !self.rest().starts_with(word.as_bytes()) {
-            return Err(self.stop("expected a value (`true`, `false` and `null` are the only words)"));
+            return Err(self.error("expected a value (`true`, `false` and `null` are the only words)"));
         }
         self.at += word.len();
         Ok(())
     }
 
     /// `number` of RFC 8259, section 6: `[ minus ] int [ frac ] [ exp ]`.
-    fn number(&mut self) -> Result<(), Stop> {
+    fn number(&mut self) -> Result<(), SyntaxError> {
         self.at += usize::from(self.peek() == Some(b'-'));
         if self.peek() == Some(b'0') {
             self.at += 1;
             if matches!(self.peek(), Some(b'0'..=b'9')) {
-                return Err(self.stop("a number must not begin with a zero"));
+                return Err(self.error("leading zero in a number"));
             }
         } else {
             self.digits()?;
@@ -571,14 +570,14 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Stop> {
+    fn digits(&mut self) -> Result<(), SyntaxError> {
         let digits = self.rest().iter().take_while(|b| b.is_ascii_digit()).count();
         self.at += digits;
-        if digits == 0 { Err(self.stop("expected a digit")) } else { Ok(()) }
+        if digits == 0 { Err(self.error("expected a digit")) } else { Ok(()) }
     }
 
     #[inline]
-    fn string(&mut self) -> Result<(), Stop> {
+    fn string(&mut self) -> Result<(), SyntaxError> {
         let (bytes, start) = (self.text.as_bytes(), self.at + 1);
         self.at = if self.checked { run::closing_quote(bytes, start) } else { run::string_end(bytes, start) }?;
         Ok(())

@@ -1,9 +1,9 @@
-//! Writing JSON text straight into a buffer.
+//! Writes JSON into a buffer.
 
 use super::run;
 use crate::json::text::Text;
 
-/// Appends `text` as the inside of a JSON string: quotes, backslashes and control characters escaped, all else as it is.
+/// Appends `text` as the inside of a JSON string, escaping quotes, backslashes and control characters.
 pub fn escape(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
@@ -26,15 +26,12 @@ pub fn escape(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Appends a whole number in decimal.
+/// Appends an integer in decimal.
 pub fn integer(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
 }
 
-/// Writes one JSON document, member by member, and puts the commas where they belong.
-///
-/// It does not check that keys are only written in objects: a writer that is used wrongly writes bad JSON, which every
-/// fixture test would show.
+/// Writes a JSON document and its commas. Does not check that keys occur only in objects.
 #[derive(Debug, Default)]
 pub struct Writer {
     out: Vec<u8>,
@@ -42,7 +39,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer with room for `capacity` bytes.
+    /// A writer with an initial capacity in bytes.
     pub fn with_capacity(capacity: usize) -> Self {
         Self { out: Vec::with_capacity(capacity), comma: false }
     }
@@ -54,7 +51,7 @@ impl Writer {
         self.comma = true;
     }
 
-    /// Begins an object as the next value.
+    /// Starts an object.
     pub fn object(&mut self) -> &mut Self {
         self.next();
         self.out.push(b'{');
@@ -69,7 +66,7 @@ impl Writer {
         self
     }
 
-    /// Begins an array as the next value.
+    /// Starts an array.
     pub fn array(&mut self) -> &mut Self {
         self.next();
         self.out.push(b'[');
@@ -84,7 +81,7 @@ impl Writer {
         self
     }
 
-    /// Writes a key; its value comes next.
+    /// Writes a key; a value must follow.
     pub fn key(&mut self, key: &str) -> &mut Self {
         self.next();
         self.out.push(b'"');
@@ -94,17 +91,17 @@ impl Writer {
         self
     }
 
-    /// A string value of plain characters.
+    /// Writes a string value from unescaped text.
     pub fn string(&mut self, text: &str) -> &mut Self {
         self.text(Text::Plain(text))
     }
 
-    /// A string value.
+    /// Writes a string value.
     pub fn text(&mut self, text: Text<'_>) -> &mut Self {
         self.texts(&[text])
     }
 
-    /// One string value made of several pieces.
+    /// Writes one string value from several pieces.
     pub fn texts(&mut self, pieces: &[Text<'_>]) -> &mut Self {
         self.next();
         self.out.push(b'"');
@@ -118,21 +115,21 @@ impl Writer {
         self
     }
 
-    /// A value that is JSON already: a number in its own spelling, a schema, an object.
+    /// Writes a value that is already JSON.
     pub fn raw(&mut self, json: &str) -> &mut Self {
         self.next();
         self.out.extend_from_slice(json.as_bytes());
         self
     }
 
-    /// A whole number.
+    /// Writes an integer.
     pub fn integer(&mut self, n: u64) -> &mut Self {
         self.next();
         integer(&mut self.out, n);
         self
     }
 
-    /// `true` or `false`.
+    /// Writes `true` or `false`.
     pub fn flag(&mut self, value: bool) -> &mut Self {
         self.raw(if value { "true" } else { "false" })
     }

@@ -5,7 +5,7 @@
 //! provider cares about is left to that provider's dialect.
 
 use crate::error::ApiError;
-use crate::json::place;
+use crate::json::error_path;
 use crate::json::text::Text;
 use crate::json::walk::{self, Element};
 use crate::llm::envelope::{MessageTraits, Outline};
@@ -108,7 +108,7 @@ fn wrong_in(number: usize, member: &str, want: &str) -> ApiError {
 /// The 400 for a value that could not be read: which member of it is to blame, and what it must be.
 #[cold]
 pub(crate) fn unreadable(param: &str, json: &str, e: &serde_json::Error) -> ApiError {
-    let (inner, value) = place::at(json, e.line(), e.column());
+    let (inner, value) = error_path::locate(json, e.line(), e.column());
     let path = [param, if inner.is_empty() || inner.starts_with('[') { "" } else { "." }, &inner].concat();
     let text = e.to_string();
     let quoted = |start: &str| text.strip_prefix(start).and_then(|rest| rest.split('`').next());
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn bad_json_is_refused_with_its_position() {
         let error = Parsed::parse(Bytes::from_static(br#"{"model": "m", "messages": [}"#)).unwrap_err();
-        assert_eq!(error.message, "The body is not acceptable JSON: expected a value at line 1 column 29 (byte 28)");
+        assert_eq!(error.message, "Invalid JSON body: expected a value at line 1 column 29 (byte 28)");
         assert!(Parsed::parse(Bytes::from_static(b"[1,2]")).is_err());
     }
 

@@ -1,13 +1,13 @@
-//! Which member of a document an error is about, for errors that only know a line and a column.
+//! Finds the JSON path of an error that reports only line and column.
 
 use super::walk;
 
-/// Length from which on a path goes no deeper, in bytes.
+/// Maximum length of a path, in bytes.
 const MAX_PATH: usize = 128;
 
-/// The path of the innermost value, and the value, that ends at, or stretches over, a position that serde_json reports: `a.b[2]`. Empty where
-/// it is the document itself.
-pub fn at(json: &str, line: usize, column: usize) -> (String, &str) {
+/// Path (`a.b[2]`) and text of the innermost value that contains a position as reported by serde_json. The path is
+/// empty for the document itself.
+pub fn locate(json: &str, line: usize, column: usize) -> (String, &str) {
     let before: usize = json.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let (mut position, mut json, mut path) = (before + column, json, String::new());
     loop {
@@ -24,7 +24,7 @@ pub fn at(json: &str, line: usize, column: usize) -> (String, &str) {
 fn member(json: &str, position: usize) -> Option<(String, usize, &str)> {
     let mut members = walk::inner_members(json).ok()?;
     while let Some((key, value)) = members.next().ok()? {
-        if let Some(start) = holds(json, value, position) {
+        if let Some(start) = start_within(json, value, position) {
             return Some((key.decode().into_owned(), start, value));
         }
     }
@@ -35,7 +35,7 @@ fn element(json: &str, position: usize) -> Option<(String, usize, &str)> {
     let mut elements = walk::inner_elements(json).ok()?;
     let mut number = 0;
     while let Some(value) = elements.next().ok()? {
-        if let Some(start) = holds(json, value, position) {
+        if let Some(start) = start_within(json, value, position) {
             return Some((format!("[{number}]"), start, value));
         }
         number += 1;
@@ -43,8 +43,8 @@ fn element(json: &str, position: usize) -> Option<(String, usize, &str)> {
     None
 }
 
-/// Where a part of `json` begins, if the position is inside of it or at its end.
-fn holds(json: &str, part: &str, position: usize) -> Option<usize> {
+/// Start of `part` within `json`, if the position is inside it or at its end.
+fn start_within(json: &str, part: &str, position: usize) -> Option<usize> {
     let start = (part.as_ptr() as usize).checked_sub(json.as_ptr() as usize)?;
     (start < position && position <= start + part.len()).then_some(start)
 }
@@ -60,12 +60,12 @@ mod tests {
         let value = |what: &str| {
             let end = json.find(what).unwrap() + what.len();
             let line = json.get(..end).unwrap().matches('\n').count() + 1;
-            at(json, line, end - json.get(..end).unwrap().rfind('\n').map_or(0, |n| n + 1)).0
+            locate(json, line, end - json.get(..end).unwrap().rfind('\n').map_or(0, |n| n + 1)).0
         };
         for (what, path) in [("1", "a"), ("true", "b[0]"), ("\"x\"", "b[1].c"), ("\"x\"}", "b[1]"), ("\"x\"}]", "b"), ("{}}", "")] {
             assert_eq!(value(what), path, "{what}");
         }
-        assert_eq!(at("7", 1, 1), (String::new(), "7"));
-        assert_eq!(at("", 1, 9), (String::new(), ""));
+        assert_eq!(locate("7", 1, 1), (String::new(), "7"));
+        assert_eq!(locate("", 1, 9), (String::new(), ""));
     }
 }
