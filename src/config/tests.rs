@@ -129,13 +129,13 @@ const MISTAKES: &[Mistake] = &[
         "kind: openai, api_key: \"sk-not-to-be-printed\"",
         "kind: vertex, project: p, location: l, credentials_file: TLS/key.pem",
         "5:67",
-        "no credentials file (line 1",
+        "not a credentials file (line 1",
     ),
     (
         "kind: openai, api_key: \"sk-not-to-be-printed\"",
         "kind: vertex, project: p, location: l, credentials_file: TLS/../gemini/external-account.json",
         "5:67",
-        "neither of type service_account",
+        "expected service_account or authorized_user",
     ),
     // Routes.
     ("provider: one", "provider: two", "8:28", "no provider `two`"),

@@ -1,8 +1,7 @@
-//! AWS Signature Version 4, over the very bytes that are sent.
+//! AWS Signature Version 4.
 //!
-//! The canonical request is hashed together with a time and a scope, and signed with a key derived for one day, region
-//! and service. It is small enough, and `ring` is here with TLS anyway, that it is written out; its tests are AWS's
-//! published example and signatures made by botocore.
+//! The canonical request is hashed with time and scope and signed with a key derived for day, region and service.
+//! Implemented on `ring`, which TLS needs anyway; tested against AWS's published example and signatures by botocore.
 
 use crate::percent;
 use crate::redact::KnownSecrets;
@@ -17,30 +16,30 @@ pub mod chain;
 pub mod credentials;
 mod profile;
 
-/// Signed like every other header; says when the signature was made.
+/// Time of the signature.
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
-/// The hash of the body, so that a proxy on the way can check it.
+/// Hash of the body, for verification by proxies.
 const X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
-/// Shows that the keys are temporary.
+/// Session token of temporary credentials.
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
-/// Keys that sign.
+/// AWS credentials.
 pub struct AwsCredentials {
     access_key_id: String,
     secret_access_key: Secret,
-    /// The session token of temporary keys, marked as sensitive.
+    /// Session token of temporary credentials, marked as sensitive.
     session_token: Option<HeaderValue>,
-    /// When temporary keys end; `None` for keys that stay.
+    /// Expiry of temporary credentials.
     pub expires: Option<SystemTime>,
-    /// Keeps keys that were fetched out of errors and logs.
+    /// Redacts fetched credentials from errors and logs.
     known: Option<KnownSecrets>,
 }
 
 impl AwsCredentials {
-    /// Keys out of their texts.
+    /// Validates credentials.
     ///
     /// # Errors
-    /// Says which of them cannot go into a header; never its text.
+    /// Which of them cannot be sent in a header, without its text.
     pub fn new(
         access_key_id: &str,
         secret_access_key: Secret,
@@ -48,7 +47,7 @@ impl AwsCredentials {
         expires: Option<SystemTime>,
     ) -> Result<Self, &'static str> {
         if access_key_id.is_empty() || !access_key_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err("the access key id is empty or has characters that no key id has");
+            return Err("the access key id is empty or contains invalid characters");
         }
         if secret_access_key.expose().is_empty() {
             return Err("the secret access key is empty");
@@ -60,11 +59,11 @@ impl AwsCredentials {
                 Ok::<_, InvalidHeaderValue>(value)
             })
             .transpose()
-            .map_err(|_| "the session token has characters that no header may have")?;
+            .map_err(|_| "the session token contains characters that a header cannot contain")?;
         Ok(Self { access_key_id: access_key_id.to_owned(), secret_access_key, session_token, expires, known: None })
     }
 
-    /// The same keys, from now on removed from errors and logs. Keys of the configuration are known already.
+    /// Registers the credentials for redaction. Those in the configuration are registered already.
     pub fn known(mut self) -> Self {
         let token = self.session_token.as_ref().and_then(|token| token.to_str().ok());
         self.known = Some(KnownSecrets::new([&*self.access_key_id, self.secret_access_key.expose()].into_iter().chain(token)));
@@ -72,31 +71,31 @@ impl AwsCredentials {
     }
 }
 
-/// What is signed.
+/// A request to sign.
 #[derive(Clone, Copy)]
 pub struct ToSign<'a> {
-    /// Method, in capitals.
+    /// Method, in upper case.
     pub method: &'a str,
-    /// What `host` will say: with the port where it is not the scheme's own.
+    /// Value of `host`, with the port unless it is the scheme's default.
     pub authority: &'a HeaderValue,
-    /// Path and query as they go on the request line, percent-encoded, with the base URL's own prefix.
+    /// Path and query of the request line, percent-encoded.
     pub path_and_query: &'a str,
-    /// Headers to protect besides `host` and AWS's own; each must be sent exactly as given here.
+    /// Further headers to sign; they must be sent unchanged.
     pub headers: &'a [(HeaderName, HeaderValue)],
     /// The whole body.
     pub body: &'a [u8],
-    /// AWS region; must be the host's.
+    /// AWS region of the host.
     pub region: &'a str,
     /// `bedrock` or `sagemaker`.
     pub service: &'a str,
-    /// Now; AWS allows five minutes of difference.
+    /// Current time; AWS tolerates a difference of five minutes.
     pub time: SystemTime,
 }
 
-/// The headers to add: the signature in `authorization` and what it is about.
+/// Returns the headers to add: `authorization` and those it covers.
 ///
 /// # Errors
-/// A region, a service or a time that cannot be written.
+/// When region, service or time cannot be encoded.
 pub fn sign(request: &ToSign<'_>, credentials: &AwsCredentials) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidHeaderValue> {
     let stamp = timestamp(request.time);
     let hash = hex(digest::digest(&digest::SHA256, request.body).as_ref());
@@ -123,7 +122,7 @@ fn authorization(
     headers.sort_by_key(|(name, _)| name.as_str());
     let (path, query) = request.path_and_query.split_once('?').unwrap_or((request.path_and_query, ""));
     let mut canonical = format!("{}\n", request.method);
-    // Every service but S3 encodes the path once more, so that `%3A` is signed as `%253A`.
+    // All services but S3 sign the path encoded once more: `%3A` as `%253A`.
     percent::encode(&mut canonical, path, b"/");
     let _ = write!(canonical, "\n{}\n", canonical_query(query));
     let mut names = String::new();
@@ -157,7 +156,7 @@ fn timestamp(time: SystemTime) -> String {
     at.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// Parameters in the order of their names, then values; they are percent-encoded already.
+/// Sorts the parameters by name and value; they are already percent-encoded.
 fn canonical_query(query: &str) -> String {
     let mut pairs: Vec<(&str, &str)> = query.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, ""))).collect();
     pairs.sort_unstable();

@@ -1,14 +1,14 @@
-//! A value that expires, fetched once for everyone, kept, and renewed in the background before its end.
+//! Caches an expiring value, such as a token, and renews it in the background before it expires.
 //!
 //! ```text
-//!            get() finds none, or an expired one
+//!            get() without a valid value
 //!   Empty ────────────────────────────────────────► Fetching ──► Fresh ──(some time before expiry)──► Fetching …
 //!     ▲                                                │ failed
-//!     └──────────── rests for a second ◄───────────────┘
+//!     └──── failure, retried after a second ◄──────────┘
 //! ```
 //!
-//! Whoever finds a fresh value takes it without waiting; the first ones wait for one shared fetch. While
-//! [`Fresh::refresh_loop`] runs, no later one ever does.
+//! A valid value is returned without waiting; otherwise callers wait for one shared fetch. While
+//! [`Fresh::refresh_loop`] runs, only the first callers wait.
 
 use arc_swap::ArcSwapOption;
 use std::borrow::Cow;
@@ -16,89 +16,89 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Mutex;
 
-/// A value is not used in its last seconds: it could expire on its way.
-pub const EXPIRY_SLACK: Duration = Duration::from_secs(10);
-/// Shortest time between two background fetches, whatever lifetime the source claims.
-pub const REFRESH_REST: Duration = Duration::from_secs(10);
-/// After a failed fetch, others are answered with its failure for this long instead of asking again.
-pub const FAILURE_REST: Duration = Duration::from_secs(1);
-/// Longest wait between two background fetches that failed.
+/// A value is not used in its last seconds, because it could expire in transit.
+pub const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
+/// Minimum interval of background fetches, regardless of the value's lifetime.
+pub const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+/// After a failed fetch, callers get its error for this time.
+pub const FAILURE_TTL: Duration = Duration::from_secs(1);
+/// Maximum delay after failed background fetches.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// How long one waits for the shared fetch.
-pub const WAIT: Duration = Duration::from_secs(12);
-/// How often a value that does not expire is looked at.
-const FOREVER: Duration = Duration::from_secs(24 * 3600);
+/// Maximum time a caller waits for the shared fetch.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(12);
+/// Interval of checks of a value that does not expire.
+const IDLE_CHECK: Duration = Duration::from_secs(24 * 3600);
 
-/// Why there is no value, in words without a secret.
+/// Why there is no value, without secrets.
 pub type Reason = Cow<'static, str>;
 
-/// Where a value comes from. Equal sources fetch the same values, so one can take the place of the other.
+/// Fetches values. Equal sources are interchangeable.
 pub trait Source: Eq + Send + Sync {
-    /// What is kept.
+    /// The cached value.
     type Value: Send + Sync;
 
-    /// Gets a new value.
+    /// Fetches a new value.
     ///
     /// # Errors
-    /// Why there is none, without a secret.
+    /// Why it failed, without secrets.
     fn fetch(&self) -> impl Future<Output = Result<Self::Value, Reason>> + Send;
 
-    /// When a value ends; `None` for one that stays.
+    /// Expiry of a value, if any.
     fn expires(value: &Self::Value) -> Option<SystemTime>;
 }
 
-/// A kept value.
+/// A cached value with its source.
 pub struct Fresh<S: Source> {
     source: S,
-    /// How long before its end a value is renewed.
+    /// How long before expiry a value is renewed.
     early: Duration,
     current: ArcSwapOption<S::Value>,
-    /// Held while fetching, so that there is one fetch at a time.
+    /// Locked during a fetch, so that fetches do not overlap.
     fetch: Mutex<Fetched<S::Value>>,
 }
 
-/// What became of earlier fetches.
+/// Results of earlier fetches.
 struct Fetched<V> {
-    /// When the last one failed, if it did.
+    /// Time of the last failure, if the last fetch failed.
     failed: Option<Instant>,
-    /// The value before the current one. Requests that carry it may still be answered, so its secrets have to stay known.
+    /// The previous value, still registered for redaction because requests that use it may be in flight.
     _previous: Option<Arc<V>>,
 }
 
 impl<S: Source> Fresh<S> {
-    /// Nothing is fetched yet.
+    /// An empty cache.
     pub fn new(source: S, early: Duration) -> Self {
         let fetch = Mutex::new(Fetched { failed: None, _previous: None });
         Self { source, early, current: ArcSwapOption::empty(), fetch }
     }
 
-    /// Where its values come from.
+    /// The source.
     pub fn source(&self) -> &S {
         &self.source
     }
 
-    /// The current value. Does not wait when there is a fresh one; else waits for the one fetch that all share.
+    /// Returns the current value, or waits for the shared fetch if there is no valid one.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is no value.
     pub async fn get(&self) -> Result<Arc<S::Value>, Reason> {
-        if let Some(value) = self.usable(EXPIRY_SLACK) {
+        if let Some(value) = self.usable(EXPIRY_MARGIN) {
             return Ok(value);
         }
-        match tokio::time::timeout(WAIT, self.renew(EXPIRY_SLACK)).await {
+        match tokio::time::timeout(FETCH_TIMEOUT, self.renew(EXPIRY_MARGIN)).await {
             Ok(result) => result,
-            Err(_) => Err("it took too long".into()),
+            Err(_) => Err("timed out".into()),
         }
     }
 
-    /// Keeps the value fresh, and fetches the first one. Never ends; the caller drops it to stop.
+    /// Fetches the first value and renews it before it expires. Never returns.
     pub async fn refresh_loop(&self) {
-        let mut backoff = FAILURE_REST;
+        let mut backoff = FAILURE_TTL;
         loop {
             tokio::time::sleep(self.until_due()).await;
             if self.renew(self.early).await.is_ok() {
-                backoff = FAILURE_REST;
-                tokio::time::sleep(REFRESH_REST).await;
+                backoff = FAILURE_TTL;
+                tokio::time::sleep(MIN_REFRESH_INTERVAL).await;
             } else {
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(MAX_BACKOFF);
@@ -110,7 +110,7 @@ impl<S: Source> Fresh<S> {
         Fetched { failed: None, _previous: self.current.swap(Some(value)) }
     }
 
-    /// The value, where it lasts longer than this.
+    /// The value, if it is valid for longer than `ahead`.
     fn usable(&self, ahead: Duration) -> Option<Arc<S::Value>> {
         let value = self.current.load_full()?;
         S::expires(&value).is_none_or(|end| SystemTime::now() + ahead < end).then_some(value)
@@ -118,19 +118,19 @@ impl<S: Source> Fresh<S> {
 
     fn until_due(&self) -> Duration {
         let Some(value) = self.current.load_full() else { return Duration::ZERO };
-        let Some(end) = S::expires(&value) else { return FOREVER };
+        let Some(end) = S::expires(&value) else { return IDLE_CHECK };
         end.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO).saturating_sub(self.early)
     }
 
-    /// Makes sure that there is a value which lasts: one fetch at a time, and none where somebody else has just fetched
-    /// one or just failed.
+    /// Ensures a value that is valid for longer than `ahead`, with one fetch at a time and none shortly after another
+    /// caller's.
     async fn renew(&self, ahead: Duration) -> Result<Arc<S::Value>, Reason> {
         let mut fetched = self.fetch.lock().await;
         if let Some(value) = self.usable(ahead) {
             return Ok(value);
         }
-        if fetched.failed.is_some_and(|when| when.elapsed() < FAILURE_REST) {
-            return Err("the last attempt has just failed".into());
+        if fetched.failed.is_some_and(|when| when.elapsed() < FAILURE_TTL) {
+            return Err("the last fetch just failed".into());
         }
         match self.source.fetch().await {
             Ok(value) => {

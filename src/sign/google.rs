@@ -1,4 +1,4 @@
-//! Google access tokens, of a credentials file or of application default credentials.
+//! Google access tokens from a credentials file or application default credentials.
 
 use super::fresh::{Reason, Source};
 use crate::egress::Egress;
@@ -13,15 +13,15 @@ mod grant;
 
 pub use grant::check;
 
-/// A token is renewed this long before it expires. The metadata server gives out its cached token until about five
-/// minutes before the end, so that asking much earlier would bring the same one.
+/// A token is renewed this long before it expires. The metadata server returns its cached token until about five
+/// minutes before expiry, so fetching much earlier is useless.
 pub const REFRESH_BEFORE: Duration = Duration::from_secs(225);
 
-/// An access token, ready to be sent.
+/// An access token.
 pub struct Token {
     header: HeaderValue,
     expires: SystemTime,
-    /// Keeps it out of errors and logs.
+    /// Redacts it from errors and logs.
     _known: KnownSecrets,
 }
 
@@ -38,19 +38,19 @@ impl Token {
     }
 }
 
-/// Where tokens come from.
+/// The source of tokens.
 #[derive(PartialEq, Eq)]
 pub struct Origin {
-    /// A credentials file; `None` for application default credentials.
+    /// The credentials file; `None` for application default credentials.
     file: Option<PathBuf>,
-    /// What stood in the file when the configuration was read: a change means other tokens.
+    /// Hash of the file when the configuration was read; a change invalidates cached tokens.
     content: [u8; 32],
     egress: Egress,
 }
 
 impl Origin {
-    /// The tokens of a credentials file, or with `None` of application default credentials, fetched through the proxy that
-    /// `egress` names. Reads the file.
+    /// A source for a credentials file, or with `None` for application default credentials, fetched through the proxy
+    /// of `egress`. Reads the file.
     pub fn new(file: Option<PathBuf>, egress: Egress) -> Self {
         let read = file.clone().or_else(|| grant::default_file(&|name| std::env::var(name).ok()));
         Self { file, content: fingerprint(read.as_slice()), egress }
@@ -67,7 +67,7 @@ impl Source for Origin {
         };
         let token = granted.and_then(|grant| {
             let expires = SystemTime::now() + grant.lifetime;
-            Token::new(&grant.token, expires).ok_or_else(|| "the token server's token is no header value".into())
+            Token::new(&grant.token, expires).ok_or_else(|| "the token server returned an invalid token".into())
         });
         if let Err(why) = &token {
             log::error!("no Google access token: {why}");

@@ -1,7 +1,7 @@
-//! A very small HTTP client for the token endpoints of clouds: one request, one connection, one small answer.
+//! A minimal HTTP client for token endpoints.
 //!
-//! Tokens are fetched about once an hour, so there is nothing to pool; what counts is that a fetch always ends (one
-//! deadline around everything) and never holds more than a known number of bytes.
+//! Tokens are fetched about once an hour, so connections are not pooled. Every fetch has one deadline and a maximum
+//! response size.
 
 use super::fresh::Reason;
 use crate::egress::proxy::Proxy;
@@ -19,29 +19,29 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-/// Largest answer that is read, in bytes; a token answer has about 1 KiB, one with an id token 4 KiB.
+/// Maximum response size in bytes; token responses have 1 to 4 KiB.
 pub const MAX_ANSWER: usize = 64 * 1024;
-/// For everything: name, connection, proxy, TLS, request and answer.
+/// Deadline for resolving, connecting, proxy, TLS, request and response.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A small answer.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// The whole body, at most [`MAX_ANSWER`] bytes.
+    /// The body, at most [`MAX_ANSWER`] bytes.
     pub body: Bytes,
 }
 
-/// Sends one request to its absolute URI, through the proxy that `egress` names for it, and reads the whole answer. Redirects
-/// are answers, not followed.
+/// Sends a request to its absolute URI, through the proxy of `egress`, and reads the whole response. Does not follow
+/// redirects.
 ///
 /// # Errors
-/// What went wrong, in words that hold neither the request nor the answer.
+/// The failure, without parts of request or response.
 pub async fn send(request: Request<Bytes>, egress: &Egress) -> Result<Answer, Reason> {
     match tokio::time::timeout(DEADLINE, attempt(request, egress)).await {
         Ok(answer) => answer,
-        Err(_) => Err("no answer before the deadline".into()),
+        Err(_) => Err(format!("no response within {DEADLINE:?}").into()),
     }
 }
 
@@ -70,20 +70,20 @@ async fn attempt(request: Request<Bytes>, egress: &Egress) -> Result<Answer, Rea
         let opened = tunnel::open(&mut stream, proxy, &authority(host, port)).await;
         opened.map_err(|what| format!("the egress proxy {proxy} {what}"))?;
     }
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| "the URL's host is no server name")?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| "the URL's host is not a valid server name")?;
     let stream = connector()?.connect(name, stream).await.map_err(|_| "the TLS handshake failed")?;
     exchange(stream, request, &uri, None).await
 }
 
-/// Sends the request to the server at the other end, or in absolute form to the proxy `forward` there.
+/// Sends the request to the server, or in absolute form if the stream leads to the proxy `forward`.
 async fn exchange<S>(stream: S, request: Request<Bytes>, uri: &Uri, forward: Option<&Proxy>) -> Result<Answer, Reason>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| "the connection broke")?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| "the connection failed")?;
     let (mut parts, body) = request.into_parts();
     match forward {
-        // HTTP/1 wants the path alone on the request line and the authority in `host` (RFC 9112 3.2.1).
+        // RFC 9112 3.2.1: origin-form on the request line, authority in `host`.
         None => {
             let path = uri.path_and_query().map_or("/", |p| p.as_str());
             parts.uri = path.parse().map_err(|_| "the URL's path is not valid")?;
@@ -95,31 +95,31 @@ where
         let value = authority.as_str().parse().map_err(|_| "the URL's host is not valid")?;
         parts.headers.insert(HOST, value);
     }
-    let talk = async {
+    let exchange = async {
         let request = Request::from_parts(parts, Full::new(body));
-        let response = sender.send_request(request).await.map_err(|_| "the connection broke")?;
+        let response = sender.send_request(request).await.map_err(|_| "the connection failed")?;
         let status = response.status().as_u16();
         if let Some(proxy) = forward.filter(|_| is_proxys_refusal(status, response.headers())) {
             return Err(format!("the egress proxy {proxy} {}", tunnel::TunnelError::Refused(status)).into());
         }
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|_| "the answer broke off or is too large")?.to_bytes();
+        let body = body.map_err(|_| "the response is incomplete or too large")?.to_bytes();
         Ok(Answer { status, body })
     };
-    tokio::pin!(talk);
+    tokio::pin!(exchange);
     tokio::pin!(connection);
-    // The connection is driven beside the exchange, and dropped with it: nothing is left running.
+    // Drives the connection together with the exchange; both end here.
     let mut open = true;
     loop {
         tokio::select! {
             biased;
-            answer = &mut talk => return answer,
+            answer = &mut exchange => return answer,
             _ = &mut connection, if open => open = false,
         }
     }
 }
 
-/// The system's roots, loaded once: reading them takes milliseconds.
+/// TLS with the system's root certificates, loaded once because it takes milliseconds.
 fn connector() -> Result<TlsConnector, &'static str> {
     static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {

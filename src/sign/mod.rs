@@ -1,4 +1,4 @@
-//! Proofs: what makes a request ours to a provider, and what makes a returned state ours to us.
+//! Authenticates requests to providers, and seals provider state that clients return.
 
 pub mod aws;
 pub mod fresh;

@@ -223,8 +223,8 @@ async fn a_failed_exchange_for_a_token_shows_nothing() {
         assert!(answer.error().contains("could not be fetched"), "{}", answer.text());
         no_secret_in(route, &answer.text());
     }
-    gateway.output.line("the token server answered 401 [redacted]").await;
-    gateway.output.line("STS answered 403 ([redacted])").await;
+    gateway.output.line("the token server returned 401 [redacted]").await;
+    gateway.output.line("STS returned status 403 ([redacted])").await;
     no_secret_in("the log", &gateway.output.text());
     no_secret_in("/status", &gateway.page("/status").await.text());
 }

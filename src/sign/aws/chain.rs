@@ -1,8 +1,8 @@
-//! AWS's default chain: environment, shared profile files, web identity, container endpoint, instance metadata, in this
-//! order. The first source that is there decides; one that is there and fails is told, not passed over.
+//! The default AWS credential chain: environment, profile files, web identity, container endpoint, instance metadata.
+//! The first source that exists is used; its failure is reported rather than skipped.
 //!
-//! It is written out because the official crate brings 64 packages and two minutes of compilation for what are five
-//! small requests. Not in it: SSO and `credential_process`, which are for people at terminals.
+//! Implemented here because the official crate adds 64 packages and two minutes of compilation. Not supported: SSO and
+//! `credential_process`, which are for interactive use.
 
 use super::profile::Profile;
 use super::{AwsCredentials, ToSign, sign};
@@ -19,26 +19,26 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Reads the environment.
+/// Reads an environment variable.
 pub(super) type Env<'e> = &'e (dyn Fn(&str) -> Option<String> + Sync);
 
-/// Largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
-/// Where a container's credentials are, for the relative form.
+/// Base of relative container URIs.
 const CONTAINER_HOST: &str = "http://169.254.170.2";
-/// Hosts that plain HTTP credentials may come from: the container agents of ECS and EKS, and the machine itself.
+/// Hosts from which credentials may be fetched over plain HTTP: the container agents of ECS and EKS, and localhost.
 const PLAIN_HOSTS: [&str; 6] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "127.0.0.1", "localhost", "[::1]"];
-/// Where an instance's metadata is.
+/// The metadata service of EC2.
 const METADATA_HOST: &str = "http://169.254.169.254";
-/// Seconds for which a metadata session is asked; it is used at once.
+/// Lifetime of a metadata session, in seconds.
 const METADATA_SESSION: &str = "60";
-/// Most roles that are assumed one with the other; more are a circle.
+/// Maximum number of chained roles, against cycles.
 const MAX_ROLES: usize = 5;
-/// What the gateway's sessions are called in AWS's audit logs.
+/// Session name in AWS's audit logs.
 const SESSION_NAME: &str = "tidegate";
 
-/// Finds credentials. `region` is where STS is asked, where a role has to be assumed, through the proxy that `egress` names.
-/// Container and instance metadata are asked directly.
+/// Finds credentials. Roles are assumed with STS in `region`, through the proxy of `egress`; container and instance
+/// metadata are fetched directly.
 pub(super) async fn load(env: Env<'_>, region: &str, egress: &Egress) -> Result<AwsCredentials, Reason> {
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
     if let Some(found) = from_environment(env) {
@@ -56,7 +56,7 @@ pub(super) async fn load(env: Env<'_>, region: &str, egress: &Egress) -> Result<
         return found;
     }
     if value("AWS_EC2_METADATA_DISABLED").is_some_and(|word| word.eq_ignore_ascii_case("true")) {
-        return Err("neither the environment nor a profile nor a container has any, and instance metadata is disabled".into());
+        return Err("no credentials in environment, profiles or container, and instance metadata is disabled".into());
     }
     from_instance(env).await
 }
@@ -80,7 +80,7 @@ async fn from_instance(env: Env<'_>) -> Result<AwsCredentials, Reason> {
     metadata(host.as_deref().unwrap_or(METADATA_HOST).trim_end_matches('/')).await.map_err(|why| format!("instance metadata: {why}").into())
 }
 
-/// The shared credentials file and the shared configuration file, where the environment says where they would be.
+/// Paths of the shared credentials file and the shared configuration file, by environment.
 pub(super) fn profile_files(env: Env<'_>) -> [Option<PathBuf>; 2] {
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
     let home = || Some(PathBuf::from(value("HOME")?).join(".aws"));
@@ -97,8 +97,8 @@ async fn read_file(path: &Path) -> Result<Secret, Reason> {
     Ok(Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?))
 }
 
-/// The profile's credentials; `None` where no profile says anything about credentials. A role is assumed with the
-/// credentials of its source, which may be a role again.
+/// Credentials of the profile; `None` if no profile has any. A role is assumed with the credentials of its source,
+/// which may be a role too.
 async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentials, Reason>> {
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
     let mut texts = Vec::new();
@@ -119,7 +119,7 @@ async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentia
     let first = loop {
         let profile = read(&name);
         let role = match (profile.get("role_arn"), keys(&profile)) {
-            // What has keys of its own is the source that was looked for, whatever else it says.
+            // A source profile with keys ends the chain, even if it also has a role.
             (_, Some(found)) if !roles.is_empty() => break found,
             (Some(role), _) => role,
             (None, Some(found)) => break found,
@@ -134,7 +134,7 @@ async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentia
         roles.push(profile);
         match (source, word, roles.last().and_then(keys)) {
             (Some(_), ..) if roles.len() == MAX_ROLES => {
-                break Err(format!("profile `{name}`: its roles lead through too many others").into());
+                break Err(format!("profile `{name}`: too many chained roles").into());
             }
             (Some(source), ..) => name = source,
             (None, Some(word), _) => break from_source(env, &word).await.map_err(|why| format!("profile `{name}`: {why}").into()),
@@ -144,7 +144,7 @@ async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentia
             }
         }
     };
-    // The last role is the first to be assumed, and each one gives the keys that ask for the next.
+    // The last role is assumed first; its credentials are used for the next.
     let mut found = first;
     while let (Ok(keys), Some(role)) = (&found, roles.pop()) {
         let arn = role.get("role_arn").unwrap_or_default();
@@ -153,9 +153,9 @@ async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentia
     Some(found)
 }
 
-/// What a profile's `credential_source` means.
+/// Resolves a profile's `credential_source`.
 async fn from_source(env: Env<'_>, word: &str) -> Result<AwsCredentials, Reason> {
-    let missing = || Err(format!("`credential_source` is {word}, which has none").into());
+    let missing = || Err(format!("`credential_source` {word} has no credentials").into());
     match word {
         "Environment" => from_environment(env).unwrap_or_else(missing),
         "EcsContainer" => from_container(env).await.unwrap_or_else(missing),
@@ -170,7 +170,7 @@ fn keys(profile: &Profile) -> Option<Result<AwsCredentials, Reason>> {
     Some(credentials(id, Secret::new(secret.to_owned()), token.as_ref(), None))
 }
 
-/// The security token service, which trades a proof for temporary keys.
+/// A client of the security token service.
 struct Sts<'e> {
     endpoint: String,
     region: String,
@@ -195,7 +195,7 @@ impl<'e> Sts<'e> {
             ("RoleSessionName", session.unwrap_or(SESSION_NAME)),
             ("WebIdentityToken", token.expose().trim()),
         ];
-        self.ask(&fields, None).await
+        self.call(&fields, None).await
     }
 
     async fn assume(
@@ -207,16 +207,16 @@ impl<'e> Sts<'e> {
     ) -> Result<AwsCredentials, Reason> {
         let mut fields = vec![("Action", "AssumeRole"), ("RoleArn", role), ("RoleSessionName", session.unwrap_or(SESSION_NAME))];
         fields.extend(external_id.map(|id| ("ExternalId", id)));
-        self.ask(&fields, Some(keys)).await
+        self.call(&fields, Some(keys)).await
     }
 
-    async fn ask(&self, fields: &[(&str, &str)], keys: Option<&AwsCredentials>) -> Result<AwsCredentials, Reason> {
+    async fn call(&self, fields: &[(&str, &str)], keys: Option<&AwsCredentials>) -> Result<AwsCredentials, Reason> {
         let form = percent::form(&[&[("Version", "2011-06-15")], fields].concat());
-        let uri: Uri = format!("{}/", self.endpoint).parse().map_err(|_| "the STS endpoint is no URL")?;
+        let uri: Uri = format!("{}/", self.endpoint).parse().map_err(|_| "the STS endpoint is not a valid URL")?;
         let kind = (http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let mut headers: Vec<(HeaderName, HeaderValue)> = vec![kind];
         if let Some(keys) = keys {
-            let authority = uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()).ok_or("the STS endpoint is no URL")?;
+            let authority = uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()).ok_or("the STS endpoint is not a valid URL")?;
             let request = ToSign {
                 method: "POST",
                 authority: &authority,
@@ -227,29 +227,29 @@ impl<'e> Sts<'e> {
                 service: "sts",
                 time: SystemTime::now(),
             };
-            let signed = sign(&request, keys).map_err(|_| "the region cannot be signed for")?;
+            let signed = sign(&request, keys).map_err(|_| "the region is invalid")?;
             headers.extend(signed);
         }
         let mut request = Request::post(uri);
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let request = request.body(Bytes::from(form)).map_err(|_| "the STS endpoint is no URL")?;
+        let request = request.body(Bytes::from(form)).map_err(|_| "the STS endpoint is not a valid URL")?;
         let answer = send(request, self.egress).await.map_err(|why| format!("STS: {why}"))?;
         let text = Secret::new(String::from_utf8_lossy(&answer.body).into_owned());
         let tag = |name: &str| between(text.expose(), name);
         if answer.status != 200 {
             let code = tag("Code").filter(|code| code.bytes().all(|b| b.is_ascii_alphanumeric())).unwrap_or("no code");
-            return Err(format!("STS answered {} ({})", answer.status, redact(code)).into());
+            return Err(format!("STS returned status {} ({})", answer.status, redact(code)).into());
         }
         let (Some(id), Some(secret), Some(token)) = (tag("AccessKeyId"), tag("SecretAccessKey"), tag("SessionToken")) else {
-            return Err("STS answered without credentials".into());
+            return Err("the response of STS contains no credentials".into());
         };
         temporary(id, secret, Some(token), tag("Expiration"))
     }
 }
 
-/// The text of an XML element that has no attributes and no children; keys and times hold no entities.
+/// Text of an XML element without attributes, children and entities.
 fn between<'a>(xml: &'a str, tag: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
     rest.split_once("</").map(|(text, _)| text.trim())
@@ -259,17 +259,17 @@ fn temporary(id: &str, secret: &str, token: Option<&str>, expires: Option<&str>)
     let token = token.map(|token| Secret::new(token.to_owned()));
     let expires = match expires {
         None => None,
-        Some(text) => Some(text.parse::<jiff::Timestamp>().map_err(|_| "the credentials' expiry is no time")?.into()),
+        Some(text) => Some(text.parse::<jiff::Timestamp>().map_err(|_| "the expiry of the credentials is invalid")?.into()),
     };
     credentials(id, Secret::new(secret.to_owned()), token.as_ref(), expires)
 }
 
-/// Keys that were found, and are from then on known as secrets.
+/// Creates credentials and registers them for redaction.
 fn credentials(id: &str, secret: Secret, token: Option<&Secret>, expires: Option<SystemTime>) -> Result<AwsCredentials, Reason> {
     Ok(AwsCredentials::new(id, secret, token, expires)?.known())
 }
 
-/// What container agents and instance metadata answer.
+/// Response of container agents and instance metadata.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Wire<'a> {
@@ -289,8 +289,8 @@ fn read(answer: &Answer) -> Result<AwsCredentials, Reason> {
     if answer.status != 200 {
         return Err(format!("status {}", answer.status).into());
     }
-    // serde's message could quote a value, so nothing of it is told.
-    let wire: Wire<'_> = serde_json::from_slice(&answer.body).map_err(|_| "the answer holds no credentials")?;
+    // serde's message could quote a value.
+    let wire: Wire<'_> = serde_json::from_slice(&answer.body).map_err(|_| "the response contains no credentials")?;
     if wire.code.is_some_and(|code| code != "Success") {
         return Err("the role has no credentials".into());
     }
@@ -298,7 +298,7 @@ fn read(answer: &Answer) -> Result<AwsCredentials, Reason> {
 }
 
 async fn container(env: Env<'_>, uri: &str) -> Result<AwsCredentials, Reason> {
-    let bad = || Reason::from("the container's credentials URI is no URL");
+    let bad = || Reason::from("the container's credentials URI is not a valid URL");
     let parsed: Uri = uri.parse().map_err(|_| bad())?;
     let plain = parsed.host().is_some_and(|host| PLAIN_HOSTS.contains(&host));
     if parsed.scheme_str() != Some("https") && !plain {
@@ -312,7 +312,7 @@ async fn container(env: Env<'_>, uri: &str) -> Result<AwsCredentials, Reason> {
     let mut request = Request::get(parsed);
     if let Some(token) = &token {
         let mut value =
-            HeaderValue::from_str(token.expose().trim()).map_err(|_| "the container's authorization token is no header value")?;
+            HeaderValue::from_str(token.expose().trim()).map_err(|_| "the container's authorization token is not a valid header value")?;
         value.set_sensitive(true);
         request = request.header(http::header::AUTHORIZATION, value);
     }
@@ -320,15 +320,15 @@ async fn container(env: Env<'_>, uri: &str) -> Result<AwsCredentials, Reason> {
     answer.and_then(|answer| read(&answer)).map_err(|why| format!("the container's credentials: {why}").into())
 }
 
-/// IMDSv2: a session first, then the role's name, then its keys.
+/// IMDSv2: fetches a session, then the name of the role, then its credentials.
 async fn metadata(host: &str) -> Result<AwsCredentials, Reason> {
-    let bad = |_| Reason::from("its endpoint is no URL");
+    let bad = |_| Reason::from("its endpoint is not a valid URL");
     let session = Request::put(format!("{host}/latest/api/token")).header("x-aws-ec2-metadata-token-ttl-seconds", METADATA_SESSION);
     let session = send(session.body(Bytes::new()).map_err(bad)?, &Egress::Direct).await?;
     if session.status != 200 {
         return Err(format!("no session (status {})", session.status).into());
     }
-    let session = HeaderValue::from_bytes(&session.body).map_err(|_| "a session that is no header value")?;
+    let session = HeaderValue::from_bytes(&session.body).map_err(|_| "the session token is not a valid header value")?;
     let get = async |path: &str| {
         let request = Request::get(format!("{host}/latest/meta-data/iam/security-credentials/{path}"));
         let request = request.header("x-aws-ec2-metadata-token", session.clone()).body(Bytes::new()).map_err(bad)?;

@@ -1,4 +1,4 @@
-//! Every source of the chain, played by a server of a few lines.
+//! Tests of every source of the chain against a small server.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Answers every request as `reply` says (of its whole text); what was asked is kept.
+/// Responds to every request with `reply` and records the requests.
 async fn serve(reply: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -19,7 +19,7 @@ async fn serve(reply: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) ->
             let (mut socket, _) = listener.accept().await.unwrap();
             let mut text = String::new();
             let mut buffer = [0; 4096];
-            // The requests are small, but head and body may come apart.
+            // Head and body may arrive separately.
             loop {
                 let n = socket.read(&mut buffer).await.unwrap();
                 text.push_str(&String::from_utf8_lossy(&buffer[..n]));
@@ -42,7 +42,7 @@ async fn load_from(vars: &[(&str, &str)]) -> Result<AwsCredentials, Reason> {
     load_through(&Egress::Direct, vars).await
 }
 
-/// Nobody is at this proxy.
+/// A proxy that refuses connections.
 fn dead_proxy() -> Egress {
     Egress::Through(Proxy::parse("http://127.0.0.1:1").unwrap().into())
 }
@@ -111,7 +111,7 @@ async fn a_profile_has_keys_or_a_role() {
     assert!(asked.contains("Action=AssumeRole&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fx&RoleSessionName=tidegate&ExternalId=e%201"));
     assert!(asked.contains("Credential=AKIB/") && asked.contains("/us-east-1/sts/aws4_request"));
     for (profile, word) in
-        [("sso", "sso"), ("circle", "too many"), ("alone", "source_profile"), ("sourced", "has none"), ("odd", "must be")]
+        [("sso", "sso"), ("circle", "too many"), ("alone", "source_profile"), ("sourced", "no credentials"), ("odd", "must be")]
     {
         let why = with(profile).await.err().unwrap();
         assert!(why.contains(word) && why.contains(profile), "{why}");
@@ -152,7 +152,7 @@ async fn a_web_identity_is_traded() {
 
     let (sts, _) = serve(|_| (403, "<E><Code>ExpiredTokenException</Code><Message>ey.J</Message></E>".into())).await;
     let vars = [("AWS_WEB_IDENTITY_TOKEN_FILE", path), ("AWS_ROLE_ARN", "arn:r"), ("AWS_ENDPOINT_URL_STS", &sts)];
-    assert_eq!(load_from(&vars).await.err().unwrap(), "STS answered 403 (ExpiredTokenException)");
+    assert_eq!(load_from(&vars).await.err().unwrap(), "STS returned status 403 (ExpiredTokenException)");
 }
 
 #[tokio::test]

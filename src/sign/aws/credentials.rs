@@ -1,5 +1,4 @@
-//! AWS keys at hand when a request is signed: those of the configuration, or those of the default chain, which are
-//! fetched once for everyone and renewed before they end.
+//! The AWS default chain as a [`Source`] of cached credentials.
 
 use super::AwsCredentials;
 use super::chain::{self, Reason};
@@ -8,21 +7,21 @@ use crate::files::fingerprint;
 use crate::sign::fresh::Source;
 use std::time::{Duration, SystemTime};
 
-/// Temporary keys are renewed this long before they end: "We make new credentials available at least five minutes
+/// Temporary credentials are renewed this long before expiry: "We make new credentials available at least five minutes
 /// before the expiration of the old credentials" (instance metadata).
 pub const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
 
-/// The default chain of one region.
+/// The default chain for one region.
 #[derive(PartialEq, Eq)]
 pub struct Chain {
     region: String,
-    /// What stood in the profile files when the configuration was read: a change means other keys.
+    /// Hash of the profile files when the configuration was read; a change invalidates cached credentials.
     files: [u8; 32],
     egress: Egress,
 }
 
 impl Chain {
-    /// The chain as files and environment are now; STS is asked through the proxy that `egress` names. Reads the profile files.
+    /// Reads the profile files. STS is called through the proxy of `egress`.
     pub fn new(region: String, egress: Egress) -> Self {
         let files = chain::profile_files(&|name| std::env::var(name).ok()).map(Option::unwrap_or_default);
         Self { region, files: fingerprint(&files), egress }

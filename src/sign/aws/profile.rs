@@ -1,13 +1,13 @@
-//! The shared files of AWS's tools, `~/.aws/credentials` and `~/.aws/config`: what they say of one profile.
+//! Reads one profile from AWS's shared files, `~/.aws/credentials` and `~/.aws/config`.
 
 use std::collections::HashMap;
 
-/// A profile's settings, keys in lower case. Has no `Debug`: it holds keys.
+/// Settings of a profile, keys in lower case. No `Debug`: it contains secrets.
 #[derive(Default)]
 pub(super) struct Profile(HashMap<String, String>);
 
 impl Profile {
-    /// Reads a profile out of both files; the credentials file counts first.
+    /// Reads a profile from both files; the credentials file takes precedence.
     pub(super) fn read(credentials: &str, config: &str, name: &str) -> Self {
         let mut profile = Self::default();
         profile.collect(credentials, |section| section == name);
@@ -18,7 +18,7 @@ impl Profile {
         profile
     }
 
-    /// A setting that is there and not empty.
+    /// A setting, unless it is missing or empty.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
@@ -34,7 +34,7 @@ impl Profile {
                 inside = wanted(section.trim());
                 continue;
             }
-            // An indented line belongs to a nested setting, which none of ours is.
+            // Indented lines belong to nested settings, which are not used here.
             let nested = line.starts_with([' ', '\t']);
             if let (true, false, Some((key, value))) = (inside, nested, trimmed.split_once('=')) {
                 let value = value.split(" #").next().unwrap_or(value).trim();

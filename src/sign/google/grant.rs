@@ -1,5 +1,4 @@
-//! From a Google credential to one access token: the grants of OAuth 2 that Google's credential files stand for, and
-//! the metadata server.
+//! Obtains an access token from a Google credentials file, by OAuth 2, or from the metadata server.
 
 use crate::egress::Egress;
 use crate::percent;
@@ -17,30 +16,30 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What a token may do; Vertex knows no narrower scope.
+/// Scope of the token; Vertex has no narrower one.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
-/// Where tokens are had, unless the file says otherwise; also the audience that Google's own libraries sign, whatever
-/// the file's `token_uri` says.
+/// Default token endpoint. Also the audience of assertions: Google's libraries use it regardless of the file's
+/// `token_uri`.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
-/// Seconds for which an assertion is valid; the server takes one hour at most.
+/// Lifetime of an assertion in seconds, the maximum that the server accepts.
 const ASSERTION_LIFETIME: u64 = 3600;
-/// Largest credentials file, in bytes.
+/// Maximum size of a credentials file, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
-/// Longest piece of a token server's error word that is told.
+/// Maximum length of an OAuth error code in messages.
 const MAX_WORD: usize = 64;
 
-/// A token as it was granted.
+/// A token and its lifetime.
 pub(super) struct Grant {
     pub(super) token: Secret,
-    /// From now on.
+    /// Counted from now.
     pub(super) lifetime: Duration,
 }
 
-/// Why there is no token, in words without a secret.
+/// Why there is no token, without secrets.
 type Reason = Cow<'static, str>;
 
-/// Application default credentials: the file of `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's own file, the metadata
-/// server, in this order. `env` reads the environment. The metadata server is asked directly whatever `egress` says.
+/// Application default credentials: the file in `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's own file, then the metadata
+/// server, which is reached directly, regardless of `egress`.
 pub(super) async fn from_environment(env: &(dyn Fn(&str) -> Option<String> + Sync), egress: &Egress) -> Result<Grant, Reason> {
     let value = |name: &str| env(name).filter(|v| !v.is_empty());
     if let Some(path) = default_file(env) {
@@ -53,7 +52,7 @@ pub(super) async fn from_environment(env: &(dyn Fn(&str) -> Option<String> + Syn
     read(send(request, &Egress::Direct).await.map_err(|e| format!("the metadata server: {e}"))?)
 }
 
-/// The credentials file that `GOOGLE_APPLICATION_CREDENTIALS` names, else gcloud's own, where it exists.
+/// The file in `GOOGLE_APPLICATION_CREDENTIALS`, else gcloud's own, if it exists.
 pub(super) fn default_file(env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Option<PathBuf> {
     let value = |name: &str| env(name).filter(|v| !v.is_empty());
     if let Some(path) = value("GOOGLE_APPLICATION_CREDENTIALS") {
@@ -85,15 +84,15 @@ enum File {
     Other,
 }
 
-/// Whether tokens can be asked for with what a credentials file says.
+/// Whether a credentials file can be used.
 ///
 /// # Errors
-/// What is wrong with the file, in words without a secret.
+/// What is wrong with it, without secrets.
 pub fn check(text: &Secret) -> Result<(), Reason> {
     request(text, 0).map(drop)
 }
 
-/// The grant of a credentials file, which is read anew every time, so that a rotated one is seen.
+/// A token from a credentials file, which is read each time because it may be rotated.
 pub(super) async fn from_file(path: &Path, egress: &Egress) -> Result<Grant, Reason> {
     let shown = path.display();
     let size = tokio::fs::metadata(path).await.map_err(|e| format!("{shown}: {e}"))?.len();
@@ -106,11 +105,11 @@ pub(super) async fn from_file(path: &Path, egress: &Egress) -> Result<Grant, Rea
     read(send(request, egress).await.map_err(|e| format!("the token server: {e}"))?)
 }
 
-/// What a credentials file has the token server asked at `now`, and the secrets in it.
+/// The token request for a credentials file, and the secrets in it.
 fn request(text: &Secret, now: u64) -> Result<(Request<Bytes>, KnownSecrets), Reason> {
-    // serde's message could quote a value of the file, so only the place is told.
+    // serde's message could quote a value, so only the position is reported.
     let file = serde_json::from_str(text.expose())
-        .map_err(|e| format!("this is no credentials file (line {}, column {})", e.line(), e.column()))?;
+        .map_err(|e| format!("not a credentials file (line {}, column {})", e.line(), e.column()))?;
     let (uri, form, known) = match file {
         File::ServiceAccount { client_email, private_key, private_key_id, token_uri } => {
             let key = Secret::new(private_key);
@@ -128,18 +127,18 @@ fn request(text: &Secret, now: u64) -> Result<(Request<Bytes>, KnownSecrets), Re
             ]),
             KnownSecrets::new([&*client_secret, &*refresh_token]),
         ),
-        File::Other => return Err("this credential is neither of type service_account nor of type authorized_user".into()),
+        File::Other => return Err("unsupported credential type; expected service_account or authorized_user".into()),
     };
     let request = Request::post(uri.as_deref().unwrap_or(TOKEN_URI))
         .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Bytes::from(form));
     match request {
         Ok(request) if matches!(request.uri().scheme_str(), Some("http" | "https")) => Ok((request, known)),
-        _ => Err("the token_uri is no URL".into()),
+        _ => Err("`token_uri` is not a valid URL".into()),
     }
 }
 
-/// A signed assertion (RFC 7523) that asks for a token of the service account.
+/// A signed assertion (RFC 7523) for a service account.
 fn assertion(email: &str, key_id: Option<&str>, key: &Secret, now: u64) -> Result<String, Reason> {
     let head = match key_id {
         Some(id) => serde_json::json!({"alg": "RS256", "typ": "JWT", "kid": id}),
@@ -149,17 +148,17 @@ fn assertion(email: &str, key_id: Option<&str>, key: &Secret, now: u64) -> Resul
     let mut jwt = URL_SAFE_NO_PAD.encode(head.to_string());
     jwt.push('.');
     URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut jwt);
-    let der = PrivatePkcs8KeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| "the private_key is not PKCS#8 PEM")?;
-    let pair = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| "the private_key is no RSA key")?;
+    let der = PrivatePkcs8KeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| "`private_key` is not PKCS#8 PEM")?;
+    let pair = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| "`private_key` is not an RSA key")?;
     let mut signature = vec![0; pair.public().modulus_len()];
     pair.sign(&RSA_PKCS1_SHA256, &ring::rand::SystemRandom::new(), jwt.as_bytes(), &mut signature)
-        .map_err(|_| "the private_key cannot sign")?;
+        .map_err(|_| "signing with `private_key` failed")?;
     jwt.push('.');
     URL_SAFE_NO_PAD.encode_string(&signature, &mut jwt);
     Ok(jwt)
 }
 
-/// Reads a token answer; a refusal is told by its status and OAuth's error word alone.
+/// Parses a token response. An error is reported by status and OAuth error code only.
 fn read(answer: Answer) -> Result<Grant, Reason> {
     #[derive(serde::Deserialize)]
     struct Granted {
@@ -171,13 +170,13 @@ fn read(answer: Answer) -> Result<Grant, Reason> {
         error: String,
     }
     if answer.status == 200 {
-        let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| "the token server's answer holds no token")?;
+        let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| "the token server's response contains no token")?;
         let token = Secret::new(granted.access_token);
         return Ok(Grant { token, lifetime: Duration::from_secs(granted.expires_in.min(24 * 3600)) });
     }
     let word = serde_json::from_slice::<Refused>(&answer.body).map(|r| r.error).unwrap_or_default();
     let known = word.len() <= MAX_WORD && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    Err(format!("the token server answered {} {}", answer.status, if known { redact(&word) } else { "".into() }).into())
+    Err(format!("the token server returned {} {}", answer.status, if known { redact(&word) } else { "".into() }).into())
 }
 
 #[cfg(test)]
@@ -196,6 +195,6 @@ mod tests {
     #[test]
     fn a_bad_key_is_told_without_the_key() {
         let e = assertion("a@b", None, &Secret::new("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n".into()), 0);
-        assert_eq!(e.err().unwrap(), "the private_key is no RSA key");
+        assert_eq!(e.err().unwrap(), "`private_key` is not an RSA key");
     }
 }

@@ -1,4 +1,4 @@
-//! Token sources against a token server of the test's own.
+//! Tests of token sources against a local token server.
 
 use super::*;
 use crate::egress::proxy::Proxy;
@@ -8,10 +8,10 @@ use std::sync::mpsc;
 
 const ACCOUNT: &str = include_str!("../../../tests/fixtures/gemini/service-account.json");
 
-/// What a request said: its first line and headers, and its body.
+/// A request: its head, and its body.
 type Seen = (String, String);
 
-/// A server that gives every connection the same answer and tells what it was asked.
+/// A server that sends the same response on every connection and reports the requests.
 fn server(status: u16, body: &'static str) -> (String, mpsc::Receiver<Seen>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -44,7 +44,7 @@ fn server(status: u16, body: &'static str) -> (String, mpsc::Receiver<Seen>) {
 
 const GRANTED: &str = r#"{"access_token":"ya29.test","expires_in":3599,"token_type":"Bearer"}"#;
 
-/// A credentials file in a place of its own.
+/// A credentials file in a separate directory.
 fn file(name: &str, text: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("tidegate-google-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -130,7 +130,7 @@ async fn a_failure_does_not_repeat_what_was_sent() {
             r#"{{"type":"authorized_user","client_id":"id","client_secret":"{client_secret}","refresh_token":"{refresh_token}","token_uri":"http://{address}/t"}}"#
         );
         let why = source(file("echo", &text)).get().await.err().unwrap();
-        assert_eq!(why, "the token server answered 401 [redacted]");
+        assert_eq!(why, "the token server returned 401 [redacted]");
     }
 }
 
@@ -168,7 +168,7 @@ async fn the_default_order_is_variable_then_gcloud_then_metadata() {
     grant::from_environment(&with(vec![("CLOUDSDK_CONFIG", folder), host.clone()]), &Egress::Direct).await.map(|_| ()).unwrap();
     tokens.recv().unwrap();
     assert!(asked.try_recv().is_err());
-    // The metadata server is asked directly: nobody is at this proxy.
+    // Reached directly: the proxy refuses connections.
     let egress = Egress::Through(Proxy::parse("http://127.0.0.1:1").unwrap().into());
     let grant = grant::from_environment(&with(vec![("HOME", "/nowhere".to_owned()), host]), &egress).await.map_err(|_| ()).unwrap();
     assert_eq!(grant.token.expose(), "ya29.test");
