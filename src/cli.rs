@@ -1,6 +1,5 @@
-//! The command line: arguments, the commands that only print, and exit codes.
-//!
-//! Everything that the program writes to stdout on its own account is written here.
+//! The command line: arguments, the commands that only print, and exit codes. All of the program's own output to stdout
+//! is written here.
 
 use crate::auth::key;
 use crate::commands::{self, Exit};
@@ -52,24 +51,24 @@ enum Command {
         #[arg(long)]
         upgrade: bool,
     },
-    /// Check a configuration without serving: print its routes, or every problem with its place
+    /// Check a configuration without serving: print its routes, or every problem with its position
     Check {
         #[command(flatten)]
         file: ConfigFile,
-        /// Print of one route where it goes, with which deadlines, and what becomes of each parameter there
+        /// Print the targets of one route, their timeouts, and the treatment of each parameter
         #[arg(long, value_name = "ROUTE")]
         explain: Option<String>,
-        /// Exit with 1 where there are warnings
+        /// Exit with 1 if there are warnings
         #[arg(long, conflicts_with = "explain")]
         strict: bool,
     },
-    /// Serve the built-in demo: all providers, played by the embedded simulator; needs no key and no network
+    /// Serve the built-in demo: an embedded simulator plays all providers; needs no key and no network
     #[cfg(feature = "simulator")]
     Demo(demo::Demo),
     /// Serve the embedded provider simulator alone
     #[cfg(feature = "simulator")]
     Simulate {
-        /// Where to listen
+        /// Address to listen on
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]
         listen: std::net::SocketAddr,
     },
@@ -80,30 +79,30 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
-    /// Print headers, errors, metrics, fields of the log and words of the simulator, as Markdown
+    /// Print headers, errors, metrics, log fields and simulator directives, as Markdown
     Reference,
 }
 
 #[derive(Subcommand)]
 enum KeyCommand {
-    /// Print a fresh key, once, and the entry for the configuration, which holds only its SHA-256
+    /// Print a new key, once, and its configuration entry, which contains only its SHA-256
     New {
-        /// The name for it in logs
+        /// Id of the key, shown in logs
         #[arg(long, value_parser = key_id)]
         id: String,
     },
 }
 
-/// A key's id becomes a YAML value and a word in logs.
+/// An id is written into YAML and logs.
 fn key_id(id: &str) -> Result<String, &'static str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '/');
     if id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.len() <= 256 && id.chars().all(allowed) {
         return Ok(id.to_owned());
     }
-    Err("an id begins with a letter or digit and goes on with letters, digits and any of - _ . @ /")
+    Err("an id begins with a letter or digit; the rest is letters, digits and any of - _ . @ /")
 }
 
-/// Reads the arguments of the process and does what they say.
+/// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run { file: cli.config, upgrade: false }) {
@@ -131,7 +130,7 @@ fn loaded(result: Result<Loaded, Vec<Problem>>, go_on: impl FnOnce(Loaded) -> Ex
     }
 }
 
-/// Prints the routes, what is to be warned of, and a summary.
+/// Prints the routes, the warnings and a summary.
 fn check(loaded: &Loaded, strict: bool) -> Exit {
     print(&routes(&loaded.snapshot));
     print_problems(&loaded.warnings);
@@ -152,13 +151,13 @@ fn explain(snapshot: &Snapshot, route: &str) -> Exit {
     }
 }
 
-/// Whether stderr takes colour: a terminal that is not `dumb`, without `NO_COLOR` (<https://no-color.org>).
+/// Whether to use colour on stderr: on a terminal other than `dumb`, without `NO_COLOR` (<https://no-color.org>).
 fn is_coloured() -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     std::io::stderr().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Writes problems to stderr; a reader that has gone away is no error.
+/// Writes problems to stderr; ignores a closed reader.
 fn print_problems(problems: &[Problem]) {
     let _gone = std::io::stderr().write_all(render::render(problems, is_coloured()).as_bytes());
 }
@@ -173,36 +172,36 @@ fn demo(demo: &demo::Demo) -> Exit {
 fn new_key(id: &str) -> Exit {
     let mut bits = [0u8; 32];
     if let Err(error) = getrandom::fill(&mut bits) {
-        eprintln!("tidegate: the operating system gives no random numbers: {error}");
+        eprintln!("tidegate: the operating system provides no random numbers: {error}");
         return Exit::CouldNotStart;
     }
     print(&key_text(id, &key::of_bits(bits)))
 }
 
-/// The key on a line of its own, then the entry for a team's `keys`.
+/// The key on its own line, then the entry for a team's `keys`.
 fn key_text(id: &str, key: &str) -> String {
-    // Quoted, because an id of digits would be a number to YAML.
+    // Quoted, because YAML would read an id of digits as a number.
     format!("{key}\n\n- {{ id: \"{id}\", sha256: \"{}\" }}\n", key::digest(key))
 }
 
-/// Writes to stdout; a reader that has gone away is no error.
+/// Writes to stdout; ignores a closed reader.
 fn print(text: &str) -> Exit {
     let mut stdout = std::io::stdout().lock();
     let _gone = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     Exit::Fine
 }
 
-/// What a good configuration has, on one line.
+/// A one-line summary of a valid configuration.
 fn summary(snapshot: &Snapshot) -> String {
     let of = |count: usize, name: &str| format!("{count} {name}{}", if count == 1 { "" } else { "s" });
-    // The last team and the last key are those of requests without a key.
+    // Excludes the team and key `anonymous`, which are always last.
     let (teams, keys) = (snapshot.tenants.teams.len().saturating_sub(1), snapshot.tenants.keys.len().saturating_sub(1));
     let counts = [of(snapshot.routes.len(), "route"), of(snapshot.providers.len(), "provider"), of(teams, "team"), of(keys, "key")];
     let listen = snapshot.listen.iter().map(|listen| format!("{}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" }));
     format!("ok: {}, listening on {}\n", counts.join(", "), listen.collect::<Vec<_>>().join(", "))
 }
 
-/// Every route and where it goes.
+/// All routes with their targets.
 fn routes(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     for route in snapshot.routes.iter() {

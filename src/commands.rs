@@ -1,30 +1,30 @@
-//! The commands that serve a configuration; [`crate::cli`] calls them with what it has read and checked.
+//! Runs the serving commands; [`crate::cli`] passes the loaded configuration.
 
 use crate::config::Loaded;
 use crate::edge::serve::{self, Ended, OnServing};
 use crate::telemetry::log;
 use std::path::PathBuf;
 
-/// How the program ends.
+/// The exit status of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All went well.
+    /// Success.
     Fine = 0,
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     BadConfiguration = 1,
-    /// The arguments are wrong.
+    /// The arguments are invalid.
     BadUsage = 2,
-    /// An address could not be bound, or something else was missing at the start.
+    /// An address could not be bound, or start-up failed otherwise.
     CouldNotStart = 3,
 }
 
-/// Serves a configuration until it is told to stop. `source` is the file to read again on a reload. `upgrade` takes the
-/// listeners over from the process that holds them.
+/// Serves a configuration until the process is stopped. Reloads read `source`. `upgrade` takes over the listeners of
+/// the running process.
 pub fn run(loaded: Loaded, source: PathBuf, upgrade: bool) -> Exit {
     serve_until_end(loaded, Some(source), upgrade, Box::new(|| {}))
 }
 
-/// [`run`] with a call of `on_serving` once requests are accepted, and without reloads where there is no `source`.
+/// [`run`], which also calls `on_serving` once requests are accepted. Without `source` there are no reloads.
 pub fn serve_until_end(loaded: Loaded, source: Option<PathBuf>, upgrade: bool, on_serving: OnServing) -> Exit {
     if log::install(&loaded.snapshot.log).is_err() {
         return could_not_start("the log is installed already");
@@ -37,7 +37,7 @@ pub fn serve_until_end(loaded: Loaded, source: Option<PathBuf>, upgrade: bool, o
     }
 }
 
-/// Prints why the process cannot serve.
+/// Prints why the process cannot start.
 pub fn could_not_start(why: &str) -> Exit {
     eprintln!("tidegate: {why}");
     Exit::CouldNotStart

@@ -1,5 +1,5 @@
-//! The admin listener: metrics, health, status. It has a thread of its own, apart from the proxy, so that it answers
-//! while the process drains and when every worker is busy.
+//! The admin listener: metrics, health, status. It runs on its own thread, so that it responds while the process drains
+//! and when all workers are busy.
 
 use crate::edge::drain::{IDLE_GRACE, is_set};
 use crate::edge::serve::Process;
@@ -21,14 +21,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long a scraper may take to send its request.
+/// Timeout for the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most connections at once; more wait until one ends, which an idle one does after [`HEADER_TIMEOUT`]. Their descriptors are
-/// left over by `server.max_connections`.
+/// Maximum number of connections. Further ones wait until one is closed, for an idle one after [`HEADER_TIMEOUT`].
+/// `server.max_connections` leaves descriptors for them.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Serves `listener`, on a thread of its own, from the moment when `from` is set (at once without one) until the process
-/// ends or the next one has the listener.
+/// Serves `listener` on its own thread, once `from` is set (at once without it), until the process exits or hands the
+/// listener over.
 ///
 /// # Errors
 /// When the thread or its runtime cannot be created.
@@ -48,13 +48,13 @@ pub fn serve(listener: TcpListener, process: Arc<Process>, from: Option<watch::R
     Ok(())
 }
 
-/// Descriptors that are held open for the moment when the process has no others, and then given up one by one.
+/// Descriptors held in reserve, released one by one when the process has run out of them.
 struct Spare(Vec<OwnedFd>);
 
 impl Spare {
     const MOST: usize = 8;
 
-    /// Holds as many as can be had, up to [`Self::MOST`].
+    /// Refills the reserve up to [`Self::MOST`].
     fn refill(&mut self, listener: &tokio::net::TcpListener) {
         while self.0.len() < Self::MOST
             && let Ok(copy) = listener.as_fd().try_clone_to_owned()
@@ -82,7 +82,7 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
             Ok((stream, _)) => stream,
             Err(_) => {
                 if spare.0.pop().is_none() {
-                    tokio::time::sleep(Duration::from_millis(100)).await; // until some descriptors are back
+                    tokio::time::sleep(Duration::from_millis(100)).await; // until descriptors are available
                 }
                 continue;
             }
@@ -102,7 +102,7 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
                 _ = connection.as_mut() => return,
                 () = is_set(&mut released) => {}
             }
-            // The next connection is the next process's. A request may be under way on this one.
+            // New connections go to the next process; a request may be in flight on this one.
             if tokio::time::timeout(IDLE_GRACE, connection.as_mut()).await.is_err() {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;
