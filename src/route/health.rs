@@ -165,7 +165,7 @@ impl Vitals {
         self.standing.avoided(now)
     }
 
-    /// See [`Health::unavailable_for`].
+    /// See [`Health::rests`].
     pub(super) fn rests(&self, now: u64) -> Option<(Duration, bool)> {
         let (left, ejected) = (self.standing.left(now), self.standing.is_ejected());
         (ejected || !left.is_zero()).then_some((left, ejected))

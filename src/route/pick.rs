@@ -23,7 +23,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Makes the plan. `star` is the text matched by the route's `*`, `random` 64 random bits, `sticky_key` the key for
+    /// Makes the plan. `star` is the text matched by the route's `*`, `random` 64 random bits, `belongs_to` the key for
     /// `sticky`, `now` the time for `health`.
     pub fn new(route: &Route, star: Option<&str>, random: u64, belongs_to: &[u8], health: &Health, now: u64) -> Self {
         let resolved = health.resolve(route, star);

@@ -136,7 +136,7 @@ impl Standing {
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, word).ok().map(State::of)
     }
 
-    /// Pauses for `wait`, at most [`MAX_RETRY_AFTER`]. Never shortens a pause.
+    /// Pauses for `wait`, at most [`MAX_REST`]. Never shortens a pause.
     pub fn rest(&self, wait: Duration, now: u64) {
         let until = after(wait.min(MAX_REST), now);
         self.change(|s| (until > s.until).then_some(State { until, ..s }));

@@ -80,7 +80,8 @@ async fn exchange<S>(stream: S, request: Request<Bytes>, uri: &Uri, forward: Opt
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| "the connection failed")?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| "the connection failed")?;
     let (mut parts, body) = request.into_parts();
     match forward {
         // RFC 9112 3.2.1: origin-form on the request line, authority in `host`.

@@ -216,7 +216,8 @@ impl<'e> Sts<'e> {
         let kind = (http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let mut headers: Vec<(HeaderName, HeaderValue)> = vec![kind];
         if let Some(keys) = keys {
-            let authority = uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()).ok_or("the STS endpoint is not a valid URL")?;
+            let authority =
+                uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()).ok_or("the STS endpoint is not a valid URL")?;
             let request = ToSign {
                 method: "POST",
                 authority: &authority,

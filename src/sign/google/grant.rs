@@ -108,8 +108,8 @@ pub(super) async fn from_file(path: &Path, egress: &Egress) -> Result<Grant, Rea
 /// The token request for a credentials file, and the secrets in it.
 fn request(text: &Secret, now: u64) -> Result<(Request<Bytes>, KnownSecrets), Reason> {
     // serde's message could quote a value, so only the position is reported.
-    let file = serde_json::from_str(text.expose())
-        .map_err(|e| format!("not a credentials file (line {}, column {})", e.line(), e.column()))?;
+    let file =
+        serde_json::from_str(text.expose()).map_err(|e| format!("not a credentials file (line {}, column {})", e.line(), e.column()))?;
     let (uri, form, known) = match file {
         File::ServiceAccount { client_email, private_key, private_key_id, token_uri } => {
             let key = Secret::new(private_key);
