@@ -32,7 +32,7 @@ const IMPURE: [&str; 12] = [
 /// Ways to end the process over a mistake.
 const PANICS: [&str; 7] = [".unwrap()", ".expect(", ".unwrap_err()", "panic!(", "todo!(", "unimplemented!(", "unreachable!("];
 /// Where a secret's text may be taken out: where requests are signed, and where the configuration makes headers of it.
-const EXPOSE: [&str; 5] = ["secret.rs", "config/build/", "sign/", "sign.rs", "limit/redis/link.rs"];
+const EXPOSE: [&str; 5] = ["secret.rs", "config/build/", "sign/", "sign.rs", "limit/redis/client.rs"];
 /// Where lines may be written to the terminal.
 const PRINT: [&str; 3] = ["cli.rs", "commands.rs", "demo.rs"];
 

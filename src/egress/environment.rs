@@ -140,6 +140,6 @@ mod tests {
             problems[0].contains("https_proxy must begin with http://") && problems[1].contains("HTTP_PROXY has a bad"),
             "{problems:?}"
         );
-        assert!(problems[2].contains("NO_PROXY has `10.*`") && !problems.concat().contains("hunter2"), "{problems:?}");
+        assert!(problems[2].contains("NO_PROXY contains `10.*`") && !problems.concat().contains("hunter2"), "{problems:?}");
     }
 }

@@ -217,3 +217,27 @@ async fn one_at_a_time_until_it_ends_or_its_client_leaves() {
     crate::harness::until("the place's return", async || (gateway.chat_as(&bearer, &chat("fine/m")).await.status() == 200).then_some(()))
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alias_answers_like_its_route_shares_its_limit_and_is_listed() {
+    let sim = Sim::start().await;
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ sim: {} }}\n\
+         routes: {{ r: {{ aliases: [gpt-4o, default], targets: [ {{ provider: sim, model: m }} ], limits: [ {{ requests: 3, per: 30d }} ] }} }}\n",
+        sim.provider()
+    ))
+    .await;
+    for (name, left) in [("r", "2"), ("gpt-4o", "1"), ("default", "0")] {
+        let answer = gateway.chat(&chat(name)).await;
+        assert_eq!((answer.status(), answer.header("x-tidegate-provider")), (200, "sim"), "{name}");
+        assert_eq!(answer.header("x-ratelimit-remaining-requests"), left, "{name}");
+    }
+    for name in ["r", "gpt-4o", "default"] {
+        assert_eq!(gateway.chat(&chat(name)).await.status(), 429, "{name}");
+    }
+    assert_eq!(sim.count(), 3);
+    let list = gateway.get("/v1/models", &[]).await.json();
+    let mut names: Vec<_> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["default", "gpt-4o", "r"]);
+}
