@@ -41,6 +41,24 @@
 //! A *dialect* is code, a *provider* is data: what one OpenAI-compatible service does otherwise than OpenAI is an entry
 //! of `src/provider/catalogue.yaml`, and no dialect asks which provider it is talking to.
 //!
+//! # Adding a front
+//!
+//! A front is a reader and a writer; `tests/toy_front.rs` is a whole one in under 200 lines, which every dialect answers.
+//!
+//! 1. A folder in [`front`]. Its request type implements [`llm::request::Ask`]: it reads the client's bytes into
+//!    [`llm::request::Request`], each value with its [`llm::request::Path`] in the client's words, and each parameter with
+//!    what losing it means ([`llm::field::Loss`]). Refusals and dropped hints then use the client's words.
+//! 2. Its writer implements [`llm::event::Sink`] and [`llm::order::Writer`], and writes the events as a stream and as one
+//!    object. Rules that are this protocol's alone stand here, as [`front::chat::rules`] does.
+//! 3. Its errors are written from [`error::ApiError`], as [`front::chat::error`] does.
+//!
+//! # Adding a dialect
+//!
+//! A folder in [`dialect`] with a type that implements [`dialect::Dialect`] (a request from [`llm::request::Request`], a
+//! refusal to [`llm::failure::ProviderError`]) and [`dialect::Decoder`] (frames to events). What it shares with other
+//! vendors' models is in [`dialect::shared`]. A provider that speaks OpenAI's protocol is an entry of the catalogue and
+//! no code.
+//!
 //! # Invariants
 //!
 //! `tests/source_scan.rs` looks for the mechanical ones.

@@ -1,9 +1,7 @@
 //! Anthropic's Messages API: at Anthropic itself, and for Claude models on Vertex AI and behind Bedrock's InvokeModel.
 //!
-//! [`encode`] writes requests and [`decode`] reads answers, [`error`] refusals. What is no matter of spelling is shared with
-//! Bedrock's Converse: [`turns`] and [`media`] (who says what), [`toolbox`] (tools, and what holds an answer),
-//! [`effort`], [`sampling`] and [`model`], [`blocks`] (what an answer says), and [`replay`], which carries thinking from one
-//! turn to the next.
+//! [`encode`] writes requests, [`decode`] reads answers, [`error`] reads refusals. What Bedrock's Converse shares with it is in
+//! [`shared`](super::shared): turns, media, tools, thinking and sampling, and the blocks of an answer.
 
 use crate::dialect::shared::blame::Names;
 use crate::dialect::{Dialect, Outgoing};

@@ -1,7 +1,7 @@
 //! Mistral AI: OpenAI's shape under a closed schema.
 //!
 //! What OpenAI's dialect leaves alone is written anew here, because an unknown key is a 422: messages, tools, the
-//! response format. Tool-call ids must be nine characters ([`ids`]). Answers are read by OpenAI's decoder, which knows
+//! response format. Tool-call ids must be nine characters. Answers are read by OpenAI's decoder, which knows
 //! content in chunks.
 
 use super::openai::{compose, embeddings, encode, error};

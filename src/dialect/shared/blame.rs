@@ -2,7 +2,7 @@
 //!
 //! A refusal names a place in the request that the provider got: `messages.0.content`,
 //! `generationConfig.maxOutputTokens`, `tools.0.custom.input_schema`. Names are translated back by a table of the
-//! dialect ([`Dialect::names`](super::Dialect::names)). Numbers are compared with the body that was sent, because instructions
+//! dialect ([`Dialect::names`](crate::dialect::Dialect::names)). Numbers are compared with the body that was sent, because instructions
 //! may have been moved and turns merged: where a message's number is not certain, `messages` alone is blamed.
 
 use crate::json::walk;
