@@ -295,12 +295,12 @@ fn the_demo_installs_what_its_build_needs_by_name_and_then_builds_and_serves() {
     let install = "apt-get install -y -qq --no-install-recommends";
     let installs = ["build-essential", "make", "cmake"].map(|package| format!("{install} {package}"));
     let want: Vec<_> = std::iter::once("apt-get update -qq").chain(installs.iter().map(String::as_str)).collect();
-    assert_eq!(calls, [want, vec!["cargo run --release --locked -- demo --help"]].concat());
+    assert_eq!(calls, [want, vec!["cargo run --profile quick --locked -- demo --help"]].concat());
     // With everything there, nothing is installed.
     bare.add("cc", "");
     bare.add("make", "");
     fs::remove_file(bare.0.join("calls")).unwrap();
-    assert_eq!(bare.run("demo", &[]).1, ["cargo run --release --locked -- demo"]);
+    assert_eq!(bare.run("demo", &[]).1, ["cargo run --profile quick --locked -- demo"]);
     // Without a package manager, or without Rust, it stops with the name of what is missing.
     for name in ["apt-get", "cmake"] {
         fs::remove_file(bare.0.join(name)).unwrap();
