@@ -335,7 +335,8 @@ impl<'a> Request<'a> {
         match raw.parse() {
             Ok(limit) if limit > 0 => Ok(Some(limit)),
             _ => {
-                let name = self.name_of(Field::MaxTokens);
+                let newer = self.param(Field::MaxCompletionTokens).map(|_| Field::MaxCompletionTokens);
+                let name = self.name_of(newer.unwrap_or(Field::MaxTokens));
                 let message = format!("`{name}` must be a whole number of at least 1");
                 Err(ApiError::field(name, message))
             }
@@ -381,18 +382,11 @@ impl<'r, 'a> Turn<'r, 'a> {
                 Content::Text(text) | Content::Refusal(text) if !text.is_empty() => texts.push((text, block.cache)),
                 Content::Text(_) | Content::Refusal(_) | Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => {}
                 Content::Image { .. } | Content::File { .. } | Content::Audio { .. } => {
-                    return Err(block.unfit("only text can stand in a message of this role"));
+                    return Err(block.at.refused("only text can stand in a message of this role"));
                 }
             }
         }
         Ok(texts)
-    }
-}
-
-impl Block<'_> {
-    /// A 400 that blames this block: the target cannot take it here.
-    pub fn unfit(&self, what: &str) -> ApiError {
-        self.at.refused(what)
     }
 }
 

@@ -130,11 +130,11 @@ impl Turns<'_, '_> {
                 Content::Image { url, .. } => self.link(block, *url, "image/jpeg")?,
                 Content::File { data: Some(data), .. } => self.link(block, *data, "application/pdf")?,
                 Content::File { .. } => {
-                    return Err(block.unfit("a file must come as `file_data`, a data URI; `file_id` belongs to another provider"));
+                    return Err(block.at.refused("a file must come as `file_data`, a data URI; `file_id` belongs to another provider"));
                 }
                 Content::Audio { data, format } => {
                     let label = Cow::Owned(format!("audio/{}", format.decode()));
-                    let audio = Data::read(label, None, Encoding::Base64, *data).map_err(|what| block.unfit(what))?;
+                    let audio = Data::read(label, None, Encoding::Base64, *data).map_err(|what| block.at.refused(what))?;
                     self.inline(USER, &audio);
                 }
                 Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => {}
@@ -159,19 +159,19 @@ impl Turns<'_, '_> {
         let known = |address: Text<'_>| address.decode().starts_with(FILES) || is_video(&address.decode());
         let address = match Link::of(url) {
             Link::Data { media_type, charset, encoding, data } => {
-                let data = Data::read(media_type, charset, encoding, data).map_err(|what| block.unfit(what))?;
+                let data = Data::read(media_type, charset, encoding, data).map_err(|what| block.at.refused(what))?;
                 self.inline(USER, &data);
                 return Ok(());
             }
             Link::GoogleStorage(address) if vertex => address,
             Link::Web(address) if vertex || known(address) => address,
             Link::Web(_) => {
-                return Err(
-                    block.unfit("the gateway fetches nothing, and neither does this model's provider; send the bytes as a data URI")
-                );
+                return Err(block
+                    .at
+                    .refused("the gateway fetches nothing, and neither does this model's provider; send the bytes as a data URI"));
             }
             Link::GoogleStorage(_) | Link::S3(_) | Link::Other => {
-                return Err(block.unfit("this model takes data URIs (`data:TYPE;base64,…`) and, on Vertex AI, gs: and https: URLs"));
+                return Err(block.at.refused("this model takes data URIs (`data:TYPE;base64,…`) and, on Vertex AI, gs: and https: URLs"));
             }
         };
         let guessed = guess(&address.decode()).unwrap_or(media_type);
@@ -187,7 +187,7 @@ impl Turns<'_, '_> {
         for block in turn.blocks {
             let Content::Generated(url) = &block.content else { continue };
             let Link::Data { media_type, charset, encoding, data } = Link::of(*url) else { continue };
-            let data = Data::read(media_type, charset, encoding, data).map_err(|what| block.unfit(what))?;
+            let data = Data::read(media_type, charset, encoding, data).map_err(|what| block.at.refused(what))?;
             self.inline(MODEL, &data);
         }
         for (j, (call, at)) in turn.calls().enumerate() {

@@ -97,7 +97,7 @@ fn write_block(block: &Block<'_>, w: &mut Writer) -> Result<(), ApiError> {
     match block.content {
         Content::Text(text) | Content::Refusal(text) => write_text(text, w),
         Content::Image { url, detail } => {
-            let made = standard_uri(url).map_err(|what| block.unfit(what))?;
+            let made = standard_uri(url).map_err(|what| block.at.refused(what))?;
             let url = made.as_deref().map_or(url, Text::Plain);
             w.object().key("type").string("image_url").key("image_url").object().key("url").text(url);
             if let Some(detail) = detail.filter(|detail| matches!(&*detail.decode(), "low" | "auto" | "high")) {
@@ -106,7 +106,7 @@ fn write_block(block: &Block<'_>, w: &mut Writer) -> Result<(), ApiError> {
             w.end_object().end_object();
         }
         Content::File { data: Some(data), name, .. } => {
-            let made = standard_uri(data).map_err(|what| block.unfit(what))?;
+            let made = standard_uri(data).map_err(|what| block.at.refused(what))?;
             let data = made.as_deref().map_or(data, Text::Plain);
             match Link::of(data) {
                 Link::Data { media_type, .. } if media_type.starts_with("image/") => {
@@ -114,7 +114,7 @@ fn write_block(block: &Block<'_>, w: &mut Writer) -> Result<(), ApiError> {
                     return Ok(());
                 }
                 Link::Data { .. } | Link::Web(_) => {}
-                _ => return Err(block.unfit("`file_data` must be a data URI in base64 (`data:application/pdf;base64,…`)")),
+                _ => return Err(block.at.refused("`file_data` must be a data URI in base64 (`data:application/pdf;base64,…`)")),
             }
             w.object().key("type").string("document_url").key("document_url").text(data);
             if let Some(name) = name {
@@ -125,9 +125,9 @@ fn write_block(block: &Block<'_>, w: &mut Writer) -> Result<(), ApiError> {
         Content::File { id: Some(id), .. } => {
             w.object().key("type").string("file").key("file_id").text(id).end_object();
         }
-        Content::File { .. } => return Err(block.unfit("a file needs `file_data` or `file_id`")),
+        Content::File { .. } => return Err(block.at.refused("a file needs `file_data` or `file_id`")),
         Content::Audio { data, .. } => {
-            let data = Base64::read(data).map_err(|what| block.unfit(what))?;
+            let data = Base64::read(data).map_err(|what| block.at.refused(what))?;
             w.object().key("type").string("input_audio").key("input_audio").text(data.text()).end_object();
         }
         Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => {}

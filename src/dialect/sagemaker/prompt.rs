@@ -93,7 +93,7 @@ impl Template {
                 Content::Audio { .. } => "audio",
                 Content::Text(_) | Content::Refusal(_) | Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => continue,
             };
-            return Err(block.unfit(&format!("this model takes text only, and this is {what}")));
+            return Err(block.at.refused(&format!("this model takes text only, and this is {what}")));
         }
         let texts: Vec<String> = turn.texts()?.into_iter().map(|(text, _)| self.harmless(&text.decode())).collect();
         Ok(texts.join("\n"))

@@ -166,7 +166,7 @@ fn contents<'a, M>(
             Content::Text(text) | Content::Refusal(text) if blank(*text) => {}
             Content::Text(text) | Content::Refusal(text) => blocks.push(Block::Text(*text, block.cache)),
             Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => {}
-            other => blocks.push(Block::Media(media(turn.role(), other).map_err(|what| block.unfit(what))?, block.cache)),
+            other => blocks.push(Block::Media(media(turn.role(), other).map_err(|what| block.at.refused(what))?, block.cache)),
         }
     }
     Ok(blocks)

@@ -233,32 +233,8 @@ fn parts<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>) -> Re
 }
 
 fn part<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Block<'a>, ApiError> {
-    if !cursor.at_object() {
-        return Err(at.must_be("an object"));
-    }
-    let (mut kind, mut cache_mark) = (None, None);
-    let (mut text, mut refusal, mut image, mut file, mut audio) = (None, None, None, None, None);
-    cursor.object(|cursor, name| {
-        let name = Text::Raw(name).decode();
-        let value = cursor.raw()?;
-        let slot = match &*name {
-            "type" => &mut kind,
-            "text" => &mut text,
-            "refusal" => &mut refusal,
-            "image_url" => &mut image,
-            "file" => &mut file,
-            "input_audio" => &mut audio,
-            "cache_control" => {
-                cache_mark = cache(value);
-                return Ok::<_, ApiError>(());
-            }
-            _ => return Ok(()),
-        };
-        if slot.replace(value).is_some() {
-            return Err(twice(at, &name));
-        }
-        Ok(())
-    })?;
+    const NAMES: [&str; 7] = ["type", "text", "refusal", "image_url", "file", "input_audio", "cache_control"];
+    let [kind, text, refusal, image, file, audio, mark] = raw_members(cursor, at, NAMES)?;
     let needed = |value: Option<&'a str>, leaf| required(value, at.leaf(leaf));
     let kind = needed(kind, "type")?;
     let content = match &*kind.decode() {
@@ -282,7 +258,7 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Block<'a>, ApiError> {
         }
         _ => return Err(at.leaf("type").must_be("text, image_url, file, input_audio or refusal")),
     };
-    Ok(Block { content, cache: cache_mark, at })
+    Ok(Block { content, cache: mark.and_then(cache), at })
 }
 
 /// The images of an assistant's turn, `[{"image_url": {"url": …}}]`, as the answer's writer has them.
@@ -313,27 +289,11 @@ fn calls<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, seal: Option<&Se
     cursor.array(|cursor| {
         let at = at.inner(number);
         number += 1;
-        if !cursor.at_object() {
-            return Err(at.must_be("an object"));
-        }
-        let (mut id, mut kind, mut function, mut extra) = (None, None, None, None);
-        cursor.object(|cursor, name| {
-            let name = Text::Raw(name).decode();
-            let value = cursor.raw()?;
-            let slot = match &*name {
-                "id" => &mut id,
-                "type" => &mut kind,
-                "function" => &mut function,
-                "extra_content" => &mut extra,
-                _ => return Ok(()),
-            };
-            if slot.replace(value).is_some() { Err(twice(at, &name)) } else { Ok(()) }
-        })?;
+        let [id, kind, function, extra] = raw_members(cursor, at, ["id", "type", "function", "extra_content"])?;
         if string(kind.unwrap_or("null"), at.leaf("type"))?.is_some_and(|kind| kind.decode() != "function") {
             return Err(at.leaf("type").must_be("function"));
         }
-        let function = function.filter(|value| *value != "null").ok_or_else(|| at.leaf("function").missing())?;
-        let [name, arguments] = members(Some(function), at.leaf("function"), ["name", "arguments"])?;
+        let [name, arguments] = members(function, at.leaf("function"), ["name", "arguments"])?;
         let call = ToolCall {
             id: opened(seal, required(id, at.leaf("id"))?),
             name: name.ok_or_else(|| at.leaf("function.name").missing())?,
@@ -375,24 +335,39 @@ pub(super) fn members<'a, const N: usize>(
     names: [&'static str; N],
 ) -> Result<[Option<Text<'a>>; N], ApiError> {
     let value = value.filter(|value| *value != "null").ok_or_else(|| at.missing())?;
-    let mut cursor = Cursor::inside(value);
+    let mut texts = [None; N];
+    for ((text, raw), name) in texts.iter_mut().zip(raw_members(&mut Cursor::inside(value), at, names)?).zip(names) {
+        let must = || {
+            let path = format!("{at}.{name}");
+            let message = format!("`{path}` must be a string");
+            ApiError::field(path, message)
+        };
+        if let Some(raw) = raw.filter(|raw| *raw != "null") {
+            *text = Some(walk::string(raw).ok_or_else(must)?);
+        }
+    }
+    Ok(texts)
+}
+
+/// The raw members of these names in the object that the cursor is at.
+///
+/// # Errors
+/// A 400 that names the value, where it is no object, or a member that is repeated.
+pub(super) fn raw_members<'a, const N: usize>(
+    cursor: &mut Cursor<'a>,
+    at: Path,
+    names: [&'static str; N],
+) -> Result<[Option<&'a str>; N], ApiError> {
     if !cursor.at_object() {
         return Err(at.must_be("an object"));
     }
     let mut found = [None; N];
-    let mut seen = Seen::default();
     cursor.object(|cursor, name| {
         let name = Text::Raw(name).decode();
         let value = cursor.raw()?;
-        for (number, (slot, wanted)) in found.iter_mut().zip(names).enumerate() {
-            if *name == *wanted {
-                seen.once(number, at, wanted)?;
-                let path = format!("{at}.{wanted}");
-                let must = || ApiError::field(path.clone(), format!("`{path}` must be a string"));
-                *slot = if value == "null" { None } else { Some(walk::string(value).ok_or_else(must)?) };
-            }
-        }
-        Ok::<_, ApiError>(())
+        let slot = found.iter_mut().zip(names).find(|(_, wanted)| *wanted == name);
+        let repeated = slot.is_some_and(|(slot, _)| slot.replace(value).is_some());
+        if repeated { Err(twice(at, &name)) } else { Ok(()) }
     })?;
     Ok(found)
 }

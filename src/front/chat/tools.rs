@@ -1,6 +1,6 @@
 //! Reads the tools of a chat completion and the choice among them.
 
-use super::request::{Seen, cache, required, string};
+use super::request::{Seen, cache, raw_members, required, string};
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::walk::Cursor;
@@ -75,7 +75,6 @@ fn tool<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Tool<'a>, ApiError> {
 }
 
 /// The members of `function`, raw.
-#[derive(Default)]
 struct Function<'a> {
     name: Option<&'a str>,
     description: Option<&'a str>,
@@ -85,41 +84,19 @@ struct Function<'a> {
 
 impl<'a> Function<'a> {
     fn read(cursor: &mut Cursor<'a>, at: Path) -> Result<Self, ApiError> {
-        let (mut function, mut seen) = (Self::default(), Seen::default());
-        let inside = at.member("function");
-        cursor.object(|cursor, name| {
-            let name = Text::Raw(name).decode();
-            let value = cursor.raw()?;
-            match &*name {
-                "name" => {
-                    seen.once(0, inside, "name")?;
-                    function.name = Some(value);
-                }
-                "description" => {
-                    seen.once(1, inside, "description")?;
-                    function.description = Some(value);
-                }
-                "parameters" if value != "null" => {
-                    seen.once(2, inside, "parameters")?;
-                    if !value.starts_with('{') {
-                        return Err(at.member("function.parameters").must_be("a JSON schema, an object"));
-                    }
-                    function.parameters = Some(value);
-                }
-                "strict" => {
-                    seen.once(3, inside, "strict")?;
-                    function.strict = match value {
-                        "true" => Some(true),
-                        "false" => Some(false),
-                        "null" => None,
-                        _ => return Err(at.member("function.strict").must_be("true or false")),
-                    };
-                }
-                _ => {}
-            }
-            Ok::<_, ApiError>(())
-        })?;
-        Ok(function)
+        const NAMES: [&str; 4] = ["name", "description", "parameters", "strict"];
+        let [name, description, parameters, strict] = raw_members(cursor, at.member("function"), NAMES)?;
+        let parameters = parameters.filter(|value| *value != "null");
+        if parameters.is_some_and(|value| !value.starts_with('{')) {
+            return Err(at.member("function.parameters").must_be("a JSON schema, an object"));
+        }
+        let strict = match strict {
+            None | Some("null") => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => return Err(at.member("function.strict").must_be("true or false")),
+        };
+        Ok(Self { name, description, parameters, strict })
     }
 }
 
