@@ -50,8 +50,8 @@ pub enum CountedBy {
     Node,
     /// The shared store.
     Store,
-    /// No one: the shared store fails under `allow` or `deny`.
-    Nobody,
+    /// Nothing counts: the shared store fails under `allow` or `deny`.
+    Nothing,
 }
 
 impl CountedBy {
@@ -60,7 +60,7 @@ impl CountedBy {
         match self {
             Self::Node => "node",
             Self::Store => "store",
-            Self::Nobody => "nobody",
+            Self::Nothing => "none",
         }
     }
 }
@@ -189,7 +189,7 @@ impl Store {
             Self::Shared(store) if !store.redis.client().health().is_failing() => CountedBy::Store,
             Self::Shared(store) => match store.on_failure {
                 StoreFailure::Local => CountedBy::Node,
-                StoreFailure::Allow | StoreFailure::Deny => CountedBy::Nobody,
+                StoreFailure::Allow | StoreFailure::Deny => CountedBy::Nothing,
             },
         }
     }

@@ -121,7 +121,7 @@ fn what_a_node_counts_during_an_outage_is_shown_with_its_cause() {
     assert_eq!((local.ask("r").0, counted(&local)), (200, ("node".to_owned(), used + 1)), "what this node has admitted since");
     let ratio = local.metric("tidegate_limit_used_ratio{dimension=\"requests\"");
     assert!((ratio - (used + 1) as f64 / 10.0).abs() < 1e-9, "{ratio}");
-    until("an answer without the store", || allow.ask("r").0 == 200 && counted(&allow).0 == "nobody");
+    until("an answer without the store", || allow.ask("r").0 == 200 && counted(&allow).0 == "none");
     assert_eq!(counted(&allow).1, before.1, "what the store told last");
     let warnings = |gateway: &Process, policy: &str| {
         let end = format!("applying on_store_failure={policy}");
