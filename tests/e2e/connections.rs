@@ -47,8 +47,7 @@ async fn an_http2_connection_on_which_a_request_timed_out_is_left_alone() {
     let another = async {
         let mut peer = upstream.accept().await;
         for _ in 0..3 {
-            let stream = peer.request().await;
-            peer.answer(stream).await;
+            upstream.answer_next(&mut peer).await;
         }
     };
     let asking = async { [by(&ask(&gateway).await), by(&ask(&gateway).await), by(&ask(&gateway).await)] };
@@ -153,8 +152,7 @@ async fn a_stream_that_a_server_has_not_processed_is_repeated_at_no_cost() {
             }
             let mut other = upstream.accept().await;
             for _ in 0..2 {
-                let stream = other.request().await;
-                other.answer(stream).await;
+                upstream.answer_next(&mut other).await;
             }
         };
         let asking = async {

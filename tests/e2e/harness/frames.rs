@@ -66,6 +66,18 @@ impl Frames {
         soon("the preface", peer.0.read_exact(&mut preface)).await.unwrap();
         peer
     }
+
+    /// Answers the next request. It comes on `peer`, or on a new connection where the gateway has not put `peer` back into its
+    /// pool yet, which it does after the client has the whole answer.
+    pub async fn answer_next(&self, peer: &mut Peer) {
+        let new = tokio::select! {
+            stream = peer.request() => return peer.answer(stream).await,
+            new = self.accept() => new,
+        };
+        *peer = new;
+        let stream = peer.request().await;
+        peer.answer(stream).await;
+    }
 }
 
 impl Peer {
