@@ -11,6 +11,7 @@ use crate::config::{self, Loaded};
 use crate::demo;
 use crate::provider::{ModelName, Target};
 use crate::route::settings::Route;
+use crate::system;
 use clap::{Args, Parser, Subcommand};
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -153,8 +154,7 @@ fn explain(snapshot: &Snapshot, route: &str) -> Exit {
 
 /// Whether to use colour on stderr: on a terminal other than `dumb`, without `NO_COLOR` (<https://no-color.org>).
 fn is_coloured() -> bool {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+    std::io::stderr().is_terminal() && system::env_os("NO_COLOR").is_none() && system::env_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Writes problems to stderr; ignores a closed reader.
@@ -171,7 +171,7 @@ fn demo(demo: &demo::Demo) -> Exit {
 
 fn new_key(id: &str) -> Exit {
     let mut bits = [0u8; 32];
-    if let Err(error) = getrandom::fill(&mut bits) {
+    if let Err(error) = system::fill_secret(&mut bits) {
         eprintln!("tidegate: the operating system provides no random numbers: {error}");
         return Exit::CouldNotStart;
     }

@@ -17,6 +17,7 @@ pub fn simulate(listen: SocketAddr) -> Exit {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this thread does nothing else")]
 fn simulate_until(listen: SocketAddr, pace: Duration, ready: impl FnOnce()) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
@@ -64,7 +65,7 @@ fn reached(mut address: SocketAddr) -> SocketAddr {
 impl Demo {
     /// Serves the demo, configured by [`CONFIG`].
     pub fn serve(&self, loaded: Loaded) -> Exit {
-        let (started, ready) = std::sync::mpsc::channel();
+        let (started, ready) = std::sync::mpsc::sync_channel(2);
         let (address, pace) = (self.simulator, self.pace());
         std::thread::spawn(move || {
             let failed = simulate_until(address, pace, || drop(started.send(None)));

@@ -1,5 +1,6 @@
 //! Generates ids of requests, responses and episodes.
 
+use crate::system;
 use std::time::Duration;
 use uuid::{Builder, Uuid};
 
@@ -7,7 +8,7 @@ use uuid::{Builder, Uuid};
 /// millisecond; they are not secret.
 pub fn fresh(since_epoch: Duration) -> Uuid {
     let mut random = [0; 10];
-    fastrand::fill(&mut random);
+    system::fill_random(&mut random);
     Builder::from_unix_timestamp_millis(u64::try_from(since_epoch.as_millis()).unwrap_or_default(), &random).into_uuid()
 }
 

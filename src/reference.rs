@@ -11,6 +11,7 @@ use crate::telemetry::labels::{AuthFailure, Decision, LIMIT_STORE_FAILED, Outcom
 use crate::telemetry::metrics::FAMILIES;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Fields of an access-log line and their descriptions.
@@ -132,7 +133,7 @@ fn access_fields() -> Vec<String> {
     // `serde_json::Map` does not preserve the order.
     let text = String::from_utf8_lossy(&line);
     let members = text.trim_start_matches('{').split("\":").filter_map(|before| before.rsplit_once('"').map(|(_, name)| name.to_owned()));
-    let known: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line).unwrap_or_default();
+    let known: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(&line).unwrap_or_default();
     members.filter(|name| known.contains_key(name)).collect()
 }
 

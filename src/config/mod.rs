@@ -2,7 +2,9 @@
 //!
 //! [`file`](mod@file) says what a user may write, [`build`] puts the parts together, [`review`] warns of what is valid and
 //! probably not meant. All of them note problems and continue, so that a user sees them all.
+#![expect(clippy::disallowed_types, reason = "the JSON Schema of the configuration is a document")]
 
+use crate::system;
 use crate::yaml::env::Env;
 use crate::yaml::read::{Read, Reader};
 use crate::yaml::tree;
@@ -10,7 +12,6 @@ use problem::Problem;
 use snapshot::Snapshot;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 pub mod build;
 pub mod excerpt;
@@ -42,11 +43,12 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|what| vec![Problem::unreadable(&name, what)])?;
-    let mut loaded = parse(&text, &name, &|name| std::env::var(name).ok())?;
+    let mut loaded = parse(&text, &name, &system::env)?;
     loaded.files.insert(0, path.to_owned());
     Ok(loaded)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a configuration is read before it is served, or on a blocking thread")]
 fn read_text(path: &Path) -> Result<String, String> {
     use std::io::Read as _;
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
@@ -69,8 +71,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 /// # Errors
 /// Every problem, sorted by position.
 pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Result<Loaded, Vec<Problem>> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    parse_at(text, file_name, env, i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    parse_at(text, file_name, env, i64::try_from(system::unix_time().as_secs()).unwrap_or(i64::MAX))
 }
 
 /// The same at another time, in seconds since the epoch, for warnings of what expires.

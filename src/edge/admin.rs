@@ -35,6 +35,7 @@ const MAX_CONNECTIONS: usize = 64;
 pub fn serve(listener: TcpListener, process: Arc<Process>, from: Option<watch::Receiver<bool>>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        #[expect(clippy::disallowed_methods, reason = "this thread does nothing else")]
         runtime.block_on(async move {
             if let Some(mut from) = from {
                 is_set(&mut from).await;

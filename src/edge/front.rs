@@ -150,6 +150,7 @@ impl Entrance {
 }
 
 /// Pingora's proxy for `gateway`, whose connections are served by [`Front`].
+#[expect(clippy::disallowed_methods, reason = "a connection ends by itself, and a drain waits for it")]
 pub fn service(
     conf: &Arc<ServerConf>,
     gateway: Gateway,

@@ -38,10 +38,8 @@ impl Head {
     /// Takes the next bytes of the connection. Those after the head are ignored.
     pub fn push(&mut self, mut piece: &[u8]) {
         while !self.ended && !piece.is_empty() {
-            let (line, rest) = match memchr(b'\n', piece) {
-                Some(at) => piece.split_at(at + 1),
-                None => (piece, &[][..]),
-            };
+            let end = memchr(b'\n', piece).map_or(piece.len(), |at| at + 1);
+            let (line, rest) = piece.split_at_checked(end).unwrap_or_default();
             self.line(line);
             piece = rest;
         }
@@ -124,7 +122,7 @@ impl Frames {
         });
         while !piece.is_empty() {
             if self.read < Self::HEADER {
-                let (part, rest) = piece.split_at(piece.len().min(Self::HEADER - self.read));
+                let (part, rest) = piece.split_at_checked(piece.len().min(Self::HEADER - self.read)).unwrap_or_default();
                 for (slot, byte) in self.header.iter_mut().skip(self.read).zip(part) {
                     *slot = *byte;
                 }

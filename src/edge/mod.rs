@@ -18,10 +18,12 @@ pub mod screen;
 pub mod proxy;
 
 pub mod call;
+#[allow(clippy::disallowed_methods, reason = "reads the clock once per request")]
 pub mod exchange;
 
 pub mod intake;
 
+#[allow(clippy::disallowed_methods, reason = "reads the clock once per request")]
 pub mod admission;
 
 pub mod cors;
@@ -41,6 +43,7 @@ pub mod summary;
 
 pub mod descriptors;
 pub mod drain;
+#[allow(clippy::disallowed_methods, reason = "reads the clock once per generation")]
 pub mod live;
 pub mod reload;
 

@@ -5,14 +5,14 @@ use super::live::Live;
 use super::screen::Left;
 use crate::error::ApiError;
 use crate::id;
-use crate::limit::wall_clock;
+use crate::system;
 use crate::telemetry::labels::Rejected;
 use crate::telemetry::throttle::Throttle;
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::{SocketDigest, Stream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ impl Rejections {
     /// within the last second.
     pub fn note(&self, live: &Live, reason: Rejected, client: Option<&SocketDigest>, detail: &str) {
         live.metrics.connection_rejected(reason);
-        let Some(more) = self.0.get(reason as usize).and_then(|throttle| throttle.admit(Instant::now())) else { return };
+        let Some(more) = self.0.get(reason as usize).and_then(|throttle| throttle.admit(system::now())) else { return };
         let client = client.map_or_else(|| "an unknown address".to_owned(), shown);
         let colon = if detail.is_empty() { "" } else { ": " };
         log::warn!("connection from {client} rejected, {}{colon}{detail}{more}", reason.name());
@@ -42,7 +42,7 @@ impl Rejections {
     pub async fn turn_away(&self, live: &Live, left: Left, reason: Rejected) {
         let client = left.stream.get_socket_digest();
         let error = answer(reason).filter(|_| left.answerable);
-        let id = id::fresh(Duration::from_nanos(wall_clock()));
+        let id = id::fresh(Duration::from_nanos(system::wall_clock()));
         let detail = error.as_ref().map(|error| format!("answered {} with x-request-id {id}", error.status));
         self.note(live, reason, client.as_deref(), detail.as_deref().unwrap_or_default());
         if let Some(error) = error {

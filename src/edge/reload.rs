@@ -5,7 +5,7 @@ use super::serve::Process;
 use crate::config::problem::Problem;
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
-use crate::limit::wall_clock;
+use crate::system;
 use crate::telemetry::labels::Reload;
 use crate::yaml::problem::Severity;
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ const MAX_WARNINGS: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark(PathBuf, Option<(PathBuf, SystemTime, u64)>);
 
+#[expect(clippy::disallowed_methods, reason = "called on a blocking thread")]
 fn mark(path: &Path) -> Mark {
     let state = || {
         let real = path.canonicalize().ok()?;
@@ -158,7 +159,7 @@ pub fn warn(process: &Process, warnings: &[Problem]) {
 }
 
 fn applied(process: &Process, live: &Live) {
-    let now = wall_clock();
+    let now = system::wall_clock();
     live.metrics.reload(Reload::Applied, now as f64 / 1e9);
     let mut told = process.reloads.lock();
     told.applied += 1;
@@ -170,7 +171,7 @@ fn rejected(process: &Process, live: &Live, problems: Vec<String>) {
     for problem in &problems {
         log::error!("configuration not changed: {problem}");
     }
-    let now = wall_clock();
+    let now = system::wall_clock();
     live.metrics.reload(Reload::Rejected, now as f64 / 1e9);
     let mut told = process.reloads.lock();
     told.rejected += 1;

@@ -18,7 +18,7 @@ use super::upgrade;
 use crate::config::Loaded;
 use crate::config::problem::Problem;
 use crate::config::snapshot::{Listen, ListenAddress, Server as ServerSettings};
-use crate::limit::wall_clock;
+use crate::system;
 use crate::telemetry::pages::{Reloads, Upgrade};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -97,7 +97,7 @@ impl Process {
         Self {
             live,
             serving: AtomicBool::new(false),
-            started: wall_clock(),
+            started: system::wall_clock(),
             began: Instant::now(),
             sockets: Mutex::new(Some(Arc::new(sockets))),
             upgrade_socket,
@@ -344,12 +344,8 @@ impl BackgroundService for Upkeep {
                 },
                 _ = sweep.tick() => self.process.idle.sweep(),
                 _ = resolve.tick() => {
-                    let live = self.process.live.load_full();
-                    // Beside the others and this loop: a slow name server keeps nothing else waiting.
-                    for addresses in live.named_addresses() {
-                        let addresses = addresses.clone();
-                        tokio::spawn(async move { addresses.resolve().await });
-                    }
+                    // Not awaited: a slow name server keeps nothing else waiting.
+                    self.process.live.load().named_addresses().for_each(|addresses| drop(addresses.refresh()));
                 }
             }
         }
@@ -360,7 +356,7 @@ impl BackgroundService for Upkeep {
 #[derive(Default)]
 struct KeptFresh {
     generation: u64,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    tasks: tokio::task::JoinSet<()>,
 }
 
 impl KeptFresh {
@@ -368,8 +364,11 @@ impl KeptFresh {
         if self.generation == live.generation {
             return;
         }
-        self.tasks.drain(..).for_each(|task| task.abort());
         self.generation = live.generation;
-        self.tasks.extend(live.expiring_signers().cloned().map(|signer| tokio::spawn(async move { signer.keep_fresh().await })));
+        self.tasks.abort_all();
+        for signer in live.expiring_signers() {
+            let signer = signer.clone();
+            self.tasks.spawn(async move { signer.keep_fresh().await });
+        }
     }
 }

@@ -7,7 +7,7 @@
 use super::drain::{Drain, FAREWELL, IDLE_GRACE};
 use super::handover::hand_over;
 use super::serve::Process;
-use crate::limit::wall_clock;
+use crate::system;
 use crate::telemetry::pages::Upgrade;
 use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
@@ -99,7 +99,7 @@ impl Signals {
             return self.upgrade_failed("there is no upgrade socket; set server.upgrade_socket and restart".to_owned());
         };
         log::info!("upgrade: waiting {time:?} for a successor at {}", path.display());
-        *process.upgrade.lock() = Upgrade::Waiting { since: wall_clock() };
+        *process.upgrade.lock() = Upgrade::Waiting { since: system::wall_clock() };
         match hand_over(path, &sockets, time).await {
             Ok(()) => {
                 log::info!("upgrade: a successor serves");
@@ -111,25 +111,26 @@ impl Signals {
 
     fn upgrade_failed(&self, problem: String) -> bool {
         log::error!("upgrade failed, this process continues to serve: {problem}");
-        *self.process.upgrade.lock() = Upgrade::Failed { at: wall_clock(), problem };
+        *self.process.upgrade.lock() = Upgrade::Failed { at: system::wall_clock(), problem };
         false
     }
 }
 
 /// Ends the process when nothing is left to do, or the time for it is over.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 fn leave_when_done(process: &Process, code: i32) {
     const POLL: Duration = Duration::from_millis(50);
     let live = process.live.load_full();
     let (drain, server) = (&live.drain, &live.snapshot.server);
     let time = server.drain_timeout;
-    let began = Instant::now();
+    let began = system::now();
     log::info!("draining {} requests, timeout {time:?}", drain.present());
     let mut quiet = Quiet { headers: server.header_timeout, since: None };
-    while !quiet.is_enough(drain, Instant::now()) {
-        if began.elapsed() >= time && !drain.is_over() {
+    while !quiet.is_enough(drain, system::now()) {
+        if system::since(began) >= time && !drain.is_over() {
             drain.close();
         }
-        if began.elapsed() > time + FAREWELL {
+        if system::since(began) > time + FAREWELL {
             log::warn!("{} requests are cut off", drain.present());
             break;
         }
@@ -176,6 +177,7 @@ pub fn claim() {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "no request is left, and the log is written")]
 fn leave(why: &str, code: i32) -> ! {
     log::info!("{why}");
     crate::telemetry::log::flush();

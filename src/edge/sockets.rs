@@ -1,7 +1,9 @@
 //! The listening sockets of the process. Each is bound once, or inherited from the process before; Pingora and the admin
 //! listener work on copies, and an upgrade sends the originals.
+#![expect(clippy::disallowed_methods, reason = "sockets are opened before anything is served")]
 
 use crate::config::snapshot::ListenAddress;
+use crate::system;
 use pingora_core::server::Fds;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::collections::HashMap;
@@ -12,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a successor waits for the admin address where the process before does not hand it over (0.1.0).
 const ADMIN_WAIT: Duration = Duration::from_secs(5);
@@ -101,10 +103,10 @@ fn tcp(address: SocketAddr, inherited: Option<OwnedFd>, wait: Duration) -> io::R
 
 fn bind(address: SocketAddr, wait: Duration) -> io::Result<TcpListener> {
     const AGAIN: Duration = Duration::from_millis(10);
-    let until = Instant::now() + wait;
+    let until = system::now() + wait;
     loop {
         match TcpListener::bind(address) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => std::thread::sleep(AGAIN),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && system::now() < until => std::thread::sleep(AGAIN),
             bound => {
                 let socket = bound?;
                 socket.set_nonblocking(true)?;

@@ -3,7 +3,7 @@
 use super::exchange::Exchange;
 use crate::account::EndedBy;
 use crate::config::snapshot::Trust;
-use crate::limit::wall_clock;
+use crate::system;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome, Refused};
 use crate::telemetry::log::write_access;
@@ -33,7 +33,7 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     let (mut id, mut episode) = (Uuid::encode_buffer(), Uuid::encode_buffer());
     let trace_id = ctx.trace.trace_id_hex();
     write_access(&AccessLine {
-        time: wall_clock(),
+        time: system::wall_clock(),
         request_id: ctx.common.id.hyphenated().encode_lower(&mut id),
         client_request_id: ctx.common.client_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         trace_id: trace_id.as_str(),

@@ -1,6 +1,7 @@
 //! The socket at which two processes of the same configuration meet for an upgrade.
 
 use crate::config::types::MAX_SOCKET_PATH;
+use crate::system;
 use sha2::{Digest, Sha256};
 use std::fs::{DirBuilder, symlink_metadata};
 use std::io;
@@ -38,23 +39,21 @@ fn name(configuration: &Path) -> String {
 }
 
 /// The user that this process runs as.
-///
-/// # Errors
-/// Where there is no `/proc`.
-pub fn user() -> io::Result<u32> {
-    Ok(std::fs::metadata("/proc/self")?.uid())
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 fn directory() -> io::Result<PathBuf> {
-    let given = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let given = |name| system::env_os(name).map(PathBuf::from);
     let base = given("RUNTIME_DIRECTORY").or_else(|| given("XDG_RUNTIME_DIR")).unwrap_or_else(std::env::temp_dir);
-    let user = user()?;
+    let user = user();
     let directory = base.join(format!("tidegate-{user}"));
     private(&directory, user)?;
     Ok(directory)
 }
 
 /// Makes the directory, or holds an existing one to being the user's own.
+#[expect(clippy::disallowed_methods, reason = "called before anything is served")]
 fn private(directory: &Path, user: u32) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),

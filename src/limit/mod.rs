@@ -12,11 +12,12 @@
 
 use crate::account;
 use crate::error::{ApiError, ErrorKind};
+use crate::system;
 use rule::Dimension;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 pub mod budget;
 pub mod estimate;
@@ -141,7 +142,7 @@ impl From<&LimitExceeded> for ApiError {
         let _ = match (refusal.dimension, refusal.retry_after) {
             (Dimension::Usd, None) => {
                 let (amount, period) = (account::usd(refusal.limit), headers::period(refusal.per));
-                let at = i128::from(wall_clock()) + i128::try_from(refusal.renews_in.as_nanos()).unwrap_or_default();
+                let at = i128::from(system::wall_clock()) + i128::try_from(refusal.renews_in.as_nanos()).unwrap_or_default();
                 // Rounded up to full seconds.
                 let at = jiff::Timestamp::from_nanosecond(at + 999_999_999).unwrap_or_default();
                 let left =
@@ -207,12 +208,12 @@ impl WallOffset {
 impl Clock {
     /// Reads the system clock once.
     pub fn start() -> Arc<Self> {
-        Arc::new(Self { epoch: wall_clock(), origin: Instant::now(), wall: Arc::default() })
+        Arc::new(Self { epoch: system::wall_clock(), origin: system::now(), wall: Arc::default() })
     }
 
     /// The current time.
     pub fn now(&self) -> u64 {
-        self.epoch.saturating_add(nanoseconds(self.origin.elapsed()))
+        self.epoch.saturating_add(nanoseconds(system::since(self.origin)))
     }
 
     /// The offset that [`Clock::follow_wall_clock`] measured last.
@@ -222,13 +223,8 @@ impl Clock {
 
     /// Updates the offset. Call it every second, so that budgets follow steps of the wall clock.
     pub fn follow_wall_clock(&self) {
-        self.wall.set(self.now(), wall_clock());
+        self.wall.set(self.now(), system::wall_clock());
     }
-}
-
-/// The wall clock: nanoseconds since the Unix epoch. It can step in either direction.
-pub fn wall_clock() -> u64 {
-    nanoseconds(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Rounded up, so that a request after this wait is admitted.

@@ -2,6 +2,7 @@
 //!
 //! `guided_json` binds the model; `json_schema` only does so where it is strict, and a schema that breaks strict mode's
 //! rules would be refused. So a schema that keeps them is sent as strict.
+#![expect(clippy::disallowed_types, reason = "a schema is looked at from several sides")]
 
 use serde_json::Value;
 

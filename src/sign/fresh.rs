@@ -10,6 +10,7 @@
 //! A valid value is returned without waiting; otherwise callers wait for one shared fetch. While
 //! [`Fresh::refresh_loop`] runs, only the first callers wait.
 
+use crate::system;
 use arc_swap::ArcSwapOption;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -113,13 +114,13 @@ impl<S: Source> Fresh<S> {
     /// The value, if it is valid for longer than `ahead`.
     fn usable(&self, ahead: Duration) -> Option<Arc<S::Value>> {
         let value = self.current.load_full()?;
-        S::expires(&value).is_none_or(|end| SystemTime::now() + ahead < end).then_some(value)
+        S::expires(&value).is_none_or(|end| system::system_time() + ahead < end).then_some(value)
     }
 
     fn until_due(&self) -> Duration {
         let Some(value) = self.current.load_full() else { return Duration::ZERO };
         let Some(end) = S::expires(&value) else { return IDLE_CHECK };
-        end.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO).saturating_sub(self.early)
+        end.duration_since(system::system_time()).unwrap_or(Duration::ZERO).saturating_sub(self.early)
     }
 
     /// Ensures a value that is valid for longer than `ahead`, with one fetch at a time and none shortly after another
@@ -129,7 +130,7 @@ impl<S: Source> Fresh<S> {
         if let Some(value) = self.usable(ahead) {
             return Ok(value);
         }
-        if fetched.failed.is_some_and(|when| when.elapsed() < FAILURE_TTL) {
+        if fetched.failed.is_some_and(|when| system::since(when) < FAILURE_TTL) {
             return Err("the last fetch just failed".into());
         }
         match self.source.fetch().await {
@@ -139,7 +140,7 @@ impl<S: Source> Fresh<S> {
                 Ok(value)
             }
             Err(why) => {
-                fetched.failed = Some(Instant::now());
+                fetched.failed = Some(system::now());
                 Err(why)
             }
         }

@@ -5,6 +5,7 @@ use crate::egress::Egress;
 use crate::files::fingerprint;
 use crate::redact::KnownSecrets;
 use crate::secret::Secret;
+use crate::system;
 use http::HeaderValue;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -52,7 +53,7 @@ impl Origin {
     /// A source for a credentials file, or with `None` for application default credentials, fetched through the proxy
     /// of `egress`. Reads the file.
     pub fn new(file: Option<PathBuf>, egress: Egress) -> Self {
-        let read = file.clone().or_else(|| grant::default_file(&|name| std::env::var(name).ok()));
+        let read = file.clone().or_else(|| grant::default_file(&system::env));
         Self { file, content: fingerprint(read.as_slice()), egress }
     }
 }
@@ -63,10 +64,10 @@ impl Source for Origin {
     async fn fetch(&self) -> Result<Token, Reason> {
         let granted = match &self.file {
             Some(path) => grant::from_file(path, &self.egress).await,
-            None => grant::from_environment(&|name| std::env::var(name).ok(), &self.egress).await,
+            None => grant::from_environment(&system::env, &self.egress).await,
         };
         let token = granted.and_then(|grant| {
-            let expires = SystemTime::now() + grant.lifetime;
+            let expires = system::system_time() + grant.lifetime;
             Token::new(&grant.token, expires).ok_or_else(|| "the token server returned an invalid token".into())
         });
         if let Err(why) = &token {

@@ -8,10 +8,11 @@ use crate::error::{ApiError, ErrorKind};
 use crate::provider::{Credential, Kind, Provider, Settings};
 use crate::redact::KnownSecrets;
 use crate::secret::Secret;
+use crate::system;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The headers that prove it: a key alone, or an AWS signature in four.
 pub type Proof = smallvec::SmallVec<[(HeaderName, HeaderValue); 4]>;
@@ -80,7 +81,7 @@ impl Signer {
     /// # Errors
     /// Says which credential cannot be used, without showing it.
     pub fn new(provider: &Provider, existing: Existing<'_>) -> Result<Self, String> {
-        Self::with(provider, existing, |name| std::env::var(name).ok())
+        Self::with(provider, existing, system::env)
     }
 
     fn with(provider: &Provider, existing: Existing<'_>, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
@@ -157,7 +158,8 @@ impl Signer {
                     Keys::Given(keys) => keys.clone(),
                     Keys::Fetched(fresh) => fresh.get().await.map_err(|_| self.lacks("AWS credentials"))?,
                 };
-                let request = ToSign { method: "POST", authority, path_and_query, headers, body, region, service, time: SystemTime::now() };
+                let request =
+                    ToSign { method: "POST", authority, path_and_query, headers, body, region, service, time: system::system_time() };
                 let proof = aws::sign(&request, &keys).map_err(|e| {
                     log::error!("provider `{}`: its request cannot be signed: {e}", self.provider);
                     ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")

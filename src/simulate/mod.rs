@@ -41,6 +41,7 @@
 //! ```
 //!
 //! A further dialect is one more implementation of `dialect::Dialect`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it plays providers, and no gateway waits for its threads")]
 
 mod anthropic;
 mod ask;

@@ -12,6 +12,7 @@
 use super::access::{AccessLine, Line, key};
 use super::short;
 use crate::redact::{MAX_SEARCHED, redact_to};
+use crate::system;
 use log::{LevelFilter, Metadata, Record, SetLoggerError};
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
@@ -21,7 +22,7 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Maximum buffered bytes; the same amount may be in the process of being written.
 pub const BUFFER: usize = 1 << 20;
@@ -315,8 +316,7 @@ impl log::Log for Sink {
         }
         let mut message = Bounded(String::new());
         let _ = write!(message, "{}", record.args()); // fails when truncated
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let time = u64::try_from(since.as_nanos()).unwrap_or_default();
+        let time = system::wall_clock();
         let message = redact_to(&message.0, MAX_MESSAGE);
         self.format_line(|out, format| {
             if format == LogFormat::Short {

@@ -2,6 +2,7 @@
 //!
 //! [`tree`] reads YAML and remembers positions, [`read`] takes the tree apart with types that [`read::section!`] makes, and
 //! both note problems and continue, so that a user sees them all.
+#![expect(clippy::disallowed_types, reason = "the JSON Schema of the configuration is a document")]
 
 pub mod env;
 pub mod json;

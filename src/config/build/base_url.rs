@@ -33,7 +33,7 @@ pub(super) fn without_endpoint(url: &str) -> Option<String> {
     if url.trim().strip_prefix(UNIX).is_some_and(|rest| !rest.contains(":/")) {
         return None; // the path of a socket
     }
-    let (path, query) = url.trim().split_at(url.trim().find('?').unwrap_or(url.trim().len()));
+    let (path, query) = url.trim().split_at_checked(url.trim().find('?').unwrap_or(url.trim().len()))?;
     let path = path.trim_end_matches('/');
     let base = ENDPOINTS.iter().find_map(|endpoint| path.strip_suffix(endpoint))?;
     Some(format!("{}{}", base.trim_end_matches('/'), if query.is_empty() { "" } else { "?…" }))

@@ -147,6 +147,7 @@ impl Builder {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a configuration is read before it is served, or on a blocking thread")]
     fn file_bytes(&mut self, path: &At<PathBuf>, most: u64) -> Option<Vec<u8>> {
         self.refer(&path.value);
         let mut bytes = Vec::new();

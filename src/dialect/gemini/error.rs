@@ -1,5 +1,6 @@
 //! Google's errors: `{"error":{code,message,status,details}}`, as a body, in an array, or inside a stream. What Vertex
 //! AI passes on from other publishers' servers has any shape at all, which [`openai::error`] knows.
+#![expect(clippy::disallowed_types, reason = "errors are rare, and have any shape")]
 
 use crate::dialect::openai;
 use crate::dialect::shared::blame::Names;

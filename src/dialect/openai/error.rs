@@ -3,6 +3,7 @@
 //! `{"error":{"message":…}}` (OpenAI and most), `{"error":"…","code":"…"}` (xAI), `{"object":"error","message":…}` (vLLM,
 //! SGLang, Mistral), `{"message":…}`, `{"detail":"…"}` and `{"detail":[{"loc":…,"msg":…}]}` (FastAPI), `{"fault":…}`
 //! (API proxies), plain text, HTML, nothing.
+#![expect(clippy::disallowed_types, reason = "errors are rare, and have any shape")]
 
 use crate::dialect::shared::refusal;
 use crate::llm::failure::{FailureClass, ProviderError};

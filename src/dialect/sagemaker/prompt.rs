@@ -109,7 +109,7 @@ impl Template {
             if !text.contains(marker) {
                 return text;
             }
-            let (first, rest) = marker.split_at(1);
+            let (first, rest) = marker.split_at_checked(1).unwrap_or_default();
             text.replace(marker, &format!("{first} {rest}"))
         })
     }

@@ -149,7 +149,7 @@ fn date(text: &str) -> Option<i64> {
 }
 
 fn bounded(seconds: f64) -> Duration {
-    Duration::from_secs_f64(seconds.min(MAX_WAIT.as_secs_f64()))
+    Duration::try_from_secs_f64(seconds.min(MAX_WAIT.as_secs_f64())).unwrap_or_default()
 }
 
 #[cfg(test)]

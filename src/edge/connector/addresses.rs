@@ -123,7 +123,7 @@ impl Addresses {
     }
 
     /// Looks them up now. The old list stays where that fails.
-    pub async fn resolve(&self) {
+    async fn resolve(&self) {
         let Self { provider, host, .. } = self;
         match tokio::time::timeout(RESOLVE_TIMEOUT, self.look_up()).await {
             Ok(Ok(found)) => self.found(found),
@@ -141,6 +141,7 @@ impl Addresses {
     }
 
     /// Looks them up at once, unless that happened less than [`LOOKUP_GAP`] ago. The future ends with the last look-up.
+    #[expect(clippy::disallowed_methods, reason = "a lookup is bounded by the resolver's timeout")]
     pub fn refresh(self: &Arc<Self>) -> impl Future<Output = ()> + use<> {
         let mut lookup = self.lookup.lock();
         if let Some(last) = lookup.as_ref()

@@ -4,13 +4,13 @@ use crate::egress::authority;
 use crate::egress::proxy::Proxy;
 use crate::egress::tunnel::{self, TunnelError};
 use crate::provider::Provider;
+use crate::system;
 use crate::telemetry::throttle::Throttle;
 use pingora_core::{Error, ErrorType, Result};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::net::TcpStream;
 
 /// The egress proxy cannot be connected to.
@@ -75,7 +75,7 @@ impl Via {
     pub async fn complete(&self, stream: &mut TcpStream) -> Result<()> {
         let Self::Tunnel { proxy, authority } = self else { return Ok(()) };
         tunnel::open(stream, proxy, authority).await.map_err(|error: TunnelError| {
-            if let Some(more) = REFUSED.admit(Instant::now()) {
+            if let Some(more) = REFUSED.admit(system::now()) {
                 log::warn!("no tunnel to {authority}: the egress proxy {proxy} {error}{more}");
             }
             Error::because(PROXY_REFUSED, "no tunnel", error)
@@ -85,7 +85,7 @@ impl Via {
     /// The error for a failed connection to `place`; logs where it is the egress proxy.
     pub fn failed(&self, place: impl std::fmt::Display, error: io::Error) -> Box<Error> {
         if let Some(proxy) = self.proxy() {
-            if let Some(more) = UNREACHABLE.admit(Instant::now()) {
+            if let Some(more) = UNREACHABLE.admit(system::now()) {
                 log::warn!("the egress proxy {proxy} cannot be connected to at {place}: {error}{more}");
             }
             return Error::because(PROXY_UNREACHABLE, "no connection to the egress proxy", error);

@@ -7,6 +7,7 @@ use crate::limit::headers::LimitStatus;
 use crate::limit::memory::LimitId;
 use crate::limit::rule::{Dimension, LimitRule};
 use crate::limit::{Estimate, LimitExceeded, Used};
+use crate::system;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
@@ -80,7 +81,7 @@ impl Cell {
             touched: false,
             queued: false,
             status: LimitStatus { limit: limit(&rule), remaining: limit(&rule), ..LimitStatus::default() },
-            updated: Instant::now(),
+            updated: system::now(),
             rejection: None,
         };
         Self { key: key(&id), id, local: Mutex::new(local) }
@@ -112,7 +113,7 @@ impl Cell {
         let held = reserved.saturating_add(leased);
         local.held = local.held.saturating_add(held);
         local.rejection = None;
-        (local.status, local.updated) = (status, Instant::now());
+        (local.status, local.updated) = (status, system::now());
         if leased > 0 {
             // The remainder of an older lease ends with the new one.
             local.lease_left = local.lease_left.saturating_add(leased);
@@ -128,7 +129,7 @@ impl Cell {
 
     /// Records a rejection.
     pub fn record_rejection(&self, exceeded: LimitExceeded, wait: Duration, status: LimitStatus) {
-        let now = Instant::now();
+        let now = system::now();
         let mut local = self.local.lock();
         (local.status, local.updated) = (status, now);
         local.rejection = Some(CachedRejection { exceeded, until: now + wait.min(REJECTION_TTL), ends: now + wait });
@@ -138,7 +139,7 @@ impl Cell {
     pub fn cached_rejection(&self) -> Option<LimitExceeded> {
         let local = self.local.lock();
         let known = local.rejection.as_ref()?;
-        let now = Instant::now();
+        let now = system::now();
         if now >= known.until {
             return None;
         }

@@ -17,6 +17,7 @@ use super::server::{self, Connection, Server};
 use super::{SCRIPT, SOURCE, TAG, parameters};
 use crate::limit::rule::StoreFailure;
 use crate::redact::KnownSecrets;
+use crate::system;
 use ::redis::{Cmd, Pipeline, RedisError};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,6 +97,7 @@ impl StoreClient {
     ///
     /// # Errors
     /// When the URL or the system's certificates cannot be used.
+    #[expect(clippy::disallowed_methods, reason = "blocks a thread of its own")]
     pub fn start(url: &crate::secret::Secret, policy: StoreFailure, on_event: OnEvent) -> Result<(Arc<Self>, First), String> {
         let (server, address) = Server::open(url.expose()).map_err(|e| format!("invalid limit store URL: {e}"))?;
         let client = Arc::new(Self {
@@ -114,9 +116,9 @@ impl StoreClient {
         let (first_result, first) = sync_channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let (weak, wake) = (Arc::downgrade(&client), client.wake.clone());
-        let node = format!("n{:016x}", fastrand::u64(..));
+        let node = format!("n{:016x}", system::random());
         let worker =
-            Worker { server, connection: None, node, old: Vec::new(), first_result: Some(first_result), renewed_at: Instant::now() };
+            Worker { server, connection: None, node, old: Vec::new(), first_result: Some(first_result), renewed_at: system::now() };
         std::thread::Builder::new()
             .name("limit-store".to_owned())
             .spawn(move || runtime.block_on(worker.run(weak, wake)))
@@ -322,7 +324,7 @@ impl Worker {
         last.cmd("SET").arg(registration(&node)).arg("").arg("PX").arg(millis(HOLD_TTL));
         let _ok: Vec<::redis::Value> = query(&last, &mut connection).await?;
         self.old = vec![node.clone()];
-        self.renewed_at = Instant::now();
+        self.renewed_at = system::now();
         self.connection = Some(connection.clone());
         let session = Arc::new(Session { connection, registration: registration(&node), node, epoch });
         client.session.send_replace(Some(session.clone()));
@@ -335,7 +337,7 @@ impl Worker {
 
     /// Renews the registration and holdings if due, and reports queued limits.
     async fn report(&mut self, client: &Arc<StoreClient>, session: &Arc<Session>) -> Result<(), RedisError> {
-        let now = Instant::now();
+        let now = system::now();
         let mut connection = session.connection.clone();
         let due = now.duration_since(self.renewed_at) >= RENEW;
         for cell in client.cells() {

@@ -1,8 +1,8 @@
 //! Health of the shared store: rate-limited warnings, and the last failure for `/status`.
 
 use crate::limit::rule::StoreFailure;
-use crate::limit::wall_clock;
 use crate::redact::redact_to;
+use crate::system;
 use ::redis::RedisError;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -98,11 +98,11 @@ impl StoreHealth {
         let mut last = self.last.lock();
         // [`StoreError::NotConnected`] does not replace the cause recorded earlier.
         if !matches!(failure, StoreError::NotConnected) || !known {
-            last.failure = Some((wall_clock(), failure.message()));
+            last.failure = Some((system::wall_clock(), failure.message()));
         }
         let kind = failure.kind();
         last.of_connection = kind == StoreError::NotConnected.kind();
-        let now = Instant::now();
+        let now = system::now();
         let pause = |before| if before == kind { SAME_KIND_INTERVAL } else { MIN_INTERVAL };
         if last.logged.is_some_and(|(at, before)| now.duration_since(at) < pause(before)) {
             last.suppressed += 1;

@@ -24,6 +24,7 @@ use super::memory::Limiter;
 use super::permit::{Counted, Permit, own_cells};
 use super::{Admission, Estimate, LimitExceeded, LimitStatus, Scope, Subject, Used, whole_milliseconds};
 use crate::limit::rule::{Dimension, LimitRule};
+use crate::system;
 use ::redis::Cmd;
 use cell::{Cell, MAX_COST};
 use client::{Session, StoreClient};
@@ -161,7 +162,7 @@ impl RedisLimiter {
             cells.extend(self.of([self.limiter.range(Scope::Provider, Some(provider))]));
         }
         let reply = self.call("admit", &cells, first, &estimate).await?;
-        let (own, of_provider) = cells.split_at(first);
+        let (own, of_provider) = cells.split_at_checked(first).unwrap_or_default();
         let mut permit = match self.read(&reply, 0, 0, own, &estimate) {
             Ok(admission) => permit(admission),
             Err(exceeded) => return Ok(Err(exceeded)),
@@ -209,7 +210,7 @@ impl RedisLimiter {
 
     /// State of every limit as Redis last reported it, extrapolated to now, in the order of scopes and members.
     pub fn statuses(&self) -> impl Iterator<Item = LimitStatus> {
-        let now = Instant::now();
+        let now = system::now();
         self.cells.iter().map(move |cell| cell.status_at(now))
     }
 
@@ -219,7 +220,7 @@ impl RedisLimiter {
 
     /// Admits from leased units; also if there are no limits.
     fn spend(&self, cells: &Cells<'_>, estimate: &Estimate) -> Option<Admission> {
-        let now = Instant::now();
+        let now = system::now();
         for (index, cell) in cells.iter().enumerate() {
             let rule = cell.rule();
             if self.leased(&rule) == 0 || !cell.spend(cost(&rule, estimate), now) {
@@ -272,7 +273,7 @@ impl RedisLimiter {
         let waited = timeout_at(deadline, self.client.session(self.wait_for_session)).await;
         let mut session = waited.ok().flatten().ok_or_else(|| failed(StoreError::NotConnected))?;
         loop {
-            let sent = Instant::now();
+            let sent = system::now();
             let reply = timeout_at(deadline, self.invoke(&session, operation, cells, first, estimate)).await;
             match reply {
                 Ok(Ok(numbers)) if numbers.as_slice() != [-1] => return Ok(Reply { epoch: session.epoch, numbers, sent }),

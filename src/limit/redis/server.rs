@@ -147,7 +147,7 @@ impl<'a> Parts<'a> {
         let Some((rest, cluster, scheme)) = found else { return Ok(None) };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        let (user, hosts) = authority.split_at_checked(authority.rfind('@').map_or(0, |at| at + 1)).unwrap_or(("", authority));
         let hosts: Vec<_> = hosts.split(',').map(str::trim).collect();
         if hosts.iter().any(|host| host.is_empty()) || url.contains('#') {
             return Err(invalid_url("expected hosts separated by commas"));

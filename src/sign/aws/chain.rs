@@ -12,6 +12,7 @@ use crate::redact::{KnownSecrets, redact};
 use crate::secret::Secret;
 pub(super) use crate::sign::fresh::Reason;
 use crate::sign::http::{Answer, send};
+use crate::system;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use serde::Deserialize;
@@ -103,12 +104,12 @@ async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentia
     let value = |name: &str| env(name).filter(|value| !value.is_empty());
     let mut texts = Vec::new();
     for path in profile_files(env) {
-        texts.push(match path.filter(|path| path.is_file()) {
-            None => Secret::new(String::new()),
-            Some(path) => match read_file(&path).await {
+        texts.push(match path {
+            Some(path) if tokio::fs::metadata(&path).await.is_ok_and(|found| found.is_file()) => match read_file(&path).await {
                 Ok(text) => text,
                 Err(why) => return Some(Err(why)),
             },
+            _ => Secret::new(String::new()),
         });
     }
     let [credentials, config] = texts.as_slice() else { return None };
@@ -226,7 +227,7 @@ impl<'e> Sts<'e> {
                 body: form.as_bytes(),
                 region: &self.region,
                 service: "sts",
-                time: SystemTime::now(),
+                time: system::system_time(),
             };
             let signed = sign(&request, keys).map_err(|_| "the region is invalid")?;
             headers.extend(signed);

@@ -5,6 +5,7 @@ use super::chain::{self, Reason};
 use crate::egress::Egress;
 use crate::files::fingerprint;
 use crate::sign::fresh::Source;
+use crate::system;
 use std::time::{Duration, SystemTime};
 
 /// Temporary credentials are renewed this long before expiry: "We make new credentials available at least five minutes
@@ -23,7 +24,7 @@ pub struct Chain {
 impl Chain {
     /// Reads the profile files. STS is called through the proxy of `egress`.
     pub fn new(region: String, egress: Egress) -> Self {
-        let files = chain::profile_files(&|name| std::env::var(name).ok()).map(Option::unwrap_or_default);
+        let files = chain::profile_files(&system::env).map(Option::unwrap_or_default);
         Self { region, files: fingerprint(&files), egress }
     }
 }
@@ -32,7 +33,7 @@ impl Source for Chain {
     type Value = AwsCredentials;
 
     async fn fetch(&self) -> Result<AwsCredentials, Reason> {
-        let found = chain::load(&|name| std::env::var(name).ok(), &self.region, &self.egress).await;
+        let found = chain::load(&system::env, &self.region, &self.egress).await;
         if let Err(why) = &found {
             log::error!("no AWS credentials for region {}: {why}", self.region);
         }

@@ -5,6 +5,7 @@ use crate::percent;
 use crate::redact::{KnownSecrets, redact};
 use crate::secret::Secret;
 use crate::sign::http::{Answer, send};
+use crate::system;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Scope of the token; Vertex has no narrower one.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -53,6 +54,7 @@ pub(super) async fn from_environment(env: &(dyn Fn(&str) -> Option<String> + Syn
 }
 
 /// The file in `GOOGLE_APPLICATION_CREDENTIALS`, else gcloud's own, if it exists.
+#[expect(clippy::disallowed_methods, reason = "one look at a local file when a token is fetched")]
 pub(super) fn default_file(env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Option<PathBuf> {
     let value = |name: &str| env(name).filter(|v| !v.is_empty());
     if let Some(path) = value("GOOGLE_APPLICATION_CREDENTIALS") {
@@ -100,7 +102,7 @@ pub(super) async fn from_file(path: &Path, egress: &Egress) -> Result<Grant, Rea
         return Err(format!("{shown} is larger than {MAX_FILE} bytes").into());
     }
     let text = Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = system::unix_time().as_secs();
     let (request, _known) = request(&text, now).map_err(|what| format!("{shown}: {what}"))?;
     read(send(request, egress).await.map_err(|e| format!("the token server: {e}"))?)
 }
