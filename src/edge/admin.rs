@@ -124,7 +124,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let live = process.live.load();
     let now = live.now();
     let reloads = process.reloads.lock().clone();
-    let target = |index| TargetHealth::of(live.health.rests(index, now), live.health.cause(index));
+    let target = |index| TargetHealth::of(live.health.unavailability(index, now), live.health.cause(index));
     let upgrade = process.upgrade.lock().clone();
     let refused = live.refused.list(now);
     let state = State {

@@ -1,33 +1,33 @@
-//! Which of a request's failures the client gets when no target has answered.
+//! Selects the error that the client gets when all targets have failed.
 
 use crate::error::ApiError;
 use std::cmp::Ordering;
 
-/// Most bytes of [`TargetNotes`].
+/// Maximum length of [`TargetNotes`], in bytes.
 pub const MAX_NOTES: usize = 512;
 
-/// The most useful failure of one request: the client's own mistake, then what waiting helps against, then the rest, then
-/// that a target cannot serve the request. Of two alike the one with the shorter `retry-after`, else the later one; of two
-/// that blame the request, the first one.
+/// The most useful failure of one request: a client error, then a temporary failure, then any other, then a target that does
+/// not support the request. Of two of the same rank, the one with the shorter `retry-after`, else the later one; of two client
+/// errors, the first one.
 #[derive(Debug, Default)]
 pub struct Failures(Option<Failed>);
 
 #[derive(Debug)]
 struct Failed {
     error: ApiError,
-    /// The access log's word for it.
+    /// `reason` in the access log.
     reason: &'static str,
     rank: u8,
 }
 
 impl Failures {
-    /// A target has failed, or a limit kept it from being asked. `reason` is the access log's word for it.
+    /// Adds the failure of a target, or a limit that prevented the attempt. `reason` is for the access log.
     pub fn add(&mut self, error: ApiError, reason: &'static str) {
         let rank = rank(error.status);
         self.insert(Failed { error, reason, rank });
     }
 
-    /// A target cannot serve the request. The client gets the error only where no target can.
+    /// Adds a target that does not support the request. The client gets this error only if no target does.
     pub fn add_unfit(&mut self, error: ApiError) {
         self.insert(Failed { error, reason: "", rank: UNFIT });
     }
@@ -40,15 +40,15 @@ impl Failures {
         }
     }
 
-    /// What the client gets, and the access log's word for it, which is empty where the status says enough.
+    /// The client's error and the access log's reason, which may be empty.
     pub fn best(&self) -> Option<(&ApiError, &'static str)> {
         self.0.as_ref().map(|best| (&best.error, best.reason))
     }
 }
 
-/// Of what the request itself is to blame for.
+/// Rank of client errors.
 const REQUEST: u8 = 0;
-/// Of a target that cannot serve the request.
+/// Rank of a target that does not support the request.
 const UNFIT: u8 = u8::MAX;
 
 /// Lower is more useful to the client.
@@ -64,32 +64,32 @@ const fn rank(status: u16) -> u8 {
     }
 }
 
-/// Targets of a request, each with a word about it, as the access log has them: `provider/model (word), …`.
+/// Targets of a request, each with a remark, for the access log: `provider/model (remark), …`.
 #[derive(Debug, Default)]
 pub struct TargetNotes(String);
 
 impl TargetNotes {
-    /// Adds a target, unless that makes more than [`MAX_NOTES`] bytes.
-    pub fn add(&mut self, provider: &str, model: &str, word: &str) {
+    /// Adds a target, unless [`MAX_NOTES`] would be exceeded.
+    pub fn add(&mut self, provider: &str, model: &str, remark: &str) {
         let separator = if self.0.is_empty() { "" } else { ", " };
-        let next = format!("{separator}{provider}/{model} ({word})");
+        let next = format!("{separator}{provider}/{model} ({remark})");
         if self.0.len() + next.len() <= MAX_NOTES {
             self.0.push_str(&next);
         }
     }
 
-    /// Whether there is no target.
+    /// Whether no target was added.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The text; empty without a target.
+    /// The text.
     pub fn text(&self) -> &str {
         &self.0
     }
 }
 
-/// The member of a request that an error blames, without the path inside of it: `tools` for `tools[0].function`.
+/// The top-level request field an error names: `tools` for `tools[0].function`; `request` if it names none.
 pub fn member(error: &ApiError) -> &str {
     let param = error.param.as_deref().unwrap_or_default();
     match param.split(['.', '[']).next() {

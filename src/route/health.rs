@@ -11,7 +11,7 @@ pub use super::record::MAX_FAILURES;
 use super::record::Record;
 
 use super::settings::{Ejection, Route, Routes};
-use super::standing::{Cause, Role, Standing};
+use super::standing::{Availability, Cause, Role};
 
 use crate::provider::ModelName;
 use std::collections::HashMap;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Maximum pause that a provider can request. Daily quotas ask for hours; a longer `retry-after` is capped.
-pub const MAX_REST: Duration = Duration::from_secs(24 * 3600);
+/// Maximum pause that a provider can request. Daily quotas begin for hours; a longer `retry-after` is capped.
+pub const MAX_PAUSE: Duration = Duration::from_secs(24 * 3600);
 /// Minimum interval between log lines about ejections of a pattern's models, and about recoveries.
 pub const PATTERN_LOG_PAUSE: Duration = Duration::from_secs(10);
 
@@ -28,36 +28,36 @@ pub const PATTERN_LOG_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Health {
     /// By `Target::index`.
-    targets: Vec<Place>,
+    targets: Vec<TargetState>,
     /// By name of the endpoint.
     providers: HashMap<Arc<str>, Arc<Registry>>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct TargetState {
     /// Seed for [`super::pick`]: the same in every route, process and configuration.
     seed: u64,
     /// Seed among the replicas of a provider.
     replica: u64,
-    state: State,
+    entries: Entries,
 }
 
 #[derive(Clone, Debug)]
-enum State {
+enum Entries {
     /// A fixed model.
-    Model(Arc<Vitals>),
+    Model(Arc<HealthEntry>),
     /// A pattern.
     Pattern(Arc<Models>),
 }
 
-/// The entries of a route's patterns for one request, by `Target::index`. Empty and not allocated for other routes.
+/// The entries of a route's patterns for key request, by `Target::index`. Empty and not allocated for other routes.
 #[derive(Clone, Debug, Default)]
-pub struct Resolved(Box<[(usize, Arc<Vitals>)]>);
+pub struct Resolved(Box<[(usize, Arc<HealthEntry>)]>);
 
-/// State of one model at one provider.
+/// State of key model at key provider.
 #[derive(Debug, Default)]
-pub(super) struct Vitals {
-    standing: Standing,
+pub(super) struct HealthEntry {
+    availability: Availability,
     in_flight: AtomicU32,
     latency: Latency,
     record: Record,
@@ -74,18 +74,18 @@ impl Health {
             .map(|target| registry(&target.provider.endpoint_name))
             .collect();
         let patterns = Patterns::of(previous);
-        let mut targets: Vec<Option<Place>> = (0..routes.targets).map(|_| None).collect();
-        for (one, is_pattern, index) in identities(routes) {
+        let mut targets: Vec<Option<TargetState>> = (0..routes.targets).map(|_| None).collect();
+        for (key, is_pattern, index) in target_keys(routes) {
             let Some(slot) = targets.get_mut(index) else { continue };
-            let registry = || providers.get(&one.provider).cloned().unwrap_or_default();
-            let state = match is_pattern {
-                false => State::Model(registry().entry(&one.model)),
-                true => State::Pattern(patterns.find(&one).unwrap_or_else(|| Arc::new(Models::new(registry())))),
+            let registry = || providers.get(&key.provider).cloned().unwrap_or_default();
+            let entries = match is_pattern {
+                false => Entries::Model(registry().entry(&key.model)),
+                true => Entries::Pattern(patterns.find(&key).unwrap_or_else(|| Arc::new(Models::new(registry())))),
             };
-            *slot = Some(Place { seed: one.seed(&one.pool), replica: one.seed(&one.provider), state });
+            *slot = Some(TargetState { seed: key.seed(&key.pool), replica: key.seed(&key.provider), entries });
         }
-        let unused = || Place { seed: 0, replica: 0, state: State::Model(Arc::default()) };
-        Self { targets: targets.into_iter().map(|place| place.unwrap_or_else(unused)).collect(), providers }
+        let unused = || TargetState { seed: 0, replica: 0, entries: Entries::Model(Arc::default()) };
+        Self { targets: targets.into_iter().map(|target| target.unwrap_or_else(unused)).collect(), providers }
     }
 
     /// Looks up the entries of a route's patterns. `star` is the text matched by `*`.
@@ -94,86 +94,86 @@ impl Health {
             return Resolved::default();
         }
         let found = Found { route: route.index, star };
-        let entries = route.targets.iter().chain(&route.fallback).filter_map(|target| match &self.targets.get(target.index)?.state {
-            State::Model(_) => None,
-            State::Pattern(models) => Some((target.index, models.entry(&found.model(&target.model)))),
+        let entries = route.targets.iter().chain(&route.fallback).filter_map(|target| match &self.targets.get(target.index)?.entries {
+            Entries::Model(_) => None,
+            Entries::Pattern(models) => Some((target.index, models.entry(&found.model(&target.model)))),
         });
         Resolved(entries.collect())
     }
 
     /// The entry of a target; `None` for a pattern that is not in `resolved`.
-    pub(super) fn vitals<'h>(&'h self, resolved: &'h Resolved, target: usize) -> Option<&'h Arc<Vitals>> {
-        match &self.targets.get(target)?.state {
-            State::Model(vitals) => Some(vitals),
-            State::Pattern(_) => resolved.0.iter().find_map(|(index, vitals)| (*index == target).then_some(vitals)),
+    pub(super) fn entry<'h>(&'h self, resolved: &'h Resolved, target: usize) -> Option<&'h Arc<HealthEntry>> {
+        match &self.targets.get(target)?.entries {
+            Entries::Model(entry) => Some(entry),
+            Entries::Pattern(_) => resolved.0.iter().find_map(|(index, entry)| (*index == target).then_some(entry)),
         }
     }
 
     /// Remaining time of an unavailable target, and whether it is ejected; `None` if it is available. An ejected target
-    /// without remaining time is waiting for a probe. A pattern is available while one of its models is.
-    pub fn rests(&self, target: usize, now: u64) -> Option<(Duration, bool)> {
-        match &self.targets.get(target)?.state {
-            State::Model(vitals) => vitals.rests(now),
-            State::Pattern(models) => models.rests(now),
+    /// without remaining time is waiting for a probe. A pattern is available while key of its models is.
+    pub fn unavailability(&self, target: usize, now: u64) -> Option<(Duration, bool)> {
+        match &self.targets.get(target)?.entries {
+            Entries::Model(entry) => entry.unavailability(now),
+            Entries::Pattern(models) => models.unavailability(now),
         }
     }
 
     /// Why a target with a fixed model is ejected; `None` if it is not, and for patterns.
     pub fn cause(&self, target: usize) -> Option<Cause> {
-        match &self.targets.get(target)?.state {
-            State::Model(vitals) => vitals.standing.cause(),
-            State::Pattern(_) => None,
+        match &self.targets.get(target)?.entries {
+            Entries::Model(entry) => entry.availability.cause(),
+            Entries::Pattern(_) => None,
         }
     }
 
     /// Whether to log an ejection or recovery: always, but for a pattern once per [`PATTERN_LOG_PAUSE`], because
     /// clients choose its models.
     pub fn is_logged(&self, target: usize, is_back: bool, now: u64) -> bool {
-        match self.targets.get(target).map(|place| &place.state) {
-            Some(State::Pattern(models)) => models.may_log(is_back, PATTERN_LOG_PAUSE, now),
+        match self.targets.get(target).map(|target| &target.entries) {
+            Some(Entries::Pattern(models)) => models.may_log(is_back, PATTERN_LOG_PAUSE, now),
             _ => true,
         }
     }
 
     /// The models of a pattern; `None` for a target with a fixed model.
     pub fn models(&self, target: usize, now: u64) -> Option<PatternModels> {
-        match &self.targets.get(target)?.state {
-            State::Model(_) => None,
-            State::Pattern(models) => Some(models.overview(now)),
+        match &self.targets.get(target)?.entries {
+            Entries::Model(_) => None,
+            Entries::Pattern(models) => Some(models.overview(now)),
         }
     }
 
     /// Seed of a target.
     pub(super) fn seed(&self, target: usize) -> u64 {
-        self.targets.get(target).map_or(0, |place| place.seed)
+        self.targets.get(target).map_or(0, |target| target.seed)
     }
 
     /// Seed of a replica.
     pub(super) fn replica_seed(&self, target: usize) -> u64 {
-        self.targets.get(target).map_or(0, |place| place.replica)
+        self.targets.get(target).map_or(0, |target| target.replica)
     }
 }
 
-impl Vitals {
+impl HealthEntry {
     /// Makes the target unavailable for `wait`, as the provider requested.
-    pub(super) fn rest(&self, wait: Duration, now: u64) {
-        self.standing.rest(wait, now);
+    pub(super) fn pause(&self, wait: Duration, now: u64) {
+        self.availability.pause(wait, now);
     }
 
     /// Whether to try the target last: it is paused or ejected, or a probe is in flight.
-    pub(super) fn avoided(&self, now: u64) -> bool {
-        self.standing.avoided(now)
+    pub(super) fn is_unavailable(&self, now: u64) -> bool {
+        self.availability.is_unavailable(now)
     }
 
-    /// See [`Health::rests`].
-    pub(super) fn rests(&self, now: u64) -> Option<(Duration, bool)> {
-        let (left, ejected) = (self.standing.left(now), self.standing.is_ejected());
+    /// See [`Health::unavailability`].
+    pub(super) fn unavailability(&self, now: u64) -> Option<(Duration, bool)> {
+        let (left, ejected) = (self.availability.remaining(now), self.availability.is_ejected());
         (ejected || !left.is_zero()).then_some((left, ejected))
     }
 
     /// Whether it is ejected.
     pub(super) fn is_ejected(&self) -> bool {
-        self.standing.is_ejected()
+        self.availability.is_ejected()
     }
 
     /// Attempts in flight.
@@ -181,22 +181,22 @@ impl Vitals {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Expected cost of one more request, in arbitrary units.
+    /// Expected cost of key more request, in arbitrary units.
     pub(super) fn load(&self, now: u64) -> u64 {
         self.latency.load(self.in_flight(), now)
     }
 
     /// Starts an attempt after `wait`. `None` if the target is paused or ejected, or a probe is in flight, unless
     /// `force`, because no other target remains.
-    pub(super) fn ask(self: &Arc<Self>, rules: Ejection, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
-        let role = match self.standing.ask(now) {
+    pub(super) fn begin(self: &Arc<Self>, rules: Ejection, force: bool, wait: Duration, now: u64) -> Option<Asking> {
+        let role = match self.availability.begin(now) {
             Some(role) => role,
-            None if anyway => self.standing.ask_anyway(now),
+            None if force => self.availability.begin_forced(now),
             None => return None,
         };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let began = now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
-        Some(Asking { vitals: self.clone(), role, rules, began, answered: false })
+        Some(Asking { entry: self.clone(), role, rules, began, answered: false })
     }
 }
 
@@ -214,7 +214,7 @@ pub struct Outage {
 /// An attempt in flight. Dropped without a result, it does not affect the target.
 #[derive(Debug)]
 pub struct Asking {
-    vitals: Arc<Vitals>,
+    entry: Arc<HealthEntry>,
     role: Role,
     rules: Ejection,
     began: u64,
@@ -225,40 +225,40 @@ pub struct Asking {
 impl Asking {
     /// Makes the target unavailable for `wait`, as the provider requested.
     pub fn rest(&self, wait: Duration, now: u64) {
-        self.vitals.rest(wait, now);
+        self.entry.pause(wait, now);
     }
 
     /// Records the first content as success, even if the response fails later. Returns why the target was ejected if it
     /// is available again.
     pub fn answered(&mut self, now: u64) -> Option<Cause> {
-        self.vitals.latency.observe(self.took(now), now);
+        self.entry.latency.observe(self.took(now), now);
         if self.rules.failures > 0 {
-            self.vitals.record.succeeded(self.rules.window, now);
+            self.entry.record.succeeded(self.rules.window, now);
         }
         self.answered = true;
         let Role::Probe { early } = self.role else { return None };
         self.role = Role::Plain;
-        self.vitals.record.restart(now);
-        self.vitals.standing.readmit(early)
+        self.entry.record.restart(now);
+        self.entry.availability.readmit(early)
     }
 
     /// Records a failure. Returns the ejection that results, if any. A rejected credential and an unknown model eject at once,
     /// other failures by the route's rules.
     pub fn failed(mut self, cause: Cause, now: u64) -> Option<Outage> {
-        let (standing, rules) = (&self.vitals.standing, self.rules);
+        let (availability, rules) = (&self.entry.availability, self.rules);
         if cause == Cause::Failures {
-            self.vitals.latency.observe_at_least(self.took(now), now);
+            self.entry.latency.observe_at_least(self.took(now), now);
             if rules.failures == 0 {
                 return None;
             }
         }
         let outage = |rest, is_new| Outage { cause, rest, is_new };
         match std::mem::replace(&mut self.role, Role::Plain) {
-            Role::Probe { early } => standing.probe_failed(early, cause, &rules, now).map(|rest| outage(rest, false)),
+            Role::Probe { early } => availability.probe_failed(early, cause, &rules, now).map(|rest| outage(rest, false)),
             // An attempt that began before an ejection ended does not count.
-            Role::Plain if self.began < self.vitals.record.since() => None,
-            Role::Plain if cause == Cause::Failures && !self.vitals.record.failed(&rules, self.answered, now) => None,
-            Role::Plain => standing.eject(cause, &rules, now).map(|rest| outage(rest, true)),
+            Role::Plain if self.began < self.entry.record.since() => None,
+            Role::Plain if cause == Cause::Failures && !self.entry.record.failed(&rules, self.answered, now) => None,
+            Role::Plain => availability.eject(cause, &rules, now).map(|rest| outage(rest, true)),
         }
     }
 
@@ -269,16 +269,16 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.vitals.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.entry.in_flight.fetch_sub(1, Ordering::Relaxed);
         if let Role::Probe { .. } = self.role {
-            self.vitals.standing.probe_told_nothing();
+            self.entry.availability.probe_inconclusive();
         }
     }
 }
 
 /// Identifies a target: its route, provider and model, and its ordinal among duplicates.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Identity {
+struct TargetKey {
     route: Arc<str>,
     /// Name of the provider, the same for all replicas.
     pool: Arc<str>,
@@ -288,7 +288,7 @@ struct Identity {
     nth: usize,
 }
 
-impl Identity {
+impl TargetKey {
     /// Independent of the route, so that a conversation reaches the same cache from every route.
     fn seed(&self, provider: &str) -> u64 {
         let parts: [&[u8]; 3] = [provider.as_bytes(), self.model.as_bytes(), &(self.nth as u64).to_le_bytes()];
@@ -297,38 +297,38 @@ impl Identity {
 }
 
 /// Key, whether the model is a pattern, and index of each target.
-fn identities(routes: &Routes) -> impl Iterator<Item = (Identity, bool, usize)> {
-    let mut seen: HashMap<Identity, usize> = HashMap::new();
+fn target_keys(routes: &Routes) -> impl Iterator<Item = (TargetKey, bool, usize)> {
+    let mut seen: HashMap<TargetKey, usize> = HashMap::new();
     let all = routes.iter().flat_map(|r| r.targets.iter().chain(&r.fallback).map(move |t| (&r.name, t)));
     all.map(move |(route, target)| {
         let (ModelName::Fixed(model) | ModelName::Pattern(model)) = &target.model;
         let (pool, provider) = (target.provider.name.clone(), target.provider.endpoint_name.clone());
-        let one = Identity { route: route.clone(), pool, provider, model: model.clone(), nth: 0 };
-        let count = seen.entry(one.clone()).or_default();
+        let key = TargetKey { route: route.clone(), pool, provider, model: model.clone(), nth: 0 };
+        let count = seen.entry(key.clone()).or_default();
         *count += 1;
-        (Identity { nth: *count, ..one }, matches!(target.model, ModelName::Pattern(_)), target.index)
+        (TargetKey { nth: *count, ..key }, matches!(target.model, ModelName::Pattern(_)), target.index)
     })
 }
 
 /// The patterns of the previous configuration.
-struct Patterns(Vec<(Identity, Arc<Models>)>);
+struct Patterns(Vec<(TargetKey, Arc<Models>)>);
 
 impl Patterns {
     fn of(previous: Option<(&Routes, &Health)>) -> Self {
-        let models = |health: &Health, index: usize| match &health.targets.get(index)?.state {
-            State::Pattern(models) => Some(models.clone()),
-            State::Model(_) => None,
+        let models = |health: &Health, index: usize| match &health.targets.get(index)?.entries {
+            Entries::Pattern(models) => Some(models.clone()),
+            Entries::Model(_) => None,
         };
         let all = previous
             .into_iter()
-            .flat_map(|(old, health)| identities(old).filter_map(move |(one, _, index)| Some((one, models(health, index)?))));
+            .flat_map(|(old, health)| target_keys(old).filter_map(move |(key, _, index)| Some((key, models(health, index)?))));
         Self(all.collect())
     }
 
     /// The models of the same target; for a new route, those of another route's equal pattern.
-    fn find(&self, wanted: &Identity) -> Option<Arc<Models>> {
-        let same = |(one, _): &&(Identity, Arc<Models>)| one.provider == wanted.provider && one.model == wanted.model;
-        let exact = self.0.iter().find(|(one, _)| one == wanted);
+    fn find(&self, wanted: &TargetKey) -> Option<Arc<Models>> {
+        let same = |(key, _): &&(TargetKey, Arc<Models>)| key.provider == wanted.provider && key.model == wanted.model;
+        let exact = self.0.iter().find(|(key, _)| key == wanted);
         exact.or_else(|| self.0.iter().find(same)).map(|(_, models)| models.clone())
     }
 }

@@ -7,17 +7,17 @@ use crate::provider::Target;
 
 /// Targets by index, for tests of fixed models.
 impl Health {
-    fn fixed(&self, target: usize) -> &Arc<Vitals> {
-        let State::Model(vitals) = &self.targets[target].state else { panic!("target {target} is a pattern") };
-        vitals
+    fn fixed(&self, target: usize) -> &Arc<HealthEntry> {
+        let Entries::Model(entry) = &self.targets[target].entries else { panic!("target {target} is a pattern") };
+        entry
     }
 
-    pub(crate) fn rest(&self, target: usize, wait: Duration, now: u64) {
-        self.fixed(target).rest(wait, now);
+    pub(crate) fn pause(&self, target: usize, wait: Duration, now: u64) {
+        self.fixed(target).pause(wait, now);
     }
 
-    pub(crate) fn avoided(&self, target: usize, now: u64) -> bool {
-        self.fixed(target).avoided(now)
+    pub(crate) fn is_unavailable(&self, target: usize, now: u64) -> bool {
+        self.fixed(target).is_unavailable(now)
     }
 
     pub(crate) fn is_ejected(&self, target: usize) -> bool {
@@ -28,8 +28,8 @@ impl Health {
         self.fixed(target).in_flight()
     }
 
-    pub(crate) fn ask(&self, route: &Route, target: &Target, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
-        self.fixed(target.index).ask(route.ejection, anyway, wait, now)
+    pub(crate) fn begin(&self, route: &Route, target: &Target, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
+        self.fixed(target.index).begin(route.ejection, anyway, wait, now)
     }
 }
 
@@ -46,7 +46,7 @@ fn health(weights: &[u32]) -> (Snapshot, Health) {
 /// An attempt at the first target, made whatever is known of it.
 fn ask(snapshot: &Snapshot, health: &Health, now: u64) -> Option<Asking> {
     let route = &snapshot.routes[0];
-    health.ask(route, &route.targets[0], false, Duration::ZERO, now)
+    health.begin(route, &route.targets[0], false, Duration::ZERO, now)
 }
 
 fn fail(snapshot: &Snapshot, health: &Health, cause: Cause, now: u64) -> Option<Duration> {
@@ -61,12 +61,12 @@ fn so_many_failures_within_the_window_eject() {
     }
     // The first two are out of the window by now.
     for at_last in [false, false, true] {
-        assert_eq!(h.rests(0, 32 * SECOND), None);
+        assert_eq!(h.unavailability(0, 32 * SECOND), None);
         assert_eq!(fail(&s, &h, Cause::Failures, 32 * SECOND).is_some(), at_last);
     }
-    assert_eq!(h.rests(0, 33 * SECOND), Some((Duration::from_secs(9), true)));
+    assert_eq!(h.unavailability(0, 33 * SECOND), Some((Duration::from_secs(9), true)));
     assert!(ask(&s, &h, 42 * SECOND - 1).is_none());
-    assert_eq!((h.rests(1, 33 * SECOND), h.in_flight(0)), (None, 0));
+    assert_eq!((h.unavailability(1, 33 * SECOND), h.in_flight(0)), (None, 0));
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn a_target_alone_is_ejected_too_and_asked_all_the_same() {
     let (s, h) = health(&[1]);
     ejected(&s, &h);
     assert!(h.is_ejected(0) && ask(&s, &h, 2 * SECOND).is_none());
-    let anyway = || h.ask(&s.routes[0], &s.routes[0].targets[0], true, Duration::ZERO, 2 * SECOND).unwrap();
+    let anyway = || h.begin(&s.routes[0], &s.routes[0].targets[0], true, Duration::ZERO, 2 * SECOND).unwrap();
     assert_eq!(anyway().failed(Cause::Failures, 2 * SECOND), None);
     anyway().answered(2 * SECOND);
-    assert_eq!(h.rests(0, 2 * SECOND), None);
+    assert_eq!(h.unavailability(0, 2 * SECOND), None);
 }
 
 fn ejected(s: &Snapshot, h: &Health) {
@@ -116,17 +116,17 @@ fn one_probe_decides_and_what_began_before_it_does_not() {
     let old: Vec<_> = (0..10).map(|_| ask(&s, &h, SECOND).unwrap()).collect();
     ejected(&s, &h);
     let mut probe = ask(&s, &h, 11 * SECOND).unwrap();
-    assert!(ask(&s, &h, 11 * SECOND).is_none() && h.avoided(0, 11 * SECOND));
-    assert_eq!(h.rests(0, 11 * SECOND), Some((Duration::ZERO, true)));
+    assert!(ask(&s, &h, 11 * SECOND).is_none() && h.is_unavailable(0, 11 * SECOND));
+    assert_eq!(h.unavailability(0, 11 * SECOND), Some((Duration::ZERO, true)));
     probe.answered(12 * SECOND);
-    assert_eq!(h.rests(0, 12 * SECOND), None);
+    assert_eq!(h.unavailability(0, 12 * SECOND), None);
     for one in old {
         assert_eq!(one.failed(Cause::Failures, 12 * SECOND), None);
     }
     // From now on it is a target like any other, and the probe's later failure one of five.
     assert_eq!(probe.failed(Cause::Failures, 13 * SECOND), None);
     assert!((0..5).any(|_| fail(&s, &h, Cause::Failures, 13 * SECOND).is_some()));
-    assert_eq!(h.rests(0, 13 * SECOND), Some((Duration::from_secs(10), true)));
+    assert_eq!(h.unavailability(0, 13 * SECOND), Some((Duration::from_secs(10), true)));
 }
 
 #[test]
@@ -164,13 +164,13 @@ fn a_reload_keeps_what_is_known_by_provider_and_model() {
     let (s, h) = health(&[1, 1, 1]);
     ejected(&s, &h);
     let route = &s.routes[0];
-    let under_way = h.ask(route, &route.targets[2], false, Duration::ZERO, SECOND);
-    h.rest(1, Duration::from_secs(7), SECOND);
+    let under_way = h.begin(route, &route.targets[2], false, Duration::ZERO, SECOND);
+    h.pause(1, Duration::from_secs(7), SECOND);
     let text = "providers: { p: { kind: openai, api_key: k }, q: { kind: openai, api_key: k } }
 routes: { new: { targets: [ { provider: p, model: t0 } ] }, r: { targets: [ { provider: p, model: t1 }, { provider: q, model: t0 }, { provider: p, model: t0 }, { provider: p, model: t0 }, { provider: p, model: t2 } ] } }";
     let next = crate::config::parse(text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
     let now = Health::new(&next.routes, Some((&s.routes, &h)));
-    let rests: Vec<_> = (0..6).map(|target| now.rests(target, SECOND)).collect();
+    let rests: Vec<_> = (0..6).map(|target| now.unavailability(target, SECOND)).collect();
     let (ejected, resting) = (Some((Duration::from_secs(10), true)), Some((Duration::from_secs(7), false)));
     assert_eq!(rests, [ejected, resting, None, ejected, ejected, None]);
     assert_eq!(now.in_flight(5), 1);
@@ -193,7 +193,7 @@ fn parse(text: &str) -> Snapshot {
 fn ask_for(snapshot: &Snapshot, health: &Health, route: &str, star: Option<&str>) -> Option<Asking> {
     let route = snapshot.routes.iter().find(|one| one.name.as_ref() == route).unwrap();
     let resolved = health.resolve(route, star);
-    health.vitals(&resolved, route.targets[0].index).unwrap().ask(route.ejection, false, Duration::ZERO, SECOND)
+    health.entry(&resolved, route.targets[0].index).unwrap().begin(route.ejection, false, Duration::ZERO, SECOND)
 }
 
 fn eject(snapshot: &Snapshot, health: &Health, model: &str) {
@@ -213,10 +213,13 @@ fn failures_of_one_model_of_a_pattern_eject_that_model_only() {
     assert!(ask_for(&s, &h, "x/*", Some("m")).is_none() && ask_for(&s, &h, "one", None).is_none());
     let out = vec![("m".into(), Duration::from_secs(10), true)];
     assert_eq!(h.models(0, SECOND), Some(PatternModels { known: 2, out: out.clone() }));
-    assert_eq!((h.rests(0, SECOND), h.models(1, SECOND)), (None, None));
+    assert_eq!((h.unavailability(0, SECOND), h.models(1, SECOND)), (None, None));
     // All that the other pattern knows of is ejected.
     assert_eq!(h.models(2, SECOND), Some(PatternModels { known: 1, out }));
-    assert_eq!((h.rests(2, SECOND), h.rests(3, SECOND)), (Some((Duration::from_secs(10), true)), h.rests(2, SECOND)));
+    assert_eq!(
+        (h.unavailability(2, SECOND), h.unavailability(3, SECOND)),
+        (Some((Duration::from_secs(10), true)), h.unavailability(2, SECOND))
+    );
 }
 
 #[test]
@@ -238,10 +241,10 @@ fn a_reload_keeps_the_models_of_a_pattern() {
     let next = parse(&PATTERNS.replace("o/*", "renamed/*").replace("model: m", "model: resting"));
     let now = Health::new(&next.routes, Some((&s.routes, &h)));
     assert_eq!(now.models(0, SECOND), h.models(0, SECOND));
-    assert_eq!(now.rests(3, SECOND), Some((Duration::from_secs(7), false)));
+    assert_eq!(now.unavailability(3, SECOND), Some((Duration::from_secs(7), false)));
     // A request of the generation before and one of this generation meet at the same entry.
     let _under_way = ask_for(&s, &h, "o/*", Some("new"));
     let route = &next.routes[0];
     let resolved = now.resolve(route, Some("new"));
-    assert_eq!(now.vitals(&resolved, 0).unwrap().in_flight(), 1);
+    assert_eq!(now.entry(&resolved, 0).unwrap().in_flight(), 1);
 }

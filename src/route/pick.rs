@@ -5,7 +5,7 @@
 //! conversation as seed it is `sticky`, weighted rendezvous hashing (Thaler and Ravishankar, 1998): adding or removing
 //! a target moves only its own share.
 
-use super::health::{Health, Resolved, Vitals};
+use super::health::{Health, HealthEntry, Resolved};
 use crate::provider::Target;
 use crate::route::settings::{Balance, Route};
 use smallvec::SmallVec;
@@ -39,16 +39,16 @@ impl Plan {
         let fallback = route.fallback.iter().zip(first_fallback..).filter(|(target, _)| target.replicas > 0);
         standing_by.extend(fallback.map(|(_, place)| place as u16));
 
-        let vitals = |place: u16| health.vitals(&resolved, at(route, place)?.index);
-        let avoided = |place: &u16| vitals(*place).is_some_and(|vitals| vitals.avoided(now));
-        let in_flight = |place: u16| vitals(place).map_or(0, |vitals| vitals.in_flight());
+        let entry = |place: u16| health.entry(&resolved, at(route, place)?.index);
+        let avoided = |place: &u16| entry(*place).is_some_and(|entry| entry.is_unavailable(now));
+        let in_flight = |place: u16| entry(place).map_or(0, |entry| entry.in_flight());
         // A target counts by its best replica.
         let replicas = |first: u16| first..first + at(route, first).map_or(1, |target| target.replicas.max(1));
         let out = |first: &u16| replicas(*first).all(|place| avoided(&place));
         let load = |first: u16| match route.balance {
             Balance::Weighted | Balance::Sticky => 0,
             Balance::LeastRequests => replicas(first).map(|place| u64::from(in_flight(place))).min().unwrap_or(0),
-            Balance::Latency => replicas(first).filter_map(|place| Some(vitals(place)?.load(now))).min().unwrap_or(0),
+            Balance::Latency => replicas(first).filter_map(|place| Some(entry(place)?.load(now))).min().unwrap_or(0),
         };
         let mut order: SmallVec<[u16; 8]> = racing.iter().map(|(_, place)| *place).collect();
         // Power of two choices: the better of the first two available ones, which are a weighted choice.
@@ -93,8 +93,8 @@ impl Plan {
     }
 
     /// The entry of a target.
-    pub(super) fn vitals<'h>(&'h self, health: &'h Health, target: &Target) -> Option<&'h Arc<Vitals>> {
-        health.vitals(&self.resolved, target.index)
+    pub(super) fn entry<'h>(&'h self, health: &'h Health, target: &Target) -> Option<&'h Arc<HealthEntry>> {
+        health.entry(&self.resolved, target.index)
     }
 }
 
@@ -206,7 +206,7 @@ pub(super) mod tests {
         let s = snapshot(&[1, 0], 2, "weighted");
         for (resting, want) in [(&[][..], [0, 1, 2, 3]), (&[0], [1, 2, 3, 0]), (&[0, 1, 2], [3, 0, 1, 2]), (&[0, 1, 2, 3], [0, 1, 2, 3])] {
             let health = Health::new(&s.routes, None);
-            resting.iter().for_each(|target| health.rest(*target, Duration::from_secs(9), NOW));
+            resting.iter().for_each(|target| health.pause(*target, Duration::from_secs(9), NOW));
             assert_eq!(order(&s, &health, 1, ""), want);
         }
     }
@@ -218,7 +218,7 @@ pub(super) mod tests {
         let counts = shares(&four, &health);
         assert!(near(&counts, &[1000, 2000, 3000, 4000]), "{counts:?}");
         let resting = Health::new(&four.routes, None);
-        resting.rest(3, Duration::from_secs(9), NOW);
+        resting.pause(3, Duration::from_secs(9), NOW);
         let mut moved = [0; 3];
         for conversation in 0..5000 {
             let name = format!("conversation {conversation}");
@@ -242,7 +242,7 @@ pub(super) mod tests {
         let health = Health::new(&s.routes, None);
         assert!(near(&shares(&s, &health), &[3333, 3333, 3333]));
         let route = &s.routes[0];
-        let ask = |target: usize| health.ask(route, &route.targets[target], false, Duration::ZERO, NOW).unwrap();
+        let ask = |target: usize| health.begin(route, &route.targets[target], false, Duration::ZERO, NOW).unwrap();
         let busiest = [ask(0), ask(0)];
         let busy = ask(1);
         // Target 0 would have to be drawn against itself; target 1 is first only where it is drawn with target 0.
@@ -259,12 +259,12 @@ pub(super) mod tests {
         let route = &s.routes[0];
         for (target, millis) in [(0, 50), (1, 100), (2, 900)] {
             let began = NOW - millis * 1_000_000;
-            health.ask(route, &route.targets[target], false, Duration::ZERO, began).unwrap().answered(NOW);
+            health.begin(route, &route.targets[target], false, Duration::ZERO, began).unwrap().answered(NOW);
         }
         let counts = shares(&s, &health);
         assert!(near(&counts, &[6667, 3333, 0]), "{counts:?}");
         // Two under way make the fastest one the second.
-        let _busy = [(); 2].map(|()| health.ask(route, &route.targets[0], false, Duration::ZERO, NOW));
+        let _busy = [(); 2].map(|()| health.begin(route, &route.targets[0], false, Duration::ZERO, NOW));
         let counts = shares(&s, &health);
         assert!(near(&counts, &[3333, 6667, 0]), "{counts:?}");
     }
@@ -289,7 +289,7 @@ routes: { r: { balance: B, targets: [ { provider: p, model: m, weight: 3 }, { pr
             assert_eq!((names.len(), s.routes.targets, route.retry.attempts), (7, 7, 4));
             let counts = shares(&s, &health);
             assert!(near(&counts, &[2500, 2500, 2500, 2500, 0, 0, 0]), "{balance}: {counts:?}");
-            let ask = |target: usize| health.ask(route, &route.targets[target], false, Duration::ZERO, NOW).unwrap();
+            let ask = |target: usize| health.begin(route, &route.targets[target], false, Duration::ZERO, NOW).unwrap();
             let _busy = [ask(0), ask(0), ask(1)];
             for random in 0..200 {
                 let order = order(&s, &health, random, "");
@@ -304,15 +304,15 @@ routes: { r: { balance: B, targets: [ { provider: p, model: m, weight: 3 }, { pr
     fn a_replica_that_is_out_gives_its_share_to_the_others_and_a_conversation_stays_at_its_own() {
         let s = pool("weighted");
         let health = Health::new(&s.routes, None);
-        health.rest(0, Duration::from_secs(9), NOW);
+        health.pause(0, Duration::from_secs(9), NOW);
         let counts = shares(&s, &health);
         assert!(near(&counts, &[0, 3750, 3750, 2500, 0, 0, 0]), "{counts:?}");
         let s = pool("sticky");
         let (all, fewer) = (Health::new(&s.routes, None), Health::new(&s.routes, None));
-        fewer.rest(1, Duration::from_secs(9), NOW);
+        fewer.pause(1, Duration::from_secs(9), NOW);
         let counts = shares(&s, &all);
         assert!(near(&counts, &[2500, 2500, 2500, 2500, 0, 0, 0]), "{counts:?}");
-        let _busy = all.ask(&s.routes[0], &s.routes[0].targets[0], false, Duration::ZERO, NOW);
+        let _busy = all.begin(&s.routes[0], &s.routes[0].targets[0], false, Duration::ZERO, NOW);
         for conversation in 0..1000 {
             let name = format!("conversation {conversation}");
             let first = order(&s, &all, conversation, &name);

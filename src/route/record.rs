@@ -1,20 +1,20 @@
-//! Whether a target fails too often: its failures and attempts of the last while, in memory of a fixed size.
+//! Failure rate of a target over a sliding window, in fixed memory.
 //!
-//! The times of the last failures are kept one by one. How many attempts there were beside them is known from marks: counts
-//! that were noted every sixteenth of a window, so that a share is exact to that part of the window.
+//! The times of the last failures are stored individually. Attempts are counted by snapshots of the counters, taken every
+//! sixteenth of a window, which is the resolution of the rate.
 
 use crate::route::settings::Ejection;
 use std::array::from_fn;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Most failures that an ejection can wait for: so many are remembered for each target.
+/// Number of failures stored per target, and the maximum of `ejection.failures`.
 pub const MAX_FAILURES: usize = 64;
-/// Marks that are kept, which is two windows.
-const MARKS: usize = 32;
-/// Marks in a window.
-const MARKS_IN_WINDOW: u64 = 16;
-/// What `share` is counted in.
+/// Snapshots stored: two windows.
+const SNAPSHOTS: usize = 32;
+/// Snapshots per window.
+const SNAPSHOTS_PER_WINDOW: u64 = 16;
+/// Unit of `share`.
 const MILLION: u128 = 1_000_000;
 
 /// See the module. Times are nanoseconds.
@@ -22,19 +22,19 @@ const MILLION: u128 = 1_000_000;
 pub(super) struct Record {
     failed_at: [AtomicU64; MAX_FAILURES],
     next: AtomicUsize,
-    /// What is older is forgotten.
+    /// Earlier failures do not count.
     since: AtomicU64,
-    in_a_row: AtomicU32,
+    consecutive: AtomicU32,
     attempts: AtomicU64,
     failures: AtomicU64,
-    marks: [Mark; MARKS],
-    next_mark: AtomicUsize,
-    marked: AtomicU64,
+    snapshots: [Snapshot; SNAPSHOTS],
+    next_snapshot: AtomicUsize,
+    snapshot_at: AtomicU64,
 }
 
-/// How many attempts and failures there had been at a time.
+/// The counters at a point in time.
 #[derive(Debug, Default)]
-struct Mark {
+struct Snapshot {
     at: AtomicU64,
     attempts: AtomicU64,
     failures: AtomicU64,
@@ -46,80 +46,80 @@ impl Default for Record {
             failed_at: from_fn(|_| AtomicU64::new(0)),
             next: AtomicUsize::new(0),
             since: AtomicU64::new(0),
-            in_a_row: AtomicU32::new(0),
+            consecutive: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            marks: from_fn(|_| Mark::default()),
-            next_mark: AtomicUsize::new(0),
-            marked: AtomicU64::new(0),
+            snapshots: from_fn(|_| Snapshot::default()),
+            next_snapshot: AtomicUsize::new(0),
+            snapshot_at: AtomicU64::new(0),
         }
     }
 }
 
 impl Record {
-    /// Since when failures count.
+    /// Start of the current period; earlier failures do not count.
     pub(super) fn since(&self) -> u64 {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// Forgets everything before `now`.
+    /// Starts a new period at `now`.
     pub(super) fn restart(&self, now: u64) {
         self.since.store(now, Ordering::Relaxed);
-        self.in_a_row.store(0, Ordering::Relaxed);
-        self.mark(now);
+        self.consecutive.store(0, Ordering::Relaxed);
+        self.snapshot(now);
     }
 
-    /// An attempt has succeeded.
+    /// Records a success.
     pub(super) fn succeeded(&self, window: Duration, now: u64) {
-        self.mark_if_due(window, now);
+        self.snapshot_if_due(window, now);
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        if self.in_a_row.load(Ordering::Relaxed) != 0 {
-            self.in_a_row.store(0, Ordering::Relaxed);
+        if self.consecutive.load(Ordering::Relaxed) != 0 {
+            self.consecutive.store(0, Ordering::Relaxed);
         }
     }
 
-    /// An attempt has failed, one that had succeeded before where `counted`. Whether these are too many: `failures` within
-    /// the window that are all of the last attempts, or at least `share` of the window's.
+    /// Records a failure, of an attempt already recorded as a success if `counted`. Returns whether to eject: there are
+    /// `failures` within the window, and they are consecutive or at least `share` of its attempts.
     pub(super) fn failed(&self, rules: &Ejection, counted: bool, now: u64) -> bool {
-        self.mark_if_due(rules.window, now);
+        self.snapshot_if_due(rules.window, now);
         self.attempts.fetch_add(u64::from(!counted), Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed);
-        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let consecutive = self.consecutive.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if let Some(slot) = self.failed_at.get(self.next.fetch_add(1, Ordering::Relaxed) % MAX_FAILURES) {
             slot.store(now, Ordering::Relaxed);
         }
         let from = now.saturating_sub(nanoseconds(rules.window)).max(self.since());
         let within = self.failed_at.iter().filter(|at| at.load(Ordering::Relaxed) > from).count();
-        within >= rules.failures as usize && (in_a_row >= rules.failures || self.is_share(rules.share, from))
+        within >= rules.failures as usize && (consecutive >= rules.failures || self.is_share(rules.share, from))
     }
 
-    /// Whether failures are at least `share` millionths of the attempts from then on.
+    /// Whether failures are at least `share` millionths of the attempts since `from`.
     fn is_share(&self, share: u32, from: u64) -> bool {
-        let marks = self.marks.iter().filter(|mark| mark.at.load(Ordering::Relaxed) >= from.max(1));
-        let Some(first) = marks.min_by_key(|mark| mark.at.load(Ordering::Relaxed)) else { return false };
+        let snapshots = self.snapshots.iter().filter(|snapshot| snapshot.at.load(Ordering::Relaxed) >= from.max(1));
+        let Some(first) = snapshots.min_by_key(|snapshot| snapshot.at.load(Ordering::Relaxed)) else { return false };
         let attempts = self.attempts.load(Ordering::Relaxed).saturating_sub(first.attempts.load(Ordering::Relaxed));
         let failures = self.failures.load(Ordering::Relaxed).saturating_sub(first.failures.load(Ordering::Relaxed));
         u128::from(failures) * MILLION >= u128::from(share) * u128::from(attempts)
     }
 
-    fn mark_if_due(&self, window: Duration, now: u64) {
-        let last = self.marked.load(Ordering::Relaxed);
-        let is_due = last == 0 || now.saturating_sub(last) >= nanoseconds(window) / MARKS_IN_WINDOW;
-        if is_due && self.marked.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.note(now);
+    fn snapshot_if_due(&self, window: Duration, now: u64) {
+        let last = self.snapshot_at.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.saturating_sub(last) >= nanoseconds(window) / SNAPSHOTS_PER_WINDOW;
+        if is_due && self.snapshot_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.store_snapshot(now);
         }
     }
 
-    fn mark(&self, now: u64) {
-        self.marked.store(now, Ordering::Relaxed);
-        self.note(now);
+    fn snapshot(&self, now: u64) {
+        self.snapshot_at.store(now, Ordering::Relaxed);
+        self.store_snapshot(now);
     }
 
-    fn note(&self, now: u64) {
-        if let Some(mark) = self.marks.get(self.next_mark.fetch_add(1, Ordering::Relaxed) % MARKS) {
-            mark.attempts.store(self.attempts.load(Ordering::Relaxed), Ordering::Relaxed);
-            mark.failures.store(self.failures.load(Ordering::Relaxed), Ordering::Relaxed);
-            mark.at.store(now, Ordering::Relaxed);
+    fn store_snapshot(&self, now: u64) {
+        if let Some(snapshot) = self.snapshots.get(self.next_snapshot.fetch_add(1, Ordering::Relaxed) % SNAPSHOTS) {
+            snapshot.attempts.store(self.attempts.load(Ordering::Relaxed), Ordering::Relaxed);
+            snapshot.failures.store(self.failures.load(Ordering::Relaxed), Ordering::Relaxed);
+            snapshot.at.store(now, Ordering::Relaxed);
         }
     }
 }
@@ -174,7 +174,7 @@ mod tests {
             ("most of a busy window", 10, good(1500) + &"xx.".repeat(3000), 1, Some(1500 + 2250)),
         ] {
             let found = too_many(&rules(5, 0.5), every, pattern(&text, times));
-            // A mark is a sixteenth of the window: of 3000 attempts that is 188.
+            // A snapshot is a sixteenth of the window: of 3000 attempts that is 188.
             let near = found.zip(ejected).is_some_and(|(found, want)| found.abs_diff(want) <= if want > 3000 { 188 } else { 0 });
             assert!(found == ejected || near, "{what}: {found:?}");
         }

@@ -1,6 +1,6 @@
-//! Members that targets have refused: left out of requests to them for an hour.
+//! Request fields that targets have rejected: omitted from requests to them for an hour.
 //!
-//! A target is a provider and a model there, for all routes that use the two, and over reloads.
+//! The state belongs to a provider and an upstream model, is shared by all routes and survives reloads.
 
 use crate::llm::field::{Field, Fields};
 use arc_swap::ArcSwap;
@@ -8,34 +8,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How long a member is left out; then the target is tried with it again.
+/// How long a field is omitted before it is sent again.
 pub const MEMORY: Duration = Duration::from_secs(3600);
-/// Most members that are remembered; beyond it the oldest one is forgotten.
+/// Maximum number of entries; the oldest one is evicted.
 pub const MAX_MEMBERS: usize = 256;
 
-/// A member that a target has refused.
+/// A field that a target has rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The provider's name.
     pub provider: Arc<str>,
-    /// The model there.
+    /// The upstream model.
     pub model: Box<str>,
-    /// The member.
+    /// The field.
     pub field: Field,
-    /// When it is sent again, in nanoseconds of the gateway's clock.
+    /// Expiry, in nanoseconds of the gateway's clock.
     pub until: u64,
 }
 
 /// See the module.
 #[derive(Default)]
 pub struct RefusedMembers {
-    /// How many there are, expired ones included: nearly always none, and then nothing else is looked at.
+    /// Number of entries, including expired ones. Usually 0, which makes the lookup one load.
     count: AtomicUsize,
     list: ArcSwap<Vec<Refused>>,
 }
 
 impl RefusedMembers {
-    /// The members that this target has refused.
+    /// The fields that this target has rejected.
     pub fn of(&self, provider: &str, model: &str, now: u64) -> Fields {
         let mut fields = Fields::default();
         if self.count.load(Ordering::Relaxed) == 0 {
@@ -47,7 +47,7 @@ impl RefusedMembers {
         fields
     }
 
-    /// Remembers that a target has refused a member.
+    /// Records that a target has rejected a field.
     pub fn insert(&self, provider: &Arc<str>, model: &str, field: Field, now: u64) {
         let until = now.saturating_add(u64::try_from(MEMORY.as_nanos()).unwrap_or(u64::MAX));
         let fresh = Refused { provider: provider.clone(), model: model.into(), field, until };
@@ -63,7 +63,7 @@ impl RefusedMembers {
         self.count.store(self.list.load().len(), Ordering::Relaxed);
     }
 
-    /// All that are left out now.
+    /// All entries that have not expired.
     pub fn list(&self, now: u64) -> Vec<Refused> {
         self.list.load().iter().filter(|one| one.until > now).cloned().collect()
     }

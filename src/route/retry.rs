@@ -1,4 +1,4 @@
-//! What happens after a failed attempt.
+//! Selects the target of each attempt.
 //!
 //! ```text
 //!            failure that the route retries,        another target: at once
@@ -7,12 +7,12 @@
 //!    |                                      | |
 //!    +--- any other failure, none left -----|-+-> give up
 //!                                           |
-//! target that cannot be asked --- skip -----+  takes no attempt, and is not come back to
+//! unusable target ------------- skip -----+  counts as no attempt and is not tried again
 //! ```
 //!
-//! Only an attempt of which the client has seen nothing may be followed by another; the edge asks only then.
+//! The caller retries only while nothing of the response has been sent to the client.
 
-use super::health::{Asking, Health, Vitals};
+use super::health::{Asking, Health, HealthEntry};
 use super::pick::{Plan, SplitMix};
 use crate::provider::Target;
 use crate::route::settings::{Retry, Route};
@@ -20,179 +20,177 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Which targets may be asked after a failure.
+/// Which targets may be tried after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Any of them.
     Any,
-    /// Another one: this one would fail in the same way again.
+    /// Any other: this one would fail again.
     Another,
-    /// Another one that is not known to take no longer prompts than this one; once.
+    /// Once, another whose context is larger or unknown.
     Larger,
 }
 
-/// A target whose turn it is.
+/// The next attempt.
 pub struct Turn {
-    /// Who is asked.
+    /// Its target.
     pub target: Arc<Target>,
-    /// After this wait; zero for a target that has not been asked yet.
+    /// Delay before it; zero for the first attempt at a target, unless the target is paused.
     pub wait: Duration,
-    /// What the target's health learns of it.
+    /// Reports its result to the target's health.
     pub asking: Asking,
 }
 
-/// The attempts of one request: its plan and how far it has come.
+/// The attempts of one request: its plan and progress.
 #[derive(Clone, Debug)]
 pub struct Attempts {
     plan: Plan,
     random: SplitMix,
-    /// Tries that were begun.
+    /// Attempts started.
     made: u32,
-    /// Steps of the plan that were begun in this round, one bit each; a route has at most 64 targets.
-    asked: u64,
-    /// The last one of them.
+    /// Bit set of the steps of the plan that were tried in this round; a route has at most 64 targets.
+    tried: u64,
+    /// Bit of the last step.
     last: u64,
-    /// Steps that were passed over.
-    passed: u64,
-    /// How often the plan has been gone through.
+    /// Bit set of skipped steps.
+    skipped: u64,
+    /// Number of completed rounds of the plan.
     round: u32,
-    /// Whether the prompt was too long for a target already.
+    /// Whether the prompt was too long for a target.
     too_long: bool,
 }
 
-/// A request is not sent to a target whose `context` its estimate exceeds by this factor. An estimate is that wrong at times.
+/// A target is skipped if the estimated prompt exceeds its `context` by this factor, the margin of error of an estimate.
 const FAR_ABOVE: u64 = 2;
 
 impl Attempts {
-    /// Nothing tried yet. `random` is 64 random bits of their own.
+    /// No attempt started. `random` seeds the jitter.
     pub fn new(plan: Plan, random: u64) -> Self {
-        Self { plan, random: SplitMix(random), made: 0, asked: 0, last: 0, passed: 0, round: 0, too_long: false }
+        Self { plan, random: SplitMix(random), made: 0, tried: 0, last: 0, skipped: 0, round: 0, too_long: false }
     }
 
-    /// Passes over the targets whose `context` is far too small for a prompt of about so many tokens, unless there are no
-    /// others. Gives those targets.
+    /// Skips the targets whose `context` is far too small for a prompt of about `prompt_tokens`, unless that is all of them.
+    /// Returns the skipped targets.
     pub fn pass_over_small<'r>(&mut self, route: &'r Route, prompt_tokens: u64) -> impl Iterator<Item = &'r Arc<Target>> + use<'r> {
         let is_small = |target: &Target| target.context.is_some_and(|context| prompt_tokens > FAR_ABOVE * u64::from(context));
         let mut small: SmallVec<[(u64, &Arc<Target>); 4]> = self.steps(route).filter(|(_, target)| is_small(target)).collect();
         if small.len() == self.steps(route).count() {
             small.clear();
         }
-        small.iter().for_each(|(bit, _)| self.passed |= bit);
+        small.iter().for_each(|(bit, _)| self.skipped |= bit);
         small.into_iter().map(|(_, target)| target)
     }
 
-    /// The targets in their order, each with its bit.
+    /// The targets in order, each with its bit.
     fn steps<'r>(&self, route: &'r Route) -> impl Iterator<Item = (u64, &'r Arc<Target>)> {
         (0..self.plan.len()).filter_map(move |step| Some((1u64.checked_shl(step as u32)?, self.plan.target(route, step)?)))
     }
 
-    /// Passes over the targets that would find the prompt too long as well, as the last one did: those with its model, unless
-    /// they are known to take more.
-    fn pass_over_as_small(&mut self, route: &Route) {
+    /// Skips the targets for which the prompt is too long as well: those whose `context` is not larger than that of the last
+    /// one, or, if either is unknown, that have the same model.
+    fn skip_as_small(&mut self, route: &Route) {
         let Some(last) = self.steps(route).find(|(bit, _)| *bit == self.last).map(|(_, target)| target.clone()) else { return };
         let as_small = |target: &Target| match (target.context, last.context) {
             (Some(other), Some(tried)) => other <= tried,
             _ => target.model == last.model,
         };
-        self.passed |= self.steps(route).filter(|(_, target)| as_small(target)).fold(0, |all, (bit, _)| all | bit);
+        self.skipped |= self.steps(route).filter(|(_, target)| as_small(target)).fold(0, |all, (bit, _)| all | bit);
     }
 
-    /// How many were begun, those that were passed over left out; what `x-tidegate-attempts` says.
+    /// Number of attempts started, without skipped ones; sent as `x-tidegate-attempts`.
     pub fn made(&self) -> u32 {
         self.made
     }
 
-    /// The first target. Counts as begun.
+    /// The first attempt. Counts as started.
     pub fn first(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
-        let in_time = self.take(route, health, |_| false, Duration::ZERO, now);
-        let waited = in_time.or_else(|| self.take_rested(route, health, Duration::ZERO, now));
-        waited.or_else(|| self.take(route, health, |_| true, Duration::ZERO, now))
+        let available = self.take(route, health, |_| false, Duration::ZERO, now);
+        let paused = available.or_else(|| self.take_after_pause(route, health, Duration::ZERO, now));
+        paused.or_else(|| self.take(route, health, |_| true, Duration::ZERO, now))
     }
 
-    /// What comes after the last one failed; `None`: tell the client. The plan is gone through in its order, targets that
-    /// rest by now after the others; only when there is no target that was not asked yet, it begins anew, with a wait
-    /// before each. It then leaves out targets that rest for longer than the longest backoff, but of those that are ejected
-    /// the best one is asked when nobody else is left.
+    /// The attempt after a failed one; `None` to give up. Targets are tried in the order of the plan, unavailable ones last.
+    /// When all were tried, further rounds follow, with a delay before each attempt. These leave out targets that are paused
+    /// for longer than the maximum backoff; the first ejected one is tried if no other is left.
     pub fn next(&mut self, route: &Route, next: Next, health: &Health, now: u64) -> Option<Turn> {
         if self.made >= route.retry.attempts || next == Next::Larger && std::mem::replace(&mut self.too_long, true) {
             return None;
         }
         match next {
             Next::Any => {}
-            Next::Another => self.passed |= self.last,
+            Next::Another => self.skipped |= self.last,
             Next::Larger => {
-                self.passed |= self.last;
-                self.pass_over_as_small(route);
+                self.skipped |= self.last;
+                self.skip_as_small(route);
             }
         }
-        self.go_on(route, health, now)
+        self.advance(route, health, now)
     }
 
-    /// What comes instead of the last one, which cannot be asked: that is no failure of a try, so it counts as none and
-    /// asks for no reason to go on.
+    /// The attempt in place of the last one, whose target cannot be used. That one is not counted.
     pub fn skip(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
         self.made = self.made.saturating_sub(1);
-        self.passed |= self.last;
-        self.go_on(route, health, now)
+        self.skipped |= self.last;
+        self.advance(route, health, now)
     }
 
-    fn go_on(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
-        let in_this_round = if self.round == 0 { self.first(route, health, now) } else { self.again(route, health, now) };
+    fn advance(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
+        let in_this_round = if self.round == 0 { self.first(route, health, now) } else { self.retry_round(route, health, now) };
         in_this_round.or_else(|| {
             self.round += 1;
-            self.asked = 0;
-            self.again(route, health, now)
+            self.tried = 0;
+            self.retry_round(route, health, now)
         })
     }
 
-    fn again(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
+    fn retry_round(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
         let wait = self.wait(&route.retry);
-        let in_time = self.take(route, health, |_| false, wait, now);
-        let waited = in_time.or_else(|| self.take_rested(route, health, wait, now));
-        waited.or_else(|| self.take(route, health, Vitals::is_ejected, wait, now))
+        let available = self.take(route, health, |_| false, wait, now);
+        let paused = available.or_else(|| self.take_after_pause(route, health, wait, now));
+        paused.or_else(|| self.take(route, health, HealthEntry::is_ejected, wait, now))
     }
 
-    /// Of the targets that rest because their provider has asked for it, the one that is back first, if that is within the
-    /// longest backoff. Up to an eighth of the rest is added, so that clients that wait together do not come back together.
-    fn take_rested(&mut self, route: &Route, health: &Health, at_least: Duration, now: u64) -> Option<Turn> {
-        // A rest is rounded up to a millisecond.
+    /// Of the targets paused at their provider's request, the one whose pause ends first, if that is within the maximum
+    /// backoff. Jitter of up to an eighth of the pause is added.
+    fn take_after_pause(&mut self, route: &Route, health: &Health, at_least: Duration, now: u64) -> Option<Turn> {
+        // Pauses are rounded up to a millisecond.
         let longest = route.retry.backoff_max.saturating_add(Duration::from_millis(1));
-        let steps = self.steps(route).filter(|(bit, _)| (self.asked | self.passed) & bit == 0);
-        let rests = steps.filter_map(|(bit, target)| match self.plan.vitals(health, target)?.rests(now)? {
+        let steps = self.steps(route).filter(|(bit, _)| (self.tried | self.skipped) & bit == 0);
+        let pauses = steps.filter_map(|(bit, target)| match self.plan.entry(health, target)?.unavailability(now)? {
             (left, false) if left <= longest => Some((left, bit)),
             _ => None,
         });
-        let (left, bit) = rests.min()?;
+        let (left, bit) = pauses.min()?;
         let wait = left.saturating_add(self.jitter(left / 8)).max(at_least);
         let (target, asking) = self
             .steps(route)
             .find(|(step, _)| *step == bit)
-            .and_then(|(_, target)| Some((target.clone(), self.plan.vitals(health, target)?.ask(route.ejection, true, wait, now)?)))?;
-        self.began(bit);
+            .and_then(|(_, target)| Some((target.clone(), self.plan.entry(health, target)?.begin(route.ejection, true, wait, now)?)))?;
+        self.start(bit);
         Some(Turn { target, wait, asking })
     }
 
-    fn began(&mut self, bit: u64) {
-        self.asked |= bit;
+    fn start(&mut self, bit: u64) {
+        self.tried |= bit;
         self.last = bit;
         self.made += 1;
     }
 
-    /// The first target of the plan that was not asked in this round and takes part, or is to be asked `anyway`.
-    fn take(&mut self, route: &Route, health: &Health, anyway: impl Fn(&Vitals) -> bool, wait: Duration, now: u64) -> Option<Turn> {
+    /// The first target of the plan that was not tried in this round and is available, or for which `force` is true.
+    fn take(&mut self, route: &Route, health: &Health, force: impl Fn(&HealthEntry) -> bool, wait: Duration, now: u64) -> Option<Turn> {
         for step in 0..self.plan.len() {
             let bit = 1u64.checked_shl(step as u32).unwrap_or(0);
-            let Some(target) = self.plan.target(route, step).filter(|_| (self.asked | self.passed) & bit == 0) else { continue };
-            let Some(vitals) = self.plan.vitals(health, target) else { continue };
-            let Some(asking) = vitals.ask(route.ejection, anyway(vitals), wait, now) else { continue };
+            let Some(target) = self.plan.target(route, step).filter(|_| (self.tried | self.skipped) & bit == 0) else { continue };
+            let Some(entry) = self.plan.entry(health, target) else { continue };
+            let Some(asking) = entry.begin(route.ejection, force(entry), wait, now) else { continue };
             let target = target.clone();
-            self.began(bit);
+            self.start(bit);
             return Some(Turn { target, wait, asking });
         }
         None
     }
 
-    /// Exponential, with the upper half of it at random, so that clients that failed together do not come back together.
+    /// Exponential backoff; its upper half is jitter.
     fn wait(&mut self, retry: &Retry) -> Duration {
         let doublings = self.round.saturating_sub(1).min(31);
         let longest = retry.backoff_initial.saturating_mul(1 << doublings).min(retry.backoff_max);
@@ -200,7 +198,7 @@ impl Attempts {
         half + self.jitter(half)
     }
 
-    /// A random time of at most `most`.
+    /// A random time up to `most`.
     fn jitter(&mut self, most: Duration) -> Duration {
         let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX - 1);
         Duration::from_nanos(self.random.below(nanos.saturating_add(1)))
@@ -240,7 +238,7 @@ mod tests {
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
         let (mut targets, mut waits) = (Vec::new(), Vec::new());
         let mut turn = attempts.first(&route, &health, 0);
-        resting.iter().for_each(|target| health.rest(*target, Duration::from_secs(9), 0));
+        resting.iter().for_each(|target| health.pause(*target, Duration::from_secs(9), 0));
         while let Some(Turn { target, wait, asking }) = turn {
             targets.push(target.index);
             waits.push(wait.as_millis());
@@ -276,7 +274,7 @@ mod tests {
         let mut route = Route::clone(&snapshot.routes[0]);
         route.retry = retry(3);
         let health = Health::new(&snapshot.routes, None);
-        while health.ask(&route, &route.targets[0], false, Duration::ZERO, 0).unwrap().failed(Cause::Failures, 1).is_none() {}
+        while health.begin(&route, &route.targets[0], false, Duration::ZERO, 0).unwrap().failed(Cause::Failures, 1).is_none() {}
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 2), 3);
         let mut turn = attempts.first(&route, &health, 2);
         for made in 1..=3 {
@@ -313,10 +311,10 @@ mod tests {
             let mut route = Route::clone(&snapshot.routes[0]);
             route.retry = retry(if after.is_empty() { weights.len() as u32 } else { 1 + targets.len() as u32 });
             let health = Health::new(&snapshot.routes, None);
-            millis(before).iter().for_each(|(target, rest)| health.rest(*target, *rest, 0));
+            millis(before).iter().for_each(|(target, rest)| health.pause(*target, *rest, 0));
             let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
             let mut turn = attempts.first(&route, &health, 0);
-            millis(after).iter().for_each(|(target, rest)| health.rest(*target, *rest, 0));
+            millis(after).iter().for_each(|(target, rest)| health.pause(*target, *rest, 0));
             for (target, rest) in targets.iter().zip(longest).take(route.retry.attempts as usize) {
                 let Some(Turn { target: asked, wait, .. }) = turn.take() else { panic!("{before:?} {after:?}: not {target}") };
                 let rest = Duration::from_millis(*rest);
@@ -365,7 +363,7 @@ mod tests {
     fn a_probe_is_one_requests_turn_and_the_others_go_elsewhere() {
         let snapshot = snapshot(&[1, 0], 0, "weighted");
         let (route, health) = (&snapshot.routes[0], Health::new(&snapshot.routes, None));
-        let ask = |now| health.ask(route, &route.targets[0], false, Duration::ZERO, now);
+        let ask = |now| health.begin(route, &route.targets[0], false, Duration::ZERO, now);
         while ask(0).unwrap().failed(Cause::Failures, 1).is_none() {}
         let first = |now| {
             // All of them made their plans before anyone began.

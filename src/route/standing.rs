@@ -11,7 +11,7 @@
 //!
 //! A provider's `retry-after` makes a target unavailable in the same way, without a probe afterwards.
 
-use super::health::MAX_REST;
+use super::health::MAX_PAUSE;
 use crate::route::settings::Ejection;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -96,11 +96,11 @@ impl State {
         self.until | u64::from(self.ejections) << TIME_BITS | u64::from(self.probing) << PROBING | (self.cause as u64) << CAUSE
     }
 
-    fn resting(self, now: u64) -> bool {
-        self.left(now) > 0
+    fn is_paused(self, now: u64) -> bool {
+        self.remaining(now) > 0
     }
 
-    fn left(self, now: u64) -> u64 {
+    fn remaining(self, now: u64) -> u64 {
         self.until.saturating_mul(NANOS).saturating_sub(now)
     }
 
@@ -123,9 +123,9 @@ fn after(wait: Duration, now: u64) -> u64 {
 
 /// See the module. Times are nanoseconds since the epoch.
 #[derive(Debug, Default)]
-pub struct Standing(AtomicU64);
+pub struct Availability(AtomicU64);
 
-impl Standing {
+impl Availability {
     fn load(&self) -> State {
         State::of(self.0.load(Ordering::Acquire))
     }
@@ -136,16 +136,16 @@ impl Standing {
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, word).ok().map(State::of)
     }
 
-    /// Pauses for `wait`, at most [`MAX_REST`]. Never shortens a pause.
-    pub fn rest(&self, wait: Duration, now: u64) {
-        let until = after(wait.min(MAX_REST), now);
+    /// Pauses for `wait`, at most [`MAX_PAUSE`]. Never shortens a pause.
+    pub fn pause(&self, wait: Duration, now: u64) {
+        let until = after(wait.min(MAX_PAUSE), now);
         self.change(|s| (until > s.until).then_some(State { until, ..s }));
     }
 
     /// Whether to use it only if no other target remains.
-    pub fn avoided(&self, now: u64) -> bool {
+    pub fn is_unavailable(&self, now: u64) -> bool {
         let s = self.load();
-        s.resting(now) || s.probing
+        s.is_paused(now) || s.probing
     }
 
     /// Whether it is ejected, including while it waits for a probe.
@@ -160,36 +160,36 @@ impl Standing {
     }
 
     /// Remaining time of the pause or cooldown.
-    pub fn left(&self, now: u64) -> Duration {
-        Duration::from_nanos(self.load().left(now))
+    pub fn remaining(&self, now: u64) -> Duration {
+        Duration::from_nanos(self.load().remaining(now))
     }
 
     /// Starts an attempt; `None` if unavailable.
-    pub fn ask(&self, now: u64) -> Option<Role> {
-        let s = self.change(|s| (!s.resting(now) && !s.probing).then_some(State { probing: s.ejections > 0, ..s }))?;
+    pub fn begin(&self, now: u64) -> Option<Role> {
+        let s = self.change(|s| (!s.is_paused(now) && !s.probing).then_some(State { probing: s.ejections > 0, ..s }))?;
         Some(if s.ejections > 0 { Role::Probe { early: false } } else { Role::Plain })
     }
 
     /// Starts an attempt even if unavailable, because no other target remains.
-    pub fn ask_anyway(&self, now: u64) -> Role {
+    pub fn begin_forced(&self, now: u64) -> Role {
         let probe = self.change(|s| (s.ejections > 0 && !s.probing).then_some(State { probing: true, ..s }));
-        probe.map_or(Role::Plain, |s| Role::Probe { early: s.resting(now) })
+        probe.map_or(Role::Plain, |s| Role::Probe { early: s.is_paused(now) })
     }
 
     /// Ejects; returns the cooldown, or `None` if already ejected.
     pub fn eject(&self, cause: Cause, rules: &Ejection, now: u64) -> Option<Duration> {
         self.change(|s| (s.ejections == 0).then(|| s.ejected(cause, rules, now)))?;
-        Some(self.left(now))
+        Some(self.remaining(now))
     }
 
     /// Ejects again after a failed probe; returns the new cooldown, if any.
     pub fn probe_failed(&self, early: bool, cause: Cause, rules: &Ejection, now: u64) -> Option<Duration> {
         if early {
-            self.probe_told_nothing();
+            self.probe_inconclusive();
             return None;
         }
         self.change(|s| s.probing.then(|| s.ejected(cause, rules, now)))?;
-        Some(self.left(now))
+        Some(self.remaining(now))
     }
 
     /// Makes the target available after a successful probe; returns why it was ejected.
@@ -200,7 +200,7 @@ impl Standing {
     }
 
     /// Ends a probe without a result; another one may follow.
-    pub fn probe_told_nothing(&self) {
+    pub fn probe_inconclusive(&self) {
         self.change(|s| Some(State { probing: false, ..s }));
     }
 }
@@ -223,79 +223,79 @@ mod tests {
 
     #[test]
     fn a_target_rests_until_its_time_and_a_shorter_wish_does_not_wake_it() {
-        let s = Standing::default();
-        assert_eq!(s.ask(0), Some(Role::Plain));
-        s.rest(Duration::from_secs(50), SECOND);
-        s.rest(Duration::from_secs(10), SECOND);
-        assert_eq!((s.ask(51 * SECOND - 1), s.left(50 * SECOND)), (None, Duration::from_secs(1)));
+        let s = Availability::default();
+        assert_eq!(s.begin(0), Some(Role::Plain));
+        s.pause(Duration::from_secs(50), SECOND);
+        s.pause(Duration::from_secs(10), SECOND);
+        assert_eq!((s.begin(51 * SECOND - 1), s.remaining(50 * SECOND)), (None, Duration::from_secs(1)));
         // It said itself when it is back: nobody has to try first.
-        assert_eq!((s.ask(51 * SECOND), s.ask(51 * SECOND)), (Some(Role::Plain), Some(Role::Plain)));
-        s.rest(Duration::from_secs(7200), 0);
-        assert_eq!(s.left(0), Duration::from_secs(7200));
-        s.rest(Duration::from_secs(90_000), 0);
-        assert_eq!(s.left(0), MAX_REST);
+        assert_eq!((s.begin(51 * SECOND), s.begin(51 * SECOND)), (Some(Role::Plain), Some(Role::Plain)));
+        s.pause(Duration::from_secs(7200), 0);
+        assert_eq!(s.remaining(0), Duration::from_secs(7200));
+        s.pause(Duration::from_secs(90_000), 0);
+        assert_eq!(s.remaining(0), MAX_PAUSE);
     }
 
     #[test]
     fn cooldowns_double_with_failed_probes_up_to_the_longest_and_begin_anew_after_a_good_one() {
-        let s = Standing::default();
+        let s = Availability::default();
         let mut now = SECOND;
         assert_eq!(s.eject(Cause::Failures, &RULES, now), Some(Duration::from_secs(10)));
         assert_eq!(s.eject(Cause::Failures, &RULES, now), None);
         for wait in [20, 35, 35] {
-            now += s.left(now).as_nanos() as u64;
-            assert_eq!((s.ask(now), s.ask(now)), (Some(PROBE), None));
+            now += s.remaining(now).as_nanos() as u64;
+            assert_eq!((s.begin(now), s.begin(now)), (Some(PROBE), None));
             assert_eq!(s.probe_failed(false, Cause::Failures, &RULES, now), Some(Duration::from_secs(wait)));
         }
         now += 35 * SECOND;
-        assert_eq!(s.ask(now), Some(PROBE));
+        assert_eq!(s.begin(now), Some(PROBE));
         s.readmit(false);
-        assert_eq!((s.ask(now), s.is_ejected()), (Some(Role::Plain), false));
+        assert_eq!((s.begin(now), s.is_ejected()), (Some(Role::Plain), false));
         assert_eq!(s.eject(Cause::Failures, &RULES, now), Some(Duration::from_secs(10)));
     }
 
     #[test]
     fn the_last_hope_is_asked_early_and_only_its_success_counts() {
-        let s = Standing::default();
+        let s = Availability::default();
         s.eject(Cause::Failures, &RULES, 0);
-        assert_eq!(s.ask_anyway(SECOND), Role::Probe { early: true });
-        assert_eq!(s.ask_anyway(SECOND), Role::Plain);
+        assert_eq!(s.begin_forced(SECOND), Role::Probe { early: true });
+        assert_eq!(s.begin_forced(SECOND), Role::Plain);
         assert_eq!(s.probe_failed(true, Cause::Failures, &RULES, SECOND), None);
-        assert_eq!(s.left(SECOND), Duration::from_secs(9));
-        assert_eq!(s.ask_anyway(SECOND), Role::Probe { early: true });
+        assert_eq!(s.remaining(SECOND), Duration::from_secs(9));
+        assert_eq!(s.begin_forced(SECOND), Role::Probe { early: true });
         s.readmit(true);
-        assert_eq!(s.ask(SECOND), Some(Role::Plain));
+        assert_eq!(s.begin(SECOND), Some(Role::Plain));
     }
 
     #[test]
     fn why_it_is_out_is_known_until_it_is_back() {
-        let s = Standing::default();
+        let s = Availability::default();
         assert_eq!((s.eject(Cause::Credential, &RULES, 0), s.cause()), (Some(Duration::from_secs(10)), Some(Cause::Credential)));
-        assert_eq!((s.ask(10 * SECOND), s.cause()), (Some(PROBE), Some(Cause::Credential)));
+        assert_eq!((s.begin(10 * SECOND), s.cause()), (Some(PROBE), Some(Cause::Credential)));
         s.probe_failed(false, Cause::NotFound, &RULES, 10 * SECOND);
         assert_eq!(s.cause(), Some(Cause::NotFound));
-        assert_eq!((s.ask(30 * SECOND), s.readmit(false), s.cause()), (Some(PROBE), Some(Cause::NotFound), None));
-        assert_eq!((s.ask(30 * SECOND), s.readmit(false)), (Some(Role::Plain), None));
+        assert_eq!((s.begin(30 * SECOND), s.readmit(false), s.cause()), (Some(PROBE), Some(Cause::NotFound), None));
+        assert_eq!((s.begin(30 * SECOND), s.readmit(false)), (Some(Role::Plain), None));
     }
 
     proptest! {
         /// Whatever happens in whatever order: never two probes, no cool-down beyond the longest, never lost for good.
         #[test]
         fn at_most_one_probe_and_always_a_way_back(steps in proptest::collection::vec((0..7u8, 0..20u64), 0..60)) {
-            let s = Standing::default();
+            let s = Availability::default();
             let (mut now, mut probe) = (SECOND, None);
             for (step, seconds) in steps {
                 now += seconds * SECOND;
                 let role = match step {
-                    0 => s.ask(now),
-                    1 => Some(s.ask_anyway(now)),
+                    0 => s.begin(now),
+                    1 => Some(s.begin_forced(now)),
                     2 => { s.eject(Cause::Failures, &RULES, now); None }
-                    3 => { s.rest(Duration::from_secs(seconds), now); None }
+                    3 => { s.pause(Duration::from_secs(seconds), now); None }
                     _ => {
                         match (step, probe.take()) {
                             (4, Some(early)) => { s.probe_failed(early, Cause::NotFound, &RULES, now); }
                             (5, Some(early)) => { s.readmit(early); }
-                            (6, Some(_)) => s.probe_told_nothing(),
+                            (6, Some(_)) => s.probe_inconclusive(),
                             _ => {}
                         }
                         None
@@ -304,13 +304,13 @@ mod tests {
                 if let Some(Role::Probe { early }) = role {
                     prop_assert_eq!(probe.replace(early), None);
                 }
-                prop_assert!(s.left(now) <= RULES.max);
+                prop_assert!(s.remaining(now) <= RULES.max);
                 prop_assert_eq!(s.load(), State::of(s.load().word()));
             }
             if probe.is_some() {
-                s.probe_told_nothing();
+                s.probe_inconclusive();
             }
-            prop_assert!(s.ask(now + 35 * SECOND).is_some());
+            prop_assert!(s.begin(now + 35 * SECOND).is_some());
         }
     }
 }
