@@ -1,7 +1,7 @@
 //! Runs the serving commands; [`crate::cli`] passes the loaded configuration.
 
 use crate::config::Loaded;
-use crate::edge::serve::{self, Ended, OnServing};
+use crate::edge::serve::{self, OnServing};
 use crate::telemetry::log;
 use std::path::PathBuf;
 
@@ -32,8 +32,8 @@ pub fn serve_until_end(loaded: Loaded, source: Option<PathBuf>, upgrade: bool, o
     let ended = serve::run(loaded, source, upgrade, on_serving);
     log::flush();
     match ended {
-        Ended::Well => Exit::Fine,
-        Ended::CouldNotStart(why) => could_not_start(&why),
+        Ok(()) => Exit::Fine,
+        Err(why) => could_not_start(&why),
     }
 }
 

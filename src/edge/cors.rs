@@ -1,6 +1,6 @@
-//! Cross-origin requests of browsers (the Fetch standard, section "CORS protocol"): which origins may read answers.
+//! Cross-origin requests of browsers (Fetch standard, section "CORS protocol").
 //!
-//! A key travels in a header that the page sets, so credentials in the standard's sense (cookies) are never allowed.
+//! Keys are sent in a header set by the page, so credentials in the standard's sense (cookies) are never allowed.
 
 use super::response_headers::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
@@ -10,11 +10,11 @@ use crate::config::snapshot::Cors;
 use http::Method;
 use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN};
 
-/// Longest list of headers in a preflight that is accepted, in bytes.
+/// Maximum length of `access-control-request-headers`, in bytes.
 const MAX_REQUEST_HEADERS: usize = 1024;
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
 const ANY: HeaderValue = HeaderValue::from_static("*");
-/// What a page may read beside the body. The standard has no patterns, and its `*` excludes requests with credentials.
+/// Response headers that a page may read. The standard has no prefix patterns.
 const EXPOSED: HeaderValue = HeaderValue::from_static(EXPOSED_NAMES);
 /// See [`EXPOSED`].
 pub const EXPOSED_NAMES: &str = "x-request-id, x-client-request-id, x-tidegate-attempts, x-tidegate-provider, x-tidegate-upstream-model, \
@@ -22,17 +22,17 @@ pub const EXPOSED_NAMES: &str = "x-request-id, x-client-request-id, x-tidegate-a
      x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
      retry-after, retry-after-ms, x-should-retry";
 
-/// What the answers to one request need.
+/// The CORS headers of the responses to one request.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// `access-control-allow-origin`; `None` where the request has no origin, or none that is allowed.
+    /// `access-control-allow-origin`; `None` without an allowed origin.
     origin: Option<HeaderValue>,
-    /// Whether the answers to other origins differ.
+    /// Whether the response depends on the origin.
     varies: bool,
 }
 
 impl Answer {
-    /// For a request with these headers.
+    /// The headers for a request.
     pub fn new(cors: &Cors, request: &HeaderMap) -> Self {
         let allowed = |origin: &HeaderValue| match cors.any {
             true => Some(ANY),
@@ -41,7 +41,7 @@ impl Answer {
         Self { origin: request.get(ORIGIN).and_then(allowed), varies: !cors.any }
     }
 
-    /// Whether the page that sent the request may read its answer.
+    /// Whether the page may read the response.
     pub fn is_allowed(&self) -> bool {
         self.origin.is_some()
     }
@@ -58,12 +58,12 @@ impl Answer {
     }
 }
 
-/// Whether a request only asks what a page may send. It never has a key.
+/// Whether a request is a preflight, which never has a key.
 pub fn is_preflight(method: &Method, request: &HeaderMap) -> bool {
     *method == Method::OPTIONS && request.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// What the answer to a preflight has beside those of [`Answer`]: any header may be sent.
+/// Additional headers of the response to a preflight, which allows all request headers.
 pub fn preflight_headers(cors: &Cors, request: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);

@@ -1,7 +1,7 @@
-//! The end of the process: which requests and connections are still served, and until when.
+//! Drain state of the process: the requests and connections in flight, and the phase of the shutdown.
 //!
 //! ```text
-//! Serving --begin()--> Draining --close()--> Over
+//! Serving --begin()--> Draining --close()--> Closed
 //! ```
 
 use pingora_core::server::ShutdownWatch;
@@ -12,21 +12,21 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::sync::watch;
 
-/// How long requests whose time is over are waited for, to notice it and answer their clients.
-pub const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a client connection without a request stays open in a drain. A client that has not seen the drain yet may
-/// send a request on it; RFC 9112, 9.3.1 and 9.6: it cannot repeat a POST if the connection closes at that moment.
+/// Time after [`Drain::close`] in which requests in flight respond with an error.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// How long an idle client connection stays open in a drain. A request may be on its way, and a client must not repeat a
+/// POST if the connection closes at that moment (RFC 9112, sections 9.3.1 and 9.6).
 pub const IDLE_GRACE: Duration = Duration::from_secs(2);
 
-/// How near the process is to its end.
+/// Phase of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Nothing ends.
+    /// No shutdown.
     Serving,
-    /// No connection is accepted or kept any more; requests are served.
+    /// No connections are accepted, idle ones are closed; requests are served.
     Draining,
-    /// The time for requests in flight is over.
-    Over,
+    /// Requests in flight are aborted.
+    Closed,
 }
 
 /// The requests and client connections of all generations.
@@ -35,48 +35,48 @@ pub struct Drain {
     requests: AtomicUsize,
     connections: AtomicUsize,
     phase: AtomicU8,
-    bell: Notify,
+    phase_changed: Notify,
     begun: watch::Sender<bool>,
 }
 
 impl Drain {
-    /// A request has come in.
+    /// Counts a request until the guard is dropped.
     pub fn presence(self: &Arc<Self>) -> Presence {
         self.requests.fetch_add(1, Ordering::Relaxed);
         Presence(self.clone())
     }
 
-    /// Requests that have not ended.
-    pub fn present(&self) -> usize {
+    /// Number of requests in flight.
+    pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Counts a client connection that has been accepted; `None` where `most` are open already.
-    pub fn connection(self: &Arc<Self>, most: usize) -> Option<Connection> {
+    /// Counts a client connection until the guard is dropped; `None` if `max` are open.
+    pub fn connection(self: &Arc<Self>, max: usize) -> Option<ConnectionGuard> {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection(self.clone());
-        (before < most).then_some(connection)
+        let guard = ConnectionGuard(self.clone());
+        (before < max).then_some(guard)
     }
 
-    /// Client connections that are open.
+    /// Number of open client connections.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Begins the drain.
+    /// Starts the drain.
     pub fn begin(&self) {
         self.enter(Phase::Draining);
         self.begun.send_replace(true);
     }
 
-    /// Ends the time for requests in flight; everything that waits for a provider is woken.
+    /// Aborts requests in flight and wakes everything that waits for a provider.
     pub fn close(&self) {
-        self.enter(Phase::Over);
+        self.enter(Phase::Closed);
     }
 
     fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
-        self.bell.notify_waiters();
+        self.phase_changed.notify_waiters();
     }
 
     /// The current phase.
@@ -84,32 +84,32 @@ impl Drain {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Serving,
             1 => Phase::Draining,
-            _ => Phase::Over,
+            _ => Phase::Closed,
         }
     }
 
-    /// Whether the time for requests in flight is over.
-    pub fn is_over(&self) -> bool {
-        self.phase() == Phase::Over
+    /// Whether requests in flight are aborted.
+    pub fn is_closed(&self) -> bool {
+        self.phase() == Phase::Closed
     }
 
     /// Resolves at the next change of the phase, if it is polled before.
     pub fn changed(&self) -> Notified<'_> {
-        self.bell.notified()
+        self.phase_changed.notified()
     }
 
-    /// Becomes true when the drain begins, in the form that Pingora's services and connections watch.
+    /// True once the drain has started; the type that Pingora's services and connections watch.
     pub fn watch(&self) -> ShutdownWatch {
         self.begun.subscribe()
     }
 }
 
-/// Waits until a flag is set, or nobody can set it any more.
+/// Waits until the flag is set or its sender is dropped.
 pub async fn is_set(flag: &mut watch::Receiver<bool>) {
     drop(flag.wait_for(|set| *set).await);
 }
 
-/// Counts a request from its headers to its line in the log.
+/// Counts a request, from its headers to its access log line.
 pub struct Presence(Arc<Drain>);
 
 impl Drop for Presence {
@@ -118,10 +118,10 @@ impl Drop for Presence {
     }
 }
 
-/// Counts a client connection until it is closed.
-pub struct Connection(Arc<Drain>);
+/// Counts an open client connection.
+pub struct ConnectionGuard(Arc<Drain>);
 
-impl Drop for Connection {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Pingora's errors: which failure of an attempt each of them is, and how the gateway's own failures pass through Pingora.
+//! Maps Pingora's errors to [`AttemptFailure`], and carries the gateway's own failures through Pingora.
 
 use super::connector::via::{PROXY_REFUSED, PROXY_UNREACHABLE};
 use crate::egress::tunnel::TunnelError;
@@ -8,18 +8,17 @@ use pingora_core::{Error, ErrorSource, ErrorType, RetryType};
 const FAILED: ErrorType = ErrorType::Custom("attempt failed");
 const HANDLED: ErrorType = ErrorType::Custom("attempt ended");
 
-/// Ends an attempt with this failure. Never the client's fault, although Pingora reports on the downstream side what is
-/// noticed there.
+/// An error that carries a failure. Its source is not evaluated: Pingora marks errors of downstream hooks as the client's.
 pub fn raise(failure: AttemptFailure) -> Box<Error> {
     Error::because(FAILED, "", failure)
 }
 
-/// Ends an attempt after the lifecycle has been told how it ended.
+/// An error for an attempt whose failure the lifecycle has recorded.
 pub fn handled() -> Box<Error> {
     Error::new_up(HANDLED)
 }
 
-/// Which failure an error of the hooks or of Pingora's is; `None` for [`handled`].
+/// The failure behind an error; `None` for [`handled`].
 pub fn of(e: &Error) -> Option<AttemptFailure> {
     if let Some(failure) = e.cause.as_deref().and_then(|cause| cause.downcast_ref::<AttemptFailure>()) {
         return Some(failure.clone());
@@ -32,7 +31,7 @@ pub fn of(e: &Error) -> Option<AttemptFailure> {
         source => match unprocessed(e) {
             Some(delivery) => AttemptFailure::Disconnected(delivery),
             None if *source != ErrorSource::Upstream => AttemptFailure::Internal,
-            // Pingora vouches for a retry after it could not write a head; a connection can as well close between head and body.
+            // Pingora marks a failed write of the head as retryable; the connection can also close between head and body.
             None if matches!(e.retry, RetryType::ReusedOnly) || *e.etype() == ErrorType::WriteError => {
                 AttemptFailure::Disconnected(Delivery::Doubtful)
             }
@@ -41,7 +40,7 @@ pub fn of(e: &Error) -> Option<AttemptFailure> {
     })
 }
 
-/// Which failure an error of Pingora's is that has made no connection.
+/// The failure behind an error of connecting.
 pub fn of_connect(e: &Error) -> AttemptFailure {
     if let Some(delivery) = unprocessed(e) {
         return AttemptFailure::Disconnected(delivery);
@@ -58,7 +57,7 @@ pub fn of_connect(e: &Error) -> AttemptFailure {
     })
 }
 
-/// How an HTTP/2 server has certainly not processed the request.
+/// How an HTTP/2 server certainly did not process the request.
 ///
 /// RFC 9113, section 8.7: "The GOAWAY mechanism indicates the highest stream number that can be processed. Requests on streams
 /// with higher numbers are therefore guaranteed to be safe to retry. […] The REFUSED_STREAM error code can be included in a
@@ -68,9 +67,9 @@ fn unprocessed(e: &Error) -> Option<Delivery> {
     if h2.is_reset() && h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM) {
         return Some(Delivery::Refused);
     }
-    // `h2` reports a GOAWAY to the streams above its last one only; the others end with the connection.
+    // `h2` reports a GOAWAY only to streams above its last stream id.
     let unseen = h2.is_go_away() && h2.is_remote();
-    // Pingora reports an answer that cannot be read as another error: here the connection closed before the request.
+    // The connection closed before the request was sent; a failed read of the response has another error type.
     let unsent = h2.is_io() && *e.etype() == ErrorType::H2Error;
     (unseen || unsent).then_some(Delivery::Unprocessed)
 }

@@ -1,12 +1,12 @@
-//! Client connections under the deadlines that Pingora does not have: for the TLS handshake, for the first bytes, for a
-//! request's headers, for a client that does not take what it asked for.
+//! Serves client connections with timeouts that Pingora lacks: for the PROXY header and TLS handshake, the first bytes, request
+//! headers, and writes.
 
 use super::connector::http1::Http1Connector;
-use super::drain::{Connection, Drain};
+use super::drain::{ConnectionGuard, Drain};
 use super::patience::Patience;
 use super::proxy::Gateway;
-use super::proxy_header::{self, Failed};
-use super::screen::{Screen, TLS_HANDSHAKE};
+use super::proxy_header::{self, ReadError};
+use super::screen::{Inspector, TLS_HANDSHAKE};
 use super::serve::Process;
 use crate::config::snapshot::{Listen, ListenAddress};
 use crate::telemetry::labels::Rejected;
@@ -31,133 +31,133 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_rustls::rustls::ServerConfig;
 
-/// Pingora's proxy under deadlines of our own.
-pub struct Front {
+/// Serves one client connection with Pingora's proxy.
+pub struct Downstream {
     proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
     process: Arc<Process>,
     options: Arc<Options>,
     server: HttpServerOptions,
 }
 
-/// How client connections are served.
+/// Settings of client connections.
 pub struct Options {
-    /// HTTP/1 and what both protocols have; the idle timeout is the one in force when a connection is accepted.
+    /// HTTP/1, and settings of both protocols; the idle timeout is that of the configuration when a connection is accepted.
     pub server: HttpServerOptions,
     /// HTTP/2.
     pub h2: H2Options,
-    /// Where they come in.
-    pub doors: Vec<Listen>,
+    /// The listeners.
+    pub listeners: Vec<Listen>,
 }
 
 impl Options {
-    /// The listener that a connection to `local` has come through.
-    fn door(&self, local: &SocketAddress) -> Option<&Listen> {
+    /// The listener of a connection to `local`.
+    fn listener(&self, local: &SocketAddress) -> Option<&Listen> {
         let path = match local {
-            SocketAddress::Inet(local) => return self.inet_door(*local),
+            SocketAddress::Inet(local) => return self.inet_listener(*local),
             SocketAddress::Unix(local) => local.as_pathname()?,
         };
-        self.doors.iter().find(|door| matches!(&door.address, ListenAddress::Unix { path: own, .. } if own == path))
+        self.listeners.iter().find(|listener| matches!(&listener.address, ListenAddress::Unix { path: own, .. } if own == path))
     }
 
-    fn inet_door(&self, local: SocketAddr) -> Option<&Listen> {
-        // An IPv6 address has a scope too, which the configured one need not name.
-        let mut doors = self.doors.iter().filter_map(|door| match &door.address {
-            ListenAddress::Tcp(address) if address.port() == local.port() => Some((address.ip(), door)),
+    fn inet_listener(&self, local: SocketAddr) -> Option<&Listen> {
+        // The scope of an IPv6 address is ignored, as it need not be configured.
+        let mut listeners = self.listeners.iter().filter_map(|listener| match &listener.address {
+            ListenAddress::Tcp(address) if address.port() == local.port() => Some((address.ip(), listener)),
             _ => None,
         });
-        let own = doors.clone().find(|(ip, _)| *ip == local.ip());
-        own.or_else(|| doors.find(|(ip, _)| ip.is_unspecified())).map(|(_, door)| door)
+        let own = listeners.clone().find(|(ip, _)| *ip == local.ip());
+        own.or_else(|| listeners.find(|(ip, _)| ip.is_unspecified())).map(|(_, listener)| listener)
     }
 
-    /// The connection as its listener has it speak, once the PROXY header and the TLS handshake are over.
-    async fn enter(&self, stream: Stream, process: &Process, entrance: &Entrance) -> Entered {
-        let Some(client) = stream.get_socket_digest() else { return Entered::Closed };
-        let Some(door) = client.local_addr().and_then(|local| self.door(local)) else {
-            log::error!("a connection to {:?} came through no configured listener; it is closed", client.local_addr());
-            return Entered::Closed;
+    /// Reads the PROXY header and completes the TLS handshake, as the listener requires.
+    async fn handshake(&self, stream: Stream, process: &Process, progress: &Progress) -> Handshake {
+        let Some(client) = stream.get_socket_digest() else { return Handshake::Closed };
+        let Some(listener) = client.local_addr().and_then(|local| self.listener(local)) else {
+            log::error!("closed a connection to {:?}, which is no configured listener", client.local_addr());
+            return Handshake::Closed;
         };
-        if door.tls.is_none() && !door.proxy_protocol {
-            return Entered::Ready(stream);
+        if listener.tls.is_none() && !listener.proxy_protocol {
+            return Handshake::Ready(stream);
         }
-        let Ok(mut raw) = stream.into_any().downcast::<RawStream>() else { return Entered::Closed };
-        if door.proxy_protocol {
+        let Ok(mut raw) = stream.into_any().downcast::<RawStream>() else { return Handshake::Closed };
+        if listener.proxy_protocol {
             let peer = client.peer_addr().and_then(SocketAddress::as_inet).map(SocketAddr::ip);
             if !process.live.load().snapshot.server.trust_forwarded_for.trusts(peer) {
-                return Entered::Rejected(Rejected::UntrustedProxy, client, String::new());
+                return Handshake::Rejected(Rejected::UntrustedProxy, client, String::new());
             }
-            match proxy_header::read(&mut raw, || entrance.begins(Rejected::ProxyHeader, &client)).await {
-                Ok(()) => entrance.is_passed(),
-                Err(Failed::Closed) if !entrance.has_begun() => return Entered::Closed, // a health check, for example
-                Err(why) => return Entered::Rejected(Rejected::ProxyHeader, client, why.to_string()),
+            match proxy_header::read(&mut raw, || progress.start(Rejected::ProxyHeader, &client)).await {
+                Ok(()) => progress.complete(),
+                Err(ReadError::Closed) if !progress.is_started() => return Handshake::Closed, // a health check, for example
+                Err(why) => return Handshake::Rejected(Rejected::ProxyHeader, client, why.to_string()),
             }
         }
-        let Some(tls) = door.tls.as_ref().map(|first| in_force(process, door).unwrap_or_else(|| first.clone())) else {
-            return Entered::Ready(raw);
+        let Some(tls) = listener.tls.as_ref().map(|first| current_tls(process, listener).unwrap_or_else(|| first.clone())) else {
+            return Handshake::Ready(raw);
         };
         let client = raw.get_socket_digest().unwrap_or(client);
         let mut first = [0];
         if raw.try_peek(&mut first).await.is_err() {
-            return Entered::Closed; // a health check, for example
+            return Handshake::Closed; // a health check, for example
         }
         if first != [TLS_HANDSHAKE] {
-            return Entered::Plain(raw);
+            return Handshake::Plain(raw);
         }
-        entrance.begins(Rejected::TlsHandshake, &client);
+        progress.start(Rejected::TlsHandshake, &client);
         match Acceptor::from_server_config(tls).tls_handshake(*raw).await {
             Ok(secure) => {
-                entrance.is_passed();
-                Entered::Ready(Box::new(secure))
+                progress.complete();
+                Handshake::Ready(Box::new(secure))
             }
-            Err(e) => Entered::Rejected(Rejected::TlsHandshake, client, e.to_string()),
+            Err(e) => Handshake::Rejected(Rejected::TlsHandshake, client, e.to_string()),
         }
     }
 }
 
-/// How the listener speaks TLS in the current configuration: a reload rotates its certificates. `None` where that does not
-/// have the listener, because only an upgrade can remove it.
-fn in_force(process: &Process, door: &Listen) -> Option<Arc<ServerConfig>> {
-    process.live.load().snapshot.listen.iter().find(|listen| listen.address == door.address)?.tls.clone()
+/// The listener's TLS settings in the current configuration: a reload can change certificates. `None` if that lacks the
+/// listener, which stays open until an upgrade.
+fn current_tls(process: &Process, listener: &Listen) -> Option<Arc<ServerConfig>> {
+    process.live.load().snapshot.listen.iter().find(|listen| listen.address == listener.address)?.tls.clone()
 }
 
-/// What became of a fresh connection.
-enum Entered {
-    /// It is served.
+/// Result of a handshake.
+enum Handshake {
+    /// Complete.
     Ready(Stream),
-    /// The client has sent nothing.
+    /// The client sent nothing.
     Closed,
-    /// It does not speak TLS where it should.
+    /// No TLS on a listener that requires it.
     Plain(Stream),
-    /// It is closed: why, whose it is, and details for the log.
+    /// Failed: the reason, the client and details for the log.
     Rejected(Rejected, Arc<SocketDigest>, String),
 }
 
-/// What a client has begun and not completed before its connection is served.
+/// The part of the handshake that the client has started and not completed.
 #[derive(Default)]
-struct Entrance(Mutex<Option<(Rejected, Arc<SocketDigest>)>>);
+struct Progress(Mutex<Option<(Rejected, Arc<SocketDigest>)>>);
 
-impl Entrance {
-    fn begins(&self, what: Rejected, client: &Arc<SocketDigest>) {
+impl Progress {
+    fn start(&self, what: Rejected, client: &Arc<SocketDigest>) {
         *self.0.lock() = Some((what, client.clone()));
     }
 
-    fn has_begun(&self) -> bool {
+    fn is_started(&self) -> bool {
         self.0.lock().is_some()
     }
 
-    fn is_passed(&self) {
+    fn complete(&self) {
         self.0.lock().take();
     }
 }
 
-/// Pingora's proxy for `gateway`, whose connections are served by [`Front`].
-#[expect(clippy::disallowed_methods, reason = "a connection ends by itself, and a drain waits for it")]
+/// Pingora's proxy for `gateway`, whose connections are served by [`Downstream`].
+#[expect(clippy::disallowed_methods, reason = "the drain waits for connections")]
 pub fn service(
     conf: &Arc<ServerConf>,
     gateway: Gateway,
     process: Arc<Process>,
     options: Options,
 ) -> Service<HttpProxy<Gateway, Http1Connector>> {
-    // Pingora gives connections away unread where they are said to be of a protocol of our own, in the clear.
+    // With these settings Pingora passes accepted connections on unread.
     let mut server = options.server.clone();
     server.force_custom = true;
     server.h2c = false;
@@ -165,49 +165,49 @@ pub fn service(
     let connector = Http1Connector::new(ConnectorOptions::from_server_conf(conf), process.idle.clone());
     let serve: ProcessCustomSession<Gateway, Http1Connector> = Arc::new(move |proxy, stream, shutdown| {
         let live = process.live.load();
-        let Some(open) = live.drain.connection(process.max_connections(&live.snapshot.server)) else {
-            process.rejections.note(&live, Rejected::MaxConnections, stream.get_socket_digest().as_deref(), "");
+        let Some(guard) = live.drain.connection(process.max_connections(&live.snapshot.server)) else {
+            process.rejections.record(&live, Rejected::MaxConnections, stream.get_socket_digest().as_deref(), "");
             return ready(None).boxed();
         };
         let mut server = options.server.clone();
         server.h2_idle_timeout = Some(live.snapshot.server.client_idle_timeout);
-        let front = Front { proxy, process: process.clone(), options: options.clone(), server };
-        // A task of its own, because Pingora's holds room for all that it does with connections which it keeps.
-        tokio::spawn(front.serve(stream, open, shutdown.clone()));
+        let downstream = Downstream { proxy, process: process.clone(), options: options.clone(), server };
+        // In a new task: Pingora's accept task is much larger.
+        tokio::spawn(downstream.serve(stream, guard, shutdown.clone()));
         ready(None).boxed()
     });
     ProxyServiceBuilder::new(conf, gateway).name("tidegate").custom(connector, serve).server_options(server).build()
 }
 
-impl Front {
-    /// Serves a connection. Before it is known what it speaks there is a deadline too: Pingora waits for the HTTP/2
-    /// preface without one, and for the TLS handshake for a minute.
-    async fn serve(self, stream: Stream, _open: Connection, shutdown: ShutdownWatch) {
+impl Downstream {
+    /// Serves a connection, under a deadline from the start: Pingora waits for the HTTP/2 preface without one, and for the TLS
+    /// handshake for a minute.
+    async fn serve(self, stream: Stream, _guard: ConnectionGuard, shutdown: ShutdownWatch) {
         let drain = self.drain();
         let (process, timeout) = (self.process.clone(), self.header_timeout());
         let patience = Patience::with_client(Instant::now() + timeout, drain);
-        let screen = Screen::new(patience.clone(), timeout);
-        let entrance = Entrance::default();
+        let inspector = Inspector::new(patience.clone(), timeout);
+        let progress = Progress::default();
         let serve = async {
-            // Boxed for its room, which is given back after a handshake.
-            match Box::pin(self.options.enter(stream, &process, &entrance)).await {
-                Entered::Ready(stream) => {
-                    ServerApp::process_new(&Arc::new(self), screen.over(stream), &shutdown).await; // what is returned is closed
+            // Boxed, so that its memory is freed after the handshake.
+            match Box::pin(self.options.handshake(stream, &process, &progress)).await {
+                Handshake::Ready(stream) => {
+                    ServerApp::process_new(&Arc::new(self), inspector.wrap(stream), &shutdown).await; // returns a connection that is closed
                 }
-                Entered::Closed => {}
-                Entered::Plain(stream) => screen.refuse(stream, Rejected::PlainOnTlsPort),
-                Entered::Rejected(reason, client, why) => process.rejections.note(&process.live.load(), reason, Some(&client), &why),
+                Handshake::Closed => {}
+                Handshake::Plain(stream) => inspector.reject(stream, Rejected::PlainOnTlsPort),
+                Handshake::Rejected(reason, client, why) => process.rejections.record(&process.live.load(), reason, Some(&client), &why),
             }
             Some(())
         };
         let is_late = patience.over(serve).await.is_none();
         let live = process.live.load_full();
-        if let Some(left) = screen.left()
-            && let Some(reason) = left.refused.or(is_late.then_some(Rejected::HeaderTimeout))
+        if let Some(rejected) = inspector.take_rejected()
+            && let Some(reason) = rejected.reason.or(is_late.then_some(Rejected::HeaderTimeout))
         {
-            process.rejections.turn_away(&live, left, reason).await;
-        } else if is_late && let Some((reason, client)) = entrance.0.into_inner() {
-            process.rejections.note(&live, reason, Some(&client), "not complete in time");
+            process.rejections.reject(&live, rejected, reason).await;
+        } else if is_late && let Some((reason, client)) = progress.0.into_inner() {
+            process.rejections.record(&live, reason, Some(&client), "timed out");
         }
     }
 
@@ -221,7 +221,7 @@ impl Front {
 }
 
 #[async_trait]
-impl HttpServerApp for Front {
+impl HttpServerApp for Downstream {
     async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
         let (headers, body, idle) = {
             let live = self.process.live.load();
@@ -230,11 +230,11 @@ impl HttpServerApp for Front {
         };
         session.set_write_timeout(Some(body));
         if session.is_http2() {
-            return Patience::endless(self.drain()).over(self.proxy.process_new_http(session, shutdown)).await; // a task of its own
+            return Patience::endless(self.drain()).over(self.proxy.process_new_http(session, shutdown)).await; // each stream has its own task
         }
-        // Otherwise Pingora takes the next request's bytes for a client that has left.
+        // Otherwise Pingora treats the next request's bytes as a disconnect.
         session.set_pipelining_enabled(true);
-        // A connection that has served a request may be idle first; a fresh one has nothing to wait for.
+        // Only a connection that has served a request may be idle.
         let reused = session.take_connection_user_context().is_some();
         Patience::with_current(|patience| {
             patience.await_head();
@@ -243,7 +243,7 @@ impl HttpServerApp for Front {
                 false => patience.await_client(Instant::now() + headers),
             }
         });
-        session.set_keepalive(Some(0)); // kept, without another timer
+        session.set_keepalive(Some(0)); // keep-alive without another timer
         self.proxy.process_new_http(session, shutdown).await
     }
 
@@ -253,7 +253,7 @@ impl HttpServerApp for Front {
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        // Pingora asks again when an HTTP/2 handshake is over, for what holds from then on.
+        // Pingora calls this again after an HTTP/2 handshake.
         Patience::with_current(Patience::handshake_is_over);
         Some(&self.server)
     }
@@ -265,19 +265,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_has_come_through_the_door_of_its_own_address_before_one_for_all() {
+    fn a_connection_belongs_to_the_listener_of_its_address_before_one_for_all() {
         let unix = |path: &str| ListenAddress::Unix { path: path.into(), mode: 0o660 };
         let tcp = ["0.0.0.0:1", "127.0.0.1:1", "[::]:2", "[fe80::1]:3"].map(|address| ListenAddress::Tcp(address.parse().unwrap()));
-        let doors = tcp.into_iter().chain([unix("/run/a"), unix("/run/b")]);
-        let doors = doors.map(|address| Listen { address, tls: None, proxy_protocol: false }).collect();
-        let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors };
-        let door = |local: &str| options.door(&local.parse().unwrap()).map(|door| door.address.to_string());
-        assert_eq!(door("unix:/run/b").as_deref(), Some("unix:/run/b"));
-        assert_eq!(door("unix:/run/c"), None);
-        assert_eq!(door("127.0.0.1:1").as_deref(), Some("127.0.0.1:1"));
-        assert_eq!(door("192.0.2.1:1").as_deref(), Some("0.0.0.0:1"));
-        assert_eq!(door("[::ffff:192.0.2.1]:2").as_deref(), Some("[::]:2"));
-        assert_eq!(door("[fe80::1%7]:3").as_deref(), Some("[fe80::1]:3"));
-        assert_eq!(door("127.0.0.1:4"), None);
+        let listeners = tcp.into_iter().chain([unix("/run/a"), unix("/run/b")]);
+        let listeners = listeners.map(|address| Listen { address, tls: None, proxy_protocol: false }).collect();
+        let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), listeners };
+        let listener = |local: &str| options.listener(&local.parse().unwrap()).map(|listener| listener.address.to_string());
+        assert_eq!(listener("unix:/run/b").as_deref(), Some("unix:/run/b"));
+        assert_eq!(listener("unix:/run/c"), None);
+        assert_eq!(listener("127.0.0.1:1").as_deref(), Some("127.0.0.1:1"));
+        assert_eq!(listener("192.0.2.1:1").as_deref(), Some("0.0.0.0:1"));
+        assert_eq!(listener("[::ffff:192.0.2.1]:2").as_deref(), Some("[::]:2"));
+        assert_eq!(listener("[fe80::1%7]:3").as_deref(), Some("[fe80::1]:3"));
+        assert_eq!(listener("127.0.0.1:4"), None);
     }
 }

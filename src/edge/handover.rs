@@ -1,17 +1,17 @@
-//! How an upgrade hands the listeners over, at the socket of [`super::upgrade`].
+//! Hands the listeners over to a new process, over the socket of [`super::upgrade`].
 //!
-//! The successor listens there, and the process that serves connects, whichever comes first. Then:
+//! The new process listens on it and the old one connects; they can be started in either order. Then:
 //!
 //! ```text
-//! old: the sockets' names, separated by spaces, and a line feed; the sockets beside them (SCM_RIGHTS)
+//! old: the sockets' names, separated by spaces, and a line feed, with the sockets as ancillary data (SCM_RIGHTS)
 //! new: serving       it accepts connections
-//! old: released      it drains now; or, once its time is over:
-//! old: withdrawn     it continues to serve, and the successor has to end
+//! old: released      it drains now; or, after a timeout:
+//! old: withdrawn     it continues to serve, and the new process must exit
 //! ```
 //!
-//! The old process serves until it has read `serving`. A successor that ends before that costs nothing: the old one offers
-//! its sockets to the next one until its time is over. Tidegate 0.1.0 sends the names without a line feed, closes the
-//! connection and drains whatever happens; its successor has nothing to confirm.
+//! The old process serves until it reads `serving`. If a new process exits before that, the old one offers its sockets to the next
+//! one until the timeout. Tidegate 0.1.0 sends the names without a line feed, closes the connection and drains in any case; a
+//! new process then sends no confirmation.
 
 use super::sockets::{Inherited, Sockets};
 use crate::system;
@@ -28,57 +28,57 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::io::Interest;
 
-/// Sockets that one message can carry, on Linux.
+/// Maximum number of sockets in one message, on Linux.
 const MAX_SOCKETS: usize = 253;
-/// Bytes of their names, with a good share for IPv6 addresses.
+/// Maximum length of their names, in bytes.
 const MAX_NAMES: usize = 16 << 10;
-/// Longest word in bytes, with its line feed.
-const MAX_WORD: usize = 16;
-/// Between two looks for the other process.
-const AGAIN: Duration = Duration::from_millis(20);
-/// How long the other process may take for one step; each is a matter of microseconds.
-const STEP: Duration = Duration::from_secs(5);
+/// Maximum length of a message after that, in bytes.
+const MAX_MESSAGE: usize = 16;
+/// Interval between attempts to reach the other process.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// Timeout of one step of the exchange.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SERVING: &[u8] = b"serving\n";
 const RELEASED: &[u8] = b"released\n";
 const WITHDRAWN: &[u8] = b"withdrawn\n";
 
-/// Hands the sockets over to a successor that serves, at most `time` from now. The caller may drop this at any moment.
+/// Hands the sockets over to a new process, within `timeout`. Cancel-safe.
 ///
 /// # Errors
-/// Why no successor serves. Then this process still has to.
-pub async fn hand_over(path: &Path, sockets: &Sockets, time: Duration) -> Result<(), String> {
-    let until = tokio::time::Instant::now() + time;
-    let mut problem = format!("no process was started with --upgrade within {time:?}");
+/// Why no new process serves. This process must continue.
+pub async fn hand_over(path: &Path, sockets: &Sockets, timeout: Duration) -> Result<(), String> {
+    let until = tokio::time::Instant::now() + timeout;
+    let mut problem = format!("no process was started with --upgrade within {timeout:?}");
     loop {
-        match Offer::make(path, sockets).await {
+        match Offer::send(path, sockets).await {
             Ok(mut offer) => match tokio::time::timeout_at(until, offer.confirmed()).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(e)) => problem = format!("the successor ended before it served: {e}"),
+                Ok(Err(e)) => problem = format!("the new process exited before it served: {e}"),
                 Err(_) => {
                     offer.withdraw();
-                    return Err(format!("the successor did not serve within {time:?}"));
+                    return Err(format!("the new process did not serve within {timeout:?}"));
                 }
             },
             Err(e) if is_absent(&e) => {}
-            Err(e) => problem = format!("the listeners could not be sent to {}: {e}", path.display()),
+            Err(e) => problem = format!("cannot send the listeners to {}: {e}", path.display()),
         }
-        if tokio::time::timeout_at(until, tokio::time::sleep(AGAIN)).await.is_err() {
+        if tokio::time::timeout_at(until, tokio::time::sleep(RETRY_INTERVAL)).await.is_err() {
             return Err(problem);
         }
     }
 }
 
-/// Whether no successor listens yet, or no more.
+/// Whether no new process is listening.
 fn is_absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-/// Sockets that a successor has, and has not confirmed.
+/// Sockets that were sent to a new process, which has not confirmed yet.
 struct Offer(tokio::net::UnixStream);
 
 impl Offer {
-    async fn make(path: &Path, sockets: &Sockets) -> io::Result<Self> {
+    async fn send(path: &Path, sockets: &Sockets) -> io::Result<Self> {
         let stream = tokio::net::UnixStream::connect(path).await?;
         check_peer(stream.as_fd())?;
         let (names, fds): (Vec<&str>, Vec<BorrowedFd<'_>>) = sockets.all().unzip();
@@ -86,43 +86,43 @@ impl Offer {
         if fds.len() > MAX_SOCKETS || names.len() > MAX_NAMES {
             return Err(io::Error::other(format!("{} sockets are too many", fds.len())));
         }
-        // Nothing has been written to this connection, so its buffer has room for all of it.
-        let sent = stream.async_io(Interest::WRITABLE, || Ok(send(stream.as_fd(), names.as_bytes(), &fds)?)).await?;
+        // The connection is new, so its buffer has room.
+        let sent = stream.async_io(Interest::WRITABLE, || Ok(send_sockets(stream.as_fd(), names.as_bytes(), &fds)?)).await?;
         if sent == names.len() { Ok(Self(stream)) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
     async fn confirmed(&mut self) -> io::Result<()> {
-        let mut word: Vec<u8> = Vec::with_capacity(MAX_WORD);
-        while word.len() < SERVING.len() {
+        let mut message: Vec<u8> = Vec::with_capacity(MAX_MESSAGE);
+        while message.len() < SERVING.len() {
             self.0.readable().await?;
-            let mut piece = [0; MAX_WORD];
+            let mut piece = [0; MAX_MESSAGE];
             match self.0.try_read(&mut piece) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => word.extend(piece.iter().take(read)),
+                Ok(read) => message.extend(piece.iter().take(read)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }
         }
-        if word != SERVING {
-            return Err(io::Error::other("an unknown word"));
+        if message != SERVING {
+            return Err(io::Error::other("unexpected message"));
         }
-        self.word(RELEASED);
+        self.reply(RELEASED);
         Ok(())
     }
 
     fn withdraw(self) {
-        self.word(WITHDRAWN);
+        self.reply(WITHDRAWN);
     }
 
-    /// The buffer has room, as the successor reads the names before it answers; and it may be gone.
-    fn word(&self, word: &[u8]) {
-        if let Err(e) = self.0.try_write(word) {
-            log::warn!("the successor cannot be reached: {e}");
+    /// Does not block: the new process has read the names, so the buffer has room.
+    fn reply(&self, message: &[u8]) {
+        if let Err(e) = self.0.try_write(message) {
+            log::warn!("cannot reach the new process: {e}");
         }
     }
 }
 
-fn send(stream: BorrowedFd<'_>, names: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
+fn send_sockets(stream: BorrowedFd<'_>, names: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -131,19 +131,19 @@ fn send(stream: BorrowedFd<'_>, names: &[u8], fds: &[BorrowedFd<'_>]) -> rustix:
     sendmsg(stream, &[IoSlice::new(names)], &mut control, SendFlags::NOSIGNAL)
 }
 
-/// The process whose sockets this one has.
+/// The previous process, whose sockets this one has received.
 pub struct Predecessor {
     stream: UnixStream,
-    /// Whether it waits for a confirmation.
-    waits: bool,
+    /// Whether it expects a confirmation.
+    expects_confirmation: bool,
 }
 
-/// Waits at most `time` for the process that serves, and receives its sockets.
+/// Receives the sockets of the running process, within `timeout`.
 ///
 /// # Errors
-/// Why there are none.
-#[expect(clippy::disallowed_methods, reason = "this process serves nothing yet")]
-pub fn inherit(path: &Path, time: Duration) -> Result<(Inherited, Predecessor), String> {
+/// Why that failed.
+#[expect(clippy::disallowed_methods, reason = "called before requests are served")]
+pub fn inherit(path: &Path, timeout: Duration) -> Result<(Inherited, Predecessor), String> {
     let cannot = |e: io::Error| format!("cannot listen on the upgrade socket {}: {e}", path.display());
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(cannot(e)),
@@ -152,32 +152,32 @@ pub fn inherit(path: &Path, time: Duration) -> Result<(Inherited, Predecessor), 
     let listener = UnixListener::bind(path).map_err(cannot)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(cannot)?;
     listener.set_nonblocking(true).map_err(cannot)?;
-    log::info!("waiting for the process that serves at {}; send it SIGQUIT", path.display());
-    let until = system::now() + time;
+    log::info!("waiting at {} for the running process; send it SIGQUIT", path.display());
+    let until = system::now() + timeout;
     let stream = loop {
         match listener.accept() {
             Ok((stream, _)) => match check_peer(stream.as_fd()) {
                 Ok(()) => break stream,
-                Err(e) => log::warn!("a connection to the upgrade socket was refused: {e}"),
+                Err(e) => log::warn!("rejected a connection to the upgrade socket: {e}"),
             },
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(cannot(e)),
             Err(_) if system::now() >= until => {
                 return Err(format!(
-                    "no process has handed its listeners over at {}; send SIGQUIT to the one that runs, or start without --upgrade",
+                    "no process handed its listeners over at {}; send SIGQUIT to the running one, or start without --upgrade",
                     path.display()
                 ));
             }
-            Err(_) => std::thread::sleep(AGAIN),
+            Err(_) => std::thread::sleep(RETRY_INTERVAL),
         }
     };
-    drop(std::fs::remove_file(path)); // the next upgrade replaces what is left
-    receive(stream).map_err(|e| format!("the listeners were not received: {e}"))
+    drop(std::fs::remove_file(path)); // a leftover is replaced by the next upgrade
+    receive(stream).map_err(|e| format!("cannot receive the listeners: {e}"))
 }
 
 fn receive(mut stream: UnixStream) -> io::Result<(Inherited, Predecessor)> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(STEP))?;
-    stream.set_write_timeout(Some(STEP))?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.set_write_timeout(Some(STEP_TIMEOUT))?;
     let mut names = vec![0; MAX_NAMES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -188,17 +188,17 @@ fn receive(mut stream: UnixStream) -> io::Result<(Inherited, Predecessor)> {
     });
     let fds: Vec<OwnedFd> = messages.flatten().collect();
     names.truncate(read);
-    let mut waits = names.ends_with(b"\n");
-    while !waits {
+    let mut expects_confirmation = names.ends_with(b"\n");
+    while !expects_confirmation {
         let mut piece = [0; 1024];
         let read = stream.read(&mut piece)?;
         names.extend(piece.iter().take(read));
-        waits = names.ends_with(b"\n");
+        expects_confirmation = names.ends_with(b"\n");
         if read == 0 {
             break;
         }
         if names.len() > MAX_NAMES {
-            return Err(io::Error::other("the names of the sockets are too long"));
+            return Err(io::Error::other("the socket names are too long"));
         }
     }
     let names = std::str::from_utf8(&names).map_err(io::Error::other)?;
@@ -207,42 +207,42 @@ fn receive(mut stream: UnixStream) -> io::Result<(Inherited, Predecessor)> {
         return Err(io::Error::other(format!("{} names for {} sockets", names.len(), fds.len())));
     }
     let sockets = names.into_iter().map(str::to_owned).zip(fds).collect();
-    Ok((sockets, Predecessor { stream, waits }))
+    Ok((sockets, Predecessor { stream, expects_confirmation }))
 }
 
 impl Predecessor {
     /// Confirms that this process serves.
     ///
     /// # Errors
-    /// When the process before has withdrawn its sockets and continues to serve; then this one must not.
+    /// If the previous process has withdrawn its sockets and continues to serve. This one must not serve.
     pub fn confirm(mut self) -> Result<(), String> {
-        if !self.waits {
+        if !self.expects_confirmation {
             return Ok(());
         }
-        drop(self.stream.write_all(SERVING)); // the other side may be closed, with a word still to be read
-        match read_word(&mut self.stream).as_deref() {
+        drop(self.stream.write_all(SERVING)); // fails if the other side is closed; its last message can still be read
+        match read_message(&mut self.stream).as_deref() {
             Ok(RELEASED) => Ok(()),
-            Ok(WITHDRAWN) => Err("this process served too late; the one before continues (server.upgrade_timeout)".to_owned()),
-            // It has ended, so that only this one can serve.
+            Ok(WITHDRAWN) => Err("this process served too late; the previous one continues (server.upgrade_timeout)".to_owned()),
+            // It has exited, so only this one can serve.
             Ok(_) | Err(_) => {
-                log::warn!("the process before ended in the middle of the upgrade");
+                log::warn!("the previous process exited during the upgrade");
                 Ok(())
             }
         }
     }
 }
 
-/// A word with its line feed; what there is of it where the connection ends before.
-fn read_word(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
-    let mut word = Vec::with_capacity(MAX_WORD);
-    while !word.ends_with(b"\n") && word.len() < MAX_WORD {
+/// A message with its line feed; shorter if the connection is closed before.
+fn read_message(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let mut message = Vec::with_capacity(MAX_MESSAGE);
+    while !message.ends_with(b"\n") && message.len() < MAX_MESSAGE {
         let mut byte = [0];
         if stream.read(&mut byte)? == 0 {
             break;
         }
-        word.extend(byte);
+        message.extend(byte);
     }
-    Ok(word)
+    Ok(message)
 }
 
 /// Only the same user and root can take part in an upgrade.
@@ -252,7 +252,7 @@ fn check_peer(stream: BorrowedFd<'_>) -> io::Result<()> {
     if peer == own || peer == 0 {
         return Ok(());
     }
-    Err(io::Error::other(format!("its user {peer} is not the user {own} of this process")))
+    Err(io::Error::other(format!("the peer's user {peer} is not this process's user {own}")))
 }
 
 #[cfg(test)]

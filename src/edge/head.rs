@@ -1,16 +1,16 @@
-//! How far a request's head has been read, by constant state over the bytes as they arrive: enough to classify a head that
-//! is refused or late, and to see where it ends. Parsing is Pingora's.
+//! Tracks the request head in a byte stream with constant state: finds its end and classifies invalid or incomplete heads.
+//! Parsing is left to Pingora.
 
 use super::intake::MAX_HEADERS;
 use crate::error::{ApiError, ErrorKind};
 use crate::telemetry::labels::Rejected;
 use memchr::memchr;
 
-/// Most headers of a request; Pingora's own bound.
+/// Maximum number of headers, which is Pingora's.
 const MAX_COUNT: usize = 256;
-/// Most CONTINUATION frames of a header block: the h2 crate's own bound for [`MAX_HEADERS`] in frames of 16 KiB.
+/// Maximum number of CONTINUATION frames of a header block: that of the h2 crate, for [`MAX_HEADERS`] in frames of 16 KiB.
 const MAX_CONTINUATIONS: usize = 5;
-/// What an HTTP/2 client sends first (RFC 9113, section 3.4).
+/// The HTTP/2 connection preface (RFC 9113, section 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The head of an HTTP/1 request.
@@ -18,11 +18,11 @@ pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Head {
     /// Bytes of the head so far.
     bytes: usize,
-    /// Complete lines, the request line included.
+    /// Complete lines, including the request line.
     lines: usize,
-    /// Whether the next byte begins a line.
-    fresh: bool,
-    /// Whether the current line may still turn out to be empty.
+    /// Whether the next byte starts a line.
+    at_line_start: bool,
+    /// Whether the current line is empty so far.
     blank: bool,
     folded: bool,
     ended: bool,
@@ -30,12 +30,12 @@ pub struct Head {
 
 impl Default for Head {
     fn default() -> Self {
-        Self { bytes: 0, lines: 0, fresh: true, blank: true, folded: false, ended: false }
+        Self { bytes: 0, lines: 0, at_line_start: true, blank: true, folded: false, ended: false }
     }
 }
 
 impl Head {
-    /// Takes the next bytes of the connection. Those after the head are ignored.
+    /// Processes the next bytes of the connection. Bytes after the head are ignored.
     pub fn push(&mut self, mut piece: &[u8]) {
         while !self.ended && !piece.is_empty() {
             let end = memchr(b'\n', piece).map_or(piece.len(), |at| at + 1);
@@ -45,15 +45,15 @@ impl Head {
         }
     }
 
-    /// Takes a line or a part of one.
+    /// Processes a line or part of one.
     fn line(&mut self, line: &[u8]) {
         self.bytes += line.len();
-        // RFC 9112, section 5.2: a header continued on the next line begins there with a space or a tab.
-        self.folded |= self.fresh && self.lines > 0 && matches!(line.first(), Some(b' ' | b'\t'));
+        // RFC 9112, section 5.2 (obs-fold): a continuation line starts with a space or tab.
+        self.folded |= self.at_line_start && self.lines > 0 && matches!(line.first(), Some(b' ' | b'\t'));
         let text = line.strip_suffix(b"\n");
         self.blank &= matches!(text.unwrap_or(line), b"" | b"\r");
-        self.fresh = text.is_some();
-        if self.fresh {
+        self.at_line_start = text.is_some();
+        if self.at_line_start {
             // RFC 9112, section 2.2: empty lines before a request line are ignored.
             self.ended = self.blank && self.lines > 0;
             self.lines += usize::from(!self.blank);
@@ -66,19 +66,19 @@ impl Head {
         self.ended
     }
 
-    /// Whether there is a part of a head.
+    /// Whether the head was started and is incomplete.
     pub fn has_begun(&self) -> bool {
         self.bytes > 0 && !self.ended
     }
 
-    /// Whether a head that is not complete is larger than what is accepted.
+    /// Whether an incomplete head exceeds [`MAX_HEADERS`].
     pub fn is_too_large(&self) -> bool {
         self.bytes > MAX_HEADERS && !self.ended
     }
 
-    /// Why a head is refused that Pingora does not accept.
-    pub fn refusal(&self) -> Rejected {
-        let headers = (self.lines + usize::from(!self.fresh && !self.blank)).saturating_sub(1);
+    /// Why Pingora rejects the head.
+    pub fn rejection(&self) -> Rejected {
+        let headers = (self.lines + usize::from(!self.at_line_start && !self.blank)).saturating_sub(1);
         match self {
             _ if self.bytes > MAX_HEADERS => Rejected::HeadersTooLarge,
             _ if headers > MAX_COUNT => Rejected::TooManyHeaders,
@@ -88,23 +88,23 @@ impl Head {
     }
 }
 
-/// The frames of an HTTP/2 connection: whether a header block is being sent (RFC 9113, section 4.3).
+/// Tracks the header blocks of an HTTP/2 connection (RFC 9113, section 4.3).
 #[derive(Debug, Default)]
 pub struct Frames {
-    /// Bytes of the preface that have been read.
+    /// Bytes of the preface read.
     preface: usize,
-    /// The current frame's header, as far as it has been read.
+    /// The current frame's header; `read` bytes are valid.
     header: [u8; Self::HEADER],
     read: usize,
-    /// Bytes of the current frame's payload that have not been read.
+    /// Remaining bytes of the current frame's payload.
     payload: usize,
-    /// The bytes of the open header block; `None` where none is open.
+    /// Size of the open header block, if any.
     block: Option<usize>,
-    /// CONTINUATION frames of the open header block.
+    /// Number of CONTINUATION frames of the open header block.
     continuations: usize,
     /// Whether the block ends with the current frame.
     ends: bool,
-    /// Header blocks that have begun.
+    /// Number of header blocks started.
     pub blocks: u64,
 }
 
@@ -114,7 +114,7 @@ impl Frames {
     const CONTINUATION: u8 = 0x9;
     const END_HEADERS: u8 = 0x4;
 
-    /// Takes the next bytes of the connection, beginning with the preface.
+    /// Processes the next bytes of the connection, from the preface on.
     pub fn push(&mut self, mut piece: &[u8]) {
         piece = piece.get((PREFACE.len() - self.preface).min(piece.len())..).map_or(piece, |rest| {
             self.preface += piece.len() - rest.len();
@@ -145,7 +145,7 @@ impl Frames {
         }
     }
 
-    /// A frame's header is complete.
+    /// Processes a complete frame header.
     fn begin(&mut self) {
         let [a, b, c, kind, flags, ..] = self.header;
         self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
@@ -164,27 +164,27 @@ impl Frames {
         self.ends = flags & Self::END_HEADERS != 0;
     }
 
-    /// Whether a header block has begun and not ended.
+    /// Whether a header block is open.
     pub fn is_open(&self) -> bool {
         self.block.is_some()
     }
 
-    /// Whether the open header block, compressed as it is, is larger than what is accepted, or in too many frames.
+    /// Whether the open header block exceeds [`MAX_HEADERS`] (compressed) or [`MAX_CONTINUATIONS`].
     pub fn is_too_large(&self) -> bool {
         self.block.is_some_and(|bytes| bytes > MAX_HEADERS || self.continuations > MAX_CONTINUATIONS)
     }
 }
 
-/// What the client is answered, where it can be answered over HTTP/1.1.
-pub fn answer(reason: Rejected) -> Option<ApiError> {
-    let error = |status, message: String| Some(ApiError::new(status, ErrorKind::InvalidRequest, message));
+/// The client's error; `None` if it cannot be sent over HTTP/1.1.
+pub fn error(reason: Rejected) -> Option<ApiError> {
+    let new = |status, message: String| Some(ApiError::new(status, ErrorKind::InvalidRequest, message));
     match reason {
-        Rejected::Malformed => error(400, "The request line or a header is not valid HTTP/1.1.".to_owned()),
-        Rejected::HeaderFolding => error(400, "A header is continued on the next line (obs-fold); send it on one line.".to_owned()),
-        Rejected::PlainOnTlsPort => error(400, "This port expects TLS; use https.".to_owned()),
-        Rejected::HeaderTimeout => error(408, "The headers took too long to arrive.".to_owned()),
-        Rejected::TooManyHeaders => error(431, format!("There are more than the {MAX_COUNT} headers that are accepted.")),
-        Rejected::HeadersTooLarge => error(431, format!("The headers are larger than the {MAX_HEADERS} bytes that are accepted.")),
+        Rejected::Malformed => new(400, "The request line or a header is not valid HTTP/1.1.".to_owned()),
+        Rejected::HeaderFolding => new(400, "A header is folded over several lines (obs-fold); send it on one line.".to_owned()),
+        Rejected::PlainOnTlsPort => new(400, "This port expects TLS; use https.".to_owned()),
+        Rejected::HeaderTimeout => new(408, "Timeout while reading the headers.".to_owned()),
+        Rejected::TooManyHeaders => new(431, format!("More than {MAX_COUNT} headers.")),
+        Rejected::HeadersTooLarge => new(431, format!("The headers exceed {MAX_HEADERS} bytes.")),
         Rejected::TlsOnPlainPort | Rejected::TlsHandshake => None,
         Rejected::UntrustedProxy | Rejected::ProxyHeader | Rejected::MaxConnections => None,
     }
@@ -233,7 +233,7 @@ mod tests {
             (format!("GET /{}", "a".repeat(MAX_HEADERS)), Rejected::HeadersTooLarge),
         ];
         for (text, reason) in cases {
-            assert!(heads(text.as_bytes()).all(|head| head.refusal() == reason), "{reason:?}");
+            assert!(heads(text.as_bytes()).all(|head| head.rejection() == reason), "{reason:?}");
         }
     }
 

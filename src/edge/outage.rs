@@ -1,4 +1,4 @@
-//! The log lines about targets that are out or back: one for each change, none for each request.
+//! Logs ejections and recoveries of targets.
 
 use crate::lifecycle::AttemptFailure;
 use crate::provider::Target;
@@ -6,24 +6,24 @@ use crate::redact::redact;
 use crate::route::health::Outage;
 use crate::route::standing::Cause;
 
-/// A target is out from now on. A refused credential is the operator's to put right, and an error.
+/// Logs an ejection: an error if the operator has to fix it, else a warning.
 pub fn log_out(route: &str, target: &Target, model: &str, outage: &Outage, failure: &AttemptFailure) {
     let (provider, model, rest) = (&target.provider.endpoint_name, redact(model), outage.rest);
     let why = match outage.cause {
         Cause::Failures => return log::warn!("route `{route}`: `{model}` at provider `{provider}` is ejected for {rest:.1?}"),
-        Cause::Credential => "its credential or account is refused",
-        Cause::NotFound => "the provider does not know the model",
+        Cause::Credential => "the provider rejected the credential or account",
+        Cause::NotFound => "the provider does not have the model",
     };
-    let said = failure.detail(&target.provider.name);
-    log::error!("route `{route}`: `{model}` at provider `{provider}` is set aside, {why}; next try in {rest:.1?}: {said}");
+    let detail = failure.detail(&target.provider.name);
+    log::error!("route `{route}`: `{model}` at provider `{provider}` is ejected for {rest:.1?}, {why}: {detail}");
 }
 
-/// A target takes part again.
+/// Logs a recovery.
 pub fn log_back(route: &str, target: &Target, model: &str, cause: Cause) {
-    let before = match cause {
-        Cause::Credential => "its credential was refused",
-        Cause::NotFound => "its model was unknown",
-        Cause::Failures => "it was ejected",
+    let cause = match cause {
+        Cause::Credential => "after a rejected credential",
+        Cause::NotFound => "after an unknown model",
+        Cause::Failures => "after failures",
     };
-    log::info!("route `{route}`: `{}` at provider `{}` is back; {before}", redact(model), target.provider.endpoint_name);
+    log::info!("route `{route}`: `{}` at provider `{}` is available again {cause}", redact(model), target.provider.endpoint_name);
 }

@@ -162,7 +162,7 @@ impl Patience {
 
     /// Whether the process is about to end, which is why the alarm was rung.
     pub fn drain_is_over(&self) -> bool {
-        self.drain.is_over()
+        self.drain.is_closed()
     }
 
     /// Whether client connections are to be closed after the current response, because the process drains.
@@ -202,7 +202,7 @@ impl Patience {
                     let wait = self.current_wait(phase.unwrap_or(Phase::Serving));
                     let until = match wait {
                         Wait::Nobody | Wait::Rung => return Poll::Pending,
-                        Wait::Upstream(_) if phase == Some(Phase::Over) => break *self.wait.lock() = Wait::Rung,
+                        Wait::Upstream(_) if phase == Some(Phase::Closed) => break *self.wait.lock() = Wait::Rung,
                         Wait::Idle(Idle { until, .. }) | Wait::Client(until) | Wait::Handshake(until) | Wait::Upstream(until) => until,
                     };
                     // An alarm that is due earlier stays: it is moved on when it fires, which costs less than now.
@@ -237,7 +237,7 @@ impl Patience {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::screen::Screen;
+    use super::super::screen::Inspector;
     use super::*;
 
     fn soon(seconds: u64) -> Instant {
@@ -288,7 +288,7 @@ mod tests {
     async fn read_to_end(patience: Arc<Patience>, bytes: tokio::io::DuplexStream) -> u64 {
         use tokio::io::AsyncReadExt;
         let began = Instant::now();
-        let mut bytes = Screen::new(patience.clone(), Duration::from_secs(10)).over(Box::new(bytes));
+        let mut bytes = Inspector::new(patience.clone(), Duration::from_secs(10)).wrap(Box::new(bytes));
         let served = patience.over(async {
             Patience::current().await_request(soon(75), Duration::from_secs(10));
             let mut head = [0; 4];

@@ -1,5 +1,4 @@
-//! The header of the PROXY protocol, version 1 or 2, in which a load balancer sends the client's address before the client's
-//! own bytes: <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
+//! Parses the header of the PROXY protocol, version 1 or 2, in which a load balancer sends the client's address: <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
 
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::{GetSocketDigest, SocketDigest};
@@ -8,32 +7,32 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use tokio::io::AsyncReadExt;
 
-/// Longest header of version 1 with its line end (section 2.1).
+/// Maximum length of a version 1 header with CR LF (section 2.1).
 const MAX_V1: usize = 107;
-/// What a header of version 2 begins with (section 2.2).
+/// Signature of a version 2 header (section 2.2).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Signature, version and command, family and protocol, length.
+/// Length of signature, version and command, family and protocol, and length field.
 const FIXED_V2: usize = SIGNATURE.len() + 4;
-/// Most bytes of addresses and extensions (TLV) that are accepted after that. Load balancers send some hundred at most.
+/// Maximum length of addresses and extensions (TLV) after that. Load balancers send a few hundred bytes.
 const MAX_PAYLOAD_V2: usize = 4 << 10;
-/// Bytes that are read at once.
+/// Read size, in bytes.
 const PIECE: usize = 512;
 
-/// Why the bytes are no header.
+/// Why a header is invalid.
 pub type Malformed = &'static str;
 
-/// Why there is no header.
-pub enum Failed {
-    /// The connection ended before.
+/// Why no header was read.
+pub enum ReadError {
+    /// The connection was closed.
     Closed,
-    /// The bytes are none.
+    /// Invalid bytes.
     Malformed(Malformed),
 }
 
-impl fmt::Display for Failed {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Closed => "the connection ended in it",
+            Self::Closed => "the connection was closed",
             Self::Malformed(why) => why,
         })
     }
@@ -42,47 +41,47 @@ impl fmt::Display for Failed {
 /// A complete header.
 #[derive(Debug, PartialEq, Eq)]
 struct Header {
-    /// Its bytes.
+    /// Length in bytes.
     length: usize,
-    /// The client's address; `None` where the connection is the balancer's own, or the address is not one of IP.
+    /// The client's address; `None` for the balancer's own connections and for addresses other than IP.
     source: Option<SocketAddr>,
 }
 
-/// Reads a header off the stream and makes the address in it the peer's. `begun` is called once there is a part of it.
+/// Reads the header and sets the stream's peer address. Calls `on_start` when the first bytes have arrived.
 ///
 /// # Errors
-/// Where there is none.
-pub async fn read(stream: &mut Stream, begun: impl Fn()) -> Result<(), Failed> {
+/// Why no header was read.
+pub async fn read(stream: &mut Stream, on_start: impl Fn()) -> Result<(), ReadError> {
     let mut bytes = Vec::new();
     let header = loop {
         let mut piece = [0; PIECE];
         match stream.read(&mut piece).await {
-            Ok(0) | Err(_) => return Err(Failed::Closed),
+            Ok(0) | Err(_) => return Err(ReadError::Closed),
             Ok(read) => bytes.extend(piece.iter().take(read)),
         }
-        begun();
-        if let Some(header) = parse(&bytes).map_err(Failed::Malformed)? {
+        on_start();
+        if let Some(header) = parse(&bytes).map_err(ReadError::Malformed)? {
             break header;
         }
     };
     stream.rewind(bytes.get(header.length..).unwrap_or_default());
     if let Some(source) = header.source {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        let _ = digest.peer_addr.set(Some(source.into())); // fresh, and so not set
+        let _ = digest.peer_addr.set(Some(source.into())); // new, so it is not set
         stream.set_socket_digest(digest);
     }
     Ok(())
 }
 
-/// The header at the beginning of these bytes; `None` where it is not complete. They are never longer than
-/// [`FIXED_V2`], [`MAX_PAYLOAD_V2`] and a [`PIECE`] before this fails or finds one.
+/// Parses the header at the start of `bytes`; `None` if it is incomplete. The caller never buffers more than [`FIXED_V2`],
+/// [`MAX_PAYLOAD_V2`] and one [`PIECE`].
 fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     const V1: &[u8] = b"PROXY ";
     if begins(bytes, SIGNATURE) {
         return bytes.first_chunk().map_or(Ok(None), |fixed| version_2(fixed, bytes));
     }
     if !begins(bytes, V1) {
-        return Err("the connection does not begin with a PROXY header");
+        return Err("no PROXY header");
     }
     match bytes.iter().take(MAX_V1).position(|byte| *byte == b'\n') {
         Some(end) => {
@@ -95,12 +94,12 @@ fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     }
 }
 
-/// Whether one of the two begins with the other.
+/// Whether one of the two is a prefix of the other.
 fn begins(bytes: &[u8], with: &[u8]) -> bool {
     bytes.iter().zip(with).all(|(a, b)| a == b)
 }
 
-/// The rest of the line: family, source, destination and their ports, each after one space.
+/// Parses the rest of the line: family, source, destination and their ports, separated by single spaces.
 fn version_1(line: &str) -> Result<Option<SocketAddr>, Malformed> {
     let mut words = line.split(' ');
     let family = words.next().unwrap_or_default();
@@ -110,12 +109,12 @@ fn version_1(line: &str) -> Result<Option<SocketAddr>, Malformed> {
     let (Some(source), Some(destination), Some(source_port), Some(destination_port), None) =
         (words.next(), words.next(), words.next(), words.next(), words.next())
     else {
-        return Err("the line has not the five words of an address pair");
+        return Err("the line does not have five fields");
     };
     let address = |text: &str| match family {
-        "TCP4" => text.parse::<Ipv4Addr>().map(IpAddr::V4).map_err(|_| "an address is not one of IPv4"),
-        "TCP6" => text.parse::<Ipv6Addr>().map(IpAddr::V6).map_err(|_| "an address is not one of IPv6"),
-        _ => Err("the family is none of TCP4, TCP6 and UNKNOWN"),
+        "TCP4" => text.parse::<Ipv4Addr>().map(IpAddr::V4).map_err(|_| "invalid IPv4 address"),
+        "TCP6" => text.parse::<Ipv6Addr>().map(IpAddr::V6).map_err(|_| "invalid IPv6 address"),
+        _ => Err("the family is not TCP4, TCP6 or UNKNOWN"),
     };
     let (source, _) = (address(source)?, address(destination)?);
     let (source_port, _) = (port(source_port)?, port(destination_port)?);
@@ -124,14 +123,14 @@ fn version_1(line: &str) -> Result<Option<SocketAddr>, Malformed> {
 
 fn port(text: &str) -> Result<u16, Malformed> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    text.parse().ok().filter(|_| digits).ok_or("a port is not a number from 0 to 65535")
+    text.parse().ok().filter(|_| digits).ok_or("invalid port")
 }
 
 fn version_2(fixed: &[u8; FIXED_V2], bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let [.., version_and_command, family, high, low] = *fixed;
     let payload = usize::from(u16::from_be_bytes([high, low]));
     let is_proxied = match (version_and_command >> 4, version_and_command & 0xf) {
-        (2, 0) => false, // LOCAL: the balancer's own connection, whatever addresses it sends
+        (2, 0) => false, // LOCAL: the balancer's own connection; its addresses are ignored
         (2, 1) => true,
         (2, _) => return Err("the command is neither LOCAL nor PROXY"),
         _ => return Err("the version is not 2"),
@@ -145,7 +144,7 @@ fn version_2(fixed: &[u8; FIXED_V2], bytes: &[u8]) -> Result<Option<Header>, Mal
         (1, 1 | 2) => Addresses::V4,
         (2, 1 | 2) => Addresses::V6,
         (3, 1 | 2) => Addresses::None, // AF_UNIX
-        _ => return Err("the address family or the protocol is not known"),
+        _ => return Err("unknown address family or protocol"),
     };
     let least = match addresses {
         Addresses::None => 0,
@@ -166,10 +165,10 @@ fn version_2(fixed: &[u8; FIXED_V2], bytes: &[u8]) -> Result<Option<Header>, Mal
     Ok(Some(Header { length, source }))
 }
 
-/// What the payload of a header of version 2 begins with.
+/// The addresses in a version 2 header.
 #[derive(Clone, Copy)]
 enum Addresses {
-    /// Nothing of use.
+    /// No IP addresses.
     None,
     V4,
     V6,
@@ -229,22 +228,22 @@ mod tests {
         let long = format!("PROXY UNKNOWN {}", "x".repeat(MAX_V1));
         let line = |rest: &str| format!("PROXY {rest}\r\n").into_bytes();
         for (bytes, reason) in [
-            (b"G".to_vec(), "begin"),
-            (b"\x16\x03\x01".to_vec(), "begin"),
-            (b"PROXY\tTCP4".to_vec(), "begin"),
-            (b"\r\n\r\n\0\r\nQUIT!".to_vec(), "begin"),
+            (b"G".to_vec(), "no PROXY header"),
+            (b"\x16\x03\x01".to_vec(), "no PROXY header"),
+            (b"PROXY\tTCP4".to_vec(), "no PROXY header"),
+            (b"\r\n\r\n\0\r\nQUIT!".to_vec(), "no PROXY header"),
             (long.into_bytes(), "107 bytes"),
             (b"PROXY TCP4 192.0.2.1 10.0.0.1 1 2\n".to_vec(), "CR LF"),
             (b"PROXY UNKNOWN \xff\r\n".to_vec(), "ASCII"),
-            (line(""), "five words"),
-            (line("TCP4 192.0.2.1 10.0.0.1 1"), "five words"),
-            (line("TCP4 192.0.2.1 10.0.0.1 1 2 3"), "five words"),
+            (line(""), "five fields"),
+            (line("TCP4 192.0.2.1 10.0.0.1 1"), "five fields"),
+            (line("TCP4 192.0.2.1 10.0.0.1 1 2 3"), "five fields"),
             (line("TCP4  192.0.2.1 10.0.0.1 1"), "IPv4"),
             (line("TCP4 2001:db8::1 10.0.0.1 1 2"), "IPv4"),
             (line("TCP4 192.0.2.01 10.0.0.1 1 2"), "IPv4"),
             (line("TCP6 192.0.2.1 10.0.0.1 1 2"), "IPv6"),
-            (line("UDP4 192.0.2.1 10.0.0.1 1 2"), "none of TCP4"),
-            (line("tcp4 192.0.2.1 10.0.0.1 1 2"), "none of TCP4"),
+            (line("UDP4 192.0.2.1 10.0.0.1 1 2"), "not TCP4"),
+            (line("tcp4 192.0.2.1 10.0.0.1 1 2"), "not TCP4"),
             (line("TCP4 192.0.2.1 10.0.0.1 65536 2"), "port"),
             (line("TCP4 192.0.2.1 10.0.0.1 1 02"), "port"),
             (line("TCP4 192.0.2.1 10.0.0.1 +1 2"), "port"),

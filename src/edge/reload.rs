@@ -1,4 +1,4 @@
-//! A changed file becomes the next generation, or changes nothing.
+//! Watches the configuration files and applies changes: as a whole, or not at all.
 
 use super::live::Live;
 use super::serve::Process;
@@ -13,96 +13,95 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How often the files are looked at. Polling sees what notifications miss: a replaced file, a ConfigMap's switched
-/// symbolic link, a network file system. A change is applied by the second look that finds it.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Poll interval. Polling detects what notifications miss: replaced files, the symbolic links of a ConfigMap, network file
+/// systems. A change is applied by the second poll that finds it.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Most warnings about one configuration that are logged.
+/// Maximum number of warnings logged per configuration.
 const MAX_WARNINGS: usize = 32;
 
-/// Which state of a file was read: where it really is, when it changed, how long it is.
+/// A file's path, and its canonical path, modification time and size; `None` if it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mark(PathBuf, Option<(PathBuf, SystemTime, u64)>);
+struct FileState(PathBuf, Option<(PathBuf, SystemTime, u64)>);
 
 #[expect(clippy::disallowed_methods, reason = "called on a blocking thread")]
-fn mark(path: &Path) -> Mark {
+fn file_state(path: &Path) -> FileState {
     let state = || {
         let real = path.canonicalize().ok()?;
         let meta = real.metadata().ok()?;
         Some((real, meta.modified().ok()?, meta.len()))
     };
-    Mark(path.to_owned(), state())
+    FileState(path.to_owned(), state())
 }
 
-/// What the watcher knows of the files.
+/// Detects changes of the files.
 #[derive(Default)]
-struct Watch {
-    /// The files as they were read.
-    read: Vec<Mark>,
-    /// The files as the last look found them changed; empty where it found no change.
-    changed: Vec<Mark>,
+struct FileWatch {
+    /// The files when they were read.
+    read: Vec<FileState>,
+    /// The files at the last poll; empty if they had not changed.
+    changed: Vec<FileState>,
 }
 
-impl Watch {
-    /// Compares the files as they are now with those that were read. `true` when they have changed and two looks in a row
-    /// found the same change: a file that is still being written is not read.
-    fn look(&mut self, now: Vec<Mark>) -> bool {
+impl FileWatch {
+    /// Returns whether to reload: two consecutive polls found the same change, so that no file is still being written.
+    fn poll(&mut self, now: Vec<FileState>) -> bool {
         let settled = now == self.changed;
         self.changed = if now == self.read { Vec::new() } else { now };
         settled && !self.changed.is_empty()
     }
 
-    /// The files are about to be read as they are now.
-    fn reading(&mut self) {
+    /// Call before the files are read.
+    fn before_read(&mut self) {
         self.changed.clear();
-        self.read = marks(&self.read);
+        self.read = file_states(&self.read);
     }
 
-    /// A configuration of these files was read. One that was watched before keeps its mark of before the reading, so that
-    /// a change during it is seen by the next look.
-    fn loaded(&mut self, files: &[PathBuf]) {
-        let before = |file: &PathBuf| self.read.iter().find(|mark| mark.0 == *file).cloned();
-        self.read = files.iter().map(|file| before(file).unwrap_or_else(|| mark(file))).collect();
+    /// Sets the files to watch after they were read. Known ones keep their state from before the read, so that a change during
+    /// the read is found.
+    fn after_read(&mut self, files: &[PathBuf]) {
+        let before = |file: &PathBuf| self.read.iter().find(|state| state.0 == *file).cloned();
+        self.read = files.iter().map(|file| before(file).unwrap_or_else(|| file_state(file))).collect();
     }
 }
 
-fn marks(of: &[Mark]) -> Vec<Mark> {
-    of.iter().map(|known| mark(&known.0)).collect()
+fn file_states(of: &[FileState]) -> Vec<FileState> {
+    of.iter().map(|known| file_state(&known.0)).collect()
 }
 
-/// Watches the configuration and every file that it names.
+/// Watches the configuration and all files that it names.
 pub struct Reloader {
     path: PathBuf,
-    watch: Arc<Mutex<Watch>>,
+    watch: Arc<Mutex<FileWatch>>,
 }
 
 impl Reloader {
-    /// A watcher of a configuration that was read from `path` and `files`.
+    /// Watches a configuration that was read from `path` and `files`.
     pub fn new(path: PathBuf, files: Vec<PathBuf>) -> Self {
-        let watch = Watch { read: files.iter().map(|f| mark(f)).collect(), changed: Vec::new() };
+        let watch = FileWatch { read: files.iter().map(|f| file_state(f)).collect(), changed: Vec::new() };
         Self { path, watch: Arc::new(Mutex::new(watch)) }
     }
 
-    /// Reloads if a file has changed and has not changed further since the last look.
-    pub async fn look(&self, process: &Arc<Process>) {
+    /// Reloads if a file has changed and has not changed further since the last poll.
+    pub async fn poll(&self, process: &Arc<Process>) {
         let watch = self.watch.clone();
         let changed = tokio::task::spawn_blocking(move || {
             let read = watch.lock().read.clone();
-            let now = marks(&read);
-            watch.lock().look(now)
+            let now = file_states(&read);
+            watch.lock().poll(now)
         });
         if changed.await.unwrap_or(false) {
             self.reload(process).await;
         }
     }
 
-    /// Reads the files and swaps the configuration in whole; a bad one changes nothing and is told.
+    /// Reads the files and applies the configuration, or logs why it is invalid.
     pub async fn reload(&self, process: &Arc<Process>) {
         let (path, watch) = (self.path.clone(), self.watch.clone());
         let old = process.live.load_full();
         let before = old.clone();
         let Ok(next) = tokio::task::spawn_blocking(move || next(&path, &watch, &before)).await else {
-            log::error!("the reload failed; the configuration stays as it is");
+            log::error!("the reload failed; the configuration is unchanged");
             return;
         };
         match next {
@@ -127,23 +126,22 @@ impl Reloader {
     }
 }
 
-fn next(path: &Path, watch: &Mutex<Watch>, old: &Live) -> Result<(Live, Vec<Problem>), Vec<String>> {
-    // Marked before they are read: a file that stays bad is reported once, not with every look.
-    watch.lock().reading();
+fn next(path: &Path, watch: &Mutex<FileWatch>, old: &Live) -> Result<(Live, Vec<Problem>), Vec<String>> {
+    // Before the read: an invalid file is reported once, not on every poll.
+    watch.lock().before_read();
     let errors =
         |problems: Vec<Problem>| problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect::<Vec<_>>();
     let Loaded { snapshot, files, warnings } = config::load(path).map_err(errors)?;
-    watch.lock().loaded(&files);
+    watch.lock().after_read(&files);
     let listeners = |s: &Snapshot| s.listen.iter().map(|l| (l.address.clone(), l.tls.is_some(), l.proxy_protocol)).collect::<Vec<_>>();
     let fixed = |s: &Snapshot| (listeners(s), s.admin, s.server.threads);
     if fixed(&snapshot) != fixed(&old.snapshot) {
-        log::warn!("listeners, the admin address and threads stay as they are until the process is upgraded or restarted");
+        log::warn!("changes of listeners, the admin address and threads take effect after an upgrade or restart");
     }
     Live::new(snapshot, Some(old)).map(|live| (live, warnings)).map_err(|e| vec![e])
 }
 
-/// Logs the warnings about the configuration that is in force now, but not those that the one before had too. `/status` has
-/// all of them.
+/// Logs the warnings of the new configuration that the previous one did not have. `/status` lists all.
 pub fn warn(process: &Process, warnings: &[Problem]) {
     let mut reloads = process.reloads.lock();
     let before = std::mem::take(&mut reloads.warnings);
@@ -161,10 +159,10 @@ pub fn warn(process: &Process, warnings: &[Problem]) {
 fn applied(process: &Process, live: &Live) {
     let now = system::wall_clock();
     live.metrics.reload(Reload::Applied, now as f64 / 1e9);
-    let mut told = process.reloads.lock();
-    told.applied += 1;
-    told.last_applied = Some(now);
-    told.problems.clear();
+    let mut reloads = process.reloads.lock();
+    reloads.applied += 1;
+    reloads.last_applied = Some(now);
+    reloads.problems.clear();
 }
 
 fn rejected(process: &Process, live: &Live, problems: Vec<String>) {
@@ -173,10 +171,10 @@ fn rejected(process: &Process, live: &Live, problems: Vec<String>) {
     }
     let now = system::wall_clock();
     live.metrics.reload(Reload::Rejected, now as f64 / 1e9);
-    let mut told = process.reloads.lock();
-    told.rejected += 1;
-    told.last_rejected = Some(now);
-    told.problems = problems;
+    let mut reloads = process.reloads.lock();
+    reloads.rejected += 1;
+    reloads.last_rejected = Some(now);
+    reloads.problems = problems;
 }
 
 #[cfg(test)]
@@ -184,31 +182,31 @@ fn rejected(process: &Process, live: &Live, problems: Vec<String>) {
 mod tests {
     use super::*;
 
-    fn version(length: u64) -> Vec<Mark> {
+    fn version(length: u64) -> Vec<FileState> {
         let file = PathBuf::from("/etc/tidegate.yaml");
-        vec![Mark(file.clone(), Some((file, SystemTime::UNIX_EPOCH, length)))]
+        vec![FileState(file.clone(), Some((file, SystemTime::UNIX_EPOCH, length)))]
     }
 
     #[test]
-    fn a_file_is_read_when_two_looks_in_a_row_find_the_same_change() {
-        let mut watch = Watch { read: version(1), changed: Vec::new() };
-        assert!(!watch.look(version(1)), "unchanged");
-        assert!(!watch.look(version(2)) && !watch.look(version(3)), "still being written");
-        assert!(watch.look(version(3)), "whole");
-        assert!(!watch.look(version(4)) && !watch.look(version(1)) && !watch.look(version(1)), "taken back");
+    fn a_file_is_read_when_two_polls_in_a_row_find_the_same_change() {
+        let mut watch = FileWatch { read: version(1), changed: Vec::new() };
+        assert!(!watch.poll(version(1)), "unchanged");
+        assert!(!watch.poll(version(2)) && !watch.poll(version(3)), "still being written");
+        assert!(watch.poll(version(3)), "whole");
+        assert!(!watch.poll(version(4)) && !watch.poll(version(1)) && !watch.poll(version(1)), "taken back");
     }
 
     #[test]
-    fn a_change_during_the_reading_is_found_by_the_next_looks() {
+    fn a_change_during_the_read_is_found_by_the_next_polls() {
         let folder = tempdir();
         let file = folder.join("tidegate.yaml");
         std::fs::write(&file, "one").unwrap();
-        let mut watch = Watch { read: vec![mark(&file)], changed: Vec::new() };
-        watch.reading();
+        let mut watch = FileWatch { read: vec![file_state(&file)], changed: Vec::new() };
+        watch.before_read();
         std::fs::write(&file, "one and more").unwrap();
-        watch.loaded(&[file.clone(), folder.join("key")]);
-        let now = marks(&watch.read);
-        assert!(!watch.look(now.clone()) && watch.look(now));
+        watch.after_read(&[file.clone(), folder.join("key")]);
+        let now = file_states(&watch.read);
+        assert!(!watch.poll(now.clone()) && watch.poll(now));
         std::fs::remove_dir_all(folder).unwrap();
     }
 

@@ -1,8 +1,8 @@
-//! The stream of a client connection, which sees the bytes of a request's head before Pingora does.
+//! The stream of a client connection, which inspects request heads before Pingora reads them.
 //!
-//! Pingora answers a head that it refuses by itself, without a hook. While a head is awaited, nothing else is written to an
-//! HTTP/1 connection; so what Pingora writes then is dropped, and the stream is returned to the task that serves the
-//! connection, which answers, counts and logs ([`super::reject`]). The same happens to a head that is late.
+//! Pingora responds to an invalid head by itself, without a hook. On an HTTP/1 connection that awaits a head nothing else is
+//! written, so what Pingora writes is dropped, and the stream is returned to the task of the connection, which responds, counts
+//! and logs ([`super::reject`]). The same happens when a head times out.
 
 use super::head::{Frames, Head, PREFACE};
 use super::patience::Patience;
@@ -26,58 +26,58 @@ use tokio::time::Instant;
 /// First byte of a TLS record with a handshake message (RFC 8446, section 5.1).
 pub const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Where a connection's stream is left when its request is not served.
-pub struct Screen {
+/// Shared by the stream and the task of a connection, which receives the stream back if a head is rejected.
+pub struct Inspector {
     patience: Arc<Patience>,
-    /// For a header block of HTTP/2, whose other deadlines are Pingora's.
+    /// Timeout of an HTTP/2 header block.
     header_timeout: Duration,
-    left: Mutex<Option<Left>>,
+    rejected: Mutex<Option<RejectedStream>>,
 }
 
-/// The stream of a connection whose client has sent a part of a head, or one that is refused.
-pub struct Left {
-    /// It can be written to.
+/// The stream of a connection whose head is incomplete or rejected.
+pub struct RejectedStream {
+    /// The stream; writable.
     pub stream: Stream,
-    /// Why the head is refused; `None` for one that is not complete.
-    pub refused: Option<Rejected>,
-    /// Whether an answer in HTTP/1.1 can be read.
-    pub answerable: bool,
+    /// Why the head is rejected; `None` if it is incomplete.
+    pub reason: Option<Rejected>,
+    /// Whether the client can read an HTTP/1.1 response.
+    pub can_respond: bool,
 }
 
-impl Screen {
-    /// For a connection under these deadlines.
+impl Inspector {
+    /// An inspector for a new connection.
     pub fn new(patience: Arc<Patience>, header_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { patience, header_timeout, left: Mutex::new(None) })
+        Arc::new(Self { patience, header_timeout, rejected: Mutex::new(None) })
     }
 
-    /// What is left of the connection, once it is not served any more.
-    pub fn left(&self) -> Option<Left> {
-        self.left.lock().take()
+    /// The rejected stream, once the connection is no longer served.
+    pub fn take_rejected(&self) -> Option<RejectedStream> {
+        self.rejected.lock().take()
     }
 
-    /// Leaves a stream that is refused before Pingora has it.
-    pub fn refuse(&self, stream: Stream, reason: Rejected) {
-        *self.left.lock() = Some(Left { stream, refused: Some(reason), answerable: true });
+    /// Rejects a stream before it is passed to Pingora.
+    pub fn reject(&self, stream: Stream, reason: Rejected) {
+        *self.rejected.lock() = Some(RejectedStream { stream, reason: Some(reason), can_respond: true });
     }
 
-    /// The stream for Pingora.
-    pub fn over(self: &Arc<Self>, stream: Stream) -> Stream {
-        let speaks = match stream.selected_alpn_proto() {
-            Some(ALPN::H2) => Speaks::Http2(Frames::default()),
-            _ => Speaks::Http1(Head::default()),
+    /// Wraps the stream for Pingora.
+    pub fn wrap(self: &Arc<Self>, stream: Stream) -> Stream {
+        let protocol = match stream.selected_alpn_proto() {
+            Some(ALPN::H2) => Protocol::Http2(Frames::default()),
+            _ => Protocol::Http1(Head::default()),
         };
-        Box::new(Screened { stream: Some(stream), screen: self.clone(), speaks, refused: None, peeked: Peeked::default() })
+        Box::new(InspectedStream { stream: Some(stream), inspector: self.clone(), protocol, rejected: None, peeked: Peeked::default() })
     }
 }
 
-/// The protocol of a connection and where it stands.
+/// The protocol of a connection, and its parser.
 #[derive(Debug)]
-enum Speaks {
+enum Protocol {
     Http1(Head),
     Http2(Frames),
 }
 
-/// Bytes that have been looked at and not been read.
+/// Bytes that were peeked and not read yet.
 #[derive(Debug, Default)]
 struct Peeked {
     bytes: [u8; PREFACE.len()],
@@ -91,51 +91,51 @@ impl Peeked {
     }
 }
 
-struct Screened {
-    /// Always there, until this is dropped.
+struct InspectedStream {
+    /// `None` only during the drop.
     stream: Option<Stream>,
-    screen: Arc<Screen>,
-    speaks: Speaks,
-    refused: Option<Rejected>,
+    inspector: Arc<Inspector>,
+    protocol: Protocol,
+    rejected: Option<Rejected>,
     peeked: Peeked,
 }
 
-impl Screened {
+impl InspectedStream {
     fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Whether what Pingora writes is its own refusal of a head.
-    fn is_refused(&mut self) -> bool {
-        if self.refused.is_none()
-            && let Speaks::Http1(head) = &self.speaks
-            && self.screen.patience.is_head_awaited()
+    /// Whether the head is rejected. Call when Pingora writes: before a head is complete, that is its error response.
+    fn is_rejected(&mut self) -> bool {
+        if self.rejected.is_none()
+            && let Protocol::Http1(head) = &self.protocol
+            && self.inspector.patience.is_head_awaited()
         {
-            self.refused = Some(head.refusal());
+            self.rejected = Some(head.rejection());
         }
-        self.refused.is_some()
+        self.rejected.is_some()
     }
 
-    /// Looks at bytes on their way to Pingora; false where it must not have them.
-    fn look(&mut self, bytes: &[u8]) -> bool {
-        let patience = &self.screen.patience;
+    /// Inspects bytes; `false` if they must not be passed to Pingora.
+    fn inspect(&mut self, bytes: &[u8]) -> bool {
+        let patience = &self.inspector.patience;
         if !bytes.is_empty() {
             patience.hear();
         }
-        let is_too_large = match &mut self.speaks {
-            Speaks::Http1(head) if patience.is_head_awaited() => {
+        let is_too_large = match &mut self.protocol {
+            Protocol::Http1(head) if patience.is_head_awaited() => {
                 if head.has_ended() {
                     *head = Head::default();
                 }
                 head.push(bytes);
                 head.is_too_large()
             }
-            Speaks::Http1(_) => false,
-            Speaks::Http2(frames) => {
+            Protocol::Http1(_) => false,
+            Protocol::Http2(frames) => {
                 let (was_open, blocks) = (frames.is_open(), frames.blocks);
                 frames.push(bytes);
                 match frames.is_open() {
-                    true if !was_open || frames.blocks != blocks => patience.await_client(Instant::now() + self.screen.header_timeout),
+                    true if !was_open || frames.blocks != blocks => patience.await_client(Instant::now() + self.inspector.header_timeout),
                     false if was_open => patience.rest(),
                     _ => {}
                 }
@@ -143,42 +143,42 @@ impl Screened {
             }
         };
         if is_too_large {
-            self.refused = Some(Rejected::HeadersTooLarge);
-            patience.await_client(Instant::now()); // ends the connection's task
+            self.rejected = Some(Rejected::HeadersTooLarge);
+            patience.await_client(Instant::now()); // times out at once, which ends the task
         }
         !is_too_large
     }
 
-    /// Whether a part of a head has been read.
+    /// Whether a head was started and is incomplete.
     fn has_begun(&self) -> bool {
-        match &self.speaks {
-            Speaks::Http1(head) => !self.peeked.unread().is_empty() || (head.has_begun() && self.screen.patience.is_head_awaited()),
-            Speaks::Http2(frames) => frames.is_open(),
+        match &self.protocol {
+            Protocol::Http1(head) => !self.peeked.unread().is_empty() || (head.has_begun() && self.inspector.patience.is_head_awaited()),
+            Protocol::Http2(frames) => frames.is_open(),
         }
     }
 }
 
-impl Drop for Screened {
+impl Drop for InspectedStream {
     fn drop(&mut self) {
-        if (self.refused.is_some() || self.has_begun())
+        if (self.rejected.is_some() || self.has_begun())
             && let Some(stream) = self.stream.take()
         {
-            let answerable = matches!(self.speaks, Speaks::Http1(_)) && self.refused != Some(Rejected::TlsOnPlainPort);
-            *self.screen.left.lock() = Some(Left { stream, refused: self.refused, answerable });
+            let can_respond = matches!(self.protocol, Protocol::Http1(_)) && self.rejected != Some(Rejected::TlsOnPlainPort);
+            *self.inspector.rejected.lock() = Some(RejectedStream { stream, reason: self.rejected, can_respond });
         }
     }
 }
 
-impl std::fmt::Debug for Screened {
+impl std::fmt::Debug for InspectedStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Screened").field("stream", &self.stream).field("refused", &self.refused).finish_non_exhaustive()
+        f.debug_struct("InspectedStream").field("stream", &self.stream).field("rejected", &self.rejected).finish_non_exhaustive()
     }
 }
 
-impl AsyncRead for Screened {
+impl AsyncRead for InspectedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.refused.is_some() {
+        if this.rejected.is_some() {
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -190,20 +190,20 @@ impl AsyncRead for Screened {
             buf.put_slice(fits);
             this.peeked.read += fits.len();
         }
-        let accepted = this.look(buf.filled().get(before..).unwrap_or_default());
+        let accepted = this.inspect(buf.filled().get(before..).unwrap_or_default());
         if accepted { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 }
 
-impl AsyncWrite for Screened {
+impl AsyncWrite for InspectedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.is_refused() { Poll::Ready(Ok(buf.len())) } else { this.stream()?.poll_write(cx, buf) }
+        if this.is_rejected() { Poll::Ready(Ok(buf.len())) } else { this.stream()?.poll_write(cx, buf) }
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.is_refused() {
+        if this.is_rejected() {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         this.stream()?.poll_write_vectored(cx, bufs)
@@ -215,28 +215,27 @@ impl AsyncWrite for Screened {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.refused.is_some() { Poll::Ready(Ok(())) } else { this.stream()?.poll_flush(cx) }
+        if this.rejected.is_some() { Poll::Ready(Ok(())) } else { this.stream()?.poll_flush(cx) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.refused.is_some() { Poll::Ready(Ok(())) } else { this.stream()?.poll_shutdown(cx) }
+        if this.rejected.is_some() { Poll::Ready(Ok(())) } else { this.stream()?.poll_shutdown(cx) }
     }
 }
 
 #[async_trait]
-impl Shutdown for Screened {
+impl Shutdown for InspectedStream {
     async fn shutdown(&mut self) {
-        if let (None, Some(stream)) = (self.refused, &mut self.stream) {
+        if let (None, Some(stream)) = (self.rejected, &mut self.stream) {
             stream.shutdown().await;
         }
     }
 }
 
 #[async_trait]
-impl Peek for Screened {
-    /// Pingora's look for the preface of HTTP/2. It ends with the first byte that cannot be a part of it: a short request
-    /// need not be longer than that.
+impl Peek for InspectedStream {
+    /// Pingora peeks for the HTTP/2 preface. Returns at the first byte that differs, so that a short request does not block.
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         while self.peeked.end < PREFACE.len() {
             let (mut bytes, end) = (self.peeked.bytes, self.peeked.end);
@@ -251,26 +250,26 @@ impl Peek for Screened {
             }
             (self.peeked.bytes, self.peeked.end) = (bytes, end + read);
             if self.peeked.unread().first() == Some(&TLS_HANDSHAKE) {
-                self.refused = Some(Rejected::TlsOnPlainPort);
+                self.rejected = Some(Rejected::TlsOnPlainPort);
                 return Err(io::ErrorKind::InvalidData.into());
             }
             if !PREFACE.starts_with(self.peeked.unread()) {
                 return Ok(true); // `buf` is not the preface either
             }
         }
-        self.speaks = Speaks::Http2(Frames::default());
+        self.protocol = Protocol::Http2(Frames::default());
         buf.iter_mut().zip(PREFACE).for_each(|(slot, byte)| *slot = *byte);
         Ok(true)
     }
 }
 
-impl UniqueID for Screened {
+impl UniqueID for InspectedStream {
     fn id(&self) -> UniqueIDType {
         self.stream.as_ref().map_or(-1, |stream| stream.id())
     }
 }
 
-impl Ssl for Screened {
+impl Ssl for InspectedStream {
     fn get_ssl(&self) -> Option<&TlsRef> {
         self.stream.as_ref()?.get_ssl()
     }
@@ -284,7 +283,7 @@ impl Ssl for Screened {
     }
 }
 
-impl GetTimingDigest for Screened {
+impl GetTimingDigest for InspectedStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         self.stream.as_ref().map(|stream| stream.get_timing_digest()).unwrap_or_default()
     }
@@ -298,7 +297,7 @@ impl GetTimingDigest for Screened {
     }
 }
 
-impl GetProxyDigest for Screened {
+impl GetProxyDigest for InspectedStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.stream.as_ref()?.get_proxy_digest()
     }
@@ -310,7 +309,7 @@ impl GetProxyDigest for Screened {
     }
 }
 
-impl GetSocketDigest for Screened {
+impl GetSocketDigest for InspectedStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.stream.as_ref()?.get_socket_digest()
     }

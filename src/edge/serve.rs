@@ -1,8 +1,8 @@
-//! The process: its listeners, TLS, HTTP/2, background work. How it ends is in [`super::signals`].
+//! Starts the process: listeners, HTTP/2 settings, background tasks. Shutdown is in [`super::signals`].
 
-use super::connector::addresses::RESOLVE_EVERY;
+use super::connector::addresses::RESOLVE_INTERVAL;
 use super::connector::http1::Http1Connector;
-use super::connector::idle::{IdlePool, SWEEP_EVERY};
+use super::connector::idle::{IdlePool, SWEEP_INTERVAL};
 use super::descriptors;
 use super::drain::is_set;
 use super::front::{self, Options};
@@ -43,56 +43,47 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// Streams that one HTTP/2 client connection may have open.
+/// Maximum concurrent streams of an HTTP/2 client connection.
 const H2_STREAMS: u32 = 256;
-/// Received but unread bytes of one HTTP/2 stream, and of all streams of a connection.
+/// Flow-control windows of an HTTP/2 stream and connection, in bytes.
 const H2_WINDOW: (u32, u32) = (1 << 20, 4 << 20);
-/// Read buffer of a client connection under TLS, whose records come in several reads each. What is read in the clear goes
-/// straight to where Pingora wants it.
-const READ_BUFFER_OF_TLS: usize = 8 << 10;
-/// Unused upstream connections that are kept: so many with TLS, and as many in the clear.
-const POOL: usize = 1024;
+/// Read buffer of a TLS client connection, which takes several reads per record. Plain connections are read unbuffered.
+const TLS_READ_BUFFER: usize = 8 << 10;
+/// Maximum idle upstream connections, of Pingora's pool and of [`IdlePool`] each.
+const POOL_SIZE: usize = 1024;
 
-/// Why the process ended.
-pub enum Ended {
-    /// As it was told to.
-    Well,
-    /// An address could not be listened on, or something else that is needed at start is not there.
-    CouldNotStart(String),
-}
-
-/// What all parts of the process share.
+/// State shared by all parts of the process.
 pub struct Process {
     /// The current generation.
     pub live: Arc<ArcSwap<Live>>,
-    /// Whether the process is ready: once it accepts connections, and until SIGTERM.
+    /// Whether the process is ready: from accepting connections until SIGTERM.
     pub serving: AtomicBool,
-    /// When it began, by the wall clock, in nanoseconds since the epoch …
+    /// Start time, in nanoseconds since the Unix epoch.
     pub started: u64,
-    /// … and on the clock that durations are taken from.
+    /// Start time on the monotonic clock.
     pub began: Instant,
-    /// The listening sockets, until the drain begins.
+    /// The listening sockets, until the drain starts.
     pub sockets: Mutex<Option<Arc<Sockets>>>,
-    /// Where an upgrade hands the sockets over; `None` where it cannot.
+    /// Path of the upgrade socket; `None` if the process cannot be upgraded.
     pub upgrade_socket: Option<PathBuf>,
-    /// Becomes true when the next process has the admin listener.
+    /// True once a new process has the admin listener.
     pub admin_released: watch::Sender<bool>,
-    /// Notified when the process before has withdrawn its sockets from this one.
+    /// Notified when the previous process has withdrawn its sockets.
     pub withdrawn: Notify,
-    /// The state of an upgrade to another process, for `/status`.
+    /// State of an upgrade, for `/status`.
     pub upgrade: Mutex<Upgrade>,
-    /// What became of reloads, for `/status`.
+    /// Results of reloads, for `/status`.
     pub reloads: Mutex<Reloads>,
-    /// Upstream connections in the clear that are not in use.
+    /// Idle HTTP/1.1 upstream connections.
     pub idle: Arc<IdlePool>,
-    /// Client connections that are not served.
+    /// Counts and logs rejected client connections.
     pub rejections: Rejections,
-    /// Client connections for which the process has descriptors.
-    descriptors_allow: usize,
+    /// Client connections that the limit of open files allows.
+    descriptor_limit: usize,
 }
 
 impl Process {
-    /// One that begins now and does not serve yet.
+    /// A process that starts now and does not serve yet.
     pub fn new(live: Arc<ArcSwap<Live>>, sockets: Sockets, upgrade_socket: Option<PathBuf>) -> Self {
         Self {
             live,
@@ -105,28 +96,28 @@ impl Process {
             withdrawn: Notify::new(),
             upgrade: Mutex::default(),
             reloads: Mutex::default(),
-            idle: Arc::new(IdlePool::new(POOL)),
+            idle: Arc::new(IdlePool::new(POOL_SIZE)),
             rejections: Rejections::default(),
-            descriptors_allow: descriptors::client_connections(),
+            descriptor_limit: descriptors::client_connections(),
         }
     }
 
-    /// How many client connections may be open at once, on all listeners together.
+    /// Maximum number of client connections on all listeners.
     pub fn max_connections(&self, server: &ServerSettings) -> usize {
-        server.max_connections.unwrap_or(self.descriptors_allow)
+        server.max_connections.unwrap_or(self.descriptor_limit)
     }
 
-    /// Warns where more client connections are configured than there are descriptors for.
+    /// Warns if more client connections are configured than the limit of open files allows.
     pub fn check_max_connections(&self, server: &ServerSettings) {
-        let (most, allowed) = (self.max_connections(server), self.descriptors_allow);
-        if most > allowed {
+        let (max, allowed) = (self.max_connections(server), self.descriptor_limit);
+        if max > allowed {
             log::warn!(
-                "server.max_connections is {most}, and the limit of open files allows {allowed}: raise the limit (LimitNOFILE, ulimit -n)"
+                "server.max_connections is {max}, but the limit of open files allows {allowed}: raise the limit (LimitNOFILE, ulimit -n)"
             );
         }
     }
 
-    /// Confirms to the process before that this one serves.
+    /// Confirms to the previous process that this one serves.
     async fn confirm(&self, predecessor: Option<Predecessor>) {
         let confirmed = match predecessor {
             Some(predecessor) => tokio::task::spawn_blocking(|| predecessor.confirm()).await,
@@ -142,30 +133,25 @@ impl Process {
     }
 }
 
-/// Called once, when the process serves.
+/// Called once requests are accepted.
 pub type OnServing = Box<dyn FnOnce() + Send>;
 
-/// Serves until it is stopped.
-pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool, on_serving: OnServing) -> Ended {
+/// Serves until the process is stopped.
+///
+/// # Errors
+/// Why it cannot start.
+pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool, on_serving: OnServing) -> Result<(), String> {
     descriptors::raise();
-    signals::claim();
+    signals::ignore_unused();
     let Loaded { snapshot, files, warnings } = loaded;
-    let live = match Live::new(snapshot, None) {
-        Ok(live) => Arc::new(live),
-        Err(e) => return Ended::CouldNotStart(e),
-    };
-    match start(&live, path, files, &warnings, upgrade, on_serving) {
-        Ok((server, signals)) => {
-            drop(live); // the first configuration ends with the first reload, and its connections with it
-            server.run(RunArgs { shutdown_signal: Box::new(signals) });
-            crate::telemetry::log::flush();
-            Ended::Well
-        }
-        Err(e) => Ended::CouldNotStart(e),
-    }
+    let live = Arc::new(Live::new(snapshot, None)?);
+    let (server, signals) = start(&live, path, files, &warnings, upgrade, on_serving)?;
+    drop(live); // so that the first reload drops the first configuration and its connections
+    server.run(RunArgs { shutdown_signal: Box::new(signals) });
+    Ok(())
 }
 
-/// Everything that can fail, before a request is accepted.
+/// The part of the start that can fail, before requests are accepted.
 fn start(
     live: &Arc<Live>,
     path: Option<PathBuf>,
@@ -175,27 +161,27 @@ fn start(
     on_serving: OnServing,
 ) -> Result<(Server, Signals), String> {
     let snapshot = &live.snapshot;
-    let reloader = path.clone().map(|path| Reloader::new(path, files)); // before anything is waited for
+    let reloader = path.clone().map(|path| Reloader::new(path, files)); // before waiting for an upgrade
     let upgrade_socket = match upgrade::socket(snapshot.server.upgrade_socket.as_deref(), path.as_deref()) {
         Ok(socket) => Some(socket),
         Err(e) if upgrade => return Err(e),
         Err(e) => {
-            log::warn!("this process cannot be upgraded: {e}");
+            log::warn!("upgrades are disabled: {e}");
             None
         }
     };
     let inherited = upgrade_socket.as_ref().filter(|_| upgrade).map(|socket| handover::inherit(socket, snapshot.server.upgrade_timeout));
     let (inherited, predecessor) = inherited.transpose()?.unzip();
     let sockets = Sockets::open(snapshot.listen.iter().map(|l| &l.address), snapshot.admin, inherited)?;
-    let copied = |e: std::io::Error| format!("a listener cannot be copied: {e}");
+    let copied = |e: std::io::Error| format!("cannot duplicate a listener: {e}");
     let (table, admin) = (sockets.for_pingora().map_err(copied)?, sockets.for_admin().map_err(copied)?);
     let process = Arc::new(Process::new(Arc::new(ArcSwap::from(live.clone())), sockets, upgrade_socket));
     warn(&process, warnings);
     let conf = ServerConf {
         threads: snapshot.server.threads,
-        work_stealing: false, // a thread keeps its connections: see benches/README.md for what that saves
-        upstream_keepalive_pool_size: POOL.div_ceil(snapshot.server.threads),
-        max_retries: usize::MAX, // the hooks bound the tries
+        work_stealing: false, // a thread keeps its connections; figures in benches/README.md
+        upstream_keepalive_pool_size: POOL_SIZE.div_ceil(snapshot.server.threads),
+        max_retries: usize::MAX, // bounded by the hooks
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
@@ -203,32 +189,32 @@ fn start(
     let service = proxy_service(&server, &process, &snapshot.listen);
     let accepting = watch::Sender::new(false);
     let is_accepting = accepting.subscribe();
-    server.add_service(Listening { service, table: Some(table), accepting, process: process.clone() });
-    // An inherited admin listener is the other process's too: only a process that is ready answers there.
+    server.add_service(ProxyService { service, table: Some(table), accepting, process: process.clone() });
+    // An inherited admin listener is shared with the previous process: only a ready process may accept from it.
     let admin_waits = predecessor.is_some().then(|| is_accepting.clone());
     let start = Start { accepting: is_accepting, predecessor, on_serving };
-    let upkeep = Upkeep { process: process.clone(), reloader, start: Mutex::new(Some(start)) };
-    server.add_service(background_service("upkeep", upkeep));
+    let background = Background { process: process.clone(), reloader, start: Mutex::new(Some(start)) };
+    server.add_service(background_service("background", background));
     for listen in &snapshot.listen {
         log::info!("listening on {}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" });
     }
     process.check_max_connections(&snapshot.server);
-    super::admin::serve(admin, process.clone(), admin_waits).map_err(|e| format!("the admin listener cannot be served: {e}"))?;
+    super::admin::serve(admin, process.clone(), admin_waits).map_err(|e| format!("cannot start the admin listener: {e}"))?;
     Ok((server, Signals { process }))
 }
 
-/// Pingora's service with sockets of our own. It neither binds nor fetches any, and it stops accepting when the drain
-/// begins. Its clean-up does not happen: that closes every connection that waits for a request, or has sent half of one.
-struct Listening {
+/// Pingora's service with sockets from [`Sockets`], which stops accepting when the drain starts. Skips Pingora's shutdown, which
+/// closes connections that are idle or have sent part of a request.
+struct ProxyService {
     service: Service<HttpProxy<Gateway, Http1Connector>>,
     table: Option<Fds>,
-    /// Becomes true when connections are accepted.
+    /// True once connections are accepted.
     accepting: watch::Sender<bool>,
     process: Arc<Process>,
 }
 
 #[async_trait]
-impl pingora_core::services::Service for Listening {
+impl pingora_core::services::Service for ProxyService {
     async fn start_service(&mut self, fds: Option<ListenFds>, _shutdown: ShutdownWatch, listeners_per_fd: usize) {
         if let (Some(shared), Some(table)) = (&fds, self.table.take()) {
             *shared.lock() = table;
@@ -239,11 +225,11 @@ impl pingora_core::services::Service for Listening {
         let mut service = pin!(self.service.start_service(fds, drain.watch(), listeners_per_fd));
         let draining = begun.clone();
         let serve = poll_fn(|cx| {
-            // Looked at before each poll: the tasks that accept may see the drain, and end, before `begun` is woken.
+            // Checked before each poll: the accept tasks may see the drain, and end, before `begun` is woken.
             if *draining.borrow() {
                 return Poll::Ready(());
             }
-            // The first poll takes the sockets of the table and starts the tasks that accept.
+            // The first poll takes the sockets from the table and starts the accept tasks.
             let polled = service.as_mut().poll(cx);
             if polled.is_pending() && !*accepting.borrow() {
                 process.serving.store(true, Ordering::Relaxed);
@@ -271,19 +257,19 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
     let gateway = Gateway { live: process.live.clone() };
     let mut options = HttpServerOptions::default();
     options.h2c = true;
-    options.allow_connect_method_proxying = true; // the gateway refuses it itself, in the shape of its errors
+    options.allow_connect_method_proxying = true; // the gateway rejects it itself, with its own error body
     let mut h2 = H2Options::new();
     h2.max_concurrent_streams(H2_STREAMS)
         .initial_window_size(H2_WINDOW.0)
         .initial_connection_window_size(H2_WINDOW.1)
         .max_header_list_size(MAX_HEADERS as u32);
-    let doors = listen.to_vec();
-    let mut service = front::service(&server.configuration, gateway, process.clone(), Options { server: options, h2, doors });
+    let listeners = listen.to_vec();
+    let mut service = front::service(&server.configuration, gateway, process.clone(), Options { server: options, h2, listeners });
     for l in listen {
-        let read = if l.tls.is_some() { READ_BUFFER_OF_TLS } else { 0 };
+        let read = if l.tls.is_some() { TLS_READ_BUFFER } else { 0 };
         let config = match &l.address {
             ListenAddress::Tcp(address) => ListenerConfig::tcp(address.to_string()),
-            // Pingora sets the mode again, of the path.
+            // Pingora sets the mode of the path again.
             ListenAddress::Unix { path, mode } => {
                 ListenerConfig::uds(path.display().to_string()).permissions(Permissions::from_mode(*mode))
             }
@@ -293,27 +279,27 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
     service
 }
 
-/// Background work: the start, reloads, look-ups, the closing of idle connections.
-struct Upkeep {
+/// Background tasks: reloads, name lookups, credential refresh, closing idle connections.
+struct Background {
     process: Arc<Process>,
     reloader: Option<Reloader>,
     start: Mutex<Option<Start>>,
 }
 
-/// What happens once, when the process serves.
+/// Work to do once connections are accepted.
 struct Start {
-    /// Set when connections are accepted.
+    /// True once connections are accepted.
     accepting: watch::Receiver<bool>,
-    /// The process that waits for it.
+    /// The previous process, which waits for a confirmation.
     predecessor: Option<Predecessor>,
     on_serving: OnServing,
 }
 
 #[async_trait]
-impl BackgroundService for Upkeep {
+impl BackgroundService for Background {
     async fn start(&self, _shutdown: ShutdownWatch) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-            log::error!("SIGHUP cannot be received");
+            log::error!("cannot receive SIGHUP");
             return;
         };
         let mut draining = self.process.live.load().drain.watch();
@@ -323,28 +309,28 @@ impl BackgroundService for Upkeep {
             self.process.confirm(predecessor).await;
             on_serving();
         }
-        let mut fresh = KeptFresh::default();
-        fresh.follow(&self.process.live.load_full());
-        let mut look = tokio::time::interval(super::reload::LOOK_EVERY);
-        let mut resolve = tokio::time::interval(RESOLVE_EVERY);
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut refresh = CredentialRefresh::default();
+        refresh.follow(&self.process.live.load_full());
+        let mut poll = tokio::time::interval(super::reload::POLL_INTERVAL);
+        let mut resolve = tokio::time::interval(RESOLVE_INTERVAL);
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
                 () = is_set(&mut draining) => return,
                 _ = hangup.recv() => if let Some(r) = &self.reloader {
                     r.reload(&self.process).await;
-                    fresh.follow(&self.process.live.load_full());
+                    refresh.follow(&self.process.live.load_full());
                 },
-                _ = look.tick() => {
+                _ = poll.tick() => {
                     self.process.live.load().follow_wall_clock();
                     if let Some(r) = &self.reloader {
-                        r.look(&self.process).await;
-                        fresh.follow(&self.process.live.load_full());
+                        r.poll(&self.process).await;
+                        refresh.follow(&self.process.live.load_full());
                     }
                 },
                 _ = sweep.tick() => self.process.idle.sweep(),
                 _ = resolve.tick() => {
-                    // Not awaited: a slow name server keeps nothing else waiting.
+                    // Not awaited: a slow name server must not block this loop.
                     self.process.live.load().named_addresses().for_each(|addresses| drop(addresses.refresh()));
                 }
             }
@@ -352,14 +338,14 @@ impl BackgroundService for Upkeep {
     }
 }
 
-/// The tasks that keep the credentials of the current generation fresh.
+/// Tasks that refresh the credentials of the current generation.
 #[derive(Default)]
-struct KeptFresh {
+struct CredentialRefresh {
     generation: u64,
     tasks: tokio::task::JoinSet<()>,
 }
 
-impl KeptFresh {
+impl CredentialRefresh {
     fn follow(&mut self, live: &Live) {
         if self.generation == live.generation {
             return;

@@ -1,4 +1,4 @@
-//! What the hooks and the replay session share of one request, across Pingora's borrow of both.
+//! State of a request shared by the hooks and the replay session, which Pingora borrows separately.
 
 use crate::lifecycle::Lifecycle;
 use bytes::Bytes;
@@ -6,25 +6,25 @@ use parking_lot::{Mutex, MutexGuard};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 
-/// Locked for one event at a time, always by the same task: nobody waits for it.
+/// Locked per event, always by the same task, so never contended.
 #[derive(Default)]
 pub struct Shared(Mutex<Parts>);
 
 /// See [`Shared`].
 #[derive(Default)]
 pub struct Parts {
-    /// Where the request is.
+    /// State of the request.
     pub life: Lifecycle,
-    /// The attempt's request body, until it is handed out.
+    /// The attempt's request body, until Pingora takes it.
     pub body: Option<Bytes>,
-    /// The head of the client's response, from the commit until it is written.
+    /// The client's response head, from the commit until it is written.
     pub head: Option<Box<ResponseHeader>>,
-    /// The client's own session, once the replay session has been dropped.
+    /// The client's session, once the replay session is dropped.
     pub home: Option<Box<ServerSession>>,
 }
 
 impl Shared {
-    /// The parts.
+    /// Locks the state.
     pub fn lock(&self) -> MutexGuard<'_, Parts> {
         self.0.lock()
     }

@@ -1,10 +1,10 @@
-//! Signals, and the end of the process: SIGTERM drains, SIGQUIT upgrades, SIGINT stops at once, also during the others;
-//! SIGHUP reloads ([`super::reload`]), SIGUSR1 and SIGUSR2 do nothing.
+//! Signals and shutdown: SIGTERM drains, SIGQUIT upgrades, SIGINT exits at once, SIGHUP reloads ([`super::reload`]), SIGUSR1 and
+//! SIGUSR2 are ignored.
 //!
-//! Pingora's own shutdown is never started. It stops accepting whether or not a successor has the listeners, and closes
-//! every client connection that waits for a request; so [`Signals::recv`] does not return, and the process ends here.
+//! Pingora's own shutdown is not used: it stops accepting before a new process has the listeners, and closes idle client
+//! connections at once. [`Signals::recv`] never returns; the process exits here.
 
-use super::drain::{Drain, FAREWELL, IDLE_GRACE};
+use super::drain::{CLOSE_GRACE, Drain, IDLE_GRACE};
 use super::handover::hand_over;
 use super::serve::Process;
 use crate::system;
@@ -16,23 +16,23 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Exit code of a process that could not take over, as of one that could not listen.
+/// Exit code of a process whose predecessor withdrew the listeners; the same as of one that cannot listen.
 const NOT_STARTED: i32 = 3;
 
-/// Waits for signals and does what they ask for.
+/// Handles signals.
 pub struct Signals {
-    /// The process that they are sent to.
+    /// This process.
     pub process: Arc<Process>,
 }
 
-/// Why the process ends.
+/// Why the process drains.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum DrainReason {
     /// SIGTERM.
     Terminated,
-    /// A successor serves.
-    Succeeded,
-    /// The process before has withdrawn its listeners.
+    /// A new process has taken over.
+    Upgraded,
+    /// The previous process has withdrawn its listeners.
     Withdrawn,
 }
 
@@ -46,50 +46,50 @@ impl ShutdownSignalWatch for Signals {
             return ShutdownSignal::FastShutdown;
         };
         tokio::select! {
-            _ = int.recv() => leave("interrupted", 0),
+            _ = int.recv() => exit("interrupted", 0),
             () = self.until_drain(quit, term) => {}
         }
         int.recv().await;
-        leave("interrupted", 0)
+        exit("interrupted", 0)
     }
 }
 
 impl Signals {
-    /// Serves until there is a reason to end, and begins the drain.
+    /// Waits for a reason to drain, and starts the drain.
     async fn until_drain(&self, quit: Signal, term: Signal) {
         let process = &self.process;
-        let end = self.end(quit, term).await;
-        if end == End::Succeeded {
+        let reason = self.drain_reason(quit, term).await;
+        if reason == DrainReason::Upgraded {
             process.admin_released.send_replace(true);
         } else {
             process.serving.store(false, Ordering::Relaxed);
         }
         let live = process.live.load_full();
         let delay = live.snapshot.server.drain_delay;
-        if end == End::Terminated && !delay.is_zero() {
-            log::info!("not ready; the drain begins in {delay:?}");
+        if reason == DrainReason::Terminated && !delay.is_zero() {
+            log::info!("not ready; draining starts in {delay:?}");
             tokio::time::sleep(delay).await;
         }
         process.sockets.lock().take();
         live.drain.begin();
         let process = process.clone();
-        std::thread::spawn(move || leave_when_done(&process, if end == End::Withdrawn { NOT_STARTED } else { 0 }));
+        std::thread::spawn(move || exit_when_drained(&process, if reason == DrainReason::Withdrawn { NOT_STARTED } else { 0 }));
     }
 
-    async fn end(&self, mut quit: Signal, mut term: Signal) -> End {
+    async fn drain_reason(&self, mut quit: Signal, mut term: Signal) -> DrainReason {
         loop {
             tokio::select! {
-                _ = term.recv() => return End::Terminated,
-                () = self.process.withdrawn.notified() => return End::Withdrawn,
+                _ = term.recv() => return DrainReason::Terminated,
+                () = self.process.withdrawn.notified() => return DrainReason::Withdrawn,
                 _ = quit.recv() => tokio::select! {
-                    upgraded = self.upgrade() => if upgraded { return End::Succeeded },
-                    _ = term.recv() => return End::Terminated,
+                    upgraded = self.upgrade() => if upgraded { return DrainReason::Upgraded },
+                    _ = term.recv() => return DrainReason::Terminated,
                 },
             }
         }
     }
 
-    /// Hands the listeners to a successor; false where none serves, and this process continues.
+    /// Hands the listeners over to a new process. `false` if that failed and this process continues to serve.
     async fn upgrade(&self) -> bool {
         let process = &self.process;
         let live = process.live.load_full();
@@ -98,11 +98,11 @@ impl Signals {
         let (Some(path), Some(sockets)) = (&process.upgrade_socket, sockets) else {
             return self.upgrade_failed("there is no upgrade socket; set server.upgrade_socket and restart".to_owned());
         };
-        log::info!("upgrade: waiting {time:?} for a successor at {}", path.display());
+        log::info!("upgrade: waiting for a new process at {}, timeout {time:?}", path.display());
         *process.upgrade.lock() = Upgrade::Waiting { since: system::wall_clock() };
         match hand_over(path, &sockets, time).await {
             Ok(()) => {
-                log::info!("upgrade: a successor serves");
+                log::info!("upgrade: the new process serves");
                 true
             }
             Err(problem) => self.upgrade_failed(problem),
@@ -116,69 +116,70 @@ impl Signals {
     }
 }
 
-/// Ends the process when nothing is left to do, or the time for it is over.
-#[expect(clippy::disallowed_methods, reason = "a thread of its own")]
-fn leave_when_done(process: &Process, code: i32) {
+/// Exits when the drain is complete, or after `server.drain_timeout`.
+#[expect(clippy::disallowed_methods, reason = "runs on its own thread")]
+fn exit_when_drained(process: &Process, code: i32) {
     const POLL: Duration = Duration::from_millis(50);
     let live = process.live.load_full();
     let (drain, server) = (&live.drain, &live.snapshot.server);
     let time = server.drain_timeout;
     let began = system::now();
-    log::info!("draining {} requests, timeout {time:?}", drain.present());
-    let mut quiet = Quiet { headers: server.header_timeout, since: None };
-    while !quiet.is_enough(drain, system::now()) {
-        if system::since(began) >= time && !drain.is_over() {
+    log::info!("draining {} requests, timeout {time:?}", drain.requests());
+    let mut idle = IdleCheck { headers: server.header_timeout, since: None };
+    while !idle.is_drained(drain, system::now()) {
+        if system::since(began) >= time && !drain.is_closed() {
             drain.close();
         }
-        if system::since(began) > time + FAREWELL {
-            log::warn!("{} requests are cut off", drain.present());
+        if system::since(began) > time + CLOSE_GRACE {
+            log::warn!("aborting {} requests", drain.requests());
             break;
         }
         std::thread::sleep(POLL);
     }
-    leave("drained", code)
+    exit("drained", code)
 }
 
-/// Whether there has been nothing to do for long enough.
-struct Quiet {
-    /// How long a client may take for the headers of a request.
+/// Detects the end of a drain.
+struct IdleCheck {
+    /// `server.header_timeout`.
     headers: Duration,
+    /// Since when there are no requests.
     since: Option<Instant>,
 }
 
-impl Quiet {
-    /// Between the end of a request and the last bytes of its log line, and between two requests of a connection.
+impl IdleCheck {
+    /// Covers the time between the end of a request and its log line, and between two requests on a connection.
     const SETTLE: Duration = Duration::from_millis(50);
 
-    fn is_enough(&mut self, drain: &Drain, now: Instant) -> bool {
-        if drain.present() > 0 {
+    /// Whether there have been no requests for long enough.
+    fn is_drained(&mut self, drain: &Drain, now: Instant) -> bool {
+        if drain.requests() > 0 {
             self.since = None;
             return false;
         }
-        let quiet = now.saturating_duration_since(*self.since.get_or_insert(now));
-        // Connections end by deadlines of their own; those of HTTP/2 end when their clients have seen GOAWAY, if they do.
-        let wait = if drain.connections() == 0 || drain.is_over() { Self::SETTLE } else { IDLE_GRACE + self.headers };
-        quiet >= wait
+        let idle = now.saturating_duration_since(*self.since.get_or_insert(now));
+        // Idle connections are closed by their own timeouts; HTTP/2 ones when their clients react to GOAWAY.
+        let wait = if drain.connections() == 0 || drain.is_closed() { Self::SETTLE } else { IDLE_GRACE + self.headers };
+        idle >= wait
     }
 }
 
-/// SIGUSR1 and SIGUSR2, which log rotation sends to other servers, have no meaning here; SIGHUP has one as soon as the
-/// process serves. The default action of all three is to end the process. tokio replaces it for good with the first
-/// receiver, which need not be kept.
-pub fn claim() {
-    let claimed = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+/// Disables the default action of SIGUSR1, SIGUSR2 and SIGHUP, which is to terminate the process: log rotation sends them.
+/// tokio installs its handler permanently with the first receiver, which need not be kept.
+pub fn ignore_unused() {
+    let ignored = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
         let _entered = runtime.enter();
         [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::hangup()]
             .into_iter()
             .try_for_each(|kind| signal(kind).map(drop))
     });
-    if let Err(e) = claimed {
-        log::error!("SIGUSR1, SIGUSR2 and an early SIGHUP will end the process: {e}");
+    if let Err(e) = ignored {
+        log::error!("SIGUSR1, SIGUSR2 and an early SIGHUP will terminate the process: {e}");
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "no request is left, and the log is written")]
-fn leave(why: &str, code: i32) -> ! {
+#[expect(clippy::disallowed_methods, reason = "drained, and the log is flushed")]
+fn exit(why: &str, code: i32) -> ! {
     log::info!("{why}");
     crate::telemetry::log::flush();
     std::process::exit(code)

@@ -1,6 +1,6 @@
-//! The listening sockets of the process. Each is bound once, or inherited from the process before; Pingora and the admin
-//! listener work on copies, and an upgrade sends the originals.
-#![expect(clippy::disallowed_methods, reason = "sockets are opened before anything is served")]
+//! The listening sockets of the process, bound or inherited from the previous process. Pingora and the admin listener use
+//! duplicates; an upgrade sends the originals.
+#![expect(clippy::disallowed_methods, reason = "sockets are opened before requests are served")]
 
 use crate::config::snapshot::ListenAddress;
 use crate::system;
@@ -16,34 +16,34 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a successor waits for the admin address where the process before does not hand it over (0.1.0).
+/// How long to wait for the admin address if the previous process does not hand it over (0.1.0).
 const ADMIN_WAIT: Duration = Duration::from_secs(5);
-/// Connections that a Unix socket holds until they are accepted; Pingora sets its own number afterwards.
+/// Accept backlog of a Unix socket; Pingora sets its own afterwards.
 const BACKLOG: i32 = 1024;
 
-/// Sockets that another process has sent, by their names.
+/// Sockets received from another process, by name.
 pub type Inherited = HashMap<String, OwnedFd>;
 
 /// See the module.
 pub struct Sockets {
-    clients: Vec<Client>,
+    clients: Vec<ClientSocket>,
     admin: (String, TcpListener),
 }
 
-/// A socket for clients.
-struct Client {
-    /// The address as it is configured.
+/// A socket for client connections.
+struct ClientSocket {
+    /// The configured address.
     name: String,
-    /// What Pingora looks for.
+    /// Pingora's key of the socket.
     key: String,
     socket: OwnedFd,
 }
 
 impl Sockets {
-    /// Takes over what is inherited, and binds the rest. What is inherited and not configured any more is closed.
+    /// Uses inherited sockets and binds the rest. Closes inherited ones that are no longer configured.
     ///
     /// # Errors
-    /// Which address cannot be listened on, and why.
+    /// Which address cannot be bound, and why.
     pub fn open<'a>(
         clients: impl Iterator<Item = &'a ListenAddress>,
         admin: SocketAddr,
@@ -59,7 +59,7 @@ impl Sockets {
                 ListenAddress::Unix { path, mode } => (path.display().to_string(), unix(path, *mode, inherited)),
             };
             let socket = socket.map_err(|e| format!("cannot listen on {name}: {e}"))?;
-            Ok(Client { name, key, socket })
+            Ok(ClientSocket { name, key, socket })
         });
         let clients = clients.collect::<Result<_, String>>()?;
         let name = format!("admin:{admin}");
@@ -67,10 +67,10 @@ impl Sockets {
         Ok(Self { clients, admin: (name, socket) })
     }
 
-    /// Copies for Pingora, which looks for them by address or path.
+    /// Duplicates for Pingora, by address or path.
     ///
     /// # Errors
-    /// When the process has no more file descriptors.
+    /// If the process is out of file descriptors.
     pub fn for_pingora(&self) -> io::Result<Fds> {
         let mut table = Fds::new();
         for client in &self.clients {
@@ -79,34 +79,34 @@ impl Sockets {
         Ok(table)
     }
 
-    /// A copy for the admin listener.
+    /// A duplicate for the admin listener.
     ///
     /// # Errors
-    /// When the process has no more file descriptors.
+    /// If the process is out of file descriptors.
     pub fn for_admin(&self) -> io::Result<TcpListener> {
         self.admin.1.try_clone()
     }
 
-    /// Every socket with its name. Names hold no spaces.
+    /// All sockets with their names, which contain no spaces.
     pub fn all(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
         let clients = self.clients.iter().map(|client| (client.name.as_str(), client.socket.as_fd()));
         clients.chain([(self.admin.0.as_str(), self.admin.1.as_fd())])
     }
 }
 
-/// The inherited socket if it really is the one of that address, else a new one. Port 0 is any.
+/// The inherited socket if it is bound to that address, else a new one. Port 0 matches any.
 fn tcp(address: SocketAddr, inherited: Option<OwnedFd>, wait: Duration) -> io::Result<TcpListener> {
     let inherited = inherited.map(TcpListener::from);
-    let is_its = |socket: &TcpListener| socket.local_addr().is_ok_and(|local| address.port() == 0 || local == address);
-    inherited.filter(is_its).map_or_else(|| bind(address, wait), Ok)
+    let matches = |socket: &TcpListener| socket.local_addr().is_ok_and(|local| address.port() == 0 || local == address);
+    inherited.filter(matches).map_or_else(|| bind(address, wait), Ok)
 }
 
 fn bind(address: SocketAddr, wait: Duration) -> io::Result<TcpListener> {
-    const AGAIN: Duration = Duration::from_millis(10);
+    const RETRY_INTERVAL: Duration = Duration::from_millis(10);
     let until = system::now() + wait;
     loop {
         match TcpListener::bind(address) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && system::now() < until => std::thread::sleep(AGAIN),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && system::now() < until => std::thread::sleep(RETRY_INTERVAL),
             bound => {
                 let socket = bound?;
                 socket.set_nonblocking(true)?;
@@ -116,13 +116,13 @@ fn bind(address: SocketAddr, wait: Duration) -> io::Result<TcpListener> {
     }
 }
 
-/// The inherited socket if its file is still there, else a new one.
+/// The inherited socket if its file still exists, else a new one.
 fn unix(path: &Path, mode: u32, inherited: Option<OwnedFd>) -> io::Result<OwnedFd> {
-    let is_its = |socket: &UnixListener| {
+    let matches = |socket: &UnixListener| {
         let named = socket.local_addr().is_ok_and(|local| local.as_pathname() == Some(path));
         named && symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
     };
-    match inherited.map(UnixListener::from).filter(is_its) {
+    match inherited.map(UnixListener::from).filter(matches) {
         Some(socket) => {
             set_permissions(path, Permissions::from_mode(mode))?;
             Ok(socket.into())
@@ -131,7 +131,7 @@ fn unix(path: &Path, mode: u32, inherited: Option<OwnedFd>) -> io::Result<OwnedF
     }
 }
 
-/// Binds a socket whose file has its mode before anyone can connect.
+/// Binds a socket. Its file has the mode before connections are possible.
 fn bind_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     remove_stale(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -142,20 +142,20 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Removes the file of a socket that nobody listens on: a process leaves it behind when it ends.
+/// Removes a stale socket file, left behind by a process that has exited.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::other("the file exists and is not a socket; it is not removed"));
+            return Err(io::Error::other("the file exists and is not a socket"));
         }
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process is listening")),
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        Err(e) => Err(io::Error::new(e.kind(), format!("it is unknown whether another process listens there: {e}"))),
+        Err(e) => Err(io::Error::new(e.kind(), format!("cannot determine whether another process is listening: {e}"))),
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
         let path = folder.join("s");
         let listens = unix(&path, 0o600, None).unwrap();
         assert_eq!(symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert!(unix(&path, 0o600, None).unwrap_err().to_string().contains("another process listens"));
+        assert!(unix(&path, 0o600, None).unwrap_err().to_string().contains("another process is listening"));
         let kept = symlink_metadata(&path).unwrap().ino();
         let inherited = unix(&path, 0o666, Some(listens)).unwrap();
         let found = symlink_metadata(&path).unwrap();

@@ -42,7 +42,7 @@ async fn serve(live: Arc<Live>) -> SocketAddr {
     let sockets = Sockets::open(std::iter::empty(), ANY.into(), None).unwrap();
     let process = Arc::new(Process::new(gateway.live.clone(), sockets, None));
     let door = Listen { address: ListenAddress::Tcp(address), tls: None, proxy_protocol: false };
-    let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), doors: vec![door] };
+    let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), listeners: vec![door] };
     let mut service = front::service(&Arc::new(ServerConf::default()), gateway, process, options);
     service.add_tcp(&address.to_string());
     let (running, shutdown) = tokio::sync::watch::channel(false);
@@ -89,7 +89,7 @@ async fn an_address_that_refuses_costs_no_attempt() {
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("x-tidegate-attempts: 1\r\n"), "{answer}");
     }
     addresses.set_source(vec![one, two]);
-    addresses.found(vec![one, two]);
+    addresses.update(vec![one, two]);
     let answer = ask(gateway, "r").await;
     assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("cannot be connected to"), "{answer}");
 }
@@ -116,7 +116,7 @@ async fn each_address_has_its_share_and_one_that_moved_costs_no_request() {
     let live = live(&named(port), None);
     let addresses = live.upstream(first_target(&live)).addresses();
     addresses.set_source(all.clone());
-    addresses.found(all);
+    addresses.update(all);
     let gateway = serve(live.clone()).await;
     for _ in 0..9 {
         let answer = ask(gateway, "r").await;
@@ -125,7 +125,7 @@ async fn each_address_has_its_share_and_one_that_moved_costs_no_request() {
     assert_eq!(handles.iter().map(|handle| handle.seen().len()).collect::<Vec<_>>(), [3, 3, 3]);
     // The name is looked up when nobody listens at the addresses any more, and the same attempt finds the new one.
     let gone = [4, 5].map(|last| SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), port));
-    addresses.found(gone.to_vec());
+    addresses.update(gone.to_vec());
     for _ in 0..4 {
         let answer = ask(gateway, "r").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");

@@ -1,4 +1,4 @@
-//! The socket at which two processes of the same configuration meet for an upgrade.
+//! Path of the upgrade socket.
 
 use crate::config::types::MAX_SOCKET_PATH;
 use crate::system;
@@ -9,26 +9,26 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The socket of the gateway that `configuration` describes. By default it is in a directory that no other user can
-/// enter, because a process that reaches it could send listeners of its own; and it is named after the configuration's
-/// path, so that two gateways on one host have two sockets.
+/// Path of the upgrade socket. By default it is in a directory that only this user can access, because a process that connects
+/// could send its own listeners. Its name is derived from the configuration's path, so that each gateway on a host has its own.
 ///
 /// # Errors
-/// Why there can be no such socket.
+/// If there is no private directory, or the path is too long.
 pub fn socket(configured: Option<&Path>, configuration: Option<&Path>) -> Result<PathBuf, String> {
     let path = match configured {
         Some(path) => path.to_owned(),
         None => {
             let file = configuration.map(|file| std::path::absolute(file).unwrap_or_else(|_| file.to_owned())).unwrap_or_default();
-            let directory = directory().map_err(|e| format!("no directory for the upgrade socket: {e}; set server.upgrade_socket"))?;
+            let directory =
+                directory().map_err(|e| format!("no private directory for the upgrade socket: {e}; set server.upgrade_socket"))?;
             directory.join(name(&file))
         }
     };
     match path.as_os_str().len() {
         0..=MAX_SOCKET_PATH => Ok(path),
-        length => Err(format!(
-            "the path of the upgrade socket has {length} bytes, at most {MAX_SOCKET_PATH} can be used; set server.upgrade_socket"
-        )),
+        length => {
+            Err(format!("the path of the upgrade socket has {length} bytes, the maximum is {MAX_SOCKET_PATH}; set server.upgrade_socket"))
+        }
     }
 }
 
@@ -38,23 +38,23 @@ fn name(configuration: &Path) -> String {
     format!("{digits}.sock")
 }
 
-/// The user that this process runs as.
+/// The effective user id.
 pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
 fn directory() -> io::Result<PathBuf> {
-    let given = |name| system::env_os(name).map(PathBuf::from);
-    let base = given("RUNTIME_DIRECTORY").or_else(|| given("XDG_RUNTIME_DIR")).unwrap_or_else(std::env::temp_dir);
+    let variable = |name| system::env_os(name).map(PathBuf::from);
+    let base = variable("RUNTIME_DIRECTORY").or_else(|| variable("XDG_RUNTIME_DIR")).unwrap_or_else(std::env::temp_dir);
     let user = user();
     let directory = base.join(format!("tidegate-{user}"));
-    private(&directory, user)?;
+    ensure_private(&directory, user)?;
     Ok(directory)
 }
 
-/// Makes the directory, or holds an existing one to being the user's own.
-#[expect(clippy::disallowed_methods, reason = "called before anything is served")]
-fn private(directory: &Path, user: u32) -> io::Result<()> {
+/// Creates the directory, or checks that it belongs to the user and only the user can access it.
+#[expect(clippy::disallowed_methods, reason = "called before requests are served")]
+fn ensure_private(directory: &Path, user: u32) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
@@ -63,7 +63,7 @@ fn private(directory: &Path, user: u32) -> io::Result<()> {
     if found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0 {
         return Ok(());
     }
-    Err(io::Error::other(format!("{} is open to others", directory.display())))
+    Err(io::Error::other(format!("other users have access to {}", directory.display())))
 }
 
 #[cfg(test)]
@@ -86,12 +86,12 @@ mod tests {
         create_dir(&base).unwrap();
         let user = symlink_metadata(&base).unwrap().uid();
         let own = base.join("own");
-        assert!(private(&own, user).is_ok() && private(&own, user).is_ok());
-        assert!(private(&own, user + 1).is_err());
+        assert!(ensure_private(&own, user).is_ok() && ensure_private(&own, user).is_ok());
+        assert!(ensure_private(&own, user + 1).is_err());
         set_permissions(&own, Permissions::from_mode(0o755)).unwrap();
-        assert!(private(&own, user).is_err());
+        assert!(ensure_private(&own, user).is_err());
         std::os::unix::fs::symlink(&base, base.join("link")).unwrap();
-        assert!(private(&base.join("link"), user).is_err());
+        assert!(ensure_private(&base.join("link"), user).is_err());
         remove_dir_all(&base).unwrap();
     }
 }

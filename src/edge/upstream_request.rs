@@ -1,4 +1,4 @@
-//! The request that leaves: built from an allow-list, signed, with nothing of the client's headers but its trace.
+//! Builds and signs the upstream request. Of the client's headers only the trace context is forwarded.
 
 use super::call::Attempt;
 use super::connector::upstream::TRACEPARENT;
@@ -13,12 +13,12 @@ use pingora_http::RequestHeader;
 /// Fills in the request of an attempt.
 ///
 /// # Errors
-/// Where there are no credentials to sign with.
+/// If there are no credentials to sign with.
 pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, trace: &Trace) -> Result<(), AttemptFailure> {
     let provider = &attempt.target.provider;
     let outgoing = &attempt.outgoing;
     let internal = |e: String| {
-        log::error!("provider `{}`: its request cannot be built: {e}", provider.name);
+        log::error!("provider `{}`: cannot build the request: {e}", provider.name);
         AttemptFailure::Internal
     };
     let upstream = live.upstream(&attempt.target);
@@ -31,7 +31,7 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
         headers.insert(name.clone(), value.clone());
     }
     if let Some(path) = signed_path {
-        // What describes the request is part of a signature; what a proxy on the way may add to is not.
+        // Headers that a proxy may change are not signed.
         let mut signed = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         signed.extend(outgoing.headers.iter().chain(&provider.headers).cloned());
         let proof = live.sign(&attempt.target, &path, &signed, &outgoing.body).await;
@@ -40,7 +40,7 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
         }
     }
     let absolute = upstream.origin().map(|origin| [origin, uri.path_and_query().map_or("/", PathAndQuery::as_str)].concat());
-    // Made from its parts, because Pingora's own setters parse every name again.
+    // Pingora's setters would parse every name again.
     let (mut parts, ()) = http::Request::new(()).into_parts();
     (parts.method, parts.uri, parts.version, parts.headers) = (Method::POST, uri, request.version, headers);
     *request = parts.into();

@@ -58,7 +58,7 @@ async fn s15_the_fallback_serves_while_the_primary_is_down_and_the_primary_once_
     })
     .await;
     assert!(requests > down, "the circuit was open for some of {requests}");
-    gateway.output.line("is back; it was ejected").await;
+    gateway.output.line("is available again after failures").await;
     assert_eq!((answered_by(&gateway, model).await.as_str(), attempts(&sim, "fb-s15-flap")), (model, down + 2));
 }
 

@@ -89,7 +89,7 @@ fn exit_codes_and_what_is_said_with_them() {
         (&["run", "--config", &admin], 3, &[&held]),
         (&["simulate", "--listen", &held], 3, &[&held]),
         // Nobody is there to take over from.
-        (&["run", "--config", &alone, "--upgrade"], 3, &["no process has handed its listeners over"]),
+        (&["run", "--config", &alone, "--upgrade"], 3, &["no process handed its listeners over"]),
     ] {
         let output = run(arguments);
         let text = String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned();

@@ -44,7 +44,7 @@ async fn a_refused_credential_or_model_is_set_aside_and_logged_once() {
         }
         assert_eq!(asked(&sim, &format!("m+{script}")), 1);
         let line = gateway.output.line(&format!("route `{name}`")).await;
-        assert!(line.contains("set aside") && line.contains("\"level\":\"error\""), "{line}");
+        assert!(line.contains("is ejected") && line.contains("\"level\":\"error\""), "{line}");
         let state = format!("tidegate_target_state{{route=\"{name}\",target=\"sim/m+{script}\"}}");
         assert_eq!(gateway.metric(&state).await, 0.0);
     }
@@ -68,8 +68,8 @@ async fn a_target_alone_with_a_refused_credential_is_asked_all_the_same_and_a_re
         assert_eq!(by(&gateway.chat(&chat("r")).await), (502, "sim", "1"));
     }
     assert_eq!(by(&gateway.chat(&chat("r")).await), (200, "sim", "1"));
-    gateway.output.line("is back; its credential was refused").await;
-    let lines = gateway.output.text().lines().filter(|line| line.contains("set aside")).count();
+    gateway.output.line("is available again after a rejected credential").await;
+    let lines = gateway.output.text().lines().filter(|line| line.contains("is ejected")).count();
     assert_eq!(lines, 1, "{}", gateway.output.text());
 }
 

@@ -149,7 +149,7 @@ async fn three_upgrades_in_a_row_behind_nginx_lose_no_post() {
         let (child, output) = if new_first {
             let successor = gateway.successor();
             // It waits at the socket, whose name is the configuration's.
-            successor.1.line("waiting for the process that serves").await;
+            successor.1.line("for the running process").await;
             gateway.signal("QUIT").await;
             successor
         } else {
@@ -160,7 +160,7 @@ async fn three_upgrades_in_a_row_behind_nginx_lose_no_post() {
         output.line("\"serving\"").await;
         let (mut old, lines) = gateway.continue_with((child, output));
         assert_eq!(soon("the end of the old process", old.wait()).await.unwrap().code(), Some(0));
-        assert!(lines.text().contains("a successor serves"), "{}", lines.text());
+        assert!(lines.text().contains("the new process serves"), "{}", lines.text());
     }
     load.served(200).await;
     assert_eq!(load.end().await, Vec::<String>::new());

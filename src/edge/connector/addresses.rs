@@ -1,7 +1,7 @@
-//! The addresses of a provider: how they are looked up, and which of them an attempt connects to.
+//! Resolves the addresses of a provider and balances attempts over them.
 //!
-//! Attempts take the addresses in turn. One that cannot be connected to rests for [`REST`], and the attempt that found
-//! out connects to another one. A failed connect also looks the name up again, at most once every [`LOOKUP_GAP`].
+//! Attempts use the addresses round-robin. An address that fails to connect is skipped for [`COOLDOWN`], and the attempt connects
+//! to another one. A failed connect also triggers a lookup, at most once per [`LOOKUP_GAP`].
 
 use arc_swap::ArcSwap;
 use futures::FutureExt;
@@ -14,18 +14,18 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// How often the addresses of a provider that is named by a host are looked up again.
-pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
-/// Longest look-up that a request waits for.
+/// Interval of lookups.
+pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Timeout of a lookup.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shortest time between two look-ups that failed connects ask for.
+/// Minimum interval between lookups triggered by failed connects.
 const LOOKUP_GAP: Duration = Duration::from_secs(1);
-/// How long an address that cannot be connected to is left out. Afterwards one attempt tries it.
-const REST: Duration = Duration::from_secs(10);
-/// How long a connection that won a race waits for the attempt that it was made for.
-const SPARE_FOR: Duration = Duration::from_secs(1);
+/// How long an address that failed to connect is skipped. Then one attempt probes it.
+const COOLDOWN: Duration = Duration::from_secs(10);
+/// How long a spare connection is kept for its attempt.
+const SPARE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The addresses of one provider. Shared by the generations of the configuration in which it is at the same place.
+/// The addresses of one provider. Shared by configuration generations in which host and port are the same.
 pub struct Addresses {
     /// Name of the provider.
     provider: Arc<str>,
@@ -33,18 +33,18 @@ pub struct Addresses {
     port: u16,
     source: ArcSwap<Source>,
     list: ArcSwap<Vec<Address>>,
-    /// Incremented by each attempt; `turn % list.len()` is where it begins to choose.
+    /// Incremented by each attempt, which starts at `turn % list.len()`.
     turn: AtomicUsize,
     lookup: Mutex<Option<Lookup>>,
-    /// The connection that won a race against the address that was asked for.
+    /// A connection to another address than the requested one, which connected first.
     spare: Mutex<Option<Spare>>,
-    /// Zero of [`State::rests_until`].
+    /// Epoch of [`State::skip_until`].
     epoch: Instant,
 }
 
-/// Where addresses come from.
+/// Source of the addresses.
 enum Source {
-    /// The host is an address itself.
+    /// The host is an IP address.
     Literal,
     /// The system's resolver.
     System,
@@ -58,13 +58,13 @@ struct Address {
     state: Arc<State>,
 }
 
-/// What is known of an address, for as long as look-ups find it.
+/// State of an address, kept while lookups return it.
 #[derive(Default)]
 struct State {
-    /// Incremented to stop the use of all connections made before.
+    /// Incremented to retire all earlier connections.
     generation: AtomicU32,
-    /// Milliseconds since [`Addresses::epoch`]; 0 for an address that can be used.
-    rests_until: AtomicU64,
+    /// Milliseconds since [`Addresses::epoch`]; 0 if available.
+    skip_until: AtomicU64,
 }
 
 struct Lookup {
@@ -79,27 +79,27 @@ struct Spare {
     since: Instant,
 }
 
-/// The address that an attempt was given.
+/// The address selected for an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Picked {
-    /// Where it connects to.
+    /// The address.
     pub address: SocketAddr,
-    /// Which of the address's generations of connections it may use.
+    /// Generation of the connections that the attempt may use.
     pub generation: u32,
-    /// Whether it finds out if an address can be connected to again.
+    /// Whether the attempt probes a failed address.
     probe: bool,
 }
 
 /// The addresses of one attempt.
 #[derive(Debug, Default)]
 pub struct Dial {
-    /// The one in use.
+    /// The selected one.
     pub current: Option<Picked>,
     failed: Vec<SocketAddr>,
 }
 
 impl Addresses {
-    /// The addresses of `host`: itself, or those that a look-up finds.
+    /// The addresses of `host`, an IP address or a name to look up.
     pub fn new(provider: Arc<str>, host: Arc<str>, port: u16) -> Self {
         let literal = host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, port));
         let list = literal.map(|socket| Address { socket, state: Arc::default() }).into_iter().collect();
@@ -117,18 +117,18 @@ impl Addresses {
         }
     }
 
-    /// Whether they come from a look-up.
+    /// Whether the host is a name.
     pub fn is_named(&self) -> bool {
         !matches!(**self.source.load(), Source::Literal)
     }
 
-    /// Looks them up now. The old list stays where that fails.
+    /// Looks the name up. Keeps the list on failure.
     async fn resolve(&self) {
         let Self { provider, host, .. } = self;
         match tokio::time::timeout(RESOLVE_TIMEOUT, self.look_up()).await {
-            Ok(Ok(found)) => self.found(found),
+            Ok(Ok(found)) => self.update(found),
             Ok(Err(e)) => log::warn!("provider {provider}: cannot resolve {host}: {e}"),
-            Err(_) => log::warn!("provider {provider}: resolving {host} takes longer than {RESOLVE_TIMEOUT:?}"),
+            Err(_) => log::warn!("provider {provider}: resolving {host} timed out after {RESOLVE_TIMEOUT:?}"),
         }
     }
 
@@ -140,7 +140,7 @@ impl Addresses {
         Ok(tokio::net::lookup_host((&*self.host, self.port)).await?.collect())
     }
 
-    /// Looks them up at once, unless that happened less than [`LOOKUP_GAP`] ago. The future ends with the last look-up.
+    /// Starts a lookup, unless one is running or started less than [`LOOKUP_GAP`] ago. The future resolves with the last lookup.
     #[expect(clippy::disallowed_methods, reason = "a lookup is bounded by the resolver's timeout")]
     pub fn refresh(self: &Arc<Self>) -> impl Future<Output = ()> + use<> {
         let mut lookup = self.lookup.lock();
@@ -152,12 +152,12 @@ impl Addresses {
         let this = self.clone();
         let done = async move { this.resolve().await }.boxed().shared();
         *lookup = Some(Lookup { since: Instant::now(), done: done.clone() });
-        tokio::spawn(done.clone()); // the caller need not wait for it
+        tokio::spawn(done.clone()); // runs even if the caller does not await it
         done
     }
 
-    /// Replaces the list. An empty one is ignored; addresses that stay keep their state.
-    pub(in crate::edge) fn found(&self, found: Vec<SocketAddr>) {
+    /// Replaces the list. An empty one is ignored; known addresses keep their state.
+    pub(in crate::edge) fn update(&self, found: Vec<SocketAddr>) {
         let list = self.list.load();
         if found.is_empty() || list.iter().map(|address| &address.socket).eq(&found) {
             return;
@@ -166,13 +166,13 @@ impl Addresses {
         self.list.store(Arc::new(found.into_iter().map(|socket| Address { socket, state: state(socket) }).collect()));
     }
 
-    /// What every later look-up finds.
+    /// Sets the result of later lookups.
     #[cfg(test)]
     pub(in crate::edge) fn set_source(&self, list: Vec<SocketAddr>) {
         self.source.store(Arc::new(Source::Fixed(list)));
     }
 
-    /// The address that an attempt connects to: the next one that it has not tried. Looks the name up first where there is none.
+    /// Selects the next address that the attempt has not tried. Looks the name up if there is none.
     pub async fn dial(self: &Arc<Self>, dial: &mut Dial) -> Option<Picked> {
         dial.current = self.pick(&dial.failed);
         if dial.current.is_none() && self.is_named() {
@@ -199,11 +199,11 @@ impl Addresses {
             return picked(spare, true);
         }
         for address in untried() {
-            match address.state.rests_until.load(Ordering::Relaxed) {
+            match address.state.skip_until.load(Ordering::Relaxed) {
                 0 => return picked(address, false),
                 until if until <= self.now() => {
-                    // One attempt finds out; the others leave the address out meanwhile.
-                    let claim = address.state.rests_until.compare_exchange(until, self.until(), Ordering::Relaxed, Ordering::Relaxed);
+                    // One attempt probes the address; others skip it meanwhile.
+                    let claim = address.state.skip_until.compare_exchange(until, self.cooldown_end(), Ordering::Relaxed, Ordering::Relaxed);
                     if claim.is_ok() {
                         return picked(address, true);
                     }
@@ -214,30 +214,28 @@ impl Addresses {
         picked(untried().next()?, true)
     }
 
-    /// Another address than those `tried`, of the other family than the last of them where there is one. For a connect that
-    /// takes long (RFC 8305, section 5: the families alternate).
+    /// An untried address to race against a slow connect, preferably of the other family (RFC 8305, section 5).
     pub fn alternative(&self, tried: &[SocketAddr]) -> Option<SocketAddr> {
         let list = self.list.load();
         let usable =
-            |address: &&Address| !tried.contains(&address.socket) && address.state.rests_until.load(Ordering::Relaxed) <= self.now();
+            |address: &&Address| !tried.contains(&address.socket) && address.state.skip_until.load(Ordering::Relaxed) <= self.now();
         let other_family = |address: &&Address| tried.last().is_some_and(|last| last.is_ipv4() != address.socket.is_ipv4());
         let mut all = list.iter().filter(usable);
         let found = list.iter().filter(usable).find(other_family).or_else(|| all.next());
         found.map(|address| address.socket)
     }
 
-    /// The attempt has a connection to its address.
+    /// Records that the attempt has a connection.
     pub fn connected(&self, dial: &Dial) {
         if let Some(Picked { address, probe: true, .. }) = dial.current {
-            self.set_rest(address, 0);
+            self.set_skip(address, 0);
         }
     }
 
-    /// The attempt cannot connect to its address, which rests. Looks the name up again. Whether there may be another address
-    /// for the attempt.
+    /// Records that the attempt could not connect, and starts a lookup. Returns whether there may be another address.
     pub fn failed(self: &Arc<Self>, dial: &mut Dial) -> bool {
         let Some(Picked { address, .. }) = dial.current.take() else { return false };
-        self.rest(address);
+        self.skip(address);
         dial.failed.push(address);
         let named = self.is_named();
         if named {
@@ -246,25 +244,25 @@ impl Addresses {
         named || self.list.load().iter().any(|other| !dial.failed.contains(&other.socket))
     }
 
-    /// Leaves an address out for [`REST`].
-    pub fn rest(&self, address: SocketAddr) {
-        self.set_rest(address, self.until());
+    /// Skips an address for [`COOLDOWN`].
+    pub fn skip(&self, address: SocketAddr) {
+        self.set_skip(address, self.cooldown_end());
     }
 
-    fn set_rest(&self, address: SocketAddr, until: u64) {
+    fn set_skip(&self, address: SocketAddr, until: u64) {
         if let Some(address) = self.list.load().iter().find(|a| a.socket == address) {
-            address.state.rests_until.store(until, Ordering::Relaxed);
+            address.state.skip_until.store(until, Ordering::Relaxed);
         }
     }
 
-    /// An address with its current generation of connections.
+    /// An address with its current generation.
     pub fn current(&self, address: SocketAddr) -> Picked {
         let list = self.list.load();
         let known = list.iter().find(|a| a.socket == address);
         Picked { address, generation: known.map_or(0, |a| a.state.generation.load(Ordering::Relaxed)), probe: false }
     }
 
-    /// Stops the use of the connections that `picked` could have used. `false` where another attempt has done so already.
+    /// Retires the connections of `picked`'s generation. `false` if another attempt already did.
     pub fn retire(&self, picked: Picked) -> bool {
         let list = self.list.load();
         let Some(address) = list.iter().find(|a| a.socket == picked.address) else { return false };
@@ -272,25 +270,25 @@ impl Addresses {
         address.state.generation.compare_exchange(picked.generation, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Leaves a connection to `address` for the attempt that will be given that address.
+    /// Stores a connection to `address` for the next attempt at it.
     pub fn put_spare(&self, address: SocketAddr, stream: TcpStream) {
         let spare = Spare { address, stream, since: Instant::now() };
-        let _closed = self.spare.lock().replace(spare); // closed behind the lock
+        let _closed = self.spare.lock().replace(spare); // closed after the lock is released
     }
 
-    /// A connection to `address` that has been left, unless it is too old.
+    /// Takes the stored connection to `address`, unless it has expired.
     pub fn take_spare(&self, address: SocketAddr) -> Option<TcpStream> {
         let spare = self.spare.lock().take_if(|spare| spare.address == address)?;
-        (spare.since.elapsed() < SPARE_FOR).then_some(spare.stream)
+        (spare.since.elapsed() < SPARE_TIMEOUT).then_some(spare.stream)
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The end of a rest that begins now.
-    fn until(&self) -> u64 {
-        u64::try_from((self.epoch.elapsed() + REST).as_millis()).unwrap_or(u64::MAX)
+    /// The end of a cooldown that starts now.
+    fn cooldown_end(&self) -> u64 {
+        u64::try_from((self.epoch.elapsed() + COOLDOWN).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -306,7 +304,7 @@ mod tests {
     fn addresses(count: u8) -> Arc<Addresses> {
         let addresses = Arc::new(Addresses::new("p".into(), "upstream.invalid".into(), 80));
         addresses.set_source(list(1..=count));
-        addresses.found(list(1..=count));
+        addresses.update(list(1..=count));
         addresses
     }
 
@@ -331,7 +329,7 @@ mod tests {
     async fn attempts_take_the_addresses_in_turn() {
         let addresses = addresses(3);
         assert_eq!(round(&addresses, 6).await, [1, 2, 3, 1, 2, 3]);
-        addresses.found(list(2..=4));
+        addresses.update(list(2..=4));
         let mut after = round(&addresses, 3).await;
         after.sort_unstable();
         assert_eq!(after, [2, 3, 4], "a new address has its share");
@@ -359,7 +357,7 @@ mod tests {
         let mut one = Dial::default();
         assert_eq!(dial(&addresses, &mut one).await, Some(1));
         addresses.failed(&mut one);
-        tokio::time::advance(REST).await;
+        tokio::time::advance(COOLDOWN).await;
         let mut probes = Vec::new();
         for _ in 0..4 {
             let mut probe = Dial::default();
@@ -394,11 +392,11 @@ mod tests {
         let addresses = addresses(2);
         let mut all = list([1, 2]);
         all.insert(2, "[::1]:80".parse().unwrap());
-        addresses.found(all.clone());
+        addresses.update(all.clone());
         assert_eq!(addresses.alternative(&all[..1]), Some(all[2]));
         assert_eq!(addresses.alternative(&[all[0], all[2]]), Some(all[1]));
         assert_eq!(addresses.alternative(&all), None);
-        addresses.rest(all[2]);
+        addresses.skip(all[2]);
         assert_eq!(addresses.alternative(&all[..1]), Some(all[1]));
     }
 
@@ -410,7 +408,7 @@ mod tests {
         assert!(addresses.retire(first) && !addresses.retire(first));
         let second = addresses.dial(&mut dial).await.unwrap();
         assert_eq!(second.generation, first.generation + 1);
-        addresses.found(list([9, 1]));
+        addresses.update(list([9, 1]));
         assert_eq!(addresses.current(first.address), second, "a look-up changes nothing in that");
     }
 

@@ -1,10 +1,9 @@
-//! The connections of a provider that were made with the same settings: how they are made, and when they are closed.
+//! Establishes and closes the connections of a provider that share the same settings.
 //!
-//! Pingora's pools cannot be searched from outside. To retire a connection the gateway stops using its pool key and closes
-//! the socket itself:
+//! Pingora's pools cannot be searched. To retire a connection, the gateway stops using its pool key and closes the socket:
 //!
 //! ```text
-//! usable --a newer generation of the address, other settings--> retired --no attempt uses it--> closed
+//! usable --newer generation of the address, other settings--> retired --no attempt uses it--> closed
 //! ```
 
 use super::addresses::{Addresses, Picked};
@@ -28,33 +27,32 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until};
 
-/// Connections of one provider that may serve each other's requests. Dropped with the last configuration that uses them,
-/// which closes them.
+/// A group of interchangeable connections. Dropped with the last configuration that uses it, which closes them.
 pub struct Connections {
     addresses: Arc<Addresses>,
     via: Via,
-    /// Unlike that of any other group in this process.
+    /// Unique in this process.
     id: u32,
-    /// Whether they wait in Pingora's pools; otherwise in [`super::idle::IdlePool`].
+    /// Whether idle ones are in Pingora's pool; otherwise in [`super::idle::IdlePool`].
     pooled_by_pingora: bool,
-    made: Mutex<Vec<(Picked, Weak<Connection>)>>,
+    all: Mutex<Vec<(Picked, Weak<Connection>)>>,
 }
 
 /// The state of one connection, shared by its stream and the attempts that use it. Stored as an `Arc` in
 /// `ProxyDigest::user_data`, Pingora's only extension slot.
 #[derive(Debug, Default)]
 pub struct Connection {
-    /// Whether it must not be used for another request.
+    /// Whether it must not be reused.
     retired: AtomicBool,
-    /// Attempts that use it. The attempt that makes it is counted from the beginning.
+    /// Number of attempts using it, including the one that establishes it.
     leases: AtomicUsize,
     /// Whether an attempt has used it.
     used: AtomicBool,
-    /// Whether bytes have been received since the request. Only set by [`super::http1`].
+    /// Whether bytes were received since the request. Only set by [`super::http1`].
     heard: AtomicBool,
-    /// Whether the answer has been read to its end.
+    /// Whether the response is complete.
     answered: AtomicBool,
-    /// A second handle of a socket that Pingora pools, to close it with. `None` once it is closed.
+    /// Duplicate of a socket in Pingora's pool, used to close it. `None` once closed.
     socket: Mutex<Option<std::net::TcpStream>>,
 }
 
@@ -62,51 +60,50 @@ pub struct Connection {
 #[derive(Debug)]
 pub struct Lease {
     connection: Arc<Connection>,
-    /// Whether the connection has served a request before.
+    /// Whether the connection has served an earlier request.
     reused: bool,
     ended: bool,
 }
 
 impl Connections {
-    /// A group without connections yet. `addresses` are those of [`Via::endpoint`].
+    /// An empty group. `addresses` are those of [`Via::endpoint`].
     pub fn new(addresses: Arc<Addresses>, via: Via, pooled_by_pingora: bool) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        Self { addresses, via, id: NEXT.fetch_add(1, Ordering::Relaxed), pooled_by_pingora, made: Mutex::default() }
+        Self { addresses, via, id: NEXT.fetch_add(1, Ordering::Relaxed), pooled_by_pingora, all: Mutex::default() }
     }
 
-    /// Where they lead.
+    /// The addresses.
     pub fn addresses(&self) -> &Arc<Addresses> {
         &self.addresses
     }
 
-    /// What they lead through.
+    /// The transport.
     pub fn via(&self) -> &Via {
         &self.via
     }
 
-    /// The part of a pool's key that says which connections an attempt may use.
+    /// The pool key of the connections that an attempt may use.
     pub fn key(&self, picked: Picked) -> u64 {
         u64::from(self.id) << 32 | u64::from(picked.generation)
     }
 
-    /// Stops the use of all connections that an attempt with this address could have used, and closes those that are idle.
-    /// The others are closed after the requests that use them.
+    /// Retires all connections of this address and generation. Idle ones are closed now, the others after their requests.
     pub fn retire(&self, picked: Picked) {
         if self.addresses.retire(picked) {
-            log::info!("connections to {} are not used any more: one of them is silent or refuses requests", picked.address);
+            log::info!("retired connections to {}: one of them timed out or refused requests", picked.address);
             self.retire_all(|made| made.address == picked.address && made.generation <= picked.generation);
         }
     }
 
     fn retire_all(&self, which: impl Fn(&Picked) -> bool) {
-        let made: Vec<_> = self.made.lock().iter().filter(|(picked, _)| which(picked)).filter_map(|(_, made)| made.upgrade()).collect();
+        let made: Vec<_> = self.all.lock().iter().filter(|(picked, _)| which(picked)).filter_map(|(_, made)| made.upgrade()).collect();
         made.iter().for_each(|made| made.retire());
     }
 
-    /// Registers a connection to `address`, and attaches its state to the stream.
+    /// Registers a connection to `address` and attaches its state to the stream.
     fn register(&self, mut stream: Stream, address: std::net::SocketAddr, socket: Option<std::net::TcpStream>) -> Stream {
         let connection = Arc::new(Connection { leases: 1.into(), socket: Mutex::new(socket), ..Connection::default() });
-        let mut made = self.made.lock();
+        let mut made = self.all.lock();
         if made.len() == made.capacity() {
             made.retain(|(_, made)| made.strong_count() > 0);
         }
@@ -118,8 +115,8 @@ impl Connections {
         stream
     }
 
-    /// Connects to `first`, and after each [`NEXT_ADDRESS_AFTER`] to one more address of the provider as well. Returns the
-    /// first connection, and where it leads.
+    /// Connects to `first` and, after each [`NEXT_ADDRESS_AFTER`], to one more address. Returns the first connection and its
+    /// address.
     async fn race(&self, first: std::net::SocketAddr) -> std::io::Result<(std::net::SocketAddr, TcpStream)> {
         let connect = |address| async move { (address, TcpStream::connect(address).await) };
         let mut tried = vec![first];
@@ -130,9 +127,9 @@ impl Connections {
             tokio::select! {
                 Some((address, result)) = racing.next() => match result {
                     Ok(stream) => return Ok((address, stream)),
-                    // The attempt connects to the others itself.
+                    // The attempt retries with other addresses itself.
                     Err(e) if address == first => return Err(e),
-                    Err(_) => self.addresses.rest(address),
+                    Err(_) => self.addresses.skip(address),
                 },
                 () = sleep_until(next_at.unwrap_or_else(Instant::now)), if next_at.is_some() => {
                     next_at = match self.addresses.alternative(&tried) {
@@ -151,12 +148,11 @@ impl Connections {
 
 #[async_trait]
 impl L4Connect for Connections {
-    /// Fails where another address of the provider has answered first: Pingora looks for pooled connections by their address,
-    /// so the attempt has to ask for that one.
+    /// Fails if another address connected first: Pingora's pool is keyed by address, so the attempt has to request that one.
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
         let failed = |e| self.via.failed(address, e);
         let Some(&wanted) = address.as_inet() else {
-            return Error::e_explain(ErrorType::InternalError, "an upstream is no IP address");
+            return Error::e_explain(ErrorType::InternalError, "the upstream is not an IP address");
         };
         if let Via::Socket(path) = &self.via {
             let stream = UnixStream::connect(path).await.map_err(|e| self.via.failed(path.display(), e))?;
@@ -168,7 +164,7 @@ impl L4Connect for Connections {
                 (address, stream) if address == wanted => stream,
                 (other, stream) => {
                     self.addresses.put_spare(other, stream);
-                    return Error::e_explain(ErrorType::ConnectError, format!("{other} answered before {wanted}"));
+                    return Error::e_explain(ErrorType::ConnectError, format!("{other} connected before {wanted}"));
                 }
             },
         };
@@ -198,7 +194,7 @@ impl Drop for Connections {
 }
 
 impl Connection {
-    /// That of a stream; `None` where it was not made by [`Connections`].
+    /// The state attached to a stream; `None` if it is not from [`Connections`].
     pub fn of(stream: &dyn GetProxyDigest) -> Option<Arc<Self>> {
         Self::in_digest(&*stream.get_proxy_digest()?).cloned()
     }
@@ -207,33 +203,33 @@ impl Connection {
         digest.user_data.as_ref()?.downcast_ref()
     }
 
-    /// Whether it must not be used for another request.
+    /// Whether it must not be reused.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// Whether the answer has been read to its end.
+    /// Whether the response is complete.
     pub fn is_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// The next request begins.
+    /// Resets the state for the next request.
     pub fn begin_request(&self) {
         self.heard.store(false, Ordering::Relaxed);
         self.answered.store(false, Ordering::Relaxed);
     }
 
-    /// Bytes have been received.
+    /// Records that bytes were received.
     pub fn set_heard(&self) {
         self.heard.store(true, Ordering::Relaxed);
     }
 
-    /// Whether bytes have been received since the request.
+    /// Whether bytes were received since the request.
     pub fn has_heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// The answer has been read to its end.
+    /// Records that the response is complete.
     pub fn set_answered(&self) {
         self.answered.store(true, Ordering::Relaxed);
     }
@@ -245,16 +241,16 @@ impl Connection {
         }
     }
 
-    /// Ends it in both directions. Pingora then finds that it is closed.
+    /// Shuts the socket down; Pingora then sees it as closed.
     fn close(&self) {
         if let Some(socket) = self.socket.lock().take() {
-            let _ = socket.shutdown(Shutdown::Both); // it may be closed already
+            let _ = socket.shutdown(Shutdown::Both); // fails if it is closed
         }
     }
 }
 
 impl Lease {
-    /// Takes the connection that Pingora describes. `None` where it was not made by [`Connections`].
+    /// Takes the connection of this digest; `None` if it is not from [`Connections`].
     pub fn of(description: &Digest) -> Option<Self> {
         let connection = Connection::in_digest(description.proxy_digest.as_deref()?)?;
         let reused = connection.used.swap(true, Ordering::Relaxed);
@@ -262,22 +258,22 @@ impl Lease {
         Some(Self { connection: connection.clone(), reused, ended: false })
     }
 
-    /// Whether the connection had served a request before.
+    /// Whether the connection has served an earlier request.
     pub const fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Whether bytes have been received since the request. Only known of connections of [`super::http1`].
+    /// Whether bytes were received since the request. Only known for connections of [`super::http1`].
     pub fn has_heard(&self) -> bool {
         self.connection.has_heard()
     }
 
-    /// The answer has been read to its end.
+    /// Records that the response is complete.
     pub fn set_answered(&self) {
         self.connection.set_answered();
     }
 
-    /// Gives the connection back.
+    /// Releases the connection.
     pub fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true)
             && self.connection.leases.fetch_sub(1, Ordering::SeqCst) == 1
@@ -294,7 +290,7 @@ impl Drop for Lease {
     }
 }
 
-/// Drops the second handle of a socket together with the first.
+/// Closes the duplicate of a socket when Pingora closes the original.
 #[derive(Debug)]
 struct CloseBoth(Arc<Connection>);
 
@@ -310,8 +306,7 @@ impl Tracing for CloseBoth {
     }
 }
 
-/// The keepalive of every upstream socket: probes end a dead connection after 30 s, and so do bytes that stay
-/// unacknowledged for 30 s.
+/// Keepalive of upstream sockets: a dead connection is closed after 30 s, by probes or unacknowledged data.
 pub const KEEPALIVE: TcpKeepalive =
     TcpKeepalive { idle: Duration::from_secs(15), interval: Duration::from_secs(5), count: 3, user_timeout: Duration::from_secs(30) };
 /// RFC 8305, section 5, the Connection Attempt Delay: "A recommended value for a default delay is 250 milliseconds."

@@ -1,21 +1,20 @@
-//! The connector for providers that are asked with HTTP/1.1 only: all in the clear that are not set to HTTP/2, and over TLS
-//! those that are set to HTTP/1.1.
+//! Connector for providers that only speak HTTP/1.1: those without TLS, unless `http: "2"`, and those with `http: "1.1"`.
 //!
-//! A peer with a custom ALPN has its connections made by a [`Connector`] of the application. This one returns a plain
-//! stream, on which Pingora then speaks HTTP/1.1. The stream is checked out for one answer:
+//! For a peer with a custom ALPN, Pingora uses the application's [`Connector`]. This one returns a plain stream, on which Pingora
+//! speaks HTTP/1.1. The stream is checked out for one response:
 //!
 //! ```text
-//! IdlePool --take--> PooledStream --answer read to its end--> Pingora reads once more --end of stream--> IdlePool
-//!    connected -----^      \--anything else that ends it--> closed
+//! IdlePool --take--> PooledStream --response complete--> Pingora reads once more --end of stream--> IdlePool
+//!    connected -----^      \--any other end--> closed
 //! ```
 //!
-//! With that last read Pingora finds out whether the connection can be kept. It sees the end of the stream and drops it, and
-//! the connection returns to the gateway's own [`IdlePool`].
+//! With that last read Pingora checks whether the connection can be kept. It sees the end of the stream and drops it; the
+//! connection goes to [`IdlePool`] instead.
 //!
 //! The contract with `pingora-core` and `pingora-proxy` 0.9.1, documented only by their source:
-//! - After the last piece of an answer's body a stream is only read to find out whether it can be kept.
-//! - A stream that must not be kept (`Connection: close`, bytes too many, …) is shut down or dropped without that.
-//! - Pingora's own pool is asked first. It never has one of these streams.
+//! - After the end of a response body, a stream is only read to check whether it can be kept.
+//! - A stream that must not be kept (`Connection: close`, excess bytes, …) is shut down or dropped without that read.
+//! - Pingora's own pool is queried first. It never contains these streams.
 
 use super::connections;
 use super::idle::IdlePool;
@@ -38,7 +37,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The ALPN of peers for [`Http1Connector`]. It is never negotiated.
+/// The ALPN that selects [`Http1Connector`]. Never negotiated.
 pub fn alpn() -> ALPN {
     static NAME: LazyLock<CustomALPN> = LazyLock::new(|| CustomALPN::new(b"tidegate".to_vec()));
     ALPN::Custom(NAME.clone())
@@ -51,9 +50,9 @@ pub struct Http1Connector {
 }
 
 impl Http1Connector {
-    /// With these settings, and connections that wait in `pool`.
+    /// A connector with these options, whose idle connections are in `pool`.
     pub fn new(mut options: ConnectorOptions, pool: Arc<IdlePool>) -> Self {
-        options.keepalive_pool_size = 1; // it is never used
+        options.keepalive_pool_size = 1; // unused
         Self { connector: TransportConnector::new(Some(options)), pool }
     }
 
@@ -65,7 +64,7 @@ impl Http1Connector {
         let stream = self.connector.new_stream(&peer).await?;
         match connections::Connection::of(&*stream) {
             Some(connection) => Ok(Http1Stream::new(stream, connection)),
-            None => Error::e_explain(ErrorType::InternalError, "a connection without its state"),
+            None => Error::e_explain(ErrorType::InternalError, "the connection has no state"),
         }
     }
 }
@@ -81,7 +80,7 @@ impl Connector for Http1Connector {
                 yield_once().await;
                 (stream, true)
             }
-            // Boxed, so that a request which finds a connection does not reserve the room to make one.
+            // Boxed, so that the future is small if a connection is pooled.
             None => (Box::pin(self.connect(peer)).await?, false),
         };
         stream.connection().begin_request();
@@ -90,14 +89,13 @@ impl Connector for Http1Connector {
     }
 
     async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<()> {
-        None // a stream is no session
+        None // streams are not sessions
     }
 
     async fn release_http_session<P: Peer + Send + Sync + 'static>(&self, _session: (), _peer: &P, _idle: Option<Duration>) {}
 }
 
-/// Lets other ready tasks run first. Requests that have arrived together then leave together, which wakes a server once
-/// instead of once for each.
+/// Yields to other ready tasks, so that requests that arrive together are sent together and wake the server once.
 async fn yield_once() {
     let mut yielded = false;
     poll_fn(|cx| {
@@ -110,14 +108,14 @@ async fn yield_once() {
     .await;
 }
 
-/// A connection that is checked out of the pool.
+/// A connection checked out of the pool.
 #[derive(Debug)]
 struct PooledStream {
-    /// `None` once it has been returned to the pool or shut down.
+    /// `None` once returned to the pool or shut down.
     stream: Option<Http1Stream>,
-    /// The pool's key of its peer.
+    /// Pool key of the peer.
     key: u64,
-    /// How long it may wait in the pool.
+    /// Idle timeout in the pool.
     idle_timeout: Duration,
     pool: Arc<IdlePool>,
 }
@@ -150,7 +148,7 @@ impl AsyncRead for PooledStream {
         let this = self.get_mut();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Ok(())) };
         if stream.connection().is_answered() {
-            // A connection whose request has not been sent to its end is closed.
+            // A connection with an incomplete request is closed.
             if let Some(stream) = this.stream.take().filter(Http1Stream::is_between_requests) {
                 this.pool.put(this.key, stream, this.idle_timeout);
             }
@@ -160,7 +158,7 @@ impl AsyncRead for PooledStream {
         ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
             if stream.is_unsent() {
-                // Whatever this answers, it is not this request: as good as closed.
+                // Bytes before the request are not its response: treat the connection as closed.
                 buf.set_filled(before);
                 this.stream = None;
             } else {

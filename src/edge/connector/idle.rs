@@ -1,8 +1,7 @@
-//! Connections that speak HTTP/1.1 and wait for their next request.
+//! Pool of idle HTTP/1.1 connections.
 //!
-//! Pingora's pool starts a task for every connection that is returned to it, and the next request has to wait until that
-//! task has let go of the connection. Here idle connections are a list: a connection is checked when it is taken, and
-//! [`IdlePool::sweep`] closes those that have expired or were closed by their server.
+//! Pingora's pool starts a task for every returned connection, and the next request has to wait until that task releases it. Here
+//! idle connections are a list: a connection is checked when it is taken, and [`IdlePool::sweep`] closes expired and closed ones.
 
 use super::stream::Http1Stream;
 use futures::FutureExt;
@@ -12,20 +11,20 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-/// How often [`IdlePool::sweep`] is to be called: how long a connection that its server has closed may hold a socket.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Interval of [`IdlePool::sweep`].
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module. Connections are closed outside the lock.
 #[derive(Debug)]
 pub struct IdlePool {
     idle: Mutex<Idle>,
-    /// Most connections that are kept.
+    /// Maximum number of connections.
     capacity: usize,
 }
 
 #[derive(Debug, Default)]
 struct Idle {
-    /// By the key of their peer; the longest idle first.
+    /// By key of the peer; longest idle first.
     connections: HashMap<u64, VecDeque<IdleConnection>>,
     count: usize,
 }
@@ -38,14 +37,14 @@ struct IdleConnection {
 }
 
 impl IdlePool {
-    /// An empty pool for that many connections.
+    /// An empty pool for up to `capacity` connections.
     pub fn new(capacity: usize) -> Self {
         Self { idle: Mutex::default(), capacity }
     }
 
-    /// The most recently used connection to `peer` that is open; its idle timeout is not looked at.
+    /// The most recently used open connection to `peer`. Its idle timeout is not checked.
     pub fn take(&self, peer: u64) -> Option<Http1Stream> {
-        let mut closed = Vec::new(); // declared before the lock, so that they are closed after it
+        let mut closed = Vec::new(); // declared before the lock, so dropped after it
         let mut idle = self.idle.lock();
         loop {
             let mut last = idle.connections.get_mut(&peer)?.pop_back()?;
@@ -57,8 +56,8 @@ impl IdlePool {
         }
     }
 
-    /// Keeps a connection to `peer` for `idle_timeout`, or closes it where it is retired. Where the pool is full the
-    /// longest idle connection is closed.
+    /// Stores a connection to `peer` for `idle_timeout`, or closes it if it is retired. If the pool is full, closes the longest
+    /// idle connection.
     pub fn put(&self, peer: u64, stream: Http1Stream, idle_timeout: Duration) {
         if stream.connection().is_retired() {
             return;
@@ -75,7 +74,7 @@ impl IdlePool {
         _closed = oldest.and_then(VecDeque::pop_front);
     }
 
-    /// Closes connections that have expired, are retired, or were closed by their server.
+    /// Closes connections that are expired, retired, or closed by their server.
     pub fn sweep(&self) {
         let now = Instant::now();
         let mut closed = Vec::new();
@@ -91,9 +90,9 @@ impl IdlePool {
     }
 }
 
-/// Whether a connection is open and nothing has been received on it: a server sends nothing before it is asked.
+/// Whether a connection is open and no bytes were received on it: a server sends nothing before a request.
 fn is_quiet(stream: &mut Http1Stream) -> bool {
-    // Outside tokio's cooperative budget, which would make any connection look like an open one without data.
+    // Outside tokio's cooperative budget: without budget, any read would be pending.
     tokio::task::unconstrained(stream.get_mut().read(&mut [0])).now_or_never().is_none()
 }
 

@@ -1,16 +1,16 @@
 //! Connections to providers: how they are made, shared between requests and closed.
 //!
 //! ```text
-//! upstream         what the hooks use: the peer of an attempt, what became of its connection, max_connections
-//!  ├ addresses     name resolution; attempts take the addresses in turn, failed ones rest
-//!  └ connections   connects, through `via`; closes what is retired
-//! http1            the connector for providers that speak HTTP/1.1 only
-//!  ├ idle          its connections between requests
+//! upstream         used by the hooks: the peer of an attempt, the result of its connection, max_connections
+//!  ├ addresses     name resolution and balancing; failed addresses are skipped for a while
+//!  └ connections   connects, through `via`; closes retired connections
+//! http1            connector for providers that only speak HTTP/1.1
+//!  ├ idle          pool of idle connections
 //!  └ stream        writes the head of a request together with its body
 //! ```
 //!
-//! Pingora pools the connections that may speak HTTP/2. The others wait in [`idle`], which costs less; benches/README.md has
-//! the figures. To do without [`http1`], let [`upstream::Upstream::peer`] choose `ALPN::H1` and have Pingora pool them all.
+//! Pingora pools connections that may speak HTTP/2. The others are pooled in [`idle`], which costs less; benches/README.md has
+//! the figures. To remove [`http1`], use `ALPN::H1` in [`upstream::Upstream::peer`] and let Pingora pool all.
 //!
 //! | hook | calls |
 //! | --- | --- |

@@ -1,8 +1,7 @@
-//! A connection to a server that speaks HTTP/1.1, which sends the head of a request together with its body.
+//! An HTTP/1.1 stream that sends the head of a request together with its body.
 //!
-//! Pingora writes the head of a request first and its body after it: two system calls, two packets, and a server that is
-//! woken twice. The gateway always has the body, so the head is held back until the first bytes of the body are written.
-//! (HTTP/2, which TLS upstreams mostly speak, gathers its frames itself.)
+//! Pingora writes head and body separately: two system calls and two packets, which wake the server twice. The body is always
+//! available, so the head is buffered until the first bytes of the body are written. (HTTP/2 coalesces its frames itself.)
 
 use super::connections::Connection;
 use pingora_core::protocols::Stream;
@@ -17,41 +16,41 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct Http1Stream {
     stream: Stream,
     connection: Arc<Connection>,
-    /// A head that has not been sent, or not to its end.
+    /// A buffered head.
     head: Vec<u8>,
-    /// Bytes of it that have been sent.
+    /// Bytes of the head sent.
     sent: usize,
-    /// Bytes of the body that have not been written.
+    /// Remaining bytes of the body.
     body_left: usize,
 }
 
 impl Http1Stream {
-    /// Over a connection that has just been made.
+    /// Wraps a new connection.
     pub const fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         Self { stream, connection, head: Vec::new(), sent: 0, body_left: 0 }
     }
 
-    /// The stream below.
+    /// The inner stream.
     pub const fn get_ref(&self) -> &Stream {
         &self.stream
     }
 
-    /// The stream below. What is written to it overtakes a head that is held back.
+    /// The inner stream. Writes to it bypass a buffered head.
     pub const fn get_mut(&mut self) -> &mut Stream {
         &mut self.stream
     }
 
-    /// The state of the connection.
+    /// State of the connection.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Whether a request has been begun and nothing of it has been sent.
+    /// Whether a request was written and no byte of it was sent.
     pub const fn is_unsent(&self) -> bool {
         !self.head.is_empty() && self.sent == 0
     }
 
-    /// Whether every request has been sent to its end.
+    /// Whether all requests were sent completely.
     pub const fn is_between_requests(&self) -> bool {
         self.head.is_empty() && self.body_left == 0
     }
@@ -109,7 +108,7 @@ impl AsyncRead for Http1Stream {
     }
 }
 
-/// The length of the body after this head; `None` where `written` is no whole head, or one without a length.
+/// The `content-length` of a head; `None` if `written` is not a complete head or has none.
 fn content_length(written: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"content-length:";
     let mut rest = written.strip_suffix(b"\r\n\r\n")?;
@@ -125,7 +124,7 @@ fn content_length(written: &[u8]) -> Option<usize> {
     }
 }
 
-/// Bytes that stay allocated for the head of the next request.
+/// Capacity kept for the next head, in bytes.
 const HEAD_ROOM: usize = 2 << 10;
 
 #[cfg(test)]

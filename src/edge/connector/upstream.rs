@@ -1,5 +1,4 @@
-//! One endpoint of a provider as the hooks use it: its peer, its connections, its `max_connections`, and what every request
-//! to it has in common.
+//! One endpoint of a provider, as used by the hooks: peer, connections, `max_connections`, and the common parts of requests.
 
 use super::addresses::{Addresses, Dial};
 use super::connections::{Connections, KEEPALIVE, Lease};
@@ -27,13 +26,13 @@ pub struct Upstream {
     in_flight: Arc<AtomicUsize>,
     ca: Option<Arc<[WrappedX509]>>,
     client: Option<Arc<CertKey>>,
-    /// The headers of every request.
+    /// Headers of every request.
     template: HeaderMap,
-    /// The first path that was requested and its URI: most providers see only one path.
-    usual: OnceLock<(String, Uri)>,
-    /// Its name, for `x-tidegate-provider`.
+    /// The first requested path and its URI, cached because most providers see only one path.
+    cached_uri: OnceLock<(String, Uri)>,
+    /// Value of `x-tidegate-provider`.
     label: HeaderValue,
-    /// Scheme and authority for requests in absolute form. `None` where requests are sent in origin form.
+    /// Scheme and authority of requests in absolute form; `None` for origin form.
     origin: Option<Box<str>>,
 }
 
@@ -45,24 +44,24 @@ pub struct AttemptConnection {
 }
 
 impl AttemptConnection {
-    /// Whether the connection had served a request before. Pingora does not know that of connections of [`http1`].
+    /// Whether the connection has served an earlier request. Pingora does not report that for connections of [`http1`].
     pub fn is_reused(&self) -> bool {
         self.lease.as_ref().is_some_and(Lease::is_reused)
     }
 
-    /// Whether bytes have been received since the request. Only known of connections of [`http1`].
+    /// Whether bytes were received since the request. Only known for connections of [`http1`].
     pub fn has_heard(&self) -> bool {
         self.lease.as_ref().is_some_and(Lease::has_heard)
     }
 
-    /// The answer has been read to its end, so that the connection can be kept.
+    /// Records that the response is complete, so that the connection can be kept.
     pub fn set_answered(&self) {
         if let Some(lease) = &self.lease {
             lease.set_answered();
         }
     }
 
-    /// The attempt does not use its connection any more.
+    /// Releases the connection.
     pub fn release(&mut self) {
         if let Some(lease) = &mut self.lease {
             lease.end();
@@ -80,11 +79,11 @@ impl Drop for Slot {
 }
 
 impl Upstream {
-    /// `before` is its predecessor in the previous configuration: its addresses are taken over where host and port are the
-    /// same, and its connections where all their settings are. `in_flight` counts the attempts at all replicas of the provider.
+    /// `before` is the same endpoint in the previous configuration. Its addresses are kept if host and port are unchanged, its
+    /// connections if all their settings are. `in_flight` counts attempts at all replicas of the provider.
     ///
     /// # Errors
-    /// For a name that no header can carry.
+    /// If the name is not a valid header value.
     pub fn new(provider: Arc<Provider>, signer: &Signer, before: Option<&Self>, in_flight: Arc<AtomicUsize>) -> Result<Self, String> {
         let template = template(&provider, signer);
         let label = shared(provider.name.as_bytes()).map_err(|e| e.to_string())?;
@@ -113,7 +112,7 @@ impl Upstream {
                 (Arc::new(connections), ca, client)
             }
         };
-        Ok(Self { template, usual: OnceLock::new(), label, origin, connections, provider, in_flight, ca, client })
+        Ok(Self { template, cached_uri: OnceLock::new(), label, origin, connections, provider, in_flight, ca, client })
     }
 
     /// Name of the provider.
@@ -121,18 +120,18 @@ impl Upstream {
         &self.provider.name
     }
 
-    /// Whether it leads to where another provider is, apart from the path.
+    /// Whether the endpoint is that of another provider, apart from the path.
     pub fn is_at(&self, other: &Provider) -> bool {
-        let place = |base: &BaseUrl| (base.host.clone(), base.port, base.socket.clone());
-        place(&self.provider.base) == place(&other.base)
+        let location = |base: &BaseUrl| (base.host.clone(), base.port, base.socket.clone());
+        location(&self.provider.base) == location(&other.base)
     }
 
-    /// Counts the requests in flight at all replicas of its provider.
+    /// Number of attempts in flight at all replicas of the provider.
     pub fn in_flight(&self) -> &Arc<AtomicUsize> {
         &self.in_flight
     }
 
-    /// The headers of every request: host, content negotiation, the operator's own, and the key where it is fixed.
+    /// Headers of every request: host, content negotiation, configured headers, and a fixed key.
     pub fn template(&self) -> &HeaderMap {
         &self.template
     }
@@ -140,21 +139,21 @@ impl Upstream {
     /// The URI for a path below the provider's base URL.
     ///
     /// # Errors
-    /// When that is no URI.
+    /// If that is not a valid URI.
     pub fn uri(&self, path: &str) -> Result<Uri, InvalidUri> {
-        match self.usual.get() {
-            Some((usual, uri)) if usual == path => Ok(uri.clone()),
-            usual => {
+        match self.cached_uri.get() {
+            Some((cached, uri)) if cached == path => Ok(uri.clone()),
+            cached => {
                 let uri = Uri::from_maybe_shared(self.provider.base.path_and_query(path))?;
-                if usual.is_none() {
-                    let _ = self.usual.set((path.to_owned(), uri.clone())); // another request may have been faster
+                if cached.is_none() {
+                    let _ = self.cached_uri.set((path.to_owned(), uri.clone())); // fails if another request was faster
                 }
                 Ok(uri)
             }
         }
     }
 
-    /// What precedes the path in requests in absolute form, for a proxy. `None` where requests are sent in origin form.
+    /// Prefix of the path in requests in absolute form, for a proxy; `None` for origin form.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
@@ -169,14 +168,14 @@ impl Upstream {
         self.connections.addresses()
     }
 
-    /// Takes a slot for one attempt; `None` when `max_connections` attempts are in flight.
+    /// Takes a slot for one attempt; `None` if `max_connections` attempts are in flight.
     pub fn enter(&self) -> Option<Slot> {
         let slot = Slot(self.in_flight.clone());
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.provider.max_connections.is_none_or(|most| before < most as usize).then_some(slot)
     }
 
-    /// The attempt's peer, at an address that it has not tried yet. `None` when there is no such address.
+    /// The attempt's peer at the next address; `None` if all were tried.
     pub async fn peer(&self, timeouts: &Timeouts, connection: &mut AttemptConnection) -> Option<Box<HttpPeer>> {
         let picked = self.addresses().dial(&mut connection.dial).await?;
         let Provider { base, tls, http, .. } = &*self.provider;
@@ -187,8 +186,8 @@ impl Upstream {
         let o = &mut peer.options;
         o.connection_timeout = Some(timeouts.connect);
         o.total_connection_timeout = Some(timeouts.connect);
-        // Reading and writing have their deadlines in the replay session.
-        o.idle_timeout = Some(IDLE);
+        // Read and write timeouts are enforced by the replay session.
+        o.idle_timeout = Some(IDLE_TIMEOUT);
         o.verify_cert = tls.verify;
         o.verify_hostname = tls.verify;
         o.ca.clone_from(&self.ca);
@@ -199,28 +198,28 @@ impl Upstream {
         };
         o.custom_l4 = Some(self.connections.clone());
         o.tcp_keepalive = Some(KEEPALIVE);
-        o.h2_ping_interval = Some(PING_EVERY);
+        o.h2_ping_interval = Some(PING_INTERVAL);
         o.max_h2_streams = MAX_H2_STREAMS;
         o.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Some(Box::new(peer))
     }
 
-    /// The attempt has the connection that Pingora describes.
+    /// Records the connection of an attempt.
     pub fn connected(&self, connection: &mut AttemptConnection, description: Option<&Digest>) {
         connection.lease = description.and_then(Lease::of);
         self.addresses().connected(&connection.dial);
     }
 
-    /// The attempt could not connect. Whether there may be another address for it.
+    /// Records a failed connect. Returns whether there may be another address.
     pub fn connect_failed(&self, connection: &mut AttemptConnection, e: &Error) -> bool {
         if *e.etype() == PROXY_REFUSED {
-            self.addresses().connected(&connection.dial); // the egress proxy's other addresses would refuse, too
+            self.addresses().connected(&connection.dial); // the egress proxy's other addresses would refuse as well
             return false;
         }
         self.addresses().failed(&mut connection.dial)
     }
 
-    /// Stops the use of the attempt's connection and of all to the same address.
+    /// Retires the attempt's connection and all others to the same address.
     pub fn retire(&self, connection: &AttemptConnection) {
         if let Some(picked) = connection.dial.current {
             self.connections.retire(picked);
@@ -228,10 +227,10 @@ impl Upstream {
     }
 }
 
-/// A value whose clones share its bytes.
+/// A header value whose clones share its bytes.
 pub fn shared(text: &[u8]) -> Result<HeaderValue, InvalidHeaderValue> {
     let value = HeaderValue::from_bytes(text)?;
-    drop(value.clone()); // the first clone is what makes the bytes shareable
+    drop(value.clone()); // the first clone makes the bytes shareable
     Ok(value)
 }
 
@@ -241,7 +240,7 @@ fn template(provider: &Provider, signer: &Signer) -> HeaderMap {
     template.insert(HOST, provider.base.authority.clone());
     template.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     template.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    // Pingora would hand compressed bytes to the decoder if they were asked for.
+    // If compression were requested, Pingora would pass on compressed bytes.
     template.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     template.insert(USER_AGENT, AGENT);
     for (name, value) in provider.headers.iter().chain(signer.fixed()) {
@@ -250,17 +249,17 @@ fn template(provider: &Provider, signer: &Signer) -> HeaderMap {
     if let Some(credentials) = provider.forward_proxy().and_then(|proxy| proxy.authorization()) {
         template.insert(PROXY_AUTHORIZATION, credentials.clone());
     }
-    // Set by every request; its copy of the template need not grow.
+    // Placeholders for values of each request, so that its copy does not reallocate.
     template.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     template.insert(TRACEPARENT, HeaderValue::from_static(""));
     template.clone() // as in `shared`
 }
 
-/// Of W3C Trace Context.
+/// Header of W3C Trace Context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// Streams on one upstream HTTP/2 connection; Pingora's default of 1 would open a connection per request.
+/// Maximum streams of an upstream HTTP/2 connection. Pingora's default of 1 opens a connection per request.
 const MAX_H2_STREAMS: usize = 100;
-/// How long an unused upstream connection is kept.
-const IDLE: Duration = Duration::from_secs(90);
-/// How often an HTTP/2 connection is pinged. Pingora closes it when a ping has not been answered for 5 seconds.
-const PING_EVERY: Duration = Duration::from_secs(10);
+/// Idle timeout of upstream connections.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Ping interval of HTTP/2 connections. Pingora closes a connection after 5 seconds without an answer.
+const PING_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What a connection to a provider leads through: nothing, an egress proxy, or a Unix socket.
+//! Transport of connections to a provider: direct, through an egress proxy, or over a Unix socket.
 
 use crate::egress::authority;
 use crate::egress::proxy::Proxy;
@@ -13,12 +13,12 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
-/// The egress proxy cannot be connected to.
+/// Connecting to the egress proxy failed.
 pub const PROXY_UNREACHABLE: ErrorType = ErrorType::Custom("egress proxy unreachable");
-/// The egress proxy has not opened a tunnel; the cause is a [`TunnelError`].
+/// The egress proxy opened no tunnel; the cause is a [`TunnelError`].
 pub const PROXY_REFUSED: ErrorType = ErrorType::Custom("egress proxy refused");
 
-/// Bound the log lines about proxies that refuse and about those that cannot be connected to.
+/// Log rate limits.
 static REFUSED: Throttle = Throttle::new();
 static UNREACHABLE: Throttle = Throttle::new();
 
@@ -33,7 +33,7 @@ pub enum Via {
     Tunnel {
         /// The proxy.
         proxy: Arc<Proxy>,
-        /// Where the tunnel leads, `host:port`.
+        /// Target of the tunnel, `host:port`.
         authority: Box<str>,
     },
     /// The provider's Unix socket.
@@ -41,7 +41,7 @@ pub enum Via {
 }
 
 impl Via {
-    /// That of a provider's connections.
+    /// The transport of a provider's connections.
     pub fn of(provider: &Provider) -> Self {
         let base = &provider.base;
         match (&base.socket, provider.proxy(), provider.forward_proxy()) {
@@ -52,7 +52,7 @@ impl Via {
         }
     }
 
-    /// Host and port that TCP connects to. For a Unix socket, which has none, an address to which nothing connects.
+    /// Host and port of the TCP connection; a placeholder for a Unix socket.
     pub fn endpoint(&self, provider: &Provider) -> (Arc<str>, u16) {
         match self {
             Self::Direct => (provider.base.host.clone(), provider.base.port),
@@ -68,7 +68,7 @@ impl Via {
         }
     }
 
-    /// Opens the tunnel on a connection to a tunnelling proxy.
+    /// Opens the tunnel, if any, on a new connection.
     ///
     /// # Errors
     /// [`PROXY_REFUSED`].
@@ -82,7 +82,7 @@ impl Via {
         })
     }
 
-    /// The error for a failed connection to `place`; logs where it is the egress proxy.
+    /// The error for a failed connect to `place`; logs a failure of the egress proxy.
     pub fn failed(&self, place: impl std::fmt::Display, error: io::Error) -> Box<Error> {
         if let Some(proxy) = self.proxy() {
             if let Some(more) = UNREACHABLE.admit(system::now()) {
