@@ -1,16 +1,16 @@
 //! Tidegate: an edge gateway for LLM traffic.
 //!
-//! Clients speak OpenAI's chat completions (and embeddings); behind are providers of many kinds, each in its own wire
-//! protocol. In between a request is authenticated, limited, routed, rewritten and signed, and its answer is rewritten
-//! while it passes, whole or streamed. This page is the tour; each module begins by saying why it exists.
+//! Clients use OpenAI's chat completions and embeddings; providers use their own wire protocols. A request is authenticated,
+//! limited, routed, translated and signed; the response is translated while it passes through, whole or streamed. This page is
+//! an overview; each module's documentation has the details.
 //!
 //! # What it is not
 //!
-//! - No router of prompts: it never reads what a prompt says to decide anything, and it stores no prompt and no answer.
-//! - No second model of OpenAI's API: a request is a borrowed view of the client's bytes, and towards a provider that
-//!   speaks OpenAI only the spans that must change are spliced.
-//! - No control plane: what a request may do is decided by one file of configuration, and nothing in a request can name a
-//!   host, a provider's key, a limit, or a route that its key may not use.
+//! - Not a prompt router: no decision depends on the content of a prompt, and prompts and responses are not stored.
+//! - Not a second model of OpenAI's API: a request is a borrowed view of the client's bytes, and for an OpenAI-compatible
+//!   provider only the changed spans are spliced.
+//! - Not a control plane: one configuration file decides what a request may do. A request cannot name a host, a provider's
+//!   key, a limit, or a route that its key may not use.
 //!
 //! # A request's life
 //!
@@ -20,8 +20,8 @@
 //!    │ POST /v1/chat/completions                                                     │ │
 //!    ▼                                                                               │ │
 //!  edge::intake ── auth ──── limit ──── route ──── dialect ──── sign ──── edge ──────┘ │
-//!  framing, one    Principal Permit     Plan:      the attempt's  who     Pingora      │
-//!  bounded read              (dropped:  targets    own body       pays                 │
+//!  framing,        Principal Permit     Plan:      the attempt's  proof   Pingora      │
+//!  bounded read              (dropped:  targets    own body                            │
 //!                            settled)   in order                                       │
 //!                                          ▲                                           │
 //!                                          │ failed before the first content:          │
@@ -31,86 +31,85 @@
 //!               OpenAI's bytes   one order     Events        cut anywhere
 //!                                   relay: push(bytes, end) -> bytes
 //!
-//!  when it is over, however it ended: limit settles, account prices, telemetry counts and writes one line
+//!  at the end of every request: limit settles, account computes the cost, telemetry counts and writes one log line
 //! ```
 //!
-//! Every answer becomes the same [`llm::event::Event`]s; a whole answer is a stream with one step. [`llm::order`] has the rules
-//! that every answer follows, [`front::chat::rules`] those that are OpenAI's alone. So a dialect is written once for both,
-//! and a further front is one more reader and writer.
+//! Every response is converted to [`llm::event::Event`]s; a whole response is a stream with one step. [`llm::order`] enforces
+//! the rules of all protocols, [`front::chat::rules`] those of OpenAI's. A dialect is therefore written once for whole responses
+//! and streams, and a further front is one more reader and writer.
 //!
-//! A *dialect* is code, a *provider* is data: what one OpenAI-compatible service does otherwise than OpenAI is an entry
-//! of `src/provider/catalogue.yaml`, and no dialect asks which provider it is talking to.
+//! A *dialect* is code, a *provider* is data: the differences of an OpenAI-compatible service are an entry of
+//! `src/provider/catalogue.yaml`, and no dialect depends on the provider's identity.
 //!
 //! # Adding a front
 //!
-//! A front is a reader and a writer; `tests/toy_front.rs` is a whole one in under 200 lines, which every dialect answers.
+//! A front is a reader and a writer; `tests/toy_front.rs` is a complete one in under 200 lines, tested with every dialect.
 //!
 //! 1. A folder in [`front`]. Its request type implements [`llm::request::Ask`]: it reads the client's bytes into
-//!    [`llm::request::Request`], each value with its [`llm::request::Path`] in the client's words, and each parameter with
-//!    what losing it means ([`llm::field::Loss`]). Refusals and dropped hints then use the client's words.
+//!    [`llm::request::Request`], each value with its [`llm::request::Path`] in the client's protocol, and each parameter with the
+//!    policy for dropping it ([`llm::field::Loss`]). Errors and dropped hints then use the client's field names.
 //! 2. Its writer implements [`llm::event::Sink`] and [`llm::order::Writer`], and writes the events as a stream and as one
-//!    object. Rules that are this protocol's alone stand here, as [`front::chat::rules`] does.
-//! 3. Its errors are written from [`error::ApiError`], as [`front::chat::error`] does.
+//!    object. Rules of this protocol belong here, as in [`front::chat::rules`].
+//! 3. It writes errors from [`error::ApiError`], as [`front::chat::error`] does.
 //!
 //! # Adding a dialect
 //!
-//! A folder in [`dialect`] with a type that implements [`dialect::Dialect`] (a request from [`llm::request::Request`], a
-//! refusal to [`llm::failure::ProviderError`]) and [`dialect::Decoder`] (frames to events). What it shares with other
-//! vendors' models is in [`dialect::shared`]. A provider that speaks OpenAI's protocol is an entry of the catalogue and
-//! no code.
+//! A folder in [`dialect`] with a type that implements [`dialect::Dialect`] (writes a request from [`llm::request::Request`],
+//! reads an error into [`llm::failure::ProviderError`]) and [`dialect::Decoder`] (frames to events). [`dialect::shared`] has the
+//! parts that several dialects use. An OpenAI-compatible provider needs a catalogue entry and no code.
 //!
 //! # Invariants
 //!
-//! `tests/source_scan.rs` looks for the mechanical ones.
+//! `tests/source_scan.rs` and `clippy.toml` check the mechanical ones.
 //!
 //! 1. Only [`edge`] names Pingora. [`json`], [`frame`], [`llm`], [`front`], [`dialect`], [`relay`], [`route`], [`lifecycle`] and
-//!    `limit/gcra.rs` have no async, no clock, no socket and no randomness of their own: they are functions and state machines from bytes
-//!    to bytes, tested byte by byte.
-//! 2. No unsafe code. Outside tests there is no `unwrap`, `expect`, `panic!` or indexing: the network cannot cause a panic.
-//! 3. Nothing grows with traffic: counters and metric series are made from the configuration and found by index, and every
-//!    buffer has a bound with a name.
-//! 4. A [`secret::Secret`] cannot be shown. A [`auth::Principal`] comes only from [`auth`], a permit only from
-//!    [`limit`]; dropping the permit settles it.
-//! 5. An answer that broke off ends with an error; nothing can turn it into a `finish_reason` or `[DONE]`.
+//!    `limit/gcra.rs` have no async, clock, socket or randomness: they are functions and state machines, tested byte by byte.
+//! 2. No unsafe code. Outside tests there is no `unwrap`, `expect`, `panic!` or indexing: input cannot cause a panic.
+//! 3. Memory does not grow with traffic: counters and metric series are created from the configuration and found by index, and
+//!    every buffer has a named bound.
+//! 4. A [`secret::Secret`] cannot be printed. Only [`auth`] creates an [`auth::Principal`], only [`limit`] a permit; dropping
+//!    the permit settles it.
+//! 5. A truncated response ends with an error, never with a `finish_reason` or `[DONE]`.
 //! 6. Upstream headers are built from an allow-list, never copied from the client.
-//! 7. The key that signs belongs to the target that was picked.
-//! 8. One function turns errors into HTTP, one table normalises finish reasons, one place holds a stream to its order.
+//! 7. A request is signed with the key of the target it is sent to.
+//! 8. One function converts errors to HTTP, one table normalises finish reasons, one module enforces the order of events.
 //!
 //! # The modules, in the order of a request
 //!
-//! | module | what it is |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`cli`], [`commands`] | arguments, the commands that print, the commands that serve |
-//! | [`demo`] | `tidegate demo`: its addresses and its banner |
-//! | [`reference`](mod@reference) | `tidegate reference`: headers, errors, metrics, fields of the log and words of the simulator, from the code |
-//! | [`config`] | the user's file, with every problem and its line, and the immutable snapshot made of it |
-//! | [`explain`] | `tidegate check --explain`: what becomes of each parameter, asked of the encoders themselves |
-//! | [`edge`] | the one place that names Pingora: listeners, hooks, reading and replaying a request, reload, drain |
-//! | [`lifecycle`] | where a request is, what each event leads to, and what a failure of an attempt means |
-//! | [`operation`] | what a client can ask for, and what of the way differs between chat and embeddings |
-//! | [`error`](mod@error) | the one error that a client can see |
-//! | [`id`] | ids of requests, answers and episodes |
-//! | [`auth`] | headers to a principal: who asks, and which routes they may use |
-//! | [`limit`] | requests, tokens, concurrency and money, per key, team, route and provider; in memory or in Redis |
-//! | [`route`] | a model's name to a plan: targets in order, their health, who is asked after a failure |
-//! | [`provider`] | providers and targets, and the catalogue of what each kind does otherwise |
-//! | [`json`] | JSON without a document: scan, envelope, splice, write |
-//! | [`llm`] | the neutral centre: the request, the events of an answer, their order, usage, failures |
-//! | [`front`] | what clients speak: chat completions, embeddings, the list of models, errors |
-//! | [`dialect`] | the wire protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
-//! | [`egress`] | proxies on the way to providers and token endpoints: which, and tunnels through them |
-//! | [`yaml`] | YAML with positions, and types that are read from it |
-//! | [`secret`], [`pem`], [`files`], [`units`], [`near`], [`percent`] | a string that cannot be shown, certificates, fingerprints of files, durations and money, close names, percent-encoding |
-//! | [`redact`](mod@redact) | removes secrets from text that others wrote |
-//! | [`sign`] | who pays: bearer keys, AWS signatures, Google tokens |
-//! | [`frame`] | a stream of bytes to frames, wherever it is cut: server-sent events, AWS event streams |
-//! | [`relay`] | an answer on its way: framer, decoder, order, writer |
-//! | [`account`] | usage, price, and the settled line |
-//! | [`telemetry`] | metrics, the log, traces, and the pages of the admin listener |
-//! | [`simulate`] | every provider's protocol, played: for the demo, the tests and load |
+//! | [`cli`], [`commands`] | command line, and the commands that serve |
+//! | [`demo`] | `tidegate demo` |
+//! | [`reference`](mod@reference) | `tidegate reference`: headers, errors, metrics, log fields and simulator directives |
+//! | [`config`] | reads and validates the configuration file; the immutable snapshot |
+//! | [`explain`] | `tidegate check --explain`: how a route handles each parameter, determined with the encoders |
+//! | [`edge`] | Pingora: listeners, hooks, reading and replaying requests, reload, drain |
+//! | [`lifecycle`] | state machine of a request; classification of failures |
+//! | [`operation`] | chat and embeddings |
+//! | [`error`](mod@error) | errors for clients |
+//! | [`id`] | ids of requests, responses and episodes |
+//! | [`auth`] | authentication and access to routes |
+//! | [`limit`] | limits on requests, tokens, concurrency and money; in memory or in Redis |
+//! | [`route`] | route matching, balancing, health of targets, retries |
+//! | [`provider`] | providers and targets; the catalogue of kinds |
+//! | [`json`] | JSON without a DOM: scan, envelope, splice, write |
+//! | [`llm`] | protocol-neutral model: request, response events and their order, usage, failures |
+//! | [`front`] | client protocols: chat completions, embeddings, list of models, errors |
+//! | [`dialect`] | provider protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
+//! | [`egress`] | egress proxies: selection and tunnels |
+//! | [`yaml`] | YAML with positions; reading typed sections |
+//! | [`secret`], [`pem`], [`files`], [`units`], [`near`], [`percent`] | secret strings, certificates, file fingerprints, durations and money, similar names, percent-encoding |
+//! | [`redact`](mod@redact) | removes secrets from texts of providers |
+//! | [`sign`] | credentials: bearer keys, AWS signatures, Google tokens |
+//! | [`system`] | clocks, random numbers, environment variables |
+//! | [`frame`] | incremental framing: server-sent events, AWS event streams |
+//! | [`relay`] | response pipeline: framer, decoder, order, writer |
+//! | [`account`] | prices, cost, the record of a request |
+//! | [`telemetry`] | metrics, log, traces, pages of the admin listener |
+//! | [`simulate`] | simulator of all provider protocols, for demo, tests and load |
 //!
-//! Good first files: [`llm::event`] and [`dialect`] (the interfaces between everything), [`relay`] (how they are put
-//! together), [`lifecycle`] and [`edge::proxy`] (a request's states, and the hooks that drive them).
+//! Start with [`llm::event`] and [`dialect`] (the central interfaces), [`relay`] (their composition), [`lifecycle`] and
+//! [`edge::proxy`] (the states of a request, and the hooks that drive them).
 
 // Banned outside tests; clippy.toml lists the methods and types.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types, clippy::string_slice, clippy::unreachable))]
