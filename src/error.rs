@@ -46,7 +46,7 @@ impl ErrorKind {
             Self::InsufficientQuota => &[402],
             Self::Internal => &[500],
             Self::Upstream => &[502],
-            Self::Overloaded => &[503],
+            Self::Overloaded => &[503, 529],
             Self::Timeout => &[504],
         }
     }
@@ -67,7 +67,48 @@ pub struct ApiError {
     pub retry_after: Option<Duration>,
     /// The methods that a 405 would allow.
     pub allow: Option<&'static str>,
+    /// The provider's own words, where it is the provider that says no; redacted.
+    pub said: Option<Box<str>>,
+    /// That the prompt does not fit into the model's context.
+    pub overflow: Option<Overflow>,
 }
+
+/// A prompt that is too long for a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overflow {
+    /// Tokens of the prompt, and most tokens of the context, where both are known.
+    pub tokens: Option<(u64, u64)>,
+}
+
+impl Overflow {
+    /// Finds the tokens in a provider's words: the first number that they call a maximum or a length, and the first one
+    /// above it.
+    pub fn read(words: &str) -> Self {
+        let mut numbers = Vec::new();
+        let mut rest = 0;
+        while let Some(start) = words.get(rest..).and_then(|tail| tail.find(|c: char| c.is_ascii_digit())).map(|at| rest + at) {
+            let tail = words.get(start..).unwrap_or_default();
+            let end = start + tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
+            numbers.extend(words.get(start..end).and_then(|digits| digits.parse::<u64>().ok()).map(|number| (number, start, end)));
+            rest = end;
+        }
+        let has = |text: Option<&str>, parts: &[&str]| text.is_some_and(|text| parts.iter().any(|part| text.contains(part)));
+        let is_limit = |&&(_, start, end): &&(u64, usize, usize)| {
+            let from = words.floor_char_boundary(start.saturating_sub(LOOK));
+            let to = words.ceil_char_boundary((end + BEHIND).min(words.len()));
+            let before = words.get(from..start).map(|text| text.rsplit(|c: char| c.is_ascii_digit()).next().unwrap_or_default());
+            has(before, &["maximum", "context length", "limit"]) || has(words.get(end..to), &[" maximum", " limit"])
+        };
+        let limit = numbers.iter().find(is_limit).map(|(number, ..)| *number);
+        let above = |limit: u64| numbers.iter().map(|(number, ..)| *number).find(|number| *number > limit);
+        Self { tokens: limit.and_then(|limit| Some((above(limit)?, limit))) }
+    }
+}
+
+/// How far before a number its meaning is looked for, in bytes.
+const LOOK: usize = 60;
+/// How far behind it.
+const BEHIND: usize = 12;
 
 impl From<ScanError> for ApiError {
     fn from(e: ScanError) -> Self {
@@ -78,7 +119,7 @@ impl From<ScanError> for ApiError {
 impl ApiError {
     /// An error of this status and kind.
     pub fn new(status: u16, kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, kind, message: message.into(), param: None, retry_after: None, allow: None }
+        Self { status, kind, message: message.into(), param: None, retry_after: None, allow: None, said: None, overflow: None }
     }
 
     /// 400: the request cannot be served as it is.
@@ -118,5 +159,35 @@ impl ApiError {
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tokens_of_a_prompt_that_is_too_long_are_found_in_every_providers_words() {
+        for (words, tokens) in [
+            (
+                "This model's maximum context length is 128000 tokens. However, your messages resulted in 150123 tokens.",
+                Some((150_123, 128_000)),
+            ),
+            (
+                "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4900 in the messages, 100 in the completion).",
+                Some((5000, 4096)),
+            ),
+            ("The input (5000 tokens) is longer than the model's context length (4096 tokens).", Some((5000, 4096))),
+            ("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).", Some((1_200_000, 1_048_576))),
+            (
+                "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
+                Some((40_000, 32_768)),
+            ),
+            ("prompt is too long: 210000 tokens > 200000 maximum", Some((210_000, 200_000))),
+            ("Input is too long for requested model.", None),
+            ("maximum 99999999999999999999999 tokens", None),
+        ] {
+            assert_eq!(Overflow::read(words).tokens, tokens, "{words}");
+        }
     }
 }

@@ -3,11 +3,12 @@
 
 use crate::dialect::{self, Outgoing};
 use crate::error::ApiError;
-use crate::front::embeddings;
+use crate::front::{embeddings, messages};
 use crate::limit::{Prospect, estimate};
 use crate::llm::embeddings::{EmbeddingRequest, INPUT};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
+use crate::llm::messages::{Headers, MessagesRequest};
 use crate::provider::Target;
 use bytes::Bytes;
 
@@ -18,6 +19,10 @@ pub enum Operation {
     Chat,
     /// `POST /v1/embeddings`.
     Embeddings,
+    /// `POST /v1/messages`.
+    Messages,
+    /// `POST /v1/messages/count_tokens`.
+    CountTokens,
 }
 
 impl Operation {
@@ -26,7 +31,14 @@ impl Operation {
         match self {
             Self::Chat => "chat",
             Self::Embeddings => "embeddings",
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
         }
+    }
+
+    /// Whether a model writes an answer to it.
+    pub const fn generates(self) -> bool {
+        matches!(self, Self::Chat | Self::Messages)
     }
 
     /// Checks a body.
@@ -37,14 +49,17 @@ impl Operation {
         match self {
             Self::Chat => Parsed::parse(body),
             Self::Embeddings => embeddings::parse(body),
+            Self::Messages => messages::parse(body, false),
+            Self::CountTokens => messages::parse(body, true),
         }
     }
 
     /// What a request will probably use, under what its route sets; its model does not matter yet.
     pub fn prospect(self, request: &ChatRequest<'_>) -> Prospect {
         match self {
-            Self::Chat => Prospect {
+            Self::Chat | Self::Messages => Prospect {
                 prompt_bytes: request.parsed.raw(Field::Messages).map_or(0, estimate::prompt_bytes)
+                    + if self == Self::Messages { request.parsed.raw_named("system").map_or(0, |raw| raw.len() as u64) } else { 0 }
                     + request.system.map_or(0, |system| system.len() as u64),
                 max_tokens: request.max_tokens().and_then(|(_, raw)| raw.parse().ok()),
                 choices: request.raw(Field::N).and_then(|raw| raw.parse().ok()).unwrap_or(1),
@@ -53,18 +68,22 @@ impl Operation {
                 let input = request.parsed.raw_named(INPUT);
                 Prospect { prompt_bytes: input.map_or(0, |raw| raw.len() as u64), max_tokens: Some(0), choices: 1 }
             }
+            Self::CountTokens => Prospect { prompt_bytes: 0, max_tokens: Some(0), choices: 1 },
         }
     }
 
-    /// Writes the request of one attempt in the target's dialect.
+    /// Writes the request of one attempt in the target's dialect. `headers`: those of the Messages API.
     ///
     /// # Errors
     /// A 400 that names the field where the target cannot keep what the client asked for.
-    pub fn encode(self, request: &ChatRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+    pub fn encode(self, request: &ChatRequest<'_>, headers: &Headers, target: &Target) -> Result<Outgoing, ApiError> {
         let dialect = dialect::of(target);
+        let messages = MessagesRequest { base: *request, headers };
         match self {
             Self::Chat => dialect.encode(request, target),
             Self::Embeddings => dialect.encode_embeddings(&EmbeddingRequest::of(request)?, target),
+            Self::Messages => dialect.encode(&messages, target),
+            Self::CountTokens => dialect.encode_count(&messages, target),
         }
     }
 }

@@ -14,6 +14,7 @@ use tidegate::front::chat::chunk::UsagePlace;
 use tidegate::front::chat::head::Head;
 use tidegate::llm::envelope::{ChatRequest, Parsed};
 use tidegate::llm::failure::{FailureClass, Fault};
+use tidegate::llm::messages::Headers;
 use tidegate::llm::state::{Seal, Sealer};
 use tidegate::operation::Operation;
 use tidegate::provider::{ModelName, Target};
@@ -54,7 +55,7 @@ fn at(provider: &str, model: &str) -> At {
         "auth: none\nproviders: {{ p: {provider} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: \"{model}\", {more} }} ] }} }}"
     );
     let loaded = config::parse(&yaml, "siblings", &|_| None).unwrap_or_else(|problems| panic!("{yaml}: {problems:?}"));
-    At { route: loaded.snapshot.routes[0].clone(), seal: Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into()) }
+    At { route: loaded.snapshot.routes[0].clone(), seal: Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into(), "p".into()) }
 }
 
 fn request(more: Value) -> Value {
@@ -77,7 +78,7 @@ impl At {
         let parsed = Parsed::parse(request(more).to_string().into())?;
         let request =
             ChatRequest { parsed: &parsed, params: &self.route.params, system: None, model: self.model(), seal: Some(&self.seal) };
-        Operation::Chat.encode(&request, self.target())
+        Operation::Chat.encode(&request, &Headers::default(), self.target())
     }
 
     /// The body that is sent.
@@ -339,7 +340,11 @@ fn what_is_added_can_be_left_out() {
         r#"{"error":"unknown field `include_usage`"}"#,
     ] {
         let refusal = dialect::of(there.target()).read_error(422, &http::HeaderMap::new(), body.as_bytes());
-        assert_eq!(refusal::member(&refusal, &asked).map(|field| field.name()), Some("stream_options"), "{body}");
+        assert_eq!(
+            refusal::member(&refusal, asked.stream(), |field| asked.raw(field).is_some()).map(|field| field.name()),
+            Some("stream_options"),
+            "{body}"
+        );
     }
 }
 
@@ -684,7 +689,7 @@ fn a_hint_that_is_refused_is_found() {
         let there = at(provider, model);
         let asked = ChatRequest { parsed: &parsed, params: &there.route.params, system: None, model: there.model(), seal: None };
         let refusal = dialect::of(there.target()).read_error(400, &http::HeaderMap::new(), body.as_bytes());
-        assert_eq!(refusal::member(&refusal, &asked).map(|field| field.name()), want, "{body}");
+        assert_eq!(refusal::member(&refusal, asked.stream(), |field| asked.raw(field).is_some()).map(|field| field.name()), want, "{body}");
     }
 }
 
@@ -781,7 +786,7 @@ fn vectors_of_another_length_are_an_error() {
             let parsed =
                 Operation::Embeddings.parse(json!({"model": "r", "input": "a", "dimensions": dimensions}).to_string().into()).unwrap();
             let request = ChatRequest { parsed: &parsed, params: &there.route.params, system: None, model: there.model(), seal: None };
-            let decoder = Operation::Embeddings.encode(&request, there.target()).unwrap().decoder;
+            let decoder = Operation::Embeddings.encode(&request, &Headers::default(), there.target()).unwrap().decoder;
             let mut relay = Relay::new(None, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "r"), Form::Embeddings { estimate: 1 }, None);
             relay.push(body.to_string().as_bytes()).1.unwrap();
             relay.end().1

@@ -117,6 +117,9 @@ section! {
         /// After this long without a byte to the client of a stream, a heartbeat is sent, and again after each such silence.
         /// 0: never. A route may override it.
         keep_alive: Duration = "25s",
+        /// Keys that seal what providers want back and clients carry, each of 16 characters or more: the first seals, all open. All
+        /// nodes need the same. Without any, the key is derived from the names of the providers, which is no secret.
+        seal_keys: Vec<At<SecretValue>> = "[]",
         /// How long a client connection without a request is kept. A load balancer's own idle timeout must be shorter.
         client_idle_timeout: Deadline = "75s",
         /// How long, after SIGTERM, everything is still accepted while `/readyz` is already 503.
@@ -310,6 +313,8 @@ section! {
         /// How many tokens the model takes, prompt and answer together. A request that is estimated at more than twice as
         /// many is not sent there, where another target takes more.
         context: Option<Tokens>,
+        /// What the model is called in Anthropic's list of models.
+        display_name: Option<String>,
         /// Overrides the provider's `default_max_tokens` (anthropic, bedrock, sagemaker, vertex).
         default_max_tokens: Option<At<Tokens>>,
         /// How a Claude model is held to a JSON schema (anthropic, bedrock, vertex). Default: native.

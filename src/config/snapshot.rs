@@ -34,7 +34,7 @@ pub struct Snapshot {
     /// What goes to stdout.
     pub log: Log,
     /// Seals a provider's state into tool-call ids; the same on all nodes that share a configuration.
-    pub seal_key: [u8; 32],
+    pub seal_keys: ([u8; 32], Vec<[u8; 32]>),
     /// Keeps the providers' secrets out of errors and logs.
     pub secrets: KnownSecrets,
 }

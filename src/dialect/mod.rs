@@ -68,6 +68,14 @@ pub trait Dialect: Sync {
     /// A 400 that names the field where the target cannot keep what the client asked for.
     fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError>;
 
+    /// Writes a request that counts the tokens of a prompt. Few providers have that.
+    ///
+    /// # Errors
+    /// A 404 where this one has not, and a 400 that names the field where it cannot read the prompt.
+    fn encode_count(&self, _ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        Err(shared::count::unavailable(target))
+    }
+
     /// Writes the request of one attempt at embeddings. Not every provider has them.
     ///
     /// # Errors
@@ -124,6 +132,11 @@ impl Decoder for Spent {
 pub trait Decoder: Send + Sync {
     /// Looks at the answer's headers, before anything of its body comes.
     fn headers(&mut self, _headers: &HeaderMap) {}
+
+    /// Whether the client speaks the provider's protocol and its request was spliced, so that the answer's bytes pass.
+    fn is_native(&self) -> bool {
+        false
+    }
 
     /// Reads one frame of a stream.
     ///

@@ -1,28 +1,34 @@
 //! May this request be served? Framing, key, limits, body, route, in this order; the cheap checks before the dear ones.
 
 use super::call::Call;
+use super::conversation::Conversation;
 use super::exchange::Exchange;
 use super::{cors, intake};
 use crate::auth::{self, Principal};
 use crate::error::{ApiError, ErrorKind};
 use crate::front::chat::head::Head;
-use crate::front::models;
+use crate::front::messages::models::Listed;
+use crate::front::{Front, messages, models};
 use crate::id;
 use crate::lifecycle::AttemptFailure;
 use crate::limit::{Denied, Subject};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
+use crate::llm::messages::Headers;
 use crate::operation::Operation;
 use crate::redact::redact_to;
 use crate::route::failures::Failures;
 use crate::route::r#match as names;
 use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
+use crate::route::settings::{Balance, Route};
 use crate::telemetry::labels::AuthFailure;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use pingora_core::protocols::http::ServerSession;
+use std::borrow::Cow;
+use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -39,17 +45,22 @@ enum Endpoint<'a> {
     Ask(Operation),
     Models,
     Model(&'a str),
+    /// What Claude Code asks before anything else, with HEAD: whether somebody is there.
+    Hello,
 }
 
 fn endpoint<'a>(method: &Method, path: &'a str) -> Result<Endpoint<'a>, ApiError> {
     let endpoint = match path {
         "/v1/chat/completions" => Endpoint::Ask(Operation::Chat),
         "/v1/embeddings" => Endpoint::Ask(Operation::Embeddings),
+        "/v1/messages" => Endpoint::Ask(Operation::Messages),
+        "/v1/messages/count_tokens" => Endpoint::Ask(Operation::CountTokens),
         "/v1/models" => Endpoint::Models,
+        "/" | "/api/hello" if *method == Method::HEAD => Endpoint::Hello,
         _ => match path.strip_prefix("/v1/models/") {
             Some(id) if !id.is_empty() => Endpoint::Model(id),
             _ => {
-                let message = "There is no such endpoint; try /v1/chat/completions, /v1/embeddings or /v1/models.";
+                let message = "There is no such endpoint; try /v1/chat/completions, /v1/messages, /v1/embeddings or /v1/models.";
                 return Err(ApiError::new(404, ErrorKind::NotFound, message));
             }
         },
@@ -70,6 +81,7 @@ impl Exchange {
         let live = self.live.clone();
         let server = &live.snapshot.server;
         let request = session.req_header();
+        self.common.front = Front::of(request.uri.path());
         let headers = intake::Headers::of(&request.headers);
         self.common.client_id = headers.client_id();
         let parent = headers.traceparent.and_then(|v| v.to_str().ok());
@@ -84,24 +96,37 @@ impl Exchange {
         }
         intake::check_headers(session, &headers)?;
         let endpoint = endpoint(&request.method, request.uri.path())?;
-        self.endpoint = if let Endpoint::Ask(operation) = &endpoint { operation.name() } else { "models" };
+        self.endpoint = match &endpoint {
+            Endpoint::Ask(operation) => operation.name(),
+            Endpoint::Models | Endpoint::Model(_) => "models",
+            Endpoint::Hello => {
+                self.is_greeting = true;
+                return Ok(Admission::Answered(200, HeaderMap::with_capacity(4), Bytes::new()));
+            }
+        };
         let who = self.authenticate(&request.headers)?;
         let page = |body: Vec<u8>| Ok(Admission::Answered(200, HeaderMap::with_capacity(4), body.into()));
         let operation = match endpoint {
             Endpoint::Ask(operation) => operation,
             Endpoint::Models => {
                 let usable = || names::usable(&live.snapshot.routes, &live.snapshot.tenants, who);
+                if request.headers.contains_key(ANTHROPIC_VERSION) {
+                    let all = usable().flat_map(|route| route.names().map(move |name| listed(route, name)));
+                    return page(messages::models::list(all, live.loaded_at));
+                }
                 let all = usable().flat_map(|route| route.names()).map(|name| &**name);
                 return page(models::list(all, usable().filter(|route| route.is_pattern()).map(|route| &*route.name), live.loaded_at));
             }
-            Endpoint::Model(id) => return page(self.model(who, id)?),
+            Endpoint::Model(id) => return page(self.model(who, id, request.headers.contains_key(ANTHROPIC_VERSION))?),
+            Endpoint::Hello => return page(Vec::new()),
         };
         self.peek(&who, headers.length()).await?;
         let framing = intake::check_framing(session, &headers, server.max_body)?;
-        let episode = headers.episode_id.cloned();
+        let hints = (headers.episode_id.cloned(), headers.session.cloned());
+        let messages = if self.common.front == Front::Messages { messages_headers(&request.headers) } else { Headers::default() };
         let body = intake::read_body(session, framing, server).await?;
         let read = Instant::now();
-        self.call = Some(self.admit(&who, operation, body, episode).await?);
+        self.call = Some(self.admit(&who, operation, body, hints, messages).await?);
         if !self.prepare().await {
             return Err(self.error(None).into());
         }
@@ -130,10 +155,17 @@ impl Exchange {
     }
 
     /// `GET /v1/models/{id}`, where the id is still as the path has it. A key does not learn whether another one may use it.
-    fn model(&mut self, who: Principal, id: &str) -> Result<Vec<u8>, ApiError> {
+    fn model(&mut self, who: Principal, id: &str, anthropic: bool) -> Result<Vec<u8>, ApiError> {
         let snapshot = &self.live.snapshot;
-        let name = crate::percent::decode(id).filter(|name| names::resolve(&snapshot.routes, &snapshot.tenants, who, name).is_ok());
-        name.map(|name| models::one(&name, self.live.loaded_at)).ok_or_else(|| {
+        let found = crate::percent::decode(id).and_then(|name| {
+            let route = names::resolve(&snapshot.routes, &snapshot.tenants, who, &name).ok()?.route;
+            Some((name, snapshot.routes.get(route)?))
+        });
+        let one = |(name, route): (Cow<'_, str>, &Arc<Route>)| match anthropic {
+            true => messages::models::one(&listed(route, &name), self.live.loaded_at),
+            false => models::one(&name, self.live.loaded_at),
+        };
+        found.map(one).ok_or_else(|| {
             self.unknown_model = Some(redact_to(id, MAX_MODEL).into());
             names::unknown(&snapshot.routes, &snapshot.tenants, who, &crate::percent::decode(id).unwrap_or_else(|| id.into()))
         })
@@ -145,7 +177,8 @@ impl Exchange {
         who: &Principal,
         operation: Operation,
         body: Bytes,
-        episode: Option<HeaderValue>,
+        (episode, session): (Option<HeaderValue>, Option<HeaderValue>),
+        headers: Headers,
     ) -> Result<Box<Call>, ApiError> {
         let live = self.live.clone();
         let parsed = operation.parse(body)?;
@@ -161,11 +194,12 @@ impl Exchange {
         self.ledger.route = Some(route.index);
         self.ledger.stream = parsed.stream();
         let episode_id = episode_id(&parsed, episode.as_ref())?;
-        let user = parsed.text(Field::User);
-        let key = live.snapshot.tenants.keys.get(who.key()).map(|key| key.id.as_bytes());
-        // What `sticky` goes by.
-        let belongs_to =
-            episode_id.as_ref().map(|id| &id.as_bytes()[..]).or(user.as_deref().map(str::as_bytes)).or(key).unwrap_or_default();
+        let conversation = (route.balance == Balance::Sticky).then(|| {
+            let key = live.snapshot.tenants.keys.get(who.key()).map_or("", |key| &key.id);
+            Conversation::of(&parsed, operation, episode_id.as_ref(), session.as_ref(), key)
+        });
+        let belongs_to = conversation.as_ref().map_or(&[][..], |conversation| &conversation.key);
+        self.sticky_by = conversation.as_ref().map_or("", |conversation| conversation.by);
         let now = live.now();
         let under_its_route =
             ChatRequest { parsed: &parsed, params: &route.params, system: route.system.as_deref(), model: "", seal: None };
@@ -194,6 +228,7 @@ impl Exchange {
             operation,
             head: Head::new(fresh(), episode_id.unwrap_or_else(fresh), self.arrived.as_secs(), &model),
             parsed: Some(Box::new(parsed)),
+            headers,
             star: found.star.map(Into::into),
             team: live.snapshot.tenants.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
             prospect,
@@ -205,6 +240,19 @@ impl Exchange {
             route,
         }))
     }
+}
+
+/// A route under one of its names, for Anthropic's list of models.
+fn listed<'a>(route: &'a Route, name: &'a str) -> Listed<'a> {
+    let display_name = route.targets.iter().find_map(|target| target.display_name.as_deref()).unwrap_or(name);
+    Listed { name, display_name, max_input_tokens: route.smallest_context }
+}
+
+/// The headers of the Messages API; one that is no text is left out.
+fn messages_headers(headers: &HeaderMap) -> Headers {
+    let version = headers.get(ANTHROPIC_VERSION).and_then(|value| value.to_str().ok()).map(Box::from);
+    let betas: Vec<&str> = headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok()).collect();
+    Headers { version, beta: betas.join(",").into() }
 }
 
 fn subject(who: &Principal) -> Subject {
@@ -221,6 +269,8 @@ fn episode_id(parsed: &Parsed, header: Option<&HeaderValue>) -> Result<Option<Uu
     text.map(|text| Uuid::try_parse(&text).map_err(bad)).transpose()
 }
 
+/// Names the version of the Messages API; Anthropic's clients send it to every endpoint.
+const ANTHROPIC_VERSION: &str = "anthropic-version";
 /// Longest body that is read before a shared limit store is asked, in bytes: one that comes with its headers.
 const SMALL_BODY: u64 = 64 << 10;
 /// Longest name of an unknown model in the access log, in bytes.

@@ -11,6 +11,8 @@ use crate::lifecycle::AttemptFailure;
 use crate::limit::{Permit, Prospect};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::failure::ProviderError;
+use crate::llm::field::Field;
+use crate::llm::messages::Headers;
 use crate::llm::settings::Params;
 use crate::operation::Operation;
 use crate::provider::Target;
@@ -20,6 +22,7 @@ use crate::route::health::Asking;
 use crate::route::r#match::Found;
 use crate::route::retry::{Attempts, Turn};
 use crate::route::settings::Route;
+use memchr::memmem;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -29,6 +32,8 @@ pub struct Call {
     pub operation: Operation,
     /// The client's request; dropped with the commit.
     pub parsed: Option<Box<Parsed>>,
+    /// The headers of the Messages API that came with it.
+    pub headers: Headers,
     /// The route.
     pub route: Arc<Route>,
     /// What the route's `*` stands for, where it has one.
@@ -116,7 +121,7 @@ impl Call {
     /// The request to a target, without the fields that it has refused.
     fn encode(&self, target: &Target, model: &str, live: &Live) -> Result<Outgoing, ApiError> {
         let parsed = self.parsed.as_ref().ok_or_else(ApiError::internal)?;
-        let seal = live.seal(&self.team);
+        let seal = live.seal(&self.team, &target.provider.name);
         let refused = live.refused.of(&target.provider.name, model, live.now());
         let without;
         let params = if refused.is_empty() {
@@ -126,17 +131,26 @@ impl Call {
             &without
         };
         let request = ChatRequest { parsed, params, system: self.route.system.as_deref(), model, seal: Some(&seal) };
-        self.operation.encode(&request, target)
+        self.operation.encode(&request, &self.headers, target)
     }
 
     /// Writes the attempt's request again without the field that its refusal is about, and remembers it for the target.
     /// `false` where there is no such field, or too many were left out already.
     pub fn refit(&mut self, refusal: &ProviderError, shared: &Shared, live: &Live) -> bool {
-        let (Some(parsed), Some(attempt), Operation::Chat) = (&self.parsed, &self.attempt, self.operation) else { return false };
+        let (Some(parsed), Some(attempt), true) = (&self.parsed, &self.attempt, self.operation.generates()) else { return false };
+        if attempt.outgoing.decoder.is_native() && self.operation == Operation::Messages {
+            return false; // no byte of the client's may change
+        }
         let (target, model) = (attempt.target.clone(), attempt.model.clone());
-        let system = self.route.system.as_deref();
-        let request = ChatRequest { parsed, params: &self.route.params, system, model: &model, seal: None };
-        let refused = refusals::member(refusal, &request).filter(|_| shared.lock().life.refit());
+        let params = &self.route.params;
+        let request = ChatRequest { parsed, params, system: None, model: &model, seal: None };
+        let is_given = |field: Field| match self.operation {
+            Operation::Chat => request.raw(field).is_some(),
+            // In the words of the completion that was composed for the provider.
+            _ => memmem::find(&attempt.outgoing.body, format!("\"{}\":", field.name()).as_bytes()).is_some(),
+        };
+        let member = refusals::member(refusal, parsed.stream(), |field| !params.reject_unsupported && is_given(field));
+        let refused = member.filter(|_| shared.lock().life.refit());
         let Some(field) = refused else { return false };
         let provider = &target.provider;
         live.refused.insert(&provider.name, &model, field, live.now());

@@ -5,7 +5,7 @@ use super::drain::Presence;
 use super::failure;
 use super::live::Live;
 use super::outage;
-use super::respond::{self, Common};
+use super::respond::{self, Common, Only};
 use super::response_headers::{DATE, X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
 use super::shared::Shared;
 use crate::account::{EndedBy, Ledger, cost, settled};
@@ -15,8 +15,8 @@ use crate::dialect::{self, Spent};
 use crate::egress::is_proxys_refusal;
 use crate::error::ApiError;
 use crate::frame::coding::ContentDecoder;
+use crate::front::Front;
 use crate::front::chat::chunk::UsagePlace;
-use crate::front::chat::error;
 use crate::id;
 use crate::lifecycle::{Action, Answer, AttemptFailure, Client, Connect, Connection, Delivery, Metered, Refusal};
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
@@ -64,6 +64,10 @@ pub struct Exchange {
     pub limit: Option<(Scope, Dimension)>,
     /// The endpoint, as a word of a closed set; empty until it is known.
     pub endpoint: &'static str,
+    /// Whether it only asks if somebody is there, which is neither counted nor logged.
+    pub is_greeting: bool,
+    /// What `sticky` balancing went by, as a word of a closed set; empty for other routes.
+    pub sticky_by: &'static str,
     /// The client's name for a model that it may not use or that does not exist; for the log.
     pub unknown_model: Option<Box<str>>,
     /// Targets that were not asked, and why.
@@ -100,7 +104,7 @@ impl Exchange {
         Self {
             live,
             shared: Arc::default(),
-            common: Common { id: id::fresh(arrived), client_id: None, cors: None },
+            common: Common { id: id::fresh(arrived), client_id: None, cors: None, front: Front::OpenAi },
             arrived,
             began: Instant::now(),
             trace: Trace { trace_id: 0, span_id: 0, flags: 0 },
@@ -109,6 +113,8 @@ impl Exchange {
             refused: None,
             limit: None,
             endpoint: "",
+            is_greeting: false,
+            sticky_by: "",
             unknown_model: None,
             passed_over: TargetNotes::default(),
             tried: TargetNotes::default(),
@@ -214,7 +220,9 @@ impl Exchange {
         self.ledger.ended_by = failure.ended_by();
         let names = dialect::of(target).names(&attempt.model);
         let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks: &target.provider.quirks, names };
-        let error = failure.error(&target.provider.name, call.parsed.as_deref().map(sent));
+        // The names that providers blame are translated into those of chat completions only.
+        let parsed = call.parsed.as_deref().filter(|_| call.operation == Operation::Chat || call.operation == Operation::Embeddings);
+        let error = failure.error(&target.provider.name, parsed.map(sent));
         if let Some(asking) = attempt.asking.take() {
             if let Some(wait) = error.retry_after {
                 asking.rest(wait, now);
@@ -318,7 +326,7 @@ impl Exchange {
         let client = self.shared.lock().life.respond();
         if client == Client::Opened {
             self.ledger.status = 200; // of the head that a heartbeat has sent
-            return Reply::Event(error::event(&error));
+            return Reply::Event(self.common.front.error_event(&error, self.common.id));
         }
         let (headers, body) = self.error_response(&error);
         Reply::Response(headers, body)
@@ -326,10 +334,11 @@ impl Exchange {
 
     /// The response that is an error, under the ledger's status.
     pub fn error_response(&mut self, error: &ApiError) -> (HeaderMap, Vec<u8>) {
-        self.ledger.status = error.status;
+        let front = self.common.front;
+        self.ledger.status = front.status(error);
         let mut headers = respond::error_headers(error);
         self.add_headers(&mut headers);
-        (headers, error::body(error))
+        (headers, front.error(error, self.common.id))
     }
 
     /// An answer that has begun cannot go on: the event that ends it.
@@ -337,7 +346,7 @@ impl Exchange {
         let provider = self.call.as_deref().and_then(|call| call.attempt.as_ref()).map(|attempt| attempt.target.provider.name.clone());
         let error = failure.error(&provider.unwrap_or_default(), None);
         self.fail(failure);
-        error::event(&error)
+        self.common.front.error_event(&error, self.common.id)
     }
 
     /// The attempt's request is sent.
@@ -354,7 +363,12 @@ impl Exchange {
         let Some(call) = self.call.as_deref_mut() else { return };
         let (stream, server) = (self.ledger.stream, &self.live.snapshot.server);
         let usage = call.parsed.as_deref().is_some_and(|parsed| parsed.include_usage()).then_some(server.stream_usage);
+        let native = call.attempt.as_ref().is_some_and(|attempt| attempt.outgoing.decoder.is_native());
         let form = match (call.operation, stream, usage) {
+            (Operation::CountTokens, ..) => Form::Count,
+            (Operation::Messages, stream, _) if native => Form::Native { stream },
+            (Operation::Messages, true, _) => Form::Events,
+            (Operation::Messages, false, _) => Form::Message,
             (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.prospect).prompt },
             (Operation::Chat, false, _) => Form::Completion,
             (Operation::Chat, true, None) => Form::Chunks(UsagePlace::Withheld),
@@ -368,10 +382,11 @@ impl Exchange {
             if server.response_model == ResponseModel::Upstream {
                 head.model = attempt.model.clone();
             }
+            let seal = self.live.seal(&call.team, &attempt.target.provider.name);
             let mut decoder = replace(&mut attempt.outgoing.decoder, Box::new(Spent));
             decoder.headers(headers);
             let framing = attempt.outgoing.framing.labelled(headers, stream);
-            Ok(Answer::new(Relay::new(framing, decoder, head, form, Some(self.live.seal(&call.team))), coding))
+            Ok(Answer::new(Relay::new(framing, decoder, head, form, Some(seal)), coding))
         } else {
             let dialect = (!is_proxys(&attempt.target, status, headers)).then(|| dialect::of(&attempt.target));
             let mut headers = headers.clone();
@@ -423,7 +438,7 @@ impl Exchange {
 
     /// The answer begins, with the first `length` bytes of it.
     fn commit(&mut self, client: Client, length: usize) {
-        if self.call.as_ref().is_some_and(|c| c.operation == Operation::Chat) {
+        if self.call.as_ref().is_some_and(|c| c.operation.generates()) {
             self.ledger.ttft.get_or_insert(self.began.elapsed()); // a vector has no first token
         }
         self.ledger.status = 200;
@@ -469,13 +484,21 @@ impl Exchange {
         let Some(call) = self.call.as_deref_mut() else { return };
         let expected = || self.live.limiter.usage(call.route.index, &call.prospect);
         let (usage, estimated) = settled(metered.reported, metered.whole, expected, metered.bytes.div_ceil(INITIAL_BYTES_PER_TOKEN));
-        if !estimated {
+        if !estimated && call.operation != Operation::CountTokens {
             self.live.limiter.learn(call.route.index, &call.prospect, &usage);
         }
         let price = call.attempt.as_ref().and_then(|attempt| attempt.target.price.as_ref());
         let micro_usd = price.map_or(0, |price| cost(price, &usage));
         (self.ledger.usage, self.ledger.estimated, self.ledger.micro_usd) = (usage, estimated, micro_usd);
         call.permit.settle(Used { tokens: usage.total(), micro_usd }, self.live.now());
+    }
+
+    /// The target of a request that is sent once.
+    pub fn only_target(&self) -> Option<Only> {
+        let call = self.call.as_deref().filter(|call| call.route.retry.attempts == 1)?;
+        let attempt = call.attempt.as_ref()?;
+        let provider = self.live.upstream(&attempt.target).label().clone();
+        Some(Only { provider, model: self.live.model_label(&attempt.target, &attempt.model) })
     }
 
     /// Adds the headers that every response to this request has by now.

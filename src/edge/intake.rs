@@ -44,6 +44,8 @@ pub struct Headers<'a> {
     pub traceparent: Option<&'a HeaderValue>,
     /// The episode that the client says its request belongs to.
     pub episode_id: Option<&'a HeaderValue>,
+    /// The session of a coding agent: Claude Code's, Codex's.
+    pub session: Option<&'a HeaderValue>,
 }
 
 /// A header that a request may have once.
@@ -80,6 +82,7 @@ impl<'a> Headers<'a> {
                 "x-request-id" => &mut found.request_id,
                 "traceparent" => &mut found.traceparent,
                 "episode-id" => &mut found.episode_id,
+                "x-claude-code-session-id" | "session-id" | "thread-id" => &mut found.session,
                 _ => continue,
             };
             place.get_or_insert(value);

@@ -71,7 +71,8 @@ impl Live {
                 upstreams.push(Upstream::new(replica.clone(), signer, before, in_flight.clone())?);
             }
         }
-        let sealer = Sealer::new(&snapshot.seal_key).ok_or("the seal key cannot be used")?;
+        let (seals, opens) = &snapshot.seal_keys;
+        let sealer = Sealer::new(seals).and_then(|sealer| sealer.opening(opens)).ok_or("the seal keys cannot be used")?;
         let names = || Names::of(&snapshot.tenants, &snapshot.providers, &snapshot.routes);
         let metrics = |previous| Metrics::new(names(), previous).map(Arc::new).map_err(|e| e.to_string());
         let before = match previous {
@@ -156,9 +157,9 @@ impl Live {
         self.upstreams.iter().map(Upstream::addresses).filter(|a| a.is_named())
     }
 
-    /// Binds sealed ids to a team.
-    pub fn seal(&self, team: &Arc<str>) -> Seal {
-        Seal::new(self.sealer.clone(), team.clone())
+    /// Seals for a team what this provider wants back.
+    pub fn seal(&self, team: &Arc<str>, provider: &Arc<str>) -> Seal {
+        Seal::new(self.sealer.clone(), team.clone(), provider.clone())
     }
 }
 

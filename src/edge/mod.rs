@@ -18,6 +18,7 @@ pub mod screen;
 pub mod proxy;
 
 pub mod call;
+mod conversation;
 #[allow(clippy::disallowed_methods, reason = "reads the clock once per request")]
 pub mod exchange;
 

@@ -5,7 +5,7 @@ use super::exchange::{Exchange, Reply};
 use super::failure::handled;
 use super::live::Live;
 use super::patience::Patience;
-use super::replay::Replay;
+use super::replay::{Opening, Replay};
 use super::{respond, summary, upstream_request};
 use crate::account::EndedBy;
 use crate::lifecycle::{AttemptFailure, Connect};
@@ -40,7 +40,8 @@ fn wrap(session: &mut Session, ctx: &Exchange) {
     let Some(call) = ctx.call.as_deref() else { return };
     let empty = Box::new(ServerSession::new_custom(Box::new(())));
     let real = std::mem::replace(&mut session.downstream_session, empty);
-    let replay = Replay::new(real, ctx.shared.clone(), (ctx.common.clone(), *call.permit.headers()));
+    let opening = Opening { common: ctx.common.clone(), limits: *call.permit.headers(), only: ctx.only_target() };
+    let replay = Replay::new(real, ctx.shared.clone(), opening);
     *session.downstream_session = ServerSession::new_custom(Box::new(replay));
 }
 
@@ -96,7 +97,7 @@ impl ProxyHttp for Gateway {
             }
             Err(AttemptFailure::Rejected(error)) => {
                 let (headers, body) = ctx.error_response(&error);
-                (error.status, headers, body.into())
+                (ctx.ledger.status, headers, body.into())
             }
             Err(_) => return Err(Error::new_down(ErrorType::ConnectionClosed)),
         };

@@ -13,7 +13,7 @@
 
 use super::failure::{handled, raise};
 use super::patience::Patience;
-use super::respond::Common;
+use super::respond::{Common, Only};
 use super::shared::Shared;
 use crate::lifecycle::{AttemptFailure, Due};
 use crate::limit::LimitHeaders;
@@ -33,10 +33,6 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The heartbeat of a silent stream: a comment, which every reader of server-sent events skips (WHATWG HTML, section 9.2.6).
-/// It is written between two events, because only whole events are written to a client.
-const HEARTBEAT: &[u8] = b": keep-alive\n\n";
-
 /// The request that Pingora sees and copies for every attempt; nothing of the client's.
 static ANY: LazyLock<RequestHeader> = LazyLock::new(|| {
     let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -51,29 +47,38 @@ pub struct Replay {
     /// Where Pingora has changed it, the request that it is shown; otherwise [`ANY`].
     request: Option<Box<RequestHeader>>,
     patience: Arc<Patience>,
-    /// What the head of a stream has in it before it is known who answers.
-    opening: (Common, LimitHeaders),
+    opening: Opening,
+}
+
+/// What the head of a stream has in it before anybody answers.
+pub struct Opening {
+    /// What every response has.
+    pub common: Common,
+    /// The limits.
+    pub limits: LimitHeaders,
+    /// Who answers, where there is no choice.
+    pub only: Option<Only>,
 }
 
 impl Replay {
     /// Wraps a session whose body has been read.
-    pub fn new(real: Box<ServerSession>, shared: Arc<Shared>, opening: (Common, LimitHeaders)) -> Self {
+    pub fn new(real: Box<ServerSession>, shared: Arc<Shared>, opening: Opening) -> Self {
         Self { real: Some(real), shared, request: None, patience: Patience::current(), opening }
     }
 
-    /// Writes a heartbeat, and the head of the stream before it where nothing has been sent yet. Cancelled, it has left
+    /// Writes a heartbeat, between two events because only whole ones are written to a client, and the head of the stream before it where nothing has been sent yet. Cancelled, it has left
     /// all of it or nothing in the session's buffer: Pingora waits for room there first, and for the client afterwards.
     async fn beat(&mut self) -> Result<()> {
         let first = self.shared.lock().life.on_heartbeat(Instant::now().into_std());
-        let (common, limits) = &self.opening;
-        let head = if first { Some(common.opening(limits)?) } else { None };
-        let draining = self.patience.is_draining();
+        let Opening { common, limits, only } = &self.opening;
+        let head = if first { Some(common.opening(limits, only.as_ref())?) } else { None };
+        let (draining, heartbeat) = (self.patience.is_draining(), common.front.heartbeat());
         let real = self.real()?;
         if let Some(head) = head {
             let head = fit(head, real, draining);
             real.write_response_header(head).await.map_err(|e| e.into_down())?;
         }
-        real.write_response_body(Bytes::from_static(HEARTBEAT), false).await.map_err(|e| e.into_down())
+        real.write_response_body(Bytes::from_static(heartbeat), false).await.map_err(|e| e.into_down())
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {

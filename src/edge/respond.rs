@@ -2,11 +2,12 @@
 
 use super::patience::Patience;
 use super::response_headers::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, RETRY_AFTER_MS, TRANSFER_ENCODING, WWW_AUTHENTICATE,
-    X_ACCEL_BUFFERING, X_CLIENT_REQUEST_ID, X_REQUEST_ID, X_SHOULD_RETRY,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, REQUEST_ID, RETRY_AFTER, RETRY_AFTER_MS, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    X_ACCEL_BUFFERING, X_ATTEMPTS, X_CLIENT_REQUEST_ID, X_MODEL, X_PROVIDER, X_REQUEST_ID, X_SHOULD_RETRY,
 };
 use super::{cors, intake};
 use crate::error::ApiError;
+use crate::front::Front;
 use crate::limit::LimitHeaders;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -57,6 +58,8 @@ pub struct Common {
     pub client_id: Option<HeaderValue>,
     /// For web pages; `None` where `server.cors` has no origins.
     pub cors: Option<cors::Answer>,
+    /// Whose protocol the client speaks.
+    pub front: Front,
 }
 
 impl Common {
@@ -64,6 +67,9 @@ impl Common {
     pub fn add_to(&self, headers: &mut HeaderMap) {
         let mut text = Uuid::encode_buffer();
         if let Ok(id) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut text)) {
+            if self.front == Front::Messages {
+                headers.insert(REQUEST_ID, id.clone());
+            }
             headers.insert(X_REQUEST_ID, id);
         }
         if let Some(id) = &self.client_id {
@@ -74,17 +80,30 @@ impl Common {
         }
     }
 
-    /// The head of a stream before it is known who answers.
+    /// The head of a stream before anybody answers; `only`: who it can be.
     ///
     /// # Errors
     /// Never: its status is 200.
-    pub fn opening(&self, limits: &LimitHeaders) -> Result<Box<ResponseHeader>> {
+    pub fn opening(&self, limits: &LimitHeaders, only: Option<&Only>) -> Result<Box<ResponseHeader>> {
         let mut headers = HeaderMap::with_capacity(ROOM);
         stream_headers(&mut headers);
         self.add_to(&mut headers);
         limits.add_to(&mut headers);
+        if let Some(only) = only {
+            headers.insert(X_ATTEMPTS, HeaderValue::from_static("1"));
+            headers.insert(X_PROVIDER, only.provider.clone());
+            only.model.iter().for_each(|model| drop(headers.insert(X_MODEL, model.clone())));
+        }
         head(200, headers)
     }
+}
+
+/// The only target that a request will be sent to, and that only once.
+pub struct Only {
+    /// Its provider, for a header.
+    pub provider: HeaderValue,
+    /// The model there, where a header can have it.
+    pub model: Option<HeaderValue>,
 }
 
 /// The headers of a stream of events, which nothing on the way may hold back: `x-accel-buffering` is nginx's word for it.

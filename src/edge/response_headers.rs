@@ -14,6 +14,8 @@ macro_rules! headers {
 headers! {
     /// The gateway's id of the request, as in the log. In a request: the client's own.
     X_REQUEST_ID = "x-request-id";
+    /// The same id, beside answers of the Messages API.
+    REQUEST_ID = "request-id";
     /// The client's own `x-request-id`, where it has at most 128 letters, digits and `-_.:/+=@`.
     X_CLIENT_REQUEST_ID = "x-client-request-id";
     /// How many targets were tried. A first try is 1.

@@ -17,6 +17,9 @@ use uuid::Uuid;
 /// Ends the request, and writes what [`Exchange::ledger`] says.
 pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     let (live, ledger) = (&ctx.live, &ctx.ledger);
+    if ctx.is_greeting {
+        return;
+    }
     live.metrics.request_finished(ledger);
     let phase = ctx.shared.lock().life.settle();
     if ledger.ended_by == EndedBy::Client {
@@ -39,6 +42,7 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         trace_id: trace_id.as_str(),
         episode_id: call.map_or("", |c| c.head.episode_id.hyphenated().encode_lower(&mut episode)),
         endpoint: ctx.endpoint,
+        sticky_by: ctx.sticky_by,
         team: ledger.team.and_then(|t| live.snapshot.tenants.teams.get(t)).map_or("", |t| &t.name),
         key: ledger.key.and_then(|k| live.snapshot.tenants.keys.get(k)).map_or("", |k| &k.id),
         route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map_or("", |r| &r.name),

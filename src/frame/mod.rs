@@ -5,6 +5,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 pub mod aws_event_stream;
+pub mod aws_invoke;
 pub mod aws_sse;
 pub mod coding;
 pub mod lines;
@@ -19,6 +20,8 @@ pub enum Framing {
     AwsEventStream,
     /// AWS event stream whose `PayloadPart`s carry the bytes of an inner stream, SSE or JSON lines, cut anywhere.
     AwsSse,
+    /// AWS event stream whose `chunk`s carry one JSON document each, in base64.
+    AwsInvoke,
 }
 
 impl Framing {
@@ -29,7 +32,7 @@ impl Framing {
         match label {
             _ if label.starts_with("text/event-stream") => Some(Self::Sse),
             _ if label.starts_with("application/vnd.amazon.eventstream") => {
-                Some(if self == Self::AwsSse { self } else { Self::AwsEventStream })
+                Some(if self == Self::Sse { Self::AwsEventStream } else { self })
             }
             _ if label.starts_with("application/json") || !stream => None,
             _ => Some(self),
@@ -69,6 +72,8 @@ pub enum Framer {
     Aws(aws_event_stream::AwsFramer),
     /// Server-sent events or JSON lines inside of AWS messages.
     AwsSse(aws_sse::AwsSseFramer),
+    /// JSON documents inside of AWS messages.
+    AwsInvoke(aws_invoke::AwsInvokeFramer),
 }
 
 impl Framer {
@@ -78,6 +83,7 @@ impl Framer {
             Framing::Sse => Self::Sse(sse::SseFramer::new()),
             Framing::AwsEventStream => Self::Aws(aws_event_stream::AwsFramer::new()),
             Framing::AwsSse => Self::AwsSse(aws_sse::AwsSseFramer::new()),
+            Framing::AwsInvoke => Self::AwsInvoke(aws_invoke::AwsInvokeFramer::default()),
         }
     }
 
@@ -90,6 +96,7 @@ impl Framer {
             Self::Sse(framer) => framer.push(bytes, &mut |event, data| each(Frame::Sse { event, data })),
             Self::Aws(framer) => framer.push(bytes, each),
             Self::AwsSse(framer) => framer.push(bytes, each),
+            Self::AwsInvoke(framer) => framer.push(bytes, each),
         }
     }
 
@@ -102,6 +109,7 @@ impl Framer {
             Self::Sse(framer) => framer.finish(&mut |event, data| each(Frame::Sse { event, data })),
             Self::Aws(framer) => framer.finish(),
             Self::AwsSse(framer) => framer.finish(each),
+            Self::AwsInvoke(framer) => framer.finish(),
         }
     }
 }

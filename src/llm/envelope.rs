@@ -6,9 +6,10 @@
 
 use crate::error::ApiError;
 use crate::json::envelope::{self, Envelope, Member, Span};
+use crate::json::text::Text;
 use crate::json::walk;
-use crate::llm::field::{Field, Fields, GUIDED, Loss};
-use crate::llm::request::{Authority, Param};
+use crate::llm::field::{Field, Fields, GUIDED, Loss, Shape};
+use crate::llm::request::{Authority, Param, Sampling};
 use crate::llm::settings::Params;
 use crate::llm::state::Seal;
 use crate::llm::validate;
@@ -61,20 +62,22 @@ impl MessageTraits {
 }
 
 impl Outline {
-    fn of(text: &str) -> Result<Self, ApiError> {
+    /// `shape`: what the value of a field must be, where the client's protocol has it; else the member is an unknown one.
+    fn of(text: &str, shape: impl Fn(Field) -> Option<Shape>) -> Result<Self, ApiError> {
         let envelope = envelope::scan(text).map_err(unacceptable)?;
         let mut index = [0u16; Field::ALL.len()];
         let (mut fields, mut present) = (SmallVec::new(), Fields::default());
         for (number, member) in (1..).zip(&envelope.members) {
             let name = member.name(text);
             let field = Field::of(name.raw().as_bytes()).or_else(|| Field::of(name.decode().as_bytes()));
-            fields.push(field);
-            let Some(field) = field else { continue };
+            let known = field.and_then(|field| Some((field, shape(field)?)));
+            fields.push(known.map(|(field, _)| field));
+            let Some((field, shape)) = known else { continue };
             if let Some(slot) = index.get_mut(field as usize) {
                 *slot = number;
             }
             present.insert(field);
-            validate::shape(field, member.value.text(text))?;
+            validate::shape(field, shape, member.value.text(text))?;
         }
         Ok(Self { envelope, fields, index, present })
     }
@@ -101,7 +104,7 @@ impl Parsed {
     /// A 400 that names the position or the field.
     pub fn parse(body: Bytes) -> Result<Self, ApiError> {
         let text = envelope::text(&body).map_err(unacceptable)?;
-        let outline = Outline::of(text)?;
+        let outline = Outline::of(text, |field| Some(field.shape()))?;
         let traits = validate::chat(&outline, text)?;
         Ok(Self { body, outline, traits })
     }
@@ -111,7 +114,15 @@ impl Parsed {
     /// # Errors
     /// A 400 that names the position or the field.
     pub fn scan(body: Bytes) -> Result<Self, ApiError> {
-        let outline = Outline::of(envelope::text(&body).map_err(unacceptable)?)?;
+        Self::scan_as(body, |field| Some(field.shape()))
+    }
+
+    /// The same for a protocol that has only the fields for which `shape` says what their values must be.
+    ///
+    /// # Errors
+    /// A 400 that names the position or the field.
+    pub fn scan_as(body: Bytes, shape: impl Fn(Field) -> Option<Shape>) -> Result<Self, ApiError> {
+        let outline = Outline::of(envelope::text(&body).map_err(unacceptable)?, shape)?;
         Ok(Self { body, outline, traits: MessageTraits::UNKNOWN })
     }
 
@@ -143,8 +154,8 @@ impl Parsed {
     /// The member of this name, known or not, also where its value is null.
     pub fn find(&self, name: &str) -> Option<&Member> {
         match Field::of(name.as_bytes()) {
-            Some(field) => self.member(field),
-            None => self.find_unknown(name),
+            Some(field) if self.member(field).is_some() => self.member(field),
+            _ => self.find_unknown(name),
         }
     }
 
@@ -306,6 +317,37 @@ impl<'a> ChatRequest<'a> {
         of(&self.params.overrides).or_else(clients).or_else(|| of(&self.params.defaults)).filter(|(_, json)| *json != "null")
     }
 
+    /// Limits and randomness, of the fields that the request or the route's settings have.
+    ///
+    /// # Errors
+    /// A 400 that names `stop` where it is no list of texts.
+    pub fn sampling(&self) -> Result<Sampling<'a>, ApiError> {
+        let number = |field| self.raw(field).map(|raw| (raw, self.authority(field)));
+        Ok(Sampling {
+            max_tokens: self.max_tokens().map(|(_, raw)| raw),
+            temperature: number(Field::Temperature),
+            top_p: number(Field::TopP),
+            frequency_penalty: self.asked(Field::FrequencyPenalty),
+            presence_penalty: self.asked(Field::PresencePenalty),
+            stop: self.stops()?,
+            seed: self.raw(Field::Seed),
+            choices: self.asked(Field::N),
+            logprobs: self.asked(Field::Logprobs).is_some(),
+            top_logprobs: self.asked(Field::TopLogprobs),
+        })
+    }
+
+    /// `stop` as a list. Empty texts, which stop nothing, are left out.
+    fn stops(&self) -> Result<Vec<Text<'a>>, ApiError> {
+        let mut list = match self.asked(Field::Stop) {
+            None => Vec::new(),
+            Some(raw) if raw.starts_with('[') => self.get::<Vec<Text<'a>>>(Field::Stop)?.unwrap_or_default(),
+            Some(raw) => walk::string(raw).into_iter().collect(),
+        };
+        list.retain(|text| !text.is_empty());
+        Ok(list)
+    }
+
     /// Who set a field's value.
     pub fn authority(&self, field: Field) -> Authority {
         let overridden = self.params.overrides.iter().any(|(name, _)| name == field.name());
@@ -338,7 +380,12 @@ impl<'a> ChatRequest<'a> {
 
     /// The members that the gateway does not know.
     pub fn unknown(&self) -> impl Iterator<Item = Param<'a>> + use<'a> {
-        let unknown = self.names().filter(|name| Field::of(name.as_bytes()).is_none());
+        let (parsed, params) = (self.parsed, self.params);
+        let body = parsed.body();
+        let clients = parsed.members().filter(|(field, member)| field.is_none() && member.value.of(body) != b"null");
+        let clients = clients.map(|(_, member)| name_of(member, body));
+        let routes = params.overrides.iter().chain(&params.defaults).map(|(name, _)| Cow::Borrowed(name.as_str()));
+        let unknown = clients.chain(routes.filter(|name| Field::of(name.as_bytes()).is_none())).filter(|name| !is_gateways(name));
         unknown.map(|name| Param { field: None, name, loss: Loss::Hint, refused: false })
     }
 

@@ -6,6 +6,7 @@
 //! put into its standard form.
 
 use crate::json::text::Text;
+use crate::json::write::Writer;
 use crate::percent;
 use base64::Engine;
 use base64::alphabet;
@@ -82,6 +83,60 @@ impl<'a> Link<'a> {
             Cow::Owned(_) => Cow::Owned(media_type.to_owned()),
         };
         Self::Data { media_type, charset, encoding, data: same(data) }
+    }
+}
+
+/// Where a client says that an image or a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// At a URL, which may be a data URI.
+    Url(Text<'a>),
+    /// In the request, with its media type beside it.
+    Base64 {
+        /// The media type as the client writes it.
+        media_type: Text<'a>,
+        /// The bytes in base64.
+        data: Text<'a>,
+    },
+}
+
+impl<'a> Source<'a> {
+    /// What it points to.
+    pub fn link(self) -> Link<'a> {
+        match self {
+            Self::Url(url) => Link::of(url),
+            Self::Base64 { media_type, data } => {
+                Link::Data { media_type: lower(media_type.decode()), charset: None, encoding: Encoding::Base64, data }
+            }
+        }
+    }
+
+    /// Writes it as one URL.
+    pub fn write_url(self, w: &mut Writer) {
+        match self {
+            Self::Url(url) => w.text(url),
+            Self::Base64 { media_type, data } => w.texts(&[Text::Plain("data:"), media_type, Text::Plain(";base64,"), data]),
+        };
+    }
+
+    /// Writes it as one URL, a data URI in the form that every provider takes.
+    ///
+    /// # Errors
+    /// Says what is wrong with its base64.
+    pub fn write_standard_url(self, w: &mut Writer) -> Result<(), &'static str> {
+        let Link::Data { media_type, charset, encoding, data } = self.link() else {
+            self.write_url(w);
+            return Ok(());
+        };
+        let label = media_type.clone();
+        let read = Data::read(media_type, charset, encoding, data)?;
+        if matches!(read.base64, Base64::Sent(_)) && read.media_type == label {
+            self.write_url(w);
+            return Ok(());
+        }
+        let media_type = if read.media_type.is_empty() { "text/plain" } else { &*read.media_type };
+        w.texts(&[Text::Plain("data:"), Text::Plain(media_type), Text::Plain(";base64,"), read.base64.text()]);
+        Ok(())
     }
 }
 
@@ -208,21 +263,6 @@ impl<'a> Data<'a> {
         };
         (!text.contains('\0')).then_some(text)
     }
-}
-
-/// A data URI in the form that every provider takes; `None` where it is that already, or no data URI.
-///
-/// # Errors
-/// Says what is wrong with its base64.
-pub fn standard_uri(url: Text<'_>) -> Result<Option<String>, &'static str> {
-    let Link::Data { media_type, charset, encoding, data } = Link::of(url) else { return Ok(None) };
-    let label = media_type.clone();
-    let read = Data::read(media_type, charset, encoding, data)?;
-    if matches!(read.base64, Base64::Sent(_)) && read.media_type == label {
-        return Ok(None);
-    }
-    let media_type = if read.media_type.is_empty() { "text/plain" } else { &*read.media_type };
-    Ok(Some(format!("data:{media_type};base64,{}", read.base64.text().decode())))
 }
 
 /// Whether this is standard base64 with its padding. In a JSON string a slash may be escaped.
@@ -375,10 +415,16 @@ mod tests {
         for data in ["iVBO\\/w0K", "AAEC", "AA==", "\\/\\/8="] {
             assert_eq!(Base64::read(Text::Raw(data)), Ok(Base64::Sent(Text::Raw(data))), "{data}");
         }
-        assert_eq!(standard_uri(Text::Raw("data:image/png;base64,AAEC")), Ok(None));
-        assert_eq!(standard_uri(Text::Raw("https://h/x")), Ok(None));
-        assert_eq!(standard_uri(Text::Raw("data:image/png;charset=x;base64,AA E")), Ok(Some("data:image/png;base64,AAE=".to_owned())));
-        assert_eq!(standard_uri(Text::Raw("data:,a%20b")), Ok(Some("data:text/plain;base64,YSBi".to_owned())));
+        for (sent, written) in [
+            ("data:image/png;base64,AAEC", "data:image/png;base64,AAEC"),
+            ("https://h/x", "https://h/x"),
+            ("data:image/png;charset=x;base64,AA E", "data:image/png;base64,AAE="),
+            ("data:,a%20b", "data:text/plain;base64,YSBi"),
+        ] {
+            let mut w = Writer::default();
+            Source::Url(Text::Raw(sent)).write_standard_url(&mut w).unwrap();
+            assert_eq!(String::from_utf8(w.finish()).unwrap(), format!("\"{written}\""));
+        }
     }
 
     #[test]

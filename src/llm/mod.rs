@@ -8,6 +8,7 @@ pub mod validate;
 pub mod constraint;
 pub mod embeddings;
 pub mod media;
+pub mod messages;
 pub mod request;
 pub mod strict;
 pub mod vector;

@@ -6,7 +6,9 @@
 
 use super::constraint::Constraint;
 use super::envelope::ChatRequest;
-use super::field::{Field, Loss};
+use super::field::{Field, Fields, Loss};
+use super::media::Source;
+use super::messages::MessagesRequest;
 use super::state::Seal;
 use crate::error::ApiError;
 use crate::json::surrogate;
@@ -40,6 +42,8 @@ pub struct Request<'a> {
     pub sampling: Sampling<'a>,
     /// How much the model shall think, in the client's word; see [`Effort::read`].
     pub effort: Option<Text<'a>>,
+    /// For how many tokens it may think, where the client says it as a number; [`Self::effort`] then has the nearest word.
+    pub thinking_budget: Option<u64>,
     /// The end user.
     pub user: Option<Text<'a>>,
     /// Pairs for the provider's log, raw JSON.
@@ -50,6 +54,8 @@ pub struct Request<'a> {
     pub params: Vec<Param<'a>>,
     /// Whether a parameter without a counterpart is a 400 instead of being dropped.
     pub reject_unsupported: bool,
+    /// The fields that the target has refused before.
+    pub refused: Fields,
     /// Seals what a provider wants back into ids; `None` where no state is kept.
     pub seal: Option<&'a Seal>,
 }
@@ -70,6 +76,11 @@ pub trait Ask {
 
     /// The envelope of a chat completion, for a dialect that splices it. `None` where the client speaks another protocol.
     fn chat(&self) -> Option<&ChatRequest<'_>>;
+
+    /// The same for a request of the Messages API.
+    fn messages(&self) -> Option<&MessagesRequest<'_>> {
+        None
+    }
 }
 
 /// A parameter that asks for something.
@@ -88,10 +99,10 @@ pub struct Param<'a> {
 /// Where a value stands in the client's request, in the client's words: `messages[3].content[1]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Path {
-    /// The outer list.
+    /// The member of the request.
     pub list: &'static str,
-    /// The number in it.
-    pub index: usize,
+    /// The number in it, where the value stands in a list of such.
+    pub index: Option<usize>,
     /// A member there.
     pub member: &'static str,
     /// The number in that member, where it is a list.
@@ -122,6 +133,8 @@ pub struct Speaker<'a> {
     pub name: Option<Text<'a>>,
     /// The call that a tool's result answers; always present for [`Role::Tool`].
     pub answers: Option<CallId<'a>>,
+    /// Whether it is the result of a call that failed.
+    pub failed: bool,
     /// Where the turn stands.
     pub at: Path,
     /// How many blocks it has.
@@ -159,10 +172,10 @@ pub enum Content<'a> {
     Refusal(Text<'a>),
     /// The model's earlier reasoning, without a provider's signature.
     Reasoning(Text<'a>),
-    /// An image by its URL, which may be a data URI. `detail`: `low`, `high` or `auto`.
-    Image { url: Text<'a>, detail: Option<Text<'a>> },
-    /// A file as a data URI or URL, or by the id that a provider's file store gave it.
-    File { data: Option<Text<'a>>, name: Option<Text<'a>>, id: Option<Text<'a>> },
+    /// An image. `detail`: `low`, `high` or `auto`.
+    Image { source: Source<'a>, detail: Option<Text<'a>> },
+    /// A file, or the id that a provider's file store gave it.
+    File { source: Option<Source<'a>>, name: Option<Text<'a>>, id: Option<Text<'a>> },
     /// Sound in base64, and its format (`wav`, `mp3`).
     Audio { data: Text<'a>, format: Text<'a> },
     /// A call of a tool.
@@ -313,7 +326,7 @@ impl<'a> Request<'a> {
     /// Ends a turn whose blocks have been pushed since `start`.
     pub fn end_turn(&mut self, role: Role, name: Option<Text<'a>>, answers: Option<CallId<'a>>, at: Path, start: usize) {
         let length = self.blocks.len() - start;
-        self.speakers.push(Speaker { role, name, answers, at, length });
+        self.speakers.push(Speaker { role, name, answers, failed: false, at, length });
     }
 
     /// A parameter that asks for something.
@@ -358,6 +371,11 @@ impl<'r, 'a> Turn<'r, 'a> {
     /// The id of the call that a tool's result answers; empty for other turns.
     pub fn answers(&self) -> &'r str {
         self.speaker.answers.as_ref().map_or("", |call| &call.id)
+    }
+
+    /// Whether it is the result of a call that failed.
+    pub fn failed(&self) -> bool {
+        self.speaker.failed
     }
 
     /// Where the turn stands.
@@ -450,7 +468,12 @@ impl Effort {
 impl Path {
     /// A list's element.
     pub const fn element(list: &'static str, index: usize) -> Self {
-        Self { list, index, member: "", inner: None, leaf: "" }
+        Self { index: Some(index), ..Self::top(list) }
+    }
+
+    /// A member of the request.
+    pub const fn top(list: &'static str) -> Self {
+        Self { list, index: None, member: "", inner: None, leaf: "" }
     }
 
     /// A member of it.
@@ -498,7 +521,10 @@ impl Path {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.list, self.index)?;
+        f.write_str(self.list)?;
+        if let Some(index) = self.index {
+            write!(f, "[{index}]")?;
+        }
         if !self.member.is_empty() {
             write!(f, ".{}", self.member)?;
         }

@@ -25,20 +25,37 @@ pub const MARK: &str = "--tg1-";
 /// Most places of one id where a sealed state is looked for.
 const MAX_MARKS: usize = 4;
 
-/// Seals and opens. Has no `Debug`: it holds keys.
+/// Seals with one key and opens with several, so that keys can be replaced. Has no `Debug`: it holds keys.
 pub struct Sealer {
+    first: Key,
+    others: Vec<Key>,
+}
+
+struct Key {
     cipher: LessSafeKey,
     nonces: hmac::Key,
 }
 
-impl Sealer {
-    /// A sealer under a key of the operator's; all nodes that serve the same clients need the same one.
-    /// `None` only where the cipher refuses the key, which it does for no key of this length.
-    pub fn new(key: &[u8; 32]) -> Option<Self> {
+impl Key {
+    fn new(key: &[u8; 32]) -> Option<Self> {
         let root = hmac::Key::new(hmac::HMAC_SHA256, key);
         let cipher = UnboundKey::new(&CHACHA20_POLY1305, hmac::sign(&root, b"tidegate seal cipher").as_ref()).ok()?;
         let nonces = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, b"tidegate seal nonce").as_ref());
         Some(Self { cipher: LessSafeKey::new(cipher), nonces })
+    }
+}
+
+impl Sealer {
+    /// A sealer that seals with this key; all nodes that serve the same clients need the same one.
+    /// `None` only where the cipher refuses the key, which it does for no key of this length.
+    pub fn new(key: &[u8; 32]) -> Option<Self> {
+        Some(Self { first: Key::new(key)?, others: Vec::new() })
+    }
+
+    /// The same, which opens with these keys too.
+    pub fn opening(mut self, keys: &[[u8; 32]]) -> Option<Self> {
+        self.others = keys.iter().map(Key::new).collect::<Option<_>>()?;
+        Some(self)
     }
 
     /// The provider's id with a state sealed behind it. `context`: the team that may open it. The id stays as it
@@ -52,12 +69,12 @@ impl Sealer {
             return None;
         }
         let bound = bind(context, id);
-        let mut synthetic = hmac::Context::with_key(&self.nonces);
+        let mut synthetic = hmac::Context::with_key(&self.first.nonces);
         synthetic.update(&bound);
         synthetic.update(state);
         let nonce: [u8; NONCE_LEN] = synthetic.sign().as_ref().get(..NONCE_LEN)?.try_into().ok()?;
         let mut boxed = state.to_vec();
-        self.cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), &mut boxed).ok()?;
+        self.first.cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), &mut boxed).ok()?;
         boxed.splice(..0, nonce);
         Some(format!("{id}{MARK}{}", URL_SAFE_NO_PAD.encode(boxed)))
     }
@@ -71,11 +88,13 @@ impl Sealer {
         // A provider's id or a base64 text may hold the mark by chance, so every place is tried.
         sealed.match_indices(MARK).take(MAX_MARKS).find_map(|(at, _)| {
             let id = sealed.get(..at)?;
-            let mut boxed = URL_SAFE_NO_PAD.decode(sealed.get(at + MARK.len()..)?).ok()?;
-            let nonce: [u8; NONCE_LEN] = boxed.get(..NONCE_LEN)?.try_into().ok()?;
-            boxed.drain(..NONCE_LEN);
-            let opened = self.cipher.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(bind(context, id)), &mut boxed).ok()?;
-            Some((id.to_owned(), opened.to_vec()))
+            let boxed = URL_SAFE_NO_PAD.decode(sealed.get(at + MARK.len()..)?).ok()?;
+            let (nonce, boxed) = boxed.split_first_chunk::<NONCE_LEN>()?;
+            std::iter::once(&self.first).chain(&self.others).find_map(|key| {
+                let (mut boxed, bound) = (boxed.to_vec(), Aad::from(bind(context, id)));
+                let opened = key.cipher.open_in_place(Nonce::assume_unique_for_key(*nonce), bound, &mut boxed).ok()?;
+                Some((id.to_owned(), opened.to_vec()))
+            })
         })
     }
 }
@@ -89,17 +108,19 @@ fn bind(context: &[u8], id: &str) -> Vec<u8> {
     bound
 }
 
-/// A sealer and the team it works for: what an attempt is given. Cheap to clone.
+/// A sealer, the team it works for and the provider whose state it seals: what an attempt is given. Cheap to clone.
 #[derive(Clone)]
 pub struct Seal {
     sealer: Arc<Sealer>,
     context: Arc<str>,
+    /// The provider's name.
+    pub provider: Arc<str>,
 }
 
 impl Seal {
-    /// Seals for this team.
-    pub fn new(sealer: Arc<Sealer>, team: Arc<str>) -> Self {
-        Self { sealer, context: team }
+    /// Seals for this team what this provider wants back.
+    pub fn new(sealer: Arc<Sealer>, team: Arc<str>, provider: Arc<str>) -> Self {
+        Self { sealer, context: team, provider }
     }
 
     /// See [`Sealer::seal`].
@@ -146,6 +167,14 @@ mod tests {
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
             assert_eq!(sealer(1).open(b"search", std::str::from_utf8(&forged).unwrap()), None);
         }
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_still_opens() {
+        let sealed = sealer(1).seal(b"t", "call_1", b"state");
+        let after = sealer(2).opening(&[[3; 32], [1; 32]]).unwrap();
+        assert_eq!(after.open(b"t", &sealed), Some(("call_1".to_owned(), b"state".to_vec())));
+        assert_eq!(sealer(1).open(b"t", &after.seal(b"t", "call_1", b"state")), None);
     }
 
     #[test]

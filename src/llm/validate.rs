@@ -16,10 +16,10 @@ const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "f
 
 /// Checks the type of one known field. `value` is raw JSON that a scanner has accepted, so that its first byte tells
 /// its type; null counts as absent.
-pub(super) fn shape(field: Field, value: &str) -> Result<(), ApiError> {
+pub(super) fn shape(field: Field, shape: Shape, value: &str) -> Result<(), ApiError> {
     let first = value.bytes().next().unwrap_or(b' ');
     let number = first == b'-' || first.is_ascii_digit();
-    let (ok, want) = match field.shape() {
+    let (ok, want) = match shape {
         Shape::Any => (true, ""),
         Shape::Text => (first == b'"', "a string"),
         // JSON has no bound; `1e999` would be infinite wherever it is read.

@@ -281,6 +281,8 @@ pub struct Target {
     pub price: Option<Price>,
     /// How many tokens the model takes; `None` where nobody said.
     pub context: Option<u32>,
+    /// What the model is called in Anthropic's list of models.
+    pub display_name: Option<Box<str>>,
     /// Overrides the provider's `default_max_tokens`.
     pub default_max_tokens: Option<u32>,
     /// How Claude models are held to a JSON schema.

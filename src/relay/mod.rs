@@ -15,11 +15,17 @@ use crate::front::chat::completion::CompletionWriter;
 use crate::front::chat::head::Head;
 use crate::front::chat::rules::Rules;
 use crate::front::embeddings::EmbeddingsWriter;
+use crate::front::messages::blocks::Blocks;
+use crate::front::messages::count;
+use crate::front::messages::native::Native;
+use crate::front::messages::stream::Events;
+use crate::front::messages::whole::Message;
 use crate::llm::event::{Event, RawBlock, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::order::{Order, Writer};
 use crate::llm::state::Seal;
 use crate::llm::usage::Usage;
+use std::borrow::Cow;
 
 /// What the client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,17 @@ pub enum Form {
     Chunks(UsagePlace),
     /// One completion.
     Completion,
+    /// Anthropic's stream.
+    Events,
+    /// One message of Anthropic's.
+    Message,
+    /// What the provider sends, whose protocol the client speaks: a stream, or one body.
+    Native {
+        /// Whether it is a stream.
+        stream: bool,
+    },
+    /// A count of tokens.
+    Count,
     /// A list of vectors.
     Embeddings {
         /// What the inputs are taken to have used where the provider does not count.
@@ -58,6 +75,10 @@ enum Input {
 enum Output {
     Chunks(Box<Rules<ChunkWriter>>),
     Completion(Box<Rules<CompletionWriter>>),
+    Events(Box<Blocks<Events>>),
+    Message(Box<Blocks<Message>>),
+    Native { passed: Native, stream: bool, body: Vec<u8> },
+    Count,
     Embeddings { writer: EmbeddingsWriter, model: Box<str>, estimate: u64 },
 }
 
@@ -69,6 +90,10 @@ impl Relay {
         let output = match form {
             Form::Chunks(place) => Output::Chunks(Box::new(Rules::new(ChunkWriter::new(head, place), &id, seal))),
             Form::Completion => Output::Completion(Box::new(Rules::new(CompletionWriter::new(head), &id, seal))),
+            Form::Events => Output::Events(Box::new(Blocks::new(Events::new(head), &id, seal))),
+            Form::Message => Output::Message(Box::new(Blocks::new(Message::new(head), &id, seal))),
+            Form::Native { stream } => Output::Native { passed: Native::new(head.model), stream, body: Vec::new() },
+            Form::Count => Output::Count,
             Form::Embeddings { estimate } => Output::Embeddings { writer: EmbeddingsWriter::default(), model: head.model, estimate },
         };
         Self { input: Input::Labelled(framing), decoder, order: Order::default(), output, taken: 0, over: false }
@@ -92,7 +117,7 @@ impl Relay {
         }
         let Self { input, decoder, order, output, taken, .. } = self;
         // Whatever is kept until the end is bounded; a stream that is passed on need not be.
-        let kept = !matches!(input, Input::Frames(_)) || !matches!(output, Output::Chunks(_));
+        let kept = !matches!(input, Input::Frames(_)) || !output.is_stream();
         let result = match input {
             _ if kept && *taken > MAX_WHOLE_ANSWER => Err(Fault::Broken("the answer is too large".into())),
             Input::Labelled(_) => Ok(()),
@@ -130,9 +155,22 @@ impl Relay {
                 }
                 return (self.take(), result);
             }
+            Output::Events(blocks) => {
+                if result.is_ok() {
+                    blocks.done();
+                }
+                return (self.take(), result);
+            }
+            Output::Native { stream: true, .. } => return (self.take(), result),
             // What is written in one piece is written when it is complete, or not at all.
             _ if result.is_err() => Vec::new(),
             Output::Completion(chat) => chat.writer.finish(),
+            Output::Message(blocks) => {
+                blocks.done();
+                blocks.form.finish()
+            }
+            Output::Native { passed, body, .. } => passed.whole(body),
+            Output::Count => count::write(self.order.usage().map_or(0, |usage| usage.prompt)),
             Output::Embeddings { writer, model, estimate } => {
                 writer.finish(model, self.order.usage().map_or(*estimate, |usage| usage.prompt))
             }
@@ -148,19 +186,31 @@ impl Relay {
         match input {
             Input::Labelled(_) => {}
             Input::Whole(body) => {
-                let body = std::mem::take(body);
-                decoder.whole(&body, &mut order.over(output)).map_err(|fault| explained(fault, || std::str::from_utf8(&body).ok()))?;
+                let whole = std::mem::take(body);
+                decoder.whole(&whole, &mut order.over(output)).map_err(|fault| explained(fault, || std::str::from_utf8(&whole).ok()))?;
                 output.flush();
+                if let Output::Native { stream, body, .. } = output {
+                    if *stream {
+                        return Err(Fault::Broken("the answer to a stream request is no stream".into()));
+                    }
+                    *body = whole;
+                }
             }
             Input::Frames(framer) => {
                 if !order.ended() {
                     framer.finish(&mut |one| frame(decoder.as_mut(), order, output, one))?;
                 }
                 decoder.end(&mut order.over(output))?;
+                if let Output::Native { stream: false, .. } = output {
+                    return Err(Fault::Broken("the answer is a stream that was not asked for".into()));
+                }
             }
         }
-        if let Output::Embeddings { .. } = output {
-            return Ok(()); // has no choices; its decoder has held the vectors to the request
+        if let Some(what) = output.fault() {
+            return Err(Fault::Broken(what));
+        }
+        if let Output::Embeddings { .. } | Output::Count = output {
+            return Ok(()); // has no choices; its decoder has held it to the request
         }
         order.complete(output).map_err(Fault::Broken)
     }
@@ -168,19 +218,22 @@ impl Relay {
     /// What there is for the client. Before the first content nothing is: another target may still answer in its place.
     fn take(&mut self) -> Vec<u8> {
         match &mut self.output {
-            Output::Chunks(chat) if self.order.started() => chat.writer.take(),
+            _ if !self.order.started() => Vec::new(),
+            Output::Chunks(chat) => chat.writer.take(),
+            Output::Events(blocks) => blocks.form.take(),
+            Output::Native { passed, .. } => passed.take(),
             _ => Vec::new(),
         }
     }
 
     /// Whether the answer has begun: content, or its end.
     pub fn started(&self) -> bool {
-        self.order.started()
+        self.order.started() || (matches!(self.output, Output::Count) && self.order.usage().is_some())
     }
 
     /// Whether every choice has ended, so that counts are final.
     pub fn is_finished(&self) -> bool {
-        self.order.is_finished()
+        self.order.is_finished() || matches!(self.output, Output::Count)
     }
 
     /// Whether the answer is over without content, because the provider's policy forbids it.
@@ -188,9 +241,9 @@ impl Relay {
         self.order.is_withheld()
     }
 
-    /// What the provider has counted so far.
+    /// What the provider has counted so far. Counting a prompt uses nothing.
     pub fn usage(&self) -> Option<Usage> {
-        self.order.usage()
+        if let Output::Count = self.output { Some(Usage::default()) } else { self.order.usage() }
     }
 
     /// Bytes of text, reasoning and arguments so far.
@@ -215,9 +268,28 @@ impl Input {
     }
 }
 
+impl Output {
+    /// Whether it is written as it comes.
+    const fn is_stream(&self) -> bool {
+        matches!(self, Self::Chunks(_) | Self::Events(_) | Self::Native { stream: true, .. })
+    }
+
+    /// Why the answer cannot be written, where it cannot.
+    fn fault(&mut self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Events(blocks) => blocks.fault(),
+            Self::Message(blocks) => blocks.fault(),
+            _ => None,
+        }
+    }
+}
+
 impl Sink for Output {
     fn event(&mut self, event: Event<'_>) {
         match self {
+            Self::Events(blocks) => blocks.event(event),
+            Self::Message(blocks) => blocks.event(event),
+            Self::Native { .. } | Self::Count => {}
             Self::Chunks(chat) => chat.event(event),
             Self::Completion(chat) => chat.event(event),
             Self::Embeddings { writer, .. } => writer.event(event),
@@ -236,7 +308,9 @@ impl Writer for Output {
         match self {
             Self::Chunks(chat) => chat.refusal(block),
             Self::Completion(chat) => chat.refusal(block),
-            Self::Embeddings { .. } => None,
+            Self::Events(blocks) => blocks.refusal(block),
+            Self::Message(blocks) => blocks.refusal(block),
+            Self::Native { .. } | Self::Count | Self::Embeddings { .. } => None,
         }
     }
 }
@@ -245,6 +319,9 @@ impl Writer for Output {
 fn frame(decoder: &mut dyn Decoder, order: &mut Order, output: &mut Output, frame: Frame<'_>) -> Result<(), Fault> {
     let mut result = decoder.frame(frame, &mut order.over(output));
     output.flush();
+    if let (Output::Native { passed, .. }, Frame::Sse { event, data }, true) = (&mut *output, frame, result.is_ok()) {
+        passed.event(event, data);
+    }
     match frame {
         Frame::Sse { event: Some("error"), data } if result.is_ok() && !order.ended() && !data.is_empty() => {
             return Err(Fault::Provider(openai::error::in_band(data)));
@@ -252,8 +329,8 @@ fn frame(decoder: &mut dyn Decoder, order: &mut Order, output: &mut Output, fram
         Frame::Sse { data, .. } => result = result.map_err(|fault| explained(fault, || Some(data))),
         Frame::Aws { .. } => {}
     }
-    match order.broken() {
-        Some(what) if result.is_ok() => Err(Fault::Broken(what.clone())),
+    match order.broken().cloned().or_else(|| output.fault()) {
+        Some(what) if result.is_ok() => Err(Fault::Broken(what)),
         _ => result,
     }
 }

@@ -24,6 +24,8 @@ pub struct AccessLine<'a> {
     pub episode_id: &'a str,
     /// The endpoint, from a closed set.
     pub endpoint: &'static str,
+    /// What sticky balancing went by, from a closed set; omitted for other routes.
+    pub sticky_by: &'static str,
     /// The team.
     pub team: &'a str,
     /// Id of the key.
@@ -77,6 +79,7 @@ impl<'a> AccessLine<'a> {
             trace_id: "t-1",
             episode_id: "e-1",
             endpoint: "chat",
+            sticky_by: "session",
             team: "search",
             key: "search-prod",
             route: "chat",
@@ -106,6 +109,7 @@ impl<'a> AccessLine<'a> {
         line.text(key!("team"), self.team);
         line.text(key!("key"), self.key);
         line.text(key!("route"), self.route);
+        line.some(key!("sticky_by"), self.sticky_by);
         line.some(key!("model"), self.model);
         line.text(key!("provider"), self.provider);
         line.text(key!("upstream_model"), self.upstream_model);
@@ -321,6 +325,7 @@ mod tests {
             trace_id: "",
             episode_id: "e-1",
             endpoint: "chat",
+            sticky_by: "",
             team: "search",
             key: "search-prod",
             route,

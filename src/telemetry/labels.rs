@@ -199,8 +199,20 @@ closed_set! {
     }
 }
 
+closed_set! {
+    /// How much of a prompt a provider's cache held.
+    PromptCache {
+        /// Read from the cache.
+        Read = "read",
+        /// Written to it.
+        Write = "write",
+        /// Neither.
+        None = "none",
+    }
+}
+
 /// Statuses the gateway responds with; all others count as `other`. 499: the client disconnected first.
-const STATUSES: [(u16, &str); 20] = [
+const STATUSES: [(u16, &str); 21] = [
     (200, "200"),
     (204, "204"),
     (400, "400"),
@@ -221,6 +233,7 @@ const STATUSES: [(u16, &str); 20] = [
     (502, "502"),
     (503, "503"),
     (504, "504"),
+    (529, "529"),
 ];
 
 /// Number of status labels.
@@ -242,7 +255,7 @@ mod tests {
     #[test]
     fn a_status_is_its_own_label_or_other() {
         assert_eq!(status(200), (0, "200"));
-        assert_eq!(status(504), (STATUS_COUNT - 2, "504"));
+        assert_eq!(status(529), (STATUS_COUNT - 2, "529"));
         for odd in [0, 199, 418, 599, u16::MAX] {
             assert_eq!(status(odd), (STATUS_COUNT - 1, "other"));
         }

@@ -8,7 +8,7 @@
 //! and about 700 bytes per histogram. A hundred routes with two providers and a thousand teams take 5 MB.
 
 use super::family::{Child, Family};
-use super::labels::{AuthFailure, Decision, NONE, Outcome, Phase, Rejected, Reload, STATUS_COUNT, TokenType, status};
+use super::labels::{AuthFailure, Decision, NONE, Outcome, Phase, PromptCache, Rejected, Reload, STATUS_COUNT, TokenType, status};
 use crate::account::Ledger;
 use crate::auth::tenants::Tenants;
 use crate::limit::rule::Dimension;
@@ -76,6 +76,7 @@ families! {
     first_token: Histogram = "gen_ai_server_time_to_first_token_seconds", "Time from the first byte of a request to the first content of its streamed response.", ["route", "provider"], FIRST_TOKEN;
     per_output_token: Histogram = "gen_ai_server_time_per_output_token_seconds", "Time per output token of a streamed response after the first token.", ["route", "provider"], PER_OUTPUT_TOKEN;
     tokens: IntCounter = "gen_ai_client_token_usage_total", "Tokens used; input includes cached_input, output includes reasoning.", ["route", "team", "provider", "token_type"];
+    prompt_cache: IntCounter = "tidegate_prompt_cache_tokens_total", "Tokens of prompts, by what the provider's cache had of them.", ["route", "team", "provider", "kind"];
     cost: Counter = "tidegate_cost_usd_total", "Cost of responses by the configured prices, in USD.", ["route", "team", "provider"];
     decisions: IntCounter = "tidegate_limit_decisions_total", "Limits checked; a rejected request counts once, for the limit reported to the client.", ["scope", "dimension", "decision"];
     attempts: IntCounter = "tidegate_upstream_attempts_total", "Attempts at providers; limited: not made because of a limit of the gateway.", ["provider", "outcome"];
@@ -159,6 +160,7 @@ impl Names {
 struct TeamSeries {
     requests: [OnceLock<IntCounter>; STATUS_COUNT],
     tokens: [OnceLock<IntCounter>; TokenType::ALL.len()],
+    prompt_cache: [OnceLock<IntCounter>; PromptCache::ALL.len()],
     cost: OnceLock<Counter>,
 }
 
@@ -297,6 +299,9 @@ impl Metrics {
             for kind in TokenType::ALL {
                 self.tokens(account, (None, None, None), *kind);
             }
+            for kind in PromptCache::ALL {
+                self.prompt_cache(account, (None, None, None), *kind);
+            }
             self.cost(account, (None, None, None));
         }
         if let Some(pair) = self.pair(route, provider) {
@@ -327,6 +332,13 @@ impl Metrics {
             let counts = [usage.prompt, usage.completion, usage.cached, usage.reasoning];
             for (kind, count) in TokenType::ALL.iter().zip(counts).filter(|(_, count)| *count > 0) {
                 if let Some(counter) = self.tokens(account, labels, *kind) {
+                    counter.inc_by(count);
+                }
+            }
+            let none = usage.prompt.saturating_sub(usage.cached).saturating_sub(usage.cache_write);
+            let counts = [usage.cached, usage.cache_write, none];
+            for (kind, count) in PromptCache::ALL.iter().zip(counts).filter(|(_, count)| *count > 0) {
+                if let Some(counter) = self.prompt_cache(account, labels, *kind) {
                     counter.inc_by(count);
                 }
             }
@@ -491,6 +503,12 @@ impl Metrics {
     fn tokens<'a>(&self, account: &'a TeamSeries, (route, team, provider): Labels, kind: TokenType) -> Option<&'a IntCounter> {
         let (route, team, provider) = (self.names.route(route), self.names.team(team), self.names.provider(provider));
         Some(account.tokens.get(kind as usize)?.get_or_init(|| self.families.tokens.series(&[route, team, provider, kind.name()])))
+    }
+
+    fn prompt_cache<'a>(&self, account: &'a TeamSeries, (route, team, provider): Labels, kind: PromptCache) -> Option<&'a IntCounter> {
+        let (route, team, provider) = (self.names.route(route), self.names.team(team), self.names.provider(provider));
+        let make = || self.families.prompt_cache.series(&[route, team, provider, kind.name()]);
+        Some(account.prompt_cache.get(kind as usize)?.get_or_init(make))
     }
 
     fn cost<'a>(&self, account: &'a TeamSeries, (route, team, provider): Labels) -> &'a Counter {

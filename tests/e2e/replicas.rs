@@ -42,15 +42,15 @@ async fn a_sticky_conversation_stays_at_its_replica() {
          routes: {{ r: {{ balance: sticky, targets: [ {{ provider: pool, model: m }} ] }} }}\n"
     ))
     .await;
-    for user in 0..12 {
+    for number in 0..12 {
         let before = sims.each_ref().map(Sim::count);
         let mut request = chat("r");
-        request["user"] = format!("user {user}").into();
+        request["messages"][0]["content"] = format!("conversation {number}").into();
         for _ in 0..5 {
             assert_eq!(gateway.chat(&request).await.status(), 200);
         }
         let served = sims.iter().zip(before).filter(|(sim, before)| sim.count() == before + 5).count();
-        assert_eq!(served, 1, "user {user}");
+        assert_eq!(served, 1, "conversation {number}");
     }
     assert!(sims.iter().filter(|sim| sim.count() > 0).count() > 1);
 }

@@ -12,6 +12,7 @@ use tidegate::front::chat::chunk::UsagePlace;
 use tidegate::front::chat::head::Head;
 use tidegate::llm::envelope::ChatRequest;
 use tidegate::llm::failure::Fault;
+use tidegate::llm::messages::Headers;
 use tidegate::llm::settings::Params;
 use tidegate::llm::state::{Seal, Sealer};
 use tidegate::operation::Operation;
@@ -42,7 +43,7 @@ impl Asked {
         let parsed = self.operation.parse(self.body.to_string().into()).unwrap();
         let (params, model) = (Params::default(), targets::model(&self.target));
         let request = ChatRequest { parsed: &parsed, params: &params, system: None, model, seal: Some(&self.seal) };
-        self.operation.encode(&request, &self.target).ok()
+        self.operation.encode(&request, &Headers::default(), &self.target).ok()
     }
 
     fn relay(&self, body: Body, form: Form) -> Relay {
@@ -67,7 +68,7 @@ fn ways(names: &[&str], stream: bool) -> Vec<Asked> {
         json!({"reasoning_effort": "high", "max_tokens": 9000}),
     ];
     let embeddings = [json!({}), json!({"encoding_format": "base64"})];
-    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into());
+    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into(), "p".into());
     let mut out = Vec::new();
     for (name, target) in targets::all().into_iter().filter(|(name, _)| names.contains(&&**name)) {
         let embeds = name.ends_with("-embed");
@@ -116,6 +117,18 @@ fn check(asked: &Asked, body: Body, place: UsagePlace, input: &[u8], cut: &[&[u8
     match whole {
         Ok(()) => assert_eq!(laws::completion(&bytes), chunks, "both forms say the same"),
         Err(_) => assert!(bytes.is_empty(), "a part of a completion"),
+    }
+    if asked.operation == Operation::Chat && input.len().is_multiple_of(3) {
+        let told = run(asked.relay(body, Form::Events), &[input]);
+        assert_eq!(run(asked.relay(body, Form::Events), cut), told, "cut at {:?}", cut.iter().map(|p| p.len()).collect::<Vec<_>>());
+        let (bytes, result) = told;
+        let events = laws::events(&bytes, result.is_ok());
+        let (bytes, whole) = run(asked.relay(body, Form::Message), cut);
+        assert_eq!(whole, result, "whether the answer is complete does not depend on how it is told");
+        match whole {
+            Ok(()) => assert_eq!(laws::whole_message(&bytes), events, "both forms say the same"),
+            Err(_) => assert!(bytes.is_empty(), "a part of a message"),
+        }
     }
     result.is_ok()
 }

@@ -75,6 +75,11 @@ pub fn embeddings() -> Vec<Vec<u8>> {
     [kept("embeddings"), asked("input")].concat()
 }
 
+/// Requests of the Messages API.
+pub fn messages() -> Vec<Vec<u8>> {
+    kept("messages")
+}
+
 fn raw(folder: &str, extension: &str) -> Vec<Vec<u8>> {
     files(&format!("fixtures/{folder}"))
         .iter()

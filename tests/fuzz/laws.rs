@@ -273,3 +273,85 @@ fn message(message: &str, finish: &str) -> Said {
     }
     said
 }
+
+/// The blocks of a message: type, and text, thinking or name with the arguments. Calls whose arguments are cut off are left out.
+pub type Blocks = Vec<[String; 2]>;
+
+fn decoded(spelled: &str) -> String {
+    tidegate::json::text::Text::Raw(spelled).decode().into_owned()
+}
+
+fn block(kind: &str, name: &str, text: &str) -> Option<[String; 2]> {
+    if kind != "tool_use" {
+        return Some([kind.to_owned(), text.to_owned()]);
+    }
+    let input = if text.trim().is_empty() { "{}" } else { text };
+    let whole = input.trim().starts_with('{') && serde_json::from_str::<&RawValue>(input).is_ok();
+    whole.then(|| [format!("{kind} {name}"), tidegate::json::surrogate::repaired(input.trim()).into_owned()])
+}
+
+/// Anthropic's events of an answer that is `complete` or broke off: each with its name, one block open at a time.
+pub fn events(bytes: &[u8], complete: bool) -> Blocks {
+    let text = std::str::from_utf8(bytes).expect("the stream is not UTF-8");
+    let (mut blocks, mut open, mut started, mut stopped, mut ended) = (Blocks::new(), None, 0, 0, false);
+    for event in text.split_terminator("\n\n") {
+        let (name, data) =
+            event.strip_prefix("event: ").and_then(|rest| rest.split_once("\ndata: ")).expect("an event with a name and data");
+        assert!(!ended && !data.contains(['\n', '\r']), "{event}");
+        is_json(data.as_bytes());
+        let members: BTreeMap<String, Box<RawValue>> = members(data).into_iter().collect();
+        assert_eq!(inside(members["type"].get()), name);
+        let of = |outer: &str, key: &str| {
+            let all: BTreeMap<String, Box<RawValue>> =
+                members.get(outer).map(|raw| self::members(raw.get()).into_iter().collect()).unwrap_or_default();
+            all.get(key).map(|raw| inside(raw.get()).to_owned())
+        };
+        match name {
+            "message_start" => started += 1,
+            "content_block_start" => {
+                assert!(open.is_none() && stopped == 0 && number(members["index"].get()) == blocks.len(), "{event}");
+                let call = of("content_block", "name").unwrap_or_default();
+                open = Some((of("content_block", "type").unwrap(), call, String::new()));
+                blocks.push([String::new(), String::new()]);
+            }
+            "content_block_delta" => {
+                let (_, _, text) = open.as_mut().expect("a delta of an open block");
+                assert_eq!(number(members["index"].get()) + 1, blocks.len());
+                for key in ["text", "thinking", "partial_json"] {
+                    text.push_str(&of("delta", key).unwrap_or_default());
+                }
+            }
+            "content_block_stop" => {
+                let (kind, name, text) = open.take().expect("an open block");
+                *blocks.last_mut().unwrap() = block(&kind, &name, &decoded(&text)).unwrap_or_default();
+            }
+            "message_delta" => {
+                assert!(open.is_none(), "{event}");
+                stopped += 1;
+            }
+            "message_stop" => ended = true,
+            other => panic!("{other}"),
+        }
+        assert_eq!(started, 1, "{event}");
+    }
+    assert_eq!((ended, stopped), (complete, usize::from(complete)));
+    blocks.retain(|block| !block[0].is_empty());
+    blocks
+}
+
+/// A whole message.
+pub fn whole_message(bytes: &[u8]) -> Blocks {
+    is_object(bytes);
+    let all: BTreeMap<String, Box<RawValue>> = members(std::str::from_utf8(bytes).unwrap()).into_iter().collect();
+    assert_ne!(all["stop_reason"].get(), "null");
+    let read = |raw: &Box<RawValue>| {
+        let all: BTreeMap<String, Box<RawValue>> = members(raw.get()).into_iter().collect();
+        let kind = inside(all["type"].get());
+        match kind {
+            "tool_use" => block(kind, inside(all["name"].get()), all["input"].get()),
+            _ => block(kind, "", &decoded(inside(all[kind].get()))),
+        }
+        .unwrap()
+    };
+    items(all["content"].get()).iter().map(read).collect()
+}

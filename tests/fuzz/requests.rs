@@ -8,9 +8,11 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 use tidegate::error::ApiError;
+use tidegate::front::Front;
 use tidegate::json::envelope::{self, MAX_MEMBERS};
 use tidegate::json::splice::Splice;
 use tidegate::llm::envelope::{ChatRequest, Parsed};
+use tidegate::llm::messages::Headers;
 use tidegate::llm::settings::Params;
 use tidegate::llm::state::{Seal, Sealer};
 use tidegate::operation::Operation;
@@ -19,7 +21,9 @@ use tidegate::provider::Target;
 fn refusal(error: &ApiError) {
     assert!((400..500).contains(&error.status), "{error:?}");
     assert!(error.message.len() > 3 && error.message.len() < 4096, "{error:?}");
-    laws::is_object(&tidegate::front::chat::error::body(error));
+    for front in [Front::OpenAi, Front::Messages] {
+        laws::is_object(&front.error(error, uuid::Uuid::nil()));
+    }
 }
 
 fn params(rng: &mut Rng) -> Params {
@@ -36,7 +40,7 @@ fn params(rng: &mut Rng) -> Params {
 }
 
 fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
-    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into());
+    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into(), "p".into());
     let targets: Vec<(Arc<str>, Arc<Target>)> = targets::all();
     fuzz(name, corpus, Mutator::Json, cases, |input, rng| {
         let parsed = match operation.parse(input.to_vec().into()) {
@@ -50,7 +54,8 @@ fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
             let request =
                 ChatRequest { parsed: &parsed, params: &params, system, model: targets::model(target), seal: rng.bool().then_some(&seal) };
             let _ = operation.prospect(&request);
-            match operation.encode(&request, target) {
+            let headers = Headers { version: None, beta: if rng.bool() { "a,b-1" } else { "" }.into() };
+            match operation.encode(&request, &headers, target) {
                 Err(error) => refusal(&error),
                 Ok(out) => {
                     laws::is_object(&out.body);
@@ -70,6 +75,12 @@ fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
 #[test]
 fn chat_requests_to_every_provider() {
     encoders("encode/chat", Operation::Chat, &corpus::chats(), 7000);
+}
+
+#[test]
+fn messages_requests_to_every_provider() {
+    encoders("encode/messages", Operation::Messages, &corpus::messages(), 7000);
+    encoders("encode/count_tokens", Operation::CountTokens, &corpus::messages(), 2000);
 }
 
 #[test]

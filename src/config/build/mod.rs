@@ -50,7 +50,7 @@ pub struct Builder {
 
 impl Builder {
     /// Makes the snapshot; what is missing from a broken one stands in `problems`.
-    pub fn build(&mut self, file: File, env: Env<'_>) -> Snapshot {
+    pub fn build(&mut self, mut file: File, env: Env<'_>) -> Snapshot {
         let listen = self.listen(&file);
         if file.routes.known && file.routes.entries.is_empty() {
             let at = written(&file.written, "routes").unwrap_or(file.at);
@@ -63,7 +63,7 @@ impl Builder {
         routes.list = by_name.into_values();
         let providers = providers.into_values();
         Snapshot {
-            seal_key: seal_key(&providers, tenants.keys.iter().map(|key| &key.digest)),
+            seal_keys: self.seal_keys(std::mem::take(&mut file.server.seal_keys), &providers),
             secrets: provider::secrets(&providers),
             listen,
             admin: file.admin.address.value,
@@ -128,6 +128,23 @@ impl Builder {
                 None
             }
         }
+    }
+
+    /// The key that seals what providers want back, and those that open it too. Without one it is derived from what changes
+    /// neither with a credential nor with a client's key: the names of the providers.
+    fn seal_keys(&mut self, keys: Vec<At<SecretValue>>, providers: &[Arc<Provider>]) -> ([u8; 32], Vec<[u8; 32]>) {
+        let mut all = Vec::with_capacity(keys.len());
+        for At { at, value } in keys {
+            let Some(secret) = self.secret(value) else { continue };
+            if secret.expose().len() < MIN_SEAL_KEY {
+                self.problems.add(at, format!("a seal key needs {MIN_SEAL_KEY} characters or more; `openssl rand -hex 32` makes one"));
+            }
+            all.push(key_of(b"tidegate seal key", std::iter::once(secret.expose())));
+        }
+        if all.is_empty() {
+            all.push(key_of(b"tidegate seal 2", providers.iter().map(|provider| &*provider.name)));
+        }
+        (all.remove(0), all)
     }
 
     fn limit_store(&mut self, store: FileLimitStore) -> LimitStore {
@@ -279,17 +296,16 @@ fn written(keys: &[(&'static str, Position)], name: &str) -> Option<Position> {
     keys.iter().find(|(key, _)| *key == name).map(|(_, at)| *at)
 }
 
-/// The key that seals a provider's state into tool-call ids, derived from what all nodes of one configuration share and
-/// clients do not know: the providers' credentials, and the digests of the clients' keys where there are none.
-fn seal_key<'a>(providers: &[Arc<Provider>], digests: impl Iterator<Item = &'a [u8; 32]>) -> [u8; 32] {
+/// A key out of a text.
+fn key_of(label: &[u8], parts: impl Iterator<Item = impl AsRef<[u8]>>) -> [u8; 32] {
     use sha2::{Digest as _, Sha256};
-    let mut all = Sha256::new_with_prefix(b"tidegate seal 1");
-    for provider in providers {
-        for secret in provider.credential.secrets() {
-            all.update((secret.expose().len() as u64).to_be_bytes());
-            all.update(secret.expose());
-        }
+    let mut all = Sha256::new_with_prefix(label);
+    for part in parts {
+        all.update((part.as_ref().len() as u64).to_be_bytes());
+        all.update(part);
     }
-    digests.for_each(|digest| all.update(digest));
     all.finalize().into()
 }
+
+/// Fewest bytes of a seal key.
+const MIN_SEAL_KEY: usize = 16;

@@ -180,6 +180,7 @@ impl Builder {
                 cache_write: price.cache_write.unwrap_or(price.input).0,
             }),
             context: target.context.map(|tokens| tokens.0),
+            display_name: target.display_name.map(Into::into),
             default_max_tokens: target.default_max_tokens.map(|tokens| tokens.value.0),
             structured_output: target.structured_output.map(|x| x.value).unwrap_or_default(),
             format: target.format.map(|x| x.value).unwrap_or_default(),

@@ -13,6 +13,13 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
     if let (Some(lease), None) = (lease, &review.snapshot.limit_store.redis) {
         problems.warn(lease.at, "`lease` has no effect: limits are counted in this process; it needs `store: redis://…`");
     }
+    let server = review.file.get("server");
+    let sealed = server.and_then(|server| server.get("seal_keys")).is_some_and(|keys| !keys.items().is_empty());
+    if let (Some(store), false, true) = (review.file.get("limits"), sealed, review.snapshot.limit_store.redis.is_some()) {
+        let message = "several nodes share `store`, and `server.seal_keys` is missing: what they seal for clients is sealed with a key that is \
+            derived from the names of the providers, which is no secret and changes with them";
+        problems.warn(place(store, &["store"]), message);
+    }
     let routes = &review.snapshot.routes;
     let all = || routes.iter().flat_map(|route| targets(route));
     let of = |team: Option<&RouteSet>, key: Option<&RouteSet>| -> Vec<&Target> {

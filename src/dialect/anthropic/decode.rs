@@ -10,7 +10,7 @@
 
 use super::error::WireError;
 use crate::dialect;
-use crate::dialect::shared::blocks::{Blocks, Kind, citation};
+use crate::dialect::shared::blocks::{Blocks, CLAUDE, Kind, citation};
 use crate::frame::Frame;
 use crate::json::text::{Text, raw_text};
 use crate::llm::event::{Citation, Event, Page, RawBlock, Sink, Source};
@@ -36,7 +36,7 @@ impl Decoder {
     /// A decoder for one answer. `content_tool`: the tool whose call was forced in order to get the content as its
     /// arguments; `returns_thinking` where thinking has to come back with a call.
     pub fn new(content_tool: Option<&'static str>, returns_thinking: bool) -> Self {
-        let blocks = Blocks::new(content_tool, returns_thinking);
+        let blocks = Blocks::new(content_tool, returns_thinking.then_some(CLAUDE));
         Self { blocks, id: None, usage: WireUsage::default(), stop: None, stop_detail: None }
     }
 

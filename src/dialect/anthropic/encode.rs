@@ -3,6 +3,7 @@
 use super::decode::Decoder;
 use super::{Host, Seat};
 use crate::dialect;
+use crate::dialect::shared::blocks::CLAUDE;
 use crate::dialect::shared::claude::{self, Model, Sampling, Thought};
 use crate::dialect::shared::media::{Format, Media, Place};
 use crate::dialect::shared::params::{Policy, Settled, settle};
@@ -156,7 +157,7 @@ enum At<'a> {
 /// # Errors
 /// A 400 that names the message or the part that Anthropic cannot take.
 fn read_conversation<'a>(request: &Request<'a>, host: Host) -> Result<Conversation<'a, Source<'a>>, ApiError> {
-    Conversation::read(request, |_, content| source(content, host))
+    Conversation::read(request, CLAUDE, |_, content| source(content, host))
 }
 
 /// Only Anthropic's own API fetches anything, and the address of a document can only be a PDF's.
@@ -180,7 +181,7 @@ fn source<'a>(content: &Content<'a>, host: Host) -> Result<Source<'a>, &'static 
             "this model takes images as an https URL or a data URI of image/jpeg, image/png, image/gif or image/webp"
         }
         Content::Image { .. } => "this model takes images as a data URI of image/jpeg, image/png, image/gif or image/webp",
-        Content::File { data: None, .. } => "this model takes files as a data URI in `file_data`, not by `file_id`",
+        Content::File { source: None, .. } => "this model takes files as a data URI in `file_data`, not by `file_id`",
         Content::File { .. } => "this model takes files as a data URI of a PDF, a text or an image",
         _ => "this model takes no audio",
     })
@@ -254,7 +255,7 @@ fn write_block(w: &mut Writer, block: &Block<'_, Source<'_>>, thinking: bool) {
             w.object().key("type").string("tool_use").key("id").string(id).key("name").text(*name).key("input").raw(input);
             w.end_object();
         }
-        Block::Result { id, content } => {
+        Block::Result { id, content, failed } => {
             w.object().key("type").string("tool_result").key("tool_use_id").string(id);
             match content.as_slice() {
                 [] => {}
@@ -266,6 +267,9 @@ fn write_block(w: &mut Writer, block: &Block<'_, Source<'_>>, thinking: bool) {
                     blocks.iter().for_each(|block| write_block(w, block, false));
                     w.end_array();
                 }
+            }
+            if *failed {
+                w.key("is_error").flag(true);
             }
             w.end_object();
         }

@@ -4,18 +4,24 @@
 //! [`shared`](super::shared): turns, media, tools, thinking and sampling, and the blocks of an answer.
 
 use crate::dialect::shared::blame::Names;
+use crate::dialect::shared::count::unavailable;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::frame::Framing;
+use crate::json::write::Writer;
 use crate::llm::failure::ProviderError;
+use crate::llm::messages::MessagesRequest;
 use crate::llm::request::Ask;
 use crate::percent;
 use crate::provider::{Settings, StructuredOutput, Target};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub mod decode;
 pub mod encode;
 pub mod error;
+mod splice;
 
 /// `max_tokens` where neither client nor configuration gives one; the API demands it.
 pub const DEFAULT_MAX_TOKENS: u32 = 4096;
@@ -71,7 +77,11 @@ pub struct Anthropic;
 
 impl Dialect for Anthropic {
     fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
-        let (request, seat) = (ask.request()?, Seat::of(target));
+        let seat = Seat::of(target);
+        if let Some(messages) = ask.messages() {
+            return native(messages, &seat, target, false);
+        }
+        let request = ask.request()?;
         let encoded = encode::body(&request, &seat)?;
         let mut headers = Vec::new();
         let mut header = |name: &'static str, value: &str| {
@@ -80,26 +90,14 @@ impl Dialect for Anthropic {
                 headers.push((HeaderName::from_static(name), value));
             }
         };
-        let path = match &target.provider.settings {
-            Settings::Vertex { project, location } => {
-                let model = percent::google_segment(request.model.strip_prefix(VERTEX_PREFIX).unwrap_or(request.model));
-                let call = if request.stream { "streamRawPredict" } else { "rawPredict" };
-                format!(
-                    "/v1/projects/{}/locations/{}/publishers/anthropic/models/{model}:{call}",
-                    percent::google_segment(project),
-                    percent::google_segment(location)
-                )
+        if seat.host == Host::Api {
+            header("anthropic-version", seat.version);
+            if !seat.beta.is_empty() {
+                header("anthropic-beta", &seat.beta.join(","));
             }
-            _ => {
-                header("anthropic-version", seat.version);
-                if !seat.beta.is_empty() {
-                    header("anthropic-beta", &seat.beta.join(","));
-                }
-                "/v1/messages".to_owned()
-            }
-        };
+        }
         Ok(Outgoing {
-            path,
+            path: path(target, request.model, request.stream),
             body: encoded.body.into(),
             headers,
             dropped: encoded.settled.dropped,
@@ -109,6 +107,13 @@ impl Dialect for Anthropic {
         })
     }
 
+    fn encode_count(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        match ask.messages() {
+            Some(messages) => native(messages, &Seat::of(target), target, true),
+            None => Err(unavailable(target)),
+        }
+    }
+
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
     }
@@ -116,6 +121,70 @@ impl Dialect for Anthropic {
     fn names(&self, _model: &str) -> &'static [Names] {
         &[error::NAMES]
     }
+}
+
+/// Where a message is asked for.
+fn path(target: &Target, model: &str, stream: bool) -> String {
+    let Settings::Vertex { project, location } = &target.provider.settings else { return "/v1/messages".to_owned() };
+    let model = percent::google_segment(model.strip_prefix(VERTEX_PREFIX).unwrap_or(model));
+    let call = if stream { "streamRawPredict" } else { "rawPredict" };
+    let (project, location) = (percent::google_segment(project), percent::google_segment(location));
+    format!("/v1/projects/{project}/locations/{location}/publishers/anthropic/models/{model}:{call}")
+}
+
+/// A request of a client that speaks this protocol, to a message or to a count of its tokens.
+///
+/// # Errors
+/// A 400 that names a setting of the route's that is lost, where the route refuses that.
+pub(in crate::dialect) fn native(
+    request: &MessagesRequest<'_>,
+    seat: &Seat<'_>,
+    target: &Target,
+    counting: bool,
+) -> Result<Outgoing, ApiError> {
+    let (body, settled) = splice::body(request, seat, counting)?;
+    let (model, stream) = (request.base.model, request.base.stream());
+    let mut headers = Vec::new();
+    let mut header = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.push((HeaderName::from_static(name), value));
+        }
+    };
+    let betas = splice::betas(request, seat).join(",");
+    if seat.host == Host::Api {
+        header("anthropic-version", request.headers.version.as_deref().unwrap_or(seat.version));
+    }
+    if seat.host != Host::Bedrock && !betas.is_empty() {
+        header("anthropic-beta", &betas);
+    }
+    let path = match (seat.host, counting) {
+        (Host::Api, true) => "/v1/messages/count_tokens".to_owned(),
+        // https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/count-tokens
+        (Host::Vertex, true) => path(target, "count-tokens", false),
+        (Host::Api | Host::Vertex, false) => path(target, model, stream),
+        (Host::Bedrock, true) => format!("/model/{}/count-tokens", percent::segment(model)),
+        (Host::Bedrock, false) => {
+            let operation = if stream { "invoke-with-response-stream" } else { "invoke" };
+            format!("/model/{}/{operation}", percent::segment(model))
+        }
+    };
+    let body = if seat.host == Host::Bedrock && counting {
+        let mut w = Writer::with_capacity(body.len() / 3 * 4 + 64);
+        w.object().key("input").object().key("invokeModel").object().key("body").string(&STANDARD.encode(&body));
+        w.end_object().end_object().end_object();
+        w.finish().into()
+    } else {
+        body
+    };
+    Ok(Outgoing {
+        path,
+        body,
+        headers,
+        dropped: settled.dropped,
+        adjusted: settled.adjusted,
+        framing: if seat.host == Host::Bedrock { Framing::AwsInvoke } else { Framing::Sse },
+        decoder: splice::decoder(counting),
+    })
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Converse {
     /// A decoder for one answer of a model of this family. `content_tool`: the tool whose arguments are the content;
     /// `returns_thinking` where thinking has to come back with a call.
     pub(super) fn new(family: Family, content_tool: Option<&'static str>, returns_thinking: bool) -> Self {
-        Self { family, blocks: Blocks::new(content_tool, returns_thinking), image: None, ended: false }
+        Self { family, blocks: Blocks::new(content_tool, returns_thinking.then(|| family.maker())), image: None, ended: false }
     }
 
     fn event(&mut self, kind: &str, payload: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {

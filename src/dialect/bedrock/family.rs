@@ -1,6 +1,7 @@
 //! Model families: Converse is one shape, but its optional fields are not for all models.
 
 use crate::dialect::anthropic::DEFAULT_MAX_TOKENS;
+use crate::dialect::shared::blocks::CLAUDE;
 use crate::dialect::shared::claude::{Model, Thought};
 use crate::dialect::shared::params::Settled;
 use crate::dialect::shared::schema::rules;
@@ -86,6 +87,19 @@ impl Family {
             Self::Llama => "llama",
             Self::Mistral => "mistral",
             Self::Other => "other",
+        }
+    }
+
+    /// What stands before the thinking that its models want back, so that no other family's model gets it.
+    pub(in crate::dialect) const fn maker(self) -> &'static str {
+        match self {
+            Self::Claude => CLAUDE,
+            Self::OpenAi => "openai:",
+            Self::Qwen => "qwen:",
+            Self::Nova => "nova:",
+            Self::Llama => "llama:",
+            Self::Mistral => "mistral:",
+            Self::Other => "other:",
         }
     }
 

@@ -1,6 +1,7 @@
 //! The conversation as Converse wants it. Pictures and documents go through as the base64 text that the client sent, or
 //! as an address in S3, which the service reads with the rights of the gateway's own credentials.
 
+use super::family::Family;
 use crate::dialect::shared::media::{self, Format, Place};
 use crate::dialect::shared::toolbox::{ANY_OBJECT, Call, Spec};
 use crate::dialect::shared::turns::{Block, Conversation, Turn};
@@ -38,8 +39,8 @@ pub(super) enum Source<'a> {
 ///
 /// # Errors
 /// A 400 that names the message or the part that the protocol cannot carry.
-pub(super) fn read<'a>(request: &Request<'a>) -> Result<Conversation<'a, Media<'a>>, ApiError> {
-    let mut conversation = Conversation::read(request, media)?;
+pub(super) fn read<'a>(request: &Request<'a>, family: Family) -> Result<Conversation<'a, Media<'a>>, ApiError> {
+    let mut conversation = Conversation::read(request, family.maker(), media)?;
     // "A conversation must start with a user message."
     if conversation.turns.first().is_some_and(|turn| turn.assistant) {
         conversation.turns.insert(0, Turn::opening());
@@ -71,7 +72,7 @@ fn media<'a>(role: Role, content: &Content<'a>) -> Result<Media<'a>, &'static st
         None => {
             return Err(match content {
                 Content::Image { .. } => "this model takes images as a base64 data URI or an s3: URL of PNG, JPEG, GIF or WebP",
-                Content::File { data: None, .. } => "a `file_id` is known to another provider only; send the file in `file_data`",
+                Content::File { source: None, .. } => "a `file_id` is known to another provider only; send the file in `file_data`",
                 Content::File { .. } => {
                     "this model takes files as a base64 data URI or an s3: URL of PDF, CSV, Word, Excel, HTML, Markdown, plain text or an image"
                 }
@@ -148,10 +149,14 @@ fn write_block(w: &mut Writer, block: &Block<'_, Media<'_>>, thinking: bool, nam
             w.object().key("toolUse").object().key("toolUseId").string(id);
             w.key("name").text(*name).key("input").raw(input).end_object().end_object();
         }
-        Block::Result { id, content } => {
+        Block::Result { id, content, failed } => {
             w.object().key("toolResult").object().key("toolUseId").string(id).key("content").array();
             content.iter().for_each(|block| write_block(w, block, false, names));
-            w.end_array().end_object().end_object();
+            w.end_array();
+            if *failed {
+                w.key("status").string("error");
+            }
+            w.end_object().end_object();
         }
     }
 }

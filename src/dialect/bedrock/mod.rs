@@ -12,8 +12,10 @@
 
 use self::family::Family;
 use crate::dialect::anthropic::encode::write_choice;
+use crate::dialect::anthropic::{self, Seat};
 use crate::dialect::shared::blame::Names;
 use crate::dialect::shared::claude::{self, Model, Sampling};
+use crate::dialect::shared::count::unavailable;
 use crate::dialect::shared::params::{self, Policy, Settled};
 use crate::dialect::shared::toolbox::{Call, Toolbox};
 use crate::dialect::shared::turns::Block;
@@ -83,12 +85,15 @@ fn policy(field: Field, family: Family) -> Policy {
 
 impl Dialect for Bedrock {
     fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        let family = Family::of(ask.model());
+        if let (Family::Claude, Some(messages)) = (family, ask.messages()) {
+            return anthropic::native(messages, &Seat::of(target), target, false);
+        }
         let request = &ask.request()?;
-        let family = Family::of(request.model);
         let mut settled = params::settle(request, |field| policy(field, family))?;
         let takes = family.takes();
         let mut toolbox = Toolbox::read(request, &family.means(target.structured_output), &mut settled)?;
-        let mut conversation = messages::read(request)?;
+        let mut conversation = messages::read(request, family)?;
         let calls_tools = conversation.blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
         if calls_tools && toolbox.tools.is_empty() {
             toolbox.tools = messages::undeclared(conversation.blocks());
@@ -99,13 +104,9 @@ impl Dialect for Bedrock {
         if let Some(words) = toolbox.instruction() {
             conversation.system.push((Text::Plain(words), None));
         }
-        // Only Claude keeps tools, and Nova the rest of a prompt.
-        let mut lost = !takes.cache && conversation.caches();
+        // Only Claude keeps tools, and Nova the rest of a prompt. The answer is the same without.
         if family != Family::Claude {
-            toolbox.tools.iter_mut().for_each(|tool| lost |= tool.cache.take().is_some());
-        }
-        if lost {
-            settled.drop("cache_control")?;
+            toolbox.tools.iter_mut().for_each(|tool| tool.cache = None);
         }
         let limit = request.token_limit()?;
         let can_think = conversation.can_think();
@@ -114,7 +115,9 @@ impl Dialect for Bedrock {
 
         let mut w = Writer::with_capacity(request.size + 512);
         w.object();
-        messages::write(&mut w, &conversation, thinking.claude_thinks(), takes.cache);
+        // Claude refuses its own thinking where it is told not to think; the others are not told.
+        let thinks = family != Family::Claude || thinking.claude_thinks();
+        messages::write(&mut w, &conversation, thinks, takes.cache);
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
         // Only Claude's own `tool_choice` can say this. The whole choice is written there then: Converse merges both into
         // one request and refuses a choice that stands in two places ("The additional field tool_choice/type conflicts
@@ -139,8 +142,8 @@ impl Dialect for Bedrock {
         w.end_object();
 
         let operation = if request.stream { "converse-stream" } else { "converse" };
-        // Only Claude wants its thinking back, and only with a call of the client's tools.
-        let decoder = decode::Converse::new(family, toolbox.content_tool(), thinking.claude_thinks() && toolbox.calls);
+        // Thinking has to come back with a call of the client's tools only.
+        let decoder = decode::Converse::new(family, toolbox.content_tool(), thinks && toolbox.calls);
         Ok(Outgoing {
             path: format!("/model/{}/{operation}", percent::segment(request.model)),
             body: Bytes::from(w.finish()),
@@ -150,6 +153,13 @@ impl Dialect for Bedrock {
             framing: Framing::AwsEventStream,
             decoder: toolbox.around(decoder),
         })
+    }
+
+    fn encode_count(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        match (Family::of(ask.model()), ask.messages()) {
+            (Family::Claude, Some(messages)) => anthropic::native(messages, &Seat::of(target), target, true),
+            _ => Err(unavailable(target)),
+        }
     }
 
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {

@@ -67,7 +67,7 @@ pub(in crate::dialect) fn requests(folder: &str, dialect: &dyn Dialect, kind: Ki
 }
 
 fn seal() -> Seal {
-    Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into())
+    Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into(), "p".into())
 }
 
 /// How the end of a stream is shown.

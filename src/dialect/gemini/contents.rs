@@ -6,8 +6,8 @@
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::media::{Data, Encoding, Link};
-use crate::llm::request::{Block, CacheMark, CallId, Content, Request, Role, ToolCall, Turn};
+use crate::llm::media::{Data, Encoding, Link, Source};
+use crate::llm::request::{Block, CallId, Content, Request, Role, ToolCall, Turn};
 use crate::provider::Kind;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -127,8 +127,8 @@ impl Turns<'_, '_> {
                 Content::Text(text) | Content::Refusal(text) => {
                     self.part(USER).key("text").text(*text).end_object();
                 }
-                Content::Image { url, .. } => self.link(block, *url, "image/jpeg")?,
-                Content::File { data: Some(data), .. } => self.link(block, *data, "application/pdf")?,
+                Content::Image { source, .. } => self.link(block, *source, "image/jpeg")?,
+                Content::File { source: Some(source), .. } => self.link(block, *source, "application/pdf")?,
                 Content::File { .. } => {
                     return Err(block.at.refused("a file must come as `file_data`, a data URI; `file_id` belongs to another provider"));
                 }
@@ -154,10 +154,10 @@ impl Turns<'_, '_> {
     }
 
     /// An image or a file: its bytes, or where Google itself can fetch it.
-    fn link(&mut self, block: &Block<'_>, url: Text<'_>, media_type: &str) -> Result<(), ApiError> {
+    fn link(&mut self, block: &Block<'_>, source: Source<'_>, media_type: &str) -> Result<(), ApiError> {
         let vertex = self.place.kind == Kind::Vertex;
         let known = |address: Text<'_>| address.decode().starts_with(FILES) || is_video(&address.decode());
-        let address = match Link::of(url) {
+        let address = match source.link() {
             Link::Data { media_type, charset, encoding, data } => {
                 let data = Data::read(media_type, charset, encoding, data).map_err(|what| block.at.refused(what))?;
                 self.inline(USER, &data);
@@ -236,16 +236,32 @@ impl Turns<'_, '_> {
             }
             write_name(w.key("name"), called.name);
             w.key("response");
-            response(w, &turn.texts()?);
+            response(w, turn);
             w.end_object().end_object();
+            for block in turn.blocks {
+                match &block.content {
+                    Content::Image { source, .. } => self.link(block, *source, "image/jpeg")?,
+                    Content::File { source: Some(source), .. } => self.link(block, *source, "application/pdf")?,
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }
 }
 
-/// What a call gave: a JSON object as it is, anything else as `{"result": TEXT}`.
-fn response(w: &mut Writer, texts: &[(Text<'_>, Option<CacheMark>)]) {
-    if let [(text, _)] = texts {
+/// What a call gave: a JSON object as it is, anything else as `{"result": TEXT}`, of one that failed `{"error": TEXT}`.
+/// <https://ai.google.dev/api/caching#FunctionResponse>
+fn response(w: &mut Writer, turn: &Turn<'_, '_>) {
+    let texts: Vec<Text<'_>> = turn
+        .blocks
+        .iter()
+        .filter_map(|block| match block.content {
+            Content::Text(text) | Content::Refusal(text) if !text.is_empty() => Some(text),
+            _ => None,
+        })
+        .collect();
+    if let ([text], false) = (texts.as_slice(), turn.failed()) {
         let json = text.decode();
         if json.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(&json).is_ok() {
             w.raw(json.trim());
@@ -253,13 +269,13 @@ fn response(w: &mut Writer, texts: &[(Text<'_>, Option<CacheMark>)]) {
         }
     }
     let mut pieces = Vec::with_capacity(texts.len() * 2);
-    for (text, _) in texts {
+    for text in texts {
         if !pieces.is_empty() {
             pieces.push(Text::Plain("\n"));
         }
-        pieces.push(*text);
+        pieces.push(text);
     }
-    w.object().key("result").texts(&pieces).end_object();
+    w.object().key(if turn.failed() { "error" } else { "result" }).texts(&pieces).end_object();
 }
 
 fn is_video(url: &str) -> bool {

@@ -3,6 +3,7 @@
 use super::decode::GeminiDecoder;
 use super::{contents, location};
 use crate::dialect::Outgoing;
+use crate::dialect::shared::count;
 use crate::dialect::shared::params::{Policy, Settled, settle, temperature, unsupported};
 use crate::dialect::shared::schema::{self, rules};
 use crate::error::ApiError;
@@ -65,7 +66,7 @@ pub(super) fn encode(request: &Request<'_>, provider: &Provider) -> Result<Outgo
     labels(&mut w, request, provider.kind, &mut settled)?;
     w.end_object();
     Ok(Outgoing {
-        path: path(provider, model, request.stream),
+        path: path(provider, model, if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" }),
         body: w.finish().into(),
         headers: Vec::new(),
         dropped: settled.dropped,
@@ -75,8 +76,34 @@ pub(super) fn encode(request: &Request<'_>, provider: &Provider) -> Result<Outgo
     })
 }
 
-fn path(provider: &Provider, model: &str, stream: bool) -> String {
-    let operation = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+/// Writes the request that counts the tokens of a prompt. AI Studio takes instructions and tools only inside of a whole
+/// request. <https://ai.google.dev/api/tokens>
+pub(super) fn count(request: &Request<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
+    let model = request.model.strip_prefix("google/").unwrap_or(request.model);
+    let (mut settled, whole) = (Settled::default(), provider.kind == Kind::GoogleAiStudio);
+    let mut w = Writer::with_capacity(request.size + OVERHEAD);
+    w.object();
+    if whole {
+        w.key("generateContentRequest").object().key("model").string(&format!("models/{model}"));
+    }
+    contents::write(&mut w, request, &contents::Place { kind: provider.kind, model })?;
+    tools(&mut w, &Request { tools: request.tools.clone(), ..Request::default() }, &mut settled)?;
+    if whole {
+        w.end_object();
+    }
+    w.end_object();
+    Ok(Outgoing {
+        path: path(provider, model, "countTokens"),
+        body: w.finish().into(),
+        headers: Vec::new(),
+        dropped: Vec::new(),
+        adjusted: Vec::new(),
+        framing: Framing::Sse,
+        decoder: Box::new(count::Decoder),
+    })
+}
+
+fn path(provider: &Provider, model: &str, operation: &str) -> String {
     let model = percent::google_segment(model);
     match location(provider) {
         Some(location) => format!("{location}/publishers/google/models/{model}:{operation}"),
@@ -305,7 +332,7 @@ fn thinking(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Se
     c.key("thinkingConfig").object();
     match kind {
         Thinking::Level => c.key("thinkingLevel").string(level),
-        _ => c.key("thinkingBudget").integer(budget),
+        _ => c.key("thinkingBudget").integer(request.thinking_budget.unwrap_or(budget)),
     };
     // Who asks for thinking wants to see it.
     c.key("includeThoughts").flag(effort != Effort::None).end_object();

@@ -34,6 +34,10 @@ impl Dialect for Gemini {
         encode::encode(&ask.request()?, &target.provider)
     }
 
+    fn encode_count(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        encode::count(&ask.request()?, &target.provider)
+    }
+
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
         embeddings::encode(request, &target.provider)
     }

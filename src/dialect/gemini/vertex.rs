@@ -5,6 +5,7 @@ use crate::dialect::anthropic::Anthropic;
 use crate::dialect::gemini::{Gemini, embeddings, error, location};
 use crate::dialect::openai::OpenAi;
 use crate::dialect::shared::blame::Names;
+use crate::dialect::shared::count;
 use crate::dialect::shared::embeddings::unavailable;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
@@ -51,6 +52,14 @@ impl Dialect for Vertex {
                 let outgoing = OpenAi.encode(ask, target)?;
                 Ok(Outgoing { path: format!("{place}/endpoints/openapi/chat/completions"), ..outgoing })
             }
+        }
+    }
+
+    fn encode_count(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+        match Publisher::of(ask.model()) {
+            Publisher::Google => Gemini.encode_count(ask, target),
+            Publisher::Anthropic => Anthropic.encode_count(ask, target),
+            Publisher::Other => Err(count::unavailable(target)),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::field::Field;
-use crate::llm::media::{Base64, Link, standard_uri};
+use crate::llm::media::{Base64, Data, Link};
 use crate::llm::request::{Block, CacheMark, Content, Request, Role, ToolChoice, Turn, same_text};
 
 /// The `messages` array.
@@ -96,28 +96,27 @@ fn user(turn: &Turn<'_, '_>, w: &mut Writer) -> Result<(), ApiError> {
 fn write_block(block: &Block<'_>, w: &mut Writer) -> Result<(), ApiError> {
     match block.content {
         Content::Text(text) | Content::Refusal(text) => write_text(text, w),
-        Content::Image { url, detail } => {
-            let made = standard_uri(url).map_err(|what| block.at.refused(what))?;
-            let url = made.as_deref().map_or(url, Text::Plain);
-            w.object().key("type").string("image_url").key("image_url").object().key("url").text(url);
+        Content::Image { source, detail } => {
+            w.object().key("type").string("image_url").key("image_url").object().key("url");
+            source.write_standard_url(w).map_err(|what| block.at.refused(what))?;
             if let Some(detail) = detail.filter(|detail| matches!(&*detail.decode(), "low" | "auto" | "high")) {
                 w.key("detail").text(detail);
             }
             w.end_object().end_object();
         }
-        Content::File { data: Some(data), name, .. } => {
-            let made = standard_uri(data).map_err(|what| block.at.refused(what))?;
-            let data = made.as_deref().map_or(data, Text::Plain);
-            match Link::of(data) {
-                Link::Data { media_type, .. } if media_type.starts_with("image/") => {
-                    w.object().key("type").string("image_url").key("image_url").text(data).end_object();
-                    return Ok(());
+        Content::File { source: Some(source), name, .. } => {
+            let image = match source.link() {
+                Link::Data { media_type, encoding, data, charset } => {
+                    let read = Data::read(media_type, charset, encoding, data).map_err(|what| block.at.refused(what))?;
+                    read.media_type.starts_with("image/")
                 }
-                Link::Data { .. } | Link::Web(_) => {}
+                Link::Web(_) => false,
                 _ => return Err(block.at.refused("`file_data` must be a data URI in base64 (`data:application/pdf;base64,…`)")),
-            }
-            w.object().key("type").string("document_url").key("document_url").text(data);
-            if let Some(name) = name {
+            };
+            let kind = if image { "image_url" } else { "document_url" };
+            w.object().key("type").string(kind).key(kind);
+            source.write_standard_url(w).map_err(|what| block.at.refused(what))?;
+            if let Some(name) = name.filter(|_| !image) {
                 w.key("document_name").text(name);
             }
             w.end_object();
@@ -161,7 +160,13 @@ fn tool(turn: &Turn<'_, '_>, w: &mut Writer) -> Result<(), ApiError> {
         w.key("name").text(name);
     }
     w.key("content");
-    content(&turn.texts()?, w);
+    if turn.blocks.iter().all(|block| matches!(block.content, Content::Text(_))) {
+        content(&turn.texts()?, w);
+    } else {
+        w.array();
+        turn.blocks.iter().try_for_each(|block| write_block(block, w))?;
+        w.end_array();
+    }
     w.end_object();
     Ok(())
 }

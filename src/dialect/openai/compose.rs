@@ -7,6 +7,7 @@ use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::llm::constraint::Constraint;
 use crate::llm::envelope::{ChatRequest, Parsed};
+use crate::llm::field::Field;
 use crate::llm::request::{Ask, Block, CallId, Content, Request, Role, ToolChoice, Turn};
 use crate::llm::settings::Params;
 use std::borrow::Cow;
@@ -21,21 +22,63 @@ pub fn with_chat(ask: &dyn Ask, encode: impl FnOnce(&ChatRequest<'_>) -> Result<
     }
     let request = ask.request()?;
     let mut settled = Settled::new(request.reject_unsupported);
-    let mut unknown = request.params.iter().filter(|param| param.field.is_none());
-    unknown.try_for_each(|param| settled.drop_unknown(&param.name))?;
-    let parsed = Parsed::parse(compose(&request).into())?;
-    let params = Params { reject_unsupported: request.reject_unsupported, ..Params::default() };
+    for param in &request.params {
+        match param.field {
+            None => settled.drop_unknown(&param.name)?,
+            Some(_) if param.refused => settled.drop(param.name.clone().into_owned())?,
+            Some(_) => {}
+        }
+    }
+    let params = Params { reject_unsupported: request.reject_unsupported, refused: request.refused, ..Params::default() };
+    let in_clients_words = |error| in_clients_words(error, &request);
+    let parsed = Parsed::parse(compose(&request).into()).map_err(in_clients_words)?;
     let chat = ChatRequest { parsed: &parsed, params: &params, system: None, model: request.model, seal: request.seal };
-    let mut outgoing = encode(&chat)?;
+    let mut outgoing = encode(&chat).map_err(in_clients_words)?;
+    for names in [&mut outgoing.dropped, &mut outgoing.adjusted] {
+        names.iter_mut().for_each(|name| *name = clients_name(name, &request));
+    }
+    settled.dropped.retain(|name| !outgoing.dropped.contains(name));
     outgoing.dropped.append(&mut settled.dropped);
     Ok(outgoing)
+}
+
+/// The client's name for a field of the composed chat completion.
+fn clients_name(name: &str, request: &Request<'_>) -> Cow<'static, str> {
+    match Field::of(name.as_bytes()) {
+        Some(Field::MaxCompletionTokens) => request.name_of(Field::MaxTokens),
+        Some(field) => request.name_of(field),
+        None => Cow::Owned(name.to_owned()),
+    }
+}
+
+/// A refusal that blames a field of the composed chat completion, by the client's name of it.
+fn in_clients_words(mut error: ApiError, request: &Request<'_>) -> ApiError {
+    let Some(param) = error.param.take() else { return error };
+    let end = param.find(['.', '[']).unwrap_or(param.len());
+    let (field, rest) = param.split_at_checked(end).unwrap_or((&param, ""));
+    let name = clients_name(field, request);
+    if name != field {
+        error.message = error.message.replace(&format!("`{field}"), &format!("`{name}")).into();
+    }
+    error.param = Some(format!("{name}{rest}").into());
+    error
 }
 
 /// The body of the chat completion.
 fn compose(request: &Request<'_>) -> Vec<u8> {
     let mut w = Writer::with_capacity(request.size + 1024);
     w.object().key("model").string(request.model).key("messages").array();
-    request.turns().iter().for_each(|turn| message(turn, request, &mut w));
+    let turns = request.turns();
+    let mut results = Vec::new();
+    for turn in &turns {
+        if turn.role() == Role::Tool {
+            results.push(turn);
+        } else if !results.is_empty() {
+            attachments(&std::mem::take(&mut results), &mut w);
+        }
+        message(turn, request, &mut w);
+    }
+    attachments(&results, &mut w);
     w.end_array();
     if request.stream {
         w.key("stream").flag(true);
@@ -97,7 +140,11 @@ fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) {
     if turn.role() == Role::Tool {
         w.key("tool_call_id").string(turn.answers());
     }
-    let spoken = |block: &&Block<'_>| !matches!(block.content, Content::Call(_) | Content::Reasoning(_) | Content::Generated(_));
+    let result = turn.role() == Role::Tool;
+    let spoken = |block: &&Block<'_>| match block.content {
+        Content::Call(_) | Content::Reasoning(_) | Content::Generated(_) => false,
+        _ => !result || !is_attachment(block),
+    };
     let mut parts = turn.blocks.iter().filter(spoken).peekable();
     match turn.blocks {
         [Block { content: Content::Text(text), .. }] => {
@@ -114,8 +161,10 @@ fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) {
             w.end_array();
         }
     }
-    if let Some(Content::Reasoning(text)) = turn.blocks.iter().map(|block| &block.content).find(|c| matches!(c, Content::Reasoning(_))) {
-        w.key("reasoning_content").text(*text);
+    let reasoning = turn.blocks.iter().filter_map(|block| if let Content::Reasoning(text) = block.content { Some(text) } else { None });
+    let reasoning: Vec<_> = reasoning.collect();
+    if !reasoning.is_empty() {
+        w.key("reasoning_content").texts(&reasoning);
     }
     let mut calls = turn.calls().peekable();
     if calls.peek().is_some() {
@@ -133,6 +182,22 @@ fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) {
     w.end_object();
 }
 
+/// Whether a result of a tool cannot hold it: OpenAI takes texts only there.
+fn is_attachment(block: &Block<'_>) -> bool {
+    matches!(block.content, Content::Image { .. } | Content::File { .. } | Content::Audio { .. })
+}
+
+/// What the results of a turn's calls hold beside texts, as a message of the user's behind all of them.
+fn attachments(results: &[&Turn<'_, '_>], w: &mut Writer) {
+    let mut all = results.iter().flat_map(|turn| turn.blocks).filter(|block| is_attachment(block)).peekable();
+    if all.peek().is_none() {
+        return;
+    }
+    w.object().key("role").string("user").key("content").array();
+    all.for_each(|block| part(block, w));
+    w.end_array().end_object();
+}
+
 fn part(block: &Block<'_>, w: &mut Writer) {
     match block.content {
         Content::Text(text) => {
@@ -141,16 +206,19 @@ fn part(block: &Block<'_>, w: &mut Writer) {
         Content::Refusal(text) => {
             w.object().key("type").string("refusal").key("refusal").text(text).end_object();
         }
-        Content::Image { url, detail } => {
-            w.object().key("type").string("image_url").key("image_url").object().key("url").text(url);
+        Content::Image { source, detail } => {
+            source.write_url(w.object().key("type").string("image_url").key("image_url").object().key("url"));
             if let Some(detail) = detail {
                 w.key("detail").text(detail);
             }
             w.end_object().end_object();
         }
-        Content::File { data, name, id } => {
+        Content::File { source, name, id } => {
             w.object().key("type").string("file").key("file").object();
-            for (key, value) in [("file_data", data), ("filename", name), ("file_id", id)] {
+            if let Some(source) = source {
+                source.write_url(w.key("file_data"));
+            }
+            for (key, value) in [("filename", name), ("file_id", id)] {
                 if let Some(text) = value {
                     w.key(key).text(text);
                 }

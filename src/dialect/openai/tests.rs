@@ -287,7 +287,7 @@ fn a_think_text_that_was_split_off_goes_back_into_the_content() {
 
 #[test]
 fn what_a_provider_needs_back_goes_back_with_a_plain_client() {
-    let seal = Seal::new(std::sync::Arc::new(crate::llm::state::Sealer::new(&[7; 32]).unwrap()), "team".into());
+    let seal = Seal::new(std::sync::Arc::new(crate::llm::state::Sealer::new(&[7; 32]).unwrap()), "team".into(), "p".into());
     let call = |id: &str, more: &str| format!(r#"{{"id":"{id}","type":"function"{more},"function":{{"name":"f","arguments":"{{}}"}}}}"#);
     for (kind, said, want) in [
         (

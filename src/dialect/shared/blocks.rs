@@ -57,10 +57,10 @@ pub(in crate::dialect) struct Blocks {
 }
 
 impl Blocks {
-    /// Nothing has come yet; `returns_thinking` where the provider needs its thinking back with a call.
-    pub(in crate::dialect) fn new(content_tool: Option<&'static str>, returns_thinking: bool) -> Self {
+    /// Nothing has come yet; `maker` where the model needs its thinking back with a call: see [`thinking`].
+    pub(in crate::dialect) fn new(content_tool: Option<&'static str>, maker: Option<&'static str>) -> Self {
         Self {
-            thinking: returns_thinking.then(ThinkingState::default),
+            thinking: maker.map(|maker| ThinkingState { maker, ..ThinkingState::default() }),
             content_tool,
             open: Vec::new(),
             current: None,
@@ -299,6 +299,8 @@ const BLOCK: &str = r#"{"type":""#;
 /// Collects the thinking blocks that precede a tool call.
 #[derive(Default)]
 pub(in crate::dialect) struct ThinkingState {
+    /// Who makes the blocks.
+    maker: &'static str,
     done: Vec<u8>,
     text: Vec<u8>,
     signature: Vec<u8>,
@@ -347,23 +349,27 @@ impl ThinkingState {
     /// More than a state can hold is not kept at all: half a block would be refused.
     fn check(&mut self) {
         if self.done.len() + self.text.len() + self.signature.len() > MAX_STATE {
-            *self = Self { overflow: true, ..Self::default() };
+            *self = Self { maker: self.maker, overflow: true, ..Self::default() };
         }
     }
 
     /// The state of a tool call: the blocks since the call before it; `None` where there are none.
     pub(in crate::dialect) fn take(&mut self) -> Option<Vec<u8>> {
         self.overflow = false;
-        Some(std::mem::take(&mut self.done)).filter(|state| !state.is_empty())
+        let done = std::mem::take(&mut self.done);
+        (!done.is_empty()).then(|| [self.maker.as_bytes(), &done].concat())
     }
 }
 
-/// The thinking blocks to put before a call, the inside of a JSON array. `None` where no state came back with it, or
-/// another provider's, which no block begins.
-pub(in crate::dialect) fn thinking(call: &CallId<'_>) -> Option<String> {
-    let state = std::str::from_utf8(call.state.as_deref()?).ok()?;
-    state.starts_with(BLOCK).then(|| state.to_owned())
+/// The thinking blocks to put before a call, the inside of a JSON array. `None` where no state came back with it, or one that
+/// `maker` has not made: Claude is [`CLAUDE`], and its blocks are the same wherever it is asked.
+pub(in crate::dialect) fn thinking(call: &CallId<'_>, maker: &str) -> Option<String> {
+    let blocks = std::str::from_utf8(call.state.as_deref()?).ok()?.strip_prefix(maker)?;
+    blocks.starts_with(BLOCK).then(|| blocks.to_owned())
 }
+
+/// What stands before the blocks that Claude makes: nothing, and no block begins with what stands before those of others.
+pub(in crate::dialect) const CLAUDE: &str = "";
 
 /// An id in Anthropic's alphabet, `^[a-zA-Z0-9_-]+$`: every other byte as a dash and two hexadecimal digits, so that ids that
 /// other providers made stay different from each other. One that is too long becomes its hash, the same wherever it
@@ -396,7 +402,7 @@ mod tests {
     use std::sync::Arc;
 
     fn seal() -> Seal {
-        Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into())
+        Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into(), "p".into())
     }
 
     #[test]
@@ -406,7 +412,7 @@ mod tests {
         kept.thinking(Text::Raw("b"), Text::Raw("c2ln"));
         kept.end_thinking();
         kept.redacted("AAAA");
-        let blocks = thinking(&CallId { id: "toolu_1".into(), state: kept.take() }).unwrap();
+        let blocks = thinking(&CallId { id: "toolu_1".into(), state: kept.take() }, CLAUDE).unwrap();
         assert_eq!(kept.take(), None);
         assert_eq!(blocks, r#"{"type":"thinking","thinking":"a\nb","signature":"c2ln"},{"type":"redacted_thinking","data":"AAAA"}"#);
     }
@@ -437,8 +443,8 @@ mod tests {
     #[test]
     fn another_providers_state_stays_behind() {
         for state in [&b"\xffgemini:AAAA"[..], b"CisBVKhc", b"\"}],\"x\":1"] {
-            assert_eq!(thinking(&CallId { id: "call.1".into(), state: Some(state.to_vec()) }), None);
+            assert_eq!(thinking(&CallId { id: "call.1".into(), state: Some(state.to_vec()) }, CLAUDE), None);
         }
-        assert_eq!(thinking(&CallId { id: "call.1".into(), state: None }), None);
+        assert_eq!(thinking(&CallId { id: "call.1".into(), state: None }, CLAUDE), None);
     }
 }

@@ -127,13 +127,13 @@ impl<'a> Media<'a> {
     /// # Errors
     /// Says what is wrong with its base64.
     pub(in crate::dialect) fn of(content: &Content<'a>) -> Result<Option<Self>, &'static str> {
-        let (url, filename, image) = match *content {
-            Content::Image { url, .. } => (url, None, true),
-            Content::File { data: Some(url), name, .. } => (url, name, false),
+        let (source, filename, image) = match *content {
+            Content::Image { source, .. } => (source, None, true),
+            Content::File { source: Some(source), name, .. } => (source, name, false),
             _ => return Ok(None),
         };
         let name = filename.map(Text::decode).unwrap_or_default();
-        let (format, place) = match Link::of(url) {
+        let (format, place) = match source.link() {
             Link::Data { media_type, charset, encoding, data } => {
                 let data = Data::read(media_type, charset, encoding, data)?;
                 let Some(format) = Format::of(&data.media_type, &name) else { return Ok(None) };
@@ -154,10 +154,11 @@ impl<'a> Media<'a> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::llm::media::Source;
 
     fn file(media_type: &str, filename: &'static str) -> Option<&'static str> {
         let url = format!("data:{media_type};base64,AA==");
-        let part = Content::File { data: Some(Text::Raw(&url)), name: Some(Text::Raw(filename)), id: None };
+        let part = Content::File { source: Some(Source::Url(Text::Raw(&url))), name: Some(Text::Raw(filename)), id: None };
         Media::of(&part).unwrap().map(|media| match media.place {
             Place::Here(format, _) => format.name(),
             Place::Web(_) | Place::S3(..) => "elsewhere",
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_image_is_no_other_file() {
-        let image = |url| Media::of(&Content::Image { url: Text::Raw(url), detail: None }).unwrap();
+        let image = |url| Media::of(&Content::Image { source: Source::Url(Text::Raw(url)), detail: None }).unwrap();
         assert!(image("data:image/webp;base64,AA==").unwrap().image);
         assert_eq!(image("data:application/pdf;base64,AA=="), None);
         assert_eq!(image("https://h/x").unwrap().place, Place::Web(Text::Raw("https://h/x")));

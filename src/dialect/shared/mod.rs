@@ -1,5 +1,6 @@
 //! What several providers' models have in common: turns, tools, thinking, schemas, refusals.
 
+pub mod count;
 pub mod params;
 
 pub mod blame;

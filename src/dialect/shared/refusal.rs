@@ -2,7 +2,6 @@
 
 use super::params::Policy;
 use crate::dialect::openai::error::{blames_account, blames_input};
-use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::{FailureClass, ProviderError};
 use crate::llm::field::Field;
 use http::HeaderMap;
@@ -90,24 +89,24 @@ const UNSUPPORTED: [&str; 16] = [
 /// Words of refusals that are about a member's value, which is the client's to change.
 const VALUE: [&str; 8] = ["range", "between", "at most", "at least", "maximum", "minimum", "less than", "greater than"];
 
-/// The member to leave out. Of several that are quoted it is the last one: "`temperature` and `top_p` cannot both be
-/// specified".
-pub fn member(refusal: &ProviderError, request: &ChatRequest<'_>) -> Option<Field> {
+/// The member of a chat completion to leave out, of those for which `is_given`. Of several that are quoted it is the last one:
+/// "`temperature` and `top_p` cannot both be specified".
+pub fn member(refusal: &ProviderError, stream: bool, is_given: impl Fn(Field) -> bool) -> Option<Field> {
     if refusal.judged() != FailureClass::BadRequest {
         return None;
     }
     let text = [refusal.message.as_str(), refusal.param.as_deref().unwrap_or_default()].join(" ");
     let names: Vec<String> = text.split(|c: char| !c.is_alphanumeric() && c != '_').map(squeezed).collect();
     let quoted = |name: &str| names.iter().rposition(|word| *word == squeezed(name));
-    if request.stream() && ["stream_options", "include_usage"].iter().any(|name| quoted(name).is_some()) {
+    if stream && ["stream_options", "include_usage"].iter().any(|name| quoted(name).is_some()) {
         return Some(Field::StreamOptions);
     }
     let lower = refusal.message.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if !has(&UNSUPPORTED) || has(&VALUE) || request.params.reject_unsupported {
+    if !has(&UNSUPPORTED) || has(&VALUE) {
         return None;
     }
-    let hints = Field::ALL.iter().filter(|field| is_hint(**field) && request.raw(**field).is_some());
+    let hints = Field::ALL.iter().filter(|field| is_hint(**field) && is_given(**field));
     hints.filter_map(|field| Some((quoted(field.name())?, *field))).max_by_key(|(at, _)| *at).map(|(_, field)| field)
 }
 
@@ -156,7 +155,7 @@ fn bounded(seconds: f64) -> Duration {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::llm::envelope::Parsed;
+    use crate::llm::envelope::{ChatRequest, Parsed};
     use crate::llm::settings::Params;
     use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, RateLimited, Server, Timeout};
 
@@ -194,7 +193,8 @@ mod tests {
         let params = Params { reject_unsupported: strict, ..Params::default() };
         let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
         let param = param.map(str::to_owned);
-        member(&ProviderError { class: FailureClass::BadRequest, message: message.into(), param, retry_after: None }, &request)
+        let refusal = ProviderError { class: FailureClass::BadRequest, message: message.into(), param, retry_after: None };
+        member(&refusal, request.stream(), |field| !strict && request.raw(field).is_some())
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub fn target(kind: Kind, settings: Settings) -> Target {
         price: None,
         replicas: 1,
         context: None,
+        display_name: None,
         default_max_tokens: None,
         structured_output: Default::default(),
         format: Default::default(),

@@ -43,17 +43,19 @@ pub(in crate::dialect) enum Block<'a, M> {
     Result {
         id: String,
         content: Vec<Self>,
+        failed: bool,
     },
 }
 
 impl<'a, M> Conversation<'a, M> {
     /// Sorts the turns: instructions apart, the results of calls first in the user's turn. `media` takes a block that is no
-    /// text, of a user's or a tool's turn, or says what the model takes instead.
+    /// text, of a user's or a tool's turn, or says what the model takes instead. `maker`: whose thinking may go back.
     ///
     /// # Errors
     /// A 400 that names the block that cannot be taken.
     pub(in crate::dialect) fn read(
         request: &Request<'a>,
+        maker: &str,
         media: impl Fn(Role, &Content<'a>) -> Result<M, &'static str>,
     ) -> Result<Self, ApiError> {
         let turns = request.turns();
@@ -62,10 +64,11 @@ impl<'a, M> Conversation<'a, M> {
             match turn.role() {
                 Role::System => this.system.extend(turn.texts()?),
                 Role::User => this.push(turn, contents(turn, &media)?),
-                Role::Assistant => this.push(turn, assistant(turn)?),
+                Role::Assistant => this.push(turn, assistant(turn, maker)?),
                 Role::Tool => {
                     let id = blocks::legal(turn.answers());
-                    this.push(turn, vec![Block::Result { id, content: contents(turn, &media)? }]);
+                    let (content, failed) = (contents(turn, &media)?, turn.failed());
+                    this.push(turn, vec![Block::Result { id, content, failed }]);
                 }
             }
         }
@@ -104,11 +107,6 @@ impl<'a, M> Conversation<'a, M> {
         self.turns.iter().flat_map(|turn| &turn.blocks)
     }
 
-    /// Whether anything shall be kept.
-    pub(in crate::dialect) fn caches(&self) -> bool {
-        self.system.iter().any(|(_, cache)| cache.is_some()) || self.blocks().any(|block| block.cache().is_some())
-    }
-
     /// Whether the model may go on thinking with a fixed budget: not behind a prefill, and behind tool results only
     /// where the turn that called begins with its own thinking.
     pub(in crate::dialect) fn can_think(&self) -> bool {
@@ -142,11 +140,11 @@ impl<M> Block<'_, M> {
 
 /// An assistant's turn: the thinking that led to its first call, its words, its calls. Thinking that comes without its
 /// signature (`reasoning_content`) cannot be given back.
-fn assistant<'a, M>(turn: &request::Turn<'_, 'a>) -> Result<Vec<Block<'a, M>>, ApiError> {
+fn assistant<'a, M>(turn: &request::Turn<'_, 'a>, maker: &str) -> Result<Vec<Block<'a, M>>, ApiError> {
     let texts = turn.texts()?.into_iter().filter(|(text, _)| !blank(*text));
     let mut blocks: Vec<_> = texts.map(|(text, cache)| Block::Text(text, cache)).collect();
     for (j, (call, at)) in turn.calls().enumerate() {
-        if let Some(thinking) = blocks::thinking(&call.id) {
+        if let Some(thinking) = blocks::thinking(&call.id, maker) {
             let at = if j == 0 { 0 } else { blocks.len() };
             blocks.insert(at, Block::Thinking(thinking));
         }

@@ -2,12 +2,14 @@
 
 use super::tools;
 use crate::error::ApiError;
+use crate::front::read::{Seen, cache, members, raw_members, required, string, text};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::llm::constraint;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
-use crate::llm::request::{Ask, Block, CacheMark, CallId, Content, Path, Request, Role, Sampling, ToolCall};
+use crate::llm::media::Source;
+use crate::llm::request::{Ask, Block, CacheMark, CallId, Content, Path, Request, Role, ToolCall};
 use crate::llm::state::{self, Seal};
 use std::borrow::Cow;
 
@@ -40,7 +42,7 @@ pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Request<'a>, ApiError> {
         size: chat.parsed.body().len() + chat.system.map_or(0, str::len),
         params: chat.asked_fields().chain(chat.unknown()).collect(),
         reject_unsupported: chat.params.reject_unsupported,
-        sampling: sampling(chat)?,
+        sampling: chat.sampling()?,
         effort: chat.asked(Field::ReasoningEffort).and_then(walk::string),
         user: chat.asked(Field::User).and_then(walk::string),
         metadata: chat.asked(Field::Metadata),
@@ -58,33 +60,6 @@ pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Request<'a>, ApiError> {
     request.tool_choice = tools::choice(chat, &request.tools)?;
     messages(chat, &mut request)?;
     Ok(request)
-}
-
-fn sampling<'a>(chat: &ChatRequest<'a>) -> Result<Sampling<'a>, ApiError> {
-    let number = |field| chat.raw(field).map(|raw| (raw, chat.authority(field)));
-    Ok(Sampling {
-        max_tokens: chat.max_tokens().map(|(_, raw)| raw),
-        temperature: number(Field::Temperature),
-        top_p: number(Field::TopP),
-        frequency_penalty: chat.asked(Field::FrequencyPenalty),
-        presence_penalty: chat.asked(Field::PresencePenalty),
-        stop: stops(chat)?,
-        seed: chat.raw(Field::Seed),
-        choices: chat.asked(Field::N),
-        logprobs: chat.asked(Field::Logprobs).is_some(),
-        top_logprobs: chat.asked(Field::TopLogprobs),
-    })
-}
-
-/// `stop` as a list. Empty texts, which stop nothing, are left out.
-fn stops<'a>(chat: &ChatRequest<'a>) -> Result<Vec<Text<'a>>, ApiError> {
-    let mut list = match chat.asked(Field::Stop) {
-        None => Vec::new(),
-        Some(raw) if raw.starts_with('[') => chat.get::<Vec<Text<'a>>>(Field::Stop)?.unwrap_or_default(),
-        Some(raw) => walk::string(raw).into_iter().collect(),
-    };
-    list.retain(|text| !text.is_empty());
-    Ok(list)
 }
 
 fn messages<'a>(chat: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
@@ -242,11 +217,11 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Block<'a>, ApiError> {
         "refusal" => Content::Refusal(needed(refusal, "refusal")?),
         "image_url" => {
             let [url, detail] = members(image, at.leaf("image_url"), ["url", "detail"])?;
-            Content::Image { url: url.ok_or_else(|| at.leaf("image_url.url").missing())?, detail }
+            Content::Image { source: Source::Url(url.ok_or_else(|| at.leaf("image_url.url").missing())?), detail }
         }
         "file" => {
             let [data, name, id] = members(file, at.leaf("file"), ["file_data", "filename", "file_id"])?;
-            Content::File { data, name, id }
+            Content::File { source: data.map(Source::Url), name, id }
         }
         "input_audio" => {
             let [data, format] = members(audio, at.leaf("input_audio"), ["data", "format"])?;
@@ -317,102 +292,6 @@ fn opened<'a>(seal: Option<&Seal>, id: Text<'a>) -> CallId<'a> {
     }
 }
 
-/// Anthropic's `{"type": "ephemeral", "ttl"?: "5m" | "1h"}`, which clients send in OpenAI's shape too; `None` for anything
-/// else.
-pub(super) fn cache(value: &str) -> Option<CacheMark> {
-    let [kind, ttl] = members(Some(value), Path::default(), ["type", "ttl"]).ok()?;
-    let mark = if ttl.is_some_and(|ttl| ttl.decode() == "1h") { CacheMark::Hour } else { CacheMark::Short };
-    (kind?.decode() == "ephemeral").then_some(mark)
-}
-
-/// The string members of these names in an object; `None` for one that is absent or null.
-///
-/// # Errors
-/// A 400 that names the object or the member: not there, no object, no string, twice.
-pub(super) fn members<'a, const N: usize>(
-    value: Option<&'a str>,
-    at: Path,
-    names: [&'static str; N],
-) -> Result<[Option<Text<'a>>; N], ApiError> {
-    let value = value.filter(|value| *value != "null").ok_or_else(|| at.missing())?;
-    let mut texts = [None; N];
-    for ((text, raw), name) in texts.iter_mut().zip(raw_members(&mut Cursor::inside(value), at, names)?).zip(names) {
-        let must = || {
-            let path = format!("{at}.{name}");
-            let message = format!("`{path}` must be a string");
-            ApiError::field(path, message)
-        };
-        if let Some(raw) = raw.filter(|raw| *raw != "null") {
-            *text = Some(walk::string(raw).ok_or_else(must)?);
-        }
-    }
-    Ok(texts)
-}
-
-/// The raw members of these names in the object that the cursor is at.
-///
-/// # Errors
-/// A 400 that names the value, where it is no object, or a member that is repeated.
-pub(super) fn raw_members<'a, const N: usize>(
-    cursor: &mut Cursor<'a>,
-    at: Path,
-    names: [&'static str; N],
-) -> Result<[Option<&'a str>; N], ApiError> {
-    if !cursor.at_object() {
-        return Err(at.must_be("an object"));
-    }
-    let mut found = [None; N];
-    cursor.object(|cursor, name| {
-        let name = Text::Raw(name).decode();
-        let value = cursor.raw()?;
-        let slot = found.iter_mut().zip(names).find(|(_, wanted)| *wanted == name);
-        let repeated = slot.is_some_and(|(slot, _)| slot.replace(value).is_some());
-        if repeated { Err(twice(at, &name)) } else { Ok(()) }
-    })?;
-    Ok(found)
-}
-
-/// A string; `None` for null.
-pub(super) fn string(value: &str, at: Path) -> Result<Option<Text<'_>>, ApiError> {
-    text(value, at, "a string")
-}
-
-/// A string that must be there.
-pub(super) fn required(value: Option<&str>, at: Path) -> Result<Text<'_>, ApiError> {
-    string(value.unwrap_or("null"), at)?.ok_or_else(|| at.missing())
-}
-
-fn text<'a>(value: &'a str, at: Path, want: &str) -> Result<Option<Text<'a>>, ApiError> {
-    match walk::string(value) {
-        None if value != "null" => Err(at.must_be(want)),
-        text => Ok(text),
-    }
-}
-
-/// The members of one object that have been read, by their numbers.
-#[derive(Default)]
-pub(super) struct Seen(u32);
-
-impl Seen {
-    /// # Errors
-    /// A 400 that names the member where it has been read before.
-    pub(super) fn once(&mut self, number: usize, at: Path, name: &str) -> Result<(), ApiError> {
-        let bit = 1u32 << (number % 32);
-        if self.0 & bit != 0 {
-            return Err(twice(at, name));
-        }
-        self.0 |= bit;
-        Ok(())
-    }
-}
-
-/// The 400 for a member that is repeated.
-fn twice(at: Path, name: &str) -> ApiError {
-    let path = format!("{at}.{name}");
-    let message = format!("`{path}` is there twice");
-    ApiError::field(path, message)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
@@ -474,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_state_comes_apart_from_its_id_and_is_dropped_where_nobody_can_open_it() {
-        let seal = Seal::new(std::sync::Arc::new(state::Sealer::new(&[7; 32]).unwrap()), "search".into());
+        let seal = Seal::new(std::sync::Arc::new(state::Sealer::new(&[7; 32]).unwrap()), "search".into(), "p".into());
         let id = seal.seal("toolu_1", b"state");
         assert_eq!(opened(Some(&seal), Text::Plain(&id)), CallId { id: "toolu_1".into(), state: Some(b"state".to_vec()) });
         assert_eq!(opened(None, Text::Plain(&id)), CallId { id: "toolu_1".into(), state: None });

@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn what_a_provider_needs_back_rides_in_the_id() {
-        let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
+        let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into(), "p".into());
         let mut rules = Rules::new(Log::default(), "01", Some(seal.clone()));
         for (call, id) in [(0, Some(Text::Raw("a"))), (1, None)] {
             rules.event(Event::ToolStart { choice: 0, call, id, name: Text::Raw("f"), form: ToolForm::Function, state: Some(b"s") });

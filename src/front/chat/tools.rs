@@ -1,7 +1,7 @@
 //! Reads the tools of a chat completion and the choice among them.
 
-use super::request::{Seen, cache, raw_members, required, string};
 use crate::error::ApiError;
+use crate::front::read::{Seen, cache, raw_members, required, string};
 use crate::json::text::Text;
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;

@@ -8,6 +8,7 @@ use crate::front::chat::rules::{Rules, finish_reason};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
+use crate::llm::messages::Headers;
 use crate::llm::state::{Seal, Sealer};
 use crate::provider::{Credential, Settings};
 use crate::route::settings::Route;
@@ -101,7 +102,7 @@ fn ask(route: &Route, script: &str, request: &Value) -> Result<Heard, Fault> {
     let mut request = request.clone();
     request["model"] = json!(*route.name);
     let parsed = Parsed::parse(request.to_string().into()).unwrap();
-    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into());
+    let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into(), "p".into());
     let chat = ChatRequest { parsed: &parsed, params: &route.params, system: None, model: &model, seal: Some(&seal) };
     let mut outgoing = crate::dialect::of(target).encode(&chat, target).unwrap_or_else(|error| panic!("{}: {error:?}", route.name));
     let path = target.provider.base.path_and_query(&outgoing.path);
@@ -252,7 +253,7 @@ fn vectors_have_the_length_that_was_asked_for_at_every_provider_that_has_them() 
             let body = json!({"model": *route.name, "input": input, "dimensions": 5}).to_string();
             let parsed = crate::operation::Operation::Embeddings.parse(body.into()).unwrap();
             let request = ChatRequest { parsed: &parsed, params: &route.params, system: None, model, seal: None };
-            let Ok(mut outgoing) = crate::operation::Operation::Embeddings.encode(&request, target) else { continue };
+            let Ok(mut outgoing) = crate::operation::Operation::Embeddings.encode(&request, &Headers::default(), target) else { continue };
             let path = format!("{}{}", target.provider.base.prefix, outgoing.path);
             let Some(dialect) = find(&path) else { continue };
             let headers = headers(route, &path, &outgoing);

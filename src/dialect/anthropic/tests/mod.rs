@@ -58,7 +58,7 @@ fn params(case: &Value) -> Params {
 }
 
 fn seal() -> Seal {
-    Seal::new(Arc::new(Sealer::new(&[9; 32]).unwrap()), "search".into())
+    Seal::new(Arc::new(Sealer::new(&[9; 32]).unwrap()), "search".into(), "p".into())
 }
 
 /// Writes the request of a fixture for its target.

@@ -160,7 +160,7 @@ fn results_stand_in_the_order_of_their_calls_and_belong_to_one() {
 
 #[test]
 fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_stand_in() {
-    let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into());
+    let seal = Seal::new(Arc::new(Sealer::new(&[3; 32]).unwrap()), "team".into(), "p".into());
     let sealed = |text| seal.seal("call_0_0", &super::super::contents::state(Some(crate::json::text::Text::Raw(text))).unwrap());
     let foreign = seal.seal("toolu_1", br#"{"type":"thinking"}"#);
     let history = |id: &str, extra: Value| {

@@ -1,0 +1,42 @@
+//! Counting the tokens of a prompt: where it is not to be had, and the answers of those that have it.
+
+use crate::dialect;
+use crate::error::{ApiError, ErrorKind};
+use crate::frame::Frame;
+use crate::llm::event::{Event, Sink};
+use crate::llm::failure::Fault;
+use crate::llm::usage::Usage;
+use crate::provider::Target;
+use serde::Deserialize;
+
+/// The 404 of a provider that counts no tokens.
+pub fn unavailable(target: &Target) -> ApiError {
+    let message = format!("Provider `{}` of this model counts no tokens of a prompt.", target.provider.name);
+    ApiError::new(404, ErrorKind::NotFound, message)
+}
+
+/// Reads the answer of a provider's counter.
+pub struct Decoder;
+
+/// What Anthropic, Bedrock and Google call the count.
+#[derive(Deserialize)]
+struct Wire {
+    #[serde(alias = "inputTokens", alias = "totalTokens")]
+    input_tokens: u64,
+}
+
+impl dialect::Decoder for Decoder {
+    fn frame(&mut self, _frame: Frame<'_>, _out: &mut dyn Sink) -> Result<(), Fault> {
+        Err(Fault::Broken("a count of tokens is no stream".into()))
+    }
+
+    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
+        let Wire { input_tokens } = serde_json::from_slice(body).map_err(|_| Fault::Broken("the answer is no count of tokens".into()))?;
+        out.event(Event::Usage(Usage { prompt: input_tokens, ..Usage::default() }));
+        Ok(())
+    }
+
+    fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
+        Ok(())
+    }
+}

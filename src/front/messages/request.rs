@@ -1,0 +1,418 @@
+//! Reads a request into the neutral form, in one walk over its messages.
+
+use super::thinking::{Origin, origin};
+use super::{ids, tools};
+use crate::error::ApiError;
+use crate::front::read::{cache, members, raw_members, required, string};
+use crate::json::text::Text;
+use crate::json::walk::{self, Cursor};
+use crate::llm::constraint::{self, Constraint, DEFAULT_SCHEMA_NAME, Schema};
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::{Field, Loss};
+use crate::llm::media::Source;
+use crate::llm::messages::MessagesRequest;
+use crate::llm::request::{Ask, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall, ToolChoice};
+use crate::llm::strict;
+use std::borrow::Cow;
+
+/// How the text begins by which Claude Code names itself to Anthropic. It differs between conversations, so that it would
+/// spoil every other provider's cache of the prompt.
+const ATTRIBUTION: &str = "x-anthropic-billing-header";
+/// The effort that a budget of thinking below so many tokens comes to.
+const BUDGETS: [(u64, &str); 3] = [(4096, "low"), (16_384, "medium"), (u64::MAX, "high")];
+
+impl Ask for MessagesRequest<'_> {
+    fn model(&self) -> &str {
+        self.base.model
+    }
+
+    fn stream(&self) -> bool {
+        self.base.stream()
+    }
+
+    fn request(&self) -> Result<Request<'_>, ApiError> {
+        read(self)
+    }
+
+    fn chat(&self) -> Option<&ChatRequest<'_>> {
+        None
+    }
+
+    fn messages(&self) -> Option<&MessagesRequest<'_>> {
+        Some(self)
+    }
+}
+
+/// The request of one attempt.
+///
+/// # Errors
+/// A 400 that names the message, the block or the field that cannot be read, or that no other provider has.
+fn read<'a>(ask: &MessagesRequest<'a>) -> Result<Request<'a>, ApiError> {
+    let base = &ask.base;
+    let mut request = Request {
+        model: base.model,
+        stream: base.stream(),
+        size: base.parsed.body().len() + base.system.map_or(0, str::len),
+        params: base.asked_fields().collect(),
+        reject_unsupported: base.params.reject_unsupported,
+        sampling: base.sampling()?,
+        effort: base.asked(Field::ReasoningEffort).and_then(walk::string),
+        user: base.asked(Field::User).and_then(walk::string),
+        output: constraint::read(base)?,
+        refused: base.params.refused,
+        seal: base.seal,
+        ..Request::default()
+    };
+    if let Some(system) = base.system {
+        instruct(&mut request, Path::default(), [text_block(Text::Plain(system), Path::default())]);
+    }
+    for param in base.unknown() {
+        let raw = base.raw_named(&param.name).unwrap_or("null");
+        match &*param.name {
+            "system" => system(raw, Path::top("system"), &mut request)?,
+            "stop_sequences" => {
+                let list: Vec<Text<'a>> =
+                    serde_json::from_str(raw).map_err(|e| crate::llm::validate::unreadable("stop_sequences", raw, &e))?;
+                if !list.is_empty() {
+                    request.sampling.stop = list.into_iter().filter(|text| !text.is_empty()).collect();
+                    note(&mut request, Field::Stop, "stop_sequences");
+                }
+            }
+            "metadata" => {
+                let [user] = members(Some(raw), Path::top("metadata"), ["user_id"])?;
+                if let Some(user) = user.filter(|user| !user.is_empty()) {
+                    request.user = Some(user);
+                    note(&mut request, Field::User, "metadata.user_id");
+                }
+            }
+            "thinking" | "output_config" | "cache_control" => {} // below; the last one says how to cache
+            "service_tier" if raw == "\"auto\"" => {}
+            _ => request.params.push(param),
+        }
+    }
+    think(base, &mut request)?;
+    request.tools = tools::read(base, &mut request.params)?;
+    tools::choice(base, &mut request)?;
+    if matches!(request.tool_choice, None | Some(ToolChoice::Auto | ToolChoice::None)) {
+        request.params.retain(|param| param.field != Some(Field::ToolChoice)); // asks for nothing
+    }
+    messages(ask, &mut request)?;
+    Ok(request)
+}
+
+/// Notes that the client asks for a field under a name of its own protocol.
+pub(super) fn note(request: &mut Request<'_>, field: Field, name: &'static str) {
+    request.params.retain(|param| param.field != Some(field));
+    let loss = field.loss().unwrap_or(Loss::Hint);
+    request.params.push(Param { field: Some(field), name: Cow::Borrowed(name), loss, refused: false });
+}
+
+/// `thinking` and `output_config`: how much the model shall think, and what its answer shall look like.
+fn think<'a>(base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let (thinking, output) = (Path::top("thinking"), Path::top("output_config"));
+    if let Some(raw) = base.raw_named("output_config") {
+        let [effort, format] = raw_members(&mut Cursor::inside(raw), output, ["effort", "format"])?;
+        if let Some(word) = string(effort.unwrap_or("null"), output.member("effort"))? {
+            request.effort = Some(word);
+            note(request, Field::ReasoningEffort, "output_config.effort");
+        }
+        if let Some(raw) = format.filter(|raw| *raw != "null") {
+            request.output = Some(OutputFormat { field: Field::ResponseFormat, constraint: schema(raw, output.member("format"))? });
+            note(request, Field::ResponseFormat, "output_config.format");
+        }
+    }
+    let Some(raw) = base.raw_named("thinking") else { return Ok(()) };
+    let [kind, budget] = raw_members(&mut Cursor::inside(raw), thinking, ["type", "budget_tokens"])?;
+    match &*required(kind, thinking.member("type"))?.decode() {
+        "disabled" | "between_tools" => {
+            request.effort = Some(Text::Plain("none"));
+            note(request, Field::ReasoningEffort, "thinking");
+        }
+        "enabled" => {
+            let budget = budget.and_then(walk::unsigned).ok_or_else(|| thinking.member("budget_tokens").must_be("a whole number"))?;
+            request.thinking_budget = Some(budget);
+            if request.effort.is_none() {
+                let word = BUDGETS.iter().find(|(below, _)| budget < *below).map_or("high", |(_, word)| word);
+                request.effort = Some(Text::Plain(word));
+                note(request, Field::ReasoningEffort, "thinking");
+            }
+        }
+        _ => {} // `adaptive` leaves it to the model
+    }
+    if base.params.refused.contains(Field::ReasoningEffort)
+        && let Some(param) = request.params.iter_mut().find(|param| param.field == Some(Field::ReasoningEffort))
+    {
+        param.refused = true;
+        (request.effort, request.thinking_budget) = (None, None);
+    }
+    Ok(())
+}
+
+/// `{"type": "json_schema", "schema": …}`.
+fn schema(raw: &str, at: Path) -> Result<Constraint<'_>, ApiError> {
+    let [kind, schema] = raw_members(&mut Cursor::inside(raw), at, ["type", "schema"])?;
+    if required(kind, at.leaf("type"))?.decode() != "json_schema" {
+        return Err(at.leaf("type").must_be("json_schema"));
+    }
+    let schema = schema.filter(|schema| schema.starts_with('{')).ok_or_else(|| at.leaf("schema").must_be("a JSON schema, an object"))?;
+    let strict = strict::keeps_rules(schema).then_some(true);
+    Ok(Constraint::JsonSchema(Schema { name: Text::Plain(DEFAULT_SCHEMA_NAME), schema: Cow::Borrowed(schema), strict, description: None }))
+}
+
+fn text_block(text: Text<'_>, at: Path) -> Block<'_> {
+    Block { content: Content::Text(text), cache: None, at }
+}
+
+/// Adds a turn of instructions, unless it has nothing to say.
+fn instruct<'a>(request: &mut Request<'a>, at: Path, blocks: impl IntoIterator<Item = Block<'a>>) {
+    let start = request.blocks.len();
+    request.blocks.extend(blocks);
+    if request.blocks.len() > start {
+        request.end_turn(Role::System, None, None, at, start);
+    }
+}
+
+/// Instructions: a text, or blocks of text.
+fn system<'a>(raw: &'a str, at: Path, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let mut blocks = Vec::new();
+    content(raw, at, request, &mut blocks)?;
+    if let Some(block) = blocks.iter().find(|block| !matches!(block.content, Content::Text(_))) {
+        return Err(block.at.leaf("type").must_be("text"));
+    }
+    blocks.retain(|block| !matches!(block.content, Content::Text(text) if text.decode().starts_with(ATTRIBUTION)));
+    instruct(request, at, blocks);
+    Ok(())
+}
+
+fn messages<'a>(ask: &MessagesRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let raw = ask.base.parsed.raw(Field::Messages).unwrap_or("[]");
+    let mut cursor = Cursor::inside(raw);
+    let (mut index, mut calls) = (0, Vec::new());
+    cursor.array(|cursor| {
+        let at = Path::element(Field::Messages.name(), index);
+        index += 1;
+        let [role, raw] = raw_members(cursor, at, ["role", "content"])?;
+        let raw = raw.filter(|raw| *raw != "null").ok_or_else(|| at.member("content").missing())?;
+        match &*required(role, at.member("role"))?.decode() {
+            "user" => user(raw, at, request, &calls),
+            "assistant" => assistant(raw, at, request, ask, &mut calls),
+            "system" => system(raw, at.member("content"), request),
+            _ => Err(at.member("role").must_be("user, assistant or system")),
+        }
+    })
+}
+
+/// A user's turn: the results of calls, each as a turn of its own, and then everything else.
+fn user<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, calls: &[Cow<'a, str>]) -> Result<(), ApiError> {
+    let mut said = Vec::new();
+    each(raw, at.member("content"), |cursor, at| match kind(cursor, at)?.as_ref() {
+        Some(kind) if kind.decode() == "tool_result" => result(cursor, at, request, calls),
+        _ => block(cursor, at, request, &mut said),
+    })?;
+    let start = request.blocks.len();
+    request.blocks.append(&mut said);
+    if request.blocks.len() > start {
+        request.end_turn(Role::User, None, None, at, start);
+    }
+    Ok(())
+}
+
+fn result<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, calls: &[Cow<'a, str>]) -> Result<(), ApiError> {
+    let [id, raw, failed, mark] = raw_members(cursor, at, ["tool_use_id", "content", "is_error", "cache_control"])?;
+    let id = required(id, at.leaf("tool_use_id"))?.decode();
+    if !calls.contains(&id) {
+        return Err(at.leaf("tool_use_id").refused("no `tool_use` block of an earlier message has this id"));
+    }
+    let mut blocks = Vec::new();
+    if let Some(raw) = raw.filter(|raw| *raw != "null") {
+        content(raw, at.leaf("content"), request, &mut blocks)?;
+    }
+    if let (Some(mark), Some(last)) = (mark.and_then(cache), blocks.last_mut()) {
+        last.cache.get_or_insert(mark);
+    }
+    let start = request.blocks.len();
+    request.blocks.append(&mut blocks);
+    request.end_turn(Role::Tool, None, Some(CallId { id: ids::decode(id), state: None }), at, start);
+    if let Some(speaker) = request.speakers.last_mut() {
+        speaker.failed = failed == Some("true");
+    }
+    Ok(())
+}
+
+/// An assistant's turn: texts, thinking and calls. The state of a thinking block belongs to the call behind it.
+fn assistant<'a>(
+    raw: &'a str,
+    at: Path,
+    request: &mut Request<'a>,
+    ask: &MessagesRequest<'a>,
+    calls: &mut Vec<Cow<'a, str>>,
+) -> Result<(), ApiError> {
+    let (mut said, mut state) = (Vec::new(), None);
+    each(raw, at.member("content"), |cursor, at| {
+        let Some(kind) = kind(cursor, at)? else { return block(cursor, at, request, &mut said) };
+        match &*kind.decode() {
+            "thinking" => {
+                let [text, signature] = raw_members(cursor, at, ["thinking", "signature"])?;
+                let signature = string(signature.unwrap_or("null"), at.leaf("signature"))?.map(Text::decode).unwrap_or_default();
+                let text = string(text.unwrap_or("null"), at.leaf("thinking"))?.filter(|text| !text.is_empty());
+                match origin(ask.base.seal, &signature) {
+                    Origin::Other => return Ok(()),
+                    Origin::Own(own) => state = Some(own).filter(|own| !own.is_empty()).or(state.take()),
+                    Origin::Foreign => {}
+                }
+                said.extend(text.map(|text| Block { content: Content::Reasoning(text), cache: None, at }));
+            }
+            "tool_use" => {
+                let [id, name, input] = raw_members(cursor, at, ["id", "name", "input"])?;
+                let id = required(id, at.leaf("id"))?.decode();
+                let input = input.filter(|input| input.starts_with('{')).ok_or_else(|| at.leaf("input").must_be("an object"))?;
+                let call = ToolCall {
+                    id: CallId { id: ids::decode(id.clone()), state: state.take() },
+                    name: required(name, at.leaf("name"))?,
+                    arguments: Text::Plain(input),
+                    extra: None,
+                };
+                calls.push(id);
+                said.push(Block { content: Content::Call(call), cache: None, at: at.leaf("input") });
+            }
+            // Only Claude reads what it has encrypted itself.
+            "redacted_thinking" => drop(cursor.raw()?),
+            // The traces of tools that Anthropic ran.
+            kind if kind == "server_tool_use" || kind == "mcp_tool_use" || (kind.ends_with("_tool_result") && kind != "tool_result") => {
+                cursor.raw()?;
+                hint(&mut request.params, "server_tool_use");
+            }
+            _ => block(cursor, at, request, &mut said)?,
+        }
+        Ok(())
+    })?;
+    let start = request.blocks.len();
+    request.blocks.append(&mut said);
+    if request.blocks.len() > start {
+        request.end_turn(Role::Assistant, None, None, at, start);
+    }
+    Ok(())
+}
+
+/// Names, once, something that no other provider has and the answer is the same without.
+pub(super) fn hint(params: &mut Vec<Param<'_>>, name: &'static str) {
+    if !params.iter().any(|param| param.name == name) {
+        params.push(Param { field: None, name: Cow::Borrowed(name), loss: Loss::Hint, refused: false });
+    }
+}
+
+/// A content: one text, or each of its blocks.
+fn each<'a>(raw: &'a str, at: Path, mut block: impl FnMut(&mut Cursor<'a>, Path) -> Result<(), ApiError>) -> Result<(), ApiError> {
+    let mut cursor = Cursor::inside(raw);
+    match raw.as_bytes().first() {
+        Some(b'"') => block(&mut cursor, at.inner(0)),
+        Some(b'[') => {
+            let mut number = 0;
+            cursor.array(|cursor| {
+                number += 1;
+                block(cursor, if at.leaf.is_empty() { at.inner(number - 1) } else { at })
+            })
+        }
+        _ => Err(at.must_be("a string or an array of blocks")),
+    }
+}
+
+/// The type of the block that the cursor is at; `None` for a text that is the whole content.
+fn kind<'a>(cursor: &Cursor<'a>, at: Path) -> Result<Option<Text<'a>>, ApiError> {
+    if !cursor.at_object() {
+        return Ok(None);
+    }
+    let [kind] = raw_members(&mut cursor.clone(), at, ["type"])?;
+    required(kind, at.leaf("type")).map(Some)
+}
+
+/// Reads texts, images and documents.
+fn content<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, into: &mut Vec<Block<'a>>) -> Result<(), ApiError> {
+    each(raw, at, |cursor, at| block(cursor, at, request, into))
+}
+
+/// Reads one block of those that may stand anywhere. Texts of nothing are left out.
+fn block<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, into: &mut Vec<Block<'a>>) -> Result<(), ApiError> {
+    const NAMES: [&str; 8] = ["type", "text", "source", "title", "context", "content", "name", "cache_control"];
+    let Some(kind) = kind(cursor, at)? else {
+        let text = required(Some(cursor.raw()?), at)?;
+        into.extend((!text.is_empty()).then(|| text_block(text, at)));
+        return Ok(());
+    };
+    let [_, text, source, title, context, inside, _, mark] = raw_members(cursor, at, NAMES)?;
+    let start = into.len();
+    let word = kind.decode();
+    match &*word {
+        "text" => {
+            let text = required(text, at.leaf("text"))?;
+            into.extend((!text.is_empty()).then(|| text_block(text, at)));
+        }
+        "image" => {
+            let source = media(source, at, "image")?;
+            into.push(Block { content: Content::Image { source, detail: None }, cache: None, at });
+        }
+        "document" => document(source, [title, context], at, request, into)?,
+        "search_result" => {
+            for (raw, leaf) in [(title, "title"), (source, "source")] {
+                into.extend(string(raw.unwrap_or("null"), at.leaf(leaf))?.map(|text| text_block(text, at)));
+            }
+            content(inside.unwrap_or("[]"), at.leaf("content"), request, into)?;
+        }
+        // A summary of what was said before.
+        "compaction" => into.extend(string(inside.unwrap_or("null"), at.leaf("content"))?.map(|text| text_block(text, at))),
+        "tool_reference" => hint(&mut request.params, "tool_reference"),
+        _ => {
+            let shown: String = word.chars().filter(|c| !c.is_control()).take(64).collect();
+            return Err(at.leaf("type").refused(&format!("a block of type `{shown}` cannot stand here, or is known to Claude only")));
+        }
+    }
+    if let (Some(mark), Some(last)) = (mark.and_then(cache), into.get_mut(start..).and_then(<[_]>::last_mut)) {
+        last.cache.get_or_insert(mark);
+    }
+    Ok(())
+}
+
+/// A document: a file, or texts, which need no file to be read.
+fn document<'a>(
+    source: Option<&'a str>,
+    [title, context]: [Option<&'a str>; 2],
+    at: Path,
+    request: &mut Request<'a>,
+    into: &mut Vec<Block<'a>>,
+) -> Result<(), ApiError> {
+    let raw = source.filter(|raw| *raw != "null").ok_or_else(|| at.leaf("source").missing())?;
+    let [kind, data, inside] = raw_members(&mut Cursor::inside(raw), at.leaf("source"), ["type", "data", "content"])?;
+    let title = string(title.unwrap_or("null"), at.leaf("title"))?;
+    let context = string(context.unwrap_or("null"), at.leaf("context"))?;
+    into.extend(context.map(|text| text_block(text, at)));
+    match &*required(kind, at.leaf("source.type"))?.decode() {
+        "text" => {
+            into.extend(title.map(|text| text_block(text, at)));
+            into.push(text_block(required(data, at.leaf("source.data"))?, at));
+        }
+        "content" => {
+            into.extend(title.map(|text| text_block(text, at)));
+            content(inside.unwrap_or("[]"), at.leaf("source.content"), request, into)?;
+        }
+        _ => {
+            let source = Some(media(source, at, "document")?);
+            into.push(Block { content: Content::File { source, name: title, id: None }, cache: None, at });
+        }
+    }
+    Ok(())
+}
+
+/// Where an image or a document is.
+fn media<'a>(source: Option<&'a str>, at: Path, what: &str) -> Result<Source<'a>, ApiError> {
+    let [kind, media_type, data, url] = members(source, at.leaf("source"), ["type", "media_type", "data", "url"])?;
+    let kind = kind.ok_or_else(|| at.leaf("source.type").missing())?.decode();
+    match &*kind {
+        "base64" => Ok(Source::Base64 {
+            media_type: media_type.ok_or_else(|| at.leaf("source.media_type").missing())?,
+            data: data.ok_or_else(|| at.leaf("source.data").missing())?,
+        }),
+        "url" => Ok(Source::Url(url.ok_or_else(|| at.leaf("source.url").missing())?)),
+        "file" => Err(at.leaf("source").refused(&format!("a `file_id` is known to Anthropic only; send the {what} as base64"))),
+        _ => Err(at.leaf("source.type").must_be("base64 or url")),
+    }
+}

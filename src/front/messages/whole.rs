@@ -1,0 +1,117 @@
+//! Writes an answer as one message.
+
+use super::blocks::{Form, Kind};
+use super::usage;
+use crate::front::chat::head::Head;
+use crate::json::surrogate;
+use crate::json::text::Text;
+use crate::json::write::Writer;
+use crate::llm::usage::Usage;
+use serde_json::value::RawValue;
+
+/// A message in the making.
+pub struct Message {
+    head: Head,
+    /// The blocks that are complete.
+    content: Vec<Vec<u8>>,
+    /// The text of the open block; of a call its arguments.
+    open: String,
+    /// Calls that are complete, and whether there was one whose arguments were cut off: half of them cannot be written, and
+    /// the call is left out.
+    calls: u32,
+    has_cut_call: bool,
+    end: Vec<u8>,
+}
+
+impl Message {
+    /// No blocks yet.
+    pub fn new(head: Head) -> Self {
+        Self { head, content: Vec::new(), open: String::new(), calls: 0, has_cut_call: false, end: Vec::new() }
+    }
+
+    /// The whole message.
+    pub fn finish(&mut self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(self.content.iter().map(Vec::len).sum::<usize>() + 512);
+        w.object();
+        write_head(&self.head, &mut w);
+        w.key("content").array();
+        for block in &self.content {
+            w.raw(std::str::from_utf8(block).unwrap_or("null"));
+        }
+        w.end_array();
+        let mut out = w.finish();
+        out.append(&mut self.end);
+        out.push(b'}');
+        out
+    }
+}
+
+/// Writes the members that are known before the answer.
+pub(super) fn write_head(head: &Head, w: &mut Writer) {
+    w.key("id").string(&format!("msg_{}", head.id.simple())).key("type").string("message").key("role").string("assistant");
+    w.key("model").string(&head.model);
+}
+
+/// Writes the members behind the content: how it ended, where it has, and the usage.
+pub(super) fn write_end(stop: Option<(&'static str, Option<&str>)>, used: &Usage, w: &mut Writer) {
+    w.key("stop_reason");
+    match stop {
+        Some((reason, _)) => w.string(reason),
+        None => w.raw("null"),
+    };
+    w.key("stop_sequence");
+    match stop.and_then(|(_, sequence)| sequence) {
+        Some(sequence) => w.string(sequence),
+        None => w.raw("null"),
+    };
+    w.key("usage");
+    usage::write(used, w);
+}
+
+impl Form for Message {
+    fn begin(&mut self, _usage: &Usage) {}
+
+    fn start(&mut self, _kind: &Kind) {
+        self.open.clear();
+    }
+
+    fn piece(&mut self, _kind: &Kind, text: Text<'_>) {
+        self.open.push_str(&text.decode());
+    }
+
+    fn stop(&mut self, kind: &Kind, signature: Option<&str>) {
+        let open = std::mem::take(&mut self.open);
+        let mut w = Writer::with_capacity(open.len() + 64);
+        w.object().key("type");
+        match kind {
+            Kind::Text => w.string("text").key("text").string(&open),
+            Kind::Thinking => w.string("thinking").key("thinking").string(&open).key("signature").string(signature.unwrap_or_default()),
+            Kind::Call { id, name, .. } => {
+                let input = if open.trim().is_empty() { "{}" } else { open.trim() };
+                if !input.starts_with('{') || serde_json::from_str::<&RawValue>(input).is_err() {
+                    self.has_cut_call = true;
+                    return;
+                }
+                self.calls += 1;
+                w.string("tool_use").key("id").string(id).key("name").string(name).key("input").raw(&surrogate::repaired(input))
+            }
+        };
+        w.end_object();
+        self.content.push(w.finish());
+    }
+
+    fn end(&mut self, stop: (&'static str, Option<&str>), used: &Usage) {
+        // Without its call the answer is one that was cut off, whatever its provider calls it.
+        let stop = if self.has_cut_call && self.calls == 0 { ("max_tokens", None) } else { stop };
+        let mut w = Writer::default();
+        w.object();
+        write_end(Some(stop), used, &mut w);
+        w.end_object();
+        let mut members = w.finish();
+        members.pop();
+        if let Some(first) = members.first_mut() {
+            *first = b','; // behind the content
+        }
+        self.end = members;
+    }
+}

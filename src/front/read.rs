@@ -1,0 +1,103 @@
+//! Reads the members of a client's JSON objects, and says in the client's words what is wrong with them.
+
+use crate::error::ApiError;
+use crate::json::text::Text;
+use crate::json::walk::{self, Cursor};
+use crate::llm::request::{CacheMark, Path};
+
+/// Anthropic's `{"type": "ephemeral", "ttl"?: "5m" | "1h"}`, which clients send in OpenAI's shape too; `None` for anything
+/// else.
+pub(in crate::front) fn cache(value: &str) -> Option<CacheMark> {
+    let [kind, ttl] = members(Some(value), Path::default(), ["type", "ttl"]).ok()?;
+    let mark = if ttl.is_some_and(|ttl| ttl.decode() == "1h") { CacheMark::Hour } else { CacheMark::Short };
+    (kind?.decode() == "ephemeral").then_some(mark)
+}
+
+/// The string members of these names in an object; `None` for one that is absent or null.
+///
+/// # Errors
+/// A 400 that names the object or the member: not there, no object, no string, twice.
+pub(in crate::front) fn members<'a, const N: usize>(
+    value: Option<&'a str>,
+    at: Path,
+    names: [&'static str; N],
+) -> Result<[Option<Text<'a>>; N], ApiError> {
+    let value = value.filter(|value| *value != "null").ok_or_else(|| at.missing())?;
+    let mut texts = [None; N];
+    for ((text, raw), name) in texts.iter_mut().zip(raw_members(&mut Cursor::inside(value), at, names)?).zip(names) {
+        let must = || {
+            let path = format!("{at}.{name}");
+            let message = format!("`{path}` must be a string");
+            ApiError::field(path, message)
+        };
+        if let Some(raw) = raw.filter(|raw| *raw != "null") {
+            *text = Some(walk::string(raw).ok_or_else(must)?);
+        }
+    }
+    Ok(texts)
+}
+
+/// The raw members of these names in the object that the cursor is at.
+///
+/// # Errors
+/// A 400 that names the value, where it is no object, or a member that is repeated.
+pub(in crate::front) fn raw_members<'a, const N: usize>(
+    cursor: &mut Cursor<'a>,
+    at: Path,
+    names: [&'static str; N],
+) -> Result<[Option<&'a str>; N], ApiError> {
+    if !cursor.at_object() {
+        return Err(at.must_be("an object"));
+    }
+    let mut found = [None; N];
+    cursor.object(|cursor, name| {
+        let name = Text::Raw(name).decode();
+        let value = cursor.raw()?;
+        let slot = found.iter_mut().zip(names).find(|(_, wanted)| *wanted == name);
+        let repeated = slot.is_some_and(|(slot, _)| slot.replace(value).is_some());
+        if repeated { Err(twice(at, &name)) } else { Ok(()) }
+    })?;
+    Ok(found)
+}
+
+/// A string; `None` for null.
+pub(in crate::front) fn string(value: &str, at: Path) -> Result<Option<Text<'_>>, ApiError> {
+    text(value, at, "a string")
+}
+
+/// A string that must be there.
+pub(in crate::front) fn required(value: Option<&str>, at: Path) -> Result<Text<'_>, ApiError> {
+    string(value.unwrap_or("null"), at)?.ok_or_else(|| at.missing())
+}
+
+/// The same, where the value must be `want`.
+pub(in crate::front) fn text<'a>(value: &'a str, at: Path, want: &str) -> Result<Option<Text<'a>>, ApiError> {
+    match walk::string(value) {
+        None if value != "null" => Err(at.must_be(want)),
+        text => Ok(text),
+    }
+}
+
+/// The members of one object that have been read, by their numbers.
+#[derive(Default)]
+pub(in crate::front) struct Seen(u32);
+
+impl Seen {
+    /// # Errors
+    /// A 400 that names the member where it has been read before.
+    pub(in crate::front) fn once(&mut self, number: usize, at: Path, name: &str) -> Result<(), ApiError> {
+        let bit = 1u32 << (number % 32);
+        if self.0 & bit != 0 {
+            return Err(twice(at, name));
+        }
+        self.0 |= bit;
+        Ok(())
+    }
+}
+
+/// The 400 for a member that is repeated.
+fn twice(at: Path, name: &str) -> ApiError {
+    let path = format!("{at}.{name}");
+    let message = format!("`{path}` is there twice");
+    ApiError::field(path, message)
+}
