@@ -76,7 +76,7 @@ families! {
     first_token: Histogram = "gen_ai_server_time_to_first_token_seconds", "Time from the first byte of a request to the first content of its streamed response.", ["route", "provider"], FIRST_TOKEN;
     per_output_token: Histogram = "gen_ai_server_time_per_output_token_seconds", "Time per output token of a streamed response after the first token.", ["route", "provider"], PER_OUTPUT_TOKEN;
     tokens: IntCounter = "gen_ai_client_token_usage_total", "Tokens used; input includes cached_input, output includes reasoning.", ["route", "team", "provider", "token_type"];
-    prompt_cache: IntCounter = "tidegate_prompt_cache_tokens_total", "Tokens of prompts, by what the provider's cache had of them.", ["route", "team", "provider", "kind"];
+    prompt_cache: IntCounter = "tidegate_prompt_cache_tokens_total", "Tokens of prompts, by what the provider's cache had of them; from the first prompt on that it had a part of.", ["route", "team", "provider", "kind"];
     cost: Counter = "tidegate_cost_usd_total", "Cost of responses by the configured prices, in USD.", ["route", "team", "provider"];
     decisions: IntCounter = "tidegate_limit_decisions_total", "Limits checked; a rejected request counts once, for the limit reported to the client.", ["scope", "dimension", "decision"];
     attempts: IntCounter = "tidegate_upstream_attempts_total", "Attempts at providers; limited: not made because of a limit of the gateway.", ["provider", "outcome"];
@@ -335,11 +335,14 @@ impl Metrics {
                     counter.inc_by(count);
                 }
             }
-            let none = usage.prompt.saturating_sub(usage.cached).saturating_sub(usage.cache_write);
-            let counts = [usage.cached, usage.cache_write, none];
-            for (kind, count) in PromptCache::ALL.iter().zip(counts).filter(|(_, count)| *count > 0) {
-                if let Some(counter) = self.prompt_cache(account, labels, *kind) {
-                    counter.inc_by(count);
+            // Counted from the first prompt on that a cache had a part of: most providers tell nothing of theirs.
+            if usage.cached > 0 || usage.cache_write > 0 || account.prompt_cache.iter().any(|series| series.get().is_some()) {
+                let none = usage.prompt.saturating_sub(usage.cached).saturating_sub(usage.cache_write);
+                let counts = [usage.cached, usage.cache_write, none];
+                for (kind, count) in PromptCache::ALL.iter().zip(counts).filter(|(_, count)| *count > 0) {
+                    if let Some(counter) = self.prompt_cache(account, labels, *kind) {
+                        counter.inc_by(count);
+                    }
                 }
             }
             if ledger.micro_usd > 0 {

@@ -274,20 +274,20 @@ fn message(message: &str, finish: &str) -> Said {
     said
 }
 
-/// The blocks of a message: type, and text, thinking or name with the arguments. Calls whose arguments are cut off are left out.
+/// The blocks of a message: type, and text, thinking or name with the arguments. Arguments that are cut off are `{}`.
 pub type Blocks = Vec<[String; 2]>;
 
 fn decoded(spelled: &str) -> String {
     tidegate::json::text::Text::Raw(spelled).decode().into_owned()
 }
 
-fn block(kind: &str, name: &str, text: &str) -> Option<[String; 2]> {
+fn block(kind: &str, name: &str, text: &str) -> [String; 2] {
     if kind != "tool_use" {
-        return Some([kind.to_owned(), text.to_owned()]);
+        return [kind.to_owned(), text.to_owned()];
     }
-    let input = if text.trim().is_empty() { "{}" } else { text };
-    let whole = input.trim().starts_with('{') && serde_json::from_str::<&RawValue>(input).is_ok();
-    whole.then(|| [format!("{kind} {name}"), tidegate::json::surrogate::repaired(input.trim()).into_owned()])
+    let whole = text.trim().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok();
+    let input = if whole { text.trim() } else { "{}" };
+    [format!("{kind} {name}"), tidegate::json::surrogate::repaired(input).into_owned()]
 }
 
 /// Anthropic's events of an answer that is `complete` or broke off: each with its name, one block open at a time.
@@ -323,7 +323,7 @@ pub fn events(bytes: &[u8], complete: bool) -> Blocks {
             }
             "content_block_stop" => {
                 let (kind, name, text) = open.take().expect("an open block");
-                *blocks.last_mut().unwrap() = block(&kind, &name, &decoded(&text)).unwrap_or_default();
+                *blocks.last_mut().unwrap() = block(&kind, &name, &decoded(&text));
             }
             "message_delta" => {
                 assert!(open.is_none(), "{event}");
@@ -335,7 +335,6 @@ pub fn events(bytes: &[u8], complete: bool) -> Blocks {
         assert_eq!(started, 1, "{event}");
     }
     assert_eq!((ended, stopped), (complete, usize::from(complete)));
-    blocks.retain(|block| !block[0].is_empty());
     blocks
 }
 
@@ -351,7 +350,6 @@ pub fn whole_message(bytes: &[u8]) -> Blocks {
             "tool_use" => block(kind, inside(all["name"].get()), all["input"].get()),
             _ => block(kind, "", &decoded(inside(all[kind].get()))),
         }
-        .unwrap()
     };
     items(all["content"].get()).iter().map(read).collect()
 }

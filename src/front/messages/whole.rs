@@ -16,17 +16,13 @@ pub struct Message {
     content: Vec<Vec<u8>>,
     /// The text of the open block; of a call its arguments.
     open: String,
-    /// Calls that are complete, and whether there was one whose arguments were cut off: half of them cannot be written, and
-    /// the call is left out.
-    calls: u32,
-    has_cut_call: bool,
     end: Vec<u8>,
 }
 
 impl Message {
     /// No blocks yet.
     pub fn new(head: Head) -> Self {
-        Self { head, content: Vec::new(), open: String::new(), calls: 0, has_cut_call: false, end: Vec::new() }
+        Self { head, content: Vec::new(), open: String::new(), end: Vec::new() }
     }
 
     /// The whole message.
@@ -87,12 +83,9 @@ impl Form for Message {
             Kind::Text => w.string("text").key("text").string(&open),
             Kind::Thinking => w.string("thinking").key("thinking").string(&open).key("signature").string(signature.unwrap_or_default()),
             Kind::Call { id, name, .. } => {
-                let input = if open.trim().is_empty() { "{}" } else { open.trim() };
-                if !input.starts_with('{') || serde_json::from_str::<&RawValue>(input).is_err() {
-                    self.has_cut_call = true;
-                    return;
-                }
-                self.calls += 1;
+                // Half of an input, which the provider has cut off, cannot be written.
+                let is_whole = open.trim().starts_with('{') && serde_json::from_str::<&RawValue>(&open).is_ok();
+                let input = if is_whole { open.trim() } else { "{}" };
                 w.string("tool_use").key("id").string(id).key("name").string(name).key("input").raw(&surrogate::repaired(input))
             }
         };
@@ -101,8 +94,6 @@ impl Form for Message {
     }
 
     fn end(&mut self, stop: (&'static str, Option<&str>), used: &Usage) {
-        // Without its call the answer is one that was cut off, whatever its provider calls it.
-        let stop = if self.has_cut_call && self.calls == 0 { ("max_tokens", None) } else { stop };
         let mut w = Writer::default();
         w.object();
         write_end(Some(stop), used, &mut w);
