@@ -42,6 +42,11 @@ pub fn text(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
+/// Whole nanoseconds, saturating.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// `32MiB`, `64KiB`, `1GiB`, `500KB`, `2MB`, `4096` or `4096B`, in bytes.
 pub fn size(text: &str) -> Option<u64> {
     const UNITS: [(&str, u64); 8] =

@@ -13,6 +13,7 @@
 use crate::account;
 use crate::error::{ApiError, ErrorKind};
 use crate::system;
+use crate::units::nanoseconds;
 use rule::Dimension;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -230,10 +231,6 @@ impl Clock {
 /// Rounded up, so that a request after this wait is admitted.
 fn whole_milliseconds(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

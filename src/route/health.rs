@@ -14,6 +14,7 @@ use super::settings::{Ejection, Route, Routes};
 use super::standing::{Availability, Cause, Role};
 
 use crate::provider::ModelName;
+use crate::units::nanoseconds;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -195,7 +196,7 @@ impl HealthEntry {
             None => return None,
         };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let began = now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        let began = now.saturating_add(nanoseconds(wait));
         Some(Asking { entry: self.clone(), role, rules, began, answered: false })
     }
 }

@@ -4,6 +4,7 @@
 //! caches the entries of at most [`MAX_MODELS`].
 
 use super::health::HealthEntry;
+use crate::units::nanoseconds;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,8 +76,7 @@ impl Models {
 
     /// Whether to log an ejection or recovery now, at most one of each kind per `pause`.
     pub(super) fn may_log(&self, is_back: bool, pause: Duration, now: u64) -> bool {
-        let pause = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
-        let later = |last: u64| (last == 0 || now >= last.saturating_add(pause)).then_some(now);
+        let later = |last: u64| (last == 0 || now >= last.saturating_add(nanoseconds(pause))).then_some(now);
         let [out, back] = &self.logged;
         let logged = if is_back { back } else { out };
         logged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).is_ok()

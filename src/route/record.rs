@@ -4,6 +4,7 @@
 //! sixteenth of a window, which is the resolution of the rate.
 
 use crate::route::settings::Ejection;
+use crate::units::nanoseconds;
 use std::array::from_fn;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -122,10 +123,6 @@ impl Record {
             snapshot.at.store(now, Ordering::Relaxed);
         }
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

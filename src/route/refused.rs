@@ -3,6 +3,7 @@
 //! The state belongs to a provider and an upstream model, is shared by all routes and survives reloads.
 
 use crate::llm::field::{Field, Fields};
+use crate::units::nanoseconds;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +50,7 @@ impl RefusedMembers {
 
     /// Records that a target has rejected a field.
     pub fn insert(&self, provider: &Arc<str>, model: &str, field: Field, now: u64) {
-        let until = now.saturating_add(u64::try_from(MEMORY.as_nanos()).unwrap_or(u64::MAX));
+        let until = now.saturating_add(nanoseconds(MEMORY));
         let fresh = Refused { provider: provider.clone(), model: model.into(), field, until };
         self.list.rcu(|list| {
             let same = |one: &&Refused| one.provider == fresh.provider && one.model == fresh.model && one.field == fresh.field;
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_member_is_left_out_at_its_target_for_an_hour() {
-        let (refused, hour) = (RefusedMembers::default(), u64::try_from(MEMORY.as_nanos()).unwrap_or(0));
+        let (refused, hour) = (RefusedMembers::default(), nanoseconds(MEMORY));
         let provider: Arc<str> = "p".into();
         refused.insert(&provider, "m", Field::StreamOptions, 5);
         refused.insert(&provider, "m", Field::Seed, 9);

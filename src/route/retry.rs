@@ -16,6 +16,7 @@ use super::health::{Asking, Health, HealthEntry};
 use super::pick::{Plan, SplitMix};
 use crate::provider::Target;
 use crate::route::settings::{Retry, Route};
+use crate::units::nanoseconds;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,8 +201,7 @@ impl Attempts {
 
     /// A random time up to `most`.
     fn jitter(&mut self, most: Duration) -> Duration {
-        let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX - 1);
-        Duration::from_nanos(self.random.below(nanos.saturating_add(1)))
+        Duration::from_nanos(self.random.below(nanoseconds(most).saturating_add(1)))
     }
 }
 

@@ -13,6 +13,7 @@
 
 use super::health::MAX_PAUSE;
 use crate::route::settings::Ejection;
+use crate::units::nanoseconds;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -117,8 +118,7 @@ const NANOS: u64 = 1_000_000;
 
 /// End of a pause that begins now, rounded up to milliseconds.
 fn after(wait: Duration, now: u64) -> u64 {
-    let wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-    now.saturating_add(wait).div_ceil(NANOS).min((1 << TIME_BITS) - 1)
+    now.saturating_add(nanoseconds(wait)).div_ceil(NANOS).min((1 << TIME_BITS) - 1)
 }
 
 /// See the module. Times are nanoseconds since the epoch.
