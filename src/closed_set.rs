@@ -1,7 +1,7 @@
-//! Enums whose variants are words that users meet: label values, types of errors, directives of the simulator. The doc
-//! comment of a variant is its description in `tidegate reference`.
+//! Enums with user-visible names: label values, error types, simulator directives. The doc comment of a variant is its
+//! description in `tidegate reference`.
 
-/// Makes the enum, the list of its variants, and the word and the description of each.
+/// Defines the enum, the list of its variants, and their names and descriptions.
 macro_rules! closed_set {
     ($(#[$doc:meta])* $name:ident { $($(#[doc = $about:literal])+ $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -9,15 +9,15 @@ macro_rules! closed_set {
         pub enum $name { $($(#[doc = $about])+ $variant),+ }
 
         impl $name {
-            /// All of them, in the order of their numbers.
+            /// All variants, by discriminant.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word that users meet.
+            /// The user-visible name.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// What it means, with the white space of a doc comment.
+            /// The description, with the white space of a doc comment.
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($about),+)),+ }
             }

@@ -4,6 +4,7 @@
 //! leaks no timing information about other keys. The client gets the same error for every failure; the reason is logged
 //! and counted.
 
+use crate::closed_set::closed_set;
 use crate::error::{ApiError, ErrorKind};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
@@ -35,36 +36,23 @@ impl Principal {
     }
 }
 
-/// Why authentication failed; logged and counted, never sent to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthFailure {
-    /// No header with a key.
-    Missing,
-    /// Not a key: another scheme, not visible ASCII, repeated, empty or too long.
-    Malformed,
-    /// No such key.
-    Unknown,
-    /// An expired key.
-    Expired,
-    /// A disabled key.
-    Disabled,
+closed_set! {
+    /// Why authentication failed; logged and counted, never sent to the client.
+    AuthFailure {
+        /// No header with a key.
+        Missing = "missing",
+        /// Not a key: another scheme, not visible ASCII, repeated, empty or too long.
+        Malformed = "malformed",
+        /// No such key.
+        Unknown = "unknown",
+        /// An expired key.
+        Expired = "expired",
+        /// A disabled key.
+        Disabled = "disabled",
+    }
 }
 
 impl AuthFailure {
-    /// All reasons, for metrics.
-    pub const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::Unknown, Self::Expired, Self::Disabled];
-
-    /// Value of the metric label `reason`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
-            Self::Unknown => "unknown",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-        }
-    }
-
     /// The client's error, the same for every reason. The edge adds `www-authenticate: Bearer`.
     pub fn error(self) -> ApiError {
         ApiError::new(401, ErrorKind::Authentication, "A valid API key is needed: send yours as `Authorization: Bearer KEY`.")

@@ -1,5 +1,6 @@
 //! Configuration of limits: dimension, amount, period, and where they are counted.
 
+use crate::closed_set::closed_set;
 use crate::secret::Secret;
 use std::time::Duration;
 
@@ -57,24 +58,14 @@ pub struct LimitStore {
     pub lease: Option<Duration>,
 }
 
-/// Policy for requests while the shared store fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreFailure {
-    /// Count in this process.
-    Local,
-    /// Admit without counting.
-    Allow,
-    /// Reject with 503.
-    Deny,
-}
-
-impl StoreFailure {
-    /// The value in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-        }
+closed_set! {
+    /// Policy for requests while the shared store fails.
+    StoreFailure {
+        /// Count in this process.
+        Local = "local",
+        /// Admit without counting.
+        Allow = "allow",
+        /// Reject with 503.
+        Deny = "deny",
     }
 }

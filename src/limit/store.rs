@@ -5,6 +5,7 @@ use super::permit::{Counted, Permit};
 use super::redis::client::{OnEvent, StoreClient};
 use super::redis::{RedisLimiter, StoreUnavailable};
 use super::{Admission, Estimate, LimitExceeded, LimitSet, LimitStatus, Subject};
+use crate::closed_set::closed_set;
 use crate::error::{ApiError, ErrorKind};
 use crate::limit::rule::{LimitStore, StoreFailure};
 use std::sync::Arc;
@@ -43,25 +44,15 @@ pub struct StoreStatus {
     pub last_failure: Option<(u64, String)>,
 }
 
-/// Who counts the limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CountedBy {
-    /// This process.
-    Node,
-    /// The shared store.
-    Store,
-    /// Nothing counts: the shared store fails under `allow` or `deny`.
-    Nothing,
-}
-
-impl CountedBy {
-    /// The name in `/limits`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Node => "node",
-            Self::Store => "store",
-            Self::Nothing => "none",
-        }
+closed_set! {
+    /// Who counts the limits.
+    CountedBy {
+        /// This process.
+        Node = "node",
+        /// The shared store.
+        Store = "store",
+        /// Nothing counts: the shared store fails under `allow` or `deny`.
+        Nothing = "none",
     }
 }
 
