@@ -61,19 +61,15 @@ pub struct Schema<'a> {
 struct Format<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
-    #[serde(borrow, default)]
     json_schema: Option<Wire<'a>>,
 }
 
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct Wire<'a> {
-    #[serde(borrow, default)]
     name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     schema: Option<&'a RawValue>,
-    #[serde(default)]
     strict: Option<bool>,
-    #[serde(borrow, default)]
     description: Option<&'a RawValue>,
 }
 

@@ -67,11 +67,9 @@ fn titan(request: &EmbeddingRequest<'_>, model: &str) -> Result<Outgoing, ApiErr
 
 fn read_titan(json: &str) -> Result<Answer<'_>, Fault> {
     #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
+    #[serde(rename_all = "camelCase", bound = "'de: 'a")]
     struct Wire<'a> {
-        #[serde(borrow)]
         embedding: &'a RawValue,
-        #[serde(default)]
         input_text_token_count: Option<u64>,
     }
     let wire: Wire<'_> = serde_json::from_str(json).map_err(|e| broken(&e))?;
@@ -99,13 +97,13 @@ fn cohere(request: &EmbeddingRequest<'_>, model: &str) -> Result<Outgoing, ApiEr
 
 fn read_cohere(json: &str) -> Result<Answer<'_>, Fault> {
     #[derive(Deserialize)]
+    #[serde(bound = "'de: 'a")]
     struct Wire<'a> {
-        #[serde(borrow)]
         embeddings: &'a RawValue,
     }
     #[derive(Deserialize)]
+    #[serde(bound = "'de: 'a")]
     struct ByType<'a> {
-        #[serde(borrow)]
         float: Vec<&'a RawValue>,
     }
     let read = || {

@@ -124,10 +124,9 @@ fn parts(w: &mut Writer, text: &str) {
 
 /// One vector.
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct Vector<'a> {
-    #[serde(borrow)]
     values: &'a RawValue,
-    #[serde(default)]
     statistics: Option<Statistics>,
 }
 
@@ -140,13 +139,13 @@ struct Statistics {
 
 fn read_predictions(json: &str) -> Result<Answer<'_>, Fault> {
     #[derive(Deserialize)]
+    #[serde(bound = "'de: 'a")]
     struct Wire<'a> {
-        #[serde(borrow)]
         predictions: Vec<Prediction<'a>>,
     }
     #[derive(Deserialize)]
+    #[serde(bound = "'de: 'a")]
     struct Prediction<'a> {
-        #[serde(borrow)]
         embeddings: Vector<'a>,
     }
     let wire: Wire<'_> = serde_json::from_str(json).map_err(|e| broken(&e))?;
@@ -159,13 +158,11 @@ fn read_predictions(json: &str) -> Result<Answer<'_>, Fault> {
 /// One vector or several, and how many tokens they took.
 fn read_contents(json: &str) -> Result<Answer<'_>, Fault> {
     #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
+    #[serde(rename_all = "camelCase", bound = "'de: 'a")]
     struct Wire<'a> {
-        #[serde(borrow, default)]
         embedding: Option<Vector<'a>>,
-        #[serde(borrow, default)]
-        embeddings: Vec<Vector<'a>>,
         #[serde(default)]
+        embeddings: Vec<Vector<'a>>,
         usage_metadata: Option<Counts>,
     }
     #[derive(Deserialize)]

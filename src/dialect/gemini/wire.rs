@@ -10,61 +10,44 @@ use std::borrow::Cow;
 
 /// One chunk of a stream, or a whole answer.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
 pub(super) struct Answer<'a> {
-    #[serde(borrow, default)]
     pub(super) candidates: Option<Vec<Candidate<'a>>>,
-    #[serde(borrow, default)]
     pub(super) prompt_feedback: Option<Feedback<'a>>,
-    #[serde(default)]
     pub(super) usage_metadata: Option<Counts>,
-    #[serde(borrow, default)]
     pub(super) error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Candidate<'a> {
-    #[serde(default)]
     pub(super) index: Option<u32>,
-    #[serde(borrow, default)]
     pub(super) content: Option<Content<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) finish_reason: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) finish_message: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     pub(super) logprobs_result: Option<Logprobs<'a>>,
-    #[serde(borrow, default)]
     pub(super) grounding_metadata: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     pub(super) citation_metadata: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 pub(super) struct Content<'a> {
-    #[serde(borrow, default)]
     pub(super) parts: Option<Vec<Part<'a>>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
 pub(super) struct Part<'a> {
-    #[serde(borrow, default)]
     pub(super) text: Option<Text<'a>>,
-    #[serde(default)]
     pub(super) thought: Option<bool>,
-    #[serde(borrow, default)]
     pub(super) function_call: Option<Call<'a>>,
-    #[serde(borrow, default)]
     pub(super) thought_signature: Option<Text<'a>>,
-    #[serde(borrow, default)]
     pub(super) inline_data: Option<Blob<'a>>,
-    #[serde(borrow, default)]
     pub(super) file_data: Option<File<'a>>,
-    #[serde(borrow, default)]
     pub(super) executable_code: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     pub(super) code_execution_result: Option<&'a RawValue>,
 }
 
@@ -74,7 +57,6 @@ pub(super) struct Part<'a> {
 pub(super) struct Blob<'a> {
     #[serde(borrow, default)]
     pub(super) mime_type: Cow<'a, str>,
-    #[serde(borrow)]
     pub(super) data: Text<'a>,
 }
 
@@ -84,31 +66,28 @@ pub(super) struct Blob<'a> {
 pub(super) struct File<'a> {
     #[serde(borrow, default)]
     pub(super) mime_type: Cow<'a, str>,
-    #[serde(borrow)]
     pub(super) file_uri: Text<'a>,
 }
 
 /// Where an answer's words come from: what Google found for it, and what it repeats.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
 pub(super) struct Grounding<'a> {
-    #[serde(borrow, default)]
     pub(super) grounding_chunks: Option<Vec<Chunk<'a>>>,
-    #[serde(default)]
     pub(super) grounding_supports: Option<Vec<Support>>,
 }
 
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 pub(super) struct Chunk<'a> {
-    #[serde(borrow, default, alias = "retrievedContext")]
+    #[serde(alias = "retrievedContext")]
     pub(super) web: Option<Site<'a>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
+#[serde(bound = "'de: 'a")]
 pub(super) struct Site<'a> {
-    #[serde(borrow, default)]
     pub(super) uri: Option<Text<'a>>,
-    #[serde(borrow, default)]
     pub(super) title: Option<Text<'a>>,
 }
 
@@ -128,42 +107,34 @@ pub(super) struct Segment {
 
 /// `citationSources` at AI Studio, `citations` on Vertex AI.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
 pub(super) struct Citations<'a> {
-    #[serde(borrow, default, alias = "citations")]
+    #[serde(alias = "citations")]
     pub(super) citation_sources: Option<Vec<Citation<'a>>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
 pub(super) struct Citation<'a> {
-    #[serde(default)]
     pub(super) start_index: Option<u64>,
-    #[serde(default)]
     pub(super) end_index: Option<u64>,
-    #[serde(borrow, default)]
     pub(super) uri: Option<Text<'a>>,
-    #[serde(borrow, default)]
     pub(super) title: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
 pub(super) struct Call<'a> {
-    #[serde(borrow, default)]
     pub(super) id: Option<Text<'a>>,
-    #[serde(borrow, default)]
     pub(super) name: Option<Text<'a>>,
-    #[serde(borrow, default)]
     pub(super) args: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     pub(super) partial_args: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Feedback<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) block_reason: Option<Cow<'a, str>>,
 }
 
@@ -188,25 +159,21 @@ pub(super) struct Modality {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
 pub(super) struct Logprobs<'a> {
-    #[serde(borrow, default)]
     pub(super) chosen_candidates: Option<Vec<Token<'a>>>,
-    #[serde(borrow, default)]
     pub(super) top_candidates: Option<Vec<Top<'a>>>,
 }
 
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 pub(super) struct Top<'a> {
-    #[serde(borrow, default)]
     pub(super) candidates: Option<Vec<Token<'a>>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
 pub(super) struct Token<'a> {
-    #[serde(borrow, default)]
     pub(super) token: Option<Text<'a>>,
-    #[serde(borrow, default)]
     pub(super) log_probability: Option<&'a RawValue>,
 }

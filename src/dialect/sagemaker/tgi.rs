@@ -155,25 +155,21 @@ fn has_properties(schema: &str) -> bool {
 /// A chunk of a stream, or a whole answer.
 #[derive(Deserialize)]
 struct Wire<'a> {
-    #[serde(borrow, default)]
     token: Option<Token<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     generated_text: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     details: Option<Details<'a>>,
     /// A text; an object with a `message` where the container speaks OpenAI's errors.
-    #[serde(borrow, default)]
     error: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     error_type: Option<Cow<'a, str>>,
     /// LMI's status beside its error.
-    #[serde(default)]
     code: Option<u16>,
 }
 
 #[derive(Deserialize)]
 struct Token<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     text: Option<Cow<'a, str>>,
     /// LMI's containers, which answer in nearly the same words, call it otherwise.
     #[serde(default, alias = "special_token")]
@@ -182,16 +178,13 @@ struct Token<'a> {
 
 #[derive(Deserialize)]
 struct Details<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     finish_reason: Option<Cow<'a, str>>,
-    #[serde(default)]
     generated_tokens: Option<u64>,
     /// In a stream.
-    #[serde(default)]
     input_length: Option<u64>,
     /// In a whole answer: the prompt's tokens. They come where `decoder_input_details` asks for them, which costs the
     /// server the probabilities of all of them, and which newer ones do not do.
-    #[serde(default)]
     prefill: Option<Vec<serde::de::IgnoredAny>>,
 }
 
