@@ -2,13 +2,12 @@
 
 use crate::lifecycle::Lifecycle;
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 
 /// Locked per event, always by the same task, so never contended.
-#[derive(Default)]
-pub struct Shared(Mutex<Parts>);
+pub type Shared = Mutex<Parts>;
 
 /// See [`Shared`].
 #[derive(Default)]
@@ -21,11 +20,4 @@ pub struct Parts {
     pub head: Option<Box<ResponseHeader>>,
     /// The client's session, once the replay session is dropped.
     pub home: Option<Box<ServerSession>>,
-}
-
-impl Shared {
-    /// Locks the state.
-    pub fn lock(&self) -> MutexGuard<'_, Parts> {
-        self.0.lock()
-    }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::types::MAX_SOCKET_PATH;
 use crate::system;
+use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 use std::fs::{DirBuilder, symlink_metadata};
 use std::io;
@@ -38,15 +39,10 @@ fn name(configuration: &Path) -> String {
     format!("{digits}.sock")
 }
 
-/// The effective user id.
-pub fn user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
 fn directory() -> io::Result<PathBuf> {
     let variable = |name| system::env_os(name).map(PathBuf::from);
     let base = variable("RUNTIME_DIRECTORY").or_else(|| variable("XDG_RUNTIME_DIR")).unwrap_or_else(std::env::temp_dir);
-    let user = user();
+    let user = geteuid().as_raw();
     let directory = base.join(format!("tidegate-{user}"));
     ensure_private(&directory, user)?;
     Ok(directory)

@@ -59,9 +59,9 @@ pub struct Connection {
 /// The use of a connection by one attempt. A retired connection is closed with its last lease.
 #[derive(Debug)]
 pub struct Lease {
-    connection: Arc<Connection>,
+    pub connection: Arc<Connection>,
     /// Whether the connection has served an earlier request.
-    reused: bool,
+    pub reused: bool,
     ended: bool,
 }
 
@@ -256,21 +256,6 @@ impl Lease {
         let reused = connection.used.swap(true, Ordering::Relaxed);
         connection.leases.fetch_add(usize::from(reused), Ordering::SeqCst);
         Some(Self { connection: connection.clone(), reused, ended: false })
-    }
-
-    /// Whether the connection has served an earlier request.
-    pub const fn is_reused(&self) -> bool {
-        self.reused
-    }
-
-    /// Whether bytes were received since the request. Only known for connections of [`super::http1`].
-    pub fn has_heard(&self) -> bool {
-        self.connection.has_heard()
-    }
-
-    /// Records that the response is complete.
-    pub fn set_answered(&self) {
-        self.connection.set_answered();
     }
 
     /// Releases the connection.

@@ -46,18 +46,18 @@ pub struct AttemptConnection {
 impl AttemptConnection {
     /// Whether the connection has served an earlier request. Pingora does not report that for connections of [`http1`].
     pub fn is_reused(&self) -> bool {
-        self.lease.as_ref().is_some_and(Lease::is_reused)
+        self.lease.as_ref().is_some_and(|lease| lease.reused)
     }
 
     /// Whether bytes were received since the request. Only known for connections of [`http1`].
     pub fn has_heard(&self) -> bool {
-        self.lease.as_ref().is_some_and(Lease::has_heard)
+        self.lease.as_ref().is_some_and(|lease| lease.connection.has_heard())
     }
 
     /// Records that the response is complete, so that the connection can be kept.
     pub fn set_answered(&self) {
         if let Some(lease) = &self.lease {
-            lease.set_answered();
+            lease.connection.set_answered();
         }
     }
 
