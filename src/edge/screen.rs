@@ -4,6 +4,7 @@
 //! written, so what Pingora writes is dropped, and the stream is returned to the task of the connection, which responds, counts
 //! and logs ([`super::reject`]). The same happens when a head times out.
 
+use super::connector::delegate_digests;
 use super::head::{Frames, Head, PREFACE};
 use super::patience::Patience;
 use crate::telemetry::labels::Rejected;
@@ -263,12 +264,6 @@ impl Peek for InspectedStream {
     }
 }
 
-impl UniqueID for InspectedStream {
-    fn id(&self) -> UniqueIDType {
-        self.stream.as_ref().map_or(-1, |stream| stream.id())
-    }
-}
-
 impl Ssl for InspectedStream {
     fn get_ssl(&self) -> Option<&TlsRef> {
         self.stream.as_ref()?.get_ssl()
@@ -283,40 +278,4 @@ impl Ssl for InspectedStream {
     }
 }
 
-impl GetTimingDigest for InspectedStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.stream.as_ref().map(|stream| stream.get_timing_digest()).unwrap_or_default()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.stream.as_ref().map(|stream| stream.get_read_pending_time()).unwrap_or_default()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.stream.as_ref().map(|stream| stream.get_write_pending_time()).unwrap_or_default()
-    }
-}
-
-impl GetProxyDigest for InspectedStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.as_ref()?.get_proxy_digest()
-    }
-
-    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        if let Some(stream) = &mut self.stream {
-            stream.set_proxy_digest(digest);
-        }
-    }
-}
-
-impl GetSocketDigest for InspectedStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.as_ref()?.get_socket_digest()
-    }
-
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        if let Some(stream) = &mut self.stream {
-            stream.set_socket_digest(digest);
-        }
-    }
-}
+delegate_digests!(InspectedStream, stream => stream, stream);

@@ -183,43 +183,7 @@ impl Peek for PooledStream {}
 
 impl Ssl for PooledStream {}
 
-impl UniqueID for PooledStream {
-    fn id(&self) -> UniqueIDType {
-        self.stream.as_ref().map_or(-1, |stream| stream.get_ref().id())
-    }
-}
-
-impl GetTimingDigest for PooledStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.stream.as_ref().map(|stream| stream.get_ref().get_timing_digest()).unwrap_or_default()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.stream.as_ref().map(|stream| stream.get_ref().get_read_pending_time()).unwrap_or_default()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.stream.as_ref().map(|stream| stream.get_ref().get_write_pending_time()).unwrap_or_default()
-    }
-}
-
-impl GetProxyDigest for PooledStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.as_ref().and_then(|stream| stream.get_ref().get_proxy_digest())
-    }
-}
-
-impl GetSocketDigest for PooledStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.as_ref().and_then(|stream| stream.get_ref().get_socket_digest())
-    }
-
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        if let Some(stream) = &mut self.stream {
-            stream.get_mut().set_socket_digest(digest);
-        }
-    }
-}
+delegate_digests!(PooledStream, stream => stream.get_ref(), stream.get_mut());
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

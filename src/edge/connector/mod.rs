@@ -20,6 +20,56 @@
 //! | `fail_to_connect` | [`connect_failed`](upstream::Upstream::connect_failed) |
 //! | `error_while_proxy` | [`release`](upstream::AttemptConnection::release), [`retire`](upstream::Upstream::retire) |
 
+/// Delegates the id and digests of a stream to the one in its field `stream`, an `Option`.
+macro_rules! delegate_digests {
+    ($type:ty, $stream:ident => $get:expr, $get_mut:expr) => {
+        impl UniqueID for $type {
+            fn id(&self) -> UniqueIDType {
+                self.stream.as_ref().map_or(-1, |$stream| $get.id())
+            }
+        }
+
+        impl GetTimingDigest for $type {
+            fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+                self.stream.as_ref().map(|$stream| $get.get_timing_digest()).unwrap_or_default()
+            }
+
+            fn get_read_pending_time(&self) -> Duration {
+                self.stream.as_ref().map(|$stream| $get.get_read_pending_time()).unwrap_or_default()
+            }
+
+            fn get_write_pending_time(&self) -> Duration {
+                self.stream.as_ref().map(|$stream| $get.get_write_pending_time()).unwrap_or_default()
+            }
+        }
+
+        impl GetProxyDigest for $type {
+            fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+                self.stream.as_ref().and_then(|$stream| $get.get_proxy_digest())
+            }
+
+            fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+                if let Some($stream) = &mut self.stream {
+                    $get_mut.set_proxy_digest(digest);
+                }
+            }
+        }
+
+        impl GetSocketDigest for $type {
+            fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+                self.stream.as_ref().and_then(|$stream| $get.get_socket_digest())
+            }
+
+            fn set_socket_digest(&mut self, digest: SocketDigest) {
+                if let Some($stream) = &mut self.stream {
+                    $get_mut.set_socket_digest(digest);
+                }
+            }
+        }
+    };
+}
+pub(in crate::edge) use delegate_digests;
+
 pub mod upstream;
 
 pub mod addresses;
