@@ -22,6 +22,7 @@ use crate::route::r#match as names;
 use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
 use crate::route::settings::{Balance, Route};
+use crate::system;
 use crate::telemetry::labels::AuthFailure;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
@@ -85,7 +86,7 @@ impl Exchange {
         let headers = intake::Headers::of(&request.headers);
         self.common.client_id = headers.client_id();
         let parent = headers.traceparent.and_then(|v| v.to_str().ok());
-        self.trace = Trace::continue_or_begin(parent, || fastrand::u64(..));
+        self.trace = Trace::continue_or_begin(parent, system::random);
         if let Some(cors) = &server.cors {
             let answer = cors::Answer::new(cors, &request.headers);
             let preflight = answer.is_allowed() && cors::is_preflight(&request.method, &request.headers);
@@ -206,8 +207,8 @@ impl Exchange {
         let prospect = operation.prospect(&under_its_route);
         // Which target will answer is not known yet: the first one's price stands for all.
         let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
-        let plan = Plan::new(&route, found.star, fastrand::u64(..), belongs_to, &live.health, now);
-        let mut attempts = Attempts::new(plan, fastrand::u64(..));
+        let plan = Plan::new(&route, found.star, system::random(), belongs_to, &live.health, now);
+        let mut attempts = Attempts::new(plan, system::random());
         if let Some(smallest) = route.smallest_context {
             let prompt = live.limiter.usage(route.index, &prospect).prompt;
             if prompt > u64::from(smallest) {

@@ -26,6 +26,7 @@ use crate::operation::Operation;
 use crate::provider::Target;
 use crate::relay::{Form, Relay};
 use crate::route::failures::{TargetNotes, member};
+use crate::system;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome};
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::throttle::Throttle;
@@ -37,7 +38,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use pingora_core::Error;
 use std::mem::replace;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// See the module.
@@ -100,7 +101,7 @@ impl Exchange {
     /// A request whose head has just been read.
     pub fn new(live: Arc<Live>) -> Self {
         let presence = live.drain.presence();
-        let arrived = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let arrived = system::unix_time();
         Self {
             live,
             shared: Arc::default(),
@@ -543,6 +544,7 @@ fn is_proxys(target: &Target, status: u16, headers: &HeaderMap) -> bool {
 
 /// The time, as the header `date` has it.
 fn today() -> HeaderValue {
-    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+    let seconds = i64::try_from(system::unix_time().as_secs()).unwrap_or_default();
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::from_second(seconds).unwrap_or_default());
     text.ok().and_then(|text| HeaderValue::try_from(text).ok()).unwrap_or(HeaderValue::from_static(""))
 }

@@ -1,4 +1,4 @@
-//! Reading a request: framing checks, and the whole body under one bound and one deadline.
+//! Reads a request: checks its framing, and reads the whole body under one size limit and one deadline.
 
 use crate::config::snapshot::Server;
 use crate::error::{ApiError, ErrorKind};
@@ -13,25 +13,25 @@ use pingora_http::RequestHeader;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Longest `x-request-id` of a client's that is kept, in bytes.
+/// Maximum length of a client's `x-request-id`, in bytes.
 const MAX_CLIENT_ID: usize = 128;
-/// Most header bytes of a request.
+/// Maximum size of a request's headers, in bytes.
 pub const MAX_HEADERS: usize = 64 << 10;
-/// After a refused body up to this size the connection is kept.
+/// Maximum size of a rejected body after which the connection is kept.
 const SMALL_LEFTOVER: usize = 64 << 10;
-/// What is left of a refused body is thrown away, so that the client gets to read the answer; up to this much …
+/// Maximum size of a rejected body that is discarded after the response, so that the client can read it.
 const LARGE_LEFTOVER: usize = 64 << 20;
-/// … and for this long.
+/// Timeout for discarding it.
 const LINGER: Duration = Duration::from_secs(5);
-/// Pingora's name for a chunked body that is none.
+/// Pingora's error for invalid chunks.
 const INVALID_CHUNK: ErrorType = ErrorType::new("InvalidChunk");
-/// From this size on a body whose length is not told gets room for the largest one at once: memory that is never written
-/// is never taken, and every step of growing holds the body twice.
+/// From this size on, a body of unknown length reserves `max_body` at once: unwritten memory is not committed, and growing in
+/// steps would hold the body twice.
 const LARGE_BODY: usize = 1 << 20;
-/// First guess at the size of a body whose length is not told.
+/// Initial buffer size of a body of unknown length.
 const FIRST_BUFFER: usize = 16 << 10;
 
-/// The headers that decide how a request is read and served, found in one pass over all of them.
+/// The request headers that the gateway uses, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Headers<'a> {
     host: Option<&'a HeaderValue>,
@@ -42,13 +42,13 @@ pub struct Headers<'a> {
     request_id: Option<&'a HeaderValue>,
     /// Of W3C Trace Context.
     pub traceparent: Option<&'a HeaderValue>,
-    /// The episode that the client says its request belongs to.
+    /// The client's episode id.
     pub episode_id: Option<&'a HeaderValue>,
     /// The session of a coding agent: Claude Code's, Codex's.
     pub session: Option<&'a HeaderValue>,
 }
 
-/// A header that a request may have once.
+/// A header that must not be repeated.
 #[derive(Clone, Copy, Debug, Default)]
 struct Single<'a> {
     first: Option<&'a HeaderValue>,
@@ -63,7 +63,7 @@ impl<'a> Single<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Finds them. Of a header that stands more than once the first value counts.
+    /// Finds them. The first value of a repeated header is used.
     pub fn of(headers: &'a HeaderMap) -> Self {
         let mut found = Self::default();
         for (name, value) in headers {
@@ -90,13 +90,13 @@ impl<'a> Headers<'a> {
         found
     }
 
-    /// The length of the body in bytes, where the request declares it.
+    /// The declared length of the body, in bytes.
     pub fn length(&self) -> Option<u64> {
         length(self.length.first?)
     }
 
-    /// The client's own `x-request-id`, where it has 1 to [`MAX_CLIENT_ID`] bytes of letters, digits and `-_.:/+=@`: such a
-    /// value needs no escape in a header, in JSON or in text. Anything else is ignored.
+    /// The client's `x-request-id` if it has 1 to [`MAX_CLIENT_ID`] letters, digits and `-_.:/+=@`, which need no escaping in
+    /// headers, JSON or text.
     pub fn client_id(&self) -> Option<HeaderValue> {
         let id = self.request_id?;
         let safe = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b);
@@ -108,58 +108,58 @@ fn length(value: &HeaderValue) -> Option<u64> {
     value.to_str().ok()?.trim().parse().ok()
 }
 
-/// How a body that may be read is framed.
+/// Framing of an accepted body.
 #[derive(Clone, Copy, Debug)]
 pub struct Framing {
     /// Its declared length in bytes, at most `max_body`.
     length: Option<usize>,
-    /// Whether the client waits for `100 Continue` before it sends the body.
+    /// Whether the client sends the body after a `100 Continue`.
     expects_continue: bool,
 }
 
-/// Refuses a head that is larger than [`MAX_HEADERS`], which HTTP/2 has refused already, and an HTTP/1.1 request without a
-/// `Host` or with an empty one (RFC 9112, section 3.2).
+/// Rejects HTTP/1 headers larger than [`MAX_HEADERS`] (for HTTP/2 the h2 crate does), and an HTTP/1.1 request without a non-empty
+/// `Host` (RFC 9112, section 3.2).
 ///
 /// # Errors
 /// 431, 400.
 pub fn check_headers(session: &ServerSession, headers: &Headers<'_>) -> Result<(), ApiError> {
     let ServerSession::H1(h1) = session else { return Ok(()) };
     if h1.get_headers_raw_bytes().len() > MAX_HEADERS {
-        let message = format!("The headers are larger than the {MAX_HEADERS} bytes that are accepted.");
+        let message = format!("The headers exceed {MAX_HEADERS} bytes.");
         return Err(ApiError::new(431, ErrorKind::InvalidRequest, message));
     }
     if h1.req_header().version == Version::HTTP_11 && headers.host.is_none_or(HeaderValue::is_empty) {
-        return Err(ApiError::invalid("Send a Host header that is not empty."));
+        return Err(ApiError::invalid("The Host header is missing or empty."));
     }
     Ok(())
 }
 
-/// Refuses what could be read in two ways, and what cannot be read at all.
+/// Rejects ambiguous, missing and unsupported framing.
 ///
 /// # Errors
-/// 400 for both framings at once (RFC 9112 section 6.1 lets a server refuse them), a list of lengths and a transfer coding other
-/// than chunked, 411 for no framing (section 6.3: without one
-/// there is no body), 415 for an encoded body, 413 for a length beyond `max_body`.
+/// 400 for `Content-Length` together with `Transfer-Encoding` (RFC 9112, section 6.1, lets a server reject that), several lengths,
+/// or a transfer coding other than chunked; 411 without framing (section 6.3); 415 for an encoded body; 413 for a length beyond
+/// `max_body`.
 pub fn check_framing(session: &ServerSession, headers: &Headers<'_>, max_body: usize) -> Result<Framing, ApiError> {
     let (coding, length) = (headers.coding, headers.length);
     if coding.first.is_some() && came_with_length(session, headers) {
-        return Err(ApiError::invalid("Send either Content-Length or Transfer-Encoding, not both."));
+        return Err(ApiError::invalid("Content-Length and Transfer-Encoding must not be combined."));
     }
     if coding.is_repeated || coding.first.is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(ApiError::invalid("The only Transfer-Encoding that is accepted is chunked."));
+        return Err(ApiError::invalid("Transfer-Encoding must be chunked."));
     }
     // Pingora accepts a list of one length several times (RFC 9110, section 8.6).
     if length.is_repeated || length.first.is_some_and(|v| v.as_bytes().contains(&b',')) {
-        return Err(ApiError::invalid("Send one Content-Length."));
+        return Err(ApiError::invalid("Content-Length must have one value."));
     }
     if headers.content_encoding.is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(ApiError::new(415, ErrorKind::InvalidRequest, "Send the body without Content-Encoding."));
+        return Err(ApiError::new(415, ErrorKind::InvalidRequest, "A body with Content-Encoding is not supported."));
     }
     let length = match headers.length() {
         Some(length) => Some(usize::try_from(length).ok().filter(|length| *length <= max_body).ok_or_else(|| too_large(max_body))?),
         // HTTP/2 frames every body.
         None if matches!(session, ServerSession::H1(_)) && coding.first.is_none() => {
-            let message = "Send the body with its Content-Length, or with Transfer-Encoding: chunked.";
+            let message = "Content-Length or Transfer-Encoding: chunked is required.";
             return Err(ApiError::new(411, ErrorKind::InvalidRequest, message));
         }
         None => None,
@@ -167,7 +167,7 @@ pub fn check_framing(session: &ServerSession, headers: &Headers<'_>, max_body: u
     Ok(Framing { length, expects_continue: headers.expect.is_some_and(is_continue) })
 }
 
-/// Whether there was a `Content-Length`; Pingora takes it away from a chunked request, but keeps the bytes that came.
+/// Whether the request had a `Content-Length`. Pingora removes it from a chunked request, but keeps the raw bytes.
 fn came_with_length(session: &ServerSession, headers: &Headers<'_>) -> bool {
     let ServerSession::H1(h1) = session else { return headers.length.first.is_some() };
     let name = |line: &[u8]| line.split(|b| *b == b':').next().is_some_and(|n| n.trim_ascii().eq_ignore_ascii_case(b"content-length"));
@@ -175,7 +175,7 @@ fn came_with_length(session: &ServerSession, headers: &Headers<'_>) -> bool {
 }
 
 fn too_large(max_body: usize) -> ApiError {
-    ApiError::new(413, ErrorKind::InvalidRequest, format!("The body is larger than the {max_body} bytes that are accepted."))
+    ApiError::new(413, ErrorKind::InvalidRequest, format!("The body exceeds {max_body} bytes."))
 }
 
 fn declared_length(request: &RequestHeader) -> Option<u64> {
@@ -193,14 +193,13 @@ fn is_continue(expect: &HeaderValue) -> bool {
 /// Reads the whole body.
 ///
 /// # Errors
-/// 413 beyond `max_body`, whatever length was declared; 408 when it takes longer than `body_timeout` in all; that the client
-/// has left.
+/// 413 beyond `max_body`, 408 after `body_timeout`, [`AttemptFailure::Cancelled`] if the client disconnects.
 pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &Server) -> Result<Bytes, AttemptFailure> {
     let until = Instant::now() + limits.body_timeout;
     if framing.expects_continue
         && let ServerSession::H1(h1) = session
     {
-        // Pingora closes connections whose answer begins before the body is read; an interim answer is none.
+        // Pingora closes the connection if a response starts before the body is read; an interim response must not count.
         h1.set_close_on_response_before_downstream_finish(false);
         let written = h1.write_continue_response().await;
         h1.set_close_on_response_before_downstream_finish(true);
@@ -211,24 +210,24 @@ pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &S
     let mut body = BytesMut::new();
     loop {
         let piece = match tokio::time::timeout_at(until, session.read_request_body()).await {
-            Err(_) => return Err(ApiError::new(408, ErrorKind::InvalidRequest, "The body took too long to arrive.").into()),
+            Err(_) => return Err(ApiError::new(408, ErrorKind::InvalidRequest, "Timeout while reading the body.").into()),
             Ok(Err(e)) if *e.etype() == INVALID_CHUNK => {
-                session.set_keepalive(None); // where the next request begins is anybody's guess
-                return Err(ApiError::invalid("The chunks of the body cannot be read.").into());
+                session.set_keepalive(None); // the start of the next request is unknown
+                return Err(ApiError::invalid("The body has an invalid chunk.").into());
             }
             Ok(Err(_)) => return Err(AttemptFailure::Cancelled),
             Ok(Ok(piece)) => piece,
         };
         let Some(piece) = piece else { break };
         if piece.is_empty() {
-            continue; // the end of an HTTP/2 stream in a frame of its own
+            continue; // an empty frame ends an HTTP/2 stream
         }
         let so_far = first.as_ref().map_or(0, Bytes::len) + body.len();
         if so_far + piece.len() > limits.max_body {
             return Err(too_large(limits.max_body).into());
         }
         match first.take() {
-            // Most bodies come in one piece, which is then the body.
+            // Most bodies arrive in one piece, which is not copied.
             None if body.is_empty() => {
                 first = Some(piece);
                 if session.is_body_done() {
@@ -249,8 +248,8 @@ pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &S
     Ok(first.unwrap_or_else(|| body.freeze()))
 }
 
-/// Before a refusal is written: throws away what of the body has arrived, without waiting for more. A body that was all
-/// there, whether or not its length was told, is no reason to close the connection.
+/// Call before an error response: discards what has arrived of the body without waiting. The connection can be kept if that is
+/// all of it.
 pub fn discard_arrived(session: &mut ServerSession) {
     if !matches!(session, ServerSession::H1(_)) || expects_continue(session.req_header()) {
         return;
@@ -259,27 +258,27 @@ pub fn discard_arrived(session: &mut ServerSession) {
     while seen <= SMALL_LEFTOVER {
         match session.read_request_body().now_or_never() {
             Some(Ok(Some(piece))) => seen += piece.len(),
-            // Where the next request begins is anybody's guess.
+            // The start of the next request is unknown.
             Some(Err(_)) => return session.set_keepalive(None),
             Some(Ok(None)) | None => return,
         }
     }
 }
 
-/// Before a refusal is written: a connection whose client has little left to send is kept.
+/// Call before an error response: keeps the connection if the declared length is small.
 pub fn keep_for_small_leftover(session: &mut ServerSession) {
     let small = declared_length(session.req_header()).is_some_and(|n| n as usize <= SMALL_LEFTOVER);
     if small
         && !expects_continue(session.req_header())
         && let ServerSession::H1(h1) = session
     {
-        // Otherwise Pingora announces the end of a connection whose request has not been read.
+        // Otherwise Pingora sends `connection: close` when a response starts before the body is read.
         h1.set_close_on_response_before_downstream_finish(false);
     }
 }
 
-/// After a refusal has been written: lets the client finish sending, so that it reads the answer instead of a reset.
-/// Returns whether nothing is left.
+/// Call after an error response: discards the rest of the body, so that the client reads the response instead of a reset.
+/// Returns whether all of it was read.
 pub async fn discard_leftover(session: &mut ServerSession) -> bool {
     if !matches!(session, ServerSession::H1(_)) {
         return false;

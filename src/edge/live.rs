@@ -15,10 +15,10 @@ use crate::route::health::Health;
 use crate::route::refused::RefusedMembers;
 use crate::route::settings::Routes;
 use crate::sign::signer::{Existing, Proof, Signer};
+use crate::system;
 use crate::telemetry::metrics::{Metrics, Names};
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// See the module.
 pub struct Live {
@@ -104,7 +104,7 @@ impl Live {
             signers,
             sealer: Arc::new(sealer),
             clock,
-            loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            loaded_at: system::unix_time().as_secs(),
             snapshot,
         })
     }

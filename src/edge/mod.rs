@@ -19,12 +19,10 @@ pub mod proxy;
 
 pub mod call;
 mod conversation;
-#[allow(clippy::disallowed_methods, reason = "reads the clock once per request")]
 pub mod exchange;
 
 pub mod intake;
 
-#[allow(clippy::disallowed_methods, reason = "reads the clock once per request")]
 pub mod admission;
 
 pub mod cors;
@@ -44,7 +42,6 @@ pub mod summary;
 
 pub mod descriptors;
 pub mod drain;
-#[allow(clippy::disallowed_methods, reason = "reads the clock once per generation")]
 pub mod live;
 pub mod reload;
 

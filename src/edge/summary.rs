@@ -1,4 +1,4 @@
-//! What is left of a request when it is over: its metrics and its line in the access log.
+//! Writes the metrics and the access log line of a finished request.
 
 use super::exchange::Exchange;
 use crate::account::EndedBy;
@@ -14,7 +14,7 @@ use pingora_proxy::Session;
 use std::net::{IpAddr, Ipv6Addr};
 use uuid::Uuid;
 
-/// Ends the request, and writes what [`Exchange::ledger`] says.
+/// Settles the request and writes [`Exchange::ledger`].
 pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     let (live, ledger) = (&ctx.live, &ctx.ledger);
     if ctx.is_greeting {
@@ -58,7 +58,7 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     });
 }
 
-/// A request of status 400 and above always has one.
+/// `reason` of the access log; never empty for a status of 400 or above.
 fn reason(ctx: &Exchange) -> &'static str {
     match ctx.reason {
         "" if ctx.call.as_deref().is_some_and(|call| call.permit.store_failed()) => LIMIT_STORE_FAILED,
@@ -75,18 +75,18 @@ fn client_address(session: &Session, ctx: &Exchange) -> Option<IpAddr> {
     client(peer, &session.downstream_session.req_header().headers, &ctx.live.snapshot.server.trust_forwarded_for)
 }
 
-/// The peer's address, or what a trusted proxy says it is: the last address of `x-forwarded-for` that is none of the
-/// trusted ones. `None` for a peer at a Unix socket, unless it is trusted and says more.
+/// The peer's address or, from a trusted proxy, the last untrusted address in `x-forwarded-for`. `None` for a Unix socket whose
+/// peer is not trusted or sends no address.
 fn client(peer: Option<IpAddr>, headers: &HeaderMap, trust: &Trust) -> Option<IpAddr> {
     let peer = peer.map(|peer| peer.to_canonical());
     if !trust.trusts(peer) {
         return peer;
     }
     let all = headers.get_all("x-forwarded-for").iter().flat_map(|v| v.to_str().unwrap_or_default().split(','));
-    let told: Vec<Option<IpAddr>> = all.map(forwarded_address).collect();
-    // Whoever is not trusted may have written anything to the left of its own address.
+    let forwarded: Vec<Option<IpAddr>> = all.map(forwarded_address).collect();
+    // Everything to the left of an untrusted address may be forged.
     let mut client = peer;
-    for ip in told.iter().rev().map_while(|ip| *ip) {
+    for ip in forwarded.iter().rev().map_while(|ip| *ip) {
         client = Some(ip);
         if !trust.trusts(client) {
             break;
@@ -95,8 +95,8 @@ fn client(peer: Option<IpAddr>, headers: &HeaderMap, trust: &Trust) -> Option<Ip
     client
 }
 
-/// One member of `x-forwarded-for`: an address, with or without a port. An IPv6 address with a port is in brackets
-/// (RFC 7239 section 6), and some proxies use the brackets without a port too. `None` for anything else.
+/// One member of `x-forwarded-for`: an address with an optional port. An IPv6 address with a port has brackets (RFC 7239,
+/// section 6); some proxies write brackets without a port.
 fn forwarded_address(member: &str) -> Option<IpAddr> {
     let member = member.trim();
     let bracketed = || member.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);

@@ -64,7 +64,7 @@ impl MessageTraits {
 impl Outline {
     /// `shape`: what the value of a field must be, where the client's protocol has it; else the member is an unknown one.
     fn of(text: &str, shape: impl Fn(Field) -> Option<Shape>) -> Result<Self, ApiError> {
-        let envelope = envelope::scan(text).map_err(unacceptable)?;
+        let envelope = envelope::scan(text).map_err(ApiError::from)?;
         let mut index = [0u16; Field::ALL.len()];
         let (mut fields, mut present) = (SmallVec::new(), Fields::default());
         for (number, member) in (1..).zip(&envelope.members) {
@@ -93,17 +93,13 @@ impl Outline {
     }
 }
 
-fn unacceptable(e: envelope::ScanError) -> ApiError {
-    ApiError::invalid(e.to_string())
-}
-
 impl Parsed {
     /// Checks the body of a chat completion: [`Self::scan`], and the parts that every provider needs are there.
     ///
     /// # Errors
     /// A 400 that names the position or the field.
     pub fn parse(body: Bytes) -> Result<Self, ApiError> {
-        let text = envelope::text(&body).map_err(unacceptable)?;
+        let text = envelope::text(&body).map_err(ApiError::from)?;
         let outline = Outline::of(text, |field| Some(field.shape()))?;
         let traits = validate::chat(&outline, text)?;
         Ok(Self { body, outline, traits })
@@ -122,7 +118,7 @@ impl Parsed {
     /// # Errors
     /// A 400 that names the position or the field.
     pub fn scan_as(body: Bytes, shape: impl Fn(Field) -> Option<Shape>) -> Result<Self, ApiError> {
-        let outline = Outline::of(envelope::text(&body).map_err(unacceptable)?, shape)?;
+        let outline = Outline::of(envelope::text(&body).map_err(ApiError::from)?, shape)?;
         Ok(Self { body, outline, traits: MessageTraits::UNKNOWN })
     }
 
