@@ -8,12 +8,12 @@ pub mod handover;
 pub mod sockets;
 pub mod upgrade;
 
-pub mod front;
+pub mod downstream;
 pub mod head;
-pub mod patience;
+pub mod timer;
 pub mod proxy_header;
 pub mod reject;
-pub mod screen;
+pub mod inspect;
 
 pub mod proxy;
 

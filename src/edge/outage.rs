@@ -4,7 +4,7 @@ use crate::lifecycle::AttemptFailure;
 use crate::provider::Target;
 use crate::redact::redact;
 use crate::route::health::Outage;
-use crate::route::standing::Cause;
+use crate::route::availability::Cause;
 
 /// Logs an ejection: an error if the operator has to fix it, else a warning.
 pub fn log_out(route: &str, target: &Target, model: &str, outage: &Outage, failure: &AttemptFailure) {

@@ -4,7 +4,7 @@ use super::admission::Admission;
 use super::exchange::{Exchange, Reply};
 use super::failure::handled;
 use super::live::Live;
-use super::patience::Patience;
+use super::timer::ConnectionTimer;
 use super::replay::{Opening, Replay};
 use super::{respond, summary, upstream_request};
 use crate::account::EndedBy;
@@ -77,7 +77,7 @@ impl ProxyHttp for Gateway {
     type CTX = Box<Exchange>;
 
     fn new_ctx(&self) -> Box<Exchange> {
-        Patience::with_current(Patience::head_is_read);
+        ConnectionTimer::with_current(ConnectionTimer::head_is_read);
         Box::new(Exchange::new(self.live.load_full()))
     }
 

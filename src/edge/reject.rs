@@ -2,7 +2,7 @@
 
 use super::head;
 use super::live::Live;
-use super::screen::RejectedStream;
+use super::inspect::RejectedStream;
 use crate::error::ApiError;
 use crate::id;
 use crate::system;

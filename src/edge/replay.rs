@@ -12,7 +12,7 @@
 //! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
 
 use super::failure::{handled, raise};
-use super::patience::Patience;
+use super::timer::ConnectionTimer;
 use super::respond::{Common, Only};
 use super::shared::Shared;
 use crate::lifecycle::{AttemptFailure, Due};
@@ -46,7 +46,7 @@ pub struct Replay {
     shared: Arc<Shared>,
     /// Where Pingora has changed it, the request that it is shown; otherwise [`ANY`].
     request: Option<Box<RequestHeader>>,
-    patience: Arc<Patience>,
+    timer: Arc<ConnectionTimer>,
     opening: Opening,
 }
 
@@ -63,7 +63,7 @@ pub struct Opening {
 impl Replay {
     /// Wraps a session whose body has been read.
     pub fn new(real: Box<ServerSession>, shared: Arc<Shared>, opening: Opening) -> Self {
-        Self { real: Some(real), shared, request: None, patience: Patience::current(), opening }
+        Self { real: Some(real), shared, request: None, timer: ConnectionTimer::current(), opening }
     }
 
     /// Writes a heartbeat, between two events because only whole ones are written to a client, and the head of the stream before it where nothing has been sent yet. Cancelled, it has left
@@ -72,7 +72,7 @@ impl Replay {
         let first = self.shared.lock().life.on_heartbeat(Instant::now().into_std());
         let Opening { common, limits, only } = &self.opening;
         let head = if first { Some(common.opening(limits, only.as_ref())?) } else { None };
-        let (draining, heartbeat) = (self.patience.is_draining(), common.front.heartbeat());
+        let (draining, heartbeat) = (self.timer.is_draining(), common.front.heartbeat());
         let real = self.real()?;
         if let Some(head) = head {
             let head = fit(head, real, draining);
@@ -103,16 +103,16 @@ fn fit(mut head: Box<ResponseHeader>, real: &mut ServerSession, draining: bool) 
 
 /// What is due now, which only the alarm shows: it is set for the next instant, or has rung for this one. An error ends the
 /// attempt, or after the whole answer the wait for the end of the provider's body.
-fn due(shared: &Shared, patience: &Patience) -> Option<Result<()>> {
-    let rung = patience.take_rung();
+fn due(shared: &Shared, timer: &ConnectionTimer) -> Option<Result<()>> {
+    let rung = timer.take_rung();
     let life = &mut shared.lock().life;
     if !rung && !life.take_rearm() {
         return None;
     }
     let (at, due) = life.due()?;
-    let drained = rung && patience.drain_is_over();
+    let drained = rung && timer.drain_is_over();
     if !drained && (!rung || at > Instant::now().into_std()) {
-        patience.await_upstream(at.into());
+        timer.await_upstream(at.into());
         return None;
     }
     Some(match due {
@@ -200,7 +200,7 @@ impl Session for Replay {
             };
         }
         if let Some(head) = head {
-            let draining = self.patience.is_draining();
+            let draining = self.timer.is_draining();
             tasks.insert(0, HttpTask::Header(fit(head, self.real()?, draining), false));
         }
         if whole {
@@ -284,7 +284,7 @@ impl Session for Replay {
             return Ok(Some(body));
         }
         loop {
-            let Self { real, shared, patience, .. } = self;
+            let Self { real, shared, timer, .. } = self;
             let real = real.as_deref_mut().ok_or_else(gone)?;
             let whole = shared.lock().life.is_whole();
             let heartbeat = {
@@ -294,7 +294,7 @@ impl Session for Replay {
                     if !whole && let Poll::Ready(read) = idle.as_mut().poll(cx) {
                         return Poll::Ready(Err(read));
                     }
-                    due(shared, patience).map_or(Poll::Pending, |due| Poll::Ready(due.map_err(Err)))
+                    due(shared, timer).map_or(Poll::Pending, |due| Poll::Ready(due.map_err(Err)))
                 })
                 .await
             };

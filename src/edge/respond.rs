@@ -1,6 +1,6 @@
 //! The heads of responses, and the responses that the gateway writes itself.
 
-use super::patience::Patience;
+use super::timer::ConnectionTimer;
 use super::response_headers::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, REQUEST_ID, RETRY_AFTER, RETRY_AFTER_MS, TRANSFER_ENCODING, WWW_AUTHENTICATE,
     X_ACCEL_BUFFERING, X_ATTEMPTS, X_CLIENT_REQUEST_ID, X_MODEL, X_PROVIDER, X_REQUEST_ID, X_SHOULD_RETRY,
@@ -31,7 +31,7 @@ pub async fn respond(session: &mut ServerSession, status: u16, mut headers: Head
         json_headers(&mut headers, body.len());
     }
     let head = head(status, headers)?;
-    Patience::with_current(|patience| patience.is_draining().then(|| session.set_keepalive(None)));
+    ConnectionTimer::with_current(|timer| timer.is_draining().then(|| session.set_keepalive(None)));
     match session {
         // The answer to a HEAD ends with its headers. Over HTTP/1 Pingora sees to that, over HTTP/2 a body would be sent.
         ServerSession::H2(h2) if empty || h2.req_header().method == Method::HEAD => h2.write_response_header(head, true)?,

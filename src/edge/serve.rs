@@ -5,7 +5,7 @@ use super::connector::http1::Http1Connector;
 use super::connector::idle::{IdlePool, SWEEP_INTERVAL};
 use super::descriptors;
 use super::drain::is_set;
-use super::front::{self, Options};
+use super::downstream::{self, Options};
 use super::handover::{self, Predecessor};
 use super::intake::MAX_HEADERS;
 use super::live::Live;
@@ -264,7 +264,7 @@ fn proxy_service(server: &Server, process: &Arc<Process>, listen: &[Listen]) -> 
         .initial_connection_window_size(H2_WINDOW.1)
         .max_header_list_size(MAX_HEADERS as u32);
     let listeners = listen.to_vec();
-    let mut service = front::service(&server.configuration, gateway, process.clone(), Options { server: options, h2, listeners });
+    let mut service = downstream::service(&server.configuration, gateway, process.clone(), Options { server: options, h2, listeners });
     for l in listen {
         let read = if l.tls.is_some() { TLS_READ_BUFFER } else { 0 };
         let config = match &l.address {

@@ -1,7 +1,7 @@
 //! The hooks under a real proxy in the test's own process, for what no name server of a test can be made to say.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
-use super::front::{self, Options};
+use super::downstream::{self, Options};
 use super::live::Live;
 use super::proxy::Gateway;
 use super::serve::Process;
@@ -43,7 +43,7 @@ async fn serve(live: Arc<Live>) -> SocketAddr {
     let process = Arc::new(Process::new(gateway.live.clone(), sockets, None));
     let door = Listen { address: ListenAddress::Tcp(address), tls: None, proxy_protocol: false };
     let options = Options { server: HttpServerOptions::default(), h2: H2Options::new(), listeners: vec![door] };
-    let mut service = front::service(&Arc::new(ServerConf::default()), gateway, process, options);
+    let mut service = downstream::service(&Arc::new(ServerConf::default()), gateway, process, options);
     service.add_tcp(&address.to_string());
     let (running, shutdown) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {

@@ -9,7 +9,7 @@ use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::redact::redact_to;
 use crate::route::retry::Next;
 use crate::route::settings::Retry;
-use crate::route::standing::Cause;
+use crate::route::availability::Cause;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome};
 use std::borrow::Cow;
 

@@ -11,7 +11,7 @@ pub use super::record::MAX_FAILURES;
 use super::record::Record;
 
 use super::settings::{Ejection, Route, Routes};
-use super::standing::{Availability, Cause, Role};
+use super::availability::{Availability, Cause, Role};
 
 use crate::provider::ModelName;
 use crate::units::nanoseconds;

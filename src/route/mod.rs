@@ -13,4 +13,4 @@ pub mod health;
 pub mod latency;
 pub mod models;
 mod record;
-pub mod standing;
+pub mod availability;

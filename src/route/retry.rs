@@ -209,7 +209,7 @@ impl Attempts {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::super::pick::tests::snapshot;
-    use super::super::standing::Cause;
+    use super::super::availability::Cause;
     use super::*;
     use crate::config::snapshot::Snapshot;
 

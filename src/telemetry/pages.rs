@@ -9,7 +9,7 @@ use crate::limit::{CountedBy, LimitStatus, Limiter, Store, StoreStatus};
 use crate::redact::redact;
 use crate::route::models::PatternModels;
 use crate::route::refused::Refused;
-use crate::route::standing::Cause;
+use crate::route::availability::Cause;
 use crate::telemetry::metrics::{self, Metrics};
 use std::time::Duration;
 

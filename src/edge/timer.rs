@@ -12,7 +12,7 @@
 //!                                                                            moves the deadline or fails the attempt
 //! ```
 //!
-//! Pingora does not report a request's first bytes; the stream of [`super::screen`] does.
+//! Pingora does not report a request's first bytes; the stream of [`super::inspect`] does.
 
 use super::drain::{Drain, IDLE_GRACE, Phase};
 use parking_lot::Mutex;
@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 
 tokio::task_local! {
     /// Of the connection (of HTTP/2: the request) that this task serves.
-    static CURRENT: Arc<Patience>;
+    static CURRENT: Arc<ConnectionTimer>;
 }
 
 /// What is being waited for.
@@ -41,7 +41,7 @@ enum Wait {
     Client(Instant),
     /// The same, in an HTTP/2 handshake.
     Handshake(Instant),
-    /// The provider: when it is late, [`Patience::take_rung`] tells.
+    /// The provider: when it is late, [`ConnectionTimer::take_rung`] tells.
     Upstream(Instant),
     /// The provider was late, and nobody has asked yet.
     Rung,
@@ -57,7 +57,7 @@ struct Idle {
 
 /// The deadline of one connection, or of one request of an HTTP/2 connection.
 #[derive(Debug)]
-pub struct Patience {
+pub struct ConnectionTimer {
     wait: Mutex<Wait>,
     /// Whether the client has sent bytes since a request was awaited. Written and read by the connection's own task.
     heard: AtomicBool,
@@ -66,7 +66,7 @@ pub struct Patience {
     drain: Arc<Drain>,
 }
 
-impl Patience {
+impl ConnectionTimer {
     fn new(wait: Wait, drain: Arc<Drain>) -> Arc<Self> {
         Arc::new(Self { wait: Mutex::new(wait), heard: AtomicBool::new(false), head: AtomicBool::new(false), drain })
     }
@@ -88,7 +88,7 @@ impl Patience {
 
     /// Does something with that of the task.
     pub fn with_current<T>(does: impl FnOnce(&Self) -> T) {
-        let _ = CURRENT.try_with(|patience| does(patience)); // none in tests that call the hooks directly
+        let _ = CURRENT.try_with(|timer| does(timer)); // none in tests that call the hooks directly
     }
 
     /// The client has until then for its next request to begin, and `headers` from its first bytes to the end of its headers.
@@ -237,7 +237,7 @@ impl Patience {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::screen::Inspector;
+    use super::super::inspect::Inspector;
     use super::*;
 
     fn soon(seconds: u64) -> Instant {
@@ -246,10 +246,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_late_client_loses_its_connection_and_one_in_time_does_not() {
-        let late = Patience::with_client(soon(5), Arc::default()).over(std::future::pending::<Option<()>>());
+        let late = ConnectionTimer::with_client(soon(5), Arc::default()).over(std::future::pending::<Option<()>>());
         assert_eq!(late.await, None);
-        let in_time = Patience::with_client(soon(5), Arc::default()).over(async {
-            Patience::current().rest();
+        let in_time = ConnectionTimer::with_client(soon(5), Arc::default()).over(async {
+            ConnectionTimer::current().rest();
             tokio::time::sleep(Duration::from_secs(9)).await;
             Some(())
         });
@@ -259,10 +259,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_drain_is_told_to_whoever_waits_for_a_provider() {
         let drain = Arc::new(Drain::default());
-        let served = Patience::with_client(soon(5), drain.clone()).over(async {
-            let patience = Patience::current();
-            patience.await_upstream(soon(60));
-            poll_fn(|_| if patience.take_rung() { Poll::Ready(Some(patience.drain_is_over())) } else { Poll::Pending }).await
+        let served = ConnectionTimer::with_client(soon(5), drain.clone()).over(async {
+            let timer = ConnectionTimer::current();
+            timer.await_upstream(soon(60));
+            poll_fn(|_| if timer.take_rung() { Poll::Ready(Some(timer.drain_is_over())) } else { Poll::Pending }).await
         });
         let (served, began) = (tokio::spawn(served), Instant::now());
         tokio::task::yield_now().await;
@@ -275,8 +275,8 @@ mod tests {
     async fn the_last_deadline_counts_whether_it_is_earlier_or_later_than_those_before() {
         for (first, then) in [(5, 50), (50, 5)] {
             let began = Instant::now();
-            let served = Patience::with_client(soon(first), Arc::default()).over(async {
-                Patience::current().await_client(soon(then));
+            let served = ConnectionTimer::with_client(soon(first), Arc::default()).over(async {
+                ConnectionTimer::current().await_client(soon(then));
                 std::future::pending::<Option<()>>().await
             });
             assert_eq!(served.await, None);
@@ -285,12 +285,12 @@ mod tests {
     }
 
     /// Serves a connection that is read from `bytes`; when it ended, in seconds.
-    async fn read_to_end(patience: Arc<Patience>, bytes: tokio::io::DuplexStream) -> u64 {
+    async fn read_to_end(timer: Arc<ConnectionTimer>, bytes: tokio::io::DuplexStream) -> u64 {
         use tokio::io::AsyncReadExt;
         let began = Instant::now();
-        let mut bytes = Inspector::new(patience.clone(), Duration::from_secs(10)).wrap(Box::new(bytes));
-        let served = patience.over(async {
-            Patience::current().await_request(soon(75), Duration::from_secs(10));
+        let mut bytes = Inspector::new(timer.clone(), Duration::from_secs(10)).wrap(Box::new(bytes));
+        let served = timer.over(async {
+            ConnectionTimer::current().await_request(soon(75), Duration::from_secs(10));
             let mut head = [0; 4];
             bytes.read_exact(&mut head).await.ok()
         });
@@ -311,7 +311,7 @@ mod tests {
         ] {
             let drain = Arc::new(Drain::default());
             let (mut client, bytes) = tokio::io::duplex(64);
-            let ended = tokio::spawn(read_to_end(Patience::with_client(soon(5), drain.clone()), bytes));
+            let ended = tokio::spawn(read_to_end(ConnectionTimer::with_client(soon(5), drain.clone()), bytes));
             let events = [drain_at.map(|at| (at, true)), first_bytes_at.map(|at| (at, false))];
             let mut events: Vec<(u64, bool)> = events.into_iter().flatten().collect();
             events.sort_unstable();
@@ -327,8 +327,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_deadline_holds_for_a_task_that_has_spent_its_budget() {
         let began = Instant::now();
-        let served = Patience::with_client(soon(5), Arc::default()).over(async {
-            Patience::current().await_request(soon(75), Duration::from_secs(10));
+        let served = ConnectionTimer::with_client(soon(5), Arc::default()).over(async {
+            ConnectionTimer::current().await_request(soon(75), Duration::from_secs(10));
             for _ in 0..1000 {
                 tokio::task::consume_budget().await;
             }
@@ -341,14 +341,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_late_provider_is_told_to_whoever_waits_for_it() {
         let began = Instant::now();
-        let served = Patience::with_client(soon(1), Arc::default()).over(async {
-            let patience = Patience::current();
+        let served = ConnectionTimer::with_client(soon(1), Arc::default()).over(async {
+            let timer = ConnectionTimer::current();
             let mut rung = 0;
-            patience.await_upstream(soon(7));
+            timer.await_upstream(soon(7));
             poll_fn(|_| {
-                if patience.take_rung() {
+                if timer.take_rung() {
                     rung += 1;
-                    patience.await_upstream(soon(3));
+                    timer.await_upstream(soon(3));
                 }
                 if rung == 2 { Poll::Ready(Some(())) } else { Poll::Pending }
             })

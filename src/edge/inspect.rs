@@ -6,7 +6,7 @@
 
 use super::connector::delegate_digests;
 use super::head::{Frames, Head, PREFACE};
-use super::patience::Patience;
+use super::timer::ConnectionTimer;
 use crate::telemetry::labels::Rejected;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ pub const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Shared by the stream and the task of a connection, which receives the stream back if a head is rejected.
 pub struct Inspector {
-    patience: Arc<Patience>,
+    timer: Arc<ConnectionTimer>,
     /// Timeout of an HTTP/2 header block.
     header_timeout: Duration,
     rejected: Mutex<Option<RejectedStream>>,
@@ -47,8 +47,8 @@ pub struct RejectedStream {
 
 impl Inspector {
     /// An inspector for a new connection.
-    pub fn new(patience: Arc<Patience>, header_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { patience, header_timeout, rejected: Mutex::new(None) })
+    pub fn new(timer: Arc<ConnectionTimer>, header_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self { timer, header_timeout, rejected: Mutex::new(None) })
     }
 
     /// The rejected stream, once the connection is no longer served.
@@ -110,7 +110,7 @@ impl InspectedStream {
     fn is_rejected(&mut self) -> bool {
         if self.rejected.is_none()
             && let Protocol::Http1(head) = &self.protocol
-            && self.inspector.patience.is_head_awaited()
+            && self.inspector.timer.is_head_awaited()
         {
             self.rejected = Some(head.rejection());
         }
@@ -119,12 +119,12 @@ impl InspectedStream {
 
     /// Inspects bytes; `false` if they must not be passed to Pingora.
     fn inspect(&mut self, bytes: &[u8]) -> bool {
-        let patience = &self.inspector.patience;
+        let timer = &self.inspector.timer;
         if !bytes.is_empty() {
-            patience.hear();
+            timer.hear();
         }
         let is_too_large = match &mut self.protocol {
-            Protocol::Http1(head) if patience.is_head_awaited() => {
+            Protocol::Http1(head) if timer.is_head_awaited() => {
                 if head.has_ended() {
                     *head = Head::default();
                 }
@@ -136,8 +136,8 @@ impl InspectedStream {
                 let (was_open, blocks) = (frames.is_open(), frames.blocks);
                 frames.push(bytes);
                 match frames.is_open() {
-                    true if !was_open || frames.blocks != blocks => patience.await_client(Instant::now() + self.inspector.header_timeout),
-                    false if was_open => patience.rest(),
+                    true if !was_open || frames.blocks != blocks => timer.await_client(Instant::now() + self.inspector.header_timeout),
+                    false if was_open => timer.rest(),
                     _ => {}
                 }
                 frames.is_too_large()
@@ -145,7 +145,7 @@ impl InspectedStream {
         };
         if is_too_large {
             self.rejected = Some(Rejected::HeadersTooLarge);
-            patience.await_client(Instant::now()); // times out at once, which ends the task
+            timer.await_client(Instant::now()); // times out at once, which ends the task
         }
         !is_too_large
     }
@@ -153,7 +153,7 @@ impl InspectedStream {
     /// Whether a head was started and is incomplete.
     fn has_begun(&self) -> bool {
         match &self.protocol {
-            Protocol::Http1(head) => !self.peeked.unread().is_empty() || (head.has_begun() && self.inspector.patience.is_head_awaited()),
+            Protocol::Http1(head) => !self.peeked.unread().is_empty() || (head.has_begun() && self.inspector.timer.is_head_awaited()),
             Protocol::Http2(frames) => frames.is_open(),
         }
     }

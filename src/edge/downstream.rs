@@ -3,10 +3,10 @@
 
 use super::connector::http1::Http1Connector;
 use super::drain::{ConnectionGuard, Drain};
-use super::patience::Patience;
+use super::timer::ConnectionTimer;
 use super::proxy::Gateway;
 use super::proxy_header::{self, ReadError};
-use super::screen::{Inspector, TLS_HANDSHAKE};
+use super::inspect::{Inspector, TLS_HANDSHAKE};
 use super::serve::Process;
 use crate::config::snapshot::{Listen, ListenAddress};
 use crate::telemetry::labels::Rejected;
@@ -185,8 +185,8 @@ impl Downstream {
     async fn serve(self, stream: Stream, _guard: ConnectionGuard, shutdown: ShutdownWatch) {
         let drain = self.drain();
         let (process, timeout) = (self.process.clone(), self.header_timeout());
-        let patience = Patience::with_client(Instant::now() + timeout, drain);
-        let inspector = Inspector::new(patience.clone(), timeout);
+        let timer = ConnectionTimer::with_client(Instant::now() + timeout, drain);
+        let inspector = Inspector::new(timer.clone(), timeout);
         let progress = Progress::default();
         let serve = async {
             // Boxed, so that its memory is freed after the handshake.
@@ -200,7 +200,7 @@ impl Downstream {
             }
             Some(())
         };
-        let is_late = patience.over(serve).await.is_none();
+        let is_late = timer.over(serve).await.is_none();
         let live = process.live.load_full();
         if let Some(rejected) = inspector.take_rejected()
             && let Some(reason) = rejected.reason.or(is_late.then_some(Rejected::HeaderTimeout))
@@ -230,17 +230,17 @@ impl HttpServerApp for Downstream {
         };
         session.set_write_timeout(Some(body));
         if session.is_http2() {
-            return Patience::endless(self.drain()).over(self.proxy.process_new_http(session, shutdown)).await; // each stream has its own task
+            return ConnectionTimer::endless(self.drain()).over(self.proxy.process_new_http(session, shutdown)).await; // each stream has its own task
         }
         // Otherwise Pingora treats the next request's bytes as a disconnect.
         session.set_pipelining_enabled(true);
         // Only a connection that has served a request may be idle.
         let reused = session.take_connection_user_context().is_some();
-        Patience::with_current(|patience| {
-            patience.await_head();
+        ConnectionTimer::with_current(|timer| {
+            timer.await_head();
             match reused {
-                true => patience.await_request(Instant::now() + idle, headers),
-                false => patience.await_client(Instant::now() + headers),
+                true => timer.await_request(Instant::now() + idle, headers),
+                false => timer.await_client(Instant::now() + headers),
             }
         });
         session.set_keepalive(Some(0)); // keep-alive without another timer
@@ -248,13 +248,13 @@ impl HttpServerApp for Downstream {
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        Patience::with_current(Patience::handshake_begins);
+        ConnectionTimer::with_current(ConnectionTimer::handshake_begins);
         Some(self.options.h2.clone())
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         // Pingora calls this again after an HTTP/2 handshake.
-        Patience::with_current(Patience::handshake_is_over);
+        ConnectionTimer::with_current(ConnectionTimer::handshake_is_over);
         Some(&self.server)
     }
 }
