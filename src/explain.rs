@@ -14,7 +14,7 @@ use crate::near;
 use crate::provider::catalogue::{ReasoningField, ReasoningTurns};
 use crate::provider::timeouts::Timeouts;
 use crate::provider::{Kind, SageMakerFormat, Target};
-use crate::route::r#match::{Found, find};
+use crate::route::r#match::{RouteMatch, find};
 use crate::route::settings::Route;
 use crate::route::settings::Routes;
 use crate::units::text as time;
@@ -46,7 +46,7 @@ pub fn explain(routes: &Routes, model: &str) -> Result<String, String> {
     Ok(text)
 }
 
-fn write_route(text: &mut String, route: &Route, found: Found<'_>) -> std::fmt::Result {
+fn write_route(text: &mut String, route: &Route, found: RouteMatch<'_>) -> std::fmt::Result {
     let attempts = route.retry.attempts;
     let word = if attempts == 1 { "attempt" } else { "attempts" };
     writeln!(text, "{}  balance {}, {attempts} {word}", route.name, route.balance.word())?;

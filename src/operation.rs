@@ -4,7 +4,7 @@
 use crate::dialect::{self, Outgoing};
 use crate::error::ApiError;
 use crate::front::{embeddings, messages};
-use crate::limit::{Prospect, estimate};
+use crate::limit::{RequestSize, estimate};
 use crate::llm::embeddings::{EmbeddingRequest, INPUT};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
@@ -55,9 +55,9 @@ impl Operation {
     }
 
     /// What a request will probably use, under what its route sets; its model does not matter yet.
-    pub fn prospect(self, request: &ChatRequest<'_>) -> Prospect {
+    pub fn prospect(self, request: &ChatRequest<'_>) -> RequestSize {
         match self {
-            Self::Chat | Self::Messages => Prospect {
+            Self::Chat | Self::Messages => RequestSize {
                 prompt_bytes: request.parsed.raw(Field::Messages).map_or(0, estimate::prompt_bytes)
                     + if self == Self::Messages { request.parsed.raw_named("system").map_or(0, |raw| raw.len() as u64) } else { 0 }
                     + request.system.map_or(0, |system| system.len() as u64),
@@ -66,9 +66,9 @@ impl Operation {
             },
             Self::Embeddings => {
                 let input = request.parsed.raw_named(INPUT);
-                Prospect { prompt_bytes: input.map_or(0, |raw| raw.len() as u64), max_tokens: Some(0), choices: 1 }
+                RequestSize { prompt_bytes: input.map_or(0, |raw| raw.len() as u64), max_tokens: Some(0), choices: 1 }
             }
-            Self::CountTokens => Prospect { prompt_bytes: 0, max_tokens: Some(0), choices: 1 },
+            Self::CountTokens => RequestSize { prompt_bytes: 0, max_tokens: Some(0), choices: 1 },
         }
     }
 
@@ -96,17 +96,17 @@ mod tests {
 
     #[test]
     fn a_prospect_goes_by_what_the_route_sets() {
-        let prospect = |body: &str, overrides: &str, defaults: &str| {
+        let size = |body: &str, overrides: &str, defaults: &str| {
             let list = |value: &str| if value.is_empty() { vec![] } else { vec![("max_tokens".to_owned(), value.to_owned())] };
             let params = Params { overrides: list(overrides), defaults: list(defaults), ..Params::default() };
             let body = format!(r#"{{"model":"r","messages":[{{"role":"user","content":"hello"}}]{body}}}"#);
             let parsed = Operation::Chat.parse(body.into()).unwrap();
             Operation::Chat.prospect(&ChatRequest { parsed: &parsed, params: &params, system: Some("Be brief."), model: "", seal: None })
         };
-        let none = prospect("", "", "");
-        assert_eq!(none, Prospect { prompt_bytes: 35 + 9, max_tokens: None, choices: 1 });
-        assert_eq!(prospect("", "", "7").max_tokens, Some(7));
-        assert_eq!(prospect(r#","max_completion_tokens":5,"n":2"#, "", "7"), Prospect { max_tokens: Some(5), choices: 2, ..none });
-        assert_eq!(prospect(r#","max_completion_tokens":5"#, "9", "7").max_tokens, Some(9));
+        let none = size("", "", "");
+        assert_eq!(none, RequestSize { prompt_bytes: 35 + 9, max_tokens: None, choices: 1 });
+        assert_eq!(size("", "", "7").max_tokens, Some(7));
+        assert_eq!(size(r#","max_completion_tokens":5,"n":2"#, "", "7"), RequestSize { max_tokens: Some(5), choices: 2, ..none });
+        assert_eq!(size(r#","max_completion_tokens":5"#, "9", "7").max_tokens, Some(9));
     }
 }

@@ -11,7 +11,7 @@ use crate::front::messages::models::Listed;
 use crate::front::{Front, messages, models};
 use crate::id;
 use crate::lifecycle::AttemptFailure;
-use crate::limit::{Denied, Subject};
+use crate::limit::{LimitError, Subject};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::messages::Headers;
@@ -88,7 +88,7 @@ impl Exchange {
         let parent = headers.traceparent.and_then(|v| v.to_str().ok());
         self.trace = Trace::continue_or_begin(parent, system::random);
         if let Some(cors) = &server.cors {
-            let answer = cors::Answer::new(cors, &request.headers);
+            let answer = cors::CorsHeaders::new(cors, &request.headers);
             let preflight = answer.is_allowed() && cors::is_preflight(&request.method, &request.headers);
             self.common.cors = Some(answer);
             if preflight {
@@ -152,7 +152,7 @@ impl Exchange {
     async fn peek(&mut self, who: &Principal, length: Option<u64>) -> Result<(), ApiError> {
         let ask = length.is_none_or(|length| length > SMALL_BODY);
         let peeked = self.live.store.peek(&subject(who), ask, self.live.now()).await;
-        peeked.map_err(|refusal| self.refuse(&Denied::Limit(refusal)))
+        peeked.map_err(|refusal| self.refuse(&LimitError::Exceeded(refusal)))
     }
 
     /// `GET /v1/models/{id}`, where the id is still as the path has it. A key does not learn whether another one may use it.
@@ -204,13 +204,13 @@ impl Exchange {
         let now = live.now();
         let under_its_route =
             ChatRequest { parsed: &parsed, params: &route.params, system: route.system.as_deref(), model: "", seal: None };
-        let prospect = operation.prospect(&under_its_route);
+        let size = operation.prospect(&under_its_route);
         // Which target will answer is not known yet: the first one's price stands for all.
-        let estimate = live.limiter.estimate(route.index, &prospect, route.targets.first().and_then(|t| t.price.as_ref()));
+        let estimate = live.limiter.estimate(route.index, &size, route.targets.first().and_then(|t| t.price.as_ref()));
         let plan = Plan::new(&route, found.star, system::random(), belongs_to, &live.health, now);
         let mut attempts = Attempts::new(plan, system::random());
         if let Some(smallest) = route.smallest_context {
-            let prompt = live.limiter.usage(route.index, &prospect).prompt;
+            let prompt = live.limiter.usage(route.index, &size).prompt;
             if prompt > u64::from(smallest) {
                 for target in attempts.pass_over_small(&route, prompt) {
                     self.passed_over.add(&target.provider.name, &found.model(&target.model), "context");
@@ -220,7 +220,7 @@ impl Exchange {
         let next = attempts.first(&route, &live.health, now);
         let provider = next.as_ref().map(|turn| turn.target.provider.index);
         let admitted = live.store.admit(&subject(who), route.index, provider, estimate, now).await;
-        let permit = admitted.map_err(|denied| self.refuse(&denied))?;
+        let permit = admitted.map_err(|error| self.refuse(&error))?;
         live.metrics.limits_admitted(permit.kinds());
         self.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
         let fresh = || id::fresh(self.arrived);
@@ -232,7 +232,7 @@ impl Exchange {
             headers,
             star: found.star.map(Into::into),
             team: live.snapshot.tenants.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
-            prospect,
+            size,
             permit,
             attempts,
             next,

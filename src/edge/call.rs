@@ -8,7 +8,7 @@ use crate::dialect::shared::refusal as refusals;
 use crate::error::ApiError;
 use crate::front::chat::head::Head;
 use crate::lifecycle::AttemptFailure;
-use crate::limit::{Permit, Prospect};
+use crate::limit::{Permit, RequestSize};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::failure::ProviderError;
 use crate::llm::field::Field;
@@ -18,9 +18,9 @@ use crate::operation::Operation;
 use crate::provider::Target;
 use crate::provider::timeouts::Timeouts;
 use crate::route::failures::Failures;
-use crate::route::health::Asking;
-use crate::route::r#match::Found;
-use crate::route::retry::{Attempts, Turn};
+use crate::route::health::AttemptTracker;
+use crate::route::r#match::RouteMatch;
+use crate::route::retry::{Attempts, NextAttempt};
 use crate::route::settings::Route;
 use memchr::memmem;
 use std::borrow::Cow;
@@ -41,7 +41,7 @@ pub struct Call {
     /// Identity of the answer.
     pub head: Head,
     /// What it was expected to use.
-    pub prospect: Prospect,
+    pub size: RequestSize,
     /// The limits it was admitted under; settles when dropped.
     pub permit: Permit,
     /// The context that sealed ids are bound to: the team.
@@ -49,7 +49,7 @@ pub struct Call {
     /// Which targets are asked, and how often.
     pub attempts: Attempts,
     /// The target that is asked next.
-    pub next: Option<Turn>,
+    pub next: Option<NextAttempt>,
     /// The target that was asked last.
     pub attempt: Option<Attempt>,
     /// What the client gets if no target answers.
@@ -67,7 +67,7 @@ pub struct Attempt {
     /// The request that goes there; the decoder in it moves into the answer.
     pub outgoing: Outgoing,
     /// What the target's health learns of it, until it has failed.
-    pub asking: Option<Asking>,
+    pub tracker: Option<AttemptTracker>,
     /// Its connection to the provider.
     pub connection: AttemptConnection,
     /// One of the provider's `max_connections`.
@@ -79,7 +79,7 @@ pub struct Attempt {
 impl Call {
     /// The name of the model at a target.
     pub fn model<'a>(&'a self, target: &'a Target) -> Cow<'a, str> {
-        Found { route: self.route.index, star: self.star.as_deref() }.model(&target.model)
+        RouteMatch { route: self.route.index, star: self.star.as_deref() }.model(&target.model)
     }
 
     /// Chooses who is asked after this failure, unless that is chosen. Returns whether anybody is.
@@ -97,8 +97,8 @@ impl Call {
     ///
     /// # Errors
     /// Why the target cannot be asked.
-    pub async fn begin(&mut self, turn: Turn, live: &Live) -> Result<Attempt, AttemptFailure> {
-        let Turn { target, asking, .. } = turn;
+    pub async fn begin(&mut self, turn: NextAttempt, live: &Live) -> Result<Attempt, AttemptFailure> {
+        let NextAttempt { target, tracker, .. } = turn;
         let provider = target.provider.index;
         let model: Box<str> = self.model(&target).into();
         let outgoing = self.encode(&target, &model, live)?;
@@ -111,7 +111,7 @@ impl Call {
             target,
             model,
             outgoing,
-            asking: Some(asking),
+            tracker: Some(tracker),
             connection: AttemptConnection::default(),
             slot: Some(slot),
             http2: false,
@@ -136,7 +136,7 @@ impl Call {
 
     /// Writes the attempt's request again without the field that its refusal is about, and remembers it for the target.
     /// `false` where there is no such field, or too many were left out already.
-    pub fn refit(&mut self, refusal: &ProviderError, shared: &Shared, live: &Live) -> bool {
+    pub fn retry_without_field(&mut self, refusal: &ProviderError, shared: &Shared, live: &Live) -> bool {
         let (Some(parsed), Some(attempt), true) = (&self.parsed, &self.attempt, self.operation.generates()) else { return false };
         if attempt.outgoing.decoder.is_native() && self.operation == Operation::Messages {
             return false; // no byte of the client's may change
@@ -150,7 +150,7 @@ impl Call {
             _ => memmem::find(&attempt.outgoing.body, format!("\"{}\":", field.name()).as_bytes()).is_some(),
         };
         let member = refusals::member(refusal, parsed.stream(), |field| !params.reject_unsupported && is_given(field));
-        let refused = member.filter(|_| shared.lock().life.refit());
+        let refused = member.filter(|_| shared.lock().life.retry_without_field());
         let Some(field) = refused else { return false };
         let provider = &target.provider;
         live.refused.insert(&provider.name, &model, field, live.now());

@@ -24,14 +24,14 @@ pub const EXPOSED_NAMES: &str = "x-request-id, x-client-request-id, x-tidegate-a
 
 /// The CORS headers of the responses to one request.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct CorsHeaders {
     /// `access-control-allow-origin`; `None` without an allowed origin.
     origin: Option<HeaderValue>,
     /// Whether the response depends on the origin.
     varies: bool,
 }
 
-impl Answer {
+impl CorsHeaders {
     /// The headers for a request.
     pub fn new(cors: &Cors, request: &HeaderMap) -> Self {
         let allowed = |origin: &HeaderValue| match cors.any {

@@ -3,11 +3,11 @@
 
 use super::connector::http1::Http1Connector;
 use super::drain::{ConnectionGuard, Drain};
-use super::timer::ConnectionTimer;
+use super::inspect::{Inspector, TLS_HANDSHAKE};
 use super::proxy::Gateway;
 use super::proxy_header::{self, ReadError};
-use super::inspect::{Inspector, TLS_HANDSHAKE};
 use super::serve::Process;
+use super::timer::ConnectionTimer;
 use crate::config::snapshot::{Listen, ListenAddress};
 use crate::telemetry::labels::Rejected;
 use async_trait::async_trait;
@@ -185,7 +185,7 @@ impl Downstream {
     async fn serve(self, stream: Stream, _guard: ConnectionGuard, shutdown: ShutdownWatch) {
         let drain = self.drain();
         let (process, timeout) = (self.process.clone(), self.header_timeout());
-        let timer = ConnectionTimer::with_client(Instant::now() + timeout, drain);
+        let timer = ConnectionTimer::for_client(Instant::now() + timeout, drain);
         let inspector = Inspector::new(timer.clone(), timeout);
         let progress = Progress::default();
         let serve = async {
@@ -200,7 +200,7 @@ impl Downstream {
             }
             Some(())
         };
-        let is_late = timer.over(serve).await.is_none();
+        let is_late = timer.run(serve).await.is_none();
         let live = process.live.load_full();
         if let Some(rejected) = inspector.take_rejected()
             && let Some(reason) = rejected.reason.or(is_late.then_some(Rejected::HeaderTimeout))
@@ -230,7 +230,7 @@ impl HttpServerApp for Downstream {
         };
         session.set_write_timeout(Some(body));
         if session.is_http2() {
-            return ConnectionTimer::endless(self.drain()).over(self.proxy.process_new_http(session, shutdown)).await; // each stream has its own task
+            return ConnectionTimer::idle(self.drain()).run(self.proxy.process_new_http(session, shutdown)).await; // each stream has its own task
         }
         // Otherwise Pingora treats the next request's bytes as a disconnect.
         session.set_pipelining_enabled(true);
@@ -248,13 +248,13 @@ impl HttpServerApp for Downstream {
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        ConnectionTimer::with_current(ConnectionTimer::handshake_begins);
+        ConnectionTimer::with_current(ConnectionTimer::begin_handshake);
         Some(self.options.h2.clone())
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         // Pingora calls this again after an HTTP/2 handshake.
-        ConnectionTimer::with_current(ConnectionTimer::handshake_is_over);
+        ConnectionTimer::with_current(ConnectionTimer::end_handshake);
         Some(&self.server)
     }
 }

@@ -41,9 +41,9 @@ pub struct Drain {
 
 impl Drain {
     /// Counts a request until the guard is dropped.
-    pub fn presence(self: &Arc<Self>) -> Presence {
+    pub fn request(self: &Arc<Self>) -> RequestGuard {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Presence(self.clone())
+        RequestGuard(self.clone())
     }
 
     /// Number of requests in flight.
@@ -110,9 +110,9 @@ pub async fn is_set(flag: &mut watch::Receiver<bool>) {
 }
 
 /// Counts a request, from its headers to its access log line.
-pub struct Presence(Arc<Drain>);
+pub struct RequestGuard(Arc<Drain>);
 
-impl Drop for Presence {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }

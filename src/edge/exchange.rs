@@ -1,7 +1,7 @@
 //! Pingora's per-request context: carries out what the request's [lifecycle](crate::lifecycle) decides.
 
 use super::call::Call;
-use super::drain::Presence;
+use super::drain::RequestGuard;
 use super::failure;
 use super::live::Live;
 use super::outage;
@@ -21,7 +21,7 @@ use crate::id;
 use crate::lifecycle::{Action, Answer, AttemptFailure, Client, Connect, Connection, Delivery, Metered, Refusal};
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::rule::Dimension;
-use crate::limit::{Denied, LimitHeaders, Scope, Used};
+use crate::limit::{LimitError, LimitHeaders, Scope, Used};
 use crate::operation::Operation;
 use crate::provider::Target;
 use crate::relay::{Form, Relay};
@@ -82,7 +82,7 @@ pub struct Exchange {
     /// Counts the request for its route, once that is known.
     pub in_flight: Option<InFlight>,
     /// Counts the request for a drain.
-    pub presence: Presence,
+    pub guard: RequestGuard,
 }
 
 /// What a client still gets when nothing more is tried.
@@ -100,7 +100,7 @@ pub enum Reply {
 impl Exchange {
     /// A request whose head has just been read.
     pub fn new(live: Arc<Live>) -> Self {
-        let presence = live.drain.presence();
+        let guard = live.drain.request();
         let arrived = system::unix_time();
         Self {
             live,
@@ -122,22 +122,22 @@ impl Exchange {
             busy: Duration::ZERO,
             call: None,
             in_flight: None,
-            presence,
+            guard,
         }
     }
 
     /// Records that limits refuse the request; returns the client's error.
-    pub fn refuse(&mut self, denied: &Denied) -> ApiError {
-        match denied {
-            Denied::Limit(refusal) => {
+    pub fn refuse(&mut self, error: &LimitError) -> ApiError {
+        match error {
+            LimitError::Exceeded(refusal) => {
                 self.reason = Outcome::Limited.name();
                 self.live.metrics.limit_refused(refusal);
                 self.limit = Some((refusal.scope, refusal.dimension));
                 self.refused = Some(refusal.headers.clone());
             }
-            Denied::Store => self.reason = LIMIT_STORE_FAILED,
+            LimitError::Store => self.reason = LIMIT_STORE_FAILED,
         }
-        denied.into()
+        error.into()
     }
 
     /// Makes the next attempt ready, after its wait. Targets that cannot be asked are passed over. `false` where no target is
@@ -171,7 +171,7 @@ impl Exchange {
     fn pass_over(&mut self, target: &Target, failure: AttemptFailure) {
         let provider = &target.provider;
         let error = match &failure {
-            AttemptFailure::Limited(denied) => self.refuse(denied),
+            AttemptFailure::Limited(error) => self.refuse(error),
             failure => failure.error(&provider.name, None),
         };
         let Some(call) = self.call.as_deref_mut() else { return };
@@ -224,15 +224,15 @@ impl Exchange {
         // The names that providers blame are translated into those of chat completions only.
         let parsed = call.parsed.as_deref().filter(|_| call.operation == Operation::Chat || call.operation == Operation::Embeddings);
         let error = failure.error(&target.provider.name, parsed.map(sent));
-        if let Some(asking) = attempt.asking.take() {
+        if let Some(tracker) = attempt.tracker.take() {
             if let Some(wait) = error.retry_after {
-                asking.rest(wait, now);
+                tracker.pause(wait, now);
             }
-            if let Some(outage) = failure.cause().and_then(|cause| asking.failed(cause, now))
+            if let Some(outage) = failure.cause().and_then(|cause| tracker.failed(cause, now))
                 && outage.is_new
                 && self.live.health.is_logged(target.index, false, now)
             {
-                outage::log_out(&call.route.name, target, &attempt.model, &outage, &failure);
+                outage::log_ejection(&call.route.name, target, &attempt.model, &outage, &failure);
             }
         }
         call.failures.add(error, self.reason);
@@ -260,7 +260,7 @@ impl Exchange {
         if let Some(attempt) = self.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) {
             attempt.connection.release();
             connection.reused = reused || attempt.connection.is_reused();
-            connection.heard = attempt.connection.has_heard();
+            connection.received = attempt.connection.has_received();
             // A connection that is silent may be dead: neither a retry nor another request is to come upon it or its like.
             let retire = match &failure {
                 Some(AttemptFailure::Disconnected(Delivery::Refused)) => true,
@@ -288,7 +288,7 @@ impl Exchange {
             Action::Reconnect => true,
             Action::Fail(failure) => self.fail(failure),
             Action::Next(_) => self.call.as_deref().is_some_and(|call| call.next.is_some()),
-            Action::BreakOff(_) | Action::Abandon | Action::Finish => false, // see `on_final_error`
+            Action::Truncate(_) | Action::Abandon | Action::Finish => false, // see `on_final_error`
         }
     }
 
@@ -297,7 +297,7 @@ impl Exchange {
         let action = self.shared.lock().life.on_error(failure::of(e), Connection::default());
         match action {
             Action::Finish => Reply::End,
-            Action::BreakOff(failure) => Reply::Event(self.break_off(failure)),
+            Action::Truncate(failure) => Reply::Event(self.truncate(failure)),
             Action::Next(failure) => self.reply(failure),
             Action::Fail(failure) => {
                 self.fail(failure);
@@ -343,7 +343,7 @@ impl Exchange {
     }
 
     /// An answer that has begun cannot go on: the event that ends it.
-    fn break_off(&mut self, failure: AttemptFailure) -> Vec<u8> {
+    fn truncate(&mut self, failure: AttemptFailure) -> Vec<u8> {
         let provider = self.call.as_deref().and_then(|call| call.attempt.as_ref()).map(|attempt| attempt.target.provider.name.clone());
         let error = failure.error(&provider.unwrap_or_default(), None);
         self.fail(failure);
@@ -370,7 +370,7 @@ impl Exchange {
             (Operation::Messages, stream, _) if native => Form::Native { stream },
             (Operation::Messages, true, _) => Form::Events,
             (Operation::Messages, false, _) => Form::Message,
-            (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.prospect).prompt },
+            (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.size).prompt },
             (Operation::Chat, false, _) => Form::Completion,
             (Operation::Chat, true, None) => Form::Chunks(UsagePlace::Withheld),
             (Operation::Chat, true, Some(StreamUsage::Merged)) => Form::Chunks(UsagePlace::Merged),
@@ -391,7 +391,7 @@ impl Exchange {
         } else {
             let dialect = (!is_proxys(&attempt.target, status, headers)).then(|| dialect::of(&attempt.target));
             let mut headers = headers.clone();
-            headers.entry(DATE).or_insert_with(today); // what a `retry-after` that is a date is compared with
+            headers.entry(DATE).or_insert_with(date); // what a `retry-after` that is a date is compared with
             Err(Box::new(Refusal { status, headers, body: Vec::new(), decoder: coding, dialect }))
         };
         self.shared.lock().life.on_head(response, Instant::now().into_std());
@@ -412,8 +412,8 @@ impl Exchange {
             Some(Err(failure)) => {
                 let committed = self.shared.lock().life.is_committed();
                 if committed {
-                    out.extend_from_slice(&self.break_off(failure));
-                } else if self.refit(&failure) || self.fail(failure) {
+                    out.extend_from_slice(&self.truncate(failure));
+                } else if self.retry_without_field(&failure) || self.fail(failure) {
                     return None;
                 } else {
                     // The error takes the place of the answer, so that both connections stay as they are.
@@ -432,9 +432,9 @@ impl Exchange {
         Some(out)
     }
 
-    fn refit(&mut self, failure: &AttemptFailure) -> bool {
+    fn retry_without_field(&mut self, failure: &AttemptFailure) -> bool {
         let (Some(call), AttemptFailure::Refused(_, refusal)) = (self.call.as_deref_mut(), failure) else { return false };
-        call.refit(refusal, &self.shared, &self.live)
+        call.retry_without_field(refusal, &self.shared, &self.live)
     }
 
     /// The answer begins, with the first `length` bytes of it.
@@ -458,10 +458,10 @@ impl Exchange {
         let Some(attempt) = call.attempt.as_mut() else { return };
         attempt.outgoing.body = Bytes::new();
         let now = self.live.now();
-        if let Some(cause) = attempt.asking.as_mut().and_then(|asking| asking.answered(now))
+        if let Some(cause) = attempt.tracker.as_mut().and_then(|tracker| tracker.succeeded(now))
             && self.live.health.is_logged(attempt.target.index, true, now)
         {
-            outage::log_back(&call.route.name, &attempt.target, &attempt.model, cause);
+            outage::log_recovery(&call.route.name, &attempt.target, &attempt.model, cause);
         }
     }
 
@@ -483,10 +483,10 @@ impl Exchange {
     /// Charges what has been used.
     fn account(&mut self, metered: Metered) {
         let Some(call) = self.call.as_deref_mut() else { return };
-        let expected = || self.live.limiter.usage(call.route.index, &call.prospect);
+        let expected = || self.live.limiter.usage(call.route.index, &call.size);
         let (usage, estimated) = settled(metered.reported, metered.whole, expected, metered.bytes.div_ceil(INITIAL_BYTES_PER_TOKEN));
         if !estimated && call.operation != Operation::CountTokens {
-            self.live.limiter.learn(call.route.index, &call.prospect, &usage);
+            self.live.limiter.learn(call.route.index, &call.size, &usage);
         }
         let price = call.attempt.as_ref().and_then(|attempt| attempt.target.price.as_ref());
         let micro_usd = price.map_or(0, |price| cost(price, &usage));
@@ -543,7 +543,7 @@ fn is_proxys(target: &Target, status: u16, headers: &HeaderMap) -> bool {
 }
 
 /// The time, as the header `date` has it.
-fn today() -> HeaderValue {
+fn date() -> HeaderValue {
     let seconds = i64::try_from(system::unix_time().as_secs()).unwrap_or_default();
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::from_second(seconds).unwrap_or_default());
     text.ok().and_then(|text| HeaderValue::try_from(text).ok()).unwrap_or(HeaderValue::from_static(""))

@@ -121,7 +121,7 @@ impl InspectedStream {
     fn inspect(&mut self, bytes: &[u8]) -> bool {
         let timer = &self.inspector.timer;
         if !bytes.is_empty() {
-            timer.hear();
+            timer.on_bytes();
         }
         let is_too_large = match &mut self.protocol {
             Protocol::Http1(head) if timer.is_head_awaited() => {
@@ -137,7 +137,7 @@ impl InspectedStream {
                 frames.push(bytes);
                 match frames.is_open() {
                     true if !was_open || frames.blocks != blocks => timer.await_client(Instant::now() + self.inspector.header_timeout),
-                    false if was_open => timer.rest(),
+                    false if was_open => timer.clear(),
                     _ => {}
                 }
                 frames.is_too_large()

@@ -10,10 +10,10 @@ pub mod upgrade;
 
 pub mod downstream;
 pub mod head;
-pub mod timer;
+pub mod inspect;
 pub mod proxy_header;
 pub mod reject;
-pub mod inspect;
+pub mod timer;
 
 pub mod proxy;
 

@@ -3,11 +3,11 @@
 use crate::lifecycle::AttemptFailure;
 use crate::provider::Target;
 use crate::redact::redact;
-use crate::route::health::Outage;
 use crate::route::availability::Cause;
+use crate::route::health::Outage;
 
 /// Logs an ejection: an error if the operator has to fix it, else a warning.
-pub fn log_out(route: &str, target: &Target, model: &str, outage: &Outage, failure: &AttemptFailure) {
+pub fn log_ejection(route: &str, target: &Target, model: &str, outage: &Outage, failure: &AttemptFailure) {
     let (provider, model, rest) = (&target.provider.endpoint_name, redact(model), outage.rest);
     let why = match outage.cause {
         Cause::Failures => return log::warn!("route `{route}`: `{model}` at provider `{provider}` is ejected for {rest:.1?}"),
@@ -19,7 +19,7 @@ pub fn log_out(route: &str, target: &Target, model: &str, outage: &Outage, failu
 }
 
 /// Logs a recovery.
-pub fn log_back(route: &str, target: &Target, model: &str, cause: Cause) {
+pub fn log_recovery(route: &str, target: &Target, model: &str, cause: Cause) {
     let cause = match cause {
         Cause::Credential => "after a rejected credential",
         Cause::NotFound => "after an unknown model",

@@ -4,8 +4,8 @@ use super::admission::Admission;
 use super::exchange::{Exchange, Reply};
 use super::failure::handled;
 use super::live::Live;
-use super::timer::ConnectionTimer;
 use super::replay::{Opening, Replay};
+use super::timer::ConnectionTimer;
 use super::{respond, summary, upstream_request};
 use crate::account::EndedBy;
 use crate::lifecycle::{AttemptFailure, Connect};
@@ -49,7 +49,7 @@ fn wrap(session: &mut Session, ctx: &Exchange) {
 fn unwrap(session: &mut Session, ctx: &Exchange) {
     if session.downstream_session.is_custom() {
         *session.downstream_session = ServerSession::new_custom(Box::new(()));
-        if let Some(real) = ctx.shared.lock().home.take() {
+        if let Some(real) = ctx.shared.lock().client_session.take() {
             session.downstream_session = real;
         }
     }
@@ -59,7 +59,7 @@ fn unwrap(session: &mut Session, ctx: &Exchange) {
 ///
 /// # Errors
 /// When the client has left, or the process ends.
-async fn attend<T: Send>(session: &mut Session, mut work: Pin<&mut (impl Future<Output = T> + Send)>) -> Result<T> {
+async fn await_with_client<T: Send>(session: &mut Session, mut work: Pin<&mut (impl Future<Output = T> + Send)>) -> Result<T> {
     // Nearly always ready at once: the future that reads from the client is large, and is only allocated for a real wait.
     if let Some(done) = work.as_mut().now_or_never() {
         return Ok(done);
@@ -67,7 +67,7 @@ async fn attend<T: Send>(session: &mut Session, mut work: Pin<&mut (impl Future<
     let listen = Box::pin(session.downstream_session.read_body_or_idle(true));
     match select(work, listen).await {
         Either::Left((done, _)) => Ok(done),
-        Either::Right((Err(gone), _)) => Err(gone.into_down()),
+        Either::Right((Err(disconnected), _)) => Err(disconnected.into_down()),
         Either::Right((Ok(_), work)) => Ok(work.await),
     }
 }
@@ -77,7 +77,7 @@ impl ProxyHttp for Gateway {
     type CTX = Box<Exchange>;
 
     fn new_ctx(&self) -> Box<Exchange> {
-        ConnectionTimer::with_current(ConnectionTimer::head_is_read);
+        ConnectionTimer::with_current(ConnectionTimer::on_head_read);
         Box::new(Exchange::new(self.live.load_full()))
     }
 
@@ -108,12 +108,12 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Exchange>) -> Result<Box<HttpPeer>> {
         let live = ctx.live.clone();
         let attempting = ctx.shared.lock().life.is_attempting();
-        if !attempting && !attend(session, pin!(ctx.prepare())).await? {
+        if !attempting && !await_with_client(session, pin!(ctx.prepare())).await? {
             return Err(handled());
         }
         let attempt = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()).ok_or_else(handled)?;
         let peer = live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.connection);
-        let peer = attend(session, pin!(peer)).await?;
+        let peer = await_with_client(session, pin!(peer)).await?;
         peer.ok_or_else(|| {
             let mut e = handled();
             e.set_retry(ctx.on_no_address());
@@ -145,7 +145,7 @@ impl ProxyHttp for Gateway {
         let built = if attempt.target.provider.http == HttpVersion::Http2 && !attempt.http2 {
             Err(AttemptFailure::Connect(Connect::Http1Only))
         } else {
-            attend(session, pin!(upstream_request::build(request, attempt, &live, &trace))).await?
+            await_with_client(session, pin!(upstream_request::build(request, attempt, &live, &trace))).await?
         };
         if let Err(failure) = built {
             ctx.fail(failure);
@@ -153,8 +153,8 @@ impl ProxyHttp for Gateway {
         }
         ctx.busy += began.elapsed();
         // The client was not attended to while the connection was made.
-        if let Some(Err(gone)) = session.downstream_session.read_body_or_idle(true).now_or_never() {
-            return Err(gone.into_down());
+        if let Some(Err(disconnected)) = session.downstream_session.read_body_or_idle(true).now_or_never() {
+            return Err(disconnected.into_down());
         }
         ctx.send(began);
         Ok(())

@@ -1,8 +1,8 @@
 //! Rejected connections and request heads: counts, logs at a limited rate, and responds if the client can read it.
 
 use super::head;
-use super::live::Live;
 use super::inspect::RejectedStream;
+use super::live::Live;
 use crate::error::ApiError;
 use crate::id;
 use crate::system;

@@ -12,9 +12,9 @@
 //! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
 
 use super::failure::{handled, raise};
-use super::timer::ConnectionTimer;
 use super::respond::{Common, Only};
 use super::shared::Shared;
+use super::timer::ConnectionTimer;
 use crate::lifecycle::{AttemptFailure, Due};
 use crate::limit::LimitHeaders;
 use async_trait::async_trait;
@@ -68,30 +68,30 @@ impl Replay {
 
     /// Writes a heartbeat, between two events because only whole ones are written to a client, and the head of the stream before it where nothing has been sent yet. Cancelled, it has left
     /// all of it or nothing in the session's buffer: Pingora waits for room there first, and for the client afterwards.
-    async fn beat(&mut self) -> Result<()> {
+    async fn write_heartbeat(&mut self) -> Result<()> {
         let first = self.shared.lock().life.on_heartbeat(Instant::now().into_std());
         let Opening { common, limits, only } = &self.opening;
         let head = if first { Some(common.opening(limits, only.as_ref())?) } else { None };
         let (draining, heartbeat) = (self.timer.is_draining(), common.front.heartbeat());
         let real = self.real()?;
         if let Some(head) = head {
-            let head = fit(head, real, draining);
+            let head = adapt_head(head, real, draining);
             real.write_response_header(head).await.map_err(|e| e.into_down())?;
         }
         real.write_response_body(Bytes::from_static(heartbeat), false).await.map_err(|e| e.into_down())
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
-        self.real.as_deref_mut().ok_or_else(gone)
+        self.real.as_deref_mut().ok_or_else(no_session)
     }
 }
 
-fn gone() -> Box<Error> {
+fn no_session() -> Box<Error> {
     Error::explain(ErrorType::InternalError, "the session has been given back")
 }
 
 /// Adapts a head to the client's version of HTTP; in a drain it closes the connection.
-fn fit(mut head: Box<ResponseHeader>, real: &mut ServerSession, draining: bool) -> Box<ResponseHeader> {
+fn adapt_head(mut head: Box<ResponseHeader>, real: &mut ServerSession, draining: bool) -> Box<ResponseHeader> {
     if draining {
         real.set_keepalive(None);
     }
@@ -101,22 +101,22 @@ fn fit(mut head: Box<ResponseHeader>, real: &mut ServerSession, draining: bool) 
     head
 }
 
-/// What is due now, which only the alarm shows: it is set for the next instant, or has rung for this one. An error ends the
+/// What is due now, if the timer has expired; otherwise sets the timer for the next instant. An error ends the
 /// attempt, or after the whole answer the wait for the end of the provider's body.
 fn due(shared: &Shared, timer: &ConnectionTimer) -> Option<Result<()>> {
-    let rung = timer.take_rung();
+    let expired = timer.take_expired();
     let life = &mut shared.lock().life;
-    if !rung && !life.take_rearm() {
+    if !expired && !life.take_rearm() {
         return None;
     }
     let (at, due) = life.due()?;
-    let drained = rung && timer.drain_is_over();
-    if !drained && (!rung || at > Instant::now().into_std()) {
+    let drained = expired && timer.is_drain_closed();
+    if !drained && (!expired || at > Instant::now().into_std()) {
         timer.await_upstream(at.into());
         return None;
     }
     Some(match due {
-        Due::Rest => Err(handled()),
+        Due::UpstreamEnd => Err(handled()),
         _ if drained => Err(raise(AttemptFailure::Drained)),
         Due::Late(deadline) => Err(raise(AttemptFailure::Late(deadline))),
         Due::Heartbeat => Ok(()),
@@ -126,7 +126,7 @@ fn due(shared: &Shared, timer: &ConnectionTimer) -> Option<Result<()>> {
 impl Drop for Replay {
     fn drop(&mut self) {
         if let Some(real) = self.real.take() {
-            self.shared.lock().home = Some(real);
+            self.shared.lock().client_session = Some(real);
         }
     }
 }
@@ -189,7 +189,7 @@ impl Session for Replay {
         });
         let (committed, whole, cut, head) = {
             let shared = &mut *self.shared.lock();
-            (shared.life.is_committed(), shared.life.is_whole(), shared.life.is_cut(), shared.head.take())
+            (shared.life.is_committed(), shared.life.is_complete(), shared.life.is_aborted(), shared.head.take())
         };
         if !committed {
             return match failed {
@@ -201,7 +201,7 @@ impl Session for Replay {
         }
         if let Some(head) = head {
             let draining = self.timer.is_draining();
-            tasks.insert(0, HttpTask::Header(fit(head, self.real()?, draining), false));
+            tasks.insert(0, HttpTask::Header(adapt_head(head, self.real()?, draining), false));
         }
         if whole {
             end |= failed.take().is_some(); // what happens to the provider's connection now is no failure
@@ -285,8 +285,8 @@ impl Session for Replay {
         }
         loop {
             let Self { real, shared, timer, .. } = self;
-            let real = real.as_deref_mut().ok_or_else(gone)?;
-            let whole = shared.lock().life.is_whole();
+            let real = real.as_deref_mut().ok_or_else(no_session)?;
+            let whole = shared.lock().life.is_complete();
             let heartbeat = {
                 let mut idle = pin!(real.read_body_or_idle(true));
                 poll_fn(|cx| {
@@ -299,7 +299,7 @@ impl Session for Replay {
                 .await
             };
             match heartbeat {
-                Ok(()) => Box::pin(self.beat()).await?, // boxed, so that every wait need not have room for it
+                Ok(()) => Box::pin(self.write_heartbeat()).await?, // boxed, so that every wait need not have room for it
                 Err(read) => return read,
             }
         }

@@ -1,10 +1,10 @@
 //! The heads of responses, and the responses that the gateway writes itself.
 
-use super::timer::ConnectionTimer;
 use super::response_headers::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, REQUEST_ID, RETRY_AFTER, RETRY_AFTER_MS, TRANSFER_ENCODING, WWW_AUTHENTICATE,
     X_ACCEL_BUFFERING, X_ATTEMPTS, X_CLIENT_REQUEST_ID, X_MODEL, X_PROVIDER, X_REQUEST_ID, X_SHOULD_RETRY,
 };
+use super::timer::ConnectionTimer;
 use super::{cors, intake};
 use crate::error::ApiError;
 use crate::front::Front;
@@ -57,7 +57,7 @@ pub struct Common {
     /// The client's own `x-request-id`, where it is one that can be logged and echoed.
     pub client_id: Option<HeaderValue>,
     /// For web pages; `None` where `server.cors` has no origins.
-    pub cors: Option<cors::Answer>,
+    pub cors: Option<cors::CorsHeaders>,
     /// Whose protocol the client speaks.
     pub front: Front,
 }

@@ -19,5 +19,5 @@ pub struct Parts {
     /// The client's response head, from the commit until it is written.
     pub head: Option<Box<ResponseHeader>>,
     /// The client's session, once the replay session is dropped.
-    pub home: Option<Box<ServerSession>>,
+    pub client_session: Option<Box<ServerSession>>,
 }

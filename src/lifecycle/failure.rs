@@ -4,12 +4,12 @@
 use crate::account::EndedBy;
 use crate::dialect::shared::blame::{self, Path, Sent};
 use crate::error::{ApiError, ErrorKind, Overflow};
-use crate::limit::Denied;
+use crate::limit::LimitError;
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::redact::redact_to;
+use crate::route::availability::Cause;
 use crate::route::retry::Next;
 use crate::route::settings::Retry;
-use crate::route::availability::Cause;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome};
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub enum AttemptFailure {
     /// All connections to the provider are in use.
     Saturated,
     /// A limit on the provider has no room, or the limit store failed.
-    Limited(Denied),
+    Limited(LimitError),
     /// There are no credentials to sign the request with.
     Unsigned(ApiError),
     /// No connection to the provider.
@@ -141,7 +141,7 @@ impl AttemptFailure {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Rejected(_) => "",
-            Self::Limited(Denied::Store) => LIMIT_STORE_FAILED,
+            Self::Limited(LimitError::Store) => LIMIT_STORE_FAILED,
             _ => self.outcome().name(),
         }
     }
@@ -164,7 +164,7 @@ impl AttemptFailure {
                 let message = format!("All connections to provider `{provider}` are in use; try again later.");
                 ApiError::new(503, ErrorKind::Overloaded, message)
             }
-            Self::Limited(denied) => denied.into(),
+            Self::Limited(error) => error.into(),
             Self::Connect(connect) => connect.error(provider),
             Self::Disconnected(_) => upstream("broke the connection off"),
             Self::Late(deadline) => {

@@ -112,7 +112,7 @@ fn table() -> Vec<(AttemptFailure, &'static str, Option<Next>, Option<Cause>)> {
         (plain(BadRequest), "none", None, None),
         (F::Rejected(no), "none", None, None),
         (F::Saturated, "none", None, None),
-        (F::Limited(Denied::Store), "none", None, None),
+        (F::Limited(LimitError::Store), "none", None, None),
         (F::Cancelled, "none", None, None),
         (F::Drained, "none", None, None),
         (F::Internal, "none", None, None),
@@ -141,6 +141,6 @@ fn each_failure_is_retried_for_its_own_reason() {
 
 #[test]
 fn a_failure_of_the_limit_store_has_a_reason_of_its_own_and_a_refused_request_has_that_of_its_status() {
-    let reasons = [AttemptFailure::Limited(Denied::Store), AttemptFailure::Saturated, ApiError::invalid("no").into()];
+    let reasons = [AttemptFailure::Limited(LimitError::Store), AttemptFailure::Saturated, ApiError::invalid("no").into()];
     assert_eq!(reasons.each_ref().map(AttemptFailure::reason), ["limit_store_failed", "limited", ""]);
 }

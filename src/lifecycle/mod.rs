@@ -63,7 +63,7 @@ struct Attempt {
     /// Reconnects after [`Delivery::Refused`] and [`Delivery::Unprocessed`].
     unprocessed: u8,
     /// How often its request was written again without a field that the target had refused.
-    refits: u8,
+    dropped_fields: u8,
 }
 
 /// How far an attempt is.
@@ -123,7 +123,7 @@ pub enum Due {
     /// A deadline of the attempt.
     Late(Deadline),
     /// The provider's body has not ended after the whole answer, and is given up.
-    Rest,
+    UpstreamEnd,
 }
 
 /// What a piece of the provider's body leads to.
@@ -147,7 +147,7 @@ pub enum Action {
     /// No attempt is under way: the next one, or the client's error. With the failure, unless it has been dealt with.
     Next(Option<AttemptFailure>),
     /// The answer cannot go on; the client gets an error event.
-    BreakOff(AttemptFailure),
+    Truncate(AttemptFailure),
     /// The client has disconnected.
     Abandon,
     /// The client has all that it gets; its response is ended.
@@ -160,7 +160,7 @@ pub struct Connection {
     /// Whether it had served another request before.
     pub reused: bool,
     /// Whether anything has come on it since the request.
-    pub heard: bool,
+    pub received: bool,
     /// Whether the provider has an address that the attempt has not dialled.
     pub other_address: bool,
 }
@@ -183,7 +183,7 @@ impl Lifecycle {
     pub fn connect(&mut self) {
         if let State::Admitted(client) = self.state {
             let progress = Progress::Connecting(None);
-            self.state = State::Attempting(Attempt { client, progress, began: None, stale: 0, unprocessed: 0, refits: 0 });
+            self.state = State::Attempting(Attempt { client, progress, began: None, stale: 0, unprocessed: 0, dropped_fields: 0 });
         }
     }
 
@@ -248,7 +248,7 @@ impl Lifecycle {
             Ok(()) => Some(Ok(Metered { whole: true, ..answer.metered() })),
         };
         if let Some(Ok(_)) = end {
-            self.end(Some(now + REST));
+            self.end(Some(now + UPSTREAM_END_TIMEOUT));
         } else if begins.is_some() {
             self.state = match replace(&mut self.state, State::Settled) {
                 State::Attempting(Attempt { progress: Progress::Answering(timer, answer), .. }) => State::Relaying(timer, answer),
@@ -266,7 +266,7 @@ impl Lifecycle {
             (_, Some(F::Cancelled)) => return Action::Abandon,
             (State::Ending(_), _) => return Action::Finish,
             (State::Received | State::Admitted(_), failure) => return Action::Next(failure),
-            (State::Relaying(..), failure) => return Action::BreakOff(failure.unwrap_or(F::Internal)),
+            (State::Relaying(..), failure) => return Action::Truncate(failure.unwrap_or(F::Internal)),
             (State::Attempting(attempt), failure) => (attempt, failure),
         };
         if let Some(F::Disconnected(delivery)) = failure
@@ -296,11 +296,11 @@ impl Lifecycle {
 
     /// The attempt's request is written again without a field that the target has refused. `false` where that was done too
     /// often.
-    pub fn refit(&mut self) -> bool {
+    pub fn retry_without_field(&mut self) -> bool {
         let State::Attempting(attempt) = &mut self.state else { return false };
-        let allowed = matches!(attempt.progress, Progress::Refused(..)) && attempt.refits < MAX_REFITS;
+        let allowed = matches!(attempt.progress, Progress::Refused(..)) && attempt.dropped_fields < MAX_DROPPED_FIELDS;
         if allowed {
-            attempt.refits += 1;
+            attempt.dropped_fields += 1;
             attempt.progress = Progress::Connecting(None);
             self.rearm = true;
         }
@@ -380,12 +380,12 @@ impl Lifecycle {
     }
 
     /// Whether the client has its whole answer.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         matches!(self.state, State::Ending(Some(_)))
     }
 
     /// Whether nothing is left but to end the client's response, and to give up the provider's.
-    pub fn is_cut(&self) -> bool {
+    pub fn is_aborted(&self) -> bool {
         matches!(self.state, State::Ending(None))
     }
 
@@ -393,7 +393,7 @@ impl Lifecycle {
     pub fn due(&self) -> Option<(Instant, Due)> {
         let deadline = match &self.state {
             State::Received | State::Ending(None) | State::Settled => return None,
-            State::Ending(Some(until)) => return Some((*until, Due::Rest)),
+            State::Ending(Some(until)) => return Some((*until, Due::UpstreamEnd)),
             State::Admitted(_) => None,
             State::Attempting(attempt) => match &attempt.progress {
                 Progress::Connecting(_) => None,
@@ -428,8 +428,8 @@ impl Attempt {
             Delivery::Doubtful => (on.reused, &mut self.stale, MAX_STALE),
             Delivery::Processed => return false,
         };
-        let heard = on.heard || !matches!(self.progress, Progress::Connecting(_) | Progress::Awaiting(_));
-        let free = allowed && !heard && *taken < most;
+        let received = on.received || !matches!(self.progress, Progress::Connecting(_) | Progress::Awaiting(_));
+        let free = allowed && !received && *taken < most;
         *taken += u8::from(free);
         if free && let Progress::Awaiting(_) = self.progress {
             self.progress = Progress::Connecting(None);
@@ -465,9 +465,9 @@ const MAX_STALE: u8 = 3;
 /// refuses all that are under way beyond it, and with many at a time that is more than one connection.
 const MAX_UNPROCESSED: u8 = 8;
 /// Refused fields that one attempt leaves out, one after another.
-const MAX_REFITS: u8 = 3;
+const MAX_DROPPED_FIELDS: u8 = 3;
 /// How long a provider's body may take to end after the answer in it.
-const REST: Duration = Duration::from_secs(1);
+const UPSTREAM_END_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]

@@ -72,7 +72,7 @@ impl Lifecycle {
     fn error(&mut self, failure: Option<AttemptFailure>, on: Connection) -> String {
         match self.on_error(failure, on) {
             Action::Fail(failure) => format!("Fail({failure})"),
-            Action::BreakOff(failure) => format!("BreakOff({failure})"),
+            Action::Truncate(failure) => format!("Truncate({failure})"),
             Action::Next(failure) => format!("Next({})", failure.map_or_else(String::new, |failure| failure.to_string())),
             action => format!("{action:?}"),
         }
@@ -123,7 +123,7 @@ fn events(t: Instant) -> Vec<Event> {
             String::new()
         })
     }
-    let on = Connection { reused: true, heard: false, other_address: true };
+    let on = Connection { reused: true, received: false, other_address: true };
     let metered = |metered: Option<Metered>| metered.map_or(String::new(), |metered| format!("charges {} bytes", metered.bytes));
     vec![
         quiet("connect", move |l| l.connect()),
@@ -147,7 +147,7 @@ fn events(t: Instant) -> Vec<Event> {
         event("reused connection broke", move |l| l.error(Some(F::Disconnected(Delivery::Doubtful)), on)),
         event("connection broke", move |l| l.error(Some(F::Disconnected(Delivery::Processed)), on)),
         event("empty", move |l| l.error(Some(F::Empty), on)),
-        event("refit", |l| if l.refit() { "allowed".into() } else { String::new() }),
+        event("retry_without_field", |l| if l.retry_without_field() { "allowed".into() } else { String::new() }),
         event("fail", move |l| metered(l.fail(&F::Truncated))),
         event("fail, client gone", move |l| metered(l.fail(&F::Cancelled))),
         event("respond", |l| format!("after {:?}", l.respond())),
@@ -185,7 +185,7 @@ fn an_attempt_reconnects_a_few_times_on_connections_that_had_served_others() {
     for (delivery, on, most) in [
         (Delivery::Doubtful, reused, MAX_STALE),
         (Delivery::Doubtful, Connection::default(), 0),
-        (Delivery::Doubtful, Connection { heard: true, ..reused }, 0),
+        (Delivery::Doubtful, Connection { received: true, ..reused }, 0),
         (Delivery::Refused, Connection::default(), MAX_UNPROCESSED),
         (Delivery::Unprocessed, Connection::default(), MAX_UNPROCESSED),
         (Delivery::Processed, reused, 0),
@@ -242,7 +242,7 @@ fn the_nearest_deadline_in_force_is_the_one_that_counts() {
     life.bytes(LAST, false, t + 59 * SECOND, false);
     assert!(life.take_rearm());
     life.bytes(COMMENT, false, t + 60 * SECOND, false);
-    assert_eq!(life.due(), Some((t + 59 * SECOND + REST, Due::Rest)));
+    assert_eq!(life.due(), Some((t + 59 * SECOND + UPSTREAM_END_TIMEOUT, Due::UpstreamEnd)));
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn a_heartbeat_is_due_after_each_silence_towards_the_client_until_the_answer_is_
     life.on_written(t + 20 * SECOND);
     assert_eq!(due(&life), Some((28, Due::Heartbeat)), "in a pause of the answer");
     life.bytes(LAST, false, t + 20 * SECOND, false);
-    assert_eq!(due(&life), Some((20 + REST.as_secs(), Due::Rest)));
+    assert_eq!(due(&life), Some((20 + UPSTREAM_END_TIMEOUT.as_secs(), Due::UpstreamEnd)));
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn so_many_refused_fields_are_left_out_and_no_more() {
     let mut life = states(t).remove(4);
     for allowed in [true, true, true, false] {
         life.on_head(refusal(), t);
-        assert_eq!(life.refit(), allowed);
+        assert_eq!(life.retry_without_field(), allowed);
         life.send(&TIMEOUTS, true, t);
     }
 }

@@ -31,7 +31,7 @@ pub struct Estimate {
 
 /// The properties of a request that its estimate is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prospect {
+pub struct RequestSize {
     /// Bytes of its messages as counted by [`prompt_bytes`], plus the route's system prompt.
     pub prompt_bytes: u64,
     /// `max_completion_tokens` or `max_tokens`, from the client or the route.
@@ -81,7 +81,7 @@ impl Default for Averages {
 
 impl Averages {
     /// Estimated tokens: the prompt by its bytes, the completion by its maximum or the average.
-    pub fn usage(&self, request: &Prospect) -> Usage {
+    pub fn usage(&self, request: &RequestSize) -> Usage {
         let ratio = self.bytes_per_token.load(Relaxed).max(1);
         let prompt = request.prompt_bytes.saturating_mul(SCALE).div_ceil(ratio);
         let completion = request.max_tokens.unwrap_or_else(|| self.completion.load(Relaxed).div_ceil(SCALE));
@@ -89,13 +89,13 @@ impl Averages {
     }
 
     /// [`Averages::usage`] as total tokens and cost.
-    pub fn estimate(&self, request: &Prospect, price: Option<&Price>) -> Estimate {
+    pub fn estimate(&self, request: &RequestSize, price: Option<&Price>) -> Estimate {
         let usage = self.usage(request);
         Estimate { tokens: usage.total(), micro_usd: price.map_or(0, |price| account::cost(price, &usage)) }
     }
 
     /// Updates the averages. `used` must come from a provider, not from an estimate.
-    pub fn learn(&self, request: &Prospect, used: &Usage) {
+    pub fn learn(&self, request: &RequestSize, used: &Usage) {
         if used.prompt > 0 && request.prompt_bytes > 0 {
             let (least, most) = BYTES_PER_TOKEN;
             let seen = (request.prompt_bytes.saturating_mul(SCALE) / used.prompt).clamp(least, most);
@@ -121,10 +121,10 @@ mod tests {
     #[test]
     fn a_request_is_estimated_by_its_bytes_and_its_maximum() {
         let averages = Averages::default();
-        let request = Prospect { prompt_bytes: 401, max_tokens: Some(50), choices: 2 };
+        let request = RequestSize { prompt_bytes: 401, max_tokens: Some(50), choices: 2 };
         let price = Price { input: 1_000_000, output: 10_000_000, ..Price::default() };
         assert_eq!(averages.estimate(&request, Some(&price)), Estimate { tokens: 201, micro_usd: 101 + 1000 });
-        assert_eq!(averages.estimate(&Prospect { max_tokens: None, ..request }, None), Estimate { tokens: 101 + 512, micro_usd: 0 });
+        assert_eq!(averages.estimate(&RequestSize { max_tokens: None, ..request }, None), Estimate { tokens: 101 + 512, micro_usd: 0 });
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn estimates_approach_what_answers_use() {
         let averages = Averages::default();
-        let request = Prospect { prompt_bytes: 1000, max_tokens: None, choices: 1 };
+        let request = RequestSize { prompt_bytes: 1000, max_tokens: None, choices: 1 };
         for _ in 0..200 {
             averages.learn(&request, &Usage { prompt: 500, completion: 40, ..Usage::default() });
         }

@@ -9,7 +9,7 @@
 //! changing the period makes a new limit.
 
 use super::budget::{Budget, BudgetExhausted, Spending};
-use super::estimate::{Averages, Estimate, Prospect};
+use super::estimate::{Averages, Estimate, RequestSize};
 use super::gcra::{Bucket, Rate};
 use super::headers::{LimitHeaders, LimitStatus};
 use super::permit::{Counted, Permit};
@@ -322,17 +322,17 @@ impl Limiter {
     }
 
     /// Estimated usage of a request.
-    pub fn estimate(&self, route: usize, request: &Prospect, price: Option<&Price>) -> Estimate {
+    pub fn estimate(&self, route: usize, request: &RequestSize, price: Option<&Price>) -> Estimate {
         self.averages.get(route).map(|(_, averages)| averages.estimate(request, price)).unwrap_or_default()
     }
 
     /// The estimate by kind of token, for responses that ended before the provider reported usage.
-    pub fn usage(&self, route: usize, request: &Prospect) -> Usage {
+    pub fn usage(&self, route: usize, request: &RequestSize) -> Usage {
         self.averages.get(route).map(|(_, averages)| averages.usage(request)).unwrap_or_default()
     }
 
     /// Updates the averages of a route with usage that a provider reported.
-    pub fn learn(&self, route: usize, request: &Prospect, used: &Usage) {
+    pub fn learn(&self, route: usize, request: &RequestSize, used: &Usage) {
         if let Some((_, averages)) = self.averages.get(route) {
             averages.learn(request, used);
         }

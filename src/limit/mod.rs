@@ -30,12 +30,12 @@ pub mod redis;
 pub mod rule;
 pub mod store;
 
-pub use estimate::{Estimate, Prospect};
+pub use estimate::{Estimate, RequestSize};
 pub use headers::{LimitHeaders, LimitStatus};
 pub use memory::Limiter;
 pub use permit::Permit;
 pub use redis::client::StoreEvent;
-pub use store::{CountedBy, Denied, Store, StoreStatus};
+pub use store::{CountedBy, LimitError, Store, StoreStatus};
 
 /// The entity that a limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

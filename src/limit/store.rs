@@ -58,18 +58,18 @@ closed_set! {
 
 /// Why a request was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub enum LimitError {
     /// A limit is exceeded.
-    Limit(LimitExceeded),
+    Exceeded(LimitExceeded),
     /// The store failed under `on_store_failure: deny`.
     Store,
 }
 
-impl From<&Denied> for ApiError {
-    fn from(denied: &Denied) -> Self {
-        match denied {
-            Denied::Limit(exceeded) => exceeded.into(),
-            Denied::Store => {
+impl From<&LimitError> for ApiError {
+    fn from(error: &LimitError) -> Self {
+        match error {
+            LimitError::Exceeded(exceeded) => exceeded.into(),
+            LimitError::Store => {
                 Self::new(503, ErrorKind::Overloaded, "The gateway cannot count this request at the moment. Try again in a moment.")
             }
         }
@@ -137,9 +137,9 @@ impl Store {
         provider: Option<usize>,
         estimate: Estimate,
         now: u64,
-    ) -> Result<Permit, Denied> {
+    ) -> Result<Permit, LimitError> {
         match self {
-            Self::Memory(limiter) => limiter.admit(subject, route, estimate, now).map_err(Denied::Limit),
+            Self::Memory(limiter) => limiter.admit(subject, route, estimate, now).map_err(LimitError::Exceeded),
             Self::Shared(store) => Box::pin(store.admit(subject, route, provider, estimate, now)).await,
         }
     }
@@ -149,12 +149,12 @@ impl Store {
     ///
     /// # Errors
     /// Why the attempt is not admitted. The permit stays valid.
-    pub async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<LimitSet, Denied> {
+    pub async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<LimitSet, LimitError> {
         let mut result = match self {
-            Self::Memory(_) => permit.enter_provider(provider, now).map_err(Denied::Limit),
+            Self::Memory(_) => permit.enter_provider(provider, now).map_err(LimitError::Exceeded),
             Self::Shared(store) => Box::pin(store.enter(permit, provider, now)).await,
         };
-        if let Err(Denied::Limit(exceeded)) = &mut result {
+        if let Err(LimitError::Exceeded(exceeded)) = &mut result {
             exceeded.headers.merge(permit.headers());
         }
         result
@@ -200,20 +200,22 @@ impl SharedStore {
         provider: Option<usize>,
         estimate: Estimate,
         now: u64,
-    ) -> Result<Permit, Denied> {
+    ) -> Result<Permit, LimitError> {
         let mut permit = match (self.redis.admit(subject, route, provider, estimate).await, self.on_failure) {
-            (Ok(decided), _) => return decided.map_err(Denied::Limit),
-            (Err(StoreUnavailable), StoreFailure::Local) => self.limiter.admit(subject, route, estimate, now).map_err(Denied::Limit)?,
+            (Ok(decided), _) => return decided.map_err(LimitError::Exceeded),
+            (Err(StoreUnavailable), StoreFailure::Local) => {
+                self.limiter.admit(subject, route, estimate, now).map_err(LimitError::Exceeded)?
+            }
             (Err(StoreUnavailable), StoreFailure::Allow) => {
                 Permit::new(&self.limiter, *subject, route, estimate, Counted::Uncounted, Admission::default())
             }
-            (Err(StoreUnavailable), StoreFailure::Deny) => return Err(Denied::Store),
+            (Err(StoreUnavailable), StoreFailure::Deny) => return Err(LimitError::Store),
         };
         permit.note_store_failure();
         Ok(permit)
     }
 
-    async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<LimitSet, Denied> {
+    async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<LimitSet, LimitError> {
         permit.leave_provider();
         let (counted, decision) = match permit.take_prefetched(provider) {
             Some(prefetched) => prefetched,
@@ -221,7 +223,7 @@ impl SharedStore {
                 (Ok(decision), _) => (Counted::Shared(Arc::clone(&self.redis)), decision),
                 (Err(StoreUnavailable), StoreFailure::Local) => {
                     permit.note_store_failure();
-                    return permit.enter_provider(provider, now).map_err(Denied::Limit);
+                    return permit.enter_provider(provider, now).map_err(LimitError::Exceeded);
                 }
                 (Err(StoreUnavailable), StoreFailure::Allow) => {
                     permit.note_store_failure();
@@ -229,11 +231,11 @@ impl SharedStore {
                 }
                 (Err(StoreUnavailable), StoreFailure::Deny) => {
                     permit.note_store_failure();
-                    return Err(Denied::Store);
+                    return Err(LimitError::Store);
                 }
             },
         };
-        let admission = decision.map_err(Denied::Limit)?;
+        let admission = decision.map_err(LimitError::Exceeded)?;
         Ok(permit.record_provider(provider, counted, &admission))
     }
 }

@@ -5,13 +5,13 @@
 //! once per request, by [`Health::resolve`]. Entries are lock-free; time is passed in.
 
 use super::latency::Latency;
-use super::r#match::Found;
+use super::r#match::RouteMatch;
 use super::models::{Models, PatternModels, Registry};
 pub use super::record::MAX_FAILURES;
 use super::record::Record;
 
-use super::settings::{Ejection, Route, Routes};
 use super::availability::{Availability, Cause, Role};
+use super::settings::{Ejection, Route, Routes};
 
 use crate::provider::ModelName;
 use crate::units::nanoseconds;
@@ -94,7 +94,7 @@ impl Health {
         if star.is_none() {
             return Resolved::default();
         }
-        let found = Found { route: route.index, star };
+        let found = RouteMatch { route: route.index, star };
         let entries = route.targets.iter().chain(&route.fallback).filter_map(|target| match &self.targets.get(target.index)?.entries {
             Entries::Model(_) => None,
             Entries::Pattern(models) => Some((target.index, models.entry(&found.model(&target.model)))),
@@ -189,7 +189,7 @@ impl HealthEntry {
 
     /// Starts an attempt after `wait`. `None` if the target is paused or ejected, or a probe is in flight, unless
     /// `force`, because no other target remains.
-    pub(super) fn begin(self: &Arc<Self>, rules: Ejection, force: bool, wait: Duration, now: u64) -> Option<Asking> {
+    pub(super) fn begin(self: &Arc<Self>, rules: Ejection, force: bool, wait: Duration, now: u64) -> Option<AttemptTracker> {
         let role = match self.availability.begin(now) {
             Some(role) => role,
             None if force => self.availability.begin_forced(now),
@@ -197,7 +197,7 @@ impl HealthEntry {
         };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let began = now.saturating_add(nanoseconds(wait));
-        Some(Asking { entry: self.clone(), role, rules, began, answered: false })
+        Some(AttemptTracker { entry: self.clone(), role, rules, began, answered: false })
     }
 }
 
@@ -214,7 +214,7 @@ pub struct Outage {
 
 /// An attempt in flight. Dropped without a result, it does not affect the target.
 #[derive(Debug)]
-pub struct Asking {
+pub struct AttemptTracker {
     entry: Arc<HealthEntry>,
     role: Role,
     rules: Ejection,
@@ -223,15 +223,15 @@ pub struct Asking {
     answered: bool,
 }
 
-impl Asking {
+impl AttemptTracker {
     /// Makes the target unavailable for `wait`, as the provider requested.
-    pub fn rest(&self, wait: Duration, now: u64) {
+    pub fn pause(&self, wait: Duration, now: u64) {
         self.entry.pause(wait, now);
     }
 
     /// Records the first content as success, even if the response fails later. Returns why the target was ejected if it
     /// is available again.
-    pub fn answered(&mut self, now: u64) -> Option<Cause> {
+    pub fn succeeded(&mut self, now: u64) -> Option<Cause> {
         self.entry.latency.observe(self.took(now), now);
         if self.rules.failures > 0 {
             self.entry.record.succeeded(self.rules.window, now);
@@ -268,7 +268,7 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for AttemptTracker {
     fn drop(&mut self) {
         self.entry.in_flight.fetch_sub(1, Ordering::Relaxed);
         if let Role::Probe { .. } = self.role {

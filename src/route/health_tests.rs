@@ -28,7 +28,7 @@ impl Health {
         self.fixed(target).in_flight()
     }
 
-    pub(crate) fn begin(&self, route: &Route, target: &Target, anyway: bool, wait: Duration, now: u64) -> Option<Asking> {
+    pub(crate) fn begin(&self, route: &Route, target: &Target, anyway: bool, wait: Duration, now: u64) -> Option<AttemptTracker> {
         self.fixed(target.index).begin(route.ejection, anyway, wait, now)
     }
 }
@@ -44,7 +44,7 @@ fn health(weights: &[u32]) -> (Snapshot, Health) {
 }
 
 /// An attempt at the first target, made whatever is known of it.
-fn ask(snapshot: &Snapshot, health: &Health, now: u64) -> Option<Asking> {
+fn ask(snapshot: &Snapshot, health: &Health, now: u64) -> Option<AttemptTracker> {
     let route = &snapshot.routes[0];
     health.begin(route, &route.targets[0], false, Duration::ZERO, now)
 }
@@ -80,8 +80,8 @@ fn a_refused_credential_and_an_unknown_model_put_a_target_out_at_once_and_are_to
         assert_eq!((h.cause(0), under_way.failed(cause, 2 * SECOND)), (Some(cause), None));
         assert!(ask(&s, &h, 2 * SECOND).is_none());
         assert_eq!(refused(11), Some(Outage { cause, rest: seconds(20), is_new: false }));
-        assert_eq!(ask(&s, &h, 31 * SECOND).unwrap().answered(31 * SECOND), Some(cause));
-        assert_eq!((h.cause(0), ask(&s, &h, 31 * SECOND).unwrap().answered(31 * SECOND)), (None, None));
+        assert_eq!(ask(&s, &h, 31 * SECOND).unwrap().succeeded(31 * SECOND), Some(cause));
+        assert_eq!((h.cause(0), ask(&s, &h, 31 * SECOND).unwrap().succeeded(31 * SECOND)), (None, None));
     }
 }
 
@@ -102,7 +102,7 @@ fn a_target_alone_is_ejected_too_and_asked_all_the_same() {
     assert!(h.is_ejected(0) && ask(&s, &h, 2 * SECOND).is_none());
     let anyway = || h.begin(&s.routes[0], &s.routes[0].targets[0], true, Duration::ZERO, 2 * SECOND).unwrap();
     assert_eq!(anyway().failed(Cause::Failures, 2 * SECOND), None);
-    anyway().answered(2 * SECOND);
+    anyway().succeeded(2 * SECOND);
     assert_eq!(h.unavailability(0, 2 * SECOND), None);
 }
 
@@ -118,7 +118,7 @@ fn one_probe_decides_and_what_began_before_it_does_not() {
     let mut probe = ask(&s, &h, 11 * SECOND).unwrap();
     assert!(ask(&s, &h, 11 * SECOND).is_none() && h.is_unavailable(0, 11 * SECOND));
     assert_eq!(h.unavailability(0, 11 * SECOND), Some((Duration::ZERO, true)));
-    probe.answered(12 * SECOND);
+    probe.succeeded(12 * SECOND);
     assert_eq!(h.unavailability(0, 12 * SECOND), None);
     for one in old {
         assert_eq!(one.failed(Cause::Failures, 12 * SECOND), None);
@@ -145,7 +145,7 @@ fn of_many_threads_one_makes_the_probe() {
     let start = std::sync::Barrier::new(8);
     for round in 1..50u64 {
         let now = (round * 400 + 11) * SECOND;
-        let asking: Vec<_> = std::thread::scope(|scope| {
+        let tracker: Vec<_> = std::thread::scope(|scope| {
             let one = || {
                 start.wait();
                 ask(&s, &h, now)
@@ -153,8 +153,8 @@ fn of_many_threads_one_makes_the_probe() {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
             threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!(asking.len(), 1);
-        asking.into_iter().for_each(|one| assert!(one.failed(Cause::Failures, now).is_some()));
+        assert_eq!(tracker.len(), 1);
+        tracker.into_iter().for_each(|one| assert!(one.failed(Cause::Failures, now).is_some()));
     }
     assert_eq!(h.in_flight(0), 0);
 }
@@ -190,7 +190,7 @@ fn parse(text: &str) -> Snapshot {
 }
 
 /// An attempt at the first target of a route for a model.
-fn ask_for(snapshot: &Snapshot, health: &Health, route: &str, star: Option<&str>) -> Option<Asking> {
+fn ask_for(snapshot: &Snapshot, health: &Health, route: &str, star: Option<&str>) -> Option<AttemptTracker> {
     let route = snapshot.routes.iter().find(|one| one.name.as_ref() == route).unwrap();
     let resolved = health.resolve(route, star);
     health.entry(&resolved, route.targets[0].index).unwrap().begin(route.ejection, false, Duration::ZERO, SECOND)
@@ -237,7 +237,7 @@ fn a_reload_keeps_the_models_of_a_pattern() {
     let s = parse(PATTERNS);
     let h = Health::new(&s.routes, None);
     eject(&s, &h, "m");
-    ask_for(&s, &h, "o/*", Some("resting")).unwrap().rest(Duration::from_secs(7), SECOND);
+    ask_for(&s, &h, "o/*", Some("resting")).unwrap().pause(Duration::from_secs(7), SECOND);
     let next = parse(&PATTERNS.replace("o/*", "renamed/*").replace("model: m", "model: resting"));
     let now = Health::new(&next.routes, Some((&s.routes, &h)));
     assert_eq!(now.models(0, SECOND), h.models(0, SECOND));

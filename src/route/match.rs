@@ -18,14 +18,14 @@ const MAX_ECHO: usize = 128;
 
 /// A matched route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found<'m> {
+pub struct RouteMatch<'m> {
     /// Index into [`Routes`].
     pub route: usize,
     /// The text that the pattern's `*` matched, never empty; `None` for an exact name.
     pub star: Option<&'m str>,
 }
 
-impl<'m> Found<'m> {
+impl<'m> RouteMatch<'m> {
     /// The name of the model at a target.
     pub fn model<'a>(&self, name: &'a ModelName) -> Cow<'a, str>
     where
@@ -40,16 +40,16 @@ impl<'m> Found<'m> {
 }
 
 /// Finds a route by name: an exact match, else the pattern with the longest prefix, then the longest suffix.
-pub fn find<'m>(routes: &Routes, model: &'m str) -> Option<Found<'m>> {
+pub fn find<'m>(routes: &Routes, model: &'m str) -> Option<RouteMatch<'m>> {
     let name = stripped(model);
     if let Some(route) = routes.exact.get(name) {
-        return Some(Found { route: *route, star: None });
+        return Some(RouteMatch { route: *route, star: None });
     }
     // Sorted in this order by the configuration.
     routes.patterns.iter().find_map(|(prefix, suffix, route)| {
         let star = name.strip_prefix(prefix.as_ref())?.strip_suffix(suffix.as_ref())?;
         // A name with a `*` is a pattern, not a model.
-        (!star.is_empty() && !star.contains('*')).then_some(Found { route: *route, star: Some(star) })
+        (!star.is_empty() && !star.contains('*')).then_some(RouteMatch { route: *route, star: Some(star) })
     })
 }
 
@@ -61,7 +61,7 @@ fn stripped(model: &str) -> &str {
 ///
 /// # Errors
 /// A 404 that suggests similar names the principal may use, or a 403.
-pub fn resolve<'m>(routes: &Routes, tenants: &Tenants, principal: Principal, model: &'m str) -> Result<Found<'m>, ApiError> {
+pub fn resolve<'m>(routes: &Routes, tenants: &Tenants, principal: Principal, model: &'m str) -> Result<RouteMatch<'m>, ApiError> {
     let Some(found) = find(routes, model) else { return Err(unknown(routes, tenants, principal, model)) };
     if may_use(principal, tenants, found.route) {
         return Ok(found);

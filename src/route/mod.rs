@@ -9,8 +9,8 @@ pub mod pick;
 pub mod refused;
 pub mod retry;
 
+pub mod availability;
 pub mod health;
 pub mod latency;
 pub mod models;
 mod record;
-pub mod availability;

@@ -259,7 +259,7 @@ pub(super) mod tests {
         let route = &s.routes[0];
         for (target, millis) in [(0, 50), (1, 100), (2, 900)] {
             let began = NOW - millis * 1_000_000;
-            health.begin(route, &route.targets[target], false, Duration::ZERO, began).unwrap().answered(NOW);
+            health.begin(route, &route.targets[target], false, Duration::ZERO, began).unwrap().succeeded(NOW);
         }
         let counts = shares(&s, &health);
         assert!(near(&counts, &[6667, 3333, 0]), "{counts:?}");

@@ -12,7 +12,7 @@
 //!
 //! The caller retries only while nothing of the response has been sent to the client.
 
-use super::health::{Asking, Health, HealthEntry};
+use super::health::{AttemptTracker, Health, HealthEntry};
 use super::pick::{Plan, SplitMix};
 use crate::provider::Target;
 use crate::route::settings::{Retry, Route};
@@ -33,13 +33,13 @@ pub enum Next {
 }
 
 /// The next attempt.
-pub struct Turn {
+pub struct NextAttempt {
     /// Its target.
     pub target: Arc<Target>,
     /// Delay before it; zero for the first attempt at a target, unless the target is paused.
     pub wait: Duration,
     /// Reports its result to the target's health.
-    pub asking: Asking,
+    pub tracker: AttemptTracker,
 }
 
 /// The attempts of one request: its plan and progress.
@@ -104,7 +104,7 @@ impl Attempts {
     }
 
     /// The first attempt. Counts as started.
-    pub fn first(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
+    pub fn first(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
         let available = self.take(route, health, |_| false, Duration::ZERO, now);
         let paused = available.or_else(|| self.take_after_pause(route, health, Duration::ZERO, now));
         paused.or_else(|| self.take(route, health, |_| true, Duration::ZERO, now))
@@ -113,7 +113,7 @@ impl Attempts {
     /// The attempt after a failed one; `None` to give up. Targets are tried in the order of the plan, unavailable ones last.
     /// When all were tried, further rounds follow, with a delay before each attempt. These leave out targets that are paused
     /// for longer than the maximum backoff; the first ejected one is tried if no other is left.
-    pub fn next(&mut self, route: &Route, next: Next, health: &Health, now: u64) -> Option<Turn> {
+    pub fn next(&mut self, route: &Route, next: Next, health: &Health, now: u64) -> Option<NextAttempt> {
         if self.made >= route.retry.attempts || next == Next::Larger && std::mem::replace(&mut self.too_long, true) {
             return None;
         }
@@ -129,13 +129,13 @@ impl Attempts {
     }
 
     /// The attempt in place of the last one, whose target cannot be used. That one is not counted.
-    pub fn skip(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
+    pub fn skip(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
         self.made = self.made.saturating_sub(1);
         self.skipped |= self.last;
         self.advance(route, health, now)
     }
 
-    fn advance(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
+    fn advance(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
         let in_this_round = if self.round == 0 { self.first(route, health, now) } else { self.retry_round(route, health, now) };
         in_this_round.or_else(|| {
             self.round += 1;
@@ -144,7 +144,7 @@ impl Attempts {
         })
     }
 
-    fn retry_round(&mut self, route: &Route, health: &Health, now: u64) -> Option<Turn> {
+    fn retry_round(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
         let wait = self.wait(&route.retry);
         let available = self.take(route, health, |_| false, wait, now);
         let paused = available.or_else(|| self.take_after_pause(route, health, wait, now));
@@ -153,7 +153,7 @@ impl Attempts {
 
     /// Of the targets paused at their provider's request, the one whose pause ends first, if that is within the maximum
     /// backoff. Jitter of up to an eighth of the pause is added.
-    fn take_after_pause(&mut self, route: &Route, health: &Health, at_least: Duration, now: u64) -> Option<Turn> {
+    fn take_after_pause(&mut self, route: &Route, health: &Health, at_least: Duration, now: u64) -> Option<NextAttempt> {
         // Pauses are rounded up to a millisecond.
         let longest = route.retry.backoff_max.saturating_add(Duration::from_millis(1));
         let steps = self.steps(route).filter(|(bit, _)| (self.tried | self.skipped) & bit == 0);
@@ -163,12 +163,12 @@ impl Attempts {
         });
         let (left, bit) = pauses.min()?;
         let wait = left.saturating_add(self.jitter(left / 8)).max(at_least);
-        let (target, asking) = self
+        let (target, tracker) = self
             .steps(route)
             .find(|(step, _)| *step == bit)
             .and_then(|(_, target)| Some((target.clone(), self.plan.entry(health, target)?.begin(route.ejection, true, wait, now)?)))?;
         self.start(bit);
-        Some(Turn { target, wait, asking })
+        Some(NextAttempt { target, wait, tracker })
     }
 
     fn start(&mut self, bit: u64) {
@@ -178,15 +178,22 @@ impl Attempts {
     }
 
     /// The first target of the plan that was not tried in this round and is available, or for which `force` is true.
-    fn take(&mut self, route: &Route, health: &Health, force: impl Fn(&HealthEntry) -> bool, wait: Duration, now: u64) -> Option<Turn> {
+    fn take(
+        &mut self,
+        route: &Route,
+        health: &Health,
+        force: impl Fn(&HealthEntry) -> bool,
+        wait: Duration,
+        now: u64,
+    ) -> Option<NextAttempt> {
         for step in 0..self.plan.len() {
             let bit = 1u64.checked_shl(step as u32).unwrap_or(0);
             let Some(target) = self.plan.target(route, step).filter(|_| (self.tried | self.skipped) & bit == 0) else { continue };
             let Some(entry) = self.plan.entry(health, target) else { continue };
-            let Some(asking) = entry.begin(route.ejection, force(entry), wait, now) else { continue };
+            let Some(tracker) = entry.begin(route.ejection, force(entry), wait, now) else { continue };
             let target = target.clone();
             self.start(bit);
-            return Some(Turn { target, wait, asking });
+            return Some(NextAttempt { target, wait, tracker });
         }
         None
     }
@@ -208,8 +215,8 @@ impl Attempts {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
-    use super::super::pick::tests::snapshot;
     use super::super::availability::Cause;
+    use super::super::pick::tests::snapshot;
     use super::*;
     use crate::config::snapshot::Snapshot;
 
@@ -239,10 +246,10 @@ mod tests {
         let (mut targets, mut waits) = (Vec::new(), Vec::new());
         let mut turn = attempts.first(&route, &health, 0);
         resting.iter().for_each(|target| health.pause(*target, Duration::from_secs(9), 0));
-        while let Some(Turn { target, wait, asking }) = turn {
+        while let Some(NextAttempt { target, wait, tracker }) = turn {
             targets.push(target.index);
             waits.push(wait.as_millis());
-            drop(asking);
+            drop(tracker);
             turn = attempts.next(&route, Next::Any, &health, 0);
         }
         assert_eq!(attempts.made() as usize, targets.len());
@@ -316,7 +323,7 @@ mod tests {
             let mut turn = attempts.first(&route, &health, 0);
             millis(after).iter().for_each(|(target, rest)| health.pause(*target, *rest, 0));
             for (target, rest) in targets.iter().zip(longest).take(route.retry.attempts as usize) {
-                let Some(Turn { target: asked, wait, .. }) = turn.take() else { panic!("{before:?} {after:?}: not {target}") };
+                let Some(NextAttempt { target: asked, wait, .. }) = turn.take() else { panic!("{before:?} {after:?}: not {target}") };
                 let rest = Duration::from_millis(*rest);
                 assert_eq!(asked.index, *target, "{before:?} {after:?}");
                 assert!(rest.is_zero() || (rest..=rest + rest / 8).contains(&wait), "{before:?} {after:?}: {wait:?}");
@@ -335,7 +342,7 @@ mod tests {
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
         let (mut asked, mut turns) = (Vec::new(), 0);
         let mut turn = attempts.first(&route, &health, 0);
-        while let Some(Turn { target, .. }) = turn {
+        while let Some(NextAttempt { target, .. }) = turn {
             turns += 1;
             assert!(turns < 50, "it goes on for ever");
             turn = if full.contains(&target.index) {
@@ -399,10 +406,10 @@ mod tests {
         let health = Health::new(&snapshot.routes, None);
         let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
         let (mut asked, mut turn) = (Vec::new(), attempts.first(&route, &health, 0));
-        while let Some(Turn { target, asking, .. }) = turn {
+        while let Some(NextAttempt { target, tracker, .. }) = turn {
             let next = *nexts.get(asked.len()).or(nexts.last()).unwrap();
             asked.push(target.index);
-            drop(asking);
+            drop(tracker);
             turn = attempts.next(&route, next, &health, 0);
         }
         asked

@@ -7,9 +7,9 @@ use crate::limit::memory::LimitId;
 use crate::limit::rule::Dimension;
 use crate::limit::{CountedBy, LimitStatus, Limiter, Store, StoreStatus};
 use crate::redact::redact;
+use crate::route::availability::Cause;
 use crate::route::models::PatternModels;
 use crate::route::refused::Refused;
-use crate::route::availability::Cause;
 use crate::telemetry::metrics::{self, Metrics};
 use std::time::Duration;
 

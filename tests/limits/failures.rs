@@ -2,7 +2,7 @@
 
 use crate::support::{Limits, Node, Redis, until_async};
 use std::time::Duration;
-use tidegate::limit::{Denied, Used};
+use tidegate::limit::{LimitError, Used};
 
 const ONE: &str = "[ { requests: 1, per: 30d } ]";
 
@@ -16,15 +16,15 @@ async fn stopped_then_started_again_under_each_policy() {
 
     redis.stop();
     assert!(local.admit(1).await.is_ok(), "it has admitted none itself");
-    assert!(matches!(local.admit(1).await, Err(Denied::Limit(_))), "now it has");
+    assert!(matches!(local.admit(1).await, Err(LimitError::Exceeded(_))), "now it has");
     assert!(allow.admit(1).await.is_ok() && allow.admit(1).await.is_ok());
-    assert_eq!(deny.admit(1).await.err(), Some(Denied::Store));
+    assert_eq!(deny.admit(1).await.err(), Some(LimitError::Store));
     assert!([&local, &allow, &deny].iter().all(|node| node.errors() > 0));
 
     redis.again();
     until_async("the recovery under deny", async || deny.admit(1).await.is_ok()).await;
-    until_async("the recovery under local", async || matches!(local.admit(1).await, Err(Denied::Limit(_)))).await;
-    until_async("the recovery under allow", async || matches!(allow.admit(1).await, Err(Denied::Limit(_)))).await;
+    until_async("the recovery under local", async || matches!(local.admit(1).await, Err(LimitError::Exceeded(_)))).await;
+    until_async("the recovery under allow", async || matches!(allow.admit(1).await, Err(LimitError::Exceeded(_)))).await;
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn absent_at_the_start() {
     redis.again();
     until_async("the shared count", async || {
         let (a, b) = (local.admit(1).await, allow.admit(1).await);
-        matches!((a, b), (Err(Denied::Limit(_)), Err(Denied::Limit(_))))
+        matches!((a, b), (Err(LimitError::Exceeded(_)), Err(LimitError::Exceeded(_))))
     })
     .await;
 }
@@ -53,7 +53,7 @@ async fn slow_beyond_the_deadline() {
     let held = node.admit(10).await.unwrap();
     let () = redis.command(&["CLIENT", "PAUSE", "700", "ALL"]);
     for _ in 0..5 {
-        assert_eq!(node.admit(10).await.err(), Some(Denied::Store));
+        assert_eq!(node.admit(10).await.err(), Some(LimitError::Store));
     }
     // The late ones were decided after all, and nobody holds what they took: two places are free again, two only.
     let mut two = Vec::new();
@@ -64,7 +64,7 @@ async fn slow_beyond_the_deadline() {
         two.len() == 2
     })
     .await;
-    assert!(matches!(node.admit(10).await, Err(Denied::Limit(_))));
+    assert!(matches!(node.admit(10).await, Err(LimitError::Exceeded(_))));
     drop((held, two));
     until_async("all places and tokens", async || node.admit(100).await.is_ok()).await;
 }
@@ -77,8 +77,8 @@ async fn flushed_while_requests_are_in_flight() {
     let mut held = vec![node.admit(10).await.unwrap(), node.admit(10).await.unwrap()];
     let () = redis.command(&["FLUSHALL"]);
     held.push(node.admit(10).await.unwrap());
-    assert!(matches!(node.admit(10).await, Err(Denied::Limit(_))), "what is held has been restated");
-    assert!(matches!(other.admit(10).await, Err(Denied::Limit(_))));
+    assert!(matches!(node.admit(10).await, Err(LimitError::Exceeded(_))), "what is held has been restated");
+    assert!(matches!(other.admit(10).await, Err(LimitError::Exceeded(_))));
     held[0].settle(Used { tokens: 500, micro_usd: 0 }, node.now());
     drop(held);
     until_async("the places", async || other.admit(480).await.is_ok()).await;
@@ -109,5 +109,5 @@ async fn what_is_used_during_an_outage_is_charged_when_it_is_over() {
     drop(permit);
     tokio::time::sleep(Duration::from_millis(200)).await;
     redis.again();
-    until_async("the charge", async || matches!(node.admit(1).await, Err(Denied::Limit(_)))).await;
+    until_async("the charge", async || matches!(node.admit(1).await, Err(LimitError::Exceeded(_)))).await;
 }

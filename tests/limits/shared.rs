@@ -4,14 +4,14 @@ use crate::support::{Limits, Node, Redis, until_async};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate::limit::rule::Dimension;
-use tidegate::limit::{Denied, LimitExceeded, Scope, Used};
+use tidegate::limit::{LimitError, LimitExceeded, Scope, Used};
 
 /// Never late on a busy machine, and nothing is admitted without Redis.
 const STRICT: &str = "on_store_failure: deny, store_timeout: 10s";
 
-fn refusal(denied: Result<tidegate::limit::Permit, Denied>) -> LimitExceeded {
+fn refusal(denied: Result<tidegate::limit::Permit, LimitError>) -> LimitExceeded {
     match denied {
-        Err(Denied::Limit(refusal)) => refusal,
+        Err(LimitError::Exceeded(refusal)) => refusal,
         other => panic!("{other:?}"),
     }
 }
@@ -98,7 +98,7 @@ async fn places_are_shared_and_come_back() {
     let kinds: Vec<_> = one.store.enter(&mut a, 0, one.now()).await.unwrap().iter().collect();
     assert_eq!(kinds, [(Scope::Provider, Dimension::Requests), (Scope::Provider, Dimension::Concurrent)]);
     assert_eq!(a.headers().requests.unwrap().remaining, 8, "of the provider's, which are tighter");
-    let Err(Denied::Limit(refused)) = two.store.enter(&mut b, 0, two.now()).await else { panic!("the provider has one place") };
+    let Err(LimitError::Exceeded(refused)) = two.store.enter(&mut b, 0, two.now()).await else { panic!("the provider has one place") };
     assert_eq!((refused.scope, refused.dimension), (Scope::Provider, Dimension::Concurrent));
     a.leave_provider();
     until_async("the provider's place", async || two.store.enter(&mut b, 0, two.now()).await.is_ok()).await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tidegate::config;
-use tidegate::limit::{Clock, Denied, Estimate, Limiter, Permit, Store, StoreEvent, Subject};
+use tidegate::limit::{Clock, Estimate, LimitError, Limiter, Permit, Store, StoreEvent, Subject};
 
 /// Far beyond what anything here takes on a machine that is not broken.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -214,7 +214,7 @@ impl Node {
         Ok(Self { store, limiter, clock, errors })
     }
 
-    pub async fn admit(&self, tokens: u64) -> Result<Permit, Denied> {
+    pub async fn admit(&self, tokens: u64) -> Result<Permit, LimitError> {
         self.store.admit(&WHO, 0, Some(0), Estimate { tokens, micro_usd: tokens }, self.clock.now()).await
     }
 

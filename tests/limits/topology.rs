@@ -3,7 +3,7 @@
 use crate::support::{Limits, Node, Server, free_port, until, until_async};
 use std::path::PathBuf;
 use std::process::Command;
-use tidegate::limit::Denied;
+use tidegate::limit::LimitError;
 
 const STRICT: &str = "on_store_failure: deny, store_timeout: 2s";
 
@@ -65,8 +65,8 @@ async fn count_survives(url: &str, lose: impl AsyncFnOnce()) {
         for node in [&one, &two] {
             match node.admit(1).await {
                 Ok(_) => admitted += 1,
-                Err(Denied::Limit(_)) => refused += 1,
-                Err(Denied::Store) => {}
+                Err(LimitError::Exceeded(_)) => refused += 1,
+                Err(LimitError::Store) => {}
             }
         }
         refused == 2

@@ -163,6 +163,6 @@ fn a_prompt_is_expected_and_no_completion() {
     let parsed = Operation::Embeddings.parse(r#"{"model":"r","input":["ab"],"max_tokens":9,"n":3}"#.into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "", seal: None };
-    let prospect = Operation::Embeddings.prospect(&request);
-    assert_eq!((prospect.prompt_bytes, prospect.max_tokens, prospect.choices), (6, Some(0), 1));
+    let size = Operation::Embeddings.prospect(&request);
+    assert_eq!((size.prompt_bytes, size.max_tokens, size.choices), (6, Some(0), 1));
 }

@@ -49,7 +49,7 @@ pub struct Connection {
     /// Whether an attempt has used it.
     used: AtomicBool,
     /// Whether bytes were received since the request. Only set by [`super::http1`].
-    heard: AtomicBool,
+    received: AtomicBool,
     /// Whether the response is complete.
     answered: AtomicBool,
     /// Duplicate of a socket in Pingora's pool, used to close it. `None` once closed.
@@ -215,18 +215,18 @@ impl Connection {
 
     /// Resets the state for the next request.
     pub fn begin_request(&self) {
-        self.heard.store(false, Ordering::Relaxed);
+        self.received.store(false, Ordering::Relaxed);
         self.answered.store(false, Ordering::Relaxed);
     }
 
     /// Records that bytes were received.
-    pub fn set_heard(&self) {
-        self.heard.store(true, Ordering::Relaxed);
+    pub fn set_received(&self) {
+        self.received.store(true, Ordering::Relaxed);
     }
 
     /// Whether bytes were received since the request.
-    pub fn has_heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
+    pub fn has_received(&self) -> bool {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Records that the response is complete.

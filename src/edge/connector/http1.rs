@@ -162,7 +162,7 @@ impl AsyncRead for PooledStream {
                 buf.set_filled(before);
                 this.stream = None;
             } else {
-                stream.connection().set_heard();
+                stream.connection().set_received();
             }
         }
         Poll::Ready(Ok(()))
@@ -208,7 +208,7 @@ mod tests {
         far.write_all(b"answer").await.unwrap();
         let mut answer = [0; 6];
         stream.read_exact(&mut answer).await.unwrap();
-        assert!(connection.has_heard());
+        assert!(connection.has_received());
         connection.set_answered();
         assert!(pool.take(KEY).is_none(), "it is still in use");
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
@@ -228,7 +228,7 @@ mod tests {
         stream.write_all(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n").await.unwrap();
         far.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
         assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 0);
-        assert!(!connection.has_heard());
+        assert!(!connection.has_received());
         assert!(stream.write_all(b"?").await.is_err());
         assert!(pool.take(KEY).is_none());
     }

@@ -50,8 +50,8 @@ impl AttemptConnection {
     }
 
     /// Whether bytes were received since the request. Only known for connections of [`http1`].
-    pub fn has_heard(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.connection.has_heard())
+    pub fn has_received(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.connection.has_received())
     }
 
     /// Records that the response is complete, so that the connection can be kept.
