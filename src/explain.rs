@@ -3,22 +3,22 @@
 //! Nothing is looked up in a table that could differ from what is done: every parameter is given to the target's own
 //! encoder, in a request of its own, and the encoder's verdict is printed.
 
-use crate::dialect;
 use crate::dialect::bedrock::family::Family;
 use crate::dialect::gemini::Publisher;
+use crate::dialect::openai::quirks::{ReasoningField, ReasoningTurns};
+use crate::dialect::sagemaker::Format;
 use crate::dialect::shared::params::Policy;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::settings::Params;
 use crate::near;
-use crate::provider::catalogue::{ReasoningField, ReasoningTurns};
+use crate::provider::Target;
+use crate::provider::protocol::Protocol;
 use crate::provider::timeouts::Timeouts;
-use crate::provider::{Kind, SageMakerFormat, Target};
 use crate::route::r#match::{RouteMatch, find};
 use crate::route::settings::Route;
 use crate::route::settings::Routes;
 use crate::units::text as time;
-use crate::yaml::read::Words;
 use std::fmt::Write as _;
 
 /// A member that no dialect knows.
@@ -49,7 +49,7 @@ pub fn explain(routes: &Routes, model: &str) -> Result<String, String> {
 fn write_route(text: &mut String, route: &Route, found: RouteMatch<'_>) -> std::fmt::Result {
     let attempts = route.retry.attempts;
     let word = if attempts == 1 { "attempt" } else { "attempts" };
-    writeln!(text, "{}  balance {}, {attempts} {word}", route.name, route.balance.word())?;
+    writeln!(text, "{}  balance {}, {attempts} {word}", route.name, route.balance.name())?;
     let e = route.ejection;
     if e.failures > 0 {
         let share = f64::from(e.share) / 1e6;
@@ -67,7 +67,7 @@ fn write_route(text: &mut String, route: &Route, found: RouteMatch<'_>) -> std::
         let (provider, model) = (&target.provider, found.model(&target.model));
         let weight = if part == "weight" { format!("weight {}", target.weight) } else { part.to_owned() };
         writeln!(text, "\n  {}  {model}  {weight}", provider.name)?;
-        writeln!(text, "    kind      {}", provider.kind.name())?;
+        writeln!(text, "    kind      {}", provider.kind.name)?;
         writeln!(text, "    base_url  {}", provider.base)?;
         if let Some(proxy) = provider.proxy() {
             writeln!(text, "    proxy     {proxy}")?;
@@ -96,7 +96,7 @@ fn write_route(text: &mut String, route: &Route, found: RouteMatch<'_>) -> std::
 
 /// What the model's family lacks, and which JSON schemas it takes.
 fn write_model(text: &mut String, target: &Target, model: &str) -> std::fmt::Result {
-    if target.provider.kind == Kind::Bedrock {
+    if let Protocol::Bedrock(_) = target.protocol {
         let family = Family::of(model);
         let takes = family.takes();
         let lacks = [
@@ -110,7 +110,7 @@ fn write_model(text: &mut String, target: &Target, model: &str) -> std::fmt::Res
         writeln!(text, "    family    {}, lacks {lacks}", family.name())?;
     }
     write_state(text, target, model)?;
-    let Some((output, tools)) = dialect::schemas(target, model) else { return Ok(()) };
+    let Some((output, tools)) = target.dialect().schemas(model) else { return Ok(()) };
     for (what, rules) in [("schemas", output), ("tools", tools)] {
         let keywords = rules
             .keywords
@@ -124,27 +124,26 @@ fn write_model(text: &mut String, target: &Target, model: &str) -> std::fmt::Res
 /// What the model needs back on the next turn, which is sealed in the ids of tool calls, and where the reasoning of earlier
 /// turns goes.
 fn write_state(text: &mut String, target: &Target, model: &str) -> std::fmt::Result {
-    let quirks = &target.provider.quirks;
-    let speaks_openai = match target.provider.kind {
-        Kind::OpenAi(_) => true,
-        Kind::SageMaker => target.format == SageMakerFormat::OpenAiChat,
-        Kind::Vertex => Publisher::of(model) == Publisher::Other,
-        _ => false,
+    let openai = match &target.protocol {
+        Protocol::OpenAi(openai) => Some(openai),
+        Protocol::SageMaker(container) if container.format == Format::OpenAiChat => Some(&container.openai),
+        Protocol::Vertex(vertex) if Publisher::of(model) == Publisher::Other => Some(&vertex.openai),
+        _ => None,
     };
-    let returned = match target.provider.kind {
-        _ if speaks_openai => quirks.returns.iter().map(|returned| returned.name()).collect::<Vec<_>>().join(", "),
-        Kind::Anthropic => "thinking".to_owned(),
-        Kind::Bedrock if Family::of(model) == Family::Claude => "thinking".to_owned(),
-        Kind::Vertex if Publisher::of(model) == Publisher::Anthropic => "thinking".to_owned(),
-        Kind::GoogleAiStudio | Kind::Vertex => "thought signatures".to_owned(),
+    let returned = match (&target.protocol, openai) {
+        (_, Some(openai)) => openai.quirks.returns.iter().map(|returned| returned.name()).collect::<Vec<_>>().join(", "),
+        (Protocol::Anthropic(_), _) => "thinking".to_owned(),
+        (Protocol::Bedrock(_), _) if Family::of(model) == Family::Claude => "thinking".to_owned(),
+        (Protocol::Vertex(_), _) if Publisher::of(model) == Publisher::Anthropic => "thinking".to_owned(),
+        (Protocol::Gemini(_) | Protocol::Vertex(_), _) => "thought signatures".to_owned(),
         _ => String::new(),
     };
     if !returned.is_empty() {
         writeln!(text, "    returns   {returned}, in the ids of tool calls")?;
     }
-    if speaks_openai {
-        let field = if target.split_think_tags { ReasoningField::Content } else { quirks.reasoning_field };
-        match quirks.reasoning {
+    if let Some(openai) = openai {
+        let field = if openai.split_think_tags { ReasoningField::Content } else { openai.quirks.reasoning_field };
+        match openai.quirks.reasoning {
             ReasoningTurns::Strip => writeln!(text, "    reasoning of earlier turns is left out")?,
             ReasoningTurns::Keep => writeln!(text, "    reasoning of earlier turns goes into `{}`", field.name())?,
             ReasoningTurns::ToolTurns => writeln!(text, "    reasoning of turns with tool calls goes into `{}`", field.name())?,
@@ -209,7 +208,7 @@ impl Sample {
 /// Why the target refuses it.
 pub fn encoded(sample: &Sample, params: &Params, system: Option<&str>, target: &Target, model: &str) -> Result<Vec<String>, String> {
     let request = ChatRequest { parsed: &sample.0, params, system, model, seal: None };
-    let outgoing = dialect::of(target).encode(&request, target).map_err(|e| e.message.into_owned())?;
+    let outgoing = target.dialect().encode(&request).map_err(|e| e.message.into_owned())?;
     Ok(outgoing.dropped.iter().map(|name| name.clone().into_owned()).collect())
 }
 

@@ -55,8 +55,10 @@
 //! # Adding a dialect
 //!
 //! A folder in [`dialect`] with a type that implements [`dialect::Dialect`] (writes a request from [`llm::request::Request`],
-//! reads an error into [`llm::failure::ProviderError`]) and [`dialect::Decoder`] (frames to events). [`dialect::shared`] has the
-//! parts that several dialects use. An OpenAI-compatible provider needs a catalogue entry and no code.
+//! reads an error into [`llm::failure::ProviderError`]) and [`dialect::Configure`] (its keys of the configuration, its base URL,
+//! its credential), and one that implements [`dialect::Decoder`] (frames to events); a line of `protocols!` in
+//! [`provider::protocol`] and an entry of the catalogue. [`dialect::shared`] has the parts that several dialects use. An
+//! OpenAI-compatible provider needs a catalogue entry and no code.
 //!
 //! # Invariants
 //!
@@ -73,6 +75,13 @@
 //! 6. Upstream headers are built from an allow-list, never copied from the client.
 //! 7. A request is signed with the key of the target it is sent to.
 //! 8. One function converts errors to HTTP, one table normalises finish reasons, one module enforces the order of events.
+//!
+//! # Imports point one way
+//!
+//! A folder imports only those below it; `LAYERS` in `tests/source_scan.rs` is the whole list. From below: leaf helpers,
+//! [`json`]; [`error`](mod@error), [`yaml`]; [`llm`]; [`frame`], [`front`], [`sign`]; [`dialect`], [`limit`]; [`provider`],
+//! [`auth`], [`relay`]; [`route`]; [`telemetry`], [`lifecycle`], [`explain`], [`config`]; [`edge`], [`cli`]. The configuration
+//! of a part lives with that part; [`config`] reads it, checks it and puts it together.
 //!
 //! # The modules, in the order of a request
 //!

@@ -1,8 +1,8 @@
 //! What a client can ask a model for. Everything that differs between the operations, apart from the bytes themselves,
 //! is decided here; the way of a request is the same for all.
 
-use crate::dialect::{self, Outgoing};
-use crate::error::ApiError;
+use crate::dialect::Outgoing;
+use crate::error::{ApiError, ErrorKind};
 use crate::front::{embeddings, messages};
 use crate::limit::{RequestSize, estimate};
 use crate::llm::embeddings::{EmbeddingRequest, INPUT};
@@ -77,13 +77,20 @@ impl Operation {
     /// # Errors
     /// A 400 that names the field where the target cannot keep what the client asked for.
     pub fn encode(self, request: &ChatRequest<'_>, headers: &Headers, target: &Target) -> Result<Outgoing, ApiError> {
-        let dialect = dialect::of(target);
+        let (dialect, provider) = (target.dialect(), &target.provider.name);
         let messages = MessagesRequest { base: *request, headers };
         match self {
-            Self::Chat => dialect.encode(request, target),
-            Self::Embeddings => dialect.encode_embeddings(&EmbeddingRequest::of(request)?, target),
-            Self::Messages => dialect.encode(&messages, target),
-            Self::CountTokens => dialect.encode_count(&messages, target),
+            Self::Chat => dialect.encode(request),
+            Self::Embeddings => dialect.encode_embeddings(&EmbeddingRequest::of(request)?)?.ok_or_else(|| {
+                let kind = &target.provider.kind.name;
+                let message = format!("Provider `{provider}` ({kind}) has no embeddings for this model; choose another model");
+                ApiError::field(Field::Model.name(), message)
+            }),
+            Self::Messages => dialect.encode(&messages),
+            Self::CountTokens => dialect.encode_count(&messages)?.ok_or_else(|| {
+                let message = format!("Provider `{provider}` of this model counts no tokens of a prompt.");
+                ApiError::new(404, ErrorKind::NotFound, message)
+            }),
         }
     }
 }

@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tidegate::config;
+use tidegate::yaml::problem::Problems;
+use tidegate::yaml::{json, tree};
 
 /// Where the metrics are declared, each name in quotes.
 const METRICS: &str = include_str!("../src/telemetry/metrics.rs");
@@ -74,7 +76,10 @@ fn every_recorded_series_that_a_rule_uses_is_recorded() {
 
 fn yaml(path: &str) -> Value {
     let text = fs::read_to_string(root().join(path)).unwrap();
-    serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
+    let mut problems = Problems::default();
+    let node = tree::parse(&text, &mut problems);
+    assert_eq!(problems.into_sorted(), [], "{path}");
+    json::of_node(&node.unwrap()).unwrap()
 }
 
 #[test]

@@ -5,7 +5,6 @@
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tidegate::dialect;
 use tidegate::llm::envelope::{ChatRequest, Parsed};
 use tidegate::llm::settings::Params;
 use tidegate::provider::Target;
@@ -20,7 +19,7 @@ fn folder() -> PathBuf {
 fn sent(request: &Value, target: &Target, params: &Params) -> Value {
     let parsed = Parsed::parse(request.to_string().into()).unwrap();
     let request = ChatRequest { parsed: &parsed, params, system: None, model: targets::model(target), seal: None };
-    match dialect::of(target).encode(&request, target) {
+    match target.dialect().encode(&request) {
         Err(error) => json!({"status": error.status, "param": error.param, "message": error.message}),
         Ok(out) => json!({
             "path": out.path,

@@ -130,16 +130,16 @@ impl At {
     fn blames(&self, more: Value, status: u16, refusal: &str) -> Option<String> {
         let parsed = Parsed::parse(request(more.clone()).to_string().into()).unwrap();
         let out = self.encode(more).unwrap();
-        let dialect = dialect::of(self.target());
+        let dialect = self.target().dialect();
         let error = dialect.read_error(status, &http::HeaderMap::new(), refusal.as_bytes());
         let names = dialect.names(self.model());
-        let sent = Sent { parsed: &parsed, body: &out.body, quirks: &self.target().provider.quirks, names };
+        let sent = Sent { parsed: &parsed, body: &out.body, quirks: dialect.quirks(), names };
         let own = error.param.as_deref().map(|text| dialect::shared::blame::Path { text, sure: true });
         own.into_iter().chain(paths(&error.message)).find_map(|path| sent.in_clients_words(path))
     }
 
     fn class(&self, status: u16, refusal: &str) -> FailureClass {
-        dialect::of(self.target()).read_error(status, &http::HeaderMap::new(), refusal.as_bytes()).judged()
+        self.target().dialect().read_error(status, &http::HeaderMap::new(), refusal.as_bytes()).judged()
     }
 }
 
@@ -339,7 +339,7 @@ fn what_is_added_can_be_left_out() {
         r#"{"detail":[{"loc":["body","stream_options"],"msg":"extra fields not permitted"}]}"#,
         r#"{"error":"unknown field `include_usage`"}"#,
     ] {
-        let refusal = dialect::of(there.target()).read_error(422, &http::HeaderMap::new(), body.as_bytes());
+        let refusal = there.target().dialect().read_error(422, &http::HeaderMap::new(), body.as_bytes());
         assert_eq!(
             refusal::member(&refusal, asked.stream(), |field| asked.raw(field).is_some()).map(|field| field.name()),
             Some("stream_options"),
@@ -688,7 +688,7 @@ fn a_hint_that_is_refused_is_found() {
     ] {
         let there = at(provider, model);
         let asked = ChatRequest { parsed: &parsed, params: &there.route.params, system: None, model: there.model(), seal: None };
-        let refusal = dialect::of(there.target()).read_error(400, &http::HeaderMap::new(), body.as_bytes());
+        let refusal = there.target().dialect().read_error(400, &http::HeaderMap::new(), body.as_bytes());
         assert_eq!(refusal::member(&refusal, asked.stream(), |field| asked.raw(field).is_some()).map(|field| field.name()), want, "{body}");
     }
 }

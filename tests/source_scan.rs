@@ -4,10 +4,11 @@
 //! - What is pure has no async, no runtime, no clock and no randomness of its own.
 //! - Outside tests the lints against panics are on; others are only silenced with a reason.
 //! - A `Secret` cannot be shown, and its text is taken out in a few places only.
+//! - Imports between folders point one way.
 //! - Every file says why it exists and is short enough to read.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on has failed")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A file is to be split from here on.
@@ -20,6 +21,20 @@ const IMPURE: [&str; 6] = ["async fn", "async move", "async {", ".await", "tokio
 const EXPOSE: [&str; 5] = ["secret.rs", "config/build/", "sign/", "sign.rs", "limit/redis/client.rs"];
 /// Where lines may be written to the terminal.
 const PRINT: [&str; 3] = ["cli.rs", "commands.rs", "demo.rs"];
+
+/// The folders and files at the top of `src`, the lowest first. One may import its own layer and those below; within a layer
+/// there are no circles.
+const LAYERS: [&[&str]; 9] = [
+    &["closed_set", "files", "id", "near", "pem", "percent", "secret", "system", "units", "json", "redact"],
+    &["error", "egress", "yaml"],
+    &["llm"],
+    &["frame", "front", "sign", "account"],
+    &["dialect", "limit"],
+    &["provider", "auth", "relay"],
+    &["route", "operation"],
+    &["telemetry", "lifecycle", "explain", "config", "simulate"],
+    &["edge", "reference", "demo", "commands", "cli"],
+];
 
 /// A source file: all of it, and what of it is no test and no comment.
 struct File {
@@ -133,6 +148,50 @@ fn only_the_edge_names_pingora() {
     let files = sources();
     none(&places(files.iter().filter(|(name, _)| !is_in(name, &["edge/"])), &["pingora"]), "pingora belongs into src/edge");
     assert!(!places(files.iter().filter(|(name, _)| is_in(name, &["edge/"])), &["pingora"]).is_empty());
+}
+
+/// The part of `src` that a path or a file's name begins with.
+fn part(name: &str) -> &str {
+    name.split(['/', ':', '.']).next().unwrap()
+}
+
+/// The first segments of all `crate::…` paths of a file, those in braces too.
+fn imports(code: &str) -> BTreeSet<&str> {
+    let word = |text: &'_ str| text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        assert!(!rest.starts_with('{'), "write one `use` for each part of the crate");
+        found.insert(&rest[..word(rest)]);
+    }
+    found
+}
+
+#[test]
+fn imports_between_folders_point_one_way() {
+    let files = sources();
+    let layer = |part: &str| LAYERS.iter().position(|parts| parts.contains(&part));
+    let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut upwards = Vec::new();
+    for (name, file) in files.iter().filter(|(name, _)| !matches!(name.as_str(), "lib.rs" | "main.rs")) {
+        let own = part(name);
+        let from = layer(own).unwrap_or_else(|| panic!("give src/{own} a place in LAYERS"));
+        for to in imports(&file.code).into_iter().filter(|to| *to != own) {
+            // What is at the top of the crate and no part of it is a macro of another part.
+            let Some(level) = layer(to) else { continue };
+            edges.entry(own).or_default().insert(to);
+            if level > from {
+                upwards.push(format!("src/{name} imports {to}, which is above it"));
+            }
+        }
+    }
+    none(&upwards, "a type lives with the lowest part that needs it");
+    // Parts from which nothing leads back are taken away; what is left are circles.
+    while let Some(free) = edges.iter().find(|(_, to)| !to.iter().any(|to| edges.contains_key(to))).map(|(from, _)| *from) {
+        edges.remove(free);
+    }
+    let circles: Vec<_> = edges.iter().map(|(from, to)| format!("{from} imports {to:?}")).collect();
+    none(&circles, "parts of one layer import each other in a circle");
 }
 
 #[test]

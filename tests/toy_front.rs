@@ -101,10 +101,10 @@ impl Writer for LineWriter {}
 
 /// Sends a request to the simulator and writes the answer.
 async fn answer(lines: &Lines<'_>, target: &Target, simulator: SocketAddr) -> Result<LineWriter, ApiError> {
-    let mut outgoing = tidegate::dialect::of(target).encode(lines, target)?;
+    let mut outgoing = target.dialect().encode(lines)?;
     let path = target.provider.base.path_and_query(&outgoing.path);
     let json = (http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    let signer = Signer::new(&target.provider, Existing::default()).unwrap();
+    let signer = Signer::new(&target.provider.payer(), Existing::default()).unwrap();
     let proof = signer.sign(&path, std::slice::from_ref(&json), &outgoing.body).await?;
     let mut request = format!("POST {path} HTTP/1.0\r\nhost: {simulator}\r\ncontent-length: {}\r\n", outgoing.body.len()).into_bytes();
     for (name, value) in outgoing.headers.iter().chain([&json]).chain(signer.fixed()).chain(&proof) {
@@ -143,7 +143,7 @@ async fn a_front_of_lines_is_answered_by_every_dialect_whole_and_streamed() {
     for route in demo.routes.iter().filter(|route| route.targets.len() == 1 && route.fallback.is_empty()) {
         let target = &route.targets[0];
         let ModelName::Fixed(model) = &target.model else { continue };
-        kinds.insert(target.provider.kind.name());
+        kinds.insert(target.provider.kind.name.as_str());
         let hello = "system: Be brief.\nuser: Hello there, Zürich";
         let read = async |text: &str| answer(&Lines { text, model }, target, address).await.unwrap();
         let whole = read(hello).await;
@@ -163,7 +163,7 @@ async fn a_front_of_lines_is_answered_by_every_dialect_whole_and_streamed() {
 #[test]
 fn refusals_and_dropped_hints_use_the_clients_own_words() {
     let (_, target) = targets::all().into_iter().find(|(name, _)| &**name == "anthropic").unwrap();
-    let encode = |text| tidegate::dialect::of(&target).encode(&Lines { text, model: targets::model(&target) }, &target);
+    let encode = |text| target.dialect().encode(&Lines { text, model: targets::model(&target) });
     assert_eq!(encode("user: Hi\nluck: 7").unwrap().dropped, ["luck"]);
     let refused = encode("user: Hi\ntool: f []").err().unwrap();
     assert_eq!((refused.status, refused.param.as_deref()), (400, Some("line[1]")));

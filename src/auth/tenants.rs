@@ -1,6 +1,7 @@
 //! Configured teams and keys.
 
 use crate::limit::rule::LimitRule;
+use crate::yaml::section::words;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,13 +17,14 @@ pub struct Tenants {
     pub digests: HashMap<[u8; 32], usize>,
 }
 
-/// Whether requests need a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthMode {
-    /// Every request needs a key.
-    Keys,
-    /// No authentication: all routes are open, accounted to team and key `anonymous`.
-    None,
+words! {
+    /// Whether requests need a key.
+    AuthMode {
+        /// Every request needs a key.
+        Keys = "keys",
+        /// No authentication: all routes are open, accounted to team and key `anonymous`.
+        None = "none",
+    }
 }
 
 /// A tenant.

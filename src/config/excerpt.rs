@@ -7,6 +7,7 @@
 use crate::llm::field::Field;
 use crate::redact::redact;
 use crate::yaml::problem::{Position, secret_value};
+use crate::yaml::referred::shown_path;
 use crate::yaml::tree::shown_key;
 use std::collections::HashSet;
 use std::path::Path;
@@ -49,15 +50,6 @@ fn collect(schema: &serde_json::Value, keys: &mut HashSet<String>) {
         serde_json::Value::Array(items) => items.iter().for_each(|inner| collect(inner, keys)),
         _ => {}
     }
-}
-
-/// A path of a file, where a text looks like one: someone may have written a key where its file belongs.
-pub fn shown_path(path: &Path) -> Option<&str> {
-    let text = path.to_str().filter(|text| !text.chars().any(char::is_control))?;
-    let rooted =
-        ["/", "./", "../"].iter().any(|start| text.starts_with(start)) && text.trim_matches(['/', '.']).contains(['/', '.', '_', '-']);
-    let named = ["pem", "crt", "cer", "key", "json", "txt"].iter().any(|end| path.extension().is_some_and(|extension| extension == *end));
-    (rooted || named || text.starts_with("/dev/")).then_some(text)
 }
 
 /// A line, and where in it the place is.

@@ -7,16 +7,19 @@ use super::snapshot::{ListenAddress, ResponseModel, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
     Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections, Money, Origin, Period, Reason,
-    SecretValue, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, Tokens, TrustedPeer, Unsupported, Weight,
+    Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, Unsupported, Weight,
 };
 use crate::auth::tenants::AuthMode;
 use crate::limit::rule::StoreFailure;
-use crate::provider::catalogue::{Guided, ReasoningField, Returned};
-use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
+use crate::provider::HttpVersion;
+use crate::provider::catalogue::Kind;
+use crate::provider::protocol::{ProviderKeys, TargetKeys};
 use crate::route::settings::Balance;
 use crate::telemetry::log::LogFormat;
 use crate::yaml::json::Fields;
-use crate::yaml::read::{At, Named, Read, Some1, section};
+use crate::yaml::read::Read;
+use crate::yaml::section::section;
+use crate::yaml::value::{At, Named, SecretValue, Some1, Tokens};
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,7 +35,7 @@ section! {
         /// What holds for every connection.
         server: Server = "{}",
         /// The providers by name.
-        providers: Named<Provider>,
+        providers: Named<(Provider, ProviderKeys)>,
         /// What a client may put into `model`, and where it goes. A name with one `*` is a pattern.
         routes: Named<Route>,
         /// `keys`: every request needs a key of a team. `none`: nobody is asked, every route is open.
@@ -44,9 +47,7 @@ section! {
         /// What goes to stdout.
         log: Log = "{}",
     }
-}
 
-section! {
     /// A listener.
     Listen {
         /// Address and port; port 0 is any free one. Or a Unix socket, like unix:/run/tidegate/api.sock: a file that nobody
@@ -60,9 +61,7 @@ section! {
         /// Only from `server.trust_forwarded_for`; other connections are closed.
         proxy_protocol: At<bool> = "false",
     }
-}
 
-section! {
     /// How a listener speaks TLS.
     ListenTls {
         /// File with the PEM certificate chain.
@@ -80,9 +79,7 @@ section! {
         /// that is shown must be good. Default: required.
         client_certificate: Option<At<ClientCertificate>>,
     }
-}
 
-section! {
     /// A certificate and its key.
     CertificateAndKey {
         /// File with the PEM certificate chain.
@@ -90,17 +87,13 @@ section! {
         /// File with the PEM key.
         key: At<PathBuf>,
     }
-}
 
-section! {
     /// The admin listener.
     Admin {
         /// Address and port. It has no authentication: keep it on a private address.
         address: At<SocketAddr> = "127.0.0.1:9464",
     }
-}
 
-section! {
     /// What holds for every connection.
     Server {
         /// Worker threads; 0 is one per core.
@@ -144,9 +137,7 @@ section! {
         /// and for fetching their credentials. This machine and link-local addresses are always reached directly.
         proxy_from_environment: bool = "false",
     }
-}
 
-section! {
     /// Which web pages may use the API from a browser.
     Cors {
         /// Their origins, like `https://app.example.com`, or `*` for all. Default: none.
@@ -154,13 +145,11 @@ section! {
         /// How long a browser may remember the answer to a preflight.
         max_age: Duration = "1h",
     }
-}
 
-section! {
     /// A provider: a dialect at a base URL with credentials.
     Provider {
         /// What it is.
-        kind: At<Kind>,
+        kind: At<&'static Kind>,
         /// What the provider's own SDK calls its base URL. Required for vllm, sglang and openai_compatible. A query, like
         /// `?api-version=2024-10-21`, is sent with every request. A Unix socket is `unix:/run/llm.sock`, with the base URL's path
         /// `unix:/run/llm.sock:/v1`.
@@ -172,36 +161,6 @@ section! {
         api_key: Option<At<SecretValue>>,
         /// A file with the key: the same as `api_key: { file: PATH }`.
         api_key_file: Option<At<PathBuf>>,
-        /// AWS region (bedrock, sagemaker).
-        region: Option<At<String>>,
-        /// AWS keys (bedrock, sagemaker). Default: the AWS credential chain.
-        credentials: Option<At<AwsCredentials>>,
-        /// Google Cloud project (vertex).
-        project: Option<At<String>>,
-        /// Google Cloud location, or `global` (vertex).
-        location: Option<At<String>>,
-        /// A service account's or authorized user's file (vertex).
-        credentials_file: Option<At<PathBuf>>,
-        /// A Google access token as it is (vertex).
-        access_token: Option<At<SecretValue>>,
-        /// The header `anthropic-version` (anthropic). Default: 2023-06-01.
-        version: Option<At<String>>,
-        /// Values of the header `anthropic-beta` (anthropic).
-        beta: Option<At<Vec<String>>>,
-        /// `max_tokens` where the client gives none (anthropic). Default: 4096.
-        default_max_tokens: Option<At<Tokens>>,
-        /// How the server takes a decoding constraint (vllm, sglang, openai_compatible). Default for vllm: structured_outputs;
-        /// `sglang` says that the server is SGLang, as the kind of that name does.
-        guided: Option<At<Guided>>,
-        /// Whether `stream_options.include_usage` is added to every stream (kinds that speak OpenAI, sagemaker, vertex).
-        /// Default: by kind. A server that refuses it is asked without it for an hour, whatever stands here.
-        inject_stream_options: Option<At<bool>>,
-        /// Where an assistant's reasoning stands in requests (kinds that speak OpenAI, sagemaker, vertex): reasoning_content,
-        /// reasoning, or content, between `<think>` tags. Default: by kind.
-        reasoning_field: Option<At<ReasoningField>>,
-        /// What the provider needs back on the next turn, kept sealed in tool-call ids for clients that drop it (kinds that
-        /// speak OpenAI, sagemaker, vertex). Default: by kind.
-        returns: Option<At<Vec<Returned>>>,
         /// Headers to add to every request; a value that is a secret may come from a file: `{ file: PATH }`.
         headers: Named<SecretValue>,
         /// Deadlines.
@@ -222,21 +181,7 @@ section! {
         /// Limits that everyone who uses the provider shares.
         limits: Vec<Limit>,
     }
-}
 
-section! {
-    /// AWS keys.
-    AwsCredentials {
-        /// Access key id.
-        access_key_id: SecretValue,
-        /// Secret access key.
-        secret_access_key: SecretValue,
-        /// Session token of temporary credentials.
-        session_token: Option<SecretValue>,
-    }
-}
-
-section! {
     /// Deadlines of an attempt. A provider's defaults: connect 5s, first_byte 60s for streams and 600s for buffered requests,
     /// first_token 120s, between_bytes 60s, total none; a route's default to its providers'.
     Timeouts {
@@ -251,9 +196,7 @@ section! {
         /// For the whole attempt.
         total: Option<Deadline>,
     }
-}
 
-section! {
     /// How a provider's certificate is checked.
     Tls {
         /// PEM bundle that replaces the system's roots.
@@ -267,15 +210,13 @@ section! {
         /// PEM key to `client_certificate`.
         client_key: Option<At<PathBuf>>,
     }
-}
 
-section! {
     /// A route.
     Route {
         /// Tried first, by weight; the next on failure.
-        targets: At<Some1<Target>>,
+        targets: At<Some1<(Target, TargetKeys)>>,
         /// Tried in order when every target has failed or is cooling down.
-        fallback: Vec<Target>,
+        fallback: Vec<(Target, TargetKeys)>,
         /// Further names of the route, with the same limits and counters. A pattern has none.
         aliases: Vec<At<String>>,
         /// How a target is chosen. `weighted`: at random, by weight. `least_requests`: of two at random, the one with
@@ -297,9 +238,7 @@ section! {
         /// Limits that everyone who uses the route shares.
         limits: Vec<Limit>,
     }
-}
 
-section! {
     /// A provider and a model there.
     Target {
         /// Name of a provider.
@@ -315,20 +254,10 @@ section! {
         context: Option<Tokens>,
         /// What the model is called in Anthropic's list of models.
         display_name: Option<String>,
-        /// Overrides the provider's `default_max_tokens` (anthropic, bedrock, sagemaker, vertex).
-        default_max_tokens: Option<At<Tokens>>,
-        /// How a Claude model is held to a JSON schema (anthropic, bedrock, vertex). Default: native.
-        structured_output: Option<At<StructuredOutput>>,
-        /// What the endpoint's container speaks (sagemaker). Default: openai_chat.
-        format: Option<At<SageMakerFormat>>,
-        /// The inference component to ask (sagemaker).
-        inference_component: Option<At<String>>,
         /// What happens to a `<think>` text inside the content: left where it is, or moved to reasoning_content.
         think_tags: ThinkTags = "keep",
     }
-}
 
-section! {
     /// Prices in USD per million tokens, exact to a millionth of a dollar.
     Price {
         /// Uncached input.
@@ -340,9 +269,7 @@ section! {
         /// Input written to a cache. Default: the price of input.
         cache_write: Option<Money>,
     }
-}
 
-section! {
     /// When a failure moves on to the next target.
     Retry {
         /// Tries in all, the first one included. Default: the number of targets and fallbacks, at most 4.
@@ -355,9 +282,7 @@ section! {
         /// the one with the shortest is waited for, if that is at most `max`.
         backoff: Backoff = "{}",
     }
-}
 
-section! {
     /// The wait before the same target is asked again; it doubles each time.
     Backoff {
         /// The first wait.
@@ -365,9 +290,7 @@ section! {
         /// The longest wait.
         max: Duration = "2s",
     }
-}
 
-section! {
     /// When failures keep a target out: failed connections, deadlines, 5xx and broken answers. A target whose credential or
     /// model is refused is out at once, whatever stands here, until a request finds it back after the cooldown.
     Ejection {
@@ -380,9 +303,7 @@ section! {
         /// For how long, until one request tries whether it is back.
         cooldown: Cooldown = "{}",
     }
-}
 
-section! {
     /// How long a target is kept out; it doubles each time that it was not back.
     Cooldown {
         /// The first time.
@@ -390,9 +311,7 @@ section! {
         /// The longest.
         max: Deadline = "30s",
     }
-}
 
-section! {
     /// Request fields that the route sets.
     Params {
         /// Used where the client gives none.
@@ -402,9 +321,7 @@ section! {
         /// What happens to a hint that a provider has no counterpart for: dropped and named in a header, or a 400.
         unsupported: Unsupported = "drop",
     }
-}
 
-section! {
     /// A limit: one of requests, tokens, concurrent and usd.
     Limit {
         /// Requests per period.
@@ -421,9 +338,7 @@ section! {
         /// How much may be used at once. Default: the amount itself.
         burst: Option<At<Money>>,
     }
-}
 
-section! {
     /// A tenant.
     Team {
         /// Routes it may use, as they are named under `routes`. Default: all.
@@ -433,9 +348,7 @@ section! {
         /// Its keys; `tidegate key new --id ID` makes one.
         keys: Vec<ClientKey>,
     }
-}
 
-section! {
     /// A client's key, known by its digest only.
     ClientKey {
         /// The name for it in logs.
@@ -451,9 +364,7 @@ section! {
         /// Its own limits.
         limits: Vec<Limit>,
     }
-}
 
-section! {
     /// Where limits are counted.
     LimitStore {
         /// `memory` counts per process; `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS, counts
@@ -470,9 +381,7 @@ section! {
         /// as they last. Default: every request asks the store.
         lease: Option<Lease>,
     }
-}
 
-section! {
     /// What goes to stdout.
     Log {
         /// One JSON object a line, the same as text (`key=value`), or a few words for a terminal (`short`).

@@ -79,14 +79,14 @@ fn parse_at(text: &str, file_name: &str, env: Env<'_>, now: i64) -> Result<Loade
     let mut reader = Reader::new(env);
     let node = tree::parse(text, &mut reader.problems);
     let file = node.as_ref().and_then(|node| file::File::read(node, &mut reader));
-    let mut builder = build::Builder { problems: reader.problems, files: Vec::new(), now };
-    let snapshot = file.map(|file| builder.build(file, env));
+    let mut builder = build::Builder { reader, now };
+    let snapshot = file.map(|file| builder.build(file));
     match (node, snapshot) {
-        (Some(node), Some(snapshot)) if builder.problems.count() == 0 => {
-            review::review(&node, &snapshot, now, &mut builder.problems);
-            Ok(Loaded { snapshot, files: builder.files, warnings: Problem::list(builder.problems, file_name, text) })
+        (Some(node), Some(snapshot)) if builder.reader.problems.count() == 0 => {
+            review::review(&node, &snapshot, now, &mut builder.reader.problems);
+            Ok(Loaded { snapshot, files: builder.reader.files, warnings: Problem::list(builder.reader.problems, file_name, text) })
         }
-        _ => Err(Problem::list(builder.problems, file_name, text)),
+        _ => Err(Problem::list(builder.reader.problems, file_name, text)),
     }
 }
 

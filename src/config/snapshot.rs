@@ -8,6 +8,7 @@ use crate::provider::Provider;
 use crate::redact::KnownSecrets;
 use crate::route::settings::Routes;
 use crate::telemetry::log::Log;
+use crate::yaml::section::words;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -150,20 +151,20 @@ pub struct Cors {
     pub max_age: Duration,
 }
 
-/// Where a stream's usage goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamUsage {
-    /// On the chunk that carries the finish reason.
-    Merged,
-    /// On a last chunk without choices, OpenAI's own form.
-    Separate,
-}
+words! {
+    /// Where a stream's usage goes.
+    StreamUsage {
+        /// On the chunk that carries the finish reason.
+        Merged = "merged",
+        /// On a last chunk without choices, OpenAI's own form.
+        Separate = "separate",
+    }
 
-/// What answers have as `model`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseModel {
-    /// What the client asked for.
-    Asked,
-    /// The model that answered, as its provider calls it.
-    Upstream,
+    /// What answers have as `model`.
+    ResponseModel {
+        /// What the client asked for.
+        Asked = "asked",
+        /// The model that answered, as its provider calls it.
+        Upstream = "upstream",
+    }
 }

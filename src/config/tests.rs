@@ -3,10 +3,15 @@
 use super::snapshot::*;
 use super::*;
 use crate::auth::tenants::{AuthMode, RouteSet};
+use crate::dialect::openai::quirks::{Guided, ReasoningField, Returned};
+use crate::dialect::sagemaker::Format;
+use crate::dialect::shared::claude::StructuredOutput;
 use crate::files::fingerprint;
 use crate::limit::rule::{Dimension, StoreFailure};
-use crate::provider::{Credential, HttpVersion, ModelName, Settings};
+use crate::provider::protocol::Protocol;
+use crate::provider::{HttpVersion, ModelName};
 use crate::route::settings::{Balance, Ejection};
+use crate::sign::credential::{AwsSecrets, Credential};
 use crate::telemetry::log::LogFormat;
 use std::time::Duration;
 
@@ -417,21 +422,22 @@ fn a_full_file_becomes_what_it_says() {
     };
     assert_eq!(header("claude"), ("x-api-key".to_owned(), "sk-from-env".to_owned()));
     assert_eq!(header("studio").0, "x-goog-api-key");
-    let claude =
-        Settings::Anthropic { version: "2023-06-01".to_owned(), beta: vec!["a".to_owned(), "b".to_owned()], default_max_tokens: 99 };
-    assert_eq!(by_name("claude").settings, claude);
-    assert!(matches!(&by_name("aws").credential, Credential::AwsKeys { session_token: Some(token), .. } if token.expose() == "c"));
+    let Protocol::Anthropic(claude) = &by_name("claude").protocol else { panic!("another protocol") };
+    assert_eq!((&*claude.version, &*claude.beta, claude.default_max_tokens), ("2023-06-01", &["a".to_owned(), "b".to_owned()][..], 99));
+    assert!(
+        matches!(&by_name("aws").credential, Credential::Aws { keys: Some(AwsSecrets { session_token: Some(token), .. }), .. } if token.expose() == "c")
+    );
     assert!(matches!(by_name("aws-key").credential, Credential::Bearer(_)));
-    assert!(matches!(by_name("aws-chain").credential, Credential::AwsDefault));
-    assert!(matches!(by_name("google").credential, Credential::GoogleToken(_)));
-    assert!(matches!(by_name("adc").credential, Credential::GoogleDefault));
+    assert!(matches!(by_name("aws-chain").credential, Credential::Aws { keys: None, .. }));
+    assert!(matches!(by_name("google").credential, Credential::Bearer(_)));
+    assert!(matches!(by_name("adc").credential, Credential::Google(None)));
     assert!(matches!(by_name("mistral").credential, Credential::Bearer(_)));
     assert!(matches!(by_name("other").credential, Credential::None));
     assert_eq!(by_name("adc").base.host.as_ref(), "aiplatform.googleapis.com");
     let pool = by_name("pool");
-    assert_eq!(pool.quirks.guided, crate::provider::catalogue::Guided::Sglang);
-    assert!(!pool.quirks.usage_option && pool.quirks.reasoning_field == crate::provider::catalogue::ReasoningField::Content);
-    assert_eq!(pool.quirks.returns, [crate::provider::catalogue::Returned::Reasoning]);
+    let quirks = pool.protocol.dialect().quirks().unwrap();
+    assert_eq!((quirks.guided, quirks.usage_option, quirks.reasoning_field), (Guided::Sglang, false, ReasoningField::Content));
+    assert_eq!(quirks.returns, [Returned::Reasoning]);
     assert_eq!((pool.max_connections, pool.headers[0].0.as_str(), pool.base.prefix.as_ref()), (Some(7), "x-team", "/v1"));
     assert!(format!("{:?}", pool.headers[0].1).contains("Sensitive"));
     assert_eq!((pool.timeouts.first_token, pool.timeouts.total), (Duration::from_secs(20), Some(Duration::from_secs(300))));
@@ -443,7 +449,11 @@ fn a_full_file_becomes_what_it_says() {
     let price = route.targets[0].price.unwrap();
     assert_eq!((price.input, price.output, price.cached_input, price.cache_write), (100_000, 400_000, 20_000, 100_000));
     assert_eq!((route.targets[1].index, route.fallback[0].index, snapshot.routes.targets), (1, 2, 6));
-    assert!(route.targets[1].split_think_tags && route.targets[1].format == crate::provider::SageMakerFormat::Tgi);
+    let Protocol::SageMaker(endpoint) = &route.targets[1].protocol else { panic!("another protocol") };
+    assert_eq!((endpoint.openai.split_think_tags, endpoint.format), (true, Format::Tgi));
+    assert_eq!(endpoint.inference_component.as_deref(), Some("c"));
+    let Protocol::Anthropic(claude) = &route.fallback[0].protocol else { panic!("another protocol") };
+    assert_eq!((claude.structured_output, claude.default_max_tokens, &*claude.version), (StructuredOutput::Tool, 5, "2023-06-01"));
     assert_eq!((route.retry.attempts, route.retry.connect, route.retry.timeout), (3, true, false));
     assert_eq!((route.timeouts.first_token, route.timeouts.connect), (Some(Duration::from_secs(20)), None));
     let seconds = Duration::from_secs;

@@ -2,6 +2,7 @@
 //! the configuration, so that a rotated file is a reload like any other.
 
 use crate::pem::{Certificates, Identity};
+use crate::yaml::section::words;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring::default_provider;
@@ -29,13 +30,14 @@ impl MinVersion {
     }
 }
 
-/// Whether a client has to show a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientCertificate {
-    /// A connection without one is refused.
-    Required,
-    /// A connection without one is served; one that is shown has to be good.
-    Optional,
+words! {
+    /// Whether a client has to show a certificate.
+    ClientCertificate {
+        /// A connection without one is refused.
+        Required = "required",
+        /// A connection without one is served; one that is shown has to be good.
+        Optional = "optional",
+    }
 }
 
 /// HTTP/2 and HTTP/1.1 by ALPN, with the first of `identities` for clients that ask for no name, or for an unknown one.

@@ -1,60 +1,57 @@
 //! The types of single values in the file: words of a closed set, bounded numbers, times, money, secrets.
 
-use super::snapshot::{ListenAddress, ResponseModel, StreamUsage};
-use super::tls::{ClientCertificate, MinVersion};
-use crate::auth::tenants::AuthMode;
-use crate::limit::rule::StoreFailure;
-use crate::provider::catalogue::{Guided, ReasoningField, Returned};
-use crate::provider::{HttpVersion, Kind, SageMakerFormat, StructuredOutput};
+use super::snapshot::ListenAddress;
+use super::tls::MinVersion;
+use crate::provider::HttpVersion;
+use crate::provider::catalogue::{Kind, kinds};
 use crate::route::health::MAX_FAILURES;
-use crate::route::settings::Balance;
 use crate::secret::Secret;
-use crate::telemetry::log::LogFormat;
 use crate::units::{self, BadMoney};
-use crate::yaml::read::{At, Read, Reader, section, words};
+use crate::yaml::read::{Read, Reader};
+use crate::yaml::section::words;
 use crate::yaml::tree::{Node, Value};
+use crate::yaml::value::{At, SecretFile, scalars, within};
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a retry is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// No connection could be made.
-    Connect,
-    /// A deadline passed before the first token.
-    Timeout,
-    /// 429.
-    RateLimited,
-    /// 408, 5xx, a broken answer.
-    ServerError,
-    /// 401, 402, 403, `insufficient_quota`: a credential that is refused or unpaid, or that cannot be had.
-    Credential,
-    /// 404: a model that is gone.
-    NotFound,
-    /// A prompt that is too long for the model.
-    ContextLength,
-    /// A prompt or an answer that the provider's policy forbids.
-    ContentFilter,
-}
+words! {
+    /// What a retry is for.
+    Reason {
+        /// No connection could be made.
+        Connect = "connect",
+        /// A deadline passed before the first token.
+        Timeout = "timeout",
+        /// 429.
+        RateLimited = "rate_limited",
+        /// 408, 5xx, a broken answer.
+        ServerError = "server_error",
+        /// 401, 402, 403, `insufficient_quota`: a credential that is refused or unpaid, or that cannot be had.
+        Credential = "credential",
+        /// 404: a model that is gone.
+        NotFound = "not_found",
+        /// A prompt that is too long for the model.
+        ContextLength = "context_length",
+        /// A prompt or an answer that the provider's policy forbids.
+        ContentFilter = "content_filter",
+    }
 
-/// What happens to a hint without a counterpart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsupported {
-    /// Left out and named.
-    Drop,
-    /// A 400.
-    Reject,
-}
+    /// What happens to a hint without a counterpart.
+    Unsupported {
+        /// Left out and named.
+        Drop = "drop",
+        /// A 400.
+        Reject = "reject",
+    }
 
-/// What happens to a `<think>` text inside the content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ThinkTags {
-    /// Left alone.
-    Keep,
-    /// Moved to `reasoning_content`.
-    Split,
+    /// What happens to a `<think>` text inside the content.
+    ThinkTags {
+        /// Left alone.
+        Keep = "keep",
+        /// Moved to `reasoning_content`.
+        Split = "split",
+    }
 }
 
 /// Where limits are counted.
@@ -126,46 +123,15 @@ const OTHER_KINDS: [(&str, &str); 25] = [
 ];
 
 /// The kinds are the catalogue's, so an entry there is all that a new one needs.
-impl Read for Kind {
+impl Read for &'static Kind {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        cx.word_or(node, "a provider kind", Kind::all().map(|kind| (kind.name(), kind)), &OTHER_KINDS)
+        cx.word_or(node, "a provider kind", kinds().iter().map(|kind| (kind.name.as_str(), kind)), &OTHER_KINDS)
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "enum": Kind::all().map(Kind::name).collect::<Vec<_>>() })
+        json!({ "type": "string", "enum": kinds().iter().map(|kind| &kind.name).collect::<Vec<_>>() })
     }
 }
-
-words!(StreamUsage, "one of" { Merged = "merged", Separate = "separate" });
-words!(ResponseModel, "one of" { Asked = "asked", Upstream = "upstream" });
-words!(AuthMode, "one of" { Keys = "keys", None = "none" });
-words!(Guided, "one of" { StructuredOutputs = "structured_outputs", Legacy = "legacy", Sglang = "sglang", LlamaCpp = "llama_cpp" });
-words!(ReasoningField, "one of" { ReasoningContent = "reasoning_content", Reasoning = "reasoning", Content = "content" });
-words!(Returned, "one of" { Reasoning = "reasoning", ExtraContent = "extra_content" });
-words!(StructuredOutput, "one of" { Native = "native", Tool = "tool" });
-words!(SageMakerFormat, "one of" {
-    OpenAiChat = "openai_chat",
-    Tgi = "tgi",
-    Llama2Chat = "llama2_chat",
-    HfEmbedding = "hf_embedding",
-    TeiEmbedding = "tei_embedding",
-});
-words!(Balance, "one of" { Weighted = "weighted", LeastRequests = "least_requests", Latency = "latency", Sticky = "sticky" });
-words!(Reason, "one of" {
-    Connect = "connect",
-    Timeout = "timeout",
-    RateLimited = "rate_limited",
-    ServerError = "server_error",
-    Credential = "credential",
-    NotFound = "not_found",
-    ContextLength = "context_length",
-    ContentFilter = "content_filter",
-});
-words!(Unsupported, "one of" { Drop = "drop", Reject = "reject" });
-words!(ThinkTags, "one of" { Keep = "keep", Split = "split" });
-words!(StoreFailure, "one of" { Local = "local", Allow = "allow", Deny = "deny" });
-words!(ClientCertificate, "one of" { Required = "required", Optional = "optional" });
-words!(LogFormat, "one of" { Json = "json", Text = "text", Short = "short" });
 
 impl Read for HttpVersion {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
@@ -189,7 +155,18 @@ impl Read for MinVersion {
     }
 }
 
-words!(log::LevelFilter, "a level" { Off = "off", Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
+/// The levels of the log, by the order of `log::LevelFilter`.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl Read for log::LevelFilter {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.word(node, "a level", LEVELS.into_iter().zip(Self::iter()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "enum": LEVELS })
+    }
+}
 
 /// How long a limit's period is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,28 +177,6 @@ pub enum Per {
     Day,
     /// A month of the calendar, in UTC.
     Month,
-}
-
-/// A value that is text in the file: its Rust type, what messages call it, its schema, and how it is read.
-macro_rules! scalars {
-    ($($(#[$doc:meta])* $name:ident($inner:ty), $what:literal, $schema:tt, $parse:expr;)+) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name(pub $inner);
-
-        scalars!(@read $name, $what, $schema, |text| { let parse: fn(&str) -> Option<$inner> = $parse; parse(text).map($name) });
-    )+};
-    (@read $name:ty, $what:literal, $schema:tt, $parse:expr) => {
-        impl Read for $name {
-            fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-                cx.parsed(node, $what, $parse)
-            }
-
-            fn schema() -> Json {
-                json!($schema)
-            }
-        }
-    };
 }
 
 scalars! {
@@ -245,9 +200,6 @@ scalars! {
     /// How long a lease lasts.
     Lease(Duration), "a duration from 10ms to 10s, like 100ms", { "type": "string" },
         |text| units::duration(text).filter(|d| (Duration::from_millis(10)..=Duration::from_secs(10)).contains(d));
-    /// `max_tokens`.
-    Tokens(u32), "a number of tokens from 1 to 10000000", { "type": "integer", "minimum": 1, "maximum": 10_000_000 },
-        |text| within(text, 1, 10_000_000).map(|n| n as u32);
     /// Requests in flight at a provider.
     Connections(u32), "a whole number from 1 to 1000000", { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
         |text| within(text, 1, 1_000_000).map(|n| n as u32);
@@ -273,25 +225,21 @@ scalars! {
         |text| text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second);
 }
 
-scalars!(@read SocketAddr, "an address and a port, like 127.0.0.1:3000 or [::]:3000", { "type": "string" }, |text| text.parse().ok());
-scalars!(@read Duration, "a duration of at most 30d, like 500ms, 10s or 1m30s", { "type": "string" }, units::duration);
+scalars!(SocketAddr, "an address and a port, like 127.0.0.1:3000 or [::]:3000", { "type": "string" }, |text| text.parse().ok());
+scalars!(Duration, "a duration of at most 30d, like 500ms, 10s or 1m30s", { "type": "string" }, units::duration);
 /// Longest path of a Unix socket, in bytes: `sun_path` of Linux without its final zero.
 pub const MAX_SOCKET_PATH: usize = 107;
 
-impl Read for ListenAddress {
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let what = "an address and a port, like 127.0.0.1:3000 or [::]:3000, or a Unix socket's absolute path of at most 107 bytes without \
-            spaces, like unix:/run/tidegate/api.sock";
-        cx.parsed(node, what, |text| match text.strip_prefix("unix:") {
-            Some(path) => socket_path(path),
-            None => text.parse().ok().map(Self::Tcp),
-        })
+scalars!(
+    ListenAddress,
+    "an address and a port, like 127.0.0.1:3000 or [::]:3000, or a Unix socket's absolute path of at most 107 bytes without \
+        spaces, like unix:/run/tidegate/api.sock",
+    { "type": "string" },
+    |text| match text.strip_prefix("unix:") {
+        Some(path) => socket_path(path),
+        None => text.parse().ok().map(ListenAddress::Tcp),
     }
-
-    fn schema() -> Json {
-        json!({ "type": "string" })
-    }
-}
+);
 
 fn socket_path(path: &str) -> Option<ListenAddress> {
     // An upgrade separates the names of sockets by spaces.
@@ -307,19 +255,11 @@ pub const DEFAULT_SOCKET_MODE: u32 = 0o660;
 #[derive(Clone, Copy, Debug)]
 pub struct FileMode(pub u32);
 
-impl Read for FileMode {
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        cx.parsed(node, "a file's mode in octal, like 0660", |text| {
-            let digits = text.strip_prefix("0o").or(text.strip_prefix('0')).unwrap_or(text);
-            let octal = digits.len() == 3 && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
-            octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten().map(Self)
-        })
-    }
-
-    fn schema() -> Json {
-        json!({ "type": ["string", "integer"] })
-    }
-}
+scalars!(FileMode, "a file's mode in octal, like 0660", { "type": ["string", "integer"] }, |text| {
+    let digits = text.strip_prefix("0o").or(text.strip_prefix('0')).unwrap_or(text);
+    let octal = digits.len() == 3 && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten().map(FileMode)
+});
 
 /// Whose word for a client's address is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -340,18 +280,10 @@ impl TrustedPeer {
     }
 }
 
-impl Read for TrustedPeer {
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        cx.parsed(node, "a network like 10.0.0.0/8, or `unix`", |text| match text {
-            "unix" => Some(Self::Unix),
-            _ => network(text).map(Self::Network),
-        })
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "string" })
-    }
-}
+scalars!(TrustedPeer, "a network like 10.0.0.0/8, or `unix`", { "type": "string" }, |text| match text {
+    "unix" => Some(TrustedPeer::Unix),
+    _ => network(text).map(TrustedPeer::Network),
+});
 
 fn network(text: &str) -> Option<ipnet::IpNet> {
     text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from)).map(canonical)
@@ -368,17 +300,12 @@ fn canonical(net: ipnet::IpNet) -> ipnet::IpNet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(pub String);
 
-impl Read for Origin {
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        cx.parsed(node, "an origin like https://app.example.com or http://localhost:8080, without a path, or `*`", |text| {
-            (text == "*").then(|| Self(text.to_owned())).or_else(|| origin(text))
-        })
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "string" })
-    }
-}
+scalars!(
+    Origin,
+    "an origin like https://app.example.com or http://localhost:8080, without a path, or `*`",
+    { "type": "string" },
+    |text| if text == "*" { Some(Origin("*".to_owned())) } else { origin(text) }
+);
 
 /// Scheme, host in lower case, and the port where it is not the scheme's own; any scheme, because extensions of browsers have
 /// theirs.
@@ -406,10 +333,6 @@ fn origin(text: &str) -> Option<Origin> {
 /// Largest amount of a limit, so that its arithmetic stays far from overflow.
 pub const MAX_COUNT: u64 = 1_000_000_000_000_000;
 
-fn within(text: &str, from: u64, to: u64) -> Option<u64> {
-    text.parse().ok().filter(|n| (from..=to).contains(n))
-}
-
 /// A decimal number, in millionths.
 #[derive(Clone, Copy, Debug)]
 pub struct Money(pub u64);
@@ -433,53 +356,6 @@ impl Read for Money {
     fn schema() -> Json {
         json!({ "type": "number", "minimum": 0, "maximum": 1_000_000_000 })
     }
-}
-
-section! {
-    /// A file with a secret.
-    SecretFile {
-        /// Its path. White space around the secret is not part of it; a changed file is a changed configuration.
-        file: At<PathBuf>,
-    }
-}
-
-/// A credential, or the file that holds it; messages never repeat it.
-#[derive(Clone)]
-pub enum SecretValue {
-    /// Written in the configuration.
-    Text(Secret),
-    /// In a file: `{ file: PATH }`.
-    File(At<PathBuf>),
-}
-
-impl Read for SecretValue {
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        if matches!(node.value, Value::Map(_)) {
-            return SecretFile::read(node, cx).map(|secret| Self::File(secret.file));
-        }
-        let text = cx.text(node, "text, or { file: PATH }")?;
-        secret(text).map(Self::Text).map_err(|what| cx.must_be(node.at, what)).ok()
-    }
-
-    fn schema() -> Json {
-        json!({ "anyOf": [{ "type": "string" }, SecretFile::schema()] })
-    }
-}
-
-/// A credential without white space around it.
-///
-/// # Errors
-/// What it must be.
-pub fn secret(text: String) -> Result<Secret, &'static str> {
-    let text = zeroize::Zeroizing::new(text);
-    let trimmed = text.trim();
-    if trimmed.is_empty() {
-        return Err("set; it is empty");
-    }
-    if trimmed.chars().any(|c| c.is_control()) {
-        return Err("one line without control characters");
-    }
-    Ok(Secret::new(trimmed.to_owned()))
 }
 
 /// A SHA-256 digest. Messages never repeat it: someone may have written the key itself.

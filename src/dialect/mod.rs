@@ -10,13 +10,17 @@ use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::event::Sink;
 use crate::llm::failure::{Fault, ProviderError};
 use crate::llm::request::Ask;
-use crate::provider::{Kind, Target};
+use crate::secret::Secret;
+use crate::sign::credential::Credential;
+use crate::yaml::problem::Position;
+use crate::yaml::read::Reader;
+use crate::yaml::section::Section;
+use crate::yaml::value::At;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use shared::embeddings::unavailable;
+use openai::quirks::Quirks;
+use shared::schema::rules::Rules;
 use std::borrow::Cow;
-
-use shared::schema::rules::{self, Rules};
 
 pub mod anthropic;
 pub mod bedrock;
@@ -26,62 +30,28 @@ pub mod openai;
 pub mod sagemaker;
 pub mod shared;
 
-/// The dialect that a target speaks.
-pub fn of(target: &Target) -> &'static dyn Dialect {
-    match target.provider.kind {
-        Kind::Anthropic => &anthropic::Anthropic,
-        Kind::GoogleAiStudio => &gemini::Gemini,
-        Kind::Vertex => &gemini::Vertex,
-        Kind::Bedrock => &bedrock::Bedrock,
-        Kind::Mistral => &mistral::Mistral,
-        Kind::SageMaker => &sagemaker::SageMaker,
-        Kind::OpenAi(_) => &openai::OpenAi,
-    }
-}
-
-/// Which JSON schemas a target takes of an answer (and of strict tools), and of other tools; `None`: any.
-pub fn schemas(target: &Target, model: &str) -> Option<(&'static Rules, &'static Rules)> {
-    const CLAUDE: (&Rules, &Rules) = (&rules::CLAUDE, &rules::CLAUDE_TOOL);
-    const GEMINI: (&Rules, &Rules) = (&rules::GEMINI, &rules::GEMINI_TOOL);
-    match target.provider.kind {
-        Kind::Anthropic => Some(CLAUDE),
-        Kind::GoogleAiStudio => Some(GEMINI),
-        Kind::Vertex => match gemini::Publisher::of(model) {
-            gemini::Publisher::Google => Some(GEMINI),
-            gemini::Publisher::Anthropic => Some(CLAUDE),
-            gemini::Publisher::Other => target.provider.quirks.schemas.rules(),
-        },
-        Kind::Bedrock => {
-            let means = bedrock::family::Family::of(model).means(target.structured_output);
-            Some((means.output_rules, means.tool_rules))
-        }
-        Kind::SageMaker => None,
-        Kind::Mistral | Kind::OpenAi(_) => target.provider.quirks.schemas.rules(),
-    }
-}
-
 /// One wire protocol.
 pub trait Dialect: Sync {
     /// Writes the request of one attempt.
     ///
     /// # Errors
     /// A 400 that names the field where the target cannot keep what the client asked for.
-    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError>;
+    fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError>;
 
-    /// Writes a request that counts the tokens of a prompt. Few providers have that.
+    /// Writes a request that counts the tokens of a prompt; `None` where the provider has no such thing.
     ///
     /// # Errors
-    /// A 404 where this one has not, and a 400 that names the field where it cannot read the prompt.
-    fn encode_count(&self, _ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
-        Err(shared::count::unavailable(target))
+    /// A 400 that names the field where it cannot read the prompt.
+    fn encode_count(&self, _ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {
+        Ok(None)
     }
 
-    /// Writes the request of one attempt at embeddings. Not every provider has them.
+    /// Writes the request of one attempt at embeddings; `None` where there are none of this model.
     ///
     /// # Errors
     /// A 400 that names the field where the target cannot keep what the client asked for.
-    fn encode_embeddings(&self, _request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        Err(unavailable(&target.provider))
+    fn encode_embeddings(&self, _request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {
+        Ok(None)
     }
 
     /// Reads an answer whose status is not 2xx. `body` may be cut off, empty or not JSON.
@@ -90,6 +60,75 @@ pub trait Dialect: Sync {
     /// The names that refusals of a model have for what clients write, where they are not OpenAI's.
     fn names(&self, _model: &str) -> &'static [shared::blame::Names] {
         &[]
+    }
+
+    /// How the dialect differs from OpenAI's, where it is OpenAI's for some model.
+    fn quirks(&self) -> Option<&Quirks> {
+        None
+    }
+
+    /// Which JSON schemas a model takes of an answer (and of strict tools), and of other tools; `None`: any.
+    fn schemas(&self, _model: &str) -> Option<(&'static Rules, &'static Rules)> {
+        self.quirks()?.schemas.rules()
+    }
+}
+
+/// A dialect with the settings of one target.
+pub trait Configure: Dialect + Clone {
+    /// The keys of a provider that belong to this dialect. None of them is required by the section: those of the other
+    /// dialects are absent.
+    type ProviderKeys: Section;
+    /// The same of a target.
+    type TargetKeys: Section;
+
+    /// The dialect as a provider's targets speak it that say nothing themselves. `None` after a problem.
+    fn configure(setup: &mut Setup<'_>, keys: &Self::ProviderKeys, cx: &mut Reader<'_>) -> Option<Self>;
+
+    /// The dialect as one target speaks it. `split_think_tags` says whether a `<think>` text inside the content is moved to
+    /// `reasoning_content`.
+    fn for_target(&self, _: &Self::TargetKeys, _split_think_tags: bool) -> Self {
+        self.clone()
+    }
+}
+
+/// A provider whose dialect is configured: what is known of it beside the keys of the dialect, and what follows from those.
+pub struct Setup<'a> {
+    /// The name of its kind, for messages.
+    pub kind: &'a str,
+    /// The quirks of its kind.
+    pub quirks: &'a Quirks,
+    /// Its `api_key`.
+    pub api_key: Option<Secret>,
+    /// Where it is, unless its section says it: the base URL of its kind, with `REGION` or `LOCATION` in it until the dialect
+    /// replaces that.
+    pub base_url: String,
+    /// How requests prove who pays; `None`: by the `api_key`, as the catalogue says.
+    pub credential: Option<Credential>,
+}
+
+impl Setup<'_> {
+    /// A name that becomes a part of a host or a path, and that this kind of provider needs. `written` are the keys of the
+    /// section at `at` that have a value.
+    pub fn host_part(
+        &self,
+        key: &'static str,
+        value: Option<&At<String>>,
+        (at, written): (Position, &[(&'static str, Position)]),
+        cx: &mut Reader<'_>,
+    ) -> Option<String> {
+        let Some(value) = value else {
+            if !written.iter().any(|(name, _)| *name == key) {
+                cx.problems.add(at, format!("`{key}` is missing: a provider of kind {} needs it", self.kind));
+            }
+            return None;
+        };
+        // A project may be of the old form `example.com:name`.
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || (key == "project" && matches!(b, b'.' | b':' | b'_'));
+        if value.value.is_empty() || !value.value.bytes().all(allowed) {
+            cx.problems.add(value.at, format!("`{key}` is a name of letters, digits and `-`"));
+            return None;
+        }
+        Some(value.value.clone())
     }
 }
 

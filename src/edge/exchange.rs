@@ -10,8 +10,8 @@ use super::response_headers::{DATE, X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, 
 use super::shared::Shared;
 use crate::account::{EndedBy, Ledger, cost, settled};
 use crate::config::snapshot::{ResponseModel, StreamUsage};
+use crate::dialect::Spent;
 use crate::dialect::shared::blame::Sent;
-use crate::dialect::{self, Spent};
 use crate::egress::is_proxys_refusal;
 use crate::error::ApiError;
 use crate::frame::coding::ContentDecoder;
@@ -219,8 +219,8 @@ impl Exchange {
         self.reason = failure.reason();
         self.tried.add(&target.provider.endpoint_name, &attempt.model, self.reason);
         self.ledger.ended_by = failure.ended_by();
-        let names = dialect::of(target).names(&attempt.model);
-        let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks: &target.provider.quirks, names };
+        let (names, quirks) = (target.dialect().names(&attempt.model), target.dialect().quirks());
+        let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks, names };
         // The names that providers blame are translated into those of chat completions only.
         let parsed = call.parsed.as_deref().filter(|_| call.operation == Operation::Chat || call.operation == Operation::Embeddings);
         let error = failure.error(&target.provider.name, parsed.map(sent));
@@ -389,10 +389,10 @@ impl Exchange {
             let framing = attempt.outgoing.framing.labelled(headers, stream);
             Ok(Answer::new(Relay::new(framing, decoder, head, form, Some(seal)), coding))
         } else {
-            let dialect = (!is_proxys(&attempt.target, status, headers)).then(|| dialect::of(&attempt.target));
+            let protocol = (!is_proxys(&attempt.target, status, headers)).then(|| attempt.target.protocol.clone());
             let mut headers = headers.clone();
             headers.entry(DATE).or_insert_with(date); // what a `retry-after` that is a date is compared with
-            Err(Box::new(Refusal { status, headers, body: Vec::new(), decoder: coding, dialect }))
+            Err(Box::new(Refusal { status, headers, body: Vec::new(), decoder: coding, protocol }))
         };
         self.shared.lock().life.on_head(response, Instant::now().into_std());
     }

@@ -60,7 +60,7 @@ impl Live {
         let before = previous.map_or(&[][..], |p| &p.signers);
         let mut signers: Vec<Arc<Signer>> = Vec::with_capacity(snapshot.providers.len());
         for provider in &snapshot.providers {
-            signers.push(Arc::new(Signer::new(provider, Existing { siblings: &signers, previous: before })?));
+            signers.push(Arc::new(Signer::new(&provider.payer(), Existing { siblings: &signers, previous: before })?));
         }
         let mut upstreams = Vec::new();
         for (provider, signer) in snapshot.providers.iter().zip(&signers) {

@@ -1,10 +1,10 @@
 //! What a provider responds with: an answer on its way to the client, or a refusal.
 
 use super::{AttemptFailure, Connect};
-use crate::dialect::Dialect;
 use crate::frame::coding::ContentDecoder;
 use crate::llm::failure::Fault;
 use crate::llm::usage::Usage;
+use crate::provider::protocol::Protocol;
 use crate::relay::Relay;
 use http::HeaderMap;
 
@@ -77,8 +77,8 @@ pub struct Refusal {
     pub body: Vec<u8>,
     /// Where that is encoded.
     pub decoder: Option<Box<ContentDecoder>>,
-    /// The provider's dialect; `None` where the egress proxy has refused the request.
-    pub dialect: Option<&'static dyn Dialect>,
+    /// The provider's protocol; `None` where the egress proxy has refused the request.
+    pub protocol: Option<Protocol>,
 }
 
 impl Refusal {
@@ -93,8 +93,8 @@ impl Refusal {
     }
 
     pub(super) fn failure(&self) -> AttemptFailure {
-        match self.dialect {
-            Some(dialect) => dialect.read_error(self.status, &self.headers, &self.body).into(),
+        match &self.protocol {
+            Some(protocol) => protocol.dialect().read_error(self.status, &self.headers, &self.body).into(),
             None => AttemptFailure::Connect(Connect::ForwardRefused(self.status)),
         }
     }

@@ -1,11 +1,12 @@
 //! Every event in every state, and what is due when.
 
 use super::*;
-use crate::dialect;
+use crate::dialect::gemini::Gemini;
 use crate::dialect::openai::decode::Decoder;
 use crate::frame::Framing;
 use crate::front::chat::chunk::UsagePlace;
 use crate::front::chat::head::Head;
+use crate::provider::protocol::Protocol;
 use crate::relay::{Form, Relay};
 use http::HeaderMap;
 use uuid::Uuid;
@@ -32,8 +33,8 @@ fn answer() -> Result<Answer, Box<Refusal>> {
 }
 
 fn refusal() -> Result<Answer, Box<Refusal>> {
-    let dialect: Option<&'static dyn dialect::Dialect> = Some(&dialect::openai::OpenAi);
-    Err(Box::new(Refusal { status: 429, headers: HeaderMap::new(), body: Vec::new(), decoder: None, dialect }))
+    let protocol = Some(Protocol::Gemini(Gemini));
+    Err(Box::new(Refusal { status: 429, headers: HeaderMap::new(), body: Vec::new(), decoder: None, protocol }))
 }
 
 impl Lifecycle {

@@ -2,6 +2,7 @@
 
 use crate::closed_set::closed_set;
 use crate::secret::Secret;
+use crate::yaml::section::words;
 use std::time::Duration;
 
 /// One configured limit.
@@ -58,7 +59,7 @@ pub struct LimitStore {
     pub lease: Option<Duration>,
 }
 
-closed_set! {
+words! {
     /// Policy for requests while the shared store fails.
     StoreFailure {
         /// Count in this process.

@@ -6,7 +6,7 @@
 
 use crate::error::ApiError;
 use crate::json::text::Text;
-use crate::json::walk;
+use crate::json::walk::{self, string};
 use crate::json::write::Writer;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::{Field, Fields, GUIDED};
@@ -261,10 +261,6 @@ fn choices(field: Field, raw: &str) -> Result<Vec<Text<'_>>, ApiError> {
     let list: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| bad())?;
     let texts: Option<Vec<_>> = list.iter().map(|item| string(item.get())).collect();
     texts.filter(|texts| !texts.is_empty()).ok_or_else(bad)
-}
-
-fn string(raw: &str) -> Option<Text<'_>> {
-    raw.strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
 }
 
 #[cfg(test)]

@@ -1,66 +1,24 @@
 //! Providers and targets: which dialect is spoken where, and with whose credentials.
 
 use crate::account::Price;
+use crate::dialect::Dialect;
 use crate::egress::Egress;
 use crate::egress::proxy::Proxy;
 use crate::limit::rule::LimitRule;
 use crate::pem::{Certificates, Identity};
-use crate::secret::Secret;
+use crate::sign::credential::Credential;
+use crate::sign::signer::Payer;
+use catalogue::Kind;
 use http::{HeaderName, HeaderValue};
+use protocol::Protocol;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use timeouts::Timeouts;
 
 pub mod catalogue;
+pub mod protocol;
 pub mod timeouts;
-
-/// What the user writes as `kind`: an entry of the catalogue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A server that speaks OpenAI, by its name in the catalogue. What it does otherwise than OpenAI is data there.
-    OpenAi(&'static str),
-    /// Anthropic's Messages API.
-    Anthropic,
-    /// AWS Bedrock.
-    Bedrock,
-    /// AWS SageMaker.
-    SageMaker,
-    /// GCP Vertex AI.
-    Vertex,
-    /// Google AI Studio (the Gemini API).
-    GoogleAiStudio,
-    /// Mistral AI.
-    Mistral,
-}
-
-impl Kind {
-    /// Those that have a dialect of their own.
-    const FOREIGN: [Self; 6] = [Self::Anthropic, Self::Bedrock, Self::SageMaker, Self::Vertex, Self::GoogleAiStudio, Self::Mistral];
-
-    /// All of them, in the order of their names.
-    pub fn all() -> impl Iterator<Item = Self> {
-        catalogue::names().map(|name| Self::FOREIGN.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::OpenAi(name)))
-    }
-
-    /// The kind of this name.
-    pub fn of(name: &str) -> Option<Self> {
-        Self::all().find(|kind| kind.name() == name)
-    }
-
-    /// The user's word for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OpenAi(name) => name,
-            Self::Anthropic => "anthropic",
-            Self::Bedrock => "bedrock",
-            Self::SageMaker => "sagemaker",
-            Self::Vertex => "vertex",
-            Self::GoogleAiStudio => "google_ai_studio",
-            Self::Mistral => "mistral",
-        }
-    }
-}
 
 /// A provider of the configuration: a dialect at a base URL with credentials. Where several servers are one provider, each
 /// replica is one, with the same index and name.
@@ -71,7 +29,9 @@ pub struct Provider {
     /// The user's name for it.
     pub name: Arc<str>,
     /// What it is.
-    pub kind: Kind,
+    pub kind: &'static Kind,
+    /// What its targets speak where they say nothing themselves.
+    pub protocol: Protocol,
     /// Where it is.
     pub base: BaseUrl,
     /// Its number among the endpoints of all providers: one each, or one for each replica.
@@ -92,10 +52,6 @@ pub struct Provider {
     pub egress: Egress,
     /// Which version of HTTP it is asked with.
     pub http: HttpVersion,
-    /// What only some kinds have.
-    pub settings: Settings,
-    /// How the OpenAI dialect differs here.
-    pub quirks: catalogue::Quirks,
     /// Most requests in flight at once; `None` is no bound.
     pub max_connections: Option<u32>,
     /// Shared by everyone who uses the provider.
@@ -106,6 +62,11 @@ impl Provider {
     /// It and its further replicas.
     pub fn endpoints(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
         std::iter::once(self).chain(&self.replicas)
+    }
+
+    /// Whose requests its signer signs.
+    pub fn payer(&self) -> Payer<'_> {
+        Payer { provider: &self.name, credential: &self.credential, authority: &self.base.authority, egress: &self.egress }
     }
 
     /// The proxy that its requests go through.
@@ -194,76 +155,6 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// How a request proves who pays.
-#[derive(Clone)]
-pub enum Credential {
-    /// Nothing to prove (a self-hosted server).
-    None,
-    /// `authorization: Bearer KEY`.
-    Bearer(Secret),
-    /// The key in a header of the provider's own (`x-api-key`, `x-goog-api-key`).
-    Header(HeaderName, Secret),
-    /// AWS signature with keys from the configuration.
-    AwsKeys {
-        /// Access key id.
-        access_key_id: Secret,
-        /// Secret access key.
-        secret_access_key: Secret,
-        /// Session token of temporary credentials.
-        session_token: Option<Secret>,
-    },
-    /// AWS signature with keys of the default chain (environment, profile, web identity, container, IMDS).
-    AwsDefault,
-    /// A Google access token, given as it is.
-    GoogleToken(Secret),
-    /// Google access tokens of a credentials file (service account or authorized user).
-    GoogleFile(PathBuf),
-    /// Google application default credentials, then the metadata server.
-    GoogleDefault,
-}
-
-impl Credential {
-    /// The secrets that it holds itself, if any.
-    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        let all = match self {
-            Self::Bearer(key) | Self::Header(_, key) | Self::GoogleToken(key) => [Some(key), None, None],
-            Self::AwsKeys { access_key_id, secret_access_key, session_token } => {
-                [Some(access_key_id), Some(secret_access_key), session_token.as_ref()]
-            }
-            Self::None | Self::AwsDefault | Self::GoogleFile(_) | Self::GoogleDefault => [None; 3],
-        };
-        all.into_iter().flatten()
-    }
-}
-
-/// What only some kinds have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settings {
-    /// The kinds that speak OpenAI, Mistral and Google AI Studio: nothing more.
-    Plain,
-    /// Anthropic's Messages API.
-    Anthropic {
-        /// `anthropic-version`; default `2023-06-01`.
-        version: String,
-        /// `anthropic-beta` values.
-        beta: Vec<String>,
-        /// `max_tokens` where the client gives none; default 4096.
-        default_max_tokens: u32,
-    },
-    /// Bedrock and SageMaker.
-    Aws {
-        /// AWS region, part of the signature.
-        region: String,
-    },
-    /// Vertex AI.
-    Vertex {
-        /// Google Cloud project.
-        project: String,
-        /// Location, or `global`.
-        location: String,
-    },
-}
-
 /// A provider and a model there. Where the provider has replicas, each of them is a target.
 #[derive(Clone)]
 pub struct Target {
@@ -283,42 +174,15 @@ pub struct Target {
     pub context: Option<u32>,
     /// What the model is called in Anthropic's list of models.
     pub display_name: Option<Box<str>>,
-    /// Overrides the provider's `default_max_tokens`.
-    pub default_max_tokens: Option<u32>,
-    /// How Claude models are held to a JSON schema.
-    pub structured_output: StructuredOutput,
-    /// What a SageMaker endpoint's container speaks.
-    pub format: SageMakerFormat,
-    /// `X-Amzn-SageMaker-Inference-Component`.
-    pub inference_component: Option<String>,
-    /// Whether a `<think>` text inside the content is moved to `reasoning_content`.
-    pub split_think_tags: bool,
+    /// How it is asked.
+    pub protocol: Protocol,
 }
 
-/// How Claude models are held to a JSON schema.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StructuredOutput {
-    /// The provider's JSON-schema output.
-    #[default]
-    Native,
-    /// A forced tool whose arguments become the content.
-    Tool,
-}
-
-/// What a SageMaker endpoint's container speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SageMakerFormat {
-    /// OpenAI chat completions (LMI, vLLM, SGLang, TGI 3).
-    #[default]
-    OpenAiChat,
-    /// TGI's `generate`.
-    Tgi,
-    /// JumpStart's old Llama-2 chat.
-    Llama2Chat,
-    /// JumpStart's Hugging Face embeddings.
-    HfEmbedding,
-    /// The TEI container.
-    TeiEmbedding,
+impl Target {
+    /// What writes its requests and reads its answers.
+    pub fn dialect(&self) -> &dyn Dialect {
+        self.protocol.dialect()
+    }
 }
 
 /// The upstream's name for the model.

@@ -4,6 +4,7 @@ use crate::limit::rule::LimitRule;
 use crate::llm::settings::Params;
 use crate::provider::Target;
 use crate::provider::timeouts::TimeoutOverrides;
+use crate::yaml::section::words;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -77,17 +78,18 @@ impl Route {
     }
 }
 
-/// How the first target is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// Weighted random.
-    Weighted,
-    /// Of two weighted random targets, the one with fewer requests in flight.
-    LeastRequests,
-    /// Of two weighted random targets, the one with the lower expected time to first token.
-    Latency,
-    /// The same target for the same episode, user or key.
-    Sticky,
+words! {
+    /// How the first target is chosen.
+    Balance {
+        /// Weighted random.
+        Weighted = "weighted",
+        /// Of two weighted random targets, the one with fewer requests in flight.
+        LeastRequests = "least_requests",
+        /// Of two weighted random targets, the one with the lower expected time to first token.
+        Latency = "latency",
+        /// The same target for the same episode, user or key.
+        Sticky = "sticky",
+    }
 }
 
 /// Which failures are retried.

@@ -2,12 +2,12 @@
 
 use super::aws::credentials::{self, Chain};
 use super::aws::{self, AwsCredentials, ToSign};
+use super::credential::Credential;
 use super::fresh::{Fresh, Source};
 use super::google;
+use crate::egress::Egress;
 use crate::error::{ApiError, ErrorKind};
-use crate::provider::{Credential, Kind, Provider, Settings};
 use crate::redact::KnownSecrets;
-use crate::secret::Secret;
 use crate::system;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
@@ -19,10 +19,6 @@ pub type Proof = smallvec::SmallVec<[(HeaderName, HeaderValue); 4]>;
 
 /// Longest that a start or a reload waits for first tokens; requests wait for them themselves after that.
 pub const WARM_UP: Duration = Duration::from_secs(3);
-
-/// Where AWS's own tools look for a Bedrock API key, before any keys that sign.
-/// <https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html>
-const BEDROCK_KEY: &str = "AWS_BEARER_TOKEN_BEDROCK";
 
 /// Signs the requests of one provider.
 pub struct Signer {
@@ -50,6 +46,18 @@ enum Keys {
     Given(Arc<AwsCredentials>),
     /// Those of the default chain.
     Fetched(Arc<Fresh<Chain>>),
+}
+
+/// Whose requests are signed.
+pub struct Payer<'a> {
+    /// The provider's name.
+    pub provider: &'a Arc<str>,
+    /// How it is proved who pays.
+    pub credential: &'a Credential,
+    /// The `host` of its requests.
+    pub authority: &'a HeaderValue,
+    /// The proxies on the way to where credentials are fetched.
+    pub egress: &'a Egress,
 }
 
 /// Signers that there are already: what they have fetched is used where it comes from the same place.
@@ -80,54 +88,55 @@ impl Signer {
     ///
     /// # Errors
     /// Says which credential cannot be used, without showing it.
-    pub fn new(provider: &Provider, existing: Existing<'_>) -> Result<Self, String> {
-        Self::with(provider, existing, system::env)
+    pub fn new(payer: &Payer<'_>, existing: Existing<'_>) -> Result<Self, String> {
+        Self::with(payer, existing, system::env)
     }
 
-    fn with(provider: &Provider, existing: Existing<'_>, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let name = &provider.name;
+    fn with(payer: &Payer<'_>, existing: Existing<'_>, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let (name, egress) = (payer.provider, payer.egress);
         let header = |header: HeaderName, text: String| {
             let mut value = HeaderValue::from_str(&text)
                 .map_err(|_| format!("provider `{name}`: its key has characters that a header cannot carry"))?;
             value.set_sensitive(true);
             Ok::<_, String>(Means::Fixed((header, value)))
         };
-        let bedrock = || env(BEDROCK_KEY).filter(|key| !key.is_empty() && provider.kind == Kind::Bedrock);
-        let found = matches!(provider.credential, Credential::AwsDefault).then(bedrock).flatten();
-        let known = found.as_ref().map(|key| KnownSecrets::new([&**key]));
-        let credential = found.map(|key| Credential::Bearer(Secret::new(key)));
-        let google = |file| {
-            let (fresh, follows) =
-                existing.fetched(google::Origin::new(file, provider.egress.clone()), google::REFRESH_BEFORE, |means| match means {
+        let bearer = |key: &str| header(AUTHORIZATION, format!("Bearer {key}"));
+        let mut known = None;
+        let (means, follows) = match payer.credential {
+            Credential::None => (Means::Open, false),
+            Credential::Bearer(key) => (bearer(key.expose())?, false),
+            Credential::Header(name, key) => (header(name.clone(), key.expose().to_owned())?, false),
+            Credential::Google(file) => {
+                let origin = google::Origin::new(file.clone(), egress.clone());
+                let (fresh, follows) = existing.fetched(origin, google::REFRESH_BEFORE, |means| match means {
                     Means::Google(fresh) => Some(fresh),
                     _ => None,
                 });
-            (Means::Google(fresh), follows)
-        };
-        let aws = |keys| {
-            let Settings::Aws { region } = &provider.settings else { return Err(format!("provider `{name}` has no region")) };
-            let service = if provider.kind == Kind::SageMaker { "sagemaker" } else { "bedrock" };
-            Ok(Means::Aws { keys, authority: provider.base.authority.clone(), region: region.clone(), service })
-        };
-        let (means, follows) = match credential.as_ref().unwrap_or(&provider.credential) {
-            Credential::None => (Means::Open, false),
-            Credential::Bearer(key) | Credential::GoogleToken(key) => (header(AUTHORIZATION, format!("Bearer {}", key.expose()))?, false),
-            Credential::Header(name, key) => (header(name.clone(), key.expose().to_owned())?, false),
-            Credential::GoogleFile(path) => google(Some(path.clone())),
-            Credential::GoogleDefault => google(None),
-            Credential::AwsKeys { access_key_id, secret_access_key, session_token } => {
-                let keys = AwsCredentials::new(access_key_id.expose(), secret_access_key.clone(), session_token.as_ref(), None);
-                let keys = keys.map_err(|e| format!("provider `{name}`: {e}"))?;
-                (aws(Keys::Given(Arc::new(keys)))?, false)
+                (Means::Google(fresh), follows)
             }
-            Credential::AwsDefault => {
-                let region = if let Settings::Aws { region } = &provider.settings { region.clone() } else { String::new() };
-                let (fresh, follows) =
-                    existing.fetched(Chain::new(region, provider.egress.clone()), credentials::REFRESH_BEFORE, |means| match means {
-                        Means::Aws { keys: Keys::Fetched(fresh), .. } => Some(fresh),
-                        _ => None,
-                    });
-                (aws(Keys::Fetched(fresh))?, follows)
+            Credential::Aws { keys, region, service, key_variable } => {
+                let aws = |keys| Means::Aws { keys, authority: payer.authority.clone(), region: region.clone(), service };
+                let found = key_variable.and_then(env).filter(|key| !key.is_empty());
+                match (keys, found) {
+                    (Some(keys), _) => {
+                        let (id, secret, token) =
+                            (keys.access_key_id.expose(), keys.secret_access_key.clone(), keys.session_token.as_ref());
+                        let keys = AwsCredentials::new(id, secret, token, None).map_err(|e| format!("provider `{name}`: {e}"))?;
+                        (aws(Keys::Given(Arc::new(keys))), false)
+                    }
+                    (None, Some(key)) => {
+                        known = Some(KnownSecrets::new([&*key]));
+                        (bearer(&key)?, false)
+                    }
+                    (None, None) => {
+                        let chain = Chain::new(region.clone(), egress.clone());
+                        let (fresh, follows) = existing.fetched(chain, credentials::REFRESH_BEFORE, |means| match means {
+                            Means::Aws { keys: Keys::Fetched(fresh), .. } => Some(fresh),
+                            _ => None,
+                        });
+                        (aws(Keys::Fetched(fresh)), follows)
+                    }
+                }
             }
         };
         Ok(Self { provider: name.clone(), means, follows, _known: known })
@@ -213,6 +222,7 @@ impl Signer {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::provider::Provider;
 
     #[test]
     fn a_bedrock_key_of_the_environment_comes_before_keys_that_sign() {
@@ -226,9 +236,11 @@ auth: none
 "#;
         let snapshot = config::parse(text, "conf", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
         let fixed = |env: Option<&str>| -> Vec<Option<String>> {
-            let signer = |provider| {
-                Signer::with(provider, Existing::default(), |name| (name == BEDROCK_KEY).then_some(env).flatten().map(str::to_owned))
-                    .unwrap()
+            let signer = |provider: &Arc<Provider>| {
+                Signer::with(&provider.payer(), Existing::default(), |name| {
+                    (name == "AWS_BEARER_TOKEN_BEDROCK").then_some(env).flatten().map(str::to_owned)
+                })
+                .unwrap()
             };
             let value = |signer: Signer| signer.fixed().map(|(_, value)| value.to_str().unwrap().to_owned());
             snapshot.providers.iter().map(|provider| value(signer(provider))).collect()
@@ -249,7 +261,7 @@ auth: none
             file.display()
         );
         let snapshot = config::parse(&text, "conf", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
-        let signer = Signer::with(&snapshot.providers[0], Existing::default(), |_| None).unwrap();
+        let signer = Signer::with(&snapshot.providers[0].payer(), Existing::default(), |_| None).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         let error = signer.sign("/", &[], b"").await.err().unwrap();
         assert_eq!((error.status, error.kind.name()), (502, "upstream_error"));
@@ -286,7 +298,7 @@ auth: none
             let snapshot = config::parse(text, "conf", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
             let mut signers: Vec<Arc<Signer>> = Vec::new();
             for provider in &snapshot.providers {
-                let signer = Signer::with(provider, Existing { siblings: &signers, previous }, |_| None).unwrap();
+                let signer = Signer::with(&provider.payer(), Existing { siblings: &signers, previous }, |_| None).unwrap();
                 signers.push(Arc::new(signer));
             }
             signers

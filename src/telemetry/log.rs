@@ -13,6 +13,7 @@ use super::access::{AccessLine, Line, key};
 use super::short;
 use crate::redact::{MAX_SEARCHED, redact_to};
 use crate::system;
+use crate::yaml::section::words;
 use log::{LevelFilter, Metadata, Record, SetLoggerError};
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
@@ -53,15 +54,16 @@ pub struct Log {
     pub access: bool,
 }
 
-/// Format of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object.
-    Json,
-    /// `key=value` pairs without absent values.
-    Text,
-    /// A short, readable line.
-    Short,
+words! {
+    /// Format of a log line.
+    LogFormat {
+        /// One JSON object.
+        Json = "json",
+        /// `key=value` pairs without absent values.
+        Text = "text",
+        /// A short, readable line.
+        Short = "short",
+    }
 }
 
 /// Installs the logger.

@@ -48,7 +48,7 @@ fn of_plain(text: &str) -> Option<Json> {
 }
 
 /// Fields with any JSON as their values, for a provider.
-pub struct Fields(pub Vec<(crate::yaml::read::At<String>, Json)>);
+pub struct Fields(pub Vec<(crate::yaml::value::At<String>, Json)>);
 
 impl Read for Fields {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
@@ -57,7 +57,7 @@ impl Read for Fields {
             let mut node = node.clone();
             expand(&mut node, cx);
             match of_node(&node) {
-                Some(json) => fields.push((crate::yaml::read::At { at: key.at, value: key.text.clone() }, json)),
+                Some(json) => fields.push((crate::yaml::value::At { at: key.at, value: key.text.clone() }, json)),
                 None => cx.must_be(node.at, "something that JSON can say; it has no infinity and no NaN"),
             }
         }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
 use tidegate::llm::state::{MAX_ID, Sealer};
 use tidegate::telemetry::trace::Trace;
-use tidegate::{config, dialect, route};
+use tidegate::{config, route};
 
 #[test]
 fn refusals_of_every_provider() {
@@ -27,7 +27,7 @@ fn refusals_of_every_provider() {
         }
         let status = [400, 401, 403, 404, 408, 413, 422, 424, 429, 500, 503, 529, 302, 600][rng.usize(..14)];
         for (name, target) in &targets {
-            let error = dialect::of(target).read_error(status, &headers, input);
+            let error = target.dialect().read_error(status, &headers, input);
             assert!(!error.message.is_empty(), "{name} says nothing");
             assert!(error.message.len() <= 8192, "{name}: {} bytes", error.message.len());
             assert!(error.retry_after.is_none_or(|wait| wait <= Duration::from_secs(366 * 86400)), "{name}: {:?}", error.retry_after);

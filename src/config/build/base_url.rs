@@ -1,28 +1,11 @@
-//! Where a provider is: its kind's own base URL, and a base URL taken apart.
+//! A base URL taken apart.
 
 use crate::config::types::MAX_SOCKET_PATH;
-use crate::provider::catalogue::entry;
-use crate::provider::{BaseUrl, Kind, Settings};
+use crate::provider::BaseUrl;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Uri};
 use std::path::Path;
 use std::sync::Arc;
-
-/// The catalogue's base URL of a kind, with the provider's region or location in it.
-pub(super) fn default_base(kind: Kind, settings: &Settings) -> String {
-    let base = &entry(kind).base_url;
-    match settings {
-        // The China partition has a domain of its own.
-        Settings::Aws { region } if region.starts_with("cn-") => base.replace("REGION", region) + ".cn",
-        Settings::Aws { region } => base.replace("REGION", region),
-        Settings::Vertex { location, .. } => match location.as_str() {
-            "global" => "https://aiplatform.googleapis.com".to_owned(),
-            "us" | "eu" => format!("https://aiplatform.{location}.rep.googleapis.com"),
-            _ => base.replace("LOCATION", location),
-        },
-        Settings::Plain | Settings::Anthropic { .. } => base.clone(),
-    }
-}
 
 /// Paths of endpoints, the longer of two with one ending first; an SDK's base URL ends before them.
 const ENDPOINTS: [&str; 6] =
@@ -195,21 +178,6 @@ mod tests {
             ("https://chat/completions.example/v1", None),
         ] {
             assert_eq!(without_endpoint(url).as_deref(), base, "{url}");
-        }
-    }
-
-    #[test]
-    fn regions_and_locations_are_part_of_the_default_host() {
-        let aws = |region: &str| Settings::Aws { region: region.to_owned() };
-        let vertex = |location: &str| Settings::Vertex { project: "p".to_owned(), location: location.to_owned() };
-        for (kind, settings, want) in [
-            (Kind::Bedrock, aws("us-east-1"), "https://bedrock-runtime.us-east-1.amazonaws.com"),
-            (Kind::SageMaker, aws("cn-north-1"), "https://runtime.sagemaker.cn-north-1.amazonaws.com.cn"),
-            (Kind::Vertex, vertex("us-central1"), "https://us-central1-aiplatform.googleapis.com"),
-            (Kind::Vertex, vertex("global"), "https://aiplatform.googleapis.com"),
-            (Kind::Vertex, vertex("eu"), "https://aiplatform.eu.rep.googleapis.com"),
-        ] {
-            assert_eq!(default_base(kind, &settings), want);
         }
     }
 }

@@ -6,14 +6,14 @@ use crate::config::types::{Count, MAX_COUNT, Money, Per, Period};
 use crate::limit::budget::{DAY, MONTH};
 use crate::limit::rule::{Dimension, LimitRule};
 use crate::yaml::problem::Position;
-use crate::yaml::read::At;
+use crate::yaml::value::At;
 use std::time::Duration;
 
 /// A day of the calendar, in UTC: that of `1d`.
 /// Millionths in one.
 const MILLION: u64 = 1_000_000;
 
-impl Builder {
+impl Builder<'_> {
     pub(super) fn limits(&mut self, limits: Vec<Limit>) -> Vec<LimitRule> {
         limits.into_iter().filter_map(|limit| self.limit(limit)).collect()
     }
@@ -31,26 +31,26 @@ impl Builder {
         .flatten();
         let Some((dimension, amount, at)) = given.next() else {
             if limit.sound {
-                self.problems.add(limit.at, "a limit needs one of `requests`, `tokens`, `concurrent` and `usd`");
+                self.add(limit.at, "a limit needs one of `requests`, `tokens`, `concurrent` and `usd`");
             }
             return None;
         };
         if given.next().is_some() {
-            self.problems.add(limit.at, "a limit has one dimension; write one limit each for `requests`, `tokens`, `concurrent` and `usd`");
+            self.add(limit.at, "a limit has one dimension; write one limit each for `requests`, `tokens`, `concurrent` and `usd`");
             return None;
         }
         if amount == 0 {
-            self.problems.add(at, "`usd`: a limit of zero lets nothing through; take the routes away or disable the key instead");
+            self.add(at, "`usd`: a limit of zero lets nothing through; take the routes away or disable the key instead");
         }
         let concurrent = dimension == Dimension::Concurrent;
         if concurrent {
             for (key, at) in [("per", limit.per.as_ref().map(|x| x.at)), ("burst", limit.burst.as_ref().map(|x| x.at))] {
                 if let Some(at) = at {
-                    self.problems.add(at, format!("`{key}` has no meaning for `concurrent`, which has no period"));
+                    self.add(at, format!("`{key}` has no meaning for `concurrent`, which has no period"));
                 }
             }
         } else if limit.per.is_none() && limit.sound {
-            self.problems.add(limit.at, "`per` is missing: the limit's period, like 1m or 1d");
+            self.add(limit.at, "`per` is missing: the limit's period, like 1m or 1d");
         }
         let burst_at = limit.burst.as_ref().map(|burst| burst.at);
         let burst = match limit.burst {
@@ -67,10 +67,10 @@ impl Builder {
             return time;
         }
         if dimension != Dimension::Usd {
-            self.problems.add(per.at, "`per: day` and `per: month` are for `usd`; write 1d or 30d");
+            self.add(per.at, "`per: day` and `per: month` are for `usd`; write 1d or 30d");
         }
         if let Some(at) = burst.filter(|_| dimension == Dimension::Usd) {
-            self.problems.add(at, "`burst` has no meaning for `per: day` and `per: month`; leave it out");
+            self.add(at, "`burst` has no meaning for `per: day` and `per: month`; leave it out");
         }
         if value == Per::Day { DAY } else { MONTH }
     }
@@ -80,7 +80,7 @@ impl Builder {
         let whole = millionths % MILLION == 0 && millionths / MILLION <= MAX_COUNT;
         if millionths == 0 || (dimension != Dimension::Usd && !whole) {
             let what = if dimension == Dimension::Usd { "an amount" } else { "a whole number" };
-            self.problems.add(burst.at, format!("`burst` must be {what} above zero"));
+            self.add(burst.at, format!("`burst` must be {what} above zero"));
             return None;
         }
         Some(if dimension == Dimension::Usd { millionths } else { millionths / MILLION })

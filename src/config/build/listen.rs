@@ -6,12 +6,12 @@ use crate::config::snapshot::{Listen, ListenAddress};
 use crate::config::tls::{self, ClientCertificate};
 use crate::config::types::TrustedPeer;
 use crate::pem::{Certificates, Identity};
-use crate::yaml::read::{At, Some1};
+use crate::yaml::value::{At, Some1};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio_rustls::rustls::ServerConfig;
 
-impl Builder {
+impl Builder<'_> {
     pub(super) fn listen(&mut self, file: &File) -> Vec<Listen> {
         let default = || vec![Listen { address: ListenAddress::Tcp((Ipv4Addr::LOCALHOST, 3000).into()), tls: None, proxy_protocol: false }];
         let listeners: Vec<Listen> = match &file.listen {
@@ -26,7 +26,7 @@ impl Builder {
             let name = listen.address.to_string();
             let fixed = !matches!(&listen.address, ListenAddress::Tcp(address) if is_any_port(address));
             if fixed && seen.contains(&name) {
-                self.problems.add(at, format!("`{name}` is listened on twice (`listen`, `admin` and `upgrade_socket` together)"));
+                self.add(at, format!("`{name}` is listened on twice (`listen`, `admin` and `upgrade_socket` together)"));
             }
             seen.push(name);
         }
@@ -37,7 +37,7 @@ impl Builder {
         let mut address = listen.address.value.clone();
         match (&mut address, &listen.mode) {
             (ListenAddress::Unix { mode, .. }, Some(written)) => *mode = written.value.0,
-            (ListenAddress::Tcp(_), Some(written)) => self.problems.add(written.at, "`mode` is for a Unix socket's file; leave it out"),
+            (ListenAddress::Tcp(_), Some(written)) => self.add(written.at, "`mode` is for a Unix socket's file; leave it out"),
             (_, None) => {}
         }
         if listen.proxy_protocol.value {
@@ -48,7 +48,7 @@ impl Builder {
                     "`proxy_protocol` is accepted from `server.trust_forwarded_for` only, which has nobody who can connect here; list \
                      the load balancers there, like {example}"
                 );
-                self.problems.add(listen.proxy_protocol.at, message);
+                self.add(listen.proxy_protocol.at, message);
             }
         }
         Listen { address, tls: listen.tls.as_ref().and_then(|tls| self.listen_tls(tls)), proxy_protocol: listen.proxy_protocol.value }
@@ -63,7 +63,7 @@ impl Builder {
                 Some((authorities.as_ref()?, client))
             }
             (None, Some(At { at, .. })) => {
-                self.problems.add(*at, "`client_certificate` needs `client_ca`, the authorities that sign clients' certificates");
+                self.add(*at, "`client_certificate` needs `client_ca`, the authorities that sign clients' certificates");
                 None
             }
             (None, None) => None,
@@ -71,7 +71,7 @@ impl Builder {
         match tls::server(&identities?, clients, tls.min_version) {
             Ok(config) => Some(config),
             Err(what) => {
-                self.problems.add(tls.at, format!("`tls` cannot be used: {what}"));
+                self.add(tls.at, format!("`tls` cannot be used: {what}"));
                 None
             }
         }
@@ -87,7 +87,7 @@ impl Builder {
             }
             (Some(At { at, .. }), _, Some(_)) | (_, Some(At { at, .. }), Some(_)) => {
                 let message = "`certificates` stands in place of `certificate` and `key`; write these as its first entry";
-                self.problems.add(*at, message);
+                self.add(*at, message);
                 None
             }
             (Some(_), None, None) => self.missing(tls, "key"),
@@ -99,7 +99,7 @@ impl Builder {
         let identity = self.identity(&pair.certificate, &pair.key)?;
         if needs_name && identity.chain.names().is_empty() {
             let what = "has no DNS name (subjectAltName) that a client could ask for; only the first certificate needs none";
-            return self.useless(&pair.certificate, what);
+            return self.reader.useless(pair.certificate.at, what);
         }
         Some(identity)
     }
@@ -107,7 +107,7 @@ impl Builder {
     /// Nothing is added where the section is not sound: what is missing may be what was wrong.
     fn missing<T>(&mut self, tls: &ListenTls, key: &str) -> Option<T> {
         if tls.sound {
-            self.problems.add(tls.at, format!("`{key}` is missing; `tls` needs `certificate` and `key`, or `certificates`"));
+            self.add(tls.at, format!("`{key}` is missing; `tls` needs `certificate` and `key`, or `certificates`"));
         }
         None
     }

@@ -13,23 +13,18 @@ mod team;
 
 use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Server as FileServer};
 use super::snapshot::{Cors, Server, Snapshot, Trust};
-use super::types::{Origin, STORE_URL, SecretValue, Store, Threads, TrustedPeer, secret};
-use crate::config::excerpt::shown_path;
+use super::types::{Origin, STORE_URL, Store, Threads, TrustedPeer};
 use crate::limit::rule::LimitStore;
 use crate::pem::{self, Certificates, Identity};
 use crate::provider::Provider;
-use crate::secret::Secret;
 use crate::telemetry::log::Log;
-use crate::yaml::env::Env;
-use crate::yaml::problem::{Position, Problems};
-use crate::yaml::read::At;
+use crate::yaml::problem::Position;
+use crate::yaml::read::Reader;
+use crate::yaml::value::{At, SecretValue};
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Largest file with a key or a credential, in bytes.
-const MAX_REFERRED: u64 = 64 * 1024;
 /// Largest file with certificates, in bytes; a system's whole bundle has a quarter of a megabyte.
 const MAX_PEM: u64 = 4 << 20;
 /// Longest name of a provider, route, team or key, in bytes.
@@ -39,24 +34,22 @@ const MAX_NAME: usize = 256;
 const MAX_HINTED: usize = 100;
 
 /// What building collects.
-pub struct Builder {
-    /// What was wrong.
-    pub problems: Problems,
-    /// Every file that the configuration refers to, each once.
-    pub files: Vec<PathBuf>,
+pub struct Builder<'a> {
+    /// What the reader of the file has collected so far.
+    pub reader: Reader<'a>,
     /// The time, in seconds since the epoch.
     pub now: i64,
 }
 
-impl Builder {
-    /// Makes the snapshot; what is missing from a broken one stands in `problems`.
-    pub fn build(&mut self, mut file: File, env: Env<'_>) -> Snapshot {
+impl Builder<'_> {
+    /// Makes the snapshot; what is missing from a broken one is among the problems.
+    pub fn build(&mut self, mut file: File) -> Snapshot {
         let listen = self.listen(&file);
         if file.routes.known && file.routes.entries.is_empty() {
             let at = written(&file.written, "routes").unwrap_or(file.at);
-            self.problems.add(at, "`routes` is missing or empty; without a route there is nothing to serve");
+            self.add(at, "`routes` is missing or empty; without a route there is nothing to serve");
         }
-        let egress = self.egress(&file.server, env);
+        let egress = self.egress(&file.server);
         let providers = self.providers(file.providers, &egress);
         let (by_name, mut routes) = self.routes(file.routes, &providers, file.server.keep_alive);
         let tenants = self.tenants(file.auth, file.teams, &by_name);
@@ -76,6 +69,11 @@ impl Builder {
         }
     }
 
+    /// Notes a problem.
+    fn add(&mut self, at: Position, message: impl Into<String>) {
+        self.reader.problems.add(at, message);
+    }
+
     /// A certificate chain and the key to it.
     fn identity(&mut self, certificate: &At<PathBuf>, key: &At<PathBuf>) -> Option<Arc<Identity>> {
         let chain = self.pem(certificate, Certificates::parse);
@@ -83,50 +81,19 @@ impl Builder {
         match Identity::new(chain?, private?) {
             Ok(identity) => {
                 if let Some(end) = identity.chain.end().and_then(|end| super::review::expiry(end, self.now)) {
-                    self.problems.warn(certificate.at, format!("the certificate {end}"));
+                    self.reader.problems.warn(certificate.at, format!("the certificate {end}"));
                 }
                 Some(Arc::new(identity))
             }
-            Err(what) => self.useless(key, what),
+            Err(what) => self.reader.useless(key.at, what),
         }
     }
 
     /// What is in a PEM file.
     fn pem<T>(&mut self, path: &At<PathBuf>, parse: impl FnOnce(&[u8]) -> Result<T, &'static str>) -> Option<T> {
-        match parse(&self.file_bytes(path, MAX_PEM)?) {
+        match parse(&self.reader.file_bytes(path, MAX_PEM)?) {
             Ok(found) => Some(found),
-            Err(what) => self.useless(path, what),
-        }
-    }
-
-    fn useless<T>(&mut self, path: &At<PathBuf>, what: &str) -> Option<T> {
-        self.problems.add(path.at, format!("the file {what}"));
-        None
-    }
-
-    /// The text of a small file.
-    fn file_text(&mut self, path: &At<PathBuf>) -> Option<String> {
-        match String::from_utf8(self.file_bytes(path, MAX_REFERRED)?) {
-            Ok(text) => Some(text),
-            Err(_) => self.useless(path, "is no UTF-8 text"),
-        }
-    }
-
-    /// A secret, which may be in a file of its own.
-    fn secret(&mut self, value: SecretValue) -> Option<Secret> {
-        match value {
-            SecretValue::Text(secret) => Some(secret),
-            SecretValue::File(path) => self.secret_file(&path),
-        }
-    }
-
-    fn secret_file(&mut self, path: &At<PathBuf>) -> Option<Secret> {
-        match secret(self.file_text(path)?) {
-            Ok(secret) => Some(secret),
-            Err(what) => {
-                self.problems.add(path.at, format!("the secret in this file must be {what}"));
-                None
-            }
+            Err(what) => self.reader.useless(path.at, what),
         }
     }
 
@@ -135,9 +102,9 @@ impl Builder {
     fn seal_keys(&mut self, keys: Vec<At<SecretValue>>, providers: &[Arc<Provider>]) -> ([u8; 32], Vec<[u8; 32]>) {
         let mut all = Vec::with_capacity(keys.len());
         for At { at, value } in keys {
-            let Some(secret) = self.secret(value) else { continue };
+            let Some(secret) = self.reader.secret(&value) else { continue };
             if secret.expose().len() < MIN_SEAL_KEY {
-                self.problems.add(at, format!("a seal key needs {MIN_SEAL_KEY} characters or more; `openssl rand -hex 32` makes one"));
+                self.add(at, format!("a seal key needs {MIN_SEAL_KEY} characters or more; `openssl rand -hex 32` makes one"));
             }
             all.push(key_of(b"tidegate seal key", std::iter::once(secret.expose())));
         }
@@ -152,9 +119,9 @@ impl Builder {
             redis: match store.store {
                 Store::Memory => None,
                 Store::Redis(url) => Some(url),
-                Store::RedisFile(path) => self.secret_file(&path).inspect(|url| {
+                Store::RedisFile(path) => self.reader.secret_file(&path).inspect(|url| {
                     if !crate::limit::redis::is_url(url.expose()) {
-                        self.problems.add(path.at, format!("the text in this file must be {STORE_URL}"));
+                        self.add(path.at, format!("the text in this file must be {STORE_URL}"));
                     }
                 }),
             },
@@ -164,38 +131,9 @@ impl Builder {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a configuration is read before it is served, or on a blocking thread")]
-    fn file_bytes(&mut self, path: &At<PathBuf>, most: u64) -> Option<Vec<u8>> {
-        self.refer(&path.value);
-        let mut bytes = Vec::new();
-        let read = std::fs::File::open(&path.value).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(size) if size as u64 <= most => return Some(bytes),
-            Ok(_) => self.problems.add(path.at, format!("the file is larger than {most} bytes")),
-            Err(error) => {
-                let shown = shown_path(&path.value).map_or_else(|| "the file".to_owned(), |path| format!("the file `{path}`"));
-                let why = match error.kind() {
-                    ErrorKind::NotFound if path.value.is_relative() => {
-                        "there is none; paths are relative to the working directory".to_owned()
-                    }
-                    ErrorKind::NotFound => "there is none".to_owned(),
-                    _ => error.to_string(),
-                };
-                self.problems.add(path.at, format!("cannot read {shown}: {why}"));
-            }
-        }
-        None
-    }
-
-    fn refer(&mut self, path: &Path) {
-        if !self.files.iter().any(|known| known == path) {
-            self.files.push(path.to_owned());
-        }
-    }
-
     /// The closest of the names that exist, as the end of a message.
     fn did_you_mean<'a>(&self, name: &str, names: impl Iterator<Item = &'a str>) -> String {
-        if self.problems.count() > MAX_HINTED {
+        if self.reader.problems.count() > MAX_HINTED {
             return String::new();
         }
         match crate::near::nearest(name, names, 1).first() {
@@ -208,7 +146,7 @@ impl Builder {
     fn name(&mut self, what: &str, name: &At<String>) -> Arc<str> {
         let text = name.value.as_str();
         if text.is_empty() || text.len() > MAX_NAME || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            self.problems.add(name.at, format!("the name of a {what} has 1 to {MAX_NAME} bytes, without white space"));
+            self.add(name.at, format!("the name of a {what} has 1 to {MAX_NAME} bytes, without white space"));
         }
         Arc::from(text)
     }

@@ -5,19 +5,18 @@ use crate::config::file;
 use crate::egress::Egress;
 use crate::egress::environment::Environment;
 use crate::egress::proxy::Proxy;
-use crate::yaml::env::Env;
 use std::sync::Arc;
 
-impl Builder {
+impl Builder<'_> {
     /// What holds for the connections of providers that say nothing of proxies themselves.
-    pub(super) fn egress(&mut self, server: &file::Server, env: Env<'_>) -> Egress {
+    pub(super) fn egress(&mut self, server: &file::Server) -> Egress {
         let Some(at) = written(&server.written, "proxy_from_environment").filter(|_| server.proxy_from_environment) else {
             return Egress::Direct;
         };
-        match Environment::read(env) {
+        match Environment::read(self.reader.env) {
             Ok(environment) => Egress::Environment(Arc::new(environment)),
             Err(problems) => {
-                problems.into_iter().for_each(|problem| self.problems.add(at, problem));
+                problems.into_iter().for_each(|problem| self.add(at, problem));
                 Egress::Direct
             }
         }
@@ -27,11 +26,11 @@ impl Builder {
     pub(super) fn proxy(&mut self, provider: &file::Provider) -> Option<Egress> {
         let (at, url, key) = match (&provider.proxy, &provider.proxy_file) {
             (Some(_), Some(path)) => {
-                self.problems.add(path.at, "`proxy` and `proxy_file` exclude each other; write one of them");
+                self.add(path.at, "`proxy` and `proxy_file` exclude each other; write one of them");
                 return None;
             }
-            (Some(url), None) => (url.at, self.secret(url.value.clone())?, "`proxy`"),
-            (None, Some(path)) => (path.at, self.secret_file(path)?, "the URL in the file of `proxy_file`"),
+            (Some(url), None) => (url.at, self.reader.secret(&url.value)?, "`proxy`"),
+            (None, Some(path)) => (path.at, self.reader.secret_file(path)?, "the URL in the file of `proxy_file`"),
             (None, None) => return None,
         };
         if url.expose().trim() == "none" {
@@ -39,12 +38,12 @@ impl Builder {
         }
         match Proxy::parse(url.expose()) {
             Ok(_) if provider.base_url.as_ref().is_some_and(|url| url.value.trim().starts_with("unix:")) => {
-                self.problems.add(at, format!("{key} has no meaning for a Unix socket, which is on this machine; leave it out"));
+                self.add(at, format!("{key} has no meaning for a Unix socket, which is on this machine; leave it out"));
                 None
             }
             Ok(proxy) => Some(Egress::Through(Arc::new(proxy))),
             Err(what) => {
-                self.problems.add(at, format!("{key} {what}"));
+                self.add(at, format!("{key} {what}"));
                 None
             }
         }

@@ -1,16 +1,16 @@
 //! Routes: their targets, their patterns, and what they do with requests.
 
-use super::provider::OwnKeys;
 use super::{Builder, ByName, Lookup};
 use crate::account::Price;
 use crate::config::file;
 use crate::config::types::{Reason, ThinkTags, Unsupported};
 use crate::llm::settings::Params;
-use crate::provider::{Kind, ModelName, Provider, Target};
+use crate::provider::protocol::TargetKeys;
+use crate::provider::{ModelName, Provider, Target};
 use crate::route::r#match::STRIPPED_PREFIXES;
 use crate::route::settings::{Ejection, Retry, Route, Routes};
 use crate::yaml::json::Fields;
-use crate::yaml::read::{At, Named};
+use crate::yaml::value::{At, Named};
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,18 +20,10 @@ const MAX_TARGETS: usize = 64;
 /// Most tries of a request where the route does not set `retry.attempts`.
 const MAX_DEFAULT_ATTEMPTS: usize = 4;
 
-/// Keys of a target that only some kinds have.
-const OWN_KEYS: &OwnKeys = &[
-    ("default_max_tokens", |kind| matches!(kind, Kind::Anthropic | Kind::Bedrock | Kind::SageMaker | Kind::Vertex)),
-    ("structured_output", |kind| matches!(kind, Kind::Anthropic | Kind::Bedrock | Kind::Vertex)),
-    ("format", |kind| kind == Kind::SageMaker),
-    ("inference_component", |kind| kind == Kind::SageMaker),
-];
-
 /// Request fields that a route cannot set: the gateway itself lives by them.
 const OWN_FIELDS: &[&str] = &["model", "messages", "stream", "stream_options", "episode_id", "tensorzero::episode_id"];
 
-impl Builder {
+impl Builder<'_> {
     /// The routes by the name as written, patterns included, and the table that finds them, still without them.
     pub(super) fn routes(
         &mut self,
@@ -52,7 +44,7 @@ impl Builder {
                     all.exact.insert(arc.clone(), index);
                 }
                 Some((_, suffix)) if suffix.contains('*') => {
-                    self.problems.add(name.at, format!("the pattern `{arc}` must have exactly one `*`"));
+                    self.add(name.at, format!("the pattern `{arc}` must have exactly one `*`"));
                 }
                 Some((prefix, suffix)) => all.patterns.push((prefix.into(), suffix.into(), index)),
             }
@@ -69,7 +61,7 @@ impl Builder {
     fn reachable(&mut self, name: &At<String>) {
         if let Some(prefix) = STRIPPED_PREFIXES.iter().find(|prefix| name.value.starts_with(**prefix)) {
             let message = format!("no client can reach this route: `{prefix}` at the beginning of a model's name is taken off");
-            self.problems.add(name.at, message);
+            self.add(name.at, message);
         }
     }
 
@@ -78,16 +70,16 @@ impl Builder {
         let name = self.name("route", alias);
         self.reachable(alias);
         if name.contains('*') {
-            self.problems.add(alias.at, "`aliases`: an alias is one name, without `*`");
+            self.add(alias.at, "`aliases`: an alias is one name, without `*`");
             return;
         }
         match all.exact.entry(name) {
             Entry::Vacant(free) => drop(free.insert(route)),
             Entry::Occupied(taken) if *taken.get() == route => {
-                self.problems.add(alias.at, format!("`aliases`: `{}` is this route's name already", alias.value));
+                self.add(alias.at, format!("`aliases`: `{}` is this route's name already", alias.value));
             }
             Entry::Occupied(_) => {
-                self.problems.add(alias.at, format!("`aliases`: there is another route `{}`; a name belongs to one route", alias.value));
+                self.add(alias.at, format!("`aliases`: there is another route `{}`; a name belongs to one route", alias.value));
             }
         }
     }
@@ -103,20 +95,20 @@ impl Builder {
     ) -> Route {
         let pattern = name.contains('*');
         if let Some(alias) = route.aliases.first().filter(|_| pattern) {
-            self.problems.add(alias.at, "`aliases`: a pattern has none, for an alias stands for no model");
+            self.add(alias.at, "`aliases`: a pattern has none, for an alias stands for no model");
         }
         let list = route.targets.value.0;
-        if route.sound && list.iter().all(|target| target.weight.value.0 == 0) {
-            let at = list.first().map_or(route.targets.at, |target| target.weight.at);
-            self.problems.add(at, "`weight`: one of the targets needs a weight above 0, or none would be tried first");
+        if route.sound && list.iter().all(|(target, _)| target.weight.value.0 == 0) {
+            let at = list.first().map_or(route.targets.at, |(target, _)| target.weight.at);
+            self.add(at, "`weight`: one of the targets needs a weight above 0, or none would be tried first");
         }
-        let mut targets = |builder: &mut Self, list: Vec<file::Target>| -> Vec<Arc<Target>> {
-            let target = |target| builder.target(target, pattern, providers, count);
+        let mut targets = |builder: &mut Self, list: Vec<(file::Target, TargetKeys)>| -> Vec<Arc<Target>> {
+            let target = |(target, keys)| builder.target(target, &keys, pattern, providers, count);
             list.into_iter().flat_map(target).map(Arc::new).collect()
         };
         let (targets, fallback) = (targets(self, list), targets(self, route.fallback));
         if targets.len() + fallback.len() > MAX_TARGETS {
-            self.problems.add(route.targets.at, format!("a route has at most {MAX_TARGETS} targets, fallback and replicas included"));
+            self.add(route.targets.at, format!("a route has at most {MAX_TARGETS} targets, fallback and replicas included"));
         }
         Route {
             index,
@@ -143,8 +135,15 @@ impl Builder {
     }
 
     /// The target, once for each replica of its provider; none where it has a problem.
-    fn target(&mut self, target: file::Target, pattern: bool, providers: &ByName<Arc<Provider>>, count: &mut usize) -> Vec<Target> {
-        let Some(first) = self.first_target(target, pattern, providers, *count) else { return Vec::new() };
+    fn target(
+        &mut self,
+        target: file::Target,
+        keys: &TargetKeys,
+        pattern: bool,
+        providers: &ByName<Arc<Provider>>,
+        count: &mut usize,
+    ) -> Vec<Target> {
+        let Some(first) = self.first_target(target, keys, pattern, providers, *count) else { return Vec::new() };
         *count += usize::from(first.replicas);
         let replica = |(nth, provider): (usize, &Arc<Provider>)| Target {
             index: first.index + nth,
@@ -155,7 +154,14 @@ impl Builder {
         first.provider.endpoints().enumerate().map(replica).collect()
     }
 
-    fn first_target(&mut self, target: file::Target, pattern: bool, providers: &ByName<Arc<Provider>>, index: usize) -> Option<Target> {
+    fn first_target(
+        &mut self,
+        target: file::Target,
+        keys: &TargetKeys,
+        pattern: bool,
+        providers: &ByName<Arc<Provider>>,
+        index: usize,
+    ) -> Option<Target> {
         let model = self.model(&target.model, pattern);
         let name = &target.provider;
         let provider = match providers.find(&name.value) {
@@ -163,11 +169,11 @@ impl Builder {
             Lookup::Wrong => return None,
             Lookup::Nobody => {
                 let hint = self.did_you_mean(&name.value, providers.names());
-                self.problems.add(name.at, format!("there is no provider `{}`{hint}", name.value));
+                self.add(name.at, format!("there is no provider `{}`{hint}", name.value));
                 return None;
             }
         };
-        self.foreign_keys("target", provider.kind, &target.written, OWN_KEYS);
+        self.foreign_keys("target", provider.kind, keys.written.iter(), |kind, key| TargetKeys::belongs(key, kind.entry.protocol));
         Some(Target {
             index,
             replicas: u16::try_from(provider.endpoints().count()).unwrap_or(u16::MAX),
@@ -181,11 +187,7 @@ impl Builder {
             }),
             context: target.context.map(|tokens| tokens.0),
             display_name: target.display_name.map(Into::into),
-            default_max_tokens: target.default_max_tokens.map(|tokens| tokens.value.0),
-            structured_output: target.structured_output.map(|x| x.value).unwrap_or_default(),
-            format: target.format.map(|x| x.value).unwrap_or_default(),
-            inference_component: target.inference_component.map(|x| x.value),
-            split_think_tags: target.think_tags == ThinkTags::Split,
+            protocol: provider.protocol.for_target(keys, target.think_tags == ThinkTags::Split),
             provider,
         })
     }
@@ -202,13 +204,13 @@ impl Builder {
         } else {
             return Some(if stars == 1 { ModelName::Pattern(text.into()) } else { ModelName::Fixed(text.into()) });
         };
-        self.problems.add(model.at, problem);
+        self.add(model.at, problem);
         None
     }
 
     fn retry(&mut self, retry: &file::Retry, targets: usize) -> Retry {
         if retry.backoff.initial > retry.backoff.max {
-            self.problems.add(retry.backoff.at, "`backoff`: `initial` must not be longer than `max`");
+            self.add(retry.backoff.at, "`backoff`: `initial` must not be longer than `max`");
         }
         let on = |reason| retry.on.contains(&reason);
         Retry {
@@ -229,7 +231,7 @@ impl Builder {
     fn ejection(&mut self, ejection: &file::Ejection) -> Ejection {
         let cooldown = &ejection.cooldown;
         if cooldown.initial.0 > cooldown.max.0 {
-            self.problems.add(cooldown.at, "`cooldown`: `initial` must not be longer than `max`");
+            self.add(cooldown.at, "`cooldown`: `initial` must not be longer than `max`");
         }
         Ejection {
             failures: ejection.failures.0,
@@ -244,22 +246,10 @@ impl Builder {
         let mut list = Vec::new();
         for (name, json) in fields.0 {
             if OWN_FIELDS.contains(&name.value.as_str()) {
-                self.problems.add(name.at, format!("`{}` cannot be set by a route", name.value));
+                self.add(name.at, format!("`{}` cannot be set by a route", name.value));
             }
             list.push((name.value, json.to_string()));
         }
         list
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_keys_of_a_kind_are_keys_of_a_target() {
-        for (key, _) in OWN_KEYS {
-            assert!(file::Target::KEYS.contains(key), "{key}");
-        }
     }
 }

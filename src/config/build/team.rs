@@ -4,14 +4,14 @@ use super::{Builder, ByName, Lookup};
 use crate::auth::tenants::{AuthMode, Key, RouteSet, Team, Tenants};
 use crate::config::file::{self, ClientKey};
 use crate::route::settings::Route;
-use crate::yaml::read::{At, Named};
+use crate::yaml::value::{At, Named};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The team and the key under which a request without a key is accounted where `auth` is `none`; always the last.
 pub const ANONYMOUS: &str = "anonymous";
 
-impl Builder {
+impl Builder<'_> {
     pub(super) fn tenants(&mut self, mode: AuthMode, teams: Named<file::Team>, routes: &ByName<Arc<Route>>) -> Tenants {
         let mut tenants = Tenants { mode, teams: Vec::new(), keys: Vec::new(), digests: HashMap::new() };
         let mut ids = HashSet::new();
@@ -39,10 +39,10 @@ impl Builder {
         self.not_reserved(&key.id, "key");
         let index = tenants.keys.len();
         if !ids.insert(id.clone()) {
-            self.problems.add(key.id.at, format!("there are two keys with the id `{id}`"));
+            self.add(key.id.at, format!("there are two keys with the id `{id}`"));
         }
         if tenants.digests.insert(key.sha256.value.0, index).is_some() {
-            self.problems.add(key.sha256.at, format!("`sha256`: the key `{id}` has the same digest as another key"));
+            self.add(key.sha256.at, format!("`sha256`: the key `{id}` has the same digest as another key"));
         }
         tenants.keys.push(Key {
             id,
@@ -57,8 +57,7 @@ impl Builder {
 
     fn not_reserved(&mut self, name: &At<String>, what: &str) {
         if name.value == ANONYMOUS {
-            self.problems
-                .add(name.at, format!("the name `{ANONYMOUS}` is taken: requests without a key are accounted under it; rename the {what}"));
+            self.add(name.at, format!("the name `{ANONYMOUS}` is taken: requests without a key are accounted under it; rename the {what}"));
         }
     }
 
@@ -74,7 +73,7 @@ impl Builder {
                 Lookup::Wrong => {}
                 Lookup::Nobody => {
                     let hint = self.did_you_mean(&name.value, routes.names());
-                    self.problems.add(name.at, format!("there is no route `{}`{hint}", name.value));
+                    self.add(name.at, format!("there is no route `{}`{hint}", name.value));
                 }
             }
         }

@@ -3,7 +3,6 @@
 use super::{Review, listed, place, targets};
 use crate::auth::tenants::RouteSet;
 use crate::limit::rule::{Dimension, LimitRule};
-use crate::provider::catalogue::entry;
 use crate::provider::{ModelName, Target};
 use crate::yaml::problem::Problems;
 use crate::yaml::tree::Node;
@@ -51,7 +50,7 @@ fn usd<'t>(limits: &[LimitRule], node: &Node, covered: impl Fn() -> Vec<&'t Targ
         let covered = covered();
         let priced = covered.iter().filter(|target| target.price.is_some()).count();
         // A server of one's own costs nothing per token.
-        let costs = |target: &&&Target| target.price.is_none() && !entry(target.provider.kind).self_hosted();
+        let costs = |target: &&&Target| target.price.is_none() && !target.provider.kind.self_hosted();
         let mut unpriced: Vec<String> = covered.iter().filter(costs).map(|target| shown(target)).collect();
         unpriced.sort();
         unpriced.dedup();

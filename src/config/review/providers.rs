@@ -1,8 +1,8 @@
 //! Providers that no route uses, and base URLs without the path that their kind has.
 
 use super::{Review, targets};
-use crate::provider::catalogue::entry;
-use crate::provider::{BaseUrl, Kind};
+use crate::provider::BaseUrl;
+use crate::provider::catalogue::Kind;
 use crate::yaml::problem::Problems;
 use crate::yaml::tree::Node;
 use std::collections::HashSet;
@@ -17,7 +17,8 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
         for (server, url) in provider.endpoints().zip(node.get("base_url").into_iter().chain(listed)) {
             if server.base.prefix.is_empty() && has_v1(server.kind) {
                 let at = |path: &str| BaseUrl { prefix: path.into(), ..server.base.clone() };
-                let (asked, meant) = (at(&server.quirks.path), at("/v1"));
+                let path = server.protocol.dialect().quirks().map_or("", |quirks| &quirks.path);
+                let (asked, meant) = (at(path), at("/v1"));
                 let key = if listed.is_empty() { "base_url" } else { "base_urls" };
                 problems.warn(url.at, format!("`{key}` has no path, so that requests go to {asked}; probably `{meant}` is meant"));
             }
@@ -26,7 +27,6 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
 }
 
 /// Whether the base URLs of a kind end in `/v1`: the provider's own does, or the servers of the kind serve nothing elsewhere.
-fn has_v1(kind: Kind) -> bool {
-    let entry = entry(kind);
-    entry.base_url.ends_with("/v1") || entry.self_hosted() && kind != Kind::OpenAi("openai_compatible")
+fn has_v1(kind: &Kind) -> bool {
+    kind.entry.base_url.as_deref().is_some_and(|url| url.ends_with("/v1")) || kind.self_hosted() && kind.name != "openai_compatible"
 }

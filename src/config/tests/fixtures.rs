@@ -13,7 +13,7 @@ fn printed(text: &str, name: &str, now: i64) -> String {
         Err(problems) => problems,
     };
     // A new kind changes no file.
-    let kinds: Vec<_> = crate::provider::Kind::all().map(crate::provider::Kind::name).collect();
+    let kinds: Vec<_> = crate::provider::catalogue::kinds().iter().map(|kind| kind.name.as_str()).collect();
     render::render(&problems, false).replace(&kinds.join(", "), "KINDS")
 }
 

@@ -81,8 +81,10 @@ fn every_credential_may_come_from_a_file_that_is_watched() {
     let Loaded { snapshot, files, .. } = good(&text);
     assert!(matches!(&snapshot.providers[0].credential, Credential::Bearer(key) if key.expose() == "sk-in-file"));
     assert_eq!(snapshot.providers[0].headers[0].1, "in-header");
-    assert!(matches!(&snapshot.providers[1].credential, Credential::AwsKeys { secret_access_key: k, .. } if k.expose() == "aws-secret"));
-    assert!(matches!(&snapshot.providers[2].credential, Credential::GoogleToken(token) if token.expose() == "ya29"));
+    assert!(
+        matches!(&snapshot.providers[1].credential, Credential::Aws { keys: Some(keys), .. } if keys.secret_access_key.expose() == "aws-secret")
+    );
+    assert!(matches!(&snapshot.providers[2].credential, Credential::Bearer(token) if token.expose() == "ya29"));
     assert_eq!(snapshot.limit_store.redis.as_ref().unwrap().expose(), "redis://:hidden@127.0.0.1:6379");
     assert_eq!(files.len(), 6);
     for (name, content, problem) in [

@@ -81,17 +81,10 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
         }
         Host::Vertex | Host::Bedrock => {
             w.key("anthropic_version").string(seat.version);
-            if !seat.beta.is_empty() && seat.host == Host::Bedrock {
-                w.key("anthropic_beta").array();
-                seat.beta.iter().for_each(|beta| {
-                    w.string(beta);
-                });
-                w.end_array();
-            }
         }
     }
     w.key("max_tokens").integer(thought.max_tokens(limit, seat.default_max_tokens));
-    if request.stream && seat.host != Host::Bedrock {
+    if request.stream {
         w.key("stream").flag(true);
     }
     write_messages(&mut w, &conversation, thought.thinks());

@@ -4,27 +4,28 @@
 //! [`shared`](super::shared): turns, media, tools, thinking and sampling, and the blocks of an answer.
 
 use crate::dialect::shared::blame::Names;
-use crate::dialect::shared::count::unavailable;
-use crate::dialect::{Dialect, Outgoing};
+use crate::dialect::shared::claude::{ClaudeKeys, DEFAULT_MAX_TOKENS, StructuredOutput};
+use crate::dialect::shared::schema::rules::{self, Rules};
+use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::frame::Framing;
 use crate::json::write::Writer;
 use crate::llm::failure::ProviderError;
 use crate::llm::messages::MessagesRequest;
-use crate::llm::request::Ask;
-use crate::percent;
-use crate::provider::{Settings, StructuredOutput, Target};
+use crate::llm::request::{Ask, Request};
+use crate::yaml::read::Reader;
+use crate::yaml::section::section;
+use crate::yaml::value::Tokens;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::sync::Arc;
 
 pub mod decode;
 pub mod encode;
 pub mod error;
 mod splice;
 
-/// `max_tokens` where neither client nor configuration gives one; the API demands it.
-pub const DEFAULT_MAX_TOKENS: u32 = 4096;
 /// What Vertex AI wants for `anthropic_version`, in the body.
 pub const VERTEX_VERSION: &str = "vertex-2023-10-16";
 /// What Bedrock wants for `anthropic_version`, in the body.
@@ -57,47 +58,15 @@ pub struct Seat<'a> {
     pub structured_output: StructuredOutput,
 }
 
-impl<'a> Seat<'a> {
-    /// The seat of a target, whatever its provider is.
-    pub fn of(target: &'a Target) -> Self {
-        let (host, version, beta, default) = match &target.provider.settings {
-            Settings::Anthropic { version, beta, default_max_tokens } => {
-                (Host::Api, version.as_str(), beta.as_slice(), *default_max_tokens)
-            }
-            Settings::Aws { .. } => (Host::Bedrock, BEDROCK_VERSION, [].as_slice(), DEFAULT_MAX_TOKENS),
-            _ => (Host::Vertex, VERTEX_VERSION, [].as_slice(), DEFAULT_MAX_TOKENS),
-        };
-        let default_max_tokens = u64::from(target.default_max_tokens.unwrap_or(default));
-        Self { host, version, beta, default_max_tokens, structured_output: target.structured_output }
-    }
-}
-
-/// The Messages API at Anthropic and on Vertex AI.
-pub struct Anthropic;
-
-impl Dialect for Anthropic {
-    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
-        let seat = Seat::of(target);
-        if let Some(messages) = ask.messages() {
-            return native(messages, &seat, target, false);
-        }
-        let request = ask.request()?;
-        let encoded = encode::body(&request, &seat)?;
-        let mut headers = Vec::new();
-        let mut header = |name: &'static str, value: &str| {
-            // The configuration was checked; what cannot be a header is not sent.
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.push((HeaderName::from_static(name), value));
-            }
-        };
-        if seat.host == Host::Api {
-            header("anthropic-version", seat.version);
-            if !seat.beta.is_empty() {
-                header("anthropic-beta", &seat.beta.join(","));
-            }
-        }
+impl Seat<'_> {
+    /// A request for a Claude model.
+    ///
+    /// # Errors
+    /// A 400 that names what the model cannot take.
+    pub fn outgoing(&self, request: &Request<'_>, path: String, headers: Vec<(HeaderName, HeaderValue)>) -> Result<Outgoing, ApiError> {
+        let encoded = encode::body(request, self)?;
         Ok(Outgoing {
-            path: path(target, request.model, request.stream),
+            path,
             body: encoded.body.into(),
             headers,
             dropped: encoded.settled.dropped,
@@ -106,12 +75,90 @@ impl Dialect for Anthropic {
             decoder: encoded.decoder,
         })
     }
+}
 
-    fn encode_count(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
-        match ask.messages() {
-            Some(messages) => native(messages, &Seat::of(target), target, true),
-            None => Err(unavailable(target)),
+/// The Messages API at Anthropic.
+#[derive(Clone)]
+pub struct Anthropic {
+    /// `anthropic-version`.
+    pub version: Arc<str>,
+    /// `anthropic-beta`.
+    pub beta: Arc<[String]>,
+    /// `max_tokens` where the client gives none.
+    pub default_max_tokens: u32,
+    /// How an answer is held to a schema.
+    pub structured_output: StructuredOutput,
+}
+
+section! {
+    /// Keys of providers that speak Anthropic's Messages.
+    AnthropicKeys {
+        /// The header `anthropic-version` (anthropic). Default: 2023-06-01.
+        version: Option<String>,
+        /// Values of the header `anthropic-beta` (anthropic).
+        beta: Option<Vec<String>>,
+        /// `max_tokens` where the client gives none (anthropic). Default: 4096.
+        default_max_tokens: Option<Tokens>,
+    }
+}
+
+impl Configure for Anthropic {
+    type ProviderKeys = AnthropicKeys;
+    type TargetKeys = ClaudeKeys;
+
+    fn configure(_: &mut Setup<'_>, keys: &AnthropicKeys, _: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            version: keys.version.as_deref().unwrap_or("2023-06-01").into(),
+            beta: keys.beta.as_deref().unwrap_or_default().into(),
+            default_max_tokens: keys.default_max_tokens.map_or(DEFAULT_MAX_TOKENS, |tokens| tokens.0),
+            structured_output: StructuredOutput::Native,
+        })
+    }
+
+    fn for_target(&self, keys: &ClaudeKeys, _: bool) -> Self {
+        Self {
+            default_max_tokens: keys.default_max_tokens.map_or(self.default_max_tokens, |tokens| tokens.0),
+            structured_output: keys.structured_output.unwrap_or(self.structured_output),
+            ..self.clone()
         }
+    }
+}
+
+impl Anthropic {
+    fn seat(&self) -> Seat<'_> {
+        Seat {
+            host: Host::Api,
+            version: &self.version,
+            beta: &self.beta,
+            default_max_tokens: self.default_max_tokens.into(),
+            structured_output: self.structured_output,
+        }
+    }
+}
+
+impl Dialect for Anthropic {
+    fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
+        let path = "/v1/messages".to_owned();
+        if let Some(messages) = ask.messages() {
+            return native(messages, &self.seat(), path, false);
+        }
+        let mut headers = Vec::new();
+        let mut header = |name: &'static str, value: &str| {
+            // The configuration was checked; what cannot be a header is not sent.
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.push((HeaderName::from_static(name), value));
+            }
+        };
+        header("anthropic-version", &self.version);
+        if !self.beta.is_empty() {
+            header("anthropic-beta", &self.beta.join(","));
+        }
+        self.seat().outgoing(&ask.request()?, path, headers)
+    }
+
+    fn encode_count(&self, ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {
+        let count = |messages| native(messages, &self.seat(), "/v1/messages/count_tokens".to_owned(), true);
+        ask.messages().map(count).transpose()
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
@@ -121,29 +168,23 @@ impl Dialect for Anthropic {
     fn names(&self, _model: &str) -> &'static [Names] {
         &[error::NAMES]
     }
+
+    fn schemas(&self, _model: &str) -> Option<(&'static Rules, &'static Rules)> {
+        Some(SCHEMAS)
+    }
 }
 
-/// Where a message is asked for.
-fn path(target: &Target, model: &str, stream: bool) -> String {
-    let Settings::Vertex { project, location } = &target.provider.settings else { return "/v1/messages".to_owned() };
-    let model = percent::google_segment(model.strip_prefix(VERTEX_PREFIX).unwrap_or(model));
-    let call = if stream { "streamRawPredict" } else { "rawPredict" };
-    let (project, location) = (percent::google_segment(project), percent::google_segment(location));
-    format!("/v1/projects/{project}/locations/{location}/publishers/anthropic/models/{model}:{call}")
-}
-
-/// A request of a client that speaks this protocol, to a message or to a count of its tokens.
+/// A request at `path` of a client that speaks this protocol, for a message or for a count of its tokens.
 ///
 /// # Errors
 /// A 400 that names a setting of the route's that is lost, where the route refuses that.
 pub(in crate::dialect) fn native(
     request: &MessagesRequest<'_>,
     seat: &Seat<'_>,
-    target: &Target,
+    path: String,
     counting: bool,
 ) -> Result<Outgoing, ApiError> {
     let (body, settled) = splice::body(request, seat, counting)?;
-    let (model, stream) = (request.base.model, request.base.stream());
     let mut headers = Vec::new();
     let mut header = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -157,17 +198,6 @@ pub(in crate::dialect) fn native(
     if seat.host != Host::Bedrock && !betas.is_empty() {
         header("anthropic-beta", &betas);
     }
-    let path = match (seat.host, counting) {
-        (Host::Api, true) => "/v1/messages/count_tokens".to_owned(),
-        // https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/count-tokens
-        (Host::Vertex, true) => path(target, "count-tokens", false),
-        (Host::Api | Host::Vertex, false) => path(target, model, stream),
-        (Host::Bedrock, true) => format!("/model/{}/count-tokens", percent::segment(model)),
-        (Host::Bedrock, false) => {
-            let operation = if stream { "invoke-with-response-stream" } else { "invoke" };
-            format!("/model/{}/{operation}", percent::segment(model))
-        }
-    };
     let body = if seat.host == Host::Bedrock && counting {
         let mut w = Writer::with_capacity(body.len() / 3 * 4 + 64);
         w.object().key("input").object().key("invokeModel").object().key("body").string(&STANDARD.encode(&body));
@@ -186,6 +216,9 @@ pub(in crate::dialect) fn native(
         decoder: splice::decoder(counting),
     })
 }
+
+/// The rules of a Claude model for an answer and strict tools, and for other tools.
+pub(super) const SCHEMAS: (&Rules, &Rules) = (&rules::CLAUDE, &rules::CLAUDE_TOOL);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]

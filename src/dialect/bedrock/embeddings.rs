@@ -9,14 +9,13 @@
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed.html>
 
 use crate::dialect::Outgoing;
-use crate::dialect::shared::embeddings::{Answer, Whole, broken, unavailable};
+use crate::dialect::shared::embeddings::{Answer, Whole, broken};
 use crate::dialect::shared::params;
 use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::llm::embeddings::{DIMENSIONS, EmbeddingRequest, INPUT};
 use crate::llm::failure::Fault;
 use crate::percent;
-use crate::provider::Provider;
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -30,7 +29,7 @@ const DEFAULT_INPUT_TYPE: &str = "\"search_document\"";
 const COUNTED_BY: HeaderName = HeaderName::from_static("x-amzn-bedrock-input-token-count");
 
 /// Writes a request in the words of the model's maker.
-pub(super) fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
+pub(super) fn encode(request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {
     // An ARN ends with the id of the model, or of an inference profile that is named after it.
     let model = request.base.model.rsplit('/').next().unwrap_or_default();
     let mut out = if model.contains("titan-embed") {
@@ -38,11 +37,11 @@ pub(super) fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Res
     } else if model.contains("cohere.embed") {
         cohere(request, model)?
     } else {
-        return Err(unavailable(provider));
+        return Ok(None);
     };
     out.path = format!("/model/{}/invoke", percent::segment(request.base.model));
     out.headers.push((ACCEPT, HeaderValue::from_static("application/json")));
-    Ok(out)
+    Ok(Some(out))
 }
 
 fn titan(request: &EmbeddingRequest<'_>, model: &str) -> Result<Outgoing, ApiError> {

@@ -1,8 +1,7 @@
 //! Model families: Converse is one shape, but its optional fields are not for all models.
 
-use crate::dialect::anthropic::DEFAULT_MAX_TOKENS;
 use crate::dialect::shared::blocks::CLAUDE;
-use crate::dialect::shared::claude::{Model, Thought};
+use crate::dialect::shared::claude::{DEFAULT_MAX_TOKENS, Model, StructuredOutput, Thought};
 use crate::dialect::shared::params::Settled;
 use crate::dialect::shared::schema::rules;
 use crate::dialect::shared::toolbox::Means;
@@ -10,7 +9,6 @@ use crate::error::ApiError;
 use crate::json::write::Writer;
 use crate::llm::field::Field;
 use crate::llm::request::{Effort, Request};
-use crate::provider::StructuredOutput;
 
 /// The maker of a model, as far as it decides what the model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,14 +12,14 @@
 
 use self::family::Family;
 use crate::dialect::anthropic::encode::write_choice;
-use crate::dialect::anthropic::{self, Seat};
+use crate::dialect::anthropic::{self, BEDROCK_VERSION, Host, Seat};
 use crate::dialect::shared::blame::Names;
-use crate::dialect::shared::claude::{self, Model, Sampling};
-use crate::dialect::shared::count::unavailable;
+use crate::dialect::shared::claude::{self, ClaudeKeys, DEFAULT_MAX_TOKENS, Model, Sampling, StructuredOutput};
 use crate::dialect::shared::params::{self, Policy, Settled};
+use crate::dialect::shared::schema::rules::Rules;
 use crate::dialect::shared::toolbox::{Call, Toolbox};
 use crate::dialect::shared::turns::Block;
-use crate::dialect::{Dialect, Outgoing};
+use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::frame::Framing;
 use crate::json::text::Text;
@@ -27,9 +27,11 @@ use crate::json::write::Writer;
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::failure::ProviderError;
 use crate::llm::field::Field;
+use crate::llm::messages::MessagesRequest;
 use crate::llm::request::{Ask, Request};
 use crate::percent;
-use crate::provider::Target;
+use crate::sign::credential::{AwsKeys, Credential};
+use crate::yaml::read::Reader;
 use bytes::Bytes;
 use http::HeaderMap;
 use std::borrow::Cow;
@@ -48,9 +50,6 @@ pub(in crate::dialect) mod tests;
 const MAX_METADATA: usize = 16;
 /// Longest key or value there.
 const MAX_METADATA_TEXT: usize = 256;
-
-/// Bedrock's Converse API.
-pub struct Bedrock;
 
 /// Fields that are written, for this family.
 fn policy(field: Field, family: Family) -> Policy {
@@ -83,16 +82,82 @@ fn policy(field: Field, family: Family) -> Policy {
     }
 }
 
+/// Where AWS's own tools look for a Bedrock API key, before any keys that sign.
+/// <https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html>
+const KEY_VARIABLE: &str = "AWS_BEARER_TOKEN_BEDROCK";
+
+/// Bedrock's Converse API.
+#[derive(Clone)]
+pub struct Bedrock {
+    /// `max_tokens` where the client gives none.
+    pub default_max_tokens: Option<u32>,
+    /// How a Claude model is held to a JSON schema.
+    pub structured_output: StructuredOutput,
+}
+
+impl Configure for Bedrock {
+    type ProviderKeys = AwsKeys;
+    type TargetKeys = ClaudeKeys;
+
+    fn configure(setup: &mut Setup<'_>, keys: &AwsKeys, cx: &mut Reader<'_>) -> Option<Self> {
+        aws(setup, keys, ("bedrock", Some(KEY_VARIABLE)), cx)?;
+        Some(Self { default_max_tokens: None, structured_output: StructuredOutput::Native })
+    }
+
+    fn for_target(&self, keys: &ClaudeKeys, _: bool) -> Self {
+        Self {
+            default_max_tokens: keys.default_max_tokens.map(|tokens| tokens.0),
+            structured_output: keys.structured_output.unwrap_or(self.structured_output),
+        }
+    }
+}
+
+/// Puts the region into the base URL of a service of AWS, and finds who signs for it: `(service, key_variable)` are its name in
+/// signatures and a variable that may have a key for it. `None` after a problem.
+pub(in crate::dialect) fn aws(
+    setup: &mut Setup<'_>,
+    keys: &AwsKeys,
+    (service, key_variable): (&'static str, Option<&'static str>),
+    cx: &mut Reader<'_>,
+) -> Option<()> {
+    let region = setup.host_part("region", keys.region.as_ref(), (keys.at, &keys.written), cx);
+    let own = keys.own(setup.api_key.as_ref(), cx);
+    let region = region?;
+    setup.base_url = setup.base_url.replace("REGION", &region);
+    // The China partition has a domain of its own.
+    if region.starts_with("cn-") {
+        setup.base_url.push_str(".cn");
+    }
+    if own.is_some() || setup.api_key.is_none() {
+        setup.credential = Some(Credential::Aws { keys: own, region, service, key_variable });
+    }
+    Some(())
+}
+
+impl Bedrock {
+    /// A request of a client that speaks the Messages API for a Claude, which InvokeModel takes as it is.
+    fn invoke(&self, messages: &MessagesRequest<'_>, operation: &str, counting: bool) -> Result<Outgoing, ApiError> {
+        let seat = Seat {
+            host: Host::Bedrock,
+            version: BEDROCK_VERSION,
+            beta: &[],
+            default_max_tokens: self.default_max_tokens.unwrap_or(DEFAULT_MAX_TOKENS).into(),
+            structured_output: self.structured_output,
+        };
+        anthropic::native(messages, &seat, format!("/model/{}/{operation}", percent::segment(messages.base.model)), counting)
+    }
+}
+
 impl Dialect for Bedrock {
-    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+    fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
         let family = Family::of(ask.model());
         if let (Family::Claude, Some(messages)) = (family, ask.messages()) {
-            return anthropic::native(messages, &Seat::of(target), target, false);
+            return self.invoke(messages, if ask.stream() { "invoke-with-response-stream" } else { "invoke" }, false);
         }
         let request = &ask.request()?;
         let mut settled = params::settle(request, |field| policy(field, family))?;
         let takes = family.takes();
-        let mut toolbox = Toolbox::read(request, &family.means(target.structured_output), &mut settled)?;
+        let mut toolbox = Toolbox::read(request, &family.means(self.structured_output), &mut settled)?;
         let mut conversation = messages::read(request, family)?;
         let calls_tools = conversation.blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
         if calls_tools && toolbox.tools.is_empty() {
@@ -111,7 +176,7 @@ impl Dialect for Bedrock {
         let limit = request.token_limit()?;
         let can_think = conversation.can_think();
         let thinking = family::Thinking::of(request, family, limit, (toolbox.forces(), can_think), &mut settled)?;
-        let limit = thinking.max_tokens(limit, target.default_max_tokens);
+        let limit = thinking.max_tokens(limit, self.default_max_tokens);
 
         let mut w = Writer::with_capacity(request.size + 512);
         w.object();
@@ -155,15 +220,15 @@ impl Dialect for Bedrock {
         })
     }
 
-    fn encode_count(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
+    fn encode_count(&self, ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {
         match (Family::of(ask.model()), ask.messages()) {
-            (Family::Claude, Some(messages)) => anthropic::native(messages, &Seat::of(target), target, true),
-            _ => Err(unavailable(target)),
+            (Family::Claude, Some(messages)) => self.invoke(messages, "count-tokens", true).map(Some),
+            _ => Ok(None),
         }
     }
 
-    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        embeddings::encode(request, &target.provider)
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {
+        embeddings::encode(request)
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
@@ -172,6 +237,11 @@ impl Dialect for Bedrock {
 
     fn names(&self, _model: &str) -> &'static [Names] {
         &[error::NAMES, super::anthropic::error::NAMES]
+    }
+
+    fn schemas(&self, model: &str) -> Option<(&'static Rules, &'static Rules)> {
+        let means = Family::of(model).means(self.structured_output);
+        Some((means.output_rules, means.tool_rules))
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
-use crate::dialect::shared::testing;
+use crate::dialect::shared::claude::StructuredOutput;
 use crate::frame::Frame;
 use crate::frame::aws_event_stream::{AwsFramer, write_message};
 use crate::front::chat::rules::{finish_reason, refusal, write_members};
@@ -11,19 +11,12 @@ use crate::llm::event::{Block, Event, Sink};
 use crate::llm::failure::{FailureClass, Fault};
 use crate::llm::settings::Params;
 use crate::llm::state::{Seal, Sealer};
-use crate::provider::{Kind, Settings, StructuredOutput};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// A target of Bedrock or SageMaker.
-pub(in crate::dialect) fn target(kind: Kind) -> Target {
-    testing::target(kind, Settings::Aws { region: "us-east-1".into() })
-}
 
 /// Encodes a request, with the route's own system text where one is given.
 pub(in crate::dialect) fn encode(
     dialect: &dyn Dialect,
-    target: &Target,
     model: &str,
     body: &Value,
     system: Option<&str>,
@@ -31,20 +24,18 @@ pub(in crate::dialect) fn encode(
 ) -> Result<Outgoing, ApiError> {
     let parsed = Parsed::parse(body.to_string().into())?;
     let request = ChatRequest { parsed: &parsed, params: &Params::default(), system, model, seal };
-    dialect.encode(&request, target)
+    dialect.encode(&request)
 }
 
 /// Runs every request of a folder. A file says the client's request and what becomes of it; with `UPDATE_FIXTURES` in
 /// the environment the latter is written anew.
-pub(in crate::dialect) fn requests(folder: &str, dialect: &dyn Dialect, kind: Kind, adjust: impl Fn(&mut Target, &Value)) {
+pub(in crate::dialect) fn requests<D: Dialect>(folder: &str, dialect: impl Fn(&Value) -> D) {
     let folder = format!("{}/tests/fixtures/{folder}/requests", env!("CARGO_MANIFEST_DIR"));
     let mut seen = 0;
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        let mut target = target(kind);
-        adjust(&mut target, &case);
-        let outcome = match encode(dialect, &target, case["model"].as_str().unwrap(), &case["request"], case["system"].as_str(), None) {
+        let outcome = match encode(&dialect(&case), case["model"].as_str().unwrap(), &case["request"], case["system"].as_str(), None) {
             Err(error) => json!({"status": error.status, "param": error.param, "message": error.message}),
             Ok(out) => json!({
                 "path": out.path,
@@ -65,6 +56,8 @@ pub(in crate::dialect) fn requests(folder: &str, dialect: &dyn Dialect, kind: Ki
     }
     assert!(seen > 5);
 }
+
+const PLAIN: Bedrock = Bedrock { default_max_tokens: None, structured_output: StructuredOutput::Native };
 
 fn seal() -> Seal {
     Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into(), "p".into())
@@ -166,11 +159,9 @@ fn converse(case: &Value) -> decode::Converse {
 
 #[test]
 fn requests_become_what_the_fixtures_say() {
-    requests("bedrock", &Bedrock, Kind::Bedrock, |target, case| {
-        if case["structured_output"] == "tool" {
-            target.structured_output = StructuredOutput::Tool;
-        }
-        target.default_max_tokens = case["default_max_tokens"].as_u64().map(|limit| limit as u32);
+    requests("bedrock", |case| Bedrock {
+        structured_output: if case["structured_output"] == "tool" { StructuredOutput::Tool } else { StructuredOutput::Native },
+        default_max_tokens: case["default_max_tokens"].as_u64().map(|limit| limit as u32),
     });
 }
 
@@ -315,7 +306,7 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
     ], "tools": [{"type": "function", "function": {"name": "get_time"}}]});
     let model = "us.anthropic.claude-sonnet-4-5-v1:0";
     let sent = |seal: Option<&Seal>| {
-        let out = encode(&Bedrock, &target(Kind::Bedrock), model, &body, None, seal).unwrap();
+        let out = encode(&PLAIN, model, &body, None, seal).unwrap();
         (serde_json::from_slice::<Value>(&out.body).unwrap(), out.dropped)
     };
     let (body, dropped) = sent(Some(&seal));
@@ -347,7 +338,7 @@ fn thinking_between_calls_comes_back_between_them_and_to_claude_only() {
         {"role": "user", "content": "Go on."}
     ], "tools": [{"type": "function", "function": {"name": "get_time"}}]});
     let kinds = |model: &str| {
-        let out = encode(&Bedrock, &target(Kind::Bedrock), model, &body, None, Some(&seal)).unwrap();
+        let out = encode(&PLAIN, model, &body, None, Some(&seal)).unwrap();
         let body: Value = serde_json::from_slice(&out.body).unwrap();
         let content = body["messages"][1]["content"].as_array().unwrap().clone();
         content.iter().map(|block| block.as_object().unwrap().keys().next().unwrap().clone()).collect::<Vec<_>>()
@@ -369,7 +360,7 @@ fn recorded_answers_are_read() {
             None => case["body_text"].as_str().unwrap().as_bytes().to_vec(),
         };
         if case["status"] != 200 {
-            let error = Bedrock.read_error(case["status"].as_u64().unwrap() as u16, &HeaderMap::new(), &body);
+            let error = PLAIN.read_error(case["status"].as_u64().unwrap() as u16, &HeaderMap::new(), &body);
             assert!(!error.message.starts_with('{'), "{}", path.display());
             continue;
         }

@@ -8,7 +8,6 @@ use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::media::{Data, Encoding, Link, Source};
 use crate::llm::request::{Block, CallId, Content, Request, Role, ToolCall, Turn};
-use crate::provider::Kind;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -18,7 +17,7 @@ use std::borrow::Cow;
 /// Where a request goes.
 pub(super) struct Place<'a> {
     /// Vertex or AI Studio.
-    pub(super) kind: Kind,
+    pub(super) vertex: bool,
     /// The model without its publisher.
     pub(super) model: &'a str,
 }
@@ -155,7 +154,7 @@ impl Turns<'_, '_> {
 
     /// An image or a file: its bytes, or where Google itself can fetch it.
     fn link(&mut self, block: &Block<'_>, source: Source<'_>, media_type: &str) -> Result<(), ApiError> {
-        let vertex = self.place.kind == Kind::Vertex;
+        let vertex = self.place.vertex;
         let known = |address: Text<'_>| address.decode().starts_with(FILES) || is_video(&address.decode());
         let address = match source.link() {
             Link::Data { media_type, charset, encoding, data } => {

@@ -11,7 +11,6 @@
 //! <https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.publishers.models/embedContent>,
 //! <https://ai.google.dev/api/embeddings#method:-models.batchembedcontents>
 
-use super::location;
 use crate::dialect::Outgoing;
 use crate::dialect::shared::embeddings::{Answer, Read, broken};
 use crate::error::ApiError;
@@ -19,7 +18,6 @@ use crate::json::write::Writer;
 use crate::llm::embeddings::{EmbeddingRequest, INPUT};
 use crate::llm::failure::Fault;
 use crate::percent;
-use crate::provider::Provider;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -46,11 +44,11 @@ impl Method {
 }
 
 /// Writes a request to the provider, whichever of the two it is.
-pub(super) fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
+pub(super) fn encode(request: &EmbeddingRequest<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
     let (texts, settled) = (request.texts()?, request.settle(&[])?);
     let mut w = Writer::with_capacity(request.base.parsed.body().len() + texts.len() * 96 + 128);
     let model = request.base.model;
-    let Some(location) = location(provider) else {
+    let Some(location) = location else {
         studio(&mut w, request, &texts);
         return Ok(request.outgoing(
             format!("/v1beta/models/{}:batchEmbedContents", percent::google_segment(model)),

@@ -1,7 +1,7 @@
 //! Writing one attempt's request straight into Gemini's JSON.
 
+use super::contents;
 use super::decode::GeminiDecoder;
-use super::{contents, location};
 use crate::dialect::Outgoing;
 use crate::dialect::shared::count;
 use crate::dialect::shared::params::{Policy, Settled, settle, temperature, unsupported};
@@ -14,7 +14,6 @@ use crate::llm::constraint::Constraint;
 use crate::llm::field::Field;
 use crate::llm::request::{Effort, Request, ToolChoice};
 use crate::percent;
-use crate::provider::{Kind, Provider};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -53,20 +52,20 @@ const MAX_LABELS: usize = 64;
 /// Room for what is written beside the client's own bytes.
 const OVERHEAD: usize = 512;
 
-/// Writes the request.
-pub(super) fn encode(request: &Request<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
+/// Writes the request. `location` is the path of a place on Vertex; without one it is for AI Studio.
+pub(super) fn encode(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
     let mut settled = settle(request, |field| Policy::of(field, MAPPED))?;
     let model = request.model.strip_prefix("google/").unwrap_or(request.model);
     // One allocation for the whole body: a picture of some megabytes is copied once, from the client's bytes to here.
     let mut w = Writer::with_capacity(request.size + OVERHEAD);
     w.object();
-    contents::write(&mut w, request, &contents::Place { kind: provider.kind, model })?;
+    contents::write(&mut w, request, &contents::Place { vertex: location.is_some(), model })?;
     tools(&mut w, request, &mut settled)?;
     generation(&mut w, request, model, &mut settled)?;
-    labels(&mut w, request, provider.kind, &mut settled)?;
+    labels(&mut w, request, location.is_some(), &mut settled)?;
     w.end_object();
     Ok(Outgoing {
-        path: path(provider, model, if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" }),
+        path: path(location, model, if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" }),
         body: w.finish().into(),
         headers: Vec::new(),
         dropped: settled.dropped,
@@ -78,22 +77,22 @@ pub(super) fn encode(request: &Request<'_>, provider: &Provider) -> Result<Outgo
 
 /// Writes the request that counts the tokens of a prompt. AI Studio takes instructions and tools only inside of a whole
 /// request. <https://ai.google.dev/api/tokens>
-pub(super) fn count(request: &Request<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
+pub(super) fn count(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
     let model = request.model.strip_prefix("google/").unwrap_or(request.model);
-    let (mut settled, whole) = (Settled::default(), provider.kind == Kind::GoogleAiStudio);
+    let (mut settled, whole) = (Settled::default(), location.is_none());
     let mut w = Writer::with_capacity(request.size + OVERHEAD);
     w.object();
     if whole {
         w.key("generateContentRequest").object().key("model").string(&format!("models/{model}"));
     }
-    contents::write(&mut w, request, &contents::Place { kind: provider.kind, model })?;
+    contents::write(&mut w, request, &contents::Place { vertex: location.is_some(), model })?;
     tools(&mut w, &Request { tools: request.tools.clone(), ..Request::default() }, &mut settled)?;
     if whole {
         w.end_object();
     }
     w.end_object();
     Ok(Outgoing {
-        path: path(provider, model, "countTokens"),
+        path: path(location, model, "countTokens"),
         body: w.finish().into(),
         headers: Vec::new(),
         dropped: Vec::new(),
@@ -103,9 +102,9 @@ pub(super) fn count(request: &Request<'_>, provider: &Provider) -> Result<Outgoi
     })
 }
 
-fn path(provider: &Provider, model: &str, operation: &str) -> String {
+fn path(location: Option<&str>, model: &str, operation: &str) -> String {
     let model = percent::google_segment(model);
-    match location(provider) {
+    match location {
         Some(location) => format!("{location}/publishers/google/models/{model}:{operation}"),
         None => format!("/v1beta/models/{model}:{operation}"),
     }
@@ -113,7 +112,7 @@ fn path(provider: &Provider, model: &str, operation: &str) -> String {
 
 /// Metadata becomes the labels of a Vertex request where every pair keeps the rules of labels; elsewhere it is a hint
 /// without a counterpart.
-fn labels(w: &mut Writer, request: &Request<'_>, kind: Kind, settled: &mut Settled) -> Result<(), ApiError> {
+fn labels(w: &mut Writer, request: &Request<'_>, vertex: bool, settled: &mut Settled) -> Result<(), ApiError> {
     let Some(raw) = request.metadata else { return Ok(()) };
     let pairs = serde_json::from_str::<BTreeMap<Cow<'_, str>, Cow<'_, str>>>(raw).ok();
     let fit = |pairs: &BTreeMap<Cow<'_, str>, Cow<'_, str>>| {
@@ -121,7 +120,7 @@ fn labels(w: &mut Writer, request: &Request<'_>, kind: Kind, settled: &mut Settl
         let key = |text: &str| legal(text) && text.starts_with(|c: char| c.is_ascii_lowercase());
         pairs.len() <= MAX_LABELS && pairs.iter().all(|(k, v)| key(k) && legal(v))
     };
-    match pairs.filter(|pairs| kind == Kind::Vertex && fit(pairs)) {
+    match pairs.filter(|pairs| vertex && fit(pairs)) {
         None => settled.drop(request.name_of(Field::Metadata)),
         Some(pairs) => {
             w.key("labels").object();

@@ -12,34 +12,43 @@ mod vertex;
 mod wire;
 
 use crate::dialect::shared::blame::Names;
-use crate::dialect::{Dialect, Outgoing};
+use crate::dialect::shared::schema::rules::{self, Rules};
+use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::failure::ProviderError;
 use crate::llm::request::Ask;
-use crate::percent;
-use crate::provider::{Provider, Settings, Target};
+use crate::yaml::read::Reader;
 use http::HeaderMap;
 
 #[cfg(test)]
 pub(in crate::dialect) use error::NAMES;
 pub use vertex::{Publisher, Vertex};
 
-/// Gemini's protocol.
-#[derive(Clone, Copy, Debug, Default)]
+/// Gemini's protocol at Google AI Studio.
+#[derive(Clone)]
 pub struct Gemini;
 
+impl Configure for Gemini {
+    type ProviderKeys = ();
+    type TargetKeys = ();
+
+    fn configure(_: &mut Setup<'_>, (): &(), _: &mut Reader<'_>) -> Option<Self> {
+        Some(Self)
+    }
+}
+
 impl Dialect for Gemini {
-    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
-        encode::encode(&ask.request()?, &target.provider)
+    fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
+        encode::encode(&ask.request()?, None)
     }
 
-    fn encode_count(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
-        encode::count(&ask.request()?, &target.provider)
+    fn encode_count(&self, ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {
+        encode::count(&ask.request()?, None).map(Some)
     }
 
-    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        embeddings::encode(request, &target.provider)
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {
+        embeddings::encode(request, None).map(Some)
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
@@ -49,10 +58,8 @@ impl Dialect for Gemini {
     fn names(&self, _model: &str) -> &'static [Names] {
         &[error::NAMES]
     }
-}
 
-/// Path of everything in a project's location on Vertex.
-fn location(provider: &Provider) -> Option<String> {
-    let Settings::Vertex { project, location } = &provider.settings else { return None };
-    Some(format!("/v1/projects/{}/locations/{}", percent::google_segment(project), percent::google_segment(location)))
+    fn schemas(&self, _model: &str) -> Option<(&'static Rules, &'static Rules)> {
+        Some((&rules::GEMINI, &rules::GEMINI_TOOL))
+    }
 }

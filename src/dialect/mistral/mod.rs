@@ -4,34 +4,54 @@
 //! response format. Tool-call ids must be nine characters. Answers are read by OpenAI's decoder, which knows
 //! content in chunks.
 
-use super::openai::{compose, embeddings, encode, error};
-use crate::dialect::{Dialect, Outgoing};
+use super::openai::OpenAi;
+use super::openai::quirks::Quirks;
+use super::openai::{compose, encode};
+use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
 use crate::llm::field::Field;
 use crate::llm::request::{Ask, Request};
-use crate::provider::Target;
-use crate::provider::catalogue::Quirks;
+use crate::yaml::read::Reader;
 use http::HeaderMap;
+use std::sync::Arc;
 
 mod messages;
 
-/// Mistral's chat completions.
-pub struct Mistral;
+/// Mistral's chat completions, with what differs from OpenAI's.
+#[derive(Clone)]
+pub struct Mistral(OpenAi);
 
-impl Dialect for Mistral {
-    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
-        compose::with_chat(ask, |chat| encode(&ask.request()?, chat, &target.provider.quirks, target.split_think_tags))
+impl Configure for Mistral {
+    type ProviderKeys = ();
+    type TargetKeys = ();
+
+    fn configure(setup: &mut Setup<'_>, (): &(), _: &mut Reader<'_>) -> Option<Self> {
+        Some(Self(OpenAi { quirks: Arc::new(setup.quirks.clone()), split_think_tags: false }))
     }
 
-    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        embeddings::encode(request, &target.provider)
+    fn for_target(&self, (): &(), split_think_tags: bool) -> Self {
+        Self(self.0.for_target(&(), split_think_tags))
+    }
+}
+
+impl Dialect for Mistral {
+    fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
+        compose::with_chat(ask, |chat| encode(&ask.request()?, chat, &self.0.quirks, self.0.split_think_tags))
+    }
+
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {
+        self.0.encode_embeddings(request)
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
-        error::read(status, headers, body)
+        self.0.read_error(status, headers, body)
+    }
+
+    fn quirks(&self) -> Option<&Quirks> {
+        self.0.quirks()
     }
 }
 

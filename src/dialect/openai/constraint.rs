@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::encode::Draft;
+use super::quirks::{Guided, Quirks, Schemas};
 use crate::dialect::shared::params::{Unknown, unsupported};
 use crate::dialect::shared::schema;
 use crate::dialect::shared::schema::rules::Rules;
@@ -13,7 +14,6 @@ use crate::json::write::Writer;
 use crate::llm::constraint::{self, Constraint, Schema, choice_regex, choice_schema};
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::{Field, Fields, GUIDED};
-use crate::provider::catalogue::{Guided, Quirks, Schemas};
 use memchr::memmem;
 use serde_json::value::RawValue;
 

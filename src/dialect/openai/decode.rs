@@ -7,6 +7,7 @@
 
 use super::calls::Calls;
 use super::element::{Element, filled};
+use super::quirks::Returned;
 use super::returned::Keeper;
 use super::{error, usage};
 use crate::dialect::Decoder as Decodes;
@@ -15,7 +16,7 @@ use crate::json::envelope::ScanError;
 use crate::json::walk::Cursor;
 use crate::llm::event::{Event, Finish, Sink};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
-use crate::provider::catalogue::Returned;
+
 use smallvec::SmallVec;
 
 /// Most choices of one answer; OpenAI's own bound for `n`.

@@ -1,32 +1,32 @@
 //! Embeddings of everyone who speaks OpenAI: the client's bytes with a few members spliced, and an answer whose vectors
 //! keep their spelling.
 
+use super::quirks::Quirks;
 use crate::dialect::Outgoing;
 use crate::dialect::openai::body::Body;
 use crate::dialect::openai::decode::broken;
 use crate::dialect::openai::{error, usage};
-use crate::dialect::shared::embeddings::{Answer, unavailable};
+use crate::dialect::shared::embeddings::Answer;
 use crate::dialect::shared::params::{Settled, Unknown};
 use crate::error::ApiError;
 use crate::json::walk;
 use crate::llm::embeddings::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT};
 use crate::llm::failure::Fault;
 use crate::llm::field::Field;
-use crate::provider::Provider;
 
 /// Members that a route's settings cannot change: the gateway itself decides them.
 const FIXED: [&str; 3] = ["model", INPUT, "stream"];
 
-/// Writes a request.
+/// Writes a request; `None` where the provider has no embeddings.
 ///
 /// # Errors
 /// A 400 that names the field that the provider cannot keep.
-pub fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Result<Outgoing, ApiError> {
-    let how = provider.quirks.embeddings.as_ref().ok_or_else(|| unavailable(provider))?;
+pub fn encode(request: &EmbeddingRequest<'_>, quirks: &Quirks) -> Result<Option<Outgoing>, ApiError> {
+    let Some(how) = &quirks.embeddings.0 else { return Ok(None) };
     if !how.tokens {
         request.texts()?;
     }
-    let closed = provider.quirks.unknown == Unknown::Drop;
+    let closed = quirks.unknown == Unknown::Drop;
     let sent = |field: Option<Field>, name: &str| match (name, field) {
         (INPUT | DIMENSIONS, _) | (_, Some(Field::Model)) => true,
         (ENCODING_FORMAT, _) => how.encoding_format,
@@ -40,7 +40,7 @@ pub fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Result<Out
     let mut body = Body::new(request.base);
     body.choose(closed, &FIXED, sent);
     body.set_model();
-    match &how.dimensions {
+    match &how.dimensions.0 {
         None => request.fixed_dimensions()?,
         Some(name) => {
             if name != DIMENSIONS {
@@ -51,7 +51,7 @@ pub fn encode(request: &EmbeddingRequest<'_>, provider: &Provider) -> Result<Out
             }
         }
     }
-    Ok(request.outgoing(how.path.clone(), body.finish(), settled, read))
+    Ok(Some(request.outgoing(how.path.clone(), body.finish(), settled, read)))
 }
 
 /// Reads `{"data":[{"index":…,"embedding":…}],"usage":…}`.

@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::decode::Decoder;
+use super::quirks::{ForcedTools, MaxTokens, Quirks, ReasoningField};
 use super::{constraint, messages, nulls};
 use crate::dialect::shared::params::{self, Policy, Settled, Unknown};
 use crate::dialect::shared::think;
@@ -16,7 +17,6 @@ use crate::json::write::Writer;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
 use crate::llm::request::{Ask, Tool, ToolChoice, same_text};
-use crate::provider::catalogue::{ForcedTools, MaxTokens, Quirks, ReasoningField};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 

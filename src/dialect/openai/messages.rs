@@ -1,5 +1,6 @@
 //! The messages, where a provider takes less in them than OpenAI. Most take them as they are, and nothing is copied.
 
+use super::quirks::{Part, Quirks, ReasoningField, ReasoningTurns, Returned};
 use super::returned;
 use crate::dialect::shared::ids;
 use crate::error::ApiError;
@@ -10,7 +11,6 @@ use crate::json::write::Writer;
 use crate::llm::envelope::{ChatRequest, MessageTraits};
 use crate::llm::field::Field;
 use crate::llm::state;
-use crate::provider::catalogue::{Part, Quirks, ReasoningField, ReasoningTurns, Returned};
 use memchr::memmem;
 use smallvec::SmallVec;
 

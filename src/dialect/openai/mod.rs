@@ -1,15 +1,20 @@
 //! The dialect of everyone who speaks OpenAI chat completions: OpenAI itself, the hosted clones, self-hosted servers.
 //!
 //! The client speaks it too, so a request is the client's own bytes with a few members spliced ([`encode`]), and an
-//! answer is read without building a document ([`decode`]). How providers differ is data: `provider::catalogue`.
+//! answer is read without building a document ([`decode`]). How providers differ is data: [`quirks`].
 
-use crate::dialect::{Dialect, Outgoing};
+use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::failure::ProviderError;
 use crate::llm::request::Ask;
-use crate::provider::Target;
+use crate::yaml::read::{Read, Reader, Schema};
+use crate::yaml::section::section;
+use crate::yaml::tree::Node;
 use http::HeaderMap;
+use quirks::{Guided, Quirks, ReasoningField, Returned};
+use serde_json::json;
+use std::sync::Arc;
 
 pub mod body;
 mod calls;
@@ -22,23 +27,95 @@ pub mod encode;
 pub mod error;
 pub mod messages;
 mod nulls;
+pub mod quirks;
 mod returned;
 mod usage;
 
-/// OpenAI chat completions.
-pub struct OpenAi;
+/// OpenAI chat completions, as one kind of provider speaks them.
+#[derive(Clone)]
+pub struct OpenAi {
+    /// How it differs from OpenAI.
+    pub quirks: Arc<Quirks>,
+    /// Whether a `<think>` text inside the content is moved to `reasoning_content`.
+    pub split_think_tags: bool,
+}
 
-impl Dialect for OpenAi {
-    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
-        compose::with_chat(ask, |chat| encode::encode(ask, chat, &target.provider.quirks, target.split_think_tags))
+section! {
+    /// Keys of providers that speak OpenAI.
+    ServerKeys {
+        /// How the server takes a decoding constraint (vllm, sglang, openai_compatible). Default for vllm: structured_outputs;
+        /// `sglang` says that the server is SGLang, as the kind of that name does.
+        guided: Option<ServerGuided>,
+        /// Whether `stream_options.include_usage` is added to every stream (kinds that speak OpenAI, sagemaker, vertex).
+        /// Default: by kind. A server that refuses it is asked without it for an hour, whatever stands here.
+        inject_stream_options: Option<bool>,
+        /// Where an assistant's reasoning stands in requests (kinds that speak OpenAI, sagemaker, vertex): reasoning_content,
+        /// reasoning, or content, between `<think>` tags. Default: by kind.
+        reasoning_field: Option<ReasoningField>,
+        /// What the provider needs back on the next turn, kept sealed in tool-call ids for clients that drop it (kinds that
+        /// speak OpenAI, sagemaker, vertex). Default: by kind.
+        returns: Option<Vec<Returned>>,
+    }
+}
+
+/// What an operator can say of a server's decoding constraints.
+#[derive(Clone, Copy)]
+pub struct ServerGuided(pub Guided);
+
+const SERVERS: [Guided; 4] = [Guided::StructuredOutputs, Guided::Legacy, Guided::Sglang, Guided::LlamaCpp];
+
+impl Read for ServerGuided {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.word(node, "one of", SERVERS.into_iter().map(|guided| (guided.name(), Self(guided))))
     }
 
-    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        embeddings::encode(request, &target.provider)
+    fn schema() -> Schema {
+        json!({ "type": "string", "enum": SERVERS.map(Guided::name) })
+    }
+}
+
+impl OpenAi {
+    /// The dialect with these quirks of a kind, but for what the operator says of the server.
+    pub fn new(quirks: &Quirks, keys: &ServerKeys) -> Self {
+        let mut quirks = quirks.clone();
+        quirks.guided = keys.guided.map_or(quirks.guided, |server| server.0);
+        quirks.usage_option = keys.inject_stream_options.unwrap_or(quirks.usage_option);
+        quirks.reasoning_field = keys.reasoning_field.unwrap_or(quirks.reasoning_field);
+        if let Some(returns) = &keys.returns {
+            quirks.returns.clone_from(returns);
+        }
+        Self { quirks: Arc::new(quirks), split_think_tags: false }
+    }
+}
+
+impl Configure for OpenAi {
+    type ProviderKeys = ServerKeys;
+    type TargetKeys = ();
+
+    fn configure(setup: &mut Setup<'_>, keys: &ServerKeys, _: &mut Reader<'_>) -> Option<Self> {
+        Some(Self::new(setup.quirks, keys))
+    }
+
+    fn for_target(&self, (): &(), split_think_tags: bool) -> Self {
+        Self { split_think_tags, ..self.clone() }
+    }
+}
+
+impl Dialect for OpenAi {
+    fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
+        compose::with_chat(ask, |chat| encode::encode(ask, chat, &self.quirks, self.split_think_tags))
+    }
+
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {
+        embeddings::encode(request, &self.quirks)
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         error::read(status, headers, body)
+    }
+
+    fn quirks(&self) -> Option<&Quirks> {
+        Some(&self.quirks)
     }
 }
 

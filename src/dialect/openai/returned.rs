@@ -1,12 +1,12 @@
 //! What a provider that speaks OpenAI needs back on the next turn, for clients that return OpenAI's members only: collected
 //! from an answer as the state of a tool call, and put back where it was when the client returns the call.
 
+use super::quirks::Returned;
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::escape;
 use crate::llm::event::{Event, Sink, ToolForm};
 use crate::llm::state::MAX_STATE;
-use crate::provider::catalogue::Returned;
 
 /// Starts every state, so that another dialect's is never sent here. No text in UTF-8 begins with this byte.
 const TAG: &[u8] = b"\xffopenai:";

@@ -1,5 +1,6 @@
 //! Requests and answers of `tests/fixtures/openai`, every stream cut in every way, and real recordings where they are.
 
+use super::quirks::{Guided, Quirks};
 use super::*;
 use crate::dialect::Decoder;
 use crate::frame::Frame;
@@ -12,8 +13,6 @@ use crate::llm::event::{Event, Sink, ToolForm};
 use crate::llm::failure::Fault;
 use crate::llm::settings::Params;
 use crate::llm::state::Seal;
-use crate::provider::Kind;
-use crate::provider::catalogue::{Guided, Quirks, quirks};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -117,10 +116,15 @@ pub fn fixtures(folder: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The quirks of a kind, whose operator may say how it takes constraints.
+fn quirks(kind: &str, guided: Option<Guided>) -> Quirks {
+    let quirks = crate::provider::catalogue::named(kind).unwrap().quirks(guided);
+    Quirks { guided: guided.unwrap_or(quirks.guided), ..quirks.clone() }
+}
+
 /// Checks the cases of a file of requests: a client's body, and the provider's or the field to blame.
 pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Result<Outgoing, ApiError>) {
     let stem = file.file_stem().unwrap().to_str().unwrap();
-    let kind = Kind::of(stem).unwrap();
     let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     for case in cases {
         let name = format!("{stem}: {}", case["name"].as_str().unwrap());
@@ -140,7 +144,7 @@ pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Resul
         };
         let parsed = Parsed::scan(case["client"].to_string().into()).unwrap();
         let request = ChatRequest { parsed: &parsed, params: &params, system: case["system"].as_str(), model: "up", seal: None };
-        let out = match encode(&request, &quirks(kind, guided)) {
+        let out = match encode(&request, &quirks(stem, guided)) {
             Ok(out) => out,
             Err(e) => {
                 assert_eq!((e.status, e.param.as_deref()), (400, case["error"].as_str()), "{name}: {}", e.message);
@@ -169,10 +173,10 @@ fn bytes_that_need_no_change_are_not_copied() {
     let parsed = Parsed::scan(r#" {"model":"up", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#.into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
-    let out = encode::encode(&request, &request, &quirks(Kind::OpenAi("vllm"), None), false).unwrap();
+    let out = encode::encode(&request, &request, &quirks("vllm", None), false).unwrap();
     assert_eq!(out.body.as_ptr(), parsed.body().as_ptr());
     let request = ChatRequest { model: "Q/\"4", ..request };
-    let out = encode::encode(&request, &request, &quirks(Kind::OpenAi("vllm"), None), false).unwrap();
+    let out = encode::encode(&request, &request, &quirks("vllm", None), false).unwrap();
     assert_eq!(out.body, r#" {"model":"Q/\"4", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#);
     assert_eq!(out.path, "/chat/completions");
 }
@@ -182,7 +186,7 @@ fn a_choice_that_was_asked_for_as_an_object_comes_back_alone() {
     let parsed = Parsed::scan(r#"{"model":"r","messages":[],"guided_choice":["a","b"]}"#.into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
-    let mut out = encode::encode(&request, &request, &quirks(Kind::OpenAi("openai"), None), true).unwrap();
+    let mut out = encode::encode(&request, &request, &quirks("openai", None), true).unwrap();
     let body = br#"{"choices":[{"message":{"content":"<think>hm</think>{\"choice\": \"b\"}"},"finish_reason":"stop"}]}"#;
     let mut record = Record::default();
     let end = out.decoder.whole(body, &mut record);
@@ -263,7 +267,7 @@ fn messages_of(kind: &'static str, messages: &Value, split: bool, seal: Option<&
     let parsed = Parsed::parse(serde_json::json!({"model": "r", "messages": messages}).to_string().into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal };
-    let out = encode::encode(&request, &request, &quirks(Kind::OpenAi(kind), None), split).unwrap();
+    let out = encode::encode(&request, &request, &quirks(kind, None), split).unwrap();
     serde_json::from_slice::<Value>(&out.body).unwrap()["messages"].clone()
 }
 
@@ -304,7 +308,7 @@ fn what_a_provider_needs_back_goes_back_with_a_plain_client() {
         let parsed = Parsed::parse(r#"{"model":"r","messages":[{"role":"user","content":"q"}]}"#.into()).unwrap();
         let params = Params::default();
         let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
-        let mut out = encode::encode(&request, &request, &quirks(Kind::OpenAi(kind), None), false).unwrap();
+        let mut out = encode::encode(&request, &request, &quirks(kind, None), false).unwrap();
         let body = format!(r#"{{"choices":[{{"message":{{"role":"assistant","content":null,{said}}},"finish_reason":"tool_calls"}}]}}"#);
         let mut rules = Rules::new(Record::default(), "", Some(seal.clone()));
         out.decoder.whole(body.as_bytes(), &mut rules).unwrap();

@@ -1,21 +1,21 @@
 //! Embeddings of the containers that make them: JumpStart's Hugging Face models and TEI.
 
+use super::Format;
 use crate::dialect::Outgoing;
-use crate::dialect::shared::embeddings::{Answer, Read, unavailable};
+use crate::dialect::shared::embeddings::{Answer, Read};
 use crate::error::ApiError;
 use crate::json::walk;
 use crate::json::write::Writer;
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::failure::Fault;
-use crate::provider::{SageMakerFormat, Target};
 use std::borrow::Cow;
 
 /// Writes what the target's container reads; path and headers are the service's.
-pub(super) fn encode(request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-    let (texts, read) = match target.format {
-        SageMakerFormat::HfEmbedding => ("text_inputs", read_hf as Read),
-        SageMakerFormat::TeiEmbedding => ("inputs", read_list as Read),
-        _ => return Err(unavailable(&target.provider)),
+pub(super) fn encode(request: &EmbeddingRequest<'_>, format: Format) -> Result<Option<Outgoing>, ApiError> {
+    let (texts, read) = match format {
+        Format::HfEmbedding => ("text_inputs", read_hf as Read),
+        Format::TeiEmbedding => ("inputs", read_list as Read),
+        _ => return Ok(None),
     };
     request.fixed_dimensions()?;
     let mut w = Writer::with_capacity(request.base.parsed.body().len() + 64);
@@ -24,13 +24,13 @@ pub(super) fn encode(request: &EmbeddingRequest<'_>, target: &Target) -> Result<
         w.raw(text);
     }
     w.end_array();
-    if target.format == SageMakerFormat::HfEmbedding {
+    if format == Format::HfEmbedding {
         w.key("mode").string("embedding")
     } else {
         w.key("truncate").flag(true)
     };
     w.end_object();
-    Ok(request.outgoing(String::new(), w.finish(), request.settle(&[])?, read))
+    Ok(Some(request.outgoing(String::new(), w.finish(), request.settle(&[])?, read)))
 }
 
 /// `{"embedding":[[…],…]}`.

@@ -1,5 +1,6 @@
 //! JumpStart's first Llama 2 chat containers: messages and three parameters in, one message out, no streaming.
 
+use super::SageMaker;
 use super::prompt::Template;
 use super::tgi::max_new_tokens;
 use crate::dialect::shared::params::{self, Policy};
@@ -12,7 +13,6 @@ use crate::llm::event::{Event, Finish, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::field::Field;
 use crate::llm::request::Request;
-use crate::provider::Target;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ use std::borrow::Cow;
 const CUSTOM_ATTRIBUTES: HeaderName = HeaderName::from_static("x-amzn-sagemaker-custom-attributes");
 
 /// Writes a request; path and framing are the service's.
-pub(super) fn encode(request: &Request<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+pub(super) fn encode(request: &Request<'_>, target: &SageMaker) -> Result<Outgoing, ApiError> {
     let mapped = [Field::MaxTokens, Field::MaxCompletionTokens, Field::Temperature, Field::TopP];
     let settled = params::settle(request, |field| Policy::of(field, &mapped))?;
     let mut w = Writer::with_capacity(request.size + 256);

@@ -4,12 +4,14 @@
 //! dialect, unchanged), TGI's `generate` ([`tgi`]), or JumpStart's old Llama 2 chat ([`llama2`]). What is the service's
 //! own is here: paths, headers, the event stream around a streamed body, and the error around a container's error.
 
-use super::bedrock;
-use super::bedrock::error::WireError;
-use super::openai::{self, OpenAi};
+use crate::dialect::bedrock::aws;
+use crate::dialect::bedrock::error::WireError;
+use crate::dialect::openai::quirks::Quirks;
+use crate::dialect::openai::{OpenAi, ServerKeys};
 use crate::dialect::shared::blame::Names;
 use crate::dialect::shared::refusal;
-use crate::dialect::{Decoder, Dialect, Outgoing};
+use crate::dialect::{Configure, Setup};
+use crate::dialect::{Decoder, Dialect, Outgoing, bedrock, openai};
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
 use crate::llm::embeddings::EmbeddingRequest;
@@ -17,8 +19,12 @@ use crate::llm::event::Sink;
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::llm::request::Ask;
 use crate::percent;
-use crate::provider::{SageMakerFormat, Target};
+use crate::sign::credential::AwsKeys;
+use crate::yaml::read::Reader;
+use crate::yaml::section::{section, words};
+use crate::yaml::value::Tokens;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::sync::Arc;
 
 mod embeddings;
 mod llama2;
@@ -52,29 +58,87 @@ const NAMES: Names = &[
 ];
 
 /// SageMaker's runtime.
-pub struct SageMaker;
+#[derive(Clone)]
+pub struct SageMaker {
+    /// How a container is asked that speaks OpenAI.
+    pub openai: OpenAi,
+    /// What the endpoint's container speaks.
+    pub format: Format,
+    /// `X-Amzn-SageMaker-Inference-Component`.
+    pub inference_component: Option<Arc<str>>,
+    /// `max_tokens` where the client gives none.
+    pub default_max_tokens: Option<u32>,
+}
+
+section! {
+    /// Keys of targets that are endpoints of SageMaker.
+    EndpointKeys {
+        /// Overrides the provider's `default_max_tokens` (anthropic, bedrock, sagemaker, vertex).
+        default_max_tokens: Option<Tokens>,
+        /// What the endpoint's container speaks (sagemaker). Default: openai_chat.
+        format: Option<Format>,
+        /// The inference component to ask (sagemaker).
+        inference_component: Option<String>,
+    }
+}
+
+words! {
+    /// What a SageMaker endpoint's container speaks.
+    Format {
+        /// OpenAI chat completions (LMI, vLLM, SGLang, TGI 3).
+        OpenAiChat = "openai_chat",
+        /// TGI's `generate`.
+        Tgi = "tgi",
+        /// JumpStart's old Llama-2 chat.
+        Llama2Chat = "llama2_chat",
+        /// JumpStart's Hugging Face embeddings.
+        HfEmbedding = "hf_embedding",
+        /// The TEI container.
+        TeiEmbedding = "tei_embedding",
+    }
+}
+
+impl Configure for SageMaker {
+    type ProviderKeys = (AwsKeys, ServerKeys);
+    type TargetKeys = EndpointKeys;
+
+    fn configure(setup: &mut Setup<'_>, (keys, server): &Self::ProviderKeys, cx: &mut Reader<'_>) -> Option<Self> {
+        aws(setup, keys, ("sagemaker", None), cx)?;
+        let openai = OpenAi::new(setup.quirks, server);
+        Some(Self { openai, format: Format::OpenAiChat, inference_component: None, default_max_tokens: None })
+    }
+
+    fn for_target(&self, keys: &EndpointKeys, split_think_tags: bool) -> Self {
+        Self {
+            openai: self.openai.for_target(&(), split_think_tags),
+            format: keys.format.unwrap_or(self.format),
+            inference_component: keys.inference_component.as_deref().map(Arc::from),
+            default_max_tokens: keys.default_max_tokens.map(|tokens| tokens.0),
+        }
+    }
+}
 
 impl Dialect for SageMaker {
-    fn encode(&self, ask: &dyn Ask, target: &Target) -> Result<Outgoing, ApiError> {
-        let mut out = match target.format {
-            SageMakerFormat::OpenAiChat => OpenAi.encode(ask, target)?,
-            SageMakerFormat::Tgi => tgi::encode(&ask.request()?, target)?,
-            SageMakerFormat::Llama2Chat => llama2::encode(&ask.request()?, target)?,
-            SageMakerFormat::HfEmbedding | SageMakerFormat::TeiEmbedding => {
+    fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
+        let mut out = match self.format {
+            Format::OpenAiChat => self.openai.encode(ask)?,
+            Format::Tgi => tgi::encode(&ask.request()?, self)?,
+            Format::Llama2Chat => llama2::encode(&ask.request()?, self)?,
+            Format::HfEmbedding | Format::TeiEmbedding => {
                 return Err(ApiError::field("model", "this model makes embeddings; it cannot answer a chat"));
             }
         };
         // What cannot stream answers whole, and the relay tells that in chunks.
-        address(&mut out, ask.model(), target, ask.stream() && target.format != SageMakerFormat::Llama2Chat)?;
+        self.address(&mut out, ask.model(), ask.stream() && self.format != Format::Llama2Chat)?;
         out.framing = Framing::AwsSse;
         out.decoder = Box::new(Container(out.decoder));
         Ok(out)
     }
 
-    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>, target: &Target) -> Result<Outgoing, ApiError> {
-        let mut out = embeddings::encode(request, target)?;
-        address(&mut out, request.base.model, target, false)?;
-        Ok(out)
+    fn encode_embeddings(&self, request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {
+        let Some(mut out) = embeddings::encode(request, self.format)? else { return Ok(None) };
+        self.address(&mut out, request.base.model, false)?;
+        Ok(Some(out))
     }
 
     fn read_error(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
@@ -84,22 +148,28 @@ impl Dialect for SageMaker {
     fn names(&self, _model: &str) -> &'static [Names] {
         &[NAMES]
     }
+
+    fn quirks(&self) -> Option<&Quirks> {
+        self.openai.quirks()
+    }
 }
 
-/// The service's own part of a request: which endpoint's container gets the body, and how it shall answer.
-fn address(out: &mut Outgoing, model: &str, target: &Target, stream: bool) -> Result<(), ApiError> {
-    let (operation, accept) = if stream {
-        ("invocations-response-stream", (SAGEMAKER_ACCEPT, HeaderValue::from_static("text/event-stream")))
-    } else {
-        ("invocations", (ACCEPT, HeaderValue::from_static("application/json")))
-    };
-    out.path = format!("/endpoints/{}/{operation}", percent::segment(model));
-    out.headers.push(accept);
-    if let Some(name) = &target.inference_component {
-        let why = |_| ApiError::upstream("The target's `inference_component` has characters that no header may have.");
-        out.headers.push((INFERENCE_COMPONENT, HeaderValue::from_str(name).map_err(why)?));
+impl SageMaker {
+    /// The service's own part of a request: which endpoint's container gets the body, and how it shall answer.
+    fn address(&self, out: &mut Outgoing, model: &str, stream: bool) -> Result<(), ApiError> {
+        let (operation, accept) = if stream {
+            ("invocations-response-stream", (SAGEMAKER_ACCEPT, HeaderValue::from_static("text/event-stream")))
+        } else {
+            ("invocations", (ACCEPT, HeaderValue::from_static("application/json")))
+        };
+        out.path = format!("/endpoints/{}/{operation}", percent::segment(model));
+        out.headers.push(accept);
+        if let Some(name) = &self.inference_component {
+            let why = |_| ApiError::upstream("The target's `inference_component` has characters that no header may have.");
+            out.headers.push((INFERENCE_COMPONENT, HeaderValue::from_str(name).map_err(why)?));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// "ModelError" (424): the container's own refusal, with its own status and body inside.

@@ -2,38 +2,41 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
-use crate::dialect::bedrock::tests::{Told, cuts, encode, requests, target};
+use crate::dialect::bedrock::tests::{Told, cuts, encode, requests};
+use crate::dialect::shared::testing;
 use crate::frame::aws_event_stream::write_message;
 use crate::frame::aws_sse::AwsSseFramer;
 use crate::front::chat::chunk::UsagePlace;
 use crate::front::chat::head::Head;
-use crate::provider::Kind;
 use crate::relay::{Form, Relay};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-fn format(word: &Value) -> SageMakerFormat {
+fn format(word: &Value) -> Format {
     match word.as_str() {
-        Some("tgi") => SageMakerFormat::Tgi,
-        Some("llama2_chat") => SageMakerFormat::Llama2Chat,
-        Some("hf_embedding") => SageMakerFormat::HfEmbedding,
-        _ => SageMakerFormat::OpenAiChat,
+        Some("tgi") => Format::Tgi,
+        Some("llama2_chat") => Format::Llama2Chat,
+        Some("hf_embedding") => Format::HfEmbedding,
+        _ => Format::OpenAiChat,
     }
+}
+
+/// An endpoint whose container speaks this.
+fn endpoint(format: Format) -> SageMaker {
+    SageMaker { openai: testing::openai(), format, inference_component: None, default_max_tokens: None }
 }
 
 /// The decoder of a request in this format.
 fn decoder(word: &Value, stop: &Value) -> Box<dyn Decoder> {
-    let mut target = target(Kind::SageMaker);
-    target.format = format(word);
     let body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"}], "stop": stop});
-    encode(&SageMaker, &target, "ep", &body, None, None).unwrap().decoder
+    encode(&endpoint(format(word)), "ep", &body, None, None).unwrap().decoder
 }
 
 #[test]
 fn requests_become_what_the_fixtures_say() {
-    requests("sagemaker", &SageMaker, Kind::SageMaker, |target, case| {
-        target.format = format(&case["format"]);
-        target.inference_component = case["inference_component"].as_str().map(str::to_owned);
+    requests("sagemaker", |case| SageMaker {
+        inference_component: case["inference_component"].as_str().map(Into::into),
+        ..endpoint(format(&case["format"]))
     });
 }
 
@@ -87,10 +90,8 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
 
 #[test]
 fn a_container_that_cannot_stream_is_told_in_chunks() {
-    let mut target = target(Kind::SageMaker);
-    target.format = SageMakerFormat::Llama2Chat;
     let body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"}], "stream": true});
-    let out = encode(&SageMaker, &target, "ep", &body, None, None).unwrap();
+    let out = encode(&endpoint(Format::Llama2Chat), "ep", &body, None, None).unwrap();
     let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "r");
     let mut relay = Relay::new(None, out.decoder, head, Form::Chunks(UsagePlace::Withheld), None);
     assert_eq!(relay.push(br#"[{"generation":{"role":"assistant","content":" Hello"}}]"#), (Vec::new(), Ok(())));
@@ -103,7 +104,7 @@ fn a_container_that_cannot_stream_is_told_in_chunks() {
 fn a_containers_error_is_taken_out_of_the_services() {
     let read = |status: u16, code: Value, inner: &str| {
         let body = json!({"ErrorCode": "CLIENT_ERROR_FROM_MODEL", "Message": "Received client error", "OriginalMessage": inner, "OriginalStatusCode": code});
-        let error = SageMaker.read_error(status, &HeaderMap::new(), body.to_string().as_bytes());
+        let error = endpoint(Format::OpenAiChat).read_error(status, &HeaderMap::new(), body.to_string().as_bytes());
         (error.class, error.message)
     };
     let wide = r#"{"error":{"message":"the widget is too wide","type":"BadRequestError","code":400}}"#;

@@ -1,6 +1,7 @@
 //! Text Generation Inference's `generate`: a prompt and parameters in, tokens or one text out.
 //! <https://huggingface.co/docs/text-generation-inference>
 
+use super::SageMaker;
 use super::prompt::{LLAMA3_END, Template};
 use crate::dialect::shared::params::{self, Policy};
 use crate::dialect::{self, Decoder, Outgoing};
@@ -15,7 +16,6 @@ use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::llm::field::Field;
 use crate::llm::request::{Authority, Request};
 use crate::llm::usage::Usage;
-use crate::provider::Target;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -43,7 +43,7 @@ const MAPPED: [Field; 13] = [
 ];
 
 /// Writes a request; path and framing are the service's.
-pub(super) fn encode(request: &Request<'_>, target: &Target) -> Result<Outgoing, ApiError> {
+pub(super) fn encode(request: &Request<'_>, target: &SageMaker) -> Result<Outgoing, ApiError> {
     let mut settled = params::settle(request, |field| Policy::of(field, &MAPPED))?;
     let template = Template::of([request.model, target.inference_component.as_deref().unwrap_or_default()]);
     let prompt = template.render(&request.turns())?;
@@ -89,7 +89,7 @@ pub(super) fn encode(request: &Request<'_>, target: &Target) -> Result<Outgoing,
 }
 
 /// The limit on the answer's tokens.
-pub(super) fn max_new_tokens(request: &Request<'_>, target: &Target) -> Result<u64, ApiError> {
+pub(super) fn max_new_tokens(request: &Request<'_>, target: &SageMaker) -> Result<u64, ApiError> {
     Ok(request.token_limit()?.unwrap_or_else(|| target.default_max_tokens.map_or(DEFAULT_MAX_NEW_TOKENS, u64::from)))
 }
 

@@ -5,11 +5,11 @@
 //! dialect ([`Dialect::names`](crate::dialect::Dialect::names)). Numbers are compared with the body that was sent, because instructions
 //! may have been moved and turns merged: where a message's number is not certain, `messages` alone is blamed.
 
+use crate::dialect::openai::quirks::Quirks;
 use crate::json::walk;
 use crate::llm::embeddings::INPUT;
 use crate::llm::envelope::Parsed;
 use crate::llm::field::{Field, GUIDED};
-use crate::provider::catalogue::Quirks;
 use std::borrow::Cow;
 
 /// A provider's names for what clients write, each with the client's name. Names are compared without regard to letter case
@@ -77,7 +77,7 @@ pub struct Sent<'a> {
     /// The body that the provider got.
     pub body: &'a [u8],
     /// What the provider does otherwise than OpenAI.
-    pub quirks: &'a Quirks,
+    pub quirks: Option<&'a Quirks>,
     /// The dialect's names.
     pub names: &'a [Names],
 }
@@ -167,10 +167,10 @@ impl<'a> Sent<'a> {
         if self.parsed.find(name).is_some() {
             return Cow::Borrowed(name);
         }
-        if let Some((field, _)) = self.quirks.rename.iter().find(|(_, renamed)| renamed == name) {
+        if let Some((field, _)) = self.quirks.and_then(|quirks| quirks.rename.iter().find(|(_, renamed)| renamed == name)) {
             return Cow::Borrowed(field.name());
         }
-        if self.quirks.reasoning_off.iter().any(|(member, _)| member == name) {
+        if self.quirks.is_some_and(|quirks| quirks.reasoning_off.iter().any(|(member, _)| member == name)) {
             return Cow::Borrowed(Field::ReasoningEffort.name());
         }
         let Some(field) = Field::ALL.iter().copied().find(|field| same(field.name(), name)) else { return Cow::Borrowed(name) };
@@ -228,7 +228,8 @@ impl<'a> Sent<'a> {
         let list = |raw: &'a str| elements(raw).len();
         let clients = self.parsed.raw(Field::Tools).map_or(0, list);
         let choice = self.parsed.raw(Field::ToolChoice).unwrap_or_default();
-        let narrowed = choice.contains("allowed_tools") || (!self.quirks.named_tools && choice.starts_with('{'));
+        let narrowed =
+            choice.contains("allowed_tools") || (self.quirks.is_some_and(|quirks| !quirks.named_tools) && choice.starts_with('{'));
         match number.filter(|number| *number < clients && !narrowed) {
             Some(number) => format!("tools[{number}]{}{rest}", if rest.is_empty() || rest.starts_with('.') { "" } else { "." }),
             None => "tools".to_owned(),
@@ -334,7 +335,7 @@ mod tests {
     use crate::dialect::{anthropic, bedrock, gemini};
     use serde_json::{Value, json};
 
-    fn words(client: &Value, sent: &Value, quirks: &Quirks, names: &[Names], message: &str) -> Option<String> {
+    fn words(client: &Value, sent: &Value, quirks: Option<&Quirks>, names: &[Names], message: &str) -> Option<String> {
         let parsed = Parsed::scan(client.to_string().into()).unwrap();
         let body = sent.to_string();
         let sent = Sent { parsed: &parsed, body: body.as_bytes(), quirks, names };
@@ -389,7 +390,7 @@ mod tests {
             ("metadata.user_id: user_id appears to contain an email address", "user"),
             ("system: text content blocks must be non-empty", "messages"),
         ] {
-            assert_eq!(words(&client(), &hoisted(), &Quirks::default(), CLAUDE, message).as_deref(), Some(want), "{message}");
+            assert_eq!(words(&client(), &hoisted(), None, CLAUDE, message).as_deref(), Some(want), "{message}");
         }
     }
 
@@ -406,7 +407,7 @@ mod tests {
             ("The model returned the following errors: tools.0.custom.input_schema.type: Field required", "tools[0].function.parameters"),
             ("The additional field additionalModelRequestFields.thinking conflicts", "reasoning_effort"),
         ] {
-            assert_eq!(words(&client(), &hoisted(), &Quirks::default(), CONVERSE, message).as_deref(), Some(want), "{message}");
+            assert_eq!(words(&client(), &hoisted(), None, CONVERSE, message).as_deref(), Some(want), "{message}");
         }
     }
 
@@ -430,18 +431,14 @@ mod tests {
             ("contents[1].parts[1].function_call: no", "messages[2].tool_calls"),
             ("Thinking budget is not supported; thinking_budget", "reasoning_effort"),
         ] {
-            assert_eq!(words(&client(), &sent, &Quirks::default(), GOOGLE, message).as_deref(), Some(want), "{message}");
+            assert_eq!(words(&client(), &sent, None, GOOGLE, message).as_deref(), Some(want), "{message}");
         }
-        assert_eq!(words(&client(), &sent, &Quirks::default(), GOOGLE, "User location is not supported for the API use."), None);
+        assert_eq!(words(&client(), &sent, None, GOOGLE, "User location is not supported for the API use."), None);
     }
 
     #[test]
     fn openais_names_become_those_that_the_client_used() {
-        let quirks = Quirks {
-            rename: vec![(Field::Seed, "random_seed".into())],
-            reasoning_off: [("thinking".into(), "{}".into())].into(),
-            ..Quirks::default()
-        };
+        let quirks = crate::dialect::shared::testing::quirks("{ rename: { seed: random_seed }, reasoning_off: { thinking: \"{}\" } }");
         let client = json!({
             "max_tokens": 1, "seed": 2, "guided_regex": "a", "own_field": 1, "reasoning_effort": "none",
             "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": [{}]}],
@@ -462,7 +459,7 @@ mod tests {
             ("An error occurred. See https://example.com/docs.html for more.", None),
             ("", None),
         ] {
-            assert_eq!(words(&client, &sent, &quirks, &[], message).as_deref(), want, "{message}");
+            assert_eq!(words(&client, &sent, Some(&quirks), &[], message).as_deref(), want, "{message}");
         }
     }
 
@@ -479,7 +476,7 @@ mod tests {
             (&["user", "assistant", "tool", "tool"], &["user", "assistant", "user"], 1, "messages"),
         ] {
             let list = |roles: &[&str]| json!({"messages": roles.iter().map(|role| message(role)).collect::<Vec<_>>()});
-            let told = words(&list(client), &list(sent), &Quirks::default(), CLAUDE, &format!("messages.{number}.content: no"));
+            let told = words(&list(client), &list(sent), None, CLAUDE, &format!("messages.{number}.content: no"));
             assert_eq!(told.as_deref(), Some(want), "{client:?} {sent:?}");
         }
     }
@@ -487,7 +484,7 @@ mod tests {
     #[test]
     fn vectors_are_asked_for_by_other_fields() {
         let client = json!({"model": "r", "input": ["a"], "dimensions": 3});
-        let told = |names: &[Names], message: &str| words(&client, &json!({}), &Quirks::default(), names, message);
+        let told = |names: &[Names], message: &str| words(&client, &json!({}), None, names, message);
         assert_eq!(told(GOOGLE, "Invalid value at 'requests[0].output_dimensionality'").as_deref(), Some("dimensions"));
         assert_eq!(told(GOOGLE, "* BatchEmbedContentsRequest.requests[0].content: is not specified").as_deref(), Some("input"));
         assert_eq!(told(CONVERSE, "#/inputText: expected minLength: 1").as_deref(), Some("input"));

@@ -1,5 +1,5 @@
 //! What a Claude model can do, read from its name, and how its thinking and its sampling are requested, wherever it is
-//! hosted.
+//! hosted; and the settings of its targets.
 
 use crate::dialect::shared::params::{Settled, temperature};
 use crate::error::ApiError;
@@ -7,6 +7,31 @@ use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::field::Field;
 use crate::llm::request::{Authority, Effort, Request};
+use crate::yaml::section::{section, words};
+use crate::yaml::value::Tokens;
+
+/// `max_tokens` where neither client nor configuration gives one; the API demands it.
+pub const DEFAULT_MAX_TOKENS: u32 = 4096;
+
+section! {
+    /// Keys of targets that may be Claude models.
+    ClaudeKeys {
+        /// Overrides the provider's `default_max_tokens` (anthropic, bedrock, sagemaker, vertex).
+        default_max_tokens: Option<Tokens>,
+        /// How a Claude model is held to a JSON schema (anthropic, bedrock, vertex). Default: native.
+        structured_output: Option<StructuredOutput>,
+    }
+}
+
+words! {
+    /// How Claude models are held to a JSON schema.
+    StructuredOutput {
+        /// The provider's JSON-schema output.
+        Native = "native",
+        /// A forced tool whose arguments become the content.
+        Tool = "tool",
+    }
+}
 
 /// How a model is told to think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

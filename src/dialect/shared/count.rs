@@ -1,19 +1,11 @@
-//! Counting the tokens of a prompt: where it is not to be had, and the answers of those that have it.
+//! The answers of providers that count the tokens of a prompt.
 
 use crate::dialect;
-use crate::error::{ApiError, ErrorKind};
 use crate::frame::Frame;
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::usage::Usage;
-use crate::provider::Target;
 use serde::Deserialize;
-
-/// The 404 of a provider that counts no tokens.
-pub fn unavailable(target: &Target) -> ApiError {
-    let message = format!("Provider `{}` of this model counts no tokens of a prompt.", target.provider.name);
-    ApiError::new(404, ErrorKind::NotFound, message)
-}
 
 /// Reads the answer of a provider's counter.
 pub struct Decoder;

@@ -12,7 +12,6 @@ use crate::llm::failure::Fault;
 use crate::llm::field::Field;
 use crate::llm::usage::Usage;
 use crate::llm::vector::{Encoding, convert, length};
-use crate::provider::Provider;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use std::borrow::Cow;
@@ -142,10 +141,4 @@ impl EmbeddingRequest<'_> {
             decoder: Box::new(Whole::new(self, read)),
         }
     }
-}
-
-/// The 400 for a provider without embeddings.
-pub fn unavailable(provider: &Provider) -> ApiError {
-    let message = format!("Provider `{}` ({}) has no embeddings for this model; choose another model", provider.name, provider.kind.name());
-    ApiError::field(Field::Model.name(), message)
 }

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use crate::dialect::Outgoing;
-use crate::dialect::bedrock::tests::target as aws_target;
 use crate::error::ApiError;
 use crate::front::chat::head::Head;
 use crate::llm::envelope::ChatRequest;
@@ -10,7 +9,7 @@ use crate::llm::failure::Fault;
 use crate::llm::messages::Headers;
 use crate::llm::settings::Params;
 use crate::operation::Operation;
-use crate::provider::{Kind, SageMakerFormat, Settings, Target, catalogue};
+use crate::provider::Target;
 use crate::relay::{Form, Relay};
 use http::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
@@ -20,23 +19,21 @@ use uuid::Uuid;
 /// What inputs are taken to have used where nobody counts.
 const ESTIMATE: u64 = 77;
 
-fn target(case: &Value) -> Target {
-    let kind = Kind::of(case["kind"].as_str().unwrap()).unwrap();
-    let mut target = aws_target(kind);
-    let provider = Arc::get_mut(&mut target.provider).unwrap();
-    provider.quirks = catalogue::quirks(kind, None);
-    provider.settings = match kind {
-        Kind::Vertex => Settings::Vertex { project: "p".into(), location: "us-central1".into() },
-        Kind::Bedrock | Kind::SageMaker => Settings::Aws { region: "us-east-1".into() },
-        _ => Settings::Plain,
+fn target(case: &Value) -> Arc<Target> {
+    let kind = case["kind"].as_str().unwrap();
+    let provider = match kind {
+        "vertex" => ", project: p, location: us-central1",
+        "bedrock" | "sagemaker" => ", region: us-east-1",
+        "vllm" | "sglang" | "llama_cpp" | "openai_compatible" => ", base_url: \"http://h/v1\"",
+        _ => ", api_key: k",
     };
-    target.format = match case["format"].as_str() {
-        Some("hf_embedding") => SageMakerFormat::HfEmbedding,
-        Some("tei_embedding") => SageMakerFormat::TeiEmbedding,
-        _ => SageMakerFormat::OpenAiChat,
-    };
-    target.inference_component = case["inference_component"].as_str().map(str::to_owned);
-    target
+    let own = |key: &str| case[key].as_str().map_or(String::new(), |value| format!(", {key}: {value}"));
+    let target = own("format") + &own("inference_component");
+    let text = format!(
+        "auth: none\nproviders: {{ p: {{ kind: {kind}{provider} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m{target} }} ] }} }}"
+    );
+    let loaded = crate::config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
+    loaded.snapshot.routes[0].targets[0].clone()
 }
 
 fn encode(case: &Value) -> Result<Outgoing, ApiError> {

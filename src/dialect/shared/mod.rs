@@ -6,7 +6,7 @@ pub mod params;
 pub mod blame;
 pub mod refusal;
 
-pub(super) mod claude;
+pub mod claude;
 pub(super) mod media;
 pub(super) mod toolbox;
 pub(super) mod turns;
@@ -26,4 +26,5 @@ pub(super) mod ids;
 #[cfg(test)]
 mod embeddings_tests;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 pub(super) mod testing;

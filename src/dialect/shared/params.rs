@@ -8,6 +8,7 @@ use crate::error::ApiError;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::{Field, GUIDED, Loss};
 use crate::llm::request::{Param, Request};
+use crate::yaml::section::words;
 use std::borrow::Cow;
 
 /// The fields of [`GUIDED`] that are further spellings of the others' constraints.
@@ -55,14 +56,14 @@ impl Policy {
     }
 }
 
-/// What a dialect does with members that the gateway does not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unknown {
-    /// Sent as they are.
-    #[default]
-    Pass,
-    /// Left out like hints.
-    Drop,
+words! {
+    /// What a dialect does with members that the gateway does not know.
+    Unknown {
+        /// Sent as they are.
+        Pass = "pass",
+        /// Left out like hints.
+        Drop = "drop",
+    }
 }
 
 /// What became of a request's parameters.

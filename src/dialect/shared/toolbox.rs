@@ -7,6 +7,7 @@
 //! Models that cannot be forced to call a tool are instructed, and a code fence around their answer is taken off.
 
 use crate::dialect::Decoder;
+use crate::dialect::shared::claude::StructuredOutput;
 use crate::dialect::shared::fence::Unfence;
 use crate::dialect::shared::params::{Settled, unsupported};
 use crate::dialect::shared::schema::rules::Rules;
@@ -17,7 +18,6 @@ use crate::json::text::Text;
 use crate::llm::constraint::{Constraint, Schema, choice_schema};
 use crate::llm::field::Field;
 use crate::llm::request::{CacheMark, Request, Tool, ToolChoice, same_text};
-use crate::provider::StructuredOutput;
 use std::borrow::Cow;
 
 /// The tool whose arguments are the answer; where a tool of the client's is called so, as many underscores more as it

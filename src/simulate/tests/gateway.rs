@@ -10,9 +10,9 @@ use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::messages::Headers;
 use crate::llm::state::{Seal, Sealer};
-use crate::provider::{Credential, Settings};
 use crate::route::settings::Route;
 use crate::sign::aws::{AwsCredentials, ToSign, sign};
+use crate::sign::credential::Credential;
 use crate::simulate::dialect::{Incoming, find};
 use crate::simulate::reply::decide;
 use http::{HeaderMap, HeaderValue, header};
@@ -70,11 +70,9 @@ fn headers(route: &Route, path: &str, outgoing: &Outgoing) -> HeaderMap {
     let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let bearer = |key: &str| HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
     match &provider.credential {
-        Credential::Bearer(key) | Credential::GoogleToken(key) => drop(headers.insert(header::AUTHORIZATION, bearer(key.expose()))),
+        Credential::Bearer(key) => drop(headers.insert(header::AUTHORIZATION, bearer(key.expose()))),
         Credential::Header(name, key) => drop(headers.insert(name, key.expose().parse().unwrap())),
-        Credential::AwsKeys { access_key_id, secret_access_key, .. } => {
-            let Settings::Aws { region } = &provider.settings else { panic!("no region") };
-            let service = if path.starts_with("/bedrock") { "bedrock" } else { "sagemaker" };
+        Credential::Aws { keys: Some(keys), region, service, .. } => {
             let to_sign = ToSign {
                 method: "POST",
                 authority: &host,
@@ -85,7 +83,7 @@ fn headers(route: &Route, path: &str, outgoing: &Outgoing) -> HeaderMap {
                 service,
                 time: SystemTime::now(),
             };
-            let keys = AwsCredentials::new(access_key_id.expose(), secret_access_key.clone(), None, None).unwrap();
+            let keys = AwsCredentials::new(keys.access_key_id.expose(), keys.secret_access_key.clone(), None, None).unwrap();
             headers.extend(sign(&to_sign, &keys).unwrap());
         }
         _ => {}
@@ -104,7 +102,7 @@ fn ask(route: &Route, script: &str, request: &Value) -> Result<Heard, Fault> {
     let parsed = Parsed::parse(request.to_string().into()).unwrap();
     let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into(), "p".into());
     let chat = ChatRequest { parsed: &parsed, params: &route.params, system: None, model: &model, seal: Some(&seal) };
-    let mut outgoing = crate::dialect::of(target).encode(&chat, target).unwrap_or_else(|error| panic!("{}: {error:?}", route.name));
+    let mut outgoing = target.dialect().encode(&chat).unwrap_or_else(|error| panic!("{}: {error:?}", route.name));
     let path = target.provider.base.path_and_query(&outgoing.path);
     let headers = headers(route, &path, &outgoing);
     let dialect = find(path.split('?').next().unwrap()).unwrap_or_else(|| panic!("nobody is at {path}"));

@@ -227,7 +227,7 @@ fn recorded_answers_say_what_a_plain_reading_finds() {
             read += 1;
             let (status, body) = (case["status"].as_u64().unwrap() as u16, case["body_text"].as_str().unwrap());
             if status != 200 {
-                let error = Anthropic.read_error(status, &HeaderMap::new(), body.as_bytes());
+                let error = anthropic(&Value::Null).read_error(status, &HeaderMap::new(), body.as_bytes());
                 assert_eq!(error.class, crate::llm::failure::FailureClass::of_status(status), "{}", path.display());
                 assert!(!error.message.starts_with('{'), "{}", path.display());
             } else if case["mode"] == "stream" {

@@ -1,6 +1,8 @@
 //! What the tests of this dialect share: a target of each provider kind and a sink that remembers.
 
 use super::*;
+use crate::dialect::gemini::Vertex;
+use crate::dialect::shared::claude::DEFAULT_MAX_TOKENS;
 use crate::dialect::shared::testing;
 use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
@@ -10,7 +12,6 @@ use crate::llm::event::{Block, Event, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::settings::Params;
 use crate::llm::state::{Seal, Sealer};
-use crate::provider::Kind;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,19 +33,20 @@ fn named(prefix: &str) -> Vec<(PathBuf, Value)> {
     list
 }
 
-/// A target as a fixture describes it.
-fn target(case: &Value) -> Target {
-    let beta = case["beta"].as_array().into_iter().flatten().map(|b| b.as_str().unwrap().to_owned()).collect();
-    let (kind, settings) = match case["provider"].as_str() {
-        Some("vertex") => (Kind::Vertex, Settings::Vertex { project: "p 1".into(), location: "us-east5".into() }),
-        Some("bedrock") => (Kind::Bedrock, Settings::Aws { region: "us-east-1".into() }),
-        _ => (Kind::Anthropic, Settings::Anthropic { version: "2023-06-01".into(), beta, default_max_tokens: DEFAULT_MAX_TOKENS }),
-    };
-    Target {
-        default_max_tokens: case["default_max_tokens"].as_u64().map(|n| n as u32),
+/// Anthropic as a fixture describes it.
+fn anthropic(case: &Value) -> Anthropic {
+    Anthropic {
+        version: "2023-06-01".into(),
+        beta: case["beta"].as_array().into_iter().flatten().map(|b| b.as_str().unwrap().to_owned()).collect(),
+        default_max_tokens: case["default_max_tokens"].as_u64().map_or(DEFAULT_MAX_TOKENS, |n| n as u32),
         structured_output: if case["structured_output"] == "tool" { StructuredOutput::Tool } else { StructuredOutput::Native },
-        ..testing::target(kind, settings)
     }
+}
+
+/// Vertex AI with the same settings.
+fn vertex(case: &Value) -> Vertex {
+    let Anthropic { default_max_tokens, structured_output, .. } = anthropic(case);
+    Vertex { location: "/v1/projects/p%201/locations/us-east5".into(), openai: testing::openai(), default_max_tokens, structured_output }
 }
 
 fn params(case: &Value) -> Params {
@@ -64,9 +66,15 @@ fn seal() -> Seal {
 /// Writes the request of a fixture for its target.
 fn encode(case: &Value, seal: Option<&Seal>) -> Result<Outgoing, ApiError> {
     let parsed = crate::llm::envelope::Parsed::parse(case["request"].to_string().into()).unwrap();
-    let (params, target) = (params(case), target(case));
+    let params = params(case);
     let model = case["model"].as_str().unwrap_or("claude-sonnet-4-5-20250929");
-    Anthropic.encode(&ChatRequest { parsed: &parsed, params: &params, system: case["system"].as_str(), model, seal }, &target)
+    let request = ChatRequest { parsed: &parsed, params: &params, system: case["system"].as_str(), model, seal };
+    match case["provider"].as_str() {
+        Some("vertex") => {
+            vertex(case).encode(&ChatRequest { model: &format!("{VERTEX_PREFIX}{}", model.trim_start_matches(VERTEX_PREFIX)), ..request })
+        }
+        _ => anthropic(case).encode(&request),
+    }
 }
 
 /// Remembers events, one line each, those without a text of their own as OpenAI's clients get them.

@@ -41,7 +41,7 @@ fn a_large_image_is_copied_once_and_spelled_as_it_came() {
     );
     let (parsed, params) = (crate::llm::envelope::Parsed::parse(body.into()).unwrap(), Params::default());
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "claude-sonnet-4-5", seal: None };
-    let out = Anthropic.encode(&request, &target(&Value::Null)).unwrap();
+    let out = anthropic(&Value::Null).encode(&request).unwrap();
     let text = std::str::from_utf8(&out.body).unwrap();
     assert!(text.contains(&format!(r#""media_type":"image/png","data":"{data}""#)));
 }
@@ -52,7 +52,7 @@ fn numbers_and_arguments_keep_their_spelling() {
         [{"id":"c","type":"function","function":{"name":"f","arguments":"{\"n\": 1.50e0}"}}]}]}"#;
     let (parsed, params) = (crate::llm::envelope::Parsed::parse(body.into()).unwrap(), Params::default());
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "claude-sonnet-4-5", seal: None };
-    let out = Anthropic.encode(&request, &target(&Value::Null)).unwrap();
+    let out = anthropic(&Value::Null).encode(&request).unwrap();
     let text = std::str::from_utf8(&out.body).unwrap();
     for part in [r#""temperature":0.70"#, r#""text":"\u00fc\/""#, r#""input":{"n": 1.50e0}"#] {
         assert!(text.contains(part), "{part} in {text}");

@@ -1,40 +1,41 @@
 //! Requests: every fixture in `tests/fixtures/gemini/requests`, and what no fixture can show.
 
-use crate::dialect::gemini::{Gemini, Publisher, Vertex};
+use crate::dialect::gemini::Publisher;
+use crate::dialect::gemini::{Gemini, Vertex};
+use crate::dialect::shared::claude::{DEFAULT_MAX_TOKENS, StructuredOutput};
 use crate::dialect::shared::testing;
 use crate::dialect::{Dialect, Outgoing};
 use crate::error::ApiError;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::settings::Params;
 use crate::llm::state::{Seal, Sealer};
-use crate::provider::{Kind, Settings, Target};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-fn target(kind: Kind) -> Target {
-    let settings = match kind {
-        Kind::Vertex => Settings::Vertex { project: "my-project".into(), location: "us-central1".into() },
-        _ => Settings::Plain,
-    };
-    testing::target(kind, settings)
+/// Google AI Studio.
+const STUDIO: Option<&str> = None;
+/// A place on Vertex AI.
+const VERTEX: Option<&str> = Some("/v1/projects/my-project/locations/us-central1");
+const MODEL: &str = "gemini-2.5-flash";
+
+fn vertex() -> Vertex {
+    let (default_max_tokens, structured_output) = (DEFAULT_MAX_TOKENS, StructuredOutput::Native);
+    Vertex { location: VERTEX.unwrap().into(), openai: testing::openai(), default_max_tokens, structured_output }
 }
 
-fn encode_with(kind: Kind, model: &str, body: &Value, params: &Params, seal: Option<&Seal>) -> Result<Outgoing, ApiError> {
+fn encode_with(place: Option<&str>, model: &str, body: &Value, params: &Params, seal: Option<&Seal>) -> Result<Outgoing, ApiError> {
     let parsed = Parsed::parse(body.to_string().into())?;
     let request = ChatRequest { parsed: &parsed, params, system: None, model, seal };
-    Gemini.encode(&request, &target(kind))
+    if place.is_some() { vertex().encode(&request) } else { Gemini.encode(&request) }
 }
 
-fn encode(kind: Kind, model: &str, body: &Value) -> Result<Outgoing, ApiError> {
-    encode_with(kind, model, body, &Params::default(), None)
+fn encode(place: Option<&str>, model: &str, body: &Value) -> Result<Outgoing, ApiError> {
+    encode_with(place, model, body, &Params::default(), None)
 }
 
-fn sent(kind: Kind, model: &str, body: &Value) -> Value {
-    serde_json::from_slice(&encode(kind, model, body).unwrap().body).unwrap()
+fn sent(place: Option<&str>, model: &str, body: &Value) -> Value {
+    serde_json::from_slice(&encode(place, model, body).unwrap().body).unwrap()
 }
-
-const STUDIO: Kind = Kind::GoogleAiStudio;
-const MODEL: &str = "gemini-2.5-flash";
 
 /// A user's question and the given fields.
 fn ask(fields: Value) -> Value {
@@ -50,7 +51,7 @@ fn requests_are_written_as_the_fixtures_say() {
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        let kind = if case["provider"] == "vertex" { Kind::Vertex } else { STUDIO };
+        let kind = if case["provider"] == "vertex" { VERTEX } else { STUDIO };
         let out = encode(kind, case["model"].as_str().unwrap(), &case["request"]);
         if let Some(param) = case["refused"].as_str() {
             assert_eq!(out.err().unwrap().param.as_deref(), Some(param), "{}", path.display());
@@ -126,7 +127,7 @@ fn a_link_goes_only_where_google_fetches_it() {
     let body = |url: &str| ask(json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}));
     let part = |kind, url| sent(kind, MODEL, &body(url))["contents"][0]["parts"][0].clone();
     for (url, mime) in [("gs://b/a.png", "image/png"), ("https://x.y/a.WEBP?z=.pdf", "image/webp"), ("https://x.y/a", "image/jpeg")] {
-        assert_eq!(part(Kind::Vertex, url), json!({"fileData": {"mimeType": mime, "fileUri": url}}));
+        assert_eq!(part(VERTEX, url), json!({"fileData": {"mimeType": mime, "fileUri": url}}));
         let error = encode(STUDIO, MODEL, &body(url)).err().unwrap();
         assert_eq!(error.param.as_deref(), Some("messages[0].content[0]"));
     }
@@ -134,11 +135,11 @@ fn a_link_goes_only_where_google_fetches_it() {
     assert_eq!(part(STUDIO, file)["fileData"]["fileUri"], file);
     for video in ["https://www.youtube.com/watch?v=9hE5-98ZeCg", "https://youtu.be/9hE5-98ZeCg"] {
         let sent = json!({"fileData": {"mimeType": "video/mp4", "fileUri": video}});
-        assert_eq!([part(STUDIO, video), part(Kind::Vertex, video)], [sent.clone(), sent]);
+        assert_eq!([part(STUDIO, video), part(VERTEX, video)], [sent.clone(), sent]);
     }
     assert!(encode(STUDIO, MODEL, &body("https://youtube.com.x.y/watch")).is_err());
     assert_eq!(part(STUDIO, "data:image/jpg;base64,AA==")["inlineData"]["mimeType"], "image/jpeg");
-    assert!(encode(Kind::Vertex, MODEL, &body("ftp://x/y")).is_err());
+    assert!(encode(VERTEX, MODEL, &body("ftp://x/y")).is_err());
 }
 
 #[test]
@@ -187,10 +188,10 @@ fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_sta
 #[test]
 fn metadata_becomes_labels_only_where_it_may() {
     let body = |value: &str| ask(json!({"metadata": {"team": value}, "user": "u1"}));
-    let out = encode(Kind::Vertex, MODEL, &body("search")).unwrap();
+    let out = encode(VERTEX, MODEL, &body("search")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap()["labels"], json!({"team": "search"}));
     assert_eq!(out.dropped, ["user"]);
-    for (kind, value) in [(Kind::Vertex, "Not A Label"), (STUDIO, "search")] {
+    for (kind, value) in [(VERTEX, "Not A Label"), (STUDIO, "search")] {
         assert_eq!(encode(kind, MODEL, &body(value)).unwrap().dropped, ["user", "metadata"]);
     }
     let strict = Params { reject_unsupported: true, ..Params::default() };
@@ -223,11 +224,11 @@ fn other_publishers_speak_openai_under_googles_path() {
     let body = ask(json!({"temperature": 0.5, "stream": true}));
     let (parsed, params) = (Parsed::parse(body.to_string().into()).unwrap(), Params::default());
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "meta/llama-4", seal: None };
-    let out = Vertex.encode(&request, &target(Kind::Vertex)).unwrap();
+    let out = vertex().encode(&request).unwrap();
     assert_eq!(out.path, "/v1/projects/my-project/locations/us-central1/endpoints/openapi/chat/completions");
     assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap()["model"], "meta/llama-4");
     let google = ChatRequest { model: "google/gemini-2.5-flash", ..request };
-    assert!(Vertex.encode(&google, &target(Kind::Vertex)).unwrap().path.ends_with("/gemini-2.5-flash:streamGenerateContent?alt=sse"));
+    assert!(vertex().encode(&google).unwrap().path.ends_with("/gemini-2.5-flash:streamGenerateContent?alt=sse"));
 }
 
 #[test]
@@ -237,7 +238,7 @@ fn schemas_have_only_the_keywords_that_gemini_takes() {
     let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
     let body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"}], "response_format": format,
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"anyOf": [schema]}}}]});
-    for kind in [Kind::GoogleAiStudio, Kind::Vertex] {
+    for kind in [STUDIO, VERTEX] {
         let out = encode(kind, "gemini-2.5-flash", &body).unwrap();
         let sent: Value = serde_json::from_slice(&out.body).unwrap();
         let output = &sent["generationConfig"]["responseJsonSchema"]["properties"];
@@ -263,10 +264,10 @@ fn bytes_are_what_they_are() {
     for (url, media_type) in
         [(format!("data:image/png;base64,{jpeg}"), "image/jpeg"), (format!("data:;base64,{}\n{}", &jpeg[..8], &jpeg[8..]), "image/jpeg")]
     {
-        let blob = &sent(Kind::GoogleAiStudio, "gemini-2.5-flash", &part(&url))["contents"][0]["parts"][0]["inlineData"];
+        let blob = &sent(STUDIO, "gemini-2.5-flash", &part(&url))["contents"][0]["parts"][0]["inlineData"];
         assert_eq!((&blob["mimeType"], &blob["data"]), (&json!(media_type), &json!(jpeg)));
     }
-    let no = encode(Kind::Vertex, "gemini-2.5-flash", &part("data:image/png;base64,a!")).err().unwrap();
+    let no = encode(VERTEX, "gemini-2.5-flash", &part("data:image/png;base64,a!")).err().unwrap();
     assert_eq!((no.status, no.param.as_deref()), (400, Some("messages[0].content[0]")));
 }
 
@@ -278,7 +279,7 @@ fn an_answer_goes_back_with_its_images_and_geminis_ids() {
         {"role": "assistant", "images": [image], "tool_calls": [call("96c1su3s"), call("call_abc"), call("toolu_01A")]},
         {"role": "tool", "tool_call_id": "96c1su3s", "content": "1"}, {"role": "tool", "tool_call_id": "call_abc", "content": "2"},
         {"role": "tool", "tool_call_id": "toolu_01A", "content": "3"}, {"role": "assistant", "content": "ok"}, {"role": "system", "content": "s"}]});
-    let contents = sent(Kind::GoogleAiStudio, "gemini-2.5-flash-image", &body)["contents"].clone();
+    let contents = sent(STUDIO, "gemini-2.5-flash-image", &body)["contents"].clone();
     assert_eq!(contents[1]["parts"][0]["inlineData"], json!({"mimeType": "image/png", "data": "iVBORw0KGgo="}));
     let ids = |at: usize, skip: usize, kind: &str| -> Vec<Value> {
         contents[at]["parts"].as_array().unwrap().iter().skip(skip).map(|part| part[kind]["id"].clone()).collect()
