@@ -3,10 +3,10 @@
 
 /// Defines the enum, the list of its variants, and their names and descriptions.
 macro_rules! closed_set {
-    ($(#[$doc:meta])* $name:ident { $($(#[doc = $about:literal])+ $variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[doc = $about:literal])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[doc = $about])+ $variant),+ }
+        pub enum $name { $($(#[doc = $about])* $variant),+ }
 
         impl $name {
             /// All variants, by discriminant.
@@ -18,8 +18,9 @@ macro_rules! closed_set {
             }
 
             /// The description, with the white space of a doc comment.
+            #[allow(dead_code, reason = "sets of a dialect alone are not in the reference")]
             pub const fn about(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($about),+)),+ }
+                match self { $(Self::$variant => concat!($($about),*)),+ }
             }
         }
     };

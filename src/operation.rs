@@ -1,6 +1,7 @@
 //! What a client can ask a model for. Everything that differs between the operations, apart from the bytes themselves,
 //! is decided here; the way of a request is the same for all.
 
+use crate::closed_set::closed_set;
 use crate::dialect::Outgoing;
 use crate::error::{ApiError, ErrorKind};
 use crate::front::{embeddings, messages};
@@ -12,30 +13,21 @@ use crate::llm::messages::{Headers, MessagesRequest};
 use crate::provider::Target;
 use bytes::Bytes;
 
-/// One of the API's endpoints that are answered by a provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// `POST /v1/chat/completions`.
-    Chat,
-    /// `POST /v1/embeddings`.
-    Embeddings,
-    /// `POST /v1/messages`.
-    Messages,
-    /// `POST /v1/messages/count_tokens`.
-    CountTokens,
+closed_set! {
+    /// One of the API's endpoints that are answered by a provider.
+    Operation {
+        /// `POST /v1/chat/completions`.
+        Chat = "chat",
+        /// `POST /v1/embeddings`.
+        Embeddings = "embeddings",
+        /// `POST /v1/messages`.
+        Messages = "messages",
+        /// `POST /v1/messages/count_tokens`.
+        CountTokens = "count_tokens",
+    }
 }
 
 impl Operation {
-    /// The word in the access log.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::Embeddings => "embeddings",
-            Self::Messages => "messages",
-            Self::CountTokens => "count_tokens",
-        }
-    }
-
     /// Whether a model writes an answer to it.
     pub const fn generates(self) -> bool {
         matches!(self, Self::Chat | Self::Messages)

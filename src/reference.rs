@@ -2,12 +2,13 @@
 //! from their definitions. `conf/reference.md` is its output; a test compares the two.
 
 use crate::account::{EndedBy, Ledger};
+use crate::auth::AuthFailure;
 use crate::edge::response_headers;
 use crate::error::ErrorKind;
 use crate::limit::rule::Dimension;
 use crate::limit::{Scope, headers};
 use crate::telemetry::access::AccessLine;
-use crate::telemetry::labels::{AuthFailure, Decision, LIMIT_STORE_FAILED, Outcome, Phase, Refused, Rejected, Reload, TokenType};
+use crate::telemetry::labels::{Decision, LIMIT_STORE_FAILED, Outcome, Phase, Refused, Rejected, Reload, TokenType};
 use crate::telemetry::metrics::FAMILIES;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -163,8 +164,8 @@ fn metrics(page: &mut Page) {
     page.words("`result` of a reload", Reload::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`token_type`", TokenType::ALL.iter().map(|word| (word.name(), word.about())));
     page.line("");
-    let scopes = Scope::ALL.map(|scope| code(scope.name())).join(", ");
-    let dimensions = Dimension::ALL.map(|dimension| code(dimension.name())).join(", ");
+    let scopes = Scope::ALL.iter().map(|scope| code(scope.name())).collect::<Vec<_>>().join(", ");
+    let dimensions = Dimension::ALL.iter().map(|dimension| code(dimension.name())).collect::<Vec<_>>().join(", ");
     page.line(&format!("`scope` of a limit: {scopes}. `dimension`: {dimensions}."));
 }
 

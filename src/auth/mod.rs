@@ -37,18 +37,20 @@ impl Principal {
 }
 
 closed_set! {
-    /// Why authentication failed; logged and counted, never sent to the client.
+    /// Why a client was rejected; logged and counted, never sent to it.
     AuthFailure {
-        /// No header with a key.
+        /// No key.
         Missing = "missing",
-        /// Not a key: another scheme, not visible ASCII, repeated, empty or too long.
+        /// Not a key.
         Malformed = "malformed",
-        /// No such key.
+        /// An unknown key.
         Unknown = "unknown",
         /// An expired key.
         Expired = "expired",
         /// A disabled key.
         Disabled = "disabled",
+        /// A valid key that may not use the route.
+        Forbidden = "forbidden",
     }
 }
 

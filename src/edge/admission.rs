@@ -4,7 +4,7 @@ use super::call::Call;
 use super::conversation::Conversation;
 use super::exchange::Exchange;
 use super::{cors, intake};
-use crate::auth::{self, Principal};
+use crate::auth::{self, AuthFailure, Principal};
 use crate::error::{ApiError, ErrorKind};
 use crate::front::chat::head::Head;
 use crate::front::messages::models::Listed;
@@ -23,7 +23,6 @@ use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
 use crate::route::settings::{Balance, Route};
 use crate::system;
-use crate::telemetry::labels::AuthFailure;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
@@ -139,7 +138,7 @@ impl Exchange {
     fn authenticate(&mut self, headers: &HeaderMap) -> Result<Principal, ApiError> {
         let now = i64::try_from(self.arrived.as_secs()).unwrap_or(i64::MAX);
         let who = auth::authenticate(&self.live.snapshot.tenants, headers, now).map_err(|failure| {
-            self.live.metrics.auth_failure(failure.into());
+            self.live.metrics.auth_failure(failure);
             self.reason = failure.name();
             failure.error()
         })?;

@@ -225,7 +225,7 @@ impl Limiter {
             previous.iter().flat_map(|limiter| &limiter.cells).map(|cell| (&cell.id, cell)).collect();
         let mut limiter = Self { wall: previous.map(|p| Arc::clone(&p.wall)).unwrap_or_default(), ..Self::default() };
         let now = limiter.times(now);
-        for ((scope, members), ranges) in Scope::ALL.into_iter().zip(&rules).zip(&mut limiter.members) {
+        for ((scope, members), ranges) in Scope::ALL.iter().copied().zip(&rules).zip(&mut limiter.members) {
             for (name, rules) in members {
                 let begin = limiter.cells.len();
                 let mut cells: Vec<(Arc<Cell>, LimitRule)> = Vec::with_capacity(rules.len());

@@ -11,6 +11,7 @@
 //! predicts a request's usage and [`headers`] writes `x-ratelimit-*`.
 
 use crate::account;
+use crate::closed_set::closed_set;
 use crate::error::{ApiError, ErrorKind};
 use crate::system;
 use crate::units::nanoseconds;
@@ -37,31 +38,18 @@ pub use permit::Permit;
 pub use redis::client::StoreEvent;
 pub use store::{CountedBy, LimitError, Store, StoreStatus};
 
-/// The entity that a limit applies to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
-    /// One client key.
-    Key,
-    /// All keys of a team.
-    Team,
-    /// All requests on a route.
-    Route,
-    /// All attempts at a provider.
-    Provider,
-}
-
-impl Scope {
-    /// All scopes, in lock order.
-    pub const ALL: [Self; 4] = [Self::Key, Self::Team, Self::Route, Self::Provider];
-
-    /// The name in metrics, messages and `/limits`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Team => "team",
-            Self::Route => "route",
-            Self::Provider => "provider",
-        }
+closed_set! {
+    /// The entity that a limit applies to.
+    #[derive(Hash, PartialOrd, Ord)]
+    Scope {
+        /// One client key.
+        Key = "key",
+        /// All keys of a team.
+        Team = "team",
+        /// All requests on a route.
+        Route = "route",
+        /// All attempts at a provider.
+        Provider = "provider",
     }
 }
 

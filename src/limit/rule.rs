@@ -18,31 +18,18 @@ pub struct LimitRule {
     pub burst: u64,
 }
 
-/// The quantity that a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dimension {
-    /// Requests.
-    Requests,
-    /// Prompt and completion tokens.
-    Tokens,
-    /// Requests in flight.
-    Concurrent,
-    /// Money, in micro-dollars.
-    Usd,
-}
-
-impl Dimension {
-    /// All dimensions, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::Requests, Self::Tokens, Self::Concurrent, Self::Usd];
-
-    /// The name in metrics, messages and `/limits`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::Concurrent => "concurrent",
-            Self::Usd => "usd",
-        }
+closed_set! {
+    /// The quantity that a limit counts.
+    #[derive(Hash)]
+    Dimension {
+        /// Requests.
+        Requests = "requests",
+        /// Prompt and completion tokens.
+        Tokens = "tokens",
+        /// Requests in flight.
+        Concurrent = "concurrent",
+        /// Money, in micro-dollars.
+        Usd = "usd",
     }
 }
 

@@ -10,6 +10,7 @@ use super::field::{Field, Fields, Loss};
 use super::media::Source;
 use super::messages::MessagesRequest;
 use super::state::Seal;
+use crate::closed_set::closed_set;
 use crate::error::ApiError;
 use crate::json::surrogate;
 use crate::json::text::Text;
@@ -297,17 +298,11 @@ pub enum Authority {
     Override,
 }
 
-/// How much a model shall think, from the least.
-#[expect(missing_docs, reason = "the words are OpenAI's and mean what they say")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Effort {
-    None,
-    Minimal,
-    Low,
-    Medium,
-    High,
-    XHigh,
-    Max,
+closed_set! {
+    /// How much a model shall think, from the least.
+    #[expect(missing_docs, reason = "the words are OpenAI's and mean what they say")]
+    #[derive(PartialOrd, Ord)]
+    Effort { None = "none", Minimal = "minimal", Low = "low", Medium = "medium", High = "high", XHigh = "xhigh", Max = "max" }
 }
 
 impl<'a> Request<'a> {
@@ -447,21 +442,12 @@ impl Effort {
     /// # Errors
     /// A 400 that names the field where its word is unknown.
     pub fn read(request: &Request<'_>) -> Result<Option<Self>, ApiError> {
-        let Some(word) = request.effort else { return Ok(None) };
-        Ok(Some(match &*word.decode() {
-            "none" => Self::None,
-            "minimal" => Self::Minimal,
-            "low" => Self::Low,
-            "medium" => Self::Medium,
-            "high" => Self::High,
-            "xhigh" => Self::XHigh,
-            "max" => Self::Max,
-            _ => {
-                let name = request.name_of(Field::ReasoningEffort);
-                let message = format!("`{name}` must be none, minimal, low, medium, high, xhigh or max");
-                return Err(ApiError::field(name, message));
-            }
-        }))
+        let Some(word) = request.effort.map(Text::decode) else { return Ok(None) };
+        Self::ALL.iter().copied().find(|effort| effort.name() == word).map(Some).ok_or_else(|| {
+            let name = request.name_of(Field::ReasoningEffort);
+            let message = format!("`{name}` must be none, minimal, low, medium, high, xhigh or max");
+            ApiError::field(name, message)
+        })
     }
 }
 

@@ -114,29 +114,19 @@ pub enum Trouble {
     Junk(Junk),
 }
 
-/// An error that is known by its code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// The prompt is too long.
-    ContextLength,
-    /// The prompt is against the provider's policy.
-    ContentPolicy,
-    /// The account has to be paid.
-    Quota,
+closed_set! {
+    /// An error that is known by its code.
+    Code {
+        /// The prompt is too long.
+        ContextLength = "context_length_exceeded",
+        /// The prompt is against the provider's policy.
+        ContentPolicy = "content_policy_violation",
+        /// The account has to be paid.
+        Quota = "insufficient_quota",
+    }
 }
 
 impl Code {
-    const ALL: [Self; 3] = [Self::ContextLength, Self::ContentPolicy, Self::Quota];
-
-    /// OpenAI's word.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ContextLength => "context_length_exceeded",
-            Self::ContentPolicy => "content_policy_violation",
-            Self::Quota => "insufficient_quota",
-        }
-    }
-
     /// The status that it comes with.
     pub const fn status(self) -> u16 {
         match self {
@@ -222,7 +212,7 @@ impl Script {
             }
             (Directive::Status, Some(v)) => Trouble::Status(number(v, 400, 599)?),
             (Directive::Error, Some(v)) => {
-                let code = Code::ALL.into_iter().find(|code| code.name() == v);
+                let code = Code::ALL.iter().copied().find(|code| code.name() == v);
                 Trouble::Code(code.ok_or("expected context_length_exceeded, content_policy_violation or insufficient_quota")?)
             }
             (Directive::Hang, None) => Trouble::Hang,

@@ -1,6 +1,5 @@
 //! Label values that are not names from the configuration. All are closed sets.
 
-use crate::auth;
 use crate::closed_set::closed_set;
 
 /// Label value for requests without a route, without an authenticated team, or without a provider. A route, team or
@@ -42,36 +41,6 @@ closed_set! {
         Drained = "drained",
         /// Not attempted: a limit of the gateway on the provider, or its connection limit.
         Limited = "limited",
-    }
-}
-
-closed_set! {
-    /// Why a client was rejected.
-    AuthFailure {
-        /// No key.
-        Missing = "missing",
-        /// Not a key.
-        Malformed = "malformed",
-        /// An unknown key.
-        Unknown = "unknown",
-        /// An expired key.
-        Expired = "expired",
-        /// A disabled key.
-        Disabled = "disabled",
-        /// A valid key that may not use the route.
-        Forbidden = "forbidden",
-    }
-}
-
-impl From<auth::AuthFailure> for AuthFailure {
-    fn from(failure: auth::AuthFailure) -> Self {
-        match failure {
-            auth::AuthFailure::Missing => Self::Missing,
-            auth::AuthFailure::Malformed => Self::Malformed,
-            auth::AuthFailure::Unknown => Self::Unknown,
-            auth::AuthFailure::Expired => Self::Expired,
-            auth::AuthFailure::Disabled => Self::Disabled,
-        }
     }
 }
 

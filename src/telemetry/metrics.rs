@@ -8,8 +8,9 @@
 //! and about 700 bytes per histogram. A hundred routes with two providers and a thousand teams take 5 MB.
 
 use super::family::{Child, Family};
-use super::labels::{AuthFailure, Decision, NONE, Outcome, Phase, PromptCache, Rejected, Reload, STATUS_COUNT, TokenType, status};
+use super::labels::{Decision, NONE, Outcome, Phase, PromptCache, Rejected, Reload, STATUS_COUNT, TokenType, status};
 use crate::account::Ledger;
+use crate::auth::AuthFailure;
 use crate::auth::tenants::Tenants;
 use crate::limit::rule::Dimension;
 use crate::limit::{LimitExceeded, LimitSet, LimitStatus, Scope, StoreEvent};

@@ -1,5 +1,6 @@
 //! Model families: Converse is one shape, but its optional fields are not for all models.
 
+use crate::closed_set::closed_set;
 use crate::dialect::shared::blocks::CLAUDE;
 use crate::dialect::shared::claude::{DEFAULT_MAX_TOKENS, Model, StructuredOutput, Thought};
 use crate::dialect::shared::params::Settled;
@@ -10,23 +11,24 @@ use crate::json::write::Writer;
 use crate::llm::field::Field;
 use crate::llm::request::{Effort, Request};
 
-/// The maker of a model, as far as it decides what the model takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// Anthropic's models.
-    Claude,
-    /// OpenAI's models.
-    OpenAi,
-    /// Qwen.
-    Qwen,
-    /// Amazon's Nova.
-    Nova,
-    /// Meta's Llama.
-    Llama,
-    /// Mistral's models.
-    Mistral,
-    /// Any other; it is sent everything that Converse has, and the service judges.
-    Other,
+closed_set! {
+    /// The maker of a model, as far as it decides what the model takes.
+    Family {
+        /// Anthropic's models.
+        Claude = "claude",
+        /// OpenAI's models.
+        OpenAi = "openai",
+        /// Qwen.
+        Qwen = "qwen",
+        /// Amazon's Nova.
+        Nova = "nova",
+        /// Meta's Llama.
+        Llama = "llama",
+        /// Mistral's models.
+        Mistral = "mistral",
+        /// Any other; it is sent everything that Converse has, and the service judges.
+        Other = "other",
+    }
 }
 
 /// What the models of a family take, a row of the support matrix.
@@ -50,9 +52,6 @@ pub struct Takes {
 const ALL: Takes = Takes { forced_tool: true, schema: true, stop: true, cache: false, effort: false, cache_in_input: false };
 
 impl Family {
-    /// All of them.
-    pub const ALL: [Self; 7] = [Self::Claude, Self::OpenAi, Self::Qwen, Self::Nova, Self::Llama, Self::Mistral, Self::Other];
-
     /// Model ids name the maker, after an optional inference profile's region (`us.anthropic.claude-…`); an ARN ends
     /// with such an id or names nobody.
     pub fn of(model: &str) -> Self {
@@ -72,19 +71,6 @@ impl Family {
             Self::Mistral
         } else {
             Self::Other
-        }
-    }
-
-    /// Its name in `tidegate check --explain`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Claude => "claude",
-            Self::OpenAi => "openai",
-            Self::Qwen => "qwen",
-            Self::Nova => "nova",
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
-            Self::Other => "other",
         }
     }
 

@@ -1,64 +1,31 @@
 //! Images and files as clients send them, read once for Anthropic and Bedrock: what a part is, by its media type and its
 //! file's name, and where its bytes are.
 
+use crate::closed_set::closed_set;
 use crate::json::text::Text;
 use crate::llm::media::{Data, Link};
 use crate::llm::request::Content;
 
-/// What a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dialect) enum Format {
-    Png,
-    Jpeg,
-    Gif,
-    Webp,
-    Pdf,
-    Csv,
-    Doc,
-    Docx,
-    Xls,
-    Xlsx,
-    Html,
-    Md,
-    Txt,
+closed_set! {
+    /// What a file is.
+    Format {
+        Png = "png",
+        Jpeg = "jpeg",
+        Gif = "gif",
+        Webp = "webp",
+        Pdf = "pdf",
+        Csv = "csv",
+        Doc = "doc",
+        Docx = "docx",
+        Xls = "xls",
+        Xlsx = "xlsx",
+        Html = "html",
+        Md = "md",
+        Txt = "txt",
+    }
 }
 
 impl Format {
-    const ALL: [Self; 13] = [
-        Self::Png,
-        Self::Jpeg,
-        Self::Gif,
-        Self::Webp,
-        Self::Pdf,
-        Self::Csv,
-        Self::Doc,
-        Self::Docx,
-        Self::Xls,
-        Self::Xlsx,
-        Self::Html,
-        Self::Md,
-        Self::Txt,
-    ];
-
-    /// Its extension, which is Converse's word for it too.
-    pub(in crate::dialect) const fn name(self) -> &'static str {
-        match self {
-            Self::Png => "png",
-            Self::Jpeg => "jpeg",
-            Self::Gif => "gif",
-            Self::Webp => "webp",
-            Self::Pdf => "pdf",
-            Self::Csv => "csv",
-            Self::Doc => "doc",
-            Self::Docx => "docx",
-            Self::Xls => "xls",
-            Self::Xlsx => "xlsx",
-            Self::Html => "html",
-            Self::Md => "md",
-            Self::Txt => "txt",
-        }
-    }
-
     /// Whether it is an image, not a document.
     pub(in crate::dialect) const fn is_image(self) -> bool {
         matches!(self, Self::Png | Self::Jpeg | Self::Gif | Self::Webp)
@@ -94,7 +61,7 @@ impl Format {
     fn named(filename: &str) -> Option<Self> {
         let (_, extension) = filename.rsplit_once('.')?;
         let extension = if extension.eq_ignore_ascii_case("jpg") { "jpeg" } else { extension };
-        Self::ALL.into_iter().find(|format| extension.eq_ignore_ascii_case(format.name()))
+        Self::ALL.iter().copied().find(|format| extension.eq_ignore_ascii_case(format.name()))
     }
 }
 

@@ -4,10 +4,11 @@
 //! through it. What is not mapped is dropped and named where it is a hint (or a 400 where the route says
 //! `unsupported: reject`), and always a 400 where it is essential.
 
+use crate::closed_set::closed_set;
 use crate::error::ApiError;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::{Field, GUIDED, Loss};
-use crate::llm::request::{Param, Request};
+use crate::llm::request::{Effort, Param, Request};
 use crate::yaml::section::words;
 use std::borrow::Cow;
 
@@ -18,15 +19,16 @@ pub const MAX_NAMED_UNKNOWN: usize = 16;
 /// Longest unknown field name that is shown, in bytes.
 pub const MAX_SHOWN_NAME: usize = 64;
 
-/// What a dialect does with a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// Sent, as it is or in the provider's own form; the encoder may still refuse a value.
-    Mapped,
-    /// No counterpart, but the answer means the same without it: left out and named.
-    Hint,
-    /// No counterpart, and the answer would mean something else without it: a 400 that names it.
-    Essential,
+closed_set! {
+    /// What a dialect does with a field.
+    Policy {
+        /// Sent, as it is or in the provider's own form; the encoder may still refuse a value.
+        Mapped = "mapped",
+        /// No counterpart, but the answer means the same without it: left out and named.
+        Hint = "dropped",
+        /// No counterpart, and the answer would mean something else without it: a 400 that names it.
+        Essential = "refused",
+    }
 }
 
 impl Policy {
@@ -44,15 +46,6 @@ impl Policy {
     pub fn of(field: Field, mapped: &[Field]) -> Self {
         let spelled = SPELLINGS.contains(&field) && mapped.iter().any(|known| GUIDED.contains(known));
         if spelled || mapped.contains(&field) { Self::Mapped } else { Self::when_lost(field) }
-    }
-
-    /// The word for it in `tidegate check --explain`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Mapped => "mapped",
-            Self::Hint => "dropped",
-            Self::Essential => "refused",
-        }
     }
 }
 
@@ -185,13 +178,10 @@ pub fn temperature<'a>(raw: &'a str, name: impl Into<Cow<'static, str>>, max: &'
     Ok(max)
 }
 
-/// OpenAI's words for `reasoning_effort`, from the least to the most.
-const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
-
 /// The word among `known` that is nearest to an effort which is not among them; `none`, which is no little thinking, is
 /// near to nothing. `None` where the word can stay: it is known, or nobody knows it.
 pub fn nearest_effort<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
-    let rank = |word: &str| EFFORTS.iter().position(|effort| *effort == word);
+    let rank = |word: &str| Effort::ALL.iter().position(|effort| effort.name() == word);
     let wanted = rank(word).filter(|_| !known.iter().any(|known| known == word))?;
     let some = known.iter().filter(|known| *known != "none").filter_map(|known| Some((rank(known)?, known.as_str())));
     some.min_by_key(|(rank, _)| rank.abs_diff(wanted)).map(|(_, known)| known)
