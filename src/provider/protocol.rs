@@ -1,4 +1,4 @@
-//! The wire protocols: each dialect with its settings. A further one is a line of [`protocols!`] and a folder of its own.
+//! The wire protocols: each dialect with its settings. A further one is a line of `protocols!` and a folder of its own.
 
 use crate::dialect::Dialect;
 use crate::dialect::anthropic::Anthropic;

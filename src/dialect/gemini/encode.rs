@@ -17,7 +17,7 @@ use crate::percent;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Fields that Gemini has in its own words. `n` and the constraints are among them: [`config`] refuses what it cannot say.
+/// Fields that Gemini has in its own words. `n` and the constraints are among them: the writers refuse what it cannot say.
 const MAPPED: &[Field] = &[
     Field::MaxTokens,
     Field::MaxCompletionTokens,

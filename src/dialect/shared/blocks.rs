@@ -2,7 +2,7 @@
 //! thinking and tool calls, and both may be asked for content as the arguments of a forced tool.
 //!
 //! With thinking on, a turn that calls tools must come back with the thinking blocks that led to the calls, signatures
-//! included. [`Keeper`] collects them, and [`thinking`] puts them before the call that brings them back. The state is the
+//! included. [`ThinkingState`] collects them, and [`thinking`] puts them before the call that brings them back. The state is the
 //! blocks themselves, as the inside of a JSON array.
 
 use crate::json::text::Text;

@@ -9,7 +9,7 @@ const MAX_NAME: usize = 64;
 /// Range of a 32-bit number.
 const INT32: (i64, i64) = (-(1 << 31), (1 << 31) - 1);
 
-/// What Vertex AI takes beside [`MEMBERS`].
+/// What Vertex AI takes beside the members of both.
 const ARMOR: Member = ("modelArmorConfig", Null, &Shape::Object);
 const LABELS: Member = ("labels", Null, &Shape::Map(&Shape::Text));
 
