@@ -12,7 +12,7 @@
 //! | `/openai_compatible/v1`, `/v1` | any other server that speaks OpenAI |
 //! | `/mistral/v1` | api.mistral.ai |
 //! | `/anthropic` | api.anthropic.com |
-//! | `/bedrock` | bedrock-runtime: Converse and ConverseStream |
+//! | `/bedrock` | bedrock-runtime: Converse and ConverseStream, InvokeModel for Claude |
 //! | `/sagemaker` | runtime.sagemaker, with a container that speaks OpenAI's chat or TGI's `generate`, as the body does |
 //! | `/google_ai_studio` | generativelanguage.googleapis.com |
 //! | `/vertex` | aiplatform.googleapis.com: Gemini, Claude and `endpoints/openapi`; `/vertex/token` gives out tokens |
@@ -26,7 +26,7 @@
 //!   tokens that it gave out.
 //! - Thoughts are signed where the service signs them, and a turn of tool results must bring them back unchanged.
 //! - What the services take beyond this and the gateway does not send is refused too: server-side tools, Gemini's
-//!   streams without `alt=sse`, Bedrock's InvokeModel.
+//!   streams without `alt=sse`, counters of tokens.
 //! - Answers are deterministic: the same request gets the same bytes. `reply` says what is answered, [`script`] how a
 //!   model's name asks for failures, pauses and sizes (`gpt-4o+once+status=503`, `sim+chunks=100+pace=10ms`).
 //! - `GET /_simulator/requests?last=N` shows what arrived, `GET /healthz` that it lives.

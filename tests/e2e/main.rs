@@ -27,6 +27,7 @@ mod intake;
 mod limits;
 mod listeners;
 mod log;
+mod messages;
 mod operator;
 mod process;
 mod prometheus;

@@ -13,6 +13,8 @@ use tokio::process::Command;
 /// Versions that are known to work with the scripts.
 const PYTHON: &str = "openai>=2,<3";
 const NODE: &str = "openai@6";
+const ANTHROPIC_PYTHON: &str = "anthropic>=0.70";
+const ANTHROPIC_NODE: &str = "@anthropic-ai/sdk@>=0.60";
 
 /// The demo configuration on the test's own ports.
 async fn demo(sim: &Sim) -> Gateway {
@@ -117,27 +119,35 @@ fn scripts(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(name)
 }
 
-/// A Python with the client library; `None` where it cannot be had.
+/// A Python with OpenAI's library; `None` where it cannot be had.
 pub async fn python(dir: &Path) -> Option<String> {
+    python_with(dir, "openai", PYTHON).await
+}
+
+async fn python_with(dir: &Path, module: &str, package: &str) -> Option<String> {
     let _lock = lock(dir).await;
     let python = dir.join("bin/python").display().to_string();
     if !Path::new(&python).exists() {
         let made = run("python3", &["-m", "venv", "."], dir).await;
         assert!(made.status.success(), "{}", text(&made));
     }
-    let there = run(&python, &["-c", "import openai"], dir).await.status.success();
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYTHON];
+    let there = run(&python, &["-c", &format!("import {module}")], dir).await.status.success();
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package];
     (there || installed(&python, &pip, dir).await).then_some(python)
 }
 
-/// Whether a folder has the client library for Node.
+/// Whether a folder has OpenAI's library for Node.
 pub async fn node(dir: &Path) -> bool {
+    node_with(dir, "openai", NODE).await
+}
+
+async fn node_with(dir: &Path, module: &str, package: &str) -> bool {
     let _lock = lock(dir).await;
-    let there = run("node", &["-e", "import('openai')"], dir).await.status.success();
+    let there = run("node", &["-e", &format!("import('{module}')")], dir).await.status.success();
     if !there {
         let _absent = std::fs::remove_dir_all(dir.join("node_modules")); // npm takes what it was interrupted in for complete
     }
-    there || installed("npm", &["install", "--silent", "--no-audit", "--no-fund", NODE], dir).await
+    there || installed("npm", &["install", "--silent", "--no-audit", "--no-fund", package], dir).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,6 +156,27 @@ async fn openai_python() {
     if let Some(python) = python(&dir).await {
         let sim = Sim::start().await;
         script(&python, &scripts("client.py"), &demo(&sim).await, &dir).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn anthropic_python() {
+    let dir = cache("python-anthropic");
+    if let Some(python) = python_with(&dir, "anthropic", ANTHROPIC_PYTHON).await {
+        let sim = Sim::start().await;
+        script(&python, &scripts("messages.py"), &demo(&sim).await, &dir).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn anthropic_node() {
+    let dir = cache("node-anthropic");
+    if node_with(&dir, "@anthropic-ai/sdk", ANTHROPIC_NODE).await {
+        let sim = Sim::start().await;
+        let copy = dir.join(format!("messages-{}.mjs", std::process::id()));
+        std::fs::copy(scripts("messages.mjs"), &copy).unwrap();
+        script("node", &copy, &demo(&sim).await, &dir).await;
+        std::fs::remove_file(copy).unwrap();
     }
 }
 

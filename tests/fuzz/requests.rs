@@ -17,6 +17,7 @@ use tidegate::llm::settings::Params;
 use tidegate::llm::state::{Seal, Sealer};
 use tidegate::operation::Operation;
 use tidegate::provider::Target;
+use tidegate::provider::protocol::Protocol;
 
 fn refusal(error: &ApiError) {
     assert!((400..500).contains(&error.status), "{error:?}");
@@ -59,6 +60,15 @@ fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
                 Err(error) => refusal(&error),
                 Ok(out) => {
                     laws::is_object(&out.body);
+                    let untouched = params.defaults.is_empty() && params.overrides.is_empty() && system.is_none();
+                    if operation == Operation::Messages && matches!(target.provider.protocol, Protocol::Anthropic(_)) && untouched {
+                        let sent: Vec<_> = members(input).unwrap().into_iter().map(|(key, value)| (key == "model", value)).collect();
+                        let got = members(&out.body).unwrap().into_iter().map(|(key, value)| (key == "model", value));
+                        assert!(
+                            sent.iter().zip(got).all(|(sent, got)| sent.0 == got.0 && (sent.0 || sent.1 == got.1)),
+                            "another byte changed"
+                        );
+                    }
                     assert!(out.path.starts_with('/') && out.path.bytes().all(|b| b.is_ascii_graphic()), "{name}: {}", out.path);
                     assert!(
                         out.dropped.len() <= 64 && out.dropped.iter().all(|name| !name.is_empty() && name.len() <= 300),

@@ -8,7 +8,7 @@ use crate::json::write::Writer;
 use crate::llm::constraint::Constraint;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
-use crate::llm::request::{Ask, Block, CallId, Content, Request, Role, ToolChoice, Turn};
+use crate::llm::request::{Ask, Block, CallId, Content, Path, Request, Role, ToolChoice, Turn};
 use crate::llm::settings::Params;
 use std::borrow::Cow;
 
@@ -30,8 +30,10 @@ pub fn with_chat(ask: &dyn Ask, encode: impl FnOnce(&ChatRequest<'_>) -> Result<
         }
     }
     let params = Params { reject_unsupported: request.reject_unsupported, refused: request.refused, ..Params::default() };
-    let in_clients_words = |error| in_clients_words(error, &request);
-    let parsed = Parsed::parse(compose(&request).into()).map_err(in_clients_words)?;
+    let mut places = Vec::new();
+    let body = compose(&request, &mut places);
+    let in_clients_words = |error| in_clients_words(error, &request, &places);
+    let parsed = Parsed::parse(body.into()).map_err(in_clients_words)?;
     let chat = ChatRequest { parsed: &parsed, params: &params, system: None, model: request.model, seal: request.seal };
     let mut outgoing = encode(&chat).map_err(in_clients_words)?;
     for names in [&mut outgoing.dropped, &mut outgoing.adjusted] {
@@ -51,21 +53,38 @@ fn clients_name(name: &str, request: &Request<'_>) -> Cow<'static, str> {
     }
 }
 
+/// Where a message of the composed chat completion stands in the client's request, and each of its parts.
+type Place = (Path, Vec<Path>);
+
 /// A refusal that blames a field of the composed chat completion, by the client's name of it.
-fn in_clients_words(mut error: ApiError, request: &Request<'_>) -> ApiError {
+fn in_clients_words(mut error: ApiError, request: &Request<'_>, places: &[Place]) -> ApiError {
     let Some(param) = error.param.take() else { return error };
-    let end = param.find(['.', '[']).unwrap_or(param.len());
-    let (field, rest) = param.split_at_checked(end).unwrap_or((&param, ""));
-    let name = clients_name(field, request);
-    if name != field {
-        error.message = error.message.replace(&format!("`{field}"), &format!("`{name}")).into();
+    let (from, to) = match message_path(&param, places) {
+        Some(path) => (param.to_string(), path.to_string()),
+        None => {
+            let end = param.find(['.', '[']).unwrap_or(param.len());
+            let (field, rest) = param.split_at_checked(end).unwrap_or((&param, ""));
+            (param.to_string(), format!("{}{rest}", clients_name(field, request)))
+        }
+    };
+    if from != to {
+        error.message = error.message.replace(&format!("`{from}`"), &format!("`{to}`")).into();
     }
-    error.param = Some(format!("{name}{rest}").into());
+    error.param = Some(to.into());
     error
 }
 
-/// The body of the chat completion.
-fn compose(request: &Request<'_>) -> Vec<u8> {
+/// The client's path of `messages[N]` or `messages[N].content[M]`, and of whatever is below.
+fn message_path(param: &str, places: &[Place]) -> Option<Path> {
+    let number = |text: &str| text.split_once(']').and_then(|(number, rest)| Some((number.parse::<usize>().ok()?, rest.to_owned())));
+    let (message, rest) = number(param.strip_prefix("messages[")?)?;
+    let (turn, parts) = places.get(message)?;
+    let part = rest.strip_prefix(".content[").and_then(number).and_then(|(part, _)| parts.get(part));
+    Some(*part.unwrap_or(turn))
+}
+
+/// The body of the chat completion, and where its messages come from.
+fn compose(request: &Request<'_>, places: &mut Vec<Place>) -> Vec<u8> {
     let mut w = Writer::with_capacity(request.size + 1024);
     w.object().key("model").string(request.model).key("messages").array();
     let turns = request.turns();
@@ -74,11 +93,12 @@ fn compose(request: &Request<'_>) -> Vec<u8> {
         if turn.role() == Role::Tool {
             results.push(turn);
         } else if !results.is_empty() {
-            attachments(&std::mem::take(&mut results), &mut w);
+            places.extend(attachments(&std::mem::take(&mut results), &mut w));
         }
-        message(turn, request, &mut w);
+        let parts = message(turn, request, &mut w);
+        places.push((turn.at(), parts));
     }
-    attachments(&results, &mut w);
+    places.extend(attachments(&results, &mut w));
     w.end_array();
     if request.stream {
         w.key("stream").flag(true);
@@ -126,7 +146,8 @@ fn sampling(request: &Request<'_>, w: &mut Writer) {
     }
 }
 
-fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) {
+/// Writes a message; where its parts come from.
+fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) -> Vec<Path> {
     let role = match turn.role() {
         Role::System => "system",
         Role::User => "user",
@@ -145,6 +166,7 @@ fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) {
         Content::Call(_) | Content::Reasoning(_) | Content::Generated(_) => false,
         _ => !result || !is_attachment(block),
     };
+    let places = turn.blocks.iter().filter(spoken).map(|block| block.at).collect();
     let mut parts = turn.blocks.iter().filter(spoken).peekable();
     match turn.blocks {
         [Block { content: Content::Text(text), .. }] => {
@@ -180,6 +202,7 @@ fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) {
         w.end_array();
     }
     w.end_object();
+    places
 }
 
 /// Whether a result of a tool cannot hold it: OpenAI takes texts only there.
@@ -188,14 +211,13 @@ fn is_attachment(block: &Block<'_>) -> bool {
 }
 
 /// What the results of a turn's calls hold beside texts, as a message of the user's behind all of them.
-fn attachments(results: &[&Turn<'_, '_>], w: &mut Writer) {
-    let mut all = results.iter().flat_map(|turn| turn.blocks).filter(|block| is_attachment(block)).peekable();
-    if all.peek().is_none() {
-        return;
-    }
+fn attachments(results: &[&Turn<'_, '_>], w: &mut Writer) -> Option<Place> {
+    let all: Vec<&Block<'_>> = results.iter().flat_map(|turn| turn.blocks).filter(|block| is_attachment(block)).collect();
+    let first = all.first()?.at;
     w.object().key("role").string("user").key("content").array();
-    all.for_each(|block| part(block, w));
+    all.iter().for_each(|block| part(block, w));
     w.end_array().end_object();
+    Some((first, all.iter().map(|block| block.at).collect()))
 }
 
 fn part(block: &Block<'_>, w: &mut Writer) {

@@ -128,6 +128,11 @@ fn messages(body: &Value, ask: &mut Ask) -> Result<(), Refusal> {
     for (n, message) in all.iter().enumerate() {
         let at = format!("messages.{n}");
         let blocks = items(message, "content");
+        if text_of(message, "role") == "system" {
+            ask.heard(text_of(message, "content"));
+            ask.heard(&text_blocks(message, "content"));
+            continue;
+        }
         if text_of(message, "role") == "assistant" {
             signature::check(blocks.iter().map(kind), thinking && answered && last == Some(n), &at)?;
             ask.heard(text_of(message, "content"));

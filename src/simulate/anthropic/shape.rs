@@ -28,10 +28,13 @@ pub(super) static BODY: Shape = Shape::Closed(&[
     ("cache_control", Null, &CACHE),
     ("container", Null, &Shape::Text),
     ("inference_geo", Null, &Shape::Text),
+    // Of betas that coding agents ask for.
+    ("context_management", Null, &Shape::Object),
+    ("diagnostics", Null, &Shape::Object),
 ]);
 
 static MESSAGE: Shape = Shape::Closed(&[
-    ("role", Need, &Shape::Word(&["user", "assistant"])),
+    ("role", Need, &Shape::Word(&["user", "assistant", "system"])),
     ("content", Need, &Shape::Either(&[&Shape::Filled, &Shape::Some(&BLOCK)])),
 ]);
 

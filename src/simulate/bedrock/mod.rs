@@ -1,5 +1,6 @@
-//! Bedrock's Converse and ConverseStream.
+//! Bedrock's Converse and ConverseStream, and InvokeModel for Claude.
 
+mod invoke;
 mod read;
 mod shape;
 
@@ -17,7 +18,8 @@ pub(super) struct Bedrock;
 
 /// Who answers at a path.
 pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
-    parse(path).map(|_| &Bedrock as &dyn Dialect)
+    let invoked = || invoke::parse(path).map(|_| &invoke::Claude as &dyn Dialect);
+    parse(path).map(|_| &Bedrock as &dyn Dialect).or_else(invoked)
 }
 
 /// The model, as it came, and whether its answer is to be streamed.
