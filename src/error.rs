@@ -67,9 +67,16 @@ pub struct ApiError {
     pub retry_after: Option<Duration>,
     /// The methods that a 405 would allow.
     pub allow: Option<&'static str>,
-    /// The provider's own words, where it is the provider that says no; redacted.
-    pub said: Option<Box<str>>,
-    /// That the prompt does not fit into the model's context.
+    /// What the provider said, where it is the provider that says no.
+    pub said: Option<Box<Said>>,
+}
+
+/// A provider's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The words, redacted.
+    pub words: String,
+    /// Where they say that the prompt does not fit into the model's context.
     pub overflow: Option<Overflow>,
 }
 
@@ -92,23 +99,16 @@ impl Overflow {
             numbers.extend(words.get(start..end).and_then(|digits| digits.parse::<u64>().ok()).map(|number| (number, start, end)));
             rest = end;
         }
-        let has = |text: Option<&str>, parts: &[&str]| text.is_some_and(|text| parts.iter().any(|part| text.contains(part)));
         let is_limit = |&&(_, start, end): &&(u64, usize, usize)| {
-            let from = words.floor_char_boundary(start.saturating_sub(LOOK));
-            let to = words.ceil_char_boundary((end + BEHIND).min(words.len()));
-            let before = words.get(from..start).map(|text| text.rsplit(|c: char| c.is_ascii_digit()).next().unwrap_or_default());
-            has(before, &["maximum", "context length", "limit"]) || has(words.get(end..to), &[" maximum", " limit"])
+            let before = words.get(..start).and_then(|text| text.rsplit(|c: char| c.is_ascii_digit()).next()).unwrap_or_default();
+            let after = words.get(end..).unwrap_or_default().trim_start();
+            ["maximum", "context length", "limit"].iter().any(|word| before.contains(word)) || after.starts_with("maximum")
         };
         let limit = numbers.iter().find(is_limit).map(|(number, ..)| *number);
         let above = |limit: u64| numbers.iter().map(|(number, ..)| *number).find(|number| *number > limit);
         Self { tokens: limit.and_then(|limit| Some((above(limit)?, limit))) }
     }
 }
-
-/// How far before a number its meaning is looked for, in bytes.
-const LOOK: usize = 60;
-/// How far behind it.
-const BEHIND: usize = 12;
 
 impl From<ScanError> for ApiError {
     fn from(e: ScanError) -> Self {
@@ -119,7 +119,7 @@ impl From<ScanError> for ApiError {
 impl ApiError {
     /// An error of this status and kind.
     pub fn new(status: u16, kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, kind, message: message.into(), param: None, retry_after: None, allow: None, said: None, overflow: None }
+        Self { status, kind, message: message.into(), param: None, retry_after: None, allow: None, said: None }
     }
 
     /// 400: the request cannot be served as it is.

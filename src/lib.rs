@@ -1,6 +1,6 @@
 //! Tidegate: an edge gateway for LLM traffic.
 //!
-//! Clients use OpenAI's chat completions and embeddings; providers use their own wire protocols. A request is authenticated,
+//! Clients use OpenAI's chat completions and embeddings or Anthropic's Messages; providers use their own wire protocols. A request is authenticated,
 //! limited, routed, translated and signed; the response is translated while it passes through, whole or streamed. This page is
 //! an overview; each module's documentation has the details.
 //!
@@ -50,7 +50,10 @@
 //!    policy for dropping it ([`llm::field::Loss`]). Errors and dropped hints then use the client's field names.
 //! 2. Its writer implements [`llm::event::Sink`] and [`llm::order::Writer`], and writes the events as a stream and as one
 //!    object. Rules of this protocol belong here, as in [`front::chat::rules`].
-//! 3. It writes errors from [`error::ApiError`], as [`front::chat::error`] does.
+//! 3. It writes errors from [`error::ApiError`], as [`front::chat::error`] does; [`front::Front`] and [`operation::Operation`] have
+//!    its paths.
+//! 4. Where a provider speaks the client's protocol, the dialect may splice the client's bytes ([`llm::request::Ask::messages`]);
+//!    the response is then passed through unchanged ([`front::messages::native`]).
 //!
 //! # Adding a dialect
 //!
@@ -103,7 +106,7 @@
 //! | [`provider`] | providers and targets; the catalogue of kinds |
 //! | [`json`] | JSON without a DOM: scan, envelope, splice, write |
 //! | [`llm`] | protocol-neutral model: request, response events and their order, usage, failures |
-//! | [`front`] | client protocols: chat completions, embeddings, list of models, errors |
+//! | [`front`] | client protocols: chat completions, Anthropic's Messages, embeddings, lists of models, errors |
 //! | [`dialect`] | provider protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
 //! | [`egress`] | egress proxies: selection and tunnels |
 //! | [`yaml`] | YAML with positions; reading typed sections |

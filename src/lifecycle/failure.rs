@@ -3,7 +3,7 @@
 
 use crate::account::EndedBy;
 use crate::dialect::shared::blame::{self, Path, Sent};
-use crate::error::{ApiError, ErrorKind, Overflow};
+use crate::error::{ApiError, ErrorKind, Overflow, Said};
 use crate::limit::LimitError;
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::redact::redact_to;
@@ -245,8 +245,8 @@ fn refused(provider: &str, class: FailureClass, refusal: &ProviderError, sent: O
         FailureClass::Server => ApiError::upstream(tell("failed")),
     };
     error.retry_after = refusal.retry_after;
-    error.said = (!said.is_empty()).then(|| (*said).into());
-    error.overflow = (class == FailureClass::ContextLength).then(|| Overflow::read(&said));
+    let overflow = || (class == FailureClass::ContextLength).then(|| Overflow::read(&said));
+    error.said = (!said.is_empty()).then(|| Box::new(Said { words: (*said).to_owned(), overflow: overflow() }));
     if error.status == 400 {
         let named = refusal.param.as_deref().map(|param| redact_to(param, MAX_PARAM));
         error.param = match sent {

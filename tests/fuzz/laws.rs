@@ -343,7 +343,7 @@ pub fn whole_message(bytes: &[u8]) -> Blocks {
     is_object(bytes);
     let all: BTreeMap<String, Box<RawValue>> = members(std::str::from_utf8(bytes).unwrap()).into_iter().collect();
     assert_ne!(all["stop_reason"].get(), "null");
-    let read = |raw: &Box<RawValue>| {
+    let read = |raw: &RawValue| {
         let all: BTreeMap<String, Box<RawValue>> = members(raw.get()).into_iter().collect();
         let kind = inside(all["type"].get());
         match kind {
@@ -351,5 +351,5 @@ pub fn whole_message(bytes: &[u8]) -> Blocks {
             _ => block(kind, "", &decoded(inside(all[kind].get()))),
         }
     };
-    items(all["content"].get()).iter().map(read).collect()
+    items(all["content"].get()).iter().map(|raw| read(raw)).collect()
 }

@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::frame::Frame;
 use crate::json::splice::Splice;
 use crate::json::text::Text;
-use crate::json::walk;
+use crate::json::walk::{self, Cursor};
 use crate::json::write::Writer;
 use crate::llm::event::Sink;
 use crate::llm::failure::Fault;
@@ -167,18 +167,10 @@ fn without_sealed(messages: &str) -> Result<Option<Vec<u8>>, ApiError> {
     let (mut kept, mut changed) = (Vec::new(), false);
     let mut list = walk::inner_elements(messages)?;
     while let Some(message) = list.next()? {
-        let mut content = None;
-        if message.starts_with('{') {
-            let mut members = walk::inner_members(message)?;
-            while let Some((key, value)) = members.next()? {
-                if key.is("content") && value.starts_with('[') {
-                    content = Some(value);
-                }
-            }
-        }
+        let content = content_of(message)?;
         let mut blocks = Vec::new();
         let mut sealed = false;
-        if let Some(content) = content {
+        if let Some((_, content)) = content {
             let mut all = walk::inner_elements(content)?;
             while let Some(block) = all.next()? {
                 if is_sealed(block)? { sealed = true } else { blocks.push(block) }
@@ -188,14 +180,28 @@ fn without_sealed(messages: &str) -> Result<Option<Vec<u8>>, ApiError> {
         match content.filter(|_| sealed) {
             None => kept.push(Cow::Borrowed(message)),
             Some(_) if blocks.is_empty() => {}
-            Some(content) => {
-                let at = content.as_ptr().addr() - message.as_ptr().addr();
+            Some((at, content)) => {
                 let (before, after) = (message.get(..at).unwrap_or_default(), message.get(at + content.len()..).unwrap_or_default());
                 kept.push(Cow::Owned(format!("{before}[{}]{after}", blocks.join(","))));
             }
         }
     }
     Ok(changed.then(|| format!("[{}]", kept.join(",")).into_bytes()))
+}
+
+/// The content of a message, where it is an array, and where it begins.
+fn content_of(message: &str) -> Result<Option<(usize, &str)>, ApiError> {
+    let (mut cursor, mut content) = (Cursor::inside(message), None);
+    if cursor.at_object() {
+        cursor.object(|cursor, key| {
+            let value = cursor.raw()?;
+            if Text::Raw(key).decode() == "content" && value.starts_with('[') {
+                content = Some((cursor.position() - value.len(), value));
+            }
+            Ok::<_, ApiError>(())
+        })?;
+    }
+    Ok(content)
 }
 
 /// Whether a block is thinking with a signature of the gateway's.
@@ -252,4 +258,68 @@ impl dialect::Decoder for Native {
 /// The decoder of a counter, or of an answer.
 pub(super) fn decoder(counting: bool) -> Box<dyn dialect::Decoder> {
     if counting { Box::new(shared::count::Decoder) } else { Box::new(Native::new()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dialect::shared::claude::StructuredOutput;
+    use crate::llm::envelope::{ChatRequest, Parsed};
+    use crate::llm::messages::Headers;
+    use crate::llm::settings::Params;
+
+    fn spliced(host: Host, body: &str, params: &Params, system: Option<&str>) -> (String, Vec<Cow<'static, str>>) {
+        let parsed = Parsed::scan_as(body.to_owned().into(), |field| (field == Field::Messages).then(|| field.shape())).unwrap();
+        let headers = Headers { version: None, beta: "x-1, y-2".into() };
+        let base = ChatRequest { parsed: &parsed, params, system, model: "claude", seal: None };
+        let seat = Seat { host, version: "v", beta: &[], default_max_tokens: 1, structured_output: StructuredOutput::Native };
+        let (body, settled) = super::body(&MessagesRequest { base, headers: &headers }, &seat, false).unwrap();
+        (String::from_utf8(body.to_vec()).unwrap(), settled.dropped)
+    }
+
+    #[test]
+    fn each_host_gets_what_it_wants_elsewhere() {
+        let body = r#"{ "stream":true, "model" : "r", "messages":[ ] }"#;
+        let sent = |host| spliced(host, body, &Params::default(), None).0;
+        assert_eq!(sent(Host::Api), r#"{ "stream":true, "model" : "claude", "messages":[ ] }"#);
+        assert_eq!(sent(Host::Vertex), r#"{ "stream":true, "messages":[ ],"anthropic_version":"v" }"#);
+        assert_eq!(sent(Host::Bedrock), r#"{ "messages":[ ],"anthropic_version":"v","anthropic_beta":["x-1","y-2"] }"#);
+    }
+
+    #[test]
+    fn the_routes_settings_have_this_protocols_words() {
+        let list = |list: &[(&str, &str)]| list.iter().map(|(name, json)| ((*name).to_owned(), (*json).to_owned())).collect();
+        let params = Params {
+            overrides: list(&[("stop", "\"END\""), ("max_completion_tokens", "9"), ("seed", "1")]),
+            defaults: list(&[("temperature", "0.5"), ("top_p", "0.1")]),
+            ..Params::default()
+        };
+        let body = r#"{"model":"r","max_tokens":5,"messages":[],"top_p":0.9}"#;
+        let expected = r#"{"model":"claude","max_tokens":9,"messages":[],"top_p":0.9,"stop_sequences":["END"],"temperature":0.5}"#;
+        assert_eq!(spliced(Host::Api, body, &params, None), (expected.to_owned(), vec!["seed".into()]));
+    }
+
+    #[test]
+    fn the_routes_instructions_stand_before_the_clients_and_behind_the_attribution() {
+        let sent = |system: &str| spliced(Host::Api, &format!(r#"{{{system}"messages":[]}}"#), &Params::default(), Some("Be brief.")).0;
+        assert_eq!(sent(""), r#"{"messages":[],"model":"claude","system":"Be brief."}"#);
+        assert!(sent(r#""system":"Kind","#).starts_with(r#"{"system":"Be brief.\n\nKind","#));
+        let billing = r#"{"type":"text","text":"x-anthropic-billing-header: a"}"#;
+        let own = r#"{"type":"text","text":"Be brief."}"#;
+        let kind = r#"{"text":"Kind","type":"text","cache_control":{"type":"ephemeral"}}"#;
+        assert!(sent(&format!(r#""system":[{billing}, {kind}],"#)).starts_with(&format!(r#"{{"system":[{billing},{own},{kind}],"#)));
+    }
+
+    #[test]
+    fn what_was_sealed_for_another_provider_is_taken_out() {
+        let sealed = r#"{"type":"thinking","thinking":"a","signature":"--tg1-x"}"#;
+        let claudes = r#"{"type":"thinking","thinking":"b","signature":"EoQB"}"#;
+        let text = r#"{"type":"text","text":"--tg1-"}"#;
+        let message = |blocks: &[&str]| format!(r#"{{"role":"assistant", "content":[{}] }}"#, blocks.join(","));
+        let (user, kept) = (r#"{"role":"user","content":"--tg1-"}"#, message(&[claudes, text]));
+        let all = format!("[{user},{},{}]", message(&[sealed, claudes, text]), message(&[sealed]));
+        assert_eq!(without_sealed(&all).unwrap().map(|json| String::from_utf8(json).unwrap()), Some(format!("[{user},{kept}]")));
+        assert_eq!(without_sealed(&format!("[{user},{kept}]")).unwrap(), None);
+    }
 }

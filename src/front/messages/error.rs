@@ -8,6 +8,9 @@ use uuid::Uuid;
 /// How the message begins by which clients know that they have to shorten a conversation.
 const TOO_LONG: &str = "prompt is too long";
 
+/// What Anthropic says of a prompt that leaves too little room for `max_tokens`: clients then ask for less.
+const TOO_LONG_ANSWER: &str = "exceed context limit";
+
 /// The body of a response.
 pub fn body(error: &ApiError, id: Uuid) -> Vec<u8> {
     #[derive(Serialize)]
@@ -21,11 +24,12 @@ pub fn body(error: &ApiError, id: Uuid) -> Vec<u8> {
         error: Wire<'a>,
         request_id: String,
     }
-    let words = error.said.as_deref().unwrap_or(&error.message);
-    let message = match error.overflow {
+    let words = error.said.as_deref().map_or(&*error.message, |said| &said.words);
+    let message = match error.said.as_deref().and_then(|said| said.overflow.as_ref()) {
+        Some(_) if words.starts_with(TOO_LONG) || words.contains(TOO_LONG_ANSWER) => words.to_owned(),
         Some(Overflow { tokens: Some((tokens, maximum)) }) => format!("{TOO_LONG}: {tokens} tokens > {maximum} maximum"),
-        Some(_) if !words.starts_with(TOO_LONG) => format!("{TOO_LONG}: {words}"),
-        _ => words.to_owned(),
+        Some(_) => format!("{TOO_LONG}: {words}"),
+        None => words.to_owned(),
     };
     let error = Wire { r#type: kind(error), message: &message };
     serde_json::to_vec(&Outer { r#type: "error", error, request_id: id.to_string() }).unwrap_or_default()
@@ -60,8 +64,28 @@ const fn kind(error: &ApiError) -> &'static str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+    use crate::error::Said;
+
+    #[test]
+    fn a_prompt_that_is_too_long_reads_as_clients_know_it() {
+        for (words, message) in [
+            ("The input token count (12) exceeds the maximum number of tokens allowed (9).", "prompt is too long: 12 tokens > 9 maximum"),
+            ("Input is too long for requested model.", "prompt is too long: Input is too long for requested model."),
+            ("prompt is too long: 12 tokens > 9 maximum", "prompt is too long: 12 tokens > 9 maximum"),
+            (
+                "input length and `max_tokens` exceed context limit: 7 + 3 > 9, decrease one",
+                "input length and `max_tokens` exceed context limit: 7 + 3 > 9, decrease one",
+            ),
+        ] {
+            let said = Said { words: words.to_owned(), overflow: Some(Overflow::read(words)) };
+            let error = ApiError { said: Some(Box::new(said)), ..ApiError::invalid("m") };
+            let body: serde_json::Value = serde_json::from_slice(&body(&error, Uuid::nil())).unwrap();
+            assert_eq!(body["error"]["message"], message);
+        }
+    }
 
     #[test]
     fn each_kind_has_anthropics_word_and_status() {

@@ -416,3 +416,104 @@ fn media<'a>(source: Option<&'a str>, at: Path, what: &str) -> Result<Source<'a>
         _ => Err(at.leaf("source.type").must_be("base64 or url")),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use crate::llm::messages::Headers;
+    use crate::llm::settings::Params;
+
+    /// Reads a body whose other members are as they must be; the message of the error.
+    fn with<T>(members: &str, look: impl FnOnce(Request<'_>) -> T) -> Result<T, String> {
+        let body = format!(r#"{{"model":"r","max_tokens":5,{members}}}"#);
+        let (parsed, params) = (crate::front::messages::parse(body.into(), false).map_err(|e| e.message.into_owned())?, Params::default());
+        let base = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
+        let headers = Headers::default();
+        let ask = MessagesRequest { base, headers: &headers };
+        read(&ask).map(look).map_err(|e| e.message.into_owned())
+    }
+
+    fn told(messages: &str) -> Vec<String> {
+        let members = format!(r#""messages":[{messages}]"#);
+        let turns = |request: Request<'_>| {
+            let turn = |turn: &crate::llm::request::Turn<'_, '_>| {
+                let block = |block: &Block<'_>| match &block.content {
+                    Content::Text(text) => format!(" {}", text.decode()),
+                    Content::Reasoning(text) => format!(" ({})", text.decode()),
+                    Content::Call(call) => format!(" {}={}", call.id.id, call.arguments.decode()),
+                    other => format!(" {other:?}"),
+                };
+                let failed = if turn.failed() { "!" } else { "" };
+                format!("{:?}{failed}{}", turn.role(), turn.blocks.iter().map(block).collect::<String>())
+            };
+            request.turns().iter().map(turn).collect()
+        };
+        with(&members, turns).unwrap()
+    }
+
+    #[test]
+    fn results_are_turns_of_their_own_before_what_the_user_says() {
+        let calls = r#"{"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"x"},{"type":"tool_use","id":"tgid_ZjowLg","name":"f","input":{"a": 1.0}}]}"#;
+        let results = r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"tgid_ZjowLg","content":"no","is_error":true},{"type":"text","text":"Go"}]}"#;
+        let system = r#"{"role":"system","content":[{"type":"text","text":"Be brief."}]}"#;
+        let seen = told(&[r#"{"role":"user","content":"Hi"}"#, calls, results, system].join(","));
+        assert_eq!(seen, ["User Hi", "Assistant (hm) f:0.={\"a\": 1.0}", "Tool! no", "User Go", "System Be brief."]);
+    }
+
+    #[test]
+    fn documents_of_text_are_texts() {
+        let text = r#"{"type":"document","title":"t","context":"c","source":{"type":"text","media_type":"text/plain","data":"d"}}"#;
+        let blocks = r#"{"type":"document","source":{"type":"content","content":[{"type":"text","text":"e"}]}}"#;
+        assert_eq!(told(&format!(r#"{{"role":"user","content":[{text},{blocks}]}}"#)), ["User c t d e"]);
+    }
+
+    #[test]
+    fn the_attribution_is_left_out_and_thinking_becomes_an_effort() {
+        let hi = r#""messages":[{"role":"user","content":"Hi"}]"#;
+        let system = r#""system":[{"type":"text","text":"x-anthropic-billing-header: a"},{"type":"text","text":"Kind."}]"#;
+        assert_eq!(with(&format!("{hi},{system}"), |request| request.turns()[0].blocks.len()), Ok(1));
+        for (thinking, effort, budget) in [
+            (r#"{"type":"enabled","budget_tokens":2048}"#, Some("low"), Some(2048)),
+            (r#"{"type":"enabled","budget_tokens":9000}"#, Some("medium"), Some(9000)),
+            (r#"{"type":"enabled","budget_tokens":30000}"#, Some("high"), Some(30_000)),
+            (r#"{"type":"disabled"}"#, Some("none"), None),
+            (r#"{"type":"adaptive"}"#, None, None),
+        ] {
+            let read = with(&format!(r#"{hi},"thinking":{thinking}"#), |request| {
+                (request.effort.map(|word| word.decode().into_owned()), request.thinking_budget)
+            });
+            assert_eq!(read, Ok((effort.map(str::to_owned), budget)), "{thinking}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        let user = |content: &str| format!(r#""messages":[{{"role":"user","content":{content}}}]"#);
+        let tools = |tools: &str| format!(r#"{},"tools":{tools}"#, user(r#""x""#));
+        for (members, place) in [
+            (user("7"), "`messages[0].content`"),
+            (user(r#"[{"type":"text"}]"#), "`messages[0].content[0].text`"),
+            (user(r#"[{"type":"hologram"}]"#), "`messages[0].content[0].type`"),
+            (user(r#"[{"type":"image","source":{"type":"file","file_id":"f"}}]"#), "`messages[0].content[0].source`"),
+            (user(r#"[{"type":"tool_result","tool_use_id":"t"}]"#), "`messages[0].content[0].tool_use_id`"),
+            (r#""messages":[{"role":"wizard","content":"x"}]"#.to_owned(), "`messages[0].role`"),
+            (
+                r#""messages":[{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"f","input":[]}]}]"#.to_owned(),
+                "`messages[0].content[0].input`",
+            ),
+            (tools(r#"[{"name":"f","input_schema":{}},{"type":"bash_20250124","name":"bash"}]"#), "`tools[1]`"),
+            (tools(r#"[{"name":"f"}]"#), "`tools[0].input_schema`"),
+            (
+                format!(r#"{},"tool_choice":{{"type":"tool","name":"g"}}"#, tools(r#"[{"name":"f","input_schema":{}}]"#)),
+                "`tool_choice.name`",
+            ),
+            (format!(r#"{},"tool_choice":{{"type":"any"}}"#, user(r#""x""#)), "`tool_choice`"),
+            (format!(r#"{},"output_config":{{"format":{{"type":"grammar"}}}}"#, user(r#""x""#)), "`output_config.format.type`"),
+            (r#""messages":[]"#.to_owned(), "`messages`"),
+        ] {
+            let error = with(&members, |_| ()).unwrap_err();
+            assert!(error.starts_with(place), "{members}: {error}");
+        }
+    }
+}

@@ -21,7 +21,7 @@ pub fn write(usage: &Usage, w: &mut Writer) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
