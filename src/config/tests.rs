@@ -249,6 +249,17 @@ fn limits_may_be_counted_in_a_redis_and_its_password_is_never_shown() {
 }
 
 #[test]
+fn seal_keys_are_the_same_on_all_nodes_and_change_with_no_credential() {
+    let keys = |text: &str| good(text).snapshot.seal_keys.clone();
+    let of = |list: &str| keys(&format!("{GOOD}server: {{ seal_keys: [{list}] }}\n"));
+    let (one, two) = ("0123456789abcdef", "fedcba9876543210");
+    let both = of(&format!("{one}, {two}"));
+    assert_eq!((of(one).0, both.1.as_slice()), (both.0, [of(two).0].as_slice()));
+    assert_ne!(of(one).0, keys(GOOD).0);
+    assert_eq!(keys(&GOOD.replace("sk-not-to-be-printed", "sk-another")).0, keys(GOOD).0);
+}
+
+#[test]
 fn origins_are_taken_as_browsers_send_them() {
     let cors = |value: &str| good(&format!("{GOOD}server: {{ cors: {value} }}\n")).snapshot.server.cors;
     assert_eq!((cors("{}"), cors("{ origins: [] }")), (None, None));

@@ -1,4 +1,4 @@
-//! Anthropic's Messages API, version 2023-06-01.
+//! Anthropic's Messages API, versions 2023-06-01 and 2026-10-21.
 
 pub(super) mod read;
 mod shape;
@@ -10,8 +10,10 @@ use super::reply::Reply;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-/// The one version that this simulator speaks.
+/// The version that most clients speak.
 const VERSION: &str = "2023-06-01";
+/// The version without sampling parameters.
+const UNSAMPLED: &str = "2026-10-21";
 
 /// api.anthropic.com.
 pub(super) struct Anthropic;
@@ -30,12 +32,18 @@ impl Dialect for Anthropic {
         if !key.starts_with("sk-") {
             return Err(Refusal::status(401, if key.is_empty() { "x-api-key header is required" } else { "invalid x-api-key" }));
         }
+        let body = super::shape::object(request.headers, request.body)?;
         match request.header("anthropic-version") {
             VERSION => {}
+            UNSAMPLED => {
+                if let Some(name) = ["temperature", "top_p", "top_k"].into_iter().find(|name| body.contains_key(*name)) {
+                    return Err(Refusal::field("", name, format!("{name}: Extra inputs are not permitted")));
+                }
+            }
             "" => return Err(Refusal::status(400, "anthropic-version: header is required")),
             other => return Err(Refusal::status(400, format!("anthropic-version: \"{other}\" is not a valid version"))),
         }
-        read::body(super::shape::object(request.headers, request.body)?, request.body)
+        read::body(body, request.body)
     }
 
     fn whole(&self, ask: &Ask, reply: &Reply) -> Vec<u8> {

@@ -129,6 +129,9 @@ fn messages(body: &Value, ask: &mut Ask) -> Result<(), Refusal> {
         let at = format!("messages.{n}");
         let blocks = items(message, "content");
         if text_of(message, "role") == "system" {
+            if n == 0 {
+                return refuse("messages.0.role", "a system message cannot begin the conversation; use the top-level `system`");
+            }
             ask.heard(text_of(message, "content"));
             ask.heard(&text_blocks(message, "content"));
             continue;

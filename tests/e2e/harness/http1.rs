@@ -139,6 +139,11 @@ impl Conn {
         self.reader.head().await
     }
 
+    /// The next piece of the body; see [`Reader::piece`].
+    pub async fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.reader.piece().await
+    }
+
     /// The next whole answer.
     pub async fn answer(&mut self) -> io::Result<Answer> {
         self.reader.answer().await
