@@ -113,7 +113,7 @@ async fn an_upgrade_without_a_successor_that_serves_changes_nothing() {
     soon("their names", stream.read_line(&mut names)).await.unwrap();
     assert!(names.contains(&gateway.listen.to_string()) && names.contains(&format!("admin:{}", gateway.admin)), "{names}");
     drop((stream, listener));
-    failed(&gateway, "ended before it served").await;
+    failed(&gateway, "exited before it served").await;
     serves(&mut gateway).await;
 
     // A good one, on the connection of the client that has been there since.

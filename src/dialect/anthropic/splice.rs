@@ -43,7 +43,7 @@ pub(super) fn betas<'a>(request: &MessagesRequest<'a>, seat: &Seat<'a>) -> Vec<&
 pub(super) fn body(request: &MessagesRequest<'_>, seat: &Seat<'_>, counting: bool) -> Result<(Bytes, Settled), ApiError> {
     let base = &request.base;
     let mut settled = Settled::new(base.params.reject_unsupported);
-    let mut edits = Edits { base: request, splice: Splice::new(base.parsed.body(), base.parsed.envelope()) };
+    let mut edits = Edits { base: request, splice: Splice::new(base.parsed.body(), base.parsed.envelope()), set: Vec::new() };
     match seat.host {
         Host::Api => edits.set("model", quoted(base.model)),
         // The counter is not below a model there.
@@ -85,6 +85,8 @@ pub(super) fn body(request: &MessagesRequest<'_>, seat: &Seat<'_>, counting: boo
 struct Edits<'a, 'r> {
     base: &'r MessagesRequest<'a>,
     splice: Splice<'a>,
+    /// Members that the route has set: the first of its settings counts.
+    set: Vec<String>,
 }
 
 impl<'a> Edits<'a, '_> {
@@ -112,8 +114,10 @@ impl<'a> Edits<'a, '_> {
             Some(Field::ReasoningEffort) => ("output_config", format!("{{\"effort\":{json}}}").into_bytes().into()),
             Some(field) => return settled.drop(field.name()),
         };
-        if overrides || self.base.base.parsed.raw_named(name).is_none() {
+        let is_silent = overrides || self.base.base.parsed.raw_named(name).is_none();
+        if is_silent && !self.set.iter().any(|known| known == name) {
             self.set(name, value);
+            self.set.push(name.to_owned());
         }
         Ok(())
     }
@@ -292,7 +296,7 @@ mod tests {
         let list = |list: &[(&str, &str)]| list.iter().map(|(name, json)| ((*name).to_owned(), (*json).to_owned())).collect();
         let params = Params {
             overrides: list(&[("stop", "\"END\""), ("max_completion_tokens", "9"), ("seed", "1")]),
-            defaults: list(&[("temperature", "0.5"), ("top_p", "0.1")]),
+            defaults: list(&[("temperature", "0.5"), ("top_p", "0.1"), ("stop", "\"x\""), ("max_tokens", "7")]),
             ..Params::default()
         };
         let body = r#"{"model":"r","max_tokens":5,"messages":[],"top_p":0.9}"#;
