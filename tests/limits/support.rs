@@ -85,7 +85,13 @@ impl Redis {
         for word in words {
             command.arg(word);
         }
-        command.query(&mut self.connection().unwrap()).unwrap()
+        // A replica that loads its primary's data answers nothing meanwhile.
+        let mut connection = None;
+        until("an answer of redis-server", || {
+            connection = self.connection();
+            connection.is_some()
+        });
+        command.query(&mut connection.unwrap()).unwrap()
     }
 }
 
