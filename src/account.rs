@@ -85,6 +85,8 @@ pub struct Ledger {
     pub estimated: bool,
     /// Cost in micro-dollars.
     pub micro_usd: u64,
+    /// The provider's id of a response that is passed through.
+    pub upstream_id: Option<Box<str>>,
     /// Time from the first byte of the request to the first content sent to the client.
     pub ttft: Option<Duration>,
     /// Time from the first byte of the request to the last byte of the response.
@@ -109,6 +111,7 @@ impl Ledger {
             usage: Usage::default(),
             estimated: false,
             micro_usd: 0,
+            upstream_id: None,
             ttft: None,
             duration: Duration::ZERO,
             overhead: Duration::ZERO,

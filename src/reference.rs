@@ -34,6 +34,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("model", "The requested model, only if it matches no route, or none allowed for the key."),
     ("provider", "The provider that answered, or failed last."),
     ("upstream_model", "The provider's model."),
+    ("upstream_id", "The provider's id of a response that is passed through (Messages API to Claude); omitted for others."),
     ("passed_over", "Targets skipped because they do not support the request, with reasons; omitted if there are none."),
     ("tried", "Targets tried, with outcomes; omitted unless one failed."),
     ("attempts", "Number of attempts."),
@@ -133,7 +134,7 @@ fn log(page: &mut Page) {
 
 /// The fields of an access-log line, in order.
 fn access_fields() -> Vec<String> {
-    let (ledger, mut line) = (Ledger::new(), Vec::new());
+    let (ledger, mut line) = (Ledger { upstream_id: Some("msg_1".into()), ..Ledger::new() }, Vec::new());
     AccessLine::example(&ledger).write(&mut line, true);
     // `serde_json::Map` does not preserve the order.
     let text = String::from_utf8_lossy(&line);

@@ -491,6 +491,7 @@ impl Exchange {
         let price = call.attempt.as_ref().and_then(|attempt| attempt.target.price.as_ref());
         let micro_usd = price.map_or(0, |price| cost(price, &usage));
         (self.ledger.usage, self.ledger.estimated, self.ledger.micro_usd) = (usage, estimated, micro_usd);
+        self.ledger.upstream_id = metered.id;
         call.permit.settle(Used { tokens: usage.total(), micro_usd }, self.live.now());
     }
 

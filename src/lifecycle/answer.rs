@@ -16,7 +16,7 @@ pub struct Answer {
 }
 
 /// What is known of the usage of an answer that has ended, or that ends here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metered {
     /// What the provider reported so far.
     pub reported: Option<Usage>,
@@ -24,6 +24,8 @@ pub struct Metered {
     pub whole: bool,
     /// Bytes of text, reasoning and arguments.
     pub bytes: u64,
+    /// The provider's id of an answer that passes as it comes.
+    pub id: Option<Box<str>>,
 }
 
 impl Answer {
@@ -63,7 +65,8 @@ impl Answer {
     }
 
     pub(super) fn metered(&self) -> Metered {
-        Metered { reported: self.relay.usage(), whole: self.relay.is_finished(), bytes: self.relay.content_bytes() }
+        let relay = &self.relay;
+        Metered { reported: relay.usage(), whole: relay.is_finished(), bytes: relay.content_bytes(), id: relay.native_id().map(Box::from) }
     }
 }
 

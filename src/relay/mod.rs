@@ -246,6 +246,11 @@ impl Relay {
         if let Output::Count = self.output { Some(Usage::default()) } else { self.order.usage() }
     }
 
+    /// The provider's id of an answer that passes as it comes.
+    pub fn native_id(&self) -> Option<&str> {
+        if let Output::Native { passed, .. } = &self.output { passed.id() } else { None }
+    }
+
     /// Bytes of text, reasoning and arguments so far.
     pub fn content_bytes(&self) -> u64 {
         self.order.content_bytes()

@@ -113,6 +113,7 @@ impl<'a> AccessLine<'a> {
         line.some(key!("model"), self.model);
         line.text(key!("provider"), self.provider);
         line.text(key!("upstream_model"), self.upstream_model);
+        line.some(key!("upstream_id"), ledger.upstream_id.as_deref().unwrap_or_default());
         line.some(key!("passed_over"), self.passed_over);
         line.some(key!("tried"), self.tried);
         line.number(key!("attempts"), u64::from(ledger.attempts));

@@ -95,12 +95,12 @@ async fn claude_gets_the_clients_bytes() {
     let mut stream = manual.connection().await;
     let sent = soon("the request", request_of(&mut stream)).await.unwrap();
     assert_eq!(String::from_utf8(sent).unwrap(), body.replace("\"r\"", "\"claude-1\""));
-    let answer = r#"{ "type":"message","model" : "claude-1","role":"assistant","content":[{"type":"text","text":"\u00fc"},{"type":"new","x":1.0}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":2}}"#;
+    let answer = r#"{ "type":"message","id":"msg_up","model" : "claude-1","role":"assistant","content":[{"type":"text","text":"\u00fc"},{"type":"new","x":1.0}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":2}}"#;
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
     stream.write_all([head.as_bytes(), answer.as_bytes()].concat().as_slice()).await.unwrap();
     assert_eq!(conn.answer().await.unwrap().text(), answer.replace("\"claude-1\"", "\"r\""));
     let line = gateway.output.line("\"endpoint\":\"messages\"").await;
-    assert!(line.contains("\"tokens_in\":3,\"tokens_out\":2"), "{line}");
+    assert!(line.contains("\"tokens_in\":3,\"tokens_out\":2") && line.contains("\"upstream_id\":\"msg_up\""), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
