@@ -18,6 +18,9 @@ use std::collections::VecDeque;
 /// Most bytes of blocks that wait behind an open one.
 const MAX_WAITING: usize = 16 << 20;
 
+/// What some servers say of a call without arguments.
+const NULL: &[u8] = b"null";
+
 /// What a block is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -107,7 +110,7 @@ impl<F: Form> Blocks<F> {
     pub fn done(&mut self) {
         self.begin();
         while let Some(block) = self.queue.pop_front() {
-            self.write(block, true);
+            self.write(block);
         }
         let finish = self.finish.take().unwrap_or(Finish::Stop);
         self.form.end(stop_reason(&finish, self.calls, self.refused), &self.usage);
@@ -160,7 +163,7 @@ impl<F: Form> Blocks<F> {
         if matches!(block.kind, Kind::Call { .. }) {
             block.arguments.read(&text.decode());
         }
-        if at == 0 && block.started {
+        if at == 0 && block.started && block.waiting.is_empty() && block.is_shown() {
             self.form.piece(&block.kind, text);
         } else {
             let before = block.waiting.len();
@@ -182,37 +185,39 @@ impl<F: Form> Blocks<F> {
             self.begin();
             let over = !self.queue.is_empty() && block.is_over();
             if over {
-                self.write(block, true);
+                self.write(block);
                 continue;
             }
             if !block.started {
-                self.start(&mut block);
+                block.started = true;
+                self.form.start(&block.kind);
+            }
+            if block.is_shown() {
+                self.release(&mut block);
             }
             self.queue.push_front(block);
             return;
         }
     }
 
-    fn start(&mut self, block: &mut Pending) {
-        block.started = true;
-        self.form.start(&block.kind);
+    /// Writes what has waited of an open block. Some servers say `null` of a call without arguments.
+    fn release(&mut self, block: &mut Pending) {
         let waiting = std::mem::take(&mut block.waiting);
         self.waiting -= waiting.len();
-        if let Ok(text) = std::str::from_utf8(&waiting)
-            && !text.is_empty()
-        {
-            self.form.piece(&block.kind, Text::Raw(text));
+        let nothing = !block.is_shown() && waiting.trim_ascii() == NULL;
+        match std::str::from_utf8(&waiting) {
+            Ok(text) if !text.is_empty() && !nothing => self.form.piece(&block.kind, Text::Raw(text)),
+            _ => {}
         }
     }
 
-    fn write(&mut self, mut block: Pending, stop: bool) {
+    fn write(&mut self, mut block: Pending) {
         if !block.started {
-            self.start(&mut block);
+            self.form.start(&block.kind);
         }
-        if stop {
-            let signed = (block.kind == Kind::Thinking).then(|| signature(self.seal.as_ref(), &block.state));
-            self.form.stop(&block.kind, signed.as_deref());
-        }
+        self.release(&mut block);
+        let signed = (block.kind == Kind::Thinking).then(|| signature(self.seal.as_ref(), &block.state));
+        self.form.stop(&block.kind, signed.as_deref());
     }
 
     fn lost(&mut self, what: &str) {
@@ -266,9 +271,14 @@ impl<F: Form> Writer for Blocks<F> {
 }
 
 impl Pending {
+    /// Whether it may be written as it comes: a call's arguments once they begin as an object does.
+    fn is_shown(&self) -> bool {
+        !matches!(self.kind, Kind::Call { .. }) || self.arguments.begun
+    }
+
     /// Whether nothing more comes of it, once another block has begun.
     fn is_over(&self) -> bool {
-        self.ended || !matches!(self.kind, Kind::Call { .. }) || self.arguments.is_whole()
+        self.ended || !matches!(self.kind, Kind::Call { .. }) || self.arguments.is_whole() || self.waiting.trim_ascii() == NULL
     }
 }
 
@@ -371,6 +381,13 @@ mod tests {
         let log = written(vec![text("a"), start(0, None), ended, start(1, None), arguments(1, "{}"), text("b")]);
         let calls = ["call toolu_01_0 f", "stop", "call toolu_01_1 f", "+{}", "stop"];
         assert_eq!(log, [&["begin", "text", "+a", "stop"][..], &calls, &["text", "+b", "stop", "(\"tool_use\", None)"]].concat());
+    }
+
+    #[test]
+    fn arguments_that_are_null_are_none() {
+        let calls = vec![start(0, None), arguments(0, "nu"), arguments(0, "ll"), start(1, None), arguments(1, " "), arguments(1, "[1]")];
+        let end = "(\"tool_use\", None)";
+        assert_eq!(written(calls), ["begin", "call toolu_01_0 f", "stop", "call toolu_01_1 f", "+ [1]", "stop", end]);
     }
 
     #[test]
