@@ -8,7 +8,7 @@ use crate::error::ApiError;
 use crate::json::envelope::{self, Envelope, Member, Span};
 use crate::json::text::Text;
 use crate::json::walk;
-use crate::llm::field::{Field, Fields, GUIDED, Loss, Shape};
+use crate::llm::field::{Field, Fields, GUIDED, Shape};
 use crate::llm::request::{Authority, Param, Sampling};
 use crate::llm::settings::Params;
 use crate::llm::state::Seal;
@@ -159,6 +159,13 @@ impl Parsed {
     pub fn find_unknown(&self, name: &str) -> Option<&Member> {
         let mut unknown = self.members().filter(|(field, _)| field.is_none()).map(|(_, member)| member);
         unknown.find(|member| self.text_of(member.key).and_then(walk::key).is_some_and(|key| key.is(name)))
+    }
+
+    /// The members that are no known field, the gateway's own, or null: name and raw value.
+    pub fn unknown(&self) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+        let unknown = self.members().filter(|(field, _)| field.is_none());
+        let named = unknown.filter_map(|(_, member)| Some((name_of(member, &self.body), self.text_of(member.value)?)));
+        named.filter(|(name, raw)| *raw != "null" && !is_gateways(name))
     }
 
     /// The raw value of a field; `None` where it is absent or null.
@@ -376,13 +383,27 @@ impl<'a> ChatRequest<'a> {
 
     /// The members that the gateway does not know.
     pub fn unknown(&self) -> impl Iterator<Item = Param<'a>> + use<'a> {
-        let (parsed, params) = (self.parsed, self.params);
-        let body = parsed.body();
-        let clients = parsed.members().filter(|(field, member)| field.is_none() && member.value.of(body) != b"null");
-        let clients = clients.map(|(_, member)| name_of(member, body));
-        let routes = params.overrides.iter().chain(&params.defaults).map(|(name, _)| Cow::Borrowed(name.as_str()));
-        let unknown = clients.chain(routes.filter(|name| Field::of(name.as_bytes()).is_none())).filter(|name| !is_gateways(name));
-        unknown.map(|name| Param { field: None, name, loss: Loss::Hint, refused: false })
+        self.parsed.unknown().map(|(name, _)| Param::unknown(name)).chain(self.unknown_settings())
+    }
+
+    /// Those that the route sets.
+    pub fn unknown_settings(&self) -> impl Iterator<Item = Param<'a>> + use<'a> {
+        let unknown = self.settings().into_iter().filter(|(name, _)| Field::of(name.as_bytes()).is_none());
+        unknown.map(|(name, _)| Param::unknown(name))
+    }
+
+    /// The settings that apply, each once: the route's overrides, and its defaults where the client has no member of that
+    /// name.
+    fn settings(&self) -> Vec<(&'a str, &'a str)> {
+        let defaults = self.params.defaults.iter().filter(|(name, _)| self.parsed.raw_named(name).is_none());
+        let mut settings: Vec<(&str, &str)> = Vec::new();
+        for (name, json) in self.params.overrides.iter().chain(defaults) {
+            if !is_gateways(name) && !settings.iter().any(|(first, _)| first == name) {
+                settings.push((name, json));
+            }
+        }
+        settings.retain(|(_, json)| *json != "null");
+        settings
     }
 
     /// Whether the client wants the answer as a stream.

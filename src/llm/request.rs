@@ -305,6 +305,13 @@ closed_set! {
     Effort { None = "none", Minimal = "minimal", Low = "low", Medium = "medium", High = "high", XHigh = "xhigh", Max = "max" }
 }
 
+impl<'a> Param<'a> {
+    /// A parameter that the gateway does not know.
+    pub fn unknown(name: impl Into<Cow<'a, str>>) -> Self {
+        Self { field: None, name: name.into(), loss: Loss::Hint, refused: false }
+    }
+}
+
 impl<'a> Request<'a> {
     /// The turns of the conversation.
     pub fn turns(&self) -> Vec<Turn<'_, 'a>> {

@@ -8,10 +8,10 @@ use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::llm::constraint::{self, Constraint, DEFAULT_SCHEMA_NAME, Schema};
 use crate::llm::envelope::ChatRequest;
-use crate::llm::field::{Field, Loss};
+use crate::llm::field::{Field, GUIDED, Loss};
 use crate::llm::media::Source;
 use crate::llm::messages::MessagesRequest;
-use crate::llm::request::{Ask, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall, ToolChoice};
+use crate::llm::request::{Ask, Authority, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall, ToolChoice};
 use crate::llm::strict;
 use std::borrow::Cow;
 
@@ -58,6 +58,10 @@ fn read<'a>(ask: &MessagesRequest<'a>) -> Result<Request<'a>, ApiError> {
         sampling: base.sampling()?,
         effort: base.asked(Field::ReasoningEffort).and_then(walk::string),
         user: base.asked(Field::User).and_then(walk::string),
+        // OpenAI's members of these names, which only the route can set.
+        metadata: base.asked(Field::Metadata),
+        service_tier: base.asked(Field::ServiceTier),
+        serial_calls: base.asked(Field::ParallelToolCalls).is_some(),
         output: constraint::read(base)?,
         refused: base.params.refused,
         seal: base.seal,
@@ -66,86 +70,95 @@ fn read<'a>(ask: &MessagesRequest<'a>) -> Result<Request<'a>, ApiError> {
     if let Some(system) = base.system {
         instruct(&mut request, Path::default(), [text_block(Text::Plain(system), Path::default())]);
     }
-    for param in base.unknown() {
-        let raw = base.raw_named(&param.name).unwrap_or("null");
-        match &*param.name {
+    for (name, raw) in base.parsed.unknown() {
+        match &*name {
             "system" => system(raw, Path::top("system"), &mut request)?,
             "stop_sequences" => {
                 let list: Vec<Text<'a>> =
                     serde_json::from_str(raw).map_err(|e| crate::llm::validate::unreadable("stop_sequences", raw, &e))?;
-                if !list.is_empty() {
+                if !list.is_empty() && asks(base, Field::Stop, "stop_sequences", &mut request) {
                     request.sampling.stop = list.into_iter().filter(|text| !text.is_empty()).collect();
-                    note(&mut request, Field::Stop, "stop_sequences");
                 }
             }
             "metadata" => {
                 let [user] = members(Some(raw), Path::top("metadata"), ["user_id"])?;
-                if let Some(user) = user.filter(|user| !user.is_empty()) {
+                if let Some(user) = user.filter(|user| !user.is_empty())
+                    && asks(base, Field::User, "metadata.user_id", &mut request)
+                {
                     request.user = Some(user);
-                    note(&mut request, Field::User, "metadata.user_id");
                 }
             }
             "thinking" | "output_config" | "cache_control" => {} // below; the last one says how to cache
             "service_tier" if raw == "\"auto\"" => {}
-            _ => request.params.push(param),
+            _ => request.params.push(Param::unknown(name)),
         }
     }
+    request.params.extend(base.unknown_settings());
     think(base, &mut request)?;
     request.tools = tools::read(base, &mut request.params)?;
     tools::choice(base, &mut request)?;
     if matches!(request.tool_choice, None | Some(ToolChoice::Auto | ToolChoice::None)) {
-        request.params.retain(|param| param.field != Some(Field::ToolChoice)); // asks for nothing
+        request.params.retain(|param| param.field != Some(Field::ToolChoice) || param.refused); // asks for nothing
     }
     messages(ask, &mut request)?;
     Ok(request)
 }
 
-/// Notes that the client asks for a field under a name of its own protocol.
-pub(super) fn note(request: &mut Request<'_>, field: Field, name: &'static str) {
+/// Notes that the client asks for a field, by its name in this protocol, and returns whether its value applies: it yields to
+/// the route's override, and a field that the target has refused is noted as such.
+pub(super) fn asks(base: &ChatRequest<'_>, field: Field, name: &'static str, request: &mut Request<'_>) -> bool {
+    if base.authority(field) == Authority::Override {
+        return false;
+    }
+    let refused = base.params.refused.contains(field);
     request.params.retain(|param| param.field != Some(field));
     let loss = field.loss().unwrap_or(Loss::Hint);
-    request.params.push(Param { field: Some(field), name: Cow::Borrowed(name), loss, refused: false });
+    request.params.push(Param { field: Some(field), name: Cow::Borrowed(name), loss, refused });
+    !refused
 }
 
 /// `thinking` and `output_config`: how much the model shall think, and what its answer shall look like.
 fn think<'a>(base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let (thinking, output) = (Path::top("thinking"), Path::top("output_config"));
-    if let Some(raw) = base.raw_named("output_config") {
+    let mut clients_effort = None;
+    if let Some(raw) = base.parsed.raw_named("output_config") {
         let [effort, format] = raw_members(&mut Cursor::inside(raw), output, ["effort", "format"])?;
-        if let Some(word) = string(effort.unwrap_or("null"), output.member("effort"))? {
-            request.effort = Some(word);
-            note(request, Field::ReasoningEffort, "output_config.effort");
-        }
+        clients_effort = string(effort.unwrap_or("null"), output.member("effort"))?;
         if let Some(raw) = format.filter(|raw| *raw != "null") {
-            request.output = Some(OutputFormat { field: Field::ResponseFormat, constraint: schema(raw, output.member("format"))? });
-            note(request, Field::ResponseFormat, "output_config.format");
+            let format = OutputFormat { field: Field::ResponseFormat, constraint: schema(raw, output.member("format"))? };
+            answer_format(base, format, request);
         }
     }
-    let Some(raw) = base.raw_named("thinking") else { return Ok(()) };
-    let [kind, budget] = raw_members(&mut Cursor::inside(raw), thinking, ["type", "budget_tokens"])?;
-    match &*required(kind, thinking.member("type"))?.decode() {
-        "disabled" | "between_tools" => {
-            request.effort = Some(Text::Plain("none"));
-            note(request, Field::ReasoningEffort, "thinking");
-        }
-        "enabled" => {
-            let budget = budget.and_then(walk::unsigned).ok_or_else(|| thinking.member("budget_tokens").must_be("a whole number"))?;
-            request.thinking_budget = Some(budget);
-            if request.effort.is_none() {
-                let word = BUDGETS.iter().find(|(below, _)| budget < *below).map_or("high", |(_, word)| word);
-                request.effort = Some(Text::Plain(word));
-                note(request, Field::ReasoningEffort, "thinking");
+    let (mut budget, mut name) = (None, "output_config.effort");
+    if let Some(raw) = base.parsed.raw_named("thinking") {
+        let [kind, tokens] = raw_members(&mut Cursor::inside(raw), thinking, ["type", "budget_tokens"])?;
+        match &*required(kind, thinking.member("type"))?.decode() {
+            "disabled" | "between_tools" => (clients_effort, name) = (Some(Text::Plain("none")), "thinking"),
+            "enabled" => {
+                let must_be = || thinking.member("budget_tokens").must_be("a whole number");
+                let tokens = tokens.and_then(walk::unsigned).ok_or_else(must_be)?;
+                budget = Some(tokens);
+                if clients_effort.is_none() {
+                    let word = BUDGETS.iter().find(|(below, _)| tokens < *below).map_or("high", |(_, word)| word);
+                    (clients_effort, name) = (Some(Text::Plain(word)), "thinking");
+                }
             }
+            _ => {} // `adaptive` leaves it to the model
         }
-        _ => {} // `adaptive` leaves it to the model
     }
-    if base.params.refused.contains(Field::ReasoningEffort)
-        && let Some(param) = request.params.iter_mut().find(|param| param.field == Some(Field::ReasoningEffort))
-    {
-        param.refused = true;
-        (request.effort, request.thinking_budget) = (None, None);
+    if clients_effort.is_some() && asks(base, Field::ReasoningEffort, name, request) {
+        (request.effort, request.thinking_budget) = (clients_effort, budget);
     }
     Ok(())
+}
+
+/// Holds the answer to the client's format, unless an override of the route holds it to something else.
+fn answer_format<'a>(base: &ChatRequest<'a>, format: OutputFormat<'a>, request: &mut Request<'a>) {
+    let overrides = |field: &Field| base.authority(*field) == Authority::Override && base.raw(*field).is_some();
+    if !GUIDED.iter().any(overrides) && asks(base, format.field, "output_config.format", request) {
+        request.params.retain(|param| !param.field.is_some_and(|field| GUIDED.contains(&field))); // the route's default
+        request.output = Some(format);
+    }
 }
 
 /// `{"type": "json_schema", "schema": …}`.
@@ -297,7 +310,7 @@ fn assistant<'a>(
 /// Names, once, something that no other provider has and the answer is the same without.
 pub(super) fn hint(params: &mut Vec<Param<'_>>, name: &'static str) {
     if !params.iter().any(|param| param.name == name) {
-        params.push(Param { field: None, name: Cow::Borrowed(name), loss: Loss::Hint, refused: false });
+        params.push(Param::unknown(name));
     }
 }
 
@@ -421,14 +434,22 @@ fn media<'a>(source: Option<&'a str>, at: Path, what: &str) -> Result<Source<'a>
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+    use crate::llm::field::Fields;
     use crate::llm::messages::Headers;
     use crate::llm::settings::Params;
 
+    const HI: &str = r#""messages":[{"role":"user","content":"Hi"}]"#;
+
     /// Reads a body whose other members are as they must be; the message of the error.
     fn with<T>(members: &str, look: impl FnOnce(Request<'_>) -> T) -> Result<T, String> {
+        under(&Params::default(), members, look)
+    }
+
+    /// The same under a route's settings.
+    fn under<T>(params: &Params, members: &str, look: impl FnOnce(Request<'_>) -> T) -> Result<T, String> {
         let body = format!(r#"{{"model":"r","max_tokens":5,{members}}}"#);
-        let (parsed, params) = (crate::front::messages::parse(body.into(), false).map_err(|e| e.message.into_owned())?, Params::default());
-        let base = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
+        let parsed = crate::front::messages::parse(body.into(), false).map_err(|e| e.message.into_owned())?;
+        let base = ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: None };
         let headers = Headers::default();
         let ask = MessagesRequest { base, headers: &headers };
         read(&ask).map(look).map_err(|e| e.message.into_owned())
@@ -470,9 +491,8 @@ mod tests {
 
     #[test]
     fn the_attribution_is_left_out_and_thinking_becomes_an_effort() {
-        let hi = r#""messages":[{"role":"user","content":"Hi"}]"#;
         let system = r#""system":[{"type":"text","text":"x-anthropic-billing-header: a"},{"type":"text","text":"Kind."}]"#;
-        assert_eq!(with(&format!("{hi},{system}"), |request| request.turns()[0].blocks.len()), Ok(1));
+        assert_eq!(with(&format!("{HI},{system}"), |request| request.turns()[0].blocks.len()), Ok(1));
         for (thinking, effort, budget) in [
             (r#"{"type":"enabled","budget_tokens":2048}"#, Some("low"), Some(2048)),
             (r#"{"type":"enabled","budget_tokens":9000}"#, Some("medium"), Some(9000)),
@@ -480,11 +500,109 @@ mod tests {
             (r#"{"type":"disabled"}"#, Some("none"), None),
             (r#"{"type":"adaptive"}"#, None, None),
         ] {
-            let read = with(&format!(r#"{hi},"thinking":{thinking}"#), |request| {
+            let read = with(&format!(r#"{HI},"thinking":{thinking}"#), |request| {
                 (request.effort.map(|word| word.decode().into_owned()), request.thinking_budget)
             });
             assert_eq!(read, Ok((effort.map(str::to_owned), budget)), "{thinking}");
         }
+    }
+
+    fn settings(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(name, json)| ((*name).to_owned(), (*json).to_owned())).collect()
+    }
+
+    /// What a request asks for in words that differ between the protocols, in one line, and its parameters.
+    fn asked(request: &Request<'_>) -> (String, Vec<(String, bool)>) {
+        let word = |text: Option<Text<'_>>| text.map_or("-".to_owned(), |text| text.decode().into_owned());
+        let output = request.output.as_ref().map_or("-", |output| output.field.name());
+        let stop: String = request.sampling.stop.iter().map(|text| text.decode()).collect();
+        let effort = format!("{} {:?}", word(request.effort), request.thinking_budget);
+        let calls = format!("{:?} {}", request.tool_choice, request.serial_calls);
+        let line = format!("{stop} | {} | {effort} | {output} | {calls}", word(request.user));
+        (line, request.params.iter().map(|param| (param.name.clone().into_owned(), param.refused)).collect())
+    }
+
+    const CLIENTS: &str = r#""stop_sequences":["c"],"metadata":{"user_id":"c"},"thinking":{"type":"enabled","budget_tokens":2048},
+        "output_config":{"effort":"max","format":{"type":"json_schema","schema":{"type":"object"}}},
+        "tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true}"#;
+    const ROUTES: [(&str, &str); 6] = [
+        ("stop", r#""r""#),
+        ("user", r#""r""#),
+        ("reasoning_effort", r#""low""#),
+        ("response_format", r#"{"type":"text"}"#),
+        ("parallel_tool_calls", "true"),
+        ("tool_choice", r#""auto""#),
+    ];
+
+    #[test]
+    fn an_override_outranks_the_clients_word_and_a_default_does_not() {
+        let read = |params: &Params, members: &str| under(params, &format!("{HI},{members}"), |request| asked(&request).0).unwrap();
+        let overriding = Params { overrides: settings(&ROUTES), ..Params::default() };
+        assert_eq!(read(&overriding, CLIENTS), "r | r | low None | - | Some(Auto) false");
+        let constraint = Params { overrides: settings(&[("guided_choice", r#"["a"]"#)]), ..Params::default() };
+        assert_eq!(read(&constraint, CLIENTS), "c | c | max Some(2048) | guided_choice | Some(Required) true");
+        let mut defaults = settings(&ROUTES);
+        defaults[3] = ("guided_json".into(), "{}".into());
+        let defaulting = Params { defaults, ..Params::default() };
+        assert_eq!(read(&defaulting, CLIENTS), "c | c | max Some(2048) | response_format | Some(Required) true");
+        assert_eq!(
+            read(&defaulting, r#""thinking":{"type":"enabled","budget_tokens":9000}"#),
+            "r | r | medium Some(9000) | guided_json | None false"
+        );
+        assert_eq!(read(&defaulting, r#""thinking":{"type":"adaptive"}"#), "r | r | low None | guided_json | None false");
+    }
+
+    #[test]
+    fn a_routes_word_on_parallel_calls_is_heard() {
+        let serial = |members: &str| {
+            let params = Params { defaults: settings(&[("parallel_tool_calls", "false")]), ..Params::default() };
+            let tools = r#""tools":[{"name":"f","input_schema":{}}]"#;
+            let look = |request: Request<'_>| (request.serial_calls, request.param(Field::ParallelToolCalls).is_some());
+            under(&params, &format!("{HI},{tools}{members}"), look).unwrap()
+        };
+        assert_eq!(serial(""), (true, true));
+        assert_eq!(serial(r#","tool_choice":{"type":"auto"}"#), (true, true));
+        assert_eq!(serial(r#","tool_choice":{"type":"auto","disable_parallel_tool_use":false}"#), (false, false));
+    }
+
+    #[test]
+    fn what_the_target_has_refused_does_not_come_back_from_the_clients_words() {
+        let fields = [Field::Stop, Field::User, Field::ReasoningEffort, Field::ResponseFormat, Field::ParallelToolCalls, Field::ToolChoice];
+        let params = Params { refused: Fields::of(&fields), defaults: settings(&[("stop", r#""r""#)]), ..Params::default() };
+        let (line, params) = under(&params, &format!("{HI},{CLIENTS}"), |request| asked(&request)).unwrap();
+        assert_eq!(line, " | - | - None | - | None false");
+        let refused: Vec<_> = params.iter().filter(|(_, refused)| *refused).map(|(name, _)| name.as_str()).collect();
+        let names = ["output_config.effort", "output_config.format", "stop_sequences", "metadata.user_id"];
+        assert!(names.iter().all(|name| refused.contains(name)), "{params:?}");
+        assert!(refused.contains(&"tool_choice") && refused.contains(&"tool_choice.disable_parallel_tool_use"), "{params:?}");
+    }
+
+    #[test]
+    fn a_setting_in_a_providers_words_is_none_of_the_clients() {
+        let words = [
+            ("thinking", r#"{"type":"disabled"}"#),
+            ("output_config", r#"{"effort":"max"}"#),
+            ("system", r#""Be rude.""#),
+            ("stop_sequences", r#"["r"]"#),
+            ("metadata", r#"{"user_id":"r"}"#),
+            ("tools", r#"[{"type":"function","function":{"name":"g"}}]"#),
+        ];
+        for params in
+            [Params { overrides: settings(&words), ..Params::default() }, Params { defaults: settings(&words), ..Params::default() }]
+        {
+            under(&params, HI, |request| {
+                assert_eq!(asked(&request).0, " | - | - None | - | None false");
+                assert_eq!(request.turns().len(), 1);
+                assert_eq!(request.tools.iter().map(|tool| tool.name.decode()).collect::<Vec<_>>(), ["g"]);
+                assert_eq!(request.metadata, Some(r#"{"user_id":"r"}"#));
+                assert!(request.params.iter().any(|param| param.field.is_none() && param.name == "thinking"));
+            })
+            .unwrap();
+        }
+        let overriding = Params { overrides: settings(&words), ..Params::default() };
+        let clients = r#""thinking":{"type":"enabled","budget_tokens":2048},"stop_sequences":["c"],"metadata":{"user_id":"c"}"#;
+        let read = under(&overriding, &format!("{HI},{clients}"), |request| asked(&request).0).unwrap();
+        assert_eq!(read, "c | c | low Some(2048) | - | None false");
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! Reads the tools of a request and the choice among them.
 
-use super::request::{hint, note};
+use super::request::{asks, hint};
 use crate::error::ApiError;
+use crate::front::chat;
 use crate::front::read::{cache, raw_members, required, string};
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
-use crate::llm::request::{Param, Path, Request, Tool, ToolChoice, same_text};
+use crate::llm::request::{Authority, Param, Path, Request, Tool, ToolChoice, same_text};
 
 /// Members of a tool that only steer Claude.
 const STEERING: [&str; 4] = ["defer_loading", "eager_input_streaming", "input_examples", "allowed_callers"];
 
-/// Reads `tools`; none where they are absent.
+/// Reads `tools`; none where they are absent. A route has OpenAI's words for them.
 ///
 /// # Errors
 /// A 400 that names the tool: one that Anthropic runs itself, no name, a schema that is no object.
 pub fn read<'a>(base: &ChatRequest<'a>, params: &mut Vec<Param<'a>>) -> Result<Vec<Tool<'a>>, ApiError> {
+    if base.authority(Field::Tools) != Authority::Client {
+        return chat::tools::read(base);
+    }
     let mut tools = Vec::new();
     let Some(raw) = base.raw(Field::Tools) else { return Ok(tools) };
     Cursor::inside(raw).array(|cursor| {
@@ -49,13 +53,32 @@ pub fn read<'a>(base: &ChatRequest<'a>, params: &mut Vec<Param<'a>>) -> Result<V
     Ok(tools)
 }
 
-/// Reads `tool_choice`.
+/// Reads `tool_choice`: the client's, or the route's in OpenAI's words.
 ///
 /// # Errors
 /// A 400 that names it: an unknown form, a tool that is not among `tools`, a call without tools.
 pub fn choice<'a>(base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    const SERIAL: &str = "tool_choice.disable_parallel_tool_use";
+    let (field, mut clients) = (Field::ToolChoice, None);
+    if let Some(raw) = base.parsed.raw(field) {
+        let (choice, serial) = clients_choice(raw, request)?;
+        let serial = serial.filter(|_| !request.tools.is_empty() && choice != ToolChoice::None);
+        if let Some(serial) = serial.filter(|_| asks(base, Field::ParallelToolCalls, SERIAL, request)) {
+            request.serial_calls = serial;
+            request.params.retain(|param| serial || param.field != Some(Field::ParallelToolCalls)); // asks for nothing
+        }
+        clients = Some(choice).filter(|_| !request.tools.is_empty() && base.raw(field).is_some());
+    }
+    request.tool_choice = match base.authority(field) {
+        Authority::Client => clients,
+        Authority::Default | Authority::Override => chat::tools::choice(base, &request.tools)?,
+    };
+    Ok(())
+}
+
+/// The client's choice, and whether calls may only be made one at a time, where it says so.
+fn clients_choice<'a>(raw: &'a str, request: &Request<'a>) -> Result<(ToolChoice<'a>, Option<bool>), ApiError> {
     let at = Path::top(Field::ToolChoice.name());
-    let Some(raw) = base.raw(Field::ToolChoice) else { return Ok(()) };
     if raw.starts_with('"') {
         return Err(at.must_be("an object with a `type`"));
     }
@@ -73,16 +96,8 @@ pub fn choice<'a>(base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(
         }
         _ => return Err(at.member("type").must_be("auto, any, tool or none")),
     };
-    if request.tools.is_empty() {
-        return match choice {
-            ToolChoice::Auto | ToolChoice::None => Ok(()),
-            _ => Err(at.refused("it asks for a call, but there are no `tools`")),
-        };
+    if request.tools.is_empty() && choice == ToolChoice::Required {
+        return Err(at.refused("it asks for a call, but there are no `tools`"));
     }
-    if serial == Some("true") && choice != ToolChoice::None {
-        request.serial_calls = true;
-        note(request, Field::ParallelToolCalls, "tool_choice.disable_parallel_tool_use");
-    }
-    request.tool_choice = Some(choice);
-    Ok(())
+    Ok((choice, serial.filter(|serial| *serial != "null").map(|serial| serial == "true")))
 }
