@@ -14,6 +14,7 @@ use crate::llm::messages::MessagesRequest;
 use crate::llm::request::{Ask, Authority, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall, ToolChoice};
 use crate::llm::strict;
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// How the text begins by which Claude Code names itself to Anthropic. It differs between conversations, so that it would
 /// spoil every other provider's cache of the prompt.
@@ -200,7 +201,7 @@ fn system<'a>(raw: &'a str, at: Path, request: &mut Request<'a>) -> Result<(), A
 fn messages<'a>(ask: &MessagesRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let raw = ask.base.parsed.raw(Field::Messages).unwrap_or("[]");
     let mut cursor = Cursor::inside(raw);
-    let (mut index, mut calls) = (0, Vec::new());
+    let (mut index, mut calls) = (0, HashSet::new());
     cursor.array(|cursor| {
         let at = Path::element(Field::Messages.name(), index);
         index += 1;
@@ -216,7 +217,7 @@ fn messages<'a>(ask: &MessagesRequest<'a>, request: &mut Request<'a>) -> Result<
 }
 
 /// A user's turn: the results of calls, each as a turn of its own, and then everything else.
-fn user<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, calls: &[Cow<'a, str>]) -> Result<(), ApiError> {
+fn user<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, calls: &HashSet<Cow<'a, str>>) -> Result<(), ApiError> {
     let mut said = Vec::new();
     each(raw, at.member("content"), |cursor, at| match kind(cursor, at)?.as_ref() {
         Some(kind) if kind.decode() == "tool_result" => result(cursor, at, request, calls),
@@ -230,7 +231,7 @@ fn user<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, calls: &[Cow<'a, 
     Ok(())
 }
 
-fn result<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, calls: &[Cow<'a, str>]) -> Result<(), ApiError> {
+fn result<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, calls: &HashSet<Cow<'a, str>>) -> Result<(), ApiError> {
     let [id, raw, failed, mark] = raw_members(cursor, at, ["tool_use_id", "content", "is_error", "cache_control"])?;
     let id = required(id, at.leaf("tool_use_id"))?.decode();
     if !calls.contains(&id) {
@@ -258,7 +259,7 @@ fn assistant<'a>(
     at: Path,
     request: &mut Request<'a>,
     ask: &MessagesRequest<'a>,
-    calls: &mut Vec<Cow<'a, str>>,
+    calls: &mut HashSet<Cow<'a, str>>,
 ) -> Result<(), ApiError> {
     let (mut said, mut state) = (Vec::new(), None);
     each(raw, at.member("content"), |cursor, at| {
@@ -285,7 +286,7 @@ fn assistant<'a>(
                     arguments: Text::Plain(input),
                     extra: None,
                 };
-                calls.push(id);
+                calls.insert(id);
                 said.push(Block { content: Content::Call(call), cache: None, at: at.leaf("input") });
             }
             // Only Claude reads what it has encrypted itself.
