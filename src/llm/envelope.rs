@@ -9,7 +9,7 @@ use crate::json::envelope::{self, Envelope, Member, Span};
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::llm::field::{Field, Fields, GUIDED, Shape};
-use crate::llm::request::{Authority, Param, Sampling};
+use crate::llm::request::{Authority, HELD, Param, Sampling};
 use crate::llm::settings::Params;
 use crate::llm::state::Seal;
 use crate::llm::validate;
@@ -390,6 +390,14 @@ impl<'a> ChatRequest<'a> {
     pub fn unknown_settings(&self) -> impl Iterator<Item = Param<'a>> + use<'a> {
         let unknown = self.settings().into_iter().filter(|(name, _)| Field::of(name.as_bytes()).is_none());
         unknown.map(|(name, _)| Param::unknown(name))
+    }
+
+    /// The route's settings that a neutral request has no place for, as name and raw JSON.
+    pub fn passed(&self) -> Vec<(&'a str, &'a str)> {
+        let mut settings = self.settings();
+        let has_place = |field| HELD.contains(field) || self.params.refused.contains(field);
+        settings.retain(|(name, _)| !Field::of(name.as_bytes()).is_some_and(has_place));
+        settings
     }
 
     /// The settings that apply, each once: the route's overrides, and its defaults where the client has no member of that

@@ -6,7 +6,7 @@
 
 use super::constraint::Constraint;
 use super::envelope::ChatRequest;
-use super::field::{Field, Fields, Loss};
+use super::field::{Field, Fields, GUIDED, Loss};
 use super::media::Source;
 use super::messages::MessagesRequest;
 use super::state::Seal;
@@ -17,6 +17,31 @@ use crate::json::text::Text;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+
+/// The fields whose values a [`Request`] holds.
+pub const HELD: Fields = Fields::of(&GUIDED)
+    .with(Field::Model)
+    .with(Field::Messages)
+    .with(Field::Stream)
+    .with(Field::MaxTokens)
+    .with(Field::MaxCompletionTokens)
+    .with(Field::Temperature)
+    .with(Field::TopP)
+    .with(Field::FrequencyPenalty)
+    .with(Field::PresencePenalty)
+    .with(Field::Stop)
+    .with(Field::Seed)
+    .with(Field::N)
+    .with(Field::Logprobs)
+    .with(Field::TopLogprobs)
+    .with(Field::Tools)
+    .with(Field::ToolChoice)
+    .with(Field::ParallelToolCalls)
+    .with(Field::ResponseFormat)
+    .with(Field::ReasoningEffort)
+    .with(Field::User)
+    .with(Field::Metadata)
+    .with(Field::ServiceTier);
 
 /// What one attempt asks of a model.
 #[derive(Default)]
@@ -53,6 +78,8 @@ pub struct Request<'a> {
     pub service_tier: Option<&'a str>,
     /// Every parameter that asks for something, the ones above included.
     pub params: Vec<Param<'a>>,
+    /// Members for providers that speak OpenAI, as name and raw JSON: the route's settings that have no place above.
+    pub passed: Vec<(&'a str, &'a str)>,
     /// Whether a parameter without a counterpart is a 400 instead of being dropped.
     pub reject_unsupported: bool,
     /// The fields that the target has refused before.

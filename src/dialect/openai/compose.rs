@@ -24,6 +24,7 @@ pub fn with_chat(ask: &dyn Ask, encode: impl FnOnce(&ChatRequest<'_>) -> Result<
     let mut settled = Settled::new(request.reject_unsupported);
     for param in &request.params {
         match param.field {
+            None if request.passed.iter().any(|(name, _)| *name == param.name) => {}
             None => settled.drop_unknown(&param.name)?,
             Some(_) if param.refused => settled.drop(param.name.clone().into_owned())?,
             Some(_) => {}
@@ -115,6 +116,9 @@ fn compose(request: &Request<'_>, places: &mut Vec<Place>) -> Vec<u8> {
         if let Some(raw) = value {
             w.key(key).raw(raw);
         }
+    }
+    for (key, raw) in &request.passed {
+        w.key(key).raw(raw);
     }
     w.end_object();
     w.finish()
@@ -332,5 +336,75 @@ fn output(request: &Request<'_>, w: &mut Writer) {
         Constraint::StructuralTag(tag) => {
             w.key("structural_tag").string(tag);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::dialect::Dialect;
+    use crate::dialect::openai::OpenAi;
+    use crate::llm::envelope::ChatRequest;
+    use crate::llm::messages::{Headers, MessagesRequest};
+    use crate::llm::settings::Params;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn settings(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(name, json)| ((*name).to_owned(), (*json).to_owned())).collect()
+    }
+
+    /// What a provider of `kind` gets for a request of the Messages API beside model, messages and limit, and what is dropped.
+    fn sent(kind: &str, params: &Params, members: &str) -> (Value, Vec<String>) {
+        let body = format!(r#"{{"model":"r","max_tokens":5,"messages":[{{"role":"user","content":"Hi"}}]{members}}}"#);
+        let parsed = crate::front::messages::parse(body.into(), false).unwrap();
+        let base = ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: None };
+        let quirks = Arc::new(crate::provider::catalogue::named(kind).unwrap().quirks(None).clone());
+        let dialect = OpenAi { quirks, split_think_tags: false };
+        let outgoing = dialect.encode(&MessagesRequest { base, headers: &Headers::default() }).unwrap();
+        let mut body: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        for name in ["model", "messages", "max_tokens", "max_completion_tokens"] {
+            body.as_object_mut().unwrap().remove(name);
+        }
+        (body, outgoing.dropped.into_iter().map(|name| name.into_owned()).collect())
+    }
+
+    #[test]
+    fn a_routes_settings_reach_the_provider_as_they_do_for_chat() {
+        let list = settings(&[("top_k", "40"), ("chat_template_kwargs", r#"{"a":1}"#), ("seed", "7"), ("x", "null"), ("max_tokens", "9")]);
+        let want = json!({"top_k": 40, "chat_template_kwargs": {"a": 1}, "seed": 7});
+        let overriding = Params { overrides: list.clone(), ..Params::default() };
+        let defaulting = Params { defaults: list, ..Params::default() };
+        assert_eq!(sent("vllm", &overriding, ""), (want.clone(), vec![]));
+        assert_eq!(sent("vllm", &defaulting, ""), (want.clone(), vec![]));
+        assert_eq!(sent("vllm", &overriding, r#","top_k":5"#), (want, vec![]));
+        // What the client says in its own protocol has no counterpart, but silences a default.
+        let silenced = json!({"chat_template_kwargs": {"a": 1}, "seed": 7});
+        assert_eq!(sent("vllm", &defaulting, r#","top_k":5"#), (silenced, vec!["top_k".to_owned()]));
+        assert_eq!(sent("openai", &overriding, "").1, ["chat_template_kwargs"]);
+    }
+
+    #[test]
+    fn a_default_in_the_providers_words_yields_to_the_clients() {
+        let list = settings(&[("thinking", r#"{"type":"enabled"}"#)]);
+        let defaulting = Params { defaults: list.clone(), ..Params::default() };
+        let enabled = json!({"thinking": {"type": "enabled"}});
+        assert_eq!(sent("deepseek", &defaulting, ""), (enabled, vec![]));
+        let disabled = json!({"thinking": {"type": "disabled"}});
+        assert_eq!(sent("deepseek", &defaulting, r#","thinking":{"type":"disabled"}"#), (disabled, vec![]));
+        let overriding = Params { overrides: list, ..Params::default() };
+        let (body, _) = sent("deepseek", &overriding, r#","thinking":{"type":"enabled","budget_tokens":2048}"#);
+        assert_eq!(body.get("thinking"), Some(&json!({"type": "enabled"})));
+    }
+
+    #[test]
+    fn a_constraint_that_loses_is_not_sent() {
+        let defaulting = Params { defaults: settings(&[("guided_json", "{}")]), ..Params::default() };
+        let format = r#","output_config":{"format":{"type":"json_schema","schema":{"type":"object"}}}"#;
+        let (body, _) = sent("vllm", &defaulting, format);
+        assert!(body.get("response_format").is_some() && body.get("guided_json").is_none(), "{body}");
+        let refused = crate::llm::field::Fields::of(&[crate::llm::field::Field::Stop]);
+        let params = Params { refused, ..Params::default() };
+        assert_eq!(sent("openai", &params, r#","stop_sequences":["a"]"#), (json!({}), vec!["stop_sequences".to_owned()]));
     }
 }

@@ -64,6 +64,7 @@ fn read<'a>(ask: &MessagesRequest<'a>) -> Result<Request<'a>, ApiError> {
         service_tier: base.asked(Field::ServiceTier),
         serial_calls: base.asked(Field::ParallelToolCalls).is_some(),
         output: constraint::read(base)?,
+        passed: base.passed(),
         refused: base.params.refused,
         seal: base.seal,
         ..Request::default()
