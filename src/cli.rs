@@ -100,7 +100,7 @@ fn key_id(id: &str) -> Result<String, &'static str> {
     if id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.len() <= 256 && id.chars().all(allowed) {
         return Ok(id.to_owned());
     }
-    Err("an id begins with a letter or digit; the rest is letters, digits and any of - _ . @ /")
+    Err("an id starts with a letter or a digit and contains only letters, digits and the characters - _ . @ /, at most 256 in all")
 }
 
 /// Parses the arguments and runs the command.
@@ -172,7 +172,7 @@ fn demo(demo: &demo::Demo) -> Exit {
 fn new_key(id: &str) -> Exit {
     let mut bits = [0u8; 32];
     if let Err(error) = system::fill_secret(&mut bits) {
-        eprintln!("tidegate: the operating system provides no random numbers: {error}");
+        eprintln!("tidegate: cannot get random numbers from the operating system: {error}");
         return Exit::CouldNotStart;
     }
     print(&key_text(id, &key::of_bits(bits)))
@@ -252,7 +252,8 @@ mod tests {
         }
         assert!(command(&["frobnicate"]).is_err());
         assert!(command(&["key", "new"]).is_err());
-        assert!(command(&["key", "new", "--id", "a b"]).is_err());
+        let error = command(&["key", "new", "--id", "a b"]).err().unwrap().to_string();
+        assert!(error.contains("contains only letters, digits and"), "{error}");
     }
 
     #[test]

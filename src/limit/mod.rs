@@ -138,17 +138,21 @@ impl From<&LimitExceeded> for ApiError {
                     headers::duration(Duration::from_secs(refusal.renews_in.as_secs() + u64::from(refusal.renews_in.subsec_nanos() > 0)));
                 write!(
                     message,
-                    "The budget of this {scope} is spent: {amount} USD per {period}. It is renews_in at {at:.0}, in {left}, or needs a higher \
-                     `usd` limit."
+                    "The budget of this {scope} is spent: {amount} USD per {period}. It is renewed at {at:.0}, in {left}, or needs a higher `usd` \
+                     limit."
                 )
             }
             (Dimension::Usd, Some(_)) => {
-                write!(message, "The rest of this {scope}'s budget is reserved for requests in flight. Try again when one has finished.")
+                write!(
+                    message,
+                    "The remaining budget of this {scope} is reserved for running requests. Wait until one of them has finished, then \
+                     try again."
+                )
             }
             (Dimension::Concurrent, _) => {
                 write!(
                     message,
-                    "This {scope} has reached its limit of {} concurrent requests. Try again when one has finished.",
+                    "This {scope} has reached its limit of {} concurrent requests. Wait until one of them has finished, then try again.",
                     refusal.limit
                 )
             }
@@ -259,7 +263,7 @@ mod tests {
             ApiError::from(&LimitExceeded { limit, per, renews_in, ..refusal(Dimension::Usd, None) }).message
         };
         let message = spent(100_000_000, budget::MONTH);
-        assert!(message.starts_with("The budget of this team is spent: 100 USD per month. It is renews_in at 2"), "{message}");
+        assert!(message.starts_with("The budget of this team is spent: 100 USD per month. It is renewed at 2"), "{message}");
         assert!(message.contains("Z, in 8h0m0s,"), "{message}");
         assert!(spent(2_500_000, Duration::from_secs(86_400)).contains("2.5 USD per day."));
         assert!(spent(1, Duration::from_secs(5400)).contains("0.000001 USD per 1h30m."));
@@ -269,7 +273,7 @@ mod tests {
     fn a_budget_that_is_only_reserved_is_a_429() {
         let error = ApiError::from(&refusal(Dimension::Usd, Some(IN_FLIGHT_WAIT)));
         assert_eq!((error.status, error.kind, error.retry_after), (429, ErrorKind::RateLimit, Some(IN_FLIGHT_WAIT)));
-        assert!(error.message.contains("in flight"), "{}", error.message);
+        assert!(error.message.ends_with("Wait until one of them has finished, then try again."), "{}", error.message);
     }
 
     #[test]
