@@ -476,9 +476,17 @@ impl Effort {
     /// # Errors
     /// A 400 that names the field where its word is unknown.
     pub fn read(request: &Request<'_>) -> Result<Option<Self>, ApiError> {
-        let Some(word) = request.effort.map(Text::decode) else { return Ok(None) };
-        Self::ALL.iter().copied().find(|effort| effort.name() == word).map(Some).ok_or_else(|| {
-            let name = request.name_of(Field::ReasoningEffort);
+        request.effort.map(|word| Self::of(word, || request.name_of(Field::ReasoningEffort))).transpose()
+    }
+
+    /// The effort of this word, which the client knows by `name`.
+    ///
+    /// # Errors
+    /// A 400 that names the field where the word is unknown.
+    pub fn of(word: Text<'_>, name: impl FnOnce() -> Cow<'static, str>) -> Result<Self, ApiError> {
+        let word = word.decode();
+        Self::ALL.iter().copied().find(|effort| effort.name() == word).ok_or_else(|| {
+            let name = name();
             let message = format!("`{name}` must be none, minimal, low, medium, high, xhigh or max");
             ApiError::field(name, message)
         })

@@ -70,8 +70,7 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
     let model = Model::of(request.model);
     let limit = request.token_limit()?;
     let thought = Thought::choose(request, model, limit, (toolbox.forces(), conversation.can_think()), &mut settled)?;
-    let sampled = model.sampled() && !thought.thinks() && (seat.host != Host::Api || seat.version < UNSAMPLED_VERSION);
-    let sampling = if sampled { Sampling::Either } else { Sampling::Fixed };
+    let sampling = sampling(model, thought.thinks(), seat.host, seat.version);
 
     let mut w = Writer::with_capacity(request.size + 4096);
     w.object();
@@ -111,6 +110,12 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
     Ok(Encoded { body: w.finish(), settled, decoder })
 }
 
+/// What a model accepts of `temperature` and `top_p` under this `anthropic-version`.
+pub(super) fn sampling(model: Model, thinks: bool, host: Host, version: &str) -> Sampling {
+    let sampled = model.sampled() && !thinks && (host != Host::Api || version < UNSAMPLED_VERSION);
+    if sampled { Sampling::Either } else { Sampling::Fixed }
+}
+
 /// Writes `metadata.user_id`.
 fn user(request: &Request<'_>, w: &mut Writer) {
     if let Some(user) = request.user {
@@ -121,7 +126,7 @@ fn user(request: &Request<'_>, w: &mut Writer) {
 /// A user's id as Anthropic takes it: "a uuid, hash value, or other opaque identifier". An e-mail address or a telephone
 /// number is refused with a 400, so that everything that is not plainly an identifier goes as its SHA-256, the same in
 /// every request. <https://docs.anthropic.com/en/api/messages#body-metadata-user-id>
-fn opaque(user: &str) -> Cow<'_, str> {
+pub(super) fn opaque(user: &str) -> Cow<'_, str> {
     let plain = user.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':' | b'|'));
     let letters = user.bytes().any(|b| b.is_ascii_alphabetic());
     let digits = user.bytes().filter(u8::is_ascii_digit).count();

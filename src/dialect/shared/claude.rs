@@ -9,6 +9,7 @@ use crate::llm::field::Field;
 use crate::llm::request::{Authority, Effort, Request};
 use crate::yaml::section::{section, words};
 use crate::yaml::value::Tokens;
+use std::borrow::Cow;
 
 /// `max_tokens` where neither client nor configuration gives one; the API demands it.
 pub const DEFAULT_MAX_TOKENS: u32 = 4096;
@@ -185,14 +186,13 @@ impl Thought {
         settled: &mut Settled,
     ) -> Result<Self, ApiError> {
         let Some(effort) = Effort::read(request)? else { return Ok(Self::default()) };
-        if effort == Effort::None {
-            return Self::none(request, model, settled);
-        }
+        let name = || request.name_of(Field::ReasoningEffort);
         let thought = match model.thinking() {
+            _ if effort == Effort::None => return Self::none(name, model, settled),
             // A demanded call and thinking exclude each other; effort alone goes with both.
             Thinking::Adaptive => {
                 let mode = Mode::Adaptive { hidden: model.hides_thinking() };
-                Self { mode: (!forces).then_some(mode), effort: Some(word(effort, model)) }
+                Self { mode: (!forces).then_some(mode), ..Self::of_word(effort, name, model, settled)? }
             }
             Thinking::Budget if !forces && can_think => {
                 // A quarter of the client's limit is left to the answer; a limit that holds no budget means no thinking.
@@ -203,27 +203,60 @@ impl Thought {
             _ => Self::default(),
         };
         if thought == Self::default() {
-            settled.drop(request.name_of(Field::ReasoningEffort))?;
-        }
-        if effort == Effort::XHigh && thought.effort == Some("high") {
-            settled.adjust(request.name_of(Field::ReasoningEffort), "this model knows no effort between high and max")?;
+            settled.drop(name())?;
         }
         Ok(thought)
     }
 
+    /// What an effort means beside thinking that somebody else decides: a word, which only models that think adaptively
+    /// have, or no thinking.
+    ///
+    /// # Errors
+    /// As [`Self::choose`].
+    pub(in crate::dialect) fn beside(effort: Effort, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
+        let name = || Cow::Borrowed(Field::ReasoningEffort.name());
+        if effort == Effort::None {
+            return Self::none(name, model, settled);
+        }
+        if model.thinking() == Thinking::Adaptive {
+            return Self::of_word(effort, name, model, settled);
+        }
+        settled.drop(name())?;
+        Ok(Self::default())
+    }
+
+    /// The model's word for an effort.
+    fn of_word(effort: Effort, name: impl FnOnce() -> Cow<'static, str>, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
+        let word = word(effort, model);
+        if effort == Effort::XHigh && word == "high" {
+            settled.adjust(name(), "this model knows no effort between high and max")?;
+        }
+        Ok(Self { mode: None, effort: Some(word) })
+    }
+
     /// No thinking, which only those that think by default have to be told; those that always think do so as little as they
     /// can.
-    fn none(request: &Request<'_>, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
+    fn none(name: impl FnOnce() -> Cow<'static, str>, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
         let word = match model.quiet() {
             Quiet::Disabled => "disabled",
             Quiet::BetweenTools => "between_tools",
             Quiet::Never if model.thinking() == Thinking::Adaptive => {
-                settled.adjust(request.name_of(Field::ReasoningEffort), "this model always thinks")?;
+                settled.adjust(name(), "this model always thinks")?;
                 return Ok(Self { mode: None, effort: Some("low") });
             }
             Quiet::Unasked | Quiet::Never => return Ok(Self::default()),
         };
         Ok(Self { mode: Some(Mode::Not(word)), effort: None })
+    }
+
+    /// The word of `output_config.effort`.
+    pub(in crate::dialect) fn effort(self) -> Option<&'static str> {
+        self.effort
+    }
+
+    /// The type of `thinking` that turns it off, where the model has to be told.
+    pub(in crate::dialect) fn off(self) -> Option<&'static str> {
+        if let Some(Mode::Not(word)) = self.mode { Some(word) } else { None }
     }
 
     /// Whether the model thinks.
