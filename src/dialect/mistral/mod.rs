@@ -22,7 +22,7 @@ mod messages;
 
 /// Mistral's chat completions, with what differs from OpenAI's.
 #[derive(Clone)]
-pub struct Mistral(OpenAi);
+pub struct Mistral(pub(super) OpenAi);
 
 impl Configure for Mistral {
     type ProviderKeys = ();
@@ -39,7 +39,10 @@ impl Configure for Mistral {
 
 impl Dialect for Mistral {
     fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
-        compose::with_chat(ask, |chat| encode(&ask.request()?, chat, &self.0.quirks, self.0.split_think_tags))
+        compose::with_chat(ask, |chat, neutral| match neutral {
+            Some(neutral) => encode(neutral, chat, &self.0.quirks, self.0.split_think_tags),
+            None => encode(&chat.request()?, chat, &self.0.quirks, self.0.split_think_tags),
+        })
     }
 
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {

@@ -26,6 +26,7 @@ pub mod embeddings;
 pub mod encode;
 pub mod error;
 pub mod messages;
+mod names;
 mod nulls;
 pub mod quirks;
 mod returned;
@@ -103,7 +104,7 @@ impl Configure for OpenAi {
 
 impl Dialect for OpenAi {
     fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
-        compose::with_chat(ask, |chat| encode::encode(ask, chat, &self.quirks, self.split_think_tags))
+        compose::with_chat(ask, |chat, _| encode::encode(ask, chat, &self.quirks, self.split_think_tags))
     }
 
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {
