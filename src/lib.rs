@@ -52,8 +52,8 @@
 //!    object. Rules of this protocol belong here, as in [`front::chat::rules`].
 //! 3. It writes errors from [`error::ApiError`], as [`front::chat::error`] does; [`front::Front`] and [`operation::Operation`] have
 //!    its paths.
-//! 4. Where a provider speaks the client's protocol, the dialect may splice the client's bytes ([`llm::request::Ask::messages`]);
-//!    the response is then passed through unchanged ([`front::messages::native`]).
+//! 4. Where a provider speaks the client's protocol, the dialect may splice the client's bytes ([`llm::request::Ask::messages`], [`llm::request::Ask::responses`]);
+//!    the response is then passed through unchanged ([`front::native`]).
 //!
 //! # Adding a dialect
 //!

@@ -67,6 +67,11 @@ pub trait Dialect: Sync {
         None
     }
 
+    /// Whether a request of the Responses API is spliced, because the provider has that API.
+    fn has_responses(&self) -> bool {
+        false
+    }
+
     /// Which JSON schemas a model takes of an answer (and of strict tools), and of other tools; `None`: any.
     fn schemas(&self, _model: &str) -> Option<(&'static Rules, &'static Rules)> {
         self.quirks()?.schemas.rules()

@@ -17,6 +17,7 @@ use crate::error::ApiError;
 use crate::frame::coding::ContentDecoder;
 use crate::front::Front;
 use crate::front::chat::chunk::UsagePlace;
+use crate::front::native;
 use crate::id;
 use crate::lifecycle::{Action, Answer, AttemptFailure, Client, Connect, Connection, Delivery, Metered, Refusal};
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
@@ -364,10 +365,10 @@ impl Exchange {
         let Some(call) = self.call.as_deref_mut() else { return };
         let (stream, server) = (self.ledger.stream, &self.live.snapshot.server);
         let usage = call.parsed.as_deref().is_some_and(|parsed| parsed.include_usage()).then_some(server.stream_usage);
-        let native = call.attempt.as_ref().is_some_and(|attempt| attempt.outgoing.decoder.is_native());
+        let is_native = call.attempt.as_ref().is_some_and(|attempt| attempt.outgoing.decoder.is_native());
         let form = match (call.operation, stream, usage) {
             (Operation::CountTokens, ..) => Form::Count,
-            (Operation::Messages, stream, _) if native => Form::Native { stream },
+            (Operation::Messages, stream, _) if is_native => Form::Native { protocol: native::Protocol::Messages, stream },
             (Operation::Messages, true, _) => Form::Events,
             (Operation::Messages, false, _) => Form::Message,
             (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.size).prompt },

@@ -4,10 +4,13 @@ use crate::error::ApiError;
 use uuid::Uuid;
 
 pub mod chat;
+mod depth;
 pub mod embeddings;
 pub mod messages;
 pub mod models;
+pub mod native;
 mod read;
+pub mod sealed;
 
 /// Whose protocol a path belongs to: what the gateway itself says there has its shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

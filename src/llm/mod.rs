@@ -10,6 +10,7 @@ pub mod embeddings;
 pub mod media;
 pub mod messages;
 pub mod request;
+pub mod responses;
 pub mod strict;
 pub mod vector;
 

@@ -9,6 +9,7 @@ use super::envelope::ChatRequest;
 use super::field::{Field, Fields, GUIDED, Loss};
 use super::media::Source;
 use super::messages::MessagesRequest;
+use super::responses::ResponsesRequest;
 use super::state::Seal;
 use crate::closed_set::closed_set;
 use crate::error::ApiError;
@@ -107,6 +108,11 @@ pub trait Ask {
 
     /// The same for a request of the Messages API.
     fn messages(&self) -> Option<&MessagesRequest<'_>> {
+        None
+    }
+
+    /// The same for a request of the Responses API.
+    fn responses(&self) -> Option<&ResponsesRequest<'_>> {
         None
     }
 }

@@ -17,9 +17,9 @@ use crate::front::chat::rules::Rules;
 use crate::front::embeddings::EmbeddingsWriter;
 use crate::front::messages::blocks::Blocks;
 use crate::front::messages::count;
-use crate::front::messages::native::Native;
 use crate::front::messages::stream::Events;
 use crate::front::messages::whole::Message;
+use crate::front::native::{self, Native};
 use crate::llm::event::{Event, RawBlock, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::order::{Order, Writer};
@@ -40,6 +40,8 @@ pub enum Form {
     Message,
     /// What the provider sends, whose protocol the client speaks: a stream, or one body.
     Native {
+        /// The protocol.
+        protocol: native::Protocol,
         /// Whether it is a stream.
         stream: bool,
     },
@@ -92,7 +94,7 @@ impl Relay {
             Form::Completion => Output::Completion(Box::new(Rules::new(CompletionWriter::new(head), &id, seal))),
             Form::Events => Output::Events(Box::new(Blocks::new(Events::new(head), &id, seal))),
             Form::Message => Output::Message(Box::new(Blocks::new(Message::new(head), &id, seal))),
-            Form::Native { stream } => Output::Native { passed: Native::new(head.model), stream, body: Vec::new() },
+            Form::Native { protocol, stream } => Output::Native { passed: Native::new(protocol, head.model), stream, body: Vec::new() },
             Form::Count => Output::Count,
             Form::Embeddings { estimate } => Output::Embeddings { writer: EmbeddingsWriter::default(), model: head.model, estimate },
         };

@@ -112,7 +112,7 @@ impl Builder<'_> {
         let key_is_sound = self.reader.problems.count() == before;
         let mut setup = Setup {
             kind: &kind.name,
-            quirks: kind.quirks(keys.openai.guided.map(|server| server.0)),
+            quirks: kind.quirks(keys.openai.0.guided.map(|server| server.0)),
             api_key,
             base_url: kind.entry.base_url.clone().unwrap_or_default(),
             credential: None,

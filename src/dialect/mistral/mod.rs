@@ -29,7 +29,7 @@ impl Configure for Mistral {
     type TargetKeys = ();
 
     fn configure(setup: &mut Setup<'_>, (): &(), _: &mut Reader<'_>) -> Option<Self> {
-        Some(Self(OpenAi { quirks: Arc::new(setup.quirks.clone()), split_think_tags: false }))
+        Some(Self(OpenAi { quirks: Arc::new(setup.quirks.clone()), split_think_tags: false, has_responses: false }))
     }
 
     fn for_target(&self, (): &(), split_think_tags: bool) -> Self {

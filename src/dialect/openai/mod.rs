@@ -39,6 +39,8 @@ pub struct OpenAi {
     pub quirks: Arc<Quirks>,
     /// Whether a `<think>` text inside the content is moved to `reasoning_content`.
     pub split_think_tags: bool,
+    /// Whether the provider has the Responses API.
+    pub has_responses: bool,
 }
 
 section! {
@@ -56,6 +58,15 @@ section! {
         /// What the provider needs back on the next turn, kept sealed in tool-call ids for clients that drop it (kinds that
         /// speak OpenAI, sagemaker, vertex). Default: by kind.
         returns: Option<Vec<Returned>>,
+    }
+}
+
+section! {
+    /// Keys of providers that speak OpenAI over its own paths.
+    ApiKeys {
+        /// Whether the provider has the Responses API, so that requests of that API pass to it as they are (kinds that speak
+        /// OpenAI). Otherwise they are translated. Default: by kind; `false` is for an older server.
+        responses: Option<bool>,
     }
 }
 
@@ -85,16 +96,16 @@ impl OpenAi {
         if let Some(returns) = &keys.returns {
             quirks.returns.clone_from(returns);
         }
-        Self { quirks: Arc::new(quirks), split_think_tags: false }
+        Self { quirks: Arc::new(quirks), split_think_tags: false, has_responses: false }
     }
 }
 
 impl Configure for OpenAi {
-    type ProviderKeys = ServerKeys;
+    type ProviderKeys = (ServerKeys, ApiKeys);
     type TargetKeys = ();
 
-    fn configure(setup: &mut Setup<'_>, keys: &ServerKeys, _: &mut Reader<'_>) -> Option<Self> {
-        Some(Self::new(setup.quirks, keys))
+    fn configure(setup: &mut Setup<'_>, (server, api): &Self::ProviderKeys, _: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { has_responses: api.responses.unwrap_or(setup.quirks.responses), ..Self::new(setup.quirks, server) })
     }
 
     fn for_target(&self, (): &(), split_think_tags: bool) -> Self {
@@ -117,6 +128,10 @@ impl Dialect for OpenAi {
 
     fn quirks(&self) -> Option<&Quirks> {
         Some(&self.quirks)
+    }
+
+    fn has_responses(&self) -> bool {
+        self.has_responses
     }
 }
 

@@ -12,6 +12,8 @@ section! {
     Quirks {
         /// Path below the base URL.
         path: String = "/chat/completions",
+        /// Whether the provider has the Responses API, at `/responses` below the base URL.
+        responses: bool = "false",
         /// Highest temperature, as raw JSON; a higher one is clamped.
         temperature_max: Option<String>,
         /// Highest `top_logprobs`; a higher one is clamped.

@@ -17,5 +17,5 @@ pub fn quirks(yaml: &str) -> Quirks {
 
 /// OpenAI's own protocol.
 pub fn openai() -> OpenAi {
-    OpenAi { quirks: Arc::new(quirks("{}")), split_think_tags: false }
+    OpenAi { quirks: Arc::new(quirks("{}")), split_think_tags: false, has_responses: false }
 }

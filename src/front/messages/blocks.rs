@@ -4,8 +4,9 @@
 //! as it comes and the ones behind it wait; it is over when its provider says so, when its arguments are a whole JSON value,
 //! or with the answer.
 
-use super::thinking::signature;
 use super::{ids, stop_reason};
+use crate::front::depth::Depth;
+use crate::front::sealed;
 use crate::json::text::Text;
 use crate::json::write::escape;
 use crate::llm::event::{Block, Event, Finish, RawBlock, Sink};
@@ -216,7 +217,7 @@ impl<F: Form> Blocks<F> {
             self.form.start(&block.kind);
         }
         self.release(&mut block);
-        let signed = (block.kind == Kind::Thinking).then(|| signature(self.seal.as_ref(), &block.state));
+        let signed = (block.kind == Kind::Thinking).then(|| sealed::seal(self.seal.as_ref(), &block.state));
         self.form.stop(&block.kind, signed.as_deref());
     }
 
@@ -273,44 +274,12 @@ impl<F: Form> Writer for Blocks<F> {
 impl Pending {
     /// Whether it may be written as it comes: a call's arguments once they begin as an object does.
     fn is_shown(&self) -> bool {
-        !matches!(self.kind, Kind::Call { .. }) || self.arguments.begun
+        !matches!(self.kind, Kind::Call { .. }) || self.arguments.begun()
     }
 
     /// Whether nothing more comes of it, once another block has begun.
     fn is_over(&self) -> bool {
         self.ended || !matches!(self.kind, Kind::Call { .. }) || self.arguments.is_whole() || self.waiting.trim_ascii() == NULL
-    }
-}
-
-/// How deep inside a JSON value its text is.
-#[derive(Debug, Default)]
-struct Depth {
-    open: usize,
-    begun: bool,
-    quoted: bool,
-    escaped: bool,
-}
-
-impl Depth {
-    fn read(&mut self, text: &str) {
-        for byte in text.bytes() {
-            match byte {
-                _ if std::mem::take(&mut self.escaped) => {}
-                b'\\' if self.quoted => self.escaped = true,
-                b'"' => self.quoted = !self.quoted,
-                _ if self.quoted => {}
-                b'{' | b'[' => {
-                    self.open += 1;
-                    self.begun = true;
-                }
-                b'}' | b']' => self.open = self.open.saturating_sub(1),
-                _ => {}
-            }
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        self.begun && self.open == 0 && !self.quoted
     }
 }
 

@@ -2,11 +2,11 @@
 //! <https://platform.claude.com/docs/en/api/messages>
 //!
 //! ```text
-//! to Claude:     the client's bytes, spliced by the dialect;  the provider's bytes, by [`native`]
+//! to Claude:     the client's bytes, spliced by the dialect;  the provider's bytes, by [`super::native`]
 //! to all others: [`request`] -> llm::Request;                 events -> [`blocks`] -> [`stream`] or [`whole`]
 //! ```
 //!
-//! What a provider wants back with the next turn is sealed into the `signature` of a thinking block ([`thinking`]).
+//! What a provider wants back with the next turn is sealed into the `signature` of a thinking block ([`super::sealed`]).
 
 use crate::error::ApiError;
 use crate::json::text::Text;
@@ -22,10 +22,8 @@ pub mod count;
 pub mod error;
 pub mod ids;
 pub mod models;
-pub mod native;
 mod request;
 pub mod stream;
-pub mod thinking;
 mod tools;
 pub mod usage;
 pub mod whole;

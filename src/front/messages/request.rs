@@ -1,9 +1,9 @@
 //! Reads a request into the neutral form, in one walk over its messages.
 
-use super::thinking::{Origin, origin};
 use super::{ids, tools};
 use crate::error::ApiError;
 use crate::front::read::{cache, members, raw_members, required, string};
+use crate::front::sealed::{Origin, origin};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::llm::constraint::{self, Constraint, DEFAULT_SCHEMA_NAME, Schema};

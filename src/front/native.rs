@@ -1,0 +1,179 @@
+//! Passes on the answer of a provider that speaks the client's protocol: its bytes as they are, but for the model, which is
+//! called what the client called it.
+
+use crate::error::ApiError;
+use crate::json::text::Text;
+use crate::json::walk::{self, Cursor};
+use crate::json::write::Writer;
+use memchr::memmem;
+
+/// A protocol whose answers can pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Anthropic's Messages.
+    Messages,
+    /// OpenAI's Responses.
+    Responses,
+}
+
+impl Protocol {
+    /// The member that holds the answer's head, where an event of this type has one.
+    fn head(self, event: &str) -> Option<&'static str> {
+        match self {
+            Self::Messages => (event == "message_start").then_some("message"),
+            Self::Responses => match event.strip_prefix("response.")? {
+                "created" | "queued" | "in_progress" | "completed" | "incomplete" | "failed" => Some("response"),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// The events that have not been taken yet.
+pub struct Native {
+    protocol: Protocol,
+    model: Box<str>,
+    id: Option<Box<str>>,
+    /// The `sequence_number` of the event behind the last one, where the protocol counts its events.
+    next: u64,
+    out: Vec<u8>,
+}
+
+impl Native {
+    /// For an answer to a client that called the model so.
+    pub fn new(protocol: Protocol, model: Box<str>) -> Self {
+        Self { protocol, model, id: None, next: 0, out: Vec::new() }
+    }
+
+    /// What has been passed since the last call.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// The provider's id of the answer, once it has come.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The number that a further event has.
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Passes one event. Hosts that frame it in another way leave its name to its `type`.
+    pub fn event(&mut self, name: Option<&str>, data: &str) {
+        let found = if name.is_none() { member(data, "type").map(|(_, value)| value.trim_matches('"')) } else { None };
+        let name = name.or(found).unwrap_or_default();
+        if name.is_empty() && data.is_empty() {
+            return;
+        }
+        let mut renamed = None;
+        if let Some(inside) = self.protocol.head(name) {
+            renamed = self.renamed(data, Some(inside));
+            self.keep_id(member(data, inside).map_or("", |(_, head)| head));
+        }
+        if self.protocol == Protocol::Responses {
+            self.next = number(data).map_or(self.next, |number| number.saturating_add(1));
+        }
+        for (key, value) in [("event: ", name), ("data: ", renamed.as_deref().unwrap_or(data))] {
+            // `[DONE]` has no name.
+            for line in value.split('\n').filter(|_| !value.is_empty()) {
+                self.out.extend_from_slice(key.as_bytes());
+                self.out.extend_from_slice(line.as_bytes());
+                self.out.push(b'\n');
+            }
+        }
+        self.out.push(b'\n');
+    }
+
+    /// A whole answer.
+    pub fn whole(&mut self, body: &[u8]) -> Vec<u8> {
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        self.keep_id(text);
+        self.renamed(text, None).map_or_else(|| body.to_vec(), String::into_bytes)
+    }
+
+    fn keep_id(&mut self, head: &str) {
+        let id = member(head, "id").and_then(|(_, value)| walk::string(value)).map(Text::decode);
+        self.id = id.filter(|id| id.len() <= MAX_ID).map(Into::into).or(self.id.take());
+    }
+
+    /// The same JSON with the client's name of the model, which is a member of the object or of the one `inside`. `None` where
+    /// there is none.
+    fn renamed(&self, json: &str, inside: Option<&str>) -> Option<String> {
+        let (start, object) = match inside {
+            Some(name) => member(json, name)?,
+            None => (0, json),
+        };
+        let (at, value) = member(object, "model")?;
+        let (before, after) = (json.get(..start + at)?, json.get(start + at + value.len()..)?);
+        let mut w = Writer::with_capacity(self.model.len() + 2);
+        w.string(&self.model);
+        Some([before, &String::from_utf8(w.finish()).ok()?, after].concat())
+    }
+}
+
+/// Longest id that is kept, in bytes.
+const MAX_ID: usize = 128;
+
+/// The `sequence_number` of an event. Inside of a text its quotes would be escaped.
+fn number(data: &str) -> Option<u64> {
+    const NAME: &str = "\"sequence_number\":";
+    let after = data.get(memmem::find(data.as_bytes(), NAME.as_bytes())? + NAME.len()..)?.trim_start();
+    walk::unsigned(after.get(..after.find(|c: char| !c.is_ascii_digit())?)?)
+}
+
+/// The value of an object's member and where it begins.
+fn member<'a>(json: &'a str, name: &str) -> Option<(usize, &'a str)> {
+    let (mut cursor, mut found) = (Cursor::new(json), None);
+    let read = cursor.object(|cursor, key| {
+        let value = cursor.raw()?;
+        if found.is_none() && Text::Raw(key).decode() == name {
+            found = Some((cursor.position() - value.len(), value));
+        }
+        Ok::<_, ApiError>(())
+    });
+    read.ok()?;
+    found
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_messages_own_model_is_renamed() {
+        let mut native = Native::new(Protocol::Messages, "a \"b\"".into());
+        let body = r#"{ "content":[{"input":{"model":"x"}}], "\u006dodel" : "claude", "z": 1.50 }"#;
+        let expected = r#"{ "content":[{"input":{"model":"x"}}], "\u006dodel" : "a \"b\"", "z": 1.50 }"#;
+        assert_eq!(String::from_utf8(native.whole(body.as_bytes())).unwrap(), expected);
+        assert_eq!(native.whole(b"{\"a\":1}"), b"{\"a\":1}");
+    }
+
+    #[test]
+    fn events_pass_as_they_are_and_get_their_name_from_their_type() {
+        let mut native = Native::new(Protocol::Messages, "m".into());
+        native.event(Some("message_start"), r#"{"type":"message_start","message":{"id":"1","model":"claude"},"model":"claude"}"#);
+        native.event(None, r#"{"x": 1.0,"type":"brand_new"}"#);
+        let expected = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"1\",\"model\":\"m\"},\"model\":\"claude\"}\n\n\
+             event: brand_new\ndata: {\"x\": 1.0,\"type\":\"brand_new\"}\n\n";
+        assert_eq!((String::from_utf8(native.take()).unwrap(), native.id()), (expected.to_owned(), Some("1")));
+    }
+
+    #[test]
+    fn responses_are_renamed_in_every_event_that_has_one_and_their_events_are_counted() {
+        let mut native = Native::new(Protocol::Responses, "m".into());
+        let head = |name: &str, number: u8| {
+            format!(r#"{{"type":"response.{name}","sequence_number":{number},"response":{{"id":"resp_1","model":"gpt"}}}}"#)
+        };
+        native.event(Some("response.created"), &head("created", 0));
+        native.event(Some("response.output_text.delta"), r#"{"delta":"\"sequence_number\":9","sequence_number": 1}"#);
+        assert_eq!((native.id(), native.next_number()), (Some("resp_1"), 2));
+        native.event(Some("response.completed"), &head("completed", 2));
+        native.event(None, "[DONE]");
+        let passed = String::from_utf8(native.take()).unwrap();
+        assert_eq!((passed.matches(r#""model":"m""#).count(), passed.matches("gpt").count(), native.next_number()), (2, 0, 3));
+        assert!(passed.ends_with("}\n\ndata: [DONE]\n\n"), "{passed}");
+    }
+}

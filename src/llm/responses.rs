@@ -1,0 +1,43 @@
+//! A request of OpenAI's Responses API, for one attempt.
+
+use super::envelope::ChatRequest;
+
+/// The request as its front holds it.
+#[derive(Clone, Copy)]
+pub struct ResponsesRequest<'a> {
+    /// The body, under the route's settings. Of chat's fields it has those that the protocols share.
+    pub base: ChatRequest<'a>,
+    /// The functions that stand for its other tools.
+    pub functions: &'a Functions,
+    /// Whether its reasoning is left out, because the target could not read what is encrypted in it.
+    pub without_reasoning: bool,
+}
+
+/// The functions that stand for tools which only this protocol has, so that any provider can be asked for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Functions(pub Vec<Function>);
+
+/// A function that stands for a tool of another form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its name, which is no other tool's.
+    pub name: Box<str>,
+    /// The name of the tool.
+    pub tool: Box<str>,
+    /// The namespace of the tool, where it has one.
+    pub namespace: Option<Box<str>>,
+    /// What a model is told of a custom tool, whose input is any text; `None` for a function of a namespace.
+    pub custom: Option<Box<str>>,
+}
+
+impl Functions {
+    /// The one that stands for a tool.
+    pub fn for_tool(&self, namespace: Option<&str>, tool: &str) -> Option<&Function> {
+        self.0.iter().find(|function| *function.tool == *tool && function.namespace.as_deref() == namespace)
+    }
+
+    /// The one of this name.
+    pub fn named(&self, name: &str) -> Option<&Function> {
+        self.0.iter().find(|function| *function.name == *name)
+    }
+}
