@@ -2,9 +2,11 @@
 
 use super::ask::Ask;
 use super::reply::Reply;
+use super::shape::text_of;
 use crate::percent;
 use bytes::Bytes;
 use http::HeaderMap;
+use serde_json::Value;
 
 /// A request as it arrived.
 #[derive(Clone, Copy)]
@@ -51,6 +53,11 @@ pub(super) trait Dialect: Sync {
     /// The body of an error answer, JSON.
     fn refusal(&self, refusal: &Refusal) -> Vec<u8>;
 
+    /// The answer in one piece to `ask`, whose generation failed.
+    fn failed(&self, _ask: &Ask, refusal: &Refusal) -> Vec<u8> {
+        self.refusal(refusal)
+    }
+
     /// Its status, where a service puts its own around a model's.
     fn refusal_status(&self, refusal: &Refusal) -> u16 {
         refusal.status
@@ -66,8 +73,8 @@ pub(super) trait Dialect: Sync {
         Bytes::from(format!("data: {text}\n\n"))
     }
 
-    /// An error in the middle of a stream.
-    fn error_event(&self, refusal: &Refusal) -> Bytes;
+    /// An error in the middle of a stream, after `sent` events of the answer to `ask`.
+    fn error_event(&self, ask: &Ask, sent: usize, refusal: &Refusal) -> Bytes;
 
     /// Something in a stream that carries no content.
     fn idle(&self) -> Bytes;
@@ -109,6 +116,11 @@ impl Refusal {
         };
         Self { status, code, param: None, message: message.into(), retry_after: None }
     }
+}
+
+/// An event of a stream that is named as its data's `type`.
+pub(super) fn typed_event(data: &Value) -> Bytes {
+    Bytes::from(format!("event: {}\ndata: {data}\n\n", text_of(data, "type")))
 }
 
 /// A path's segment without its percent-encoding; `+` stands for itself there. What is no UTF-8 is replaced.

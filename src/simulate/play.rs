@@ -52,12 +52,12 @@ pub(super) fn answered(dialect: &dyn Dialect, ask: &Ask, reply: &Reply, script: 
     let headers: Vec<_> = script.retry_after.iter().map(|after| ("retry-after", after.clone())).collect();
     let broke = Refusal::status(500, "The script of this model's name asks for an error here.");
     if ask.stream {
-        let (steps, content_type) = (streamed(dialect, dialect.events(ask, reply), &broke, script), dialect.stream_type());
+        let (steps, content_type) = (streamed(dialect, ask, dialect.events(ask, reply), &broke, script), dialect.stream_type());
         return Scene { status: 200, content_type, headers, length: None, steps };
     }
     let body = Bytes::from(match script.trouble {
         Some(Trouble::Junk(junk)) => junk.text().as_bytes().to_vec(),
-        Some(Trouble::ErrorAfter(_)) => dialect.refusal(&broke),
+        Some(Trouble::ErrorAfter(_)) => dialect.failed(ask, &broke),
         _ => dialect.whole(ask, reply),
     });
     let length = body.len();
@@ -77,13 +77,16 @@ pub(super) fn answered(dialect: &dyn Dialect, ask: &Ask, reply: &Reply, script: 
     Scene { status: 200, content_type: "application/json", headers, length: Some(length), steps }
 }
 
-fn streamed(dialect: &dyn Dialect, events: Vec<Bytes>, broke: &Refusal, script: &Script) -> Vec<Step> {
+fn streamed(dialect: &dyn Dialect, ask: &Ask, events: Vec<Bytes>, broke: &Refusal, script: &Script) -> Vec<Step> {
     let (keep, last) = match &script.trouble {
         Some(Trouble::Stall) => (0, vec![Step::Silence]),
         Some(Trouble::CommentStall) => (0, vec![Step::Send(dialect.idle()), Step::Silence]),
         Some(Trouble::DieAfterHeaders) => (0, vec![Step::Break]),
         Some(Trouble::CutAfter(count)) => (*count, vec![Step::Break]),
-        Some(Trouble::ErrorAfter(count)) => (*count, vec![Step::Send(dialect.error_event(broke))]),
+        Some(Trouble::ErrorAfter(count)) => {
+            let sent = events.len().min(*count);
+            (sent, vec![Step::Send(dialect.error_event(ask, sent, broke))])
+        }
         Some(Trouble::Junk(junk)) => (0, vec![Step::Send(dialect.junk(junk.text()))]),
         _ => (events.len(), Vec::new()),
     };

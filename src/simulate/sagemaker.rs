@@ -102,7 +102,7 @@ impl Dialect for SageMaker {
         part(&CONTAINER.junk(text))
     }
 
-    fn error_event(&self, refusal: &Refusal) -> Bytes {
+    fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
         let body = json!({ "Message": refusal.message, "ErrorCode": "ModelInvocationTimeExceeded" });
         aws::message(false, "ModelStreamError", body.to_string().as_bytes())
     }

@@ -5,7 +5,7 @@ mod shape;
 pub(super) mod write;
 
 use super::ask::Ask;
-use super::dialect::{Dialect, Incoming, Refusal};
+use super::dialect::{Dialect, Incoming, Refusal, typed_event};
 use super::reply::Reply;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -67,12 +67,12 @@ impl Dialect for Anthropic {
         Bytes::from(format!("event: content_block_delta\ndata: {text}\n\n"))
     }
 
-    fn error_event(&self, refusal: &Refusal) -> Bytes {
-        write::event(&error(refusal))
+    fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
+        typed_event(&error(refusal))
     }
 
     fn idle(&self) -> Bytes {
-        write::event(&json!({ "type": "ping" }))
+        typed_event(&json!({ "type": "ping" }))
     }
 }
 

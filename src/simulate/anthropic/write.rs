@@ -1,6 +1,7 @@
 //! Writes a Messages answer, whole and as a stream's events.
 
 use crate::simulate::ask::Ask;
+use crate::simulate::dialect::typed_event;
 use crate::simulate::reply::{Block, Reply, Spoken};
 use crate::simulate::signature::sign;
 use bytes::Bytes;
@@ -46,12 +47,7 @@ pub(in crate::simulate) fn events(ask: &Ask, reply: &Reply) -> Vec<Bytes> {
         out.push(json!({ "type": "message_delta", "delta": ending, "usage": usage(reply) }));
     }
     out.push(json!({ "type": "message_stop" }));
-    out.iter().map(event).collect()
-}
-
-/// One event, named as its data's type.
-pub(super) fn event(data: &Value) -> Bytes {
-    Bytes::from(format!("event: {}\ndata: {data}\n\n", data.get("type").and_then(Value::as_str).unwrap_or_default()))
+    out.iter().map(typed_event).collect()
 }
 
 /// The message before anything was said.

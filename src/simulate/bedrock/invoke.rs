@@ -74,8 +74,8 @@ impl Dialect for Claude {
         aws::message(true, "chunk", text.as_bytes())
     }
 
-    fn error_event(&self, refusal: &Refusal) -> Bytes {
-        Bedrock.error_event(refusal)
+    fn error_event(&self, ask: &Ask, sent: usize, refusal: &Refusal) -> Bytes {
+        Bedrock.error_event(ask, sent, refusal)
     }
 
     fn idle(&self) -> Bytes {

@@ -92,7 +92,7 @@ impl Dialect for Bedrock {
         aws::message(true, "contentBlockDelta", text.as_bytes())
     }
 
-    fn error_event(&self, refusal: &Refusal) -> Bytes {
+    fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
         let exception = aws::exception(refusal); // in a stream its name is a member's: it begins small
         let (head, tail) = exception.split_at_checked(1).unwrap_or_default();
         aws::message(false, &(head.to_lowercase() + tail), &self.refusal(refusal))

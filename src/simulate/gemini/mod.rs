@@ -112,7 +112,7 @@ impl Dialect for Gemini {
         Bytes::from(format!("data: {text}\r\n\r\n"))
     }
 
-    fn error_event(&self, refusal: &Refusal) -> Bytes {
+    fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
         write::event(&error(refusal))
     }
 

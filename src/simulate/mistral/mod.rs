@@ -198,7 +198,7 @@ impl Dialect for Mistral {
         error(refusal).to_string().into_bytes()
     }
 
-    fn error_event(&self, refusal: &Refusal) -> Bytes {
+    fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
         Bytes::from(format!("data: {}\n\n", error(refusal)))
     }
 

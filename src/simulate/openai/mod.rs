@@ -131,7 +131,7 @@ impl Dialect for Service {
         error::body(*self, refusal).to_string().into_bytes()
     }
 
-    fn error_event(&self, refusal: &Refusal) -> Bytes {
+    fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
         Bytes::from(format!("data: {}\n\n", error::body(*self, refusal)))
     }
 

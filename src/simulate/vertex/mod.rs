@@ -106,8 +106,8 @@ impl<D: Dialect> Dialect for Guest<D> {
         self.inner.junk(text)
     }
 
-    fn error_event(&self, refusal: &Refusal) -> Bytes {
-        self.inner.error_event(refusal)
+    fn error_event(&self, ask: &Ask, sent: usize, refusal: &Refusal) -> Bytes {
+        self.inner.error_event(ask, sent, refusal)
     }
 
     fn idle(&self) -> Bytes {
