@@ -4,7 +4,7 @@ use super::dialect::Refusal;
 use super::embed::Embed;
 use super::script::Script;
 use super::seen::sha256_hex;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Bytes of text that count as one token.
 const BYTES_PER_TOKEN: usize = 4;
@@ -105,18 +105,22 @@ impl Ask {
 
     /// A tool is offered.
     pub(super) fn offer(&mut self, name: &str, parameters: Option<&Value>) {
-        let parameters = parameters.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-        self.tools.push(Tool { name: name.to_owned(), parameters });
+        let parameters = parameters.cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        self.tools.push(Tool { name: name.to_owned(), parameters, ..Tool::default() });
     }
 }
 
 /// A tool that the client offers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tool {
     /// Its name.
     pub(super) name: String,
     /// JSON schema of its arguments.
     pub(super) parameters: Value,
+    /// What its input must satisfy, for a custom tool, whose input is a text.
+    pub(super) input: Option<Constraint>,
+    /// The namespace it is in.
+    pub(super) namespace: Option<String>,
 }
 
 /// Whether a tool must be called.

@@ -16,6 +16,13 @@ pub fn example(grammar: &str) -> Result<String, String> {
     let mut rules: HashMap<&str, String> = HashMap::new();
     let mut last: Option<&str> = None;
     for line in grammar.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#') && !line.starts_with("//")) {
+        if let Some(statement) = line.strip_prefix('%') {
+            if let Some((name, body)) = statement.strip_prefix("import common.").and_then(common) {
+                rules.insert(name, body.to_owned());
+            }
+            continue;
+        }
+        let line = without_alias(line);
         let head = line.split_once("::=").or_else(|| line.split_once(':'));
         match (head, last) {
             (Some((name, body)), _) if name.trim().chars().all(is_name) => {
@@ -28,6 +35,26 @@ pub fn example(grammar: &str) -> Result<String, String> {
     }
     let root = ["root", "start"].into_iter().find(|name| rules.contains_key(name)).ok_or("the grammar has no rule `root`")?;
     rule(&rules, root, 0)
+}
+
+/// A terminal of Lark's own library.
+fn common(name: &str) -> Option<(&str, &'static str)> {
+    let body = match name {
+        "LF" | "NEWLINE" => r#""\n""#,
+        "WS" | "WS_INLINE" => r#"" ""#,
+        "DIGIT" | "INT" | "NUMBER" | "SIGNED_NUMBER" => r#""0""#,
+        "LETTER" | "WORD" | "CNAME" => r#""a""#,
+        _ => return None,
+    };
+    Some((name, body))
+}
+
+/// A line of a Lark grammar without the ` -> name` that renames its alternative.
+fn without_alias(line: &str) -> &str {
+    match line.rsplit_once("->") {
+        Some((before, name)) if !name.trim().is_empty() && name.trim().chars().all(is_name) => before.trim_end(),
+        _ => line,
+    }
 }
 
 fn is_name(c: char) -> bool {
@@ -120,6 +147,11 @@ mod tests {
             ("# a comment\nroot ::= greeting \" \" name+\ngreeting ::= (\"hi\" | \"ho\") \"!\"?\nname ::= [A-Z] [a-z]*", "hi A"),
             ("start: item\n  | \"x\"\nitem: /[0-9]{2}/", "00"),
             ("root ::= \"say \\\"a\\\"\"", "say \"a\""),
+            (
+                "start: begin hunk+ end\nbegin: \"*** Begin\" LF\nend: \"*** End\" LF?\nhunk: \"*** Add: \" name LF line+\n\
+                name: /(.+)/\nline: \"+\" /(.*)/ LF -> line\n\n%import common.LF",
+                "*** Begin\n*** Add: a\n+\n*** End",
+            ),
         ] {
             assert_eq!(example(grammar).unwrap(), text, "{grammar}");
         }

@@ -4,7 +4,7 @@
 //! - The conversation ends in tool results: a text that quotes them.
 //! - Tools are offered, and one is required or the user's text speaks of the weather or of a tool by name (a word of at
 //!   least three letters in it): that tool is called, with arguments that satisfy its schema. With "both" or "all" in the
-//!   text and parallel calls allowed, every tool is called.
+//!   text and parallel calls allowed, every tool is called. A custom tool gets a text in its grammar, or the user's text.
 //! - A constraint is given: the shortest or first text that satisfies it.
 //! - Otherwise a friendly line that names the model, what media it saw and the first words of the user.
 //!
@@ -82,7 +82,7 @@ impl Block<'_> {
             Self::Thinking(text) => text.split_inclusive(' ').map(str::to_owned).collect(),
             Self::Text(text) => pieces(ask, text),
             Self::Call(_, call) => {
-                let arguments: Vec<char> = call.arguments.to_string().chars().collect();
+                let arguments: Vec<char> = call.text().chars().collect();
                 arguments.chunks(ARGUMENTS_PIECE).map(|piece| piece.iter().collect()).collect()
             }
         }
@@ -94,8 +94,22 @@ impl Block<'_> {
 pub(super) struct Call {
     /// Which tool.
     pub(super) name: String,
-    /// An object that satisfies its schema.
+    /// An object that satisfies its schema; a string for a custom tool.
     pub(super) arguments: Value,
+    /// Whether the tool is a custom one.
+    pub(super) is_custom: bool,
+    /// The namespace the tool is in.
+    pub(super) namespace: Option<String>,
+}
+
+impl Call {
+    /// The arguments as JSON, or the input of a custom tool as it is.
+    pub(super) fn text(&self) -> String {
+        match &self.arguments {
+            Value::String(input) if self.is_custom => input.clone(),
+            arguments => arguments.to_string(),
+        }
+    }
 }
 
 /// Why an answer ended.
@@ -148,7 +162,7 @@ pub(super) fn decide(ask: &Ask) -> Result<Reply, String> {
     for index in 0..ask.n.max(1) {
         let spoken = speak(ask, index)?;
         let reasoning = spoken.reasoning.map_or(0, tokens);
-        let calls: u64 = spoken.calls.iter().map(|call| tokens(&call.name) + tokens(&call.arguments.to_string())).sum();
+        let calls: u64 = spoken.calls.iter().map(|call| tokens(&call.name) + tokens(&call.text())).sum();
         usage.reasoning += reasoning;
         usage.completion += reasoning + calls + tokens(&spoken.text);
         choices.push(spoken);
@@ -163,7 +177,7 @@ fn speak(ask: &Ask, index: usize) -> Result<Spoken, String> {
     if !calls.is_empty() {
         return Ok(Spoken { reasoning, text: String::new(), calls, finish: scripted.unwrap_or(Finish::Calls) });
     }
-    let mut text = text(ask)?;
+    let mut text = constrained(ask, &ask.constraint)?;
     if index > 0 && ask.constraint == Constraint::Free {
         text.push_str(&format!(" (choice {index})"));
     }
@@ -204,14 +218,19 @@ fn calls(ask: &Ask) -> Result<Vec<Call>, String> {
     called
         .into_iter()
         .map(|tool| {
-            let arguments = sample::sample(&tool.parameters, hint).map_err(|why| format!("tool `{}`: {why}", tool.name))?;
-            Ok(Call { name: tool.name.clone(), arguments })
+            let arguments = match &tool.input {
+                None => sample::sample(&tool.parameters, hint),
+                Some(Constraint::Free) => Ok(Value::String(ask.user.chars().take(ECHOED_CHARS).collect())),
+                Some(constraint) => constrained(ask, constraint).map(Value::String),
+            };
+            let arguments = arguments.map_err(|why| format!("tool `{}`: {why}", tool.name))?;
+            Ok(Call { name: tool.name.clone(), arguments, is_custom: tool.input.is_some(), namespace: tool.namespace.clone() })
         })
         .collect()
 }
 
-fn text(ask: &Ask) -> Result<String, String> {
-    match &ask.constraint {
+fn constrained(ask: &Ask, constraint: &Constraint) -> Result<String, String> {
+    match constraint {
         Constraint::Free => Ok(sized(ask, prose(ask))),
         Constraint::Object => Ok(serde_json::json!({ "answer": prose(ask) }).to_string()),
         Constraint::Schema(schema) => sample::sample(schema, proper_noun(&ask.user)).map(|value| value.to_string()),
@@ -281,7 +300,7 @@ mod tests {
 
     fn weather() -> Vec<Tool> {
         let parameters = json!({ "type": "object", "properties": { "city": { "type": "string" } }, "required": ["city"] });
-        vec![Tool { name: "get_weather".into(), parameters: parameters.clone() }, Tool { name: "get_time".into(), parameters }]
+        ["get_weather", "get_time"].map(|name| Tool { name: name.into(), parameters: parameters.clone(), ..Tool::default() }).into()
     }
 
     #[test]
@@ -304,6 +323,17 @@ mod tests {
         assert_eq!(call(&Ask { tools: weather(), choice: Choice::None, ..ask("weather") }), []);
         let after = decide(&Ask { tools: weather(), results: Some(vec!["sunny".into()]), ..ask("weather") }).unwrap();
         assert_eq!(after.choices[0].text, "Here is what the tool says: sunny");
+    }
+
+    #[test]
+    fn custom_tools_get_a_text() {
+        let input = |constraint| {
+            let tool = Tool { name: "apply_patch".into(), input: Some(constraint), ..Tool::default() };
+            decide(&Ask { tools: vec![tool], ..ask("please patch \"a\"") }).unwrap().choices.remove(0).calls.remove(0).text()
+        };
+        assert_eq!(input(Constraint::Free), "please patch \"a\"");
+        assert_eq!(input(Constraint::Pattern("[0-9]{2}".into())), "00");
+        assert_eq!(input(Constraint::Grammar("start: \"x\" LF\n%import common.LF".into())), "x\n");
     }
 
     #[test]
