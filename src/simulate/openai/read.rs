@@ -74,7 +74,8 @@ fn content(content: Option<&Value>, ask: &mut Ask) -> String {
     out
 }
 
-fn data_type<'a>(uri: Option<&'a Value>, otherwise: &'a str) -> &'a str {
+/// The media type of a data URI.
+pub(super) fn data_type<'a>(uri: Option<&'a Value>, otherwise: &'a str) -> &'a str {
     let inline = uri.and_then(Value::as_str).and_then(|uri| uri.strip_prefix("data:")?.split_once(';'));
     inline.map_or(otherwise, |(kind, _)| kind)
 }
@@ -111,13 +112,15 @@ fn logprobs(json: &Map<String, Value>) -> Option<u64> {
 
 /// Whether the model thinks first, by its name and by what the request says.
 pub(super) fn thinks(service: Service, json: &Map<String, Value>) -> bool {
-    let model = text_of(json, "model");
-    let effort = given(json, "reasoning_effort").and_then(Value::as_str);
     match json.get("thinking").and_then(|thinking| thinking.get("type")).and_then(Value::as_str) {
-        Some("disabled") => return false,
-        Some("enabled") => return true,
-        _ => {}
+        Some("disabled") => false,
+        Some("enabled") => true,
+        _ => reasons(service, text_of(json, "model"), given(json, "reasoning_effort").and_then(Value::as_str)),
     }
+}
+
+/// Whether a model thinks first, by its name and by the effort that is asked for.
+pub(super) fn reasons(service: Service, model: &str, effort: Option<&str>) -> bool {
     let by_name = match service {
         OpenAi => return is_openai_reasoning(model) && effort != Some("none"),
         DeepSeek => model.contains("v4") || model.contains("reasoner"),

@@ -6,7 +6,7 @@ use crate::simulate::reply::{Block, Call, Finish, Reply, Spoken, Usage, pieces};
 use serde_json::{Map, Value, json};
 
 /// `created` of every answer: a fixed second, so that the same request gets the same bytes.
-const CREATED: u64 = 1_750_000_000;
+pub(super) const CREATED: u64 = 1_750_000_000;
 /// What every token's log probability is.
 const LOGPROB: f64 = -0.125;
 
@@ -213,10 +213,15 @@ fn call_deltas(service: Service, ask: &Ask, index: usize, n: usize, call: &Call,
 }
 
 fn whole_call(ask: &Ask, index: usize, n: usize, call: &Call) -> Value {
-    json!({ "id": format!("call_{}{index}{n}", ask.digest), "type": "function", "function": { "name": call.name, "arguments": call.arguments.to_string() } })
+    json!({ "id": call_id(ask, index, n), "type": "function", "function": { "name": call.name, "arguments": call.arguments.to_string() } })
 }
 
-fn object(value: Value) -> Map<String, Value> {
+/// The id of a call.
+pub(super) fn call_id(ask: &Ask, index: usize, n: usize) -> String {
+    format!("call_{}{index}{n}", ask.digest)
+}
+
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(object) => object,
         _ => Map::new(),
@@ -282,13 +287,17 @@ fn usage(service: Service, usage: Usage) -> Value {
 }
 
 fn logprobs<'a>(pieces: impl Iterator<Item = &'a String>, top: u64) -> Value {
+    json!({ "content": token_logprobs(pieces, top), "refusal": null })
+}
+
+/// The log probabilities of pieces, each with so many alternatives.
+pub(super) fn token_logprobs<'a>(pieces: impl Iterator<Item = &'a String>, top: u64) -> Vec<Value> {
     let token = |piece: &str, n: u64| json!({ "token": piece, "logprob": LOGPROB - f64::from(u32::try_from(n).unwrap_or(u32::MAX)), "bytes": piece.as_bytes() });
-    let content: Vec<Value> = pieces
+    pieces
         .map(|piece| {
             let mut out = object(token(piece, 0));
             out.insert("top_logprobs".into(), (0..top).map(|n| token(piece, n)).collect());
             Value::Object(out)
         })
-        .collect();
-    json!({ "content": content, "refusal": null })
+        .collect()
 }

@@ -104,7 +104,7 @@ fn content(service: Service, message: &Value, role: &str, index: usize) -> Check
 }
 
 /// An http URL, or a data URI whose data is base64.
-fn is_fetchable(url: &str) -> bool {
+pub(in crate::simulate::openai) fn is_fetchable(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("data:") else { return url.starts_with("https://") || url.starts_with("http://") };
     rest.split_once(";base64,").is_some_and(|(_, data)| !data.is_empty() && is_base64(data))
 }

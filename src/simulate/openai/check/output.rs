@@ -49,7 +49,7 @@ pub(super) fn format(service: Service, body: &Map<String, Value>) -> Checked {
 }
 
 /// What `strict` needs: every object closed, and all its properties required.
-pub(super) fn strict(schema: &Value, param: &str) -> Checked {
+pub(in crate::simulate::openai) fn strict(schema: &Value, param: &str) -> Checked {
     match schema {
         Value::Object(object) => {
             if let Some(properties) = object.get("properties").and_then(Value::as_object) {

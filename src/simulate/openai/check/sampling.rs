@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 const REASONING_DEFAULTS: [(&str, f64); 4] = [("temperature", 1.0), ("top_p", 1.0), ("frequency_penalty", 0.0), ("presence_penalty", 0.0)];
 
 /// Checks ranges and types of the numbers.
-pub(super) fn numbers(service: Service, body: &Map<String, Value>) -> Checked {
+pub(in crate::simulate::openai) fn numbers(service: Service, body: &Map<String, Value>) -> Checked {
     let hottest = if service.is_vllm() || service == SgLang { f64::MAX } else { 2.0 };
     for (name, least, most) in
         [("temperature", 0.0, hottest), ("top_p", 0.0, 1.0), ("frequency_penalty", -2.0, 2.0), ("presence_penalty", -2.0, 2.0)]
@@ -99,7 +99,7 @@ pub(super) fn logprobs(service: Service, body: &Map<String, Value>) -> Checked {
 }
 
 /// Checks `stream` and `stream_options`.
-pub(super) fn streaming(body: &Map<String, Value>) -> Checked {
+pub(in crate::simulate::openai) fn streaming(body: &Map<String, Value>) -> Checked {
     let stream = given(body, "stream");
     if stream.is_some_and(|stream| !stream.is_boolean()) {
         return refuse("invalid_type", "stream", "Invalid type for 'stream': expected a boolean.");

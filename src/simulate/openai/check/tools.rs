@@ -15,31 +15,14 @@ pub(super) fn check(service: Service, body: &Map<String, Value>) -> Checked {
     };
     let name_of = |tool: &'_ Value| tool.pointer("/function/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     for (index, tool) in tools.iter().enumerate() {
-        let (at, name) = (format!("tools[{index}]"), name_of(tool));
+        let at = format!("tools[{index}]");
         let custom = tool.get("type").and_then(Value::as_str) == Some("custom") && service == OpenAi;
         if !custom && tool.get("type").and_then(Value::as_str) != Some("function") {
             return refuse("invalid_value", &at, format!("Invalid '{at}.type': expected 'function'."));
         }
-        let good_name = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if !custom && !good_name {
-            return refuse(
-                "invalid_value",
-                &at,
-                format!("Invalid '{at}.function.name': string does not match pattern '^[a-zA-Z0-9_-]+$' of at most 64 characters."),
-            );
-        }
-        let parameters = tool.pointer("/function/parameters");
-        if parameters
-            .is_some_and(|schema| !schema.is_object() || (service == OpenAi && schema.get("type").is_some_and(|kind| kind != "object")))
-        {
-            return refuse(
-                "invalid_function_parameters",
-                &at,
-                format!("Invalid schema for function '{name}': schema must be a JSON Schema of type 'object'."),
-            );
-        }
-        if service == OpenAi && tool.pointer("/function/strict") == Some(&Value::Bool(true)) {
-            strict(parameters.unwrap_or(&Value::Null), &at)?;
+        if !custom {
+            let own = tool.get("function").unwrap_or(&Value::Null);
+            function(service, &at, &format!("{at}.function"), own, own.get("parameters"))?;
         }
     }
     if service == OpenAi && tools.is_empty() && given(body, "parallel_tool_calls").is_some() {
@@ -64,6 +47,31 @@ pub(super) fn check(service: Service, body: &Map<String, Value>) -> Checked {
     }
     if service == DeepSeek && needs_tools && thinks(service, body) {
         return refuse("", "tool_choice", "Thinking mode does not support this tool_choice.");
+    }
+    Ok(())
+}
+
+/// Checks the name and the schema of a function that stands at `path`; faults are about the parameter `at`.
+pub(in crate::simulate::openai) fn function(
+    service: Service,
+    at: &str,
+    path: &str,
+    function: &Value,
+    parameters: Option<&Value>,
+) -> Checked {
+    let name = function.get("name").and_then(Value::as_str).unwrap_or_default();
+    let good_name = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if !good_name {
+        let why = format!("Invalid '{path}.name': string does not match pattern '^[a-zA-Z0-9_-]+$' of at most 64 characters.");
+        return refuse("invalid_value", at, why);
+    }
+    let is_object = |schema: &Value| schema.is_object() && (service != OpenAi || schema.get("type").is_none_or(|kind| kind == "object"));
+    if parameters.is_some_and(|schema| !is_object(schema)) {
+        let why = format!("Invalid schema for function '{name}': schema must be a JSON Schema of type 'object'.");
+        return refuse("invalid_function_parameters", at, why);
+    }
+    if service == OpenAi && function.get("strict") == Some(&Value::Bool(true)) {
+        strict(parameters.unwrap_or(&Value::Null), at)?;
     }
     Ok(())
 }
