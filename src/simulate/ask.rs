@@ -60,6 +60,8 @@ pub(super) struct Ask {
     pub(super) embed: Option<Embed>,
     /// Tokens of the prompt.
     pub(super) prompt_tokens: u64,
+    /// Members of the request, for a dialect whose answers repeat them.
+    pub(super) request: Map<String, Value>,
 }
 
 impl Ask {

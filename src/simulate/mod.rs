@@ -18,13 +18,14 @@
 //! | `/vertex` | aiplatform.googleapis.com: Gemini, Claude and `endpoints/openapi`; `/vertex/token` gives out tokens |
 //!
 //! After the base comes the service's own path: `/chat/completions`, or `/embeddings` where an OpenAI-like service or Mistral
-//! has them, `:embedContent` and its like at Google's, `/v1/messages`, `/model/ID/converse` and so on. A model in a path is percent-decoded; `+` is itself there.
+//! has them, `/responses` at OpenAI, xAI, vLLM from 0.12 and other servers that speak OpenAI, `:embedContent` and its like at Google's, `/v1/messages`, `/model/ID/converse` and so on. A model in a path is percent-decoded; `+` is itself there.
 //!
 //! - It refuses what the real service refuses, in that service's error shape. Good keys are those that begin with `sk-`,
 //!   at Google AI Studio `AIza`, at Bedrock `ABSK` or `bedrock-api-key-`; the self-hosted kinds need none. AWS signatures
 //!   are looked at, and verified where they are made with [`DEMO_KEY_ID`]; Vertex AI takes [`DEMO_TOKEN`] and the
 //!   tokens that it gave out.
-//! - Thoughts are signed where the service signs them, and a turn of tool results must bring them back unchanged.
+//! - Thoughts are signed where the service signs them, and a turn of tool results must bring them back unchanged. Encrypted
+//!   reasoning of the Responses API is accepted only by the service that made it.
 //! - What the services take beyond this and the gateway does not send is refused too: server-side tools, Gemini's
 //!   streams without `alt=sse`, counters of tokens.
 //! - Answers are deterministic: the same request gets the same bytes. `reply` says what is answered, [`script`] how a

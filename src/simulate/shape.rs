@@ -34,6 +34,8 @@ pub(super) enum Shape {
     Map(&'static Shape),
     /// An object with these members and no others.
     Closed(&'static [Member]),
+    /// An object with these members and any others.
+    Open(&'static [Member]),
     /// An object whose `type` says which of these it is.
     Tagged(&'static [(&'static str, &'static [Member])]),
     /// An object with exactly one of these members, which may also have those of the second list.
@@ -95,6 +97,7 @@ impl Shape {
                 return object.iter().try_for_each(|(key, value)| shape.check(value, &below(at, key)));
             }
             (Self::Closed(members), Value::Object(object)) => return closed(members, object, at),
+            (Self::Open(members), Value::Object(object)) => return known(members, object, at),
             (Self::Tagged(kinds), Value::Object(object)) => {
                 let kind = object.get("type").and_then(Value::as_str).unwrap_or_default();
                 return match kinds.iter().find(|(known, _)| *known == kind) {
@@ -133,6 +136,10 @@ fn closed(members: &[Member], object: &Map<String, Value>, at: &str) -> Result<(
     if let Some(unknown) = object.keys().find(|key| !members.iter().any(|(name, ..)| name == key)) {
         return Err((below(at, unknown), Why::Unknown));
     }
+    known(members, object, at)
+}
+
+fn known(members: &[Member], object: &Map<String, Value>, at: &str) -> Result<(), Fault> {
     for (name, rule, shape) in members {
         match object.get(*name) {
             None if *rule == Rule::Need => return Err((below(at, name), Why::Missing)),
@@ -207,9 +214,13 @@ mod tests {
             ("n", Need, &Shape::Whole(1, 3)),
             ("s", May, &Shape::Either(&[&Shape::Text, &Shape::Some(&Shape::Base64)])),
             ("b", Null, &Shape::Tagged(&[("x", &[("type", Need, &Shape::Any), ("w", Need, &Shape::Word(&["a"]))])])),
+            ("o", May, &Shape::Open(&[("k", Need, &Shape::Flag)])),
             ("u", May, &Shape::Union(&[("l", May, &Shape::Flag), ("r", May, &Shape::Name(2, "-"))], &[("m", May, &Shape::Any)])),
         ]);
-        for good in [json!({ "n": 3, "b": null, "s": "" }), json!({ "n": 1, "s": ["QQ=="], "u": { "r": "a-", "m": 1 } })] {
+        for good in [
+            json!({ "n": 3, "b": null, "s": "" }),
+            json!({ "n": 1, "s": ["QQ=="], "o": { "k": true, "z": 1 }, "u": { "r": "a-", "m": 1 } }),
+        ] {
             assert_eq!(SHAPE.check(&good, ""), Ok(()), "{good}");
         }
         for (bad, at, why) in [
@@ -222,6 +233,7 @@ mod tests {
             (json!({ "n": 1, "b": {} }), "b.type", Why::Missing),
             (json!({ "n": 1, "b": { "type": "y" } }), "b.type", Why::Wrong),
             (json!({ "n": 1, "b": { "type": "x" } }), "b.w", Why::Missing),
+            (json!({ "n": 1, "o": { "z": 1 } }), "o.k", Why::Missing),
             (json!({ "n": 1, "u": { "l": true, "r": "a" } }), "u", Why::Wrong),
             (json!({ "n": 1, "u": { "r": "abc" } }), "u.r", Why::Wrong),
             (json!({ "n": 1, "u": { "l": true, "k": 1 } }), "u.k", Why::Unknown),

@@ -1,9 +1,10 @@
-//! The OpenAI chat-completions protocol as a dozen services speak it, each with what differs on its wire.
+//! OpenAI's chat completions, embeddings and Responses API as a dozen services speak it, each with what differs on its wire.
 
 mod check;
 mod embeddings;
 mod error;
 pub(super) mod read;
+mod responses;
 mod write;
 
 use super::ask::Ask;
@@ -55,12 +56,12 @@ static BASES: [(&str, Service); 13] = [
 
 /// Who answers at a path.
 pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
-    let (base, embeds) = match path.strip_suffix(EMBEDDINGS) {
-        Some(base) => (base, true),
-        None => (path.strip_suffix("/chat/completions")?, false),
+    let at = |endpoint: &str| {
+        let base = path.strip_suffix(endpoint)?;
+        BASES.iter().find(|(known, _)| *known == base).map(|(_, service)| service)
     };
-    let (_, service) = BASES.iter().find(|(known, _)| *known == base)?;
-    (!embeds || service.embeds()).then_some(service as &dyn Dialect)
+    let chat = || at("/chat/completions").or_else(|| at(EMBEDDINGS).filter(|service| service.embeds()));
+    at(responses::PATH).and_then(|service| responses::of(*service)).or_else(|| chat().map(|service| service as &dyn Dialect))
 }
 
 impl Service {

@@ -3,6 +3,7 @@
 
 mod foreign;
 mod gateway;
+mod responses;
 
 use super::{Ending, Handle, SeenBody, Simulator};
 use serde_json::{Value, json};

@@ -5,7 +5,10 @@ mod output;
 mod sampling;
 mod tools;
 
-pub(super) use sampling::is_openai_reasoning;
+pub(super) use messages::is_fetchable;
+pub(super) use output::strict;
+pub(super) use sampling::{is_openai_reasoning, numbers, streaming};
+pub(super) use tools::function;
 
 use super::Service::{self, OpenAi};
 use crate::simulate::dialect::Refusal;
@@ -56,9 +59,10 @@ const OPENAI_KEYS: [&str; 37] = [
 ];
 
 /// What a check gives.
-type Checked = Result<(), Refusal>;
+pub(super) type Checked = Result<(), Refusal>;
 
-fn refuse(code: &'static str, param: &str, message: impl Into<String>) -> Checked {
+/// A 400 about a field.
+pub(super) fn refuse(code: &'static str, param: &str, message: impl Into<String>) -> Checked {
     Err(Refusal::field(code, param, message))
 }
 
