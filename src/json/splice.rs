@@ -1,7 +1,8 @@
-//! Builds a new body from an old one and a few edits of top-level members. Everything else stays byte for byte: number
-//! formats, order, white space, unknown fields.
+//! Builds a new body from an old one and a few edits of top-level members, or a new array from an old one. Everything else
+//! stays byte for byte: number formats, order, white space, unknown fields.
 
-use super::envelope::{Envelope, Member};
+use super::envelope::{Envelope, Member, ScanError};
+use super::walk::Cursor;
 use super::write;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -197,6 +198,50 @@ impl<'p> Pieces<'p> {
     }
 }
 
+/// What becomes of an element of an array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// It stays.
+    Kept,
+    /// It is taken out.
+    Removed,
+    /// It is replaced by this JSON.
+    Replaced(String),
+}
+
+/// Edits the elements of an array that [`super::walk`] returned; `None` where all of them stay. Separators are copied as in
+/// [`Splice`].
+///
+/// # Errors
+/// The first problem, or an error of `edit`.
+pub fn elements<E: From<ScanError>>(array: &str, mut edit: impl FnMut(&str) -> Result<Element, E>) -> Result<Option<String>, E> {
+    let mut cursor = Cursor::inside(array);
+    let (mut out, mut changed) = (String::new(), false);
+    // The text before the first element, the end of the one before, and whether one has stayed.
+    let (mut lead, mut end, mut any) = (None, 0, false);
+    cursor.array(|cursor| {
+        let start = cursor.position();
+        let element = cursor.raw()?;
+        let lead = *lead.get_or_insert(start);
+        let separator = std::mem::replace(&mut end, cursor.position())..start;
+        let edited = edit(element)?;
+        changed |= edited != Element::Kept;
+        let element = match &edited {
+            Element::Kept => element,
+            Element::Removed => return Ok(()),
+            Element::Replaced(json) => json,
+        };
+        out.push_str(array.get(if std::mem::replace(&mut any, true) { separator } else { 0..lead }).unwrap_or_default());
+        out.push_str(element);
+        Ok::<_, E>(())
+    })?;
+    if !any {
+        out.push('[');
+    }
+    out.push_str(array.get(end..).unwrap_or_default());
+    Ok(changed.then_some(out))
+}
+
 fn quoted(key: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(key.len() + 2);
     out.push(b'"');
@@ -252,6 +297,25 @@ mod tests {
             splice.replace(&m[3], Cow::Borrowed(b"[]"));
         });
         assert_eq!(got, "{\"a\":[{} ],\"b\":[0,{},1],\"c\":{},\"d\":[{}]}");
+    }
+
+    #[test]
+    fn elements_come_and_go_with_their_commas() {
+        let edited = |gone: &[&str], array: &str| {
+            let edit = |element: &str| match element {
+                gone_one if gone.contains(&gone_one) => Ok(Element::Removed),
+                "3" => Ok(Element::Replaced("[3]".into())),
+                _ => Ok::<_, ScanError>(Element::Kept),
+            };
+            elements(array, edit).unwrap()
+        };
+        const ARRAY: &str = " [ 1 , 2,\n 4 ] ";
+        assert_eq!(edited(&["1"], ARRAY).as_deref(), Some(" [ 2,\n 4 ] "));
+        assert_eq!(edited(&["2"], ARRAY).as_deref(), Some(" [ 1,\n 4 ] "));
+        assert_eq!(edited(&["2", "4"], ARRAY).as_deref(), Some(" [ 1 ] "));
+        assert_eq!(edited(&["1", "2", "4"], ARRAY).as_deref(), Some("[ ] "));
+        assert_eq!(edited(&[], "[1, 3 ,2]").as_deref(), Some("[1, [3] ,2]"));
+        assert_eq!((edited(&["2"], "[1]"), edited(&[], "[ ]")), (None, None));
     }
 
     #[test]

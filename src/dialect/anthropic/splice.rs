@@ -8,10 +8,11 @@ use super::{Host, Seat};
 use crate::dialect::bedrock::error::exception;
 use crate::dialect::shared::claude::{Model, Sampling, Thought};
 use crate::dialect::shared::params::{Settled, temperature};
+use crate::dialect::shared::sealed::{is_sealed, may_have_sealed, without};
 use crate::dialect::{self, shared};
 use crate::error::ApiError;
 use crate::frame::Frame;
-use crate::json::splice::Splice;
+use crate::json::splice::{Element, Splice, elements};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::json::write::Writer;
@@ -20,9 +21,7 @@ use crate::llm::failure::Fault;
 use crate::llm::field::Field;
 use crate::llm::messages::MessagesRequest;
 use crate::llm::request::{Authority, Effort};
-use crate::llm::state::MARK;
 use bytes::Bytes;
-use memchr::memmem;
 use std::borrow::Cow;
 
 /// How the text begins that has to stay the first one of the instructions.
@@ -75,7 +74,7 @@ pub(super) fn body(request: &MessagesRequest<'_>, seat: &Seat<'_>, counting: boo
         edits.instruct(system)?;
     }
     if let Some(messages) = without_sealed(base.parsed.raw(Field::Messages).unwrap_or_default())? {
-        edits.set("messages", messages);
+        edits.set("messages", messages.into_bytes());
     }
     Ok((edits.splice.finish(), settled))
 }
@@ -321,33 +320,19 @@ fn quoted(text: &str) -> Vec<u8> {
 
 /// The messages without the thinking that the gateway sealed for another provider; `None` where there is none. A message that
 /// had nothing else is left out.
-fn without_sealed(messages: &str) -> Result<Option<Vec<u8>>, ApiError> {
-    if memmem::find(messages.as_bytes(), MARK.as_bytes()).is_none() {
+fn without_sealed(messages: &str) -> Result<Option<String>, ApiError> {
+    if !may_have_sealed(messages) {
         return Ok(None);
     }
-    let (mut kept, mut changed) = (Vec::new(), false);
-    let mut list = walk::inner_elements(messages)?;
-    while let Some(message) = list.next()? {
-        let content = content_of(message)?;
-        let mut blocks = Vec::new();
-        let mut sealed = false;
-        if let Some((_, content)) = content {
-            let mut all = walk::inner_elements(content)?;
-            while let Some(block) = all.next()? {
-                if is_sealed(block)? { sealed = true } else { blocks.push(block) }
-            }
+    elements(messages, |message| {
+        let Some((at, content)) = content_of(message)? else { return Ok(Element::Kept) };
+        let Some(kept) = without(content, |block| is_sealed(block, "thinking", "signature"))? else { return Ok(Element::Kept) };
+        if walk::inner_elements(&kept)?.next()?.is_none() {
+            return Ok(Element::Removed);
         }
-        changed |= sealed;
-        match content.filter(|_| sealed) {
-            None => kept.push(Cow::Borrowed(message)),
-            Some(_) if blocks.is_empty() => {}
-            Some((at, content)) => {
-                let (before, after) = (message.get(..at).unwrap_or_default(), message.get(at + content.len()..).unwrap_or_default());
-                kept.push(Cow::Owned(format!("{before}[{}]{after}", blocks.join(","))));
-            }
-        }
-    }
-    Ok(changed.then(|| format!("[{}]", kept.join(",")).into_bytes()))
+        let (before, after) = (message.get(..at).unwrap_or_default(), message.get(at + content.len()..).unwrap_or_default());
+        Ok(Element::Replaced([before, &kept, after].concat()))
+    })
 }
 
 /// The content of a message, where it is an array, and where it begins.
@@ -363,23 +348,6 @@ fn content_of(message: &str) -> Result<Option<(usize, &str)>, ApiError> {
         })?;
     }
     Ok(content)
-}
-
-/// Whether a block is thinking with a signature of the gateway's.
-fn is_sealed(block: &str) -> Result<bool, ApiError> {
-    if !block.starts_with('{') || memmem::find(block.as_bytes(), MARK.as_bytes()).is_none() {
-        return Ok(false);
-    }
-    let (mut thinking, mut sealed) = (false, false);
-    let mut members = walk::inner_members(block)?;
-    while let Some((key, value)) = members.next()? {
-        match &*key.decode() {
-            "type" => thinking = value == "\"thinking\"",
-            "signature" => sealed = walk::string(value).is_some_and(|text| text.decode().starts_with(MARK)),
-            _ => {}
-        }
-    }
-    Ok(thinking && sealed)
 }
 
 /// Reads an answer that passes as it comes.
@@ -580,7 +548,7 @@ mod tests {
         let message = |blocks: &[&str]| format!(r#"{{"role":"assistant", "content":[{}] }}"#, blocks.join(","));
         let (user, kept) = (r#"{"role":"user","content":"--tg1-"}"#, message(&[claudes, text]));
         let all = format!("[{user},{},{}]", message(&[sealed, claudes, text]), message(&[sealed]));
-        assert_eq!(without_sealed(&all).unwrap().map(|json| String::from_utf8(json).unwrap()), Some(format!("[{user},{kept}]")));
+        assert_eq!(without_sealed(&all).unwrap(), Some(format!("[{user},{kept}]")));
         assert_eq!(without_sealed(&format!("[{user},{kept}]")).unwrap(), None);
     }
 }

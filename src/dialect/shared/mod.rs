@@ -22,6 +22,7 @@ pub mod think;
 pub mod unwrap;
 
 pub(super) mod ids;
+pub(super) mod sealed;
 
 #[cfg(test)]
 mod embeddings_tests;

@@ -1,0 +1,51 @@
+//! Parts of a conversation that the gateway sealed for another provider, which none but that one can read.
+
+use crate::error::ApiError;
+use crate::json::splice::{Element, elements};
+use crate::json::walk;
+use crate::llm::state::MARK;
+use memchr::memmem;
+
+/// Whether a text may have something sealed in it.
+pub fn may_have_sealed(json: &str) -> bool {
+    memmem::find(json.as_bytes(), MARK.as_bytes()).is_some()
+}
+
+/// Whether an element of a conversation is an object of this type whose `member` the gateway sealed.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn is_sealed(element: &str, kind: &str, member: &str) -> Result<bool, ApiError> {
+    if !element.starts_with('{') || !may_have_sealed(element) {
+        return Ok(false);
+    }
+    let mut sealed = false;
+    let mut members = walk::inner_members(element)?;
+    while let Some((key, value)) = members.next()? {
+        sealed |= key.is(member) && walk::string(value).is_some_and(|text| text.decode().starts_with(MARK));
+    }
+    Ok(sealed && is_kind(element, kind)?)
+}
+
+/// Whether an element of a conversation is an object of this type.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn is_kind(element: &str, kind: &str) -> Result<bool, ApiError> {
+    let mut is_kind = false;
+    if element.starts_with('{') {
+        let mut members = walk::inner_members(element)?;
+        while let Some((key, value)) = members.next()? {
+            is_kind |= key.is("type") && walk::string(value).is_some_and(|text| text.decode() == kind);
+        }
+    }
+    Ok(is_kind)
+}
+
+/// The array without the elements that `is_removed`; `None` where all of them stay.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn without(array: &str, is_removed: impl Fn(&str) -> Result<bool, ApiError>) -> Result<Option<String>, ApiError> {
+    elements(array, |element| Ok(if is_removed(element)? { Element::Removed } else { Element::Kept }))
+}
