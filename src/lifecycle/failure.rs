@@ -207,7 +207,7 @@ const fn class_meaning(class: FailureClass) -> Meaning {
     const FAILS: Option<Cause> = Some(Cause::Failures);
     match class {
         // The client's mistake, or a limit that says itself when it is over.
-        FailureClass::BadRequest => (Outcome::BadRequest, None, None),
+        FailureClass::BadRequest | FailureClass::StaleReasoning => (Outcome::BadRequest, None, None),
         FailureClass::ContextLength => (Outcome::ContextLength, None, Some((|on| on.context_length, Next::Larger))),
         FailureClass::ContentFilter => (Outcome::ContentFilter, None, Some((|on| on.content_filter, Next::Another))),
         FailureClass::RateLimited => (Outcome::RateLimited, None, Some((|on| on.rate_limited, Next::Any))),
@@ -231,9 +231,11 @@ fn refused(provider: &str, class: FailureClass, refusal: &ProviderError, sent: O
         FailureClass::NotFound if refusal.class != FailureClass::BadRequest => {
             ApiError::new(404, ErrorKind::NotFound, tell("does not know what was asked for"))
         }
-        FailureClass::BadRequest | FailureClass::ContextLength | FailureClass::ContentFilter | FailureClass::NotFound => {
-            ApiError::invalid(tell("refused the request"))
-        }
+        FailureClass::BadRequest
+        | FailureClass::ContextLength
+        | FailureClass::ContentFilter
+        | FailureClass::StaleReasoning
+        | FailureClass::NotFound => ApiError::invalid(tell("refused the request")),
         // What is wrong with the operator's account is not the client's to know, and waiting does not help.
         FailureClass::Credential => {
             let what = "did not accept the gateway's credentials or account";

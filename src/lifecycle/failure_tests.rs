@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::llm::failure::FailureClass::{
-    BadRequest, ContentFilter, ContextLength, Credential, NotFound, Overloaded, RateLimited, Server, Timeout,
+    BadRequest, ContentFilter, ContextLength, Credential, NotFound, Overloaded, RateLimited, Server, StaleReasoning, Timeout,
 };
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ fn an_unpaid_account_is_no_rate_limit_and_a_request_to_blame_no_failure() {
 fn each_class_has_its_status() {
     for (class, status, kind) in [
         (BadRequest, 400, "invalid_request_error"),
+        (StaleReasoning, 400, "invalid_request_error"),
         (NotFound, 404, "not_found_error"),
         (RateLimited, 429, "rate_limit_error"),
         (Overloaded, 503, "overloaded_error"),
@@ -110,6 +111,7 @@ fn table() -> Vec<(AttemptFailure, &'static str, Option<Next>, Option<Cause>)> {
         (plain(ContentFilter), "content_filter", another, None),
         (F::Withheld, "content_filter", another, None),
         (plain(BadRequest), "none", None, None),
+        (plain(StaleReasoning), "none", None, None),
         (F::Rejected(no), "none", None, None),
         (F::Saturated, "none", None, None),
         (F::Limited(LimitError::Store), "none", None, None),

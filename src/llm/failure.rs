@@ -36,6 +36,8 @@ pub enum FailureClass {
     ContextLength,
     /// The provider's policy forbids the prompt or the answer: the client's 400, retried on request.
     ContentFilter,
+    /// The provider cannot read the encrypted reasoning that came back: the client's 400, asked once more without it.
+    StaleReasoning,
     /// The operator's credential or account is wrong (401, 402, 403): the client's 502.
     Credential,
     /// The provider does not know the model (404).

@@ -46,6 +46,13 @@ const CONTEXT_WORDS: [&str; 2] = ["context_length_exceeded", "exceed_context_siz
 /// The same for a prompt or an answer against the provider's policy: OpenAI, Azure, Alibaba.
 const CONTENT_WORDS: [&str; 5] =
     ["content_policy_violation", "content_filter", "responsibleaipolicyviolation", "invalid_prompt", "data_inspection_failed"];
+/// The same for encrypted reasoning of another account, another model or an older key.
+const STALE_REASONING: &str = "invalid_encrypted_content";
+/// The same in messages, which name the "encrypted content".
+const STALE_REASONING_TEXTS: [&str; 2] = ["could not be verified", "could not be decrypted"];
+/// Codes of the Responses API for an image in the prompt.
+const IMAGE_WORDS: [&str; 7] =
+    ["invalid_image", "invalid_base64_image", "image_too_", "image_parse_error", "image_file", "unsupported_image", "download_image"];
 /// Numbers in `code` and `status_code` that are no statuses of HTTP, by the documentation of MiniMax (four digits from 1000)
 /// and Z.ai.
 const CODES: [(&str, FailureClass); 11] = [
@@ -158,7 +165,7 @@ fn base_status(resp: &Value) -> i64 {
 
 /// Whether a class that words say is more exact than that of any status.
 const fn is_exact(class: FailureClass) -> bool {
-    matches!(class, FailureClass::ContextLength | FailureClass::ContentFilter | FailureClass::NotFound)
+    matches!(class, FailureClass::ContextLength | FailureClass::ContentFilter | FailureClass::StaleReasoning | FailureClass::NotFound)
 }
 
 /// Statuses that mean something else here than elsewhere.
@@ -281,6 +288,9 @@ impl Said {
         if word(&CONTENT_WORDS) {
             return Some(FailureClass::ContentFilter);
         }
+        if word(&[STALE_REASONING]) || self.message.as_deref().is_some_and(blames_reasoning) {
+            return Some(FailureClass::StaleReasoning);
+        }
         if word(&["model_not_found"]) {
             return Some(FailureClass::NotFound);
         }
@@ -289,11 +299,11 @@ impl Said {
             Some(FailureClass::Credential)
         } else if word(&["rate_limit", "rate-limit", "resource-exhausted", "resource_exhausted", "ratelimit"]) {
             Some(FailureClass::RateLimited)
-        } else if word(&["overloaded", "unavailable", "capacity"]) {
+        } else if word(&["overloaded", "unavailable", "capacity", "slow_down"]) {
             Some(FailureClass::Overloaded)
         } else if word(&["timeout", "deadline"]) {
             Some(FailureClass::Timeout)
-        } else if word(&["invalid_request", "invalid-argument", "badrequest", "bad_request", "validation"]) {
+        } else if word(&["invalid_request", "invalid-argument", "badrequest", "bad_request", "validation"]) || word(&IMAGE_WORDS) {
             Some(FailureClass::BadRequest)
         } else {
             None
@@ -305,6 +315,12 @@ impl Said {
 pub fn blames_input(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     INPUT.iter().any(|text| message.contains(text))
+}
+
+/// Whether a message says that the encrypted reasoning of an earlier turn cannot be read.
+fn blames_reasoning(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("encrypted content") && STALE_REASONING_TEXTS.iter().any(|text| message.contains(text))
 }
 
 /// Whether a message says that the operator's account has to be paid or unlocked.
@@ -430,6 +446,19 @@ mod tests {
             let body = format!(r#"{{"error":{{"message":"x","type":"invalid_request_error","code":"{code}"}}}}"#);
             assert_eq!((said(status, &body).0, in_band(&body).class), (class, class), "{code}");
         }
+    }
+
+    #[test]
+    fn encrypted_reasoning_that_cannot_be_read_has_its_own_class() {
+        let code = r#"{"error":{"message":"x","type":"invalid_request_error","param":null,"code":"invalid_encrypted_content"}}"#;
+        let text = r#"{"error":{"message":"The encrypted content gAAA... could not be verified. Reason: it is corrupt.","code":null}}"#;
+        let other = r#"{"error":{"message":"Encrypted content could not be decrypted or parsed.","type":"invalid_request_error"}}"#;
+        for body in [code, text, other] {
+            let refusal = read(400, &HeaderMap::new(), body.as_bytes());
+            assert_eq!((refusal.judged(), in_band(body).class), (FailureClass::StaleReasoning, FailureClass::StaleReasoning), "{body}");
+        }
+        assert_eq!(said(400, r#"{"error":{"message":"the signature could not be verified"}}"#).0, FailureClass::BadRequest);
+        assert_eq!(said(500, code).0, FailureClass::Server);
     }
 
     #[test]
