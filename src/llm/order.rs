@@ -242,6 +242,7 @@ impl<W: Writer> Sink for Ordered<'_, W> {
                 if order.broken.is_some() {
                     return;
                 }
+                order.started = true;
             }
             _ => {}
         }
@@ -377,10 +378,20 @@ mod tests {
     fn an_answer_with_a_block_that_cannot_be_written_is_broken_and_not_started() {
         let raw = |name, essential| Event::Raw { choice: 0, block: RawBlock { name, media_type: "", json: "{}", essential } };
         let (mut order, mut log) = (Order::default(), Log::default());
-        for event in [raw("video", false), raw("sound", true), raw("video", true), Event::Content { choice: 0, text: Text::Plain("a") }] {
+        for event in [raw("video", false), raw("video", true), raw("sound", true), Event::Content { choice: 0, text: Text::Plain("a") }] {
             order.over(&mut log).event(event);
         }
-        assert_eq!((order.broken().map(|what| &**what), order.started(), log.0.len()), (Some("no videos"), false, 2));
+        assert_eq!((order.broken().map(|what| &**what), order.started(), log.0.len()), (Some("no videos"), false, 1));
         assert_eq!(order.complete(&mut log), Err("no videos".into()));
+    }
+
+    #[test]
+    fn an_essential_block_starts_the_answer_and_a_trace_does_not() {
+        for essential in [false, true] {
+            let (mut order, mut log) = (Order::default(), Log::default());
+            let block = RawBlock { name: "sound", media_type: "", json: "{}", essential };
+            order.over(&mut log).event(Event::Raw { choice: 0, block });
+            assert_eq!((order.started(), log.0.len()), (essential, 1));
+        }
     }
 }
