@@ -38,7 +38,7 @@ impl ErrorKind {
     /// The statuses that it comes with.
     pub const fn statuses(self) -> &'static [u16] {
         match self {
-            Self::InvalidRequest => &[400, 405, 408, 411, 413, 415, 431],
+            Self::InvalidRequest => &[400, 405, 408, 411, 413, 415, 426, 431],
             Self::Authentication => &[401],
             Self::Permission => &[403],
             Self::NotFound => &[404],
@@ -69,6 +69,8 @@ pub struct ApiError {
     pub allow: Option<&'static str>,
     /// What the provider said, where it is the provider that says no.
     pub said: Option<Box<Said>>,
+    /// OpenAI's own word for it, where that says more than the kind.
+    pub code: Option<&'static str>,
 }
 
 /// A provider's words.
@@ -119,7 +121,7 @@ impl From<ScanError> for ApiError {
 impl ApiError {
     /// An error of this status and kind.
     pub fn new(status: u16, kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, kind, message: message.into(), param: None, retry_after: None, allow: None, said: None }
+        Self { status, kind, message: message.into(), param: None, retry_after: None, allow: None, said: None, code: None }
     }
 
     /// 400: the request cannot be served as it is.

@@ -110,6 +110,8 @@ fn write_model(text: &mut String, target: &Target, model: &str) -> std::fmt::Res
         writeln!(text, "    family    {}, lacks {lacks}", family.name())?;
     }
     write_state(text, target, model)?;
+    let responses = if target.dialect().has_responses() { "pass as they are" } else { "are translated" };
+    writeln!(text, "    requests of the Responses API {responses}")?;
     let Some((output, tools)) = target.dialect().schemas(model) else { return Ok(()) };
     for (what, rules) in [("schemas", output), ("tools", tools)] {
         let keywords = rules
@@ -375,7 +377,8 @@ routes:
             ("v", "    reasoning of earlier turns goes into `reasoning`\n"),
             ("t", "    reasoning of earlier turns goes into `content`\n"),
             ("g", "    returns   thought signatures, in the ids of tool calls\n"),
-            ("o", "    reasoning of earlier turns is left out\n"),
+            ("o", "    reasoning of earlier turns is left out\n    requests of the Responses API pass as they are\n"),
+            ("d", "    requests of the Responses API are translated\n"),
         ] {
             let text = explain(&snapshot.routes, route).unwrap();
             assert!(text.contains(want), "{text}");

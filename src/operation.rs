@@ -4,12 +4,14 @@
 use crate::closed_set::closed_set;
 use crate::dialect::Outgoing;
 use crate::error::{ApiError, ErrorKind};
-use crate::front::{embeddings, messages};
+use crate::front::responses::response::Response;
+use crate::front::{embeddings, messages, responses};
 use crate::limit::{RequestSize, estimate};
 use crate::llm::embeddings::{EmbeddingRequest, INPUT};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::messages::{Headers, MessagesRequest};
+use crate::llm::responses::{Functions, ResponsesRequest};
 use crate::provider::Target;
 use bytes::Bytes;
 
@@ -24,13 +26,34 @@ closed_set! {
         Messages = "messages",
         /// `POST /v1/messages/count_tokens`.
         CountTokens = "count_tokens",
+        /// `POST /v1/responses`.
+        Responses = "responses",
     }
+}
+
+/// What a request has beside its body, by its protocol.
+#[derive(Default)]
+pub enum Beside {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The headers of the Messages API.
+    Messages(Headers),
+    /// Of the Responses API.
+    Responses {
+        /// What the client is told of its answer.
+        response: Response,
+        /// Whether the target has refused what is encrypted in the request's reasoning.
+        without_reasoning: bool,
+        /// What the request refers to that is stored, and the index of the only provider that can have stored it.
+        stored: Option<(&'static str, usize)>,
+    },
 }
 
 impl Operation {
     /// Whether a model writes an answer to it.
     pub const fn generates(self) -> bool {
-        matches!(self, Self::Chat | Self::Messages)
+        matches!(self, Self::Chat | Self::Messages | Self::Responses)
     }
 
     /// Checks a body.
@@ -43,6 +66,7 @@ impl Operation {
             Self::Embeddings => embeddings::parse(body),
             Self::Messages => messages::parse(body, false),
             Self::CountTokens => messages::parse(body, true),
+            Self::Responses => responses::parse(body),
         }
     }
 
@@ -56,6 +80,16 @@ impl Operation {
                 max_tokens: request.max_tokens().and_then(|(_, raw)| raw.parse().ok()),
                 choices: request.raw(Field::N).and_then(|raw| raw.parse().ok()).unwrap_or(1),
             },
+            Self::Responses => RequestSize {
+                prompt_bytes: [responses::INPUT, responses::INSTRUCTIONS]
+                    .into_iter()
+                    .filter_map(|name| request.parsed.raw_named(name))
+                    .map(estimate::prompt_bytes)
+                    .sum::<u64>()
+                    + request.system.map_or(0, |system| system.len() as u64),
+                max_tokens: responses::max_tokens(request),
+                choices: 1,
+            },
             Self::Embeddings => {
                 let input = request.parsed.raw_named(INPUT);
                 RequestSize { prompt_bytes: input.map_or(0, |raw| raw.len() as u64), max_tokens: Some(0), choices: 1 }
@@ -64,13 +98,14 @@ impl Operation {
         }
     }
 
-    /// Writes the request of one attempt in the target's dialect. `headers`: those of the Messages API.
+    /// Writes the request of one attempt in the target's dialect.
     ///
     /// # Errors
     /// A 400 that names the field where the target cannot keep what the client asked for.
-    pub fn encode(self, request: &ChatRequest<'_>, headers: &Headers, target: &Target) -> Result<Outgoing, ApiError> {
+    pub fn encode(self, request: &ChatRequest<'_>, beside: &Beside, target: &Target) -> Result<Outgoing, ApiError> {
         let (dialect, provider) = (target.dialect(), &target.provider.name);
-        let messages = MessagesRequest { base: *request, headers };
+        let (no_headers, no_functions) = (Headers::default(), Functions::default());
+        let headers = if let Beside::Messages(headers) = beside { headers } else { &no_headers };
         match self {
             Self::Chat => dialect.encode(request),
             Self::Embeddings => dialect.encode_embeddings(&EmbeddingRequest::of(request)?)?.ok_or_else(|| {
@@ -78,11 +113,21 @@ impl Operation {
                 let message = format!("Provider `{provider}` ({kind}) has no embeddings for this model; choose another model");
                 ApiError::field(Field::Model.name(), message)
             }),
-            Self::Messages => dialect.encode(&messages),
-            Self::CountTokens => dialect.encode_count(&messages)?.ok_or_else(|| {
+            Self::Messages => dialect.encode(&MessagesRequest { base: *request, headers }),
+            Self::CountTokens => dialect.encode_count(&MessagesRequest { base: *request, headers })?.ok_or_else(|| {
                 let message = format!("Provider `{provider}` of this model counts no tokens of a prompt.");
                 ApiError::new(404, ErrorKind::NotFound, message)
             }),
+            Self::Responses => {
+                let (functions, without_reasoning) = match beside {
+                    Beside::Responses { stored: Some((name, at)), .. } if *at != target.provider.index => {
+                        return Err(responses::not_stored(name));
+                    }
+                    Beside::Responses { response, without_reasoning, .. } => (response.functions(), *without_reasoning),
+                    _ => (&no_functions, false),
+                };
+                dialect.encode(&ResponsesRequest { base: *request, functions, without_reasoning })
+            }
         }
     }
 }

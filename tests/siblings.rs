@@ -14,8 +14,8 @@ use tidegate::front::chat::chunk::UsagePlace;
 use tidegate::front::chat::head::Head;
 use tidegate::llm::envelope::{ChatRequest, Parsed};
 use tidegate::llm::failure::{FailureClass, Fault};
-use tidegate::llm::messages::Headers;
 use tidegate::llm::state::{Seal, Sealer};
+use tidegate::operation::Beside;
 use tidegate::operation::Operation;
 use tidegate::provider::{ModelName, Target};
 use tidegate::relay::{Form, Relay};
@@ -78,7 +78,7 @@ impl At {
         let parsed = Parsed::parse(request(more).to_string().into())?;
         let request =
             ChatRequest { parsed: &parsed, params: &self.route.params, system: None, model: self.model(), seal: Some(&self.seal) };
-        Operation::Chat.encode(&request, &Headers::default(), self.target())
+        Operation::Chat.encode(&request, &Beside::default(), self.target())
     }
 
     /// The body that is sent.
@@ -786,7 +786,7 @@ fn vectors_of_another_length_are_an_error() {
             let parsed =
                 Operation::Embeddings.parse(json!({"model": "r", "input": "a", "dimensions": dimensions}).to_string().into()).unwrap();
             let request = ChatRequest { parsed: &parsed, params: &there.route.params, system: None, model: there.model(), seal: None };
-            let decoder = Operation::Embeddings.encode(&request, &Headers::default(), there.target()).unwrap().decoder;
+            let decoder = Operation::Embeddings.encode(&request, &Beside::default(), there.target()).unwrap().decoder;
             let mut relay = Relay::new(None, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "r"), Form::Embeddings { estimate: 1 }, None);
             relay.push(body.to_string().as_bytes()).1.unwrap();
             relay.end().1

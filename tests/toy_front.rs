@@ -13,7 +13,6 @@ use std::net::SocketAddr;
 use tidegate::error::ApiError;
 use tidegate::frame::{Frame, Framer};
 use tidegate::json::text::Text;
-use tidegate::llm::envelope::ChatRequest;
 use tidegate::llm::event::{Event, Sink};
 use tidegate::llm::field::{Field, Loss};
 use tidegate::llm::order::{Order, Writer};
@@ -68,10 +67,6 @@ impl Ask for Lines<'_> {
             }
         }
         Ok(request)
-    }
-
-    fn chat(&self) -> Option<&ChatRequest<'_>> {
-        None
     }
 }
 

@@ -114,6 +114,7 @@ const MISTAKES: &[Mistake] = &[
     ("kind: openai,", "kind: vllm,", "5:8", "`base_url` is missing"),
     ("kind: openai,", "kind: openai_compatible,", "5:8", "`base_url` is missing"),
     ("kind: openai,", "kind: openai, region: us-east-1,", "5:24", "belongs to bedrock, sagemaker"),
+    ("kind: openai,", "kind: anthropic, responses: true,", "5:27", "belongs to deepseek"),
     ("kind: openai,", "kind: sagemaker, region: us-east-1,", "5:46", "`api_key` is no key"),
     ("kind: openai,", "kind: bedrock,", "5:8", "`region` is missing"),
     ("kind: openai,", "kind: bedrock, region: \"evil.example/\",", "5:33", "`region` is a name"),
@@ -533,6 +534,25 @@ fn ten_thousand_keys_and_a_thousand_routes_load() {
     let problems = bad(&text.replace("routes: [route-", "routes: [rout-"));
     assert_eq!(problems.len(), 10_000);
     assert!(problems[0].contains("did you mean `route-0`"), "{}", problems[0]);
+}
+
+#[test]
+fn a_provider_has_the_responses_api_by_its_kind_unless_its_section_says_otherwise() {
+    for (provider, has_responses) in [
+        ("kind: openai, api_key: k", true),
+        ("kind: openai, api_key: k, responses: false", false),
+        ("kind: deepseek, api_key: k", false),
+        ("kind: deepseek, api_key: k, responses: true", true),
+        ("kind: vllm, base_url: \"http://h/v1\"", true),
+        ("kind: vllm, base_url: \"http://h/v1\", guided: sglang", true),
+        ("kind: vllm, base_url: \"http://h/v1\", guided: llama_cpp", false),
+        ("kind: anthropic, api_key: k", false),
+    ] {
+        let text =
+            format!("auth: none\nproviders: {{ p: {{ {provider} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}\n");
+        let target = &good(&text).snapshot.routes[0].targets[0];
+        assert_eq!(target.dialect().has_responses(), has_responses, "{provider}");
+    }
 }
 
 #[test]

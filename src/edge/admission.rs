@@ -8,14 +8,15 @@ use crate::auth::{self, AuthFailure, Principal};
 use crate::error::{ApiError, ErrorKind};
 use crate::front::chat::head::Head;
 use crate::front::messages::models::Listed;
-use crate::front::{Front, messages, models};
+use crate::front::responses::response::Response;
+use crate::front::{Front, messages, models, responses};
 use crate::id;
 use crate::lifecycle::AttemptFailure;
 use crate::limit::{LimitError, Subject};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::messages::Headers;
-use crate::operation::Operation;
+use crate::operation::{Beside, Operation};
 use crate::redact::redact_to;
 use crate::route::failures::Failures;
 use crate::route::r#match as names;
@@ -25,6 +26,7 @@ use crate::route::settings::{Balance, Route};
 use crate::system;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method};
 use pingora_core::protocols::http::ServerSession;
 use std::borrow::Cow;
@@ -49,18 +51,25 @@ enum Endpoint<'a> {
     Hello,
 }
 
-fn endpoint<'a>(method: &Method, path: &'a str) -> Result<Endpoint<'a>, ApiError> {
+/// `upgrades`: whether the client asks for another protocol on its connection.
+fn endpoint<'a>(method: &Method, path: &'a str, upgrades: bool) -> Result<Endpoint<'a>, ApiError> {
     let endpoint = match path {
         "/v1/chat/completions" => Endpoint::Ask(Operation::Chat),
         "/v1/embeddings" => Endpoint::Ask(Operation::Embeddings),
         "/v1/messages" => Endpoint::Ask(Operation::Messages),
         "/v1/messages/count_tokens" => Endpoint::Ask(Operation::CountTokens),
+        // Codex tries a WebSocket first, and posts at once where it gets this answer.
+        "/v1/responses" if *method == Method::GET && upgrades => {
+            return Err(ApiError::new(426, ErrorKind::InvalidRequest, "There is no WebSocket here; use POST /v1/responses."));
+        }
+        "/v1/responses" => Endpoint::Ask(Operation::Responses),
         "/v1/models" => Endpoint::Models,
         "/" | "/api/hello" if *method == Method::HEAD => Endpoint::Hello,
         _ => match path.strip_prefix("/v1/models/") {
             Some(id) if !id.is_empty() => Endpoint::Model(id),
             _ => {
-                let message = "There is no such endpoint; try /v1/chat/completions, /v1/messages, /v1/embeddings or /v1/models.";
+                let message =
+                    "There is no such endpoint; try /v1/chat/completions, /v1/messages, /v1/responses, /v1/embeddings or /v1/models.";
                 return Err(ApiError::new(404, ErrorKind::NotFound, message));
             }
         },
@@ -95,7 +104,7 @@ impl Exchange {
             }
         }
         intake::check_headers(session, &headers)?;
-        let endpoint = endpoint(&request.method, request.uri.path())?;
+        let endpoint = endpoint(&request.method, request.uri.path(), request.headers.contains_key(UPGRADE))?;
         self.endpoint = match &endpoint {
             Endpoint::Ask(operation) => operation.name(),
             Endpoint::Models | Endpoint::Model(_) => "models",
@@ -123,10 +132,11 @@ impl Exchange {
         self.peek(&who, headers.length()).await?;
         let framing = intake::check_framing(session, &headers, server.max_body)?;
         let hints = (headers.episode_id.cloned(), headers.session.cloned());
-        let messages = if self.common.front == Front::Messages { messages_headers(&request.headers) } else { Headers::default() };
+        let beside =
+            if self.common.front == Front::Messages { Beside::Messages(messages_headers(&request.headers)) } else { Beside::Nothing };
         let body = intake::read_body(session, framing, server).await?;
         let read = Instant::now();
-        self.call = Some(self.admit(&who, operation, body, hints, messages).await?);
+        self.call = Some(self.admit(&who, operation, body, hints, beside).await?);
         if !self.prepare().await {
             return Err(self.error(None).into());
         }
@@ -178,7 +188,7 @@ impl Exchange {
         operation: Operation,
         body: Bytes,
         (episode, session): (Option<HeaderValue>, Option<HeaderValue>),
-        headers: Headers,
+        beside: Beside,
     ) -> Result<Box<Call>, ApiError> {
         let live = self.live.clone();
         let parsed = operation.parse(body)?;
@@ -191,6 +201,11 @@ impl Exchange {
             }
         })?;
         let route = live.snapshot.routes.get(found.route).cloned().ok_or_else(ApiError::internal)?;
+        let reference = if operation == Operation::Responses { responses::stored(&parsed)? } else { None };
+        let stored = reference.zip(route.provider_with_responses());
+        if let (Some(name), None) = (reference, stored) {
+            return Err(responses::not_stored(name));
+        }
         self.ledger.route = Some(route.index);
         self.ledger.stream = parsed.stream();
         let episode_id = episode_id(&parsed, episode.as_ref())?;
@@ -224,11 +239,17 @@ impl Exchange {
         self.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
         let fresh = || id::fresh(self.arrived);
         self.shared.lock().life.admit(route.keep_alive.filter(|_| parsed.stream()), Instant::now().into_std());
+        let head = Head::new(fresh(), episode_id.unwrap_or_else(fresh), self.arrived.as_secs(), &model);
+        let told = || {
+            let (functions, clock) = (responses::tools::functions(&parsed), || system::unix_time().as_secs());
+            Beside::Responses { response: Response::new(&head, &parsed, functions, clock), without_reasoning: false, stored }
+        };
+        let beside = if operation == Operation::Responses { told() } else { beside };
         Ok(Box::new(Call {
             operation,
-            head: Head::new(fresh(), episode_id.unwrap_or_else(fresh), self.arrived.as_secs(), &model),
+            head,
             parsed: Some(Box::new(parsed)),
-            headers,
+            beside,
             star: found.star.map(Into::into),
             team: live.snapshot.tenants.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
             size,

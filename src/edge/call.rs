@@ -10,11 +10,10 @@ use crate::front::chat::head::Head;
 use crate::lifecycle::AttemptFailure;
 use crate::limit::{Permit, RequestSize};
 use crate::llm::envelope::{ChatRequest, Parsed};
-use crate::llm::failure::ProviderError;
+use crate::llm::failure::{FailureClass, ProviderError};
 use crate::llm::field::Field;
-use crate::llm::messages::Headers;
 use crate::llm::settings::Params;
-use crate::operation::Operation;
+use crate::operation::{Beside, Operation};
 use crate::provider::Target;
 use crate::provider::timeouts::Timeouts;
 use crate::route::failures::Failures;
@@ -32,8 +31,8 @@ pub struct Call {
     pub operation: Operation,
     /// The client's request; dropped with the commit.
     pub parsed: Option<Box<Parsed>>,
-    /// The headers of the Messages API that came with it.
-    pub headers: Headers,
+    /// What came with it beside its body.
+    pub beside: Beside,
     /// The route.
     pub route: Arc<Route>,
     /// What the route's `*` stands for, where it has one.
@@ -131,21 +130,29 @@ impl Call {
             &without
         };
         let request = ChatRequest { parsed, params, system: self.route.system.as_deref(), model, seal: Some(&seal) };
-        self.operation.encode(&request, &self.headers, target)
+        self.operation.encode(&request, &self.beside, target)
     }
 
-    /// Writes the attempt's request again without the field that its refusal is about, and remembers it for the target.
-    /// `false` where there is no such field, or too many were left out already.
-    pub fn retry_without_field(&mut self, refusal: &ProviderError, shared: &Shared, live: &Live) -> bool {
+    /// Writes the attempt's request again without what its refusal is about: a field, which is remembered for the target, or
+    /// reasoning that the target cannot read. `false` where there is no such thing, or too many were left out already.
+    pub fn retry_without(&mut self, refusal: &ProviderError, shared: &Shared, live: &Live) -> bool {
         let (Some(parsed), Some(attempt), true) = (&self.parsed, &self.attempt, self.operation.generates()) else { return false };
-        if attempt.outgoing.decoder.is_native() && self.operation == Operation::Messages {
+        let is_native = attempt.outgoing.decoder.is_native();
+        if is_native && self.operation == Operation::Messages {
             return false; // no byte of the client's may change
         }
         let (target, model) = (attempt.target.clone(), attempt.model.clone());
+        if let (FailureClass::StaleReasoning, Beside::Responses { without_reasoning: without @ false, .. }) =
+            (refusal.class, &mut self.beside)
+        {
+            *without = true;
+            return shared.lock().life.retry_without_field() && self.encode_again(&target, &model, live);
+        }
         let params = &self.route.params;
         let request = ChatRequest { parsed, params, system: None, model: &model, seal: None };
         let is_given = |field: Field| match self.operation {
             Operation::Chat => request.raw(field).is_some(),
+            Operation::Responses if is_native => request.raw(field).is_some(),
             // In the words of the completion that was composed for the provider.
             _ => memmem::find(&attempt.outgoing.body, format!("\"{}\":", field.name()).as_bytes()).is_some(),
         };
@@ -155,9 +162,15 @@ impl Call {
         let provider = &target.provider;
         live.refused.insert(&provider.name, &model, field, live.now());
         log::warn!("provider `{}`: `{model}` refuses `{}`, which is left out for an hour", provider.name, field.name());
-        let (Ok(outgoing), Some(attempt)) = (self.encode(&target, &model, live), &mut self.attempt) else { return false };
-        let same = outgoing.dropped.iter().filter(|name| **name == *field.name());
-        same.for_each(|name| live.metrics.dropped_param(provider.index, name));
+        let again = self.encode_again(&target, &model, live);
+        let dropped = self.attempt.iter().flat_map(|attempt| &attempt.outgoing.dropped);
+        dropped.filter(|name| **name == *field.name()).for_each(|name| live.metrics.dropped_param(provider.index, name));
+        again
+    }
+
+    /// Writes the attempt's request again, for another connection.
+    fn encode_again(&mut self, target: &Target, model: &str, live: &Live) -> bool {
+        let (Ok(outgoing), Some(attempt)) = (self.encode(target, model, live), &mut self.attempt) else { return false };
         (attempt.outgoing, attempt.connection) = (outgoing, AttemptConnection::default());
         true
     }

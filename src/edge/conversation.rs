@@ -1,7 +1,7 @@
 //! What `balance: sticky` goes by, so that a conversation stays where its prompt is cached: the first of an episode, the session
 //! that an agent names, a cache key, the beginning of the conversation, the user, the key.
 
-use crate::front::messages;
+use crate::front::{messages, responses};
 use crate::json::walk;
 use crate::llm::envelope::Parsed;
 use crate::llm::field::Field;
@@ -39,10 +39,10 @@ impl Conversation {
 /// is no message of a user's.
 fn beginning(parsed: &Parsed) -> Option<Vec<u8>> {
     let mut digest = Sha256::new();
-    for raw in [parsed.raw_named("system"), parsed.raw(Field::Tools)].into_iter().flatten() {
+    for raw in [parsed.raw_named("system"), parsed.raw_named(responses::INSTRUCTIONS), parsed.raw(Field::Tools)].into_iter().flatten() {
         digest.update(raw);
     }
-    let mut messages = walk::inner_elements(parsed.raw(Field::Messages)?).ok()?;
+    let mut messages = walk::inner_elements(parsed.raw(Field::Messages).or_else(|| parsed.raw_named(responses::INPUT))?).ok()?;
     while let Some(message) = messages.next().ok()? {
         digest.update(message);
         let mut members = walk::inner_members(message).ok()?;

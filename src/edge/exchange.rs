@@ -13,17 +13,18 @@ use crate::config::snapshot::{ResponseModel, StreamUsage};
 use crate::dialect::Spent;
 use crate::dialect::shared::blame::Sent;
 use crate::egress::is_proxys_refusal;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::frame::coding::ContentDecoder;
 use crate::front::Front;
 use crate::front::chat::chunk::UsagePlace;
 use crate::front::native;
+use crate::front::responses::response::Response;
 use crate::id;
 use crate::lifecycle::{Action, Answer, AttemptFailure, Client, Connect, Connection, Delivery, Metered, Refusal};
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::rule::Dimension;
 use crate::limit::{LimitError, LimitHeaders, Scope, Used};
-use crate::operation::Operation;
+use crate::operation::{Beside, Operation};
 use crate::provider::Target;
 use crate::relay::{Form, Relay};
 use crate::route::failures::{TargetNotes, member};
@@ -159,13 +160,24 @@ impl Exchange {
                     self.ledger.provider = Some(target.provider.index);
                     self.refused = None;
                     call.attempt = Some(attempt);
-                    self.shared.lock().life.connect();
+                    let told = self.told();
+                    let mut shared = self.shared.lock();
+                    shared.response = told;
+                    shared.life.connect();
                     return true;
                 }
                 Err(failure) => self.pass_over(&target, failure),
             }
         }
         false
+    }
+
+    /// What keeps the client of a response waiting: events, unless the provider's own shall pass.
+    fn told(&self) -> Option<Response> {
+        let call = self.call.as_deref().filter(|_| self.ledger.stream)?;
+        let Beside::Responses { response, .. } = &call.beside else { return None };
+        let passes = call.attempt.as_ref().is_some_and(|attempt| attempt.outgoing.decoder.is_native()) && !response.has_begun();
+        (!passes).then(|| response.clone())
     }
 
     /// A target cannot be asked: another one's turn.
@@ -195,8 +207,13 @@ impl Exchange {
     pub fn error(&mut self, failure: Option<AttemptFailure>) -> ApiError {
         let call = self.call.as_deref();
         if let Some((error, reason)) = call.and_then(|call| call.failures.best()) {
+            let mut error = error.clone();
+            // Codex sends a request 30 times whichever of the two it is, and only here with pauses that it is told.
+            if self.common.front == Front::Responses && reason == Outcome::Connect.name() {
+                (error.status, error.kind) = (503, ErrorKind::Overloaded);
+            }
             self.reason = reason;
-            return error.clone();
+            return error;
         }
         let attempt = call.and_then(|call| call.attempt.as_ref());
         failure.unwrap_or(AttemptFailure::Internal).error(attempt.map_or("", |attempt| &attempt.target.provider.name), None)
@@ -328,7 +345,7 @@ impl Exchange {
         let client = self.shared.lock().life.respond();
         if client == Client::Opened {
             self.ledger.status = 200; // of the head that a heartbeat has sent
-            return Reply::Event(self.common.front.error_event(&error, self.common.id));
+            return Reply::Event(self.error_event(&error));
         }
         let (headers, body) = self.error_response(&error);
         Reply::Response(headers, body)
@@ -338,7 +355,7 @@ impl Exchange {
     pub fn error_response(&mut self, error: &ApiError) -> (HeaderMap, Vec<u8>) {
         let front = self.common.front;
         self.ledger.status = front.status(error);
-        let mut headers = respond::error_headers(error);
+        let mut headers = respond::error_headers(error, front);
         self.add_headers(&mut headers);
         (headers, front.error(error, self.common.id))
     }
@@ -347,8 +364,17 @@ impl Exchange {
     fn truncate(&mut self, failure: AttemptFailure) -> Vec<u8> {
         let provider = self.call.as_deref().and_then(|call| call.attempt.as_ref()).map(|attempt| attempt.target.provider.name.clone());
         let error = failure.error(&provider.unwrap_or_default(), None);
+        let ending = self.shared.lock().life.ending(&error);
         self.fail(failure);
-        self.common.front.error_event(&error, self.common.id)
+        ending.unwrap_or_else(|| self.error_event(&error))
+    }
+
+    /// The events that end a stream of which nothing has come.
+    fn error_event(&self, error: &ApiError) -> Vec<u8> {
+        match self.call.as_deref().map(|call| &call.beside) {
+            Some(Beside::Responses { response, .. }) => response.failure(error, &[]),
+            _ => self.common.front.error_event(error, self.common.id),
+        }
     }
 
     /// The attempt's request is sent.
@@ -367,6 +393,17 @@ impl Exchange {
         let usage = call.parsed.as_deref().is_some_and(|parsed| parsed.include_usage()).then_some(server.stream_usage);
         let is_native = call.attempt.as_ref().is_some_and(|attempt| attempt.outgoing.decoder.is_native());
         let form = match (call.operation, stream, usage) {
+            (Operation::Responses, ..) => {
+                let Beside::Responses { response, .. } = &call.beside else { return };
+                let response = match (server.response_model, &call.attempt) {
+                    (ResponseModel::Upstream, Some(attempt)) => response.of_model(&attempt.model),
+                    _ => response.clone(),
+                };
+                // Where a heartbeat has begun the response, the provider's own beginning would be a second one.
+                let passes = is_native && !response.has_begun();
+                let protocol = passes.then(|| native::Protocol::Responses(response.clone()));
+                protocol.map_or(Form::Response { response, stream }, |protocol| Form::Native { protocol, stream })
+            }
             (Operation::CountTokens, ..) => Form::Count,
             (Operation::Messages, stream, _) if is_native => Form::Native { protocol: native::Protocol::Messages, stream },
             (Operation::Messages, true, _) => Form::Events,
@@ -414,7 +451,7 @@ impl Exchange {
                 let committed = self.shared.lock().life.is_committed();
                 if committed {
                     out.extend_from_slice(&self.truncate(failure));
-                } else if self.retry_without_field(&failure) || self.fail(failure) {
+                } else if self.retry_without(&failure) || self.fail(failure) {
                     return None;
                 } else {
                     // The error takes the place of the answer, so that both connections stay as they are.
@@ -433,9 +470,9 @@ impl Exchange {
         Some(out)
     }
 
-    fn retry_without_field(&mut self, failure: &AttemptFailure) -> bool {
+    fn retry_without(&mut self, failure: &AttemptFailure) -> bool {
         let (Some(call), AttemptFailure::Refused(_, refusal)) = (self.call.as_deref_mut(), failure) else { return false };
-        call.retry_without_field(refusal, &self.shared, &self.live)
+        call.retry_without(refusal, &self.shared, &self.live)
     }
 
     /// The answer begins, with the first `length` bytes of it.

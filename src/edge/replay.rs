@@ -15,6 +15,7 @@ use super::failure::{handled, raise};
 use super::respond::{Common, Only};
 use super::shared::Shared;
 use super::timer::ConnectionTimer;
+use crate::front::responses::response::Response;
 use crate::lifecycle::{AttemptFailure, Due};
 use crate::limit::LimitHeaders;
 use async_trait::async_trait;
@@ -69,16 +70,20 @@ impl Replay {
     /// Writes a heartbeat, between two events because only whole ones are written to a client, and the head of the stream before it where nothing has been sent yet. Cancelled, it has left
     /// all of it or nothing in the session's buffer: Pingora waits for room there first, and for the client afterwards.
     async fn write_heartbeat(&mut self) -> Result<()> {
-        let first = self.shared.lock().life.on_heartbeat(Instant::now().into_std());
+        let (first, told) = {
+            let mut shared = self.shared.lock();
+            (shared.life.on_heartbeat(Instant::now().into_std()), shared.response.as_ref().map(Response::heartbeat))
+        };
         let Opening { common, limits, only } = &self.opening;
         let head = if first { Some(common.opening(limits, only.as_ref())?) } else { None };
-        let (draining, heartbeat) = (self.timer.is_draining(), common.front.heartbeat());
+        let heartbeat = told.map_or(Bytes::from_static(common.front.heartbeat()), Bytes::from);
+        let draining = self.timer.is_draining();
         let real = self.real()?;
         if let Some(head) = head {
             let head = adapt_head(head, real, draining);
             real.write_response_header(head).await.map_err(|e| e.into_down())?;
         }
-        real.write_response_body(Bytes::from_static(heartbeat), false).await.map_err(|e| e.into_down())
+        real.write_response_body(heartbeat, false).await.map_err(|e| e.into_down())
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {

@@ -120,8 +120,8 @@ pub fn json_headers(headers: &mut HeaderMap, length: usize) {
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
 }
 
-/// The headers of an error.
-pub fn error_headers(error: &ApiError) -> HeaderMap {
+/// The headers of an error. Codex tries a 503 again, and waits in between only where it is told to.
+pub fn error_headers(error: &ApiError, front: Front) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(ROOM);
     match error.status {
         401 => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
@@ -131,7 +131,7 @@ pub fn error_headers(error: &ApiError) -> HeaderMap {
     if let Some(allow) = error.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
-    if error.status == 429 || error.retry_after.is_some() {
+    if error.status == 429 || error.retry_after.is_some() || (error.status == 503 && front == Front::Responses) {
         let wait = error.retry_after.unwrap_or(Duration::from_secs(1));
         // Rounded up at both scales: a client that waits as told must be admitted.
         let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX);

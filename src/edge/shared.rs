@@ -1,5 +1,6 @@
 //! State of a request shared by the hooks and the replay session, which Pingora borrows separately.
 
+use crate::front::responses::response::Response;
 use crate::lifecycle::Lifecycle;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ pub struct Parts {
     pub life: Lifecycle,
     /// The attempt's request body, until Pingora takes it.
     pub body: Option<Bytes>,
+    /// What the client is told of its response while nothing of an answer comes; `None` where a comment keeps its stream alive.
+    pub response: Option<Response>,
     /// The client's response head, from the commit until it is written.
     pub head: Option<Box<ResponseHeader>>,
     /// The client's session, once the replay session is dropped.

@@ -3,6 +3,7 @@
 use crate::error::ApiError;
 use uuid::Uuid;
 
+mod asks;
 pub mod chat;
 mod depth;
 pub mod embeddings;
@@ -10,6 +11,7 @@ pub mod messages;
 pub mod models;
 pub mod native;
 mod read;
+pub mod responses;
 pub mod sealed;
 
 /// Whose protocol a path belongs to: what the gateway itself says there has its shape.
@@ -20,22 +22,25 @@ pub enum Front {
     OpenAi,
     /// Anthropic's Messages.
     Messages,
+    /// OpenAI's Responses.
+    Responses,
 }
 
 impl Front {
     /// By the path of the request.
     pub fn of(path: &str) -> Self {
-        match path.strip_prefix("/v1/messages") {
-            Some("") => Self::Messages,
-            Some(rest) if rest.starts_with('/') => Self::Messages,
-            _ => Self::OpenAi,
+        let is_below = |base| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        match () {
+            () if is_below("/v1/messages") => Self::Messages,
+            () if is_below("/v1/responses") => Self::Responses,
+            () => Self::OpenAi,
         }
     }
 
     /// The status of an error.
     pub const fn status(self, error: &ApiError) -> u16 {
         match self {
-            Self::OpenAi => error.status,
+            Self::OpenAi | Self::Responses => error.status,
             Self::Messages => messages::error::status(error),
         }
     }
@@ -45,22 +50,24 @@ impl Front {
         match self {
             Self::OpenAi => chat::error::body(error),
             Self::Messages => messages::error::body(error, id),
+            Self::Responses => responses::error::body(error),
         }
     }
 
-    /// The event that ends a stream which cannot be completed.
+    /// The event that ends a stream which cannot be completed. Where a client is told of a response, that has more to say:
+    /// [`responses::response::Response::failure`].
     pub fn error_event(self, error: &ApiError, id: Uuid) -> Vec<u8> {
         match self {
-            Self::OpenAi => chat::error::event(error),
+            Self::OpenAi | Self::Responses => chat::error::event(error),
             Self::Messages => messages::error::event(error, id),
         }
     }
 
     /// What is written into a silent stream, between two events. OpenAI's clients get a comment, which every reader of
-    /// server-sent events skips (WHATWG HTML, section 9.2.6).
+    /// server-sent events skips (WHATWG HTML, section 9.2.6). For Responses this is only so where the provider's own events pass.
     pub const fn heartbeat(self) -> &'static [u8] {
         match self {
-            Self::OpenAi => b": keep-alive\n\n",
+            Self::OpenAi | Self::Responses => b": keep-alive\n\n",
             Self::Messages => b"event: ping\ndata: {\"type\":\"ping\"}\n\n",
         }
     }

@@ -2,26 +2,27 @@
 //! called what the client called it.
 
 use crate::error::ApiError;
+use crate::front::responses::response::Response;
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::json::write::Writer;
 use memchr::memmem;
 
 /// A protocol whose answers can pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Protocol {
     /// Anthropic's Messages.
     Messages,
-    /// OpenAI's Responses.
-    Responses,
+    /// OpenAI's Responses, with what ends the stream where the provider does not.
+    Responses(Response),
 }
 
 impl Protocol {
     /// The member that holds the answer's head, where an event of this type has one.
-    fn head(self, event: &str) -> Option<&'static str> {
+    fn head(&self, event: &str) -> Option<&'static str> {
         match self {
             Self::Messages => (event == "message_start").then_some("message"),
-            Self::Responses => match event.strip_prefix("response.")? {
+            Self::Responses(_) => match event.strip_prefix("response.")? {
                 "created" | "queued" | "in_progress" | "completed" | "incomplete" | "failed" => Some("response"),
                 _ => None,
             },
@@ -55,9 +56,12 @@ impl Native {
         self.id.as_deref()
     }
 
-    /// The number that a further event has.
-    pub fn next_number(&self) -> u64 {
-        self.next
+    /// The events that end a stream which cannot be completed, where the protocol's error event alone does not.
+    pub fn failure(&self, error: &ApiError) -> Option<Vec<u8>> {
+        match &self.protocol {
+            Protocol::Messages => None,
+            Protocol::Responses(response) => Some(response.behind(self.id(), self.next).failure(error, &[])),
+        }
     }
 
     /// Passes one event. Hosts that frame it in another way leave its name to its `type`.
@@ -72,7 +76,7 @@ impl Native {
             renamed = self.renamed(data, Some(inside));
             self.keep_id(member(data, inside).map_or("", |(_, head)| head));
         }
-        if self.protocol == Protocol::Responses {
+        if let Protocol::Responses(_) = self.protocol {
             self.next = number(data).map_or(self.next, |number| number.saturating_add(1));
         }
         for (key, value) in [("event: ", name), ("data: ", renamed.as_deref().unwrap_or(data))] {
@@ -163,17 +167,20 @@ mod tests {
 
     #[test]
     fn responses_are_renamed_in_every_event_that_has_one_and_their_events_are_counted() {
-        let mut native = Native::new(Protocol::Responses, "m".into());
+        let mut native = Native::new(Protocol::Responses(Response::default()), "m".into());
         let head = |name: &str, number: u8| {
             format!(r#"{{"type":"response.{name}","sequence_number":{number},"response":{{"id":"resp_1","model":"gpt"}}}}"#)
         };
         native.event(Some("response.created"), &head("created", 0));
         native.event(Some("response.output_text.delta"), r#"{"delta":"\"sequence_number\":9","sequence_number": 1}"#);
-        assert_eq!((native.id(), native.next_number()), (Some("resp_1"), 2));
+        assert_eq!((native.id(), native.next), (Some("resp_1"), 2));
         native.event(Some("response.completed"), &head("completed", 2));
         native.event(None, "[DONE]");
         let passed = String::from_utf8(native.take()).unwrap();
-        assert_eq!((passed.matches(r#""model":"m""#).count(), passed.matches("gpt").count(), native.next_number()), (2, 0, 3));
+        assert_eq!((passed.matches(r#""model":"m""#).count(), passed.matches("gpt").count(), native.next), (2, 0, 3));
         assert!(passed.ends_with("}\n\ndata: [DONE]\n\n"), "{passed}");
+        let failure = String::from_utf8(native.failure(&ApiError::upstream("broke")).unwrap()).unwrap();
+        assert!(failure.starts_with("event: error\ndata: {\"type\":\"error\",\"sequence_number\":3,"), "{failure}");
+        assert!(failure.contains("\"sequence_number\":4,\"response\":{\"id\":\"resp_1\""), "{failure}");
     }
 }

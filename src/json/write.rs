@@ -122,6 +122,16 @@ impl Writer {
         self
     }
 
+    /// Writes members that are already JSON: the inside of an object, which is not empty.
+    pub fn members(&mut self, json: &str) -> &mut Self {
+        self.raw(json)
+    }
+
+    /// Writes elements that are already JSON: the inside of an array, which may be empty.
+    pub fn elements(&mut self, json: &str) -> &mut Self {
+        if json.is_empty() { self } else { self.raw(json) }
+    }
+
     /// Writes an integer.
     pub fn integer(&mut self, n: u64) -> &mut Self {
         self.next();

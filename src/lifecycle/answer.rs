@@ -1,6 +1,7 @@
 //! What a provider responds with: an answer on its way to the client, or a refusal.
 
 use super::{AttemptFailure, Connect};
+use crate::error::ApiError;
 use crate::frame::coding::ContentDecoder;
 use crate::llm::failure::Fault;
 use crate::llm::usage::Usage;
@@ -62,6 +63,11 @@ impl Answer {
     /// Whether the provider's policy forbids all of it.
     pub(super) fn is_withheld(&self) -> bool {
         self.relay.started() && self.relay.is_withheld()
+    }
+
+    /// See [`Relay::failure`].
+    pub(super) fn failure(&self, error: &ApiError) -> Option<Vec<u8>> {
+        self.relay.failure(error)
     }
 
     pub(super) fn metered(&self) -> Metered {

@@ -6,6 +6,7 @@ pub mod failure;
 pub use self::answer::{Answer, Metered, Refusal};
 pub use self::failure::{AttemptFailure, Connect, Deadline, Delivery};
 
+use crate::error::ApiError;
 use crate::provider::timeouts::Timeouts;
 use crate::telemetry::labels::Phase;
 use std::mem::replace;
@@ -325,6 +326,11 @@ impl Lifecycle {
         self.state = state;
         self.rearm = true; // the alarm may be set for a deadline of the attempt
         metered
+    }
+
+    /// The events that end an answer which cannot go on, where they depend on what the client has of it.
+    pub fn ending(&self, error: &ApiError) -> Option<Vec<u8>> {
+        if let State::Relaying(_, answer) = &self.state { answer.failure(error) } else { None }
     }
 
     /// The client gets an error of the gateway's. Returns what it has been sent before.

@@ -15,6 +15,7 @@ use crate::closed_set::closed_set;
 use crate::error::ApiError;
 use crate::json::surrogate;
 use crate::json::text::Text;
+use crate::json::write::Writer;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -104,7 +105,9 @@ pub trait Ask {
     fn request(&self) -> Result<Request<'_>, ApiError>;
 
     /// The envelope of a chat completion, for a dialect that splices it. `None` where the client speaks another protocol.
-    fn chat(&self) -> Option<&ChatRequest<'_>>;
+    fn chat(&self) -> Option<&ChatRequest<'_>> {
+        None
+    }
 
     /// The same for a request of the Messages API.
     fn messages(&self) -> Option<&MessagesRequest<'_>> {
@@ -225,8 +228,10 @@ pub struct ToolCall<'a> {
     pub id: CallId<'a>,
     /// The function.
     pub name: Text<'a>,
-    /// The text of a JSON document; may be empty.
+    /// The text of a JSON document; may be empty. Of a custom tool the input, which is any text.
     pub arguments: Text<'a>,
+    /// Of a custom tool, the argument of the function which stands for it that takes the input.
+    pub custom: Option<&'static str>,
     /// What a provider's own clients send beside a call, raw JSON.
     pub extra: Option<&'a str>,
 }
@@ -450,6 +455,9 @@ impl<'a> ToolCall<'a> {
     /// # Errors
     /// A 400 that names the arguments, which stand at `at`, where they are no JSON object.
     pub fn object(&self, at: Path) -> Result<Cow<'a, str>, ApiError> {
+        if let Some(object) = self.custom_object() {
+            return Ok(Cow::Owned(object));
+        }
         let json = self.arguments.decode();
         if json.trim().is_empty() {
             return Ok(Cow::Borrowed("{}"));
@@ -463,6 +471,24 @@ impl<'a> ToolCall<'a> {
         let path = at.to_string();
         let message = format!("`{path}` must be the text of a JSON object");
         Err(ApiError::field(path, message))
+    }
+}
+
+impl ToolCall<'_> {
+    /// Writes the arguments as a text, for a provider that takes them so.
+    pub fn write_arguments(&self, w: &mut Writer) {
+        match self.custom_object() {
+            Some(object) => w.string(&object),
+            None if self.arguments.is_empty() => w.string("{}"),
+            None => w.text(self.arguments),
+        };
+    }
+
+    /// The arguments of the function that stands for a custom tool.
+    fn custom_object(&self) -> Option<String> {
+        let mut w = Writer::default();
+        w.object().key(self.custom?).text(self.arguments).end_object();
+        String::from_utf8(w.finish()).ok()
     }
 }
 

@@ -9,6 +9,7 @@
 //! answers a stream request in one piece is written in chunks all the same.
 
 use crate::dialect::{self, Decoder, openai};
+use crate::error::ApiError;
 use crate::frame::{Frame, Framer, Framing};
 use crate::front::chat::chunk::{ChunkWriter, UsagePlace};
 use crate::front::chat::completion::CompletionWriter;
@@ -20,6 +21,8 @@ use crate::front::messages::count;
 use crate::front::messages::stream::Events;
 use crate::front::messages::whole::Message;
 use crate::front::native::{self, Native};
+use crate::front::responses::items::Items;
+use crate::front::responses::response::Response;
 use crate::llm::event::{Event, RawBlock, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::order::{Order, Writer};
@@ -28,7 +31,7 @@ use crate::llm::usage::Usage;
 use std::borrow::Cow;
 
 /// What the client gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Form {
     /// A stream of chunks, with usage in this place.
     Chunks(UsagePlace),
@@ -42,6 +45,13 @@ pub enum Form {
     Native {
         /// The protocol.
         protocol: native::Protocol,
+        /// Whether it is a stream.
+        stream: bool,
+    },
+    /// A response of OpenAI's: a stream, or one object.
+    Response {
+        /// What the client is told of it.
+        response: Response,
         /// Whether it is a stream.
         stream: bool,
     },
@@ -80,6 +90,7 @@ enum Output {
     Events(Box<Blocks<Events>>),
     Message(Box<Blocks<Message>>),
     Native { passed: Native, stream: bool, body: Vec<u8> },
+    Response { items: Box<Items>, stream: bool },
     Count,
     Embeddings { writer: EmbeddingsWriter, model: Box<str>, estimate: u64 },
 }
@@ -95,6 +106,7 @@ impl Relay {
             Form::Events => Output::Events(Box::new(Blocks::new(Events::new(head), &id, seal))),
             Form::Message => Output::Message(Box::new(Blocks::new(Message::new(head), &id, seal))),
             Form::Native { protocol, stream } => Output::Native { passed: Native::new(protocol, head.model), stream, body: Vec::new() },
+            Form::Response { response, stream } => Output::Response { items: Box::new(Items::new(response, &id, stream, seal)), stream },
             Form::Count => Output::Count,
             Form::Embeddings { estimate } => Output::Embeddings { writer: EmbeddingsWriter::default(), model: head.model, estimate },
         };
@@ -163,6 +175,12 @@ impl Relay {
                 }
                 return (self.take(), result);
             }
+            Output::Response { items, stream: true } => {
+                if result.is_ok() {
+                    items.finish();
+                }
+                return (self.take(), result);
+            }
             Output::Native { stream: true, .. } => return (self.take(), result),
             // What is written in one piece is written when it is complete, or not at all.
             _ if result.is_err() => Vec::new(),
@@ -172,6 +190,7 @@ impl Relay {
                 blocks.form.finish()
             }
             Output::Native { passed, body, .. } => passed.whole(body),
+            Output::Response { items, .. } => items.finish(),
             Output::Count => count::write(self.order.usage().map_or(0, |usage| usage.prompt)),
             Output::Embeddings { writer, model, estimate } => {
                 writer.finish(model, self.order.usage().map_or(*estimate, |usage| usage.prompt))
@@ -224,6 +243,7 @@ impl Relay {
             Output::Chunks(chat) => chat.writer.take(),
             Output::Events(blocks) => blocks.form.take(),
             Output::Native { passed, .. } => passed.take(),
+            Output::Response { items, .. } => items.take(),
             _ => Vec::new(),
         }
     }
@@ -253,6 +273,15 @@ impl Relay {
         if let Output::Native { passed, .. } = &self.output { passed.id() } else { None }
     }
 
+    /// The events that end a stream which cannot be completed, where they depend on what has been written.
+    pub fn failure(&self, error: &ApiError) -> Option<Vec<u8>> {
+        match &self.output {
+            Output::Response { items, .. } => Some(items.failure(error)),
+            Output::Native { passed, .. } => passed.failure(error),
+            _ => None,
+        }
+    }
+
     /// Bytes of text, reasoning and arguments so far.
     pub fn content_bytes(&self) -> u64 {
         self.order.content_bytes()
@@ -278,7 +307,7 @@ impl Input {
 impl Output {
     /// Whether it is written as it comes.
     const fn is_stream(&self) -> bool {
-        matches!(self, Self::Chunks(_) | Self::Events(_) | Self::Native { stream: true, .. })
+        matches!(self, Self::Chunks(_) | Self::Events(_) | Self::Native { stream: true, .. } | Self::Response { stream: true, .. })
     }
 
     /// Why the answer cannot be written, where it cannot.
@@ -286,6 +315,7 @@ impl Output {
         match self {
             Self::Events(blocks) => blocks.fault(),
             Self::Message(blocks) => blocks.fault(),
+            Self::Response { items, .. } => items.fault(),
             _ => None,
         }
     }
@@ -296,6 +326,7 @@ impl Sink for Output {
         match self {
             Self::Events(blocks) => blocks.event(event),
             Self::Message(blocks) => blocks.event(event),
+            Self::Response { items, .. } => items.event(event),
             Self::Native { .. } | Self::Count => {}
             Self::Chunks(chat) => chat.event(event),
             Self::Completion(chat) => chat.event(event),
@@ -306,8 +337,10 @@ impl Sink for Output {
 
 impl Writer for Output {
     fn flush(&mut self) {
-        if let Self::Chunks(chat) = self {
-            chat.flush();
+        match self {
+            Self::Chunks(chat) => chat.flush(),
+            Self::Response { items, .. } => items.flush(),
+            _ => {}
         }
     }
 
@@ -317,6 +350,7 @@ impl Writer for Output {
             Self::Completion(chat) => chat.refusal(block),
             Self::Events(blocks) => blocks.refusal(block),
             Self::Message(blocks) => blocks.refusal(block),
+            Self::Response { items, .. } => items.refusal(block),
             Self::Native { .. } | Self::Count | Self::Embeddings { .. } => None,
         }
     }
@@ -370,14 +404,14 @@ mod tests {
             for tail in [&b""[..], b": and on\n\n", b"data: \xff\n\n", b"data: {"] {
                 let whole = [said.as_bytes(), b"data: [DONE]\n\n", tail].concat();
                 for size in [1, whole.len()] {
-                    let mut relay = relay(form);
+                    let mut relay = relay(form.clone());
                     let out: Vec<u8> = whole.chunks(size).flat_map(|piece| relay.push(piece).0).collect();
                     let out = String::from_utf8(out).unwrap();
                     assert!(relay.is_over() && out.starts_with(start) && out.contains("stop"), "{form:?}: {out}");
                     assert_eq!(relay.end(), (Vec::new(), Ok(())));
                 }
             }
-            let mut open = relay(form);
+            let mut open = relay(form.clone());
             assert!(open.push(said.as_bytes()).1.is_ok() && !open.is_over());
             let mut cut = relay(form);
             assert_eq!(cut.push(b"data: [DONE]\n\n").1, Err(Fault::Truncated));
@@ -389,7 +423,7 @@ mod tests {
         let piece = [b":".to_vec(), vec![b'x'; 1 << 20], b"\n\n".to_vec()].concat();
         for (form, ends) in [(Form::Completion, true), (Form::Chunks(UsagePlace::Withheld), false)] {
             let head = Head::new(Uuid::nil(), Uuid::nil(), 0, "m");
-            let mut relay = Relay::new(Some(Framing::Sse), Box::new(Spent), head, form, None);
+            let mut relay = Relay::new(Some(Framing::Sse), Box::new(Spent), head, form.clone(), None);
             let broken = (0..65).any(|_| relay.push(&piece).1.is_err());
             assert_eq!(broken, ends, "{form:?}");
         }
@@ -425,7 +459,7 @@ mod tests {
     fn written(label: Option<Framing>, body: &[u8], form: Form) -> (String, Result<(), Fault>) {
         let run = |size: usize| {
             let decoder = Box::new(crate::dialect::openai::decode::Decoder::default());
-            let mut relay = Relay::new(label, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), form, None);
+            let mut relay = Relay::new(label, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), form.clone(), None);
             let mut out = Vec::new();
             let pushed = body.chunks(size).try_for_each(|piece| {
                 let (bytes, result) = relay.push(piece);
@@ -453,7 +487,7 @@ mod tests {
             [json.to_owned(), format!("\u{feff}{json}"), format!("\n\n {json}"), sse.to_owned(), format!("\u{feff}\r\n: x\n\n{sse}")]
         {
             for label in [None, Some(Framing::Sse), Some(Framing::AwsEventStream)] {
-                let (streamed, end) = written(label, body.as_bytes(), chunks);
+                let (streamed, end) = written(label, body.as_bytes(), chunks.clone());
                 assert!(
                     end.is_ok() && streamed.contains(r#""content":"hi""#) && streamed.ends_with("data: [DONE]\n\n"),
                     "{body}: {streamed}"
@@ -463,9 +497,9 @@ mod tests {
             }
         }
         let error = r#"{"error":{"message":"slow down","type":"rate_limit_error"}}"#;
-        assert!(matches!(written(Some(Framing::Sse), error.as_bytes(), chunks).1, Err(Fault::Provider(_))));
+        assert!(matches!(written(Some(Framing::Sse), error.as_bytes(), chunks.clone()).1, Err(Fault::Provider(_))));
         for label in [None, Some(Framing::Sse)] {
-            assert!(written(label, b" \n", chunks).1.is_err());
+            assert!(written(label, b" \n", chunks.clone()).1.is_err());
         }
     }
 

@@ -76,6 +76,14 @@ impl Route {
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         std::iter::once(&self.name).filter(|_| !self.is_pattern()).chain(&self.aliases)
     }
+
+    /// The index of the provider that has the Responses API, where exactly one of its targets' providers has; those that are
+    /// reached by fail-over do not count.
+    pub fn provider_with_responses(&self) -> Option<usize> {
+        let mut providers = self.targets.iter().filter(|target| target.dialect().has_responses()).map(|target| target.provider.index);
+        let first = providers.next()?;
+        providers.all(|other| other == first).then_some(first)
+    }
 }
 
 words! {

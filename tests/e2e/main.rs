@@ -37,6 +37,7 @@ mod refusals;
 mod reject;
 mod reload;
 mod replicas;
+mod responses;
 mod sdk;
 mod secrets;
 mod secure;

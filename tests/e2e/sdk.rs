@@ -155,7 +155,9 @@ async fn openai_python() {
     let dir = cache("python");
     if let Some(python) = python(&dir).await {
         let sim = Sim::start().await;
-        script(&python, &scripts("client.py"), &demo(&sim).await, &dir).await;
+        let gateway = demo(&sim).await;
+        script(&python, &scripts("client.py"), &gateway, &dir).await;
+        script(&python, &scripts("responses.py"), &gateway, &dir).await;
     }
 }
 
@@ -188,9 +190,11 @@ async fn openai_node_and_the_loop_of_the_documentation() {
     script("node", &scripts("loop.mjs"), &gateway, &dir).await;
     if node(&dir).await {
         // A module finds its dependencies beside itself.
-        let copy = dir.join(format!("client-{}.mjs", std::process::id()));
-        std::fs::copy(scripts("client.mjs"), &copy).unwrap();
-        script("node", &copy, &gateway, &dir).await;
-        std::fs::remove_file(copy).unwrap();
+        for name in ["client", "responses"] {
+            let copy = dir.join(format!("{name}-{}.mjs", std::process::id()));
+            std::fs::copy(scripts(&format!("{name}.mjs")), &copy).unwrap();
+            script("node", &copy, &gateway, &dir).await;
+            std::fs::remove_file(copy).unwrap();
+        }
     }
 }

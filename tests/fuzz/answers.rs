@@ -10,11 +10,12 @@ use tidegate::dialect::Outgoing;
 use tidegate::frame::Framing;
 use tidegate::front::chat::chunk::UsagePlace;
 use tidegate::front::chat::head::Head;
+use tidegate::front::responses::response::Response;
 use tidegate::llm::envelope::ChatRequest;
 use tidegate::llm::failure::Fault;
-use tidegate::llm::messages::Headers;
 use tidegate::llm::settings::Params;
 use tidegate::llm::state::{Seal, Sealer};
+use tidegate::operation::Beside;
 use tidegate::operation::Operation;
 use tidegate::provider::Target;
 use tidegate::relay::{Form, MAX_WHOLE_ANSWER, Relay};
@@ -43,7 +44,7 @@ impl Asked {
         let parsed = self.operation.parse(self.body.to_string().into()).unwrap();
         let (params, model) = (Params::default(), targets::model(&self.target));
         let request = ChatRequest { parsed: &parsed, params: &params, system: None, model, seal: Some(&self.seal) };
-        self.operation.encode(&request, &Headers::default(), &self.target).ok()
+        self.operation.encode(&request, &Beside::default(), &self.target).ok()
     }
 
     fn relay(&self, body: Body, form: Form) -> Relay {
@@ -128,6 +129,19 @@ fn check(asked: &Asked, body: Body, place: UsagePlace, input: &[u8], cut: &[&[u8
         match whole {
             Ok(()) => assert_eq!(laws::whole_message(&bytes), events, "both forms say the same"),
             Err(_) => assert!(bytes.is_empty(), "a part of a message"),
+        }
+    }
+    if asked.operation == Operation::Chat && input.len() % 3 == 1 {
+        let form = |stream| Form::Response { response: Response::default(), stream };
+        let told = run(asked.relay(body, form(true)), &[input]);
+        assert_eq!(run(asked.relay(body, form(true)), cut), told, "cut at {:?}", cut.iter().map(|p| p.len()).collect::<Vec<_>>());
+        let (bytes, result) = told;
+        let output = laws::response_events(&bytes, result.is_ok());
+        let (bytes, whole) = run(asked.relay(body, form(false)), cut);
+        assert_eq!(whole, result, "whether the answer is complete does not depend on how it is told");
+        match whole {
+            Ok(()) => assert_eq!(laws::whole_response(&bytes), output, "both forms say the same"),
+            Err(_) => assert!(bytes.is_empty(), "a part of a response"),
         }
     }
     result.is_ok()
@@ -259,9 +273,9 @@ fn answers_of_embeddings() {
     ways.retain(|asked| asked.encode().is_some());
     fuzz("whole/embeddings", &corpus::wholes("embeddings"), Mutator::Json, 6000, |input, rng| {
         let asked = &ways[rng.usize(..ways.len())];
-        let form = Form::Embeddings { estimate: 5 };
-        let told = run(asked.relay(Body::Whole, form), &[input]);
-        assert_eq!(run(asked.relay(Body::Whole, form), &pieces(rng, input)), told);
+        let relay = || asked.relay(Body::Whole, Form::Embeddings { estimate: 5 });
+        let told = run(relay(), &[input]);
+        assert_eq!(run(relay(), &pieces(rng, input)), told);
         match told {
             (bytes, Ok(())) => laws::is_object(&bytes),
             (bytes, Err(_)) => assert!(bytes.is_empty(), "a part of a list"),

@@ -80,6 +80,11 @@ pub fn messages() -> Vec<Vec<u8>> {
     kept("messages")
 }
 
+/// Requests of the Responses API.
+pub fn responses() -> Vec<Vec<u8>> {
+    kept("responses")
+}
+
 fn raw(folder: &str, extension: &str) -> Vec<Vec<u8>> {
     files(&format!("fixtures/{folder}"))
         .iter()

@@ -353,3 +353,57 @@ pub fn whole_message(bytes: &[u8]) -> Blocks {
     };
     items(all["content"].get()).iter().map(|raw| read(raw)).collect()
 }
+
+/// A stream of OpenAI's responses; returns the output of its last event, which is empty where the answer is not complete.
+pub fn response_events(bytes: &[u8], complete: bool) -> String {
+    let text = std::str::from_utf8(bytes).expect("the stream is not UTF-8");
+    let (mut next, mut said, mut done, mut output) = (0, Vec::new(), BTreeMap::new(), None);
+    let (events, end) = text.rsplit_once("data: [DONE]\n\n").unwrap_or((text, "none"));
+    assert_eq!((end.is_empty(), end.is_empty() || !text.contains("[DONE]\n\n")), (complete, true));
+    for event in events.split_terminator("\n\n") {
+        let (name, data) =
+            event.strip_prefix("event: ").and_then(|rest| rest.split_once("\ndata: ")).expect("an event with a name and data");
+        assert!(output.is_none() && !data.contains(['\n', '\r']), "{event}");
+        let members: BTreeMap<String, Box<RawValue>> = members(data).into_iter().collect();
+        assert_eq!((inside(members["type"].get()), number(members["sequence_number"].get())), (name, next), "{event}");
+        next += 1;
+        let index = members.get("output_index").map(|raw| number(raw.get()));
+        let (name, last) = name.strip_prefix("response.").and_then(|rest| rest.rsplit_once('.')).unwrap_or((name, ""));
+        match (name, last) {
+            ("response.created" | "response.in_progress", "") => assert!(next <= 2, "{event}"),
+            ("response.completed" | "response.incomplete", "") => {
+                let whole: BTreeMap<String, Box<RawValue>> = self::members(members["response"].get()).into_iter().collect();
+                output = Some(whole["output"].get().to_owned());
+            }
+            ("output_item", "added") => {
+                assert_eq!(index, Some(said.len()), "{event}");
+                said.push(String::new());
+            }
+            ("output_item", "done") => assert!(done.insert(index.unwrap(), members["item"].get().to_owned()).is_none(), "{event}"),
+            ("content_part" | "reasoning_summary_part", _) => assert!(!done.contains_key(&index.unwrap()), "{event}"),
+            (_, "delta") => said[index.unwrap()].push_str(inside(members["delta"].get())),
+            ("output_text.annotation", "added") => {}
+            (_, "done") => {
+                let text = ["text", "arguments", "input", "refusal"].iter().find_map(|key| members.get(*key)).unwrap();
+                assert_eq!(std::mem::take(&mut said[index.unwrap()]), inside(text.get()), "{event}");
+            }
+            _ => panic!("{event}"),
+        }
+    }
+    assert_eq!(output.is_some(), complete);
+    let Some(output) = output else { return String::new() };
+    let all = items(&output);
+    assert_eq!(all.len(), said.len());
+    for (at, item) in done {
+        assert_eq!(all[at].get(), item, "what was done is not what is said at the end");
+    }
+    output
+}
+
+/// A whole response; returns its output.
+pub fn whole_response(bytes: &[u8]) -> String {
+    is_object(bytes);
+    let all: BTreeMap<String, Box<RawValue>> = members(std::str::from_utf8(bytes).unwrap()).into_iter().collect();
+    assert!(matches!(inside(all["status"].get()), "completed" | "incomplete"));
+    all["output"].get().to_owned()
+}

@@ -8,21 +8,23 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 use tidegate::error::ApiError;
-use tidegate::front::Front;
+use tidegate::front::chat::head::Head;
+use tidegate::front::responses::response::Response;
+use tidegate::front::{Front, responses};
 use tidegate::json::envelope::{self, MAX_MEMBERS};
 use tidegate::json::splice::Splice;
 use tidegate::llm::envelope::{ChatRequest, Parsed};
 use tidegate::llm::messages::Headers;
 use tidegate::llm::settings::Params;
 use tidegate::llm::state::{Seal, Sealer};
-use tidegate::operation::Operation;
+use tidegate::operation::{Beside, Operation};
 use tidegate::provider::Target;
 use tidegate::provider::protocol::Protocol;
 
 fn refusal(error: &ApiError) {
     assert!((400..500).contains(&error.status), "{error:?}");
     assert!(error.message.len() > 3 && error.message.len() < 4096, "{error:?}");
-    for front in [Front::OpenAi, Front::Messages] {
+    for front in [Front::OpenAi, Front::Messages, Front::Responses] {
         laws::is_object(&front.error(error, uuid::Uuid::nil()));
     }
 }
@@ -56,7 +58,8 @@ fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
                 ChatRequest { parsed: &parsed, params: &params, system, model: targets::model(target), seal: rng.bool().then_some(&seal) };
             let _ = operation.prospect(&request);
             let headers = Headers { version: None, beta: if rng.bool() { "a,b-1" } else { "" }.into() };
-            match operation.encode(&request, &headers, target) {
+            let beside = if operation == Operation::Responses { beside(&parsed, rng.bool()) } else { Beside::Messages(headers) };
+            match operation.encode(&request, &beside, target) {
                 Err(error) => refusal(&error),
                 Ok(out) => {
                     laws::is_object(&out.body);
@@ -91,6 +94,20 @@ fn chat_requests_to_every_provider() {
 fn messages_requests_to_every_provider() {
     encoders("encode/messages", Operation::Messages, &corpus::messages(), 7000);
     encoders("encode/count_tokens", Operation::CountTokens, &corpus::messages(), 2000);
+}
+
+#[test]
+fn responses_requests_to_every_provider() {
+    encoders("encode/responses", Operation::Responses, &corpus::responses(), 7000);
+}
+
+/// What a request of the Responses API has beside its body.
+fn beside(parsed: &Parsed, without_reasoning: bool) -> Beside {
+    let head = Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "r");
+    let response = Response::new(&head, parsed, responses::tools::functions(parsed), || 0);
+    let beat = response.heartbeat();
+    laws::is_object(&beat.split(|byte| *byte == b'\n').nth(1).unwrap()[b"data: ".len()..]);
+    Beside::Responses { response, without_reasoning, stored: None }
 }
 
 #[test]

@@ -142,9 +142,10 @@ fn assistant(turn: &Turn<'_, '_>, last: bool, w: &mut Writer) -> Result<(), ApiE
     if calls.peek().is_some() {
         w.key("tool_calls").array();
         for (call, _) in calls {
-            let arguments = if call.arguments.is_empty() { Text::Plain("{}") } else { call.arguments };
             w.object().key("id").string(&fit(&call.id.id)).key("type").string("function");
-            w.key("function").object().key("name").text(call.name).key("arguments").text(arguments).end_object().end_object();
+            w.key("function").object().key("name").text(call.name).key("arguments");
+            call.write_arguments(w);
+            w.end_object().end_object();
         }
         w.end_array();
     } else if last {

@@ -21,6 +21,15 @@ pub enum Name<'a> {
     Other(Cow<'a, str>),
 }
 
+impl Name<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Known(field) => field.name(),
+            Self::Other(name) => name,
+        }
+    }
+}
+
 impl From<Field> for Name<'_> {
     fn from(field: Field) -> Self {
         Self::Known(field)
@@ -29,7 +38,13 @@ impl From<Field> for Name<'_> {
 
 impl<'a> From<&'a str> for Name<'a> {
     fn from(name: &'a str) -> Self {
-        Field::of(name.as_bytes()).map_or(Self::Other(Cow::Borrowed(name)), Self::Known)
+        Cow::Borrowed(name).into()
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Name<'a> {
+    fn from(name: Cow<'a, str>) -> Self {
+        Field::of(name.as_bytes()).map_or(Self::Other(name), Self::Known)
     }
 }
 
@@ -96,11 +111,12 @@ impl<'a> Body<'a> {
         self.put(name.into(), Some(json.into()));
     }
 
-    /// The value that a known member has by now.
-    pub fn value(&self, field: Field) -> Option<&[u8]> {
-        match self.members.iter().find(|(name, _)| *name == Name::Known(field)) {
+    /// The value that a member has by now; `None` where it is absent or null.
+    pub fn value(&self, name: impl Into<Name<'a>>) -> Option<&[u8]> {
+        let name = name.into();
+        match self.members.iter().find(|(known, _)| *known == name) {
             Some((_, value)) => value.as_deref(),
-            None => self.request.parsed.raw(field).map(str::as_bytes),
+            None => self.request.parsed.raw_named(name.text()).map(str::as_bytes),
         }
     }
 
@@ -127,14 +143,10 @@ impl<'a> Body<'a> {
         let envelope = self.request.parsed.envelope();
         let mut splice = Splice::new(body, envelope);
         for (name, value) in self.members {
-            let (name, member) = match &name {
-                Name::Known(field) => (field.name(), self.request.parsed.member(*field)),
-                Name::Other(name) => (&**name, self.request.parsed.find_unknown(name)),
-            };
-            match (member, value) {
+            match (self.request.parsed.find(name.text()), value) {
                 (Some(member), Some(value)) if member.value.of(body) != &*value => splice.replace(member, value),
                 (Some(member), None) => splice.remove(member),
-                (None, Some(value)) => splice.insert(name, value),
+                (None, Some(value)) => splice.insert(name.text(), value),
                 _ => {}
             }
         }

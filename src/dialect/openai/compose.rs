@@ -204,7 +204,9 @@ fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) -> Vec<Pa
         w.key("tool_calls").array();
         for (call, _) in calls {
             w.object().key("id").string(&sealed(&call.id, request)).key("type").string("function").key("function").object();
-            w.key("name").text(call.name).key("arguments").text(call.arguments).end_object();
+            w.key("name").text(call.name).key("arguments");
+            call.write_arguments(w);
+            w.end_object();
             if let Some(extra) = call.extra {
                 w.key("extra_content").raw(extra);
             }
@@ -365,7 +367,7 @@ mod tests {
 
     fn dialect(kind: &str) -> OpenAi {
         let quirks = Arc::new(crate::provider::catalogue::named(kind).unwrap().quirks(None).clone());
-        OpenAi { quirks, split_think_tags: false }
+        OpenAi { quirks, split_think_tags: false, has_responses: false }
     }
 
     /// What a provider of `kind` gets for a request of the Messages API beside model, messages and limit, and what is dropped.

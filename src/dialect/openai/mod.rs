@@ -1,7 +1,8 @@
 //! The dialect of everyone who speaks OpenAI chat completions: OpenAI itself, the hosted clones, self-hosted servers.
 //!
 //! The client speaks it too, so a request is the client's own bytes with a few members spliced ([`encode`]), and an
-//! answer is read without building a document ([`decode`]). How providers differ is data: [`quirks`].
+//! answer is read without building a document ([`decode`]). How providers differ is data: [`quirks`]. A request of the
+//! Responses API passes in the same way to a provider that has it ([`responses`]).
 
 use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
@@ -29,6 +30,7 @@ pub mod messages;
 mod names;
 mod nulls;
 pub mod quirks;
+mod responses;
 mod returned;
 mod usage;
 
@@ -115,6 +117,9 @@ impl Configure for OpenAi {
 
 impl Dialect for OpenAi {
     fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
+        if let Some(request) = ask.responses().filter(|_| self.has_responses) {
+            return responses::encode(request, &self.quirks);
+        }
         compose::with_chat(ask, |chat, _| encode::encode(ask, chat, &self.quirks, self.split_think_tags))
     }
 

@@ -45,6 +45,9 @@ impl Sink for Record {
             Event::Logprobs { choice, json } => (format!("logprobs {choice}"), json.to_owned()),
             Event::Extra { choice, key, json, .. } => (format!("extra {choice} {key}"), json.to_owned()),
             Event::Finish { choice, reason } => (format!("finish {choice}"), finish_reason(&reason).to_owned()),
+            Event::Raw { choice, block } => {
+                (format!("raw {choice} {}", block.name), if block.essential { "essential".into() } else { String::new() })
+            }
             Event::Embedding { index, json } => (format!("vector {index}"), json.to_owned()),
             Event::Usage(u) => {
                 self.usage = Some(format!("usage {}+{} cached {} reasoning {}", u.prompt, u.completion, u.cached, u.reasoning));

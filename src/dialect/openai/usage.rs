@@ -15,9 +15,30 @@ use crate::llm::usage::Usage;
 /// # Errors
 /// Where it is not well formed.
 pub fn read(at: &mut Cursor<'_>, completion_excludes_reasoning: bool) -> Result<Option<Usage>, ScanError> {
+    read_named(at, completion_excludes_reasoning, |name| name)
+}
+
+/// The same of the Responses API, which has other names.
+///
+/// # Errors
+/// Where it is not well formed.
+pub fn read_response(at: &mut Cursor<'_>, completion_excludes_reasoning: bool) -> Result<Option<Usage>, ScanError> {
+    read_named(at, completion_excludes_reasoning, |name| match name {
+        "input_tokens" => "prompt_tokens",
+        "input_tokens_details" => "prompt_tokens_details",
+        "output_tokens" => "completion_tokens",
+        "output_tokens_details" => "completion_tokens_details",
+        "total_tokens" => name,
+        _ => "",
+    })
+}
+
+/// Reads a usage object whose names are translated into those of chat completions.
+fn read_named(at: &mut Cursor<'_>, completion_excludes_reasoning: bool, chats: fn(&str) -> &str) -> Result<Option<Usage>, ScanError> {
     let mut usage = Usage::default();
     let (mut completion, mut total) = (None, None);
     at.object(|at, name| {
+        let name = chats(name);
         match name {
             "prompt_tokens_details" | "prompt_token_details" if at.at_object() => return prompt_details(at, &mut usage),
             "completion_tokens_details" | "completion_token_details" if at.at_object() => return completion_details(at, &mut usage),

@@ -6,8 +6,8 @@ use crate::error::ApiError;
 use crate::front::chat::head::Head;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::Fault;
-use crate::llm::messages::Headers;
 use crate::llm::settings::Params;
+use crate::operation::Beside;
 use crate::operation::Operation;
 use crate::provider::Target;
 use crate::relay::{Form, Relay};
@@ -47,7 +47,7 @@ fn encode(case: &Value) -> Result<Outgoing, ApiError> {
     let parsed = Operation::Embeddings.parse(case["request"].to_string().into())?;
     let model = case["model"].as_str().unwrap();
     let request = ChatRequest { parsed: &parsed, params: &params, system: Some("Be brief."), model, seal: None };
-    Operation::Embeddings.encode(&request, &Headers::default(), &target(case))
+    Operation::Embeddings.encode(&request, &Beside::default(), &target(case))
 }
 
 /// What the client is given for an answer that comes in two pieces.

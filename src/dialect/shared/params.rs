@@ -189,7 +189,7 @@ pub fn nearest_effort<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
 
 /// A name that may stand in a header and in a message.
 fn shown(name: &str) -> Option<&str> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':');
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':' | b'[' | b']');
     (!name.is_empty() && name.len() <= MAX_SHOWN_NAME && name.bytes().all(plain)).then_some(name)
 }
 

@@ -2,10 +2,10 @@
 
 use super::tools;
 use crate::error::ApiError;
+use crate::front::asks::neutral;
 use crate::front::read::{Seen, cache, members, raw_members, required, string, text};
 use crate::json::text::Text;
-use crate::json::walk::{self, Cursor};
-use crate::llm::constraint;
+use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
 use crate::llm::media::Source;
@@ -36,26 +36,8 @@ impl Ask for ChatRequest<'_> {
 /// # Errors
 /// A 400 that names the message, the part or the field that cannot be read.
 pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Request<'a>, ApiError> {
-    let mut request = Request {
-        model: chat.model,
-        stream: chat.stream(),
-        size: chat.parsed.body().len() + chat.system.map_or(0, str::len),
-        params: chat.asked_fields().chain(chat.unknown()).collect(),
-        reject_unsupported: chat.params.reject_unsupported,
-        sampling: chat.sampling()?,
-        effort: chat.asked(Field::ReasoningEffort).and_then(walk::string),
-        user: chat.asked(Field::User).and_then(walk::string),
-        metadata: chat.asked(Field::Metadata),
-        service_tier: chat.asked(Field::ServiceTier),
-        serial_calls: chat.asked(Field::ParallelToolCalls).is_some(),
-        output: constraint::read(chat)?,
-        seal: chat.seal,
-        ..Request::default()
-    };
-    if let Some(system) = chat.system {
-        request.blocks.push(Block { content: Content::Text(Text::Plain(system)), cache: None, at: Path::default() });
-        request.end_turn(Role::System, None, None, Path::default(), 0);
-    }
+    let mut request = neutral(chat)?;
+    request.params.extend(chat.unknown());
     request.tools = tools::read(chat)?;
     request.tool_choice = tools::choice(chat, &request.tools)?;
     messages(chat, &mut request)?;
@@ -273,6 +255,7 @@ fn calls<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, seal: Option<&Se
             id: opened(seal, required(id, at.leaf("id"))?),
             name: name.ok_or_else(|| at.leaf("function.name").missing())?,
             arguments: arguments.unwrap_or(Text::Raw("")),
+            custom: None,
             extra: extra.filter(|value| *value != "null"),
         };
         request.blocks.push(Block { content: Content::Call(call), cache: None, at: at.leaf("function.arguments") });

@@ -2,16 +2,17 @@
 
 use super::{ids, tools};
 use crate::error::ApiError;
+use crate::front::asks::{answer_format, asks, hint, neutral};
 use crate::front::read::{cache, members, raw_members, required, string};
 use crate::front::sealed::{Origin, origin};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
-use crate::llm::constraint::{self, Constraint, DEFAULT_SCHEMA_NAME, Schema};
+use crate::llm::constraint::{Constraint, DEFAULT_SCHEMA_NAME, Schema};
 use crate::llm::envelope::ChatRequest;
-use crate::llm::field::{Field, GUIDED, Loss};
+use crate::llm::field::Field;
 use crate::llm::media::Source;
 use crate::llm::messages::MessagesRequest;
-use crate::llm::request::{Ask, Authority, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall, ToolChoice};
+use crate::llm::request::{Ask, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall, ToolChoice};
 use crate::llm::strict;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -35,10 +36,6 @@ impl Ask for MessagesRequest<'_> {
         read(self)
     }
 
-    fn chat(&self) -> Option<&ChatRequest<'_>> {
-        None
-    }
-
     fn messages(&self) -> Option<&MessagesRequest<'_>> {
         Some(self)
     }
@@ -50,28 +47,8 @@ impl Ask for MessagesRequest<'_> {
 /// A 400 that names the message, the block or the field that cannot be read, or that no other provider has.
 fn read<'a>(ask: &MessagesRequest<'a>) -> Result<Request<'a>, ApiError> {
     let base = &ask.base;
-    let mut request = Request {
-        model: base.model,
-        stream: base.stream(),
-        size: base.parsed.body().len() + base.system.map_or(0, str::len),
-        params: base.asked_fields().collect(),
-        reject_unsupported: base.params.reject_unsupported,
-        sampling: base.sampling()?,
-        effort: base.asked(Field::ReasoningEffort).and_then(walk::string),
-        user: base.asked(Field::User).and_then(walk::string),
-        // OpenAI's members of these names, which only the route can set.
-        metadata: base.asked(Field::Metadata),
-        service_tier: base.asked(Field::ServiceTier),
-        serial_calls: base.asked(Field::ParallelToolCalls).is_some(),
-        output: constraint::read(base)?,
-        passed: base.passed(),
-        refused: base.params.refused,
-        seal: base.seal,
-        ..Request::default()
-    };
-    if let Some(system) = base.system {
-        instruct(&mut request, Path::default(), [text_block(Text::Plain(system), Path::default())]);
-    }
+    let mut request = neutral(base)?;
+    request.passed = base.passed();
     for (name, raw) in base.parsed.unknown() {
         match &*name {
             "system" => system(raw, Path::top("system"), &mut request)?,
@@ -106,19 +83,6 @@ fn read<'a>(ask: &MessagesRequest<'a>) -> Result<Request<'a>, ApiError> {
     Ok(request)
 }
 
-/// Notes that the client asks for a field, by its name in this protocol, and returns whether its value applies: it yields to
-/// the route's override, and a field that the target has refused is noted as such.
-pub(super) fn asks(base: &ChatRequest<'_>, field: Field, name: &'static str, request: &mut Request<'_>) -> bool {
-    if base.authority(field) == Authority::Override {
-        return false;
-    }
-    let refused = base.params.refused.contains(field);
-    request.params.retain(|param| param.field != Some(field));
-    let loss = field.loss().unwrap_or(Loss::Hint);
-    request.params.push(Param { field: Some(field), name: Cow::Borrowed(name), loss, refused });
-    !refused
-}
-
 /// `thinking` and `output_config`: how much the model shall think, and what its answer shall look like.
 fn think<'a>(base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let (thinking, output) = (Path::top("thinking"), Path::top("output_config"));
@@ -128,7 +92,7 @@ fn think<'a>(base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), Ap
         clients_effort = string(effort.unwrap_or("null"), output.member("effort"))?;
         if let Some(raw) = format.filter(|raw| *raw != "null") {
             let format = OutputFormat { field: Field::ResponseFormat, constraint: schema(raw, output.member("format"))? };
-            answer_format(base, format, request);
+            answer_format(base, format, "output_config.format", request);
         }
     }
     let (mut budget, mut name) = (None, "output_config.effort");
@@ -152,15 +116,6 @@ fn think<'a>(base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), Ap
         (request.effort, request.thinking_budget) = (clients_effort, budget);
     }
     Ok(())
-}
-
-/// Holds the answer to the client's format, unless an override of the route holds it to something else.
-fn answer_format<'a>(base: &ChatRequest<'a>, format: OutputFormat<'a>, request: &mut Request<'a>) {
-    let overrides = |field: &Field| base.authority(*field) == Authority::Override && base.raw(*field).is_some();
-    if !GUIDED.iter().any(overrides) && asks(base, format.field, "output_config.format", request) {
-        request.params.retain(|param| !param.field.is_some_and(|field| GUIDED.contains(&field))); // the route's default
-        request.output = Some(format);
-    }
 }
 
 /// `{"type": "json_schema", "schema": …}`.
@@ -285,6 +240,7 @@ fn assistant<'a>(
                     id: CallId { id: ids::decode(id.clone()), state: state.take() },
                     name: required(name, at.leaf("name"))?,
                     arguments: Text::Plain(input),
+                    custom: None,
                     extra: None,
                 };
                 calls.insert(id);
@@ -307,13 +263,6 @@ fn assistant<'a>(
         request.end_turn(Role::Assistant, None, None, at, start);
     }
     Ok(())
-}
-
-/// Names, once, something that no other provider has and the answer is the same without.
-pub(super) fn hint(params: &mut Vec<Param<'_>>, name: &'static str) {
-    if !params.iter().any(|param| param.name == name) {
-        params.push(Param::unknown(name));
-    }
 }
 
 /// A content: one text, or each of its blocks.

@@ -1,7 +1,7 @@
 //! Reads the tools of a request and the choice among them.
 
-use super::request::{asks, hint};
 use crate::error::ApiError;
+use crate::front::asks::{asks, hint};
 use crate::front::chat;
 use crate::front::read::{cache, raw_members, required, string};
 use crate::json::walk::Cursor;

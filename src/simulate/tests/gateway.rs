@@ -8,8 +8,8 @@ use crate::front::chat::rules::{Rules, finish_reason};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
-use crate::llm::messages::Headers;
 use crate::llm::state::{Seal, Sealer};
+use crate::operation::Beside;
 use crate::route::settings::Route;
 use crate::sign::aws::{AwsCredentials, ToSign, sign};
 use crate::sign::credential::Credential;
@@ -251,7 +251,7 @@ fn vectors_have_the_length_that_was_asked_for_at_every_provider_that_has_them() 
             let body = json!({"model": *route.name, "input": input, "dimensions": 5}).to_string();
             let parsed = crate::operation::Operation::Embeddings.parse(body.into()).unwrap();
             let request = ChatRequest { parsed: &parsed, params: &route.params, system: None, model, seal: None };
-            let Ok(mut outgoing) = crate::operation::Operation::Embeddings.encode(&request, &Headers::default(), target) else { continue };
+            let Ok(mut outgoing) = crate::operation::Operation::Embeddings.encode(&request, &Beside::default(), target) else { continue };
             let path = format!("{}{}", target.provider.base.prefix, outgoing.path);
             let Some(dialect) = find(&path) else { continue };
             let headers = headers(route, &path, &outgoing);

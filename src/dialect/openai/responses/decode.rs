@@ -1,0 +1,421 @@
+//! Reads answers of the Responses API that pass as they come, for what the gateway has to know of them: when they begin, what
+//! they used, how they end.
+//!
+//! ```text
+//! open --deltas, items--> open --completed, incomplete--> done --[DONE] or the end--> complete
+//!   \--failed, error--> failed              \--the end--> truncated
+//! ```
+//!
+//! A whole answer is its items, each complete at once. One that runs in the background has none yet.
+
+use crate::dialect;
+use crate::dialect::openai::{error, usage};
+use crate::frame::Frame;
+use crate::json::text::{Text, raw_text};
+use crate::json::walk::{self, Cursor};
+use crate::llm::event::{Event, Finish, RawBlock, Sink, ToolForm};
+use crate::llm::failure::Fault;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// Items that are an answer by themselves, or that the client has to act on. All others beside messages, reasoning and calls are
+/// traces of tools that the provider runs.
+const ESSENTIAL: [&str; 7] = [
+    "image_generation_call",
+    "computer_call",
+    "shell_call",
+    "local_shell_call",
+    "apply_patch_call",
+    "tool_search_call",
+    "mcp_approval_request",
+];
+
+/// Reads one answer.
+pub(super) struct Decoder {
+    completion_excludes_reasoning: bool,
+    /// The calls that have begun, by their place among the items.
+    calls: SmallVec<[u32; 4]>,
+    done: bool,
+}
+
+impl Decoder {
+    /// For one answer of a provider whose `output_tokens` leave reasoning out, or not.
+    pub(super) fn new(completion_excludes_reasoning: bool) -> Self {
+        Self { completion_excludes_reasoning, calls: SmallVec::new(), done: false }
+    }
+
+    fn event(&mut self, name: Option<&str>, data: &str, out: &mut dyn Sink) -> Result<(), Fault> {
+        let event: WireEvent<'_> = serde_json::from_str(data).map_err(|_| broken("an event is not JSON of this protocol"))?;
+        // Some servers leave the names out.
+        let kind = event.r#type.map_or(Cow::Borrowed(name.unwrap_or_default()), Text::decode);
+        let delta = string(event.delta).unwrap_or(Text::Raw(""));
+        let index = event.output_index.and_then(|raw| walk::unsigned(raw.get())).unwrap_or_default();
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        match &*kind {
+            "response.output_text.delta" => out.event(Event::Content { choice: 0, text: delta }),
+            "response.refusal.delta" => out.event(Event::Refusal { choice: 0, text: delta }),
+            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+                out.event(Event::Reasoning { choice: 0, text: delta });
+            }
+            "response.function_call_arguments.delta" => self.arguments(index, ToolForm::Function, delta, out),
+            "response.custom_tool_call_input.delta" => self.arguments(index, ToolForm::Custom, delta, out),
+            "response.output_item.added" => {
+                if let Some(item) = event.item {
+                    self.item(index, item, false, out)?;
+                }
+            }
+            "response.completed" | "response.incomplete" | "response.failed" => {
+                let response = event.response.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+                let status = kind.trim_start_matches("response.");
+                self.finish(status, &response, out)?;
+            }
+            "error" => return Err(Fault::Provider(error::in_band(data))),
+            "" => return Err(broken("an event without a type")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// An item begins, or is there as a whole.
+    fn item(&mut self, index: u32, raw: &RawValue, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
+        let item: WireItem<'_> = serde_json::from_str(raw.get()).map_err(|_| broken("an item is not JSON of this protocol"))?;
+        let kind = item.r#type.map(Text::decode).unwrap_or_default();
+        match &*kind {
+            "message" | "reasoning" if !whole => {} // its deltas follow
+            "message" => {
+                for part in parts(item.content) {
+                    match (string(part.text), string(part.refusal)) {
+                        (Some(text), _) => out.event(Event::Content { choice: 0, text }),
+                        (None, Some(text)) => out.event(Event::Refusal { choice: 0, text }),
+                        (None, None) => {}
+                    }
+                }
+            }
+            "reasoning" => {
+                for part in parts(item.summary).into_iter().chain(parts(item.content)) {
+                    out.event(Event::Reasoning { choice: 0, text: string(part.text).unwrap_or(Text::Raw("")) });
+                }
+            }
+            "function_call" | "custom_tool_call" => {
+                let custom = &*kind == "custom_tool_call";
+                let form = if custom { ToolForm::Custom } else { ToolForm::Function };
+                self.call(index, string(item.call_id), string(item.name), form, out);
+                if whole {
+                    let arguments = string(if custom { item.input } else { item.arguments });
+                    self.arguments(index, form, arguments.unwrap_or(Text::Raw("")), out);
+                }
+            }
+            name => {
+                let block = RawBlock { name, media_type: "", json: raw.get(), essential: ESSENTIAL.contains(&name) };
+                out.event(Event::Raw { choice: 0, block });
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, call: u32, id: Option<Text<'_>>, name: Option<Text<'_>>, form: ToolForm<'_>, out: &mut dyn Sink) {
+        self.calls.push(call);
+        out.event(Event::ToolStart { choice: 0, call, id, name: name.unwrap_or(Text::Raw("")), form, state: None });
+    }
+
+    /// More of a call's arguments. That the call has not begun is the client's to judge.
+    fn arguments(&mut self, call: u32, form: ToolForm<'_>, fragment: Text<'_>, out: &mut dyn Sink) {
+        if !self.calls.contains(&call) {
+            self.call(call, None, None, form, out);
+        }
+        out.event(Event::ToolArguments { choice: 0, call, fragment });
+    }
+
+    /// The answer is over, or goes on in the background.
+    fn finish(&mut self, status: &str, response: &WireResponse<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        // Some servers call every end `completed`.
+        let own = string(response.status).map(Text::decode);
+        let status = own.as_deref().filter(|own| matches!(*own, "incomplete" | "failed" | "cancelled")).unwrap_or(status);
+        if matches!(status, "failed" | "cancelled") {
+            return Err(Fault::Provider(error::in_band(response.error.map_or("null", RawValue::get))));
+        }
+        self.done = true;
+        if let Some(raw) = response.usage.filter(|raw| raw.get().starts_with('{'))
+            && let Some(usage) = usage::read_response(&mut Cursor::new(raw.get()), self.completion_excludes_reasoning)?
+        {
+            out.event(Event::Usage(usage));
+        }
+        let details = response.incomplete_details.and_then(|raw| serde_json::from_str::<WireIncomplete<'_>>(raw.get()).ok());
+        let why = details.and_then(|details| string(details.reason)).map(Text::decode);
+        let reason = match status {
+            "incomplete" if why.as_deref() == Some("content_filter") => Finish::ContentFilter,
+            "incomplete" => Finish::Length,
+            "queued" | "in_progress" => Finish::Stop,
+            _ if !self.calls.is_empty() => Finish::ToolCalls,
+            _ => Finish::Stop,
+        };
+        out.event(Event::Finish { choice: 0, reason });
+        Ok(())
+    }
+}
+
+impl dialect::Decoder for Decoder {
+    fn is_native(&self) -> bool {
+        true
+    }
+
+    fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        match frame {
+            Frame::Sse { data: "[DONE]", .. } => out.event(Event::End),
+            Frame::Sse { data: "", .. } => {}
+            Frame::Sse { .. } if self.done => {}
+            Frame::Sse { event, data } => self.event(event, data, out)?,
+            Frame::Aws { .. } => return Err(broken("not a server-sent event")),
+        }
+        Ok(())
+    }
+
+    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
+        let response: WireResponse<'_> = serde_json::from_slice(body).map_err(|_| broken("the answer is not JSON of this protocol"))?;
+        let status = string(response.status).map(Text::decode);
+        if response.output.is_none() && status.is_none() {
+            return Err(broken("the answer is no response"));
+        }
+        for (index, item) in (0..).zip(response.output.iter().flatten()) {
+            self.item(index, item, true, out)?;
+        }
+        self.finish(status.as_deref().unwrap_or("completed"), &response, out)
+    }
+
+    fn end(&mut self, _: &mut dyn Sink) -> Result<(), Fault> {
+        if self.done { Ok(()) } else { Err(Fault::Truncated) }
+    }
+}
+
+/// The parts of a message or of reasoning; none where they cannot be read.
+fn parts(list: Option<&RawValue>) -> Vec<WirePart<'_>> {
+    list.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+}
+
+/// The raw inside of a string; `None` for anything else.
+fn string(value: Option<&RawValue>) -> Option<Text<'_>> {
+    value.and_then(raw_text)
+}
+
+fn broken(what: &'static str) -> Fault {
+    Fault::Broken(Cow::Borrowed(what))
+}
+
+/// One event of a stream. Events have members of the same names and other types, so that only what is used is looked at.
+#[derive(Deserialize)]
+struct WireEvent<'a> {
+    #[serde(borrow, default)]
+    r#type: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    output_index: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    item: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    response: Option<&'a RawValue>,
+}
+
+/// An answer, whole or at its end.
+#[derive(Default, Deserialize)]
+struct WireResponse<'a> {
+    #[serde(borrow, default)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    output: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    incomplete_details: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+/// Why an answer is not complete.
+#[derive(Deserialize)]
+struct WireIncomplete<'a> {
+    #[serde(borrow, default)]
+    reason: Option<&'a RawValue>,
+}
+
+/// An item of an answer.
+#[derive(Deserialize)]
+struct WireItem<'a> {
+    #[serde(borrow, default)]
+    r#type: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    call_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    /// Of a function.
+    #[serde(borrow, default)]
+    arguments: Option<&'a RawValue>,
+    /// Of a custom tool.
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    summary: Option<&'a RawValue>,
+}
+
+/// A part of a message or of reasoning.
+#[derive(Deserialize)]
+struct WirePart<'a> {
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    refusal: Option<&'a RawValue>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::dialect::Decoder as _;
+    use crate::dialect::openai::tests::{Record, cut, stream};
+
+    /// Events with their names, as OpenAI sends them.
+    fn sse(events: &[(&str, &str)]) -> String {
+        events.iter().map(|(name, members)| format!("event: {name}\ndata: {{\"type\":\"{name}\"{members}}}\n\n")).collect()
+    }
+
+    fn streamed(body: &str) -> String {
+        let (record, end) = cut(|| Decoder::new(false), body.as_bytes(), body);
+        record.tell(&end)
+    }
+
+    fn whole(body: &str) -> String {
+        let (mut decoder, mut record) = (Decoder::new(false), Record::default());
+        let end = decoder.whole(body.as_bytes(), &mut record);
+        assert!(end.is_err() || decoder.end(&mut record).is_ok());
+        record.tell(&end)
+    }
+
+    const USAGE: &str = r#""usage":{"input_tokens":20,"input_tokens_details":{"cached_tokens":8,"cache_write_tokens":2},"output_tokens":9,"output_tokens_details":{"reasoning_tokens":5},"total_tokens":29}"#;
+    const COUNTED: &str = "usage 20+9 cached 8 reasoning 5";
+
+    /// The items of an answer with everything in it, and what is read of them.
+    const ITEMS: &str = r#"[{"type":"reasoning","id":"rs_1","summary":[{"type":"summary_text","text":"Hm"}],"encrypted_content":"gAAA"},
+        {"type":"web_search_call","id":"ws_1","status":"completed"},
+        {"type":"message","content":[{"type":"output_text","text":"Hi \"you\"","annotations":[]},{"type":"refusal","refusal":"No"}]},
+        {"type":"function_call","call_id":"call_1","name":"f","arguments":"{\"a\":1}"},
+        {"type":"custom_tool_call","call_id":"call_2","name":"patch","input":"*** Begin"},
+        {"type":"computer_call","call_id":"call_3","action":{"type":"click"}}]"#;
+    const READ: &str = "reasoning 0 Hm\nraw 0 web_search_call \ncontent 0 Hi \"you\"\nrefusal 0 No\ncall 0.3 call_1 f\narguments 0.3 {\"a\":1}\n\
+         call 0.4 call_2 patch Custom\narguments 0.4 *** Begin\nraw 0 computer_call essential\nfinish 0 tool_calls\n";
+
+    #[test]
+    fn a_stream_and_a_whole_answer_say_the_same() {
+        let created = r#","response":{"id":"resp_1","status":"in_progress","output":[],"usage":null}"#;
+        let items = ITEMS.replace('\n', ""); // an event's data is one line
+        let completed = format!(r#","response":{{"status":"completed","output":{items},"error":null,"incomplete_details":null,{USAGE}}}"#);
+        let added = |index: u8, item: &str| format!(r#","output_index":{index},"item":{{{item}}}"#);
+        let delta = |index: u8, text: &str| format!(r#","output_index":{index},"delta":"{text}","obfuscation":"x""#);
+        let body = sse(&[
+            ("response.created", created),
+            ("response.in_progress", created),
+            ("response.output_item.added", &added(0, r#""type":"reasoning","summary":[]"#)),
+            ("response.reasoning_summary_text.delta", &delta(0, "H")),
+            ("response.reasoning_text.delta", &delta(0, "m")),
+            ("response.reasoning_summary_text.done", r#","text":"Hm""#),
+            ("response.output_item.added", &added(1, r#""type":"web_search_call""#)),
+            ("response.output_item.added", &added(2, r#""type":"message","content":[]"#)),
+            ("response.content_part.added", r#","part":{"type":"output_text","text":""}"#),
+            ("response.output_text.delta", &delta(2, "Hi ")),
+            ("response.output_text.delta", &delta(2, r#"\"you\""#)),
+            ("response.refusal.delta", &delta(2, "No")),
+            ("response.output_item.added", &added(3, r#""type":"function_call","call_id":"call_1","name":"f","arguments":"""#)),
+            ("response.function_call_arguments.delta", &delta(3, r#"{\"a\""#)),
+            ("response.function_call_arguments.delta", &delta(3, ":1}")),
+            ("response.output_item.added", &added(4, r#""type":"custom_tool_call","call_id":"call_2","name":"patch","input":"""#)),
+            ("response.custom_tool_call_input.delta", &delta(4, "*** Begin")),
+            ("response.output_item.added", &added(5, r#""type":"computer_call","call_id":"call_3""#)),
+            ("response.brand_new.delta", r#","delta":{"type":7},"output_index":"one","response":[],"item":null"#),
+            ("response.completed", &completed),
+        ]);
+        let want = format!("{READ}{COUNTED}\ncomplete");
+        assert_eq!(streamed(&body), want);
+        // vLLM names no events and marks the end.
+        let unnamed: String = body.lines().filter(|line| !line.starts_with("event:")).map(|line| format!("{line}\n")).collect();
+        assert_eq!(streamed(&format!("{unnamed}data: [DONE]\n\n")), want);
+        assert_eq!(whole(&format!(r#"{{"object":"response","status":"completed","output":{ITEMS},{USAGE}}}"#)), want);
+    }
+
+    #[test]
+    fn each_end_has_its_finish() {
+        let text = r#"{"type":"message","content":[{"type":"output_text","text":"a"}]}"#;
+        for (status, details, finish) in [
+            ("completed", "null", "stop"),
+            ("incomplete", r#"{"reason":"max_output_tokens"}"#, "length"),
+            ("incomplete", r#"{"reason":"content_filter"}"#, "content_filter"),
+            ("incomplete", "null", "length"),
+        ] {
+            let response = format!(r#"{{"status":"{status}","output":[{text}],"incomplete_details":{details}}}"#);
+            assert_eq!(whole(&response), format!("content 0 a\nfinish 0 {finish}\ncomplete"));
+            for event in [status, "completed"] {
+                let end = format!(r#","response":{response}"#);
+                let body = sse(&[("response.output_text.delta", r#","delta":"a""#), (&format!("response.{event}"), &end)]);
+                assert_eq!(streamed(&body), format!("content 0 a\nfinish 0 {finish}\ncomplete"), "{event} {response}");
+            }
+        }
+        assert_eq!(streamed(&sse(&[("response.completed", "")])), "finish 0 stop\ncomplete");
+        for status in ["queued", "in_progress"] {
+            let body = format!(r#"{{"id":"resp_1","status":"{status}","background":true,"output":[],"usage":null}}"#);
+            assert_eq!(whole(&body), "finish 0 stop\ncomplete");
+        }
+    }
+
+    #[test]
+    fn failures_have_the_class_of_their_code() {
+        for (code, class) in [
+            ("rate_limit_exceeded", "RateLimited"),
+            ("context_length_exceeded", "ContextLength"),
+            ("server_error", "Server"),
+            ("insufficient_quota", "Credential"),
+            ("server_is_overloaded", "Overloaded"),
+            ("invalid_prompt", "ContentFilter"),
+            ("invalid_image_url", "BadRequest"),
+            ("invalid_encrypted_content", "StaleReasoning"),
+        ] {
+            let error = format!(r#"{{"code":"{code}","message":"no"}}"#);
+            let response = format!(r#"{{"status":"failed","output":[],"error":{error}}}"#);
+            let want = format!("provider {class} no");
+            assert_eq!(whole(&response), want);
+            let text = ("response.output_text.delta", r#","delta":"a""#);
+            for (name, members) in [
+                ("response.failed", format!(r#","response":{response}"#)),
+                ("error", format!(r#","code":"{code}","message":"no","param":null,"sequence_number":500"#)),
+                ("error", format!(r#","error":{error},"sequence_number":3"#)),
+            ] {
+                assert_eq!(streamed(&sse(&[text, (name, &members)])), format!("content 0 a\n{want}"), "{name}{members}");
+            }
+        }
+        assert!(streamed(&sse(&[("response.failed", "")])).starts_with("provider Server "));
+    }
+
+    #[test]
+    fn an_answer_without_its_end_is_cut_off() {
+        let text = sse(&[("response.created", ""), ("response.output_text.delta", r#","delta":"a""#)]);
+        assert_eq!(streamed(&text), "content 0 a\ntruncated");
+        assert_eq!(streamed(&format!("{text}data: [DONE]\n\n")), "content 0 a\ntruncated");
+        assert_eq!(streamed("data: {\"delta\":\"a\"}\n\n"), "broken");
+        assert_eq!(whole(r#"{"object":"chat.completion","choices":[]}"#), "broken");
+    }
+
+    #[test]
+    fn a_call_that_never_began_is_one_all_the_same() {
+        let body = sse(&[("response.function_call_arguments.delta", r#","output_index":1,"delta":"{}""#), ("response.completed", "")]);
+        assert_eq!(streamed(&body), "call 0.1 - \narguments 0.1 {}\nfinish 0 tool_calls\ncomplete");
+    }
+
+    #[test]
+    fn output_without_the_reasoning_is_completed_from_the_total() {
+        let usage = r#"{"input_tokens":10,"output_tokens":4,"output_tokens_details":{"reasoning_tokens":6},"total_tokens":20}"#;
+        let body = sse(&[("response.completed", &format!(r#","response":{{"usage":{usage}}}"#))]);
+        let (record, end) = stream(Decoder::new(true), [body.as_bytes()]);
+        assert!(record.tell(&end).contains("usage 10+10 cached 0 reasoning 6"));
+    }
+}

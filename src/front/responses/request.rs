@@ -1,0 +1,384 @@
+//! Reads a request into the neutral form, in one walk over its items.
+
+use super::{INPUT, INSTRUCTIONS, MAX_TOKENS, REFERENCE, not_stored, stored, tools};
+use crate::error::ApiError;
+use crate::front::asks::{answer_format, asks, hint, neutral};
+use crate::front::read::{members, raw_members, required, string};
+use crate::front::sealed::{Origin, origin};
+use crate::json::text::Text;
+use crate::json::walk::{self, Cursor};
+use crate::llm::constraint::{Constraint, DEFAULT_SCHEMA_NAME, Schema};
+use crate::llm::envelope::ChatRequest;
+use crate::llm::field::Field;
+use crate::llm::media::Source;
+use crate::llm::request::{Ask, Authority, Block, CallId, Content, OutputFormat, Path, Request, Role, ToolCall};
+use crate::llm::responses::ResponsesRequest;
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+/// The fields that pass to providers of OpenAI's protocol as they come, and are hints elsewhere.
+const PASSED: [Field; 4] = [Field::PromptCacheKey, Field::PromptCacheRetention, Field::PromptCacheOptions, Field::SafetyIdentifier];
+/// Longest word of the client's in an error, in characters.
+const MAX_SHOWN: usize = 64;
+
+impl Ask for ResponsesRequest<'_> {
+    fn request(&self) -> Result<Request<'_>, ApiError> {
+        read(self)
+    }
+
+    fn model(&self) -> &str {
+        self.base.model
+    }
+
+    fn stream(&self) -> bool {
+        self.base.stream()
+    }
+
+    fn responses(&self) -> Option<&ResponsesRequest<'_>> {
+        Some(self)
+    }
+}
+
+/// The request of one attempt.
+///
+/// # Errors
+/// A 400 that names the item, the part or the field that cannot be read, or that only a provider with this API has.
+fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
+    let base = &ask.base;
+    if let Some(name) = stored(base.parsed)? {
+        return Err(not_stored(name));
+    }
+    let mut request = neutral(base)?;
+    request.passed = base.passed();
+    let clients = PASSED.iter().filter(|field| base.authority(**field) == Authority::Client);
+    request.passed.extend(clients.filter_map(|field| Some((field.name(), base.asked(*field)?))));
+    for (name, raw) in base.parsed.unknown() {
+        let at = |name| Path::top(name);
+        match &*name {
+            INPUT | "store" | "background" => {} // read below; nothing is stored, and nothing runs behind the answer
+            INSTRUCTIONS => {
+                let at = at(INSTRUCTIONS);
+                let text = string(raw, at)?.filter(|text| !text.is_empty());
+                say(&mut request, Role::System, at, text.map(|text| text_block(text, at)));
+            }
+            MAX_TOKENS => {
+                if walk::unsigned(raw).is_none_or(|tokens| tokens == 0) {
+                    return Err(at(MAX_TOKENS).must_be("a whole number of at least 1"));
+                }
+                if asks(base, Field::MaxTokens, MAX_TOKENS, &mut request) {
+                    request.sampling.max_tokens = Some(raw);
+                }
+            }
+            "top_logprobs" => {
+                let tokens = walk::unsigned(raw).ok_or_else(|| at("top_logprobs").must_be("a whole number"))?;
+                if tokens > 0
+                    && asks(base, Field::Logprobs, "top_logprobs", &mut request)
+                    && asks(base, Field::TopLogprobs, "top_logprobs", &mut request)
+                {
+                    (request.sampling.logprobs, request.sampling.top_logprobs) = (true, Some(raw));
+                }
+            }
+            "include" => include(raw, base, &mut request)?,
+            "reasoning" => reason(raw, base, &mut request)?,
+            "text" => text(raw, base, &mut request)?,
+            "truncation" if raw == "\"disabled\"" => {}
+            _ => hint(&mut request.params, name.into_owned()),
+        }
+    }
+    request.params.extend(base.unknown_settings());
+    tools::read(ask, &mut request)?;
+    tools::choice(ask, &mut request)?;
+    items(ask, &mut request)?;
+    Ok(request)
+}
+
+/// `include`: what the answer shall have that it need not have. Reasoning always carries what is sealed in it.
+fn include<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let list: Vec<Text<'_>> = serde_json::from_str(raw).map_err(|e| crate::llm::validate::unreadable("include", raw, &e))?;
+    if list.iter().any(|text| text.decode() == "message.output_text.logprobs") && asks(base, Field::Logprobs, "include", request) {
+        request.sampling.logprobs = true;
+    }
+    Ok(())
+}
+
+/// `reasoning`: how much the model shall think. How that is shown is the answer's matter.
+fn reason<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let at = Path::top("reasoning");
+    let [effort, context, mode] = raw_members(&mut Cursor::inside(raw), at, ["effort", "context", "mode"])?;
+    if let Some(word) = string(effort.unwrap_or("null"), at.member("effort"))?
+        && asks(base, Field::ReasoningEffort, "reasoning.effort", request)
+    {
+        request.effort = Some(word);
+    }
+    for (value, name) in [(context, "reasoning.context"), (mode, "reasoning.mode")] {
+        if value.is_some_and(|raw| !matches!(raw, "null" | "\"auto\"")) {
+            hint(&mut request.params, name);
+        }
+    }
+    Ok(())
+}
+
+/// `text`: what the answer shall look like.
+fn text<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let at = Path::top("text");
+    let [format, verbosity] = raw_members(&mut Cursor::inside(raw), at, ["format", "verbosity"])?;
+    if let Some(raw) = verbosity.filter(|raw| !matches!(*raw, "null" | "\"medium\""))
+        && asks(base, Field::Verbosity, "text.verbosity", request)
+    {
+        request.passed.push((Field::Verbosity.name(), raw));
+    }
+    let Some(raw) = format.filter(|raw| *raw != "null") else { return Ok(()) };
+    let at = at.member("format");
+    let [kind, name, schema, strict, description] =
+        raw_members(&mut Cursor::inside(raw), at, ["type", "name", "schema", "strict", "description"])?;
+    let constraint = match &*required(kind, at.leaf("type"))?.decode() {
+        "text" => return Ok(()),
+        "json_object" => Constraint::JsonObject,
+        "json_schema" => Constraint::JsonSchema(Schema {
+            name: string(name.unwrap_or("null"), at.leaf("name"))?.unwrap_or(Text::Plain(DEFAULT_SCHEMA_NAME)),
+            schema: schema.filter(|raw| raw.starts_with('{')).map(Cow::Borrowed).ok_or_else(|| at.leaf("schema").must_be("an object"))?,
+            strict: strict.and_then(|raw| raw.parse().ok()),
+            description: string(description.unwrap_or("null"), at.leaf("description"))?,
+        }),
+        _ => return Err(at.leaf("type").must_be("text, json_object or json_schema")),
+    };
+    answer_format(base, OutputFormat { field: Field::ResponseFormat, constraint }, "text.format", request);
+    Ok(())
+}
+
+fn text_block(text: Text<'_>, at: Path) -> Block<'_> {
+    Block { content: Content::Text(text), cache: None, at }
+}
+
+/// Adds what somebody says, unless it is nothing. What an assistant says in several items is one turn.
+fn say<'a>(request: &mut Request<'a>, role: Role, at: Path, blocks: impl IntoIterator<Item = Block<'a>>) {
+    let start = request.blocks.len();
+    request.blocks.extend(blocks);
+    let length = request.blocks.len() - start;
+    match request.speakers.last_mut() {
+        _ if length == 0 => {}
+        Some(last) if role == Role::Assistant && last.role == Role::Assistant => last.length += length,
+        _ => request.end_turn(role, None, None, at, start),
+    }
+}
+
+/// What the items before one have told.
+struct Told<'r, 'a> {
+    ask: &'r ResponsesRequest<'a>,
+    /// The calls so far.
+    calls: HashSet<Cow<'a, str>>,
+    /// What the provider wants back with the next call.
+    state: Option<Vec<u8>>,
+}
+
+fn items<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let raw = ask.base.parsed.raw_named(INPUT).unwrap_or("[]");
+    if let Some(text) = walk::string(raw) {
+        say(request, Role::User, Path::top(INPUT), [text_block(text, Path::top(INPUT))]);
+        return Ok(());
+    }
+    let mut told = Told { ask, calls: HashSet::new(), state: None };
+    let mut number = 0;
+    Cursor::inside(raw).array(|cursor| {
+        number += 1;
+        told.item(cursor, Path::element(INPUT, number - 1), request)
+    })
+}
+
+/// The raw members of an item.
+struct Item<'a> {
+    at: Path,
+    role: Option<&'a str>,
+    content: Option<&'a str>,
+    call_id: Option<&'a str>,
+    name: Option<&'a str>,
+    namespace: Option<&'a str>,
+    /// Arguments of a call, the input of a custom one, or a result.
+    text: Option<&'a str>,
+    summary: Option<&'a str>,
+    encrypted: Option<&'a str>,
+}
+
+impl<'a> Told<'_, 'a> {
+    fn item(&mut self, cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>) -> Result<(), ApiError> {
+        const NAMES: [&str; 11] =
+            ["type", "role", "content", "call_id", "name", "namespace", "arguments", "input", "output", "summary", "encrypted_content"];
+        let [kind, role, content, call_id, name, namespace, arguments, input, output, summary, encrypted] = raw_members(cursor, at, NAMES)?;
+        let item = |text| Item { at, role, content, call_id, name, namespace, text, summary, encrypted };
+        match string(kind.unwrap_or("null"), at.member("type"))?.map(Text::decode).as_deref() {
+            None | Some("message") => self.message(&item(None), request),
+            Some("function_call") => self.call(&item(arguments), false, request),
+            Some("custom_tool_call") => self.call(&item(input), true, request),
+            Some("function_call_output" | "custom_tool_call_output") => self.result(&item(output), request),
+            Some("reasoning") => self.reasoning(&item(None), request),
+            Some(REFERENCE) => Err(not_stored(REFERENCE)),
+            // The traces of tools that a provider ran, which their answers stand behind.
+            Some(kind) if TRACES.contains(&kind) => {
+                hint(&mut request.params, at.to_string());
+                Ok(())
+            }
+            Some(kind) => {
+                let kind: String = kind.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+                Err(at.refused(&format!("an item of type `{kind}` is unknown, or known only to a provider that has this API")))
+            }
+        }
+    }
+
+    fn message(&mut self, item: &Item<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+        let at = item.at.member("role");
+        let role = match &*required(item.role, at)?.decode() {
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "system" | "developer" => Role::System,
+            _ => return Err(at.must_be("user, assistant, system or developer")),
+        };
+        let mut blocks = Vec::new();
+        content(item.content, item.at.member("content"), &mut blocks)?;
+        if role != Role::Assistant {
+            self.state = None;
+        }
+        say(request, role, item.at, blocks);
+        Ok(())
+    }
+
+    fn call(&mut self, item: &Item<'a>, custom: bool, request: &mut Request<'a>) -> Result<(), ApiError> {
+        let at = item.at;
+        let id = required(item.call_id, at.member("call_id"))?.decode();
+        let name = required(item.name, at.member("name"))?;
+        let namespace = item.namespace.and_then(walk::string).map(Text::decode);
+        let function = self.ask.functions.for_tool(namespace.as_deref(), &name.decode());
+        self.calls.insert(id.clone());
+        let place = at.member(if custom { "input" } else { "arguments" });
+        let call = ToolCall {
+            id: CallId { id, state: self.state.take() },
+            name: function.map_or(name, |function| Text::Plain(&function.name)),
+            arguments: string(item.text.unwrap_or("null"), place)?.unwrap_or(Text::Plain("")),
+            custom: custom.then_some(tools::CUSTOM_INPUT),
+            extra: None,
+        };
+        say(request, Role::Assistant, at, [Block { content: Content::Call(call), cache: None, at: place }]);
+        Ok(())
+    }
+
+    fn result(&mut self, item: &Item<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+        let at = item.at;
+        let id = required(item.call_id, at.member("call_id"))?.decode();
+        if !self.calls.contains(&id) {
+            return Err(at.member("call_id").refused("no call of an earlier item has this id"));
+        }
+        self.state = None;
+        let start = request.blocks.len();
+        content(item.text, at.member("output"), &mut request.blocks)?;
+        request.end_turn(Role::Tool, None, Some(CallId { id, state: None }), at, start);
+        Ok(())
+    }
+
+    /// Reasoning: its text, and the state that belongs to the call behind it.
+    fn reasoning(&mut self, item: &Item<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+        let at = item.at;
+        if self.ask.without_reasoning {
+            return Ok(());
+        }
+        let encrypted = string(item.encrypted.unwrap_or("null"), at.member("encrypted_content"))?.map(Text::decode).unwrap_or_default();
+        match origin(self.ask.base.seal, &encrypted) {
+            Origin::Other => return Ok(()),
+            Origin::Own(own) => self.state = Some(own).filter(|own| !own.is_empty()).or(self.state.take()),
+            Origin::Foreign => {}
+        }
+        // The model's own text says all that its summary does.
+        let shown = [(item.content, at.member("content")), (item.summary, at.member("summary"))];
+        let shown = shown.into_iter().find(|(raw, _)| raw.is_some_and(|raw| !matches!(raw, "null" | "[]")));
+        let mut blocks: Vec<Block<'a>> = Vec::new();
+        if let Some((Some(raw), at)) = shown {
+            let mut number = 0;
+            Cursor::inside(raw).array(|cursor| {
+                let at = at.inner(number);
+                number += 1;
+                let [text] = raw_members(cursor, at, ["text"])?;
+                if !blocks.is_empty() {
+                    blocks.push(Block { content: Content::Reasoning(Text::Plain("\n\n")), cache: None, at });
+                }
+                blocks.push(Block { content: Content::Reasoning(required(text, at.leaf("text"))?), cache: None, at });
+                Ok::<_, ApiError>(())
+            })?;
+        }
+        blocks.retain(|block| !matches!(block.content, Content::Reasoning(text) if text.is_empty()));
+        say(request, Role::Assistant, at, blocks);
+        Ok(())
+    }
+}
+
+/// Items that tell of tools which a provider ran.
+const TRACES: [&str; 8] = [
+    "web_search_call",
+    "file_search_call",
+    "code_interpreter_call",
+    "image_generation_call",
+    "mcp_list_tools",
+    "mcp_call",
+    "tool_search_call",
+    "tool_search_output",
+];
+
+/// Reads a content: one text, or parts. Texts of nothing are left out.
+fn content<'a>(raw: Option<&'a str>, at: Path, into: &mut Vec<Block<'a>>) -> Result<(), ApiError> {
+    let raw = raw.unwrap_or("null");
+    match raw.as_bytes().first() {
+        Some(b'"') => into.extend(walk::string(raw).filter(|text| !text.is_empty()).map(|text| text_block(text, at.inner(0)))),
+        Some(b'[') => {
+            let mut number = 0;
+            Cursor::inside(raw).array(|cursor| {
+                number += 1;
+                part(cursor, at.inner(number - 1), into)
+            })?;
+        }
+        _ if raw == "null" => {}
+        _ => return Err(at.must_be("a string or an array of parts")),
+    }
+    Ok(())
+}
+
+fn part<'a>(cursor: &mut Cursor<'a>, at: Path, into: &mut Vec<Block<'a>>) -> Result<(), ApiError> {
+    const NAMES: [&str; 10] =
+        ["type", "text", "refusal", "image_url", "detail", "file_data", "file_url", "file_id", "filename", "input_audio"];
+    let [kind, text, refusal, image, detail, data, url, id, filename, audio] = raw_members(cursor, at, NAMES)?;
+    let optional = |raw: Option<&'a str>, leaf| string(raw.unwrap_or("null"), at.leaf(leaf));
+    let content = match &*required(kind, at.leaf("type"))?.decode() {
+        "input_text" | "output_text" | "text" => Content::Text(required(text, at.leaf("text"))?),
+        "refusal" => Content::Refusal(required(refusal, at.leaf("refusal"))?),
+        "input_image" => {
+            let no_url = || match id {
+                Some(_) => {
+                    at.leaf("file_id").refused("a file's id is known only to a provider that has this API; send the image in `image_url`")
+                }
+                None => at.leaf("image_url").missing(),
+            };
+            let url = optional(image, "image_url")?.ok_or_else(no_url)?;
+            Content::Image { source: Source::Url(url), detail: optional(detail, "detail")? }
+        }
+        "input_file" => {
+            let source = optional(data, "file_data")?.or(optional(url, "file_url")?).map(Source::Url);
+            let (name, id) = (optional(filename, "filename")?, optional(id, "file_id")?);
+            if source.is_none() && id.is_none() {
+                return Err(at.leaf("file_data").missing());
+            }
+            Content::File { source, name, id }
+        }
+        "input_audio" => {
+            let [data, format] = members(audio, at.leaf("input_audio"), ["data", "format"])?;
+            let missing = |leaf| move || at.leaf(leaf).missing();
+            let data = data.ok_or_else(missing("input_audio.data"))?;
+            Content::Audio { data, format: format.ok_or_else(missing("input_audio.format"))? }
+        }
+        _ => return Err(at.leaf("type").must_be("input_text, output_text, refusal, input_image, input_file or input_audio")),
+    };
+    if !matches!(content, Content::Text(text) | Content::Refusal(text) if text.is_empty()) {
+        into.push(Block { content, cache: None, at });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,173 @@
+//! Requests in every form that clients write them.
+
+use super::*;
+use crate::front::sealed;
+use crate::llm::request::{ToolChoice, Turn};
+use crate::llm::settings::Params;
+use crate::llm::state::{Seal, Sealer};
+use std::sync::Arc;
+
+fn seal(provider: &str) -> Seal {
+    Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into(), provider.into())
+}
+
+/// Reads a body whose model is as it must be; the message of the error.
+fn with<T>(members: &str, params: &Params, look: impl FnOnce(Request<'_>) -> T) -> Result<T, String> {
+    let body = format!(r#"{{"model":"r",{members}}}"#);
+    let parsed = crate::front::responses::parse(body.into()).map_err(|e| e.message.into_owned())?;
+    let (functions, seal) = (tools::functions(&parsed), seal("p"));
+    let base = ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: Some(&seal) };
+    let ask = ResponsesRequest { base, functions: &functions, without_reasoning: false };
+    read(&ask).map(look).map_err(|e| e.message.into_owned())
+}
+
+/// The turns of a conversation in short.
+fn told(members: &str) -> Vec<String> {
+    let block = |block: &Block<'_>| match &block.content {
+        Content::Text(text) => format!(" {}", text.decode()),
+        Content::Reasoning(text) => format!(" ({})", text.decode()),
+        Content::Call(call) => {
+            let state = call.id.state.as_deref().map(|state| format!("<{}>", String::from_utf8_lossy(state))).unwrap_or_default();
+            format!(" {}{state}:{}={}", call.id.id, call.name.decode(), call.object(block.at).unwrap())
+        }
+        other => format!(" {other:?}"),
+    };
+    let turn = |turn: &Turn<'_, '_>| {
+        let answers = if turn.role() == Role::Tool { format!(" {}", turn.answers()) } else { String::new() };
+        format!("{:?}{answers}{}", turn.role(), turn.blocks.iter().map(block).collect::<String>())
+    };
+    with(members, &Params::default(), |request| request.turns().iter().map(turn).collect()).unwrap()
+}
+
+#[test]
+fn all_forms_of_input_are_read() {
+    assert_eq!(told(r#""instructions":"Be brief.","input":"Hi""#), ["System Be brief.", "User Hi"]);
+    let easy = r#"{"role":"developer","content":"a"},{"role":"user","content":[{"type":"input_text","text":"b"},{"type":"input_text","text":""}]}"#;
+    let items = r#"{"type":"message","role":"assistant","id":"m","phase":"commentary","content":[{"type":"output_text","text":"c","annotations":[]}]}"#;
+    assert_eq!(told(&format!(r#""input":[{easy},{items}]"#)), ["System a", "User b", "Assistant c"]);
+}
+
+#[test]
+fn what_an_assistant_says_in_several_items_is_one_turn_and_a_state_belongs_to_the_call_behind_it() {
+    let sealed = |provider: &str, state: &[u8]| sealed::seal(Some(&seal(provider)), state);
+    let reasoning = |encrypted: &str, text: &str| {
+        format!(
+            r#"{{"type":"reasoning","id":"rs_1","summary":[{{"type":"summary_text","text":"{text}"}}],"content":null,"encrypted_content":"{encrypted}"}}"#
+        )
+    };
+    let call = r#"{"type":"function_call","call_id":"c1","name":"f","arguments":"{\"a\": 1.0}","status":"completed"}"#;
+    let result = r#"{"type":"function_call_output","call_id":"c1","output":[{"type":"input_text","text":"no"}]}"#;
+    let input = |first: &str| format!(r#""input":[{{"role":"user","content":"u"}},{first},{call},{result}]"#);
+    let turns = |first: &str, said: &str| {
+        ["User u".to_owned(), format!("Assistant{said}:f={{\"a\": 1.0}}"), "Tool c1 no".to_owned()] == told(&input(first))[..]
+    };
+    assert!(turns(&reasoning(&sealed("p", b"st"), "hm"), " (hm) c1<st>"));
+    assert!(turns(&reasoning("gAAAA", "hm"), " (hm) c1"), "{:?}", told(&input(&reasoning("gAAAA", "hm"))));
+    assert!(turns(&reasoning(&sealed("q", b"st"), "hm"), " c1"), "what another provider sealed goes nowhere");
+    assert!(turns(r#"{"type":"web_search_call","id":"ws_1"}"#, " c1"));
+}
+
+#[test]
+fn custom_tools_and_namespaces_are_functions() {
+    let grammar = r#"{"type":"grammar","syntax":"lark","definition":"start: A"}"#;
+    let tools = format!(
+        r#""tools":[{{"type":"custom","name":"patch","description":"d","format":{grammar}}},
+            {{"type":"namespace","name":"crm","tools":[{{"type":"function","name":"get","parameters":{{}}}}]}},
+            {{"type":"function","name":"crm__get","parameters":{{}}}},{{"type":"web_search"}}]"#
+    );
+    let history = r#""input":[{"type":"custom_tool_call","call_id":"1","name":"patch","input":"a\n\"b"},{"type":"custom_tool_call_output","call_id":"1","output":"ok"},
+        {"type":"function_call","call_id":"2","name":"get","namespace":"crm","arguments":"{}"},{"type":"function_call_output","call_id":"2","output":""}]"#;
+    let all = format!("{history},{tools}");
+    assert_eq!(told(&all), ["Assistant 1:patch={\"input\":\"a\\n\\\"b\"}", "Tool 1 ok", "Assistant 2:crm__get_2={}", "Tool 2"]);
+    let look = |request: Request<'_>| {
+        let tools: Vec<_> = request.tools.iter().map(|tool| tool.name.decode().into_owned()).collect();
+        let told = request.tools[0].description.unwrap().decode().into_owned();
+        (tools, told, request.params.iter().map(|param| param.name.clone().into_owned()).collect::<Vec<_>>())
+    };
+    let (names, description, params) = with(&all, &Params::default(), look).unwrap();
+    assert_eq!(names, ["patch", "crm__get_2", "crm__get"]);
+    assert_eq!(description, "d\n\nThe input is a text that matches this lark grammar:\nstart: A");
+    assert_eq!(params, ["tools", "tools[3]"]);
+}
+
+#[test]
+fn choices_are_read_in_all_forms() {
+    let tools = r#""input":"x","tools":[{"type":"function","name":"f"},{"type":"custom","name":"p"}],"tool_choice":"#;
+    let choose = |choice: &str| {
+        with(&format!("{tools}{choice}"), &Params::default(), |request| request.tool_choice.map(|choice| format!("{choice:?}")))
+    };
+    let debug = |choice: ToolChoice<'_>| Ok(Some(format!("{choice:?}")));
+    assert_eq!(choose(r#""required""#), debug(ToolChoice::Required));
+    assert_eq!(choose(r#"{"type":"function","name":"f"}"#), debug(ToolChoice::Named(Text::Raw("f"))));
+    assert_eq!(choose(r#"{"type":"custom","name":"p"}"#), debug(ToolChoice::Named(Text::Plain("p"))));
+    let allowed = r#"{"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"f"}]}"#;
+    assert_eq!(choose(allowed), debug(ToolChoice::Allowed { required: true, names: vec![Text::Raw("f")] }));
+    for (choice, place) in [
+        (r#"{"type":"function","name":"g"}"#, "`tool_choice.name`"),
+        (r#"{"type":"web_search"}"#, "`tool_choice`: a tool of type `web_search`"),
+        (r#"{"type":"allowed_tools","tools":[{"type":"function","name":"g"}]}"#, "`tool_choice.tools[0].name`"),
+        (r#""any""#, "`tool_choice` must be none, auto, required"),
+    ] {
+        let error = choose(choice).unwrap_err();
+        assert!(error.starts_with(place), "{error}");
+    }
+}
+
+#[test]
+fn what_is_asked_for_has_its_place_and_an_override_counts_before_it() {
+    let asked = r#""input":"x","max_output_tokens":50,"temperature":0.5,"top_logprobs":2,"reasoning":{"effort":"low","summary":"auto"},
+        "text":{"verbosity":"low","format":{"type":"json_schema","name":"n","schema":{"type":"object"},"strict":true}},"truncation":"auto",
+        "store":true,"include":["reasoning.encrypted_content"],"prompt_cache_key":"k","client_metadata":{}"#;
+    let look = |request: Request<'_>| {
+        let format = request.output.as_ref().map(|output| format!("{:?}", output.field));
+        let (sampling, effort) = (&request.sampling, request.effort.map(|word| word.decode().into_owned()));
+        let line = format!("{:?} {:?} {} {effort:?} {format:?}", sampling.max_tokens, sampling.top_logprobs, sampling.logprobs);
+        let names: Vec<_> = request.params.iter().map(|param| param.name.clone().into_owned()).collect();
+        (line, names.join(" "), format!("{:?}", request.passed))
+    };
+    let (line, names, passed) = with(asked, &Params::default(), look).unwrap();
+    assert_eq!(line, r#"Some("50") Some("2") true Some("low") Some("ResponseFormat")"#);
+    let expected = "temperature prompt_cache_key max_output_tokens top_logprobs top_logprobs reasoning.effort text.verbosity text.format truncation client_metadata";
+    assert_eq!(names, expected);
+    assert_eq!(passed, r#"[("prompt_cache_key", "\"k\""), ("verbosity", "\"low\"")]"#);
+    let list = [("max_tokens", "9"), ("reasoning_effort", "\"high\"")].map(|(name, json)| (name.to_owned(), json.to_owned()));
+    let overriding = Params { overrides: list.to_vec(), ..Params::default() };
+    assert_eq!(with(asked, &overriding, look).unwrap().0, r#"Some("9") Some("2") true Some("high") Some("ResponseFormat")"#);
+    let defaulting = Params { defaults: list.to_vec(), ..Params::default() };
+    assert_eq!(with(asked, &defaulting, look).unwrap().0, line);
+    assert_eq!(with(r#""input":"x""#, &defaulting, look).unwrap().0, r#"Some("9") None false Some("high") None"#);
+}
+
+#[test]
+fn errors_name_the_place() {
+    let input = |item: &str| format!(r#""input":[{{"role":"user","content":"x"}},{item}]"#);
+    let more = |member: &str| format!(r#""input":"x",{member}"#);
+    for (members, place) in [
+        (r#""inputs":"x""#.to_owned(), "`input` is missing"),
+        (r#""input":[]"#.to_owned(), "`input` must be"),
+        (r#""input":7"#.to_owned(), "`input` must be"),
+        (input(r#"{"role":"wizard","content":"x"}"#), "`input[1].role`"),
+        (input(r#"{"type":"teleport"}"#), "`input[1]`: an item of type `teleport`"),
+        (input(r#"{"role":"user","content":[{"type":"input_text"}]}"#), "`input[1].content[0].text`"),
+        (input(r#"{"role":"user","content":[{"type":"input_image","file_id":"f"}]}"#), "`input[1].content[0].file_id`"),
+        (input(r#"{"role":"user","content":[{"type":"hologram"}]}"#), "`input[1].content[0].type`"),
+        (input(r#"{"type":"function_call_output","call_id":"c","output":"x"}"#), "`input[1].call_id`"),
+        (input(r#"{"type":"function_call","name":"f","arguments":"{}"}"#), "`input[1].call_id`"),
+        (input(r#"{"type":"item_reference","id":"m"}"#), "`item_reference`"),
+        (more(r#""previous_response_id":"resp_1""#), "`previous_response_id`"),
+        (more(r#""background":true"#), "`background`"),
+        (more(r#""max_output_tokens":0"#), "`max_output_tokens`"),
+        (more(r#""tools":[{"type":"function"}]"#), "`tools[0].name`"),
+        (
+            more(r#""tools":[{"type":"namespace","name":"n","tools":[{"type":"function","name":"f","parameters":7}]}]"#),
+            "`tools[0].tools[0].parameters`",
+        ),
+        (more(r#""tool_choice":"required""#), "`tool_choice`"),
+        (more(r#""text":{"format":{"type":"grammar"}}"#), "`text.format.type`"),
+        (more(r#""text":{"format":{"type":"json_schema","name":"n"}}"#), "`text.format.schema`"),
+        (more(r#""reasoning":{"effort":7}"#), "`reasoning.effort`"),
+    ] {
+        let error = with(&members, &Params::default(), |_| ()).unwrap_err();
+        assert!(error.starts_with(place), "{members}: {error}");
+    }
+}

@@ -1,0 +1,245 @@
+//! Reads the tools of a request and the choice among them. Providers have functions only: a custom tool, whose input is any
+//! text, becomes a function with one text, and the functions of a namespace get names of their own.
+
+use crate::error::ApiError;
+use crate::front::asks::hint;
+use crate::front::chat;
+use crate::front::read::{raw_members, required, string};
+use crate::json::text::Text;
+use crate::json::walk::{self, Cursor};
+use crate::llm::envelope::Parsed;
+use crate::llm::field::Field;
+use crate::llm::request::{Authority, Path, Request, Tool, ToolChoice, same_text};
+use crate::llm::responses::{Function, Functions, ResponsesRequest};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+
+/// The schema of a function that stands for a custom tool.
+const CUSTOM: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}"#;
+/// The argument of such a function.
+pub const CUSTOM_INPUT: &str = "input";
+/// Longest name of a function, which OpenAI's protocol and others set.
+const MAX_NAME: usize = 64;
+/// How much of a name is kept that is longer: the rest is a digest of the whole one.
+const KEPT_NAME: usize = 55;
+/// Longest name of a tool's type in an error, in characters.
+const MAX_SHOWN: usize = 64;
+
+/// The functions that stand for a request's custom tools and namespaces. What is no such tool is not judged here.
+pub fn functions(parsed: &Parsed) -> Functions {
+    let mut functions = Functions::default();
+    let mut plain = Vec::new();
+    let each = |kind: &str, namespace: Option<&str>, found: &Found<'_>| {
+        let Some(name) = found.name.and_then(walk::string).map(Text::decode) else { return Ok(()) };
+        if kind == "function" && namespace.is_none() {
+            plain.push(name.into_owned());
+        } else {
+            let custom = (kind == "custom").then(|| found.told().into());
+            functions.0.push(Function { name: "".into(), tool: name.into(), namespace: namespace.map(Into::into), custom });
+        }
+        Ok(())
+    };
+    // What cannot be read is refused when a target needs it.
+    let _ = parsed.raw(Field::Tools).map_or(Ok(()), |raw| tools(raw, each));
+    for number in 0..functions.0.len() {
+        let Some(function) = functions.0.get(number) else { break };
+        let wanted = legal(function.namespace.as_deref(), &function.tool);
+        let taken = |name: &str| plain.iter().any(|known| known == name) || functions.named(name).is_some();
+        let name = (1..).map(|n| if n == 1 { wanted.clone() } else { format!("{wanted}_{n}") }).find(|name| !taken(name));
+        if let (Some(function), Some(name)) = (functions.0.get_mut(number), name) {
+            function.name = name.into();
+        }
+    }
+    functions
+}
+
+/// A name that every provider takes for a function, with room for a number behind it.
+fn legal(namespace: Option<&str>, tool: &str) -> String {
+    let whole = namespace.map_or_else(|| tool.to_owned(), |namespace| format!("{namespace}__{tool}"));
+    let plain: String = whole.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' }).collect();
+    if namespace.is_none() || plain.len() <= MAX_NAME - 4 {
+        return plain;
+    }
+    let digest: String = Sha256::digest(whole.as_bytes()).iter().take(2).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}_{digest}", plain.get(..KEPT_NAME).unwrap_or(&plain))
+}
+
+/// The raw members of a tool.
+struct Found<'a> {
+    name: Option<&'a str>,
+    description: Option<&'a str>,
+    parameters: Option<&'a str>,
+    strict: Option<&'a str>,
+    format: Option<&'a str>,
+    at: Path,
+}
+
+impl Found<'_> {
+    /// What a model is told of a custom tool: its description and its grammar.
+    fn told(&self) -> String {
+        let description = self.description.and_then(walk::string).map(Text::decode).unwrap_or_default().into_owned();
+        let grammar = || {
+            let [syntax, definition] = raw_members(&mut Cursor::inside(self.format?), self.at, ["syntax", "definition"]).ok()?;
+            Some((walk::string(syntax?)?.decode(), walk::string(definition?)?.decode()))
+        };
+        let Some((syntax, definition)) = grammar() else { return description };
+        let rule = format!("The input is a text that matches this {syntax} grammar:\n{definition}");
+        if description.is_empty() { rule } else { format!("{description}\n\n{rule}") }
+    }
+}
+
+/// Looks at each tool, and at those of namespaces: its type, its namespace, its members.
+///
+/// # Errors
+/// A 400 that names what is no tool, and those of `each`.
+fn tools<'a>(raw: &'a str, mut each: impl FnMut(&str, Option<&str>, &Found<'a>) -> Result<(), ApiError>) -> Result<(), ApiError> {
+    let mut number = 0;
+    Cursor::inside(raw).array(|cursor| {
+        let at = Path::element(Field::Tools.name(), number);
+        number += 1;
+        let (kind, found, inner) = tool(cursor, at)?;
+        let Some(inner) = inner.filter(|_| kind == "namespace") else { return each(&kind, None, &found) };
+        let namespace = required(found.name, at.member("name"))?.decode();
+        let mut number = 0;
+        Cursor::inside(inner).array(|cursor| {
+            let (kind, found, _) = tool(cursor, at.member("tools").inner(number))?;
+            number += 1;
+            each(&kind, Some(&namespace), &found)
+        })
+    })
+}
+
+/// A tool's type and members, and the tools in it.
+fn tool<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<(Cow<'a, str>, Found<'a>, Option<&'a str>), ApiError> {
+    const NAMES: [&str; 7] = ["type", "name", "description", "parameters", "strict", "format", "tools"];
+    let [kind, name, description, parameters, strict, format, inner] = raw_members(cursor, at, NAMES)?;
+    let kind = required(kind, under(at, "type"))?.decode();
+    let found = Found {
+        name,
+        description,
+        parameters: parameters.filter(|raw| *raw != "null"),
+        strict,
+        format: format.filter(|raw| raw.starts_with('{')),
+        at,
+    };
+    Ok((kind, found, inner.filter(|raw| raw.starts_with('['))))
+}
+
+/// A member of a tool, which may stand in a namespace.
+const fn under(at: Path, member: &'static str) -> Path {
+    if at.inner.is_some() { at.leaf(member) } else { at.member(member) }
+}
+
+/// Reads `tools`. Those that OpenAI runs itself are left out and named.
+///
+/// # Errors
+/// A 400 that names the tool: no name, parameters that are no object, a choice of a tool that is left out.
+pub fn read<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    if ask.base.authority(Field::Tools) != Authority::Client {
+        request.tools = chat::tools::read(&ask.base)?; // a route has chat's words for them
+        return Ok(());
+    }
+    let Some(raw) = ask.base.raw(Field::Tools) else { return Ok(()) };
+    let Request { tools: list, params, .. } = request;
+    tools(raw, |kind, namespace, found| {
+        let at = found.at;
+        if !matches!(kind, "function" | "custom") {
+            hint(params, at.to_string());
+            return Ok(());
+        }
+        let name = required(found.name, under(at, "name"))?;
+        if name.is_empty() {
+            return Err(under(at, "name").must_be("a name"));
+        }
+        let function = ask.functions.for_tool(namespace, &name.decode());
+        let parameters = under(at, "parameters");
+        if found.parameters.is_some_and(|raw| !raw.starts_with('{')) {
+            return Err(parameters.must_be("a JSON schema, an object"));
+        }
+        let custom = function.and_then(|function| function.custom.as_deref());
+        list.push(Tool {
+            name: function.map_or(name, |function| Text::Plain(&function.name)),
+            description: match custom {
+                Some(told) => Some(Text::Plain(told)).filter(|text| !text.is_empty()),
+                None => string(found.description.unwrap_or("null"), under(at, "description"))?,
+            },
+            parameters: if custom.is_some() { Some(CUSTOM) } else { found.parameters },
+            strict: found.strict.filter(|_| custom.is_none()).and_then(|raw| raw.parse().ok()),
+            cache: None,
+            at: parameters,
+        });
+        Ok(())
+    })?;
+    if request.tools.is_empty() {
+        request.params.retain(|param| !matches!(param.field, Some(Field::Tools | Field::ParallelToolCalls)));
+        request.serial_calls = false;
+    }
+    Ok(())
+}
+
+/// Reads `tool_choice`.
+///
+/// # Errors
+/// A 400 that names it: an unknown form, a tool that is not among `tools` or is left out, a call without tools.
+pub fn choice<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let at = Path::top(Field::ToolChoice.name());
+    if ask.base.authority(Field::ToolChoice) != Authority::Client {
+        request.tool_choice = chat::tools::choice(&ask.base, &request.tools)?;
+        return Ok(());
+    }
+    let Some(raw) = ask.base.raw(Field::ToolChoice) else { return Ok(()) };
+    let choice = match raw {
+        r#""auto""# => ToolChoice::Auto,
+        r#""none""# => ToolChoice::None,
+        r#""required""# => ToolChoice::Required,
+        _ if !raw.starts_with('{') => return Err(at.must_be("none, auto, required, or an object with a `type`")),
+        _ => {
+            let [kind, mode, list] = raw_members(&mut Cursor::inside(raw), at, ["type", "mode", "tools"])?;
+            match &*required(kind, at.member("type"))?.decode() {
+                "function" | "custom" => ToolChoice::Named(named(&mut Cursor::inside(raw), at, ask, request)?),
+                "allowed_tools" => {
+                    let required = match mode.map(|mode| (mode, walk::string(mode).map(Text::decode))) {
+                        None | Some(("null", _)) => false,
+                        Some((_, Some(mode))) if mode == "auto" => false,
+                        Some((_, Some(mode))) if mode == "required" => true,
+                        Some(_) => return Err(at.member("mode").must_be("auto or required")),
+                    };
+                    let mut names = Vec::new();
+                    let list = list.filter(|raw| raw.starts_with('[')).ok_or_else(|| at.member("tools").must_be("an array"))?;
+                    Cursor::inside(list).array(|cursor| {
+                        names.push(named(cursor, at.member("tools").inner(names.len()), ask, request)?);
+                        Ok::<_, ApiError>(())
+                    })?;
+                    ToolChoice::Allowed { required, names }
+                }
+                kind => {
+                    let kind: String = kind.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+                    return Err(at.refused(&format!("a tool of type `{kind}` is run by OpenAI and is not known to this model's provider")));
+                }
+            }
+        }
+    };
+    match choice {
+        ToolChoice::Auto | ToolChoice::None if request.tools.is_empty() => {}
+        _ if request.tools.is_empty() => return Err(at.refused("it asks for a call, but there are no `tools` that this model can call")),
+        choice => request.tool_choice = Some(choice),
+    }
+    if matches!(request.tool_choice, None | Some(ToolChoice::Auto | ToolChoice::None)) {
+        request.params.retain(|param| param.field != Some(Field::ToolChoice)); // asks for nothing
+    }
+    Ok(())
+}
+
+/// The name at the provider of the tool that the cursor is at, which must be among the tools.
+fn named<'a>(cursor: &mut Cursor<'a>, at: Path, ask: &ResponsesRequest<'a>, request: &Request<'a>) -> Result<Text<'a>, ApiError> {
+    let [name, namespace] = raw_members(cursor, at, ["name", "namespace"])?;
+    let place = if at.member.is_empty() { at.member("name") } else { at.leaf("name") };
+    let name = required(name, place)?;
+    let namespace = namespace.and_then(walk::string).map(Text::decode);
+    let function = ask.functions.for_tool(namespace.as_deref(), &name.decode());
+    let name = function.map_or(name, |function| Text::Plain(&function.name));
+    if !request.tools.iter().any(|tool| same_text(tool.name, name)) {
+        return Err(place.refused("no tool of `tools` that this model can call has this name"));
+    }
+    Ok(name)
+}
