@@ -6,7 +6,6 @@ use crate::front::responses::response::Response;
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::json::write::Writer;
-use memchr::memmem;
 
 /// A protocol whose answers can pass.
 #[derive(Clone, Debug)]
@@ -77,7 +76,8 @@ impl Native {
             self.keep_id(member(data, inside).map_or("", |(_, head)| head));
         }
         if let Protocol::Responses(_) = self.protocol {
-            self.next = number(data).map_or(self.next, |number| number.saturating_add(1));
+            let number = member(data, "sequence_number").and_then(|(_, value)| walk::unsigned(value));
+            self.next = number.map_or(self.next, |number| number.saturating_add(1));
         }
         for (key, value) in [("event: ", name), ("data: ", renamed.as_deref().unwrap_or(data))] {
             // `[DONE]` has no name.
@@ -119,13 +119,6 @@ impl Native {
 
 /// Longest id that is kept, in bytes.
 const MAX_ID: usize = 128;
-
-/// The `sequence_number` of an event. Inside of a text its quotes would be escaped.
-fn number(data: &str) -> Option<u64> {
-    const NAME: &str = "\"sequence_number\":";
-    let after = data.get(memmem::find(data.as_bytes(), NAME.as_bytes())? + NAME.len()..)?.trim_start();
-    walk::unsigned(after.get(..after.find(|c: char| !c.is_ascii_digit())?)?)
-}
 
 /// The value of an object's member and where it begins.
 fn member<'a>(json: &'a str, name: &str) -> Option<(usize, &'a str)> {
@@ -169,9 +162,12 @@ mod tests {
     fn responses_are_renamed_in_every_event_that_has_one_and_their_events_are_counted() {
         let mut native = Native::new(Protocol::Responses(Response::default()), "m".into());
         let head = |name: &str, number: u8| {
-            format!(r#"{{"type":"response.{name}","sequence_number":{number},"response":{{"id":"resp_1","model":"gpt"}}}}"#)
+            // The response says back what was asked, which has members of any name.
+            let response = r#"{"id":"resp_1","model":"gpt","tools":[{"parameters":{"sequence_number":7}}]}"#;
+            format!(r#"{{"type":"response.{name}","response":{response},"sequence_number" : {number}}}"#)
         };
         native.event(Some("response.created"), &head("created", 0));
+        assert_eq!(native.next, 1);
         native.event(Some("response.output_text.delta"), r#"{"delta":"\"sequence_number\":9","sequence_number": 1}"#);
         assert_eq!((native.id(), native.next), (Some("resp_1"), 2));
         native.event(Some("response.completed"), &head("completed", 2));
