@@ -65,6 +65,11 @@ impl Answer {
         self.relay.started() && self.relay.is_withheld()
     }
 
+    /// See [`Relay::discard`].
+    pub(super) fn discard(&self) {
+        self.relay.discard();
+    }
+
     /// See [`Relay::failure`].
     pub(super) fn failure(&self, error: &ApiError) -> Option<Vec<u8>> {
         self.relay.failure(error)

@@ -238,6 +238,7 @@ impl Lifecycle {
         self.rearm |= timer.read(now);
         let (out, result) = answer.push(bytes, end);
         if client.is_some() && result.is_ok() && answer.is_withheld() && leave() {
+            answer.discard();
             return Step { end: Some(Err(AttemptFailure::Withheld)), ..Step::default() };
         }
         // What was said before a fault stands, and then it is too late for another target.

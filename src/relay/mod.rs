@@ -273,6 +273,13 @@ impl Relay {
         if let Output::Native { passed, .. } = &self.output { passed.id() } else { None }
     }
 
+    /// Another answer takes the place of this one, of which the client has been sent nothing.
+    pub fn discard(&self) {
+        if let Output::Response { items, .. } = &self.output {
+            items.discard();
+        }
+    }
+
     /// The events that end a stream which cannot be completed, where they depend on what has been written.
     pub fn failure(&self, error: &ApiError) -> Option<Vec<u8>> {
         match &self.output {

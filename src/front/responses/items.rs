@@ -27,6 +27,8 @@ const MAX_SHOWN: usize = 64;
 /// One answer.
 pub struct Items {
     events: Events,
+    /// How many events the client had been sent before it.
+    first: u64,
     items: Vec<Item>,
     /// What the frame that is being read adds to the last item, and its log probabilities.
     delta: (Vec<u8>, Vec<u8>),
@@ -48,6 +50,7 @@ impl Items {
             items: Vec::new(),
             delta: (Vec::new(), Vec::new()),
             answer_id: answer_id.into(),
+            first: response.count(),
             seal,
             usage: None,
             finish: None,
@@ -82,6 +85,11 @@ impl Items {
             Some(Finish::Length | Finish::ContextWindow) => Status::Incomplete("max_output_tokens"),
             Some(Finish::ContentFilter | Finish::Refusal(_)) => Status::Incomplete("content_filter"),
             _ => Status::Completed,
+    /// Another answer takes the place of this one, of which the client has been sent nothing.
+    pub fn discard(&self) {
+        self.events.response.rewind(self.first);
+    }
+
         };
         let cut = matches!(status, Status::Incomplete(_));
         self.flush();

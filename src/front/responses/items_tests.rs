@@ -231,3 +231,16 @@ fn an_id_is_short_enough_to_come_back() {
         assert_eq!(response["output"][0]["call_id"].as_str().unwrap().len(), length);
     }
 }
+
+#[test]
+fn the_events_of_an_answer_that_is_discarded_are_not_counted() {
+    let response = response("");
+    let mut items = Items::new(response.clone(), "01", true, None);
+    items.event(finish(Finish::ContentFilter));
+    items.finish();
+    items.discard();
+    let mut other = Items::new(response, "02", true, None);
+    other.event(text("a"));
+    other.finish();
+    assert_eq!(read(&other.take())[0]["sequence_number"], 0);
+}

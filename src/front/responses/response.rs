@@ -86,7 +86,17 @@ impl Response {
 
     /// Whether the client has been sent any event.
     pub fn has_begun(&self) -> bool {
-        self.told.load(Ordering::Relaxed) > 0
+        self.count() > 0
+    /// How many events have been written.
+    pub(super) fn count(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// Takes back the events behind the first `count` ones, which the client is not sent.
+    pub(super) fn rewind(&self, count: u64) {
+        self.told.store(count, Ordering::Relaxed);
+    }
+
     }
 
     /// What is written into a silent stream: the events that a response begins with, and later that it is still in progress.
