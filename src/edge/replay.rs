@@ -49,6 +49,8 @@ pub struct Replay {
     request: Option<Box<RequestHeader>>,
     timer: Arc<ConnectionTimer>,
     opening: Opening,
+    /// A heartbeat whose write to an HTTP/2 client was cancelled.
+    heartbeat: Option<Bytes>,
 }
 
 /// What the head of a stream has in it before anybody answers.
@@ -64,12 +66,13 @@ pub struct Opening {
 impl Replay {
     /// Wraps a session whose body has been read.
     pub fn new(real: Box<ServerSession>, shared: Arc<Shared>, opening: Opening) -> Self {
-        Self { real: Some(real), shared, request: None, timer: ConnectionTimer::current(), opening }
+        Self { real: Some(real), shared, request: None, timer: ConnectionTimer::current(), opening, heartbeat: None }
     }
 
-    /// Writes a heartbeat, between two events because only whole ones are written to a client, and the head of the stream before it where nothing has been sent yet. Cancelled, it has left
-    /// all of it or nothing in the session's buffer: Pingora waits for room there first, and for the client afterwards.
+    /// Writes a heartbeat between two events, and the head of the stream before the first one. Where this is cancelled,
+    /// [`Self::complete_heartbeat`] writes the rest before anything else.
     async fn write_heartbeat(&mut self) -> Result<()> {
+        self.complete_heartbeat().await?;
         let (first, told) = {
             let mut shared = self.shared.lock();
             (shared.life.on_heartbeat(Instant::now().into_std()), shared.response.as_ref().map(Response::heartbeat))
@@ -79,11 +82,32 @@ impl Replay {
         let heartbeat = told.map_or(Bytes::from_static(common.front.heartbeat()), Bytes::from);
         let draining = self.timer.is_draining();
         let real = self.real()?;
-        if let Some(head) = head {
-            let head = adapt_head(head, real, draining);
-            real.write_response_header(head).await.map_err(|e| e.into_down())?;
+        let head = head.map(|head| adapt_head(head, real, draining));
+        if let ServerSession::H2(h2) = real {
+            head.map_or(Ok(()), |head| h2.write_response_header(head, false)).map_err(|e| e.into_down())?;
+            self.heartbeat = Some(heartbeat);
+        } else {
+            let head = head.map(|head| HttpTask::Header(head, false));
+            head.into_iter().chain([HttpTask::Body(Some(heartbeat), false)]).for_each(|task| real.send_downstream_proxy_task(task));
         }
-        real.write_response_body(heartbeat, false).await.map_err(|e| e.into_down())
+        self.complete_heartbeat().await
+    }
+
+    /// Writes what is left of a heartbeat. Over HTTP/1 Pingora continues where it was cancelled. Over HTTP/2 it waits for room in
+    /// the client's window and then sends all of a heartbeat that fits, so that a cancelled one is sent again.
+    async fn complete_heartbeat(&mut self) -> Result<()> {
+        let heartbeat = self.heartbeat.clone();
+        match self.real()? {
+            ServerSession::H2(h2) => {
+                if let Some(heartbeat) = heartbeat {
+                    h2.write_body(heartbeat, false).await.map_err(|e| e.into_down())?;
+                    self.heartbeat = None;
+                }
+            }
+            real if real.has_pending_downstream_proxy_tasks() => _ = real.write_downstream_proxy_tasks().await?,
+            _ => {}
+        }
+        Ok(())
     }
 
     fn real(&mut self) -> Result<&mut ServerSession> {
@@ -163,6 +187,7 @@ impl Session for Replay {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.complete_heartbeat().await?;
         self.real()?.write_response_body(data, end).await
     }
 
@@ -215,6 +240,7 @@ impl Session for Replay {
             tasks.push(HttpTask::Body(None, true));
         }
         if !tasks.is_empty() {
+            self.complete_heartbeat().await?;
             self.real()?.response_duplex_vec(tasks).await?;
             self.shared.lock().life.on_written(Instant::now().into_std());
         }
@@ -276,6 +302,7 @@ impl Session for Replay {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        self.complete_heartbeat().await?;
         self.real()?.finish_body().await
     }
 

@@ -266,3 +266,47 @@ async fn reasoning_that_a_provider_cannot_read_is_left_out_and_takes_no_attempt(
     let answer = send(&gateway, DEMO, &body).await;
     assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (200, "1"), "{}", answer.text());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_withheld_leaves_no_gap_before_the_next_one() {
+    let sim = Sim::start().await;
+    let target = |script: &str| format!("{{ provider: claude, model: claude-sonnet-4-5{script} }}");
+    let config = format!(
+        "auth: none\nproviders: {{ claude: {{ kind: anthropic, base_url: \"http://{}/anthropic\", api_key: sk-ant-x }} }}\nroutes: {{ r: {{ \
+         targets: [ {} ], fallback: [ {} ], retry: {{ on: [content_filter] }} }} }}\n",
+        sim.address(),
+        target("+finish=content_filter+bytes=0"),
+        target(""),
+    );
+    let gateway = Gateway::start(&config).await;
+    let answer = send(&gateway, &[], &streamed("r")).await;
+    let events = events(&answer.text());
+    assert_eq!((&events[0]["type"], answer.header("x-tidegate-attempts")), (&json!("response.created"), "2"), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_that_a_slow_client_does_not_take_is_not_cut_by_the_answer() {
+    let manual = Manual::start().await;
+    let config = format!(
+        "auth: none\nserver: {{ keep_alive: 100ms }}\nproviders: {{ m: {{ kind: openai_compatible, base_url: \"http://{}\" }} }}\n\
+         routes: {{ r: {{ targets: [ {{ provider: m, model: m }} ] }} }}\n",
+        manual.address()
+    );
+    let gateway = Gateway::start(&config).await;
+    let mut body = streamed("r");
+    body["instructions"] = "i".repeat(8 << 20).into();
+    let mut conn = gateway.connect().await;
+    conn.send(&request("POST", "/v1/responses", &[], Some(body.to_string().as_bytes()))).await.unwrap();
+    let mut exchange = manual.accept().await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await; // heartbeats, which the client does not read
+    exchange.begin().await;
+    exchange.say("Hi").await;
+    exchange.end().await;
+    exchange.done().await;
+    let text = conn.answer().await.unwrap().text();
+    let events = events(&text);
+    assert_eq!(events.iter().filter(|event| event["type"] == "response.created").count(), 1);
+    let last = events.last().unwrap();
+    assert_eq!((&last["type"], said(&last["response"])), (&json!("response.completed"), "Hi".to_owned()));
+    assert_eq!(last["response"]["instructions"].as_str().unwrap().len(), 8 << 20);
+}

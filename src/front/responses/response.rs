@@ -36,6 +36,8 @@ struct Identity {
     model: Box<str>,
     /// The members that say back what was asked, each behind a comma.
     asked: Box<str>,
+    /// The same for a heartbeat, where `asked` is too long for one: what the protocol requires, as if nothing was asked.
+    brief: Option<Box<str>>,
     functions: Functions,
     summarises: bool,
     /// Tells when it is complete, in seconds since the epoch.
@@ -56,8 +58,9 @@ impl Response {
     /// The response to a request. `clock` tells when it is complete, in seconds since the epoch.
     pub fn new(head: &Head, parsed: &Parsed, functions: Functions, clock: fn() -> u64) -> Self {
         let (id, created, model) = (head.id, head.created, &head.model);
-        let (asked, summarises) = (asked(parsed).into(), super::summarises(parsed));
-        let identity = Identity { id, created, model: model.clone(), asked, functions, summarises, clock: Some(clock) };
+        let (text, summarises) = (asked(Some(parsed)), super::summarises(parsed));
+        let brief = (text.len() > MAX_BRIEF).then(|| asked(None).into());
+        let identity = Identity { id, created, model: model.clone(), asked: text.into(), brief, functions, summarises, clock: Some(clock) };
         Self { identity: Arc::new(identity), told: Arc::default(), id: None, model: None }
     }
 
@@ -84,9 +87,6 @@ impl Response {
         self.identity.summarises
     }
 
-    /// Whether the client has been sent any event.
-    pub fn has_begun(&self) -> bool {
-        self.count() > 0
     /// How many events have been written.
     pub(super) fn count(&self) -> u64 {
         self.told.load(Ordering::Relaxed)
@@ -97,15 +97,23 @@ impl Response {
         self.told.store(count, Ordering::Relaxed);
     }
 
+    /// Whether the client has been sent any event.
+    pub fn has_begun(&self) -> bool {
+        self.count() > 0
     }
 
     /// What is written into a silent stream: the events that a response begins with, and later that it is still in progress.
+    /// They are short, because they are repeated and a client's window may be small: instructions and tools that are long are
+    /// left to the events of the answer.
     pub fn heartbeat(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        if self.has_begun() {
-            self.progress("response.in_progress", &mut out)
-        } else {
-            self.begin(&mut out)
+        let (mut out, is_first) = (Vec::new(), !self.has_begun());
+        let kinds = ["response.created", "response.in_progress"];
+        for kind in kinds.into_iter().skip(usize::from(!is_first)) {
+            let asked = self.identity.brief.as_deref().unwrap_or(&self.identity.asked);
+            self.event(kind, &mut out, |w| {
+                w.key("response");
+                self.write_as(Status::InProgress, &[], None, asked, w);
+            });
         }
         out
     }
@@ -162,7 +170,11 @@ impl Response {
 
     /// The response object.
     pub(super) fn write(&self, status: Status<'_>, output: &[&[u8]], usage: Option<&Usage>, w: &mut Writer) {
-        let Identity { id, created, model, asked, clock, .. } = &*self.identity;
+        self.write_as(status, output, usage, &self.identity.asked, w);
+    }
+
+    fn write_as(&self, status: Status<'_>, output: &[&[u8]], usage: Option<&Usage>, asked: &str, w: &mut Writer) {
+        let Identity { id, created, model, clock, .. } = &*self.identity;
         let own = || format!("resp_{}", id.simple());
         w.object().key("id").string(&self.id.as_deref().map_or_else(own, str::to_owned)).key("object").string("response");
         w.key("created_at").integer(*created).key("completed_at");
@@ -214,11 +226,11 @@ fn write_usage(usage: &Usage, w: &mut Writer) {
 }
 
 /// The members that say back what was asked, as the inside of an object. What the protocol requires is always there.
-fn asked(parsed: &Parsed) -> String {
+fn asked(parsed: Option<&Parsed>) -> String {
     let mut w = Writer::default();
     w.object();
     for (name, without) in ASKED {
-        let raw = parsed.raw_named(name).unwrap_or(without);
+        let raw = parsed.and_then(|parsed| parsed.raw_named(name)).unwrap_or(without);
         w.key(name);
         match name {
             "reasoning" => completed(raw, &[("effort", "null"), ("summary", "null")], &mut w),
@@ -296,6 +308,8 @@ fn completed(raw: &str, wanted: &[(&str, &str)], w: &mut Writer) {
     w.end_object();
 }
 
+/// Most bytes of what was asked that a heartbeat says back.
+const MAX_BRIEF: usize = 1 << 10;
 /// The end of a stream.
 pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
 /// Room for most events.
@@ -333,6 +347,25 @@ mod tests {
         assert_eq!(asked["text"], json!({"verbosity": "low", "format": {"type": "text"}}));
         assert_eq!(asked["tools"][0], json!({"type": "function", "name": "f", "description": null, "parameters": null, "strict": null}));
         assert_eq!(asked["tools"][1], json!({"type": "custom", "name": "p"}));
+    }
+
+    #[test]
+    fn a_heartbeat_is_short_whatever_was_asked() {
+        let body = format!(r#"{{"model":"r","input":"x","instructions":"{}"}}"#, "i".repeat(MAX_BRIEF));
+        let parsed = crate::front::responses::parse(body.into()).unwrap();
+        let response = Response::new(&Head::new(Uuid::nil(), Uuid::nil(), 5, "r"), &parsed, Functions::default(), || 4);
+        let heartbeat = String::from_utf8([response.heartbeat(), response.heartbeat()].concat()).unwrap();
+        let events: Vec<Value> =
+            heartbeat.lines().filter_map(|line| line.strip_prefix("data: ")).map(|data| serde_json::from_str(data).unwrap()).collect();
+        assert_eq!((events.len(), heartbeat.len() < 3 * (1 << 10)), (3, true), "{heartbeat}");
+        assert_eq!(events[2]["response"]["instructions"], Value::Null);
+        let mut w = Writer::default();
+        response.write(Status::InProgress, &[], None, &mut w);
+        let whole: Value = serde_json::from_slice(&w.finish()).unwrap();
+        assert_eq!(
+            whole.as_object().unwrap().keys().collect::<Vec<_>>(),
+            events[0]["response"].as_object().unwrap().keys().collect::<Vec<_>>()
+        );
     }
 
     #[test]
