@@ -102,13 +102,13 @@ pub fn stored(parsed: &Parsed) -> Result<Option<&'static str>, ApiError> {
 
 /// The limit of the answer's tokens: the route's override, else the client's, else the route's default.
 pub fn max_tokens(request: &ChatRequest<'_>) -> Option<u64> {
-    let client = || request.parsed.raw_named(MAX_TOKENS).and_then(walk::unsigned);
-    let route = request.max_tokens().map(|(field, raw)| (request.authority(field), raw.parse().ok()));
-    match route {
-        Some((Authority::Override, tokens)) => tokens,
-        Some((_, tokens)) => client().or(tokens),
-        None => client(),
-    }
+    let route = || request.max_tokens().and_then(|(_, raw)| raw.parse().ok());
+    if overrides_max_tokens(request) { route() } else { request.raw_named(MAX_TOKENS).and_then(walk::unsigned).or_else(route) }
+}
+
+/// Whether the route overrides that limit, in either of chat's spellings.
+fn overrides_max_tokens(request: &ChatRequest<'_>) -> bool {
+    [Field::MaxTokens, Field::MaxCompletionTokens].iter().any(|field| request.authority(*field) == Authority::Override)
 }
 
 /// The 400 for a request that refers to something stored, at a provider that has stored nothing.

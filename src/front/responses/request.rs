@@ -1,6 +1,6 @@
 //! Reads a request into the neutral form, in one walk over its items.
 
-use super::{INPUT, INSTRUCTIONS, MAX_TOKENS, REFERENCE, not_stored, stored, tools};
+use super::{INPUT, INSTRUCTIONS, MAX_TOKENS, REFERENCE, not_stored, overrides_max_tokens, stored, tools};
 use crate::error::ApiError;
 use crate::front::asks::{answer_format, asks, hint, neutral};
 use crate::front::read::{members, raw_members, required, string};
@@ -65,7 +65,7 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
                 if walk::unsigned(raw).is_none_or(|tokens| tokens == 0) {
                     return Err(at(MAX_TOKENS).must_be("a whole number of at least 1"));
                 }
-                if asks(base, Field::MaxTokens, MAX_TOKENS, &mut request) {
+                if !overrides_max_tokens(base) && asks(base, Field::MaxTokens, MAX_TOKENS, &mut request) {
                     request.sampling.max_tokens = Some(raw);
                 }
             }
