@@ -1,6 +1,7 @@
 //! A request of OpenAI's Responses API, for one attempt.
 
 use super::envelope::ChatRequest;
+use std::collections::HashMap;
 
 /// The request as its front holds it.
 #[derive(Clone, Copy)]
@@ -14,8 +15,15 @@ pub struct ResponsesRequest<'a> {
 }
 
 /// The functions that stand for tools which only this protocol has, so that any provider can be asked for them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Functions(pub Vec<Function>);
+#[derive(Clone, Debug, Default)]
+pub struct Functions {
+    list: Vec<Function>,
+    by_name: HashMap<Box<str>, usize>,
+    /// By the name of the tool.
+    plain: HashMap<Box<str>, usize>,
+    /// By the namespace and the name of the tool.
+    inner: HashMap<Box<str>, HashMap<Box<str>, usize>>,
+}
 
 /// A function that stands for a tool of another form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +41,24 @@ pub struct Function {
 impl Functions {
     /// The one that stands for a tool.
     pub fn for_tool(&self, namespace: Option<&str>, tool: &str) -> Option<&Function> {
-        self.0.iter().find(|function| *function.tool == *tool && function.namespace.as_deref() == namespace)
+        let tools = namespace.map_or(Some(&self.plain), |namespace| self.inner.get(namespace))?;
+        self.list.get(*tools.get(tool)?)
     }
 
     /// The one of this name.
     pub fn named(&self, name: &str) -> Option<&Function> {
-        self.0.iter().find(|function| *function.name == *name)
+        self.list.get(*self.by_name.get(name)?)
+    }
+
+    /// Adds one. There is none for its tool, and none of its name.
+    pub fn add(&mut self, function: Function) {
+        let index = self.list.len();
+        let tools = match &function.namespace {
+            Some(namespace) => self.inner.entry(namespace.clone()).or_default(),
+            None => &mut self.plain,
+        };
+        tools.insert(function.tool.clone(), index);
+        self.by_name.insert(function.name.clone(), index);
+        self.list.push(function);
     }
 }

@@ -11,7 +11,7 @@ use crate::llm::constraint::{Constraint, DEFAULT_SCHEMA_NAME, Schema};
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
 use crate::llm::media::Source;
-use crate::llm::request::{Ask, Authority, Block, CallId, Content, OutputFormat, Path, Request, Role, ToolCall};
+use crate::llm::request::{Ask, Authority, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall};
 use crate::llm::responses::ResponsesRequest;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -214,7 +214,7 @@ impl<'a> Told<'_, 'a> {
             Some(REFERENCE) => Err(not_stored(REFERENCE)),
             // The traces of tools that a provider ran, which their answers stand behind.
             Some(kind) if TRACES.contains(&kind) => {
-                hint(&mut request.params, at.to_string());
+                request.params.push(Param::unknown(at.to_string()));
                 Ok(())
             }
             Some(kind) => {

@@ -171,3 +171,40 @@ fn errors_name_the_place() {
         assert!(error.starts_with(place), "{members}: {error}");
     }
 }
+
+#[test]
+fn a_routes_limit_of_tokens_counts_before_the_clients_in_either_spelling() {
+    for (overrides, expected) in [
+        (vec![], Some("5000")),
+        (vec![("max_tokens", "100")], Some("100")),
+        (vec![("max_completion_tokens", "100")], Some("100")),
+        (vec![("max_completion_tokens", "null")], None),
+    ] {
+        let overrides = overrides.into_iter().map(|(name, json)| (name.to_owned(), json.to_owned())).collect();
+        let params = Params { overrides, defaults: vec![("max_tokens".into(), "7".into())], ..Params::default() };
+        let members = r#""input":"x","max_output_tokens":5000"#;
+        let limit = with(members, &params, |request| request.sampling.max_tokens.map(str::to_owned)).unwrap();
+        assert_eq!(limit.as_deref(), expected);
+        let parsed = crate::front::responses::parse(format!(r#"{{"model":"r",{members}}}"#).into()).unwrap();
+        let base = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
+        assert_eq!(crate::front::responses::max_tokens(&base), expected.map(|tokens| tokens.parse().unwrap()));
+    }
+}
+
+#[test]
+fn many_tools_are_read_in_linear_time() {
+    let list = |each: &dyn Fn(usize) -> String| (0..50_000).map(each).collect::<Vec<_>>().join(",");
+    let custom = |name: &str| format!(r#"{{"type":"custom","name":"{name}"}}"#);
+    let hosted = list(&|_| r#"{"type":"web_search"}"#.to_owned());
+    let same = list(&|_| custom("a"));
+    let alike = list(&|number| custom(&char::from_u32(0x20000 + number as u32).unwrap().to_string()));
+    let items = list(&|_| r#"{"type":"web_search_call"}"#.to_owned());
+    let start = std::time::Instant::now();
+    for (tools, count) in [(&hosted, 0), (&same, 50_000), (&alike, 50_000)] {
+        let choice =
+            if count == 0 { "\"auto\"".to_owned() } else { format!(r#"{{"type":"allowed_tools","mode":"auto","tools":[{tools}]}}"#) };
+        let members = format!(r#""input":[{items}],"tools":[{tools}],"tool_choice":{choice}"#);
+        assert_eq!(with(&members, &Params::default(), |request| request.tools.len()).unwrap(), count);
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+}

@@ -2,17 +2,17 @@
 //! text, becomes a function with one text, and the functions of a namespace get names of their own.
 
 use crate::error::ApiError;
-use crate::front::asks::hint;
 use crate::front::chat;
 use crate::front::read::{raw_members, required, string};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::llm::envelope::Parsed;
 use crate::llm::field::Field;
-use crate::llm::request::{Authority, Path, Request, Tool, ToolChoice, same_text};
+use crate::llm::request::{Authority, Param, Path, Request, Tool, ToolChoice};
 use crate::llm::responses::{Function, Functions, ResponsesRequest};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 /// The schema of a function that stands for a custom tool.
 const CUSTOM: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}"#;
@@ -27,28 +27,36 @@ const MAX_SHOWN: usize = 64;
 
 /// The functions that stand for a request's custom tools and namespaces. What is no such tool is not judged here.
 pub fn functions(parsed: &Parsed) -> Functions {
-    let mut functions = Functions::default();
-    let mut plain = Vec::new();
-    let each = |kind: &str, namespace: Option<&str>, found: &Found<'_>| {
-        let Some(name) = found.name.and_then(walk::string).map(Text::decode) else { return Ok(()) };
+    let (mut taken, mut found) = (HashSet::new(), Vec::new());
+    let each = |kind: &str, namespace: Option<&str>, tool: &Found<'_>| {
+        let Some(name) = tool.name.and_then(walk::string).map(Text::decode) else { return Ok(()) };
         if kind == "function" && namespace.is_none() {
-            plain.push(name.into_owned());
+            taken.insert(name.into_owned());
         } else {
-            let custom = (kind == "custom").then(|| found.told().into());
-            functions.0.push(Function { name: "".into(), tool: name.into(), namespace: namespace.map(Into::into), custom });
+            let custom = (kind == "custom").then(|| tool.told().into());
+            found.push(Function { name: "".into(), tool: name.into(), namespace: namespace.map(Into::into), custom });
         }
         Ok(())
     };
     // What cannot be read is refused when a target needs it.
     let _ = parsed.raw(Field::Tools).map_or(Ok(()), |raw| tools(raw, each));
-    for number in 0..functions.0.len() {
-        let Some(function) = functions.0.get(number) else { break };
-        let wanted = legal(function.namespace.as_deref(), &function.tool);
-        let taken = |name: &str| plain.iter().any(|known| known == name) || functions.named(name).is_some();
-        let name = (1..).map(|n| if n == 1 { wanted.clone() } else { format!("{wanted}_{n}") }).find(|name| !taken(name));
-        if let (Some(function), Some(name)) = (functions.0.get_mut(number), name) {
-            function.name = name.into();
+    let mut functions = Functions::default();
+    // How many functions have wanted a name.
+    let mut wanted: HashMap<String, usize> = HashMap::new();
+    for function in found {
+        if functions.for_tool(function.namespace.as_deref(), &function.tool).is_some() {
+            continue;
         }
+        let plain = legal(function.namespace.as_deref(), &function.tool);
+        let count = wanted.entry(plain.clone()).or_default();
+        let name = loop {
+            *count += 1;
+            let name = if *count == 1 { plain.clone() } else { format!("{plain}_{count}") };
+            if taken.insert(name.clone()) {
+                break name;
+            }
+        };
+        functions.add(Function { name: name.into(), ..function });
     }
     functions
 }
@@ -144,7 +152,7 @@ pub fn read<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result
     tools(raw, |kind, namespace, found| {
         let at = found.at;
         if !matches!(kind, "function" | "custom") {
-            hint(params, at.to_string());
+            params.push(Param::unknown(at.to_string()));
             return Ok(());
         }
         let name = required(found.name, under(at, "name"))?;
@@ -188,6 +196,7 @@ pub fn choice<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Resu
         return Ok(());
     }
     let Some(raw) = ask.base.raw(Field::ToolChoice) else { return Ok(()) };
+    let names: HashSet<Cow<'a, str>> = request.tools.iter().map(|tool| tool.name.decode()).collect();
     let choice = match raw {
         r#""auto""# => ToolChoice::Auto,
         r#""none""# => ToolChoice::None,
@@ -196,7 +205,7 @@ pub fn choice<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Resu
         _ => {
             let [kind, mode, list] = raw_members(&mut Cursor::inside(raw), at, ["type", "mode", "tools"])?;
             match &*required(kind, at.member("type"))?.decode() {
-                "function" | "custom" => ToolChoice::Named(named(&mut Cursor::inside(raw), at, ask, request)?),
+                "function" | "custom" => ToolChoice::Named(named(&mut Cursor::inside(raw), at, ask, &names)?),
                 "allowed_tools" => {
                     let required = match mode.map(|mode| (mode, walk::string(mode).map(Text::decode))) {
                         None | Some(("null", _)) => false,
@@ -204,13 +213,13 @@ pub fn choice<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Resu
                         Some((_, Some(mode))) if mode == "required" => true,
                         Some(_) => return Err(at.member("mode").must_be("auto or required")),
                     };
-                    let mut names = Vec::new();
+                    let mut allowed = Vec::new();
                     let list = list.filter(|raw| raw.starts_with('[')).ok_or_else(|| at.member("tools").must_be("an array"))?;
                     Cursor::inside(list).array(|cursor| {
-                        names.push(named(cursor, at.member("tools").inner(names.len()), ask, request)?);
+                        allowed.push(named(cursor, at.member("tools").inner(allowed.len()), ask, &names)?);
                         Ok::<_, ApiError>(())
                     })?;
-                    ToolChoice::Allowed { required, names }
+                    ToolChoice::Allowed { required, names: allowed }
                 }
                 kind => {
                     let kind: String = kind.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
@@ -230,15 +239,15 @@ pub fn choice<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Resu
     Ok(())
 }
 
-/// The name at the provider of the tool that the cursor is at, which must be among the tools.
-fn named<'a>(cursor: &mut Cursor<'a>, at: Path, ask: &ResponsesRequest<'a>, request: &Request<'a>) -> Result<Text<'a>, ApiError> {
+/// The name at the provider of the tool that the cursor is at, which must be among those of all tools.
+fn named<'a>(cursor: &mut Cursor<'a>, at: Path, ask: &ResponsesRequest<'a>, names: &HashSet<Cow<'a, str>>) -> Result<Text<'a>, ApiError> {
     let [name, namespace] = raw_members(cursor, at, ["name", "namespace"])?;
     let place = if at.member.is_empty() { at.member("name") } else { at.leaf("name") };
     let name = required(name, place)?;
     let namespace = namespace.and_then(walk::string).map(Text::decode);
     let function = ask.functions.for_tool(namespace.as_deref(), &name.decode());
     let name = function.map_or(name, |function| Text::Plain(&function.name));
-    if !request.tools.iter().any(|tool| same_text(tool.name, name)) {
+    if !names.contains(&name.decode()) {
         return Err(place.refused("no tool of `tools` that this model can call has this name"));
     }
     Ok(name)
