@@ -1,6 +1,6 @@
 //! One output item: what it holds, and the events that say it.
 
-use super::custom::Input;
+use super::custom::{Input, of_other_form};
 use super::response::{DONE, Response, Status};
 use crate::front::depth::Depth;
 use crate::json::text::Text;
@@ -211,7 +211,7 @@ impl Item {
                     call.held.push_str(&plain);
                 }
                 let more = input.read(&plain);
-                self.send(Text::Raw(&more), events);
+                self.send(Text::Plain(&more), events);
             }
         }
     }
@@ -273,10 +273,9 @@ impl Item {
         let Kind::Call(call) = &mut self.kind else { return };
         match &call.form {
             Form::Function if call.text.is_empty() => self.send(Text::Plain("{}"), events),
-            // A model that did not keep to the form has said its input all the same.
             Form::Custom(input) if !input.is_found() => {
-                let held = std::mem::take(&mut call.held);
-                self.send(Text::Plain(&held), events);
+                let input = of_other_form(&std::mem::take(&mut call.held));
+                self.send(Text::Plain(&input), events);
             }
             _ => {}
         }

@@ -209,6 +209,9 @@ fn log_probabilities_and_sources_stand_beside_their_text() {
     let list = [Citation { url: Some(Text::Plain("https://x")), title: None, span: (0, 1), json: "" }];
     let said = [text("a"), Event::Logprobs { choice: 0, json }, Event::Citations { choice: 0, list: &list }, finish(Finish::Stop)];
     let (_, response) = written("", &said);
+    // A line break inside of a text, which JSON does not have, is one of the input, and none of the event.
+    let (_, broken) = written(tools, &[start(0, "patch", None), arguments(0, "{\"input\":\"a\nb\\d\"}"), finish(Finish::ToolCalls)]);
+    assert_eq!(broken["output"][0]["input"], "a\nb\\d");
     let part = &response["output"][0]["content"][0];
     assert_eq!((&part["logprobs"][0]["token"], &part["annotations"][0]["url"]), (&"a".into(), &"https://x".into()));
 }
