@@ -9,7 +9,7 @@ use crate::front::chat::rules::{Rules, finish_reason};
 use crate::json::envelope;
 use crate::json::text::Text;
 use crate::llm::envelope::{ChatRequest, Parsed};
-use crate::llm::event::{Event, Sink, ToolForm};
+use crate::llm::event::{Block, Event, Sink, ToolForm};
 use crate::llm::failure::Fault;
 use crate::llm::settings::Params;
 use crate::llm::state::Seal;
@@ -42,6 +42,7 @@ impl Sink for Record {
                 (format!("call {choice}.{call}"), format!("{} {}{form}", id.map_or("-".into(), text), text(name)))
             }
             Event::ToolArguments { choice, call, fragment } => (format!("arguments {choice}.{call}"), text(fragment)),
+            Event::BlockEnd { choice, block: Block::Call(call) } => (format!("end {choice}.{call}"), String::new()),
             Event::Logprobs { choice, json } => (format!("logprobs {choice}"), json.to_owned()),
             Event::Extra { choice, key, json, .. } => (format!("extra {choice} {key}"), json.to_owned()),
             Event::Finish { choice, reason } => (format!("finish {choice}"), finish_reason(&reason).to_owned()),

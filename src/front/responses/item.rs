@@ -69,6 +69,8 @@ pub(super) struct Call {
     /// Arguments in which the input of a custom tool has not been found yet.
     held: String,
     depth: Depth,
+    /// Whether the provider has marked its end.
+    pub(super) is_ended: bool,
 }
 
 pub(super) enum Form {
@@ -123,7 +125,7 @@ impl Item {
     pub(super) fn ends_before_another(&self) -> bool {
         match &self.kind {
             Kind::Message(_) | Kind::Reasoning(_) => true,
-            Kind::Call(call) => call.depth.is_whole(),
+            Kind::Call(call) => call.is_ended || call.is_whole(),
         }
     }
 
@@ -233,7 +235,7 @@ impl Item {
     /// the calls that are.
     pub(super) fn end(&mut self, cut: bool, events: &mut Events) {
         match &self.kind {
-            Kind::Call(call) if cut && !call.depth.is_whole() => self.done = Some(self.json("incomplete")),
+            Kind::Call(call) if cut && !call.is_whole() => self.done = Some(self.json("incomplete")),
             Kind::Message(_) if cut => self.close("incomplete", events),
             _ => self.close("completed", events),
         }
@@ -328,7 +330,13 @@ impl Call {
     pub(super) fn new(number: u32, id: &str, name: &str, form: Form) -> Self {
         let id = if id.len() <= MAX_CALL_ID { id.to_owned() } else { digest(id) };
         let (text, held, depth) = (Vec::new(), String::new(), Depth::default());
-        Self { number, id, name: name.into(), namespace: None, form, text, held, depth }
+        Self { number, id, name: name.into(), namespace: None, form, text, held, depth, is_ended: false }
+    }
+
+    /// Whether nothing of it is missing. The input of a provider's own custom tool is any text, whose end only the provider
+    /// knows.
+    pub(super) fn is_whole(&self) -> bool {
+        if matches!(self.form, Form::Direct) { self.is_ended } else { self.depth.is_whole() }
     }
 
     /// The protocol's words for it: the prefix of the item's id, its type, the event of more, that of the end, and the member.

@@ -1,9 +1,9 @@
 //! Puts the events of an answer into output items, and writes them as a stream or in one piece.
 //! <https://platform.openai.com/docs/api-reference/responses-streaming>
 //!
-//! Items may be open side by side here. A message and reasoning end where something else begins; a call ends where its
-//! provider says so, where something else begins and its arguments are a whole JSON value, or with the answer. Clients act on
-//! `output_item.done`, so that an item which is not whole has none.
+//! Items may be open side by side here. A message and reasoning end where another item begins. A call ends where its provider
+//! marks the end or another item begins, if its arguments are a whole JSON value then; else with the answer. Clients act on
+//! `output_item.done`, so a call that is cut off has none, and providers mark the end of such a call as well.
 
 use super::custom::Input;
 use super::item::{Call, Events, Form, Item, Kind, Reasoning, append};
@@ -30,6 +30,10 @@ pub struct Items {
     /// How many events the client had been sent before it.
     first: u64,
     items: Vec<Item>,
+    /// The indices of the items that are not over, in their order.
+    open: Vec<usize>,
+    /// The indices of the calls by their number, which [`crate::llm::order`] counts from 0.
+    calls: Vec<usize>,
     /// What the frame that is being read adds to the last item, and its log probabilities.
     delta: (Vec<u8>, Vec<u8>),
     /// Unique for the answer.
@@ -46,11 +50,13 @@ impl Items {
     /// An answer of this id, as a stream or in one piece.
     pub fn new(response: Response, answer_id: &str, stream: bool, seal: Option<Seal>) -> Self {
         Self {
+            first: response.count(),
             events: Events { response, out: stream.then(Vec::new) },
             items: Vec::new(),
+            open: Vec::new(),
+            calls: Vec::new(),
             delta: (Vec::new(), Vec::new()),
             answer_id: answer_id.into(),
-            first: response.count(),
             seal,
             usage: None,
             finish: None,
@@ -79,21 +85,22 @@ impl Items {
         self.events.response.failure(error, &output(&self.items))
     }
 
+    /// Another answer takes the place of this one, of which the client has been sent nothing.
+    pub fn discard(&self) {
+        self.events.response.rewind(self.first);
+    }
+
     /// The answer is complete. Returns it where it is wanted in one piece.
     pub fn finish(&mut self) -> Vec<u8> {
         let status = match self.finish {
             Some(Finish::Length | Finish::ContextWindow) => Status::Incomplete("max_output_tokens"),
             Some(Finish::ContentFilter | Finish::Refusal(_)) => Status::Incomplete("content_filter"),
             _ => Status::Completed,
-    /// Another answer takes the place of this one, of which the client has been sent nothing.
-    pub fn discard(&self) {
-        self.events.response.rewind(self.first);
-    }
-
         };
         let cut = matches!(status, Status::Incomplete(_));
         self.flush();
-        for item in self.items.iter_mut().filter(|item| item.done.is_none()) {
+        for index in std::mem::take(&mut self.open) {
+            let Some(item) = self.items.get_mut(index) else { continue };
             item.seal(self.seal.as_ref());
             item.end(cut, &mut self.events);
         }
@@ -107,14 +114,24 @@ impl Items {
         w.finish()
     }
 
-    /// Begins an item. What was said before it is over.
+    /// Begins an item, and ends those before it that are over.
     fn push(&mut self, kind: Kind) {
         self.flush();
-        for item in self.items.iter_mut().filter(|item| item.done.is_none() && item.ends_before_another()) {
-            item.seal(self.seal.as_ref());
-            item.close("completed", &mut self.events);
-        }
+        self.close(Item::ends_before_another);
+        self.open.push(self.items.len());
         self.items.push(Item::begin(self.items.len(), &self.answer_id, kind, &mut self.events));
+        self.grow(ITEM);
+    }
+
+    /// Ends the open items that are `over`.
+    fn close(&mut self, over: impl Fn(&Item) -> bool) {
+        let Self { items, open, seal, events, .. } = self;
+        open.retain(|index| {
+            let Some(item) = items.get_mut(*index).filter(|item| over(item)) else { return true };
+            item.seal(seal.as_ref());
+            item.close("completed", events);
+            false
+        });
     }
 
     /// The last item, if it is open.
@@ -141,7 +158,7 @@ impl Items {
             append(&mut part.text, text);
         }
         append(&mut self.delta.0, text);
-        self.grow(text);
+        self.grow(text.spelled().len());
     }
 
     /// The open reasoning, or a new one.
@@ -162,7 +179,7 @@ impl Items {
             item.begin_summary(&mut self.events);
         }
         append(&mut self.delta.0, text);
-        self.grow(text);
+        self.grow(text.spelled().len());
     }
 
     fn start_call(&mut self, number: u32, id: Option<Text<'_>>, name: Text<'_>, form: ToolForm<'_>, state: Option<&[u8]>) {
@@ -181,12 +198,21 @@ impl Items {
         let id = id.map_or_else(|| format!("call_{}_{number}", self.answer_id).into(), Text::decode);
         let mut call = Call::new(number, &id, function.map_or(&name, |function| &function.tool), form);
         call.namespace = function.and_then(|function| function.namespace.clone());
+        self.calls.push(self.items.len());
         self.push(Kind::Call(call));
     }
 
-    fn call(&mut self, wanted: u32) -> Option<(&mut Item, &mut Events)> {
-        let item = self.items.iter_mut().find(|item| matches!(&item.kind, Kind::Call(call) if call.number == wanted))?;
+    fn call(&mut self, number: u32) -> Option<(&mut Item, &mut Events)> {
+        let item = self.items.get_mut(*self.calls.get(number as usize)?)?;
         Some((item, &mut self.events))
+    }
+
+    /// The provider marks the end of a call.
+    fn end_call(&mut self, number: u32) {
+        if let Some((Item { kind: Kind::Call(call), .. }, _)) = self.call(number) {
+            call.is_ended = true;
+            self.close(|item| matches!(&item.kind, Kind::Call(call) if call.number == number && call.is_whole()));
+        }
     }
 
     /// More of a call's arguments.
@@ -197,7 +223,7 @@ impl Items {
         } else if !fragment.decode().trim().is_empty() {
             self.fault = Some("the answer has arguments of a tool call behind its end".into());
         }
-        self.grow(fragment);
+        self.grow(fragment.spelled().len());
     }
 
     /// Log probabilities of the last tokens: chat's object, whose `content` has the elements that this protocol has.
@@ -215,7 +241,7 @@ impl Items {
                 // A line break, which can only stand between tokens, would end an event's line.
                 list.extend(elements.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
             }
-            self.grow(Text::Raw(elements));
+            self.grow(elements.len());
         }
     }
 
@@ -228,15 +254,15 @@ impl Items {
             w.object().key("type").string("url_citation").key("url").text(url).key("title").text(citation.title.unwrap_or(url));
             w.key("start_index").integer(citation.span.0).key("end_index").integer(citation.span.1).end_object();
             let annotation = String::from_utf8(w.finish()).unwrap_or_default();
-            self.grow(Text::Raw(&annotation));
+            self.grow(annotation.len());
             if let Some(item) = self.items.last_mut().filter(|item| item.done.is_none()) {
                 item.annotate(annotation, &mut self.events);
             }
         }
     }
 
-    fn grow(&mut self, text: Text<'_>) {
-        self.size += text.spelled().len();
+    fn grow(&mut self, bytes: usize) {
+        self.size += bytes;
         if self.size > MAX_ANSWER {
             self.fault = Some("the answer is too large".into());
         }
@@ -269,11 +295,7 @@ impl Sink for Items {
             Event::Reasoning { choice: 0, text } => self.think(text),
             Event::ToolStart { choice: 0, call, id, name, form, state } => self.start_call(call, id, name, form, state),
             Event::ToolArguments { choice: 0, call, fragment } => self.argue(call, fragment),
-            Event::BlockEnd { choice: 0, block: Block::Call(number) } => {
-                if let Some((item, events)) = self.call(number).filter(|(item, _)| item.done.is_none()) {
-                    item.close("completed", events);
-                }
-            }
+            Event::BlockEnd { choice: 0, block: Block::Call(number) } => self.end_call(number),
             Event::Logprobs { choice: 0, json } => self.probabilities(json),
             Event::Citations { choice: 0, list } => self.cite(list),
             Event::Usage(usage) => self.usage = Some(usage),
@@ -303,6 +325,8 @@ impl Writer for Items {
     }
 }
 
+/// What an item needs beside its texts, in bytes.
+const ITEM: usize = 512;
 /// Room for the members of a response beside its output.
 const ROOM: usize = 4 << 10;
 

@@ -139,6 +139,43 @@ fn a_call_that_is_cut_off_is_never_done() {
 }
 
 #[test]
+fn the_end_that_a_provider_marks_is_no_proof_of_a_whole_call() {
+    let end = |call| Event::BlockEnd { choice: 0, block: Block::Call(call) };
+    let cut = [start(0, "f", None), arguments(0, "{\"a"), end(0)];
+    let (events, response) = written("", &[&cut[..], &[finish(Finish::Length)]].concat());
+    assert!(!events.iter().any(|event| event.contains("done")), "{events:?}");
+    assert_eq!(response["output"][0]["status"], "incomplete");
+    // Another item proves that the answer was not cut off in the one before.
+    let (events, _) = written("", &[start(0, "f", None), end(0), start(1, "g", None), end(1), finish(Finish::Length)]);
+    assert!(events.contains(&"0 output_item.done".to_owned()) && !events.contains(&"1 output_item.done".to_owned()), "{events:?}");
+    let (events, _) = written("", &[start(0, "f", None), arguments(0, "{}"), end(0), text("a"), finish(Finish::Stop)]);
+    assert_eq!(events[3], "0 output_item.done");
+}
+
+#[test]
+fn a_providers_own_custom_tool_ends_where_the_provider_marks_it() {
+    let start = Event::ToolStart { choice: 0, call: 0, id: None, name: Text::Plain("p"), form: ToolForm::Custom, state: None };
+    let said = [start, arguments(0, "{} and"), text("b"), arguments(0, " more")];
+    let end = Event::BlockEnd { choice: 0, block: Block::Call(0) };
+    let (_, response) = written("", &[&said[..], &[end, finish(Finish::Length)]].concat());
+    assert_eq!((&response["output"][0]["input"], &response["output"][0]["status"]), (&"{} and more".into(), &"completed".into()));
+    let (events, response) = written("", &[&said[..], &[finish(Finish::Length)]].concat());
+    assert!(!events.contains(&"0 output_item.done".to_owned()), "{events:?}");
+    assert_eq!(response["output"][0]["status"], "incomplete");
+}
+
+#[test]
+fn the_size_of_an_answer_counts_its_items_and_many_are_written_in_linear_time() {
+    let mut items = Items::new(response(""), "01", false, None);
+    let mut count = 0;
+    while items.fault().is_none() {
+        items.event(if count % 2 == 0 { text("a") } else { thought("b") });
+        count += 1;
+    }
+    assert_eq!(count, MAX_ANSWER.div_ceil(ITEM + 1));
+}
+
+#[test]
 fn a_state_stands_sealed_in_the_reasoning_before_its_call() {
     let said = [thought("hm"), start(0, "f", Some(b"one")), arguments(0, "{}"), start(1, "f", Some(b"two")), finish(Finish::ToolCalls)];
     for (asked, shown) in [("", "content"), (r#","reasoning":{"summary":"auto"}"#, "summary")] {
@@ -172,6 +209,9 @@ fn a_custom_tool_gets_its_input_back_and_a_namespace_its_name() {
     let (patch, get) = (&response["output"][0], &response["output"][1]);
     assert_eq!((&patch["type"], &patch["input"]), (&Value::from("custom_tool_call"), &Value::from("a\nb")));
     assert_eq!((&get["name"], &get["namespace"], &get["arguments"]), (&"get".into(), &"crm".into(), &"{}".into()));
+    // A line break inside of a text, which JSON does not have, is one of the input, and none of the event.
+    let (_, broken) = written(tools, &[start(0, "patch", None), arguments(0, "{\"input\":\"a\nb\\d\"}"), finish(Finish::ToolCalls)]);
+    assert_eq!(broken["output"][0]["input"], "a\nb\\d");
     let (_, other) = written(tools, &[start(0, "patch", None), arguments(0, "*** Begin"), finish(Finish::ToolCalls)]);
     assert_eq!(other["output"][0]["input"], "*** Begin");
 }
@@ -209,9 +249,6 @@ fn log_probabilities_and_sources_stand_beside_their_text() {
     let list = [Citation { url: Some(Text::Plain("https://x")), title: None, span: (0, 1), json: "" }];
     let said = [text("a"), Event::Logprobs { choice: 0, json }, Event::Citations { choice: 0, list: &list }, finish(Finish::Stop)];
     let (_, response) = written("", &said);
-    // A line break inside of a text, which JSON does not have, is one of the input, and none of the event.
-    let (_, broken) = written(tools, &[start(0, "patch", None), arguments(0, "{\"input\":\"a\nb\\d\"}"), finish(Finish::ToolCalls)]);
-    assert_eq!(broken["output"][0]["input"], "a\nb\\d");
     let part = &response["output"][0]["content"][0];
     assert_eq!((&part["logprobs"][0]["token"], &part["annotations"][0]["url"]), (&"a".into(), &"https://x".into()));
 }

@@ -13,7 +13,7 @@ use crate::dialect::openai::{error, usage};
 use crate::frame::Frame;
 use crate::json::text::{Text, raw_text};
 use crate::json::walk::{self, Cursor};
-use crate::llm::event::{Event, Finish, RawBlock, Sink, ToolForm};
+use crate::llm::event::{Block, Event, Finish, RawBlock, Sink, ToolForm};
 use crate::llm::failure::Fault;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -66,6 +66,11 @@ impl Decoder {
                     self.item(index, item, false, out)?;
                 }
             }
+            "response.output_item.done" => {
+                if let Some(item) = event.item.filter(|_| self.calls.contains(&index)) {
+                    self.item_done(index, item, out)?;
+                }
+            }
             "response.completed" | "response.incomplete" | "response.failed" => {
                 let response = event.response.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
                 let status = kind.trim_start_matches("response.");
@@ -74,6 +79,15 @@ impl Decoder {
             "error" => return Err(Fault::Provider(error::in_band(data))),
             "" => return Err(broken("an event without a type")),
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A call is over. One that is cut off is done as well, and has another status.
+    fn item_done(&self, call: u32, raw: &RawValue, out: &mut dyn Sink) -> Result<(), Fault> {
+        let item: WireItem<'_> = serde_json::from_str(raw.get()).map_err(|_| broken("an item is not JSON of this protocol"))?;
+        if string(item.status).is_none_or(|status| status.decode() == "completed") {
+            out.event(Event::BlockEnd { choice: 0, block: Block::Call(call) });
         }
         Ok(())
     }
@@ -105,6 +119,7 @@ impl Decoder {
                 if whole {
                     let arguments = string(if custom { item.input } else { item.arguments });
                     self.arguments(index, form, arguments.unwrap_or(Text::Raw("")), out);
+                    self.item_done(index, raw, out)?;
                 }
             }
             name => {
@@ -246,6 +261,8 @@ struct WireItem<'a> {
     #[serde(borrow, default)]
     r#type: Option<Text<'a>>,
     #[serde(borrow, default)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     call_id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     name: Option<&'a RawValue>,
@@ -304,8 +321,8 @@ mod tests {
         {"type":"function_call","call_id":"call_1","name":"f","arguments":"{\"a\":1}"},
         {"type":"custom_tool_call","call_id":"call_2","name":"patch","input":"*** Begin"},
         {"type":"computer_call","call_id":"call_3","action":{"type":"click"}}]"#;
-    const READ: &str = "reasoning 0 Hm\nraw 0 web_search_call \ncontent 0 Hi \"you\"\nrefusal 0 No\ncall 0.3 call_1 f\narguments 0.3 {\"a\":1}\n\
-         call 0.4 call_2 patch Custom\narguments 0.4 *** Begin\nraw 0 computer_call essential\nfinish 0 tool_calls\n";
+    const READ: &str = "reasoning 0 Hm\nraw 0 web_search_call \ncontent 0 Hi \"you\"\nrefusal 0 No\ncall 0.3 call_1 f\narguments 0.3 {\"a\":1}\nend 0.3 \n\
+         call 0.4 call_2 patch Custom\narguments 0.4 *** Begin\nend 0.4 \nraw 0 computer_call essential\nfinish 0 tool_calls\n";
 
     #[test]
     fn a_stream_and_a_whole_answer_say_the_same() {
@@ -330,8 +347,10 @@ mod tests {
             ("response.output_item.added", &added(3, r#""type":"function_call","call_id":"call_1","name":"f","arguments":"""#)),
             ("response.function_call_arguments.delta", &delta(3, r#"{\"a\""#)),
             ("response.function_call_arguments.delta", &delta(3, ":1}")),
+            ("response.output_item.done", &added(3, r#""type":"function_call","status":"completed""#)),
             ("response.output_item.added", &added(4, r#""type":"custom_tool_call","call_id":"call_2","name":"patch","input":"""#)),
             ("response.custom_tool_call_input.delta", &delta(4, "*** Begin")),
+            ("response.output_item.done", &added(4, r#""type":"custom_tool_call""#)),
             ("response.output_item.added", &added(5, r#""type":"computer_call","call_id":"call_3""#)),
             ("response.brand_new.delta", r#","delta":{"type":7},"output_index":"one","response":[],"item":null"#),
             ("response.completed", &completed),
@@ -342,6 +361,16 @@ mod tests {
         let unnamed: String = body.lines().filter(|line| !line.starts_with("event:")).map(|line| format!("{line}\n")).collect();
         assert_eq!(streamed(&format!("{unnamed}data: [DONE]\n\n")), want);
         assert_eq!(whole(&format!(r#"{{"object":"response","status":"completed","output":{ITEMS},{USAGE}}}"#)), want);
+    }
+
+    #[test]
+    fn a_call_that_is_cut_off_does_not_end() {
+        let call = r#""type":"custom_tool_call","call_id":"c","name":"p","input":"a","status":"incomplete""#;
+        let items =
+            ["added", "done"].map(|what| (format!("response.output_item.{what}"), format!(r#","output_index":0,"item":{{{call}}}"#)));
+        let mut events: Vec<(&str, &str)> = items.iter().map(|(name, members)| (&**name, &**members)).collect();
+        events.push(("response.incomplete", r#","response":{}"#));
+        assert_eq!(streamed(&sse(&events)), "call 0.0 c p Custom\nfinish 0 length\ncomplete");
     }
 
     #[test]
