@@ -14,6 +14,7 @@ use crate::llm::messages::{Headers, MessagesRequest};
 use crate::llm::responses::{Functions, ResponsesRequest};
 use crate::provider::Target;
 use bytes::Bytes;
+use std::sync::Arc;
 
 closed_set! {
     /// One of the API's endpoints that are answered by a provider.
@@ -104,7 +105,7 @@ impl Operation {
     /// A 400 that names the field where the target cannot keep what the client asked for.
     pub fn encode(self, request: &ChatRequest<'_>, beside: &Beside, target: &Target) -> Result<Outgoing, ApiError> {
         let (dialect, provider) = (target.dialect(), &target.provider.name);
-        let (no_headers, no_functions) = (Headers::default(), Functions::default());
+        let (no_headers, no_functions) = (Headers::default(), Arc::<Functions>::default());
         let headers = if let Beside::Messages(headers) = beside { headers } else { &no_headers };
         match self {
             Self::Chat => dialect.encode(request),

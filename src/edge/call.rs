@@ -100,6 +100,9 @@ impl Call {
         let NextAttempt { target, tracker, .. } = turn;
         let provider = target.provider.index;
         let model: Box<str> = self.model(&target).into();
+        if let Beside::Responses { without_reasoning, .. } = &mut self.beside {
+            *without_reasoning = false; // another target may be able to read it
+        }
         let outgoing = self.encode(&target, &model, live)?;
         let slot = live.upstream(&target).enter().ok_or(AttemptFailure::Saturated)?;
         let kinds = live.store.enter(&mut self.permit, provider, live.now()).await.map_err(AttemptFailure::Limited)?;

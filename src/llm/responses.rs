@@ -2,6 +2,7 @@
 
 use super::envelope::ChatRequest;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The request as its front holds it.
 #[derive(Clone, Copy)]
@@ -9,7 +10,7 @@ pub struct ResponsesRequest<'a> {
     /// The body, under the route's settings. Of chat's fields it has those that the protocols share.
     pub base: ChatRequest<'a>,
     /// The functions that stand for its other tools.
-    pub functions: &'a Functions,
+    pub functions: &'a Arc<Functions>,
     /// Whether its reasoning is left out, because the target could not read what is encrypted in it.
     pub without_reasoning: bool,
 }

@@ -104,7 +104,7 @@ fn responses_requests_to_every_provider() {
 /// What a request of the Responses API has beside its body.
 fn beside(parsed: &Parsed, without_reasoning: bool) -> Beside {
     let head = Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "r");
-    let response = Response::new(&head, parsed, responses::tools::functions(parsed), || 0);
+    let response = Response::new(&head, parsed, responses::tools::functions(parsed, &Params::default()), || 0);
     let beat = response.heartbeat();
     laws::is_object(&beat.split(|byte| *byte == b'\n').nth(1).unwrap()[b"data: ".len()..]);
     Beside::Responses { response, without_reasoning, stored: None }

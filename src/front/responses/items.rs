@@ -75,11 +75,6 @@ impl Items {
         self.fault.take()
     }
 
-    /// What is written while the provider is silent.
-    pub fn heartbeat(&self) -> Vec<u8> {
-        self.events.response.heartbeat()
-    }
-
     /// The events that end a stream which cannot be completed.
     pub fn failure(&self, error: &ApiError) -> Vec<u8> {
         self.events.response.failure(error, &output(&self.items))

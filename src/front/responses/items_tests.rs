@@ -13,7 +13,7 @@ use uuid::Uuid;
 fn response(members: &str) -> Response {
     let body = format!(r#"{{"model":"r","input":"x"{members}}}"#);
     let parsed: Parsed = crate::front::responses::parse(body.into()).unwrap();
-    let functions = crate::front::responses::tools::functions(&parsed);
+    let functions = crate::front::responses::tools::functions(&parsed, &Default::default());
     Response::new(&Head::new(Uuid::nil(), Uuid::nil(), 5, "r"), &parsed, functions, || 7)
 }
 

@@ -15,7 +15,7 @@ fn seal(provider: &str) -> Seal {
 fn with<T>(members: &str, params: &Params, look: impl FnOnce(Request<'_>) -> T) -> Result<T, String> {
     let body = format!(r#"{{"model":"r",{members}}}"#);
     let parsed = crate::front::responses::parse(body.into()).map_err(|e| e.message.into_owned())?;
-    let (functions, seal) = (tools::functions(&parsed), seal("p"));
+    let (functions, seal) = (Arc::new(tools::functions(&parsed, params)), seal("p"));
     let base = ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: Some(&seal) };
     let ask = ResponsesRequest { base, functions: &functions, without_reasoning: false };
     read(&ask).map(look).map_err(|e| e.message.into_owned())
@@ -207,4 +207,16 @@ fn many_tools_are_read_in_linear_time() {
         assert_eq!(with(&members, &Params::default(), |request| request.tools.len()).unwrap(), count);
     }
     assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_routes_tools_replace_the_clients_and_what_stands_for_them() {
+    let tools = r#"[{"type":"function","function":{"name":"patch"}}]"#;
+    let params = Params { overrides: vec![("tools".into(), tools.into())], ..Params::default() };
+    let members = r#""input":"x","tools":[{"type":"custom","name":"patch"}]"#;
+    let names = |request: Request<'_>| request.tools.iter().map(|tool| tool.name.decode().into_owned()).collect::<Vec<_>>();
+    assert_eq!(with(members, &params, names).unwrap(), ["patch"]);
+    let parsed = crate::front::responses::parse(format!(r#"{{"model":"r",{members}}}"#).into()).unwrap();
+    assert!(tools::functions(&parsed, &params).named("patch").is_none());
+    assert!(tools::functions(&parsed, &Params::default()).named("patch").is_some());
 }

@@ -38,7 +38,7 @@ struct Identity {
     asked: Box<str>,
     /// The same for a heartbeat, where `asked` is too long for one: what the protocol requires, as if nothing was asked.
     brief: Option<Box<str>>,
-    functions: Functions,
+    functions: Arc<Functions>,
     summarises: bool,
     /// Tells when it is complete, in seconds since the epoch.
     clock: Option<fn() -> u64>,
@@ -60,7 +60,16 @@ impl Response {
         let (id, created, model) = (head.id, head.created, &head.model);
         let (text, summarises) = (asked(Some(parsed)), super::summarises(parsed));
         let brief = (text.len() > MAX_BRIEF).then(|| asked(None).into());
-        let identity = Identity { id, created, model: model.clone(), asked: text.into(), brief, functions, summarises, clock: Some(clock) };
+        let identity = Identity {
+            id,
+            created,
+            model: model.clone(),
+            asked: text.into(),
+            brief,
+            functions: functions.into(),
+            summarises,
+            clock: Some(clock),
+        };
         Self { identity: Arc::new(identity), told: Arc::default(), id: None, model: None }
     }
 
@@ -78,7 +87,7 @@ impl Response {
     }
 
     /// The functions that stand for the request's other tools.
-    pub fn functions(&self) -> &Functions {
+    pub fn functions(&self) -> &Arc<Functions> {
         &self.identity.functions
     }
 

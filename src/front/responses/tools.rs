@@ -10,6 +10,7 @@ use crate::llm::envelope::Parsed;
 use crate::llm::field::Field;
 use crate::llm::request::{Authority, Param, Path, Request, Tool, ToolChoice};
 use crate::llm::responses::{Function, Functions, ResponsesRequest};
+use crate::llm::settings::Params;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -25,8 +26,12 @@ const KEPT_NAME: usize = 55;
 /// Longest name of a tool's type in an error, in characters.
 const MAX_SHOWN: usize = 64;
 
-/// The functions that stand for a request's custom tools and namespaces. What is no such tool is not judged here.
-pub fn functions(parsed: &Parsed) -> Functions {
+/// The functions that stand for a request's custom tools and namespaces, unless the route replaces its tools. What is no such
+/// tool is not judged here.
+pub fn functions(parsed: &Parsed, params: &Params) -> Functions {
+    if params.overrides.iter().any(|(name, _)| name == Field::Tools.name()) {
+        return Functions::default();
+    }
     let (mut taken, mut found) = (HashSet::new(), Vec::new());
     let each = |kind: &str, namespace: Option<&str>, tool: &Found<'_>| {
         let Some(name) = tool.name.and_then(walk::string).map(Text::decode) else { return Ok(()) };

@@ -15,10 +15,12 @@ use crate::json::text::{Text, raw_text};
 use crate::json::walk::{self, Cursor};
 use crate::llm::event::{Block, Event, Finish, RawBlock, Sink, ToolForm};
 use crate::llm::failure::Fault;
+use crate::llm::responses::Functions;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Items that are an answer by themselves, or that the client has to act on. All others beside messages, reasoning and calls are
 /// traces of tools that the provider runs.
@@ -35,6 +37,8 @@ const ESSENTIAL: [&str; 7] = [
 /// Reads one answer.
 pub(super) struct Decoder {
     completion_excludes_reasoning: bool,
+    /// The functions that stand for the request's other tools, by whose names the tools of namespaces are called.
+    functions: Arc<Functions>,
     /// The calls that have begun, by their place among the items.
     calls: SmallVec<[u32; 4]>,
     done: bool,
@@ -42,8 +46,8 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// For one answer of a provider whose `output_tokens` leave reasoning out, or not.
-    pub(super) fn new(completion_excludes_reasoning: bool) -> Self {
-        Self { completion_excludes_reasoning, calls: SmallVec::new(), done: false }
+    pub(super) fn new(completion_excludes_reasoning: bool, functions: Arc<Functions>) -> Self {
+        Self { completion_excludes_reasoning, functions, calls: SmallVec::new(), done: false }
     }
 
     fn event(&mut self, name: Option<&str>, data: &str, out: &mut dyn Sink) -> Result<(), Fault> {
@@ -115,7 +119,10 @@ impl Decoder {
             "function_call" | "custom_tool_call" => {
                 let custom = &*kind == "custom_tool_call";
                 let form = if custom { ToolForm::Custom } else { ToolForm::Function };
-                self.call(index, string(item.call_id), string(item.name), form, out);
+                let (name, functions) = (string(item.name).unwrap_or(Text::Raw("")), self.functions.clone());
+                let namespace = string(item.namespace).map(Text::decode);
+                let function = namespace.and_then(|namespace| functions.for_tool(Some(&namespace), &name.decode()));
+                self.call(index, string(item.call_id), function.map_or(name, |function| Text::Plain(&function.name)), form, out);
                 if whole {
                     let arguments = string(if custom { item.input } else { item.arguments });
                     self.arguments(index, form, arguments.unwrap_or(Text::Raw("")), out);
@@ -130,15 +137,15 @@ impl Decoder {
         Ok(())
     }
 
-    fn call(&mut self, call: u32, id: Option<Text<'_>>, name: Option<Text<'_>>, form: ToolForm<'_>, out: &mut dyn Sink) {
+    fn call(&mut self, call: u32, id: Option<Text<'_>>, name: Text<'_>, form: ToolForm<'_>, out: &mut dyn Sink) {
         self.calls.push(call);
-        out.event(Event::ToolStart { choice: 0, call, id, name: name.unwrap_or(Text::Raw("")), form, state: None });
+        out.event(Event::ToolStart { choice: 0, call, id, name, form, state: None });
     }
 
     /// More of a call's arguments. That the call has not begun is the client's to judge.
     fn arguments(&mut self, call: u32, form: ToolForm<'_>, fragment: Text<'_>, out: &mut dyn Sink) {
         if !self.calls.contains(&call) {
-            self.call(call, None, None, form, out);
+            self.call(call, None, Text::Raw(""), form, out);
         }
         out.event(Event::ToolArguments { choice: 0, call, fragment });
     }
@@ -266,6 +273,8 @@ struct WireItem<'a> {
     call_id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    namespace: Option<&'a RawValue>,
     /// Of a function.
     #[serde(borrow, default)]
     arguments: Option<&'a RawValue>,
@@ -293,6 +302,7 @@ mod tests {
     use super::*;
     use crate::dialect::Decoder as _;
     use crate::dialect::openai::tests::{Record, cut, stream};
+    use crate::llm::responses::Function;
 
     /// Events with their names, as OpenAI sends them.
     fn sse(events: &[(&str, &str)]) -> String {
@@ -300,12 +310,12 @@ mod tests {
     }
 
     fn streamed(body: &str) -> String {
-        let (record, end) = cut(|| Decoder::new(false), body.as_bytes(), body);
+        let (record, end) = cut(|| Decoder::new(false, Arc::default()), body.as_bytes(), body);
         record.tell(&end)
     }
 
     fn whole(body: &str) -> String {
-        let (mut decoder, mut record) = (Decoder::new(false), Record::default());
+        let (mut decoder, mut record) = (Decoder::new(false, Arc::default()), Record::default());
         let end = decoder.whole(body.as_bytes(), &mut record);
         assert!(end.is_err() || decoder.end(&mut record).is_ok());
         record.tell(&end)
@@ -361,6 +371,27 @@ mod tests {
         let unnamed: String = body.lines().filter(|line| !line.starts_with("event:")).map(|line| format!("{line}\n")).collect();
         assert_eq!(streamed(&format!("{unnamed}data: [DONE]\n\n")), want);
         assert_eq!(whole(&format!(r#"{{"object":"response","status":"completed","output":{ITEMS},{USAGE}}}"#)), want);
+    }
+
+    #[test]
+    fn a_tool_of_a_namespace_is_called_by_the_name_of_the_function_that_stands_for_it() {
+        let mut functions = Functions::default();
+        let function = |name: &str, tool: &str, namespace: Option<&str>| Function {
+            name: name.into(),
+            tool: tool.into(),
+            namespace: namespace.map(Into::into),
+            custom: None,
+        };
+        functions.add(function("crm__get", "get", Some("crm")));
+        let (mut decoder, mut record) = (Decoder::new(false, functions.into()), Record::default());
+        let call = |namespace: &str| format!(r#"{{"type":"function_call","call_id":"c","name":"get"{namespace},"arguments":""}}"#);
+        let calls = [r#","namespace":"crm""#, r#","namespace":"erp""#, ""].map(call).join(",");
+        let end = decoder.whole(format!(r#"{{"status":"completed","output":[{calls}]}}"#).as_bytes(), &mut record);
+        let said = record.tell(&end);
+        assert_eq!(
+            said.lines().filter_map(|line| line.strip_prefix("call ")).collect::<Vec<_>>(),
+            ["0.0 c crm__get", "0.1 c get", "0.2 c get"]
+        );
     }
 
     #[test]
@@ -444,7 +475,7 @@ mod tests {
     fn output_without_the_reasoning_is_completed_from_the_total() {
         let usage = r#"{"input_tokens":10,"output_tokens":4,"output_tokens_details":{"reasoning_tokens":6},"total_tokens":20}"#;
         let body = sse(&[("response.completed", &format!(r#","response":{{"usage":{usage}}}"#))]);
-        let (record, end) = stream(Decoder::new(true), [body.as_bytes()]);
+        let (record, end) = stream(Decoder::new(true, Arc::default()), [body.as_bytes()]);
         assert!(record.tell(&end).contains("usage 10+10 cached 0 reasoning 6"));
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn encode(request: &ResponsesRequest<'_>, quirks: &Quirks) -> Result<
         dropped: settled.dropped,
         adjusted: settled.adjusted,
         framing: Framing::Sse,
-        decoder: Box::new(decode::Decoder::new(quirks.completion_excludes_reasoning)),
+        decoder: Box::new(decode::Decoder::new(quirks.completion_excludes_reasoning, request.functions.clone())),
     })
 }
 
@@ -37,15 +37,15 @@ mod tests {
     use super::*;
     use crate::dialect::shared::testing::quirks;
     use crate::llm::envelope::{ChatRequest, Parsed};
-    use crate::llm::responses::Functions;
     use crate::llm::settings::Params;
+    use std::sync::Arc;
 
     #[test]
     fn a_request_passes_to_the_providers_own_path_and_its_answer_comes_back_as_it_is() {
         let parsed = Parsed::scan(r#"{"model":"r","input":"Hi"}"#.into()).unwrap();
         let params = Params { overrides: vec![("seed".into(), "1".into())], ..Params::default() };
         let base = ChatRequest { parsed: &parsed, params: &params, system: None, model: "gpt", seal: None };
-        let request = ResponsesRequest { base, functions: &Functions::default(), without_reasoning: false };
+        let request = ResponsesRequest { base, functions: &Arc::default(), without_reasoning: false };
         let outgoing = encode(&request, &quirks("{}")).unwrap();
         assert_eq!((outgoing.path.as_str(), &*outgoing.body), ("/responses", br#"{"model":"gpt","input":"Hi"}"#.as_slice()));
         assert!(outgoing.decoder.is_native() && outgoing.headers.is_empty());

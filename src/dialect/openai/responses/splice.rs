@@ -296,8 +296,8 @@ mod tests {
     use super::*;
     use crate::llm::envelope::{ChatRequest, Parsed};
     use crate::llm::field::Fields;
-    use crate::llm::responses::Functions;
     use crate::llm::settings::Params;
+    use std::sync::Arc;
 
     const SHARED: Fields = Fields::of(&[Field::Model, Field::Stream, Field::Temperature, Field::ToolChoice, Field::EpisodeId]);
 
@@ -309,7 +309,7 @@ mod tests {
     fn spliced(body: &str, params: &Params, system: Option<&str>, without_reasoning: bool) -> Result<(String, Settled), ApiError> {
         let parsed = Parsed::scan_as(body.to_owned().into(), |field| SHARED.contains(field).then(|| field.shape())).unwrap();
         let base = ChatRequest { parsed: &parsed, params, system, model: "gpt", seal: None };
-        let request = ResponsesRequest { base, functions: &Functions::default(), without_reasoning };
+        let request = ResponsesRequest { base, functions: &Arc::default(), without_reasoning };
         super::body(&request).map(|(body, settled)| (String::from_utf8(body.to_vec()).unwrap(), settled))
     }
 
