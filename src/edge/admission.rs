@@ -240,11 +240,11 @@ impl Exchange {
         let fresh = || id::fresh(self.arrived);
         self.shared.lock().life.admit(route.keep_alive.filter(|_| parsed.stream()), Instant::now().into_std());
         let head = Head::new(fresh(), episode_id.unwrap_or_else(fresh), self.arrived.as_secs(), &model);
-        let told = || {
+        let responses = || {
             let (functions, clock) = (responses::tools::functions(&parsed, &route.params), || system::unix_time().as_secs());
             Beside::Responses { response: Response::new(&head, &parsed, functions, clock), without_reasoning: false, stored }
         };
-        let beside = if operation == Operation::Responses { told() } else { beside };
+        let beside = if operation == Operation::Responses { responses() } else { beside };
         Ok(Box::new(Call {
             operation,
             head,

@@ -160,9 +160,9 @@ impl Exchange {
                     self.ledger.provider = Some(target.provider.index);
                     self.refused = None;
                     call.attempt = Some(attempt);
-                    let told = self.told();
+                    let response = self.heartbeat_response();
                     let mut shared = self.shared.lock();
-                    shared.response = told;
+                    shared.response = response;
                     shared.life.connect();
                     return true;
                 }
@@ -172,8 +172,8 @@ impl Exchange {
         false
     }
 
-    /// What keeps the client of a response waiting: events, unless the provider's own shall pass.
-    fn told(&self) -> Option<Response> {
+    /// Writes the heartbeats of a response's stream; `None` where the provider's own events shall pass.
+    fn heartbeat_response(&self) -> Option<Response> {
         let call = self.call.as_deref().filter(|_| self.ledger.stream)?;
         let Beside::Responses { response, .. } = &call.beside else { return None };
         let passes = call.attempt.as_ref().is_some_and(|attempt| attempt.outgoing.decoder.is_native()) && !response.has_begun();

@@ -73,13 +73,13 @@ impl Replay {
     /// [`Self::complete_heartbeat`] writes the rest before anything else.
     async fn write_heartbeat(&mut self) -> Result<()> {
         self.complete_heartbeat().await?;
-        let (first, told) = {
+        let (first, event) = {
             let mut shared = self.shared.lock();
             (shared.life.on_heartbeat(Instant::now().into_std()), shared.response.as_ref().map(Response::heartbeat))
         };
         let Opening { common, limits, only } = &self.opening;
         let head = if first { Some(common.opening(limits, only.as_ref())?) } else { None };
-        let heartbeat = told.map_or(Bytes::from_static(common.front.heartbeat()), Bytes::from);
+        let heartbeat = event.map_or(Bytes::from_static(common.front.heartbeat()), Bytes::from);
         let draining = self.timer.is_draining();
         let real = self.real()?;
         let head = head.map(|head| adapt_head(head, real, draining));

@@ -17,7 +17,7 @@ pub struct Parts {
     pub life: Lifecycle,
     /// The attempt's request body, until Pingora takes it.
     pub body: Option<Bytes>,
-    /// What the client is told of its response while nothing of an answer comes; `None` where a comment keeps its stream alive.
+    /// Writes the heartbeats of a response's stream; `None` where a heartbeat is a comment.
     pub response: Option<Response>,
     /// The client's response head, from the commit until it is written.
     pub head: Option<Box<ResponseHeader>>,

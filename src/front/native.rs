@@ -59,7 +59,7 @@ impl Native {
     pub fn failure(&self, error: &ApiError) -> Option<Vec<u8>> {
         match &self.protocol {
             Protocol::Messages => None,
-            Protocol::Responses(response) => Some(response.behind(self.id(), self.next).failure(error, &[])),
+            Protocol::Responses(response) => Some(response.after(self.id(), self.next).failure(error, &[])),
         }
     }
 

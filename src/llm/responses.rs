@@ -35,7 +35,7 @@ pub struct Function {
     pub tool: Box<str>,
     /// The namespace of the tool, where it has one.
     pub namespace: Option<Box<str>>,
-    /// What a model is told of a custom tool, whose input is any text; `None` for a function of a namespace.
+    /// The description for a custom tool, whose input is any text; `None` for a function of a namespace.
     pub custom: Option<Box<str>>,
 }
 

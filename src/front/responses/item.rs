@@ -1,4 +1,4 @@
-//! One output item: what it holds, and the events that say it.
+//! One output item: its content and its events.
 
 use super::custom::{Input, of_other_form};
 use super::response::{DONE, Response, Status};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// Longest id of a call, in bytes: OpenAI takes no longer one back.
 const MAX_CALL_ID: usize = 64;
 
-/// The events that have not been taken; none for an answer in one piece.
+/// Writes events; none for an answer in one piece.
 pub(super) struct Events {
     pub(super) response: Response,
     pub(super) out: Option<Vec<u8>>,
@@ -23,15 +23,15 @@ pub(super) struct Item {
     pub(super) at: usize,
     id: String,
     pub(super) kind: Kind,
-    /// The item as it is said at the end, once it is over.
+    /// The item's final JSON, once it is over.
     pub(super) done: Option<Vec<u8>>,
 }
 
 /// Texts are the insides of JSON strings.
 pub(super) enum Kind {
-    /// What the model says.
+    /// Text and refusals.
     Message(Vec<Part>),
-    /// What it thinks.
+    /// The model's reasoning.
     Reasoning(Reasoning),
     /// A call of a tool.
     Call(Call),
@@ -51,7 +51,7 @@ pub(super) struct Reasoning {
     pub(super) text: Vec<u8>,
     /// Whether it is shown as a summary.
     pub(super) summary: bool,
-    /// What the provider wants back with the call behind it.
+    /// The provider's state for the call after it.
     pub(super) state: Vec<u8>,
     /// The same, sealed; once it is over.
     pub(super) sealed: String,
@@ -114,7 +114,7 @@ impl Item {
         let prefix = match &kind {
             Kind::Message(_) => "msg",
             Kind::Reasoning(_) => "rs",
-            Kind::Call(call) => call.words().0,
+            Kind::Call(call) => call.names().0,
         };
         let item = Self { at, id: format!("{prefix}_{answer_id}{at:04x}"), kind, done: None };
         events.item("response.output_item.added", at, &item.json("in_progress"));
@@ -160,14 +160,14 @@ impl Item {
         });
     }
 
-    /// Says the part of a summary that reasoning is shown in.
+    /// Begins the only part of a reasoning's summary.
     pub(super) fn begin_summary(&self, events: &mut Events) {
         events.event("response.reasoning_summary_part.added", self, |w| {
             write_text("summary_text", b"", w.key("summary_index").integer(0).key("part"));
         });
     }
 
-    /// More of what is said or thought, and its log probabilities.
+    /// Writes a delta of the last part, and its log probabilities.
     pub(super) fn delta(&self, delta: &[u8], logprobs: &[u8], events: &mut Events) {
         let (kind, index, number) = match &self.kind {
             Kind::Message(parts) if parts.last().is_some_and(|part| part.refusal) => {
@@ -186,7 +186,7 @@ impl Item {
         });
     }
 
-    /// A source of the last text.
+    /// Adds a source to the last part.
     pub(super) fn annotate(&mut self, annotation: String, events: &mut Events) {
         let Kind::Message(parts) = &self.kind else { return };
         let (Some(part), index) = (parts.last(), parts.len().saturating_sub(1) as u64) else { return };
@@ -201,8 +201,8 @@ impl Item {
         }
     }
 
-    /// More of a call's arguments.
-    pub(super) fn argue(&mut self, fragment: Text<'_>, events: &mut Events) {
+    /// Appends to a call's arguments.
+    pub(super) fn push_arguments(&mut self, fragment: Text<'_>, events: &mut Events) {
         let Kind::Call(call) = &mut self.kind else { return };
         let plain = fragment.decode();
         call.depth.read(&plain);
@@ -225,14 +225,14 @@ impl Item {
             return;
         }
         append(&mut call.text, text);
-        let kind = call.words().2;
+        let kind = call.names().2;
         events.event(kind, self, |w| {
             w.key("delta").text(text);
         });
     }
 
-    /// The end of the answer. A call whose arguments are `cut` off is said to be incomplete, and never to be done: clients make
-    /// the calls that are.
+    /// The answer has ended. A call that is `cut` off is incomplete and gets no `output_item.done`, because clients make the
+    /// calls that are done.
     pub(super) fn end(&mut self, cut: bool, events: &mut Events) {
         match &self.kind {
             Kind::Call(call) if cut && !call.is_whole() => self.done = Some(self.json("incomplete")),
@@ -259,7 +259,7 @@ impl Item {
                 w.key("content_index").integer(0).key("text").text(inside(&reasoning.text));
             }),
             Kind::Call(call) => {
-                let (.., kind, member) = call.words();
+                let (.., kind, member) = call.names();
                 events.event(kind, self, |w| {
                     w.key(member).text(inside(&call.text));
                 });
@@ -270,7 +270,7 @@ impl Item {
         self.done = Some(json);
     }
 
-    /// Sends what a call must have and has not been sent.
+    /// Sends what is missing of a whole call's arguments or input.
     fn complete_call(&mut self, events: &mut Events) {
         let Kind::Call(call) = &mut self.kind else { return };
         match &call.form {
@@ -295,7 +295,7 @@ impl Item {
             }
             Kind::Reasoning(reasoning) => reasoning.write(&mut w),
             Kind::Call(call) => {
-                let (_, kind, _, _, member) = call.words();
+                let (_, kind, _, _, member) = call.names();
                 w.string(kind).key("status").string(status).key("call_id").string(&call.id).key("name").string(&call.name);
                 if let Some(namespace) = &call.namespace {
                     w.key("namespace").string(namespace);
@@ -339,8 +339,8 @@ impl Call {
         if matches!(self.form, Form::Direct) { self.is_ended } else { self.depth.is_whole() }
     }
 
-    /// The protocol's words for it: the prefix of the item's id, its type, the event of more, that of the end, and the member.
-    const fn words(&self) -> (&'static str, &'static str, &'static str, &'static str, &'static str) {
+    /// The protocol's names: the prefix of the item's id, its type, the delta event, the done event, and the member.
+    const fn names(&self) -> (&'static str, &'static str, &'static str, &'static str, &'static str) {
         match self.form {
             Form::Function => {
                 ("fc", "function_call", "response.function_call_arguments.delta", "response.function_call_arguments.done", "arguments")
@@ -352,7 +352,7 @@ impl Call {
     }
 }
 
-/// An id that is too long, as one that is not.
+/// A short id in place of one that is too long.
 fn digest(id: &str) -> String {
     let digest: String = Sha256::digest(id.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("call_{digest}")

@@ -19,9 +19,9 @@ use crate::llm::state::Seal;
 use crate::llm::usage::Usage;
 use std::borrow::Cow;
 
-/// Most bytes of an answer: all of it is said again at its end.
+/// Most bytes of an answer, which is kept because its last event repeats all of it.
 pub const MAX_ANSWER: usize = 64 << 20;
-/// Longest name in the reason why an answer cannot be written, in characters.
+/// Most characters of a provider's name for something that an error repeats.
 const MAX_SHOWN: usize = 64;
 
 /// One answer.
@@ -134,8 +134,8 @@ impl Items {
         self.items.last_mut().filter(|item| item.done.is_none())
     }
 
-    /// More of a message: a text or a refusal.
-    fn say(&mut self, refusal: bool, text: Text<'_>) {
+    /// Appends to the open message a text or a refusal.
+    fn push_text(&mut self, refusal: bool, text: Text<'_>) {
         if !matches!(self.last(), Some(Item { kind: Kind::Message(_), .. })) {
             self.push(Kind::Message(Vec::new()));
         }
@@ -165,8 +165,8 @@ impl Items {
         if let Some(Item { kind: Kind::Reasoning(reasoning), .. }) = self.last() { Some(reasoning) } else { None }
     }
 
-    /// More of what the model thinks.
-    fn think(&mut self, text: Text<'_>) {
+    /// Appends to the open reasoning.
+    fn push_reasoning(&mut self, text: Text<'_>) {
         let Some(reasoning) = self.reasoning() else { return };
         let begins = reasoning.text.is_empty() && reasoning.summary;
         append(&mut reasoning.text, text);
@@ -210,19 +210,19 @@ impl Items {
         }
     }
 
-    /// More of a call's arguments.
-    fn argue(&mut self, number: u32, fragment: Text<'_>) {
+    /// Appends to a call's arguments.
+    fn push_arguments(&mut self, number: u32, fragment: Text<'_>) {
         let Some((item, events)) = self.call(number) else { return };
         if item.done.is_none() {
-            item.argue(fragment, events);
+            item.push_arguments(fragment, events);
         } else if !fragment.decode().trim().is_empty() {
-            self.fault = Some("the answer has arguments of a tool call behind its end".into());
+            self.fault = Some("the answer has arguments of a tool call after its end".into());
         }
         self.grow(fragment.spelled().len());
     }
 
     /// Log probabilities of the last tokens: chat's object, whose `content` has the elements that this protocol has.
-    fn probabilities(&mut self, json: &str) {
+    fn push_logprobs(&mut self, json: &str) {
         let Ok(mut members) = walk::inner_members(json) else { return };
         while let Ok(Some((key, value))) = members.next() {
             let elements = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::trim);
@@ -241,7 +241,7 @@ impl Items {
     }
 
     /// Sources of the last text that have an address; others have no place in this protocol.
-    fn cite(&mut self, list: &[Citation<'_>]) {
+    fn push_citations(&mut self, list: &[Citation<'_>]) {
         self.flush();
         for citation in list {
             let Some(url) = citation.url else { continue };
@@ -263,7 +263,7 @@ impl Items {
         }
     }
 
-    fn lost(&mut self, what: &str) {
+    fn unsupported(&mut self, what: &str) {
         self.fault.get_or_insert_with(|| format!("the answer has {what}, which a response cannot hold").into());
     }
 }
@@ -285,20 +285,20 @@ impl Item {
 impl Sink for Items {
     fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Content { choice: 0, text } => self.say(false, text),
-            Event::Refusal { choice: 0, text } => self.say(true, text),
-            Event::Reasoning { choice: 0, text } => self.think(text),
+            Event::Content { choice: 0, text } => self.push_text(false, text),
+            Event::Refusal { choice: 0, text } => self.push_text(true, text),
+            Event::Reasoning { choice: 0, text } => self.push_reasoning(text),
             Event::ToolStart { choice: 0, call, id, name, form, state } => self.start_call(call, id, name, form, state),
-            Event::ToolArguments { choice: 0, call, fragment } => self.argue(call, fragment),
+            Event::ToolArguments { choice: 0, call, fragment } => self.push_arguments(call, fragment),
             Event::BlockEnd { choice: 0, block: Block::Call(number) } => self.end_call(number),
-            Event::Logprobs { choice: 0, json } => self.probabilities(json),
-            Event::Citations { choice: 0, list } => self.cite(list),
+            Event::Logprobs { choice: 0, json } => self.push_logprobs(json),
+            Event::Citations { choice: 0, list } => self.push_citations(list),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Finish { choice: 0, reason } => self.finish = Some(reason),
-            Event::Image { .. } => self.lost("an image"),
-            Event::Audio { .. } => self.lost("sound"),
+            Event::Image { .. } => self.unsupported("an image"),
+            Event::Audio { .. } => self.unsupported("sound"),
             Event::Extra { content: true, key, .. } => {
-                self.lost(&format!("a member `{}`", key.chars().take(MAX_SHOWN).collect::<String>()));
+                self.unsupported(&format!("a member `{}`", key.chars().take(MAX_SHOWN).collect::<String>()));
             }
             _ => {} // no part of a response
         }

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 
 /// The fields that pass to providers of OpenAI's protocol as they come, and are hints elsewhere.
 const PASSED: [Field; 4] = [Field::PromptCacheKey, Field::PromptCacheRetention, Field::PromptCacheOptions, Field::SafetyIdentifier];
-/// Longest word of the client's in an error, in characters.
+/// Most characters of a client's text that an error repeats.
 const MAX_SHOWN: usize = 64;
 
 impl Ask for ResponsesRequest<'_> {
@@ -55,11 +55,11 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
     for (name, raw) in base.parsed.unknown() {
         let at = |name| Path::top(name);
         match &*name {
-            INPUT | "store" | "background" => {} // read below; nothing is stored, and nothing runs behind the answer
+            INPUT | "store" | "background" => {} // read below; nothing is stored, and nothing runs in the background
             INSTRUCTIONS => {
                 let at = at(INSTRUCTIONS);
                 let text = string(raw, at)?.filter(|text| !text.is_empty());
-                say(&mut request, Role::System, at, text.map(|text| text_block(text, at)));
+                push_turn(&mut request, Role::System, at, text.map(|text| text_block(text, at)));
             }
             MAX_TOKENS => {
                 if walk::unsigned(raw).is_none_or(|tokens| tokens == 0) {
@@ -78,9 +78,9 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
                     (request.sampling.logprobs, request.sampling.top_logprobs) = (true, Some(raw));
                 }
             }
-            "include" => include(raw, base, &mut request)?,
-            "reasoning" => reason(raw, base, &mut request)?,
-            "text" => text(raw, base, &mut request)?,
+            "include" => read_include(raw, base, &mut request)?,
+            "reasoning" => read_reasoning(raw, base, &mut request)?,
+            "text" => read_text(raw, base, &mut request)?,
             "truncation" if raw == "\"disabled\"" => {}
             _ => hint(&mut request.params, name.into_owned()),
         }
@@ -92,8 +92,9 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
     Ok(request)
 }
 
-/// `include`: what the answer shall have that it need not have. Reasoning always carries what is sealed in it.
-fn include<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+/// `include`: optional parts of the answer. Of these only log probabilities matter here; reasoning always has its
+/// `encrypted_content`.
+fn read_include<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let list: Vec<Text<'_>> = serde_json::from_str(raw).map_err(|e| crate::llm::validate::unreadable("include", raw, &e))?;
     if list.iter().any(|text| text.decode() == "message.output_text.logprobs") && asks(base, Field::Logprobs, "include", request) {
         request.sampling.logprobs = true;
@@ -101,8 +102,8 @@ fn include<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) 
     Ok(())
 }
 
-/// `reasoning`: how much the model shall think. How that is shown is the answer's matter.
-fn reason<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+/// `reasoning`: the effort. [`super::summarises`] reads how reasoning is shown.
+fn read_reasoning<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let at = Path::top("reasoning");
     let [effort, context, mode] = raw_members(&mut Cursor::inside(raw), at, ["effort", "context", "mode"])?;
     if let Some(word) = string(effort.unwrap_or("null"), at.member("effort"))?
@@ -118,8 +119,8 @@ fn reason<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -
     Ok(())
 }
 
-/// `text`: what the answer shall look like.
-fn text<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+/// `text`: the format and the verbosity of the answer.
+fn read_text<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let at = Path::top("text");
     let [format, verbosity] = raw_members(&mut Cursor::inside(raw), at, ["format", "verbosity"])?;
     if let Some(raw) = verbosity.filter(|raw| !matches!(*raw, "null" | "\"medium\""))
@@ -150,8 +151,8 @@ fn text_block(text: Text<'_>, at: Path) -> Block<'_> {
     Block { content: Content::Text(text), cache: None, at }
 }
 
-/// Adds what somebody says, unless it is nothing. What an assistant says in several items is one turn.
-fn say<'a>(request: &mut Request<'a>, role: Role, at: Path, blocks: impl IntoIterator<Item = Block<'a>>) {
+/// Adds a turn, unless it is empty. Consecutive items of the assistant are one turn.
+fn push_turn<'a>(request: &mut Request<'a>, role: Role, at: Path, blocks: impl IntoIterator<Item = Block<'a>>) {
     let start = request.blocks.len();
     request.blocks.extend(blocks);
     let length = request.blocks.len() - start;
@@ -162,26 +163,26 @@ fn say<'a>(request: &mut Request<'a>, role: Role, at: Path, blocks: impl IntoIte
     }
 }
 
-/// What the items before one have told.
-struct Told<'r, 'a> {
+/// Reads the items of a request in their order.
+struct Reader<'r, 'a> {
     ask: &'r ResponsesRequest<'a>,
-    /// The calls so far.
+    /// The ids of the calls before the item.
     calls: HashSet<Cow<'a, str>>,
-    /// What the provider wants back with the next call.
+    /// The provider's state for the next call.
     state: Option<Vec<u8>>,
 }
 
 fn items<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let raw = ask.base.parsed.raw_named(INPUT).unwrap_or("[]");
     if let Some(text) = walk::string(raw) {
-        say(request, Role::User, Path::top(INPUT), [text_block(text, Path::top(INPUT))]);
+        push_turn(request, Role::User, Path::top(INPUT), [text_block(text, Path::top(INPUT))]);
         return Ok(());
     }
-    let mut told = Told { ask, calls: HashSet::new(), state: None };
+    let mut reader = Reader { ask, calls: HashSet::new(), state: None };
     let mut number = 0;
     Cursor::inside(raw).array(|cursor| {
         number += 1;
-        told.item(cursor, Path::element(INPUT, number - 1), request)
+        reader.item(cursor, Path::element(INPUT, number - 1), request)
     })
 }
 
@@ -199,7 +200,7 @@ struct Item<'a> {
     encrypted: Option<&'a str>,
 }
 
-impl<'a> Told<'_, 'a> {
+impl<'a> Reader<'_, 'a> {
     fn item(&mut self, cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>) -> Result<(), ApiError> {
         const NAMES: [&str; 11] =
             ["type", "role", "content", "call_id", "name", "namespace", "arguments", "input", "output", "summary", "encrypted_content"];
@@ -212,7 +213,7 @@ impl<'a> Told<'_, 'a> {
             Some("function_call_output" | "custom_tool_call_output") => self.result(&item(output), request),
             Some("reasoning") => self.reasoning(&item(None), request),
             Some(REFERENCE) => Err(not_stored(REFERENCE)),
-            // The traces of tools that a provider ran, which their answers stand behind.
+            // The answer that a provider gave after these calls follows them.
             Some(kind) if TRACES.contains(&kind) => {
                 request.params.push(Param::unknown(at.to_string()));
                 Ok(())
@@ -237,7 +238,7 @@ impl<'a> Told<'_, 'a> {
         if role != Role::Assistant {
             self.state = None;
         }
-        say(request, role, item.at, blocks);
+        push_turn(request, role, item.at, blocks);
         Ok(())
     }
 
@@ -256,7 +257,7 @@ impl<'a> Told<'_, 'a> {
             custom: custom.then_some(tools::CUSTOM_INPUT),
             extra: None,
         };
-        say(request, Role::Assistant, at, [Block { content: Content::Call(call), cache: None, at: place }]);
+        push_turn(request, Role::Assistant, at, [Block { content: Content::Call(call), cache: None, at: place }]);
         Ok(())
     }
 
@@ -303,12 +304,12 @@ impl<'a> Told<'_, 'a> {
             })?;
         }
         blocks.retain(|block| !matches!(block.content, Content::Reasoning(text) if text.is_empty()));
-        say(request, Role::Assistant, at, blocks);
+        push_turn(request, Role::Assistant, at, blocks);
         Ok(())
     }
 }
 
-/// Items that tell of tools which a provider ran.
+/// Items that record the use of tools which a provider runs.
 const TRACES: [&str; 8] = [
     "web_search_call",
     "file_search_call",
@@ -320,7 +321,7 @@ const TRACES: [&str; 8] = [
     "tool_search_output",
 ];
 
-/// Reads a content: one text, or parts. Texts of nothing are left out.
+/// Reads a content: one text, or parts. Empty texts are left out.
 fn content<'a>(raw: Option<&'a str>, at: Path, into: &mut Vec<Block<'a>>) -> Result<(), ApiError> {
     let raw = raw.unwrap_or("null");
     match raw.as_bytes().first() {

@@ -1,8 +1,7 @@
 //! The response object, and the events that say it as a whole.
 //!
-//! A [`Response`] is what one request's client is told of its answer, whoever gives it. Its events are numbered without a gap
-//! from the first one on, also where heartbeats come before an answer or another target takes over; so all that write into
-//! one stream share one count.
+//! There is one [`Response`] for a request, whichever target answers. Its events are numbered without gaps, also where
+//! heartbeats precede an answer or another target answers, so all writers of a stream share one count.
 
 use super::error::{Wire, failed_code};
 use crate::error::ApiError;
@@ -20,11 +19,11 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default)]
 pub struct Response {
     identity: Arc<Identity>,
-    /// How many events the client has been sent.
-    told: Arc<AtomicU64>,
+    /// How many events have been written.
+    count: Arc<AtomicU64>,
     /// The provider's id, where its own events have been passed.
     id: Option<Arc<str>>,
-    /// The model that answers, where the client is told that.
+    /// The name of the target's model, where it is shown instead of the client's.
     model: Option<Arc<str>>,
 }
 
@@ -34,13 +33,13 @@ struct Identity {
     id: Uuid,
     created: u64,
     model: Box<str>,
-    /// The members that say back what was asked, each behind a comma.
-    asked: Box<str>,
-    /// The same for a heartbeat, where `asked` is too long for one: what the protocol requires, as if nothing was asked.
+    /// The members that repeat the request, as the inside of an object.
+    echo: Box<str>,
+    /// The defaults of these members, for a heartbeat where `echo` is too long.
     brief: Option<Box<str>>,
     functions: Arc<Functions>,
     summarises: bool,
-    /// Tells when it is complete, in seconds since the epoch.
+    /// Returns the time, in seconds since the epoch.
     clock: Option<fn() -> u64>,
 }
 
@@ -55,28 +54,28 @@ pub(super) enum Status<'a> {
 }
 
 impl Response {
-    /// The response to a request. `clock` tells when it is complete, in seconds since the epoch.
+    /// The response to a request. `clock` returns the time, in seconds since the epoch.
     pub fn new(head: &Head, parsed: &Parsed, functions: Functions, clock: fn() -> u64) -> Self {
         let (id, created, model) = (head.id, head.created, &head.model);
-        let (text, summarises) = (asked(Some(parsed)), super::summarises(parsed));
-        let brief = (text.len() > MAX_BRIEF).then(|| asked(None).into());
+        let (text, summarises) = (echo(Some(parsed)), super::summarises(parsed));
+        let brief = (text.len() > MAX_BRIEF).then(|| echo(None).into());
         let identity = Identity {
             id,
             created,
             model: model.clone(),
-            asked: text.into(),
+            echo: text.into(),
             brief,
             functions: functions.into(),
             summarises,
             clock: Some(clock),
         };
-        Self { identity: Arc::new(identity), told: Arc::default(), id: None, model: None }
+        Self { identity: Arc::new(identity), count: Arc::default(), id: None, model: None }
     }
 
-    /// The same behind `told` events of the provider's own, under its id.
+    /// The same after `count` events of the provider's own, under its id.
     #[must_use]
-    pub fn behind(&self, id: Option<&str>, told: u64) -> Self {
-        self.told.fetch_max(told, Ordering::Relaxed);
+    pub fn after(&self, id: Option<&str>, count: u64) -> Self {
+        self.count.fetch_max(count, Ordering::Relaxed);
         Self { id: id.map(Arc::from), ..self.clone() }
     }
 
@@ -98,12 +97,12 @@ impl Response {
 
     /// How many events have been written.
     pub(super) fn count(&self) -> u64 {
-        self.told.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 
-    /// Takes back the events behind the first `count` ones, which the client is not sent.
+    /// Uncounts the events after the first `count`, which are not sent.
     pub(super) fn rewind(&self, count: u64) {
-        self.told.store(count, Ordering::Relaxed);
+        self.count.store(count, Ordering::Relaxed);
     }
 
     /// Whether the client has been sent any event.
@@ -115,36 +114,30 @@ impl Response {
     /// They are short, because they are repeated and a client's window may be small: instructions and tools that are long are
     /// left to the events of the answer.
     pub fn heartbeat(&self) -> Vec<u8> {
-        let (mut out, is_first) = (Vec::new(), !self.has_begun());
-        let kinds = ["response.created", "response.in_progress"];
-        for kind in kinds.into_iter().skip(usize::from(!is_first)) {
-            let asked = self.identity.brief.as_deref().unwrap_or(&self.identity.asked);
-            self.event(kind, &mut out, |w| {
-                w.key("response");
-                self.write_as(Status::InProgress, &[], None, asked, w);
-            });
+        let mut out = Vec::new();
+        let echo = self.identity.brief.as_deref().unwrap_or(&self.identity.echo);
+        if !self.has_begun() {
+            self.progress("response.created", echo, &mut out);
         }
+        self.progress("response.in_progress", echo, &mut out);
         out
     }
 
     /// The events that every response begins with, unless they have been written.
     pub(super) fn begin(&self, out: &mut Vec<u8>) {
         if !self.has_begun() {
-            self.progress("response.created", out);
-            self.progress("response.in_progress", out);
+            self.progress("response.created", &self.identity.echo, out);
+            self.progress("response.in_progress", &self.identity.echo, out);
         }
     }
 
-    fn progress(&self, kind: &str, out: &mut Vec<u8>) {
-        self.whole(kind, Status::InProgress, &[], None, out);
+    fn progress(&self, kind: &str, echo: &str, out: &mut Vec<u8>) {
+        self.event(kind, out, |w| self.write_as(Status::InProgress, &[], None, echo, w.key("response")));
     }
 
     /// An event that has the whole response.
     pub(super) fn whole(&self, kind: &str, status: Status<'_>, output: &[&[u8]], usage: Option<&Usage>, out: &mut Vec<u8>) {
-        self.event(kind, out, |w| {
-            w.key("response");
-            self.write(status, output, usage, w);
-        });
+        self.event(kind, out, |w| self.write(status, output, usage, w.key("response")));
     }
 
     /// The events that end a stream which cannot be completed: the error, and a response that keeps the items that are whole.
@@ -169,7 +162,7 @@ impl Response {
     /// An event of this type. `members` writes what follows its number.
     pub(super) fn event(&self, kind: &str, out: &mut Vec<u8>, members: impl FnOnce(&mut Writer)) {
         let mut w = Writer::with_capacity(EVENT);
-        w.object().key("type").string(kind).key("sequence_number").integer(self.told.fetch_add(1, Ordering::Relaxed));
+        w.object().key("type").string(kind).key("sequence_number").integer(self.count.fetch_add(1, Ordering::Relaxed));
         members(&mut w);
         w.end_object();
         for piece in [b"event: ".as_slice(), kind.as_bytes(), b"\ndata: ", &w.finish(), b"\n\n"] {
@@ -179,10 +172,10 @@ impl Response {
 
     /// The response object.
     pub(super) fn write(&self, status: Status<'_>, output: &[&[u8]], usage: Option<&Usage>, w: &mut Writer) {
-        self.write_as(status, output, usage, &self.identity.asked, w);
+        self.write_as(status, output, usage, &self.identity.echo, w);
     }
 
-    fn write_as(&self, status: Status<'_>, output: &[&[u8]], usage: Option<&Usage>, asked: &str, w: &mut Writer) {
+    fn write_as(&self, status: Status<'_>, output: &[&[u8]], usage: Option<&Usage>, echo: &str, w: &mut Writer) {
         let Identity { id, created, model, clock, .. } = &*self.identity;
         let own = || format!("resp_{}", id.simple());
         w.object().key("id").string(&self.id.as_deref().map_or_else(own, str::to_owned)).key("object").string("response");
@@ -218,8 +211,8 @@ impl Response {
                 w.raw("null");
             }
         }
-        if !asked.is_empty() {
-            w.members(asked);
+        if !echo.is_empty() {
+            w.members(echo);
         }
         w.end_object();
     }
@@ -234,11 +227,11 @@ fn write_usage(usage: &Usage, w: &mut Writer) {
     w.key("total_tokens").integer(usage.total()).end_object();
 }
 
-/// The members that say back what was asked, as the inside of an object. What the protocol requires is always there.
-fn asked(parsed: Option<&Parsed>) -> String {
+/// The members that repeat the request, as the inside of an object. Those that the protocol requires have defaults.
+fn echo(parsed: Option<&Parsed>) -> String {
     let mut w = Writer::default();
     w.object();
-    for (name, without) in ASKED {
+    for (name, without) in ECHO {
         let raw = parsed.and_then(|parsed| parsed.raw_named(name)).unwrap_or(without);
         w.key(name);
         match name {
@@ -258,8 +251,8 @@ fn asked(parsed: Option<&Parsed>) -> String {
     object.get(1..object.len().saturating_sub(1)).unwrap_or_default().replace(['\n', '\r'], " ")
 }
 
-/// The members that are said back, and what OpenAI says where they are absent.
-const ASKED: [(&str, &str); 19] = [
+/// The members of a request that its response repeats, with OpenAI's defaults.
+const ECHO: [(&str, &str); 19] = [
     ("instructions", "null"),
     ("max_output_tokens", "null"),
     ("max_tool_calls", "null"),
@@ -317,7 +310,7 @@ fn completed(raw: &str, wanted: &[(&str, &str)], w: &mut Writer) {
     w.end_object();
 }
 
-/// Most bytes of what was asked that a heartbeat says back.
+/// Most bytes of the request that a heartbeat repeats.
 const MAX_BRIEF: usize = 1 << 10;
 /// The end of a stream.
 pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
@@ -382,7 +375,7 @@ mod tests {
         let response = Response::default();
         let number = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().matches("sequence_number").count();
         assert_eq!((number(response.heartbeat()), number(response.clone().heartbeat())), (2, 1));
-        let failure = String::from_utf8(response.behind(Some("resp_up"), 9).failure(&ApiError::upstream("m"), &[])).unwrap();
+        let failure = String::from_utf8(response.after(Some("resp_up"), 9).failure(&ApiError::upstream("m"), &[])).unwrap();
         assert!(failure.contains("\"sequence_number\":9,") && failure.contains("\"id\":\"resp_up\""), "{failure}");
         assert!(failure.ends_with("data: [DONE]\n\n"));
     }

@@ -21,29 +21,28 @@ const CUSTOM: &str = r#"{"type":"object","properties":{"input":{"type":"string"}
 pub const CUSTOM_INPUT: &str = "input";
 /// Longest name of a function, which OpenAI's protocol and others set.
 const MAX_NAME: usize = 64;
-/// How much of a name is kept that is longer: the rest is a digest of the whole one.
+/// Length to which a longer name is cut before a digest of the whole name is appended.
 const KEPT_NAME: usize = 55;
-/// Longest name of a tool's type in an error, in characters.
+/// Most characters of a tool's type that an error repeats.
 const MAX_SHOWN: usize = 64;
 
-/// The functions that stand for a request's custom tools and namespaces, unless the route replaces its tools. What is no such
-/// tool is not judged here.
+/// The functions that stand for a request's custom tools and namespaces, unless the route replaces its tools. Tools that
+/// cannot be read are skipped: [`read`] refuses them where a target needs them.
 pub fn functions(parsed: &Parsed, params: &Params) -> Functions {
     if params.overrides.iter().any(|(name, _)| name == Field::Tools.name()) {
         return Functions::default();
     }
     let (mut taken, mut found) = (HashSet::new(), Vec::new());
-    let each = |kind: &str, namespace: Option<&str>, tool: &Found<'_>| {
+    let each = |kind: &str, namespace: Option<&str>, tool: &RawTool<'_>| {
         let Some(name) = tool.name.and_then(walk::string).map(Text::decode) else { return Ok(()) };
         if kind == "function" && namespace.is_none() {
             taken.insert(name.into_owned());
         } else {
-            let custom = (kind == "custom").then(|| tool.told().into());
+            let custom = (kind == "custom").then(|| tool.described().into());
             found.push(Function { name: "".into(), tool: name.into(), namespace: namespace.map(Into::into), custom });
         }
         Ok(())
     };
-    // What cannot be read is refused when a target needs it.
     let _ = parsed.raw(Field::Tools).map_or(Ok(()), |raw| tools(raw, each));
     let mut functions = Functions::default();
     // How many functions have wanted a name.
@@ -52,7 +51,7 @@ pub fn functions(parsed: &Parsed, params: &Params) -> Functions {
         if functions.for_tool(function.namespace.as_deref(), &function.tool).is_some() {
             continue;
         }
-        let plain = legal(function.namespace.as_deref(), &function.tool);
+        let plain = function_name(function.namespace.as_deref(), &function.tool);
         let count = wanted.entry(plain.clone()).or_default();
         let name = loop {
             *count += 1;
@@ -66,8 +65,8 @@ pub fn functions(parsed: &Parsed, params: &Params) -> Functions {
     functions
 }
 
-/// A name that every provider takes for a function, with room for a number behind it.
-fn legal(namespace: Option<&str>, tool: &str) -> String {
+/// A function's name in the characters that every provider accepts, short enough for a number to be appended.
+fn function_name(namespace: Option<&str>, tool: &str) -> String {
     let whole = namespace.map_or_else(|| tool.to_owned(), |namespace| format!("{namespace}__{tool}"));
     let plain: String = whole.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' }).collect();
     if namespace.is_none() || plain.len() <= MAX_NAME - 4 {
@@ -78,7 +77,7 @@ fn legal(namespace: Option<&str>, tool: &str) -> String {
 }
 
 /// The raw members of a tool.
-struct Found<'a> {
+struct RawTool<'a> {
     name: Option<&'a str>,
     description: Option<&'a str>,
     parameters: Option<&'a str>,
@@ -87,9 +86,9 @@ struct Found<'a> {
     at: Path,
 }
 
-impl Found<'_> {
-    /// What a model is told of a custom tool: its description and its grammar.
-    fn told(&self) -> String {
+impl RawTool<'_> {
+    /// The description of the function that stands for a custom tool: the tool's own, and its grammar.
+    fn described(&self) -> String {
         let description = self.description.and_then(walk::string).map(Text::decode).unwrap_or_default().into_owned();
         let grammar = || {
             let [syntax, definition] = raw_members(&mut Cursor::inside(self.format?), self.at, ["syntax", "definition"]).ok()?;
@@ -101,11 +100,11 @@ impl Found<'_> {
     }
 }
 
-/// Looks at each tool, and at those of namespaces: its type, its namespace, its members.
+/// Calls `each` with the type, the namespace and the members of each tool, also of those in namespaces.
 ///
 /// # Errors
-/// A 400 that names what is no tool, and those of `each`.
-fn tools<'a>(raw: &'a str, mut each: impl FnMut(&str, Option<&str>, &Found<'a>) -> Result<(), ApiError>) -> Result<(), ApiError> {
+/// A 400 that names an element which is no tool, and the errors of `each`.
+fn tools<'a>(raw: &'a str, mut each: impl FnMut(&str, Option<&str>, &RawTool<'a>) -> Result<(), ApiError>) -> Result<(), ApiError> {
     let mut number = 0;
     Cursor::inside(raw).array(|cursor| {
         let at = Path::element(Field::Tools.name(), number);
@@ -123,11 +122,11 @@ fn tools<'a>(raw: &'a str, mut each: impl FnMut(&str, Option<&str>, &Found<'a>) 
 }
 
 /// A tool's type and members, and the tools in it.
-fn tool<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<(Cow<'a, str>, Found<'a>, Option<&'a str>), ApiError> {
+fn tool<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<(Cow<'a, str>, RawTool<'a>, Option<&'a str>), ApiError> {
     const NAMES: [&str; 7] = ["type", "name", "description", "parameters", "strict", "format", "tools"];
     let [kind, name, description, parameters, strict, format, inner] = raw_members(cursor, at, NAMES)?;
     let kind = required(kind, under(at, "type"))?.decode();
-    let found = Found {
+    let found = RawTool {
         name,
         description,
         parameters: parameters.filter(|raw| *raw != "null"),
@@ -173,7 +172,7 @@ pub fn read<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result
         list.push(Tool {
             name: function.map_or(name, |function| Text::Plain(&function.name)),
             description: match custom {
-                Some(told) => Some(Text::Plain(told)).filter(|text| !text.is_empty()),
+                Some(description) => Some(Text::Plain(description)).filter(|text| !text.is_empty()),
                 None => string(found.description.unwrap_or("null"), under(at, "description"))?,
             },
             parameters: if custom.is_some() { Some(CUSTOM) } else { found.parameters },
