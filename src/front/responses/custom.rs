@@ -1,5 +1,5 @@
-//! The input of a custom tool, out of the arguments of the function that stands for it: `{"input": "…"}`. Models write these
-//! arguments, so that they need not be JSON.
+//! Reads the input of a custom tool from the arguments of the function that stands for it: `{"input": "…"}`. A model writes
+//! these arguments, so they may be malformed.
 
 use super::tools::CUSTOM_INPUT;
 
@@ -53,7 +53,10 @@ impl Input {
                     _ => self.state = State::Other,
                 },
                 State::Value if self.partial.is_empty() => match c {
-                    '"' => self.end(&mut out),
+                    '"' => {
+                        self.drop_high(&mut out);
+                        self.state = State::End;
+                    }
                     '\\' => self.partial.push(c),
                     c => self.push(c, &mut out),
                 },
@@ -67,11 +70,6 @@ impl Input {
     /// Whether the arguments have the expected form, as far as they have been read.
     pub fn is_found(&self) -> bool {
         matches!(self.state, State::Value | State::End)
-    }
-
-    fn end(&mut self, out: &mut String) {
-        self.drop_high(out);
-        self.state = State::End;
     }
 
     fn push(&mut self, c: char, out: &mut String) {
@@ -126,13 +124,13 @@ impl Input {
     }
 }
 
-/// The input out of complete arguments of any form: their text `input`, wherever it stands, else all that the model wrote.
+/// The input in complete arguments of another form: their member of that name, else all that the model wrote.
 pub fn of_other_form(arguments: &str) -> String {
-    let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(arguments);
-    match object.ok().and_then(|mut object| object.remove(CUSTOM_INPUT)) {
-        Some(serde_json::Value::String(input)) => input,
-        _ => arguments.to_owned(),
+    #[derive(serde::Deserialize)]
+    struct Arguments {
+        input: String,
     }
+    serde_json::from_str::<Arguments>(arguments).map_or_else(|_| arguments.to_owned(), |arguments| arguments.input)
 }
 
 #[cfg(test)]

@@ -110,9 +110,8 @@ impl Response {
         self.count() > 0
     }
 
-    /// What is written into a silent stream: the events that a response begins with, and later that it is still in progress.
-    /// They are short, because they are repeated and a client's window may be small: instructions and tools that are long are
-    /// left to the events of the answer.
+    /// What is written into a silent stream: the first events of a response, later `response.in_progress`. Short, because it is
+    /// repeated and a client's window may be small: a long echo is left to the events of the answer.
     pub fn heartbeat(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let echo = self.identity.brief.as_deref().unwrap_or(&self.identity.echo);
