@@ -1,7 +1,7 @@
 //! Tidegate: an edge gateway for LLM traffic.
 //!
-//! Clients use OpenAI's chat completions and embeddings or Anthropic's Messages; providers use their own wire protocols. A request is authenticated,
-//! limited, routed, translated and signed; the response is translated while it passes through, whole or streamed. This page is
+//! Clients use OpenAI's chat completions, embeddings and Responses or Anthropic's Messages; providers use their own wire
+//! protocols. A request is authenticated, limited, routed, translated and signed; the response is translated while it passes through, whole or streamed. This page is
 //! an overview; each module's documentation has the details.
 //!
 //! # What it is not
@@ -74,7 +74,8 @@
 //!    every buffer has a named bound.
 //! 4. A [`secret::Secret`] cannot be printed. Only [`auth`] creates an [`auth::Principal`], only [`limit`] a permit; dropping
 //!    the permit settles it.
-//! 5. A truncated response ends with an error, never with a `finish_reason` or `[DONE]`.
+//! 5. A truncated response ends with an error, never with a `finish_reason`; with `[DONE]` only behind the event by which OpenAI's
+//!    Responses say that one has failed.
 //! 6. Upstream headers are built from an allow-list, never copied from the client.
 //! 7. A request is signed with the key of the target it is sent to.
 //! 8. One function converts errors to HTTP, one table normalises finish reasons, one module enforces the order of events.
@@ -106,7 +107,7 @@
 //! | [`provider`] | providers and targets; the catalogue of kinds |
 //! | [`json`] | JSON without a DOM: scan, envelope, splice, write |
 //! | [`llm`] | protocol-neutral model: request, response events and their order, usage, failures |
-//! | [`front`] | client protocols: chat completions, Anthropic's Messages, embeddings, lists of models, errors |
+//! | [`front`] | client protocols: chat completions, OpenAI's Responses, Anthropic's Messages, embeddings, lists of models, errors |
 //! | [`dialect`] | provider protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
 //! | [`egress`] | egress proxies: selection and tunnels |
 //! | [`yaml`] | YAML with positions; reading typed sections |
