@@ -24,7 +24,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An edge gateway for LLM traffic: OpenAI chat completions in front, every provider behind.
+/// An edge gateway for LLM traffic: OpenAI's and Anthropic's APIs in front, every provider behind.
 #[derive(Parser)]
 #[command(name = "tidegate", version, about, args_conflicts_with_subcommands = true, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 fine, 1 bad configuration, 2 bad usage, 3 could not bind or start.")]
