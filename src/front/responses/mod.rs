@@ -67,19 +67,18 @@ fn shape(field: Field) -> Option<Shape> {
 pub fn parse(body: Bytes) -> Result<Parsed, ApiError> {
     let parsed = Parsed::scan_as(body, shape)?;
     validate::model(parsed.raw(Field::Model))?;
-    let Some(input) = parsed.raw_named(INPUT) else {
-        // The conversation may be a stored one.
-        return if stored(&parsed)?.is_some() { Ok(parsed) } else { Err(validate::missing(INPUT)) };
+    let input = parsed.raw_named(INPUT);
+    let says_something = match input.map(str::as_bytes) {
+        Some([b'"', rest @ ..]) => rest != b"\"",
+        Some([b'[', ..]) => walk::inner_elements(input.unwrap_or_default()).and_then(|mut list| list.next())?.is_some(),
+        Some(_) => return Err(validate::wrong(INPUT, "a text or an array of items")),
+        None => false,
     };
-    let is_empty = match input.as_bytes().first() {
-        Some(b'"') => input.len() == 2,
-        Some(b'[') => walk::inner_elements(input).and_then(|mut list| list.next())?.is_none(),
-        _ => true,
-    };
-    if is_empty {
-        return Err(validate::wrong(INPUT, "a text or an array of items, which is not empty"));
+    // The conversation may be a stored one.
+    if says_something || stored(&parsed)?.is_some() {
+        return Ok(parsed);
     }
-    Ok(parsed)
+    Err(if input.is_some() { validate::wrong(INPUT, "a text or an array of items, which is not empty") } else { validate::missing(INPUT) })
 }
 
 /// What a request refers to that only the provider which has stored it knows: the name of the member, or the type of the item.

@@ -139,6 +139,15 @@ fn what_is_asked_for_has_its_place_and_an_override_counts_before_it() {
 }
 
 #[test]
+fn only_a_stored_conversation_needs_no_input() {
+    let parsed = |members: &str| crate::front::responses::parse(format!(r#"{{"model":"r",{members}}}"#).into());
+    for stored in [r#""previous_response_id":"r""#, r#""input":"","conversation":"c""#, r#""input":[],"prompt":{"id":"p"}"#] {
+        assert!(parsed(stored).is_ok(), "{stored}");
+    }
+    assert!(parsed(r#""input":7,"previous_response_id":"r""#).is_err() && parsed(r#""input":"""#).is_err());
+}
+
+#[test]
 fn errors_name_the_place() {
     let input = |item: &str| format!(r#""input":[{{"role":"user","content":"x"}},{item}]"#);
     let more = |member: &str| format!(r#""input":"x",{member}"#);
