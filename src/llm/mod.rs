@@ -9,6 +9,7 @@ pub mod constraint;
 pub mod embeddings;
 pub mod media;
 pub mod messages;
+pub mod path;
 pub mod request;
 pub mod responses;
 pub mod strict;
