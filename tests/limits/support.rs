@@ -136,7 +136,14 @@ impl Server {
         for word in words {
             command.arg(word);
         }
-        command.query(&mut self.connection().unwrap()).unwrap()
+        // A server that a fail-over has just given another role may refuse connections for a moment.
+        let connection = (0..500).find_map(|_| {
+            self.connection().or_else(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                None
+            })
+        });
+        command.query(&mut connection.unwrap()).unwrap()
     }
 
     pub fn stop(&mut self) {
