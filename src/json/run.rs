@@ -1,197 +1,198 @@
-//! Finds the end of plain text in JSON strings, the hottest loop of the scanner.
+//! Finds the end of JSON strings, and of plain text in them: the hottest loops of the scanner.
 //!
-//! Scanning and escaping error at the same bytes (RFC 8259, section 7: quotation mark, reverse solidus and control
-//! characters U+0000 to U+001F), so both use this search. Bodies consist mostly of string text.
+//! Scanning and escaping stop at the same bytes (RFC 8259, section 7: quotation mark, reverse solidus and control characters
+//! U+0000 to U+001F). Text is read in blocks of 64 bytes, each of which becomes masks of one bit per byte. Which bytes are
+//! escaped is found by arithmetic on the masks, as in simdjson's first stage (<https://arxiv.org/abs/1902.08318>, section
+//! 3.1.1), so that source code, with an escape every few bytes, costs no branch that cannot be predicted.
 
 use super::walk::SyntaxError;
 use wide::u8x16;
 
-/// Bytes checked together in plain text; the compiler vectorises the loop over one block.
+/// Bytes of a block.
 const BLOCK: usize = 64;
 /// Bytes of a vector.
 const LANES: usize = 16;
-/// Plain bytes after which blocks are used: shorter strings, such as keys, are cheaper without.
-const BLOCK_THRESHOLD: usize = 32;
 
-/// Whether a byte must be escaped in a JSON string.
-const fn is_special(b: u8) -> bool {
-    b < 0x20 || b == b'"' || b == b'\\'
-}
+const CONTROL: &str = "unescaped control character in a string";
+const UNTERMINATED: &str = "unterminated string: expected `\"`";
+const DIGITS: &str = "expected four hexadecimal digits after `\\u`";
+const UNKNOWN: &str = "unknown escape: expected one of `\"\\/bfnrtu` after `\\`";
 
 /// Number of leading bytes that need no escape.
 pub fn plain(bytes: &[u8]) -> usize {
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
     let mut at = 0;
-    loop {
-        let Some(lanes) = lanes(bytes, at) else { return at + tail(bytes.get(at..).unwrap_or_default()) };
-        let hits = special_mask(lanes);
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize;
+    for block in blocks {
+        let special = specials(block);
+        if special != 0 {
+            return at + special.trailing_zeros() as usize;
         }
-        at += LANES;
-        if at == BLOCK_THRESHOLD {
-            at += blocks(bytes.get(at..).unwrap_or_default());
-        }
+        at += BLOCK;
     }
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + (specials(&padded(rest)).trailing_zeros() as usize).min(rest.len())
 }
 
 /// Position after the closing quote of a string whose text begins at `start` (`string` of RFC 8259, section 7).
 #[inline]
 pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
-    // Fast path: most strings end within the first vector.
-    match lanes(bytes, start).map(|lanes| special_mask(lanes).trailing_zeros() as usize) {
-        Some(first) if bytes.get(start + first) == Some(&b'"') && first < LANES => Ok(start + first + 1),
-        Some(first) if first >= LANES => long_string_end(bytes, start + LANES),
-        _ => long_string_end(bytes, start),
-    }
+    short_end(bytes, start).map_or_else(|| long_end::<false>(bytes, start), Ok)
 }
 
-/// [`string_end`] for longer strings, or for the rest of one from a character boundary.
-#[inline(never)]
-fn long_string_end(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
-    let (mut at, mut block_at) = (start, start + BLOCK_THRESHOLD);
-    let mut unescaped = true; // no escape so far
-    'lanes: loop {
-        if at >= block_at {
-            at = if unescaped { skip_unescaped(bytes, at) } else { skip_simple_blocks(bytes, at) };
-            block_at = at + BLOCK; // read past the obstacle in smaller steps
-        }
-        let Some(lanes) = lanes(bytes, at) else { return string_tail(bytes, at) };
-        let mut hits = special_mask(lanes);
-        while hits != 0 {
-            let hit = at + hits.trailing_zeros() as usize;
-            match bytes.get(hit) {
-                Some(b'"') => return Ok(hit + 1),
-                Some(b'\\') => {
-                    unescaped = false;
-                    let end = escape_end(bytes, hit)?;
-                    if end >= at + LANES {
-                        at = end;
-                        continue 'lanes;
-                    }
-                    hits &= u32::MAX << (end - at);
-                }
-                _ => return Err(SyntaxError::new(CONTROL, hit)),
-            }
-        }
-        at += LANES;
-    }
-}
-
-/// Skips text without escapes, up to the next quote or backslash. Returns `start` if there is none, or a control
-/// character precedes it.
-fn skip_unescaped(bytes: &[u8], start: usize) -> usize {
-    let rest = bytes.get(start..).unwrap_or_default();
-    let text = memchr::memchr2(b'"', b'\\', rest).and_then(|end| rest.get(..end)).unwrap_or_default();
-    if text.iter().fold(u8::MAX, |least, b| least.min(*b)) < 0x20 { start } else { start + text.len() }
-}
-
-/// [`string_end`] in validated text: searches for the quote only.
+/// [`string_end`] in validated text.
+#[inline]
 pub(super) fn closing_quote(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
-    let mut at = start;
-    loop {
-        let rest = bytes.get(at..).unwrap_or_default();
-        match memchr::memchr2(b'"', b'\\', rest) {
-            Some(i) if rest.get(i) == Some(&b'"') => return Ok(at + i + 1),
-            Some(i) => at += i + 2,
-            None => return Err(SyntaxError::new("unterminated string", at)),
-        }
-    }
+    short_end(bytes, start).map_or_else(|| long_end::<true>(bytes, start), Ok)
 }
 
-/// Skips blocks whose only escapes are the common ones, and stops at a character boundary. Branch-free, so that escapes
-/// in prose and program code do not cause mispredictions.
-fn skip_simple_blocks(bytes: &[u8], start: usize) -> usize {
-    let ends_in_backslash = |at: usize| at.checked_sub(1).and_then(|i| bytes.get(i)) == Some(&b'\\');
-    if ends_in_backslash(start) {
-        return start; // the backslash of an escape would be misread
-    }
-    let mut at = start;
-    while let Some((before, block)) = block(bytes, at.wrapping_sub(1)).zip(block(bytes, at)) {
-        if !before.iter().zip(block).fold(true, |simple, (&before, &b)| simple & is_simple_after(before, b)) {
-            break;
+/// The same where the string ends within the first vector and has no escape, as most do.
+#[inline]
+fn short_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let lanes = u8x16::new(*bytes.get(start..)?.first_chunk()?);
+    let first = start + special(lanes).to_bitmask().trailing_zeros() as usize;
+    (first < start + LANES && bytes.get(first) == Some(&b'"')).then_some(first + 1)
+}
+
+/// [`string_end`]; `VALID`: of validated text.
+#[inline(never)]
+fn long_end<const VALID: bool>(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
+    let (mut at, mut escapes) = (start, Escapes::default());
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        if let Some(end) = end_in::<VALID>(bytes, at, block, &mut escapes)? {
+            return Ok(end);
         }
         at += BLOCK;
     }
-    if at > start && ends_in_backslash(at) { at - 1 } else { at }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let end = end_in::<VALID>(bytes, at, &padded(rest), &mut escapes)?;
+    end.ok_or(SyntaxError::new(UNTERMINATED, bytes.len()))
 }
 
-/// Whether `b` is valid after `before`, if no escaped backslash is near.
-const fn is_simple_after(before: u8, b: u8) -> bool {
-    let escape = (b == b'n') | (b == b'"') | (b == b't') | (b == b'/');
-    let escaped = before == b'\\';
-    (b >= 0x20) & ((escaped & escape) | (!escaped & (b != b'"')))
-}
-
-/// Whether a block contains no special byte.
+/// The end of the string in the block at `at`, if it is there. Everything before it is checked, unless the text is `VALID`.
 #[inline]
-fn is_plain(block: &[u8; BLOCK]) -> bool {
-    !block.iter().fold(false, |hit, &b| hit | is_special(b))
+fn end_in<const VALID: bool>(bytes: &[u8], at: usize, block: &[u8; BLOCK], escapes: &mut Escapes) -> Result<Option<usize>, SyntaxError> {
+    if !escapes.is_pending() && specials(block) == 0 {
+        return Ok(None);
+    }
+    let (quotes, backslashes) = (mask(block, |lanes| is(lanes, b'"')), mask(block, |lanes| is(lanes, b'\\')));
+    let escaped = escapes.next(backslashes);
+    let ends = quotes & !escaped;
+    if !VALID {
+        let inside = ends.wrapping_sub(1) & !ends; // all bits before the first end, or all
+        let controls = inside & mask(block, control);
+        let escaped = escaped & inside;
+        if controls != 0 || escaped != 0 {
+            check(bytes, at, controls, escaped & !(quotes | backslashes | simple(block, escaped)))?;
+        }
+    }
+    Ok((ends != 0).then(|| at + ends.trailing_zeros() as usize + 1))
+}
+
+/// Refuses the first of the control characters and the escapes that are none. `unusual`: escaped bytes that need a closer look.
+#[inline]
+fn check(bytes: &[u8], at: usize, controls: u64, mut unusual: u64) -> Result<(), SyntaxError> {
+    let first_control = controls.trailing_zeros();
+    while unusual != 0 {
+        let place = unusual.trailing_zeros();
+        if place > first_control {
+            break;
+        }
+        let backslash = (at + place as usize).saturating_sub(1);
+        match bytes.get(backslash + 1) {
+            Some(b'u') => match bytes.get(backslash + 2..backslash + 6) {
+                Some(digits) if digits.iter().fold(true, |all, b| all & b.is_ascii_hexdigit()) => {}
+                _ => return Err(SyntaxError::new(DIGITS, backslash)),
+            },
+            _ => return Err(SyntaxError::new(UNKNOWN, backslash)),
+        }
+        unusual &= unusual - 1;
+    }
+    if controls != 0 { Err(SyntaxError::new(CONTROL, at + first_control as usize)) } else { Ok(()) }
+}
+
+/// Which bytes a backslash escapes, from block to block.
+#[derive(Default)]
+struct Escapes {
+    /// 1 where the first byte of the next block is escaped.
+    carry: u64,
+}
+
+impl Escapes {
+    const fn is_pending(&self) -> bool {
+        self.carry != 0
+    }
+
+    /// The escaped bytes of a block with these backslashes. A backslash escapes the byte behind it unless it is escaped itself:
+    /// in a run of them every second one is. Adding the backslashes to those that begin a run on an odd place carries a bit out
+    /// of every such run, so that the two kinds of run can be told apart.
+    #[inline]
+    const fn next(&mut self, backslashes: u64) -> u64 {
+        const EVEN: u64 = 0x5555_5555_5555_5555;
+        let unescaped = backslashes & !self.carry;
+        let behind = unescaped << 1 | self.carry;
+        let odd_starts = unescaped & !EVEN & !behind;
+        let (even_runs, overflow) = odd_starts.overflowing_add(unescaped);
+        self.carry = overflow as u64;
+        (EVEN ^ (even_runs << 1)) & behind
+    }
+}
+
+/// The escaped bytes that stand for themselves behind a backslash, beside quote and backslash.
+#[inline]
+fn simple(block: &[u8; BLOCK], escaped: u64) -> u64 {
+    if escaped == 0 {
+        return 0;
+    }
+    mask(block, |lanes| (is(lanes, b'n') | is(lanes, b't') | is(lanes, b'r')) | (is(lanes, b'/') | is(lanes, b'b') | is(lanes, b'f')))
+}
+
+/// One bit per byte for which `test` has all bits set, the lowest for the first.
+#[inline]
+fn mask(block: &[u8; BLOCK], test: impl Fn(u8x16) -> u8x16) -> u64 {
+    let (vectors, _) = block.as_chunks::<LANES>();
+    vectors.iter().rev().fold(0, |mask, lanes| mask << LANES | u64::from(test(u8x16::new(*lanes)).to_bitmask()))
+}
+
+/// One bit per byte that must be escaped in a JSON string.
+#[inline]
+fn specials(block: &[u8; BLOCK]) -> u64 {
+    let (vectors, _) = block.as_chunks::<LANES>();
+    let any = vectors.iter().fold(u8x16::splat(0), |any, lanes| any | special(u8x16::new(*lanes)));
+    if any.to_bitmask() == 0 { 0 } else { mask(block, special) }
+}
+
+#[inline]
+fn special(lanes: u8x16) -> u8x16 {
+    control(lanes) | is(lanes, b'"') | is(lanes, b'\\')
+}
+
+#[inline]
+fn control(lanes: u8x16) -> u8x16 {
+    lanes.min(u8x16::splat(0x1f)).simd_eq(lanes)
+}
+
+#[inline]
+fn is(lanes: u8x16, byte: u8) -> u8x16 {
+    lanes.simd_eq(u8x16::splat(byte))
+}
+
+/// The last bytes of a text as a block. What is added ends nothing, and is refused behind a backslash.
+#[inline]
+fn padded(rest: &[u8]) -> [u8; BLOCK] {
+    let mut block = [b' '; BLOCK];
+    block.iter_mut().zip(rest).for_each(|(slot, byte)| *slot = *byte);
+    block
 }
 
 /// Number of leading spaces, at most [`LANES`]: indentation.
 #[inline]
 pub(super) fn spaces(bytes: &[u8]) -> usize {
-    lanes(bytes, 0).map_or(0, |lanes| (!lanes.simd_eq(u8x16::splat(b' ')).to_bitmask()).trailing_zeros() as usize)
-}
-
-const CONTROL: &str = "unescaped control character in a string";
-
-/// [`string_end`] byte by byte, for the last few bytes.
-fn string_tail(bytes: &[u8], mut at: usize) -> Result<usize, SyntaxError> {
-    loop {
-        match bytes.get(at) {
-            Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => at = escape_end(bytes, at)?,
-            Some(0..0x20) => return Err(SyntaxError::new(CONTROL, at)),
-            Some(_) => at += 1,
-            None => return Err(SyntaxError::new("unterminated string: expected `\"`", at)),
-        }
-    }
-}
-
-/// Position after the escape whose backslash is at `at`.
-#[inline]
-fn escape_end(bytes: &[u8], at: usize) -> Result<usize, SyntaxError> {
-    match bytes.get(at + 1) {
-        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
-        Some(b'u') => match bytes.get(at + 2..at + 6) {
-            Some(digits) if digits.iter().fold(true, |all, b| all & b.is_ascii_hexdigit()) => Ok(at + 6),
-            _ => Err(SyntaxError::new("expected four hexadecimal digits after `\\u`", at)),
-        },
-        _ => Err(SyntaxError::new("unknown escape: expected one of `\"\\/bfnrtu` after `\\`", at)),
-    }
-}
-
-/// Length of the leading blocks of plain text, in bytes.
-#[inline]
-fn blocks(bytes: &[u8]) -> usize {
-    let (blocks, _) = bytes.as_chunks::<BLOCK>();
-    blocks.iter().take_while(|block| is_plain(block)).count() * BLOCK
-}
-
-#[inline]
-fn block(bytes: &[u8], at: usize) -> Option<&[u8; BLOCK]> {
-    bytes.get(at..)?.first_chunk()
-}
-
-#[inline]
-fn lanes(bytes: &[u8], at: usize) -> Option<u8x16> {
-    bytes.get(at..)?.first_chunk().map(|lanes| u8x16::new(*lanes))
-}
-
-fn tail(bytes: &[u8]) -> usize {
-    bytes.iter().position(|&b| is_special(b)).unwrap_or(bytes.len())
-}
-
-/// One bit per special byte, the lowest for the first.
-#[inline]
-fn special_mask(lanes: u8x16) -> u32 {
-    let control = lanes.min(u8x16::splat(0x1f)).simd_eq(lanes);
-    (control | lanes.simd_eq(u8x16::splat(b'"')) | lanes.simd_eq(u8x16::splat(b'\\'))).to_bitmask()
+    let lanes = bytes.first_chunk().map(|lanes| u8x16::new(*lanes));
+    lanes.map_or(0, |lanes| ((!is(lanes, b' ')).to_bitmask().trailing_zeros() as usize).min(LANES))
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing)]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -236,5 +237,40 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_second_backslash_of_a_run_escapes_wherever_blocks_end() {
+        for before in 0..70 {
+            for run in 0..140 {
+                let text = format!("{}{}\"{}\" and more", ".".repeat(before), "\\".repeat(run), "-".repeat(before));
+                let first = before + run + 1;
+                let want = if run % 2 == 0 { first } else { first + before + 1 };
+                assert_eq!(
+                    (string_end(text.as_bytes(), 0).ok(), closing_quote(text.as_bytes(), 0).ok()),
+                    (Some(want), Some(want)),
+                    "{text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_fault_is_told_at_its_place() {
+        for place in [0, 15, 62, 63, 64, 127] {
+            for (fault, offset, what) in [
+                ("\\x\u{1}", 0, UNKNOWN),
+                ("\u{1}\\x", 0, CONTROL),
+                ("\\\u{1}", 0, UNKNOWN),
+                ("\\u12\"", 0, DIGITS),
+                ("\\\\\\u12g4", 2, DIGITS),
+            ] {
+                let text = format!("{}{fault}{}\"", ".".repeat(place), "-".repeat(80));
+                let error = string_end(text.as_bytes(), 0).unwrap_err();
+                assert_eq!(error, SyntaxError::new(what, place + offset), "{text}");
+            }
+        }
+        assert_eq!(string_end(b"abc\\", 0).unwrap_err(), SyntaxError::new(UNKNOWN, 3));
+        assert_eq!(string_end(b"abc", 0).unwrap_err(), SyntaxError::new(UNTERMINATED, 3));
     }
 }

@@ -9,7 +9,7 @@ use super::run;
 use crate::json::text::Text;
 
 /// A problem and its position; converted to [`ScanError`], which counts lines, only when returned.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SyntaxError {
     what: &'static str,
     at: usize,
