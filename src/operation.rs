@@ -33,7 +33,7 @@ closed_set! {
 }
 
 /// What a request has beside its body, by its protocol.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub enum Beside {
     /// Nothing.
     #[default]

@@ -3,7 +3,7 @@
 use super::call::Call;
 use super::conversation::Conversation;
 use super::exchange::Exchange;
-use super::{cors, intake};
+use super::{cors, intake, large};
 use crate::auth::{self, AuthFailure, Principal};
 use crate::error::{ApiError, ErrorKind};
 use crate::front::chat::head::Head;
@@ -191,7 +191,7 @@ impl Exchange {
         beside: Beside,
     ) -> Result<Box<Call>, ApiError> {
         let live = self.live.clone();
-        let parsed = operation.parse(body)?;
+        let parsed = large::run(body.len(), move || operation.parse(body)).await??;
         let model = parsed.text(Field::Model).unwrap_or_default();
         let found = names::resolve(&live.snapshot.routes, &live.snapshot.tenants, *who, &model).inspect_err(|error| {
             self.unknown_model = Some(redact_to(&model, MAX_MODEL).into());
@@ -248,7 +248,7 @@ impl Exchange {
         Ok(Box::new(Call {
             operation,
             head,
-            parsed: Some(Box::new(parsed)),
+            parsed: Some(Arc::new(parsed)),
             beside,
             star: found.star.map(Into::into),
             team: live.snapshot.tenants.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),

@@ -1,6 +1,7 @@
 //! An admitted request on its way through the targets of its route, and the attempt at one of them.
 
 use super::connector::upstream::{AttemptConnection, Slot};
+use super::large;
 use super::live::Live;
 use super::shared::Shared;
 use crate::dialect::Outgoing;
@@ -11,8 +12,9 @@ use crate::lifecycle::AttemptFailure;
 use crate::limit::{Permit, RequestSize};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::failure::{FailureClass, ProviderError};
-use crate::llm::field::Field;
+use crate::llm::field::{Field, Fields};
 use crate::llm::settings::Params;
+use crate::llm::state::Seal;
 use crate::operation::{Beside, Operation};
 use crate::provider::Target;
 use crate::provider::timeouts::Timeouts;
@@ -30,7 +32,7 @@ pub struct Call {
     /// What the client asks for.
     pub operation: Operation,
     /// The client's request; dropped with the commit.
-    pub parsed: Option<Box<Parsed>>,
+    pub parsed: Option<Arc<Parsed>>,
     /// What came with it beside its body.
     pub beside: Beside,
     /// The route.
@@ -75,6 +77,35 @@ pub struct Attempt {
     pub http2: bool,
 }
 
+/// All that the body of an attempt is written from, so that it can be written beside the workers.
+struct Encode {
+    operation: Operation,
+    parsed: Arc<Parsed>,
+    beside: Beside,
+    route: Arc<Route>,
+    target: Arc<Target>,
+    model: Box<str>,
+    /// The fields that the target has refused.
+    refused: Fields,
+    seal: Seal,
+}
+
+impl Encode {
+    /// Writes the request, without the fields that the target has refused.
+    fn run(self) -> Result<Outgoing, ApiError> {
+        let without;
+        let params = if self.refused.is_empty() {
+            &self.route.params
+        } else {
+            without = Params { refused: self.refused, ..self.route.params.clone() };
+            &without
+        };
+        let system = self.route.system.as_deref();
+        let request = ChatRequest { parsed: &self.parsed, params, system, model: &self.model, seal: Some(&self.seal) };
+        self.operation.encode(&request, &self.beside, &self.target)
+    }
+}
+
 impl Call {
     /// The name of the model at a target.
     pub fn model<'a>(&'a self, target: &'a Target) -> Cow<'a, str> {
@@ -103,7 +134,8 @@ impl Call {
         if let Beside::Responses { without_reasoning, .. } = &mut self.beside {
             *without_reasoning = false; // another target may be able to read it
         }
-        let outgoing = self.encode(&target, &model, live)?;
+        let encode = self.encode(&target, &model, live)?;
+        let outgoing = large::run(encode.parsed.body().len(), move || encode.run()).await??;
         let slot = live.upstream(&target).enter().ok_or(AttemptFailure::Saturated)?;
         let kinds = live.store.enter(&mut self.permit, provider, live.now()).await.map_err(AttemptFailure::Limited)?;
         live.metrics.limits_admitted(kinds);
@@ -120,20 +152,18 @@ impl Call {
         })
     }
 
-    /// The request to a target, without the fields that it has refused.
-    fn encode(&self, target: &Target, model: &str, live: &Live) -> Result<Outgoing, ApiError> {
-        let parsed = self.parsed.as_ref().ok_or_else(ApiError::internal)?;
-        let seal = live.seal(&self.team, &target.provider.name);
-        let refused = live.refused.of(&target.provider.name, model, live.now());
-        let without;
-        let params = if refused.is_empty() {
-            &self.route.params
-        } else {
-            without = Params { refused, ..self.route.params.clone() };
-            &without
-        };
-        let request = ChatRequest { parsed, params, system: self.route.system.as_deref(), model, seal: Some(&seal) };
-        self.operation.encode(&request, &self.beside, target)
+    /// What the request to a target is written from.
+    fn encode(&self, target: &Arc<Target>, model: &str, live: &Live) -> Result<Encode, ApiError> {
+        Ok(Encode {
+            operation: self.operation,
+            parsed: self.parsed.clone().ok_or_else(ApiError::internal)?,
+            beside: self.beside.clone(),
+            route: self.route.clone(),
+            target: target.clone(),
+            model: model.into(),
+            refused: live.refused.of(&target.provider.name, model, live.now()),
+            seal: live.seal(&self.team, &target.provider.name),
+        })
     }
 
     /// Writes the attempt's request again without what its refusal is about: a field, which is remembered for the target, or
@@ -172,8 +202,9 @@ impl Call {
     }
 
     /// Writes the attempt's request again, for another connection.
-    fn encode_again(&mut self, target: &Target, model: &str, live: &Live) -> bool {
-        let (Ok(outgoing), Some(attempt)) = (self.encode(target, model, live), &mut self.attempt) else { return false };
+    fn encode_again(&mut self, target: &Arc<Target>, model: &str, live: &Live) -> bool {
+        let encoded = self.encode(target, model, live).and_then(Encode::run);
+        let (Ok(outgoing), Some(attempt)) = (encoded, &mut self.attempt) else { return false };
         (attempt.outgoing, attempt.connection) = (outgoing, AttemptConnection::default());
         true
     }

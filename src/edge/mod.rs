@@ -42,7 +42,8 @@ pub mod summary;
 
 pub mod descriptors;
 pub mod drain;
-pub mod live;
+pub mod large;
+mod live;
 pub mod reload;
 
 #[cfg(test)]
