@@ -6,13 +6,18 @@ use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use std::borrow::Cow;
+use tidegate::config;
 use tidegate::frame::sse::SseFramer;
 use tidegate::json::envelope;
 use tidegate::json::splice::Splice;
-use tidegate::llm::envelope::Parsed;
+use tidegate::llm::envelope::{ChatRequest, Parsed};
+use tidegate::llm::settings::Params;
+use tidegate::operation::{Beside, Operation};
 
 const SIZES: [usize; 4] = [1 << 10, 64 << 10, 1 << 20, 5 << 20];
-const TEXTS: [&str; 6] = ["ascii", "prose", "multilingual", "data_uri", "messages", "escaped"];
+const TEXTS: [&str; 7] = ["ascii", "prose", "multilingual", "data_uri", "messages", "escaped", "agent"];
+/// Bodies that are hard on one part of the scan.
+const HOSTILE: [&str; 4] = ["backslashes", "braces", "short_strings", "multibyte"];
 
 fn main() {
     divan::main();
@@ -33,6 +38,11 @@ fn body(text: &str, size: usize) -> String {
         "multilingual" => "Der Fluß fließt. 潮の満ち引きは月による。Прилив и отлив. 🌊 مدّ وجزر. ",
         "data_uri" => "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg",
         "escaped" => r"\u6f6e\u306e\u6e80\u3061 ",
+        "agent" => return agent(size),
+        "backslashes" => r"\\\n\\\\\t",
+        "braces" => return format!(r#"{{"model":"m","messages":[],"x":[{}1]}}"#, fill("[{}],{},", size)),
+        "short_strings" => return format!(r#"{{"model":"m","messages":[],"x":[{}1]}}"#, fill(r#""a","","b","#, size)),
+        "multibyte" => "潮の満ち引き",
         _ => {
             let one = format!(r#"{{"role":"user","content":"{}"}},"#, fill("Some words, in a line.\\n", 480));
             return messages(fill(&one, size).trim_end_matches(','));
@@ -42,9 +52,40 @@ fn body(text: &str, size: usize) -> String {
     messages(&format!(r#"{{"role":"user","content":"{prefix}{}"}}"#, fill(unit, size)))
 }
 
+/// What a coding agent sends: instructions, turns of calls and their results, twenty tools. Source code has an escape every few
+/// bytes.
+fn agent(size: usize) -> String {
+    let code = r#"pub fn rise(tide: &str) {\n\tlet name = \"high \u2192 \"; // the water comes\n\tprintln!(\"{name}{tide}\");\n}\n"#;
+    let file = fill(code, 3000);
+    let turn = |n: usize| {
+        format!(
+            r#"{{"role":"assistant","content":"I read file {n}.","tool_calls":[{{"id":"call_{n}","type":"function","function":{{"name":"read_{}","arguments":"{{\"path\":\"src/{n}.rs\"}}"}}}}]}},{{"role":"tool","tool_call_id":"call_{n}","content":"{file}"}}"#,
+            n % 20
+        )
+    };
+    let tool = |n: usize| {
+        format!(
+            r#"{{"type":"function","function":{{"name":"read_{n}","description":"{}","parameters":{{"type":"object","properties":{{"path":{{"type":"string"}},"offset":{{"type":"integer","minimum":0}}}},"required":["path"],"additionalProperties":false}}}}}}"#,
+            fill("Reads a file of the workspace. ", 400)
+        )
+    };
+    let rules = fill("Keep to the rules of the house. ", 4000);
+    let turns = (0..size / 3200).map(turn).map(|turn| format!(",{turn}")).collect::<String>();
+    let tools = (0..20).map(tool).collect::<Vec<_>>().join(",");
+    format!(
+        r#"{{"model":"gpt-4o","max_tokens":4096,"messages":[{{"role":"system","content":"{rules}"}},{{"role":"user","content":"Mend the test."}}{turns}],"tools":[{tools}],"stream":true}}"#
+    )
+}
+
 #[divan::bench(args = TEXTS, consts = SIZES)]
 fn scan<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
     let body = body(text, SIZE);
+    bencher.counter(BytesCount::of_str(&body)).bench(|| envelope::text(black_box(body.as_bytes())).and_then(envelope::scan).unwrap());
+}
+
+#[divan::bench(args = HOSTILE)]
+fn scan_hostile(bencher: Bencher<'_, '_>, text: &str) {
+    let body = body(text, 1 << 20);
     bencher.counter(BytesCount::of_str(&body)).bench(|| envelope::text(black_box(body.as_bytes())).and_then(envelope::scan).unwrap());
 }
 
@@ -63,6 +104,25 @@ fn scan_and_splice<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
         splice.replace(&found.members[0], Cow::Borrowed(b"\"claude-sonnet-4-5\""));
         splice.insert("stream_options", Cow::Borrowed(b"{\"include_usage\":true}"));
         splice.finish()
+    });
+}
+
+/// An agent's body on its way to a provider, beside its parse.
+#[divan::bench(args = ["openai", "anthropic", "bedrock", "google_ai_studio", "mistral"])]
+fn encode_agent(bencher: Bencher<'_, '_>, kind: &str) {
+    let (provider, model) = match kind {
+        "bedrock" => ("kind: bedrock, region: us-east-1, api_key: k".to_owned(), "us.amazon.nova-pro-v1:0"),
+        kind => (format!("kind: {kind}, api_key: k"), if kind == "anthropic" { "claude-sonnet-4-5" } else { "m" }),
+    };
+    let yaml = format!(
+        "auth: none\nproviders: {{ p: {{ {provider} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: \"{model}\" }} ] }} }}"
+    );
+    let target = config::parse(&yaml, "bench", &|_| None).ok().unwrap().snapshot.routes[0].targets[0].clone();
+    let (body, params) = (Bytes::from(agent(100 << 10)), Params::default());
+    let parsed = Parsed::parse(body.clone()).unwrap();
+    bencher.counter(BytesCount::new(body.len())).bench(|| {
+        let request = ChatRequest { parsed: black_box(&parsed), params: &params, system: None, model, seal: None };
+        Operation::Chat.encode(&request, &Beside::Nothing, &target).unwrap().body
     });
 }
 
