@@ -44,6 +44,11 @@ impl Writer {
         Self { out: Vec::with_capacity(capacity), comma: false }
     }
 
+    /// A writer that appends to `out`.
+    pub fn appending(out: Vec<u8>) -> Self {
+        Self { out, comma: false }
+    }
+
     fn next(&mut self) {
         if self.comma {
             self.out.push(b',');

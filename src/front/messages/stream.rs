@@ -29,13 +29,16 @@ impl Events {
 
     /// Writes an event of this type. `members` writes what follows the type.
     fn event(&mut self, name: &str, members: impl FnOnce(&mut Writer)) {
-        let mut w = Writer::with_capacity(EVENT);
+        self.out.reserve(EVENT);
+        for piece in ["event: ", name, "\ndata: "] {
+            self.out.extend_from_slice(piece.as_bytes());
+        }
+        let mut w = Writer::appending(std::mem::take(&mut self.out));
         w.object().key("type").string(name);
         members(&mut w);
         w.end_object();
-        for piece in [b"event: ".as_slice(), name.as_bytes(), b"\ndata: ", &w.finish(), b"\n\n"] {
-            self.out.extend_from_slice(piece);
-        }
+        self.out = w.finish();
+        self.out.extend_from_slice(b"\n\n");
     }
 
     fn delta(&mut self, kind: &str, member: &str, text: Text<'_>) {

@@ -308,10 +308,12 @@ impl Sink for Items {
 impl Writer for Items {
     /// Writes what the frame has added to the last item.
     fn flush(&mut self) {
-        let (delta, logprobs) = (std::mem::take(&mut self.delta.0), std::mem::take(&mut self.delta.1));
+        let (delta, logprobs) = &mut self.delta;
         if let Some(item) = self.items.last().filter(|_| !delta.is_empty() || !logprobs.is_empty()) {
-            item.delta(&delta, &logprobs, &mut self.events);
+            item.delta(delta, logprobs, &mut self.events);
         }
+        delta.clear();
+        logprobs.clear();
     }
 
     fn refusal(&self, block: &RawBlock<'_>) -> Option<String> {

@@ -160,13 +160,16 @@ impl Response {
 
     /// An event of this type. `members` writes what follows its number.
     pub(super) fn event(&self, kind: &str, out: &mut Vec<u8>, members: impl FnOnce(&mut Writer)) {
-        let mut w = Writer::with_capacity(EVENT);
+        out.reserve(EVENT);
+        for piece in ["event: ", kind, "\ndata: "] {
+            out.extend_from_slice(piece.as_bytes());
+        }
+        let mut w = Writer::appending(std::mem::take(out));
         w.object().key("type").string(kind).key("sequence_number").integer(self.count.fetch_add(1, Ordering::Relaxed));
         members(&mut w);
         w.end_object();
-        for piece in [b"event: ".as_slice(), kind.as_bytes(), b"\ndata: ", &w.finish(), b"\n\n"] {
-            out.extend_from_slice(piece);
-        }
+        *out = w.finish();
+        out.extend_from_slice(b"\n\n");
     }
 
     /// The response object.
