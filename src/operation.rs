@@ -11,7 +11,7 @@ use crate::llm::embeddings::{EmbeddingRequest, INPUT};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::messages::{Headers, MessagesRequest};
-use crate::llm::responses::{Functions, ResponsesRequest};
+use crate::llm::responses::ResponsesRequest;
 use crate::provider::Target;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ impl Operation {
     /// A 400 that names the field where the target cannot keep what the client asked for.
     pub fn encode(self, request: &ChatRequest<'_>, beside: &Beside, target: &Target) -> Result<Outgoing, ApiError> {
         let (dialect, provider) = (target.dialect(), &target.provider.name);
-        let (no_headers, no_functions) = (Headers::default(), Arc::<Functions>::default());
+        let no_headers = Headers::default();
         let headers = if let Beside::Messages(headers) = beside { headers } else { &no_headers };
         match self {
             Self::Chat => dialect.encode(request),
@@ -120,6 +120,7 @@ impl Operation {
                 ApiError::new(404, ErrorKind::NotFound, message)
             }),
             Self::Responses => {
+                let no_functions = Arc::default();
                 let (functions, without_reasoning) = match beside {
                     Beside::Responses { stored: Some((name, at)), .. } if *at != target.provider.index => {
                         return Err(responses::not_stored(name));

@@ -208,7 +208,7 @@ impl Exchange {
         let call = self.call.as_deref();
         if let Some((error, reason)) = call.and_then(|call| call.failures.best()) {
             let mut error = error.clone();
-            // Codex sends a request 30 times whichever of the two it is, and only here with pauses that it is told.
+            // Codex repeats a failed request 30 times. With a 503, whose `retry-after` it obeys, the tries are a second apart.
             if self.common.front == Front::Responses && reason == Outcome::Connect.name() {
                 (error.status, error.kind) = (503, ErrorKind::Overloaded);
             }

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-/// From this size on a body is parsed and translated on the runtime's pool for blocking work, in bytes. A MiB takes a
-/// millisecond or two.
+/// From this size on a body is parsed and translated on the runtime's pool for blocking work, in bytes. A MiB takes
+/// one to three milliseconds.
 const LARGE_BODY: usize = 1 << 20;
 
 /// One large body at a time for each core; more would only take memory.

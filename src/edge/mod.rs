@@ -42,8 +42,8 @@ pub mod summary;
 
 pub mod descriptors;
 pub mod drain;
-pub mod large;
-mod live;
+mod large;
+pub mod live;
 pub mod reload;
 
 #[cfg(test)]
