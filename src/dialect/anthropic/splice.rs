@@ -440,7 +440,7 @@ mod tests {
         list.iter().map(|(name, json)| ((*name).to_owned(), (*json).to_owned())).collect()
     }
 
-    /// What stands behind `"messages":[],` where a route overrides or defaults, and what is dropped.
+    /// The members after `messages` under these overrides and defaults, and the dropped fields.
     fn under(model: &str, overrides: &[(&str, &str)], defaults: &[(&str, &str)], members: &str) -> (String, Vec<String>) {
         let params = Params { overrides: list(overrides), defaults: list(defaults), ..Params::default() };
         let (body, dropped) = spliced_for(model, Host::Api, &format!(r#"{{"model":"r","messages":[]{members}}}"#), &params, None);

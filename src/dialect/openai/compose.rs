@@ -370,7 +370,7 @@ mod tests {
         OpenAi { quirks, split_think_tags: false, has_responses: false }
     }
 
-    /// What a provider of `kind` gets for a request of the Messages API beside model, messages and limit, and what is dropped.
+    /// The body that a provider of `kind` receives, without model, messages and token limit, and the dropped fields.
     fn sent(kind: &str, params: &Params, members: &str) -> (Value, Vec<String>) {
         let body = format!(r#"{{"model":"r","max_tokens":5,"messages":[{{"role":"user","content":"Hi"}}]{members}}}"#);
         let parsed = crate::front::messages::parse(body.into(), false).unwrap();
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(sent("vllm", &overriding, ""), (want.clone(), vec![]));
         assert_eq!(sent("vllm", &defaulting, ""), (want.clone(), vec![]));
         assert_eq!(sent("vllm", &overriding, r#","top_k":5"#), (want, vec![]));
-        // What the client says in its own protocol has no counterpart, but silences a default.
+        // A member of the client without a counterpart still replaces a default.
         let silenced = json!({"chat_template_kwargs": {"a": 1}, "seed": 7});
         assert_eq!(sent("vllm", &defaulting, r#","top_k":5"#), (silenced, vec!["top_k".to_owned()]));
         assert_eq!(sent("openai", &overriding, "").1, ["chat_template_kwargs"]);

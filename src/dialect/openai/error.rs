@@ -317,7 +317,7 @@ pub fn blames_input(message: &str) -> bool {
     INPUT.iter().any(|text| message.contains(text))
 }
 
-/// Whether a message says that the encrypted reasoning of an earlier turn cannot be read.
+/// Whether a message reports that encrypted reasoning of an earlier turn cannot be read.
 fn blames_reasoning(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("encrypted content") && STALE_REASONING_TEXTS.iter().any(|text| message.contains(text))

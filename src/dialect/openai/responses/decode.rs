@@ -150,7 +150,7 @@ impl Decoder {
         out.event(Event::ToolArguments { choice: 0, call, fragment });
     }
 
-    /// The answer is over, or goes on in the background.
+    /// Reads the end of an answer, or the state of one that continues in the background.
     fn finish(&mut self, status: &str, response: &WireResponse<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         // Some servers call every end `completed`.
         let own = string(response.status).map(Text::decode);
