@@ -96,7 +96,7 @@ pub fn text(body: &[u8]) -> Result<&str, ScanError> {
     simdutf8::basic::from_utf8(body).map_err(|_| {
         // simdutf8's basic check does not return the position.
         let at = std::str::from_utf8(body).map_or_else(|e| e.valid_up_to(), str::len);
-        SyntaxError::new("expected UTF-8 text", at).locate(body)
+        SyntaxError::new(&"expected UTF-8 text", at).locate(body)
     })
 }
 
@@ -110,13 +110,13 @@ pub fn scan(body: &str) -> Result<Envelope, ScanError> {
 
 fn find(body: &str) -> Result<Envelope, SyntaxError> {
     if u32::try_from(body.len()).is_err() {
-        return Err(SyntaxError::new("longer than 4 GiB", 0));
+        return Err(SyntaxError::new(&"longer than 4 GiB", 0));
     }
     let mut list = List::open(body, b'{', false)?;
     let mut members = SmallVec::<[Member; 16]>::new();
     while let Some(member) = list.member()? {
         if members.len() == MAX_MEMBERS {
-            return Err(SyntaxError::new("more than 256 members", member.key.start as usize));
+            return Err(SyntaxError::new(&"more than 256 members", member.key.start as usize));
         }
         members.push(member);
     }
@@ -137,7 +137,7 @@ fn check_duplicates(body: &str, members: &[Member]) -> Result<(), SyntaxError> {
         first_duplicate(body, members)
     };
     match duplicate {
-        Some(member) => Err(SyntaxError::new("duplicate key", member.key.start as usize)),
+        Some(member) => Err(SyntaxError::new(&"duplicate key", member.key.start as usize)),
         None => Ok(()),
     }
 }

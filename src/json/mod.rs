@@ -6,6 +6,7 @@
 
 pub mod envelope;
 pub mod error_path;
+mod grammar;
 mod key;
 #[cfg(test)]
 mod properties;

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::envelope;
-use super::run::{plain, string_end};
+use super::run::{Block, plain};
 use super::splice::Splice;
 use super::walk;
 use bytes::Bytes;
@@ -112,7 +112,7 @@ proptest! {
         agrees(format!("{{\"a\":\"{inside}\"}}").as_bytes())?;
         let quoted = format!("\"{inside}\"");
         if grammatical(quoted.as_bytes()) {
-            prop_assert_eq!(string_end(quoted.as_bytes(), 1).ok(), Some(quoted.len()));
+            prop_assert_eq!(Block::NONE.clone().string_end::<false>(quoted.as_bytes(), 1).ok(), Some(quoted.len()));
         }
         let special = |b: &u8| *b < 0x20 || matches!(b, b'"' | b'\\');
         prop_assert_eq!(plain(inside.as_bytes()), inside.as_bytes().iter().position(special).unwrap_or(inside.len()));

@@ -6,6 +6,7 @@
 //! 3.1.1), so that source code, with an escape every few bytes, costs no branch that cannot be predicted.
 
 use super::walk::SyntaxError;
+use std::num::NonZeroU64;
 use wide::u8x16;
 
 /// Bytes of a block.
@@ -13,105 +14,131 @@ const BLOCK: usize = 64;
 /// Bytes of a vector.
 const LANES: usize = 16;
 
-const CONTROL: &str = "unescaped control character in a string";
-const UNTERMINATED: &str = "unterminated string: expected `\"`";
-const DIGITS: &str = "expected four hexadecimal digits after `\\u`";
-const UNKNOWN: &str = "unknown escape: expected one of `\"\\/bfnrtu` after `\\`";
+const CONTROL: &&str = &"unescaped control character in a string";
+const UNTERMINATED: &&str = &"unterminated string: expected `\"`";
+const DIGITS: &&str = &"expected four hexadecimal digits after `\\u`";
+const UNKNOWN: &&str = &"unknown escape: expected one of `\"\\/bfnrtu` after `\\`";
 
 /// Number of leading bytes that need no escape.
 pub fn plain(bytes: &[u8]) -> usize {
     let (blocks, _) = bytes.as_chunks::<BLOCK>();
     let mut at = 0;
     for block in blocks {
-        let special = specials(block);
-        if special != 0 {
-            return at + special.trailing_zeros() as usize;
+        if !is_plain(block) {
+            return at + mask(block, special).trailing_zeros() as usize;
         }
         at += BLOCK;
     }
     let rest = bytes.get(at..).unwrap_or_default();
-    at + (specials(&padded(rest)).trailing_zeros() as usize).min(rest.len())
+    at + (mask(&padded(rest), special).trailing_zeros() as usize).min(rest.len())
 }
 
-/// Position after the closing quote of a string whose text begins at `start` (`string` of RFC 8259, section 7).
-#[inline]
-pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
-    short_end(bytes, start).map_or_else(|| long_end::<false>(bytes, start), Ok)
+/// The block of a text that its reader is in: where strings end there. A string that begins and ends in it costs no look at its
+/// text.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    /// Position of its first byte.
+    base: usize,
+    /// 1 for each quotation mark that is not escaped.
+    quotes: u64,
+    /// 1 for each of them, for each control character, and for each escaped byte that needs a closer look.
+    stops: u64,
+    escapes: Escapes,
 }
 
-/// [`string_end`] in validated text.
-#[inline]
-pub(super) fn closing_quote(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
-    short_end(bytes, start).map_or_else(|| long_end::<true>(bytes, start), Ok)
-}
+impl Block {
+    /// Before the first block of a text.
+    pub(super) const NONE: Self = Self { base: 0usize.wrapping_sub(BLOCK), quotes: 0, stops: 0, escapes: Escapes { carry: 0 } };
 
-/// The same where the string ends within the first vector and has no escape, as most do.
-#[inline]
-fn short_end(bytes: &[u8], start: usize) -> Option<usize> {
-    let lanes = u8x16::new(*bytes.get(start..)?.first_chunk()?);
-    let first = start + special(lanes).to_bitmask().trailing_zeros() as usize;
-    (first < start + LANES && bytes.get(first) == Some(&b'"')).then_some(first + 1)
-}
-
-/// [`string_end`]; `VALID`: of validated text.
-#[inline(never)]
-fn long_end<const VALID: bool>(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
-    let (mut at, mut escapes) = (start, Escapes::default());
-    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        if let Some(end) = end_in::<VALID>(bytes, at, block, &mut escapes)? {
-            return Ok(end);
+    /// Position after the closing quote of a string whose text begins at `start` (`string` of RFC 8259, section 7). `VALID`: the
+    /// text is validated, and only quotes are looked for. `start` must not be less than at the last call, and what is between must
+    /// not be part of a string.
+    #[inline(always)]
+    pub(super) fn string_end<const VALID: bool>(&mut self, bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
+        let passed = start.wrapping_sub(self.base);
+        if let Some(stops) = self.stops.checked_shr(passed as u32).and_then(NonZeroU64::new) {
+            let first = start + stops.trailing_zeros() as usize;
+            if bytes.get(first) == Some(&b'"') {
+                return Ok(first + 1);
+            }
         }
-        at += BLOCK;
+        self.long_end::<VALID>(bytes, start)
     }
-    let rest = bytes.get(at..).unwrap_or_default();
-    let end = end_in::<VALID>(bytes, at, &padded(rest), &mut escapes)?;
-    end.ok_or(SyntaxError::new(UNTERMINATED, bytes.len()))
+
+    /// The same for a string that begins or ends in another block, or needs a closer look.
+    #[inline(never)]
+    fn long_end<const VALID: bool>(&mut self, bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
+        if start.wrapping_sub(self.base) >= BLOCK {
+            *self = Self { base: start, ..Self::NONE };
+            self.read::<VALID>(bytes);
+        }
+        let mut ahead = u64::MAX << (start - self.base);
+        loop {
+            let ends = self.quotes & ahead;
+            let inside = ahead & ends.wrapping_sub(1) & !ends; // before the first end, or all
+            if !VALID && self.stops & inside != 0 {
+                check(bytes, self.base, self.stops & inside)?;
+            }
+            if ends != 0 {
+                return Ok(self.base + ends.trailing_zeros() as usize + 1);
+            }
+            self.base += BLOCK;
+            if self.base >= bytes.len() {
+                return Err(SyntaxError::new(UNTERMINATED, bytes.len()));
+            }
+            self.read::<VALID>(bytes);
+            ahead = u64::MAX;
+        }
+    }
+
+    /// Reads the block at `base`.
+    #[inline]
+    fn read<const VALID: bool>(&mut self, bytes: &[u8]) {
+        let rest = bytes.get(self.base..).unwrap_or_default();
+        match rest.first_chunk() {
+            Some(block) => self.look::<VALID>(block),
+            None => self.look::<VALID>(&padded(rest)),
+        }
+    }
+
+    #[inline]
+    fn look<const VALID: bool>(&mut self, block: &[u8; BLOCK]) {
+        if !self.escapes.is_pending() && is_plain(block) {
+            (self.quotes, self.stops) = (0, 0);
+            return;
+        }
+        let (quotes, backslashes) = (mask(block, |lanes| is(lanes, b'"')), mask(block, |lanes| is(lanes, b'\\')));
+        let escaped = self.escapes.next(backslashes);
+        self.quotes = quotes & !escaped;
+        self.stops = self.quotes;
+        if !VALID {
+            self.stops |= mask(block, control) | (escaped & !(quotes | backslashes | simple(block, escaped)));
+        }
+    }
 }
 
-/// The end of the string in the block at `at`, if it is there. Everything before it is checked, unless the text is `VALID`.
+/// Refuses the first control character, and the first escape that is none. `faults`: the bytes of a string in the block at `at` that
+/// may be either.
 #[inline]
-fn end_in<const VALID: bool>(bytes: &[u8], at: usize, block: &[u8; BLOCK], escapes: &mut Escapes) -> Result<Option<usize>, SyntaxError> {
-    if !escapes.is_pending() && specials(block) == 0 {
-        return Ok(None);
-    }
-    let (quotes, backslashes) = (mask(block, |lanes| is(lanes, b'"')), mask(block, |lanes| is(lanes, b'\\')));
-    let escaped = escapes.next(backslashes);
-    let ends = quotes & !escaped;
-    if !VALID {
-        let inside = ends.wrapping_sub(1) & !ends; // all bits before the first end, or all
-        let controls = inside & mask(block, control);
-        let escaped = escaped & inside;
-        if controls != 0 || escaped != 0 {
-            check(bytes, at, controls, escaped & !(quotes | backslashes | simple(block, escaped)))?;
+fn check(bytes: &[u8], at: usize, mut faults: u64) -> Result<(), SyntaxError> {
+    while faults != 0 {
+        let place = at + faults.trailing_zeros() as usize;
+        let digits = bytes.get(place + 1..place + 5).unwrap_or_default();
+        if bytes.get(place) != Some(&b'u') {
+            let before = bytes.get(..place).unwrap_or_default();
+            let escaped = before.iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1;
+            return Err(if escaped { SyntaxError::new(UNKNOWN, place - 1) } else { SyntaxError::new(CONTROL, place) });
         }
-    }
-    Ok((ends != 0).then(|| at + ends.trailing_zeros() as usize + 1))
-}
-
-/// Refuses the first of the control characters and the escapes that are none. `unusual`: escaped bytes that need a closer look.
-#[inline]
-fn check(bytes: &[u8], at: usize, controls: u64, mut unusual: u64) -> Result<(), SyntaxError> {
-    let first_control = controls.trailing_zeros();
-    while unusual != 0 {
-        let place = unusual.trailing_zeros();
-        if place > first_control {
-            break;
+        if digits.len() != 4 || !digits.iter().fold(true, |all, b| all & b.is_ascii_hexdigit()) {
+            return Err(SyntaxError::new(DIGITS, place - 1));
         }
-        let backslash = (at + place as usize).saturating_sub(1);
-        match bytes.get(backslash + 1) {
-            Some(b'u') => match bytes.get(backslash + 2..backslash + 6) {
-                Some(digits) if digits.iter().fold(true, |all, b| all & b.is_ascii_hexdigit()) => {}
-                _ => return Err(SyntaxError::new(DIGITS, backslash)),
-            },
-            _ => return Err(SyntaxError::new(UNKNOWN, backslash)),
-        }
-        unusual &= unusual - 1;
+        faults &= faults - 1;
     }
-    if controls != 0 { Err(SyntaxError::new(CONTROL, at + first_control as usize)) } else { Ok(()) }
+    Ok(())
 }
 
 /// Which bytes a backslash escapes, from block to block.
-#[derive(Default)]
+#[derive(Clone, Debug)]
 struct Escapes {
     /// 1 where the first byte of the next block is escaped.
     carry: u64,
@@ -153,12 +180,11 @@ fn mask(block: &[u8; BLOCK], test: impl Fn(u8x16) -> u8x16) -> u64 {
     vectors.iter().rev().fold(0, |mask, lanes| mask << LANES | u64::from(test(u8x16::new(*lanes)).to_bitmask()))
 }
 
-/// One bit per byte that must be escaped in a JSON string.
+/// Whether no byte must be escaped in a JSON string.
 #[inline]
-fn specials(block: &[u8; BLOCK]) -> u64 {
+fn is_plain(block: &[u8; BLOCK]) -> bool {
     let (vectors, _) = block.as_chunks::<LANES>();
-    let any = vectors.iter().fold(u8x16::splat(0), |any, lanes| any | special(u8x16::new(*lanes)));
-    if any.to_bitmask() == 0 { 0 } else { mask(block, special) }
+    vectors.iter().fold(u8x16::splat(0), |any, lanes| any | special(u8x16::new(*lanes))).to_bitmask() == 0
 }
 
 #[inline]
@@ -195,6 +221,33 @@ pub(super) fn spaces(bytes: &[u8]) -> usize {
 #[allow(clippy::indexing_slicing, clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    fn string_end(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
+        Block::NONE.clone().string_end::<false>(bytes, start)
+    }
+
+    fn closing_quote(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
+        Block::NONE.clone().string_end::<true>(bytes, start)
+    }
+
+    #[test]
+    fn one_block_serves_all_strings_in_it() {
+        let long = "a text that is longer than a block of sixty-four bytes, so that it ends in another one";
+        let strings = ["", "a", r"\\", r#"\n\""#, "潮の満ち引き", long];
+        for gap in [0, 1, 7, 61, 62, 63, 64, 65, 200] {
+            for first in 0..strings.len() {
+                let order = (0..40).map(|i| strings[(first + i * 5 + i * i) % strings.len()]);
+                let text = order.map(|string| format!("{}\"{string}\"", ",".repeat(gap))).collect::<String>();
+                let (mut checked, mut valid, mut at) = (Block::NONE, Block::NONE, 0);
+                while at < text.len() {
+                    let start = at + gap + 1;
+                    at = string_end(text.as_bytes(), start).unwrap();
+                    assert_eq!(checked.string_end::<false>(text.as_bytes(), start), Ok(at), "{text}");
+                    assert_eq!(valid.string_end::<true>(text.as_bytes(), start), Ok(at), "{text}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_special_byte_is_found_at_every_place() {

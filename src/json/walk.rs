@@ -3,20 +3,22 @@
 //! [`members`] and [`elements`] iterate over one level; nested values are validated and skipped. The scanner does not
 //! allocate or recurse: the kinds of open containers are bits of one integer.
 
-use super::envelope::{MAX_DEPTH, Member, ScanError, Span};
+use super::envelope::{Member, ScanError, Span};
+use super::grammar;
 pub use super::key::Key;
-use super::run;
+use super::run::Block;
 use crate::json::text::Text;
 
 /// A problem and its position; converted to [`ScanError`], which counts lines, only when returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SyntaxError {
-    what: &'static str,
+    /// A thin pointer, so that a result fits into two registers.
+    what: &'static &'static str,
     at: usize,
 }
 
 impl SyntaxError {
-    pub(super) const fn new(what: &'static str, at: usize) -> Self {
+    pub(super) const fn new(what: &'static &'static str, at: usize) -> Self {
         Self { what, at }
     }
 
@@ -26,7 +28,7 @@ impl SyntaxError {
         let before = text.get(..self.at).unwrap_or(text);
         let line_start = memchr::memrchr(b'\n', before).map_or(0, |i| i + 1);
         let line = memchr::memchr_iter(b'\n', before).count() + 1;
-        ScanError { what: self.what, offset: self.at, line, column: before.len() - line_start + 1 }
+        ScanError { what: *self.what, offset: self.at, line, column: before.len() - line_start + 1 }
     }
 }
 
@@ -204,12 +206,12 @@ impl<'a> List<'a> {
 
     /// Opens the container at the beginning of `text`.
     pub(super) fn open(text: &'a str, bracket: u8, checked: bool) -> Result<Self, SyntaxError> {
-        let mut cursor = Cursor { text, at: 0, checked, has_null: false };
+        let mut cursor = Cursor { text, at: 0, checked, has_null: false, block: Block::NONE };
         cursor.skip_whitespace();
         let object = bracket == b'{';
         let open = cursor.at;
         if cursor.peek() != Some(bracket) {
-            return Err(cursor.error(if object { "expected an object (`{`)" } else { "expected an array (`[`)" }));
+            return Err(cursor.error(if object { &"expected an object (`{`)" } else { &"expected an array (`[`)" }));
         }
         cursor.at += 1;
         Ok(Self { cursor, progress: Progress::Opened, object, open })
@@ -240,7 +242,7 @@ impl<'a> List<'a> {
         self.cursor.skip_whitespace();
         match self.cursor.peek() {
             None => Ok(None),
-            Some(_) => Err(self.cursor.error("unexpected text after the end of the value")),
+            Some(_) => Err(self.cursor.error(&"unexpected text after the end of the value")),
         }
     }
 }
@@ -255,12 +257,14 @@ pub struct Cursor<'a> {
     checked: bool,
     /// Whether a null occurred at any level; unknown in validated text.
     has_null: bool,
+    /// Where strings end near `at`.
+    block: Block,
 }
 
 impl<'a> Cursor<'a> {
     /// At the first value of a text.
     pub fn new(text: &'a str) -> Self {
-        let mut cursor = Self { text, at: 0, checked: false, has_null: false };
+        let mut cursor = Self { text, at: 0, checked: false, has_null: false, block: Block::NONE };
         cursor.skip_whitespace();
         cursor
     }
@@ -286,7 +290,7 @@ impl<'a> Cursor<'a> {
     /// The first problem, or an error of `each`.
     pub fn object<E: From<ScanError>>(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Result<(), E>) -> Result<(), E> {
         if !self.at_object() {
-            return Err(self.error("expected an object (`{`)").locate(self.text.as_bytes()).into());
+            return Err(self.error(&"expected an object (`{`)").locate(self.text.as_bytes()).into());
         }
         self.at += 1;
         let mut more = self.has_first_item(true);
@@ -309,7 +313,7 @@ impl<'a> Cursor<'a> {
     /// See [`Cursor::object`].
     pub fn array<E: From<ScanError>>(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
         if !self.at_array() {
-            return Err(self.error("expected an array (`[`)").locate(self.text.as_bytes()).into());
+            return Err(self.error(&"expected an array (`[`)").locate(self.text.as_bytes()).into());
         }
         self.at += 1;
         let mut more = self.has_first_item(false);
@@ -348,7 +352,7 @@ impl<'a> Cursor<'a> {
         self.skip_whitespace();
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.error("unexpected text after the end of the value").locate(self.text.as_bytes())),
+            Some(_) => Err(self.error(&"unexpected text after the end of the value").locate(self.text.as_bytes())),
         }
     }
 
@@ -356,35 +360,13 @@ impl<'a> Cursor<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn rest(&self) -> &[u8] {
-        self.text.as_bytes().get(self.at..).unwrap_or_default()
-    }
-
-    const fn error(&self, what: &'static str) -> SyntaxError {
+    const fn error(&self, what: &'static &'static str) -> SyntaxError {
         SyntaxError::new(what, self.at)
     }
 
-    #[inline]
-    fn at_whitespace(&self) -> bool {
-        matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t'))
-    }
-
-    /// Optimised for no or one white-space character.
-    #[inline]
+    /// Passes white space and returns the byte behind it: 0, which begins nothing, at the end of the text.
     fn skip_whitespace(&mut self) {
-        if self.at_whitespace() {
-            self.at += 1;
-            if self.at_whitespace() {
-                self.skip_long_whitespace();
-            }
-        }
-    }
-
-    fn skip_long_whitespace(&mut self) {
-        while self.at_whitespace() {
-            self.at += 1;
-            self.at += run::spaces(self.rest());
-        }
+        self.at = grammar::token(self.text.as_bytes(), self.at).0;
     }
 
     /// After an opening bracket: whether an item follows (the cursor is moved to it) or the container ends.
@@ -408,20 +390,20 @@ impl<'a> Cursor<'a> {
                 self.at += 1;
                 Ok(false)
             }
-            (_, true) => Err(self.error("expected `,` or `}`")),
-            (_, false) => Err(self.error("expected `,` or `]`")),
+            (_, true) => Err(self.error(&"expected `,` or `}`")),
+            (_, false) => Err(self.error(&"expected `,` or `]`")),
         }
     }
 
     fn name(&mut self) -> Result<(), SyntaxError> {
-        if self.peek() == Some(b'"') { self.string() } else { Err(self.error("expected a key in double quotes")) }
+        if self.peek() == Some(b'"') { self.string() } else { Err(self.error(&"expected a key in double quotes")) }
     }
 
     #[inline]
     fn colon(&mut self) -> Result<(), SyntaxError> {
         self.skip_whitespace();
         if self.peek() != Some(b':') {
-            return Err(self.error("expected `:`"));
+            return Err(self.error(&"expected `:`"));
         }
         self.at += 1;
         self.skip_whitespace();
@@ -446,140 +428,19 @@ impl<'a> Cursor<'a> {
     /// `value` of RFC 8259, section 3, including nested values.
     #[inline]
     fn value(&mut self) -> Result<(), SyntaxError> {
-        match self.peek() {
-            Some(b'{' | b'[') if self.checked => self.skip(),
-            Some(b'{' | b'[') => self.container(),
-            _ => self.scalar(),
-        }
-    }
-
-    /// A value that is not a container.
-    #[inline]
-    fn scalar(&mut self) -> Result<(), SyntaxError> {
-        match self.peek() {
-            Some(b'"') => self.string(),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.literal("true"),
-            Some(b'f') => self.literal("false"),
-            Some(b'n') => {
-                self.has_null = true;
-                self.literal("null")
-            }
-            _ => Err(self.error("expected a value")),
-        }
-    }
-
-    /// An object or array. One bit per level distinguishes objects from arrays.
-    fn container(&mut self) -> Result<(), SyntaxError> {
-        const ROOM: usize = MAX_DEPTH - 1;
-        const { assert!(ROOM <= u128::BITS as usize) };
-        let (mut objects, mut depth) = (0u128, 0usize);
-        loop {
-            match self.peek() {
-                Some(bracket @ (b'{' | b'[')) => {
-                    if depth == ROOM {
-                        return Err(self.error("nested deeper than 128 levels"));
-                    }
-                    let object = bracket == b'{';
-                    self.at += 1;
-                    if self.has_first_item(object) {
-                        depth += 1;
-                        objects = objects << 1 | u128::from(object);
-                        if object {
-                            self.name()?;
-                            self.colon()?;
-                        }
-                        continue;
-                    }
-                }
-                _ => self.scalar()?,
-            }
-            loop {
-                if depth == 0 {
-                    return Ok(());
-                }
-                let object = objects & 1 == 1;
-                if self.has_next_item(object)? {
-                    if object {
-                        self.name()?;
-                        self.colon()?;
-                    }
-                    break;
-                }
-                objects >>= 1;
-                depth -= 1;
-            }
-        }
-    }
-
-    /// Skips a container in validated text, by its quotes, brackets and delimiters.
-    fn skip(&mut self) -> Result<(), SyntaxError> {
-        let mut depth = 0usize;
-        loop {
-            match self.peek() {
-                Some(b'"') => self.string()?,
-                Some(b'{' | b'[') => {
-                    depth += 1;
-                    self.at += 1;
-                }
-                Some(b'}' | b']') if depth > 0 => {
-                    depth -= 1;
-                    self.at += 1;
-                }
-                Some(b',' | b':' | b' ' | b'\n' | b'\r' | b'\t') if depth > 0 => self.at += 1,
-                Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
-                    let word = self.rest().iter().take_while(|b| matches!(b, b'0'..=b'9' | b'a'..=b'z' | b'E' | b'+' | b'-' | b'.'));
-                    self.at += word.count();
-                }
-                _ => return Err(self.error("expected a value")),
-            }
-            if depth == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    fn literal(&mut self, word: &'static str) -> Result<(), SyntaxError> {
-        if !self.rest().starts_with(word.as_bytes()) {
-            return Err(self.error("expected a value (`true`, `false` and `null` are the only words)"));
-        }
-        self.at += word.len();
+        let bytes = self.text.as_bytes();
+        self.at = match self.peek() {
+            Some(b'"') => return self.string(),
+            Some(b'{' | b'[') if self.checked => grammar::skip(bytes, self.at, &mut self.block)?,
+            _ => grammar::value(bytes, self.at, &mut self.block, &mut self.has_null)?,
+        };
         Ok(())
-    }
-
-    /// `number` of RFC 8259, section 6: `[ minus ] int [ frac ] [ exp ]`.
-    fn number(&mut self) -> Result<(), SyntaxError> {
-        self.at += usize::from(self.peek() == Some(b'-'));
-        if self.peek() == Some(b'0') {
-            self.at += 1;
-            if matches!(self.peek(), Some(b'0'..=b'9')) {
-                return Err(self.error("leading zero in a number"));
-            }
-        } else {
-            self.digits()?;
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn digits(&mut self) -> Result<(), SyntaxError> {
-        let digits = self.rest().iter().take_while(|b| b.is_ascii_digit()).count();
-        self.at += digits;
-        if digits == 0 { Err(self.error("expected a digit")) } else { Ok(()) }
     }
 
     #[inline]
     fn string(&mut self) -> Result<(), SyntaxError> {
         let (bytes, start) = (self.text.as_bytes(), self.at + 1);
-        self.at = if self.checked { run::closing_quote(bytes, start) } else { run::string_end(bytes, start) }?;
+        self.at = if self.checked { self.block.string_end::<true>(bytes, start) } else { self.block.string_end::<false>(bytes, start) }?;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::json::envelope::MAX_DEPTH;
 use std::cmp::Ordering;
 
 fn all(json: &str) -> Result<Vec<(String, String)>, ScanError> {
