@@ -1,5 +1,5 @@
-//! How fast bytes are read before anything is done with them: the scan of a body, the splice, and the cutting of a
-//! stream into events. `cargo bench --bench json`.
+//! How fast bodies go through: the scan of a request, the splice, its translation, the cutting of a stream into events, and
+//! answers. `cargo bench --bench json`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::Bytes;
@@ -7,12 +7,18 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use std::borrow::Cow;
 use tidegate::config;
+use tidegate::frame::Framing;
 use tidegate::frame::sse::SseFramer;
+use tidegate::front::chat::chunk::UsagePlace;
+use tidegate::front::chat::head::Head;
 use tidegate::json::envelope;
 use tidegate::json::splice::Splice;
 use tidegate::llm::envelope::{ChatRequest, Parsed};
 use tidegate::llm::settings::Params;
 use tidegate::operation::{Beside, Operation};
+use tidegate::provider::Target;
+use tidegate::relay::{Form, Relay};
+use uuid::Uuid;
 
 const SIZES: [usize; 4] = [1 << 10, 64 << 10, 1 << 20, 5 << 20];
 const TEXTS: [&str; 7] = ["ascii", "prose", "multilingual", "data_uri", "messages", "escaped", "agent"];
@@ -55,8 +61,7 @@ fn body(text: &str, size: usize) -> String {
 /// What a coding agent sends: instructions, turns of calls and their results, twenty tools. Source code has an escape every few
 /// bytes.
 fn agent(size: usize) -> String {
-    let code = r#"pub fn rise(tide: &str) {\n\tlet name = \"high \u2192 \"; // the water comes\n\tprintln!(\"{name}{tide}\");\n}\n"#;
-    let file = fill(code, 3000);
+    let file = fill(CODE, 3000);
     let turn = |n: usize| {
         format!(
             r#"{{"role":"assistant","content":"I read file {n}.","tool_calls":[{{"id":"call_{n}","type":"function","function":{{"name":"read_{}","arguments":"{{\"path\":\"src/{n}.rs\"}}"}}}}]}},{{"role":"tool","tool_call_id":"call_{n}","content":"{file}"}}"#,
@@ -107,9 +112,10 @@ fn scan_and_splice<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
     });
 }
 
-/// An agent's body on its way to a provider, beside its parse.
-#[divan::bench(args = ["openai", "anthropic", "bedrock", "google_ai_studio", "mistral"])]
-fn encode_agent(bencher: Bencher<'_, '_>, kind: &str) {
+const KINDS: [&str; 5] = ["openai", "anthropic", "bedrock", "google_ai_studio", "mistral"];
+
+/// A target of this kind, and its model.
+fn target(kind: &str) -> (Target, &'static str) {
     let (provider, model) = match kind {
         "bedrock" => ("kind: bedrock, region: us-east-1, api_key: k".to_owned(), "us.amazon.nova-pro-v1:0"),
         kind => (format!("kind: {kind}, api_key: k"), if kind == "anthropic" { "claude-sonnet-4-5" } else { "m" }),
@@ -117,13 +123,84 @@ fn encode_agent(bencher: Bencher<'_, '_>, kind: &str) {
     let yaml = format!(
         "auth: none\nproviders: {{ p: {{ {provider} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: \"{model}\" }} ] }} }}"
     );
-    let target = config::parse(&yaml, "bench", &|_| None).ok().unwrap().snapshot.routes[0].targets[0].clone();
+    (config::parse(&yaml, "bench", &|_| None).ok().unwrap().snapshot.routes[0].targets[0].clone(), model)
+}
+
+/// An agent's body on its way to a provider, beside its parse.
+#[divan::bench(args = KINDS)]
+fn encode_agent(bencher: Bencher<'_, '_>, kind: &str) {
+    let (target, model) = target(kind);
     let (body, params) = (Bytes::from(agent(100 << 10)), Params::default());
     let parsed = Parsed::parse(body.clone()).unwrap();
     bencher.counter(BytesCount::new(body.len())).bench(|| {
         let request = ChatRequest { parsed: black_box(&parsed), params: &params, system: None, model, seal: None };
         Operation::Chat.encode(&request, &Beside::Nothing, &target).unwrap().body
     });
+}
+
+const CODE: &str = r#"pub fn rise(tide: &str) {\n\tlet name = \"high \u2192 \"; // the water comes\n\tprintln!(\"{name}{tide}\");\n}\n"#;
+
+/// A provider's answer, whole, or a piece of its stream.
+fn answer(kind: &str, text: &str) -> String {
+    match kind {
+        "anthropic" => format!(
+            r#"{{"type":"message","role":"assistant","content":[{{"type":"text","text":"{text}"}}],"stop_reason":"end_turn","usage":{{"input_tokens":9,"output_tokens":9}}}}"#
+        ),
+        "bedrock" => format!(
+            r#"{{"output":{{"message":{{"role":"assistant","content":[{{"text":"{text}"}}]}}}},"stopReason":"end_turn","usage":{{"inputTokens":9,"outputTokens":9,"totalTokens":18}}}}"#
+        ),
+        "google_ai_studio" => format!(
+            r#"{{"candidates":[{{"content":{{"role":"model","parts":[{{"text":"{text}"}}]}},"finishReason":"STOP"}}],"usageMetadata":{{"promptTokenCount":9,"candidatesTokenCount":9,"totalTokenCount":18}}}}"#
+        ),
+        _ => format!(
+            r#"{{"id":"c","object":"chat.completion","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":9,"total_tokens":18}}}}"#
+        ),
+    }
+}
+
+/// Reads and writes an answer that comes in pieces.
+fn relay<'p>(
+    bencher: Bencher<'_, '_>,
+    kind: &str,
+    form: &Form,
+    framing: Option<Framing>,
+    pieces: impl Iterator<Item = &'p [u8]> + Clone + Sync,
+) {
+    let (target, model) = target(kind);
+    let (body, params) = (Bytes::from(agent(0)), Params::default());
+    let parsed = Parsed::parse(body).unwrap();
+    let decoder = || {
+        let request = ChatRequest { parsed: &parsed, params: &params, system: None, model, seal: None };
+        Operation::Chat.encode(&request, &Beside::Nothing, &target).unwrap().decoder
+    };
+    bencher.with_inputs(decoder).bench_values(|decoder| {
+        let mut relay = Relay::new(framing, decoder, Head::new(Uuid::nil(), Uuid::nil(), 0, "m"), form.clone(), None);
+        let written = black_box(pieces.clone()).map(|piece| relay.push(piece)).map(|(bytes, result)| result.map(|()| bytes.len()).unwrap());
+        let written = written.sum::<usize>();
+        let (bytes, result) = relay.end();
+        result.unwrap();
+        written + bytes.len()
+    });
+}
+
+/// A whole answer of one MiB, in the reads of a socket.
+#[divan::bench(args = KINDS)]
+fn answer_whole(bencher: Bencher<'_, '_>, kind: &str) {
+    let body = answer(kind, &fill(CODE, 1 << 20));
+    relay(bencher.counter(BytesCount::of_str(&body)), kind, &Form::Completion, None, body.as_bytes().chunks(64 << 10));
+}
+
+/// A stream of OpenAI's chunks of 64 KiB, each one read.
+#[divan::bench]
+fn answer_large_chunks(bencher: Bencher<'_, '_>) {
+    let chunk = format!(
+        "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",
+        fill(CODE, 64 << 10)
+    );
+    let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let pieces = std::iter::repeat_n(chunk.as_bytes(), 16).chain([end.as_bytes()]);
+    let form = Form::Chunks(UsagePlace::Withheld);
+    relay(bencher.counter(BytesCount::new(16 * chunk.len())), "openai", &form, Some(Framing::Sse), pieces);
 }
 
 /// The same stream in chunks of this many bytes: whole events, the usual read, and cut everywhere.

@@ -1,6 +1,6 @@
 //! Validates a JSON body in one pass and finds its top-level members.
 
-use super::walk::{Key, List, SyntaxError};
+use super::walk::{Item, Key, List, SyntaxError};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 
@@ -105,16 +105,24 @@ pub fn text(body: &[u8]) -> Result<&str, ScanError> {
 /// # Errors
 /// The first problem and its position.
 pub fn scan(body: &str) -> Result<Envelope, ScanError> {
-    find(body).map_err(|error| error.locate(body.as_bytes()))
+    scan_noting(body, "", |_| ())
 }
 
-fn find(body: &str) -> Result<Envelope, SyntaxError> {
+/// The same, and passes on what is in the array `name`, as it is read. After an error, what was passed on counts for nothing.
+///
+/// # Errors
+/// See [`scan`].
+pub fn scan_noting<'b>(body: &'b str, name: &str, each: impl FnMut(Item<'b>)) -> Result<Envelope, ScanError> {
+    find(body, name, each).map_err(|error| error.locate(body.as_bytes()))
+}
+
+fn find<'b>(body: &'b str, name: &str, mut each: impl FnMut(Item<'b>)) -> Result<Envelope, SyntaxError> {
     if u32::try_from(body.len()).is_err() {
         return Err(SyntaxError::new(&"longer than 4 GiB", 0));
     }
     let mut list = List::open(body, b'{', false)?;
     let mut members = SmallVec::<[Member; 16]>::new();
-    while let Some(member) = list.member()? {
+    while let Some(member) = list.member_noting(name, &mut each)? {
         if members.len() == MAX_MEMBERS {
             return Err(SyntaxError::new(&"more than 256 members", member.key.start as usize));
         }
@@ -177,6 +185,26 @@ mod tests {
         let texts: Vec<_> = envelope.members.iter().map(|m| (m.key.of(body), m.value.of(body))).collect();
         assert_eq!(texts, [(&b"\"a\""[..], &b"[1]"[..]), (b"\"b\"", b"\"\xc3\xbc\"")]);
         assert_eq!(envelope.open, 1);
+    }
+
+    #[test]
+    fn what_is_in_a_list_is_passed_on_as_it_is_read() {
+        let body = r#"{"x":[{"a":0}],"l\u0069st":[{"a":1,"b":[{"c":2}]}, 3, {}, [{"a":4}]],"list2":[5]}"#;
+        let mut seen = Vec::new();
+        let envelope = scan_noting(body, "list", |item| {
+            seen.push(match item {
+                Item::Member(key, value) => format!("{}={value}", key.decode()),
+                Item::End(element) => format!("{element:?}"),
+            });
+        });
+        assert_eq!(seen, ["a=1", r#"b=[{"c":2}]"#, "Object", "Other", "Object", "Other"]);
+        assert_eq!(envelope.unwrap().members, scan(body.as_bytes()).unwrap().members);
+        for depth in [MAX_DEPTH - 4, MAX_DEPTH - 3, MAX_DEPTH - 2] {
+            let body = format!("{{\"list\":[{{\"a\":{}{}}}]}}", "[".repeat(depth), "]".repeat(depth));
+            let noting = scan_noting(&body, "list", |_| ()).map(|found| found.members);
+            assert_eq!(noting, scan(body.as_bytes()).map(|found| found.members), "{depth}");
+            assert_eq!(noting.is_ok(), depth <= MAX_DEPTH - 3, "{depth}");
+        }
     }
 
     #[test]

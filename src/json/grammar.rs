@@ -26,19 +26,27 @@ fn token_after_space(bytes: &[u8], mut at: usize) -> (usize, u8) {
     (at, 0)
 }
 
-/// `value` of RFC 8259, section 3, which begins at `at`: returns the position behind it. `has_null` becomes true if a null occurs.
+/// `value` of RFC 8259, section 3, which begins at `at` within `level` containers: returns the position behind it. `has_null` becomes
+/// true if a null occurs.
 #[inline]
-pub(super) fn value(bytes: &[u8], at: usize, block: &mut Block, has_null: &mut bool) -> Result<usize, SyntaxError> {
+pub(super) fn value(bytes: &[u8], at: usize, level: usize, block: &mut Block, has_null: &mut bool) -> Result<usize, SyntaxError> {
     match bytes.get(at) {
-        Some(bracket @ (b'{' | b'[')) => container(bytes, at, *bracket, block, has_null),
+        Some(bracket @ (b'{' | b'[')) => container(bytes, at, level, *bracket, block, has_null),
         first => scalar(bytes, at, first.copied().unwrap_or_default(), block, has_null),
     }
 }
 
 /// The object or array at `at`. ASCII has both closing brackets two places behind their counterparts.
-fn container(bytes: &[u8], mut at: usize, bracket: u8, block: &mut Block, has_null: &mut bool) -> Result<usize, SyntaxError> {
-    // What closes the innermost container, and those around it within this one. Level 1 is around them all.
-    let (mut close, mut outer, mut depth) = (bracket + 2, [0; MAX_DEPTH - 2], 0);
+fn container(
+    bytes: &[u8],
+    mut at: usize,
+    level: usize,
+    bracket: u8,
+    block: &mut Block,
+    has_null: &mut bool,
+) -> Result<usize, SyntaxError> {
+    // What closes the innermost container, which is the one of this depth, and what closes those around it.
+    let (mut close, mut depth, mut outer) = (bracket + 2, level + 1, [0; MAX_DEPTH]);
     let mut first;
     (at, first) = token(bytes, at + 1);
     if first == close {
@@ -73,9 +81,11 @@ fn container(bytes: &[u8], mut at: usize, bracket: u8, block: &mut Block, has_nu
                 return Err(SyntaxError::new(if close == b'}' { &"expected `,` or `}`" } else { &"expected `,` or `]`" }, at));
             }
             at += 1;
-            let Some(around) = depth.checked_sub(1) else { return Ok(at) };
-            depth = around;
-            close = outer.get(around).copied().unwrap_or_default();
+            depth -= 1;
+            if depth == level {
+                return Ok(at);
+            }
+            close = outer.get(depth).copied().unwrap_or_default();
         }
         (at, first) = token(bytes, at + 1);
     }

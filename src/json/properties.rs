@@ -52,7 +52,12 @@ fn is_object(bytes: &[u8]) -> bool {
 }
 
 fn agrees(bytes: &[u8]) -> Result<(), TestCaseError> {
-    match envelope::text(bytes).and_then(envelope::scan) {
+    let found = envelope::text(bytes).and_then(envelope::scan);
+    for name in ["a", "b", "\"", "ü"] {
+        let noting = envelope::text(bytes).and_then(|text| envelope::scan_noting(text, name, |_| ()));
+        prop_assert_eq!(noting.map(|found| found.members), found.clone().map(|found| found.members));
+    }
+    match found {
         Ok(_) => prop_assert!(grammatical(bytes), "accepted: {:?}", String::from_utf8_lossy(bytes)),
         Err(e) if e.what == "duplicate key" => prop_assert!(grammatical(bytes)),
         Err(e) => prop_assert!(!is_object(bytes) || !grammatical(bytes), "{e}: {:?}", String::from_utf8_lossy(bytes)),

@@ -27,6 +27,23 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// The text without the white space that it begins with, as far as that can be told without decoding `\\u` escapes.
+    pub fn trimmed_start(self) -> Self {
+        let mut rest = match self {
+            Self::Plain(plain) => return Self::Plain(plain.trim_start()),
+            Self::Raw(raw) => raw.trim_start(),
+        };
+        while let Some(next) = ["\\n", "\\t", "\\r"].iter().find_map(|escape| rest.strip_prefix(escape)) {
+            rest = next.trim_start();
+        }
+        Self::Raw(rest)
+    }
+
+    /// Whether a text of JSON may be an object. It may say too much, and never too little.
+    pub fn may_be_object(self) -> bool {
+        self.trimmed_start().spelled().starts_with(['{', '\\'])
+    }
+
     /// The decoded text; allocates only if it contains escapes. Lone surrogates become U+FFFD.
     pub fn decode(self) -> Cow<'a, str> {
         match self {
@@ -56,6 +73,17 @@ pub fn raw_text(value: &RawValue) -> Option<Text<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_beginning_is_read_without_decoding() {
+        for text in [Text::Raw(r#" \n\t\r {\"a\":1}"#), Text::Raw(r"\u007b}"), Text::Raw(r"\n\u0020{}"), Text::Plain(" {}")] {
+            assert!(text.may_be_object(), "{text:?}");
+        }
+        for text in [Text::Raw(r"\nfn main() {}"), Text::Raw(""), Text::Plain("[{}]")] {
+            assert!(!text.may_be_object(), "{text:?}");
+        }
+        assert_eq!(Text::Raw(r" \n a\n").trimmed_start(), Text::Raw(r"a\n"));
+    }
 
     #[test]
     fn raw_text_decodes_its_escapes() {

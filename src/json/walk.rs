@@ -128,22 +128,18 @@ impl<'a> Elements<'a> {
     /// The first problem; iteration ends.
     pub fn next_object(&mut self, mut each: impl FnMut(Key<'a>, &'a str)) -> Result<Option<Element>, ScanError> {
         let text = self.list.cursor.text;
-        let read = self.list.step(|cursor| {
-            if cursor.peek() != Some(b'{') {
-                cursor.value()?;
-                return Ok(Element::Other);
-            }
-            cursor.at += 1;
-            let mut more = cursor.has_first_item(true);
-            while more {
-                let Member { key, value } = cursor.member()?;
-                each(Key::of(inside(key.text(text))), value.text(text));
-                more = cursor.has_next_item(true)?;
-            }
-            Ok(Element::Object)
-        });
+        let read = self.list.step(|cursor| cursor.item(&mut each));
         read.map_err(|error| error.locate(text.as_bytes()))
     }
+}
+
+/// What is met in an array, usually one of objects.
+#[derive(Clone, Copy, Debug)]
+pub enum Item<'a> {
+    /// A member of an object in it.
+    Member(Key<'a>, &'a str),
+    /// The end of an element.
+    End(Element),
 }
 
 /// The kind of an element read by [`Elements::next_object`].
@@ -206,7 +202,7 @@ impl<'a> List<'a> {
 
     /// Opens the container at the beginning of `text`.
     pub(super) fn open(text: &'a str, bracket: u8, checked: bool) -> Result<Self, SyntaxError> {
-        let mut cursor = Cursor { text, at: 0, checked, has_null: false, block: Block::NONE };
+        let mut cursor = Cursor { text, at: 0, checked, has_null: false, level: 1, block: Block::NONE };
         cursor.skip_whitespace();
         let object = bracket == b'{';
         let open = cursor.at;
@@ -220,6 +216,13 @@ impl<'a> List<'a> {
     /// The next member of an object.
     pub(super) fn member(&mut self) -> Result<Option<Member>, SyntaxError> {
         self.step(Cursor::member)
+    }
+
+    /// The next member of an object. If it is an array of this name, `each` receives what is in it.
+    pub(super) fn member_noting(&mut self, name: &str, each: &mut impl FnMut(Item<'a>)) -> Result<Option<Member>, SyntaxError> {
+        self.step(|cursor| {
+            cursor.member_with(|cursor, key| if cursor.at_array() && key.is(name) { cursor.items(each) } else { cursor.value() })
+        })
     }
 
     /// The next element of an array.
@@ -257,6 +260,8 @@ pub struct Cursor<'a> {
     checked: bool,
     /// Whether a null occurred at any level; unknown in validated text.
     has_null: bool,
+    /// The open containers around `at`: what a cursor is opened on is one, wherever it stands.
+    level: usize,
     /// Where strings end near `at`.
     block: Block,
 }
@@ -264,7 +269,7 @@ pub struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// At the first value of a text.
     pub fn new(text: &'a str) -> Self {
-        let mut cursor = Self { text, at: 0, checked: false, has_null: false, block: Block::NONE };
+        let mut cursor = Self { text, at: 0, checked: false, has_null: false, level: 1, block: Block::NONE };
         cursor.skip_whitespace();
         cursor
     }
@@ -411,11 +416,50 @@ impl<'a> Cursor<'a> {
     }
 
     fn member(&mut self) -> Result<Member, SyntaxError> {
+        self.member_with(|cursor, _| cursor.value())
+    }
+
+    #[inline]
+    fn member_with(&mut self, value: impl FnOnce(&mut Self, Key<'a>) -> Result<(), SyntaxError>) -> Result<Member, SyntaxError> {
         let start = self.at;
         self.name()?;
         let key = Span::new(start, self.at);
         self.colon()?;
-        Ok(Member { key, value: self.span()? })
+        let start = self.at;
+        value(self, Key::of(inside(key.text(self.text))))?;
+        Ok(Member { key, value: Span::new(start, self.at) })
+    }
+
+    /// An array whose items are passed on.
+    fn items(&mut self, each: &mut impl FnMut(Item<'a>)) -> Result<(), SyntaxError> {
+        self.at += 1;
+        self.level += 1;
+        let mut more = self.has_first_item(false);
+        while more {
+            let element = self.item(&mut |key, value| each(Item::Member(key, value)))?;
+            each(Item::End(element));
+            more = self.has_next_item(false)?;
+        }
+        self.level -= 1;
+        Ok(())
+    }
+
+    /// An element of an array, usually an object, whose members are passed on.
+    fn item(&mut self, each: &mut impl FnMut(Key<'a>, &'a str)) -> Result<Element, SyntaxError> {
+        if !self.at_object() {
+            self.value()?;
+            return Ok(Element::Other);
+        }
+        self.at += 1;
+        self.level += 1;
+        let mut more = self.has_first_item(true);
+        while more {
+            let Member { key, value } = self.member()?;
+            each(Key::of(inside(key.text(self.text))), value.text(self.text));
+            more = self.has_next_item(true)?;
+        }
+        self.level -= 1;
+        Ok(Element::Object)
     }
 
     /// A value, nested in a container of level 1.
@@ -432,7 +476,7 @@ impl<'a> Cursor<'a> {
         self.at = match self.peek() {
             Some(b'"') => return self.string(),
             Some(b'{' | b'[') if self.checked => grammar::skip(bytes, self.at, &mut self.block)?,
-            _ => grammar::value(bytes, self.at, &mut self.block, &mut self.has_null)?,
+            _ => grammar::value(bytes, self.at, self.level, &mut self.block, &mut self.has_null)?,
         };
         Ok(())
     }

@@ -7,7 +7,7 @@
 use crate::error::ApiError;
 use crate::json::envelope::{self, Envelope, Member, Span};
 use crate::json::text::Text;
-use crate::json::walk;
+use crate::json::walk::{self, Item};
 use crate::llm::field::{Field, Fields, GUIDED, Shape};
 use crate::llm::request::{Authority, HELD, Param, Sampling};
 use crate::llm::settings::Params;
@@ -63,8 +63,9 @@ impl MessageTraits {
 
 impl Outline {
     /// `shape`: what the value of a field must be, where the client's protocol has it; else the member is an unknown one.
-    fn of(text: &str, shape: impl Fn(Field) -> Option<Shape>) -> Result<Self, ApiError> {
-        let envelope = envelope::scan(text).map_err(ApiError::from)?;
+    /// `note` receives what is in the messages.
+    fn of<'t>(text: &'t str, shape: impl Fn(Field) -> Option<Shape>, note: impl FnMut(Item<'t>)) -> Result<Self, ApiError> {
+        let envelope = envelope::scan_noting(text, Field::Messages.name(), note).map_err(ApiError::from)?;
         let mut index = [0u16; Field::ALL.len()];
         let (mut fields, mut present) = (SmallVec::new(), Fields::default());
         for (number, member) in (1..).zip(&envelope.members) {
@@ -100,8 +101,9 @@ impl Parsed {
     /// A 400 that names the position or the field.
     pub fn parse(body: Bytes) -> Result<Self, ApiError> {
         let text = envelope::text(&body).map_err(ApiError::from)?;
-        let outline = Outline::of(text, |field| Some(field.shape()))?;
-        let traits = validate::chat(&outline, text)?;
+        let mut messages = validate::Messages::default();
+        let outline = Outline::of(text, |field| Some(field.shape()), |item| messages.note(item))?;
+        let traits = validate::chat(&outline, text, messages)?;
         Ok(Self { body, outline, traits })
     }
 
@@ -118,7 +120,7 @@ impl Parsed {
     /// # Errors
     /// A 400 that names the position or the field.
     pub fn scan_as(body: Bytes, shape: impl Fn(Field) -> Option<Shape>) -> Result<Self, ApiError> {
-        let outline = Outline::of(envelope::text(&body).map_err(ApiError::from)?, shape)?;
+        let outline = Outline::of(envelope::text(&body).map_err(ApiError::from)?, shape, |_| ())?;
         Ok(Self { body, outline, traits: MessageTraits::UNKNOWN })
     }
 

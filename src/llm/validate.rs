@@ -1,13 +1,13 @@
 //! What a request must have before anything is done with it: known fields of the right type, and a chat that has a
 //! model and messages.
 //!
-//! It reads slices and keeps nothing, so that a long conversation costs one more pass and no memory. What only one
-//! provider cares about is left to that provider's dialect.
+//! Messages are judged while the body is scanned, so that a long conversation costs no further pass and no memory. What only
+//! one provider cares about is left to that provider's dialect.
 
 use crate::error::ApiError;
 use crate::json::error_path;
 use crate::json::text::Text;
-use crate::json::walk::{self, Element};
+use crate::json::walk::{self, Element, Item};
 use crate::llm::envelope::{MessageTraits, Outline};
 use crate::llm::field::{Field, Shape};
 
@@ -36,7 +36,7 @@ pub(super) fn shape(field: Field, shape: Shape, value: &str) -> Result<(), ApiEr
 
 /// Checks what every chat needs: a model, messages with known roles and readable content, and an `n` of 1 or more. What
 /// its messages have in them.
-pub(super) fn chat(outline: &Outline, text: &str) -> Result<MessageTraits, ApiError> {
+pub(super) fn chat(outline: &Outline, text: &str, messages: Messages) -> Result<MessageTraits, ApiError> {
     model(outline.raw(text, Field::Model))?;
     if outline.raw(text, Field::N).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
         return Err(wrong("n", "1 or more"));
@@ -46,7 +46,8 @@ pub(super) fn chat(outline: &Outline, text: &str) -> Result<MessageTraits, ApiEr
             return Err(wrong(field.name(), "1 or more"));
         }
     }
-    messages(outline.raw(text, Field::Messages).ok_or_else(|| missing("messages"))?)
+    outline.raw(text, Field::Messages).ok_or_else(|| missing("messages"))?;
+    messages.finish()
 }
 
 /// Checks that a request names a route, with the raw value of `model`.
@@ -58,40 +59,65 @@ pub(crate) fn model(raw: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
-fn messages(json: &str) -> Result<MessageTraits, ApiError> {
-    // The body has been scanned: a syntax error cannot come out of a part of it.
-    let bad = |e: crate::json::envelope::ScanError| ApiError::field("messages", e.to_string());
-    let mut list = walk::inner_elements(json).map_err(bad)?;
-    let mut traits = MessageTraits::default();
-    for number in 0usize.. {
-        let (mut role, mut fault) = (false, None);
-        let element = list.next_object(|key, value| match &*key.decode() {
-            "role" => {
-                role = true;
-                let known = walk::string(value).map(Text::decode).filter(|text| ROLES.contains(&text.as_ref()));
-                traits.developer |= known.as_deref() == Some("developer");
-                if known.is_none() {
-                    fault = Some(wrong_in(number, "role", "one of system, developer, user, assistant, tool, function"));
-                }
-            }
-            "content" if value.starts_with('[') => traits.parts = true,
-            "content" if !value.starts_with('"') && value != "null" => fault = Some(wrong_in(number, "content", "a string or an array")),
-            name if value == "null" && name != "content" => traits.nulls = true,
-            "tool_calls" | "tool_call_id" => traits.calls = true,
-            name => traits.reasoning |= name.starts_with("reasoning"),
-        });
-        match element.map_err(bad)? {
-            None if number == 0 => return Err(wrong("messages", "an array of at least one message")),
-            None => break,
-            Some(Element::Other) => return Err(wrong(format!("messages[{number}]"), "an object")),
-            Some(Element::Object) if !role => fault = Some(missing(format!("messages[{number}].role"))),
-            Some(Element::Object) => {}
+/// The messages of a chat, as they are met.
+#[derive(Default)]
+pub(super) struct Messages {
+    /// How many have ended.
+    number: usize,
+    /// Whether the one that is being read has a role.
+    role: bool,
+    traits: MessageTraits,
+    fault: Option<ApiError>,
+}
+
+impl Messages {
+    pub(super) fn note(&mut self, item: Item<'_>) {
+        if self.fault.is_some() {
+            return;
         }
-        if let Some(fault) = fault {
-            return Err(fault);
+        match item {
+            Item::Member(key, value) => self.member(&key.decode(), value),
+            Item::End(element) => {
+                let role = std::mem::take(&mut self.role);
+                match element {
+                    Element::Other => self.fault = Some(wrong(format!("messages[{}]", self.number), "an object")),
+                    Element::Object if !role => self.fault = Some(missing(format!("messages[{}].role", self.number))),
+                    Element::Object => {}
+                }
+                self.number += 1;
+            }
         }
     }
-    Ok(traits)
+
+    fn member(&mut self, name: &str, value: &str) {
+        match name {
+            "role" => {
+                self.role = true;
+                let known = walk::string(value).map(Text::decode).filter(|text| ROLES.contains(&text.as_ref()));
+                self.traits.developer |= known.as_deref() == Some("developer");
+                if known.is_none() {
+                    self.refuse(name, "one of system, developer, user, assistant, tool, function");
+                }
+            }
+            "content" if value.starts_with('[') => self.traits.parts = true,
+            "content" if !value.starts_with('"') && value != "null" => self.refuse(name, "a string or an array"),
+            _ if value == "null" && name != "content" => self.traits.nulls = true,
+            "tool_calls" | "tool_call_id" => self.traits.calls = true,
+            _ => self.traits.reasoning |= name.starts_with("reasoning"),
+        }
+    }
+
+    fn refuse(&mut self, member: &str, want: &str) {
+        self.fault = Some(wrong(format!("messages[{}].{member}", self.number), want));
+    }
+
+    fn finish(self) -> Result<MessageTraits, ApiError> {
+        match self.fault {
+            Some(fault) => Err(fault),
+            None if self.number == 0 => Err(wrong("messages", "an array of at least one message")),
+            None => Ok(self.traits),
+        }
+    }
 }
 
 /// The 400 for a field of the wrong type or value.
@@ -99,10 +125,6 @@ pub(crate) fn wrong(param: impl Into<String>, want: &str) -> ApiError {
     let param = param.into();
     let message = format!("`{param}` must be {want}");
     ApiError::field(param, message)
-}
-
-fn wrong_in(number: usize, member: &str, want: &str) -> ApiError {
-    wrong(format!("messages[{number}].{member}"), want)
 }
 
 /// The 400 for a value that could not be read: which member of it is to blame, and what it must be.

@@ -260,7 +260,9 @@ fn response(w: &mut Writer, turn: &Turn<'_, '_>) {
             _ => None,
         })
         .collect();
-    if let ([text], false) = (texts.as_slice(), turn.failed()) {
+    if let ([text], false) = (texts.as_slice(), turn.failed())
+        && text.may_be_object()
+    {
         let json = text.decode();
         if json.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(&json).is_ok() {
             w.raw(json.trim());

@@ -172,12 +172,6 @@ fn contents<'a, M>(
 
 /// Whether there is nothing but white space in it: such a text is refused.
 pub(in crate::dialect) fn blank(text: Text<'_>) -> bool {
-    let mut rest = match text {
-        Text::Plain(plain) => return plain.trim().is_empty(),
-        Text::Raw(raw) => raw.trim_start(),
-    };
-    while let Some(next) = ["\\n", "\\t", "\\r"].iter().find_map(|escape| rest.strip_prefix(escape)) {
-        rest = next.trim_start();
-    }
-    rest.is_empty() || (rest.starts_with("\\u") && Text::Raw(rest).decode().trim().is_empty())
+    let rest = text.trimmed_start();
+    rest.is_empty() || (rest.spelled().starts_with("\\u") && rest.decode().trim().is_empty())
 }
