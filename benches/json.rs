@@ -6,6 +6,7 @@ use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use std::borrow::Cow;
+use std::sync::Arc;
 use tidegate::config;
 use tidegate::frame::Framing;
 use tidegate::frame::sse::SseFramer;
@@ -19,6 +20,9 @@ use tidegate::operation::{Beside, Operation};
 use tidegate::provider::Target;
 use tidegate::relay::{Form, Relay};
 use uuid::Uuid;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc; // as in the program
 
 const SIZES: [usize; 4] = [1 << 10, 64 << 10, 1 << 20, 5 << 20];
 const TEXTS: [&str; 7] = ["ascii", "prose", "multilingual", "data_uri", "messages", "escaped", "agent"];
@@ -115,7 +119,7 @@ fn scan_and_splice<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
 const KINDS: [&str; 5] = ["openai", "anthropic", "bedrock", "google_ai_studio", "mistral"];
 
 /// A target of this kind, and its model.
-fn target(kind: &str) -> (Target, &'static str) {
+fn target(kind: &str) -> (Arc<Target>, &'static str) {
     let (provider, model) = match kind {
         "bedrock" => ("kind: bedrock, region: us-east-1, api_key: k".to_owned(), "us.amazon.nova-pro-v1:0"),
         kind => (format!("kind: {kind}, api_key: k"), if kind == "anthropic" { "claude-sonnet-4-5" } else { "m" }),

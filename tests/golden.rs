@@ -26,7 +26,7 @@ fn sent(request: &Value, target: &Target, params: &Params) -> Value {
             "headers": out.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect::<Vec<_>>(),
             "dropped": out.dropped,
             "adjusted": out.adjusted,
-            "body": serde_json::from_slice::<Value>(&out.body).unwrap(),
+            "body": serde_json::from_slice::<Value>(&out.body.joined()).unwrap(),
         }),
     }
 }

@@ -84,7 +84,7 @@ impl At {
     /// The body that is sent.
     fn sent(&self, more: Value) -> Value {
         let out = self.encode(more).unwrap_or_else(|error| panic!("{}: {error:?}", self.model()));
-        serde_json::from_slice(&out.body).unwrap()
+        serde_json::from_slice(&out.body.joined()).unwrap()
     }
 
     /// The field that a 400 names.
@@ -133,7 +133,7 @@ impl At {
         let dialect = self.target().dialect();
         let error = dialect.read_error(status, &http::HeaderMap::new(), refusal.as_bytes());
         let names = dialect.names(self.model());
-        let sent = Sent { parsed: &parsed, body: &out.body, quirks: dialect.quirks(), names };
+        let sent = Sent { parsed: &parsed, body: &out.body.joined(), quirks: dialect.quirks(), names };
         let own = error.param.as_deref().map(|text| dialect::shared::blame::Path { text, sure: true });
         own.into_iter().chain(paths(&error.message)).find_map(|path| sent.in_clients_words(path))
     }
@@ -228,7 +228,7 @@ fn schemas_have_what_the_target_knows() {
         "required": ["a", "b"], "additionalProperties": false, "patternProperties": {"^x": {}}});
     for (provider, model) in [(VERTEX, CLAUDE_ON_VERTEX), (BEDROCK, CLAUDE_ON_BEDROCK), (MISTRAL, "m"), (OPENAI, "gpt-5")] {
         let out = at(provider, model).encode(format(schema.clone())).unwrap();
-        let body = String::from_utf8(out.body.to_vec()).unwrap();
+        let body = String::from_utf8(out.body.joined().to_vec()).unwrap();
         assert!(!body.contains("\"patternProperties\":{") && !body.contains("\"oneOf\":["), "{model}: {body}");
         assert!(out.adjusted.iter().any(|name| name == "response_format"), "{model}: {:?}", out.adjusted);
     }
@@ -616,7 +616,7 @@ fn what_asks_for_nothing_is_left_out() {
     let bedrock = at(BEDROCK, "us.anthropic.claude-sonnet-5-v1:0").sent(none.clone());
     assert_eq!(bedrock["additionalModelRequestFields"]["thinking"], json!({"type": "disabled"}));
     let always = at(ANTHROPIC, "claude-opus-5-5").encode(none.clone()).unwrap();
-    assert!(String::from_utf8(always.body.to_vec()).unwrap().contains(r#""output_config":{"effort":"low"}"#));
+    assert!(String::from_utf8(always.body.joined().to_vec()).unwrap().contains(r#""output_config":{"effort":"low"}"#));
     assert_eq!(always.adjusted, ["reasoning_effort"]);
     assert!(at(ANTHROPIC, "claude-opus-4-8").sent(none.clone())["thinking"].is_null());
     assert_eq!(at(TOGETHER, "m").sent(none.clone())["reasoning"], json!({"enabled": false}));

@@ -100,12 +100,12 @@ async fn answer(lines: &Lines<'_>, target: &Target, simulator: SocketAddr) -> Re
     let path = target.provider.base.path_and_query(&outgoing.path);
     let json = (http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     let signer = Signer::new(&target.provider.payer(), Existing::default()).unwrap();
-    let proof = signer.sign(&path, std::slice::from_ref(&json), &outgoing.body).await?;
+    let proof = signer.sign(&path, std::slice::from_ref(&json), &outgoing.body.joined()).await?;
     let mut request = format!("POST {path} HTTP/1.0\r\nhost: {simulator}\r\ncontent-length: {}\r\n", outgoing.body.len()).into_bytes();
     for (name, value) in outgoing.headers.iter().chain([&json]).chain(signer.fixed()).chain(&proof) {
         request.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    request.extend([b"\r\n", &outgoing.body[..]].concat());
+    request.extend([b"\r\n", &outgoing.body.joined()[..]].concat());
     let (mut stream, mut bytes) = (TcpStream::connect(simulator).await.unwrap(), Vec::new());
     stream.write_all(&request).await.unwrap();
     stream.read_to_end(&mut bytes).await.unwrap();

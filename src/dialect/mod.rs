@@ -6,6 +6,7 @@
 
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
+use crate::json::slices::Slices;
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::event::Sink;
 use crate::llm::failure::{Fault, ProviderError};
@@ -16,7 +17,6 @@ use crate::yaml::problem::Position;
 use crate::yaml::read::Reader;
 use crate::yaml::section::Section;
 use crate::yaml::value::At;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use openai::quirks::Quirks;
 use shared::schema::rules::Rules;
@@ -142,7 +142,7 @@ pub struct Outgoing {
     /// Path and query below the provider's base URL, beginning with `/`; already percent-encoded.
     pub path: String,
     /// The body, byte for byte as it will be signed and sent.
-    pub body: Bytes,
+    pub body: Slices,
     /// Headers of the dialect's own (`anthropic-version`, `accept` …); content type and length are the edge's.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Fields that had no counterpart and were left out, in the client's words; told in `x-tidegate-dropped-params`.

@@ -187,7 +187,7 @@ impl Call {
             Operation::Chat => request.raw(field).is_some(),
             Operation::Responses if is_native => request.raw(field).is_some(),
             // In the words of the completion that was composed for the provider.
-            _ => memmem::find(&attempt.outgoing.body, format!("\"{}\":", field.name()).as_bytes()).is_some(),
+            _ => memmem::find(&attempt.outgoing.body.joined(), format!("\"{}\":", field.name()).as_bytes()).is_some(),
         };
         let member = refusals::member(refusal, parsed.stream(), |field| !params.reject_unsupported && is_given(field));
         let refused = member.filter(|_| shared.lock().life.retry_without_field());

@@ -20,6 +20,7 @@ use crate::front::chat::chunk::UsagePlace;
 use crate::front::native;
 use crate::front::responses::response::Response;
 use crate::id;
+use crate::json::slices::Slices;
 use crate::lifecycle::{Action, Answer, AttemptFailure, Client, Connect, Connection, Delivery, Metered, Refusal};
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::rule::Dimension;
@@ -33,7 +34,6 @@ use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome};
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::throttle::Throttle;
 use crate::telemetry::trace::Trace;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -238,10 +238,10 @@ impl Exchange {
         self.tried.add(&target.provider.endpoint_name, &attempt.model, self.reason);
         self.ledger.ended_by = failure.ended_by();
         let (names, quirks) = (target.dialect().names(&attempt.model), target.dialect().quirks());
-        let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks, names };
         // The names that providers blame are translated into those of chat completions only.
         let parsed = call.parsed.as_deref().filter(|_| call.operation == Operation::Chat || call.operation == Operation::Embeddings);
-        let error = failure.error(&target.provider.name, parsed.map(sent));
+        let body = parsed.map(|_| attempt.outgoing.body.joined()).unwrap_or_default();
+        let error = failure.error(&target.provider.name, parsed.map(|parsed| Sent { parsed, body: &body, quirks, names }));
         if let Some(tracker) = attempt.tracker.take() {
             if let Some(wait) = error.retry_after {
                 tracker.pause(wait, now);
@@ -381,7 +381,7 @@ impl Exchange {
     pub fn send(&mut self, now: Instant) {
         let Some(attempt) = self.call.as_deref().and_then(|call| call.attempt.as_ref()) else { return };
         let mut shared = self.shared.lock();
-        shared.body = Some(attempt.outgoing.body.clone());
+        shared.body = attempt.outgoing.body.clone();
         shared.head = None;
         shared.life.send(&attempt.timeouts, self.ledger.stream, now.into_std());
     }
@@ -494,7 +494,7 @@ impl Exchange {
         let Some(call) = self.call.as_deref_mut() else { return };
         call.parsed = None; // no other target can be asked
         let Some(attempt) = call.attempt.as_mut() else { return };
-        attempt.outgoing.body = Bytes::new();
+        attempt.outgoing.body = Slices::default();
         let now = self.live.now();
         if let Some(cause) = attempt.tracker.as_mut().and_then(|tracker| tracker.succeeded(now))
             && self.live.health.is_logged(attempt.target.index, true, now)

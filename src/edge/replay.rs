@@ -171,7 +171,7 @@ impl Session for Replay {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        Ok(self.shared.lock().body.take())
+        Ok(self.shared.lock().body.take_slice())
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
@@ -298,7 +298,7 @@ impl Session for Replay {
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.shared.lock().body.is_none()
+        self.shared.lock().body.is_empty()
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -311,9 +311,9 @@ impl Session for Replay {
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if !no_body_expected && let Some(body) = self.shared.lock().body.take() {
-            // One slice: Pingora's body pipe holds four tasks and stops polling here, deadlines included, when it is full.
-            return Ok(Some(body));
+        if !no_body_expected && let Some(slice) = self.shared.lock().body.take_slice() {
+            // At most three: Pingora's body pipe holds four tasks and stops polling here, deadlines included, when it is full.
+            return Ok(Some(slice));
         }
         loop {
             let Self { real, shared, timer, .. } = self;

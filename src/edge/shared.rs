@@ -1,8 +1,8 @@
 //! State of a request shared by the hooks and the replay session, which Pingora borrows separately.
 
 use crate::front::responses::response::Response;
+use crate::json::slices::Slices;
 use crate::lifecycle::Lifecycle;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
@@ -16,7 +16,7 @@ pub struct Parts {
     /// State of the request.
     pub life: Lifecycle,
     /// The attempt's request body, until Pingora takes it.
-    pub body: Option<Bytes>,
+    pub body: Slices,
     /// Writes the heartbeats of a response's stream; `None` where a heartbeat is a comment.
     pub response: Option<Response>,
     /// The client's response head, from the commit until it is written.

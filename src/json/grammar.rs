@@ -37,14 +37,7 @@ pub(super) fn value(bytes: &[u8], at: usize, level: usize, block: &mut Block, ha
 }
 
 /// The object or array at `at`. ASCII has both closing brackets two places behind their counterparts.
-fn container(
-    bytes: &[u8],
-    mut at: usize,
-    level: usize,
-    bracket: u8,
-    block: &mut Block,
-    has_null: &mut bool,
-) -> Result<usize, SyntaxError> {
+fn container(bytes: &[u8], mut at: usize, level: usize, bracket: u8, block: &mut Block, has_null: &mut bool) -> Result<usize, SyntaxError> {
     // What closes the innermost container, which is the one of this depth, and what closes those around it.
     let (mut close, mut depth, mut outer) = (bracket + 2, level + 1, [0; MAX_DEPTH]);
     let mut first;

@@ -11,6 +11,7 @@ mod key;
 #[cfg(test)]
 mod properties;
 mod run;
+pub mod slices;
 pub mod splice;
 pub mod surrogate;
 pub mod text;

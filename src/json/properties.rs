@@ -167,7 +167,7 @@ proptest! {
             splice.insert(&format!("inserted {i}"), json(value));
             want.push((format!("inserted {i}"), value.clone()));
         }
-        let out = splice.finish();
+        let out = splice.finish().joined();
         let again = envelope::scan(std::str::from_utf8(&out).unwrap()).unwrap();
         let read: Vec<(String, Value)> = again.members.iter()
             .map(|m| {

@@ -2,6 +2,7 @@
 //! stays byte for byte: number formats, order, white space, unknown fields.
 
 use super::envelope::{Envelope, Member, ScanError};
+use super::slices::Slices;
 use super::walk::Cursor;
 use super::write;
 use bytes::Bytes;
@@ -77,17 +78,16 @@ impl<'a> Splice<'a> {
         }
     }
 
-    /// The new body in one exact allocation; the old one if there are no edits.
-    pub fn finish(self) -> Bytes {
+    /// The new body, which shares a long part of the old one; the old one if there are no edits.
+    pub fn finish(self) -> Slices {
         if self.edits.is_empty() && self.inserts.is_empty() {
-            return self.body.clone();
+            return self.body.clone().into();
         }
-        let pieces = self.pieces();
-        let mut out = Vec::with_capacity(pieces.iter().map(|piece| self.bytes(piece).len()).sum());
-        for piece in pieces.iter() {
-            out.extend_from_slice(self.bytes(piece));
-        }
-        out.into()
+        let share = |piece: &Piece<'_>| match piece {
+            Piece::Copied(range) => Some(self.body.slice(range.clone())),
+            Piece::New(_) => None,
+        };
+        Slices::assemble(&self.pieces(), |piece| self.bytes(piece), share)
     }
 
     fn bytes<'p>(&'p self, piece: &Piece<'p>) -> &'p [u8] {
@@ -261,7 +261,7 @@ mod tests {
         let envelope = scan(text(&body).unwrap()).unwrap();
         let mut splice = Splice::new(&body, &envelope);
         edit(&mut splice, &envelope.members);
-        String::from_utf8(splice.finish().to_vec()).unwrap()
+        String::from_utf8(splice.finish().joined().to_vec()).unwrap()
     }
 
     #[test]
@@ -322,6 +322,6 @@ mod tests {
     fn without_an_edit_nothing_is_copied() {
         let body = Bytes::from_static(b"{\"a\":1}");
         let envelope = scan(text(&body).unwrap()).unwrap();
-        assert_eq!(Splice::new(&body, &envelope).finish().as_ptr(), body.as_ptr());
+        assert_eq!(Splice::new(&body, &envelope).finish().joined().as_ptr(), body.as_ptr());
     }
 }

@@ -200,7 +200,7 @@ pub(in crate::dialect) fn native(
     }
     let body = if seat.host == Host::Bedrock && counting {
         let mut w = Writer::with_capacity(body.len() / 3 * 4 + 64);
-        w.object().key("input").object().key("invokeModel").object().key("body").string(&STANDARD.encode(&body));
+        w.object().key("input").object().key("invokeModel").object().key("body").string(&STANDARD.encode(body.joined()));
         w.end_object().end_object().end_object();
         w.finish().into()
     } else {

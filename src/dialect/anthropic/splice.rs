@@ -12,6 +12,7 @@ use crate::dialect::shared::sealed::{is_sealed, may_have_sealed, without};
 use crate::dialect::{self, shared};
 use crate::error::ApiError;
 use crate::frame::Frame;
+use crate::json::slices::Slices;
 use crate::json::splice::{Element, Splice, elements};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
@@ -21,7 +22,6 @@ use crate::llm::failure::Fault;
 use crate::llm::field::Field;
 use crate::llm::messages::MessagesRequest;
 use crate::llm::request::{Authority, Effort};
-use bytes::Bytes;
 use std::borrow::Cow;
 
 /// How the text begins that has to stay the first one of the instructions.
@@ -42,7 +42,7 @@ pub(super) fn betas<'a>(request: &MessagesRequest<'a>, seat: &Seat<'a>) -> Vec<&
 ///
 /// # Errors
 /// A 400 that names a setting that is lost, where the route says `unsupported: reject`.
-pub(super) fn body(request: &MessagesRequest<'_>, seat: &Seat<'_>, counting: bool) -> Result<(Bytes, Settled), ApiError> {
+pub(super) fn body(request: &MessagesRequest<'_>, seat: &Seat<'_>, counting: bool) -> Result<(Slices, Settled), ApiError> {
     let base = &request.base;
     let mut settled = Settled::new(base.params.reject_unsupported);
     let mut edits = Edits { base: request, splice: Splice::new(base.parsed.body(), base.parsed.envelope()), set: Vec::new() };
@@ -412,7 +412,7 @@ mod tests {
         let base = ChatRequest { parsed: &parsed, params, system, model, seal: None };
         let seat = Seat { host, version: "v", beta: &[], default_max_tokens: 1, structured_output: StructuredOutput::Native };
         let (body, settled) = super::body(&MessagesRequest { base, headers: &headers }, &seat, false).unwrap();
-        (String::from_utf8(body.to_vec()).unwrap(), settled.dropped)
+        (String::from_utf8(body.joined().to_vec()).unwrap(), settled.dropped)
     }
 
     #[test]

@@ -32,7 +32,6 @@ use crate::llm::request::{Ask, Request};
 use crate::percent;
 use crate::sign::credential::{AwsKeys, Credential};
 use crate::yaml::read::Reader;
-use bytes::Bytes;
 use http::HeaderMap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -211,7 +210,7 @@ impl Dialect for Bedrock {
         let decoder = decode::Converse::new(family, toolbox.content_tool(), thinks && toolbox.calls);
         Ok(Outgoing {
             path: format!("/model/{}/{operation}", percent::segment(request.model)),
-            body: Bytes::from(w.finish()),
+            body: w.finish().into(),
             headers: Vec::new(),
             dropped: settled.dropped,
             adjusted: settled.adjusted,

@@ -42,7 +42,7 @@ pub(in crate::dialect) fn requests<D: Dialect>(folder: &str, dialect: impl Fn(&V
                 "headers": out.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect::<Vec<_>>(),
                 "dropped": out.dropped,
                 "adjusted": out.adjusted,
-                "body": serde_json::from_slice::<Value>(&out.body).unwrap(),
+                "body": serde_json::from_slice::<Value>(&out.body.joined()).unwrap(),
             }),
         };
         if std::env::var_os("UPDATE_FIXTURES").is_some() {
@@ -307,7 +307,7 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
     let model = "us.anthropic.claude-sonnet-4-5-v1:0";
     let sent = |seal: Option<&Seal>| {
         let out = encode(&PLAIN, model, &body, None, seal).unwrap();
-        (serde_json::from_slice::<Value>(&out.body).unwrap(), out.dropped)
+        (serde_json::from_slice::<Value>(&out.body.joined()).unwrap(), out.dropped)
     };
     let (body, dropped) = sent(Some(&seal));
     let content = body["messages"][1]["content"].as_array().unwrap();
@@ -339,7 +339,7 @@ fn thinking_between_calls_comes_back_between_them_and_to_claude_only() {
     ], "tools": [{"type": "function", "function": {"name": "get_time"}}]});
     let kinds = |model: &str| {
         let out = encode(&PLAIN, model, &body, None, Some(&seal)).unwrap();
-        let body: Value = serde_json::from_slice(&out.body).unwrap();
+        let body: Value = serde_json::from_slice(&out.body.joined()).unwrap();
         let content = body["messages"][1]["content"].as_array().unwrap().clone();
         content.iter().map(|block| block.as_object().unwrap().keys().next().unwrap().clone()).collect::<Vec<_>>()
     };

@@ -4,11 +4,11 @@
 //! insertion or nothing at all shows only against the client's body. So a route's override, a rename and a constraint
 //! cannot make a member appear twice.
 
+use crate::json::slices::Slices;
 use crate::json::splice::Splice;
 use crate::json::write::escape;
 use crate::llm::envelope::{ChatRequest, is_gateways, name_of};
 use crate::llm::field::Field;
-use bytes::Bytes;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -138,7 +138,7 @@ impl<'a> Body<'a> {
     }
 
     /// The bytes: the client's own where nothing changes.
-    pub fn finish(self) -> Bytes {
+    pub fn finish(self) -> Slices {
         let body = self.request.parsed.body();
         let envelope = self.request.parsed.envelope();
         let mut splice = Splice::new(body, envelope);

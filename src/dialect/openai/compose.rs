@@ -376,7 +376,7 @@ mod tests {
         let parsed = crate::front::messages::parse(body.into(), false).unwrap();
         let base = ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: None };
         let outgoing = dialect(kind).encode(&MessagesRequest { base, headers: &Headers::default() }).unwrap();
-        let mut body: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        let mut body: Value = serde_json::from_slice(&outgoing.body.joined()).unwrap();
         for name in ["model", "messages", "max_tokens", "max_completion_tokens"] {
             body.as_object_mut().unwrap().remove(name);
         }
@@ -427,13 +427,13 @@ mod tests {
         let dialects: [Box<dyn Dialect>; 2] = [Box::new(dialect("openai")), Box::new(Mistral(dialect("mistral")))];
         for dialect in dialects {
             let mut outgoing = dialect.encode(&MessagesRequest { base, headers: &headers }).unwrap();
-            let sent: Value = serde_json::from_slice(&outgoing.body).unwrap();
+            let sent: Value = serde_json::from_slice(&outgoing.body.joined()).unwrap();
             let short = sent.pointer("/tools/0/function/name").and_then(Value::as_str).unwrap();
             assert!(short.len() <= 64 && short.starts_with("mcp__aaa"), "{short}");
             assert_eq!(sent.pointer("/messages/1/tool_calls/0/function/name").unwrap(), short);
             let choice = sent.pointer("/tool_choice/function/name");
             assert!(choice.is_none_or(|choice| choice == short), "{sent}");
-            assert!(!outgoing.body.windows(long.len()).any(|window| window == long.as_bytes()));
+            assert!(!outgoing.body.joined().windows(long.len()).any(|window| window == long.as_bytes()));
             let call = |name: &str| json!({"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}});
             let message = json!({"role": "assistant", "tool_calls": [call(short), call("f")]});
             let answer = json!({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]});

@@ -156,8 +156,8 @@ pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Resul
             }
         };
         assert_eq!(case["error"], Value::Null, "{name}");
-        envelope::text(&out.body).and_then(envelope::scan).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap(), case["upstream"], "{name}");
+        envelope::text(&out.body.joined()).and_then(envelope::scan).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(serde_json::from_slice::<Value>(&out.body.joined()).unwrap(), case["upstream"], "{name}");
         let names =
             |key: &str| -> Vec<String> { case[key].as_array().into_iter().flatten().map(|v| v.as_str().unwrap().to_owned()).collect() };
         assert_eq!(out.dropped, names("dropped"), "{name}");
@@ -178,10 +178,10 @@ fn bytes_that_need_no_change_are_not_copied() {
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
     let out = encode::encode(&request, &request, &quirks("vllm", None), false).unwrap();
-    assert_eq!(out.body.as_ptr(), parsed.body().as_ptr());
+    assert_eq!(out.body.joined().as_ptr(), parsed.body().as_ptr());
     let request = ChatRequest { model: "Q/\"4", ..request };
     let out = encode::encode(&request, &request, &quirks("vllm", None), false).unwrap();
-    assert_eq!(out.body, r#" {"model":"Q/\"4", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#);
+    assert_eq!(out.body.joined(), r#" {"model":"Q/\"4", "messages":[{"role":"user","content":"\u0041"}],"seed":10 }"#);
     assert_eq!(out.path, "/chat/completions");
 }
 
@@ -272,7 +272,7 @@ fn messages_of(kind: &'static str, messages: &Value, split: bool, seal: Option<&
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal };
     let out = encode::encode(&request, &request, &quirks(kind, None), split).unwrap();
-    serde_json::from_slice::<Value>(&out.body).unwrap()["messages"].clone()
+    serde_json::from_slice::<Value>(&out.body.joined()).unwrap()["messages"].clone()
 }
 
 #[test]

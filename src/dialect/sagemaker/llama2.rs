@@ -13,7 +13,6 @@ use crate::llm::event::{Event, Finish, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::field::Field;
 use crate::llm::request::Request;
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -54,7 +53,7 @@ pub(super) fn encode(request: &Request<'_>, target: &SageMaker) -> Result<Outgoi
     w.end_object().end_object();
     Ok(Outgoing {
         path: String::new(),
-        body: Bytes::from(w.finish()),
+        body: w.finish().into(),
         headers: vec![(CUSTOM_ATTRIBUTES, HeaderValue::from_static("accept_eula=true"))],
         dropped: settled.dropped,
         adjusted: settled.adjusted,

@@ -16,7 +16,6 @@ use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::llm::field::Field;
 use crate::llm::request::{Authority, Request};
 use crate::llm::usage::Usage;
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -79,7 +78,7 @@ pub(super) fn encode(request: &Request<'_>, target: &SageMaker) -> Result<Outgoi
     w.key("stream").flag(request.stream).end_object();
     Ok(Outgoing {
         path: String::new(),
-        body: Bytes::from(w.finish()),
+        body: w.finish().into(),
         headers: Vec::new(),
         dropped: settled.dropped,
         adjusted: settled.adjusted,

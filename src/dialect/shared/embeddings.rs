@@ -5,6 +5,7 @@ use super::params::{self, Settled};
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
+use crate::json::slices::Slices;
 use crate::json::walk;
 use crate::llm::embeddings::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT};
 use crate::llm::event::{Event, Sink};
@@ -12,7 +13,6 @@ use crate::llm::failure::Fault;
 use crate::llm::field::Field;
 use crate::llm::usage::Usage;
 use crate::llm::vector::{Encoding, convert, length};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use std::borrow::Cow;
 
@@ -130,7 +130,7 @@ impl EmbeddingRequest<'_> {
     }
 
     /// A request whose answer comes whole and is read by `read`.
-    pub fn outgoing(&self, path: String, body: impl Into<Bytes>, settled: Settled, read: Read) -> Outgoing {
+    pub fn outgoing(&self, path: String, body: impl Into<Slices>, settled: Settled, read: Read) -> Outgoing {
         Outgoing {
             path,
             body: body.into(),

@@ -97,7 +97,7 @@ fn requests_and_answers_become_what_the_fixtures_say() {
                 "path": out.path,
                 "headers": out.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect::<Vec<_>>(),
                 "dropped": out.dropped,
-                "body": String::from_utf8(out.body.to_vec()).unwrap(),
+                "body": String::from_utf8(out.body.joined().to_vec()).unwrap(),
             }),
         };
         for answer in done.get_mut("answers").and_then(Value::as_array_mut).into_iter().flatten() {

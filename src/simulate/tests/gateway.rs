@@ -78,7 +78,7 @@ fn headers(route: &Route, path: &str, outgoing: &Outgoing) -> HeaderMap {
                 authority: &host,
                 path_and_query: path,
                 headers: std::slice::from_ref(&json),
-                body: &outgoing.body,
+                body: &outgoing.body.joined(),
                 region,
                 service,
                 time: SystemTime::now(),
@@ -106,7 +106,7 @@ fn ask(route: &Route, script: &str, request: &Value) -> Result<Heard, Fault> {
     let path = target.provider.base.path_and_query(&outgoing.path);
     let headers = headers(route, &path, &outgoing);
     let dialect = find(path.split('?').next().unwrap()).unwrap_or_else(|| panic!("nobody is at {path}"));
-    let incoming = Incoming { path_and_query: &path, headers: &headers, body: &outgoing.body };
+    let incoming = Incoming { path_and_query: &path, headers: &headers, body: &outgoing.body.joined() };
     let ask = dialect.read(incoming).unwrap_or_else(|refusal| panic!("{}: {refusal:?} {request}", route.name));
     assert_eq!(ask.model, if route.name.starts_with("llama-on") { model } else { model.replace("anthropic/", "") });
     let reply = decide(&ask).unwrap();
@@ -217,7 +217,7 @@ fn a_call_whose_thought_is_lost_is_refused() {
         let body = body(signature);
         let outgoing = Outgoing {
             path: path.into(),
-            body: body.clone().into(),
+            body: body.clone().into_bytes().into(),
             headers: Vec::new(),
             dropped: Vec::new(),
             adjusted: Vec::new(),
@@ -255,7 +255,7 @@ fn vectors_have_the_length_that_was_asked_for_at_every_provider_that_has_them() 
             let path = format!("{}{}", target.provider.base.prefix, outgoing.path);
             let Some(dialect) = find(&path) else { continue };
             let headers = headers(route, &path, &outgoing);
-            let incoming = Incoming { path_and_query: &path, headers: &headers, body: &outgoing.body };
+            let incoming = Incoming { path_and_query: &path, headers: &headers, body: &outgoing.body.joined() };
             let ask = dialect.read(incoming).unwrap_or_else(|refusal| panic!("{}: {refusal:?}", route.name));
             let mut vectors = Vectors::default();
             outgoing.decoder.whole(&dialect.whole(&ask, &decide(&ask).unwrap()), &mut vectors).unwrap();

@@ -10,7 +10,7 @@ fn told(case: &Value) -> (&'static str, Value) {
             let headers: serde_json::Map<_, _> =
                 out.headers.iter().map(|(k, v)| (k.to_string(), Value::from(v.to_str().unwrap()))).collect();
             let adjusted = out.adjusted;
-            let body: Value = serde_json::from_slice(&out.body).unwrap();
+            let body: Value = serde_json::from_slice(&out.body.joined()).unwrap();
             ("sent", json!({"path": out.path, "headers": headers, "dropped": out.dropped, "adjusted": adjusted, "body": body}))
         }
         Err(e) => ("error", json!({"status": e.status, "param": e.param})),
@@ -42,7 +42,7 @@ fn a_large_image_is_copied_once_and_spelled_as_it_came() {
     let (parsed, params) = (crate::llm::envelope::Parsed::parse(body.into()).unwrap(), Params::default());
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "claude-sonnet-4-5", seal: None };
     let out = anthropic(&Value::Null).encode(&request).unwrap();
-    let text = std::str::from_utf8(&out.body).unwrap();
+    let text = String::from_utf8(out.body.joined().to_vec()).unwrap();
     assert!(text.contains(&format!(r#""media_type":"image/png","data":"{data}""#)));
 }
 
@@ -53,7 +53,7 @@ fn numbers_and_arguments_keep_their_spelling() {
     let (parsed, params) = (crate::llm::envelope::Parsed::parse(body.into()).unwrap(), Params::default());
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "claude-sonnet-4-5", seal: None };
     let out = anthropic(&Value::Null).encode(&request).unwrap();
-    let text = std::str::from_utf8(&out.body).unwrap();
+    let text = String::from_utf8(out.body.joined().to_vec()).unwrap();
     for part in [r#""temperature":0.70"#, r#""text":"\u00fc\/""#, r#""input":{"n": 1.50e0}"#] {
         assert!(text.contains(part), "{part} in {text}");
     }

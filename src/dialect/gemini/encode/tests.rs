@@ -34,7 +34,7 @@ fn encode(place: Option<&str>, model: &str, body: &Value) -> Result<Outgoing, Ap
 }
 
 fn sent(place: Option<&str>, model: &str, body: &Value) -> Value {
-    serde_json::from_slice(&encode(place, model, body).unwrap().body).unwrap()
+    serde_json::from_slice(&encode(place, model, body).unwrap().body.joined()).unwrap()
 }
 
 /// A user's question and the given fields.
@@ -58,7 +58,7 @@ fn requests_are_written_as_the_fixtures_say() {
         } else {
             let out = out.unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
             assert_eq!(out.path, case["path"], "{}", path.display());
-            assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap(), case["body"], "{}", path.display());
+            assert_eq!(serde_json::from_slice::<Value>(&out.body.joined()).unwrap(), case["body"], "{}", path.display());
             assert_eq!(json!(out.dropped), case.get("dropped").cloned().unwrap_or(json!([])), "{}", path.display());
         }
         seen += 1;
@@ -171,7 +171,7 @@ fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_sta
     };
     let signatures = |model, body: &Value| -> Vec<Option<String>> {
         let out = encode_with(STUDIO, model, body, &Params::default(), Some(&seal)).unwrap();
-        let sent: Value = serde_json::from_slice(&out.body).unwrap();
+        let sent: Value = serde_json::from_slice(&out.body.joined()).unwrap();
         let parts = sent["contents"][1]["parts"].as_array().unwrap();
         parts.iter().map(|p| p["thoughtSignature"].as_str().map(str::to_owned)).collect()
     };
@@ -189,7 +189,7 @@ fn signatures_come_back_from_ids_and_from_extra_content_and_new_models_get_a_sta
 fn metadata_becomes_labels_only_where_it_may() {
     let body = |value: &str| ask(json!({"metadata": {"team": value}, "user": "u1"}));
     let out = encode(VERTEX, MODEL, &body("search")).unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap()["labels"], json!({"team": "search"}));
+    assert_eq!(serde_json::from_slice::<Value>(&out.body.joined()).unwrap()["labels"], json!({"team": "search"}));
     assert_eq!(out.dropped, ["user"]);
     for (kind, value) in [(VERTEX, "Not A Label"), (STUDIO, "search")] {
         assert_eq!(encode(kind, MODEL, &body(value)).unwrap().dropped, ["user", "metadata"]);
@@ -206,7 +206,7 @@ fn a_big_picture_is_copied_once() {
     let body = ask(json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}));
     let out = encode(STUDIO, MODEL, &body).unwrap();
     assert!(out.body.len() < data.len() + 512);
-    assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap()["contents"][0]["parts"][0]["inlineData"]["data"], *data);
+    assert_eq!(serde_json::from_slice::<Value>(&out.body.joined()).unwrap()["contents"][0]["parts"][0]["inlineData"]["data"], *data);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn other_publishers_speak_openai_under_googles_path() {
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "meta/llama-4", seal: None };
     let out = vertex().encode(&request).unwrap();
     assert_eq!(out.path, "/v1/projects/my-project/locations/us-central1/endpoints/openapi/chat/completions");
-    assert_eq!(serde_json::from_slice::<Value>(&out.body).unwrap()["model"], "meta/llama-4");
+    assert_eq!(serde_json::from_slice::<Value>(&out.body.joined()).unwrap()["model"], "meta/llama-4");
     let google = ChatRequest { model: "google/gemini-2.5-flash", ..request };
     assert!(vertex().encode(&google).unwrap().path.ends_with("/gemini-2.5-flash:streamGenerateContent?alt=sse"));
 }
@@ -240,7 +240,7 @@ fn schemas_have_only_the_keywords_that_gemini_takes() {
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"anyOf": [schema]}}}]});
     for kind in [STUDIO, VERTEX] {
         let out = encode(kind, "gemini-2.5-flash", &body).unwrap();
-        let sent: Value = serde_json::from_slice(&out.body).unwrap();
+        let sent: Value = serde_json::from_slice(&out.body.joined()).unwrap();
         let output = &sent["generationConfig"]["responseJsonSchema"]["properties"];
         assert_eq!(output["n"], json!({"type": "object", "description": r#"{propertyNames: {"pattern":"^x"}}"#}));
         assert_eq!(output["k"], json!({"enum": ["a"]}));

@@ -47,7 +47,7 @@ mod tests {
         let base = ChatRequest { parsed: &parsed, params: &params, system: None, model: "gpt", seal: None };
         let request = ResponsesRequest { base, functions: &Arc::default(), without_reasoning: false };
         let outgoing = encode(&request, &quirks("{}")).unwrap();
-        assert_eq!((outgoing.path.as_str(), &*outgoing.body), ("/responses", br#"{"model":"gpt","input":"Hi"}"#.as_slice()));
+        assert_eq!((outgoing.path.as_str(), &*outgoing.body.joined()), ("/responses", br#"{"model":"gpt","input":"Hi"}"#.as_slice()));
         assert!(outgoing.decoder.is_native() && outgoing.headers.is_empty());
         assert_eq!(outgoing.dropped, ["seed"]);
     }

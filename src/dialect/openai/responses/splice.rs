@@ -7,6 +7,7 @@ use crate::dialect::shared::params::Settled;
 use crate::dialect::shared::sealed::{is_kind, is_sealed, may_have_sealed, without};
 use crate::error::ApiError;
 use crate::json::envelope::{self, ScanError};
+use crate::json::slices::Slices;
 use crate::json::splice::Splice;
 use crate::json::text::Text;
 use crate::json::walk;
@@ -32,7 +33,7 @@ const INNER_HINTS: [Field; 2] = [Field::ReasoningEffort, Field::Verbosity];
 ///
 /// # Errors
 /// A 400 that names a setting that is lost, where the route says `unsupported: reject`, or instructions that are no text.
-pub(super) fn body(request: &ResponsesRequest<'_>) -> Result<(Bytes, Settled), ApiError> {
+pub(super) fn body(request: &ResponsesRequest<'_>) -> Result<(Slices, Settled), ApiError> {
     let (parsed, params) = (request.base.parsed, request.base.params);
     let settled = Settled::new(params.reject_unsupported);
     let mut edits = Edits { request, body: Body::new(request.base), settled, inner: Vec::new() };
@@ -203,7 +204,7 @@ impl<'a> Edits<'a, '_> {
                 (None, None) => {}
             }
         }
-        let new = splice.finish();
+        let new = splice.finish().joined();
         if new != old {
             self.body.set(object, new.to_vec());
         }
@@ -310,7 +311,7 @@ mod tests {
         let parsed = Parsed::scan_as(body.to_owned().into(), |field| SHARED.contains(field).then(|| field.shape())).unwrap();
         let base = ChatRequest { parsed: &parsed, params, system, model: "gpt", seal: None };
         let request = ResponsesRequest { base, functions: &Arc::default(), without_reasoning };
-        super::body(&request).map(|(body, settled)| (String::from_utf8(body.to_vec()).unwrap(), settled))
+        super::body(&request).map(|(body, settled)| (String::from_utf8(body.joined().to_vec()).unwrap(), settled))
     }
 
     /// The members beside the model and the input.
