@@ -4,7 +4,7 @@
 use divan::{Bencher, counter::ItemsCount};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::limit::rule::{Dimension, LimitRule};
+use tidegate::limit::rule::{Dimension, Limit, LimitPeriod, LimitRule};
 use tidegate::limit::{Estimate, Limiter, Subject, Used};
 
 const NOW: u64 = 1_800_000_000_000_000_000;
@@ -13,12 +13,16 @@ const USED: Used = Used { tokens: 250, micro_usd: 750 };
 
 const ROUNDS: usize = 1000;
 
-const fn rule(dimension: Dimension) -> LimitRule {
-    LimitRule { dimension, amount: 1_000_000_000_000, per: Duration::from_secs(60), burst: 1_000_000_000_000 }
+const MINUTE: LimitPeriod = LimitPeriod::Smooth(Duration::from_secs(60));
+
+const fn limit(dimension: Dimension, amount: u64, per: LimitPeriod) -> Limit {
+    Limit { rule: LimitRule { dimension, amount, per, burst: 1_000_000_000_000, warn: None }, routes: None }
 }
 
-const KEY: [LimitRule; 1] = [rule(Dimension::Requests)];
-const TEAM: [LimitRule; 2] = [rule(Dimension::Tokens), rule(Dimension::Concurrent)];
+static KEY: [Limit; 1] = [limit(Dimension::Requests, 1_000_000_000_000, MINUTE)];
+static NONE: [Limit; 1] = [limit(Dimension::Requests, 0, MINUTE)];
+static TEAM: [Limit; 2] =
+    [limit(Dimension::Tokens, 1_000_000_000_000, MINUTE), limit(Dimension::Concurrent, 1_000_000_000_000, LimitPeriod::None)];
 
 fn limiter(keys: usize) -> Arc<Limiter> {
     let keys = (0..keys).map(|i| (format!("key-{i}").into(), KEY.as_slice())).collect();
@@ -47,8 +51,7 @@ fn no_limits(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(args = [10, 10_000])]
 fn refused(bencher: Bencher<'_, '_>, keys: usize) {
-    let none = KEY.map(|rule| LimitRule { amount: 0, ..rule });
-    let keys: Vec<_> = (0..keys).map(|i| (format!("key-{i}").into(), none.as_slice())).collect();
+    let keys: Vec<_> = (0..keys).map(|i| (format!("key-{i}").into(), NONE.as_slice())).collect();
     let limiter = Arc::new(Limiter::with([keys, vec![("team".into(), &TEAM)], vec![], vec![]], None, NOW));
     bencher.counter(ItemsCount::new(ROUNDS)).bench(|| (0..ROUNDS).for_each(|i| serve(&limiter, i % 10, NOW)));
 }

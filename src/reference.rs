@@ -92,8 +92,17 @@ fn headers_of_answers(page: &mut Page) {
         let [limit, remaining, reset] = names;
         page.row(&[&code(limit.as_str()), &format!("Number of {what} allowed at once: the limit's `burst`.")]);
         page.row(&[&code(remaining.as_str()), &format!("Number of {what} still allowed.")]);
-        page.row(&[&code(reset.as_str()), "Time until the limit is fully refilled, such as `6m0s` or `850ms`."]);
+        page.row(&[
+            &code(reset.as_str()),
+            "Time until the limit is fully refilled, such as `6m0s` or `850ms`: of a window, until it ends.",
+        ]);
     }
+    for (scope, what) in [(&headers::REQUESTS_SCOPE, "requests"), (&headers::TOKENS_SCOPE, "tokens")] {
+        let about = format!("Scope and routes of that limit on {what}, if it is confined to routes: `team;routes=\"gpt-5, o3\"`.");
+        page.row(&[&code(scope.as_str()), &about]);
+    }
+    let about = "With a 429 or 402 of a limit: its scope, dimension and routes, such as `team;dimension=tokens;routes=\"gpt-5\"`.";
+    page.row(&[&code(headers::EXCEEDED.as_str()), about]);
 }
 
 fn errors(page: &mut Page) {
@@ -252,7 +261,8 @@ mod tests {
     fn pages_may_read_the_headers_that_are_ours() {
         use crate::edge::cors::EXPOSED_NAMES;
         let exposed: BTreeSet<_> = EXPOSED_NAMES.split(", ").collect();
-        let limits = [headers::REQUESTS, headers::TOKENS].concat();
+        let limits =
+            [&headers::REQUESTS[..], &headers::TOKENS, &[headers::REQUESTS_SCOPE, headers::TOKENS_SCOPE, headers::EXCEEDED]].concat();
         let limits = limits.iter().map(http::HeaderName::as_str);
         let names: BTreeSet<_> = response_headers::ALL.iter().map(|(name, _)| *name).chain(limits).collect();
         let ours = |name: &&&str| (name.starts_with("x-") && **name != "x-accel-buffering") || name.starts_with("retry-after");

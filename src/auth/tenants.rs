@@ -1,6 +1,6 @@
 //! Configured teams and keys.
 
-use crate::limit::rule::LimitRule;
+use crate::limit::rule::{Limit, RouteSet};
 use crate::yaml::section::words;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub struct Team {
     /// Allowed routes; `None` allows all.
     pub routes: Option<RouteSet>,
     /// Limits shared by its keys.
-    pub limits: Vec<LimitRule>,
+    pub limits: Vec<Limit>,
 }
 
 /// A client key.
@@ -52,16 +52,5 @@ pub struct Key {
     /// Allowed routes among those of the team; `None` allows all of them.
     pub routes: Option<RouteSet>,
     /// Its own limits.
-    pub limits: Vec<LimitRule>,
-}
-
-/// A set of routes, by index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteSet(pub Vec<bool>);
-
-impl RouteSet {
-    /// Whether the set contains the route.
-    pub fn has(&self, route: usize) -> bool {
-        self.0.get(route).copied().unwrap_or(false)
-    }
+    pub limits: Vec<Limit>,
 }

@@ -6,8 +6,8 @@
 use super::snapshot::{ListenAddress, ResponseModel, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
-    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections, Money, Origin, Period, Reason,
-    Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, Unsupported, Weight,
+    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections, Money, Origin, Percent, Period,
+    Reason, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, Unsupported, Weight,
 };
 use crate::auth::tenants::AuthMode;
 use crate::limit::rule::StoreFailure;
@@ -333,15 +333,23 @@ section! {
         concurrent: Option<At<Count>>,
         /// US dollars per period, by the `price` of targets; a target without one costs nothing.
         usd: Option<At<Money>>,
-        /// The period, from 1s to 30d. For `usd` also `day` and `month`, by the calendar in UTC.
+        /// The period, from 1s to 30d: requests and tokens refill smoothly in it, `usd` is renewed in full when it ends. `day`
+        /// and `month`, by the calendar in UTC: whatever is counted is renewed in full when they end.
         per: Option<At<Period>>,
-        /// How much may be used at once. Default: the amount itself.
+        /// How much may be used at once; not with `day` and `month`. Default: the amount itself.
         burst: Option<At<Money>>,
+        /// The share of the limit, like 80%, that is warned of when it is used: with a line in the log and in
+        /// tidegate_limit_warnings_total. Nothing is refused.
+        warn: Option<Percent>,
+        /// In a limit of a team or a key: the only routes whose requests it applies to, and which it counts together. Names and
+        /// patterns as in `routes` of a team. Default: all.
+        routes: Option<At<Vec<At<String>>>>,
     }
 
     /// A tenant.
     Team {
-        /// Routes it may use, as they are named under `routes`. Default: all.
+        /// Routes it may use: names and aliases of `routes`, and patterns with one `*`, which stand for the route of that name, else
+        /// for all that they match. Default: all.
         routes: Option<Vec<At<String>>>,
         /// Limits that its keys share.
         limits: Vec<Limit>,

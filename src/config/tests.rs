@@ -2,12 +2,12 @@
 
 use super::snapshot::*;
 use super::*;
-use crate::auth::tenants::{AuthMode, RouteSet};
+use crate::auth::tenants::AuthMode;
 use crate::dialect::openai::quirks::{Guided, ReasoningField, Returned};
 use crate::dialect::sagemaker::Format;
 use crate::dialect::shared::claude::StructuredOutput;
 use crate::files::fingerprint;
-use crate::limit::rule::{Dimension, StoreFailure};
+use crate::limit::rule::{Dimension, LimitPeriod, RouteSet, StoreFailure};
 use crate::provider::protocol::Protocol;
 use crate::provider::{HttpVersion, ModelName};
 use crate::route::settings::{Balance, Ejection};
@@ -16,6 +16,7 @@ use crate::telemetry::log::LogFormat;
 use std::time::Duration;
 
 mod fixtures;
+mod limits;
 mod listeners;
 mod routing;
 mod secrets;
@@ -159,17 +160,6 @@ const MISTAKES: &[Mistake] = &[
     ("model: m } ]", "model: m } ]\n    params: { overrides: { model: x } }", "9:28", "`model`"),
     ("model: m } ]", "model: m } ]\n    params: { defaults: { seed: .nan } }", "9:33", "JSON"),
     ("routes:\n  a:\n    targets: [ { provider: one, model: m } ]", "routes: {}", "6:1", "`routes` is missing or empty"),
-    // Limits, at any of the four scopes.
-    ("kind: openai, ", "kind: openai, limits: [ { requests: 0, per: 1m } ], ", "5:46", "`requests`"),
-    ("model: m } ]", "model: m } ]\n    limits: [ { widgets: 1, per: 1m } ]", "9:17", "unknown key `widgets`"),
-    ("auth: none", "teams: { t: { limits: [ { per: 1m } ] } }", "9:25", "needs one of"),
-    ("auth: none", "teams: { t: { limits: [ { requests: 1, usd: 1, per: 1m } ] } }", "9:25", "one dimension"),
-    ("auth: none", "teams: { t: { limits: [ { tokens: 1, per: 31d } ] } }", "9:43", "1s to 30d"),
-    ("auth: none", "teams: { t: { limits: [ { tokens: 1, per: 999ms } ] } }", "9:43", "1s to 30d"),
-    ("auth: none", "teams: { t: { limits: [ { usd: 0, per: 1d } ] } }", "9:32", "zero"),
-    ("auth: none", "teams: { t: { limits: [ { usd: 1 } ] } }", "9:25", "`per` is missing"),
-    ("auth: none", "teams: { t: { limits: [ { concurrent: 1, per: 1m } ] } }", "9:47", "`per` has no meaning"),
-    ("auth: none", "teams: { t: { limits: [ { requests: 1, per: 1m, burst: 0.5 } ] } }", "9:56", "whole number"),
     // Teams and keys.
     ("auth: none", "teams: { t: { routes: [b] } }", "9:24", "no route `b`"),
     ("auth: none", "teams: { anonymous: {} }", "9:10", "taken"),
@@ -197,7 +187,7 @@ const MISTAKES: &[Mistake] = &[
 #[test]
 fn every_mistake_is_told_once_with_its_place() {
     let mut surprises = Vec::new();
-    for (from, to, place, word) in MISTAKES.iter().chain(listeners::MISTAKES).chain(routing::MISTAKES) {
+    for (from, to, place, word) in MISTAKES.iter().chain(listeners::MISTAKES).chain(routing::MISTAKES).chain(limits::MISTAKES) {
         assert!(GOOD.contains(from), "{from}");
         let text = GOOD.replacen(from, to, 1).replace("SHA", &"ab".repeat(32)).replace("SHB", &"cd".repeat(32));
         let text = text.replace("TLS", "tests/fixtures/tls");
@@ -455,7 +445,7 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!((pool.timeouts.first_token, pool.timeouts.total), (Duration::from_secs(20), Some(Duration::from_secs(300))));
     assert_eq!(pool.http, HttpVersion::Http1);
     assert_eq!((pool.tls.verify, pool.tls.server_name.as_deref()), (false, Some("other.example.com")));
-    assert_eq!((pool.limits[0].dimension, pool.limits[0].amount), (Dimension::Concurrent, 400));
+    assert_eq!((pool.limits[0].rule.dimension, pool.limits[0].rule.amount), (Dimension::Concurrent, 400));
 
     let route = &snapshot.routes[0];
     let price = route.targets[0].price.unwrap();
@@ -485,8 +475,9 @@ fn a_full_file_becomes_what_it_says() {
 
     let team = &snapshot.tenants.teams[0];
     assert_eq!(team.routes, Some(RouteSet(vec![false, true, false])));
-    assert_eq!((team.limits[0].amount, team.limits[0].burst), (200_000, 10));
-    assert_eq!((team.limits[1].amount, team.limits[1].burst, team.limits[1].per), (500_000, 500_000, Duration::from_secs(86_400)));
+    assert_eq!((team.limits[0].rule.amount, team.limits[0].rule.burst), (200_000, 10));
+    let budget = team.limits[1].rule;
+    assert_eq!((budget.amount, budget.burst, budget.per), (500_000, 500_000, LimitPeriod::Window(Duration::from_secs(86_400))));
     assert_eq!(snapshot.tenants.digests[&[0xaa; 32]], 0);
     assert_eq!((snapshot.tenants.keys[0].expires, snapshot.tenants.keys[1].disabled), (Some(1_798_761_600), true));
     assert_eq!((snapshot.log.format, snapshot.log.access, snapshot.log.level), (LogFormat::Text, false, log::LevelFilter::Debug));

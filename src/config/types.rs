@@ -188,8 +188,11 @@ scalars! {
     /// More than no time at all.
     Deadline(Duration), "a duration of more than 0 and at most 30d, like 500ms, 10s or 1m30s", { "type": "string" },
         |text| units::duration(text).filter(|d| !d.is_zero());
+    /// A share of a limit, in percent.
+    Percent(u8), "a share from 1% to 100%, like 80%", { "type": "string", "pattern": "^([1-9][0-9]?|100)%$" },
+        |text| text.strip_suffix('%').and_then(|number| within(number, 1, 100)).map(|n| n as u8);
     /// The period of a limit.
-    Period(Per), "a period from 1s to 30d, like 1m or 1d, or `day` or `month` for `usd`", { "type": "string" }, |text| match text {
+    Period(Per), "a period from 1s to 30d, like 1m or 1d, or `day` or `month`", { "type": "string" }, |text| match text {
         "day" => Some(Per::Day),
         "month" => Some(Per::Month),
         _ => units::duration(text).filter(|d| *d >= Duration::from_secs(1)).map(Per::Time),

@@ -20,6 +20,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(EXPOSED_NAMES);
 pub const EXPOSED_NAMES: &str = "x-request-id, x-client-request-id, x-tidegate-attempts, x-tidegate-provider, x-tidegate-upstream-model, \
      x-tidegate-dropped-params, x-tidegate-adjusted-params, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
      x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
+     x-ratelimit-scope-requests, x-ratelimit-scope-tokens, x-ratelimit-exceeded, \
      retry-after, retry-after-ms, x-should-retry";
 
 /// The CORS headers of the responses to one request.

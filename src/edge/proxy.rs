@@ -40,7 +40,7 @@ fn wrap(session: &mut Session, ctx: &Exchange) {
     let Some(call) = ctx.call.as_deref() else { return };
     let empty = Box::new(ServerSession::new_custom(Box::new(())));
     let real = std::mem::replace(&mut session.downstream_session, empty);
-    let opening = Opening { common: ctx.common.clone(), limits: *call.permit.headers(), only: ctx.only_target() };
+    let opening = Opening { common: ctx.common.clone(), limits: call.permit.headers().clone(), only: ctx.only_target() };
     let replay = Replay::new(real, ctx.shared.clone(), opening);
     *session.downstream_session = ServerSession::new_custom(Box::new(replay));
 }

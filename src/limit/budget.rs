@@ -1,4 +1,5 @@
-//! Budgets: an amount of money per period, renewed in full when the next period begins.
+//! Budgets: an amount per period, renewed in full when the next period begins. Those of money, and of all that is counted
+//! per day or month.
 //!
 //! A token bucket would admit up to twice the amount within its first period. Periods begin at multiples of their
 //! length since the Unix epoch, so that a day is a UTC day on every node; a month is a calendar month in UTC.
@@ -17,7 +18,7 @@ const DAY_NANOS: u64 = 86_400_000_000_000;
 /// Tolerated difference between the clocks of two threads, in nanoseconds.
 const CLOCK_SKEW: u64 = 60_000_000_000;
 
-/// A budget in micro-dollars.
+/// A budget of requests, tokens or micro-dollars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     amount: u64,
@@ -26,20 +27,25 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `amount` micro-dollars per `period` nanoseconds (0 counts as 1, [`MONTH`] is a calendar month); a request is
-    /// rejected once `ceiling` is spent or reserved.
+    /// `amount` per `period` nanoseconds (0 counts as 1, [`MONTH`] is a calendar month); a request is rejected once
+    /// `ceiling` is spent or reserved.
     pub const fn new(amount: u64, period: u64, ceiling: u64) -> Self {
         Self { amount, period: if period == 0 { 1 } else { period }, ceiling }
     }
 
-    /// The burst, in micro-dollars.
+    /// The burst.
     pub const fn ceiling(&self) -> u64 {
         self.ceiling
     }
 
     /// Nanoseconds until the next period.
     pub fn reset(&self, now: u64) -> u64 {
-        self.begins(self.number(now) + 1).saturating_sub(now)
+        self.end(now).saturating_sub(now)
+    }
+
+    /// When the period that `now` is in ends.
+    pub fn end(&self, now: u64) -> u64 {
+        self.begins(self.number(now) + 1)
     }
 
     /// The period that `now` is in, counted from the Unix epoch.
@@ -87,7 +93,7 @@ pub enum BudgetExhausted {
     Reserved,
 }
 
-/// Spent and reserved amounts, in micro-dollars.
+/// Spent and reserved amounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spending {
     spent: u64,

@@ -27,6 +27,11 @@ impl Rate {
         self.burst
     }
 
+    /// The period, in nanoseconds.
+    pub const fn period(&self) -> u64 {
+        self.period
+    }
+
     const fn ticks(&self, cost: u64) -> u128 {
         cost as u128 * self.period as u128
     }

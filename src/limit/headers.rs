@@ -1,8 +1,8 @@
 //! The `x-ratelimit-*` response headers, named as OpenAI's.
 
-use super::budget::{DAY, MONTH};
-use crate::limit::rule::Dimension;
-use crate::units;
+use super::Scope;
+use super::memory::LimitId;
+use super::rule::{Dimension, RouteNames};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
@@ -22,49 +22,97 @@ pub struct LimitStatus {
 }
 
 impl LimitStatus {
-    /// Returns the one with less remaining, then the one with the longer reset.
-    pub fn tighter(self, other: Self) -> Self {
-        if (other.remaining, self.reset) < (self.remaining, other.reset) { other } else { self }
+    /// Whether `other` has less remaining, or as much and a longer reset.
+    pub fn is_looser(&self, other: &Self) -> bool {
+        (other.remaining, self.reset) < (self.remaining, other.reset)
     }
 }
 
 /// The tightest limits that apply to a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitHeaders {
     /// Tightest limit on requests.
-    pub requests: Option<LimitStatus>,
+    pub requests: Option<Tightest>,
     /// Tightest limit on tokens.
-    pub tokens: Option<LimitStatus>,
+    pub tokens: Option<Tightest>,
+    /// The limit that refused the request.
+    pub exceeded: Option<(Scope, Dimension, Option<RouteNames>)>,
+}
+
+/// The tightest limit of a dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tightest {
+    /// Its state.
+    pub status: LimitStatus,
+    /// Its scope.
+    pub scope: Scope,
+    /// The routes that it is confined to.
+    pub routes: Option<RouteNames>,
 }
 
 impl LimitHeaders {
     /// Adds a limit. Only those on requests and tokens have headers.
-    pub fn add(&mut self, dimension: Dimension, status: impl FnOnce() -> LimitStatus) {
-        let slot = match dimension {
+    pub fn add(&mut self, id: &LimitId, status: impl FnOnce() -> LimitStatus) {
+        let slot = match id.dimension {
             Dimension::Requests => &mut self.requests,
             Dimension::Tokens => &mut self.tokens,
             Dimension::Concurrent | Dimension::Usd => return,
         };
         let status = status();
-        *slot = Some(slot.map_or(status, |other| other.tighter(status)));
+        if slot.as_ref().is_none_or(|other| other.status.is_looser(&status)) {
+            *slot = Some(Tightest { status, scope: id.scope, routes: id.routes.clone() });
+        }
     }
 
     /// Adds the limits of `others`.
     pub fn merge(&mut self, others: &Self) {
-        others.requests.into_iter().for_each(|status| self.add(Dimension::Requests, || status));
-        others.tokens.into_iter().for_each(|status| self.add(Dimension::Tokens, || status));
+        for (slot, other) in [(&mut self.requests, &others.requests), (&mut self.tokens, &others.tokens)] {
+            if let Some(other) = other
+                && slot.as_ref().is_none_or(|own| own.status.is_looser(&other.status))
+            {
+                *slot = Some(other.clone());
+            }
+        }
     }
 
-    /// Writes up to six headers.
+    /// Writes up to nine headers.
     pub fn add_to(&self, headers: &mut HeaderMap) {
-        for (names, status) in [(&REQUESTS, self.requests), (&TOKENS, self.tokens)] {
-            let Some(status) = status else { continue };
+        for (names, scope, tightest) in [(&REQUESTS, &REQUESTS_SCOPE, &self.requests), (&TOKENS, &TOKENS_SCOPE, &self.tokens)] {
+            let Some(Tightest { status, scope: of, routes }) = tightest else { continue };
             let [limit, remaining, reset] = names.clone();
             headers.insert(limit, status.limit.into());
             headers.insert(remaining, status.remaining.into());
             headers.insert(reset, HeaderValue::try_from(duration(status.reset)).unwrap_or_else(|_| HeaderValue::from_static("0s")));
+            if let Some(routes) = routes {
+                headers.insert(scope.clone(), described(*of, None, Some(routes)));
+            }
+        }
+        if let Some((scope, dimension, routes)) = &self.exceeded {
+            headers.insert(EXCEEDED, described(*scope, Some(*dimension), routes.as_ref()));
         }
     }
+}
+
+/// Which limit it is, as an item with parameters (RFC 9651): `team;dimension=tokens;routes="gpt-5, o3"`. Only visible ASCII
+/// and spaces may stand in its strings: other characters are left out.
+fn described(scope: Scope, dimension: Option<Dimension>, routes: Option<&RouteNames>) -> HeaderValue {
+    let mut text = scope.name().to_owned();
+    if let Some(dimension) = dimension {
+        text.push_str(";dimension=");
+        text.push_str(dimension.name());
+    }
+    if let Some(routes) = routes {
+        text.push_str(";routes=\"");
+        let listed = routes.to_string();
+        for c in listed.chars().filter(|c| *c != '`' && (*c == ' ' || c.is_ascii_graphic())) {
+            if matches!(c, '"' | '\\') {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        text.push('"');
+    }
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 /// Burst, remaining amount and reset time of the tightest limit on requests.
@@ -80,14 +128,12 @@ pub const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// A period as written in the configuration: `month`, `day`, `7d`, `1h30m`.
-pub fn period(per: Duration) -> String {
-    match per {
-        MONTH => "month".to_owned(),
-        DAY => "day".to_owned(),
-        _ => units::text(per),
-    }
-}
+/// The scope and the routes of the tightest limit on requests, if it is confined to routes.
+pub const REQUESTS_SCOPE: HeaderName = HeaderName::from_static("x-ratelimit-scope-requests");
+/// The same for tokens.
+pub const TOKENS_SCOPE: HeaderName = HeaderName::from_static("x-ratelimit-scope-tokens");
+/// Scope, dimension and routes of the limit that refused the request.
+pub const EXCEEDED: HeaderName = HeaderName::from_static("x-ratelimit-exceeded");
 
 /// A duration in OpenAI's format (`850ms`, `1s`, `11.9s`, `6m0s`, `1h0m0s`), rounded up to milliseconds.
 pub fn duration(time: Duration) -> String {
@@ -131,6 +177,7 @@ pub fn duration(time: Duration) -> String {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::limit::rule::LimitPeriod;
 
     #[test]
     fn durations_read_as_openais() {
@@ -150,35 +197,66 @@ mod tests {
         }
     }
 
+    fn id(dimension: Dimension, routes: Option<&[&str]>) -> LimitId {
+        let names = |routes: &[&str]| RouteNames::new(routes.iter().map(|name| (*name).into()).collect());
+        LimitId { scope: Scope::Team, name: "t".into(), routes: routes.map(names), dimension, per: LimitPeriod::None, ordinal: 0 }
+    }
+
+    fn status(remaining: u64, seconds: u64) -> LimitStatus {
+        LimitStatus { limit: 9, remaining, reset: Duration::from_secs(seconds), ..LimitStatus::default() }
+    }
+
     #[test]
     fn the_tightest_has_the_least_remaining_then_the_longest_reset() {
-        let status =
-            |remaining, seconds| LimitStatus { limit: 9, remaining, reset: Duration::from_secs(seconds), ..LimitStatus::default() };
-        assert_eq!(status(5, 1).tighter(status(3, 2)), status(3, 2));
-        assert_eq!(status(3, 1).tighter(status(5, 2)), status(3, 1));
-        assert_eq!(status(3, 1).tighter(status(3, 2)), status(3, 2));
-        assert_eq!(status(3, 2).tighter(status(3, 1)), status(3, 2));
+        let tightest = |all: &[LimitStatus]| {
+            let mut headers = LimitHeaders::default();
+            all.iter().for_each(|status| headers.add(&id(Dimension::Requests, None), || *status));
+            headers.requests.unwrap().status
+        };
+        assert_eq!(tightest(&[status(5, 1), status(3, 2)]), status(3, 2));
+        assert_eq!(tightest(&[status(3, 1), status(5, 2)]), status(3, 1));
+        assert_eq!(tightest(&[status(3, 1), status(3, 2)]), status(3, 2));
+        assert_eq!(tightest(&[status(3, 2), status(3, 1)]), status(3, 2));
     }
 
     #[test]
     fn of_all_that_apply_the_tightest_are_told() {
-        let status = |remaining| Some(LimitStatus { limit: 9, remaining, ..LimitStatus::default() });
-        let mut headers = LimitHeaders { requests: status(3), tokens: None };
-        headers.merge(&LimitHeaders { requests: status(5), tokens: status(7) });
-        headers.add(Dimension::Tokens, || LimitStatus { limit: 9, remaining: 2, ..LimitStatus::default() });
-        headers.add(Dimension::Usd, || unreachable!("money is not told"));
-        assert_eq!(headers, LimitHeaders { requests: status(3), tokens: status(2) });
+        let mut headers = LimitHeaders::default();
+        headers.add(&id(Dimension::Requests, None), || status(3, 0));
+        let mut others = LimitHeaders::default();
+        others.add(&id(Dimension::Requests, Some(&["r"])), || status(5, 0));
+        others.add(&id(Dimension::Tokens, None), || status(7, 0));
+        headers.merge(&others);
+        headers.add(&id(Dimension::Tokens, Some(&["r"])), || status(2, 0));
+        headers.add(&id(Dimension::Usd, None), || unreachable!("money is not told"));
+        let told = |tightest: Option<Tightest>| tightest.map(|told| (told.status.remaining, told.routes.is_some()));
+        assert_eq!((told(headers.requests), told(headers.tokens)), (Some((3, false)), Some((2, true))));
+    }
+
+    fn written(headers: &LimitHeaders) -> Vec<String> {
+        let mut map = HeaderMap::new();
+        headers.add_to(&mut map);
+        map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
     }
 
     #[test]
     fn only_what_is_limited_is_told() {
-        let headers = LimitHeaders {
-            requests: None,
-            tokens: Some(LimitStatus { limit: 60, remaining: 12, reset: Duration::from_millis(48_000), ..LimitStatus::default() }),
-        };
-        let mut map = HeaderMap::new();
-        headers.add_to(&mut map);
-        let told: Vec<_> = map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-        assert_eq!(told, ["x-ratelimit-limit-tokens: 60", "x-ratelimit-remaining-tokens: 12", "x-ratelimit-reset-tokens: 48s"]);
+        let mut headers = LimitHeaders::default();
+        headers.add(&id(Dimension::Tokens, None), || LimitStatus { limit: 60, ..status(12, 48) });
+        assert_eq!(
+            written(&headers),
+            ["x-ratelimit-limit-tokens: 60", "x-ratelimit-remaining-tokens: 12", "x-ratelimit-reset-tokens: 48s"]
+        );
+    }
+
+    #[test]
+    fn a_limit_of_routes_and_one_that_refuses_say_which_they_are() {
+        let mut headers = LimitHeaders::default();
+        headers.add(&id(Dimension::Tokens, Some(&["o3", "gpt-5"])), || status(12, 48));
+        assert_eq!(written(&headers)[3..], ["x-ratelimit-scope-tokens: team;routes=\"gpt-5, o3\""]);
+        let exceeded = |routes| LimitHeaders { exceeded: Some((Scope::Key, Dimension::Usd, routes)), ..LimitHeaders::default() };
+        assert_eq!(written(&exceeded(None)), ["x-ratelimit-exceeded: key;dimension=usd"]);
+        let odd = id(Dimension::Usd, Some(&["a\"b", "ü", "c\\", "d", "e"])).routes;
+        assert_eq!(written(&exceeded(odd)), ["x-ratelimit-exceeded: key;dimension=usd;routes=\"a\\\"b, c\\\\, d and 2 more\""]);
     }
 }

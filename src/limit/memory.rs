@@ -5,17 +5,20 @@
 //! rolled back, and lock order is the same for all configurations, which rules out deadlocks. Locks are never locked
 //! across an await.
 //!
-//! States survive a reload by id: scope, name, dimension and period. Changing amount or burst keeps the amount used;
-//! changing the period makes a new limit.
+//! A member's limits that are confined to routes stand behind its others, and are looked at only where there are any.
+//!
+//! States survive a reload by id: scope, name, routes, dimension and period. Changing amount or burst keeps the amount used;
+//! changing the period or the routes makes a new limit.
 
 use super::budget::{Budget, BudgetExhausted, Spending};
 use super::estimate::{Averages, Estimate, RequestSize};
 use super::gcra::{Bucket, Rate};
 use super::headers::{LimitHeaders, LimitStatus};
 use super::permit::{Counted, Permit};
+use super::warn::{Crossing, QUIET_CONCURRENT, Warnings};
 use super::{Admission, Clock, IN_FLIGHT_WAIT, LimitExceeded, LimitSet, Scope, Subject, Used, WallOffset, whole_milliseconds};
 use crate::account::Price;
-use crate::limit::rule::{Dimension, LimitRule};
+use crate::limit::rule::{Dimension, Limit, LimitPeriod, LimitRule, RouteNames};
 use crate::llm::usage::Usage;
 use crate::units::nanoseconds;
 use parking_lot::{Mutex, MutexGuard};
@@ -32,28 +35,32 @@ pub struct LimitId {
     pub scope: Scope,
     /// Name of the team, route or provider, or id of the key.
     pub name: Arc<str>,
-    /// The [`Dimension`] as a number.
-    dimension: u8,
-    /// The period; zero for `concurrent`.
-    pub per: Duration,
+    /// The routes that it is confined to; `None`, which is ordered before all others, for all.
+    pub routes: Option<RouteNames>,
+    /// The counted quantity.
+    pub dimension: Dimension,
+    /// The period.
+    pub per: LimitPeriod,
     /// Distinguishes limits of one member that are equal in all other fields.
-    ordinal: u32,
-}
-
-impl LimitId {
-    /// Dimension, period in nanoseconds and ordinal.
-    pub(super) fn numbers(&self) -> (u8, u64, u32) {
-        (self.dimension, nanoseconds(self.per), self.ordinal)
-    }
+    pub(super) ordinal: u32,
 }
 
 /// The state of one limit.
 #[derive(Clone, Copy, Debug)]
-enum Meter {
-    Requests(Rate, Bucket),
-    Tokens(Rate, Bucket),
-    Concurrent { limit: u64, in_flight: u64 },
-    Usd(Budget, Spending),
+struct Meter {
+    dimension: Dimension,
+    count: Count,
+    /// The used amount to warn of; 0 for none.
+    mark: u64,
+    crossing: Crossing,
+}
+
+/// What a limit has counted, by the way in which it is renewed.
+#[derive(Clone, Copy, Debug)]
+enum Count {
+    Smooth(Rate, Bucket),
+    InFlight { limit: u64, in_flight: u64 },
+    Window(Budget, Spending),
 }
 
 /// One moment on both clocks, in nanoseconds since the Unix epoch.
@@ -72,121 +79,166 @@ enum Wait {
     Never,
 }
 
+impl Count {
+    fn new(rule: &LimitRule) -> Self {
+        let LimitRule { amount, burst, .. } = *rule;
+        match rule.per {
+            LimitPeriod::None => Self::InFlight { limit: amount, in_flight: 0 },
+            LimitPeriod::Smooth(period) => Self::Smooth(Rate::new(amount, nanoseconds(period), burst), Bucket::default()),
+            LimitPeriod::Window(period) => Self::Window(Budget::new(amount, nanoseconds(period), burst), Spending::default()),
+        }
+    }
+}
+
 impl Meter {
     fn new(rule: &LimitRule) -> Self {
-        let period = nanoseconds(rule.per);
-        match rule.dimension {
-            Dimension::Requests => Self::Requests(Rate::new(rule.amount, period, rule.burst), Bucket::default()),
-            Dimension::Tokens => Self::Tokens(Rate::new(rule.amount, period, rule.burst), Bucket::default()),
-            Dimension::Concurrent => Self::Concurrent { limit: rule.amount, in_flight: 0 },
-            Dimension::Usd => Self::Usd(Budget::new(rule.amount, period, rule.burst), Spending::default()),
-        }
+        let mark = rule.mark().unwrap_or_default();
+        Self { dimension: rule.dimension, count: Count::new(rule), mark, crossing: Crossing::default() }
     }
 
     /// Applies a new rule of the same dimension and period.
     fn set_rule(&mut self, rule: &LimitRule, now: Times) {
-        match (self, Self::new(rule)) {
-            (Self::Requests(rate, bucket), Self::Requests(new, _)) | (Self::Tokens(rate, bucket), Self::Tokens(new, _)) => {
+        self.mark = rule.mark().unwrap_or_default();
+        match (&mut self.count, Count::new(rule)) {
+            (Count::Smooth(rate, bucket), Count::Smooth(new, _)) => {
                 bucket.drain(rate, now.monotonic);
                 *rate = new;
             }
-            (Self::Concurrent { limit, .. }, Self::Concurrent { limit: new, .. }) => *limit = new,
-            (Self::Usd(budget, spending), Self::Usd(new, _)) => {
+            (Count::InFlight { limit, .. }, Count::InFlight { limit: new, .. }) => *limit = new,
+            (Count::Window(budget, spending), Count::Window(new, _)) => {
                 spending.advance(budget, now.wall);
                 *budget = new;
             }
-            (meter, new) => *meter = new,
+            (count, new) => *count = new,
         }
     }
 
-    fn dimension(&self) -> Dimension {
-        match self {
-            Self::Requests(..) => Dimension::Requests,
-            Self::Tokens(..) => Dimension::Tokens,
-            Self::Concurrent { .. } => Dimension::Concurrent,
-            Self::Usd(..) => Dimension::Usd,
+    /// Advances a window to the current one, even if nothing will be charged.
+    fn advance(&mut self, now: Times) {
+        if let Count::Window(budget, spending) = &mut self.count {
+            spending.advance(budget, now.wall);
         }
     }
 
     fn check(&self, tokens: u64, now: Times) -> Result<(), Wait> {
-        let wait = |time| Wait::After(Duration::from_nanos(time));
-        match self {
-            Self::Requests(rate, bucket) => bucket.check(rate, 1, now.monotonic).map_err(wait),
-            Self::Tokens(rate, bucket) => bucket.check(rate, tokens, now.monotonic).map_err(wait),
-            Self::Concurrent { limit, in_flight } if in_flight < limit => Ok(()),
-            Self::Concurrent { .. } => Err(Wait::After(IN_FLIGHT_WAIT)),
-            Self::Usd(budget, spending) => spending.check(budget, now.wall).map_err(|short| match short {
-                BudgetExhausted::Spent => Wait::Never,
+        let nanos = Duration::from_nanos;
+        match &self.count {
+            Count::Smooth(rate, bucket) => {
+                let cost = if self.dimension == Dimension::Requests { 1 } else { tokens };
+                bucket.check(rate, cost, now.monotonic).map_err(|time| Wait::After(nanos(time)))
+            }
+            Count::InFlight { limit, in_flight } if in_flight < limit => Ok(()),
+            Count::InFlight { .. } => Err(Wait::After(IN_FLIGHT_WAIT)),
+            Count::Window(budget, spending) => spending.check(budget, now.wall).map_err(|short| match short {
+                BudgetExhausted::Spent if self.dimension == Dimension::Usd => Wait::Never,
+                BudgetExhausted::Spent => Wait::After(nanos(spending.renews_in(budget, now.wall))),
                 BudgetExhausted::Reserved => Wait::After(IN_FLIGHT_WAIT),
             }),
         }
     }
 
-    fn reserve(&mut self, estimate: &Estimate, now: Times) {
-        match self {
-            Self::Requests(rate, bucket) => bucket.charge(rate, 1, now.monotonic),
-            Self::Tokens(_, bucket) => bucket.reserve(estimate.tokens),
-            Self::Concurrent { in_flight, .. } => *in_flight = in_flight.saturating_add(1),
-            Self::Usd(_, spending) => spending.reserve(estimate.micro_usd),
+    /// Time until a spent window is renewed; zero for others.
+    fn renews_in(&self, now: Times) -> Duration {
+        match &self.count {
+            Count::Window(budget, spending) if spending.check(budget, now.wall) == Err(BudgetExhausted::Spent) => {
+                Duration::from_nanos(spending.renews_in(budget, now.wall))
+            }
+            _ => Duration::ZERO,
         }
+    }
+
+    /// Charges a request, and reserves what is only estimated of it. Returns whether to warn.
+    fn reserve(&mut self, estimate: &Estimate, now: Times) -> bool {
+        let amount = match self.dimension {
+            Dimension::Requests | Dimension::Concurrent => return self.add(1, now),
+            Dimension::Tokens => estimate.tokens,
+            Dimension::Usd => estimate.micro_usd,
+        };
+        match &mut self.count {
+            Count::Smooth(_, bucket) => bucket.reserve(amount),
+            Count::Window(_, spending) => spending.reserve(amount),
+            Count::InFlight { .. } => {}
+        }
+        false
     }
 
     /// Releases the reservation of an estimate.
     fn release(&mut self, estimate: &Estimate) {
-        match self {
-            Self::Tokens(_, bucket) => bucket.release(estimate.tokens),
-            Self::Usd(_, spending) => spending.release(estimate.micro_usd),
-            Self::Requests(..) | Self::Concurrent { .. } => {}
+        let reserved = match self.dimension {
+            Dimension::Tokens => estimate.tokens,
+            Dimension::Usd => estimate.micro_usd,
+            Dimension::Requests | Dimension::Concurrent => return,
+        };
+        match &mut self.count {
+            Count::Smooth(_, bucket) => bucket.release(reserved),
+            Count::Window(_, spending) => spending.release(reserved),
+            Count::InFlight { .. } => {}
         }
     }
 
-    fn charge(&mut self, used: &Used, now: Times) {
-        match self {
-            Self::Tokens(rate, bucket) => bucket.charge(rate, used.tokens, now.monotonic),
-            Self::Usd(budget, spending) => spending.charge(budget, used.micro_usd, now.wall),
-            Self::Requests(..) | Self::Concurrent { .. } => {}
+    /// Charges actual usage. Returns whether to warn.
+    fn charge(&mut self, used: &Used, now: Times) -> bool {
+        match self.dimension {
+            Dimension::Tokens => self.add(used.tokens, now),
+            Dimension::Usd => self.add(used.micro_usd, now),
+            Dimension::Requests | Dimension::Concurrent => false,
+        }
+    }
+
+    /// Adds to what is used. Returns whether to warn.
+    fn add(&mut self, amount: u64, now: Times) -> bool {
+        if self.mark == 0 {
+            self.add_to_count(amount, now);
+            return false;
+        }
+        let before = self.used(now);
+        self.add_to_count(amount, now);
+        let after = self.used(now);
+        match &self.count {
+            Count::Window(budget, _) => self.crossing.in_window(after, self.mark, budget.end(now.wall)),
+            Count::Smooth(rate, _) => self.crossing.upwards((before, after), self.mark, now.monotonic, rate.period()),
+            Count::InFlight { .. } => self.crossing.upwards((before, after), self.mark, now.monotonic, QUIET_CONCURRENT),
+        }
+    }
+
+    fn add_to_count(&mut self, amount: u64, now: Times) {
+        match &mut self.count {
+            Count::Smooth(rate, bucket) => bucket.charge(rate, amount, now.monotonic),
+            Count::InFlight { in_flight, .. } => *in_flight = in_flight.saturating_add(amount),
+            Count::Window(budget, spending) => spending.charge(budget, amount, now.wall),
         }
     }
 
     fn end_request(&mut self) {
-        if let Self::Concurrent { in_flight, .. } = self {
+        if let Count::InFlight { in_flight, .. } = &mut self.count {
             *in_flight = in_flight.saturating_sub(1);
         }
     }
 
+    /// Used amount, without reservations.
+    fn used(&self, now: Times) -> u64 {
+        match &self.count {
+            Count::Smooth(rate, bucket) => bucket.used(rate, now.monotonic),
+            Count::InFlight { in_flight, .. } => *in_flight,
+            Count::Window(budget, spending) => spending.spent(budget, now.wall),
+        }
+    }
+
     fn limit(&self) -> u64 {
-        match self {
-            Self::Requests(rate, _) | Self::Tokens(rate, _) => rate.burst(),
-            Self::Concurrent { limit, .. } => *limit,
-            Self::Usd(budget, _) => budget.ceiling(),
+        match &self.count {
+            Count::Smooth(rate, _) => rate.burst(),
+            Count::InFlight { limit, .. } => *limit,
+            Count::Window(budget, _) => budget.ceiling(),
         }
     }
 
     fn status(&self, now: Times) -> LimitStatus {
-        let limit = self.limit();
-        match self {
-            Self::Requests(rate, bucket) | Self::Tokens(rate, bucket) => LimitStatus {
-                limit,
-                used: bucket.used(rate, now.monotonic),
-                reserved: bucket.reserved(),
-                remaining: bucket.remaining(rate, now.monotonic),
-                reset: Duration::from_nanos(bucket.reset(rate, now.monotonic)),
-            },
-            Self::Concurrent { limit, in_flight } => LimitStatus {
-                limit: *limit,
-                used: *in_flight,
-                reserved: 0,
-                remaining: limit.saturating_sub(*in_flight),
-                reset: Duration::ZERO,
-            },
-            Self::Usd(budget, spending) => LimitStatus {
-                limit,
-                used: spending.spent(budget, now.wall),
-                reserved: spending.reserved(),
-                remaining: spending.remaining(budget, now.wall),
-                reset: Duration::from_nanos(budget.reset(now.wall)),
-            },
-        }
+        let (reserved, remaining, reset) = match &self.count {
+            Count::Smooth(rate, bucket) => (bucket.reserved(), bucket.remaining(rate, now.monotonic), bucket.reset(rate, now.monotonic)),
+            Count::InFlight { limit, in_flight } => (0, limit.saturating_sub(*in_flight), 0),
+            Count::Window(budget, spending) => (spending.reserved(), spending.remaining(budget, now.wall), budget.reset(now.wall)),
+        };
+        LimitStatus { limit: self.limit(), used: self.used(now), reserved, remaining, reset: Duration::from_nanos(reset) }
     }
 }
 
@@ -194,22 +246,31 @@ impl Meter {
 struct Cell {
     id: LimitId,
     meter: Mutex<Meter>,
+    warnings: Arc<Warnings>,
 }
 
 /// Name and rules of each member of a scope, in snapshot order.
-pub type Rules<'a> = Vec<(Arc<str>, &'a [LimitRule])>;
+pub type Rules<'a> = Vec<(Arc<str>, &'a [Limit])>;
 
 /// All limits of one configuration.
 #[derive(Debug, Default)]
 pub struct Limiter {
     cells: Vec<Arc<Cell>>,
-    /// The rule of each cell.
-    rules: Vec<LimitRule>,
+    /// What is configured for each cell.
+    limits: Vec<Limit>,
     /// For each scope, the cells of each member.
-    members: [Vec<Range<usize>>; 4],
+    members: [Vec<Member>; 4],
     /// Offset to the wall clock.
     wall: Arc<WallOffset>,
     averages: Vec<(Arc<str>, Arc<Averages>)>,
+}
+
+/// The cells of a member: those for all routes from `begin`, those for some from `confined`, up to `end`.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    begin: usize,
+    confined: usize,
+    end: usize,
 }
 
 impl Limiter {
@@ -225,31 +286,32 @@ impl Limiter {
             previous.iter().flat_map(|limiter| &limiter.cells).map(|cell| (&cell.id, cell)).collect();
         let mut limiter = Self { wall: previous.map(|p| Arc::clone(&p.wall)).unwrap_or_default(), ..Self::default() };
         let now = limiter.times(now);
-        for ((scope, members), ranges) in Scope::ALL.iter().copied().zip(&rules).zip(&mut limiter.members) {
-            for (name, rules) in members {
+        for ((scope, members), places) in Scope::ALL.iter().copied().zip(&rules).zip(&mut limiter.members) {
+            for (name, limits) in members {
                 let begin = limiter.cells.len();
-                let mut cells: Vec<(Arc<Cell>, LimitRule)> = Vec::with_capacity(rules.len());
-                for rule in *rules {
-                    let per = if rule.dimension == Dimension::Concurrent { Duration::ZERO } else { rule.per };
-                    let mut id = LimitId { scope, name: Arc::clone(name), dimension: rule.dimension as u8, per, ordinal: 0 };
+                let mut cells: Vec<(Arc<Cell>, &Limit)> = Vec::with_capacity(limits.len());
+                for limit in *limits {
+                    let (rule, routes) = (limit.rule, limit.routes.as_ref().map(|routes| routes.names.clone()));
+                    let mut id = LimitId { scope, name: Arc::clone(name), routes, dimension: rule.dimension, per: rule.per, ordinal: 0 };
                     while cells.iter().any(|(cell, _)| cell.id == id) {
                         id.ordinal += 1;
                     }
                     let cell = match previous_cells.remove(&id) {
                         Some(cell) => {
-                            cell.meter.lock().set_rule(rule, now);
+                            cell.meter.lock().set_rule(&rule, now);
                             Arc::clone(cell)
                         }
-                        None => Arc::new(Cell { id, meter: Mutex::new(Meter::new(rule)) }),
+                        None => Arc::new(Cell { id, meter: Mutex::new(Meter::new(&rule)), warnings: Arc::default() }),
                     };
-                    cells.push((cell, *rule));
+                    cells.push((cell, limit));
                 }
                 cells.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-                for (cell, rule) in cells {
+                let confined = begin + cells.iter().filter(|(_, limit)| limit.routes.is_none()).count();
+                places.push(Member { begin, confined, end: begin + cells.len() });
+                for (cell, limit) in cells {
                     limiter.cells.push(cell);
-                    limiter.rules.push(rule);
+                    limiter.limits.push(limit.clone());
                 }
-                ranges.push(begin..limiter.cells.len());
             }
         }
         let [_, _, routes, _] = rules;
@@ -259,31 +321,61 @@ impl Limiter {
         limiter
     }
 
-    /// The cells of one member; empty if it has none.
-    pub(super) fn range(&self, scope: Scope, member: Option<usize>) -> Range<usize> {
-        member.and_then(|index| self.members.get(scope as usize)?.get(index)).cloned().unwrap_or_default()
+    fn member(&self, scope: Scope, index: Option<usize>) -> Option<&Member> {
+        self.members.get(scope as usize)?.get(index?)
     }
 
-    /// Id and rule of every limit, in the order of [`Limiter::range`].
-    pub(super) fn rules(&self) -> impl Iterator<Item = (&LimitId, &LimitRule)> {
-        self.cells.iter().map(|cell| &cell.id).zip(&self.rules)
+    /// Visits the cells of a request by index, in lock order: those of its key, its team and its route. Where the route is not
+    /// known yet, those that apply whatever it is.
+    pub(super) fn each_own(&self, subject: &Subject, route: Option<usize>, mut visit: impl FnMut(usize)) {
+        for (scope, index) in [(Scope::Key, subject.key), (Scope::Team, subject.team), (Scope::Route, route)] {
+            let Some(member) = self.member(scope, index) else { continue };
+            (member.begin..member.confined).for_each(&mut visit);
+            for cell in member.confined..member.end {
+                let routes = self.limits.get(cell).and_then(|limit| limit.routes.as_ref());
+                if routes.zip(route).is_some_and(|(routes, route)| routes.set.has(route)) {
+                    visit(cell);
+                }
+            }
+        }
+    }
+
+    /// The cells of a provider; empty if it has none.
+    pub(super) fn of_provider(&self, provider: usize) -> Range<usize> {
+        self.member(Scope::Provider, Some(provider)).map_or(0..0, |member| member.begin..member.end)
+    }
+
+    /// Id, rule and warnings of every limit, by index.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&LimitId, &LimitRule, &Arc<Warnings>)> {
+        self.cells.iter().zip(&self.limits).map(|(cell, limit)| (&cell.id, &limit.rule, &cell.warnings))
     }
 
     fn times(&self, now: u64) -> Times {
         Times { monotonic: now, wall: self.wall.at(now) }
     }
 
-    fn of(&self, scope: Scope, member: Option<usize>) -> &[Arc<Cell>] {
-        self.cells.get(self.range(scope, member)).unwrap_or_default()
+    /// Locks a cell and appends it to `locked`.
+    fn lock<'a>(&'a self, locked: &mut Locked<'a>, index: usize, now: Times) {
+        if let Some(cell) = self.cells.get(index) {
+            let mut meter = cell.meter.lock();
+            meter.advance(now);
+            locked.push((index, cell, meter));
+        }
     }
 
-    /// Whether key and team would admit one more request of minimal size. Charges nothing.
+    fn lock_own(&self, subject: &Subject, route: Option<usize>, now: Times) -> Locked<'_> {
+        let mut locked = Locked::new();
+        self.each_own(subject, route, |index| self.lock(&mut locked, index, now));
+        locked
+    }
+
+    /// Whether key and team would admit one more request of minimal size, whatever its route. Charges nothing.
     ///
     /// # Errors
     /// The limit with the longest wait.
     pub fn peek(&self, subject: &Subject, now: u64) -> Result<(), LimitExceeded> {
         let now = self.times(now);
-        check_all(&lock([self.of(Scope::Key, subject.key), self.of(Scope::Team, subject.team), &[]], now), 1, now)
+        check_all(&self.lock_own(subject, None, now), 1, now)
     }
 
     /// Charges one request to all limits of its key, team and route, or to none.
@@ -291,34 +383,61 @@ impl Limiter {
     /// # Errors
     /// The limit with the longest wait.
     pub fn admit(self: &Arc<Self>, subject: &Subject, route: usize, estimate: Estimate, now: u64) -> Result<Permit, LimitExceeded> {
-        let groups = [self.of(Scope::Key, subject.key), self.of(Scope::Team, subject.team), self.of(Scope::Route, Some(route))];
-        Ok(Permit::new(self, *subject, route, estimate, Counted::Local, charge_all(groups, &estimate, self.times(now))?))
+        let now = self.times(now);
+        let admission = self.charge_all(self.lock_own(subject, Some(route), now), &estimate, now)?;
+        Ok(Permit::new(self, *subject, route, estimate, Counted::Local, admission))
     }
 
     /// Charges one attempt to all limits of a provider, or to none.
     pub(super) fn enter(&self, provider: usize, estimate: &Estimate, now: u64) -> Result<Admission, LimitExceeded> {
-        charge_all([self.of(Scope::Provider, Some(provider)), &[], &[]], estimate, self.times(now))
-    }
-
-    /// Replaces reservations by actual usage.
-    pub(super) fn settle(&self, cells: Range<usize>, estimate: &Estimate, used: &Used, now: u64) {
         let now = self.times(now);
-        for cell in self.cells.get(cells).unwrap_or_default() {
-            let mut meter = cell.meter.lock();
-            meter.release(estimate);
-            meter.charge(used, now);
+        let mut locked = Locked::new();
+        self.of_provider(provider).for_each(|index| self.lock(&mut locked, index, now));
+        self.charge_all(locked, estimate, now)
+    }
+
+    /// Charges all of these limits, or none.
+    fn charge_all(&self, mut locked: Locked<'_>, estimate: &Estimate, now: Times) -> Result<Admission, LimitExceeded> {
+        check_all(&locked, estimate.tokens, now)?;
+        let (mut kinds, mut warned) = (LimitSet::default(), Vec::new());
+        for (index, cell, meter) in &mut locked {
+            if meter.reserve(estimate, now) {
+                warned.push(*index);
+            }
+            kinds.insert(cell.id.scope, cell.id.dimension);
+        }
+        let admission = Admission { headers: headers(&locked, now), kinds };
+        drop(locked);
+        warned.into_iter().for_each(|index| self.warn(index));
+        Ok(admission)
+    }
+
+    fn warn(&self, index: usize) {
+        if let (Some(cell), Some(limit)) = (self.cells.get(index), self.limits.get(index)) {
+            cell.warnings.record(&cell.id, &limit.rule);
         }
     }
 
-    /// Releases in-flight slots, and reservations that are not settled.
-    pub(super) fn release(&self, cells: Range<usize>, unsettled: Option<&Estimate>) {
-        for cell in self.cells.get(cells).unwrap_or_default() {
-            let mut meter = cell.meter.lock();
-            if let Some(estimate) = unsettled {
-                meter.release(estimate);
-            }
-            meter.end_request();
+    /// Replaces a reservation by actual usage.
+    pub(super) fn settle(&self, index: usize, estimate: &Estimate, used: &Used, now: u64) {
+        let Some(cell) = self.cells.get(index) else { return };
+        let mut meter = cell.meter.lock();
+        meter.release(estimate);
+        let warns = meter.charge(used, self.times(now));
+        drop(meter);
+        if warns {
+            self.warn(index);
         }
+    }
+
+    /// Releases an in-flight slot, and a reservation that is not settled.
+    pub(super) fn release(&self, index: usize, unsettled: Option<&Estimate>) {
+        let Some(cell) = self.cells.get(index) else { return };
+        let mut meter = cell.meter.lock();
+        if let Some(estimate) = unsettled {
+            meter.release(estimate);
+        }
+        meter.end_request();
     }
 
     /// Estimated usage of a request.
@@ -339,60 +458,38 @@ impl Limiter {
     }
 
     /// State of every limit, in the order of scopes and members.
-    pub fn statuses(&self, now: u64) -> impl Iterator<Item = (&LimitId, Dimension, LimitStatus)> {
+    pub fn statuses(&self, now: u64) -> impl Iterator<Item = (&LimitId, LimitStatus)> {
         let now = self.times(now);
         self.cells.iter().map(move |cell| {
             let meter = *cell.meter.lock();
-            (&cell.id, meter.dimension(), meter.status(now))
+            (&cell.id, meter.status(now))
         })
+    }
+
+    /// The share in percent at which a limit warns and how often it has, in the order of [`Limiter::statuses`]; `None` for
+    /// those that do not.
+    pub fn warnings(&self) -> impl Iterator<Item = Option<(u8, u64)>> {
+        self.rules().map(|(_, rule, warnings)| rule.warn.map(|percent| (percent, warnings.count())))
     }
 }
 
 /// Locked limits of a request, on the stack up to eight.
-type Locked<'a> = SmallVec<[(&'a Cell, MutexGuard<'a, Meter>); 8]>;
-
-/// Locks the limits and advances budgets to the current period, even if nothing will be charged.
-fn lock(groups: [&[Arc<Cell>]; 3], now: Times) -> Locked<'_> {
-    let mut locked: Locked<'_> = groups.into_iter().flatten().map(|cell| (cell.as_ref(), cell.meter.lock())).collect();
-    for (_, meter) in &mut locked {
-        if let Meter::Usd(budget, spending) = &mut **meter {
-            spending.advance(budget, now.wall);
-        }
-    }
-    locked
-}
-
-fn charge_all(groups: [&[Arc<Cell>]; 3], estimate: &Estimate, now: Times) -> Result<Admission, LimitExceeded> {
-    let mut locked = lock(groups, now);
-    check_all(&locked, estimate.tokens, now)?;
-    let mut kinds = LimitSet::default();
-    for (cell, meter) in &mut locked {
-        meter.reserve(estimate, now);
-        kinds.insert(cell.id.scope, meter.dimension());
-    }
-    Ok(Admission { headers: headers(&locked, now), kinds })
-}
+type Locked<'a> = SmallVec<[(usize, &'a Cell, MutexGuard<'a, Meter>); 8]>;
 
 fn check_all(locked: &Locked<'_>, tokens: u64, now: Times) -> Result<(), LimitExceeded> {
-    let exceeded = locked.iter().filter_map(|(cell, meter)| Some((meter.check(tokens, now).err()?, cell, meter)));
+    let exceeded = locked.iter().filter_map(|(_, cell, meter)| Some((meter.check(tokens, now).err()?, cell, meter)));
     let Some((wait, cell, meter)) = exceeded.max_by_key(|(wait, ..)| *wait) else { return Ok(()) };
     let retry_after = match wait {
         Wait::After(time) => Some(whole_milliseconds(time)),
         Wait::Never => None,
     };
-    let LimitId { scope, per, .. } = cell.id;
-    let renews_in = match &**meter {
-        Meter::Usd(budget, spending) => Duration::from_nanos(spending.renews_in(budget, now.wall)),
-        _ => Duration::ZERO,
-    };
-    let (dimension, limit) = (meter.dimension(), meter.limit());
-    Err(LimitExceeded { scope, dimension, limit, per, retry_after, renews_in, headers: Box::new(headers(locked, now)) })
+    Err(LimitExceeded::new(&cell.id, meter.limit(), (retry_after, meter.renews_in(now)), headers(locked, now)))
 }
 
 fn headers(locked: &Locked<'_>, now: Times) -> LimitHeaders {
     let mut headers = LimitHeaders::default();
-    for (_, meter) in locked {
-        headers.add(meter.dimension(), || meter.status(now));
+    for (_, cell, meter) in locked {
+        headers.add(&cell.id, || meter.status(now));
     }
     headers
 }

@@ -1,22 +1,22 @@
 //! Limits on keys, teams, routes and providers.
 //!
 //! ```text
-//!  peek(key, team)          before the body is read, charges nothing
+//!  peek(key, team)          before the body is read, charges nothing; limits of some routes cannot speak yet
 //! admit(key, team, route)  all limits or none ──> Permit ──> settle(usage) ──> drop: in-flight slot released
-//!                                └──> LimitExceeded: scope, dimension, retry_after
+//!                                └──> LimitExceeded: the limit, retry_after
 //! ```
 //!
 //! [`gcra`] and [`budget`] are pure arithmetic over injected time. [`memory`] stores one state per configured limit in
 //! this process; [`redis`] shares them between nodes; [`store`] selects one of the two by configuration. [`estimate`]
-//! predicts a request's usage and [`headers`] writes `x-ratelimit-*`.
+//! predicts a request's usage, [`headers`] writes `x-ratelimit-*`, and [`warn`] has soft limits.
 
 use crate::account;
 use crate::closed_set::closed_set;
 use crate::error::{ApiError, ErrorKind};
 use crate::system;
 use crate::units::nanoseconds;
-use rule::Dimension;
-use std::fmt::Write;
+use memory::LimitId;
+use rule::{Dimension, LimitPeriod, RouteNames};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ pub mod permit;
 pub mod redis;
 pub mod rule;
 pub mod store;
+pub mod warn;
 
 pub use estimate::{Estimate, RequestSize};
 pub use headers::{LimitHeaders, LimitStatus};
@@ -92,7 +93,7 @@ impl LimitSet {
 }
 
 /// The result of charging a group of limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
     /// State of the tightest limits after the charge.
     pub headers: LimitHeaders,
@@ -107,69 +108,83 @@ pub struct LimitExceeded {
     pub scope: Scope,
     /// The dimension of the limit.
     pub dimension: Dimension,
+    /// The routes that it is confined to.
+    pub routes: Option<RouteNames>,
+    /// The limit's period.
+    pub per: LimitPeriod,
     /// The burst (micro-dollars for `usd`).
     pub limit: u64,
-    /// The limit's period; zero for `concurrent`.
-    pub per: Duration,
     /// The shortest wait after which the request would be admitted, rounded up to milliseconds. `None` for a spent
-    /// budget.
+    /// budget of `usd`.
     pub retry_after: Option<Duration>,
-    /// Time until a spent budget is renewed.
+    /// Time until a spent window is renewed; zero for others, and where the rest of a window is only reserved.
     pub renews_in: Duration,
-    /// State of the tightest limits.
+    /// State of the tightest limits, and which one refused.
     pub headers: Box<LimitHeaders>,
+}
+
+impl LimitExceeded {
+    fn new(id: &LimitId, limit: u64, (retry_after, renews_in): (Option<Duration>, Duration), headers: LimitHeaders) -> Self {
+        let LimitId { scope, routes, dimension, per, .. } = id;
+        let headers = Box::new(LimitHeaders { exceeded: Some((*scope, *dimension, routes.clone())), ..headers });
+        Self { scope: *scope, dimension: *dimension, routes: routes.clone(), per: *per, limit, retry_after, renews_in, headers }
+    }
 }
 
 /// `retry_after` when requests in flight occupy the limit: their end cannot be predicted.
 const IN_FLIGHT_WAIT: Duration = Duration::from_secs(1);
 
 impl From<&LimitExceeded> for ApiError {
-    /// A 429, or a 402 for a spent budget. The message names scope and dimension, never a key or a team.
+    /// A 429, or a 402 for a spent budget. The message names scope, dimension and routes, never a key or a team.
     fn from(refusal: &LimitExceeded) -> Self {
-        let scope = refusal.scope.name();
-        let mut message = String::new();
-        let _ = match (refusal.dimension, refusal.retry_after) {
-            (Dimension::Usd, None) => {
-                let (amount, period) = (account::usd(refusal.limit), headers::period(refusal.per));
-                let at = i128::from(system::wall_clock()) + i128::try_from(refusal.renews_in.as_nanos()).unwrap_or_default();
-                // Rounded up to full seconds.
-                let at = jiff::Timestamp::from_nanosecond(at + 999_999_999).unwrap_or_default();
-                let left =
-                    headers::duration(Duration::from_secs(refusal.renews_in.as_secs() + u64::from(refusal.renews_in.subsec_nanos() > 0)));
-                write!(
-                    message,
-                    "The budget of this {scope} is spent: {amount} USD per {period}. It is renewed at {at:.0}, in {left}, or needs a higher `usd` \
-                     limit."
+        const LATER: &str = "Wait until one of them has finished, then try again.";
+        let LimitExceeded { per, limit, retry_after, renews_in, .. } = refusal;
+        let (scope, dimension, routes) = (refusal.scope.name(), refusal.dimension.name(), on_routes(refusal.routes.as_ref()));
+        let message = match (refusal.dimension, refusal.per) {
+            (Dimension::Usd, _) if !renews_in.is_zero() => {
+                let (amount, end) = (account::usd(*limit), renewal(*renews_in));
+                format!(
+                    "The budget of this {scope}{routes} is spent: {amount} USD per {per}. It is renewed {end}, or needs a higher `usd` limit."
                 )
             }
-            (Dimension::Usd, Some(_)) => {
-                write!(
-                    message,
-                    "The remaining budget of this {scope} is reserved for running requests. Wait until one of them has finished, then \
-                     try again."
-                )
-            }
+            (Dimension::Usd, _) => format!("The remaining budget of this {scope}{routes} is reserved for running requests. {LATER}"),
             (Dimension::Concurrent, _) => {
-                write!(
-                    message,
-                    "This {scope} has reached its limit of {} concurrent requests. Wait until one of them has finished, then try again.",
-                    refusal.limit
+                format!("This {scope} has reached its limit of {limit} concurrent requests{routes}. {LATER}")
+            }
+            (_, LimitPeriod::Window(_)) if renews_in.is_zero() => {
+                format!(
+                    "What is left of this {scope}'s limit on {dimension}{routes} ({limit} per {per}) is reserved for running requests. {LATER}"
                 )
             }
-            (Dimension::Requests | Dimension::Tokens, wait) => write!(
-                message,
-                "This {scope} has reached its limit on {} ({} per {}). Try again in {}.",
-                refusal.dimension.name(),
-                refusal.limit,
-                headers::period(refusal.per),
-                headers::duration(wait.unwrap_or_default()),
-            ),
+            (_, LimitPeriod::Window(_)) => {
+                let end = renewal(*renews_in);
+                format!(
+                    "This {scope} has reached its limit on {dimension}{routes} ({limit} per {per}). It is renewed {end}; try again then."
+                )
+            }
+            _ => {
+                let wait = headers::duration(retry_after.unwrap_or_default());
+                format!("This {scope} has reached its limit on {dimension}{routes} ({limit} per {per}). Try again in {wait}.")
+            }
         };
-        match refusal.retry_after {
-            Some(wait) => Self::new(429, ErrorKind::RateLimit, message).with_retry_after(wait),
+        match retry_after {
+            Some(wait) => Self::new(429, ErrorKind::RateLimit, message).with_retry_after(*wait),
             None => Self::new(402, ErrorKind::InsufficientQuota, message),
         }
     }
+}
+
+/// The routes that a limit is confined to, as the end of a phrase; empty for all.
+fn on_routes(routes: Option<&RouteNames>) -> String {
+    routes.map_or_else(String::new, |routes| format!(" for {routes}"))
+}
+
+/// When a window is renewed, by the clock and from now, in full seconds, rounded up.
+fn renewal(renews_in: Duration) -> String {
+    let at = i128::from(system::wall_clock()) + i128::try_from(renews_in.as_nanos()).unwrap_or_default();
+    let at = jiff::Timestamp::from_nanosecond(at + 999_999_999).unwrap_or_default();
+    let left = Duration::from_secs(renews_in.as_secs() + u64::from(renews_in.subsec_nanos() > 0));
+    format!("at {at:.0}, in {}", headers::duration(left))
 }
 
 /// A monotonic clock: nanoseconds since the Unix epoch at start-up, unaffected by steps of the system clock.
@@ -235,7 +250,8 @@ mod tests {
             scope: Scope::Team,
             dimension,
             limit: 5,
-            per: Duration::from_secs(60),
+            routes: None,
+            per: if dimension == Dimension::Usd { LimitPeriod::Window(budget::DAY) } else { LimitPeriod::Smooth(Duration::from_secs(60)) },
             retry_after,
             renews_in: Duration::ZERO,
             headers: Box::default(),
@@ -259,7 +275,7 @@ mod tests {
     #[test]
     fn a_spent_budget_says_which_one_it_is_and_when_it_is_renewed() {
         let spent = |limit, per| {
-            let renews_in = Duration::from_millis(8 * 3_600_000 - 1);
+            let (renews_in, per) = (Duration::from_millis(8 * 3_600_000 - 1), LimitPeriod::Window(per));
             ApiError::from(&LimitExceeded { limit, per, renews_in, ..refusal(Dimension::Usd, None) }).message
         };
         let message = spent(100_000_000, budget::MONTH);
@@ -267,6 +283,26 @@ mod tests {
         assert!(message.contains("Z, in 8h0m0s,"), "{message}");
         assert!(spent(2_500_000, Duration::from_secs(86_400)).contains("2.5 USD per day."));
         assert!(spent(1, Duration::from_secs(5400)).contains("0.000001 USD per 1h30m."));
+    }
+
+    #[test]
+    fn a_spent_window_says_for_which_routes_it_is_and_when_it_ends() {
+        let wait = Duration::from_secs(8 * 3600);
+        let of = |names: &[&str]| Some(RouteNames::new(names.iter().map(|name| (*name).into()).collect()));
+        let spent = |routes, renews_in| {
+            let wait = if renews_in == Duration::ZERO { IN_FLIGHT_WAIT } else { renews_in };
+            let refused = refusal(Dimension::Tokens, Some(wait));
+            ApiError::from(&LimitExceeded { routes, per: LimitPeriod::Window(budget::DAY), renews_in, ..refused })
+        };
+        let error = spent(of(&["gpt-5"]), wait);
+        assert_eq!((error.status, error.retry_after), (429, Some(wait)));
+        let begin = "This team has reached its limit on tokens for `gpt-5` (5 per day). It is renewed at 2";
+        assert!(error.message.starts_with(begin) && error.message.ends_with("Z, in 8h0m0s; try again then."), "{}", error.message);
+        let many = spent(of(&["e", "d", "c", "b", "a"]), wait).message;
+        assert!(many.contains("for `a`, `b`, `c` and 2 more (5 per day)"), "{many}");
+        let reserved = spent(None, Duration::ZERO);
+        assert_eq!(reserved.retry_after, Some(IN_FLIGHT_WAIT));
+        assert!(reserved.message.contains("limit on tokens (5 per day) is reserved for running requests."), "{}", reserved.message);
     }
 
     #[test]

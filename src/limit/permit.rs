@@ -4,8 +4,7 @@ use super::estimate::Estimate;
 use super::headers::LimitHeaders;
 use super::memory::Limiter;
 use super::redis::RedisLimiter;
-use super::{Admission, LimitExceeded, LimitSet, Scope, Subject, Used};
-use std::ops::Range;
+use super::{Admission, LimitExceeded, LimitSet, Subject, Used};
 use std::sync::Arc;
 
 /// Where a group of limits was charged.
@@ -116,7 +115,7 @@ impl Permit {
             return Some((counted, decision));
         }
         if decision.is_ok() {
-            self.release(self.limiter.range(Scope::Provider, Some(stored)), &counted);
+            self.release_provider(stored, &counted);
         }
         None
     }
@@ -124,7 +123,7 @@ impl Permit {
     /// Releases the reservations of a failed attempt. It stays counted in `requests`, as the provider counts it too.
     pub fn leave_provider(&mut self) {
         if let Some((provider, counted)) = self.provider.take() {
-            self.release(self.limiter.range(Scope::Provider, Some(provider)), &counted);
+            self.release_provider(provider, &counted);
         }
     }
 
@@ -133,42 +132,37 @@ impl Permit {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let settle = |cells: Range<usize>, counted: &Counted| match counted {
-            Counted::Local => self.limiter.settle(cells, &self.estimate, &used, now),
-            Counted::Shared(redis) => redis.settle(cells, &self.estimate, &used),
+        let settle = |cell, counted: &Counted| match counted {
+            Counted::Local => self.limiter.settle(cell, &self.estimate, &used, now),
+            Counted::Shared(redis) => redis.settle(cell, &self.estimate, &used),
             Counted::Uncounted => {}
         };
-        self.own_cells().into_iter().for_each(|cells| settle(cells, &self.counted));
+        self.limiter.each_own(&self.subject, Some(self.route), |cell| settle(cell, &self.counted));
         if let Some((provider, counted)) = &self.provider {
-            settle(self.limiter.range(Scope::Provider, Some(*provider)), counted);
+            self.limiter.of_provider(*provider).for_each(|cell| settle(cell, counted));
         }
     }
 
-    fn own_cells(&self) -> [Range<usize>; 3] {
-        own_cells(&self.limiter, &self.subject, self.route)
-    }
-
-    fn release(&self, cells: Range<usize>, counted: &Counted) {
+    fn release(&self, cell: usize, counted: &Counted) {
         let unsettled = (!self.settled).then_some(&self.estimate);
         match counted {
-            Counted::Local => self.limiter.release(cells, unsettled),
-            Counted::Shared(redis) => redis.release(cells, unsettled),
+            Counted::Local => self.limiter.release(cell, unsettled),
+            Counted::Shared(redis) => redis.release(cell, unsettled),
             Counted::Uncounted => {}
         }
     }
-}
 
-/// The cells of key, team and route.
-pub(super) fn own_cells(limiter: &Limiter, subject: &Subject, route: usize) -> [Range<usize>; 3] {
-    [limiter.range(Scope::Key, subject.key), limiter.range(Scope::Team, subject.team), limiter.range(Scope::Route, Some(route))]
+    fn release_provider(&self, provider: usize, counted: &Counted) {
+        self.limiter.of_provider(provider).for_each(|cell| self.release(cell, counted));
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.leave_provider();
         if let Some((provider, counted, Ok(_))) = self.prefetched.take() {
-            self.release(self.limiter.range(Scope::Provider, Some(provider)), &counted);
+            self.release_provider(provider, &counted);
         }
-        self.own_cells().into_iter().for_each(|cells| self.release(cells, &self.counted));
+        self.limiter.each_own(&self.subject, Some(self.route), |cell| self.release(cell, &self.counted));
     }
 }

@@ -4,7 +4,7 @@ use crate::account::Price;
 use crate::dialect::Dialect;
 use crate::egress::Egress;
 use crate::egress::proxy::Proxy;
-use crate::limit::rule::LimitRule;
+use crate::limit::rule::Limit;
 use crate::pem::{Certificates, Identity};
 use crate::sign::credential::Credential;
 use crate::sign::signer::Payer;
@@ -55,7 +55,7 @@ pub struct Provider {
     /// Most requests in flight at once; `None` is no bound.
     pub max_connections: Option<u32>,
     /// Shared by everyone who uses the provider.
-    pub limits: Vec<LimitRule>,
+    pub limits: Vec<Limit>,
 }
 
 impl Provider {

@@ -1,6 +1,6 @@
 //! Configuration of routes: targets, balancing, retries and ejection.
 
-use crate::limit::rule::LimitRule;
+use crate::limit::rule::Limit;
 use crate::llm::settings::Params;
 use crate::provider::Target;
 use crate::provider::timeouts::TimeoutOverrides;
@@ -63,7 +63,7 @@ pub struct Route {
     /// Default and override parameters, and the policy for unsupported ones.
     pub params: Params,
     /// Limits shared by all clients of the route.
-    pub limits: Vec<LimitRule>,
+    pub limits: Vec<Limit>,
 }
 
 impl Route {

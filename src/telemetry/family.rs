@@ -100,9 +100,13 @@ impl<M: Child> Family<M> {
         made
     }
 
-    /// Removes all series.
-    pub fn clear(&self) {
-        self.series.lock().clear();
+    /// Replaces all series by those that `fill` adds to an empty family.
+    pub fn replace(&self, fill: impl FnOnce(&Self)) {
+        let Self { name, help, labels, buckets, fallback, .. } = self;
+        let buckets = buckets.clone();
+        let fresh = Self { name, help, labels, buckets, series: Mutex::default(), fallback: fallback.clone() };
+        fill(&fresh);
+        *self.series.lock() = fresh.series.into_inner();
     }
 
     /// Removes the series that have an unwanted label value.

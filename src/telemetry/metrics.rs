@@ -12,8 +12,8 @@ use super::labels::{Decision, NONE, Outcome, Phase, PromptCache, Rejected, Reloa
 use crate::account::Ledger;
 use crate::auth::AuthFailure;
 use crate::auth::tenants::Tenants;
+use crate::limit::Scope;
 use crate::limit::rule::Dimension;
-use crate::limit::{LimitExceeded, LimitSet, LimitStatus, Scope, StoreEvent};
 use crate::llm::field::Field;
 use crate::provider::{ModelName, Provider};
 use crate::route::settings::Routes;
@@ -94,6 +94,7 @@ families! {
     store_calls: IntCounter = "tidegate_limit_store_calls_total", "Calls of the limit store: decisions, connects, reports.", [];
     store_errors: IntCounter = "tidegate_limit_store_errors_total", "Calls of the limit store that failed or timed out.", [];
     limit_used: Gauge = "tidegate_limit_used_ratio", "Used fraction of a limit; the largest if several have the same dimension.", ["scope", "name", "dimension"];
+    limit_warnings: IntCounter = "tidegate_limit_warnings_total", "Warnings of soft limits; limits of the same dimension are counted together.", ["scope", "name", "dimension"];
     log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines dropped because stdout was too slow, full or closed.", [];
     build: IntGauge = "tidegate_build_info", "Always 1; the version is a label.", ["version"];
 }
@@ -386,23 +387,6 @@ impl Metrics {
         }
     }
 
-    /// Records limits that admitted a request or an attempt.
-    pub fn limits_admitted(&self, kinds: LimitSet) {
-        kinds.iter().for_each(|(scope, dimension)| self.limit_decision(scope, dimension, Decision::Admitted));
-    }
-
-    /// Records a limit that rejected a request or an attempt.
-    pub fn limit_refused(&self, exceeded: &LimitExceeded) {
-        self.limit_decision(exceeded.scope, exceeded.dimension, Decision::Refused);
-    }
-
-    fn limit_decision(&self, scope: Scope, dimension: Dimension, decision: Decision) {
-        let number = (scope as usize * Dimension::ALL.len() + dimension as usize) * Decision::ALL.len() + decision as usize;
-        if let Some(counter) = self.decisions.get(number) {
-            counter.inc();
-        }
-    }
-
     /// Records a failed authentication or authorization.
     pub fn auth_failure(&self, reason: AuthFailure) {
         if let Some(counter) = self.auth_failures.get(reason as usize) {
@@ -438,24 +422,6 @@ impl Metrics {
             gauge.set(at);
         }
         self.config_rejected.set(i64::from(result == Reload::Rejected));
-    }
-
-    /// Records a call of the limit store, or its failure.
-    pub fn limit_store(&self, event: StoreEvent) {
-        match event {
-            StoreEvent::Call => self.store_calls.inc(),
-            StoreEvent::Error => self.store_errors.inc(),
-        }
-    }
-
-    /// Replaces the exported limit states. Call it for each scrape.
-    pub fn limits_used<'a>(&self, limits: impl Iterator<Item = (Scope, &'a str, Dimension, LimitStatus)>) {
-        self.families.limit_used.clear();
-        for (scope, name, dimension, status) in limits {
-            let used = if status.limit == 0 { 1.0 } else { status.used as f64 / status.limit as f64 };
-            let gauge = self.families.limit_used.series(&[scope.name(), name, dimension.name()]);
-            gauge.set(gauge.get().max(used));
-        }
     }
 
     /// Sets the state of a target, by `Target::index`.
@@ -587,6 +553,9 @@ impl Drop for InFlight {
         self.0.iter().flatten().for_each(IntGauge::dec);
     }
 }
+
+#[path = "limit_metrics.rs"]
+mod limits;
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]

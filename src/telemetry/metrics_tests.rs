@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
+use crate::limit::rule::LimitPeriod;
+use crate::limit::{LimitExceeded, LimitStatus};
 use crate::llm::usage::Usage;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -180,11 +182,12 @@ fn a_rejected_configuration_is_shown_until_one_is_applied() {
 fn the_fullest_limit_of_a_dimension_counts_and_those_that_are_gone_are_not_shown() {
     let metrics = Metrics::new(names(), None).unwrap();
     let status = |used, limit| LimitStatus { used, limit, ..LimitStatus::default() };
-    let team = |status| (Scope::Team, "search", Dimension::Requests, status);
-    let other = (Scope::Provider, "gpu", Dimension::Usd, status(0, 0));
+    let team = |status| (Scope::Team, "search", Dimension::Requests, status, Some(3));
+    let other = (Scope::Provider, "gpu", Dimension::Usd, status(0, 0), None);
     metrics.limits_used([team(status(10, 100)), team(status(90, 100)), team(status(1, 2)), other].into_iter());
     assert_eq!(line(&metrics, r#"tidegate_limit_used_ratio{dimension="requests",name="search",scope="team"}"#), "0.9");
     assert_eq!(line(&metrics, r#"tidegate_limit_used_ratio{dimension="usd",name="gpu",scope="provider"}"#), "1", "it admits nothing");
+    assert_eq!(line(&metrics, "tidegate_limit_warnings_total{"), r#"dimension="requests",name="search",scope="team"} 9"#);
     metrics.limits_used([team(status(250, 100))].into_iter());
     assert_eq!(line(&metrics, "tidegate_limit_used_ratio{"), r#"dimension="requests",name="search",scope="team"} 2.5"#);
     metrics.limits_used(std::iter::empty());
@@ -198,7 +201,8 @@ fn limit_decisions_have_their_own_series() {
         scope: Scope::Provider,
         dimension: Dimension::Usd,
         limit: 1,
-        per: Duration::ZERO,
+        routes: None,
+        per: LimitPeriod::Window(Duration::from_secs(60)),
         retry_after: None,
         renews_in: Duration::ZERO,
         headers: Box::default(),

@@ -2,9 +2,9 @@
 
 use crate::account::usd;
 use crate::json::write::Writer;
-use crate::limit::budget::MONTH;
+use crate::limit::budget::{DAY, MONTH};
 use crate::limit::memory::LimitId;
-use crate::limit::rule::Dimension;
+use crate::limit::rule::{Dimension, LimitPeriod};
 use crate::limit::{CountedBy, LimitStatus, Limiter, Store, StoreStatus};
 use crate::redact::redact;
 use crate::route::availability::Cause;
@@ -143,7 +143,11 @@ fn metrics_page(state: &State<'_>) -> Page {
     for target in 0..state.metrics.names().targets.len() {
         state.metrics.target_state(target, !matches!((state.target)(target), TargetHealth::Ejected(_) | TargetHealth::SetAside(..)));
     }
-    state.metrics.limits_used(statuses(state).map(|(id, dimension, status)| (id.scope, &*id.name, dimension, status)));
+    state.metrics.limits_used(
+        statuses(state)
+            .zip(state.limiter.warnings())
+            .map(|((id, status), warnings)| (id.scope, &*id.name, id.dimension, status, warnings.map(|(_, count)| count))),
+    );
     match state.metrics.text(state.log_lines_dropped) {
         Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, body: body.into_bytes() },
         Err(error) => text(500, &format!("encoding the metrics failed: {error}\n")),
@@ -255,32 +259,40 @@ fn limit_store(w: &mut Writer, store: &StoreStatus) {
 }
 
 /// State of each limit, as the shared store reported it if it counts, else as this process counts.
-fn statuses<'a>(state: &'a State<'_>) -> impl Iterator<Item = (&'a LimitId, Dimension, LimitStatus)> {
+fn statuses<'a>(state: &'a State<'_>) -> impl Iterator<Item = (&'a LimitId, LimitStatus)> {
     let mut shared = state.store.and_then(Store::statuses);
-    state
-        .limiter
-        .statuses(state.now)
-        .map(move |(id, dimension, status)| (id, dimension, shared.as_mut().and_then(Iterator::next).unwrap_or(status)))
+    state.limiter.statuses(state.now).map(move |(id, status)| (id, shared.as_mut().and_then(Iterator::next).unwrap_or(status)))
 }
 
 fn limits(state: &State<'_>) -> Vec<u8> {
     let mut w = Writer::with_capacity(4096);
     let counted_by = state.store.map_or(CountedBy::Node, Store::counted_by);
     w.object().key("counted_by").string(counted_by.name()).key("limits").array();
-    for (id, dimension, status) in statuses(state) {
+    for ((id, status), warnings) in statuses(state).zip(state.limiter.warnings()) {
         w.object().key("scope").string(id.scope.name()).key("name").string(&id.name);
-        w.key("dimension").string(dimension.name()).key("per_ms").integer(milliseconds(id.per));
-        if id.per == MONTH {
-            w.key("per").string("month");
+        if let Some(routes) = &id.routes {
+            w.key("routes").array();
+            for name in routes.iter() {
+                w.string(name);
+            }
+            w.end_array();
+        }
+        w.key("dimension").string(id.dimension.name()).key("per_ms").integer(milliseconds(id.per.length()));
+        if let LimitPeriod::Window(DAY | MONTH) = id.per {
+            w.key("per").string(&id.per.to_string());
         }
         let amounts = [("limit", status.limit), ("used", status.used), ("reserved", status.reserved), ("remaining", status.remaining)];
         for (name, amount) in amounts {
-            match dimension {
+            match id.dimension {
                 Dimension::Usd => w.key(name).raw(&usd(amount)),
                 _ => w.key(name).integer(amount),
             };
         }
-        w.key("reset_ms").integer(milliseconds(status.reset)).end_object();
+        w.key("reset_ms").integer(milliseconds(status.reset));
+        if let Some((percent, count)) = warnings {
+            w.key("warn_percent").integer(percent.into()).key("warnings").integer(count);
+        }
+        w.end_object();
     }
     w.end_array().end_object();
     w.finish()
@@ -301,7 +313,7 @@ fn milliseconds(time: Duration) -> u64 {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::limit::rule::LimitRule;
+    use crate::limit::rule::{Limit, LimitRule, LimitedRoutes, RouteNames, RouteSet};
     use crate::limit::{Estimate, Subject};
     use crate::telemetry::metrics::Names;
     use std::sync::Arc;
@@ -315,10 +327,15 @@ mod tests {
             targets: vec![(0, "gpu/a".into()), (0, "gpu/b".into()), (0, "gpu/c".into()), (0, "gpu/*".into())],
             ..Names::default()
         };
+        let minute = LimitPeriod::Smooth(Duration::from_secs(60));
+        let limit = |dimension, amount, per| Limit { rule: LimitRule { dimension, amount, per, burst: amount, warn: None }, routes: None };
+        let routes = LimitedRoutes { names: RouteNames::new(vec!["chat".into()]), set: RouteSet(vec![true]) };
+        let by_day = limit(Dimension::Requests, 2, LimitPeriod::Window(DAY));
         let rules = [
-            LimitRule { dimension: Dimension::Tokens, amount: 100, per: Duration::from_secs(60), burst: 100 },
-            LimitRule { dimension: Dimension::Requests, amount: 6, per: Duration::from_secs(60), burst: 6 },
-            LimitRule { dimension: Dimension::Usd, amount: 2_500_000, per: MONTH, burst: 2_500_000 },
+            limit(Dimension::Tokens, 100, minute),
+            limit(Dimension::Requests, 6, minute),
+            limit(Dimension::Usd, 2_500_000, LimitPeriod::Window(MONTH)),
+            Limit { rule: LimitRule { warn: Some(50), ..by_day.rule }, routes: Some(routes) },
         ];
         let limiter = Arc::new(Limiter::with([vec![("ci".into(), &rules)], vec![], vec![], vec![]], None, NOW));
         let subject = Subject { key: Some(0), team: None };
@@ -398,7 +415,8 @@ mod tests {
             concat!(
                 r#"{"counted_by":"node","limits":[{"scope":"key","name":"ci","dimension":"requests","per_ms":60000,"limit":6,"used":1,"reserved":0,"remaining":5,"reset_ms":10000},"#,
                 r#"{"scope":"key","name":"ci","dimension":"tokens","per_ms":60000,"limit":100,"used":0,"reserved":30,"remaining":70,"reset_ms":18000},"#,
-                r#"{"scope":"key","name":"ci","dimension":"usd","per_ms":2678400000,"per":"month","limit":2.5,"used":0,"reserved":0.0005,"remaining":2.4995,"reset_ms":2678400000}]}"#
+                r#"{"scope":"key","name":"ci","dimension":"usd","per_ms":2678400000,"per":"month","limit":2.5,"used":0,"reserved":0.0005,"remaining":2.4995,"reset_ms":2678400000},"#,
+                r#"{"scope":"key","name":"ci","routes":["chat"],"dimension":"requests","per_ms":86400000,"per":"day","limit":2,"used":1,"reserved":0,"remaining":1,"reset_ms":86400000,"warn_percent":50,"warnings":1}]}"#
             )
         );
     }
@@ -411,7 +429,8 @@ mod tests {
             assert!(text.contains(&line), "{line} is missing in {text}");
         }
         assert!(text.contains("tidegate_log_lines_dropped_total 3\n"));
-        let used = "tidegate_limit_used_ratio{dimension=\"requests\",name=\"ci\",scope=\"key\"} 0.16";
+        let used = "tidegate_limit_used_ratio{dimension=\"requests\",name=\"ci\",scope=\"key\"} 0.5";
         assert!(text.contains(used), "{text}");
+        assert!(text.contains("tidegate_limit_warnings_total{dimension=\"requests\",name=\"ci\",scope=\"key\"} 1\n"), "{text}");
     }
 }

@@ -241,3 +241,47 @@ async fn an_alias_answers_like_its_route_shares_its_limit_and_is_listed() {
     names.sort_unstable();
     assert_eq!(names, ["default", "gpt-4o", "r"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_some_routes_says_which_it_is_and_warns_before_it_refuses() {
+    let sim = Sim::start().await;
+    let target = "targets: [ { provider: sim, model: m, price: { input: 1000000, output: 1000000 } } ]";
+    let key =
+        |id: &str, limits: &str| format!("{{ id: {id}, sha256: \"{}\", limits: {limits} }}", sha256_hex(format!("tg-{id}").as_bytes()));
+    let config = format!(
+        "providers: {{ sim: {} }}\nroutes:\n  open: {{ aliases: [also], {target} }}\n  other: {{ {target} }}\n\
+         teams:\n  red:\n    limits: [ {{ requests: 2, per: day, routes: [also], warn: 50% }} ]\n    keys: [ {}, {} ]\n",
+        sim.provider(),
+        key("a", "[]"),
+        key("spender", "[ { usd: 0.01, per: month, routes: [\"ot*\"] } ]"),
+    );
+    let gateway = Gateway::start(&config).await;
+    let which = |answer: &Answer| {
+        (answer.header("x-ratelimit-remaining-requests").to_owned(), answer.header("x-ratelimit-scope-requests").to_owned())
+    };
+    let scope = "team;routes=\"open\"".to_owned();
+    for (route, left) in [("open", "1"), ("also", "0")] {
+        let answer = ask(&gateway, "a", route).await;
+        assert_eq!((answer.status(), which(&answer)), (200, (left.to_owned(), scope.clone())));
+    }
+    let refused = ask(&gateway, "a", "open").await;
+    let told = refused.error();
+    assert!(told.contains("This team has reached its limit on requests for `open` (2 per day). It is renewed at 2"), "{told}");
+    assert_eq!((refused.status(), refused.header("x-ratelimit-exceeded")), (429, "team;dimension=requests;routes=\"open\""));
+    assert!((1..=86_400).contains(&refused.header("retry-after").parse::<u64>().unwrap()));
+    let other = ask(&gateway, "a", "other").await;
+    assert_eq!((other.status(), which(&other)), (200, (String::new(), String::new())));
+    // Money, of a key; spent by the first answer.
+    assert_eq!(ask(&gateway, "spender", "other").await.status(), 200);
+    let spent = ask(&gateway, "spender", "other").await;
+    assert_eq!((spent.status(), spent.header("x-ratelimit-exceeded")), (402, "key;dimension=usd;routes=\"ot*\""));
+    assert!(spent.error().contains("The budget of this key for `ot*` is spent: 0.01 USD per month."), "{}", spent.text());
+    assert_eq!(ask(&gateway, "spender", "open").await.status(), 429, "of the team");
+    gateway.output.line("the team `red` has used 50% of its limit on requests for `open` (2 per day)").await;
+    assert_eq!(gateway.metric("tidegate_limit_warnings_total{dimension=\"requests\",name=\"red\",scope=\"team\"}").await, 1.0);
+    let limits = gateway.page("/limits").await.json();
+    let limits = limits["limits"].as_array().unwrap();
+    let team = limits.iter().find(|limit| limit["scope"] == "team").unwrap();
+    assert_eq!((&team["routes"], &team["per"]), (&serde_json::json!(["open"]), &serde_json::json!("day")));
+    assert_eq!((team["used"].as_u64(), team["warn_percent"].as_u64(), team["warnings"].as_u64()), (Some(2), Some(50), Some(1)));
+}

@@ -96,7 +96,10 @@ async fn scripts_may_be_flushed_too() {
     let () = redis.command(&["SCRIPT", "FLUSH"]);
     permit.settle(Used { tokens: 80, micro_usd: 0 }, node.now());
     drop(permit);
-    until_async("the settlement", async || node.admit(20).await.is_ok_and(|permit| permit.headers().tokens.unwrap().remaining == 0)).await;
+    until_async("the settlement", async || {
+        node.admit(20).await.is_ok_and(|permit| permit.headers().tokens.as_ref().unwrap().status.remaining == 0)
+    })
+    .await;
 }
 
 #[tokio::test]

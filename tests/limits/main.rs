@@ -10,3 +10,4 @@ mod leases;
 mod refusals;
 mod shared;
 mod topology;
+mod windows;

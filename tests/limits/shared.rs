@@ -3,13 +3,13 @@
 use crate::support::{Limits, Node, Redis, until_async};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::limit::rule::Dimension;
+use tidegate::limit::rule::{Dimension, LimitPeriod};
 use tidegate::limit::{LimitError, LimitExceeded, Scope, Used};
 
 /// Never late on a busy machine, and nothing is admitted without Redis.
-const STRICT: &str = "on_store_failure: deny, store_timeout: 10s";
+pub const STRICT: &str = "on_store_failure: deny, store_timeout: 10s";
 
-fn refusal(denied: Result<tidegate::limit::Permit, LimitError>) -> LimitExceeded {
+pub fn refusal(denied: Result<tidegate::limit::Permit, LimitError>) -> LimitExceeded {
     match denied {
         Err(LimitError::Exceeded(refusal)) => refusal,
         other => panic!("{other:?}"),
@@ -44,13 +44,13 @@ async fn five_a_minute_count_down_and_tell_the_wait() {
     };
     let mut remaining = Vec::new();
     for node in [&one, &two, &one, &two, &one] {
-        remaining.push(node.admit(10).await.unwrap().headers().requests.unwrap().remaining);
+        remaining.push(node.admit(10).await.unwrap().headers().requests.as_ref().unwrap().status.remaining);
     }
     assert_eq!(remaining, [4, 3, 2, 1, 0]);
     let refused = refusal(two.admit(10).await);
     assert_eq!(
         (refused.scope, refused.dimension, refused.limit, refused.per),
-        (Scope::Team, Dimension::Requests, 5, Duration::from_secs(60))
+        (Scope::Team, Dimension::Requests, 5, LimitPeriod::Smooth(Duration::from_secs(60)))
     );
     let wait = refused.retry_after.unwrap();
     assert!(wait <= Duration::from_secs(12) && !wait.is_zero(), "{wait:?}");
@@ -94,10 +94,10 @@ async fn places_are_shared_and_come_back() {
     let mut a = one.admit(1).await.unwrap();
     let mut b = two.admit(1).await.unwrap();
     assert_eq!(refusal(one.admit(1).await).dimension, Dimension::Concurrent);
-    assert_eq!(a.headers().requests.unwrap().remaining, 98);
+    assert_eq!(a.headers().requests.as_ref().unwrap().status.remaining, 98);
     let kinds: Vec<_> = one.store.enter(&mut a, 0, one.now()).await.unwrap().iter().collect();
     assert_eq!(kinds, [(Scope::Provider, Dimension::Requests), (Scope::Provider, Dimension::Concurrent)]);
-    assert_eq!(a.headers().requests.unwrap().remaining, 8, "of the provider's, which are tighter");
+    assert_eq!(a.headers().requests.as_ref().unwrap().status.remaining, 8, "of the provider's, which are tighter");
     let Err(LimitError::Exceeded(refused)) = two.store.enter(&mut b, 0, two.now()).await else { panic!("the provider has one place") };
     assert_eq!((refused.scope, refused.dimension), (Scope::Provider, Dimension::Concurrent));
     a.leave_provider();
@@ -151,16 +151,16 @@ async fn a_reload_keeps_the_connection_and_what_is_counted() {
     let new = old.reloaded(&Limits::team("[ { concurrent: 2 }, { tokens: 500, per: 30d } ]", &redis, STRICT));
     assert_eq!(redis.command::<String>(&["CLIENT", "LIST"]).lines().count(), clients.lines().count());
     let second = new.admit(1).await.unwrap();
-    assert_eq!(second.headers().tokens.unwrap().remaining, 399);
+    assert_eq!(second.headers().tokens.as_ref().unwrap().status.remaining, 399);
     assert!(new.admit(1).await.is_err(), "the place of the old configuration is still taken");
     permit.settle(Used { tokens: 450, micro_usd: 0 }, old.now());
     drop((permit, second));
     until_async("the settlement of before", async || {
-        new.admit(10).await.is_ok_and(|permit| permit.headers().tokens.unwrap().remaining == 40)
+        new.admit(10).await.is_ok_and(|permit| permit.headers().tokens.as_ref().unwrap().status.remaining == 40)
     })
     .await;
     // Another Redis is another count.
     let other = Redis::start();
     let moved = new.reloaded(&Limits::team("[ { tokens: 500, per: 30d } ]", &other, STRICT));
-    assert_eq!(moved.admit(10).await.unwrap().headers().tokens.unwrap().remaining, 490);
+    assert_eq!(moved.admit(10).await.unwrap().headers().tokens.as_ref().unwrap().status.remaining, 490);
 }

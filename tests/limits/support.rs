@@ -228,7 +228,17 @@ impl Node {
     }
 
     pub async fn admit(&self, tokens: u64) -> Result<Permit, LimitError> {
-        self.store.admit(&WHO, 0, Some(0), Estimate { tokens, micro_usd: tokens }, self.clock.now()).await
+        self.admit_on(0, tokens).await
+    }
+
+    /// On the route `r`, which is 0, or `slow`, which is 1.
+    pub async fn admit_on(&self, route: usize, tokens: u64) -> Result<Permit, LimitError> {
+        self.store.admit(&WHO, route, Some(0), Estimate { tokens, micro_usd: tokens }, self.clock.now()).await
+    }
+
+    /// Of all limits.
+    pub fn warnings(&self) -> u64 {
+        self.limiter.warnings().flatten().map(|(_, count)| count).sum()
     }
 
     pub fn now(&self) -> u64 {

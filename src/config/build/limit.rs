@@ -1,24 +1,46 @@
 //! Limits: one dimension each, an amount, a period and a burst.
 
-use super::Builder;
-use crate::config::file::Limit;
+use super::{Builder, ByName};
+use crate::config::file;
 use crate::config::types::{Count, MAX_COUNT, Money, Per, Period};
 use crate::limit::budget::{DAY, MONTH};
-use crate::limit::rule::{Dimension, LimitRule};
+use crate::limit::rule::{Dimension, Limit, LimitPeriod, LimitRule, LimitedRoutes};
+use crate::route::settings::Route;
 use crate::yaml::problem::Position;
 use crate::yaml::value::At;
-use std::time::Duration;
+use std::sync::Arc;
 
-/// A day of the calendar, in UTC: that of `1d`.
 /// Millionths in one.
 const MILLION: u64 = 1_000_000;
 
 impl Builder<'_> {
-    pub(super) fn limits(&mut self, limits: Vec<Limit>) -> Vec<LimitRule> {
-        limits.into_iter().filter_map(|limit| self.limit(limit)).collect()
+    /// The limits of a team or a key, each with the routes that it is confined to.
+    pub(super) fn client_limits(&mut self, limits: Vec<file::Limit>, routes: &ByName<Arc<Route>>) -> Vec<Limit> {
+        let limit = |mut limit: file::Limit| {
+            let named = limit.routes.take();
+            let confined = named.map(|named| self.limited_routes(named, routes));
+            Some(Limit { rule: self.limit(limit)?, routes: confined })
+        };
+        limits.into_iter().filter_map(limit).collect()
     }
 
-    fn limit(&mut self, limit: Limit) -> Option<LimitRule> {
+    /// The limits of a route or a provider, which apply to all of its requests.
+    pub(super) fn limits(&mut self, limits: Vec<file::Limit>) -> Vec<Limit> {
+        for at in limits.iter().filter_map(|limit| super::written(&limit.written, "routes")) {
+            self.add(at, "`routes` is for limits of a team or a key; a limit of a route or a provider applies to all of its requests");
+        }
+        limits.into_iter().filter_map(|limit| Some(Limit { rule: self.limit(limit)?, routes: None })).collect()
+    }
+
+    fn limited_routes(&mut self, named: At<Vec<At<String>>>, routes: &ByName<Arc<Route>>) -> LimitedRoutes {
+        if named.value.is_empty() {
+            self.add(named.at, "`routes`: a limit without a route limits nothing; name one, or leave `routes` out to limit all");
+        }
+        let (set, names) = self.route_names(named.value, routes);
+        LimitedRoutes { names, set }
+    }
+
+    fn limit(&mut self, limit: file::Limit) -> Option<LimitRule> {
         let count = |dimension, amount: &Option<At<Count>>| amount.as_ref().map(|amount| (dimension, amount.value.0, amount.at));
         let usd = limit.usd.as_ref().map(|At { at, value: Money(micro) }| (Dimension::Usd, *micro, *at));
         let mut given = [
@@ -53,26 +75,29 @@ impl Builder<'_> {
             self.add(limit.at, "`per` is missing: the limit's period, like 1m or 1d");
         }
         let burst_at = limit.burst.as_ref().map(|burst| burst.at);
+        let per = match limit.per {
+            Some(per) if !concurrent => self.period(dimension, per.value, burst_at),
+            _ => LimitPeriod::None,
+        };
         let burst = match limit.burst {
             Some(burst) if !concurrent => self.burst(dimension, burst)?,
             _ => amount,
         };
-        Some(LimitRule { dimension, amount, per: limit.per.map_or(Duration::ZERO, |per| self.period(dimension, per, burst_at)), burst })
+        Some(LimitRule { dimension, amount, per, burst, warn: limit.warn.map(|percent| percent.0) })
     }
 
-    /// A period of the calendar is one of budgets: what refills smoothly has none.
-    fn period(&mut self, dimension: Dimension, per: At<Period>, burst: Option<Position>) -> Duration {
-        let Period(value) = per.value;
-        if let Per::Time(time) = value {
-            return time;
-        }
-        if dimension != Dimension::Usd {
-            self.add(per.at, "`per: day` and `per: month` are for `usd`; write 1d or 30d");
-        }
-        if let Some(at) = burst.filter(|_| dimension == Dimension::Usd) {
+    /// A day and a month are windows of the calendar, and so is every period of money. `burst` is where it was written.
+    fn period(&mut self, dimension: Dimension, Period(per): Period, burst: Option<Position>) -> LimitPeriod {
+        let window = match per {
+            Per::Time(time) if dimension == Dimension::Usd => return LimitPeriod::Window(time),
+            Per::Time(time) => return LimitPeriod::Smooth(time),
+            Per::Day => DAY,
+            Per::Month => MONTH,
+        };
+        if let Some(at) = burst {
             self.add(at, "`burst` has no meaning for `per: day` and `per: month`; leave it out");
         }
-        if value == Per::Day { DAY } else { MONTH }
+        LimitPeriod::Window(window)
     }
 
     fn burst(&mut self, dimension: Dimension, burst: At<Money>) -> Option<u64> {

@@ -161,8 +161,8 @@ pub(super) struct ByName<T> {
 
 /// What a name stands for.
 pub(super) enum Lookup<'a, T> {
-    /// This, with its place in the file's order.
-    Item(usize, &'a T),
+    /// This.
+    Item(&'a T),
     /// Something whose own section is wrong, which has been said.
     Wrong,
     /// Nothing.
@@ -183,9 +183,13 @@ impl<T> ByName<T> {
     fn find(&self, name: &str) -> Lookup<'_, T> {
         let Some(index) = self.index.get(name) else { return if self.known { Lookup::Nobody } else { Lookup::Wrong } };
         match self.items.get(*index) {
-            Some(Some(item)) => Lookup::Item(*index, item),
+            Some(Some(item)) => Lookup::Item(item),
             _ => Lookup::Wrong,
         }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().flatten()
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {

@@ -165,7 +165,7 @@ impl Builder<'_> {
         let model = self.model(&target.model, pattern);
         let name = &target.provider;
         let provider = match providers.find(&name.value) {
-            Lookup::Item(_, provider) => provider.clone(),
+            Lookup::Item(provider) => provider.clone(),
             Lookup::Wrong => return None,
             Lookup::Nobody => {
                 let hint = self.did_you_mean(&name.value, providers.names());

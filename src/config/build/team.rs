@@ -1,8 +1,9 @@
 //! Teams, their keys, and the routes that these may use.
 
 use super::{Builder, ByName, Lookup};
-use crate::auth::tenants::{AuthMode, Key, RouteSet, Team, Tenants};
+use crate::auth::tenants::{AuthMode, Key, Team, Tenants};
 use crate::config::file::{self, ClientKey};
+use crate::limit::rule::{RouteNames, RouteSet};
 use crate::route::settings::Route;
 use crate::yaml::value::{At, Named};
 use std::collections::{HashMap, HashSet};
@@ -24,7 +25,7 @@ impl Builder<'_> {
             for key in team.keys {
                 self.client_key(key, index, routes, &mut ids, &mut tenants);
             }
-            tenants.teams.push(Team { name: arc, routes: routes_of_team, limits: self.limits(team.limits) });
+            tenants.teams.push(Team { name: arc, routes: routes_of_team, limits: self.client_limits(team.limits, routes) });
         }
         let team = tenants.teams.len();
         tenants.teams.push(Team { name: ANONYMOUS.into(), routes: None, limits: Vec::new() });
@@ -51,7 +52,7 @@ impl Builder<'_> {
             expires: key.expires.map(|time| time.0),
             disabled: key.disabled,
             routes: self.route_set(key.routes, routes),
-            limits: self.limits(key.limits),
+            limits: self.client_limits(key.limits, routes),
         });
     }
 
@@ -62,21 +63,48 @@ impl Builder<'_> {
     }
 
     fn route_set(&mut self, names: Option<Vec<At<String>>>, routes: &ByName<Arc<Route>>) -> Option<RouteSet> {
-        let mut set = vec![false; routes.items.len()];
-        for name in names? {
-            match routes.find(&name.value) {
-                Lookup::Item(index, _) => {
-                    if let Some(slot) = set.get_mut(index) {
-                        *slot = true;
-                    }
-                }
-                Lookup::Wrong => {}
-                Lookup::Nobody => {
-                    let hint = self.did_you_mean(&name.value, routes.names());
-                    self.add(name.at, format!("there is no route `{}`{hint}", name.value));
-                }
-            }
-        }
-        Some(RouteSet(set))
+        Some(self.route_names(names?, routes).0)
     }
+
+    /// The routes that names stand for, and the names. A name or an alias stands for its route, any other pattern for all
+    /// routes that it matches by a name or an alias.
+    pub(super) fn route_names(&mut self, names: Vec<At<String>>, routes: &ByName<Arc<Route>>) -> (RouteSet, RouteNames) {
+        let (mut set, mut all) = (vec![false; routes.items.len()], Vec::with_capacity(names.len()));
+        for name in names {
+            let named = match routes.find(&name.value) {
+                Lookup::Item(route) => Some(route),
+                Lookup::Wrong => continue,
+                Lookup::Nobody => routes.values().find(|route| route.aliases.iter().any(|alias| **alias == *name.value)),
+            };
+            let of_pattern = |route: &Route| [&route.name].into_iter().chain(&route.aliases).any(|text| is_match(&name.value, text));
+            let meant: Vec<usize> = match named {
+                Some(route) => vec![route.index],
+                None => routes.values().filter(|route| of_pattern(route)).map(|route| route.index).collect(),
+            };
+            // A route whose section is wrong is there, too.
+            if meant.is_empty() && !routes.names().any(|text| is_match(&name.value, text)) {
+                self.no_route(&name, routes);
+            }
+            for index in meant {
+                set.get_mut(index).into_iter().for_each(|slot| *slot = true);
+            }
+            all.push(named.map_or_else(|| name.value.as_str().into(), |route| Arc::clone(&route.name)));
+        }
+        (RouteSet(set), RouteNames::new(all))
+    }
+
+    fn no_route(&mut self, name: &At<String>, routes: &ByName<Arc<Route>>) {
+        if name.value.contains('*') {
+            self.add(name.at, format!("the pattern `{}` matches no route; a pattern has exactly one `*`", name.value));
+            return;
+        }
+        let hint = self.did_you_mean(&name.value, routes.names());
+        self.add(name.at, format!("there is no route `{}`{hint}", name.value));
+    }
+}
+
+/// Whether a pattern with one `*` matches; the `*` stands for at least one character.
+fn is_match(pattern: &str, text: &str) -> bool {
+    let Some((prefix, suffix)) = pattern.split_once('*').filter(|(_, suffix)| !suffix.contains('*')) else { return false };
+    text.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)).is_some_and(|star| !star.is_empty())
 }

@@ -1,8 +1,9 @@
 //! Keys: that there are any, how long they are good for, and routes that none of them may use.
 
 use super::{Review, expiry, place};
-use crate::auth::tenants::{AuthMode, Key, RouteSet};
+use crate::auth::tenants::{AuthMode, Key};
 use crate::config::snapshot::Snapshot;
+use crate::limit::rule::RouteSet;
 use crate::yaml::problem::Problems;
 use crate::yaml::tree::Node;
 

@@ -1,8 +1,7 @@
 //! Limits that count less than they seem to: dollars without prices, leases without a shared store.
 
 use super::{Review, listed, place, targets};
-use crate::auth::tenants::RouteSet;
-use crate::limit::rule::{Dimension, LimitRule};
+use crate::limit::rule::{Dimension, Limit, RouteSet};
 use crate::provider::{ModelName, Target};
 use crate::yaml::problem::Problems;
 use crate::yaml::tree::Node;
@@ -20,34 +19,50 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
         problems.warn(place(store, &["store"]), message);
     }
     let routes = &review.snapshot.routes;
-    let all = || routes.iter().flat_map(|route| targets(route));
-    let of = |team: Option<&RouteSet>, key: Option<&RouteSet>| -> Vec<&Target> {
-        let may = |set: Option<&RouteSet>, route: usize| set.is_none_or(|set| set.has(route));
-        routes.iter().filter(|route| may(team, route.index) && may(key, route.index)).flat_map(|route| targets(route)).collect()
-    };
+    let may = |set: Option<&RouteSet>, route: usize| set.is_none_or(|set| set.has(route));
     for (provider, (_, node)) in review.snapshot.providers.iter().zip(review.entries("providers")) {
-        usd(&provider.limits, node, || all().filter(|target| target.provider.index == provider.index).collect(), problems);
+        let own = |target: &&Target| target.provider.index == provider.index;
+        usd(&provider.limits, node, |_| routes.iter().flat_map(|route| targets(route)).filter(own).collect(), problems);
     }
     for (route, _, node) in review.routes() {
-        usd(&route.limits, node, || targets(route).collect(), problems);
+        usd(&route.limits, node, |_| targets(route).collect(), problems);
     }
     let mut keys = review.snapshot.tenants.keys.iter();
     for (team, (_, node)) in review.snapshot.tenants.teams.iter().zip(review.entries("teams")) {
-        usd(&team.limits, node, || of(team.routes.as_ref(), None), problems);
+        let mut client = |limits: &[Limit], node: &Node, key: Option<&RouteSet>| {
+            let usable = |route: usize| may(team.routes.as_ref(), route) && may(key, route);
+            idle(limits, node, |set| routes.iter().any(|route| set.has(route.index) && usable(route.index)), problems);
+            let of = |confined: Option<&RouteSet>| -> Vec<&Target> {
+                let counts = |route: usize| usable(route) && may(confined, route);
+                routes.iter().filter(|route| counts(route.index)).flat_map(|route| targets(route)).collect()
+            };
+            usd(limits, node, of, problems);
+        };
+        client(&team.limits, node, None);
         for (node, key) in node.get("keys").map_or(&[][..], Node::items).iter().zip(&mut keys) {
-            usd(&key.limits, node, || of(team.routes.as_ref(), key.routes.as_ref()), problems);
+            client(&key.limits, node, key.routes.as_ref());
         }
     }
 }
 
-/// The limits in dollars of one scope, whose section is `node`.
-fn usd<'t>(limits: &[LimitRule], node: &Node, covered: impl Fn() -> Vec<&'t Target>, problems: &mut Problems) {
+/// Limits that are confined to routes which their team or key may not use. `applies`: whether it may use one of them.
+fn idle(limits: &[Limit], node: &Node, applies: impl Fn(&RouteSet) -> bool, problems: &mut Problems) {
     let written = node.get("limits").map_or(&[][..], Node::items);
     for (limit, node) in limits.iter().zip(written) {
-        if limit.dimension != Dimension::Usd {
+        if limit.routes.as_ref().is_some_and(|routes| !applies(&routes.set)) {
+            problems.warn(place(node, &["routes"]), "`routes`: this limit never applies, because none of its routes may be used here");
+        }
+    }
+}
+
+/// The limits in dollars of one scope, whose section is `node`. `covered`: the targets that a limit of these routes covers.
+fn usd<'t>(limits: &[Limit], node: &Node, covered: impl Fn(Option<&RouteSet>) -> Vec<&'t Target>, problems: &mut Problems) {
+    let written = node.get("limits").map_or(&[][..], Node::items);
+    for (limit, node) in limits.iter().zip(written) {
+        if limit.rule.dimension != Dimension::Usd {
             continue;
         }
-        let covered = covered();
+        let covered = covered(limit.routes.as_ref().map(|routes| &routes.set));
         let priced = covered.iter().filter(|target| target.price.is_some()).count();
         // A server of one's own costs nothing per token.
         let costs = |target: &&&Target| target.price.is_none() && !target.provider.kind.self_hosted();

@@ -1,4 +1,4 @@
-//! Replicas, aliases, periods of the calendar, and what becomes of `retry` and `ejection`.
+//! Replicas, aliases, and what becomes of `retry` and `ejection`.
 
 use super::{GOOD, Mistake, good};
 
@@ -13,9 +13,6 @@ pub(super) const MISTAKES: &[Mistake] = &[
         "5:39",
         "no key of a provider of kind anthropic",
     ),
-    ("model: m } ]", "model: m } ]\n    limits: [ { requests: 5, per: month } ]", "9:35", "are for `usd`"),
-    ("model: m } ]", "model: m } ]\n    limits: [ { usd: 5, per: day, burst: 2 } ]", "9:42", "no meaning for `per: day`"),
-    ("model: m } ]", "model: m } ]\n    limits: [ { usd: 5, per: week } ]", "9:30", "`day` or `month`"),
     ("model: m } ]", "model: m } ]\n    aliases: [b, a]", "9:18", "this route's name already"),
     ("model: m } ]", "model: m } ]\n    aliases: [b, b]", "9:18", "this route's name already"),
     ("model: m } ]", "model: m } ]\n    aliases: [\"b*\"]", "9:15", "without `*`"),
@@ -32,11 +29,4 @@ fn every_target_and_fallback_gets_a_try_by_default_up_to_four() {
         let text = GOOD.replace("targets: [ { provider: one, model: m } ]\n", &route);
         assert_eq!(good(&text).snapshot.routes[0].retry.attempts, attempts, "{text}");
     }
-}
-
-#[test]
-fn a_day_and_a_month_of_the_calendar_are_periods_of_a_budget() {
-    let text = GOOD.replace("model: m } ]\n", "model: m } ]\n    limits: [ { usd: 9, per: day }, { usd: 70, per: month } ]\n");
-    let limits = good(&text).snapshot.routes[0].limits.clone();
-    assert_eq!((limits[0].per, limits[1].per), (std::time::Duration::from_secs(86_400), crate::limit::budget::MONTH));
 }

@@ -5,11 +5,14 @@ use super::TAG;
 use super::client::HOLD_TTL;
 use crate::limit::headers::LimitStatus;
 use crate::limit::memory::LimitId;
-use crate::limit::rule::{Dimension, LimitRule};
+use crate::limit::rule::{Dimension, LimitPeriod, LimitRule, RouteNames};
+use crate::limit::warn::Warnings;
 use crate::limit::{Estimate, LimitExceeded, Used};
 use crate::system;
+use crate::units::nanoseconds;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a rejection is cached. A limit that is flushed or raised may still reject for this time.
@@ -24,6 +27,7 @@ pub struct Cell {
     pub id: LimitId,
     /// Its key in Redis.
     pub key: String,
+    warnings: Arc<Warnings>,
     local: Mutex<Local>,
 }
 
@@ -69,7 +73,7 @@ pub struct Report {
 
 impl Cell {
     /// A limit without state.
-    pub fn new(id: LimitId, rule: LimitRule, epoch: u64) -> Self {
+    pub fn new(id: LimitId, rule: LimitRule, warnings: Arc<Warnings>, epoch: u64) -> Self {
         let local = Local {
             rule,
             epoch,
@@ -80,24 +84,29 @@ impl Cell {
             lease_ends: None,
             touched: false,
             queued: false,
-            status: LimitStatus { limit: limit(&rule), remaining: limit(&rule), ..LimitStatus::default() },
+            status: LimitStatus { limit: rule.limit(), remaining: rule.limit(), ..LimitStatus::default() },
             updated: system::now(),
             rejection: None,
         };
-        Self { key: key(&id), id, local: Mutex::new(local) }
+        Self { key: key(&id), id, warnings, local: Mutex::new(local) }
     }
 
     /// Applies a new amount and burst.
     pub fn set_rule(&self, rule: LimitRule) {
         let mut local = self.local.lock();
         local.rejection = None;
-        local.status.limit = limit(&rule);
+        local.status.limit = rule.limit();
         local.rule = rule;
     }
 
     /// The current rule.
     pub fn rule(&self) -> LimitRule {
         self.local.lock().rule
+    }
+
+    /// Redis has found that its usage is to be warned of.
+    pub fn warn(&self) {
+        self.warnings.record(&self.id, &self.rule());
     }
 
     /// Call it before sending a command that may make Redis hold something for this node.
@@ -144,7 +153,8 @@ impl Cell {
             return None;
         }
         let left = crate::limit::whole_milliseconds(known.ends.saturating_duration_since(now));
-        Some(LimitExceeded { retry_after: Some(left), ..known.exceeded.clone() })
+        let renews_in = if known.exceeded.renews_in.is_zero() { Duration::ZERO } else { left };
+        Some(LimitExceeded { retry_after: Some(left), renews_in, ..known.exceeded.clone() })
     }
 
     /// Uses leased units if they cover `cost`. [`Cell::unspend`] reverts it.
@@ -230,19 +240,19 @@ impl Cell {
         self.local.lock().status
     }
 
-    /// State extrapolated to `now`: rates have refilled, a budget's period may have ended. For `concurrent`, only this
+    /// State extrapolated to `now`: rates have refilled, a window may have ended. For `concurrent`, only this
     /// node's own requests are known after [`HOLD_TTL`].
     pub fn status_at(&self, now: Instant) -> LimitStatus {
         let local = self.local.lock();
         let LimitStatus { limit, used, reset, .. } = local.status;
         let passed = now.saturating_duration_since(local.updated);
         let left = reset.saturating_sub(passed);
-        let used = match local.rule.dimension {
-            Dimension::Concurrent if passed > HOLD_TTL => local.held,
-            Dimension::Concurrent => used,
-            Dimension::Usd if left.is_zero() => 0,
-            Dimension::Usd => used,
-            Dimension::Requests | Dimension::Tokens => {
+        let used = match local.rule.per {
+            LimitPeriod::None if passed > HOLD_TTL => local.held,
+            LimitPeriod::None => used,
+            LimitPeriod::Window(_) if left.is_zero() => 0,
+            LimitPeriod::Window(_) => used,
+            LimitPeriod::Smooth(_) => {
                 let rest = (u128::from(used) * left.as_nanos()).div_ceil(reset.as_nanos().max(1));
                 u64::try_from(rest).unwrap_or(used)
             }
@@ -267,19 +277,22 @@ fn signed(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
-/// The burst, or the amount for `concurrent`.
-pub fn limit(rule: &LimitRule) -> u64 {
-    if rule.dimension == Dimension::Concurrent { rule.amount } else { rule.burst }
-}
-
 /// The key in Redis: a digest, so that key ids and team names are not readable there.
 fn key(id: &LimitId) -> String {
-    let (dimension, period, ordinal) = id.numbers();
+    let LimitId { scope, name, routes, dimension, per, ordinal } = id;
     let mut all = Sha256::new_with_prefix(b"tidegate limit 1");
-    all.update([id.scope as u8, dimension]);
-    all.update(period.to_be_bytes());
+    all.update([*scope as u8, *dimension as u8]);
+    all.update(nanoseconds(per.length()).to_be_bytes());
     all.update(ordinal.to_be_bytes());
-    all.update(id.name.as_bytes());
+    all.update(name.as_bytes());
+    // No name has a control character. What a limit has always had comes first, so that nodes of an older version agree.
+    if matches!(per, LimitPeriod::Window(_)) && *dimension != Dimension::Usd {
+        all.update(b"\0window");
+    }
+    for route in routes.iter().flat_map(RouteNames::iter) {
+        all.update(b"\0");
+        all.update(route.as_bytes());
+    }
     let digest = all.finalize();
     let mut key = format!("{TAG}:limit:");
     for byte in digest.iter().take(16) {
@@ -294,13 +307,26 @@ fn key(id: &LimitId) -> String {
 mod tests {
     use super::*;
     use crate::limit::memory::{Limiter, Rules};
+    use crate::limit::rule::{Limit, LimitedRoutes, RouteSet};
 
     fn cell(dimension: Dimension) -> Cell {
-        let rules = [LimitRule { dimension, amount: 100, per: Duration::from_secs(60), burst: 100 }];
+        let minute = Duration::from_secs(60);
+        let per = match dimension {
+            Dimension::Concurrent => LimitPeriod::None,
+            Dimension::Usd => LimitPeriod::Window(minute),
+            Dimension::Requests | Dimension::Tokens => LimitPeriod::Smooth(minute),
+        };
+        cell_of(dimension, per, None)
+    }
+
+    fn cell_of(dimension: Dimension, per: LimitPeriod, routes: Option<&[&str]>) -> Cell {
+        let names = |routes: &[&str]| RouteNames::new(routes.iter().map(|name| (*name).into()).collect());
+        let routes = routes.map(|routes| LimitedRoutes { names: names(routes), set: RouteSet(vec![true]) });
+        let rules = [Limit { rule: LimitRule { dimension, amount: 100, per, burst: 100, warn: None }, routes }];
         let none = || -> Rules<'_> { Vec::new() };
         let limiter = Limiter::with([vec![("a-key".into(), &rules)], none(), none(), none()], None, 0);
-        let (id, rule) = limiter.rules().next().unwrap();
-        Cell::new(id.clone(), *rule, 1)
+        let (id, rule, warnings) = limiter.rules().next().unwrap();
+        Cell::new(id.clone(), *rule, warnings.clone(), 1)
     }
 
     fn admitted(cell: &Cell, epoch: u64, reserved: u64) -> bool {
@@ -366,5 +392,24 @@ mod tests {
         let (one, two) = (cell(Dimension::Tokens), cell(Dimension::Requests));
         assert!(one.key != two.key && one.key.starts_with("{tidegate}:limit:") && !one.key.contains("a-key"));
         assert_eq!(one.key, cell(Dimension::Tokens).key, "the same on every node");
+    }
+
+    #[test]
+    fn limits_that_differ_have_names_that_differ_and_old_ones_keep_theirs() {
+        let day = Duration::from_secs(86_400);
+        let (smooth, window) = (LimitPeriod::Smooth(day), LimitPeriod::Window(day));
+        let all = [
+            cell_of(Dimension::Tokens, smooth, None),
+            cell_of(Dimension::Tokens, window, None),
+            cell_of(Dimension::Tokens, smooth, Some(&["a", "b"])),
+            cell_of(Dimension::Tokens, smooth, Some(&["ab"])),
+            cell_of(Dimension::Tokens, window, Some(&["a"])),
+            cell_of(Dimension::Usd, window, None),
+        ];
+        let names: std::collections::HashSet<_> = all.iter().map(|cell| &cell.key).collect();
+        assert_eq!(names.len(), all.len());
+        assert_eq!(cell_of(Dimension::Tokens, smooth, Some(&["b", "a", "b"])).key, all[2].key, "in any order");
+        let version_1 = ["{tidegate}:limit:37e277966aabc287bf1f3d3876d99891", "{tidegate}:limit:f5c138e21236477467e78fc77269b54d"];
+        assert_eq!([&*all[0].key, &*all[5].key], version_1);
     }
 }

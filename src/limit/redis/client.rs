@@ -397,7 +397,11 @@ async fn send_reports(
             _ => Vec::new(),
         };
         for (index, (report, cell)) in batch.iter().enumerate() {
-            if answers.get(index).is_none_or(|answer| answer.as_slice() != [1]) {
+            let answer = answers.get(index).map_or([].as_slice(), Vec::as_slice);
+            if let [1, 1] = answer {
+                cell.warn();
+            }
+            if answer.first() != Some(&1) {
                 if let Ok(all) = &mut result {
                     *all = false;
                 }

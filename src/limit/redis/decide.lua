@@ -3,15 +3,17 @@
 --
 -- KEYS: the node's registration, then one key per limit.
 -- ARGV: operation, node, TTL of its holdings (us), size of the first group (restate: the node's old names);
---       then per limit: kind, amount, period (us), burst, a, b
+--       then per limit: kind, whether it has windows (1 or 0), amount, period (us), burst, mark (0: none), a, b
 --   peek, admit   a: cost   b: units to lease            -> group 1 admitted, group 2 admitted (2: not checked),
---                                                             then per limit: wait, remaining, reset, leased
---   settle        a: change of the holdings   b: usage
---   restate       a: all holdings             b: usage
+--                                                             then per limit: wait, remaining, reset, leased, warns
+--   settle        a: change of the holdings   b: usage   -> 1, warns
+--   restate       a: all holdings             b: usage   -> 1, warns
 -- Returns { -1 } and changes nothing if the registration does not exist (flushed, expired, replaced).
+-- warns: 1 if the usage has reached the mark with this command; the rules are those of warn.rs.
 --
--- A limit is a hash. requests, tokens: l units and f ticks (a unit is `period` ticks) at time t. usd: l spent as of
--- period t. One field per node with holdings: the amount and its expiry.
+-- A limit is a hash. Without windows: l units and f ticks (a unit is `period` ticks) at time t. With windows: l spent as
+-- of window t. One field per node with holdings: the amount and its expiry. w: 0, and the time until which no warning
+-- follows; it has the form of a node that holds nothing, which is what older versions take it for.
 local operation, node, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if operation ~= 'restate' and redis.call('EXISTS', KEYS[1]) == 0 then return { -1 } end
 local time = redis.call('TIME')
@@ -20,6 +22,7 @@ local MAX = 9e15 -- below 2^53
 local CLOCK_SKEW = 60000000
 local DAY = 86400000000
 local MONTH = 31 * DAY -- a calendar month
+local QUIET_CONCURRENT = 60000000
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -92,10 +95,11 @@ local function advance(c)
 end
 
 local function read(index)
-  local at = 4 + index * 6
-  local c = { key = KEYS[index + 2], kind = ARGV[at + 1], l = 0, f = 0, held = 0, mine = 0, expired = {}, wait = 0, leased = 0 }
-  c.amount, c.period, c.burst = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  c.a, c.b = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
+  local at = 4 + index * 8
+  local c = { key = KEYS[index + 2], kind = ARGV[at + 1], window = ARGV[at + 2] == '1' }
+  c.l, c.f, c.held, c.mine, c.expired, c.wait, c.leased, c.quiet, c.warns = 0, 0, 0, 0, {}, 0, 0, 0, 0
+  c.amount, c.period, c.burst = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  c.mark, c.a, c.b = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
   local fields = redis.call('HGETALL', c.key)
   for i = 1, #fields, 2 do
     local name, value = fields[i], fields[i + 1]
@@ -103,7 +107,9 @@ local function read(index)
       c[name] = tonumber(value)
     else
       local held, expires = string.match(value, '^(%d+) (%d+)$')
-      if name == node then
+      if name == 'w' then
+        c.quiet = tonumber(expires)
+      elseif name == node then
         c.mine = tonumber(held)
       elseif tonumber(expires) <= now then
         c.expired[#c.expired + 1] = name
@@ -113,7 +119,7 @@ local function read(index)
     end
   end
   c.held = c.held + c.mine
-  if c.kind == 'usd' then
+  if c.window then
     c.t = c.t or number(c)
     advance(c)
   elseif c.kind ~= 'concurrent' then
@@ -138,14 +144,18 @@ end
 
 local function reset(c)
   if c.kind == 'concurrent' then return 0 end
-  if c.kind == 'usd' then return begins(c, number(c) + 1) - now end
+  if c.window then return begins(c, number(c) + 1) - now end
   return drain_time(c, c.l + c.held, c.f)
 end
 
--- 0: admitted. Positive: microseconds to wait. Negative: waiting does not help.
+-- 0: admitted. Positive: microseconds to wait. Negative: a window is spent, and renewed after so many.
 local function check(c)
   if c.kind == 'concurrent' then return c.held < c.amount and 0 or 1000000 end
-  if c.kind == 'usd' then return remaining(c) > 0 and 0 or c.l < c.burst and 1000000 or -1 end
+  if c.window then
+    if remaining(c) > 0 then return 0 end
+    if c.l < c.burst then return 1000000 end
+    return now - begins(c, number(c) + divide(c.l - c.burst, c.amount) + 1)
+  end
   local over = c.l + c.held + math.min(c.a, c.burst) - c.burst
   if over < 0 or (over == 0 and c.f == 0) then return 0 end
   return drain_time(c, over, c.f)
@@ -158,6 +168,27 @@ end
 
 local function charge(c, cost) c.l = math.min(c.l + cost, MAX) end
 
+local function used(c)
+  if c.kind == 'concurrent' then return c.held end
+  return c.l + (c.f > 0 and 1 or 0)
+end
+
+-- Notes whether to warn, after a change of what was used before.
+local function compare(c, before)
+  if c.mark == 0 or used(c) < c.mark then return end
+  if c.window then
+    local e = begins(c, number(c) + 1)
+    if c.quiet == e then return end
+    c.quiet = e
+  else
+    local quiet = c.kind == 'concurrent' and QUIET_CONCURRENT or c.period
+    if before >= c.mark or (now < c.quiet and c.quiet - now <= quiet) then return end
+    c.quiet = now + quiet
+  end
+  c.warns = 1
+  redis.call('HSET', c.key, 'w', '0 ' .. text(c.quiet))
+end
+
 local function save(c)
   redis.call('HSET', c.key, 'l', text(c.l), 'f', text(c.f), 't', text(c.t or 0))
   if c.mine > 0 then
@@ -168,12 +199,15 @@ local function save(c)
   for _, name in ipairs(c.expired) do redis.call('HDEL', c.key, name) end
   -- Expires once it is fully refilled; nodes with holdings renew it.
   local whole = reset(c)
-  if c.kind == 'usd' then whole = whole + math.ceil(c.l / c.amount) * c.period end
+  if c.window then whole = whole + math.ceil(c.l / c.amount) * c.period end
+  if c.quiet > now and c.quiet - now <= MONTH then whole = math.max(whole, c.quiet - now) end
   redis.call('PEXPIRE', c.key, text(math.min(math.ceil(math.max(whole, ttl) / 1000) + 1000, 1e12)))
 end
 
 local function reserve(c)
+  local before = used(c)
   if c.kind == 'requests' then charge(c, c.a) else hold(c, c.a) end
+  if c.kind == 'requests' or c.kind == 'concurrent' then compare(c, before) end
   c.leased = math.min(c.b, remaining(c))
   hold(c, c.leased)
   save(c)
@@ -188,11 +222,13 @@ if operation == 'settle' or operation == 'restate' then
       for name in string.gmatch(ARGV[4], '%S+') do c.expired[#c.expired + 1] = name end
       c.a = c.a - c.mine
     end
+    local before = used(c)
     hold(c, c.a)
     charge(c, c.b)
+    compare(c, before)
     save(c)
   end
-  return { 1 }
+  return { 1, limits[1].warns }
 end
 
 local function decide(from, to)
@@ -211,6 +247,6 @@ local first = tonumber(ARGV[4])
 local answer = { decide(1, first), 2 }
 if answer[1] == 1 and #limits > first then answer[2] = decide(first + 1, #limits) end
 for _, c in ipairs(limits) do
-  for _, number in ipairs({ c.wait, remaining(c) + c.leased, reset(c), c.leased }) do answer[#answer + 1] = math.min(number, MAX) end
+  for _, number in ipairs({ c.wait, remaining(c) + c.leased, reset(c), c.leased, c.warns }) do answer[#answer + 1] = math.min(number, MAX) end
 end
 return answer

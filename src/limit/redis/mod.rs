@@ -14,6 +14,9 @@
 //! that amount for each node that dies or is cut off from Redis for more than [`client::HOLD_TTL`] before reporting.
 //! Requests with a limit on `concurrent` or `usd` always take a round trip. Leased units that a node does not use are
 //! unavailable to others until the lease ends.
+//!
+//! A crossing of a soft limit (`warn`) is found by the script, and told to the node whose command it happened in: it is
+//! warned of once, not once per node. Leased units count as used when the node reports their use.
 
 pub mod cell;
 pub mod client;
@@ -21,9 +24,9 @@ pub mod health;
 pub mod server;
 
 use super::memory::Limiter;
-use super::permit::{Counted, Permit, own_cells};
-use super::{Admission, Estimate, LimitExceeded, LimitStatus, Scope, Subject, Used, whole_milliseconds};
-use crate::limit::rule::{Dimension, LimitRule};
+use super::permit::{Counted, Permit};
+use super::{Admission, Estimate, LimitExceeded, LimitStatus, Subject, Used, whole_milliseconds};
+use crate::limit::rule::{Dimension, LimitPeriod, LimitRule};
 use crate::system;
 use ::redis::Cmd;
 use cell::{Cell, MAX_COST};
@@ -31,7 +34,6 @@ use client::{Session, StoreClient};
 use health::StoreError;
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
@@ -41,7 +43,7 @@ pub const TAG: &str = "{tidegate}";
 const SOURCE: &str = include_str!("decide.lua");
 static SCRIPT: LazyLock<::redis::Script> = LazyLock::new(|| ::redis::Script::new(SOURCE));
 /// Integers per limit in the script's reply.
-const NUMBERS: usize = 4;
+const NUMBERS: usize = 5;
 
 /// Redis failed or timed out; nothing was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +85,19 @@ struct Reply {
 
 /// The script's reply for one limit.
 struct CellReply {
+    /// Microseconds; 0 if it admits, negative if a window is spent until then.
     wait: i64,
     status: LimitStatus,
     leased: u64,
+    /// Whether this node is to warn.
+    warns: bool,
+}
+
+impl CellReply {
+    /// Orders rejections: a spent budget of `usd`, then the longest wait.
+    fn rank(&self, rule: &LimitRule) -> u64 {
+        if self.wait < 0 && rule.dimension == Dimension::Usd { u64::MAX } else { self.wait.unsigned_abs() }
+    }
 }
 
 impl RedisLimiter {
@@ -106,12 +118,12 @@ impl RedisLimiter {
             .collect();
         let cells = limiter
             .rules()
-            .map(|(id, rule)| match known.get(id) {
+            .map(|(id, rule, warnings)| match known.get(id) {
                 Some(cell) => {
                     cell.set_rule(*rule);
                     Arc::clone(cell)
                 }
-                None => client.add(|epoch| Cell::new(id.clone(), *rule, epoch)),
+                None => client.add(|epoch| Cell::new(id.clone(), *rule, Arc::clone(warnings), epoch)),
             })
             .collect();
         client.set_lease(lease);
@@ -123,13 +135,13 @@ impl RedisLimiter {
         &self.client
     }
 
-    /// Whether key and team would admit one more request. Returns a cached rejection if there is one; calls Redis only
-    /// if `remote`.
+    /// Whether key and team would admit one more request, whatever its route. Returns a cached rejection if there is one;
+    /// calls Redis only if `remote`.
     ///
     /// # Errors
     /// The limit with the longest wait. A failing store rejects nothing here; the admission applies the policy.
     pub async fn peek(&self, subject: &Subject, remote: bool) -> Result<(), LimitExceeded> {
-        let cells = self.of([self.limiter.range(Scope::Key, subject.key), self.limiter.range(Scope::Team, subject.team)]);
+        let cells = self.own(subject, None);
         if let Some(exceeded) = cells.iter().filter_map(|cell| cell.cached_rejection()).max_by_key(|exceeded| exceeded.retry_after) {
             return Err(exceeded);
         }
@@ -152,14 +164,14 @@ impl RedisLimiter {
         provider: Option<usize>,
         estimate: Estimate,
     ) -> Result<Result<Permit, LimitExceeded>, StoreUnavailable> {
-        let mut cells = self.of(own_cells(&self.limiter, subject, route));
+        let mut cells = self.own(subject, Some(route));
         let permit = |admission| Permit::new(&self.limiter, *subject, route, estimate, Counted::Shared(Arc::clone(self)), admission);
         if let Some(admission) = self.spend(&cells, &estimate) {
             return Ok(Ok(permit(admission)));
         }
         let first = cells.len();
         if let Some(provider) = provider {
-            cells.extend(self.of([self.limiter.range(Scope::Provider, Some(provider))]));
+            cells.extend(self.of_provider(provider));
         }
         let reply = self.call("admit", &cells, first, &estimate).await?;
         let (own, of_provider) = cells.split_at_checked(first).unwrap_or_default();
@@ -178,7 +190,7 @@ impl RedisLimiter {
     /// # Errors
     /// The failure of Redis, or the limit with the longest wait.
     pub async fn enter(&self, provider: usize, estimate: &Estimate) -> Result<Result<Admission, LimitExceeded>, StoreUnavailable> {
-        let cells = self.of([self.limiter.range(Scope::Provider, Some(provider))]);
+        let cells = self.of_provider(provider).collect();
         if let Some(admission) = self.spend(&cells, estimate) {
             return Ok(Ok(admission));
         }
@@ -186,25 +198,23 @@ impl RedisLimiter {
         Ok(self.read(&reply, 0, 0, &cells, estimate))
     }
 
-    /// Replaces reservations by actual usage.
-    pub(super) fn settle(&self, cells: Range<usize>, estimate: &Estimate, used: &Used) {
-        for cell in self.cells.get(cells).unwrap_or_default() {
-            if cell.amounts(estimate, used).is_some_and(|(held, used)| cell.settle(held, used)) {
-                self.client.enqueue(cell);
-            }
+    /// Replaces a reservation by actual usage.
+    pub(super) fn settle(&self, cell: usize, estimate: &Estimate, used: &Used) {
+        let Some(cell) = self.cells.get(cell) else { return };
+        if cell.amounts(estimate, used).is_some_and(|(held, used)| cell.settle(held, used)) {
+            self.client.enqueue(cell);
         }
     }
 
-    /// Releases in-flight slots, and reservations that are not settled.
-    pub(super) fn release(&self, cells: Range<usize>, unsettled: Option<&Estimate>) {
-        for cell in self.cells.get(cells).unwrap_or_default() {
-            let held = match cell.rule().dimension {
-                Dimension::Concurrent => Some(1),
-                _ => unsettled.and_then(|estimate| cell.amounts(estimate, &Used::default())).map(|(held, _)| held),
-            };
-            if held.is_some_and(|held| cell.settle(held, 0)) {
-                self.client.enqueue(cell);
-            }
+    /// Releases an in-flight slot, and a reservation that is not settled.
+    pub(super) fn release(&self, cell: usize, unsettled: Option<&Estimate>) {
+        let Some(cell) = self.cells.get(cell) else { return };
+        let held = match cell.rule().dimension {
+            Dimension::Concurrent => Some(1),
+            _ => unsettled.and_then(|estimate| cell.amounts(estimate, &Used::default())).map(|(held, _)| held),
+        };
+        if held.is_some_and(|held| cell.settle(held, 0)) {
+            self.client.enqueue(cell);
         }
     }
 
@@ -214,8 +224,15 @@ impl RedisLimiter {
         self.cells.iter().map(move |cell| cell.status_at(now))
     }
 
-    fn of<const N: usize>(&self, ranges: [Range<usize>; N]) -> Cells<'_> {
-        ranges.into_iter().filter_map(|range| self.cells.get(range)).flatten().collect()
+    /// The cells of [`Limiter::each_own`].
+    fn own(&self, subject: &Subject, route: Option<usize>) -> Cells<'_> {
+        let mut cells = Cells::new();
+        self.limiter.each_own(subject, route, |cell| cells.extend(self.cells.get(cell)));
+        cells
+    }
+
+    fn of_provider(&self, provider: usize) -> impl Iterator<Item = &Arc<Cell>> {
+        self.cells.get(self.limiter.of_provider(provider)).unwrap_or_default().iter()
     }
 
     /// Admits from leased units; also if there are no limits.
@@ -238,7 +255,7 @@ impl RedisLimiter {
                 self.client.enqueue(cell);
             }
             admission.kinds.insert(cell.id.scope, rule.dimension);
-            admission.headers.add(rule.dimension, || cell.status());
+            admission.headers.add(&cell.id, || cell.status());
         }
         Some(admission)
     }
@@ -248,7 +265,7 @@ impl RedisLimiter {
         let Some(lease) = self.lease else { return 0 };
         match rule.dimension {
             Dimension::Requests | Dimension::Tokens => {
-                let share = u128::from(rule.amount) * lease.as_nanos() / rule.per.as_nanos().max(1);
+                let share = u128::from(rule.amount) * lease.as_nanos() / rule.per.length().as_nanos().max(1);
                 u64::try_from(share).unwrap_or(u64::MAX).min(rule.burst)
             }
             Dimension::Concurrent | Dimension::Usd => 0,
@@ -347,7 +364,7 @@ impl RedisLimiter {
             .collect();
         let mut admission = Admission::default();
         for (cell, rule, parsed) in &all {
-            admission.headers.add(rule.dimension, || parsed.status);
+            admission.headers.add(&cell.id, || parsed.status);
             admission.kinds.insert(cell.id.scope, rule.dimension);
         }
         if reply.numbers.get(group) == Some(&1) {
@@ -357,25 +374,24 @@ impl RedisLimiter {
                 if cell.record_admission(reply.epoch, reserved, parsed.leased, ends, parsed.status) {
                     self.client.enqueue(cell);
                 }
+                if parsed.warns {
+                    cell.warn();
+                }
             }
             return Ok(admission);
         }
-        let longest = all
-            .iter()
-            .filter(|(.., parsed)| parsed.wait != 0)
-            .max_by_key(|(.., parsed)| if parsed.wait < 0 { i64::MAX } else { parsed.wait });
-        let exceeded = |cell: &Cell, rule: &LimitRule, parsed: &CellReply| LimitExceeded {
-            scope: cell.id.scope,
-            dimension: rule.dimension,
-            limit: cell::limit(rule),
-            per: cell.id.per,
-            retry_after: u64::try_from(parsed.wait).ok().map(|wait| whole_milliseconds(Duration::from_micros(wait))),
-            renews_in: parsed.status.reset,
-            headers: Box::new(admission.headers),
+        let longest = all.iter().filter(|(.., parsed)| parsed.wait != 0).max_by_key(|(_, rule, parsed)| parsed.rank(rule));
+        let exceeded = |cell: &Cell, rule: &LimitRule, parsed: &CellReply| {
+            let wait = Duration::from_micros(parsed.wait.unsigned_abs());
+            let (is_spent, retry_after) = (parsed.wait < 0, Some(whole_milliseconds(wait)));
+            let retry_after = retry_after.filter(|_| !is_spent || rule.dimension != Dimension::Usd);
+            let renews_in = if is_spent { wait } else { Duration::ZERO };
+            LimitExceeded::new(&cell.id, rule.limit(), (retry_after, renews_in), admission.headers.clone())
         };
         for (cell, rule, parsed) in &all {
-            if let (Dimension::Requests, Ok(wait @ 1..)) = (rule.dimension, u64::try_from(parsed.wait)) {
-                cell.record_rejection(exceeded(cell, rule, parsed), Duration::from_micros(wait), parsed.status);
+            if rule.dimension == Dimension::Requests && parsed.wait != 0 {
+                let wait = Duration::from_micros(parsed.wait.unsigned_abs());
+                cell.record_rejection(exceeded(cell, rule, parsed), wait, parsed.status);
             }
         }
         match longest {
@@ -396,15 +412,17 @@ fn cost(rule: &LimitRule, estimate: &Estimate) -> u64 {
 
 /// Appends a limit's parameters to the script's arguments.
 fn parameters(command: &mut Cmd, rule: &LimitRule, a: impl ::redis::ToRedisArgs, b: u64) {
-    let period = u64::try_from(rule.per.as_micros()).unwrap_or(u64::MAX).max(1);
-    command.arg(rule.dimension.name()).arg(rule.amount).arg(period).arg(rule.burst).arg(a).arg(b.min(9 * MAX_COST));
+    let period = u64::try_from(rule.per.length().as_micros()).unwrap_or(u64::MAX).max(1);
+    let is_window = matches!(rule.per, LimitPeriod::Window(_));
+    command.arg(rule.dimension.name()).arg(u8::from(is_window)).arg(rule.amount).arg(period).arg(rule.burst);
+    command.arg(rule.mark().unwrap_or_default()).arg(a).arg(b.min(9 * MAX_COST));
 }
 
 fn parse_cell_reply(rule: &LimitRule, numbers: &[i64]) -> CellReply {
     let number = |index: usize| numbers.get(index).copied().unwrap_or_default();
     let amount = |index| u64::try_from(number(index)).unwrap_or_default();
-    let (limit, remaining) = (cell::limit(rule), amount(1));
+    let (limit, remaining) = (rule.limit(), amount(1));
     let status =
         LimitStatus { limit, used: limit.saturating_sub(remaining), reserved: 0, remaining, reset: Duration::from_micros(amount(2)) };
-    CellReply { wait: number(0), status, leased: amount(3) }
+    CellReply { wait: number(0), status, leased: amount(3), warns: number(4) == 1 }
 }
