@@ -1,7 +1,6 @@
 //! The command line: arguments, the commands that only print, and exit codes. All of the program's own output to stdout
 //! is written here.
 
-use crate::auth::key;
 use crate::commands::{self, Exit};
 use crate::config::problem::Problem;
 use crate::config::render;
@@ -17,6 +16,8 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+mod key;
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -76,31 +77,12 @@ enum Command {
     /// Client keys
     Key {
         #[command(subcommand)]
-        command: KeyCommand,
+        command: key::KeyCommand,
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print headers, errors, metrics, log fields and simulator directives, as Markdown
     Reference,
-}
-
-#[derive(Subcommand)]
-enum KeyCommand {
-    /// Print a new key, once, and its configuration entry, which contains only its SHA-256
-    New {
-        /// Id of the key, shown in logs
-        #[arg(long, value_parser = key_id)]
-        id: String,
-    },
-}
-
-/// An id is written into YAML and logs.
-fn key_id(id: &str) -> Result<String, &'static str> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '/');
-    if id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.len() <= 256 && id.chars().all(allowed) {
-        return Ok(id.to_owned());
-    }
-    Err("an id starts with a letter or a digit and contains only letters, digits and the characters - _ . @ /, at most 256 in all")
 }
 
 /// Parses the arguments and runs the command.
@@ -114,7 +96,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => self::demo(&demo),
         #[cfg(feature = "simulator")]
         Command::Simulate { listen } => demo::simulate(listen),
-        Command::Key { command: KeyCommand::New { id } } => new_key(&id),
+        Command::Key { command } => key::run(command),
         Command::Schema => print(&format!("{:#}\n", config::file::schema())),
         Command::Reference => print(&crate::reference::text()),
     }
@@ -131,8 +113,12 @@ fn loaded(result: Result<Loaded, Vec<Problem>>, go_on: impl FnOnce(Loaded) -> Ex
     }
 }
 
-/// Prints the routes, the warnings and a summary.
+/// Prints the routes, the warnings and a summary; or what is wrong with key files, which a running gateway would do without.
 fn check(loaded: &Loaded, strict: bool) -> Exit {
+    if !loaded.key_problems.is_empty() {
+        print_problems(&loaded.key_problems);
+        return Exit::BadConfiguration;
+    }
     print(&routes(&loaded.snapshot));
     print_problems(&loaded.warnings);
     if strict && !loaded.warnings.is_empty() {
@@ -167,21 +153,6 @@ fn demo(demo: &demo::Demo) -> Exit {
     let terminal = std::io::stdout().is_terminal();
     let env = |name: &str| demo.variable(name, terminal);
     loaded(config::parse(demo::CONFIG, "conf/demo.yaml", &env), |loaded| demo.serve(loaded))
-}
-
-fn new_key(id: &str) -> Exit {
-    let mut bits = [0u8; 32];
-    if let Err(error) = system::fill_secret(&mut bits) {
-        eprintln!("tidegate: cannot get random numbers from the operating system: {error}");
-        return Exit::CouldNotStart;
-    }
-    print(&key_text(id, &key::of_bits(bits)))
-}
-
-/// The key on its own line, then the entry for a team's `keys`.
-fn key_text(id: &str, key: &str) -> String {
-    // Quoted, because YAML would read an id of digits as a number.
-    format!("{key}\n\n- {{ id: \"{id}\", sha256: \"{}\" }}\n", key::digest(key))
 }
 
 /// Writes to stdout; ignores a closed reader.
@@ -252,22 +223,11 @@ mod tests {
         }
         assert!(command(&["frobnicate"]).is_err());
         assert!(command(&["key", "new"]).is_err());
+        assert!(command(&["key", "new", "--team", "t", "--expires", "soon"]).is_err());
+        assert!(command(&["key", "new", "--id", "a", "--expires", "2030-01-01T00:00:00Z"]).is_err(), "where would that be written?");
+        assert!(command(&["key", "new", "--team", "t", "--expires", "2030-01-01T00:00:00Z"]).is_ok());
         let error = command(&["key", "new", "--id", "a b"]).err().unwrap().to_string();
         assert!(error.contains("contains only letters, digits and"), "{error}");
-    }
-
-    #[test]
-    fn the_printed_entry_lets_the_printed_key_in() {
-        let text = key_text("42", "tg-abc");
-        let (key, entry) = text.split_once("\n\n").unwrap();
-        let yaml = format!(
-            "providers: {{ p: {{ kind: vllm, base_url: \"http://h/v1\" }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}\nteams:\n  t:\n    keys:\n      {entry}"
-        );
-        let snapshot = config::parse(&yaml, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
-        let mut headers = http::HeaderMap::new();
-        headers.insert("x-api-key", key.parse().unwrap());
-        let principal = crate::auth::authenticate(&snapshot.tenants, &headers, 0).unwrap();
-        assert_eq!(snapshot.tenants.keys[principal.key()].id.as_ref(), "42");
     }
 
     #[test]

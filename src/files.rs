@@ -1,6 +1,11 @@
-//! Files whose content decides something.
+//! Files whose content decides something: whether it has changed, and changes that nobody sees half of.
 
-use std::path::PathBuf;
+use crate::system;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
 
 /// A digest of what stands in these files now, a missing one included; two readings differ exactly when a file changed.
 #[expect(clippy::disallowed_methods, reason = "called while a configuration is read, before it is served or on a blocking thread")]
@@ -14,4 +19,56 @@ pub fn fingerprint(files: &[PathBuf]) -> [u8; 32] {
         }
     }
     all.finalize().into()
+}
+
+/// Released when dropped, and by the system when the process ends.
+pub struct Lock(#[expect(dead_code, reason = "held")] File);
+
+/// Waits for a lock that one process has at a time: an advisory lock on this file, which is made where there is none and stays.
+///
+/// # Errors
+/// Of the file system.
+#[expect(clippy::disallowed_methods, reason = "called by commands, not while serving")]
+pub fn lock(path: &Path) -> io::Result<Lock> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    file.lock()?;
+    Ok(Lock(file))
+}
+
+/// Replaces a file, or makes it: the new content is written beside it, synced and renamed over it, so that a reader, and the disk
+/// after a crash, has the old or the new one. Mode and, where this process may, owner stay; a symbolic link stays one.
+///
+/// # Errors
+/// Of the file system; the file is as it was.
+#[expect(clippy::disallowed_methods, reason = "called by commands, not while serving")]
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let path = match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        real => real?,
+    };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{:016x}.tmp", system::random()));
+    let temporary = dir.join(name);
+    let written = write_new(&temporary, content, std::fs::metadata(&path).ok().as_ref()).and_then(|()| std::fs::rename(&temporary, &path));
+    if written.is_err() {
+        let _gone = std::fs::remove_file(&temporary);
+    }
+    written?;
+    // The rename, too; not every file system can.
+    let _best_effort = File::open(dir).and_then(|dir| dir.sync_all());
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "called by commands, not while serving")]
+fn write_new(path: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> io::Result<()> {
+    let mut file = OpenOptions::new().create_new(true).write(true).open(path)?;
+    if let Some(like) = like {
+        // The owner first: a change of it takes bits of the mode away.
+        let _may_not = fchown(&file, Some(like.uid()), Some(like.gid()));
+        file.set_permissions(like.permissions())?;
+    }
+    file.write_all(content)?;
+    file.sync_all()
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// All teams and keys.
+#[derive(Clone)]
 pub struct Tenants {
     /// Whether requests need a key.
     pub mode: AuthMode,
@@ -28,6 +29,7 @@ words! {
 }
 
 /// A tenant.
+#[derive(Clone)]
 pub struct Team {
     /// Its name.
     pub name: Arc<str>,
@@ -38,6 +40,7 @@ pub struct Team {
 }
 
 /// A client key.
+#[derive(Clone)]
 pub struct Key {
     /// Its id in the configuration and in logs.
     pub id: Arc<str>,

@@ -42,6 +42,9 @@ section! {
         auth: AuthMode = "keys",
         /// The teams by name, with their keys and limits.
         teams: Named<Team>,
+        /// A directory with one YAML file per team, whose keys change without this file: every `*.yaml` in it has the keys of a team
+        /// of `teams`, or a team of its own with `routes`, `limits` and `keys`. It is named after its team, unless it has `team`.
+        keys_dir: Option<At<PathBuf>>,
         /// Where limits are counted.
         limits: LimitStore = "{}",
         /// What goes to stdout.
@@ -355,6 +358,12 @@ section! {
         limits: Vec<Limit>,
         /// Its keys; `tidegate key new --id ID` makes one.
         keys: Vec<ClientKey>,
+    }
+
+    /// A file of `keys_dir`.
+    KeyFileTeam {
+        /// The team that it is for. Default: the name of the file without `.yaml`.
+        team: Option<At<String>>,
     }
 
     /// A client's key, known by its digest only.

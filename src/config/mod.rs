@@ -6,8 +6,10 @@
 
 use crate::system;
 use crate::yaml::env::Env;
+use crate::yaml::problem::Severity;
 use crate::yaml::read::{Read, Reader};
 use crate::yaml::tree;
+use key_files::KeysDir;
 use problem::Problem;
 use snapshot::Snapshot;
 use std::io::ErrorKind;
@@ -16,6 +18,9 @@ use std::path::{Path, PathBuf};
 pub mod build;
 pub mod excerpt;
 pub mod file;
+pub mod key_edit;
+pub mod key_files;
+pub mod key_store;
 pub mod problem;
 pub mod render;
 mod review;
@@ -34,6 +39,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// What is valid and probably not meant.
     pub warnings: Vec<Problem>,
+    /// What is wrong with files of `keys_dir`, which are not in force as they are.
+    pub key_problems: Vec<Problem>,
 }
 
 /// Reads a configuration file with the variables of the process. Paths in it are relative to the working directory.
@@ -41,11 +48,24 @@ pub struct Loaded {
 /// # Errors
 /// Every problem, sorted by position.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
+    load_after(path, None)
+}
+
+/// The same where key files are in force already.
+///
+/// # Errors
+/// Also the problems of key files that were in force, and are not valid with this configuration.
+pub fn load_after(path: &Path, before: Option<&KeysDir>) -> Result<Loaded, Vec<Problem>> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|what| vec![Problem::unreadable(&name, what)])?;
-    let mut loaded = parse(&text, &name, &system::env)?;
+    let mut loaded = parse_after(&text, &name, &system::env, (now(), before))?;
     loaded.files.insert(0, path.to_owned());
     Ok(loaded)
+}
+
+/// Seconds since the epoch.
+fn now() -> i64 {
+    i64::try_from(system::unix_time().as_secs()).unwrap_or(i64::MAX)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a configuration is read before it is served, or on a blocking thread")]
@@ -71,20 +91,26 @@ fn read_text(path: &Path) -> Result<String, String> {
 /// # Errors
 /// Every problem, sorted by position.
 pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Result<Loaded, Vec<Problem>> {
-    parse_at(text, file_name, env, i64::try_from(system::unix_time().as_secs()).unwrap_or(i64::MAX))
+    parse_after(text, file_name, env, (now(), None))
 }
 
-/// The same at another time, in seconds since the epoch, for warnings of what expires.
-fn parse_at(text: &str, file_name: &str, env: Env<'_>, now: i64) -> Result<Loaded, Vec<Problem>> {
+/// The same at another time, in seconds since the epoch, for warnings of what expires, and where key files are in force already.
+fn parse_after(text: &str, file_name: &str, env: Env<'_>, (now, before): (i64, Option<&KeysDir>)) -> Result<Loaded, Vec<Problem>> {
     let mut reader = Reader::new(env);
     let node = tree::parse(text, &mut reader.problems);
     let file = node.as_ref().and_then(|node| file::File::read(node, &mut reader));
-    let mut builder = build::Builder { reader, now };
+    let mut builder = build::Builder { before, ..build::Builder::new(reader, now) };
     let snapshot = file.map(|file| builder.build(file));
+    let (key_problems, mut warnings): (Vec<_>, Vec<_>) =
+        builder.key_problems.into_iter().partition(|problem| problem.severity == Severity::Error);
+    if builder.has_lost_keys {
+        return Err(key_problems);
+    }
     match (node, snapshot) {
         (Some(node), Some(snapshot)) if builder.reader.problems.count() == 0 => {
             review::review(&node, &snapshot, now, &mut builder.reader.problems);
-            Ok(Loaded { snapshot, files: builder.reader.files, warnings: Problem::list(builder.reader.problems, file_name, text) })
+            warnings.splice(0..0, Problem::list(builder.reader.problems, file_name, text));
+            Ok(Loaded { snapshot, files: builder.reader.files, warnings, key_problems })
         }
         _ => Err(Problem::list(builder.reader.problems, file_name, text)),
     }

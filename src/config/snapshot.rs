@@ -1,6 +1,7 @@
 //! The configuration that requests run on: immutable, complete, valid. A reload makes a new one; a request keeps the
 //! one it began with.
 
+use super::key_files::KeysDir;
 use crate::auth::tenants::Tenants;
 use crate::limit::memory::Rules;
 use crate::limit::rule::LimitStore;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio_rustls::rustls::ServerConfig;
 
 /// One valid configuration.
+#[derive(Clone)]
 pub struct Snapshot {
     /// Where clients connect.
     pub listen: Vec<Listen>,
@@ -28,8 +30,10 @@ pub struct Snapshot {
     pub providers: Vec<Arc<Provider>>,
     /// What clients may ask for.
     pub routes: Routes,
-    /// Who may ask.
+    /// Who may ask, the key files included.
     pub tenants: Tenants,
+    /// The key files.
+    pub keys_dir: Option<KeysDir>,
     /// Where limits are counted.
     pub limit_store: LimitStore,
     /// What goes to stdout.
@@ -37,7 +41,7 @@ pub struct Snapshot {
     /// Seals a provider's state into tool-call ids; the same on all nodes that share a configuration.
     pub seal_keys: ([u8; 32], Vec<[u8; 32]>),
     /// Keeps the providers' secrets out of errors and logs.
-    pub secrets: KnownSecrets,
+    pub secrets: Arc<KnownSecrets>,
 }
 
 impl Snapshot {

@@ -136,6 +136,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         uptime: process.began.elapsed(),
         serving: process.serving.load(Ordering::Relaxed),
         reloads: &reloads,
+        key_files: live.snapshot.keys_dir.as_ref().map(|dir| dir.in_force.len()),
         upgrade: &upgrade,
         target: &target,
         models: &|index| live.health.models(index, now),

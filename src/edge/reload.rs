@@ -1,10 +1,11 @@
-//! Watches the configuration files and applies changes: as a whole, or not at all.
+//! Watches the configuration files and applies changes: as a whole, or not at all. Key files ([`key_files`]) are watched beside
+//! them, and applied each on its own.
 
 use super::live::Live;
 use super::serve::Process;
 use crate::config::problem::Problem;
 use crate::config::snapshot::Snapshot;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, key_files};
 use crate::system;
 use crate::telemetry::labels::Reload;
 use crate::yaml::problem::Severity;
@@ -16,6 +17,13 @@ use std::time::{Duration, SystemTime};
 /// Poll interval. Polling detects what notifications miss: replaced files, the symbolic links of a ConfigMap, network file
 /// systems. A change is applied by the second poll that finds it.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same for `keys_dir`, so that a key is revoked within a second.
+pub const KEYS_POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// After so many polls in a row that found different changes, key files are applied as they are: a file that is written again and
+/// again must not hold up the end of a key in another one.
+const MAX_UNSETTLED: u32 = 3;
 
 /// Maximum number of warnings logged per configuration.
 const MAX_WARNINGS: usize = 32;
@@ -34,23 +42,52 @@ fn file_state(path: &Path) -> FileState {
     FileState(path.to_owned(), state())
 }
 
-/// Detects changes of the files.
-#[derive(Default)]
-struct FileWatch {
+/// Detects changes of files by their states.
+struct FileWatch<S> {
     /// The files when they were read.
-    read: Vec<FileState>,
+    read: Vec<S>,
     /// The files at the last poll; empty if they had not changed.
-    changed: Vec<FileState>,
+    changed: Vec<S>,
 }
 
-impl FileWatch {
+impl<S: PartialEq> FileWatch<S> {
+    fn new(read: Vec<S>) -> Self {
+        Self { read, changed: Vec::new() }
+    }
+
     /// Returns whether to reload: two consecutive polls found the same change, so that no file is still being written.
-    fn poll(&mut self, now: Vec<FileState>) -> bool {
+    fn poll(&mut self, now: Vec<S>) -> bool {
         let settled = now == self.changed;
         self.changed = if now == self.read { Vec::new() } else { now };
         settled && !self.changed.is_empty()
     }
+}
 
+/// A [`FileWatch`] that does not wait for ever.
+struct ImpatientWatch<S> {
+    files: FileWatch<S>,
+    /// How many polls in a row have found changes that were not applied.
+    unsettled: u32,
+}
+
+impl<S: Clone + PartialEq> ImpatientWatch<S> {
+    fn new(read: Vec<S>) -> Self {
+        Self { files: FileWatch::new(read), unsettled: 0 }
+    }
+
+    /// Returns whether to read the files now; these states are then those that were read.
+    fn poll(&mut self, now: Vec<S>) -> bool {
+        let settled = self.files.poll(now.clone());
+        self.unsettled = if self.files.changed.is_empty() { 0 } else { self.unsettled + 1 };
+        let due = settled || self.unsettled >= MAX_UNSETTLED;
+        if due {
+            *self = Self::new(now);
+        }
+        due
+    }
+}
+
+impl FileWatch<FileState> {
     /// Call before the files are read.
     fn before_read(&mut self) {
         self.changed.clear();
@@ -69,17 +106,38 @@ fn file_states(of: &[FileState]) -> Vec<FileState> {
     of.iter().map(|known| file_state(&known.0)).collect()
 }
 
-/// Watches the configuration and all files that it names.
+/// Watches the configuration, all files that it names, and the key files.
 pub struct Reloader {
     path: PathBuf,
-    watch: Arc<Mutex<FileWatch>>,
+    watch: Arc<Mutex<FileWatch<FileState>>>,
+    keys: Arc<Keys>,
+}
+
+/// The watch of key files.
+struct Keys {
+    watch: Mutex<ImpatientWatch<key_files::State>>,
+    /// Held while a generation is made from the one in force and put in its place, so that none is lost.
+    publishing: Mutex<()>,
 }
 
 impl Reloader {
     /// Watches a configuration that was read from `path` and `files`.
     pub fn new(path: PathBuf, files: Vec<PathBuf>) -> Self {
-        let watch = FileWatch { read: files.iter().map(|f| file_state(f)).collect(), changed: Vec::new() };
-        Self { path, watch: Arc::new(Mutex::new(watch)) }
+        let watch = FileWatch::new(files.iter().map(|f| file_state(f)).collect());
+        // Nothing is known of the key files: the first polls read them again, and find what is in force.
+        let keys = Keys { watch: Mutex::new(ImpatientWatch::new(Vec::new())), publishing: Mutex::new(()) };
+        Self { path, watch: Arc::new(Mutex::new(watch)), keys: Arc::new(keys) }
+    }
+
+    /// Applies changed key files, once they have not changed further since the last poll.
+    pub async fn poll_keys(&self, process: &Arc<Process>) {
+        if process.live.load().snapshot.keys_dir.is_none() {
+            return;
+        }
+        let (keys, process) = (self.keys.clone(), process.clone());
+        if tokio::task::spawn_blocking(move || keys.poll(&process)).await.is_err() {
+            log::error!("reading the key files failed; the keys are unchanged");
+        }
     }
 
     /// Reloads if a file has changed and has not changed further since the last poll.
@@ -106,39 +164,103 @@ impl Reloader {
         };
         match next {
             Err(problems) => rejected(process, &old, problems),
-            Ok((live, warnings)) => {
+            Ok((live, warnings, key_problems)) => {
+                tell(process, key_problems);
                 for signer in live.expiring_signers() {
                     signer.warm_up().await;
                 }
-                crate::telemetry::log::configure(&live.snapshot.log);
-                applied(process, &live);
-                process.check_max_connections(&live.snapshot.server);
-                warn(process, &warnings);
-                log::info!(
-                    "configuration {} is in force: {} routes, {} keys",
-                    live.generation,
-                    live.snapshot.routes.len(),
-                    live.snapshot.tenants.digests.len() // the anonymous key has no digest
-                );
-                process.live.store(Arc::new(live));
+                let (keys, process) = (self.keys.clone(), process.clone());
+                let published = tokio::task::spawn_blocking(move || {
+                    let _one_at_a_time = keys.publishing.lock();
+                    let live = if Arc::ptr_eq(&process.live.load(), &old) { live } else { with_keys(live, &process) };
+                    crate::telemetry::log::configure(&live.snapshot.log);
+                    applied(&process, &live);
+                    process.check_max_connections(&live.snapshot.server);
+                    warn(&process, &warnings);
+                    log::info!(
+                        "configuration {} is in force: {} routes, {} keys",
+                        live.generation,
+                        live.snapshot.routes.len(),
+                        live.snapshot.tenants.digests.len() // the anonymous key has no digest
+                    );
+                    process.live.store(Arc::new(live));
+                });
+                if published.await.is_err() {
+                    log::error!("the reload failed; the configuration is unchanged");
+                }
             }
         }
     }
 }
 
-fn next(path: &Path, watch: &Mutex<FileWatch>, old: &Live) -> Result<(Live, Vec<Problem>), Vec<String>> {
+impl Keys {
+    fn poll(&self, process: &Process) {
+        let Some(path) = process.live.load().snapshot.keys_dir.as_ref().map(|dir| dir.path.clone()) else { return };
+        let now = key_files::states(&path);
+        if !self.watch.lock().poll(now) {
+            return;
+        }
+        let _one_at_a_time = self.publishing.lock();
+        let old = process.live.load_full();
+        let Some(dir) = old.snapshot.keys_dir.as_ref().filter(|dir| dir.path == path) else { return };
+        let (snapshot, problems) = dir.reread(&old.snapshot, &dir.in_force, &system::env, unix_time());
+        tell(process, problems);
+        let Some(snapshot) = snapshot else { return };
+        match Live::new(snapshot, Some(&old)) {
+            Ok(live) => {
+                log::info!("the key files have changed: {} keys are in force", live.snapshot.tenants.digests.len());
+                process.live.store(Arc::new(live));
+            }
+            Err(why) => log::error!("keys not changed: {why}"),
+        }
+    }
+}
+
+/// A generation that is not in force yet, with the key files as they are now: they have changed while it was made.
+fn with_keys(live: Live, process: &Process) -> Live {
+    let Some(dir) = &live.snapshot.keys_dir else { return live };
+    let current = process.live.load();
+    let in_force = current.snapshot.keys_dir.as_ref().filter(|other| other.path == dir.path).map_or(&dir.in_force, |other| &other.in_force);
+    let (snapshot, problems) = dir.reread(&live.snapshot, in_force, &system::env, unix_time());
+    tell(process, problems);
+    match snapshot.map(|snapshot| Live::new(snapshot, Some(&live))) {
+        None => live,
+        Some(Ok(newer)) => newer,
+        Some(Err(why)) => {
+            log::error!("keys not changed: {why}");
+            live
+        }
+    }
+}
+
+/// Seconds since the epoch.
+fn unix_time() -> i64 {
+    i64::try_from(system::unix_time().as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Logs the problems of key files that were not told before; `/status` has all.
+pub fn tell(process: &Process, problems: Vec<Problem>) {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let before = std::mem::replace(&mut process.reloads.lock().key_problems, problems.clone());
+    for problem in problems.iter().filter(|problem| !before.contains(problem)).take(MAX_WARNINGS) {
+        log::error!("key file not in force as it is: {problem}");
+    }
+}
+
+fn next(path: &Path, watch: &Mutex<FileWatch<FileState>>, old: &Live) -> Result<(Live, Vec<Problem>, Vec<Problem>), Vec<String>> {
     // Before the read: an invalid file is reported once, not on every poll.
     watch.lock().before_read();
     let errors =
         |problems: Vec<Problem>| problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect::<Vec<_>>();
-    let Loaded { snapshot, files, warnings } = config::load(path).map_err(errors)?;
+    let before = old.snapshot.keys_dir.as_ref();
+    let Loaded { snapshot, files, warnings, key_problems } = config::load_after(path, before).map_err(errors)?;
     watch.lock().after_read(&files);
     let listeners = |s: &Snapshot| s.listen.iter().map(|l| (l.address.clone(), l.tls.is_some(), l.proxy_protocol)).collect::<Vec<_>>();
     let fixed = |s: &Snapshot| (listeners(s), s.admin, s.server.threads);
     if fixed(&snapshot) != fixed(&old.snapshot) {
         log::warn!("changes of listeners, the admin address and threads take effect after an upgrade or restart");
     }
-    Live::new(snapshot, Some(old)).map(|live| (live, warnings)).map_err(|e| vec![e])
+    Live::new(snapshot, Some(old)).map(|live| (live, warnings, key_problems)).map_err(|e| vec![e])
 }
 
 /// Logs the warnings of the new configuration that the previous one did not have. `/status` lists all.
@@ -189,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_when_two_polls_in_a_row_find_the_same_change() {
-        let mut watch = FileWatch { read: version(1), changed: Vec::new() };
+        let mut watch = FileWatch::new(version(1));
         assert!(!watch.poll(version(1)), "unchanged");
         assert!(!watch.poll(version(2)) && !watch.poll(version(3)), "still being written");
         assert!(watch.poll(version(3)), "whole");
@@ -197,11 +319,18 @@ mod tests {
     }
 
     #[test]
+    fn files_that_change_at_every_poll_are_read_all_the_same() {
+        let mut watch = ImpatientWatch::new(vec![1]);
+        let due: Vec<_> = [1, 2, 2, 2, 3, 4, 5, 6, 6, 6].into_iter().map(|state| watch.poll(vec![state])).collect();
+        assert_eq!(due, [false, false, true, false, false, false, true, false, true, false]);
+    }
+
+    #[test]
     fn a_change_during_the_read_is_found_by_the_next_polls() {
         let folder = tempdir();
         let file = folder.join("tidegate.yaml");
         std::fs::write(&file, "one").unwrap();
-        let mut watch = FileWatch { read: vec![file_state(&file)], changed: Vec::new() };
+        let mut watch = FileWatch::new(vec![file_state(&file)]);
         watch.before_read();
         std::fs::write(&file, "one and more").unwrap();
         watch.after_read(&[file.clone(), folder.join("key")]);

@@ -11,7 +11,7 @@ use super::intake::MAX_HEADERS;
 use super::live::Live;
 use super::proxy::Gateway;
 use super::reject::Rejections;
-use super::reload::{Reloader, warn};
+use super::reload::{Reloader, tell, warn};
 use super::signals::{self, Signals};
 use super::sockets::Sockets;
 use super::upgrade;
@@ -39,7 +39,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -143,9 +143,9 @@ pub type OnServing = Box<dyn FnOnce() + Send>;
 pub fn run(loaded: Loaded, path: Option<PathBuf>, upgrade: bool, on_serving: OnServing) -> Result<(), String> {
     descriptors::raise();
     signals::ignore_unused();
-    let Loaded { snapshot, files, warnings } = loaded;
+    let Loaded { snapshot, files, warnings, key_problems } = loaded;
     let live = Arc::new(Live::new(snapshot, None)?);
-    let (server, signals) = start(&live, path, files, &warnings, upgrade, on_serving)?;
+    let (server, signals) = start(&live, path, files, (&warnings, key_problems), upgrade, on_serving)?;
     drop(live); // so that the first reload drops the first configuration and its connections
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     Ok(())
@@ -156,7 +156,7 @@ fn start(
     live: &Arc<Live>,
     path: Option<PathBuf>,
     files: Vec<PathBuf>,
-    warnings: &[Problem],
+    (warnings, key_problems): (&[Problem], Vec<Problem>),
     upgrade: bool,
     on_serving: OnServing,
 ) -> Result<(Server, Signals), String> {
@@ -177,6 +177,7 @@ fn start(
     let (table, admin) = (sockets.for_pingora().map_err(copied)?, sockets.for_admin().map_err(copied)?);
     let process = Arc::new(Process::new(Arc::new(ArcSwap::from(live.clone())), sockets, upgrade_socket));
     warn(&process, warnings);
+    tell(&process, key_problems);
     let conf = ServerConf {
         threads: snapshot.server.threads,
         work_stealing: false, // a thread keeps its connections; figures in benches/README.md
@@ -298,17 +299,37 @@ struct Start {
 #[async_trait]
 impl BackgroundService for Background {
     async fn start(&self, _shutdown: ShutdownWatch) {
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        let Ok(hangup) = signal(SignalKind::hangup()) else {
             log::error!("cannot receive SIGHUP");
             return;
         };
-        let mut draining = self.process.live.load().drain.watch();
+        let draining = self.process.live.load().drain.watch();
         let start = self.start.lock().take();
         if let Some(Start { mut accepting, predecessor, on_serving }) = start {
             is_set(&mut accepting).await;
             self.process.confirm(predecessor).await;
             on_serving();
         }
+        tokio::select! {
+            () = self.run(hangup, draining) => {}
+            () = self.watch_keys() => {}
+        }
+    }
+}
+
+impl Background {
+    /// Loop of its own: a reload that waits for a credential must not hold up the end of a key.
+    async fn watch_keys(&self) {
+        let Some(reloader) = &self.reloader else { return std::future::pending().await };
+        let mut poll = tokio::time::interval(super::reload::KEYS_POLL_INTERVAL);
+        loop {
+            poll.tick().await;
+            reloader.poll_keys(&self.process).await;
+        }
+    }
+
+    /// Runs until the drain begins.
+    async fn run(&self, mut hangup: Signal, mut draining: watch::Receiver<bool>) {
         let mut refresh = CredentialRefresh::default();
         refresh.follow(&self.process.live.load_full());
         let mut poll = tokio::time::interval(super::reload::POLL_INTERVAL);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The routes of a configuration.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Routes {
     /// By index.
     pub list: Vec<Arc<Route>>,

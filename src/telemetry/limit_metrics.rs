@@ -1,4 +1,4 @@
-//! What limits record in [`Metrics`].
+//! What limits and key files record in [`Metrics`].
 
 use super::Metrics;
 use crate::limit::rule::Dimension;
@@ -6,6 +6,11 @@ use crate::limit::{LimitExceeded, LimitSet, LimitStatus, Scope, StoreEvent};
 use crate::telemetry::labels::Decision;
 
 impl Metrics {
+    /// Sets the number of problems of key files.
+    pub fn key_problems(&self, count: usize) {
+        self.families.key_problems.series(&[]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Records limits that admitted a request or an attempt.
     pub fn limits_admitted(&self, kinds: LimitSet) {
         kinds.iter().for_each(|(scope, dimension)| self.limit_decision(scope, dimension, Decision::Admitted));

@@ -34,6 +34,8 @@ pub struct State<'a> {
     pub serving: bool,
     /// Results of reloads.
     pub reloads: &'a Reloads,
+    /// How many files of `keys_dir` are in force; `None` without one.
+    pub key_files: Option<usize>,
     /// State of an upgrade.
     pub upgrade: &'a Upgrade,
     /// Health of a target, by `Target::index`.
@@ -61,6 +63,8 @@ pub struct Reloads {
     pub problems: Vec<String>,
     /// Warnings about the configuration in force: messages, and the same with positions.
     pub warnings: Vec<(String, String)>,
+    /// Problems of files of `keys_dir`, which are not in force as they are.
+    pub key_problems: Vec<String>,
 }
 
 /// State of an upgrade to a new process.
@@ -148,6 +152,9 @@ fn metrics_page(state: &State<'_>) -> Page {
             .zip(state.limiter.warnings())
             .map(|((id, status), warnings)| (id.scope, &*id.name, id.dimension, status, warnings.map(|(_, count)| count))),
     );
+    if state.key_files.is_some() {
+        state.metrics.key_problems(state.reloads.key_problems.len());
+    }
     match state.metrics.text(state.log_lines_dropped) {
         Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, body: body.into_bytes() },
         Err(error) => text(500, &format!("encoding the metrics failed: {error}\n")),
@@ -202,6 +209,13 @@ fn status(state: &State<'_>) -> Vec<u8> {
         w.string(&redact(warning));
     }
     w.end_array().end_object();
+    if let Some(in_force) = state.key_files {
+        w.key("key_files").object().key("in_force").integer(in_force as u64).key("problems").array();
+        for problem in &reloads.key_problems {
+            w.string(&redact(problem));
+        }
+        w.end_array().end_object();
+    }
     let (upgrade, at, problem) = match state.upgrade {
         Upgrade::None => ("none", None, None),
         Upgrade::Waiting { since } => ("waiting", Some(*since), None),
@@ -342,7 +356,7 @@ mod tests {
         let _permit = limiter.admit(&subject, 0, Estimate { tokens: 30, micro_usd: 500 }, NOW).unwrap();
         let reloads =
             Reloads { rejected: 1, last_rejected: Some(NOW), problems: vec!["1:2: api_key sk-0123456789".into()], ..Reloads::default() };
-        let reloads = Reloads { warnings: vec![("w".into(), "3:4: w".into())], ..reloads };
+        let reloads = Reloads { warnings: vec![("w".into(), "3:4: w".into())], key_problems: vec!["k.yaml:1:1: bad".into()], ..reloads };
         let state = State {
             metrics: &Metrics::new(names, None).unwrap(),
             limiter: &limiter,
@@ -352,6 +366,7 @@ mod tests {
             uptime: Duration::from_millis(5_900),
             serving,
             reloads: &reloads,
+            key_files: Some(3),
             upgrade: &Upgrade::Failed { at: NOW, problem: "no successor".into() },
             target: &|index| match index {
                 0 => TargetHealth::Healthy,
@@ -403,6 +418,7 @@ mod tests {
                 r#"{"target":"gpu/*","healthy":true,"models":{"known":200,"out":101,"listed":[LISTED]}}]}],"#,
                 r#""refused_members":[{"provider":"gpu","model":"a","member":"seed","left_out_for_ms":5}],"#,
                 r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"],"warnings":["3:4: w"]},"#,
+                r#""key_files":{"in_force":3,"problems":["k.yaml:1:1: bad"]},"#,
                 r#""upgrade":{"state":"failed","at":"2026-01-01T00:00:00.000Z","problem":"no successor"}}"#
             )
         );
@@ -431,6 +447,7 @@ mod tests {
         assert!(text.contains("tidegate_log_lines_dropped_total 3\n"));
         let used = "tidegate_limit_used_ratio{dimension=\"requests\",name=\"ci\",scope=\"key\"} 0.5";
         assert!(text.contains(used), "{text}");
+        assert!(text.contains("tidegate_key_file_problems 1\n"), "{text}");
         assert!(text.contains("tidegate_limit_warnings_total{dimension=\"requests\",name=\"ci\",scope=\"key\"} 1\n"), "{text}");
     }
 }

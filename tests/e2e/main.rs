@@ -24,6 +24,7 @@ mod harness;
 mod heartbeats;
 mod hostile;
 mod intake;
+mod keys;
 mod limits;
 mod listeners;
 mod log;

@@ -9,14 +9,18 @@ mod listen;
 mod provider;
 mod proxy;
 mod route;
-mod team;
+pub(super) mod team;
 
 use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Server as FileServer};
+use super::key_files::{Applied, KeysDir};
+use super::problem::Problem;
 use super::snapshot::{Cors, Server, Snapshot, Trust};
 use super::types::{Origin, STORE_URL, Store, Threads, TrustedPeer};
+use crate::auth::tenants::Tenants;
 use crate::limit::rule::LimitStore;
 use crate::pem::{self, Certificates, Identity};
 use crate::provider::Provider;
+use crate::route::settings::{Route, Routes};
 use crate::telemetry::log::Log;
 use crate::yaml::problem::Position;
 use crate::yaml::read::Reader;
@@ -39,6 +43,19 @@ pub struct Builder<'a> {
     pub reader: Reader<'a>,
     /// The time, in seconds since the epoch.
     pub now: i64,
+    /// The key files of the configuration that is in force.
+    pub before: Option<&'a KeysDir>,
+    /// What is wrong with key files, which makes the main file not wrong.
+    pub key_problems: Vec<Problem>,
+    /// Whether a key file that is in force is not valid with this configuration.
+    pub has_lost_keys: bool,
+}
+
+impl<'a> Builder<'a> {
+    /// One that has collected nothing.
+    pub fn new(reader: Reader<'a>, now: i64) -> Self {
+        Self { reader, now, before: None, key_problems: Vec::new(), has_lost_keys: false }
+    }
 }
 
 impl Builder<'_> {
@@ -55,17 +72,38 @@ impl Builder<'_> {
         let tenants = self.tenants(file.auth, file.teams, &by_name);
         routes.list = by_name.into_values();
         let providers = providers.into_values();
+        let (tenants, keys_dir) = self.key_files(file.keys_dir, tenants, &routes);
         Snapshot {
             seal_keys: self.seal_keys(std::mem::take(&mut file.server.seal_keys), &providers),
-            secrets: provider::secrets(&providers),
+            secrets: Arc::new(provider::secrets(&providers)),
             listen,
             admin: file.admin.address.value,
             server: server(file.server),
             providers,
             routes,
             tenants,
+            keys_dir,
             limit_store: self.limit_store(file.limits),
             log: Log { format: file.log.format, level: file.log.level, access: file.log.access },
+        }
+    }
+
+    /// Adds the teams and keys of `keys_dir`. Its problems are told apart from those of the main file, and only where that has
+    /// none: before, its routes are not known for certain.
+    fn key_files(&mut self, path: Option<At<PathBuf>>, own: Tenants, routes: &Routes) -> (Tenants, Option<KeysDir>) {
+        let Some(At { at, value: path }) = path.filter(|_| self.reader.problems.count() == 0) else { return (own, None) };
+        let before = self.before.filter(|dir| dir.path == path).map_or(&[][..], |dir| &dir.in_force);
+        let own = Arc::new(own);
+        match Applied::load(&path, own.clone(), &ByName::of_routes(routes), before, (self.reader.env, self.now)) {
+            Ok(applied) => {
+                self.key_problems = applied.problems;
+                self.has_lost_keys = applied.lost;
+                (applied.tenants, Some(applied.dir))
+            }
+            Err(why) => {
+                self.add(at, format!("`keys_dir`: {why}"));
+                (Arc::unwrap_or_clone(own), None)
+            }
         }
     }
 
@@ -153,7 +191,7 @@ impl Builder<'_> {
 }
 
 /// Things by the user's name for them, in the order of the file. `None` stands for one whose section was wrong.
-pub(super) struct ByName<T> {
+pub(in crate::config) struct ByName<T> {
     items: Vec<Option<T>>,
     index: HashMap<String, usize>,
     known: bool,
@@ -169,10 +207,27 @@ pub(super) enum Lookup<'a, T> {
     Nobody,
 }
 
+impl ByName<Arc<Route>> {
+    /// The routes of a configuration.
+    pub(in crate::config) fn of_routes(routes: &Routes) -> Self {
+        let mut all = Self::new(true);
+        for route in routes.iter() {
+            route.aliases.iter().for_each(|alias| all.also(alias, route.index));
+            all.push(route.name.to_string(), Some(Arc::clone(route)));
+        }
+        all
+    }
+}
+
 impl<T> ByName<T> {
     /// Nothing yet. `known` is false where the names could not be read.
     fn new(known: bool) -> Self {
         Self { items: Vec::new(), index: HashMap::new(), known }
+    }
+
+    /// Another name of the item at this place, if none has it.
+    fn also(&mut self, name: &str, index: usize) {
+        self.index.entry(name.to_owned()).or_insert(index);
     }
 
     fn push(&mut self, name: String, item: Option<T>) {

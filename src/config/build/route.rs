@@ -53,6 +53,7 @@ impl Builder<'_> {
         }
         for (index, alias) in aliases {
             self.alias(index, &alias, &mut all);
+            by_name.also(&alias.value, index);
         }
         all.patterns.sort_by_key(|(prefix, suffix, _)| std::cmp::Reverse((prefix.len(), suffix.len())));
         (by_name, all)

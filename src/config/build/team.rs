@@ -6,27 +6,60 @@ use crate::config::file::{self, ClientKey};
 use crate::limit::rule::{RouteNames, RouteSet};
 use crate::route::settings::Route;
 use crate::yaml::value::{At, Named};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The team and the key under which a request without a key is accounted where `auth` is `none`; always the last.
 pub const ANONYMOUS: &str = "anonymous";
 
-impl Builder<'_> {
-    pub(super) fn tenants(&mut self, mode: AuthMode, teams: Named<file::Team>, routes: &ByName<Arc<Route>>) -> Tenants {
-        let mut tenants = Tenants { mode, teams: Vec::new(), keys: Vec::new(), digests: HashMap::new() };
-        let mut ids = HashSet::new();
-        for (name, team) in teams.entries {
-            let arc = self.name("team", &name);
-            self.not_reserved(&name, "team");
-            let Some(team) = team else { continue };
-            let index = tenants.teams.len();
-            let routes_of_team = self.route_set(team.routes, routes);
-            for key in team.keys {
-                self.client_key(key, index, routes, &mut ids, &mut tenants);
-            }
-            tenants.teams.push(Team { name: arc, routes: routes_of_team, limits: self.client_limits(team.limits, routes) });
-        }
+/// Teams and keys while they are added, without those of requests that have no key.
+pub(in crate::config) struct Draft {
+    tenants: Tenants,
+    /// The index of each key by its id.
+    ids: HashMap<Arc<str>, usize>,
+    /// The file of each team that the main file does not have, by index; shorter than the list of teams where all are in the
+    /// main file.
+    origins: HashMap<usize, PathBuf>,
+}
+
+impl Draft {
+    fn new(mode: AuthMode) -> Self {
+        let tenants = Tenants { mode, teams: Vec::new(), keys: Vec::new(), digests: HashMap::new() };
+        Self { tenants, ids: HashMap::new(), origins: HashMap::new() }
+    }
+
+    /// To add more to what [`Draft::finish`] made.
+    pub(in crate::config) fn of(tenants: &Tenants) -> Self {
+        let mut tenants = tenants.clone();
+        tenants.teams.pop();
+        tenants.keys.pop();
+        let ids = tenants.keys.iter().enumerate().map(|(index, key)| (Arc::clone(&key.id), index)).collect();
+        Self { tenants, ids, origins: HashMap::new() }
+    }
+
+    /// What there is so far, for [`Draft::roll_back`]: how many teams and keys.
+    pub(in crate::config) fn mark(&self) -> (usize, usize) {
+        (self.tenants.teams.len(), self.tenants.keys.len())
+    }
+
+    /// Takes away what was added after a mark.
+    pub(in crate::config) fn roll_back(&mut self, (teams, keys): (usize, usize)) {
+        self.tenants.teams.truncate(teams);
+        self.tenants.keys.truncate(keys);
+        self.tenants.digests.retain(|_, key| *key < keys);
+        self.ids.retain(|_, key| *key < keys);
+        self.origins.retain(|team, _| *team < teams);
+    }
+
+    /// The keys in the order in which they were added.
+    pub(in crate::config) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.tenants.keys.iter()
+    }
+
+    /// Adds those of requests without a key, as the last ones.
+    pub(in crate::config) fn finish(self) -> Tenants {
+        let mut tenants = self.tenants;
         let team = tenants.teams.len();
         tenants.teams.push(Team { name: ANONYMOUS.into(), routes: None, limits: Vec::new() });
         // Its digest is in no table, so that no text is its key.
@@ -35,17 +68,81 @@ impl Builder<'_> {
         tenants
     }
 
-    fn client_key(&mut self, key: ClientKey, team: usize, routes: &ByName<Arc<Route>>, ids: &mut HashSet<Arc<str>>, tenants: &mut Tenants) {
+    /// The end of a message about a key that is there already.
+    fn whose(&self, key: usize) -> String {
+        let team = self.tenants.keys.get(key).and_then(|key| self.tenants.teams.get(key.team));
+        team.map_or_else(String::new, |team| format!("; the other one is in the team `{}`", team.name))
+    }
+}
+
+impl Builder<'_> {
+    pub(super) fn tenants(&mut self, mode: AuthMode, teams: Named<file::Team>, routes: &ByName<Arc<Route>>) -> Tenants {
+        let mut draft = Draft::new(mode);
+        for (name, team) in teams.entries {
+            let arc = self.name("team", &name);
+            self.not_reserved(&name, "team");
+            if let Some(team) = team {
+                self.team(arc, team, routes, &mut draft);
+            }
+        }
+        draft.finish()
+    }
+
+    fn team(&mut self, name: Arc<str>, team: file::Team, routes: &ByName<Arc<Route>>, draft: &mut Draft) {
+        let index = draft.tenants.teams.len();
+        let (usable, limits) = (self.route_set(team.routes, routes), self.client_limits(team.limits, routes));
+        // Before its keys, which are told of by its name.
+        draft.tenants.teams.push(Team { name, routes: usable, limits });
+        for key in team.keys {
+            self.client_key(key, index, routes, draft);
+        }
+    }
+
+    /// Adds what is in a key file: a team, or keys of a team of the main file.
+    pub(in crate::config) fn key_file(
+        &mut self,
+        name: &At<String>,
+        team: file::Team,
+        (path, routes): (&Path, &ByName<Arc<Route>>),
+        draft: &mut Draft,
+    ) {
+        let arc = self.name("team", name);
+        self.not_reserved(name, "team");
+        let Some(index) = draft.tenants.teams.iter().position(|team| team.name == arc) else {
+            draft.origins.insert(draft.tenants.teams.len(), path.to_owned());
+            return self.team(arc, team, routes, draft);
+        };
+        if let Some(other) = draft.origins.get(&index) {
+            self.add(name.at, format!("the team `{arc}` has a file already: {}", other.display()));
+        }
+        for key in ["routes", "limits"] {
+            if let Some(at) = super::written(&team.written, key) {
+                let message =
+                    format!("`{key}`: the team `{arc}` is in the main configuration, which has its {key}; only `keys` is for this file");
+                self.add(at, message);
+            }
+        }
+        for key in team.keys {
+            self.client_key(key, index, routes, draft);
+        }
+    }
+
+    fn client_key(&mut self, key: ClientKey, team: usize, routes: &ByName<Arc<Route>>, draft: &mut Draft) {
         let id = self.name("key", &key.id);
         self.not_reserved(&key.id, "key");
-        let index = tenants.keys.len();
-        if !ids.insert(id.clone()) {
-            self.add(key.id.at, format!("there are two keys with the id `{id}`"));
+        let index = draft.tenants.keys.len();
+        match draft.ids.get(&id) {
+            Some(other) => self.add(key.id.at, format!("there are two keys with the id `{id}`{}", draft.whose(*other))),
+            None => drop(draft.ids.insert(id.clone(), index)),
         }
-        if tenants.digests.insert(key.sha256.value.0, index).is_some() {
-            self.add(key.sha256.at, format!("`sha256`: the key `{id}` has the same digest as another key"));
+        match draft.tenants.digests.get(&key.sha256.value.0) {
+            Some(other) => {
+                let message = format!("`sha256`: the key `{id}` has the same digest as another key{}", draft.whose(*other));
+                self.add(key.sha256.at, message);
+            }
+            None => drop(draft.tenants.digests.insert(key.sha256.value.0, index)),
         }
-        tenants.keys.push(Key {
+        draft.tenants.keys.push(Key {
             id,
             team,
             digest: key.sha256.value.0,
@@ -71,24 +168,20 @@ impl Builder<'_> {
     pub(super) fn route_names(&mut self, names: Vec<At<String>>, routes: &ByName<Arc<Route>>) -> (RouteSet, RouteNames) {
         let (mut set, mut all) = (vec![false; routes.items.len()], Vec::with_capacity(names.len()));
         for name in names {
-            let named = match routes.find(&name.value) {
-                Lookup::Item(route) => Some(route),
+            let meant = match routes.find(&name.value) {
+                Lookup::Item(route) => vec![route],
                 Lookup::Wrong => continue,
-                Lookup::Nobody => routes.values().find(|route| route.aliases.iter().any(|alias| **alias == *name.value)),
+                Lookup::Nobody => routes.values().filter(|route| is_one_of(&name.value, route)).collect(),
             };
-            let of_pattern = |route: &Route| [&route.name].into_iter().chain(&route.aliases).any(|text| is_match(&name.value, text));
-            let meant: Vec<usize> = match named {
-                Some(route) => vec![route.index],
-                None => routes.values().filter(|route| of_pattern(route)).map(|route| route.index).collect(),
-            };
-            // A route whose section is wrong is there, too.
-            if meant.is_empty() && !routes.names().any(|text| is_match(&name.value, text)) {
+            let is_pattern = name.value.contains('*');
+            // A pattern may match a route whose own section is wrong.
+            if meant.is_empty() && !(is_pattern && routes.names().any(|text| is_match(&name.value, text))) {
                 self.no_route(&name, routes);
             }
-            for index in meant {
-                set.get_mut(index).into_iter().for_each(|slot| *slot = true);
+            for route in &meant {
+                set.get_mut(route.index).into_iter().for_each(|slot| *slot = true);
             }
-            all.push(named.map_or_else(|| name.value.as_str().into(), |route| Arc::clone(&route.name)));
+            all.push(meant.first().filter(|_| !is_pattern).map_or_else(|| name.value.as_str().into(), |route| Arc::clone(&route.name)));
         }
         (RouteSet(set), RouteNames::new(all))
     }
@@ -101,6 +194,11 @@ impl Builder<'_> {
         let hint = self.did_you_mean(&name.value, routes.names());
         self.add(name.at, format!("there is no route `{}`{hint}", name.value));
     }
+}
+
+/// Whether a pattern matches a route by its name or an alias.
+fn is_one_of(pattern: &str, route: &Route) -> bool {
+    pattern.contains('*') && std::iter::once(&route.name).chain(&route.aliases).any(|text| is_match(pattern, text))
 }
 
 /// Whether a pattern with one `*` matches; the `*` stands for at least one character.

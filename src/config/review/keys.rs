@@ -23,10 +23,14 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
     let keys = snapshot.tenants.keys.split_last().map_or(&[][..], |(_, keys)| keys);
     let usable: Vec<&Key> = keys.iter().filter(|key| !key.disabled && key.expires.is_none_or(|end| end > review.now)).collect();
     if usable.is_empty() {
-        let message = if keys.is_empty() {
-            "every request is refused: `auth` is `keys`, and there is no key; `tidegate key new --id ID` prints one with its entry for a team"
-        } else {
-            "every request is refused: `auth` is `keys`, and all keys are disabled or have expired"
+        let message = match (keys.is_empty(), snapshot.keys_dir.is_some()) {
+            (true, false) => {
+                "every request is refused: `auth` is `keys`, and there is no key; `tidegate key new --id ID` prints one with its entry for a team"
+            }
+            (true, true) => {
+                "every request is refused: `auth` is `keys`, and there is no key; `tidegate key new --team TEAM` makes one in `keys_dir`"
+            }
+            (false, _) => "every request is refused: `auth` is `keys`, and all keys are disabled or have expired",
         };
         let section = if review.file.get("teams").is_some() { "teams" } else { "auth" };
         problems.warn(place(review.file, &[section]), message);

@@ -8,8 +8,8 @@ const NOW: i64 = 1_796_083_200;
 const DAY: i64 = 86_400;
 
 fn printed(text: &str, name: &str, now: i64) -> String {
-    let problems = match parse_at(text, name, &env, now) {
-        Ok(loaded) => loaded.warnings,
+    let problems = match parse_after(text, name, &env, (now, None)) {
+        Ok(loaded) => [loaded.key_problems, loaded.warnings].concat(),
         Err(problems) => problems,
     };
     // A new kind changes no file.
@@ -60,7 +60,7 @@ fn an_expired_certificate_is_told_from_one_that_will() {
 fn the_shipped_configurations_have_no_warnings() {
     let env = |name: &str| name.ends_with("_KEY").then(|| "some-key".to_owned());
     for (name, text) in [("demo", include_str!("../../../conf/demo.yaml")), ("tidegate", include_str!("../../../conf/tidegate.yaml"))] {
-        let loaded = parse_at(text, name, &env, NOW).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let loaded = parse_after(text, name, &env, (NOW, None)).unwrap_or_else(|problems| panic!("{problems:#?}"));
         assert_eq!(render::render(&loaded.warnings, false), "");
     }
 }
@@ -73,7 +73,7 @@ fn the_readmes_configurations_have_no_errors_and_no_warnings() {
     let whole: Vec<_> = blocks.filter(|text| text.contains("providers:") && text.contains("routes:")).collect();
     assert!(!whole.is_empty());
     for text in whole {
-        let loaded = parse_at(text, "README.md", &env, NOW).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let loaded = parse_after(text, "README.md", &env, (NOW, None)).unwrap_or_else(|problems| panic!("{problems:#?}"));
         assert_eq!(render::render(&loaded.warnings, false), "", "{text}");
     }
 }
