@@ -3,6 +3,7 @@
 //! A change is made under a lock, so that two commands at once do not lose each other's key, and replaces a file as a whole, so
 //! that nobody reads half of one. Of the file's text only the key changes ([`key_edit`]).
 
+use super::build::team::ANONYMOUS;
 use super::file::Team;
 use super::key_files::{self, SUFFIX};
 use super::problem::Problem;
@@ -132,6 +133,9 @@ impl KeyStore {
     /// # Errors
     /// What stands in the way; nothing is written.
     pub fn add(&self, key: &NewKey<'_>) -> Result<(PathBuf, bool), String> {
+        if key.team.is_empty() || key.team == ANONYMOUS || key.team.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(format!("`{}` cannot be the name of a team", key.team.escape_debug()));
+        }
         let _lock = self.lock()?;
         let (keys, _) = self.list()?;
         if let Some(other) = keys.iter().find(|other| other.id == key.id) {

@@ -93,6 +93,7 @@ async fn a_key_is_made_used_listed_and_disabled_while_the_gateway_runs() {
         (&["key", "new", "--team", "red", "--id", "main"], "give the new one another --id"),
         (&["key", "new", "--team", "red", "--expires", "2001-01-01T00:00:00Z"], "past"),
         (&["key", "new", "--team", "../red", "--id", "x"], "no file can be named after"),
+        (&["key", "new", "--team", "a b", "--id", "x"], "cannot be the name of a team"),
         (&["key", "disable", "nobody"], "there is no key `nobody`"),
         (&["key", "disable", "main"], "write `disabled: true` there"),
     ] {
