@@ -72,3 +72,50 @@ fn write_new(path: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> i
     file.write_all(content)?;
     file.sync_all()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_and_a_link_stays_one() {
+        let dir = std::env::temp_dir().join(format!("tidegate-files-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (file, link) = (dir.join("real.yaml"), dir.join("link.yaml"));
+        replace(&file, b"one").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("real.yaml", &link).unwrap();
+        replace(&link, b"two").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"two");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert!(replace(&dir, b"not a directory").is_err());
+        let mut names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["link.yaml", "real.yaml"], "nothing is left beside them");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_had_by_one_at_a_time() {
+        let path = std::env::temp_dir().join(format!("tidegate-lock-{}", std::process::id()));
+        let first = lock(&path).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let second = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let lock = lock(&path).unwrap();
+                sender.send(()).unwrap();
+                drop(lock);
+            }
+        });
+        assert!(File::open(&path).unwrap().try_lock().is_err());
+        assert!(receiver.try_recv().is_err());
+        drop(first);
+        second.join().unwrap();
+        assert_eq!(receiver.try_recv(), Ok(()));
+        std::fs::remove_file(path).unwrap();
+    }
+}

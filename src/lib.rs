@@ -9,8 +9,8 @@
 //! - Not a prompt router: no decision depends on the content of a prompt, and prompts and responses are not stored.
 //! - Not a second model of OpenAI's API: a request is a borrowed view of the client's bytes, and for an OpenAI-compatible
 //!   provider only the changed spans are spliced.
-//! - Not a control plane: one configuration file decides what a request may do. A request cannot name a host, a provider's
-//!   key, a limit, or a route that its key may not use.
+//! - Not a control plane: one configuration file, and the key files beside it, decide what a request may do. A request cannot
+//!   name a host, a provider's key, a limit, or a route that its key may not use.
 //!
 //! # A request's life
 //!
@@ -94,7 +94,7 @@
 //! | [`cli`], [`commands`] | command line, and the commands that serve |
 //! | [`demo`] | `tidegate demo` |
 //! | [`reference`](mod@reference) | `tidegate reference`: headers, errors, metrics, log fields and simulator directives |
-//! | [`config`] | reads and validates the configuration file; the immutable snapshot |
+//! | [`config`] | reads and validates the configuration file and the key files; the immutable snapshot |
 //! | [`explain`] | `tidegate check --explain`: how a route handles each parameter, determined with the encoders |
 //! | [`edge`] | Pingora: listeners, hooks, reading and replaying requests, reload, drain |
 //! | [`lifecycle`] | state machine of a request; classification of failures |
