@@ -1,7 +1,7 @@
 //! Embeddings of everyone who speaks OpenAI: the client's bytes with a few members spliced, and an answer whose vectors
 //! keep their spelling.
 
-use super::quirks::Quirks;
+use super::quirks::{self, Quirks};
 use crate::dialect::Outgoing;
 use crate::dialect::openai::body::Body;
 use crate::dialect::openai::decode::broken;
@@ -51,7 +51,7 @@ pub fn encode(request: &EmbeddingRequest<'_>, quirks: &Quirks) -> Result<Option<
             }
         }
     }
-    Ok(Some(request.outgoing(how.path.clone(), body.finish(), settled, read)))
+    Ok(Some(request.outgoing(quirks::path(&how.path, request.base.model), body.finish(), settled, read)))
 }
 
 /// Reads `{"data":[{"index":…,"embedding":…}],"usage":…}`.

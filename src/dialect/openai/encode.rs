@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::decode::Decoder;
-use super::quirks::{ForcedTools, MaxTokens, Quirks, ReasoningField};
+use super::quirks::{self, Choice, ForcedTools, MaxTokens, Quirks, ReasoningField};
 use super::{constraint, messages, nulls};
 use crate::dialect::shared::params::{self, Policy, Settled, Unknown};
 use crate::dialect::shared::think;
@@ -31,7 +31,7 @@ pub fn encode(ask: &dyn Ask, request: &ChatRequest<'_>, quirks: &Quirks, split_t
     let mut draft = Draft::new(request, quirks)?;
     // A think text that was split off the content goes back into it.
     let field = if split_think_tags { ReasoningField::Content } else { quirks.reasoning_field };
-    if let Some(json) = messages::rewrite(request, quirks, field)? {
+    if let Some(json) = messages::rewrite(request, quirks, field, &mut draft.settled)? {
         draft.body.set(Field::Messages, json);
     }
     tools(ask, request, quirks, &mut draft.body)?;
@@ -139,7 +139,7 @@ impl<'a> Draft<'a> {
     /// How much the model shall think, in the provider's words.
     fn effort(&mut self, request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<(), ApiError> {
         let field = Field::ReasoningEffort;
-        let asked = if quirks.efforts.is_empty() { None } else { request.raw(field) };
+        let asked = if quirks.efforts.is_empty() && quirks.reasoning_off.is_empty() { None } else { request.raw(field) };
         let Some(word) = asked.map(|raw| raw.trim_matches('"')) else { return Ok(()) };
         if word == "none" && !quirks.reasoning_off.is_empty() {
             self.body.remove(field);
@@ -199,7 +199,7 @@ impl<'a> Draft<'a> {
             decoder = Box::new(UnwrapChoice::new(decoder));
         }
         Outgoing {
-            path: quirks.path.clone(),
+            path: quirks::path(&quirks.path, request.model),
             body: self.body.finish(),
             headers: Vec::new(),
             dropped: self.settled.dropped,
@@ -230,19 +230,46 @@ fn tools<'a>(ask: &dyn Ask, request: &ChatRequest<'_>, quirks: &'a Quirks, body:
         let neutral = ask.request()?;
         if let Some(ToolChoice::Allowed { required, names }) = &neutral.tool_choice {
             demanded = *required;
-            body.set(Field::ToolChoice, if *required { b"\"required\"".as_slice() } else { b"\"auto\"" });
             body.set(Field::Tools, narrowed(request, &neutral.tools, names)?);
+            choose(if *required { Choice::Required } else { Choice::Auto }, names, quirks, body)?;
         }
-    }
-    if !quirks.named_tools && raw.starts_with('{') && !raw.contains("allowed_tools") {
+    } else if quirks.tool_choices.len() < Choice::ALL.len() {
         let neutral = ask.request()?;
-        if let Some(ToolChoice::Named(name)) = neutral.tool_choice {
-            body.set(Field::ToolChoice, b"\"required\"".as_slice());
-            body.set(Field::Tools, narrowed(request, &neutral.tools, &[name])?);
+        let all = || neutral.tools.iter().map(|tool| tool.name).collect::<Vec<_>>();
+        match &neutral.tool_choice {
+            Some(ToolChoice::None) => choose(Choice::None, &[], quirks, body)?,
+            Some(ToolChoice::Auto) => choose(Choice::Auto, &[], quirks, body)?,
+            Some(ToolChoice::Required) => choose(Choice::Required, &all(), quirks, body)?,
+            Some(ToolChoice::Named(name)) if !quirks.can_choose(Choice::Named) => {
+                body.set(Field::Tools, narrowed(request, &neutral.tools, &[*name])?);
+                choose(Choice::Required, &[*name], quirks, body)?;
+            }
+            Some(ToolChoice::Named(_) | ToolChoice::Allowed { .. }) | None => {}
         }
     }
     if demanded && quirks.forced_tools == ForcedTools::WithoutThinking {
         quirks.reasoning_off.iter().for_each(|(name, json)| body.set(name.as_str(), json.as_bytes()));
+    }
+    Ok(())
+}
+
+/// Writes a choice among the tools of these names with what the provider knows of `tool_choice`.
+///
+/// # Errors
+/// A 400 that names `tool_choice` where it cannot say that one of several tools is required.
+fn choose(choice: Choice, names: &[Text<'_>], quirks: &Quirks, body: &mut Body<'_>) -> Result<(), ApiError> {
+    match (choice, names) {
+        (Choice::None | Choice::Auto | Choice::Required, _) if quirks.can_choose(choice) => {
+            body.set(Field::ToolChoice, format!("\"{}\"", choice.name()).into_bytes());
+        }
+        (Choice::None, _) => [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls].iter().for_each(|field| body.remove(*field)),
+        (Choice::Auto, _) => body.remove(Field::ToolChoice),
+        (Choice::Required | Choice::Named, [name]) if quirks.can_choose(Choice::Named) => {
+            let mut w = Writer::default();
+            w.object().key("type").string("function").key("function").object().key("name").text(*name).end_object().end_object();
+            body.set(Field::ToolChoice, w.finish());
+        }
+        (Choice::Required | Choice::Named, _) => return Err(params::unsupported(Field::ToolChoice.name())),
     }
     Ok(())
 }

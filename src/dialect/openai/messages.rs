@@ -3,6 +3,7 @@
 use super::quirks::{Part, Quirks, ReasoningField, ReasoningTurns, Returned};
 use super::returned;
 use crate::dialect::shared::ids;
+use crate::dialect::shared::params::Settled;
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
 use crate::json::text::Text;
@@ -16,14 +17,22 @@ use smallvec::SmallVec;
 
 const PARTS: [Part; 3] = [Part::ImageUrl, Part::File, Part::InputAudio];
 
+/// What the `name` of messages is called in `x-tidegate-dropped-params`.
+const NAMES: &str = "messages[].name";
+
 /// The messages as the provider wants them, with an assistant's reasoning in `field`; `None` where they can stay as they
 /// came.
 ///
 /// # Errors
 /// A 400 that names the part of a message that the provider cannot take.
-pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks, field: ReasoningField) -> Result<Option<Vec<u8>>, ApiError> {
+pub fn rewrite(
+    request: &ChatRequest<'_>,
+    quirks: &Quirks,
+    field: ReasoningField,
+    settled: &mut Settled,
+) -> Result<Option<Vec<u8>>, ApiError> {
     let traits = request.parsed.traits();
-    if traits == MessageTraits::default() {
+    if traits == MessageTraits::default() && quirks.message_names {
         return Ok(None); // as most are
     }
     let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, traits, quirks, field)) else { return Ok(None) };
@@ -32,9 +41,11 @@ pub fn rewrite(request: &ChatRequest<'_>, quirks: &Quirks, field: ReasoningField
     let mut elements = walk::inner_elements(raw).map_err(|e| bad("messages", e))?;
     let mut number = 0;
     while let Some(message) = elements.next().map_err(|e| bad("messages", e))? {
-        Turn::read(message, request)
-            .map_err(|e| bad(&format!("messages[{number}]"), e))?
-            .write(message, number, request, quirks, field, &mut w)?;
+        let turn = Turn::read(message, request).map_err(|e| bad(&format!("messages[{number}]"), e))?;
+        if turn.has_name && !quirks.message_names {
+            settled.drop(NAMES)?;
+        }
+        turn.write(message, number, request, quirks, field, &mut w)?;
         number += 1;
     }
     w.end_array();
@@ -47,6 +58,7 @@ fn touched(raw: &str, traits: MessageTraits, quirks: &Quirks, field: ReasoningFi
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
     // Another provider's state is of no use here, and its ids may be longer than what this one takes.
     (traits.calls && (has(state::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
+        || (!quirks.message_names && has("\"name\""))
         || (!quirks.developer_role && traits.developer)
         || (traits.reasoning && (quirks.reasoning != ReasoningTurns::Keep || field != ReasoningField::ReasoningContent))
         || (traits.parts && (quirks.flatten_text || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))))
@@ -68,6 +80,7 @@ struct Turn<'a> {
     /// The reasoning that the client sent, a JSON string with something in it.
     reasoning: Option<&'a str>,
     has_content: bool,
+    has_name: bool,
     /// What was sealed behind the id of each call, by its place.
     returned: SmallVec<[State; 2]>,
 }
@@ -96,6 +109,7 @@ impl<'a> Turn<'a> {
                     turn.reasoning = turn.reasoning.or(Some(value))
                 }
                 "content" => turn.has_content = value != "null",
+                "name" => turn.has_name = true,
                 _ => {}
             }
         }
@@ -132,6 +146,7 @@ impl<'a> Turn<'a> {
                 "role" if value == "\"developer\"" && !quirks.developer_role => {
                     w.key("role").string("system");
                 }
+                "name" if !quirks.message_names => {}
                 "content" if value == "null" && inside.is_some() => {}
                 "content" if value.starts_with('[') => content(value, number, quirks, inside, w.key("content"))?,
                 "content" if inside.is_some() => {

@@ -3,6 +3,7 @@
 use crate::dialect::shared::params::{Policy, Unknown};
 use crate::dialect::shared::schema::rules::{self, Rules};
 use crate::llm::field::Field;
+use crate::percent;
 use crate::yaml::section::{section, words};
 use crate::yaml::value::{OrNone, scalars};
 
@@ -10,7 +11,7 @@ section! {
     plain
     /// How the OpenAI dialect differs at one kind of provider. The defaults are OpenAI's protocol as it is written.
     Quirks {
-        /// Path below the base URL.
+        /// Path below the base URL, in which `{model}` stands for the model.
         path: String = "/chat/completions",
         /// Whether the provider has the Responses API, at `/responses` below the base URL.
         responses: bool = "false",
@@ -36,6 +37,8 @@ section! {
         json_schema: bool = "true",
         /// Which JSON schemas are accepted.
         schemas: Schemas = "any",
+        /// Whether messages may have a `name`; otherwise it is left out.
+        message_names: bool = "true",
         /// Content parts beside text that messages may have.
         parts: Vec<Part> = "[image_url, file, input_audio]",
         /// Whether the role `developer` exists; otherwise it is sent as `system`.
@@ -50,12 +53,12 @@ section! {
         returns: Vec<Returned>,
         /// The words for `reasoning_effort` that are known; none: all of OpenAI's are.
         efforts: Vec<String>,
-        /// Members (raw JSON) that turn thinking off, where that is no effort.
+        /// Members (raw JSON) that turn thinking off, sent where the effort `none` is asked for.
         reasoning_off: Vec<(String, String)>,
         /// What a demanded tool call needs beside `tool_choice`.
         forced_tools: ForcedTools = "as_they_came",
-        /// Whether `tool_choice` can name a function; otherwise the tools are narrowed to it, and one is required.
-        named_tools: bool = "true",
+        /// What `tool_choice` can say. Another choice is written with what there is, or a 400.
+        tool_choices: Vec<Choice> = "[none, auto, required, named]",
         /// Whether `tool_choice` knows `allowed_tools`; otherwise the tools themselves are narrowed to them.
         allowed_tools: bool = "false",
         /// Longest id of a tool call in a request, in bytes; a longer one is hashed.
@@ -75,7 +78,7 @@ section! {
     plain
     /// How OpenAI's embeddings differ at one kind of provider.
     Embeddings {
-        /// Path below the base URL.
+        /// Path below the base URL, in which `{model}` stands for the model.
         path: String = "/embeddings",
         /// What `dimensions` is called there; `none` where vectors have one length only.
         dimensions: OrNone<String> = "dimensions",
@@ -88,7 +91,20 @@ section! {
     }
 }
 
+/// A path of the catalogue, with the model in the place of `{model}`.
+pub fn path(template: &str, model: &str) -> String {
+    match template.split_once("{model}") {
+        Some((before, after)) => [before, &percent::segment(model), after].concat(),
+        None => template.to_owned(),
+    }
+}
+
 impl Quirks {
+    /// Whether `tool_choice` can say this.
+    pub fn can_choose(&self, choice: Choice) -> bool {
+        self.tool_choices.contains(&choice)
+    }
+
     /// What becomes of a field here. Constraints and content are mapped: their encoders refuse what cannot be kept.
     pub fn policy(&self, field: Field) -> Policy {
         match field {
@@ -192,6 +208,18 @@ words! {
         Reasoning = "reasoning",
         /// `extra_content` of a call, where Google's OpenAI endpoint puts its thought signatures.
         ExtraContent = "extra_content",
+    }
+
+    /// What `tool_choice` says.
+    Choice {
+        /// `none`. Where it is missing, no tools are sent.
+        None = "none",
+        /// `auto`. Where it is missing, nothing is said, which means the same.
+        Auto = "auto",
+        /// `required`. Where it is missing, the function is named if there is only one.
+        Required = "required",
+        /// A function by its name. Where it is missing, the tools are narrowed to it, and one is required.
+        Named = "named",
     }
 
     /// What a demanded tool call needs beside `tool_choice`.

@@ -5,7 +5,7 @@
 //! dialect ([`Dialect::names`](crate::dialect::Dialect::names)). Numbers are compared with the body that was sent, because instructions
 //! may have been moved and turns merged: where a message's number is not certain, `messages` alone is blamed.
 
-use crate::dialect::openai::quirks::Quirks;
+use crate::dialect::openai::quirks::{Choice, Quirks};
 use crate::json::walk;
 use crate::llm::embeddings::INPUT;
 use crate::llm::envelope::Parsed;
@@ -228,8 +228,8 @@ impl<'a> Sent<'a> {
         let list = |raw: &'a str| elements(raw).len();
         let clients = self.parsed.raw(Field::Tools).map_or(0, list);
         let choice = self.parsed.raw(Field::ToolChoice).unwrap_or_default();
-        let narrowed =
-            choice.contains("allowed_tools") || (self.quirks.is_some_and(|quirks| !quirks.named_tools) && choice.starts_with('{'));
+        let narrows = || self.quirks.is_some_and(|quirks| !quirks.can_choose(Choice::Named));
+        let narrowed = choice.contains("allowed_tools") || (choice.starts_with('{') && narrows());
         match number.filter(|number| *number < clients && !narrowed) {
             Some(number) => format!("tools[{number}]{}{rest}", if rest.is_empty() || rest.starts_with('.') { "" } else { "." }),
             None => "tools".to_owned(),
