@@ -104,8 +104,10 @@ pub struct Setup<'a> {
     pub quirks: &'a Quirks,
     /// Its `api_key`.
     pub api_key: Option<Secret>,
-    /// Where it is, unless its section says it: the base URL of its kind, with `REGION` or `LOCATION` in it until the dialect
-    /// replaces that.
+    /// The base URL of its kind; empty where its operator must say it.
+    pub kind_base_url: &'a str,
+    /// What of that is still needed: all, or where the section has a `base_url` the query, or nothing. It has words in
+    /// capitals (`REGION`) that the dialect replaces by settings.
     pub base_url: String,
     /// How requests prove who pays; `None`: by the `api_key`, as the catalogue says.
     pub credential: Option<Credential>,
@@ -127,10 +129,14 @@ impl Setup<'_> {
             }
             return None;
         };
-        // A project may be of the old form `example.com:name`.
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || (key == "project" && matches!(b, b'.' | b':' | b'_'));
-        if value.value.is_empty() || !value.value.bytes().all(allowed) {
-            cx.problems.add(value.at, format!("`{key}` is a name of letters, digits and `-`"));
+        // A project may be of the old form `example.com:name`; a workspace is a whole host.
+        let (more, what): (&[u8], _) = match key {
+            "project" => (b".:_", "a name of letters, digits and `-`"),
+            "workspace" => (b".", "a host like dbc-a1b2c3d4-e5f6.cloud.databricks.com, without https://"),
+            _ => (b"", "a name of letters, digits and `-`"),
+        };
+        if value.value.is_empty() || !value.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || more.contains(&b)) {
+            cx.problems.add(value.at, format!("`{key}` is {what}"));
             return None;
         }
         Some(value.value.clone())

@@ -29,13 +29,15 @@ section! {
     Entry {
         /// What is spoken.
         protocol: Wire = "openai",
-        /// The provider's own base URL, without a trailing slash; none where the operator must say it. `REGION` and
-        /// `LOCATION` stand for the provider's settings.
+        /// The provider's own base URL, without a trailing slash; none where the operator must say it. Words in capitals
+        /// (`REGION`, `RESOURCE`) stand for the provider's settings of these names.
         base_url: Option<String>,
         /// Whether a provider of this kind has an `api_key`.
         api_key: ApiKey = "required",
         /// Header that takes the key, where that is not `authorization: Bearer KEY`.
         key_header: Option<HeaderName>,
+        /// Whether a provider can have an `access_token`, sent as `authorization: Bearer TOKEN`.
+        access_token: bool = "false",
     }
 }
 

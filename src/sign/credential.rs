@@ -96,7 +96,8 @@ section! {
     GoogleKeys {
         /// A service account's or authorized user's file (vertex).
         credentials_file: Option<At<PathBuf>>,
-        /// A Google access token as it is (vertex).
+        /// An access token as it is, sent as `authorization: Bearer` (vertex; azure_openai, azure_openai_deployments in place
+        /// of `api_key`).
         access_token: Option<At<SecretValue>>,
     }
 }

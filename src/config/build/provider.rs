@@ -27,6 +27,8 @@ fn has_key(kind: &Kind, key: &str) -> bool {
         "api_key" | "api_key_file" => kind.entry.api_key != ApiKey::None,
         "base_urls" => ProviderKeys::belongs("inject_stream_options", kind.entry.protocol), // the kinds that speak OpenAI
         "guided" => kind.self_hosted(),
+        "access_token" => kind.entry.access_token,
+        "resource" | "api_version" | "workspace" => kind.entry.base_url.as_ref().is_some_and(|url| url.contains(&key.to_ascii_uppercase())),
         _ => ProviderKeys::belongs(key, kind.entry.protocol),
     }
 }
@@ -110,19 +112,24 @@ impl Builder<'_> {
         let before = self.reader.problems.count();
         let api_key = self.api_key(&mut provider);
         let key_is_sound = self.reader.problems.count() == before;
+        let kind_base_url = kind.entry.base_url.as_deref().unwrap_or_default();
         let mut setup = Setup {
             kind: &kind.name,
             quirks: kind.quirks(keys.openai.0.guided.map(|server| server.0)),
             api_key,
-            base_url: kind.entry.base_url.clone().unwrap_or_default(),
+            kind_base_url,
+            base_url: needed(kind_base_url, &provider).to_owned(),
             credential: None,
         };
         let protocol = Protocol::configure(kind.entry.protocol, &mut setup, keys, &mut self.reader);
         let credential = setup.credential.or_else(|| self.api_key_credential(kind, setup.api_key, key_is_sound, &provider));
-        let mut bases = match &provider.base_urls {
+        let mut bases: Vec<BaseUrl> = match &provider.base_urls {
             Some(_) => self.replicas(&provider),
             None => self.base_url(kind, &provider, &setup.base_url).into_iter().collect(),
         };
+        if let Some(query) = setup.base_url.strip_prefix('?') {
+            bases.iter_mut().filter(|base| base.query.is_empty()).for_each(|base| base.query = query.into());
+        }
         let egress = self.proxy(&provider).unwrap_or_else(|| egress.clone());
         let headers = self.headers(provider.headers);
         let limits = self.limits(provider.limits);
@@ -178,7 +185,8 @@ impl Builder<'_> {
             (None, _) => {}
         }
         if !["api_key", "api_key_file"].iter().any(|key| written(&provider.written, key).is_some()) {
-            let message = format!("`api_key` is missing: a provider of kind {} needs it, or `api_key_file`", kind.name);
+            let token = if kind.entry.access_token { ", or `access_token`" } else { "" };
+            let message = format!("`api_key` is missing: a provider of kind {} needs it, or `api_key_file`{token}", kind.name);
             self.add(provider.at, message);
         }
         None
@@ -280,6 +288,16 @@ impl Builder<'_> {
             self.add(at, format!("`{key}` needs `{other}`"));
         }
         None
+    }
+}
+
+/// What is needed of the base URL of a kind where a section has its own, that of its query: an own one replaces all of it.
+fn needed<'k>(kinds: &'k str, provider: &file::Provider) -> &'k str {
+    let own: Vec<&At<String>> = provider.base_url.iter().chain(provider.base_urls.iter().flat_map(|urls| &urls.value)).collect();
+    match kinds.find('?').and_then(|at| kinds.split_at_checked(at)) {
+        _ if own.is_empty() => kinds,
+        Some((_, query)) if own.iter().any(|url| !url.value.contains('?')) => query,
+        _ => "",
     }
 }
 

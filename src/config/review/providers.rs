@@ -15,10 +15,10 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
         }
         let listed = node.get("base_urls").map_or(&[][..], Node::items);
         for (server, url) in provider.endpoints().zip(node.get("base_url").into_iter().chain(listed)) {
-            if server.base.prefix.is_empty() && has_v1(server.kind) {
+            if let Some(usual) = usual_path(server.kind).filter(|_| server.base.prefix.is_empty()) {
                 let at = |path: &str| BaseUrl { prefix: path.into(), ..server.base.clone() };
                 let path = server.protocol.dialect().quirks().map_or("", |quirks| &quirks.path);
-                let (asked, meant) = (at(path), at("/v1"));
+                let (asked, meant) = (at(path), at(usual));
                 let key = if listed.is_empty() { "base_url" } else { "base_urls" };
                 problems.warn(url.at, format!("`{key}` has no path, so that requests go to {asked}; probably `{meant}` is meant"));
             }
@@ -26,7 +26,10 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
     }
 }
 
-/// Whether the base URLs of a kind end in `/v1`: the provider's own does, or the servers of the kind serve nothing elsewhere.
-fn has_v1(kind: &Kind) -> bool {
-    kind.entry.base_url.as_deref().is_some_and(|url| url.ends_with("/v1")) || kind.self_hosted() && kind.name != "openai_compatible"
+/// The path of the base URLs of a kind: that of the provider's own, or the one below which the servers of the kind serve.
+fn usual_path(kind: &Kind) -> Option<&str> {
+    let Some(url) = kind.entry.base_url.as_deref() else { return (kind.name != "openai_compatible").then_some("/v1") };
+    let (_, rest) = url.split_once("://")?;
+    let (_, path) = rest.split_at_checked(rest.find('/')?)?;
+    path.split('?').next()
 }

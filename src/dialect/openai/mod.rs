@@ -9,9 +9,11 @@ use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
 use crate::llm::failure::ProviderError;
 use crate::llm::request::Ask;
+use crate::sign::credential::Credential;
 use crate::yaml::read::{Read, Reader, Schema};
 use crate::yaml::section::section;
 use crate::yaml::tree::Node;
+use crate::yaml::value::{At, SecretValue};
 use http::HeaderMap;
 use quirks::{Guided, Quirks, ReasoningField, Returned};
 use serde_json::json;
@@ -69,6 +71,46 @@ section! {
         /// Whether the provider has the Responses API, so that requests of that API pass to it as they are (kinds that speak
         /// OpenAI). Otherwise they are translated. Default: by kind; `false` is for an older server.
         responses: Option<bool>,
+        /// An access token as it is, sent as `authorization: Bearer` (vertex; azure_openai, azure_openai_deployments in place
+        /// of `api_key`).
+        access_token: Option<At<SecretValue>>,
+        /// Name of the Azure resource, the first part of its host (azure_openai, azure_openai_deployments). Not with `base_url`.
+        resource: Option<At<String>>,
+        /// Version of the API, such as 2024-10-21 (azure_openai_deployments). Not with a `base_url` that has a query.
+        api_version: Option<At<String>>,
+        /// Host of the workspace, such as dbc-a1b2c3d4-e5f6.cloud.databricks.com (databricks). Not with `base_url`.
+        workspace: Option<At<String>>,
+    }
+}
+
+impl ApiKeys {
+    /// The settings that words of a base URL stand for.
+    fn places(&self) -> [(&'static str, &'static str, Option<&At<String>>); 3] {
+        [
+            ("RESOURCE", "resource", self.resource.as_ref()),
+            ("API_VERSION", "api_version", self.api_version.as_ref()),
+            ("WORKSPACE", "workspace", self.workspace.as_ref()),
+        ]
+    }
+
+    /// Puts the settings into the base URL, and takes the access token.
+    fn apply(&self, setup: &mut Setup<'_>, cx: &mut Reader<'_>) {
+        for (word, key, value) in self.places() {
+            if !setup.base_url.contains(word) {
+                if let Some(value) = value.filter(|_| setup.kind_base_url.contains(word)) {
+                    cx.problems.add(value.at, format!("`{key}` has no effect, because `base_url` says it; write one of them"));
+                }
+            } else if let Some(name) = setup.host_part(key, value, (self.at, &self.written), cx) {
+                setup.base_url = setup.base_url.replace(word, &name);
+            }
+        }
+        if let Some(token) = &self.access_token {
+            if setup.api_key.is_some() {
+                cx.problems.add(token.at, "`access_token` and `api_key` exclude each other; write one of them");
+            }
+            // Without the token there is a problem already.
+            setup.credential = Some(cx.secret(&token.value).map_or(Credential::None, Credential::Bearer));
+        }
     }
 }
 
@@ -106,7 +148,8 @@ impl Configure for OpenAi {
     type ProviderKeys = (ServerKeys, ApiKeys);
     type TargetKeys = ();
 
-    fn configure(setup: &mut Setup<'_>, (server, api): &Self::ProviderKeys, _: &mut Reader<'_>) -> Option<Self> {
+    fn configure(setup: &mut Setup<'_>, (server, api): &Self::ProviderKeys, cx: &mut Reader<'_>) -> Option<Self> {
+        api.apply(setup, cx);
         Some(Self { has_responses: api.responses.unwrap_or(setup.quirks.responses), ..Self::new(setup.quirks, server) })
     }
 
