@@ -104,7 +104,7 @@ const MISTAKES: &[Mistake] = &[
     ("address: 127.0.0.1:0 }", "address: localhost }", "3:19", "`localhost`"),
     // Providers.
     ("kind: openai", "kind: opnai", "5:16", "did you mean `openai`?"),
-    ("kind: openai", "kind: watson", "5:16", "a provider kind: anthropic, bedrock, "),
+    ("kind: openai", "kind: watson", "5:16", "a provider kind: anthropic, azure_openai, "),
     ("kind: openai, ", "", "5:8", "`kind` is missing"),
     (", api_key: \"sk-not-to-be-printed\"", "", "5:8", "`api_key` is missing"),
     ("\"sk-not-to-be-printed\"", "\"${NOT_SET}\"", "5:33", "`NOT_SET` is not set"),
@@ -115,7 +115,7 @@ const MISTAKES: &[Mistake] = &[
     ("kind: openai,", "kind: vllm,", "5:8", "`base_url` is missing"),
     ("kind: openai,", "kind: openai_compatible,", "5:8", "`base_url` is missing"),
     ("kind: openai,", "kind: openai, region: us-east-1,", "5:24", "belongs to bedrock, sagemaker"),
-    ("kind: openai,", "kind: anthropic, responses: true,", "5:27", "belongs to deepseek"),
+    ("kind: openai,", "kind: anthropic, responses: true,", "5:27", "belongs to azure_openai"),
     ("kind: openai,", "kind: sagemaker, region: us-east-1,", "5:46", "`api_key` is no key"),
     ("kind: openai,", "kind: bedrock,", "5:8", "`region` is missing"),
     ("kind: openai,", "kind: bedrock, region: \"evil.example/\",", "5:33", "`region` is a name"),

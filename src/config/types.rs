@@ -94,7 +94,7 @@ impl Read for Store {
 
 /// Names by which people know a kind, in lower case with `_` between words. Services that speak OpenAI and have no kind of
 /// their own are `openai_compatible`.
-const OTHER_KINDS: [(&str, &str); 25] = [
+const OTHER_KINDS: [(&str, &str); 29] = [
     ("claude", "anthropic"),
     ("gpt", "openai"),
     ("chatgpt", "openai"),
@@ -113,12 +113,16 @@ const OTHER_KINDS: [(&str, &str); 25] = [
     ("grok", "xai"),
     ("together_ai", "together"),
     ("fireworks_ai", "fireworks"),
-    ("azure", "openai_compatible"),
-    ("azure_openai", "openai_compatible"),
-    ("ollama", "openai_compatible"),
-    ("openrouter", "openai_compatible"),
-    ("groq", "openai_compatible"),
-    ("lm_studio", "openai_compatible"),
+    ("azure", "azure_openai"),
+    ("lmstudio", "lm_studio"),
+    ("nim", "nvidia_nim"),
+    ("nvidia", "nvidia_nim"),
+    ("kimi", "moonshot"),
+    ("glm", "zhipu"),
+    ("zai", "zhipu"),
+    ("qwen", "dashscope"),
+    ("alibaba", "dashscope"),
+    ("github", "github_models"),
     ("litellm", "openai_compatible"),
 ];
 

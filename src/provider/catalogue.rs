@@ -105,16 +105,24 @@ mod tests {
     use crate::llm::field::Field;
     use crate::yaml::value::OrNone;
 
+    /// A configuration with a provider of this kind that has all it needs.
+    fn configuration(kind: &Kind) -> String {
+        let key = if kind.entry.api_key == ApiKey::Required { ", api_key: k" } else { "" };
+        let base = if kind.self_hosted() { ", base_url: \"http://127.0.0.1:1/v1\"" } else { "" };
+        let url = kind.entry.base_url.as_deref().unwrap_or_default();
+        let settings = ["RESOURCE", "API_VERSION", "WORKSPACE"].into_iter().filter(|word| url.contains(word));
+        let settings: String = settings.map(|word| format!(", {}: a-1", word.to_ascii_lowercase())).collect();
+        let name = &kind.name;
+        format!(
+            "auth: none\nproviders: {{ p: {{ kind: {name}{key}{base}{settings} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}"
+        )
+    }
+
     #[test]
     fn every_entry_is_a_kind_that_can_be_used() {
         assert_eq!(parse(include_str!("catalogue.yaml")).as_deref(), Ok(kinds()));
         for kind in kinds().iter().filter(|kind| kind.entry.protocol == Wire::OpenAi) {
-            let key = if kind.entry.api_key == ApiKey::Required { ", api_key: k" } else { "" };
-            let base = if kind.self_hosted() { ", base_url: \"http://127.0.0.1:1/v1\"" } else { "" };
-            let text = format!(
-                "auth: none\nproviders: {{ p: {{ kind: {}{key}{base} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}",
-                kind.name
-            );
+            let text = configuration(kind);
             let loaded = crate::config::parse(&text, "t.yaml", &|_| None).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
             let explained = crate::explain::explain(&loaded.snapshot.routes, "r").unwrap();
             assert!(explained.contains(&kind.name) && !explained.contains("every request is refused"), "{explained}");
@@ -134,10 +142,11 @@ mod tests {
         let readme = include_str!("../../README.md").split("## A new kind of provider").nth(1).unwrap();
         let example = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
         let kinds = parse(example).unwrap();
-        let [groq] = &kinds[..] else { panic!("{kinds:?}") };
-        assert_eq!((groq.name.as_str(), groq.entry.base_url.as_deref()), ("groq", Some("https://api.groq.com/openai/v1")));
-        assert_eq!((groq.entry.api_key, groq.entry.protocol), (ApiKey::Required, Wire::OpenAi));
-        assert_eq!(groq.quirks.policy(Field::N), Policy::Essential);
+        let [acme] = &kinds[..] else { panic!("{kinds:?}") };
+        assert_eq!((acme.name.as_str(), acme.entry.base_url.as_deref()), ("acme", Some("https://api.acme.example/v1")));
+        assert!(named("acme").is_none(), "it is new");
+        assert_eq!((acme.entry.api_key, acme.entry.protocol), (ApiKey::Required, Wire::OpenAi));
+        assert_eq!(acme.quirks.policy(Field::N), Policy::Essential);
     }
 
     #[test]
@@ -159,5 +168,10 @@ mod tests {
         assert_eq!(["openai", "mistral", "deepseek", "hyperbolic", "xai"].map(has), [true, true, false, false, false]);
         assert_eq!(kind("together").quirks.embeddings.0.as_ref().unwrap().dimensions, OrNone(None));
         assert_eq!(kind("openai_compatible").quirks(Some(Guided::Sglang)).guided, Guided::Sglang);
+        assert_eq!(kind("azure_openai").entry.key_header, Some(HeaderName::from_static("api-key")));
+        let tokens = kinds().iter().filter(|kind| kind.entry.access_token).map(|kind| kind.name.as_str());
+        assert_eq!(tokens.collect::<Vec<_>>(), ["azure_openai", "azure_openai_deployments", "vertex"]);
+        let open = kinds().iter().filter(|kind| kind.entry.api_key == ApiKey::Optional && !kind.self_hosted());
+        assert_eq!(open.map(|kind| kind.name.as_str()).collect::<Vec<_>>(), ["bedrock", "lm_studio", "nvidia_nim", "ollama"]);
     }
 }

@@ -138,8 +138,65 @@ mod tests {
             ("kind: vertex, project: p, location: us-central1", "https://us-central1-aiplatform.googleapis.com"),
             ("kind: vertex, project: p, location: global", "https://aiplatform.googleapis.com"),
             ("kind: vertex, project: p, location: eu", "https://aiplatform.eu.rep.googleapis.com"),
+            ("kind: azure_openai, resource: r-1, api_key: k", "https://r-1.openai.azure.com/openai/v1"),
+            ("kind: azure_openai, resource: r-1, access_token: t", "https://r-1.openai.azure.com/openai/v1"),
+            ("kind: databricks, workspace: dbc-1.cloud.databricks.com, api_key: k", "https://dbc-1.cloud.databricks.com/serving-endpoints"),
         ] {
             assert_eq!(provider(section).base.to_string(), want);
+        }
+    }
+
+    #[test]
+    fn a_query_of_the_kinds_belongs_to_a_base_url_without_one() {
+        let query = |section: &str| provider(&format!("kind: azure_openai_deployments, api_key: k, {section}")).base.query.to_string();
+        assert_eq!(query("resource: r, api_version: 2024-10-21"), "api-version=2024-10-21");
+        assert_eq!(query("base_url: \"https://h/openai\", api_version: 2024-10-21"), "api-version=2024-10-21");
+        assert_eq!(query("base_url: \"https://h/openai?api-version=v9\""), "api-version=v9");
+        let two = "base_urls: [\"https://a/openai\", \"https://b/openai?api-version=v9\"], api_version: v1";
+        let provider = provider(&format!("kind: azure_openai_deployments, api_key: k, {two}"));
+        let queries: Vec<_> = provider.endpoints().map(|server| server.base.query.to_string()).collect();
+        assert_eq!(queries, ["api-version=v1", "api-version=v9"]);
+    }
+
+    #[test]
+    fn settings_of_a_base_url_are_asked_for_where_they_are_needed() {
+        let problems = |section: &str| {
+            let text =
+                format!("auth: none\nproviders: {{ p: {{ {section} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}");
+            let problems = crate::config::parse(&text, "t", &|_| None).err().unwrap_or_default();
+            problems.iter().map(|problem| (problem.at.unwrap().column, problem.message.clone())).collect::<Vec<_>>()
+        };
+        for (section, column, message) in [
+            ("kind: azure_openai, api_key: k", 17, "`resource` is missing: a provider of kind azure_openai needs it"),
+            ("kind: azure_openai, api_key: k, resource: a.b", 61, "`resource` is a name of letters, digits and `-`"),
+            (
+                "kind: azure_openai, api_key: k, resource: r, api_version: v1",
+                64,
+                "`api_version` is no key of a provider of kind azure_openai; it belongs to azure_openai_deployments",
+            ),
+            ("kind: azure_openai_deployments, api_key: k, resource: r", 17, "`api_version` is missing"),
+            (
+                "kind: azure_openai, api_key: k, resource: r, base_url: \"https://h/v1\"",
+                61,
+                "`resource` has no effect, because `base_url` says it",
+            ),
+            (
+                "kind: azure_openai, resource: r",
+                17,
+                "`api_key` is missing: a provider of kind azure_openai needs it, or `api_key_file`, or `access_token`",
+            ),
+            ("kind: azure_openai, resource: r, api_key: k, access_token: t", 78, "`access_token` and `api_key` exclude each other"),
+            (
+                "kind: openai, access_token: t",
+                33,
+                "`access_token` is no key of a provider of kind openai; it belongs to azure_openai, azure_openai_deployments, vertex",
+            ),
+            ("kind: databricks, api_key: k, workspace: \"https://dbc.cloud.databricks.com\"", 60, "`workspace` is a host like dbc-"),
+        ] {
+            let found = problems(section);
+            assert_eq!(found.len(), 1, "{section}: {found:?}");
+            assert!(found[0].1.starts_with(message), "{section}: {found:?}");
+            assert_eq!(found[0].0, column, "{section}: {found:?}");
         }
     }
 
@@ -165,6 +222,7 @@ mod tests {
         assert_eq!(of_provider("region"), ["bedrock", "sagemaker"]);
         assert_eq!(of_provider("returns"), ["openai", "sagemaker", "vertex"]);
         assert_eq!(of_provider("default_max_tokens"), ["anthropic"]);
+        assert_eq!(of_provider("access_token"), ["openai", "vertex"]); // of the first, the kinds of which the catalogue says so
         assert_eq!(of_target("default_max_tokens"), ["anthropic", "bedrock", "sagemaker", "vertex"]);
         assert_eq!(of_target("structured_output"), ["anthropic", "bedrock", "vertex"]);
         assert!(of_target("returns").is_empty());
