@@ -10,6 +10,10 @@
 //! | `/deepseek` (also `/deepseek/v1`, `/deepseek/beta`) | api.deepseek.com |
 //! | `/vllm/v1`, `/vllm_legacy/v1`, `/sglang/v1` | a self-hosted vLLM from 0.12, one before, SGLang |
 //! | `/openai_compatible/v1`, `/v1` | any other server that speaks OpenAI |
+//! | `/azure_openai/openai/v1`, `/azure_openai/openai/deployments/…` | Azure OpenAI, v1 and before |
+//! | `/openrouter/api/v1`, `/groq/openai/v1`, `/cerebras/v1`, `/perplexity`, `/nvidia_nim/v1`, `/deepinfra/v1/openai` | those services |
+//! | `/moonshot/v1`, `/zhipu/api/paas/v4`, `/minimax/v1`, `/dashscope/compatible-mode/v1`, `/cohere/compatibility/v1` | those services |
+//! | `/databricks/serving-endpoints`, `/github_models/inference`, `/ollama/v1`, `/lm_studio/v1` | those services and servers |
 //! | `/mistral/v1` | api.mistral.ai |
 //! | `/anthropic` | api.anthropic.com |
 //! | `/bedrock` | bedrock-runtime: Converse and ConverseStream, InvokeModel for Claude |
@@ -21,7 +25,8 @@
 //! has them, `/responses` at OpenAI, xAI, vLLM from 0.12 and other servers that speak OpenAI, `:embedContent` and its like at Google's, `/v1/messages`, `/model/ID/converse` and so on. A model in a path is percent-decoded; `+` is itself there.
 //!
 //! - It refuses what the real service refuses, in that service's error shape. Good keys are those that begin with `sk-`,
-//!   at Google AI Studio `AIza`, at Bedrock `ABSK` or `bedrock-api-key-`; the self-hosted kinds need none. AWS signatures
+//!   at Google AI Studio `AIza`, at Bedrock `ABSK` or `bedrock-api-key-`; access tokens at Azure begin with `eyJ`; the
+//!   self-hosted kinds need none. AWS signatures
 //!   are looked at, and verified where they are made with [`DEMO_KEY_ID`]; Vertex AI takes [`DEMO_TOKEN`] and the
 //!   tokens that it gave out.
 //! - Thoughts are signed where the service signs them, and a turn of tool results must bring them back unchanged. Encrypted

@@ -3,6 +3,7 @@
 mod check;
 mod embeddings;
 mod error;
+mod hosted;
 pub(super) mod read;
 mod responses;
 mod write;
@@ -61,7 +62,8 @@ pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
         BASES.iter().find(|(known, _)| *known == base).map(|(_, service)| service)
     };
     let chat = || at("/chat/completions").or_else(|| at(EMBEDDINGS).filter(|service| service.embeds()));
-    at(responses::PATH).and_then(|service| responses::of(*service)).or_else(|| chat().map(|service| service as &dyn Dialect))
+    let own = at(responses::PATH).and_then(|service| responses::of(*service)).or_else(|| chat().map(|service| service as &dyn Dialect));
+    own.or_else(|| hosted::find(path))
 }
 
 impl Service {

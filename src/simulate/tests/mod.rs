@@ -3,6 +3,7 @@
 
 mod foreign;
 mod gateway;
+mod hosted;
 mod responses;
 
 use super::{Ending, Handle, SeenBody, Simulator};

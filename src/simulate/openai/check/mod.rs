@@ -10,7 +10,7 @@ pub(super) use output::strict;
 pub(super) use sampling::{is_openai_reasoning, numbers, streaming};
 pub(super) use tools::function;
 
-use super::Service::{self, OpenAi};
+use super::Service::{self, Compatible, OpenAi};
 use crate::simulate::dialect::Refusal;
 pub(super) use crate::simulate::shape::given;
 use crate::simulate::shape::object;
@@ -128,6 +128,7 @@ pub(super) fn key(service: Service, headers: &HeaderMap) -> Checked {
     };
     match value.strip_prefix("Bearer ") {
         Some(key) if key.starts_with("sk-") => Ok(()),
+        Some(token) if service == Compatible && token.starts_with("eyJ") => Ok(()), // an access token, as Azure takes
         _ => {
             // the services print part of a wrong key, which a gateway must not pass on
             let tail: String = value.chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect();
