@@ -25,6 +25,7 @@ mod heartbeats;
 mod hostile;
 mod intake;
 mod keys;
+mod kinds;
 mod limits;
 mod listeners;
 mod log;
