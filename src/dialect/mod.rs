@@ -8,6 +8,7 @@ use crate::error::ApiError;
 use crate::frame::{Frame, Framing};
 use crate::json::slices::Slices;
 use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::endpoint::Endpoint;
 use crate::llm::event::Sink;
 use crate::llm::failure::{Fault, ProviderError};
 use crate::llm::request::Ask;
@@ -70,6 +71,11 @@ pub trait Dialect: Sync {
     /// Whether a request of the Responses API is spliced, because the provider has that API.
     fn has_responses(&self) -> bool {
         false
+    }
+
+    /// The path, below the base URL, of an endpoint whose requests pass; `None` where the provider does not have it.
+    fn endpoint(&self, _endpoint: Endpoint) -> Option<&str> {
+        None
     }
 
     /// Which JSON schemas a model takes of an answer (and of strict tools), and of other tools; `None`: any.

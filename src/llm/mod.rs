@@ -7,6 +7,7 @@ pub mod validate;
 
 pub mod constraint;
 pub mod embeddings;
+pub mod endpoint;
 pub mod media;
 pub mod messages;
 pub mod path;

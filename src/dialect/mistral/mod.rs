@@ -10,6 +10,7 @@ use super::openai::{compose, encode};
 use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::endpoint::Endpoint;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::failure::ProviderError;
 use crate::llm::field::Field;
@@ -55,6 +56,10 @@ impl Dialect for Mistral {
 
     fn quirks(&self) -> Option<&Quirks> {
         self.0.quirks()
+    }
+
+    fn endpoint(&self, endpoint: Endpoint) -> Option<&str> {
+        self.0.endpoint(endpoint)
     }
 }
 

@@ -6,10 +6,14 @@
 
 use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
+use crate::json::envelope::ScanError;
+use crate::json::walk::Cursor;
 use crate::llm::embeddings::EmbeddingRequest;
+use crate::llm::endpoint::Endpoint;
 use crate::llm::failure::ProviderError;
 use crate::llm::request::Ask;
 use crate::sign::credential::Credential;
+use crate::llm::usage::Usage;
 use crate::yaml::read::{Read, Reader, Schema};
 use crate::yaml::section::section;
 use crate::yaml::tree::Node;
@@ -71,6 +75,9 @@ section! {
         /// Whether the provider has the Responses API, so that requests of that API pass to it as they are (kinds that speak
         /// OpenAI). Otherwise they are translated. Default: by kind; `false` is for an older server.
         responses: Option<bool>,
+        /// The endpoints that the provider has beside those of chat, embeddings and Responses, as a list; requests pass to them as
+        /// they are (kinds that speak OpenAI). Default: by kind; openai_compatible: none.
+        endpoints: Option<Vec<Endpoint>>,
         /// An access token as it is, sent as `authorization: Bearer` (vertex; azure_openai, azure_openai_deployments in place
         /// of `api_key`).
         access_token: Option<At<SecretValue>>,
@@ -144,13 +151,26 @@ impl OpenAi {
     }
 }
 
+/// Reads the usage (raw JSON) of an answer that passes; `None` where it counts no tokens.
+///
+/// # Errors
+/// Where it is not well formed.
+pub fn read_usage(json: &str) -> Result<Option<Usage>, ScanError> {
+    usage::read_any(&mut Cursor::new(json))
+}
+
 impl Configure for OpenAi {
     type ProviderKeys = (ServerKeys, ApiKeys);
     type TargetKeys = ();
 
     fn configure(setup: &mut Setup<'_>, (server, api): &Self::ProviderKeys, cx: &mut Reader<'_>) -> Option<Self> {
         api.apply(setup, cx);
-        Some(Self { has_responses: api.responses.unwrap_or(setup.quirks.responses), ..Self::new(setup.quirks, server) })
+        let has_responses = api.responses.unwrap_or(setup.quirks.responses);
+        let mut dialect = Self { has_responses, ..Self::new(setup.quirks, server) };
+        if let Some(endpoints) = &api.endpoints {
+            Arc::make_mut(&mut dialect.quirks).endpoints.clone_from(endpoints);
+        }
+        Some(dialect)
     }
 
     fn for_target(&self, (): &(), split_think_tags: bool) -> Self {
@@ -180,6 +200,10 @@ impl Dialect for OpenAi {
 
     fn has_responses(&self) -> bool {
         self.has_responses
+    }
+
+    fn endpoint(&self, endpoint: Endpoint) -> Option<&str> {
+        self.quirks.endpoint(endpoint)
     }
 }
 

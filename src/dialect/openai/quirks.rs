@@ -2,6 +2,7 @@
 
 use crate::dialect::shared::params::{Policy, Unknown};
 use crate::dialect::shared::schema::rules::{self, Rules};
+use crate::llm::endpoint::Endpoint;
 use crate::llm::field::Field;
 use crate::percent;
 use crate::yaml::section::{section, words};
@@ -69,6 +70,10 @@ section! {
         logprobs_number: bool = "false",
         /// Whether usage counts reasoning beside `completion_tokens`, so that completion is total - prompt.
         completion_excludes_reasoning: bool = "false",
+        /// The endpoints that it has beside those of chat, embeddings and Responses; requests pass to them as they are.
+        endpoints: Vec<Endpoint>,
+        /// Paths below the base URL of those that are elsewhere than at OpenAI.
+        endpoint_paths: Vec<(Endpoint, String)>,
         /// How its embeddings differ; `none` where it has none.
         embeddings: OrNone<Embeddings> = "{}",
     }
@@ -103,6 +108,12 @@ impl Quirks {
     /// Whether `tool_choice` can say this.
     pub fn can_choose(&self, choice: Choice) -> bool {
         self.tool_choices.contains(&choice)
+    }
+
+    /// The path of an endpoint below the base URL; `None` where the provider does not have it.
+    pub fn endpoint(&self, endpoint: Endpoint) -> Option<&str> {
+        let elsewhere = || self.endpoint_paths.iter().find(|(other, _)| *other == endpoint).map(|(_, path)| path.as_str());
+        self.endpoints.contains(&endpoint).then(|| elsewhere().unwrap_or(endpoint.path()))
     }
 
     /// What becomes of a field here. Constraints and content are mapped: their encoders refuse what cannot be kept.

@@ -33,6 +33,20 @@ pub fn read_response(at: &mut Cursor<'_>, completion_excludes_reasoning: bool) -
     })
 }
 
+/// The same under the names of either, which is what the endpoints have whose requests pass.
+///
+/// # Errors
+/// Where it is not well formed.
+pub fn read_any(at: &mut Cursor<'_>) -> Result<Option<Usage>, ScanError> {
+    read_named(at, false, |name| match name {
+        "input_tokens" => "prompt_tokens",
+        "input_tokens_details" | "input_token_details" => "prompt_tokens_details",
+        "output_tokens" => "completion_tokens",
+        "output_tokens_details" | "output_token_details" => "completion_tokens_details",
+        _ => name,
+    })
+}
+
 /// Reads a usage object whose names are translated into those of chat completions.
 fn read_named(at: &mut Cursor<'_>, completion_excludes_reasoning: bool, chats: fn(&str) -> &str) -> Result<Option<Usage>, ScanError> {
     let mut usage = Usage::default();
