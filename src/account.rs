@@ -15,17 +15,80 @@ pub struct Price {
     pub cached_input: u64,
     /// Input written to a cache; defaults to `input`.
     pub cache_write: u64,
+    /// What is paid beside tokens.
+    pub units: UnitPrices,
 }
+
+/// Prices of what is not counted in tokens, in pico-dollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnitPrices {
+    /// Each request that is answered.
+    pub request: u64,
+    /// Each image of an answer.
+    pub image: u64,
+    /// Each second of audio that an answer is about.
+    pub second: u64,
+    /// Each character that is spoken.
+    pub character: u64,
+}
+
+/// What a request uses beside tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Units {
+    /// 1, or 0 where nothing was answered.
+    pub requests: u64,
+    /// Images of the answer.
+    pub images: u64,
+    /// Characters of the text that is spoken.
+    pub characters: u64,
+    /// Length of the audio, in milliseconds.
+    pub milliseconds: u64,
+}
+
+/// The units that an answer reports, as far as it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReportedUnits {
+    /// Images in it.
+    pub images: Option<u64>,
+    /// Length of the audio that it is about, in milliseconds.
+    pub milliseconds: Option<u64>,
+}
+
+impl Units {
+    /// These, with what the answer reports in place of what was expected.
+    #[must_use]
+    pub fn corrected_by(self, answer: ReportedUnits) -> Self {
+        Self { images: answer.images.unwrap_or(self.images), milliseconds: answer.milliseconds.unwrap_or(self.milliseconds), ..self }
+    }
+}
+
+const PICO_PER_MICRO: u128 = 1_000_000;
 
 /// Cost of a usage in micro-dollars: exact in pico-dollars, rounded half up once.
 pub fn cost(price: &Price, usage: &Usage) -> u64 {
-    const PICO_PER_MICRO: u128 = 1_000_000;
+    cost_with(price, usage, &Units::default())
+}
+
+/// The same with what is used beside tokens.
+pub fn cost_with(price: &Price, usage: &Usage, units: &Units) -> u64 {
     let cached = usage.cached.min(usage.prompt);
     let written = usage.cache_write.min(usage.prompt - cached);
     let plain = usage.prompt - cached - written;
     let parts = [(plain, price.input), (cached, price.cached_input), (written, price.cache_write), (usage.completion, price.output)];
-    let pico = parts.iter().fold(0u128, |sum, (tokens, each)| sum.saturating_add(u128::from(*tokens) * u128::from(*each)));
+    let pico = parts
+        .iter()
+        .fold(units_cost(&price.units, units), |sum, (tokens, each)| sum.saturating_add(u128::from(*tokens) * u128::from(*each)));
     u64::try_from(pico.saturating_add(PICO_PER_MICRO / 2) / PICO_PER_MICRO).unwrap_or(u64::MAX)
+}
+
+/// In pico-dollars.
+fn units_cost(prices: &UnitPrices, units: &Units) -> u128 {
+    if *prices == UnitPrices::default() {
+        return 0;
+    }
+    let counted = [(units.requests, prices.request), (units.images, prices.image), (units.characters, prices.character)];
+    let seconds = u128::from(units.milliseconds) * u128::from(prices.second) / 1000;
+    counted.iter().fold(seconds, |sum, (count, each)| sum.saturating_add(u128::from(*count) * u128::from(*each)))
 }
 
 /// Micro-dollars as dollars without trailing zeros: `100`, `2.5`.
@@ -137,12 +200,24 @@ impl Default for Ledger {
 mod tests {
     use super::*;
 
-    const PRICE: Price = Price { input: 3_000_000, output: 15_000_000, cached_input: 300_000, cache_write: 3_750_000 };
+    const PRICE: Price = Price { input: 3_000_000, output: 15_000_000, cached_input: 300_000, cache_write: 3_750_000, units: UNITS };
+    const UNITS: UnitPrices = UnitPrices { request: 1_000_000, image: 40_000_000_000, second: 11_111_111, character: 15_000_000 };
 
     #[test]
     fn each_kind_of_token_has_its_price() {
         let usage = Usage { prompt: 1000, cached: 600, cache_write: 100, completion: 10, reasoning: 4, ..Usage::default() };
         assert_eq!(cost(&PRICE, &usage), 300 * 3 + 180 + 375 + 150);
+    }
+
+    #[test]
+    fn each_unit_has_its_price() {
+        let units = Units { requests: 1, images: 2, characters: 10, milliseconds: 90_000 };
+        assert_eq!(cost_with(&PRICE, &Usage::default(), &units), 1 + 80_000 + 150 + 1_000);
+        let corrected = units.corrected_by(ReportedUnits { images: Some(3), milliseconds: None });
+        assert_eq!(cost_with(&PRICE, &Usage::default(), &corrected), 1 + 120_000 + 150 + 1_000);
+        assert_eq!(cost(&PRICE, &Usage::default()), 0);
+        let wild = Units { images: u64::MAX, milliseconds: u64::MAX, ..units };
+        assert!(cost_with(&PRICE, &Usage::default(), &wild) > 0);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const MAX_DURATION: Duration = Duration::from_secs(30 * 86_400);
 /// Largest amount of money: a billion dollars, in micro-dollars.
 pub const MAX_MONEY: u64 = 1_000_000_000 * 1_000_000;
+/// Largest price of a unit, in pico-dollars.
+pub const MAX_UNIT_PRICE: u64 = 1_000 * 1_000_000_000_000;
 
 /// `100ms`, `10s`, `1m30s`, `6h`, `30d`: whole numbers, each with its unit, the largest unit first; at most
 /// [`MAX_DURATION`].
@@ -59,9 +61,9 @@ pub fn size(text: &str) -> Option<u64> {
 /// Why an amount of money is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadMoney {
-    /// Not a decimal number, negative, or above [`MAX_MONEY`].
+    /// Not a decimal number, negative, or too large.
     NotANumber,
-    /// Finer than a micro-dollar.
+    /// Finer than the smallest part that is counted.
     TooFine,
 }
 
@@ -70,6 +72,19 @@ pub enum BadMoney {
 /// # Errors
 /// [`BadMoney`] says why there is no exact amount.
 pub fn money(text: &str) -> Result<u64, BadMoney> {
+    decimal(text, 6).and_then(|amount| if amount > MAX_MONEY { Err(BadMoney::NotANumber) } else { Ok(amount) })
+}
+
+/// Decimal dollars as exact pico-dollars.
+///
+/// # Errors
+/// [`BadMoney`] says why there is no exact amount. The largest amount is [`MAX_UNIT_PRICE`].
+pub fn unit_price(text: &str) -> Result<u64, BadMoney> {
+    decimal(text, 12).and_then(|amount| if amount > MAX_UNIT_PRICE { Err(BadMoney::NotANumber) } else { Ok(amount) })
+}
+
+/// A decimal number times ten to the power of `places`.
+fn decimal(text: &str, places: i32) -> Result<u64, BadMoney> {
     use BadMoney::{NotANumber, TooFine};
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| NotANumber)?),
@@ -81,8 +96,8 @@ pub fn money(text: &str) -> Result<u64, BadMoney> {
         return Err(NotANumber);
     }
     let mut digits = digits.trim_start_matches('0');
-    // Micro-dollars are `digits` times ten to the power of `shift`.
-    let mut shift = exponent + 6 - fraction.len() as i32;
+    // The result is `digits` times ten to the power of `shift`.
+    let mut shift = exponent + places - fraction.len() as i32;
     while shift < 0 {
         match digits.strip_suffix('0') {
             Some(shorter) => digits = shorter,
@@ -95,8 +110,7 @@ pub fn money(text: &str) -> Result<u64, BadMoney> {
         return Ok(0);
     }
     let power = 10u64.checked_pow(shift.unsigned_abs()).ok_or(NotANumber)?;
-    let amount = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(power)).ok_or(NotANumber)?;
-    if amount > MAX_MONEY { Err(NotANumber) } else { Ok(amount) }
+    digits.parse::<u64>().ok().and_then(|n| n.checked_mul(power)).ok_or(NotANumber)
 }
 
 #[cfg(test)]
@@ -142,6 +156,8 @@ mod tests {
             assert_eq!(money(text), Ok(micro), "{text}");
         }
         assert_eq!(money("0.0000001"), Err(BadMoney::TooFine));
+        assert_eq!((unit_price("0.000011111111"), unit_price("1000")), (Ok(11_111_111), Ok(MAX_UNIT_PRICE)));
+        assert_eq!((unit_price("1e-13"), unit_price("1000.1")), (Err(BadMoney::TooFine), Err(BadMoney::NotANumber)));
         for text in ["", ".", "-1", "1,5", "ten", "1000000001", "1e99", "0x10", "1e"] {
             assert_eq!(money(text), Err(BadMoney::NotANumber), "{text}");
         }

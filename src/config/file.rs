@@ -7,7 +7,7 @@ use super::snapshot::{ListenAddress, ResponseModel, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
     Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections, Money, Origin, Percent, Period,
-    Reason, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, Unsupported, Weight,
+    Reason, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, UnitPrice, Unsupported, Weight,
 };
 use crate::auth::tenants::AuthMode;
 use crate::limit::rule::StoreFailure;
@@ -250,7 +250,7 @@ section! {
         model: At<String>,
         /// Its share of the first tries; 0 is only reached when others have failed.
         weight: At<Weight> = "1",
-        /// What it costs, in USD per million tokens.
+        /// What it costs.
         price: Option<Price>,
         /// How many tokens the model takes, prompt and answer together. A request that is estimated at more than twice as
         /// many is not sent there, where another target takes more.
@@ -261,16 +261,25 @@ section! {
         think_tags: ThinkTags = "keep",
     }
 
-    /// Prices in USD per million tokens, exact to a millionth of a dollar.
+    /// Prices in USD: of tokens per million, exact to a millionth of a dollar; of the others each, exact to twelve decimals.
+    /// Tokens have both of `input` and `output`, or no price.
     Price {
         /// Uncached input.
-        input: Money,
+        input: Option<Money>,
         /// Output.
-        output: Money,
+        output: Option<Money>,
         /// Input read from a cache. Default: the price of input.
         cached_input: Option<Money>,
         /// Input written to a cache. Default: the price of input.
         cache_write: Option<Money>,
+        /// Each request that is answered.
+        request: Option<UnitPrice>,
+        /// Each image of an answer.
+        image: Option<UnitPrice>,
+        /// Each second of audio that is transcribed or translated, where the answer says how long it is.
+        second: Option<UnitPrice>,
+        /// Each character of a text that is spoken.
+        character: Option<UnitPrice>,
     }
 
     /// When a failure moves on to the next target.

@@ -15,6 +15,7 @@ use crate::sign::credential::{AwsSecrets, Credential};
 use crate::telemetry::log::LogFormat;
 use std::time::Duration;
 
+mod endpoints;
 mod fixtures;
 mod limits;
 mod listeners;
@@ -91,6 +92,10 @@ const MISTAKES: &[Mistake] = &[
     ("model: m }", "model: m, price: { input: cheap, output: 1 } }", "8:59", "`cheap`"),
     ("model: m }", "model: m, price: { input: 0.1234567, output: 1 } }", "8:59", "six decimals"),
     ("model: m }", "model: m, price: { input: 1 } }", "8:50", "`output` is missing"),
+    ("model: m }", "model: m, price: { image: 1, cached_input: 1 } }", "8:50", "`input` is missing"),
+    ("model: m }", "model: m, price: {} }", "8:50", "`price` has no amount"),
+    ("model: m }", "model: m, price: { second: 1e-13 } }", "8:60", "twelve decimals"),
+    ("model: m }", "model: m, price: { image: 1001 } }", "8:59", "from 0 to 1000"),
     ("auth: none", "auth: maybe", "9:7", "keys, none"),
     ("auth: none", "log: { access: yes }", "9:16", "true or false"),
     ("auth: none", "log: { level: loud }", "9:15", "`loud`"),

@@ -365,6 +365,31 @@ impl Read for Money {
     }
 }
 
+/// The price of a unit, in pico-dollars.
+#[derive(Clone, Copy, Debug)]
+pub struct UnitPrice(pub u64);
+
+impl Read for UnitPrice {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let what = "an amount from 0 to 1000, like 0.04";
+        match units::unit_price(cx.text(node, what)?.trim()) {
+            Ok(pico) => Some(Self(pico)),
+            Err(BadMoney::NotANumber) => {
+                cx.wrong(node, what);
+                None
+            }
+            Err(BadMoney::TooFine) => {
+                cx.wrong(node, "exact to a millionth of a millionth: at most twelve decimals");
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "number", "minimum": 0, "maximum": 1_000 })
+    }
+}
+
 /// A SHA-256 digest. Messages never repeat it: someone may have written the key itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Digest(pub [u8; 32]);
