@@ -10,6 +10,7 @@ pub mod embeddings;
 pub mod messages;
 pub mod models;
 pub mod native;
+pub mod passed;
 mod read;
 pub mod responses;
 pub mod sealed;

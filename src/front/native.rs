@@ -79,15 +79,7 @@ impl Native {
             let number = member(data, "sequence_number").and_then(|(_, value)| walk::unsigned(value));
             self.next = number.map_or(self.next, |number| number.saturating_add(1));
         }
-        for (key, value) in [("event: ", name), ("data: ", renamed.as_deref().unwrap_or(data))] {
-            // `[DONE]` has no name.
-            for line in value.split('\n').filter(|_| !value.is_empty()) {
-                self.out.extend_from_slice(key.as_bytes());
-                self.out.extend_from_slice(line.as_bytes());
-                self.out.push(b'\n');
-            }
-        }
-        self.out.push(b'\n');
+        write_event(&mut self.out, name, renamed.as_deref().unwrap_or(data));
     }
 
     /// A whole answer.
@@ -115,6 +107,18 @@ impl Native {
         w.string(&self.model);
         Some([before, &String::from_utf8(w.finish()).ok()?, after].concat())
     }
+}
+
+/// Writes an event; one without a name, as `[DONE]` is, has an empty one.
+pub fn write_event(out: &mut Vec<u8>, name: &str, data: &str) {
+    for (key, value) in [("event: ", name), ("data: ", data)] {
+        for line in value.split('\n').filter(|_| !value.is_empty()) {
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(line.as_bytes());
+            out.push(b'\n');
+        }
+    }
+    out.push(b'\n');
 }
 
 /// Longest id that is kept, in bytes.
