@@ -1,19 +1,27 @@
 //! What a provider responds with: an answer on its way to the client, or a refusal.
 
 use super::{AttemptFailure, Connect};
+use crate::account::ReportedUnits;
 use crate::error::ApiError;
 use crate::frame::coding::ContentDecoder;
 use crate::llm::failure::Fault;
 use crate::llm::usage::Usage;
 use crate::provider::protocol::Protocol;
 use crate::relay::Relay;
+use crate::relay::passed::Passed;
 use http::HeaderMap;
 
 /// An answer on its way.
 pub struct Answer {
-    relay: Box<Relay>,
+    body: Body,
     /// Where the provider has encoded its body.
     decoder: Option<Box<ContentDecoder>>,
+}
+
+/// What reads an answer and writes it for the client.
+enum Body {
+    Relay(Box<Relay>),
+    Passed(Box<Passed>),
 }
 
 /// What is known of the usage of an answer that has ended, or that ends here.
@@ -25,6 +33,8 @@ pub struct Metered {
     pub whole: bool,
     /// Bytes of text, reasoning and arguments.
     pub bytes: u64,
+    /// What the answer reports of what is paid beside tokens.
+    pub units: ReportedUnits,
     /// The provider's id of an answer that passes as it comes.
     pub id: Option<Box<str>>,
 }
@@ -32,7 +42,12 @@ pub struct Metered {
 impl Answer {
     /// An answer of which nothing has been read.
     pub fn new(relay: Relay, decoder: Option<Box<ContentDecoder>>) -> Self {
-        Self { relay: Box::new(relay), decoder }
+        Self { body: Body::Relay(Box::new(relay)), decoder }
+    }
+
+    /// The same of one that passes as it is.
+    pub fn passed(passed: Passed, decoder: Option<Box<ContentDecoder>>) -> Self {
+        Self { body: Body::Passed(Box::new(passed)), decoder }
     }
 
     /// Takes a piece of the body, and its end; returns bytes for the client.
@@ -41,9 +56,16 @@ impl Answer {
             Ok(decoded) => decoded,
             Err(fault) => return (Vec::new(), Err(fault)),
         };
-        let (mut out, mut result) = self.relay.push(decoded.as_deref().unwrap_or(bytes));
+        let bytes = decoded.as_deref().unwrap_or(bytes);
+        let (mut out, mut result) = match &mut self.body {
+            Body::Relay(relay) => relay.push(bytes),
+            Body::Passed(passed) => passed.push(bytes),
+        };
         if end && result.is_ok() {
-            let (more, ended) = self.relay.end();
+            let (more, ended) = match &mut self.body {
+                Body::Relay(relay) => relay.end(),
+                Body::Passed(passed) => passed.end(),
+            };
             out = if out.is_empty() { more } else { [out, more].concat() };
             result = ended;
         }
@@ -52,32 +74,55 @@ impl Answer {
 
     /// Whether there is content, or an end.
     pub(super) fn started(&self) -> bool {
-        self.relay.started()
+        match &self.body {
+            Body::Relay(relay) => relay.started(),
+            Body::Passed(passed) => passed.started(),
+        }
     }
 
     /// Whether the protocol's own end has come.
     pub(super) fn is_over(&self) -> bool {
-        self.relay.is_over()
+        match &self.body {
+            Body::Relay(relay) => relay.is_over(),
+            Body::Passed(passed) => passed.is_over(),
+        }
+    }
+
+    /// Whether it has no form in which an error could be told: bytes that pass.
+    pub(super) fn is_opaque(&self) -> bool {
+        matches!(&self.body, Body::Passed(passed) if !passed.is_stream())
     }
 
     /// Whether the provider's policy forbids all of it.
     pub(super) fn is_withheld(&self) -> bool {
-        self.relay.started() && self.relay.is_withheld()
+        matches!(&self.body, Body::Relay(relay) if relay.started() && relay.is_withheld())
     }
 
     /// See [`Relay::discard`].
     pub(super) fn discard(&self) {
-        self.relay.discard();
+        if let Body::Relay(relay) = &self.body {
+            relay.discard();
+        }
     }
 
     /// See [`Relay::failure`].
     pub(super) fn failure(&self, error: &ApiError) -> Option<Vec<u8>> {
-        self.relay.failure(error)
+        if let Body::Relay(relay) = &self.body { relay.failure(error) } else { None }
     }
 
     pub(super) fn metered(&self) -> Metered {
-        let relay = &self.relay;
-        Metered { reported: relay.usage(), whole: relay.is_finished(), bytes: relay.content_bytes(), id: relay.native_id().map(Box::from) }
+        match &self.body {
+            Body::Relay(relay) => Metered {
+                reported: relay.usage(),
+                whole: relay.is_finished(),
+                bytes: relay.content_bytes(),
+                units: ReportedUnits::default(),
+                id: relay.native_id().map(Box::from),
+            },
+            Body::Passed(passed) => {
+                Metered { reported: passed.usage(), whole: passed.is_over(), units: passed.units(), ..Metered::default() }
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub use self::answer::{Answer, Metered, Refusal};
 pub use self::failure::{AttemptFailure, Connect, Deadline, Delivery};
 
 use crate::error::ApiError;
+use crate::llm::failure::Fault;
 use crate::provider::timeouts::Timeouts;
 use crate::telemetry::labels::Phase;
 use std::mem::replace;
@@ -236,7 +237,10 @@ impl Lifecycle {
             _ => return Step::default(),
         };
         self.rearm |= timer.read(now);
-        let (out, result) = answer.push(bytes, end);
+        let (mut out, mut result) = answer.push(bytes, end);
+        if client == Some(Client::Opened) && answer.is_opaque() && !out.is_empty() {
+            (out, result) = (Vec::new(), Err(Fault::Broken("the answer to a stream request is no stream".into())));
+        }
         if client.is_some() && result.is_ok() && answer.is_withheld() && leave() {
             answer.discard();
             return Step { end: Some(Err(AttemptFailure::Withheld)), ..Step::default() };
@@ -332,6 +336,11 @@ impl Lifecycle {
     /// The events that end an answer which cannot go on, where they depend on what the client has of it.
     pub fn ending(&self, error: &ApiError) -> Option<Vec<u8>> {
         if let State::Relaying(_, answer) = &self.state { answer.failure(error) } else { None }
+    }
+
+    /// Whether the answer that the client gets is bytes that pass: no event can end it.
+    pub fn is_opaque(&self) -> bool {
+        matches!(&self.state, State::Relaying(_, answer) if answer.is_opaque())
     }
 
     /// The client gets an error of the gateway's. Returns what it has been sent before.

@@ -30,6 +30,8 @@ use crate::llm::state::Seal;
 use crate::llm::usage::Usage;
 use std::borrow::Cow;
 
+pub mod passed;
+
 /// What the client gets.
 #[derive(Clone, Debug)]
 pub enum Form {
