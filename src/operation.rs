@@ -1,35 +1,43 @@
 //! What a client can ask a model for. Everything that differs between the operations, apart from the bytes themselves,
 //! is decided here; the way of a request is the same for all.
 
-use crate::closed_set::closed_set;
-use crate::dialect::Outgoing;
+use crate::account::Units;
+use crate::dialect::shared::params::Settled;
+use crate::dialect::{Outgoing, Spent};
 use crate::error::{ApiError, ErrorKind};
+use crate::frame::Framing;
+use crate::front::passed::{self, Form};
 use crate::front::responses::response::Response;
 use crate::front::{embeddings, messages, responses};
+use crate::json::walk;
 use crate::limit::{RequestSize, estimate};
 use crate::llm::embeddings::{EmbeddingRequest, INPUT};
+use crate::llm::endpoint::Endpoint;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::messages::{Headers, MessagesRequest};
 use crate::llm::responses::ResponsesRequest;
 use crate::provider::Target;
 use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use std::sync::Arc;
 
-closed_set! {
-    /// One of the API's endpoints that are answered by a provider.
-    Operation {
-        /// `POST /v1/chat/completions`.
-        Chat = "chat",
-        /// `POST /v1/embeddings`.
-        Embeddings = "embeddings",
-        /// `POST /v1/messages`.
-        Messages = "messages",
-        /// `POST /v1/messages/count_tokens`.
-        CountTokens = "count_tokens",
-        /// `POST /v1/responses`.
-        Responses = "responses",
-    }
+/// One of the API's endpoints that are answered by a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `POST /v1/chat/completions`.
+    Chat,
+    /// `POST /v1/embeddings`.
+    Embeddings,
+    /// `POST /v1/messages`.
+    Messages,
+    /// `POST /v1/messages/count_tokens`.
+    CountTokens,
+    /// `POST /v1/responses`.
+    Responses,
+    /// One whose requests and answers pass as they are.
+    Passed(Endpoint),
 }
 
 /// What a request has beside its body, by its protocol.
@@ -49,9 +57,85 @@ pub enum Beside {
         /// What the request refers to that is stored, and the index of the only provider that can have stored it.
         stored: Option<(&'static str, usize)>,
     },
+    /// The boundary of a form that is still to be read.
+    Boundary(Box<str>),
+    /// A form.
+    Form(Form),
+}
+
+impl Beside {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// A 400 that names the position or the field.
+    pub fn read(self, operation: Operation, body: Bytes) -> Result<(Parsed, Self), ApiError> {
+        match self {
+            Self::Boundary(boundary) => passed::form(body, boundary).map(|(parsed, form)| (parsed, Self::Form(form))),
+            beside => Ok((operation.parse(body)?, beside)),
+        }
+    }
 }
 
 impl Operation {
+    /// Those that do not pass.
+    const TRANSLATED: [Self; 5] = [Self::Chat, Self::Embeddings, Self::Messages, Self::CountTokens, Self::Responses];
+    /// Number of operations.
+    pub const COUNT: usize = Self::TRANSLATED.len() + Endpoint::ALL.len();
+
+    /// All of them, by their number.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::TRANSLATED.into_iter().chain(Endpoint::ALL.iter().map(|endpoint| Self::Passed(*endpoint)))
+    }
+
+    /// Its number, below [`Self::COUNT`].
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Chat => 0,
+            Self::Embeddings => 1,
+            Self::Messages => 2,
+            Self::CountTokens => 3,
+            Self::Responses => 4,
+            Self::Passed(endpoint) => Self::TRANSLATED.len() + endpoint as usize,
+        }
+    }
+
+    /// Its name in the log and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
+            Self::Responses => "responses",
+            Self::Passed(endpoint) => endpoint.name(),
+        }
+    }
+
+    /// Whether the client wants its answer as a stream of events.
+    pub fn streams(self, parsed: &Parsed) -> bool {
+        if let Self::Passed(endpoint) = self { passed::streams(parsed, endpoint) } else { parsed.stream() }
+    }
+
+    /// Whether the head of a stream may be sent before a provider answers.
+    pub const fn always_streams(self) -> bool {
+        if let Self::Passed(endpoint) = self { endpoint.always_streams() } else { true }
+    }
+
+    /// Whether its usage tells what the next request of the route will use: it is like that of chat.
+    pub const fn is_typical(self) -> bool {
+        !matches!(self, Self::CountTokens | Self::Passed(_))
+    }
+
+    /// Whether a target can be asked for it, as far as that is known without its request.
+    pub fn is_at(self, target: &Target) -> bool {
+        if let Self::Passed(endpoint) = self { target.dialect().endpoint(endpoint).is_some() } else { true }
+    }
+
+    /// What a request asks for that is paid beside tokens.
+    pub fn units(self, request: &ChatRequest<'_>) -> Units {
+        if let Self::Passed(endpoint) = self { passed::units(request, endpoint) } else { Units { requests: 1, ..Units::default() } }
+    }
+
     /// Whether a model writes an answer to it.
     pub const fn generates(self) -> bool {
         matches!(self, Self::Chat | Self::Messages | Self::Responses)
@@ -68,6 +152,7 @@ impl Operation {
             Self::Messages => messages::parse(body, false),
             Self::CountTokens => messages::parse(body, true),
             Self::Responses => responses::parse(body),
+            Self::Passed(_) => passed::parse(body),
         }
     }
 
@@ -96,6 +181,15 @@ impl Operation {
                 RequestSize { prompt_bytes: input.map_or(0, |raw| raw.len() as u64), max_tokens: Some(0), choices: 1 }
             }
             Self::CountTokens => RequestSize { prompt_bytes: 0, max_tokens: Some(0), choices: 1 },
+            Self::Passed(endpoint) => {
+                let prompt = endpoint.prompt().iter().filter_map(|name| request.raw_named(name));
+                let writes = endpoint == Endpoint::Completions;
+                RequestSize {
+                    prompt_bytes: prompt.map(|raw| raw.len() as u64).sum(),
+                    max_tokens: if writes { request.raw_named(Field::MaxTokens.name()).and_then(walk::unsigned) } else { Some(0) },
+                    choices: if writes { request.raw_named("n").and_then(walk::unsigned).unwrap_or(1) } else { 1 },
+                }
+            }
         }
     }
 
@@ -130,15 +224,84 @@ impl Operation {
                 };
                 dialect.encode(&ResponsesRequest { base: *request, functions, without_reasoning })
             }
+            Self::Passed(endpoint) => {
+                let path = dialect.endpoint(endpoint).ok_or_else(|| no_endpoint(endpoint, std::iter::empty()))?;
+                pass(path, request, beside)
+            }
         }
     }
 }
+
+/// The request of one attempt at an endpoint that passes.
+fn pass(path: &str, request: &ChatRequest<'_>, beside: &Beside) -> Result<Outgoing, ApiError> {
+    let mut settled = Settled::new(request.params.reject_unsupported);
+    let (body, headers) = match beside {
+        Beside::Form(form) => {
+            // The route's settings are members of JSON, which a form does not have.
+            request.params.overrides.iter().chain(&request.params.defaults).try_for_each(|(name, _)| settled.drop_unknown(name))?;
+            let content_type = HeaderValue::try_from(form.content_type()).map_err(|_| ApiError::internal())?;
+            (form.with_model(request.model)?, vec![(CONTENT_TYPE, content_type)])
+        }
+        _ => (passed::body(request), Vec::new()),
+    };
+    let (framing, decoder) = (Framing::Sse, Box::new(Spent)); // an answer that passes has no use for either
+    Ok(Outgoing { path: path.to_owned(), body, headers, dropped: settled.dropped, adjusted: settled.adjusted, framing, decoder })
+}
+
+/// The 404 where no target of a route has an endpoint; `others`: the providers that have it.
+pub fn no_endpoint<'p>(endpoint: Endpoint, others: impl Iterator<Item = &'p str>) -> ApiError {
+    let others: Vec<String> = others.take(MAX_NAMED + 1).map(|name| format!("`{name}`")).collect();
+    let path = endpoint.path();
+    let message = match others.get(..MAX_NAMED) {
+        _ if others.is_empty() => format!("No provider of this gateway has /v1{path}."),
+        Some(first) if others.len() > MAX_NAMED => {
+            format!("No provider of this model has /v1{path}. These have it: {}, and others.", first.join(", "))
+        }
+        _ => format!("No provider of this model has /v1{path}. These have it: {}.", others.join(", ")),
+    };
+    ApiError { param: Some(Field::Model.name().into()), ..ApiError::new(404, ErrorKind::NotFound, message) }
+}
+
+/// Most providers that an error names.
+const MAX_NAMED: usize = 8;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::llm::settings::Params;
+
+    #[test]
+    fn each_operation_has_a_number_and_a_name_of_its_own() {
+        let numbers: Vec<_> = Operation::all().map(Operation::index).collect();
+        assert_eq!(numbers, (0..Operation::COUNT).collect::<Vec<_>>());
+        let names: std::collections::HashSet<_> = Operation::all().map(Operation::name).collect();
+        assert_eq!(names.len(), Operation::COUNT);
+    }
+
+    #[test]
+    fn a_prospect_of_a_request_that_passes_is_its_text_and_for_completions_what_they_may_write() {
+        let size = |endpoint, body: &'static str| {
+            let parsed = Operation::Passed(endpoint).parse(body.into()).unwrap();
+            let request = ChatRequest { parsed: &parsed, params: &Params::default(), system: Some("not sent"), model: "", seal: None };
+            let size = Operation::Passed(endpoint).prospect(&request);
+            (size.prompt_bytes, size.max_tokens, size.choices)
+        };
+        assert_eq!(size(Endpoint::Completions, r#"{"model":"r","prompt":"abc","max_tokens":7,"n":2}"#), (5, Some(7), 2));
+        assert_eq!(size(Endpoint::Completions, r#"{"model":"r","prompt":["abc"]}"#), (7, None, 1));
+        assert_eq!(size(Endpoint::ImagesGenerations, r#"{"model":"r","prompt":"abc","n":4}"#), (5, Some(0), 1));
+        assert_eq!(size(Endpoint::Rerank, r#"{"model":"r","query":"q","documents":["a","b"]}"#), (12, Some(0), 1));
+        assert_eq!(size(Endpoint::Moderations, r#"{"model":"r","input":"x"}"#), (0, Some(0), 1));
+    }
+
+    #[test]
+    fn an_endpoint_that_a_model_does_not_have_is_told_with_those_who_have_it() {
+        let names: Vec<String> = (0..10).map(|n| format!("p{n}")).collect();
+        let message = |count: usize| no_endpoint(Endpoint::Rerank, names.iter().take(count).map(String::as_str)).message;
+        assert_eq!(message(0), "No provider of this gateway has /v1/rerank.");
+        assert_eq!(message(2), "No provider of this model has /v1/rerank. These have it: `p0`, `p1`.");
+        assert!(message(8).ends_with("`p6`, `p7`.") && message(10).ends_with("`p7`, and others."), "{}", message(10));
+    }
 
     #[test]
     fn a_prospect_goes_by_what_the_route_sets() {

@@ -4,19 +4,22 @@ use super::call::Call;
 use super::conversation::Conversation;
 use super::exchange::Exchange;
 use super::{cors, intake, large};
+use crate::account::cost_with;
 use crate::auth::{self, AuthFailure, Principal};
 use crate::error::{ApiError, ErrorKind};
 use crate::front::chat::head::Head;
 use crate::front::messages::models::Listed;
 use crate::front::responses::response::Response;
-use crate::front::{Front, messages, models, responses};
+use crate::front::{Front, messages, models, passed, responses};
 use crate::id;
 use crate::lifecycle::AttemptFailure;
 use crate::limit::{LimitError, Subject};
+use crate::llm::endpoint::Endpoint;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::messages::Headers;
-use crate::operation::{Beside, Operation};
+use crate::llm::usage::Usage;
+use crate::operation::{Beside, Operation, no_endpoint};
 use crate::redact::redact_to;
 use crate::route::failures::Failures;
 use crate::route::r#match as names;
@@ -26,7 +29,7 @@ use crate::route::settings::{Balance, Route};
 use crate::system;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
-use http::header::UPGRADE;
+use http::header::{CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method};
 use pingora_core::protocols::http::ServerSession;
 use std::borrow::Cow;
@@ -43,7 +46,7 @@ pub enum Admission {
 }
 
 /// What a request may be for.
-enum Endpoint<'a> {
+enum Resource<'a> {
     Ask(Operation),
     Models,
     Model(&'a str),
@@ -52,32 +55,35 @@ enum Endpoint<'a> {
 }
 
 /// `upgrades`: whether the client asks for another protocol on its connection.
-fn endpoint<'a>(method: &Method, path: &'a str, upgrades: bool) -> Result<Endpoint<'a>, ApiError> {
-    let endpoint = match path {
-        "/v1/chat/completions" => Endpoint::Ask(Operation::Chat),
-        "/v1/embeddings" => Endpoint::Ask(Operation::Embeddings),
-        "/v1/messages" => Endpoint::Ask(Operation::Messages),
-        "/v1/messages/count_tokens" => Endpoint::Ask(Operation::CountTokens),
+fn resource<'a>(method: &Method, path: &'a str, upgrades: bool) -> Result<Resource<'a>, ApiError> {
+    let resource = match path {
+        "/v1/chat/completions" => Resource::Ask(Operation::Chat),
+        "/v1/embeddings" => Resource::Ask(Operation::Embeddings),
+        "/v1/messages" => Resource::Ask(Operation::Messages),
+        "/v1/messages/count_tokens" => Resource::Ask(Operation::CountTokens),
         // Codex tries a WebSocket first, and posts at once where it gets this answer.
         "/v1/responses" if *method == Method::GET && upgrades => {
             return Err(ApiError::new(426, ErrorKind::InvalidRequest, "There is no WebSocket here; use POST /v1/responses."));
         }
-        "/v1/responses" => Endpoint::Ask(Operation::Responses),
-        "/v1/models" => Endpoint::Models,
-        "/" | "/api/hello" if *method == Method::HEAD => Endpoint::Hello,
+        "/v1/responses" => Resource::Ask(Operation::Responses),
+        "/v1/models" => Resource::Models,
+        "/" | "/api/hello" if *method == Method::HEAD => Resource::Hello,
         _ => match path.strip_prefix("/v1/models/") {
-            Some(id) if !id.is_empty() => Endpoint::Model(id),
-            _ => {
-                let message =
-                    "There is no such endpoint; try /v1/chat/completions, /v1/messages, /v1/responses, /v1/embeddings or /v1/models.";
-                return Err(ApiError::new(404, ErrorKind::NotFound, message));
-            }
+            Some(id) if !id.is_empty() => Resource::Model(id),
+            _ => match Endpoint::of(path) {
+                Some(endpoint) => Resource::Ask(Operation::Passed(endpoint)),
+                None => {
+                    let message =
+                        "There is no such endpoint; try /v1/chat/completions, /v1/messages, /v1/responses, /v1/embeddings or /v1/models.";
+                    return Err(ApiError::new(404, ErrorKind::NotFound, message));
+                }
+            },
         },
     };
-    match endpoint {
-        Endpoint::Ask(_) if *method != Method::POST => Err(ApiError::method("POST")),
-        Endpoint::Models | Endpoint::Model(_) if !matches!(*method, Method::GET | Method::HEAD) => Err(ApiError::method("GET, HEAD")),
-        endpoint => Ok(endpoint),
+    match resource {
+        Resource::Ask(_) if *method != Method::POST => Err(ApiError::method("POST")),
+        Resource::Models | Resource::Model(_) if !matches!(*method, Method::GET | Method::HEAD) => Err(ApiError::method("GET, HEAD")),
+        resource => Ok(resource),
     }
 }
 
@@ -104,20 +110,23 @@ impl Exchange {
             }
         }
         intake::check_headers(session, &headers)?;
-        let endpoint = endpoint(&request.method, request.uri.path(), request.headers.contains_key(UPGRADE))?;
-        self.endpoint = match &endpoint {
-            Endpoint::Ask(operation) => operation.name(),
-            Endpoint::Models | Endpoint::Model(_) => "models",
-            Endpoint::Hello => {
+        let resource = resource(&request.method, request.uri.path(), request.headers.contains_key(UPGRADE))?;
+        self.endpoint = match &resource {
+            Resource::Ask(operation) => {
+                self.operation = Some(*operation);
+                operation.name()
+            }
+            Resource::Models | Resource::Model(_) => "models",
+            Resource::Hello => {
                 self.is_greeting = true;
                 return Ok(Admission::Answered(200, HeaderMap::with_capacity(4), Bytes::new()));
             }
         };
         let who = self.authenticate(&request.headers)?;
         let page = |body: Vec<u8>| Ok(Admission::Answered(200, HeaderMap::with_capacity(4), body.into()));
-        let operation = match endpoint {
-            Endpoint::Ask(operation) => operation,
-            Endpoint::Models => {
+        let operation = match resource {
+            Resource::Ask(operation) => operation,
+            Resource::Models => {
                 let usable = || names::usable(&live.snapshot.routes, &live.snapshot.tenants, who);
                 if request.headers.contains_key(ANTHROPIC_VERSION) {
                     let all = usable().flat_map(|route| route.names().map(move |name| listed(route, name)));
@@ -126,14 +135,20 @@ impl Exchange {
                 let all = usable().flat_map(|route| route.names()).map(|name| &**name);
                 return page(models::list(all, usable().filter(|route| route.is_pattern()).map(|route| &*route.name), live.loaded_at));
             }
-            Endpoint::Model(id) => return page(self.model(who, id, request.headers.contains_key(ANTHROPIC_VERSION))?),
-            Endpoint::Hello => return page(Vec::new()),
+            Resource::Model(id) => return page(self.model(who, id, request.headers.contains_key(ANTHROPIC_VERSION))?),
+            Resource::Hello => return page(Vec::new()),
         };
         self.peek(&who, headers.length()).await?;
         let framing = intake::check_framing(session, &headers, server.max_body)?;
         let hints = (headers.episode_id.cloned(), headers.session.cloned());
-        let beside =
-            if self.common.front == Front::Messages { Beside::Messages(messages_headers(&request.headers)) } else { Beside::Nothing };
+        let beside = match operation {
+            Operation::Messages | Operation::CountTokens => Beside::Messages(messages_headers(&request.headers)),
+            Operation::Passed(endpoint) => {
+                let types = request.headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+                passed::boundary(endpoint, types)?.map_or(Beside::Nothing, Beside::Boundary)
+            }
+            _ => Beside::Nothing,
+        };
         let body = intake::read_body(session, framing, server).await?;
         let read = Instant::now();
         self.call = Some(self.admit(&who, operation, body, hints, beside).await?);
@@ -191,7 +206,7 @@ impl Exchange {
         beside: Beside,
     ) -> Result<Box<Call>, ApiError> {
         let live = self.live.clone();
-        let parsed = large::run(body.len(), move || operation.parse(body)).await??;
+        let (parsed, beside) = large::run(body.len(), move || beside.read(operation, body)).await??;
         let model = parsed.text(Field::Model).unwrap_or_default();
         let found = names::resolve(&live.snapshot.routes, &live.snapshot.tenants, *who, &model).inspect_err(|error| {
             self.unknown_model = Some(redact_to(&model, MAX_MODEL).into());
@@ -207,7 +222,8 @@ impl Exchange {
             return Err(responses::not_stored(name));
         }
         self.ledger.route = Some(route.index);
-        self.ledger.stream = parsed.stream();
+        let stream = operation.streams(&parsed);
+        self.ledger.stream = stream;
         let episode_id = episode_id(&parsed, episode.as_ref())?;
         let conversation = (route.balance == Balance::Sticky).then(|| {
             let key = live.snapshot.tenants.keys.get(who.key()).map_or("", |key| &key.id);
@@ -219,8 +235,11 @@ impl Exchange {
         let under_its_route =
             ChatRequest { parsed: &parsed, params: &route.params, system: route.system.as_deref(), model: "", seal: None };
         let size = operation.prospect(&under_its_route);
+        let units = operation.units(&under_its_route);
         // Which target will answer is not known yet: the first one's price stands for all.
-        let estimate = live.limiter.estimate(route.index, &size, route.targets.first().and_then(|t| t.price.as_ref()));
+        let price = route.targets.iter().chain(&route.fallback).find(|target| operation.is_at(target)).and_then(|t| t.price.as_ref());
+        let mut estimate = live.limiter.estimate(route.index, &size, price);
+        estimate.micro_usd = estimate.micro_usd.saturating_add(price.map_or(0, |price| cost_with(price, &Usage::default(), &units)));
         let plan = Plan::new(&route, found.star, system::random(), belongs_to, &live.health, now);
         let mut attempts = Attempts::new(plan, system::random());
         if let Some(smallest) = route.smallest_context {
@@ -231,14 +250,23 @@ impl Exchange {
                 }
             }
         }
+        if let Operation::Passed(endpoint) = operation {
+            for target in attempts.pass_over(&route, |target| !operation.is_at(target)) {
+                self.passed_over.add(&target.provider.name, &found.model(&target.model), "endpoint");
+            }
+            if !route.targets.iter().chain(&route.fallback).any(|target| operation.is_at(target)) {
+                let others = live.snapshot.providers.iter().filter(|provider| provider.protocol.dialect().endpoint(endpoint).is_some());
+                return Err(no_endpoint(endpoint, others.map(|provider| &*provider.name)));
+            }
+        }
         let next = attempts.first(&route, &live.health, now);
         let provider = next.as_ref().map(|turn| turn.target.provider.index);
         let admitted = live.store.admit(&subject(who), route.index, provider, estimate, now).await;
         let permit = admitted.map_err(|error| self.refuse(&error))?;
         live.metrics.limits_admitted(permit.kinds());
-        self.in_flight = Some(live.metrics.enter(Some(route.index), parsed.stream()));
+        self.in_flight = Some(live.metrics.enter(Some(route.index), stream));
         let fresh = || id::fresh(self.arrived);
-        self.shared.lock().life.admit(route.keep_alive.filter(|_| parsed.stream()), Instant::now().into_std());
+        self.shared.lock().life.admit(route.keep_alive.filter(|_| stream && operation.always_streams()), Instant::now().into_std());
         let head = Head::new(fresh(), episode_id.unwrap_or_else(fresh), self.arrived.as_secs(), &model);
         let responses = || {
             let (functions, clock) = (responses::tools::functions(&parsed, &route.params), || system::unix_time().as_secs());
@@ -253,6 +281,7 @@ impl Exchange {
             star: found.star.map(Into::into),
             team: live.snapshot.tenants.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
             size,
+            units,
             permit,
             attempts,
             next,

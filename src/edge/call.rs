@@ -3,7 +3,9 @@
 use super::connector::upstream::{AttemptConnection, Slot};
 use super::large;
 use super::live::Live;
+use super::passed_head::PassedHead;
 use super::shared::Shared;
+use crate::account::Units;
 use crate::dialect::Outgoing;
 use crate::dialect::shared::refusal as refusals;
 use crate::error::ApiError;
@@ -43,6 +45,8 @@ pub struct Call {
     pub head: Head,
     /// What it was expected to use.
     pub size: RequestSize,
+    /// What it asks for that is paid beside tokens.
+    pub units: Units,
     /// The limits it was admitted under; settles when dropped.
     pub permit: Permit,
     /// The context that sealed ids are bound to: the team.
@@ -67,6 +71,8 @@ pub struct Attempt {
     pub timeouts: Timeouts,
     /// The request that goes there; the decoder in it moves into the answer.
     pub outgoing: Outgoing,
+    /// The head of its answer, where that passes as it is.
+    pub passed: Option<Box<PassedHead>>,
     /// What the target's health learns of it, until it has failed.
     pub tracker: Option<AttemptTracker>,
     /// Its connection to the provider.
@@ -91,6 +97,11 @@ struct Encode {
 }
 
 impl Encode {
+    /// Of the body that is read, in bytes.
+    fn size(&self) -> usize {
+        if let Beside::Form(form) = &self.beside { form.size() } else { self.parsed.body().len() }
+    }
+
     /// Writes the request, without the fields that the target has refused.
     fn run(self) -> Result<Outgoing, ApiError> {
         let without;
@@ -135,7 +146,7 @@ impl Call {
             *without_reasoning = false; // another target may be able to read it
         }
         let encode = self.encode(&target, &model, live)?;
-        let outgoing = large::run(encode.parsed.body().len(), move || encode.run()).await??;
+        let outgoing = large::run(encode.size(), move || encode.run()).await??;
         let slot = live.upstream(&target).enter().ok_or(AttemptFailure::Saturated)?;
         let kinds = live.store.enter(&mut self.permit, provider, live.now()).await.map_err(AttemptFailure::Limited)?;
         live.metrics.limits_admitted(kinds);
@@ -145,6 +156,7 @@ impl Call {
             target,
             model,
             outgoing,
+            passed: None,
             tracker: Some(tracker),
             connection: AttemptConnection::default(),
             slot: Some(slot),

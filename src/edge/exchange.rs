@@ -6,39 +6,30 @@ use super::failure;
 use super::live::Live;
 use super::outage;
 use super::respond::{self, Common, Only};
-use super::response_headers::{DATE, X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
+use super::response_headers::{X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
 use super::shared::Shared;
-use crate::account::{EndedBy, Ledger, cost, settled};
-use crate::config::snapshot::{ResponseModel, StreamUsage};
-use crate::dialect::Spent;
+use crate::account::{EndedBy, Ledger, cost_with, settled};
 use crate::dialect::shared::blame::Sent;
-use crate::egress::is_proxys_refusal;
 use crate::error::{ApiError, ErrorKind};
-use crate::frame::coding::ContentDecoder;
 use crate::front::Front;
-use crate::front::chat::chunk::UsagePlace;
-use crate::front::native;
 use crate::front::responses::response::Response;
 use crate::id;
 use crate::json::slices::Slices;
-use crate::lifecycle::{Action, Answer, AttemptFailure, Client, Connect, Connection, Delivery, Metered, Refusal};
+use crate::lifecycle::{Action, AttemptFailure, Client, Connect, Connection, Delivery, Metered};
+use crate::lifecycle::{Action, AttemptFailure, Client, Connect, Connection, Delivery, Metered};
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::rule::Dimension;
 use crate::limit::{LimitError, LimitHeaders, Scope, Used};
 use crate::operation::{Beside, Operation};
 use crate::provider::Target;
-use crate::relay::{Form, Relay};
+use crate::relay::passed::Content;
 use crate::route::failures::{TargetNotes, member};
 use crate::system;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome};
 use crate::telemetry::metrics::InFlight;
-use crate::telemetry::throttle::Throttle;
 use crate::telemetry::trace::Trace;
 use http::{HeaderMap, HeaderValue};
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimePrinter;
 use pingora_core::Error;
-use std::mem::replace;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -67,6 +58,8 @@ pub struct Exchange {
     pub limit: Option<(Scope, Dimension)>,
     /// The endpoint, as a word of a closed set; empty until it is known.
     pub endpoint: &'static str,
+    /// What it asks a model for, once that is known.
+    pub operation: Option<Operation>,
     /// Whether it only asks if somebody is there, which is neither counted nor logged.
     pub is_greeting: bool,
     /// What `sticky` balancing went by, as a word of a closed set; empty for other routes.
@@ -85,6 +78,8 @@ pub struct Exchange {
     pub in_flight: Option<InFlight>,
     /// Counts the request for a drain.
     pub guard: RequestGuard,
+    /// Whether an answer has broken off that no event can end: its connection is closed without an end.
+    pub broken_off: bool,
 }
 
 /// What a client still gets when nothing more is tried.
@@ -116,6 +111,7 @@ impl Exchange {
             refused: None,
             limit: None,
             endpoint: "",
+            operation: None,
             is_greeting: false,
             sticky_by: "",
             unknown_model: None,
@@ -125,6 +121,7 @@ impl Exchange {
             call: None,
             in_flight: None,
             guard,
+            broken_off: false,
         }
     }
 
@@ -197,7 +194,7 @@ impl Exchange {
         if let AttemptFailure::Rejected(_) = failure {
             call.failures.add_unfit(error);
         } else {
-            self.live.metrics.attempt(provider.index, failure.outcome());
+            self.live.metrics.attempt(provider.index, call.operation, failure.outcome());
             call.failures.add(error, failure.reason());
         }
         call.next = call.attempts.skip(&call.route, &self.live.health, self.live.now());
@@ -233,7 +230,7 @@ impl Exchange {
         attempt.slot = None;
         call.permit.leave_provider();
         let (target, now) = (&attempt.target, self.live.now());
-        self.live.metrics.attempt(target.provider.index, failure.outcome());
+        self.live.metrics.attempt(target.provider.index, call.operation, failure.outcome());
         self.reason = failure.reason();
         self.tried.add(&target.provider.endpoint_name, &attempt.model, self.reason);
         self.ledger.ended_by = failure.ended_by();
@@ -312,8 +309,16 @@ impl Exchange {
 
     /// Nothing more is tried after this error.
     pub fn on_final_error(&mut self, e: &Error) -> Reply {
-        let action = self.shared.lock().life.on_error(failure::of(e), Connection::default());
+        let (action, is_opaque) = {
+            let life = &mut self.shared.lock().life;
+            (life.on_error(failure::of(e), Connection::default()), life.is_opaque())
+        };
         match action {
+            _ if self.broken_off => Reply::Nothing,
+            Action::Truncate(failure) if is_opaque => {
+                self.fail(failure);
+                Reply::Nothing
+            }
             Action::Finish => Reply::End,
             Action::Truncate(failure) => Reply::Event(self.truncate(failure)),
             Action::Next(failure) => self.reply(failure),
@@ -386,55 +391,6 @@ impl Exchange {
         shared.life.send(&attempt.timeouts, self.ledger.stream, now.into_std());
     }
 
-    /// The head of the provider's response.
-    pub fn on_head(&mut self, status: u16, headers: &HeaderMap) {
-        let Some(call) = self.call.as_deref_mut() else { return };
-        let (stream, server) = (self.ledger.stream, &self.live.snapshot.server);
-        let usage = call.parsed.as_deref().is_some_and(|parsed| parsed.include_usage()).then_some(server.stream_usage);
-        let is_native = call.attempt.as_ref().is_some_and(|attempt| attempt.outgoing.decoder.is_native());
-        let form = match (call.operation, stream, usage) {
-            (Operation::Responses, ..) => {
-                let Beside::Responses { response, .. } = &call.beside else { return };
-                let response = match (server.response_model, &call.attempt) {
-                    (ResponseModel::Upstream, Some(attempt)) => response.of_model(&attempt.model),
-                    _ => response.clone(),
-                };
-                // Where a heartbeat has begun the response, the provider's own beginning would be a second one.
-                let passes = is_native && !response.has_begun();
-                let protocol = passes.then(|| native::Protocol::Responses(response.clone()));
-                protocol.map_or(Form::Response { response, stream }, |protocol| Form::Native { protocol, stream })
-            }
-            (Operation::CountTokens, ..) => Form::Count,
-            (Operation::Messages, stream, _) if is_native => Form::Native { protocol: native::Protocol::Messages, stream },
-            (Operation::Messages, true, _) => Form::Events,
-            (Operation::Messages, false, _) => Form::Message,
-            (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.size).prompt },
-            (Operation::Chat, false, _) => Form::Completion,
-            (Operation::Chat, true, None) => Form::Chunks(UsagePlace::Withheld),
-            (Operation::Chat, true, Some(StreamUsage::Merged)) => Form::Chunks(UsagePlace::Merged),
-            (Operation::Chat, true, Some(StreamUsage::Separate)) => Form::Chunks(UsagePlace::Separate),
-        };
-        let Some(attempt) = call.attempt.as_mut() else { return };
-        let coding = ContentDecoder::of(headers);
-        let response = if (200..300).contains(&status) {
-            let mut head = call.head.clone();
-            if server.response_model == ResponseModel::Upstream {
-                head.model = attempt.model.clone();
-            }
-            let seal = self.live.seal(&call.team, &attempt.target.provider.name);
-            let mut decoder = replace(&mut attempt.outgoing.decoder, Box::new(Spent));
-            decoder.headers(headers);
-            let framing = attempt.outgoing.framing.labelled(headers, stream);
-            Ok(Answer::new(Relay::new(framing, decoder, head, form, Some(seal)), coding))
-        } else {
-            let protocol = (!is_proxys(&attempt.target, status, headers)).then(|| attempt.target.protocol.clone());
-            let mut headers = headers.clone();
-            headers.entry(DATE).or_insert_with(date); // what a `retry-after` that is a date is compared with
-            Err(Box::new(Refusal { status, headers, body: Vec::new(), decoder: coding, protocol }))
-        };
-        self.shared.lock().life.on_head(response, Instant::now().into_std());
-    }
-
     /// A piece of the provider's body, or its end. Returns bytes for the client; `None` where another attempt will be made.
     pub fn on_body(&mut self, bytes: &[u8], end: bool, now: Instant) -> Option<Vec<u8>> {
         let Self { shared, call, live, .. } = self;
@@ -442,14 +398,22 @@ impl Exchange {
         let step = shared.lock().life.on_bytes(bytes, end, now.into_std(), leave);
         let mut out = step.out;
         if let Some(client) = step.begins {
-            self.commit(client, out.len());
+            let whole = matches!(step.end, Some(Ok(_))).then_some(out.len());
+            self.commit(client, out.len(), whole);
         }
         match step.end {
             None => {}
             Some(Ok(metered)) => self.complete(metered, end),
             Some(Err(failure)) => {
-                let committed = self.shared.lock().life.is_committed();
-                if committed {
+                let (committed, is_opaque) = {
+                    let life = &self.shared.lock().life;
+                    (life.is_committed(), life.is_opaque())
+                };
+                if is_opaque {
+                    self.fail(failure);
+                    self.broken_off = true;
+                    return None;
+                } else if committed {
                     out.extend_from_slice(&self.truncate(failure));
                 } else if self.retry_without(&failure) || self.fail(failure) {
                     return None;
@@ -475,24 +439,31 @@ impl Exchange {
         call.retry_without(refusal, &self.shared, &self.live)
     }
 
-    /// The answer begins, with the first `length` bytes of it.
-    fn commit(&mut self, client: Client, length: usize) {
-        if self.call.as_ref().is_some_and(|c| c.operation.generates()) {
+    /// The answer begins, with the first `length` bytes of it; `whole`: the same, where that is all of one that passes.
+    fn commit(&mut self, client: Client, length: usize, whole: Option<usize>) {
+        let passed = self.call.as_deref().and_then(|call| call.attempt.as_ref()).and_then(|attempt| attempt.passed.as_ref());
+        let is_stream = passed.is_some_and(|head| head.content == Content::Events);
+        if is_stream || self.call.as_ref().is_some_and(|c| c.operation.generates()) {
             self.ledger.ttft.get_or_insert(self.began.elapsed()); // a vector has no first token
         }
-        self.ledger.status = 200;
+        self.ledger.status = passed.map_or(200, |head| head.status);
         if client == Client::Nothing {
             let mut headers = HeaderMap::with_capacity(respond::ROOM);
-            if self.ledger.stream {
+            if let Some(head) = passed {
+                head.add_to(&mut headers, whole);
+            } else if self.ledger.stream {
                 respond::stream_headers(&mut headers);
             } else {
                 respond::json_headers(&mut headers, length);
             }
             self.add_headers(&mut headers);
-            self.shared.lock().head = respond::head(200, headers).ok();
+            self.shared.lock().head = respond::head(self.ledger.status, headers).ok();
         }
         let Some(call) = self.call.as_deref_mut() else { return };
         call.parsed = None; // no other target can be asked
+        if let Beside::Form(_) = call.beside {
+            call.beside = Beside::Nothing;
+        }
         let Some(attempt) = call.attempt.as_mut() else { return };
         attempt.outgoing.body = Slices::default();
         let now = self.live.now();
@@ -508,11 +479,12 @@ impl Exchange {
         self.account(metered);
         self.ledger.ended_by = EndedBy::Complete;
         self.reason = ""; // what failed before was made good
-        let Some(attempt) = self.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) else { return };
+        let Some(call) = self.call.as_deref_mut() else { return };
+        let Some(attempt) = &mut call.attempt else { return };
         if end {
             attempt.slot = None; // before the client, once answered, asks again
         }
-        self.live.metrics.attempt(attempt.target.provider.index, Outcome::Success);
+        self.live.metrics.attempt(attempt.target.provider.index, call.operation, Outcome::Success);
         if !self.tried.is_empty() {
             self.tried.add(&attempt.target.provider.endpoint_name, &attempt.model, Outcome::Success.name());
         }
@@ -522,12 +494,19 @@ impl Exchange {
     fn account(&mut self, metered: Metered) {
         let Some(call) = self.call.as_deref_mut() else { return };
         let expected = || self.live.limiter.usage(call.route.index, &call.size);
-        let (usage, estimated) = settled(metered.reported, metered.whole, expected, metered.bytes.div_ceil(INITIAL_BYTES_PER_TOKEN));
-        if !estimated && call.operation != Operation::CountTokens {
+        let (usage, estimated) = match call.operation {
+            // Nothing is known of what an answer says that passes: what it does not count is what was expected.
+            Operation::Passed(_) => match metered.reported {
+                Some(usage) => (usage, !metered.whole),
+                None => (expected(), expected().total() > 0),
+            },
+            _ => settled(metered.reported, metered.whole, expected, metered.bytes.div_ceil(INITIAL_BYTES_PER_TOKEN)),
+        };
+        if !estimated && call.operation.is_typical() {
             self.live.limiter.learn(call.route.index, &call.size, &usage);
         }
         let price = call.attempt.as_ref().and_then(|attempt| attempt.target.price.as_ref());
-        let micro_usd = price.map_or(0, |price| cost(price, &usage));
+        let micro_usd = price.map_or(0, |price| cost_with(price, &usage, &call.units.corrected_by(metered.units)));
         (self.ledger.usage, self.ledger.estimated, self.ledger.micro_usd) = (usage, estimated, micro_usd);
         self.ledger.upstream_id = metered.id;
         call.permit.settle(Used { tokens: usage.total(), micro_usd }, self.live.now());
@@ -566,24 +545,4 @@ impl Exchange {
         names(X_DROPPED, attempt.outgoing.dropped.join(","));
         names(X_ADJUSTED, attempt.outgoing.adjusted.join(","));
     }
-}
-
-/// Whether a refusal is that of the proxy which the request was given to in absolute form.
-fn is_proxys(target: &Target, status: u16, headers: &HeaderMap) -> bool {
-    static REFUSED: Throttle = Throttle::new();
-    let proxy = target.provider.forward_proxy().filter(|_| is_proxys_refusal(status, headers));
-    if let Some(proxy) = proxy
-        && let Some(suppressed) = REFUSED.admit(Instant::now().into_std())
-    {
-        let (name, more) = (&target.provider.name, if status == 407 { "" } else { ", or a server behind it did" });
-        log::warn!("provider `{name}`: the egress proxy {proxy} refused a request with status {status}{more}{suppressed}");
-    }
-    proxy.is_some()
-}
-
-/// The time, as the header `date` has it.
-fn date() -> HeaderValue {
-    let seconds = i64::try_from(system::unix_time().as_secs()).unwrap_or_default();
-    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::from_second(seconds).unwrap_or_default());
-    text.ok().and_then(|text| HeaderValue::try_from(text).ok()).unwrap_or(HeaderValue::from_static(""))
 }

@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod call;
 mod conversation;
 pub mod exchange;
+mod upstream_head;
 
 pub mod intake;
 
@@ -35,6 +36,7 @@ pub mod upstream_request;
 
 pub mod failure;
 pub mod outage;
+pub mod passed_head;
 pub mod respond;
 pub mod response_headers;
 

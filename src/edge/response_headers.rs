@@ -38,11 +38,13 @@ headers! {
     WWW_AUTHENTICATE = "www-authenticate";
     /// The methods of the endpoint, with a 405.
     ALLOW = "allow";
-    /// `application/json`, or `text/event-stream; charset=utf-8` for a stream.
+    /// `application/json`, or `text/event-stream; charset=utf-8` for a stream. The provider's own where its answer passes as it is.
     CONTENT_TYPE = "content-type";
+    /// The provider's name for the file that its answer is, where that passes as it is.
+    CONTENT_DISPOSITION = "content-disposition";
     /// The length of a whole answer.
     CONTENT_LENGTH = "content-length";
-    /// `chunked`, for a stream over HTTP/1.1.
+    /// `chunked`, for a stream over HTTP/1.1, and for audio of unknown length.
     TRANSFER_ENCODING = "transfer-encoding";
     /// `no-cache`, for a stream.
     CACHE_CONTROL = "cache-control";

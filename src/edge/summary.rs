@@ -20,7 +20,7 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     if ctx.is_greeting {
         return;
     }
-    live.metrics.request_finished(ledger);
+    live.metrics.request_finished(ledger, ctx.operation);
     let phase = ctx.shared.lock().life.settle();
     if ledger.ended_by == EndedBy::Client {
         live.metrics.client_disconnected(ledger.route, phase);

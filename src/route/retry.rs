@@ -72,14 +72,17 @@ impl Attempts {
 
     /// Skips the targets whose `context` is far too small for a prompt of about `prompt_tokens`, unless that is all of them.
     /// Returns the skipped targets.
-    pub fn pass_over_small<'r>(&mut self, route: &'r Route, prompt_tokens: u64) -> impl Iterator<Item = &'r Arc<Target>> + use<'r> {
+    pub fn pass_over_small<'r>(&mut self, route: &'r Route, prompt_tokens: u64) -> SmallVec<[&'r Arc<Target>; 4]> {
         let is_small = |target: &Target| target.context.is_some_and(|context| prompt_tokens > FAR_ABOVE * u64::from(context));
-        let mut small: SmallVec<[(u64, &Arc<Target>); 4]> = self.steps(route).filter(|(_, target)| is_small(target)).collect();
-        if small.len() == self.steps(route).count() {
-            small.clear();
-        }
-        small.iter().for_each(|(bit, _)| self.skipped |= bit);
-        small.into_iter().map(|(_, target)| target)
+        let all_are = self.steps(route).all(|(_, target)| is_small(target));
+        self.pass_over(route, |target| !all_are && is_small(target))
+    }
+
+    /// Skips the targets that cannot serve the request. Returns them.
+    pub fn pass_over<'r>(&mut self, route: &'r Route, cannot: impl Fn(&Target) -> bool) -> SmallVec<[&'r Arc<Target>; 4]> {
+        let skipped: SmallVec<[(u64, &Arc<Target>); 4]> = self.steps(route).filter(|(_, target)| cannot(target)).collect();
+        skipped.iter().for_each(|(bit, _)| self.skipped |= bit);
+        skipped.into_iter().map(|(_, target)| target).collect()
     }
 
     /// The targets in order, each with its bit.
@@ -453,7 +456,7 @@ mod tests {
             let (snapshot, route) = route(&["a", "b", "c"].map(|model| (model, contexts[usize::from(model.as_bytes()[0] - b'a')])), 3);
             let health = Health::new(&snapshot.routes, None);
             let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
-            let small: Vec<_> = attempts.pass_over_small(&route, tokens).map(|target| target.index).collect();
+            let small: Vec<_> = attempts.pass_over_small(&route, tokens).into_iter().map(|target| target.index).collect();
             let turn = attempts.first(&route, &health, 0).unwrap();
             assert_eq!((&small[..], turn.target.index), (passed, first), "{contexts:?} {tokens}");
             assert_eq!(route.smallest_context, contexts.into_iter().flatten().min());

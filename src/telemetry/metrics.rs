@@ -4,9 +4,11 @@
 //! `NONE` and [closed sets](super::labels), so clients cannot create series. Series belong to `Families`, which survive
 //! reloads; series of removed routes, teams and providers are no longer exported.
 //!
-//! Memory: 16 bytes for each combination of a (route, provider) pair and a team, about 400 bytes more once it is used,
-//! and about 700 bytes per histogram. A hundred routes with two providers and a thousand teams take 5 MB.
+//! Memory: 16 bytes for each combination of a (route, provider) pair and a team, about 600 bytes more once it is used and 400
+//! for each operation of it, and about 700 bytes per histogram. A hundred routes with two providers and a thousand teams take 5 MB.
 
+pub use super::families::FAMILIES;
+use super::families::{DEADLINES, Families};
 use super::family::{Child, Family};
 use super::labels::{Decision, NONE, Outcome, Phase, PromptCache, Rejected, Reload, STATUS_COUNT, TokenType, status};
 use crate::account::Ledger;
@@ -15,11 +17,11 @@ use crate::auth::tenants::Tenants;
 use crate::limit::Scope;
 use crate::limit::rule::Dimension;
 use crate::llm::field::Field;
+use crate::operation::Operation;
 use crate::provider::{ModelName, Provider};
 use crate::route::settings::Routes;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -28,77 +30,11 @@ use std::time::Duration;
 /// Content type of the text that [`Metrics::text`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Buckets from a rejected request to an agent's longest answer.
-const DURATION: &[f64] = &[0.05, 0.25, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
-/// Further buckets, in seconds, up to the largest configured timeout. The last is the longest configurable duration.
-const DEADLINES: &[f64] = &[120.0, 300.0, 600.0, 1_200.0, 3_600.0, 21_600.0, 86_400.0, 2_592_000.0];
-/// Buckets from microseconds to tens of milliseconds for large bodies.
-const OVERHEAD: &[f64] = &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.05, 0.1, 0.5];
-/// OpenTelemetry's recommendation for GenAI, thinned out: every bucket is a series per route and provider.
-const FIRST_TOKEN: &[f64] = &[0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
-/// The same, extended for small models on fast hardware.
-const PER_OUTPUT_TOKEN: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5];
+/// Number of label values for operations: theirs, and [`NONE`] for a request that asks for no model.
+const OPERATIONS: usize = Operation::COUNT + 1;
 
 /// Label of a dropped parameter that is not a [`Field`].
 const OTHER: &str = "other";
-
-macro_rules! families {
-    ($($field:ident: $kind:ty = $name:literal, $help:literal, [$($label:literal),*] $(, $buckets:expr)?;)+) => {
-        /// Name, type, help and labels of every family.
-        pub const FAMILIES: &[(&str, &str, &str, &[&str])] = &[$(($name, stringify!($kind), $help, &[$($label),*])),+];
-
-        /// All series of the process.
-        struct Families { $($field: Family<$kind>),+ }
-
-        impl Families {
-            fn new() -> prometheus::Result<Self> {
-                Ok(Self { $($field: families!(@make $name, $help, [$($label),*] $(, $buckets)?)),+ })
-            }
-
-            fn retain(&self, wanted: impl Fn(&str, &str) -> bool) {
-                $(self.$field.retain(&wanted);)+
-            }
-
-            fn collect(&self) -> Vec<MetricFamily> {
-                [$(self.$field.collect()),+].into_iter().flatten().collect()
-            }
-        }
-    };
-    (@make $name:literal, $help:literal, [$($label:literal),*]) => { Family::new($name, $help, &[$($label),*])? };
-    (@make $name:literal, $help:literal, [$($label:literal),*], $buckets:expr) => {
-        Family::with_buckets($name, $help, &[$($label),*], $buckets)?
-    };
-}
-
-families! {
-    requests: IntCounter = "tidegate_requests_total", "Finished requests.", ["route", "team", "provider", "status"];
-    duration: Histogram = "tidegate_request_duration_seconds", "Time from the first byte of a request to the last byte of its response.", ["route", "provider", "stream"], DURATION;
-    overhead: Histogram = "tidegate_gateway_overhead_seconds", "Time that Tidegate itself adds to a request.", ["route"], OVERHEAD;
-    first_token: Histogram = "gen_ai_server_time_to_first_token_seconds", "Time from the first byte of a request to the first content of its streamed response.", ["route", "provider"], FIRST_TOKEN;
-    per_output_token: Histogram = "gen_ai_server_time_per_output_token_seconds", "Time per output token of a streamed response after the first token.", ["route", "provider"], PER_OUTPUT_TOKEN;
-    tokens: IntCounter = "gen_ai_client_token_usage_total", "Tokens used; input includes cached_input, output includes reasoning.", ["route", "team", "provider", "token_type"];
-    prompt_cache: IntCounter = "tidegate_prompt_cache_tokens_total", "Tokens of prompts, by what the provider's cache had of them; from the first prompt on that it had a part of.", ["route", "team", "provider", "kind"];
-    cost: Counter = "tidegate_cost_usd_total", "Cost of responses by the configured prices, in USD.", ["route", "team", "provider"];
-    decisions: IntCounter = "tidegate_limit_decisions_total", "Limits checked; a rejected request counts once, for the limit reported to the client.", ["scope", "dimension", "decision"];
-    attempts: IntCounter = "tidegate_upstream_attempts_total", "Attempts at providers; limited: not made because of a limit of the gateway.", ["provider", "outcome"];
-    targets: IntGauge = "tidegate_target_state", "1 for a healthy target, 0 for an ejected one.", ["route", "target"];
-    in_flight: IntGauge = "tidegate_in_flight_requests", "Requests in flight.", ["route"];
-    open_streams: IntGauge = "tidegate_open_streams", "Streamed requests in flight.", ["route"];
-    auth_failures: IntCounter = "tidegate_auth_failures_total", "Requests that failed authentication, or authorization for their route.", ["reason"];
-    rejected: IntCounter = "tidegate_rejected_connections_total", "Client connections and request heads rejected before a request was read.", ["reason"];
-    dropped_params: IntCounter = "tidegate_dropped_params_total", "Request fields dropped because the provider does not support them.", ["provider", "param"];
-    disconnects: IntCounter = "tidegate_client_disconnects_total", "Client disconnects before the response was complete.", ["route", "phase"];
-    reloads: IntCounter = "tidegate_config_reloads_total", "Configuration reloads.", ["result"];
-    last_reload: Gauge = "tidegate_config_last_reload_timestamp_seconds", "Time of the last reload with this result.", ["result"];
-    config_rejected: IntGauge = "tidegate_config_rejected", "1 if the last reload was rejected and an older configuration is in force, else 0.", [];
-    key_problems: IntGauge = "tidegate_key_file_problems", "Problems of files of `keys_dir`, each of which is in force as it was before; shown where there is a `keys_dir`.", [];
-    store_calls: IntCounter = "tidegate_limit_store_calls_total", "Calls of the limit store: decisions, connects, reports.", [];
-    store_errors: IntCounter = "tidegate_limit_store_errors_total", "Calls of the limit store that failed or timed out.", [];
-    limit_used: Gauge = "tidegate_limit_used_ratio", "Used fraction of a limit; the largest if several have the same dimension.", ["scope", "name", "dimension"];
-    limit_warnings: IntCounter = "tidegate_limit_warnings_total", "Warnings of soft limits; limits of the same dimension are counted together.", ["scope", "name", "dimension"];
-    log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines dropped because stdout was too slow, full or closed.", [];
-    build: IntGauge = "tidegate_build_info", "Always 1; the version is a label.", ["version"];
-}
 
 /// Names used as label values, by index.
 #[derive(Clone, Debug, Default)]
@@ -161,7 +97,8 @@ impl Names {
 /// Series of a team on a (route, provider) pair.
 #[derive(Default)]
 struct TeamSeries {
-    requests: [OnceLock<IntCounter>; STATUS_COUNT],
+    /// By operation.
+    requests: [OnceLock<Box<[OnceLock<IntCounter>; STATUS_COUNT]>>; OPERATIONS],
     tokens: [OnceLock<IntCounter>; TokenType::ALL.len()],
     prompt_cache: [OnceLock<IntCounter>; PromptCache::ALL.len()],
     cost: OnceLock<Counter>,
@@ -170,7 +107,8 @@ struct TeamSeries {
 /// Series of a (route, provider) pair.
 #[derive(Default)]
 struct PairSeries {
-    duration: [OnceLock<Histogram>; 2],
+    /// By operation.
+    duration: [[OnceLock<Histogram>; 2]; OPERATIONS],
     first_token: OnceLock<Histogram>,
     per_output_token: OnceLock<Histogram>,
 }
@@ -187,7 +125,8 @@ struct RouteSeries {
 
 /// Series of a provider.
 struct ProviderSeries {
-    attempts: Vec<IntCounter>,
+    /// By operation and outcome. Those of chat are exported from the start, at zero.
+    attempts: Vec<[OnceLock<IntCounter>; Outcome::ALL.len()]>,
     /// By field; the last one is [`OTHER`].
     dropped: Vec<OnceLock<IntCounter>>,
 }
@@ -246,8 +185,8 @@ impl Metrics {
                 }
             })
             .collect();
-        let providers = names.providers.iter().map(|name| ProviderSeries {
-            attempts: Outcome::ALL.iter().map(|outcome| families.attempts.series(&[name, outcome.name()])).collect(),
+        let providers = names.providers.iter().map(|_| ProviderSeries {
+            attempts: (0..Operation::COUNT).map(|_| Default::default()).collect(),
             dropped: (0..=Field::ALL.len()).map(|_| OnceLock::new()).collect(),
         });
         let decisions = Scope::ALL.iter().flat_map(|scope| {
@@ -298,7 +237,7 @@ impl Metrics {
             None => (None, None),
         };
         if let Some(account) = self.account(None, None, None) {
-            self.requests(account, (None, None, None), 404);
+            self.requests(account, (None, None, None), None, 404);
             for kind in TokenType::ALL {
                 self.tokens(account, (None, None, None), *kind);
             }
@@ -308,27 +247,30 @@ impl Metrics {
             self.cost(account, (None, None, None));
         }
         if let Some(pair) = self.pair(route, provider) {
-            self.duration(pair, (route, provider), false);
+            self.duration(pair, (route, provider), Some(Operation::Chat), false);
             self.first_token(pair, (route, provider));
             self.per_output_token(pair, (route, provider));
         }
         // Requests rejected before routing.
         if let Some(pair) = self.pair(None, None) {
-            self.duration(pair, (None, None), false);
+            self.duration(pair, (None, None), None, false);
         }
         self.overhead(None);
         self.overhead(route);
         self.disconnect_counter(route, Phase::Answer);
         for provider in 0..self.providers.len() {
+            for outcome in Outcome::ALL {
+                self.attempts(provider, Operation::Chat, *outcome);
+            }
             self.dropped_counter(provider, OTHER);
         }
     }
 
-    /// Records a finished request.
-    pub fn request_finished(&self, ledger: &Ledger) {
+    /// Records a finished request; `operation`: what it asked a model for.
+    pub fn request_finished(&self, ledger: &Ledger, operation: Option<Operation>) {
         let labels = (ledger.route, ledger.team, ledger.provider);
         if let Some(account) = self.account(labels.0, labels.1, labels.2) {
-            if let Some(counter) = self.requests(account, labels, ledger.status) {
+            if let Some(counter) = self.requests(account, labels, operation, ledger.status) {
                 counter.inc();
             }
             let usage = &ledger.usage;
@@ -354,7 +296,7 @@ impl Metrics {
         }
         if let Some(pair) = self.pair(ledger.route, ledger.provider) {
             let labels = (ledger.route, ledger.provider);
-            if let Some(histogram) = self.duration(pair, labels, ledger.stream) {
+            if let Some(histogram) = self.duration(pair, labels, operation, ledger.stream) {
                 histogram.observe(ledger.duration.as_secs_f64());
             }
             // Whole answers have no time to first token.
@@ -382,8 +324,8 @@ impl Metrics {
     }
 
     /// Records an attempt.
-    pub fn attempt(&self, provider: usize, outcome: Outcome) {
-        if let Some(counter) = self.providers.get(provider).and_then(|p| p.attempts.get(outcome as usize)) {
+    pub fn attempt(&self, provider: usize, operation: Operation, outcome: Outcome) {
+        if let Some(counter) = self.attempts(provider, operation, outcome) {
             counter.inc();
         }
     }
@@ -465,10 +407,23 @@ impl Metrics {
         Some(self.accounts.get(number)?.get_or_init(Box::default))
     }
 
-    fn requests<'a>(&self, account: &'a TeamSeries, (route, team, provider): Labels, code: u16) -> Option<&'a IntCounter> {
+    fn requests<'a>(
+        &self,
+        account: &'a TeamSeries,
+        (route, team, provider): Labels,
+        operation: Option<Operation>,
+        code: u16,
+    ) -> Option<&'a IntCounter> {
         let (number, code) = status(code);
-        let make = || self.families.requests.series(&[self.names.route(route), self.names.team(team), self.names.provider(provider), code]);
-        Some(account.requests.get(number)?.get_or_init(make))
+        let (at, operation) = operation_label(operation);
+        let names = &self.names;
+        let make = || self.families.requests.series(&[names.route(route), names.team(team), names.provider(provider), operation, code]);
+        Some(account.requests.get(at)?.get_or_init(Box::default).get(number)?.get_or_init(make))
+    }
+
+    fn attempts(&self, provider: usize, operation: Operation, outcome: Outcome) -> Option<&IntCounter> {
+        let make = || self.families.attempts.series(&[self.names.provider(Some(provider)), operation.name(), outcome.name()]);
+        Some(self.providers.get(provider)?.attempts.get(operation.index())?.get(outcome as usize)?.get_or_init(make))
     }
 
     fn tokens<'a>(&self, account: &'a TeamSeries, (route, team, provider): Labels, kind: TokenType) -> Option<&'a IntCounter> {
@@ -487,10 +442,17 @@ impl Metrics {
         account.cost.get_or_init(|| self.families.cost.series(&[names.route(route), names.team(team), names.provider(provider)]))
     }
 
-    fn duration<'a>(&self, pair: &'a PairSeries, (route, provider): PairLabels, stream: bool) -> Option<&'a Histogram> {
+    fn duration<'a>(
+        &self,
+        pair: &'a PairSeries,
+        (route, provider): PairLabels,
+        operation: Option<Operation>,
+        stream: bool,
+    ) -> Option<&'a Histogram> {
         let word = if stream { "true" } else { "false" };
-        let make = || self.families.duration.series(&[self.names.route(route), self.names.provider(provider), word]);
-        Some(pair.duration.get(usize::from(stream))?.get_or_init(make))
+        let (at, operation) = operation_label(operation);
+        let make = || self.families.duration.series(&[self.names.route(route), self.names.provider(provider), operation, word]);
+        Some(pair.duration.get(at)?.get(usize::from(stream))?.get_or_init(make))
     }
 
     fn first_token<'a>(&self, pair: &'a PairSeries, labels: PairLabels) -> &'a Histogram {
@@ -519,6 +481,11 @@ impl Metrics {
         let make = || self.families.dropped_params.series(&[self.names.provider(Some(provider)), name]);
         Some(self.providers.get(provider)?.dropped.get(number)?.get_or_init(make))
     }
+}
+
+/// Number and name of an operation as a label value.
+fn operation_label(operation: Option<Operation>) -> (usize, &'static str) {
+    operation.map_or((Operation::COUNT, NONE), |operation| (operation.index(), operation.name()))
 }
 
 /// Route, team and provider.

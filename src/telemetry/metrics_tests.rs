@@ -9,6 +9,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+const CHAT: Option<Operation> = Some(Operation::Chat);
+
 fn names() -> Names {
     Names {
         routes: vec![("chat".into(), vec![1, 0]), ("wild/*".into(), vec![0])],
@@ -94,21 +96,27 @@ fn the_buckets_of_a_first_token_reach_the_largest_deadline() {
 #[test]
 fn a_request_is_counted_under_its_names() {
     let metrics = Metrics::new(names(), None).unwrap();
-    metrics.request_finished(&ledger());
+    metrics.request_finished(&ledger(), CHAT);
     let labels = r#"provider="gpu",route="chat""#;
-    assert_eq!(line(&metrics, &format!("tidegate_requests_total{{{labels},status=\"200\",team=\"search\"}}")), "1");
+    assert_eq!(line(&metrics, &format!("tidegate_requests_total{{operation=\"chat\",{labels},status=\"200\",team=\"search\"}}")), "1");
     assert_eq!(line(&metrics, &format!("gen_ai_client_token_usage_total{{{labels},team=\"search\",token_type=\"output\"}}")), "21");
     assert_eq!(line(&metrics, &format!("tidegate_cost_usd_total{{{labels},team=\"search\"}}")), "1.5");
     assert_eq!(line(&metrics, &format!("gen_ai_server_time_per_output_token_seconds_sum{{{labels}}}")), "0.1");
     assert_eq!(line(&metrics, "tidegate_gateway_overhead_seconds_count{route=\"chat\"}"), "1");
-    assert_eq!(line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{{labels},stream=\"true\",le=\"5\"}}")), "1");
-    assert_eq!(line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{{labels},stream=\"true\",le=\"1\"}}")), "0");
+    assert_eq!(
+        line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{operation=\"chat\",{labels},stream=\"true\",le=\"5\"}}")),
+        "1"
+    );
+    assert_eq!(
+        line(&metrics, &format!("tidegate_request_duration_seconds_bucket{{operation=\"chat\",{labels},stream=\"true\",le=\"1\"}}")),
+        "0"
+    );
 }
 
 #[test]
 fn what_is_answered_in_one_piece_has_no_pace_and_what_is_refused_no_overhead() {
     let metrics = Metrics::new(names(), None).unwrap();
-    metrics.request_finished(&Ledger { stream: false, overhead: Duration::ZERO, ..ledger() });
+    metrics.request_finished(&Ledger { stream: false, overhead: Duration::ZERO, ..ledger() }, CHAT);
     for (family, labels) in [
         ("gen_ai_server_time_to_first_token_seconds", r#"provider="gpu",route="chat""#),
         ("gen_ai_server_time_per_output_token_seconds", r#"provider="gpu",route="chat""#),
@@ -122,26 +130,29 @@ fn what_is_answered_in_one_piece_has_no_pace_and_what_is_refused_no_overhead() {
 fn what_clients_make_up_creates_no_series() {
     let metrics = Metrics::new(names(), None).unwrap();
     let refused = Ledger { status: 404, team: Some(0), ..Ledger::new() };
-    (0..2).for_each(|_| metrics.request_finished(&refused));
+    (0..2).for_each(|_| metrics.request_finished(&refused, None));
     metrics.dropped_param(0, "seed");
     let before = text(&metrics).lines().count();
     for i in 0..100 {
-        metrics.request_finished(&refused);
-        metrics.request_finished(&Ledger { route: Some(99), team: Some(77), provider: Some(5), status: 200 + i, ..Ledger::new() });
+        metrics.request_finished(&refused, None);
+        metrics.request_finished(&Ledger { route: Some(99), team: Some(77), provider: Some(5), status: 200 + i, ..Ledger::new() }, CHAT);
         metrics.dropped_param(0, &format!("attacker_{i}"));
         metrics.dropped_param(9, "seed");
-        metrics.attempt(9, Outcome::Success);
+        metrics.attempt(9, Operation::Chat, Outcome::Success);
         metrics.target_state(9, false);
     }
     assert_eq!(text(&metrics).lines().count(), before);
     assert_eq!(line(&metrics, r#"tidegate_dropped_params_total{param="other",provider="openai"}"#), "100");
-    assert_eq!(line(&metrics, r#"tidegate_requests_total{provider="none",route="none",status="404",team="search"}"#), "102");
+    assert_eq!(
+        line(&metrics, r#"tidegate_requests_total{operation="none",provider="none",route="none",status="404",team="search"}"#),
+        "102"
+    );
 }
 
 #[test]
 fn counters_survive_a_reload_and_what_is_gone_is_hidden() {
     let before = Metrics::new(names(), None).unwrap();
-    before.request_finished(&ledger());
+    before.request_finished(&ledger(), CHAT);
     before.reload(Reload::Rejected, 1.0);
     before.target_state(1, false);
     let (chat, wild) = (before.enter(Some(0), true), before.enter(Some(1), false));
@@ -153,9 +164,9 @@ fn counters_survive_a_reload_and_what_is_gone_is_hidden() {
         targets: vec![(1, "gpu/qwen".into()), (0, "gpu/new".into())],
     };
     let after = Metrics::new(new, Some(&before)).unwrap();
-    after.request_finished(&Ledger { route: Some(1), provider: Some(0), team: Some(1), ..ledger() });
-    before.request_finished(&ledger());
-    assert_eq!(line(&after, r#"tidegate_requests_total{provider="gpu",route="chat",status="200",team="search"}"#), "3");
+    after.request_finished(&Ledger { route: Some(1), provider: Some(0), team: Some(1), ..ledger() }, CHAT);
+    before.request_finished(&ledger(), CHAT);
+    assert_eq!(line(&after, r#"tidegate_requests_total{operation="chat",provider="gpu",route="chat",status="200",team="search"}"#), "3");
     assert_eq!(line(&after, r#"tidegate_config_reloads_total{result="rejected"}"#), "1");
     assert_eq!(line(&after, r#"tidegate_in_flight_requests{route="chat"}"#), "1");
     assert_eq!(line(&after, r#"tidegate_open_streams{route="chat"}"#), "1");
@@ -220,7 +231,7 @@ fn promtool_finds_nothing_to_complain_about() {
         return; // checked where the tool is installed
     };
     let metrics = Metrics::new(names(), None).unwrap();
-    metrics.request_finished(&Ledger { team: Some(1), ..ledger() });
+    metrics.request_finished(&Ledger { team: Some(1), ..ledger() }, CHAT);
     promtool.stdin.take().unwrap().write_all(text(&metrics).as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
