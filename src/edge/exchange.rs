@@ -16,7 +16,6 @@ use crate::front::responses::response::Response;
 use crate::id;
 use crate::json::slices::Slices;
 use crate::lifecycle::{Action, AttemptFailure, Client, Connect, Connection, Delivery, Metered};
-use crate::lifecycle::{Action, AttemptFailure, Client, Connect, Connection, Delivery, Metered};
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::rule::Dimension;
 use crate::limit::{LimitError, LimitHeaders, Scope, Used};

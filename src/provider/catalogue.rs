@@ -102,6 +102,7 @@ fn parse(text: &str) -> Result<Vec<Kind>, String> {
 mod tests {
     use super::*;
     use crate::dialect::shared::params::Policy;
+    use crate::llm::endpoint::Endpoint;
     use crate::llm::field::Field;
     use crate::yaml::value::OrNone;
 
@@ -153,6 +154,29 @@ mod tests {
     fn what_is_no_key_is_told() {
         assert!(parse("x: { base_ulr: y }").unwrap_err().contains("`base_ulr`"));
         assert!(parse("x: { lacks: [sed] }").unwrap_err().contains("`sed`"));
+    }
+
+    /// Whoever has an endpoint is played with it, and nobody else.
+    #[test]
+    #[cfg(feature = "simulator")]
+    fn the_simulator_has_the_endpoints_that_the_kinds_have() {
+        for (kind, base) in [
+            ("openai", "/openai/v1"),
+            ("together", "/together/v1"),
+            ("deepseek", "/deepseek"),
+            ("fireworks", "/fireworks/inference/v1"),
+            ("hyperbolic", "/hyperbolic/v1"),
+            ("xai", "/xai/v1"),
+            ("vllm", "/vllm/v1"),
+            ("sglang", "/sglang/v1"),
+            ("mistral", "/mistral/v1"),
+        ] {
+            for endpoint in Endpoint::ALL {
+                let path = named(kind).unwrap().quirks.endpoint(*endpoint);
+                let played = crate::simulate::plays(&format!("{base}{}", path.unwrap_or(endpoint.path())));
+                assert_eq!(path.is_some(), played, "{kind} {endpoint:?}");
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::dialect::Refusal;
 use super::embed::Embed;
+use super::openai::passed::Passed;
 use super::script::Script;
 use super::seen::sha256_hex;
 use serde_json::{Map, Value};
@@ -58,6 +59,8 @@ pub(super) struct Ask {
     pub(super) thinks: bool,
     /// Vectors are wanted, not an answer.
     pub(super) embed: Option<Embed>,
+    /// An endpoint other than that of answers and vectors is asked.
+    pub(super) passed: Option<Passed>,
     /// Tokens of the prompt.
     pub(super) prompt_tokens: u64,
     /// Members of the request, for a dialect whose answers repeat them.

@@ -47,6 +47,11 @@ pub(super) trait Dialect: Sync {
     /// The answer in one piece.
     fn whole(&self, ask: &Ask, reply: &Reply) -> Vec<u8>;
 
+    /// `content-type` of the answer in one piece.
+    fn whole_type(&self, _ask: &Ask) -> &'static str {
+        "application/json"
+    }
+
     /// The answer as the stream's events, each ready for the wire.
     fn events(&self, ask: &Ask, reply: &Reply) -> Vec<Bytes>;
 

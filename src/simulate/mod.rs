@@ -22,7 +22,7 @@
 //! | `/vertex` | aiplatform.googleapis.com: Gemini, Claude and `endpoints/openapi`; `/vertex/token` gives out tokens |
 //!
 //! After the base comes the service's own path: `/chat/completions`, or `/embeddings` where an OpenAI-like service or Mistral
-//! has them, `/responses` at OpenAI, xAI, vLLM from 0.12 and other servers that speak OpenAI, `:embedContent` and its like at Google's, `/v1/messages`, `/model/ID/converse` and so on. A model in a path is percent-decoded; `+` is itself there.
+//! has them, `/completions`, `/moderations`, `/images/…`, `/audio/…` and `/rerank` where they have those, `/responses` at OpenAI, xAI, vLLM from 0.12 and other servers that speak OpenAI, `:embedContent` and its like at Google's, `/v1/messages`, `/model/ID/converse` and so on. A model in a path is percent-decoded; `+` is itself there.
 //!
 //! - It refuses what the real service refuses, in that service's error shape. Good keys are those that begin with `sk-`,
 //!   at Google AI Studio `AIza`, at Bedrock `ABSK` or `bedrock-api-key-`; access tokens at Azure begin with `eyJ`; the
@@ -59,6 +59,7 @@ mod embed;
 mod gemini;
 mod grammar;
 mod mistral;
+mod multipart;
 mod openai;
 mod pattern;
 mod play;
@@ -79,3 +80,9 @@ pub use aws::{DEMO_KEY_ID, DEMO_SECRET};
 pub use seen::{Ending, Seen, SeenBody};
 pub use server::{Handle, MAX_BODY, MAX_CONNECTIONS, Simulator};
 pub use vertex::token::DEMO_TOKEN;
+
+/// Whether a service answers at a path.
+#[cfg(test)]
+pub(crate) fn plays(path: &str) -> bool {
+    dialect::find(path).is_some()
+}

@@ -74,7 +74,7 @@ pub(super) fn answered(dialect: &dyn Dialect, ask: &Ask, reply: &Reply, script: 
         _ => sliced(body, script.slice.unwrap_or(length.max(1))),
     };
     // the comment's byte is not part of the length: nothing follows it
-    Scene { status: 200, content_type: "application/json", headers, length: Some(length), steps }
+    Scene { status: 200, content_type: dialect.whole_type(ask), headers, length: Some(length), steps }
 }
 
 fn streamed(dialect: &dyn Dialect, ask: &Ask, events: Vec<Bytes>, broke: &Refusal, script: &Script) -> Vec<Step> {

@@ -5,11 +5,12 @@ mod embeddings;
 
 use super::ask::Ask;
 use super::dialect::{Dialect, Incoming, Refusal};
-use super::openai::{Service, read};
+use super::openai::{Service, passed, read};
 use super::reply::{Block, Call, Reply, Spoken};
 use super::seen::sha256_hex;
 use super::shape::Rule::{Need, Null};
 use super::shape::{Member, Shape, Why, items, object, text_of};
+use crate::llm::endpoint::Endpoint;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -23,12 +24,18 @@ const BAD_VALUE: &str = "1500";
 /// The path of its embeddings.
 const EMBEDDINGS: &str = "/mistral/v1/embeddings";
 
+/// The endpoint at a path, of the few that it has beside.
+fn passed_at(path: &str) -> Option<Endpoint> {
+    let known = [Endpoint::Moderations, Endpoint::AudioTranscriptions];
+    known.into_iter().find(|endpoint| path.strip_prefix("/mistral/v1") == Some(endpoint.path()))
+}
+
 /// api.mistral.ai.
 pub(super) struct Mistral;
 
 /// Who answers at a path.
 pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
-    matches!(path, "/mistral/v1/chat/completions" | EMBEDDINGS).then_some(&Mistral)
+    (matches!(path, "/mistral/v1/chat/completions" | EMBEDDINGS) || passed_at(path).is_some()).then_some(&Mistral)
 }
 
 static BODY: Shape = Shape::Closed(&[
@@ -127,6 +134,9 @@ impl Dialect for Mistral {
         if !request.header("authorization").strip_prefix("Bearer ").is_some_and(|key| key.starts_with("sk-")) {
             return Err(Refusal::status(401, "Invalid API Key"));
         }
+        if let Some(endpoint) = passed_at(request.path()) {
+            return passed::read_body(Service::Compatible, endpoint, request);
+        }
         let body = Value::Object(object(request.headers, request.body)?);
         let embeds = request.path() == EMBEDDINGS;
         let shape = if embeds { &embeddings::BODY } else { &BODY };
@@ -148,7 +158,14 @@ impl Dialect for Mistral {
         Ok(ask)
     }
 
+    fn whole_type(&self, ask: &Ask) -> &'static str {
+        ask.passed.as_ref().map_or("application/json", passed::content_type)
+    }
+
     fn whole(&self, ask: &Ask, reply: &Reply) -> Vec<u8> {
+        if let Some(passed) = &ask.passed {
+            return passed::whole(ask, passed, reply);
+        }
         if let Some(embed) = &ask.embed {
             return embeddings::whole(ask, embed).to_string().into_bytes();
         }
@@ -163,6 +180,9 @@ impl Dialect for Mistral {
     }
 
     fn events(&self, ask: &Ask, reply: &Reply) -> Vec<Bytes> {
+        if let Some(passed) = &ask.passed {
+            return passed::events(ask, passed, reply);
+        }
         let mut choices = Vec::new();
         for (index, spoken) in reply.choices.iter().enumerate() {
             let mut add =

@@ -4,6 +4,7 @@ mod check;
 mod embeddings;
 mod error;
 mod hosted;
+pub(super) mod passed;
 pub(super) mod read;
 mod responses;
 mod write;
@@ -57,13 +58,18 @@ static BASES: [(&str, Service); 13] = [
 
 /// Who answers at a path.
 pub(super) fn find(path: &str) -> Option<&'static dyn Dialect> {
-    let at = |endpoint: &str| {
-        let base = path.strip_suffix(endpoint)?;
-        BASES.iter().find(|(known, _)| *known == base).map(|(_, service)| service)
-    };
+    let at = |endpoint: &str| service_at(path.strip_suffix(endpoint)?);
     let chat = || at("/chat/completions").or_else(|| at(EMBEDDINGS).filter(|service| service.embeds()));
-    let own = at(responses::PATH).and_then(|service| responses::of(*service)).or_else(|| chat().map(|service| service as &dyn Dialect));
+    let passed = || passed::at(path).map(|(service, _)| service);
+    let own = at(responses::PATH)
+        .and_then(|service| responses::of(*service))
+        .or_else(|| chat().or_else(passed).map(|service| service as &dyn Dialect));
     own.or_else(|| hosted::find(path))
+}
+
+/// The service at a base path.
+fn service_at(base: &str) -> Option<&'static Service> {
+    BASES.iter().find(|(known, _)| *known == base).map(|(_, service)| service)
 }
 
 impl Service {
@@ -107,6 +113,9 @@ impl Dialect for Service {
         if request.path().ends_with(EMBEDDINGS) {
             return embeddings::read(*self, headers, body);
         }
+        if let Some((_, endpoint)) = passed::at(request.path()) {
+            return passed::read(*self, endpoint, request);
+        }
         check::key(*self, headers)?;
         self.judge(&object(headers, body)?, body)
     }
@@ -114,6 +123,9 @@ impl Dialect for Service {
     fn whole(&self, ask: &Ask, reply: &Reply) -> Vec<u8> {
         if let Some(embed) = &ask.embed {
             return embeddings::whole(*self, ask, embed).to_string().into_bytes();
+        }
+        if let Some(passed) = &ask.passed {
+            return passed::whole(ask, passed, reply);
         }
         let mut out = Vec::new();
         if *self == DeepSeek {
@@ -123,7 +135,14 @@ impl Dialect for Service {
         out
     }
 
+    fn whole_type(&self, ask: &Ask) -> &'static str {
+        ask.passed.as_ref().map_or("application/json", passed::content_type)
+    }
+
     fn events(&self, ask: &Ask, reply: &Reply) -> Vec<Bytes> {
+        if let Some(passed) = &ask.passed {
+            return passed::events(ask, passed, reply);
+        }
         let mut events: Vec<Bytes> =
             write::chunks(*self, ask, reply).into_iter().map(|chunk| Bytes::from(format!("data: {chunk}\n\n"))).collect();
         events.push(Bytes::from_static(b"data: [DONE]\n\n"));
