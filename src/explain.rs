@@ -8,6 +8,7 @@ use crate::dialect::gemini::Publisher;
 use crate::dialect::openai::quirks::{ReasoningField, ReasoningTurns};
 use crate::dialect::sagemaker::Format;
 use crate::dialect::shared::params::Policy;
+use crate::llm::endpoint::Endpoint;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::field::Field;
 use crate::llm::settings::Params;
@@ -112,6 +113,13 @@ fn write_model(text: &mut String, target: &Target, model: &str) -> std::fmt::Res
     write_state(text, target, model)?;
     let responses = if target.dialect().has_responses() { "pass as they are" } else { "are translated" };
     writeln!(text, "    requests of the Responses API {responses}")?;
+    let endpoints: Vec<_> = Endpoint::ALL.iter().filter(|endpoint| target.dialect().endpoint(**endpoint).is_some()).collect();
+    let endpoints = if endpoints.is_empty() {
+        "none".to_owned()
+    } else {
+        endpoints.iter().map(|endpoint| endpoint.name()).collect::<Vec<_>>().join(", ")
+    };
+    writeln!(text, "    endpoints that pass: {endpoints}")?;
     let Some((output, tools)) = target.dialect().schemas(model) else { return Ok(()) };
     for (what, rules) in [("schemas", output), ("tools", tools)] {
         let keywords = rules

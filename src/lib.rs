@@ -1,7 +1,7 @@
 //! Tidegate: an edge gateway for LLM traffic.
 //!
 //! Clients use OpenAI's chat completions, embeddings and Responses or Anthropic's Messages; providers use their own wire
-//! protocols. A request is authenticated, limited, routed, translated and signed; the response is translated while it passes through, whole or streamed. This page is
+//! protocols. OpenAI's other endpoints pass as they are. A request is authenticated, limited, routed, translated and signed; the response is translated while it passes through, whole or streamed. This page is
 //! an overview; each module's documentation has the details.
 //!
 //! # What it is not
@@ -98,7 +98,7 @@
 //! | [`explain`] | `tidegate check --explain`: how a route handles each parameter, determined with the encoders |
 //! | [`edge`] | Pingora: listeners, hooks, reading and replaying requests, reload, drain |
 //! | [`lifecycle`] | state machine of a request; classification of failures |
-//! | [`operation`] | chat and embeddings |
+//! | [`operation`] | what a client can ask a model for: chat, embeddings …, and the endpoints that pass |
 //! | [`error`](mod@error) | errors for clients |
 //! | [`id`] | ids of requests, responses and episodes |
 //! | [`auth`] | authentication and access to routes |
@@ -107,7 +107,7 @@
 //! | [`provider`] | providers and targets; the catalogue of kinds |
 //! | [`json`] | JSON without a DOM: scan, envelope, splice, write |
 //! | [`llm`] | protocol-neutral model: request, response events and their order, usage, failures |
-//! | [`front`] | client protocols: chat completions, OpenAI's Responses, Anthropic's Messages, embeddings, lists of models, errors |
+//! | [`front`] | client protocols: chat completions, OpenAI's Responses, Anthropic's Messages, embeddings, requests that pass, lists of models, errors |
 //! | [`dialect`] | provider protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
 //! | [`egress`] | egress proxies: selection and tunnels |
 //! | [`yaml`] | YAML with positions; reading typed sections |

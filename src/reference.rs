@@ -7,6 +7,7 @@ use crate::edge::response_headers;
 use crate::error::ErrorKind;
 use crate::limit::rule::Dimension;
 use crate::limit::{Scope, headers};
+use crate::operation::Operation;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::labels::{Decision, LIMIT_STORE_FAILED, Outcome, Phase, Refused, Rejected, Reload, TokenType};
 use crate::telemetry::metrics::FAMILIES;
@@ -23,7 +24,10 @@ const FIELDS: &[(&str, &str)] = &[
     ("client_request_id", "`x-request-id` of the request."),
     ("trace_id", "Trace id of `traceparent`."),
     ("episode_id", "Episode of the request."),
-    ("endpoint", "`chat`, `embeddings`, `messages`, `count_tokens` or `models`."),
+    (
+        "endpoint",
+        "`chat`, `embeddings`, `messages`, `count_tokens`, `responses`, `models`, or one that passes, by its path with `_` for `/`: `images_edits`.",
+    ),
     ("team", "The key's team."),
     ("key", "Id of the key."),
     ("route", "The requested route."),
@@ -166,6 +170,9 @@ fn metrics(page: &mut Page) {
     page.line("");
     page.line("`route`, `team`, `provider` and `target` are configured names, `param` is a request field or `other`, `status` is a status");
     page.line("or `other`. The other labels have these values:");
+    let operations: Vec<_> = Operation::all().map(|operation| code(operation.name())).collect();
+    page.line("");
+    page.line(&format!("`operation`: {}; `none` for a request that asks for no model.", operations.join(", ")));
     page.words("`outcome` of an attempt", Outcome::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`reason` of an authentication failure", AuthFailure::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`reason` of a rejected connection", Rejected::ALL.iter().map(|word| (word.name(), word.about())));
