@@ -9,6 +9,7 @@ mod engine;
 mod frames;
 mod laws;
 mod mutate;
+mod passed;
 mod requests;
 mod rest;
 #[path = "../shared/targets.rs"]

@@ -21,7 +21,7 @@ use tidegate::operation::{Beside, Operation};
 use tidegate::provider::Target;
 use tidegate::provider::protocol::Protocol;
 
-fn refusal(error: &ApiError) {
+pub fn refusal(error: &ApiError) {
     assert!((400..500).contains(&error.status), "{error:?}");
     assert!(error.message.len() > 3 && error.message.len() < 4096, "{error:?}");
     for front in [Front::OpenAi, Front::Messages, Front::Responses] {
@@ -42,7 +42,7 @@ fn params(rng: &mut Rng) -> Params {
     Params { defaults: some(), overrides: some(), reject_unsupported: rng.u8(..) < 20, ..Params::default() }
 }
 
-fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
+pub fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
     let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into(), "p".into());
     let targets: Vec<(Arc<str>, Arc<Target>)> = targets::all();
     fuzz(name, corpus, Mutator::Json, cases, |input, rng| {
