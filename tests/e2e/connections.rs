@@ -161,7 +161,7 @@ async fn a_stream_that_a_server_has_not_processed_is_repeated_at_no_cost() {
             }
         };
         tokio::join!(serve, asking);
-        let attempts = "tidegate_upstream_attempts_total{outcome=\"success\",provider=\"p\"}";
+        let attempts = "tidegate_upstream_attempts_total{operation=\"chat\",outcome=\"success\",provider=\"p\"}";
         assert_eq!(gateway.metric(attempts).await, 3.0, "{}", gateway.metrics().await);
         assert_eq!(gateway.metric("tidegate_target_state{route=\"r\",target=\"p/m\"}").await, 1.0);
     }
@@ -222,7 +222,7 @@ async fn an_nginx_that_ends_its_connections_costs_no_request() {
     let wrong = soon("all answers", futures::future::join_all(clients)).await;
     let wrong: Vec<_> = wrong.into_iter().flat_map(Result::unwrap).collect();
     assert!(wrong.is_empty(), "{} failed: {}", wrong.len(), wrong[0]);
-    let attempts = "tidegate_upstream_attempts_total{outcome=\"success\",provider=\"p\"}";
+    let attempts = "tidegate_upstream_attempts_total{operation=\"chat\",outcome=\"success\",provider=\"p\"}";
     assert_eq!(gateway.metric(attempts).await, (CLIENTS * REQUESTS) as f64);
 }
 

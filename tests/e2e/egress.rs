@@ -126,7 +126,7 @@ async fn a_proxy_that_refuses_or_is_gone_is_a_502_that_says_so() {
         let said = format!("The egress proxy refused the {what} to provider `{route}` with status {status}");
         assert!(answer.text().contains(&said), "{route}: {message}");
         assert!(!answer.text().contains(&address.to_string()), "{}", answer.text());
-        let series = format!("tidegate_upstream_attempts_total{{outcome=\"connect\",provider=\"{route}\"}}");
+        let series = format!("tidegate_upstream_attempts_total{{operation=\"chat\",outcome=\"connect\",provider=\"{route}\"}}");
         assert_eq!(gateway.metric(&series).await, 1.0, "{route}");
     }
     assert_eq!(sim.count(), 0);

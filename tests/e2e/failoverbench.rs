@@ -73,5 +73,5 @@ async fn s16_the_answer_names_the_fallback_and_only_its_tokens_are_counted() {
     for member in ["\"upstream_model\":\"fb-ok\"", "\"attempts\":2", "\"tokens_estimated\":false"] {
         assert!(line.contains(member), "{member} in {line}");
     }
-    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{outcome=\"overloaded\",provider=\"wall\"}").await, 1.0);
+    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{operation=\"chat\",outcome=\"overloaded\",provider=\"wall\"}").await, 1.0);
 }

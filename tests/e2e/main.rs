@@ -17,6 +17,7 @@ mod connections;
 mod drain;
 mod edges;
 mod egress;
+mod endpoints;
 mod failover;
 mod failoverbench;
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]

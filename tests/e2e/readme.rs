@@ -140,6 +140,7 @@ impl Demo {
 async fn a_new_user_gets_from_the_first_answer_to_fail_over_by_the_readme_alone() {
     let demo = Demo::start().await;
     demo.follow("First requests").await;
+    demo.follow("Images, audio and other endpoints").await;
     demo.follow("Fail-over").await;
     demo.follow("Limits").await;
     demo.follow("Running it").await;

@@ -30,7 +30,7 @@ async fn replicas_share_the_requests_and_one_that_is_down_is_left_out_by_itself(
     assert!(status["routes"][0]["targets"][2]["target"].as_str().unwrap().starts_with("pool@http://127.0.0.1:"), "{status}");
     let line = gateway.output.line("is ejected").await;
     assert!(line.contains("at provider `pool@http://127.0.0.1:"), "{line}");
-    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{outcome=\"success\",provider=\"pool\"}").await, 60.0);
+    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{operation=\"chat\",outcome=\"success\",provider=\"pool\"}").await, 60.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,6 +158,7 @@ async fn openai_python() {
         let gateway = demo(&sim).await;
         script(&python, &scripts("client.py"), &gateway, &dir).await;
         script(&python, &scripts("responses.py"), &gateway, &dir).await;
+        script(&python, &scripts("endpoints.py"), &gateway, &dir).await;
     }
 }
 
@@ -190,7 +191,7 @@ async fn openai_node_and_the_loop_of_the_documentation() {
     script("node", &scripts("loop.mjs"), &gateway, &dir).await;
     if node(&dir).await {
         // A module finds its dependencies beside itself.
-        for name in ["client", "responses"] {
+        for name in ["client", "responses", "endpoints"] {
             let copy = dir.join(format!("{name}-{}.mjs", std::process::id()));
             std::fs::copy(scripts(&format!("{name}.mjs")), &copy).unwrap();
             script("node", &copy, &gateway, &dir).await;

@@ -118,7 +118,7 @@ async fn a_provider_without_a_free_connection_is_passed_over() {
     assert!(line.contains("\"status\":200") && line.contains("\"reason\":null"), "what failed was made good: {line}");
     let answer = gateway.chat(&chat("alone")).await;
     assert_eq!((by(&answer), answer.json()["error"]["type"].as_str()), ((503, "", "0"), Some("overloaded_error")));
-    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{outcome=\"limited\",provider=\"hand\"}").await, 3.0);
+    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{operation=\"chat\",outcome=\"limited\",provider=\"hand\"}").await, 3.0);
     drop(held);
 }
 
@@ -240,5 +240,8 @@ async fn a_provider_that_no_credential_is_to_be_had_for_gives_way_to_the_next() 
     assert_eq!(by(&gateway.chat(&chat("both")).await), (200, "sim", "2"));
     let answer = gateway.chat(&chat("alone")).await;
     assert_eq!((answer.status(), answer.error().contains("credential")), (502, true));
-    assert_eq!(gateway.metric("tidegate_upstream_attempts_total{outcome=\"credential\",provider=\"google\"}").await, 2.0);
+    assert_eq!(
+        gateway.metric("tidegate_upstream_attempts_total{operation=\"chat\",outcome=\"credential\",provider=\"google\"}").await,
+        2.0
+    );
 }

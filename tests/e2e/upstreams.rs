@@ -185,7 +185,7 @@ async fn a_buffered_answer_that_nobody_waits_for_is_accounted() {
     drop(conn);
     let series = "gen_ai_client_token_usage_total{provider=\"sim\",route=\"s/*\",team=\"anonymous\",token_type=\"input\"}";
     until("the prompt's tokens", async || (gateway.metric(series).await > 0.0).then_some(())).await;
-    let attempts = "tidegate_upstream_attempts_total{outcome=\"cancelled\",provider=\"sim\"}";
+    let attempts = "tidegate_upstream_attempts_total{operation=\"chat\",outcome=\"cancelled\",provider=\"sim\"}";
     assert_eq!(gateway.metric(attempts).await, 1.0);
     // A stream that is left counts as an attempt that was left, once.
     let mut conn = gateway.connect().await;
