@@ -12,7 +12,7 @@ use tidegate::yaml::problem::Problems;
 use tidegate::yaml::{json, tree};
 
 /// Where the metrics are declared, each name in quotes.
-const METRICS: &str = include_str!("../src/telemetry/metrics.rs");
+const METRICS: &str = include_str!("../src/telemetry/families.rs");
 /// How the gateway's metrics begin.
 const PREFIXES: [&str; 2] = ["tidegate_", "gen_ai_"];
 /// What a recording rule puts before and after a metric's name has colons.

@@ -411,7 +411,7 @@ async fn a_silent_stream_gets_heartbeats_between_whole_events() {
     // Under the head of a stream, what is no stream is an error event.
     let mut conn = gateway.connect().await;
     conn.send(&typed("/v1/completions", &[], "application/json", body.as_bytes())).await.unwrap();
-    let mut exchange = manual.accept().await;
+    exchange.again().await;
     assert_eq!(conn.head().await.unwrap().status, 200);
     exchange.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}").await;
     let mut text = String::new();

@@ -210,7 +210,7 @@ async fn paths_and_methods_that_are_not_there() {
     let mut conn = gateway.connect().await;
     for (method, path, status, allow) in [
         ("GET", "/", 404, ""),
-        ("POST", "/v1/completions", 404, ""),
+        ("POST", "/v1/edits", 404, ""),
         ("POST", "/v1/chat/completions/", 404, ""),
         ("GET", "/metrics", 404, ""),
         ("GET", "/status", 404, ""),
