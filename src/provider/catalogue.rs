@@ -102,7 +102,6 @@ fn parse(text: &str) -> Result<Vec<Kind>, String> {
 mod tests {
     use super::*;
     use crate::dialect::shared::params::Policy;
-    use crate::llm::endpoint::Endpoint;
     use crate::llm::field::Field;
     use crate::yaml::value::OrNone;
 
@@ -171,7 +170,7 @@ mod tests {
             ("sglang", "/sglang/v1"),
             ("mistral", "/mistral/v1"),
         ] {
-            for endpoint in Endpoint::ALL {
+            for endpoint in crate::llm::endpoint::Endpoint::ALL {
                 let path = named(kind).unwrap().quirks.endpoint(*endpoint);
                 let played = crate::simulate::plays(&format!("{base}{}", path.unwrap_or(endpoint.path())));
                 assert_eq!(path.is_some(), played, "{kind} {endpoint:?}");
