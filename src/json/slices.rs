@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// A part of another body that is shorter than this is copied: a slice of its own costs a write of its own.
 pub const LONG: usize = 16 << 10;
@@ -30,6 +31,13 @@ impl Slices {
             }
         };
         Self(slices.into_iter().filter(|slice| !slice.is_empty()).collect())
+    }
+
+    /// A body with `new` in the place of a range of it.
+    pub fn replacing(body: &Bytes, range: Range<usize>, new: &[u8]) -> Self {
+        let end = range.end.min(body.len());
+        let pieces = [body.slice(..range.start.min(end)), Bytes::copy_from_slice(new), body.slice(end..)];
+        Self::assemble(&pieces, |piece| piece, |piece| Some(piece.clone()))
     }
 
     /// Its length in bytes.
@@ -84,6 +92,16 @@ mod tests {
         assert_eq!(slices.iter().map(Bytes::len).collect::<Vec<_>>(), [LONG + 2, LONG + 1, 2]);
         assert_eq!(slices.get(1).unwrap().as_ptr(), longer.as_ptr());
         assert!(body.is_empty() && body.take_slice().is_none());
+    }
+
+    #[test]
+    fn a_range_is_replaced_without_a_copy_of_the_rest() {
+        let body = Bytes::from(["model=a", &"-".repeat(LONG)].concat());
+        let mut sent = Slices::replacing(&body, 6..7, b"other");
+        assert_eq!(sent.joined(), ["model=other", &"-".repeat(LONG)].concat());
+        assert_eq!(sent.take_slice().unwrap(), "model=other");
+        assert_eq!(sent.take_slice().unwrap().as_ptr(), body.slice(7..).as_ptr());
+        assert_eq!(Slices::replacing(&body, 0..body.len() + 1, b"x").joined(), "x");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::account::Units;
 use crate::error::{ApiError, ErrorKind};
+use crate::json::slices::Slices;
 use crate::json::splice::Splice;
 use crate::json::walk;
 use crate::json::write::{Writer, escape};
@@ -159,21 +160,20 @@ impl Form {
     ///
     /// # Errors
     /// A 400 where the model's name has the form's boundary in it.
-    pub fn with_model(&self, model: &str) -> Result<Bytes, ApiError> {
-        let (before, after) = (self.body.get(..self.model.start).unwrap_or_default(), self.body.get(self.model.end..).unwrap_or_default());
+    pub fn with_model(&self, model: &str) -> Result<Slices, ApiError> {
         if self.body.get(self.model.clone()) == Some(model.as_bytes()) {
-            return Ok(self.body.clone());
+            return Ok(self.body.clone().into());
         }
         if memchr::memmem::find(model.as_bytes(), &multipart::delimiter(&self.boundary)).is_some() {
             return Err(ApiError::invalid("The boundary of this form is in the name of the provider's model; choose another boundary."));
         }
-        Ok([before, model.as_bytes(), after].concat().into())
+        Ok(Slices::replacing(&self.body, self.model.clone(), model.as_bytes()))
     }
 }
 
 /// A JSON body for the model of the attempt's target, under the route's settings: its overrides, and its defaults where the
 /// client has no member of that name. What speaks to the gateway itself is taken out.
-pub fn body(request: &ChatRequest<'_>) -> Bytes {
+pub fn body(request: &ChatRequest<'_>) -> Slices {
     let (parsed, bytes) = (request.parsed, request.parsed.body());
     let mut splice = Splice::new(bytes, parsed.envelope());
     let mut model = Vec::with_capacity(request.model.len() + 2);
@@ -218,11 +218,11 @@ mod tests {
             ..Params::default()
         };
         assert_eq!(
-            body(&with(&parsed, &settings, "m\"")),
+            body(&with(&parsed, &settings, "m\"")).joined(),
             r#"{ "prompt" : "a", "n":2 ,"model": "m\"" , "x" : [2] , "temperature":0.1,"z":3 }"#
         );
         let plain = parse(r#"{"model":"m","n":null}"#.into()).unwrap();
-        assert_eq!(body(&with(&plain, &Params::default(), "m")).as_ptr(), plain.body().as_ptr(), "nothing to replace");
+        assert_eq!(body(&with(&plain, &Params::default(), "m")).joined().as_ptr(), plain.body().as_ptr(), "nothing to replace");
     }
 
     fn multipart(parts: &[(&str, &str)]) -> Bytes {
@@ -242,8 +242,8 @@ mod tests {
             assert_eq!(parsed.body(), r#"{"model":"r","stream":true,"n":2,"user":"\"u\""}"#);
             assert!(streams(&parsed, Endpoint::AudioTranscriptions));
             let want = String::from_utf8(body.to_vec()).unwrap().replace("\r\n\r\nr\r\n", "\r\n\r\nwhisper-1\r\n");
-            assert_eq!(form.with_model("whisper-1").unwrap(), want);
-            assert_eq!(form.with_model("r").unwrap().as_ptr(), body.as_ptr());
+            assert_eq!(form.with_model("whisper-1").unwrap().joined(), want);
+            assert_eq!(form.with_model("r").unwrap().joined().as_ptr(), body.as_ptr());
             assert!(form.with_model("--b").is_err(), "it would end the part");
         }
     }
