@@ -2,7 +2,7 @@
 //! stays byte for byte: number formats, order, white space, unknown fields.
 
 use super::envelope::{Envelope, Member, ScanError};
-use super::slices::Slices;
+use super::slices::{Slices, part};
 use super::walk::Cursor;
 use super::write;
 use bytes::Bytes;
@@ -84,7 +84,7 @@ impl<'a> Splice<'a> {
             return self.body.clone().into();
         }
         let share = |piece: &Piece<'_>| match piece {
-            Piece::Copied(range) => Some(self.body.slice(range.clone())),
+            Piece::Copied(range) => Some(part(self.body, range.clone())),
             Piece::New(_) => None,
         };
         Slices::assemble(&self.pieces(), |piece| self.bytes(piece), share)

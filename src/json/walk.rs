@@ -28,7 +28,7 @@ impl SyntaxError {
         let before = text.get(..self.at).unwrap_or(text);
         let line_start = memchr::memrchr(b'\n', before).map_or(0, |i| i + 1);
         let line = memchr::memchr_iter(b'\n', before).count() + 1;
-        ScanError { what: *self.what, offset: self.at, line, column: before.len() - line_start + 1 }
+        ScanError { what: self.what, offset: self.at, line, column: before.len() - line_start + 1 }
     }
 }
 
