@@ -10,6 +10,7 @@ fn a_provider_has_the_endpoints_of_its_kind_unless_its_section_says_otherwise() 
         ("kind: xai, api_key: k", &["images_generations", "images_edits"][..]),
         ("kind: deepseek, api_key: k", &["completions"]),
         ("kind: mistral, api_key: k", &["moderations", "audio_transcriptions"]),
+        ("kind: groq, api_key: k", &["audio_speech", "audio_transcriptions", "audio_translations"]),
         ("kind: openai_compatible, base_url: \"http://h/v1\"", &[]),
         ("kind: openai_compatible, base_url: \"http://h/v1\", endpoints: [rerank, completions]", &["completions", "rerank"]),
         ("kind: vllm, base_url: \"http://h/v1\", endpoints: []", &[]),
