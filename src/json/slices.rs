@@ -11,23 +11,40 @@ pub const LONG: usize = 16 << 10;
 #[derive(Clone, Debug, Default)]
 pub struct Slices(SmallVec<[Bytes; 1]>);
 
+/// A part of a new body.
+#[derive(Debug)]
+pub(super) enum Piece<'p> {
+    /// Bytes of the old body.
+    Copied(Range<usize>),
+    /// New bytes.
+    New(&'p [u8]),
+}
+
+impl<'p> Piece<'p> {
+    fn bytes(&self, body: &'p [u8]) -> &'p [u8] {
+        match self {
+            Self::Copied(range) => body.get(range.clone()).unwrap_or_default(),
+            Self::New(bytes) => bytes,
+        }
+    }
+}
+
 impl Slices {
-    /// Puts pieces together: the longest one stands for itself if it is [`LONG`], the others are copied. `share` returns a piece
-    /// that is part of another body; `bytes` reads any.
-    pub(super) fn assemble<P>(pieces: &[P], bytes: impl Fn(&P) -> &[u8], share: impl Fn(&P) -> Option<Bytes>) -> Self {
-        let length = |at: usize| pieces.get(at).map_or(0, |piece| bytes(piece).len());
-        let shared = (0..pieces.len()).max_by_key(|at| length(*at)).filter(|at| length(*at) >= LONG);
-        let shared = shared.and_then(|at| Some((at, share(pieces.get(at)?)?)));
-        let copied = |pieces: &[P]| {
-            let mut out = Vec::with_capacity(pieces.iter().map(|piece| bytes(piece).len()).sum());
-            pieces.iter().for_each(|piece| out.extend_from_slice(bytes(piece)));
+    /// Puts pieces together, those of the old body from `body`: the longest of these is shared if it is [`LONG`], all others are
+    /// copied.
+    pub(super) fn assemble(body: &Bytes, pieces: &[Piece<'_>]) -> Self {
+        let copied = |pieces: &[Piece<'_>]| {
+            let mut out = Vec::with_capacity(pieces.iter().map(|piece| piece.bytes(body).len()).sum());
+            pieces.iter().for_each(|piece| out.extend_from_slice(piece.bytes(body)));
             Bytes::from(out)
         };
-        let slices = match shared {
+        let old = pieces.iter().enumerate().filter(|(_, piece)| matches!(piece, Piece::Copied(_)));
+        let longest = old.map(|(at, piece)| (at, piece.bytes(body))).max_by_key(|(_, bytes)| bytes.len());
+        let slices = match longest.filter(|(_, bytes)| bytes.len() >= LONG) {
             None => [copied(pieces), Bytes::new(), Bytes::new()],
             Some((at, shared)) => {
                 let (before, after) = (pieces.get(..at).unwrap_or_default(), pieces.get(at + 1..).unwrap_or_default());
-                [copied(before), shared, copied(after)]
+                [copied(before), body.slice_ref(shared), copied(after)]
             }
         };
         Self(slices.into_iter().filter(|slice| !slice.is_empty()).collect())
@@ -35,8 +52,7 @@ impl Slices {
 
     /// A body with `new` in the place of a range of it.
     pub fn replacing(body: &Bytes, range: Range<usize>, new: &[u8]) -> Self {
-        let pieces = [part(body, 0..range.start), Bytes::copy_from_slice(new), part(body, range.end..body.len())];
-        Self::assemble(&pieces, |piece| piece, |piece| Some(piece.clone()))
+        Self::assemble(body, &[Piece::Copied(0..range.start), Piece::New(new), Piece::Copied(range.end..body.len())])
     }
 
     /// Its length in bytes.
@@ -64,11 +80,6 @@ impl Slices {
     }
 }
 
-/// A part of a body, which is shared; empty if it is out of range.
-pub(super) fn part(body: &Bytes, range: Range<usize>) -> Bytes {
-    body.get(range).map(|part| body.slice_ref(part)).unwrap_or_default()
-}
-
 impl From<Bytes> for Slices {
     fn from(bytes: Bytes) -> Self {
         Self(Some(bytes).into_iter().filter(|bytes| !bytes.is_empty()).collect())
@@ -87,15 +98,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_piece_is_shared_and_the_others_are_copied() {
-        let (long, longer) = (Bytes::from("a".repeat(LONG)), Bytes::from("b".repeat(LONG + 1)));
-        let pieces = [Bytes::from("{"), long, Bytes::from(","), longer.clone(), Bytes::from("1"), Bytes::from("}")];
-        let mut body = Slices::assemble(&pieces, |piece| piece, |piece| Some(piece.clone()));
-        assert_eq!((body.len(), body.joined()), (2 * LONG + 5, pieces.concat().into()));
-        let slices: Vec<_> = std::iter::from_fn(|| body.take_slice()).collect();
-        assert_eq!(slices.iter().map(Bytes::len).collect::<Vec<_>>(), [LONG + 2, LONG + 1, 2]);
-        assert_eq!(slices.get(1).unwrap().as_ptr(), longer.as_ptr());
-        assert!(body.is_empty() && body.take_slice().is_none());
+    fn the_longest_old_piece_is_shared_and_the_others_are_copied() {
+        let (long, new) = ("a".repeat(LONG), "b".repeat(3 * LONG));
+        let body = Bytes::from([&long, ",", &long, "-}"].concat());
+        let pieces = [
+            Piece::New(b"{"),
+            Piece::Copied(0..LONG + 1),
+            Piece::New(new.as_bytes()),
+            Piece::Copied(LONG + 1..2 * LONG + 2),
+            Piece::Copied(2 * LONG + 2..body.len()),
+        ];
+        let mut sent = Slices::assemble(&body, &pieces);
+        let want = ["{", &long, ",", &new, &long, "-", "}"].concat();
+        assert_eq!((sent.len(), sent.joined()), (want.len(), want.into()));
+        let slices: Vec<_> = std::iter::from_fn(|| sent.take_slice()).collect();
+        assert_eq!(slices.iter().map(Bytes::len).collect::<Vec<_>>(), [4 * LONG + 2, LONG + 1, 1]);
+        assert_eq!(slices.get(1).unwrap().as_ptr(), body.get(LONG + 1..).unwrap().as_ptr());
+        assert!(sent.is_empty() && sent.take_slice().is_none());
     }
 
     #[test]
@@ -104,15 +123,14 @@ mod tests {
         let mut sent = Slices::replacing(&body, 6..7, b"other");
         assert_eq!(sent.joined(), ["model=other", &"-".repeat(LONG)].concat());
         assert_eq!(sent.take_slice().unwrap(), "model=other");
-        assert_eq!(sent.take_slice().unwrap().as_ptr(), part(&body, 7..body.len()).as_ptr());
-        assert!(part(&body, 0..body.len() + 1).is_empty());
+        assert_eq!(sent.take_slice().unwrap().as_ptr(), body.get(7..).unwrap().as_ptr());
     }
 
     #[test]
     fn short_pieces_are_one_slice() {
-        let pieces = [Bytes::from("{"), Bytes::from("a".repeat(LONG - 1)), Bytes::new()];
-        let mut body = Slices::assemble(&pieces, |piece| piece, |piece| Some(piece.clone()));
-        assert_eq!(body.take_slice().map(|slice| slice.len()), Some(LONG));
-        assert!(body.is_empty() && Slices::from(Vec::new()).is_empty());
+        let body = Bytes::from("a".repeat(LONG - 1));
+        let mut sent = Slices::assemble(&body, &[Piece::New(b"{"), Piece::Copied(0..LONG - 1), Piece::New(b"")]);
+        assert_eq!(sent.take_slice().map(|slice| slice.len()), Some(LONG));
+        assert!(sent.is_empty() && Slices::from(Vec::new()).is_empty());
     }
 }

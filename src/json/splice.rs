@@ -2,7 +2,7 @@
 //! stays byte for byte: number formats, order, white space, unknown fields.
 
 use super::envelope::{Envelope, Member, ScanError};
-use super::slices::{Slices, part};
+use super::slices::{Piece, Slices};
 use super::walk::Cursor;
 use super::write;
 use bytes::Bytes;
@@ -83,18 +83,7 @@ impl<'a> Splice<'a> {
         if self.edits.is_empty() && self.inserts.is_empty() {
             return self.body.clone().into();
         }
-        let share = |piece: &Piece<'_>| match piece {
-            Piece::Copied(range) => Some(part(self.body, range.clone())),
-            Piece::New(_) => None,
-        };
-        Slices::assemble(&self.pieces(), |piece| self.bytes(piece), share)
-    }
-
-    fn bytes<'p>(&'p self, piece: &Piece<'p>) -> &'p [u8] {
-        match piece {
-            Piece::Copied(range) => self.body.get(range.clone()).unwrap_or_default(),
-            Piece::New(bytes) => bytes,
-        }
+        Slices::assemble(self.body, &self.pieces())
     }
 
     /// A remaining member is copied with the separator before it, which contains exactly one comma; the first remaining
@@ -135,15 +124,6 @@ impl<'a> Splice<'a> {
         out.copied(end..self.body.len());
         out
     }
-}
-
-/// A part of the new body.
-#[derive(Debug)]
-enum Piece<'p> {
-    /// Bytes of the old body.
-    Copied(Range<usize>),
-    /// New bytes.
-    New(&'p [u8]),
 }
 
 #[derive(Debug, Default)]

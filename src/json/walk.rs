@@ -369,7 +369,6 @@ impl<'a> Cursor<'a> {
         SyntaxError::new(what, self.at)
     }
 
-    /// Passes white space and returns the byte behind it: 0, which begins nothing, at the end of the text.
     fn skip_whitespace(&mut self) {
         self.at = grammar::token(self.text.as_bytes(), self.at).0;
     }
