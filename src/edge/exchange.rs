@@ -236,8 +236,8 @@ impl Exchange {
         let (names, quirks) = (target.dialect().names(&attempt.model), target.dialect().quirks());
         // The names that providers blame are translated into those of chat completions only.
         let parsed = call.parsed.as_deref().filter(|_| call.operation == Operation::Chat || call.operation == Operation::Embeddings);
-        let body = parsed.map(|_| attempt.outgoing.body.joined()).unwrap_or_default();
-        let error = failure.error(&target.provider.name, parsed.map(|parsed| Sent { parsed, body: &body, quirks, names }));
+        let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks, names };
+        let error = failure.error(&target.provider.name, parsed.map(sent));
         if let Some(tracker) = attempt.tracker.take() {
             if let Some(wait) = error.retry_after {
                 tracker.pause(wait, now);

@@ -6,6 +6,7 @@
 //! may have been moved and turns merged: where a message's number is not certain, `messages` alone is blamed.
 
 use crate::dialect::openai::quirks::{Choice, Quirks};
+use crate::json::slices::Slices;
 use crate::json::walk;
 use crate::llm::embeddings::INPUT;
 use crate::llm::envelope::Parsed;
@@ -75,7 +76,7 @@ pub struct Sent<'a> {
     /// The client's request.
     pub parsed: &'a Parsed,
     /// The body that the provider got.
-    pub body: &'a [u8],
+    pub body: &'a Slices,
     /// What the provider does otherwise than OpenAI.
     pub quirks: Option<&'a Quirks>,
     /// The dialect's names.
@@ -197,7 +198,8 @@ impl<'a> Sent<'a> {
     /// names.
     fn message(&self, number: Option<usize>, rest: &[Step<'_>], own: bool) -> String {
         let whole = || self.spelled("messages").into_owned();
-        let Some((sent, client)) = number.and_then(|number| self.aligned(number)) else { return whole() };
+        let body = self.body.joined();
+        let Some((sent, client)) = number.and_then(|number| self.aligned(&body, number)) else { return whole() };
         let mut path = format!("messages[{}]", client.at);
         if own {
             let rest = spell(rest);
@@ -236,9 +238,9 @@ impl<'a> Sent<'a> {
         }
     }
 
-    /// The message that was sent under this number, and the client's that it is; `None` where that is not certain.
-    fn aligned(&self, number: usize) -> Option<(Turn<'a>, Turn<'a>)> {
-        let body = simdutf8::basic::from_utf8(self.body).ok()?;
+    /// The message that was sent in `body` under this number, and the client's that it is; `None` where that is not certain.
+    fn aligned<'b>(&self, body: &'b [u8], number: usize) -> Option<(Turn<'b>, Turn<'a>)> {
+        let body = simdutf8::basic::from_utf8(body).ok()?;
         let sent = member(body, "messages").or_else(|| member(body, "contents")).map(turns)?;
         let clients = turns(self.parsed.raw(Field::Messages)?);
         let leading = clients.iter().take_while(|turn| turn.role == Role::System).count();
@@ -337,8 +339,8 @@ mod tests {
 
     fn words(client: &Value, sent: &Value, quirks: Option<&Quirks>, names: &[Names], message: &str) -> Option<String> {
         let parsed = Parsed::scan(client.to_string().into()).unwrap();
-        let body = sent.to_string();
-        let sent = Sent { parsed: &parsed, body: body.as_bytes(), quirks, names };
+        let body = sent.to_string().into_bytes().into();
+        let sent = Sent { parsed: &parsed, body: &body, quirks, names };
         paths(message).find_map(|path| sent.in_clients_words(path))
     }
 
