@@ -340,24 +340,31 @@ fn origin(text: &str) -> Option<Origin> {
 /// Largest amount of a limit, so that its arithmetic stays far from overflow.
 pub const MAX_COUNT: u64 = 1_000_000_000_000_000;
 
+/// Reads an amount of money. `what`: what it must be; `fine`: how exact it may be.
+fn amount(
+    node: &Node,
+    cx: &mut Reader<'_>,
+    what: &'static str,
+    fine: &'static str,
+    read: fn(&str) -> Result<u64, BadMoney>,
+) -> Option<u64> {
+    let wrong = match read(cx.text(node, what)?.trim()) {
+        Ok(amount) => return Some(amount),
+        Err(BadMoney::NotANumber) => what,
+        Err(BadMoney::TooFine) => fine,
+    };
+    cx.wrong(node, wrong);
+    None
+}
+
 /// A decimal number, in millionths.
 #[derive(Clone, Copy, Debug)]
 pub struct Money(pub u64);
 
 impl Read for Money {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let what = "an amount from 0 to 1000000000, like 0.25";
-        match units::money(cx.text(node, what)?.trim()) {
-            Ok(micro) => Some(Self(micro)),
-            Err(BadMoney::NotANumber) => {
-                cx.wrong(node, what);
-                None
-            }
-            Err(BadMoney::TooFine) => {
-                cx.wrong(node, "exact to a millionth: at most six decimals");
-                None
-            }
-        }
+        let fine = "exact to a millionth: at most six decimals";
+        amount(node, cx, "an amount from 0 to 1000000000, like 0.25", fine, units::money).map(Self)
     }
 
     fn schema() -> Json {
@@ -371,18 +378,8 @@ pub struct UnitPrice(pub u64);
 
 impl Read for UnitPrice {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let what = "an amount from 0 to 1000, like 0.04";
-        match units::unit_price(cx.text(node, what)?.trim()) {
-            Ok(pico) => Some(Self(pico)),
-            Err(BadMoney::NotANumber) => {
-                cx.wrong(node, what);
-                None
-            }
-            Err(BadMoney::TooFine) => {
-                cx.wrong(node, "exact to a millionth of a millionth: at most twelve decimals");
-                None
-            }
-        }
+        let fine = "exact to a millionth of a millionth: at most twelve decimals";
+        amount(node, cx, "an amount from 0 to 1000, like 0.04", fine, units::unit_price).map(Self)
     }
 
     fn schema() -> Json {
