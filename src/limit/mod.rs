@@ -179,10 +179,10 @@ fn on_routes(routes: Option<&RouteNames>) -> String {
     routes.map_or_else(String::new, |routes| format!(" for {routes}"))
 }
 
-/// When a window is renewed, by the clock and from now, in full seconds, rounded up.
+/// When a window is renewed, by the clock, and how long that is from now, rounded up to full seconds. Windows end on full seconds.
 fn renewal(renews_in: Duration) -> String {
     let at = i128::from(system::wall_clock()) + i128::try_from(renews_in.as_nanos()).unwrap_or_default();
-    let at = jiff::Timestamp::from_nanosecond(at + 999_999_999).unwrap_or_default();
+    let at = jiff::Timestamp::from_nanosecond(at + 500_000_000).unwrap_or_default();
     let left = Duration::from_secs(renews_in.as_secs() + u64::from(renews_in.subsec_nanos() > 0));
     format!("at {at:.0}, in {}", headers::duration(left))
 }
