@@ -73,8 +73,8 @@ fn resource<'a>(method: &Method, path: &'a str, upgrades: bool) -> Result<Resour
             _ => match Endpoint::of(path) {
                 Some(endpoint) => Resource::Ask(Operation::Passed(endpoint)),
                 None => {
-                    let message =
-                        "There is no such endpoint; try /v1/chat/completions, /v1/messages, /v1/responses, /v1/embeddings or /v1/models.";
+                    let message = "There is no such endpoint; try /v1/chat/completions, /v1/messages, /v1/responses, /v1/embeddings, /v1/models, or one \
+                         of completions, moderations, images, audio and rerank.";
                     return Err(ApiError::new(404, ErrorKind::NotFound, message));
                 }
             },
