@@ -15,11 +15,11 @@ pub struct Price {
     pub cached_input: u64,
     /// Input written to a cache; defaults to `input`.
     pub cache_write: u64,
-    /// What is paid beside tokens.
+    /// Prices per request, image, second and character.
     pub units: UnitPrices,
 }
 
-/// Prices of what is not counted in tokens, in pico-dollars.
+/// Prices of units other than tokens, in pico-dollars.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnitPrices {
     /// Each request that is answered.
@@ -45,7 +45,7 @@ pub struct Units {
     pub milliseconds: u64,
 }
 
-/// The units that an answer reports, as far as it does.
+/// Units that an answer reports; `None` for those that it does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReportedUnits {
     /// Images in it.
@@ -69,7 +69,7 @@ pub fn cost(price: &Price, usage: &Usage) -> u64 {
     cost_with(price, usage, &Units::default())
 }
 
-/// The same with what is used beside tokens.
+/// [`cost`], with the cost of the other units added before rounding.
 pub fn cost_with(price: &Price, usage: &Usage, units: &Units) -> u64 {
     let cached = usage.cached.min(usage.prompt);
     let written = usage.cache_write.min(usage.prompt - cached);

@@ -113,7 +113,7 @@ fn loaded(result: Result<Loaded, Vec<Problem>>, go_on: impl FnOnce(Loaded) -> Ex
     }
 }
 
-/// Prints the routes, the warnings and a summary; or what is wrong with key files, which a running gateway would do without.
+/// Prints the routes, the warnings and a summary, or the problems of key files. A gateway runs in spite of those; a check fails.
 fn check(loaded: &Loaded, strict: bool) -> Exit {
     if !loaded.key_problems.is_empty() {
         print_problems(&loaded.key_problems);

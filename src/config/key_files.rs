@@ -1,8 +1,8 @@
 //! `keys_dir`: a directory with one YAML file per team, whose keys come and go without the main file.
 //!
-//! A bad file changes nothing but itself: the content of it that was in force stays in force, and the other files are not
-//! concerned. Where files contradict each other, the one that came later is the bad one; at a start, that is the one whose name
-//! is later. A file that is gone takes its keys along; a directory that cannot be read takes nothing.
+//! If a file is invalid, its previous content stays in force, and other files are not affected. If two files contradict each
+//! other, the later one is invalid; at start-up, the one whose name is later. Deleting a file revokes its keys; a directory that
+//! cannot be read revokes nothing.
 
 use super::build::team::Draft;
 use super::build::{Builder, ByName};

@@ -45,7 +45,7 @@ pub struct Builder<'a> {
     pub now: i64,
     /// The key files of the configuration that is in force.
     pub before: Option<&'a KeysDir>,
-    /// What is wrong with key files, which makes the main file not wrong.
+    /// Problems of key files. The main file is valid in spite of them.
     pub key_problems: Vec<Problem>,
     /// Whether a key file that is in force is not valid with this configuration.
     pub has_lost_keys: bool,
@@ -88,8 +88,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Adds the teams and keys of `keys_dir`. Its problems are told apart from those of the main file, and only where that has
-    /// none: before, its routes are not known for certain.
+    /// Adds the teams and keys of `keys_dir`. Key files are read only if the main file has no problems, because they refer to its
+    /// routes; their own problems go to `key_problems`.
     fn key_files(&mut self, path: Option<At<PathBuf>>, own: Tenants, routes: &Routes) -> (Tenants, Option<KeysDir>) {
         let Some(At { at, value: path }) = path.filter(|_| self.reader.problems.count() == 0) else { return (own, None) };
         let before = self.before.filter(|dir| dir.path == path).map_or(&[][..], |dir| &dir.in_force);

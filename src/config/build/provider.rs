@@ -291,7 +291,8 @@ impl Builder<'_> {
     }
 }
 
-/// What is needed of the base URL of a kind where a section has its own, that of its query: an own one replaces all of it.
+/// The part of a kind's base URL that a provider uses: all of it without a `base_url` of its own; its query if the provider's own
+/// URL has none; otherwise nothing.
 fn needed<'k>(kinds: &'k str, provider: &file::Provider) -> &'k str {
     let own: Vec<&At<String>> = provider.base_url.iter().chain(provider.base_urls.iter().flat_map(|urls| &urls.value)).collect();
     match kinds.find('?').and_then(|at| kinds.split_at_checked(at)) {

@@ -91,7 +91,7 @@ impl Builder<'_> {
     fn team(&mut self, name: Arc<str>, team: file::Team, routes: &ByName<Arc<Route>>, draft: &mut Draft) {
         let index = draft.tenants.teams.len();
         let (usable, limits) = (self.route_set(team.routes, routes), self.client_limits(team.limits, routes));
-        // Before its keys, which are told of by its name.
+        // The team comes before its keys: their errors name it.
         draft.tenants.teams.push(Team { name, routes: usable, limits });
         for key in team.keys {
             self.client_key(key, index, routes, draft);
