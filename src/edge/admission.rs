@@ -138,6 +138,8 @@ impl Exchange {
             Resource::Model(id) => return page(self.model(who, id, request.headers.contains_key(ANTHROPIC_VERSION))?),
             Resource::Hello => return page(Vec::new()),
         };
+        // A time beyond the clock's range is no bound.
+        self.deadline = headers.timeout()?.and_then(|time| self.began.checked_add(time));
         self.peek(&who, headers.length()).await?;
         let framing = intake::check_framing(session, &headers, server.max_body)?;
         let hints = (headers.episode_id.cloned(), headers.session.cloned());
@@ -266,7 +268,11 @@ impl Exchange {
         live.metrics.limits_admitted(permit.kinds());
         self.in_flight = Some(live.metrics.enter(Some(route.index), stream));
         let fresh = || id::fresh(self.arrived);
-        self.shared.lock().life.admit(route.keep_alive.filter(|_| stream && operation.always_streams()), Instant::now().into_std());
+        if let (Some(deadline), Some(total)) = (&mut self.deadline, route.timeouts.total) {
+            *deadline = (*deadline).min(self.began + total);
+        }
+        let heartbeat = route.keep_alive.filter(|_| stream && operation.always_streams());
+        self.shared.lock().life.admit(heartbeat, self.deadline.map(Instant::into_std), Instant::now().into_std());
         let head = Head::new(fresh(), episode_id.unwrap_or_else(fresh), self.arrived.as_secs(), &model);
         let responses = || {
             let (functions, clock) = (responses::tools::functions(&parsed, &route.params), || system::unix_time().as_secs());

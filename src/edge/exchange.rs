@@ -15,7 +15,7 @@ use crate::front::Front;
 use crate::front::responses::response::Response;
 use crate::id;
 use crate::json::slices::Slices;
-use crate::lifecycle::{Action, AttemptFailure, Client, Connect, Connection, Delivery, Metered};
+use crate::lifecycle::{Action, AttemptFailure, Client, Connect, Connection, Deadline, Delivery, Metered};
 use crate::limit::estimate::INITIAL_BYTES_PER_TOKEN;
 use crate::limit::rule::Dimension;
 use crate::limit::{LimitError, LimitHeaders, Scope, Used};
@@ -45,6 +45,8 @@ pub struct Exchange {
     pub arrived: Duration,
     /// … and on the clock that durations are taken from.
     pub began: Instant,
+    /// When its `x-request-timeout` has passed.
+    pub deadline: Option<Instant>,
     /// The trace it belongs to.
     pub trace: Trace,
     /// What the log and the metrics are written from.
@@ -104,6 +106,7 @@ impl Exchange {
             common: Common { id: id::fresh(arrived), client_id: None, cors: None, front: Front::OpenAi },
             arrived,
             began: Instant::now(),
+            deadline: None,
             trace: Trace { trace_id: 0, span_id: 0, flags: 0 },
             ledger: Ledger::new(),
             reason: "",
@@ -146,6 +149,11 @@ impl Exchange {
                 call.permit.settle(Used::default(), self.live.now()); // before the client, once told, asks again
                 return false;
             };
+            if self.deadline.is_some_and(|at| Instant::now() + turn.wait >= at) {
+                let late = AttemptFailure::Late(Deadline::Request);
+                call.failures.add(late.error("", None), late.reason());
+                continue;
+            }
             if !turn.wait.is_zero() {
                 tokio::time::sleep(turn.wait).await;
             }
@@ -249,7 +257,10 @@ impl Exchange {
                 outage::log_ejection(&call.route.name, target, &attempt.model, &outage, &failure);
             }
         }
-        call.failures.add(error, self.reason);
+        match failure {
+            AttemptFailure::Late(Deadline::Request) => call.failures.add_last(error, self.reason),
+            _ => call.failures.add(error, self.reason),
+        }
         if committed || call.choose_next(&failure, &self.live) {
             return !committed;
         }
@@ -259,7 +270,10 @@ impl Exchange {
 
     /// No connection could be made. Returns whether anything else is tried.
     pub fn on_connect_error(&mut self, e: &Error) -> bool {
-        let failure = failure::of_connect(e);
+        let failure = match failure::of_connect(e) {
+            AttemptFailure::Connect(Connect::TimedOut) if self.is_late() => AttemptFailure::Late(Deadline::Request),
+            failure => failure,
+        };
         let Some(attempt) = self.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) else { return false };
         // A pooled connection that takes no further stream says nothing about its address.
         let other_address =
@@ -278,6 +292,7 @@ impl Exchange {
             // A connection that is silent may be dead: neither a retry nor another request is to come upon it or its like.
             let retire = match &failure {
                 Some(AttemptFailure::Disconnected(Delivery::Refused)) => true,
+                Some(AttemptFailure::Late(Deadline::Request)) => false,
                 Some(AttemptFailure::Late(_)) => attempt.http2 || connection.reused,
                 _ => false,
             };
@@ -379,6 +394,11 @@ impl Exchange {
             Some(Beside::Responses { response, .. }) => response.failure(error, &[]),
             _ => self.common.front.error_event(error, self.common.id),
         }
+    }
+
+    /// Whether its `x-request-timeout` has passed.
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|at| Instant::now() >= at)
     }
 
     /// The attempt's request is sent.

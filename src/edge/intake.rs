@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 /// Maximum length of a client's `x-request-id`, in bytes.
 const MAX_CLIENT_ID: usize = 128;
+/// Maximum length of `x-request-timeout`, in bytes.
+const MAX_TIMEOUT: usize = 16;
 /// Maximum size of a request's headers, in bytes.
 pub const MAX_HEADERS: usize = 64 << 10;
 /// Maximum size of a rejected body after which the connection is kept.
@@ -40,6 +42,7 @@ pub struct Headers<'a> {
     content_encoding: Option<&'a HeaderValue>,
     expect: Option<&'a HeaderValue>,
     request_id: Option<&'a HeaderValue>,
+    timeout: Single<'a>,
     /// Of W3C Trace Context.
     pub traceparent: Option<&'a HeaderValue>,
     /// The client's episode id.
@@ -76,6 +79,10 @@ impl<'a> Headers<'a> {
                     found.coding.add(value);
                     continue;
                 }
+                "x-request-timeout" => {
+                    found.timeout.add(value);
+                    continue;
+                }
                 "host" => &mut found.host,
                 "content-encoding" => &mut found.content_encoding,
                 "expect" => &mut found.expect,
@@ -93,6 +100,20 @@ impl<'a> Headers<'a> {
     /// The declared length of the body, in bytes.
     pub fn length(&self) -> Option<u64> {
         length(self.length.first?)
+    }
+
+    /// The time that `x-request-timeout` allows: seconds, with a fraction if it has a point.
+    ///
+    /// # Errors
+    /// 400 for anything else, for 0 and for several values.
+    pub fn timeout(&self) -> Result<Option<Duration>, ApiError> {
+        let Some(value) = self.timeout.first else { return Ok(None) };
+        let is_decimal = |text: &&str| text.len() <= MAX_TIMEOUT && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let text = value.to_str().ok().map(str::trim).filter(is_decimal).filter(|_| !self.timeout.is_repeated);
+        let time = text.and_then(|text| Duration::try_from_secs_f64(text.parse().ok()?).ok());
+        time.filter(|time| !time.is_zero())
+            .map(Some)
+            .ok_or_else(|| ApiError::invalid("The header `x-request-timeout` must be one number of seconds above 0, like 30 or 2.5."))
     }
 
     /// The client's `x-request-id` if it has 1 to [`MAX_CLIENT_ID`] letters, digits and `-_.:/+=@`, which need no escaping in

@@ -112,7 +112,9 @@ impl ProxyHttp for Gateway {
             return Err(handled());
         }
         let attempt = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()).ok_or_else(handled)?;
-        let peer = live.upstream(&attempt.target).peer(&attempt.timeouts, &mut attempt.connection);
+        let left = ctx.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let connect = left.map_or(attempt.timeouts.connect, |left| left.min(attempt.timeouts.connect));
+        let peer = live.upstream(&attempt.target).peer(connect, &mut attempt.connection);
         let peer = await_with_client(session, pin!(peer)).await?;
         peer.ok_or_else(|| {
             let mut e = handled();

@@ -95,6 +95,8 @@ pub enum Deadline {
     BetweenBytes,
     /// The whole attempt took too long.
     Total,
+    /// The client's `x-request-timeout`.
+    Request,
 }
 
 /// What follows from a failure: the metric's label, what it says about the target's health, and for which switch of the
@@ -106,6 +108,7 @@ impl AttemptFailure {
         const FAILS: Option<Cause> = Some(Cause::Failures);
         match self {
             Self::Connect(_) => (Outcome::Connect, FAILS, Some((|on| on.connect, Next::Any))),
+            Self::Late(Deadline::Request) => (Outcome::Deadline, None, None),
             Self::Late(_) => (Outcome::Timeout, FAILS, Some((|on| on.timeout, Next::Any))),
             Self::Disconnected(_) | Self::Truncated => (Outcome::Truncated, FAILS, Some((|on| on.server_error, Next::Any))),
             Self::Empty | Self::Malformed(_) => (Outcome::Broken, FAILS, Some((|on| on.server_error, Next::Any))),
@@ -150,7 +153,7 @@ impl AttemptFailure {
     pub const fn ended_by(&self) -> EndedBy {
         match self {
             Self::Cancelled => EndedBy::Client,
-            Self::Drained | Self::Rejected(_) | Self::Saturated | Self::Limited(_) => EndedBy::Gateway,
+            Self::Late(Deadline::Request) | Self::Drained | Self::Rejected(_) | Self::Saturated | Self::Limited(_) => EndedBy::Gateway,
             _ => EndedBy::Upstream,
         }
     }
@@ -173,6 +176,10 @@ impl AttemptFailure {
                     Deadline::FirstToken => "did not begin its answer in time",
                     Deadline::BetweenBytes => "fell silent in the middle of its answer",
                     Deadline::Total => "did not complete its answer in time",
+                    Deadline::Request => {
+                        let message = "The `x-request-timeout` of the request has passed before its answer was complete.";
+                        return ApiError::new(504, ErrorKind::Timeout, message);
+                    }
                 };
                 ApiError::new(504, ErrorKind::Timeout, format!("Provider `{provider}` {what}."))
             }

@@ -53,6 +53,8 @@ fn each_class_has_its_status() {
         assert_eq!((error.status, error.kind.name()), (status, kind));
     }
     assert_eq!(error(&AttemptFailure::Late(Deadline::Total)).status, 504);
+    let late = AttemptFailure::Late(Deadline::Request);
+    assert_eq!((error(&late).status, late.ended_by(), late.cause()), (504, EndedBy::Gateway, None));
     let drained = AttemptFailure::Drained;
     assert_eq!((error(&drained).status, drained.ended_by()), (503, EndedBy::Gateway));
     assert_eq!((error(&AttemptFailure::Cancelled).status, AttemptFailure::Cancelled.ended_by()), (499, EndedBy::Client));

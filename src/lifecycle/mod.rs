@@ -105,6 +105,8 @@ struct Timer {
 pub struct Lifecycle {
     state: State,
     heartbeat: Option<Heartbeat>,
+    /// When the client's `x-request-timeout` has passed.
+    deadline: Option<Instant>,
     /// Whether [`Self::due`] may be earlier than when the alarm was last set. A later one need not be noticed: an alarm that
     /// fires too early is set again.
     rearm: bool,
@@ -169,16 +171,18 @@ pub struct Connection {
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { state: State::Received, heartbeat: None, rearm: false }
+        Self { state: State::Received, heartbeat: None, deadline: None, rearm: false }
     }
 }
 
 impl Lifecycle {
-    /// Limits have admitted the request. Its client gets a heartbeat after each silence of `heartbeat`.
-    pub fn admit(&mut self, heartbeat: Option<Duration>, now: Instant) {
+    /// Limits have admitted the request. Its client gets a heartbeat after each silence of `heartbeat`, and all attempts together
+    /// end with `deadline`.
+    pub fn admit(&mut self, heartbeat: Option<Duration>, deadline: Option<Instant>, now: Instant) {
         self.state = State::Admitted(Client::Nothing);
         self.heartbeat = heartbeat.map(|every| Heartbeat { every, written: now });
-        self.rearm = self.heartbeat.is_some();
+        self.deadline = deadline;
+        self.rearm = self.heartbeat.is_some() || deadline.is_some();
     }
 
     /// A target has been picked.
@@ -314,7 +318,7 @@ impl Lifecycle {
     }
 
     /// The attempt has failed. Returns what was used, where that counts: of an answer that the client has a part of, and where
-    /// the client has disconnected, since the provider has read its prompt.
+    /// the client has disconnected or gives no more time, since the provider has read its prompt.
     pub fn fail(&mut self, failure: &AttemptFailure) -> Option<Metered> {
         let (state, metered) = match replace(&mut self.state, State::Settled) {
             State::Relaying(_, answer) => (State::Ending(None), Some(answer.metered())),
@@ -324,7 +328,8 @@ impl Lifecycle {
                     Progress::Awaiting(_) | Progress::Interim(_) => Some(Metered::default()),
                     Progress::Answering(_, answer) => Some(answer.metered()),
                 };
-                (State::Admitted(client), used.filter(|_| *failure == AttemptFailure::Cancelled))
+                let by_client = matches!(failure, AttemptFailure::Cancelled | AttemptFailure::Late(Deadline::Request));
+                (State::Admitted(client), used.filter(|_| by_client))
             }
             other => (other, None),
         };
@@ -420,7 +425,8 @@ impl Lifecycle {
         };
         let deadline = deadline.map(|(at, deadline)| (at, Due::Late(deadline)));
         let heartbeat = self.heartbeat.as_ref().map(|beat| (beat.written + beat.every, Due::Heartbeat));
-        deadline.into_iter().chain(heartbeat).min_by_key(|(at, _)| *at)
+        let request = self.deadline.map(|at| (at, Due::Late(Deadline::Request)));
+        [deadline, request, heartbeat].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Whether the alarm has to be set again, for what [`Self::due`] returns.

@@ -85,7 +85,7 @@ fn states(t: Instant) -> Vec<Lifecycle> {
     let reached = |steps: usize| {
         let mut life = Lifecycle::default();
         let all: [&dyn Fn(&mut Lifecycle); 4] =
-            [&|l| l.admit(Some(8 * SECOND), t), &|l| l.connect(), &|l| l.send(&TIMEOUTS, true, t), &|l| l.on_head(answer(), t)];
+            [&|l| l.admit(Some(8 * SECOND), None, t), &|l| l.connect(), &|l| l.send(&TIMEOUTS, true, t), &|l| l.on_head(answer(), t)];
         all.iter().take(steps).for_each(|step| step(&mut life));
         life
     };
@@ -222,7 +222,7 @@ fn the_nearest_deadline_in_force_is_the_one_that_counts() {
         Some((at, Due::Late(late))) => ((at - t).as_secs(), late),
         other => unreachable!("{other:?}"),
     };
-    life.admit(None, t);
+    life.admit(None, None, t);
     life.connect();
     assert!(life.due().is_none() && !life.take_rearm());
     life.send(&TIMEOUTS, true, t);
@@ -247,6 +247,30 @@ fn the_nearest_deadline_in_force_is_the_one_that_counts() {
 }
 
 #[test]
+fn the_requests_own_deadline_holds_from_its_admission_to_its_last_byte() {
+    let t = Instant::now();
+    let mut life = Lifecycle::default();
+    let late = Some((t + 7 * SECOND, Due::Late(Deadline::Request)));
+    life.admit(None, Some(t + 7 * SECOND), t);
+    assert!(life.take_rearm());
+    assert_eq!(life.due(), late, "while no target has been asked yet");
+    life.connect();
+    assert_eq!(life.due(), late);
+    life.send(&TIMEOUTS, true, t);
+    assert_eq!(life.due(), late, "it is nearer than the provider's");
+    assert_eq!(life.error(Some(AttemptFailure::Late(Deadline::Request)), Connection::default()), "Fail(deadline)");
+    assert!(life.fail(&AttemptFailure::Late(Deadline::Request)).is_some(), "the provider has read the prompt");
+    life.connect();
+    life.send(&TIMEOUTS, true, t);
+    life.on_head(answer(), t);
+    life.bytes(CONTENT, false, t, false);
+    assert_eq!(life.due(), late);
+    assert_eq!(life.error(Some(AttemptFailure::Late(Deadline::Request)), Connection::default()), "Truncate(deadline)");
+    life.bytes(LAST, false, t, false);
+    assert_eq!(life.due(), Some((t + UPSTREAM_END_TIMEOUT, Due::UpstreamEnd)));
+}
+
+#[test]
 fn the_first_byte_of_a_buffered_answer_is_that_of_its_body() {
     let t = Instant::now();
     let mut life = states(t).remove(3);
@@ -263,7 +287,7 @@ fn a_heartbeat_is_due_after_each_silence_towards_the_client_until_the_answer_is_
     let t = Instant::now();
     let mut life = Lifecycle::default();
     let due = |life: &Lifecycle| life.due().map(|(at, due)| ((at - t).as_secs(), due));
-    life.admit(Some(8 * SECOND), t);
+    life.admit(Some(8 * SECOND), None, t);
     assert!(life.take_rearm());
     assert_eq!(due(&life), Some((8, Due::Heartbeat)), "while no target has been asked yet");
     life.connect();

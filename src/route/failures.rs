@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 /// Maximum length of [`TargetNotes`], in bytes.
 pub const MAX_NOTES: usize = 512;
 
-/// The most useful failure of one request: a client error, then a temporary failure, then any other, then a target that does
+/// The most useful failure of one request: the one that has ended it, a client error, then a temporary failure, then any other, then a target that does
 /// not support the request. Of two of the same rank, the one with the shorter `retry-after`, else the later one; of two client
 /// errors, the first one.
 #[derive(Debug, Default)]
@@ -32,6 +32,11 @@ impl Failures {
         self.insert(Failed { error, reason: "", rank: UNFIT });
     }
 
+    /// Adds the failure that ends the request, whatever the others were.
+    pub fn add_last(&mut self, error: ApiError, reason: &'static str) {
+        self.insert(Failed { error, reason, rank: LAST });
+    }
+
     fn insert(&mut self, new: Failed) {
         let key = |one: &Failed| (one.rank, one.error.retry_after.is_none(), one.error.retry_after);
         let order = self.0.as_ref().map_or(Ordering::Less, |best| key(&new).cmp(&key(best)));
@@ -46,8 +51,10 @@ impl Failures {
     }
 }
 
+/// Rank of what ended the request.
+const LAST: u8 = 0;
 /// Rank of client errors.
-const REQUEST: u8 = 0;
+const REQUEST: u8 = 1;
 /// Rank of a target that does not support the request.
 const UNFIT: u8 = u8::MAX;
 
@@ -55,12 +62,12 @@ const UNFIT: u8 = u8::MAX;
 const fn rank(status: u16) -> u8 {
     match status {
         400 => REQUEST,
-        429 => 1,
-        503 => 2,
-        504 => 3,
-        502 => 4,
-        404 => 5,
-        _ => 6,
+        429 => 2,
+        503 => 3,
+        504 => 4,
+        502 => 5,
+        404 => 6,
+        _ => 7,
     }
 }
 
@@ -133,6 +140,15 @@ mod tests {
         assert_eq!(told(&[error(429, "none"), wait(30, "long"), wait(2, "short")]), "short");
         assert_eq!(told(&[error(502, "first"), error(502, "second")]), "second");
         assert_eq!(told(&[error(400, "first"), error(400, "second")]), "first");
+    }
+
+    #[test]
+    fn what_ended_the_request_is_told_whatever_came_before() {
+        let mut failures = Failures::default();
+        failures.add(error(429, "limited"), "x");
+        failures.add_last(error(504, "late"), "deadline");
+        failures.add(error(400, "blamed"), "x");
+        assert_eq!(failures.best(), Some((&error(504, "late"), "deadline")));
     }
 
     #[test]

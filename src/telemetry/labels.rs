@@ -37,6 +37,8 @@ closed_set! {
         Truncated = "truncated",
         /// The client disconnected first.
         Cancelled = "cancelled",
+        /// The client's `x-request-timeout` passed first.
+        Deadline = "deadline",
         /// The gateway shut down first.
         Drained = "drained",
         /// Not attempted: a limit of the gateway on the provider, or its connection limit.

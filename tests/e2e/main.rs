@@ -14,6 +14,7 @@
 
 mod browser;
 mod connections;
+mod deadlines;
 mod drain;
 mod edges;
 mod egress;

@@ -5,7 +5,6 @@ use super::connections::{Connections, KEEPALIVE, Lease};
 use super::http1;
 use super::via::{PROXY_REFUSED, Via};
 use crate::pem::Certificates;
-use crate::provider::timeouts::Timeouts;
 use crate::provider::{BaseUrl, HttpVersion, Provider};
 use crate::sign::signer::Signer;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
@@ -175,8 +174,8 @@ impl Upstream {
         self.provider.max_connections.is_none_or(|most| before < most as usize).then_some(slot)
     }
 
-    /// The attempt's peer at the next address; `None` if all were tried.
-    pub async fn peer(&self, timeouts: &Timeouts, connection: &mut AttemptConnection) -> Option<Box<HttpPeer>> {
+    /// The attempt's peer at the next address, with the timeout of connecting; `None` if all were tried.
+    pub async fn peer(&self, connect: Duration, connection: &mut AttemptConnection) -> Option<Box<HttpPeer>> {
         let picked = self.addresses().dial(&mut connection.dial).await?;
         let Provider { base, tls, http, .. } = &*self.provider;
         let name = tls.server_name.as_ref().unwrap_or(&base.host);
@@ -184,8 +183,8 @@ impl Upstream {
         peer.group_key = self.connections.key(picked);
         peer.client_cert_key.clone_from(&self.client);
         let o = &mut peer.options;
-        o.connection_timeout = Some(timeouts.connect);
-        o.total_connection_timeout = Some(timeouts.connect);
+        o.connection_timeout = Some(connect);
+        o.total_connection_timeout = Some(connect);
         // Read and write timeouts are enforced by the replay session.
         o.idle_timeout = Some(IDLE_TIMEOUT);
         o.verify_cert = tls.verify;

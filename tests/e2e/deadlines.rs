@@ -1,0 +1,148 @@
+//! The client's `x-request-timeout`: what ends with it, and whom that is not held against.
+
+use crate::harness::gateway::Gateway;
+use crate::harness::http1::{Conn, request};
+use crate::harness::manual::Manual;
+use crate::harness::sim::Sim;
+use crate::harness::sse::Events;
+use crate::harness::{chat, streamed};
+use serde_json::{Value, json};
+
+/// Short enough not to be waited for long.
+const SHORT: (&str, &str) = ("x-request-timeout", "0.3");
+
+/// A route `hand` to an upstream that is played by hand and that one failure ejects, with more of the route's settings.
+async fn by_hand(manual: &Manual, provider: &str, route: &str) -> Gateway {
+    let provider = manual.provider().replace(" }", &format!(", {provider} }}"));
+    Gateway::start(&format!(
+        "auth: none\nproviders: {{ manual: {provider} }}\n\
+         routes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ], ejection: {{ failures: 1 }}, {route} }} }}\n"
+    ))
+    .await
+}
+
+/// The access log's line of a request that met its deadline, and the target's state.
+async fn outcome(gateway: &Gateway) -> (Value, f64) {
+    let line = serde_json::from_str(&gateway.output.line("\"reason\":\"deadline\"").await).unwrap();
+    (line, gateway.metric("tidegate_target_state{route=\"hand\",target=\"manual/m\"}").await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_is_no_time_is_a_400_that_names_the_header() {
+    let sim = Sim::start().await;
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
+        sim.provider()
+    ))
+    .await;
+    let name = SHORT.0;
+    for bad in ["", "0", "0.0", "-1", "+1", "1e3", "inf", "NaN", "1.5.2", ".", "ten", "10s", "1,5", "00000000000000001"] {
+        let answer = gateway.chat_as(&[(name, bad)], &chat("r")).await;
+        assert!(answer.status() == 400 && answer.error().contains(name), "`{bad}`: {}", answer.text());
+    }
+    let twice = gateway.chat_as(&[(name, "5"), (name, "6")], &chat("r")).await;
+    assert_eq!(twice.status(), 400);
+    assert_eq!(sim.count(), 0);
+    for good in ["30", "60.5", ".5", "9999999999999999"] {
+        assert_eq!(gateway.chat_as(&[(name, good)], &chat("r")).await.status(), 200, "{good}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_provider_is_left_at_the_deadline_and_not_ejected_for_it() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "http: auto", "retry: { attempts: 3 }").await;
+    let messages = json!({ "model": "hand", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+    for (path, body) in [("/v1/chat/completions", chat("hand")), ("/v1/messages", messages)] {
+        let mut conn = gateway.connect().await;
+        conn.send(&request("POST", path, &[SHORT], Some(body.to_string().as_bytes()))).await.unwrap();
+        manual.accept().await.hung_up().await;
+        let answer = conn.answer().await.unwrap();
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status(), error["type"].as_str()), (504, Some("timeout_error")), "{path}");
+        assert!(error["message"].as_str().unwrap().contains(SHORT.0), "{error}");
+        assert_eq!(answer.header("x-tidegate-attempts"), "1", "no other attempt has any time");
+    }
+    let (line, state) = outcome(&gateway).await;
+    assert_eq!((&line["ended_by"], &line["tokens_estimated"], state), (&"gateway".into(), &true.into(), 1.0), "{line}");
+    assert!(line["tokens_in"].as_u64().unwrap() > 0, "the provider has read the prompt: {line}");
+    let attempts = "tidegate_upstream_attempts_total{operation=\"chat\",outcome=\"deadline\",provider=\"manual\"}";
+    assert_eq!(gateway.metric(attempts).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_takes_too_long_is_not_held_against_the_provider() {
+    let manual = Manual::start().await;
+    let base = format!("http://{}/v1", manual.address());
+    // A server that never answers the TLS handshake.
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ manual: {{ kind: vllm, base_url: \"{}\" }} }}\n\
+         routes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ], ejection: {{ failures: 1 }}, retry: {{ attempts: 2 }} }} }}\n",
+        base.replace("http:", "https:")
+    ))
+    .await;
+    let request = chat("hand");
+    let (answer, _held) = tokio::join!(gateway.chat_as(&[SHORT], &request), manual.connection());
+    assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "1"), "{}", answer.text());
+    assert_eq!(outcome(&gateway).await.1, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_attempts_together_have_the_one_time() {
+    let (manual, sim) = (Manual::start().await, Sim::start().await);
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ manual: {}, sim: {} }}\nroutes: {{ hand: {{ targets: [ {{ provider: sim, model: \"m+status=503\" }} ], \
+         fallback: [ {{ provider: manual, model: m }} ], retry: {{ attempts: 9 }} }} }}\n",
+        manual.provider(),
+        sim.provider()
+    ))
+    .await;
+    let mut conn = gateway.connect().await;
+    conn.chat(&[SHORT], chat("hand").to_string().as_bytes()).await;
+    manual.accept().await.hung_up().await;
+    let answer = conn.answer().await.unwrap();
+    assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "2"), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_has_begun_ends_with_the_error_event() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "http: auto", "retry: { attempts: 3 }").await;
+    let mut conn = gateway.connect().await;
+    conn.chat(&[("x-request-timeout", "4")], streamed("hand").to_string().as_bytes()).await;
+    let mut exchange = manual.accept().await;
+    exchange.begin().await;
+    exchange.say("one").await;
+    assert_eq!(conn.head().await.unwrap().status, 200);
+    let story = Events::h1(conn).all().await;
+    let error = story.error.as_ref().map(|error| (error["code"].clone(), error["type"].clone()));
+    assert_eq!((story.content.as_str(), error), ("one", Some((504.into(), "timeout_error".into()))));
+    assert!(!story.done && story.finish.is_empty(), "{story:?}");
+    exchange.hung_up().await;
+    assert_eq!(outcome(&gateway).await.1, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_that_would_outlast_the_time_is_not_begun() {
+    let sim = Sim::start().await;
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: \"m+status=503\" }} ], \
+         retry: {{ attempts: 3, backoff: {{ initial: 1h, max: 1h }} }} }} }}\n",
+        sim.provider()
+    ))
+    .await;
+    let answer = gateway.chat_as(&[("x-request-timeout", "600")], &chat("r")).await;
+    assert_eq!((answer.status(), answer.header("x-tidegate-attempts"), sim.count()), (503, "1", 1), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_routes_own_total_caps_the_clients_time() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "http: auto", "retry: { attempts: 5 }, timeouts: { total: 300ms }").await;
+    let mut conn: Conn = gateway.connect().await;
+    conn.chat(&[("x-request-timeout", "3600")], chat("hand").to_string().as_bytes()).await;
+    manual.accept().await.hung_up().await;
+    let answer = conn.answer().await.unwrap();
+    assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "1"), "{}", answer.text());
+    outcome(&gateway).await;
+}
