@@ -7,7 +7,7 @@ use super::snapshot::{ListenAddress, ResponseModel, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
     Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections, Money, Origin, Percent, Period,
-    Reason, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, UnitPrice, Unsupported, Weight,
+    Reason, RetriesPerSecond, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, UnitPrice, Unsupported, Weight,
 };
 use crate::auth::tenants::AuthMode;
 use crate::limit::rule::StoreFailure;
@@ -293,6 +293,17 @@ section! {
         /// The wait before the same target is asked again. Where only targets are left whose provider has asked for a pause,
         /// the one with the shortest is waited for, if that is at most `max`.
         backoff: Backoff = "{}",
+        /// The most retries at providers that their request has already asked, of all of the route's, so that an outage is not
+        /// multiplied. Once it is spent, only other providers are asked.
+        budget: Budget = "{}",
+    }
+
+    /// The most retries at providers that their request has already asked, counted over ten seconds.
+    Budget {
+        /// A share of the route's requests.
+        share: Share = "0.2",
+        /// So many a second are always allowed.
+        per_second: RetriesPerSecond = "10",
     }
 
     /// The wait before the same target is asked again; it doubles each time.

@@ -221,6 +221,9 @@ scalars! {
     /// Failures that eject a target.
     Failures(u32), "a whole number from 0 to 64", { "type": "integer", "minimum": 0, "maximum": 64 },
         |text| within(text, 0, MAX_FAILURES as u64).map(|n| n as u32);
+    /// Retries a second.
+    RetriesPerSecond(u32), "a whole number from 0 to 1000", { "type": "integer", "minimum": 0, "maximum": 1000 },
+        |text| within(text, 0, 1000).map(|n| n as u32);
     /// A share, in millionths.
     Share(u32), "a share from 0 to 1, like 0.5", { "type": "number", "minimum": 0, "maximum": 1 },
         |text| units::money(text).ok().filter(|millionths| *millionths <= 1_000_000).map(|millionths| millionths as u32);

@@ -205,6 +205,7 @@ impl Exchange {
             call.failures.add(error, failure.reason());
         }
         call.next = call.attempts.skip(&call.route, &self.live.health, self.live.now());
+        self.report_budget();
     }
 
     /// The client's error when no target has answered: the most useful one of the attempts, else that of `failure`.
@@ -261,11 +262,24 @@ impl Exchange {
             AttemptFailure::Late(Deadline::Request) => call.failures.add_last(error, self.reason),
             _ => call.failures.add(error, self.reason),
         }
-        if committed || call.choose_next(&failure, &self.live) {
-            return !committed;
+        let is_next = !committed && call.choose_next(&failure, &self.live);
+        if !committed && !is_next {
+            call.permit.settle(Used::default(), now); // before the client, once told, asks again
         }
-        call.permit.settle(Used::default(), now); // before the client, once told, asks again
-        false
+        self.report_budget();
+        is_next
+    }
+
+    /// Records that the retry budget has kept a target from being asked again.
+    fn report_budget(&mut self) {
+        let Some(call) = self.call.as_deref_mut() else { return };
+        if !call.attempts.take_over_budget() {
+            return;
+        }
+        self.live.metrics.retry_over_budget(call.route.index);
+        if let Some(attempt) = &call.attempt {
+            self.passed_over.add(&attempt.target.provider.name, &attempt.model, "retry_budget");
+        }
     }
 
     /// No connection could be made. Returns whether anything else is tried.

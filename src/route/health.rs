@@ -4,6 +4,7 @@
 //! fixed model finds its entry by [`Target::index`](crate::provider::Target::index); those of patterns are looked up
 //! once per request, by [`Health::resolve`]. Entries are lock-free; time is passed in.
 
+use super::budget::RetryBudget;
 use super::latency::Latency;
 use super::r#match::RouteMatch;
 use super::models::{Models, PatternModels, Registry};
@@ -32,6 +33,8 @@ pub struct Health {
     targets: Vec<TargetState>,
     /// By name of the endpoint.
     providers: HashMap<Arc<str>, Arc<Registry>>,
+    /// By `Route::index`.
+    budgets: Vec<Arc<RetryBudget>>,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,11 @@ impl Health {
             .flat_map(|route| route.targets.iter().chain(&route.fallback))
             .map(|target| registry(&target.provider.endpoint_name))
             .collect();
+        let budget = |route: &Arc<Route>| {
+            let (old, health) = previous?;
+            health.budgets.get(old.iter().find(|known| known.name == route.name)?.index).cloned()
+        };
+        let budgets = routes.iter().map(|route| budget(route).unwrap_or_default()).collect();
         let patterns = Patterns::of(previous);
         let mut targets: Vec<Option<TargetState>> = (0..routes.targets).map(|_| None).collect();
         for (key, is_pattern, index) in target_keys(routes) {
@@ -86,7 +94,12 @@ impl Health {
             *slot = Some(TargetState { seed: key.seed(&key.pool), replica: key.seed(&key.provider), entries });
         }
         let unused = || TargetState { seed: 0, replica: 0, entries: Entries::Model(Arc::default()) };
-        Self { targets: targets.into_iter().map(|target| target.unwrap_or_else(unused)).collect(), providers }
+        Self { targets: targets.into_iter().map(|target| target.unwrap_or_else(unused)).collect(), providers, budgets }
+    }
+
+    /// The retry budget of a route.
+    pub(super) fn budget(&self, route: &Route) -> Option<&RetryBudget> {
+        self.budgets.get(route.index).map(|budget| &**budget)
     }
 
     /// Looks up the entries of a route's patterns. `star` is the text matched by `*`.

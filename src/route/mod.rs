@@ -10,6 +10,7 @@ pub mod refused;
 pub mod retry;
 
 pub mod availability;
+pub mod budget;
 pub mod health;
 pub mod latency;
 pub mod models;

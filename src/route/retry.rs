@@ -10,6 +10,9 @@
 //! unusable target ------------- skip -----+  counts as no attempt and is not tried again
 //! ```
 //!
+//! A retry at a provider that the request has already asked takes one of the route's [budget](super::budget). Once that is spent,
+//! only other providers are asked.
+//!
 //! The caller retries only while nothing of the response has been sent to the client.
 
 use super::health::{AttemptTracker, Health, HealthEntry};
@@ -53,12 +56,16 @@ pub struct Attempts {
     tried: u64,
     /// Bit of the last step.
     last: u64,
+    /// Bit set of the steps whose attempts have failed.
+    asked: u64,
     /// Bit set of skipped steps.
     skipped: u64,
     /// Number of completed rounds of the plan.
     round: u32,
     /// Whether the prompt was too long for a target.
     too_long: bool,
+    /// Whether the retry budget has kept a target from being asked again; until that is reported.
+    over_budget: bool,
 }
 
 /// A target is skipped if the estimated prompt exceeds its `context` by this factor, the margin of error of an estimate.
@@ -67,7 +74,18 @@ const FAR_ABOVE: u64 = 2;
 impl Attempts {
     /// No attempt started. `random` seeds the jitter.
     pub fn new(plan: Plan, random: u64) -> Self {
-        Self { plan, random: SplitMix(random), made: 0, tried: 0, last: 0, skipped: 0, round: 0, too_long: false }
+        Self {
+            plan,
+            random: SplitMix(random),
+            made: 0,
+            tried: 0,
+            last: 0,
+            asked: 0,
+            skipped: 0,
+            round: 0,
+            too_long: false,
+            over_budget: false,
+        }
     }
 
     /// Skips the targets whose `context` is far too small for a prompt of about `prompt_tokens`, unless that is all of them.
@@ -106,8 +124,15 @@ impl Attempts {
         self.made
     }
 
-    /// The first attempt. Counts as started.
+    /// The first attempt of a request, which counts for the retry budget. Counts as started.
     pub fn first(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
+        if let Some(budget) = health.budget(route) {
+            budget.request(now);
+        }
+        self.first_round(route, health, now)
+    }
+
+    fn first_round(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
         let available = self.take(route, health, |_| false, Duration::ZERO, now);
         let paused = available.or_else(|| self.take_after_pause(route, health, Duration::ZERO, now));
         paused.or_else(|| self.take(route, health, |_| true, Duration::ZERO, now))
@@ -117,6 +142,7 @@ impl Attempts {
     /// When all were tried, further rounds follow, with a delay before each attempt. These leave out targets that are paused
     /// for longer than the maximum backoff; the first ejected one is tried if no other is left.
     pub fn next(&mut self, route: &Route, next: Next, health: &Health, now: u64) -> Option<NextAttempt> {
+        self.asked |= self.last;
         if self.made >= route.retry.attempts || next == Next::Larger && std::mem::replace(&mut self.too_long, true) {
             return None;
         }
@@ -139,7 +165,28 @@ impl Attempts {
     }
 
     fn advance(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
-        let in_this_round = if self.round == 0 { self.first(route, health, now) } else { self.retry_round(route, health, now) };
+        let next = self.pick(route, health, now)?;
+        let asked = |target: &Target| target.provider.index == next.target.provider.index;
+        let is_repeated = self.steps(route).any(|(bit, target)| self.asked & bit != 0 && asked(target));
+        let budget = health.budget(route).filter(|_| is_repeated);
+        if budget.is_none_or(|budget| budget.take(route.retry.budget, now)) {
+            return Some(next);
+        }
+        self.over_budget = true;
+        self.made = self.made.saturating_sub(1);
+        let providers: SmallVec<[usize; 8]> =
+            self.steps(route).filter(|(bit, _)| self.asked & bit != 0).map(|(_, target)| target.provider.index).collect();
+        self.pass_over(route, |target| providers.contains(&target.provider.index));
+        self.pick(route, health, now)
+    }
+
+    /// Whether the retry budget has kept a target from being asked again since the last call.
+    pub fn take_over_budget(&mut self) -> bool {
+        std::mem::take(&mut self.over_budget)
+    }
+
+    fn pick(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
+        let in_this_round = if self.round == 0 { self.first_round(route, health, now) } else { self.retry_round(route, health, now) };
         in_this_round.or_else(|| {
             self.round += 1;
             self.tried = 0;
@@ -219,12 +266,15 @@ impl Attempts {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::super::availability::Cause;
+    use super::super::budget::WINDOW;
     use super::super::pick::tests::snapshot;
     use super::*;
     use crate::config::snapshot::Snapshot;
+    use crate::route::settings::Budget;
 
     fn retry(attempts: u32) -> Retry {
         Retry {
+            budget: Budget { share: 200_000, per_second: 10 },
             attempts,
             connect: true,
             timeout: true,
@@ -276,6 +326,36 @@ mod tests {
         for (wait, longest) in waits.iter().zip([0, 100, 200, 300, 300]) {
             assert!(*wait >= longest / 2 && *wait <= longest, "{waits:?}");
         }
+    }
+
+    #[test]
+    fn once_the_budget_is_spent_only_other_providers_are_asked() {
+        let text = "providers: { p: { kind: openai, api_key: k }, q: { kind: openai, api_key: k } }\n\
+            routes: { r: { targets: [{ provider: p, model: a }], fallback: [{ provider: p, model: b }, { provider: q, model: c }] } }\n";
+        let snapshot = crate::config::parse(text, "t", &|_| None).unwrap().snapshot;
+        let health = Health::new(&snapshot.routes, None);
+        let mut route = Route::clone(&snapshot.routes[0]);
+        route.retry = Retry { budget: Budget { share: 0, per_second: 1 }, ..retry(9) };
+        let mut asked = |attempts: u32| {
+            route.retry.attempts = attempts;
+            let mut attempts = Attempts::new(Plan::new(&route, None, 7, b"", &health, 0), 3);
+            let mut turn = attempts.first(&route, &health, 0);
+            let mut asked = Vec::new();
+            while let Some(NextAttempt { target, tracker, .. }) = turn {
+                asked.push(target.index);
+                drop(tracker);
+                turn = attempts.next(&route, Next::Any, &health, 0);
+            }
+            assert_eq!(attempts.made() as usize, asked.len());
+            (asked, attempts.take_over_budget())
+        };
+        // Of five retries, one is at another provider.
+        for _ in 0..WINDOW / 4 {
+            assert_eq!(asked(6), (vec![0, 1, 2, 0, 1, 2], false));
+        }
+        assert_eq!(asked(6), (vec![0, 1, 2, 0], true));
+        assert_eq!(asked(6), (vec![0, 2], true));
+        assert_eq!(asked(2), (vec![0, 2], true), "the attempt that was not made takes none of the route's");
     }
 
     #[test]

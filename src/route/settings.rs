@@ -125,6 +125,18 @@ pub struct Retry {
     pub backoff_initial: Duration,
     /// Maximum delay.
     pub backoff_max: Duration,
+    /// Bounds the retries at providers that the request has already asked.
+    pub budget: Budget,
+}
+
+/// The most retries of a route at providers that a request has already asked, over [`WINDOW`](super::budget::WINDOW) seconds: a
+/// share of its requests, and no fewer than so many a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// In millionths of the requests.
+    pub share: u32,
+    /// The floor.
+    pub per_second: u32,
 }
 
 /// When a failing target is ejected.

@@ -54,6 +54,7 @@ families! {
     cost: Counter = "tidegate_cost_usd_total", "Cost of responses by the configured prices, in USD.", ["route", "team", "provider"];
     decisions: IntCounter = "tidegate_limit_decisions_total", "Limits checked; a rejected request counts once, for the limit reported to the client.", ["scope", "dimension", "decision"];
     attempts: IntCounter = "tidegate_upstream_attempts_total", "Attempts at providers; limited: not made because of a limit of the gateway.", ["provider", "operation", "outcome"];
+    retries_over_budget: IntCounter = "tidegate_retries_over_budget_total", "Retries at a provider already asked that the route's retry budget did not allow.", ["route"];
     targets: IntGauge = "tidegate_target_state", "1 for a healthy target, 0 for an ejected one.", ["route", "target"];
     in_flight: IntGauge = "tidegate_in_flight_requests", "Requests in flight.", ["route"];
     open_streams: IntGauge = "tidegate_open_streams", "Streamed requests in flight.", ["route"];

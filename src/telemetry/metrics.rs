@@ -121,6 +121,7 @@ struct RouteSeries {
     in_flight: IntGauge,
     open_streams: IntGauge,
     disconnects: [OnceLock<IntCounter>; Phase::ALL.len()],
+    retries_over_budget: IntCounter,
 }
 
 /// Series of a provider.
@@ -182,6 +183,7 @@ impl Metrics {
                     in_flight: families.in_flight.series(&[name]),
                     open_streams: families.open_streams.series(&[name]),
                     disconnects: Default::default(),
+                    retries_over_budget: families.retries_over_budget.series(&[name]),
                 }
             })
             .collect();
@@ -321,6 +323,13 @@ impl Metrics {
         let gauges = [series.map(|s| s.in_flight.clone()), series.filter(|_| stream).map(|s| s.open_streams.clone())];
         gauges.iter().flatten().for_each(IntGauge::inc);
         InFlight(gauges)
+    }
+
+    /// Records that a retry was not made, because the route's retry budget is spent.
+    pub fn retry_over_budget(&self, route: usize) {
+        if let Some(series) = self.route(Some(route)) {
+            series.retries_over_budget.inc();
+        }
     }
 
     /// Records an attempt.

@@ -42,6 +42,7 @@ mod reject;
 mod reload;
 mod replicas;
 mod responses;
+mod retries;
 mod sdk;
 mod secrets;
 mod secure;

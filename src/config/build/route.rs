@@ -8,7 +8,7 @@ use crate::llm::settings::Params;
 use crate::provider::protocol::TargetKeys;
 use crate::provider::{ModelName, Provider, Target};
 use crate::route::r#match::STRIPPED_PREFIXES;
-use crate::route::settings::{Ejection, Retry, Route, Routes};
+use crate::route::settings::{Budget, Ejection, Retry, Route, Routes};
 use crate::yaml::json::Fields;
 use crate::yaml::value::{At, Named};
 use std::collections::hash_map::Entry;
@@ -249,6 +249,7 @@ impl Builder<'_> {
             content_filter: on(Reason::ContentFilter),
             backoff_initial: retry.backoff.initial,
             backoff_max: retry.backoff.max,
+            budget: Budget { share: retry.budget.share.0, per_second: retry.budget.per_second.0 },
         }
     }
 

@@ -1,0 +1,56 @@
+//! The retry budget of a route.
+
+use crate::harness::chat;
+use crate::harness::gateway::Gateway;
+use crate::harness::sim::Sim;
+use crate::harness::until;
+use std::fmt::Write as _;
+
+/// The routes `alone`, with one target that always fails, and `two`, with a second provider that does not.
+fn config(sim: &Sim, budget: &str) -> String {
+    let retry = format!("retry: {{ attempts: 3, backoff: {{ initial: 1ms, max: 1ms }}, {budget} }}, ejection: {{ failures: 0 }}");
+    let bad = "{ provider: sim, model: \"m+status=503\" }";
+    let mut text = format!("auth: none\nproviders: {{ sim: {0}, other: {0} }}\nroutes:\n", sim.provider());
+    writeln!(text, "  alone: {{ targets: [ {bad} ], {retry} }}").unwrap();
+    writeln!(text, "  two: {{ targets: [ {bad}, {{ provider: sim, model: \"n+status=503\", weight: 0 }} ], fallback: [ {{ provider: other, model: m }} ], {retry} }}").unwrap();
+    text
+}
+
+async fn refused(gateway: &Gateway, route: &str) -> f64 {
+    gateway.metric(&format!("tidegate_retries_over_budget_total{{route=\"{route}\"}}")).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_budget_a_provider_is_asked_once_and_the_next_one_all_the_same() {
+    let sim = Sim::start().await;
+    let gateway = Gateway::start(&config(&sim, "budget: { share: 0, per_second: 0 }")).await;
+    let answer = gateway.chat(&chat("alone")).await;
+    assert_eq!((answer.status(), answer.header("x-tidegate-attempts"), sim.count()), (503, "1", 1), "{}", answer.text());
+    assert!(gateway.output.line("\"route\":\"alone\"").await.contains("sim/m+status=503 (retry_budget)"));
+    assert_eq!(refused(&gateway, "alone").await, 1.0);
+    let answer = gateway.chat(&chat("two")).await;
+    assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (200, "2"), "the other model is at the same provider");
+    assert_eq!(refused(&gateway, "two").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_not_multiplied_and_a_reload_keeps_what_was_spent() {
+    let sim = Sim::start().await;
+    let text = config(&sim, "budget: { share: 0.25, per_second: 1 }");
+    let gateway = Gateway::start(&text).await;
+    let ask = async |times: usize| {
+        for _ in 0..times {
+            assert_eq!(gateway.chat(&chat("alone")).await.status(), 503);
+        }
+    };
+    ask(40).await;
+    let asked = sim.count();
+    // The test may be slow: of each ten seconds' requests at most a quarter is asked again, or ten.
+    assert!((50..80).contains(&asked), "{asked} requests for 40");
+    assert!(refused(&gateway, "alone").await >= 1.0);
+    gateway.signal("HUP").await;
+    until("the reload", async || (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await > 0.0).then_some(())).await;
+    let before = refused(&gateway, "alone").await;
+    ask(3).await;
+    assert!(refused(&gateway, "alone").await > before, "the spent budget is remembered");
+}
