@@ -58,6 +58,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("limit_scope", "Scope of the limit that rejected it: `key`, `team`, `route` or `provider`; omitted otherwise."),
     ("limit_dimension", "Its dimension: `requests`, `tokens`, `concurrent` or `usd`; omitted otherwise."),
     ("client", "Address of the client."),
+    ("attributes", "The attributes of `log.attributes` that the request has, by name; omitted if it has none."),
 ];
 
 /// Fields of every other line.

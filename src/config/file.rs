@@ -6,8 +6,9 @@
 use super::snapshot::{ListenAddress, ResponseModel, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
-    Attempts, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections, Money, Origin, Percent, Period,
-    Reason, RetriesPerSecond, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, UnitPrice, Unsupported, Weight,
+    Attempts, AttributeEntry, AttributeSource, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections,
+    Money, Origin, Percent, Period, Reason, RetriesPerSecond, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer,
+    UnitPrice, Unsupported, Weight,
 };
 use crate::auth::tenants::AuthMode;
 use crate::limit::rule::StoreFailure;
@@ -427,6 +428,18 @@ section! {
         level: log::LevelFilter = "info",
         /// Whether every request gets a line.
         access: bool = "true",
+        /// Headers and fields of requests that are put into the access log, by the name that they have there: at most 16, each
+        /// value at most 128 bytes.
+        attributes: Named<AttributeEntry>,
+    }
+
+    /// A header or a field, and the values that are label values.
+    AttributeKeys {
+        /// A header that carries no credentials, like x-agent-name, or one of the fields user, safety_identifier,
+        /// prompt_cache_key, service_tier, reasoning_effort and metadata.NAME.
+        from: AttributeSource,
+        /// Values that are counted in metrics of their own; all others count as `other`. Default: no metrics.
+        values: Vec<At<String>>,
     }
 }
 

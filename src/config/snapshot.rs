@@ -8,6 +8,7 @@ use crate::limit::rule::LimitStore;
 use crate::provider::Provider;
 use crate::redact::KnownSecrets;
 use crate::route::settings::Routes;
+use crate::telemetry::attribute::Attribute;
 use crate::telemetry::log::Log;
 use crate::yaml::section::words;
 use std::fmt;
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub limit_store: LimitStore,
     /// What goes to stdout.
     pub log: Log,
+    /// What the access log has of requests under names of the operator's.
+    pub attributes: Vec<Attribute>,
     /// Seals a provider's state into tool-call ids; the same on all nodes that share a configuration.
     pub seal_keys: ([u8; 32], Vec<[u8; 32]>),
     /// Keeps the providers' secrets out of errors and logs.

@@ -1,11 +1,13 @@
 //! The types of single values in the file: words of a closed set, bounded numbers, times, money, secrets.
 
+use super::file::AttributeKeys;
 use super::snapshot::ListenAddress;
 use super::tls::MinVersion;
 use crate::provider::HttpVersion;
 use crate::provider::catalogue::{Kind, kinds};
 use crate::route::health::MAX_FAILURES;
 use crate::secret::Secret;
+use crate::telemetry::attribute::Source;
 use crate::units::{self, BadMoney};
 use crate::yaml::read::{Read, Reader};
 use crate::yaml::section::words;
@@ -89,6 +91,40 @@ impl Read for Store {
     fn schema() -> Json {
         let text = json!({ "type": "string", "pattern": "^(memory|rediss?(-sentinel|-cluster)?://.+|.*\\$\\{.+)$" });
         json!({ "anyOf": [text, SecretFile::schema()] })
+    }
+}
+
+scalars!(
+    AttributeSource,
+    "a header that carries no credentials, like x-agent-name, or one of the fields user, safety_identifier, prompt_cache_key, \
+        service_tier, reasoning_effort and metadata.NAME",
+    { "type": "string" },
+    |text| Source::of(text).map(AttributeSource)
+);
+
+/// Where the value of an attribute comes from.
+#[derive(Clone, Debug)]
+pub struct AttributeSource(pub Source);
+
+/// An attribute: its source alone, or a section.
+pub struct AttributeEntry {
+    /// Where its value comes from.
+    pub from: Source,
+    /// Values that are label values.
+    pub values: Vec<At<String>>,
+}
+
+impl Read for AttributeEntry {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        if matches!(node.value, Value::Map(_)) {
+            let keys = AttributeKeys::read(node, cx)?;
+            return Some(Self { from: keys.from.0, values: keys.values });
+        }
+        AttributeSource::read(node, cx).map(|from| Self { from: from.0, values: Vec::new() })
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [AttributeSource::schema(), AttributeKeys::schema()] })
     }
 }
 

@@ -27,6 +27,7 @@ use crate::route::pick::Plan;
 use crate::route::retry::Attempts;
 use crate::route::settings::{Balance, Route};
 use crate::system;
+use crate::telemetry::attribute::Values;
 use crate::telemetry::trace::Trace;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, UPGRADE};
@@ -138,6 +139,7 @@ impl Exchange {
             Resource::Model(id) => return page(self.model(who, id, request.headers.contains_key(ANTHROPIC_VERSION))?),
             Resource::Hello => return page(Vec::new()),
         };
+        self.attributes = Values::of_headers(&live.snapshot.attributes, &request.headers);
         // A time beyond the clock's range is no bound.
         self.deadline = headers.timeout()?.and_then(|time| self.began.checked_add(time));
         self.peek(&who, headers.length()).await?;
@@ -209,6 +211,7 @@ impl Exchange {
     ) -> Result<Box<Call>, ApiError> {
         let live = self.live.clone();
         let (parsed, beside) = large::run(body.len(), move || beside.read(operation, body)).await??;
+        self.attributes.add_fields(&live.snapshot.attributes, &parsed);
         let model = parsed.text(Field::Model).unwrap_or_default();
         let found = names::resolve(&live.snapshot.routes, &live.snapshot.tenants, *who, &model).inspect_err(|error| {
             self.unknown_model = Some(redact_to(&model, MAX_MODEL).into());

@@ -24,6 +24,7 @@ use crate::provider::Target;
 use crate::relay::passed::Content;
 use crate::route::failures::{TargetNotes, member};
 use crate::system;
+use crate::telemetry::attribute::Values;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome};
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
@@ -65,6 +66,8 @@ pub struct Exchange {
     pub is_greeting: bool,
     /// What `sticky` balancing went by, as a word of a closed set; empty for other routes.
     pub sticky_by: &'static str,
+    /// The values of the configured attributes.
+    pub attributes: Values,
     /// The client's name for a model that it may not use or that does not exist; for the log.
     pub unknown_model: Option<Box<str>>,
     /// Targets that were not asked, and why.
@@ -116,6 +119,7 @@ impl Exchange {
             operation: None,
             is_greeting: false,
             sticky_by: "",
+            attributes: Values::default(),
             unknown_model: None,
             passed_over: TargetNotes::default(),
             tried: TargetNotes::default(),

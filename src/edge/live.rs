@@ -73,7 +73,7 @@ impl Live {
         }
         let (seals, opens) = &snapshot.seal_keys;
         let sealer = Sealer::new(seals).and_then(|sealer| sealer.opening(opens)).ok_or("the seal keys cannot be used")?;
-        let names = || Names::of(&snapshot.tenants, &snapshot.providers, &snapshot.routes);
+        let names = || Names::of(&snapshot.tenants, &snapshot.providers, &snapshot.routes, &snapshot.attributes);
         let metrics = |previous| Metrics::new(names(), previous).map(Arc::new).map_err(|e| e.to_string());
         let before = match previous {
             Some(p) => p.metrics.clone(),

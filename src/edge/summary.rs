@@ -21,6 +21,7 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         return;
     }
     live.metrics.request_finished(ledger, ctx.operation);
+    live.metrics.attributes(&ctx.attributes, &live.snapshot.attributes, ledger);
     let phase = ctx.shared.lock().life.settle();
     if ledger.ended_by == EndedBy::Client {
         live.metrics.client_disconnected(ledger.route, phase);
@@ -54,6 +55,7 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         reason: reason(ctx),
         limit: ctx.limit.filter(|_| ctx.reason == Outcome::Limited.name()),
         client: client_address(session, ctx),
+        attributes: &ctx.attributes,
         ledger,
     });
 }

@@ -1,5 +1,6 @@
 //! The access log: one line per request, without any content of requests or answers.
 
+use super::attribute::Values;
 use crate::account::Ledger;
 use crate::json::write::{escape, integer};
 use crate::limit::Scope;
@@ -48,6 +49,8 @@ pub struct AccessLine<'a> {
     pub limit: Option<(Scope, Dimension)>,
     /// Address of the client.
     pub client: Option<IpAddr>,
+    /// The configured attributes and their values; omitted where the request has none.
+    pub attributes: &'a Values,
     /// Counts, times and outcome.
     pub ledger: &'a Ledger,
 }
@@ -91,6 +94,7 @@ impl<'a> AccessLine<'a> {
             reason: "timeout",
             limit: Some((Scope::Team, Dimension::Tokens)),
             client: Some(IpAddr::from([192, 0, 2, 1])),
+            attributes: Values::example(),
             ledger,
         }
     }
@@ -135,6 +139,7 @@ impl<'a> AccessLine<'a> {
             line.word(key!("limit_dimension"), dimension.name());
         }
         line.address(key!("client"), self.client);
+        line.members(key!("attributes"), self.attributes.iter().filter(|(_, value)| !value.is_empty()));
         line.end();
     }
 }
@@ -180,6 +185,11 @@ impl<'a> Line<'a> {
             return self.null(key);
         }
         self.key(key);
+        self.value(value);
+    }
+
+    /// A string's value.
+    fn value(&mut self, value: &str) {
         let bare = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\');
         if !self.json && value.bytes().all(bare) {
             self.out.extend_from_slice(value.as_bytes());
@@ -188,6 +198,27 @@ impl<'a> Line<'a> {
             one_line(self.out, value);
             self.out.push(b'"');
         }
+    }
+
+    /// Members of an object, with names that need no escaping; omitted if there is none.
+    fn members<'v>(&mut self, key: Key, members: impl Iterator<Item = (&'v str, &'v str)>) {
+        let (mut before, mut end): (&[u8], &[u8]) = (b"{\"", b"");
+        for (name, value) in members {
+            if !self.json || end.is_empty() {
+                self.key(key);
+            }
+            if self.json {
+                self.out.extend_from_slice(before);
+                self.out.extend_from_slice(name.as_bytes());
+                self.out.extend_from_slice(b"\":");
+                (before, end) = (b",\"", b"}");
+            } else {
+                self.out.pop(); // the `=` of the key
+                let _ = write!(self.out, ".{name}="); // cannot fail
+            }
+            self.value(value);
+        }
+        self.out.extend_from_slice(end);
     }
 
     fn key(&mut self, key: Key) {
@@ -319,7 +350,9 @@ mod tests {
             overhead: Duration::from_nanos(87_900),
             ..Ledger::new()
         };
+        let attributes = Values::default();
         let mut line = AccessLine {
+            attributes: &attributes,
             time: 1_767_225_600_042_999_999,
             request_id: "r-1",
             client_request_id: "c-1",
@@ -373,6 +406,14 @@ mod tests {
         assert_eq!((text("reason"), text("limit_scope"), text("limit_dimension")), ("limited".into(), "team".into(), "requests".into()));
         let line = with("chat", false, |line| line.limit = Some((Scope::Key, Dimension::Usd)));
         assert!(line.contains(" ended_by=gateway limit_scope=key limit_dimension=usd client=2001:db8::1\n"), "{line}");
+    }
+
+    #[test]
+    fn attributes_are_an_object_of_their_own() {
+        let line = with("chat", true, |line| line.attributes = Values::example());
+        assert!(line.ends_with(",\"client\":\"2001:db8::1\",\"attributes\":{\"agent\":\"crawler\",\"user\":\"a\\\"b\"}}\n"), "{line}");
+        let line = with("chat", false, |line| line.attributes = Values::example());
+        assert!(line.ends_with(" client=2001:db8::1 attributes.agent=crawler attributes.user=\"a\\\"b\"\n"), "{line}");
     }
 
     #[test]

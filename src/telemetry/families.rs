@@ -70,6 +70,9 @@ families! {
     store_errors: IntCounter = "tidegate_limit_store_errors_total", "Calls of the limit store that failed or timed out.", [];
     limit_used: Gauge = "tidegate_limit_used_ratio", "Used fraction of a limit; the largest if several have the same dimension.", ["scope", "name", "dimension"];
     limit_warnings: IntCounter = "tidegate_limit_warnings_total", "Warnings of soft limits; limits of the same dimension are counted together.", ["scope", "name", "dimension"];
+    attributed_requests: IntCounter = "tidegate_attributed_requests_total", "Requests by the value of an attribute whose values are configured.", ["attribute", "value"];
+    attributed_tokens: IntCounter = "tidegate_attributed_tokens_total", "Tokens used, by the value of such an attribute.", ["attribute", "value", "token_type"];
+    attributed_cost: Counter = "tidegate_attributed_cost_usd_total", "Cost of responses in USD, by the value of such an attribute.", ["attribute", "value"];
     log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines dropped because stdout was too slow, full or closed.", [];
     build: IntGauge = "tidegate_build_info", "Always 1; the version is a label.", ["version"];
 }

@@ -7,6 +7,7 @@
 //! Memory: 16 bytes for each combination of a (route, provider) pair and a team, about 600 bytes more once it is used and 400
 //! for each operation of it, and about 700 bytes per histogram. A hundred routes with two providers and a thousand teams take 5 MB.
 
+use super::attribute::Attribute;
 pub use super::families::FAMILIES;
 use super::families::{DEADLINES, Families};
 use super::family::{Child, Family};
@@ -45,6 +46,8 @@ pub struct Names {
     pub teams: Vec<Arc<str>>,
     /// Providers.
     pub providers: Vec<Arc<str>>,
+    /// Attributes with the values that are label values.
+    pub attributes: Vec<(Arc<str>, Vec<Arc<str>>)>,
     /// Targets by `Target::index`: index of the route, and provider and model.
     pub targets: Vec<(usize, String)>,
     /// The largest first-token timeout and total timeout. Buckets are extended up to them when the process starts;
@@ -54,11 +57,12 @@ pub struct Names {
 
 impl Names {
     /// The names of a configuration.
-    pub fn of(tenants: &Tenants, providers: &[Arc<Provider>], routes: &Routes) -> Self {
+    pub fn of(tenants: &Tenants, providers: &[Arc<Provider>], routes: &Routes, attributes: &[Attribute]) -> Self {
         let mut names = Self {
             routes: Vec::with_capacity(routes.len()),
             teams: tenants.teams.iter().map(|team| Arc::clone(&team.name)).collect(),
             providers: providers.iter().map(|provider| Arc::clone(&provider.name)).collect(),
+            attributes: attributes.iter().map(|attribute| (attribute.name.clone(), attribute.values.clone())).collect(),
             targets: vec![(0, String::new()); routes.targets],
             deadlines: Default::default(),
         };
@@ -512,11 +516,15 @@ fn remove_stale_series(families: &Families, names: &Names) {
     let teams = set(&mut names.teams.iter().map(AsRef::as_ref));
     let providers = set(&mut names.providers.iter().map(AsRef::as_ref));
     let targets = set(&mut names.targets.iter().map(|(_, name)| name.as_str()));
+    let attributes = set(&mut names.attributes.iter().map(|(name, _)| name.as_ref()));
+    let values = set(&mut names.attributes.iter().flat_map(|(_, values)| values).map(AsRef::as_ref));
     families.retain(|label, value| match label {
         "route" => routes.contains(value),
         "team" => teams.contains(value),
         "provider" => providers.contains(value),
         "target" => targets.contains(value),
+        "attribute" => attributes.contains(value),
+        "value" => values.contains(value) || value == OTHER,
         _ => true,
     });
 }
@@ -530,6 +538,9 @@ impl Drop for InFlight {
         self.0.iter().flatten().for_each(IntGauge::dec);
     }
 }
+
+#[path = "attribute_metrics.rs"]
+mod attributes;
 
 #[path = "limit_metrics.rs"]
 mod limits;

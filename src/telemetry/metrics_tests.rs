@@ -16,6 +16,7 @@ fn names() -> Names {
         routes: vec![("chat".into(), vec![1, 0]), ("wild/*".into(), vec![0])],
         teams: vec!["search".into(), "quo\"te\n".into()],
         providers: vec!["openai".into(), "gpu".into()],
+        attributes: Vec::new(),
         targets: vec![(0, "gpu/qwen".into()), (0, "openai/gpt".into()), (1, "openai/*".into())],
         deadlines: (Duration::from_secs(120), Duration::ZERO),
     }
@@ -88,7 +89,7 @@ fn the_buckets_of_a_first_token_reach_the_largest_deadline() {
     .unwrap_or_else(|problems| panic!("{problems:?}"))
     .snapshot;
     assert_eq!(
-        Names::of(&snapshot.tenants, &snapshot.providers, &snapshot.routes).deadlines,
+        Names::of(&snapshot.tenants, &snapshot.providers, &snapshot.routes, &[]).deadlines,
         (Duration::from_secs(600), Duration::from_secs(300))
     );
 }
@@ -161,6 +162,7 @@ fn counters_survive_a_reload_and_what_is_gone_is_hidden() {
         routes: vec![("new".into(), vec![0]), ("chat".into(), vec![0])],
         teams: vec!["quo\"te\n".into(), "search".into()],
         providers: vec!["gpu".into()],
+        attributes: Vec::new(),
         targets: vec![(1, "gpu/qwen".into()), (0, "gpu/new".into())],
     };
     let after = Metrics::new(new, Some(&before)).unwrap();

@@ -1,6 +1,7 @@
 //! Metrics, logs and admin pages. None contains prompts, answers or keys.
 
 pub mod access;
+pub mod attribute;
 mod families;
 mod family;
 pub mod labels;

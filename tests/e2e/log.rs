@@ -110,3 +110,24 @@ async fn a_closed_pipe_loses_lines_counts_them_and_a_new_reader_gets_whole_ones(
 fn open_both_ways(pipe: &Path) -> File {
     OpenOptions::new().read(true).write(true).open(pipe).unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attributes_of_requests_are_in_the_log_and_only_listed_values_in_metrics() {
+    let sim = Sim::start().await;
+    let attributes = "{ agent: x-agent-name, user: metadata.user_id, tier: { from: x-tier, values: [paid] } }";
+    let gateway = Setup::new(&config(&sim)).attributes(attributes).start().await;
+    let mut body = chat("r/one");
+    body["metadata"] = serde_json::json!({ "user_id": "u\n1" });
+    let headers = [("x-agent-name", "crawler"), ("x-tier", "paid")];
+    assert_eq!(gateway.chat_as(&headers, &body).await.status(), 200);
+    let line: Value = serde_json::from_str(&gateway.output.line("\"upstream_model\":\"one\"").await).unwrap();
+    assert_eq!(line["attributes"], serde_json::json!({ "agent": "crawler", "user": "u\n1", "tier": "paid" }));
+    assert_eq!(gateway.chat_as(&[("x-tier", "gold")], &chat("r/two")).await.status(), 200);
+    let line: Value = serde_json::from_str(&gateway.output.line("\"upstream_model\":\"two\"").await).unwrap();
+    assert_eq!(line["attributes"], serde_json::json!({ "tier": "gold" }));
+    assert!(sim.seen().iter().all(|seen| !seen.headers.iter().any(|(name, _)| name.as_str() == "x-tier")), "headers stay here");
+    let count =
+        async |value: &str| gateway.metric(&format!("tidegate_attributed_requests_total{{attribute=\"tier\",value=\"{value}\"}}")).await;
+    assert_eq!((count("paid").await, count("other").await), (1.0, 1.0));
+    assert!(!gateway.metrics().await.contains("crawler"));
+}

@@ -15,16 +15,17 @@ use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Server a
 use super::key_files::{Applied, KeysDir};
 use super::problem::Problem;
 use super::snapshot::{Cors, Server, Snapshot, Trust};
-use super::types::{Origin, STORE_URL, Store, Threads, TrustedPeer};
+use super::types::{AttributeEntry, Origin, STORE_URL, Store, Threads, TrustedPeer};
 use crate::auth::tenants::Tenants;
 use crate::limit::rule::LimitStore;
 use crate::pem::{self, Certificates, Identity};
 use crate::provider::Provider;
 use crate::route::settings::{Route, Routes};
+use crate::telemetry::attribute::{self, Attribute};
 use crate::telemetry::log::Log;
 use crate::yaml::problem::Position;
 use crate::yaml::read::Reader;
-use crate::yaml::value::{At, SecretValue};
+use crate::yaml::value::{At, Named, SecretValue};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,8 +85,42 @@ impl Builder<'_> {
             tenants,
             keys_dir,
             limit_store: self.limit_store(file.limits),
+            attributes: self.attributes(file.log.attributes),
             log: Log { format: file.log.format, level: file.log.level, access: file.log.access },
         }
+    }
+
+    fn attributes(&mut self, entries: Named<AttributeEntry>) -> Vec<Attribute> {
+        let mut attributes = Vec::with_capacity(entries.entries.len());
+        for (name, entry) in entries.entries {
+            let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            if name.value.is_empty() || name.value.len() > attribute::MAX_NAME || !name.value.bytes().all(is_plain) {
+                let most = attribute::MAX_NAME;
+                self.add(name.at, format!("the name of an attribute must have 1 to {most} lower-case letters, digits and `_`"));
+            }
+            if attributes.len() == attribute::MAX_ATTRIBUTES {
+                self.add(name.at, format!("`attributes` has at most {} entries", attribute::MAX_ATTRIBUTES));
+            }
+            let Some(entry) = entry else { continue };
+            let mut values: Vec<Arc<str>> = Vec::with_capacity(entry.values.len());
+            for value in entry.values {
+                let problem = match value.value.as_str() {
+                    "" => "a value must not be empty",
+                    known if known.len() > attribute::MAX_VALUE => "a value has at most 128 bytes",
+                    known if known.chars().any(char::is_control) => "a value must have no control characters",
+                    attribute::NONE | attribute::OTHER => "`none` and `other` count requests without the attribute and with another value",
+                    known if values.iter().any(|other| **other == *known) => "duplicate value",
+                    _ if values.len() == attribute::MAX_VALUES => "an attribute has at most 100 values",
+                    known => {
+                        values.push(known.into());
+                        continue;
+                    }
+                };
+                self.add(value.at, format!("`values`: {problem}"));
+            }
+            attributes.push(Attribute { name: name.value.into(), source: entry.from, values });
+        }
+        attributes
     }
 
     /// Adds the teams and keys of `keys_dir`. Key files are read only if the main file has no problems, because they refer to its

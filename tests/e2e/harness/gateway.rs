@@ -86,6 +86,7 @@ pub struct Setup {
     linked: bool,
     launch: Launch,
     level: &'static str,
+    attributes: String,
     /// Where the configuration will be.
     pub dir: Dir,
 }
@@ -100,6 +101,7 @@ impl Setup {
             linked: false,
             launch: Launch::default(),
             level: "info",
+            attributes: String::new(),
             dir: Dir::new(),
         }
     }
@@ -125,6 +127,12 @@ impl Setup {
     /// Logs from this level on; `info` otherwise.
     pub fn level(mut self, level: &'static str) -> Self {
         self.level = level;
+        self
+    }
+
+    /// Logs these attributes, a mapping in YAML's flow style.
+    pub fn attributes(mut self, entries: &str) -> Self {
+        self.attributes = format!(", attributes: {entries}");
         self
     }
 
@@ -162,7 +170,8 @@ impl Setup {
             head += &format!("  - address: {secure}\n    tls: {{ certificate: {certificate}, key: {key} }}\n");
         }
         head += &self.listeners;
-        head += &format!("admin: {{ address: {admin} }}\nlog: {{ format: json, level: {}, access: true }}\n", self.level);
+        head +=
+            &format!("admin: {{ address: {admin} }}\nlog: {{ format: json, level: {}, access: true{} }}\n", self.level, self.attributes);
         let path = self.dir.join("tidegate.yaml");
         if self.linked {
             std::fs::create_dir(self.dir.join("v1")).unwrap();
