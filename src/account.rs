@@ -4,19 +4,57 @@ use crate::closed_set::closed_set;
 use crate::llm::usage::Usage;
 use std::time::Duration;
 
+/// What a model costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Price {
+    /// The rates of requests below the first tier.
+    pub rates: Rates,
+    /// Rates of long prompts, the shortest first.
+    pub tiers: Vec<Tier>,
+    /// Prices per request, image, second and character.
+    pub units: UnitPrices,
+}
+
+/// The rates of prompts from a length on. They hold for all tokens of a request, as
+/// <https://ai.google.dev/gemini-api/docs/pricing> and <https://platform.claude.com/docs/en/about-claude/pricing> have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// They hold for prompts of more tokens than this, cached ones included.
+    pub above: u64,
+    /// The rates.
+    pub rates: Rates,
+}
+
 /// Prices in micro-dollars per million tokens, equal to pico-dollars per token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Price {
+pub struct Rates {
     /// Uncached input.
     pub input: u64,
     /// Output.
     pub output: u64,
     /// Input read from a cache; defaults to `input`.
     pub cached_input: u64,
-    /// Input written to a cache; defaults to `input`.
+    /// Input written to a cache for some minutes; defaults to `input`.
     pub cache_write: u64,
-    /// Prices per request, image, second and character.
-    pub units: UnitPrices,
+    /// Input written to a cache for an hour; defaults to `cache_write`.
+    pub cache_write_hour: u64,
+    /// Reasoning; defaults to `output`.
+    pub reasoning: u64,
+    /// Uncached audio in the prompt; defaults to `input`.
+    pub input_audio: u64,
+    /// Audio in the answer; defaults to `output`.
+    pub output_audio: u64,
+    /// Uncached images in the prompt; defaults to `input`.
+    pub input_image: u64,
+    /// Images in the answer; defaults to `output`.
+    pub output_image: u64,
+}
+
+impl Price {
+    /// The rates of a request whose prompt has so many tokens.
+    pub fn rates(&self, prompt: u64) -> &Rates {
+        self.tiers.iter().rev().find(|tier| prompt > tier.above).map_or(&self.rates, |tier| &tier.rates)
+    }
 }
 
 /// Prices of units other than tokens, in pico-dollars.
@@ -69,15 +107,45 @@ pub fn cost(price: &Price, usage: &Usage) -> u64 {
     cost_with(price, usage, &Units::default())
 }
 
-/// [`cost`], with the cost of the other units added before rounding.
+/// [`cost`], with the cost of the other units added before rounding. A token has one price: that of a cache before that of
+/// its modality, because no provider says which of the cached tokens are audio.
 pub fn cost_with(price: &Price, usage: &Usage, units: &Units) -> u64 {
-    let cached = usage.cached.min(usage.prompt);
-    let written = usage.cache_write.min(usage.prompt - cached);
-    let plain = usage.prompt - cached - written;
-    let parts = [(plain, price.input), (cached, price.cached_input), (written, price.cache_write), (usage.completion, price.output)];
-    let pico = parts
-        .iter()
-        .fold(units_cost(&price.units, units), |sum, (tokens, each)| sum.saturating_add(u128::from(*tokens) * u128::from(*each)));
+    let rates = price.rates(usage.prompt);
+    let (mut input, mut output) = (usage.prompt, usage.completion);
+    let hour = usage.cache_write_hour.min(usage.cache_write);
+    let parts = [
+        (part(&mut input, usage.cached), rates.cached_input),
+        (part(&mut input, hour), rates.cache_write_hour),
+        (part(&mut input, usage.cache_write - hour), rates.cache_write),
+        (part(&mut input, usage.prompt_audio), rates.input_audio),
+        (part(&mut input, usage.details.prompt_image), rates.input_image),
+        (part(&mut output, usage.reasoning), rates.reasoning),
+        (part(&mut output, usage.completion_audio), rates.output_audio),
+        (part(&mut output, usage.details.completion_image), rates.output_image),
+        (input, rates.input),
+        (output, rates.output),
+    ];
+    let sum = |sum: u128, (tokens, each): (u64, u64)| sum.saturating_add(u128::from(tokens) * u128::from(each));
+    micro(parts.into_iter().fold(units_cost(&price.units, units), sum))
+}
+
+/// What the tokens read from a cache would have cost more at the rate of input, in micro-dollars. What it costs to write to
+/// a cache is not subtracted.
+pub fn cache_savings(price: &Price, usage: &Usage) -> u64 {
+    let rates = price.rates(usage.prompt);
+    let saved = rates.input.saturating_sub(rates.cached_input);
+    micro(u128::from(usage.cached.min(usage.prompt)) * u128::from(saved))
+}
+
+/// Takes up to `count` tokens out of the rest; a provider's parts may be more than the whole.
+fn part(rest: &mut u64, count: u64) -> u64 {
+    let count = count.min(*rest);
+    *rest -= count;
+    count
+}
+
+/// Pico-dollars as micro-dollars, rounded half up.
+fn micro(pico: u128) -> u64 {
     u64::try_from(pico.saturating_add(PICO_PER_MICRO / 2) / PICO_PER_MICRO).unwrap_or(u64::MAX)
 }
 
@@ -148,6 +216,8 @@ pub struct Ledger {
     pub estimated: bool,
     /// Cost in micro-dollars.
     pub micro_usd: u64,
+    /// What [`cache_savings`] says, in micro-dollars.
+    pub saved_micro_usd: u64,
     /// The provider's id of a response that is passed through.
     pub upstream_id: Option<Box<str>>,
     /// Time from the first byte of the request to the first content sent to the client.
@@ -174,6 +244,7 @@ impl Ledger {
             usage: Usage::default(),
             estimated: false,
             micro_usd: 0,
+            saved_micro_usd: 0,
             upstream_id: None,
             ttft: None,
             duration: Duration::ZERO,
@@ -200,29 +271,90 @@ impl Default for Ledger {
 mod tests {
     use super::*;
 
-    const PRICE: Price = Price { input: 3_000_000, output: 15_000_000, cached_input: 300_000, cache_write: 3_750_000, units: UNITS };
+    /// A price of these rates.
+    fn of(rates: Rates) -> Price {
+        Price { rates, tiers: Vec::new(), units: UNITS }
+    }
+
+    /// Rates of which no two are the same; a token costs so many micro-dollars.
+    const RATES: Rates = Rates {
+        input: 3_000_000,
+        output: 15_000_000,
+        cached_input: 300_000,
+        cache_write: 3_750_000,
+        cache_write_hour: 6_000_000,
+        reasoning: 20_000_000,
+        input_audio: 40_000_000,
+        output_audio: 80_000_000,
+        input_image: 10_000_000,
+        output_image: 120_000_000,
+    };
     const UNITS: UnitPrices = UnitPrices { request: 1_000_000, image: 40_000_000_000, second: 11_111_111, character: 15_000_000 };
 
     #[test]
     fn each_kind_of_token_has_its_price() {
-        let usage = Usage { prompt: 1000, cached: 600, cache_write: 100, completion: 10, reasoning: 4, ..Usage::default() };
-        assert_eq!(cost(&PRICE, &usage), 300 * 3 + 180 + 375 + 150);
+        let usage = Usage { prompt: 1000, completion: 100, ..Usage::default() };
+        let whole = 1000 * 3 + 100 * 15;
+        for (change, want) in [
+            ((|u| u.cached = 600) as fn(&mut Usage), 400 * 3 + 180 + 1500),
+            (|u| u.cache_write = 200, 800 * 3 + 750 + 1500),
+            (|u| (u.cache_write, u.cache_write_hour) = (200, 40), 800 * 3 + 600 + 240 + 1500),
+            (|u| u.cache_write_hour = 40, whole), // a part of what was written, and nothing was
+            (|u| u.reasoning = 90, 3000 + 10 * 15 + 90 * 20),
+            (|u| u.prompt_audio = 10, 990 * 3 + 400 + 1500),
+            (|u| u.completion_audio = 10, 3000 + 90 * 15 + 800),
+            (|u| u.details.prompt_image = 10, 990 * 3 + 100 + 1500),
+            (|u| u.details.completion_image = 10, 3000 + 90 * 15 + 1200),
+            (|u| u.details.prompt_text = 10, whole),
+        ] {
+            let mut usage = usage;
+            change(&mut usage);
+            assert_eq!(cost(&of(RATES), &usage), want, "{usage:?}");
+        }
+    }
+
+    #[test]
+    fn no_token_is_paid_twice() {
+        let all = Usage { prompt: 100, cached: 60, cache_write: 30, prompt_audio: 50, completion: 10, reasoning: 8, ..Usage::default() };
+        let all = Usage { completion_audio: 9, ..all };
+        assert_eq!(cost(&of(RATES), &all), 851, "18 + 112.5 + 10 x 40 + 8 x 20 + 2 x 80");
+    }
+
+    #[test]
+    fn a_long_prompt_has_the_rates_of_its_tier_for_all_tokens() {
+        let twice = Rates { input: 6_000_000, output: 22_500_000, cached_input: 600_000, ..RATES };
+        let tiers = vec![Tier { above: 200, rates: twice }, Tier { above: 500, rates: Rates { input: 9_000_000, ..twice } }];
+        let price = Price { tiers, ..of(RATES) };
+        let usage = |prompt, cached| Usage { prompt, cached, completion: 2, ..Usage::default() };
+        for (prompt, want) in [(200, 600 + 30), (201, 1206 + 45), (500, 3000 + 45), (501, 4509 + 45)] {
+            assert_eq!(cost(&price, &usage(prompt, 0)), want, "{prompt}");
+        }
+        assert_eq!(cost(&price, &usage(300, 250)), 50 * 6 + 150 + 45, "cached tokens make a prompt long as well");
+        assert_eq!((cache_savings(&price, &usage(200, 100)), cache_savings(&price, &usage(300, 100))), (270, 540));
+    }
+
+    #[test]
+    fn a_cache_that_costs_more_than_input_saves_nothing() {
+        let dear = of(Rates { cached_input: 4_000_000, ..RATES });
+        assert_eq!(cache_savings(&dear, &Usage { prompt: 9, cached: 9, ..Usage::default() }), 0);
+        assert_eq!(cache_savings(&of(RATES), &Usage { prompt: 10, cached: 99, ..Usage::default() }), 27);
     }
 
     #[test]
     fn each_unit_has_its_price() {
         let units = Units { requests: 1, images: 2, characters: 10, milliseconds: 90_000 };
-        assert_eq!(cost_with(&PRICE, &Usage::default(), &units), 1 + 80_000 + 150 + 1_000);
+        assert_eq!(cost_with(&of(RATES), &Usage::default(), &units), 1 + 80_000 + 150 + 1_000);
         let corrected = units.corrected_by(ReportedUnits { images: Some(3), milliseconds: None });
-        assert_eq!(cost_with(&PRICE, &Usage::default(), &corrected), 1 + 120_000 + 150 + 1_000);
-        assert_eq!(cost(&PRICE, &Usage::default()), 0);
+        assert_eq!(cost_with(&of(RATES), &Usage::default(), &corrected), 1 + 120_000 + 150 + 1_000);
+        assert_eq!(cost(&of(RATES), &Usage::default()), 0);
         let wild = Units { images: u64::MAX, milliseconds: u64::MAX, ..units };
-        assert!(cost_with(&PRICE, &Usage::default(), &wild) > 0);
+        assert!(cost_with(&of(RATES), &Usage::default(), &wild) > 0);
     }
 
     #[test]
     fn halves_are_rounded_up_once() {
-        let half = Price { input: 250_000, output: 250_000, ..Price::default() };
+        let rates = Rates { input: 250_000, output: 250_000, ..Rates::default() };
+        let half = Price { rates, ..Price::default() };
         assert_eq!(cost(&half, &Usage { prompt: 1, completion: 1, ..Usage::default() }), 1, "two quarters are a half");
         assert_eq!(cost(&half, &Usage { prompt: 1, ..Usage::default() }), 0);
     }
@@ -230,8 +362,8 @@ mod tests {
     #[test]
     fn nonsense_counts_cost_something_finite() {
         let wild = Usage { prompt: 5, cached: u64::MAX, cache_write: u64::MAX, completion: u64::MAX, ..Usage::default() };
-        assert!(cost(&PRICE, &wild) > 0);
-        assert_eq!(cost(&PRICE, &Usage { prompt: 10, cached: 99, ..Usage::default() }), 3);
+        assert!(cost(&of(RATES), &wild) > 0);
+        assert_eq!(cost(&of(RATES), &Usage { prompt: 10, cached: 99, ..Usage::default() }), 3);
     }
 
     #[test]

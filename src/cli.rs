@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod key;
+mod prices;
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -79,6 +80,12 @@ enum Command {
         #[command(subcommand)]
         command: key::KeyCommand,
     },
+    /// Print the price catalogue: what `price: catalogue` stands for, with the day and the page of each price
+    Prices {
+        /// Only those of one kind of provider
+        #[arg(long, value_name = "KIND")]
+        kind: Option<String>,
+    },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print headers, errors, metrics, log fields and simulator directives, as Markdown
@@ -97,6 +104,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "simulator")]
         Command::Simulate { listen } => demo::simulate(listen),
         Command::Key { command } => key::run(command),
+        Command::Prices { kind } => prices::run(kind.as_deref()),
         Command::Schema => print(&format!("{:#}\n", config::file::schema())),
         Command::Reference => print(&crate::reference::text()),
     }

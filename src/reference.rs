@@ -50,6 +50,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("tokens_reasoning", "Completion tokens used for reasoning."),
     ("tokens_estimated", "Whether token counts are estimated, because the provider reported none or the response ended early."),
     ("cost_usd", "Cost by the target's `price`, in USD."),
+    ("cache_savings_usd", "What its cached tokens would have cost more at the price of input, in USD; omitted if nothing."),
     ("ttft_ms", "Time from the first byte of the request to the first content of the response, in milliseconds."),
     ("duration_ms", "Time from the first byte of the request to the last byte of the response, in milliseconds."),
     ("overhead_us", "Part of that time added by Tidegate, in microseconds."),
@@ -148,7 +149,7 @@ fn log(page: &mut Page) {
 
 /// The fields of an access-log line, in order.
 fn access_fields() -> Vec<String> {
-    let (ledger, mut line) = (Ledger { upstream_id: Some("msg_1".into()), ..Ledger::new() }, Vec::new());
+    let (ledger, mut line) = (Ledger { upstream_id: Some("msg_1".into()), saved_micro_usd: 1, ..Ledger::new() }, Vec::new());
     AccessLine::example(&ledger).write(&mut line, true);
     // `serde_json::Map` does not preserve the order.
     let text = String::from_utf8_lossy(&line);

@@ -7,17 +7,19 @@ use super::snapshot::{ListenAddress, ResponseModel, StreamUsage};
 use super::tls::{ClientCertificate, MinVersion};
 use super::types::{
     Attempts, AttributeEntry, AttributeSource, BodySize, Connections, Count, Deadline, Digest, Failures, FileMode, Lease, MaxConnections,
-    Money, Origin, Percent, Period, Reason, RetriesPerSecond, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer,
-    UnitPrice, Unsupported, Weight,
+    Origin, Percent, Period, Reason, RetriesPerSecond, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, Unsupported,
+    Weight,
 };
 use crate::auth::tenants::AuthMode;
 use crate::limit::rule::StoreFailure;
 use crate::provider::HttpVersion;
 use crate::provider::catalogue::Kind;
+use crate::provider::price::{PriceSetting, PriceWord};
 use crate::provider::protocol::{ProviderKeys, TargetKeys};
 use crate::route::settings::Balance;
 use crate::telemetry::log::LogFormat;
 use crate::yaml::json::Fields;
+use crate::yaml::money::Money;
 use crate::yaml::read::Read;
 use crate::yaml::section::section;
 use crate::yaml::value::{At, Named, SecretValue, Some1, Tokens};
@@ -48,6 +50,8 @@ section! {
         keys_dir: Option<At<PathBuf>>,
         /// Where limits are counted.
         limits: LimitStore = "{}",
+        /// What targets cost that have no `price`: what the price catalogue says of their models (`tidegate prices`), or nothing.
+        price: PriceWord = "none",
         /// What goes to stdout.
         log: Log = "{}",
     }
@@ -251,8 +255,8 @@ section! {
         model: At<String>,
         /// Its share of the first tries; 0 is only reached when others have failed.
         weight: At<Weight> = "1",
-        /// What it costs.
-        price: Option<Price>,
+        /// What it costs. `catalogue`: what Tidegate's price catalogue says of the model (`tidegate prices`). Default: `price` of the file.
+        price: Option<At<PriceSetting>>,
         /// How many tokens the model takes, prompt and answer together. A request that is estimated at more than twice as
         /// many is not sent there, where another target takes more.
         context: Option<Tokens>,
@@ -260,27 +264,6 @@ section! {
         display_name: Option<String>,
         /// What happens to a `<think>` text inside the content: left where it is, or moved to reasoning_content.
         think_tags: ThinkTags = "keep",
-    }
-
-    /// Prices in USD: of tokens per million, exact to a millionth of a dollar; of the others each, exact to twelve decimals.
-    /// Tokens have both of `input` and `output`, or no price.
-    Price {
-        /// Uncached input.
-        input: Option<Money>,
-        /// Output.
-        output: Option<Money>,
-        /// Input read from a cache. Default: the price of input.
-        cached_input: Option<Money>,
-        /// Input written to a cache. Default: the price of input.
-        cache_write: Option<Money>,
-        /// Each request that is answered.
-        request: Option<UnitPrice>,
-        /// Each image of an answer.
-        image: Option<UnitPrice>,
-        /// Each second of audio that is transcribed or translated, where the answer says how long it is.
-        second: Option<UnitPrice>,
-        /// Each character of a text that is spoken.
-        character: Option<UnitPrice>,
     }
 
     /// When a failure moves on to the next target.

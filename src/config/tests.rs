@@ -19,6 +19,7 @@ mod endpoints;
 mod fixtures;
 mod limits;
 mod listeners;
+mod prices;
 mod routing;
 mod secrets;
 
@@ -96,6 +97,23 @@ const MISTAKES: &[Mistake] = &[
     ("model: m }", "model: m, price: {} }", "8:50", "`price` has no amount"),
     ("model: m }", "model: m, price: { second: 1e-13 } }", "8:60", "twelve decimals"),
     ("model: m }", "model: m, price: { image: 1001 } }", "8:59", "from 0 to 1000"),
+    ("model: m }", "model: m, price: cheap }", "8:50", "a mapping like { input: 3, output: 15 }, or one of: catalogue, none"),
+    ("model: m }", "model: m, price: catalogue }", "8:50", "the price catalogue has no model `m` of kind `openai`"),
+    ("model: m }", "model: gpt-5-minor, price: catalogue }", "8:60", "(it has `gpt-5-mini`"),
+    ("model: m }", "model: m, price: { catalogue: gpt-5-min } }", "8:63", "`gpt-5-mini`"),
+    ("model: m }", "model: m, price: { catalogue: vllm/m } }", "8:63", "no prices of kind `vllm`"),
+    ("model: m }", "model: m, price: { input: 1, output: 1, tiers: [ { above: 0, input: 1 } ] } }", "8:91", "`above`"),
+    ("model: m }", "model: m, price: { input: 1, output: 1, tiers: [ { input: 1 } ] } }", "8:82", "`above` is missing"),
+    ("model: m }", "model: m, price: { input: 1, output: 1, tiers: [ { above: 5 } ] } }", "8:82", "a tier needs a price"),
+    (
+        "model: m }",
+        "model: m, price: { input: 1, output: 1, tiers: [ { above: 5, input: 2 }, { above: 5, input: 3 } ] } }",
+        "8:115",
+        "another tier above 5",
+    ),
+    ("model: m }", "model: m, price: { tiers: [ { above: 5, input: 2 } ] } }", "8:50", "`input` is missing"),
+    ("model: m }", "model: whisper-1, price: { catalogue: \"*\", cached_input: 1 } }", "8:71", "`input` is missing: the catalogue"),
+    ("auth: none", "auth: none\nprice: free", "10:8", "catalogue, none"),
     ("auth: none", "auth: maybe", "9:7", "keys, none"),
     ("auth: none", "log: { access: yes }", "9:16", "true or false"),
     ("auth: none", "log: { level: loud }", "9:15", "`loud`"),
@@ -462,8 +480,8 @@ fn a_full_file_becomes_what_it_says() {
     assert_eq!((pool.limits[0].rule.dimension, pool.limits[0].rule.amount), (Dimension::Concurrent, 400));
 
     let route = &snapshot.routes[0];
-    let price = route.targets[0].price.unwrap();
-    assert_eq!((price.input, price.output, price.cached_input, price.cache_write), (100_000, 400_000, 20_000, 100_000));
+    let rates = route.targets[0].pricing.of(|| "".into()).unwrap().rates;
+    assert_eq!((rates.input, rates.output, rates.cached_input, rates.cache_write), (100_000, 400_000, 20_000, 100_000));
     assert_eq!((route.targets[1].index, route.fallback[0].index, snapshot.routes.targets), (1, 2, 6));
     let Protocol::SageMaker(endpoint) = &route.targets[1].protocol else { panic!("another protocol") };
     assert_eq!((endpoint.openai.split_think_tags, endpoint.format), (true, Format::Tgi));

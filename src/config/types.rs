@@ -8,7 +8,7 @@ use crate::provider::catalogue::{Kind, kinds};
 use crate::route::health::MAX_FAILURES;
 use crate::secret::Secret;
 use crate::telemetry::attribute::Source;
-use crate::units::{self, BadMoney};
+use crate::units;
 use crate::yaml::read::{Read, Reader};
 use crate::yaml::section::words;
 use crate::yaml::tree::{Node, Value};
@@ -378,53 +378,6 @@ fn origin(text: &str) -> Option<Origin> {
 
 /// Largest amount of a limit, so that its arithmetic stays far from overflow.
 pub const MAX_COUNT: u64 = 1_000_000_000_000_000;
-
-/// Reads an amount of money. `what`: what it must be; `fine`: how exact it may be.
-fn amount(
-    node: &Node,
-    cx: &mut Reader<'_>,
-    what: &'static str,
-    fine: &'static str,
-    read: fn(&str) -> Result<u64, BadMoney>,
-) -> Option<u64> {
-    let wrong = match read(cx.text(node, what)?.trim()) {
-        Ok(amount) => return Some(amount),
-        Err(BadMoney::NotANumber) => what,
-        Err(BadMoney::TooFine) => fine,
-    };
-    cx.wrong(node, wrong);
-    None
-}
-
-/// A decimal number, in millionths.
-#[derive(Clone, Copy, Debug)]
-pub struct Money(pub u64);
-
-impl Read for Money {
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let fine = "exact to a millionth: at most six decimals";
-        amount(node, cx, "an amount from 0 to 1000000000, like 0.25", fine, units::money).map(Self)
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "number", "minimum": 0, "maximum": 1_000_000_000 })
-    }
-}
-
-/// The price of a unit, in pico-dollars.
-#[derive(Clone, Copy, Debug)]
-pub struct UnitPrice(pub u64);
-
-impl Read for UnitPrice {
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        let fine = "exact to a millionth of a millionth: at most twelve decimals";
-        amount(node, cx, "an amount from 0 to 1000, like 0.04", fine, units::unit_price).map(Self)
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "number", "minimum": 0, "maximum": 1_000 })
-    }
-}
 
 /// A SHA-256 digest. Messages never repeat it: someone may have written the key itself.
 #[derive(Clone, Copy, PartialEq, Eq)]

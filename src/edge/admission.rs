@@ -242,7 +242,8 @@ impl Exchange {
         let size = operation.prospect(&under_its_route);
         let units = operation.units(&under_its_route);
         // Which target will answer is not known yet: the first one's price stands for all.
-        let price = route.targets.iter().chain(&route.fallback).find(|target| operation.is_at(target)).and_then(|t| t.price.as_ref());
+        let first = route.targets.iter().chain(&route.fallback).find(|target| operation.is_at(target));
+        let price = first.and_then(|target| target.pricing.of(|| found.model(&target.model)));
         let mut estimate = live.limiter.estimate(route.index, &size, price);
         estimate.micro_usd = estimate.micro_usd.saturating_add(price.map_or(0, |price| cost_with(price, &Usage::default(), &units)));
         let plan = Plan::new(&route, found.star, system::random(), belongs_to, &live.health, now);

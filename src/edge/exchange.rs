@@ -8,7 +8,7 @@ use super::outage;
 use super::respond::{self, Common, Only};
 use super::response_headers::{X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
 use super::shared::Shared;
-use crate::account::{EndedBy, Ledger, cost_with, settled};
+use crate::account::{EndedBy, Ledger, cache_savings, cost_with, settled};
 use crate::dialect::shared::blame::Sent;
 use crate::error::{ApiError, ErrorKind};
 use crate::front::Front;
@@ -30,6 +30,7 @@ use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::Trace;
 use http::{HeaderMap, HeaderValue};
 use pingora_core::Error;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -542,8 +543,17 @@ impl Exchange {
         if !estimated && call.operation.is_typical() {
             self.live.limiter.learn(call.route.index, &call.size, &usage);
         }
-        let price = call.attempt.as_ref().and_then(|attempt| attempt.target.price.as_ref());
+        let price = call.attempt.as_ref().and_then(|attempt| {
+            let price = attempt.target.pricing.of(|| Cow::Borrowed(&attempt.model));
+            if price.is_none() && !attempt.target.pricing.is_none() {
+                outage::log_unpriced(&call.route.name, &attempt.target, &attempt.model);
+            }
+            price
+        });
         let micro_usd = price.map_or(0, |price| cost_with(price, &usage, &call.units.corrected_by(metered.units)));
+        if usage.cached > 0 {
+            self.ledger.saved_micro_usd = price.map_or(0, |price| cache_savings(price, &usage));
+        }
         (self.ledger.usage, self.ledger.estimated, self.ledger.micro_usd) = (usage, estimated, micro_usd);
         self.ledger.upstream_id = metered.id;
         call.permit.settle(Used { tokens: usage.total(), micro_usd }, self.live.now());

@@ -117,12 +117,14 @@ fn approach(average: &AtomicU64, seen: u64) {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::account::Rates;
 
     #[test]
     fn a_request_is_estimated_by_its_bytes_and_its_maximum() {
         let averages = Averages::default();
         let request = RequestSize { prompt_bytes: 401, max_tokens: Some(50), choices: 2 };
-        let price = Price { input: 1_000_000, output: 10_000_000, ..Price::default() };
+        let rates = Rates { input: 1_000_000, output: 10_000_000, ..Rates::default() };
+        let price = Price { rates, ..Price::default() };
         assert_eq!(averages.estimate(&request, Some(&price)), Estimate { tokens: 201, micro_usd: 101 + 1000 });
         assert_eq!(averages.estimate(&RequestSize { max_tokens: None, ..request }, None), Estimate { tokens: 101 + 512, micro_usd: 0 });
     }

@@ -33,6 +33,8 @@ pub struct Details {
     pub prompt_image: u64,
     /// Text tokens in the completion.
     pub completion_text: u64,
+    /// Image tokens in the completion.
+    pub completion_image: u64,
     /// Tokens of the client's prediction that the completion has.
     pub accepted_prediction: u64,
     /// Tokens of the client's prediction that it does not have.
@@ -64,6 +66,7 @@ impl Usage {
                 prompt_text: anew(a.prompt_text, b.prompt_text),
                 prompt_image: anew(a.prompt_image, b.prompt_image),
                 completion_text: a.completion_text.max(b.completion_text),
+                completion_image: a.completion_image.max(b.completion_image),
                 accepted_prediction: a.accepted_prediction.max(b.accepted_prediction),
                 rejected_prediction: a.rejected_prediction.max(b.rejected_prediction),
             },

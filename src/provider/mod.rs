@@ -1,6 +1,5 @@
 //! Providers and targets: which dialect is spoken where, and with whose credentials.
 
-use crate::account::Price;
 use crate::dialect::Dialect;
 use crate::egress::Egress;
 use crate::egress::proxy::Proxy;
@@ -10,6 +9,7 @@ use crate::sign::credential::Credential;
 use crate::sign::signer::Payer;
 use catalogue::Kind;
 use http::{HeaderName, HeaderValue};
+use price::Pricing;
 use protocol::Protocol;
 use std::fmt;
 use std::path::Path;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 use timeouts::Timeouts;
 
 pub mod catalogue;
+pub mod price;
+pub mod prices;
 pub mod protocol;
 pub mod timeouts;
 
@@ -168,8 +170,8 @@ pub struct Target {
     pub model: ModelName,
     /// Its share under `weighted`; 0 for a target that is only reached by fail-over.
     pub weight: u32,
-    /// What it costs; absent where nobody said.
-    pub price: Option<Price>,
+    /// What it costs.
+    pub pricing: Pricing,
     /// How many tokens the model takes; `None` where nobody said.
     pub context: Option<u32>,
     /// What the model is called in Anthropic's list of models.

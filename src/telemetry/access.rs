@@ -129,6 +129,9 @@ impl<'a> AccessLine<'a> {
         line.number(key!("tokens_reasoning"), usage.reasoning);
         line.flag(key!("tokens_estimated"), ledger.estimated);
         line.decimal(key!("cost_usd"), ledger.micro_usd, 6);
+        if ledger.saved_micro_usd > 0 {
+            line.decimal(key!("cache_savings_usd"), ledger.saved_micro_usd, 6);
+        }
         line.milliseconds(key!("ttft_ms"), ledger.ttft);
         line.milliseconds(key!("duration_ms"), Some(ledger.duration));
         line.number(key!("overhead_us"), u64::try_from(ledger.overhead.as_micros()).unwrap_or(u64::MAX));

@@ -6,6 +6,7 @@
 
 pub mod env;
 pub mod json;
+pub mod money;
 pub mod problem;
 pub mod read;
 pub mod referred;

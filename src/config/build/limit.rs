@@ -2,10 +2,11 @@
 
 use super::{Builder, ByName};
 use crate::config::file;
-use crate::config::types::{Count, MAX_COUNT, Money, Per, Period};
+use crate::config::types::{Count, MAX_COUNT, Per, Period};
 use crate::limit::budget::{DAY, MONTH};
 use crate::limit::rule::{Dimension, Limit, LimitPeriod, LimitRule, LimitedRoutes};
 use crate::route::settings::Route;
+use crate::yaml::money::Money;
 use crate::yaml::problem::Position;
 use crate::yaml::value::At;
 use std::sync::Arc;

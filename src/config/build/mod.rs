@@ -6,6 +6,7 @@
 mod base_url;
 mod limit;
 mod listen;
+mod price;
 mod provider;
 mod proxy;
 mod route;
@@ -20,6 +21,7 @@ use crate::auth::tenants::Tenants;
 use crate::limit::rule::LimitStore;
 use crate::pem::{self, Certificates, Identity};
 use crate::provider::Provider;
+use crate::provider::price::PriceWord;
 use crate::route::settings::{Route, Routes};
 use crate::telemetry::attribute::{self, Attribute};
 use crate::telemetry::log::Log;
@@ -46,6 +48,8 @@ pub struct Builder<'a> {
     pub now: i64,
     /// The key files of the configuration that is in force.
     pub before: Option<&'a KeysDir>,
+    /// What targets cost that have no `price`.
+    pub default_price: PriceWord,
     /// Problems of key files. The main file is valid in spite of them.
     pub key_problems: Vec<Problem>,
     /// Whether a key file that is in force is not valid with this configuration.
@@ -55,7 +59,7 @@ pub struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// One that has collected nothing.
     pub fn new(reader: Reader<'a>, now: i64) -> Self {
-        Self { reader, now, before: None, key_problems: Vec::new(), has_lost_keys: false }
+        Self { reader, now, before: None, default_price: PriceWord::None, key_problems: Vec::new(), has_lost_keys: false }
     }
 }
 
@@ -67,6 +71,7 @@ impl Builder<'_> {
             let at = written(&file.written, "routes").unwrap_or(file.at);
             self.add(at, "`routes` is missing or empty; without a route there is nothing to serve");
         }
+        self.default_price = file.price;
         let egress = self.egress(&file.server);
         let providers = self.providers(file.providers, &egress);
         let (by_name, mut routes) = self.routes(file.routes, &providers, file.server.keep_alive);

@@ -1,9 +1,8 @@
 //! Routes: their targets, their patterns, and what they do with requests.
 
 use super::{Builder, ByName, Lookup};
-use crate::account::{Price, UnitPrices};
 use crate::config::file;
-use crate::config::types::{Money, Reason, ThinkTags, UnitPrice, Unsupported};
+use crate::config::types::{Reason, ThinkTags, Unsupported};
 use crate::llm::settings::Params;
 use crate::provider::protocol::TargetKeys;
 use crate::provider::{ModelName, Provider, Target};
@@ -175,45 +174,18 @@ impl Builder<'_> {
             }
         };
         self.foreign_keys("target", provider.kind, keys.written.iter(), |kind, key| TargetKeys::belongs(key, kind.entry.protocol));
+        let model = model?;
         Some(Target {
             index,
             replicas: u16::try_from(provider.endpoints().count()).unwrap_or(u16::MAX),
-            model: model?,
+            pricing: self.pricing(target.price.as_ref(), &provider.kind.name, &At { at: target.model.at, value: &model }),
+            model,
             weight: target.weight.value.0,
-            price: target.price.map(|price| self.price(&price)),
             context: target.context.map(|tokens| tokens.0),
             display_name: target.display_name.map(Into::into),
             protocol: provider.protocol.for_target(keys, target.think_tags == ThinkTags::Split),
             provider,
         })
-    }
-
-    fn price(&mut self, price: &file::Price) -> Price {
-        let missing = match (price.input, price.output) {
-            (Some(_), None) => Some("output"),
-            (None, Some(_)) => Some("input"),
-            (None, None) if price.cached_input.or(price.cache_write).is_some() => Some("input"),
-            _ => None,
-        };
-        if let Some(missing) = missing.filter(|_| price.sound) {
-            self.add(price.at, format!("`{missing}` is missing: tokens have a price for both `input` and `output`"));
-        }
-        if price.sound && price.written.is_empty() {
-            self.add(price.at, "`price` has no amount; add `input` and `output`, or one of request, image, second and character");
-        }
-        let (tokens, unit) = (|price: Option<Money>| price.map_or(0, |price| price.0), |price: Option<UnitPrice>| price.map_or(0, |p| p.0));
-        Price {
-            input: tokens(price.input),
-            output: tokens(price.output),
-            cached_input: tokens(price.cached_input.or(price.input)),
-            cache_write: tokens(price.cache_write.or(price.input)),
-            units: UnitPrices {
-                request: unit(price.request),
-                image: unit(price.image),
-                second: unit(price.second),
-                character: unit(price.character),
-            },
-        }
     }
 
     fn model(&mut self, model: &At<String>, pattern: bool) -> Option<ModelName> {

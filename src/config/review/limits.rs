@@ -63,20 +63,29 @@ fn usd<'t>(limits: &[Limit], node: &Node, covered: impl Fn(Option<&RouteSet>) ->
             continue;
         }
         let covered = covered(limit.routes.as_ref().map(|routes| &routes.set));
-        let priced = covered.iter().filter(|target| target.price.is_some()).count();
+        let priced = covered.iter().filter(|target| !target.pricing.is_none()).count();
         // A server of one's own costs nothing per token.
-        let costs = |target: &&&Target| target.price.is_none() && !target.provider.kind.self_hosted();
+        let costs = |target: &&&Target| target.pricing.is_none() && !target.provider.kind.self_hosted();
         let mut unpriced: Vec<String> = covered.iter().filter(costs).map(|target| shown(target)).collect();
         unpriced.sort();
         unpriced.dedup();
+        let mut gaps: Vec<String> = covered.iter().filter(|target| target.pricing.has_gaps()).map(|target| shown(target)).collect();
+        gaps.sort();
+        gaps.dedup();
         let message = if covered.is_empty() {
             continue;
         } else if priced == 0 {
             "`usd`: this limit never counts anything, because no target that it covers has a `price`; add \
-             `price: { input: …, output: … }` (USD per million tokens) to the targets"
+             `price: catalogue`, or `price: { input: …, output: … }` (USD per million tokens), to the targets"
                 .to_owned()
-        } else if unpriced.is_empty() {
+        } else if unpriced.is_empty() && gaps.is_empty() {
             continue;
+        } else if unpriced.is_empty() {
+            format!(
+                "`usd`: this limit does not count models that the price catalogue does not have ({}); add \
+                 `price: {{ catalogue: \"*\", unlisted: {{ input: …, output: … }} }}`",
+                listed(&gaps)
+            )
         } else {
             format!("`usd`: this limit does not count requests to {}, which have no `price`", listed(&unpriced))
         };

@@ -1,7 +1,7 @@
 //! Endpoints of providers, and prices of what is not counted in tokens.
 
 use super::{GOOD, good};
-use crate::account::UnitPrices;
+use crate::account::{Rates, UnitPrices};
 use crate::llm::endpoint::Endpoint;
 
 #[test]
@@ -30,8 +30,9 @@ fn a_provider_has_the_endpoints_of_its_kind_unless_its_section_says_otherwise() 
 #[test]
 fn a_price_may_be_of_units_alone() {
     let text = GOOD.replace("model: m }", "model: m, price: { image: 0.04, second: 0.0000111111, request: 0.01, character: 1.5e-5 } }");
-    let price = good(&text).snapshot.routes[0].targets[0].price.unwrap();
-    assert_eq!((price.input, price.output, price.cached_input), (0, 0, 0));
+    let snapshot = good(&text).snapshot;
+    let price = snapshot.routes[0].targets[0].pricing.of(|| "".into()).unwrap();
+    assert_eq!(price.rates, Rates::default());
     let want = UnitPrices { request: 10_000_000_000, image: 40_000_000_000, second: 11_111_100, character: 15_000_000 };
     assert_eq!(price.units, want);
 }

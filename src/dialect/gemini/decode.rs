@@ -15,7 +15,7 @@ use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::event::{Block, Citation, Event, Finish, Page, RawBlock, Sink, Source, ToolForm};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
-use crate::llm::usage::Usage;
+use crate::llm::usage::{Details, Usage};
 use serde_json::value::RawValue;
 
 /// What is known of one candidate.
@@ -251,9 +251,9 @@ fn failed(word: &str, message: Option<&str>) -> Fault {
 fn usage(counts: &Counts) -> Option<Usage> {
     let counted = counts.prompt_token_count.is_some() || counts.candidates_token_count.is_some() || counts.total_token_count.is_some();
     let n = Option::unwrap_or_default;
-    let audio = |list: &Option<Vec<Modality>>| -> u64 {
-        let audio = list.iter().flatten().filter(|m| m.modality.as_deref() == Some("AUDIO"));
-        audio.map(|m| n(m.token_count)).fold(0, u64::saturating_add)
+    let of = |list: &Option<Vec<Modality>>, modality: &str| -> u64 {
+        let found = list.iter().flatten().filter(|m| m.modality.as_deref() == Some(modality));
+        found.map(|m| n(m.token_count)).fold(0, u64::saturating_add)
     };
     let reasoning = n(counts.thoughts_token_count);
     // What tools of the provider fed in is input too; what came from a cache is inside of the prompt already.
@@ -265,8 +265,9 @@ fn usage(counts: &Counts) -> Option<Usage> {
         completion: n(counts.candidates_token_count).saturating_add(reasoning).max(rest),
         cached: n(counts.cached_content_token_count),
         reasoning,
-        prompt_audio: audio(&counts.prompt_tokens_details),
-        completion_audio: audio(&counts.candidates_tokens_details),
+        prompt_audio: of(&counts.prompt_tokens_details, "AUDIO"),
+        completion_audio: of(&counts.candidates_tokens_details, "AUDIO"),
+        details: Details { completion_image: of(&counts.candidates_tokens_details, "IMAGE"), ..Details::default() },
         ..Usage::default()
     })
 }

@@ -101,6 +101,7 @@ fn completion_details(at: &mut Cursor<'_>, usage: &mut Usage) -> Result<(), Scan
             "reasoning_tokens" => usage.reasoning = usage.reasoning.max(number(value)),
             "audio_tokens" => usage.completion_audio = number(value),
             "text_tokens" => usage.details.completion_text = number(value),
+            "image_tokens" => usage.details.completion_image = number(value),
             "accepted_prediction_tokens" => usage.details.accepted_prediction = number(value),
             "rejected_prediction_tokens" => usage.details.rejected_prediction = number(value),
             _ => {}
@@ -227,14 +228,13 @@ mod tests {
         assert_eq!(openai, Usage { prompt: 9, completion: 5, cached: 4, reasoning: 3, prompt_audio: 1, ..Usage::default() });
         let details = read(
             r#"{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"text_tokens":3,"image_tokens":6},
-               "completion_tokens_details":{"text_tokens":5,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1}}"#,
+               "completion_tokens_details":{"text_tokens":5,"image_tokens":4,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1}}"#,
         );
         let mut written = Vec::new();
         crate::front::chat::usage::write(&details, &mut written);
         let written = String::from_utf8(written).unwrap();
         assert!(written.contains(r#"{"cached_tokens":0,"text_tokens":3,"image_tokens":6,"audio_tokens":0}"#), "{written}");
-        let completion =
-            r#"{"reasoning_tokens":0,"text_tokens":5,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1,"audio_tokens":0}"#;
+        let completion = r#"{"reasoning_tokens":0,"text_tokens":5,"image_tokens":4,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1,"audio_tokens":0}"#;
         assert!(written.contains(completion), "{written}");
         let deepseek = read(r#"{"completion_tokens":5,"prompt_tokens":9,"prompt_cache_hit_tokens":4,"prompt_tokens_details":null}"#);
         assert_eq!((deepseek.cached, deepseek.total()), (4, 14));

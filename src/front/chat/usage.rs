@@ -27,6 +27,7 @@ pub fn write(usage: &Usage, out: &mut Vec<u8>) {
     member(b"},\"completion_tokens_details\":{\"reasoning_tokens\":", usage.reasoning);
     for (key, n) in [
         (b",\"text_tokens\":".as_slice(), more.completion_text),
+        (b",\"image_tokens\":", more.completion_image),
         (b",\"accepted_prediction_tokens\":", more.accepted_prediction),
         (b",\"rejected_prediction_tokens\":", more.rejected_prediction),
     ] {
