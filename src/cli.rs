@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 mod key;
 mod prices;
+mod report;
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -80,6 +81,8 @@ enum Command {
         #[command(subcommand)]
         command: key::KeyCommand,
     },
+    /// Print what the requests of access logs add up to: spend, tokens, errors, times and what caches saved, by group
+    Report(report::ReportArgs),
     /// Print the price catalogue: what `price: catalogue` stands for, with the day and the page of each price
     Prices {
         /// Only those of one kind of provider
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "simulator")]
         Command::Simulate { listen } => demo::simulate(listen),
         Command::Key { command } => key::run(command),
+        Command::Report(args) => report::run(args),
         Command::Prices { kind } => prices::run(kind.as_deref()),
         Command::Schema => print(&format!("{:#}\n", config::file::schema())),
         Command::Reference => print(&crate::reference::text()),

@@ -93,6 +93,7 @@
 //! | --- | --- |
 //! | [`cli`], [`commands`] | command line, and the commands that serve |
 //! | [`demo`] | `tidegate demo` |
+//! | [`report`] | `tidegate report`: spend, tokens, errors and times from access logs |
 //! | [`reference`](mod@reference) | `tidegate reference`: headers, errors, metrics, log fields and simulator directives |
 //! | [`config`] | reads and validates the configuration file and the key files; the immutable snapshot |
 //! | [`explain`] | `tidegate check --explain`: how a route handles each parameter, determined with the encoders |
@@ -156,6 +157,7 @@ pub mod provider;
 pub mod redact;
 pub mod reference;
 pub mod relay;
+pub mod report;
 pub mod route;
 pub mod secret;
 pub mod sign;

@@ -33,7 +33,7 @@ const LAYERS: [&[&str]; 9] = [
     &["provider", "auth", "relay"],
     &["route", "operation"],
     &["telemetry", "lifecycle", "explain", "config", "simulate"],
-    &["edge", "reference", "demo", "commands", "cli"],
+    &["edge", "reference", "report", "demo", "commands", "cli"],
 ];
 
 /// A source file: all of it, and what of it is no test and no comment.

@@ -8,6 +8,7 @@ pub mod labels;
 pub mod log;
 pub mod metrics;
 pub mod pages;
+pub mod record;
 mod short;
 pub mod throttle;
 pub mod trace;

@@ -1,0 +1,151 @@
+//! `tidegate report`: reads access logs and prints what they add up to.
+
+use super::print;
+use crate::commands::Exit;
+use crate::report::input::{self, End, Line};
+use crate::report::{By, Period, Report, TooManyGroups, render, sketch};
+use crate::system;
+use crate::units;
+use clap::{Args, ValueEnum};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read};
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub(super) struct ReportArgs {
+    /// Count requests that ended at this time or later: a day like 2026-11-01, a time like 2026-11-01T12:00:00+01:00 (UTC without an
+    /// offset), or a duration like 24h, so long ago
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    from: Option<Timestamp>,
+    /// Count requests that ended before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    to: Option<Timestamp>,
+    /// What to group by, as a list with commas
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', default_value = "team,route,model")]
+    by: Vec<By>,
+    /// How to print it
+    #[arg(long, default_value = "table")]
+    format: Format,
+    /// Access logs in the formats `json` and `text`, compressed with gzip or not; `-` is stdin [default: stdin]
+    #[arg(value_name = "FILES")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Aligned columns, with a total
+    Table,
+    /// CSV, without a total
+    Csv,
+    /// A JSON object
+    Json,
+}
+
+const TIME: &str = "a day like 2026-11-01, a time like 2026-11-01T12:00:00+01:00, or a duration like 24h, so long ago";
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    time_at(text, Timestamp::try_from(system::system_time()).map_err(|error| error.to_string())?)
+}
+
+fn time_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    if let Some(ago) = units::duration(text) {
+        return now.checked_sub(SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX)).map_err(|error| error.to_string());
+    }
+    let in_utc = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp());
+    text.parse().ok().or_else(in_utc).ok_or_else(|| format!("expected {TIME}"))
+}
+
+pub(super) fn run(args: ReportArgs) -> Exit {
+    match report(args) {
+        Ok(exit) => exit,
+        Err(why) => {
+            eprintln!("tidegate: {why}");
+            Exit::BadUsage
+        }
+    }
+}
+
+fn report(mut args: ReportArgs) -> Result<Exit, String> {
+    let period = Period { from: args.from, to: args.to };
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from >= to
+    {
+        return Err(format!("--to: {to} is not after --from, {from}"));
+    }
+    if args.files.is_empty() {
+        if io::stdin().is_terminal() {
+            return Err("FILES: name access logs, or pipe one in".to_owned());
+        }
+        args.files.push("-".into());
+    }
+    let mut report = Report::new(args.by, period);
+    for file in &args.files {
+        read(file, &mut report)?;
+    }
+    let text = match args.format {
+        Format::Table => render::table(&report),
+        Format::Csv => render::csv(&report),
+        Format::Json => render::json(&report),
+    };
+    let exit = print(&text);
+    if args.format == Format::Table {
+        eprintln!("tidegate: times are within {} % of the true ones", sketch::ERROR * 100.0);
+    }
+    if report.skipped() > 0 && args.format != Format::Json {
+        eprintln!("tidegate: {} lines are no requests of an access log, and were skipped", report.skipped());
+    }
+    Ok(exit)
+}
+
+fn read(file: &Path, report: &mut Report) -> Result<(), String> {
+    let name = file.display();
+    let input: Box<dyn Read> = if file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(file)?) };
+    let read = input::lines(input, |line| match line {
+        Line::Whole(line) => report.line(line),
+        Line::TooLong => {
+            report.skip();
+            Ok::<_, TooManyGroups>(())
+        }
+    });
+    match read.map_err(|error| format!("FILES: cannot read {name}: {error}"))? {
+        Ok(End::Complete) => Ok(()),
+        Ok(End::CutOff) => {
+            eprintln!("tidegate: {name} is cut off; what stands before its end is counted");
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a command that serves nobody may block")]
+fn open(file: &Path) -> Result<File, String> {
+    File::open(file).map_err(|error| format!("FILES: cannot open {}: {error}", file.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_the_offset_that_it_says_and_else_utc() {
+        let now: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
+        for (text, want) in [
+            ("2026-11-01", "2026-11-01T00:00:00Z"),
+            ("2026-11-01T10:30:00", "2026-11-01T10:30:00Z"),
+            ("2026-11-01T10:30:00.5Z", "2026-11-01T10:30:00.5Z"),
+            ("2026-11-01T10:30:00+02:00", "2026-11-01T08:30:00Z"),
+            ("2026-11-01T10:30:00-05:30", "2026-11-01T16:00:00Z"),
+            ("24h", "2026-11-27T12:00:00Z"),
+            ("1d12h", "2026-11-27T00:00:00Z"),
+        ] {
+            assert_eq!(time_at(text, now), Ok(want.parse().unwrap()), "{text}");
+        }
+        for text in ["", "yesterday", "2026-13-01", "2026-11-31", "01.11.2026", "-1d"] {
+            assert!(time_at(text, now).unwrap_err().contains("a day like 2026-11-01"), "{text}");
+        }
+    }
+}
