@@ -11,6 +11,7 @@ use crate::yaml::read::{Read, Reader};
 use crate::yaml::tree;
 use key_files::KeysDir;
 use problem::Problem;
+use sha2::{Digest, Sha256};
 use snapshot::Snapshot;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -110,6 +111,7 @@ fn parse_after(text: &str, file_name: &str, env: Env<'_>, (now, before): (i64, O
         (Some(node), Some(snapshot)) if builder.reader.problems.count() == 0 => {
             review::review(&node, &snapshot, now, &mut builder.reader.problems);
             warnings.splice(0..0, Problem::list(builder.reader.problems, file_name, text));
+            let snapshot = Snapshot { digest: Sha256::digest(text).into(), ..snapshot };
             Ok(Loaded { snapshot, files: builder.reader.files, warnings, key_problems })
         }
         _ => Err(Problem::list(builder.reader.problems, file_name, text)),

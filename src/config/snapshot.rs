@@ -21,6 +21,8 @@ use tokio_rustls::rustls::ServerConfig;
 /// One valid configuration.
 #[derive(Clone)]
 pub struct Snapshot {
+    /// SHA-256 of the configuration file, without files that it names.
+    pub digest: [u8; 32],
     /// Where clients connect.
     pub listen: Vec<Listen>,
     /// Where Prometheus and the orchestrator connect.

@@ -3,8 +3,10 @@
 
 use crate::edge::drain::{IDLE_GRACE, is_set};
 use crate::edge::serve::Process;
-use crate::telemetry::pages::{self, State, TargetHealth};
+use crate::telemetry::history::BUCKET;
+use crate::telemetry::pages::{self, Configuration, State, TargetHealth};
 use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Timeout for the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +44,10 @@ pub fn serve(listener: TcpListener, process: Arc<Process>, from: Option<watch::R
                 is_set(&mut from).await;
             }
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => accept(listener, process).await,
+                Ok(listener) => tokio::select! {
+                    () = accept(listener, process.clone()) => {}
+                    () = sample(&process) => {}
+                },
                 Err(e) => log::error!("the admin listener ended: {e}"),
             }
         });
@@ -62,6 +68,16 @@ impl Spare {
         {
             self.0.push(copy);
         }
+    }
+}
+
+/// Continues the history of routes; never ends.
+async fn sample(process: &Process) {
+    let mut bucket = tokio::time::interval_at(Instant::now() + BUCKET, BUCKET);
+    loop {
+        bucket.tick().await;
+        let live = process.live.load_full();
+        live.history.sample(&live.metrics);
     }
 }
 
@@ -135,6 +151,9 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         started: process.started,
         uptime: process.began.elapsed(),
         serving: process.serving.load(Ordering::Relaxed),
+        configuration: Configuration { generation: live.generation, digest: live.snapshot.digest, loaded_at: live.loaded_at },
+        history: &live.history,
+        failures: &live.failures,
         reloads: &reloads,
         key_files: live.snapshot.keys_dir.as_ref().map(|dir| dir.in_force.len()),
         upgrade: &upgrade,
@@ -146,6 +165,14 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let page = pages::page(path, &state);
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
     *response.status_mut() = http::StatusCode::from_u16(page.status).unwrap_or_default();
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(page.content_type));
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, page.content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, http::HeaderValue::from_static(value));
+    }
     response
 }

@@ -16,6 +16,8 @@ use crate::route::refused::RefusedMembers;
 use crate::route::settings::Routes;
 use crate::sign::signer::{Existing, Proof, Signer};
 use crate::system;
+use crate::telemetry::failures::Failures;
+use crate::telemetry::history::History;
 use crate::telemetry::metrics::{Metrics, Names};
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
@@ -38,6 +40,10 @@ pub struct Live {
     pub drain: Arc<Drain>,
     /// Members that targets have refused, whatever the generation.
     pub refused: Arc<RefusedMembers>,
+    /// The last hour of routes, whatever the generation.
+    pub history: Arc<History>,
+    /// Requests that failed last, whatever the generation.
+    pub failures: Arc<Failures>,
     upstreams: Vec<Upstream>,
     /// What `x-tidegate-upstream-model` says of each target, where that is always the same.
     model_labels: Vec<Option<HeaderValue>>,
@@ -86,7 +92,7 @@ impl Live {
         // From here on nothing can refuse the configuration any more: series that are gone go, and limits take their new
         // amounts.
         let metrics = match previous {
-            Some(p) => metrics(Some(&p.metrics))?,
+            Some(p) => p.history.reload(&p.metrics, || metrics(Some(&p.metrics)))?,
             None => before,
         };
         let limiter = Arc::new(Limiter::new(snapshot.limits(), previous.map(|p| &*p.limiter), &clock));
@@ -99,6 +105,8 @@ impl Live {
             health: Arc::new(Health::new(&snapshot.routes, previous.map(|p| (&p.snapshot.routes, &*p.health)))),
             drain: previous.map_or_else(Arc::default, |p| p.drain.clone()),
             refused: previous.map_or_else(Arc::default, |p| p.refused.clone()),
+            history: previous.map_or_else(Arc::default, |p| p.history.clone()),
+            failures: previous.map_or_else(Arc::default, |p| p.failures.clone()),
             upstreams,
             model_labels: model_labels(&snapshot.routes),
             signers,

@@ -1,10 +1,11 @@
-//! Writes the metrics and the access log line of a finished request.
+//! Writes the metrics and the access log line of a finished request, and records it if it failed.
 
 use super::exchange::Exchange;
 use crate::account::EndedBy;
 use crate::config::snapshot::Trust;
 use crate::system;
 use crate::telemetry::access::AccessLine;
+use crate::telemetry::failures::Failure;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome, Refused};
 use crate::telemetry::log::write_access;
 use http::HeaderMap;
@@ -29,11 +30,24 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
     if let Some(e) = error.filter(|_| ledger.ended_by != EndedBy::Client) {
         log::debug!("request {}: {e}", ctx.common.id);
     }
+    let call = ctx.call.as_deref();
+    let attempt = call.and_then(|c| c.attempt.as_ref());
+    let reason = reason(ctx);
+    let limit = ctx.limit.filter(|_| ctx.reason == Outcome::Limited.name());
+    if !reason.is_empty() {
+        let failure = Failure {
+            team: ledger.team.and_then(|t| live.snapshot.tenants.teams.get(t)).map(|t| t.name.clone()),
+            route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map(|r| r.name.clone()),
+            provider: attempt.map(|a| a.target.provider.name.clone()),
+            status: ledger.status,
+            reason,
+            limit,
+        };
+        live.failures.record(failure, system::wall_clock(), ctx.common.id);
+    }
     if !live.snapshot.log.access {
         return;
     }
-    let call = ctx.call.as_deref();
-    let attempt = call.and_then(|c| c.attempt.as_ref());
     let (mut id, mut episode) = (Uuid::encode_buffer(), Uuid::encode_buffer());
     let trace_id = ctx.trace.trace_id_hex();
     write_access(&AccessLine {
@@ -52,8 +66,8 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         upstream_model: attempt.map_or("", |a| &a.model),
         passed_over: ctx.passed_over.text(),
         tried: ctx.tried.text(),
-        reason: reason(ctx),
-        limit: ctx.limit.filter(|_| ctx.reason == Outcome::Limited.name()),
+        reason,
+        limit,
         client: client_address(session, ctx),
         attributes: &ctx.attributes,
         ledger,

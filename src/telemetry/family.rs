@@ -114,6 +114,11 @@ impl<M: Child> Family<M> {
         self.series.lock().retain(|values, _| self.labels.iter().zip(values).all(|(name, value)| wanted(name, value)));
     }
 
+    /// Calls `visit` with the label values, in the order of the label names, and the metric of each series.
+    pub fn each(&self, mut visit: impl FnMut(&[Box<str>], &M)) {
+        self.series.lock().iter().for_each(|(values, metric)| visit(values, metric));
+    }
+
     /// The family for export; `None` without series.
     pub fn collect(&self) -> Option<MetricFamily> {
         let metrics: Vec<_> = self.series.lock().values().map(Metric::metric).collect();

@@ -27,6 +27,7 @@ use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+pub use totals::Totals;
 
 /// Content type of the text that [`Metrics::text`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -544,6 +545,9 @@ mod attributes;
 
 #[path = "limit_metrics.rs"]
 mod limits;
+
+#[path = "totals.rs"]
+mod totals;
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]

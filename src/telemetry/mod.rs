@@ -2,8 +2,10 @@
 
 pub mod access;
 pub mod attribute;
+pub mod failures;
 mod families;
 mod family;
+pub mod history;
 pub mod labels;
 pub mod log;
 pub mod metrics;

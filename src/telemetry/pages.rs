@@ -1,4 +1,5 @@
-//! The pages of the admin listener: `/metrics`, `/healthz`, `/readyz`, `/status` and `/limits`. None contains a secret.
+//! The pages of the admin listener: `/metrics`, `/healthz`, `/readyz`, `/status`, `/status/history` and `/limits`. None
+//! contains a secret.
 
 use crate::account::usd;
 use crate::json::write::Writer;
@@ -10,6 +11,8 @@ use crate::redact::redact;
 use crate::route::availability::Cause;
 use crate::route::models::PatternModels;
 use crate::route::refused::Refused;
+use crate::telemetry::failures::Failures;
+use crate::telemetry::history::{BUCKET, History};
 use crate::telemetry::metrics::{self, Metrics};
 use std::time::Duration;
 
@@ -32,6 +35,12 @@ pub struct State<'a> {
     pub uptime: Duration,
     /// Whether the process accepts requests: from listening until SIGTERM.
     pub serving: bool,
+    /// The configuration in force.
+    pub configuration: Configuration,
+    /// The last hour of routes.
+    pub history: &'a History,
+    /// Requests that failed last.
+    pub failures: &'a Failures,
     /// Results of reloads.
     pub reloads: &'a Reloads,
     /// How many files of `keys_dir` are in force; `None` without one.
@@ -46,6 +55,17 @@ pub struct State<'a> {
     pub refused: &'a [Refused],
     /// Number of dropped log lines.
     pub log_lines_dropped: u64,
+}
+
+/// The configuration in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// Its number, from 1.
+    pub generation: u64,
+    /// SHA-256 of its file.
+    pub digest: [u8; 32],
+    /// When it was applied, in seconds since the Unix epoch.
+    pub loaded_at: u64,
 }
 
 /// Results of reloads.
@@ -130,8 +150,9 @@ pub fn page(path: &str, state: &State<'_>) -> Page {
         "/readyz" if state.serving => text(200, "ready\n"),
         "/readyz" => text(503, "not serving\n"),
         "/status" => json(status(state)),
+        "/status/history" => json(history(state)),
         "/limits" => json(limits(state)),
-        _ => text(404, "not found; available: /metrics /healthz /readyz /status /limits\n"),
+        _ => text(404, "not found; available: /metrics /healthz /readyz /status /status/history /limits\n"),
     }
 }
 
@@ -192,6 +213,11 @@ fn status(state: &State<'_>) -> Vec<u8> {
         w.key("left_out_for_ms").integer(one.until.saturating_sub(state.now).div_ceil(1_000_000)).end_object();
     }
     w.end_array();
+    let Configuration { generation, digest, loaded_at } = state.configuration;
+    w.key("configuration").object().key("generation").integer(generation);
+    w.key("sha256").string(&digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()).key("applied");
+    time(&mut w, loaded_at.checked_mul(1_000_000_000));
+    w.end_object();
     let reloads = state.reloads;
     w.key("reloads").object();
     w.key("applied").integer(reloads.applied).key("rejected").integer(reloads.rejected);
@@ -229,6 +255,16 @@ fn status(state: &State<'_>) -> Vec<u8> {
         None => w.raw("null"),
     };
     w.end_object();
+    w.end_object();
+    w.finish()
+}
+
+fn history(state: &State<'_>) -> Vec<u8> {
+    let mut w = Writer::with_capacity(4096);
+    w.object().key("bucket_seconds").integer(BUCKET.as_secs()).key("routes");
+    state.history.write(&mut w, state.metrics);
+    w.key("failures");
+    state.failures.write(&mut w, time);
     w.end_object();
     w.finish()
 }
@@ -365,6 +401,9 @@ mod tests {
             started: NOW - 5_000_000_000,
             uptime: Duration::from_millis(5_900),
             serving,
+            configuration: Configuration { generation: 7, digest: [0xa5; 32], loaded_at: NOW / 1_000_000_000 },
+            history: &History::default(),
+            failures: &Failures::default(),
             reloads: &reloads,
             key_files: Some(3),
             upgrade: &Upgrade::Failed { at: NOW, problem: "no successor".into() },
@@ -398,7 +437,7 @@ mod tests {
     #[test]
     fn readiness_is_service_and_life_is_life() {
         assert_eq!((get("/healthz", false).status, get("/readyz", false).status, get("/readyz", true).status), (200, 503, 200));
-        for path in ["/", "/anything", "/v1/models", "/metrics/"] {
+        for path in ["", "/anything", "/status/", "/v1/models", "/metrics/"] {
             assert_eq!(get(path, true).status, 404);
         }
     }
@@ -417,11 +456,18 @@ mod tests {
                 r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2},{"target":"gpu/c","healthy":false,"resting_for_ms":7},"#,
                 r#"{"target":"gpu/*","healthy":true,"models":{"known":200,"out":101,"listed":[LISTED]}}]}],"#,
                 r#""refused_members":[{"provider":"gpu","model":"a","member":"seed","left_out_for_ms":5}],"#,
+                r#""configuration":{"generation":7,"sha256":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","applied":"2026-01-01T00:00:00.000Z"},"#,
                 r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"],"warnings":["3:4: w"]},"#,
                 r#""key_files":{"in_force":3,"problems":["k.yaml:1:1: bad"]},"#,
                 r#""upgrade":{"state":"failed","at":"2026-01-01T00:00:00.000Z","problem":"no successor"}}"#
             )
         );
+    }
+
+    #[test]
+    fn the_history_has_every_route_and_the_failures() {
+        let expected = r#"{"bucket_seconds":60,"routes":[{"route":"chat"},{"route":null}],"failures":[]}"#;
+        assert_eq!(body(get("/status/history", true)), expected);
     }
 
     #[test]
