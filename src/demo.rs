@@ -109,7 +109,7 @@ impl Demo {
         [
             "\nTidegate demo: all providers are played by a simulator. It needs no key and no network.\n\n".to_owned(),
             format!("  API        http://{api}/v1   key: tg-demo\n"),
-            format!("  admin      http://{admin}   /metrics /status /limits\n"),
+            format!("  admin      http://{admin}/   a page to look at; /metrics /status /limits\n"),
             format!("  simulator  http://{simulator}   what it was asked last: /_simulator/requests?last=1\n\n"),
             "  An answer:\n".to_owned(),
             curl("-sw '\\n'", &format!(r#"{{"model":"qwen3-4b",{ask}}}"#)),

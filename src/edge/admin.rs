@@ -1,4 +1,4 @@
-//! The admin listener: metrics, health, status. It runs on its own thread, so that it responds while the process drains
+//! The admin listener: a page, metrics, health, status. It runs on its own thread, so that it responds while the process drains
 //! and when all workers are busy.
 
 use crate::edge::drain::{IDLE_GRACE, is_set};
@@ -6,7 +6,7 @@ use crate::edge::serve::Process;
 use crate::telemetry::history::BUCKET;
 use crate::telemetry::pages::{self, Configuration, State, TargetHealth};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -173,6 +173,9 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         (REFERRER_POLICY, "no-referrer"),
     ] {
         headers.insert(name, http::HeaderValue::from_static(value));
+    }
+    if let Some(Ok(policy)) = page.policy.map(http::HeaderValue::from_str) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
     }
     response
 }

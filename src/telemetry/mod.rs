@@ -9,6 +9,7 @@ pub mod history;
 pub mod labels;
 pub mod log;
 pub mod metrics;
+mod page;
 pub mod pages;
 pub mod record;
 mod short;

@@ -1,4 +1,4 @@
-//! The pages of the admin listener: `/metrics`, `/healthz`, `/readyz`, `/status`, `/status/history` and `/limits`. None
+//! The pages of the admin listener: `/`, `/metrics`, `/healthz`, `/readyz`, `/status`, `/status/history` and `/limits`. None
 //! contains a secret.
 
 use crate::account::usd;
@@ -14,6 +14,7 @@ use crate::route::refused::Refused;
 use crate::telemetry::failures::Failures;
 use crate::telemetry::history::{BUCKET, History};
 use crate::telemetry::metrics::{self, Metrics};
+use crate::telemetry::page::PAGE;
 use std::time::Duration;
 
 /// Maximum models of a pattern listed in `/status`.
@@ -138,6 +139,8 @@ pub struct Page {
     pub status: u16,
     /// `content-type`.
     pub content_type: &'static str,
+    /// `content-security-policy`; `None` for what no browser renders.
+    pub policy: Option<&'static str>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -145,6 +148,7 @@ pub struct Page {
 /// The page at a path without query, or a 404.
 pub fn page(path: &str, state: &State<'_>) -> Page {
     match path {
+        "/" => Page { status: 200, content_type: "text/html; charset=utf-8", policy: Some(&PAGE.policy), body: PAGE.body.clone() },
         "/metrics" => metrics_page(state),
         "/healthz" => text(200, "ok\n"),
         "/readyz" if state.serving => text(200, "ready\n"),
@@ -152,16 +156,16 @@ pub fn page(path: &str, state: &State<'_>) -> Page {
         "/status" => json(status(state)),
         "/status/history" => json(history(state)),
         "/limits" => json(limits(state)),
-        _ => text(404, "not found; available: /metrics /healthz /readyz /status /status/history /limits\n"),
+        _ => text(404, "not found; available: / /metrics /healthz /readyz /status /status/history /limits\n"),
     }
 }
 
 fn text(status: u16, body: &str) -> Page {
-    Page { status, content_type: "text/plain; charset=utf-8", body: body.as_bytes().to_vec() }
+    Page { status, content_type: "text/plain; charset=utf-8", policy: None, body: body.as_bytes().to_vec() }
 }
 
 fn json(body: Vec<u8>) -> Page {
-    Page { status: 200, content_type: "application/json", body }
+    Page { status: 200, content_type: "application/json", policy: None, body }
 }
 
 fn metrics_page(state: &State<'_>) -> Page {
@@ -177,7 +181,7 @@ fn metrics_page(state: &State<'_>) -> Page {
         state.metrics.key_problems(state.reloads.key_problems.len());
     }
     match state.metrics.text(state.log_lines_dropped) {
-        Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, body: body.into_bytes() },
+        Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, policy: None, body: body.into_bytes() },
         Err(error) => text(500, &format!("encoding the metrics failed: {error}\n")),
     }
 }
@@ -468,6 +472,13 @@ mod tests {
     fn the_history_has_every_route_and_the_failures() {
         let expected = r#"{"bucket_seconds":60,"routes":[{"route":"chat"},{"route":null}],"failures":[]}"#;
         assert_eq!(body(get("/status/history", true)), expected);
+    }
+
+    #[test]
+    fn only_the_page_has_a_policy() {
+        for path in ["/", "/metrics", "/status", "/limits", "/nothing"] {
+            assert_eq!(get(path, true).policy.is_some(), path == "/", "{path}");
+        }
     }
 
     #[test]
