@@ -1,5 +1,6 @@
 //! The README's snippet in a real browser, on a page of another origin; and the protocol that lets it through.
 
+use crate::harness::chromium::ARGUMENTS;
 use crate::harness::gateway::Gateway;
 use crate::harness::http1::request;
 use crate::harness::http2::{H2, head};
@@ -74,7 +75,7 @@ async fn in_chromium(gateway: &Gateway, listener: TcpListener) -> Option<Value> 
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let profile = gateway.dir.join("chromium").display().to_string();
     let started = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions"])
+        .args(ARGUMENTS)
         .arg(format!("--user-data-dir={profile}"))
         .arg(&url)
         .stdin(Stdio::null())

@@ -33,6 +33,7 @@ mod listeners;
 mod log;
 mod messages;
 mod operator;
+mod page;
 mod prices;
 mod process;
 mod prometheus;

@@ -178,7 +178,7 @@ async fn what_a_provider_quotes_reaches_neither_clients_nor_operators() {
         }
     }
     assert!(errors > 500 && redacted > 300, "the paths do not lead where they should: {errors} errors, {redacted} redacted");
-    for page in ["/status", "/metrics", "/limits", "/readyz"] {
+    for page in ["/", "/status", "/status/history", "/metrics", "/limits", "/readyz"] {
         no_secret_in(page, &gateway.page(page).await.text());
     }
     no_secret_in("the log", &gateway.output.text());

@@ -1,5 +1,6 @@
 //! What every test stands on: the gateway's process, simulators, clients, certificates.
 
+pub mod chromium;
 pub mod dir;
 pub mod frames;
 pub mod gateway;
