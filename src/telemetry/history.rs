@@ -49,7 +49,9 @@ impl History {
     pub fn sample(&self, metrics: &Metrics) {
         // Locked before the counters are read: a reload in between would remove series that were counted.
         let mut series = self.0.lock();
-        for (route, totals) in metrics.totals() {
+        let all = metrics.totals();
+        series.retain(|route, _| all.contains_key(&**route));
+        for (route, totals) in all {
             let known = series.entry(route.into()).or_default();
             if known.buckets.len() >= BUCKETS {
                 known.buckets.pop_front();
