@@ -98,9 +98,9 @@ async fn the_page_shows_traffic_failures_and_limits_as_text_and_asks_nobody_else
     let changed = gateway.text(&config(&sim, "  added: { targets: [ { provider: sim, model: m } ] }\n").replace("  down:", "  up:"));
     std::fs::write(&gateway.path, &changed).unwrap();
     browser.until(&shows("configuration", "1 applied")).await;
-    browser.until(&shows("routes", "added")).await;
+    browser.until("document.getElementById('idle')?.textContent.includes('added') === true").await;
     assert_eq!(browser.evaluate(&shows("configuration", &sha256_hex(changed.as_bytes()))).await, true);
-    let names = "[...document.querySelectorAll('#routes tbody th')].map(th => th.innerText)";
+    let names = "[...document.querySelectorAll('#routes tbody th')].map(th => th.textContent)";
     let names = browser.evaluate(names).await;
     let names: Vec<_> = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert!(names.contains(&"up") && !names.contains(&"down"), "{names:?}");

@@ -93,10 +93,11 @@ const sum = (values) => values.reduce((all, value) => all + value, 0);
 
 function routes(status, history) {
   const known = new Map(status.routes.map((route) => [route.route, route.targets]));
-  const order = (route) => (known.get(route.route) ?? []).every((target) => target.healthy) ? 0 : 1;
+  const impaired = (route) => !(known.get(route.route) ?? []).every((target) => target.healthy);
   const busy = (route) => sum(route.requests ?? []);
-  const rows = history.routes.filter((route) => route.route !== null || route.requests)
-    .sort((a, b) => (a.route === null) - (b.route === null) || order(b) - order(a) || busy(b) - busy(a))
+  const shown = (route) => route.requests || impaired(route);
+  const rows = history.routes.filter(shown)
+    .sort((a, b) => (a.route === null) - (b.route === null) || impaired(b) - impaired(a) || busy(b) - busy(a))
     .map((route) => {
       const name = route.route ?? el("span", { class: "dim" }, "no route");
       const list = targets(known.get(route.route) ?? []);
@@ -114,7 +115,14 @@ function routes(status, history) {
         client + server === 0 ? "none" : draw(errors, `${count(client)} × 4xx, ${count(server)} × 5xx`, some(client + server, "error"), true),
       ];
     });
-  return table("Routes", ["Route", "Targets", "Requests", "First token, p95", "Errors"], rows);
+  const made = el("div", {}, table("Routes", ["Route", "Targets", "Requests", "First token, p95", "Errors"], rows));
+  const idle = history.routes.filter((route) => route.route !== null && !shown(route));
+  if (idle.length > 0) {
+    const others = idle.map((route) => [route.route, targets(known.get(route.route) ?? [])]);
+    const name = rows.length > 0 ? `${some(idle.length, "route")} without requests` : "No requests yet";
+    made.append(el("details", { id: "idle" }, el("summary", {}, name), table(name, ["Route", "Targets"], others)));
+  }
+  return made;
 }
 
 function failures(list) {
@@ -174,11 +182,13 @@ function configuration(status) {
 
 const drawn = new Map(); // what each part shows, as text
 
-/** Draws a part of the page if its data has changed, so that selections stay. */
+/** Draws a part of the page if its data has changed, so that selections stay. What is open stays open. */
 function draw(id, data, make) {
   const text = JSON.stringify(data);
   if (drawn.get(id) === text) return;
+  const open = [...$(id).querySelectorAll("details[open]")].map((details) => details.id);
   $(id).replaceChildren(make());
+  open.forEach((details) => $(details)?.setAttribute("open", ""));
   drawn.set(id, text);
 }
 
