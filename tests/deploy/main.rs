@@ -10,6 +10,7 @@
 )]
 
 mod chart;
+mod image;
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -189,6 +190,36 @@ fn the_admin_port_is_open_to_nobody_who_has_no_business_there() {
             let published = word.ends_with(":9464") && word.split(':').rev().nth(1).is_some_and(|port| port.parse::<u16>().is_ok());
             assert!(!published || word.starts_with("127.0.0.1:"), "{}: {word}", path.display());
         }
+    }
+}
+
+#[test]
+fn the_image_is_built_from_pinned_parts() {
+    let text = fs::read_to_string(root().join("deploy/Dockerfile")).unwrap();
+    let (mut bases, mut stages) = (Vec::new(), 0);
+    for line in text.lines() {
+        if let Some((name, image)) =
+            line.strip_prefix("ARG ").and_then(|rest| rest.split_once('=')).filter(|(_, image)| image.contains(':'))
+        {
+            let digest = image.split_once("@sha256:").map_or("", |(_, digest)| digest);
+            assert!(digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()), "{line}");
+            bases.push(format!("${{{name}}}"));
+        }
+        if let Some(from) = line.strip_prefix("FROM ") {
+            assert!(bases.iter().any(|base| from.starts_with(base.as_str())), "{line}");
+            stages += 1;
+        }
+    }
+    assert_eq!((bases.len(), stages), (2, 2));
+    // The compiler is recent enough, and takes the dependencies of the lock file.
+    let version = text.split("rust:").nth(1).unwrap().split('-').next().unwrap();
+    let minor = |version: &str| version.split('.').nth(1).unwrap().parse::<u32>().unwrap();
+    let least = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let least = least.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert!(minor(version) >= minor(&least), "{version}");
+    assert!(text.contains("cargo build --profile dist --locked"));
+    if let Some(output) = chart::tool("hadolint", &["deploy/Dockerfile"], &std::env::temp_dir()) {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 }
 
