@@ -1,6 +1,7 @@
 //! Token prices, cost, and the ledger of a finished request, which the access log and metrics are written from.
 
 use crate::closed_set::closed_set;
+use crate::llm::finish::FinishReasons;
 use crate::llm::usage::Usage;
 use std::time::Duration;
 
@@ -220,6 +221,8 @@ pub struct Ledger {
     pub saved_micro_usd: u64,
     /// The provider's id of a response that is passed through.
     pub upstream_id: Option<Box<str>>,
+    /// Why the response's choices ended.
+    pub finish: FinishReasons,
     /// Time from the first byte of the request to the first content sent to the client.
     pub ttft: Option<Duration>,
     /// Time from the first byte of the request to the last byte of the response.
@@ -246,6 +249,7 @@ impl Ledger {
             micro_usd: 0,
             saved_micro_usd: 0,
             upstream_id: None,
+            finish: FinishReasons::default(),
             ttft: None,
             duration: Duration::ZERO,
             overhead: Duration::ZERO,

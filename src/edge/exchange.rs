@@ -555,7 +555,7 @@ impl Exchange {
             self.ledger.saved_micro_usd = price.map_or(0, |price| cache_savings(price, &usage));
         }
         (self.ledger.usage, self.ledger.estimated, self.ledger.micro_usd) = (usage, estimated, micro_usd);
-        self.ledger.upstream_id = metered.id;
+        (self.ledger.upstream_id, self.ledger.finish) = (metered.id, metered.finish);
         call.permit.settle(Used { tokens: usage.total(), micro_usd }, self.live.now());
     }
 

@@ -5,6 +5,7 @@ use crate::account::ReportedUnits;
 use crate::error::ApiError;
 use crate::frame::coding::ContentDecoder;
 use crate::llm::failure::Fault;
+use crate::llm::finish::FinishReasons;
 use crate::llm::usage::Usage;
 use crate::provider::protocol::Protocol;
 use crate::relay::Relay;
@@ -37,6 +38,8 @@ pub struct Metered {
     pub units: ReportedUnits,
     /// The provider's id of an answer that passes as it comes.
     pub id: Option<Box<str>>,
+    /// Why its choices ended.
+    pub finish: FinishReasons,
 }
 
 impl Answer {
@@ -118,6 +121,7 @@ impl Answer {
                 bytes: relay.content_bytes(),
                 units: ReportedUnits::default(),
                 id: relay.native_id().map(Box::from),
+                finish: relay.finish_reasons(),
             },
             Body::Passed(passed) => {
                 Metered { reported: passed.usage(), whole: passed.is_over(), units: passed.units(), ..Metered::default() }

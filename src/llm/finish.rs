@@ -1,5 +1,6 @@
 //! Why a choice ended: every provider's words in one table.
 
+use crate::closed_set::closed_set;
 use parking_lot::Mutex;
 
 /// Why a choice ended.
@@ -21,6 +22,52 @@ pub enum Finish {
     ContentFilter,
     /// The model refused; the category, where the provider names it.
     Refusal(Option<Box<str>>),
+}
+
+closed_set! {
+    /// A [`Finish`] without its details.
+    FinishWord {
+        /// The model came to an end.
+        Stop = "stop",
+        /// A stop sequence of the request.
+        StopSequence = "stop_sequence",
+        /// The limit on output tokens.
+        Length = "length",
+        /// The model's context is full.
+        ContextWindow = "context_window",
+        /// The model wants tools to be called.
+        ToolCalls = "tool_calls",
+        /// The provider paused a long turn.
+        Pause = "pause",
+        /// The provider withheld or cut the answer.
+        ContentFilter = "content_filter",
+        /// The model refused.
+        Refusal = "refusal",
+    }
+}
+
+/// Why the choices of an answer ended: of the first [`FinishReasons::MAX`] that have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FinishReasons([Option<FinishWord>; FinishReasons::MAX]);
+
+impl FinishReasons {
+    /// Choices that are kept.
+    pub const MAX: usize = 8;
+
+    /// The words, in the order of the choices.
+    pub fn words(&self) -> impl Iterator<Item = FinishWord> {
+        self.0.iter().copied().flatten()
+    }
+}
+
+impl FromIterator<FinishWord> for FinishReasons {
+    fn from_iter<I: IntoIterator<Item = FinishWord>>(words: I) -> Self {
+        let mut reasons = Self::default();
+        for (slot, word) in reasons.0.iter_mut().zip(words) {
+            *slot = Some(word);
+        }
+        reasons
+    }
 }
 
 /// What a provider's finish reason means.
@@ -61,6 +108,20 @@ impl Finish {
             Self::StopSequence(_) => Self::StopSequence(detail.map(Box::from)),
             Self::Refusal(_) => Self::Refusal(detail.map(Box::from)),
             other => other,
+        }
+    }
+
+    /// The same without its details.
+    pub const fn word(&self) -> FinishWord {
+        match self {
+            Self::Stop => FinishWord::Stop,
+            Self::StopSequence(_) => FinishWord::StopSequence,
+            Self::Length => FinishWord::Length,
+            Self::ContextWindow => FinishWord::ContextWindow,
+            Self::ToolCalls => FinishWord::ToolCalls,
+            Self::Pause => FinishWord::Pause,
+            Self::ContentFilter => FinishWord::ContentFilter,
+            Self::Refusal(_) => FinishWord::Refusal,
         }
     }
 

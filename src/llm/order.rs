@@ -11,6 +11,7 @@
 //! after them, and an answer that broke off must not have one.
 
 use crate::llm::event::{Block, Event, Finish, RawBlock, Sink};
+use crate::llm::finish::FinishReasons;
 use crate::llm::usage::Usage;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -83,6 +84,11 @@ impl Order {
     /// Whether the answer is over without content, because a policy of the provider's forbids it.
     pub fn is_withheld(&self) -> bool {
         self.content_bytes == 0 && self.finishes(|finish| finish.as_ref().is_some_and(Finish::is_withheld))
+    }
+
+    /// Why the choices ended that have.
+    pub fn finish_reasons(&self) -> FinishReasons {
+        self.choices.iter().filter_map(|choice| choice.finish.as_ref()).map(Finish::word).collect()
     }
 
     fn finishes(&self, is: impl Fn(&Option<Finish>) -> bool) -> bool {

@@ -25,6 +25,7 @@ use crate::front::responses::items::Items;
 use crate::front::responses::response::Response;
 use crate::llm::event::{Event, RawBlock, Sink};
 use crate::llm::failure::Fault;
+use crate::llm::finish::FinishReasons;
 use crate::llm::order::{Order, Writer};
 use crate::llm::state::Seal;
 use crate::llm::usage::Usage;
@@ -268,6 +269,11 @@ impl Relay {
     /// What the provider has counted so far. Counting a prompt uses nothing.
     pub fn usage(&self) -> Option<Usage> {
         if let Output::Count = self.output { Some(Usage::default()) } else { self.order.usage() }
+    }
+
+    /// Why the choices ended that have.
+    pub fn finish_reasons(&self) -> FinishReasons {
+        self.order.finish_reasons()
     }
 
     /// The provider's id of an answer that passes as it comes.
