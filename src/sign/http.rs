@@ -1,14 +1,13 @@
-//! A minimal HTTP client for token endpoints.
+//! A minimal HTTP client for token endpoints and exports of spans.
 //!
-//! Tokens are fetched about once an hour, so connections are not pooled. Every fetch has one deadline and a maximum
-//! response size.
+//! Both are asked seldom, so connections are not pooled. Every request has one deadline and a maximum response size.
 
 use super::fresh::Reason;
 use crate::egress::proxy::Proxy;
 use crate::egress::{Egress, authority, is_proxys_refusal, tunnel};
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::{Request, Uri};
+use http::{HeaderMap, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -29,6 +28,8 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The body, at most [`MAX_ANSWER`] bytes.
     pub body: Bytes,
 }
@@ -103,9 +104,10 @@ where
         if let Some(proxy) = forward.filter(|_| is_proxys_refusal(status, response.headers())) {
             return Err(format!("the egress proxy {proxy} {}", tunnel::TunnelError::Refused(status)).into());
         }
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await;
         let body = body.map_err(|_| "the response is incomplete or too large")?.to_bytes();
-        Ok(Answer { status, body })
+        Ok(Answer { status, headers: head.headers, body })
     };
     tokio::pin!(exchange);
     tokio::pin!(connection);

@@ -188,7 +188,9 @@ mod tests {
 
     #[test]
     fn a_refusal_shows_its_word_and_nothing_else() {
-        let said = |body: &'static str| read(Answer { status: 400, body: Bytes::from_static(body.as_bytes()) }).err().unwrap();
+        let said = |body: &'static str| {
+            read(Answer { status: 400, headers: http::HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) }).err().unwrap()
+        };
         assert!(said(r#"{"error":"invalid_grant","error_description":"the-secret"}"#).ends_with("400 invalid_grant"));
         assert!(!said(r#"{"error":"ya29.TOKEN"}"#).contains("ya29"));
         assert!(said("<html>").contains("400"));
