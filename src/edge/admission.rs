@@ -1,6 +1,7 @@
 //! May this request be served? Framing, key, limits, body, route, in this order; the cheap checks before the dear ones.
 
 use super::call::Call;
+use super::connector::upstream::TRACESTATE;
 use super::conversation::Conversation;
 use super::exchange::Exchange;
 use super::{cors, intake, large};
@@ -28,7 +29,7 @@ use crate::route::retry::Attempts;
 use crate::route::settings::{Balance, Route};
 use crate::system;
 use crate::telemetry::attribute::Values;
-use crate::telemetry::trace::Trace;
+use crate::telemetry::trace::{self, Trace};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -101,7 +102,10 @@ impl Exchange {
         let headers = intake::Headers::of(&request.headers);
         self.common.client_id = headers.client_id();
         let parent = headers.traceparent.and_then(|v| v.to_str().ok());
-        self.trace = Trace::continue_or_begin(parent, system::random);
+        self.trace = Trace::continue_or_begin(parent, None, system::random);
+        if headers.has_tracestate {
+            self.trace_state = trace::state(&self.trace, request.headers.get_all(TRACESTATE).iter());
+        }
         if let Some(cors) = &server.cors {
             let answer = cors::CorsHeaders::new(cors, &request.headers);
             let preflight = answer.is_allowed() && cors::is_preflight(&request.method, &request.headers);

@@ -51,6 +51,8 @@ pub struct Exchange {
     pub deadline: Option<Instant>,
     /// The trace it belongs to.
     pub trace: Trace,
+    /// The client's `tracestate`, for providers.
+    pub trace_state: Option<HeaderValue>,
     /// What the log and the metrics are written from.
     pub ledger: Ledger,
     /// Why it was refused or failed, as a word of a closed set; for the log.
@@ -111,7 +113,8 @@ impl Exchange {
             arrived,
             began: Instant::now(),
             deadline: None,
-            trace: Trace { trace_id: 0, span_id: 0, flags: 0 },
+            trace: Trace::default(),
+            trace_state: None,
             ledger: Ledger::new(),
             reason: "",
             refused: None,

@@ -45,6 +45,8 @@ pub struct Headers<'a> {
     timeout: Single<'a>,
     /// Of W3C Trace Context.
     pub traceparent: Option<&'a HeaderValue>,
+    /// Whether there is a `tracestate`.
+    pub has_tracestate: bool,
     /// The client's episode id.
     pub episode_id: Option<&'a HeaderValue>,
     /// The session of a coding agent: Claude Code's, Codex's.
@@ -88,6 +90,10 @@ impl<'a> Headers<'a> {
                 "expect" => &mut found.expect,
                 "x-request-id" => &mut found.request_id,
                 "traceparent" => &mut found.traceparent,
+                "tracestate" => {
+                    found.has_tracestate = true;
+                    continue;
+                }
                 "episode-id" => &mut found.episode_id,
                 "x-claude-code-session-id" | "session-id" | "thread-id" => &mut found.session,
                 _ => continue,

@@ -141,13 +141,13 @@ impl ProxyHttp for Gateway {
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Box<Exchange>) -> Result<()> {
         let began = Instant::now();
         let live = ctx.live.clone();
-        let trace = ctx.trace;
+        let trace = ctx.upstream_trace();
         let Some(attempt) = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) else { return Ok(()) };
         attempt.http2 = request.version == Version::HTTP_2;
         let built = if attempt.target.provider.http == HttpVersion::Http2 && !attempt.http2 {
             Err(AttemptFailure::Connect(Connect::Http1Only))
         } else {
-            await_with_client(session, pin!(upstream_request::build(request, attempt, &live, &trace))).await?
+            await_with_client(session, pin!(upstream_request::build(request, attempt, &live, trace))).await?
         };
         if let Err(failure) = built {
             ctx.fail(failure);

@@ -1,7 +1,8 @@
 //! Builds and signs the upstream request. Of the client's headers only the trace context is forwarded.
 
 use super::call::Attempt;
-use super::connector::upstream::TRACEPARENT;
+use super::connector::upstream::{TRACEPARENT, TRACESTATE};
+use super::exchange::Exchange;
 use super::live::Live;
 use crate::lifecycle::AttemptFailure;
 use crate::telemetry::trace::Trace;
@@ -10,11 +11,23 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use pingora_http::RequestHeader;
 
-/// Fills in the request of an attempt.
+impl Exchange {
+    /// The trace context of the attempt's request, with the client's `tracestate`.
+    pub fn upstream_trace(&self) -> (Trace, Option<HeaderValue>) {
+        (self.trace, self.trace_state.clone())
+    }
+}
+
+/// Fills in the request of an attempt. `state`: the client's `tracestate`.
 ///
 /// # Errors
 /// If there are no credentials to sign with.
-pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, trace: &Trace) -> Result<(), AttemptFailure> {
+pub async fn build(
+    request: &mut RequestHeader,
+    attempt: &Attempt,
+    live: &Live,
+    (trace, state): (Trace, Option<HeaderValue>),
+) -> Result<(), AttemptFailure> {
     let provider = &attempt.target.provider;
     let outgoing = &attempt.outgoing;
     let internal = |e: String| {
@@ -27,6 +40,9 @@ pub async fn build(request: &mut RequestHeader, attempt: &Attempt, live: &Live, 
     let mut headers = upstream.template().clone();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()));
     headers.insert(TRACEPARENT, HeaderValue::from_bytes(&trace.header()).map_err(|e| internal(e.to_string()))?);
+    if let Some(state) = state {
+        headers.insert(TRACESTATE, state);
+    }
     for (name, value) in &outgoing.headers {
         headers.insert(name.clone(), value.clone());
     }

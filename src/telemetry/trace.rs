@@ -1,27 +1,44 @@
 //! W3C trace context. Requests to providers carry the client's trace id and a span id of the gateway.
 
+use http::HeaderValue;
+
 /// The trace of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
-    /// Never 0.
+    /// 0 only before the request's headers have been read.
     pub trace_id: u128,
+    /// The client's span; 0 for a trace that begins here.
+    pub parent_id: u64,
     /// Span id of the gateway.
     pub span_id: u64,
     /// `trace-flags`: bit 0 is "sampled".
     pub flags: u8,
 }
 
+/// Bit of `trace-flags`.
+const SAMPLED: u8 = 1;
+
 impl Trace {
-    /// Continues the trace of a `traceparent` header, or starts one with ids from `random`.
+    /// Continues the trace of a `traceparent` header, or starts one with ids from `random`, which is sampled if `sampling`
+    /// takes it.
     ///
     /// W3C Trace Context section 3.2: `version "-" trace-id "-" parent-id "-" trace-flags`, lower-case hex, ids not all
     /// zero. An invalid header is ignored; of a later version the fields of version 00 are read.
-    pub fn continue_or_begin(header: Option<&str>, mut random: impl FnMut() -> u64) -> Self {
+    pub fn continue_or_begin(header: Option<&str>, sampling: Option<Sampling>, mut random: impl FnMut() -> u64) -> Self {
         let span_id = random().max(1);
         match header.and_then(parse) {
-            Some((trace_id, flags)) => Self { trace_id, span_id, flags },
-            None => Self { trace_id: (u128::from(random()) << 64 | u128::from(random())).max(1), span_id, flags: 0 },
+            Some((trace_id, parent_id, flags)) => Self { trace_id, parent_id, span_id, flags },
+            None => {
+                let trace_id = (u128::from(random()) << 64 | u128::from(random())).max(1);
+                let flags = if sampling.is_some_and(|sampling| sampling.takes(trace_id)) { SAMPLED } else { 0 };
+                Self { trace_id, parent_id: 0, span_id, flags }
+            }
         }
+    }
+
+    /// Whether its spans are recorded, where spans are.
+    pub const fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
     }
 
     /// The trace id in hex.
@@ -61,7 +78,49 @@ fn hex(out: &mut [u8], bytes: &[u8]) {
     }
 }
 
-fn parse(header: &str) -> Option<(u128, u8)> {
+/// Which of the traces that begin here are sampled: a share of them, by the trace id, so that every node decides alike.
+///
+/// The rule of OpenTelemetry's probability sampling (OTEP 235): a trace whose last 56 bits are at least the rejection
+/// threshold, (1 - share) * 2^56, is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    threshold: u64,
+}
+
+impl Sampling {
+    /// Of a share in millionths, at most a million.
+    pub fn of_millionths(share: u32) -> Self {
+        let rejected = u128::from(MILLION.saturating_sub(share));
+        Self { threshold: ((rejected << RANDOM_BITS) / u128::from(MILLION)) as u64 }
+    }
+
+    const fn takes(self, trace_id: u128) -> bool {
+        (trace_id as u64) & ((1 << RANDOM_BITS) - 1) >= self.threshold
+    }
+}
+
+const MILLION: u32 = 1_000_000;
+/// The low bits of a trace id that are random (W3C Trace Context level 2, section 3.2.2.3.1).
+const RANDOM_BITS: u32 = 56;
+
+/// The client's `tracestate`, for the upstream request. `None` where there is none, or its `traceparent` is invalid.
+///
+/// W3C Trace Context section 3.3: several headers are one list; it is not sent without a valid `traceparent`; 512 characters
+/// should be passed on. Longer lists are dropped as a whole.
+pub fn state<'a>(trace: &Trace, headers: impl Iterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
+    if trace.parent_id == 0 {
+        return None;
+    }
+    let mut lists = headers.filter(|list| !list.is_empty());
+    let first = lists.next()?.clone();
+    let whole = lists.try_fold(first, |list, more| HeaderValue::from_bytes(&[list.as_bytes(), b",", more.as_bytes()].concat()).ok())?;
+    (whole.len() <= MAX_STATE && whole.to_str().is_ok()).then_some(whole)
+}
+
+/// Longest `tracestate` that is passed on, in bytes.
+pub const MAX_STATE: usize = 512;
+
+fn parse(header: &str) -> Option<(u128, u64, u8)> {
     let mut parts = header.trim().split('-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -75,18 +134,25 @@ fn parse(header: &str) -> Option<(u128, u8)> {
         return None;
     }
     let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
-    u64::from_str_radix(parent, 16).ok().filter(|id| *id != 0)?;
-    Some((trace_id, u8::from_str_radix(flags, 16).ok()?))
+    let parent_id = u64::from_str_radix(parent, 16).ok().filter(|id| *id != 0)?;
+    Some((trace_id, parent_id, u8::from_str_radix(flags, 16).ok()?))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn header(value: Option<&str>, sampling: Option<Sampling>, random: u64) -> String {
+        String::from_utf8(Trace::continue_or_begin(value, sampling, || random).header().to_vec()).unwrap()
+    }
+
     #[test]
     fn the_trace_goes_on_under_a_new_span() {
-        let t = Trace::continue_or_begin(Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), || 7);
-        assert_eq!(&t.header(), b"00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
+        assert_eq!(header(Some(PARENT), None, 7), "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
+        assert_eq!(Trace::continue_or_begin(Some(PARENT), None, || 7).parent_id, 0xb7ad_6b71_6920_3331);
     }
 
     #[test]
@@ -99,8 +165,52 @@ mod tests {
             "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
         ] {
-            let t = Trace::continue_or_begin(Some(bad), || 5);
-            assert_eq!(&t.header(), b"00-00000000000000050000000000000005-0000000000000005-00", "{bad}");
+            assert_eq!(header(Some(bad), None, 5), "00-00000000000000050000000000000005-0000000000000005-00", "{bad}");
         }
+    }
+
+    #[test]
+    fn a_clients_flag_decides_and_the_share_where_there_is_none() {
+        let (all, none) = (Sampling::of_millionths(1_000_000), Sampling::of_millionths(0));
+        let unsampled = PARENT.replace("-01", "-00");
+        for (parent, sampling, sampled) in [
+            (Some(PARENT), Some(none), true),
+            (Some(&*unsampled), Some(all), false),
+            (Some("junk"), Some(all), true),
+            (None, Some(all), true),
+            (None, Some(none), false),
+            (None, None, false),
+        ] {
+            for random in [0, 1, u64::MAX] {
+                let trace = Trace::continue_or_begin(parent, sampling, || random);
+                assert_eq!(trace.is_sampled(), sampled, "{parent:?} {sampling:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_of_all_ids_is_taken() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for share in [10_000, 250_000, 999_000] {
+            let sampling = Sampling::of_millionths(share);
+            let taken = (0..100_000).filter(|_| sampling.takes(random.u128(..))).count() as f64;
+            assert!((taken / 100_000.0 - f64::from(share) / 1e6).abs() < 0.005, "{share}: {taken}");
+        }
+        // Decided by the last seven bytes alone.
+        let half = Sampling::of_millionths(500_000);
+        assert!(half.takes(0x80_0000_0000_0000) && !half.takes(u128::MAX ^ 0x80_0000_0000_0000));
+    }
+
+    #[test]
+    fn a_tracestate_goes_with_its_traceparent() {
+        let trace = Trace::continue_or_begin(Some(PARENT), None, || 7);
+        let passed = |trace: &Trace, lists: &[&str]| {
+            let values: Vec<_> = lists.iter().map(|list| HeaderValue::from_str(list).unwrap()).collect();
+            state(trace, values.iter()).map(|list| list.to_str().unwrap().to_owned())
+        };
+        assert_eq!(passed(&trace, &["a=1", "", "b=2"]).as_deref(), Some("a=1,b=2"));
+        assert_eq!(passed(&trace, &[]), None);
+        assert_eq!(passed(&trace, &[&"x".repeat(MAX_STATE + 1)]), None);
+        assert_eq!(passed(&Trace { parent_id: 0, ..trace }, &["a=1"]), None);
     }
 }

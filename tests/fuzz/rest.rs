@@ -95,11 +95,11 @@ fn trace_headers() {
     .to_vec();
     fuzz("traceparent", &corpus, Mutator::Bytes, 10000, |input, rng| {
         let text = String::from_utf8_lossy(input);
-        let trace = Trace::continue_or_begin(Some(&text), || rng.u64(..));
+        let trace = Trace::continue_or_begin(Some(&text), None, || rng.u64(..));
         assert!(trace.trace_id != 0 && trace.span_id != 0);
         let header = String::from_utf8(trace.header().to_vec()).unwrap();
         assert!(header.len() == 55 && header.starts_with("00-"), "{header}");
-        let next = Trace::continue_or_begin(Some(&header), || 9);
+        let next = Trace::continue_or_begin(Some(&header), None, || 9);
         assert_eq!((next.trace_id, next.flags), (trace.trace_id, trace.flags), "{header}");
     });
 }

@@ -254,8 +254,10 @@ fn template(provider: &Provider, signer: &Signer) -> HeaderMap {
     template.clone() // as in `shared`
 }
 
-/// Header of W3C Trace Context.
+/// Headers of W3C Trace Context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// See [`TRACEPARENT`].
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Maximum streams of an upstream HTTP/2 connection. Pingora's default of 1 opens a connection per request.
 const MAX_H2_STREAMS: usize = 100;
 /// Idle timeout of upstream connections.
