@@ -9,8 +9,9 @@ use crate::limit::rule::Dimension;
 use crate::limit::{Scope, headers};
 use crate::operation::Operation;
 use crate::telemetry::access::AccessLine;
-use crate::telemetry::labels::{Decision, LIMIT_STORE_FAILED, Outcome, Phase, Refused, Rejected, Reload, TokenType};
+use crate::telemetry::labels::{Decision, LIMIT_STORE_FAILED, Outcome, Phase, Refused, Rejected, Reload, SpanLoss, TokenType};
 use crate::telemetry::metrics::FAMILIES;
+use crate::telemetry::spans::names::{ATTRIBUTES, SpanAttribute};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("log", "`access`."),
     ("request_id", "`x-request-id` of the response."),
     ("client_request_id", "`x-request-id` of the request."),
-    ("trace_id", "Trace id of `traceparent`."),
+    ("trace_id", "Trace id: that of `traceparent`, or one of the gateway's own."),
     ("episode_id", "Episode of the request."),
     (
         "endpoint",
@@ -80,6 +81,7 @@ pub fn text() -> String {
     errors(&mut page);
     log(&mut page);
     metrics(&mut page);
+    spans(&mut page);
     #[cfg(feature = "simulator")]
     scripts(&mut page);
     page.0
@@ -180,12 +182,24 @@ fn metrics(page: &mut Page) {
     page.words("`reason` of a rejected connection", Rejected::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`phase` of a client disconnect", Phase::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`decision` of a limit", Decision::ALL.iter().map(|word| (word.name(), word.about())));
+    page.words("`reason` of dropped spans", SpanLoss::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`result` of a reload", Reload::ALL.iter().map(|word| (word.name(), word.about())));
     page.words("`token_type`", TokenType::ALL.iter().map(|word| (word.name(), word.about())));
     page.line("");
     let scopes = Scope::ALL.iter().map(|scope| code(scope.name())).collect::<Vec<_>>().join(", ");
     let dimensions = Dimension::ALL.iter().map(|dimension| code(dimension.name())).collect::<Vec<_>>().join(", ");
     page.line(&format!("`scope` of a limit: {scopes}. `dimension`: {dimensions}."));
+}
+
+fn spans(page: &mut Page) {
+    page.section("Spans");
+    page.line("With `tracing`: one span of kind SERVER for a request and one of kind CLIENT for each attempt below it, named");
+    page.line("`{operation} {model}`. Absent values are omitted.");
+    page.table(&["attribute", "meaning"]);
+    for attribute in SpanAttribute::ALL {
+        page.row(&[&code(attribute.name()), &prose(attribute.about())]);
+    }
+    page.row(&[&code(&format!("{ATTRIBUTES}NAME")), "Request: one of `log.attributes`."]);
 }
 
 #[cfg(feature = "simulator")]

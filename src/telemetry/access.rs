@@ -19,7 +19,7 @@ pub struct AccessLine<'a> {
     pub request_id: &'a str,
     /// `x-request-id` of the request.
     pub client_request_id: &'a str,
-    /// Trace id of `traceparent`.
+    /// Trace id: that of `traceparent`, or one of the gateway's own.
     pub trace_id: &'a str,
     /// Id that groups requests.
     pub episode_id: &'a str,

@@ -74,5 +74,7 @@ families! {
     attributed_tokens: IntCounter = "tidegate_attributed_tokens_total", "Tokens used, by the value of such an attribute.", ["attribute", "value", "token_type"];
     attributed_cost: Counter = "tidegate_attributed_cost_usd_total", "Cost of responses in USD, by the value of such an attribute.", ["attribute", "value"];
     log_dropped: IntCounter = "tidegate_log_lines_dropped_total", "Log lines dropped because stdout was too slow, full or closed.", [];
+    spans_exported: IntCounter = "tidegate_spans_exported_total", "Spans that the OTLP endpoint has accepted.", [];
+    spans_dropped: IntCounter = "tidegate_spans_dropped_total", "Spans of sampled requests that were not exported.", ["reason"];
     build: IntGauge = "tidegate_build_info", "Always 1; the version is a label.", ["version"];
 }

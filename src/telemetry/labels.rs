@@ -157,6 +157,20 @@ closed_set! {
 }
 
 closed_set! {
+    /// Why sampled spans were not exported.
+    SpanLoss {
+        /// Requests finish faster than batches are exported, or the collector is away.
+        QueueFull = "queue_full",
+        /// The collector did not accept the batch in several tries.
+        Unavailable = "unavailable",
+        /// The collector refused the batch, or these spans of it.
+        Rejected = "rejected",
+        /// The request finished when the process was ending.
+        Shutdown = "shutdown",
+    }
+}
+
+closed_set! {
     /// Kinds of tokens.
     TokenType {
         /// The whole prompt.

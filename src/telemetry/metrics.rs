@@ -11,7 +11,8 @@ use super::attribute::Attribute;
 pub use super::families::FAMILIES;
 use super::families::{DEADLINES, Families};
 use super::family::{Child, Family};
-use super::labels::{Decision, NONE, Outcome, Phase, PromptCache, Rejected, Reload, STATUS_COUNT, TokenType, status};
+use super::labels::{Decision, NONE, Outcome, Phase, PromptCache, Rejected, Reload, STATUS_COUNT, SpanLoss, TokenType, status};
+use super::spans::export::SpanCounters;
 use crate::account::Ledger;
 use crate::auth::AuthFailure;
 use crate::auth::tenants::Tenants;
@@ -156,6 +157,7 @@ pub struct Metrics {
     store_calls: IntCounter,
     store_errors: IntCounter,
     log_dropped: IntCounter,
+    spans: SpanCounters,
     process: ProcessCollector,
 }
 
@@ -217,6 +219,10 @@ impl Metrics {
             store_calls: families.store_calls.series(&[]),
             store_errors: families.store_errors.series(&[]),
             log_dropped: families.log_dropped.series(&[]),
+            spans: SpanCounters {
+                exported: families.spans_exported.series(&[]),
+                dropped: SpanLoss::ALL.iter().map(|reason| families.spans_dropped.series(&[reason.name()])).collect(),
+            },
             process: ProcessCollector::for_self(),
             names,
             families,
@@ -235,6 +241,11 @@ impl Metrics {
     /// The names of its series.
     pub fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// Counters of spans.
+    pub fn spans(&self) -> SpanCounters {
+        self.spans.clone()
     }
 
     /// Exports each unused family with one series at zero, so that dashboards find it.

@@ -1,4 +1,4 @@
-//! Metrics, logs and admin pages. None contains prompts, answers or keys.
+//! Metrics, logs, spans and admin pages. None contains prompts, answers or keys.
 
 pub mod access;
 pub mod attribute;
@@ -13,5 +13,6 @@ mod page;
 pub mod pages;
 pub mod record;
 mod short;
+pub mod spans;
 pub mod throttle;
 pub mod trace;
