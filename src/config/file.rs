@@ -18,6 +18,7 @@ use crate::provider::price::{PriceSetting, PriceWord};
 use crate::provider::protocol::{ProviderKeys, TargetKeys};
 use crate::route::settings::Balance;
 use crate::telemetry::log::LogFormat;
+use crate::telemetry::spans::Compression;
 use crate::yaml::json::Fields;
 use crate::yaml::money::Money;
 use crate::yaml::read::Read;
@@ -54,6 +55,8 @@ section! {
         price: PriceWord = "none",
         /// What goes to stdout.
         log: Log = "{}",
+        /// Where spans of requests go, by OTLP over HTTP. Default: nowhere.
+        tracing: Option<Tracing>,
     }
 
     /// A listener.
@@ -141,8 +144,8 @@ section! {
         trust_forwarded_for: Vec<TrustedPeer> = "[]",
         /// Which web pages may use the API from a browser.
         cors: Cors = "{}",
-        /// Whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment (or in lower case, which comes first) hold for providers
-        /// and for fetching their credentials. This machine and link-local addresses are always reached directly.
+        /// Whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment (or in lower case, which comes first) hold for providers,
+        /// for fetching their credentials, and for traces. This machine and link-local addresses are always reached directly.
         proxy_from_environment: bool = "false",
     }
 
@@ -423,6 +426,20 @@ section! {
         from: AttributeSource,
         /// Values that are counted in metrics of their own; all others count as `other`. Default: no metrics.
         values: Vec<At<String>>,
+    }
+
+    /// Where spans of requests go: OTLP over HTTP, in protobuf.
+    Tracing {
+        /// The base URL of an OpenTelemetry collector, like http://127.0.0.1:4318; /v1/traces is appended.
+        otlp: At<String>,
+        /// The share of requests that are traced. A `traceparent` of the client decides for itself, by its sampled flag.
+        sample: Share = "1",
+        /// Headers of every export; a value that is a secret may come from a file: `{ file: PATH }`.
+        headers: Named<SecretValue>,
+        /// `service.name` of the spans.
+        service_name: At<String> = "tidegate",
+        /// `gzip` compresses exports.
+        compression: Compression = "none",
     }
 }
 

@@ -10,6 +10,7 @@ use crate::redact::KnownSecrets;
 use crate::route::settings::Routes;
 use crate::telemetry::attribute::Attribute;
 use crate::telemetry::log::Log;
+use crate::telemetry::spans::Tracing;
 use crate::yaml::section::words;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub log: Log,
     /// What the access log has of requests under names of the operator's.
     pub attributes: Vec<Attribute>,
+    /// Where spans go; `None`: no request is traced.
+    pub tracing: Option<Tracing>,
     /// Seals a provider's state into tool-call ids; the same on all nodes that share a configuration.
     pub seal_keys: ([u8; 32], Vec<[u8; 32]>),
     /// Keeps the providers' secrets out of errors and logs.

@@ -75,7 +75,7 @@ const MISTAKES: &[Mistake] = &[
     // Keys.
     ("api_key: \"sk-not-to-be-printed\"", "api_key:", "5:8", "`api_key` is missing"),
     ("auth: none", "auth: none\nnonsense: 1", "10:1", "unknown key `nonsense`"),
-    ("auth: none", "auth: none\ntracing: {}", "10:1", "unknown key `tracing`"),
+    ("auth: none", "auth: none\ntracing: {}", "10:10", "`otlp` is missing"),
     ("model: m }", "model: m, wieght: 3 }", "8:43", "did you mean `weight`"),
     ("model: m } ]", "model: m } ]\n    hedging: {}", "9:5", "unknown key `hedging`"),
     ("auth: none", "auth: none\nauth: keys", "10:1", "duplicate key `auth`"),

@@ -11,6 +11,7 @@ mod provider;
 mod proxy;
 mod route;
 pub(super) mod team;
+mod tracing;
 
 use super::file::{Cors as FileCors, File, LimitStore as FileLimitStore, Server as FileServer};
 use super::key_files::{Applied, KeysDir};
@@ -78,11 +79,12 @@ impl Builder<'_> {
         let tenants = self.tenants(file.auth, file.teams, &by_name);
         routes.list = by_name.into_values();
         let providers = providers.into_values();
+        let tracing = file.tracing.and_then(|tracing| self.tracing(tracing, &egress));
         let (tenants, keys_dir) = self.key_files(file.keys_dir, tenants, &routes);
         Snapshot {
             digest: [0; 32], // of the text, which only its reader has
             seal_keys: self.seal_keys(std::mem::take(&mut file.server.seal_keys), &providers),
-            secrets: Arc::new(provider::secrets(&providers)),
+            secrets: Arc::new(provider::secrets(&providers, tracing.as_ref())),
             listen,
             admin: file.admin.address.value,
             server: server(file.server),
@@ -93,6 +95,7 @@ impl Builder<'_> {
             limit_store: self.limit_store(file.limits),
             attributes: self.attributes(file.log.attributes),
             log: Log { format: file.log.format, level: file.log.level, access: file.log.access },
+            tracing,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::provider::{BaseUrl, HttpVersion, Provider, TlsOptions};
 use crate::redact::KnownSecrets;
 use crate::secret::Secret;
 use crate::sign::credential::Credential;
+use crate::telemetry::spans::Tracing;
 use crate::yaml::problem::Position;
 use crate::yaml::tree::shown_key;
 use crate::yaml::value::{At, Named, SecretValue};
@@ -56,14 +57,16 @@ const OWN_HEADERS: &[&str] = &[
 /// Headers whose values are no secrets: providers name them in errors that clients need.
 const OPEN_HEADERS: &[&str] = &["accept", "accept-language", "anthropic-beta", "anthropic-version", "openai-beta", "user-agent"];
 
-/// The secrets of providers: their credentials, the values of an operator's own headers, and the accounts at proxies.
-pub(super) fn secrets(providers: &[Arc<Provider>]) -> KnownSecrets {
-    KnownSecrets::new(providers.iter().flat_map(|provider| {
+/// The secrets of providers: their credentials, the values of an operator's own headers, and the accounts at proxies. Those of
+/// exports, too.
+pub(super) fn secrets(providers: &[Arc<Provider>], tracing: Option<&Tracing>) -> KnownSecrets {
+    let exports = tracing.into_iter().flat_map(|tracing| &tracing.headers).filter_map(|(_, value)| value.to_str().ok());
+    KnownSecrets::new(exports.chain(providers.iter().flat_map(|provider| {
         let headers = provider.headers.iter().filter(|(name, _)| !OPEN_HEADERS.contains(&name.as_str()));
         let accounts = provider.egress.proxies().filter_map(|proxy| proxy.authorization());
         let values = headers.map(|(_, value)| value).chain(accounts).filter_map(|value| value.to_str().ok());
         provider.credential.secrets().map(Secret::expose).chain(values).chain(provider.base.query_secrets())
-    }))
+    })))
 }
 
 /// A provider with its replicas, whose first endpoint has this number. One server alone is a provider like any other.
@@ -247,7 +250,8 @@ impl Builder<'_> {
         base_url(default).ok()
     }
 
-    fn headers(&mut self, headers: Named<SecretValue>) -> Vec<(HeaderName, HeaderValue)> {
+    /// Headers of the operator's own.
+    pub(super) fn headers(&mut self, headers: Named<SecretValue>) -> Vec<(HeaderName, HeaderValue)> {
         let mut list = Vec::new();
         for (name, value) in headers.entries {
             let Ok(header) = HeaderName::from_bytes(name.value.as_bytes()) else {
