@@ -29,6 +29,7 @@ use crate::route::retry::Attempts;
 use crate::route::settings::{Balance, Route};
 use crate::system;
 use crate::telemetry::attribute::Values;
+use crate::telemetry::spans::record::AttemptSpans;
 use crate::telemetry::trace::{self, Trace};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, UPGRADE};
@@ -102,9 +103,13 @@ impl Exchange {
         let headers = intake::Headers::of(&request.headers);
         self.common.client_id = headers.client_id();
         let parent = headers.traceparent.and_then(|v| v.to_str().ok());
-        self.trace = Trace::continue_or_begin(parent, None, system::random);
+        let tracer = live.tracer.as_ref();
+        self.trace = Trace::continue_or_begin(parent, tracer.map(|tracer| tracer.sampling()), system::random);
         if headers.has_tracestate {
             self.trace_state = trace::state(&self.trace, request.headers.get_all(TRACESTATE).iter());
+        }
+        if tracer.is_some() && self.trace.is_sampled() {
+            self.spans = AttemptSpans::traced();
         }
         if let Some(cors) = &server.cors {
             let answer = cors::CorsHeaders::new(cors, &request.headers);

@@ -27,6 +27,7 @@ use crate::system;
 use crate::telemetry::attribute::Values;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome};
 use crate::telemetry::metrics::InFlight;
+use crate::telemetry::spans::record::AttemptSpans;
 use crate::telemetry::trace::Trace;
 use http::{HeaderMap, HeaderValue};
 use pingora_core::Error;
@@ -53,6 +54,8 @@ pub struct Exchange {
     pub trace: Trace,
     /// The client's `tracestate`, for providers.
     pub trace_state: Option<HeaderValue>,
+    /// Its attempts so far, where it is traced.
+    pub spans: AttemptSpans,
     /// What the log and the metrics are written from.
     pub ledger: Ledger,
     /// Why it was refused or failed, as a word of a closed set; for the log.
@@ -115,6 +118,7 @@ impl Exchange {
             deadline: None,
             trace: Trace::default(),
             trace_state: None,
+            spans: AttemptSpans::default(),
             ledger: Ledger::new(),
             reason: "",
             refused: None,
@@ -171,6 +175,7 @@ impl Exchange {
                     self.ledger.attempts = call.attempts.made();
                     self.ledger.provider = Some(target.provider.index);
                     self.refused = None;
+                    self.spans.begin(&attempt.target, &attempt.model, || (system::random(), self.began.elapsed()));
                     call.attempt = Some(attempt);
                     let response = self.heartbeat_response();
                     let mut shared = self.shared.lock();
@@ -247,6 +252,7 @@ impl Exchange {
         call.permit.leave_provider();
         let (target, now) = (&attempt.target, self.live.now());
         self.live.metrics.attempt(target.provider.index, call.operation, failure.outcome());
+        self.spans.end(failure.outcome(), || self.began.elapsed());
         self.reason = failure.reason();
         self.tried.add(&target.provider.endpoint_name, &attempt.model, self.reason);
         self.ledger.ended_by = failure.ended_by();
@@ -526,6 +532,7 @@ impl Exchange {
             attempt.slot = None; // before the client, once answered, asks again
         }
         self.live.metrics.attempt(attempt.target.provider.index, call.operation, Outcome::Success);
+        self.spans.end(Outcome::Success, || self.began.elapsed());
         if !self.tried.is_empty() {
             self.tried.add(&attempt.target.provider.endpoint_name, &attempt.model, Outcome::Success.name());
         }
@@ -559,6 +566,7 @@ impl Exchange {
         }
         (self.ledger.usage, self.ledger.estimated, self.ledger.micro_usd) = (usage, estimated, micro_usd);
         (self.ledger.upstream_id, self.ledger.finish) = (metered.id, metered.finish);
+        self.spans.set_used(&self.ledger);
         call.permit.settle(Used { tokens: usage.total(), micro_usd }, self.live.now());
     }
 

@@ -19,6 +19,7 @@ use crate::system;
 use crate::telemetry::failures::Failures;
 use crate::telemetry::history::History;
 use crate::telemetry::metrics::{Metrics, Names};
+use crate::telemetry::spans::export::Tracer;
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub struct Live {
     pub store: Store,
     /// Handles of every series.
     pub metrics: Arc<Metrics>,
+    /// Where spans go; `None`: no request is traced.
+    pub tracer: Option<Arc<Tracer>>,
     /// The health of targets.
     pub health: Arc<Health>,
     /// Who is being served, whatever the generation.
@@ -88,6 +91,9 @@ impl Live {
         let counter = before.clone();
         let on_store_event = Arc::new(move |event| counter.limit_store(event));
         let client = Store::client(&snapshot.limit_store, previous.map(|p| &p.store), on_store_event)?;
+        let tracer =
+            snapshot.tracing.as_ref().map(|settings| Tracer::of(settings, previous.and_then(|p| p.tracer.as_ref()), before.spans()));
+        let tracer = tracer.transpose()?;
         let clock = previous.map_or_else(Clock::start, |p| p.clock.clone());
         // From here on nothing can refuse the configuration any more: series that are gone go, and limits take their new
         // amounts.
@@ -102,6 +108,7 @@ impl Live {
             limiter,
             store,
             metrics,
+            tracer,
             health: Arc::new(Health::new(&snapshot.routes, previous.map(|p| (&p.snapshot.routes, &*p.health)))),
             drain: previous.map_or_else(Arc::default, |p| p.drain.clone()),
             refused: previous.map_or_else(Arc::default, |p| p.refused.clone()),

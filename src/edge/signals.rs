@@ -19,6 +19,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Exit code of a process whose predecessor withdrew the listeners; the same as of one that cannot listen.
 const NOT_STARTED: i32 = 3;
 
+/// How long the last traces may take at the end of a drain, and after SIGINT.
+const DRAIN_FLUSH: Duration = Duration::from_secs(5);
+/// See [`DRAIN_FLUSH`].
+const INTERRUPT_FLUSH: Duration = Duration::from_secs(1);
+
 /// Handles signals.
 pub struct Signals {
     /// This process.
@@ -46,11 +51,11 @@ impl ShutdownSignalWatch for Signals {
             return ShutdownSignal::FastShutdown;
         };
         tokio::select! {
-            _ = int.recv() => exit("interrupted", 0),
+            _ = int.recv() => exit(&self.process, "interrupted", (0, INTERRUPT_FLUSH)),
             () = self.until_drain(quit, term) => {}
         }
         int.recv().await;
-        exit("interrupted", 0)
+        exit(&self.process, "interrupted", (0, INTERRUPT_FLUSH))
     }
 }
 
@@ -136,7 +141,7 @@ fn exit_when_drained(process: &Process, code: i32) {
         }
         std::thread::sleep(POLL);
     }
-    exit("drained", code)
+    exit(process, "drained", (code, DRAIN_FLUSH))
 }
 
 /// Detects the end of a drain.
@@ -178,9 +183,12 @@ pub fn ignore_unused() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "drained, and the log is flushed")]
-fn exit(why: &str, code: i32) -> ! {
+#[expect(clippy::disallowed_methods, reason = "drained, and traces and the log are flushed")]
+fn exit(process: &Process, why: &str, (code, flush): (i32, Duration)) -> ! {
     log::info!("{why}");
+    if let Some(tracer) = &process.live.load().tracer {
+        tracer.flush(flush);
+    }
     crate::telemetry::log::flush();
     std::process::exit(code)
 }

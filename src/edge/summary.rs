@@ -1,4 +1,4 @@
-//! Writes the metrics and the access log line of a finished request, and records it if it failed.
+//! Writes the metrics, the access log line and the spans of a finished request, and records it if it failed.
 
 use super::exchange::Exchange;
 use crate::account::EndedBy;
@@ -8,7 +8,8 @@ use crate::telemetry::access::AccessLine;
 use crate::telemetry::failures::Failure;
 use crate::telemetry::labels::{LIMIT_STORE_FAILED, Outcome, Refused};
 use crate::telemetry::log::write_access;
-use http::HeaderMap;
+use crate::telemetry::spans::record::{FinishedRequest, Http, Origin};
+use http::{HeaderMap, Method, Version};
 use pingora_core::Error;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_proxy::Session;
@@ -16,7 +17,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use uuid::Uuid;
 
 /// Settles the request and writes [`Exchange::ledger`].
-pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
+pub fn write(session: &Session, error: Option<&Error>, ctx: &mut Exchange) {
+    let attempts = ctx.spans.take();
+    let ctx = &*ctx;
     let (live, ledger) = (&ctx.live, &ctx.ledger);
     if ctx.is_greeting {
         return;
@@ -46,12 +49,13 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         };
         live.failures.record(failure, system::wall_clock(), ctx.common.id);
     }
-    if !live.snapshot.log.access {
+    let traced = live.tracer.as_ref().zip(attempts);
+    if !live.snapshot.log.access && traced.is_none() {
         return;
     }
     let (mut id, mut episode) = (Uuid::encode_buffer(), Uuid::encode_buffer());
     let trace_id = ctx.trace.trace_id_hex();
-    write_access(&AccessLine {
+    let line = AccessLine {
         time: system::wall_clock(),
         request_id: ctx.common.id.hyphenated().encode_lower(&mut id),
         client_request_id: ctx.common.client_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
@@ -72,7 +76,49 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &Exchange) {
         client: client_address(session, ctx),
         attributes: &ctx.attributes,
         ledger,
-    });
+    };
+    if live.snapshot.log.access {
+        write_access(&line);
+    }
+    if let Some((tracer, attempts)) = traced {
+        let origin = Origin {
+            trace: ctx.trace,
+            trace_state: ctx.trace_state.clone(),
+            arrived: ctx.arrived,
+            http: http(session),
+            operation: ctx.operation,
+            model: call.map(|call| &*call.head.model),
+        };
+        tracer.record(Box::new(FinishedRequest::new(&line, origin, attempts)));
+    }
+}
+
+/// The client's request, for its span.
+fn http(session: &Session) -> Http {
+    let session = &session.downstream_session;
+    let request = session.req_header();
+    let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    Http {
+        // Semantic conventions for HTTP spans: `_OTHER` for a method that is not among the known ones.
+        method: match request.method {
+            Method::POST => "POST",
+            Method::GET => "GET",
+            Method::HEAD => "HEAD",
+            Method::OPTIONS => "OPTIONS",
+            Method::PUT => "PUT",
+            Method::PATCH => "PATCH",
+            Method::DELETE => "DELETE",
+            Method::TRACE => "TRACE",
+            Method::CONNECT => "CONNECT",
+            _ => "_OTHER",
+        },
+        scheme: if is_tls { "https" } else { "http" },
+        version: match request.version {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            _ => "1.1",
+        },
+    }
 }
 
 /// `reason` of the access log; never empty for a status of 400 or above.

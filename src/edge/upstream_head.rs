@@ -26,6 +26,7 @@ use tokio::time::Instant;
 impl Exchange {
     /// The head of the provider's response.
     pub fn on_head(&mut self, status: u16, headers: &HeaderMap) {
+        self.spans.set_status(status);
         let Some(call) = self.call.as_deref_mut() else { return };
         let (stream, server) = (self.ledger.stream, &self.live.snapshot.server);
         let usage = call.parsed.as_deref().is_some_and(|parsed| parsed.include_usage()).then_some(server.stream_usage);

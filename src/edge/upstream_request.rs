@@ -12,9 +12,11 @@ use http::{HeaderValue, Method};
 use pingora_http::RequestHeader;
 
 impl Exchange {
-    /// The trace context of the attempt's request, with the client's `tracestate`.
+    /// The trace context of the attempt's request: its own span is the parent of the provider's, where it has one. With the
+    /// client's `tracestate`.
     pub fn upstream_trace(&self) -> (Trace, Option<HeaderValue>) {
-        (self.trace, self.trace_state.clone())
+        let span_id = self.spans.current_id().unwrap_or(self.trace.span_id);
+        (Trace { span_id, ..self.trace }, self.trace_state.clone())
     }
 }
 
