@@ -50,5 +50,6 @@ mod secrets;
 mod secure;
 mod streams;
 mod targets;
+mod traces;
 mod upgrade;
 mod upstreams;

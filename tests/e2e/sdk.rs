@@ -124,7 +124,8 @@ pub async fn python(dir: &Path) -> Option<String> {
     python_with(dir, "openai", PYTHON).await
 }
 
-async fn python_with(dir: &Path, module: &str, package: &str) -> Option<String> {
+/// A Python with a module, from a package of this name; `None` where it cannot be had.
+pub async fn python_with(dir: &Path, module: &str, package: &str) -> Option<String> {
     let _lock = lock(dir).await;
     let python = dir.join("bin/python").display().to_string();
     if !Path::new(&python).exists() {

@@ -9,6 +9,7 @@ pub mod http2;
 pub mod load;
 pub mod manual;
 pub mod nginx;
+pub mod otlp;
 pub mod scripted;
 pub mod sim;
 pub mod sse;
