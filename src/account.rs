@@ -199,8 +199,6 @@ closed_set! {
 pub struct Ledger {
     /// `None` if authentication failed.
     pub team: Option<usize>,
-    /// `None` if authentication failed.
-    pub key: Option<usize>,
     /// `None` if no route matched.
     pub route: Option<usize>,
     /// The provider that answered or failed last; `None` without an attempt.
@@ -238,7 +236,6 @@ impl Ledger {
     pub fn new() -> Self {
         Self {
             team: None,
-            key: None,
             route: None,
             provider: None,
             status: 0,

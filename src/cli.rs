@@ -177,8 +177,7 @@ fn print(text: &str) -> Exit {
 /// A one-line summary of a valid configuration.
 fn summary(snapshot: &Snapshot) -> String {
     let of = |count: usize, name: &str| format!("{count} {name}{}", if count == 1 { "" } else { "s" });
-    // Excludes the team and key `anonymous`, which are always last.
-    let (teams, keys) = (snapshot.tenants.teams.len().saturating_sub(1), snapshot.tenants.keys.len().saturating_sub(1));
+    let (teams, keys) = (snapshot.tenants.named_teams().count(), snapshot.tenants.digests.len());
     let counts = [of(snapshot.routes.len(), "route"), of(snapshot.providers.len(), "provider"), of(teams, "team"), of(keys, "key")];
     let listen = snapshot.listen.iter().map(|listen| format!("{}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" }));
     format!("ok: {}, listening on {}\n", counts.join(", "), listen.collect::<Vec<_>>().join(", "))
@@ -253,7 +252,7 @@ mod tests {
         }
         let mut headers = http::HeaderMap::new();
         headers.insert("authorization", "Bearer tg-demo".parse().unwrap());
-        assert!(crate::auth::authenticate(&snapshot.tenants, &headers, 0).is_ok());
+        assert!(crate::auth::authenticate(&snapshot.tenants, None, &headers, 0).is_ok());
         let example = config::parse(include_str!("../conf/tidegate.yaml"), "conf", &env).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let text = routes(&example.snapshot);
         assert!(text.contains("fallback") && text.contains("weight 9") && !text.contains("not-to-be-seen"), "{text}");

@@ -13,7 +13,7 @@ closed_set! {
     ErrorKind {
         /// The request itself is wrong; sending it again will not help.
         InvalidRequest = "invalid_request_error",
-        /// No key, or one that is unknown, expired or disabled.
+        /// No key, or one that is unknown, expired or disabled; or a token that is not valid.
         Authentication = "authentication_error",
         /// A good key that may not do this.
         Permission = "permission_error",

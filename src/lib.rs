@@ -102,7 +102,7 @@
 //! | [`operation`] | what a client can ask a model for: chat, embeddings …, and the endpoints that pass |
 //! | [`error`](mod@error) | errors for clients |
 //! | [`id`] | ids of requests, responses and episodes |
-//! | [`auth`] | authentication and access to routes |
+//! | [`auth`] | authentication by key or token, and access to routes |
 //! | [`limit`] | limits on requests, tokens, concurrency and money; in memory or in Redis |
 //! | [`route`] | route matching, balancing, health of targets, retries |
 //! | [`provider`] | providers and targets; the catalogue of kinds |

@@ -29,8 +29,8 @@ const FIELDS: &[(&str, &str)] = &[
         "endpoint",
         "`chat`, `embeddings`, `messages`, `count_tokens`, `responses`, `models`, or one that passes, by its path with `_` for `/`: `images_edits`.",
     ),
-    ("team", "The key's team."),
-    ("key", "Id of the key."),
+    ("team", "The team of the key or token."),
+    ("key", "Id of the key, or of who shows a token: the issuer's `key_claim`."),
     ("route", "The requested route."),
     (
         "sticky_by",
@@ -172,7 +172,7 @@ fn metrics(page: &mut Page) {
         page.row(&[&code(&metric.fq_name), "", "", &metric.help]);
     }
     page.line("");
-    page.line("`route`, `team`, `provider` and `target` are configured names, `param` is a request field or `other`, `status` is a status");
+    page.line("`route`, `team`, `provider`, `issuer` and `target` are configured names, `param` is a request field or `other`, `status` is a status");
     page.line("or `other`. The other labels have these values:");
     let operations: Vec<_> = Operation::all().map(|operation| code(operation.name())).collect();
     page.line("");

@@ -1,43 +1,58 @@
-//! Authenticates a request: from its headers to a [`Principal`].
+//! Authenticates a request: from its headers to a [`Principal`], by a key of a team or a token of an issuer ([`jwt`]).
 //!
 //! A key is 256 random bits, so an unsalted SHA-256 is enough: the configuration stores digests only, and the lookup
-//! leaks no timing information about other keys. The client gets the same error for every failure; the reason is logged
-//! and counted.
+//! leaks no timing information about other keys. The client gets the same error for every failure of a key; the reason is logged
+//! and counted. That of a token says what is wrong with it.
 
 use crate::closed_set::closed_set;
 use crate::error::{ApiError, ErrorKind};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
+use jwt::source::{KeySource, UNKNOWN_KEY_INTERVAL};
+use jwt::token::MAX_TOKEN;
+use jwt::{Identity, Tokens};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
 use tenants::{AuthMode, Tenants};
 
+pub mod jwt;
 pub mod key;
 pub mod tenants;
 
 /// Maximum length of a key, in bytes.
 const MAX_KEY: usize = 512;
 
-/// An authenticated team and key, by index. Only [`authenticate`] creates one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who asks: a team, and a key or the identity of a token. Only [`authenticate`] creates one.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     team: usize,
-    key: usize,
+    key: Option<usize>,
+    identity: Option<Arc<Identity>>,
 }
 
 impl Principal {
     /// Index into [`Tenants::teams`].
-    pub fn team(self) -> usize {
+    pub fn team(&self) -> usize {
         self.team
     }
 
-    /// Index into [`Tenants::keys`].
-    pub fn key(self) -> usize {
+    /// Index into [`Tenants::keys`]; of a token that of the team's user, if the team names it.
+    pub fn key(&self) -> Option<usize> {
         self.key
+    }
+
+    /// The id of the key, or that of the token.
+    pub fn id<'a>(&'a self, tenants: &'a Tenants) -> &'a str {
+        match &self.identity {
+            Some(identity) => &identity.id,
+            None => self.key.and_then(|key| tenants.keys.get(key)).map_or("", |key| &key.id),
+        }
     }
 }
 
 closed_set! {
-    /// Why a client was rejected; logged and counted, never sent to it.
+    /// Why a client was rejected; logged and counted. Of a key it is never sent to the client.
     AuthFailure {
         /// No key.
         Missing = "missing",
@@ -47,47 +62,136 @@ closed_set! {
         Unknown = "unknown",
         /// An expired key.
         Expired = "expired",
-        /// A disabled key.
+        /// A disabled key, or a token of a disabled user.
         Disabled = "disabled",
-        /// A valid key that may not use the route.
+        /// A valid key or token that may not use the route.
         Forbidden = "forbidden",
+        /// A token that is too long, cannot be read, needs an unknown extension or is for something else.
+        TokenMalformed = "token_malformed",
+        /// A token of an issuer that is not configured.
+        TokenIssuer = "token_issuer",
+        /// A token whose algorithm is not allowed or does not fit the key.
+        TokenAlgorithm = "token_algorithm",
+        /// A token that is signed with a key that the issuer does not publish.
+        TokenKey = "token_key",
+        /// A token with a wrong signature.
+        TokenSignature = "token_signature",
+        /// An expired token.
+        TokenExpired = "token_expired",
+        /// A token that is not valid yet.
+        TokenEarly = "token_not_yet_valid",
+        /// A token for another audience.
+        TokenAudience = "token_audience",
+        /// A token that lacks a claim, or has one of another type.
+        TokenClaim = "token_claim",
+        /// A token that names no team, or several.
+        TokenTeam = "token_team",
+        /// A token whose issuer's keys could not be fetched yet.
+        JwksUnavailable = "jwks_unavailable",
     }
 }
 
-impl AuthFailure {
-    /// The client's error, the same for every reason. The edge adds `www-authenticate: Bearer`.
-    pub fn error(self) -> ApiError {
-        ApiError::new(401, ErrorKind::Authentication, "A valid API key is needed: send yours as `Authorization: Bearer KEY`.")
+/// Why a request is refused.
+#[derive(Debug)]
+pub struct Refusal {
+    /// For the log and metrics.
+    pub failure: AuthFailure,
+    /// The claim to blame.
+    claim: Option<Box<str>>,
+    /// Keys that a fetch may bring: wait for it ([`KeySource::wait`]), then authenticate again.
+    pub awaits: Option<Arc<KeySource>>,
+}
+
+impl From<AuthFailure> for Refusal {
+    fn from(failure: AuthFailure) -> Self {
+        Self { failure, claim: None, awaits: None }
     }
 }
 
-/// Authenticates a request. `now_unix` is in seconds since the epoch.
+impl Refusal {
+    fn claim(name: &str) -> Self {
+        Self { claim: Some(name.into()), ..AuthFailure::TokenClaim.into() }
+    }
+
+    fn team(name: &str) -> Self {
+        Self { claim: Some(name.into()), ..AuthFailure::TokenTeam.into() }
+    }
+
+    fn awaits(failure: AuthFailure, awaits: Option<Arc<KeySource>>) -> Self {
+        Self { awaits, ..failure.into() }
+    }
+
+    /// The client's error: a 401 to which the edge adds `www-authenticate: Bearer`, the same for every failure of a key; or a 503
+    /// while the keys of the token's issuer are not there.
+    pub fn error(&self) -> ApiError {
+        use AuthFailure as F;
+        let claim = self.claim.as_deref().unwrap_or_default();
+        let message = match self.failure {
+            F::Missing | F::Malformed | F::Unknown | F::Expired | F::Disabled | F::Forbidden => {
+                "A valid API key is needed: send yours as `Authorization: Bearer KEY`.".into()
+            }
+            F::TokenMalformed => format!(
+                "The token cannot be used: it must be a signed JWT for access, without extensions (`crit`), of at most {MAX_TOKEN} bytes."
+            ),
+            F::TokenIssuer => "The token's issuer (`iss`) is not one that this gateway accepts.".into(),
+            F::TokenAlgorithm => "The token's algorithm (`alg`) is not one that this gateway accepts of its issuer for its key.".into(),
+            F::TokenKey => format!(
+                "The token is signed with a key (`kid`) that its issuer does not publish. After a change of keys try again in {} seconds.",
+                UNKNOWN_KEY_INTERVAL.as_secs()
+            ),
+            F::TokenSignature => "The token's signature is wrong.".into(),
+            F::TokenExpired => "The token has expired (`exp`); get a new one from its issuer.".into(),
+            F::TokenEarly => "The token is not valid yet (`nbf`, `iat`); compare the clocks.".into(),
+            F::TokenAudience => "The token is for another audience (`aud`).".into(),
+            F::TokenClaim => format!("The token's claim `{claim}` is missing or not of its type."),
+            F::TokenTeam => format!("The token's claim `{claim}` must name exactly one team of this gateway."),
+            F::JwksUnavailable => {
+                let wait = self.awaits.as_ref().map_or(Duration::ZERO, |keys| keys.next_fetch()).max(Duration::from_secs(1));
+                let message = "The keys of the token's issuer cannot be fetched at the moment. Try again in a moment.";
+                return ApiError::new(503, ErrorKind::Overloaded, message).with_retry_after(wait);
+            }
+        };
+        ApiError::new(401, ErrorKind::Authentication, message)
+    }
+}
+
+/// Authenticates a request. `tokens` are those of the configuration of `tenants`; `now_unix` is in seconds since the epoch.
 ///
 /// # Errors
 /// Why it failed.
-pub fn authenticate(tenants: &Tenants, headers: &HeaderMap, now_unix: i64) -> Result<Principal, AuthFailure> {
-    if tenants.mode == AuthMode::None {
+pub fn authenticate(tenants: &Tenants, tokens: Option<&Tokens>, headers: &HeaderMap, now_unix: i64) -> Result<Principal, Refusal> {
+    let AuthMode::Credential { keys, .. } = &tenants.mode else {
         // The configuration appends the team and key `anonymous`.
         let last = |len: usize| len.saturating_sub(1);
-        return Ok(Principal { team: last(tenants.teams.len()), key: last(tenants.keys.len()) });
+        return Ok(Principal { team: last(tenants.teams.len()), key: Some(last(tenants.keys.len())), identity: None });
+    };
+    let text = credential(headers)?;
+    if text.len() > MAX_KEY && tokens.is_none() {
+        return Err(AuthFailure::Malformed.into());
     }
-    let digest: [u8; 32] = Sha256::digest(key_text(headers)?).into();
-    let index = *tenants.digests.get(&digest).ok_or(AuthFailure::Unknown)?;
+    if text.len() > MAX_TOKEN {
+        return Err(AuthFailure::TokenMalformed.into());
+    }
+    let digest: [u8; 32] = Sha256::digest(text).into();
+    if let Some(found) = tokens.and_then(|tokens| tokens.principal(text, &digest, now_unix)) {
+        return found;
+    }
+    let index = *tenants.digests.get(&digest).filter(|_| *keys).ok_or(AuthFailure::Unknown)?;
     let key = tenants.keys.get(index).ok_or(AuthFailure::Unknown)?;
     if key.disabled {
-        return Err(AuthFailure::Disabled);
+        return Err(AuthFailure::Disabled.into());
     }
     if key.expires.is_some_and(|expires| now_unix >= expires) {
-        return Err(AuthFailure::Expired);
+        return Err(AuthFailure::Expired.into());
     }
-    Ok(Principal { team: key.team, key: index })
+    Ok(Principal { team: key.team, key: Some(index), identity: None })
 }
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-/// The key in `authorization`, else in a header that some client libraries use.
-fn key_text(headers: &HeaderMap) -> Result<&[u8], AuthFailure> {
+/// The key or token in `authorization`, else in a header that some client libraries use.
+fn credential(headers: &HeaderMap) -> Result<&[u8], AuthFailure> {
     for (name, is_bearer) in [(AUTHORIZATION, true), (X_API_KEY, false), (API_KEY, false)] {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { continue };
@@ -95,11 +199,11 @@ fn key_text(headers: &HeaderMap) -> Result<&[u8], AuthFailure> {
             return Err(AuthFailure::Malformed);
         }
         let value = value.as_bytes().trim_ascii();
-        let key = if is_bearer { after_bearer(value).ok_or(AuthFailure::Malformed)? } else { value };
-        if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
+        let text = if is_bearer { after_bearer(value).ok_or(AuthFailure::Malformed)? } else { value };
+        if text.is_empty() || !text.iter().all(u8::is_ascii_graphic) {
             return Err(AuthFailure::Malformed);
         }
-        return Ok(key);
+        return Ok(text);
     }
     Err(AuthFailure::Missing)
 }
@@ -110,10 +214,18 @@ fn after_bearer(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer") && rest.first() == Some(&b' ')).then(|| rest.trim_ascii_start())
 }
 
-/// Whether a principal may use a route, by the routes of its team and its key.
-pub fn may_use(principal: Principal, tenants: &Tenants, route: usize) -> bool {
-    let (Some(team), Some(key)) = (tenants.teams.get(principal.team), tenants.keys.get(principal.key)) else { return false };
-    [&team.routes, &key.routes].iter().all(|set| set.as_ref().is_none_or(|set| set.has(route)))
+/// Whether a principal may use a route, by the routes of its team, its key and its token.
+pub fn may_use(principal: &Principal, tenants: &Tenants, route: usize) -> bool {
+    let Some(team) = tenants.teams.get(principal.team) else { return false };
+    let key = match principal.key {
+        Some(key) => match tenants.keys.get(key) {
+            Some(key) => key.routes.as_ref(),
+            None => return false,
+        },
+        None => None,
+    };
+    let token = principal.identity.as_ref().and_then(|identity| identity.routes.as_ref());
+    [team.routes.as_ref(), key, token].into_iter().flatten().all(|set| set.has(route))
 }
 
 #[cfg(test)]
@@ -146,9 +258,12 @@ mod tests {
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let principal = authenticate(tenants, &map, now)?;
-        assert_eq!(tenants.keys[principal.key()].team, principal.team());
-        Ok(tenants.keys[principal.key()].id.to_string().leak())
+        let principal = authenticate(tenants, None, &map, now).map_err(|refusal| {
+            assert_eq!(refusal.error(), Refusal::from(AuthFailure::Missing).error(), "the answer is the same for every reason");
+            refusal.failure
+        })?;
+        assert_eq!(tenants.keys[principal.key().unwrap()].team, principal.team());
+        Ok(principal.id(tenants).to_owned().leak())
     }
 
     #[test]
@@ -185,7 +300,6 @@ mod tests {
         ] {
             let failure = ask(&tenants, headers, NOW).unwrap_err();
             assert_eq!(failure, reason, "{headers:?}");
-            assert_eq!(failure.error(), Missing.error());
         }
         assert_eq!(ask(&tenants, &[("authorization", "Bearer tg-old")], NOW - 1), Ok("old"));
     }
@@ -194,15 +308,17 @@ mod tests {
     fn without_authentication_everybody_is_anonymous_and_may_use_all() {
         let tenants = tenants("none");
         assert_eq!(ask(&tenants, &[("authorization", "Bearer whatever")], NOW), Ok("anonymous"));
-        let principal = authenticate(&tenants, &HeaderMap::new(), NOW).unwrap();
+        let principal = authenticate(&tenants, None, &HeaderMap::new(), NOW).unwrap();
         assert_eq!(tenants.teams[principal.team()].name.as_ref(), "anonymous");
-        assert!((0..3).all(|route| may_use(principal, &tenants, route)));
+        assert!((0..3).all(|route| may_use(&principal, &tenants, route)));
     }
 
     #[test]
     fn a_key_can_only_narrow_what_its_team_may() {
         let tenants = tenants("keys");
-        let may = |key: usize| (0..3).map(|route| may_use(Principal { team: 0, key }, &tenants, route)).collect::<Vec<_>>();
+        let may = |key: usize| {
+            (0..3).map(|route| may_use(&Principal { team: 0, key: Some(key), identity: None }, &tenants, route)).collect::<Vec<_>>()
+        };
         assert_eq!(may(0), [true, true, false]);
         assert_eq!(may(1), [false, true, false]);
     }

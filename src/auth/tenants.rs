@@ -1,31 +1,42 @@
 //! Configured teams and keys.
 
+use super::jwt::settings::Issuer;
 use crate::limit::rule::{Limit, RouteSet};
-use crate::yaml::section::words;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// All teams and keys.
 #[derive(Clone)]
 pub struct Tenants {
-    /// Whether requests need a key.
+    /// What requests must show.
     pub mode: AuthMode,
-    /// Teams by index.
+    /// Teams by index; the last one is that of requests that show nothing.
     pub teams: Vec<Team>,
-    /// Keys by index.
+    /// Keys by index; the last one is that of requests that show nothing.
     pub keys: Vec<Key>,
     /// Index of a key by the SHA-256 of its text.
     pub digests: HashMap<[u8; 32], usize>,
 }
 
-words! {
-    /// Whether requests need a key.
-    AuthMode {
-        /// Every request needs a key.
-        Keys = "keys",
-        /// No authentication: all routes are open, accounted to team and key `anonymous`.
-        None = "none",
+impl Tenants {
+    /// The teams of the configuration.
+    pub fn named_teams(&self) -> impl Iterator<Item = &Team> {
+        self.teams.split_last().map_or(&[][..], |(_, named)| named).iter()
     }
+}
+
+/// What requests must show.
+#[derive(Clone)]
+pub enum AuthMode {
+    /// Nothing: all routes are open, accounted to team and key `anonymous`.
+    None,
+    /// A key of a team or a token of an issuer.
+    Credential {
+        /// Whether keys are accepted.
+        keys: bool,
+        /// Whose tokens are accepted.
+        issuers: Arc<[Arc<Issuer>]>,
+    },
 }
 
 /// A tenant.
@@ -39,15 +50,15 @@ pub struct Team {
     pub limits: Vec<Limit>,
 }
 
-/// A client key.
+/// A client key, or a user who shows tokens.
 #[derive(Clone)]
 pub struct Key {
     /// Its id in the configuration and in logs.
     pub id: Arc<str>,
     /// Index of its team.
     pub team: usize,
-    /// SHA-256 of the key's text.
-    pub digest: [u8; 32],
+    /// SHA-256 of the key's text; `None` for a user, and for requests that show nothing.
+    pub digest: Option<[u8; 32]>,
     /// Expiry in seconds since the epoch.
     pub expires: Option<i64>,
     /// Whether it is disabled.

@@ -166,8 +166,8 @@ mod tests {
         let snapshot = config::parse(&yaml, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot;
         let mut headers = http::HeaderMap::new();
         headers.insert("x-api-key", key.parse().unwrap());
-        let principal = crate::auth::authenticate(&snapshot.tenants, &headers, 0).unwrap();
-        assert_eq!(snapshot.tenants.keys[principal.key()].id.as_ref(), "42");
+        let principal = crate::auth::authenticate(&snapshot.tenants, None, &headers, 0).unwrap();
+        assert_eq!(principal.id(&snapshot.tenants), "42");
     }
 
     #[test]

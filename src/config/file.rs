@@ -10,7 +10,7 @@ use super::types::{
     Origin, Percent, Period, Reason, RetriesPerSecond, Share, Store, StoreTimeout, ThinkTags, Threads, Timestamp, TrustedPeer, Unsupported,
     Weight,
 };
-use crate::auth::tenants::AuthMode;
+use crate::auth::jwt::settings::Auth;
 use crate::limit::rule::StoreFailure;
 use crate::provider::HttpVersion;
 use crate::provider::catalogue::Kind;
@@ -42,12 +42,13 @@ section! {
         providers: Named<(Provider, ProviderKeys)>,
         /// What a client may put into `model`, and where it goes. A name with one `*` is a pattern.
         routes: Named<Route>,
-        /// `keys`: every request needs a key of a team. `none`: nobody is asked, every route is open.
-        auth: AuthMode = "keys",
+        /// `keys`: every request needs a key of a team. `none`: nobody is asked, every route is open. Or a mapping, for tokens of
+        /// identity providers beside keys.
+        auth: Auth = "keys",
         /// The teams by name, with their keys and limits.
         teams: Named<Team>,
         /// A directory with one YAML file per team, whose keys change without this file: every `*.yaml` in it has the keys of a team
-        /// of `teams`, or a team of its own with `routes`, `limits` and `keys`. It is named after its team, unless it has `team`.
+        /// of `teams`, or a team of its own with `routes`, `limits`, `keys` and `users`. It is named after its team, unless it has `team`.
         keys_dir: Option<At<PathBuf>>,
         /// Where limits are counted.
         limits: LimitStore = "{}",
@@ -365,6 +366,9 @@ section! {
         limits: Vec<Limit>,
         /// Its keys; `tidegate key new --id ID` makes one.
         keys: Vec<ClientKey>,
+        /// Those of its users who show tokens (`auth.jwt`) that have limits or routes of their own, or are refused. All others share
+        /// the team's.
+        users: Vec<User>,
     }
 
     /// A file of `keys_dir`.
@@ -386,6 +390,18 @@ section! {
         /// Narrows the team's routes. Default: all of the team's.
         routes: Option<Vec<At<String>>>,
         /// Its own limits.
+        limits: Vec<Limit>,
+    }
+
+    /// A user who shows tokens.
+    User {
+        /// What the issuer's `key_claim` is in them.
+        id: At<String>,
+        /// Whether they are refused.
+        disabled: bool = "false",
+        /// Narrows the team's routes. Default: all of the team's.
+        routes: Option<Vec<At<String>>>,
+        /// The user's own limits.
         limits: Vec<Limit>,
     }
 

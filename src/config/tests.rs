@@ -51,7 +51,7 @@ auth: none
 fn a_small_file_takes_the_defaults() {
     let loaded = good(GOOD);
     let snapshot = &loaded.snapshot;
-    assert_eq!(snapshot.tenants.mode, AuthMode::None);
+    assert!(matches!(snapshot.tenants.mode, AuthMode::None));
     assert_eq!((snapshot.server.max_body, snapshot.server.drain_timeout), (32 << 20, Duration::from_secs(60)));
     let server = &snapshot.server;
     assert_eq!([server.client_idle_timeout, server.drain_delay, server.upgrade_timeout].map(|d| d.as_secs()), [75, 0, 30]);

@@ -1,6 +1,7 @@
 //! The admin listener: a page, metrics, health, status. It runs on its own thread, so that it responds while the process drains
 //! and when all workers are busy.
 
+use crate::auth::jwt::Tokens;
 use crate::edge::drain::{IDLE_GRACE, is_set};
 use crate::edge::serve::Process;
 use crate::telemetry::history::BUCKET;
@@ -143,6 +144,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let target = |index| TargetHealth::of(live.health.unavailability(index, now), live.health.cause(index));
     let upgrade = process.upgrade.lock().clone();
     let refused = live.refused.list(now);
+    let jwks = live.tokens.as_ref().map(Tokens::statuses).unwrap_or_default();
     let state = State {
         metrics: &live.metrics,
         limiter: &live.limiter,
@@ -156,6 +158,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         failures: &live.failures,
         reloads: &reloads,
         key_files: live.snapshot.keys_dir.as_ref().map(|dir| dir.in_force.len()),
+        jwks: &jwks,
         upgrade: &upgrade,
         target: &target,
         models: &|index| live.health.models(index, now),

@@ -6,7 +6,7 @@ use super::conversation::Conversation;
 use super::exchange::Exchange;
 use super::{cors, intake, large};
 use crate::account::cost_with;
-use crate::auth::{self, AuthFailure, Principal};
+use crate::auth::{self, AuthFailure, Principal, Refusal};
 use crate::error::{ApiError, ErrorKind};
 use crate::front::chat::head::Head;
 use crate::front::messages::models::Listed;
@@ -132,12 +132,12 @@ impl Exchange {
                 return Ok(Admission::Answered(200, HeaderMap::with_capacity(4), Bytes::new()));
             }
         };
-        let who = self.authenticate(&request.headers)?;
+        let who = self.authenticate(&request.headers).await?;
         let page = |body: Vec<u8>| Ok(Admission::Answered(200, HeaderMap::with_capacity(4), body.into()));
         let operation = match resource {
             Resource::Ask(operation) => operation,
             Resource::Models => {
-                let usable = || names::usable(&live.snapshot.routes, &live.snapshot.tenants, who);
+                let usable = || names::usable(&live.snapshot.routes, &live.snapshot.tenants, &who);
                 if request.headers.contains_key(ANTHROPIC_VERSION) {
                     let all = usable().flat_map(|route| route.names().map(move |name| listed(route, name)));
                     return page(messages::models::list(all, live.loaded_at));
@@ -145,7 +145,7 @@ impl Exchange {
                 let all = usable().flat_map(|route| route.names()).map(|name| &**name);
                 return page(models::list(all, usable().filter(|route| route.is_pattern()).map(|route| &*route.name), live.loaded_at));
             }
-            Resource::Model(id) => return page(self.model(who, id, request.headers.contains_key(ANTHROPIC_VERSION))?),
+            Resource::Model(id) => return page(self.model(&who, id, request.headers.contains_key(ANTHROPIC_VERSION))?),
             Resource::Hello => return page(Vec::new()),
         };
         self.attributes = Values::of_headers(&live.snapshot.attributes, &request.headers);
@@ -172,16 +172,23 @@ impl Exchange {
         Ok(Admission::Proxy)
     }
 
-    /// Who asks. One and the same 401 for every reason; the log and the metric have it.
-    fn authenticate(&mut self, headers: &HeaderMap) -> Result<Principal, ApiError> {
+    /// Who asks. Every failure of a key is the same 401; the log and the metric have the reason. A token whose key is not there yet
+    /// waits for a fetch that brings it, for a bounded time.
+    async fn authenticate(&mut self, headers: &HeaderMap) -> Result<Principal, ApiError> {
+        let live = &self.live;
         let now = i64::try_from(self.arrived.as_secs()).unwrap_or(i64::MAX);
-        let who = auth::authenticate(&self.live.snapshot.tenants, headers, now).map_err(|failure| {
-            self.live.metrics.auth_failure(failure);
-            self.reason = failure.name();
-            failure.error()
+        let mut found = auth::authenticate(&live.snapshot.tenants, live.tokens.as_ref(), headers, now);
+        if let Err(Refusal { awaits: Some(keys), .. }) = &found {
+            Box::pin(keys.wait()).await; // on the heap: few requests do
+            found = auth::authenticate(&live.snapshot.tenants, live.tokens.as_ref(), headers, now);
+        }
+        let who = found.map_err(|refusal| {
+            live.metrics.auth_failure(refusal.failure);
+            self.reason = refusal.failure.name();
+            refusal.error()
         })?;
-        (self.ledger.team, self.ledger.key) = (Some(who.team()), Some(who.key()));
-        Ok(who)
+        self.ledger.team = Some(who.team());
+        Ok(self.who.insert(who).clone())
     }
 
     /// The limits of key and team, before the body is read; charges nothing. A shared store is asked only where the body is
@@ -193,7 +200,7 @@ impl Exchange {
     }
 
     /// `GET /v1/models/{id}`, where the id is still as the path has it. A key does not learn whether another one may use it.
-    fn model(&mut self, who: Principal, id: &str, anthropic: bool) -> Result<Vec<u8>, ApiError> {
+    fn model(&mut self, who: &Principal, id: &str, anthropic: bool) -> Result<Vec<u8>, ApiError> {
         let snapshot = &self.live.snapshot;
         let found = crate::percent::decode(id).and_then(|name| {
             let route = names::resolve(&snapshot.routes, &snapshot.tenants, who, &name).ok()?.route;
@@ -222,7 +229,7 @@ impl Exchange {
         let (parsed, beside) = large::run(body.len(), move || beside.read(operation, body)).await??;
         self.attributes.add_fields(&live.snapshot.attributes, &parsed);
         let model = parsed.text(Field::Model).unwrap_or_default();
-        let found = names::resolve(&live.snapshot.routes, &live.snapshot.tenants, *who, &model).inspect_err(|error| {
+        let found = names::resolve(&live.snapshot.routes, &live.snapshot.tenants, who, &model).inspect_err(|error| {
             self.unknown_model = Some(redact_to(&model, MAX_MODEL).into());
             if error.status == 403 {
                 live.metrics.auth_failure(AuthFailure::Forbidden);
@@ -239,10 +246,8 @@ impl Exchange {
         let stream = operation.streams(&parsed);
         self.ledger.stream = stream;
         let episode_id = episode_id(&parsed, episode.as_ref())?;
-        let conversation = (route.balance == Balance::Sticky).then(|| {
-            let key = live.snapshot.tenants.keys.get(who.key()).map_or("", |key| &key.id);
-            Conversation::of(&parsed, operation, episode_id.as_ref(), session.as_ref(), key)
-        });
+        let conversation = (route.balance == Balance::Sticky)
+            .then(|| Conversation::of(&parsed, operation, episode_id.as_ref(), session.as_ref(), who.id(&live.snapshot.tenants)));
         let belongs_to = conversation.as_ref().map_or(&[][..], |conversation| &conversation.key);
         self.sticky_by = conversation.as_ref().map_or("", |conversation| conversation.by);
         let now = live.now();
@@ -325,7 +330,7 @@ fn messages_headers(headers: &HeaderMap) -> Headers {
 }
 
 fn subject(who: &Principal) -> Subject {
-    Subject { key: Some(who.key()), team: Some(who.team()) }
+    Subject { key: who.key(), team: Some(who.team()) }
 }
 
 /// The client's episode.

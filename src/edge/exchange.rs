@@ -9,6 +9,7 @@ use super::respond::{self, Common, Only};
 use super::response_headers::{X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
 use super::shared::Shared;
 use crate::account::{EndedBy, Ledger, cache_savings, cost_with, settled};
+use crate::auth::Principal;
 use crate::dialect::shared::blame::Sent;
 use crate::error::{ApiError, ErrorKind};
 use crate::front::Front;
@@ -56,6 +57,8 @@ pub struct Exchange {
     pub trace_state: Option<HeaderValue>,
     /// Its attempts so far, where it is traced.
     pub spans: AttemptSpans,
+    /// Who asks, once that is known.
+    pub who: Option<Principal>,
     /// What the log and the metrics are written from.
     pub ledger: Ledger,
     /// Why it was refused or failed, as a word of a closed set; for the log.
@@ -119,6 +122,7 @@ impl Exchange {
             trace: Trace::default(),
             trace_state: None,
             spans: AttemptSpans::default(),
+            who: None,
             ledger: Ledger::new(),
             reason: "",
             refused: None,

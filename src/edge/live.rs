@@ -1,11 +1,12 @@
 //! One generation of the configuration and the state that requests use with it.
 //!
 //! A reload makes the next generation and swaps it in; requests keep the one they began with. What must outlive a
-//! reload (counters of limits, metrics, the health of targets, what is known of providers, fetched credentials) is handed from one generation to the next by identity.
+//! reload (counters of limits, metrics, the health of targets, what is known of providers, fetched credentials and keys of issuers) is handed from one generation to the next by identity.
 
 use super::connector::addresses::Addresses;
 use super::connector::upstream::{Upstream, shared};
 use super::drain::Drain;
+use crate::auth::jwt::Tokens;
 use crate::config::snapshot::Snapshot;
 use crate::error::ApiError;
 use crate::limit::{Clock, Limiter, Store};
@@ -31,6 +32,8 @@ pub struct Live {
     pub snapshot: Snapshot,
     /// Limits and what is left of them.
     pub limiter: Arc<Limiter>,
+    /// Checks tokens; `None` where keys are all that is accepted.
+    pub tokens: Option<Tokens>,
     /// Where limits are counted.
     pub store: Store,
     /// Handles of every series.
@@ -103,8 +106,11 @@ impl Live {
         };
         let limiter = Arc::new(Limiter::new(snapshot.limits(), previous.map(|p| &*p.limiter), &clock));
         let store = Store::new(&snapshot.limit_store, &limiter, client, previous.map(|p| &p.store));
+        let names =
+            snapshot.routes.iter().flat_map(|route| route.aliases.iter().chain([&route.name]).map(|name| (Arc::clone(name), route.index)));
         Ok(Self {
             generation,
+            tokens: Tokens::new(&snapshot.tenants, names, previous.and_then(|p| p.tokens.as_ref())),
             limiter,
             store,
             metrics,

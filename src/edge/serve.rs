@@ -15,6 +15,7 @@ use super::reload::{Reloader, tell, warn};
 use super::signals::{self, Signals};
 use super::sockets::Sockets;
 use super::upgrade;
+use crate::auth::jwt::Tokens;
 use crate::config::Loaded;
 use crate::config::problem::Problem;
 use crate::config::snapshot::{Listen, ListenAddress, Server as ServerSettings};
@@ -359,7 +360,7 @@ impl Background {
     }
 }
 
-/// Tasks that refresh the credentials of the current generation.
+/// Tasks that refresh the credentials of the current generation, and the keys of its issuers.
 #[derive(Default)]
 struct CredentialRefresh {
     generation: u64,
@@ -376,6 +377,10 @@ impl CredentialRefresh {
         for signer in live.expiring_signers() {
             let signer = signer.clone();
             self.tasks.spawn(async move { signer.keep_fresh().await });
+        }
+        for source in live.tokens.iter().flat_map(Tokens::sources) {
+            let source = source.clone();
+            self.tasks.spawn(async move { source.keep_fresh().await });
         }
     }
 }

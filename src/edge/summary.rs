@@ -64,7 +64,7 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &mut Exchange) {
         endpoint: ctx.endpoint,
         sticky_by: ctx.sticky_by,
         team: ledger.team.and_then(|t| live.snapshot.tenants.teams.get(t)).map_or("", |t| &t.name),
-        key: ledger.key.and_then(|k| live.snapshot.tenants.keys.get(k)).map_or("", |k| &k.id),
+        key: ctx.who.as_ref().map_or("", |who| who.id(&live.snapshot.tenants)),
         route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map_or("", |r| &r.name),
         model: ctx.unknown_model.as_deref().unwrap_or_default(),
         provider: attempt.map_or("", |a| &a.target.provider.name),

@@ -136,6 +136,12 @@ impl RouteSet {
     }
 }
 
+/// Whether a pattern with one `*` matches a name; the `*` stands for at least one character.
+pub fn is_match(pattern: &str, name: &str) -> bool {
+    let Some((prefix, suffix)) = pattern.split_once('*').filter(|(_, suffix)| !suffix.contains('*')) else { return false };
+    name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)).is_some_and(|star| !star.is_empty())
+}
+
 closed_set! {
     /// The quantity that a limit counts.
     #[derive(Hash, PartialOrd, Ord)]

@@ -61,7 +61,7 @@ fn stripped(model: &str) -> &str {
 ///
 /// # Errors
 /// A 404 that suggests similar names the principal may use, or a 403.
-pub fn resolve<'m>(routes: &Routes, tenants: &Tenants, principal: Principal, model: &'m str) -> Result<RouteMatch<'m>, ApiError> {
+pub fn resolve<'m>(routes: &Routes, tenants: &Tenants, principal: &Principal, model: &'m str) -> Result<RouteMatch<'m>, ApiError> {
     let Some(found) = find(routes, model) else { return Err(unknown(routes, tenants, principal, model)) };
     if may_use(principal, tenants, found.route) {
         return Ok(found);
@@ -71,7 +71,7 @@ pub fn resolve<'m>(routes: &Routes, tenants: &Tenants, principal: Principal, mod
 }
 
 /// The 404 for an unknown name.
-pub fn unknown(routes: &Routes, tenants: &Tenants, principal: Principal, model: &str) -> ApiError {
+pub fn unknown(routes: &Routes, tenants: &Tenants, principal: &Principal, model: &str) -> ApiError {
     let names = usable(routes, tenants, principal).flat_map(|route| route.names()).map(AsRef::as_ref);
     let close: Vec<String> = near::nearest(stripped(model), names, SUGGESTIONS).iter().map(|name| format!("`{name}`")).collect();
     let hint = if close.is_empty() { String::new() } else { format!(" Did you mean {}?", close.join(", ")) };
@@ -84,7 +84,7 @@ fn echo(model: &str) -> String {
 }
 
 /// The routes a principal may use, in configuration order; listed by `GET /v1/models`.
-pub fn usable<'a>(routes: &'a Routes, tenants: &'a Tenants, principal: Principal) -> impl Iterator<Item = &'a Arc<Route>> {
+pub fn usable<'a>(routes: &'a Routes, tenants: &'a Tenants, principal: &'a Principal) -> impl Iterator<Item = &'a Arc<Route>> {
     routes.iter().filter(move |route| may_use(principal, tenants, route.index))
 }
 
@@ -116,7 +116,7 @@ teams:
     fn principal(snapshot: &Snapshot) -> Principal {
         let mut headers = http::HeaderMap::new();
         headers.insert("x-api-key", http::HeaderValue::from_static("key"));
-        authenticate(&snapshot.tenants, &headers, 0).unwrap()
+        authenticate(&snapshot.tenants, None, &headers, 0).unwrap()
     }
 
     #[test]
@@ -145,7 +145,7 @@ teams:
     #[test]
     fn a_route_of_others_is_a_403_and_an_unknown_one_a_404_with_hints() {
         let closed = snapshot(&TEXT.replace("  \"*\": { targets: [ { provider: p, model: any } ] }\n", ""));
-        let principal = principal(&closed);
+        let principal = &principal(&closed);
         assert!(resolve(&closed.routes, &closed.tenants, principal, "openai/o3").is_ok());
         let error = resolve(&closed.routes, &closed.tenants, principal, "qwen3-8b").unwrap_err();
         assert_eq!((error.status, error.param.as_deref()), (403, Some("model")));
@@ -163,7 +163,8 @@ teams:
     #[test]
     fn the_list_holds_what_the_key_may_use() {
         let snapshot = snapshot(TEXT);
-        let names: Vec<_> = usable(&snapshot.routes, &snapshot.tenants, principal(&snapshot)).map(|route| route.name.as_ref()).collect();
+        let principal = principal(&snapshot);
+        let names: Vec<_> = usable(&snapshot.routes, &snapshot.tenants, &principal).map(|route| route.name.as_ref()).collect();
         assert_eq!(names, ["qwen3-4b", "openai/*"]);
     }
 }

@@ -1,6 +1,6 @@
-//! A minimal HTTP client for token endpoints and exports of spans.
+//! A minimal HTTP client for token endpoints, the keys of issuers and exports of spans.
 //!
-//! Both are asked seldom, so connections are not pooled. Every request has one deadline and a maximum response size.
+//! All are asked seldom, so connections are not pooled. Every request has one deadline and a maximum response size.
 
 use super::fresh::Reason;
 use crate::egress::proxy::Proxy;

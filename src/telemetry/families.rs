@@ -66,6 +66,8 @@ families! {
     last_reload: Gauge = "tidegate_config_last_reload_timestamp_seconds", "Time of the last reload with this result.", ["result"];
     config_rejected: IntGauge = "tidegate_config_rejected", "1 if the last reload was rejected and an older configuration is in force, else 0.", [];
     key_problems: IntGauge = "tidegate_key_file_problems", "Problems of files of `keys_dir`, each of which is in force as it was before; shown where there is a `keys_dir`.", [];
+    jwks_age: Gauge = "tidegate_jwks_age_seconds", "Time since the keys of an issuer were fetched; not shown before the first time.", ["issuer"];
+    jwks_failures: IntCounter = "tidegate_jwks_fetch_failures_total", "Fetches of the keys of an issuer that failed.", ["issuer"];
     store_calls: IntCounter = "tidegate_limit_store_calls_total", "Calls of the limit store: decisions, connects, reports.", [];
     store_errors: IntCounter = "tidegate_limit_store_errors_total", "Calls of the limit store that failed or timed out.", [];
     limit_used: Gauge = "tidegate_limit_used_ratio", "Used fraction of a limit; the largest if several have the same dimension.", ["scope", "name", "dimension"];

@@ -1,6 +1,7 @@
-//! What limits and key files record in [`Metrics`].
+//! What limits, key files and the keys of issuers record in [`Metrics`].
 
 use super::Metrics;
+use crate::auth::jwt::source::KeyStatus;
 use crate::limit::rule::Dimension;
 use crate::limit::{LimitExceeded, LimitSet, LimitStatus, Scope, StoreEvent};
 use crate::telemetry::labels::Decision;
@@ -9,6 +10,20 @@ impl Metrics {
     /// Sets the number of problems of key files.
     pub fn key_problems(&self, count: usize) {
         self.families.key_problems.series(&[]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Replaces the exported states of the keys of issuers. `now` is in nanoseconds since the epoch. Call it for each scrape.
+    pub fn jwks(&self, all: &[KeyStatus], now: u64) {
+        self.families.jwks_failures.replace(|failures| {
+            self.families.jwks_age.replace(|age| {
+                for keys in all {
+                    failures.series(&[&keys.issuer]).inc_by(keys.failures);
+                    if let Some(at) = keys.fetched {
+                        age.series(&[&keys.issuer]).set(now.saturating_sub(at) as f64 / 1e9);
+                    }
+                }
+            });
+        });
     }
 
     /// Records limits that admitted a request or an attempt.

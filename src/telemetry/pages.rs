@@ -2,6 +2,7 @@
 //! contains a secret.
 
 use crate::account::usd;
+use crate::auth::jwt::source::KeyStatus;
 use crate::json::write::Writer;
 use crate::limit::budget::{DAY, MONTH};
 use crate::limit::memory::LimitId;
@@ -11,6 +12,7 @@ use crate::redact::redact;
 use crate::route::availability::Cause;
 use crate::route::models::PatternModels;
 use crate::route::refused::Refused;
+use crate::system;
 use crate::telemetry::failures::Failures;
 use crate::telemetry::history::{BUCKET, History};
 use crate::telemetry::metrics::{self, Metrics};
@@ -46,6 +48,8 @@ pub struct State<'a> {
     pub reloads: &'a Reloads,
     /// How many files of `keys_dir` are in force; `None` without one.
     pub key_files: Option<usize>,
+    /// Keys of issuers that are fetched.
+    pub jwks: &'a [KeyStatus],
     /// State of an upgrade.
     pub upgrade: &'a Upgrade,
     /// Health of a target, by `Target::index`.
@@ -180,6 +184,7 @@ fn metrics_page(state: &State<'_>) -> Page {
     if state.key_files.is_some() {
         state.metrics.key_problems(state.reloads.key_problems.len());
     }
+    state.metrics.jwks(state.jwks, system::wall_clock());
     match state.metrics.text(state.log_lines_dropped) {
         Ok(body) => Page { status: 200, content_type: metrics::CONTENT_TYPE, policy: None, body: body.into_bytes() },
         Err(error) => text(500, &format!("encoding the metrics failed: {error}\n")),
@@ -246,6 +251,11 @@ fn status(state: &State<'_>) -> Vec<u8> {
         }
         w.end_array().end_object();
     }
+    if !state.jwks.is_empty() {
+        w.key("jwks").array();
+        state.jwks.iter().for_each(|keys| key_set(&mut w, keys));
+        w.end_array();
+    }
     let (upgrade, at, problem) = match state.upgrade {
         Upgrade::None => ("none", None, None),
         Upgrade::Waiting { since } => ("waiting", Some(*since), None),
@@ -300,8 +310,22 @@ fn pattern_models(w: &mut Writer, models: &PatternModels) {
 fn limit_store(w: &mut Writer, store: &StoreStatus) {
     w.key("limit_store").object().key("address").string(&store.address);
     w.key("on_store_failure").string(store.on_failure.name());
-    w.key("connected").flag(store.connected).key("failing").flag(store.failing).key("last_failure");
-    match &store.last_failure {
+    w.key("connected").flag(store.connected).key("failing").flag(store.failing);
+    last_failure(w, store.last_failure.as_ref());
+    w.end_object();
+}
+
+fn key_set(w: &mut Writer, keys: &KeyStatus) {
+    w.object().key("issuer").string(&keys.issuer).key("keys").integer(keys.keys as u64).key("fetched");
+    time(w, keys.fetched);
+    w.key("failing").flag(keys.failing);
+    last_failure(w, keys.last_failure.as_ref());
+    w.end_object();
+}
+
+fn last_failure(w: &mut Writer, failure: Option<&(u64, String)>) {
+    w.key("last_failure");
+    match failure {
         Some((at, message)) => {
             w.object().key("time");
             time(w, Some(*at));
@@ -309,7 +333,6 @@ fn limit_store(w: &mut Writer, store: &StoreStatus) {
         }
         None => drop(w.raw("null")),
     }
-    w.end_object();
 }
 
 /// State of each limit, as the shared store reported it if it counts, else as this process counts.
@@ -410,6 +433,14 @@ mod tests {
             failures: &Failures::default(),
             reloads: &reloads,
             key_files: Some(3),
+            jwks: &[KeyStatus {
+                issuer: "https://idp.example.com".into(),
+                keys: 2,
+                fetched: Some(NOW),
+                failures: 3,
+                failing: true,
+                last_failure: Some((NOW, "the key set: could not connect".into())),
+            }],
             upgrade: &Upgrade::Failed { at: NOW, problem: "no successor".into() },
             target: &|index| match index {
                 0 => TargetHealth::Healthy,
@@ -463,6 +494,7 @@ mod tests {
                 r#""configuration":{"generation":7,"sha256":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","applied":"2026-01-01T00:00:00.000Z"},"#,
                 r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"],"warnings":["3:4: w"]},"#,
                 r#""key_files":{"in_force":3,"problems":["k.yaml:1:1: bad"]},"#,
+                r#""jwks":[{"issuer":"https://idp.example.com","keys":2,"fetched":"2026-01-01T00:00:00.000Z","failing":true,"last_failure":{"time":"2026-01-01T00:00:00.000Z","message":"the key set: could not connect"}}],"#,
                 r#""upgrade":{"state":"failed","at":"2026-01-01T00:00:00.000Z","problem":"no successor"}}"#
             )
         );
@@ -505,6 +537,8 @@ mod tests {
         let used = "tidegate_limit_used_ratio{dimension=\"requests\",name=\"ci\",scope=\"key\"} 0.5";
         assert!(text.contains(used), "{text}");
         assert!(text.contains("tidegate_key_file_problems 1\n"), "{text}");
+        assert!(text.contains("tidegate_jwks_fetch_failures_total{issuer=\"https://idp.example.com\"} 3\n"), "{text}");
+        assert!(text.contains("tidegate_jwks_age_seconds{issuer=\"https://idp.example.com\"} "), "{text}");
         assert!(text.contains("tidegate_limit_warnings_total{dimension=\"requests\",name=\"ci\",scope=\"key\"} 1\n"), "{text}");
     }
 }

@@ -76,7 +76,8 @@ impl Builder<'_> {
         let egress = self.egress(&file.server);
         let providers = self.providers(file.providers, &egress);
         let (by_name, mut routes) = self.routes(file.routes, &providers, file.server.keep_alive);
-        let tenants = self.tenants(file.auth, file.teams, &by_name);
+        let mode = self.auth(file.auth, &egress);
+        let tenants = self.tenants(mode, file.teams, &by_name);
         routes.list = by_name.into_values();
         let providers = providers.into_values();
         let tracing = file.tracing.and_then(|tracing| self.tracing(tracing, &egress));

@@ -1,9 +1,11 @@
 //! Teams, their keys, and the routes that these may use.
 
 use super::{Builder, ByName, Lookup};
+use crate::auth::jwt::settings::Auth;
 use crate::auth::tenants::{AuthMode, Key, Team, Tenants};
-use crate::config::file::{self, ClientKey};
-use crate::limit::rule::{RouteNames, RouteSet};
+use crate::config::file::{self, ClientKey, User};
+use crate::egress::Egress;
+use crate::limit::rule::{RouteNames, RouteSet, is_match};
 use crate::route::settings::Route;
 use crate::yaml::value::{At, Named};
 use std::collections::HashMap;
@@ -62,8 +64,7 @@ impl Draft {
         let mut tenants = self.tenants;
         let team = tenants.teams.len();
         tenants.teams.push(Team { name: ANONYMOUS.into(), routes: None, limits: Vec::new() });
-        // Its digest is in no table, so that no text is its key.
-        let key = Key { id: ANONYMOUS.into(), team, digest: [0; 32], expires: None, disabled: false, routes: None, limits: Vec::new() };
+        let key = Key { id: ANONYMOUS.into(), team, digest: None, expires: None, disabled: false, routes: None, limits: Vec::new() };
         tenants.keys.push(key);
         tenants
     }
@@ -76,6 +77,15 @@ impl Draft {
 }
 
 impl Builder<'_> {
+    /// What requests must show. The keys of issuers are fetched through `egress`.
+    pub(super) fn auth(&mut self, auth: Auth, egress: &Egress) -> AuthMode {
+        match auth {
+            Auth::None => AuthMode::None,
+            Auth::Keys => AuthMode::Credential { keys: true, issuers: Arc::default() },
+            Auth::Either(section) => AuthMode::Credential { keys: section.keys, issuers: section.issuers(egress, &mut self.reader) },
+        }
+    }
+
     pub(super) fn tenants(&mut self, mode: AuthMode, teams: Named<file::Team>, routes: &ByName<Arc<Route>>) -> Tenants {
         let mut draft = Draft::new(mode);
         for (name, team) in teams.entries {
@@ -96,9 +106,12 @@ impl Builder<'_> {
         for key in team.keys {
             self.client_key(key, index, routes, draft);
         }
+        for user in team.users {
+            self.user(user, index, routes, draft);
+        }
     }
 
-    /// Adds what is in a key file: a team, or keys of a team of the main file.
+    /// Adds what is in a key file: a team, or keys and users of a team of the main file.
     pub(in crate::config) fn key_file(
         &mut self,
         name: &At<String>,
@@ -117,24 +130,40 @@ impl Builder<'_> {
         }
         for key in ["routes", "limits"] {
             if let Some(at) = super::written(&team.written, key) {
-                let message =
-                    format!("`{key}`: the team `{arc}` is in the main configuration, which has its {key}; only `keys` is for this file");
+                let message = format!(
+                    "`{key}`: the team `{arc}` is in the main configuration, which has its {key}; only `keys` and `users` are for this file"
+                );
                 self.add(at, message);
             }
         }
         for key in team.keys {
             self.client_key(key, index, routes, draft);
         }
+        for user in team.users {
+            self.user(user, index, routes, draft);
+        }
+    }
+
+    /// The id of a key or a user, which no other has: limits are known by it.
+    fn id(&mut self, what: &str, id: &At<String>, draft: &mut Draft) -> Arc<str> {
+        let name = self.name(what, id);
+        self.not_reserved(id, what);
+        match draft.ids.get(&name) {
+            Some(other) => self.add(id.at, format!("there are two keys with the id `{name}`{}", draft.whose(*other))),
+            None => drop(draft.ids.insert(name.clone(), draft.tenants.keys.len())),
+        }
+        name
+    }
+
+    fn user(&mut self, user: User, team: usize, routes: &ByName<Arc<Route>>, draft: &mut Draft) {
+        let id = self.id("user", &user.id, draft);
+        let (usable, limits) = (self.route_set(user.routes, routes), self.client_limits(user.limits, routes));
+        draft.tenants.keys.push(Key { id, team, digest: None, expires: None, disabled: user.disabled, routes: usable, limits });
     }
 
     fn client_key(&mut self, key: ClientKey, team: usize, routes: &ByName<Arc<Route>>, draft: &mut Draft) {
-        let id = self.name("key", &key.id);
-        self.not_reserved(&key.id, "key");
         let index = draft.tenants.keys.len();
-        match draft.ids.get(&id) {
-            Some(other) => self.add(key.id.at, format!("there are two keys with the id `{id}`{}", draft.whose(*other))),
-            None => drop(draft.ids.insert(id.clone(), index)),
-        }
+        let id = self.id("key", &key.id, draft);
         match draft.tenants.digests.get(&key.sha256.value.0) {
             Some(other) => {
                 let message = format!("`sha256`: the key `{id}` has the same digest as another key{}", draft.whose(*other));
@@ -145,7 +174,7 @@ impl Builder<'_> {
         draft.tenants.keys.push(Key {
             id,
             team,
-            digest: key.sha256.value.0,
+            digest: Some(key.sha256.value.0),
             expires: key.expires.map(|time| time.0),
             disabled: key.disabled,
             routes: self.route_set(key.routes, routes),
@@ -199,10 +228,4 @@ impl Builder<'_> {
 /// Whether a pattern matches a route by its name or an alias.
 fn is_one_of(pattern: &str, route: &Route) -> bool {
     pattern.contains('*') && std::iter::once(&route.name).chain(&route.aliases).any(|text| is_match(pattern, text))
-}
-
-/// Whether a pattern with one `*` matches; the `*` stands for at least one character.
-fn is_match(pattern: &str, text: &str) -> bool {
-    let Some((prefix, suffix)) = pattern.split_once('*').filter(|(_, suffix)| !suffix.contains('*')) else { return false };
-    text.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)).is_some_and(|star| !star.is_empty())
 }

@@ -39,7 +39,9 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
             usd(limits, node, of, problems);
         };
         client(&team.limits, node, None);
-        for (node, key) in node.get("keys").map_or(&[][..], Node::items).iter().zip(&mut keys) {
+        // In the order in which the configuration adds them.
+        let nodes = ["keys", "users"].into_iter().flat_map(|list| node.get(list).map_or(&[][..], Node::items));
+        for (node, key) in nodes.zip(&mut keys) {
             client(&key.limits, node, key.routes.as_ref());
         }
     }

@@ -33,7 +33,7 @@ fn told(applied: &Applied) -> Vec<String> {
 fn keys(applied: &Applied) -> Vec<String> {
     let Tenants { keys, teams, digests, .. } = &applied.tenants;
     assert_eq!(digests.len() + 1, keys.len());
-    assert!(keys.iter().enumerate().take(keys.len() - 1).all(|(index, key)| digests[&key.digest] == index));
+    assert!(keys.iter().enumerate().take(keys.len() - 1).all(|(index, key)| digests[&key.digest.unwrap()] == index));
     let name = |key: &Key| format!("{}/{}", teams[key.team].name, key.id);
     let (last, keys) = keys.split_last().unwrap();
     assert_eq!((name(last).as_str(), last.team), ("anonymous/anonymous", teams.len() - 1));
@@ -132,4 +132,14 @@ fn keys_that_expire_are_warned_of_with_their_place() {
     let all = told(&applied);
     assert!(all[0].starts_with("red.yaml:2:") && all[0].contains("the key `r1` expires on 2027-01-20"), "{all:?}");
     assert!(applied.errors().is_empty() && keys(&applied).len() == 2);
+}
+
+#[test]
+fn a_file_may_have_users_whose_ids_nobody_else_has() {
+    let red = ("red.yaml", "users: [ { id: u1, disabled: true } ]\nkeys: [ { id: r1, sha256: SHA1 } ]\n");
+    let applied = apply(&[("main.yaml", "users: [ { id: u2, routes: [a] } ]\n"), red, ("x.yaml", "users: [ { id: u1 } ]\n")], &[]);
+    let [problem] = &told(&applied)[..] else { panic!("{:?}", told(&applied)) };
+    assert!(problem.starts_with("x.yaml:1:16: there are two keys with the id `u1`; the other one is in the team `red`"), "{problem}");
+    let users: Vec<_> = applied.tenants.keys.iter().filter(|key| key.digest.is_none()).map(|key| (&*key.id, key.disabled)).collect();
+    assert_eq!(users, [("u2", false), ("u1", true), ("anonymous", false)]);
 }
