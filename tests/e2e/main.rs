@@ -26,6 +26,7 @@ mod harness;
 mod heartbeats;
 mod hostile;
 mod intake;
+mod jwt;
 mod keys;
 mod kinds;
 mod limits;

@@ -115,7 +115,8 @@ async fn script(program: &str, script: &Path, gateway: &Gateway, dir: &Path) {
     println!("{}", text(&output).trim());
 }
 
-fn scripts(name: &str) -> PathBuf {
+/// A script of `tests/sdk`.
+pub fn scripts(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(name)
 }
 
@@ -142,7 +143,8 @@ pub async fn node(dir: &Path) -> bool {
     node_with(dir, "openai", NODE).await
 }
 
-async fn node_with(dir: &Path, module: &str, package: &str) -> bool {
+/// Whether a folder has a package for Node, by the module to import.
+pub async fn node_with(dir: &Path, module: &str, package: &str) -> bool {
     let _lock = lock(dir).await;
     let there = run("node", &["-e", &format!("import('{module}')")], dir).await.status.success();
     if !there {
