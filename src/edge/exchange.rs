@@ -5,7 +5,7 @@ use super::drain::RequestGuard;
 use super::failure;
 use super::live::Live;
 use super::outage;
-use super::respond::{self, Common, Only};
+use super::respond::{self, Common};
 use super::response_headers::{X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
 use super::shared::Shared;
 use crate::account::{EndedBy, Ledger, cache_savings, cost_with, settled};
@@ -572,14 +572,6 @@ impl Exchange {
         (self.ledger.upstream_id, self.ledger.finish) = (metered.id, metered.finish);
         self.spans.set_used(&self.ledger);
         call.permit.settle(Used { tokens: usage.total(), micro_usd }, self.live.now());
-    }
-
-    /// The target of a request that is sent once.
-    pub fn only_target(&self) -> Option<Only> {
-        let call = self.call.as_deref().filter(|call| call.route.retry.attempts == 1)?;
-        let attempt = call.attempt.as_ref()?;
-        let provider = self.live.upstream(&attempt.target).label().clone();
-        Some(Only { provider, model: self.live.model_label(&attempt.target, &attempt.model) })
     }
 
     /// Adds the headers that every response to this request has by now.

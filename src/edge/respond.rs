@@ -1,5 +1,6 @@
 //! The heads of responses, and the responses that the gateway writes itself.
 
+use super::exchange::Exchange;
 use super::response_headers::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, REQUEST_ID, RETRY_AFTER, RETRY_AFTER_MS, TRANSFER_ENCODING, WWW_AUTHENTICATE,
     X_ACCEL_BUFFERING, X_ATTEMPTS, X_CLIENT_REQUEST_ID, X_MODEL, X_PROVIDER, X_REQUEST_ID, X_SHOULD_RETRY,
@@ -154,3 +155,13 @@ pub fn head(status: u16, headers: HeaderMap) -> Result<Box<ResponseHeader>> {
 
 /// Room for the headers of an answer without limits; Pingora keeps them until the connection's next request.
 pub const ROOM: usize = 8;
+
+impl Exchange {
+    /// The target of a request that is sent once.
+    pub fn only_target(&self) -> Option<Only> {
+        let call = self.call.as_deref().filter(|call| call.route.retry.attempts == 1)?;
+        let attempt = call.attempt.as_ref()?;
+        let provider = self.live.upstream(&attempt.target).label().clone();
+        Some(Only { provider, model: self.live.model_label(&attempt.target, &attempt.model) })
+    }
+}
