@@ -257,6 +257,11 @@ fn the_systemd_unit_is_good_and_gives_a_drain_its_time() {
     fs::remove_dir_all(&folder).unwrap();
 }
 
+/// The anchor of a heading.
+fn anchor(heading: &str) -> String {
+    heading.to_lowercase().replace(' ', "-").chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+}
+
 #[test]
 fn the_links_of_the_documentation_lead_somewhere() {
     for page in [
@@ -272,7 +277,10 @@ fn the_links_of_the_documentation_lead_somewhere() {
         let page = root().join(page);
         let text = fs::read_to_string(&page).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
-            let there = link.starts_with("https://") || page.parent().unwrap().join(link).exists();
+            let there = match link.strip_prefix('#') {
+                Some(heading) => text.lines().any(|line| line.starts_with("## ") && anchor(&line[3..]) == heading),
+                None => link.starts_with("https://") || page.parent().unwrap().join(link).exists(),
+            };
             assert!(there, "{}: {link}", page.display());
         }
     }
