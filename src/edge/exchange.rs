@@ -402,15 +402,6 @@ impl Exchange {
         Reply::Response(headers, body)
     }
 
-    /// The response that is an error, under the ledger's status.
-    pub fn error_response(&mut self, error: &ApiError) -> (HeaderMap, Vec<u8>) {
-        let front = self.common.front;
-        self.ledger.status = front.status(error);
-        let mut headers = respond::error_headers(error, front);
-        self.add_headers(&mut headers);
-        (headers, front.error(error, self.common.id))
-    }
-
     /// An answer that has begun cannot go on: the event that ends it.
     fn truncate(&mut self, failure: AttemptFailure) -> Vec<u8> {
         let provider = self.call.as_deref().and_then(|call| call.attempt.as_ref()).map(|attempt| attempt.target.provider.name.clone());

@@ -157,6 +157,15 @@ pub fn head(status: u16, headers: HeaderMap) -> Result<Box<ResponseHeader>> {
 pub const ROOM: usize = 8;
 
 impl Exchange {
+    /// The response that is an error, under the ledger's status.
+    pub fn error_response(&mut self, error: &ApiError) -> (HeaderMap, Vec<u8>) {
+        let front = self.common.front;
+        self.ledger.status = front.status(error);
+        let mut headers = error_headers(error, front);
+        self.add_headers(&mut headers);
+        (headers, front.error(error, self.common.id))
+    }
+
     /// The target of a request that is sent once.
     pub fn only_target(&self) -> Option<Only> {
         let call = self.call.as_deref().filter(|call| call.route.retry.attempts == 1)?;
