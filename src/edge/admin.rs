@@ -7,7 +7,7 @@ use crate::edge::serve::Process;
 use crate::telemetry::history::BUCKET;
 use crate::telemetry::pages::{self, Configuration, State, TargetHealth};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -85,6 +85,7 @@ async fn sample(process: &Process) {
 async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
     let mut released = process.admin_released.subscribe();
     let mut connections = tokio::task::JoinSet::new();
+    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let mut spare = Spare(Vec::with_capacity(Spare::MOST));
     spare.refill(&listener);
     loop {
@@ -108,7 +109,7 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
         let process = process.clone();
         let answer = service_fn(move |request: Request<Incoming>| {
             let process = process.clone();
-            async move { Ok::<_, Infallible>(page(&process, request.method().as_str(), request.uri().path())) }
+            async move { Ok::<_, Infallible>(respond(&process, &request, is_loopback)) }
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -129,6 +130,24 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
     }
     drop((listener, spare));
     connections.join_all().await;
+}
+
+/// A page of the web whose name leads to this machine must not read a listener on a loopback address (DNS rebinding): such a
+/// listener answers to addresses and to names without a dot only.
+fn respond<B>(process: &Process, request: &Request<B>, is_loopback: bool) -> Response<Full<Bytes>> {
+    let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+    if is_loopback && !host.is_none_or(is_local) {
+        let mut refusal = Response::new(Full::from("this listener answers to addresses and to names without a dot only, like localhost\n"));
+        *refusal.status_mut() = http::StatusCode::MISDIRECTED_REQUEST;
+        return refusal;
+    }
+    page(process, request.method().as_str(), request.uri().path())
+}
+
+fn is_local(host: &str) -> bool {
+    let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    !name.contains('.') || name.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
@@ -181,4 +200,25 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         headers.insert(CONTENT_SECURITY_POLICY, policy);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_the_web_is_not_local() {
+        for (host, fine) in [
+            ("localhost:9464", true),
+            ("gateway", true),
+            ("127.0.0.1:9464", true),
+            ("[::1]:9464", true),
+            ("10.0.0.7", true),
+            ("evil.example:9464", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_local(host), fine, "{host}");
+        }
+    }
 }

@@ -231,10 +231,12 @@ async fn paths_and_methods_that_are_not_there() {
     }
     still_serves(&mut conn).await;
     // The admin listener has its own pages and nothing else.
-    for path in ["/v1/models", "/v1/chat/completions", "/"] {
+    for path in ["/v1/models", "/v1/chat/completions"] {
         assert_eq!(gateway.page(path).await.status(), 404);
     }
     let mut admin = Conn::connect(gateway.admin).await;
+    admin.send(b"GET /status HTTP/1.1\r\nhost: evil.example\r\n\r\n").await.unwrap();
+    assert_eq!(admin.answer().await.unwrap().status(), 421, "a name that leads to this machine");
     admin.send(&request("POST", "/status", &[], Some(b"{}"))).await.unwrap();
     let refusal = admin.answer().await.unwrap();
     assert_eq!((refusal.status(), refusal.header("allow"), refusal.text().as_str()), (405, "GET, HEAD", ""));
