@@ -166,6 +166,10 @@ function configuration(status) {
     ...(reloads.last_rejected ? [", the last one at ", moment(reloads.last_rejected)] : []));
   list("Problems of the last file, which is not in force", "bad", reloads.problems);
   list("Warnings", "warn", reloads.warnings);
+  for (const one of status.jwks ?? []) {
+    fact(`Keys of ${one.issuer}`, some(one.keys, "key"), ", ", el("span", { class: `badge ${one.failing ? "bad" : "good"}` }, one.failing ? "failing" : "fetched"),
+      ...(one.last_failure ? [` last failure: ${one.last_failure.message}, `, moment(one.last_failure.time)] : []));
+  }
   if (keys) fact("Key files", `${keys.in_force} in force`);
   list("Problems of key files", "bad", keys?.problems ?? []);
   if (store) {
@@ -201,8 +205,15 @@ async function get(path) {
 let fresh = null; // when the data shown was fetched
 
 async function refresh() {
+  let documents;
   try {
-    const [status, history, limit] = await Promise.all(["/status", "/status/history", "/limits"].map(get));
+    documents = await Promise.all(["/status", "/status/history", "/limits"].map(get));
+  } catch {
+    const since = fresh ? `the data shown is of ${fresh.toLocaleTimeString()}` : "there is no data yet";
+    return stale(`The gateway does not answer; ${since}.`);
+  }
+  const [status, history, limit] = documents;
+  try {
     const state = status.serving ? "serving" : "draining";
     $("version").textContent = status.version;
     $("state").className = status.serving ? "good" : "warn";
@@ -216,13 +227,17 @@ async function refresh() {
     fresh = new Date();
     $("stale").hidden = true;
     document.body.classList.remove("stale");
-  } catch {
-    const since = fresh ? `the data shown is of ${fresh.toLocaleTimeString()}` : "there is no data yet";
-    const words = `The gateway does not answer; ${since}.`;
-    if ($("stale").textContent !== words || $("stale").hidden) $("stale").textContent = words;
-    $("stale").hidden = false;
-    document.body.classList.add("stale");
+  } catch (error) {
+    console.error(error);
+    stale("This page cannot show the gateway's data; reload it.");
   }
+}
+
+/** Says why what is shown is not up to date. */
+function stale(words) {
+  if ($("stale").textContent !== words || $("stale").hidden) $("stale").textContent = words;
+  $("stale").hidden = false;
+  document.body.classList.add("stale");
 }
 
 async function run() {
