@@ -37,8 +37,8 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &mut Exchange) {
     let attempt = call.and_then(|c| c.attempt.as_ref());
     let reason = reason(ctx);
     let limit = ctx.limit.filter(|_| ctx.reason == Outcome::Limited.name());
-    // A client that leaves in the middle of an answer is no failure, nor is an answer that the limit store did not decide on.
-    if ledger.status >= 400 || (!ctx.reason.is_empty() && ledger.ended_by != EndedBy::Client) {
+    // A client that leaves is no failure, nor is an answer that the limit store did not decide on.
+    if ledger.ended_by != EndedBy::Client && (ledger.status >= 400 || !ctx.reason.is_empty()) {
         let failure = Failure {
             team: ledger.team.and_then(|t| live.snapshot.tenants.teams.get(t)).map(|t| t.name.clone()),
             route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map(|r| r.name.clone()),
