@@ -13,7 +13,7 @@ use crate::front::messages::models::Listed;
 use crate::front::responses::response::Response;
 use crate::front::{Front, messages, models, passed, responses};
 use crate::id;
-use crate::lifecycle::AttemptFailure;
+use crate::lifecycle::{AttemptFailure, Deadline};
 use crate::limit::{LimitError, Subject};
 use crate::llm::endpoint::Endpoint;
 use crate::llm::envelope::{ChatRequest, Parsed};
@@ -150,7 +150,7 @@ impl Exchange {
         };
         self.attributes = Values::of_headers(&live.snapshot.attributes, &request.headers);
         // A time beyond the clock's range is no bound.
-        self.deadline = headers.timeout()?.and_then(|time| self.began.checked_add(time));
+        self.deadline = headers.timeout()?.and_then(|time| self.began.checked_add(time)).map(|at| (at, Deadline::Request));
         self.peek(&who, headers.length()).await?;
         let framing = intake::check_framing(session, &headers, server.max_body)?;
         let hints = (headers.episode_id.cloned(), headers.session.cloned());
@@ -162,7 +162,14 @@ impl Exchange {
             }
             _ => Beside::Nothing,
         };
-        let body = intake::read_body(session, framing, server).await?;
+        let read = intake::read_body(session, framing, server, self.deadline.map(|(at, _)| at)).await;
+        let body = read.map_err(|failure| match failure {
+            AttemptFailure::Late(_) => {
+                self.reason = failure.reason();
+                failure.error("", None).into()
+            }
+            failure => failure,
+        })?;
         let read = Instant::now();
         self.call = Some(self.admit(&who, operation, body, hints, beside).await?);
         if !self.prepare().await {
@@ -284,13 +291,16 @@ impl Exchange {
         let admitted = live.store.admit(&subject(who), route.index, provider, estimate, now).await;
         let permit = admitted.map_err(|error| self.refuse(&error))?;
         live.metrics.limits_admitted(permit.kinds());
+        live.health.admitted(&route, now);
         self.in_flight = Some(live.metrics.enter(Some(route.index), stream));
         let fresh = || id::fresh(self.arrived);
-        if let (Some(deadline), Some(total)) = (&mut self.deadline, route.timeouts.total) {
-            *deadline = (*deadline).min(self.began + total);
+        if let (Some((at, deadline)), Some(total)) = (&mut self.deadline, route.timeouts.total)
+            && *at > self.began + total
+        {
+            (*at, *deadline) = (self.began + total, Deadline::Total);
         }
         let heartbeat = route.keep_alive.filter(|_| stream && operation.always_streams());
-        self.shared.lock().life.admit(heartbeat, self.deadline.map(Instant::into_std), Instant::now().into_std());
+        self.shared.lock().life.admit(heartbeat, self.deadline.map(|(at, deadline)| (at.into_std(), deadline)), Instant::now().into_std());
         let head = Head::new(fresh(), episode_id.unwrap_or_else(fresh), self.arrived.as_secs(), &model);
         let responses = || {
             let (functions, clock) = (responses::tools::functions(&parsed, &route.params), || system::unix_time().as_secs());

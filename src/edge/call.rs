@@ -81,6 +81,8 @@ pub struct Attempt {
     pub slot: Option<Slot>,
     /// Whether its connection speaks HTTP/2.
     pub http2: bool,
+    /// Whether the request's deadline leaves less time to connect than the configuration.
+    pub is_hurried: bool,
 }
 
 /// All that the body of an attempt is written from, so that it can be written beside the workers.
@@ -161,6 +163,7 @@ impl Call {
             connection: AttemptConnection::default(),
             slot: Some(slot),
             http2: false,
+            is_hurried: false,
         })
     }
 

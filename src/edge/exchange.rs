@@ -49,8 +49,8 @@ pub struct Exchange {
     pub arrived: Duration,
     /// … and on the clock that durations are taken from.
     pub began: Instant,
-    /// When its `x-request-timeout` has passed.
-    pub deadline: Option<Instant>,
+    /// When all its attempts together end, where it has an `x-request-timeout`; `Total` where the route's `total` caps that.
+    pub deadline: Option<(Instant, Deadline)>,
     /// The trace it belongs to.
     pub trace: Trace,
     /// The client's `tracestate`, for providers.
@@ -165,9 +165,10 @@ impl Exchange {
                 call.permit.settle(Used::default(), self.live.now()); // before the client, once told, asks again
                 return false;
             };
-            if self.deadline.is_some_and(|at| Instant::now() + turn.wait >= at) {
-                let late = AttemptFailure::Late(Deadline::Request);
-                call.failures.add(late.error("", None), late.reason());
+            if let Some((_, deadline)) = self.deadline.filter(|(at, _)| Instant::now() + turn.wait >= *at) {
+                let late = AttemptFailure::Late(deadline);
+                call.failures.add(late.error(&turn.target.provider.name, None), late.reason());
+                call.attempts.cancel(&call.route, &self.live.health, self.live.now());
                 continue;
             }
             if !turn.wait.is_zero() {
@@ -291,22 +292,19 @@ impl Exchange {
     /// Records that the retry budget has kept a target from being asked again.
     fn report_budget(&mut self) {
         let Some(call) = self.call.as_deref_mut() else { return };
-        if !call.attempts.take_over_budget() {
-            return;
-        }
-        self.live.metrics.retry_over_budget(call.route.index);
-        if let Some(attempt) = &call.attempt {
-            self.passed_over.add(&attempt.target.provider.name, &attempt.model, "retry_budget");
+        if let Some(target) = call.attempts.take_over_budget() {
+            self.live.metrics.retry_over_budget(call.route.index);
+            self.passed_over.add(&target.provider.name, &call.model(&target), "retry_budget");
         }
     }
 
     /// No connection could be made. Returns whether anything else is tried.
     pub fn on_connect_error(&mut self, e: &Error) -> bool {
-        let failure = match failure::of_connect(e) {
-            AttemptFailure::Connect(Connect::TimedOut) if self.is_late() => AttemptFailure::Late(Deadline::Request),
-            failure => failure,
-        };
         let Some(attempt) = self.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) else { return false };
+        let failure = match (failure::of_connect(e), self.deadline) {
+            (AttemptFailure::Connect(Connect::TimedOut), Some((_, deadline))) if attempt.is_hurried => AttemptFailure::Late(deadline),
+            (failure, _) => failure,
+        };
         // A pooled connection that takes no further stream says nothing about its address.
         let other_address =
             matches!(failure, AttemptFailure::Connect(_)) && self.live.upstream(&attempt.target).connect_failed(&mut attempt.connection, e);
@@ -417,11 +415,6 @@ impl Exchange {
             Some(Beside::Responses { response, .. }) => response.failure(error, &[]),
             _ => self.common.front.error_event(error, self.common.id),
         }
-    }
-
-    /// Whether its `x-request-timeout` has passed.
-    fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|at| Instant::now() >= at)
     }
 
     /// The attempt's request is sent.

@@ -2,7 +2,7 @@
 
 use crate::config::snapshot::Server;
 use crate::error::{ApiError, ErrorKind};
-use crate::lifecycle::AttemptFailure;
+use crate::lifecycle::{AttemptFailure, Deadline};
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -220,9 +220,16 @@ fn is_continue(expect: &HeaderValue) -> bool {
 /// Reads the whole body.
 ///
 /// # Errors
-/// 413 beyond `max_body`, 408 after `body_timeout`, [`AttemptFailure::Cancelled`] if the client disconnects.
-pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &Server) -> Result<Bytes, AttemptFailure> {
-    let until = Instant::now() + limits.body_timeout;
+/// 413 beyond `max_body`, 408 after `body_timeout`, [`Deadline::Request`] at the request's `deadline`,
+/// [`AttemptFailure::Cancelled`] if the client disconnects.
+pub async fn read_body(
+    session: &mut ServerSession,
+    framing: Framing,
+    limits: &Server,
+    deadline: Option<Instant>,
+) -> Result<Bytes, AttemptFailure> {
+    let timeout = Instant::now() + limits.body_timeout;
+    let until = deadline.map_or(timeout, |at| at.min(timeout));
     if framing.expects_continue
         && let ServerSession::H1(h1) = session
     {
@@ -237,6 +244,7 @@ pub async fn read_body(session: &mut ServerSession, framing: Framing, limits: &S
     let mut body = BytesMut::new();
     loop {
         let piece = match tokio::time::timeout_at(until, session.read_request_body()).await {
+            Err(_) if until < timeout => return Err(AttemptFailure::Late(Deadline::Request)),
             Err(_) => return Err(ApiError::new(408, ErrorKind::InvalidRequest, "Timeout while reading the body.").into()),
             Ok(Err(e)) if *e.etype() == INVALID_CHUNK => {
                 session.set_keepalive(None); // the start of the next request is unknown

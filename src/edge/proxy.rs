@@ -112,8 +112,9 @@ impl ProxyHttp for Gateway {
             return Err(handled());
         }
         let attempt = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()).ok_or_else(handled)?;
-        let left = ctx.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = ctx.deadline.map(|(at, _)| at.saturating_duration_since(Instant::now()));
         let connect = left.map_or(attempt.timeouts.connect, |left| left.min(attempt.timeouts.connect));
+        attempt.is_hurried = connect < attempt.timeouts.connect;
         let peer = live.upstream(&attempt.target).peer(connect, &mut attempt.connection);
         let peer = await_with_client(session, pin!(peer)).await?;
         peer.ok_or_else(|| {

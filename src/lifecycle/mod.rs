@@ -105,8 +105,8 @@ struct Timer {
 pub struct Lifecycle {
     state: State,
     heartbeat: Option<Heartbeat>,
-    /// When the client's `x-request-timeout` has passed.
-    deadline: Option<Instant>,
+    /// When all attempts together end, and which deadline that is.
+    deadline: Option<(Instant, Deadline)>,
     /// Whether [`Self::due`] may be earlier than when the alarm was last set. A later one need not be noticed: an alarm that
     /// fires too early is set again.
     rearm: bool,
@@ -178,7 +178,7 @@ impl Default for Lifecycle {
 impl Lifecycle {
     /// Limits have admitted the request. Its client gets a heartbeat after each silence of `heartbeat`, and all attempts together
     /// end with `deadline`.
-    pub fn admit(&mut self, heartbeat: Option<Duration>, deadline: Option<Instant>, now: Instant) {
+    pub fn admit(&mut self, heartbeat: Option<Duration>, deadline: Option<(Instant, Deadline)>, now: Instant) {
         self.state = State::Admitted(Client::Nothing);
         self.heartbeat = heartbeat.map(|every| Heartbeat { every, written: now });
         self.deadline = deadline;
@@ -425,7 +425,7 @@ impl Lifecycle {
         };
         let deadline = deadline.map(|(at, deadline)| (at, Due::Late(deadline)));
         let heartbeat = self.heartbeat.as_ref().map(|beat| (beat.written + beat.every, Due::Heartbeat));
-        let request = self.deadline.map(|at| (at, Due::Late(Deadline::Request)));
+        let request = self.deadline.map(|(at, deadline)| (at, Due::Late(deadline)));
         [deadline, request, heartbeat].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

@@ -251,7 +251,7 @@ fn the_requests_own_deadline_holds_from_its_admission_to_its_last_byte() {
     let t = Instant::now();
     let mut life = Lifecycle::default();
     let late = Some((t + 7 * SECOND, Due::Late(Deadline::Request)));
-    life.admit(None, Some(t + 7 * SECOND), t);
+    life.admit(None, Some((t + 7 * SECOND, Deadline::Request)), t);
     assert!(life.take_rearm());
     assert_eq!(life.due(), late, "while no target has been asked yet");
     life.connect();

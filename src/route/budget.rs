@@ -73,6 +73,11 @@ impl RetryBudget {
         allowed
     }
 
+    /// Returns a retry that was not made after all; one of an earlier second stays taken.
+    pub fn give_back(&self, now: u64) {
+        self.add(now, |slot| Slot { retries: slot.retries.saturating_sub(1), ..slot });
+    }
+
     fn add(&self, now: u64, count: impl Fn(Slot) -> Slot) {
         let second = now / NANOSECONDS;
         let Some(slot) = self.slots.get((second % SLOTS as u64) as usize) else { return };
@@ -115,6 +120,16 @@ mod tests {
         assert_eq!(taken(&budget, BUDGET, 105), 800);
         assert_eq!((taken(&budget, BUDGET, 110), taken(&budget, BUDGET, 111)), (0, 0));
         assert_eq!(taken(&budget, BUDGET, 116), 100, "both are forgotten, and the floor is left");
+    }
+
+    #[test]
+    fn a_retry_that_is_not_made_is_returned() {
+        let (budget, one) = (RetryBudget::default(), Budget { share: 0, per_second: 1 });
+        assert_eq!(taken(&budget, one, 3), WINDOW as usize);
+        budget.give_back(3 * NANOSECONDS);
+        assert_eq!(taken(&budget, one, 3), 1);
+        budget.give_back(4 * NANOSECONDS);
+        assert_eq!(taken(&budget, one, 4), 0, "nothing was taken in that second");
     }
 
     #[test]

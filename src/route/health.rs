@@ -97,6 +97,13 @@ impl Health {
         Self { targets: targets.into_iter().map(|target| target.unwrap_or_else(unused)).collect(), providers, budgets }
     }
 
+    /// Counts a request that limits have admitted, for the retry budget of its route.
+    pub fn admitted(&self, route: &Route, now: u64) {
+        if let Some(budget) = self.budget(route) {
+            budget.request(now);
+        }
+    }
+
     /// The retry budget of a route.
     pub(super) fn budget(&self, route: &Route) -> Option<&RetryBudget> {
         self.budgets.get(route.index).map(|budget| &**budget)

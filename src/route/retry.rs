@@ -46,7 +46,7 @@ pub struct NextAttempt {
 }
 
 /// The attempts of one request: its plan and progress.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Attempts {
     plan: Plan,
     random: SplitMix,
@@ -64,8 +64,10 @@ pub struct Attempts {
     round: u32,
     /// Whether the prompt was too long for a target.
     too_long: bool,
-    /// Whether the retry budget has kept a target from being asked again; until that is reported.
-    over_budget: bool,
+    /// Whether the last step has taken a retry of the budget.
+    paid: bool,
+    /// The target that the retry budget has kept from being asked; until that is reported.
+    over_budget: Option<Arc<Target>>,
 }
 
 /// A target is skipped if the estimated prompt exceeds its `context` by this factor, the margin of error of an estimate.
@@ -84,7 +86,8 @@ impl Attempts {
             skipped: 0,
             round: 0,
             too_long: false,
-            over_budget: false,
+            paid: false,
+            over_budget: None,
         }
     }
 
@@ -124,15 +127,8 @@ impl Attempts {
         self.made
     }
 
-    /// The first attempt of a request, which counts for the retry budget. Counts as started.
+    /// The first attempt. Counts as started.
     pub fn first(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
-        if let Some(budget) = health.budget(route) {
-            budget.request(now);
-        }
-        self.first_round(route, health, now)
-    }
-
-    fn first_round(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
         let available = self.take(route, health, |_| false, Duration::ZERO, now);
         let paused = available.or_else(|| self.take_after_pause(route, health, Duration::ZERO, now));
         paused.or_else(|| self.take(route, health, |_| true, Duration::ZERO, now))
@@ -159,9 +155,17 @@ impl Attempts {
 
     /// The attempt in place of the last one, whose target cannot be used. That one is not counted.
     pub fn skip(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
-        self.made = self.made.saturating_sub(1);
+        self.cancel(route, health, now);
         self.skipped |= self.last;
         self.advance(route, health, now)
+    }
+
+    /// The last attempt is not made. It is not counted, neither here nor in the retry budget.
+    pub fn cancel(&mut self, route: &Route, health: &Health, now: u64) {
+        self.made = self.made.saturating_sub(1);
+        if let (true, Some(budget)) = (std::mem::take(&mut self.paid), health.budget(route)) {
+            budget.give_back(now);
+        }
     }
 
     fn advance(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
@@ -169,24 +173,25 @@ impl Attempts {
         let asked = |target: &Target| target.provider.index == next.target.provider.index;
         let is_repeated = self.steps(route).any(|(bit, target)| self.asked & bit != 0 && asked(target));
         let budget = health.budget(route).filter(|_| is_repeated);
-        if budget.is_none_or(|budget| budget.take(route.retry.budget, now)) {
+        self.paid = budget.is_some_and(|budget| budget.take(route.retry.budget, now));
+        if budget.is_none() || self.paid {
             return Some(next);
         }
-        self.over_budget = true;
         self.made = self.made.saturating_sub(1);
+        self.over_budget = Some(next.target);
         let providers: SmallVec<[usize; 8]> =
             self.steps(route).filter(|(bit, _)| self.asked & bit != 0).map(|(_, target)| target.provider.index).collect();
         self.pass_over(route, |target| providers.contains(&target.provider.index));
         self.pick(route, health, now)
     }
 
-    /// Whether the retry budget has kept a target from being asked again since the last call.
-    pub fn take_over_budget(&mut self) -> bool {
-        std::mem::take(&mut self.over_budget)
+    /// The target that the retry budget has kept from being asked since the last call.
+    pub fn take_over_budget(&mut self) -> Option<Arc<Target>> {
+        self.over_budget.take()
     }
 
     fn pick(&mut self, route: &Route, health: &Health, now: u64) -> Option<NextAttempt> {
-        let in_this_round = if self.round == 0 { self.first_round(route, health, now) } else { self.retry_round(route, health, now) };
+        let in_this_round = if self.round == 0 { self.first(route, health, now) } else { self.retry_round(route, health, now) };
         in_this_round.or_else(|| {
             self.round += 1;
             self.tried = 0;
@@ -347,15 +352,15 @@ mod tests {
                 turn = attempts.next(&route, Next::Any, &health, 0);
             }
             assert_eq!(attempts.made() as usize, asked.len());
-            (asked, attempts.take_over_budget())
+            (asked, attempts.take_over_budget().map(|target| target.index))
         };
         // Of five retries, one is at another provider.
         for _ in 0..WINDOW / 4 {
-            assert_eq!(asked(6), (vec![0, 1, 2, 0, 1, 2], false));
+            assert_eq!(asked(6), (vec![0, 1, 2, 0, 1, 2], None));
         }
-        assert_eq!(asked(6), (vec![0, 1, 2, 0], true));
-        assert_eq!(asked(6), (vec![0, 2], true));
-        assert_eq!(asked(2), (vec![0, 2], true), "the attempt that was not made takes none of the route's");
+        assert_eq!(asked(6), (vec![0, 1, 2, 0], Some(1)));
+        assert_eq!(asked(6).0, [0, 2]);
+        assert_eq!(asked(2), (vec![0, 2], Some(1)), "the attempt that was not made takes none of the route's");
     }
 
     #[test]

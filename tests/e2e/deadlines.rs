@@ -144,5 +144,21 @@ async fn the_routes_own_total_caps_the_clients_time() {
     manual.accept().await.hung_up().await;
     let answer = conn.answer().await.unwrap();
     assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "1"), "{}", answer.text());
-    outcome(&gateway).await;
+    assert!(answer.error().contains("did not complete its answer in time"), "it is not the client's time: {}", answer.text());
+    assert!(gateway.output.line("\"status\":504").await.contains("\"reason\":\"timeout\""));
+    let state = gateway.metric("tidegate_target_state{route=\"hand\",target=\"manual/m\"}").await;
+    assert_eq!(state, 0.0, "a target that hangs is ejected, whatever time its client allows");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_comes_too_slowly_ends_with_the_time() {
+    let manual = Manual::start().await;
+    let gateway = by_hand(&manual, "http: auto", "retry: { attempts: 1 }").await;
+    let mut conn = gateway.connect().await;
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\nx-request-timeout: 0.3\r\n\r\n{";
+    conn.send(head.as_bytes()).await.unwrap();
+    let answer = conn.answer().await.unwrap();
+    assert_eq!(answer.status(), 504, "{}", answer.text());
+    assert!(answer.error().contains("x-request-timeout"));
+    assert!(gateway.output.line("\"status\":504").await.contains("\"reason\":\"deadline\""));
 }

@@ -5,6 +5,7 @@ use crate::harness::gateway::Gateway;
 use crate::harness::sim::Sim;
 use crate::harness::until;
 use std::fmt::Write as _;
+use tidegate::simulate::seen::sha256_hex;
 
 /// The routes `alone`, with one target that always fails, and `two`, with a second provider that does not.
 fn config(sim: &Sim, budget: &str) -> String {
@@ -31,6 +32,7 @@ async fn without_a_budget_a_provider_is_asked_once_and_the_next_one_all_the_same
     let answer = gateway.chat(&chat("two")).await;
     assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (200, "2"), "the other model is at the same provider");
     assert_eq!(refused(&gateway, "two").await, 1.0);
+    assert!(gateway.output.line("\"route\":\"two\"").await.contains("sim/n+status=503 (retry_budget)"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,4 +55,37 @@ async fn an_outage_is_not_multiplied_and_a_reload_keeps_what_was_spent() {
     let before = refused(&gateway, "alone").await;
     ask(3).await;
     assert!(refused(&gateway, "alone").await > before, "the spent budget is remembered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_that_is_not_made_is_not_spent() {
+    let sim = Sim::start().await;
+    let text = config(&sim, "budget: { share: 0.5, per_second: 0 }").replacen("initial: 1ms, max: 1ms", "initial: 1h, max: 1h", 1);
+    let gateway = Gateway::start(&text).await;
+    // Of the first request there may be no retry, and of two or three one, which none of them has the time for.
+    for _ in 0..3 {
+        let answer = gateway.chat_as(&[("x-request-timeout", "60")], &chat("alone")).await;
+        assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (503, "1"), "{}", answer.text());
+    }
+    assert_eq!((refused(&gateway, "alone").await, sim.count()), (1.0, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_limits_refuse_are_no_traffic() {
+    let sim = Sim::start().await;
+    let team = |name: &str, limits: &str| {
+        format!("  {name}: {{ {limits} keys: [ {{ id: {name}, sha256: \"{}\" }} ] }}\n", sha256_hex(name.as_bytes()))
+    };
+    let teams = format!("teams:\n{}{}", team("few", "limits: [ { requests: 1, per: 30d } ],"), team("many", ""));
+    let text = config(&sim, "budget: { share: 0.5, per_second: 0 }").replace("auth: none\n", "") + &teams;
+    let gateway = Gateway::start(&text).await;
+    let ask = async |key: &str| gateway.chat_as(&[("authorization", &format!("Bearer {key}"))], &chat("alone")).await.status();
+    assert_eq!(ask("few").await, 503);
+    for _ in 0..20 {
+        assert_eq!(ask("few").await, 429);
+    }
+    for _ in 0..3 {
+        assert_eq!(ask("many").await, 503);
+    }
+    assert!(sim.count() <= 6, "of four requests at most two are asked again: {}", sim.count());
 }
