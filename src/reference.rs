@@ -31,6 +31,7 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     ("team", "The team of the key or token."),
     ("key", "Id of the key, or of who shows a token: the issuer's `key_claim`."),
+    ("auth", "Which of both it is, `key` or `token`; omitted where nothing was shown."),
     ("route", "The requested route."),
     (
         "sticky_by",

@@ -49,6 +49,25 @@ impl Principal {
             None => self.key.and_then(|key| tenants.keys.get(key)).map_or("", |key| &key.id),
         }
     }
+
+    /// What it has shown; `None` where nothing is asked for.
+    pub fn credential(&self, tenants: &Tenants) -> Option<Credential> {
+        if self.identity.is_some() {
+            return Some(Credential::Token);
+        }
+        let key = self.key.and_then(|key| tenants.keys.get(key))?;
+        key.digest.is_some().then_some(Credential::Key)
+    }
+}
+
+closed_set! {
+    /// What a client shows.
+    Credential {
+        /// A key of a team.
+        Key = "key",
+        /// A token of an issuer.
+        Token = "token",
+    }
 }
 
 closed_set! {
@@ -74,6 +93,8 @@ closed_set! {
         TokenAlgorithm = "token_algorithm",
         /// A token that is signed with a key that the issuer does not publish.
         TokenKey = "token_key",
+        /// A token that names no key, while its issuer has several for its algorithm.
+        TokenKeyUnnamed = "token_key_unnamed",
         /// A token with a wrong signature.
         TokenSignature = "token_signature",
         /// An expired token.
@@ -122,14 +143,12 @@ impl Refusal {
     }
 
     /// The client's error: a 401 to which the edge adds `www-authenticate: Bearer`, the same for every failure of a key; or a 503
-    /// while the keys of the token's issuer are not there.
-    pub fn error(&self) -> ApiError {
+    /// while the keys of the token's issuer are not there. `mode` is what could have been shown.
+    pub fn error(&self, mode: &AuthMode) -> ApiError {
         use AuthFailure as F;
         let claim = self.claim.as_deref().unwrap_or_default();
         let message = match self.failure {
-            F::Missing | F::Malformed | F::Unknown | F::Expired | F::Disabled | F::Forbidden => {
-                "A valid API key is needed: send yours as `Authorization: Bearer KEY`.".into()
-            }
+            F::Missing | F::Malformed | F::Unknown | F::Expired | F::Disabled | F::Forbidden => needed(mode).into(),
             F::TokenMalformed => format!(
                 "The token cannot be used: it must be a signed JWT for access, without extensions (`crit`), of at most {MAX_TOKEN} bytes."
             ),
@@ -139,6 +158,9 @@ impl Refusal {
                 "The token is signed with a key (`kid`) that its issuer does not publish. After a change of keys try again in {} seconds.",
                 UNKNOWN_KEY_INTERVAL.as_secs()
             ),
+            F::TokenKeyUnnamed => {
+                "The token does not name the key that it is signed with (`kid`); its issuer has several for its algorithm (`alg`).".into()
+            }
             F::TokenSignature => "The token's signature is wrong.".into(),
             F::TokenExpired => "The token has expired (`exp`); get a new one from its issuer.".into(),
             F::TokenEarly => "The token is not valid yet (`nbf`, `iat`); compare the clocks.".into(),
@@ -152,6 +174,17 @@ impl Refusal {
             }
         };
         ApiError::new(401, ErrorKind::Authentication, message)
+    }
+}
+
+/// What a client needs that has shown nothing, or a bad key.
+fn needed(mode: &AuthMode) -> &'static str {
+    match mode {
+        AuthMode::Credential { keys: false, .. } => "A valid token is needed: send yours as `Authorization: Bearer TOKEN`.",
+        AuthMode::Credential { issuers, .. } if !issuers.is_empty() => {
+            "A valid API key or token is needed: send yours as `Authorization: Bearer KEY_OR_TOKEN`."
+        }
+        AuthMode::Credential { .. } | AuthMode::None => "A valid API key is needed: send yours as `Authorization: Bearer KEY`.",
     }
 }
 
@@ -259,10 +292,12 @@ mod tests {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let principal = authenticate(tenants, None, &map, now).map_err(|refusal| {
-            assert_eq!(refusal.error(), Refusal::from(AuthFailure::Missing).error(), "the answer is the same for every reason");
+            let error = |refusal: &Refusal| refusal.error(&tenants.mode);
+            assert_eq!(error(&refusal), error(&AuthFailure::Missing.into()), "the answer is the same for every reason");
             refusal.failure
         })?;
         assert_eq!(tenants.keys[principal.key().unwrap()].team, principal.team());
+        assert_eq!(principal.credential(tenants).is_some(), !matches!(tenants.mode, AuthMode::None));
         Ok(principal.id(tenants).to_owned().leak())
     }
 
@@ -278,6 +313,22 @@ mod tests {
             assert_eq!(ask(&tenants, &headers, NOW), Ok("good"), "{headers:?}");
         }
         assert_eq!(ask(&tenants, &[("x-api-key", "nobody"), ("authorization", "Bearer tg-good")], NOW), Ok("good"));
+    }
+
+    #[test]
+    fn a_client_is_asked_for_what_is_accepted() {
+        let jwt = "jwt: [ { issuer: \"https://idp.example.com\", audience: a } ]";
+        for (auth, asked) in [
+            ("keys".to_owned(), "A valid API key is needed: send yours as `Authorization: Bearer KEY`."),
+            ("{ keys: true }".to_owned(), "A valid API key is needed: send yours as `Authorization: Bearer KEY`."),
+            (format!("{{ {jwt} }}"), "A valid API key or token is needed: send yours as `Authorization: Bearer KEY_OR_TOKEN`."),
+            (format!("{{ keys: false, {jwt} }}"), "A valid token is needed: send yours as `Authorization: Bearer TOKEN`."),
+        ] {
+            let tenants = tenants(&auth);
+            for failure in [AuthFailure::Missing, AuthFailure::Unknown, AuthFailure::Disabled] {
+                assert_eq!(Refusal::from(failure).error(&tenants.mode).message, asked, "{auth}");
+            }
+        }
     }
 
     #[test]
@@ -311,6 +362,7 @@ mod tests {
         let principal = authenticate(&tenants, None, &HeaderMap::new(), NOW).unwrap();
         assert_eq!(tenants.teams[principal.team()].name.as_ref(), "anonymous");
         assert!((0..3).all(|route| may_use(&principal, &tenants, route)));
+        assert_eq!(principal.credential(&tenants), None);
     }
 
     #[test]

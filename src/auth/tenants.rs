@@ -55,6 +55,8 @@ pub struct Team {
 pub struct Key {
     /// Its id in the configuration and in logs.
     pub id: Arc<str>,
+    /// The name under which its limits are known, in metrics, `/limits` and the limit store: the id of a key, `team/id` of a user.
+    pub name: Arc<str>,
     /// Index of its team.
     pub team: usize,
     /// SHA-256 of the key's text; `None` for a user, and for requests that show nothing.

@@ -56,7 +56,7 @@ impl Snapshot {
     /// The limits of keys, teams, routes and providers, the order of [`Scope::ALL`](crate::limit::Scope::ALL).
     pub fn limits(&self) -> [Rules<'_>; 4] {
         [
-            self.tenants.keys.iter().map(|key| (Arc::clone(&key.id), key.limits.as_slice())).collect(),
+            self.tenants.keys.iter().map(|key| (Arc::clone(&key.name), key.limits.as_slice())).collect(),
             self.tenants.teams.iter().map(|team| (Arc::clone(&team.name), team.limits.as_slice())).collect(),
             self.routes.iter().map(|route| (Arc::clone(&route.name), route.limits.as_slice())).collect(),
             self.providers.iter().map(|provider| (Arc::clone(&provider.name), provider.limits.as_slice())).collect(),

@@ -192,7 +192,7 @@ impl Exchange {
         let who = found.map_err(|refusal| {
             live.metrics.auth_failure(refusal.failure);
             self.reason = refusal.failure.name();
-            refusal.error()
+            refusal.error(&live.snapshot.tenants.mode)
         })?;
         self.ledger.team = Some(who.team());
         Ok(self.who.insert(who).clone())

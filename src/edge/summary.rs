@@ -2,6 +2,7 @@
 
 use super::exchange::Exchange;
 use crate::account::EndedBy;
+use crate::auth::Credential;
 use crate::config::snapshot::Trust;
 use crate::system;
 use crate::telemetry::access::AccessLine;
@@ -65,6 +66,7 @@ pub fn write(session: &Session, error: Option<&Error>, ctx: &mut Exchange) {
         sticky_by: ctx.sticky_by,
         team: ledger.team.and_then(|t| live.snapshot.tenants.teams.get(t)).map_or("", |t| &t.name),
         key: ctx.who.as_ref().map_or("", |who| who.id(&live.snapshot.tenants)),
+        auth: ctx.who.as_ref().and_then(|who| who.credential(&live.snapshot.tenants)).map_or("", Credential::name),
         route: ledger.route.and_then(|r| live.snapshot.routes.get(r)).map_or("", |r| &r.name),
         model: ctx.unknown_model.as_deref().unwrap_or_default(),
         provider: attempt.map_or("", |a| &a.target.provider.name),

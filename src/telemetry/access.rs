@@ -29,8 +29,10 @@ pub struct AccessLine<'a> {
     pub sticky_by: &'static str,
     /// The team.
     pub team: &'a str,
-    /// Id of the key.
+    /// Id of the key or of who shows a token.
     pub key: &'a str,
+    /// Which of both it is, from a closed set; omitted where nothing was shown.
+    pub auth: &'static str,
     /// The route.
     pub route: &'a str,
     /// The requested model, only if it matches no route, or none allowed for the key.
@@ -85,6 +87,7 @@ impl<'a> AccessLine<'a> {
             sticky_by: "session",
             team: "search",
             key: "search-prod",
+            auth: "key",
             route: "chat",
             model: "chatt",
             provider: "gpu",
@@ -112,6 +115,7 @@ impl<'a> AccessLine<'a> {
         line.word(key!("endpoint"), self.endpoint);
         line.text(key!("team"), self.team);
         line.text(key!("key"), self.key);
+        line.some(key!("auth"), self.auth);
         line.text(key!("route"), self.route);
         line.some(key!("sticky_by"), self.sticky_by);
         line.some(key!("model"), self.model);
@@ -365,6 +369,7 @@ mod tests {
             sticky_by: "",
             team: "search",
             key: "search-prod",
+            auth: "",
             route,
             model: "",
             provider: "gpu",
@@ -399,12 +404,14 @@ mod tests {
     fn what_few_requests_have_is_written_for_those_only() {
         let line = with("", true, |line| {
             line.model = "no\"such";
+            line.auth = "token";
             line.tried = "gpu/a (connect), gpu/b (timeout)";
             line.reason = "limited";
             line.limit = Some((Scope::Team, Dimension::Requests));
         });
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         let text = |name: &str| value[name].as_str().unwrap().to_owned();
+        assert!(line.contains(r#""key":"search-prod","auth":"token","route""#), "{line}");
         assert_eq!((text("model"), text("tried")), ("no\"such".into(), "gpu/a (connect), gpu/b (timeout)".into()));
         assert_eq!((text("reason"), text("limit_scope"), text("limit_dimension")), ("limited".into(), "team".into(), "requests".into()));
         let line = with("chat", false, |line| line.limit = Some((Scope::Key, Dimension::Usd)));

@@ -200,8 +200,9 @@ async fn tokens_are_their_teams_on_every_front() {
         tokens.push(token);
     }
     let line = gateway.output.line("\"key\":\"search.bot\"").await;
-    assert!(line.contains("\"team\":\"search\""), "{line}");
+    assert!(line.contains("\"team\":\"search\"") && line.contains("\"auth\":\"token\""), "{line}");
     assert_eq!(ask(&gateway, "tg-key", "large").await.status(), 200, "keys are keys");
+    gateway.output.line("\"key\":\"key\",\"auth\":\"key\"").await;
     // The team's limit is that of all its tokens.
     let ads = idp.token("ads.bot", "ES256", "small large").await;
     let statuses = [ask(&gateway, &ads, "small").await.status(), ask(&gateway, &ads, "large").await.status()];
@@ -212,7 +213,7 @@ async fn tokens_are_their_teams_on_every_front() {
     assert_eq!([ask(&gateway, &capped[0], "small").await.status(), ask(&gateway, &capped[1], "small").await.status()], [200, 429]);
     let limits = gateway.page("/limits").await.json();
     let own = limits["limits"].as_array().unwrap().iter().find(|limit| limit["scope"] == "key").unwrap();
-    assert_eq!((&own["name"], &own["used"]), (&json!("search.capped"), &json!(1)));
+    assert_eq!((&own["name"], &own["used"]), (&json!("search/search.capped"), &json!(1)));
     let nobody = idp.token("nobody.bot", "RS256", "small").await;
     let refused = ask(&gateway, &nobody, "small").await;
     assert_eq!((refused.status(), refused.error().as_str()), (401, "The token's claim `team` must name exactly one team of this gateway."));

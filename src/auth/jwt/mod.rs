@@ -20,7 +20,7 @@ use source::{KeySource, KeyStatus};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use token::{Claims, Head, MAX_ID, Parts};
+use token::{Claims, Head, Parts, is_id};
 use verdicts::{Digest, SETS, Verdict, Verdicts};
 
 pub mod keys;
@@ -133,14 +133,16 @@ impl Tokens {
         let algorithm = algorithm.ok_or(AuthFailure::TokenAlgorithm)?;
         let version = trusted.version();
         let keys = trusted.keys().ok_or_else(|| Refusal::awaits(AuthFailure::JwksUnavailable, trusted.source.clone()))?;
+        // The key of a token that names none may be one that the set does not have yet, too.
+        let newer = || trusted.source.clone().filter(|_| head.kid.is_none());
         let check = keys.find(head.kid.as_deref(), algorithm).map_err(|why| match why {
             NoKey::Unknown => Refusal::awaits(AuthFailure::TokenKey, trusted.source.clone()),
-            NoKey::Ambiguous => AuthFailure::TokenKey.into(),
-            NoKey::Unfit => AuthFailure::TokenAlgorithm.into(),
+            NoKey::Ambiguous => AuthFailure::TokenKeyUnnamed.into(),
+            NoKey::Unfit => Refusal::awaits(AuthFailure::TokenAlgorithm, newer()),
         })?;
         let signature = parts.signature().ok_or(AuthFailure::TokenMalformed)?;
         if !check.is_valid(parts.signed, &signature) {
-            return Err(AuthFailure::TokenSignature.into());
+            return Err(Refusal::awaits(AuthFailure::TokenSignature, newer()));
         }
         let until = valid_until(&claims, issuer.skew, now)?;
         let audiences = claims.texts("aud").ok_or_else(|| Refusal::claim("aud"))?;
@@ -153,13 +155,13 @@ impl Tokens {
     /// Team, id and routes of a token that is valid.
     fn identify(&self, claims: &Claims<'_>, issuer: &Issuer) -> Result<Principal, Refusal> {
         let names = claims.texts(&issuer.team).ok_or_else(|| Refusal::claim(&issuer.team))?;
-        let mut teams = names.iter().filter_map(|name| self.teams.get(name.as_ref()).copied());
+        let is_of = |name: &str| issuer.teams.as_ref().is_none_or(|teams| teams.iter().any(|own| *own == name));
+        let mut teams = names.iter().filter(|name| is_of(name)).filter_map(|name| self.teams.get(name.as_ref()).copied());
         let team = teams.next().ok_or_else(|| Refusal::team(&issuer.team))?;
         if teams.any(|other| other != team) {
             return Err(Refusal::team(&issuer.team));
         }
-        let is_fine = |id: &Cow<'_, str>| !id.is_empty() && id.len() <= MAX_ID && !id.chars().any(char::is_control);
-        let id = claims.text(&issuer.id).filter(is_fine).ok_or_else(|| Refusal::claim(&issuer.id))?;
+        let id = claims.text(&issuer.id).filter(|id| is_id(id)).ok_or_else(|| Refusal::claim(&issuer.id))?;
         let routes = match &issuer.routes {
             Some(claim) => Some(self.route_set(&claims.texts(claim).ok_or_else(|| Refusal::claim(claim))?)),
             None => None,

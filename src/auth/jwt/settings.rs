@@ -70,6 +70,8 @@ section! {
         /// The claim with the team's name: the name of a claim, or a path like `realm_access.team`. Where it is a list, exactly one
         /// of it must be a team.
         team_claim: At<String> = "team",
+        /// The only teams that its tokens may name. Default: all, so that whoever can make its tokens is in any team.
+        teams: Option<Some1<At<String>>>,
         /// The claim with the id of who asks, for the log and for `users` of the team. Text of at most 255 bytes.
         key_claim: At<String> = "sub",
         /// The claim with the routes that the token narrows its team's to: a list of names and patterns, or text with spaces between
@@ -113,6 +115,8 @@ pub struct Issuer {
     pub skew: i64,
     /// The path of the claim with the team.
     pub team: Arc<str>,
+    /// The only teams that its tokens may name; `None` for all.
+    pub teams: Option<Vec<String>>,
     /// The path of the claim with the id.
     pub id: Arc<str>,
     /// The path of the claim with routes.
@@ -203,6 +207,7 @@ impl JwtIssuer {
             algorithms: self.algorithms.0,
             skew: i64::try_from(self.clock_skew.0.as_secs()).unwrap_or_default(),
             team: self.team_claim.value.into(),
+            teams: self.teams.map(|Some1(teams)| teams.into_iter().map(|team| team.value).collect()),
             id: self.key_claim.value.into(),
             routes: self.routes_claim.map(|claim| claim.value.into()),
         })

@@ -18,6 +18,7 @@ use crate::sign::fresh::Reason;
 use crate::sign::http;
 use crate::system;
 use ::http::header::{ACCEPT, CACHE_CONTROL};
+use ::http::uri::Scheme;
 use ::http::{HeaderMap, Request, Uri};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -70,6 +71,16 @@ pub fn key_url(text: &str) -> Result<Uri, &'static str> {
             Err("must begin with https://: who could change the keys on the way could make tokens (http is for this machine only)")
         }
         _ => Err("must begin with https://"),
+    }
+}
+
+/// The URL of the keys that the discovery document at `from` names. One that came by https names none at a port of this machine,
+/// which anybody may have.
+fn key_set_url(text: &str, from: &Uri) -> Result<Uri, &'static str> {
+    let url = key_url(text)?;
+    match url.scheme() == Some(&Scheme::HTTPS) || from.scheme() == Some(&Scheme::HTTP) {
+        true => Ok(url),
+        false => Err("must begin with https://, as the issuer does"),
     }
 }
 
@@ -225,7 +236,7 @@ impl KeySource {
     }
 
     /// Takes the result of a fetch over.
-    fn note(&self, fetched: Result<(KeySet, Option<Duration>), Reason>) {
+    pub(super) fn note(&self, fetched: Result<(KeySet, Option<Duration>), Reason>) {
         let (now, time) = (Instant::now(), system::wall_clock());
         match fetched {
             Ok((keys, max_age)) => {
@@ -271,7 +282,7 @@ impl KeySource {
             issuer: String,
             jwks_uri: String,
         }
-        let answer = get(url, &self.egress, "the discovery document").await?;
+        let answer = get(url.clone(), &self.egress, "the discovery document").await?;
         let document: Document =
             serde_json::from_slice(&answer.body).map_err(|_| "the discovery document has no `issuer` and `jwks_uri`")?;
         // "The issuer value returned MUST be identical to the Issuer URL that was directly used to retrieve the configuration
@@ -279,7 +290,7 @@ impl KeySource {
         if *document.issuer != *self.issuer {
             return Err("the discovery document is one of another issuer: `issuer` must be the same, character for character".into());
         }
-        key_url(&document.jwks_uri).map_err(|what| format!("`jwks_uri` of the discovery document {what}").into())
+        key_set_url(&document.jwks_uri, &url).map_err(|what| format!("`jwks_uri` of the discovery document {what}").into())
     }
 
     /// For `/status` and metrics.

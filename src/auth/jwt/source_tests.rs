@@ -154,6 +154,21 @@ async fn without_keys_a_request_waits_for_the_first_fetch_only() {
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
+#[test]
+fn keys_of_an_issuer_with_https_come_by_https() {
+    let (secure, local) = (key_url("https://idp.example.com/d").unwrap(), key_url("http://127.0.0.1:8080/d").unwrap());
+    for (text, from, fine) in [
+        ("https://keys.example.com/k", &secure, true),
+        ("http://127.0.0.1:6379/k", &secure, false),
+        ("http://localhost/k", &secure, false),
+        ("http://127.0.0.1:8080/k", &local, true),
+        ("https://keys.example.com/k", &local, true),
+        ("http://keys.example.com/k", &local, false),
+    ] {
+        assert_eq!(key_set_url(text, from).is_ok(), fine, "{text} from {from}");
+    }
+}
+
 #[tokio::test]
 async fn discovery_is_believed_about_its_own_issuer_only() {
     for (issuer, uri, what) in [

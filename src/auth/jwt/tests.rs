@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
-use crate::auth::{authenticate, may_use};
+use crate::auth::{Credential, authenticate, may_use};
 use crate::config;
 use crate::config::snapshot::Snapshot;
 use base64::Engine;
@@ -87,7 +87,7 @@ teams:
     #[track_caller]
     fn refused(&self, what: &str, token: &str) -> (AuthFailure, String) {
         let refusal = self.ask(token, NOW).err().unwrap_or_else(|| panic!("{what} is accepted"));
-        let error = refusal.error();
+        let error = refusal.error(&self.snapshot.tenants.mode);
         assert_eq!((error.status, error.kind.name()), (401, "authentication_error"), "{what}");
         (refusal.failure, error.message.into_owned())
     }
@@ -124,9 +124,11 @@ fn a_token_is_its_teams_under_its_own_id_and_keys_are_keys() {
     {
         let who = world.ask(&world.sign(&head, &claims()), NOW).unwrap();
         assert_eq!((who.team(), who.key(), who.id(&world.snapshot.tenants)), (0, None, "alice@example.com"), "{head}");
+        assert_eq!(who.credential(&world.snapshot.tenants), Some(Credential::Token));
     }
     for (key, id) in [("tg-key", "key"), ("a.b.c", "dotted")] {
-        assert_eq!(world.ask(key, NOW).unwrap().id(&world.snapshot.tenants), id);
+        let who = world.ask(key, NOW).unwrap();
+        assert_eq!((who.id(&world.snapshot.tenants), who.credential(&world.snapshot.tenants)), (id, Some(Credential::Key)));
     }
     assert_eq!(world.ask("tg-nobody", NOW).unwrap_err().failure, AuthFailure::Unknown);
     for aud in [json!("other"), json!(["x", "tidegate"])] {
@@ -326,10 +328,100 @@ fn a_team_may_name_its_users() {
     assert_eq!(ads.key(), None);
 }
 
+#[test]
+fn the_same_person_may_be_a_user_of_several_teams() {
+    let world = World::with(
+        "",
+        "users: [ { id: alice@example.com, limits: [ { requests: 5, per: 1m } ] }, { id: \"Bob B\", disabled: true }, { id: key } ] },
+  more: { users: [ { id: alice@example.com, disabled: true }, { id: \"Bob B\", limits: [ { requests: 7, per: 1m } ] } ] },
+  rest: {",
+    );
+    let key = |sub: &str, team: &str| {
+        let mut claims = but("sub", json!(sub));
+        claims["team"] = json!(team);
+        world.ask(&world.token(&claims), NOW).map(|who| who.key().unwrap()).map_err(|refusal| refusal.failure)
+    };
+    let [alice, bob] = [key("alice@example.com", "search"), key("Bob B", "more")].map(Result::unwrap);
+    assert_eq!([key("alice@example.com", "more"), key("Bob B", "search")], [Err(AuthFailure::Disabled); 2]);
+    // Each has limits of their own, which are told apart by their names.
+    let [keys, ..] = world.snapshot.limits();
+    assert_eq!((&*keys[alice].0, keys[alice].1.len(), &*keys[bob].0, keys[bob].1.len()), ("search/alice@example.com", 1, "more/Bob B", 1));
+    let names: std::collections::HashSet<_> = keys.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(names.len(), keys.len());
+}
+
+#[test]
+fn an_issuer_may_be_one_of_some_teams_only() {
+    let world = World::new(", teams: [ads]");
+    let (failure, message) = world.refused("a team of another issuer", &world.token(&claims()));
+    assert_eq!(failure, AuthFailure::TokenTeam);
+    assert_eq!(message, world.refused("an unknown team", &world.token(&but("team", json!("nobody")))).1, "it is as if there were none");
+    for team in [json!("ads"), json!(["search", "ads"])] {
+        assert_eq!(world.ask(&world.token(&but("team", team)), NOW).unwrap().team(), 1);
+    }
+}
+
+#[test]
+fn a_token_without_a_kid_may_be_signed_with_a_key_that_is_newer_than_the_set() {
+    let (now, later) = (World::new(""), World::new(""));
+    let set = |world: &World| match &world.tokens.issuers[0].issuer.keys {
+        IssuerKeys::Fixed(keys) => keys.clone(),
+        IssuerKeys::Fetched(..) => panic!("they are in a file"),
+    };
+    let Trusted { issuer, .. } = &now.tokens.issuers[0];
+    let url = source::key_url("https://idp.example.com/keys").unwrap();
+    let keys = Arc::new(KeySource::new(ISSUER.into(), source::Location::KeySet(url.clone()), crate::egress::Egress::Direct));
+    keys.note(Ok((set(&now), None)));
+    let fetched = Issuer {
+        name: issuer.name.clone(),
+        audiences: issuer.audiences.clone(),
+        keys: IssuerKeys::Fetched(source::Location::KeySet(url), crate::egress::Egress::Direct),
+        algorithms: issuer.algorithms.clone(),
+        skew: issuer.skew,
+        team: issuer.team.clone(),
+        teams: None,
+        id: issuer.id.clone(),
+        routes: None,
+    };
+    let mut now = now;
+    now.tokens.issuers[0] = Trusted { issuer: Arc::new(fetched), source: Some(keys.clone()) };
+    let refused = |head: Value| {
+        let refusal = now.ask(&later.sign(&head, &claims()), NOW).unwrap_err();
+        (refusal.failure, refusal.awaits.is_some())
+    };
+    assert_eq!(refused(json!({ "alg": "ES256" })), (AuthFailure::TokenSignature, true));
+    assert_eq!(refused(json!({ "alg": "ES256", "kid": "ec" })), (AuthFailure::TokenSignature, false), "the key that it names is there");
+    assert_eq!(refused(json!({ "alg": "EdDSA", "kid": "ec" })), (AuthFailure::TokenAlgorithm, false));
+    keys.note(Ok((set(&later), None)));
+    assert!(now.ask(&later.sign(&json!({ "alg": "ES256" }), &claims()), NOW).is_ok());
+    // Where keys do not come by themselves, nothing is awaited.
+    let other = World::new("");
+    let refusal = other.ask(&later.sign(&json!({ "alg": "ES256" }), &claims()), NOW).unwrap_err();
+    assert!(refusal.failure == AuthFailure::TokenSignature && refusal.awaits.is_none());
+}
+
+#[test]
+fn a_token_without_a_kid_at_an_issuer_with_several_keys_is_told_so() {
+    let mut world = World::new("");
+    let (ec, other) = (world.ec.public_key().as_ref().to_vec(), World::new("").ec.public_key().as_ref().to_vec());
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let key = |id: &str, point: &[u8]| json!({ "kty": "EC", "crv": "P-256", "kid": id, "x": b64(&point[1..33]), "y": b64(&point[33..]) });
+    let set = KeySet::parse(json!({ "keys": [key("ec", &ec), key("ec-2", &other)] }).to_string().as_bytes()).unwrap();
+    let AuthMode::Credential { issuers, .. } = &mut world.snapshot.tenants.mode else { panic!("there is a mode") };
+    *issuers = Arc::default();
+    Arc::get_mut(&mut world.tokens.issuers[0].issuer).unwrap().keys = IssuerKeys::Fixed(set);
+    let (failure, message) = world.refused("no kid", &world.sign(&json!({ "alg": "ES256" }), &claims()));
+    assert!(
+        failure == AuthFailure::TokenKeyUnnamed && message.contains("does not name the key") && !message.contains("again"),
+        "{message}"
+    );
+    assert!(world.ask(&world.token(&claims()), NOW).is_ok());
+}
+
 /// Problems of an `auth` section, as `line:column: message`.
 fn problems(auth: &str) -> Vec<String> {
     let text = format!(
-        "providers: {{ p: {{ kind: openai, api_key: k }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}\nauth: {auth}\n"
+        "providers: {{ p: {{ kind: openai, api_key: k }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}\nauth: {auth}\nteams: {{ search: {{}} }}\n"
     );
     config::parse(&text, "t", &|_| None).err().unwrap_or_default().iter().map(|problem| problem.to_string().replace("t:", "")).collect()
 }
@@ -352,6 +444,8 @@ fn what_is_wrong_in_the_configuration_is_told_with_its_place() {
         (issuer(", clock_skew: ^soon"), "from 0s to 5m"),
         (issuer(", team_claim: ^\"\""), "text of 1 to 512 bytes"),
         (issuer(", ^kid: x"), "unknown key `kid`"),
+        (issuer(", teams: ^[]"), "at least one"),
+        (issuer(", teams: [search, ^serach]"), "there is no team `serach`; did you mean `search`?"),
         ("{ jwt: [ { issuer: ^idp, audience: a } ] }".into(), "`issuer`"),
         ("{ jwt: [ { issuer: ^\"http://idp.example.com\", audience: a } ] }".into(), "must begin with https://"),
         ("{ jwt: [ ^{ issuer: \"https://idp\" } ] }".into(), "`audience` is missing"),
@@ -406,7 +500,7 @@ fn an_issuer_whose_keys_were_never_there_is_a_503_that_says_when_to_come_back() 
     let world = World::new("");
     let world = World { tokens: Tokens::new(&snapshot.tenants, std::iter::empty(), Some(&fetched)).unwrap(), snapshot, ..world };
     let refusal = world.ask(&world.token(&claims()), NOW).unwrap_err();
-    let error = refusal.error();
+    let error = refusal.error(&world.snapshot.tenants.mode);
     assert_eq!((refusal.failure, error.status, error.kind.name()), (AuthFailure::JwksUnavailable, 503, "overloaded_error"));
     assert!(error.retry_after.is_some_and(|wait| wait >= std::time::Duration::from_secs(1)));
     let [before, after] = [&fetched, &world.tokens].map(|tokens| Arc::clone(tokens.sources().next().unwrap()));

@@ -12,6 +12,11 @@ pub const MAX_TOKEN: usize = 8 << 10;
 /// Longest value of `key_claim`, in bytes: `sub` "MUST NOT exceed 255 ASCII characters in length" (OpenID Connect Core, section 2).
 pub const MAX_ID: usize = 255;
 
+/// Whether a text can be the id of who shows a token: 1 to [`MAX_ID`] bytes without control characters.
+pub fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_ID && !text.chars().any(char::is_control)
+}
+
 /// The three parts of a text that may be a token.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'t> {

@@ -76,6 +76,7 @@ impl Builder<'_> {
         let egress = self.egress(&file.server);
         let providers = self.providers(file.providers, &egress);
         let (by_name, mut routes) = self.routes(file.routes, &providers, file.server.keep_alive);
+        self.issuers_teams(&file.auth, &file.teams, file.keys_dir.is_some());
         let mode = self.auth(file.auth, &egress);
         let tenants = self.tenants(mode, file.teams, &by_name);
         routes.list = by_name.into_values();

@@ -2,12 +2,13 @@
 
 use super::{Builder, ByName, Lookup};
 use crate::auth::jwt::settings::Auth;
+use crate::auth::jwt::token::{self, MAX_ID};
 use crate::auth::tenants::{AuthMode, Key, Team, Tenants};
 use crate::config::file::{self, ClientKey, User};
 use crate::egress::Egress;
 use crate::limit::rule::{RouteNames, RouteSet, is_match};
 use crate::route::settings::Route;
-use crate::yaml::value::{At, Named};
+use crate::yaml::value::{At, Named, Some1};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +19,8 @@ pub const ANONYMOUS: &str = "anonymous";
 /// Teams and keys while they are added, without those of requests that have no key.
 pub(in crate::config) struct Draft {
     tenants: Tenants,
-    /// The index of each key by its id.
-    ids: HashMap<Arc<str>, usize>,
+    /// The index of each key and user by [`Key::name`].
+    names: HashMap<Arc<str>, usize>,
     /// The file of each team that the main file does not have, by index; shorter than the list of teams where all are in the
     /// main file.
     origins: HashMap<usize, PathBuf>,
@@ -28,7 +29,7 @@ pub(in crate::config) struct Draft {
 impl Draft {
     fn new(mode: AuthMode) -> Self {
         let tenants = Tenants { mode, teams: Vec::new(), keys: Vec::new(), digests: HashMap::new() };
-        Self { tenants, ids: HashMap::new(), origins: HashMap::new() }
+        Self { tenants, names: HashMap::new(), origins: HashMap::new() }
     }
 
     /// To add more to what [`Draft::finish`] made.
@@ -36,8 +37,8 @@ impl Draft {
         let mut tenants = tenants.clone();
         tenants.teams.pop();
         tenants.keys.pop();
-        let ids = tenants.keys.iter().enumerate().map(|(index, key)| (Arc::clone(&key.id), index)).collect();
-        Self { tenants, ids, origins: HashMap::new() }
+        let names = tenants.keys.iter().enumerate().map(|(index, key)| (Arc::clone(&key.name), index)).collect();
+        Self { tenants, names, origins: HashMap::new() }
     }
 
     /// What there is so far, for [`Draft::roll_back`]: how many teams and keys.
@@ -50,7 +51,7 @@ impl Draft {
         self.tenants.teams.truncate(teams);
         self.tenants.keys.truncate(keys);
         self.tenants.digests.retain(|_, key| *key < keys);
-        self.ids.retain(|_, key| *key < keys);
+        self.names.retain(|_, key| *key < keys);
         self.origins.retain(|team, _| *team < teams);
     }
 
@@ -64,15 +65,14 @@ impl Draft {
         let mut tenants = self.tenants;
         let team = tenants.teams.len();
         tenants.teams.push(Team { name: ANONYMOUS.into(), routes: None, limits: Vec::new() });
-        let key = Key { id: ANONYMOUS.into(), team, digest: None, expires: None, disabled: false, routes: None, limits: Vec::new() };
+        let name: Arc<str> = ANONYMOUS.into();
+        let key = Key { id: Arc::clone(&name), name, team, digest: None, expires: None, disabled: false, routes: None, limits: Vec::new() };
         tenants.keys.push(key);
         tenants
     }
 
-    /// The end of a message about a key that is there already.
-    fn whose(&self, key: usize) -> String {
-        let team = self.tenants.keys.get(key).and_then(|key| self.tenants.teams.get(key.team));
-        team.map_or_else(String::new, |team| format!("; the other one is in the team `{}`", team.name))
+    fn team_of(&self, key: usize) -> &str {
+        self.tenants.keys.get(key).and_then(|key| self.tenants.teams.get(key.team)).map_or("", |team| &team.name)
     }
 }
 
@@ -83,6 +83,18 @@ impl Builder<'_> {
             Auth::None => AuthMode::None,
             Auth::Keys => AuthMode::Credential { keys: true, issuers: Arc::default() },
             Auth::Either(section) => AuthMode::Credential { keys: section.keys, issuers: section.issuers(egress, &mut self.reader) },
+        }
+    }
+
+    /// The teams that issuers name exist. Those of key files come and go: where there are any, each name may be one of them.
+    pub(super) fn issuers_teams(&mut self, auth: &Auth, teams: &Named<file::Team>, has_files: bool) {
+        let Auth::Either(section) = auth else { return };
+        for named in section.jwt.iter().filter_map(|jwt| jwt.teams.as_ref()).flat_map(|Some1(teams)| teams) {
+            let names = || teams.entries.iter().map(|(name, _)| name.value.as_str());
+            if teams.known && !has_files && !names().any(|name| name == named.value) {
+                let hint = self.did_you_mean(&named.value, names());
+                self.add(named.at, format!("there is no team `{}`{hint}", named.value));
+            }
         }
     }
 
@@ -144,34 +156,50 @@ impl Builder<'_> {
         }
     }
 
-    /// The id of a key or a user, which no other has: limits are known by it.
-    fn id(&mut self, what: &str, id: &At<String>, draft: &mut Draft) -> Arc<str> {
-        let name = self.name(what, id);
-        self.not_reserved(id, what);
-        match draft.ids.get(&name) {
-            Some(other) => self.add(id.at, format!("there are two keys with the id `{name}`{}", draft.whose(*other))),
-            None => drop(draft.ids.insert(name.clone(), draft.tenants.keys.len())),
-        }
-        name
+    /// Notes the name under which the limits of the next key or user are known, which no other has.
+    fn owner(&mut self, (what, id): (&str, &At<String>), name: &Arc<str>, draft: &mut Draft) {
+        let Some(other) = draft.names.get(name) else {
+            draft.names.insert(Arc::clone(name), draft.tenants.keys.len());
+            return;
+        };
+        let (team, id_of_other) = (draft.team_of(*other), draft.tenants.keys.get(*other).map_or("", |key| &key.id));
+        let message = if id_of_other == id.value {
+            format!("there are two {what}s with the id `{id_of_other}`; the other one is in the team `{team}`")
+        } else {
+            format!("the limits of the {what} `{}` are known as `{name}`, as are those of `{id_of_other}` in the team `{team}`", id.value)
+        };
+        self.add(id.at, message);
     }
 
+    /// The same person may be in several teams, under an id that is not ours to choose.
     fn user(&mut self, user: User, team: usize, routes: &ByName<Arc<Route>>, draft: &mut Draft) {
-        let id = self.id("user", &user.id, draft);
+        let id = &user.id.value;
+        if !token::is_id(id) {
+            self.add(user.id.at, format!("the id of a user has 1 to {MAX_ID} bytes, without control characters"));
+        }
+        let owner = draft.tenants.teams.get(team).map_or("", |team| &team.name);
+        let name: Arc<str> = format!("{owner}/{id}").into();
+        self.owner(("user", &user.id), &name, draft);
         let (usable, limits) = (self.route_set(user.routes, routes), self.client_limits(user.limits, routes));
-        draft.tenants.keys.push(Key { id, team, digest: None, expires: None, disabled: user.disabled, routes: usable, limits });
+        let id = user.id.value.into();
+        draft.tenants.keys.push(Key { id, name, team, digest: None, expires: None, disabled: user.disabled, routes: usable, limits });
     }
 
     fn client_key(&mut self, key: ClientKey, team: usize, routes: &ByName<Arc<Route>>, draft: &mut Draft) {
         let index = draft.tenants.keys.len();
-        let id = self.id("key", &key.id, draft);
+        let id = self.name("key", &key.id);
+        self.not_reserved(&key.id, "key");
+        self.owner(("key", &key.id), &id, draft);
         match draft.tenants.digests.get(&key.sha256.value.0) {
             Some(other) => {
-                let message = format!("`sha256`: the key `{id}` has the same digest as another key{}", draft.whose(*other));
+                let team = draft.team_of(*other);
+                let message = format!("`sha256`: the key `{id}` has the same digest as another key; the other one is in the team `{team}`");
                 self.add(key.sha256.at, message);
             }
             None => drop(draft.tenants.digests.insert(key.sha256.value.0, index)),
         }
         draft.tenants.keys.push(Key {
+            name: Arc::clone(&id),
             id,
             team,
             digest: Some(key.sha256.value.0),

@@ -135,11 +135,33 @@ fn keys_that_expire_are_warned_of_with_their_place() {
 }
 
 #[test]
-fn a_file_may_have_users_whose_ids_nobody_else_has() {
+fn a_file_may_have_users_whose_ids_no_other_user_of_the_team_has() {
     let red = ("red.yaml", "users: [ { id: u1, disabled: true } ]\nkeys: [ { id: r1, sha256: SHA1 } ]\n");
-    let applied = apply(&[("main.yaml", "users: [ { id: u2, routes: [a] } ]\n"), red, ("x.yaml", "users: [ { id: u1 } ]\n")], &[]);
-    let [problem] = &told(&applied)[..] else { panic!("{:?}", told(&applied)) };
-    assert!(problem.starts_with("x.yaml:1:16: there are two keys with the id `u1`; the other one is in the team `red`"), "{problem}");
-    let users: Vec<_> = applied.tenants.keys.iter().filter(|key| key.digest.is_none()).map(|key| (&*key.id, key.disabled)).collect();
-    assert_eq!(users, [("u2", false), ("u1", true), ("anonymous", false)]);
+    let main = ("main.yaml", "users: [ { id: u2, routes: [a] }, { id: r1 } ]\n");
+    let applied = apply(&[main, red, ("x.yaml", "users: [ { id: u1 }, { id: \"Zoë X\" }, { id: anonymous } ]\n")], &[]);
+    assert_eq!(told(&applied), Vec::<String>::new());
+    let users = applied.tenants.keys.iter().filter(|key| key.digest.is_none());
+    let users: Vec<_> = users.map(|key| (&*key.id, &*key.name, key.disabled)).collect();
+    let expected = [
+        ("u2", "main/u2", false),
+        ("r1", "main/r1", false),
+        ("u1", "red/u1", true),
+        ("u1", "x/u1", false),
+        ("Zoë X", "x/Zoë X", false),
+        ("anonymous", "x/anonymous", false),
+        ("anonymous", "anonymous", false),
+    ];
+    assert_eq!(users, expected);
+    // Limits are known by the name, so that no two have the same.
+    let long = format!("users: [ {{ id: {} }} ]\n", "x".repeat(256));
+    for (content, place, word) in [
+        ("users: [ { id: u }, { id: u } ]\n", "1:27", "there are two users with the id `u`; the other one is in the team `x`"),
+        ("keys: [ { id: red/u1, sha256: SHA7 } ]\n", "1:15", "known as `red/u1`, as are those of `u1` in the team `red`"),
+        ("users: [ { id: \"\" } ]\n", "1:16", "the id of a user has 1 to 255 bytes"),
+        ("users: [ { id: \"a\\nb\" } ]\n", "1:16", "the id of a user has 1 to 255 bytes"),
+        (&*long, "1:16", "the id of a user has 1 to 255 bytes"),
+    ] {
+        let told = told(&apply(&[red, ("x.yaml", content)], &[]));
+        assert!(matches!(&told[..], [one] if one.starts_with(&format!("x.yaml:{place}: ")) && one.contains(word)), "{content}: {told:?}");
+    }
 }

@@ -89,6 +89,7 @@ fn request_span(request: &FinishedRequest) -> Span {
     a.text(A::Endpoint, request.endpoint);
     a.text(A::Team, &request.team);
     a.text(A::Key, &request.key);
+    a.text(A::Auth, request.auth);
     a.text(A::TidegateRoute, &request.route);
     a.count(A::AttemptCount, u64::from(ledger.attempts));
     a.text(A::PassedOver, &request.passed_over);

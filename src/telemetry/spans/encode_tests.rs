@@ -132,6 +132,7 @@ fn a_retried_stream_is_a_span_with_two_below_it() {
         ("tidegate.attempt.count", "2"),
         ("tidegate.team", "search"),
         ("tidegate.key.id", "search-prod"),
+        ("tidegate.auth", "key"),
         ("tidegate.route", "chat"),
         ("tidegate.cost_usd", "0.0015"),
         ("tidegate.ended_by", "complete"),

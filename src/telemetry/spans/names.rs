@@ -62,8 +62,10 @@ closed_set! {
         Endpoint = "tidegate.endpoint",
         /// The key's team.
         Team = "tidegate.team",
-        /// Id of the key.
+        /// Id of the key, or of who shows a token.
         Key = "tidegate.key.id",
+        /// Request: which of both it is, `key` or `token`; `auth` of the log.
+        Auth = "tidegate.auth",
         /// The route.
         TidegateRoute = "tidegate.route",
         /// The provider's name in the configuration.

@@ -155,8 +155,10 @@ pub struct FinishedRequest {
     pub sticky_by: &'static str,
     /// The team.
     pub team: Box<str>,
-    /// Id of the key.
+    /// Id of the key or of who shows a token.
     pub key: Box<str>,
+    /// Which of both it is.
+    pub auth: &'static str,
     /// The route.
     pub route: Box<str>,
     /// The provider's model.
@@ -192,6 +194,7 @@ impl FinishedRequest {
             sticky_by: line.sticky_by,
             team: line.team.into(),
             key: line.key.into(),
+            auth: line.auth,
             route: line.route.into(),
             upstream_model: clipped(line.upstream_model),
             passed_over: line.passed_over.into(),
