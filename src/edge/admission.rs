@@ -6,6 +6,7 @@ use super::conversation::Conversation;
 use super::exchange::Exchange;
 use super::{cors, intake, large};
 use crate::account::cost_with;
+use crate::auth::tenants::AuthMode;
 use crate::auth::{self, AuthFailure, Principal, Refusal};
 use crate::error::{ApiError, ErrorKind};
 use crate::front::chat::head::Head;
@@ -103,13 +104,12 @@ impl Exchange {
         let headers = intake::Headers::of(&request.headers);
         self.common.client_id = headers.client_id();
         let parent = headers.traceparent.and_then(|v| v.to_str().ok());
-        let tracer = live.tracer.as_ref();
-        self.trace = Trace::continue_or_begin(parent, tracer.map(|tracer| tracer.sampling()), system::random);
+        let sampling = live.tracer.as_ref().map(|tracer| tracer.sampling());
+        let trace = Trace::continue_or_begin(parent, sampling, system::random);
+        let is_open = matches!(live.snapshot.tenants.mode, AuthMode::None);
+        self.follow(if is_open { trace } else { trace.of_a_stranger(sampling) });
         if headers.has_tracestate {
             self.trace_state = trace::state(&self.trace, request.headers.get_all(TRACESTATE).iter());
-        }
-        if tracer.is_some() && self.trace.is_sampled() {
-            self.spans = AttemptSpans::traced();
         }
         if let Some(cors) = &server.cors {
             let answer = cors::CorsHeaders::new(cors, &request.headers);
@@ -133,6 +133,7 @@ impl Exchange {
             }
         };
         let who = self.authenticate(&request.headers).await?;
+        self.follow(trace);
         let page = |body: Vec<u8>| Ok(Admission::Answered(200, HeaderMap::with_capacity(4), body.into()));
         let operation = match resource {
             Resource::Ask(operation) => operation,
@@ -177,6 +178,13 @@ impl Exchange {
         }
         self.busy += read.elapsed();
         Ok(Admission::Proxy)
+    }
+
+    /// The request belongs to this trace, whose flag says whether its spans are recorded.
+    fn follow(&mut self, trace: Trace) {
+        let is_traced = self.live.tracer.is_some() && trace.is_sampled();
+        self.spans = if is_traced { AttemptSpans::traced() } else { AttemptSpans::default() };
+        self.trace = trace;
     }
 
     /// Who asks. Every failure of a key is the same 401; the log and the metric have the reason. A token whose key is not there yet

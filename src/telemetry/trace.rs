@@ -11,28 +11,39 @@ pub struct Trace {
     pub parent_id: u64,
     /// Span id of the gateway.
     pub span_id: u64,
-    /// `trace-flags`: bit 0 is "sampled".
+    /// `trace-flags`: [`SAMPLED`] and [`RANDOM`].
     pub flags: u8,
 }
 
-/// Bit of `trace-flags`.
+/// Bit of `trace-flags`: the trace is recorded.
 const SAMPLED: u8 = 1;
+/// Bit of `trace-flags`: at least the last seven bytes of the trace id are random (W3C Trace Context level 2, section 3.2.2.5.2).
+const RANDOM: u8 = 2;
 
 impl Trace {
     /// Continues the trace of a `traceparent` header, or starts one with ids from `random`, which is sampled if `sampling`
     /// takes it.
     ///
     /// W3C Trace Context section 3.2: `version "-" trace-id "-" parent-id "-" trace-flags`, lower-case hex, ids not all
-    /// zero. An invalid header is ignored; of a later version the fields of version 00 are read.
+    /// zero. An invalid header is ignored; of a later version the fields of version 00 are read, of its flags only "sampled". Flags
+    /// that version 00 does not define are "set to zero". `random` makes the id of a trace, so that its flag is set.
     pub fn continue_or_begin(header: Option<&str>, sampling: Option<Sampling>, mut random: impl FnMut() -> u64) -> Self {
         let span_id = random().max(1);
         match header.and_then(parse) {
             Some((trace_id, parent_id, flags)) => Self { trace_id, parent_id, span_id, flags },
             None => {
                 let trace_id = (u128::from(random()) << 64 | u128::from(random())).max(1);
-                let flags = if sampling.is_some_and(|sampling| sampling.takes(trace_id)) { SAMPLED } else { 0 };
-                Self { trace_id, parent_id: 0, span_id, flags }
+                Self { trace_id, parent_id: 0, span_id, flags: RANDOM | sampled(sampling, trace_id) }
             }
+        }
+    }
+
+    /// The trace of a request that is not authenticated: whether it is sampled is not its client's to say, neither by the flag nor
+    /// by the choice of a trace id. The gateway's own span id decides where the client has made the trace.
+    pub fn of_a_stranger(self, sampling: Option<Sampling>) -> Self {
+        match self.parent_id {
+            0 => self,
+            _ => Self { flags: self.flags & !SAMPLED | sampled(sampling, self.span_id.into()), ..self },
         }
     }
 
@@ -56,6 +67,11 @@ impl Trace {
         }
         text
     }
+}
+
+/// The flag of a trace whose random id is taken or not.
+fn sampled(sampling: Option<Sampling>, id: u128) -> u8 {
+    if sampling.is_some_and(|sampling| sampling.takes(id)) { SAMPLED } else { 0 }
 }
 
 /// A trace id in lower-case hex.
@@ -94,8 +110,8 @@ impl Sampling {
         Self { threshold: ((rejected << RANDOM_BITS) / u128::from(MILLION)) as u64 }
     }
 
-    const fn takes(self, trace_id: u128) -> bool {
-        (trace_id as u64) & ((1 << RANDOM_BITS) - 1) >= self.threshold
+    const fn takes(self, id: u128) -> bool {
+        (id as u64) & ((1 << RANDOM_BITS) - 1) >= self.threshold
     }
 }
 
@@ -135,7 +151,8 @@ fn parse(header: &str) -> Option<(u128, u64, u8)> {
     }
     let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
     let parent_id = u64::from_str_radix(parent, 16).ok().filter(|id| *id != 0)?;
-    Some((trace_id, parent_id, u8::from_str_radix(flags, 16).ok()?))
+    let known = if version == "00" { SAMPLED | RANDOM } else { SAMPLED };
+    Some((trace_id, parent_id, u8::from_str_radix(flags, 16).ok()? & known))
 }
 
 #[cfg(test)]
@@ -165,8 +182,43 @@ mod tests {
             "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
         ] {
-            assert_eq!(header(Some(bad), None, 5), "00-00000000000000050000000000000005-0000000000000005-00", "{bad}");
+            assert_eq!(header(Some(bad), None, 5), "00-00000000000000050000000000000005-0000000000000005-02", "{bad}");
         }
+    }
+
+    #[test]
+    fn flags_that_are_not_defined_are_not_passed_on() {
+        for (version, flags, passed) in
+            [("00", "00", "00"), ("00", "02", "02"), ("00", "ff", "03"), ("00", "fc", "00"), ("01", "ff", "01"), ("cc", "02", "00")]
+        {
+            let parent = format!("{version}{}{flags}", PARENT.get(2..53).unwrap());
+            assert!(header(Some(&parent), None, 7).ends_with(&format!("-{passed}")), "{parent}");
+        }
+        let later = format!("01{}-more", PARENT.get(2..).unwrap());
+        assert!(header(Some(&later), None, 7).ends_with("-01"));
+    }
+
+    #[test]
+    fn a_stranger_does_not_decide_what_is_sampled() {
+        let (all, none, half) = (Sampling::of_millionths(1_000_000), Sampling::of_millionths(0), Sampling::of_millionths(500_000));
+        // The id is one that every share takes.
+        let parent = "00-ffffffffffffffffffffffffffffffff-b7ad6b7169203331-03";
+        let stranger = |parent, sampling, random| Trace::continue_or_begin(parent, sampling, || random).of_a_stranger(sampling);
+        let unsampled = PARENT.replace("-01", "-00");
+        for (parent, sampling, random, sampled) in [
+            (Some(parent), Some(none), u64::MAX, false),
+            (Some(parent), Some(half), 1, false),
+            (Some(parent), Some(half), u64::MAX, true),
+            (Some(parent), None, u64::MAX, false),
+            (Some(&*unsampled), Some(all), 1, true),
+            (None, Some(half), u64::MAX, true),
+            (None, Some(half), 1, false),
+            (None, Some(none), u64::MAX, false),
+        ] {
+            assert_eq!(stranger(parent, sampling, random).is_sampled(), sampled, "{parent:?} {sampling:?} {random}");
+        }
+        let trace = stranger(Some(parent), Some(none), 7);
+        assert_eq!((trace.trace_id, trace.span_id, trace.flags), (u128::MAX, 7, RANDOM), "the trace is the client's all the same");
     }
 
     #[test]

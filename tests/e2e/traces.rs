@@ -125,7 +125,7 @@ async fn every_request_is_a_span_and_every_attempt_one_below_it() {
     let [attempt] = &attempts[..] else { panic!("{attempts:#?}") };
     let usage = &whole.json()["usage"];
     assert_eq!((&request["name"], &attempt["name"]), (&"chat s/whole".into(), &"chat whole".into()));
-    assert_eq!((&request["parent"], &request["flags"]), (&"".into(), &0x101.into()));
+    assert_eq!((&request["parent"], &request["flags"]), (&"".into(), &0x103.into()));
     let resource = &request["resource"];
     assert_eq!((&resource["service.name"], &resource["service.version"]), (&"tidegate".into(), &env!("CARGO_PKG_VERSION").into()));
     assert_eq!(resource["service.instance.id"].as_str().unwrap().len(), 36);
@@ -288,7 +288,7 @@ async fn a_collector_forwards_every_span_as_it_was_sent() {
         .await;
         let (request, attempts) = of(&spans, &name);
         has(&request, &[("gen_ai.response.finish_reasons", serde_json::json!(["stop"])), ("tidegate.attempt.count", 2.into())]);
-        assert_eq!((&attempts[0]["status"], &request["status"], &request["flags"]), (&2.into(), &0.into(), &0x101.into()));
+        assert_eq!((&attempts[0]["status"], &request["status"], &request["flags"]), (&2.into(), &0.into(), &0x103.into()));
         assert!(request["attributes"]["gen_ai.response.time_to_first_chunk"].as_f64().unwrap() > 0.0);
     }
 }
@@ -355,6 +355,8 @@ async fn a_reload_begins_ends_and_moves_tracing() {
     conn.send(&request("GET", "/v1/models", &[("authorization", "Bearer tg-good"), ("traceparent", &sampled)], None)).await.unwrap();
     assert_eq!(conn.answer().await.unwrap().status(), 200);
     drop(conn);
+    // Who is not known cannot ask to be traced.
+    assert_eq!(ask(&gateway, "wrong", &[("traceparent", &sampled)], &chat("s/stranger")).await.status(), 401);
     stop(&mut gateway).await;
     let spans = second.spans();
     assert_eq!(spans.len(), 5, "{spans:#?}");
