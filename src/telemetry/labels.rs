@@ -165,7 +165,7 @@ closed_set! {
         Unavailable = "unavailable",
         /// The collector refused the batch, or these spans of it.
         Rejected = "rejected",
-        /// The request finished when the process was ending.
+        /// The process ended before the collector had accepted them, or when the request finished.
         Shutdown = "shutdown",
     }
 }

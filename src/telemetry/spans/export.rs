@@ -6,13 +6,13 @@
 //!     ^                                            |       ^
 //!     |                                 failed, 429|       | after the wait
 //!     |                             502, 503 or 504'-> Waiting
-//!     '-- the queue is closed and empty: the thread ends
+//!     '-- the queue is closed and empty: the thread ends. When the process ends, each batch is tried once, until a time
 //! ```
 //!
 //! A request only hands over its record. While a collector is slow or away the queue fills, and what has no room is dropped and
 //! counted in `tidegate_spans_dropped_total`.
 
-use super::otlp::{ExportResponse, Resource};
+use super::otlp::{ExportResponse, Resource, RpcStatus};
 use super::record::FinishedRequest;
 use super::{Compression, Tracing, encode};
 use crate::dialect::shared::refusal;
@@ -21,21 +21,23 @@ use crate::sign::fresh::Reason;
 use crate::sign::http::{Answer, send};
 use crate::system;
 use crate::telemetry::labels::SpanLoss;
+use crate::telemetry::throttle::Throttle;
 use crate::telemetry::trace::Sampling;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 use prost::Message;
 use std::io::Write;
+use std::pin::pin;
 use std::sync::mpsc as blocking;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use uuid::{Builder, Uuid};
 
 /// Most finished requests that wait for a batch.
@@ -76,9 +78,17 @@ pub struct Tracer {
     settings: Tracing,
     queue: mpsc::Sender<Box<FinishedRequest>>,
     counters: SpanCounters,
-    stop: Arc<Notify>,
+    stop: Arc<Stop>,
     /// Disconnected once the thread has ended.
     ended: Mutex<blocking::Receiver<()>>,
+}
+
+/// The end of the process, for the thread.
+#[derive(Default)]
+struct Stop {
+    notify: Notify,
+    /// When the last try ends.
+    until: OnceLock<Instant>,
 }
 
 impl Tracer {
@@ -92,7 +102,7 @@ impl Tracer {
         }
         let (queue, received) = mpsc::channel(QUEUE);
         let (end, ended) = blocking::sync_channel(1);
-        let stop = Arc::new(Notify::new());
+        let stop = Arc::<Stop>::default();
         let collector = Collector(settings.clone());
         let resource = encode::resource(&settings.service_name, instance());
         let worker = Worker {
@@ -101,8 +111,9 @@ impl Tracer {
             queue: received,
             stop: stop.clone(),
             counters: counters.clone(),
-            stopping: false,
+            until: None,
             failing: false,
+            partial: Throttle::new(),
         };
         let failed = |e: std::io::Error| format!("cannot start the export of traces: {e}");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -133,10 +144,21 @@ impl Tracer {
 
     /// Exports what is queued and ends, waiting at most `bound`; later requests are dropped. Blocks: for the end of the process.
     pub fn flush(&self, bound: Duration) {
-        self.stop.notify_one();
-        if let Err(blocking::RecvTimeoutError::Timeout) = self.ended.lock().recv_timeout(bound) {
+        let until = system::now() + bound;
+        // Leaves time to count what is lost.
+        self.stop(bound.mul_f64(0.9));
+        // Another call may be waiting, with a bound of its own.
+        let ended = self.ended.try_lock_until(until);
+        let ended = ended.map(|ended| ended.recv_timeout(until.saturating_duration_since(system::now())));
+        if matches!(ended, None | Some(Err(blocking::RecvTimeoutError::Timeout))) {
             log::warn!("the last traces are not exported: {} did not accept them within {bound:?}", self.settings.shown);
         }
+    }
+
+    /// The last batches are tried until `bound` has passed.
+    fn stop(&self, bound: Duration) {
+        self.stop.until.get_or_init(|| Instant::now() + bound);
+        self.stop.notify.notify_one();
     }
 }
 
@@ -156,7 +178,10 @@ trait Transport {
     ///
     /// # Errors
     /// Why there is no response.
-    async fn post(&self, body: Vec<u8>) -> Result<Answer, Reason>;
+    async fn post(&self, body: Bytes) -> Result<Answer, Reason>;
+
+    /// How a batch is encoded.
+    fn compression(&self) -> Compression;
 
     /// Its name in messages.
     fn shown(&self) -> &str;
@@ -166,7 +191,7 @@ trait Transport {
 struct Collector(Tracing);
 
 impl Transport for Collector {
-    async fn post(&self, body: Vec<u8>) -> Result<Answer, Reason> {
+    async fn post(&self, body: Bytes) -> Result<Answer, Reason> {
         let Tracing { uri, headers, compression, egress, .. } = &self.0;
         let mut request = Request::post(uri.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"))
@@ -174,18 +199,26 @@ impl Transport for Collector {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let body = match compression {
-            Compression::None => body,
-            Compression::Gzip => {
-                request = request.header(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-                gzip(&body).map_err(|e| format!("the batch could not be compressed: {e}"))?
-            }
-        };
-        send(request.body(Bytes::from(body)).map_err(|e| e.to_string())?, egress).await
+        if *compression == Compression::Gzip {
+            request = request.header(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        send(request.body(body).map_err(|e| e.to_string())?, egress).await
+    }
+
+    fn compression(&self) -> Compression {
+        self.0.compression
     }
 
     fn shown(&self) -> &str {
         &self.0.shown
+    }
+}
+
+/// A batch as it is posted, however often.
+fn packed(batch: Vec<u8>, compression: Compression) -> std::io::Result<Bytes> {
+    match compression {
+        Compression::None => Ok(batch.into()),
+        Compression::Gzip => gzip(&batch).map(Bytes::from),
     }
 }
 
@@ -221,10 +254,26 @@ impl Verdict {
                 let partial = ExportResponse::decode(&*answer.body).ok().and_then(|response| response.partial_success).unwrap_or_default();
                 Self::Accepted { rejected: u64::try_from(partial.rejected_spans).unwrap_or(0), message: partial.error_message }
             }
-            429 | 502..=504 => Self::Later(format!("status {status}"), refusal::from_headers(&answer.headers)),
-            _ => Self::Refused(format!("status {status}")),
+            429 | 502..=504 => Self::Later(format!("status {status}{}", said(&answer)), refusal::from_headers(&answer.headers)),
+            _ => Self::Refused(format!("status {status}{}", said(&answer))),
         }
     }
+}
+
+/// What a refusal says, behind its status. OTLP specification 1.9, "Failures": "The response body for all HTTP 4xx and HTTP 5xx
+/// responses MUST be a Protobuf-encoded Status message that describes the problem."
+fn said(answer: &Answer) -> String {
+    if !is_protobuf(&answer.headers) {
+        return String::new();
+    }
+    match RpcStatus::decode(&*answer.body) {
+        Ok(status) if !status.message.is_empty() => format!(": {}", redact_to(&status.message, MAX_MESSAGE)),
+        _ => String::new(),
+    }
+}
+
+fn is_protobuf(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/x-protobuf"))
 }
 
 /// The thread's state.
@@ -232,10 +281,12 @@ struct Worker<T> {
     collector: T,
     resource: Resource,
     queue: mpsc::Receiver<Box<FinishedRequest>>,
-    stop: Arc<Notify>,
+    stop: Arc<Stop>,
     counters: SpanCounters,
-    /// Whether the process ends: batches are exported at once, and tried once.
-    stopping: bool,
+    /// Once the process ends: batches are exported at once, and tried once, until this time.
+    until: Option<Instant>,
+    /// Limits lines about spans that were rejected.
+    partial: Throttle,
     /// Whether the last try failed, so that only the first one is logged.
     failing: bool,
 }
@@ -263,7 +314,7 @@ impl<T: Transport> Worker<T> {
             let until = due.unwrap_or_else(Instant::now);
             tokio::select! {
                 biased;
-                () = self.stop.notified() => self.stop(),
+                () = self.stop.notify.notified() => self.stop(),
                 received = self.queue.recv() => {
                     let Some(request) = received else { return false };
                     due = due.or_else(|| Some(Instant::now() + EXPORT_INTERVAL));
@@ -278,16 +329,37 @@ impl<T: Transport> Worker<T> {
 
     /// The queue takes no more; what is in it still comes.
     fn stop(&mut self) {
-        self.stopping = true;
+        self.until = self.stop.until.get().copied();
         self.queue.close();
+    }
+
+    /// Posts a batch. `None`: the process ends before there is a response.
+    async fn post(&mut self, body: Bytes) -> Option<Result<Answer, Reason>> {
+        let mut post = pin!(self.collector.post(body));
+        if self.until.is_none() {
+            tokio::select! {
+                answer = &mut post => return Some(answer),
+                () = self.stop.notify.notified() => {}
+            }
+            self.until = self.stop.until.get().copied();
+            self.queue.close();
+        }
+        timeout_at(self.until?, post).await.ok()
     }
 
     async fn export(&mut self, batch: &[FinishedRequest]) {
         let spans: usize = batch.iter().map(FinishedRequest::spans).sum();
-        let body = encode::batch(&self.resource, batch);
+        let body = match packed(encode::batch(&self.resource, batch), self.collector.compression()) {
+            Ok(body) => body,
+            Err(e) => {
+                self.failed(&format!("a batch could not be compressed: {e}"));
+                return self.counters.drop(SpanLoss::Rejected, spans);
+            }
+        };
         let mut backoff = BACKOFF.0;
         for tries in 1.. {
-            let (why, wait) = match Verdict::of(self.collector.post(body.clone()).await) {
+            let Some(answer) = self.post(body.clone()).await else { return self.counters.drop(SpanLoss::Shutdown, spans) };
+            let (why, wait) = match Verdict::of(answer) {
                 Verdict::Accepted { rejected, message } => return self.accepted(spans, rejected, &message),
                 Verdict::Refused(why) => {
                     self.failed(&why);
@@ -296,7 +368,7 @@ impl<T: Transport> Worker<T> {
                 Verdict::Later(why, wait) => (why, wait),
             };
             self.failed(&why);
-            if self.stopping || tries >= MAX_TRIES {
+            if self.until.is_some() || tries >= MAX_TRIES {
                 return self.counters.drop(SpanLoss::Unavailable, spans);
             }
             self.wait(wait.map_or_else(|| jittered(backoff, system::random()), |wait| wait.min(MAX_RETRY_AFTER))).await;
@@ -307,7 +379,7 @@ impl<T: Transport> Worker<T> {
     /// Waits, unless the process ends.
     async fn wait(&mut self, time: Duration) {
         tokio::select! {
-            () = self.stop.notified() => self.stop(),
+            () = self.stop.notify.notified() => self.stop(),
             () = sleep(time) => {}
         }
     }
@@ -317,7 +389,10 @@ impl<T: Transport> Worker<T> {
         self.counters.exported.inc_by((spans - rejected) as u64);
         if rejected > 0 {
             self.counters.drop(SpanLoss::Rejected, rejected);
-            self.failed(&format!("{rejected} of {spans} spans were rejected: {}", redact_to(message, MAX_MESSAGE)));
+            if let Some(suppressed) = self.partial.admit(system::now()) {
+                let (shown, message) = (self.collector.shown(), redact_to(message, MAX_MESSAGE));
+                log::warn!("{shown} rejected {rejected} of {spans} spans: {message}{suppressed}");
+            }
         } else if std::mem::take(&mut self.failing) {
             log::info!("traces are exported to {} again", self.collector.shown());
         }

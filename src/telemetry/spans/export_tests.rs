@@ -15,14 +15,23 @@ use std::collections::VecDeque;
 struct Scripted {
     answers: Arc<Mutex<VecDeque<Result<Answer, Reason>>>>,
     posts: Arc<Mutex<Vec<(Instant, usize)>>>,
+    /// Whether it never answers.
+    hangs: bool,
 }
 
 impl Transport for Scripted {
-    async fn post(&self, body: Vec<u8>) -> Result<Answer, Reason> {
+    async fn post(&self, body: Bytes) -> Result<Answer, Reason> {
         let request = ExportRequest::decode(&*body).unwrap();
         let spans = request.resource_spans.iter().flat_map(|r| &r.scope_spans).map(|s| s.spans.len()).sum();
         self.posts.lock().push((Instant::now(), spans));
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
         self.answers.lock().pop_front().unwrap_or_else(|| Ok(answer(200, &[], Vec::new())))
+    }
+
+    fn compression(&self) -> Compression {
+        Compression::None
     }
 
     fn shown(&self) -> &str {
@@ -66,7 +75,7 @@ struct Rig {
 fn rig(answers: Vec<Result<Answer, Reason>>) -> Rig {
     let (queue, received) = mpsc::channel(QUEUE);
     let (end, ended) = blocking::sync_channel(1);
-    let (stop, counters) = (Arc::new(Notify::new()), counters());
+    let (stop, counters) = (Arc::<Stop>::default(), counters());
     let settings = Tracing {
         uri: "http://h/v1/traces".parse().unwrap(),
         shown: "http://h".into(),
@@ -76,10 +85,19 @@ fn rig(answers: Vec<Result<Answer, Reason>>) -> Rig {
         compression: Compression::None,
         egress: Egress::Direct,
     };
-    let script = Scripted { answers: Arc::new(Mutex::new(answers.into())), posts: Arc::default() };
+    let script = Scripted { answers: Arc::new(Mutex::new(answers.into())), ..Scripted::default() };
     let resource = encode::resource("tidegate", Uuid::nil());
     let (collector, counted) = (script.clone(), counters.clone());
-    let worker = Worker { collector, resource, queue: received, stop: stop.clone(), counters: counted, stopping: false, failing: false };
+    let worker = Worker {
+        collector,
+        resource,
+        queue: received,
+        stop: stop.clone(),
+        counters: counted,
+        until: None,
+        partial: Throttle::new(),
+        failing: false,
+    };
     Rig { tracer: Tracer { settings, queue, counters, stop, ended: Mutex::new(ended) }, script, worker: Some(worker), _end: end }
 }
 
@@ -168,7 +186,7 @@ async fn at_the_end_of_the_process_everything_is_tried_once_more_and_nothing_wai
     sleep(EXPORT_INTERVAL + Duration::from_millis(1)).await;
     assert_eq!(rig.posts(began).len(), 1, "the first try has failed");
     rig.tracer.record(request());
-    rig.tracer.stop.notify_one();
+    rig.tracer.stop(Duration::from_secs(1));
     worker.await.unwrap();
     let posts = rig.posts(began);
     assert!(posts.len() == 3 && posts[2].0 - posts[0].0 < 0.01, "{posts:?}");
@@ -186,6 +204,56 @@ async fn a_tracer_that_a_reload_has_replaced_exports_what_it_has() {
     worker.await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(script.posts.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collector_that_never_answers_does_not_outlast_the_process_and_what_is_lost_is_counted() {
+    let (mut rig, began) = (rig(vec![]), Instant::now());
+    rig.worker.as_mut().unwrap().collector.hangs = true;
+    rig.tracer.record(request());
+    let worker = rig.start();
+    sleep(EXPORT_INTERVAL + Duration::from_millis(1)).await;
+    assert_eq!(rig.posts(began).len(), 1, "a post is under way");
+    (0..MAX_BATCH + 1).for_each(|_| rig.tracer.record(request()));
+    rig.tracer.stop(Duration::from_secs(1));
+    worker.await.unwrap();
+    assert!(began.elapsed() < EXPORT_INTERVAL + Duration::from_millis(1100), "{:?}", began.elapsed());
+    assert_eq!(counted(&rig.tracer.counters), (0, vec![("shutdown", 2 + MAX_BATCH as u64)]));
+}
+
+#[test]
+fn a_flush_does_not_wait_for_another() {
+    let rig = rig(vec![]);
+    let _other = rig.tracer.ended.lock();
+    rig.tracer.flush(Duration::from_millis(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_spans_are_no_failure_of_the_export() {
+    let partial = ExportResponse { partial_success: Some(PartialSuccess { rejected_spans: 1, error_message: "too old".into() }) };
+    let mut rig = rig(vec![Ok(answer(200, &[], partial.encode_to_vec()))]);
+    let mut worker = rig.worker.take().unwrap();
+    worker.export(&[*request(), *request()]).await;
+    assert!(!worker.failing && worker.partial.admit(system::now()).is_none(), "it has a line of its own");
+    assert_eq!(counted(&rig.tracer.counters), (1, vec![("rejected", 1)]));
+}
+
+#[test]
+fn a_refusal_says_what_the_collector_says() {
+    let status = |message: String| RpcStatus { message }.encode_to_vec();
+    let protobuf = [("content-type", "application/x-protobuf")];
+    let of = |status, headers: &[_], body| match Verdict::of(Ok(answer(status, headers, body))) {
+        Verdict::Refused(why) | Verdict::Later(why, _) => why,
+        accepted => panic!("{accepted:?}"),
+    };
+    assert_eq!(of(400, &protobuf, status("no tenant".into())), "status 400: no tenant");
+    assert_eq!(of(503, &protobuf, status("busy".into())), "status 503: busy");
+    assert!(of(400, &protobuf, status("x".repeat(5000))).len() <= "status 400: ".len() + MAX_MESSAGE);
+    let secret = of(401, &protobuf, status("bad key sk-abcdefghijklmnopqrstuvwxyz012345".into()));
+    assert!(!secret.contains("abcdef"), "{secret}");
+    for (headers, body) in [(&[][..], status("no tenant".into())), (&protobuf, b"\xff\xff junk".to_vec()), (&protobuf, Vec::new())] {
+        assert_eq!(of(400, headers, body), "status 400");
+    }
 }
 
 #[test]

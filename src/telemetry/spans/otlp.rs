@@ -28,6 +28,13 @@ pub struct PartialSuccess {
     pub error_message: String,
 }
 
+/// `google.rpc.Status` (googleapis, `google/rpc/status.proto`), the body of a refusal.
+#[derive(Clone, PartialEq, Message)]
+pub struct RpcStatus {
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct ResourceSpans {
     #[prost(message, optional, tag = "1")]
