@@ -20,8 +20,8 @@ pub const NONE: &str = super::labels::NONE;
 /// Label value of requests with a value that is not listed.
 pub const OTHER: &str = "other";
 
-/// Headers that carry credentials.
-const SECRET_HEADERS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"];
+/// Parts of the names of headers that carry credentials.
+const SECRET_WORDS: [&str; 8] = ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey", "jwt"];
 /// Top-level fields that hold no content.
 pub const FIELDS: [&str; 5] = ["user", "safety_identifier", "prompt_cache_key", "service_tier", "reasoning_effort"];
 /// What stands before the name of a member of `metadata`.
@@ -59,7 +59,7 @@ impl Source {
             return Some(Self::Field(field));
         }
         let header = HeaderName::try_from(text).ok()?;
-        let is_header = !text.contains('.') && !SECRET_HEADERS.contains(&header.as_str());
+        let is_header = !text.contains('.') && !SECRET_WORDS.iter().any(|word| header.as_str().contains(word));
         is_header.then_some(Self::Header(header))
     }
 }
@@ -152,8 +152,28 @@ mod tests {
         assert_eq!(Source::of("user"), Some(Source::Field("user")));
         assert_eq!(Source::of("metadata.user_id"), Some(Source::Metadata("user_id".into())));
         assert_eq!(Source::of("X-Agent-Name"), Some(Source::Header(HeaderName::from_static("x-agent-name"))));
-        for bad in ["", "metadata.", "messages.0", "x agent", "Authorization", "x-api-key", "api-key", "cookie"] {
+        for bad in ["", "metadata.", "messages.0", "x agent"] {
             assert_eq!(Source::of(bad), None, "{bad}");
+        }
+        for credential in [
+            "Authorization",
+            "proxy-authorization",
+            "x-api-key",
+            "api-key",
+            "X-ApiKey",
+            "cookie",
+            "set-cookie",
+            "x-goog-api-key",
+            "X-Auth-Token",
+            "x-amz-security-token",
+            "x-forwarded-access-token",
+            "cf-access-jwt-assertion",
+            "x-vault-token",
+            "x-csrf-token",
+            "x-client-secret",
+            "x-db-password",
+        ] {
+            assert_eq!(Source::of(credential), None, "{credential}");
         }
     }
 
