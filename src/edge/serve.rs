@@ -16,6 +16,7 @@ use super::signals::{self, Signals};
 use super::sockets::Sockets;
 use super::upgrade;
 use crate::auth::jwt::Tokens;
+use crate::auth::jwt::source::KeySource;
 use crate::config::Loaded;
 use crate::config::problem::Problem;
 use crate::config::snapshot::{Listen, ListenAddress, Server as ServerSettings};
@@ -42,6 +43,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 /// Maximum concurrent streams of an HTTP/2 client connection.
@@ -364,7 +366,10 @@ impl Background {
 #[derive(Default)]
 struct CredentialRefresh {
     generation: u64,
-    tasks: tokio::task::JoinSet<()>,
+    signers: JoinSet<()>,
+    /// The sources of keys that are kept fresh, and their tasks in `keys`.
+    sources: Vec<(Arc<KeySource>, AbortHandle)>,
+    keys: JoinSet<()>,
 }
 
 impl CredentialRefresh {
@@ -373,14 +378,56 @@ impl CredentialRefresh {
             return;
         }
         self.generation = live.generation;
-        self.tasks.abort_all();
+        self.signers.abort_all();
         for signer in live.expiring_signers() {
             let signer = signer.clone();
-            self.tasks.spawn(async move { signer.keep_fresh().await });
+            self.signers.spawn(async move { signer.keep_fresh().await });
         }
-        for source in live.tokens.iter().flat_map(Tokens::sources) {
-            let source = source.clone();
-            self.tasks.spawn(async move { source.keep_fresh().await });
+        self.follow_sources(&live.tokens.iter().flat_map(Tokens::sources).cloned().collect::<Vec<_>>());
+    }
+
+    /// A source that stays goes on with what it does: requests may be waiting for a fetch that is under way.
+    fn follow_sources(&mut self, now: &[Arc<KeySource>]) {
+        self.sources.retain(|(source, task)| {
+            let stays = now.iter().any(|other| Arc::ptr_eq(other, source));
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for source in now {
+            if !self.sources.iter().any(|(known, _)| Arc::ptr_eq(known, source)) {
+                let task = source.clone();
+                self.sources.push((source.clone(), self.keys.spawn(async move { task.keep_fresh().await })));
+            }
         }
+        while self.keys.try_join_next().is_some() {}
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use crate::auth::jwt::source::Location;
+    use crate::egress::Egress;
+
+    #[tokio::test]
+    async fn a_source_of_keys_that_stays_is_not_interrupted_by_a_reload() {
+        let source = |issuer: &str| {
+            let location = Location::KeySet(http::Uri::from_static("http://127.0.0.1:1/"));
+            Arc::new(KeySource::new(issuer.into(), location, Egress::Direct))
+        };
+        let (stays, goes, comes) = (source("stays"), source("goes"), source("comes"));
+        let mut refresh = CredentialRefresh::default();
+        refresh.follow_sources(&[stays.clone(), goes]);
+        let [before, gone] = [0, 1].map(|at| refresh.sources[at].1.clone());
+        refresh.follow_sources(&[comes.clone(), stays.clone()]);
+        tokio::task::yield_now().await;
+        assert!(refresh.sources.len() == 2 && refresh.sources[0].1.id() == before.id() && !before.is_finished());
+        assert!(gone.is_finished() && Arc::ptr_eq(&refresh.sources[1].0, &comes));
+        refresh.follow_sources(&[]);
+        tokio::task::yield_now().await;
+        assert!(before.is_finished() && refresh.sources.is_empty());
     }
 }
