@@ -332,8 +332,8 @@ fn a_team_may_name_its_users() {
 fn the_same_person_may_be_a_user_of_several_teams() {
     let world = World::with(
         "",
-        "users: [ { id: alice@example.com, limits: [ { requests: 5, per: 1m } ] }, { id: \"Bob B\", disabled: true }, { id: key } ] },
-  more: { users: [ { id: alice@example.com, disabled: true }, { id: \"Bob B\", limits: [ { requests: 7, per: 1m } ] } ] },
+        "users: [ { id: alice@example.com, limits: [ { requests: 5, per: 1m } ] }, { id: \"Bob B\", disabled: true }, { id: key } ] }
+  more: { users: [ { id: alice@example.com, disabled: true }, { id: \"Bob B\", limits: [ { requests: 7, per: 1m } ] } ] }
   rest: {",
     );
     let key = |sub: &str, team: &str| {
@@ -470,7 +470,7 @@ fn what_makes_no_sense_together_is_warned_of() {
         (format!("{{ {jwt} }}"), "t: { users: [ { id: u } ] }".to_owned(), None),
         (format!("{{ {jwt}, keys: false }}"), format!("t: {{ {key} }}"), Some("`keys` of `auth` is false")),
         (format!("{{ {jwt} }}"), String::new(), Some("there is no team")),
-        (format!("{{ {jwt} }}"), "t: { routes: [] }".to_owned(), Some("no key may use the route `r`")),
+        (format!("{{ {jwt} }}"), "t: { routes: [] }".to_owned(), Some("no team may use the route `r`; add it to the `routes` of a team")),
         (format!("{{ {jwt} }}"), "t: { users: [ { id: u, limits: [ { usd: 5, per: day } ] } ] }".to_owned(), Some("never counts anything")),
         (
             format!("{{ {jwt} }}"),

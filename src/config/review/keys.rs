@@ -1,4 +1,4 @@
-//! Keys: that there are any, how long they are good for, and routes that none of them may use.
+//! Keys and tokens: that there are any, how long keys are good for, and routes that none of them may use.
 
 use super::{Review, expiry, place};
 use crate::auth::tenants::{AuthMode, Key};
@@ -42,7 +42,7 @@ pub(super) fn review(review: &Review<'_>, problems: &mut Problems) {
         return;
     }
     let open = open_routes(snapshot, usable.iter().map(|key| (key.team, key.routes.as_ref())));
-    closed(review, &open, problems);
+    closed(review, &open, "key", problems);
 }
 
 /// Where tokens are accepted: a team is all that they need. `keys_fit`: whether keys are accepted, or there are none.
@@ -56,14 +56,15 @@ fn tokens(review: &Review<'_>, keys_fit: bool, problems: &mut Problems) {
     if !keys_fit {
         problems.warn(at, "the keys of teams are refused: `keys` of `auth` is false");
     }
-    closed(review, &open_routes(review.snapshot, (0..teams).map(|team| (team, None))), problems);
+    closed(review, &open_routes(review.snapshot, (0..teams).map(|team| (team, None))), "team", problems);
 }
 
-/// Warns of routes that nobody may use.
-fn closed(review: &Review<'_>, open: &RouteSet, problems: &mut Problems) {
+/// Warns of routes that nobody may use: no key, or no team where a token of it would do.
+fn closed(review: &Review<'_>, open: &RouteSet, who: &str, problems: &mut Problems) {
     for (route, name, _) in review.routes() {
         if !open.has(route.index) {
-            problems.warn(name.at, format!("no key may use the route `{}`; add it to the `routes` of a team or a key", route.name));
+            let or_key = if who == "key" { " or a key" } else { "" };
+            problems.warn(name.at, format!("no {who} may use the route `{}`; add it to the `routes` of a team{or_key}", route.name));
         }
     }
 }
