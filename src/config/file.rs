@@ -146,7 +146,7 @@ section! {
         /// Which web pages may use the API from a browser.
         cors: Cors = "{}",
         /// Whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment (or in lower case, which comes first) hold for providers,
-        /// for fetching their credentials, and for traces. This machine and link-local addresses are always reached directly.
+        /// for fetching their credentials and the keys of issuers, and for traces. This machine and link-local addresses are always reached directly.
         proxy_from_environment: bool = "false",
     }
 
@@ -448,7 +448,8 @@ section! {
     Tracing {
         /// The base URL of an OpenTelemetry collector, like http://127.0.0.1:4318; /v1/traces is appended.
         otlp: At<String>,
-        /// The share of requests that are traced. A `traceparent` of the client decides for itself, by its sampled flag.
+        /// The share of requests that are traced. A `traceparent` decides for itself, by its sampled flag, where the client is
+        /// authenticated or `auth` is `none`.
         sample: Share = "1",
         /// Headers of every export; a value that is a secret may come from a file: `{ file: PATH }`.
         headers: Named<SecretValue>,
