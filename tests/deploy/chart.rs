@@ -165,6 +165,59 @@ fn the_rendered_configuration_is_good_and_the_rules_are_the_shipped_ones() {
     assert_eq!((&mount["mountPath"], &mount["subPath"]), (&json!("/etc/tidegate"), &Value::Null));
 }
 
+#[test]
+fn pods_are_scraped_once_and_as_the_job_of_the_alerts() {
+    let home = Folder::new("scrape");
+    let Some(plain) = template(&["--set=podAnnotations.owner=ops"], &home) else { return };
+    let annotations = |manifests: &[Value]| of_kind(manifests, "Deployment")["spec"]["template"]["metadata"]["annotations"].clone();
+    let scraped = json!({
+        "owner": "ops", "prometheus.io/scrape": "true", "prometheus.io/port": "9464", "prometheus.io/path": "/metrics",
+    });
+    assert_eq!(annotations(&plain.unwrap()), scraped);
+    let monitored = template(&["--set=serviceMonitor.enabled=true"], &home).unwrap().unwrap();
+    assert_eq!(annotations(&monitored), Value::Null);
+    let label = of_kind(&monitored, "ServiceMonitor")["spec"]["jobLabel"].as_str().unwrap().to_owned();
+    let services: Vec<_> = monitored.iter().filter(|one| one["kind"] == "Service").map(|one| &one["metadata"]["labels"]).collect();
+    let service = services.iter().find(|labels| labels["app.kubernetes.io/component"] == "admin").unwrap();
+    let rules = fs::read_to_string(root().join("deploy/rules.yaml")).unwrap();
+    assert!(rules.contains(&format!("up{{job={}}}", service[&label])), "{label}");
+}
+
+#[test]
+fn a_name_that_looks_like_a_number_is_text() {
+    let home = Folder::new("names");
+    let arguments = [
+        "template",
+        "1234",
+        CHART,
+        "--set-string=serviceAccount.name=12,secretName=34",
+        "--set=serviceMonitor.enabled=true",
+        "--set=autoscaling.enabled=true",
+    ];
+    let Some(output) = tool("helm", &arguments, &home.0) else { return };
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rendered = text(&output.stdout);
+    for document in rendered.split("---\n").filter(|document| document.contains("kind:")) {
+        let manifest = super::read_yaml(document, "the chart's output");
+        assert!(
+            manifest["metadata"]["name"].is_string() && manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == "1234",
+            "{document}"
+        );
+        if manifest["kind"] == "Deployment" {
+            let pod = &manifest["spec"]["template"]["spec"];
+            assert_eq!((&pod["serviceAccountName"], &pod["volumes"][1]["secret"]["secretName"]), (&json!("12"), &json!("34")));
+        }
+    }
+}
+
+#[test]
+fn no_configuration_of_the_deployments_has_a_password() {
+    for path in files("deploy", &["yaml"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("PASSWORD@"), "{}", path.display());
+    }
+}
+
 /// A configuration with this `server`.
 fn configuration(server: &str, admin: &str) -> String {
     let own = fs::read_to_string(root().join(CHART).join("tidegate.yaml")).unwrap();
@@ -229,6 +282,23 @@ fn what_would_not_work_is_refused_by_name() {
         fs::write(&path, configuration(server, admin)).unwrap();
         let problem = template(&[&set], &home).unwrap().expect_err(server);
         assert!(problem.contains(said), "{server}: {problem}");
+    }
+    let good = configuration("drain_delay: 5s", "0.0.0.0:9464");
+    let own = "listen:\n  - address: 0.0.0.0:3000\n";
+    assert!(good.contains(own));
+    for (listen, said) in [
+        ("", Some("listen has 127.0.0.1:3000")),
+        ("listen: { address: 127.0.0.1:3000 }\n", Some("listen has 127.0.0.1:3000")),
+        ("listen: [ { address: \"[::1]:3000\" }, { address: 0.0.0.0:3443 } ]\n", Some("listen has [::1]:3000, 0.0.0.0:3443")),
+        ("listen: [ { address: \"unix:/run/a.sock\" } ]\n", Some("the Service needs 0.0.0.0:3000")),
+        ("listen: { address: \"[::]:3000\" }\n", None),
+        ("listen: [ { address: 127.0.0.1:3000 }, { address: 0.0.0.0:3000 } ]\n", None),
+    ] {
+        fs::write(&path, good.replace(own, listen)).unwrap();
+        match (template(&[&set], &home).unwrap(), said) {
+            (Err(problem), Some(said)) => assert!(problem.contains(said), "{listen}: {problem}"),
+            (result, said) => assert!(result.is_ok() && said.is_none(), "{listen}: {result:?}"),
+        }
     }
     // More time than is needed is fine, and an image may be pinned.
     fs::write(&path, configuration("drain_delay: 5s", "0.0.0.0:9464")).unwrap();

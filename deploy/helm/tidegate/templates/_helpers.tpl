@@ -4,7 +4,7 @@
 
 {{- define "tidegate.selector" -}}
 app.kubernetes.io/name: tidegate
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "tidegate.labels" -}}
@@ -14,6 +14,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{- define "tidegate.serviceAccount" -}}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "tidegate.name" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
+{{- end }}
+
+{{/* Annotations for a Prometheus that finds pods by them: with a ServiceMonitor, each pod would be scraped twice. */}}
+{{- define "tidegate.scrape" -}}
+{{- if not .Values.serviceMonitor.enabled -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: "9464"
+prometheus.io/path: /metrics
+{{- end }}
 {{- end }}
 
 {{- define "tidegate.config" -}}
@@ -31,12 +40,19 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- div (add $total 999) 1000 }}
 {{- end }}
 
-{{/* A pod is killed after this time: what its drain takes, and 15 seconds for the connections that are left then. */}}
+{{/* A pod is killed after this time: what its drain takes, and 15 seconds for the connections that are left then. Refuses a
+configuration that the manifests do not fit. */}}
 {{- define "tidegate.grace" -}}
 {{- $config := include "tidegate.config" . | fromYaml }}
 {{- if hasKey $config "Error" }}{{ fail (printf "config: %s" $config.Error) }}{{ end }}
 {{- $admin := ($config.admin | default dict).address | default "127.0.0.1:9464" }}
 {{- if or (not (hasSuffix ":9464" $admin)) (regexMatch "^(127\\.|localhost|\\[::1\\])" $admin) }}{{ fail (printf "config: admin.address is %q; probes need 0.0.0.0:9464" $admin) }}{{ end }}
+{{- $listen := $config.listen | default (list dict) }}
+{{- $addresses := list }}
+{{- range kindIs "map" $listen | ternary (list $listen) $listen }}{{ $addresses = append $addresses (.address | default "127.0.0.1:3000") }}{{ end }}
+{{- $reached := false }}
+{{- range $addresses }}{{ if and (hasSuffix ":3000" .) (not (regexMatch "^(127\\.|localhost|\\[::1\\])" .)) }}{{ $reached = true }}{{ end }}{{ end }}
+{{- if not $reached }}{{ fail (printf "config: listen has %s; the Service needs 0.0.0.0:3000" (join ", " $addresses)) }}{{ end }}
 {{- $server := $config.server | default dict }}
 {{- $delay := include "tidegate.seconds" (dict "name" "drain_delay" "text" ($server.drain_delay | default "0s")) | int }}
 {{- $timeout := include "tidegate.seconds" (dict "name" "drain_timeout" "text" ($server.drain_timeout | default "60s")) | int }}
