@@ -12,6 +12,11 @@ pub const MAX_UNIT_PRICE: u64 = 1_000 * 1_000_000_000_000;
 /// `100ms`, `10s`, `1m30s`, `6h`, `30d`: whole numbers, each with its unit, the largest unit first; at most
 /// [`MAX_DURATION`].
 pub fn duration(text: &str) -> Option<Duration> {
+    long_duration(text).filter(|duration| *duration <= MAX_DURATION)
+}
+
+/// As [`duration`], of any length.
+pub fn long_duration(text: &str) -> Option<Duration> {
     let mut total = 0u64;
     let mut units = UNITS.iter();
     let mut rest = text;
@@ -22,8 +27,7 @@ pub fn duration(text: &str) -> Option<Duration> {
         total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*millis)?)?;
         rest = tail;
         if rest.is_empty() {
-            let total = Duration::from_millis(total);
-            return (total <= MAX_DURATION).then_some(total);
+            return Some(Duration::from_millis(total));
         }
     }
 }

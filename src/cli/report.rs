@@ -3,7 +3,7 @@
 use super::print;
 use crate::commands::Exit;
 use crate::report::input::{self, End, Line};
-use crate::report::{By, Period, Report, TooManyGroups, render, sketch};
+use crate::report::{By, MAX_GROUPS, Period, Report, render};
 use crate::system;
 use crate::units;
 use clap::{Args, ValueEnum};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 pub(super) struct ReportArgs {
     /// Count requests that ended at this time or later: a day like 2026-11-01, a time like 2026-11-01T12:00:00+01:00 (UTC without an
-    /// offset), or a duration like 24h, so long ago
+    /// offset), or a duration like 24h or 90d, so long ago
     #[arg(long, value_name = "TIME", value_parser = time)]
     from: Option<Timestamp>,
     /// Count requests that ended before this time
@@ -44,14 +44,14 @@ enum Format {
     Json,
 }
 
-const TIME: &str = "a day like 2026-11-01, a time like 2026-11-01T12:00:00+01:00, or a duration like 24h, so long ago";
+const TIME: &str = "a day like 2026-11-01, a time like 2026-11-01T12:00:00+01:00, or a duration like 24h or 90d, so long ago";
 
 fn time(text: &str) -> Result<Timestamp, String> {
     time_at(text, Timestamp::try_from(system::system_time()).map_err(|error| error.to_string())?)
 }
 
 fn time_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    if let Some(ago) = units::duration(text) {
+    if let Some(ago) = units::long_duration(text) {
         return now.checked_sub(SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX)).map_err(|error| error.to_string());
     }
     let in_utc = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp());
@@ -92,12 +92,24 @@ fn report(mut args: ReportArgs) -> Result<Exit, String> {
     };
     let exit = print(&text);
     if args.format == Format::Table {
-        eprintln!("tidegate: times are within {} % of the true ones", sketch::ERROR * 100.0);
+        eprintln!("tidegate: times are within {} % of the true ones", report.precision().error() * 100.0);
     }
     if report.skipped() > 0 && args.format != Format::Json {
-        eprintln!("tidegate: {} lines are no requests of an access log, and were skipped", report.skipped());
+        eprintln!("tidegate: {} of an access log, and skipped", count(report.skipped(), "line is not a request", "lines are not requests"));
+    }
+    if report.other_requests() > 0 {
+        let requests = count(report.other_requests(), "request is", "requests are");
+        eprintln!(
+            "tidegate: {requests} in the group `(other)`, because there are more than {MAX_GROUPS} groups; name fewer columns with --by, or \
+             a shorter time with --from and --to"
+        );
     }
     Ok(exit)
+}
+
+/// A number, and what it counts.
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 fn read(file: &Path, report: &mut Report) -> Result<(), String> {
@@ -105,19 +117,12 @@ fn read(file: &Path, report: &mut Report) -> Result<(), String> {
     let input: Box<dyn Read> = if file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(file)?) };
     let read = input::lines(input, |line| match line {
         Line::Whole(line) => report.line(line),
-        Line::TooLong => {
-            report.skip();
-            Ok::<_, TooManyGroups>(())
-        }
+        Line::TooLong => report.skip(),
     });
-    match read.map_err(|error| format!("FILES: cannot read {name}: {error}"))? {
-        Ok(End::Complete) => Ok(()),
-        Ok(End::CutOff) => {
-            eprintln!("tidegate: {name} is cut off; what stands before its end is counted");
-            Ok(())
-        }
-        Err(error) => Err(error.to_string()),
+    if read.map_err(|error| format!("FILES: cannot read {name}: {error}"))? == End::CutOff {
+        eprintln!("tidegate: {name} is cut off; the lines before its end are counted");
     }
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a command that serves nobody may block")]
@@ -131,6 +136,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_number_has_its_form_of_a_word() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "line is", "lines are")), ["0 lines are", "1 line is", "2 lines are"]);
+        assert!(time_at("99999999d", Timestamp::UNIX_EPOCH).is_err());
+    }
+
+    #[test]
     fn a_time_has_the_offset_that_it_says_and_else_utc() {
         let now: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
         for (text, want) in [
@@ -141,6 +152,8 @@ mod tests {
             ("2026-11-01T10:30:00-05:30", "2026-11-01T16:00:00Z"),
             ("24h", "2026-11-27T12:00:00Z"),
             ("1d12h", "2026-11-27T00:00:00Z"),
+            ("90d", "2026-08-30T12:00:00Z"),
+            ("730d", "2024-11-28T12:00:00Z"),
         ] {
             assert_eq!(time_at(text, now), Ok(want.parse().unwrap()), "{text}");
         }

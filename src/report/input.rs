@@ -27,12 +27,12 @@ pub enum End {
     CutOff,
 }
 
-/// Calls `each` with every line, until it returns an error. gzip is recognised by its first bytes (RFC 1952, section 2.3.1); a file
+/// Calls `each` with every line. gzip is recognised by its first bytes (RFC 1952, section 2.3.1); a file
 /// of several members is read whole.
 ///
 /// # Errors
-/// Of reading; the inner one is that of `each`.
-pub fn lines<E>(mut input: impl Read, mut each: impl FnMut(Line<'_>) -> std::result::Result<(), E>) -> Result<std::result::Result<End, E>> {
+/// Of reading.
+pub fn lines(mut input: impl Read, mut each: impl FnMut(Line<'_>)) -> Result<End> {
     let mut magic = Vec::with_capacity(2);
     input.by_ref().take(2).read_to_end(&mut magic)?;
     let is_gzip = magic == [0x1f, 0x8b];
@@ -43,7 +43,7 @@ pub fn lines<E>(mut input: impl Read, mut each: impl FnMut(Line<'_>) -> std::res
     read(raw, &mut each)
 }
 
-fn read<E>(mut input: impl BufRead, each: &mut impl FnMut(Line<'_>) -> std::result::Result<(), E>) -> Result<std::result::Result<End, E>> {
+fn read(mut input: impl BufRead, each: &mut impl FnMut(Line<'_>)) -> Result<End> {
     let mut line = Partial::default();
     let end = loop {
         let bytes = match input.fill_buf() {
@@ -57,16 +57,16 @@ fn read<E>(mut input: impl BufRead, each: &mut impl FnMut(Line<'_>) -> std::resu
         let mut rest = bytes;
         while let Some(at) = memchr(b'\n', rest) {
             let (head, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
-            if let Err(error) = line.finish(head, each) {
-                return Ok(Err(error));
-            }
+            line.finish(head, each);
             rest = tail.get(1..).unwrap_or_default();
         }
         line.push(rest);
         input.consume(read);
     };
-    let last = if line.is_empty() { Ok(()) } else { line.finish(&[], each) };
-    Ok(last.map(|()| end))
+    if !line.is_empty() {
+        line.finish(&[], each);
+    }
+    Ok(end)
 }
 
 /// The beginning of a line whose end has not been read.
@@ -91,15 +91,14 @@ impl Partial {
     }
 
     /// Calls `each` with the line that ends with these bytes.
-    fn finish<E>(&mut self, end: &[u8], each: &mut impl FnMut(Line<'_>) -> std::result::Result<(), E>) -> std::result::Result<(), E> {
+    fn finish(&mut self, end: &[u8], each: &mut impl FnMut(Line<'_>)) {
         if self.is_empty() && end.len() <= MAX_LINE {
             return each(Line::Whole(end));
         }
         self.push(end);
-        let result = each(if self.is_too_long { Line::TooLong } else { Line::Whole(&self.bytes) });
+        each(if self.is_too_long { Line::TooLong } else { Line::Whole(&self.bytes) });
         self.bytes.clear();
         self.is_too_long = false;
-        result
     }
 }
 
@@ -119,9 +118,8 @@ mod tests {
                 Line::Whole(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
                 Line::TooLong => "…".to_owned(),
             });
-            Ok::<(), ()>(())
         });
-        (found, end.unwrap().unwrap())
+        (found, end.unwrap())
     }
 
     fn gz(text: &str) -> Vec<u8> {
@@ -171,16 +169,6 @@ mod tests {
         for byte in &mut broken[200..260] {
             *byte ^= 0x55;
         }
-        assert!(lines(&broken[..], |_| Ok::<(), ()>(())).is_err());
-    }
-
-    #[test]
-    fn the_first_error_ends_the_reading() {
-        let mut seen = 0;
-        let result = lines(&b"a\nb\nc\n"[..], |_| {
-            seen += 1;
-            if seen == 2 { Err("enough") } else { Ok(()) }
-        });
-        assert_eq!((result.unwrap(), seen), (Err("enough"), 2));
+        assert!(lines(&broken[..], |_| ()).is_err());
     }
 }

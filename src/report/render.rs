@@ -67,12 +67,14 @@ pub fn table(report: &Report) -> String {
     text
 }
 
-/// The name of a model at a provider can come from a client: nothing that a terminal obeys.
+/// Without characters that a terminal acts on: a client can choose the name of a model.
 fn printable(value: &str) -> Cow<'_, str> {
-    if value.chars().any(char::is_control) { value.replace(char::is_control, "\u{fffd}").into() } else { value.into() }
+    // Line and paragraph separators, and the explicit directions of UAX #9.
+    let acts = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if value.contains(acts) { value.replace(acts, "\u{fffd}").into() } else { value.into() }
 }
 
-/// A line with the names of all columns, and a line for each group. Absent values are empty.
+/// A line with the names of all columns, and a line for each group. Absent values are empty. See [`field`] for texts like `=1`.
 pub fn csv(report: &Report) -> String {
     let names = report.by().iter().map(|by| by.name()).chain(COLUMNS.iter().map(|column| column.name));
     let mut text = names.collect::<Vec<_>>().join(",");
@@ -86,9 +88,11 @@ pub fn csv(report: &Report) -> String {
     text
 }
 
-/// A field of CSV, in quotes where it needs them.
+/// A field of CSV, in quotes where it needs them. A text that a spreadsheet would take for a formula has a `'` before it
+/// (<https://owasp.org/www-community/attacks/CSV_Injection>).
 fn field(value: &str) -> Cow<'_, str> {
-    if value.contains([',', '"', '\n', '\r']) { format!("\"{}\"", value.replace('"', "\"\"")).into() } else { value.into() }
+    let value: Cow<'_, str> = if value.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{value}").into() } else { value.into() };
+    if value.contains([',', '"', '\n', '\r']) { format!("\"{}\"", value.replace('"', "\"\"")).into() } else { value }
 }
 
 /// One object: `from`, `to`, `by`, `groups`, `total` and `skipped_lines`.

@@ -65,19 +65,29 @@ pub struct AccessRecord<'a> {
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-/// The request of a line; `None` if it is no line of the access log, or not a whole one. What stands before the JSON object, as
-/// the time and the stream that container runtimes put there, is ignored.
+/// The request of a line; `None` if it is no line of the access log, or not a whole one. Text before the JSON object is ignored, and so
+/// are the time, stream and tag of container runtimes before a line of the format `text`.
 pub fn read(line: &[u8]) -> Option<(Timestamp, AccessRecord<'_>)> {
     let line = std::str::from_utf8(line).ok()?.trim_end();
     let record = if memmem::find(line.as_bytes(), br#""log":"access""#).is_some() {
         serde_json::from_str(line.get(line.find('{')?..)?).ok()?
     } else {
-        memmem::find(line.as_bytes(), b" log=access ").and_then(|_| text(line))?
+        memmem::find(line.as_bytes(), b" log=access ").and_then(|_| text(without_stream(line)))?
     };
     if record.log.0 != "access" {
         return None;
     }
     Some((record.time.0.parse().ok()?, record))
+}
+
+/// A whole line (`F`) of the format of the Container Runtime Interface, `TIME STREAM TAG LINE`, without what precedes it; any other line as
+/// it is. <https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md>
+fn without_stream(line: &str) -> &str {
+    let mut parts = line.splitn(4, ' ');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some("stdout" | "stderr"), Some("F"), Some(own)) => own,
+        _ => line,
+    }
 }
 
 /// A line of the format `text`: the time, and ` key=value` for each value that is not absent.
@@ -232,8 +242,16 @@ mod tests {
     #[test]
     fn the_prefix_of_a_container_runtime_is_ignored() {
         let ledger = ledger();
-        let line = format!("2026-01-01T00:00:00.1Z stdout F {}", written(&AccessLine::example(&ledger), true));
-        assert_eq!(read(line.as_bytes()).unwrap().1.tokens_in, 12);
+        for json in [true, false] {
+            let own = written(&AccessLine::example(&ledger), json);
+            let line = format!("2026-01-01T00:00:00.1Z stdout F {own}");
+            assert_eq!(read(line.as_bytes()), read(own.as_bytes()), "{line}");
+            assert!(read(line.as_bytes()).is_some(), "{line}");
+        }
+        let text = written(&AccessLine::example(&ledger), false);
+        for before in ["x ", "2026-01-01T00:00:00.1Z stdout P ", "2026-01-01T00:00:00.1Z level=info message=\"x "] {
+            assert_eq!(read(format!("{before}{text}").as_bytes()), None, "{before}");
+        }
     }
 
     #[test]
