@@ -16,8 +16,8 @@ pub struct Price {
     pub units: UnitPrices,
 }
 
-/// The rates of prompts from a length on. They hold for all tokens of a request, as
-/// <https://ai.google.dev/gemini-api/docs/pricing> and <https://platform.claude.com/docs/en/about-claude/pricing> have it.
+/// The rates of long prompts. The tier's rates apply to the whole request:
+/// <https://ai.google.dev/gemini-api/docs/pricing>, <https://platform.claude.com/docs/en/about-claude/pricing>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {
     /// They hold for prompts of more tokens than this, cached ones included.
