@@ -152,9 +152,37 @@ mod tests {
                 // Ten times what the dearest model costs: a slip of the unit.
                 assert!(price.rates.input <= 500_000_000 && price.rates.output <= 2_000_000_000, "{name}: {price:?}");
                 assert!(price.rates.cached_input <= price.rates.input, "{name}: {price:?}");
-                assert!(price.tiers.is_sorted_by_key(|tier| tier.above) && price.tiers.iter().all(|tier| tier.above >= 10_000), "{name}");
+                assert!(price.tiers.iter().all(|tier| tier.above >= 10_000), "{name}");
             }
         }
+    }
+
+    /// Pages that only some can open, or that others than the provider or the maker of the model write.
+    #[test]
+    fn every_source_is_a_public_page_of_the_provider() {
+        const REFUSED: [&str; 4] = ["management.azure.com", "console.aws.amazon.com", "console.cloud.google.com", "artificialanalysis.ai"];
+        for list in lists() {
+            for (name, listed) in list.models() {
+                let host = listed.source.trim_start_matches("https://").split('/').next().unwrap();
+                assert!(!REFUSED.iter().any(|refused| host.ends_with(refused)), "{name}: {host}");
+                let of_openai = host.ends_with("openai.com");
+                assert!(!of_openai || list.kind == "openai", "{} {name}: {host}", list.kind);
+            }
+        }
+    }
+
+    #[test]
+    fn tiers_are_written_in_order_and_once() {
+        let mut found = 0;
+        // In the text, because reading sorts them.
+        for line in include_str!("prices.yaml").lines().filter(|line| line.contains("tiers:")) {
+            let numbers = line.split("above: ").skip(1).map(|rest| rest.split(',').next().unwrap().parse::<u64>().unwrap());
+            let above: Vec<_> = numbers.collect();
+            assert!(!above.is_empty() && above.windows(2).all(|pair| pair[0] < pair[1]), "{line}");
+            found += 1;
+        }
+        let tiered = lists().iter().flat_map(PriceList::models).filter(|(_, listed)| listed.quote.tiers().count() > 0).count();
+        assert!(found == tiered && found > 10, "{found} {tiered}");
     }
 
     #[test]
@@ -163,6 +191,11 @@ mod tests {
             ("openai", "gpt-5", Some("gpt-5")),
             ("openai", "gpt-5-2025-08-07", Some("gpt-5")),
             ("openai", "gpt-5-2025-08-0x", None),
+            ("openai", "gpt-4o-2024-08-06", Some("gpt-4o")),
+            // Priced otherwise than its model.
+            ("openai", "gpt-4o-2024-05-13", Some("gpt-4o-2024-05-13")),
+            ("openai", "gpt-4o-search-preview", None),
+            ("azure_openai", "model-router", None),
             ("openai", "gpt-5-2025-08-07-2025-08-07", None),
             ("openai", "gpt-5-turbo", None),
             ("openai", "-2025-08-07", None),
@@ -190,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_the_file_is_told() {
+    fn mistakes_in_the_file_are_reported() {
         for (text, told) in [
             ("openai: { models: { m: { input: 1, output: 1, as_of: 2026-01-01 } } }", "`source` is missing"),
             ("openai: { source: s, models: { m: { input: 1, output: 1 } } }", "`as_of` is missing"),
