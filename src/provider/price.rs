@@ -101,7 +101,8 @@ section! {
         /// A model of the catalogue (`tidegate prices`) whose price holds, with the keys beside this one in the place of its own:
         /// one of the target's kind, or KIND/MODEL; `*` is the target's model.
         catalogue: Option<At<String>>,
-        /// In a pattern whose target is `*` of the catalogue: the price of models that it does not have. Default: they cost nothing.
+        /// In a pattern whose target is `*` of the catalogue: the price of tokens of models that it does not have. Default: they
+        /// cost nothing. The prices of requests, images, seconds and characters beside it are for these models, too.
         unlisted: Option<At<RateKeys>>,
         /// Each request that is answered.
         request: Option<UnitPrice>,
@@ -111,7 +112,7 @@ section! {
         second: Option<UnitPrice>,
         /// Each character of a text that is spoken.
         character: Option<UnitPrice>,
-        /// Prices of long prompts, for all tokens of a request.
+        /// Prices of long prompts, for all tokens of a request. Default: those of the catalogue, whatever the amounts beside it.
         tiers: Vec<(TierKeys, RateKeys)>,
     }
 
@@ -193,6 +194,19 @@ impl Quote {
     pub fn over(&self, base: &Self) -> Self {
         let tiers = if self.tiers.is_empty() { &base.tiers } else { &self.tiers };
         Self { rates: self.rates.over(base.rates), tiers: tiers.clone(), units: self.units.over(base.units) }
+    }
+
+    /// The first length of a prompt from which on tiers of `base` have prices that these would otherwise replace.
+    pub fn outlived_by(&self, base: &Self) -> Option<u64> {
+        let is_own = |(name, _)| self.rates.amounts().any(|(own, _)| own == name);
+        let mut tiers = base.tiers.iter().filter(|_| self.tiers.is_empty());
+        tiers.find(|(_, rates)| rates.amounts().any(is_own)).map(|(above, _)| *above)
+    }
+
+    /// Those of units alone.
+    #[must_use]
+    pub fn of_units(&self) -> Self {
+        Self { units: self.units, ..Self::default() }
     }
 
     /// Of tokens alone.

@@ -150,7 +150,7 @@ pub struct Report {
     /// Requests of groups after [`MAX_GROUPS`].
     other: Option<(Values, Totals)>,
     total: Totals,
-    /// Lines that are no requests.
+    /// Lines that are not requests.
     skipped: u64,
     /// The name of a line's group; kept to reuse the allocation.
     name: String,
@@ -248,7 +248,7 @@ impl Report {
         &self.total
     }
 
-    /// How many lines were no requests. Empty lines do not count.
+    /// How many lines were not requests. Empty lines do not count.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }

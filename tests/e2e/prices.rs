@@ -189,7 +189,7 @@ fn logs_come_from_files_compressed_or_not_and_from_stdin() {
     let names = |rows: &[String]| rows.iter().map(|row| row.split(',').take(2).collect::<Vec<_>>().join(",")).collect::<Vec<_>>();
     let (rows, said) = csv(&[&plain, &packed], b"");
     assert_eq!(names(&rows), both);
-    assert!(said.contains("2 lines are no requests"), "{said}");
+    assert!(said.contains("2 lines are not requests"), "{said}");
     let packed_bytes = std::fs::read(&packed).unwrap();
     for (arguments, input) in [(&["-", &plain][..], &packed_bytes[..]), (&[&packed, "-"], first.as_bytes())] {
         assert_eq!(names(&csv(arguments, input).0), both);

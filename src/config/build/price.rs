@@ -76,13 +76,13 @@ impl Builder<'_> {
         let quote = Quote::of(keys, rates);
         self.tiers(keys);
         let unlisted = keys.unlisted.as_ref().map(|unlisted| {
-            let (quote, by_model) = (Quote::of_rates(&unlisted.value), matches!(own, ModelName::Pattern(_)));
+            let (tokens, by_model) = (Quote::of_rates(&unlisted.value), matches!(own, ModelName::Pattern(_)));
             if !by_model || keys.catalogue.as_ref().is_none_or(|name| name.value != "*") {
                 self.add(unlisted.at, "`unlisted` is for a pattern, `model: \"*\"`, with `catalogue: \"*\"`: there the model decides");
-            } else if unlisted.value.sound && (quote.is_empty() || quote.missing().is_some()) {
+            } else if unlisted.value.sound && (tokens.is_empty() || tokens.missing().is_some()) {
                 self.add(unlisted.at, "`unlisted` needs both of `input` and `output`");
             }
-            quote.price()
+            tokens.over(&quote.of_units()).price()
         });
         if let Some(At { at, value }) = &keys.catalogue {
             let foreign = value.split_once('/').filter(|(kind, _)| named(kind).is_some());
@@ -117,16 +117,27 @@ impl Builder<'_> {
         if let Some((name, listed)) = list.models().min_by_key(|(_, listed)| listed.as_of) {
             self.warn_if_old(at, name, listed);
         }
+        if let Some((name, above)) = list.models().find_map(|(name, listed)| Some((name, quote.outlived_by(&listed.quote)?))) {
+            self.warn_of_tiers(at, name, above);
+        }
         Pricing::by_model(list, quote, unlisted)
     }
 
     fn listed(&mut self, at: Position, name: &str, listed: &Listed, quote: &Quote) -> Pricing {
         self.warn_if_old(at, name, listed);
+        if let Some(above) = quote.outlived_by(&listed.quote) {
+            self.warn_of_tiers(at, name, above);
+        }
         let quote = quote.over(&listed.quote);
         if let Some(missing) = quote.missing() {
             self.add(at, format!("`{missing}` is missing: the catalogue has no price of `{name}` for tokens"));
         }
         Pricing::Fixed(quote.price())
+    }
+
+    fn warn_of_tiers(&mut self, at: Position, name: &str, above: u64) {
+        let message = format!("`{name}` keeps the catalogue's price for prompts of more than {above} tokens; add `tiers` to replace it");
+        self.reader.problems.warn(at, message);
     }
 
     fn warn_if_old(&mut self, at: Position, name: &str, listed: &Listed) {

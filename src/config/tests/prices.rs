@@ -45,7 +45,7 @@ fn a_price_is_that_of_the_catalogue_where_the_target_or_the_file_says_so() {
         ("", "vllm", "model: ft-of-mine, price: { catalogue: openai/gpt-5-mini, cached_input: 0 }", (250_000, 2_000_000, 0)),
         (default, "openai", "model: \"*\"", mini),
         ("", "openai", "model: \"*\", price: catalogue", mini),
-        ("", "openai", "model: \"*\", price: { catalogue: \"*\", output: 1 }", (250_000, 1_000_000, 25_000)),
+        ("", "openai", "model: \"*\", price: { catalogue: \"*\", reasoning: 1 }", mini),
         ("", "openai", "model: \"*\", price: { catalogue: gpt-5-nano }", (50_000, 400_000, 5_000)),
         ("", "openai", "model: \"*\", price: { catalogue: \"*\", unlisted: { input: 3, output: 4 } }", mini),
         ("", "mistral", "model: \"*\", price: { catalogue: \"*\", unlisted: { input: 3, output: 4 } }", (3_000_000, 4_000_000, 3_000_000)),
@@ -69,12 +69,37 @@ fn tiers_have_what_they_do_not_name_from_the_price_below() {
     let second = Rates { output: 16 * million, reasoning: 16 * million, output_audio: 16 * million, output_image: 16 * million, ..base };
     assert_eq!(price.tiers, [Tier { above: 5, rates: first }, Tier { above: 9, rates: second }]);
     assert_eq!((base.cache_write, base.reasoning), (million, 8 * million));
-    let kept = priced("", "openai", "model: gpt-5.4, price: { catalogue: \"*\", input: 1 }").unwrap();
+    let kept = priced_at(NOW, "", "openai", "model: gpt-5.4, price: { catalogue: \"*\", input: 1 }").0.unwrap();
     assert_eq!((kept.rates.input, kept.tiers[0].above, kept.tiers[0].rates.input), (million, 272_000, 5 * million));
     let own = priced("", "openai", "model: gpt-5.4, price: { catalogue: \"*\", tiers: [ { above: 5, input: 1 } ] }").unwrap();
     assert_eq!((own.tiers.len(), own.tiers[0].above, own.tiers[0].rates.output), (1, 5, 15 * million));
     let hour = priced("", "openai", "model: m, price: { input: 1, output: 1, cache_write: 2 }").unwrap().rates;
     assert_eq!((hour.cache_write, hour.cache_write_hour), (2 * million, 2 * million));
+}
+
+#[test]
+fn tiers_of_the_catalogue_that_outlive_own_rates_are_warned_of() {
+    for (target, warned) in [
+        ("model: gpt-5.4, price: { catalogue: \"*\", input: 1 }", true),
+        ("model: mine, price: { catalogue: gpt-5.4, cached_input: 0 }", true),
+        ("model: \"*\", price: { catalogue: \"*\", output: 1 }", true),
+        // Tiers do not have them.
+        ("model: gpt-5.4, price: { catalogue: \"*\", reasoning: 1, request: 1 }", false),
+        ("model: gpt-5.4, price: { catalogue: \"*\", input: 1, tiers: [ { above: 272000, input: 2 } ] }", false),
+        ("model: gpt-5-mini, price: { catalogue: \"*\", input: 1 }", false),
+        ("model: gpt-5.4, price: catalogue", false),
+        ("model: \"*\", price: { catalogue: \"*\", unlisted: { input: 1, output: 1 } }", false),
+    ] {
+        let warnings = format!("{:?}", priced_at(NOW, "", "openai", target).1);
+        assert_eq!(warnings.contains("keeps the catalogue's price for prompts of more than 272000 tokens"), warned, "{target}: {warnings}");
+    }
+}
+
+#[test]
+fn models_that_the_catalogue_does_not_have_keep_the_prices_of_units() {
+    let target = "model: \"*\", price: { catalogue: \"*\", request: 0.5, unlisted: { input: 3, output: 4 } }";
+    let price = priced("", "mistral", target).unwrap();
+    assert_eq!((price.rates.input, price.rates.output, price.units.request), (3_000_000, 4_000_000, 500_000_000_000));
 }
 
 #[test]
