@@ -55,6 +55,20 @@ pub fn inner_members(json: &str) -> Result<Members<'_>, ScanError> {
     List::open(json, b'{', true).map(|list| Members { list }).map_err(|error| error.locate(json.as_bytes()))
 }
 
+/// The value of the first member of this name in an object that [`members`] or [`elements`] returned.
+///
+/// # Errors
+/// When it is not an object.
+pub fn member<'a>(object: &'a str, name: &str) -> Result<Option<&'a str>, ScanError> {
+    let mut members = inner_members(object)?;
+    while let Some((key, value)) = members.next()? {
+        if key.is(name) {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
 impl<'a> Members<'a> {
     /// The next member: key, and value without surrounding white space. `None` after the whole text, including what
     /// follows the closing brace, was validated.

@@ -271,7 +271,7 @@ fn write_tool(w: &mut Writer, tool: &str, rules: (&Rules, &Rules), change: &mut 
             w.raw(value);
             continue;
         }
-        let is_strict = member(value, "strict")? == Some("true");
+        let is_strict = walk::member(value, "strict")? == Some("true");
         let mut inner = walk::inner_members(value)?;
         w.object();
         while let Some((key, value)) = inner.next()? {
@@ -292,16 +292,6 @@ fn write_tool(w: &mut Writer, tool: &str, rules: (&Rules, &Rules), change: &mut 
     }
     w.end_object();
     Ok(())
-}
-
-fn member<'a>(object: &'a str, name: &str) -> Result<Option<&'a str>, ScanError> {
-    let mut members = walk::inner_members(object)?;
-    while let Some((key, value)) = members.next()? {
-        if key.is(name) {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
 }
 
 /// The answer's schema as the provider takes it; `None` where it is that already.
