@@ -73,8 +73,8 @@ pub fn redact_to(text: &str, max: usize) -> Cow<'_, str> {
     }
 }
 
-/// Truncates to at most `max` bytes.
-fn truncated(text: &str, max: usize) -> &str {
+/// The first `max` bytes, without a part of a character.
+pub fn truncated(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.get(..end).unwrap_or_default()
 }

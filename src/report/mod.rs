@@ -5,6 +5,7 @@
 //! below 700 MB whatever the times, and below 250 MB if these are between 1 ms and an hour.
 
 use crate::account::EndedBy;
+use crate::redact::truncated;
 use crate::telemetry::record::AccessRecord;
 use clap::ValueEnum;
 use jiff::Timestamp;
@@ -268,13 +269,7 @@ fn with_value(by: By, time: Timestamp, record: &AccessRecord<'_>, then: impl FnO
         By::Day => return then(time.to_string().get(..10)),
         By::Hour => return then(time.to_string().get(..13).map(|hour| format!("{hour}:00Z")).as_deref()),
     };
-    then(text.as_ref().map(|text| bounded(&text.0)));
-}
-
-/// The first [`MAX_VALUE`] bytes, without a part of a character.
-fn bounded(text: &str) -> &str {
-    let end = (0..=text.len().min(MAX_VALUE)).rev().find(|end| text.is_char_boundary(*end));
-    text.get(..end.unwrap_or_default()).unwrap_or_default()
+    then(text.as_ref().map(|text| truncated(&text.0, MAX_VALUE)));
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Values {
             let raw = match &attribute.source {
                 Source::Header(_) => continue,
                 Source::Field(name) => parsed.raw_named(name),
-                Source::Metadata(name) => parsed.raw_named("metadata").and_then(|metadata| member(metadata, name)),
+                Source::Metadata(name) => parsed.raw_named("metadata").and_then(|metadata| walk::member(metadata, name).ok().flatten()),
             };
             *value = raw.and_then(scalar).unwrap_or_default();
         }
@@ -104,17 +104,6 @@ impl Values {
             LazyLock::new(|| Values(vec![("agent".into(), "crawler".into()), ("user".into(), "a\"b".into())]));
         &EXAMPLE
     }
-}
-
-/// The value of an object's member.
-fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
-    let mut members = walk::inner_members(object).ok()?;
-    while let Some((key, value)) = members.next().ok()? {
-        if key.is(name) {
-            return Some(value);
-        }
-    }
-    None
 }
 
 /// The text of a value that is neither null, an array nor an object.

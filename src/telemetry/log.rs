@@ -11,7 +11,7 @@
 
 use super::access::{AccessLine, Line, key};
 use super::short;
-use crate::redact::{MAX_SEARCHED, redact_to};
+use crate::redact::{MAX_SEARCHED, redact_to, truncated};
 use crate::system;
 use crate::yaml::section::words;
 use log::{LevelFilter, Metadata, Record, SetLoggerError};
@@ -343,9 +343,9 @@ struct Bounded(String);
 impl std::fmt::Write for Bounded {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         let room = MAX_SEARCHED.saturating_sub(self.0.len());
-        let end = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        self.0.push_str(text.get(..end).unwrap_or_default());
-        if end < text.len() { Err(std::fmt::Error) } else { Ok(()) }
+        let part = truncated(text, room);
+        self.0.push_str(part);
+        if part.len() < text.len() { Err(std::fmt::Error) } else { Ok(()) }
     }
 }
 

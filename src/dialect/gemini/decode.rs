@@ -16,6 +16,7 @@ use crate::json::write::Writer;
 use crate::llm::event::{Block, Citation, Event, Finish, Page, RawBlock, Sink, Source, ToolForm};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::llm::usage::{Details, Usage};
+use crate::redact::truncated;
 use serde_json::value::RawValue;
 
 /// What is known of one candidate.
@@ -242,8 +243,7 @@ fn place(e: &serde_json::Error) -> String {
 /// A finish reason that means that the answer failed (`MALFORMED_FUNCTION_CALL`, `OTHER` …), or an unknown one.
 fn failed(word: &str, message: Option<&str>) -> Fault {
     let message = message.unwrap_or_default();
-    let end = (0..=message.len().min(MAX_FINISH_MESSAGE)).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
-    let message = format!("The answer ended with {word}. {}", message.get(..end).unwrap_or_default());
+    let message = format!("The answer ended with {word}. {}", truncated(message, MAX_FINISH_MESSAGE));
     Fault::Provider(ProviderError { class: FailureClass::Server, message: message.trim_end().to_owned(), param: None, retry_after: None })
 }
 

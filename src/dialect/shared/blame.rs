@@ -11,6 +11,7 @@ use crate::json::walk;
 use crate::llm::embeddings::INPUT;
 use crate::llm::envelope::Parsed;
 use crate::llm::field::{Field, GUIDED};
+use crate::redact::truncated;
 use std::borrow::Cow;
 
 /// A provider's names for what clients write, each with the client's name. Names are compared without regard to letter case
@@ -30,8 +31,7 @@ const WRAPPERS: [&str; 2] = ["body", "request"];
 /// The parts of a message that may be the path of a field, in their order: what is quoted, stands before a colon or at the
 /// beginning, has several steps, or is spelled like an identifier.
 pub fn paths(message: &str) -> impl Iterator<Item = Path<'_>> {
-    let end = (0..=message.len().min(MAX_MESSAGE)).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-    let message = message.get(..end).unwrap_or_default();
+    let message = truncated(message, MAX_MESSAGE);
     let mut at = 0;
     let tokens = message.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']'))).map(move |token| {
         let start = at;
@@ -321,13 +321,7 @@ fn elements(raw: &str) -> Vec<&str> {
 
 /// A member of an object.
 fn member<'a>(raw: &'a str, name: &str) -> Option<&'a str> {
-    let mut members = walk::inner_members(raw).ok()?;
-    while let Some((key, value)) = members.next().ok()? {
-        if key.is(name) {
-            return Some(value);
-        }
-    }
-    None
+    walk::member(raw, name).ok().flatten()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::llm::finish::FinishReasons;
 use crate::llm::usage::Usage;
 use crate::operation::Operation;
 use crate::provider::Target;
+use crate::redact::truncated;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::trace::Trace;
@@ -218,6 +219,5 @@ impl FinishedRequest {
 }
 
 fn clipped(text: &str) -> Box<str> {
-    let end = (0..=MAX_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    text.get(..end.unwrap_or_default()).unwrap_or_default().into()
+    truncated(text, MAX_TEXT).into()
 }
