@@ -108,8 +108,8 @@ pub fn cost(price: &Price, usage: &Usage) -> u64 {
     cost_with(price, usage, &Units::default())
 }
 
-/// [`cost`], with the cost of the other units added before rounding. A token has one price: that of a cache before that of
-/// its modality, because no provider says which of the cached tokens are audio.
+/// [`cost`], with the cost of the other units added before rounding. Each token is charged once. Cached
+/// tokens have the price of the cache, whatever their modality, because no provider reports which of them are audio.
 pub fn cost_with(price: &Price, usage: &Usage, units: &Units) -> u64 {
     let rates = price.rates(usage.prompt);
     let (mut input, mut output) = (usage.prompt, usage.completion);
@@ -215,7 +215,7 @@ pub struct Ledger {
     pub estimated: bool,
     /// Cost in micro-dollars.
     pub micro_usd: u64,
-    /// What [`cache_savings`] says, in micro-dollars.
+    /// Result of [`cache_savings`], in micro-dollars.
     pub saved_micro_usd: u64,
     /// The provider's id of a response that is passed through.
     pub upstream_id: Option<Box<str>>,

@@ -58,9 +58,9 @@ impl Read for Algorithm {
         let text = cx.text(node, "the name of an algorithm")?;
         let symmetric = ["HS256", "HS384", "HS512"].iter().any(|name| name.eq_ignore_ascii_case(text.trim()));
         let why = if symmetric {
-            "one for tokens of others: it is symmetric, so whoever can check a token could make one"
+            "an asymmetric algorithm: whoever can verify its tokens could also issue them"
         } else if text.trim().eq_ignore_ascii_case("none") {
-            "a signature: anyone could make such a token"
+            "a signature algorithm: anyone could issue such a token"
         } else {
             return cx.word(node, "one of", Self::ALL.iter().map(|algorithm| (algorithm.name(), *algorithm)));
         };

@@ -1,4 +1,4 @@
-//! Tokens of identity providers in place of keys: JSON Web Tokens (RFC 7519) that are signed (RFC 7515), checked as RFC 8725 says.
+//! Authenticates signed JSON Web Tokens (RFC 7515, RFC 7519) of identity providers, following RFC 8725.
 //!
 //! ```text
 //!  text with two dots ── digest known? ──► principal                    no signature is checked
@@ -8,8 +8,8 @@
 //!      ─ exp, nbf, iat, aud ─ team ─ id ─ routes ──► principal, stored until `exp`
 //! ```
 //!
-//! Nothing in a token says how it is checked: the configuration has the algorithms and where the keys are, a key has its type.
-//! A token is never logged and never part of an answer.
+//! A token does not choose how it is verified: the configuration defines algorithms and key sources, a key its type. Tokens are
+//! never logged and never part of an answer.
 
 use super::tenants::{AuthMode, Tenants};
 use super::{AuthFailure, Principal, Refusal};
@@ -29,7 +29,7 @@ pub mod source;
 pub mod token;
 pub mod verdicts;
 
-/// What a token says of who asks, beside the team.
+/// The identity in a token, without the team.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The value of `key_claim`: 1 to 255 bytes without control characters.
