@@ -4,15 +4,17 @@
 //! U+0000 to U+001F). Text is read in blocks of 64 bytes, each of which becomes masks of one bit per byte. Which bytes are
 //! escaped is found by arithmetic on the masks, as in simdjson's first stage (<https://arxiv.org/abs/1902.08318>, section
 //! 3.1.1), so that source code, with an escape every few bytes, costs no branch that cannot be predicted.
+//!
+//! The loops are compiled for several kinds of vectors, and `dispatch!` chooses those of the processor. All that it calls is
+//! inlined: a function of its own would be compiled for the smallest vectors.
 
 use super::walk::SyntaxError;
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch, u8x64};
 use std::num::NonZeroU64;
-use wide::u8x16;
 
 /// Bytes of a block.
 const BLOCK: usize = 64;
-/// Bytes of a vector.
-const LANES: usize = 16;
 
 const CONTROL: &&str = &"unescaped control character in a string";
 const UNTERMINATED: &&str = &"unterminated string: expected `\"`";
@@ -21,16 +23,21 @@ const UNKNOWN: &&str = &"unknown escape: expected one of `\"\\/bfnrtu` after `\\
 
 /// Number of leading bytes that need no escape.
 pub fn plain(bytes: &[u8]) -> usize {
-    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    dispatch!(Level::new(), simd => plain_with(simd, bytes))
+}
+
+#[inline(always)]
+fn plain_with<S: Simd>(simd: S, bytes: &[u8]) -> usize {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
     let mut at = 0;
     for block in blocks {
-        if !is_plain(block) {
-            return at + mask(block, special).trailing_zeros() as usize;
+        let special = special(simd, block);
+        if special != 0 {
+            return at + special.trailing_zeros() as usize;
         }
         at += BLOCK;
     }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + (mask(&padded(rest), special).trailing_zeros() as usize).min(rest.len())
+    at + (special(simd, &padded(rest)).trailing_zeros() as usize).min(rest.len())
 }
 
 /// The block of a text that its reader is in: where strings end there. A string that begins and ends in it costs no look at its
@@ -68,9 +75,14 @@ impl Block {
     /// The same for a string that begins or ends in another block, or needs a closer look.
     #[inline(never)]
     fn long_end<const VALID: bool>(&mut self, bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
+        dispatch!(Level::new(), simd => self.long_end_with::<_, VALID>(simd, bytes, start))
+    }
+
+    #[inline(always)]
+    fn long_end_with<S: Simd, const VALID: bool>(&mut self, simd: S, bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
         if start.wrapping_sub(self.base) >= BLOCK {
             *self = Self { base: start, ..Self::NONE };
-            self.read::<VALID>(bytes);
+            self.read::<S, VALID>(simd, bytes);
         }
         let mut ahead = u64::MAX << (start - self.base);
         loop {
@@ -86,40 +98,40 @@ impl Block {
             if self.base >= bytes.len() {
                 return Err(SyntaxError::new(UNTERMINATED, bytes.len()));
             }
-            self.read::<VALID>(bytes);
+            self.read::<S, VALID>(simd, bytes);
             ahead = u64::MAX;
         }
     }
 
     /// Reads the block at `base`.
-    #[inline]
-    fn read<const VALID: bool>(&mut self, bytes: &[u8]) {
+    #[inline(always)]
+    fn read<S: Simd, const VALID: bool>(&mut self, simd: S, bytes: &[u8]) {
         let rest = bytes.get(self.base..).unwrap_or_default();
         match rest.first_chunk() {
-            Some(block) => self.look::<VALID>(block),
-            None => self.look::<VALID>(&padded(rest)),
+            Some(block) => self.look::<S, VALID>(simd, block),
+            None => self.look::<S, VALID>(simd, &padded(rest)),
         }
     }
 
-    #[inline]
-    fn look<const VALID: bool>(&mut self, block: &[u8; BLOCK]) {
-        if !self.escapes.is_pending() && is_plain(block) {
-            (self.quotes, self.stops) = (0, 0);
-            return;
-        }
-        let (quotes, backslashes) = (mask(block, |lanes| is(lanes, b'"')), mask(block, |lanes| is(lanes, b'\\')));
+    #[inline(always)]
+    fn look<S: Simd, const VALID: bool>(&mut self, simd: S, block: &[u8; BLOCK]) {
+        let lanes: u8x64<S> = (*block).simd_into(simd);
+        let (quotes, backslashes) = (is(lanes, b'"'), is(lanes, b'\\'));
         let escaped = self.escapes.next(backslashes);
         self.quotes = quotes & !escaped;
         self.stops = self.quotes;
         if !VALID {
-            self.stops |= mask(block, control) | (escaped & !(quotes | backslashes | simple(block, escaped)));
+            self.stops |= control(lanes);
+            if escaped != 0 {
+                self.stops |= escaped & !(quotes | backslashes | simple(lanes));
+            }
         }
     }
 }
 
 /// Refuses the first control character, and the first escape that is none. `faults`: the bytes of a string in the block at `at` that
 /// may be either.
-#[inline]
+#[inline(never)]
 fn check(bytes: &[u8], at: usize, mut faults: u64) -> Result<(), SyntaxError> {
     while faults != 0 {
         let place = at + faults.trailing_zeros() as usize;
@@ -145,14 +157,10 @@ struct Escapes {
 }
 
 impl Escapes {
-    const fn is_pending(&self) -> bool {
-        self.carry != 0
-    }
-
     /// The escaped bytes of a block with these backslashes. A backslash escapes the byte behind it unless it is escaped itself:
     /// in a run of them every second one is. Adding the backslashes to those that begin a run on an odd place carries a bit out
     /// of every such run, so that the two kinds of run can be told apart.
-    #[inline]
+    #[inline(always)]
     const fn next(&mut self, backslashes: u64) -> u64 {
         const EVEN: u64 = 0x5555_5555_5555_5555;
         let unescaped = backslashes & !self.carry;
@@ -164,57 +172,46 @@ impl Escapes {
     }
 }
 
-/// The escaped bytes that stand for themselves behind a backslash, beside quote and backslash.
-#[inline]
-fn simple(block: &[u8; BLOCK], escaped: u64) -> u64 {
-    if escaped == 0 {
-        return 0;
-    }
-    mask(block, |lanes| (is(lanes, b'n') | is(lanes, b't') | is(lanes, b'r')) | (is(lanes, b'/') | is(lanes, b'b') | is(lanes, b'f')))
+/// The bytes that stand for themselves behind a backslash, beside quote and backslash.
+#[inline(always)]
+fn simple<S: Simd>(lanes: u8x64<S>) -> u64 {
+    is(lanes, b'n') | is(lanes, b't') | is(lanes, b'r') | is(lanes, b'/') | is(lanes, b'b') | is(lanes, b'f')
 }
 
-/// One bit per byte for which `test` has all bits set, the lowest for the first.
-#[inline]
-fn mask(block: &[u8; BLOCK], test: impl Fn(u8x16) -> u8x16) -> u64 {
-    let (vectors, _) = block.as_chunks::<LANES>();
-    vectors.iter().rev().fold(0, |mask, lanes| mask << LANES | u64::from(test(u8x16::new(*lanes)).to_bitmask()))
-}
-
-/// Whether no byte must be escaped in a JSON string.
-#[inline]
-fn is_plain(block: &[u8; BLOCK]) -> bool {
-    let (vectors, _) = block.as_chunks::<LANES>();
-    vectors.iter().fold(u8x16::splat(0), |any, lanes| any | special(u8x16::new(*lanes))).to_bitmask() == 0
-}
-
-#[inline]
-fn special(lanes: u8x16) -> u8x16 {
+/// The bytes that must be escaped in a JSON string.
+#[inline(always)]
+fn special<S: Simd>(simd: S, block: &[u8; BLOCK]) -> u64 {
+    let lanes: u8x64<S> = (*block).simd_into(simd);
     control(lanes) | is(lanes, b'"') | is(lanes, b'\\')
 }
 
-#[inline]
-fn control(lanes: u8x16) -> u8x16 {
-    lanes.min(u8x16::splat(0x1f)).simd_eq(lanes)
+/// One bit per control character, the lowest for the first byte.
+#[inline(always)]
+fn control<S: Simd>(lanes: u8x64<S>) -> u64 {
+    lanes.simd_le(0x1f).to_bitmask()
 }
 
-#[inline]
-fn is(lanes: u8x16, byte: u8) -> u8x16 {
-    lanes.simd_eq(u8x16::splat(byte))
+/// One bit per byte that is `byte`.
+#[inline(always)]
+fn is<S: Simd>(lanes: u8x64<S>, byte: u8) -> u64 {
+    lanes.simd_eq(byte).to_bitmask()
 }
 
 /// The last bytes of a text as a block. What is added ends nothing, and is refused behind a backslash.
-#[inline]
+#[inline(always)]
 fn padded(rest: &[u8]) -> [u8; BLOCK] {
     let mut block = [b' '; BLOCK];
     block.iter_mut().zip(rest).for_each(|(slot, byte)| *slot = *byte);
     block
 }
 
-/// Number of leading spaces, at most [`LANES`]: indentation.
+/// Eight spaces.
+const SPACES: u64 = u64::from_le_bytes([b' '; 8]);
+
+/// Number of leading spaces, at most eight: indentation.
 #[inline]
 pub(super) fn spaces(bytes: &[u8]) -> usize {
-    let lanes = bytes.first_chunk().map(|lanes| u8x16::new(*lanes));
-    lanes.map_or(0, |lanes| ((!is(lanes, b' ')).to_bitmask().trailing_zeros() as usize).min(LANES))
+    bytes.first_chunk().map_or(0, |word| ((u64::from_le_bytes(*word) ^ SPACES).trailing_zeros() / u8::BITS) as usize)
 }
 
 #[cfg(test)]
