@@ -1,6 +1,6 @@
 //! Text of a JSON string, copied between documents without decoding.
 
-use super::surrogate;
+use super::escape;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -49,13 +49,9 @@ impl<'a> Text<'a> {
         match self {
             Self::Plain(s) => Cow::Borrowed(s),
             Self::Raw(s) if memchr::memchr(b'\\', s.as_bytes()).is_none() => Cow::Borrowed(s),
-            Self::Raw(s) => Cow::Owned(unescaped(s).or_else(|| unescaped(&surrogate::repaired(s))).unwrap_or_else(|| s.to_owned())),
+            Self::Raw(s) => Cow::Owned(escape::decoded(s)),
         }
     }
-}
-
-fn unescaped(inside: &str) -> Option<String> {
-    serde_json::from_str(&format!("\"{inside}\"")).ok()
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
