@@ -14,6 +14,7 @@ use tidegate::front::chat::chunk::UsagePlace;
 use tidegate::front::chat::head::Head;
 use tidegate::json::envelope;
 use tidegate::json::splice::Splice;
+use tidegate::json::utf8;
 use tidegate::llm::envelope::{ChatRequest, Parsed};
 use tidegate::llm::settings::Params;
 use tidegate::operation::{Beside, Operation};
@@ -89,13 +90,13 @@ fn agent(size: usize) -> String {
 #[divan::bench(args = TEXTS, consts = SIZES)]
 fn scan<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
     let body = body(text, SIZE);
-    bencher.counter(BytesCount::of_str(&body)).bench(|| envelope::text(black_box(body.as_bytes())).and_then(envelope::scan).unwrap());
+    bencher.counter(BytesCount::of_str(&body)).bench(|| utf8::text(black_box(body.as_bytes())).and_then(envelope::scan).unwrap());
 }
 
 #[divan::bench(args = HOSTILE)]
 fn scan_hostile(bencher: Bencher<'_, '_>, text: &str) {
     let body = body(text, 1 << 20);
-    bencher.counter(BytesCount::of_str(&body)).bench(|| envelope::text(black_box(body.as_bytes())).and_then(envelope::scan).unwrap());
+    bencher.counter(BytesCount::of_str(&body)).bench(|| utf8::text(black_box(body.as_bytes())).and_then(envelope::scan).unwrap());
 }
 
 #[divan::bench(args = TEXTS, consts = SIZES)]
@@ -108,7 +109,7 @@ fn parse<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
 fn scan_and_splice<const SIZE: usize>(bencher: Bencher<'_, '_>, text: &str) {
     let body = Bytes::from(body(text, SIZE));
     bencher.counter(BytesCount::new(body.len())).bench(|| {
-        let found = envelope::text(black_box(&body)).and_then(envelope::scan).unwrap();
+        let found = utf8::text(black_box(&body)).and_then(envelope::scan).unwrap();
         let mut splice = Splice::new(&body, &found);
         splice.replace(&found.members[0], Cow::Borrowed(b"\"claude-sonnet-4-5\""));
         splice.insert("stream_options", Cow::Borrowed(b"{\"include_usage\":true}"));

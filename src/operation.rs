@@ -160,9 +160,14 @@ impl Operation {
     pub fn prospect(self, request: &ChatRequest<'_>) -> RequestSize {
         match self {
             Self::Chat | Self::Messages => RequestSize {
-                prompt_bytes: request.parsed.raw(Field::Messages).map_or(0, estimate::prompt_bytes)
-                    + if self == Self::Messages { request.parsed.raw_named("system").map_or(0, |raw| raw.len() as u64) } else { 0 }
-                    + request.system.map_or(0, |system| system.len() as u64),
+                prompt_bytes: request.parsed.raw(Field::Messages).map_or(0, |messages| {
+                    // Media are parts of a message's content.
+                    if request.parsed.traits().parts { estimate::prompt_bytes(messages) } else { messages.len() as u64 }
+                }) + if self == Self::Messages {
+                    request.parsed.raw_named("system").map_or(0, |raw| raw.len() as u64)
+                } else {
+                    0
+                } + request.system.map_or(0, |system| system.len() as u64),
                 max_tokens: request.max_tokens().and_then(|(_, raw)| raw.parse().ok()),
                 choices: request.raw(Field::N).and_then(|raw| raw.parse().ok()).unwrap_or(1),
             },

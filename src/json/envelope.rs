@@ -88,18 +88,6 @@ impl std::fmt::Display for ScanError {
 
 impl std::error::Error for ScanError {}
 
-/// Decodes the body as UTF-8.
-///
-/// # Errors
-/// The first invalid position (RFC 8259, section 8.1).
-pub fn text(body: &[u8]) -> Result<&str, ScanError> {
-    simdutf8::basic::from_utf8(body).map_err(|_| {
-        // simdutf8's basic check does not return the position.
-        let at = std::str::from_utf8(body).map_or_else(|e| e.valid_up_to(), str::len);
-        SyntaxError::new(&"expected UTF-8 text", at).locate(body)
-    })
-}
-
 /// Validates a body and finds its top-level members.
 ///
 /// # Errors
@@ -164,18 +152,14 @@ fn first_duplicate<'m>(body: &str, members: &'m [Member]) -> Option<&'m Member> 
     duplicate.min().and_then(|i| members.get(i as usize))
 }
 
-/// A key's span without its quotes, escapes included; [`Member::name`] compares decoded names.
-pub fn key_bytes(quoted: &[u8]) -> &[u8] {
-    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::json::utf8;
 
     fn scan(body: &[u8]) -> Result<Envelope, ScanError> {
-        super::scan(text(body)?)
+        super::scan(utf8::text(body)?)
     }
 
     #[test]

@@ -16,5 +16,6 @@ pub mod slices;
 pub mod splice;
 pub mod surrogate;
 pub mod text;
+pub mod utf8;
 pub mod walk;
 pub mod write;

@@ -5,10 +5,10 @@
 //! grammatical; `serde_json` accepts them too when it builds no values, as with `IgnoredAny`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::envelope;
 use super::run::{Block, plain};
 use super::splice::Splice;
 use super::walk;
+use super::{envelope, utf8};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
@@ -52,9 +52,9 @@ fn is_object(bytes: &[u8]) -> bool {
 }
 
 fn agrees(bytes: &[u8]) -> Result<(), TestCaseError> {
-    let found = envelope::text(bytes).and_then(envelope::scan);
+    let found = utf8::text(bytes).and_then(envelope::scan);
     for name in ["a", "b", "\"", "ü"] {
-        let noting = envelope::text(bytes).and_then(|text| envelope::scan_noting(text, name, |_| ()));
+        let noting = utf8::text(bytes).and_then(|text| envelope::scan_noting(text, name, |_| ()));
         prop_assert_eq!(noting.map(|found| found.members), found.clone().map(|found| found.members));
     }
     match found {

@@ -233,7 +233,8 @@ fn quoted(key: &str) -> Vec<u8> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
-    use super::super::envelope::{scan, text};
+    use super::super::envelope::scan;
+    use super::super::utf8::text;
     use super::*;
 
     fn edited(body: &'static str, edit: impl FnOnce(&mut Splice<'_>, &[Member])) -> String {

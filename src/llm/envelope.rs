@@ -5,8 +5,9 @@
 //! model of the attempt's target. Nothing is copied; opaque JSON (schemas, arguments, data URIs) stays raw.
 
 use crate::error::ApiError;
-use crate::json::envelope::{self, Envelope, Member, Span};
+use crate::json::envelope::{self, Envelope, Member};
 use crate::json::text::Text;
+use crate::json::utf8::Utf8Bytes;
 use crate::json::walk::{self, Item};
 use crate::llm::field::{Field, Fields, GUIDED, Shape};
 use crate::llm::request::{Authority, HELD, Param, Sampling};
@@ -23,7 +24,7 @@ const GATEWAY_PREFIX: &str = "tensorzero::";
 /// A checked body and where its fields are.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    body: Bytes,
+    body: Utf8Bytes,
     outline: Outline,
     traits: MessageTraits,
 }
@@ -46,10 +47,16 @@ pub(super) struct Outline {
 pub struct MessageTraits {
     /// Calls of tools, or their results.
     pub calls: bool,
+    /// The id of a call, or of its result, with a provider's state in it.
+    pub sealed: bool,
+    /// The longest id of a call that has a result, in bytes. Every call of a conversation has one.
+    pub longest_id: usize,
     /// A model's reasoning.
     pub reasoning: bool,
     /// The role `developer`.
     pub developer: bool,
+    /// The name of a participant.
+    pub names: bool,
     /// Content in parts.
     pub parts: bool,
     /// A null beside the content.
@@ -58,7 +65,8 @@ pub struct MessageTraits {
 
 impl MessageTraits {
     /// Of messages that nobody has looked into.
-    const UNKNOWN: Self = Self { calls: true, reasoning: true, developer: true, parts: true, nulls: true };
+    const UNKNOWN: Self =
+        Self { calls: true, sealed: true, longest_id: usize::MAX, reasoning: true, developer: true, names: true, parts: true, nulls: true };
 }
 
 impl Outline {
@@ -100,10 +108,10 @@ impl Parsed {
     /// # Errors
     /// A 400 that names the position or the field.
     pub fn parse(body: Bytes) -> Result<Self, ApiError> {
-        let text = envelope::text(&body).map_err(ApiError::from)?;
+        let body = Utf8Bytes::new(body).map_err(ApiError::from)?;
         let mut messages = validate::Messages::default();
-        let outline = Outline::of(text, |field| Some(field.shape()), |item| messages.note(item))?;
-        let traits = validate::chat(&outline, text, messages)?;
+        let outline = Outline::of(body.text(), |field| Some(field.shape()), |item| messages.note(item))?;
+        let traits = validate::chat(&outline, body.text(), messages)?;
         Ok(Self { body, outline, traits })
     }
 
@@ -120,13 +128,14 @@ impl Parsed {
     /// # Errors
     /// A 400 that names the position or the field.
     pub fn scan_as(body: Bytes, shape: impl Fn(Field) -> Option<Shape>) -> Result<Self, ApiError> {
-        let outline = Outline::of(envelope::text(&body).map_err(ApiError::from)?, shape, |_| ())?;
+        let body = Utf8Bytes::new(body).map_err(ApiError::from)?;
+        let outline = Outline::of(body.text(), shape, |_| ())?;
         Ok(Self { body, outline, traits: MessageTraits::UNKNOWN })
     }
 
     /// The body as it came.
     pub fn body(&self) -> &Bytes {
-        &self.body
+        self.body.bytes()
     }
 
     /// Where its members are.
@@ -160,30 +169,34 @@ impl Parsed {
     /// The member of this name, which is no known field's.
     pub fn find_unknown(&self, name: &str) -> Option<&Member> {
         let mut unknown = self.members().filter(|(field, _)| field.is_none()).map(|(_, member)| member);
-        unknown.find(|member| self.text_of(member.key).and_then(walk::key).is_some_and(|key| key.is(name)))
+        unknown.find(|member| member.name(self.body.text()).is(name))
     }
 
     /// The members that are no known field, the gateway's own, or null: name and raw value.
     pub fn unknown(&self) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
         let unknown = self.members().filter(|(field, _)| field.is_none());
-        let named = unknown.filter_map(|(_, member)| Some((name_of(member, &self.body), self.text_of(member.value)?)));
+        let named = unknown.map(|(_, member)| (self.name_of(member), self.text_of(member)));
         named.filter(|(name, raw)| *raw != "null" && !is_gateways(name))
     }
 
     /// The raw value of a field; `None` where it is absent or null.
     pub fn raw(&self, field: Field) -> Option<&str> {
-        self.text_of(self.member(field)?.value).filter(|value| *value != "null")
+        self.member(field).map(|member| self.text_of(member)).filter(|value| *value != "null")
     }
 
     /// The raw value of the member of this name, known or not; `None` where it is absent or null.
     pub fn raw_named(&self, name: &str) -> Option<&str> {
-        self.text_of(self.find(name)?.value).filter(|value| *value != "null")
+        self.find(name).map(|member| self.text_of(member)).filter(|value| *value != "null")
     }
 
-    /// A part of the body as text. That it is UTF-8 is checked again, which safe code cannot leave out: 11 us for a MiB
-    /// of ASCII, 57 us for one of other scripts, where a copy of the body as a string would cost more.
-    fn text_of(&self, span: Span) -> Option<&str> {
-        simdutf8::basic::from_utf8(span.of(&self.body)).ok()
+    /// A member's name, however it is spelled: a provider reads `"max_tok\u0065ns"` as `max_tokens`, so the gateway must too.
+    pub fn name_of(&self, member: &Member) -> Cow<'_, str> {
+        member.name(self.body.text()).decode()
+    }
+
+    /// The raw value of a member.
+    fn text_of(&self, member: &Member) -> &str {
+        member.value.text(self.body.text())
     }
 
     /// The text of a string field.
@@ -213,12 +226,6 @@ impl Parsed {
             .and_then(|o| o.include_usage)
             .unwrap_or(false)
     }
-}
-
-/// A member's name, however it is spelled: a provider reads `"max_tok\u0065ns"` as `max_tokens`, so the gateway must too.
-pub fn name_of<'b>(member: &Member, body: &'b [u8]) -> Cow<'b, str> {
-    let raw = std::str::from_utf8(envelope::key_bytes(member.key.of(body))).unwrap_or_default();
-    crate::json::text::Text::Raw(raw).decode()
 }
 
 /// What one attempt is made from.
@@ -368,7 +375,7 @@ impl<'a> ChatRequest<'a> {
         let (parsed, params) = (self.parsed, self.params);
         let body = parsed.body();
         let clients = parsed.envelope().members.iter().filter(|member| member.value.of(body) != b"null");
-        let clients = clients.map(|member| name_of(member, body));
+        let clients = clients.map(|member| parsed.name_of(member));
         let routes = params.overrides.iter().chain(&params.defaults).map(|(name, _)| Cow::Borrowed(name.as_str()));
         clients.chain(routes).filter(|name| !is_gateways(name))
     }

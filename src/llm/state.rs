@@ -8,6 +8,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use memchr::memmem;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use std::sync::Arc;
@@ -21,6 +22,11 @@ pub const MAX_ID: usize = MAX_STATE / 3 * 4 + 1024;
 /// Stands between the provider's id and the sealed state; the 1 is the format's version. A request without it anywhere
 /// brings no state back.
 pub const MARK: &str = "--tg1-";
+
+/// Whether there may be a sealed state in a text.
+pub fn may_be_in(text: &str) -> bool {
+    memmem::find(text.as_bytes(), MARK.as_bytes()).is_some()
+}
 
 /// Most places of one id where a sealed state is looked for.
 const MAX_MARKS: usize = 4;

@@ -10,6 +10,7 @@ use crate::json::text::Text;
 use crate::json::walk::{self, Element, Item};
 use crate::llm::envelope::{MessageTraits, Outline};
 use crate::llm::field::{Field, Shape};
+use crate::llm::state;
 
 /// The roles of OpenAI's messages; `function` is the deprecated form of `tool`.
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
@@ -102,7 +103,14 @@ impl Messages {
             "content" if value.starts_with('[') => self.traits.parts = true,
             "content" if !value.starts_with('"') && value != "null" => self.refuse(name, "a string or an array"),
             _ if value == "null" && name != "content" => self.traits.nulls = true,
-            "tool_calls" | "tool_call_id" => self.traits.calls = true,
+            "tool_calls" | "tool_call_id" => {
+                self.traits.calls = true;
+                self.traits.sealed |= state::may_be_in(value);
+                if name == "tool_call_id" {
+                    self.traits.longest_id = self.traits.longest_id.max(value.len().saturating_sub(2));
+                }
+            }
+            "name" => self.traits.names = true,
             _ => self.traits.reasoning |= name.starts_with("reasoning"),
         }
     }
@@ -241,11 +249,19 @@ mod tests {
     #[test]
     fn what_stands_in_messages_is_noted_however_it_is_spelled() {
         let traits = |messages: &str| Parsed::parse(format!(r#"{{"model":"m","messages":[{messages}]}}"#).into()).unwrap().traits();
-        let nothing = r#"{"role":"user","content":"tool_calls reasoning developer [","name":"tool_calls"}"#;
+        let nothing = r#"{"role":"user","content":"tool_calls reasoning developer [ --tg1- name"}"#;
         assert_eq!(traits(nothing), MessageTraits::default());
         for (message, want) in [
             (r#"{"role":"assistant","tool_c\u0061lls":[]}"#, MessageTraits { calls: true, ..MessageTraits::default() }),
-            (r#"{"role":"tool","tool_call_id":"x","content":""}"#, MessageTraits { calls: true, ..MessageTraits::default() }),
+            (
+                r#"{"role":"tool","tool_call_id":"longer","content":""},{"role":"tool","tool_call_id":"x"}"#,
+                MessageTraits { calls: true, longest_id: 6, ..MessageTraits::default() },
+            ),
+            (
+                r#"{"role":"assistant","tool_calls":[{"id":"x--tg1-AA"}]}"#,
+                MessageTraits { calls: true, sealed: true, ..MessageTraits::default() },
+            ),
+            (r#"{"role":"user","n\u0061me":"Ada"}"#, MessageTraits { names: true, ..MessageTraits::default() }),
             (r#"{"role":"assistant","reasoning_content":"x"}"#, MessageTraits { reasoning: true, ..MessageTraits::default() }),
             (r#"{"role":"devel\u006fper","content":""}"#, MessageTraits { developer: true, ..MessageTraits::default() }),
             (r#"{"role":"user","content":[]}"#, MessageTraits { parts: true, ..MessageTraits::default() }),

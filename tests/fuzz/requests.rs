@@ -13,6 +13,7 @@ use tidegate::front::responses::response::Response;
 use tidegate::front::{Front, responses};
 use tidegate::json::envelope::{self, MAX_MEMBERS};
 use tidegate::json::splice::Splice;
+use tidegate::json::utf8;
 use tidegate::llm::envelope::{ChatRequest, Parsed};
 use tidegate::llm::messages::Headers;
 use tidegate::llm::settings::Params;
@@ -126,7 +127,7 @@ fn members(bytes: &[u8]) -> Option<Vec<(String, String)>> {
 fn the_envelope_accepts_what_is_json_and_nothing_else() {
     for (name, mutator) in [("envelope/bytes", Mutator::Bytes), ("envelope/json", Mutator::Json)] {
         fuzz(name, &[corpus::chats(), corpus::kept("envelope")].concat(), mutator, 12000, |input, _| {
-            let scanned = envelope::text(input).and_then(envelope::scan);
+            let scanned = utf8::text(input).and_then(envelope::scan);
             match &scanned {
                 Ok(envelope) => {
                     laws::is_object(input);
@@ -152,7 +153,7 @@ fn the_envelope_accepts_what_is_json_and_nothing_else() {
 fn a_splice_changes_what_it_was_told_to() {
     fuzz("splice", &corpus::chats(), Mutator::Json, 7000, |input, rng| {
         let body = bytes::Bytes::copy_from_slice(input);
-        let Ok(envelope) = envelope::text(&body).and_then(envelope::scan) else { return };
+        let Ok(envelope) = utf8::text(&body).and_then(envelope::scan) else { return };
         let Some(mut want) = members(input) else { return };
         let mut splice = Splice::new(&body, &envelope);
         let mut removed = Vec::new();

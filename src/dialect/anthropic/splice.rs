@@ -8,7 +8,7 @@ use super::{Host, Seat};
 use crate::dialect::bedrock::error::exception;
 use crate::dialect::shared::claude::{Model, Sampling, Thought};
 use crate::dialect::shared::params::{Settled, temperature};
-use crate::dialect::shared::sealed::{is_sealed, may_have_sealed, without};
+use crate::dialect::shared::sealed::{is_sealed, without};
 use crate::dialect::{self, shared};
 use crate::error::ApiError;
 use crate::frame::Frame;
@@ -22,6 +22,7 @@ use crate::llm::failure::Fault;
 use crate::llm::field::Field;
 use crate::llm::messages::MessagesRequest;
 use crate::llm::request::{Authority, Effort};
+use crate::llm::state;
 use std::borrow::Cow;
 
 /// How the text begins that has to stay the first one of the instructions.
@@ -321,7 +322,7 @@ fn quoted(text: &str) -> Vec<u8> {
 /// The messages without the thinking that the gateway sealed for another provider; `None` where there is none. A message that
 /// had nothing else is left out.
 fn without_sealed(messages: &str) -> Result<Option<String>, ApiError> {
-    if !may_have_sealed(messages) {
+    if !state::may_be_in(messages) {
         return Ok(None);
     }
     elements(messages, |message| {

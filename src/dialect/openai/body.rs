@@ -7,7 +7,7 @@
 use crate::json::slices::Slices;
 use crate::json::splice::Splice;
 use crate::json::write::escape;
-use crate::llm::envelope::{ChatRequest, is_gateways, name_of};
+use crate::llm::envelope::{ChatRequest, is_gateways};
 use crate::llm::field::Field;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -72,7 +72,7 @@ impl<'a> Body<'a> {
         for (field, member) in request.parsed.members() {
             let name = match field {
                 Some(field) => Cow::Borrowed(field.name()),
-                None => name_of(member, bytes),
+                None => request.parsed.name_of(member),
             };
             // A null of a known field is absence; OpenAI's schema allows it for some of them only.
             let null = (closed || field.is_some()) && member.value.of(bytes) == b"null";

@@ -32,9 +32,6 @@ pub fn rewrite(
     settled: &mut Settled,
 ) -> Result<Option<Vec<u8>>, ApiError> {
     let traits = request.parsed.traits();
-    if traits == MessageTraits::default() && quirks.message_names {
-        return Ok(None); // as most are
-    }
     let Some(raw) = request.parsed.raw(Field::Messages).filter(|raw| touched(raw, traits, quirks, field)) else { return Ok(None) };
     let mut w = Writer::with_capacity(raw.len());
     w.array();
@@ -57,20 +54,12 @@ pub fn rewrite(
 fn touched(raw: &str, traits: MessageTraits, quirks: &Quirks, field: ReasoningField) -> bool {
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
     // Another provider's state is of no use here, and its ids may be longer than what this one takes.
-    (traits.calls && (has(state::MARK) || quirks.call_id_max.is_some_and(|max| has_long_id(raw, max))))
-        || (!quirks.message_names && has("\"name\""))
+    traits.sealed
+        || quirks.call_id_max.is_some_and(|max| traits.longest_id > max)
+        || (!quirks.message_names && traits.names)
         || (!quirks.developer_role && traits.developer)
         || (traits.reasoning && (quirks.reasoning != ReasoningTurns::Keep || field != ReasoningField::ReasoningContent))
         || (traits.parts && (quirks.flatten_text || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))))
-}
-
-/// Whether a result names a call by a longer id. Every call of a conversation has its result, so the calls are not looked at.
-fn has_long_id(raw: &str, max: usize) -> bool {
-    const NAME: &str = "\"tool_call_id\"";
-    memmem::find_iter(raw.as_bytes(), NAME).any(|at| {
-        let value = raw.get(at + NAME.len()..).unwrap_or_default().trim_start_matches([':', ' ', '\t', '\r', '\n']);
-        value.strip_prefix('"').is_some_and(|id| id.find('"').is_some_and(|end| end > max))
-    })
 }
 
 /// What has to be known of a message before it is written.
@@ -214,7 +203,7 @@ impl<'a> Turn<'a> {
 
 impl State {
     fn read(call: &str, request: &ChatRequest<'_>) -> Result<Self, ScanError> {
-        if !call.starts_with('{') || memmem::find(call.as_bytes(), state::MARK.as_bytes()).is_none() {
+        if !call.starts_with('{') || !state::may_be_in(call) {
             return Ok(Self::default());
         }
         let mut members = walk::inner_members(call)?;

@@ -6,8 +6,8 @@ use crate::dialect::Decoder;
 use crate::frame::Frame;
 use crate::frame::sse::SseFramer;
 use crate::front::chat::rules::{Rules, finish_reason};
-use crate::json::envelope;
 use crate::json::text::Text;
+use crate::json::{envelope, utf8};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::event::{Block, Event, Sink, ToolForm};
 use crate::llm::failure::Fault;
@@ -156,7 +156,7 @@ pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Resul
             }
         };
         assert_eq!(case["error"], Value::Null, "{name}");
-        envelope::text(&out.body.joined()).and_then(envelope::scan).unwrap_or_else(|e| panic!("{name}: {e}"));
+        utf8::text(&out.body.joined()).and_then(envelope::scan).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(serde_json::from_slice::<Value>(&out.body.joined()).unwrap(), case["upstream"], "{name}");
         let names =
             |key: &str| -> Vec<String> { case[key].as_array().into_iter().flatten().map(|v| v.as_str().unwrap().to_owned()).collect() };

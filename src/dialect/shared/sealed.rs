@@ -3,20 +3,14 @@
 use crate::error::ApiError;
 use crate::json::splice::{Element, elements};
 use crate::json::walk;
-use crate::llm::state::MARK;
-use memchr::memmem;
-
-/// Whether a text may have something sealed in it.
-pub fn may_have_sealed(json: &str) -> bool {
-    memmem::find(json.as_bytes(), MARK.as_bytes()).is_some()
-}
+use crate::llm::state::{self, MARK};
 
 /// Whether an element of a conversation is an object of this type whose `member` the gateway sealed.
 ///
 /// # Errors
 /// Where it cannot be read.
 pub fn is_sealed(element: &str, kind: &str, member: &str) -> Result<bool, ApiError> {
-    if !element.starts_with('{') || !may_have_sealed(element) {
+    if !element.starts_with('{') || !state::may_be_in(element) {
         return Ok(false);
     }
     let mut sealed = false;

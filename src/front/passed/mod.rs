@@ -8,7 +8,7 @@ use crate::json::splice::Splice;
 use crate::json::walk;
 use crate::json::write::{Writer, escape};
 use crate::llm::endpoint::Endpoint;
-use crate::llm::envelope::{ChatRequest, Parsed, is_gateways, name_of};
+use crate::llm::envelope::{ChatRequest, Parsed, is_gateways};
 use crate::llm::field::Field;
 use crate::llm::validate;
 use bytes::Bytes;
@@ -183,7 +183,7 @@ pub fn body(request: &ChatRequest<'_>) -> Slices {
     if let Some(member) = parsed.member(Field::Model).filter(|member| member.value.of(bytes) != model) {
         splice.replace(member, Cow::Owned(model));
     }
-    parsed.envelope().members.iter().filter(|member| is_gateways(&name_of(member, bytes))).for_each(|member| splice.remove(member));
+    parsed.envelope().members.iter().filter(|member| is_gateways(&parsed.name_of(member))).for_each(|member| splice.remove(member));
     let params = request.params;
     let defaults = params.defaults.iter().filter(|(name, _)| !params.overrides.iter().any(|(other, _)| other == name));
     for (name, json) in params.overrides.iter().chain(defaults.filter(|(name, _)| parsed.raw_named(name).is_none())) {

@@ -4,18 +4,20 @@
 
 use crate::dialect::openai::body::Body;
 use crate::dialect::shared::params::Settled;
-use crate::dialect::shared::sealed::{is_kind, is_sealed, may_have_sealed, without};
+use crate::dialect::shared::sealed::{is_kind, is_sealed, without};
 use crate::error::ApiError;
 use crate::json::envelope::{self, ScanError};
 use crate::json::slices::Slices;
 use crate::json::splice::Splice;
 use crate::json::text::Text;
+use crate::json::utf8;
 use crate::json::walk;
 use crate::json::write::Writer;
-use crate::llm::envelope::{is_gateways, name_of};
+use crate::llm::envelope::is_gateways;
 use crate::llm::field::Field;
 use crate::llm::request::Path;
 use crate::llm::responses::ResponsesRequest;
+use crate::llm::state;
 use bytes::Bytes;
 use memchr::memmem;
 use std::borrow::Cow;
@@ -116,7 +118,7 @@ impl<'a> Edits<'a, '_> {
     fn leave_out(&mut self) -> Result<(), ApiError> {
         let (parsed, refused) = (self.request.base.parsed, self.request.base.params.refused);
         for member in &parsed.envelope().members {
-            let name = name_of(member, parsed.body());
+            let name = parsed.name_of(member);
             let is_refused = Field::of(name.as_bytes()).is_some_and(|field| refused.contains(field));
             if is_refused {
                 self.settled.drop(name.clone().into_owned())?;
@@ -185,7 +187,7 @@ impl<'a> Edits<'a, '_> {
             return Ok(()); // what is no object is the provider's to refuse
         }
         let old = Bytes::copy_from_slice(old);
-        let json = envelope::text(&old)?;
+        let json = utf8::text(&old)?;
         let scanned = envelope::scan(json)?;
         let mut last: Vec<Inner<'a>> = Vec::new();
         for change in changes {
@@ -234,7 +236,7 @@ fn has(object: &str, name: &str) -> bool {
 /// The items without the reasoning that the gateway sealed for another provider, or without any; `None` where there is none.
 fn without_reasoning(input: &str, any: bool) -> Result<Option<String>, ApiError> {
     let (kind, member) = REASONING;
-    let may_have = if any { memmem::find(input.as_bytes(), kind.as_bytes()).is_some() } else { may_have_sealed(input) };
+    let may_have = if any { memmem::find(input.as_bytes(), kind.as_bytes()).is_some() } else { state::may_be_in(input) };
     if !may_have || !input.starts_with('[') {
         return Ok(None);
     }
