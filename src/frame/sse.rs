@@ -59,13 +59,13 @@ impl SseFramer {
             // Nearly every event is one line of data.
             if self.carry.is_empty()
                 && self.fresh
-                && let Some((data, rest)) = one_line(bytes)
+                && let Some((kind, data, rest)) = usual(bytes)
             {
                 if bytes.len() - rest.len() > MAX_EVENT {
                     return Err(too_long());
                 }
                 (bytes, self.first) = (rest, false);
-                each(None, &text(data))?;
+                each(kind, &text(data))?;
                 continue;
             }
             let Some(end) = self.event_end(bytes) else { return self.keep(bytes) };
@@ -196,12 +196,19 @@ impl SseFramer {
     }
 }
 
-/// The data of an event that is one `data` line and a blank one, and what follows it.
-fn one_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let line = bytes.strip_prefix(DATA)?;
+/// Type and data of an event that is at most one `event` line, one `data` line and a blank one, and what follows it.
+fn usual(bytes: &[u8]) -> Option<(Option<&str>, &[u8], &[u8])> {
+    let (kind, line) = match bytes.strip_prefix(b"event: ") {
+        None => (None, bytes),
+        Some(named) => {
+            let (kind, rest) = named.split_at_checked(named.iter().position(|b| matches!(b, b'\n' | b'\r'))?)?;
+            (Some(str::from_utf8(kind).ok().filter(|kind| !kind.is_empty())?), rest.strip_prefix(b"\n")?)
+        }
+    };
+    let line = line.strip_prefix(DATA)?;
     let (data, rest) = line.split_at_checked(memchr::memchr2(b'\n', b'\r', line)?)?;
     let rest = rest.strip_prefix(b"\n\n").or_else(|| rest.strip_prefix(b"\r\n\r\n"))?;
-    Some((data.strip_prefix(b" ").unwrap_or(data), rest))
+    Some((kind, data.strip_prefix(b" ").unwrap_or(data), rest))
 }
 
 /// "Streams must be decoded using the UTF-8 decode algorithm", which replaces what is no UTF-8 by U+FFFD.
