@@ -56,7 +56,7 @@ impl Decoder {
         };
         let Some(kind) = event.r#type.map(Text::decode) else { return Err(broken("an event without a type")) };
         match (&*kind, event.index) {
-            ("message_start", _) => self.start(event.message, out)?,
+            ("message_start", _) => self.start(event.message.as_deref(), out)?,
             ("content_block_start", Some(index)) => {
                 let Some(block) = event.content_block else { return Err(broken("a block without content")) };
                 self.begin(index, &block, || raw_event(data), out)?;
@@ -78,24 +78,24 @@ impl Decoder {
                     self.stop = Some(reason.decode().into_owned());
                     self.stop_detail = detail(delta.stop_sequence, delta.stop_details);
                 }
-                self.counted(event.usage, out);
+                self.counted(event.usage.as_deref(), out);
             }
             ("message_stop", _) => {
                 self.blocks.finish(self.stop.as_deref().unwrap_or_default(), self.stop_detail.as_deref(), out)?;
                 out.event(Event::End);
             }
-            ("error", _) => return Err(failed(event.error)),
+            ("error", _) => return Err(failed(event.error.as_deref())),
             _ => {}
         }
         Ok(())
     }
 
-    fn counted(&mut self, usage: Option<WireUsage<'_>>, out: &mut dyn Sink) {
+    fn counted(&mut self, usage: Option<&WireUsage<'_>>, out: &mut dyn Sink) {
         if let Some(usage) = usage {
             if let Some(tier) = string(usage.service_tier) {
                 out.event(Event::ServiceTier(tier));
             }
-            self.usage.update(&usage);
+            self.usage.update(usage);
             out.event(Event::Usage(self.usage.usage()));
         }
     }
@@ -199,8 +199,8 @@ impl Decoder {
 
     /// A message begins. Once the answer has content, only the same message may begin again, as a proxy that reconnects
     /// repeats it: another one would be a second answer inside of the first.
-    fn start(&mut self, message: Option<WireMessage<'_>>, out: &mut dyn Sink) -> Result<(), Fault> {
-        let id = message.as_ref().and_then(|message| message.id).map(Text::decode);
+    fn start(&mut self, message: Option<&WireMessage<'_>>, out: &mut dyn Sink) -> Result<(), Fault> {
+        let id = message.and_then(|message| message.id).map(Text::decode);
         let other = matches!((&self.id, &id), (Some(first), Some(id)) if **first != **id);
         if other && self.blocks.begun() {
             return Err(broken("a second message began inside of the answer"));
@@ -208,7 +208,7 @@ impl Decoder {
         if let Some(id) = id {
             self.id = Some(id.into());
         }
-        self.counted(message.and_then(|message| message.usage), out);
+        self.counted(message.and_then(|message| message.usage.as_ref()), out);
         Ok(())
     }
 }
@@ -226,7 +226,7 @@ impl dialect::Decoder for Decoder {
         let message: WireMessage<'_> = serde_json::from_slice(body).map_err(|_| broken("the answer is not JSON of this protocol"))?;
         match &*message.r#type.map(Text::decode).unwrap_or_default() {
             "message" => {}
-            "error" => return Err(failed(message.error)),
+            "error" => return Err(failed(message.error.as_ref())),
             _ => return Err(broken("the answer is not a message")),
         }
         for (index, block) in (0..).zip(message.content.iter().flatten()) {
@@ -236,7 +236,7 @@ impl dialect::Decoder for Decoder {
             }
             self.blocks.close(index, out);
         }
-        self.counted(message.usage, out);
+        self.counted(message.usage.as_ref(), out);
         let detail = detail(message.stop_sequence, message.stop_details);
         self.blocks.finish(&message.stop_reason.map(Text::decode).unwrap_or_default(), detail.as_deref(), out)
     }
@@ -310,7 +310,7 @@ fn broken(what: &'static str) -> Fault {
     Fault::Broken(Cow::Borrowed(what))
 }
 
-fn failed(error: Option<super::error::WireError<'_>>) -> Fault {
+fn failed(error: Option<&super::error::WireError<'_>>) -> Fault {
     Fault::Provider(match error {
         Some(error) => error.read(EVENT_STATUS, None),
         None => ProviderError {
@@ -328,7 +328,7 @@ const EVENT_STATUS: u16 = 500;
 const EVENTS: [&str; 7] =
     ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error"];
 
-/// One event of a stream; also a whole answer, which has the members of `message` at its top.
+/// One event of a stream. Boxed is what a delta does not have, so that most events are small.
 #[derive(Deserialize)]
 pub(super) struct WireEvent<'a> {
     #[serde(borrow, default)]
@@ -336,15 +336,15 @@ pub(super) struct WireEvent<'a> {
     #[serde(default)]
     pub index: Option<u64>,
     #[serde(borrow, default)]
-    pub message: Option<WireMessage<'a>>,
+    pub message: Option<Box<WireMessage<'a>>>,
     #[serde(borrow, default)]
-    pub content_block: Option<WireBlock<'a>>,
+    pub content_block: Option<Box<WireBlock<'a>>>,
     #[serde(borrow, default)]
     pub delta: Option<WireDelta<'a>>,
     #[serde(borrow, default)]
-    pub usage: Option<WireUsage<'a>>,
+    pub usage: Option<Box<WireUsage<'a>>>,
     #[serde(borrow, default)]
-    pub error: Option<WireError<'a>>,
+    pub error: Option<Box<WireError<'a>>>,
 }
 
 /// An answer.
