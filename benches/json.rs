@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::Bytes;
-use divan::counter::BytesCount;
+use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -206,6 +206,50 @@ fn answer_large_chunks(bencher: Bencher<'_, '_>) {
     let pieces = std::iter::repeat_n(chunk.as_bytes(), 16).chain([end.as_bytes()]);
     let form = Form::Chunks(UsagePlace::Withheld);
     relay(bencher.counter(BytesCount::new(16 * chunk.len())), "openai", &form, Some(Framing::Sse), pieces);
+}
+
+/// A stream of a thousand short chunks, as most are, each read and written.
+#[divan::bench(args = ["openai", "anthropic"])]
+fn answer_small_chunks(bencher: Bencher<'_, '_>, kind: &str) {
+    const CHUNKS: usize = 1000;
+    let (start, chunk, end) = match kind {
+        "anthropic" => (
+            concat!(
+                "event: message_start\n",
+                r#"data: {"type":"message_start","message":{"id":"m","role":"assistant","content":[],"usage":{"input_tokens":9,"output_tokens":1}}}"#,
+                "\n\nevent: content_block_start\n",
+                r#"data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+                "\n\n"
+            ),
+            concat!(
+                "event: content_block_delta\n",
+                r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" the tide"}}"#,
+                "\n\n"
+            ),
+            concat!(
+                r#"data: {"type":"content_block_stop","index":0}"#,
+                "\n\n",
+                r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":9}}"#,
+                "\n\n",
+                r#"data: {"type":"message_stop"}"#,
+                "\n\n"
+            ),
+        ),
+        _ => (
+            "",
+            concat!(
+                r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4o-mini","#,
+                r#""service_tier":"default","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":" the tide"},"#,
+                r#""logprobs":null,"finish_reason":null}],"usage":null}"#,
+                "\n\n"
+            ),
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
+        ),
+    };
+    let chunks = std::iter::repeat_n(chunk.as_bytes(), CHUNKS);
+    let pieces = std::iter::once(start.as_bytes()).chain(chunks).chain([end.as_bytes()]);
+    let form = Form::Chunks(UsagePlace::Withheld);
+    relay(bencher.counter(ItemsCount::new(CHUNKS)), kind, &form, Some(Framing::Sse), pieces);
 }
 
 /// The same stream in chunks of this many bytes: whole events, the usual read, and cut everywhere.
