@@ -205,7 +205,7 @@ impl Downstream {
         if let Some(rejected) = inspector.take_rejected()
             && let Some(reason) = rejected.reason.or(is_late.then_some(Rejected::HeaderTimeout))
         {
-            process.rejections.reject(&live, rejected, reason).await;
+            Box::pin(process.rejections.reject(&live, rejected, reason)).await; // boxed, as most connections never come here
         } else if is_late && let Some((reason, client)) = progress.0.into_inner() {
             process.rejections.record(&live, reason, Some(&client), "timed out");
         }
