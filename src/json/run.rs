@@ -306,6 +306,27 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_vector_finds_the_same() {
+        let best = Level::new();
+        let levels = [Some(Level::baseline()), best.as_avx2().map(Level::Avx2), Some(best)];
+        let pieces = [&b"a"[..], b"\\", b"\"", b"\x1f", b" ", b"\\n", b"\\u00e4", "ü".as_bytes(), b"plain text of some length, as most is"];
+        for seed in 0..3000usize {
+            let number = |i: usize| (seed * 31 + i * i * 7 + i * seed) % pieces.len();
+            let text: Vec<u8> = (0..40).flat_map(|i| pieces[number(i)]).copied().collect();
+            let of = |level: Level| {
+                let (mut checked, mut valid) = (Block::NONE, Block::NONE);
+                dispatch!(level, simd => (
+                    plain_with(simd, &text),
+                    checked.long_end_with::<_, false>(simd, &text, seed % 3),
+                    valid.long_end_with::<_, true>(simd, &text, seed % 3),
+                ))
+            };
+            let found: Vec<_> = levels.into_iter().flatten().map(of).collect();
+            assert!(found.iter().all(|one| *one == found[0]), "{found:?}");
+        }
+    }
+
+    #[test]
     fn the_first_fault_is_told_at_its_place() {
         for place in [0, 15, 62, 63, 64, 127] {
             for (fault, offset, what) in [
