@@ -12,6 +12,12 @@ pub const INITIAL_COMPLETION: u64 = 256;
 /// Maximum bytes counted for an image, a file or audio in a prompt: about a thousand tokens, the cost of a common
 /// image. Their size does not predict their cost.
 pub const MEDIA_BYTES: u64 = 4096;
+/// Maximum estimated prompt, in tokens: more than any model's context.
+pub const MAX_PROMPT: u64 = 16 << 20;
+/// Maximum estimated completion of one choice, in tokens: more than any model writes, whatever maximum a client sets.
+pub const MAX_COMPLETION: u64 = 1 << 20;
+/// Maximum estimated choices, the maximum of `n` in OpenAI's API.
+pub const MAX_CHOICES: u64 = 128;
 
 /// Fixed-point scale of the averages.
 const SCALE: u64 = 1024;
@@ -46,11 +52,14 @@ pub fn prompt_bytes(messages: &str) -> u64 {
     if bytes <= MEDIA_BYTES {
         return bytes; // as most are
     }
-    for at in memmem::find_iter(messages.as_bytes(), b"\"data") {
-        let rest = messages.as_bytes().get(at + 5..).unwrap_or_default();
+    let mut rest = messages.as_bytes();
+    while let Some(at) = memmem::find(rest, b"\"data") {
+        rest = rest.get(at + 5..).unwrap_or_default();
         let media = uri(rest).or_else(|| recording(rest)).unwrap_or_default();
-        let length = memchr(b'"', media).unwrap_or(0) as u64;
-        bytes -= length.saturating_sub(MEDIA_BYTES);
+        let Some(length) = memchr(b'"', media) else { continue };
+        // Behind the closing quote: the value of a member `data` may itself begin with `data:`, and counts once.
+        rest = media.get(length + 1..).unwrap_or_default();
+        bytes = bytes.saturating_sub((length as u64).saturating_sub(MEDIA_BYTES));
     }
     bytes
 }
@@ -80,12 +89,13 @@ impl Default for Averages {
 }
 
 impl Averages {
-    /// Estimated tokens: the prompt by its bytes, the completion by its maximum or the average.
+    /// Estimated tokens: the prompt by its bytes, the completion by its maximum or the average. Bounded, because it is charged
+    /// where a provider reports no usage.
     pub fn usage(&self, request: &RequestSize) -> Usage {
         let ratio = self.bytes_per_token.load(Relaxed).max(1);
-        let prompt = request.prompt_bytes.saturating_mul(SCALE).div_ceil(ratio);
-        let completion = request.max_tokens.unwrap_or_else(|| self.completion.load(Relaxed).div_ceil(SCALE));
-        Usage { prompt, completion: completion.saturating_mul(request.choices.max(1)), ..Usage::default() }
+        let prompt = request.prompt_bytes.saturating_mul(SCALE).div_ceil(ratio).min(MAX_PROMPT);
+        let each = request.max_tokens.unwrap_or_else(|| self.completion.load(Relaxed).div_ceil(SCALE)).min(MAX_COMPLETION);
+        Usage { prompt, completion: each * request.choices.clamp(1, MAX_CHOICES), ..Usage::default() }
     }
 
     /// [`Averages::usage`] as total tokens and cost.
@@ -140,10 +150,21 @@ mod tests {
         assert_eq!(of(&[part(5000), part(6000), sound(7000)]), of(&[part(1 << 20), part(1 << 20), sound(1 << 20)]));
         assert!((2 * MEDIA_BYTES..2 * MEDIA_BYTES + 300).contains(&of(&[part(1 << 20), sound(1 << 20)])));
         assert_eq!(of(&[text(900)]), of(&[]) + text(900).len() as u64, "text is what it is");
+        // Anthropic's image source with a data URI in place of its bytes.
+        let both = |size: usize| format!(r#"{{"type":"base64","data":"data:image/png;base64,{}"}}"#, "A".repeat(size));
+        assert_eq!(of(&[both(1 << 20)]), of(&[both(5000)]));
+        assert_eq!(of(&[both(9000), both(1 << 20), part(9000)]), of(&[both(5000), both(5000), part(5000)]));
         for cut in ["\"data", "\"data:", "\"data\"", "\"data\":", "\"data\": \""] {
             let odd = "x".repeat(5000) + cut;
             assert_eq!(prompt_bytes(&odd), odd.len() as u64, "{cut}");
         }
+    }
+
+    #[test]
+    fn an_estimate_is_bounded_whatever_a_client_asks_for() {
+        let request = RequestSize { prompt_bytes: u64::MAX, max_tokens: Some(u64::MAX), choices: u64::MAX };
+        let usage = Averages::default().usage(&request);
+        assert_eq!((usage.prompt, usage.completion), (MAX_PROMPT, MAX_COMPLETION * MAX_CHOICES));
     }
 
     #[test]

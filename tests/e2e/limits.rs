@@ -2,6 +2,7 @@
 
 use crate::harness::gateway::Gateway;
 use crate::harness::http1::{Answer, request};
+use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
 use crate::harness::{chat, streamed};
 use tidegate::simulate::seen::sha256_hex;
@@ -284,4 +285,28 @@ async fn a_limit_of_some_routes_says_which_it_is_and_warns_before_it_refuses() {
     let team = limits.iter().find(|limit| limit["scope"] == "team").unwrap();
     assert_eq!((&team["routes"], &team["per"]), (&serde_json::json!(["open"]), &serde_json::json!("day")));
     assert_eq!((team["used"].as_u64(), team["warn_percent"].as_u64(), team["warnings"].as_u64()), (Some(2), Some(50), Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abandoned_prompt_with_media_is_charged_for_what_it_may_cost() {
+    let manual = Manual::start().await;
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ manual: {} }}\n\
+         routes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ], limits: [ {{ tokens: 1000000, per: 30d }} ] }} }}\n",
+        manual.provider()
+    ))
+    .await;
+    let mut body = chat("hand");
+    let media = format!("data:image/png;base64,{}", "A".repeat(20_000));
+    body["messages"][0]["content"] = serde_json::json!([{ "type": "text", "text": "hello", "data": media }]);
+    let mut conn = gateway.connect().await;
+    conn.chat(&[], body.to_string().as_bytes()).await;
+    let exchange = manual.accept().await;
+    drop(conn);
+    exchange.hung_up().await;
+    gateway.output.line("\"status\":499").await;
+    let limits = gateway.page("/limits").await.json();
+    let row = limits["limits"].as_array().unwrap().iter().find(|row| row["name"] == "hand").unwrap().clone();
+    let (used, reserved) = (row["used"].as_u64().unwrap(), row["reserved"].as_u64().unwrap());
+    assert!((500..2000).contains(&used) && reserved == 0, "{row}");
 }
