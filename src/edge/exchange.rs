@@ -313,7 +313,7 @@ impl Exchange {
 
     /// An error under way, `reused` where Pingora says so of the connection. Returns whether anything else is tried.
     pub fn on_proxy_error(&mut self, e: &Error, reused: bool) -> bool {
-        let failure = failure::of(e);
+        let failure = failure::of(e, || self.shared.lock().life.late(Instant::now().into_std()));
         let mut connection = Connection::default();
         if let Some(attempt) = self.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) {
             attempt.connection.release();
@@ -355,7 +355,8 @@ impl Exchange {
     pub fn on_final_error(&mut self, e: &Error) -> Reply {
         let (action, is_opaque) = {
             let life = &mut self.shared.lock().life;
-            (life.on_error(failure::of(e), Connection::default()), life.is_opaque())
+            let failure = failure::of(e, || life.late(Instant::now().into_std()));
+            (life.on_error(failure, Connection::default()), life.is_opaque())
         };
         match action {
             _ if self.broken_off => Reply::Nothing,

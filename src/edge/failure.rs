@@ -2,7 +2,7 @@
 
 use super::connector::via::{PROXY_REFUSED, PROXY_UNREACHABLE};
 use crate::egress::tunnel::TunnelError;
-use crate::lifecycle::{AttemptFailure, Connect, Delivery};
+use crate::lifecycle::{AttemptFailure, Connect, Deadline, Delivery};
 use pingora_core::{Error, ErrorSource, ErrorType, RetryType};
 
 const FAILED: ErrorType = ErrorType::Custom("attempt failed");
@@ -18,8 +18,8 @@ pub fn handled() -> Box<Error> {
     Error::new_up(HANDLED)
 }
 
-/// The failure behind an error; `None` for [`handled`].
-pub fn of(e: &Error) -> Option<AttemptFailure> {
+/// The failure behind an error; `None` for [`handled`]. `late` returns the deadline behind a read of Pingora's that timed out.
+pub fn of(e: &Error, late: impl FnOnce() -> Deadline) -> Option<AttemptFailure> {
     if let Some(failure) = e.cause.as_deref().and_then(|cause| cause.downcast_ref::<AttemptFailure>()) {
         return Some(failure.clone());
     }
@@ -31,6 +31,7 @@ pub fn of(e: &Error) -> Option<AttemptFailure> {
         source => match unprocessed(e) {
             Some(delivery) => AttemptFailure::Disconnected(delivery),
             None if *source != ErrorSource::Upstream => AttemptFailure::Internal,
+            None if *e.etype() == ErrorType::ReadTimedout => AttemptFailure::Late(late()),
             // Pingora marks a failed write of the head as retryable; the connection can also close between head and body.
             None if matches!(e.retry, RetryType::ReusedOnly) || *e.etype() == ErrorType::WriteError => {
                 AttemptFailure::Disconnected(Delivery::Doubtful)
@@ -77,7 +78,10 @@ fn unprocessed(e: &Error) -> Option<Delivery> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifecycle::Deadline;
+
+    fn of(e: &Error) -> Option<AttemptFailure> {
+        super::of(e, || Deadline::Total)
+    }
 
     #[test]
     fn a_client_that_left_is_told_from_a_provider_that_broke_off() {
@@ -89,5 +93,6 @@ mod tests {
             assert_eq!(of(&raise(failure.clone()).into_down()), Some(failure));
         }
         assert_eq!(of(&handled().into_down()), None);
+        assert_eq!(of(&Error::new_up(ErrorType::ReadTimedout)), Some(AttemptFailure::Late(Deadline::Total)));
     }
 }

@@ -115,7 +115,9 @@ impl ProxyHttp for Gateway {
         let left = ctx.deadline.map(|(at, _)| at.saturating_duration_since(Instant::now()));
         let connect = left.map_or(attempt.timeouts.connect, |left| left.min(attempt.timeouts.connect));
         attempt.is_hurried = connect < attempt.timeouts.connect;
-        let peer = live.upstream(&attempt.target).peer(connect, &mut attempt.connection);
+        let silence = attempt.timeouts.longest_silence(ctx.ledger.stream);
+        let silence = left.map_or(silence, |left| left.min(silence));
+        let peer = live.upstream(&attempt.target).peer(connect, silence, &mut attempt.connection);
         let peer = await_with_client(session, pin!(peer)).await?;
         peer.ok_or_else(|| {
             let mut e = handled();

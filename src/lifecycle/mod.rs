@@ -414,8 +414,22 @@ impl Lifecycle {
     pub fn due(&self) -> Option<(Instant, Due)> {
         let deadline = match &self.state {
             State::Received | State::Ending(None) | State::Settled => return None,
-            State::Ending(Some(until)) => return Some((*until, Due::UpstreamEnd)),
-            State::Admitted(_) => None,
+            State::Ending(Some(until)) => return Some((until, Due::UpstreamEnd)),
+            State::Admitted(_) | State::Attempting(_) | State::Relaying(..) => {}
+        }
+        let deadline = self.next_deadline().map(|(at, deadline)| (at, Due::Late(deadline)));
+        let heartbeat = self.heartbeat.as_ref().map(|beat| (beat.written + beat.every, Due::Heartbeat));
+        [deadline, heartbeat].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// The deadline behind a wait for the provider that was given up outside of this state machine.
+    pub fn late(&self, now: Instant) -> Deadline {
+        self.next_deadline().filter(|(at, _)| *at <= now).map_or(Deadline::FirstByte, |(_, deadline)| deadline)
+    }
+
+    /// The next deadline, of the attempt or of all attempts together.
+    fn next_deadline(&self) -> Option<(Instant, Deadline)> {
+        let attempt = match &self.state {
             State::Attempting(attempt) => match &attempt.progress {
                 Progress::Connecting(_) => None,
                 Progress::Awaiting(timer) | Progress::Interim(timer) => Some(timer.next(false)),
@@ -423,10 +437,7 @@ impl Lifecycle {
             },
             State::Relaying(timer, _) => Some(timer.next(true)),
         };
-        let deadline = deadline.map(|(at, deadline)| (at, Due::Late(deadline)));
-        let heartbeat = self.heartbeat.as_ref().map(|beat| (beat.written + beat.every, Due::Heartbeat));
-        let request = self.deadline.map(|(at, deadline)| (at, Due::Late(deadline)));
-        [deadline, request, heartbeat].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [attempt, self.deadline].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Whether the alarm has to be set again, for what [`Self::due`] returns.

@@ -28,6 +28,12 @@ impl Timeouts {
     pub fn first_byte(&self, stream: bool) -> Duration {
         self.first_byte.unwrap_or(if stream { Self::FIRST_BYTE_STREAMED } else { Self::FIRST_BYTE_BUFFERED })
     }
+
+    /// The longest time that a provider may be silent, at any point of an attempt.
+    pub fn longest_silence(&self, stream: bool) -> Duration {
+        let silence = self.first_byte(stream).max(self.between_bytes);
+        self.total.map_or(silence, |total| silence.min(total))
+    }
 }
 
 /// A route's own deadlines; what is `None` is the provider's.

@@ -7,10 +7,13 @@ use crate::harness::http2::H2;
 use crate::harness::manual::{Exchange, Manual};
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
-use crate::harness::{COMPLETION, chat, streamed, until};
+use crate::harness::{COMPLETION, chat, soon, streamed, until};
+use bytes::Bytes;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 /// A gateway before an upstream that is played by hand.
 async fn by_hand(manual: &Manual, server: &str, retry: &str) -> Gateway {
@@ -272,4 +275,53 @@ async fn an_answer_that_is_compressed_unasked_is_decoded_or_named() {
     assert_eq!(conn.head().await.unwrap().status, 200);
     let story = Events::h1(conn).all().await;
     assert!(story.done && story.content == "one two", "{story:?}");
+}
+
+/// An HTTP/2 server that accepts a stream's first 16 KiB and then neither reads nor answers. Returns its address; each request's
+/// end is sent.
+async fn without_window() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let ended = ended.clone();
+            tokio::spawn(async move {
+                let mut connection = h2::server::Builder::new().initial_window_size(16 << 10).handshake::<_, Bytes>(stream).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    let ended = ended.clone();
+                    tokio::spawn(async move {
+                        let (mut body, _held) = (request.into_body(), respond);
+                        while let Some(Ok(_)) = body.data().await {}
+                        let _ = ended.send(()); // the test may be over
+                    });
+                }
+            });
+        }
+    });
+    (address, ends)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_an_http2_provider_does_not_read_ends_with_its_deadline() {
+    let (address, mut ends) = without_window().await;
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ p: {{ kind: vllm, http: \"2\", base_url: \"http://{address}/v1\" }} }}\nroutes:\n  \
+         short: {{ targets: [ {{ provider: p, model: m }} ], retry: {{ attempts: 1 }}, timeouts: {{ first_byte: 300ms, between_bytes: 300ms }} }}\n  \
+         long: {{ targets: [ {{ provider: p, model: m }} ], retry: {{ attempts: 1 }} }}\n"
+    ))
+    .await;
+    for (route, header, said) in
+        [("short", ("x-none", ""), "did not answer in time"), ("long", ("x-request-timeout", "0.3"), "`x-request-timeout`")]
+    {
+        let mut request = chat(route);
+        request["messages"][0]["content"] = "x".repeat(200 << 10).into();
+        let answer = gateway.chat_as(&[header], &request).await;
+        assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "1"), "{route}: {}", answer.text());
+        assert!(answer.error().contains(said), "{route}: {}", answer.text());
+        let series = format!("tidegate_in_flight_requests{{route=\"{route}\"}}");
+        until("the request's end", async || (gateway.metric(&series).await == 0.0).then_some(())).await;
+        soon("the stream's end", ends.recv()).await.unwrap();
+    }
 }

@@ -82,6 +82,11 @@ impl Connections {
         &self.via
     }
 
+    /// Whether Pingora keeps idle ones; those may speak HTTP/2.
+    pub fn are_pooled_by_pingora(&self) -> bool {
+        self.pooled_by_pingora
+    }
+
     /// The pool key of the connections that an attempt may use.
     pub fn key(&self, picked: Picked) -> u64 {
         u64::from(self.id) << 32 | u64::from(picked.generation)

@@ -174,8 +174,9 @@ impl Upstream {
         self.provider.max_connections.is_none_or(|most| before < most as usize).then_some(slot)
     }
 
-    /// The attempt's peer at the next address, with the timeout of connecting; `None` if all were tried.
-    pub async fn peer(&self, connect: Duration, connection: &mut AttemptConnection) -> Option<Box<HttpPeer>> {
+    /// The attempt's peer at the next address, with the timeout of connecting and the longest time that the provider may be
+    /// silent; `None` if all were tried.
+    pub async fn peer(&self, connect: Duration, silence: Duration, connection: &mut AttemptConnection) -> Option<Box<HttpPeer>> {
         let picked = self.addresses().dial(&mut connection.dial).await?;
         let Provider { base, tls, http, .. } = &*self.provider;
         let name = tls.server_name.as_ref().unwrap_or(&base.host);
@@ -185,7 +186,9 @@ impl Upstream {
         let o = &mut peer.options;
         o.connection_timeout = Some(connect);
         o.total_connection_timeout = Some(connect);
-        // Read and write timeouts are enforced by the replay session.
+        // Timeouts are enforced by the replay session. Pingora does not poll it while an HTTP/2 upload waits for the provider's
+        // window, but reads the response meanwhile.
+        o.read_timeout = self.connections.are_pooled_by_pingora().then_some(silence);
         o.idle_timeout = Some(IDLE_TIMEOUT);
         o.verify_cert = tls.verify;
         o.verify_hostname = tls.verify;
