@@ -97,3 +97,35 @@ async fn nodes_that_never_tell_overshoot_by_their_leases_at_most() {
     let refilled = began.elapsed().as_secs() + 1;
     assert!(admitted <= 40 + refilled + 5 * 2, "{admitted} of 40, {refilled} refilled and two for each of five nodes");
 }
+
+#[tokio::test]
+async fn what_no_request_can_spend_is_not_leased() {
+    let redis = Redis::start();
+    // 20 a second: a lease is 20, and every request asks because of the places.
+    let limits = Limits::team("[ { requests: 72000, per: 1h, burst: 100 }, { concurrent: 9 } ]", &redis, LEASE);
+    let node = Node::new(&limits);
+    for n in 0..100 {
+        assert!(node.admit(1).await.is_ok(), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_have_one_lease_together() {
+    let redis = Redis::start();
+    let limits =
+        Limits { provider: "[ { requests: 72000, per: 1h, burst: 100 } ]", ..Limits::team("[ { concurrent: 99 } ]", &redis, LEASE) };
+    let team = Limits::team("[ { requests: 72000, per: 1h, burst: 100 } ]", &redis, LEASE);
+    for limits in [limits, team] {
+        let node = Arc::new(Node::new(&limits));
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..80 {
+            let node = node.clone();
+            all.spawn(async move {
+                let mut permit = node.admit(1).await?;
+                node.store.enter(&mut permit, 0, node.now()).await.map(drop)
+            });
+        }
+        let failed: Vec<_> = all.join_all().await.into_iter().filter_map(Result::err).collect();
+        assert!(failed.is_empty(), "{} of 80: {:?}", failed.len(), failed[0]);
+    }
+}

@@ -45,6 +45,8 @@ struct Local {
     /// Part of `held` that is leased and not used, and when the lease ends.
     lease_left: u64,
     lease_ends: Option<Instant>,
+    /// Whether a call that leases is in flight.
+    leasing: bool,
     /// Whether Redis may have a record of this node.
     touched: bool,
     /// Whether it is in the client's queue.
@@ -82,6 +84,7 @@ impl Cell {
             charge: 0,
             lease_left: 0,
             lease_ends: None,
+            leasing: false,
             touched: false,
             queued: false,
             status: LimitStatus { limit: rule.limit(), remaining: rule.limit(), ..LimitStatus::default() },
@@ -155,6 +158,20 @@ impl Cell {
         let left = crate::limit::whole_milliseconds(known.ends.saturating_duration_since(now));
         let renews_in = if known.exceeded.renews_in.is_zero() { Duration::ZERO } else { left };
         Some(LimitExceeded { retry_after: Some(left), renews_in, ..known.exceeded.clone() })
+    }
+
+    /// Units that a call may lease, so that this node has `lease` of them; 0 while another call leases.
+    /// [`Cell::end_leasing`] ends it.
+    pub fn begin_leasing(&self, lease: u64) -> u64 {
+        let mut local = self.local.lock();
+        let more = if local.leasing { 0 } else { lease.saturating_sub(local.lease_left) };
+        local.leasing |= more > 0;
+        more
+    }
+
+    /// The call that leases has ended.
+    pub fn end_leasing(&self) {
+        self.local.lock().leasing = false;
     }
 
     /// Uses leased units if they cover `cost`. [`Cell::unspend`] reverts it.
@@ -369,6 +386,18 @@ mod tests {
         assert!(!cell.end_lease(now) && cell.end_lease(ends));
         assert_eq!(cell.report(), Report { held: -5, charge: 0 }, "what was spent stays reserved");
         assert!(!cell.spend(1, now));
+    }
+
+    #[test]
+    fn one_call_at_a_time_leases_what_is_missing_of_one_lease() {
+        let cell = cell(Dimension::Tokens);
+        let ends = Some(Instant::now() + Duration::from_secs(60));
+        assert_eq!((cell.begin_leasing(20), cell.begin_leasing(20)), (20, 0));
+        cell.record_admission(1, 0, 20, ends, LimitStatus::default());
+        cell.end_leasing();
+        assert_eq!(cell.begin_leasing(20), 0, "there is a whole one");
+        assert!(cell.spend(15, Instant::now()));
+        assert_eq!((cell.begin_leasing(20), cell.begin_leasing(20)), (15, 0));
     }
 
     #[test]

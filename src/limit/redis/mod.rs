@@ -9,10 +9,10 @@
 //!   server: one server, Sentinels, or a cluster ([`server`]). All keys share a hash tag, so a cluster adds
 //!   availability, not capacity.
 //!
-//! With leases, a round trip also reserves up to ⌊amount × lease ÷ period⌋ units of each limit on requests and tokens
-//! for this node, which admits requests from them without a round trip until the lease ends. The overshoot is at most
-//! that amount for each node that dies or is cut off from Redis for more than [`client::HOLD_TTL`] before reporting.
-//! Requests with a limit on `concurrent` or `usd` always take a round trip. Leased units that a node does not use are
+//! With leases, a round trip also tops up this node to ⌊amount × lease ÷ period⌋ units of each limit on requests and
+//! tokens; it admits requests from them without a round trip until the lease ends. The overshoot is at most that amount
+//! for each node that dies or is cut off from Redis for more than [`client::HOLD_TTL`] before reporting. Requests with a
+//! limit on `concurrent` or `usd` always take a round trip, and lease nothing. Leased units that a node does not use are
 //! unavailable to others until the lease ends.
 //!
 //! A crossing of a soft limit (`warn`) is found by the script, and told to the node whose command it happened in: it is
@@ -79,6 +79,21 @@ type Cells<'a> = SmallVec<[&'a Arc<Cell>; 8]>;
 /// Reply of the script.
 struct Reply {
     epoch: u64,
+/// Units that a call leases of each limit, in order.
+struct Leases<'a>(SmallVec<[(&'a Cell, u64); 8]>);
+
+impl Leases<'_> {
+    fn of(&self, index: usize) -> u64 {
+        self.0.get(index).map_or(0, |(_, units)| *units)
+    }
+}
+
+impl Drop for Leases<'_> {
+    fn drop(&mut self) {
+        self.0.iter().filter(|(_, units)| *units > 0).for_each(|(cell, _)| cell.end_leasing());
+    }
+}
+
     numbers: Vec<i64>,
     sent: Instant,
 }
@@ -260,7 +275,26 @@ impl RedisLimiter {
         Some(admission)
     }
 
-    /// Units of a limit to lease per round trip.
+    /// What a call leases for the two groups of limits that it decides. A group is admitted from leases only if all of its
+    /// limits have leased units, so nothing is leased for a group of which one limit leases none, or too few for one more
+    /// such request.
+    fn leases<'a>(&self, cells: &[&'a Arc<Cell>], first: usize, estimate: &Estimate) -> Leases<'a> {
+        let of = |cell: &Arc<Cell>| {
+            let rule = cell.rule();
+            Some(self.leased(&rule)).filter(|lease| *lease > 0 && *lease >= cost(&rule, estimate))
+        };
+        let (own, of_provider) = cells.split_at_checked(first).unwrap_or_default();
+        let mut leases = Leases(SmallVec::new());
+        for group in [own, of_provider] {
+            let lease: Option<SmallVec<[u64; 8]>> = group.iter().map(|cell| of(cell)).collect();
+            let units =
+                |index: usize, cell: &Cell| lease.as_ref().and_then(|all| all.get(index)).map_or(0, |lease| cell.begin_leasing(*lease));
+            leases.0.extend(group.iter().enumerate().map(|(index, cell)| (&***cell, units(index, cell))));
+        }
+        leases
+    }
+
+    /// Units of a limit that this node may have leased.
     fn leased(&self, rule: &LimitRule) -> u64 {
         let Some(lease) = self.lease else { return 0 };
         match rule.dimension {
@@ -291,7 +325,7 @@ impl RedisLimiter {
         let mut session = waited.ok().flatten().ok_or_else(|| failed(StoreError::NotConnected))?;
         loop {
             let sent = system::now();
-            let reply = timeout_at(deadline, self.invoke(&session, operation, cells, first, estimate)).await;
+            let reply = timeout_at(deadline, self.invoke(&session, operation, cells, first, estimate, &leases)).await;
             match reply {
                 Ok(Ok(numbers)) if numbers.as_slice() != [-1] => return Ok(Reply { epoch: session.epoch, numbers, sent }),
                 // Redis was flushed or replaced: nothing was decided, and the node registers again.
@@ -321,6 +355,7 @@ impl RedisLimiter {
         cells: &[&Arc<Cell>],
         first: usize,
         estimate: &Estimate,
+        let leases = self.leases(if operation == "admit" { cells } else { &[] }, first, estimate);
     ) -> ::redis::RedisResult<Vec<i64>> {
         let command = |how: &str, script: &str| {
             let mut command = Cmd::new();
@@ -331,10 +366,7 @@ impl RedisLimiter {
             command.arg(operation).arg(&session.node).arg(client::HOLD_TTL.as_micros() as u64).arg(first);
             for cell in cells {
                 let rule = cell.touch();
-                let cost = cost(&rule, estimate);
-                // Do not lease fewer units than one more such request needs.
-                let lease = Some(self.leased(&rule)).filter(|lease| *lease >= cost).unwrap_or_default();
-                parameters(&mut command, &rule, cost, lease);
+                parameters(&mut command, &rule, cost(&rule, estimate), leases.of(index));
             }
             command
         };
@@ -353,6 +385,7 @@ impl RedisLimiter {
         reply: &Reply,
         group: usize,
         skip: usize,
+        leases: &Leases<'_>,
         cells: &[&Arc<Cell>],
         estimate: &Estimate,
     ) -> Result<Admission, LimitExceeded> {
