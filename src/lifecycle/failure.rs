@@ -214,7 +214,7 @@ const fn class_meaning(class: FailureClass) -> Meaning {
     const FAILS: Option<Cause> = Some(Cause::Failures);
     match class {
         // The client's mistake, or a limit that says itself when it is over.
-        FailureClass::BadRequest | FailureClass::StaleReasoning => (Outcome::BadRequest, None, None),
+        FailureClass::BadRequest | FailureClass::StaleReasoning | FailureClass::UnknownReference => (Outcome::BadRequest, None, None),
         FailureClass::ContextLength => (Outcome::ContextLength, None, Some((|on| on.context_length, Next::Larger))),
         FailureClass::ContentFilter => (Outcome::ContentFilter, None, Some((|on| on.content_filter, Next::Another))),
         FailureClass::RateLimited => (Outcome::RateLimited, None, Some((|on| on.rate_limited, Next::Any))),
@@ -235,14 +235,13 @@ fn refused(provider: &str, class: FailureClass, refusal: &ProviderError, sent: O
     };
     let mut error = match class {
         // A provider that answers 400 to an unknown model is passed on with its own status.
-        FailureClass::NotFound if refusal.class != FailureClass::BadRequest => {
+        FailureClass::NotFound if refusal.class == FailureClass::BadRequest => ApiError::invalid(tell("refused the request")),
+        FailureClass::NotFound | FailureClass::UnknownReference => {
             ApiError::new(404, ErrorKind::NotFound, tell("does not know what was asked for"))
         }
-        FailureClass::BadRequest
-        | FailureClass::ContextLength
-        | FailureClass::ContentFilter
-        | FailureClass::StaleReasoning
-        | FailureClass::NotFound => ApiError::invalid(tell("refused the request")),
+        FailureClass::BadRequest | FailureClass::ContextLength | FailureClass::ContentFilter | FailureClass::StaleReasoning => {
+            ApiError::invalid(tell("refused the request"))
+        }
         // What is wrong with the operator's account is not the client's to know, and waiting does not help.
         FailureClass::Credential => {
             let what = "did not accept the gateway's credentials or account";

@@ -3,6 +3,7 @@
 use super::*;
 use crate::llm::failure::FailureClass::{
     BadRequest, ContentFilter, ContextLength, Credential, NotFound, Overloaded, RateLimited, Server, StaleReasoning, Timeout,
+    UnknownReference,
 };
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ fn each_class_has_its_status() {
     for (class, status, kind) in [
         (BadRequest, 400, "invalid_request_error"),
         (StaleReasoning, 400, "invalid_request_error"),
+        (UnknownReference, 404, "not_found_error"),
         (NotFound, 404, "not_found_error"),
         (RateLimited, 429, "rate_limit_error"),
         (Overloaded, 503, "overloaded_error"),
@@ -114,6 +116,7 @@ fn table() -> Vec<(AttemptFailure, &'static str, Option<Next>, Option<Cause>)> {
         (F::Withheld, "content_filter", another, None),
         (plain(BadRequest), "none", None, None),
         (plain(StaleReasoning), "none", None, None),
+        (plain(UnknownReference), "none", None, None),
         (F::Rejected(no), "none", None, None),
         (F::Saturated, "none", None, None),
         (F::Limited(LimitError::Store), "none", None, None),

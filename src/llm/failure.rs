@@ -42,6 +42,8 @@ pub enum FailureClass {
     Credential,
     /// The provider does not know the model (404).
     NotFound,
+    /// The provider does not know something else that the request refers to, such as a file: the client's 404, never retried.
+    UnknownReference,
     /// Too many requests (429).
     RateLimited,
     /// No capacity (503, 529).

@@ -2,7 +2,7 @@
 //! stream and as a body. <https://docs.anthropic.com/en/api/errors>
 
 use crate::dialect::shared::blame::Names;
-use crate::dialect::shared::refusal;
+use crate::dialect::shared::refusal::{self, is_target_unknown};
 use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -66,6 +66,9 @@ impl WireError<'_> {
             "api_error" => FailureClass::Server,
             _ => FailureClass::of_status(status),
         };
+        if class == FailureClass::NotFound && !is_target_unknown("", None, message) {
+            class = FailureClass::UnknownReference; // a file, a container, a skill
+        }
         // A spend limit comes as a 429 too, but waiting does not help.
         let spent = self.details.is_some_and(|details| details.get().contains("enforced_spend_limit_reached"));
         if spent || ACCOUNT.iter().any(|text| message.starts_with(text)) {
@@ -106,7 +109,7 @@ mod tests {
             (401, "authentication_error", FailureClass::Credential),
             (402, "billing_error", FailureClass::Credential),
             (403, "permission_error", FailureClass::Credential),
-            (404, "not_found_error", FailureClass::NotFound),
+            (404, "not_found_error", FailureClass::UnknownReference),
             (429, "rate_limit_error", FailureClass::RateLimited),
             (500, "api_error", FailureClass::Server),
             (504, "timeout_error", FailureClass::Timeout),
@@ -117,6 +120,14 @@ mod tests {
             let body = format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"m"}},"request_id":"r"}}"#);
             assert_eq!(class(status, &body), want, "{kind}");
         }
+    }
+
+    #[test]
+    fn a_model_that_is_not_found_is_told_from_a_file() {
+        let said = |message| class(404, &format!(r#"{{"type":"error","error":{{"type":"not_found_error","message":"{message}"}}}}"#));
+        assert_eq!(["model: claude-x", "Not Found"].map(said), [FailureClass::NotFound; 2]);
+        assert_eq!(said("File not found: file_011CNha8iCJcU1wXNR6q4V8w"), FailureClass::UnknownReference);
+        assert_eq!(class(404, ""), FailureClass::NotFound);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! (API proxies), plain text, HTML, nothing.
 #![expect(clippy::disallowed_types, reason = "errors are rare, and have any shape")]
 
-use crate::dialect::shared::refusal;
+use crate::dialect::shared::refusal::{self, is_target_unknown};
 use crate::llm::failure::{FailureClass, ProviderError};
 use http::HeaderMap;
 use serde_json::Value;
@@ -112,7 +112,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         // What is wrong with the operator's key is not the client's bad request.
         Some(FailureClass::Credential) if status == 400 => FailureClass::Credential,
         _ if status == 403 && said.is_too_long() => FailureClass::BadRequest, // Together's status for it
-        _ => of_status(status),
+        _ => said.class_of(status),
     };
     let message = said.message.unwrap_or_else(|| format!("the provider answered with status {status}"));
     ProviderError { class, message, param: said.param, retry_after: refusal::from_headers(headers) }
@@ -122,7 +122,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
 pub fn in_band(json: &str) -> ProviderError {
     let said = Said::read(json.as_bytes());
     let word = said.word_class();
-    let class = match said.status.map(of_status).or(word) {
+    let class = match said.status.map(|status| said.class_of(status)).or(word) {
         _ if said.blames_account() => FailureClass::Credential,
         class => word.filter(|word| is_exact(*word)).or(class).unwrap_or(FailureClass::Server),
     };
@@ -181,6 +181,8 @@ fn of_status(status: u16) -> FailureClass {
 #[derive(Debug, Default)]
 struct Said {
     message: Option<String>,
+    /// Whether it is JSON.
+    is_json: bool,
     /// `type`, `code` and `status`, in lower case.
     words: String,
     /// A code that is an HTTP status.
@@ -195,7 +197,10 @@ impl Said {
         let text = String::from_utf8_lossy(body.get(..MAX_ERROR_BODY).unwrap_or(body));
         let text = text.trim();
         match serde_json::from_str::<Value>(text) {
-            Ok(value) => said.value(&value),
+            Ok(value) => {
+                said.is_json = true;
+                said.value(&value);
+            }
             Err(_) if text.is_empty() || text.starts_with(['<', '{', '[']) => {} // HTML, or JSON cut off
             Err(_) => {
                 // Some servers refuse a stream with the event that would have ended it.
@@ -255,6 +260,16 @@ impl Said {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':' | b'[' | b']');
         let shown = param.filter(|param| (1..=MAX_PARAM).contains(&param.len()) && param.bytes().all(plain));
         self.param = self.param.take().or_else(|| shown.map(str::to_owned));
+    }
+
+    /// The class of a status with this body.
+    fn class_of(&self, status: u16) -> FailureClass {
+        match &self.message {
+            Some(message) if status == 404 && self.is_json && !is_target_unknown(&self.words, self.param.as_deref(), message) => {
+                FailureClass::UnknownReference
+            }
+            _ => of_status(status),
+        }
     }
 
     /// Whether it says that the prompt and the answer do not fit into the model's context.
@@ -394,17 +409,25 @@ mod tests {
 
     #[test]
     fn the_class_is_the_statuss_unless_the_key_is_to_blame() {
-        use FailureClass::{BadRequest, Credential, NotFound, Overloaded, RateLimited, Timeout};
+        use FailureClass::{BadRequest, Credential, NotFound, Overloaded, RateLimited, Timeout, UnknownReference};
         assert_eq!(
             said(400, r#"{"code":"Client specified an invalid argument","error":"Incorrect API key provided: ab***"}"#).0,
             Credential
         );
         assert_eq!(said(400, r#"{"error":{"message":"x","type":"invalid_request_error","code":"rate_limit"}}"#).0, BadRequest);
         for (status, class) in
-            [(402, Credential), (412, Credential), (404, NotFound), (429, RateLimited), (503, Overloaded), (524, Timeout)]
+            [(402, Credential), (412, Credential), (404, UnknownReference), (429, RateLimited), (503, Overloaded), (524, Timeout)]
         {
             assert_eq!(said(status, r#"{"detail":"x"}"#).0, class);
         }
+        for body in
+            [r#"{"detail":"Not Found"}"#, r#"{"error":{"message":"The model `x` does not exist."}}"#, "{}", "", "<html>", "x", "{\"er"]
+        {
+            assert_eq!(said(404, body).0, NotFound, "{body}");
+        }
+        let item = r#"{"error":{"message":"Item with id 'rs_1' not found.","type":"invalid_request_error","param":"input","code":null}}"#;
+        assert_eq!(said(404, item).0, UnknownReference);
+        assert_eq!(in_band(r#"{"error":{"code":404,"message":"File 'x' not found"}}"#).class, UnknownReference);
     }
 
     #[test]

@@ -67,6 +67,40 @@ impl ProviderError {
     }
 }
 
+/// Words of a 404's type or code that are about the target: OpenAI's `model_not_found`, Azure's `DeploymentNotFound`, Databricks'
+/// `ENDPOINT_NOT_FOUND`.
+const TARGET_CODES: [&str; 3] = ["model", "deployment", "endpoint_not_found"];
+/// The same in messages, as whole words: "The model `x` does not exist", "The API deployment for this resource does not exist".
+const TARGET_WORDS: [&str; 4] = ["model", "models", "deployment", "deployments"];
+/// Messages of a server that has nothing at the target's path.
+const PATH_MESSAGES: [&str; 3] = ["not found", "resource not found", "no route matched with those values"];
+
+/// Whether a 404 with an error body is about the target itself. All others are about what the client's request refers to, which
+/// says nothing about the target: "Item with id 'rs_1' not found", "No endpoints found that support image input".
+/// `codes`: its types and codes.
+pub fn is_target_unknown(codes: &str, param: Option<&str>, message: &str) -> bool {
+    let (codes, message) = (codes.to_ascii_lowercase(), message.trim().to_ascii_lowercase());
+    if param.is_some_and(|param| !param.is_empty()) {
+        return param == Some("model");
+    }
+    TARGET_CODES.iter().any(|code| codes.contains(code))
+        || PATH_MESSAGES.contains(&message.trim_end_matches('.'))
+        || message.starts_with("no endpoints found for ") // OpenRouter
+        || unquoted(&message).any(|word| TARGET_WORDS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric())))
+}
+
+/// The words of a message without what is quoted, which may be the client's own.
+fn unquoted(message: &str) -> impl Iterator<Item = &str> {
+    const QUOTES: [char; 3] = ['`', '\'', '"'];
+    let mut open = None;
+    message.split_whitespace().filter(move |word| {
+        let quote = open.or_else(|| word.chars().next().filter(|first| QUOTES.contains(first)));
+        let bare = word.trim_end_matches(|c: char| !c.is_alphanumeric() && !QUOTES.contains(&c));
+        open = quote.filter(|quote| !bare.ends_with(*quote) || (open.is_none() && bare.len() == 1));
+        quote.is_none()
+    })
+}
+
 /// Words of refusals that are about a member itself.
 const UNSUPPORTED: [&str; 16] = [
     "support",
@@ -184,6 +218,37 @@ mod tests {
         ] {
             let error = ProviderError { class, message: message.into(), param: None, retry_after: None };
             assert_eq!(error.judged(), judged, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_404_is_about_the_target_or_about_what_the_client_refers_to() {
+        for (codes, param, message) in [
+            ("invalid_request_error model_not_found", None, "x"),
+            ("NotFoundError", Some("model"), "x"),
+            ("NotFoundError", None, "The model `x` does not exist."),
+            ("not_found_error", None, "model: claude-x"),
+            ("api_error", None, "model \"x\" not found, try pulling it first"),
+            ("DeploymentNotFound", None, "The API deployment for this resource does not exist."),
+            ("", None, "No endpoints found for x/y."),
+            ("404", None, "Resource not found"),
+            ("", None, "Not Found"),
+            ("", None, "You don't have access to model x"),
+        ] {
+            assert!(is_target_unknown(codes, param, message), "{message}");
+        }
+        for (codes, param, message) in [
+            (
+                "invalid_request_error",
+                Some("input"),
+                "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false.",
+            ),
+            ("invalid_request_error", None, "Item with id 'model' not found."),
+            ("invalid_request_error", None, "File 'the other model' not found."),
+            ("not_found_error", None, "File not found: file_model_1"),
+            ("", None, "No endpoints found that support image input"),
+        ] {
+            assert!(!is_target_unknown(codes, param, message), "{message}");
         }
     }
 
