@@ -44,24 +44,37 @@ pub struct Loaded {
     pub key_problems: Vec<Problem>,
 }
 
+/// An invalid configuration.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Every problem, sorted by position.
+    pub problems: Vec<Problem>,
+    /// The files of [`Loaded::files`] as far as it was read, for the watcher: a missing one may come.
+    pub files: Vec<PathBuf>,
+}
+
 /// Reads a configuration file with the variables of the process. Paths in it are relative to the working directory.
 ///
 /// # Errors
 /// Every problem, sorted by position.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
-    load_after(path, None)
+    load_after(path, None).map_err(|rejected| rejected.problems)
 }
 
 /// The same where key files are in force already.
 ///
 /// # Errors
 /// Also the problems of key files that were in force, and are not valid with this configuration.
-pub fn load_after(path: &Path, before: Option<&KeysDir>) -> Result<Loaded, Vec<Problem>> {
+pub fn load_after(path: &Path, before: Option<&KeysDir>) -> Result<Loaded, Rejected> {
     let name = path.display().to_string();
-    let text = read_text(path).map_err(|what| vec![Problem::unreadable(&name, what)])?;
-    let mut loaded = parse_after(&text, &name, &system::env, (now(), before))?;
-    loaded.files.insert(0, path.to_owned());
-    Ok(loaded)
+    let mut loaded = match read_text(path) {
+        Ok(text) => parse_after(&text, &name, &system::env, (now(), before)),
+        Err(what) => Err(Rejected { problems: vec![Problem::unreadable(&name, what)], files: Vec::new() }),
+    };
+    match &mut loaded {
+        Ok(Loaded { files, .. }) | Err(Rejected { files, .. }) => files.insert(0, path.to_owned()),
+    }
+    loaded
 }
 
 /// Seconds since the epoch.
@@ -92,11 +105,11 @@ fn read_text(path: &Path) -> Result<String, String> {
 /// # Errors
 /// Every problem, sorted by position.
 pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Result<Loaded, Vec<Problem>> {
-    parse_after(text, file_name, env, (now(), None))
+    parse_after(text, file_name, env, (now(), None)).map_err(|rejected| rejected.problems)
 }
 
 /// The same at another time, in seconds since the epoch, for warnings of what expires, and where key files are in force already.
-fn parse_after(text: &str, file_name: &str, env: Env<'_>, (now, before): (i64, Option<&KeysDir>)) -> Result<Loaded, Vec<Problem>> {
+fn parse_after(text: &str, file_name: &str, env: Env<'_>, (now, before): (i64, Option<&KeysDir>)) -> Result<Loaded, Rejected> {
     let mut reader = Reader::new(env);
     let node = tree::parse(text, &mut reader.problems);
     let file = node.as_ref().and_then(|node| file::File::read(node, &mut reader));
@@ -104,17 +117,18 @@ fn parse_after(text: &str, file_name: &str, env: Env<'_>, (now, before): (i64, O
     let snapshot = file.map(|file| builder.build(file));
     let (key_problems, mut warnings): (Vec<_>, Vec<_>) =
         builder.key_problems.into_iter().partition(|problem| problem.severity == Severity::Error);
+    let files = std::mem::take(&mut builder.reader.files);
     if builder.has_lost_keys {
-        return Err(key_problems);
+        return Err(Rejected { problems: key_problems, files });
     }
     match (node, snapshot) {
         (Some(node), Some(snapshot)) if builder.reader.problems.count() == 0 => {
             review::review(&node, &snapshot, now, &mut builder.reader.problems);
             warnings.splice(0..0, Problem::list(builder.reader.problems, file_name, text));
             let snapshot = Snapshot { digest: Sha256::digest(text).into(), ..snapshot };
-            Ok(Loaded { snapshot, files: builder.reader.files, warnings, key_problems })
+            Ok(Loaded { snapshot, files, warnings, key_problems })
         }
-        _ => Err(Problem::list(builder.reader.problems, file_name, text)),
+        _ => Err(Rejected { problems: Problem::list(builder.reader.problems, file_name, text), files }),
     }
 }
 

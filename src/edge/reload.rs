@@ -5,7 +5,7 @@ use super::live::Live;
 use super::serve::Process;
 use crate::config::problem::Problem;
 use crate::config::snapshot::Snapshot;
-use crate::config::{self, Loaded, key_files};
+use crate::config::{self, Loaded, Rejected, key_files};
 use crate::system;
 use crate::telemetry::labels::Reload;
 use crate::yaml::problem::Severity;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 
 /// Poll interval. Polling detects what notifications miss: replaced files, the symbolic links of a ConfigMap, network file
 /// systems. A change is applied by the second poll that finds it.
@@ -24,6 +25,10 @@ pub const KEYS_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// After so many polls in a row that found different changes, key files are applied as they are: a file that is written again and
 /// again must not hold up the end of a key in another one.
 const MAX_UNSETTLED: u32 = 3;
+
+/// After so long a configuration that could not be applied is tried again although no file has changed: what it needs may be
+/// available by then.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum number of warnings logged per configuration.
 const MAX_WARNINGS: usize = 32;
@@ -110,7 +115,19 @@ fn file_states(of: &[FileState]) -> Vec<FileState> {
 pub struct Reloader {
     path: PathBuf,
     watch: Arc<Mutex<FileWatch<FileState>>>,
+    /// When to try again.
+    retry_at: Mutex<Option<Instant>>,
     keys: Arc<Keys>,
+}
+
+/// A configuration that was read, and its problems: warnings, and those of key files.
+type Next = (Live, Vec<Problem>, Vec<Problem>);
+
+/// Why a configuration is not applied.
+struct Failed {
+    problems: Vec<String>,
+    /// Whether it may be applied later, as it is.
+    retry: bool,
 }
 
 /// The watch of key files.
@@ -126,7 +143,7 @@ impl Reloader {
         let watch = FileWatch::new(files.iter().map(|f| file_state(f)).collect());
         // Nothing is known of the key files: the first polls read them again, and find what is in force.
         let keys = Keys { watch: Mutex::new(ImpatientWatch::new(Vec::new())), publishing: Mutex::new(()) };
-        Self { path, watch: Arc::new(Mutex::new(watch)), keys: Arc::new(keys) }
+        Self { path, watch: Arc::new(Mutex::new(watch)), retry_at: Mutex::default(), keys: Arc::new(keys) }
     }
 
     /// Applies changed key files, once they have not changed further since the last poll.
@@ -148,13 +165,21 @@ impl Reloader {
             let now = file_states(&read);
             watch.lock().poll(now)
         });
+        let is_due = self.retry_at.lock().is_some_and(|at| at <= Instant::now());
         if changed.await.unwrap_or(false) {
             self.reload(process).await;
+        } else if is_due {
+            self.attempt(process, true).await;
         }
     }
 
     /// Reads the files and applies the configuration, or logs why it is invalid.
     pub async fn reload(&self, process: &Arc<Process>) {
+        self.attempt(process, false).await;
+    }
+
+    /// [`Self::reload`]; `again`: of a configuration whose problems are known.
+    async fn attempt(&self, process: &Arc<Process>, again: bool) {
         let (path, watch) = (self.path.clone(), self.watch.clone());
         let old = process.live.load_full();
         let before = old.clone();
@@ -162,8 +187,9 @@ impl Reloader {
             log::error!("the reload failed; the configuration is unchanged");
             return;
         };
+        *self.retry_at.lock() = next.as_ref().err().filter(|failed| failed.retry).map(|_| Instant::now() + RETRY_INTERVAL);
         match next {
-            Err(problems) => rejected(process, &old, problems),
+            Err(failed) => rejected(process, &old, failed.problems, again),
             Ok((live, warnings, key_problems)) => {
                 tell(process, key_problems);
                 for signer in live.expiring_signers() {
@@ -247,20 +273,23 @@ pub fn tell(process: &Process, problems: Vec<Problem>) {
     }
 }
 
-fn next(path: &Path, watch: &Mutex<FileWatch<FileState>>, old: &Live) -> Result<(Live, Vec<Problem>, Vec<Problem>), Vec<String>> {
+fn next(path: &Path, watch: &Mutex<FileWatch<FileState>>, old: &Live) -> Result<Next, Failed> {
     // Before the read: an invalid file is reported once, not on every poll.
     watch.lock().before_read();
-    let errors =
-        |problems: Vec<Problem>| problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect::<Vec<_>>();
-    let before = old.snapshot.keys_dir.as_ref();
-    let Loaded { snapshot, files, warnings, key_problems } = config::load_after(path, before).map_err(errors)?;
-    watch.lock().after_read(&files);
+    let loaded = config::load_after(path, old.snapshot.keys_dir.as_ref());
+    let (Ok(Loaded { files, .. }) | Err(Rejected { files, .. })) = &loaded;
+    watch.lock().after_read(files);
+    let Loaded { snapshot, warnings, key_problems, .. } = loaded.map_err(|rejected| {
+        let errors = rejected.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        Failed { problems: errors.map(ToString::to_string).collect(), retry: false }
+    })?;
     let listeners = |s: &Snapshot| s.listen.iter().map(|l| (l.address.clone(), l.tls.is_some(), l.proxy_protocol)).collect::<Vec<_>>();
     let fixed = |s: &Snapshot| (listeners(s), s.admin, s.server.threads);
     if fixed(&snapshot) != fixed(&old.snapshot) {
         log::warn!("changes of listeners, the admin address and threads take effect after an upgrade or restart");
     }
-    Live::new(snapshot, Some(old)).map(|live| (live, warnings, key_problems)).map_err(|e| vec![e])
+    let live = Live::new(snapshot, Some(old)).map_err(|why| Failed { problems: vec![why], retry: true })?;
+    Ok((live, warnings, key_problems))
 }
 
 /// Logs the warnings of the new configuration that the previous one did not have. `/status` lists all.
@@ -287,7 +316,10 @@ fn applied(process: &Process, live: &Live) {
     reloads.problems.clear();
 }
 
-fn rejected(process: &Process, live: &Live, problems: Vec<String>) {
+fn rejected(process: &Process, live: &Live, problems: Vec<String>, again: bool) {
+    if again && process.reloads.lock().problems == problems {
+        return;
+    }
     for problem in &problems {
         log::error!("configuration not changed: {problem}");
     }

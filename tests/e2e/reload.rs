@@ -190,3 +190,17 @@ async fn a_warning_is_logged_once_and_shown_while_it_holds() {
         until("the log", async || (gateway.output.text().matches("`lease` has no effect").count() == logged).then_some(())).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_comes_after_its_configuration_is_found() {
+    let sim = Sim::start().await;
+    let gateway = Gateway::start(&config(&sim, "one")).await;
+    let key_file = gateway.dir.join("provider.key");
+    let provider = format!("{{ kind: openai, base_url: \"http://{}/openai/v1\", api_key_file: {} }}", sim.address(), key_file.display());
+    std::fs::write(&gateway.path, gateway.text(&config(&sim, "two").replace(&sim.provider(), &provider))).unwrap();
+    until("the rejection", async || (gateway.metric("tidegate_config_reloads_total{result=\"rejected\"}").await >= 1.0).then_some(()))
+        .await;
+    only_route(&gateway, "one").await;
+    gateway.dir.write("provider.key", "sk-late\n");
+    only_route(&gateway, "two").await;
+}

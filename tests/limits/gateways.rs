@@ -222,3 +222,18 @@ fn over_tls_with_the_rights_of_the_example() {
     assert!(page.contains(r#""dimension":"requests","per_ms":3600000,"limit":1,"used":1"#), "{page}");
     assert_eq!(errors, 0);
 }
+
+#[test]
+fn a_store_that_is_away_at_a_reload_is_used_once_it_is_there() {
+    let (mut redis, simulator) = (Redis::start(), Process::simulator());
+    redis.stop();
+    let none = Limits { store: "{ store: memory }".to_owned(), ..Limits::team("[]", &redis, STRICT) };
+    let gateway = Process::gateway(&none, simulator.port);
+    gateway.reconfigure(&Limits::team("[ { requests: 2, per: 1h } ]", &redis, STRICT), simulator.port);
+    let rejected = || gateway.metric("tidegate_config_reloads_total{result=\"rejected\"}");
+    until("the rejection", || rejected() >= 1.0);
+    assert_eq!(gateway.ask("r").0, 200);
+    redis.again();
+    until("the shared limit", || gateway.ask("r").1.contains("x-ratelimit-limit-requests: 2"));
+    assert_eq!(rejected(), 1.0, "the same problem is reported once");
+}

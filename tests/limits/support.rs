@@ -292,6 +292,11 @@ impl Process {
         Self { child, config: Some(path), port, admin }
     }
 
+    /// Writes another configuration for this gateway, which finds it.
+    pub fn reconfigure(&self, limits: &Limits<'_>, simulator: u16) {
+        std::fs::write(self.config.as_ref().unwrap(), limits.yaml(self.port, self.admin, simulator)).unwrap();
+    }
+
     /// What a gateway has printed.
     pub fn output(&self) -> String {
         self.config.as_ref().map_or_else(String::new, |path| std::fs::read_to_string(path.with_extension("log")).unwrap())

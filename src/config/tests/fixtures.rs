@@ -10,7 +10,7 @@ const DAY: i64 = 86_400;
 fn printed(text: &str, name: &str, now: i64) -> String {
     let problems = match parse_after(text, name, &env, (now, None)) {
         Ok(loaded) => [loaded.key_problems, loaded.warnings].concat(),
-        Err(problems) => problems,
+        Err(rejected) => rejected.problems,
     };
     // A new kind changes no file.
     let kinds: Vec<_> = crate::provider::catalogue::kinds().iter().map(|kind| kind.name.as_str()).collect();
