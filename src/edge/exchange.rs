@@ -342,7 +342,7 @@ impl Exchange {
     }
 
     fn on_error(&mut self, failure: Option<AttemptFailure>, connection: Connection) -> bool {
-        let action = self.shared.lock().life.on_error(failure, connection);
+        let action = self.shared.lock().life.on_error(failure, connection, Instant::now().into_std());
         match action {
             Action::Reconnect => true,
             Action::Fail(failure) => self.fail(failure),
@@ -355,8 +355,8 @@ impl Exchange {
     pub fn on_final_error(&mut self, e: &Error) -> Reply {
         let (action, is_opaque) = {
             let life = &mut self.shared.lock().life;
-            let failure = failure::of(e, || life.late(Instant::now().into_std()));
-            (life.on_error(failure, Connection::default()), life.is_opaque())
+            let now = Instant::now().into_std();
+            (life.on_error(failure::of(e, || life.late(now)), Connection::default(), now), life.is_opaque())
         };
         match action {
             _ if self.broken_off => Reply::Nothing,

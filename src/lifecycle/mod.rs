@@ -97,6 +97,8 @@ struct Timer {
     timeouts: Timeouts,
     stream: bool,
     began: Instant,
+    /// When the request was sent on this connection.
+    sent: Instant,
     /// When the provider last sent anything; the time that a slow client takes is not counted.
     read: Option<Instant>,
 }
@@ -199,7 +201,7 @@ impl Lifecycle {
             && let Progress::Connecting(_) = attempt.progress
         {
             let began = *attempt.began.get_or_insert(now);
-            attempt.progress = Progress::Awaiting(Timer { timeouts: *timeouts, stream, began, read: None });
+            attempt.progress = Progress::Awaiting(Timer { timeouts: *timeouts, stream, began, sent: now, read: None });
             self.rearm = true;
         }
     }
@@ -269,7 +271,7 @@ impl Lifecycle {
     }
 
     /// An error under way. `None`: one that a hook has raised after it had told of the failure here.
-    pub fn on_error(&mut self, failure: Option<AttemptFailure>, on: Connection) -> Action {
+    pub fn on_error(&mut self, failure: Option<AttemptFailure>, on: Connection, now: Instant) -> Action {
         use AttemptFailure as F;
         let (attempt, failure) = match (&mut self.state, failure) {
             (State::Settled, _) => return Action::Finish,
@@ -280,7 +282,7 @@ impl Lifecycle {
             (State::Attempting(attempt), failure) => (attempt, failure),
         };
         if let Some(F::Disconnected(delivery)) = failure
-            && attempt.take_reconnect(delivery, on)
+            && attempt.take_reconnect(delivery, on, now)
         {
             self.rearm = true;
             return Action::Reconnect;
@@ -412,7 +414,7 @@ impl Lifecycle {
 
     /// The next instant at which something is due.
     pub fn due(&self) -> Option<(Instant, Due)> {
-        let deadline = match &self.state {
+        match self.state {
             State::Received | State::Ending(None) | State::Settled => return None,
             State::Ending(Some(until)) => return Some((until, Due::UpstreamEnd)),
             State::Admitted(_) | State::Attempting(_) | State::Relaying(..) => {}
@@ -436,6 +438,7 @@ impl Lifecycle {
                 Progress::Answering(timer, _) | Progress::Refused(timer, _) => Some(timer.next(false)),
             },
             State::Relaying(timer, _) => Some(timer.next(true)),
+            State::Received | State::Admitted(_) | State::Ending(_) | State::Settled => None,
         };
         [attempt, self.deadline].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
@@ -455,10 +458,11 @@ impl Lifecycle {
 
 impl Attempt {
     /// Takes one of its reconnects, if what happened on its connection allows it and there is one left.
-    fn take_reconnect(&mut self, delivery: Delivery, on: Connection) -> bool {
+    fn take_reconnect(&mut self, delivery: Delivery, on: Connection, now: Instant) -> bool {
+        let at_once = !matches!(&self.progress, Progress::Awaiting(timer) if now.saturating_duration_since(timer.sent) > STALE_AFTER);
         let (allowed, taken, most) = match delivery {
             Delivery::Refused | Delivery::Unprocessed => (true, &mut self.unprocessed, MAX_UNPROCESSED),
-            Delivery::Doubtful => (on.reused, &mut self.stale, MAX_STALE),
+            Delivery::Doubtful => (on.reused && at_once, &mut self.stale, MAX_STALE),
             Delivery::Processed => return false,
         };
         let received = on.received || !matches!(self.progress, Progress::Connecting(_) | Progress::Awaiting(_));
@@ -494,6 +498,9 @@ impl Timer {
 /// Reconnects of one attempt after a connection that had served others broke. A server that has gone away takes all of its
 /// connections with it, and the pool does not always know yet.
 const MAX_STALE: u8 = 3;
+/// A connection that the server had closed breaks within a round trip of the request. One that breaks later may have had it
+/// processed.
+const STALE_AFTER: Duration = Duration::from_secs(1);
 /// Reconnects of one attempt whose request was not processed. A server that ends each connection after a number of requests
 /// refuses all that are under way beyond it, and with many at a time that is more than one connection.
 const MAX_UNPROCESSED: u8 = 8;

@@ -71,7 +71,11 @@ impl Lifecycle {
     }
 
     fn error(&mut self, failure: Option<AttemptFailure>, on: Connection) -> String {
-        match self.on_error(failure, on) {
+        let now = match &self.state {
+            State::Attempting(Attempt { progress: Progress::Awaiting(timer), .. }) => timer.sent,
+            _ => Instant::now(),
+        };
+        match self.on_error(failure, on, now) {
             Action::Fail(failure) => format!("Fail({failure})"),
             Action::Truncate(failure) => format!("Truncate({failure})"),
             Action::Next(failure) => format!("Next({})", failure.map_or_else(String::new, |failure| failure.to_string())),
@@ -193,24 +197,46 @@ fn an_attempt_reconnects_a_few_times_on_connections_that_had_served_others() {
     ] {
         let mut life = states(t).remove(4);
         for _ in 0..most {
-            assert_eq!(life.on_error(lost(delivery), on), Action::Reconnect, "{delivery:?} {on:?}");
+            assert_eq!(life.on_error(lost(delivery), on, t + STALE_AFTER), Action::Reconnect, "{delivery:?} {on:?}");
             life.send(&TIMEOUTS, true, t);
         }
-        assert_eq!(life.on_error(lost(delivery), on), Action::Fail(AttemptFailure::Disconnected(delivery)), "{delivery:?} {on:?}");
+        let failed = Action::Fail(AttemptFailure::Disconnected(delivery));
+        assert_eq!(life.on_error(lost(delivery), on, t + STALE_AFTER), failed, "{delivery:?} {on:?}");
     }
+    let mut life = states(t).remove(4);
+    assert_eq!(life.on_error(lost(Delivery::Doubtful), reused, t), Action::Reconnect);
+    life.send(&TIMEOUTS, true, t + 9 * SECOND);
+    assert_eq!(life.on_error(lost(Delivery::Doubtful), reused, t + 10 * SECOND), Action::Reconnect);
+    life.send(&TIMEOUTS, true, t + 10 * SECOND);
+    let later = t + 12 * SECOND;
+    assert_eq!(
+        life.on_error(lost(Delivery::Doubtful), reused, later),
+        Action::Fail(AttemptFailure::Disconnected(Delivery::Doubtful)),
+        "it may have been processed"
+    );
+}
+
+#[test]
+fn a_wait_that_ended_elsewhere_has_the_deadline_that_has_passed() {
+    let t = Instant::now();
+    let mut life = states(t).remove(4);
+    assert_eq!([5, 10, 30].map(|seconds| life.late(t + seconds * SECOND)), [Deadline::FirstByte; 3]);
+    life.deadline = Some((t + 3 * SECOND, Deadline::Request));
+    assert_eq!([2, 3].map(|seconds| life.late(t + seconds * SECOND)), [Deadline::FirstByte, Deadline::Request]);
 }
 
 #[test]
 fn an_attempt_connects_to_every_address_and_then_says_why_the_last_one_failed() {
     let (mut life, other) = (states(Instant::now()).remove(3), Connection { other_address: true, ..Connection::default() });
     let connect = |connect| Some(AttemptFailure::Connect(connect));
-    assert_eq!(life.on_error(connect(Connect::Untrusted), other), Action::Reconnect);
+    let now = Instant::now();
+    assert_eq!(life.on_error(connect(Connect::Untrusted), other, now), Action::Reconnect);
     assert_eq!(
-        life.on_error(connect(Connect::TimedOut), other),
+        life.on_error(connect(Connect::TimedOut), other, now),
         Action::Fail(AttemptFailure::Connect(Connect::TimedOut)),
         "its time to connect is over"
     );
-    let left = life.on_error(connect(Connect::UnknownHost), Connection::default());
+    let left = life.on_error(connect(Connect::UnknownHost), Connection::default(), now);
     assert_eq!(left, Action::Fail(AttemptFailure::Connect(Connect::Untrusted)));
 }
 
@@ -316,7 +342,7 @@ fn a_new_attempt_forgets_the_old_one_and_a_reconnect_keeps_its_time() {
     let mut life = states(t).remove(4);
     life.heartbeat = None;
     let lost = Some(AttemptFailure::Disconnected(Delivery::Refused));
-    assert_eq!(life.on_error(lost, Connection::default()), Action::Reconnect);
+    assert_eq!(life.on_error(lost, Connection::default(), t), Action::Reconnect);
     life.send(&TIMEOUTS, true, t + 5 * SECOND);
     assert_eq!(life.due(), Some((t + 10 * SECOND, Due::Late(Deadline::FirstByte))));
     life.fail(&AttemptFailure::Truncated);
