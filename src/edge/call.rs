@@ -141,7 +141,10 @@ impl Call {
     /// # Errors
     /// Why the target cannot be asked.
     pub async fn begin(&mut self, turn: NextAttempt, live: &Live) -> Result<Attempt, AttemptFailure> {
-        let NextAttempt { target, tracker, .. } = turn;
+        let NextAttempt { target, mut tracker, .. } = turn;
+        if !self.operation.generates() || !self.parsed.as_ref().is_some_and(|parsed| parsed.stream()) {
+            tracker.skip_latency();
+        }
         let provider = target.provider.index;
         let model: Box<str> = self.model(&target).into();
         if let Beside::Responses { without_reasoning, .. } = &mut self.beside {

@@ -217,7 +217,7 @@ impl HealthEntry {
         };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let began = now.saturating_add(nanoseconds(wait));
-        Some(AttemptTracker { entry: self.clone(), role, rules, began, answered: false })
+        Some(AttemptTracker { entry: self.clone(), role, rules, began, measures: true, answered: false })
     }
 }
 
@@ -239,6 +239,8 @@ pub struct AttemptTracker {
     role: Role,
     rules: Ejection,
     began: u64,
+    /// Whether the time to the first content is that to a first token.
+    measures: bool,
     /// Whether the first content arrived.
     answered: bool,
 }
@@ -249,10 +251,18 @@ impl AttemptTracker {
         self.entry.pause(wait, now);
     }
 
+    /// Call it for an attempt whose answer is no stream of tokens: the time that a whole answer takes says nothing of the time to
+    /// a first token.
+    pub fn skip_latency(&mut self) {
+        self.measures = false;
+    }
+
     /// Records the first content as success, even if the response fails later. Returns why the target was ejected if it
     /// is available again.
     pub fn succeeded(&mut self, now: u64) -> Option<Cause> {
-        self.entry.latency.observe(self.took(now), now);
+        if self.measures {
+            self.entry.latency.observe(self.took(now), now);
+        }
         if self.rules.failures > 0 {
             self.entry.record.succeeded(self.rules.window, now);
         }
@@ -268,7 +278,9 @@ impl AttemptTracker {
     pub fn failed(mut self, cause: Cause, now: u64) -> Option<Outage> {
         let (availability, rules) = (&self.entry.availability, self.rules);
         if cause == Cause::Failures {
-            self.entry.latency.observe_at_least(self.took(now), now);
+            if self.measures && !self.answered {
+                self.entry.latency.observe_at_least(self.took(now), now);
+            }
             if rules.failures == 0 {
                 return None;
             }

@@ -130,6 +130,28 @@ fn one_probe_decides_and_what_began_before_it_does_not() {
 }
 
 #[test]
+fn only_the_wait_for_a_first_token_is_its_latency() {
+    let (s, h) = health(&[1, 1]);
+    let load = |now| h.fixed(0).load(now);
+    for buffered in [true, false] {
+        let mut whole = ask(&s, &h, SECOND).unwrap();
+        whole.skip_latency();
+        if buffered {
+            whole.succeeded(300 * SECOND);
+        }
+        assert_eq!(whole.failed(Cause::Failures, 600 * SECOND), None);
+        assert_eq!(load(600 * SECOND), 0);
+    }
+    let mut stream = ask(&s, &h, 600 * SECOND).unwrap();
+    stream.succeeded(601 * SECOND);
+    assert_eq!(stream.failed(Cause::Failures, 900 * SECOND), None);
+    assert!((1..=1_000_000).contains(&load(601 * SECOND)), "its break is no wait for a first token");
+    let late = ask(&s, &h, 900 * SECOND).unwrap();
+    assert_eq!(late.failed(Cause::Failures, 960 * SECOND), None);
+    assert_eq!(load(960 * SECOND), 60_000_000);
+}
+
+#[test]
 fn a_probe_that_tells_nothing_makes_room_for_another() {
     let (s, h) = health(&[1, 1]);
     ejected(&s, &h);
