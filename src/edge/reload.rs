@@ -198,7 +198,14 @@ impl Reloader {
                 let (keys, process) = (self.keys.clone(), process.clone());
                 let published = tokio::task::spawn_blocking(move || {
                     let _one_at_a_time = keys.publishing.lock();
-                    let live = if Arc::ptr_eq(&process.live.load(), &old) { live } else { with_keys(live, &process) };
+                    let current = process.live.load_full();
+                    let live = if Arc::ptr_eq(&current, &old) {
+                        live
+                    } else {
+                        let (live, problems) = with_keys(live, &current);
+                        tell(&process, problems);
+                        live
+                    };
                     crate::telemetry::log::configure(&live.snapshot.log);
                     applied(&process, &live);
                     process.check_max_connections(&live.snapshot.server);
@@ -242,19 +249,24 @@ impl Keys {
     }
 }
 
-/// A generation that is not in force yet, with the key files as they are now: they have changed while it was made.
-fn with_keys(live: Live, process: &Process) -> Live {
-    let Some(dir) = &live.snapshot.keys_dir else { return live };
-    let current = process.live.load();
-    let in_force = current.snapshot.keys_dir.as_ref().filter(|other| other.path == dir.path).map_or(&dir.in_force, |other| &other.in_force);
-    let (snapshot, problems) = dir.reread(&live.snapshot, in_force, &system::env, unix_time());
-    tell(process, problems);
-    match snapshot.map(|snapshot| Live::new(snapshot, Some(&live))) {
-        None => live,
-        Some(Ok(newer)) => newer,
-        Some(Err(why)) => {
+/// A generation that is not in force yet, with the key files as they are now, and their problems. They have changed while it was
+/// made, so that `current` is in force, which was made later.
+fn with_keys(live: Live, current: &Live) -> (Live, Vec<Problem>) {
+    let (changed, problems) = match &live.snapshot.keys_dir {
+        None => (None, Vec::new()),
+        Some(dir) => {
+            let same_dir = current.snapshot.keys_dir.as_ref().filter(|other| other.path == dir.path);
+            let in_force = same_dir.map_or(&dir.in_force, |other| &other.in_force);
+            dir.reread(&live.snapshot, in_force, &system::env, unix_time())
+        }
+    };
+    // Made again even if it has these keys already: the limits' meters have the amounts of the generation that was made last.
+    let snapshot = changed.unwrap_or_else(|| live.snapshot.clone());
+    match Live::new(snapshot, Some(&live)) {
+        Ok(newer) => (newer, problems),
+        Err(why) => {
             log::error!("keys not changed: {why}");
-            live
+            (live, problems)
         }
     }
 }
@@ -369,6 +381,24 @@ mod tests {
         let now = file_states(&watch.read);
         assert!(!watch.poll(now.clone()) && watch.poll(now));
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_limit_has_the_amount_of_the_configuration_that_is_applied_last() {
+        let config = |amount: u32| {
+            let text = format!(
+                "auth: none\nproviders: {{ p: {{ kind: vllm, base_url: \"http://127.0.0.1:1/v1\" }} }}\n\
+                 routes: {{ r: {{ targets: [ {{ provider: p, model: m }} ], limits: [ {{ requests: {amount}, per: 1h }} ] }} }}\n"
+            );
+            config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}")).snapshot
+        };
+        let old = Live::new(config(10), None).unwrap();
+        let next = Live::new(config(20), Some(&old)).unwrap();
+        // Key files change meanwhile.
+        let keys = Live::new(old.snapshot.clone(), Some(&old)).unwrap();
+        let (applied, _) = with_keys(next, &keys);
+        let amounts: Vec<u64> = applied.limiter.statuses(applied.now()).map(|(_, status)| status.limit).collect();
+        assert_eq!(amounts, [20]);
     }
 
     fn tempdir() -> PathBuf {
