@@ -219,7 +219,7 @@ impl SharedStore {
         permit.leave_provider();
         let (counted, decision) = match permit.take_prefetched(provider) {
             Some(prefetched) => prefetched,
-            None => match (self.redis.enter(provider, &permit.estimate()).await, self.on_failure) {
+            None => match (self.redis.enter(provider, permit.estimate()).await, self.on_failure) {
                 (Ok(decision), _) => (Counted::Shared(Arc::clone(&self.redis)), decision),
                 (Err(StoreUnavailable), StoreFailure::Local) => {
                     permit.note_store_failure();

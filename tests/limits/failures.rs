@@ -3,6 +3,7 @@
 use crate::support::{Limits, Node, Redis, until_async};
 use std::time::Duration;
 use tidegate::limit::{LimitError, Used};
+use tokio::time::timeout;
 
 const ONE: &str = "[ { requests: 1, per: 30d } ]";
 
@@ -113,4 +114,23 @@ async fn what_is_used_during_an_outage_is_charged_when_it_is_over() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     redis.again();
     until_async("the charge", async || matches!(node.admit(1).await, Err(LimitError::Exceeded(_)))).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_a_round_trip_holds_nothing() {
+    let redis = Redis::start();
+    let team = Limits::team("[ { concurrent: 2 }, { tokens: 100, per: 30d } ]", &redis, "on_store_failure: deny, store_timeout: 10s");
+    let node = Node::new(&Limits { provider: "[ { concurrent: 1 } ]", ..team });
+    let mut permit = node.admit(1).await.unwrap();
+    permit.release_prefetched();
+    let () = redis.command(&["CLIENT", "PAUSE", "500", "ALL"]);
+    let short = Duration::from_millis(50);
+    assert!(timeout(short, node.admit(90)).await.is_err());
+    assert!(timeout(short, node.store.enter(&mut permit, 0, node.now())).await.is_err());
+    until_async("all that they took", async || match node.admit(90).await {
+        Ok(mut second) => node.store.enter(&mut second, 0, node.now()).await.is_ok(),
+        Err(_) => false,
+    })
+    .await;
+    assert_eq!(node.errors(), 0);
 }

@@ -5,6 +5,7 @@
 //!   connection and the thread that reports usage in the background.
 //! - A failure is returned as [`StoreUnavailable`]; [`super::store`] applies the policy. If a reply is lost, its charge
 //!   to `requests` remains in Redis; reservations and in-flight counts are restated.
+//!   A decision that the client does not wait for any more is awaited and reverted ([`to_end`]).
 //! - Commands: EVALSHA, EVAL, SCRIPT LOAD, SET, DEL, PEXPIRE; keys: `{tidegate}:*`. Requires Redis 5 or a compatible
 //!   server: one server, Sentinels, or a cluster ([`server`]). All keys share a hash tag, so a cluster adds
 //!   availability, not capacity.
@@ -22,6 +23,7 @@ pub mod cell;
 pub mod client;
 pub mod health;
 pub mod server;
+mod to_end;
 
 use super::memory::Limiter;
 use super::permit::{Counted, Permit};
@@ -36,6 +38,7 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
+use to_end::ToEnd;
 use tokio::time::timeout_at;
 
 /// Prefix of every key; Redis Cluster hashes the part in braces.
@@ -76,9 +79,6 @@ impl std::fmt::Debug for RedisLimiter {
 
 type Cells<'a> = SmallVec<[&'a Arc<Cell>; 8]>;
 
-/// Reply of the script.
-struct Reply {
-    epoch: u64,
 /// Units that a call leases of each limit, in order.
 struct Leases<'a>(SmallVec<[(&'a Cell, u64); 8]>);
 
@@ -94,6 +94,9 @@ impl Drop for Leases<'_> {
     }
 }
 
+/// Reply of the script.
+struct Reply {
+    epoch: u64,
     numbers: Vec<i64>,
     sent: Instant,
 }
@@ -179,11 +182,27 @@ impl RedisLimiter {
         provider: Option<usize>,
         estimate: Estimate,
     ) -> Result<Result<Permit, LimitExceeded>, StoreUnavailable> {
-        let mut cells = self.own(subject, Some(route));
-        let permit = |admission| Permit::new(&self.limiter, *subject, route, estimate, Counted::Shared(Arc::clone(self)), admission);
-        if let Some(admission) = self.spend(&cells, &estimate) {
-            return Ok(Ok(permit(admission)));
+        if let Some(admission) = self.spend(&self.own(subject, Some(route)), &estimate) {
+            return Ok(Ok(self.permit(subject, route, estimate, admission)));
         }
+        let (this, subject) = (Arc::clone(self), *subject);
+        // A permit that nobody waits for is dropped, which releases what it holds.
+        ToEnd::new(async move { this.decide(&subject, route, provider, estimate).await }, drop).await
+    }
+
+    fn permit(self: &Arc<Self>, subject: &Subject, route: usize, estimate: Estimate, admission: Admission) -> Permit {
+        Permit::new(&self.limiter, *subject, route, estimate, Counted::Shared(Arc::clone(self)), admission)
+    }
+
+    /// [`Self::admit`] by Redis.
+    async fn decide(
+        self: &Arc<Self>,
+        subject: &Subject,
+        route: usize,
+        provider: Option<usize>,
+        estimate: Estimate,
+    ) -> Result<Result<Permit, LimitExceeded>, StoreUnavailable> {
+        let mut cells = self.own(subject, Some(route));
         let first = cells.len();
         if let Some(provider) = provider {
             cells.extend(self.of_provider(provider));
@@ -191,7 +210,7 @@ impl RedisLimiter {
         let reply = self.call("admit", &cells, first, &estimate).await?;
         let (own, of_provider) = cells.split_at_checked(first).unwrap_or_default();
         let mut permit = match self.read(&reply, 0, 0, own, &estimate) {
-            Ok(admission) => permit(admission),
+            Ok(admission) => self.permit(subject, route, estimate, admission),
             Err(exceeded) => return Ok(Err(exceeded)),
         };
         if let (Some(provider), false) = (provider, of_provider.is_empty()) {
@@ -204,13 +223,26 @@ impl RedisLimiter {
     ///
     /// # Errors
     /// The failure of Redis, or the limit with the longest wait.
-    pub async fn enter(&self, provider: usize, estimate: &Estimate) -> Result<Result<Admission, LimitExceeded>, StoreUnavailable> {
-        let cells = self.of_provider(provider).collect();
-        if let Some(admission) = self.spend(&cells, estimate) {
+    pub async fn enter(
+        self: &Arc<Self>,
+        provider: usize,
+        estimate: Estimate,
+    ) -> Result<Result<Admission, LimitExceeded>, StoreUnavailable> {
+        if let Some(admission) = self.spend(&self.of_provider(provider).collect(), &estimate) {
             return Ok(Ok(admission));
         }
-        let reply = self.call("admit", &cells, cells.len(), estimate).await?;
-        Ok(self.read(&reply, 0, 0, &cells, estimate))
+        let (this, other) = (Arc::clone(self), Arc::clone(self));
+        let decide = async move {
+            let cells: Cells<'_> = this.of_provider(provider).collect();
+            let reply = this.call("admit", &cells, cells.len(), &estimate).await?;
+            Ok(this.read(&reply, 0, 0, &cells, &estimate))
+        };
+        let release = move |decision| {
+            if let Ok(Ok(_)) = decision {
+                other.limiter.of_provider(provider).for_each(|cell| other.release(cell, Some(&estimate)));
+            }
+        };
+        ToEnd::new(decide, release).await
     }
 
     /// Replaces a reservation by actual usage.
@@ -323,6 +355,7 @@ impl RedisLimiter {
         };
         let waited = timeout_at(deadline, self.client.session(self.wait_for_session)).await;
         let mut session = waited.ok().flatten().ok_or_else(|| failed(StoreError::NotConnected))?;
+        let leases = self.leases(if operation == "admit" { cells } else { &[] }, first, estimate);
         loop {
             let sent = system::now();
             let reply = timeout_at(deadline, self.invoke(&session, operation, cells, first, estimate, &leases)).await;
@@ -355,7 +388,7 @@ impl RedisLimiter {
         cells: &[&Arc<Cell>],
         first: usize,
         estimate: &Estimate,
-        let leases = self.leases(if operation == "admit" { cells } else { &[] }, first, estimate);
+        leases: &Leases<'_>,
     ) -> ::redis::RedisResult<Vec<i64>> {
         let command = |how: &str, script: &str| {
             let mut command = Cmd::new();
@@ -364,7 +397,7 @@ impl RedisLimiter {
                 command.arg(&cell.key);
             }
             command.arg(operation).arg(&session.node).arg(client::HOLD_TTL.as_micros() as u64).arg(first);
-            for cell in cells {
+            for (index, cell) in cells.iter().enumerate() {
                 let rule = cell.touch();
                 parameters(&mut command, &rule, cost(&rule, estimate), leases.of(index));
             }
@@ -385,7 +418,6 @@ impl RedisLimiter {
         reply: &Reply,
         group: usize,
         skip: usize,
-        leases: &Leases<'_>,
         cells: &[&Arc<Cell>],
         estimate: &Estimate,
     ) -> Result<Admission, LimitExceeded> {
