@@ -210,6 +210,7 @@ impl Exchange {
             failure => failure.error(&provider.name, None),
         };
         let Some(call) = self.call.as_deref_mut() else { return };
+        call.permit.release_prefetched(); // the next one may have to be waited for
         let why = match &failure {
             AttemptFailure::Rejected(error) => member(error),
             AttemptFailure::Saturated => "connections",

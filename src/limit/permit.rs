@@ -110,14 +110,20 @@ impl Permit {
 
     /// Takes the stored decision for `provider`; releases one that was made for another provider.
     pub(super) fn take_prefetched(&mut self, provider: usize) -> Option<(Counted, Result<Admission, LimitExceeded>)> {
-        let (stored, counted, decision) = self.prefetched.take()?;
-        if stored == provider {
-            return Some((counted, decision));
+        match self.prefetched.take_if(|(stored, ..)| *stored == provider) {
+            Some((_, counted, decision)) => Some((counted, decision)),
+            None => {
+                self.release_prefetched();
+                None
+            }
         }
-        if decision.is_ok() {
-            self.release_provider(stored, &counted);
+    }
+
+    /// Releases the reservations of a provider that is passed over.
+    pub fn release_prefetched(&mut self) {
+        if let Some((provider, counted, Ok(_))) = self.prefetched.take() {
+            self.release_provider(provider, &counted);
         }
-        None
     }
 
     /// Releases the reservations of a failed attempt. It stays counted in `requests`, as the provider counts it too.
@@ -129,6 +135,7 @@ impl Permit {
 
     /// Replaces the reservations by the actual usage, once. Usage beyond the reservation is charged as well.
     pub fn settle(&mut self, used: Used, now: u64) {
+        self.release_prefetched(); // it is not of an attempt, so nothing is charged to it
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
@@ -160,9 +167,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.leave_provider();
-        if let Some((provider, counted, Ok(_))) = self.prefetched.take() {
-            self.release_provider(provider, &counted);
-        }
+        self.release_prefetched();
         self.limiter.each_own(&self.subject, Some(self.route), |cell| self.release(cell, &self.counted));
     }
 }

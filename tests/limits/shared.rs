@@ -164,3 +164,30 @@ async fn a_reload_keeps_the_connection_and_what_is_counted() {
     let moved = new.reloaded(&Limits::team("[ { tokens: 500, per: 30d } ]", &other, STRICT));
     assert_eq!(moved.admit(10).await.unwrap().headers().tokens.as_ref().unwrap().status.remaining, 490);
 }
+
+#[tokio::test]
+async fn a_provider_that_is_passed_over_keeps_nothing() {
+    let redis = Redis::start();
+    let limits = Limits { provider: "[ { tokens: 100, per: 30d } ]", ..Limits::team("[ { concurrent: 9 } ]", &redis, STRICT) };
+    let (one, two) = (Node::new(&limits), Node::new(&limits));
+    let mut waiting = one.admit(60).await.unwrap();
+    let mut other = two.admit(60).await.unwrap();
+    assert!(two.store.enter(&mut other, 0, two.now()).await.is_err(), "the first has the provider's tokens");
+    waiting.release_prefetched();
+    until_async("what the first gives back", async || two.store.enter(&mut other, 0, two.now()).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_request_that_ends_without_a_provider_keeps_nothing_of_one() {
+    let redis = Redis::start();
+    let limits = Limits { provider: "[ { tokens: 100, per: 30d } ]", ..Limits::team("[ { concurrent: 9 } ]", &redis, STRICT) };
+    let (one, two) = (Node::new(&limits), Node::new(&limits));
+    let mut refused = one.admit(60).await.unwrap();
+    refused.settle(Used::default(), one.now());
+    drop(refused);
+    until_async("what it gives back", async || {
+        let mut permit = two.admit(60).await.unwrap();
+        two.store.enter(&mut permit, 0, two.now()).await.is_ok()
+    })
+    .await;
+}
