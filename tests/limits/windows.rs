@@ -117,3 +117,19 @@ async fn requests_from_leases_are_warned_of_when_they_are_reported() {
     }
     until_async("the warning", async || node.warnings() == 1).await;
 }
+
+#[tokio::test]
+async fn a_node_that_registers_again_does_not_count_twice_for_a_warning() {
+    let redis = Redis::start();
+    let node = Node::new(&Limits::team("[ { concurrent: 10, warn: 60% } ]", &redis, STRICT));
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(node.admit(1).await.unwrap());
+    }
+    let names: Vec<String> = redis.command(&["KEYS", "{tidegate}:node:*"]);
+    let () = redis.command(&["DEL", &names[0]]);
+    open.push(node.admit(1).await.unwrap());
+    assert_eq!(node.warnings(), 0, "five of ten are in flight");
+    open.push(node.admit(1).await.unwrap());
+    assert_eq!(node.warnings(), 1);
+}

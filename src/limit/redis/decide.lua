@@ -97,7 +97,7 @@ end
 local function read(index)
   local at = 4 + index * 8
   local c = { key = KEYS[index + 2], kind = ARGV[at + 1], window = ARGV[at + 2] == '1' }
-  c.l, c.f, c.held, c.mine, c.expired, c.wait, c.leased, c.quiet, c.warns = 0, 0, 0, 0, {}, 0, 0, 0, 0
+  c.l, c.f, c.held, c.mine, c.others, c.expired, c.wait, c.leased, c.quiet, c.warns = 0, 0, 0, 0, {}, {}, 0, 0, 0, 0
   c.amount, c.period, c.burst = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   c.mark, c.a, c.b = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
   local fields = redis.call('HGETALL', c.key)
@@ -114,7 +114,8 @@ local function read(index)
       elseif tonumber(expires) <= now then
         c.expired[#c.expired + 1] = name
       else
-        c.held = c.held + tonumber(held)
+        c.others[name] = tonumber(held)
+        c.held = c.held + c.others[name]
       end
     end
   end
@@ -218,11 +219,14 @@ for index = 0, #KEYS - 2 do limits[index + 1] = read(index) end
 
 if operation == 'settle' or operation == 'restate' then
   for _, c in ipairs(limits) do
+    local before = used(c)
     if operation == 'restate' then
-      for name in string.gmatch(ARGV[4], '%S+') do c.expired[#c.expired + 1] = name end
+      for name in string.gmatch(ARGV[4], '%S+') do
+        c.expired[#c.expired + 1] = name
+        c.held = c.held - (c.others[name] or 0)
+      end
       c.a = c.a - c.mine
     end
-    local before = used(c)
     hold(c, c.a)
     charge(c, c.b)
     compare(c, before)
