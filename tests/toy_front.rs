@@ -18,6 +18,7 @@ use tidegate::llm::field::{Field, Loss};
 use tidegate::llm::order::{Order, Writer};
 use tidegate::llm::request::{Ask, Authority, Block, Content, Param, Path, Request, Role, Tool};
 use tidegate::provider::{ModelName, Target};
+use tidegate::sign::aws;
 use tidegate::sign::signer::{Existing, Signer};
 use tidegate::simulate::Simulator;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -100,7 +101,8 @@ async fn answer(lines: &Lines<'_>, target: &Target, simulator: SocketAddr) -> Re
     let path = target.provider.base.path_and_query(&outgoing.path);
     let json = (http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     let signer = Signer::new(&target.provider.payer(), Existing::default()).unwrap();
-    let proof = signer.sign(&path, std::slice::from_ref(&json), &outgoing.body.joined()).await?;
+    let hash = async { Ok(aws::hash(outgoing.body.iter())) };
+    let proof = signer.sign(&path, std::slice::from_ref(&json), hash).await?;
     let mut request = format!("POST {path} HTTP/1.0\r\nhost: {simulator}\r\ncontent-length: {}\r\n", outgoing.body.len()).into_bytes();
     for (name, value) in outgoing.headers.iter().chain([&json]).chain(signer.fixed()).chain(&proof) {
         request.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());

@@ -6,15 +6,18 @@
 use super::connector::addresses::Addresses;
 use super::connector::upstream::{Upstream, shared};
 use super::drain::Drain;
+use super::large;
 use crate::auth::jwt::Tokens;
 use crate::config::snapshot::Snapshot;
 use crate::error::ApiError;
+use crate::json::slices::Slices;
 use crate::limit::{Clock, Limiter, Store};
 use crate::llm::state::{Seal, Sealer};
 use crate::provider::{ModelName, Target};
 use crate::route::health::Health;
 use crate::route::refused::RefusedMembers;
 use crate::route::settings::Routes;
+use crate::sign::aws;
 use crate::sign::signer::{Existing, Proof, Signer};
 use crate::system;
 use crate::telemetry::failures::Failures;
@@ -151,8 +154,10 @@ impl Live {
     /// # Errors
     /// 502 where there are no credentials to sign with.
     #[allow(clippy::indexing_slicing, reason = "made from the same snapshot: one for each provider, in its order")]
-    pub async fn sign(&self, target: &Target, path: &str, headers: &[(HeaderName, HeaderValue)], body: &[u8]) -> Result<Proof, ApiError> {
-        self.signers[target.provider.index].sign(path, headers, body).await
+    pub async fn sign(&self, target: &Target, path: &str, headers: &[(HeaderName, HeaderValue)], body: &Slices) -> Result<Proof, ApiError> {
+        let body = body.clone();
+        let hash = async move { large::run(body.len(), move || aws::hash(body.iter())).await };
+        self.signers[target.provider.index].sign(path, headers, hash).await
     }
 
     /// Whether the requests to a target's provider carry a proof of their own.

@@ -52,7 +52,7 @@ pub async fn build(
         // Headers that a proxy may change are not signed.
         let mut signed = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         signed.extend(outgoing.headers.iter().chain(&provider.headers).cloned());
-        let proof = live.sign(&attempt.target, &path, &signed, &outgoing.body.joined()).await;
+        let proof = live.sign(&attempt.target, &path, &signed, &outgoing.body).await;
         for (name, value) in proof.map_err(AttemptFailure::Unsigned)? {
             headers.insert(name, value);
         }

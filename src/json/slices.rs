@@ -65,6 +65,11 @@ impl Slices {
         self.0.is_empty()
     }
 
+    /// Its slices, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|slice| &**slice)
+    }
+
     /// Its bytes in one piece: a copy if it has several slices.
     pub fn joined(&self) -> Bytes {
         match self.0.as_slice() {

@@ -8,7 +8,8 @@ use crate::redact::KnownSecrets;
 use crate::secret::Secret;
 use http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
 use http::{HeaderName, HeaderValue};
-use ring::{digest, hmac};
+use ring::digest::{self, Digest};
+use ring::hmac;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
@@ -82,8 +83,8 @@ pub struct ToSign<'a> {
     pub path_and_query: &'a str,
     /// Further headers to sign; they must be sent unchanged.
     pub headers: &'a [(HeaderName, HeaderValue)],
-    /// The whole body.
-    pub body: &'a [u8],
+    /// The [`hash`] of the body.
+    pub body_hash: Digest,
     /// AWS region of the host.
     pub region: &'a str,
     /// `bedrock` or `sagemaker`.
@@ -92,13 +93,20 @@ pub struct ToSign<'a> {
     pub time: SystemTime,
 }
 
+/// Hash of a body in parts.
+pub fn hash<'a>(body: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    body.into_iter().for_each(|part| context.update(part));
+    context.finish()
+}
+
 /// Returns the headers to add: `authorization` and those it covers.
 ///
 /// # Errors
 /// When region, service or time cannot be encoded.
 pub fn sign(request: &ToSign<'_>, credentials: &AwsCredentials) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidHeaderValue> {
     let stamp = timestamp(request.time);
-    let hash = hex(digest::digest(&digest::SHA256, request.body).as_ref());
+    let hash = hex(request.body_hash.as_ref());
     let mut added = vec![(X_AMZ_DATE, HeaderValue::from_str(&stamp)?), (X_AMZ_CONTENT_SHA256, HeaderValue::from_str(&hash)?)];
     if let Some(token) = &credentials.session_token {
         added.push((X_AMZ_SECURITY_TOKEN, token.clone()));
@@ -200,7 +208,7 @@ mod tests {
             authority: &host,
             path_and_query: "/",
             headers: &[],
-            body: b"",
+            body_hash: hash([]),
             region: "us-east-1",
             service: "service",
             time: at(1_440_938_160),
@@ -232,7 +240,7 @@ mod tests {
             authority: &authority,
             path_and_query: path,
             headers,
-            body,
+            body_hash: hash(body.chunks(7)),
             region: scope.0,
             service: scope.1,
             time: at(NOW),

@@ -11,6 +11,8 @@ use crate::redact::KnownSecrets;
 use crate::system;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
+use ring::digest::Digest;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,11 +152,17 @@ impl Signer {
         }
     }
 
-    /// What proves it for one `POST` beside [`Signer::fixed`], over the exact bytes that are sent. `headers` are sent exactly as they are given here.
+    /// What proves it for one `POST` beside [`Signer::fixed`], over the exact bytes that are sent. `headers` are sent exactly as they
+    /// are given here. `body_hash` is [`aws::hash`] of the body, awaited only if it is signed.
     ///
     /// # Errors
-    /// 502 where there are no credentials to be had.
-    pub async fn sign(&self, path_and_query: &str, headers: &[(HeaderName, HeaderValue)], body: &[u8]) -> Result<Proof, ApiError> {
+    /// 502 where there are no credentials to be had, and that of `body_hash`.
+    pub async fn sign(
+        &self,
+        path_and_query: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body_hash: impl Future<Output = Result<Digest, ApiError>> + Send,
+    ) -> Result<Proof, ApiError> {
         Ok(match &self.means {
             // A fixed key is among the headers that every request has.
             Means::Open | Means::Fixed(_) => Proof::new(),
@@ -167,8 +175,9 @@ impl Signer {
                     Keys::Given(keys) => keys.clone(),
                     Keys::Fetched(fresh) => fresh.get().await.map_err(|_| self.lacks("AWS credentials"))?,
                 };
-                let request =
-                    ToSign { method: "POST", authority, path_and_query, headers, body, region, service, time: system::system_time() };
+                let body_hash = body_hash.await?;
+                let time = system::system_time();
+                let request = ToSign { method: "POST", authority, path_and_query, headers, body_hash, region, service, time };
                 let proof = aws::sign(&request, &keys).map_err(|e| {
                     log::error!("provider `{}`: its request cannot be signed: {e}", self.provider);
                     ApiError::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
@@ -263,7 +272,8 @@ auth: none
         let snapshot = config::parse(&text, "conf", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
         let signer = Signer::with(&snapshot.providers[0].payer(), Existing::default(), |_| None).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
-        let error = signer.sign("/", &[], b"").await.err().unwrap();
+        let unused = async { panic!("a token does not depend on the body") };
+        let error = signer.sign("/", &[], unused).await.err().unwrap();
         assert_eq!((error.status, error.kind.name()), (502, "upstream_error"));
         assert!(error.message.contains("`vertex`: its access token could not be fetched"), "{}", error.message);
     }

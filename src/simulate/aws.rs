@@ -3,7 +3,7 @@
 use super::dialect::{Incoming, Refusal};
 use crate::frame::aws_event_stream::write_message;
 use crate::secret::Secret;
-use crate::sign::aws::{AwsCredentials, ToSign, sign};
+use crate::sign::aws::{AwsCredentials, ToSign, hash, sign};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use std::time::{Duration, SystemTime};
@@ -101,7 +101,7 @@ fn resigned(request: &Incoming<'_>, claim: &Claim<'_>, time: SystemTime) -> Opti
         authority: request.headers.get("host")?,
         path_and_query: request.path_and_query,
         headers: &headers?,
-        body: request.body,
+        body_hash: hash([request.body]),
         region: claim.region,
         service: claim.service,
         time,
@@ -159,7 +159,7 @@ mod tests {
             authority: &host,
             path_and_query: PATH,
             headers: &headers,
-            body: b"{}",
+            body_hash: hash([&b"{}"[..]]),
             region: "us-east-1",
             service,
             time,

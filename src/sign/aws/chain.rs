@@ -5,7 +5,7 @@
 //! `credential_process`, which are for interactive use.
 
 use super::profile::Profile;
-use super::{AwsCredentials, ToSign, sign};
+use super::{AwsCredentials, ToSign, hash, sign};
 use crate::egress::Egress;
 use crate::percent;
 use crate::redact::{KnownSecrets, redact};
@@ -224,7 +224,7 @@ impl<'e> Sts<'e> {
                 authority: &authority,
                 path_and_query: uri.path(),
                 headers: &headers,
-                body: form.as_bytes(),
+                body_hash: hash([form.as_bytes()]),
                 region: &self.region,
                 service: "sts",
                 time: system::system_time(),

@@ -11,7 +11,7 @@ use crate::llm::failure::Fault;
 use crate::llm::state::{Seal, Sealer};
 use crate::operation::Beside;
 use crate::route::settings::Route;
-use crate::sign::aws::{AwsCredentials, ToSign, sign};
+use crate::sign::aws::{AwsCredentials, ToSign, hash, sign};
 use crate::sign::credential::Credential;
 use crate::simulate::dialect::{Incoming, find};
 use crate::simulate::reply::decide;
@@ -78,7 +78,7 @@ fn headers(route: &Route, path: &str, outgoing: &Outgoing) -> HeaderMap {
                 authority: &host,
                 path_and_query: path,
                 headers: std::slice::from_ref(&json),
-                body: &outgoing.body.joined(),
+                body_hash: hash(outgoing.body.iter()),
                 region,
                 service,
                 time: SystemTime::now(),
