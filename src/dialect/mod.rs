@@ -218,3 +218,7 @@ pub trait Decoder: Send + Sync {
 pub fn error_in(text: &str) -> Option<ProviderError> {
     openai::error::find(text)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests;

@@ -1,11 +1,25 @@
 //! Lone surrogates in JSON text: RFC 8259 permits them as escapes, but Unicode text cannot contain them.
 
+use memchr::memmem;
 use std::borrow::Cow;
 
 /// Replacement of a lone surrogate.
 const REPLACEMENT: &str = "\\ufffd";
 /// Length of an escape `\uXXXX`.
 const ESCAPE: usize = 6;
+
+/// A body in which every lone surrogate escape is U+FFFD. Costs two searches where there is no escape of a surrogate.
+///
+/// Claude refuses a request with one: "The request body is not valid JSON: no low surrogate in string".
+pub fn repair(body: Vec<u8>) -> Vec<u8> {
+    if [b"\\ud", b"\\uD"].iter().all(|escape| memmem::find(&body, *escape).is_none()) {
+        return body;
+    }
+    match std::str::from_utf8(&body).map(repaired) {
+        Ok(Cow::Owned(repaired)) => repaired.into_bytes(),
+        Ok(Cow::Borrowed(_)) | Err(_) => body,
+    }
+}
 
 /// Replaces every lone surrogate escape by U+FFFD, as UTF-16 decoders do.
 pub fn repaired(json: &str) -> Cow<'_, str> {
@@ -40,7 +54,7 @@ fn unit(json: &str, at: usize) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::repaired;
+    use super::{repair, repaired};
 
     #[test]
     fn only_lone_halves_are_replaced() {
@@ -53,6 +67,7 @@ mod tests {
             ("ü\\", "ü\\"),
         ] {
             assert_eq!(repaired(json), want);
+            assert_eq!(String::from_utf8(repair(json.into())).as_deref(), Ok(want));
         }
     }
 }

@@ -14,7 +14,6 @@ use super::responses::ResponsesRequest;
 use super::state::Seal;
 use crate::closed_set::closed_set;
 use crate::error::ApiError;
-use crate::json::surrogate;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use serde_json::value::RawValue;
@@ -434,8 +433,7 @@ impl<'r, 'a> Turn<'r, 'a> {
 }
 
 impl<'a> ToolCall<'a> {
-    /// The arguments as a JSON object, their escapes undone once; `{}` for an empty text. Half of a surrogate pair, which
-    /// streams cut inside of an emoji leave in histories and providers refuse, is replaced.
+    /// The arguments as a JSON object, their escapes undone once; `{}` for none.
     ///
     /// # Errors
     /// A 400 that names the arguments, which stand at `at`, where they are no JSON object.
@@ -448,10 +446,7 @@ impl<'a> ToolCall<'a> {
             return Ok(Cow::Borrowed("{}"));
         }
         if json.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(&json).is_ok() {
-            return Ok(match surrogate::repaired(&json) {
-                Cow::Owned(repaired) => Cow::Owned(repaired),
-                Cow::Borrowed(_) => json,
-            });
+            return Ok(json);
         }
         let path = at.to_string();
         let message = format!("`{path}` must be the text of a JSON object");

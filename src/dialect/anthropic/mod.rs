@@ -9,6 +9,7 @@ use crate::dialect::shared::schema::rules::{self, Rules};
 use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::frame::Framing;
+use crate::json::surrogate;
 use crate::json::write::Writer;
 use crate::llm::failure::ProviderError;
 use crate::llm::messages::MessagesRequest;
@@ -67,7 +68,7 @@ impl Seat<'_> {
         let encoded = encode::body(request, self)?;
         Ok(Outgoing {
             path,
-            body: encoded.body.into(),
+            body: surrogate::repair(encoded.body).into(),
             headers,
             dropped: encoded.settled.dropped,
             adjusted: encoded.settled.adjusted,

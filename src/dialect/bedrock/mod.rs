@@ -22,6 +22,7 @@ use crate::dialect::shared::turns::Block;
 use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::frame::Framing;
+use crate::json::surrogate;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::embeddings::EmbeddingRequest;
@@ -210,7 +211,7 @@ impl Dialect for Bedrock {
         let decoder = decode::Converse::new(family, toolbox.content_tool(), thinks && toolbox.calls);
         Ok(Outgoing {
             path: format!("/model/{}/{operation}", percent::segment(request.model)),
-            body: w.finish().into(),
+            body: surrogate::repair(w.finish()).into(),
             headers: Vec::new(),
             dropped: settled.dropped,
             adjusted: settled.adjusted,

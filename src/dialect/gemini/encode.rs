@@ -8,6 +8,7 @@ use crate::dialect::shared::params::{Policy, Settled, settle, temperature, unsup
 use crate::dialect::shared::schema::{self, rules};
 use crate::error::ApiError;
 use crate::frame::Framing;
+use crate::json::surrogate;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::constraint::Constraint;
@@ -66,7 +67,7 @@ pub(super) fn encode(request: &Request<'_>, location: Option<&str>) -> Result<Ou
     w.end_object();
     Ok(Outgoing {
         path: path(location, model, if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" }),
-        body: w.finish().into(),
+        body: surrogate::repair(w.finish()).into(),
         headers: Vec::new(),
         dropped: settled.dropped,
         adjusted: settled.adjusted,
@@ -93,7 +94,7 @@ pub(super) fn count(request: &Request<'_>, location: Option<&str>) -> Result<Out
     w.end_object();
     Ok(Outgoing {
         path: path(location, model, "countTokens"),
-        body: w.finish().into(),
+        body: surrogate::repair(w.finish()).into(),
         headers: Vec::new(),
         dropped: Vec::new(),
         adjusted: Vec::new(),

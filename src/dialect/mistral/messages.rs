@@ -5,6 +5,7 @@ use crate::dialect::shared::ids::{LENGTH, hashed};
 use crate::dialect::shared::params::Settled;
 use crate::dialect::shared::schema::{self, rules};
 use crate::error::ApiError;
+use crate::json::surrogate;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::field::Field;
@@ -55,7 +56,7 @@ pub fn write(request: &Request<'_>) -> Result<Vec<u8>, ApiError> {
         w.object().key("role").string("user").key("content").string(" ").end_object();
     }
     w.end_array();
-    Ok(w.finish())
+    Ok(surrogate::repair(w.finish()))
 }
 
 /// Whether there is anything in the turn. Instructions and turns of the assistant's without it are left out: the latter

@@ -5,6 +5,7 @@ use super::names::ShortNames;
 use crate::dialect::Outgoing;
 use crate::dialect::shared::params::Settled;
 use crate::error::ApiError;
+use crate::json::surrogate;
 use crate::json::write::Writer;
 use crate::llm::constraint::Constraint;
 use crate::llm::envelope::{ChatRequest, Parsed};
@@ -128,7 +129,7 @@ fn compose(request: &Request<'_>, places: &mut Vec<Place>) -> Vec<u8> {
         w.key(key).raw(raw);
     }
     w.end_object();
-    w.finish()
+    surrogate::repair(w.finish())
 }
 
 fn sampling(request: &Request<'_>, w: &mut Writer) {

@@ -1,0 +1,118 @@
+//! What every dialect does the same with a request that it translates.
+
+use super::anthropic::Anthropic;
+use super::bedrock::Bedrock;
+use super::gemini::Gemini;
+use super::mistral::Mistral;
+use super::openai::OpenAi;
+use super::shared::claude::StructuredOutput;
+use super::*;
+use crate::llm::envelope::{ChatRequest, Parsed};
+use crate::llm::event::Event;
+use crate::llm::messages::{Headers, MessagesRequest};
+use crate::llm::settings::Params;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A client's protocol.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Front {
+    Chat,
+    Messages,
+}
+
+fn openai(kind: &str) -> OpenAi {
+    let quirks = Arc::new(crate::provider::catalogue::named(kind).unwrap().quirks(None).clone());
+    OpenAi { quirks, split_think_tags: false, has_responses: false }
+}
+
+/// A dialect of each form with a model, and whether `front` is translated for it.
+fn dialects(front: Front) -> Vec<(&'static str, Box<dyn Dialect>)> {
+    let claude = Anthropic {
+        version: "2023-06-01".into(),
+        beta: Arc::default(),
+        default_max_tokens: 64,
+        structured_output: StructuredOutput::Native,
+    };
+    let bedrock = || Box::new(Bedrock { default_max_tokens: None, structured_output: StructuredOutput::Native });
+    let mut list: Vec<(_, Box<dyn Dialect>)> = vec![
+        ("amazon.nova-pro-v1:0", bedrock()),
+        ("gemini-2.5-flash", Box::new(Gemini)),
+        ("mistral-large", Box::new(Mistral(openai("mistral")))),
+    ];
+    match front {
+        Front::Chat => list.extend([("claude-opus-4-8", Box::new(claude) as Box<dyn Dialect>), ("anthropic.claude-opus-4-8", bedrock())]),
+        Front::Messages => list.push(("gpt", Box::new(openai("openai")))),
+    }
+    list
+}
+
+fn encode(front: Front, dialect: &dyn Dialect, model: &str, body: &str) -> Outgoing {
+    let params = Params::default();
+    match front {
+        Front::Chat => {
+            let parsed = Parsed::parse(body.to_owned().into()).unwrap();
+            dialect.encode(&ChatRequest { parsed: &parsed, params: &params, system: None, model, seal: None }).unwrap()
+        }
+        Front::Messages => {
+            let parsed = crate::front::messages::parse(body.to_owned().into(), false).unwrap();
+            let base = ChatRequest { parsed: &parsed, params: &params, system: None, model, seal: None };
+            dialect.encode(&MessagesRequest { base, headers: &Headers::default() }).unwrap()
+        }
+    }
+}
+
+fn sent(front: Front, dialect: &dyn Dialect, model: &str, body: &Value) -> Value {
+    serde_json::from_slice(&encode(front, dialect, model, &body.to_string()).body.joined()).unwrap()
+}
+
+/// A conversation in which a tool is called, with these arguments (the text of JSON) and this result.
+fn called(front: Front, name: &str, arguments: &str, result: Value) -> Value {
+    let mut body = match front {
+        Front::Chat => json!({
+            "tools": [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}],
+            "messages": [{"role": "user", "content": "Hi"},
+                {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}]},
+                {"role": "tool", "tool_call_id": "call_1"}],
+        }),
+        Front::Messages => json!({
+            "max_tokens": 64, "tools": [{"name": name, "input_schema": {"type": "object"}}],
+            "messages": [{"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "call_1", "name": name,
+                    "input": serde_json::from_str::<Value>(arguments).unwrap()}]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1"}]}],
+        }),
+    };
+    let target = if front == Front::Chat { &mut body["messages"][2] } else { &mut body["messages"][2]["content"][0] };
+    target.as_object_mut().unwrap().extend(result.as_object().unwrap().clone());
+    body["model"] = "r".into();
+    body
+}
+
+/// Every text in a document under one of these keys.
+fn texts<'a>(value: &'a Value, keys: &[&str], found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(members) => members.iter().for_each(|(key, value)| match value {
+            Value::String(text) if keys.contains(&key.as_str()) => found.push(text),
+            value => texts(value, keys, found),
+        }),
+        Value::Array(list) => list.iter().for_each(|value| texts(value, keys, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn half_of_a_surrogate_pair_reaches_no_provider() {
+    for front in [Front::Chat, Front::Messages] {
+        for (model, dialect) in dialects(front) {
+            for result in ["cut @", "{\"a\":\"@\"}"] {
+                let body = called(front, "f", "{\"a\":\"@\"}", json!({"content": result})).to_string().replace('@', r"\ud83d");
+                let sent = encode(front, &*dialect, model, &body).body.joined().to_vec();
+                let sent = String::from_utf8(sent).unwrap();
+                assert!(serde_json::from_str::<Value>(&sent).is_ok(), "{front:?} {model}: {sent}");
+                // What is the text of JSON inside of a text is the tool's affair.
+                assert!(!sent.replace(r"\\ud83d", "").contains(r"\ud83d"), "{front:?} {model}: {sent}");
+            }
+        }
+    }
+}
