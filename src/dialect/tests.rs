@@ -116,3 +116,44 @@ fn half_of_a_surrogate_pair_reaches_no_provider() {
         }
     }
 }
+
+/// Keeps the names of the calls.
+#[derive(Default)]
+struct Names(Vec<String>);
+
+impl Sink for Names {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::ToolStart { name, .. } = event {
+            self.0.push(name.decode().into_owned());
+        }
+    }
+}
+
+#[test]
+fn long_names_of_tools_are_shortened_and_come_back() {
+    let long = format!("mcp__{}", "a".repeat(120));
+    for front in [Front::Chat, Front::Messages] {
+        for (model, dialect) in dialects(front).into_iter().filter(|(model, _)| *model != "claude-opus-4-8") {
+            let mut outgoing = encode(front, &*dialect, model, &called(front, &long, "{}", json!({"content": "1"})).to_string());
+            let body: Value = serde_json::from_slice(&outgoing.body.joined()).unwrap();
+            let mut names = Vec::new();
+            texts(&body, &["name"], &mut names);
+            let short = names.iter().find(|name| name.starts_with("mcp__")).unwrap();
+            assert!(names.len() >= 2 && names.iter().all(|name| name == short) && short.len() <= 64, "{front:?} {model}: {body}");
+            let answer = match model {
+                "gemini-2.5-flash" => {
+                    json!({"candidates": [{"content": {"parts": [{"functionCall": {"name": short, "args": {}}}]}, "finishReason": "STOP"}]})
+                }
+                "mistral-large" | "gpt" => json!({"choices": [{"index": 0, "finish_reason": "tool_calls",
+                    "message": {"role": "assistant", "tool_calls": [{"id": "t", "type": "function", "function": {"name": short, "arguments": "{}"}}]}}]}),
+                _ => {
+                    json!({"output": {"message": {"role": "assistant", "content": [{"toolUse": {"name": short, "input": {}, "toolUseId": "t"}}]}}, "stopReason": "tool_use",
+                    "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}})
+                }
+            };
+            let mut called = Names::default();
+            outgoing.decoder.whole(answer.to_string().as_bytes(), &mut called).unwrap();
+            assert_eq!(called.0, [&*long], "{front:?} {model}");
+        }
+    }
+}

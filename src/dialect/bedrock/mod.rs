@@ -15,6 +15,7 @@ use crate::dialect::anthropic::encode::write_choice;
 use crate::dialect::anthropic::{self, BEDROCK_VERSION, Host, Seat};
 use crate::dialect::shared::blame::Names;
 use crate::dialect::shared::claude::{self, ClaudeKeys, DEFAULT_MAX_TOKENS, Model, Sampling, StructuredOutput};
+use crate::dialect::shared::names::ShortNames;
 use crate::dialect::shared::params::{self, Policy, Settled};
 use crate::dialect::shared::schema::rules::Rules;
 use crate::dialect::shared::toolbox::{Call, Toolbox};
@@ -146,15 +147,9 @@ impl Bedrock {
         };
         anthropic::native(messages, &seat, format!("/model/{}/{operation}", percent::segment(messages.base.model)), counting)
     }
-}
 
-impl Dialect for Bedrock {
-    fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
-        let family = Family::of(ask.model());
-        if let (Family::Claude, Some(messages)) = (family, ask.messages()) {
-            return self.invoke(messages, if ask.stream() { "invoke-with-response-stream" } else { "invoke" }, false);
-        }
-        let request = &ask.request()?;
+    /// A request for Converse.
+    fn converse(&self, request: &Request<'_>, family: Family) -> Result<Outgoing, ApiError> {
         let mut settled = params::settle(request, |field| policy(field, family))?;
         let takes = family.takes();
         let mut toolbox = Toolbox::read(request, &family.means(self.structured_output), &mut settled)?;
@@ -218,6 +213,16 @@ impl Dialect for Bedrock {
             framing: Framing::AwsEventStream,
             decoder: toolbox.around(decoder),
         })
+    }
+}
+
+impl Dialect for Bedrock {
+    fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
+        let family = Family::of(ask.model());
+        if let (Family::Claude, Some(messages)) = (family, ask.messages()) {
+            return self.invoke(messages, if ask.stream() { "invoke-with-response-stream" } else { "invoke" }, false);
+        }
+        ShortNames::within(ask.request()?, |request| self.converse(request, family))
     }
 
     fn encode_count(&self, ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {

@@ -4,6 +4,7 @@ use super::contents;
 use super::decode::GeminiDecoder;
 use crate::dialect::Outgoing;
 use crate::dialect::shared::count;
+use crate::dialect::shared::names::ShortNames;
 use crate::dialect::shared::params::{Policy, Settled, settle, temperature, unsupported};
 use crate::dialect::shared::schema::{self, rules};
 use crate::error::ApiError;
@@ -54,7 +55,11 @@ const MAX_LABELS: usize = 64;
 const OVERHEAD: usize = 512;
 
 /// Writes the request. `location` is the path of a place on Vertex; without one it is for AI Studio.
-pub(super) fn encode(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
+pub(super) fn encode(request: Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
+    ShortNames::within(request, |request| generate(request, location))
+}
+
+fn generate(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
     let mut settled = settle(request, |field| Policy::of(field, MAPPED))?;
     let model = request.model.strip_prefix("google/").unwrap_or(request.model);
     // One allocation for the whole body: a picture of some megabytes is copied once, from the client's bytes to here.
@@ -78,7 +83,11 @@ pub(super) fn encode(request: &Request<'_>, location: Option<&str>) -> Result<Ou
 
 /// Writes the request that counts the tokens of a prompt. AI Studio takes instructions and tools only inside of a whole
 /// request. <https://ai.google.dev/api/tokens>
-pub(super) fn count(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
+pub(super) fn count(request: Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
+    ShortNames::within(request, |request| count_tokens(request, location))
+}
+
+fn count_tokens(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
     let model = request.model.strip_prefix("google/").unwrap_or(request.model);
     let (mut settled, whole) = (Settled::default(), location.is_none());
     let mut w = Writer::with_capacity(request.size + OVERHEAD);

@@ -40,11 +40,11 @@ impl Configure for Gemini {
 
 impl Dialect for Gemini {
     fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
-        encode::encode(&ask.request()?, None)
+        encode::encode(ask.request()?, None)
     }
 
     fn encode_count(&self, ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {
-        encode::count(&ask.request()?, None).map(Some)
+        encode::count(ask.request()?, None).map(Some)
     }
 
     fn encode_embeddings(&self, request: &EmbeddingRequest<'_>) -> Result<Option<Outgoing>, ApiError> {

@@ -102,7 +102,7 @@ impl Configure for Vertex {
 impl Dialect for Vertex {
     fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
         match Publisher::of(ask.model()) {
-            Publisher::Google => encode::encode(&ask.request()?, Some(&self.location)),
+            Publisher::Google => encode::encode(ask.request()?, Some(&self.location)),
             Publisher::Anthropic => {
                 let path = self.claude(ask.model(), ask.stream());
                 match ask.messages() {
@@ -120,7 +120,7 @@ impl Dialect for Vertex {
 
     fn encode_count(&self, ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {
         match (Publisher::of(ask.model()), ask.messages()) {
-            (Publisher::Google, _) => encode::count(&ask.request()?, Some(&self.location)).map(Some),
+            (Publisher::Google, _) => encode::count(ask.request()?, Some(&self.location)).map(Some),
             // https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/count-tokens
             (Publisher::Anthropic, Some(messages)) => {
                 anthropic::native(messages, &self.seat(), self.claude("count-tokens", false), true).map(Some)

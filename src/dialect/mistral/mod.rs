@@ -7,6 +7,7 @@
 use super::openai::OpenAi;
 use super::openai::quirks::Quirks;
 use super::openai::{compose, encode};
+use super::shared::names::ShortNames;
 use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
@@ -42,7 +43,7 @@ impl Dialect for Mistral {
     fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
         compose::with_chat(ask, |chat, neutral| match neutral {
             Some(neutral) => encode(neutral, chat, &self.0.quirks, self.0.split_think_tags),
-            None => encode(&chat.request()?, chat, &self.0.quirks, self.0.split_think_tags),
+            None => ShortNames::within(chat.request()?, |neutral| encode(neutral, chat, &self.0.quirks, self.0.split_think_tags)),
         })
     }
 

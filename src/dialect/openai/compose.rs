@@ -1,8 +1,8 @@
 //! Writes a neutral request as a chat completion, for clients that speak another protocol. What the provider does otherwise
 //! than OpenAI is then applied to it as to every chat completion.
 
-use super::names::ShortNames;
 use crate::dialect::Outgoing;
+use crate::dialect::shared::names::ShortNames;
 use crate::dialect::shared::params::Settled;
 use crate::error::ApiError;
 use crate::json::surrogate;
@@ -353,10 +353,8 @@ fn output(request: &Request<'_>, w: &mut Writer) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use crate::dialect::Dialect;
-    use crate::dialect::mistral::Mistral;
     use crate::dialect::openai::OpenAi;
     use crate::llm::envelope::ChatRequest;
-    use crate::llm::event::{Event, Sink};
     use crate::llm::messages::{Headers, MessagesRequest};
     use crate::llm::settings::Params;
     use serde_json::{Value, json};
@@ -397,51 +395,6 @@ mod tests {
         let silenced = json!({"chat_template_kwargs": {"a": 1}, "seed": 7});
         assert_eq!(sent("vllm", &defaulting, r#","top_k":5"#), (silenced, vec!["top_k".to_owned()]));
         assert_eq!(sent("openai", &overriding, "").1, ["chat_template_kwargs"]);
-    }
-
-    /// Keeps the names of the calls.
-    #[derive(Default)]
-    struct Calls(Vec<String>);
-
-    impl Sink for Calls {
-        fn event(&mut self, event: Event<'_>) {
-            if let Event::ToolStart { name, .. } = event {
-                self.0.push(name.decode().into_owned());
-            }
-        }
-    }
-
-    #[test]
-    fn long_names_of_tools_are_shortened_and_come_back() {
-        let long = format!("mcp__{}", "a".repeat(120));
-        let body = json!({
-            "model": "r", "max_tokens": 5, "tool_choice": {"type": "tool", "name": long},
-            "tools": [{"name": long, "input_schema": {"type": "object"}}, {"name": "f", "input_schema": {"type": "object"}}],
-            "messages": [{"role": "user", "content": "Hi"},
-                {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": long, "input": {}}]},
-                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "1"}]}],
-        });
-        let parsed = crate::front::messages::parse(body.to_string().into(), false).unwrap();
-        let params = Params::default();
-        let base = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
-        let headers = Headers::default();
-        let dialects: [Box<dyn Dialect>; 2] = [Box::new(dialect("openai")), Box::new(Mistral(dialect("mistral")))];
-        for dialect in dialects {
-            let mut outgoing = dialect.encode(&MessagesRequest { base, headers: &headers }).unwrap();
-            let sent: Value = serde_json::from_slice(&outgoing.body.joined()).unwrap();
-            let short = sent.pointer("/tools/0/function/name").and_then(Value::as_str).unwrap();
-            assert!(short.len() <= 64 && short.starts_with("mcp__aaa"), "{short}");
-            assert_eq!(sent.pointer("/messages/1/tool_calls/0/function/name").unwrap(), short);
-            let choice = sent.pointer("/tool_choice/function/name");
-            assert!(choice.is_none_or(|choice| choice == short), "{sent}");
-            assert!(!outgoing.body.joined().windows(long.len()).any(|window| window == long.as_bytes()));
-            let call = |name: &str| json!({"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}});
-            let message = json!({"role": "assistant", "tool_calls": [call(short), call("f")]});
-            let answer = json!({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]});
-            let mut calls = Calls::default();
-            outgoing.decoder.whole(answer.to_string().as_bytes(), &mut calls).unwrap();
-            assert_eq!(calls.0, [&*long, "f"]);
-        }
     }
 
     #[test]

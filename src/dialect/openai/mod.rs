@@ -33,7 +33,6 @@ pub mod embeddings;
 pub mod encode;
 pub mod error;
 pub mod messages;
-mod names;
 mod nulls;
 pub mod quirks;
 mod responses;

@@ -8,6 +8,7 @@ pub mod refusal;
 
 pub mod claude;
 pub(super) mod media;
+pub(super) mod names;
 pub(super) mod toolbox;
 pub(super) mod turns;
 

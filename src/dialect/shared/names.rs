@@ -1,13 +1,16 @@
-//! Names of tools that are longer than OpenAI's protocol allows: shortened in the request, restored in the answer.
+//! Names of tools that are longer than a provider allows: shortened in the request, restored in the answer.
 
-use crate::dialect::Decoder;
 use crate::dialect::shared::rewrite::{Rewrite, Rewritten};
+use crate::dialect::{Decoder, Outgoing};
+use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::llm::event::{Event, Sink};
 use crate::llm::request::{Content, Request, ToolChoice};
 use sha2::{Digest, Sha256};
 
-/// Longest name of a function, in bytes: <https://platform.openai.com/docs/api-reference/chat/create>.
+/// Longest name of a function, in bytes: at OpenAI (<https://platform.openai.com/docs/api-reference/chat/create>), at Bedrock
+/// (`ToolName` of its service model), at Google ("Invalid function name. … with a maximum length of 64") and at Mistral
+/// ("Function name was … but must be a-z, A-Z, 0-9, or contain underscores and dashes, with a maximum length of 64").
 const MAX_NAME: usize = 64;
 /// How much of a longer name is kept, in bytes; behind it stand `_` and the beginning of the name's hash.
 const KEPT: usize = 50;
@@ -17,6 +20,19 @@ const KEPT: usize = 50;
 pub struct ShortNames(Vec<(String, String)>);
 
 impl ShortNames {
+    /// Writes a request with short names and restores them in its answer.
+    ///
+    /// # Errors
+    /// Those of `encode`.
+    pub fn within(request: Request<'_>, encode: impl FnOnce(&Request<'_>) -> Result<Outgoing, ApiError>) -> Result<Outgoing, ApiError> {
+        let names = Self::of(&request);
+        let mut shortened = request;
+        names.shorten(&mut shortened);
+        let mut outgoing = encode(&shortened)?;
+        outgoing.decoder = names.clone().around(outgoing.decoder);
+        Ok(outgoing)
+    }
+
     /// The names of a request that are too long: of its tools, and of earlier calls.
     pub fn of(request: &Request<'_>) -> Self {
         let mut names = Self::default();
