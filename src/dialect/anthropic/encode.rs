@@ -86,7 +86,7 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
     if request.stream {
         w.key("stream").flag(true);
     }
-    write_messages(&mut w, &conversation, thought.thinks());
+    write_messages(&mut w, &conversation, thought.may_think());
     write_tools(&mut w, &toolbox);
     thought.write(&mut w, toolbox.native().map(|held| &*held.schema));
     let (temperature, top_p) = sampling.settle(request, &mut settled)?;
@@ -106,7 +106,7 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
     user(request, &mut w);
     w.end_object();
 
-    let decoder = toolbox.around(Decoder::new(toolbox.content_tool(), thought.thinks() && toolbox.calls));
+    let decoder = toolbox.around(Decoder::new(toolbox.content_tool(), thought.may_think() && toolbox.calls));
     Ok(Encoded { body: w.finish(), settled, decoder })
 }
 

@@ -148,7 +148,7 @@ impl Thinking {
         let key = match family {
             Family::Claude => {
                 let thought = Thought::choose(request, Model::of(request.model), limit, (forces, can_think), settled)?;
-                return Ok(if thought == Thought::default() { Self::Off } else { Self::Claude(thought) });
+                return Ok(Self::Claude(thought));
             }
             Family::OpenAi => "reasoning_effort",
             Family::Qwen => "reasoning_config",
@@ -190,7 +190,16 @@ impl Thinking {
 
     /// Whether anything is written.
     pub(super) fn is_on(self) -> bool {
-        self != Self::Off
+        match self {
+            Self::Off => false,
+            Self::Claude(thought) => thought.is_told(),
+            Self::Word(..) => true,
+        }
+    }
+
+    /// Whether it is Claude, and its answer may have thinking in it.
+    pub(super) fn claude_may_think(self) -> bool {
+        matches!(self, Self::Claude(thought) if thought.may_think())
     }
 
     /// Whether it is Claude that thinks.

@@ -176,7 +176,7 @@ impl Bedrock {
         let mut w = Writer::with_capacity(request.size + 512);
         w.object();
         // Claude refuses its own thinking where it is told not to think; the others are not told.
-        let thinks = family != Family::Claude || thinking.claude_thinks();
+        let thinks = family != Family::Claude || thinking.claude_may_think();
         messages::write(&mut w, &conversation, thinks, takes.cache);
         write_inference(&mut w, request, family, limit, thinking, &mut settled)?;
         // Only Claude's own `tool_choice` can say this. The whole choice is written there then: Converse merges both into

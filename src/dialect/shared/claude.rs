@@ -51,7 +51,7 @@ pub(in crate::dialect) enum Thinking {
 pub(in crate::dialect) enum Quiet {
     /// By saying nothing (Claude 4.6 to 4.8, some of which refuse `disabled`).
     Unasked,
-    /// `thinking: {type: disabled}` (Claude 5).
+    /// `thinking: {type: disabled}` (Claude 5, and Haiku after it).
     Disabled,
     /// `thinking: {type: between_tools}` (Sonnet from 5.5 on).
     BetweenTools,
@@ -108,6 +108,7 @@ impl Model {
             (_, Some(version)) if version < (5, 0) => Quiet::Unasked,
             (Line::Other, _) | (_, None) => Quiet::Never,
             (_, Some(version)) if version < (5, 5) => Quiet::Disabled,
+            (Line::Haiku, _) => Quiet::Disabled,
             (Line::Sonnet, _) => Quiet::BetweenTools,
             _ => Quiet::Never,
         }
@@ -160,6 +161,8 @@ fn word(effort: Effort, model: Model) -> &'static str {
 pub(in crate::dialect) struct Thought {
     mode: Option<Mode>,
     effort: Option<&'static str>,
+    /// It is told nothing and thinks all the same.
+    unasked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,13 +175,28 @@ enum Mode {
     Not(&'static str),
 }
 
+/// The word of a model that is told not to think and still tells in thinking blocks what it does between calls, which have to
+/// come back as any others: <https://platform.claude.com/docs/en/build-with-claude/thinking#progress-updates>.
+const BETWEEN_TOOLS: &str = "between_tools";
+
 impl Thought {
-    /// What the request's effort means. `forces`: a call is demanded; `can_think`: the conversation lets the model begin
-    /// or go on with thinking of a fixed budget.
+    /// What the request's effort means. `forces`: a call is demanded, to which no model thinks; `can_think`: the conversation
+    /// lets the model begin or go on with thinking of a fixed budget.
     ///
     /// # Errors
     /// A 400 for an unknown effort, or for one that the model cannot keep where the route rejects lost hints.
     pub(in crate::dialect) fn choose(
+        request: &Request<'_>,
+        model: Model,
+        limit: Option<u64>,
+        (forces, can_think): (bool, bool),
+        settled: &mut Settled,
+    ) -> Result<Self, ApiError> {
+        let asked = Self::asked(request, model, limit, (forces, can_think), settled)?;
+        Ok(Self { unasked: asked.mode.is_none() && !forces && model.thinks_unasked(), ..asked })
+    }
+
+    fn asked(
         request: &Request<'_>,
         model: Model,
         limit: Option<u64>,
@@ -198,7 +216,7 @@ impl Thought {
                 // A quarter of the client's limit is left to the answer; a limit that holds no budget means no thinking.
                 let room = limit.map_or(u64::MAX, |limit| if limit > MIN_BUDGET { (limit / 4 * 3).max(MIN_BUDGET) } else { 0 });
                 let budget = Some(budget(effort).min(room)).filter(|budget| *budget >= MIN_BUDGET);
-                Self { mode: budget.map(Mode::Budget), effort: None }
+                Self { mode: budget.map(Mode::Budget), ..Self::default() }
             }
             _ => Self::default(),
         };
@@ -231,7 +249,7 @@ impl Thought {
         if effort == Effort::XHigh && word == "high" {
             settled.adjust(name(), "this model knows no effort between high and max")?;
         }
-        Ok(Self { mode: None, effort: Some(word) })
+        Ok(Self { effort: Some(word), ..Self::default() })
     }
 
     /// No thinking, which only those that think by default have to be told; those that always think do so as little as they
@@ -239,14 +257,14 @@ impl Thought {
     fn none(name: impl FnOnce() -> Cow<'static, str>, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
         let word = match model.quiet() {
             Quiet::Disabled => "disabled",
-            Quiet::BetweenTools => "between_tools",
+            Quiet::BetweenTools => BETWEEN_TOOLS,
             Quiet::Never if model.thinking() == Thinking::Adaptive => {
                 settled.adjust(name(), "this model always thinks")?;
-                return Ok(Self { mode: None, effort: Some("low") });
+                return Ok(Self { effort: Some("low"), ..Self::default() });
             }
             Quiet::Unasked | Quiet::Never => return Ok(Self::default()),
         };
-        Ok(Self { mode: Some(Mode::Not(word)), effort: None })
+        Ok(Self { mode: Some(Mode::Not(word)), ..Self::default() })
     }
 
     /// The word of `output_config.effort`.
@@ -259,9 +277,19 @@ impl Thought {
         if let Some(Mode::Not(word)) = self.mode { Some(word) } else { None }
     }
 
-    /// Whether the model thinks.
+    /// Whether the model is told to think.
     pub(in crate::dialect) fn thinks(self) -> bool {
         self.mode.is_some_and(|mode| !matches!(mode, Mode::Not(_)))
+    }
+
+    /// Whether its answer may have thinking in it, which is kept and given back then.
+    pub(in crate::dialect) fn may_think(self) -> bool {
+        self.thinks() || self.unasked || self.off() == Some(BETWEEN_TOOLS)
+    }
+
+    /// Whether it is told anything.
+    pub(in crate::dialect) fn is_told(self) -> bool {
+        self.mode.is_some() || self.effort.is_some()
     }
 
     /// Whether it thinks with a budget, which has to be below the limit of the answer.
@@ -404,6 +432,7 @@ mod tests {
             ("anthropic/claude-sonnet-5@20260630", Quiet::Disabled),
             ("claude-sonnet-5-5", Quiet::BetweenTools),
             ("claude-opus-5-5", Quiet::Never),
+            ("global.anthropic.claude-haiku-5-5", Quiet::Disabled),
             ("claude-fable-5", Quiet::Never),
             ("claude-mythos-preview", Quiet::Never),
         ] {
