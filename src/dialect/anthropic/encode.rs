@@ -7,7 +7,7 @@ use crate::dialect::shared::blocks::CLAUDE;
 use crate::dialect::shared::claude::{self, Model, Sampling, Thought};
 use crate::dialect::shared::media::{Format, Media, Place};
 use crate::dialect::shared::params::{Policy, Settled, settle};
-use crate::dialect::shared::toolbox::{Call, Means, Toolbox};
+use crate::dialect::shared::toolbox::{Call, Toolbox};
 use crate::dialect::shared::turns::{Block, Conversation, blank};
 use crate::error::ApiError;
 use crate::json::text::Text;
@@ -65,9 +65,13 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
         Field::FunctionCall => Policy::Mapped,
         _ => Policy::of(field, &MAPPED),
     })?;
-    let toolbox = Toolbox::read(request, &Means::claude(seat.structured_output), &mut settled)?;
-    let conversation = read_conversation(request, seat.host)?;
     let model = Model::of(request.model);
+    let toolbox = Toolbox::read(request, &model.means(seat.structured_output), &mut settled)?;
+    let instruction = toolbox.instruction();
+    let mut conversation = read_conversation(request, seat.host)?;
+    if let Some(words) = &instruction {
+        conversation.system.push((Text::Plain(words), None));
+    }
     let limit = request.token_limit()?;
     let thought = Thought::choose(request, model, limit, (toolbox.forces(), conversation.can_think()), &mut settled)?;
     let sampling = sampling(model, thought.thinks(), seat.host, seat.version);

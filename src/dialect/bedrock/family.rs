@@ -105,16 +105,17 @@ impl Family {
         }
     }
 
-    /// How an answer of such a model is held to a constraint, where the target says `output`.
-    pub(in crate::dialect) fn means(self, output: StructuredOutput) -> Means {
+    /// How an answer of a `model` of this family is held to a constraint, where the target says `output`.
+    pub(in crate::dialect) fn means(self, model: &str, output: StructuredOutput) -> Means {
         let takes = self.takes();
         if self == Self::Claude {
-            return Means::claude(output);
+            return Model::of(model).means(output);
         }
         Means {
             native: takes.schema && output == StructuredOutput::Native,
             strict_tools: false,
             forced_tool: takes.forced_tool,
+            worded: false,
             output_rules: &rules::BEDROCK,
             relaxed_rules: &rules::BEDROCK_TOOL,
             tool_rules: &rules::BEDROCK_TOOL,

@@ -152,7 +152,8 @@ impl Bedrock {
     fn converse(&self, request: &Request<'_>, family: Family) -> Result<Outgoing, ApiError> {
         let mut settled = params::settle(request, |field| policy(field, family))?;
         let takes = family.takes();
-        let mut toolbox = Toolbox::read(request, &family.means(self.structured_output), &mut settled)?;
+        let mut toolbox = Toolbox::read(request, &family.means(request.model, self.structured_output), &mut settled)?;
+        let instruction = toolbox.instruction();
         let mut conversation = messages::read(request, family)?;
         let calls_tools = conversation.blocks().any(|block| matches!(block, Block::Call { .. } | Block::Result { .. }));
         if calls_tools && toolbox.tools.is_empty() {
@@ -161,7 +162,7 @@ impl Bedrock {
         if calls_tools && toolbox.call == Call::None {
             conversation.system.push((Text::Plain(messages::NO_CALLS), None));
         }
-        if let Some(words) = toolbox.instruction() {
+        if let Some(words) = &instruction {
             conversation.system.push((Text::Plain(words), None));
         }
         // Only Claude keeps tools, and Nova the rest of a prompt. The answer is the same without.
@@ -245,7 +246,7 @@ impl Dialect for Bedrock {
     }
 
     fn schemas(&self, model: &str) -> Option<(&'static Rules, &'static Rules)> {
-        let means = Family::of(model).means(self.structured_output);
+        let means = Family::of(model).means(model, self.structured_output);
         Some((means.output_rules, means.tool_rules))
     }
 }

@@ -2,6 +2,8 @@
 //! hosted; and the settings of its targets.
 
 use crate::dialect::shared::params::{Settled, temperature};
+use crate::dialect::shared::schema::rules;
+use crate::dialect::shared::toolbox::Means;
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
@@ -29,7 +31,7 @@ words! {
     StructuredOutput {
         /// The provider's JSON-schema output.
         Native = "native",
-        /// A forced tool whose arguments become the content.
+        /// A forced tool whose arguments become the content; an instruction, where the model cannot be forced.
         Tool = "tool",
     }
 }
@@ -111,6 +113,35 @@ impl Model {
             (Line::Haiku, _) => Quiet::Disabled,
             (Line::Sonnet, _) => Quiet::BetweenTools,
             _ => Quiet::Never,
+        }
+    }
+
+    /// Whether it thinks where nobody asks it to: from Claude 5 on.
+    fn thinks_unasked(self) -> bool {
+        self.thinking() == Thinking::Adaptive && self.quiet() != Quiet::Unasked
+    }
+
+    /// Whether it can be forced to call a tool: 'tool_choice: type "tool" and "any" are not supported for this model.'
+    /// <https://platform.claude.com/docs/en/models/sonnet-5-5/whats-new-sonnet-5-5#forced-tool-use-is-not-supported>, and the same
+    /// of Opus 5.5 and Fable 5.1; Haiku 5.5 takes it.
+    fn can_be_forced(self) -> bool {
+        match (self.line, self.version) {
+            (Line::Haiku, _) | (_, None) => true,
+            (Line::Opus | Line::Sonnet, Some(version)) => version < (5, 5),
+            (Line::Other, Some(version)) => version < (5, 1),
+        }
+    }
+
+    /// What holds an answer of a Claude.
+    pub(in crate::dialect) fn means(self, output: StructuredOutput) -> Means {
+        Means {
+            native: output == StructuredOutput::Native,
+            strict_tools: true,
+            forced_tool: self.can_be_forced(),
+            worded: true,
+            output_rules: &rules::CLAUDE,
+            relaxed_rules: &rules::CLAUDE_RELAXED,
+            tool_rules: &rules::CLAUDE_TOOL,
         }
     }
 
@@ -437,6 +468,20 @@ mod tests {
             ("claude-mythos-preview", Quiet::Never),
         ] {
             assert_eq!(Model::of(name).quiet(), quiet, "{name}");
+        }
+        for (name, unasked, forced) in [
+            ("claude-haiku-4-5", false, true),
+            ("claude-opus-4-8", false, true),
+            ("claude-sonnet-5", true, true),
+            ("claude-fable-5", true, true),
+            ("claude-haiku-5-5", true, true),
+            ("claude-fable-5-1", true, false),
+            ("us.anthropic.claude-opus-5-5", true, false),
+            ("claude-sonnet-5-5", true, false),
+            ("amazon.nova-pro-v1:0", false, true),
+        ] {
+            let model = Model::of(name);
+            assert_eq!((model.thinks_unasked(), model.can_be_forced()), (unasked, forced), "{name}");
         }
         assert!(Model::of("claude-opus-4-6").sampled());
         assert!(!Model::of("claude-opus-4-7").sampled());

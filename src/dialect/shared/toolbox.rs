@@ -7,7 +7,6 @@
 //! Models that cannot be forced to call a tool are instructed, and a code fence around their answer is taken off.
 
 use crate::dialect::Decoder;
-use crate::dialect::shared::claude::StructuredOutput;
 use crate::dialect::shared::fence::Unfence;
 use crate::dialect::shared::params::{Settled, unsupported};
 use crate::dialect::shared::schema::rules::Rules;
@@ -32,6 +31,9 @@ const OBJECT_DESCRIPTION: &str = "Gives the answer to the user. The arguments ar
 /// What a model is told that cannot be forced to call a tool.
 const OBJECT_INSTRUCTION: &str =
     "When you answer, answer with one JSON object and nothing else: no words before or after it and no code fence.";
+/// The same with the schema of the answer behind it.
+const SCHEMA_INSTRUCTION: &str = "When you answer, answer with JSON that keeps the following JSON schema and with nothing else: no words \
+     before or after it and no code fence.\n";
 /// Arguments of any members.
 const OPEN_OBJECT: &str = r#"{"type":"object","properties":{},"additionalProperties":true}"#;
 /// A schema that any object keeps.
@@ -72,8 +74,8 @@ pub(in crate::dialect) enum Held<'a> {
     Native(Schema<'a>),
     /// The last tool, of this name, whose arguments are the answer.
     ByTool(&'static str),
-    /// An instruction to answer with a JSON object.
-    ByWords,
+    /// An instruction to answer with a JSON object, or with JSON that keeps this schema.
+    ByWords(Option<String>),
 }
 
 /// What a model has to hold an answer with, and which schemas it takes.
@@ -85,26 +87,14 @@ pub(in crate::dialect) struct Means {
     pub(in crate::dialect) strict_tools: bool,
     /// A call can be demanded.
     pub(in crate::dialect) forced_tool: bool,
+    /// A schema that nothing else holds may be told in words.
+    pub(in crate::dialect) worded: bool,
     /// Schemas of JSON output and of strict tools.
     pub(in crate::dialect) output_rules: &'static Rules,
     /// Schemas of strict tools that cannot be held to strictly.
     pub(in crate::dialect) relaxed_rules: &'static Rules,
     /// Schemas of all other tools.
     pub(in crate::dialect) tool_rules: &'static Rules,
-}
-
-impl Means {
-    /// Claude, wherever it is asked.
-    pub(in crate::dialect) const fn claude(output: StructuredOutput) -> Self {
-        Self {
-            native: matches!(output, StructuredOutput::Native),
-            strict_tools: true,
-            forced_tool: true,
-            output_rules: &schema::rules::CLAUDE,
-            relaxed_rules: &schema::rules::CLAUDE_RELAXED,
-            tool_rules: &schema::rules::CLAUDE_TOOL,
-        }
-    }
 }
 
 /// Tools and constraint of one request.
@@ -180,7 +170,7 @@ impl<'a> Toolbox<'a> {
             if adapted.reworded || adapted.open {
                 settled.adjust(field.clone(), "it takes a part of this schema as words only")?;
             }
-            if fits || !means.forced_tool {
+            if fits || !(means.forced_tool || means.worded) {
                 self.held = Held::Native(Schema { schema: Cow::Owned(adapted.schema.into_owned()), ..schema.clone() });
                 self.choice_inside = choice_inside;
                 return Ok(());
@@ -196,10 +186,14 @@ impl<'a> Toolbox<'a> {
         }
         self.choice_inside = choice_inside;
         match schema {
-            None if !means.forced_tool => self.held = Held::ByWords,
+            None if !means.forced_tool => self.held = Held::ByWords(None),
             None => {
                 let schema = if means.strict_tools { OPEN_OBJECT } else { ANY_OBJECT };
                 self.hold_by_tool(Cow::Borrowed(schema), OBJECT_DESCRIPTION);
+            }
+            Some(schema) if !means.forced_tool && means.worded => {
+                settled.adjust(field, "this model cannot be forced to call a tool, so it takes this schema as words only")?;
+                self.held = Held::ByWords(Some(schema.schema.into_owned()));
             }
             Some(_) if !means.forced_tool => {
                 let why = format!("`{field}`: this model can neither be held to a schema nor be forced to call a tool");
@@ -281,18 +275,21 @@ impl<'a> Toolbox<'a> {
     }
 
     /// What the model is told in its instructions, where nothing else holds its answer.
-    pub(in crate::dialect) fn instruction(&self) -> Option<&'static str> {
-        matches!(self.held, Held::ByWords).then_some(OBJECT_INSTRUCTION)
+    pub(in crate::dialect) fn instruction(&self) -> Option<Cow<'static, str>> {
+        match &self.held {
+            Held::ByWords(None) => Some(Cow::Borrowed(OBJECT_INSTRUCTION)),
+            Held::ByWords(Some(schema)) => Some(Cow::Owned([SCHEMA_INSTRUCTION, schema].concat())),
+            _ => None,
+        }
     }
 
     /// Around the decoder, where the content has to be taken out of something.
     pub(in crate::dialect) fn around(&self, decoder: impl Decoder + 'static) -> Box<dyn Decoder> {
-        let decoder: Box<dyn Decoder> = Box::new(decoder);
-        match self.held {
-            _ if self.choice_inside => Box::new(UnwrapChoice::new(decoder)),
-            Held::ByWords => Box::new(Unfence::around(decoder)),
-            _ => decoder,
-        }
+        let decoder: Box<dyn Decoder> = match self.held {
+            Held::ByWords(_) => Box::new(Unfence::around(Box::new(decoder))),
+            _ => Box::new(decoder),
+        };
+        if self.choice_inside { Box::new(UnwrapChoice::new(decoder)) } else { decoder }
     }
 }
 

@@ -58,3 +58,34 @@ fn numbers_and_arguments_keep_their_spelling() {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
+
+#[test]
+fn a_model_that_cannot_be_forced_to_call_a_tool_is_held_by_words() {
+    let schema = json!({"type": "object", "properties": {"next": {"$ref": "#"}}});
+    let object = json!({"type": "json_object"});
+    let recursive = json!({"type": "json_schema", "json_schema": {"name": "list", "schema": schema}});
+    let case = |model: &str, format: &Value| {
+        let messages = json!([{"role": "user", "content": "Hi"}]);
+        json!({"model": model, "request": {"model": "r", "messages": messages, "response_format": format}})
+    };
+    for model in ["claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-1"] {
+        for format in [&object, &recursive] {
+            let out = encode(&case(model, format), None).unwrap();
+            assert_eq!(out.adjusted.is_empty(), format == &object, "{model}");
+            let body: Value = serde_json::from_slice(&out.body.joined()).unwrap();
+            assert!(body.get("tools").is_none() && body.get("tool_choice").is_none(), "{body}");
+            let words = body["system"].as_str().unwrap();
+            assert_eq!(words.contains(r##"{"next":{"$ref":"#"}}"##), format == &recursive, "{words}");
+            let answer =
+                "{\"type\":\"message\",\"content\":[{\"type\":\"text\",\"text\":\"```json\\n{}\\n```\"}],\"stop_reason\":\"end_turn\"}";
+            assert_eq!(whole(out.decoder, answer.as_bytes())[0], "content {}");
+        }
+        let mut forced = case(model, &json!({"type": "text"}));
+        forced["request"]["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
+        forced["request"]["tool_choice"] = "required".into();
+        let error = encode(&forced, None).err().unwrap();
+        assert_eq!((error.status, error.param.as_deref()), (400, Some("tool_choice")));
+    }
+    let body: Value = serde_json::from_slice(&encode(&case("claude-haiku-5-5", &object), None).unwrap().body.joined()).unwrap();
+    assert_eq!(body["tool_choice"]["type"], "tool");
+}
