@@ -157,3 +157,21 @@ fn long_names_of_tools_are_shortened_and_come_back() {
         }
     }
 }
+
+#[test]
+fn a_users_last_turn_stays_where_it_says_nothing() {
+    for front in [Front::Chat, Front::Messages] {
+        for (model, dialect) in dialects(front) {
+            for last in [json!(""), json!([]), json!([{"type": "text", "text": ""}])] {
+                if front == Front::Chat && last == json!([]) {
+                    continue; // refused
+                }
+                let body = json!({"model": "r", "max_tokens": 64, "messages": [
+                    {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": last}]});
+                let sent = sent(front, &*dialect, model, &body);
+                let turns = sent.get("messages").or_else(|| sent.get("contents")).and_then(Value::as_array).unwrap();
+                assert_eq!(turns.last().unwrap()["role"], "user", "{front:?} {model}: {sent}");
+            }
+        }
+    }
+}

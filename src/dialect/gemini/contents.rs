@@ -60,9 +60,10 @@ pub(super) fn write(w: &mut Writer, request: &Request<'_>, place: &Place<'_>) ->
             }
         }
     }
-    // Instructions stand apart: alone, or behind the model's last content, they are answered behind a blank turn.
-    let instructed = list.last().is_some_and(|turn| turn.role() == Role::System);
-    if turns.speaker.is_none() || (instructed && turns.speaker == Some(MODEL)) {
+    // Instructions stand apart: alone, or behind the model's last content, they are answered behind a blank turn, and so is a
+    // user's turn with nothing in it.
+    let prefilled = list.last().is_some_and(|turn| turn.role() == Role::Assistant);
+    if turns.speaker.is_none() || (!prefilled && turns.speaker == Some(MODEL)) {
         turns.blank();
     }
     turns.close();

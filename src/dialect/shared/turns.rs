@@ -1,8 +1,9 @@
 //! A conversation of turns, as Anthropic and Bedrock want it: instructions apart, users and assistants in turn, the
 //! results of a turn's calls together at the beginning of the user's next turn.
 //!
-//! Instructions alone, or behind the assistant's last turn, are answered at OpenAI. So they are in every dialect here: where
-//! a provider wants a user's turn in that place, it gets one that says as little as the provider takes ([`OPENING`]).
+//! Instructions alone, or behind the assistant's last turn, are answered at OpenAI, and so is a user's turn with nothing in it.
+//! So they are in every dialect here: where a provider wants a user's turn in that place, it gets one that says as little as the
+//! provider takes ([`OPENING`]).
 
 use super::blocks;
 use crate::error::ApiError;
@@ -76,9 +77,10 @@ impl<'a, M> Conversation<'a, M> {
         for turn in this.turns.iter_mut().filter(|turn| !turn.assistant) {
             turn.blocks.sort_by_key(|block| !matches!(block, Block::Result { .. })); // stable: results first, else as they came
         }
-        // Instructions stand apart, so that without a turn of the user's here the model would continue the assistant's.
-        let instructed = turns.last().is_some_and(|turn| turn.role() == Role::System);
-        if (this.turns.is_empty() && !this.system.is_empty()) || (instructed && this.turns.last().is_some_and(|turn| turn.assistant)) {
+        // Instructions stand apart and what is empty is left out, so that without a turn of the user's here the model would
+        // continue the assistant's, which newer ones refuse.
+        let prefilled = turns.last().is_some_and(|turn| turn.role() == Role::Assistant);
+        if (this.turns.is_empty() && !this.system.is_empty()) || (!prefilled && this.turns.last().is_some_and(|turn| turn.assistant)) {
             this.turns.push(Turn::opening());
         }
         let Some(last) = this.turns.last_mut() else {

@@ -174,14 +174,15 @@ fn messages<'a>(ask: &MessagesRequest<'a>, request: &mut Request<'a>) -> Result<
 
 /// A user's turn: the results of calls, each as a turn of its own, and then everything else.
 fn user<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, calls: &HashSet<Cow<'a, str>>) -> Result<(), ApiError> {
-    let mut said = Vec::new();
+    let (mut said, before) = (Vec::new(), request.speakers.len());
     each(raw, at.member("content"), |cursor, at| match kind(cursor, at)?.as_ref() {
         Some(kind) if kind.decode() == "tool_result" => result(cursor, at, request, calls),
         _ => block(cursor, at, request, &mut said),
     })?;
     let start = request.blocks.len();
     request.blocks.append(&mut said);
-    if request.blocks.len() > start {
+    // One that says nothing is a turn all the same.
+    if request.blocks.len() > start || request.speakers.len() == before {
         request.end_turn(Role::User, None, None, at, start);
     }
     Ok(())

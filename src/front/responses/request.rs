@@ -157,7 +157,7 @@ fn push_turn<'a>(request: &mut Request<'a>, role: Role, at: Path, blocks: impl I
     request.blocks.extend(blocks);
     let length = request.blocks.len() - start;
     match request.speakers.last_mut() {
-        _ if length == 0 => {}
+        _ if length == 0 && role != Role::User => {}
         Some(last) if role == Role::Assistant && last.role == Role::Assistant => last.length += length,
         _ => request.end_turn(role, None, None, at, start),
     }
