@@ -175,3 +175,29 @@ fn a_users_last_turn_stays_where_it_says_nothing() {
         }
     }
 }
+
+#[test]
+fn a_failed_call_is_told_by_every_provider_as_one() {
+    for (model, dialect) in dialects(Front::Messages) {
+        for content in
+            [json!("no such file"), json!(""), json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), Value::Null]
+        {
+            let result = |failed: bool| {
+                let mut result = json!({"content": content, "is_error": failed});
+                if content.is_null() {
+                    result.as_object_mut().unwrap().remove("content");
+                }
+                sent(Front::Messages, &*dialect, model, &called(Front::Messages, "f", "{}", result))
+            };
+            assert_ne!(result(true), result(false), "{model}: {content}");
+        }
+        let said =
+            sent(Front::Messages, &*dialect, model, &called(Front::Messages, "f", "{}", json!({"content": "Error: x", "is_error": true})));
+        assert!(!said.to_string().contains("Error: Error"), "{model}: {said}");
+    }
+    let (model, dialect) = dialects(Front::Messages).pop().unwrap();
+    for (content, want) in [("no such file", "Error: no such file"), ("", "Error: "), ("error 5", "error 5")] {
+        let body = called(Front::Messages, "f", "{}", json!({"content": content, "is_error": true}));
+        assert_eq!(sent(Front::Messages, &*dialect, model, &body)["messages"][2]["content"], want);
+    }
+}

@@ -402,6 +402,14 @@ impl<'r, 'a> Turn<'r, 'a> {
         self.speaker.failed
     }
 
+    /// What the result of a call begins with in a protocol that cannot say otherwise that the call failed: nothing, where it
+    /// did not fail or its text says so already.
+    pub fn error_prefix(&self) -> Text<'static> {
+        let first = self.blocks.iter().find_map(|block| if let Content::Text(text) = block.content { Some(text) } else { None });
+        let word = |text: Text<'_>| text.trimmed_start().spelled().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("error"));
+        Text::Plain(if self.failed() && !first.is_some_and(word) { "Error: " } else { "" })
+    }
+
     /// Where the turn stands.
     pub fn at(&self) -> Path {
         self.speaker.at

@@ -162,10 +162,24 @@ fn tool(turn: &Turn<'_, '_>, w: &mut Writer) -> Result<(), ApiError> {
         w.key("name").text(name);
     }
     w.key("content");
+    let prefix = turn.error_prefix();
     if turn.blocks.iter().all(|block| matches!(block.content, Content::Text(_))) {
-        content(&turn.texts()?, w);
+        match (turn.texts()?, prefix.is_empty()) {
+            (texts, true) => content(&texts, w),
+            (texts, false) if texts.len() < 2 => {
+                let pieces: Vec<_> = std::iter::once(prefix).chain(texts.into_iter().map(|(text, _)| text)).collect();
+                w.texts(&pieces);
+            }
+            (mut texts, false) => {
+                texts.insert(0, (prefix, None));
+                content(&texts, w);
+            }
+        }
     } else {
         w.array();
+        if !prefix.is_empty() {
+            write_text(prefix, w);
+        }
         turn.blocks.iter().try_for_each(|block| write_block(block, w))?;
         w.end_array();
     }

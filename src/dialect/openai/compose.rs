@@ -180,17 +180,23 @@ fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) -> Vec<Pa
     };
     let places = turn.blocks.iter().filter(spoken).map(|block| block.at).collect();
     let mut parts = turn.blocks.iter().filter(spoken).peekable();
+    let prefix = turn.error_prefix();
     match turn.blocks {
         [Block { content: Content::Text(text), .. }] => {
-            w.key("content").text(*text);
+            w.key("content").texts(&[prefix, *text]);
+        }
+        // Only calls may stand without content.
+        _ if parts.peek().is_none() && turn.calls().next().is_some() => {
+            w.key("content").raw("null");
         }
         _ if parts.peek().is_none() => {
-            // Only calls may stand without content.
-            let calls = turn.calls().next().is_some();
-            w.key("content").raw(if calls { "null" } else { "\"\"" });
+            w.key("content").text(prefix);
         }
         _ => {
             w.key("content").array();
+            if !prefix.is_empty() {
+                w.object().key("type").string("text").key("text").text(prefix).end_object();
+            }
             parts.for_each(|block| part(block, w));
             w.end_array();
         }
