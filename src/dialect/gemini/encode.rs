@@ -341,7 +341,14 @@ fn thinking(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Se
     c.key("thinkingConfig").object();
     match kind {
         Thinking::Level => c.key("thinkingLevel").string(level),
-        _ => c.key("thinkingBudget").integer(request.thinking_budget.unwrap_or(budget)),
+        _ => {
+            // https://ai.google.dev/gemini-api/docs/thinking#set-budget
+            let (asked, max) = (request.thinking_budget.unwrap_or(budget), if pro { 32_768 } else { 24_576 });
+            if asked > max {
+                settled.adjust(request.name_of(Field::ReasoningEffort), &format!("it thinks for at most {max} tokens"))?;
+            }
+            c.key("thinkingBudget").integer(asked.min(max))
+        }
     };
     // Who asks for thinking wants to see it.
     c.key("includeThoughts").flag(effort != Effort::None).end_object();

@@ -288,3 +288,24 @@ fn an_answer_goes_back_with_its_images_and_geminis_ids() {
     assert_eq!(ids(2, 0, "functionResponse"), [json!("96c1su3s"), Value::Null, Value::Null]);
     assert_eq!(contents[4], json!({"role": "user", "parts": [{"text": " "}]}), "{contents}");
 }
+
+#[test]
+fn a_thinking_budget_is_at_most_the_models() {
+    use crate::llm::messages::{Headers, MessagesRequest};
+    for (model, asked, sent) in [
+        ("gemini-2.5-flash", 40_000, 24_576),
+        ("gemini-2.5-flash", 24_576, 24_576),
+        ("gemini-2.5-pro", 30_000, 30_000),
+        ("gemini-2.5-pro", 40_000, 32_768),
+    ] {
+        let body = json!({"model": "r", "max_tokens": 50_000, "thinking": {"type": "enabled", "budget_tokens": asked},
+            "messages": [{"role": "user", "content": "Hi"}]});
+        let parsed = crate::front::messages::parse(body.to_string().into(), false).unwrap();
+        let params = Params::default();
+        let base = ChatRequest { parsed: &parsed, params: &params, system: None, model, seal: None };
+        let out = Gemini.encode(&MessagesRequest { base, headers: &Headers::default() }).unwrap();
+        let body: Value = serde_json::from_slice(&out.body.joined()).unwrap();
+        assert_eq!(body["generationConfig"]["thinkingConfig"]["thinkingBudget"], sent, "{model}");
+        assert_eq!(out.adjusted.is_empty(), asked == sent, "{model}");
+    }
+}
