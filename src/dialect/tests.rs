@@ -201,3 +201,14 @@ fn a_failed_call_is_told_by_every_provider_as_one() {
         assert_eq!(sent(Front::Messages, &*dialect, model, &body)["messages"][2]["content"], want);
     }
 }
+
+#[test]
+fn arguments_that_are_null_are_none() {
+    for (model, dialect) in dialects(Front::Chat) {
+        let empty = sent(Front::Chat, &*dialect, model, &called(Front::Chat, "f", "{}", json!({"content": "1"})));
+        for arguments in ["null", " null", ""] {
+            let sent = sent(Front::Chat, &*dialect, model, &called(Front::Chat, "f", arguments, json!({"content": "1"})));
+            assert_eq!(sent, empty, "{model}: {arguments}");
+        }
+    }
+}

@@ -450,7 +450,7 @@ impl<'a> ToolCall<'a> {
             return Ok(Cow::Owned(object));
         }
         let json = self.arguments.decode();
-        if json.trim().is_empty() {
+        if has_none(&json) {
             return Ok(Cow::Borrowed("{}"));
         }
         if json.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(&json).is_ok() {
@@ -467,7 +467,7 @@ impl ToolCall<'_> {
     pub fn write_arguments(&self, w: &mut Writer) {
         match self.custom_object() {
             Some(object) => w.string(&object),
-            None if self.arguments.is_empty() => w.string("{}"),
+            None if has_none(self.arguments.spelled()) => w.string("{}"),
             None => w.text(self.arguments),
         };
     }
@@ -511,6 +511,14 @@ impl Effort {
             ApiError::field(name, message)
         })
     }
+}
+
+/// What some servers write for the arguments of a call that has none.
+pub const NO_ARGUMENTS: &str = "null";
+
+/// Whether the text of a call's arguments says that there are none.
+fn has_none(arguments: &str) -> bool {
+    matches!(arguments.trim(), "" | NO_ARGUMENTS)
 }
 
 /// Whether two names mean the same, however their JSON spells them.

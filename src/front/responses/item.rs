@@ -5,8 +5,10 @@ use super::response::{DONE, Response, Status};
 use crate::front::depth::Depth;
 use crate::json::text::Text;
 use crate::json::write::{Writer, escape};
+use crate::llm::request::NO_ARGUMENTS;
 use crate::llm::usage::Usage;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 
 /// Longest id of a call, in bytes: OpenAI takes no longer one back.
 const MAX_CALL_ID: usize = 64;
@@ -204,10 +206,14 @@ impl Item {
     /// Appends to a call's arguments.
     pub(super) fn push_arguments(&mut self, fragment: Text<'_>, events: &mut Events) {
         let Kind::Call(call) = &mut self.kind else { return };
-        let plain = fragment.decode();
+        let mut plain = fragment.decode();
+        let mut sent = fragment;
+        if matches!(call.form, Form::Function) && call.text.is_empty() && plain.trim() == NO_ARGUMENTS {
+            (plain, sent) = (Cow::Borrowed("{}"), Text::Plain("{}"));
+        }
         call.depth.read(&plain);
         match &mut call.form {
-            Form::Function | Form::Direct => self.send(fragment, events),
+            Form::Function | Form::Direct => self.send(sent, events),
             Form::Custom(input) => {
                 if !input.is_found() {
                     call.held.push_str(&plain);

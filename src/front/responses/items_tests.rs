@@ -153,6 +153,15 @@ fn the_end_that_a_provider_marks_is_no_proof_of_a_whole_call() {
 }
 
 #[test]
+fn arguments_that_are_null_are_none() {
+    let calls =
+        [start(0, "f", None), arguments(0, " null"), start(1, "g", None), arguments(1, "{\"a\":"), arguments(1, "null"), arguments(1, "}")];
+    let (_, response) = written("", &[&calls[..], &[finish(Finish::ToolCalls)]].concat());
+    let output: Vec<_> = response["output"].as_array().unwrap().iter().map(|item| (&item["arguments"], &item["status"])).collect();
+    assert_eq!(output, [(&"{}".into(), &"completed".into()), (&"{\"a\":null}".into(), &"completed".into())]);
+}
+
+#[test]
 fn a_providers_own_custom_tool_ends_where_the_provider_marks_it() {
     let start = Event::ToolStart { choice: 0, call: 0, id: None, name: Text::Plain("p"), form: ToolForm::Custom, state: None };
     let said = [start, arguments(0, "{} and"), text("b"), arguments(0, " more")];
