@@ -52,8 +52,6 @@ pub enum Beside {
     Responses {
         /// What the client is told of its answer.
         response: Response,
-        /// Whether the target has refused what is encrypted in the request's reasoning.
-        without_reasoning: bool,
         /// What the request refers to that is stored, and the index of the only provider that can have stored it.
         stored: Option<(&'static str, usize)>,
     },
@@ -220,14 +218,14 @@ impl Operation {
             }),
             Self::Responses => {
                 let no_functions = Arc::default();
-                let (functions, without_reasoning) = match beside {
+                let functions = match beside {
                     Beside::Responses { stored: Some((name, at)), .. } if *at != target.provider.index => {
                         return Err(responses::not_stored(name));
                     }
-                    Beside::Responses { response, without_reasoning, .. } => (response.functions(), *without_reasoning),
-                    _ => (&no_functions, false),
+                    Beside::Responses { response, .. } => response.functions(),
+                    _ => &no_functions,
                 };
-                dialect.encode(&ResponsesRequest { base: *request, functions, without_reasoning })
+                dialect.encode(&ResponsesRequest { base: *request, functions })
             }
             Self::Passed(endpoint) => {
                 let path = dialect.endpoint(endpoint).ok_or_else(|| no_endpoint(endpoint, std::iter::empty()))?;

@@ -312,7 +312,7 @@ impl Exchange {
         let head = Head::new(fresh(), episode_id.unwrap_or_else(fresh), self.arrived.as_secs(), &model);
         let responses = || {
             let (functions, clock) = (responses::tools::functions(&parsed, &route.params), || system::unix_time().as_secs());
-            Beside::Responses { response: Response::new(&head, &parsed, functions, clock), without_reasoning: false, stored }
+            Beside::Responses { response: Response::new(&head, &parsed, functions, clock), stored }
         };
         let beside = if operation == Operation::Responses { responses() } else { beside };
         Ok(Box::new(Call {
@@ -320,6 +320,7 @@ impl Exchange {
             head,
             parsed: Some(Arc::new(parsed)),
             beside,
+            without_states: false,
             star: found.star.map(Into::into),
             team: live.snapshot.tenants.teams.get(who.team()).map_or_else(|| "".into(), |t| t.name.clone()),
             size,

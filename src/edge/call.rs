@@ -16,7 +16,7 @@ use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::failure::{FailureClass, ProviderError};
 use crate::llm::field::{Field, Fields};
 use crate::llm::settings::Params;
-use crate::llm::state::Seal;
+use crate::llm::state::{MARK, Seal};
 use crate::operation::{Beside, Operation};
 use crate::provider::Target;
 use crate::provider::timeouts::Timeouts;
@@ -37,6 +37,8 @@ pub struct Call {
     pub parsed: Option<Arc<Parsed>>,
     /// What came with it beside its body.
     pub beside: Beside,
+    /// Whether the target has refused what it made for itself in an earlier turn.
+    pub without_states: bool,
     /// The route.
     pub route: Arc<Route>,
     /// What the route's `*` stands for, where it has one.
@@ -147,9 +149,7 @@ impl Call {
         }
         let provider = target.provider.index;
         let model: Box<str> = self.model(&target).into();
-        if let Beside::Responses { without_reasoning, .. } = &mut self.beside {
-            *without_reasoning = false; // another target may be able to read it
-        }
+        self.without_states = false; // another target may be able to read them
         let encode = self.encode(&target, &model, live)?;
         let outgoing = large::run(encode.size(), move || encode.run()).await??;
         let slot = live.upstream(&target).enter().ok_or(AttemptFailure::Saturated)?;
@@ -172,6 +172,7 @@ impl Call {
 
     /// What the request to a target is written from.
     fn encode(&self, target: &Arc<Target>, model: &str, live: &Live) -> Result<Encode, ApiError> {
+        let seal = live.seal(&self.team, &target.provider.name);
         Ok(Encode {
             operation: self.operation,
             parsed: self.parsed.clone().ok_or_else(ApiError::internal)?,
@@ -180,12 +181,12 @@ impl Call {
             target: target.clone(),
             model: model.into(),
             refused: live.refused.of(&target.provider.name, model, live.now()),
-            seal: live.seal(&self.team, &target.provider.name),
+            seal: if self.without_states { seal.forgetting() } else { seal },
         })
     }
 
     /// Writes the attempt's request again without what its refusal is about: a field, which is remembered for the target, or
-    /// reasoning that the target cannot read. `false` where there is no such thing, or too many were left out already.
+    /// reasoning of earlier turns that the target cannot read. `false` where there is no such thing, or too many were left out already.
     pub fn retry_without(&mut self, refusal: &ProviderError, shared: &Shared, live: &Live) -> bool {
         let (Some(parsed), Some(attempt), true) = (&self.parsed, &self.attempt, self.operation.generates()) else { return false };
         let is_native = attempt.outgoing.decoder.is_native();
@@ -193,10 +194,10 @@ impl Call {
             return false; // no byte of the client's may change
         }
         let (target, model) = (attempt.target.clone(), attempt.model.clone());
-        if let (FailureClass::StaleReasoning, Beside::Responses { without_reasoning: without @ false, .. }) =
-            (refusal.class, &mut self.beside)
-        {
-            *without = true;
+        // A client of the Responses API may have reasoning that the gateway did not seal.
+        let has_states = self.operation == Operation::Responses || memmem::find(parsed.body(), MARK.as_bytes()).is_some();
+        if refusal.judged() == FailureClass::StaleReasoning && has_states && !self.without_states {
+            self.without_states = true;
             return shared.lock().life.retry_without_field() && self.encode_again(&target, &model, live);
         }
         let params = &self.route.params;

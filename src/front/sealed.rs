@@ -58,6 +58,7 @@ mod tests {
         for provider in ["gem", "gemini2", "openai", ""] {
             assert_eq!(origin(Some(&by(7, provider)), &made), Origin::Other);
         }
+        assert_eq!(origin(Some(&gemini.clone().forgetting()), &made), Origin::Other);
         assert_eq!(origin(Some(&by(8, "gemini")), &made), Origin::Other);
         assert_eq!(origin(None, &made), Origin::Other);
         assert_eq!(origin(Some(&gemini), "EqQBCkYIBxgC"), Origin::Foreign);

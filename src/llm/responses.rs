@@ -1,6 +1,7 @@
 //! A request of OpenAI's Responses API, for one attempt.
 
 use super::envelope::ChatRequest;
+use super::state::Seal;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -11,8 +12,13 @@ pub struct ResponsesRequest<'a> {
     pub base: ChatRequest<'a>,
     /// The functions that stand for its other tools.
     pub functions: &'a Arc<Functions>,
+}
+
+impl ResponsesRequest<'_> {
     /// Whether its reasoning is left out, because the target could not read what is encrypted in it.
-    pub without_reasoning: bool,
+    pub fn without_reasoning(&self) -> bool {
+        self.base.seal.is_some_and(Seal::forgets)
+    }
 }
 
 /// The functions that stand for tools which only this protocol has, so that any provider can be asked for them.

@@ -121,12 +121,24 @@ pub struct Seal {
     context: Arc<str>,
     /// The provider's name.
     pub provider: Arc<str>,
+    /// Whether the states in ids are left out, because the provider has refused one of them.
+    forgets: bool,
 }
 
 impl Seal {
     /// Seals for this team what this provider wants back.
     pub fn new(sealer: Arc<Sealer>, team: Arc<str>, provider: Arc<str>) -> Self {
-        Self { sealer, context: team, provider }
+        Self { sealer, context: team, provider, forgets: false }
+    }
+
+    /// The same, which opens ids and finds no states in them.
+    pub fn forgetting(self) -> Self {
+        Self { forgets: true, ..self }
+    }
+
+    /// Whether no state goes back to the provider.
+    pub const fn forgets(&self) -> bool {
+        self.forgets
     }
 
     /// See [`Sealer::seal`].
@@ -136,7 +148,8 @@ impl Seal {
 
     /// See [`Sealer::open`].
     pub fn open(&self, sealed: &str) -> Option<(String, Vec<u8>)> {
-        self.sealer.open(self.context.as_bytes(), sealed)
+        let (id, state) = self.sealer.open(self.context.as_bytes(), sealed)?;
+        Some((id, if self.forgets { Vec::new() } else { state }))
     }
 }
 

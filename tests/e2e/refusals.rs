@@ -91,3 +91,50 @@ async fn a_refusal_of_a_value_or_of_what_may_not_be_lost_is_the_clients() {
         assert!(told.text().contains(message), "{}", told.text());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reasoning_of_an_earlier_turn_that_a_model_refuses_is_left_out() {
+    let manual = Manual::start().await;
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ p: {{ kind: openai_compatible, base_url: \"http://{}/v1\", returns: [reasoning] }} }}\n\
+         routes: {{ r: {{ targets: [ {{ provider: p, model: m }} ], retry: {{ attempts: 1 }} }} }}",
+        manual.address()
+    ))
+    .await;
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    let mut request = asked(json!({"tools": tools}));
+    let (called, ()) = tokio::join!(gateway.chat(&request), async {
+        let mut first = manual.accept().await;
+        first.begin().await;
+        let call = json!([{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
+        let delta = json!({"role": "assistant", "reasoning_content": "hm", "tool_calls": call});
+        first.event(&json!({"choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]}).to_string()).await;
+        first.event("[DONE]").await;
+        first.close().await;
+    });
+    let text = called.text();
+    let id = &text[text.find("c1--tg1-").unwrap()..];
+    let id = &id[..id.find('"').unwrap()];
+    let call = json!([{"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
+    let messages = request["messages"].as_array_mut().unwrap();
+    messages.push(json!({"role": "assistant", "content": null, "tool_calls": call}));
+    messages.push(json!({"role": "tool", "tool_call_id": id, "content": "1"}));
+    let (told, ()) = tokio::join!(gateway.chat(&request), async {
+        let second = manual.accept().await;
+        assert_eq!(second.body["messages"][1]["reasoning_content"], "hm", "{}", second.body);
+        let why = "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different conversation.";
+        refuse(second, &json!({"type": "error", "error": {"type": "invalid_request_error", "message": why}})).await;
+        let mut third = manual.accept().await;
+        let turn = &third.body["messages"][1];
+        assert!(turn.get("reasoning_content").is_none() && turn["tool_calls"][0]["id"] == "c1", "{}", third.body);
+        answer(&mut third).await;
+    });
+    assert_eq!((told.status(), told.header("x-tidegate-attempts")), (200, "1"), "{}", told.text());
+    // A second refusal is the client's.
+    let (told, ()) = tokio::join!(gateway.chat(&request), async {
+        for _ in 0..2 {
+            refuse(manual.accept().await, &json!({"error": {"message": "Invalid signature in thinking block"}})).await;
+        }
+    });
+    assert_eq!(told.status(), 400, "{}", told.text());
+}

@@ -45,6 +45,7 @@ fn params(rng: &mut Rng) -> Params {
 
 pub fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64) {
     let seal = Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "team".into(), "p".into());
+    let seals = [seal.clone(), seal.forgetting()];
     let targets: Vec<(Arc<str>, Arc<Target>)> = targets::all();
     fuzz(name, corpus, Mutator::Json, cases, |input, rng| {
         let parsed = match operation.parse(input.to_vec().into()) {
@@ -55,11 +56,11 @@ pub fn encoders(name: &str, operation: Operation, corpus: &[Vec<u8>], cases: u64
         for _ in 0..6 {
             let (name, target) = &targets[rng.usize(..targets.len())];
             let system = rng.bool().then_some("Be \"brief\".\n");
-            let request =
-                ChatRequest { parsed: &parsed, params: &params, system, model: targets::model(target), seal: rng.bool().then_some(&seal) };
+            let seal = seals.get(rng.usize(..3));
+            let request = ChatRequest { parsed: &parsed, params: &params, system, model: targets::model(target), seal };
             let _ = operation.prospect(&request);
             let headers = Headers { version: None, beta: if rng.bool() { "a,b-1" } else { "" }.into() };
-            let beside = if operation == Operation::Responses { beside(&parsed, rng.bool()) } else { Beside::Messages(headers) };
+            let beside = if operation == Operation::Responses { beside(&parsed) } else { Beside::Messages(headers) };
             match operation.encode(&request, &beside, target) {
                 Err(error) => refusal(&error),
                 Ok(out) => {
@@ -103,12 +104,12 @@ fn responses_requests_to_every_provider() {
 }
 
 /// What a request of the Responses API has beside its body.
-fn beside(parsed: &Parsed, without_reasoning: bool) -> Beside {
+fn beside(parsed: &Parsed) -> Beside {
     let head = Head::new(uuid::Uuid::nil(), uuid::Uuid::nil(), 0, "r");
     let response = Response::new(&head, parsed, responses::tools::functions(parsed, &Params::default()), || 0);
     let beat = response.heartbeat();
     laws::is_object(&beat.split(|byte| *byte == b'\n').nth(1).unwrap()[b"data: ".len()..]);
-    Beside::Responses { response, without_reasoning, stored: None }
+    Beside::Responses { response, stored: None }
 }
 
 #[test]

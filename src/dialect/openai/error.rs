@@ -50,6 +50,9 @@ const CONTENT_WORDS: [&str; 5] =
 const STALE_REASONING: &str = "invalid_encrypted_content";
 /// The same in messages, which name the "encrypted content".
 const STALE_REASONING_TEXTS: [&str; 2] = ["could not be verified", "could not be decrypted"];
+/// The same of Claude, whose blocks are bound to the conversation and the account that they were made in
+/// (<https://platform.claude.com/docs/en/build-with-claude/preserved-thinking>), and of Gemini.
+const STALE_SIGNATURES: [&str; 2] = ["invalid signature in thinking block", "thought signature is not valid"];
 /// Codes of the Responses API for an image in the prompt.
 const IMAGE_WORDS: [&str; 7] =
     ["invalid_image", "invalid_base64_image", "image_too_", "image_parse_error", "image_file", "unsupported_image", "download_image"];
@@ -332,10 +335,11 @@ pub fn blames_input(message: &str) -> bool {
     INPUT.iter().any(|text| message.contains(text))
 }
 
-/// Whether a message reports that encrypted reasoning of an earlier turn cannot be read.
-fn blames_reasoning(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    message.contains("encrypted content") && STALE_REASONING_TEXTS.iter().any(|text| message.contains(text))
+/// Whether a message reports that reasoning of an earlier turn, which came back, cannot be read.
+pub fn blames_reasoning(message: &str) -> bool {
+    let message = message.to_ascii_lowercase().replace('`', "");
+    let encrypted = message.contains("encrypted content") && STALE_REASONING_TEXTS.iter().any(|text| message.contains(text));
+    encrypted || STALE_SIGNATURES.iter().any(|text| message.contains(text))
 }
 
 /// Whether a message says that the operator's account has to be paid or unlocked.
@@ -480,6 +484,9 @@ mod tests {
             let refusal = read(400, &HeaderMap::new(), body.as_bytes());
             assert_eq!((refusal.judged(), in_band(body).class), (FailureClass::StaleReasoning, FailureClass::StaleReasoning), "{body}");
         }
+        assert!(blames_reasoning(
+            "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different conversation."
+        ));
         assert_eq!(said(400, r#"{"error":{"message":"the signature could not be verified"}}"#).0, FailureClass::BadRequest);
         assert_eq!(said(500, code).0, FailureClass::Server);
     }

@@ -1,7 +1,7 @@
 //! What a provider's refusal means: its class, the member that it is about, and when to come back.
 
 use super::params::Policy;
-use crate::dialect::openai::error::{blames_account, blames_input};
+use crate::dialect::openai::error::{blames_account, blames_input, blames_reasoning};
 use crate::llm::failure::{FailureClass, ProviderError};
 use crate::llm::field::Field;
 use http::HeaderMap;
@@ -49,7 +49,7 @@ impl ProviderError {
     /// The class under the provider's words, which count more than a status or a type that says only that something
     /// failed: a request to blame is the client's to change, an unpaid account the operator's, whatever dialect says it.
     pub fn judged(&self) -> FailureClass {
-        use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, RateLimited, Server};
+        use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, RateLimited, Server, StaleReasoning};
         if !matches!(self.class, BadRequest | RateLimited | Server | Credential) {
             return self.class;
         }
@@ -61,6 +61,7 @@ impl ProviderError {
             BadRequest | Credential if says(&CONTENT) => ContentFilter,
             BadRequest | Server if says(&CONTEXT) => ContextLength,
             BadRequest if says(&MODEL) => NotFound,
+            BadRequest if blames_reasoning(&message) => StaleReasoning,
             Server if blames_input(&message) => BadRequest,
             class => class,
         }

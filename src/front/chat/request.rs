@@ -268,7 +268,7 @@ fn opened<'a>(seal: Option<&Seal>, id: Text<'a>) -> CallId<'a> {
     let shown = id.decode();
     let Some((before, _)) = shown.split_once(state::MARK) else { return CallId { id: shown, state: None } };
     match seal.and_then(|seal| seal.open(&shown)) {
-        Some((id, state)) => CallId { id: Cow::Owned(id), state: Some(state) },
+        Some((id, state)) => CallId { id: Cow::Owned(id), state: Some(state).filter(|state| !state.is_empty()) },
         // A state that nobody can open any more, of kilobytes, is of no use to the provider.
         None if before.is_empty() => CallId { id: shown, state: None },
         None => CallId { id: Cow::Owned(before.to_owned()), state: None },

@@ -277,7 +277,7 @@ impl<'a> Reader<'_, 'a> {
     /// Reasoning: its text, and the state that belongs to the call behind it.
     fn reasoning(&mut self, item: &Item<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
         let at = item.at;
-        if self.ask.without_reasoning {
+        if self.ask.without_reasoning() {
             return Ok(());
         }
         let encrypted = string(item.encrypted.unwrap_or("null"), at.member("encrypted_content"))?.map(Text::decode).unwrap_or_default();

@@ -17,7 +17,7 @@ fn with<T>(members: &str, params: &Params, look: impl FnOnce(Request<'_>) -> T) 
     let parsed = crate::front::responses::parse(body.into()).map_err(|e| e.message.into_owned())?;
     let (functions, seal) = (Arc::new(tools::functions(&parsed, params)), seal("p"));
     let base = ChatRequest { parsed: &parsed, params, system: None, model: "m", seal: Some(&seal) };
-    let ask = ResponsesRequest { base, functions: &functions, without_reasoning: false };
+    let ask = ResponsesRequest { base, functions: &functions };
     read(&ask).map(look).map_err(|e| e.message.into_owned())
 }
 

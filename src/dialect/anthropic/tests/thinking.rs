@@ -75,3 +75,50 @@ fn ids_are_plain_where_nothing_has_to_come_back() {
     assert_eq!(body["messages"][1]["content"][0]["type"], "tool_use");
     assert_eq!(body["messages"][1]["content"][0]["id"], "toolu_1");
 }
+
+#[test]
+fn a_model_that_thinks_unasked_gets_its_thinking_back() {
+    for (model, effort, kept) in [
+        ("claude-opus-5", None, true),
+        ("claude-opus-5-5", Some("none"), true),
+        ("claude-sonnet-5-5", None, true),
+        ("claude-sonnet-5-5", Some("none"), true), // it tells what it does between calls in thinking blocks
+        ("claude-haiku-5-5", Some("none"), false),
+        ("claude-sonnet-5", Some("none"), false),
+        ("claude-opus-4-8", None, false),
+    ] {
+        let with_effort = |mut case: Value| {
+            case["request"].as_object_mut().unwrap().remove("reasoning_effort");
+            if let Some(effort) = effort {
+                case["request"]["reasoning_effort"] = effort.into();
+            }
+            case
+        };
+        let out = encode(&with_effort(first(model)), Some(&seal())).unwrap();
+        let bedrock = crate::dialect::bedrock::tests::encode(
+            &BEDROCK,
+            &format!("anthropic.{model}"),
+            &with_effort(first(model))["request"],
+            None,
+            Some(&seal()),
+        );
+        let sent = serde_json::from_slice::<Value>(&bedrock.unwrap().body.joined()).unwrap();
+        assert!(effort.is_some() || sent.get("additionalModelRequestFields").is_none(), "{sent}");
+        let ids = ids(&whole(out.decoder, answer().as_bytes()));
+        assert_eq!(ids[0] != "toolu_1", kept, "{model} {effort:?}");
+        let sealed = seal().seal("toolu_1", [THOUGHT.as_bytes()].concat().as_slice());
+        let case = with_effort(second(model, &[&sealed]));
+        let begins = |out: Outgoing| serde_json::from_slice::<Value>(&out.body.joined()).unwrap()["messages"][1]["content"][0].clone();
+        assert_eq!(begins(encode(&case, Some(&seal())).unwrap())["type"] == "thinking", kept, "{model} {effort:?}");
+        let bedrock = |seal: &Seal| {
+            crate::dialect::bedrock::tests::encode(&BEDROCK, &format!("anthropic.{model}"), &case["request"], None, Some(seal)).unwrap()
+        };
+        assert_eq!(begins(bedrock(&seal())).get("reasoningContent").is_some(), kept, "{model} {effort:?}");
+        // What it has refused is left out.
+        assert_eq!(begins(encode(&case, Some(&seal().forgetting())).unwrap())["id"], "toolu_1");
+        assert_eq!(begins(bedrock(&seal().forgetting()))["toolUse"]["toolUseId"], "toolu_1");
+    }
+}
+
+const BEDROCK: crate::dialect::bedrock::Bedrock =
+    crate::dialect::bedrock::Bedrock { default_max_tokens: None, structured_output: StructuredOutput::Native };

@@ -45,7 +45,7 @@ mod tests {
         let parsed = Parsed::scan(r#"{"model":"r","input":"Hi"}"#.into()).unwrap();
         let params = Params { overrides: vec![("seed".into(), "1".into())], ..Params::default() };
         let base = ChatRequest { parsed: &parsed, params: &params, system: None, model: "gpt", seal: None };
-        let request = ResponsesRequest { base, functions: &Arc::default(), without_reasoning: false };
+        let request = ResponsesRequest { base, functions: &Arc::default() };
         let outgoing = encode(&request, &quirks("{}")).unwrap();
         assert_eq!((outgoing.path.as_str(), &*outgoing.body.joined()), ("/responses", br#"{"model":"gpt","input":"Hi"}"#.as_slice()));
         assert!(outgoing.decoder.is_native() && outgoing.headers.is_empty());

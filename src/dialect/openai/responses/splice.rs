@@ -55,7 +55,7 @@ pub(super) fn body(request: &ResponsesRequest<'_>) -> Result<(Slices, Settled), 
     if let Some(system) = request.base.system {
         edits.instruct(system)?;
     }
-    if let Some(input) = without_reasoning(parsed.raw_named(INPUT).unwrap_or_default(), request.without_reasoning)? {
+    if let Some(input) = without_reasoning(parsed.raw_named(INPUT).unwrap_or_default(), request.without_reasoning())? {
         edits.body.set(INPUT, input.into_bytes());
     }
     Ok((edits.body.finish(), edits.settled))
@@ -309,17 +309,17 @@ mod tests {
         Params { overrides: list(overrides), defaults: list(defaults), ..Params::default() }
     }
 
-    fn spliced(body: &str, params: &Params, system: Option<&str>, without_reasoning: bool) -> Result<(String, Settled), ApiError> {
+    fn spliced(body: &str, params: &Params, system: Option<&str>) -> Result<(String, Settled), ApiError> {
         let parsed = Parsed::scan_as(body.to_owned().into(), |field| SHARED.contains(field).then(|| field.shape())).unwrap();
         let base = ChatRequest { parsed: &parsed, params, system, model: "gpt", seal: None };
-        let request = ResponsesRequest { base, functions: &Arc::default(), without_reasoning };
+        let request = ResponsesRequest { base, functions: &Arc::default() };
         super::body(&request).map(|(body, settled)| (String::from_utf8(body.joined().to_vec()).unwrap(), settled))
     }
 
     /// The members beside the model and the input.
     fn sent(members: &str, overrides: &[(&str, &str)], defaults: &[(&str, &str)]) -> (String, Vec<Cow<'static, str>>) {
         let start = r#"{"model":"gpt","input":"Hi""#;
-        let (body, settled) = spliced(&format!("{start}{members}}}"), &params(overrides, defaults), None, false).unwrap();
+        let (body, settled) = spliced(&format!("{start}{members}}}"), &params(overrides, defaults), None).unwrap();
         let members = body.strip_prefix(start).and_then(|body| body.strip_suffix('}')).unwrap().to_owned();
         (members, settled.dropped)
     }
@@ -330,7 +330,7 @@ mod tests {
             "temperature":1.50, "x": null,"store" :true ,"episode_id":"e","max_tokens":null }"#;
         let expected = r#"{ "m\u006fdel" : "gpt", "input":[ {"type":"reasoning" , "encrypted_content":"gAAA"} ],
             "temperature":1.50, "x": null,"store" :true,"max_tokens":null }"#;
-        assert_eq!(spliced(body, &Params::default(), None, false).unwrap(), (expected.to_owned(), Settled::default()));
+        assert_eq!(spliced(body, &Params::default(), None).unwrap(), (expected.to_owned(), Settled::default()));
     }
 
     #[test]
@@ -379,7 +379,7 @@ mod tests {
         let dropped = ["stop", "seed", "logprobs", "n"].map(Cow::Borrowed).to_vec();
         assert_eq!(sent("", &settings, &[]), (r#","truncation":"auto""#.to_owned(), dropped));
         let strict = Params { reject_unsupported: true, ..params(&settings, &[]) };
-        assert_eq!(spliced(r#"{"input":"x"}"#, &strict, None, false).unwrap_err().param.as_deref(), Some("stop"));
+        assert_eq!(spliced(r#"{"input":"x"}"#, &strict, None).unwrap_err().param.as_deref(), Some("stop"));
     }
 
     #[test]
@@ -403,14 +403,14 @@ mod tests {
         let refused = Fields::of(&[Field::Temperature, Field::User, Field::Verbosity, Field::Store]);
         let params = Params { refused, ..params(&[("user", "\"u\"")], &[("verbosity", "\"low\"")]) };
         let body = r#"{"model":"gpt","temperature":1,"text":{"verbosity":"high","x":1}}"#;
-        let (sent, settled) = spliced(body, &params, None, false).unwrap();
+        let (sent, settled) = spliced(body, &params, None).unwrap();
         assert_eq!(sent, r#"{"model":"gpt","text":{"x":1}}"#);
         assert_eq!(settled.dropped, ["temperature", "text.verbosity", "verbosity", "user"]);
     }
 
     #[test]
     fn the_routes_instructions_stand_before_the_clients() {
-        let sent = |client: &str| spliced(&format!(r#"{{"model":"gpt"{client}}}"#), &Params::default(), Some("Be \"brief\"."), false);
+        let sent = |client: &str| spliced(&format!(r#"{{"model":"gpt"{client}}}"#), &Params::default(), Some("Be \"brief\"."));
         let alone = r#"{"model":"gpt","instructions":"Be \"brief\"."}"#;
         for client in ["", r#","instructions":null"#, r#","instructions":"""#] {
             assert_eq!(sent(client).unwrap().0, alone, "{client}");
@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(without_reasoning(&format!("[{own},{text}]"), false).unwrap(), None);
         assert_eq!(without_reasoning(r#""--tg1- reasoning""#, true).unwrap(), None);
         let body = format!(r#"{{"model":"gpt","input":[{sealed},{text}] }}"#);
-        let sent = spliced(&body, &Params::default(), None, false).unwrap().0;
+        let sent = spliced(&body, &Params::default(), None).unwrap().0;
         assert_eq!(sent, format!(r#"{{"model":"gpt","input":[{text}] }}"#));
     }
 }
