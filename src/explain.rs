@@ -156,7 +156,6 @@ fn write_state(text: &mut String, target: &Target, model: &str) -> std::fmt::Res
         match openai.quirks.reasoning {
             ReasoningTurns::Strip => writeln!(text, "    reasoning of earlier turns is left out")?,
             ReasoningTurns::Keep => writeln!(text, "    reasoning of earlier turns goes into `{}`", field.name())?,
-            ReasoningTurns::ToolTurns => writeln!(text, "    reasoning of turns with tool calls goes into `{}`", field.name())?,
         }
     }
     Ok(())
@@ -378,10 +377,7 @@ routes:
 "#;
         let snapshot = config::parse(yaml, "conf", &|_: &str| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
         for (route, want) in [
-            (
-                "d",
-                "    returns   reasoning, in the ids of tool calls\n    reasoning of turns with tool calls goes into `reasoning_content`\n",
-            ),
+            ("d", "    returns   reasoning, in the ids of tool calls\n    reasoning of earlier turns goes into `reasoning_content`\n"),
             ("v", "    reasoning of earlier turns goes into `reasoning`\n"),
             ("t", "    reasoning of earlier turns goes into `content`\n"),
             ("g", "    returns   thought signatures, in the ids of tool calls\n"),

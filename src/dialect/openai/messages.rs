@@ -55,6 +55,7 @@ fn touched(raw: &str, traits: MessageTraits, quirks: &Quirks, field: ReasoningFi
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
     // Another provider's state is of no use here, and its ids may be longer than what this one takes.
     traits.sealed
+        || (quirks.reasoning_required && traits.calls)
         || quirks.call_id_max.is_some_and(|max| traits.longest_id > max)
         || (!quirks.message_names && traits.names)
         || (!quirks.developer_role && traits.developer)
@@ -65,7 +66,7 @@ fn touched(raw: &str, traits: MessageTraits, quirks: &Quirks, field: ReasoningFi
 /// What has to be known of a message before it is written.
 #[derive(Default)]
 struct Turn<'a> {
-    calls: bool,
+    assistant: bool,
     /// The reasoning that the client sent, a JSON string with something in it.
     reasoning: Option<&'a str>,
     has_content: bool,
@@ -90,13 +91,13 @@ impl<'a> Turn<'a> {
                 "tool_calls" if value.starts_with('[') => {
                     let mut calls = walk::inner_elements(value)?;
                     while let Some(call) = calls.next()? {
-                        turn.calls = true;
                         turn.returned.push(State::read(call, request)?);
                     }
                 }
                 "reasoning_content" | "reasoning" if value.starts_with('"') && value != "\"\"" => {
                     turn.reasoning = turn.reasoning.or(Some(value))
                 }
+                "role" => turn.assistant = value == "\"assistant\"",
                 "content" => turn.has_content = value != "null",
                 "name" => turn.has_name = true,
                 _ => {}
@@ -115,14 +116,15 @@ impl<'a> Turn<'a> {
         w: &mut Writer,
     ) -> Result<(), ApiError> {
         let bad = |e| bad(&format!("messages[{number}]"), e);
-        let kept = match quirks.reasoning {
-            ReasoningTurns::Keep => true,
-            ReasoningTurns::ToolTurns => self.calls,
-            ReasoningTurns::Strip => false,
-        };
+        let kept = quirks.reasoning == ReasoningTurns::Keep;
+        let own_name = field == ReasoningField::ReasoningContent;
+        let required = quirks.reasoning_required && own_name && self.assistant && request.parsed.traits().calls;
         let returns = quirks.returns.contains(&Returned::Reasoning);
         let sealed = || self.returned.iter().find_map(|state| state.returned.reasoning.as_deref());
         let reasoning: Option<&str> = self.reasoning.or_else(|| if returns { sealed() } else { None }).filter(|_| kept);
+        let reasoning = reasoning.or(required.then_some(NO_REASONING));
+        let details = self.returned.iter().find_map(|state| state.returned.details.as_deref());
+        let details = details.filter(|_| kept && !self.has_details && quirks.returns.contains(&Returned::ReasoningDetails));
         let inside = reasoning.filter(|_| field == ReasoningField::Content);
         w.object();
         if let Some(thought) = inside.filter(|_| !self.has_content) {
@@ -142,8 +144,8 @@ impl<'a> Turn<'a> {
                     let (thought, text) = (inside.and_then(walk::string), walk::string(value));
                     w.key("content").texts(&[OPEN, thought.unwrap_or(Text::Raw("")), CLOSE, text.unwrap_or(Text::Raw(""))]);
                 }
-                // Once, below; under a name of the client's own where the provider's is OpenAI's.
-                "reasoning_content" | "reasoning" if !kept || field != ReasoningField::ReasoningContent => {}
+                // Once, below; under a name of the client's own where the provider does not look for it.
+                "reasoning_content" | "reasoning" if !kept || !own_name || required => {}
                 "tool_call_id" => id(value, request, quirks, w.key("tool_call_id")),
                 "tool_calls" if value.starts_with('[') => self.tool_calls(value, quirks, w.key("tool_calls")).map_err(bad)?,
                 _ => {
@@ -155,7 +157,7 @@ impl<'a> Turn<'a> {
             (Some(reasoning), ReasoningField::Reasoning) => {
                 w.key("reasoning").raw(reasoning);
             }
-            (Some(reasoning), ReasoningField::ReasoningContent) if self.reasoning.is_none() => {
+            (Some(reasoning), ReasoningField::ReasoningContent) if required || self.reasoning.is_none() => {
                 w.key("reasoning_content").raw(reasoning);
             }
             _ => {}
@@ -218,6 +220,8 @@ impl State {
     }
 }
 
+/// Reasoning that says nothing. An empty text is refused by DeepSeek as none.
+const NO_REASONING: &str = "\" \"";
 /// What stands around reasoning inside of content, as reasoning models' own templates write it.
 const OPEN: Text<'static> = Text::Plain("<think>\n");
 const CLOSE: Text<'static> = Text::Plain("\n</think>\n\n");

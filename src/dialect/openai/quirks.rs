@@ -50,6 +50,9 @@ section! {
         reasoning: ReasoningTurns = "keep",
         /// Where an assistant turn's reasoning stands.
         reasoning_field: ReasoningField = "reasoning_content",
+        /// Whether an assistant turn that comes without reasoning, in a conversation with calls, is refused, so that it gets some
+        /// that says nothing.
+        reasoning_required: bool = "false",
         /// What the provider needs back on the next turn, sealed in tool-call ids for clients that know OpenAI's members only.
         returns: Vec<Returned>,
         /// The words for `reasoning_effort` that are known; none: all of OpenAI's are.
@@ -196,8 +199,6 @@ words! {
     ReasoningTurns {
         /// Sent as it came.
         Keep = "keep",
-        /// Sent with turns that called tools, which the provider demands; left out otherwise.
-        ToolTurns = "tool_turns",
         /// Left out.
         Strip = "strip",
     }

@@ -54,7 +54,7 @@ impl Sink for Record {
                 self.usage = Some(format!("usage {}+{} cached {} reasoning {}", u.prompt, u.completion, u.cached, u.reasoning));
                 return;
             }
-            Event::End => return,
+            Event::End | Event::ReasoningStart { .. } => return,
             other => panic!("{other:?}"),
         };
         match self.lines.iter_mut().find(|(known, _)| *known == key) {
@@ -335,4 +335,31 @@ fn what_a_provider_needs_back_goes_back_with_a_plain_client() {
         let other = messages_of("openai", &history, false, Some(&seal))[1].to_string();
         assert!(!other.contains("reasoning") && !other.contains("tg1"), "{other}");
     }
+}
+
+#[test]
+fn a_turn_without_the_reasoning_that_a_provider_requires_gets_some_that_says_nothing() {
+    let call = serde_json::json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
+    let history = serde_json::json!([
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": null, "reasoning_content": null, "tool_calls": call},
+        {"role": "tool", "tool_call_id": "c", "content": "r"},
+        {"role": "assistant", "content": "a", "reasoning_content": ""},
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "b", "reasoning": "t"},
+        {"role": "user", "content": "q"},
+    ]);
+    for kind in ["deepseek", "moonshot"] {
+        let sent = messages_of(kind, &history, false, None);
+        let reasoning: Vec<_> = [1, 3, 5].iter().map(|at| sent[at]["reasoning_content"].as_str().unwrap()).collect();
+        assert_eq!(reasoning, [" ", " ", "t"], "{sent}");
+        assert!(sent[0].get("reasoning_content").is_none() && sent[5].get("reasoning").is_none(), "{sent}");
+        // Where no tool was called, none is asked for.
+        let plain =
+            serde_json::json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}]);
+        assert_eq!(messages_of(kind, &plain, false, None), plain);
+    }
+    let mut kept = history.clone();
+    kept[1].as_object_mut().unwrap().remove("reasoning_content");
+    assert_eq!(messages_of("openai_compatible", &history, false, None), kept);
 }
