@@ -8,7 +8,7 @@
 use super::calls::Calls;
 use super::element::{Element, filled};
 use super::quirks::Returned;
-use super::returned::Keeper;
+use super::returned::{Keeper, Kept};
 use super::{error, usage};
 use crate::dialect::Decoder as Decodes;
 use crate::frame::Frame;
@@ -29,8 +29,8 @@ struct Choice {
     /// Whether any content of it has come.
     begun: bool,
     calls: Calls,
-    /// Its reasoning, where the provider needs it back.
-    thought: String,
+    /// What the provider needs back with the next call.
+    kept: Kept,
 }
 
 /// Reads one answer.
@@ -157,10 +157,13 @@ impl Decoder {
             self.choices.len() - 1
         });
         let Some(choice) = self.choices.get_mut(at) else { return Ok(()) };
+        if let Some(keeper) = &self.keeper {
+            keeper.take_details(element.details(), whole, &mut choice.kept).map_err(broken)?;
+        }
         let mut keeping;
         let out: &mut dyn Sink = match &self.keeper {
             Some(keeper) if keeper.keeps_reasoning() || !element.calls.is_empty() => {
-                keeping = keeper.over(&mut choice.thought, out);
+                keeping = keeper.over(&mut choice.kept, out);
                 &mut keeping
             }
             _ => out,

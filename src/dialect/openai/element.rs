@@ -101,6 +101,11 @@ impl<'a> Element<'a> {
         others || !is_nothing(self.content)
     }
 
+    /// The `reasoning_details`, raw JSON; `""` where there are none.
+    pub const fn details(&self) -> &'a str {
+        self.details
+    }
+
     /// A member of a `delta` or a `message`.
     fn member(&mut self, name: &'a str, value: &'a str) -> Result<(), ScanError> {
         match name {

@@ -71,6 +71,7 @@ struct Turn<'a> {
     reasoning: Option<&'a str>,
     has_content: bool,
     has_name: bool,
+    has_details: bool,
     /// What was sealed behind the id of each call, by its place.
     returned: SmallVec<[State; 2]>,
 }
@@ -100,6 +101,7 @@ impl<'a> Turn<'a> {
                 "role" => turn.assistant = value == "\"assistant\"",
                 "content" => turn.has_content = value != "null",
                 "name" => turn.has_name = true,
+                "reasoning_details" => turn.has_details = value != "null",
                 _ => {}
             }
         }
@@ -139,6 +141,7 @@ impl<'a> Turn<'a> {
                 }
                 "name" if !quirks.message_names => {}
                 "content" if value == "null" && inside.is_some() => {}
+                "reasoning_details" if details.is_some() => {}
                 "content" if value.starts_with('[') => content(value, number, quirks, inside, w.key("content"))?,
                 "content" if inside.is_some() => {
                     let (thought, text) = (inside.and_then(walk::string), walk::string(value));
@@ -161,6 +164,9 @@ impl<'a> Turn<'a> {
                 w.key("reasoning_content").raw(reasoning);
             }
             _ => {}
+        }
+        if let Some(details) = details {
+            w.key("reasoning_details").raw(details);
         }
         w.end_object();
         Ok(())

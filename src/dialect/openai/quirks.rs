@@ -218,6 +218,9 @@ words! {
         /// The reasoning of a turn that called tools (DeepSeek, Kimi: "The `reasoning_content` in the thinking mode must be
         /// passed back to the API").
         Reasoning = "reasoning",
+        /// `reasoning_details` of a turn that called tools: a model behind OpenRouter has its signatures there.
+        /// <https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks>
+        ReasoningDetails = "reasoning_details",
         /// `extra_content` of a call, where Google's OpenAI endpoint puts its thought signatures.
         ExtraContent = "extra_content",
     }

@@ -304,6 +304,14 @@ fn what_a_provider_needs_back_goes_back_with_a_plain_client() {
             serde_json::json!({"reasoning_content": "t\n"}),
         ),
         (
+            "openrouter",
+            format!(
+                r#""reasoning":"t","reasoning_details":[{{"type":"reasoning.text","text":"t","signature":"s"}}],"tool_calls":[{}]"#,
+                call("c1", "")
+            ),
+            serde_json::json!({"reasoning_details": [{"type": "reasoning.text", "text": "t", "signature": "s"}]}),
+        ),
+        (
             "openai_compatible",
             format!(r#""tool_calls":[{}]"#, call("c1", r#","extra_content":{"google":{"thought_signature":"s="}}"#)),
             serde_json::json!({"extra_content": {"google": {"thought_signature": "s="}}}),
