@@ -83,6 +83,11 @@ impl Answer {
         }
     }
 
+    /// Whether the model thinks, and nothing of that need be for the client.
+    pub(super) fn is_thinking(&self) -> bool {
+        matches!(&self.body, Body::Relay(relay) if relay.is_thinking())
+    }
+
     /// Whether the protocol's own end has come.
     pub(super) fn is_over(&self) -> bool {
         match &self.body {

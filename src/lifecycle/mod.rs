@@ -101,6 +101,8 @@ struct Timer {
     sent: Instant,
     /// When the provider last sent anything; the time that a slow client takes is not counted.
     read: Option<Instant>,
+    /// Whether the model has begun to think. Its first token has come then, though there may be nothing in it for the client.
+    thinking: bool,
 }
 
 /// See [`State`].
@@ -201,7 +203,7 @@ impl Lifecycle {
             && let Progress::Connecting(_) = attempt.progress
         {
             let began = *attempt.began.get_or_insert(now);
-            attempt.progress = Progress::Awaiting(Timer { timeouts: *timeouts, stream, began, sent: now, read: None });
+            attempt.progress = Progress::Awaiting(Timer { timeouts: *timeouts, stream, began, sent: now, read: None, thinking: false });
             self.rearm = true;
         }
     }
@@ -244,6 +246,7 @@ impl Lifecycle {
         };
         self.rearm |= timer.read(now);
         let (mut out, mut result) = answer.push(bytes, end);
+        timer.thinking |= answer.is_thinking();
         if client == Some(Client::Opened) && answer.is_opaque() && !out.is_empty() {
             (out, result) = (Vec::new(), Err(Fault::Broken("the answer to a stream request is no stream".into())));
         }
@@ -489,7 +492,7 @@ impl Timer {
             Some(read) => (read + t.between_bytes, Deadline::BetweenBytes),
         };
         // A buffered answer comes at once.
-        let first_token = (self.stream && !begun).then(|| (self.began + t.first_token, Deadline::FirstToken));
+        let first_token = (self.stream && !begun && !self.thinking).then(|| (self.began + t.first_token, Deadline::FirstToken));
         let total = t.total.map(|after| (self.began + after, Deadline::Total));
         [first_token, total].into_iter().flatten().fold(silence, |next, other| if other.0 < next.0 { other } else { next })
     }

@@ -273,6 +273,21 @@ fn the_nearest_deadline_in_force_is_the_one_that_counts() {
 }
 
 #[test]
+fn thinking_that_is_not_shown_is_a_first_token() {
+    const THINKING: &[u8] =
+        b"data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_details\":[{\"type\":\"reasoning.encrypted\"}]}}]}\n\n";
+    let t = Instant::now();
+    let mut life = Lifecycle::default();
+    life.admit(None, None, t);
+    life.connect();
+    life.send(&TIMEOUTS, true, t);
+    life.on_head(answer(), t);
+    assert_eq!(life.bytes(THINKING, false, t + 9 * SECOND, false), "", "another target may still answer");
+    assert_eq!(life.due(), Some((t + 29 * SECOND, Due::Late(Deadline::BetweenBytes))));
+    assert_eq!(life.name(), "Answering");
+}
+
+#[test]
 fn the_requests_own_deadline_holds_from_its_admission_to_its_last_byte() {
     let t = Instant::now();
     let mut life = Lifecycle::default();

@@ -22,6 +22,8 @@ pub enum Event<'a> {
     ServiceTier(Text<'a>),
     /// More of the answer's text.
     Content { choice: u32, text: Text<'a> },
+    /// The model has begun to think, whether or not anything of it will be shown.
+    ReasoningStart { choice: u32 },
     /// More of the model's reasoning.
     Reasoning { choice: u32, text: Text<'a> },
     /// More of the signature of the open reasoning block, which may have no text.
@@ -73,6 +75,7 @@ impl Event<'_> {
     pub const fn choice(&self) -> Option<u32> {
         match *self {
             Self::Content { choice, .. }
+            | Self::ReasoningStart { choice }
             | Self::Reasoning { choice, .. }
             | Self::Signature { choice, .. }
             | Self::RedactedReasoning { choice, .. }

@@ -33,6 +33,7 @@ pub struct Order {
     choices: SmallVec<[Choice; 1]>,
     usage: Option<Usage>,
     started: bool,
+    thinking: bool,
     ended: bool,
     broken: Option<Cow<'static, str>>,
     content_bytes: u64,
@@ -59,6 +60,11 @@ impl Order {
     /// Whether content, or the end of a choice, has come: from here on the client gets the answer.
     pub fn started(&self) -> bool {
         self.started
+    }
+
+    /// Whether the model has begun to think, which need not be shown.
+    pub fn is_thinking(&self) -> bool {
+        self.thinking
     }
 
     /// Whether the provider has marked the end of its stream.
@@ -204,6 +210,11 @@ impl<W: Writer> Sink for Ordered<'_, W> {
                 order.content_bytes += text.spelled().len() as u64;
                 order.started = true;
             }
+            Event::ReasoningStart { .. } => {
+                order.thinking = true;
+                return;
+            }
+            Event::Signature { .. } | Event::RedactedReasoning { .. } => order.thinking = true,
             Event::ToolStart { choice, call, .. } => return self.start_call(choice, call, event),
             Event::ToolArguments { fragment, .. } if fragment.is_empty() => return,
             Event::ToolArguments { choice, call: key, fragment } => {
@@ -351,6 +362,16 @@ mod tests {
         let (log, end) = written(vec![text("a"), finish(Finish::Length), text(""), finish(Finish::Stop), text("b"), usage]);
         assert_eq!(log, ["0 text a", "0 text b", "usage 7", "0 finish Length"]);
         assert_eq!(end, Ok(()));
+    }
+
+    #[test]
+    fn thinking_that_is_not_shown_does_not_start_the_answer() {
+        for event in [Event::ReasoningStart { choice: 0 }, Event::Signature { choice: 0, text: Text::Raw("s") }] {
+            let (mut order, mut log) = (Order::default(), Log::default());
+            assert!(!order.is_thinking());
+            order.over(&mut log).event(event);
+            assert_eq!((order.is_thinking(), order.started()), (true, false));
+        }
     }
 
     #[test]

@@ -256,6 +256,11 @@ impl Relay {
         self.order.started() || (matches!(self.output, Output::Count) && self.order.usage().is_some())
     }
 
+    /// Whether the model has begun to think, which need not be shown.
+    pub fn is_thinking(&self) -> bool {
+        self.order.is_thinking()
+    }
+
     /// Whether every choice has ended, so that counts are final.
     pub fn is_finished(&self) -> bool {
         self.order.is_finished() || matches!(self.output, Output::Count)

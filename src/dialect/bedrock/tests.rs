@@ -84,7 +84,7 @@ impl Sink for Told {
             Event::BlockEnd { block: Block::Call(call), .. } if !self.0.iter().any(|(key, _)| *key == format!("arguments {call}")) => {
                 (format!("arguments {call}"), "{}".to_owned())
             }
-            Event::BlockEnd { .. } | Event::Signature { .. } | Event::RedactedReasoning { .. } => return,
+            Event::BlockEnd { .. } | Event::ReasoningStart { .. } | Event::Signature { .. } | Event::RedactedReasoning { .. } => return,
             Event::Content { text, .. } => ("content".to_owned(), text.decode().into_owned()),
             Event::Reasoning { text, .. } => ("reasoning".to_owned(), text.decode().into_owned()),
             Event::ToolArguments { call, fragment, .. } => (format!("arguments {call}"), fragment.decode().into_owned()),

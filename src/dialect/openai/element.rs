@@ -143,6 +143,9 @@ impl<'a> Element<'a> {
                 out.event(Event::Extra { choice, key, json: &json, content: CONTENT.contains(key) });
             }
         }
+        if !self.details.is_empty() {
+            out.event(Event::ReasoningStart { choice });
+        }
         reasoning(choice, if self.reasoning.is_empty() { self.details } else { self.reasoning }, out)?;
         match self.content.as_bytes().first() {
             Some(b'[') => parts(choice, self.content, out)?,

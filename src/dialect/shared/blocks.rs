@@ -98,6 +98,9 @@ impl Blocks {
             return Err(Fault::Broken("too many open blocks".into()));
         }
         self.begun = true;
+        if kind == Kind::Thinking {
+            out.event(Event::ReasoningStart { choice: 0 });
+        }
         self.open.push(Open { index, kind, empty: true, input: None });
         Ok(())
     }

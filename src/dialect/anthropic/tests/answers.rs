@@ -132,6 +132,7 @@ fn every_block_has_events_of_its_own() {
     assert_eq!(
         said.0,
         [
+            "ReasoningStart { choice: 0 }",
             r#"Reasoning { choice: 0, text: Raw("hm") }"#,
             r#"Signature { choice: 0, text: Raw("c2ln") }"#,
             "BlockEnd { choice: 0, block: Reasoning }",

@@ -94,7 +94,11 @@ impl Sink for Said {
             {
                 format!("arguments {call} {{}}")
             }
-            Event::BlockEnd { .. } | Event::Signature { .. } | Event::RedactedReasoning { .. } | Event::RawInput { .. } => return,
+            Event::BlockEnd { .. }
+            | Event::ReasoningStart { .. }
+            | Event::Signature { .. }
+            | Event::RedactedReasoning { .. }
+            | Event::RawInput { .. } => return,
             Event::Raw { block, .. } if !block.essential => return,
             Event::Content { text, .. } => format!("content {}", text.decode()),
             Event::Reasoning { text, .. } => format!("reasoning {}", text.decode()),

@@ -101,7 +101,8 @@ impl Decoder {
         let item: WireItem<'_> = serde_json::from_str(raw.get()).map_err(|_| broken("an item is not JSON of this protocol"))?;
         let kind = item.r#type.map(Text::decode).unwrap_or_default();
         match &*kind {
-            "message" | "reasoning" if !whole => {} // its deltas follow
+            "message" if !whole => {} // its deltas follow
+            "reasoning" if !whole => out.event(Event::ReasoningStart { choice: 0 }),
             "message" => {
                 for part in parts(item.content) {
                     match (string(part.text), string(part.refusal)) {
