@@ -17,6 +17,9 @@ const MAX_AGE: Duration = Duration::from_secs(300);
 /// Headers that the signer adds by itself.
 const SIGNERS_OWN: [&str; 4] = ["host", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"];
 
+/// `content-type` of an event stream.
+pub(super) const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
+
 /// What an `authorization` header of AWS says.
 struct Claim<'a> {
     id: &'a str,

@@ -55,12 +55,12 @@ pub(super) trait Dialect: Sync {
     /// The answer as the stream's events, each ready for the wire.
     fn events(&self, ask: &Ask, reply: &Reply) -> Vec<Bytes>;
 
-    /// The body of an error answer, JSON.
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8>;
+    /// The body of an error answer.
+    fn refusal(&self, refusal: &Refusal) -> Value;
 
     /// The answer in one piece to `ask`, whose generation failed.
     fn failed(&self, _ask: &Ask, refusal: &Refusal) -> Vec<u8> {
-        self.refusal(refusal)
+        self.refusal(refusal).to_string().into_bytes()
     }
 
     /// Its status, where a service puts its own around a model's.
@@ -79,10 +79,14 @@ pub(super) trait Dialect: Sync {
     }
 
     /// An error in the middle of a stream, after `sent` events of the answer to `ask`.
-    fn error_event(&self, ask: &Ask, sent: usize, refusal: &Refusal) -> Bytes;
+    fn error_event(&self, _ask: &Ask, _sent: usize, refusal: &Refusal) -> Bytes {
+        Bytes::from(format!("data: {}\n\n", self.refusal(refusal)))
+    }
 
     /// Something in a stream that carries no content.
-    fn idle(&self) -> Bytes;
+    fn idle(&self) -> Bytes {
+        Bytes::from_static(b": keep-alive\n\n")
+    }
 
     /// `content-type` of a stream.
     fn stream_type(&self) -> &'static str {
@@ -111,6 +115,11 @@ impl Refusal {
         Self { status: 400, code, param: Some(param.to_owned()), message: message.into(), retry_after: None }
     }
 
+    /// A 400 about a field, of a service whose errors have no code.
+    pub(super) fn at(param: &str, message: impl Into<String>) -> Self {
+        Self::field("", param, message)
+    }
+
     /// An error without a field.
     pub(super) fn status(status: u16, message: impl Into<String>) -> Self {
         let code = match status {
@@ -121,6 +130,14 @@ impl Refusal {
         };
         Self { status, code, param: None, message: message.into(), retry_after: None }
     }
+}
+
+/// [`Refusal::at`], as the result of a check.
+///
+/// # Errors
+/// Always.
+pub(super) fn refuse<T>(param: &str, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::at(param, message))
 }
 
 /// An event of a stream that is named as its data's `type`.

@@ -28,7 +28,7 @@ pub(super) struct Scene {
 
 /// An error answer.
 pub(super) fn refused(dialect: &dyn Dialect, refusal: &Refusal) -> Scene {
-    let body = dialect.refusal(refusal);
+    let body = dialect.refusal(refusal).to_string();
     let headers = dialect.refusal_headers(refusal);
     Scene {
         status: dialect.refusal_status(refusal),

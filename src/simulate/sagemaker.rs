@@ -55,7 +55,7 @@ impl Dialect for SageMaker {
         }
         let mut body = object(request.headers, request.body)?;
         if stream != (body.get("stream") == Some(&Value::Bool(true))) {
-            return Err(Refusal::field("", "stream", "`stream` in the container's body does not fit the operation"));
+            return Err(Refusal::at("stream", "`stream` in the container's body does not fit the operation"));
         }
         if body.contains_key("inputs") {
             return generate(endpoint, body, request.body);
@@ -76,16 +76,15 @@ impl Dialect for SageMaker {
         parted(if ask.is_text { tokens(ask, reply) } else { CONTAINER.events(ask, reply) })
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+    fn refusal(&self, refusal: &Refusal) -> Value {
         let Refusal { message, status, .. } = refusal;
-        let body = if self.refusal_status(refusal) == *status {
+        if self.refusal_status(refusal) == *status {
             json!({ "Message": message })
         } else {
-            let original = String::from_utf8_lossy(&CONTAINER.refusal(refusal)).into_owned();
+            let original = CONTAINER.refusal(refusal).to_string();
             let told = format!("Received client error ({status}) from primary with message \"{original}\".");
             json!({ "Message": told, "OriginalStatusCode": status, "OriginalMessage": original, "LogStreamArn": "" })
-        };
-        body.to_string().into_bytes()
+        }
     }
 
     /// The service refuses what it can judge itself; everything else is the container's word.
@@ -112,7 +111,7 @@ impl Dialect for SageMaker {
     }
 
     fn stream_type(&self) -> &'static str {
-        "application/vnd.amazon.eventstream"
+        aws::EVENT_STREAM
     }
 }
 
@@ -170,7 +169,7 @@ static GENERATE: Shape = Shape::Closed(&[
 /// Reads TGI's `generate`.
 fn generate(endpoint: String, body: Map<String, Value>, raw: &[u8]) -> Result<Ask, Refusal> {
     let body = Value::Object(body);
-    GENERATE.check(&body, "").map_err(|(at, why)| Refusal { status: 422, ..Refusal::field("", &at, format!("`{at}`: {why:?}")) })?;
+    GENERATE.check(&body, "").map_err(|(at, why)| Refusal { status: 422, ..Refusal::at(&at, format!("`{at}`: {why:?}")) })?;
     let mut ask = Ask::begin(endpoint, raw)?;
     let parameters = body.get("parameters").unwrap_or(&Value::Null);
     ask.is_text = true;

@@ -32,13 +32,13 @@ pub(super) fn check<'a>(turn: impl Iterator<Item = Kind<'a>>, loops: bool, at: &
     let turn: Vec<Kind<'_>> = turn.collect();
     let changed = |kind: &&Kind<'_>| matches!(kind, Kind::Thought(text, signature) if sign(text) != *signature);
     if turn.iter().any(|kind| changed(&kind)) {
-        return Err(Refusal::field("", at, format!("{at}: Invalid `signature` in `thinking` block")));
+        return Err(Refusal::at(at, format!("{at}: Invalid `signature` in `thinking` block")));
     }
     let begins = matches!(turn.first(), Some(Kind::Thought(..) | Kind::Sealed));
     if loops && turn.contains(&Kind::Call) && !begins {
         let why = "Expected `thinking` or `redacted_thinking`, but found `tool_use`. When `thinking` is enabled, a final `assistant` \
                    message must start with a thinking block (preceeding the lastmost set of `tool_use` and `tool_result` blocks).";
-        return Err(Refusal::field("", at, format!("{at}.content.0.type: {why}")));
+        return Err(Refusal::at(at, format!("{at}.content.0.type: {why}")));
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ impl Dialect for Anthropic {
             VERSION => {}
             UNSAMPLED => {
                 if let Some(name) = ["temperature", "top_p", "top_k"].into_iter().find(|name| body.contains_key(*name)) {
-                    return Err(Refusal::field("", name, format!("{name}: Extra inputs are not permitted")));
+                    return Err(Refusal::at(name, format!("{name}: Extra inputs are not permitted")));
                 }
             }
             "" => return Err(Refusal::status(400, "anthropic-version: header is required")),
@@ -54,8 +54,8 @@ impl Dialect for Anthropic {
         write::events(ask, reply)
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
-        error(refusal).to_string().into_bytes()
+    fn refusal(&self, refusal: &Refusal) -> Value {
+        error(refusal)
     }
 
     fn refusal_headers(&self, refusal: &Refusal) -> Vec<(&'static str, String)> {

@@ -22,7 +22,7 @@ pub(in crate::simulate) fn body(body: Map<String, Value>, raw: &[u8]) -> Result<
             Why::Unknown => "Extra inputs are not permitted",
             Why::Wrong => "Input should be a valid value of this field",
         };
-        Refusal::field("", &at, format!("{at}: {why}"))
+        Refusal::at(&at, format!("{at}: {why}"))
     })?;
     let mut ask = Ask::begin(text_of(&body, "model").to_owned(), raw)?;
     ask.stream = body.get("stream") == Some(&Value::Bool(true));
@@ -41,7 +41,7 @@ pub(in crate::simulate) fn body(body: Map<String, Value>, raw: &[u8]) -> Result<
 }
 
 fn refuse<T>(at: &str, why: impl std::fmt::Display) -> Result<T, Refusal> {
-    Err(Refusal::field("", at, format!("{at}: {why}")))
+    Err(Refusal::at(at, format!("{at}: {why}")))
 }
 
 /// Sampling and thinking.

@@ -11,7 +11,7 @@ use crate::simulate::shape::object;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What a Claude's requests say in the place of Anthropic's version header.
 const VERSION: &str = "bedrock-2023-05-31";
@@ -42,12 +42,12 @@ impl Dialect for Claude {
         let (model, stream) = parse(request.path()).unwrap_or_default();
         let mut body = object(request.headers, request.body)?;
         if body.remove("anthropic_version").is_none_or(|version| version != VERSION) {
-            return Err(Refusal::field("", "anthropic_version", format!("anthropic_version: Input should be '{VERSION}'")));
+            return Err(Refusal::at("anthropic_version", format!("anthropic_version: Input should be '{VERSION}'")));
         }
         body.remove("anthropic_beta");
         for name in ["model", "stream"] {
             if body.contains_key(name) {
-                return Err(Refusal::field("", name, format!("{name}: Extra inputs are not permitted")));
+                return Err(Refusal::at(name, format!("{name}: Extra inputs are not permitted")));
             }
         }
         body.insert("model".into(), json!(unescape(model)));
@@ -62,7 +62,7 @@ impl Dialect for Claude {
         Anthropic.events(ask, reply).iter().map(chunk).collect()
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+    fn refusal(&self, refusal: &Refusal) -> Value {
         Bedrock.refusal(refusal)
     }
 

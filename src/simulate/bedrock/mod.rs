@@ -80,8 +80,8 @@ impl Dialect for Bedrock {
         out
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
-        json!({ "message": refusal.message }).to_string().into_bytes()
+    fn refusal(&self, refusal: &Refusal) -> Value {
+        json!({ "message": refusal.message })
     }
 
     fn refusal_headers(&self, refusal: &Refusal) -> Vec<(&'static str, String)> {
@@ -95,7 +95,7 @@ impl Dialect for Bedrock {
     fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
         let exception = aws::exception(refusal); // in a stream its name is a member's: it begins small
         let (head, tail) = exception.split_at_checked(1).unwrap_or_default();
-        aws::message(false, &(head.to_lowercase() + tail), &self.refusal(refusal))
+        aws::message(false, &(head.to_lowercase() + tail), self.refusal(refusal).to_string().as_bytes())
     }
 
     fn idle(&self) -> Bytes {
@@ -103,7 +103,7 @@ impl Dialect for Bedrock {
     }
 
     fn stream_type(&self) -> &'static str {
-        "application/vnd.amazon.eventstream"
+        aws::EVENT_STREAM
     }
 }
 

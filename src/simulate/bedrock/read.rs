@@ -2,7 +2,7 @@
 
 use super::shape::BODY;
 use crate::simulate::ask::{Ask, Choice, Constraint};
-use crate::simulate::dialect::Refusal;
+use crate::simulate::dialect::{Refusal, refuse};
 use crate::simulate::shape::{Why, items, strings, text_of};
 use crate::simulate::signature::{self, Kind};
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ pub(super) fn body(model: String, body: Map<String, Value>, raw: &[u8]) -> Resul
             Why::Unknown => "extraneous key is not permitted",
             Why::Wrong => "Member must satisfy its constraint",
         };
-        Refusal::field("", &at, format!("1 validation error detected: Value at '{at}' failed to satisfy constraint: {why}"))
+        Refusal::at(&at, format!("1 validation error detected: Value at '{at}' failed to satisfy constraint: {why}"))
     })?;
     let mut ask = Ask::begin(model, raw)?;
     ask.max_tokens = body.pointer("/inferenceConfig/maxTokens").and_then(Value::as_u64);
@@ -27,7 +27,7 @@ pub(super) fn body(model: String, body: Map<String, Value>, raw: &[u8]) -> Resul
     tools(&body, &mut ask)?;
     if let Some(schema) = body.pointer("/outputConfig/textFormat/structure/jsonSchema/schema").and_then(Value::as_str) {
         let schema = serde_json::from_str(schema)
-            .map_err(|error| Refusal::field("", "outputConfig", format!("The JSON schema is not valid JSON: {error}")))?;
+            .map_err(|error| Refusal::at("outputConfig", format!("The JSON schema is not valid JSON: {error}")))?;
         ask.constraint = Constraint::Schema(schema);
     }
     let more = body.get("additionalModelRequestFields").unwrap_or(&Value::Null);
@@ -42,10 +42,6 @@ pub(super) fn body(model: String, body: Map<String, Value>, raw: &[u8]) -> Resul
         return refuse("toolConfig", "The toolConfig field must be defined when using toolUse and toolResult content blocks.");
     }
     Ok(ask)
-}
-
-fn refuse<T>(at: &str, why: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal::field("", at, why))
 }
 
 fn tools(body: &Value, ask: &mut Ask) -> Result<(), Refusal> {

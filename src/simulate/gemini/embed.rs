@@ -78,11 +78,11 @@ pub(super) fn read(service: Gemini, form: Form, model: String, body: &Value, raw
             Why::Unknown => format!("Invalid JSON payload received. Unknown name at '{at}': Cannot find field."),
             Why::Wrong => format!("Invalid value at '{at}'"),
         };
-        Refusal::field("", &at, message)
+        Refusal::at(&at, message)
     })?;
     let wanted = format!("models/{model}");
     if service == Gemini::Studio && contents.iter().map(|one| text_of(one, "model")).any(|own| !own.is_empty() && own != wanted) {
-        return Err(Refusal::field("", "requests[].model", format!("requests[].model must match the parent: {wanted}")));
+        return Err(Refusal::at("requests[].model", format!("requests[].model must match the parent: {wanted}")));
     }
     let text = |one: &Value| match form {
         Form::Predictions => text_of(one, "content").to_owned(),

@@ -99,8 +99,8 @@ impl Dialect for Gemini {
         write::events(ask, reply)
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
-        error(refusal).to_string().into_bytes()
+    fn refusal(&self, refusal: &Refusal) -> Value {
+        error(refusal)
     }
 
     /// Google says in the body when to come again.

@@ -2,7 +2,7 @@
 
 use super::shape::{STUDIO, VERTEX};
 use crate::simulate::ask::{Ask, Choice, Constraint};
-use crate::simulate::dialect::Refusal;
+use crate::simulate::dialect::{Refusal, refuse};
 use crate::simulate::shape::{Why, items, strings, text_of};
 use crate::simulate::signature::sign;
 use serde_json::{Map, Value, json};
@@ -25,7 +25,7 @@ pub(super) fn body(vertex: bool, model: String, body: Map<String, Value>, raw: &
             Why::Unknown => format!("Invalid JSON payload received. Unknown name at '{at}': Cannot find field."),
             Why::Wrong => format!("Invalid value at '{at}'"),
         };
-        Refusal::field("", &at, message)
+        Refusal::at(&at, message)
     })?;
     let mut ask = Ask::begin(model, raw)?;
     config(&body, &mut ask)?;
@@ -64,10 +64,6 @@ fn camel_name(name: &str) -> String {
         out.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
         out + letters.as_str()
     })
-}
-
-fn refuse<T>(at: &str, why: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal::field("", at, why))
 }
 
 fn config(body: &Value, ask: &mut Ask) -> Result<(), Refusal> {

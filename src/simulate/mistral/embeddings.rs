@@ -2,7 +2,8 @@
 
 use crate::simulate::ask::{Ask, tokens};
 use crate::simulate::dialect::Refusal;
-use crate::simulate::embed::{DEFAULT_DIMENSIONS, Embed, Form, MAX_DIMENSIONS, base64, vector};
+use crate::simulate::embed::{DEFAULT_DIMENSIONS, Embed, Form, MAX_DIMENSIONS};
+use crate::simulate::openai::embeddings::vectors;
 use crate::simulate::shape::Rule::{Need, Null};
 use crate::simulate::shape::{Shape, text_of};
 use serde_json::{Value, json};
@@ -35,12 +36,6 @@ pub(super) fn read(body: &Value, raw: &[u8]) -> Result<Ask, Refusal> {
 
 /// The list of vectors.
 pub(super) fn whole(ask: &Ask, embed: &Embed) -> Value {
-    let item = |(index, text): (usize, &String)| {
-        let vector = vector(text, embed.dimensions);
-        let embedding = if embed.base64 { json!(base64(&vector)) } else { json!(vector) };
-        json!({ "object": "embedding", "index": index, "embedding": embedding })
-    };
-    let data: Vec<Value> = embed.inputs.iter().enumerate().map(item).collect();
     let usage = json!({ "prompt_tokens": ask.prompt_tokens, "completion_tokens": 0, "total_tokens": ask.prompt_tokens });
-    json!({ "id": ask.digest, "object": "list", "data": data, "model": ask.model, "usage": usage })
+    json!({ "id": ask.digest, "object": "list", "data": vectors(embed), "model": ask.model, "usage": usage })
 }

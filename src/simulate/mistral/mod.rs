@@ -214,16 +214,8 @@ impl Dialect for Mistral {
         choices.into_iter().enumerate().map(chunk).chain([Bytes::from_static(b"data: [DONE]\n\n")]).collect()
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
-        error(refusal).to_string().into_bytes()
-    }
-
-    fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
-        Bytes::from(format!("data: {}\n\n", error(refusal)))
-    }
-
-    fn idle(&self) -> Bytes {
-        Bytes::from_static(b": keep-alive\n\n")
+    fn refusal(&self, refusal: &Refusal) -> Value {
+        error(refusal)
     }
 }
 

@@ -47,13 +47,7 @@ pub(super) fn read(service: Service, headers: &HeaderMap, body: &[u8]) -> Result
 
 /// The list of vectors.
 pub(super) fn whole(service: Service, ask: &Ask, embed: &Embed) -> Value {
-    let item = |(index, text): (usize, &String)| {
-        let vector = vector(text, embed.dimensions);
-        let embedding = if embed.base64 { json!(base64(&vector)) } else { json!(vector) };
-        json!({ "object": "embedding", "index": index, "embedding": embedding })
-    };
-    let data: Vec<Value> = embed.inputs.iter().enumerate().map(item).collect();
-    let mut out = json!({ "object": "list", "data": data, "model": ask.model });
+    let mut out = json!({ "object": "list", "data": vectors(embed), "model": ask.model });
     let usage = json!({ "prompt_tokens": ask.prompt_tokens, "total_tokens": ask.prompt_tokens });
     if let Value::Object(out) = &mut out {
         if service != OpenAi {
@@ -62,4 +56,14 @@ pub(super) fn whole(service: Service, ask: &Ask, embed: &Embed) -> Value {
         out.insert("usage".into(), usage);
     }
     out
+}
+
+/// The vectors as members of `data`.
+pub(in crate::simulate) fn vectors(embed: &Embed) -> Vec<Value> {
+    let item = |(index, text): (usize, &String)| {
+        let vector = vector(text, embed.dimensions);
+        let embedding = if embed.base64 { json!(base64(&vector)) } else { json!(vector) };
+        json!({ "object": "embedding", "index": index, "embedding": embedding })
+    };
+    embed.inputs.iter().enumerate().map(item).collect()
 }

@@ -184,16 +184,12 @@ impl Dialect for Hosted {
         filtered.into_iter().chain(chunks).chain(done).map(|data| Bytes::from(format!("data: {data}\n\n"))).collect()
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
-        self.shape.body(refusal).to_string().into_bytes()
+    fn refusal(&self, refusal: &Refusal) -> Value {
+        self.shape.body(refusal)
     }
 
     fn refusal_status(&self, refusal: &Refusal) -> u16 {
         self.shape.status(refusal)
-    }
-
-    fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
-        Bytes::from(format!("data: {}\n\n", self.shape.body(refusal)))
     }
 
     fn idle(&self) -> Bytes {

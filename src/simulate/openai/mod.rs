@@ -1,7 +1,7 @@
 //! OpenAI's chat completions, embeddings and Responses API as a dozen services speak it, each with what differs on its wire.
 
 mod check;
-mod embeddings;
+pub(super) mod embeddings;
 mod error;
 mod hosted;
 pub(super) mod passed;
@@ -149,16 +149,8 @@ impl Dialect for Service {
         events
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
-        error::body(*self, refusal).to_string().into_bytes()
-    }
-
-    fn error_event(&self, _: &Ask, _: usize, refusal: &Refusal) -> Bytes {
-        Bytes::from(format!("data: {}\n\n", error::body(*self, refusal)))
-    }
-
-    fn idle(&self) -> Bytes {
-        Bytes::from_static(b": keep-alive\n\n")
+    fn refusal(&self, refusal: &Refusal) -> Value {
+        error::body(*self, refusal)
     }
 
     fn stream_type(&self) -> &'static str {

@@ -136,7 +136,7 @@ fn constraint(service: Service, json: &Map<String, Value>) -> Result<Constraint,
     if matches!(service, VllmLegacy | Compatible) {
         let found = guided(own("guided_json"), own("guided_regex"), own("guided_choice"), own("guided_grammar"));
         if let Some(found) = found {
-            return found.map_err(|why| Refusal::field("", "guided_json", why));
+            return found.map_err(|why| Refusal::at("guided_json", why));
         }
     }
     if matches!(service, Service::Vllm | Compatible)
@@ -147,13 +147,13 @@ fn constraint(service: Service, json: &Map<String, Value>) -> Result<Constraint,
         }
         let own = |key: &str| given(structured, key);
         if let Some(found) = guided(own("json"), own("regex"), own("choice"), own("grammar")) {
-            return found.map_err(|why| Refusal::field("", "structured_outputs", why));
+            return found.map_err(|why| Refusal::at("structured_outputs", why));
         }
     }
     if matches!(service, SgLang | Compatible)
         && let Some(found) = guided(None, own("regex"), None, own("ebnf"))
     {
-        return found.map_err(|why| Refusal::field("", "regex", why));
+        return found.map_err(|why| Refusal::at("regex", why));
     }
     let Some(format) = own("response_format") else { return Ok(Constraint::Free) };
     let text = |key: &str| format.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -54,7 +54,7 @@ static OPEN: Guest<Service> = Guest { inner: Service::Compatible, read: open };
 fn claude(request: Incoming<'_>) -> Result<Ask, Refusal> {
     let mut body = object(request.headers, request.body)?;
     let (path, operation) = request.path().rsplit_once(':').unwrap_or_default();
-    let wrong = |at: &str, why: &str| Refusal::field("", at, format!("{at}: {why}"));
+    let wrong = |at: &str, why: &str| Refusal::at(at, format!("{at}: {why}"));
     match body.remove("anthropic_version") {
         Some(version) if version == CLAUDE_VERSION => {}
         _ => return Err(wrong("anthropic_version", &format!("Input should be '{CLAUDE_VERSION}'"))),
@@ -74,7 +74,7 @@ fn claude(request: Incoming<'_>) -> Result<Ask, Refusal> {
 fn open(request: Incoming<'_>) -> Result<Ask, Refusal> {
     let body = object(request.headers, request.body)?;
     if !text_of(&Value::Object(body.clone()), "model").contains('/') {
-        return Err(Refusal::field("", "model", "Malformed publisher model: it is `publisher/model`."));
+        return Err(Refusal::at("model", "Malformed publisher model: it is `publisher/model`."));
     }
     Service::Compatible.judge(&body, request.body)
 }
@@ -94,8 +94,8 @@ impl<D: Dialect> Dialect for Guest<D> {
     }
 
     /// What is wrong with the request itself is the guest's to say.
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
-        if refusal.status == 400 { self.inner.refusal(refusal) } else { gemini::error(refusal).to_string().into_bytes() }
+    fn refusal(&self, refusal: &Refusal) -> Value {
+        if refusal.status == 400 { self.inner.refusal(refusal) } else { gemini::error(refusal) }
     }
 
     fn refusal_headers(&self, _: &Refusal) -> Vec<(&'static str, String)> {

@@ -134,7 +134,7 @@ fn stored(body: &Value, item: &Value) -> Checked {
         "Item with id '{id}' not found. Items are not persisted when `store` is set to false. Try again with `store` set to true, or \
          remove this item from your input."
     );
-    Err(Refusal { status: 404, ..Refusal::field("", "input", why) })
+    Err(Refusal { status: 404, ..Refusal::at("input", why) })
 }
 
 /// Checks encrypted reasoning, and at OpenAI that what came of the reasoning follows.

@@ -16,6 +16,7 @@ use crate::simulate::dialect::{Dialect, Incoming, Refusal, typed_event};
 use crate::simulate::reply::Reply;
 use crate::simulate::shape::object;
 use bytes::Bytes;
+use serde_json::Value;
 
 /// The endpoint, after the base path.
 pub(super) const PATH: &str = "/responses";
@@ -61,7 +62,7 @@ impl Dialect for Responses {
         events::events(self.0, ask, reply).iter().map(typed_event).chain(done).collect()
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+    fn refusal(&self, refusal: &Refusal) -> Value {
         self.0.refusal(refusal)
     }
 
