@@ -7,7 +7,7 @@ use crate::json::walk;
 use crate::llm::constraint;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::{Field, GUIDED, Loss};
-use crate::llm::request::{Authority, Block, Content, OutputFormat, Param, Path, Request, Role};
+use crate::llm::request::{Authority, Block, OutputFormat, Param, Path, Request, Role};
 use std::borrow::Cow;
 
 /// A request with everything that OpenAI's fields and the route's settings say, and the route's instructions. A front adds what
@@ -34,8 +34,7 @@ pub(in crate::front) fn neutral<'a>(base: &ChatRequest<'a>) -> Result<Request<'a
         ..Request::default()
     };
     if let Some(system) = base.system {
-        request.blocks.push(Block { content: Content::Text(Text::Plain(system)), cache: None, at: Path::default() });
-        request.end_turn(Role::System, None, None, Path::default(), 0);
+        request.push_turn(Role::System, Path::default(), [Block::text(Text::Plain(system), Path::default())]);
     }
     Ok(request)
 }

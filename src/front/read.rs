@@ -60,14 +60,34 @@ pub(in crate::front) fn raw_members<'a, const N: usize>(
     Ok(found)
 }
 
+/// Calls `each` at every element of the array that the cursor is at, with the element's index.
+///
+/// # Errors
+/// Those of [`Cursor::array`] and of `each`.
+pub(in crate::front) fn elements<'a>(
+    cursor: &mut Cursor<'a>,
+    mut each: impl FnMut(&mut Cursor<'a>, usize) -> Result<(), ApiError>,
+) -> Result<(), ApiError> {
+    let mut count = 0;
+    cursor.array(|cursor| {
+        count += 1;
+        each(cursor, count - 1)
+    })
+}
+
 /// A string; `None` for null.
 pub(in crate::front) fn string(value: &str, at: Path) -> Result<Option<Text<'_>>, ApiError> {
     text(value, at, "a string")
 }
 
+/// A string that may be absent or null.
+pub(in crate::front) fn optional(value: Option<&str>, at: Path) -> Result<Option<Text<'_>>, ApiError> {
+    value.map_or(Ok(None), |value| string(value, at))
+}
+
 /// A string that must be there.
 pub(in crate::front) fn required(value: Option<&str>, at: Path) -> Result<Text<'_>, ApiError> {
-    string(value.unwrap_or("null"), at)?.ok_or_else(|| at.missing())
+    optional(value, at)?.ok_or_else(|| at.missing())
 }
 
 /// The same, where the value must be `want`.

@@ -353,6 +353,15 @@ impl<'a> Request<'a> {
         self.speakers.push(Speaker { role, name, answers, failed: false, at, length });
     }
 
+    /// Adds a turn with these blocks, unless there are none. One of the user's that says nothing is a turn all the same.
+    pub fn push_turn(&mut self, role: Role, at: Path, blocks: impl IntoIterator<Item = Block<'a>>) {
+        let start = self.blocks.len();
+        self.blocks.extend(blocks);
+        if self.blocks.len() > start || role == Role::User {
+            self.end_turn(role, None, None, at, start);
+        }
+    }
+
     /// A parameter that asks for something.
     pub fn param(&self, field: Field) -> Option<&Param<'a>> {
         self.params.iter().find(|param| param.field == Some(field))
@@ -437,6 +446,18 @@ impl<'r, 'a> Turn<'r, 'a> {
             }
         }
         Ok(texts)
+    }
+}
+
+impl<'a> Block<'a> {
+    /// A block without a cache mark.
+    pub const fn new(content: Content<'a>, at: Path) -> Self {
+        Self { content, cache: None, at }
+    }
+
+    /// A text without a cache mark.
+    pub const fn text(text: Text<'a>, at: Path) -> Self {
+        Self::new(Content::Text(text), at)
     }
 }
 

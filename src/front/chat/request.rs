@@ -3,7 +3,7 @@
 use super::tools;
 use crate::error::ApiError;
 use crate::front::asks::neutral;
-use crate::front::read::{Seen, cache, members, raw_members, required, string, text};
+use crate::front::read::{Seen, cache, elements, members, optional, raw_members, required, string, text};
 use crate::json::text::Text;
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
@@ -47,12 +47,7 @@ pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Request<'a>, ApiError> {
 fn messages<'a>(chat: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let raw = chat.raw(Field::Messages).ok_or_else(|| ApiError::field(Field::Messages.name(), "`messages` is missing"))?;
     let mut cursor = Cursor::inside(raw);
-    let mut index = 0;
-    cursor.array(|cursor| {
-        Message::read(cursor, Path::element(Field::Messages.name(), index), request, chat.seal)?;
-        index += 1;
-        Ok(())
-    })
+    elements(&mut cursor, |cursor, index| Message::read(cursor, Path::element(Field::Messages.name(), index), request, chat.seal))
 }
 
 /// What is known of a message beside its content, whose blocks are in the request already.
@@ -91,7 +86,7 @@ impl<'a> Message<'a> {
                 "content" => {
                     seen.once(0, at, "content")?;
                     if let Some(text) = text(value, at.member("content"), "a string or an array of parts")? {
-                        request.blocks.push(Block { content: Content::Text(text), cache: None, at: at.member("content").inner(0) });
+                        request.blocks.push(Block::text(text, at.member("content").inner(0)));
                     }
                 }
                 "role" => {
@@ -138,7 +133,7 @@ impl<'a> Message<'a> {
         if let (Some(mark), Some(last)) = (self.cache, request.blocks.get_mut(start..).and_then(<[_]>::last_mut)) {
             last.cache.get_or_insert(mark);
         }
-        let mut push = |content, member| request.blocks.push(Block { content, cache: None, at: at.member(member) });
+        let mut push = |content, member| request.blocks.push(Block::new(content, at.member(member)));
         if let Some(text) = self.refusal {
             push(Content::Refusal(text), "refusal");
         }
@@ -180,11 +175,8 @@ fn role(value: &str, at: Path) -> Result<Role, ApiError> {
 
 /// The content of a message, an array of parts.
 fn parts<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>) -> Result<(), ApiError> {
-    let mut number = 0;
-    cursor.array(|cursor| {
-        let block = part(cursor, at.member("content").inner(number))?;
-        request.blocks.push(block);
-        number += 1;
+    elements(cursor, |cursor, number| {
+        request.blocks.push(part(cursor, at.member("content").inner(number))?);
         Ok(())
     })
 }
@@ -232,7 +224,7 @@ fn images<'a>(raw: &'a str, at: Path, request: &mut Request<'a>) -> Result<(), A
     }
     let list: Vec<Image<'a>> = serde_json::from_str(raw).map_err(|e| crate::llm::validate::unreadable(&at.to_string(), raw, &e))?;
     for image in list {
-        request.blocks.push(Block { content: Content::Generated(image.image_url.url), cache: None, at });
+        request.blocks.push(Block::new(Content::Generated(image.image_url.url), at));
     }
     Ok(())
 }
@@ -242,12 +234,10 @@ fn calls<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, seal: Option<&Se
     if !cursor.at_array() {
         return Err(at.must_be("an array"));
     }
-    let mut number = 0;
-    cursor.array(|cursor| {
+    elements(&mut cursor, |cursor, number| {
         let at = at.inner(number);
-        number += 1;
         let [id, kind, function, extra] = raw_members(cursor, at, ["id", "type", "function", "extra_content"])?;
-        if string(kind.unwrap_or("null"), at.leaf("type"))?.is_some_and(|kind| kind.decode() != "function") {
+        if optional(kind, at.leaf("type"))?.is_some_and(|kind| kind.decode() != "function") {
             return Err(at.leaf("type").must_be("function"));
         }
         let [name, arguments] = members(function, at.leaf("function"), ["name", "arguments"])?;
@@ -258,7 +248,7 @@ fn calls<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, seal: Option<&Se
             custom: None,
             extra: extra.filter(|value| *value != "null"),
         };
-        request.blocks.push(Block { content: Content::Call(call), cache: None, at: at.leaf("function.arguments") });
+        request.blocks.push(Block::new(Content::Call(call), at.leaf("function.arguments")));
         Ok(())
     })
 }

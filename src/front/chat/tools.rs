@@ -1,7 +1,7 @@
 //! Reads the tools of a chat completion and the choice among them.
 
 use crate::error::ApiError;
-use crate::front::read::{Seen, cache, raw_members, required, string};
+use crate::front::read::{Seen, cache, optional, raw_members, required};
 use crate::json::text::Text;
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
@@ -66,7 +66,7 @@ fn tool<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Tool<'a>, ApiError> {
     let function = function.ok_or_else(|| at.member("function").missing())?;
     Ok(Tool {
         name: required(function.name, at.member("function.name"))?,
-        description: string(function.description.unwrap_or("null"), at.member("function.description"))?,
+        description: optional(function.description, at.member("function.description"))?,
         parameters: function.parameters,
         strict: function.strict,
         cache: cache_mark,

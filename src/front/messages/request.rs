@@ -3,7 +3,7 @@
 use super::{ids, tools};
 use crate::error::ApiError;
 use crate::front::asks::{answer_format, asks, hint, neutral};
-use crate::front::read::{cache, members, raw_members, required, string};
+use crate::front::read::{cache, elements, members, optional, raw_members, required};
 use crate::front::sealed::{Origin, origin};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
@@ -89,7 +89,7 @@ fn think<'a>(base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), Ap
     let mut clients_effort = None;
     if let Some(raw) = base.parsed.raw_named("output_config") {
         let [effort, format] = raw_members(&mut Cursor::inside(raw), output, ["effort", "format"])?;
-        clients_effort = string(effort.unwrap_or("null"), output.member("effort"))?;
+        clients_effort = optional(effort, output.member("effort"))?;
         if let Some(raw) = format.filter(|raw| *raw != "null") {
             let format = OutputFormat { field: Field::ResponseFormat, constraint: schema(raw, output.member("format"))? };
             answer_format(base, format, "output_config.format", request);
@@ -129,19 +129,6 @@ fn schema(raw: &str, at: Path) -> Result<Constraint<'_>, ApiError> {
     Ok(Constraint::JsonSchema(Schema { name: Text::Plain(DEFAULT_SCHEMA_NAME), schema: Cow::Borrowed(schema), strict, description: None }))
 }
 
-fn text_block(text: Text<'_>, at: Path) -> Block<'_> {
-    Block { content: Content::Text(text), cache: None, at }
-}
-
-/// Adds a turn of instructions, unless it has nothing to say.
-fn instruct<'a>(request: &mut Request<'a>, at: Path, blocks: impl IntoIterator<Item = Block<'a>>) {
-    let start = request.blocks.len();
-    request.blocks.extend(blocks);
-    if request.blocks.len() > start {
-        request.end_turn(Role::System, None, None, at, start);
-    }
-}
-
 /// Instructions: a text, or blocks of text.
 fn system<'a>(raw: &'a str, at: Path, request: &mut Request<'a>) -> Result<(), ApiError> {
     let mut blocks = Vec::new();
@@ -150,17 +137,16 @@ fn system<'a>(raw: &'a str, at: Path, request: &mut Request<'a>) -> Result<(), A
         return Err(block.at.leaf("type").must_be("text"));
     }
     blocks.retain(|block| !matches!(block.content, Content::Text(text) if text.decode().starts_with(ATTRIBUTION)));
-    instruct(request, at, blocks);
+    request.push_turn(Role::System, at, blocks);
     Ok(())
 }
 
 fn messages<'a>(ask: &MessagesRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let raw = ask.base.parsed.raw(Field::Messages).unwrap_or("[]");
     let mut cursor = Cursor::inside(raw);
-    let (mut index, mut calls) = (0, HashSet::new());
-    cursor.array(|cursor| {
+    let mut calls = HashSet::new();
+    elements(&mut cursor, |cursor, index| {
         let at = Path::element(Field::Messages.name(), index);
-        index += 1;
         let [role, raw] = raw_members(cursor, at, ["role", "content"])?;
         let raw = raw.filter(|raw| *raw != "null").ok_or_else(|| at.member("content").missing())?;
         match &*required(role, at.member("role"))?.decode() {
@@ -179,11 +165,9 @@ fn user<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, calls: &HashSet<C
         Some(kind) if kind.decode() == "tool_result" => result(cursor, at, request, calls),
         _ => block(cursor, at, request, &mut said),
     })?;
-    let start = request.blocks.len();
-    request.blocks.append(&mut said);
-    // One that says nothing is a turn all the same.
-    if request.blocks.len() > start || request.speakers.len() == before {
-        request.end_turn(Role::User, None, None, at, start);
+    // Results alone are no turn beside them.
+    if !said.is_empty() || request.speakers.len() == before {
+        request.push_turn(Role::User, at, said);
     }
     Ok(())
 }
@@ -224,14 +208,14 @@ fn assistant<'a>(
         match &*kind.decode() {
             "thinking" => {
                 let [text, signature] = raw_members(cursor, at, ["thinking", "signature"])?;
-                let signature = string(signature.unwrap_or("null"), at.leaf("signature"))?.map(Text::decode).unwrap_or_default();
-                let text = string(text.unwrap_or("null"), at.leaf("thinking"))?.filter(|text| !text.is_empty());
+                let signature = optional(signature, at.leaf("signature"))?.map(Text::decode).unwrap_or_default();
+                let text = optional(text, at.leaf("thinking"))?.filter(|text| !text.is_empty());
                 match origin(ask.base.seal, &signature) {
                     Origin::Other => return Ok(()),
                     Origin::Own(own) => state = Some(own).filter(|own| !own.is_empty()).or(state.take()),
                     Origin::Foreign => {}
                 }
-                said.extend(text.map(|text| Block { content: Content::Reasoning(text), cache: None, at }));
+                said.extend(text.map(|text| Block::new(Content::Reasoning(text), at)));
             }
             "tool_use" => {
                 let [id, name, input] = raw_members(cursor, at, ["id", "name", "input"])?;
@@ -245,7 +229,7 @@ fn assistant<'a>(
                     extra: None,
                 };
                 calls.insert(id);
-                said.push(Block { content: Content::Call(call), cache: None, at: at.leaf("input") });
+                said.push(Block::new(Content::Call(call), at.leaf("input")));
             }
             // Only Claude reads what it has encrypted itself.
             "redacted_thinking" => drop(cursor.raw()?),
@@ -258,11 +242,7 @@ fn assistant<'a>(
         }
         Ok(())
     })?;
-    let start = request.blocks.len();
-    request.blocks.append(&mut said);
-    if request.blocks.len() > start {
-        request.end_turn(Role::Assistant, None, None, at, start);
-    }
+    request.push_turn(Role::Assistant, at, said);
     Ok(())
 }
 
@@ -271,13 +251,7 @@ fn each<'a>(raw: &'a str, at: Path, mut block: impl FnMut(&mut Cursor<'a>, Path)
     let mut cursor = Cursor::inside(raw);
     match raw.as_bytes().first() {
         Some(b'"') => block(&mut cursor, at.inner(0)),
-        Some(b'[') => {
-            let mut number = 0;
-            cursor.array(|cursor| {
-                number += 1;
-                block(cursor, if at.leaf.is_empty() { at.inner(number - 1) } else { at })
-            })
-        }
+        Some(b'[') => elements(&mut cursor, |cursor, number| block(cursor, if at.leaf.is_empty() { at.inner(number) } else { at })),
         _ => Err(at.must_be("a string or an array of blocks")),
     }
 }
@@ -301,7 +275,7 @@ fn block<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, into:
     const NAMES: [&str; 8] = ["type", "text", "source", "title", "context", "content", "name", "cache_control"];
     let Some(kind) = kind(cursor, at)? else {
         let text = required(Some(cursor.raw()?), at)?;
-        into.extend((!text.is_empty()).then(|| text_block(text, at)));
+        into.extend((!text.is_empty()).then(|| Block::text(text, at)));
         return Ok(());
     };
     let [_, text, source, title, context, inside, _, mark] = raw_members(cursor, at, NAMES)?;
@@ -310,21 +284,21 @@ fn block<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, into:
     match &*word {
         "text" => {
             let text = required(text, at.leaf("text"))?;
-            into.extend((!text.is_empty()).then(|| text_block(text, at)));
+            into.extend((!text.is_empty()).then(|| Block::text(text, at)));
         }
         "image" => {
             let source = media(source, at, "image")?;
-            into.push(Block { content: Content::Image { source, detail: None }, cache: None, at });
+            into.push(Block::new(Content::Image { source, detail: None }, at));
         }
         "document" => document(source, [title, context], at, request, into)?,
         "search_result" => {
             for (raw, leaf) in [(title, "title"), (source, "source")] {
-                into.extend(string(raw.unwrap_or("null"), at.leaf(leaf))?.map(|text| text_block(text, at)));
+                into.extend(optional(raw, at.leaf(leaf))?.map(|text| Block::text(text, at)));
             }
             content(inside.unwrap_or("[]"), at.leaf("content"), request, into)?;
         }
         // A summary of what was said before.
-        "compaction" => into.extend(string(inside.unwrap_or("null"), at.leaf("content"))?.map(|text| text_block(text, at))),
+        "compaction" => into.extend(optional(inside, at.leaf("content"))?.map(|text| Block::text(text, at))),
         "tool_reference" => hint(&mut request.params, "tool_reference"),
         _ => {
             let shown: String = word.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -347,21 +321,21 @@ fn document<'a>(
 ) -> Result<(), ApiError> {
     let raw = source.filter(|raw| *raw != "null").ok_or_else(|| at.leaf("source").missing())?;
     let [kind, data, inside] = raw_members(&mut Cursor::inside(raw), at.leaf("source"), ["type", "data", "content"])?;
-    let title = string(title.unwrap_or("null"), at.leaf("title"))?;
-    let context = string(context.unwrap_or("null"), at.leaf("context"))?;
-    into.extend(context.map(|text| text_block(text, at)));
+    let title = optional(title, at.leaf("title"))?;
+    let context = optional(context, at.leaf("context"))?;
+    into.extend(context.map(|text| Block::text(text, at)));
     match &*required(kind, at.leaf("source.type"))?.decode() {
         "text" => {
-            into.extend(title.map(|text| text_block(text, at)));
-            into.push(text_block(required(data, at.leaf("source.data"))?, at));
+            into.extend(title.map(|text| Block::text(text, at)));
+            into.push(Block::text(required(data, at.leaf("source.data"))?, at));
         }
         "content" => {
-            into.extend(title.map(|text| text_block(text, at)));
+            into.extend(title.map(|text| Block::text(text, at)));
             content(inside.unwrap_or("[]"), at.leaf("source.content"), request, into)?;
         }
         _ => {
             let source = Some(media(source, at, "document")?);
-            into.push(Block { content: Content::File { source, name: title, id: None }, cache: None, at });
+            into.push(Block::new(Content::File { source, name: title, id: None }, at));
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::front::asks::{asks, hint};
 use crate::front::chat;
-use crate::front::read::{cache, raw_members, required, string};
+use crate::front::read::{cache, optional, raw_members, required};
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
@@ -27,7 +27,7 @@ pub fn read<'a>(base: &ChatRequest<'a>, params: &mut Vec<Param<'a>>) -> Result<V
             ["type", "name", "description", "input_schema", "strict", "cache_control", STEERING[0], STEERING[1], STEERING[2], STEERING[3]];
         let at = Path::element(Field::Tools.name(), tools.len());
         let [kind, name, description, schema, strict, mark, steering @ ..] = raw_members(cursor, at, NAMES)?;
-        let kind = string(kind.unwrap_or("null"), at.member("type"))?.map(|kind| kind.decode());
+        let kind = optional(kind, at.member("type"))?.map(|kind| kind.decode());
         if let Some(kind) = kind.filter(|kind| kind != "custom") {
             let kind: String = kind.chars().filter(|c| !c.is_control()).take(64).collect();
             return Err(at.refused(&format!("a tool of type `{kind}` is run by Anthropic and known to Claude only")));
@@ -39,7 +39,7 @@ pub fn read<'a>(base: &ChatRequest<'a>, params: &mut Vec<Param<'a>>) -> Result<V
         }
         tools.push(Tool {
             name: required(name, at.member("name"))?,
-            description: string(description.unwrap_or("null"), at.member("description"))?,
+            description: optional(description, at.member("description"))?,
             parameters: match schema {
                 Some(schema) if schema.starts_with('{') => Some(schema),
                 _ => return Err(at.member("input_schema").must_be("a JSON schema, an object")),

@@ -3,7 +3,7 @@
 use super::{INPUT, INSTRUCTIONS, MAX_TOKENS, REFERENCE, not_stored, overrides_max_tokens, stored, tools};
 use crate::error::ApiError;
 use crate::front::asks::{answer_format, asks, hint, neutral};
-use crate::front::read::{members, raw_members, required, string};
+use crate::front::read::{elements, members, optional, raw_members, required, string};
 use crate::front::sealed::{Origin, origin};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
@@ -59,7 +59,7 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
             INSTRUCTIONS => {
                 let at = at(INSTRUCTIONS);
                 let text = string(raw, at)?.filter(|text| !text.is_empty());
-                push_turn(&mut request, Role::System, at, text.map(|text| text_block(text, at)));
+                request.push_turn(Role::System, at, text.map(|text| Block::text(text, at)));
             }
             MAX_TOKENS => {
                 if walk::unsigned(raw).is_none_or(|tokens| tokens == 0) {
@@ -106,7 +106,7 @@ fn read_include<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<
 fn read_reasoning<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let at = Path::top("reasoning");
     let [effort, context, mode] = raw_members(&mut Cursor::inside(raw), at, ["effort", "context", "mode"])?;
-    if let Some(word) = string(effort.unwrap_or("null"), at.member("effort"))?
+    if let Some(word) = optional(effort, at.member("effort"))?
         && asks(base, Field::ReasoningEffort, "reasoning.effort", request)
     {
         request.effort = Some(word);
@@ -136,10 +136,10 @@ fn read_text<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>
         "text" => return Ok(()),
         "json_object" => Constraint::JsonObject,
         "json_schema" => Constraint::JsonSchema(Schema {
-            name: string(name.unwrap_or("null"), at.leaf("name"))?.unwrap_or(Text::Plain(DEFAULT_SCHEMA_NAME)),
+            name: optional(name, at.leaf("name"))?.unwrap_or(Text::Plain(DEFAULT_SCHEMA_NAME)),
             schema: schema.filter(|raw| raw.starts_with('{')).map(Cow::Borrowed).ok_or_else(|| at.leaf("schema").must_be("an object"))?,
             strict: strict.and_then(|raw| raw.parse().ok()),
-            description: string(description.unwrap_or("null"), at.leaf("description"))?,
+            description: optional(description, at.leaf("description"))?,
         }),
         _ => return Err(at.leaf("type").must_be("text, json_object or json_schema")),
     };
@@ -147,19 +147,15 @@ fn read_text<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>
     Ok(())
 }
 
-fn text_block(text: Text<'_>, at: Path) -> Block<'_> {
-    Block { content: Content::Text(text), cache: None, at }
-}
-
-/// Adds a turn, unless it is empty. Consecutive items of the assistant are one turn.
-fn push_turn<'a>(request: &mut Request<'a>, role: Role, at: Path, blocks: impl IntoIterator<Item = Block<'a>>) {
-    let start = request.blocks.len();
-    request.blocks.extend(blocks);
-    let length = request.blocks.len() - start;
+/// Adds what the assistant says. Consecutive items of the assistant are one turn.
+fn push_assistant<'a>(request: &mut Request<'a>, at: Path, blocks: impl IntoIterator<Item = Block<'a>>) {
     match request.speakers.last_mut() {
-        _ if length == 0 && role != Role::User => {}
-        Some(last) if role == Role::Assistant && last.role == Role::Assistant => last.length += length,
-        _ => request.end_turn(role, None, None, at, start),
+        Some(last) if last.role == Role::Assistant => {
+            let start = request.blocks.len();
+            request.blocks.extend(blocks);
+            last.length += request.blocks.len() - start;
+        }
+        _ => request.push_turn(Role::Assistant, at, blocks),
     }
 }
 
@@ -175,15 +171,11 @@ struct Reader<'r, 'a> {
 fn items<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let raw = ask.base.parsed.raw_named(INPUT).unwrap_or("[]");
     if let Some(text) = walk::string(raw) {
-        push_turn(request, Role::User, Path::top(INPUT), [text_block(text, Path::top(INPUT))]);
+        request.push_turn(Role::User, Path::top(INPUT), [Block::text(text, Path::top(INPUT))]);
         return Ok(());
     }
     let mut reader = Reader { ask, calls: HashSet::new(), state: None };
-    let mut number = 0;
-    Cursor::inside(raw).array(|cursor| {
-        number += 1;
-        reader.item(cursor, Path::element(INPUT, number - 1), request)
-    })
+    elements(&mut Cursor::inside(raw), |cursor, number| reader.item(cursor, Path::element(INPUT, number), request))
 }
 
 /// The raw members of an item.
@@ -206,7 +198,7 @@ impl<'a> Reader<'_, 'a> {
             ["type", "role", "content", "call_id", "name", "namespace", "arguments", "input", "output", "summary", "encrypted_content"];
         let [kind, role, content, call_id, name, namespace, arguments, input, output, summary, encrypted] = raw_members(cursor, at, NAMES)?;
         let item = |text| Item { at, role, content, call_id, name, namespace, text, summary, encrypted };
-        match string(kind.unwrap_or("null"), at.member("type"))?.map(Text::decode).as_deref() {
+        match optional(kind, at.member("type"))?.map(Text::decode).as_deref() {
             None | Some("message") => self.message(&item(None), request),
             Some("function_call") => self.call(&item(arguments), false, request),
             Some("custom_tool_call") => self.call(&item(input), true, request),
@@ -235,10 +227,12 @@ impl<'a> Reader<'_, 'a> {
         };
         let mut blocks = Vec::new();
         content(item.content, item.at.member("content"), &mut blocks)?;
-        if role != Role::Assistant {
+        if role == Role::Assistant {
+            push_assistant(request, item.at, blocks);
+        } else {
             self.state = None;
+            request.push_turn(role, item.at, blocks);
         }
-        push_turn(request, role, item.at, blocks);
         Ok(())
     }
 
@@ -253,11 +247,11 @@ impl<'a> Reader<'_, 'a> {
         let call = ToolCall {
             id: CallId { id, state: self.state.take() },
             name: function.map_or(name, |function| Text::Plain(&function.name)),
-            arguments: string(item.text.unwrap_or("null"), place)?.unwrap_or(Text::Plain("")),
+            arguments: optional(item.text, place)?.unwrap_or(Text::Plain("")),
             custom: custom.then_some(tools::CUSTOM_INPUT),
             extra: None,
         };
-        push_turn(request, Role::Assistant, at, [Block { content: Content::Call(call), cache: None, at: place }]);
+        push_assistant(request, at, [Block::new(Content::Call(call), place)]);
         Ok(())
     }
 
@@ -280,7 +274,7 @@ impl<'a> Reader<'_, 'a> {
         if self.ask.without_reasoning() {
             return Ok(());
         }
-        let encrypted = string(item.encrypted.unwrap_or("null"), at.member("encrypted_content"))?.map(Text::decode).unwrap_or_default();
+        let encrypted = optional(item.encrypted, at.member("encrypted_content"))?.map(Text::decode).unwrap_or_default();
         match origin(self.ask.base.seal, &encrypted) {
             Origin::Other => return Ok(()),
             Origin::Own(own) => self.state = Some(own).filter(|own| !own.is_empty()).or(self.state.take()),
@@ -291,20 +285,18 @@ impl<'a> Reader<'_, 'a> {
         let shown = shown.into_iter().find(|(raw, _)| raw.is_some_and(|raw| !matches!(raw, "null" | "[]")));
         let mut blocks: Vec<Block<'a>> = Vec::new();
         if let Some((Some(raw), at)) = shown {
-            let mut number = 0;
-            Cursor::inside(raw).array(|cursor| {
+            elements(&mut Cursor::inside(raw), |cursor, number| {
                 let at = at.inner(number);
-                number += 1;
                 let [text] = raw_members(cursor, at, ["text"])?;
                 if !blocks.is_empty() {
-                    blocks.push(Block { content: Content::Reasoning(Text::Plain("\n\n")), cache: None, at });
+                    blocks.push(Block::new(Content::Reasoning(Text::Plain("\n\n")), at));
                 }
-                blocks.push(Block { content: Content::Reasoning(required(text, at.leaf("text"))?), cache: None, at });
-                Ok::<_, ApiError>(())
+                blocks.push(Block::new(Content::Reasoning(required(text, at.leaf("text"))?), at));
+                Ok(())
             })?;
         }
         blocks.retain(|block| !matches!(block.content, Content::Reasoning(text) if text.is_empty()));
-        push_turn(request, Role::Assistant, at, blocks);
+        push_assistant(request, at, blocks);
         Ok(())
     }
 }
@@ -325,14 +317,8 @@ const TRACES: [&str; 8] = [
 fn content<'a>(raw: Option<&'a str>, at: Path, into: &mut Vec<Block<'a>>) -> Result<(), ApiError> {
     let raw = raw.unwrap_or("null");
     match raw.as_bytes().first() {
-        Some(b'"') => into.extend(walk::string(raw).filter(|text| !text.is_empty()).map(|text| text_block(text, at.inner(0)))),
-        Some(b'[') => {
-            let mut number = 0;
-            Cursor::inside(raw).array(|cursor| {
-                number += 1;
-                part(cursor, at.inner(number - 1), into)
-            })?;
-        }
+        Some(b'"') => into.extend(walk::string(raw).filter(|text| !text.is_empty()).map(|text| Block::text(text, at.inner(0)))),
+        Some(b'[') => elements(&mut Cursor::inside(raw), |cursor, number| part(cursor, at.inner(number), into))?,
         _ if raw == "null" => {}
         _ => return Err(at.must_be("a string or an array of parts")),
     }
@@ -343,7 +329,7 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path, into: &mut Vec<Block<'a>>) -> Res
     const NAMES: [&str; 10] =
         ["type", "text", "refusal", "image_url", "detail", "file_data", "file_url", "file_id", "filename", "input_audio"];
     let [kind, text, refusal, image, detail, data, url, id, filename, audio] = raw_members(cursor, at, NAMES)?;
-    let optional = |raw: Option<&'a str>, leaf| string(raw.unwrap_or("null"), at.leaf(leaf));
+    let optional = |raw: Option<&'a str>, leaf| optional(raw, at.leaf(leaf));
     let content = match &*required(kind, at.leaf("type"))?.decode() {
         "input_text" | "output_text" | "text" => Content::Text(required(text, at.leaf("text"))?),
         "refusal" => Content::Refusal(required(refusal, at.leaf("refusal"))?),
@@ -374,7 +360,7 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path, into: &mut Vec<Block<'a>>) -> Res
         _ => return Err(at.leaf("type").must_be("input_text, output_text, refusal, input_image, input_file or input_audio")),
     };
     if !matches!(content, Content::Text(text) | Content::Refusal(text) if text.is_empty()) {
-        into.push(Block { content, cache: None, at });
+        into.push(Block::new(content, at));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use crate::error::ApiError;
 use crate::front::chat;
-use crate::front::read::{raw_members, required, string};
+use crate::front::read::{elements, optional, raw_members, required};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::llm::envelope::Parsed;
@@ -105,17 +105,13 @@ impl RawTool<'_> {
 /// # Errors
 /// A 400 that names an element which is no tool, and the errors of `each`.
 fn tools<'a>(raw: &'a str, mut each: impl FnMut(&str, Option<&str>, &RawTool<'a>) -> Result<(), ApiError>) -> Result<(), ApiError> {
-    let mut number = 0;
-    Cursor::inside(raw).array(|cursor| {
+    elements(&mut Cursor::inside(raw), |cursor, number| {
         let at = Path::element(Field::Tools.name(), number);
-        number += 1;
         let (kind, found, inner) = tool(cursor, at)?;
         let Some(inner) = inner.filter(|_| kind == "namespace") else { return each(&kind, None, &found) };
         let namespace = required(found.name, at.member("name"))?.decode();
-        let mut number = 0;
-        Cursor::inside(inner).array(|cursor| {
+        elements(&mut Cursor::inside(inner), |cursor, number| {
             let (kind, found, _) = tool(cursor, at.member("tools").inner(number))?;
-            number += 1;
             each(&kind, Some(&namespace), &found)
         })
     })
@@ -173,7 +169,7 @@ pub fn read<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result
             name: function.map_or(name, |function| Text::Plain(&function.name)),
             description: match custom {
                 Some(description) => Some(Text::Plain(description)).filter(|text| !text.is_empty()),
-                None => string(found.description.unwrap_or("null"), under(at, "description"))?,
+                None => optional(found.description, under(at, "description"))?,
             },
             parameters: if custom.is_some() { Some(CUSTOM) } else { found.parameters },
             strict: found.strict.filter(|_| custom.is_none()).and_then(|raw| raw.parse().ok()),
