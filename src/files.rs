@@ -3,7 +3,7 @@
 use crate::system;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,17 @@ pub fn fingerprint(files: &[PathBuf]) -> [u8; 32] {
         }
     }
     all.finalize().into()
+}
+
+/// The text of a file; `None` where it is larger than `most` bytes.
+///
+/// # Errors
+/// Of the file system, or where the content is no UTF-8.
+#[expect(clippy::disallowed_methods, reason = "called by commands, before a configuration is served, or on a blocking thread")]
+pub fn read_text(path: &Path, most: u64) -> io::Result<Option<String>> {
+    let mut text = String::new();
+    let size = File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    Ok((size as u64 <= most).then_some(text))
 }
 
 /// Released when dropped, and by the system when the process ends.
@@ -96,6 +107,15 @@ mod tests {
         names.sort();
         assert_eq!(names, ["link.yaml", "real.yaml"], "nothing is left beside them");
         std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_text_is_read_up_to_its_bound() {
+        let path = std::env::temp_dir().join(format!("tidegate-text-{}", std::process::id()));
+        std::fs::write(&path, "four").unwrap();
+        assert_eq!(read_text(&path, 4).unwrap().as_deref(), Some("four"));
+        assert_eq!(read_text(&path, 3).unwrap(), None);
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub fn unix_time() -> Duration {
     system_time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The wall clock in whole seconds since the Unix epoch.
+pub fn unix_seconds() -> i64 {
+    i64::try_from(unix_time().as_secs()).unwrap_or(i64::MAX)
+}
+
 /// The wall clock in nanoseconds since the Unix epoch.
 pub fn wall_clock() -> u64 {
     u64::try_from(unix_time().as_nanos()).unwrap_or(u64::MAX)

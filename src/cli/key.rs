@@ -92,7 +92,7 @@ fn made() -> Result<String, String> {
 }
 
 fn new(team: &str, id: Option<String>, expires: Option<jiff::Timestamp>, place: Place) -> Result<Exit, String> {
-    if expires.is_some_and(|time| time.as_second() <= unix_time()) {
+    if expires.is_some_and(|time| time.as_second() <= system::unix_seconds()) {
         return Err("--expires: this time is past".to_owned());
     }
     let id = match id {
@@ -119,7 +119,7 @@ fn key_text(id: &str, key: &str) -> String {
 
 fn list(team: Option<&str>, place: Place) -> Result<Exit, String> {
     let (keys, problems) = place.open()?.list()?;
-    print(&table(keys.iter().filter(|key| team.is_none_or(|team| team == key.team)), unix_time()));
+    print(&table(keys.iter().filter(|key| team.is_none_or(|team| team == key.team)), system::unix_seconds()));
     print_problems(&problems);
     Ok(if problems.is_empty() { Exit::Fine } else { Exit::BadConfiguration })
 }
@@ -144,10 +144,6 @@ fn table<'a>(keys: impl Iterator<Item = &'a Listed>, now: i64) -> String {
         let _infallible = writeln!(text, "{}", line.trim_end());
     }
     text
-}
-
-fn unix_time() -> i64 {
-    i64::try_from(system::unix_time().as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::file::{KeyFileTeam, Team};
 use super::problem::Problem;
 use super::snapshot::Snapshot;
 use crate::auth::tenants::Tenants;
+use crate::files;
 use crate::route::settings::Route;
 use crate::yaml::env::Env;
 use crate::yaml::problem::{Position, Problems, Severity};
@@ -17,7 +18,7 @@ use crate::yaml::read::{Read as _, Reader};
 use crate::yaml::tree::{self, Node};
 use crate::yaml::value::At;
 use std::ffi::OsStr;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,14 +105,8 @@ pub fn read(dir: &Path) -> Result<Vec<Found>, String> {
     Ok(paths.into_iter().filter_map(found).collect())
 }
 
-#[expect(clippy::disallowed_methods, reason = "called by commands, before a configuration is served, or on a blocking thread")]
 fn read_file(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let size = std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if size as u64 > MAX_FILE {
-        return Err(io::Error::other(format!("it is larger than {MAX_FILE} bytes")));
-    }
-    Ok(text)
+    files::read_text(path, MAX_FILE)?.ok_or_else(|| io::Error::other(format!("it is larger than {MAX_FILE} bytes")))
 }
 
 /// A key file taken apart.

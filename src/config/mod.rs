@@ -4,6 +4,7 @@
 //! probably not meant. All of them note problems and continue, so that a user sees them all.
 #![expect(clippy::disallowed_types, reason = "the JSON Schema of the configuration is a document")]
 
+use crate::files;
 use crate::system;
 use crate::yaml::env::Env;
 use crate::yaml::problem::Severity;
@@ -68,7 +69,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
 pub fn load_after(path: &Path, before: Option<&KeysDir>) -> Result<Loaded, Rejected> {
     let name = path.display().to_string();
     let mut loaded = match read_text(path) {
-        Ok(text) => parse_after(&text, &name, &system::env, (now(), before)),
+        Ok(text) => parse_after(&text, &name, &system::env, (system::unix_seconds(), before)),
         Err(what) => Err(Rejected { problems: vec![Problem::unreadable(&name, what)], files: Vec::new() }),
     };
     match &mut loaded {
@@ -77,27 +78,15 @@ pub fn load_after(path: &Path, before: Option<&KeysDir>) -> Result<Loaded, Rejec
     loaded
 }
 
-/// Seconds since the epoch.
-fn now() -> i64 {
-    i64::try_from(system::unix_time().as_secs()).unwrap_or(i64::MAX)
-}
-
-#[expect(clippy::disallowed_methods, reason = "a configuration is read before it is served, or on a blocking thread")]
 fn read_text(path: &Path) -> Result<String, String> {
-    use std::io::Read as _;
-    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+    let text = files::read_text(path, MAX_FILE).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             let demo = if cfg!(feature = "simulator") { ", or try `tidegate demo`" } else { "" };
             format!("there is no such file; name the configuration with --config FILE or $TIDEGATE_CONFIG{demo}")
         }
         _ => format!("cannot read the configuration: {error}"),
     })?;
-    let mut text = String::new();
-    let size = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| format!("cannot read the configuration: {error}"))?;
-    if size as u64 > MAX_FILE {
-        return Err(format!("the configuration is larger than {MAX_FILE} bytes"));
-    }
-    Ok(text)
+    text.ok_or_else(|| format!("the configuration is larger than {MAX_FILE} bytes"))
 }
 
 /// Reads a configuration from its text.
@@ -105,7 +94,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 /// # Errors
 /// Every problem, sorted by position.
 pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Result<Loaded, Vec<Problem>> {
-    parse_after(text, file_name, env, (now(), None)).map_err(|rejected| rejected.problems)
+    parse_after(text, file_name, env, (system::unix_seconds(), None)).map_err(|rejected| rejected.problems)
 }
 
 /// The same at another time, in seconds since the epoch, for warnings of what expires, and where key files are in force already.

@@ -236,7 +236,7 @@ impl Keys {
         let _one_at_a_time = self.publishing.lock();
         let old = process.live.load_full();
         let Some(dir) = old.snapshot.keys_dir.as_ref().filter(|dir| dir.path == path) else { return };
-        let (snapshot, problems) = dir.reread(&old.snapshot, &dir.in_force, &system::env, unix_time());
+        let (snapshot, problems) = dir.reread(&old.snapshot, &dir.in_force, &system::env, system::unix_seconds());
         tell(process, problems);
         let Some(snapshot) = snapshot else { return };
         match Live::new(snapshot, Some(&old)) {
@@ -257,7 +257,7 @@ fn with_keys(live: Live, current: &Live) -> (Live, Vec<Problem>) {
         Some(dir) => {
             let same_dir = current.snapshot.keys_dir.as_ref().filter(|other| other.path == dir.path);
             let in_force = same_dir.map_or(&dir.in_force, |other| &other.in_force);
-            dir.reread(&live.snapshot, in_force, &system::env, unix_time())
+            dir.reread(&live.snapshot, in_force, &system::env, system::unix_seconds())
         }
     };
     // Made again even if it has these keys already: the limits' meters have the amounts of the generation that was made last.
@@ -269,11 +269,6 @@ fn with_keys(live: Live, current: &Live) -> (Live, Vec<Problem>) {
             (live, problems)
         }
     }
-}
-
-/// Seconds since the epoch.
-fn unix_time() -> i64 {
-    i64::try_from(system::unix_time().as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Logs the problems of key files that were not told before; `/status` has all.

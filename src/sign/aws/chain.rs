@@ -12,6 +12,7 @@ use crate::redact::{KnownSecrets, redact};
 use crate::secret::Secret;
 pub(super) use crate::sign::fresh::Reason;
 use crate::sign::http::{Answer, send};
+use crate::sign::read_secret;
 use crate::system;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri};
@@ -23,8 +24,6 @@ use std::time::SystemTime;
 /// Reads an environment variable.
 pub(super) type Env<'e> = &'e (dyn Fn(&str) -> Option<String> + Sync);
 
-/// Maximum size of a file, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
 /// Base of relative container URIs.
 const CONTAINER_HOST: &str = "http://169.254.170.2";
 /// Hosts from which credentials may be fetched over plain HTTP: the container agents of ECS and EKS, and localhost.
@@ -89,15 +88,6 @@ pub(super) fn profile_files(env: Env<'_>) -> [Option<PathBuf>; 2] {
     [file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), file("AWS_CONFIG_FILE", "config")]
 }
 
-async fn read_file(path: &Path) -> Result<Secret, Reason> {
-    let shown = path.display();
-    let size = tokio::fs::metadata(path).await.map_err(|e| format!("{shown}: {e}"))?.len();
-    if size > MAX_FILE {
-        return Err(format!("{shown} is larger than {MAX_FILE} bytes").into());
-    }
-    Ok(Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?))
-}
-
 /// Credentials of the profile; `None` if no profile has any. A role is assumed with the credentials of its source,
 /// which may be a role too.
 async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentials, Reason>> {
@@ -105,7 +95,7 @@ async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentia
     let mut texts = Vec::new();
     for path in profile_files(env) {
         texts.push(match path {
-            Some(path) if tokio::fs::metadata(&path).await.is_ok_and(|found| found.is_file()) => match read_file(&path).await {
+            Some(path) if tokio::fs::metadata(&path).await.is_ok_and(|found| found.is_file()) => match read_secret(&path).await {
                 Ok(text) => text,
                 Err(why) => return Some(Err(why)),
             },
@@ -188,7 +178,7 @@ impl<'e> Sts<'e> {
     }
 
     async fn web_identity(&self, file: &Path, role: &str, session: Option<&str>) -> Result<AwsCredentials, Reason> {
-        let token = read_file(file).await?;
+        let token = read_secret(file).await?;
         let _known = KnownSecrets::new([token.expose()]);
         let fields = [
             ("Action", "AssumeRoleWithWebIdentity"),
@@ -307,7 +297,7 @@ async fn container(env: Env<'_>, uri: &str) -> Result<AwsCredentials, Reason> {
         return Err("the container's credentials URI is neither https nor a local address".into());
     }
     let token = match env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").filter(|path| !path.is_empty()) {
-        Some(path) => Some(read_file(Path::new(&path)).await?),
+        Some(path) => Some(read_secret(Path::new(&path)).await?),
         None => env("AWS_CONTAINER_AUTHORIZATION_TOKEN").filter(|token| !token.is_empty()).map(Secret::new),
     };
     let _known = KnownSecrets::new(token.iter().map(Secret::expose));

@@ -4,7 +4,9 @@ use crate::egress::Egress;
 use crate::percent;
 use crate::redact::{KnownSecrets, redact};
 use crate::secret::Secret;
+use crate::sign::fresh::Reason;
 use crate::sign::http::{Answer, send};
+use crate::sign::read_secret;
 use crate::system;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +15,6 @@ use http::Request;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +25,6 @@ const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 /// Lifetime of an assertion in seconds, the maximum that the server accepts.
 const ASSERTION_LIFETIME: u64 = 3600;
-/// Maximum size of a credentials file, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
 /// Maximum length of an OAuth error code in messages.
 const MAX_WORD: usize = 64;
 
@@ -35,9 +34,6 @@ pub(super) struct Grant {
     /// Counted from now.
     pub(super) lifetime: Duration,
 }
-
-/// Why there is no token, without secrets.
-type Reason = Cow<'static, str>;
 
 /// Application default credentials: the file in `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's own file, then the metadata
 /// server, which is reached directly, regardless of `egress`.
@@ -97,11 +93,7 @@ pub fn check(text: &Secret) -> Result<(), Reason> {
 /// A token from a credentials file, which is read each time because it may be rotated.
 pub(super) async fn from_file(path: &Path, egress: &Egress) -> Result<Grant, Reason> {
     let shown = path.display();
-    let size = tokio::fs::metadata(path).await.map_err(|e| format!("{shown}: {e}"))?.len();
-    if size > MAX_FILE {
-        return Err(format!("{shown} is larger than {MAX_FILE} bytes").into());
-    }
-    let text = Secret::new(tokio::fs::read_to_string(path).await.map_err(|e| format!("{shown}: {e}"))?);
+    let text = read_secret(path).await?;
     let now = system::unix_time().as_secs();
     let (request, _known) = request(&text, now).map_err(|what| format!("{shown}: {what}"))?;
     read(send(request, egress).await.map_err(|e| format!("the token server: {e}"))?)
