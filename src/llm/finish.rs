@@ -1,6 +1,7 @@
 //! Why a choice ended: every provider's words in one table.
 
 use crate::closed_set::closed_set;
+use crate::redact::shown;
 use parking_lot::Mutex;
 
 /// Why a choice ended.
@@ -162,7 +163,7 @@ impl Meaning {
 
 fn log_once(word: &str) {
     static LOGGED: Mutex<Vec<Box<str>>> = Mutex::new(Vec::new());
-    let word: String = word.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+    let word = shown(word);
     let mut logged = LOGGED.lock();
     if logged.len() < MAX_LOGGED && !logged.iter().any(|known| **known == *word) {
         log::warn!("unknown finish reason `{word}` of a provider; passed on as `stop`");
@@ -190,8 +191,6 @@ const FAILED: [&str; 13] = [
 ];
 /// Most unknown words that are remembered as logged; further ones are not logged.
 const MAX_LOGGED: usize = 32;
-/// Longest unknown word that is logged, in characters.
-const MAX_SHOWN: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,9 @@ pub const REDACTED: &str = "[redacted]";
 /// Maximum bytes that [`redact_to`] searches.
 pub const MAX_SEARCHED: usize = 64 << 10;
 
+/// Most characters of a name or a word that an error or the log repeats.
+const MAX_SHOWN: usize = 64;
+
 /// Prefixes of keys, and the minimum number of characters that follow.
 const PREFIXES: [(&str, usize); 18] = [
     ("sk-", 8),
@@ -77,6 +80,16 @@ pub fn redact_to(text: &str, max: usize) -> Cow<'_, str> {
 pub fn truncated(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.get(..end).unwrap_or_default()
+}
+
+/// A name or a word of a client or a provider, for an error or the log: its first [`MAX_SHOWN`] characters.
+pub fn cut(text: &str) -> String {
+    text.chars().take(MAX_SHOWN).collect()
+}
+
+/// The same without control characters.
+pub fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
 }
 
 fn redact_known(text: &str) -> Cow<'_, str> {
@@ -190,6 +203,13 @@ fn is_plain_word(word: &str) -> bool {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_cut() {
+        let long = "é\n".repeat(MAX_SHOWN);
+        assert_eq!(cut(&long), "é\n".repeat(MAX_SHOWN / 2));
+        assert_eq!(shown(&long), "é".repeat(MAX_SHOWN));
+    }
 
     #[test]
     fn keys_are_taken_out() {

@@ -12,6 +12,7 @@ use crate::json::write::Writer as Json;
 use crate::llm::event::{Block, Event, Finish, RawBlock, Sink, Source, ToolForm};
 use crate::llm::order::Writer;
 use crate::llm::state::Seal;
+use crate::redact::cut;
 use smallvec::SmallVec;
 
 /// Applies the rules to events on their way to a writer.
@@ -120,9 +121,8 @@ impl<W: Writer> Writer for Rules<W> {
 
 /// Why an answer with this block cannot be written.
 pub fn refusal(block: &RawBlock<'_>) -> String {
-    let short = |text: &str| text.chars().take(MAX_NAME).collect::<String>();
-    let kind = if block.media_type.is_empty() { String::new() } else { format!(" of type `{}`", short(block.media_type)) };
-    format!("the answer has a block `{}`{kind}, which a chat completion cannot hold", short(block.name))
+    let kind = if block.media_type.is_empty() { String::new() } else { format!(" of type `{}`", cut(block.media_type)) };
+    format!("the answer has a block `{}`{kind}, which a chat completion cannot hold", cut(block.name))
 }
 
 /// Writes an image, sound, citations or search results as members of the message.
@@ -184,8 +184,6 @@ pub fn write_members(event: &Event<'_>, out: &mut dyn Sink) {
 
 /// Most of an answer's id that goes into the id of a call, so that this one keeps to OpenAI's bound of 40 characters.
 const MAX_ANSWER_ID: usize = 24;
-/// Longest name of a block or a media type in a fault, in characters.
-const MAX_NAME: usize = 64;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -13,6 +13,7 @@ use crate::llm::event::{Block, Event, Finish, RawBlock, Sink};
 use crate::llm::order::Writer;
 use crate::llm::state::Seal;
 use crate::llm::usage::Usage;
+use crate::redact::cut;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
@@ -258,7 +259,7 @@ impl<F: Form> Sink for Blocks<F> {
             Event::Finish { choice: 0, reason } => self.finish = Some(reason),
             Event::Image { .. } => self.lost("an image"),
             Event::Audio { .. } => self.lost("sound"),
-            Event::Extra { content: true, key, .. } => self.lost(&format!("a member `{}`", key.chars().take(64).collect::<String>())),
+            Event::Extra { content: true, key, .. } => self.lost(&format!("a member `{}`", cut(key))),
             _ => {} // no part of a message
         }
     }
@@ -266,8 +267,7 @@ impl<F: Form> Sink for Blocks<F> {
 
 impl<F: Form> Writer for Blocks<F> {
     fn refusal(&self, block: &RawBlock<'_>) -> Option<String> {
-        let name: String = block.name.chars().take(64).collect();
-        Some(format!("the answer has a block `{name}`, which a message cannot hold"))
+        Some(format!("the answer has a block `{}`, which a message cannot hold", cut(block.name)))
     }
 }
 

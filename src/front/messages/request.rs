@@ -14,6 +14,7 @@ use crate::llm::media::Source;
 use crate::llm::messages::MessagesRequest;
 use crate::llm::request::{Ask, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall, ToolChoice};
 use crate::llm::strict;
+use crate::redact::shown;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -301,8 +302,9 @@ fn block<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, into:
         "compaction" => into.extend(optional(inside, at.leaf("content"))?.map(|text| Block::text(text, at))),
         "tool_reference" => hint(&mut request.params, "tool_reference"),
         _ => {
-            let shown: String = word.chars().filter(|c| !c.is_control()).take(64).collect();
-            return Err(at.leaf("type").refused(&format!("a block of type `{shown}` cannot stand here, or is known to Claude only")));
+            return Err(at
+                .leaf("type")
+                .refused(&format!("a block of type `{}` cannot stand here, or is known to Claude only", shown(&word))));
         }
     }
     if let (Some(mark), Some(last)) = (mark.and_then(cache), into.get_mut(start..).and_then(<[_]>::last_mut)) {

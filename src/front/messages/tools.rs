@@ -8,6 +8,7 @@ use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
 use crate::llm::request::{Authority, Param, Path, Request, Tool, ToolChoice, same_text};
+use crate::redact::shown;
 
 /// Members of a tool that only steer Claude.
 const STEERING: [&str; 4] = ["defer_loading", "eager_input_streaming", "input_examples", "allowed_callers"];
@@ -29,8 +30,7 @@ pub fn read<'a>(base: &ChatRequest<'a>, params: &mut Vec<Param<'a>>) -> Result<V
         let [kind, name, description, schema, strict, mark, steering @ ..] = raw_members(cursor, at, NAMES)?;
         let kind = optional(kind, at.member("type"))?.map(|kind| kind.decode());
         if let Some(kind) = kind.filter(|kind| kind != "custom") {
-            let kind: String = kind.chars().filter(|c| !c.is_control()).take(64).collect();
-            return Err(at.refused(&format!("a tool of type `{kind}` is run by Anthropic and known to Claude only")));
+            return Err(at.refused(&format!("a tool of type `{}` is run by Anthropic and known to Claude only", shown(&kind))));
         }
         for (value, name) in steering.iter().zip(STEERING) {
             if value.is_some_and(|value| !matches!(value, "null" | "false" | "[]")) {

@@ -17,12 +17,11 @@ use crate::llm::event::{Block, Citation, Event, Finish, RawBlock, Sink, ToolForm
 use crate::llm::order::Writer;
 use crate::llm::state::Seal;
 use crate::llm::usage::Usage;
+use crate::redact::cut;
 use std::borrow::Cow;
 
 /// Most bytes of an answer, which is kept because its last event repeats all of it.
 pub const MAX_ANSWER: usize = 64 << 20;
-/// Most characters of a provider's name for something that an error repeats.
-const MAX_SHOWN: usize = 64;
 
 /// One answer.
 pub struct Items {
@@ -298,7 +297,7 @@ impl Sink for Items {
             Event::Image { .. } => self.unsupported("an image"),
             Event::Audio { .. } => self.unsupported("sound"),
             Event::Extra { content: true, key, .. } => {
-                self.unsupported(&format!("a member `{}`", key.chars().take(MAX_SHOWN).collect::<String>()));
+                self.unsupported(&format!("a member `{}`", cut(key)));
             }
             _ => {} // no part of a response
         }
@@ -317,8 +316,7 @@ impl Writer for Items {
     }
 
     fn refusal(&self, block: &RawBlock<'_>) -> Option<String> {
-        let name: String = block.name.chars().take(MAX_SHOWN).collect();
-        Some(format!("the answer has a block `{name}`, which a response cannot hold"))
+        Some(format!("the answer has a block `{}`, which a response cannot hold", cut(block.name)))
     }
 }
 

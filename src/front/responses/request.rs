@@ -13,13 +13,12 @@ use crate::llm::field::Field;
 use crate::llm::media::Source;
 use crate::llm::request::{Ask, Authority, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall};
 use crate::llm::responses::ResponsesRequest;
+use crate::redact::shown;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// The fields that pass to providers of OpenAI's protocol as they come, and are hints elsewhere.
 const PASSED: [Field; 4] = [Field::PromptCacheKey, Field::PromptCacheRetention, Field::PromptCacheOptions, Field::SafetyIdentifier];
-/// Most characters of a client's text that an error repeats.
-const MAX_SHOWN: usize = 64;
 
 impl Ask for ResponsesRequest<'_> {
     fn request(&self) -> Result<Request<'_>, ApiError> {
@@ -211,7 +210,7 @@ impl<'a> Reader<'_, 'a> {
                 Ok(())
             }
             Some(kind) => {
-                let kind: String = kind.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+                let kind = shown(kind);
                 Err(at.refused(&format!("an item of type `{kind}` is unknown, or known only to a provider that has this API")))
             }
         }

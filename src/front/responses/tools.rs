@@ -11,6 +11,7 @@ use crate::llm::field::Field;
 use crate::llm::request::{Authority, Param, Path, Request, Tool, ToolChoice};
 use crate::llm::responses::{Function, Functions, ResponsesRequest};
 use crate::llm::settings::Params;
+use crate::redact::shown;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -23,8 +24,6 @@ pub const CUSTOM_INPUT: &str = "input";
 const MAX_NAME: usize = 64;
 /// Length to which a longer name is cut before a digest of the whole name is appended.
 const KEPT_NAME: usize = 55;
-/// Most characters of a tool's type that an error repeats.
-const MAX_SHOWN: usize = 64;
 
 /// The functions that stand for a request's custom tools and namespaces, unless the route replaces its tools. Tools that
 /// cannot be read are skipped: [`read`] refuses them where a target needs them.
@@ -222,7 +221,7 @@ pub fn choice<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Resu
                     ToolChoice::Allowed { required, names: allowed }
                 }
                 kind => {
-                    let kind: String = kind.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+                    let kind = shown(kind);
                     return Err(at.refused(&format!("a tool of type `{kind}` is run by OpenAI and is not known to this model's provider")));
                 }
             }
