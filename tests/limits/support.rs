@@ -1,7 +1,8 @@
-//! A Redis of one's own, nodes that share it, and gateways in processes of their own.
+//! Nodes that share a Redis, and gateways in processes of their own.
 
+pub use crate::redis::{LONG, Redis, free_port, until};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,153 +11,14 @@ use std::time::{Duration, Instant};
 use tidegate::config;
 use tidegate::limit::{Clock, Estimate, LimitError, Limiter, Permit, Store, StoreEvent, Subject};
 
-/// Far beyond what anything here takes on a machine that is not broken.
-pub const LONG: Duration = Duration::from_secs(30);
-
 pub const WHO: Subject = Subject { key: Some(0), team: Some(0) };
 
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Asks until it is so.
-pub fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is() {
-        assert!(began.elapsed() < LONG, "{what} did not come to pass");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// The same for answers that take a while.
+/// Asks until it is so, for answers that take a while.
 pub async fn until_async(what: &str, mut is: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is().await {
         assert!(began.elapsed() < LONG, "{what} did not come to pass");
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// A redis-server; stopped when dropped.
-pub struct Redis {
-    pub port: u16,
-    process: Option<Child>,
-}
-
-impl Redis {
-    pub fn start() -> Self {
-        let mut redis = Self { port: free_port(), process: None };
-        redis.again();
-        redis
-    }
-
-    /// Starts it again, empty, on the same port.
-    pub fn again(&mut self) {
-        let process = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--dir", &std::env::temp_dir().display().to_string()])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        self.process = Some(process);
-        until("the start of redis-server", || self.connection().is_some());
-    }
-
-    pub fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    fn connection(&self) -> Option<redis::Connection> {
-        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().ok()?;
-        redis::cmd("PING").query::<String>(&mut connection).ok()?;
-        Some(connection)
-    }
-
-    pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut command = redis::Cmd::new();
-        for word in words {
-            command.arg(word);
-        }
-        // A replica that loads its primary's data answers nothing meanwhile.
-        let mut connection = None;
-        until("an answer of redis-server", || {
-            connection = self.connection();
-            connection.is_some()
-        });
-        command.query(&mut connection.unwrap()).unwrap()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// One redis-server of several, in any mode; stopped when dropped.
-pub struct Server {
-    pub port: u16,
-    process: Option<Child>,
-    password: Option<String>,
-}
-
-impl Server {
-    /// Starts one that stores nothing.
-    pub fn start(port: u16, folder: &str, arguments: &[&str], password: Option<&str>) -> Self {
-        let own = port.to_string();
-        let all = [&["--port", &own, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder], arguments].concat();
-        Self::run(port, &all, password)
-    }
-
-    /// Starts one with these arguments alone.
-    pub fn run(port: u16, arguments: &[&str], password: Option<&str>) -> Self {
-        let process = Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn().expect("redis-server is installed");
-        let server = Self { port, process: Some(process), password: password.map(str::to_owned) };
-        until("the start of redis-server", || server.connection().is_some());
-        server
-    }
-
-    fn connection(&self) -> Option<redis::Connection> {
-        let user = self.password.as_ref().map_or_else(String::new, |password| format!(":{password}@"));
-        let mut connection = redis::Client::open(format!("redis://{user}127.0.0.1:{}", self.port)).unwrap().get_connection().ok()?;
-        redis::cmd("PING").query::<String>(&mut connection).ok()?;
-        Some(connection)
-    }
-
-    pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut command = redis::Cmd::new();
-        for word in words {
-            command.arg(word);
-        }
-        // A server that a fail-over has just given another role may refuse connections for a moment.
-        let connection = (0..500).find_map(|_| {
-            self.connection().or_else(|| {
-                std::thread::sleep(Duration::from_millis(20));
-                None
-            })
-        });
-        command.query(&mut connection.unwrap()).unwrap()
-    }
-
-    pub fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

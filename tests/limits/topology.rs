@@ -1,6 +1,6 @@
 //! Redis Sentinel and Redis Cluster: one count for all nodes that survives the loss of the primary.
 
-use crate::support::{Limits, Node, Server, free_port, until, until_async};
+use crate::support::{Limits, Node, Redis, free_port, until, until_async};
 use std::path::PathBuf;
 use std::process::Command;
 use tidegate::limit::LimitError;
@@ -40,7 +40,7 @@ fn limits(url: &str) -> Limits<'static> {
 }
 
 /// The user of `deploy/redis.conf`, with the further rights that its comment names for this kind of server.
-fn restrict(server: &Server, kind: &str) {
+fn restrict(server: &Redis, kind: &str) {
     let example = include_str!("../../deploy/redis.conf");
     let user = example.lines().find_map(|line| line.strip_prefix("user tidegate ")).unwrap();
     let comment = example.lines().find(|line| line.starts_with('#') && line.contains("+role")).unwrap();
@@ -80,8 +80,9 @@ async fn the_count_survives_a_failover_by_sentinel() {
     let folder = Folder::new("sentinel");
     let (primary_port, replica_port, sentinel_port, nobody) = (free_port(), free_port(), free_port(), free_port());
     let password = ["--requirepass", "of-redis", "--masterauth", "of-redis"];
-    let start =
-        |port: u16, more: &[&str]| Server::start(port, &folder.of(&port.to_string()), &[&password, more].concat(), Some("of-redis"));
+    let start = |port: u16, more: &[&str]| {
+        Redis::with(port, &[&password, more, &["--dir", &folder.of(&port.to_string())]].concat(), Some("of-redis"))
+    };
     let mut primary = start(primary_port, &[]);
     let replica = start(replica_port, &["--replicaof", "127.0.0.1", &primary_port.to_string()]);
     let config = folder.0.join("sentinel.conf");
@@ -91,7 +92,7 @@ async fn the_count_survives_a_failover_by_sentinel() {
         folder.of("sentinel")
     );
     std::fs::write(&config, text).unwrap();
-    let sentinel = Server::run(sentinel_port, &[&config.display().to_string(), "--sentinel"], Some("of-sentinel"));
+    let sentinel = Redis::run(sentinel_port, &[&config.display().to_string(), "--sentinel"], Some("of-sentinel"));
     [&primary, &replica].into_iter().for_each(|server| restrict(server, "With Sentinels"));
     until("the replica's link", || replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up"));
     until("the Sentinel's knowledge of the replica", || {
@@ -110,11 +111,12 @@ async fn the_count_survives_a_failover_by_sentinel() {
 #[tokio::test]
 async fn the_count_survives_the_loss_of_a_node_of_a_cluster_and_lies_in_one_slot() {
     let folder = Folder::new("cluster");
-    let mut nodes: Vec<Server> = (0..6)
+    let mut nodes: Vec<Redis> = (0..6)
         .map(|_| {
             let (port, bus) = (free_port(), free_port().to_string());
-            let more = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
-            Server::start(port, &folder.of(&port.to_string()), &more, None)
+            let dir = folder.of(&port.to_string());
+            let more = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus, "--dir", &dir];
+            Redis::with(port, &more, None)
         })
         .collect();
     let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
@@ -129,15 +131,15 @@ async fn the_count_survives_the_loss_of_a_node_of_a_cluster_and_lies_in_one_slot
     nodes.iter().for_each(|node| restrict(node, "in a cluster"));
     let url = format!("redis-cluster://{LOGIN}@{}", addresses.join(","));
     count_survives(&url, async || {
-        let is_primary = |node: &Server| node.command::<String>(&["INFO", "replication"]).contains("role:master");
-        let keys = |node: &Server| node.command::<Vec<String>>(&["KEYS", "*"]).len();
+        let is_primary = |node: &Redis| node.command::<String>(&["INFO", "replication"]).contains("role:master");
+        let keys = |node: &Redis| node.command::<Vec<String>>(&["KEYS", "*"]).len();
         let holders: Vec<usize> = (0..6).filter(|n| is_primary(&nodes[*n]) && keys(&nodes[*n]) > 0).collect();
         assert_eq!(holders.len(), 1, "all keys share one slot");
         let holder = holders[0];
         assert!(keys(&nodes[holder]) >= 4, "two registrations and the limits");
         let _copies: u64 = nodes[holder].command(&["WAIT", "1", "10000"]);
         nodes[holder].stop();
-        let others: Vec<&Server> = (0..6).filter(|n| *n != holder).map(|n| &nodes[n]).collect();
+        let others: Vec<&Redis> = (0..6).filter(|n| *n != holder).map(|n| &nodes[n]).collect();
         until("the promotion of a replica", || others.iter().any(|node| is_primary(node) && keys(node) > 0));
     })
     .await;

@@ -114,7 +114,7 @@ async fn soak(options: Options, report: Arc<Report>) {
         task.abort();
         let _ = task.await; // it was told to stop
     }
-    world.redis.lock().await.start().await;
+    redis::start(&world.redis).await;
     load.stop().await;
 
     let end = measure::settled(&world.gateway, Some(&start)).await;

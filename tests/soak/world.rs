@@ -1,6 +1,6 @@
 //! What the soak runs against: the gateway, its configuration, the simulator and everything that fails.
 
-use crate::harness::gateway::{Gateway, Output, Setup};
+use crate::harness::gateway::{Gateway, Output, Setup, free_port};
 use crate::harness::sim::Sim;
 use crate::peer::Peer;
 use crate::redis::Redis;
@@ -47,8 +47,8 @@ impl World {
     pub async fn start() -> Self {
         let sim = Sim::start().await;
         let peer = Peer::start(sim.address()).await;
-        let mut redis = Redis::new();
-        redis.start().await;
+        let mut redis = Redis::new(free_port());
+        redis.again();
         let (simulator, url) = (sim.address(), redis.url());
         let gateway = Setup::new(&config(simulator, &peer, &url, 0)).start().await;
         Self { outputs: vec![gateway.output.clone()], gateway, redis: Arc::new(Mutex::new(redis)), peer, simulator, url }
