@@ -88,12 +88,12 @@ fn write_new(path: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> i
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::dir::Dir;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     #[test]
     fn a_replaced_file_keeps_its_mode_and_a_link_stays_one() {
-        let dir = std::env::temp_dir().join(format!("tidegate-files-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = Dir::new();
         let (file, link) = (dir.join("real.yaml"), dir.join("link.yaml"));
         replace(&file, b"one").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
@@ -103,24 +103,23 @@ mod tests {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert!(replace(&dir, b"not a directory").is_err());
-        let mut names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(&*dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["link.yaml", "real.yaml"], "nothing is left beside them");
-        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
     fn a_text_is_read_up_to_its_bound() {
-        let path = std::env::temp_dir().join(format!("tidegate-text-{}", std::process::id()));
-        std::fs::write(&path, "four").unwrap();
+        let dir = Dir::new();
+        let path = dir.write("text", "four");
         assert_eq!(read_text(&path, 4).unwrap().as_deref(), Some("four"));
         assert_eq!(read_text(&path, 3).unwrap(), None);
-        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn a_lock_is_had_by_one_at_a_time() {
-        let path = std::env::temp_dir().join(format!("tidegate-lock-{}", std::process::id()));
+        let dir = Dir::new();
+        let path = dir.join("lock");
         let first = lock(&path).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         let second = std::thread::spawn({
@@ -136,6 +135,5 @@ mod tests {
         drop(first);
         second.join().unwrap();
         assert_eq!(receiver.try_recv(), Ok(()));
-        std::fs::remove_file(path).unwrap();
     }
 }

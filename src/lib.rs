@@ -137,6 +137,10 @@ pub mod config;
 #[cfg(feature = "simulator")]
 pub mod demo;
 pub mod dialect;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "../tests/shared/dir.rs"]
+mod dir;
 pub mod edge;
 pub mod egress;
 pub mod error;

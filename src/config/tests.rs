@@ -6,6 +6,7 @@ use crate::auth::tenants::AuthMode;
 use crate::dialect::openai::quirks::{Guided, ReasoningField, Returned};
 use crate::dialect::sagemaker::Format;
 use crate::dialect::shared::claude::StructuredOutput;
+use crate::dir::Dir;
 use crate::files::fingerprint;
 use crate::limit::rule::{Dimension, LimitPeriod, RouteSet, StoreFailure};
 use crate::provider::protocol::Protocol;
@@ -517,12 +518,10 @@ fn a_full_file_becomes_what_it_says() {
 
 #[test]
 fn files_are_read_trimmed_listed_and_fingerprinted() {
-    let folder = std::env::temp_dir().join(format!("tidegate-config-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let (key, main) = (folder.join("key"), folder.join("main.yaml"));
-    std::fs::write(&key, " sk-in-file\n").unwrap();
+    let folder = Dir::new();
+    let key = folder.write("key", " sk-in-file\n");
     let text = GOOD.replace("api_key: \"sk-not-to-be-printed\"", &format!("api_key_file: \"{}\"", key.display()));
-    std::fs::write(&main, text).unwrap();
+    let main = folder.write("main.yaml", &text);
     let loaded = load(&main).unwrap_or_else(|problems| panic!("{problems:?}"));
     assert_eq!(loaded.files, [main.clone(), key.clone()]);
     assert!(matches!(&loaded.snapshot.providers[0].credential, Credential::Bearer(secret) if secret.expose() == "sk-in-file"));
@@ -533,7 +532,6 @@ fn files_are_read_trimmed_listed_and_fingerprinted() {
     std::fs::write(&key, "\n").unwrap();
     let problems = load(&main).err().unwrap();
     assert!(problems[0].message.contains("empty") && problems[0].at.unwrap().line == 5, "{problems:?}");
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

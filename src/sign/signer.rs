@@ -231,6 +231,7 @@ impl Signer {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::dir::Dir;
     use crate::provider::Provider;
 
     #[test]
@@ -260,10 +261,9 @@ auth: none
     }
     #[tokio::test]
     async fn a_credential_that_cannot_be_fetched_is_a_502_that_names_the_provider() {
-        let folder = std::env::temp_dir().join(format!("tidegate-signer-lacks-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("account.json");
-        std::fs::write(&file, r#"{"type":"authorized_user","client_id":"i","client_secret":"s","refresh_token":"r"}"#).unwrap();
+        let folder = Dir::new();
+        let account = r#"{"type":"authorized_user","client_id":"i","client_secret":"s","refresh_token":"r"}"#;
+        let file = folder.write("account.json", account);
         let text = format!(
             "providers: {{ vertex: {{ kind: vertex, project: p, location: us, credentials_file: \"{}\" }} }}\n\
              routes: {{ r: {{ targets: [ {{ provider: vertex, model: m }} ] }} }}\nauth: none\n",
@@ -271,7 +271,7 @@ auth: none
         );
         let snapshot = config::parse(&text, "conf", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot;
         let signer = Signer::with(&snapshot.providers[0].payer(), Existing::default(), |_| None).unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
+        drop(folder);
         let unused = async { panic!("a token does not depend on the body") };
         let error = signer.sign("/", &[], unused).await.err().unwrap();
         assert_eq!((error.status, error.kind.name()), (502, "upstream_error"));
@@ -280,14 +280,10 @@ auth: none
 
     #[test]
     fn what_was_fetched_is_shared_by_where_it_comes_from() {
-        let folder = std::env::temp_dir().join(format!("tidegate-signer-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let [one, two] = ["one.json", "two.json"].map(|name| folder.join(name));
+        let folder = Dir::new();
         let account =
             |secret: &str| format!(r#"{{"type":"authorized_user","client_id":"i","client_secret":"{secret}","refresh_token":"r"}}"#);
-        for file in [&one, &two] {
-            std::fs::write(file, account("s")).unwrap();
-        }
+        let [one, two] = ["one.json", "two.json"].map(|name| folder.write(name, &account("s")));
         let text = |name: &str, more: &str| {
             let (one, two) = (one.display(), two.display());
             format!(
@@ -333,6 +329,5 @@ auth: none
         std::fs::write(&two, account("rotated")).unwrap();
         let third = places(&signers(&text("a", ""), &second));
         assert!(third[2] != at[2] && third[..2] == at[..2] && third[3..] == at[3..]);
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

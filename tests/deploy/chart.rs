@@ -1,6 +1,7 @@
 //! The Helm chart by Helm itself, and the plain manifests that are generated from it.
 
-use super::{Keys, environment, files, root, yaml};
+use super::dir::Dir;
+use super::{environment, files, keys, root, yaml};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,24 +22,6 @@ const ALL: [&str; 10] = [
     "--set=nodeSelector.disk=ssd,affinity.nodeAffinity=null",
     "--set=tolerations[0].operator=Exists",
 ];
-
-/// A folder that is gone after the test.
-pub struct Folder(pub PathBuf);
-
-impl Folder {
-    /// An empty one.
-    pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tidegate-chart-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
 
 /// Runs a tool of `deploy/needs`; `None` where it is not installed.
 pub fn tool(name: &str, arguments: &[&str], home: &Path) -> Option<Output> {
@@ -61,8 +44,8 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// The chart's manifests with these arguments, or what Helm says against them.
-fn template(arguments: &[&str], home: &Folder) -> Option<Result<Vec<Value>, String>> {
-    let output = tool("helm", &[&["template", "tidegate", CHART, "--namespace", "tidegate"], arguments].concat(), &home.0)?;
+fn template(arguments: &[&str], home: &Dir) -> Option<Result<Vec<Value>, String>> {
+    let output = tool("helm", &[&["template", "tidegate", CHART, "--namespace", "tidegate"], arguments].concat(), home)?;
     if !output.status.success() {
         return Some(Err(text(&output.stderr)));
     }
@@ -77,20 +60,20 @@ fn of_kind<'a>(manifests: &'a [Value], kind: &str) -> &'a Value {
 
 #[test]
 fn helm_finds_no_fault_with_the_chart() {
-    let home = Folder::new("lint");
+    let home = Dir::new();
     for arguments in [&[][..], &ALL] {
-        let Some(output) = tool("helm", &[&["lint", "--strict", CHART], arguments].concat(), &home.0) else { return };
+        let Some(output) = tool("helm", &[&["lint", "--strict", CHART], arguments].concat(), &home) else { return };
         assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     }
 }
 
 #[test]
 fn the_plain_manifests_are_those_of_the_chart() {
-    let home = Folder::new("plain");
-    let out = home.0.join("out");
+    let home = Dir::new();
+    let out = home.join("out");
     let to = format!("--output-dir={}", out.display());
     let arguments = ["template", "tidegate", CHART, "--namespace", "tidegate", &to];
-    let Some(output) = tool("helm", &arguments, &home.0) else { return };
+    let Some(output) = tool("helm", &arguments, &home) else { return };
     assert!(output.status.success(), "{}", text(&output.stderr));
     let rendered = fs::read_dir(out.join("tidegate/templates")).unwrap().map(|entry| entry.unwrap());
     let mut names: Vec<_> = rendered.map(|entry| entry.file_name().into_string().unwrap()).collect();
@@ -116,7 +99,7 @@ fn the_plain_manifests_are_those_of_the_chart() {
 
 #[test]
 fn every_manifest_keeps_to_the_schema_of_kubernetes() {
-    let home = Folder::new("schema");
+    let home = Dir::new();
     let Some(manifests) = template(&ALL, &home) else { return };
     let manifests = manifests.unwrap();
     let kinds: Vec<_> = manifests.iter().map(|manifest| manifest["kind"].as_str().unwrap()).collect();
@@ -128,35 +111,35 @@ fn every_manifest_keeps_to_the_schema_of_kubernetes() {
     let mut paths: Vec<_> = own
         .enumerate()
         .map(|(i, manifest)| {
-            let path = home.0.join(format!("{i}.json"));
+            let path = home.join(format!("{i}.json"));
             fs::write(&path, manifest.to_string()).unwrap();
             path
         })
         .collect();
     paths.extend(files("deploy/kubernetes", &["yaml"]).into_iter().filter(|path| !path.ends_with("kustomization.yaml")));
     let paths: Vec<_> = paths.iter().map(|path| path.to_str().unwrap()).collect();
-    let Some(output) = tool("kubernetes-validate", &[&["--strict"], &paths[..]].concat(), &home.0) else { return };
+    let Some(output) = tool("kubernetes-validate", &[&["--strict"], &paths[..]].concat(), &home) else { return };
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     // It would notice.
     let mut wrong = of_kind(&manifests, "Deployment").clone();
     wrong["spec"]["template"]["spec"]["terminationGracePeriod"] = 5.into();
-    let path = home.0.join("wrong.json");
+    let path = home.join("wrong.json");
     fs::write(&path, wrong.to_string()).unwrap();
-    assert!(!tool("kubernetes-validate", &["--strict", path.to_str().unwrap()], &home.0).unwrap().status.success());
+    assert!(!tool("kubernetes-validate", &["--strict", path.to_str().unwrap()], &home).unwrap().status.success());
 }
 
 #[test]
 fn the_rendered_configuration_is_good_and_the_rules_are_the_shipped_ones() {
-    let home = Folder::new("config");
+    let home = Dir::new();
     let Some(manifests) = template(&ALL, &home) else { return };
     let manifests = manifests.unwrap();
     let config = of_kind(&manifests, "ConfigMap")["data"]["tidegate.yaml"].as_str().unwrap();
-    let path = home.0.join("tidegate.yaml");
+    let path = home.join("tidegate.yaml");
     fs::write(&path, config).unwrap();
-    let keys = Keys::new("chart");
+    let keys = keys();
     let check = Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(["check", "--config", path.to_str().unwrap()])
-        .env("TIDEGATE_SECRETS", &keys.0)
+        .env("TIDEGATE_SECRETS", &*keys)
         .output()
         .unwrap();
     assert!(check.status.success(), "{}{}", text(&check.stdout), text(&check.stderr));
@@ -167,7 +150,7 @@ fn the_rendered_configuration_is_good_and_the_rules_are_the_shipped_ones() {
 
 #[test]
 fn pods_are_scraped_once_and_as_the_job_of_the_alerts() {
-    let home = Folder::new("scrape");
+    let home = Dir::new();
     let Some(plain) = template(&["--set=podAnnotations.owner=ops"], &home) else { return };
     let annotations = |manifests: &[Value]| of_kind(manifests, "Deployment")["spec"]["template"]["metadata"]["annotations"].clone();
     let scraped = json!({
@@ -185,7 +168,7 @@ fn pods_are_scraped_once_and_as_the_job_of_the_alerts() {
 
 #[test]
 fn a_name_that_looks_like_a_number_is_text() {
-    let home = Folder::new("names");
+    let home = Dir::new();
     let arguments = [
         "template",
         "1234",
@@ -194,7 +177,7 @@ fn a_name_that_looks_like_a_number_is_text() {
         "--set=serviceMonitor.enabled=true",
         "--set=autoscaling.enabled=true",
     ];
-    let Some(output) = tool("helm", &arguments, &home.0) else { return };
+    let Some(output) = tool("helm", &arguments, &home) else { return };
     assert!(output.status.success(), "{}", text(&output.stderr));
     let rendered = text(&output.stdout);
     for document in rendered.split("---\n").filter(|document| document.contains("kind:")) {
@@ -228,8 +211,8 @@ fn configuration(server: &str, admin: &str) -> String {
 
 #[test]
 fn a_pod_has_time_for_its_drain_whatever_the_configuration_says() {
-    let (home, keys) = (Folder::new("grace"), Keys::new("grace"));
-    let path = home.0.join("tidegate.yaml");
+    let (home, keys) = (Dir::new(), keys());
+    let path = home.join("tidegate.yaml");
     let set = format!("--set-file=config={}", path.display());
     for server in [
         "drain_delay: 5s",
@@ -256,8 +239,8 @@ fn a_pod_has_time_for_its_drain_whatever_the_configuration_says() {
 
 #[test]
 fn what_would_not_work_is_refused_by_name() {
-    let home = Folder::new("refused");
-    let path = home.0.join("tidegate.yaml");
+    let home = Dir::new();
+    let path = home.join("tidegate.yaml");
     let set = format!("--set-file=config={}", path.display());
     fs::write(&path, configuration("drain_delay: 5s", "0.0.0.0:9464")).unwrap();
     for (arguments, said) in [

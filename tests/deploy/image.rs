@@ -1,7 +1,8 @@
 //! The Dockerfile's last stage by a real engine (podman), with stand-ins for what a registry has: the base is the C library and
 //! libgcc of this host, the binary is the one under test. Nothing is downloaded.
 
-use super::chart::{Folder, text};
+use super::chart::text;
+use super::dir::Dir;
 use super::root;
 use std::fs;
 use std::process::{Command, Output};
@@ -10,10 +11,10 @@ use std::process::{Command, Output};
 const EPOCH: &str = "--timestamp=1700000000";
 
 /// Runs podman with a store of its own; steps run in a chroot, which needs no rights but root's. `None` where it is not installed.
-fn podman(folder: &Folder, arguments: &[&str]) -> Option<Output> {
+fn podman(folder: &Dir, arguments: &[&str]) -> Option<Output> {
     let mut command = Command::new("podman");
     command.args(["--root", "store", "--runroot", "run", "--storage-driver", "vfs"]).args(arguments);
-    match command.env("BUILDAH_ISOLATION", "chroot").current_dir(&folder.0).output() {
+    match command.env("BUILDAH_ISOLATION", "chroot").current_dir(&**folder).output() {
         Ok(output) => Some(output),
         Err(e) => {
             assert_eq!(e.kind(), std::io::ErrorKind::NotFound);
@@ -24,21 +25,21 @@ fn podman(folder: &Folder, arguments: &[&str]) -> Option<Output> {
 }
 
 /// Builds an image.
-fn build(folder: &Folder, name: &str, containerfile: &str) -> Option<Output> {
+fn build(folder: &Dir, name: &str, containerfile: &str) -> Option<Output> {
     let file = format!("{name}.Containerfile");
-    fs::write(folder.0.join(&file), containerfile).unwrap();
+    folder.write(&file, containerfile);
     podman(folder, &["build", "--quiet", "--no-cache", EPOCH, "--tag", name, "--file", &file, "context"])
 }
 
 /// The id of an image that has to build.
-fn id(folder: &Folder, name: &str, containerfile: &str) -> String {
+fn id(folder: &Dir, name: &str, containerfile: &str) -> String {
     let output = build(folder, name, containerfile).unwrap();
     assert!(output.status.success(), "{name}: {}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout).trim().to_owned()
 }
 
 /// Builds the base, and runs a step in it: whether podman works for this user, in this environment.
-fn works(folder: &Folder, loader: &str) -> bool {
+fn works(folder: &Dir, loader: &str) -> bool {
     for (name, containerfile) in [
         ("base", "FROM scratch\nCOPY base/ /\nUSER 65532\n".to_owned()),
         ("probe", format!("FROM localhost/base\nRUN [\"{loader}\", \"--help\"]\n")),
@@ -54,8 +55,8 @@ fn works(folder: &Folder, loader: &str) -> bool {
 
 #[test]
 fn the_image_is_the_same_twice_and_runs_as_nobody_with_the_c_library_alone() {
-    let folder = Folder::new("image");
-    let context = folder.0.join("context");
+    let folder = Dir::new();
+    let context = folder.join("context");
     let binary = env!("CARGO_BIN_EXE_tidegate");
     let libraries = Command::new("ldd").arg(binary).output().unwrap();
     let libraries = text(&libraries.stdout);
@@ -86,7 +87,7 @@ fn the_image_is_the_same_twice_and_runs_as_nobody_with_the_c_library_alone() {
     assert_eq!(text(&inspect.unwrap().stdout).trim(), "65532 [/usr/bin/tidegate] [run] SIGTERM");
     // A step of a build runs in the image, as its user.
     let run = "FROM localhost/one\nRUN [\"/usr/bin/tidegate\", \"--version\"]\n";
-    fs::write(folder.0.join("run.Containerfile"), run).unwrap();
+    folder.write("run.Containerfile", run);
     let output = podman(&folder, &["build", "--no-cache", "--file", "run.Containerfile", "context"]).unwrap();
     let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
     assert!(output.status.success() && said.contains(&format!("tidegate {}", env!("CARGO_PKG_VERSION"))), "{said}");

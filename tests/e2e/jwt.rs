@@ -83,7 +83,7 @@ impl Idp {
     }
 
     fn key(&self, name: &str) -> PathBuf {
-        self.keys.join(&format!("{name}.pem"))
+        self.keys.join(format!("{name}.pem"))
     }
 
     fn issuer(&self) -> String {

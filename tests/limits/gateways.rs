@@ -1,5 +1,6 @@
 //! Whole gateways, in processes of their own, in front of the embedded simulator.
 
+use crate::dir::Dir;
 use crate::support::{Limits, Process, Redis, free_port, until};
 use serde_json::Value;
 use std::io::Read;
@@ -183,8 +184,7 @@ fn a_cancelled_stream_settles_what_was_streamed() {
 
 #[test]
 fn over_tls_with_the_rights_of_the_example() {
-    let directory = std::env::temp_dir().join(format!("tidegate-limits-tls-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
+    let directory = Dir::new();
     let path = |name: &str| directory.join(name).display().to_string();
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
@@ -199,8 +199,8 @@ fn over_tls_with_the_rights_of_the_example() {
     rights.push(format!("tls-cert-file {}\ntls-key-file {}\ntls-auth-clients no", path("cert.pem"), path("key.pem")));
     let port = free_port();
     rights.push(format!("port 0\ntls-port {port}\nsave \"\""));
-    std::fs::write(path("redis.conf"), rights.join("\n")).unwrap();
-    let mut server = Command::new("redis-server").arg(path("redis.conf")).stdout(Stdio::null()).spawn().unwrap();
+    let configuration = directory.write("redis.conf", &rights.join("\n"));
+    let mut server = Command::new("redis-server").arg(configuration).stdout(Stdio::null()).spawn().unwrap();
     until("the start of redis-server", || {
         assert!(server.try_wait().unwrap().is_none(), "redis-server refuses the example");
         TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -218,7 +218,6 @@ fn over_tls_with_the_rights_of_the_example() {
     let (page, errors) = (one.admin_page("/limits"), one.store_errors() + two.store_errors());
     server.kill().unwrap();
     server.wait().unwrap();
-    std::fs::remove_dir_all(&directory).unwrap();
     assert!(page.contains(r#""dimension":"requests","per_ms":3600000,"limit":1,"used":1"#), "{page}");
     assert_eq!(errors, 0);
 }

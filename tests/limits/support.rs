@@ -1,9 +1,9 @@
 //! Nodes that share a Redis, and gateways in processes of their own.
 
+use crate::dir::Dir;
 pub use crate::redis::{LONG, Redis, free_port, until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -115,7 +115,7 @@ impl Node {
 /// A process of this program; killed when dropped.
 pub struct Process {
     child: Child,
-    config: Option<PathBuf>,
+    dir: Option<Dir>,
     pub port: u16,
     pub admin: u16,
 }
@@ -124,7 +124,7 @@ impl Process {
     pub fn simulator() -> Self {
         let port = free_port();
         let child = program(&["simulate", "--listen", &format!("127.0.0.1:{port}")]).spawn().unwrap();
-        let process = Self { child, config: None, port, admin: 0 };
+        let process = Self { child, dir: None, port, admin: 0 };
         until("the simulator", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         process
     }
@@ -146,12 +146,12 @@ impl Process {
     /// A gateway that may not come up.
     pub fn unready(limits: &Limits<'_>, simulator: u16, environment: &[(&str, &str)]) -> Self {
         let (port, admin) = (free_port(), free_port());
-        let path = std::env::temp_dir().join(format!("tidegate-limits-{}-{port}.yaml", std::process::id()));
-        std::fs::write(&path, limits.yaml(port, admin, simulator)).unwrap();
+        let dir = Dir::new();
+        let path = dir.write("tidegate.yaml", &limits.yaml(port, admin, simulator));
         let mut run = program(&["run", "--config", &path.display().to_string()]);
-        run.stdout(std::fs::File::create(path.with_extension("log")).unwrap());
+        run.stdout(std::fs::File::create(dir.join("log")).unwrap());
         let child = run.envs(environment.iter().copied()).spawn().unwrap();
-        Self { child, config: Some(path), port, admin }
+        Self { child, dir: Some(dir), port, admin }
     }
 
     /// Writes another configuration for this gateway, which finds it.
@@ -161,7 +161,7 @@ impl Process {
 
     /// What a gateway has printed.
     pub fn output(&self) -> String {
-        self.config.as_ref().map_or_else(String::new, |path| std::fs::read_to_string(path.with_extension("log")).unwrap())
+        self.dir.as_ref().map_or_else(String::new, |dir| std::fs::read_to_string(dir.join("log")).unwrap())
     }
 
     pub fn kill(&mut self) {
@@ -219,10 +219,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        if let Some(path) = &self.config {
-            let _gone = std::fs::remove_file(path.with_extension("log"));
-            let _gone = std::fs::remove_file(path);
-        }
     }
 }
 

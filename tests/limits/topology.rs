@@ -1,33 +1,17 @@
 //! Redis Sentinel and Redis Cluster: one count for all nodes that survives the loss of the primary.
 
+use crate::dir::Dir;
 use crate::support::{Limits, Node, Redis, free_port, until, until_async};
-use std::path::PathBuf;
 use std::process::Command;
 use tidegate::limit::LimitError;
 
 const STRICT: &str = "on_store_failure: deny, store_timeout: 2s";
 
-/// A folder of this test's own; removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tidegate-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn of(&self, name: &str) -> String {
-        let path = self.0.join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        path.display().to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_dir_all(&self.0);
-    }
+/// A folder in another, by its name.
+fn inner(folder: &Dir, name: &str) -> String {
+    let path = folder.join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path.display().to_string()
 }
 
 fn limits(url: &str) -> Limits<'static> {
@@ -77,21 +61,20 @@ async fn count_survives(url: &str, lose: impl AsyncFnOnce()) {
 
 #[tokio::test]
 async fn the_count_survives_a_failover_by_sentinel() {
-    let folder = Folder::new("sentinel");
+    let folder = Dir::new();
     let (primary_port, replica_port, sentinel_port, nobody) = (free_port(), free_port(), free_port(), free_port());
     let password = ["--requirepass", "of-redis", "--masterauth", "of-redis"];
     let start = |port: u16, more: &[&str]| {
-        Redis::with(port, &[&password, more, &["--dir", &folder.of(&port.to_string())]].concat(), Some("of-redis"))
+        Redis::with(port, &[&password, more, &["--dir", &inner(&folder, &port.to_string())]].concat(), Some("of-redis"))
     };
     let mut primary = start(primary_port, &[]);
     let replica = start(replica_port, &["--replicaof", "127.0.0.1", &primary_port.to_string()]);
-    let config = folder.0.join("sentinel.conf");
     let text = format!(
         "port {sentinel_port}\nbind 127.0.0.1\ndir {}\nrequirepass of-sentinel\nsentinel monitor main 127.0.0.1 {primary_port} 1\n\
          sentinel auth-pass main of-redis\nsentinel down-after-milliseconds main 300\nsentinel failover-timeout main 2000\n",
-        folder.of("sentinel")
+        inner(&folder, "sentinel")
     );
-    std::fs::write(&config, text).unwrap();
+    let config = folder.write("sentinel.conf", &text);
     let sentinel = Redis::run(sentinel_port, &[&config.display().to_string(), "--sentinel"], Some("of-sentinel"));
     [&primary, &replica].into_iter().for_each(|server| restrict(server, "With Sentinels"));
     until("the replica's link", || replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up"));
@@ -110,11 +93,11 @@ async fn the_count_survives_a_failover_by_sentinel() {
 
 #[tokio::test]
 async fn the_count_survives_the_loss_of_a_node_of_a_cluster_and_lies_in_one_slot() {
-    let folder = Folder::new("cluster");
+    let folder = Dir::new();
     let mut nodes: Vec<Redis> = (0..6)
         .map(|_| {
             let (port, bus) = (free_port(), free_port().to_string());
-            let dir = folder.of(&port.to_string());
+            let dir = inner(&folder, &port.to_string());
             let more = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus, "--dir", &dir];
             Redis::with(port, &more, None)
         })

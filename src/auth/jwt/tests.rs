@@ -5,6 +5,7 @@ use super::*;
 use crate::auth::{Credential, authenticate, may_use};
 use crate::config;
 use crate::config::snapshot::Snapshot;
+use crate::dir::Dir;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
@@ -40,8 +41,8 @@ impl World {
             { "kty": "EC", "crv": "P-256", "kid": "ec", "use": "sig", "x": b64(&point[1..33]), "y": b64(&point[33..]) },
             { "kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": b64(ed.public_key().as_ref()) },
         ] });
-        let file = std::env::temp_dir().join(format!("tidegate-jwks-{}-{:016x}", std::process::id(), crate::system::random()));
-        std::fs::write(&file, keys.to_string()).unwrap();
+        let dir = Dir::new();
+        let file = dir.write("jwks", &keys.to_string());
         let text = format!(
             "providers: {{ p: {{ kind: openai, api_key: k }} }}
 routes:
@@ -58,7 +59,6 @@ teams:
             crate::auth::key::digest("a.b.c"),
         );
         let loaded = config::parse(&text, "t", &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        std::fs::remove_file(&file).unwrap();
         assert_eq!(loaded.files, [file], "it is watched");
         let snapshot = loaded.snapshot;
         let tokens = tokens(&snapshot);

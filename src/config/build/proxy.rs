@@ -54,6 +54,7 @@ impl Builder<'_> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use crate::config::parse;
+    use crate::dir::Dir;
     use crate::provider::Provider;
     use std::sync::Arc;
 
@@ -124,11 +125,10 @@ mod tests {
 
     #[test]
     fn a_file_holds_the_proxy_and_its_password_is_known_as_a_secret() {
-        let file = std::env::temp_dir().join(format!("tidegate-proxy-{}", std::process::id()));
-        std::fs::write(&file, "http://own:tr0ub4dor-and-3@file.internal:4\n").unwrap();
+        let dir = Dir::new();
+        let file = dir.write("proxy", "http://own:tr0ub4dor-and-3@file.internal:4\n");
         let text = text("", &format!("kind: openai, api_key: k, proxy_file: {}", file.display()));
         let loaded = parse(&text, "t.yaml", &|_| None).unwrap_or_else(|problems| panic!("{problems:?}"));
-        std::fs::remove_file(&file).unwrap();
         assert_eq!(loaded.files, [file]);
         assert_eq!(loaded.snapshot.providers[0].proxy().unwrap().to_string(), "file.internal:4");
         assert_eq!(crate::redact::redact("its tr0ub4dor-and-3"), "its [redacted]");

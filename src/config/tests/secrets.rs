@@ -63,13 +63,8 @@ fn a_forgotten_space_or_quote_does_not_show_the_secret_behind_it() {
 
 #[test]
 fn every_credential_may_come_from_a_file_that_is_watched() {
-    let folder = std::env::temp_dir().join(format!("tidegate-secrets-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    };
+    let folder = Dir::new();
+    let file = |name: &str, text: &str| folder.write(name, text).display().to_string();
     let (key, header, id) = (file("key", "sk-in-file\n"), file("header", " in-header "), file("id", "AK"));
     let (secret, token, url) = (file("secret", "aws-secret"), file("token", "ya29"), file("url", "redis://:hidden@127.0.0.1:6379\n"));
     let text = GOOD
@@ -93,14 +88,13 @@ fn every_credential_may_come_from_a_file_that_is_watched() {
         ("url", "http://:hidden@h", "the text in this file must be `memory`, or a URL like"),
     ] {
         let before = std::fs::read(folder.join(name)).unwrap();
-        std::fs::write(folder.join(name), content).unwrap();
+        folder.write(name, content);
         let problems = bad(&text);
         assert!(problems.len() == 1 && problems[0].contains(problem) && !problems[0].contains("hidden"), "{problems:?}");
         std::fs::write(folder.join(name), before).unwrap();
     }
     let problems = bad(&GOOD.replace("api_key: \"sk-not-to-be-printed\"", "api_key: { fil: x }"));
     assert!(problems.iter().any(|problem| problem.contains("unknown key `fil`; did you mean `file`?")), "{problems:?}");
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// Every line of a text as a problem on it would show it.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
+use crate::dir::Dir;
 use crate::egress::proxy::Proxy;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -66,12 +67,6 @@ fn temporary_keys() -> (String, String, String, u64) {
     ("ASIAX".into(), "s/+".into(), "t=".into(), 1_893_456_000)
 }
 
-fn folder(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("tidegate-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
-    path
-}
-
 #[tokio::test]
 async fn the_environment_comes_first() {
     let keys = load_from(&[("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_PROFILE", "none")]).await.ok().unwrap();
@@ -81,18 +76,15 @@ async fn the_environment_comes_first() {
 #[tokio::test]
 async fn a_profile_has_keys_or_a_role() {
     let (sts, seen) = serve(|_| (200, XML.into())).await;
-    let home = folder("profile");
-    let credentials = home.join("credentials");
-    std::fs::write(&credentials, "[base]\naws_access_key_id=AKIB\naws_secret_access_key=b\n").unwrap();
-    let config = home.join("config");
-    std::fs::write(
-        &config,
+    let home = Dir::new();
+    let credentials = home.write("credentials", "[base]\naws_access_key_id=AKIB\naws_secret_access_key=b\n");
+    let config = home.write(
+        "config",
         "[profile role]\nrole_arn=arn:aws:iam::1:role/x\nsource_profile=base\nexternal_id=e 1\n[profile sso]\nsso_session=x\n\
          [profile chained]\nrole_arn=arn:y\nsource_profile=role\n[profile circle]\nrole_arn=arn:z\nsource_profile=round\n\
          [profile round]\nrole_arn=arn:z\nsource_profile=circle\n[profile alone]\nrole_arn=arn:z\n\
          [profile sourced]\nrole_arn=arn:s\ncredential_source=Environment\n[profile odd]\nrole_arn=arn:s\ncredential_source=Sso\n",
-    )
-    .unwrap();
+    );
     let with = |profile: &'static str| {
         let (credentials, config, sts) = (credentials.clone(), config.clone(), sts.clone());
         async move {
@@ -127,8 +119,8 @@ async fn a_profile_has_keys_or_a_role() {
 async fn a_role_is_assumed_with_a_containers_keys() {
     let (agent, _) = serve(|_| (200, JSON.into())).await;
     let (sts, seen) = serve(|_| (200, XML.into())).await;
-    let config = folder("sourced").join("config");
-    std::fs::write(&config, "[default]\nrole_arn=arn:s\ncredential_source=EcsContainer\n").unwrap();
+    let home = Dir::new();
+    let config = home.write("config", "[default]\nrole_arn=arn:s\ncredential_source=EcsContainer\n");
     let vars = [
         ("AWS_CONFIG_FILE", config.to_str().unwrap()),
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent),
@@ -142,8 +134,8 @@ async fn a_role_is_assumed_with_a_containers_keys() {
 #[tokio::test]
 async fn a_web_identity_is_traded() {
     let (sts, seen) = serve(|_| (200, XML.into())).await;
-    let file = folder("identity").join("token");
-    std::fs::write(&file, "ey.J+x\n").unwrap();
+    let dir = Dir::new();
+    let file = dir.write("token", "ey.J+x\n");
     let path = file.to_str().unwrap();
     let vars = [("AWS_WEB_IDENTITY_TOKEN_FILE", path), ("AWS_ROLE_ARN", "arn:r"), ("AWS_ENDPOINT_URL_STS", &sts), ("HOME", "/nonexistent")];
     assert_eq!(shown(&load_from(&vars).await.ok().unwrap()), temporary_keys());
@@ -158,8 +150,8 @@ async fn a_web_identity_is_traded() {
 #[tokio::test]
 async fn sts_is_asked_through_the_proxy() {
     let (proxy, seen) = serve(|_| (200, XML.into())).await;
-    let file = folder("proxy").join("token");
-    std::fs::write(&file, "ey.J").unwrap();
+    let dir = Dir::new();
+    let file = dir.write("token", "ey.J");
     let path = file.to_str().unwrap();
     let vars =
         |sts| [("AWS_WEB_IDENTITY_TOKEN_FILE", path), ("AWS_ROLE_ARN", "arn:r"), ("AWS_ENDPOINT_URL_STS", sts), ("HOME", "/nonexistent")];

@@ -1,6 +1,7 @@
 //! Tests of token sources against a local token server.
 
 use super::*;
+use crate::dir::Dir;
 use crate::egress::proxy::Proxy;
 use crate::sign::fresh::Fresh;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -44,17 +45,13 @@ fn server(status: u16, body: &'static str) -> (String, mpsc::Receiver<Seen>) {
 
 const GRANTED: &str = r#"{"access_token":"ya29.test","expires_in":3599,"token_type":"Bearer"}"#;
 
-/// A credentials file in a separate directory.
-fn file(name: &str, text: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("tidegate-google-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("application_default_credentials.json");
-    std::fs::write(&path, text).unwrap();
-    path
+/// A credentials file.
+fn file(dir: &Dir, text: &str) -> PathBuf {
+    dir.write("application_default_credentials.json", text)
 }
 
-fn account(name: &str, address: &str) -> PathBuf {
-    file(name, &ACCOUNT.replace("\"TOKEN_URI\"", &format!("\"http://{address}/token\"")))
+fn account(dir: &Dir, address: &str) -> PathBuf {
+    file(dir, &ACCOUNT.replace("\"TOKEN_URI\"", &format!("\"http://{address}/token\"")))
 }
 
 fn source(path: PathBuf) -> Fresh<Origin> {
@@ -66,7 +63,8 @@ async fn a_service_account_is_exchanged_for_a_token() {
     use base64::Engine;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     let (address, seen) = server(200, GRANTED);
-    let token = source(account("exchange", &address)).get().await.unwrap();
+    let dir = Dir::new();
+    let token = source(account(&dir, &address)).get().await.unwrap();
     assert_eq!(token.header(), "Bearer ya29.test");
     assert!(token.header().is_sensitive());
     let (head, body) = seen.recv().unwrap();
@@ -91,7 +89,8 @@ async fn a_service_account_is_exchanged_for_a_token() {
 #[tokio::test]
 async fn everybody_shares_one_fetch() {
     let (address, seen) = server(200, GRANTED);
-    let source = source(account("shared", &address));
+    let dir = Dir::new();
+    let source = source(account(&dir, &address));
     let (a, b, c, d) = tokio::join!(source.get(), source.get(), source.get(), source.get());
     for token in [a, b, c, d, source.get().await] {
         assert_eq!(token.unwrap().header(), "Bearer ya29.test");
@@ -106,14 +105,16 @@ async fn an_authorized_user_refreshes() {
     let text = format!(
         r#"{{"type":"authorized_user","client_id":"id","client_secret":"s/cret","refresh_token":"1//r","token_uri":"http://{address}/t"}}"#
     );
-    source(file("user", &text)).get().await.unwrap();
+    let dir = Dir::new();
+    source(file(&dir, &text)).get().await.unwrap();
     assert_eq!(seen.recv().unwrap().1, "grant_type=refresh_token&client_id=id&client_secret=s%2Fcret&refresh_token=1%2F%2Fr");
 }
 
 #[tokio::test]
 async fn a_failure_shows_nothing_of_the_answer_and_rests() {
     let (address, seen) = server(400, r#"{"error":"invalid_grant","error_description":"PRIVATE"}"#);
-    let source = source(account("failure", &address));
+    let dir = Dir::new();
+    let source = source(account(&dir, &address));
     let (a, b) = tokio::join!(source.get(), source.get());
     let (a, b) = (a.err().unwrap(), b.err().unwrap());
     assert!(a.ends_with("400 invalid_grant") && !a.contains("PRIVATE"), "{a}");
@@ -129,7 +130,8 @@ async fn a_failure_does_not_repeat_what_was_sent() {
         let text = format!(
             r#"{{"type":"authorized_user","client_id":"id","client_secret":"{client_secret}","refresh_token":"{refresh_token}","token_uri":"http://{address}/t"}}"#
         );
-        let why = source(file("echo", &text)).get().await.err().unwrap();
+        let dir = Dir::new();
+        let why = source(file(&dir, &text)).get().await.err().unwrap();
         assert_eq!(why, "the token server returned 401 [redacted]");
     }
 }
@@ -149,7 +151,8 @@ async fn a_token_in_use_and_the_one_before_it_are_kept_out_of_every_text() {
 
 #[tokio::test]
 async fn a_missing_or_foreign_file_is_a_failure() {
-    for path in [PathBuf::from("/nowhere/at/all.json"), file("foreign", r#"{"type":"external_account"}"#), file("none", "[1]")] {
+    let (foreign, none) = (Dir::new(), Dir::new());
+    for path in [PathBuf::from("/nowhere/at/all.json"), file(&foreign, r#"{"type":"external_account"}"#), file(&none, "[1]")] {
         assert!(source(path).get().await.is_err());
     }
 }
@@ -158,8 +161,9 @@ async fn a_missing_or_foreign_file_is_a_failure() {
 async fn the_default_order_is_variable_then_gcloud_then_metadata() {
     let (token_server, tokens) = server(200, GRANTED);
     let (metadata, asked) = server(200, GRANTED);
-    let named = account("order", &token_server);
-    let folder = named.parent().unwrap().to_str().unwrap().to_owned();
+    let dir = Dir::new();
+    let named = account(&dir, &token_server);
+    let folder = dir.to_str().unwrap().to_owned();
     let with = |vars: Vec<(&'static str, String)>| move |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone());
     let host = ("GCE_METADATA_HOST", metadata.clone());
     let variable = ("GOOGLE_APPLICATION_CREDENTIALS", named.to_str().unwrap().to_owned());

@@ -1,6 +1,7 @@
 //! What every test stands on: the gateway's process, simulators, clients, certificates.
 
 pub mod chromium;
+#[path = "../../shared/dir.rs"]
 pub mod dir;
 pub mod frames;
 pub mod gateway;

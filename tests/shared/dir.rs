@@ -1,5 +1,6 @@
 //! A directory that goes with its test.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,16 +11,11 @@ impl Dir {
     /// Makes one.
     pub fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let name = format!("tidegate-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from).join(name);
         let _ = std::fs::remove_dir_all(&path); // of a process that had this number before
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
-    }
-
-    /// The path of something in it.
-    pub fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
     }
 
     /// Writes a file in it.
@@ -27,6 +23,14 @@ impl Dir {
         let path = self.join(name);
         std::fs::write(&path, text).unwrap();
         path
+    }
+}
+
+impl Deref for Dir {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
     }
 }
 
