@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 mod asks;
 pub mod chat;
-mod depth;
 pub mod embeddings;
 pub mod messages;
 pub mod models;

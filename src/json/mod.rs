@@ -4,6 +4,7 @@
 //! once and record its top-level members; [`splice`] edits them in place; [`mod@write`] escapes and writes. Code that needs
 //! values applies `serde_json` to small slices.
 
+pub mod depth;
 pub mod envelope;
 pub mod error_path;
 mod escape;

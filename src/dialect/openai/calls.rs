@@ -2,6 +2,7 @@
 //! calls whole.
 
 use super::decode::broken;
+use crate::json::depth::Depth;
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::llm::event::{Event, Sink, ToolForm};
@@ -22,7 +23,7 @@ struct Call {
     /// Arguments that came before the name, as they stand in JSON.
     early: String,
     /// How far the arguments are.
-    progress: Progress,
+    progress: Depth,
 }
 
 /// The calls of one choice.
@@ -100,7 +101,7 @@ impl Calls {
             }
         } else if named.contains(&number) {
             number = self.push(&fragment); // one array that names a call twice has two calls, whatever their numbers are
-        } else if let Some(call) = self.list.get(number).filter(|call| call.progress.is_complete()) {
+        } else if let Some(call) = self.list.get(number).filter(|call| call.progress.is_whole()) {
             let repeats = fragment.arguments.trim().is_empty() && call.name == fragment.name;
             if repeats && (call.id != fragment.id || fragment.id.is_empty()) {
                 self.held = Some((number, fragment.name.into()));
@@ -148,14 +149,13 @@ impl Calls {
         let found = match fragment.index {
             Some(_) => {
                 let other_id = |call: &Call| {
-                    let begins = named || (call.progress.is_complete() && !fragment.arguments.is_empty());
+                    let begins = named || (call.progress.is_whole() && !fragment.arguments.is_empty());
                     begins && !fragment.id.is_empty() && !call.id.is_empty() && call.id != fragment.id
                 };
                 let numbered = self.list.iter().rposition(|call| call.index == fragment.index);
                 let numbered = numbered.filter(|&at| !self.list.get(at).is_some_and(other_id));
                 // Without a name it may still continue the call that is open: some servers count fragments, not calls.
-                let open =
-                    || last.filter(|&at| !named && self.list.get(at).is_some_and(|call| call.started && !call.progress.is_complete()));
+                let open = || last.filter(|&at| !named && self.list.get(at).is_some_and(|call| call.started && !call.progress.is_whole()));
                 numbered.or_else(|| if named { None } else { same_id() }).or_else(open)
             }
             None if fragment.id.is_empty() => last,
@@ -176,8 +176,8 @@ impl Call {
         if fragment.arguments.is_empty() {
             return Ok(());
         }
-        self.progress.read(fragment.arguments, !fragment.object);
         let text = if fragment.object { Text::Plain(fragment.arguments) } else { Text::Raw(fragment.arguments) };
+        self.progress.read(text);
         if self.started {
             out.event(Event::ToolArguments { choice, call: number, fragment: text });
             return Ok(());
@@ -272,98 +272,7 @@ pub(super) fn odd(member: &'static str) -> Fault {
     Fault::Broken(format!("`{member}` of the answer has an unexpected type").into())
 }
 
-/// How far the arguments of a call are: whether they are one complete JSON value. Reads them in pieces, without keeping them. It counts brackets; that they are in order is the client's to check.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Progress {
-    /// Open containers.
-    depth: u32,
-    /// Whether a container has been opened at all.
-    begun: bool,
-    in_string: bool,
-    /// The last character was a backslash in a string.
-    escaped: bool,
-}
-
-impl Progress {
-    /// Reads a piece: the inside of a JSON string (`quoted`), or JSON itself.
-    fn read(&mut self, piece: &str, quoted: bool) {
-        let mut bytes = piece.bytes();
-        while let Some(byte) = bytes.next() {
-            let byte = match byte {
-                b'\\' if quoted => match bytes.next() {
-                    Some(b'u') => unicode(&mut bytes),
-                    Some(b'"') => b'"',
-                    Some(b'\\') => b'\\',
-                    _ => b' ', // white space, or a solidus
-                },
-                byte => byte,
-            };
-            self.take(byte);
-        }
-    }
-
-    fn take(&mut self, byte: u8) {
-        match byte {
-            _ if self.escaped => self.escaped = false,
-            b'\\' => self.escaped = self.in_string,
-            b'"' => self.in_string = !self.in_string,
-            _ if self.in_string => {}
-            b'{' | b'[' => {
-                self.depth += 1;
-                self.begun = true;
-            }
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-
-    /// Whether the value, an object or an array, is complete.
-    const fn is_complete(self) -> bool {
-        self.begun && self.depth == 0 && !self.in_string
-    }
-}
-
-/// The character of `\uXXXX`, behind the `u`, where it is one of ASCII; any other one has no meaning here.
-fn unicode(bytes: &mut std::str::Bytes<'_>) -> u8 {
-    let code = bytes.by_ref().take(4).fold(0u32, |code, digit| code * 16 + char::from(digit).to_digit(16).unwrap_or_default());
-    u8::try_from(code).unwrap_or(b' ')
-}
-
 /// Most tool calls of one choice.
 const MAX_CALLS: usize = 1024;
 /// Most bytes of arguments that are held until the call's name is known.
 const MAX_EARLY_ARGUMENTS: usize = 64 << 10;
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_is_complete_behind_its_last_bracket_however_it_is_cut() {
-        for (json, complete) in [
-            (r#"{"a":1}"#, true),
-            (r#"{"a":"}"}"#, true),
-            (r#"{"a":"\"}"#, false),
-            (r#"{"a":"\\"} "#, true),
-            (r#"{"a":["\\\"",{"b":[]}]}"#, true),
-            (r#"{"a":{"b":1}"#, false),
-            ("", false),
-            ("[]", true),
-            ("{}", true),
-        ] {
-            let mut whole = Progress::default();
-            whole.read(json, false);
-            assert_eq!(whole.is_complete(), complete, "{json}");
-            let mut escapes = Progress::default();
-            for piece in json.chars() {
-                escapes.read(&format!("\\u{:04x}", u32::from(piece)), true);
-            }
-            assert_eq!(escapes, whole, "{json}");
-            let mut quoted = Progress::default();
-            let text = serde_json::to_string(json).unwrap();
-            quoted.read(text.strip_prefix('"').unwrap().strip_suffix('"').unwrap(), true);
-            assert_eq!(quoted, whole, "{json}");
-        }
-    }
-}

@@ -5,8 +5,8 @@
 //! or with the answer.
 
 use super::{ids, stop_reason};
-use crate::front::depth::Depth;
 use crate::front::sealed;
+use crate::json::depth::Depth;
 use crate::json::text::Text;
 use crate::json::write::escape;
 use crate::llm::event::{Block, Event, Finish, RawBlock, Sink};
@@ -163,7 +163,7 @@ impl<F: Form> Blocks<F> {
     fn piece(&mut self, at: usize, text: Text<'_>) {
         let Some(block) = self.queue.get_mut(at) else { return };
         if matches!(block.kind, Kind::Call { .. }) {
-            block.arguments.read(&text.decode());
+            block.arguments.read(text);
         }
         if at == 0 && block.started && block.waiting.is_empty() && block.is_shown() {
             self.form.piece(&block.kind, text);

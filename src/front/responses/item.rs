@@ -2,13 +2,12 @@
 
 use super::custom::{Input, of_other_form};
 use super::response::{DONE, Response, Status};
-use crate::front::depth::Depth;
+use crate::json::depth::Depth;
 use crate::json::text::Text;
 use crate::json::write::{Writer, escape};
 use crate::llm::request::NO_ARGUMENTS;
 use crate::llm::usage::Usage;
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 
 /// Longest id of a call, in bytes: OpenAI takes no longer one back.
 const MAX_CALL_ID: usize = 64;
@@ -206,15 +205,13 @@ impl Item {
     /// Appends to a call's arguments.
     pub(super) fn push_arguments(&mut self, fragment: Text<'_>, events: &mut Events) {
         let Kind::Call(call) = &mut self.kind else { return };
-        let mut plain = fragment.decode();
-        let mut sent = fragment;
-        if matches!(call.form, Form::Function) && call.text.is_empty() && plain.trim() == NO_ARGUMENTS {
-            (plain, sent) = (Cow::Borrowed("{}"), Text::Plain("{}"));
-        }
-        call.depth.read(&plain);
+        let is_none = matches!(call.form, Form::Function) && call.text.is_empty() && fragment.decode().trim() == NO_ARGUMENTS;
+        let fragment = if is_none { Text::Plain("{}") } else { fragment };
+        call.depth.read(fragment);
         match &mut call.form {
-            Form::Function | Form::Direct => self.send(sent, events),
+            Form::Function | Form::Direct => self.send(fragment, events),
             Form::Custom(input) => {
+                let plain = fragment.decode();
                 if !input.is_found() {
                     call.held.push_str(&plain);
                 }
