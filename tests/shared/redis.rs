@@ -95,14 +95,15 @@ impl Redis {
         for word in words {
             command.arg(word);
         }
-        // A replica that loads its primary's data answers nothing, and one that a fail-over has just given another role may
-        // refuse connections for a moment.
-        let mut connection = None;
+        // A replica that loads its primary's data answers nothing, and one to which a fail-over gives another role closes
+        // its connections and may refuse new ones for a moment.
+        let mut answer = None;
         until("an answer of redis-server", || {
-            connection = self.connection();
-            connection.is_some()
+            let Some(mut connection) = self.connection() else { return false };
+            answer = Some(command.query(&mut connection)).filter(|answer| !answer.as_ref().is_err_and(redis::RedisError::is_io_error));
+            answer.is_some()
         });
-        command.query(&mut connection.unwrap()).unwrap()
+        answer.unwrap().unwrap()
     }
 }
 
