@@ -156,7 +156,7 @@ impl Process {
 
     /// Writes another configuration for this gateway, which finds it.
     pub fn reconfigure(&self, limits: &Limits<'_>, simulator: u16) {
-        std::fs::write(self.config.as_ref().unwrap(), limits.yaml(self.port, self.admin, simulator)).unwrap();
+        self.dir.as_ref().unwrap().write("tidegate.yaml", &limits.yaml(self.port, self.admin, simulator));
     }
 
     /// What a gateway has printed.
