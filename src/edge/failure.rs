@@ -34,7 +34,8 @@ pub fn of(e: &Error, late: impl FnOnce() -> Deadline) -> Option<AttemptFailure> 
             None if *e.etype() == ErrorType::ReadTimedout => AttemptFailure::Late(late()),
             // Pingora marks a failed write of the head as retryable; the connection can also close between head and body.
             None if matches!(e.retry, RetryType::ReusedOnly) || *e.etype() == ErrorType::WriteError => {
-                AttemptFailure::Disconnected(Delivery::Doubtful)
+                let is_http2 = e.root_cause().is::<h2::Error>();
+                AttemptFailure::Disconnected(if is_http2 { Delivery::Unanswered } else { Delivery::Doubtful })
             }
             None => AttemptFailure::Disconnected(Delivery::Processed),
         },

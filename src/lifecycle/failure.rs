@@ -80,6 +80,8 @@ pub enum Delivery {
     Unprocessed,
     /// Not processed if the server had closed the connection before the request.
     Doubtful,
+    /// The same over HTTP/2, where pings find out that a connection was dead.
+    Unanswered,
     /// Perhaps processed.
     Processed,
 }

@@ -462,10 +462,11 @@ impl Lifecycle {
 impl Attempt {
     /// Takes one of its reconnects, if what happened on its connection allows it and there is one left.
     fn take_reconnect(&mut self, delivery: Delivery, on: Connection, now: Instant) -> bool {
-        let at_once = !matches!(&self.progress, Progress::Awaiting(timer) if now.saturating_duration_since(timer.sent) > STALE_AFTER);
+        let within = |time| !matches!(&self.progress, Progress::Awaiting(timer) if now.saturating_duration_since(timer.sent) > time);
         let (allowed, taken, most) = match delivery {
             Delivery::Refused | Delivery::Unprocessed => (true, &mut self.unprocessed, MAX_UNPROCESSED),
-            Delivery::Doubtful => (on.reused && at_once, &mut self.stale, MAX_STALE),
+            Delivery::Doubtful => (on.reused && within(STALE_AFTER), &mut self.stale, MAX_STALE),
+            Delivery::Unanswered => (on.reused && within(DEAD_AFTER), &mut self.stale, MAX_STALE),
             Delivery::Processed => return false,
         };
         let received = on.received || !matches!(self.progress, Progress::Connecting(_) | Progress::Awaiting(_));
@@ -503,7 +504,10 @@ impl Timer {
 const MAX_STALE: u8 = 3;
 /// A connection that the server had closed breaks within a round trip of the request. One that breaks later may have had it
 /// processed.
-const STALE_AFTER: Duration = Duration::from_secs(1);
+const STALE_AFTER: Duration = Duration::from_secs(2);
+/// An HTTP/2 connection that was dead when the request was sent is given up within 15 seconds: a ping is sent every 10 and awaited
+/// for 5.
+const DEAD_AFTER: Duration = Duration::from_secs(20);
 /// Reconnects of one attempt whose request was not processed. A server that ends each connection after a number of requests
 /// refuses all that are under way beyond it, and with many at a time that is more than one connection.
 const MAX_UNPROCESSED: u8 = 8;

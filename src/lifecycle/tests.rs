@@ -189,6 +189,7 @@ fn an_attempt_reconnects_a_few_times_on_connections_that_had_served_others() {
     let lost = |delivery| Some(AttemptFailure::Disconnected(delivery));
     for (delivery, on, most) in [
         (Delivery::Doubtful, reused, MAX_STALE),
+        (Delivery::Unanswered, reused, MAX_STALE),
         (Delivery::Doubtful, Connection::default(), 0),
         (Delivery::Doubtful, Connection { received: true, ..reused }, 0),
         (Delivery::Refused, Connection::default(), MAX_UNPROCESSED),
@@ -208,12 +209,10 @@ fn an_attempt_reconnects_a_few_times_on_connections_that_had_served_others() {
     life.send(&TIMEOUTS, true, t + 9 * SECOND);
     assert_eq!(life.on_error(lost(Delivery::Doubtful), reused, t + 10 * SECOND), Action::Reconnect);
     life.send(&TIMEOUTS, true, t + 10 * SECOND);
-    let later = t + 12 * SECOND;
-    assert_eq!(
-        life.on_error(lost(Delivery::Doubtful), reused, later),
-        Action::Fail(AttemptFailure::Disconnected(Delivery::Doubtful)),
-        "it may have been processed"
-    );
+    for (delivery, after) in [(Delivery::Doubtful, STALE_AFTER), (Delivery::Unanswered, DEAD_AFTER)] {
+        let failed = Action::Fail(AttemptFailure::Disconnected(delivery));
+        assert_eq!(life.on_error(lost(delivery), reused, t + 11 * SECOND + after), failed, "it may have been processed");
+    }
 }
 
 #[test]
