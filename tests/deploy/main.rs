@@ -281,7 +281,7 @@ fn the_figures_of_the_readme_are_those_of_the_benches() {
     let benches = fs::read_to_string(root().join("benches/README.md")).unwrap();
     let costs = readme.split("\n\n").find(|paragraph| paragraph.starts_with("Performance, from")).unwrap();
     let figures: Vec<_> = costs.split("**").skip(1).step_by(2).collect();
-    assert_eq!(figures.len(), 3);
+    assert_eq!(figures.len(), 4);
     for figure in figures {
         assert!(benches.contains(figure), "benches/README.md does not have {figure}");
     }
