@@ -148,6 +148,7 @@ pub mod explain;
 pub mod files;
 pub mod frame;
 pub mod front;
+pub mod hex;
 pub mod id;
 pub mod json;
 pub mod lifecycle;

@@ -25,7 +25,7 @@ const PRINT: [&str; 4] = ["cli.rs", "cli/", "commands.rs", "demo.rs"];
 /// The folders and files at the top of `src`, the lowest first. One may import its own layer and those below; within a layer
 /// there are no circles.
 const LAYERS: [&[&str]; 9] = [
-    &["closed_set", "files", "id", "near", "pem", "percent", "secret", "system", "units", "json", "redact"],
+    &["closed_set", "files", "hex", "id", "near", "pem", "percent", "secret", "system", "units", "json", "redact"],
     &["error", "egress", "yaml"],
     &["llm"],
     &["frame", "front", "sign", "account"],

@@ -1,5 +1,6 @@
 //! Client keys: `tg-` followed by 256 random bits in base 62.
 
+use crate::hex;
 use sha2::{Digest, Sha256};
 
 /// Digits of 256 bits in base 62: 62^43 is just above 2^256.
@@ -25,12 +26,7 @@ pub fn of_bits(bits: [u8; 32]) -> String {
 
 /// SHA-256 of a key in hexadecimal, as stored in the configuration.
 pub fn digest(key: &str) -> String {
-    hex(&Sha256::digest(key).into())
-}
-
-/// A digest in hexadecimal.
-pub fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(key))
 }
 
 #[cfg(test)]

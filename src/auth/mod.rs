@@ -266,12 +266,13 @@ pub fn may_use(principal: &Principal, tenants: &Tenants, route: usize) -> bool {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::hex;
     use http::{HeaderName, HeaderValue};
 
     const NOW: i64 = 1_800_000_000;
 
     fn tenants(auth: &str) -> Tenants {
-        let sha = |text: &str| key::hex(&Sha256::digest(text).into());
+        let sha = |text: &str| hex::encode(&Sha256::digest(text));
         let text = format!(
             "providers: {{ p: {{ kind: openai, api_key: k }} }}\n\
              routes:\n  a: {{ targets: [ {{ provider: p, model: m }} ] }}\n  b: {{ targets: [ {{ provider: p, model: m }} ] }}\n  c: {{ targets: [ {{ provider: p, model: m }} ] }}\n\

@@ -1,6 +1,7 @@
 //! Path of the upgrade socket.
 
 use crate::config::types::MAX_SOCKET_PATH;
+use crate::hex;
 use crate::system;
 use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
@@ -35,7 +36,7 @@ pub fn socket(configured: Option<&Path>, configuration: Option<&Path>) -> Result
 
 fn name(configuration: &Path) -> String {
     let hash = Sha256::digest(configuration.as_os_str().as_bytes());
-    let digits: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex::encode(hash.iter().take(8));
     format!("{digits}.sock")
 }
 

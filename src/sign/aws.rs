@@ -3,6 +3,7 @@
 //! The canonical request is hashed with time and scope and signed with a key derived for day, region and service.
 //! Implemented on `ring`, which TLS needs anyway; tested against AWS's published example and signatures by botocore.
 
+use crate::hex;
 use crate::percent;
 use crate::redact::KnownSecrets;
 use crate::secret::Secret;
@@ -106,7 +107,7 @@ pub fn hash<'a>(body: impl IntoIterator<Item = &'a [u8]>) -> Digest {
 /// When region, service or time cannot be encoded.
 pub fn sign(request: &ToSign<'_>, credentials: &AwsCredentials) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidHeaderValue> {
     let stamp = timestamp(request.time);
-    let hash = hex(request.body_hash.as_ref());
+    let hash = hex::encode(request.body_hash.as_ref());
     let mut added = vec![(X_AMZ_DATE, HeaderValue::from_str(&stamp)?), (X_AMZ_CONTENT_SHA256, HeaderValue::from_str(&hash)?)];
     if let Some(token) = &credentials.session_token {
         added.push((X_AMZ_SECURITY_TOKEN, token.clone()));
@@ -145,7 +146,7 @@ fn authorization(
 
     let day = stamp.get(..8).unwrap_or_default();
     let scope = format!("{day}/{}/{}/aws4_request", request.region, request.service);
-    let digest = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let digest = hex::encode(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
     let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}");
     let first = Secret::new(format!("AWS4{}", credentials.secret_access_key.expose()));
     let key = [day, request.region, request.service, "aws4_request"]
@@ -153,7 +154,7 @@ fn authorization(
         .fold(hmac::Key::new(hmac::HMAC_SHA256, first.expose().as_bytes()), |key, part| {
             hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref())
         });
-    let signature = hex(hmac::sign(&key, to_sign.as_bytes()).as_ref());
+    let signature = hex::encode(hmac::sign(&key, to_sign.as_bytes()).as_ref());
     format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", credentials.access_key_id)
 }
 
@@ -170,13 +171,6 @@ fn canonical_query(query: &str) -> String {
     pairs.sort_unstable();
     let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     pairs.join("&")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What arrived at the simulator: a bounded ring that tests and `GET /_simulator/requests` read.
 
+use crate::hex;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Version};
 use parking_lot::Mutex;
@@ -102,11 +103,7 @@ pub enum Ending {
 
 /// SHA-256 in lower-case hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}"); // writing to a String cannot fail
-        hex
-    })
+    hex::encode(&Sha256::digest(bytes))
 }
 
 /// The last [`MAX_SEEN`] requests.

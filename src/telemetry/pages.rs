@@ -3,7 +3,7 @@
 
 use crate::account::usd;
 use crate::auth::jwt::source::KeyStatus;
-use crate::auth::key::hex;
+use crate::hex;
 use crate::json::write::Writer;
 use crate::limit::budget::{DAY, MONTH};
 use crate::limit::memory::LimitId;
@@ -225,7 +225,7 @@ fn status(state: &State<'_>) -> Vec<u8> {
     w.end_array();
     let Configuration { generation, digest, loaded_at } = state.configuration;
     w.key("configuration").object().key("generation").integer(generation);
-    w.key("sha256").string(&hex(&digest)).key("applied");
+    w.key("sha256").string(&hex::encode(&digest)).key("applied");
     time(&mut w, loaded_at.checked_mul(1_000_000_000));
     w.end_object();
     let reloads = state.reloads;

@@ -10,6 +10,7 @@ use crate::dialect::shared::params::{Policy, Settled, settle};
 use crate::dialect::shared::toolbox::{Call, Toolbox};
 use crate::dialect::shared::turns::{Block, Conversation, blank};
 use crate::error::ApiError;
+use crate::hex;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::field::Field;
@@ -137,7 +138,7 @@ pub(super) fn opaque(user: &str) -> Cow<'_, str> {
     if plain && user.len() <= MAX_USER && (letters || digits < PHONE_DIGITS) {
         return Cow::Borrowed(user);
     }
-    Cow::Owned(Sha256::digest(user.as_bytes()).iter().map(|b| format!("{b:02x}")).collect())
+    Cow::Owned(hex::encode(&Sha256::digest(user.as_bytes())))
 }
 
 /// An image or a document, and its title.

@@ -5,6 +5,7 @@
 //! included. [`ThinkingState`] collects them, and [`thinking`] puts them before the call that brings them back. The state is the
 //! blocks themselves, as the inside of a JSON array.
 
+use crate::hex;
 use crate::json::text::Text;
 use crate::llm::event::{Block, Citation, Event, Finish, Sink, Source, ToolForm};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
@@ -392,7 +393,7 @@ pub(in crate::dialect) fn legal(id: &str) -> String {
         1..=MAX_ID => out,
         _ => {
             let hash = digest::digest(&digest::SHA256, out.as_bytes());
-            hash.as_ref().iter().take(MAX_ID / 2).map(|b| format!("{b:02x}")).collect()
+            hex::encode(hash.as_ref().iter().take(MAX_ID / 2))
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::dialect::shared::rewrite::{Rewrite, Rewritten};
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
+use crate::hex;
 use crate::json::text::Text;
 use crate::llm::event::{Event, Sink};
 use crate::llm::request::{Content, Request, ToolChoice};
@@ -91,7 +92,7 @@ impl Rewrite for ShortNames {
 
 fn short(name: &str) -> String {
     let kept = (0..=KEPT).rev().find_map(|end| name.get(..end)).unwrap_or_default();
-    let hash: String = Sha256::digest(name.as_bytes()).iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let hash = hex::encode(Sha256::digest(name.as_bytes()).iter().take(6));
     format!("{kept}_{hash}")
 }
 

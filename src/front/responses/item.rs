@@ -2,6 +2,7 @@
 
 use super::custom::{Input, of_other_form};
 use super::response::{DONE, Response, Status};
+use crate::hex;
 use crate::json::depth::Depth;
 use crate::json::text::Text;
 use crate::json::write::{Writer, escape};
@@ -357,7 +358,7 @@ impl Call {
 
 /// A short id in place of one that is too long.
 fn digest(id: &str) -> String {
-    let digest: String = Sha256::digest(id.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(Sha256::digest(id.as_bytes()).iter().take(16));
     format!("call_{digest}")
 }
 

@@ -4,6 +4,7 @@
 use crate::error::ApiError;
 use crate::front::chat;
 use crate::front::read::{elements, optional, raw_members, required};
+use crate::hex;
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::llm::envelope::Parsed;
@@ -71,7 +72,7 @@ fn function_name(namespace: Option<&str>, tool: &str) -> String {
     if namespace.is_none() || plain.len() <= MAX_NAME - 4 {
         return plain;
     }
-    let digest: String = Sha256::digest(whole.as_bytes()).iter().take(2).map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(Sha256::digest(whole.as_bytes()).iter().take(2));
     format!("{}_{digest}", plain.get(..KEPT_NAME).unwrap_or(&plain))
 }
 

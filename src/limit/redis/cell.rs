@@ -3,6 +3,7 @@
 
 use super::TAG;
 use super::client::HOLD_TTL;
+use crate::hex;
 use crate::limit::headers::LimitStatus;
 use crate::limit::memory::LimitId;
 use crate::limit::rule::{Dimension, LimitPeriod, LimitRule, RouteNames};
@@ -310,13 +311,7 @@ fn key(id: &LimitId) -> String {
         all.update(b"\0");
         all.update(route.as_bytes());
     }
-    let digest = all.finalize();
-    let mut key = format!("{TAG}:limit:");
-    for byte in digest.iter().take(16) {
-        use std::fmt::Write as _;
-        let _infallible = write!(key, "{byte:02x}");
-    }
-    key
+    format!("{TAG}:limit:{}", hex::encode(all.finalize().iter().take(16)))
 }
 
 #[cfg(test)]
