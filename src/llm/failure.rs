@@ -1,5 +1,6 @@
 //! How a provider fails, in one vocabulary for all dialects.
 
+use crate::json::envelope::ScanError;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -14,6 +15,12 @@ pub enum Fault {
     Truncated,
 }
 
+impl From<ScanError> for Fault {
+    fn from(e: ScanError) -> Self {
+        Self::Broken(format!("the provider's answer is no JSON: {} (byte {})", e.what, e.offset).into())
+    }
+}
+
 /// A provider's refusal or failure in one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderError {
@@ -25,6 +32,13 @@ pub struct ProviderError {
     pub param: Option<String>,
     /// The provider's wish, from a header or from the body.
     pub retry_after: Option<Duration>,
+}
+
+impl ProviderError {
+    /// One that blames no field and has no wish.
+    pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), param: None, retry_after: None }
+    }
 }
 
 /// What a provider's failure means; decides the client's status, retries and ejection.

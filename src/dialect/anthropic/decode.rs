@@ -313,12 +313,7 @@ fn broken(what: &'static str) -> Fault {
 fn failed(error: Option<&super::error::WireError<'_>>) -> Fault {
     Fault::Provider(match error {
         Some(error) => error.read(EVENT_STATUS, None),
-        None => ProviderError {
-            class: FailureClass::Server,
-            message: "the provider failed without saying why".to_owned(),
-            param: None,
-            retry_after: None,
-        },
+        None => ProviderError::new(FailureClass::Server, "the provider failed without saying why"),
     })
 }
 

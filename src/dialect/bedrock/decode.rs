@@ -208,7 +208,7 @@ fn citation(raw: &RawValue) -> crate::llm::event::Citation<'_> {
 fn failed(image: &Image<'_>) -> Result<(), Fault> {
     let Some(error) = &image.error else { return Ok(()) };
     let message = error.message.map_or_else(|| "the model made no image".into(), Text::decode).into_owned();
-    Err(Fault::Provider(ProviderError { class: FailureClass::Server, message, param: None, retry_after: None }))
+    Err(Fault::Provider(ProviderError::new(FailureClass::Server, message)))
 }
 
 /// The image of a stream that is being read.

@@ -85,7 +85,7 @@ pub(in crate::dialect) fn exception(kind: &str, message: &str, payload: &[u8]) -
         (None, text) => text.to_owned(),
     };
     let class = wire.code.as_deref().and_then(class).or_else(|| class(kind));
-    ProviderError { class: class.unwrap_or(FailureClass::Server), message, param: None, retry_after: None }
+    ProviderError::new(class.unwrap_or(FailureClass::Server), message)
 }
 
 fn shown(status: u16, body: &[u8]) -> String {

@@ -244,7 +244,7 @@ fn place(e: &serde_json::Error) -> String {
 fn failed(word: &str, message: Option<&str>) -> Fault {
     let message = message.unwrap_or_default();
     let message = format!("The answer ended with {word}. {}", truncated(message, MAX_FINISH_MESSAGE));
-    Fault::Provider(ProviderError { class: FailureClass::Server, message: message.trim_end().to_owned(), param: None, retry_after: None })
+    Fault::Provider(ProviderError::new(FailureClass::Server, message.trim_end().to_owned()))
 }
 
 /// Counts are sums over the whole answer so far. `None` where a chunk has only other members (`trafficType`).

@@ -1,7 +1,6 @@
 //! Which tool call a fragment belongs to. OpenAI numbers them; other servers leave the number out, repeat it, or send
 //! calls whole.
 
-use super::decode::broken;
 use crate::json::depth::Depth;
 use crate::json::text::Text;
 use crate::json::walk;
@@ -69,9 +68,9 @@ impl Calls {
         if json.starts_with('{') {
             return self.fragment(choice, json, whole, &mut SmallVec::new(), out);
         }
-        let mut elements = walk::inner_elements(json).map_err(broken)?;
+        let mut elements = walk::inner_elements(json)?;
         let mut named: SmallVec<[usize; 4]> = SmallVec::new();
-        while let Some(element) = elements.next().map_err(broken)? {
+        while let Some(element) = elements.next()? {
             self.fragment(choice, element, whole, &mut named, out)?;
         }
         Ok(())
@@ -219,8 +218,8 @@ impl<'a> Fragment<'a> {
         if !json.starts_with('{') {
             return Err(odd("tool_calls"));
         }
-        let mut members = walk::inner_members(json).map_err(broken)?;
-        while let Some((key, value)) = members.next().map_err(broken)? {
+        let mut members = walk::inner_members(json)?;
+        while let Some((key, value)) = members.next()? {
             match key.raw() {
                 // Some servers write the number as a text, or as a number with a fraction.
                 "index" if value != "null" => {
@@ -245,8 +244,8 @@ impl<'a> Fragment<'a> {
     }
 
     fn function(&mut self, json: &'a str) -> Result<(), Fault> {
-        let mut members = walk::inner_members(json).map_err(broken)?;
-        while let Some((key, value)) = members.next().map_err(broken)? {
+        let mut members = walk::inner_members(json)?;
+        while let Some((key, value)) = members.next()? {
             match key.raw() {
                 "name" => self.name = text(value, "name")?,
                 "arguments" if value.starts_with(['{', '[']) => (self.arguments, self.object) = (value, true),

@@ -44,17 +44,6 @@ pub struct Decoder {
     done: bool,
 }
 
-impl From<ScanError> for Fault {
-    fn from(e: ScanError) -> Self {
-        broken(e)
-    }
-}
-
-/// A decoder's complaint about JSON.
-pub(super) fn broken(e: ScanError) -> Fault {
-    Fault::Broken(format!("the provider's answer is no JSON: {} (byte {})", e.what, e.offset).into())
-}
-
 impl Decoder {
     /// A decoder for a provider whose `completion_tokens` leave reasoning out, or not.
     pub fn new(completion_excludes_reasoning: bool) -> Self {
@@ -86,7 +75,7 @@ impl Decoder {
                     });
                 }
                 "usage" if at.at_object() => {
-                    used = usage::read(at, excludes).map_err(broken)?.or(used);
+                    used = usage::read(at, excludes)?.or(used);
                     return Ok(());
                 }
                 "x_groq" if at.at_object() => {
@@ -99,11 +88,11 @@ impl Decoder {
                             }
                             Ok::<_, ScanError>(())
                         })
-                        .map_err(broken);
+                        .map_err(Fault::from);
                 }
                 _ => {}
             }
-            let value = at.raw().map_err(broken)?;
+            let value = at.raw()?;
             match name {
                 "error" => failure |= !matches!(value, "null" | "{}" | "\"\"" | "false"),
                 "object" => failure |= value == "\"error\"",
@@ -124,7 +113,7 @@ impl Decoder {
             }
             Ok(())
         })?;
-        at.finish().map_err(broken)?;
+        at.finish()?;
         if failure {
             return Err(Fault::Provider(error::in_band(json)));
         }
@@ -158,7 +147,7 @@ impl Decoder {
         });
         let Some(choice) = self.choices.get_mut(at) else { return Ok(()) };
         if let Some(keeper) = &self.keeper {
-            keeper.take_details(element.details(), whole, &mut choice.kept).map_err(broken)?;
+            keeper.take_details(element.details(), whole, &mut choice.kept)?;
         }
         let mut keeping;
         let out: &mut dyn Sink = match &self.keeper {
@@ -243,5 +232,5 @@ fn number(elements: &mut [Element<'_>]) {
 /// The failure that a finish reason means.
 fn failed(word: &str) -> ProviderError {
     let class = if word == "insufficient_system_resource" { FailureClass::Overloaded } else { FailureClass::Server };
-    ProviderError { class, message: format!("the provider ended the answer with `{word}`"), param: None, retry_after: None }
+    ProviderError::new(class, format!("the provider ended the answer with `{word}`"))
 }

@@ -1,7 +1,6 @@
 //! One element of `choices`, under the names and in the forms that servers have for its members.
 
 use super::calls::odd;
-use super::decode::broken;
 use super::usage;
 use crate::json::envelope::ScanError;
 use crate::json::text::Text;
@@ -74,8 +73,7 @@ impl<'a> Element<'a> {
                 _ => {}
             }
             Ok::<_, ScanError>(())
-        })
-        .map_err(broken)?;
+        })?;
         if let Some(member) = odd_member {
             return Err(odd(member));
         }
@@ -88,9 +86,9 @@ impl<'a> Element<'a> {
     /// # Errors
     /// Where it is not well formed.
     pub fn read_message(&mut self) -> Result<(), Fault> {
-        let mut members = walk::inner_members(self.message).map_err(broken)?;
-        while let Some((key, value)) = members.next().map_err(broken)? {
-            self.member(key.raw(), value).map_err(broken)?;
+        let mut members = walk::inner_members(self.message)?;
+        while let Some((key, value)) = members.next()? {
+            self.member(key.raw(), value)?;
         }
         Ok(())
     }
@@ -162,8 +160,8 @@ impl<'a> Element<'a> {
 
 /// Content as an array of parts: texts, and reasoning among them.
 fn parts(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
-    let mut elements = walk::inner_elements(json).map_err(broken)?;
-    while let Some(element) = elements.next().map_err(broken)? {
+    let mut elements = walk::inner_elements(json)?;
+    while let Some(element) = elements.next()? {
         part(choice, element, out)?;
     }
     Ok(())
@@ -174,8 +172,8 @@ fn part(choice: u32, part: &str, out: &mut dyn Sink) -> Result<(), Fault> {
     let mut text = filled(part);
     let mut thinks = false;
     if part.starts_with('{') {
-        let mut members = walk::inner_members(part).map_err(broken)?;
-        while let Some((key, value)) = members.next().map_err(broken)? {
+        let mut members = walk::inner_members(part)?;
+        while let Some((key, value)) = members.next()? {
             match key.raw() {
                 "text" => text = filled(value),
                 "type" => thinks |= value.starts_with("\"reasoning") || value.starts_with("\"thinking"),
@@ -200,14 +198,14 @@ fn reasoning(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
             }
         }
         Some(b'[') => {
-            let mut elements = walk::inner_elements(json).map_err(broken)?;
-            while let Some(element) = elements.next().map_err(broken)? {
+            let mut elements = walk::inner_elements(json)?;
+            while let Some(element) = elements.next()? {
                 reasoning(choice, element, out)?;
             }
         }
         Some(b'{') => {
-            let mut members = walk::inner_members(json).map_err(broken)?;
-            while let Some((key, value)) = members.next().map_err(broken)? {
+            let mut members = walk::inner_members(json)?;
+            while let Some((key, value)) = members.next()? {
                 if matches!(key.raw(), "text" | "content" | "thinking" | "summary") {
                     reasoning(choice, value, out)?;
                 }

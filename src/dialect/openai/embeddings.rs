@@ -4,7 +4,6 @@
 use super::quirks::{self, Quirks};
 use crate::dialect::Outgoing;
 use crate::dialect::openai::body::Body;
-use crate::dialect::openai::decode::broken;
 use crate::dialect::openai::{error, usage};
 use crate::dialect::shared::embeddings::Answer;
 use crate::dialect::shared::params::{Settled, Unknown};
@@ -57,13 +56,13 @@ pub fn encode(request: &EmbeddingRequest<'_>, quirks: &Quirks) -> Result<Option<
 /// Reads `{"data":[{"index":…,"embedding":…}],"usage":…}`.
 fn read(json: &str) -> Result<Answer<'_>, Fault> {
     let (mut answer, mut data, mut failure) = (Answer::default(), None, false);
-    let mut members = walk::members(json).map_err(broken)?;
-    while let Some((key, value)) = members.next().map_err(broken)? {
+    let mut members = walk::members(json)?;
+    while let Some((key, value)) = members.next()? {
         match key.raw() {
             "data" if value.starts_with('[') => data = Some(value),
             // All that embeddings use is input, wherever it is counted.
             "usage" if value.starts_with('{') => {
-                answer.prompt_tokens = usage::read(&mut walk::Cursor::new(value), false).map_err(broken)?.map(|usage| usage.total());
+                answer.prompt_tokens = usage::read(&mut walk::Cursor::new(value), false)?.map(|usage| usage.total());
             }
             "error" => failure |= !matches!(value, "null" | "{}" | "\"\"" | "false"),
             "object" => failure |= value == "\"error\"",
@@ -71,7 +70,7 @@ fn read(json: &str) -> Result<Answer<'_>, Fault> {
         }
     }
     let Some(data) = data.filter(|_| !failure) else { return Err(Fault::Provider(error::in_band(json))) };
-    let mut items = walk::elements(data).map_err(broken)?;
+    let mut items = walk::elements(data)?;
     loop {
         let (mut index, mut vector) = (answer.vectors.len(), "");
         let item = items.next_object(|key, value| match key.raw() {
@@ -79,7 +78,7 @@ fn read(json: &str) -> Result<Answer<'_>, Fault> {
             "embedding" => vector = value,
             _ => {}
         });
-        match item.map_err(broken)? {
+        match item? {
             None => return Ok(answer),
             Some(_) => answer.vectors.push((index, vector.into())),
         }

@@ -1,6 +1,5 @@
 //! Usage in every spelling that servers have for it.
 
-use super::decode::broken;
 use crate::json::envelope::ScanError;
 use crate::json::walk::{self, Cursor};
 use crate::json::write::Writer;
@@ -125,8 +124,8 @@ fn number(json: &str) -> u64 {
 /// Where it is not well formed.
 pub fn emit(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
     let (mut lists, mut older) = ([("content", ""), ("refusal", "")], [("tokens", ""), ("token_logprobs", ""), ("top_logprobs", "")]);
-    let mut members = walk::inner_members(json).map_err(broken)?;
-    while let Some((key, value)) = members.next().map_err(broken)? {
+    let mut members = walk::inner_members(json)?;
+    while let Some((key, value)) = members.next()? {
         let known = lists.iter_mut().chain(&mut older).find(|(name, _)| *name == key.raw());
         known.filter(|_| value.starts_with('[')).into_iter().for_each(|(_, list)| *list = value);
     }
@@ -136,7 +135,7 @@ pub fn emit(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
     if lists.iter().any(|(_, list)| has_tokens(list)) {
         for (name, list) in lists {
             w.key(name);
-            tokens(list, true, &mut w).map_err(broken)?;
+            tokens(list, true, &mut w)?;
         }
     } else {
         let [(_, names), (_, numbers), (_, tops)] = older;
@@ -144,7 +143,7 @@ pub fn emit(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
             return Ok(());
         }
         w.key("content");
-        older_tokens(names, numbers, tops, &mut w).map_err(broken)?;
+        older_tokens(names, numbers, tops, &mut w)?;
         w.key("refusal").raw("null");
     }
     w.end_object();

@@ -223,7 +223,7 @@ impl Tgi {
                 (None, Some(status)) => FailureClass::of_status(status),
                 _ => FailureClass::Server,
             };
-            return Err(Fault::Provider(ProviderError { class, message: message(error), param: None, retry_after: None }));
+            return Err(Fault::Provider(ProviderError::new(class, message(error))));
         }
         match (&wire.token, &wire.generated_text) {
             (Some(token), _) if !token.special => {

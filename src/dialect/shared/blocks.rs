@@ -262,7 +262,7 @@ impl Blocks {
             (None, "") => return Err(Fault::Broken("the answer ended without saying why".into())),
             (None, word) => {
                 let message = format!("the model's answer ended with `{word}`");
-                return Err(Fault::Provider(ProviderError { class: FailureClass::Server, message, param: None, retry_after: None }));
+                return Err(Fault::Provider(ProviderError::new(FailureClass::Server, message)));
             }
         };
         self.done = true;

@@ -217,7 +217,7 @@ mod tests {
             (Timeout, "no answer in the maximum context", Timeout),
             (Credential, "Incorrect API key provided", Credential),
         ] {
-            let error = ProviderError { class, message: message.into(), param: None, retry_after: None };
+            let error = ProviderError::new(class, message);
             assert_eq!(error.judged(), judged, "{message}");
         }
     }
