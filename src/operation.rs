@@ -159,8 +159,7 @@ impl Operation {
         match self {
             Self::Chat | Self::Messages => RequestSize {
                 prompt_bytes: request.parsed.raw(Field::Messages).map_or(0, |messages| {
-                    // Media are parts of a message's content.
-                    if request.parsed.traits().parts { estimate::prompt_bytes(messages) } else { messages.len() as u64 }
+                    if request.parsed.traits().media { estimate::prompt_bytes(messages) } else { messages.len() as u64 }
                 }) + if self == Self::Messages {
                     request.parsed.raw_named("system").map_or(0, |raw| raw.len() as u64)
                 } else {
@@ -304,6 +303,22 @@ mod tests {
         assert_eq!(message(0), "No provider of this gateway has /v1/rerank.");
         assert_eq!(message(2), "No provider of this model has /v1/rerank. These have it: `p0`, `p1`.");
         assert!(message(8).ends_with("`p6`, `p7`.") && message(10).ends_with("`p7`, and others."), "{}", message(10));
+    }
+
+    #[test]
+    fn a_prospect_counts_an_image_alike_wherever_a_message_has_it() {
+        let size = |bytes: usize, message: &str| {
+            let data = format!("data:image/png;base64,{}", "A".repeat(bytes));
+            let body = format!(r#"{{"model":"m","messages":[{}]}}"#, message.replace("DATA", &data));
+            let (parsed, params) = (Parsed::parse(body.into()).unwrap(), Params::default());
+            Operation::Chat.prospect(&ChatRequest { parsed: &parsed, params: &params, system: None, model: "", seal: None }).prompt_bytes
+        };
+        for message in [
+            r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"DATA"}}]}"#,
+            r#"{"role":"assistant","content":"Here","images":[{"image_url":{"url":"DATA"}}]}"#,
+        ] {
+            assert_eq!(size(1 << 20, message), size(5000, message), "{message}");
+        }
     }
 
     #[test]

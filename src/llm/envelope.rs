@@ -59,14 +59,25 @@ pub struct MessageTraits {
     pub names: bool,
     /// Content in parts.
     pub parts: bool,
+    /// Values in which an image, a file or a recording may be: objects and arrays, other than calls.
+    pub media: bool,
     /// A null beside the content.
     pub nulls: bool,
 }
 
 impl MessageTraits {
     /// Of messages that nobody has looked into.
-    const UNKNOWN: Self =
-        Self { calls: true, sealed: true, longest_id: usize::MAX, reasoning: true, developer: true, names: true, parts: true, nulls: true };
+    const UNKNOWN: Self = Self {
+        calls: true,
+        sealed: true,
+        longest_id: usize::MAX,
+        reasoning: true,
+        developer: true,
+        names: true,
+        parts: true,
+        media: true,
+        nulls: true,
+    };
 }
 
 impl Outline {

@@ -91,6 +91,7 @@ impl Messages {
     }
 
     fn member(&mut self, name: &str, value: &str) {
+        self.traits.media |= value.starts_with(['[', '{']) && name != "tool_calls";
         match name {
             "role" => {
                 self.role = true;
@@ -264,7 +265,8 @@ mod tests {
             (r#"{"role":"user","n\u0061me":"Ada"}"#, MessageTraits { names: true, ..MessageTraits::default() }),
             (r#"{"role":"assistant","reasoning_content":"x"}"#, MessageTraits { reasoning: true, ..MessageTraits::default() }),
             (r#"{"role":"devel\u006fper","content":""}"#, MessageTraits { developer: true, ..MessageTraits::default() }),
-            (r#"{"role":"user","content":[]}"#, MessageTraits { parts: true, ..MessageTraits::default() }),
+            (r#"{"role":"user","content":[]}"#, MessageTraits { parts: true, media: true, ..MessageTraits::default() }),
+            (r#"{"role":"assistant","images":[{}]}"#, MessageTraits { media: true, ..MessageTraits::default() }),
         ] {
             assert_eq!(traits(&format!("{nothing},{message}")), want, "{message}");
         }
