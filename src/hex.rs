@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 /// Bytes in lower-case digits.
 pub fn encode<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> String {
-    bytes.into_iter().fold(String::new(), |mut digits, byte| {
+    let bytes = bytes.into_iter();
+    let digits = String::with_capacity(2 * bytes.size_hint().0);
+    bytes.fold(digits, |mut digits, byte| {
         let _infallible = write!(digits, "{byte:02x}");
         digits
     })
