@@ -155,8 +155,10 @@ impl Live {
     /// 502 where there are no credentials to sign with.
     #[allow(clippy::indexing_slicing, reason = "made from the same snapshot: one for each provider, in its order")]
     pub async fn sign(&self, target: &Target, path: &str, headers: &[(HeaderName, HeaderValue)], body: &Slices) -> Result<Proof, ApiError> {
-        let body = body.clone();
-        let hash = async move { large::run(body.len(), move || aws::hash(body.iter())).await };
+        let hash = async {
+            let body = body.clone();
+            large::run(body.len(), move || aws::hash(body.iter())).await
+        };
         self.signers[target.provider.index].sign(path, headers, hash).await
     }
 
