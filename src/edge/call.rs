@@ -16,7 +16,7 @@ use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::failure::{FailureClass, ProviderError};
 use crate::llm::field::{Field, Fields};
 use crate::llm::settings::Params;
-use crate::llm::state::{MARK, Seal};
+use crate::llm::state::{self, Seal};
 use crate::operation::{Beside, Operation};
 use crate::provider::Target;
 use crate::provider::timeouts::Timeouts;
@@ -195,7 +195,7 @@ impl Call {
         }
         let (target, model) = (attempt.target.clone(), attempt.model.clone());
         // A client of the Responses API may have reasoning that the gateway did not seal.
-        let has_states = self.operation == Operation::Responses || memmem::find(parsed.body(), MARK.as_bytes()).is_some();
+        let has_states = self.operation == Operation::Responses || state::may_be_in(parsed.body());
         if refusal.judged() == FailureClass::StaleReasoning && has_states && !self.without_states {
             self.without_states = true;
             return shared.lock().life.retry_without_field() && self.encode_again(&target, &model, live);

@@ -24,8 +24,8 @@ pub const MAX_ID: usize = MAX_STATE / 3 * 4 + 1024;
 pub const MARK: &str = "--tg1-";
 
 /// Whether there may be a sealed state in a text.
-pub fn may_be_in(text: &str) -> bool {
-    memmem::find(text.as_bytes(), MARK.as_bytes()).is_some()
+pub fn may_be_in(text: impl AsRef<[u8]>) -> bool {
+    memmem::find(text.as_ref(), MARK.as_bytes()).is_some()
 }
 
 /// Most places of one id where a sealed state is looked for.
