@@ -50,7 +50,7 @@ pub struct Loaded {
 pub struct Rejected {
     /// Every problem, sorted by position.
     pub problems: Vec<Problem>,
-    /// The files of [`Loaded::files`] as far as it was read, for the watcher: a missing one may come.
+    /// The files of [`Loaded::files`] that were named before reading stopped. They are watched: a missing one may be created later.
     pub files: Vec<PathBuf>,
 }
 

@@ -105,7 +105,7 @@ impl Family {
         }
     }
 
-    /// How an answer of a `model` of this family is held to a constraint, where the target says `output`.
+    /// What makes a `model` of this family keep to a constraint, with the target's setting `output`.
     pub(in crate::dialect) fn means(self, model: &str, output: StructuredOutput) -> Means {
         let takes = self.takes();
         if self == Self::Claude {

@@ -226,7 +226,7 @@ impl State {
     }
 }
 
-/// Reasoning that says nothing. An empty text is refused by DeepSeek as none.
+/// Blank reasoning. DeepSeek rejects an empty string as missing.
 const NO_REASONING: &str = "\" \"";
 /// What stands around reasoning inside of content, as reasoning models' own templates write it.
 const OPEN: Text<'static> = Text::Plain("<think>\n");

@@ -50,8 +50,8 @@ section! {
         reasoning: ReasoningTurns = "keep",
         /// Where an assistant turn's reasoning stands.
         reasoning_field: ReasoningField = "reasoning_content",
-        /// Whether an assistant turn that comes without reasoning, in a conversation with calls, is refused, so that it gets some
-        /// that says nothing.
+        /// Whether the server rejects an assistant turn without reasoning in a conversation with calls. Such a turn gets blank
+        /// reasoning.
         reasoning_required: bool = "false",
         /// What the provider needs back on the next turn, sealed in tool-call ids for clients that know OpenAI's members only.
         returns: Vec<Returned>,

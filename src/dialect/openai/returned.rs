@@ -132,8 +132,8 @@ impl Keeping<'_> {
     }
 }
 
-/// `reasoning_details` put together from the pieces in which a stream has them. A text or a summary goes on in the elements that
-/// follow it with its type and its `index`, up to its signature, as OpenRouter's own clients read them:
+/// `reasoning_details`, merged from the pieces of a stream. The elements that follow a text or a summary with the same type and
+/// `index` continue it, up to its signature, as OpenRouter's own clients read them:
 /// <https://github.com/OpenRouterTeam/ai-sdk-provider>. Elements of other types come whole.
 #[derive(Debug, Default)]
 struct Details {

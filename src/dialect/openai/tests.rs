@@ -362,7 +362,7 @@ fn a_turn_without_the_reasoning_that_a_provider_requires_gets_some_that_says_not
         let reasoning: Vec<_> = [1, 3, 5].iter().map(|at| sent[at]["reasoning_content"].as_str().unwrap()).collect();
         assert_eq!(reasoning, [" ", " ", "t"], "{sent}");
         assert!(sent[0].get("reasoning_content").is_none() && sent[5].get("reasoning").is_none(), "{sent}");
-        // Where no tool was called, none is asked for.
+        // Without tool calls no reasoning is required.
         let plain =
             serde_json::json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}]);
         assert_eq!(messages_of(kind, &plain, false, None), plain);

@@ -116,7 +116,7 @@ impl Model {
         }
     }
 
-    /// Whether it thinks where nobody asks it to: from Claude 5 on.
+    /// Whether it thinks by default: Claude 5 and later.
     fn thinks_unasked(self) -> bool {
         self.thinking() == Thinking::Adaptive && self.quiet() != Quiet::Unasked
     }

@@ -82,7 +82,7 @@ fn a_model_that_thinks_unasked_gets_its_thinking_back() {
         ("claude-opus-5", None, true),
         ("claude-opus-5-5", Some("none"), true),
         ("claude-sonnet-5-5", None, true),
-        ("claude-sonnet-5-5", Some("none"), true), // it tells what it does between calls in thinking blocks
+        ("claude-sonnet-5-5", Some("none"), true), // its progress updates between calls are thinking blocks
         ("claude-haiku-5-5", Some("none"), false),
         ("claude-sonnet-5", Some("none"), false),
         ("claude-opus-4-8", None, false),
