@@ -14,8 +14,9 @@ use crate::limit::{RequestSize, estimate};
 use crate::llm::embeddings::{EmbeddingRequest, INPUT};
 use crate::llm::endpoint::Endpoint;
 use crate::llm::envelope::{ChatRequest, Parsed};
-use crate::llm::field::Field;
+use crate::llm::field::{Field, Fields};
 use crate::llm::messages::{Headers, MessagesRequest};
+use crate::llm::request::Ask;
 use crate::llm::responses::ResponsesRequest;
 use crate::provider::Target;
 use bytes::Bytes;
@@ -165,7 +166,7 @@ impl Operation {
                 } else {
                     0
                 } + request.system.map_or(0, |system| system.len() as u64),
-                max_tokens: request.max_tokens().and_then(|(_, raw)| raw.parse().ok()),
+                max_tokens: self.max_tokens(request).map(|(_, limit)| limit),
                 choices: request.raw(Field::N).and_then(|raw| raw.parse().ok()).unwrap_or(1),
             },
             Self::Responses => RequestSize {
@@ -175,7 +176,7 @@ impl Operation {
                     .map(estimate::prompt_bytes)
                     .sum::<u64>()
                     + request.system.map_or(0, |system| system.len() as u64),
-                max_tokens: responses::max_tokens(request),
+                max_tokens: self.max_tokens(request).map(|(_, limit)| limit),
                 choices: 1,
             },
             Self::Embeddings => {
@@ -193,6 +194,24 @@ impl Operation {
                 }
             }
         }
+    }
+
+    /// The limit of the answer's tokens, under what the route sets, by the client's name for it.
+    pub fn max_tokens(self, request: &ChatRequest<'_>) -> Option<(&'static str, u64)> {
+        if self == Self::Responses {
+            return responses::max_tokens(request).map(|limit| (responses::MAX_TOKENS, limit));
+        }
+        request.max_tokens().and_then(|(field, raw)| Some((field.name(), raw.parse().ok()?)))
+    }
+
+    /// The fields that the client or the route gives, in the words of any front.
+    pub fn asks(self, request: &ChatRequest<'_>) -> Fields {
+        let neutral = match self {
+            Self::Messages => MessagesRequest { base: *request, headers: &Headers::default() }.request().map(|r| r.asks()),
+            Self::Responses => ResponsesRequest { base: *request, functions: &Arc::default() }.request().map(|r| r.asks()),
+            _ => return request.fields().iter().filter(|field| request.raw(*field).is_some()).collect(),
+        };
+        neutral.unwrap_or_default()
     }
 
     /// Writes the request of one attempt in the target's dialect.

@@ -162,7 +162,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
     let reloads = process.reloads.lock().clone();
     let target = |index| TargetHealth::of(live.health.unavailability(index, now), live.health.cause(index));
     let upgrade = process.upgrade.lock().clone();
-    let refused = live.refused.list(now);
+    let adjusted = live.adjusted.list(now);
     let jwks = live.tokens.as_ref().map(Tokens::statuses).unwrap_or_default();
     let state = State {
         metrics: &live.metrics,
@@ -181,7 +181,7 @@ fn page(process: &Process, method: &str, path: &str) -> Response<Full<Bytes>> {
         upgrade: &upgrade,
         target: &target,
         models: &|index| live.health.models(index, now),
-        refused: &refused,
+        adjusted: &adjusted,
         log_lines_dropped: crate::telemetry::log::dropped(),
     };
     let page = pages::page(path, &state);

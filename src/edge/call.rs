@@ -7,14 +7,15 @@ use super::passed_head::PassedHead;
 use super::shared::Shared;
 use crate::account::Units;
 use crate::dialect::Outgoing;
-use crate::dialect::shared::refusal as refusals;
+use crate::dialect::shared::adjust::{self, Refused};
 use crate::error::ApiError;
 use crate::front::chat::head::Head;
 use crate::lifecycle::AttemptFailure;
 use crate::limit::{Permit, RequestSize};
+use crate::llm::adjustments::{Adjustment, Adjustments};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::failure::{FailureClass, ProviderError};
-use crate::llm::field::{Field, Fields};
+use crate::llm::field::Field;
 use crate::llm::settings::Params;
 use crate::llm::state::{self, Seal};
 use crate::operation::{Beside, Operation};
@@ -25,7 +26,6 @@ use crate::route::health::AttemptTracker;
 use crate::route::r#match::RouteMatch;
 use crate::route::retry::{Attempts, NextAttempt};
 use crate::route::settings::Route;
-use memchr::memmem;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -71,6 +71,8 @@ pub struct Attempt {
     pub model: Box<str>,
     /// Its deadlines.
     pub timeouts: Timeouts,
+    /// What the target had taught when the request was written.
+    pub adjustments: Adjustments,
     /// The request that goes there; the decoder in it moves into the answer.
     pub outgoing: Outgoing,
     /// The head of its answer, where that passes as it is.
@@ -95,8 +97,8 @@ struct Encode {
     route: Arc<Route>,
     target: Arc<Target>,
     model: Box<str>,
-    /// The fields that the target has refused.
-    refused: Fields,
+    /// What the target has taught.
+    adjustments: Adjustments,
     seal: Seal,
 }
 
@@ -106,18 +108,23 @@ impl Encode {
         if let Beside::Form(form) = &self.beside { form.size() } else { self.parsed.body().len() }
     }
 
-    /// Writes the request, without the fields that the target has refused.
+    /// Writes the request as the target takes it.
     fn run(self) -> Result<Outgoing, ApiError> {
-        let without;
-        let params = if self.refused.is_empty() {
-            &self.route.params
-        } else {
-            without = Params { refused: self.refused, ..self.route.params.clone() };
-            &without
-        };
         let system = self.route.system.as_deref();
-        let request = ChatRequest { parsed: &self.parsed, params, system, model: &self.model, seal: Some(&self.seal) };
-        self.operation.encode(&request, &self.beside, &self.target)
+        let base = ChatRequest { parsed: &self.parsed, params: &self.route.params, system, model: &self.model, seal: Some(&self.seal) };
+        if self.adjustments.is_empty() {
+            return self.operation.encode(&base, &self.beside, &self.target);
+        }
+        let mut params = Params { adjustments: self.adjustments, ..self.route.params.clone() };
+        let limit = self.operation.max_tokens(&base).zip(self.adjustments.max_tokens).filter(|((_, asked), limit)| asked > limit);
+        if let Some((_, limit)) = limit {
+            let spelling = base.max_tokens().map_or(Field::MaxTokens, |(field, _)| field);
+            params.overrides.retain(|(name, _)| ![Field::MaxTokens, Field::MaxCompletionTokens].iter().any(|field| field.name() == name));
+            params.overrides.push((spelling.name().to_owned(), limit.to_string()));
+        }
+        let mut outgoing = self.operation.encode(&ChatRequest { params: &params, ..base }, &self.beside, &self.target)?;
+        outgoing.adjusted.extend(limit.map(|((name, _), _)| Cow::Borrowed(name)));
+        Ok(outgoing)
     }
 }
 
@@ -151,6 +158,7 @@ impl Call {
         let model: Box<str> = self.model(&target).into();
         self.without_states = false; // another target may be able to read them
         let encode = self.encode(&target, &model, live)?;
+        let adjustments = encode.adjustments;
         let outgoing = large::run(encode.size(), move || encode.run()).await??;
         let slot = live.upstream(&target).enter().ok_or(AttemptFailure::Saturated)?;
         let kinds = live.store.enter(&mut self.permit, provider, live.now()).await.map_err(AttemptFailure::Limited)?;
@@ -160,6 +168,7 @@ impl Call {
             timeouts: self.route.timeouts.over(&target.provider.timeouts),
             target,
             model,
+            adjustments,
             outgoing,
             passed: None,
             tracker: Some(tracker),
@@ -180,17 +189,17 @@ impl Call {
             route: self.route.clone(),
             target: target.clone(),
             model: model.into(),
-            refused: live.refused.of(&target.provider.name, model, live.now()),
+            adjustments: live.adjusted.of(&target.provider.name, model, live.now()),
             seal: if self.without_states { seal.forgetting() } else { seal },
         })
     }
 
-    /// Writes the attempt's request again without what its refusal is about: a field, which is remembered for the target, or
-    /// reasoning of earlier turns that the target cannot read. `false` where there is no such thing, or too many were left out already.
-    pub fn retry_without(&mut self, refusal: &ProviderError, shared: &Shared, live: &Live) -> bool {
-        let (Some(parsed), Some(attempt), true) = (&self.parsed, &self.attempt, self.operation.generates()) else { return false };
-        let is_native = attempt.outgoing.decoder.is_native();
-        if is_native && self.operation == Operation::Messages {
+    /// Writes the attempt's request again as its refusal asks for: otherwise, which is remembered for the target, or without
+    /// reasoning of earlier turns that the target cannot read. `false` where the refusal asks for nothing of the kind, or nothing
+    /// new, or where it was written again too often.
+    pub fn retry_adjusted(&mut self, refusal: &ProviderError, shared: &Shared, live: &Live) -> bool {
+        let (Some(parsed), Some(attempt), true) = (&self.parsed, &mut self.attempt, self.operation.generates()) else { return false };
+        if attempt.outgoing.decoder.is_native() && self.operation == Operation::Messages {
             return false; // no byte of the client's may change
         }
         let (target, model) = (attempt.target.clone(), attempt.model.clone());
@@ -198,25 +207,30 @@ impl Call {
         let has_states = self.operation == Operation::Responses || state::may_be_in(parsed.body());
         if refusal.judged() == FailureClass::StaleReasoning && has_states && !self.without_states {
             self.without_states = true;
-            return shared.lock().life.retry_without_field() && self.encode_again(&target, &model, live);
+            return shared.lock().life.retry_adjusted() && self.encode_again(&target, &model, live);
         }
-        let params = &self.route.params;
-        let request = ChatRequest { parsed, params, system: None, model: &model, seal: None };
-        let is_given = |field: Field| match self.operation {
-            Operation::Chat => request.raw(field).is_some(),
-            Operation::Responses if is_native => request.raw(field).is_some(),
-            // In the words of the completion that was composed for the provider.
-            _ => memmem::find(&attempt.outgoing.body.joined(), format!("\"{}\":", field.name()).as_bytes()).is_some(),
+        let params = Params { adjustments: attempt.adjustments, ..self.route.params.clone() };
+        let request = ChatRequest { parsed, params: &params, system: None, model: &model, seal: None };
+        let refused = Refused {
+            stream: parsed.stream(),
+            max_tokens: self.operation.max_tokens(&request).map(|(_, limit)| limit),
+            strict: params.reject_unsupported,
+            given: self.operation.asks(&request),
         };
-        let member = refusals::member(refusal, parsed.stream(), |field| !params.reject_unsupported && is_given(field));
-        let refused = member.filter(|_| shared.lock().life.retry_without_field());
-        let Some(field) = refused else { return false };
+        let mut news = adjust::adjustments(refusal, &refused);
+        news.retain(|one| attempt.adjustments.insert(*one));
+        if news.is_empty() || !shared.lock().life.retry_adjusted() {
+            return false;
+        }
         let provider = &target.provider;
-        live.refused.insert(&provider.name, &model, field, live.now());
-        log::warn!("provider `{}`: `{model}` refuses `{}`, which is left out for an hour", provider.name, field.name());
+        for one in &news {
+            live.adjusted.insert(&provider.name, &model, *one, live.now());
+            log::warn!("provider `{}`: `{model}` refuses `{}`; for an hour: {one}", provider.name, one.field().name());
+        }
         let again = self.encode_again(&target, &model, live);
         let dropped = self.attempt.iter().flat_map(|attempt| &attempt.outgoing.dropped);
-        dropped.filter(|name| **name == *field.name()).for_each(|name| live.metrics.dropped_param(provider.index, name));
+        let is_new = |name: &&Cow<'static, str>| news.iter().any(|one| matches!(one, Adjustment::Without(field) if **name == field.name()));
+        dropped.filter(is_new).for_each(|name| live.metrics.dropped_param(provider.index, name));
         again
     }
 

@@ -452,7 +452,7 @@ impl Exchange {
                     return None;
                 } else if committed {
                     out.extend_from_slice(&self.truncate(failure));
-                } else if self.retry_without(&failure) || self.fail(failure) {
+                } else if self.retry_adjusted(&failure) || self.fail(failure) {
                     return None;
                 } else {
                     // The error takes the place of the answer, so that both connections stay as they are.
@@ -471,9 +471,9 @@ impl Exchange {
         Some(out)
     }
 
-    fn retry_without(&mut self, failure: &AttemptFailure) -> bool {
+    fn retry_adjusted(&mut self, failure: &AttemptFailure) -> bool {
         let (Some(call), AttemptFailure::Refused(_, refusal)) = (self.call.as_deref_mut(), failure) else { return false };
-        call.retry_without(refusal, &self.shared, &self.live)
+        call.retry_adjusted(refusal, &self.shared, &self.live)
     }
 
     /// The answer begins, with the first `length` bytes of it; `whole`: the same, where that is all of one that passes.

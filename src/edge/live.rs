@@ -14,8 +14,8 @@ use crate::json::slices::Slices;
 use crate::limit::{Clock, Limiter, Store};
 use crate::llm::state::{Seal, Sealer};
 use crate::provider::{ModelName, Target};
+use crate::route::adjusted::AdjustedTargets;
 use crate::route::health::Health;
-use crate::route::refused::RefusedMembers;
 use crate::route::settings::Routes;
 use crate::sign::aws;
 use crate::sign::signer::{Existing, Proof, Signer};
@@ -47,8 +47,8 @@ pub struct Live {
     pub health: Arc<Health>,
     /// Who is being served, whatever the generation.
     pub drain: Arc<Drain>,
-    /// Members that targets have refused, whatever the generation.
-    pub refused: Arc<RefusedMembers>,
+    /// What targets have taught, whatever the generation.
+    pub adjusted: Arc<AdjustedTargets>,
     /// The last hour of routes, whatever the generation.
     pub history: Arc<History>,
     /// Requests that failed last, whatever the generation.
@@ -120,7 +120,7 @@ impl Live {
             tracer,
             health: Arc::new(Health::new(&snapshot.routes, previous.map(|p| (&p.snapshot.routes, &*p.health)))),
             drain: previous.map_or_else(Arc::default, |p| p.drain.clone()),
-            refused: previous.map_or_else(Arc::default, |p| p.refused.clone()),
+            adjusted: previous.map_or_else(Arc::default, |p| p.adjusted.clone()),
             history: previous.map_or_else(Arc::default, |p| p.history.clone()),
             failures: previous.map_or_else(Arc::default, |p| p.failures.clone()),
             upstreams,

@@ -29,7 +29,7 @@ pub(in crate::front) fn neutral<'a>(base: &ChatRequest<'a>) -> Result<Request<'a
         service_tier: base.asked(Field::ServiceTier),
         serial_calls: base.asked(Field::ParallelToolCalls).is_some(),
         output: constraint::read(base)?,
-        refused: base.params.refused,
+        adjustments: base.params.adjustments,
         seal: base.seal,
         ..Request::default()
     };
@@ -45,7 +45,7 @@ pub(in crate::front) fn asks(base: &ChatRequest<'_>, field: Field, name: &'stati
     if base.authority(field) == Authority::Override {
         return false;
     }
-    let refused = base.params.refused.contains(field);
+    let refused = base.params.adjustments.without.contains(field);
     request.params.retain(|param| param.field != Some(field));
     let loss = field.loss().unwrap_or(Loss::Hint);
     request.params.push(Param { field: Some(field), name: Cow::Borrowed(name), loss, refused });

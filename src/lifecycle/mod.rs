@@ -65,7 +65,7 @@ struct Attempt {
     /// Reconnects after [`Delivery::Refused`] and [`Delivery::Unprocessed`].
     unprocessed: u8,
     /// How often its request was written again without a field that the target had refused.
-    dropped_fields: u8,
+    adjustments: u8,
 }
 
 /// How far an attempt is.
@@ -193,7 +193,7 @@ impl Lifecycle {
     pub fn connect(&mut self) {
         if let State::Admitted(client) = self.state {
             let progress = Progress::Connecting(None);
-            self.state = State::Attempting(Attempt { client, progress, began: None, stale: 0, unprocessed: 0, dropped_fields: 0 });
+            self.state = State::Attempting(Attempt { client, progress, began: None, stale: 0, unprocessed: 0, adjustments: 0 });
         }
     }
 
@@ -311,11 +311,11 @@ impl Lifecycle {
 
     /// The attempt's request is written again without a field that the target has refused. `false` where that was done too
     /// often.
-    pub fn retry_without_field(&mut self) -> bool {
+    pub fn retry_adjusted(&mut self) -> bool {
         let State::Attempting(attempt) = &mut self.state else { return false };
-        let allowed = matches!(attempt.progress, Progress::Refused(..)) && attempt.dropped_fields < MAX_DROPPED_FIELDS;
+        let allowed = matches!(attempt.progress, Progress::Refused(..)) && attempt.adjustments < MAX_ADJUSTMENTS;
         if allowed {
-            attempt.dropped_fields += 1;
+            attempt.adjustments += 1;
             attempt.progress = Progress::Connecting(None);
             self.rearm = true;
         }
@@ -511,8 +511,8 @@ const DEAD_AFTER: Duration = Duration::from_secs(20);
 /// Reconnects of one attempt whose request was not processed. A server that ends each connection after a number of requests
 /// refuses all that are under way beyond it, and with many at a time that is more than one connection.
 const MAX_UNPROCESSED: u8 = 8;
-/// Refused fields that one attempt leaves out, one after another.
-const MAX_DROPPED_FIELDS: u8 = 3;
+/// How often one attempt is written again as a refusal asks for.
+const MAX_ADJUSTMENTS: u8 = 3;
 /// How long a provider's body may take to end after the answer in it.
 const UPSTREAM_END_TIMEOUT: Duration = Duration::from_secs(1);
 

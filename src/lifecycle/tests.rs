@@ -152,7 +152,7 @@ fn events(t: Instant) -> Vec<Event> {
         event("reused connection broke", move |l| l.error(Some(F::Disconnected(Delivery::Doubtful)), on)),
         event("connection broke", move |l| l.error(Some(F::Disconnected(Delivery::Processed)), on)),
         event("empty", move |l| l.error(Some(F::Empty), on)),
-        event("retry_without_field", |l| if l.retry_without_field() { "allowed".into() } else { String::new() }),
+        event("retry_adjusted", |l| if l.retry_adjusted() { "allowed".into() } else { String::new() }),
         event("fail", move |l| metered(l.fail(&F::Truncated))),
         event("fail, client gone", move |l| metered(l.fail(&F::Cancelled))),
         event("respond", |l| format!("after {:?}", l.respond())),
@@ -371,7 +371,7 @@ fn so_many_refused_fields_are_left_out_and_no_more() {
     let mut life = states(t).remove(4);
     for allowed in [true, true, true, false] {
         life.on_head(refusal(), t);
-        assert_eq!(life.retry_without_field(), allowed);
+        assert_eq!(life.retry_adjusted(), allowed);
         life.send(&TIMEOUTS, true, t);
     }
 }

@@ -258,7 +258,7 @@ impl<'a> ChatRequest<'a> {
     /// The raw JSON value of a field: the route's override, else the client's, else the route's default. `None` where
     /// nobody gives one, the value is null or the target has refused the member.
     pub fn raw(&self, field: Field) -> Option<&'a str> {
-        if self.params.refused.contains(field) {
+        if self.params.adjustments.without.contains(field) {
             return None;
         }
         self.given(field)
@@ -395,7 +395,7 @@ impl<'a> ChatRequest<'a> {
     pub fn asked_fields(&self) -> impl Iterator<Item = Param<'a>> + '_ {
         self.fields().iter().filter_map(|field| {
             let loss = field.loss()?;
-            let refused = self.params.refused.contains(field) && self.given(field).is_some();
+            let refused = self.params.adjustments.without.contains(field) && self.given(field).is_some();
             let param = Param { field: Some(field), name: Cow::Borrowed(field.name()), loss, refused };
             (refused || self.asked(field).is_some()).then_some(param)
         })
@@ -415,7 +415,7 @@ impl<'a> ChatRequest<'a> {
     /// The route's settings that a neutral request has no place for, as name and raw JSON.
     pub fn passed(&self) -> Vec<(&'a str, &'a str)> {
         let mut settings = self.settings();
-        let has_place = |field| HELD.contains(field) || self.params.refused.contains(field);
+        let has_place = |field| HELD.contains(field) || self.params.adjustments.without.contains(field);
         settings.retain(|(name, _)| !Field::of(name.as_bytes()).is_some_and(has_place));
         settings
     }

@@ -151,6 +151,12 @@ impl Fields {
     }
 }
 
+impl FromIterator<Field> for Fields {
+    fn from_iter<T: IntoIterator<Item = Field>>(fields: T) -> Self {
+        fields.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
 fields! {
     Model = "model": Text,
     Messages = "messages": List,

@@ -1,5 +1,6 @@
 //! The neutral centre: what a request asks and what an answer says, whichever protocol spells it.
 
+pub mod adjustments;
 pub mod envelope;
 pub mod field;
 pub mod settings;

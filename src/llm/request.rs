@@ -4,6 +4,7 @@
 //! schemas and arguments stay raw, data URIs are not copied. Every value knows its [`Path`] in the client's own words, so
 //! that a dialect's refusal names what the client wrote.
 
+use super::adjustments::Adjustments;
 use super::constraint::Constraint;
 use super::envelope::ChatRequest;
 use super::field::{Field, Fields, GUIDED, Loss};
@@ -83,8 +84,8 @@ pub struct Request<'a> {
     pub passed: Vec<(&'a str, &'a str)>,
     /// Whether a parameter without a counterpart is a 400 instead of being dropped.
     pub reject_unsupported: bool,
-    /// The fields that the target has refused before.
-    pub refused: Fields,
+    /// What the target has taught.
+    pub adjustments: Adjustments,
     /// Seals what a provider wants back into ids; `None` where no state is kept.
     pub seal: Option<&'a Seal>,
 }
@@ -344,7 +345,16 @@ impl<'a> Request<'a> {
             rest = others;
             Turn { index, speaker, blocks }
         };
-        self.speakers.iter().enumerate().map(turn).collect()
+        let mut turns: Vec<_> = self.speakers.iter().enumerate().map(turn).collect();
+        // What a client says between two results of one turn's calls comes behind all of them: elsewhere results must stand
+        // directly behind their calls.
+        let place = |turn: &Turn<'_, '_>| match turn.role() {
+            Role::Tool => 0,
+            Role::System | Role::User => 1,
+            Role::Assistant => 2,
+        };
+        turns.split_inclusive_mut(|turn| turn.role() == Role::Assistant).skip(1).for_each(|part| part.sort_by_key(place));
+        turns
     }
 
     /// Ends a turn whose blocks have been pushed since `start`.
@@ -365,6 +375,11 @@ impl<'a> Request<'a> {
     /// A parameter that asks for something.
     pub fn param(&self, field: Field) -> Option<&Param<'a>> {
         self.params.iter().find(|param| param.field == Some(field))
+    }
+
+    /// The fields that the client or the route asks for, without those that the target has refused.
+    pub fn asks(&self) -> Fields {
+        self.params.iter().filter(|param| !param.refused).filter_map(|param| param.field).collect()
     }
 
     /// The client's name for a parameter.

@@ -1,6 +1,6 @@
 //! What a route sets for every request.
 
-use super::field::Fields;
+use super::adjustments::Adjustments;
 
 /// How a route's model parameters are completed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,6 +11,6 @@ pub struct Params {
     pub overrides: Vec<(String, String)>,
     /// Whether a parameter without a counterpart is a 400 instead of being dropped.
     pub reject_unsupported: bool,
-    /// Members that the target of an attempt has refused, and which count as absent; nothing of the configuration.
-    pub refused: Fields,
+    /// What the target of an attempt has taught; nothing of the configuration.
+    pub adjustments: Adjustments,
 }

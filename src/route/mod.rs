@@ -6,9 +6,9 @@ pub mod settings;
 
 pub mod failures;
 pub mod pick;
-pub mod refused;
 pub mod retry;
 
+pub mod adjusted;
 pub mod availability;
 pub mod budget;
 pub mod health;

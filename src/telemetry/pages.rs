@@ -10,9 +10,9 @@ use crate::limit::memory::LimitId;
 use crate::limit::rule::{Dimension, LimitPeriod};
 use crate::limit::{CountedBy, LimitStatus, Limiter, Store, StoreStatus};
 use crate::redact::redact;
+use crate::route::adjusted::Adjusted;
 use crate::route::availability::Cause;
 use crate::route::models::PatternModels;
-use crate::route::refused::Refused;
 use crate::system;
 use crate::telemetry::failures::Failures;
 use crate::telemetry::history::{BUCKET, History};
@@ -57,8 +57,8 @@ pub struct State<'a> {
     pub target: &'a dyn Fn(usize) -> TargetHealth,
     /// Models of a pattern, by `Target::index`; `None` for a target with a fixed model.
     pub models: &'a dyn Fn(usize) -> Option<PatternModels>,
-    /// Request fields rejected by targets.
-    pub refused: &'a [Refused],
+    /// What targets have taught by refusing requests.
+    pub adjusted: &'a [Adjusted],
     /// Number of dropped log lines.
     pub log_lines_dropped: u64,
 }
@@ -218,8 +218,9 @@ fn status(state: &State<'_>) -> Vec<u8> {
         limit_store(&mut w, &store);
     }
     w.key("refused_members").array();
-    for one in state.refused {
-        w.object().key("provider").string(&one.provider).key("model").string(&one.model).key("member").string(one.field.name());
+    for one in state.adjusted {
+        w.object().key("provider").string(&one.provider).key("model").string(&one.model);
+        w.key("member").string(one.adjustment.field().name()).key("adjustment").string(&one.adjustment.to_string());
         w.key("left_out_for_ms").integer(one.until.saturating_sub(state.now).div_ceil(1_000_000)).end_object();
     }
     w.end_array();
@@ -455,10 +456,10 @@ mod tests {
                 let out = [model("sk-0123456789", 9, true)].into_iter().chain(more).collect();
                 (index == 3).then_some(PatternModels { known: 200, out })
             },
-            refused: &[Refused {
+            adjusted: &[Adjusted {
                 provider: "gpu".into(),
                 model: "a".into(),
-                field: crate::llm::field::Field::Seed,
+                adjustment: crate::llm::adjustments::Adjustment::Without(crate::llm::field::Field::Seed),
                 until: NOW + 5_000_000,
             }],
             log_lines_dropped: 3,
@@ -491,7 +492,7 @@ mod tests {
                 r#"","serving":true,"started":"2025-12-31T23:59:55.000Z","uptime_seconds":5,"#,
                 r#""routes":[{"route":"chat","targets":[{"target":"gpu/a","healthy":true},{"target":"gpu/b","healthy":false,"ejected_for_ms":2},{"target":"gpu/c","healthy":false,"resting_for_ms":7},"#,
                 r#"{"target":"gpu/*","healthy":true,"models":{"known":200,"out":101,"listed":[LISTED]}}]}],"#,
-                r#""refused_members":[{"provider":"gpu","model":"a","member":"seed","left_out_for_ms":5}],"#,
+                r#""refused_members":[{"provider":"gpu","model":"a","member":"seed","adjustment":"left out","left_out_for_ms":5}],"#,
                 r#""configuration":{"generation":7,"sha256":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","applied":"2026-01-01T00:00:00.000Z"},"#,
                 r#""reloads":{"applied":0,"rejected":1,"last_applied":null,"last_rejected":"2026-01-01T00:00:00.000Z","problems":["1:2: api_key [redacted]"],"warnings":["3:4: w"]},"#,
                 r#""key_files":{"in_force":3,"problems":["k.yaml:1:1: bad"]},"#,

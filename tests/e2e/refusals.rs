@@ -2,6 +2,7 @@
 //! without it from the start.
 
 use crate::harness::gateway::Gateway;
+use crate::harness::http1::Answer;
 use crate::harness::manual::{Exchange, Manual};
 use serde_json::{Value, json};
 
@@ -73,6 +74,110 @@ async fn a_hint_that_a_model_refuses_is_left_out_and_named() {
     });
     assert_eq!((told.status(), told.header("x-tidegate-attempts")), (200, "1"));
     assert_eq!(told.header("x-tidegate-dropped-params"), "frequency_penalty,presence_penalty");
+}
+
+/// What the provider gets for a request that it answers.
+async fn sent(gateway: &Gateway, manual: &Manual, path: &str, asked: &Value) -> Value {
+    let (told, body) = tokio::join!(gateway.post(path, asked), async {
+        let mut exchange = manual.accept().await;
+        answer(&mut exchange).await;
+        exchange.body
+    });
+    assert_eq!(told.status(), 200, "{}", told.text());
+    body
+}
+
+/// Asks twice for the same, which the provider refuses the first time in these words; what it gets each time.
+async fn taught(gateway: &Gateway, manual: &Manual, path: &str, asked: &Value, words: &str) -> (Answer, [Value; 3]) {
+    let (told, [first, second]) = tokio::join!(gateway.post(path, asked), async {
+        let first = manual.accept().await;
+        let body = first.body.clone();
+        refuse(first, &json!({"error": {"message": words}})).await;
+        let mut second = manual.accept().await;
+        answer(&mut second).await;
+        [body, second.body]
+    });
+    let third = sent(gateway, manual, path, asked).await;
+    assert_eq!((told.status(), told.header("x-tidegate-attempts")), (200, "1"), "{}", told.text());
+    (told, [first, second, third])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_tokens_that_is_too_high_for_a_model_becomes_the_highest() {
+    let manual = Manual::start().await;
+    let gateway = gateway(&manual, "").await;
+    let words = "max_tokens is too large: 128000. This model supports at most 16384 completion tokens, whereas you provided 128000.";
+    let request = json!({"model": "r", "max_tokens": 128_000, "stream": true, "messages": [{"role": "user", "content": "x"}]});
+    let (told, bodies) = taught(&gateway, &manual, "/v1/messages", &request, words).await;
+    assert_eq!(bodies.map(|body| body["max_tokens"].as_u64()), [Some(128_000), Some(16_384), Some(16_384)]);
+    assert_eq!(told.header("x-tidegate-adjusted-params"), "max_tokens");
+    let status = gateway.page("/status").await.json();
+    assert_eq!(status["refused_members"][0]["adjustment"], "at most 16384");
+    // A lower one stays.
+    let body = sent(&gateway, &manual, "/v1/chat/completions", &asked(json!({"max_completion_tokens": 100}))).await;
+    assert_eq!((&body["max_completion_tokens"], &body["max_tokens"]), (&json!(100), &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instructions_stand_first_at_a_server_that_takes_them_nowhere_else() {
+    let manual = Manual::start().await;
+    let gateway = gateway(&manual, "").await;
+    let words = "System message must be at the beginning.";
+    let chat = asked(json!({"messages": [
+        {"role": "user", "content": "x"}, {"role": "system", "content": "a"}, {"role": "assistant", "content": "y"},
+        {"role": "developer", "content": [{"type": "text", "text": "b"}]}, {"role": "user", "content": "z"}]}));
+    let (_, [first, second, third]) = taught(&gateway, &manual, "/v1/chat/completions", &chat, words).await;
+    assert_eq!(first["messages"], chat["messages"]);
+    let want = json!([{"role": "system", "content": "a\n\nb"}, {"role": "user", "content": "x"},
+        {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]);
+    assert_eq!((&second["messages"], &third["messages"]), (&want, &want));
+    let messages = json!({"model": "r", "stream": true, "max_tokens": 9, "system": "a", "messages": [
+        {"role": "user", "content": "x"}, {"role": "system", "content": "b"}]});
+    let body = sent(&gateway, &manual, "/v1/messages", &messages).await;
+    assert_eq!(body["messages"], json!([{"role": "system", "content": "a\n\nb"}, {"role": "user", "content": "x"}]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tools_go_without_reasoning_where_chat_completions_take_no_other() {
+    let manual = Manual::start().await;
+    let gateway = gateway(&manual, "").await;
+    let words = "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use function tools, use \
+                 /v1/responses or set reasoning_effort to 'none'.";
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]);
+    let request = asked(json!({"tools": tools, "reasoning_effort": "high"}));
+    let (told, bodies) = taught(&gateway, &manual, "/v1/chat/completions", &request, words).await;
+    assert_eq!(bodies.map(|body| body["reasoning_effort"].clone()), ["high", "none", "none"]);
+    assert_eq!(told.header("x-tidegate-adjusted-params"), "reasoning_effort");
+    // Without tools nothing changes.
+    let body = sent(&gateway, &manual, "/v1/chat/completions", &asked(json!({"reasoning_effort": "high"}))).await;
+    assert_eq!(body["reasoning_effort"], "high");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_is_spelled_as_the_server_wants_it() {
+    let manual = Manual::start().await;
+    let gateway = gateway(&manual, "").await;
+    let words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+    let (told, bodies) = taught(&gateway, &manual, "/v1/chat/completions", &asked(json!({"max_tokens": 9})), words).await;
+    let limits = bodies.map(|body| (body["max_tokens"].as_u64(), body["max_completion_tokens"].as_u64()));
+    assert_eq!(limits, [(Some(9), None), (None, Some(9)), (None, Some(9))]);
+    assert_eq!(told.header("x-tidegate-dropped-params"), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_out_already_is_not_tried_again() {
+    let manual = Manual::start().await;
+    let gateway = gateway(&manual, "").await;
+    let words = json!({"error": {"message": "'temperature' is not supported with this model"}});
+    let request = asked(json!({"temperature": 0.5}));
+    let (told, ()) = tokio::join!(gateway.chat(&request), async {
+        for _ in 0..2 {
+            refuse(manual.accept().await, &words).await;
+        }
+    });
+    assert_eq!(told.status(), 400);
+    let (told, ()) = tokio::join!(gateway.chat(&request), async { refuse(manual.accept().await, &words).await });
+    assert_eq!(told.status(), 400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -126,7 +126,7 @@ impl Builder<'_> {
                 defaults: self.fields(route.params.defaults),
                 overrides: self.fields(route.params.overrides),
                 reject_unsupported: route.params.unsupported == Unsupported::Reject,
-                refused: crate::llm::field::Fields::default(),
+                adjustments: crate::llm::adjustments::Adjustments::default(),
             },
             limits: self.limits(route.limits),
             aliases: route.aliases.iter().map(|alias| alias.value.as_str().into()).collect(),

@@ -107,7 +107,7 @@ impl<'a> Edits<'a, '_> {
         let overrides = params.overrides.iter().map(|setting| (setting, true));
         for ((name, json), overrides) in overrides.chain(params.defaults.iter().map(|setting| (setting, false))) {
             let field = Field::of(name.as_bytes());
-            if let Some(field) = field.filter(|field| params.refused.contains(*field)) {
+            if let Some(field) = field.filter(|field| params.adjustments.without.contains(*field)) {
                 settled.drop(field.name())?;
                 continue;
             }
@@ -161,7 +161,7 @@ impl<'a> Edits<'a, '_> {
         let (base, field) = (&self.base.base, Field::ReasoningEffort);
         let overrides = base.authority(field) == Authority::Override;
         let is_set = |name: &str| self.set.iter().any(|known| known == name);
-        if base.params.refused.contains(field) || is_set("output_config") || is_set("thinking") {
+        if base.params.adjustments.without.contains(field) || is_set("output_config") || is_set("thinking") {
             return Ok(false);
         }
         let word = base.raw(field).and_then(walk::string);
@@ -202,7 +202,7 @@ impl<'a> Edits<'a, '_> {
         for (field, rival) in [(Field::Temperature, Field::TopP), (Field::TopP, Field::Temperature)] {
             let authority = base.authority(field);
             let raw = match base.raw(field) {
-                _ if authority == Authority::Client || base.params.refused.contains(field) => continue,
+                _ if authority == Authority::Client || base.params.adjustments.without.contains(field) => continue,
                 Some(raw) => raw,
                 None if authority == Authority::Override => {
                     self.remove(field.name());
@@ -395,6 +395,7 @@ pub(super) fn decoder(counting: bool) -> Box<dyn dialect::Decoder> {
 mod tests {
     use super::*;
     use crate::dialect::shared::claude::StructuredOutput;
+    use crate::llm::adjustments::Adjustments;
     use crate::llm::envelope::{ChatRequest, Parsed};
     use crate::llm::field::Fields;
     use crate::llm::messages::Headers;
@@ -524,9 +525,9 @@ mod tests {
 
     #[test]
     fn a_setting_that_the_target_has_refused_is_not_made_again() {
-        let refused = Fields::of(&[Field::Stop, Field::Temperature, Field::ReasoningEffort]);
+        let adjustments = Adjustments::without(Fields::of(&[Field::Stop, Field::Temperature, Field::ReasoningEffort]));
         let overrides = list(&[("stop", r#""x""#), ("temperature", "0.5"), ("reasoning_effort", r#""low""#)]);
-        let (body, dropped) = spliced(Host::Api, r#"{"messages":[]}"#, &Params { overrides, refused, ..Params::default() }, None);
+        let (body, dropped) = spliced(Host::Api, r#"{"messages":[]}"#, &Params { overrides, adjustments, ..Params::default() }, None);
         assert_eq!((&*body, dropped.len()), (r#"{"messages":[],"model":"claude"}"#, 3));
     }
 

@@ -76,7 +76,7 @@ impl<'a> Body<'a> {
             };
             // A null of a known field is absence; OpenAI's schema allows it for some of them only.
             let null = (closed || field.is_some()) && member.value.of(bytes) == b"null";
-            let refused = field.is_some_and(|field| request.params.refused.contains(field));
+            let refused = field.is_some_and(|field| request.params.adjustments.without.contains(field));
             if null || refused || is_gateways(&name) || !sent(field, &name) {
                 self.remove(field.map_or(Name::Other(name), Name::Known));
             }
@@ -89,7 +89,7 @@ impl<'a> Body<'a> {
         let defaults = request.params.defaults.iter().filter(|(name, _)| missing(name));
         for (name, json) in defaults.chain(&request.params.overrides) {
             let field = Field::of(name.as_bytes());
-            let refused = field.is_some_and(|field| request.params.refused.contains(field));
+            let refused = field.is_some_and(|field| request.params.adjustments.without.contains(field));
             if refused || fixed.contains(&name.as_str()) || !sent(field, name) {
                 continue;
             }

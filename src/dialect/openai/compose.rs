@@ -37,7 +37,7 @@ pub fn with_chat(
             Some(_) => {}
         }
     }
-    let params = Params { reject_unsupported: request.reject_unsupported, refused: request.refused, ..Params::default() };
+    let params = Params { reject_unsupported: request.reject_unsupported, adjustments: request.adjustments, ..Params::default() };
     let mut places = Vec::new();
     let body = compose(&request, &mut places);
     let in_clients_words = |error| in_clients_words(error, &request, &places);
@@ -135,7 +135,7 @@ fn compose(request: &Request<'_>, places: &mut Vec<Place>) -> Vec<u8> {
 fn sampling(request: &Request<'_>, w: &mut Writer) {
     let sampling = &request.sampling;
     for (key, value) in [
-        ("max_completion_tokens", sampling.max_tokens),
+        ("max_tokens", sampling.max_tokens),
         ("temperature", sampling.temperature.map(|(raw, _)| raw)),
         ("top_p", sampling.top_p.map(|(raw, _)| raw)),
         ("frequency_penalty", sampling.frequency_penalty),
@@ -360,7 +360,9 @@ fn output(request: &Request<'_>, w: &mut Writer) {
 mod tests {
     use crate::dialect::Dialect;
     use crate::dialect::openai::OpenAi;
+    use crate::llm::adjustments::Adjustments;
     use crate::llm::envelope::ChatRequest;
+    use crate::llm::field::{Field, Fields};
     use crate::llm::messages::{Headers, MessagesRequest};
     use crate::llm::settings::Params;
     use serde_json::{Value, json};
@@ -386,6 +388,21 @@ mod tests {
             body.as_object_mut().unwrap().remove(name);
         }
         (body, outgoing.dropped.into_iter().map(|name| name.into_owned()).collect())
+    }
+
+    #[test]
+    fn an_end_users_id_that_is_too_long_for_the_provider_goes_as_its_hash() {
+        let id = format!("user_{}", "0".repeat(100));
+        let user = |kind: &str, id: &str| {
+            let (mut body, dropped) = sent(kind, &Params::default(), &format!(r#","metadata":{{"user_id":"{id}"}}"#));
+            assert_eq!(dropped, Vec::<String>::new());
+            let name = if kind == "zhipu" { "user_id" } else { "user" };
+            body.get_mut(name).unwrap().take().as_str().unwrap().to_owned()
+        };
+        let hash = user("openai", &id);
+        assert!(hash.len() == 64 && hash == user("azure_openai", &id), "{hash}");
+        assert_eq!((user("openai", "u1").as_str(), user("zhipu", &id), user("vllm", &id)), ("u1", id.clone(), id.clone()));
+        assert_eq!(user("zhipu", &id.repeat(2)).len(), 64);
     }
 
     #[test]
@@ -422,8 +439,8 @@ mod tests {
         let format = r#","output_config":{"format":{"type":"json_schema","schema":{"type":"object"}}}"#;
         let (body, _) = sent("vllm", &defaulting, format);
         assert!(body.get("response_format").is_some() && body.get("guided_json").is_none(), "{body}");
-        let refused = crate::llm::field::Fields::of(&[crate::llm::field::Field::Stop]);
-        let params = Params { refused, ..Params::default() };
+        let adjustments = Adjustments::without(Fields::of(&[Field::Stop]));
+        let params = Params { adjustments, ..Params::default() };
         assert_eq!(sent("openai", &params, r#","stop_sequences":["a"]"#), (json!({}), vec!["stop_sequences".to_owned()]));
     }
 }

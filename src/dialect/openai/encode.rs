@@ -3,13 +3,14 @@
 use super::body::Body;
 use super::decode::Decoder;
 use super::quirks::{self, Choice, ForcedTools, MaxTokens, Quirks, ReasoningField};
-use super::{constraint, messages, nulls};
+use super::{constraint, instructions, messages, nulls};
 use crate::dialect::shared::params::{self, Policy, Settled, Unknown};
 use crate::dialect::shared::think;
 use crate::dialect::shared::unwrap::UnwrapChoice;
 use crate::dialect::{self, Outgoing};
 use crate::error::ApiError;
 use crate::frame::Framing;
+use crate::hex;
 use crate::json::envelope::ScanError;
 use crate::json::text::Text;
 use crate::json::walk;
@@ -18,6 +19,7 @@ use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
 use crate::llm::request::{Ask, Tool, ToolChoice, same_text};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
 /// Members that a route's settings cannot change: the gateway itself decides them.
@@ -37,7 +39,13 @@ pub fn encode(ask: &dyn Ask, request: &ChatRequest<'_>, quirks: &Quirks, split_t
     tools(ask, request, quirks, &mut draft.body)?;
     constraint::tool_schemas(request, quirks, &mut draft)?;
     let unwrap = draft.constraint(request, quirks)?;
-    if let Some(system) = request.system {
+    if request.params.adjustments.system_first {
+        let joined = {
+            let messages = draft.body.value(Field::Messages).and_then(|json| std::str::from_utf8(json).ok()).unwrap_or("[]");
+            instructions::first(messages, request.system).map_err(|e| messages::bad("messages", e))?
+        };
+        draft.body.set(Field::Messages, joined);
+    } else if let Some(system) = request.system {
         let mut w = Writer::with_capacity(system.len() + 40);
         w.object().key("role").string("system").key("content").string(system).end_object();
         draft.body.prepend_message(w.finish());
@@ -66,6 +74,7 @@ impl<'a> Draft<'a> {
         draft.limits(request, quirks)?;
         draft.logprobs(request, quirks)?;
         draft.effort(request, quirks)?;
+        draft.user(request, quirks);
         draft.stream_options(request, quirks)?;
         if quirks.stop_list
             && let Some(stop) = request.raw(Field::Stop).filter(|raw| raw.starts_with('"'))
@@ -73,9 +82,11 @@ impl<'a> Draft<'a> {
             draft.body.set(Field::Stop, format!("[{stop}]").into_bytes());
         }
         for (field, name) in &quirks.rename {
-            if let Some(raw) = request.raw(*field) {
+            if request.raw(*field).is_some()
+                && let Some(value) = draft.body.value(*field).map(<[u8]>::to_vec)
+            {
                 draft.body.remove(*field);
-                draft.body.set(name.as_str(), raw.as_bytes());
+                draft.body.set(name.as_str(), value);
             }
         }
         Ok(draft)
@@ -99,6 +110,7 @@ impl<'a> Draft<'a> {
         let routes = request.params.overrides.iter().chain(&request.params.defaults);
         let Some((field, value)) = request.max_tokens() else { return Ok(()) };
         let field = match quirks.max_tokens {
+            _ if let Some(field) = request.params.adjustments.max_tokens_as => field,
             MaxTokens::MaxTokens => Field::MaxTokens,
             MaxTokens::MaxCompletionTokens => Field::MaxCompletionTokens,
             // A route's setting and the client's must not contradict each other in two spellings.
@@ -139,6 +151,13 @@ impl<'a> Draft<'a> {
     /// How much the model shall think, in the provider's words.
     fn effort(&mut self, request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<(), ApiError> {
         let field = Field::ReasoningEffort;
+        if request.params.adjustments.tools_without_reasoning && request.asked(Field::Tools).is_some() {
+            if request.raw(field).is_some_and(|raw| raw != "\"none\"") {
+                self.settled.adjust(field.name(), "its provider takes no tools beside reasoning in chat completions")?;
+            }
+            self.body.set(field, b"\"none\"".as_slice());
+            return Ok(());
+        }
         let asked = if quirks.efforts.is_empty() && quirks.reasoning_off.is_empty() { None } else { request.raw(field) };
         let Some(word) = asked.map(|raw| raw.trim_matches('"')) else { return Ok(()) };
         if word == "none" && !quirks.reasoning_off.is_empty() {
@@ -151,10 +170,20 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// The end user's id. One that is too long goes as its SHA-256, the same in every request.
+    fn user(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) {
+        let Some(max) = quirks.user_max else { return };
+        let user = request.raw(Field::User).filter(|raw| raw.len() > max).and_then(walk::string).map(Text::decode);
+        if let Some(user) = user.filter(|user| user.chars().count() > max) {
+            let hash = hex::encode(&Sha256::digest(user.as_bytes()));
+            self.body.set(Field::User, format!("\"{hash}\"").into_bytes());
+        }
+    }
+
     /// Usage is always asked for, for the accounts; the client's other options stay.
     fn stream_options(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) -> Result<(), ApiError> {
         let field = Field::StreamOptions;
-        if !quirks.usage_option || !request.stream() || request.params.refused.contains(field) {
+        if !quirks.usage_option || !request.stream() || request.params.adjustments.without.contains(field) {
             self.body.remove(field);
             return Ok(());
         }

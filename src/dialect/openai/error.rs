@@ -13,7 +13,8 @@ use serde_json::Value;
 /// Parts of lower-case messages that blame the request, whatever the status. llama.cpp answers 500 to "image input is not
 /// supported", "input is too large to process" and a grammar that cannot be parsed; template errors of vLLM and SGLang
 /// are 500 too.
-const INPUT: [&str; 22] = [
+const INPUT: [&str; 23] = [
+    "system message must be at the beginning", // a chat template in llama.cpp
     "is not supported",
     "are not supported",
     "not supported by",

@@ -311,6 +311,6 @@ pub fn refused(message: usize, part: usize, kind: &str) -> ApiError {
     ApiError::field(param, text)
 }
 
-fn bad(what: &str, e: ScanError) -> ApiError {
+pub(super) fn bad(what: &str, e: ScanError) -> ApiError {
     ApiError::field(what.to_owned(), format!("`{what}`: {}", e.what))
 }

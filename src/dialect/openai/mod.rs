@@ -32,6 +32,7 @@ mod element;
 pub mod embeddings;
 pub mod encode;
 pub mod error;
+mod instructions;
 pub mod messages;
 mod nulls;
 pub mod quirks;

@@ -3,6 +3,7 @@
 pub mod count;
 pub mod params;
 
+pub mod adjust;
 pub mod blame;
 pub mod refusal;
 

@@ -1,9 +1,7 @@
-//! What a provider's refusal means: its class, the member that it is about, and when to come back.
+//! What a provider's refusal means: its class, and when to come back.
 
-use super::params::Policy;
 use crate::dialect::openai::error::{blames_account, blames_input, blames_reasoning};
 use crate::llm::failure::{FailureClass, ProviderError};
-use crate::llm::field::Field;
 use http::HeaderMap;
 use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
@@ -53,7 +51,7 @@ impl ProviderError {
         if !matches!(self.class, BadRequest | RateLimited | Server | Credential) {
             return self.class;
         }
-        let message = self.message.to_ascii_lowercase();
+        let message = own_words(&self.message).to_ascii_lowercase();
         let says = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
         match self.class {
             BadRequest | RateLimited | Server if blames_account(&message) => Credential,
@@ -90,6 +88,29 @@ pub fn is_target_unknown(codes: &str, param: Option<&str>, message: &str) -> boo
         || unquoted(&message).any(|word| TARGET_WORDS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric())))
 }
 
+/// A message without texts of several words in single quotes or backticks, which may be the client's own.
+pub fn own_words(message: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    let mut open: Option<(usize, char)> = None;
+    for word in message.split(' ') {
+        if open.is_none()
+            && let Some(quote) = word.chars().next().filter(|first| matches!(first, '\'' | '`'))
+        {
+            open = Some((words.len(), quote));
+        }
+        words.push(word);
+        let Some((from, quote)) = open else { continue };
+        let bare = word.trim_end_matches(|c: char| !c.is_alphanumeric() && c != quote);
+        if bare.len() > 1 && bare.ends_with(quote) {
+            if words.len() - from > 1 {
+                words.truncate(from);
+            }
+            open = None;
+        }
+    }
+    words.join(" ")
+}
+
 /// The words of a message without what is quoted, which may be the client's own.
 fn unquoted(message: &str) -> impl Iterator<Item = &str> {
     const QUOTES: [char; 3] = ['`', '\'', '"'];
@@ -100,59 +121,6 @@ fn unquoted(message: &str) -> impl Iterator<Item = &str> {
         open = quote.filter(|quote| !bare.ends_with(*quote) || (open.is_none() && bare.len() == 1));
         quote.is_none()
     })
-}
-
-/// Words of refusals that are about a member itself.
-const UNSUPPORTED: [&str; 16] = [
-    "support",
-    "not allowed",
-    "not permitted",
-    "unknown",
-    "unrecognized",
-    "not recognized",
-    "unexpected",
-    "extra inputs",
-    "deprecated",
-    "not available",
-    "cannot be",
-    "can't be",
-    "not accept",
-    "incompatible",
-    "cannot both",
-    "mutually exclusive",
-];
-/// Words of refusals that are about a member's value, which is the client's to change.
-const VALUE: [&str; 8] = ["range", "between", "at most", "at least", "maximum", "minimum", "less than", "greater than"];
-
-/// The member of a chat completion to leave out, of those for which `is_given`. Of several that are quoted it is the last one:
-/// "`temperature` and `top_p` cannot both be specified".
-pub fn member(refusal: &ProviderError, stream: bool, is_given: impl Fn(Field) -> bool) -> Option<Field> {
-    if refusal.judged() != FailureClass::BadRequest {
-        return None;
-    }
-    let text = [refusal.message.as_str(), refusal.param.as_deref().unwrap_or_default()].join(" ");
-    let names: Vec<String> = text.split(|c: char| !c.is_alphanumeric() && c != '_').map(squeezed).collect();
-    let quoted = |name: &str| names.iter().rposition(|word| *word == squeezed(name));
-    if stream && ["stream_options", "include_usage"].iter().any(|name| quoted(name).is_some()) {
-        return Some(Field::StreamOptions);
-    }
-    let lower = refusal.message.to_ascii_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if !has(&UNSUPPORTED) || has(&VALUE) {
-        return None;
-    }
-    let hints = Field::ALL.iter().filter(|field| is_hint(**field) && is_given(**field));
-    hints.filter_map(|field| Some((quoted(field.name())?, *field))).max_by_key(|(at, _)| *at).map(|(_, field)| field)
-}
-
-/// Whether the answer means the same without the field. A stop sequence and the limit of tokens have no other place.
-fn is_hint(field: Field) -> bool {
-    Policy::when_lost(field) == Policy::Hint && !matches!(field, Field::Stop | Field::MaxTokens | Field::MaxCompletionTokens)
-}
-
-/// A name without its separators: some servers write `presencePenalty`.
-fn squeezed(name: &str) -> String {
-    name.chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect()
 }
 
 /// Longest wait that is believed; a longer one is cut to it.
@@ -190,8 +158,6 @@ fn bounded(seconds: f64) -> Duration {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::llm::envelope::{ChatRequest, Parsed};
-    use crate::llm::settings::Params;
     use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, RateLimited, Server, Timeout};
 
     #[test]
@@ -216,6 +182,9 @@ mod tests {
             (RateLimited, "Rate limit reached on input token count per minute", RateLimited),
             (Timeout, "no answer in the maximum context", Timeout),
             (Credential, "Incorrect API key provided", Credential),
+            (BadRequest, "Invalid value: 'insufficient balance'. Supported values are: 'auto' and 'flex'.", BadRequest),
+            (BadRequest, "`invalid model: x` is no service tier", BadRequest),
+            (BadRequest, "The user's prompt is too long for 'm'", ContextLength),
         ] {
             let error = ProviderError::new(class, message);
             assert_eq!(error.judged(), judged, "{message}");
@@ -251,37 +220,6 @@ mod tests {
         ] {
             assert!(!is_target_unknown(codes, param, message), "{message}");
         }
-    }
-
-    fn blamed(message: &str, param: Option<&str>, strict: bool) -> Option<Field> {
-        let body = r#"{"model":"r","messages":[{"role":"user","content":"x"}],"stream":true,"temperature":0.5,"top_p":0.5,"presence_penalty":1,"stop":"x","max_tokens":5}"#;
-        let parsed = Parsed::parse(body.into()).unwrap();
-        let params = Params { reject_unsupported: strict, ..Params::default() };
-        let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
-        let param = param.map(str::to_owned);
-        let refusal = ProviderError { class: FailureClass::BadRequest, message: message.into(), param, retry_after: None };
-        member(&refusal, request.stream(), |field| !strict && request.raw(field).is_some())
-    }
-
-    #[test]
-    fn refusals_of_members_are_told_from_refusals_of_values() {
-        for (message, want) in [
-            ("Invalid JSON: json: unknown field \"stream_options\"", Some(Field::StreamOptions)),
-            ("body.stream_options.include_usage: Extra inputs are not permitted", Some(Field::StreamOptions)),
-            ("Argument not supported on this model: presencePenalty", Some(Field::PresencePenalty)),
-            ("Unsupported value: 'temperature' does not support 0.5 with this model.", Some(Field::Temperature)),
-            ("`temperature` and `top_p` cannot both be specified for this model", Some(Field::TopP)),
-            ("temperature: range: 0..1", None),
-            ("Argument not supported on this model: stop", None),
-            ("Unsupported parameter: 'max_tokens' is not supported with this model.", None),
-            ("Unsupported parameter: 'seed' is not supported", None),
-            ("tools are not supported", None),
-        ] {
-            assert_eq!(blamed(message, None, false), want, "{message}");
-        }
-        assert_eq!(blamed("This field is not supported.", Some("temperature"), false), Some(Field::Temperature));
-        assert_eq!(blamed("'temperature' is not supported", None, true), None);
-        assert_eq!(blamed("stream_options is not supported", None, true), Some(Field::StreamOptions));
     }
 
     #[test]

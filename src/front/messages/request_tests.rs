@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
+use crate::llm::adjustments::Adjustments;
 use crate::llm::field::Fields;
 use crate::llm::messages::Headers;
 use crate::llm::settings::Params;
@@ -136,7 +137,8 @@ fn a_routes_word_on_parallel_calls_is_heard() {
 #[test]
 fn what_the_target_has_refused_does_not_come_back_from_the_clients_words() {
     let fields = [Field::Stop, Field::User, Field::ReasoningEffort, Field::ResponseFormat, Field::ParallelToolCalls, Field::ToolChoice];
-    let params = Params { refused: Fields::of(&fields), defaults: settings(&[("stop", r#""r""#)]), ..Params::default() };
+    let params =
+        Params { adjustments: Adjustments::without(Fields::of(&fields)), defaults: settings(&[("stop", r#""r""#)]), ..Params::default() };
     let (line, params) = under(&params, &format!("{HI},{CLIENTS}"), |request| asked(&request)).unwrap();
     assert_eq!(line, " | - | - None | - | None false");
     let refused: Vec<_> = params.iter().filter(|(_, refused)| *refused).map(|(name, _)| name.as_str()).collect();

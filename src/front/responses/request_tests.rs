@@ -68,6 +68,16 @@ fn what_an_assistant_says_in_several_items_is_one_turn_and_a_state_belongs_to_th
 }
 
 #[test]
+fn the_results_of_a_turn_stand_directly_behind_it() {
+    let call = |id: &str| format!(r#"{{"type":"function_call","call_id":"{id}","name":"f","arguments":"{{}}"}}"#);
+    let result = |id: &str| format!(r#"{{"type":"function_call_output","call_id":"{id}","output":"{id}"}}"#);
+    let user = |text: &str| format!(r#"{{"role":"user","content":"{text}"}}"#);
+    let input = [user("u"), call("1"), call("2"), result("1"), user("v"), result("2"), user("w"), call("3"), user("x"), result("3")];
+    let turns = ["User u", "Assistant 1:f={} 2:f={}", "Tool 1 1", "Tool 2 2", "User v", "User w", "Assistant 3:f={}", "Tool 3 3", "User x"];
+    assert_eq!(told(&format!(r#""input":[{}]"#, input.join(","))), turns);
+}
+
+#[test]
 fn custom_tools_and_namespaces_are_functions() {
     let grammar = r#"{"type":"grammar","syntax":"lark","definition":"start: A"}"#;
     let tools = format!(

@@ -179,7 +179,7 @@ function configuration(status) {
   }
   if (upgrade.state !== "none") fact("Upgrade", upgrade.state, upgrade.problem ? `: ${upgrade.problem}` : null);
   for (const one of status.refused_members) {
-    fact("Left out", `${one.member}, which ${one.provider}/${one.model} refuses, for ${span(one.left_out_for_ms)}`);
+    fact("Refused", `${one.member} by ${one.provider}/${one.model}: ${one.adjustment}, for ${span(one.left_out_for_ms)}`);
   }
   return el("dl", {}, ...facts);
 }

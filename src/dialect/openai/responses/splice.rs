@@ -116,7 +116,7 @@ impl Place {
 impl<'a> Edits<'a, '_> {
     /// Takes out what speaks to the gateway, and what the target has refused.
     fn leave_out(&mut self) -> Result<(), ApiError> {
-        let (parsed, refused) = (self.request.base.parsed, self.request.base.params.refused);
+        let (parsed, refused) = (self.request.base.parsed, self.request.base.params.adjustments.without);
         for member in &parsed.envelope().members {
             let name = parsed.name_of(member);
             let is_refused = Field::of(name.as_bytes()).is_some_and(|field| refused.contains(field));
@@ -144,7 +144,7 @@ impl<'a> Edits<'a, '_> {
         }
         let field = Field::of(name.as_bytes());
         let place = match field {
-            Some(field) if self.request.base.params.refused.contains(field) => return self.settled.drop(name.to_owned()),
+            Some(field) if self.request.base.params.adjustments.without.contains(field) => return self.settled.drop(name.to_owned()),
             Some(field) => Place::of(field),
             None => {
                 self.set_top(name, json.as_bytes(), is_default);
@@ -297,6 +297,7 @@ fn all_members(object: &str) -> Result<Vec<(walk::Key<'_>, &str)>, ScanError> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::llm::adjustments::Adjustments;
     use crate::llm::envelope::{ChatRequest, Parsed};
     use crate::llm::field::Fields;
     use crate::llm::settings::Params;
@@ -400,8 +401,8 @@ mod tests {
 
     #[test]
     fn what_the_target_has_refused_is_left_out_and_named() {
-        let refused = Fields::of(&[Field::Temperature, Field::User, Field::Verbosity, Field::Store]);
-        let params = Params { refused, ..params(&[("user", "\"u\"")], &[("verbosity", "\"low\"")]) };
+        let adjustments = Adjustments::without(Fields::of(&[Field::Temperature, Field::User, Field::Verbosity, Field::Store]));
+        let params = Params { adjustments, ..params(&[("user", "\"u\"")], &[("verbosity", "\"low\"")]) };
         let body = r#"{"model":"gpt","temperature":1,"text":{"verbosity":"high","x":1}}"#;
         let (sent, settled) = spliced(body, &params, None).unwrap();
         assert_eq!(sent, r#"{"model":"gpt","text":{"x":1}}"#);
