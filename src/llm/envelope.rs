@@ -229,7 +229,6 @@ impl Parsed {
     pub fn include_usage(&self) -> bool {
         #[derive(serde::Deserialize)]
         struct Options {
-            #[serde(default)]
             include_usage: Option<bool>,
         }
         self.raw(Field::StreamOptions)

@@ -325,128 +325,95 @@ const EVENTS: [&str; 7] =
 
 /// One event of a stream. Boxed is what a delta does not have, so that most events are small.
 #[derive(Deserialize)]
-pub(super) struct WireEvent<'a> {
-    #[serde(borrow, default)]
-    pub r#type: Option<Text<'a>>,
-    #[serde(default)]
-    pub index: Option<u64>,
-    #[serde(borrow, default)]
-    pub message: Option<Box<WireMessage<'a>>>,
-    #[serde(borrow, default)]
-    pub content_block: Option<Box<WireBlock<'a>>>,
-    #[serde(borrow, default)]
-    pub delta: Option<WireDelta<'a>>,
-    #[serde(borrow, default)]
-    pub usage: Option<Box<WireUsage<'a>>>,
-    #[serde(borrow, default)]
-    pub error: Option<Box<WireError<'a>>>,
+#[serde(bound = "'de: 'a")]
+struct WireEvent<'a> {
+    r#type: Option<Text<'a>>,
+    index: Option<u64>,
+    message: Option<Box<WireMessage<'a>>>,
+    content_block: Option<Box<WireBlock<'a>>>,
+    delta: Option<WireDelta<'a>>,
+    usage: Option<Box<WireUsage<'a>>>,
+    error: Option<Box<WireError<'a>>>,
 }
 
 /// An answer.
 #[derive(Deserialize)]
-pub(super) struct WireMessage<'a> {
-    #[serde(borrow, default)]
-    pub id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub r#type: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub content: Option<Vec<WireBlock<'a>>>,
-    #[serde(borrow, default)]
-    pub stop_reason: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub stop_sequence: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub stop_details: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub usage: Option<WireUsage<'a>>,
-    #[serde(borrow, default)]
-    pub error: Option<WireError<'a>>,
+#[serde(bound = "'de: 'a")]
+struct WireMessage<'a> {
+    id: Option<Text<'a>>,
+    r#type: Option<Text<'a>>,
+    content: Option<Vec<WireBlock<'a>>>,
+    stop_reason: Option<Text<'a>>,
+    stop_sequence: Option<&'a RawValue>,
+    stop_details: Option<&'a RawValue>,
+    usage: Option<WireUsage<'a>>,
+    error: Option<WireError<'a>>,
 }
 
 /// A content block, whole or (in a stream) at its beginning.
 #[derive(Deserialize)]
-pub(super) struct WireBlock<'a> {
+struct WireBlock<'a> {
     #[serde(borrow)]
-    pub r#type: Text<'a>,
-    #[serde(borrow, default)]
-    pub text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub thinking: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub signature: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub input: Option<&'a RawValue>,
+    r#type: Text<'a>,
+    text: Option<&'a RawValue>,
+    thinking: Option<&'a RawValue>,
+    signature: Option<&'a RawValue>,
+    data: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
+    name: Option<&'a RawValue>,
+    input: Option<&'a RawValue>,
     /// A text's sources.
-    #[serde(borrow, default)]
-    pub citations: Option<&'a RawValue>,
+    citations: Option<&'a RawValue>,
     /// An image's bytes or address.
-    #[serde(borrow, default)]
-    pub source: Option<&'a RawValue>,
+    source: Option<&'a RawValue>,
     /// The result of a tool of the provider's own.
-    #[serde(borrow, default)]
-    pub content: Option<&'a RawValue>,
+    content: Option<&'a RawValue>,
 }
 
 /// Where words come from. Those of the web have a `url`, those of search results a `source`; those of documents neither.
 #[derive(Deserialize)]
-pub(super) struct WireCitation<'a> {
-    #[serde(borrow, default)]
-    pub url: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub source: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub title: Option<&'a RawValue>,
+#[serde(bound = "'de: 'a")]
+struct WireCitation<'a> {
+    url: Option<Text<'a>>,
+    source: Option<Text<'a>>,
+    title: Option<&'a RawValue>,
 }
 
 /// An image: `base64` with a media type, or `url`.
 #[derive(Deserialize)]
-pub(super) struct WireSource<'a> {
-    #[serde(borrow, default)]
-    pub media_type: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub data: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub url: Option<Text<'a>>,
+#[serde(bound = "'de: 'a")]
+struct WireSource<'a> {
+    media_type: Option<Text<'a>>,
+    data: Option<Text<'a>>,
+    url: Option<Text<'a>>,
 }
 
 /// What a delta adds: to a block, or (the stop reason) to the message. Deltas of other blocks have members of the same
 /// names and other types, so that only what is used is looked at.
 #[derive(Deserialize)]
-pub(super) struct WireDelta<'a> {
-    #[serde(borrow, default)]
-    pub text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub thinking: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub signature: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub partial_json: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub citation: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub stop_reason: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub stop_sequence: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub stop_details: Option<&'a RawValue>,
+#[serde(bound = "'de: 'a")]
+struct WireDelta<'a> {
+    text: Option<&'a RawValue>,
+    thinking: Option<&'a RawValue>,
+    signature: Option<&'a RawValue>,
+    partial_json: Option<&'a RawValue>,
+    citation: Option<&'a RawValue>,
+    stop_reason: Option<&'a RawValue>,
+    stop_sequence: Option<&'a RawValue>,
+    stop_details: Option<&'a RawValue>,
 }
 
 /// What a refusal is about.
 #[derive(Deserialize)]
-pub(super) struct WireStop<'a> {
-    #[serde(borrow, default)]
-    pub category: Option<Text<'a>>,
+#[serde(bound = "'de: 'a")]
+struct WireStop<'a> {
+    category: Option<Text<'a>>,
 }
 
 /// Tokens so far, and the tier that serves the request. `input_tokens` leaves out what went through the cache.
 #[derive(Clone, Copy, Default, Deserialize)]
-pub(super) struct WireUsage<'a> {
+#[serde(bound = "'de: 'a")]
+struct WireUsage<'a> {
     input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_creation: Option<WireCacheCreation>,
@@ -454,8 +421,7 @@ pub(super) struct WireUsage<'a> {
     output_tokens: Option<u64>,
     output_tokens_details: Option<WireDetails>,
     /// `standard`, `priority` or `batch`.
-    #[serde(borrow, default)]
-    pub service_tier: Option<&'a RawValue>,
+    service_tier: Option<&'a RawValue>,
 }
 
 /// What was written to the cache, by how long it is kept.
@@ -471,7 +437,7 @@ struct WireDetails {
 
 impl WireUsage<'_> {
     /// Takes over a later count, as [`Usage::and_later`] does; one that is left out stands.
-    pub(super) fn update(&mut self, later: &WireUsage<'_>) {
+    fn update(&mut self, later: &WireUsage<'_>) {
         let anew = |before: Option<u64>, later: Option<u64>| later.filter(|count| *count > 0).or(before).or(later);
         self.input_tokens = anew(self.input_tokens, later.input_tokens);
         self.cache_creation_input_tokens = anew(self.cache_creation_input_tokens, later.cache_creation_input_tokens);
@@ -482,7 +448,7 @@ impl WireUsage<'_> {
     }
 
     /// In the form that is the same for all providers.
-    pub(super) fn usage(&self) -> Usage {
+    fn usage(&self) -> Usage {
         let cached = self.cache_read_input_tokens.unwrap_or_default();
         let cache_write = self.cache_creation_input_tokens.unwrap_or_default();
         Usage {

@@ -37,18 +37,16 @@ pub(in crate::dialect) const NAMES: Names = &[
 const ACCOUNT: [&str; 2] = ["You have reached your specified API usage limits", "Your credit balance is too low"];
 
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 pub(super) struct WireError<'a> {
-    #[serde(borrow, default)]
     r#type: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     message: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     details: Option<&'a serde_json::value::RawValue>,
 }
 
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct WireBody<'a> {
-    #[serde(borrow, default)]
     error: Option<WireError<'a>>,
 }
 

@@ -42,16 +42,16 @@ impl Converse {
     fn event(&mut self, kind: &str, payload: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
         match kind {
             "contentBlockStart" => {
-                let event: BlockStart<'_> = parse(payload)?;
+                let event: BlockEvent<'_> = parse(payload)?;
                 let start = event.start.unwrap_or_default();
                 if let Some(call) = start.tool_use {
-                    self.blocks.call(event.block, call.id, call.name.unwrap_or(Text::Raw("")), out)?;
+                    self.blocks.call(event.content_block_index, call.tool_use_id, call.name.unwrap_or(Text::Raw("")), out)?;
                 } else if let Some(image) = start.image {
                     self.image.get_or_insert_default().push(&image)?;
                 }
             }
             "contentBlockDelta" => {
-                let event: BlockDelta<'_> = parse(payload)?;
+                let event: BlockEvent<'_> = parse(payload)?;
                 let delta = event.delta.unwrap_or_default();
                 if let Some(image) = &delta.image {
                     self.image.get_or_insert_default().push(image)?;
@@ -63,28 +63,28 @@ impl Converse {
                     self.blocks.text(text, out)?;
                 }
                 if let Some(fragment) = delta.tool_use.and_then(|call| call.input) {
-                    if self.blocks.kind(event.block).is_none() && !fragment.is_empty() {
+                    if self.blocks.kind(event.content_block_index).is_none() && !fragment.is_empty() {
                         return Err(Fault::Broken("arguments of a tool call that never began".into()));
                     }
-                    self.blocks.arguments(event.block, fragment, out);
+                    self.blocks.arguments(event.content_block_index, fragment, out);
                 }
-                if let Some(reasoning) = delta.reasoning {
+                if let Some(reasoning) = delta.reasoning_content {
                     self.think(&reasoning, out);
                 }
             }
             "contentBlockStop" => {
-                let event: BlockStop = parse(payload)?;
-                self.blocks.close(event.block, out);
+                let event: BlockEvent<'_> = parse(payload)?;
+                self.blocks.close(event.content_block_index, out);
                 self.end_image(out);
             }
             "messageStop" => {
-                let event: MessageStop<'_> = parse(payload)?;
+                let event: Answer<'_> = parse(payload)?;
                 self.end_image(out);
-                self.blocks.finish(&event.reason.map(Text::decode).unwrap_or_default(), None, out)?;
+                self.blocks.finish(&event.stop_reason.map(Text::decode).unwrap_or_default(), None, out)?;
             }
             "metadata" => {
-                let event: Metadata<'_> = parse(payload)?;
-                served(event.tier, event.usage, self.family, out);
+                let event: Answer<'_> = parse(payload)?;
+                served(event.service_tier, event.usage, self.family, out);
                 if self.blocks.done() {
                     self.ended = true;
                     out.event(Event::End);
@@ -115,7 +115,7 @@ impl Converse {
 
     fn think(&mut self, reasoning: &Reasoning<'_>, out: &mut dyn Sink) {
         self.blocks.think(reasoning.text, reasoning.signature, out);
-        if let Some(data) = reasoning.redacted {
+        if let Some(data) = reasoning.redacted_content {
             let inner = STANDARD.decode(data.decode().as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             // What is kept becomes JSON again, so only what needs no escapes is kept.
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
@@ -148,14 +148,14 @@ impl Decoder for Converse {
                 self.blocks.text(text, out)?;
             }
             if let Some(call) = content.tool_use {
-                self.blocks.call(block, call.id, call.name.unwrap_or(Text::Raw("")), out)?;
+                self.blocks.call(block, call.tool_use_id, call.name.unwrap_or(Text::Raw("")), out)?;
                 self.blocks.arguments(block, Text::Plain(call.input.map_or("", RawValue::get)), out);
             }
-            if let Some(reasoning) = content.reasoning {
+            if let Some(reasoning) = content.reasoning_content {
                 let text = reasoning.reasoning_text.unwrap_or_default();
-                self.think(&Reasoning { redacted: reasoning.redacted, ..text }, out);
+                self.think(&Reasoning { redacted_content: reasoning.redacted_content, ..text }, out);
             }
-            if let Some(cited) = content.cited {
+            if let Some(cited) = content.citations_content {
                 for text in cited.content.into_iter().flatten().filter_map(|part| part.text) {
                     self.blocks.text(text, out)?;
                 }
@@ -174,8 +174,8 @@ impl Decoder for Converse {
             }
             self.blocks.close(block, out);
         }
-        served(answer.tier, answer.usage, self.family, out);
-        self.blocks.finish(&answer.reason.map(Text::decode).unwrap_or_default(), None, out)
+        served(answer.service_tier, answer.usage, self.family, out);
+        self.blocks.finish(&answer.stop_reason.map(Text::decode).unwrap_or_default(), None, out)
     }
 
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
@@ -252,254 +252,199 @@ fn served(tier: Option<Tier<'_>>, usage: Option<WireUsage>, family: Family, out:
 /// Longest image of a stream, in bytes.
 const MAX_IMAGE: usize = 16 << 20;
 
+/// `contentBlockStart`, `contentBlockDelta` or `contentBlockStop`.
 #[derive(Deserialize)]
-pub(super) struct BlockStart<'a> {
-    #[serde(rename = "contentBlockIndex", default)]
-    pub block: u64,
-    #[serde(borrow, default)]
-    pub start: Option<Start<'a>>,
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
+struct BlockEvent<'a> {
+    #[serde(default)]
+    content_block_index: u64,
+    start: Option<Start<'a>>,
+    delta: Option<Delta<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-pub(super) struct Start<'a> {
-    #[serde(borrow, default, rename = "toolUse")]
-    pub tool_use: Option<WireCall<'a>>,
-    #[serde(borrow, default)]
-    pub image: Option<Image<'a>>,
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
+struct Start<'a> {
+    tool_use: Option<WireCall<'a>>,
+    image: Option<Image<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct WireCall<'a> {
-    #[serde(borrow, default, rename = "toolUseId")]
-    pub id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub name: Option<Text<'a>>,
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
+struct WireCall<'a> {
+    tool_use_id: Option<Text<'a>>,
+    name: Option<Text<'a>>,
     /// Only in a whole answer.
-    #[serde(borrow, default)]
-    pub input: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct BlockDelta<'a> {
-    #[serde(rename = "contentBlockIndex", default)]
-    pub block: u64,
-    #[serde(borrow, default)]
-    pub delta: Option<Delta<'a>>,
+    input: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
-pub(super) struct Delta<'a> {
-    #[serde(borrow, default)]
-    pub text: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "toolUse")]
-    pub tool_use: Option<Fragment<'a>>,
-    #[serde(borrow, default, rename = "reasoningContent")]
-    pub reasoning: Option<Reasoning<'a>>,
-    #[serde(borrow, default)]
-    pub citation: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub image: Option<Image<'a>>,
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
+struct Delta<'a> {
+    text: Option<Text<'a>>,
+    tool_use: Option<Fragment<'a>>,
+    reasoning_content: Option<Reasoning<'a>>,
+    citation: Option<&'a RawValue>,
+    image: Option<Image<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Fragment<'a> {
-    #[serde(borrow, default)]
-    pub input: Option<Text<'a>>,
+#[serde(bound = "'de: 'a")]
+struct Fragment<'a> {
+    input: Option<Text<'a>>,
 }
 
 /// A delta's reasoning; in a whole answer, `reasoningText`.
 #[derive(Default, Deserialize)]
-pub(super) struct Reasoning<'a> {
-    #[serde(borrow, default)]
-    pub text: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub signature: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "redactedContent")]
-    pub redacted: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct BlockStop {
-    #[serde(rename = "contentBlockIndex", default)]
-    pub block: u64,
-}
-
-#[derive(Deserialize)]
-pub(super) struct MessageStop<'a> {
-    #[serde(borrow, default, rename = "stopReason")]
-    pub reason: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Metadata<'a> {
-    #[serde(default)]
-    pub usage: Option<WireUsage>,
-    #[serde(borrow, default, rename = "serviceTier")]
-    pub tier: Option<Tier<'a>>,
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
+struct Reasoning<'a> {
+    text: Option<Text<'a>>,
+    signature: Option<Text<'a>>,
+    redacted_content: Option<Text<'a>>,
 }
 
 /// The tier that served the request.
 #[derive(Deserialize)]
-pub(super) struct Tier<'a> {
-    #[serde(borrow, default)]
-    pub r#type: Option<Text<'a>>,
+#[serde(bound = "'de: 'a")]
+struct Tier<'a> {
+    r#type: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct WireUsage {
-    #[serde(default, rename = "inputTokens")]
-    pub input: Option<u64>,
-    #[serde(default, rename = "outputTokens")]
-    pub output: Option<u64>,
-    #[serde(default, rename = "totalTokens")]
-    pub total: Option<u64>,
-    #[serde(default, rename = "cacheReadInputTokens")]
-    pub cached: Option<u64>,
-    #[serde(default, rename = "cacheWriteInputTokens")]
-    pub cache_write: Option<u64>,
-    #[serde(default, rename = "cacheDetails")]
-    pub written: Option<Vec<Written>>,
+#[serde(rename_all = "camelCase")]
+struct WireUsage {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_write_input_tokens: Option<u64>,
+    cache_details: Option<Vec<Written>>,
 }
 
 /// What was written to the cache, by how long it is kept: `5m` or `1h`.
 #[derive(Deserialize)]
-pub(super) struct Written {
-    #[serde(default, rename = "inputTokens")]
-    pub input: u64,
+#[serde(rename_all = "camelCase")]
+struct Written {
     #[serde(default)]
-    pub ttl: String,
+    input_tokens: u64,
+    #[serde(default)]
+    ttl: String,
 }
 
 impl WireUsage {
     /// `inputTokens` leaves out what went through the cache, `totalTokens` does not. `cache_in_input`: the model's own count
     /// of its input includes the cache, so that the service's total has it twice.
-    pub(super) fn usage(&self, cache_in_input: bool) -> Usage {
-        let (cached, cache_write) = (self.cached.unwrap_or_default(), self.cache_write.unwrap_or_default());
-        let completion = self.output.unwrap_or_default();
-        let sum = self.input.unwrap_or_default().saturating_add(cached).saturating_add(cache_write);
-        let prompt = match self.total {
-            _ if cache_in_input && self.input.is_some() => self.input.unwrap_or_default(),
+    fn usage(&self, cache_in_input: bool) -> Usage {
+        let (cached, cache_write) = (self.cache_read_input_tokens.unwrap_or_default(), self.cache_write_input_tokens.unwrap_or_default());
+        let completion = self.output_tokens.unwrap_or_default();
+        let sum = self.input_tokens.unwrap_or_default().saturating_add(cached).saturating_add(cache_write);
+        let prompt = match self.total_tokens {
+            _ if cache_in_input && self.input_tokens.is_some() => self.input_tokens.unwrap_or_default(),
             Some(total) if total > 0 => total.saturating_sub(completion),
             _ => sum,
         };
-        let hour = self.written.iter().flatten().filter(|written| written.ttl == "1h").map(|written| written.input);
+        let hour = self.cache_details.iter().flatten().filter(|written| written.ttl == "1h").map(|written| written.input_tokens);
         Usage { prompt, completion, cached, cache_write, cache_write_hour: hour.fold(0, u64::saturating_add), ..Usage::default() }
     }
 }
 
+/// A whole answer, or a part of a stream: `messageStop` has the reason, `metadata` the usage and the tier.
 #[derive(Deserialize)]
-pub(super) struct Answer<'a> {
-    #[serde(borrow, default)]
-    pub output: Option<Output<'a>>,
-    #[serde(borrow, default, rename = "stopReason")]
-    pub reason: Option<Text<'a>>,
-    #[serde(default)]
-    pub usage: Option<WireUsage>,
-    #[serde(borrow, default, rename = "serviceTier")]
-    pub tier: Option<Tier<'a>>,
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
+struct Answer<'a> {
+    output: Option<Output<'a>>,
+    stop_reason: Option<Text<'a>>,
+    usage: Option<WireUsage>,
+    service_tier: Option<Tier<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Output<'a> {
-    #[serde(borrow, default)]
-    pub message: Option<WireMessage<'a>>,
+#[serde(bound = "'de: 'a")]
+struct Output<'a> {
+    message: Option<WireMessage<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct WireMessage<'a> {
-    #[serde(borrow, default)]
-    pub content: Option<Vec<Block<'a>>>,
+#[serde(bound = "'de: 'a")]
+struct WireMessage<'a> {
+    content: Option<Vec<Block<'a>>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Block<'a> {
-    #[serde(borrow, default)]
-    pub text: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "toolUse")]
-    pub tool_use: Option<WireCall<'a>>,
-    #[serde(borrow, default, rename = "reasoningContent")]
-    pub reasoning: Option<WholeReasoning<'a>>,
-    #[serde(borrow, default, rename = "citationsContent")]
-    pub cited: Option<Cited<'a>>,
-    #[serde(borrow, default)]
-    pub image: Option<Image<'a>>,
-    #[serde(borrow, default)]
-    pub video: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub audio: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub document: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "searchResult")]
-    pub search_result: Option<&'a RawValue>,
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
+struct Block<'a> {
+    text: Option<Text<'a>>,
+    tool_use: Option<WireCall<'a>>,
+    reasoning_content: Option<WholeReasoning<'a>>,
+    citations_content: Option<Cited<'a>>,
+    image: Option<Image<'a>>,
+    video: Option<&'a RawValue>,
+    audio: Option<&'a RawValue>,
+    document: Option<&'a RawValue>,
+    search_result: Option<&'a RawValue>,
 }
 
 /// Texts that name their sources.
 #[derive(Deserialize)]
-pub(super) struct Cited<'a> {
-    #[serde(borrow, default)]
-    pub content: Option<Vec<CitedText<'a>>>,
-    #[serde(borrow, default)]
-    pub citations: Option<Vec<&'a RawValue>>,
+#[serde(bound = "'de: 'a")]
+struct Cited<'a> {
+    content: Option<Vec<CitedText<'a>>>,
+    citations: Option<Vec<&'a RawValue>>,
 }
 
 /// Where words come from; `source` is a link where what was cited is a search result with one.
 #[derive(Deserialize)]
-pub(super) struct Citation<'a> {
-    #[serde(borrow, default)]
-    pub title: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub source: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub location: Option<Location<'a>>,
+#[serde(bound = "'de: 'a")]
+struct Citation<'a> {
+    title: Option<Text<'a>>,
+    source: Option<Text<'a>>,
+    location: Option<Location<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Location<'a> {
-    #[serde(borrow, default)]
-    pub web: Option<Web<'a>>,
+#[serde(bound = "'de: 'a")]
+struct Location<'a> {
+    web: Option<Web<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Web<'a> {
-    #[serde(borrow, default)]
-    pub url: Option<Text<'a>>,
+#[serde(bound = "'de: 'a")]
+struct Web<'a> {
+    url: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct CitedText<'a> {
-    #[serde(borrow, default)]
-    pub text: Option<Text<'a>>,
+#[serde(bound = "'de: 'a")]
+struct CitedText<'a> {
+    text: Option<Text<'a>>,
 }
 
 /// In a stream the format comes first and the bytes follow in pieces, each in base64 of its own.
 #[derive(Deserialize)]
-pub(super) struct Image<'a> {
+#[serde(bound = "'de: 'a")]
+struct Image<'a> {
     /// `png`, `jpeg`, `gif` or `webp`.
-    #[serde(borrow, default)]
-    pub format: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub source: Option<ImageSource<'a>>,
+    format: Option<Text<'a>>,
+    source: Option<ImageSource<'a>>,
     /// Why there is none.
-    #[serde(borrow, default)]
-    pub error: Option<ImageError<'a>>,
+    error: Option<ImageError<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct ImageError<'a> {
-    #[serde(borrow, default)]
-    pub message: Option<Text<'a>>,
+#[serde(bound = "'de: 'a")]
+struct ImageError<'a> {
+    message: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct ImageSource<'a> {
-    #[serde(borrow, default)]
-    pub bytes: Option<Text<'a>>,
+#[serde(bound = "'de: 'a")]
+struct ImageSource<'a> {
+    bytes: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct WholeReasoning<'a> {
-    #[serde(borrow, default, rename = "reasoningText")]
-    pub reasoning_text: Option<Reasoning<'a>>,
-    #[serde(borrow, default, rename = "redactedContent")]
-    pub redacted: Option<Text<'a>>,
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
+struct WholeReasoning<'a> {
+    reasoning_text: Option<Reasoning<'a>>,
+    redacted_content: Option<Text<'a>>,
 }

@@ -38,21 +38,20 @@ pub(in crate::dialect) const NAMES: Names = &[
 /// An error's body. `message` is written in two ways, and the kind may stand here instead of in a header.
 #[derive(Default, Deserialize)]
 pub(in crate::dialect) struct WireError<'a> {
-    #[serde(borrow, default)]
     message: Option<Cow<'a, str>>,
-    #[serde(borrow, default, rename = "Message")]
+    #[serde(rename = "Message")]
     capital: Option<Cow<'a, str>>,
-    #[serde(borrow, default, rename = "__type")]
+    #[serde(rename = "__type")]
     kind: Option<Cow<'a, str>>,
     /// SageMaker: what broke a stream.
     /// <https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_ModelStreamError.html>
-    #[serde(borrow, default, rename = "ErrorCode")]
+    #[serde(rename = "ErrorCode")]
     code: Option<Cow<'a, str>>,
     /// SageMaker: the status of the container's own answer.
-    #[serde(default, rename = "OriginalStatusCode")]
+    #[serde(rename = "OriginalStatusCode")]
     pub(in crate::dialect) original_status: Option<u16>,
     /// SageMaker: the container's own answer.
-    #[serde(borrow, default, rename = "OriginalMessage")]
+    #[serde(rename = "OriginalMessage")]
     pub(in crate::dialect) original_message: Option<Cow<'a, str>>,
 }
 

@@ -194,12 +194,10 @@ fn fresh<'n>(name: &str, names: &'n mut Vec<String>) -> &'n str {
 /// A thinking block in Anthropic's own form, in which it is kept whichever cloud it came from: the signatures hold
 /// everywhere.
 #[derive(serde::Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct Thought<'a> {
-    #[serde(borrow, default)]
     thinking: Option<Text<'a>>,
-    #[serde(borrow, default)]
     signature: Option<Text<'a>>,
-    #[serde(borrow, default)]
     data: Option<Text<'a>>,
 }
 

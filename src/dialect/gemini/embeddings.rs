@@ -131,7 +131,6 @@ struct Vector<'a> {
 #[derive(Deserialize)]
 struct Statistics {
     /// A whole number in a field that has room for others (`4.0`).
-    #[serde(default)]
     token_count: Option<f64>,
 }
 
@@ -166,7 +165,6 @@ fn read_contents(json: &str) -> Result<Answer<'_>, Fault> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Counts {
-        #[serde(default)]
         prompt_token_count: Option<u64>,
     }
     let wire: Wire<'_> = serde_json::from_str(json).map_err(|e| broken(&e))?;

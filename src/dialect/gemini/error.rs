@@ -61,9 +61,7 @@ pub(in crate::dialect) const NAMES: Names = &[
 struct Status {
     #[serde(default)]
     code: Value,
-    #[serde(default)]
     message: Option<String>,
-    #[serde(default)]
     status: Option<String>,
     #[serde(default)]
     details: Value,

@@ -19,13 +19,11 @@ pub(super) struct Answer<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "'de: 'a")]
 pub(super) struct Candidate<'a> {
     pub(super) index: Option<u32>,
     pub(super) content: Option<Content<'a>>,
-    #[serde(borrow)]
     pub(super) finish_reason: Option<Cow<'a, str>>,
-    #[serde(borrow)]
     pub(super) finish_message: Option<Cow<'a, str>>,
     pub(super) logprobs_result: Option<Logprobs<'a>>,
     pub(super) grounding_metadata: Option<&'a RawValue>,
@@ -134,7 +132,6 @@ pub(super) struct Call<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Feedback<'a> {
-    #[serde(borrow)]
     pub(super) block_reason: Option<Cow<'a, str>>,
 }
 

@@ -153,14 +153,13 @@ fn has_properties(schema: &str) -> bool {
 
 /// A chunk of a stream, or a whole answer.
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct Wire<'a> {
     token: Option<Token<'a>>,
-    #[serde(borrow)]
     generated_text: Option<Cow<'a, str>>,
     details: Option<Details<'a>>,
     /// A text; an object with a `message` where the container speaks OpenAI's errors.
     error: Option<&'a RawValue>,
-    #[serde(borrow)]
     error_type: Option<Cow<'a, str>>,
     /// LMI's status beside its error.
     code: Option<u16>,
@@ -168,7 +167,6 @@ struct Wire<'a> {
 
 #[derive(Deserialize)]
 struct Token<'a> {
-    #[serde(borrow)]
     text: Option<Cow<'a, str>>,
     /// LMI's containers, which answer in nearly the same words, call it otherwise.
     #[serde(default, alias = "special_token")]
@@ -177,7 +175,6 @@ struct Token<'a> {
 
 #[derive(Deserialize)]
 struct Details<'a> {
-    #[serde(borrow)]
     finish_reason: Option<Cow<'a, str>>,
     generated_tokens: Option<u64>,
     /// In a stream.

@@ -265,15 +265,12 @@ fn credentials(id: &str, secret: Secret, token: Option<&Secret>, expires: Option
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Wire<'a> {
-    #[serde(borrow, default)]
     code: Option<Cow<'a, str>>,
     #[serde(borrow)]
     access_key_id: Cow<'a, str>,
     #[serde(borrow)]
     secret_access_key: Cow<'a, str>,
-    #[serde(borrow, default)]
     token: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     expiration: Option<Cow<'a, str>>,
 }
 

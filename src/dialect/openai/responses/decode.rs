@@ -228,72 +228,55 @@ fn broken(what: &'static str) -> Fault {
 
 /// One event of a stream. Events have members of the same names and other types, so that only what is used is looked at.
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct WireEvent<'a> {
-    #[serde(borrow, default)]
     r#type: Option<Text<'a>>,
-    #[serde(borrow, default)]
     output_index: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     delta: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     item: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     response: Option<&'a RawValue>,
 }
 
 /// An answer, whole or at its end.
 #[derive(Default, Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct WireResponse<'a> {
-    #[serde(borrow, default)]
     status: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     output: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     incomplete_details: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
 
 /// Why an answer is not complete.
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct WireIncomplete<'a> {
-    #[serde(borrow, default)]
     reason: Option<&'a RawValue>,
 }
 
 /// An item of an answer.
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct WireItem<'a> {
-    #[serde(borrow, default)]
     r#type: Option<Text<'a>>,
-    #[serde(borrow, default)]
     status: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     call_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     namespace: Option<&'a RawValue>,
     /// Of a function.
-    #[serde(borrow, default)]
     arguments: Option<&'a RawValue>,
     /// Of a custom tool.
-    #[serde(borrow, default)]
     input: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     summary: Option<&'a RawValue>,
 }
 
 /// A part of a message or of reasoning.
 #[derive(Deserialize)]
+#[serde(bound = "'de: 'a")]
 struct WirePart<'a> {
-    #[serde(borrow, default)]
     text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     refusal: Option<&'a RawValue>,
 }
 
