@@ -144,6 +144,39 @@ impl Writer {
         self
     }
 
+    /// Writes an array of strings.
+    pub fn text_list<'t>(&mut self, texts: impl IntoIterator<Item = Text<'t>>) -> &mut Self {
+        self.array();
+        for text in texts {
+            self.text(text);
+        }
+        self.end_array()
+    }
+
+    /// Writes an array of values that are already JSON.
+    pub fn raw_list<'t>(&mut self, values: impl IntoIterator<Item = &'t str>) -> &mut Self {
+        self.array();
+        for json in values {
+            self.raw(json);
+        }
+        self.end_array()
+    }
+
+    /// Writes a member with a string, if there is one.
+    pub fn optional_text(&mut self, key: &str, text: Option<Text<'_>>) -> &mut Self {
+        if let Some(text) = text { self.key(key).text(text) } else { self }
+    }
+
+    /// Writes a member whose value is already JSON, if there is one.
+    pub fn optional_raw(&mut self, key: &str, json: Option<&str>) -> &mut Self {
+        if let Some(json) = json { self.key(key).raw(json) } else { self }
+    }
+
+    /// Writes a member with `true` or `false`, if there is one.
+    pub fn optional_flag(&mut self, key: &str, value: Option<bool>) -> &mut Self {
+        if let Some(value) = value { self.key(key).flag(value) } else { self }
+    }
+
     /// Writes `true` or `false`.
     pub fn flag(&mut self, value: bool) -> &mut Self {
         self.raw(if value { "true" } else { "false" })
@@ -152,6 +185,11 @@ impl Writer {
     /// The document.
     pub fn finish(self) -> Vec<u8> {
         self.out
+    }
+
+    /// The document as text. What a writer appends to must be text too.
+    pub fn into_string(self) -> String {
+        String::from_utf8(self.out).unwrap_or_default()
     }
 }
 
@@ -174,6 +212,14 @@ mod tests {
         let mut w = Writer::default();
         w.object().key("a").integer(1).key("b").array().string("x\"").raw("1.50").object().end_object().end_array();
         w.key("c").texts(&[Text::Raw("\\n"), Text::Plain("\n")]).end_object();
-        assert_eq!(String::from_utf8(w.finish()).unwrap(), r#"{"a":1,"b":["x\"",1.50,{}],"c":"\n\n"}"#);
+        assert_eq!(w.into_string(), r#"{"a":1,"b":["x\"",1.50,{}],"c":"\n\n"}"#);
+    }
+
+    #[test]
+    fn lists_and_members_without_a_value_need_no_comma() {
+        let mut w = Writer::default();
+        w.object().optional_text("a", None).optional_raw("b", Some("[1]")).optional_raw("c", None).optional_flag("d", Some(true));
+        w.key("e").text_list([]).key("f").text_list([Text::Raw("x"), Text::Plain("\"")]).key("g").raw_list(["1", "{}"]).end_object();
+        assert_eq!(w.into_string(), r#"{"b":[1],"d":true,"e":[],"f":["x","\""],"g":[1,{}]}"#);
     }
 }

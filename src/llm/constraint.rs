@@ -113,15 +113,8 @@ impl<'a> Constraint<'a> {
 impl Schema<'_> {
     /// OpenAI's `json_schema` object.
     pub fn write(&self, w: &mut Writer) {
-        w.object().key("name").text(self.name);
-        if let Some(description) = self.description {
-            w.key("description").text(description);
-        }
-        w.key("schema").raw(&self.schema);
-        if let Some(strict) = self.strict {
-            w.key("strict").flag(strict);
-        }
-        w.end_object();
+        w.object().key("name").text(self.name).optional_text("description", self.description);
+        w.key("schema").raw(&self.schema).optional_flag("strict", self.strict).end_object();
     }
 }
 
@@ -134,17 +127,12 @@ pub fn choice_schema(choices: &[Text<'_>]) -> Schema<'static> {
     let quoted = |choice: &Text<'_>| {
         let mut w = Writer::default();
         w.text(*choice);
-        String::from_utf8(w.finish()).unwrap_or_default()
+        w.into_string()
     };
     let list: Vec<String> = choices.iter().map(quoted).collect();
     w.key("type").string("string").key("enum").raw(&format!("[{}]", list.join(", "))).end_object().end_object();
     w.key("required").array().string(CHOICE_KEY).end_array().key("additionalProperties").flag(false).end_object();
-    Schema {
-        name: Text::Plain(CHOICE_SCHEMA_NAME),
-        schema: Cow::Owned(String::from_utf8(w.finish()).unwrap_or_default()),
-        strict: Some(true),
-        description: None,
-    }
+    Schema { name: Text::Plain(CHOICE_SCHEMA_NAME), schema: Cow::Owned(w.into_string()), strict: Some(true), description: None }
 }
 
 /// A regular expression that matches exactly the choices.

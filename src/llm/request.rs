@@ -512,7 +512,7 @@ impl ToolCall<'_> {
     fn custom_object(&self) -> Option<String> {
         let mut w = Writer::default();
         w.object().key(self.custom?).text(self.arguments).end_object();
-        String::from_utf8(w.finish()).ok()
+        Some(w.into_string())
     }
 }
 

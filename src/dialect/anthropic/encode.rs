@@ -95,18 +95,10 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
     write_tools(&mut w, &toolbox);
     thought.write(&mut w, toolbox.native().map(|held| &*held.schema));
     let (temperature, top_p) = sampling.settle(request, &mut settled)?;
-    for (key, value) in [("temperature", temperature), ("top_p", top_p)] {
-        if let Some(value) = value {
-            w.key(key).raw(value);
-        }
-    }
+    w.optional_raw("temperature", temperature).optional_raw("top_p", top_p);
     let stops = claude::stops(request, true)?;
     if !stops.is_empty() {
-        w.key("stop_sequences").array();
-        stops.iter().for_each(|text| {
-            w.text(*text);
-        });
-        w.end_array();
+        w.key("stop_sequences").text_list(stops.iter().copied());
     }
     user(request, &mut w);
     w.end_object();
@@ -225,10 +217,7 @@ fn write_text(w: &mut Writer, text: Text<'_>, cache: Option<CacheMark>) {
 fn write_cache(w: &mut Writer, cache: Option<CacheMark>) {
     let Some(cache) = cache else { return };
     w.key("cache_control").object().key("type").string("ephemeral");
-    if let Some(ttl) = cache.ttl() {
-        w.key("ttl").string(ttl);
-    }
-    w.end_object();
+    w.optional_text("ttl", cache.ttl().map(Text::Plain)).end_object();
 }
 
 fn write_block(w: &mut Writer, block: &Block<'_, Source<'_>>, thinking: bool) {
@@ -247,10 +236,7 @@ fn write_block(w: &mut Writer, block: &Block<'_, Source<'_>>, thinking: bool) {
                 At::Plain(text) => w.string("text").key("media_type").string("text/plain").key("data").string(text),
                 At::Url(url) => w.string("url").key("url").text(*url),
             };
-            w.end_object();
-            if let Some(title) = source.title {
-                w.key("title").text(title);
-            }
+            w.end_object().optional_text("title", source.title);
             write_cache(w, *cache);
             w.end_object();
         }
@@ -286,10 +272,7 @@ fn write_tools(w: &mut Writer, toolbox: &Toolbox<'_>) {
     }
     w.key("tools").array();
     for tool in &toolbox.tools {
-        w.object().key("name").text(tool.name);
-        if let Some(description) = tool.description {
-            w.key("description").text(description);
-        }
+        w.object().key("name").text(tool.name).optional_text("description", tool.description);
         w.key("input_schema").raw(&tool.schema);
         if tool.strict {
             w.key("strict").flag(true);

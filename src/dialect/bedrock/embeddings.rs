@@ -76,17 +76,16 @@ fn read_titan(json: &str) -> Result<Answer<'_>, Fault> {
 }
 
 fn cohere(request: &EmbeddingRequest<'_>, model: &str) -> Result<Outgoing, ApiError> {
-    let texts = request.texts()?;
     let mut w = Writer::with_capacity(request.base.parsed.body().len() + 128);
-    w.object().key("texts").array();
-    for text in texts {
-        w.raw(text);
-    }
-    w.end_array().key(INPUT_TYPE).raw(request.base.raw_named(INPUT_TYPE).unwrap_or(DEFAULT_INPUT_TYPE));
+    w.object()
+        .key("texts")
+        .raw_list(request.texts()?)
+        .key(INPUT_TYPE)
+        .raw(request.base.raw_named(INPUT_TYPE).unwrap_or(DEFAULT_INPUT_TYPE));
     if model.contains("-v3") {
         request.fixed_dimensions()?;
-    } else if let Some(dimensions) = request.dimensions {
-        w.key("output_dimension").raw(dimensions);
+    } else {
+        w.optional_raw("output_dimension", request.dimensions);
     }
     w.end_object();
     let mut out = request.outgoing(String::new(), w.finish(), request.settle(&[INPUT_TYPE])?, read_cohere);

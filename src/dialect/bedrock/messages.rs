@@ -125,10 +125,7 @@ pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Media<'_>>, 
 pub(super) fn write_cache(w: &mut Writer, cache: Option<CacheMark>) {
     let Some(cache) = cache else { return };
     w.object().key("cachePoint").object().key("type").string("default");
-    if let Some(ttl) = cache.ttl() {
-        w.key("ttl").string(ttl);
-    }
-    w.end_object().end_object();
+    w.optional_text("ttl", cache.ttl().map(Text::Plain)).end_object().end_object();
 }
 
 fn write_block(w: &mut Writer, block: &Block<'_, Media<'_>>, thinking: bool, names: &mut Vec<String>) {
@@ -249,10 +246,7 @@ pub(super) fn undeclared<'a: 'b, 'b, M: 'b>(blocks: impl Iterator<Item = &'b Blo
 pub(super) fn write_tools(w: &mut Writer, tools: &[Spec<'_>], call: Call<'_>) {
     w.key("toolConfig").object().key("tools").array();
     for tool in tools {
-        w.object().key("toolSpec").object().key("name").text(tool.name);
-        if let Some(description) = tool.description {
-            w.key("description").text(description);
-        }
+        w.object().key("toolSpec").object().key("name").text(tool.name).optional_text("description", tool.description);
         w.key("inputSchema").object().key("json").raw(&tool.schema).end_object();
         if tool.strict {
             w.key("strict").flag(true);
@@ -277,9 +271,6 @@ pub(super) fn write_tools(w: &mut Writer, tools: &[Spec<'_>], call: Call<'_>) {
 pub(super) fn write_output(w: &mut Writer, held: &Schema<'_>) {
     w.key("outputConfig").object().key("textFormat").object().key("type").string("json_schema");
     w.key("structure").object().key("jsonSchema").object().key("schema").string(&held.schema);
-    w.key("name").text(held.name);
-    if let Some(description) = held.description.filter(|text| !text.is_empty()) {
-        w.key("description").text(description);
-    }
+    w.key("name").text(held.name).optional_text("description", held.description.filter(|text| !text.is_empty()));
     w.end_object().end_object().end_object().end_object();
 }

@@ -273,17 +273,9 @@ fn write_inference(
     if let Some(limit) = limit {
         w.key("maxTokens").integer(limit);
     }
-    for (key, value) in [("temperature", temperature), ("topP", top_p)] {
-        if let Some(value) = value {
-            w.key(key).raw(value);
-        }
-    }
+    w.optional_raw("temperature", temperature).optional_raw("topP", top_p);
     if !stop.is_empty() {
-        w.key("stopSequences").array();
-        for text in stop {
-            w.text(*text);
-        }
-        w.end_array();
+        w.key("stopSequences").text_list(stop.iter().copied());
     }
     w.end_object();
     Ok(())

@@ -195,16 +195,10 @@ impl Turns<'_, '_> {
             let own = signature_of(call);
             // The first call of a step must have one; a history that another model wrote has none.
             let stand_in = (j == 0 && super::encode::wants_signatures(self.place.model)).then_some(Cow::Borrowed(UNKNOWN_SIGNATURE));
-            let w = self.part(MODEL).key("functionCall").object();
-            if let Some(id) = own_id(&call.id) {
-                w.key("id").string(id);
-            }
+            let w = self.part(MODEL).key("functionCall").object().optional_text("id", own_id(&call.id));
             write_name(w.key("name"), call.name);
             w.key("args").raw(&arguments).end_object();
-            if let Some(signature) = own.or(stand_in) {
-                self.w.key("thoughtSignature").string(&signature);
-            }
-            self.w.end_object();
+            w.optional_text("thoughtSignature", own.or(stand_in).as_deref().map(Text::Plain)).end_object();
         }
         Ok(())
     }
@@ -230,10 +224,7 @@ impl Turns<'_, '_> {
         }
         found.sort_by_key(|(at, ..)| *at);
         for (_, called, turn) in found {
-            let w = self.part(USER).key("functionResponse").object();
-            if let Some(id) = own_id(&called.id) {
-                w.key("id").string(id);
-            }
+            let w = self.part(USER).key("functionResponse").object().optional_text("id", own_id(&called.id));
             write_name(w.key("name"), called.name);
             w.key("response");
             response(w, turn);
@@ -352,11 +343,11 @@ const OWN: std::ops::RangeInclusive<usize> = 8..=32;
 
 /// The id under which Gemini made a call, to be written beside the call and its result. `None` for an id that another
 /// provider or the gateway made: their calls have none at Gemini.
-fn own_id<'r>(call: &'r CallId<'_>) -> Option<&'r str> {
+fn own_id<'r>(call: &'r CallId<'_>) -> Option<Text<'r>> {
     let foreign = call.state.as_deref().is_some_and(|state| !state.starts_with(TAG) && !state.starts_with(VERBATIM));
     // Gemini's are short and of letters and digits; all others have a prefix, which ends in an underscore or a hyphen.
     let own = !foreign && !call.id.starts_with(MADE) && OWN.contains(&call.id.len()) && call.id.bytes().all(|b| b.is_ascii_alphanumeric());
-    own.then_some(&*call.id)
+    own.then_some(Text::Plain(&call.id))
 }
 
 /// The signature that a call of the history brings back: in its id, or where Google's own OpenAI endpoint puts it.

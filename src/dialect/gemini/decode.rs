@@ -298,7 +298,7 @@ pub(super) fn convert(result: &Logprobs<'_>) -> Option<String> {
         w.end_array().end_object();
     }
     w.end_array().key("refusal").raw("null").end_object();
-    String::from_utf8(w.finish()).ok()
+    Some(w.into_string())
 }
 
 fn members(w: &mut Writer, token: &Token<'_>) {

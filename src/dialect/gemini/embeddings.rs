@@ -108,10 +108,7 @@ fn studio(w: &mut Writer, request: &EmbeddingRequest<'_>, texts: &[&str]) {
     w.object().key("requests").array();
     for text in texts {
         parts(w.object().key("model").string(&model), text);
-        if let Some(dimensions) = request.dimensions {
-            w.key("outputDimensionality").raw(dimensions);
-        }
-        w.end_object();
+        w.optional_raw("outputDimensionality", request.dimensions).end_object();
     }
     w.end_array().end_object();
 }

@@ -10,7 +10,6 @@ use crate::dialect::shared::schema::{self, rules};
 use crate::error::ApiError;
 use crate::frame::Framing;
 use crate::json::surrogate;
-use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::constraint::Constraint;
 use crate::llm::field::Field;
@@ -164,9 +163,7 @@ pub(super) fn tools(w: &mut Writer, request: &Request<'_>, settled: &mut Settled
     w.key("tools").array().object().key("functionDeclarations").array();
     for tool in tools {
         contents::write_name(w.object().key("name"), tool.name);
-        if let Some(description) = tool.description {
-            w.key("description").text(description);
-        }
+        w.optional_text("description", tool.description);
         if let Some(schema) = tool.parameters.filter(|schema| !is_empty_object(schema)) {
             let adapted = schema::adapt_tool(schema, &rules::GEMINI_TOOL);
             if adapted.as_ref().is_some_and(|adapted| adapted.reworded) {
@@ -201,14 +198,6 @@ fn is_empty_object(schema: &str) -> bool {
     matches!(schema.as_bytes(), [b'{', inside @ .., b'}'] if inside.iter().all(u8::is_ascii_whitespace))
 }
 
-fn strings(w: &mut Writer, texts: &[Text<'_>]) {
-    w.array();
-    for text in texts {
-        w.text(*text);
-    }
-    w.end_array();
-}
-
 /// Writes `generationConfig`.
 pub(super) fn generation(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
     c.key("generationConfig").object();
@@ -227,9 +216,7 @@ pub(super) fn generation(c: &mut Writer, request: &Request<'_>, model: &str, set
         ("logprobs", sampling.top_logprobs),
     ];
     for (key, value) in numbers {
-        if let Some(value) = value {
-            c.key(key).raw(value);
-        }
+        c.optional_raw(key, value);
     }
     stops(c, request)?;
     constraint(c, request, settled)?;
@@ -256,7 +243,7 @@ fn stops(c: &mut Writer, request: &Request<'_>) -> Result<(), ApiError> {
         return Err(ApiError::field(name, message));
     }
     if !list.is_empty() {
-        strings(c.key("stopSequences"), list);
+        c.key("stopSequences").text_list(list.iter().copied());
     }
     Ok(())
 }
@@ -277,8 +264,7 @@ fn constraint(c: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> R
         // The bare choice comes back, without quotes.
         Constraint::Choice(choices) => {
             c.key("responseMimeType").string("text/x.enum").key("responseSchema").object().key("type").string("STRING");
-            strings(c.key("enum"), choices);
-            c.end_object();
+            c.key("enum").text_list(choices.iter().copied()).end_object();
         }
         Constraint::Regex(_) | Constraint::Grammar(_) | Constraint::StructuralTag(_) => {
             return Err(unsupported(request.name_of(output.field)));

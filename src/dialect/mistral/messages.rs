@@ -100,9 +100,7 @@ fn write_block(block: &Block<'_>, w: &mut Writer) -> Result<(), ApiError> {
         Content::Image { source, detail } => {
             w.object().key("type").string("image_url").key("image_url").object().key("url");
             source.write_standard_url(w).map_err(|what| block.at.refused(what))?;
-            if let Some(detail) = detail.filter(|detail| matches!(&*detail.decode(), "low" | "auto" | "high")) {
-                w.key("detail").text(detail);
-            }
+            w.optional_text("detail", detail.filter(|detail| matches!(&*detail.decode(), "low" | "auto" | "high")));
             w.end_object().end_object();
         }
         Content::File { source: Some(source), name, .. } => {
@@ -117,10 +115,7 @@ fn write_block(block: &Block<'_>, w: &mut Writer) -> Result<(), ApiError> {
             let kind = if image { "image_url" } else { "document_url" };
             w.object().key("type").string(kind).key(kind);
             source.write_standard_url(w).map_err(|what| block.at.refused(what))?;
-            if let Some(name) = name.filter(|_| !image) {
-                w.key("document_name").text(name);
-            }
-            w.end_object();
+            w.optional_text("document_name", name.filter(|_| !image)).end_object();
         }
         Content::File { id: Some(id), .. } => {
             w.object().key("type").string("file").key("file_id").text(id).end_object();
@@ -158,10 +153,7 @@ fn assistant(turn: &Turn<'_, '_>, last: bool, w: &mut Writer) -> Result<(), ApiE
 
 fn tool(turn: &Turn<'_, '_>, w: &mut Writer) -> Result<(), ApiError> {
     w.object().key("role").string("tool").key("tool_call_id").string(&fit(turn.answers()));
-    if let Some(name) = turn.name() {
-        w.key("name").text(name);
-    }
-    w.key("content");
+    w.optional_text("name", turn.name()).key("content");
     let prefix = turn.error_prefix();
     if turn.blocks.iter().all(|block| matches!(block.content, Content::Text(_))) {
         match (turn.texts()?, prefix.is_empty()) {
@@ -236,9 +228,7 @@ pub fn write_tools(request: &Request<'_>, body: &mut Body<'_>, settled: &mut Set
     w.array();
     for tool in tools.iter().filter(|tool| allowed.is_none_or(|names| names.iter().any(|name| same_text(*name, tool.name)))) {
         w.object().key("type").string("function").key("function").object().key("name").text(tool.name);
-        if let Some(description) = tool.description {
-            w.key("description").text(description);
-        }
+        w.optional_text("description", tool.description);
         let parameters = tool.parameters.unwrap_or(r#"{"type":"object","properties":{}}"#);
         let rules = if tool.strict == Some(true) { &rules::MISTRAL } else { &rules::MISTRAL_TOOL };
         match schema::adapt_tool(parameters, rules) {
@@ -250,10 +240,7 @@ pub fn write_tools(request: &Request<'_>, body: &mut Body<'_>, settled: &mut Set
             }
             None => w.key("parameters").raw(parameters),
         };
-        if let Some(strict) = tool.strict {
-            w.key("strict").flag(strict);
-        }
-        w.end_object().end_object();
+        w.optional_flag("strict", tool.strict).end_object().end_object();
     }
     w.end_array();
     body.set(Field::Tools, w.finish());

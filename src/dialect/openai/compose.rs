@@ -115,16 +115,8 @@ fn compose(request: &Request<'_>, places: &mut Vec<Place>) -> Vec<u8> {
     sampling(request, &mut w);
     tools(request, &mut w);
     output(request, &mut w);
-    for (key, value) in [("reasoning_effort", request.effort), ("user", request.user)] {
-        if let Some(text) = value {
-            w.key(key).text(text);
-        }
-    }
-    for (key, value) in [("metadata", request.metadata), ("service_tier", request.service_tier)] {
-        if let Some(raw) = value {
-            w.key(key).raw(raw);
-        }
-    }
+    w.optional_text("reasoning_effort", request.effort).optional_text("user", request.user);
+    w.optional_raw("metadata", request.metadata).optional_raw("service_tier", request.service_tier);
     for (key, raw) in &request.passed {
         w.key(key).raw(raw);
     }
@@ -145,16 +137,10 @@ fn sampling(request: &Request<'_>, w: &mut Writer) {
         ("logprobs", sampling.logprobs.then_some("true")),
         ("top_logprobs", sampling.top_logprobs),
     ] {
-        if let Some(raw) = value {
-            w.key(key).raw(raw);
-        }
+        w.optional_raw(key, value);
     }
     if !sampling.stop.is_empty() {
-        w.key("stop").array();
-        sampling.stop.iter().for_each(|text| {
-            w.text(*text);
-        });
-        w.end_array();
+        w.key("stop").text_list(sampling.stop.iter().copied());
     }
 }
 
@@ -166,10 +152,7 @@ fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) -> Vec<Pa
         Role::Assistant => "assistant",
         Role::Tool => "tool",
     };
-    w.object().key("role").string(role);
-    if let Some(name) = turn.name() {
-        w.key("name").text(name);
-    }
+    w.object().key("role").string(role).optional_text("name", turn.name());
     if turn.role() == Role::Tool {
         w.key("tool_call_id").string(turn.answers());
     }
@@ -213,11 +196,7 @@ fn message(turn: &Turn<'_, '_>, request: &Request<'_>, w: &mut Writer) -> Vec<Pa
             w.object().key("id").string(&sealed(&call.id, request)).key("type").string("function").key("function").object();
             w.key("name").text(call.name).key("arguments");
             call.write_arguments(w);
-            w.end_object();
-            if let Some(extra) = call.extra {
-                w.key("extra_content").raw(extra);
-            }
-            w.end_object();
+            w.end_object().optional_raw("extra_content", call.extra).end_object();
         }
         w.end_array();
     }
@@ -250,22 +229,14 @@ fn part(block: &Block<'_>, w: &mut Writer) {
         }
         Content::Image { source, detail } => {
             source.write_url(w.object().key("type").string("image_url").key("image_url").object().key("url"));
-            if let Some(detail) = detail {
-                w.key("detail").text(detail);
-            }
-            w.end_object().end_object();
+            w.optional_text("detail", detail).end_object().end_object();
         }
         Content::File { source, name, id } => {
             w.object().key("type").string("file").key("file").object();
             if let Some(source) = source {
                 source.write_url(w.key("file_data"));
             }
-            for (key, value) in [("filename", name), ("file_id", id)] {
-                if let Some(text) = value {
-                    w.key(key).text(text);
-                }
-            }
-            w.end_object().end_object();
+            w.optional_text("filename", name).optional_text("file_id", id).end_object().end_object();
         }
         Content::Audio { data, format } => {
             w.object().key("type").string("input_audio").key("input_audio").object();
@@ -290,16 +261,8 @@ fn tools(request: &Request<'_>, w: &mut Writer) {
     w.key("tools").array();
     for tool in &request.tools {
         w.object().key("type").string("function").key("function").object().key("name").text(tool.name);
-        if let Some(description) = tool.description {
-            w.key("description").text(description);
-        }
-        if let Some(schema) = tool.parameters {
-            w.key("parameters").raw(schema);
-        }
-        if let Some(strict) = tool.strict {
-            w.key("strict").flag(strict);
-        }
-        w.end_object().end_object();
+        w.optional_text("description", tool.description).optional_raw("parameters", tool.parameters);
+        w.optional_flag("strict", tool.strict).end_object().end_object();
     }
     w.end_array();
     if request.serial_calls {
@@ -328,31 +291,16 @@ fn tools(request: &Request<'_>, w: &mut Writer) {
 fn output(request: &Request<'_>, w: &mut Writer) {
     let Some(output) = &request.output else { return };
     match &output.constraint {
-        Constraint::JsonObject => {
-            w.key("response_format").object().key("type").string("json_object").end_object();
-        }
+        Constraint::JsonObject => w.key("response_format").object().key("type").string("json_object").end_object(),
         Constraint::JsonSchema(schema) => {
-            w.key("response_format").object().key("type").string("json_schema").key("json_schema");
-            schema.write(w);
-            w.end_object();
+            schema.write(w.key("response_format").object().key("type").string("json_schema").key("json_schema"));
+            w.end_object()
         }
-        Constraint::Choice(choices) => {
-            w.key("guided_choice").array();
-            choices.iter().for_each(|choice| {
-                w.text(*choice);
-            });
-            w.end_array();
-        }
-        Constraint::Regex(text) => {
-            w.key("guided_regex").text(*text);
-        }
-        Constraint::Grammar(text) => {
-            w.key("guided_grammar").text(*text);
-        }
-        Constraint::StructuralTag(tag) => {
-            w.key("structural_tag").string(tag);
-        }
-    }
+        Constraint::Choice(choices) => w.key("guided_choice").text_list(choices.iter().copied()),
+        Constraint::Regex(text) => w.key("guided_regex").text(*text),
+        Constraint::Grammar(text) => w.key("guided_grammar").text(*text),
+        Constraint::StructuralTag(tag) => w.key("structural_tag").string(tag),
+    };
 }
 
 #[cfg(test)]

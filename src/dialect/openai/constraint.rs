@@ -87,11 +87,7 @@ fn legacy(constraint: &Constraint<'_>, body: &mut Body<'_>) {
         Constraint::JsonSchema(schema) => body.set(Field::GuidedJson, schema.schema.as_bytes().to_vec()),
         Constraint::Choice(choices) => {
             let mut w = Writer::default();
-            w.array();
-            choices.iter().for_each(|choice| {
-                w.text(*choice);
-            });
-            w.end_array();
+            w.text_list(choices.iter().copied());
             body.set(Field::GuidedChoice, w.finish());
         }
         Constraint::Regex(regex) => body.set(Field::GuidedRegex, json_text(*regex)),
@@ -114,7 +110,7 @@ fn llama_cpp(field: Field, constraint: &Constraint<'_>, body: &mut Body<'_>) -> 
         Constraint::Regex(regex) => {
             let mut w = Writer::default();
             w.object().key("type").string("string").key("pattern").string(&format!("^(?:{})$", regex.decode())).end_object();
-            let schema = String::from_utf8(w.finish()).unwrap_or_default().into();
+            let schema = w.into_string().into();
             json_schema(&Schema { name: Text::Plain("guided_regex"), schema, strict: None, description: None }, body);
             return Ok(true);
         }
@@ -132,21 +128,12 @@ fn structured_outputs(request: &ChatRequest<'_>, constraint: &Constraint<'_>, bo
     match constraint {
         Constraint::JsonObject => w.key("json_object").flag(true),
         Constraint::JsonSchema(schema) => w.key("json").raw(&schema.schema),
-        Constraint::Choice(choices) => {
-            w.key("choice").array();
-            choices.iter().for_each(|choice| {
-                w.text(*choice);
-            });
-            w.end_array()
-        }
+        Constraint::Choice(choices) => w.key("choice").text_list(choices.iter().copied()),
         Constraint::Regex(regex) => w.key("regex").text(*regex),
         Constraint::Grammar(grammar) => w.key("grammar").text(*grammar),
         Constraint::StructuralTag(tag) => w.key("structural_tag").string(tag),
     };
-    if let Some(pattern) = request.raw(Field::GuidedWhitespacePattern) {
-        w.key("whitespace_pattern").raw(pattern);
-    }
-    w.end_object();
+    w.optional_raw("whitespace_pattern", request.raw(Field::GuidedWhitespacePattern)).end_object();
     body.set("structured_outputs", w.finish());
 }
 

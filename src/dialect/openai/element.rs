@@ -273,7 +273,7 @@ fn citation(element: &str) -> Option<Cow<'_, str>> {
     w.object().key("type").string("url_citation").key("url_citation").object();
     w.key("start_index").integer(start.unwrap_or_default()).key("end_index").integer(end.unwrap_or_default());
     w.key("url").text(url).key("title").text(title.unwrap_or(Text::Raw(""))).end_object().end_object();
-    String::from_utf8(w.finish()).ok().map(Cow::Owned)
+    Some(Cow::Owned(w.into_string()))
 }
 
 /// Members of a message or delta that are not passed on: the client gets the same from others, or they mean nothing to it.

@@ -165,10 +165,7 @@ impl<'a> Turn<'a> {
             }
             _ => {}
         }
-        if let Some(details) = details {
-            w.key("reasoning_details").raw(details);
-        }
-        w.end_object();
+        w.optional_raw("reasoning_details", details).end_object();
         Ok(())
     }
 

@@ -205,7 +205,7 @@ impl Details {
         if !self.done.is_empty() {
             self.done.push(',');
         }
-        self.done.push_str(&String::from_utf8(w.finish()).unwrap_or_default());
+        self.done.push_str(&w.into_string());
     }
 
     /// All of them, an array; `None` where there are none.

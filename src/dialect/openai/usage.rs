@@ -147,8 +147,7 @@ pub fn emit(choice: u32, json: &str, out: &mut dyn Sink) -> Result<(), Fault> {
         w.key("refusal").raw("null");
     }
     w.end_object();
-    let json = String::from_utf8(w.finish()).unwrap_or_default();
-    out.event(Event::Logprobs { choice, json: &json });
+    out.event(Event::Logprobs { choice, json: &w.into_string() });
     Ok(())
 }
 

@@ -19,11 +19,7 @@ pub(super) fn encode(request: &EmbeddingRequest<'_>, format: Format) -> Result<O
     };
     request.fixed_dimensions()?;
     let mut w = Writer::with_capacity(request.base.parsed.body().len() + 64);
-    w.object().key(texts).array();
-    for text in request.texts()? {
-        w.raw(text);
-    }
-    w.end_array();
+    w.object().key(texts).raw_list(request.texts()?);
     if format == Format::HfEmbedding {
         w.key("mode").string("embedding")
     } else {

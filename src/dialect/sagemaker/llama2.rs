@@ -45,10 +45,8 @@ pub(super) fn encode(request: &Request<'_>, target: &SageMaker) -> Result<Outgoi
     }
     w.end_array().end_array().key("parameters").object();
     w.key("max_new_tokens").integer(max_new_tokens(request, target)?);
-    for (value, key) in [(request.sampling.temperature, "temperature"), (request.sampling.top_p, "top_p")] {
-        if let Some((raw, _)) = value {
-            w.key(key).raw(raw);
-        }
+    for (key, value) in [("temperature", request.sampling.temperature), ("top_p", request.sampling.top_p)] {
+        w.optional_raw(key, value.map(|(raw, _)| raw));
     }
     w.end_object().end_object();
     Ok(Outgoing {

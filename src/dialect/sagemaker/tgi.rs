@@ -104,9 +104,7 @@ fn sampling<'a>(w: &mut Writer, request: &Request<'a>) {
         return;
     }
     for (key, value) in [("temperature", temperature), ("top_p", top_p)] {
-        if let Some((raw, _)) = value {
-            w.key(key).raw(raw);
-        }
+        w.optional_raw(key, value.map(|(raw, _)| raw));
     }
 }
 

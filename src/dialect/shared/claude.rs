@@ -358,10 +358,7 @@ impl Thought {
         if self.effort.is_none() && schema.is_none() {
             return;
         }
-        w.key("output_config").object();
-        if let Some(effort) = self.effort {
-            w.key("effort").string(effort);
-        }
+        w.key("output_config").object().optional_text("effort", self.effort.map(Text::Plain));
         if let Some(schema) = schema {
             w.key("format").object().key("type").string("json_schema").key("schema").raw(schema).end_object();
         }

@@ -42,14 +42,12 @@ pub fn adapt<'a>(schema: &'a str, rules: &Rules) -> Adapted<'a> {
     }
     let mut pass = Pass { rules, reworded: false, open: false, changed: false };
     let mut w = Writer::with_capacity(schema.len() + 256);
-    match pass.schema(&mut w, schema, 0).map(|()| String::from_utf8(w.finish())) {
-        Ok(Ok(adapted)) => {
-            let recursive = !rules.recursion && recursion::is_recursive(schema);
-            let schema = if pass.changed { Cow::Owned(adapted) } else { Cow::Borrowed(schema) };
-            Adapted { schema, reworded: pass.reworded, open: pass.open, recursive }
-        }
-        _ => unchanged,
+    if pass.schema(&mut w, schema, 0).is_err() {
+        return unchanged;
     }
+    let recursive = !rules.recursion && recursion::is_recursive(schema);
+    let schema = if pass.changed { Cow::Owned(w.into_string()) } else { Cow::Borrowed(schema) };
+    Adapted { schema, reworded: pass.reworded, open: pass.open, recursive }
 }
 
 /// Adapts the parameters of a tool, which are an object at every target. `None` where the schema is of another type.

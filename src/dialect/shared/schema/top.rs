@@ -6,6 +6,7 @@
 //! description.
 
 use super::{Member, describe, elements, members};
+use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
 use std::borrow::Cow;
@@ -53,7 +54,7 @@ pub(super) fn plain(schema: &str) -> Option<String> {
     }
     fold.write(&mut w);
     w.end_object();
-    String::from_utf8(w.finish()).ok()
+    Some(w.into_string())
 }
 
 impl Fold {
@@ -128,26 +129,14 @@ impl Fold {
         for (name, schemas) in &self.properties {
             w.key(name);
             match schemas.as_slice() {
-                [one] => {
-                    w.raw(one);
-                }
-                several => {
-                    w.object().key("anyOf").array();
-                    several.iter().for_each(|schema| {
-                        w.raw(schema);
-                    });
-                    w.end_array().end_object();
-                }
-            }
+                [one] => w.raw(one),
+                several => w.object().key("anyOf").raw_list(several.iter().map(String::as_str)).end_object(),
+            };
         }
         w.end_object();
         let known = |name: &&String| self.properties.iter().any(|(property, _)| property == *name);
         if self.required.iter().any(|name| known(&name)) {
-            w.key("required").array();
-            self.required.iter().filter(known).for_each(|name| {
-                w.string(name);
-            });
-            w.end_array();
+            w.key("required").text_list(self.required.iter().filter(known).map(|name| Text::Plain(name)));
         }
     }
 }
