@@ -20,6 +20,7 @@ use crate::yaml::section::Section;
 use crate::yaml::value::At;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use openai::quirks::Quirks;
+use shared::params::Settled;
 use shared::schema::rules::Rules;
 use std::borrow::Cow;
 
@@ -165,6 +166,14 @@ pub struct Outgoing {
     pub framing: Framing,
     /// Reads the answer to this very request.
     pub decoder: Box<dyn Decoder>,
+}
+
+impl Outgoing {
+    /// A request without headers of its own, whose answer streams as server-sent events.
+    pub fn new(path: impl Into<String>, body: impl Into<Slices>, settled: Settled, decoder: Box<dyn Decoder>) -> Self {
+        let Settled { dropped, adjusted, .. } = settled;
+        Self { path: path.into(), body: body.into(), headers: Vec::new(), dropped, adjusted, framing: Framing::Sse, decoder }
+    }
 }
 
 /// The decoder of an attempt whose decoder is in use.

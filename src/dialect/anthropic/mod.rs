@@ -66,15 +66,7 @@ impl Seat<'_> {
     /// A 400 that names what the model cannot take.
     pub fn outgoing(&self, request: &Request<'_>, path: String, headers: Vec<(HeaderName, HeaderValue)>) -> Result<Outgoing, ApiError> {
         let encoded = encode::body(request, self)?;
-        Ok(Outgoing {
-            path,
-            body: surrogate::repair(encoded.body).into(),
-            headers,
-            dropped: encoded.settled.dropped,
-            adjusted: encoded.settled.adjusted,
-            framing: Framing::Sse,
-            decoder: encoded.decoder,
-        })
+        Ok(Outgoing { headers, ..Outgoing::new(path, surrogate::repair(encoded.body), encoded.settled, encoded.decoder) })
     }
 }
 
@@ -207,15 +199,8 @@ pub(in crate::dialect) fn native(
     } else {
         body
     };
-    Ok(Outgoing {
-        path,
-        body,
-        headers,
-        dropped: settled.dropped,
-        adjusted: settled.adjusted,
-        framing: if seat.host == Host::Bedrock { Framing::AwsInvoke } else { Framing::Sse },
-        decoder: splice::decoder(counting),
-    })
+    let framing = if seat.host == Host::Bedrock { Framing::AwsInvoke } else { Framing::Sse };
+    Ok(Outgoing { headers, framing, ..Outgoing::new(path, body, settled, splice::decoder(counting)) })
 }
 
 /// The rules of a Claude model for an answer and strict tools, and for other tools.

@@ -205,15 +205,9 @@ impl Bedrock {
         let operation = if request.stream { "converse-stream" } else { "converse" };
         // Thinking has to come back with a call of the client's tools only.
         let decoder = decode::Converse::new(family, toolbox.content_tool(), thinks && toolbox.calls);
-        Ok(Outgoing {
-            path: format!("/model/{}/{operation}", percent::segment(request.model)),
-            body: surrogate::repair(w.finish()).into(),
-            headers: Vec::new(),
-            dropped: settled.dropped,
-            adjusted: settled.adjusted,
-            framing: Framing::AwsEventStream,
-            decoder: toolbox.around(decoder),
-        })
+        let path = format!("/model/{}/{operation}", percent::segment(request.model));
+        let outgoing = Outgoing::new(path, surrogate::repair(w.finish()), settled, toolbox.around(decoder));
+        Ok(Outgoing { framing: Framing::AwsEventStream, ..outgoing })
     }
 }
 

@@ -8,7 +8,6 @@ use crate::dialect::shared::names::ShortNames;
 use crate::dialect::shared::params::{Policy, Settled, settle, temperature, unsupported};
 use crate::dialect::shared::schema::{self, rules};
 use crate::error::ApiError;
-use crate::frame::Framing;
 use crate::json::surrogate;
 use crate::json::write::Writer;
 use crate::llm::constraint::Constraint;
@@ -69,15 +68,8 @@ fn generate(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, A
     generation(&mut w, request, model, &mut settled)?;
     labels(&mut w, request, location.is_some(), &mut settled)?;
     w.end_object();
-    Ok(Outgoing {
-        path: path(location, model, if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" }),
-        body: surrogate::repair(w.finish()).into(),
-        headers: Vec::new(),
-        dropped: settled.dropped,
-        adjusted: settled.adjusted,
-        framing: Framing::Sse,
-        decoder: Box::new(GeminiDecoder::default()),
-    })
+    let path = path(location, model, if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" });
+    Ok(Outgoing::new(path, surrogate::repair(w.finish()), settled, Box::new(GeminiDecoder::default())))
 }
 
 /// Writes the request that counts the tokens of a prompt. AI Studio takes instructions and tools only inside of a whole
@@ -100,15 +92,8 @@ fn count_tokens(request: &Request<'_>, location: Option<&str>) -> Result<Outgoin
         w.end_object();
     }
     w.end_object();
-    Ok(Outgoing {
-        path: path(location, model, "countTokens"),
-        body: surrogate::repair(w.finish()).into(),
-        headers: Vec::new(),
-        dropped: Vec::new(),
-        adjusted: Vec::new(),
-        framing: Framing::Sse,
-        decoder: Box::new(count::Decoder),
-    })
+    let path = path(location, model, "countTokens");
+    Ok(Outgoing::new(path, surrogate::repair(w.finish()), Settled::default(), Box::new(count::Decoder)))
 }
 
 fn path(location: Option<&str>, model: &str, operation: &str) -> String {

@@ -9,7 +9,6 @@ use crate::dialect::shared::think;
 use crate::dialect::shared::unwrap::UnwrapChoice;
 use crate::dialect::{self, Outgoing};
 use crate::error::ApiError;
-use crate::frame::Framing;
 use crate::hex;
 use crate::json::envelope::ScanError;
 use crate::json::text::Text;
@@ -227,15 +226,7 @@ impl<'a> Draft<'a> {
         if unwrap_choice {
             decoder = Box::new(UnwrapChoice::new(decoder));
         }
-        Outgoing {
-            path: quirks::path(&quirks.path, request.model),
-            body: self.body.finish(),
-            headers: Vec::new(),
-            dropped: self.settled.dropped,
-            adjusted: self.settled.adjusted,
-            framing: Framing::Sse,
-            decoder,
-        }
+        Outgoing::new(quirks::path(&quirks.path, request.model), self.body.finish(), self.settled, decoder)
     }
 }
 

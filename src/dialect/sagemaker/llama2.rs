@@ -6,7 +6,7 @@ use super::tgi::max_new_tokens;
 use crate::dialect::shared::params::{self, Policy};
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
-use crate::frame::{Frame, Framing};
+use crate::frame::Frame;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::event::{Event, Finish, Sink};
@@ -49,15 +49,8 @@ pub(super) fn encode(request: &Request<'_>, target: &SageMaker) -> Result<Outgoi
         w.optional_raw(key, value.map(|(raw, _)| raw));
     }
     w.end_object().end_object();
-    Ok(Outgoing {
-        path: String::new(),
-        body: w.finish().into(),
-        headers: vec![(CUSTOM_ATTRIBUTES, HeaderValue::from_static("accept_eula=true"))],
-        dropped: settled.dropped,
-        adjusted: settled.adjusted,
-        framing: Framing::AwsSse,
-        decoder: Box::new(Llama2),
-    })
+    let headers = vec![(CUSTOM_ATTRIBUTES, HeaderValue::from_static("accept_eula=true"))];
+    Ok(Outgoing { headers, ..Outgoing::new("", w.finish(), settled, Box::new(Llama2)) })
 }
 
 struct Llama2;

@@ -6,7 +6,7 @@ use super::prompt::{LLAMA3_END, Template};
 use crate::dialect::shared::params::{self, Policy};
 use crate::dialect::{self, Decoder, Outgoing};
 use crate::error::ApiError;
-use crate::frame::{Frame, Framing};
+use crate::frame::Frame;
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
@@ -76,15 +76,8 @@ pub(super) fn encode(request: &Request<'_>, target: &SageMaker) -> Result<Outgoi
     grammar(&mut w, request)?;
     w.key("details").flag(true).key("return_full_text").flag(false).end_object();
     w.key("stream").flag(request.stream).end_object();
-    Ok(Outgoing {
-        path: String::new(),
-        body: w.finish().into(),
-        headers: Vec::new(),
-        dropped: settled.dropped,
-        adjusted: settled.adjusted,
-        framing: Framing::AwsSse,
-        decoder: Box::new(Tgi { trim: Trim::new(stops), has_content: false, finished: false }),
-    })
+    let decoder = Tgi { trim: Trim::new(stops), has_content: false, finished: false };
+    Ok(Outgoing::new("", w.finish(), settled, Box::new(decoder)))
 }
 
 /// The limit on the answer's tokens.

@@ -4,7 +4,7 @@
 use super::params::{self, Settled};
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
-use crate::frame::{Frame, Framing};
+use crate::frame::Frame;
 use crate::json::slices::Slices;
 use crate::json::walk;
 use crate::llm::embeddings::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT};
@@ -131,14 +131,6 @@ impl EmbeddingRequest<'_> {
 
     /// A request whose answer comes whole and is read by `read`.
     pub fn outgoing(&self, path: String, body: impl Into<Slices>, settled: Settled, read: Read) -> Outgoing {
-        Outgoing {
-            path,
-            body: body.into(),
-            headers: Vec::new(),
-            dropped: settled.dropped,
-            adjusted: settled.adjusted,
-            framing: Framing::Sse,
-            decoder: Box::new(Whole::new(self, read)),
-        }
+        Outgoing::new(path, body, settled, Box::new(Whole::new(self, read)))
     }
 }

@@ -5,7 +5,6 @@
 use super::quirks::Quirks;
 use crate::dialect::Outgoing;
 use crate::error::ApiError;
-use crate::frame::Framing;
 use crate::llm::responses::ResponsesRequest;
 
 mod decode;
@@ -20,15 +19,8 @@ const PATH: &str = "/responses";
 /// A 400 that names a setting of the route's that is lost, where the route refuses that, or instructions that are no text.
 pub(super) fn encode(request: &ResponsesRequest<'_>, quirks: &Quirks) -> Result<Outgoing, ApiError> {
     let (body, settled) = splice::body(request)?;
-    Ok(Outgoing {
-        path: PATH.to_owned(),
-        body,
-        headers: Vec::new(),
-        dropped: settled.dropped,
-        adjusted: settled.adjusted,
-        framing: Framing::Sse,
-        decoder: Box::new(decode::Decoder::new(quirks.completion_excludes_reasoning, request.functions.clone())),
-    })
+    let decoder = decode::Decoder::new(quirks.completion_excludes_reasoning, request.functions.clone());
+    Ok(Outgoing::new(PATH, body, settled, Box::new(decoder)))
 }
 
 #[cfg(test)]
