@@ -187,10 +187,6 @@ impl Decoder for Spent {
     fn whole(&mut self, _: &[u8], _: &mut dyn Sink) -> Result<(), Fault> {
         Err(Fault::Truncated)
     }
-
-    fn end(&mut self, _: &mut dyn Sink) -> Result<(), Fault> {
-        Err(Fault::Truncated)
-    }
 }
 
 /// Reads one answer, a state machine over frames. Thrown away with its attempt.
@@ -203,11 +199,13 @@ pub trait Decoder: Send + Sync {
         false
     }
 
-    /// Reads one frame of a stream.
+    /// Reads one frame of a stream. By default the answer is not one.
     ///
     /// # Errors
     /// A [`Fault`] ends the answer; what was said before it stands.
-    fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault>;
+    fn frame(&mut self, _frame: Frame<'_>, _out: &mut dyn Sink) -> Result<(), Fault> {
+        Err(Fault::Broken("a stream in place of a whole answer".into()))
+    }
 
     /// Reads a whole buffered answer.
     ///
@@ -219,7 +217,9 @@ pub trait Decoder: Send + Sync {
     ///
     /// # Errors
     /// [`Fault::Truncated`] where the protocol's own end is missing.
-    fn end(&mut self, out: &mut dyn Sink) -> Result<(), Fault>;
+    fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
+        Err(Fault::Truncated)
+    }
 }
 
 /// The error that a frame or a body holds, which its dialect could not read as a part of an answer. Every dialect has the

@@ -6,7 +6,6 @@ use super::tgi::max_new_tokens;
 use crate::dialect::shared::params::{self, Policy};
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
-use crate::frame::Frame;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::event::{Event, Finish, Sink};
@@ -73,10 +72,6 @@ enum Generation<'a> {
 }
 
 impl Decoder for Llama2 {
-    fn frame(&mut self, _frame: Frame<'_>, _out: &mut dyn Sink) -> Result<(), Fault> {
-        Err(Fault::Broken("a stream from a container that cannot stream".into()))
-    }
-
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
         let broken = || Fault::Broken("the answer is not JSON of this protocol".into());
         // One dialog was sent; newer containers answer with its element alone.
@@ -90,9 +85,5 @@ impl Decoder for Llama2 {
         out.event(Event::Content { choice: 0, text: Text::Plain(text.strip_prefix(' ').unwrap_or(text)) });
         out.event(Event::Finish { choice: 0, reason: Finish::Stop });
         Ok(())
-    }
-
-    fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
-        Err(Fault::Truncated)
     }
 }

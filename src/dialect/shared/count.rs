@@ -1,7 +1,6 @@
 //! The answers of providers that count the tokens of a prompt.
 
 use crate::dialect;
-use crate::frame::Frame;
 use crate::llm::event::{Event, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::usage::Usage;
@@ -18,17 +17,9 @@ struct Wire {
 }
 
 impl dialect::Decoder for Decoder {
-    fn frame(&mut self, _frame: Frame<'_>, _out: &mut dyn Sink) -> Result<(), Fault> {
-        Err(Fault::Broken("a count of tokens is no stream".into()))
-    }
-
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
         let Wire { input_tokens } = serde_json::from_slice(body).map_err(|_| Fault::Broken("the answer is no count of tokens".into()))?;
         out.event(Event::Usage(Usage { prompt: input_tokens, ..Usage::default() }));
-        Ok(())
-    }
-
-    fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
         Ok(())
     }
 }

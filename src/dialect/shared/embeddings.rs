@@ -4,7 +4,6 @@
 use super::params::{self, Settled};
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
-use crate::frame::Frame;
 use crate::json::slices::Slices;
 use crate::json::walk;
 use crate::llm::embeddings::{DIMENSIONS, ENCODING_FORMAT, EmbeddingRequest, INPUT};
@@ -72,10 +71,6 @@ impl Decoder for Whole {
         self.counted = value.and_then(|value| value.to_str().ok()?.trim().parse().ok());
     }
 
-    fn frame(&mut self, _: Frame<'_>, _: &mut dyn Sink) -> Result<(), Fault> {
-        Err(Fault::Broken("embeddings came as a stream".into()))
-    }
-
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
         let text = simdutf8::basic::from_utf8(body).map_err(|_| Fault::Broken("the provider's answer is not UTF-8".into()))?;
         let mut answer = (self.read)(text)?;
@@ -101,10 +96,6 @@ impl Decoder for Whole {
             out.event(Event::Usage(Usage { prompt, ..Usage::default() }));
         }
         Ok(())
-    }
-
-    fn end(&mut self, _: &mut dyn Sink) -> Result<(), Fault> {
-        Err(Fault::Truncated)
     }
 }
 
