@@ -10,6 +10,7 @@
 
 use super::error::WireError;
 use crate::dialect;
+use crate::dialect::bedrock::error::failure;
 use crate::dialect::shared::blocks::{Blocks, CLAUDE, Kind, citation};
 use crate::frame::Frame;
 use crate::json::text::{Text, raw_text};
@@ -23,6 +24,8 @@ use std::borrow::Cow;
 
 /// Reads one answer.
 pub struct Decoder {
+    /// The answer passes as it comes, and is only read for what the gateway has to know of it.
+    is_native: bool,
     blocks: Blocks,
     /// The message's id.
     id: Option<Box<str>>,
@@ -37,7 +40,12 @@ impl Decoder {
     /// arguments; `returns_thinking` where thinking has to come back with a call.
     pub fn new(content_tool: Option<&'static str>, returns_thinking: bool) -> Self {
         let blocks = Blocks::new(content_tool, returns_thinking.then_some(CLAUDE));
-        Self { blocks, id: None, usage: WireUsage::default(), stop: None, stop_detail: None }
+        Self { is_native: false, blocks, id: None, usage: WireUsage::default(), stop: None, stop_detail: None }
+    }
+
+    /// A decoder for an answer that passes as it comes.
+    pub fn native() -> Self {
+        Self { is_native: true, ..Self::new(None, false) }
     }
 
     /// Reads one event, whatever it came framed in.
@@ -214,11 +222,15 @@ impl Decoder {
 }
 
 impl dialect::Decoder for Decoder {
+    fn is_native(&self) -> bool {
+        self.is_native
+    }
+
     fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         match frame {
             Frame::Sse { data: "", .. } => Ok(()),
             Frame::Sse { data, .. } => self.event(data, out),
-            Frame::Aws { .. } => Err(broken("not a server-sent event")),
+            Frame::Aws { .. } => failure(frame).map_or(Ok(()), Err), // an event that is not known yet is skipped
         }
     }
 

@@ -5,8 +5,9 @@
 
 use crate::dialect::shared::blame::Names;
 use crate::dialect::shared::claude::{ClaudeKeys, DEFAULT_MAX_TOKENS, StructuredOutput};
+use crate::dialect::shared::count;
 use crate::dialect::shared::schema::rules::{self, Rules};
-use crate::dialect::{Configure, Dialect, Outgoing, Setup};
+use crate::dialect::{Configure, Decoder, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::frame::Framing;
 use crate::json::surrogate;
@@ -200,7 +201,8 @@ pub(in crate::dialect) fn native(
         body
     };
     let framing = if seat.host == Host::Bedrock { Framing::AwsInvoke } else { Framing::Sse };
-    Ok(Outgoing { headers, framing, ..Outgoing::new(path, body, settled, splice::decoder(counting)) })
+    let decoder: Box<dyn Decoder> = if counting { Box::new(count::Decoder) } else { Box::new(decode::Decoder::native()) };
+    Ok(Outgoing { headers, framing, ..Outgoing::new(path, body, settled, decoder) })
 }
 
 /// The rules of a Claude model for an answer and strict tools, and for other tools.

@@ -2,23 +2,17 @@
 //! elsewhere and what the route sets. Signatures of thinking are bound to everything before them, so that no other byte may
 //! change. The answer passes as it comes, and is only read for what the gateway has to know of it.
 
-use super::decode::Decoder;
 use super::encode::{self, opaque};
 use super::{Host, Seat};
-use crate::dialect::bedrock::error::exception;
 use crate::dialect::shared::claude::{Model, Sampling, Thought};
 use crate::dialect::shared::params::{Settled, temperature};
 use crate::dialect::shared::sealed::{is_sealed, without};
-use crate::dialect::{self, shared};
 use crate::error::ApiError;
-use crate::frame::Frame;
 use crate::json::slices::Slices;
 use crate::json::splice::{Element, Splice, elements};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::json::write::Writer;
-use crate::llm::event::Sink;
-use crate::llm::failure::Fault;
 use crate::llm::field::Field;
 use crate::llm::messages::MessagesRequest;
 use crate::llm::request::{Authority, Effort};
@@ -349,45 +343,6 @@ fn content_of(message: &str) -> Result<Option<(usize, &str)>, ApiError> {
         })?;
     }
     Ok(content)
-}
-
-/// Reads an answer that passes as it comes.
-pub(super) struct Native(Decoder);
-
-impl Native {
-    /// For one answer.
-    pub(super) fn new() -> Self {
-        Self(Decoder::new(None, false))
-    }
-}
-
-impl dialect::Decoder for Native {
-    fn is_native(&self) -> bool {
-        true
-    }
-
-    fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-        match frame {
-            Frame::Aws { message_type: "exception" | "error", kind, error_message, payload } => {
-                Err(Fault::Provider(exception(kind, error_message, payload)))
-            }
-            Frame::Aws { .. } => Ok(()), // an event that is not known yet
-            sse => self.0.frame(sse, out),
-        }
-    }
-
-    fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
-        self.0.whole(body, out)
-    }
-
-    fn end(&mut self, out: &mut dyn Sink) -> Result<(), Fault> {
-        self.0.end(out)
-    }
-}
-
-/// The decoder of a counter, or of an answer.
-pub(super) fn decoder(counting: bool) -> Box<dyn dialect::Decoder> {
-    if counting { Box::new(shared::count::Decoder) } else { Box::new(Native::new()) }
 }
 
 #[cfg(test)]

@@ -131,10 +131,7 @@ impl Decoder for Converse {
         match frame {
             _ if self.ended => Ok(()),
             Frame::Aws { message_type: "event", kind, payload, .. } => self.event(kind, payload, out),
-            Frame::Aws { message_type: "exception" | "error", kind, error_message, payload } => {
-                Err(Fault::Provider(error::exception(kind, error_message, payload)))
-            }
-            _ => Err(Fault::Broken("a frame that is neither an event nor an exception".into())),
+            _ => Err(error::failure(frame).unwrap_or(Fault::Broken("a frame that is neither an event nor an exception".into()))),
         }
     }
 

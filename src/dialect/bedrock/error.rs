@@ -2,7 +2,8 @@
 
 use crate::dialect::shared::blame::Names;
 use crate::dialect::shared::refusal;
-use crate::llm::failure::{FailureClass, ProviderError};
+use crate::frame::Frame;
+use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use http::HeaderMap;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -75,8 +76,17 @@ pub(in crate::dialect) fn read(status: u16, headers: &HeaderMap, body: &[u8]) ->
     ProviderError { class, message, param: None, retry_after: refusal::from_headers(headers) }
 }
 
-/// The failure that an exception in a stream means.
-pub(in crate::dialect) fn exception(kind: &str, message: &str, payload: &[u8]) -> ProviderError {
+/// The failure that a frame of an event stream is; `None` for an event.
+pub(in crate::dialect) fn failure(frame: Frame<'_>) -> Option<Fault> {
+    match frame {
+        Frame::Aws { message_type: "exception" | "error", kind, error_message, payload } => {
+            Some(Fault::Provider(exception(kind, error_message, payload)))
+        }
+        _ => None,
+    }
+}
+
+fn exception(kind: &str, message: &str, payload: &[u8]) -> ProviderError {
     let wire: WireError<'_> = serde_json::from_slice(payload).unwrap_or_default();
     let message = match (wire.message(), message) {
         (Some(text), _) => text.to_owned(),

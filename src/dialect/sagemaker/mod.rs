@@ -199,10 +199,7 @@ impl Decoder for Container {
 
     fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         match frame {
-            Frame::Aws { message_type: "exception" | "error", kind, error_message, payload } => {
-                Err(Fault::Provider(bedrock::error::exception(kind, error_message, payload)))
-            }
-            Frame::Aws { .. } => Ok(()), // an event that is not known yet
+            Frame::Aws { .. } => bedrock::error::failure(frame).map_or(Ok(()), Err), // an event that is not known yet is skipped
             sse => self.0.frame(sse, out),
         }
     }
