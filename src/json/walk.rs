@@ -60,13 +60,7 @@ pub fn inner_members(json: &str) -> Result<Members<'_>, ScanError> {
 /// # Errors
 /// When it is not an object.
 pub fn member<'a>(object: &'a str, name: &str) -> Result<Option<&'a str>, ScanError> {
-    let mut members = inner_members(object)?;
-    while let Some((key, value)) = members.next()? {
-        if key.is(name) {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
+    inner_members(object)?.find(name)
 }
 
 impl<'a> Members<'a> {
@@ -83,6 +77,31 @@ impl<'a> Members<'a> {
             Ok(None) => Ok(None),
             Err(error) => Err(error.locate(text.as_bytes())),
         }
+    }
+
+    /// The value of the next member of this name.
+    ///
+    /// # Errors
+    /// The first problem before it.
+    pub fn find(mut self, name: &str) -> Result<Option<&'a str>, ScanError> {
+        while let Some((key, value)) = self.next()? {
+            if key.is(name) {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The remaining members.
+    ///
+    /// # Errors
+    /// The first problem and its position.
+    pub fn rest(mut self) -> Result<Vec<(Key<'a>, &'a str)>, ScanError> {
+        let mut all = Vec::new();
+        while let Some(member) = self.next()? {
+            all.push(member);
+        }
+        Ok(all)
     }
 }
 

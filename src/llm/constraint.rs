@@ -163,13 +163,8 @@ fn guided(field: Field, raw: &str) -> Result<Schema<'_>, ApiError> {
 /// The members of an object that are not null, in the order of its text.
 fn members(field: Field, raw: &str) -> Result<Vec<(Cow<'_, str>, &str)>, ApiError> {
     let bad = |e: crate::json::envelope::ScanError| ApiError::field(field.name(), format!("`{}`: {}", field.name(), e.what));
-    let (mut out, mut members) = (Vec::new(), walk::members(raw).map_err(bad)?);
-    while let Some((key, value)) = members.next().map_err(bad)? {
-        if value != "null" && value != "false" {
-            out.push((key.decode(), value));
-        }
-    }
-    Ok(out)
+    let members = walk::members(raw).and_then(walk::Members::rest).map_err(bad)?;
+    Ok(members.into_iter().filter(|(_, value)| !matches!(*value, "null" | "false")).map(|(key, value)| (key.decode(), value)).collect())
 }
 
 /// vLLM's form from 0.12 on: one kind of constraint as a member; others of its members are options.

@@ -110,11 +110,6 @@ impl<'a> EmbeddingRequest<'a> {
         if raw.starts_with('"') {
             return Ok(vec![raw]);
         }
-        let bad = |e| ApiError::field(INPUT, format!("`input`: {e}"));
-        let (mut items, mut out) = (walk::elements(raw).map_err(bad)?, Vec::with_capacity(self.input.count));
-        while let Some(item) = items.next().map_err(bad)? {
-            out.push(item);
-        }
-        Ok(out)
+        walk::elements(raw).and_then(walk::Elements::rest).map_err(|e| ApiError::field(INPUT, format!("`input`: {e}")))
     }
 }

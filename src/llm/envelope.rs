@@ -227,14 +227,8 @@ impl Parsed {
 
     /// Whether the client wants usage in its stream.
     pub fn include_usage(&self) -> bool {
-        #[derive(serde::Deserialize)]
-        struct Options {
-            include_usage: Option<bool>,
-        }
-        self.raw(Field::StreamOptions)
-            .and_then(|raw| serde_json::from_str::<Options>(raw).ok())
-            .and_then(|o| o.include_usage)
-            .unwrap_or(false)
+        let options = self.raw(Field::StreamOptions);
+        options.and_then(|raw| walk::member(raw, "include_usage").ok().flatten()) == Some("true")
     }
 }
 
@@ -440,12 +434,7 @@ impl<'a> ChatRequest<'a> {
 }
 
 fn is_text_format(raw: &str) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Format<'a> {
-        #[serde(borrow, default)]
-        r#type: Cow<'a, str>,
-    }
-    serde_json::from_str::<Format<'_>>(raw).is_ok_and(|format| format.r#type == "text")
+    walk::member(raw, "type").ok().flatten().and_then(walk::string).is_some_and(|kind| kind.decode() == "text")
 }
 
 /// Whether a member of the client's speaks to the gateway and never goes upstream.

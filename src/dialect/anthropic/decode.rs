@@ -14,6 +14,7 @@ use crate::dialect::bedrock::error::failure;
 use crate::dialect::shared::blocks::{Blocks, CLAUDE, Kind, citation};
 use crate::frame::Frame;
 use crate::json::text::{Text, raw_text};
+use crate::json::walk;
 use crate::llm::event::{Citation, Event, Page, RawBlock, Sink, Source};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
 use crate::llm::usage::Usage;
@@ -273,23 +274,13 @@ fn read_citation(raw: &RawValue) -> Citation<'_> {
 
 /// The block of an event, all of it.
 fn raw_event(data: &str) -> Option<&str> {
-    #[derive(Deserialize)]
-    struct Start<'a> {
-        #[serde(borrow)]
-        content_block: &'a RawValue,
-    }
-    serde_json::from_str(data).ok().map(|start: Start<'_>| start.content_block.get())
+    walk::member(data, "content_block").ok()?
 }
 
 /// A block of a message, all of it.
 fn raw_block(message: &[u8], index: u64) -> Option<&str> {
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        content: Vec<&'a RawValue>,
-    }
-    let message: Message<'_> = serde_json::from_slice(message).ok()?;
-    message.content.get(index as usize).map(|block| block.get())
+    let content = walk::member(str::from_utf8(message).ok()?, "content").ok()??;
+    walk::inner_elements(content).ok()?.rest().ok()?.get(index as usize).copied()
 }
 
 /// What the stop reason leaves open.

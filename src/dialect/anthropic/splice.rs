@@ -287,13 +287,7 @@ impl<'a> Edits<'a, '_> {
 /// The raw value of a member of an object; `None` where it is absent or null.
 fn member<'a>(object: Option<&'a str>, name: &str) -> Result<Option<&'a str>, ApiError> {
     let Some(object) = object.filter(|raw| raw.starts_with('{')) else { return Ok(None) };
-    let mut members = walk::inner_members(object)?;
-    while let Some((key, raw)) = members.next()? {
-        if key.is(name) {
-            return Ok(Some(raw).filter(|raw| *raw != "null"));
-        }
-    }
-    Ok(None)
+    Ok(walk::member(object, name)?.filter(|raw| *raw != "null"))
 }
 
 /// The `type` of an object.

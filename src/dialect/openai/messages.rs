@@ -211,15 +211,9 @@ impl State {
         if !call.starts_with('{') || !state::may_be_in(call) {
             return Ok(Self::default());
         }
-        let mut members = walk::inner_members(call)?;
-        while let Some((key, value)) = members.next()? {
-            if key.is("id") {
-                let text = walk::string(value).map(Text::decode).unwrap_or_default();
-                let opened = request.seal.and_then(|seal| seal.open(&text));
-                return Ok(opened.map_or_else(Self::default, |(id, state)| Self { id: Some(id), returned: returned::State::of(&state) }));
-            }
-        }
-        Ok(Self::default())
+        let id = walk::member(call, "id")?.and_then(walk::string).map(Text::decode).unwrap_or_default();
+        let opened = request.seal.and_then(|seal| seal.open(&id));
+        Ok(opened.map_or_else(Self::default, |(id, state)| Self { id: Some(id), returned: returned::State::of(&state) }))
     }
 }
 

@@ -161,13 +161,8 @@ impl Details {
     }
 
     fn element(&mut self, json: &str, whole: bool) -> Result<(), ScanError> {
-        let mut element = Vec::new();
-        let mut members = walk::inner_members(json)?;
-        while let Some((key, value)) = members.next()? {
-            if value != "null" {
-                element.push((key.decode().into_owned(), value.to_owned()));
-            }
-        }
+        let members = walk::inner_members(json)?.rest()?.into_iter().filter(|(_, value)| *value != "null");
+        let element: Vec<_> = members.map(|(key, value)| (key.decode().into_owned(), value.to_owned())).collect();
         let kind = member(&element, "type");
         let continues = matches!(kind, "\"reasoning.text\"" | "\"reasoning.summary\"")
             && kind == member(&self.open, "type")

@@ -31,13 +31,8 @@ pub(super) fn encode(request: &EmbeddingRequest<'_>, format: Format) -> Result<O
 
 /// `{"embedding":[[…],…]}`.
 fn read_hf(json: &str) -> Result<Answer<'_>, Fault> {
-    let mut members = walk::members(json).map_err(|_| no_list())?;
-    while let Some((key, value)) = members.next().map_err(|_| no_list())? {
-        if key.is("embedding") {
-            return read_list(value);
-        }
-    }
-    Err(no_list())
+    let list = walk::members(json).and_then(|members| members.find("embedding"));
+    read_list(list.ok().flatten().ok_or_else(no_list)?)
 }
 
 /// `[[…],…]`; a container that got one text may leave the outer brackets out. One that does not pool (Hugging Face's

@@ -133,13 +133,7 @@ fn grammar(w: &mut Writer, request: &Request<'_>) -> Result<(), ApiError> {
 
 /// "Grammar must have a 'properties' field": TGI refuses every other schema.
 fn has_properties(schema: &str) -> bool {
-    let Ok(mut members) = walk::members(schema) else { return false };
-    while let Ok(Some((key, _))) = members.next() {
-        if key.is("properties") {
-            return true;
-        }
-    }
-    false
+    walk::members(schema).and_then(|members| members.find("properties")).is_ok_and(|found| found.is_some())
 }
 
 /// A chunk of a stream, or a whole answer.

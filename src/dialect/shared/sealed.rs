@@ -13,12 +13,8 @@ pub fn is_sealed(element: &str, kind: &str, member: &str) -> Result<bool, ApiErr
     if !element.starts_with('{') || !state::may_be_in(element) {
         return Ok(false);
     }
-    let mut sealed = false;
-    let mut members = walk::inner_members(element)?;
-    while let Some((key, value)) = members.next()? {
-        sealed |= key.is(member) && walk::string(value).is_some_and(|text| text.decode().starts_with(MARK));
-    }
-    Ok(sealed && is_kind(element, kind)?)
+    let text = walk::member(element, member)?.and_then(walk::string);
+    Ok(text.is_some_and(|text| text.decode().starts_with(MARK)) && is_kind(element, kind)?)
 }
 
 /// Whether an element of a conversation is an object of this type.
@@ -26,14 +22,8 @@ pub fn is_sealed(element: &str, kind: &str, member: &str) -> Result<bool, ApiErr
 /// # Errors
 /// Where it cannot be read.
 pub fn is_kind(element: &str, kind: &str) -> Result<bool, ApiError> {
-    let mut is_kind = false;
-    if element.starts_with('{') {
-        let mut members = walk::inner_members(element)?;
-        while let Some((key, value)) = members.next()? {
-            is_kind |= key.is("type") && walk::string(value).is_some_and(|text| text.decode() == kind);
-        }
-    }
-    Ok(is_kind)
+    let found = if element.starts_with('{') { walk::member(element, "type")? } else { None };
+    Ok(found.and_then(walk::string).is_some_and(|text| text.decode() == kind))
 }
 
 /// The array without the elements that `is_removed`; `None` where all of them stay.

@@ -73,14 +73,8 @@ fn chosen(json: &str) -> Option<Text<'_>> {
     if let Ok(text) = serde_json::from_str(json.trim()) {
         return Some(text);
     }
-    let mut members = walk::members(json).ok()?;
-    let mut found = None;
-    while let Some((key, value)) = members.next().ok()? {
-        if key.is(CHOICE_KEY) {
-            found = walk::string(value);
-        }
-    }
-    found
+    let members = walk::members(json).ok()?.rest().ok()?;
+    members.into_iter().rfind(|(key, _)| key.is(CHOICE_KEY)).and_then(|(_, value)| walk::string(value))
 }
 
 #[cfg(test)]

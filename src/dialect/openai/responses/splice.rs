@@ -230,7 +230,7 @@ impl<'a> Edits<'a, '_> {
 
 /// Whether an object has a member of this name that is not null.
 fn has(object: &str, name: &str) -> bool {
-    all_members(object).is_ok_and(|members| members.iter().any(|(key, value)| key.is(name) && *value != "null"))
+    walk::members(object).and_then(|members| members.find(name)).is_ok_and(|found| found.is_some_and(|value| value != "null"))
 }
 
 /// The items without the reasoning that the gateway sealed for another provider, or without any; `None` where there is none.
@@ -262,11 +262,11 @@ fn flatten(json: &str, tools: bool, w: &mut Writer) -> Result<(), ScanError> {
             w.end_array();
         }
         Some(b'{') => {
-            let mut own = all_members(json)?;
+            let mut own = walk::members(json)?.rest()?;
             let kind = own.iter().find(|(key, _)| key.is("type")).and_then(|(_, value)| walk::string(value));
             let kind = kind.map(Text::decode).unwrap_or_default();
             let inside = match own.iter().position(|(key, value)| key.is(&kind) && value.starts_with('{')) {
-                Some(at) => all_members(own.remove(at).1)?,
+                Some(at) => walk::members(own.remove(at).1)?.rest()?,
                 None => Vec::new(),
             };
             let is_lax = tools && kind == "function" && !inside.is_empty() && !inside.iter().any(|(key, _)| key.is("strict"));
@@ -283,14 +283,6 @@ fn flatten(json: &str, tools: bool, w: &mut Writer) -> Result<(), ScanError> {
         _ => _ = w.raw(json),
     }
     Ok(())
-}
-
-fn all_members(object: &str) -> Result<Vec<(walk::Key<'_>, &str)>, ScanError> {
-    let (mut all, mut members) = (Vec::new(), walk::members(object)?);
-    while let Some(member) = members.next()? {
-        all.push(member);
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

@@ -146,13 +146,7 @@ fn resolve<'a>(reference: &str, top: &'a [Member<'_>]) -> Option<&'a str> {
     let reference = walk::string(reference)?.decode();
     let (place, name) = reference.strip_prefix("#/")?.split_once('/')?;
     let (_, definitions) = top.iter().find(|(key, _)| key == place)?;
-    let mut named = walk::members(definitions).ok()?;
-    while let Some((key, schema)) = named.next().ok()? {
-        if key.is(name) {
-            return Some(schema);
-        }
-    }
-    None
+    walk::members(definitions).ok()?.find(name).ok()?
 }
 
 /// The unions as words; none where all of them are conjunctions, with which nothing is lost.
