@@ -1,6 +1,6 @@
 //! Text of a JSON string, copied between documents without decoding.
 
-use super::escape;
+use super::{escape, write};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -44,6 +44,18 @@ impl<'a> Text<'a> {
         self.trimmed_start().spelled().starts_with(['{', '\\'])
     }
 
+    /// The inside of a JSON string; allocates only for plain text.
+    pub fn escaped(self) -> Cow<'a, str> {
+        match self {
+            Self::Raw(s) => Cow::Borrowed(s),
+            Self::Plain(s) => {
+                let mut out = Vec::with_capacity(s.len());
+                write::escape(&mut out, s);
+                Cow::Owned(String::from_utf8(out).unwrap_or_default())
+            }
+        }
+    }
+
     /// The decoded text; allocates only if it contains escapes. Lone surrogates become U+FFFD.
     pub fn decode(self) -> Cow<'a, str> {
         match self {
@@ -84,6 +96,7 @@ mod tests {
     #[test]
     fn raw_text_decodes_its_escapes() {
         assert_eq!(Text::Raw(r#"a\n\u00fc\""#).decode(), "a\nü\"");
+        assert_eq!([Text::Raw(r"a\n"), Text::Plain("a\n\"")].map(Text::escaped), [r"a\n", r#"a\n\""#]);
         assert_eq!(Text::Plain(r"a\n").decode(), r"a\n");
         assert_eq!(Text::Raw(r"\ud83d \ud83d\ude00").decode(), "\u{fffd} \u{1f600}");
     }

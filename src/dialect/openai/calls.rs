@@ -184,14 +184,7 @@ impl Call {
         if self.early.len() + fragment.arguments.len() > MAX_EARLY_ARGUMENTS {
             return Err(Fault::Broken("a tool call has arguments and no name".into()));
         }
-        match text {
-            Text::Raw(raw) => self.early.push_str(raw),
-            Text::Plain(plain) => {
-                let mut escaped = Vec::with_capacity(plain.len());
-                crate::json::write::escape(&mut escaped, plain);
-                self.early.push_str(&String::from_utf8(escaped).unwrap_or_default());
-            }
-        }
+        self.early.push_str(&text.escaped());
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use super::quirks::Returned;
 use crate::json::envelope::ScanError;
 use crate::json::text::Text;
 use crate::json::walk;
-use crate::json::write::{Writer, escape};
+use crate::json::write::Writer;
 use crate::llm::event::{Event, Sink, ToolForm};
 use crate::llm::state::MAX_STATE;
 
@@ -99,16 +99,9 @@ impl Keeping<'_> {
     /// More of the reasoning, kept as the inside of a JSON string. What is beyond the bound is left out: a provider that
     /// wants its reasoning back checks that there is some, not how much.
     fn think(&mut self, text: Text<'_>) {
-        let mut escaped = Vec::new();
-        let piece = match text {
-            Text::Raw(raw) => raw,
-            Text::Plain(plain) => {
-                escape(&mut escaped, plain);
-                std::str::from_utf8(&escaped).unwrap_or_default()
-            }
-        };
+        let piece = text.escaped();
         if self.kept.thought.len() + piece.len() + TAG.len() + FRAME <= MAX_STATE {
-            self.kept.thought.push_str(piece);
+            self.kept.thought.push_str(&piece);
         }
     }
 

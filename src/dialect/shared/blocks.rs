@@ -317,12 +317,8 @@ impl ThinkingState {
         if self.overflow {
             return;
         }
-        for (piece, buffer) in [(text, &mut self.text), (signature, &mut self.signature)] {
-            match piece {
-                Text::Raw(raw) => buffer.extend_from_slice(raw.as_bytes()),
-                Text::Plain(plain) => crate::json::write::escape(buffer, plain),
-            }
-        }
+        self.text.extend_from_slice(text.escaped().as_bytes());
+        self.signature.extend_from_slice(signature.escaped().as_bytes());
         self.check();
     }
 
