@@ -5,8 +5,9 @@ use super::decode::Decoder;
 use super::quirks::{self, Choice, ForcedTools, MaxTokens, Quirks, ReasoningField};
 use super::{constraint, instructions, messages, nulls};
 use crate::dialect::shared::params::{self, Policy, Settled, Unknown};
-use crate::dialect::shared::think;
-use crate::dialect::shared::unwrap::UnwrapChoice;
+use crate::dialect::shared::rewrite::Rewrite;
+use crate::dialect::shared::think::SplitThink;
+use crate::dialect::shared::unwrap::Unwrap;
 use crate::dialect::{self, Outgoing};
 use crate::error::ApiError;
 use crate::hex;
@@ -221,10 +222,10 @@ impl<'a> Draft<'a> {
         let mut decoder: Box<dyn dialect::Decoder> =
             Box::new(Decoder::new(quirks.completion_excludes_reasoning).returning(&quirks.returns));
         if split_think_tags {
-            decoder = Box::new(think::split(decoder));
+            decoder = SplitThink::default().around(decoder);
         }
         if unwrap_choice {
-            decoder = Box::new(UnwrapChoice::new(decoder));
+            decoder = Unwrap::default().around(decoder);
         }
         Outgoing::new(quirks::path(&quirks.path, request.model), self.body.finish(), self.settled, decoder)
     }

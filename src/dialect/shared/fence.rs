@@ -5,8 +5,7 @@
 //!       --anything else--------------> Bare
 //! ```
 
-use super::rewrite::{Rewrite, Rewritten};
-use crate::dialect::Decoder;
+use super::rewrite::Rewrite;
 use crate::json::text::Text;
 use crate::llm::event::{Event, Sink};
 
@@ -35,11 +34,6 @@ enum State {
 }
 
 impl Unfence {
-    /// The decoder of an answer that may be fenced.
-    pub fn around(decoder: Box<dyn Decoder>) -> Rewritten<Self> {
-        Rewritten::new(decoder, Self::default())
-    }
-
     fn push(&mut self, text: &str, choice: u32, out: &mut dyn Sink) {
         self.held.push_str(text);
         if self.state == State::Start {

@@ -1,6 +1,6 @@
 //! Names of tools that are longer than a provider allows: shortened in the request, restored in the answer.
 
-use crate::dialect::shared::rewrite::{Rewrite, Rewritten};
+use crate::dialect::shared::rewrite::Rewrite;
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
 use crate::hex;
@@ -73,7 +73,7 @@ impl ShortNames {
 
     /// Restores them in the calls of the answer.
     pub fn around(self, decoder: Box<dyn Decoder>) -> Box<dyn Decoder> {
-        if self.0.is_empty() { decoder } else { Box::new(Rewritten::new(decoder, self)) }
+        if self.0.is_empty() { decoder } else { Rewrite::around(self, decoder) }
     }
 }
 

@@ -10,19 +10,20 @@ use http::HeaderMap;
 pub trait Rewrite: Send + Sync {
     /// Takes one event and emits what becomes of it.
     fn rewrite(&mut self, event: Event<'_>, out: &mut dyn Sink);
+
+    /// A decoder whose events this changes.
+    fn around(self, decoder: Box<dyn Decoder>) -> Box<dyn Decoder>
+    where
+        Self: Sized + 'static,
+    {
+        Box::new(Rewritten { decoder, rewrite: self })
+    }
 }
 
 /// Reads an answer with one decoder and passes its events through a [`Rewrite`].
-pub struct Rewritten<R> {
+struct Rewritten<R> {
     decoder: Box<dyn Decoder>,
     rewrite: R,
-}
-
-impl<R: Rewrite> Rewritten<R> {
-    /// A decoder whose events go through `rewrite`.
-    pub fn new(decoder: Box<dyn Decoder>, rewrite: R) -> Self {
-        Self { decoder, rewrite }
-    }
 }
 
 struct Through<'a, R> {

@@ -1,8 +1,7 @@
 //! `<think>…</think>` at the beginning of the content as reasoning. Only where a target has `think_tags: split`: a text that
 //! merely mentions the tag is content.
 
-use super::rewrite::{Rewrite, Rewritten};
-use crate::dialect::Decoder;
+use super::rewrite::Rewrite;
 use crate::json::text::Text;
 use crate::llm::event::{Event, Sink};
 
@@ -10,11 +9,6 @@ const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 /// Most bytes that are held back because they may belong to a tag or to the white space around it.
 const MAX_HELD: usize = 1 << 10;
-
-/// Wraps a decoder so that a think text becomes reasoning.
-pub fn split(decoder: Box<dyn Decoder>) -> Rewritten<SplitThink> {
-    Rewritten::new(decoder, SplitThink::default())
-}
 
 /// Where a choice's content is.
 ///
@@ -42,7 +36,7 @@ struct State {
     held: String,
 }
 
-/// Splits every choice's content.
+/// Makes the think text of every choice reasoning.
 #[derive(Debug, Default)]
 pub struct SplitThink {
     states: Vec<State>,

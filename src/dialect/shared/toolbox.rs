@@ -9,9 +9,10 @@
 use crate::dialect::Decoder;
 use crate::dialect::shared::fence::Unfence;
 use crate::dialect::shared::params::{Settled, unsupported};
+use crate::dialect::shared::rewrite::Rewrite;
 use crate::dialect::shared::schema::rules::Rules;
 use crate::dialect::shared::schema::{self, limits};
-use crate::dialect::shared::unwrap::UnwrapChoice;
+use crate::dialect::shared::unwrap::Unwrap;
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::llm::constraint::{Constraint, Schema, choice_schema};
@@ -285,11 +286,11 @@ impl<'a> Toolbox<'a> {
 
     /// Around the decoder, where the content has to be taken out of something.
     pub(in crate::dialect) fn around(&self, decoder: impl Decoder + 'static) -> Box<dyn Decoder> {
-        let decoder: Box<dyn Decoder> = match self.held {
-            Held::ByWords(_) => Box::new(Unfence::around(Box::new(decoder))),
-            _ => Box::new(decoder),
-        };
-        if self.choice_inside { Box::new(UnwrapChoice::new(decoder)) } else { decoder }
+        let mut decoder: Box<dyn Decoder> = Box::new(decoder);
+        if let Held::ByWords(_) = self.held {
+            decoder = Unfence::default().around(decoder);
+        }
+        if self.choice_inside { Unwrap::default().around(decoder) } else { decoder }
     }
 }
 

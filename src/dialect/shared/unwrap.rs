@@ -1,10 +1,9 @@
 //! A choice out of the object that held it.
 //!
 //! Where a provider can only be held to a JSON object, `guided_choice` is asked for as `{"choice": …}` (see
-//! `chat::constraint::choice_schema`), and the client gets the choice alone.
+//! [`choice_schema`](crate::llm::constraint::choice_schema)), and the client gets the choice alone.
 
-use super::rewrite::{Rewrite, Rewritten};
-use crate::dialect::Decoder;
+use super::rewrite::Rewrite;
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::llm::constraint::CHOICE_KEY;
@@ -13,18 +12,7 @@ use crate::llm::event::{Event, Sink};
 /// Longest object that is held back, in bytes; what is longer is no choice and is emitted as it came.
 pub const MAX_HELD: usize = 64 << 10;
 
-/// The decoder of an answer that is an object with a choice in it.
-pub struct UnwrapChoice;
-
-impl UnwrapChoice {
-    /// Wraps the decoder that reads the answer.
-    #[expect(clippy::new_ret_no_self, reason = "the name is what callers want, the type is not")]
-    pub fn new(decoder: Box<dyn Decoder>) -> Rewritten<Unwrap> {
-        Rewritten::new(decoder, Unwrap::default())
-    }
-}
-
-/// Holds each choice's content back until it ends.
+/// Takes the choice out of an answer that is an object with one: holds the content of each choice back until it ends.
 #[derive(Debug, Default)]
 pub struct Unwrap {
     /// Number and text of the choices that have not ended; `None` where nothing is held back any more.
