@@ -2,15 +2,16 @@
 
 use super::decode::Decoder;
 use super::{Host, Seat};
-use crate::dialect;
+use crate::dialect::Outgoing;
 use crate::dialect::shared::blocks::CLAUDE;
 use crate::dialect::shared::claude::{self, Model, Sampling, Thought};
 use crate::dialect::shared::media::{Format, Media, Place};
-use crate::dialect::shared::params::{Policy, Settled, settle};
+use crate::dialect::shared::params::{Policy, settle};
 use crate::dialect::shared::toolbox::{Call, Toolbox};
 use crate::dialect::shared::turns::{Block, Conversation, blank};
 use crate::error::ApiError;
 use crate::hex;
+use crate::json::surrogate;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::field::Field;
@@ -47,21 +48,11 @@ const MAPPED: [Field; 17] = [
     Field::Functions,
 ];
 
-/// A body, what became of the parameters, and the reader of its answer.
-pub struct Encoded {
-    /// The request body.
-    pub body: Vec<u8>,
-    /// What was left out or changed.
-    pub settled: Settled,
-    /// Reads the answer.
-    pub decoder: Box<dyn dialect::Decoder>,
-}
-
-/// Writes the body of a request.
+/// Writes a request, less its headers.
 ///
 /// # Errors
 /// A 400 that names what the model cannot take.
-pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError> {
+pub fn encode(request: &Request<'_>, seat: &Seat<'_>, path: String) -> Result<Outgoing, ApiError> {
     let mut settled = settle(request, |field| match field {
         Field::FunctionCall => Policy::Mapped,
         _ => Policy::of(field, &MAPPED),
@@ -69,7 +60,7 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
     let model = Model::of(request.model);
     let toolbox = Toolbox::read(request, &model.means(seat.structured_output), &mut settled)?;
     let instruction = toolbox.instruction();
-    let mut conversation = read_conversation(request, seat.host)?;
+    let mut conversation = Conversation::read(request, CLAUDE, |_, content| source(content, seat.host))?;
     if let Some(words) = &instruction {
         conversation.system.push((Text::Plain(words), None));
     }
@@ -100,24 +91,19 @@ pub fn body(request: &Request<'_>, seat: &Seat<'_>) -> Result<Encoded, ApiError>
     if !stops.is_empty() {
         w.key("stop_sequences").text_list(stops.iter().copied());
     }
-    user(request, &mut w);
+    if let Some(user) = request.user {
+        w.key("metadata").object().key("user_id").string(&opaque(&user.decode())).end_object();
+    }
     w.end_object();
 
     let decoder = toolbox.around(Decoder::new(toolbox.content_tool(), thought.may_think() && toolbox.calls));
-    Ok(Encoded { body: w.finish(), settled, decoder })
+    Ok(Outgoing::new(path, surrogate::repair(w.finish()), settled, decoder))
 }
 
 /// What a model accepts of `temperature` and `top_p` under this `anthropic-version`.
 pub(super) fn sampling(model: Model, thinks: bool, host: Host, version: &str) -> Sampling {
     let sampled = model.sampled() && !thinks && (host != Host::Api || version < UNSAMPLED_VERSION);
     if sampled { Sampling::Either } else { Sampling::Fixed }
-}
-
-/// Writes `metadata.user_id`.
-fn user(request: &Request<'_>, w: &mut Writer) {
-    if let Some(user) = request.user {
-        w.key("metadata").object().key("user_id").string(&opaque(&user.decode())).end_object();
-    }
 }
 
 /// A user's id as Anthropic takes it: "a uuid, hash value, or other opaque identifier". An e-mail address or a telephone
@@ -147,15 +133,7 @@ enum At<'a> {
     Url(Text<'a>),
 }
 
-/// Reads the messages as `host` takes them.
-///
-/// # Errors
-/// A 400 that names the message or the part that Anthropic cannot take.
-fn read_conversation<'a>(request: &Request<'a>, host: Host) -> Result<Conversation<'a, Source<'a>>, ApiError> {
-    Conversation::read(request, CLAUDE, |_, content| source(content, host))
-}
-
-/// Only Anthropic's own API fetches anything, and the address of a document can only be a PDF's.
+/// Reads an image or a document as `host` takes it. Only Anthropic's own API fetches anything, and the address of a document can only be a PDF's.
 /// <https://platform.claude.com/docs/en/build-with-claude/vision>
 fn source<'a>(content: &Content<'a>, host: Host) -> Result<Source<'a>, &'static str> {
     let read = Media::of(content)?;

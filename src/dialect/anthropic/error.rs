@@ -82,12 +82,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
     if let Ok(WireBody { error: Some(error) }) = serde_json::from_slice::<WireBody<'_>>(body) {
         return error.read(status, wait);
     }
-    let text = String::from_utf8_lossy(body);
-    let message = match text.trim() {
-        "" => format!("the provider answered {status} without a message"),
-        shown => shown.to_owned(),
-    };
-    ProviderError { class: FailureClass::of_status(status), message, param: None, retry_after: wait }
+    ProviderError { class: FailureClass::of_status(status), message: refusal::text(status, body), param: None, retry_after: wait }
 }
 
 #[cfg(test)]

@@ -10,11 +10,10 @@ use crate::dialect::shared::schema::rules::{self, Rules};
 use crate::dialect::{Configure, Decoder, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::frame::Framing;
-use crate::json::surrogate;
 use crate::json::write::Writer;
 use crate::llm::failure::ProviderError;
 use crate::llm::messages::MessagesRequest;
-use crate::llm::request::{Ask, Request};
+use crate::llm::request::Ask;
 use crate::yaml::read::Reader;
 use crate::yaml::section::section;
 use crate::yaml::value::Tokens;
@@ -58,17 +57,6 @@ pub struct Seat<'a> {
     pub default_max_tokens: u64,
     /// How an answer is held to a schema.
     pub structured_output: StructuredOutput,
-}
-
-impl Seat<'_> {
-    /// A request for a Claude model.
-    ///
-    /// # Errors
-    /// A 400 that names what the model cannot take.
-    pub fn outgoing(&self, request: &Request<'_>, path: String, headers: Vec<(HeaderName, HeaderValue)>) -> Result<Outgoing, ApiError> {
-        let encoded = encode::body(request, self)?;
-        Ok(Outgoing { headers, ..Outgoing::new(path, surrogate::repair(encoded.body), encoded.settled, encoded.decoder) })
-    }
 }
 
 /// The Messages API at Anthropic.
@@ -136,18 +124,8 @@ impl Dialect for Anthropic {
         if let Some(messages) = ask.messages() {
             return native(messages, &self.seat(), path, false);
         }
-        let mut headers = Vec::new();
-        let mut header = |name: &'static str, value: &str| {
-            // The configuration was checked; what cannot be a header is not sent.
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.push((HeaderName::from_static(name), value));
-            }
-        };
-        header("anthropic-version", &self.version);
-        if !self.beta.is_empty() {
-            header("anthropic-beta", &self.beta.join(","));
-        }
-        self.seat().outgoing(&ask.request()?, path, headers)
+        let headers = headers(Some(&self.version), &self.beta.join(","));
+        Ok(Outgoing { headers, ..encode::encode(&ask.request()?, &self.seat(), path)? })
     }
 
     fn encode_count(&self, ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {
@@ -179,19 +157,8 @@ pub(in crate::dialect) fn native(
     counting: bool,
 ) -> Result<Outgoing, ApiError> {
     let (body, settled) = splice::body(request, seat, counting)?;
-    let mut headers = Vec::new();
-    let mut header = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.push((HeaderName::from_static(name), value));
-        }
-    };
-    let betas = splice::betas(request, seat).join(",");
-    if seat.host == Host::Api {
-        header("anthropic-version", request.headers.version.as_deref().unwrap_or(seat.version));
-    }
-    if seat.host != Host::Bedrock && !betas.is_empty() {
-        header("anthropic-beta", &betas);
-    }
+    let version = (seat.host == Host::Api).then(|| request.headers.version.as_deref().unwrap_or(seat.version));
+    let betas = if seat.host == Host::Bedrock { String::new() } else { splice::betas(request, seat).join(",") };
     let body = if seat.host == Host::Bedrock && counting {
         let mut w = Writer::with_capacity(body.len() / 3 * 4 + 64);
         w.object().key("input").object().key("invokeModel").object().key("body").string(&STANDARD.encode(body.joined()));
@@ -202,7 +169,14 @@ pub(in crate::dialect) fn native(
     };
     let framing = if seat.host == Host::Bedrock { Framing::AwsInvoke } else { Framing::Sse };
     let decoder: Box<dyn Decoder> = if counting { Box::new(count::Decoder) } else { Box::new(decode::Decoder::native()) };
-    Ok(Outgoing { headers, framing, ..Outgoing::new(path, body, settled, decoder) })
+    Ok(Outgoing { headers: headers(version, &betas), framing, ..Outgoing::new(path, body, settled, decoder) })
+}
+
+/// The headers of Anthropic's own. The configuration was checked; what cannot be a header is not sent.
+fn headers(version: Option<&str>, betas: &str) -> Vec<(HeaderName, HeaderValue)> {
+    let betas = Some(betas).filter(|betas| !betas.is_empty());
+    let all = [("anthropic-version", version), ("anthropic-beta", betas)];
+    all.into_iter().filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value?).ok()?))).collect()
 }
 
 /// The rules of a Claude model for an answer and strict tools, and for other tools.

@@ -68,10 +68,7 @@ pub(in crate::dialect) fn read(status: u16, headers: &HeaderMap, body: &[u8]) ->
     let wire: WireError<'_> = serde_json::from_slice(body).unwrap_or_default();
     let header = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
     let kind = header.or(wire.kind.as_deref()).unwrap_or_default();
-    let message = match wire.message() {
-        Some(message) => message.to_owned(),
-        None => shown(status, body),
-    };
+    let message = wire.message().map_or_else(|| refusal::text(status, body), str::to_owned);
     let class = class(kind).unwrap_or_else(|| FailureClass::of_status(status));
     ProviderError { class, message, param: None, retry_after: refusal::from_headers(headers) }
 }
@@ -95,14 +92,6 @@ fn exception(kind: &str, message: &str, payload: &[u8]) -> ProviderError {
     };
     let class = wire.code.as_deref().and_then(class).or_else(|| class(kind));
     ProviderError::new(class.unwrap_or(FailureClass::Server), message)
-}
-
-fn shown(status: u16, body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    match text.trim() {
-        "" => format!("the provider answered {status} without a message"),
-        shown => shown.to_owned(),
-    }
 }
 
 /// The class of an exception by its name, which is written `ThrottlingException`, `throttlingException`,

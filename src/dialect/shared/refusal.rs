@@ -123,6 +123,14 @@ fn unquoted(message: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The message of a refusal whose body cannot be read as one: its text.
+pub fn text(status: u16, body: &[u8]) -> String {
+    match String::from_utf8_lossy(body).trim() {
+        "" => format!("the provider answered {status} without a message"),
+        shown => shown.to_owned(),
+    }
+}
+
 /// Longest wait that is believed; a longer one is cut to it.
 pub const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
