@@ -16,17 +16,8 @@ use std::borrow::Cow;
 /// What a client's URL points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link<'a> {
-    /// `data:MIME;PARAMETERS;base64,DATA`, or without `;base64`.
-    Data {
-        /// Media type in lower case, without parameters; may be empty.
-        media_type: Cow<'a, str>,
-        /// Its parameter `charset`, in lower case.
-        charset: Option<Cow<'a, str>>,
-        /// How the bytes are written.
-        encoding: Encoding,
-        /// The bytes as they stand in the request (a JSON `\/` in them stays).
-        data: Text<'a>,
-    },
+    /// In the URL itself.
+    Data(DataUri<'a>),
     /// `http:` or `https:`; the whole URL.
     Web(Text<'a>),
     /// `gs:`; the whole URL.
@@ -35,6 +26,19 @@ pub enum Link<'a> {
     S3(Text<'a>),
     /// A scheme that no provider takes, or a data URI without data.
     Other,
+}
+
+/// `data:MIME;PARAMETERS;base64,DATA`, or without `;base64`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataUri<'a> {
+    /// Media type in lower case, without parameters; may be empty.
+    pub media_type: Cow<'a, str>,
+    /// Its parameter `charset`, in lower case.
+    pub charset: Option<Cow<'a, str>>,
+    /// How the bytes are written.
+    pub encoding: Encoding,
+    /// The bytes as they stand in the request (a JSON `\/` in them stays).
+    pub data: Text<'a>,
 }
 
 /// How a data URI writes its bytes. <https://www.rfc-editor.org/rfc/rfc2397>
@@ -82,7 +86,7 @@ impl<'a> Link<'a> {
             Cow::Borrowed(head) => Cow::Borrowed(head.split(';').next().unwrap_or_default().trim()),
             Cow::Owned(_) => Cow::Owned(media_type.to_owned()),
         };
-        Self::Data { media_type, charset, encoding, data: same(data) }
+        Self::Data(DataUri { media_type, charset, encoding, data: same(data) })
     }
 }
 
@@ -106,7 +110,7 @@ impl<'a> Source<'a> {
         match self {
             Self::Url(url) => Link::of(url),
             Self::Base64 { media_type, data } => {
-                Link::Data { media_type: lower(media_type.decode()), charset: None, encoding: Encoding::Base64, data }
+                Link::Data(DataUri { media_type: lower(media_type.decode()), charset: None, encoding: Encoding::Base64, data })
             }
         }
     }
@@ -124,12 +128,12 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Says what is wrong with its base64.
     pub fn write_standard_url(self, w: &mut Writer) -> Result<(), &'static str> {
-        let Link::Data { media_type, charset, encoding, data } = self.link() else {
+        let Link::Data(uri) = self.link() else {
             self.write_url(w);
             return Ok(());
         };
-        let label = media_type.clone();
-        let read = Data::read(media_type, charset, encoding, data)?;
+        let label = uri.media_type.clone();
+        let read = uri.read()?;
         if matches!(read.base64, Base64::Sent(_)) && read.media_type == label {
             self.write_url(w);
             return Ok(());
@@ -225,24 +229,26 @@ pub struct Data<'a> {
     pub base64: Base64<'a>,
 }
 
-impl<'a> Data<'a> {
-    /// Reads the parts of a data URI.
+impl<'a> DataUri<'a> {
+    /// Reads its bytes.
     ///
     /// # Errors
     /// Says what is wrong with its base64.
-    pub fn read(media_type: Cow<'a, str>, charset: Option<Cow<'a, str>>, encoding: Encoding, data: Text<'a>) -> Result<Self, &'static str> {
-        let base64 = match encoding {
-            Encoding::Base64 => Base64::read(data)?,
-            Encoding::Percent => Base64::Made(STANDARD.encode(percent::decode_lossy(&data.decode()))),
+    pub fn read(self) -> Result<Data<'a>, &'static str> {
+        let base64 = match self.encoding {
+            Encoding::Base64 => Base64::read(self.data)?,
+            Encoding::Percent => Base64::Made(STANDARD.encode(percent::decode_lossy(&self.data.decode()))),
         };
         let found = media_type_of(&base64.start());
         let media_type = match found {
-            Some(found) if !is_alias(&media_type, found) => Cow::Borrowed(found),
-            _ => media_type,
+            Some(found) if !is_alias(&self.media_type, found) => Cow::Borrowed(found),
+            _ => self.media_type,
         };
-        Ok(Self { media_type, charset, base64 })
+        Ok(Data { media_type, charset: self.charset, base64 })
     }
+}
 
+impl Data<'_> {
     /// The text of a text file: UTF-8, UTF-16 with its mark, or what the label says, which is Latin-1 where it says nothing.
     /// `None` where there are bytes that no text has.
     pub fn text(&self) -> Option<String> {
@@ -338,20 +344,21 @@ mod tests {
     #[test]
     fn a_data_uri_is_split_in_place() {
         let url = r"data:image\/png;charset=x;base64,iVBO\/w0K";
-        let Link::Data { media_type, charset, encoding, data } = Link::of(Text::Raw(url)) else { panic!("no data") };
-        assert_eq!((&*media_type, charset.as_deref(), encoding), ("image/png", Some("x"), Encoding::Base64));
-        assert_eq!(data, Text::Raw(r"iVBO\/w0K"));
-        let plain = |media_type, encoding, data| Link::Data {
-            media_type: Cow::Borrowed(media_type),
-            charset: None,
-            encoding,
-            data: Text::Raw(data),
+        let uri = |media_type, charset: Option<&'static str>, encoding, data| {
+            Link::Data(DataUri {
+                media_type: Cow::Borrowed(media_type),
+                charset: charset.map(Cow::Borrowed),
+                encoding,
+                data: Text::Raw(data),
+            })
         };
+        assert_eq!(Link::of(Text::Raw(url)), uri("image/png", Some("x"), Encoding::Base64, r"iVBO\/w0K"));
+        let plain = |media_type, encoding, data| uri(media_type, None, encoding, data);
         assert_eq!(Link::of(Text::Raw("data:IMAGE/PNG;base64,AA==")), plain("image/png", Encoding::Base64, "AA=="));
         assert_eq!(Link::of(Text::Raw("data:text/plain,hello")), plain("text/plain", Encoding::Percent, "hello"));
         assert_eq!(Link::of(Text::Raw("data: image/png ; base64,AA==")), plain("image/png", Encoding::Base64, "AA=="));
         let borrowed = Link::of(Text::Raw("data:image/png;base64,AA=="));
-        assert!(matches!(borrowed, Link::Data { media_type: Cow::Borrowed(_), .. }));
+        assert!(matches!(borrowed, Link::Data(DataUri { media_type: Cow::Borrowed(_), .. })));
     }
 
     #[test]
@@ -365,8 +372,8 @@ mod tests {
     }
 
     fn read(url: &str) -> Result<(String, String), &'static str> {
-        let Link::Data { media_type, charset, encoding, data } = Link::of(Text::Raw(url)) else { panic!("{url}") };
-        let data = Data::read(media_type, charset, encoding, data)?;
+        let Link::Data(uri) = Link::of(Text::Raw(url)) else { panic!("{url}") };
+        let data = uri.read()?;
         Ok((data.media_type.clone().into_owned(), data.base64.text().decode().into_owned()))
     }
 
@@ -438,8 +445,8 @@ mod tests {
             ("data:text/plain,a%20%C3%BC", Some("a ü")),
             ("data:text/plain;base64,AGE=", None),
         ] {
-            let Link::Data { media_type, charset, encoding, data } = Link::of(Text::Raw(url)) else { panic!("{url}") };
-            assert_eq!(Data::read(media_type, charset, encoding, data).unwrap().text().as_deref(), text, "{url}");
+            let Link::Data(uri) = Link::of(Text::Raw(url)) else { panic!("{url}") };
+            assert_eq!(uri.read().unwrap().text().as_deref(), text, "{url}");
         }
     }
 }

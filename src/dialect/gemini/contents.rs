@@ -6,7 +6,7 @@
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
-use crate::llm::media::{Data, Encoding, Link, Source};
+use crate::llm::media::{DataUri, Encoding, Link, Source};
 use crate::llm::request::{Block, CallId, Content, Request, Role, ToolCall, Turn};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -133,9 +133,8 @@ impl Turns<'_, '_> {
                     return Err(block.at.refused("a file must come as `file_data`, a data URI; `file_id` belongs to another provider"));
                 }
                 Content::Audio { data, format } => {
-                    let label = Cow::Owned(format!("audio/{}", format.decode()));
-                    let audio = Data::read(label, None, Encoding::Base64, *data).map_err(|what| block.at.refused(what))?;
-                    self.inline(USER, &audio);
+                    let media_type = Cow::Owned(format!("audio/{}", format.decode()));
+                    self.inline(USER, block, DataUri { media_type, charset: None, encoding: Encoding::Base64, data: *data })?;
                 }
                 Content::Reasoning(_) | Content::Call(_) | Content::Generated(_) => {}
             }
@@ -143,7 +142,8 @@ impl Turns<'_, '_> {
         Ok(())
     }
 
-    fn inline(&mut self, speaker: &'static str, data: &Data<'_>) {
+    fn inline(&mut self, speaker: &'static str, block: &Block<'_>, uri: DataUri<'_>) -> Result<(), ApiError> {
+        let data = uri.read().map_err(|what| block.at.refused(what))?;
         let media_type = match &*data.media_type {
             "image/jpg" => "image/jpeg",
             "" => "text/plain", // RFC 2397: "If <mediatype> is omitted, it defaults to text/plain"
@@ -151,6 +151,7 @@ impl Turns<'_, '_> {
         };
         self.part(speaker).key("inlineData").object().key("mimeType").string(media_type);
         self.w.key("data").text(data.base64.text()).end_object().end_object();
+        Ok(())
     }
 
     /// An image or a file: its bytes, or where Google itself can fetch it.
@@ -158,11 +159,7 @@ impl Turns<'_, '_> {
         let vertex = self.place.vertex;
         let known = |address: Text<'_>| address.decode().starts_with(FILES) || is_video(&address.decode());
         let address = match source.link() {
-            Link::Data { media_type, charset, encoding, data } => {
-                let data = Data::read(media_type, charset, encoding, data).map_err(|what| block.at.refused(what))?;
-                self.inline(USER, &data);
-                return Ok(());
-            }
+            Link::Data(uri) => return self.inline(USER, block, uri),
             Link::GoogleStorage(address) if vertex => address,
             Link::Web(address) if vertex || known(address) => address,
             Link::Web(_) => {
@@ -186,9 +183,9 @@ impl Turns<'_, '_> {
         }
         for block in turn.blocks {
             let Content::Generated(url) = &block.content else { continue };
-            let Link::Data { media_type, charset, encoding, data } = Link::of(*url) else { continue };
-            let data = Data::read(media_type, charset, encoding, data).map_err(|what| block.at.refused(what))?;
-            self.inline(MODEL, &data);
+            if let Link::Data(uri) = Link::of(*url) {
+                self.inline(MODEL, block, uri)?;
+            }
         }
         for (j, (call, at)) in turn.calls().enumerate() {
             let arguments = call.object(at)?;

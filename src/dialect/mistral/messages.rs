@@ -9,7 +9,7 @@ use crate::json::surrogate;
 use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::field::Field;
-use crate::llm::media::{Base64, Data, Link};
+use crate::llm::media::{Base64, Link};
 use crate::llm::request::{Block, CacheMark, Content, Request, Role, ToolChoice, Turn, same_text};
 
 /// The `messages` array.
@@ -105,10 +105,7 @@ fn write_block(block: &Block<'_>, w: &mut Writer) -> Result<(), ApiError> {
         }
         Content::File { source: Some(source), name, .. } => {
             let image = match source.link() {
-                Link::Data { media_type, encoding, data, charset } => {
-                    let read = Data::read(media_type, charset, encoding, data).map_err(|what| block.at.refused(what))?;
-                    read.media_type.starts_with("image/")
-                }
+                Link::Data(uri) => uri.read().map_err(|what| block.at.refused(what))?.media_type.starts_with("image/"),
                 Link::Web(_) => false,
                 _ => return Err(block.at.refused("`file_data` must be a data URI in base64 (`data:application/pdf;base64,…`)")),
             };

@@ -101,8 +101,8 @@ impl<'a> Media<'a> {
         };
         let name = filename.map(Text::decode).unwrap_or_default();
         let (format, place) = match source.link() {
-            Link::Data { media_type, charset, encoding, data } => {
-                let data = Data::read(media_type, charset, encoding, data)?;
+            Link::Data(uri) => {
+                let data = uri.read()?;
                 let Some(format) = Format::of(&data.media_type, &name) else { return Ok(None) };
                 (format, Place::Here(format, data))
             }
