@@ -14,6 +14,14 @@ pub mod signer;
 /// Maximum size of a file with credentials, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
+/// Reads an environment variable.
+type Env<'e> = &'e (dyn Fn(&str) -> Option<String> + Sync);
+
+/// An environment variable that is not empty.
+fn variable(env: Env<'_>, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.is_empty())
+}
+
 /// Reads a file with credentials.
 ///
 /// # Errors

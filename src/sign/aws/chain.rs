@@ -12,7 +12,7 @@ use crate::redact::{KnownSecrets, redact};
 use crate::secret::Secret;
 pub(super) use crate::sign::fresh::Reason;
 use crate::sign::http::{Answer, send};
-use crate::sign::read_secret;
+use crate::sign::{Env, read_secret, variable};
 use crate::system;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri};
@@ -20,9 +20,6 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-/// Reads an environment variable.
-pub(super) type Env<'e> = &'e (dyn Fn(&str) -> Option<String> + Sync);
 
 /// Base of relative container URIs.
 const CONTAINER_HOST: &str = "http://169.254.170.2";
@@ -40,7 +37,6 @@ const SESSION_NAME: &str = "tidegate";
 /// Finds credentials. Roles are assumed with STS in `region`, through the proxy of `egress`; container and instance
 /// metadata are fetched directly.
 pub(super) async fn load(env: Env<'_>, region: &str, egress: &Egress) -> Result<AwsCredentials, Reason> {
-    let value = |name: &str| env(name).filter(|value| !value.is_empty());
     if let Some(found) = from_environment(env) {
         return found;
     }
@@ -48,50 +44,46 @@ pub(super) async fn load(env: Env<'_>, region: &str, egress: &Egress) -> Result<
     if let Some(found) = from_profile(env, &sts).await {
         return found;
     }
-    if let (Some(file), Some(role)) = (value("AWS_WEB_IDENTITY_TOKEN_FILE"), value("AWS_ROLE_ARN")) {
-        let session = value("AWS_ROLE_SESSION_NAME");
+    if let (Some(file), Some(role)) = (variable(env, "AWS_WEB_IDENTITY_TOKEN_FILE"), variable(env, "AWS_ROLE_ARN")) {
+        let session = variable(env, "AWS_ROLE_SESSION_NAME");
         return sts.web_identity(Path::new(&file), &role, session.as_deref()).await;
     }
     if let Some(found) = from_container(env).await {
         return found;
     }
-    if value("AWS_EC2_METADATA_DISABLED").is_some_and(|word| word.eq_ignore_ascii_case("true")) {
+    if variable(env, "AWS_EC2_METADATA_DISABLED").is_some_and(|word| word.eq_ignore_ascii_case("true")) {
         return Err("no credentials in environment, profiles or container, and instance metadata is disabled".into());
     }
     from_instance(env).await
 }
 
 fn from_environment(env: Env<'_>) -> Option<Result<AwsCredentials, Reason>> {
-    let value = |name: &str| env(name).filter(|value| !value.is_empty());
-    let (id, secret) = (value("AWS_ACCESS_KEY_ID")?, value("AWS_SECRET_ACCESS_KEY")?);
-    let token = value("AWS_SESSION_TOKEN").map(Secret::new);
+    let (id, secret) = (variable(env, "AWS_ACCESS_KEY_ID")?, variable(env, "AWS_SECRET_ACCESS_KEY")?);
+    let token = variable(env, "AWS_SESSION_TOKEN").map(Secret::new);
     Some(credentials(&id, Secret::new(secret), token.as_ref(), None))
 }
 
 async fn from_container(env: Env<'_>) -> Option<Result<AwsCredentials, Reason>> {
-    let value = |name: &str| env(name).filter(|value| !value.is_empty());
-    let relative = value("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|uri| format!("{CONTAINER_HOST}{uri}"));
-    let uri = relative.or_else(|| value("AWS_CONTAINER_CREDENTIALS_FULL_URI"))?;
+    let relative = variable(env, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|uri| format!("{CONTAINER_HOST}{uri}"));
+    let uri = relative.or_else(|| variable(env, "AWS_CONTAINER_CREDENTIALS_FULL_URI"))?;
     Some(container(env, &uri).await)
 }
 
 async fn from_instance(env: Env<'_>) -> Result<AwsCredentials, Reason> {
-    let host = env("AWS_EC2_METADATA_SERVICE_ENDPOINT").filter(|host| !host.is_empty());
+    let host = variable(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT");
     metadata(host.as_deref().unwrap_or(METADATA_HOST).trim_end_matches('/')).await.map_err(|why| format!("instance metadata: {why}").into())
 }
 
 /// Paths of the shared credentials file and the shared configuration file, by environment.
 pub(super) fn profile_files(env: Env<'_>) -> [Option<PathBuf>; 2] {
-    let value = |name: &str| env(name).filter(|value| !value.is_empty());
-    let home = || Some(PathBuf::from(value("HOME")?).join(".aws"));
-    let file = |name: &str, default: &str| value(name).map(PathBuf::from).or_else(|| Some(home()?.join(default)));
+    let home = || Some(PathBuf::from(variable(env, "HOME")?).join(".aws"));
+    let file = |name: &str, default: &str| variable(env, name).map(PathBuf::from).or_else(|| Some(home()?.join(default)));
     [file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), file("AWS_CONFIG_FILE", "config")]
 }
 
 /// Credentials of the profile; `None` if no profile has any. A role is assumed with the credentials of its source,
 /// which may be a role too.
 async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentials, Reason>> {
-    let value = |name: &str| env(name).filter(|value| !value.is_empty());
     let mut texts = Vec::new();
     for path in profile_files(env) {
         texts.push(match path {
@@ -104,7 +96,7 @@ async fn from_profile(env: Env<'_>, sts: &Sts<'_>) -> Option<Result<AwsCredentia
     }
     let [credentials, config] = texts.as_slice() else { return None };
     let read = |name: &str| Profile::read(credentials.expose(), config.expose(), name);
-    let chosen = value("AWS_PROFILE");
+    let chosen = variable(env, "AWS_PROFILE");
     let mut name = chosen.as_deref().unwrap_or("default").to_owned();
     let mut roles: Vec<Profile> = Vec::new();
     let first = loop {
@@ -170,10 +162,9 @@ struct Sts<'e> {
 
 impl<'e> Sts<'e> {
     fn of(env: Env<'_>, region: &str, egress: &'e Egress) -> Self {
-        let value = |name: &str| env(name).filter(|value| !value.is_empty());
         let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
         let own = || format!("https://sts.{region}.amazonaws.com{suffix}");
-        let endpoint = value("AWS_ENDPOINT_URL_STS").or_else(|| value("AWS_ENDPOINT_URL")).unwrap_or_else(own);
+        let endpoint = variable(env, "AWS_ENDPOINT_URL_STS").or_else(|| variable(env, "AWS_ENDPOINT_URL")).unwrap_or_else(own);
         Self { endpoint: endpoint.trim_end_matches('/').to_owned(), region: region.to_owned(), egress }
     }
 
@@ -293,9 +284,9 @@ async fn container(env: Env<'_>, uri: &str) -> Result<AwsCredentials, Reason> {
     if parsed.scheme_str() != Some("https") && !plain {
         return Err("the container's credentials URI is neither https nor a local address".into());
     }
-    let token = match env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").filter(|path| !path.is_empty()) {
+    let token = match variable(env, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
         Some(path) => Some(read_secret(Path::new(&path)).await?),
-        None => env("AWS_CONTAINER_AUTHORIZATION_TOKEN").filter(|token| !token.is_empty()).map(Secret::new),
+        None => variable(env, "AWS_CONTAINER_AUTHORIZATION_TOKEN").map(Secret::new),
     };
     let _known = KnownSecrets::new(token.iter().map(Secret::expose));
     let mut request = Request::get(parsed);

@@ -6,7 +6,7 @@ use crate::redact::{KnownSecrets, redact};
 use crate::secret::Secret;
 use crate::sign::fresh::Reason;
 use crate::sign::http::{Answer, send};
-use crate::sign::read_secret;
+use crate::sign::{Env, read_secret, variable};
 use crate::system;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -37,12 +37,11 @@ pub(super) struct Grant {
 
 /// Application default credentials: the file in `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's own file, then the metadata
 /// server, which is reached directly, regardless of `egress`.
-pub(super) async fn from_environment(env: &(dyn Fn(&str) -> Option<String> + Sync), egress: &Egress) -> Result<Grant, Reason> {
-    let value = |name: &str| env(name).filter(|v| !v.is_empty());
+pub(super) async fn from_environment(env: Env<'_>, egress: &Egress) -> Result<Grant, Reason> {
     if let Some(path) = default_file(env) {
         return from_file(&path, egress).await;
     }
-    let host = value("GCE_METADATA_HOST").unwrap_or_else(|| "metadata.google.internal".to_owned());
+    let host = variable(env, "GCE_METADATA_HOST").unwrap_or_else(|| "metadata.google.internal".to_owned());
     let uri = format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/token?scopes={SCOPE}");
     let request = Request::get(uri).header("metadata-flavor", "Google").body(Bytes::new());
     let request = request.map_err(|_| "GCE_METADATA_HOST is not a host")?;
@@ -51,12 +50,12 @@ pub(super) async fn from_environment(env: &(dyn Fn(&str) -> Option<String> + Syn
 
 /// The file in `GOOGLE_APPLICATION_CREDENTIALS`, else gcloud's own, if it exists.
 #[expect(clippy::disallowed_methods, reason = "one look at a local file when a token is fetched")]
-pub(super) fn default_file(env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Option<PathBuf> {
-    let value = |name: &str| env(name).filter(|v| !v.is_empty());
-    if let Some(path) = value("GOOGLE_APPLICATION_CREDENTIALS") {
+pub(super) fn default_file(env: Env<'_>) -> Option<PathBuf> {
+    if let Some(path) = variable(env, "GOOGLE_APPLICATION_CREDENTIALS") {
         return Some(path.into());
     }
-    let folder = value("CLOUDSDK_CONFIG").map(PathBuf::from).or_else(|| Some(PathBuf::from(value("HOME")?).join(".config/gcloud")));
+    let folder =
+        variable(env, "CLOUDSDK_CONFIG").map(PathBuf::from).or_else(|| Some(PathBuf::from(variable(env, "HOME")?).join(".config/gcloud")));
     folder.map(|folder| folder.join("application_default_credentials.json")).filter(|file| file.is_file())
 }
 
