@@ -4,7 +4,7 @@
 use super::envelope::{Envelope, Member, ScanError};
 use super::slices::{Piece, Slices};
 use super::walk::Cursor;
-use super::write;
+use super::write::quoted;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -220,14 +220,6 @@ pub fn elements<E: From<ScanError>>(array: &str, mut edit: impl FnMut(&str) -> R
     }
     out.push_str(array.get(end..).unwrap_or_default());
     Ok(changed.then_some(out))
-}
-
-fn quoted(key: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(key.len() + 2);
-    out.push(b'"');
-    write::escape(&mut out, key);
-    out.push(b'"');
-    out
 }
 
 #[cfg(test)]

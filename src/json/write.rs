@@ -26,6 +26,13 @@ pub fn escape(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// A JSON string.
+pub fn quoted(text: &str) -> Vec<u8> {
+    let mut w = Writer::with_capacity(text.len() + 2);
+    w.string(text);
+    w.finish()
+}
+
 /// Appends an integer in decimal.
 pub fn integer(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());

@@ -12,7 +12,7 @@ use crate::json::slices::Slices;
 use crate::json::splice::{Element, Splice, elements};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
-use crate::json::write::Writer;
+use crate::json::write::{Writer, quoted};
 use crate::llm::field::Field;
 use crate::llm::messages::MessagesRequest;
 use crate::llm::request::{Authority, Effort};
@@ -299,12 +299,6 @@ fn write_text(text: Option<&str>, w: &mut Writer) {
     if let Some(text) = text {
         w.object().key("type").string("text").key("text").string(text).end_object();
     }
-}
-
-fn quoted(text: &str) -> Vec<u8> {
-    let mut w = Writer::with_capacity(text.len() + 2);
-    w.string(text);
-    w.finish()
 }
 
 /// The messages without the thinking that the gateway sealed for another provider; `None` where there is none. A message that

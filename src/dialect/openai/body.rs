@@ -6,7 +6,7 @@
 
 use crate::json::slices::Slices;
 use crate::json::splice::Splice;
-use crate::json::write::escape;
+use crate::json::write::quoted;
 use crate::llm::envelope::{ChatRequest, is_gateways};
 use crate::llm::field::Field;
 use smallvec::SmallVec;
@@ -99,11 +99,7 @@ impl<'a> Body<'a> {
 
     /// Names the model of the attempt's target.
     pub fn set_model(&mut self) {
-        let mut model = Vec::with_capacity(self.request.model.len() + 2);
-        model.push(b'"');
-        escape(&mut model, self.request.model);
-        model.push(b'"');
-        self.set(Field::Model, model);
+        self.set(Field::Model, quoted(self.request.model));
     }
 
     /// Gives a member a value (JSON), whether it was there or not.
