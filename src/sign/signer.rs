@@ -110,10 +110,8 @@ impl Signer {
             Credential::Header(name, key) => (header(name.clone(), key.expose().to_owned())?, false),
             Credential::Google(file) => {
                 let origin = google::Origin::new(file.clone(), egress.clone());
-                let (fresh, follows) = existing.fetched(origin, google::REFRESH_BEFORE, |means| match means {
-                    Means::Google(fresh) => Some(fresh),
-                    _ => None,
-                });
+                let (fresh, follows) = existing
+                    .fetched(origin, google::REFRESH_BEFORE, |means| if let Means::Google(fresh) = means { Some(fresh) } else { None });
                 (Means::Google(fresh), follows)
             }
             Credential::Aws { keys, region, service, key_variable } => {

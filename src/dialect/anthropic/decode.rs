@@ -186,9 +186,7 @@ impl Decoder {
         }
         Ok(())
     }
-}
 
-impl Decoder {
     /// A delta of a block that never started. What it adds shows what the block is, so that nothing is lost; only the
     /// arguments of a call, whose name is unknown, are an error.
     fn unopened(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {

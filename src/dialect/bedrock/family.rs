@@ -56,22 +56,16 @@ impl Family {
     /// with such an id or names nobody.
     pub fn of(model: &str) -> Self {
         let model = model.rsplit('/').next().unwrap_or(model);
-        let named = |words: &[&str]| words.iter().any(|word| model.contains(word));
-        if named(&["anthropic.", "claude"]) {
-            Self::Claude
-        } else if named(&["openai."]) {
-            Self::OpenAi
-        } else if named(&["qwen."]) {
-            Self::Qwen
-        } else if named(&["amazon.nova"]) {
-            Self::Nova
-        } else if named(&["meta.llama"]) {
-            Self::Llama
-        } else if named(&["mistral."]) {
-            Self::Mistral
-        } else {
-            Self::Other
-        }
+        let words = [
+            ("anthropic.", Self::Claude),
+            ("claude", Self::Claude),
+            ("openai.", Self::OpenAi),
+            ("qwen.", Self::Qwen),
+            ("amazon.nova", Self::Nova),
+            ("meta.llama", Self::Llama),
+            ("mistral.", Self::Mistral),
+        ];
+        words.into_iter().find(|(word, _)| model.contains(word)).map_or(Self::Other, |(_, family)| family)
     }
 
     /// What stands before the thinking that its models want back, so that no other family's model gets it.

@@ -1,6 +1,7 @@
 //! The conversation, written anew with the keys that Mistral's schema has and no others.
 
 use crate::dialect::openai::body::Body;
+use crate::dialect::openai::compose;
 use crate::dialect::shared::ids::{LENGTH, hashed};
 use crate::dialect::shared::params::Settled;
 use crate::dialect::shared::schema::{self, rules};
@@ -212,9 +213,7 @@ pub fn fit(id: &str) -> String {
 pub fn write_tools(request: &Request<'_>, body: &mut Body<'_>, settled: &mut Settled) -> Result<(), ApiError> {
     let (tools, choice) = (&request.tools, &request.tool_choice);
     if tools.is_empty() {
-        for field in [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls] {
-            body.remove(field);
-        }
+        body.remove_tools();
         return Ok(());
     }
     let allowed = match choice {
@@ -247,9 +246,7 @@ pub fn write_tools(request: &Request<'_>, body: &mut Body<'_>, settled: &mut Set
         Some(ToolChoice::Auto | ToolChoice::Allowed { required: false, .. }) => w.string("auto"),
         Some(ToolChoice::None) => w.string("none"),
         Some(ToolChoice::Required | ToolChoice::Allowed { required: true, .. }) => w.string("any"),
-        Some(ToolChoice::Named(name)) => {
-            w.object().key("type").string("function").key("function").object().key("name").text(*name).end_object().end_object()
-        }
+        Some(ToolChoice::Named(name)) => compose::write_choice(*name, &mut w),
     };
     body.set(Field::ToolChoice, w.finish());
     Ok(())

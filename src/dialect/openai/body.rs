@@ -121,6 +121,11 @@ impl<'a> Body<'a> {
         self.put(name.into(), None);
     }
 
+    /// Takes out the tools and every word about them.
+    pub fn remove_tools(&mut self) {
+        [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls].into_iter().for_each(|field| self.remove(field));
+    }
+
     /// Puts a message in front of all others.
     pub fn prepend_message(&mut self, json: Vec<u8>) {
         self.first_message = Some(json);

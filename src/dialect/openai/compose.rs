@@ -6,6 +6,7 @@ use crate::dialect::shared::names::ShortNames;
 use crate::dialect::shared::params::Settled;
 use crate::error::ApiError;
 use crate::json::surrogate;
+use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::constraint::Constraint;
 use crate::llm::envelope::{ChatRequest, Parsed};
@@ -274,18 +275,21 @@ fn tools(request: &Request<'_>, w: &mut Writer) {
         ToolChoice::Auto => w.string("auto"),
         ToolChoice::None => w.string("none"),
         ToolChoice::Required => w.string("required"),
-        ToolChoice::Named(name) => {
-            w.object().key("type").string("function").key("function").object().key("name").text(*name).end_object().end_object()
-        }
+        ToolChoice::Named(name) => write_choice(*name, w),
         ToolChoice::Allowed { required, names } => {
             w.object().key("type").string("allowed_tools").key("allowed_tools").object();
             w.key("mode").string(if *required { "required" } else { "auto" }).key("tools").array();
             for name in names {
-                w.object().key("type").string("function").key("function").object().key("name").text(*name).end_object().end_object();
+                write_choice(*name, w);
             }
             w.end_array().end_object().end_object()
         }
     };
+}
+
+/// Writes the choice of one function.
+pub fn write_choice<'w>(name: Text<'_>, w: &'w mut Writer) -> &'w mut Writer {
+    w.object().key("type").string("function").key("function").object().key("name").text(name).end_object().end_object()
 }
 
 fn output(request: &Request<'_>, w: &mut Writer) {

@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::decode::Decoder;
 use super::quirks::{self, Choice, ForcedTools, MaxTokens, Quirks, ReasoningField};
-use super::{constraint, instructions, messages, nulls};
+use super::{compose, constraint, instructions, messages, nulls};
 use crate::dialect::shared::params::{self, Policy, Settled, Unknown};
 use crate::dialect::shared::rewrite::Rewrite;
 use crate::dialect::shared::think::SplitThink;
@@ -283,11 +283,11 @@ fn choose(choice: Choice, names: &[Text<'_>], quirks: &Quirks, body: &mut Body<'
         (Choice::None | Choice::Auto | Choice::Required, _) if quirks.can_choose(choice) => {
             body.set(Field::ToolChoice, format!("\"{}\"", choice.name()).into_bytes());
         }
-        (Choice::None, _) => [Field::Tools, Field::ToolChoice, Field::ParallelToolCalls].iter().for_each(|field| body.remove(*field)),
+        (Choice::None, _) => body.remove_tools(),
         (Choice::Auto, _) => body.remove(Field::ToolChoice),
         (Choice::Required | Choice::Named, [name]) if quirks.can_choose(Choice::Named) => {
             let mut w = Writer::default();
-            w.object().key("type").string("function").key("function").object().key("name").text(*name).end_object().end_object();
+            compose::write_choice(*name, &mut w);
             body.set(Field::ToolChoice, w.finish());
         }
         (Choice::Required | Choice::Named, _) => return Err(params::unsupported(Field::ToolChoice.name())),

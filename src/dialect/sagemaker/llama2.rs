@@ -1,8 +1,8 @@
 //! JumpStart's first Llama 2 chat containers: messages and three parameters in, one message out, no streaming.
 
-use super::SageMaker;
 use super::prompt::Template;
 use super::tgi::max_new_tokens;
+use super::{SageMaker, read_only};
 use crate::dialect::shared::params::{self, Policy};
 use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
@@ -73,16 +73,10 @@ enum Generation<'a> {
 
 impl Decoder for Llama2 {
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
-        let broken = || Fault::Broken("the answer is not JSON of this protocol".into());
         // One dialog was sent; newer containers answer with its element alone.
-        let list: Vec<Wire<'_>> = if body.trim_ascii_start().starts_with(b"[") {
-            serde_json::from_slice(body).map_err(|_| broken())?
-        } else {
-            vec![serde_json::from_slice(body).map_err(|_| broken())?]
-        };
-        let (Generation::Message { content: text } | Generation::Text(text)) = &list.first().ok_or_else(broken)?.generation;
+        let Wire { generation: Generation::Message { content: text } | Generation::Text(text) } = read_only(body)?;
         // The template leaves a space before the answer.
-        out.event(Event::Content { choice: 0, text: Text::Plain(text.strip_prefix(' ').unwrap_or(text)) });
+        out.event(Event::Content { choice: 0, text: Text::Plain(text.strip_prefix(' ').unwrap_or(&text)) });
         out.event(Event::Finish { choice: 0, reason: Finish::Stop });
         Ok(())
     }

@@ -24,6 +24,7 @@ use crate::yaml::read::Reader;
 use crate::yaml::section::{section, words};
 use crate::yaml::value::Tokens;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
 use std::sync::Arc;
 
 mod embeddings;
@@ -187,6 +188,16 @@ fn unwrapped(headers: &HeaderMap, body: &[u8]) -> Option<ProviderError> {
     }
     error.retry_after = refusal::from_headers(headers);
     Some(error)
+}
+
+/// Reads an answer, which may come as the only element of a list.
+fn read_only<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Fault> {
+    let broken = || Fault::Broken("the answer is not JSON of this protocol".into());
+    if !body.trim_ascii_start().starts_with(b"[") {
+        return serde_json::from_slice(body).map_err(|_| broken());
+    }
+    let list: Vec<T> = serde_json::from_slice(body).map_err(|_| broken())?;
+    list.into_iter().next().ok_or_else(broken)
 }
 
 /// A container's decoder inside of the service's event stream.

@@ -1,8 +1,8 @@
 //! Text Generation Inference's `generate`: a prompt and parameters in, tokens or one text out.
 //! <https://huggingface.co/docs/text-generation-inference>
 
-use super::SageMaker;
 use super::prompt::{LLAMA3_END, Template};
+use super::{SageMaker, read_only};
 use crate::dialect::shared::params::{self, Policy};
 use crate::dialect::{self, Decoder, Outgoing};
 use crate::error::ApiError;
@@ -262,13 +262,8 @@ impl Decoder for Tgi {
     }
 
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
-        let broken = || Fault::Broken("the answer is not JSON of this protocol".into());
         // `/invocations` answers with a list of one, `/generate` with its element.
-        if body.trim_ascii_start().starts_with(b"[") {
-            let list: Vec<Wire<'_>> = serde_json::from_slice(body).map_err(|_| broken())?;
-            return self.read(list.first().ok_or_else(broken)?, true, out);
-        }
-        self.read(&serde_json::from_slice(body).map_err(|_| broken())?, true, out)
+        self.read(&read_only(body)?, true, out)
     }
 
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {

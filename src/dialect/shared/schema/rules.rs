@@ -68,9 +68,7 @@ const ANY: Rules = Rules {
 };
 
 /// Claude's JSON output and strict tools.
-pub static CLAUDE: Rules = CLAUDE_STRICT;
-
-const CLAUDE_STRICT: Rules = Rules {
+pub static CLAUDE: Rules = Rules {
     name: "claude",
     source: "https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations",
     keywords: Some(&[CLAUDE_KEYWORDS]),
@@ -78,11 +76,10 @@ const CLAUDE_STRICT: Rules = Rules {
     min_items: Some(1),
     values: Values::Plain,
     objects: Objects::Closed,
-    lone_ref: false,
     recursion: false,
     lookaround: false,
-    typed_tools: true,
     union_at_top: false,
+    ..ANY
 };
 
 const CLAUDE_KEYWORDS: &[&str] = &[
@@ -107,7 +104,7 @@ const CLAUDE_KEYWORDS: &[&str] = &[
 ];
 
 /// A tool of Claude's that asked for `strict` and cannot have it: the same words, and objects as the client wants them.
-pub static CLAUDE_RELAXED: Rules = Rules { objects: Objects::Open, recursion: true, ..CLAUDE_STRICT };
+pub static CLAUDE_RELAXED: Rules = Rules { objects: Objects::Open, recursion: true, ..CLAUDE };
 
 /// Claude's other tools: any JSON Schema, but "input_schema does not support oneOf, allOf, or anyOf at the top level".
 pub static CLAUDE_TOOL: Rules = Rules {
@@ -119,7 +116,7 @@ pub static CLAUDE_TOOL: Rules = Rules {
 
 /// JSON output of Bedrock's models; the service lists the same keywords for all of them.
 pub static BEDROCK: Rules =
-    Rules { name: "bedrock", source: "https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html", ..CLAUDE_STRICT };
+    Rules { name: "bedrock", source: "https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html", ..CLAUDE };
 
 /// Tools of Bedrock's models. Nova: "the top level Object schema" has `type`, `properties` and `required` only.
 pub static BEDROCK_TOOL: Rules = Rules {
