@@ -6,6 +6,7 @@ use super::gemini::Gemini;
 use super::mistral::Mistral;
 use super::openai::OpenAi;
 use super::shared::claude::StructuredOutput;
+use super::shared::testing;
 use super::*;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::event::Event;
@@ -63,7 +64,7 @@ fn encode(front: Front, dialect: &dyn Dialect, model: &str, body: &str) -> Outgo
 }
 
 fn sent(front: Front, dialect: &dyn Dialect, model: &str, body: &Value) -> Value {
-    serde_json::from_slice(&encode(front, dialect, model, &body.to_string()).body.joined()).unwrap()
+    testing::body(&encode(front, dialect, model, &body.to_string()))
 }
 
 /// A conversation in which a tool is called, with these arguments (the text of JSON) and this result.
@@ -135,7 +136,7 @@ fn long_names_of_tools_are_shortened_and_come_back() {
     for front in [Front::Chat, Front::Messages] {
         for (model, dialect) in dialects(front).into_iter().filter(|(model, _)| *model != "claude-opus-4-8") {
             let mut outgoing = encode(front, &*dialect, model, &called(front, &long, "{}", json!({"content": "1"})).to_string());
-            let body: Value = serde_json::from_slice(&outgoing.body.joined()).unwrap();
+            let body = testing::body(&outgoing);
             let mut names = Vec::new();
             texts(&body, &["name"], &mut names);
             let short = names.iter().find(|name| name.starts_with("mcp__")).unwrap();

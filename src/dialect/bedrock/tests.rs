@@ -3,16 +3,16 @@
 
 use super::*;
 use crate::dialect::shared::claude::StructuredOutput;
+use crate::dialect::shared::testing::{self, Events, pieces, seal};
 use crate::frame::Frame;
-use crate::frame::aws_event_stream::{AwsFramer, write_message};
+use crate::frame::aws_event_stream::write_message;
 use crate::front::chat::rules::{finish_reason, refusal, write_members};
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::event::{Block, Event, Sink};
 use crate::llm::failure::{FailureClass, Fault};
 use crate::llm::settings::Params;
-use crate::llm::state::{Seal, Sealer};
+use crate::llm::state::Seal;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// Encodes a request, with the route's own system text where one is given.
 pub(in crate::dialect) fn encode(
@@ -30,11 +30,7 @@ pub(in crate::dialect) fn encode(
 /// Runs every request of a folder. A file says the client's request and what becomes of it; with `UPDATE_FIXTURES` in
 /// the environment the latter is written anew.
 pub(in crate::dialect) fn requests<D: Dialect>(folder: &str, dialect: impl Fn(&Value) -> D) {
-    let folder = format!("{}/tests/fixtures/{folder}/requests", env!("CARGO_MANIFEST_DIR"));
-    let mut seen = 0;
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    for (path, mut case) in testing::cases(&format!("{folder}/requests")) {
         let outcome = match encode(&dialect(&case), case["model"].as_str().unwrap(), &case["request"], case["system"].as_str(), None) {
             Err(error) => json!({"status": error.status, "param": error.param, "message": error.message}),
             Ok(out) => json!({
@@ -42,26 +38,19 @@ pub(in crate::dialect) fn requests<D: Dialect>(folder: &str, dialect: impl Fn(&V
                 "headers": out.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect::<Vec<_>>(),
                 "dropped": out.dropped,
                 "adjusted": out.adjusted,
-                "body": serde_json::from_slice::<Value>(&out.body.joined()).unwrap(),
+                "body": testing::body(&out),
             }),
         };
         if std::env::var_os("UPDATE_FIXTURES").is_some() {
-            let mut case = case.clone();
             case["outcome"] = outcome;
             std::fs::write(&path, serde_json::to_string_pretty(&case).unwrap() + "\n").unwrap();
         } else {
             assert_eq!(outcome, case["outcome"], "{}", path.display());
         }
-        seen += 1;
     }
-    assert!(seen > 5);
 }
 
 const PLAIN: Bedrock = Bedrock { default_max_tokens: None, structured_output: StructuredOutput::Native };
-
-fn seal() -> Seal {
-    Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into(), "p".into())
-}
 
 /// How the end of a stream is shown.
 const END: &str = "other: End";
@@ -117,25 +106,21 @@ impl Told {
     }
 }
 
-/// Reads a stream that is cut as `cut` says (piece by piece, how many bytes), and how it ended.
-fn stream(decoder: &mut dyn crate::dialect::Decoder, bytes: &[u8], mut cut: impl FnMut() -> usize) -> (Vec<String>, Result<(), Fault>) {
-    let (mut framer, mut told, mut rest, mut result) = (AwsFramer::new(), Told::default(), bytes, Ok(()));
-    while !rest.is_empty() && result.is_ok() {
-        let (now, later) = rest.split_at(cut().clamp(1, rest.len()));
-        result = framer.push(now, &mut |frame| decoder.frame(frame, &mut told));
-        rest = later;
-    }
-    let result = result.and_then(|()| framer.finish()).and_then(|()| decoder.end(&mut told));
+/// What a stream says that comes in these pieces, and how it ended.
+fn stream<'p>(case: &Value, pieces: impl IntoIterator<Item = &'p [u8]>) -> (Vec<String>, Result<(), Fault>) {
+    let mut told = Told::default();
+    let result = testing::stream(Framing::AwsEventStream, &mut converse(case), pieces, &mut told);
     let lines = told.lines();
     assert_eq!(told.ended(), result.is_ok() && lines.last().is_some_and(|line| line.starts_with("usage")), "{lines:?}");
     (lines, result)
 }
 
-/// Some numbers without a pattern.
-pub(in crate::dialect) fn cuts(mut seed: u32) -> impl FnMut() -> usize {
-    move || {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (seed >> 16) as usize % 90 + 1
+/// How the end of an answer stands in a fixture.
+pub(in crate::dialect) fn ended(result: Result<(), Fault>) -> Value {
+    match result {
+        Ok(()) => Value::Null,
+        Err(Fault::Provider(error)) => json!(format!("{:?}: {}", error.class, error.message)),
+        Err(fault) => json!(format!("{fault:?}")),
     }
 }
 
@@ -167,25 +152,14 @@ fn requests_become_what_the_fixtures_say() {
 
 #[test]
 fn answers_say_what_the_fixtures_say_however_they_are_cut() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bedrock/answers");
-    let mut seen = 0;
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    for (path, case) in testing::cases("bedrock/answers") {
         let want: Vec<String> = serde_json::from_value(case["says"].clone()).unwrap();
-        let ended = |result: Result<(), Fault>| match result {
-            Ok(()) => Value::Null,
-            Err(Fault::Provider(error)) => json!(format!("{:?}: {}", error.class, error.message)),
-            Err(fault) => json!(format!("{fault:?}")),
-        };
         if case["stream"].is_array() {
             let bytes = frames(&case["stream"]);
-            let (lines, result) = stream(&mut converse(&case), &bytes, || usize::MAX);
-            assert_eq!((&lines, ended(result)), (&want, case["fault"].clone()), "{}", path.display());
-            for seed in 0..20 {
-                let mut random = cuts(seed);
-                let (lines, result) = stream(&mut converse(&case), &bytes, || if seed == 0 { 1 } else { random() });
-                assert_eq!((&lines, ended(result)), (&want, case["fault"].clone()), "{} cut {seed}", path.display());
+            let cuts = [vec![&bytes[..]], bytes.chunks(1).collect()].into_iter().chain((1..20).map(|seed| pieces(&bytes, seed)));
+            for (number, cut) in cuts.enumerate() {
+                let (lines, result) = stream(&case, cut);
+                assert_eq!((&lines, ended(result)), (&want, case["fault"].clone()), "{} cut {number}", path.display());
             }
         }
         if case["whole"].is_object() {
@@ -194,20 +168,11 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
             let result = told.1.take().map_or(result, Err);
             assert_eq!((told.lines(), ended(result)), (want, case["fault"].clone()), "{}", path.display());
         }
-        seen += 1;
     }
-    assert!(seen > 5);
 }
 
 #[test]
 fn signed_and_redacted_reasoning_and_the_ends_of_blocks_are_events() {
-    #[derive(Default)]
-    struct Events(Vec<String>);
-    impl Sink for Events {
-        fn event(&mut self, event: Event<'_>) {
-            self.0.push(format!("{event:?}"));
-        }
-    }
     let delta = |block: u64, delta: Value| json!(["contentBlockDelta", {"contentBlockIndex": block, "delta": delta}]);
     let stop = |block: u64| json!(["contentBlockStop", {"contentBlockIndex": block}]);
     let bytes = frames(&json!([
@@ -222,7 +187,8 @@ fn signed_and_redacted_reasoning_and_the_ends_of_blocks_are_events() {
             "cacheDetails": [{"ttl": "5m", "inputTokens": 2}, {"ttl": "1h", "inputTokens": 5}]}}],
     ]));
     let (mut said, mut decoder) = (Events::default(), converse(&Value::Null));
-    AwsFramer::new().push(&bytes, &mut |frame| crate::dialect::Decoder::frame(&mut decoder, frame, &mut said)).unwrap();
+    let end = testing::stream(Framing::AwsEventStream, &mut decoder, [&bytes[..]], &mut said);
+    assert_eq!(end, Err(Fault::Truncated));
     assert!(said.0.pop().unwrap().contains("cache_write: 7, cache_write_hour: 5"));
     assert_eq!(
         said.0,
@@ -243,7 +209,7 @@ fn a_stream_that_ends_too_early_is_truncated() {
     let bytes = frames(&json!([["messageStart", {"role": "assistant"}], text, ["messageStop", {"stopReason": "end_turn"}]]));
     let until_stop = frames(&json!([["messageStart", {"role": "assistant"}], text])).len();
     for length in 0..bytes.len() {
-        let (lines, result) = stream(&mut converse(&Value::Null), &bytes[..length], || 7);
+        let (lines, result) = stream(&Value::Null, bytes[..length].chunks(7));
         assert_eq!(result, Err(Fault::Truncated), "{length} bytes");
         assert!(!lines.iter().any(|line| line.starts_with("finish")), "{length} bytes");
     }
@@ -307,7 +273,7 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
     let model = "us.anthropic.claude-sonnet-4-5-v1:0";
     let sent = |seal: Option<&Seal>| {
         let out = encode(&PLAIN, model, &body, None, seal).unwrap();
-        (serde_json::from_slice::<Value>(&out.body.joined()).unwrap(), out.dropped)
+        (testing::body(&out), out.dropped)
     };
     let (body, dropped) = sent(Some(&seal));
     let content = body["messages"][1]["content"].as_array().unwrap();
@@ -338,8 +304,7 @@ fn thinking_between_calls_comes_back_between_them_and_to_claude_only() {
         {"role": "user", "content": "Go on."}
     ], "tools": [{"type": "function", "function": {"name": "get_time"}}]});
     let kinds = |model: &str| {
-        let out = encode(&PLAIN, model, &body, None, Some(&seal)).unwrap();
-        let body: Value = serde_json::from_slice(&out.body.joined()).unwrap();
+        let body = testing::body(&encode(&PLAIN, model, &body, None, Some(&seal)).unwrap());
         let content = body["messages"][1]["content"].as_array().unwrap().clone();
         content.iter().map(|block| block.as_object().unwrap().keys().next().unwrap().clone()).collect::<Vec<_>>()
     };
@@ -351,8 +316,8 @@ fn thinking_between_calls_comes_back_between_them_and_to_claude_only() {
 #[test]
 fn recorded_answers_are_read() {
     use base64::Engine;
-    let Some(folder) = std::env::var_os("TIDEGATE_RECORDINGS") else { return };
-    for file in std::fs::read_dir(std::path::Path::new(&folder).join("bedrock")).unwrap() {
+    let Some(folder) = testing::recordings() else { return };
+    for file in std::fs::read_dir(folder.join("bedrock")).unwrap() {
         let path = file.unwrap().path();
         let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let body = match case["body_base64"].as_str() {
@@ -366,10 +331,10 @@ fn recorded_answers_are_read() {
         }
         let mut told = Told::default();
         if case["mode"] == "stream" {
-            let (lines, result) = stream(&mut converse(&Value::Null), &body, || usize::MAX);
+            let (lines, result) = stream(&Value::Null, [&body[..]]);
             assert_eq!(result, Ok(()), "{}", path.display());
             for seed in 0..3 {
-                assert_eq!(stream(&mut converse(&Value::Null), &body, cuts(seed)), (lines.clone(), Ok(())), "{}", path.display());
+                assert_eq!(stream(&Value::Null, pieces(&body, seed)), (lines.clone(), Ok(())), "{}", path.display());
             }
             assert!(lines.iter().any(|line| line.starts_with("finish: ")), "{}", path.display());
         } else {

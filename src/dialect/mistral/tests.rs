@@ -1,9 +1,9 @@
 //! Requests and answers of `tests/fixtures/mistral`, and real recordings where they are.
 
 use super::*;
-use crate::dialect::Decoder as _;
 use crate::dialect::openai::decode::Decoder;
-use crate::dialect::openai::tests::{Record, cut, fixtures, recordings, requests};
+use crate::dialect::openai::tests::{cut, requests, whole};
+use crate::dialect::shared::testing::{fixtures, recordings};
 use crate::llm::request::Ask;
 use serde_json::Value;
 
@@ -35,13 +35,8 @@ fn recorded_answers_are_read() {
         if recording["status"] != 200 {
             continue;
         }
-        let (record, end) = if recording["mode"] == "stream" {
-            cut(Decoder::default, body, &name)
-        } else {
-            let mut record = Record::default();
-            let end = Decoder::default().whole(body, &mut record);
-            (record, end)
-        };
+        let (record, end) =
+            if recording["mode"] == "stream" { cut(Decoder::default, body, &name) } else { whole(Decoder::default(), body) };
         let told = record.tell(&end);
         assert!(told.ends_with("complete") && told.contains("finish 0") && told.contains("usage"), "{name}: {told}");
     }

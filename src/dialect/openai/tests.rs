@@ -3,8 +3,8 @@
 use super::quirks::{Guided, Quirks};
 use super::*;
 use crate::dialect::Decoder;
-use crate::frame::Frame;
-use crate::frame::sse::SseFramer;
+use crate::dialect::shared::testing::{self, body, fixtures, pieces, recordings};
+use crate::frame::Framing;
 use crate::front::chat::rules::{Rules, finish_reason};
 use crate::json::text::Text;
 use crate::json::{envelope, utf8};
@@ -14,7 +14,7 @@ use crate::llm::failure::Fault;
 use crate::llm::settings::Params;
 use crate::llm::state::Seal;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What an answer said, texts of one kind joined; and every single event.
 #[derive(Default)]
@@ -80,15 +80,14 @@ impl Record {
 
 /// Reads a stream that comes in these pieces.
 pub fn stream<'p>(mut decoder: impl Decoder, pieces: impl IntoIterator<Item = &'p [u8]>) -> (Record, Result<(), Fault>) {
-    let (mut framer, mut record) = (SseFramer::new(), Record::default());
-    let run = || {
-        for piece in pieces {
-            framer.push(piece, &mut |event, data| decoder.frame(Frame::Sse { event, data }, &mut record))?;
-        }
-        framer.finish(&mut |event, data| decoder.frame(Frame::Sse { event, data }, &mut record))?;
-        decoder.end(&mut record)
-    };
-    let end = run();
+    let mut record = Record::default();
+    let end = testing::stream(Framing::Sse, &mut decoder, pieces, &mut record);
+    (record, end)
+}
+
+pub fn whole(mut decoder: impl Decoder, body: &[u8]) -> (Record, Result<(), Fault>) {
+    let mut record = Record::default();
+    let end = decoder.whole(body, &mut record);
     (record, end)
 }
 
@@ -97,27 +96,11 @@ pub fn cut<D: Decoder>(decoder: impl Fn() -> D, body: &[u8], name: &str) -> (Rec
     let (whole, end) = stream(decoder(), [body]);
     let (bytes, bytes_end) = stream(decoder(), body.chunks(1));
     assert_eq!((&whole.single, &end), (&bytes.single, &bytes_end), "{name}, byte by byte");
-    for seed in 1..4u64 {
-        let (mut state, mut at, mut pieces) = (seed, 0, Vec::new());
-        while at < body.len() {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let to = (at + (state >> 33) as usize % 37 + 1).min(body.len());
-            pieces.push(&body[at..to]);
-            at = to;
-        }
-        let (random, random_end) = stream(decoder(), pieces);
+    for seed in 1..4 {
+        let (random, random_end) = stream(decoder(), pieces(body, seed));
         assert_eq!((&whole.single, &end), (&random.single, &random_end), "{name}, random pieces {seed}");
     }
     (whole, end)
-}
-
-pub fn fixtures(folder: &str, extension: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
-    let mut found: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    found.retain(|path| path.extension().is_some_and(|e| e == extension));
-    found.sort();
-    assert!(!found.is_empty());
-    found
 }
 
 /// The quirks of a kind, whose operator may say how it takes constraints.
@@ -157,7 +140,7 @@ pub fn requests(file: &Path, encode: impl Fn(&ChatRequest<'_>, &Quirks) -> Resul
         };
         assert_eq!(case["error"], Value::Null, "{name}");
         utf8::text(&out.body.joined()).and_then(envelope::scan).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(serde_json::from_slice::<Value>(&out.body.joined()).unwrap(), case["upstream"], "{name}");
+        assert_eq!(body(&out), case["upstream"], "{name}");
         let names =
             |key: &str| -> Vec<String> { case[key].as_array().into_iter().flatten().map(|v| v.as_str().unwrap().to_owned()).collect() };
         assert_eq!(out.dropped, names("dropped"), "{name}");
@@ -204,12 +187,7 @@ fn answers_say_what_they_should() {
         let want = std::fs::read_to_string(&file).unwrap();
         let (record, end) = match std::fs::read(file.with_extension("sse")) {
             Ok(body) => cut(decode::Decoder::default, &body, &name),
-            Err(_) => {
-                let mut record = Record::default();
-                let body = std::fs::read(file.with_extension("json")).unwrap();
-                let end = decode::Decoder::default().whole(&body, &mut record);
-                (record, end)
-            }
+            Err(_) => whole(decode::Decoder::default(), &std::fs::read(file.with_extension("json")).unwrap()),
         };
         assert_eq!(record.tell(&end), want.trim_end_matches('\n'), "{name}");
     }
@@ -242,13 +220,7 @@ fn recorded_answers_are_read() {
                 assert!(!e.message.starts_with("the provider answered"), "{name}");
                 continue;
             }
-            let (record, end) = if recording["mode"] == "stream" {
-                cut(decoder, body, &name)
-            } else {
-                let mut record = Record::default();
-                let end = decoder().whole(body, &mut record);
-                (record, end)
-            };
+            let (record, end) = if recording["mode"] == "stream" { cut(decoder, body, &name) } else { whole(decoder(), body) };
             // A recording may be of an answer that failed or was cut off; then it must not count as complete.
             if end.is_ok() {
                 assert!(record.lines.iter().any(|(key, _)| key.starts_with("finish")), "{name}");
@@ -261,18 +233,13 @@ fn recorded_answers_are_read() {
     }
 }
 
-/// Where recordings of real answers are: `TIDEGATE_RECORDINGS`, when it is set.
-pub fn recordings() -> Option<PathBuf> {
-    std::env::var_os("TIDEGATE_RECORDINGS").map(PathBuf::from).filter(|path| path.is_dir())
-}
-
 /// Encodes a request to a target that splits think texts, or not.
 fn messages_of(kind: &'static str, messages: &Value, split: bool, seal: Option<&Seal>) -> Value {
     let parsed = Parsed::parse(serde_json::json!({"model": "r", "messages": messages}).to_string().into()).unwrap();
     let params = Params::default();
     let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal };
     let out = encode::encode(&request, &request, &quirks(kind, None), split).unwrap();
-    serde_json::from_slice::<Value>(&out.body.joined()).unwrap()["messages"].clone()
+    body(&out)["messages"].clone()
 }
 
 #[test]
@@ -295,7 +262,7 @@ fn a_think_text_that_was_split_off_goes_back_into_the_content() {
 
 #[test]
 fn what_a_provider_needs_back_goes_back_with_a_plain_client() {
-    let seal = Seal::new(std::sync::Arc::new(crate::llm::state::Sealer::new(&[7; 32]).unwrap()), "team".into(), "p".into());
+    let seal = testing::seal();
     let call = |id: &str, more: &str| format!(r#"{{"id":"{id}","type":"function"{more},"function":{{"name":"f","arguments":"{{}}"}}}}"#);
     for (kind, said, want) in [
         (

@@ -398,12 +398,7 @@ pub(in crate::dialect) fn legal(id: &str) -> String {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::llm::state::{Seal, Sealer};
-    use std::sync::Arc;
-
-    fn seal() -> Seal {
-        Seal::new(Arc::new(Sealer::new(&[7; 32]).unwrap()), "search".into(), "p".into())
-    }
+    use crate::dialect::shared::testing::seal;
 
     #[test]
     fn blocks_travel_with_the_call_that_follows_them() {

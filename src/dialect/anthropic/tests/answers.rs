@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::dialect;
+use crate::dialect::shared::testing::Events;
 use serde_json::json;
 
-fn decoder(case: &Value) -> Box<dyn crate::dialect::Decoder> {
+fn decoder(case: &Value) -> Box<dyn Decoder> {
     let mut case = case.clone();
     if case["request"].is_null() {
         case["request"] = serde_json::json!({"model": "r", "messages": [{"role": "user", "content": "x"}]});
@@ -18,27 +19,15 @@ fn framed(events: &Value) -> Vec<u8> {
     events.as_array().unwrap().iter().map(event).collect::<String>().into_bytes()
 }
 
-/// Cuts at places that only depend on the seed (a linear congruential generator, Knuth's constants).
-fn cut(bytes: &[u8], mut seed: u64) -> Vec<&[u8]> {
-    let (mut rest, mut pieces) = (bytes, Vec::new());
-    while !rest.is_empty() {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let (piece, after) = rest.split_at(((seed >> 33) as usize % 90 + 1).min(rest.len()));
-        pieces.push(piece);
-        rest = after;
-    }
-    pieces
-}
-
 #[test]
 fn streams_say_the_same_however_they_are_cut() {
     for (path, case) in named("stream-") {
         let bytes = framed(&case["events"]);
         let want: Vec<String> = serde_json::from_value(case["said"].clone()).unwrap();
-        assert_eq!(stream(decoder(&case), std::iter::once(&bytes[..])), want, "{}", path.display());
+        assert_eq!(stream(decoder(&case), [&bytes[..]]), want, "{}", path.display());
         assert_eq!(stream(decoder(&case), bytes.chunks(1)), want, "{}", path.display());
         for seed in 0..5 {
-            assert_eq!(stream(decoder(&case), cut(&bytes, seed).into_iter()), want, "{}", path.display());
+            assert_eq!(stream(decoder(&case), pieces(&bytes, seed)), want, "{}", path.display());
         }
     }
 }
@@ -58,14 +47,14 @@ fn what_is_no_answer_is_broken() {
     }
     for data in ["{", "[]", r#"{"type":"content_block_start","index":0}"#, r#"{"type":"message_stop"}"#] {
         let bytes = format!("data: {data}\n\n");
-        assert_eq!(stream(decoder(&Value::Null), std::iter::once(bytes.as_bytes())), ["broken"], "{data}");
+        assert_eq!(stream(decoder(&Value::Null), [bytes.as_bytes()]), ["broken"], "{data}");
     }
     let blocks: String = (0..1000)
         .map(|i| {
             format!("data: {{\"type\":\"content_block_start\",\"index\":{i},\"content_block\":{{\"type\":\"text\",\"text\":\"\"}}}}\n\n")
         })
         .collect();
-    assert_eq!(stream(decoder(&Value::Null), std::iter::once(blocks.as_bytes())), ["broken"]);
+    assert_eq!(stream(decoder(&Value::Null), [blocks.as_bytes()]), ["broken"]);
 }
 
 #[test]
@@ -74,17 +63,7 @@ fn every_cut_off_stream_is_truncated() {
     let events = case["events"].as_array().unwrap();
     for count in 0..events.len() - 1 {
         let bytes = framed(&Value::from(events[..count].to_vec()));
-        assert_eq!(stream(decoder(&case), std::iter::once(&bytes[..])).pop().unwrap(), "truncated", "{count}");
-    }
-}
-
-/// Every event as it is.
-#[derive(Default)]
-struct Events(Vec<String>);
-
-impl Sink for Events {
-    fn event(&mut self, event: Event<'_>) {
-        self.0.push(format!("{event:?}"));
+        assert_eq!(stream(decoder(&case), [&bytes[..]]).pop().unwrap(), "truncated", "{count}");
     }
 }
 
@@ -216,10 +195,10 @@ fn assemble(body: &str) -> Value {
 /// finds, however they are cut.
 #[test]
 fn recorded_answers_say_what_a_plain_reading_finds() {
-    let Some(folder) = std::env::var_os("TIDEGATE_RECORDINGS") else { return };
+    let Some(folder) = testing::recordings() else { return };
     let mut read = 0;
     for provider in ["anthropic", "vertex"] {
-        for file in std::fs::read_dir(std::path::Path::new(&folder).join(provider)).unwrap() {
+        for file in std::fs::read_dir(folder.join(provider)).unwrap() {
             let path = file.unwrap().path();
             let case: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
             if case["dialect"] != "anthropic" {
@@ -232,11 +211,11 @@ fn recorded_answers_say_what_a_plain_reading_finds() {
                 assert_eq!(error.class, crate::llm::failure::FailureClass::of_status(status), "{}", path.display());
                 assert!(!error.message.starts_with('{'), "{}", path.display());
             } else if case["mode"] == "stream" {
-                let said = stream(decoder(&Value::Null), std::iter::once(body.as_bytes()));
+                let said = stream(decoder(&Value::Null), [body.as_bytes()]);
                 assert_eq!(summary(&said), plain(&assemble(body)), "{}", path.display());
                 assert_eq!(stream(decoder(&Value::Null), body.as_bytes().chunks(1)), said, "{}", path.display());
                 for seed in 0..3 {
-                    assert_eq!(stream(decoder(&Value::Null), cut(body.as_bytes(), seed).into_iter()), said, "{}", path.display());
+                    assert_eq!(stream(decoder(&Value::Null), pieces(body.as_bytes(), seed)), said, "{}", path.display());
                 }
             } else {
                 let said = whole(decoder(&Value::Null), body.as_bytes());

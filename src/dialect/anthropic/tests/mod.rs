@@ -3,32 +3,23 @@
 use super::*;
 use crate::dialect::gemini::Vertex;
 use crate::dialect::shared::claude::DEFAULT_MAX_TOKENS;
-use crate::dialect::shared::testing;
-use crate::frame::Frame;
-use crate::frame::sse::SseFramer;
+use crate::dialect::shared::testing::{self, body, pieces, seal};
 use crate::front::chat::rules::{finish_reason, write_members};
 use crate::llm::envelope::ChatRequest;
 use crate::llm::event::{Block, Event, Sink};
 use crate::llm::failure::Fault;
 use crate::llm::settings::Params;
-use crate::llm::state::{Seal, Sealer};
+use crate::llm::state::Seal;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 mod answers;
 mod requests;
 mod thinking;
 
-fn fixtures() -> Vec<(PathBuf, Value)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/anthropic");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
-    files.sort();
-    files.into_iter().map(|path| (path.clone(), serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())).collect()
-}
-
 fn named(prefix: &str) -> Vec<(PathBuf, Value)> {
-    let list: Vec<_> = fixtures().into_iter().filter(|(path, _)| path.file_name().unwrap().to_str().unwrap().starts_with(prefix)).collect();
+    let list: Vec<_> =
+        testing::cases("anthropic").filter(|(path, _)| path.file_name().unwrap().to_str().unwrap().starts_with(prefix)).collect();
     assert!(!list.is_empty());
     list
 }
@@ -57,10 +48,6 @@ fn params(case: &Value) -> Params {
         reject_unsupported: case["params"]["reject_unsupported"] == true,
         ..Params::default()
     }
-}
-
-fn seal() -> Seal {
-    Seal::new(Arc::new(Sealer::new(&[9; 32]).unwrap()), "search".into(), "p".into())
 }
 
 /// Writes the request of a fixture for its target.
@@ -117,24 +104,16 @@ impl Sink for Said {
 }
 
 /// Reads a stream that arrives in these pieces; the last line tells how it ended.
-fn stream<'a>(mut decoder: Box<dyn crate::dialect::Decoder>, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
-    let (mut said, mut framer) = (Said::default(), SseFramer::new());
-    let read = || -> Result<(), Fault> {
-        let mut each = |event: Option<&str>, data: &str| decoder.frame(Frame::Sse { event, data }, &mut said);
-        for piece in pieces {
-            framer.push(piece, &mut each)?;
-        }
-        framer.finish(&mut each)?;
-        decoder.end(&mut said)
-    };
-    let end = read();
+fn stream<'a>(mut decoder: Box<dyn Decoder>, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
+    let mut said = Said::default();
+    let end = testing::stream(Framing::Sse, &mut *decoder, pieces, &mut said);
     let ended = said.0.pop_if(|last| last == "End").is_some();
     assert_eq!(ended, end.is_ok(), "{:?}", said.0);
     said.0.extend(end.err().map(|fault| fault_line(&fault)));
     said.0
 }
 
-fn whole(mut decoder: Box<dyn crate::dialect::Decoder>, body: &[u8]) -> Vec<String> {
+fn whole(mut decoder: Box<dyn Decoder>, body: &[u8]) -> Vec<String> {
     let mut said = Said::default();
     let end = decoder.whole(body, &mut said);
     said.0.extend(end.err().map(|fault| fault_line(&fault)));

@@ -9,9 +9,8 @@ fn told(case: &Value) -> (&'static str, Value) {
         Ok(out) => {
             let headers: serde_json::Map<_, _> =
                 out.headers.iter().map(|(k, v)| (k.to_string(), Value::from(v.to_str().unwrap()))).collect();
-            let adjusted = out.adjusted;
-            let body: Value = serde_json::from_slice(&out.body.joined()).unwrap();
-            ("sent", json!({"path": out.path, "headers": headers, "dropped": out.dropped, "adjusted": adjusted, "body": body}))
+            let body = body(&out);
+            ("sent", json!({"path": out.path, "headers": headers, "dropped": out.dropped, "adjusted": out.adjusted, "body": body}))
         }
         Err(e) => ("error", json!({"status": e.status, "param": e.param})),
     }
@@ -72,7 +71,7 @@ fn a_model_that_cannot_be_forced_to_call_a_tool_is_held_by_words() {
         for format in [&object, &recursive] {
             let out = encode(&case(model, format), None).unwrap();
             assert_eq!(out.adjusted.is_empty(), format == &object, "{model}");
-            let body: Value = serde_json::from_slice(&out.body.joined()).unwrap();
+            let body = body(&out);
             assert!(body.get("tools").is_none() && body.get("tool_choice").is_none(), "{body}");
             let words = body["system"].as_str().unwrap();
             assert_eq!(words.contains(r##"{"next":{"$ref":"#"}}"##), format == &recursive, "{words}");
@@ -86,6 +85,6 @@ fn a_model_that_cannot_be_forced_to_call_a_tool_is_held_by_words() {
         let error = encode(&forced, None).err().unwrap();
         assert_eq!((error.status, error.param.as_deref()), (400, Some("tool_choice")));
     }
-    let body: Value = serde_json::from_slice(&encode(&case("claude-haiku-5-5", &object), None).unwrap().body.joined()).unwrap();
+    let body = body(&encode(&case("claude-haiku-5-5", &object), None).unwrap());
     assert_eq!(body["tool_choice"]["type"], "tool");
 }

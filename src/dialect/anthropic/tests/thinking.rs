@@ -41,7 +41,7 @@ fn thinking_is_put_before_the_call_that_it_led_to() {
     assert_eq!(ids[1], "toolu_2");
 
     let next = encode(&second("claude-sonnet-4-5", &[&ids[0], &ids[1]]), Some(&seal)).unwrap();
-    let body: Value = serde_json::from_slice(&next.body.joined()).unwrap();
+    let body = body(&next);
     let blocks = body["messages"][1]["content"].as_array().unwrap();
     assert_eq!(blocks[0], serde_json::from_str::<Value>(THOUGHT).unwrap());
     assert_eq!(blocks[1]["type"], "redacted_thinking");
@@ -54,7 +54,7 @@ fn thinking_is_put_before_the_call_that_it_led_to() {
 fn without_its_thinking_the_turn_goes_on_without_thinking() {
     let model = |name: &str| {
         let out = encode(&second(name, &["toolu_1"]), Some(&seal())).unwrap();
-        (serde_json::from_slice::<Value>(&out.body.joined()).unwrap()["thinking"]["type"].clone(), out.dropped)
+        (body(&out)["thinking"]["type"].clone(), out.dropped)
     };
     assert_eq!(model("claude-sonnet-4-5"), (Value::Null, vec!["reasoning_effort".into()]));
     // Adaptive thinking does not ask for it.
@@ -71,7 +71,7 @@ fn ids_are_plain_where_nothing_has_to_come_back() {
     let sealed = ids(&whole(encode(&first("claude-sonnet-4-5"), Some(&seal())).unwrap().decoder, answer().as_bytes()));
     let mut case = second("claude-sonnet-4-5", &[&sealed[0]]);
     case["request"].as_object_mut().unwrap().remove("reasoning_effort");
-    let body: Value = serde_json::from_slice(&encode(&case, Some(&seal())).unwrap().body.joined()).unwrap();
+    let body = body(&encode(&case, Some(&seal())).unwrap());
     assert_eq!(body["messages"][1]["content"][0]["type"], "tool_use");
     assert_eq!(body["messages"][1]["content"][0]["id"], "toolu_1");
 }
@@ -102,13 +102,13 @@ fn a_model_that_thinks_unasked_gets_its_thinking_back() {
             None,
             Some(&seal()),
         );
-        let sent = serde_json::from_slice::<Value>(&bedrock.unwrap().body.joined()).unwrap();
+        let sent = body(&bedrock.unwrap());
         assert!(effort.is_some() || sent.get("additionalModelRequestFields").is_none(), "{sent}");
         let ids = ids(&whole(out.decoder, answer().as_bytes()));
         assert_eq!(ids[0] != "toolu_1", kept, "{model} {effort:?}");
         let sealed = seal().seal("toolu_1", [THOUGHT.as_bytes()].concat().as_slice());
         let case = with_effort(second(model, &[&sealed]));
-        let begins = |out: Outgoing| serde_json::from_slice::<Value>(&out.body.joined()).unwrap()["messages"][1]["content"][0].clone();
+        let begins = |out: Outgoing| body(&out)["messages"][1]["content"][0].clone();
         assert_eq!(begins(encode(&case, Some(&seal())).unwrap())["type"] == "thinking", kept, "{model} {effort:?}");
         let bedrock = |seal: &Seal| {
             crate::dialect::bedrock::tests::encode(&BEDROCK, &format!("anthropic.{model}"), &case["request"], None, Some(seal)).unwrap()

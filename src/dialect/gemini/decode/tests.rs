@@ -1,7 +1,8 @@
 //! Answers: every fixture whole, byte by byte and cut at random; then what no fixture can show.
 
 use super::*;
-use crate::frame::sse::SseFramer;
+use crate::dialect::shared::testing;
+use crate::frame::Framing;
 use crate::front::chat::rules::{finish_reason, write_members};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -68,16 +69,9 @@ impl Sink for Said {
     }
 }
 
-fn stream<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> (Value, Result<(), Fault>) {
-    let (mut framer, mut decoder, mut said) = (SseFramer::new(), GeminiDecoder::default(), Said::new());
-    let run = || {
-        for piece in pieces {
-            framer.push(piece, &mut |event, data| decoder.frame(Frame::Sse { event, data }, &mut said))?;
-        }
-        framer.finish(&mut |event, data| decoder.frame(Frame::Sse { event, data }, &mut said))?;
-        decoder.end(&mut said)
-    };
-    let end = run();
+fn stream<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> (Value, Result<(), Fault>) {
+    let mut said = Said::new();
+    let end = testing::stream(Framing::Sse, &mut GeminiDecoder::default(), pieces, &mut said);
     (said.0, end)
 }
 
@@ -98,10 +92,7 @@ fn outcome(end: &Result<(), Fault>) -> &'static str {
 
 /// The fixtures: name, body, whether it is a stream, what it says, how it ends.
 fn fixtures() -> Vec<(String, String, bool, Value, String)> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/gemini/answers");
-    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    let read = files.map(|path| {
-        let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let read = testing::cases("gemini/answers").map(|(path, case)| {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let end = case["end"].as_str().unwrap_or("ok").to_owned();
         if let Some(chunks) = case["stream"].as_array() {
@@ -126,7 +117,7 @@ fn every_answer_says_what_its_fixture_says_however_it_is_cut() {
             assert_eq!((said, outcome(&got)), (says, &*end), "{name}");
             continue;
         }
-        let (said, got) = stream(std::iter::once(body.as_bytes()));
+        let (said, got) = stream([body.as_bytes()]);
         assert_eq!((&said, outcome(&got)), (&says, &*end), "{name}");
         let (bytes, got) = stream(body.as_bytes().chunks(1));
         assert_eq!((bytes, outcome(&got)), (says, &*end), "{name} byte by byte");
@@ -135,21 +126,9 @@ fn every_answer_says_what_its_fixture_says_however_it_is_cut() {
 
 proptest! {
     #[test]
-    fn random_cuts_change_nothing(cuts in prop::collection::vec(1usize..90, 1..60)) {
-        for (name, body, streamed, says, end) in fixtures() {
-            if !streamed {
-                continue;
-            }
-            let (mut rest, mut pieces) = (body.as_bytes(), Vec::new());
-            for cut in cuts.iter().cycle() {
-                let (piece, after) = rest.split_at(rest.len().min(*cut));
-                pieces.push(piece);
-                rest = after;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            let (said, got) = stream(pieces.into_iter());
+    fn random_cuts_change_nothing(seed: u64) {
+        for (name, body, _, says, end) in fixtures().into_iter().filter(|(_, _, streamed, ..)| *streamed) {
+            let (said, got) = stream(testing::pieces(body.as_bytes(), seed));
             prop_assert_eq!((said, outcome(&got)), (says, &*end), "{}", name);
         }
     }
@@ -167,7 +146,7 @@ fn a_stream_that_stops_anywhere_is_truncated() {
         // The finish can stand in any chunk; before the first one that has it, every end is a cut.
         let finish = [body.find("finishReason"), body.find("blockReason")].into_iter().flatten().min().unwrap();
         for cut in [0, 1, finish / 2, finish] {
-            let (said, got) = stream(std::iter::once(&body.as_bytes()[..cut]));
+            let (said, got) = stream([&body.as_bytes()[..cut]]);
             assert_ne!(outcome(&got), "ok", "{name} cut at {cut}");
             assert!(!said.to_string().contains("finish"), "{name} cut at {cut}");
         }
@@ -178,7 +157,7 @@ fn a_stream_that_stops_anywhere_is_truncated() {
 fn a_signature_is_the_state_of_its_call() {
     let body = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"f\"},\"thoughtSignature\":\"c2ln\"},\
         {\"functionCall\":{\"name\":\"g\",\"id\":\"own\"}},{\"functionCall\":{\"name\":\"h\"}},{\"functionCall\":{\"name\":\"i\"},\"thoughtSignature\":\"?!\"}]},\"finishReason\":\"STOP\"}]}\n\n";
-    let (said, _) = stream(std::iter::once(body.as_bytes()));
+    let (said, _) = stream([body.as_bytes()]);
     let call = |call: &str| said["choices"]["0"]["calls"][call].clone();
     assert_eq!(call("0")["state"], json!(b"\xffgemini:sig"));
     assert_eq!((&call("1")["id"], &call("1")["state"]), (&json!("own"), &Value::Null));
@@ -228,8 +207,8 @@ fn failures_are_told_with_the_providers_words_and_never_as_an_answer() {
 /// that a plain reading of the JSON finds must be those that the decoder tells.
 #[test]
 fn recordings_say_what_a_plain_reading_finds() {
-    let Some(folder) = std::env::var_os("TIDEGATE_RECORDINGS") else { return };
-    let folders = ["google_ai_studio", "vertex"].map(|kind| std::path::Path::new(&folder).join(kind));
+    let Some(folder) = testing::recordings() else { return };
+    let folders = ["google_ai_studio", "vertex"].map(|kind| folder.join(kind));
     for path in folders.iter().flat_map(|f| std::fs::read_dir(f).unwrap()).map(|file| file.unwrap().path()) {
         let case: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let (status, body) = (case["status"].as_u64().unwrap() as u16, case["body_text"].as_str().unwrap());
