@@ -9,14 +9,13 @@ use super::calls::Calls;
 use super::element::{Element, filled};
 use super::quirks::Returned;
 use super::returned::{Keeper, Kept};
-use super::{error, usage};
+use super::{error, logprobs, usage};
 use crate::dialect::Decoder as Decodes;
 use crate::frame::Frame;
 use crate::json::envelope::ScanError;
 use crate::json::walk::Cursor;
 use crate::llm::event::{Event, Finish, Sink};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
-
 use smallvec::SmallVec;
 
 /// Most choices of one answer; OpenAI's own bound for `n`.
@@ -166,7 +165,7 @@ impl Decoder {
             choice.calls.read(index, element.calls, whole, out)?;
         }
         if !element.logprobs.is_empty() {
-            usage::emit(index, element.logprobs, out)?;
+            logprobs::emit(index, element.logprobs, out)?;
         }
         if let Some(used) = element.used {
             out.event(Event::Usage(used));

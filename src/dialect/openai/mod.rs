@@ -33,6 +33,7 @@ pub mod embeddings;
 pub mod encode;
 pub mod error;
 mod instructions;
+mod logprobs;
 pub mod messages;
 mod nulls;
 pub mod quirks;
