@@ -49,6 +49,10 @@ const MAPPED: &[Field] = &[
 const MAX_LABEL: usize = 63;
 /// Most labels of a request.
 const MAX_LABELS: usize = 64;
+/// Most stop sequences.
+const MAX_STOPS: usize = 5;
+/// Highest temperature.
+const MAX_TEMPERATURE: &str = "2";
 /// Room for what is written beside the client's own bytes.
 const OVERHEAD: usize = 512;
 
@@ -127,20 +131,11 @@ fn labels(w: &mut Writer, request: &Request<'_>, vertex: bool, settled: &mut Set
     }
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
-mod tests;
-
-/// Most stop sequences that Gemini takes.
-pub(super) const MAX_STOPS: usize = 5;
-/// Highest temperature.
-const MAX_TEMPERATURE: &str = "2";
-
 /// Writes `tools` and `toolConfig`.
 ///
 /// # Errors
 /// A 400 that names `tools`, where the route refuses changed fields.
-pub(super) fn tools(w: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+fn tools(w: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
     let tools = &request.tools;
     if tools.is_empty() {
         return Ok(());
@@ -184,7 +179,7 @@ fn is_empty_object(schema: &str) -> bool {
 }
 
 /// Writes `generationConfig`.
-pub(super) fn generation(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
+fn generation(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
     c.key("generationConfig").object();
     let sampling = &request.sampling;
     let heat = sampling.temperature.map(|(raw, _)| temperature(raw, request.name_of(Field::Temperature), MAX_TEMPERATURE, settled));
@@ -325,3 +320,7 @@ fn thinking(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Se
     c.key("includeThoughts").flag(effort != Effort::None).end_object();
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+mod tests;
