@@ -11,7 +11,8 @@
 use super::error::WireError;
 use crate::dialect;
 use crate::dialect::bedrock::error::failure;
-use crate::dialect::shared::blocks::{Blocks, CLAUDE, Kind, citation};
+use crate::dialect::shared::blocks::{Blocks, Kind, citation};
+use crate::dialect::shared::thinking_state::CLAUDE;
 use crate::frame::Frame;
 use crate::json::text::{Text, raw_text};
 use crate::json::walk;

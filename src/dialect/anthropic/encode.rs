@@ -3,10 +3,10 @@
 use super::decode::Decoder;
 use super::{Host, Seat};
 use crate::dialect::Outgoing;
-use crate::dialect::shared::blocks::CLAUDE;
 use crate::dialect::shared::claude::{self, Model, Sampling, Thought};
 use crate::dialect::shared::media::{Format, Media, Place};
 use crate::dialect::shared::params::{Policy, settle};
+use crate::dialect::shared::thinking_state::CLAUDE;
 use crate::dialect::shared::toolbox::{Call, Toolbox};
 use crate::dialect::shared::turns::{Block, Conversation, blank};
 use crate::error::ApiError;

@@ -1,10 +1,10 @@
 //! Model families: Converse is one shape, but its optional fields are not for all models.
 
 use crate::closed_set::closed_set;
-use crate::dialect::shared::blocks::CLAUDE;
 use crate::dialect::shared::claude::{DEFAULT_MAX_TOKENS, Model, StructuredOutput, Thought};
 use crate::dialect::shared::params::Settled;
 use crate::dialect::shared::schema::rules;
+use crate::dialect::shared::thinking_state::CLAUDE;
 use crate::dialect::shared::toolbox::Means;
 use crate::error::ApiError;
 use crate::json::write::Writer;

@@ -1,17 +1,10 @@
 //! Answers made of blocks, whichever protocol spells them: the Messages API and Bedrock's Converse have the same texts,
 //! thinking and tool calls, and both may be asked for content as the arguments of a forced tool.
-//!
-//! With thinking on, a turn that calls tools must come back with the thinking blocks that led to the calls, signatures
-//! included. [`ThinkingState`] collects them, and [`thinking`] puts them before the call that brings them back. The state is the
-//! blocks themselves, as the inside of a JSON array.
 
-use crate::hex;
+use super::thinking_state::ThinkingState;
 use crate::json::text::Text;
 use crate::llm::event::{Block, Citation, Event, Finish, Sink, Source, ToolForm};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
-use crate::llm::request::CallId;
-use crate::llm::state::MAX_STATE;
-use ring::digest;
 
 /// An open block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +31,7 @@ struct Open {
 }
 
 /// Emits one answer, block by block.
+#[derive(Default)]
 pub(in crate::dialect) struct Blocks {
     /// Where thinking has to come back with a call.
     thinking: Option<ThinkingState>,
@@ -58,20 +52,9 @@ pub(in crate::dialect) struct Blocks {
 }
 
 impl Blocks {
-    /// Nothing has come yet; `maker` where the model needs its thinking back with a call: see [`thinking`].
+    /// Nothing has come yet; `maker` where the model needs its thinking back with a call: see [`thinking`](super::thinking_state::thinking).
     pub(in crate::dialect) fn new(content_tool: Option<&'static str>, maker: Option<&'static str>) -> Self {
-        Self {
-            thinking: maker.map(|maker| ThinkingState { maker, ..ThinkingState::default() }),
-            content_tool,
-            open: Vec::new(),
-            current: None,
-            calls: 0,
-            answered: false,
-            held: String::new(),
-            done: false,
-            begun: false,
-            content: false,
-        }
+        Self { thinking: maker.map(ThinkingState::new), content_tool, ..Self::default() }
     }
 
     /// Whether any block has begun.
@@ -294,152 +277,3 @@ pub(in crate::dialect) fn citation<'a>(
 const MAX_OPEN: usize = 64;
 /// Most bytes of text that are held back while a forced tool is waited for.
 const MAX_HELD: usize = 256 * 1024;
-
-/// Longest id that Bedrock takes (`toolUseId` of its service model); Anthropic's own are shorter.
-const MAX_ID: usize = 64;
-/// How every state begins.
-const BLOCK: &str = r#"{"type":""#;
-
-/// Collects the thinking blocks that precede a tool call.
-#[derive(Default)]
-pub(in crate::dialect) struct ThinkingState {
-    /// Who makes the blocks.
-    maker: &'static str,
-    done: Vec<u8>,
-    text: Vec<u8>,
-    signature: Vec<u8>,
-    overflow: bool,
-}
-
-impl ThinkingState {
-    /// More of the open thinking block.
-    pub(in crate::dialect) fn thinking(&mut self, text: Text<'_>, signature: Text<'_>) {
-        if self.overflow {
-            return;
-        }
-        self.text.extend_from_slice(text.escaped().as_bytes());
-        self.signature.extend_from_slice(signature.escaped().as_bytes());
-        self.check();
-    }
-
-    /// The open thinking block is complete. One without a signature cannot be replayed and is forgotten.
-    pub(in crate::dialect) fn end_thinking(&mut self) {
-        let (text, signature) = (std::mem::take(&mut self.text), std::mem::take(&mut self.signature));
-        if !signature.is_empty() {
-            self.push(&[br#"{"type":"thinking","thinking":""#, &text, br#"","signature":""#, &signature, br#""}"#]);
-        }
-    }
-
-    /// A block of encrypted thinking.
-    pub(in crate::dialect) fn redacted(&mut self, data: &str) {
-        self.push(&[br#"{"type":"redacted_thinking","data":""#, data.as_bytes(), br#""}"#]);
-    }
-
-    fn push(&mut self, pieces: &[&[u8]]) {
-        if self.overflow {
-            return;
-        }
-        if !self.done.is_empty() {
-            self.done.push(b',');
-        }
-        pieces.iter().for_each(|piece| self.done.extend_from_slice(piece));
-        self.check();
-    }
-
-    /// More than a state can hold is not kept at all: half a block would be refused.
-    fn check(&mut self) {
-        if self.done.len() + self.text.len() + self.signature.len() > MAX_STATE {
-            *self = Self { maker: self.maker, overflow: true, ..Self::default() };
-        }
-    }
-
-    /// The state of a tool call: the blocks since the call before it; `None` where there are none.
-    pub(in crate::dialect) fn take(&mut self) -> Option<Vec<u8>> {
-        self.overflow = false;
-        let done = std::mem::take(&mut self.done);
-        (!done.is_empty()).then(|| [self.maker.as_bytes(), &done].concat())
-    }
-}
-
-/// The thinking blocks to put before a call, the inside of a JSON array. `None` where no state came back with it, or one that
-/// `maker` has not made: Claude is [`CLAUDE`], and its blocks are the same wherever it is asked.
-pub(in crate::dialect) fn thinking(call: &CallId<'_>, maker: &str) -> Option<String> {
-    let blocks = std::str::from_utf8(call.state.as_deref()?).ok()?.strip_prefix(maker)?;
-    blocks.starts_with(BLOCK).then(|| blocks.to_owned())
-}
-
-/// What stands before the blocks that Claude makes: nothing, and no block begins with what stands before those of others.
-pub(in crate::dialect) const CLAUDE: &str = "";
-
-/// An id in Anthropic's alphabet, `^[a-zA-Z0-9_-]+$`: every other byte as a dash and two hexadecimal digits, so that ids that
-/// other providers made stay different from each other. One that is too long becomes its hash, the same wherever it
-/// stands.
-pub(in crate::dialect) fn legal(id: &str) -> String {
-    use std::fmt::Write;
-    let mut out = String::with_capacity(id.len());
-    for b in id.bytes() {
-        if b.is_ascii_alphanumeric() || b == b'_' || b == b'-' {
-            out.push(char::from(b));
-        } else {
-            let _ = write!(out, "-{b:02x}"); // writing to a String cannot fail
-        }
-    }
-    match out.len() {
-        0 => "-".to_owned(),
-        1..=MAX_ID => out,
-        _ => {
-            let hash = digest::digest(&digest::SHA256, out.as_bytes());
-            hex::encode(hash.as_ref().iter().take(MAX_ID / 2))
-        }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
-mod tests {
-    use super::*;
-    use crate::dialect::shared::testing::seal;
-
-    #[test]
-    fn blocks_travel_with_the_call_that_follows_them() {
-        let mut kept = ThinkingState::default();
-        kept.thinking(Text::Raw(r"a\n"), Text::Raw(""));
-        kept.thinking(Text::Raw("b"), Text::Raw("c2ln"));
-        kept.end_thinking();
-        kept.redacted("AAAA");
-        let blocks = thinking(&CallId { id: "toolu_1".into(), state: kept.take() }, CLAUDE).unwrap();
-        assert_eq!(kept.take(), None);
-        assert_eq!(blocks, r#"{"type":"thinking","thinking":"a\nb","signature":"c2ln"},{"type":"redacted_thinking","data":"AAAA"}"#);
-    }
-
-    #[test]
-    fn too_much_thinking_and_thinking_without_a_signature_stay_behind() {
-        let mut thinking = ThinkingState::default();
-        thinking.thinking(Text::Plain("unsigned"), Text::Raw(""));
-        thinking.end_thinking();
-        assert_eq!(thinking.take(), None);
-        thinking.thinking(Text::Raw(&"x".repeat(MAX_STATE)), Text::Raw("c2ln"));
-        thinking.end_thinking();
-        thinking.redacted("AAAA");
-        assert_eq!(thinking.take(), None);
-        thinking.redacted("AAAA");
-        assert!(thinking.take().is_some());
-    }
-
-    #[test]
-    fn foreign_ids_become_legal_and_stay_apart() {
-        assert_eq!([legal("call_1"), legal("call:1")], ["call_1", "call-3a1"]);
-        assert_ne!(legal("a.b"), legal("a b"));
-        assert_eq!(legal(&"c".repeat(65)).len(), MAX_ID);
-        let (a, b) = (legal(&seal().seal("", b"a")), legal(&seal().seal("", b"b")));
-        assert!(a != b && a.len() <= MAX_ID);
-    }
-
-    #[test]
-    fn another_providers_state_stays_behind() {
-        for state in [&b"\xffgemini:AAAA"[..], b"CisBVKhc", b"\"}],\"x\":1"] {
-            assert_eq!(thinking(&CallId { id: "call.1".into(), state: Some(state.to_vec()) }, CLAUDE), None);
-        }
-        assert_eq!(thinking(&CallId { id: "call.1".into(), state: None }, CLAUDE), None);
-    }
-}

@@ -16,6 +16,7 @@ pub(super) mod turns;
 pub mod schema;
 
 pub(super) mod blocks;
+pub(super) mod thinking_state;
 
 pub mod embeddings;
 pub(super) mod fence;

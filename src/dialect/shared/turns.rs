@@ -5,7 +5,8 @@
 //! So they are in every dialect here: where a provider wants a user's turn in that place, it gets one that says as little as the
 //! provider takes ([`OPENING`]).
 
-use super::blocks;
+use super::ids::legal;
+use super::thinking_state::thinking;
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::llm::request::{self, CacheMark, Content, Request, Role};
@@ -67,7 +68,7 @@ impl<'a, M> Conversation<'a, M> {
                 Role::User => this.push(turn, contents(turn, &media)?),
                 Role::Assistant => this.push(turn, assistant(turn, maker)?),
                 Role::Tool => {
-                    let id = blocks::legal(turn.answers());
+                    let id = legal(turn.answers());
                     let (content, failed) = (contents(turn, &media)?, turn.failed());
                     this.push(turn, vec![Block::Result { id, content, failed }]);
                 }
@@ -146,11 +147,11 @@ fn assistant<'a, M>(turn: &request::Turn<'_, 'a>, maker: &str) -> Result<Vec<Blo
     let texts = turn.texts()?.into_iter().filter(|(text, _)| !blank(*text));
     let mut blocks: Vec<_> = texts.map(|(text, cache)| Block::Text(text, cache)).collect();
     for (j, (call, at)) in turn.calls().enumerate() {
-        if let Some(thinking) = blocks::thinking(&call.id, maker) {
+        if let Some(thinking) = thinking(&call.id, maker) {
             let at = if j == 0 { 0 } else { blocks.len() };
             blocks.insert(at, Block::Thinking(thinking));
         }
-        blocks.push(Block::Call { id: blocks::legal(&call.id.id), name: call.name, input: call.object(at)? });
+        blocks.push(Block::Call { id: legal(&call.id.id), name: call.name, input: call.object(at)? });
     }
     Ok(blocks)
 }
