@@ -69,13 +69,13 @@ impl<'a> Text<'a> {
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     /// Deserializes a JSON string without decoding its escapes.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        raw_text(<&'a RawValue>::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("must be a string"))
+        raw_text(Some(<&RawValue>::deserialize(deserializer)?)).ok_or_else(|| serde::de::Error::custom("must be a string"))
     }
 }
 
 /// The inside of a raw JSON string; `None` for other values.
-pub fn raw_text(value: &RawValue) -> Option<Text<'_>> {
-    value.get().strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
+pub fn raw_text(value: Option<&RawValue>) -> Option<Text<'_>> {
+    value?.get().strip_prefix('"')?.strip_suffix('"').map(Text::Raw)
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl Decoder {
             ("content_block_stop", Some(index)) => self.blocks.close(index, out),
             ("message_delta", _) => {
                 if let Some(delta) = event.delta
-                    && let Some(reason) = string(delta.stop_reason)
+                    && let Some(reason) = raw_text(delta.stop_reason)
                 {
                     self.stop = Some(reason.decode().into_owned());
                     self.stop_detail = detail(delta.stop_sequence, delta.stop_details);
@@ -102,7 +102,7 @@ impl Decoder {
 
     fn counted(&mut self, usage: Option<&WireUsage<'_>>, out: &mut dyn Sink) {
         if let Some(usage) = usage {
-            if let Some(tier) = string(usage.service_tier) {
+            if let Some(tier) = raw_text(usage.service_tier) {
                 out.event(Event::ServiceTier(tier));
             }
             self.usage.update(usage);
@@ -126,7 +126,7 @@ impl Decoder {
         match &*name {
             "text" => {
                 self.blocks.open(index, Kind::Text, out)?;
-                self.blocks.text(string(block.text).unwrap_or(Text::Raw("")), out)?;
+                self.blocks.text(raw_text(block.text).unwrap_or(Text::Raw("")), out)?;
                 let cited: Vec<&RawValue> = block.citations.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
                 if !cited.is_empty() {
                     cite(&cited, out);
@@ -134,15 +134,15 @@ impl Decoder {
             }
             "thinking" => {
                 self.blocks.open(index, Kind::Thinking, out)?;
-                self.blocks.think(string(block.thinking), string(block.signature), out);
+                self.blocks.think(raw_text(block.thinking), raw_text(block.signature), out);
             }
             "redacted_thinking" => {
                 self.blocks.open(index, Kind::Whole, out)?;
-                if let Some(Text::Raw(data)) = string(block.data) {
+                if let Some(Text::Raw(data)) = raw_text(block.data) {
                     self.blocks.redacted(data, out);
                 }
             }
-            "tool_use" => self.blocks.call(index, string(block.id), string(block.name).unwrap_or(Text::Raw("")), out)?,
+            "tool_use" => self.blocks.call(index, raw_text(block.id), raw_text(block.name).unwrap_or(Text::Raw("")), out)?,
             "image" => {
                 self.blocks.open(index, Kind::Whole, out)?;
                 let source = block.source.and_then(|raw| serde_json::from_str::<WireSource<'_>>(raw.get()).ok());
@@ -163,7 +163,7 @@ impl Decoder {
                 if kind == "web_search_tool_result" {
                     // Else it is an error of the search, which only the model reads.
                     let found = block.content.and_then(|raw| serde_json::from_str::<Vec<WireCitation<'_>>>(raw.get()).ok());
-                    let pages = found.iter().flatten().filter_map(|page| Some(Page { url: page.url?, title: string(page.title) }));
+                    let pages = found.iter().flatten().filter_map(|page| Some(Page { url: page.url?, title: raw_text(page.title) }));
                     let pages: Vec<Page<'_>> = pages.collect();
                     out.event(Event::SearchResults { choice: 0, pages: &pages });
                 }
@@ -177,10 +177,10 @@ impl Decoder {
             cite(&[citation], out);
         }
         match self.blocks.kind(index) {
-            Some(Kind::Text) => self.blocks.text(string(delta.text).unwrap_or(Text::Raw("")), out)?,
-            Some(Kind::Thinking) => self.blocks.think(string(delta.thinking), string(delta.signature), out),
+            Some(Kind::Text) => self.blocks.text(raw_text(delta.text).unwrap_or(Text::Raw("")), out)?,
+            Some(Kind::Thinking) => self.blocks.think(raw_text(delta.thinking), raw_text(delta.signature), out),
             Some(Kind::Call(_) | Kind::Content | Kind::Raw) => {
-                self.blocks.arguments(index, string(delta.partial_json).unwrap_or(Text::Raw("")), out);
+                self.blocks.arguments(index, raw_text(delta.partial_json).unwrap_or(Text::Raw("")), out);
             }
             Some(Kind::Whole) => {}
             None => self.unopened(index, delta, out)?,
@@ -191,15 +191,15 @@ impl Decoder {
     /// A delta of a block that never started. What it adds shows what the block is, so that nothing is lost; only the
     /// arguments of a call, whose name is unknown, are an error.
     fn unopened(&mut self, index: u64, delta: &WireDelta<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
-        if let Some(text) = string(delta.text) {
+        if let Some(text) = raw_text(delta.text) {
             self.blocks.open(index, Kind::Text, out)?;
             return self.blocks.text(text, out);
         }
         if delta.thinking.is_some() {
             self.blocks.open(index, Kind::Thinking, out)?;
-            self.blocks.think(string(delta.thinking), string(delta.signature), out);
+            self.blocks.think(raw_text(delta.thinking), raw_text(delta.signature), out);
         }
-        if string(delta.partial_json).is_some_and(|fragment| !fragment.is_empty()) {
+        if raw_text(delta.partial_json).is_some_and(|fragment| !fragment.is_empty()) {
             return Err(broken("arguments of a tool call that never began"));
         }
         Ok(())
@@ -266,7 +266,7 @@ fn cite(list: &[&RawValue], out: &mut dyn Sink) {
 
 fn read_citation(raw: &RawValue) -> Citation<'_> {
     match serde_json::from_str::<WireCitation<'_>>(raw.get()) {
-        Ok(one) => citation(one.url, one.source, string(one.title), raw.get()),
+        Ok(one) => citation(one.url, one.source, raw_text(one.title), raw.get()),
         Err(_) => citation(None, None, None, raw.get()),
     }
 }
@@ -285,7 +285,7 @@ fn raw_block(message: &[u8], index: u64) -> Option<&str> {
 /// What the stop reason leaves open.
 fn detail(stop_sequence: Option<&RawValue>, stop_details: Option<&RawValue>) -> Option<String> {
     let category = || serde_json::from_str::<WireStop<'_>>(stop_details?.get()).ok()?.category;
-    string(stop_sequence).or_else(category).map(|text| text.decode().into_owned())
+    raw_text(stop_sequence).or_else(category).map(|text| text.decode().into_owned())
 }
 
 /// Whether this is an unknown event.
@@ -296,11 +296,6 @@ fn is_unknown(data: &str) -> bool {
         r#type: Text<'a>,
     }
     serde_json::from_str::<Kind<'_>>(data).is_ok_and(|kind| !EVENTS.contains(&&*kind.r#type.decode()))
-}
-
-/// The raw inside of a string; `None` for anything else.
-fn string(value: Option<&RawValue>) -> Option<Text<'_>> {
-    value.and_then(raw_text)
 }
 
 /// Whether a raw object has no members.

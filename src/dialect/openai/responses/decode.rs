@@ -54,7 +54,7 @@ impl Decoder {
         let event: WireEvent<'_> = serde_json::from_str(data).map_err(|_| broken("an event is not JSON of this protocol"))?;
         // Some servers leave the names out.
         let kind = event.r#type.map_or(Cow::Borrowed(name.unwrap_or_default()), Text::decode);
-        let delta = string(event.delta).unwrap_or(Text::Raw(""));
+        let delta = raw_text(event.delta).unwrap_or(Text::Raw(""));
         let index = event.output_index.and_then(|raw| walk::unsigned(raw.get())).unwrap_or_default();
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         match &*kind {
@@ -90,7 +90,7 @@ impl Decoder {
     /// A call is over. One that is cut off is done as well, and has another status.
     fn item_done(&self, call: u32, raw: &RawValue, out: &mut dyn Sink) -> Result<(), Fault> {
         let item: WireItem<'_> = serde_json::from_str(raw.get()).map_err(|_| broken("an item is not JSON of this protocol"))?;
-        if string(item.status).is_none_or(|status| status.decode() == "completed") {
+        if raw_text(item.status).is_none_or(|status| status.decode() == "completed") {
             out.event(Event::BlockEnd { choice: 0, block: Block::Call(call) });
         }
         Ok(())
@@ -105,7 +105,7 @@ impl Decoder {
             "reasoning" if !whole => out.event(Event::ReasoningStart { choice: 0 }),
             "message" => {
                 for part in parts(item.content) {
-                    match (string(part.text), string(part.refusal)) {
+                    match (raw_text(part.text), raw_text(part.refusal)) {
                         (Some(text), _) => out.event(Event::Content { choice: 0, text }),
                         (None, Some(text)) => out.event(Event::Refusal { choice: 0, text }),
                         (None, None) => {}
@@ -114,18 +114,18 @@ impl Decoder {
             }
             "reasoning" => {
                 for part in parts(item.summary).into_iter().chain(parts(item.content)) {
-                    out.event(Event::Reasoning { choice: 0, text: string(part.text).unwrap_or(Text::Raw("")) });
+                    out.event(Event::Reasoning { choice: 0, text: raw_text(part.text).unwrap_or(Text::Raw("")) });
                 }
             }
             "function_call" | "custom_tool_call" => {
                 let custom = &*kind == "custom_tool_call";
                 let form = if custom { ToolForm::Custom } else { ToolForm::Function };
-                let (name, functions) = (string(item.name).unwrap_or(Text::Raw("")), self.functions.clone());
-                let namespace = string(item.namespace).map(Text::decode);
+                let (name, functions) = (raw_text(item.name).unwrap_or(Text::Raw("")), self.functions.clone());
+                let namespace = raw_text(item.namespace).map(Text::decode);
                 let function = namespace.and_then(|namespace| functions.for_tool(Some(&namespace), &name.decode()));
-                self.call(index, string(item.call_id), function.map_or(name, |function| Text::Plain(&function.name)), form, out);
+                self.call(index, raw_text(item.call_id), function.map_or(name, |function| Text::Plain(&function.name)), form, out);
                 if whole {
-                    let arguments = string(if custom { item.input } else { item.arguments });
+                    let arguments = raw_text(if custom { item.input } else { item.arguments });
                     self.arguments(index, form, arguments.unwrap_or(Text::Raw("")), out);
                     self.item_done(index, raw, out)?;
                 }
@@ -154,7 +154,7 @@ impl Decoder {
     /// Reads the end of an answer, or the state of one that continues in the background.
     fn finish(&mut self, status: &str, response: &WireResponse<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         // Some servers call every end `completed`.
-        let own = string(response.status).map(Text::decode);
+        let own = raw_text(response.status).map(Text::decode);
         let status = own.as_deref().filter(|own| matches!(*own, "incomplete" | "failed" | "cancelled")).unwrap_or(status);
         if matches!(status, "failed" | "cancelled") {
             return Err(Fault::Provider(error::in_band(response.error.map_or("null", RawValue::get))));
@@ -166,7 +166,7 @@ impl Decoder {
             out.event(Event::Usage(usage));
         }
         let details = response.incomplete_details.and_then(|raw| serde_json::from_str::<WireIncomplete<'_>>(raw.get()).ok());
-        let why = details.and_then(|details| string(details.reason)).map(Text::decode);
+        let why = details.and_then(|details| raw_text(details.reason)).map(Text::decode);
         let reason = match status {
             "incomplete" if why.as_deref() == Some("content_filter") => Finish::ContentFilter,
             "incomplete" => Finish::Length,
@@ -197,7 +197,7 @@ impl dialect::Decoder for Decoder {
 
     fn whole(&mut self, body: &[u8], out: &mut dyn Sink) -> Result<(), Fault> {
         let response: WireResponse<'_> = serde_json::from_slice(body).map_err(|_| broken("the answer is not JSON of this protocol"))?;
-        let status = string(response.status).map(Text::decode);
+        let status = raw_text(response.status).map(Text::decode);
         if response.output.is_none() && status.is_none() {
             return Err(broken("the answer is no response"));
         }
@@ -215,11 +215,6 @@ impl dialect::Decoder for Decoder {
 /// The parts of a message or of reasoning; none where they cannot be read.
 fn parts(list: Option<&RawValue>) -> Vec<WirePart<'_>> {
     list.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
-}
-
-/// The raw inside of a string; `None` for anything else.
-fn string(value: Option<&RawValue>) -> Option<Text<'_>> {
-    value.and_then(raw_text)
 }
 
 fn broken(what: &'static str) -> Fault {

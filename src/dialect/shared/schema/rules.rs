@@ -119,12 +119,8 @@ pub static BEDROCK: Rules =
     Rules { name: "bedrock", source: "https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html", ..CLAUDE };
 
 /// Tools of Bedrock's models. Nova: "the top level Object schema" has `type`, `properties` and `required` only.
-pub static BEDROCK_TOOL: Rules = Rules {
-    name: "bedrock tool",
-    source: "https://docs.aws.amazon.com/nova/latest/userguide/tool-use-definition.html",
-    union_at_top: false,
-    ..ANY
-};
+pub static BEDROCK_TOOL: Rules =
+    Rules { name: "bedrock tool", source: "https://docs.aws.amazon.com/nova/latest/userguide/tool-use-definition.html", ..CLAUDE_TOOL };
 
 /// Gemini's `responseJsonSchema`: "only the following properties are supported". It reads `oneOf` as `anyOf`.
 pub static GEMINI: Rules = Rules {
@@ -133,7 +129,6 @@ pub static GEMINI: Rules = Rules {
     keywords: Some(&[GEMINI_KEYWORDS]),
     values: Values::TextsAndNumbers,
     lone_ref: true,
-    union_at_top: true,
     ..ANY
 };
 
@@ -168,10 +163,8 @@ pub static GEMINI_TOOL: Rules = Rules {
         GEMINI_KEYWORDS,
         &["nullable", "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "default", "example"],
     ]),
-    values: Values::TextsAndNumbers,
-    lone_ref: true,
     union_at_top: false,
-    ..ANY
+    ..GEMINI
 };
 
 /// OpenAI's strict mode. "For fine-tuned models, we additionally do not support" the limits of lengths, numbers and counts,
@@ -232,13 +225,8 @@ pub static MISTRAL: Rules = Rules {
 };
 
 /// Mistral's tools; its parameters have OpenAI's form.
-pub static MISTRAL_TOOL: Rules = Rules {
-    name: "mistral tool",
-    source: "https://docs.mistral.ai/capabilities/function_calling",
-    union_at_top: false,
-    typed_tools: false,
-    ..ANY
-};
+pub static MISTRAL_TOOL: Rules =
+    Rules { name: "mistral tool", source: "https://docs.mistral.ai/capabilities/function_calling", ..OPENAI_TOOL };
 
 /// Keywords of JSON Schema that say which values are right. What is in no target's list and not here is an annotation,
 /// which nothing is lost with.
