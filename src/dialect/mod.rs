@@ -40,7 +40,7 @@ pub trait Dialect: Sync {
     /// A 400 that names the field where the target cannot keep what the client asked for.
     fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError>;
 
-    /// Writes a request that counts the tokens of a prompt; `None` where the provider has no such thing.
+    /// Writes a request that counts the tokens of a prompt; `None` if the provider has no endpoint for it.
     ///
     /// # Errors
     /// A 400 that names the field where it cannot read the prompt.
@@ -48,7 +48,7 @@ pub trait Dialect: Sync {
         Ok(None)
     }
 
-    /// Writes the request of one attempt at embeddings; `None` where there are none of this model.
+    /// Writes the request of one attempt at embeddings; `None` if the model makes none.
     ///
     /// # Errors
     /// A 400 that names the field where the target cannot keep what the client asked for.
@@ -79,7 +79,7 @@ pub trait Dialect: Sync {
         None
     }
 
-    /// Which JSON schemas a model takes of an answer (and of strict tools), and of other tools; `None`: any.
+    /// The JSON schemas that a model accepts for an answer (and for strict tools), and for other tools; `None`: any.
     fn schemas(&self, _model: &str) -> Option<(&'static Rules, &'static Rules)> {
         self.quirks()?.schemas.rules()
     }
@@ -93,17 +93,17 @@ pub trait Configure: Dialect + Clone {
     /// The same of a target.
     type TargetKeys: Section;
 
-    /// The dialect as a provider's targets speak it that say nothing themselves. `None` after a problem.
+    /// The dialect of a provider's targets without settings of their own. `None` after a problem.
     fn configure(setup: &mut Setup<'_>, keys: &Self::ProviderKeys, cx: &mut Reader<'_>) -> Option<Self>;
 
-    /// The dialect as one target speaks it. `split_think_tags` says whether a `<think>` text inside the content is moved to
+    /// The dialect with the settings of one target. `split_think_tags`: a `<think>` text inside the content is moved to
     /// `reasoning_content`.
     fn for_target(&self, _: &Self::TargetKeys, _split_think_tags: bool) -> Self {
         self.clone()
     }
 }
 
-/// A provider whose dialect is configured: what is known of it beside the keys of the dialect, and what follows from those.
+/// A provider whose dialect is being configured: its other settings, and what the dialect's keys make of them.
 pub struct Setup<'a> {
     /// The name of its kind, for messages.
     pub kind: &'a str,
@@ -113,16 +113,16 @@ pub struct Setup<'a> {
     pub api_key: Option<Secret>,
     /// The base URL of its kind; empty where its operator must say it.
     pub kind_base_url: &'a str,
-    /// What of that is still needed: all, or where the section has a `base_url` the query, or nothing. It has words in
-    /// capitals (`REGION`) that the dialect replaces by settings.
+    /// The part of it that is still needed: all; the query, if the section has a `base_url`; or nothing. Words in capitals
+    /// (`REGION`) are replaced by the dialect.
     pub base_url: String,
-    /// How requests prove who pays; `None`: by the `api_key`, as the catalogue says.
+    /// The credential of its requests; `None`: the `api_key`, as the catalogue says.
     pub credential: Option<Credential>,
 }
 
 impl Setup<'_> {
-    /// A name that becomes a part of a host or a path, and that this kind of provider needs. `written` are the keys of the
-    /// section at `at` that have a value.
+    /// A required name that becomes a part of a host or a path. `written`: the keys of the section at `at` that have a
+    /// value.
     pub fn host_part(
         &self,
         key: &'static str,
@@ -150,7 +150,7 @@ impl Setup<'_> {
     }
 }
 
-/// A request as it will leave, less its signature and its host.
+/// A request to send, less its signature and its host.
 pub struct Outgoing {
     /// Path and query below the provider's base URL, beginning with `/`; already percent-encoded.
     pub path: String,
@@ -158,9 +158,9 @@ pub struct Outgoing {
     pub body: Slices,
     /// Headers of the dialect's own (`anthropic-version`, `accept` …); content type and length are the edge's.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Fields that had no counterpart and were left out, in the client's words; told in `x-tidegate-dropped-params`.
+    /// Fields without a counterpart, which were left out, in the client's words; listed in `x-tidegate-dropped-params`.
     pub dropped: Vec<Cow<'static, str>>,
-    /// Fields whose value was changed to fit; told in `x-tidegate-adjusted-params`.
+    /// Fields whose value was changed to fit; listed in `x-tidegate-adjusted-params`.
     pub adjusted: Vec<Cow<'static, str>>,
     /// How the streamed answer is cut into frames.
     pub framing: Framing,
@@ -176,7 +176,7 @@ impl Outgoing {
     }
 }
 
-/// The decoder of an attempt whose decoder is in use.
+/// A placeholder for a decoder that has been moved out.
 pub struct Spent;
 
 impl Decoder for Spent {
@@ -222,8 +222,8 @@ pub trait Decoder: Send + Sync {
     }
 }
 
-/// The error that a frame or a body holds, which its dialect could not read as a part of an answer. Every dialect has the
-/// same reader: proxies and gateways in front of a provider answer in their own form.
+/// The error in a frame or a body that is no part of an answer. The same for every dialect, because proxies in front of a
+/// provider have their own forms of errors.
 pub fn error_in(text: &str) -> Option<ProviderError> {
     openai::error::find(text)
 }

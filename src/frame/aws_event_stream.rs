@@ -33,16 +33,16 @@ pub struct AwsFramer {
 }
 
 impl AwsFramer {
-    /// A decoder at the beginning of a stream.
+    /// A framer at the beginning of a stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads more of the stream and hands out every message that is complete.
+    /// Takes the next bytes and emits every message that they complete.
     ///
     /// # Errors
-    /// [`Fault::Broken`] on a checksum or a length that cannot be, and whatever `each` answers; nothing more can be
-    /// read then.
+    /// [`Fault::Broken`] for a wrong checksum or an impossible length, and whatever `each` returns. The framer is of no more
+    /// use then.
     pub fn push(&mut self, mut bytes: &[u8], each: Take<'_>) -> Result<(), Fault> {
         while !self.partial.is_empty() {
             // The length is known once the prelude is whole; a broken prelude shows before anything more is kept.

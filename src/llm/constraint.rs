@@ -1,8 +1,9 @@
 //! What an answer is held to: JSON of any kind, a schema, a choice, a regular expression, a grammar.
 //!
 //! Clients write it in OpenAI's `response_format`, in vLLM's `guided_*` or `structured_outputs`, in SGLang's `regex` and
-//! `ebnf`, in llama.cpp's `grammar` and `json_schema`; [`read`] reads all of them into one form, which every dialect turns into its provider's own, or
-//! refuses by the name of the field. A constraint is never dropped: an answer without it is not what was asked for.
+//! `ebnf`, in llama.cpp's `grammar` and `json_schema`; [`read`] reads all of them into one form, which every dialect turns
+//! into its provider's own, or refuses by the name of the field. A constraint is never dropped: an answer without it is not
+//! what was asked for.
 
 use crate::error::ApiError;
 use crate::json::text::Text;
@@ -50,7 +51,7 @@ pub struct Schema<'a> {
     pub name: Text<'a>,
     /// The schema, raw JSON: an object.
     pub schema: Cow<'a, str>,
-    /// Whether the provider shall hold to it strictly; `None` where the client does not say, and where `guided_json` is
+    /// Whether the provider must keep to it strictly; `None` where the client does not say, and where `guided_json` is
     /// no schema for OpenAI's strict mode.
     pub strict: Option<bool>,
     /// What it is for.
@@ -119,8 +120,8 @@ impl Schema<'_> {
 }
 
 /// The schema of an object whose only member, [`CHOICE_KEY`], is one of the choices, for providers that take no bare
-/// enum; `dialect::shared::unwrap` takes the choice out of the answer again. The choices stand apart by a space, because Bedrock's
-/// models are told the schema as a text.
+/// enum; `dialect::shared::unwrap` takes the choice out of the answer again. The choices are separated by a space too, because
+/// Bedrock's models get the schema as a text.
 pub fn choice_schema(choices: &[Text<'_>]) -> Schema<'static> {
     let mut w = Writer::default();
     w.object().key("type").string("object").key("properties").object().key(CHOICE_KEY).object();

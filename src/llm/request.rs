@@ -68,7 +68,7 @@ pub struct Request<'a> {
     pub output: Option<OutputFormat<'a>>,
     /// Limits and randomness of the answer.
     pub sampling: Sampling<'a>,
-    /// How much the model shall think, in the client's word; see [`Effort::read`].
+    /// The reasoning effort, in the client's word; see [`Effort::read`].
     pub effort: Option<Text<'a>>,
     /// For how many tokens it may think, where the client says it as a number; [`Self::effort`] then has the nearest word.
     pub thinking_budget: Option<u64>,
@@ -178,7 +178,7 @@ pub struct Turn<'r, 'a> {
 pub struct Block<'a> {
     /// What it is.
     pub content: Content<'a>,
-    /// Whether the prompt up to and including this block shall be cached.
+    /// Whether the prompt is cached up to and including this block.
     pub cache: Option<CacheMark>,
     /// Where it stands.
     pub at: Path,
@@ -230,7 +230,7 @@ pub struct CallId<'a> {
     pub state: Option<Vec<u8>>,
 }
 
-/// How long the prompt shall be cached. A hint: the answer is the same without it.
+/// How long the prompt is cached. A hint: the answer is the same without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMark {
     /// For the provider's default time, some minutes.
@@ -250,7 +250,7 @@ pub struct Tool<'a> {
     pub parameters: Option<&'a str>,
     /// Whether arguments must match the schema.
     pub strict: Option<bool>,
-    /// Whether the prompt up to and including this tool shall be cached.
+    /// Whether the prompt is cached up to and including this tool.
     pub cache: Option<CacheMark>,
     /// Where the schema stands.
     pub at: Path,

@@ -1,10 +1,11 @@
 //! State that a provider needs back on the next turn, sealed into text that a client returns verbatim.
 //!
 //! Thought signatures have to come back with the conversation, and the gateway keeps no store. A plain OpenAI client returns
-//! only what OpenAI's shape has room for, so there the state is in the id of a tool call: `ID--tg1-` and base64url of nonce, ciphertext and tag. ChaCha20-Poly1305 makes it unreadable and
-//! unforgeable; the team and the provider's id are authenticated with it, so that a state cannot be moved to another
-//! team or another call. Nothing here is random: the nonce is an HMAC of everything that is sealed (a synthetic
-//! nonce), so equal ids mean equal contents and two different contents share a nonce with probability 2^-96 a pair.
+//! only what OpenAI's shape has room for, so there the state is in the id of a tool call: `ID--tg1-` and base64url of nonce,
+//! ciphertext and tag. ChaCha20-Poly1305 makes it unreadable and unforgeable; the team and the provider's id are authenticated
+//! with it, so that a state cannot be moved to another team or another call. Nothing here is random: the nonce is an HMAC of
+//! everything that is sealed (a synthetic nonce), so equal ids mean equal contents and two different contents share a nonce
+//! with probability 2^-96 a pair.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

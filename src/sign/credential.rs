@@ -1,4 +1,4 @@
-//! How a provider's requests prove who pays, as it is configured.
+//! The credential of a provider, as configured.
 
 use super::google;
 use crate::secret::Secret;
@@ -8,7 +8,7 @@ use crate::yaml::value::{At, SecretValue};
 use http::HeaderName;
 use std::path::PathBuf;
 
-/// How a request proves who pays.
+/// The credential of a request.
 #[derive(Clone)]
 pub enum Credential {
     /// Nothing to prove (a self-hosted server).

@@ -160,7 +160,7 @@ fn source<'a>(content: &Content<'a>, host: Host) -> Result<Source<'a>, &'static 
     })
 }
 
-/// Writes the members `system` and `messages`; thinking is only told to a model that thinks.
+/// Writes the members `system` and `messages`, with the conversation's thinking only if `thinking`.
 fn write_messages(w: &mut Writer, conversation: &Conversation<'_, Source<'_>>, thinking: bool) {
     write_system(w, &conversation.system);
     w.key("messages").array();
@@ -172,7 +172,7 @@ fn write_messages(w: &mut Writer, conversation: &Conversation<'_, Source<'_>>, t
     w.end_array();
 }
 
-/// Instructions are one text, unless a part of them shall be kept: only blocks can say which.
+/// Writes the instructions: as one text, or as blocks if a part of them has a cache mark.
 fn write_system(w: &mut Writer, system: &[(Text<'_>, Option<CacheMark>)]) {
     if system.iter().any(|(_, cache)| cache.is_some()) {
         w.key("system").array();
@@ -191,7 +191,7 @@ fn write_text(w: &mut Writer, text: Text<'_>, cache: Option<CacheMark>) {
     w.end_object();
 }
 
-/// Writes `cache_control`, where something shall be kept.
+/// Writes `cache_control`, if there is a mark.
 fn write_cache(w: &mut Writer, cache: Option<CacheMark>) {
     let Some(cache) = cache else { return };
     w.key("cache_control").object().key("type").string("ephemeral");

@@ -1,4 +1,4 @@
-//! What Anthropic says when it refuses: `{"type":"error","error":{"type","message"},"request_id"}`, the same inside a
+//! Anthropic's errors: `{"type":"error","error":{"type","message"},"request_id"}`, the same inside a
 //! stream and as a body. <https://docs.anthropic.com/en/api/errors>
 
 use crate::dialect::shared::blame::Names;
@@ -33,7 +33,7 @@ pub(in crate::dialect) const NAMES: Names = &[
     ("output_format", "response_format"),
 ];
 
-/// The operator's account is at its end, told with a 400: no other request of anyone would fare better.
+/// The operator's account is used up, reported with a 400. All other requests would fail too.
 const ACCOUNT: [&str; 2] = ["You have reached your specified API usage limits", "Your credit balance is too low"];
 
 #[derive(Deserialize)]
@@ -51,7 +51,7 @@ struct WireBody<'a> {
 }
 
 impl WireError<'_> {
-    /// The failure that this says, `status` being what HTTP said.
+    /// The failure; `status` is that of the response.
     pub(super) fn read(&self, status: u16, wait: Option<Duration>) -> ProviderError {
         let message = self.message.as_deref().filter(|text| !text.is_empty()).unwrap_or("the provider gave no reason");
         let mut class = match self.r#type.as_deref().unwrap_or_default() {

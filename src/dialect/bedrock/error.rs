@@ -1,4 +1,4 @@
-//! What AWS says when it refuses: a message in the body, the kind of error in a header, or both in a stream's frame.
+//! AWS errors: a message in the body and the kind of error in a header, or both in a frame of a stream.
 
 use crate::dialect::shared::blame::Names;
 use crate::dialect::shared::refusal;

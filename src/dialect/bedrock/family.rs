@@ -117,14 +117,14 @@ impl Family {
     }
 }
 
-/// How a model is told to think.
+/// What a request says about thinking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thinking {
-    /// It is not told.
+    /// Nothing.
     Off,
-    /// Claude.
+    /// Claude's members.
     Claude(Thought),
-    /// OpenAI's open models and Qwen: a field and a word.
+    /// A field and a word (OpenAI's open models and Qwen).
     Word(&'static str, &'static str),
 }
 

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 /// Longest document name, by the service's own rule.
 const MAX_NAME: usize = 200;
-/// Stands beside a document that came without a word: the service wants a text there.
+/// Added to a document without text: the service requires one.
 const BESIDE_DOCUMENT: &str = "See the attached document.";
 
 /// What Converse takes besides texts.
@@ -93,7 +93,7 @@ fn document_name(filename: &str) -> String {
     if words.is_empty() { "document".to_owned() } else { words.join(" ") }
 }
 
-/// Writes `messages` and `system`; thinking is only told to a Claude that thinks, and what to keep only where `caches`.
+/// Writes `messages` and `system`: the conversation's thinking only if `thinking`, its cache marks only if `caches`.
 pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Media<'_>>, thinking: bool, caches: bool) {
     let mut names = Vec::new();
     w.key("messages").array();
@@ -120,7 +120,7 @@ pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Media<'_>>, 
     }
 }
 
-/// Writes the block that says that everything before it shall be kept.
+/// Writes the block that caches everything before it.
 /// <https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html>
 pub(super) fn write_cache(w: &mut Writer, cache: Option<CacheMark>) {
     let Some(cache) = cache else { return };
@@ -220,7 +220,7 @@ impl Thought<'_> {
     }
 }
 
-/// Said to a model that must not call tools: the protocol has no such choice, and a conversation that holds tool
+/// The instruction to a model that must not call tools: the protocol has no such choice, and a conversation with tool
 /// blocks must declare tools.
 pub(super) const NO_CALLS: &str = "Do not call any tool in this turn; answer in text.";
 

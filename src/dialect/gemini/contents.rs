@@ -272,7 +272,7 @@ fn is_video(url: &str) -> bool {
     VIDEOS.iter().any(|site| url.starts_with(site))
 }
 
-/// The media type that a URL's place or ending tells.
+/// The media type by a URL's host or extension.
 fn guess(url: &str) -> Option<&'static str> {
     if is_video(url) {
         return Some("video/mp4");

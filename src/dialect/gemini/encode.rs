@@ -253,10 +253,10 @@ fn constraint(c: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> R
     Ok(())
 }
 
-/// How a model is told to think.
+/// How thinking is requested of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Thinking {
-    /// Before 2.5, and models of other names: not at all.
+    /// Not possible: before 2.5, and models of other names.
     Never,
     /// 2.5: by a budget of tokens.
     Budget,
@@ -316,7 +316,7 @@ fn thinking(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Se
             c.key("thinkingBudget").integer(asked.min(max))
         }
     };
-    // Who asks for thinking wants to see it.
+    // A client that requests thinking wants to see it.
     c.key("includeThoughts").flag(effort != Effort::None).end_object();
     Ok(())
 }

@@ -44,12 +44,12 @@ impl Publisher {
     }
 }
 
-/// Vertex AI: the protocol of whoever publishes the model.
+/// Vertex AI: the protocol of the model's publisher.
 #[derive(Clone)]
 pub struct Vertex {
     /// The path of everything in its project's location.
     pub location: Arc<str>,
-    /// How models are asked that have no publisher of their own there.
+    /// The dialect of other publishers' models.
     pub openai: OpenAi,
     /// `max_tokens` of a Claude model where the client gives none.
     pub default_max_tokens: u32,
@@ -164,7 +164,7 @@ impl Dialect for Vertex {
 }
 
 impl Vertex {
-    /// How a Claude model is asked.
+    /// The destination of a request for a Claude model.
     fn seat(&self) -> Seat<'_> {
         Seat {
             host: Host::Vertex,

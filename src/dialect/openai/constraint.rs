@@ -150,7 +150,7 @@ fn sglang(constraint: &Constraint<'_>, body: &mut Body<'_>) -> Result<(), ApiErr
     Ok(())
 }
 
-/// SGLang tells a tag from other formats by its `type`, which vLLM's form of it does without.
+/// Adds the `type` by which SGLang recognizes a structural tag; vLLM's form has none.
 fn structural_tag(tag: &str, body: &mut Body<'_>) -> Result<(), ApiError> {
     let bad = |e: ScanError| ApiError::field(Field::StructuralTag.name(), format!("`structural_tag`: {}", e.what));
     let mut w = Writer::default();

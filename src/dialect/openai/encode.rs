@@ -148,7 +148,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// How much the model shall think, in the provider's words.
+    /// Writes the reasoning effort in the provider's words.
     fn effort(&mut self, request: &ChatRequest<'a>, quirks: &'a Quirks) -> Result<(), ApiError> {
         let field = Field::ReasoningEffort;
         if request.params.adjustments.tools_without_reasoning && request.asked(Field::Tools).is_some() {

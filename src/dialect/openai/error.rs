@@ -349,7 +349,7 @@ pub fn blames_account(message: &str) -> bool {
     ACCOUNT.iter().any(|text| message.contains(text))
 }
 
-/// Whether a message says that the operator's key is wrong, which some providers tell as the client's bad request.
+/// Whether a message says that the operator's key is wrong, which some providers report as a bad request.
 pub fn blames_key(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     ["incorrect api key", "invalid api key", "invalid_api_key", "api key is invalid", "api key not valid", "api key expired"]

@@ -129,7 +129,7 @@ impl Dialect for SageMaker {
                 return Err(ApiError::field("model", "this model makes embeddings; it cannot answer a chat"));
             }
         };
-        // What cannot stream answers whole, and the relay tells that in chunks.
+        // A container that cannot stream answers whole; the relay writes its answer as chunks.
         self.address(&mut out, ask.model(), ask.stream() && self.format != Format::Llama2Chat)?;
         out.framing = Framing::AwsSse;
         out.decoder = Box::new(Container(out.decoder));
@@ -156,7 +156,7 @@ impl Dialect for SageMaker {
 }
 
 impl SageMaker {
-    /// The service's own part of a request: which endpoint's container gets the body, and how it shall answer.
+    /// Adds the service's own part of a request: the endpoint in the path, and `accept`.
     fn address(&self, out: &mut Outgoing, model: &str, stream: bool) -> Result<(), ApiError> {
         let (operation, accept) = if stream {
             ("invocations-response-stream", (SAGEMAKER_ACCEPT, HeaderValue::from_static("text/event-stream")))

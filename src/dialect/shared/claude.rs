@@ -1,5 +1,5 @@
-//! What a Claude model can do, read from its name, and how its thinking and its sampling are requested, wherever it is
-//! hosted; and the settings of its targets.
+//! What a Claude model can do, read from its name; how its thinking and its sampling are requested at every host; and the
+//! settings of its targets.
 
 use crate::dialect::shared::params::{Settled, temperature};
 use crate::dialect::shared::schema::rules;
@@ -36,10 +36,10 @@ words! {
     }
 }
 
-/// How a model is told to think.
+/// How thinking is requested of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dialect) enum Thinking {
-    /// Not at all (before Claude 3.7).
+    /// The model does not think (before Claude 3.7).
     Never,
     /// `thinking: {type: enabled, budget_tokens}` (Claude 3.7 to 4.5).
     Budget,
@@ -47,17 +47,17 @@ pub(in crate::dialect) enum Thinking {
     Adaptive,
 }
 
-/// How a model that thinks adaptively is told not to think.
+/// How adaptive thinking is turned off.
 /// <https://platform.claude.com/docs/en/build-with-claude/thinking> and the migration guides of each model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dialect) enum Quiet {
-    /// By saying nothing (Claude 4.6 to 4.8, some of which refuse `disabled`).
+    /// By leaving `thinking` out (Claude 4.6 to 4.8, some of which refuse `disabled`).
     Unasked,
     /// `thinking: {type: disabled}` (Claude 5, and Haiku after it).
     Disabled,
     /// `thinking: {type: between_tools}` (Sonnet from 5.5 on).
     BetweenTools,
-    /// Not at all, it can only think less (Opus from 5.5 on, Fable, Mythos; any that is not known).
+    /// It cannot be: the model can only think less (Opus from 5.5 on, Fable, Mythos; unknown models).
     Never,
 }
 
@@ -104,7 +104,7 @@ impl Model {
         }
     }
 
-    /// How it is told not to think, where it thinks adaptively.
+    /// How its thinking is turned off, where it thinks adaptively.
     pub(in crate::dialect) fn quiet(self) -> Quiet {
         match (self.line, self.version) {
             (_, Some(version)) if version < (5, 0) => Quiet::Unasked,
@@ -187,32 +187,32 @@ fn word(effort: Effort, model: Model) -> &'static str {
     }
 }
 
-/// How the model is told to think; by default not at all.
+/// What a request says about thinking; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::dialect) struct Thought {
     mode: Option<Mode>,
     effort: Option<&'static str>,
-    /// It is told nothing and thinks all the same.
+    /// The model thinks although the request says nothing about it.
     unasked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// So many tokens.
+    /// `enabled`, with this many tokens.
     Budget(u64),
-    /// As it likes. `hidden`: what it thinks is only told where that is asked for.
+    /// `adaptive`. `hidden`: thinking comes back empty unless a summary is requested.
     Adaptive { hidden: bool },
-    /// Not, in the word that the model has for it.
+    /// Turned off, by this type of `thinking`.
     Not(&'static str),
 }
 
-/// The word of a model that is told not to think and still tells in thinking blocks what it does between calls, which have to
-/// come back as any others: <https://platform.claude.com/docs/en/build-with-claude/thinking#progress-updates>.
+/// The type of `thinking` with which a model reports its progress between calls in thinking blocks, which have to come back
+/// as any others: <https://platform.claude.com/docs/en/build-with-claude/thinking#progress-updates>.
 const BETWEEN_TOOLS: &str = "between_tools";
 
 impl Thought {
-    /// What the request's effort means. `forces`: a call is demanded, to which no model thinks; `can_think`: the conversation
-    /// lets the model begin or go on with thinking of a fixed budget.
+    /// What the request's effort means. `forces`: a call is demanded, which excludes thinking. `can_think`: the conversation
+    /// allows thinking with a fixed budget.
     ///
     /// # Errors
     /// A 400 for an unknown effort, or for one that the model cannot keep where the route rejects lost hints.
@@ -283,8 +283,8 @@ impl Thought {
         Ok(Self { effort: Some(word), ..Self::default() })
     }
 
-    /// No thinking, which only those that think by default have to be told; those that always think do so as little as they
-    /// can.
+    /// No thinking. Only for models that think by default it has to be turned off; models that always think get the lowest
+    /// effort.
     fn none(name: impl FnOnce() -> Cow<'static, str>, model: Model, settled: &mut Settled) -> Result<Self, ApiError> {
         let word = match model.quiet() {
             Quiet::Disabled => "disabled",
@@ -303,22 +303,22 @@ impl Thought {
         self.effort
     }
 
-    /// The type of `thinking` that turns it off, where the model has to be told.
+    /// The type of `thinking` that turns it off, where the model needs one.
     pub(in crate::dialect) fn off(self) -> Option<&'static str> {
         if let Some(Mode::Not(word)) = self.mode { Some(word) } else { None }
     }
 
-    /// Whether the model is told to think.
+    /// Whether thinking is requested.
     pub(in crate::dialect) fn thinks(self) -> bool {
         self.mode.is_some_and(|mode| !matches!(mode, Mode::Not(_)))
     }
 
-    /// Whether its answer may have thinking in it, which is kept and given back then.
+    /// Whether the answer may contain thinking, which is then sealed and sent back.
     pub(in crate::dialect) fn may_think(self) -> bool {
         self.thinks() || self.unasked || self.off() == Some(BETWEEN_TOOLS)
     }
 
-    /// Whether it is told anything.
+    /// Whether anything is written.
     pub(in crate::dialect) fn is_told(self) -> bool {
         self.mode.is_some() || self.effort.is_some()
     }
@@ -366,7 +366,7 @@ impl Thought {
     }
 }
 
-/// What a model lets itself be told about sampling.
+/// Which sampling parameters a model accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dialect) enum Sampling {
     /// `temperature` and `top_p`.

@@ -1,4 +1,4 @@
-//! What a provider's refusal means: its class, and when to come back.
+//! What a provider's refusal means: its class, and when to retry.
 
 use crate::dialect::openai::error::{blames_account, blames_input, blames_reasoning};
 use crate::llm::failure::{FailureClass, ProviderError};
@@ -40,7 +40,7 @@ const CONTENT: [&str; 9] = [
     "content exists risk",
     "may contain inappropriate content",
 ];
-/// The model is unknown, told with a 400: Bedrock, DeepSeek, Mistral.
+/// The model is unknown, reported with a 400: Bedrock, DeepSeek, Mistral.
 const MODEL: [&str; 3] = ["model identifier is invalid", "model not exist", "invalid model: "];
 
 impl ProviderError {

@@ -26,10 +26,10 @@ const ANSWER: &str = "json_answer_______________________________________________
 /// Length of the name that it has where nothing is in its way.
 const ANSWER_LENGTH: usize = 11;
 const ANSWER_DESCRIPTION: &str = "Gives the answer to the user. The arguments are the whole answer.";
-/// The same where no schema says which members the answer has: a model that is shown none may well give none.
+/// The same without a schema: a model that sees no members may well return none.
 const OBJECT_DESCRIPTION: &str = "Gives the answer to the user. The arguments are the whole answer: a JSON object with whatever members the \
      conversation asks for, and never empty unless an empty object is what was asked for.";
-/// What a model is told that cannot be forced to call a tool.
+/// The instruction to a model that cannot be forced to call a tool.
 const OBJECT_INSTRUCTION: &str =
     "When you answer, answer with one JSON object and nothing else: no words before or after it and no code fence.";
 /// The same with the schema of the answer behind it.
@@ -40,7 +40,7 @@ const OPEN_OBJECT: &str = r#"{"type":"object","properties":{},"additionalPropert
 /// A schema that any object keeps.
 pub(in crate::dialect) const ANY_OBJECT: &str = r#"{"type":"object","properties":{}}"#;
 
-/// A tool as the model is told of it.
+/// A tool as it is sent to the model.
 pub(in crate::dialect) struct Spec<'a> {
     pub(in crate::dialect) name: Text<'a>,
     /// Not empty.
@@ -48,7 +48,7 @@ pub(in crate::dialect) struct Spec<'a> {
     /// Of type object.
     pub(in crate::dialect) schema: Cow<'a, str>,
     pub(in crate::dialect) strict: bool,
-    /// Whether the prompt shall be kept up to and with it.
+    /// Whether the prompt is cached up to and including it.
     pub(in crate::dialect) cache: Option<CacheMark>,
 }
 
@@ -88,7 +88,7 @@ pub(in crate::dialect) struct Means {
     pub(in crate::dialect) strict_tools: bool,
     /// A call can be demanded.
     pub(in crate::dialect) forced_tool: bool,
-    /// A schema that nothing else holds may be told in words.
+    /// A schema that cannot be enforced otherwise may be an instruction.
     pub(in crate::dialect) worded: bool,
     /// Schemas of JSON output and of strict tools.
     pub(in crate::dialect) output_rules: &'static Rules,
@@ -275,7 +275,7 @@ impl<'a> Toolbox<'a> {
         if let Held::ByTool(name) = self.held { Some(name) } else { None }
     }
 
-    /// What the model is told in its instructions, where nothing else holds its answer.
+    /// The instruction to the model, where nothing else enforces the form of its answer.
     pub(in crate::dialect) fn instruction(&self) -> Option<Cow<'static, str>> {
         match &self.held {
             Held::ByWords(None) => Some(Cow::Borrowed(OBJECT_INSTRUCTION)),

@@ -17,7 +17,7 @@ const OPENING: &str = ".";
 
 /// A conversation, ready to be written; `M` is an image or a file as the protocol wants it.
 pub(in crate::dialect) struct Conversation<'a, M> {
-    /// Instructions, the route's first, and how much of them shall be kept.
+    /// Instructions, the route's first, each with its cache mark.
     pub(in crate::dialect) system: Vec<(Text<'a>, Option<CacheMark>)>,
     /// At least one, and each with a block.
     pub(in crate::dialect) turns: Vec<Turn<'a, M>>,
@@ -131,7 +131,7 @@ impl<M> Turn<'_, M> {
 }
 
 impl<M> Block<'_, M> {
-    /// Whether the prompt shall be kept up to and with this block, or something inside of it.
+    /// The cache mark of this block, or of one inside it.
     pub(in crate::dialect) fn cache(&self) -> Option<CacheMark> {
         match self {
             Self::Text(_, cache) | Self::Media(_, cache) => *cache,

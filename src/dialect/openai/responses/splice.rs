@@ -243,8 +243,8 @@ fn without_reasoning(input: &str, any: bool) -> Result<Option<String>, ApiError>
     without(input, |item| if any { is_kind(item, kind) } else { is_sealed(item, kind, member) })
 }
 
-/// A value of chat's with the members inside of the one that is named like its `type` beside the type, as this protocol has
-/// them. `tools`: it is a list of tools, whose schemas chat does not take strictly unless it is told to.
+/// A value of a chat completion in this protocol's form: the members of the object named like its `type` stand beside the
+/// type. `tools`: it is a list of tools, which chat completions do not take strictly by default.
 fn flat(json: &str, tools: bool) -> Result<Vec<u8>, ScanError> {
     let mut w = Writer::with_capacity(json.len() + 16);
     flatten(json, tools, &mut w)?;
