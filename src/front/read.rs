@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
-use crate::llm::request::{CacheMark, Path};
+use crate::llm::request::{CacheMark, Content, Path};
 
 /// Anthropic's `{"type": "ephemeral", "ttl"?: "5m" | "1h"}`, which clients send in OpenAI's shape too; `None` for anything
 /// else.
@@ -46,16 +46,39 @@ pub(in crate::front) fn raw_members<'a, const N: usize>(
     at: Path,
     names: [&'static str; N],
 ) -> Result<[Option<&'a str>; N], ApiError> {
+    walked_members(cursor, at, names, |_, _| Ok(false))
+}
+
+/// [`raw_members`] in the same walk in which `reads` may read the value of a member, by its name. It returns whether it has.
+///
+/// # Errors
+/// Those of [`raw_members`] and of `reads`.
+pub(in crate::front) fn walked_members<'a, const N: usize>(
+    cursor: &mut Cursor<'a>,
+    at: Path,
+    names: [&'static str; N],
+    mut reads: impl FnMut(&mut Cursor<'a>, &str) -> Result<bool, ApiError>,
+) -> Result<[Option<&'a str>; N], ApiError> {
     if !cursor.at_object() {
         return Err(at.must_be("an object"));
     }
     let mut found = [None; N];
     cursor.object(|cursor, name| {
         let name = Text::Raw(name).decode();
-        let value = cursor.raw()?;
-        let slot = found.iter_mut().zip(names).find(|(_, wanted)| *wanted == name);
-        let repeated = slot.is_some_and(|(slot, _)| slot.replace(value).is_some());
-        if repeated { Err(twice(at, &name)) } else { Ok(()) }
+        let Some((slot, _)) = found.iter_mut().zip(names).find(|(_, wanted)| *wanted == name) else {
+            cursor.raw()?;
+            return Ok(());
+        };
+        let start = cursor.position();
+        if !reads(cursor, &name)? {
+            cursor.raw()?;
+        }
+        if slot.replace(cursor.since(start)).is_some() {
+            let path = format!("{at}.{name}");
+            let message = format!("`{path}` is there twice");
+            return Err(ApiError::field(path, message));
+        }
+        Ok(())
     })?;
     Ok(found)
 }
@@ -75,14 +98,9 @@ pub(in crate::front) fn elements<'a>(
     })
 }
 
-/// A string; `None` for null.
-pub(in crate::front) fn string(value: &str, at: Path) -> Result<Option<Text<'_>>, ApiError> {
-    text(value, at, "a string")
-}
-
 /// A string that may be absent or null.
 pub(in crate::front) fn optional(value: Option<&str>, at: Path) -> Result<Option<Text<'_>>, ApiError> {
-    value.map_or(Ok(None), |value| string(value, at))
+    value.map_or(Ok(None), |value| text(value, at, "a string"))
 }
 
 /// A string that must be there.
@@ -90,7 +108,7 @@ pub(in crate::front) fn required(value: Option<&str>, at: Path) -> Result<Text<'
     optional(value, at)?.ok_or_else(|| at.missing())
 }
 
-/// The same, where the value must be `want`.
+/// A string; `None` for null. `want`: what the value must be, for the error of any other.
 pub(in crate::front) fn text<'a>(value: &'a str, at: Path, want: &str) -> Result<Option<Text<'a>>, ApiError> {
     match walk::string(value) {
         None if value != "null" => Err(at.must_be(want)),
@@ -98,26 +116,13 @@ pub(in crate::front) fn text<'a>(value: &'a str, at: Path, want: &str) -> Result
     }
 }
 
-/// The members of one object that have been read, by their numbers.
-#[derive(Default)]
-pub(in crate::front) struct Seen(u32);
-
-impl Seen {
-    /// # Errors
-    /// A 400 that names the member where it has been read before.
-    pub(in crate::front) fn once(&mut self, number: usize, at: Path, name: &str) -> Result<(), ApiError> {
-        let bit = 1u32 << (number % 32);
-        if self.0 & bit != 0 {
-            return Err(twice(at, name));
-        }
-        self.0 |= bit;
-        Ok(())
-    }
-}
-
-/// The 400 for a member that is repeated.
-fn twice(at: Path, name: &str) -> ApiError {
-    let path = format!("{at}.{name}");
-    let message = format!("`{path}` is there twice");
-    ApiError::field(path, message)
+/// OpenAI's `input_audio`, `{"data", "format"}`.
+///
+/// # Errors
+/// A 400 that names the member.
+pub(in crate::front) fn audio(value: Option<&str>, at: Path) -> Result<Content<'_>, ApiError> {
+    let [data, format] = members(value, at.leaf("input_audio"), ["data", "format"])?;
+    let missing = |leaf| move || at.leaf(leaf).missing();
+    let data = data.ok_or_else(missing("input_audio.data"))?;
+    Ok(Content::Audio { data, format: format.ok_or_else(missing("input_audio.format"))? })
 }

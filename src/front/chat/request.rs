@@ -3,13 +3,13 @@
 use super::tools;
 use crate::error::ApiError;
 use crate::front::asks::neutral;
-use crate::front::read::{Seen, cache, elements, members, optional, raw_members, required, string, text};
+use crate::front::read::{self, cache, elements, members, optional, raw_members, required, text, walked_members};
 use crate::json::text::Text;
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
 use crate::llm::media::Source;
-use crate::llm::request::{Ask, Block, CacheMark, CallId, Content, Path, Request, Role, ToolCall};
+use crate::llm::request::{Ask, Block, CallId, Content, Path, Request, Role, ToolCall};
 use crate::llm::state::{self, Seal};
 use std::borrow::Cow;
 
@@ -47,123 +47,68 @@ pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Request<'a>, ApiError> {
 fn messages<'a>(chat: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let raw = chat.raw(Field::Messages).ok_or_else(|| ApiError::field(Field::Messages.name(), "`messages` is missing"))?;
     let mut cursor = Cursor::inside(raw);
-    elements(&mut cursor, |cursor, index| Message::read(cursor, Path::element(Field::Messages.name(), index), request, chat.seal))
+    elements(&mut cursor, |cursor, index| message(cursor, Path::element(Field::Messages.name(), index), request, chat.seal))
 }
 
-/// What is known of a message beside its content, whose blocks are in the request already.
-#[derive(Default)]
-struct Message<'a> {
-    role: Option<Role>,
-    name: Option<Text<'a>>,
-    answers: Option<Text<'a>>,
-    reasoning: Option<Text<'a>>,
-    refusal: Option<Text<'a>>,
-    images: Option<&'a str>,
-    calls: Option<&'a str>,
-    cache: Option<CacheMark>,
-}
-
-impl<'a> Message<'a> {
-    /// Reads one message into blocks and a turn.
-    fn read(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, seal: Option<&Seal>) -> Result<(), ApiError> {
-        if !cursor.at_object() {
-            return Err(at.must_be("an object"));
+/// Reads one message into blocks and a turn. The parts of its content are read in the walk over its members.
+fn message<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, seal: Option<&Seal>) -> Result<(), ApiError> {
+    const NAMES: [&str; 10] = [
+        "role",
+        "content",
+        "name",
+        "tool_calls",
+        "tool_call_id",
+        "reasoning_content",
+        "refusal",
+        "images",
+        "cache_control",
+        "function_call",
+    ];
+    let start = request.blocks.len();
+    let found = walked_members(cursor, at, NAMES, |cursor, name| {
+        let is_parts = name == "content" && cursor.at_array();
+        if is_parts {
+            parts(cursor, at, request)?;
         }
-        let mut message = Self::default();
-        let mut seen = Seen::default();
-        let start = request.blocks.len();
-        cursor.object(|cursor, name| {
-            let name = Text::Raw(name).decode();
-            match &*name {
-                "content" if cursor.at_array() => {
-                    seen.once(0, at, "content")?;
-                    return parts(cursor, at, request);
-                }
-                _ => {}
-            }
-            let value = cursor.raw()?;
-            match &*name {
-                "content" => {
-                    seen.once(0, at, "content")?;
-                    if let Some(text) = text(value, at.member("content"), "a string or an array of parts")? {
-                        request.blocks.push(Block::text(text, at.member("content").inner(0)));
-                    }
-                }
-                "role" => {
-                    seen.once(1, at, "role")?;
-                    message.role = Some(role(value, at)?);
-                }
-                "name" => {
-                    seen.once(2, at, "name")?;
-                    message.name = string(value, at.member("name"))?;
-                }
-                "tool_calls" => {
-                    seen.once(3, at, "tool_calls")?;
-                    message.calls = Some(value).filter(|value| *value != "null");
-                }
-                "tool_call_id" => {
-                    seen.once(4, at, "tool_call_id")?;
-                    message.answers = string(value, at.member("tool_call_id"))?;
-                }
-                "reasoning_content" => {
-                    seen.once(5, at, "reasoning_content")?;
-                    message.reasoning = string(value, at.member("reasoning_content"))?;
-                }
-                "refusal" => {
-                    seen.once(6, at, "refusal")?;
-                    message.refusal = string(value, at.member("refusal"))?;
-                }
-                "function_call" if value != "null" => return Err(tools::legacy(at.member("function_call").to_string())),
-                "images" => {
-                    seen.once(7, at, "images")?;
-                    message.images = Some(value).filter(|value| *value != "null");
-                }
-                "cache_control" => message.cache = cache(value),
-                _ => {}
-            }
-            Ok::<_, ApiError>(())
-        })?;
-        message.finish(at, request, start, seal)
+        Ok(is_parts)
+    })?;
+    let [raw_role, content, name, raw_calls, call_id, reasoning, refusal, raw_images, mark, function_call] = found;
+    let is_value = |raw: &&str| *raw != "null";
+    if function_call.filter(is_value).is_some() {
+        return Err(tools::legacy(at.member("function_call").to_string()));
     }
-
-    /// Adds what stands beside the content, and ends the turn.
-    fn finish(self, at: Path, request: &mut Request<'a>, start: usize, seal: Option<&Seal>) -> Result<(), ApiError> {
-        let role = self.role.ok_or_else(|| at.member("role").missing())?;
-        // On the message it means the same as on its last part.
-        if let (Some(mark), Some(last)) = (self.cache, request.blocks.get_mut(start..).and_then(<[_]>::last_mut)) {
-            last.cache.get_or_insert(mark);
-        }
-        let mut push = |content, member| request.blocks.push(Block::new(content, at.member(member)));
-        if let Some(text) = self.refusal {
-            push(Content::Refusal(text), "refusal");
-        }
-        if let Some(text) = self.reasoning {
-            push(Content::Reasoning(text), "reasoning_content");
-        }
-        let answers = match (role, self.answers) {
-            (Role::Tool, Some(id)) if !id.is_empty() => Some(opened(seal, id)),
-            (Role::Tool, _) => {
-                return Err(at.member("tool_call_id").refused_as("must say which call this answers"));
-            }
-            _ => None,
-        };
-        if role == Role::Assistant {
-            if let Some(raw) = self.images {
-                images(raw, at.member("images"), request)?;
-            }
-            if let Some(raw) = self.calls {
-                calls(raw, at.member("tool_calls"), request, seal)?;
-            }
-        }
-        request.end_turn(role, self.name, answers, at, start);
-        Ok(())
+    if let Some(raw) = content.filter(|raw| !raw.starts_with('['))
+        && let Some(text) = text(raw, at.member("content"), "a string or an array of parts")?
+    {
+        request.blocks.push(Block::text(text, at.member("content").inner(0)));
     }
+    let role = role(raw_role, at.member("role"))?;
+    // On the message it means the same as on its last part.
+    if let (Some(mark), Some(last)) = (mark.and_then(cache), request.blocks.get_mut(start..).and_then(<[_]>::last_mut)) {
+        last.cache.get_or_insert(mark);
+    }
+    let (refusal_at, reasoning_at) = (at.member("refusal"), at.member("reasoning_content"));
+    request.blocks.extend(optional(refusal, refusal_at)?.map(|text| Block::new(Content::Refusal(text), refusal_at)));
+    request.blocks.extend(optional(reasoning, reasoning_at)?.map(|text| Block::new(Content::Reasoning(text), reasoning_at)));
+    let answers = match (role, optional(call_id, at.member("tool_call_id"))?) {
+        (Role::Tool, Some(id)) if !id.is_empty() => Some(opened(seal, id)),
+        (Role::Tool, _) => return Err(at.member("tool_call_id").refused_as("must say which call this answers")),
+        _ => None,
+    };
+    if role == Role::Assistant {
+        if let Some(raw) = raw_images.filter(is_value) {
+            images(raw, at.member("images"), request)?;
+        }
+        if let Some(raw) = raw_calls.filter(is_value) {
+            calls(raw, at.member("tool_calls"), request, seal)?;
+        }
+    }
+    request.end_turn(role, optional(name, at.member("name"))?, answers, at, start);
+    Ok(())
 }
 
-fn role(value: &str, at: Path) -> Result<Role, ApiError> {
-    let at = at.member("role");
-    let word = string(value, at)?.ok_or_else(|| at.missing())?.decode();
-    Ok(match &*word {
+fn role(value: Option<&str>, at: Path) -> Result<Role, ApiError> {
+    Ok(match &*required(value, at)?.decode() {
         "system" | "developer" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant,
@@ -197,14 +142,7 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Block<'a>, ApiError> {
             let [data, name, id] = members(file, at.leaf("file"), ["file_data", "filename", "file_id"])?;
             Content::File { source: data.map(Source::Url), name, id }
         }
-        "input_audio" => {
-            let [data, format] = members(audio, at.leaf("input_audio"), ["data", "format"])?;
-            let missing = |leaf| move || at.leaf(leaf).missing();
-            Content::Audio {
-                data: data.ok_or_else(missing("input_audio.data"))?,
-                format: format.ok_or_else(missing("input_audio.format"))?,
-            }
-        }
+        "input_audio" => read::audio(audio, at)?,
         _ => return Err(at.leaf("type").must_be("text, image_url, file, input_audio or refusal")),
     };
     Ok(Block { content, cache: mark.and_then(cache), at })
@@ -223,9 +161,7 @@ fn images<'a>(raw: &'a str, at: Path, request: &mut Request<'a>) -> Result<(), A
         url: Text<'a>,
     }
     let list: Vec<Image<'a>> = serde_json::from_str(raw).map_err(|e| crate::llm::validate::unreadable(&at.to_string(), raw, &e))?;
-    for image in list {
-        request.blocks.push(Block::new(Content::Generated(image.image_url.url), at));
-    }
+    request.blocks.extend(list.into_iter().map(|image| Block::new(Content::Generated(image.image_url.url), at)));
     Ok(())
 }
 
@@ -269,11 +205,12 @@ fn opened<'a>(seal: Option<&Seal>, id: Text<'a>) -> CallId<'a> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::llm::request::CacheMark;
 
     /// Reads one message as the fourth of a request, and looks at its turn.
     fn message<T>(json: &str, look: impl FnOnce(&crate::llm::request::Turn<'_, '_>) -> T) -> Result<T, ApiError> {
         let mut request = Request::default();
-        Message::read(&mut Cursor::new(json), Path::element("messages", 3), &mut request, None)?;
+        super::message(&mut Cursor::new(json), Path::element("messages", 3), &mut request, None)?;
         Ok(look(&request.turns()[0]))
     }
 

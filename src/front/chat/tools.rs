@@ -1,7 +1,7 @@
 //! Reads the tools of a chat completion and the choice among them.
 
 use crate::error::ApiError;
-use crate::front::read::{Seen, cache, optional, raw_members, required};
+use crate::front::read::{cache, optional, raw_members, required, walked_members};
 use crate::json::text::Text;
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
@@ -32,72 +32,39 @@ pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Vec<Tool<'a>>, ApiError> {
 }
 
 fn tool<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Tool<'a>, ApiError> {
-    if !cursor.at_object() {
-        return Err(at.must_be("an object"));
-    }
-    let (mut kind, mut cache_mark, mut seen) = (None, None, Seen::default());
     let mut function = None;
-    cursor.object(|cursor, name| {
-        let name = Text::Raw(name).decode();
-        match &*name {
-            "function" if cursor.at_object() => {
-                seen.once(0, at, "function")?;
-                function = Some(Function::read(cursor, at)?);
-            }
-            "function" => {
-                if cursor.raw()? != "null" {
-                    return Err(at.member("function").must_be("an object"));
-                }
-            }
-            "type" => {
-                seen.once(1, at, "type")?;
-                kind = Some(cursor.raw()?);
-            }
-            "cache_control" => cache_mark = cache(cursor.raw()?),
-            _ => {
-                cursor.raw()?;
-            }
+    let [kind, raw, mark] = walked_members(cursor, at, ["type", "function", "cache_control"], |cursor, name| {
+        let is_function = name == "function" && cursor.at_object();
+        if is_function {
+            function = Some(raw_members(cursor, at.member("function"), ["name", "description", "parameters", "strict"])?);
         }
-        Ok::<_, ApiError>(())
+        Ok(is_function)
     })?;
     if required(kind, at.member("type"))?.decode() != "function" {
         return Err(at.member("type").refused("this model only takes tools of type function"));
     }
-    let function = function.ok_or_else(|| at.member("function").missing())?;
+    let [name, description, parameters, strict] = match (function, raw) {
+        (Some(function), _) => function,
+        (None, None | Some("null")) => return Err(at.member("function").missing()),
+        (None, Some(_)) => return Err(at.member("function").must_be("an object")),
+    };
+    let parameters = parameters.filter(|value| *value != "null");
+    if parameters.is_some_and(|value| !value.starts_with('{')) {
+        return Err(at.member("function.parameters").must_be("a JSON schema, an object"));
+    }
     Ok(Tool {
-        name: required(function.name, at.member("function.name"))?,
-        description: optional(function.description, at.member("function.description"))?,
-        parameters: function.parameters,
-        strict: function.strict,
-        cache: cache_mark,
-        at: at.member("function.parameters"),
-    })
-}
-
-/// The members of `function`, raw.
-struct Function<'a> {
-    name: Option<&'a str>,
-    description: Option<&'a str>,
-    parameters: Option<&'a str>,
-    strict: Option<bool>,
-}
-
-impl<'a> Function<'a> {
-    fn read(cursor: &mut Cursor<'a>, at: Path) -> Result<Self, ApiError> {
-        const NAMES: [&str; 4] = ["name", "description", "parameters", "strict"];
-        let [name, description, parameters, strict] = raw_members(cursor, at.member("function"), NAMES)?;
-        let parameters = parameters.filter(|value| *value != "null");
-        if parameters.is_some_and(|value| !value.starts_with('{')) {
-            return Err(at.member("function.parameters").must_be("a JSON schema, an object"));
-        }
-        let strict = match strict {
+        name: required(name, at.member("function.name"))?,
+        description: optional(description, at.member("function.description"))?,
+        parameters,
+        strict: match strict {
             None | Some("null") => None,
             Some("true") => Some(true),
             Some("false") => Some(false),
             Some(_) => return Err(at.member("function.strict").must_be("true or false")),
-        };
-        Ok(Self { name, description, parameters, strict })
-    }
+        },
+        cache: mark.and_then(cache),
+        at: at.member("function.parameters"),
+    })
 }
 
 #[derive(Deserialize)]
@@ -116,7 +83,6 @@ struct WireNamed<'a> {
 struct WireAllowed<'a> {
     #[serde(borrow)]
     mode: Text<'a>,
-    #[serde(borrow)]
     tools: Vec<WireNamed<'a>>,
 }
 
@@ -124,9 +90,7 @@ struct WireAllowed<'a> {
 struct WireChoice<'a> {
     #[serde(borrow)]
     r#type: Text<'a>,
-    #[serde(borrow, default)]
     function: Option<WireName<'a>>,
-    #[serde(borrow, default)]
     allowed_tools: Option<WireAllowed<'a>>,
 }
 

@@ -3,7 +3,7 @@
 use super::{INPUT, INSTRUCTIONS, MAX_TOKENS, REFERENCE, not_stored, overrides_max_tokens, stored, tools};
 use crate::error::ApiError;
 use crate::front::asks::{answer_format, asks, hint, neutral};
-use crate::front::read::{elements, members, optional, raw_members, required, string};
+use crate::front::read::{self, elements, optional, raw_members, required};
 use crate::front::sealed::{Origin, origin};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
@@ -57,7 +57,7 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
             INPUT | "store" | "background" => {} // read below; nothing is stored, and nothing runs in the background
             INSTRUCTIONS => {
                 let at = at(INSTRUCTIONS);
-                let text = string(raw, at)?.filter(|text| !text.is_empty());
+                let text = optional(Some(raw), at)?.filter(|text| !text.is_empty());
                 request.push_turn(Role::System, at, text.map(|text| Block::text(text, at)));
             }
             MAX_TOKENS => {
@@ -350,12 +350,7 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path, into: &mut Vec<Block<'a>>) -> Res
             }
             Content::File { source, name, id }
         }
-        "input_audio" => {
-            let [data, format] = members(audio, at.leaf("input_audio"), ["data", "format"])?;
-            let missing = |leaf| move || at.leaf(leaf).missing();
-            let data = data.ok_or_else(missing("input_audio.data"))?;
-            Content::Audio { data, format: format.ok_or_else(missing("input_audio.format"))? }
-        }
+        "input_audio" => read::audio(audio, at)?,
         _ => return Err(at.leaf("type").must_be("input_text, output_text, refusal, input_image, input_file or input_audio")),
     };
     if !matches!(content, Content::Text(text) | Content::Refusal(text) if text.is_empty()) {
