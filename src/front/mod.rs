@@ -13,6 +13,7 @@ pub mod passed;
 mod read;
 pub mod responses;
 pub mod sealed;
+mod write;
 
 /// Whose protocol a path belongs to: what the gateway itself says there has its shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

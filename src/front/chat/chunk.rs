@@ -3,8 +3,9 @@
 use crate::front::chat::head::Head;
 use crate::front::chat::rules::finish_reason;
 use crate::front::chat::usage;
+use crate::front::write::append;
 use crate::json::text::Text;
-use crate::json::write::{escape, integer};
+use crate::json::write::integer;
 use crate::llm::event::{Event, Sink, ToolForm};
 use crate::llm::order::Writer;
 use crate::llm::usage::Usage;
@@ -140,7 +141,7 @@ impl ChunkWriter {
             calls.extend_from_slice(if custom { b",\"custom\":{\"input\":\"" } else { b",\"function\":{\"arguments\":\"" });
         }
         pending.last_call = call;
-        inside(calls, fragment);
+        append(calls, fragment);
         calls.extend_from_slice(CALL_END);
     }
 }
@@ -185,16 +186,8 @@ fn one_line(out: &mut Vec<u8>, json: &str) {
 /// Appends a JSON string.
 pub(super) fn string(out: &mut Vec<u8>, text: Text<'_>) {
     out.push(b'"');
-    inside(out, text);
+    append(out, text);
     out.push(b'"');
-}
-
-/// Appends what stands between the quotes.
-fn inside(out: &mut Vec<u8>, text: Text<'_>) {
-    match text {
-        Text::Raw(raw) => out.extend_from_slice(raw.as_bytes()),
-        Text::Plain(plain) => escape(out, plain),
-    }
 }
 
 impl Sink for ChunkWriter {

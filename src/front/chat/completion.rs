@@ -5,8 +5,9 @@ use crate::front::chat::head::Head;
 use crate::front::chat::merge::merged;
 use crate::front::chat::rules::finish_reason;
 use crate::front::chat::usage;
+use crate::front::write::append;
 use crate::json::text::Text;
-use crate::json::write::{escape, integer};
+use crate::json::write::integer;
 use crate::llm::event::{Event, Finish, Sink};
 use crate::llm::order::Writer;
 use crate::llm::usage::Usage;
@@ -33,17 +34,6 @@ struct Choice {
     extra_content: bool,
     logprobs: Vec<Box<str>>,
     finish: Option<Finish>,
-}
-
-fn add(slot: &mut Option<Vec<u8>>, text: Text<'_>) {
-    extend(slot.get_or_insert_default(), text);
-}
-
-fn extend(out: &mut Vec<u8>, text: Text<'_>) {
-    match text {
-        Text::Raw(raw) => out.extend_from_slice(raw.as_bytes()),
-        Text::Plain(plain) => escape(out, plain),
-    }
 }
 
 /// Appends the value that came in pieces.
@@ -82,14 +72,6 @@ impl CompletionWriter {
         }
         out.push(b'}');
         out
-    }
-
-    fn choice(&mut self, index: u32) -> Option<&mut Choice> {
-        // `llm::order` bounds the number of choices.
-        while self.choices.len() <= index as usize {
-            self.choices.push(Choice::default());
-        }
-        self.choices.get_mut(index as usize)
     }
 }
 
@@ -145,54 +127,42 @@ impl Choice {
 
 impl Sink for CompletionWriter {
     fn event(&mut self, event: Event<'_>) {
+        let Some(index) = event.choice() else {
+            return match event {
+                Event::Fingerprint(text) => self.head.set_fingerprint(text),
+                Event::ServiceTier(text) => self.head.set_service_tier(text),
+                Event::Usage(usage) => self.usage = Some(usage),
+                _ => {}
+            };
+        };
+        // `llm::order` bounds the number of choices.
+        while self.choices.len() <= index as usize {
+            self.choices.push(Choice::default());
+        }
+        let Some(c) = self.choices.get_mut(index as usize) else { return };
         match event {
-            Event::Fingerprint(text) => self.head.set_fingerprint(text),
-            Event::ServiceTier(text) => self.head.set_service_tier(text),
-            Event::Usage(usage) => self.usage = Some(usage),
-            Event::Content { choice, text } => {
-                if let Some(c) = self.choice(choice) {
-                    add(&mut c.content, text);
-                }
-            }
-            Event::Reasoning { choice, text } => {
-                if let Some(c) = self.choice(choice) {
-                    add(&mut c.reasoning, text);
-                }
-            }
-            Event::Refusal { choice, text } => {
-                if let Some(c) = self.choice(choice) {
-                    add(&mut c.refusal, text);
-                }
-            }
-            Event::ToolStart { choice, id, name, form, .. } => {
-                let Some(c) = self.choice(choice) else { return };
+            Event::Content { text, .. } => append(c.content.get_or_insert_default(), text),
+            Event::Reasoning { text, .. } => append(c.reasoning.get_or_insert_default(), text),
+            Event::Refusal { text, .. } => append(c.refusal.get_or_insert_default(), text),
+            Event::ToolStart { id, name, form, .. } => {
                 let mut call = vec![b'{'];
                 begin_call(&mut call, id, name, form);
                 c.calls.push(call);
             }
-            Event::ToolArguments { choice, call, fragment } => {
-                if let Some(call) = self.choice(choice).and_then(|c| c.calls.get_mut(call as usize)) {
-                    extend(call, fragment);
+            Event::ToolArguments { call, fragment, .. } => {
+                if let Some(call) = c.calls.get_mut(call as usize) {
+                    append(call, fragment);
                 }
             }
-            Event::Logprobs { choice, json } => {
-                if let Some(c) = self.choice(choice) {
-                    c.logprobs.push(json.into());
-                }
-            }
-            Event::Extra { choice, key, json, content } => {
-                let Some(c) = self.choice(choice) else { return };
+            Event::Logprobs { json, .. } => c.logprobs.push(json.into()),
+            Event::Extra { key, json, content, .. } => {
                 c.extra_content |= content;
                 match c.extra.iter_mut().find(|(known, _)| **known == *key) {
                     Some((_, pieces)) => pieces.push(json.into()),
                     None => c.extra.push((key.into(), vec![json.into()])),
                 }
             }
-            Event::Finish { choice, reason } => {
-                if let Some(c) = self.choice(choice) {
-                    c.finish = Some(reason);
-                }
-            }
+            Event::Finish { reason, .. } => c.finish = Some(reason),
             _ => {} // no part of a completion
         }
     }

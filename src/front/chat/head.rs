@@ -1,7 +1,8 @@
 //! What every chunk and every completion of one answer begins with.
 
+use crate::front::write::nullable;
 use crate::json::text::Text;
-use crate::json::write::{escape, integer};
+use crate::json::write::Writer;
 
 /// Identity of an answer. `system_fingerprint` is `""` and `service_tier` null until the provider gives one.
 #[derive(Clone, Debug)]
@@ -42,23 +43,12 @@ impl Head {
     /// Writes `{"id":…,"service_tier":…` without the closing brace.
     pub(super) fn write(&self, out: &mut Vec<u8>, object: &str) {
         let mut buffer = uuid::Uuid::encode_buffer();
-        out.extend_from_slice(b"{\"id\":\"");
-        out.extend_from_slice(self.id.hyphenated().encode_lower(&mut buffer).as_bytes());
-        out.extend_from_slice(b"\",\"episode_id\":\"");
-        out.extend_from_slice(self.episode_id.hyphenated().encode_lower(&mut buffer).as_bytes());
-        out.extend_from_slice(b"\",\"object\":\"");
-        out.extend_from_slice(object.as_bytes());
-        out.extend_from_slice(b"\",\"created\":");
-        integer(out, self.created);
-        out.extend_from_slice(b",\"model\":\"");
-        escape(out, &self.model);
-        out.extend_from_slice(b"\",\"system_fingerprint\":\"");
-        escape(out, &self.fingerprint);
-        out.extend_from_slice(b"\",\"service_tier\":");
-        match self.service_tier {
-            None => out.extend_from_slice(b"null"),
-            Some(tier) => out.extend([b"\"", tier.as_bytes(), b"\""].concat()),
-        }
+        let mut w = Writer::appending(std::mem::take(out));
+        w.object().key("id").string(self.id.hyphenated().encode_lower(&mut buffer));
+        w.key("episode_id").string(self.episode_id.hyphenated().encode_lower(&mut buffer));
+        w.key("object").string(object).key("created").integer(self.created).key("model").string(&self.model);
+        nullable(self.service_tier, w.key("system_fingerprint").string(&self.fingerprint).key("service_tier"));
+        *out = w.finish();
     }
 }
 

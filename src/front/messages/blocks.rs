@@ -6,9 +6,9 @@
 
 use super::{ids, stop_reason};
 use crate::front::sealed;
+use crate::front::write::append;
 use crate::json::depth::Depth;
 use crate::json::text::Text;
-use crate::json::write::escape;
 use crate::llm::event::{Block, Event, Finish, RawBlock, Sink};
 use crate::llm::order::Writer;
 use crate::llm::state::Seal;
@@ -169,10 +169,7 @@ impl<F: Form> Blocks<F> {
             self.form.piece(&block.kind, text);
         } else {
             let before = block.waiting.len();
-            match text {
-                Text::Raw(raw) => block.waiting.extend_from_slice(raw.as_bytes()),
-                Text::Plain(plain) => escape(&mut block.waiting, plain),
-            }
+            append(&mut block.waiting, text);
             self.waiting += block.waiting.len() - before;
             if self.waiting > MAX_WAITING {
                 self.fault = Some("the answer has too much behind a call of a tool that does not end".into());

@@ -1,6 +1,7 @@
 //! Anthropic's list of models, `GET /v1/models` with `anthropic-version`: the routes that a key may use.
 //! <https://platform.claude.com/docs/en/api/models/list>
 
+use crate::front::write::nullable;
 use crate::json::write::Writer;
 use jiff::Timestamp;
 
@@ -34,10 +35,7 @@ pub fn list<'a>(models: impl Iterator<Item = Listed<'a>>, created: u64) -> Vec<u
     models.iter().for_each(|model| model.write(created, &mut w));
     w.end_array().key("has_more").flag(false);
     for (key, model) in [("first_id", models.first()), ("last_id", models.last())] {
-        match model {
-            Some(model) => w.key(key).string(model.name),
-            None => w.key(key).raw("null"),
-        };
+        nullable(model.map(|model| model.name), w.key(key));
     }
     w.end_object();
     w.finish()

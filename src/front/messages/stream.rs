@@ -3,9 +3,10 @@
 
 use super::blocks::{Form, Kind};
 use super::usage;
+use super::whole::{write_head, write_stop};
 use crate::front::chat::head::Head;
+use crate::front::write::event;
 use crate::json::text::Text;
-use crate::json::write::Writer;
 use crate::llm::usage::Usage;
 
 /// The events that have not been taken yet.
@@ -27,47 +28,28 @@ impl Events {
         std::mem::take(&mut self.out)
     }
 
-    /// Writes an event of this type. `members` writes what follows the type.
-    fn event(&mut self, name: &str, members: impl FnOnce(&mut Writer)) {
-        self.out.reserve(EVENT);
-        for piece in ["event: ", name, "\ndata: "] {
-            self.out.extend_from_slice(piece.as_bytes());
-        }
-        let mut w = Writer::appending(std::mem::take(&mut self.out));
-        w.object().key("type").string(name);
-        members(&mut w);
-        w.end_object();
-        self.out = w.finish();
-        self.out.extend_from_slice(b"\n\n");
-    }
-
     fn delta(&mut self, kind: &str, member: &str, text: Text<'_>) {
-        let index = self.index;
-        self.event("content_block_delta", |w| {
-            w.key("index").integer(index).key("delta").object().key("type").string(kind).key(member).text(text).end_object();
+        event(&mut self.out, "content_block_delta", |w| {
+            w.key("index").integer(self.index).key("delta").object().key("type").string(kind).key(member).text(text).end_object();
         });
     }
 }
 
-/// Room for most events.
-const EVENT: usize = 192;
-
 impl Form for Events {
     fn begin(&mut self, used: &Usage) {
-        let head = self.head.clone();
-        self.event("message_start", |w| {
+        event(&mut self.out, "message_start", |w| {
             w.key("message").object();
-            super::whole::write_head(&head, w);
+            write_head(&self.head, w);
             w.key("content").array().end_array();
-            super::whole::write_end(None, used, w);
+            write_stop(None, w);
+            usage::write(used, w.key("usage"));
             w.end_object();
         });
     }
 
     fn start(&mut self, kind: &Kind) {
-        let index = self.index;
-        self.event("content_block_start", |w| {
-            w.key("index").integer(index).key("content_block").object().key("type");
+        event(&mut self.out, "content_block_start", |w| {
+            w.key("index").integer(self.index).key("content_block").object().key("type");
             match kind {
                 Kind::Text => w.string("text").key("text").string(""),
                 Kind::Thinking => w.string("thinking").key("thinking").string("").key("signature").string(""),
@@ -91,23 +73,17 @@ impl Form for Events {
         if let Some(signature) = signature {
             self.delta("signature_delta", "signature", Text::Plain(signature));
         }
-        let index = self.index;
-        self.event("content_block_stop", |w| {
-            w.key("index").integer(index);
+        event(&mut self.out, "content_block_stop", |w| {
+            w.key("index").integer(self.index);
         });
         self.index += 1;
     }
 
-    fn end(&mut self, (reason, sequence): (&'static str, Option<&str>), used: &Usage) {
-        self.event("message_delta", |w| {
-            w.key("delta").object().key("stop_reason").string(reason).key("stop_sequence");
-            match sequence {
-                Some(sequence) => w.string(sequence),
-                None => w.raw("null"),
-            };
-            w.end_object().key("usage");
-            usage::write(used, w);
+    fn end(&mut self, stop: (&'static str, Option<&str>), used: &Usage) {
+        event(&mut self.out, "message_delta", |w| {
+            write_stop(Some(stop), w.key("delta").object());
+            usage::write(used, w.end_object().key("usage"));
         });
-        self.event("message_stop", |_| {});
+        event(&mut self.out, "message_stop", |_| {});
     }
 }

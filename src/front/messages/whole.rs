@@ -3,6 +3,7 @@
 use super::blocks::{Form, Kind};
 use super::usage;
 use crate::front::chat::head::Head;
+use crate::front::write::nullable;
 use crate::json::surrogate;
 use crate::json::text::Text;
 use crate::json::write::Writer;
@@ -16,17 +17,18 @@ pub struct Message {
     content: Vec<Vec<u8>>,
     /// The text of the open block; of a call its arguments.
     open: String,
-    end: Vec<u8>,
+    /// Its stop reason, its stop sequence and its usage.
+    end: Option<(&'static str, Option<Box<str>>, Usage)>,
 }
 
 impl Message {
     /// No blocks yet.
     pub fn new(head: Head) -> Self {
-        Self { head, content: Vec::new(), open: String::new(), end: Vec::new() }
+        Self { head, content: Vec::new(), open: String::new(), end: None }
     }
 
     /// The whole message.
-    pub fn finish(&mut self) -> Vec<u8> {
+    pub fn finish(&self) -> Vec<u8> {
         let mut w = Writer::with_capacity(self.content.iter().map(Vec::len).sum::<usize>() + 512);
         w.object();
         write_head(&self.head, &mut w);
@@ -35,10 +37,12 @@ impl Message {
             w.raw(std::str::from_utf8(block).unwrap_or("null"));
         }
         w.end_array();
-        let mut out = w.finish();
-        out.append(&mut self.end);
-        out.push(b'}');
-        out
+        if let Some((reason, sequence, used)) = &self.end {
+            write_stop(Some((reason, sequence.as_deref())), &mut w);
+            usage::write(used, w.key("usage"));
+        }
+        w.end_object();
+        w.finish()
     }
 }
 
@@ -48,20 +52,10 @@ pub(super) fn write_head(head: &Head, w: &mut Writer) {
     w.key("model").string(&head.model);
 }
 
-/// Writes the members behind the content: how it ended, where it has, and the usage.
-pub(super) fn write_end(stop: Option<(&'static str, Option<&str>)>, used: &Usage, w: &mut Writer) {
-    w.key("stop_reason");
-    match stop {
-        Some((reason, _)) => w.string(reason),
-        None => w.raw("null"),
-    };
-    w.key("stop_sequence");
-    match stop.and_then(|(_, sequence)| sequence) {
-        Some(sequence) => w.string(sequence),
-        None => w.raw("null"),
-    };
-    w.key("usage");
-    usage::write(used, w);
+/// Writes the members that say how it ended, where it has.
+pub(super) fn write_stop(stop: Option<(&'static str, Option<&str>)>, w: &mut Writer) {
+    nullable(stop.map(|(reason, _)| reason), w.key("stop_reason"));
+    nullable(stop.and_then(|(_, sequence)| sequence), w.key("stop_sequence"));
 }
 
 impl Form for Message {
@@ -93,16 +87,7 @@ impl Form for Message {
         self.content.push(w.finish());
     }
 
-    fn end(&mut self, stop: (&'static str, Option<&str>), used: &Usage) {
-        let mut w = Writer::default();
-        w.object();
-        write_end(Some(stop), used, &mut w);
-        w.end_object();
-        let mut members = w.finish();
-        members.pop();
-        if let Some(first) = members.first_mut() {
-            *first = b','; // behind the content
-        }
-        self.end = members;
+    fn end(&mut self, (reason, sequence): (&'static str, Option<&str>), used: &Usage) {
+        self.end = Some((reason, sequence.map(Into::into), *used));
     }
 }

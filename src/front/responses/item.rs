@@ -2,10 +2,11 @@
 
 use super::custom::{Input, of_other_form};
 use super::response::{DONE, Response, Status};
+use crate::front::write::append;
 use crate::hex;
 use crate::json::depth::Depth;
 use crate::json::text::Text;
-use crate::json::write::{Writer, escape};
+use crate::json::write::Writer;
 use crate::llm::request::NO_ARGUMENTS;
 use crate::llm::usage::Usage;
 use sha2::{Digest, Sha256};
@@ -378,14 +379,6 @@ impl Part {
 
 fn write_text(kind: &str, text: &[u8], w: &mut Writer) {
     w.object().key("type").string(kind).key("text").text(inside(text)).end_object();
-}
-
-/// Appends a text to the inside of a JSON string.
-pub(super) fn append(out: &mut Vec<u8>, text: Text<'_>) {
-    match text {
-        Text::Raw(raw) => out.extend_from_slice(raw.as_bytes()),
-        Text::Plain(plain) => escape(out, plain),
-    }
 }
 
 fn inside(bytes: &[u8]) -> Text<'_> {

@@ -6,10 +6,11 @@
 //! `output_item.done`, so a call that is cut off has none, and providers mark the end of such a call as well.
 
 use super::custom::Input;
-use super::item::{Call, Events, Form, Item, Kind, Reasoning, append};
+use super::item::{Call, Events, Form, Item, Kind, Reasoning};
 use super::response::{Response, Status};
 use crate::error::ApiError;
 use crate::front::sealed;
+use crate::front::write::append;
 use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer as Json;

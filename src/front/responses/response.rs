@@ -6,6 +6,7 @@
 use super::error::{Wire, failed_code};
 use crate::error::ApiError;
 use crate::front::chat::head::Head;
+use crate::front::write::{event, nullable};
 use crate::json::walk;
 use crate::json::write::Writer;
 use crate::llm::envelope::Parsed;
@@ -144,12 +145,8 @@ impl Response {
         let mut out = Vec::new();
         self.begin(&mut out);
         self.event("error", &mut out, |w| {
-            let (code, param) = (failed_code(error), error.param.as_deref());
-            w.key("code").string(code).key("message").string(&error.message).key("param");
-            match param {
-                Some(param) => w.string(param),
-                None => w.raw("null"),
-            };
+            w.key("code").string(failed_code(error)).key("message").string(&error.message);
+            nullable(error.param.as_deref(), w.key("param"));
             // OpenAI's own form is flat, that of Open Responses is nested; clients read either.
             w.key("error").raw(&serde_json::to_string(&Wire::of(error)).unwrap_or_default());
         });
@@ -160,16 +157,7 @@ impl Response {
 
     /// An event of this type. `members` writes what follows its number.
     pub(super) fn event(&self, kind: &str, out: &mut Vec<u8>, members: impl FnOnce(&mut Writer)) {
-        out.reserve(EVENT);
-        for piece in ["event: ", kind, "\ndata: "] {
-            out.extend_from_slice(piece.as_bytes());
-        }
-        let mut w = Writer::appending(std::mem::take(out));
-        w.object().key("type").string(kind).key("sequence_number").integer(self.count.fetch_add(1, Ordering::Relaxed));
-        members(&mut w);
-        w.end_object();
-        *out = w.finish();
-        out.extend_from_slice(b"\n\n");
+        event(out, kind, |w| members(w.key("sequence_number").integer(self.count.fetch_add(1, Ordering::Relaxed))));
     }
 
     /// The response object.
@@ -316,8 +304,6 @@ fn completed(raw: &str, wanted: &[(&str, &str)], w: &mut Writer) {
 const MAX_BRIEF: usize = 1 << 10;
 /// The end of a stream.
 pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
-/// Room for most events.
-const EVENT: usize = 256;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
