@@ -5,36 +5,27 @@ use crate::llm::usage::Usage;
 
 /// Appends the object.
 pub fn write(usage: &Usage, out: &mut Vec<u8>) {
-    let mut member = |key: &[u8], n: u64| {
-        out.extend_from_slice(key);
-        integer(out, n);
-    };
-    member(b"{\"prompt_tokens\":", usage.prompt);
-    member(b",\"completion_tokens\":", usage.completion);
-    member(b",\"total_tokens\":", usage.total());
-    member(b",\"prompt_tokens_details\":{\"cached_tokens\":", usage.cached);
     let more = usage.details;
-    for (key, n) in [
-        (b",\"cache_write_tokens\":".as_slice(), usage.cache_write),
-        (b",\"text_tokens\":", more.prompt_text),
-        (b",\"image_tokens\":", more.prompt_image),
+    for (key, n, always) in [
+        (b"{\"prompt_tokens\":".as_slice(), usage.prompt, true),
+        (b",\"completion_tokens\":", usage.completion, true),
+        (b",\"total_tokens\":", usage.total(), true),
+        (b",\"prompt_tokens_details\":{\"cached_tokens\":", usage.cached, true),
+        (b",\"cache_write_tokens\":", usage.cache_write, false),
+        (b",\"text_tokens\":", more.prompt_text, false),
+        (b",\"image_tokens\":", more.prompt_image, false),
+        (b",\"audio_tokens\":", usage.prompt_audio, true),
+        (b"},\"completion_tokens_details\":{\"reasoning_tokens\":", usage.reasoning, true),
+        (b",\"text_tokens\":", more.completion_text, false),
+        (b",\"image_tokens\":", more.completion_image, false),
+        (b",\"accepted_prediction_tokens\":", more.accepted_prediction, false),
+        (b",\"rejected_prediction_tokens\":", more.rejected_prediction, false),
+        (b",\"audio_tokens\":", usage.completion_audio, true),
     ] {
-        if n > 0 {
-            member(key, n);
+        if always || n > 0 {
+            out.extend_from_slice(key);
+            integer(out, n);
         }
     }
-    member(b",\"audio_tokens\":", usage.prompt_audio);
-    member(b"},\"completion_tokens_details\":{\"reasoning_tokens\":", usage.reasoning);
-    for (key, n) in [
-        (b",\"text_tokens\":".as_slice(), more.completion_text),
-        (b",\"image_tokens\":", more.completion_image),
-        (b",\"accepted_prediction_tokens\":", more.accepted_prediction),
-        (b",\"rejected_prediction_tokens\":", more.rejected_prediction),
-    ] {
-        if n > 0 {
-            member(key, n);
-        }
-    }
-    member(b",\"audio_tokens\":", usage.completion_audio);
     out.extend_from_slice(b"}}");
 }
