@@ -16,8 +16,8 @@ use crate::front::chat::completion::CompletionWriter;
 use crate::front::chat::head::Head;
 use crate::front::chat::rules::Rules;
 use crate::front::embeddings::EmbeddingsWriter;
+use crate::front::messages;
 use crate::front::messages::blocks::Blocks;
-use crate::front::messages::count;
 use crate::front::messages::stream::Events;
 use crate::front::messages::whole::Message;
 use crate::front::native::{self, Native};
@@ -192,9 +192,10 @@ impl Relay {
                 blocks.done();
                 blocks.form.finish()
             }
+            Output::Native { stream: true, .. } => Vec::new(),
             Output::Native { passed, body, .. } => passed.whole(body),
             Output::Response { items, .. } => items.finish(),
-            Output::Count => count::write(self.order.usage().map_or(0, |usage| usage.prompt)),
+            Output::Count => messages::count(self.order.usage().map_or(0, |usage| usage.prompt)),
             Output::Embeddings { writer, model, estimate } => {
                 writer.finish(model, self.order.usage().map_or(*estimate, |usage| usage.prompt))
             }

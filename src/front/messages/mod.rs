@@ -11,6 +11,7 @@
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::walk;
+use crate::json::write::Writer;
 use crate::llm::envelope::Parsed;
 use crate::llm::field::{Field, Shape};
 use crate::llm::finish::Finish;
@@ -18,7 +19,6 @@ use crate::llm::validate;
 use bytes::Bytes;
 
 pub mod blocks;
-pub mod count;
 pub mod error;
 pub mod ids;
 pub mod models;
@@ -68,6 +68,13 @@ fn stop_reason(finish: &Finish, calls: bool, refused: bool) -> (&'static str, Op
         Finish::Stop | Finish::ToolCalls | Finish::Pause if calls => ("tool_use", None),
         Finish::Stop | Finish::ToolCalls | Finish::Pause => (if refused { "refusal" } else { "end_turn" }, None),
     }
+}
+
+/// The answer of `count_tokens`.
+pub fn count(tokens: u64) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.object().key("input_tokens").integer(tokens).end_object();
+    w.finish()
 }
 
 /// The session that Claude Code writes into `metadata.user_id`, the text of a JSON object.
