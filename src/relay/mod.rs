@@ -166,28 +166,17 @@ impl Relay {
         self.over = true;
         let result = self.complete();
         let whole = match &mut self.output {
-            Output::Chunks(chat) => {
-                if result.is_ok() {
-                    chat.writer.done();
-                }
-                return (self.take(), result);
-            }
-            Output::Events(blocks) => {
-                if result.is_ok() {
-                    blocks.done();
-                }
-                return (self.take(), result);
-            }
-            Output::Response { items, stream: true } => {
-                if result.is_ok() {
-                    items.finish();
-                }
-                return (self.take(), result);
-            }
-            Output::Native { stream: true, .. } => return (self.take(), result),
             // What is written in one piece is written when it is complete, or not at all.
             _ if result.is_err() => Vec::new(),
+            Output::Chunks(chat) => {
+                chat.writer.done();
+                Vec::new()
+            }
             Output::Completion(chat) => chat.writer.finish(),
+            Output::Events(blocks) => {
+                blocks.done();
+                Vec::new()
+            }
             Output::Message(blocks) => {
                 blocks.done();
                 blocks.form.finish()
@@ -200,7 +189,7 @@ impl Relay {
                 writer.finish(model, self.order.usage().map_or(*estimate, |usage| usage.prompt))
             }
         };
-        (whole, result)
+        (if self.output.is_stream() { self.take() } else { whole }, result)
     }
 
     fn complete(&mut self) -> Result<(), Fault> {

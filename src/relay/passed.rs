@@ -121,13 +121,11 @@ impl Passed {
         }
         match &mut self.input {
             Input::Bytes => (Vec::new(), Ok(())),
-            Input::Json(body) => match self.report.whole(body) {
-                Ok(()) => {
-                    self.started = true;
-                    (std::mem::take(body), Ok(()))
-                }
-                Err(fault) => (Vec::new(), Err(fault)),
-            },
+            Input::Json(body) => {
+                let result = self.report.whole(body);
+                self.started = result.is_ok();
+                (if self.started { std::mem::take(body) } else { Vec::new() }, result)
+            }
             Input::Events(framer) => {
                 let (report, mut out) = (&mut self.report, Vec::new());
                 let result = framer.finish(&mut |name, data| report.event(name, data, &mut out));
@@ -216,17 +214,14 @@ impl Report {
         }
         cursor
             .object(|cursor, key| {
-                match key {
-                    "data" if cursor.at_array() => {
-                        let mut count = 0;
-                        cursor.array(|cursor| {
-                            count += 1;
-                            cursor.raw().map(drop)
-                        })?;
-                        self.units.images = Some(count);
-                        return Ok(());
-                    }
-                    _ => {}
+                if key == "data" && cursor.at_array() {
+                    let mut count = 0;
+                    cursor.array(|cursor| {
+                        count += 1;
+                        cursor.raw().map(drop)
+                    })?;
+                    self.units.images = Some(count);
+                    return Ok(());
                 }
                 let value = cursor.raw()?;
                 match key {
