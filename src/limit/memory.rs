@@ -14,7 +14,7 @@ use super::budget::{Budget, BudgetExhausted, Spending};
 use super::estimate::{Averages, Estimate, RequestSize};
 use super::gcra::{Bucket, Rate};
 use super::headers::{LimitHeaders, LimitStatus};
-use super::permit::{Counted, Permit};
+use super::permit::{Charge, Counted, Permit};
 use super::warn::{Crossing, QUIET_CONCURRENT, Warnings};
 use super::{Admission, Clock, IN_FLIGHT_WAIT, LimitExceeded, LimitSet, Scope, Subject, Used, WallOffset, whole_milliseconds};
 use crate::account::Price;
@@ -385,7 +385,7 @@ impl Limiter {
     pub fn admit(self: &Arc<Self>, subject: &Subject, route: usize, estimate: Estimate, now: u64) -> Result<Permit, LimitExceeded> {
         let now = self.times(now);
         let admission = self.charge_all(self.lock_own(subject, Some(route), now), &estimate, now)?;
-        Ok(Permit::new(self, *subject, route, estimate, Counted::Local, admission))
+        Ok(Permit::new(self, Charge { subject: *subject, route, estimate }, Counted::Local, admission))
     }
 
     /// Charges one attempt to all limits of a provider, or to none.

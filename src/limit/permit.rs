@@ -18,46 +18,34 @@ pub(super) enum Counted {
     Uncounted,
 }
 
+/// A request that limits are charged with: whose it is, and what is reserved for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Charge {
+    pub(super) subject: Subject,
+    pub(super) route: usize,
+    pub(super) estimate: Estimate,
+}
+
 /// An admitted request. Dropping it releases its in-flight slots, and its reservations unless [`Permit::settle`] was
 /// called.
 #[derive(Debug)]
 #[must_use = "dropping a permit releases its reservations"]
 pub struct Permit {
     limiter: Arc<Limiter>,
-    subject: Subject,
-    route: usize,
+    charge: Charge,
     counted: Counted,
     provider: Option<(usize, Counted)>,
-    /// The decision on the first provider's limits, made in the round trip of the admission and not used yet.
-    prefetched: Option<(usize, Counted, Result<Admission, LimitExceeded>)>,
-    estimate: Estimate,
+    /// The decision on the first provider's limits, made in the round trip of the admission, by the same store, and not used yet.
+    prefetched: Option<(usize, Result<Admission, LimitExceeded>)>,
     admission: Admission,
     settled: bool,
     store_failed: bool,
 }
 
 impl Permit {
-    pub(super) fn new(
-        limiter: &Arc<Limiter>,
-        subject: Subject,
-        route: usize,
-        estimate: Estimate,
-        counted: Counted,
-        admission: Admission,
-    ) -> Self {
+    pub(super) fn new(limiter: &Arc<Limiter>, charge: Charge, counted: Counted, admission: Admission) -> Self {
         let limiter = Arc::clone(limiter);
-        Self {
-            limiter,
-            subject,
-            route,
-            counted,
-            provider: None,
-            prefetched: None,
-            estimate,
-            admission,
-            settled: false,
-            store_failed: false,
-        }
+        Self { limiter, charge, counted, provider: None, prefetched: None, admission, settled: false, store_failed: false }
     }
 
     /// State of the tightest limits when this request was charged, including those of its providers.
@@ -82,7 +70,7 @@ impl Permit {
 
     /// The reserved amounts.
     pub fn estimate(&self) -> Estimate {
-        self.estimate
+        self.charge.estimate
     }
 
     /// Charges all limits of a provider in this process, or none; releases the previous attempt first. Returns the
@@ -92,7 +80,7 @@ impl Permit {
     /// The provider limit with the longest wait. The permit stays valid.
     pub fn enter_provider(&mut self, provider: usize, now: u64) -> Result<LimitSet, LimitExceeded> {
         self.leave_provider();
-        let admission = self.limiter.enter(provider, &self.estimate, now)?;
+        let admission = self.limiter.enter(provider, &self.charge.estimate, now)?;
         Ok(self.record_provider(provider, Counted::Local, &admission))
     }
 
@@ -104,25 +92,21 @@ impl Permit {
     }
 
     /// Stores the decision on a provider that has not been tried yet.
-    pub(super) fn store_prefetched(&mut self, provider: usize, counted: Counted, decision: Result<Admission, LimitExceeded>) {
-        self.prefetched = Some((provider, counted, decision));
+    pub(super) fn store_prefetched(&mut self, provider: usize, decision: Result<Admission, LimitExceeded>) {
+        self.prefetched = Some((provider, decision));
     }
 
     /// Takes the stored decision for `provider`; releases one that was made for another provider.
-    pub(super) fn take_prefetched(&mut self, provider: usize) -> Option<(Counted, Result<Admission, LimitExceeded>)> {
-        match self.prefetched.take_if(|(stored, ..)| *stored == provider) {
-            Some((_, counted, decision)) => Some((counted, decision)),
-            None => {
-                self.release_prefetched();
-                None
-            }
-        }
+    pub(super) fn take_prefetched(&mut self, provider: usize) -> Option<Result<Admission, LimitExceeded>> {
+        let prefetched = self.prefetched.take_if(|(stored, _)| *stored == provider);
+        self.release_prefetched();
+        prefetched.map(|(_, decision)| decision)
     }
 
     /// Releases the reservations of a provider that is passed over.
     pub fn release_prefetched(&mut self) {
-        if let Some((provider, counted, Ok(_))) = self.prefetched.take() {
-            self.release_provider(provider, &counted);
+        if let Some((provider, Ok(_))) = self.prefetched.take() {
+            self.release_provider(provider, &self.counted);
         }
     }
 
@@ -140,18 +124,18 @@ impl Permit {
             return;
         }
         let settle = |cell, counted: &Counted| match counted {
-            Counted::Local => self.limiter.settle(cell, &self.estimate, &used, now),
-            Counted::Shared(redis) => redis.settle(cell, &self.estimate, &used),
+            Counted::Local => self.limiter.settle(cell, &self.charge.estimate, &used, now),
+            Counted::Shared(redis) => redis.settle(cell, &self.charge.estimate, &used),
             Counted::Uncounted => {}
         };
-        self.limiter.each_own(&self.subject, Some(self.route), |cell| settle(cell, &self.counted));
+        self.limiter.each_own(&self.charge.subject, Some(self.charge.route), |cell| settle(cell, &self.counted));
         if let Some((provider, counted)) = &self.provider {
             self.limiter.of_provider(*provider).for_each(|cell| settle(cell, counted));
         }
     }
 
     fn release(&self, cell: usize, counted: &Counted) {
-        let unsettled = (!self.settled).then_some(&self.estimate);
+        let unsettled = (!self.settled).then_some(&self.charge.estimate);
         match counted {
             Counted::Local => self.limiter.release(cell, unsettled),
             Counted::Shared(redis) => redis.release(cell, unsettled),
@@ -168,6 +152,6 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.leave_provider();
         self.release_prefetched();
-        self.limiter.each_own(&self.subject, Some(self.route), |cell| self.release(cell, &self.counted));
+        self.limiter.each_own(&self.charge.subject, Some(self.charge.route), |cell| self.release(cell, &self.counted));
     }
 }

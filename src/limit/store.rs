@@ -1,9 +1,9 @@
 //! Selects the store that counts limits, and applies `on_store_failure` while the shared one fails.
 
 use super::memory::Limiter;
-use super::permit::{Counted, Permit};
+use super::permit::{Charge, Counted, Permit};
+use super::redis::RedisLimiter;
 use super::redis::client::{OnEvent, StoreClient};
-use super::redis::{RedisLimiter, StoreUnavailable};
 use super::{Admission, Estimate, LimitExceeded, LimitSet, LimitStatus, Subject};
 use crate::closed_set::closed_set;
 use crate::error::{ApiError, ErrorKind};
@@ -61,8 +61,14 @@ closed_set! {
 pub enum LimitError {
     /// A limit is exceeded.
     Exceeded(LimitExceeded),
-    /// The store failed under `on_store_failure: deny`.
+    /// The store failed and decided nothing; from [`Store`], under `on_store_failure: deny`.
     Store,
+}
+
+impl From<LimitExceeded> for LimitError {
+    fn from(exceeded: LimitExceeded) -> Self {
+        Self::Exceeded(exceeded)
+    }
 }
 
 impl From<&LimitError> for ApiError {
@@ -100,9 +106,7 @@ impl Store {
         let limiter = Arc::clone(limiter);
         let Some(client) = client else { return Self::Memory(limiter) };
         client.health().set_policy(config.on_failure);
-        let wait_for_session = config.on_failure == StoreFailure::Deny;
-        let before = previous.and_then(Self::redis);
-        let redis = RedisLimiter::new(Arc::clone(&limiter), client, config.timeout, config.lease, wait_for_session, before);
+        let redis = RedisLimiter::new(Arc::clone(&limiter), client, config, previous.and_then(Self::redis));
         Self::Shared(SharedStore { limiter, redis: Arc::new(redis), on_failure: config.on_failure })
     }
 
@@ -139,8 +143,8 @@ impl Store {
         now: u64,
     ) -> Result<Permit, LimitError> {
         match self {
-            Self::Memory(limiter) => limiter.admit(subject, route, estimate, now).map_err(LimitError::Exceeded),
-            Self::Shared(store) => Box::pin(store.admit(subject, route, provider, estimate, now)).await,
+            Self::Memory(limiter) => Ok(limiter.admit(subject, route, estimate, now)?),
+            Self::Shared(store) => Box::pin(store.admit(Charge { subject: *subject, route, estimate }, provider, now)).await,
         }
     }
 
@@ -151,7 +155,7 @@ impl Store {
     /// Why the attempt is not admitted. The permit stays valid.
     pub async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<LimitSet, LimitError> {
         let mut result = match self {
-            Self::Memory(_) => permit.enter_provider(provider, now).map_err(LimitError::Exceeded),
+            Self::Memory(_) => permit.enter_provider(provider, now).map_err(Into::into),
             Self::Shared(store) => Box::pin(store.enter(permit, provider, now)).await,
         };
         if let Err(LimitError::Exceeded(exceeded)) = &mut result {
@@ -193,23 +197,11 @@ impl Store {
 }
 
 impl SharedStore {
-    async fn admit(
-        &self,
-        subject: &Subject,
-        route: usize,
-        provider: Option<usize>,
-        estimate: Estimate,
-        now: u64,
-    ) -> Result<Permit, LimitError> {
-        let mut permit = match (self.redis.admit(subject, route, provider, estimate).await, self.on_failure) {
-            (Ok(decided), _) => return decided.map_err(LimitError::Exceeded),
-            (Err(StoreUnavailable), StoreFailure::Local) => {
-                self.limiter.admit(subject, route, estimate, now).map_err(LimitError::Exceeded)?
-            }
-            (Err(StoreUnavailable), StoreFailure::Allow) => {
-                Permit::new(&self.limiter, *subject, route, estimate, Counted::Uncounted, Admission::default())
-            }
-            (Err(StoreUnavailable), StoreFailure::Deny) => return Err(LimitError::Store),
+    async fn admit(&self, charge: Charge, provider: Option<usize>, now: u64) -> Result<Permit, LimitError> {
+        let mut permit = match (self.redis.admit(charge, provider).await, self.on_failure) {
+            (Err(LimitError::Store), StoreFailure::Local) => self.limiter.admit(&charge.subject, charge.route, charge.estimate, now)?,
+            (Err(LimitError::Store), StoreFailure::Allow) => Permit::new(&self.limiter, charge, Counted::Uncounted, Admission::default()),
+            (decided, _) => return decided,
         };
         permit.note_store_failure();
         Ok(permit)
@@ -217,25 +209,18 @@ impl SharedStore {
 
     async fn enter(&self, permit: &mut Permit, provider: usize, now: u64) -> Result<LimitSet, LimitError> {
         permit.leave_provider();
-        let (counted, decision) = match permit.take_prefetched(provider) {
-            Some(prefetched) => prefetched,
-            None => match (self.redis.enter(provider, permit.estimate()).await, self.on_failure) {
-                (Ok(decision), _) => (Counted::Shared(Arc::clone(&self.redis)), decision),
-                (Err(StoreUnavailable), StoreFailure::Local) => {
-                    permit.note_store_failure();
-                    return permit.enter_provider(provider, now).map_err(LimitError::Exceeded);
-                }
-                (Err(StoreUnavailable), StoreFailure::Allow) => {
-                    permit.note_store_failure();
-                    (Counted::Uncounted, Ok(Admission::default()))
-                }
-                (Err(StoreUnavailable), StoreFailure::Deny) => {
-                    permit.note_store_failure();
-                    return Err(LimitError::Store);
-                }
-            },
+        let decision = match permit.take_prefetched(provider) {
+            Some(decision) => decision.map_err(Into::into),
+            None => self.redis.enter(provider, permit.estimate()).await,
         };
-        let admission = decision.map_err(LimitError::Exceeded)?;
+        if decision == Err(LimitError::Store) {
+            permit.note_store_failure();
+        }
+        let (counted, admission) = match (decision, self.on_failure) {
+            (Err(LimitError::Store), StoreFailure::Local) => return Ok(permit.enter_provider(provider, now)?),
+            (Err(LimitError::Store), StoreFailure::Allow) => (Counted::Uncounted, Admission::default()),
+            (decision, _) => (Counted::Shared(Arc::clone(&self.redis)), decision?),
+        };
         Ok(permit.record_provider(provider, counted, &admission))
     }
 }

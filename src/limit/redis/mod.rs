@@ -3,7 +3,7 @@
 //! - One script decides all limits of a request, including those of its first provider, in one atomic round trip, using
 //!   the time of Redis. `decide.lua` is the script, [`cell`] the state of one limit on this node, [`client`] the
 //!   connection and the thread that reports usage in the background.
-//! - A failure is returned as [`StoreUnavailable`]; [`super::store`] applies the policy. If a reply is lost, its charge
+//! - A failure is returned as [`LimitError::Store`]; [`super::store`] applies the policy. If a reply is lost, its charge
 //!   to `requests` remains in Redis; reservations and in-flight counts are restated.
 //!   A decision that the client does not wait for any more is awaited and reverted ([`to_end`]).
 //! - Commands: EVALSHA, EVAL, SCRIPT LOAD, SET, DEL, PEXPIRE; keys: `{tidegate}:*`. Requires Redis 5 or a compatible
@@ -26,9 +26,9 @@ pub mod server;
 mod to_end;
 
 use super::memory::Limiter;
-use super::permit::{Counted, Permit};
-use super::{Admission, Estimate, LimitExceeded, LimitStatus, Subject, Used, whole_milliseconds};
-use crate::limit::rule::{Dimension, LimitPeriod, LimitRule};
+use super::permit::{Charge, Counted, Permit};
+use super::{Admission, Estimate, LimitError, LimitExceeded, LimitStatus, Subject, Used, whole_milliseconds};
+use crate::limit::rule::{Dimension, LimitPeriod, LimitRule, LimitStore, StoreFailure};
 use crate::system;
 use ::redis::Cmd;
 use cell::{Cell, MAX_COST};
@@ -47,10 +47,6 @@ const SOURCE: &str = include_str!("decide.lua");
 static SCRIPT: LazyLock<::redis::Script> = LazyLock::new(|| ::redis::Script::new(SOURCE));
 /// Integers per limit in the script's reply.
 const NUMBERS: usize = 5;
-
-/// Redis failed or timed out; nothing was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreUnavailable;
 
 /// Whether `text` is a URL that [`server::Server::open`] accepts.
 pub fn is_url(text: &str) -> bool {
@@ -120,14 +116,7 @@ impl CellReply {
 
 impl RedisLimiter {
     /// The limits of `limiter`, with the state that this node has of them from the previous configuration.
-    pub fn new(
-        limiter: Arc<Limiter>,
-        client: Arc<StoreClient>,
-        timeout: Duration,
-        lease: Option<Duration>,
-        wait_for_session: bool,
-        previous: Option<&Self>,
-    ) -> Self {
+    pub fn new(limiter: Arc<Limiter>, client: Arc<StoreClient>, config: &LimitStore, previous: Option<&Self>) -> Self {
         let known: HashMap<_, _> = previous
             .filter(|previous| Arc::ptr_eq(&previous.client, &client))
             .iter()
@@ -144,8 +133,9 @@ impl RedisLimiter {
                 None => client.add(|epoch| Cell::new(id.clone(), *rule, Arc::clone(warnings), epoch)),
             })
             .collect();
+        let LimitStore { timeout, lease, on_failure, .. } = *config;
         client.set_lease(lease);
-        Self { limiter, cells, client, timeout, lease, wait_for_session }
+        Self { limiter, cells, client, timeout, lease, wait_for_session: on_failure == StoreFailure::Deny }
     }
 
     /// The client.
@@ -175,70 +165,51 @@ impl RedisLimiter {
     ///
     /// # Errors
     /// The failure of Redis, or the limit with the longest wait.
-    pub async fn admit(
-        self: &Arc<Self>,
-        subject: &Subject,
-        route: usize,
-        provider: Option<usize>,
-        estimate: Estimate,
-    ) -> Result<Result<Permit, LimitExceeded>, StoreUnavailable> {
-        if let Some(admission) = self.spend(&self.own(subject, Some(route)), &estimate) {
-            return Ok(Ok(self.permit(subject, route, estimate, admission)));
+    pub(super) async fn admit(self: &Arc<Self>, charge: Charge, provider: Option<usize>) -> Result<Permit, LimitError> {
+        if let Some(admission) = self.spend(&self.own(&charge.subject, Some(charge.route)), &charge.estimate) {
+            return Ok(self.permit(charge, admission));
         }
-        let (this, subject) = (Arc::clone(self), *subject);
+        let this = Arc::clone(self);
         // A permit that nobody waits for is dropped, which releases what it holds.
-        ToEnd::new(async move { this.decide(&subject, route, provider, estimate).await }, drop).await
+        ToEnd::new(async move { this.decide(charge, provider).await }, drop).await
     }
 
-    fn permit(self: &Arc<Self>, subject: &Subject, route: usize, estimate: Estimate, admission: Admission) -> Permit {
-        Permit::new(&self.limiter, *subject, route, estimate, Counted::Shared(Arc::clone(self)), admission)
+    fn permit(self: &Arc<Self>, charge: Charge, admission: Admission) -> Permit {
+        Permit::new(&self.limiter, charge, Counted::Shared(Arc::clone(self)), admission)
     }
 
     /// [`Self::admit`] by Redis.
-    async fn decide(
-        self: &Arc<Self>,
-        subject: &Subject,
-        route: usize,
-        provider: Option<usize>,
-        estimate: Estimate,
-    ) -> Result<Result<Permit, LimitExceeded>, StoreUnavailable> {
-        let mut cells = self.own(subject, Some(route));
+    async fn decide(self: &Arc<Self>, charge: Charge, provider: Option<usize>) -> Result<Permit, LimitError> {
+        let mut cells = self.own(&charge.subject, Some(charge.route));
         let first = cells.len();
         if let Some(provider) = provider {
             cells.extend(self.of_provider(provider));
         }
-        let reply = self.call("admit", &cells, first, &estimate).await?;
+        let reply = self.call("admit", &cells, first, &charge.estimate).await?;
         let (own, of_provider) = cells.split_at_checked(first).unwrap_or_default();
-        let mut permit = match self.read(&reply, 0, 0, own, &estimate) {
-            Ok(admission) => self.permit(subject, route, estimate, admission),
-            Err(exceeded) => return Ok(Err(exceeded)),
-        };
+        let mut permit = self.permit(charge, self.read(&reply, 0, 0, own, &charge.estimate)?);
         if let (Some(provider), false) = (provider, of_provider.is_empty()) {
-            permit.store_prefetched(provider, Counted::Shared(Arc::clone(self)), self.read(&reply, 1, first, of_provider, &estimate));
+            permit.store_prefetched(provider, self.read(&reply, 1, first, of_provider, &charge.estimate));
         }
-        Ok(Ok(permit))
+        Ok(permit)
     }
 
     /// Charges one attempt to all limits of a provider, or to none.
     ///
     /// # Errors
     /// The failure of Redis, or the limit with the longest wait.
-    pub async fn enter(
-        self: &Arc<Self>,
-        provider: usize,
-        estimate: Estimate,
-    ) -> Result<Result<Admission, LimitExceeded>, StoreUnavailable> {
+    pub async fn enter(self: &Arc<Self>, provider: usize, estimate: Estimate) -> Result<Admission, LimitError> {
         if let Some(admission) = self.spend(&self.of_provider(provider).collect(), &estimate) {
-            return Ok(Ok(admission));
+            return Ok(admission);
         }
         let (this, other) = (Arc::clone(self), Arc::clone(self));
         let decide = async move {
             let cells: Cells<'_> = this.of_provider(provider).collect();
             let reply = this.call("admit", &cells, cells.len(), &estimate).await?;
-            Ok(this.read(&reply, 0, 0, &cells, &estimate))
+            Ok(this.read(&reply, 0, 0, &cells, &estimate)?)
         };
-        let release = move |decision| {
-            if let Ok(Ok(_)) = decision {
+        let release = move |decision: Result<Admission, LimitError>| {
+            if decision.is_ok() {
                 other.limiter.of_provider(provider).for_each(|cell| other.release(cell, Some(&estimate)));
             }
         };
@@ -338,20 +309,12 @@ impl RedisLimiter {
         }
     }
 
-    async fn call(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Reply, StoreUnavailable> {
-        let reply = self.execute(operation, cells, first, estimate).await;
-        if reply.is_ok() {
-            self.client.record_decision();
-        }
-        reply
-    }
-
-    async fn execute(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Reply, StoreUnavailable> {
+    async fn call(&self, operation: &str, cells: &[&Arc<Cell>], first: usize, estimate: &Estimate) -> Result<Reply, LimitError> {
         self.client.count_call();
         let deadline = tokio::time::Instant::now() + self.timeout;
         let failed = |failure| {
             self.client.record_failure(&failure);
-            StoreUnavailable
+            LimitError::Store
         };
         let waited = timeout_at(deadline, self.client.session(self.wait_for_session)).await;
         let mut session = waited.ok().flatten().ok_or_else(|| failed(StoreError::NotConnected))?;
@@ -360,7 +323,10 @@ impl RedisLimiter {
             let sent = system::now();
             let reply = timeout_at(deadline, self.invoke(&session, operation, cells, first, estimate, &leases)).await;
             match reply {
-                Ok(Ok(numbers)) if numbers.as_slice() != [-1] => return Ok(Reply { epoch: session.epoch, numbers, sent }),
+                Ok(Ok(numbers)) if numbers.as_slice() != [-1] => {
+                    self.client.record_decision();
+                    return Ok(Reply { epoch: session.epoch, numbers, sent });
+                }
                 // Redis was flushed or replaced: nothing was decided, and the node registers again.
                 Ok(Ok(_)) => {
                     self.client.invalidate(&session);
