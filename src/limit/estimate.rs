@@ -1,5 +1,7 @@
 //! Estimates the usage of a request before it is sent, from moving averages per route.
 
+use super::Used;
+use super::rule::Dimension;
 use crate::account::{self, Price};
 use crate::llm::usage::Usage;
 use memchr::{memchr, memmem};
@@ -33,6 +35,13 @@ pub struct Estimate {
     pub tokens: u64,
     /// Estimated cost, in micro-dollars.
     pub micro_usd: u64,
+}
+
+impl Estimate {
+    /// See [`Used::of`].
+    pub(super) const fn of(&self, dimension: Dimension) -> Option<u64> {
+        Used { tokens: self.tokens, micro_usd: self.micro_usd }.of(dimension)
+    }
 }
 
 /// The properties of a request that its estimate is based on.

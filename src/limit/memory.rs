@@ -149,11 +149,7 @@ impl Meter {
 
     /// Charges a request, and reserves what is only estimated of it. Returns whether to warn.
     fn reserve(&mut self, estimate: &Estimate, now: Times) -> bool {
-        let amount = match self.dimension {
-            Dimension::Requests | Dimension::Concurrent => return self.add(1, now),
-            Dimension::Tokens => estimate.tokens,
-            Dimension::Usd => estimate.micro_usd,
-        };
+        let Some(amount) = estimate.of(self.dimension) else { return self.add(1, now) };
         match &mut self.count {
             Count::Smooth(_, bucket) => bucket.reserve(amount),
             Count::Window(_, spending) => spending.reserve(amount),
@@ -164,11 +160,7 @@ impl Meter {
 
     /// Releases the reservation of an estimate.
     fn release(&mut self, estimate: &Estimate) {
-        let reserved = match self.dimension {
-            Dimension::Tokens => estimate.tokens,
-            Dimension::Usd => estimate.micro_usd,
-            Dimension::Requests | Dimension::Concurrent => return,
-        };
+        let Some(reserved) = estimate.of(self.dimension) else { return };
         match &mut self.count {
             Count::Smooth(_, bucket) => bucket.release(reserved),
             Count::Window(_, spending) => spending.release(reserved),
@@ -178,11 +170,7 @@ impl Meter {
 
     /// Charges actual usage. Returns whether to warn.
     fn charge(&mut self, used: &Used, now: Times) -> bool {
-        match self.dimension {
-            Dimension::Tokens => self.add(used.tokens, now),
-            Dimension::Usd => self.add(used.micro_usd, now),
-            Dimension::Requests | Dimension::Concurrent => false,
-        }
+        used.of(self.dimension).is_some_and(|amount| self.add(amount, now))
     }
 
     /// Adds to what is used. Returns whether to warn.

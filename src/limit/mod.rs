@@ -72,6 +72,17 @@ pub struct Used {
     pub micro_usd: u64,
 }
 
+impl Used {
+    /// The amount in a dimension; `None` in those that count requests.
+    const fn of(&self, dimension: Dimension) -> Option<u64> {
+        match dimension {
+            Dimension::Tokens => Some(self.tokens),
+            Dimension::Usd => Some(self.micro_usd),
+            Dimension::Requests | Dimension::Concurrent => None,
+        }
+    }
+}
+
 /// A set of (scope, dimension) pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitSet(u16);

@@ -4,11 +4,11 @@
 use super::TAG;
 use super::client::HOLD_TTL;
 use crate::hex;
+use crate::limit::LimitExceeded;
 use crate::limit::headers::LimitStatus;
 use crate::limit::memory::LimitId;
 use crate::limit::rule::{Dimension, LimitPeriod, LimitRule, RouteNames};
 use crate::limit::warn::Warnings;
-use crate::limit::{Estimate, LimitExceeded, Used};
 use crate::system;
 use crate::units::nanoseconds;
 use parking_lot::Mutex;
@@ -210,15 +210,6 @@ impl Cell {
         local.release_held(held);
         local.charge = local.charge.saturating_add(used);
         local.enqueue()
-    }
-
-    /// Reserved and used amounts in this limit's dimension; `None` for those without reservations.
-    pub fn amounts(&self, estimate: &Estimate, used: &Used) -> Option<(u64, u64)> {
-        match self.rule().dimension {
-            Dimension::Tokens => Some((estimate.tokens.min(MAX_COST), used.tokens)),
-            Dimension::Usd => Some((estimate.micro_usd.min(MAX_COST), used.micro_usd)),
-            Dimension::Requests | Dimension::Concurrent => None,
-        }
     }
 
     /// Takes the unreported changes. [`Cell::requeue`] puts them back.

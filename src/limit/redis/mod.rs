@@ -219,7 +219,8 @@ impl RedisLimiter {
     /// Replaces a reservation by actual usage.
     pub(super) fn settle(&self, cell: usize, estimate: &Estimate, used: &Used) {
         let Some(cell) = self.cells.get(cell) else { return };
-        if cell.amounts(estimate, used).is_some_and(|(held, used)| cell.settle(held, used)) {
+        let rule = cell.rule();
+        if used.of(rule.dimension).is_some_and(|used| cell.settle(cost(&rule, estimate), used)) {
             self.client.enqueue(cell);
         }
     }
@@ -227,9 +228,11 @@ impl RedisLimiter {
     /// Releases an in-flight slot, and a reservation that is not settled.
     pub(super) fn release(&self, cell: usize, unsettled: Option<&Estimate>) {
         let Some(cell) = self.cells.get(cell) else { return };
-        let held = match cell.rule().dimension {
+        let rule = cell.rule();
+        let held = match rule.dimension {
+            Dimension::Requests => None,
             Dimension::Concurrent => Some(1),
-            _ => unsettled.and_then(|estimate| cell.amounts(estimate, &Used::default())).map(|(held, _)| held),
+            Dimension::Tokens | Dimension::Usd => unsettled.map(|estimate| cost(&rule, estimate)),
         };
         if held.is_some_and(|held| cell.settle(held, 0)) {
             self.client.enqueue(cell);
@@ -434,11 +437,7 @@ impl RedisLimiter {
 
 /// Cost of a request in a limit's dimension.
 fn cost(rule: &LimitRule, estimate: &Estimate) -> u64 {
-    match rule.dimension {
-        Dimension::Requests | Dimension::Concurrent => 1,
-        Dimension::Tokens => estimate.tokens.min(MAX_COST),
-        Dimension::Usd => estimate.micro_usd.min(MAX_COST),
-    }
+    estimate.of(rule.dimension).map_or(1, |amount| amount.min(MAX_COST))
 }
 
 /// Appends a limit's parameters to the script's arguments.
