@@ -13,7 +13,7 @@
 
 use super::cell::{Cell, Report};
 use super::health::{StoreError, StoreHealth, describe};
-use super::server::{self, Connection, Server};
+use super::server::{self, Connection, Server, late};
 use super::{SCRIPT, SOURCE, TAG, parameters};
 use crate::limit::rule::StoreFailure;
 use crate::redact::KnownSecrets;
@@ -266,8 +266,12 @@ impl Worker {
     fn record_failure(&mut self, client: &Arc<StoreClient>, error: &RedisError) {
         self.connection = None;
         client.record_failure(&StoreError::ConnectFailed(error));
+        self.send_first(Err(describe(error)));
+    }
+
+    fn send_first(&mut self, result: Result<(), String>) {
         if let Some(first_result) = self.first_result.take() {
-            let _no_receiver = first_result.send(Err(describe(error)));
+            let _no_receiver = first_result.send(result);
         }
     }
 
@@ -329,9 +333,7 @@ impl Worker {
         let session = Arc::new(Session { connection, registration: registration(&node), node, epoch });
         client.session.send_replace(Some(session.clone()));
         client.health.record_connection(&client.address);
-        if let Some(first_result) = self.first_result.take() {
-            let _no_receiver = first_result.send(Ok(()));
-        }
+        self.send_first(Ok(()));
         Ok(session)
     }
 
@@ -416,10 +418,6 @@ async fn send_reports(
 
 async fn query<T: ::redis::FromRedisValue>(pipe: &Pipeline, connection: &mut Connection) -> Result<T, RedisError> {
     timeout(QUERY_TIMEOUT, pipe.query_async(connection)).await.map_err(|_| late())?
-}
-
-fn late() -> RedisError {
-    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 fn registration(node: &str) -> String {

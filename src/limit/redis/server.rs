@@ -71,19 +71,15 @@ impl Server {
     pub async fn connect(&mut self) -> RedisResult<Connection> {
         // Callers apply their own response timeout.
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None);
-        let (timeout, connect): (_, RedisFuture<'_, Connection>) = match self {
-            Self::Single(client) => (
-                CONNECT_TIMEOUT,
-                Box::pin(async move { client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Node) }),
-            ),
-            Self::Sentinel(client) => {
-                (CONNECT_ANY_TIMEOUT, Box::pin(async move { client.get_async_connection_with_config(&config).await.map(Connection::Node) }))
-            }
-            Self::Cluster(client) => {
-                (CONNECT_ANY_TIMEOUT, Box::pin(async move { client.get_async_connection().await.map(Connection::Cluster) }))
+        let timeout = if let Self::Single(_) = self { CONNECT_TIMEOUT } else { CONNECT_ANY_TIMEOUT };
+        let connect = async {
+            match self {
+                Self::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Node),
+                Self::Sentinel(client) => client.get_async_connection_with_config(&config).await.map(Connection::Node),
+                Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
             }
         };
-        tokio::time::timeout(timeout, connect).await.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
+        tokio::time::timeout(timeout, connect).await.map_err(|_| late())?
     }
 }
 
@@ -128,6 +124,11 @@ struct Parts<'a> {
     hosts: Vec<&'a str>,
     path: Vec<&'a str>,
     query: Vec<(&'a str, &'a str)>,
+}
+
+/// The error of a call that has not ended in its time.
+pub(super) fn late() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 fn invalid_url(why: &'static str) -> RedisError {
