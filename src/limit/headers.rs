@@ -157,17 +157,10 @@ pub fn duration(time: Duration) -> String {
     }
     number(seconds, "");
     if fraction > 0 {
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(1000 + fraction).get(1..).unwrap_or_default();
         out.push('.');
-        // Three digits without trailing zeros.
-        let digits = [fraction / 100, fraction / 10 % 10, fraction % 10].map(|d| char::from(b'0' + d as u8));
-        let kept = if fraction.is_multiple_of(100) {
-            1
-        } else if fraction.is_multiple_of(10) {
-            2
-        } else {
-            3
-        };
-        out.extend(digits.iter().take(kept));
+        out.push_str(digits.trim_end_matches('0'));
     }
     out.push('s');
     out
