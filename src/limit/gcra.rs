@@ -297,7 +297,7 @@ mod tests {
                 }
                 let left = bucket.remaining(&rate, naive.now);
                 prop_assert!(left <= burst);
-                prop_assert!(left == 0 || naive.fits(left), "subject is told of a remainder has it");
+                prop_assert!(left == 0 || naive.fits(left), "whoever is told of a remainder has it");
                 prop_assert!(left == burst || !naive.fits(left + 1), "more was there than told");
             }
         }

@@ -57,7 +57,7 @@ fn a_thousand_at_once_get_exactly_a_hundred() {
     });
     assert_eq!(admitted.load(Ordering::Relaxed), 100);
     let remaining: Vec<_> = limiter.statuses(NOW).map(|(_, status)| status.remaining).collect();
-    assert_eq!(remaining, [900, 0], "subject the team refused was not charged to the key");
+    assert_eq!(remaining, [900, 0], "what the team refused was not charged to the key");
 }
 
 #[test]

@@ -54,11 +54,11 @@ enum Entries {
     Pattern(Arc<Models>),
 }
 
-/// The entries of a route's patterns for key request, by `Target::index`. Empty and not allocated for other routes.
+/// The entries of a route's patterns for one request, by `Target::index`. Empty and not allocated for other routes.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved(Box<[(usize, Arc<HealthEntry>)]>);
 
-/// State of key model at key provider.
+/// State of one model at one provider.
 #[derive(Debug, Default)]
 pub(super) struct HealthEntry {
     availability: Availability,
@@ -131,7 +131,7 @@ impl Health {
     }
 
     /// Remaining time of an unavailable target, and whether it is ejected; `None` if it is available. An ejected target
-    /// without remaining time is waiting for a probe. A pattern is available while key of its models is.
+    /// without remaining time is waiting for a probe. A pattern is available while one of its models is.
     pub fn unavailability(&self, target: usize, now: u64) -> Option<(Duration, bool)> {
         match &self.targets.get(target)?.entries {
             Entries::Model(entry) => entry.unavailability(now),
@@ -202,7 +202,7 @@ impl HealthEntry {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Expected cost of key more request, in arbitrary units.
+    /// Expected cost of one more request, in arbitrary units.
     pub(super) fn load(&self, now: u64) -> u64 {
         self.latency.load(self.in_flight(), now)
     }
