@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SECOND: u64 = 1_000_000_000;
 const NOW: u64 = 1_800_000_000 * SECOND;
+const DAYS: u64 = 86_400 * SECOND;
+const NOON: u64 = NOW - NOW % DAYS + DAYS / 2;
 const KEY_AND_TEAM: Subject = Subject { key: Some(0), team: Some(0) };
 
 fn rule(dimension: Dimension, amount: u64, seconds: u64) -> Limit {
@@ -62,35 +64,31 @@ fn a_thousand_at_once_get_exactly_a_hundred() {
 
 #[test]
 fn a_step_of_the_wall_clock_begins_a_new_day_for_money_and_for_nothing_else() {
-    const DAY: u64 = 86_400 * SECOND;
     let key = [rule(Dimension::Usd, 10, 86_400), rule(Dimension::Requests, 1, 86_400)];
     let limiter = limiter(rules(&key, &[], &[], &[]));
-    let noon = NOW - NOW % DAY + DAY / 2;
-    limiter.wall.set(noon, noon);
-    let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).unwrap();
-    permit.settle(used(1), noon);
+    limiter.wall.set(NOON, NOON);
+    let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON).unwrap();
+    permit.settle(used(1), NOON);
     drop(permit);
-    let status = |dimension| limiter.statuses(noon).find(|(id, _)| id.dimension == dimension).unwrap().1;
+    let status = |dimension| limiter.statuses(NOON).find(|(id, _)| id.dimension == dimension).unwrap().1;
     assert_eq!((status(Dimension::Usd).remaining, status(Dimension::Usd).reset.as_secs()), (0, 12 * 3600));
     // The machine was suspended for 13 hours, or its clock was set.
-    limiter.wall.set(noon, noon + 13 * 3600 * SECOND);
+    limiter.wall.set(NOON, NOON + 13 * 3600 * SECOND);
     assert_eq!((status(Dimension::Usd).remaining, status(Dimension::Usd).reset.as_secs()), (10, 23 * 3600));
     assert_eq!(status(Dimension::Requests).remaining, 0);
 }
 
 #[test]
 fn a_budget_that_was_spent_in_a_false_future_is_whole_again_the_day_after_the_clock_is_set_right() {
-    const DAY: u64 = 86_400 * SECOND;
     let key = [rule(Dimension::Usd, 10, 86_400)];
     let limiter = limiter(rules(&key, &[], &[], &[]));
-    let noon = NOW - NOW % DAY + DAY / 2;
-    limiter.wall.set(noon, noon + 4_000 * DAY);
-    let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).unwrap();
-    permit.settle(used(1), noon);
+    limiter.wall.set(NOON, NOON + 4_000 * DAYS);
+    let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON).unwrap();
+    permit.settle(used(1), NOON);
     drop(permit);
-    limiter.wall.set(noon, noon);
-    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).is_err(), "what is spent stays spent");
-    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon + DAY).is_ok());
+    limiter.wall.set(NOON, NOON);
+    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON).is_err(), "what is spent stays spent");
+    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON + DAYS).is_ok());
 }
 
 #[test]
@@ -325,47 +323,41 @@ fn a_limit_of_some_routes_survives_a_reload_that_moves_them() {
 
 #[test]
 fn a_window_is_whole_again_when_the_day_ends_and_a_day_that_refills_is_another_limit() {
-    const DAYS: u64 = 86_400 * SECOND;
-    let noon = NOW - NOW % DAYS + DAYS / 2;
     let key = [by_day(rule(Dimension::Requests, 2, 0)), rule(Dimension::Requests, 100, 86_400)];
     let limiter = limiter(rules(&key, &[], &[], &[]));
     for _ in 0..2 {
-        drop(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).unwrap());
+        drop(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON).unwrap());
     }
-    let refusal = limiter.peek(&KEY_AND_TEAM, noon + SECOND).unwrap_err();
+    let refusal = limiter.peek(&KEY_AND_TEAM, NOON + SECOND).unwrap_err();
     let left = Duration::from_secs(12 * 3600 - 1);
     assert_eq!((refusal.limit, refusal.retry_after, refusal.renews_in), (2, Some(left), left));
     assert_eq!(refusal.headers.requests.as_ref().unwrap().status.reset, left);
     let error = crate::error::ApiError::from(&refusal);
     assert_eq!((error.status, error.retry_after), (429, Some(left)));
-    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon + DAYS / 2 - 1).is_err());
-    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon + DAYS / 2).is_ok());
-    assert_eq!(limiter.statuses(noon + DAYS / 2).map(|(_, status)| status.used).collect::<Vec<_>>(), [1, 1]);
+    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON + DAYS / 2 - 1).is_err());
+    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON + DAYS / 2).is_ok());
+    assert_eq!(limiter.statuses(NOON + DAYS / 2).map(|(_, status)| status.used).collect::<Vec<_>>(), [1, 1]);
 }
 
 #[test]
 fn tokens_of_a_window_are_reserved_settled_and_owed() {
-    const DAYS: u64 = 86_400 * SECOND;
-    let noon = NOW - NOW % DAYS + DAYS / 2;
     let key = [by_day(rule(Dimension::Tokens, 100, 0))];
     let limiter = limiter(rules(&key, &[], &[], &[]));
-    let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(500), noon).unwrap();
-    let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).unwrap_err();
+    let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(500), NOON).unwrap();
+    let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON).unwrap_err();
     assert_eq!((refusal.retry_after, refusal.renews_in), (Some(IN_FLIGHT_WAIT), Duration::ZERO), "reserved, not spent");
-    permit.settle(used(250), noon);
+    permit.settle(used(250), NOON);
     drop(permit);
-    let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon).unwrap_err();
+    let refusal = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON).unwrap_err();
     assert_eq!(refusal.retry_after, Some(Duration::from_secs(36 * 3600)), "tomorrow is spent, too");
     assert_eq!(refusal.headers.tokens.as_ref().unwrap().status.reset, Duration::from_secs(12 * 3600), "the end of this window");
-    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon + 3 * DAYS / 2 - 1).is_err());
-    drop(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), noon + 3 * DAYS / 2).unwrap());
-    assert_eq!(limiter.statuses(noon + 3 * DAYS / 2).next().unwrap().1.remaining, 50);
+    assert!(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON + 3 * DAYS / 2 - 1).is_err());
+    drop(limiter.admit(&KEY_AND_TEAM, 0, estimate(1), NOON + 3 * DAYS / 2).unwrap());
+    assert_eq!(limiter.statuses(NOON + 3 * DAYS / 2).next().unwrap().1.remaining, 50);
 }
 
 #[test]
 fn a_soft_limit_warns_once_per_crossing() {
-    const DAYS: u64 = 86_400 * SECOND;
-    let noon = NOW - NOW % DAYS + DAYS / 2;
     let key =
         [soft(by_day(rule(Dimension::Requests, 10, 0))), soft(rule(Dimension::Tokens, 1000, 3600)), rule(Dimension::Usd, 1_000_000, 1)];
     let team = [soft(rule(Dimension::Concurrent, 4, 0))];
@@ -375,12 +367,12 @@ fn a_soft_limit_warns_once_per_crossing() {
         let mut permit = limiter.admit(&KEY_AND_TEAM, 0, estimate(1), now).unwrap();
         permit.settle(Used { tokens, micro_usd: 0 }, now);
     };
-    (0..4).for_each(|_| serve(124, noon));
+    (0..4).for_each(|_| serve(124, NOON));
     assert_eq!(warnings(), [Some(0), Some(0), None, Some(0)]);
-    serve(124, noon);
+    serve(124, NOON);
     assert_eq!(warnings(), [Some(1), Some(1), None, Some(0)], "the fifth request, and 620 of 1000 tokens");
-    (0..4).for_each(|_| serve(1, noon));
-    let hours = |n: u64| noon + n * 3600 * SECOND;
+    (0..4).for_each(|_| serve(1, NOON));
+    let hours = |n: u64| NOON + n * 3600 * SECOND;
     serve(300, hours(2)); // all tokens have refilled
     serve(300, hours(13)); // the next day
     assert_eq!(warnings(), [Some(1), Some(1), None, Some(0)]);
@@ -408,7 +400,6 @@ proptest::proptest! {
         limits in proptest::collection::vec((proptest::bool::ANY, proptest::option::of(proptest::collection::vec(proptest::bool::ANY, 3)), 1u64..6), 0..6),
         requests in proptest::collection::vec((0usize..3, 0u64..20), 1..60),
     ) {
-        const DAYS: u64 = 86_400 * SECOND;
         let configured = |of_team: bool| -> Vec<Limit> {
             let own = limits.iter().enumerate().filter(|(_, (team, ..))| *team == of_team);
             own.map(|(nth, (_, routes, amount))| {
