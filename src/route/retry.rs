@@ -111,6 +111,11 @@ impl Attempts {
         (0..self.plan.len()).filter_map(move |step| Some((1u64.checked_shl(step as u32)?, self.plan.target(route, step)?)))
     }
 
+    /// Those that were neither tried in this round nor skipped.
+    fn left<'r>(&self, route: &'r Route) -> impl Iterator<Item = (u64, &'r Arc<Target>)> {
+        self.steps(route).filter(|(bit, _)| (self.tried | self.skipped) & bit == 0)
+    }
+
     /// Skips the targets for which the prompt is too long as well: those whose `context` is not larger than that of the last
     /// one, or, if either is unknown, that have the same model.
     fn skip_as_small(&mut self, route: &Route) {
@@ -211,19 +216,15 @@ impl Attempts {
     fn take_after_pause(&mut self, route: &Route, health: &Health, at_least: Duration, now: u64) -> Option<NextAttempt> {
         // Pauses are rounded up to a millisecond.
         let longest = route.retry.backoff_max.saturating_add(Duration::from_millis(1));
-        let steps = self.steps(route).filter(|(bit, _)| (self.tried | self.skipped) & bit == 0);
-        let pauses = steps.filter_map(|(bit, target)| match self.plan.entry(health, target)?.unavailability(now)? {
-            (left, false) if left <= longest => Some((left, bit)),
+        let pauses = self.left(route).filter_map(|(bit, target)| match self.plan.entry(health, target)?.unavailability(now)? {
+            (left, false) if left <= longest => Some((left, bit, target)),
             _ => None,
         });
-        let (left, bit) = pauses.min()?;
+        let (left, bit, target) = pauses.min_by_key(|(left, ..)| *left)?;
         let wait = left.saturating_add(self.jitter(left / 8)).max(at_least);
-        let (target, tracker) = self
-            .steps(route)
-            .find(|(step, _)| *step == bit)
-            .and_then(|(_, target)| Some((target.clone(), self.plan.entry(health, target)?.begin(route.ejection, true, wait, now)?)))?;
+        let tracker = self.plan.entry(health, target)?.begin(route.ejection, true, wait, now)?;
         self.start(bit);
-        Some(NextAttempt { target, wait, tracker })
+        Some(NextAttempt { target: target.clone(), wait, tracker })
     }
 
     fn start(&mut self, bit: u64) {
@@ -233,24 +234,14 @@ impl Attempts {
     }
 
     /// The first target of the plan that was not tried in this round and is available, or for which `force` is true.
-    fn take(
-        &mut self,
-        route: &Route,
-        health: &Health,
-        force: impl Fn(&HealthEntry) -> bool,
-        wait: Duration,
-        now: u64,
-    ) -> Option<NextAttempt> {
-        for step in 0..self.plan.len() {
-            let bit = 1u64.checked_shl(step as u32).unwrap_or(0);
-            let Some(target) = self.plan.target(route, step).filter(|_| (self.tried | self.skipped) & bit == 0) else { continue };
-            let Some(entry) = self.plan.entry(health, target) else { continue };
-            let Some(tracker) = entry.begin(route.ejection, force(entry), wait, now) else { continue };
-            let target = target.clone();
-            self.start(bit);
-            return Some(NextAttempt { target, wait, tracker });
-        }
-        None
+    fn take(&mut self, route: &Route, health: &Health, force: fn(&HealthEntry) -> bool, wait: Duration, now: u64) -> Option<NextAttempt> {
+        let (bit, target, tracker) = self.left(route).find_map(|(bit, target)| {
+            let entry = self.plan.entry(health, target)?;
+            let tracker = entry.begin(route.ejection, force(entry), wait, now)?;
+            Some((bit, target.clone(), tracker))
+        })?;
+        self.start(bit);
+        Some(NextAttempt { target, wait, tracker })
     }
 
     /// Exponential backoff; its upper half is jitter.
