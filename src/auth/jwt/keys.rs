@@ -14,7 +14,6 @@ use ring::signature::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Most keys of a set that are used; further ones are left out.
@@ -163,26 +162,18 @@ struct Document<'a> {
 
 /// RFC 7517, section 4; RFC 7518, section 6.
 #[derive(Deserialize)]
-struct Jwk<'a> {
-    #[serde(borrow)]
-    kty: Cow<'a, str>,
-    #[serde(borrow)]
-    kid: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    alg: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "use")]
-    usage: Option<Cow<'a, str>>,
+struct Jwk {
+    kty: String,
+    kid: Option<Box<str>>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
     key_ops: Option<Vec<String>>,
-    #[serde(borrow)]
-    crv: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    n: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    e: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    x: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    y: Option<Cow<'a, str>>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
 }
 
 impl KeySet {
@@ -226,8 +217,8 @@ impl KeySet {
 
 /// A key that checks signatures; `None` for any other.
 fn read(json: &str) -> Option<Key> {
-    let jwk: Jwk<'_> = serde_json::from_str(json).ok()?;
-    let bytes = |value: &Option<Cow<'_, str>>| URL_SAFE_NO_PAD.decode(value.as_deref()?.as_bytes()).ok();
+    let jwk: Jwk = serde_json::from_str(json).ok()?;
+    let bytes = |value: &Option<String>| URL_SAFE_NO_PAD.decode(value.as_deref()?).ok();
     if jwk.usage.is_some_and(|usage| usage != "sig") || jwk.key_ops.is_some_and(|all| !all.iter().any(|one| one == "verify")) {
         return None;
     }
@@ -251,7 +242,7 @@ fn read(json: &str) -> Option<Key> {
         ("OKP", Some("Ed25519")) => Material::Ed25519(bytes(&jwk.x).filter(|x| x.len() == 32)?),
         _ => return None,
     };
-    Some(Key { id: jwk.kid.map(|id| id.into_owned().into()), algorithm, material })
+    Some(Key { id: jwk.kid, algorithm, material })
 }
 
 #[cfg(test)]
