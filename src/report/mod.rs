@@ -10,7 +10,7 @@ use crate::telemetry::record::AccessRecord;
 use clap::ValueEnum;
 use jiff::Timestamp;
 use sketch::{Precision, Sketch};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 pub mod input;
@@ -28,7 +28,7 @@ const OTHER: &str = "(other)";
 const MAX_VALUE: usize = 256;
 
 /// What requests are grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum By {
     /// The team
     Team,
@@ -160,13 +160,8 @@ pub struct Report {
 impl Report {
     /// Nothing yet.
     pub fn new(mut by: Vec<By>, period: Period) -> Self {
-        let mut known = Vec::new();
-        by.retain(|by| {
-            !known.contains(by) && {
-                known.push(*by);
-                true
-            }
-        });
+        let mut known = HashSet::new();
+        by.retain(|by| known.insert(*by));
         Self { by, period, ..Self::default() }
     }
 
@@ -232,21 +227,6 @@ impl Report {
     /// Errors of times, as shares of them.
     pub fn precision(&self) -> Precision {
         if self.groups.len() > FINE_GROUPS { Precision::Coarse } else { Precision::Fine }
-    }
-
-    /// The columns of a group.
-    pub fn by(&self) -> &[By] {
-        &self.by
-    }
-
-    /// Which requests are counted.
-    pub fn period(&self) -> Period {
-        self.period
-    }
-
-    /// All requests together.
-    pub fn total(&self) -> &Totals {
-        &self.total
     }
 
     /// How many lines were not requests. Empty lines do not count.

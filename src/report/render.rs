@@ -40,7 +40,7 @@ fn milliseconds(micros: u64) -> String {
 
 /// Columns with aligned figures, and the total in the last line. Absent values are `-`.
 pub fn table(report: &Report) -> String {
-    let heads = report.by().iter().map(|by| by.name().to_owned()).chain(COLUMNS.iter().map(|column| column.head.to_owned()));
+    let heads = report.by.iter().map(|by| by.name().to_owned()).chain(COLUMNS.iter().map(|column| column.head.to_owned()));
     let mut rows: Vec<Vec<String>> = vec![heads.collect()];
     let dash = || "-".to_owned();
     let figures = |totals: &Totals| COLUMNS.map(|column| (column.figure)(totals).unwrap_or_else(dash));
@@ -49,8 +49,8 @@ pub fn table(report: &Report) -> String {
         rows.push(values.chain(figures(totals)).collect());
     }
     let label = |column: usize| if column == 0 { "total".to_owned() } else { String::new() };
-    rows.push((0..report.by().len()).map(label).chain(figures(report.total())).collect());
-    let columns = report.by().len() + COLUMNS.len();
+    rows.push((0..report.by.len()).map(label).chain(figures(&report.total)).collect());
+    let columns = report.by.len() + COLUMNS.len();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
@@ -59,7 +59,7 @@ pub fn table(report: &Report) -> String {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let gap = if column == 0 { "" } else { "  " };
             let _infallible =
-                if column < report.by().len() { write!(line, "{gap}{cell:<width$}") } else { write!(line, "{gap}{cell:>width$}") };
+                if column < report.by.len() { write!(line, "{gap}{cell:<width$}") } else { write!(line, "{gap}{cell:>width$}") };
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -76,7 +76,7 @@ fn printable(value: &str) -> Cow<'_, str> {
 
 /// A line with the names of all columns, and a line for each group. Absent values are empty. See [`field`] for texts like `=1`.
 pub fn csv(report: &Report) -> String {
-    let names = report.by().iter().map(|by| by.name()).chain(COLUMNS.iter().map(|column| column.name));
+    let names = report.by.iter().map(|by| by.name()).chain(COLUMNS.iter().map(|column| column.name));
     let mut text = names.collect::<Vec<_>>().join(",");
     text.push('\n');
     for (values, totals) in report.sorted() {
@@ -99,14 +99,14 @@ fn field(value: &str) -> Cow<'_, str> {
 pub fn json(report: &Report) -> String {
     let mut w = Writer::default();
     w.object();
-    for (key, bound) in [("from", report.period().from), ("to", report.period().to)] {
+    for (key, bound) in [("from", report.period.from), ("to", report.period.to)] {
         match bound {
             Some(time) => w.key(key).string(&time.to_string()),
             None => w.key(key).raw("null"),
         };
     }
     w.key("by").array();
-    for by in report.by() {
+    for by in &report.by {
         w.string(by.name());
     }
     w.end_array().key("groups").array();
@@ -117,7 +117,7 @@ pub fn json(report: &Report) -> String {
         w.end_object();
     }
     w.end_array().key("total").object();
-    figures(&mut w, report.total());
+    figures(&mut w, &report.total);
     w.end_object().key("skipped_lines").integer(report.skipped()).end_object();
     let mut text = String::from_utf8_lossy(&w.finish()).into_owned();
     text.push('\n');
@@ -125,7 +125,7 @@ pub fn json(report: &Report) -> String {
 }
 
 fn group(w: &mut Writer, report: &Report, values: &Values) {
-    for (by, value) in report.by().iter().zip(values) {
+    for (by, value) in report.by.iter().zip(values) {
         match value {
             Some(value) => w.key(by.name()).string(value),
             None => w.key(by.name()).raw("null"),
