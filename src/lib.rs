@@ -1,8 +1,9 @@
 //! Tidegate: an edge gateway for LLM traffic.
 //!
 //! Clients use OpenAI's chat completions, embeddings and Responses or Anthropic's Messages; providers use their own wire
-//! protocols. OpenAI's other endpoints pass as they are. A request is authenticated, limited, routed, translated and signed; the response is translated while it passes through, whole or streamed. This page is
-//! an overview; each module's documentation has the details.
+//! protocols. OpenAI's other endpoints pass as they are. A request is authenticated, limited, routed, translated and signed; the
+//! response is translated while it passes through, whole or streamed. This page is an overview; each module's documentation has
+//! the details.
 //!
 //! # What it is not
 //!
@@ -50,10 +51,10 @@
 //!    policy for dropping it ([`llm::field::Loss`]). Errors and dropped hints then use the client's field names.
 //! 2. Its writer implements [`llm::event::Sink`] and [`llm::order::Writer`], and writes the events as a stream and as one
 //!    object. Rules of this protocol belong here, as in [`front::chat::rules`].
-//! 3. It writes errors from [`error::ApiError`], as [`front::chat::error`] does; [`front::Front`] and [`operation::Operation`] have
-//!    its paths.
-//! 4. Where a provider speaks the client's protocol, the dialect may splice the client's bytes ([`llm::request::Ask::messages`], [`llm::request::Ask::responses`]);
-//!    the response is then passed through unchanged ([`front::native`]).
+//! 3. It writes errors from [`error::ApiError`], as [`front::chat::error`] does; [`front::Front`] selects it by the path. Its
+//!    requests are an [`operation::Operation`], to which [`edge::admission`] maps their paths.
+//! 4. Where a provider speaks the client's protocol, the dialect may splice the client's bytes ([`llm::request::Ask::messages`],
+//!    [`llm::request::Ask::responses`]); the response is then passed through unchanged ([`front::native`]).
 //!
 //! # Adding a dialect
 //!
@@ -82,10 +83,11 @@
 //!
 //! # Imports point one way
 //!
-//! A folder imports only those below it; `LAYERS` in `tests/source_scan.rs` is the whole list. From below: leaf helpers,
-//! [`json`]; [`error`](mod@error), [`yaml`]; [`llm`]; [`frame`], [`front`], [`sign`]; [`dialect`], [`limit`]; [`provider`],
-//! [`auth`], [`relay`]; [`route`]; [`telemetry`], [`lifecycle`], [`explain`], [`config`]; [`edge`], [`cli`]. The configuration
-//! of a part lives with that part; [`config`] reads it, checks it and puts it together.
+//! A folder imports only those of its layer and below; `LAYERS` in `tests/source_scan.rs` is the whole list. From below: leaf
+//! helpers, [`json`], [`redact`](mod@redact); [`error`](mod@error), [`egress`], [`yaml`]; [`llm`]; [`frame`], [`front`], [`sign`],
+//! [`account`]; [`dialect`], [`limit`]; [`provider`], [`auth`], [`relay`]; [`route`], [`operation`]; [`telemetry`],
+//! [`lifecycle`], [`explain`], [`config`], [`simulate`]; [`edge`] and the commands. The configuration of a part lives with that
+//! part; [`config`] reads it, checks it and puts it together.
 //!
 //! # The modules, in the order of a request
 //!
@@ -112,7 +114,7 @@
 //! | [`dialect`] | provider protocols: `openai`, `mistral`, `anthropic`, `bedrock`, `gemini`, `sagemaker` |
 //! | [`egress`] | egress proxies: selection and tunnels |
 //! | [`yaml`] | YAML with positions; reading typed sections |
-//! | [`secret`], [`pem`], [`files`], [`units`], [`near`], [`percent`] | secret strings, certificates, file fingerprints, durations and money, similar names, percent-encoding |
+//! | [`secret`], [`pem`], [`files`], [`units`], [`near`], [`percent`], [`hex`] | secret strings, certificates, file fingerprints, durations and money, similar names, percent-encoding, hexadecimal digits |
 //! | [`redact`](mod@redact) | removes secrets from texts of providers |
 //! | [`sign`] | credentials: bearer keys, AWS signatures, Google tokens |
 //! | [`system`] | clocks, random numbers, environment variables |
