@@ -103,12 +103,12 @@ impl Exchange {
         self.common.front = Front::of(request.uri.path());
         let headers = intake::Headers::of(&request.headers);
         self.common.client_id = headers.client_id();
-        let parent = headers.traceparent.and_then(|v| v.to_str().ok());
+        let parent = headers.traceparent.first.and_then(|v| v.to_str().ok());
         let sampling = live.tracer.as_ref().map(|tracer| tracer.sampling());
         let trace = Trace::continue_or_begin(parent, sampling, system::random);
         let is_open = matches!(live.snapshot.tenants.mode, AuthMode::None);
         self.follow(if is_open { trace } else { trace.of_a_stranger(sampling) });
-        if headers.has_tracestate {
+        if headers.tracestate.first.is_some() {
             self.trace_state = trace::state(&self.trace, request.headers.get_all(TRACESTATE).iter());
         }
         if let Some(cors) = &server.cors {
@@ -154,7 +154,7 @@ impl Exchange {
         self.deadline = headers.timeout()?.and_then(|time| self.began.checked_add(time)).map(|at| (at, Deadline::Request));
         self.peek(&who, headers.length()).await?;
         let framing = intake::check_framing(session, &headers, server.max_body)?;
-        let hints = (headers.episode_id.cloned(), headers.session.cloned());
+        let hints = (headers.episode_id.first.cloned(), headers.session.first.cloned());
         let beside = match operation {
             Operation::Messages | Operation::CountTokens => Beside::Messages(messages_headers(&request.headers)),
             Operation::Passed(endpoint) => {

@@ -36,69 +36,52 @@ const FIRST_BUFFER: usize = 16 << 10;
 /// The request headers that the gateway uses, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Headers<'a> {
-    host: Option<&'a HeaderValue>,
-    length: Single<'a>,
-    coding: Single<'a>,
-    content_encoding: Option<&'a HeaderValue>,
-    expect: Option<&'a HeaderValue>,
-    request_id: Option<&'a HeaderValue>,
-    timeout: Single<'a>,
+    host: Found<'a>,
+    length: Found<'a>,
+    coding: Found<'a>,
+    content_encoding: Found<'a>,
+    expect: Found<'a>,
+    request_id: Found<'a>,
+    timeout: Found<'a>,
     /// Of W3C Trace Context.
-    pub traceparent: Option<&'a HeaderValue>,
-    /// Whether there is a `tracestate`.
-    pub has_tracestate: bool,
+    pub traceparent: Found<'a>,
+    /// Of W3C Trace Context.
+    pub tracestate: Found<'a>,
     /// The client's episode id.
-    pub episode_id: Option<&'a HeaderValue>,
+    pub episode_id: Found<'a>,
     /// The session of a coding agent: Claude Code's, Codex's.
-    pub session: Option<&'a HeaderValue>,
+    pub session: Found<'a>,
 }
 
-/// A header that must not be repeated.
+/// The values of a header.
 #[derive(Clone, Copy, Debug, Default)]
-struct Single<'a> {
-    first: Option<&'a HeaderValue>,
+pub struct Found<'a> {
+    /// The first one.
+    pub first: Option<&'a HeaderValue>,
     is_repeated: bool,
 }
 
-impl<'a> Single<'a> {
-    fn add(&mut self, value: &'a HeaderValue) {
-        self.is_repeated |= self.first.is_some();
-        self.first.get_or_insert(value);
-    }
-}
-
 impl<'a> Headers<'a> {
-    /// Finds them. The first value of a repeated header is used.
+    /// Finds them.
     pub fn of(headers: &'a HeaderMap) -> Self {
         let mut found = Self::default();
         for (name, value) in headers {
-            let place = match name.as_str() {
-                "content-length" => {
-                    found.length.add(value);
-                    continue;
-                }
-                "transfer-encoding" => {
-                    found.coding.add(value);
-                    continue;
-                }
-                "x-request-timeout" => {
-                    found.timeout.add(value);
-                    continue;
-                }
+            let header = match name.as_str() {
+                "content-length" => &mut found.length,
+                "transfer-encoding" => &mut found.coding,
+                "x-request-timeout" => &mut found.timeout,
                 "host" => &mut found.host,
                 "content-encoding" => &mut found.content_encoding,
                 "expect" => &mut found.expect,
                 "x-request-id" => &mut found.request_id,
                 "traceparent" => &mut found.traceparent,
-                "tracestate" => {
-                    found.has_tracestate = true;
-                    continue;
-                }
+                "tracestate" => &mut found.tracestate,
                 "episode-id" => &mut found.episode_id,
                 "x-claude-code-session-id" | "session-id" | "thread-id" => &mut found.session,
                 _ => continue,
             };
-            place.get_or_insert(value);
+            header.is_repeated |= header.first.is_some();
+            header.first.get_or_insert(value);
         }
         found
     }
@@ -125,7 +108,7 @@ impl<'a> Headers<'a> {
     /// The client's `x-request-id` if it has 1 to [`MAX_CLIENT_ID`] letters, digits and `-_.:/+=@`, which need no escaping in
     /// headers, JSON or text.
     pub fn client_id(&self) -> Option<HeaderValue> {
-        let id = self.request_id?;
+        let id = self.request_id.first?;
         let safe = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b);
         ((1..=MAX_CLIENT_ID).contains(&id.len()) && id.as_bytes().iter().all(safe)).then(|| id.clone())
     }
@@ -155,7 +138,7 @@ pub fn check_headers(session: &ServerSession, headers: &Headers<'_>) -> Result<(
         let message = format!("The headers exceed {MAX_HEADERS} bytes.");
         return Err(ApiError::new(431, ErrorKind::InvalidRequest, message));
     }
-    if h1.req_header().version == Version::HTTP_11 && headers.host.is_none_or(HeaderValue::is_empty) {
+    if h1.req_header().version == Version::HTTP_11 && headers.host.first.is_none_or(HeaderValue::is_empty) {
         return Err(ApiError::invalid("The Host header is missing or empty."));
     }
     Ok(())
@@ -179,7 +162,7 @@ pub fn check_framing(session: &ServerSession, headers: &Headers<'_>, max_body: u
     if length.is_repeated || length.first.is_some_and(|v| v.as_bytes().contains(&b',')) {
         return Err(ApiError::invalid("Content-Length must have one value."));
     }
-    if headers.content_encoding.is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers.content_encoding.first.is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(ApiError::new(415, ErrorKind::InvalidRequest, "A body with Content-Encoding is not supported."));
     }
     let length = match headers.length() {
@@ -191,7 +174,7 @@ pub fn check_framing(session: &ServerSession, headers: &Headers<'_>, max_body: u
         }
         None => None,
     };
-    Ok(Framing { length, expects_continue: headers.expect.is_some_and(is_continue) })
+    Ok(Framing { length, expects_continue: headers.expect.first.is_some_and(is_continue) })
 }
 
 /// Whether the request had a `Content-Length`. Pingora removes it from a chunked request, but keeps the raw bytes.
@@ -203,10 +186,6 @@ fn came_with_length(session: &ServerSession, headers: &Headers<'_>) -> bool {
 
 fn too_large(max_body: usize) -> ApiError {
     ApiError::new(413, ErrorKind::InvalidRequest, format!("The body exceeds {max_body} bytes."))
-}
-
-fn declared_length(request: &RequestHeader) -> Option<u64> {
-    length(request.headers.get(CONTENT_LENGTH)?)
 }
 
 fn expects_continue(request: &RequestHeader) -> bool {
@@ -302,7 +281,8 @@ pub fn discard_arrived(session: &mut ServerSession) {
 
 /// Call before an error response: keeps the connection if the declared length is small.
 pub fn keep_for_small_leftover(session: &mut ServerSession) {
-    let small = declared_length(session.req_header()).is_some_and(|n| n as usize <= SMALL_LEFTOVER);
+    let declared = session.req_header().headers.get(CONTENT_LENGTH).and_then(length);
+    let small = declared.is_some_and(|n| n as usize <= SMALL_LEFTOVER);
     if small
         && !expects_continue(session.req_header())
         && let ServerSession::H1(h1) = session
