@@ -54,8 +54,6 @@ enum Resource<'a> {
     Ask(Operation),
     Models,
     Model(&'a str),
-    /// What Claude Code asks before anything else, with HEAD: whether somebody is there.
-    Hello,
 }
 
 /// `upgrades`: whether the client asks for another protocol on its connection.
@@ -71,7 +69,6 @@ fn resource<'a>(method: &Method, path: &'a str, upgrades: bool) -> Result<Resour
         }
         "/v1/responses" => Resource::Ask(Operation::Responses),
         "/v1/models" => Resource::Models,
-        "/" | "/api/hello" if *method == Method::HEAD => Resource::Hello,
         _ => match path.strip_prefix("/v1/models/") {
             Some(id) if !id.is_empty() => Resource::Model(id),
             _ => match Endpoint::of(path) {
@@ -120,6 +117,12 @@ impl Exchange {
             }
         }
         intake::check_headers(session, &headers)?;
+        let page = |body: Vec<u8>| Ok(Admission::Answered(200, HeaderMap::with_capacity(4), body.into()));
+        // Claude Code asks before anything else whether somebody is there.
+        if request.method == Method::HEAD && matches!(request.uri.path(), "/" | "/api/hello") {
+            self.is_greeting = true;
+            return page(Vec::new());
+        }
         let resource = resource(&request.method, request.uri.path(), request.headers.contains_key(UPGRADE))?;
         self.endpoint = match &resource {
             Resource::Ask(operation) => {
@@ -127,14 +130,9 @@ impl Exchange {
                 operation.name()
             }
             Resource::Models | Resource::Model(_) => "models",
-            Resource::Hello => {
-                self.is_greeting = true;
-                return Ok(Admission::Answered(200, HeaderMap::with_capacity(4), Bytes::new()));
-            }
         };
         let who = self.authenticate(&request.headers).await?;
         self.follow(trace);
-        let page = |body: Vec<u8>| Ok(Admission::Answered(200, HeaderMap::with_capacity(4), body.into()));
         let operation = match resource {
             Resource::Ask(operation) => operation,
             Resource::Models => {
@@ -147,7 +145,6 @@ impl Exchange {
                 return page(models::list(all, usable().filter(|route| route.is_pattern()).map(|route| &*route.name), live.loaded_at));
             }
             Resource::Model(id) => return page(self.model(&who, id, request.headers.contains_key(ANTHROPIC_VERSION))?),
-            Resource::Hello => return page(Vec::new()),
         };
         self.attributes = Values::of_headers(&live.snapshot.attributes, &request.headers);
         // A time beyond the clock's range is no bound.
