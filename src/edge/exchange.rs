@@ -1,6 +1,6 @@
 //! Pingora's per-request context: carries out what the request's [lifecycle](crate::lifecycle) decides.
 
-use super::call::Call;
+use super::call::{Attempt, Call};
 use super::drain::RequestGuard;
 use super::failure;
 use super::live::Live;
@@ -143,6 +143,11 @@ impl Exchange {
         }
     }
 
+    /// The attempt that was made last.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        self.call.as_deref()?.attempt.as_ref()
+    }
+
     /// Records that limits refuse the request; returns the client's error.
     pub fn refuse(&mut self, error: &LimitError) -> ApiError {
         match error {
@@ -198,7 +203,7 @@ impl Exchange {
     fn heartbeat_response(&self) -> Option<Response> {
         let call = self.call.as_deref().filter(|_| self.ledger.stream)?;
         let Beside::Responses { response, .. } = &call.beside else { return None };
-        let passes = call.attempt.as_ref().is_some_and(|attempt| attempt.outgoing.decoder.is_native()) && !response.has_begun();
+        let passes = self.attempt().is_some_and(|attempt| attempt.outgoing.decoder.is_native()) && !response.has_begun();
         (!passes).then(|| response.clone())
     }
 
@@ -229,8 +234,7 @@ impl Exchange {
 
     /// The client's error when no target has answered: the most useful one of the attempts, else that of `failure`.
     pub fn error(&mut self, failure: Option<AttemptFailure>) -> ApiError {
-        let call = self.call.as_deref();
-        if let Some((error, reason)) = call.and_then(|call| call.failures.best()) {
+        if let Some((error, reason)) = self.call.as_deref().and_then(|call| call.failures.best()) {
             let mut error = error.clone();
             // Codex repeats a failed request 30 times. With a 503, whose `retry-after` it obeys, the tries are a second apart.
             if self.common.front == Front::Responses && reason == Outcome::Connect.name() {
@@ -239,8 +243,8 @@ impl Exchange {
             self.reason = reason;
             return error;
         }
-        let attempt = call.and_then(|call| call.attempt.as_ref());
-        failure.unwrap_or(AttemptFailure::Internal).error(attempt.map_or("", |attempt| &attempt.target.provider.name), None)
+        let provider = self.attempt().map_or("", |attempt| &attempt.target.provider.name);
+        failure.unwrap_or(AttemptFailure::Internal).error(provider, None)
     }
 
     /// The attempt has failed. Returns whether another one will be made.
@@ -336,8 +340,7 @@ impl Exchange {
 
     /// The provider has no address that the attempt has not dialled.
     pub fn on_no_address(&mut self) -> bool {
-        let attempt = self.call.as_deref().and_then(|call| call.attempt.as_ref());
-        let proxied = attempt.is_some_and(|attempt| attempt.target.provider.proxy().is_some());
+        let proxied = self.attempt().is_some_and(|attempt| attempt.target.provider.proxy().is_some());
         let failure = AttemptFailure::Connect(if proxied { Connect::ProxyUnknownHost } else { Connect::UnknownHost });
         self.on_error(Some(failure), Connection::default())
     }
@@ -404,8 +407,7 @@ impl Exchange {
 
     /// An answer that has begun cannot go on: the event that ends it.
     fn truncate(&mut self, failure: AttemptFailure) -> Vec<u8> {
-        let provider = self.call.as_deref().and_then(|call| call.attempt.as_ref()).map(|attempt| attempt.target.provider.name.clone());
-        let error = failure.error(&provider.unwrap_or_default(), None);
+        let error = failure.error(self.attempt().map_or("", |attempt| &attempt.target.provider.name), None);
         let ending = self.shared.lock().life.ending(&error);
         self.fail(failure);
         ending.unwrap_or_else(|| self.error_event(&error))
@@ -421,7 +423,7 @@ impl Exchange {
 
     /// The attempt's request is sent.
     pub fn send(&mut self, now: Instant) {
-        let Some(attempt) = self.call.as_deref().and_then(|call| call.attempt.as_ref()) else { return };
+        let Some(attempt) = self.attempt() else { return };
         let mut shared = self.shared.lock();
         shared.body = attempt.outgoing.body.clone();
         shared.head = None;

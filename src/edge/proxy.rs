@@ -182,7 +182,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Exchange>,
     ) -> Result<Option<Duration>> {
         let began = Instant::now();
-        if end && let Some(attempt) = ctx.call.as_deref().and_then(|call| call.attempt.as_ref()) {
+        if end && let Some(attempt) = ctx.attempt() {
             attempt.connection.set_answered();
         }
         let out = ctx.on_body(body.as_deref().unwrap_or_default(), end, began);

@@ -10,7 +10,6 @@ use crate::frame::coding::ContentDecoder;
 use crate::front::chat::chunk::UsagePlace;
 use crate::front::native;
 use crate::lifecycle::{Answer, Refusal};
-use crate::llm::endpoint::Endpoint;
 use crate::operation::{Beside, Operation};
 use crate::provider::Target;
 use crate::relay::passed::Passed;
@@ -27,23 +26,39 @@ impl Exchange {
     /// The head of the provider's response.
     pub fn on_head(&mut self, status: u16, headers: &HeaderMap) {
         self.spans.set_status(status);
-        let Some(call) = self.call.as_deref_mut() else { return };
+        let coding = ContentDecoder::of(headers);
+        let response = if (200..300).contains(&status) {
+            self.answer(status, headers, coding).map(Ok)
+        } else {
+            self.attempt().map(|attempt| Err(refusal(&attempt.target, status, headers, coding)))
+        };
+        if let Some(response) = response {
+            self.shared.lock().life.on_head(response, Instant::now().into_std());
+        }
+    }
+
+    /// An answer with this head, on its way to the client.
+    fn answer(&mut self, status: u16, headers: &HeaderMap, coding: Option<Box<ContentDecoder>>) -> Option<Answer> {
+        let call = self.call.as_deref_mut()?;
+        let attempt = call.attempt.as_mut()?;
         let (stream, server) = (self.ledger.stream, &self.live.snapshot.server);
         let usage = call.parsed.as_deref().is_some_and(|parsed| parsed.include_usage()).then_some(server.stream_usage);
-        let is_native = call.attempt.as_ref().is_some_and(|attempt| attempt.outgoing.decoder.is_native());
-        let coding = ContentDecoder::of(headers);
+        let is_native = attempt.outgoing.decoder.is_native();
+        let shows_upstream = server.response_model == ResponseModel::Upstream;
         let form = match (call.operation, stream, usage) {
-            (Operation::Passed(endpoint), ..) => return self.on_passed_head(endpoint, status, headers, coding),
+            (Operation::Passed(endpoint), ..) => {
+                let head = attempt.passed.insert(Box::new(PassedHead::of(status, headers, coding.is_some())));
+                return Some(Answer::passed(Passed::new(endpoint, head.content), coding));
+            }
             (Operation::Responses, ..) => {
-                let Beside::Responses { response, .. } = &call.beside else { return };
-                let response = match (server.response_model, &call.attempt) {
-                    (ResponseModel::Upstream, Some(attempt)) => response.of_model(&attempt.model),
-                    _ => response.clone(),
-                };
+                let Beside::Responses { response, .. } = &call.beside else { return None };
+                let response = if shows_upstream { response.of_model(&attempt.model) } else { response.clone() };
                 // Where a heartbeat has begun the response, the provider's own beginning would be a second one.
-                let passes = is_native && !response.has_begun();
-                let protocol = passes.then(|| native::Protocol::Responses(response.clone()));
-                protocol.map_or(Form::Response { response, stream }, |protocol| Form::Native { protocol, stream })
+                if is_native && !response.has_begun() {
+                    Form::Native { protocol: native::Protocol::Responses(response), stream }
+                } else {
+                    Form::Response { response, stream }
+                }
             }
             (Operation::CountTokens, ..) => Form::Count,
             (Operation::Messages, stream, _) if is_native => Form::Native { protocol: native::Protocol::Messages, stream },
@@ -55,34 +70,15 @@ impl Exchange {
             (Operation::Chat, true, Some(StreamUsage::Merged)) => Form::Chunks(UsagePlace::Merged),
             (Operation::Chat, true, Some(StreamUsage::Separate)) => Form::Chunks(UsagePlace::Separate),
         };
-        let Some(attempt) = call.attempt.as_mut() else { return };
-        let response = if (200..300).contains(&status) {
-            let mut head = call.head.clone();
-            if server.response_model == ResponseModel::Upstream {
-                head.model = attempt.model.clone();
-            }
-            let seal = self.live.seal(&call.team, &attempt.target.provider.name);
-            let mut decoder = replace(&mut attempt.outgoing.decoder, Box::new(Spent));
-            decoder.headers(headers);
-            let framing = attempt.outgoing.framing.labelled(headers, stream);
-            Ok(Answer::new(Relay::new(framing, decoder, head, form, Some(seal)), coding))
-        } else {
-            Err(refusal(&attempt.target, status, headers, coding))
-        };
-        self.shared.lock().life.on_head(response, Instant::now().into_std());
-    }
-
-    /// The head of the response of an endpoint whose answers pass.
-    fn on_passed_head(&mut self, endpoint: Endpoint, status: u16, headers: &HeaderMap, coding: Option<Box<ContentDecoder>>) {
-        let Some(attempt) = self.call.as_deref_mut().and_then(|call| call.attempt.as_mut()) else { return };
-        let mut shared = self.shared.lock();
-        let response = if (200..300).contains(&status) {
-            let head = attempt.passed.insert(Box::new(PassedHead::of(status, headers, coding.is_some())));
-            Ok(Answer::passed(Passed::new(endpoint, head.content), coding))
-        } else {
-            Err(refusal(&attempt.target, status, headers, coding))
-        };
-        shared.life.on_head(response, Instant::now().into_std());
+        let mut head = call.head.clone();
+        if shows_upstream {
+            head.model = attempt.model.clone();
+        }
+        let seal = self.live.seal(&call.team, &attempt.target.provider.name);
+        let mut decoder = replace(&mut attempt.outgoing.decoder, Box::new(Spent));
+        decoder.headers(headers);
+        let framing = attempt.outgoing.framing.labelled(headers, stream);
+        Some(Answer::new(Relay::new(framing, decoder, head, form, Some(seal)), coding))
     }
 }
 
