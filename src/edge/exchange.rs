@@ -357,14 +357,14 @@ impl Exchange {
 
     /// Nothing more is tried after this error.
     pub fn on_final_error(&mut self, e: &Error) -> Reply {
-        let (action, is_opaque) = {
+        let action = {
             let life = &mut self.shared.lock().life;
             let now = Instant::now().into_std();
-            (life.on_error(failure::of(e, || life.late(now)), Connection::default(), now), life.is_opaque())
+            life.on_error(failure::of(e, || life.late(now)), Connection::default(), now)
         };
         match action {
             _ if self.broken_off => Reply::Nothing,
-            Action::Truncate(failure) if is_opaque => {
+            Action::Truncate(failure) if self.shared.lock().life.is_opaque() => {
                 self.fail(failure);
                 Reply::Nothing
             }
@@ -377,15 +377,11 @@ impl Exchange {
             }
             Action::Reconnect => self.reply(None),
             Action::Abandon => {
-                let (attempting, committed) = {
-                    let life = &self.shared.lock().life;
-                    (life.is_attempting(), life.is_committed())
-                };
-                if attempting {
-                    self.fail(AttemptFailure::Cancelled);
-                }
-                if !committed {
+                if !self.shared.lock().life.is_committed() {
                     self.ledger.status = 499;
+                }
+                if self.shared.lock().life.is_attempting() {
+                    self.fail(AttemptFailure::Cancelled);
                 }
                 self.ledger.ended_by = EndedBy::Client;
                 Reply::Nothing
@@ -444,15 +440,12 @@ impl Exchange {
             None => {}
             Some(Ok(metered)) => self.complete(metered, end),
             Some(Err(failure)) => {
-                let (committed, is_opaque) = {
-                    let life = &self.shared.lock().life;
-                    (life.is_committed(), life.is_opaque())
-                };
-                if is_opaque {
+                if self.shared.lock().life.is_opaque() {
                     self.fail(failure);
                     self.broken_off = true;
                     return None;
-                } else if committed {
+                }
+                if self.shared.lock().life.is_committed() {
                     out.extend_from_slice(&self.truncate(failure));
                 } else if self.retry_adjusted(&failure) || self.fail(failure) {
                     return None;
