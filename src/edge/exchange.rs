@@ -566,7 +566,7 @@ impl Exchange {
         let attempts = self.ledger.attempts;
         headers.insert(X_ATTEMPTS, if attempts == 1 { HeaderValue::from_static("1") } else { HeaderValue::from(attempts) });
         let Some(attempt) = &call.attempt else { return };
-        headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label().clone());
+        headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label.clone());
         if let Some(model) = self.live.model_label(&attempt.target, &attempt.model) {
             headers.insert(X_MODEL, model);
         }

@@ -79,8 +79,8 @@ impl Live {
         }
         let mut upstreams = Vec::new();
         for (provider, signer) in snapshot.providers.iter().zip(&signers) {
-            let known = || previous.into_iter().flat_map(|p| &p.upstreams).filter(|before| *before.name() == provider.name);
-            let in_flight = known().next().map(|before| before.in_flight().clone()).unwrap_or_default();
+            let known = || previous.into_iter().flat_map(|p| &p.upstreams).filter(|before| before.provider.name == provider.name);
+            let in_flight = known().next().map(|before| before.in_flight.clone()).unwrap_or_default();
             for replica in provider.endpoints() {
                 let before = known().find(|before| before.is_at(replica)).or_else(|| known().next());
                 upstreams.push(Upstream::new(replica.clone(), signer, before, in_flight.clone())?);

@@ -170,7 +170,7 @@ impl Exchange {
     pub fn only_target(&self) -> Option<Only> {
         let call = self.call.as_deref().filter(|call| call.route.retry.attempts == 1)?;
         let attempt = call.attempt.as_ref()?;
-        let provider = self.live.upstream(&attempt.target).label().clone();
+        let provider = self.live.upstream(&attempt.target).label.clone();
         Some(Only { provider, model: self.live.model_label(&attempt.target, &attempt.model) })
     }
 }

@@ -39,7 +39,7 @@ pub async fn build(
     let upstream = live.upstream(&attempt.target);
     let uri = upstream.uri(&outgoing.path).map_err(|e| internal(e.to_string()))?;
     let signed_path = live.signs(&attempt.target).then(|| uri.path_and_query().map_or_else(String::new, PathAndQuery::to_string));
-    let mut headers = upstream.template().clone();
+    let mut headers = upstream.template.clone();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()));
     headers.insert(TRACEPARENT, HeaderValue::from_bytes(&trace.header()).map_err(|e| internal(e.to_string()))?);
     if let Some(state) = state {
@@ -57,7 +57,7 @@ pub async fn build(
             headers.insert(name, value);
         }
     }
-    let absolute = upstream.origin().map(|origin| [origin, uri.path_and_query().map_or("/", PathAndQuery::as_str)].concat());
+    let absolute = upstream.origin.as_deref().map(|origin| [origin, uri.path_and_query().map_or("/", PathAndQuery::as_str)].concat());
     // Pingora's setters would parse every name again.
     let (mut parts, ()) = http::Request::new(()).into_parts();
     (parts.method, parts.uri, parts.version, parts.headers) = (Method::POST, uri, request.version, headers);

@@ -29,12 +29,12 @@ use tokio::time::{Instant, sleep_until};
 
 /// A group of interchangeable connections. Dropped with the last configuration that uses it, which closes them.
 pub struct Connections {
-    addresses: Arc<Addresses>,
-    via: Via,
+    pub(super) addresses: Arc<Addresses>,
+    pub(super) via: Via,
     /// Unique in this process.
     id: u32,
-    /// Whether idle ones are in Pingora's pool; otherwise in [`super::idle::IdlePool`].
-    pooled_by_pingora: bool,
+    /// Whether idle ones are in Pingora's pool, and may speak HTTP/2; otherwise in [`super::idle::IdlePool`].
+    pub(super) pooled_by_pingora: bool,
     all: Mutex<Vec<(Picked, Weak<Connection>)>>,
 }
 
@@ -70,21 +70,6 @@ impl Connections {
     pub fn new(addresses: Arc<Addresses>, via: Via, pooled_by_pingora: bool) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self { addresses, via, id: NEXT.fetch_add(1, Ordering::Relaxed), pooled_by_pingora, all: Mutex::default() }
-    }
-
-    /// The addresses.
-    pub fn addresses(&self) -> &Arc<Addresses> {
-        &self.addresses
-    }
-
-    /// The transport.
-    pub fn via(&self) -> &Via {
-        &self.via
-    }
-
-    /// Whether Pingora keeps idle ones; those may speak HTTP/2.
-    pub fn are_pooled_by_pingora(&self) -> bool {
-        self.pooled_by_pingora
     }
 
     /// The pool key of the connections that an attempt may use.

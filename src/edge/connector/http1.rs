@@ -83,7 +83,7 @@ impl Connector for Http1Connector {
             // Boxed, so that the future is small if a connection is pooled.
             None => (Box::pin(self.connect(peer)).await?, false),
         };
-        stream.connection().begin_request();
+        stream.connection.begin_request();
         let idle_timeout = peer.idle_timeout().unwrap_or_default();
         Ok((Connection::Stream(Box::new(PooledStream { stream: Some(stream), key, idle_timeout, pool: self.pool.clone() })), reused))
     }
@@ -147,7 +147,7 @@ impl AsyncRead for PooledStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Ok(())) };
-        if stream.connection().is_answered() {
+        if stream.connection.is_answered() {
             // A connection with an incomplete request is closed.
             if let Some(stream) = this.stream.take().filter(Http1Stream::is_between_requests) {
                 this.pool.put(this.key, stream, this.idle_timeout);
@@ -162,7 +162,7 @@ impl AsyncRead for PooledStream {
                 buf.set_filled(before);
                 this.stream = None;
             } else {
-                stream.connection().set_received();
+                stream.connection.set_received();
             }
         }
         Poll::Ready(Ok(()))
@@ -173,7 +173,7 @@ impl AsyncRead for PooledStream {
 impl Shutdown for PooledStream {
     async fn shutdown(&mut self) {
         if let Some(mut stream) = self.stream.take() {
-            stream.get_mut().shutdown().await;
+            stream.stream.shutdown().await;
         }
     }
 }
@@ -183,7 +183,7 @@ impl Peek for PooledStream {}
 
 impl Ssl for PooledStream {}
 
-delegate_digests!(PooledStream, stream => stream.get_ref(), stream.get_mut());
+delegate_digests!(PooledStream, stream => stream.stream, stream.stream);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -215,7 +215,7 @@ mod tests {
         assert!(stream.write_all(b"!").await.is_err());
         drop(stream);
         let mut kept = pool.take(KEY).unwrap();
-        kept.get_mut().write_all(b"!").await.unwrap();
+        kept.stream.write_all(b"!").await.unwrap();
         let mut seen = Vec::new();
         drop(kept);
         far.read_to_end(&mut seen).await.unwrap();

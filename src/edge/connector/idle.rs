@@ -59,7 +59,7 @@ impl IdlePool {
     /// Stores a connection to `peer` for `idle_timeout`, or closes it if it is retired. If the pool is full, closes the longest
     /// idle connection.
     pub fn put(&self, peer: u64, stream: Http1Stream, idle_timeout: Duration) {
-        if stream.connection().is_retired() {
+        if stream.connection.is_retired() {
             return;
         }
         let since = Instant::now();
@@ -81,7 +81,7 @@ impl IdlePool {
         let mut idle = self.idle.lock();
         idle.connections.retain(|_, all| {
             for mut one in std::mem::take(all) {
-                let stays = one.until > now && !one.stream.connection().is_retired() && is_quiet(&mut one.stream);
+                let stays = one.until > now && !one.stream.connection.is_retired() && is_quiet(&mut one.stream);
                 if stays { all.push_back(one) } else { closed.push(one) }
             }
             !all.is_empty()
@@ -93,7 +93,7 @@ impl IdlePool {
 /// Whether a connection is open and no bytes were received on it: a server sends nothing before a request.
 fn is_quiet(stream: &mut Http1Stream) -> bool {
     // Outside tokio's cooperative budget: without budget, any read would be pending.
-    tokio::task::unconstrained(stream.get_mut().read(&mut [0])).now_or_never().is_none()
+    tokio::task::unconstrained(stream.stream.read(&mut [0])).now_or_never().is_none()
 }
 
 #[cfg(test)]
@@ -122,7 +122,7 @@ mod tests {
             let taken = pool.take(peer);
             assert_eq!(taken.is_some(), name.is_some());
             let Some((mut stream, name)) = taken.zip(name) else { continue };
-            stream.get_mut().write_all(&[name]).await.unwrap();
+            stream.stream.write_all(&[name]).await.unwrap();
             let (far, _) = far.iter_mut().find(|(_, n)| *n == name).unwrap();
             assert_eq!(far.read_u8().await.unwrap(), name);
         }

@@ -15,8 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// See the module.
 #[derive(Debug)]
 pub struct Http1Stream {
-    stream: Stream,
-    connection: Arc<Connection>,
+    /// Writes to it bypass a buffered head.
+    pub(super) stream: Stream,
+    pub(super) connection: Arc<Connection>,
     /// A buffered head, and the beginning of its body.
     head: Vec<u8>,
     /// Bytes of the head sent.
@@ -29,21 +30,6 @@ impl Http1Stream {
     /// Wraps a new connection.
     pub const fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         Self { stream, connection, head: Vec::new(), sent: 0, body_left: 0 }
-    }
-
-    /// The inner stream.
-    pub const fn get_ref(&self) -> &Stream {
-        &self.stream
-    }
-
-    /// The inner stream. Writes to it bypass a buffered head.
-    pub const fn get_mut(&mut self) -> &mut Stream {
-        &mut self.stream
-    }
-
-    /// State of the connection.
-    pub fn connection(&self) -> &Connection {
-        &self.connection
     }
 
     /// Whether a request was written and no byte of it was sent.

@@ -20,19 +20,21 @@ use std::time::Duration;
 
 /// See the module.
 pub struct Upstream {
-    provider: Arc<Provider>,
+    /// The provider.
+    pub provider: Arc<Provider>,
     pub(in crate::edge) connections: Arc<Connections>,
-    in_flight: Arc<AtomicUsize>,
+    /// Number of attempts in flight at all replicas of the provider.
+    pub in_flight: Arc<AtomicUsize>,
     ca: Option<Arc<[WrappedX509]>>,
     client: Option<Arc<CertKey>>,
-    /// Headers of every request.
-    template: HeaderMap,
+    /// Headers of every request: host, content negotiation, configured headers, and a fixed key.
+    pub template: HeaderMap,
     /// The first requested path and its URI, cached because most providers see only one path.
     cached_uri: OnceLock<(String, Uri)>,
-    /// Value of `x-tidegate-provider`.
-    label: HeaderValue,
-    /// Scheme and authority of requests in absolute form; `None` for origin form.
-    origin: Option<Box<str>>,
+    /// The provider's name, as the value of `x-tidegate-provider`.
+    pub label: HeaderValue,
+    /// Scheme and authority of requests in absolute form, for a proxy; `None` for origin form.
+    pub origin: Option<Box<str>>,
 }
 
 /// The upstream connection of one attempt.
@@ -90,10 +92,10 @@ impl Upstream {
         let via = Via::of(&provider);
         let origin = matches!(via, Via::Forward(_)).then(|| format!("http://{}", base.authority.to_str().unwrap_or_default()).into());
         let endpoint = via.endpoint(&provider);
-        let same_endpoint = |before: &&Self| before.connections.via().endpoint(&before.provider) == endpoint;
+        let same_endpoint = |before: &&Self| before.connections.via.endpoint(&before.provider) == endpoint;
         let same_settings = |before: &&Self| {
             let (old, new) = (&before.provider, &provider);
-            (old.base.tls, old.http) == (new.base.tls, new.http) && old.tls == new.tls && *before.connections.via() == via
+            (old.base.tls, old.http) == (new.base.tls, new.http) && old.tls == new.tls && before.connections.via == via
         };
         let (connections, ca, client) = match before.filter(same_endpoint).filter(same_settings) {
             Some(before) => (before.connections.clone(), before.ca.clone(), before.client.clone()),
@@ -114,25 +116,10 @@ impl Upstream {
         Ok(Self { template, cached_uri: OnceLock::new(), label, origin, connections, provider, in_flight, ca, client })
     }
 
-    /// Name of the provider.
-    pub fn name(&self) -> &Arc<str> {
-        &self.provider.name
-    }
-
     /// Whether the endpoint is that of another provider, apart from the path.
     pub fn is_at(&self, other: &Provider) -> bool {
         let location = |base: &BaseUrl| (base.host.clone(), base.port, base.socket.clone());
         location(&self.provider.base) == location(&other.base)
-    }
-
-    /// Number of attempts in flight at all replicas of the provider.
-    pub fn in_flight(&self) -> &Arc<AtomicUsize> {
-        &self.in_flight
-    }
-
-    /// Headers of every request: host, content negotiation, configured headers, and a fixed key.
-    pub fn template(&self) -> &HeaderMap {
-        &self.template
     }
 
     /// The URI for a path below the provider's base URL.
@@ -152,19 +139,9 @@ impl Upstream {
         }
     }
 
-    /// Prefix of the path in requests in absolute form, for a proxy; `None` for origin form.
-    pub fn origin(&self) -> Option<&str> {
-        self.origin.as_deref()
-    }
-
-    /// The provider's name as a header value.
-    pub fn label(&self) -> &HeaderValue {
-        &self.label
-    }
-
     /// Its addresses.
     pub fn addresses(&self) -> &Arc<Addresses> {
-        self.connections.addresses()
+        &self.connections.addresses
     }
 
     /// Takes a slot for one attempt; `None` if `max_connections` attempts are in flight.
@@ -188,7 +165,7 @@ impl Upstream {
         o.total_connection_timeout = Some(connect);
         // Timeouts are enforced by the replay session. Pingora does not poll it while an HTTP/2 upload waits for the provider's
         // window, but reads the response meanwhile.
-        o.read_timeout = self.connections.are_pooled_by_pingora().then_some(silence);
+        o.read_timeout = self.connections.pooled_by_pingora.then_some(silence);
         o.idle_timeout = Some(IDLE_TIMEOUT);
         o.verify_cert = tls.verify;
         o.verify_hostname = tls.verify;
