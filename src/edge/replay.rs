@@ -12,12 +12,11 @@
 //! - An error of a hook throws away the tasks of its batch, so a hook only fails before the commit.
 
 use super::failure::{handled, raise};
-use super::respond::{Common, Only};
+use super::respond::Opening;
 use super::shared::Shared;
 use super::timer::ConnectionTimer;
 use crate::front::responses::response::Response;
 use crate::lifecycle::{AttemptFailure, Due};
-use crate::limit::LimitHeaders;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::TRANSFER_ENCODING;
@@ -53,16 +52,6 @@ pub struct Replay {
     heartbeat: Option<Bytes>,
 }
 
-/// What the head of a stream has in it before anybody answers.
-pub struct Opening {
-    /// What every response has.
-    pub common: Common,
-    /// The limits.
-    pub limits: LimitHeaders,
-    /// Who answers, where there is no choice.
-    pub only: Option<Only>,
-}
-
 impl Replay {
     /// Wraps a session whose body has been read.
     pub fn new(real: Box<ServerSession>, shared: Arc<Shared>, opening: Opening) -> Self {
@@ -77,9 +66,8 @@ impl Replay {
             let mut shared = self.shared.lock();
             (shared.life.on_heartbeat(Instant::now().into_std()), shared.response.as_ref().map(Response::heartbeat))
         };
-        let Opening { common, limits, only } = &self.opening;
-        let head = if first { Some(common.opening(limits, only.as_ref())?) } else { None };
-        let heartbeat = event.map_or(Bytes::from_static(common.front.heartbeat()), Bytes::from);
+        let head = first.then(|| self.opening.head()).transpose()?;
+        let heartbeat = event.map_or(Bytes::from_static(self.opening.common.front.heartbeat()), Bytes::from);
         let draining = self.timer.is_draining();
         let real = self.real()?;
         let head = head.map(|head| adapt_head(head, real, draining));

@@ -80,17 +80,29 @@ impl Common {
             cors.add_to(headers);
         }
     }
+}
 
-    /// The head of a stream before anybody answers; `only`: who it can be.
+/// What the head of a stream has in it before anybody answers.
+pub struct Opening {
+    /// What every response has.
+    pub common: Common,
+    /// The limits.
+    pub limits: LimitHeaders,
+    /// Who answers, where there is no choice.
+    pub only: Option<Only>,
+}
+
+impl Opening {
+    /// The head.
     ///
     /// # Errors
     /// Never: its status is 200.
-    pub fn opening(&self, limits: &LimitHeaders, only: Option<&Only>) -> Result<Box<ResponseHeader>> {
+    pub fn head(&self) -> Result<Box<ResponseHeader>> {
         let mut headers = HeaderMap::with_capacity(ROOM);
         stream_headers(&mut headers);
-        self.add_to(&mut headers);
-        limits.add_to(&mut headers);
-        if let Some(only) = only {
+        self.common.add_to(&mut headers);
+        self.limits.add_to(&mut headers);
+        if let Some(only) = &self.only {
             headers.insert(X_ATTEMPTS, HeaderValue::from_static("1"));
             headers.insert(X_PROVIDER, only.provider.clone());
             only.model.iter().for_each(|model| drop(headers.insert(X_MODEL, model.clone())));
