@@ -15,6 +15,10 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED_V2: usize = SIGNATURE.len() + 4;
 /// Maximum length of addresses and extensions (TLV) after that. Load balancers send a few hundred bytes.
 const MAX_PAYLOAD_V2: usize = 4 << 10;
+/// Length of two IPv4 addresses and two ports.
+const ADDRESSES_V4: usize = 12;
+/// Length of two IPv6 addresses and two ports.
+const ADDRESSES_V6: usize = 36;
 /// Read size, in bytes.
 const PIECE: usize = 512;
 
@@ -139,39 +143,24 @@ fn version_2(fixed: &[u8; FIXED_V2], bytes: &[u8]) -> Result<Option<Header>, Mal
         return Err("the header is longer than 4112 bytes");
     }
     let addresses = match (family >> 4, family & 0xf) {
-        _ if !is_proxied => Addresses::None,
-        (0, _) => Addresses::None, // AF_UNSPEC
-        (1, 1 | 2) => Addresses::V4,
-        (2, 1 | 2) => Addresses::V6,
-        (3, 1 | 2) => Addresses::None, // AF_UNIX
+        _ if !is_proxied => 0,
+        (0, _) | (3, 1 | 2) => 0, // AF_UNSPEC, AF_UNIX
+        (1, 1 | 2) => ADDRESSES_V4,
+        (2, 1 | 2) => ADDRESSES_V6,
         _ => return Err("unknown address family or protocol"),
     };
-    let least = match addresses {
-        Addresses::None => 0,
-        Addresses::V4 => 12, // two addresses, two ports
-        Addresses::V6 => 36,
-    };
-    if payload < least {
+    if payload < addresses {
         return Err("the header is shorter than its addresses");
     }
     let length = FIXED_V2 + payload;
     let Some(rest) = bytes.get(FIXED_V2..length) else { return Ok(None) };
     let port = |at| rest.get(at..).and_then(|rest| rest.first_chunk()).copied().map(u16::from_be_bytes);
     let source = match addresses {
-        Addresses::None => None,
-        Addresses::V4 => rest.first_chunk::<4>().zip(port(8)).map(|(ip, port)| SocketAddr::from((*ip, port))),
-        Addresses::V6 => rest.first_chunk::<16>().zip(port(32)).map(|(ip, port)| SocketAddr::from((*ip, port))),
+        ADDRESSES_V4 => rest.first_chunk::<4>().zip(port(8)).map(|(ip, port)| SocketAddr::from((*ip, port))),
+        ADDRESSES_V6 => rest.first_chunk::<16>().zip(port(32)).map(|(ip, port)| SocketAddr::from((*ip, port))),
+        _ => None,
     };
     Ok(Some(Header { length, source }))
-}
-
-/// The addresses in a version 2 header.
-#[derive(Clone, Copy)]
-enum Addresses {
-    /// No IP addresses.
-    None,
-    V4,
-    V6,
 }
 
 #[cfg(test)]
