@@ -30,6 +30,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of connections. Further ones wait until one is closed, for an idle one after [`HEADER_TIMEOUT`].
 /// `server.max_connections` leaves descriptors for them.
 const MAX_CONNECTIONS: usize = 64;
+/// Descriptors held in reserve, released one by one when the process has run out of them.
+const MAX_SPARE: usize = 8;
 
 /// Serves `listener` on its own thread, once `from` is set (at once without it), until the process exits or hands the
 /// listener over.
@@ -56,19 +58,12 @@ pub fn serve(listener: TcpListener, process: Arc<Process>, from: Option<watch::R
     Ok(())
 }
 
-/// Descriptors held in reserve, released one by one when the process has run out of them.
-struct Spare(Vec<OwnedFd>);
-
-impl Spare {
-    const MOST: usize = 8;
-
-    /// Refills the reserve up to [`Self::MOST`].
-    fn refill(&mut self, listener: &tokio::net::TcpListener) {
-        while self.0.len() < Self::MOST
-            && let Ok(copy) = listener.as_fd().try_clone_to_owned()
-        {
-            self.0.push(copy);
-        }
+/// Refills the reserve of descriptors up to [`MAX_SPARE`].
+fn refill(spare: &mut Vec<OwnedFd>, listener: &tokio::net::TcpListener) {
+    while spare.len() < MAX_SPARE
+        && let Ok(copy) = listener.as_fd().try_clone_to_owned()
+    {
+        spare.push(copy);
     }
 }
 
@@ -86,13 +81,13 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
     let mut released = process.admin_released.subscribe();
     let mut connections = tokio::task::JoinSet::new();
     let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
-    let mut spare = Spare(Vec::with_capacity(Spare::MOST));
-    spare.refill(&listener);
+    let mut spare = Vec::with_capacity(MAX_SPARE);
+    refill(&mut spare, &listener);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
             Some(_) = connections.join_next() => {
-                spare.refill(&listener);
+                refill(&mut spare, &listener);
                 continue;
             }
             () = is_set(&mut released) => break,
@@ -100,7 +95,7 @@ async fn accept(listener: tokio::net::TcpListener, process: Arc<Process>) {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(_) => {
-                if spare.0.pop().is_none() {
+                if spare.pop().is_none() {
                     tokio::time::sleep(Duration::from_millis(100)).await; // until descriptors are available
                 }
                 continue;

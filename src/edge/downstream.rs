@@ -2,7 +2,7 @@
 //! headers, and writes.
 
 use super::connector::http1::Http1Connector;
-use super::drain::{ConnectionGuard, Drain};
+use super::drain::ConnectionGuard;
 use super::inspect::{Inspector, TLS_HANDSHAKE};
 use super::proxy::Gateway;
 use super::proxy_header::{self, ReadError};
@@ -27,7 +27,6 @@ use pingora_core::services::listening::Service;
 use pingora_proxy::{HttpProxy, ProcessCustomSession, ProxyServiceBuilder};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 use tokio_rustls::rustls::ServerConfig;
 
@@ -183,8 +182,11 @@ impl Downstream {
     /// Serves a connection, under a deadline from the start: Pingora waits for the HTTP/2 preface without one, and for the TLS
     /// handshake for a minute.
     async fn serve(self, stream: Stream, _guard: ConnectionGuard, shutdown: ShutdownWatch) {
-        let drain = self.drain();
-        let (process, timeout) = (self.process.clone(), self.header_timeout());
+        let process = self.process.clone();
+        let (drain, timeout) = {
+            let live = process.live.load();
+            (live.drain.clone(), live.snapshot.server.header_timeout)
+        };
         let timer = ConnectionTimer::for_client(Instant::now() + timeout, drain);
         let inspector = Inspector::new(timer.clone(), timeout);
         let progress = Progress::default();
@@ -210,14 +212,6 @@ impl Downstream {
             process.rejections.record(&live, reason, Some(&client), "timed out");
         }
     }
-
-    fn drain(&self) -> Arc<Drain> {
-        self.process.live.load().drain.clone()
-    }
-
-    fn header_timeout(&self) -> Duration {
-        self.process.live.load().snapshot.server.header_timeout
-    }
 }
 
 #[async_trait]
@@ -230,7 +224,8 @@ impl HttpServerApp for Downstream {
         };
         session.set_write_timeout(Some(body));
         if session.is_http2() {
-            return ConnectionTimer::idle(self.drain()).run(self.proxy.process_new_http(session, shutdown)).await; // each stream has its own task
+            let drain = self.process.live.load().drain.clone();
+            return ConnectionTimer::idle(drain).run(self.proxy.process_new_http(session, shutdown)).await; // each stream has its own task
         }
         // Otherwise Pingora treats the next request's bytes as a disconnect.
         session.set_pipelining_enabled(true);

@@ -56,7 +56,7 @@ pub async fn hand_over(path: &Path, sockets: &Sockets, timeout: Duration) -> Res
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(e)) => problem = format!("the new process exited before it served: {e}"),
                 Err(_) => {
-                    offer.withdraw();
+                    offer.reply(WITHDRAWN);
                     return Err(format!("the new process did not serve within {timeout:?}"));
                 }
             },
@@ -108,10 +108,6 @@ impl Offer {
         }
         self.reply(RELEASED);
         Ok(())
-    }
-
-    fn withdraw(self) {
-        self.reply(WITHDRAWN);
     }
 
     /// Does not block: the new process has read the names, so the buffer has room.

@@ -75,12 +75,7 @@ async fn an_address_that_refuses_costs_no_attempt() {
     tokio::spawn(simulator.serve(std::future::pending::<()>()));
     // Every address has the same port: one that nobody listens on is another loopback address.
     let [one, two] = [2, 3].map(|last| SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), good.port()));
-    let config = format!(
-        "auth: none\nproviders: {{ p: {{ kind: vllm, base_url: \"http://upstream.invalid:{}/vllm/v1\" }} }}\n\
-         routes: {{ r: {{ retry: {{ attempts: 1 }}, targets: [ {{ provider: p, model: m }} ] }} }}\n",
-        good.port()
-    );
-    let live = live(&config, None);
+    let live = live(&named(good.port()), None);
     let addresses = live.upstream(first_target(&live)).addresses();
     addresses.set_source(vec![one, two, good]);
     let gateway = serve(live.clone()).await;
