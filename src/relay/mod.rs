@@ -370,7 +370,7 @@ impl Writer for Output {
 fn frame(decoder: &mut dyn Decoder, order: &mut Order, output: &mut Output, frame: Frame<'_>) -> Result<(), Fault> {
     let mut result = decoder.frame(frame, &mut order.over(output));
     output.flush();
-    if let (Output::Native { passed, .. }, Frame::Sse { event, data }, true) = (&mut *output, frame, result.is_ok()) {
+    if let (Output::Native { passed, stream: true, .. }, Frame::Sse { event, data }, true) = (&mut *output, frame, result.is_ok()) {
         passed.event(event, data);
     }
     match frame {

@@ -108,6 +108,14 @@ fn a_body_is_read_as_what_it_is_whatever_its_label() {
     }
 }
 
+#[test]
+fn of_a_stream_that_was_not_asked_for_nothing_passes() {
+    let stream = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let form = Form::Native { protocol: native::Protocol::Messages, stream: false };
+    let (out, end) = written(Some(Framing::Sse), stream.as_bytes(), form);
+    assert!(out.is_empty() && matches!(end, Err(Fault::Broken(_))), "{out}");
+}
+
 /// Makes decoders.
 type Dialect<'a> = &'a dyn Fn() -> Box<dyn Decoder>;
 
