@@ -278,4 +278,4 @@ impl Ssl for InspectedStream {
     }
 }
 
-delegate_digests!(InspectedStream, stream => stream, stream);
+delegate_digests!(InspectedStream, stream => stream);

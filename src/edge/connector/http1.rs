@@ -183,7 +183,7 @@ impl Peek for PooledStream {}
 
 impl Ssl for PooledStream {}
 
-delegate_digests!(PooledStream, stream => stream.stream, stream.stream);
+delegate_digests!(PooledStream, stream => stream.stream);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -22,7 +22,7 @@
 
 /// Delegates the id and digests of a stream to the one in its field `stream`, an `Option`.
 macro_rules! delegate_digests {
-    ($type:ty, $stream:ident => $get:expr, $get_mut:expr) => {
+    ($type:ty, $stream:ident => $get:expr) => {
         impl UniqueID for $type {
             fn id(&self) -> UniqueIDType {
                 self.stream.as_ref().map_or(-1, |$stream| $get.id())
@@ -50,7 +50,7 @@ macro_rules! delegate_digests {
 
             fn set_proxy_digest(&mut self, digest: ProxyDigest) {
                 if let Some($stream) = &mut self.stream {
-                    $get_mut.set_proxy_digest(digest);
+                    $get.set_proxy_digest(digest);
                 }
             }
         }
@@ -62,7 +62,7 @@ macro_rules! delegate_digests {
 
             fn set_socket_digest(&mut self, digest: SocketDigest) {
                 if let Some($stream) = &mut self.stream {
-                    $get_mut.set_socket_digest(digest);
+                    $get.set_socket_digest(digest);
                 }
             }
         }
