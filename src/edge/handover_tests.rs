@@ -2,31 +2,12 @@
 
 use super::*;
 use crate::config::snapshot::ListenAddress;
-use std::fs::{create_dir, remove_dir_all};
+use crate::dir::Dir;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 const LONG: Duration = Duration::from_secs(60);
-
-struct Room(PathBuf);
-
-impl Room {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tidegate-handover-{name}-{}", std::process::id()));
-        create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("u.sock")
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        drop(remove_dir_all(&self.0));
-    }
-}
+const SOCKET: &str = "u.sock";
 
 /// The sockets of a process with one listener, and its address.
 fn sockets() -> (Sockets, SocketAddr) {
@@ -49,13 +30,13 @@ fn successor<T: Send + 'static>(
 
 #[tokio::test]
 async fn the_listeners_are_released_once_the_successor_serves() {
-    let room = Room::new("good");
+    let room = Dir::new();
     let (sockets, address) = sockets();
-    let successor = successor(room.socket(), |inherited, predecessor| {
+    let successor = successor(room.join(SOCKET), |inherited, predecessor| {
         predecessor.confirm().unwrap();
         inherited
     });
-    hand_over(&room.socket(), &sockets, LONG).await.unwrap();
+    hand_over(&room.join(SOCKET), &sockets, LONG).await.unwrap();
     let inherited = successor.join().unwrap();
     drop(sockets);
     assert_eq!(inherited.len(), 2);
@@ -69,31 +50,31 @@ async fn the_listeners_are_released_once_the_successor_serves() {
 
 #[tokio::test]
 async fn a_successor_that_ends_early_changes_nothing_and_the_next_one_is_served() {
-    let room = Room::new("early");
+    let room = Dir::new();
     let (sockets, _) = sockets();
-    let path = room.socket();
+    let path = room.join(SOCKET);
     let successors = std::thread::spawn(move || {
         drop(inherit(&path, LONG).unwrap());
         let (_, predecessor) = inherit(&path, LONG).unwrap();
         predecessor.confirm()
     });
-    hand_over(&room.socket(), &sockets, LONG).await.unwrap();
+    hand_over(&room.join(SOCKET), &sockets, LONG).await.unwrap();
     assert_eq!(successors.join().unwrap(), Ok(()));
 }
 
 #[tokio::test]
 async fn without_a_successor_in_time_there_is_a_reason_and_one_that_is_late_has_to_end() {
-    let room = Room::new("late");
+    let room = Dir::new();
     let (sockets, _) = sockets();
     let short = Duration::from_millis(300);
-    let alone = hand_over(&room.socket(), &sockets, short).await.unwrap_err();
+    let alone = hand_over(&room.join(SOCKET), &sockets, short).await.unwrap_err();
     assert!(alone.contains("--upgrade"), "{alone}");
     let (late, is_late) = std::sync::mpsc::channel::<()>();
-    let successor = successor(room.socket(), move |_, predecessor| {
+    let successor = successor(room.join(SOCKET), move |_, predecessor| {
         is_late.recv().unwrap();
         predecessor.confirm()
     });
-    let problem = hand_over(&room.socket(), &sockets, Duration::from_secs(1)).await.unwrap_err();
+    let problem = hand_over(&room.join(SOCKET), &sockets, Duration::from_secs(1)).await.unwrap_err();
     assert!(problem.contains("did not serve within 1s"), "{problem}");
     late.send(()).unwrap();
     assert!(successor.join().unwrap().unwrap_err().contains("continues"));
@@ -101,18 +82,18 @@ async fn without_a_successor_in_time_there_is_a_reason_and_one_that_is_late_has_
 
 #[tokio::test]
 async fn a_process_of_the_first_version_is_succeeded_without_a_confirmation() {
-    let room = Room::new("first");
+    let room = Dir::new();
     let (sockets, address) = sockets();
-    let successor = successor(room.socket(), |inherited, predecessor| predecessor.confirm().map(|()| inherited.len()));
-    let (path, table) = (room.socket(), sockets.for_pingora().unwrap());
+    let successor = successor(room.join(SOCKET), |inherited, predecessor| predecessor.confirm().map(|()| inherited.len()));
+    let (path, table) = (room.join(SOCKET), sockets.for_pingora().unwrap());
     tokio::task::spawn_blocking(move || table.send_to_sock(&*path.to_string_lossy()).unwrap()).await.unwrap();
     assert_eq!(successor.join().unwrap(), Ok(1), "{address}");
 }
 
 #[test]
 fn where_nothing_can_listen_nothing_is_waited_for() {
-    let room = Room::new("nowhere");
-    for socket in [room.0.join("missing/x.sock"), room.0.clone()] {
+    let room = Dir::new();
+    for socket in [room.join("missing/x.sock"), room.to_path_buf()] {
         let problem = inherit(&socket, LONG).err().unwrap();
         assert!(problem.contains("cannot listen"), "{problem}");
     }

@@ -342,6 +342,7 @@ fn rejected(process: &Process, live: &Live, problems: Vec<String>, again: bool) 
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::dir::Dir;
 
     fn version(length: u64) -> Vec<FileState> {
         let file = PathBuf::from("/etc/tidegate.yaml");
@@ -366,16 +367,14 @@ mod tests {
 
     #[test]
     fn a_change_during_the_read_is_found_by_the_next_polls() {
-        let folder = tempdir();
-        let file = folder.join("tidegate.yaml");
-        std::fs::write(&file, "one").unwrap();
+        let folder = Dir::new();
+        let file = folder.write("tidegate.yaml", "one");
         let mut watch = FileWatch::new(vec![file_state(&file)]);
         watch.before_read();
         std::fs::write(&file, "one and more").unwrap();
         watch.after_read(&[file.clone(), folder.join("key")]);
         let now = file_states(&watch.read);
         assert!(!watch.poll(now.clone()) && watch.poll(now));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
@@ -394,11 +393,5 @@ mod tests {
         let (applied, _) = with_keys(next, &keys);
         let amounts: Vec<u64> = applied.limiter.statuses(applied.now()).map(|(_, status)| status.limit).collect();
         assert_eq!(amounts, [20]);
-    }
-
-    fn tempdir() -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("tidegate-reload-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        folder
     }
 }

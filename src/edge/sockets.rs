@@ -163,6 +163,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::dir::Dir;
     use std::os::unix::fs::MetadataExt;
 
     #[test]
@@ -179,8 +180,7 @@ mod tests {
 
     #[test]
     fn a_unix_socket_replaces_one_that_nobody_listens_on_and_nothing_else() {
-        let folder = std::env::temp_dir().join(format!("tidegate-sockets-{}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
+        let folder = Dir::new();
         let path = folder.join("s");
         let listens = unix(&path, 0o600, None).unwrap();
         assert_eq!(symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -199,6 +199,5 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(unix(&path, 0o660, None).unwrap_err().to_string().contains("not a socket"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -67,7 +67,8 @@ fn ensure_private(directory: &Path, user: u32) -> io::Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::fs::{Permissions, create_dir, remove_dir_all, set_permissions};
+    use crate::dir::Dir;
+    use std::fs::{Permissions, set_permissions};
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -79,16 +80,14 @@ mod tests {
 
     #[test]
     fn a_directory_that_others_may_use_is_not_used() {
-        let base = std::env::temp_dir().join(format!("tidegate-upgrade-{}", std::process::id()));
-        create_dir(&base).unwrap();
-        let user = symlink_metadata(&base).unwrap().uid();
+        let base = Dir::new();
+        let user = symlink_metadata(&*base).unwrap().uid();
         let own = base.join("own");
         assert!(ensure_private(&own, user).is_ok() && ensure_private(&own, user).is_ok());
         assert!(ensure_private(&own, user + 1).is_err());
         set_permissions(&own, Permissions::from_mode(0o755)).unwrap();
         assert!(ensure_private(&own, user).is_err());
-        std::os::unix::fs::symlink(&base, base.join("link")).unwrap();
+        std::os::unix::fs::symlink(&*base, base.join("link")).unwrap();
         assert!(ensure_private(&base.join("link"), user).is_err());
-        remove_dir_all(&base).unwrap();
     }
 }
