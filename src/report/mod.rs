@@ -10,6 +10,7 @@ use crate::telemetry::record::AccessRecord;
 use clap::ValueEnum;
 use jiff::Timestamp;
 use sketch::{Precision, Sketch};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
@@ -183,20 +184,15 @@ impl Report {
         let mut name = std::mem::take(&mut self.name);
         name.clear();
         for by in &self.by {
-            with_value(*by, time, record, |value| {
-                // With its length before it, no value can look like two.
-                let _infallible = match value {
-                    Some(value) => write!(name, "{}:{value}", value.len()),
-                    None => write!(name, "-"),
-                };
-            });
+            // With its length before it, no value can look like two.
+            let _infallible = match value(*by, time, record) {
+                Some(value) => write!(name, "{}:{value}", value.len()),
+                None => write!(name, "-"),
+            };
         }
         let count = self.groups.len();
         if count < MAX_GROUPS && !self.groups.contains_key(name.as_str()) {
-            let mut values = Vec::with_capacity(self.by.len());
-            for by in &self.by {
-                with_value(*by, time, record, |value| values.push(value.map(Box::from)));
-            }
+            let values = self.by.iter().map(|by| value(*by, time, record).map(Into::into)).collect();
             let precision = if count < FINE_GROUPS { Precision::Fine } else { Precision::Coarse };
             self.groups.insert(name.as_str().into(), (values, Totals::new(precision)));
         }
@@ -235,8 +231,8 @@ impl Report {
     }
 }
 
-/// Calls `then` with the value of a column.
-fn with_value(by: By, time: Timestamp, record: &AccessRecord<'_>, then: impl FnOnce(Option<&str>)) {
+/// The value of a column.
+fn value<'r>(by: By, time: Timestamp, record: &'r AccessRecord<'_>) -> Option<Cow<'r, str>> {
     let text = match by {
         By::Team => &record.team,
         By::Key => &record.key,
@@ -244,12 +240,12 @@ fn with_value(by: By, time: Timestamp, record: &AccessRecord<'_>, then: impl FnO
         By::Provider => &record.provider,
         By::Model => &record.upstream_model,
         By::Operation => &record.endpoint,
-        By::Status => return then(Some(&record.status.to_string())),
+        By::Status => return Some(record.status.to_string().into()),
         // RFC 3339 in UTC: 2026-01-01T00:00:00Z
-        By::Day => return then(time.to_string().get(..10)),
-        By::Hour => return then(time.to_string().get(..13).map(|hour| format!("{hour}:00Z")).as_deref()),
+        By::Day => return time.to_string().get(..10).map(|day| day.to_owned().into()),
+        By::Hour => return time.to_string().get(..13).map(|hour| format!("{hour}:00Z").into()),
     };
-    then(text.as_ref().map(|text| truncated(&text.0, MAX_VALUE)));
+    text.as_ref().map(|text| truncated(&text.0, MAX_VALUE).into())
 }
 
 #[cfg(test)]
