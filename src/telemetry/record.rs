@@ -13,25 +13,18 @@ pub struct AccessRecord<'a> {
     #[serde(borrow)]
     time: Text<'a>,
     /// `access`.
-    #[serde(borrow)]
     log: Text<'a>,
     /// The endpoint.
-    #[serde(borrow)]
     pub endpoint: Option<Text<'a>>,
     /// The team.
-    #[serde(borrow)]
     pub team: Option<Text<'a>>,
     /// Id of the key.
-    #[serde(borrow)]
     pub key: Option<Text<'a>>,
     /// The route.
-    #[serde(borrow)]
     pub route: Option<Text<'a>>,
     /// The provider that answered.
-    #[serde(borrow)]
     pub provider: Option<Text<'a>>,
     /// The provider's model.
-    #[serde(borrow)]
     pub upstream_model: Option<Text<'a>>,
     /// Status of the response.
     pub status: u16,
@@ -56,7 +49,6 @@ pub struct AccessRecord<'a> {
     #[serde(deserialize_with = "maybe_thousandths")]
     pub duration_ms: Option<u64>,
     /// How it ended; a name of [`EndedBy`](crate::account::EndedBy).
-    #[serde(borrow)]
     pub ended_by: Option<Text<'a>>,
 }
 
