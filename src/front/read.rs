@@ -8,33 +8,23 @@ use crate::llm::request::{CacheMark, Content, Path};
 /// Anthropic's `{"type": "ephemeral", "ttl"?: "5m" | "1h"}`, which clients send in OpenAI's shape too; `None` for anything
 /// else.
 pub(in crate::front) fn cache(value: &str) -> Option<CacheMark> {
-    let [kind, ttl] = members(Some(value), Path::default(), ["type", "ttl"]).ok()?;
+    let [kind, ttl] = inner_members(Some(value), Path::default(), ["type", "ttl"]).ok()?;
+    let ttl = optional(ttl, Path::default()).ok()?;
     let mark = if ttl.is_some_and(|ttl| ttl.decode() == "1h") { CacheMark::Hour } else { CacheMark::Short };
-    (kind?.decode() == "ephemeral").then_some(mark)
+    (walk::string(kind?)?.decode() == "ephemeral").then_some(mark)
 }
 
-/// The string members of these names in an object; `None` for one that is absent or null.
+/// The raw members of these names in an object that must be there.
 ///
 /// # Errors
-/// A 400 that names the object or the member: not there, no object, no string, twice.
-pub(in crate::front) fn members<'a, const N: usize>(
+/// A 400 that names the object where it is missing, and those of [`raw_members`].
+pub(in crate::front) fn inner_members<'a, const N: usize>(
     value: Option<&'a str>,
     at: Path,
     names: [&'static str; N],
-) -> Result<[Option<Text<'a>>; N], ApiError> {
+) -> Result<[Option<&'a str>; N], ApiError> {
     let value = value.filter(|value| *value != "null").ok_or_else(|| at.missing())?;
-    let mut texts = [None; N];
-    for ((text, raw), name) in texts.iter_mut().zip(raw_members(&mut Cursor::inside(value), at, names)?).zip(names) {
-        let must = || {
-            let path = format!("{at}.{name}");
-            let message = format!("`{path}` must be a string");
-            ApiError::field(path, message)
-        };
-        if let Some(raw) = raw.filter(|raw| *raw != "null") {
-            *text = Some(walk::string(raw).ok_or_else(must)?);
-        }
-    }
-    Ok(texts)
+    raw_members(&mut Cursor::inside(value), at, names)
 }
 
 /// The raw members of these names in the object that the cursor is at.
@@ -121,8 +111,7 @@ pub(in crate::front) fn text<'a>(value: &'a str, at: Path, want: &str) -> Result
 /// # Errors
 /// A 400 that names the member.
 pub(in crate::front) fn audio(value: Option<&str>, at: Path) -> Result<Content<'_>, ApiError> {
-    let [data, format] = members(value, at.leaf("input_audio"), ["data", "format"])?;
-    let missing = |leaf| move || at.leaf(leaf).missing();
-    let data = data.ok_or_else(missing("input_audio.data"))?;
-    Ok(Content::Audio { data, format: format.ok_or_else(missing("input_audio.format"))? })
+    let [data, format] = inner_members(value, at.leaf("input_audio"), ["data", "format"])?;
+    let data = required(data, at.leaf("input_audio.data"))?;
+    Ok(Content::Audio { data, format: required(format, at.leaf("input_audio.format"))? })
 }

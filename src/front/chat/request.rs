@@ -3,7 +3,7 @@
 use super::tools;
 use crate::error::ApiError;
 use crate::front::asks::neutral;
-use crate::front::read::{self, cache, elements, members, optional, raw_members, required, text, walked_members};
+use crate::front::read::{self, cache, elements, inner_members, optional, raw_members, required, text, walked_members};
 use crate::json::text::Text;
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
@@ -130,17 +130,19 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path) -> Result<Block<'a>, ApiError> {
     const NAMES: [&str; 7] = ["type", "text", "refusal", "image_url", "file", "input_audio", "cache_control"];
     let [kind, text, refusal, image, file, audio, mark] = raw_members(cursor, at, NAMES)?;
     let needed = |value: Option<&'a str>, leaf| required(value, at.leaf(leaf));
+    let optional = |value: Option<&'a str>, leaf| optional(value, at.leaf(leaf));
     let kind = needed(kind, "type")?;
     let content = match &*kind.decode() {
         "text" => Content::Text(needed(text, "text")?),
         "refusal" => Content::Refusal(needed(refusal, "refusal")?),
         "image_url" => {
-            let [url, detail] = members(image, at.leaf("image_url"), ["url", "detail"])?;
-            Content::Image { source: Source::Url(url.ok_or_else(|| at.leaf("image_url.url").missing())?), detail }
+            let [url, detail] = inner_members(image, at.leaf("image_url"), ["url", "detail"])?;
+            Content::Image { source: Source::Url(needed(url, "image_url.url")?), detail: optional(detail, "image_url.detail")? }
         }
         "file" => {
-            let [data, name, id] = members(file, at.leaf("file"), ["file_data", "filename", "file_id"])?;
-            Content::File { source: data.map(Source::Url), name, id }
+            let [data, name, id] = inner_members(file, at.leaf("file"), ["file_data", "filename", "file_id"])?;
+            let source = optional(data, "file.file_data")?.map(Source::Url);
+            Content::File { source, name: optional(name, "file.filename")?, id: optional(id, "file.file_id")? }
         }
         "input_audio" => read::audio(audio, at)?,
         _ => return Err(at.leaf("type").must_be("text, image_url, file, input_audio or refusal")),
@@ -176,11 +178,11 @@ fn calls<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, seal: Option<&Se
         if optional(kind, at.leaf("type"))?.is_some_and(|kind| kind.decode() != "function") {
             return Err(at.leaf("type").must_be("function"));
         }
-        let [name, arguments] = members(function, at.leaf("function"), ["name", "arguments"])?;
+        let [name, arguments] = inner_members(function, at.leaf("function"), ["name", "arguments"])?;
         let call = ToolCall {
             id: opened(seal, required(id, at.leaf("id"))?),
-            name: name.ok_or_else(|| at.leaf("function.name").missing())?,
-            arguments: arguments.unwrap_or(Text::Raw("")),
+            name: required(name, at.leaf("function.name"))?,
+            arguments: optional(arguments, at.leaf("function.arguments"))?.unwrap_or(Text::Raw("")),
             custom: None,
             extra: extra.filter(|value| *value != "null"),
         };

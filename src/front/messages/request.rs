@@ -3,7 +3,7 @@
 use super::{ids, tools};
 use crate::error::ApiError;
 use crate::front::asks::{answer_format, asks, hint, neutral};
-use crate::front::read::{cache, elements, members, optional, raw_members, required};
+use crate::front::read::{cache, elements, inner_members, optional, raw_members, required};
 use crate::front::sealed::{Origin, origin};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
@@ -61,8 +61,9 @@ fn read<'a>(ask: &MessagesRequest<'a>) -> Result<Request<'a>, ApiError> {
                 }
             }
             "metadata" => {
-                let [user] = members(Some(raw), Path::top("metadata"), ["user_id"])?;
-                if let Some(user) = user.filter(|user| !user.is_empty())
+                let at = Path::top("metadata");
+                let [user] = inner_members(Some(raw), at, ["user_id"])?;
+                if let Some(user) = optional(user, at.member("user_id"))?.filter(|user| !user.is_empty())
                     && asks(base, Field::User, "metadata.user_id", &mut request)
                 {
                     request.user = Some(user);
@@ -321,8 +322,7 @@ fn document<'a>(
     request: &mut Request<'a>,
     into: &mut Vec<Block<'a>>,
 ) -> Result<(), ApiError> {
-    let raw = source.filter(|raw| *raw != "null").ok_or_else(|| at.leaf("source").missing())?;
-    let [kind, data, inside] = raw_members(&mut Cursor::inside(raw), at.leaf("source"), ["type", "data", "content"])?;
+    let [kind, data, inside] = inner_members(source, at.leaf("source"), ["type", "data", "content"])?;
     let title = optional(title, at.leaf("title"))?;
     let context = optional(context, at.leaf("context"))?;
     into.extend(context.map(|text| Block::text(text, at)));
@@ -345,14 +345,13 @@ fn document<'a>(
 
 /// Where an image or a document is.
 fn media<'a>(source: Option<&'a str>, at: Path, what: &str) -> Result<Source<'a>, ApiError> {
-    let [kind, media_type, data, url] = members(source, at.leaf("source"), ["type", "media_type", "data", "url"])?;
-    let kind = kind.ok_or_else(|| at.leaf("source.type").missing())?.decode();
-    match &*kind {
-        "base64" => Ok(Source::Base64 {
-            media_type: media_type.ok_or_else(|| at.leaf("source.media_type").missing())?,
-            data: data.ok_or_else(|| at.leaf("source.data").missing())?,
-        }),
-        "url" => Ok(Source::Url(url.ok_or_else(|| at.leaf("source.url").missing())?)),
+    let [kind, media_type, data, url] = inner_members(source, at.leaf("source"), ["type", "media_type", "data", "url"])?;
+    match &*required(kind, at.leaf("source.type"))?.decode() {
+        "base64" => {
+            let media_type = required(media_type, at.leaf("source.media_type"))?;
+            Ok(Source::Base64 { media_type, data: required(data, at.leaf("source.data"))? })
+        }
+        "url" => Ok(Source::Url(required(url, at.leaf("source.url"))?)),
         "file" => Err(at.leaf("source").refused(&format!("a `file_id` is known to Anthropic only; send the {what} as base64"))),
         _ => Err(at.leaf("source.type").must_be("base64 or url")),
     }
