@@ -99,8 +99,7 @@ fn whole() -> String {
 async fn pooled(gateway: &Gateway, manual: &Manual, count: usize) -> Vec<Exchange> {
     let mut under_way = Vec::new();
     for _ in 0..count {
-        let mut conn = gateway.connect().await;
-        conn.chat(&[], chat("r").to_string().as_bytes()).await;
+        let conn = gateway.open(&chat("r")).await;
         under_way.push((conn, manual.accept().await));
     }
     let mut waiting = Vec::new();

@@ -1,7 +1,7 @@
 //! The client's `x-request-timeout`: what ends with it, and whom that is not held against.
 
 use crate::harness::gateway::Gateway;
-use crate::harness::http1::{Conn, request};
+use crate::harness::http1::request;
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
@@ -97,8 +97,7 @@ async fn all_attempts_together_have_the_one_time() {
         sim.provider()
     ))
     .await;
-    let mut conn = gateway.connect().await;
-    conn.chat(&[SHORT], chat("hand").to_string().as_bytes()).await;
+    let mut conn = gateway.open_as(&[SHORT], &chat("hand")).await;
     manual.accept().await.hung_up().await;
     let answer = conn.answer().await.unwrap();
     assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "2"), "{}", answer.text());
@@ -108,8 +107,7 @@ async fn all_attempts_together_have_the_one_time() {
 async fn a_stream_that_has_begun_ends_with_the_error_event() {
     let manual = Manual::start().await;
     let gateway = by_hand(&manual, "http: auto", "retry: { attempts: 3 }").await;
-    let mut conn = gateway.connect().await;
-    conn.chat(&[("x-request-timeout", "4")], streamed("hand").to_string().as_bytes()).await;
+    let mut conn = gateway.open_as(&[("x-request-timeout", "4")], &streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.begin().await;
     exchange.say("one").await;
@@ -139,8 +137,7 @@ async fn a_wait_that_would_outlast_the_time_is_not_begun() {
 async fn the_routes_own_total_caps_the_clients_time() {
     let manual = Manual::start().await;
     let gateway = by_hand(&manual, "http: auto", "retry: { attempts: 5 }, timeouts: { total: 300ms }").await;
-    let mut conn: Conn = gateway.connect().await;
-    conn.chat(&[("x-request-timeout", "3600")], chat("hand").to_string().as_bytes()).await;
+    let mut conn = gateway.open_as(&[("x-request-timeout", "3600")], &chat("hand")).await;
     manual.accept().await.hung_up().await;
     let answer = conn.answer().await.unwrap();
     assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "1"), "{}", answer.text());

@@ -18,8 +18,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 async fn a_drain_lets_streams_finish() {
     let manual = Manual::start().await;
     let mut gateway = gateway(&manual).await;
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut conn = gateway.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.begin().await;
     exchange.say("one").await;
@@ -48,8 +47,7 @@ async fn a_drain_lets_streams_finish() {
 async fn a_drain_can_be_interrupted() {
     let manual = Manual::start().await;
     let mut gateway = gateway(&manual).await;
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let _conn = gateway.open(&streamed("hand")).await;
     let exchange = manual.accept().await;
     gateway.signal("TERM").await;
     gateway.output.line("draining").await;
@@ -79,14 +77,12 @@ async fn what_outlasts_a_drain_is_told_and_accounted() {
         exchange.say("one").await;
         exchange
     };
-    let mut plain = gateway.connect().await;
-    plain.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut plain = gateway.open(&streamed("hand")).await;
     let _first = begin().await;
     assert_eq!(plain.head().await.unwrap().status, 200);
     let client = H2::connect(gateway.listen).await;
     let (response, _second) = tokio::join!(client.chat(&[], streamed("hand").to_string().into()), begin());
-    let mut waiting = gateway.connect().await;
-    waiting.chat(&[], chat("hand").to_string().as_bytes()).await;
+    let mut waiting = gateway.open(&chat("hand")).await;
     let _third = manual.accept().await;
     gateway.signal("TERM").await;
     for events in [Events::h1(plain), Events::h2(response.unwrap().into_body())] {
@@ -139,8 +135,7 @@ async fn a_kept_connection_is_answered_once_more_and_an_idle_one_closed_after_a_
         conns.push(conn);
     }
     let [mut asking, mut halved, mut idle] = <[_; 3]>::try_from(conns).ok().unwrap();
-    let mut waiting = gateway.connect().await;
-    waiting.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut waiting = gateway.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     let h2 = H2::connect(gateway.listen).await;
     let models = || http::Request::get("http://gateway/v1/models").body(http_body_util::Full::<Bytes>::default()).unwrap();

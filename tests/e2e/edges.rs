@@ -57,9 +57,7 @@ async fn headers_beyond_the_bound_and_methods_of_other_protocols_have_the_error_
     let answer = gateway.get("/v1/models", &[("x-wide", &wide)]).await;
     answer.error();
     assert_eq!(answer.status(), 431);
-    let mut conn = gateway.connect().await;
-    conn.send(b"CONNECT somewhere.example:443 HTTP/1.1\r\nhost: somewhere.example:443\r\n\r\n").await.unwrap();
-    let answer = conn.answer().await.unwrap();
+    let answer = gateway.send(b"CONNECT somewhere.example:443 HTTP/1.1\r\nhost: somewhere.example:443\r\n\r\n").await;
     answer.error();
     assert_eq!(answer.status(), 404);
     // No body follows the answer to a HEAD, or the next answer would not be readable.

@@ -1,7 +1,6 @@
 //! The way to providers: through a real egress proxy, and through Unix sockets.
 
 use crate::harness::gateway::{Gateway, Setup, free_port};
-use crate::harness::http1::Conn;
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
 use crate::harness::tinyproxy::{DENIED, PASSWORD, Tinyproxy};
@@ -39,8 +38,7 @@ async fn whole_and_streamed(gateway: &Gateway, route: &str) {
     assert_eq!(answer.status(), 200, "{route}: {}", answer.text());
     assert!(answer.content().contains("Hello"), "{route}: {}", answer.text());
     over(gateway, route).await;
-    let mut conn: Conn = gateway.connect().await;
-    conn.chat(&[], streamed(route).to_string().as_bytes()).await;
+    let mut conn = gateway.open(&streamed(route)).await;
     assert_eq!(conn.head().await.unwrap().status, 200);
     let story = Events::h1(conn).all().await;
     assert!(story.done && !story.broken, "{route}: {story:?}");

@@ -18,16 +18,6 @@ fn typed(path: &str, headers: &[(&str, &str)], content_type: &str, body: &[u8]) 
     [request("POST", path, &all, None), body.to_vec()].concat()
 }
 
-async fn send(gateway: &Gateway, bytes: &[u8]) -> Answer {
-    let mut conn = gateway.connect().await;
-    conn.send(bytes).await.unwrap();
-    conn.answer().await.unwrap()
-}
-
-async fn post(gateway: &Gateway, path: &str, body: &Value) -> Answer {
-    send(gateway, &typed(path, &[], "application/json", body.to_string().as_bytes())).await
-}
-
 const BOUNDARY: &str = "----WebKitFormBoundaryx7";
 
 /// A field of a form, or a file where it has a name.
@@ -46,7 +36,7 @@ fn form(fields: &[Field<'_>]) -> Vec<u8> {
 }
 
 async fn upload(gateway: &Gateway, path: &str, body: &[u8]) -> Answer {
-    send(gateway, &typed(path, &[], &format!("multipart/form-data; boundary={BOUNDARY}"), body)).await
+    gateway.send(&typed(path, &[], &format!("multipart/form-data; boundary={BOUNDARY}"), body)).await
 }
 
 /// Bytes of every kind, with beginnings of the boundary among them.
@@ -91,7 +81,7 @@ async fn each_endpoint_gets_the_clients_bytes_and_the_client_the_providers() {
         ("/v1/rerank", "rerank", r#""query":"q","documents":["a","b"],"top_n":1"#, "\"relevance_score\":1.0"),
     ] {
         let body = format!("{{ {rest} ,\"model\" : \"{model}\" }}");
-        let answer = send(&gateway, &typed(path, &[], "application/json", body.as_bytes())).await;
+        let answer = gateway.send(&typed(path, &[], "application/json", body.as_bytes())).await;
         assert_eq!((answer.status(), answer.header("content-type")), (200, "application/json"), "{}", answer.text());
         assert!(answer.text().contains(part), "{path}: {}", answer.text());
         let sent = if model == "rerank" { body.replace("\"rerank\"", "\"bge\"") } else { body };
@@ -149,8 +139,7 @@ async fn audio_passes_byte_for_byte() {
         conn.send(&typed("/openai/v1/audio/speech", &key, "application/json", direct.as_bytes())).await.unwrap();
         let expected = conn.answer().await.unwrap();
         // The simulator's bytes are made of the request's, which are the same.
-        let answer =
-            send(&gateway, &typed("/v1/audio/speech", &[], "application/json", direct.replace("tts-1", "s/tts-1").as_bytes())).await;
+        let answer = gateway.send(&typed("/v1/audio/speech", &[], "application/json", direct.replace("tts-1", "s/tts-1").as_bytes())).await;
         assert_eq!((answer.status(), answer.header("content-type")), (200, kind), "{body}");
         assert_eq!(answer.header("content-length"), size.to_string());
         assert!(answer.body == expected.body && answer.body.len() == size, "the sound is another one");
@@ -190,7 +179,7 @@ async fn streams_pass_event_by_event_and_are_metered() {
         (json("/v1/audio/speech", json!({"model": "tts-1", "voice": "alloy", "input": "x", "stream_format": "sse"})), "data: {", "}\n\n"),
         (multipart("/v1/audio/transcriptions", &transcription), "data: {", "}\n\n"),
     ] {
-        let answer = send(&gateway, &typed(path, &[], &kind, &body)).await;
+        let answer = gateway.send(&typed(path, &[], &kind, &body)).await;
         let text = answer.text();
         assert_eq!(answer.status(), 200, "{path}: {text}");
         assert!(answer.header("content-type").starts_with("text/event-stream"), "{path}");
@@ -239,13 +228,13 @@ async fn a_target_that_fails_is_replaced_with_the_whole_form() {
         assert_eq!(line.contains("claude/claude-x (endpoint)"), model == "one", "{line}");
     }
     for body in [json!({"model": "broken", "prompt": "x"}), json!({"model": "early", "prompt": "x", "stream": true})] {
-        let answer = post(&gateway, "/v1/images/generations", &body).await;
+        let answer = gateway.post("/v1/images/generations", &[], &body).await;
         assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (200, "2"), "{}", answer.text());
         assert!(answer.text().contains("b64_json"), "{}", answer.text());
     }
-    let refused = post(&gateway, "/v1/moderations", &json!({"model": "s/m+status=429+retry-after=7", "input": "x"})).await;
+    let refused = gateway.post("/v1/moderations", &[], &json!({"model": "s/m+status=429+retry-after=7", "input": "x"})).await;
     assert_eq!((refused.status(), refused.header("retry-after")), (429, "7"), "{}", refused.text());
-    let blamed = post(&gateway, "/v1/audio/speech", &json!({"model": "tts-1", "input": "x"})).await;
+    let blamed = gateway.post("/v1/audio/speech", &[], &json!({"model": "tts-1", "input": "x"})).await;
     assert_eq!((blamed.status(), &blamed.json()["error"]["param"]), (400, &json!("voice")), "{}", blamed.error());
 }
 
@@ -253,10 +242,10 @@ async fn a_target_that_fails_is_replaced_with_the_whole_form() {
 async fn what_cannot_be_served_says_why() {
     let sim = Sim::start().await;
     let gateway = gateway(&sim, "  claude: { targets: [ { provider: claude, model: c } ] }\nserver: { max_body: 4KiB }\n").await;
-    let nobody = post(&gateway, "/v1/rerank", &json!({"model": "claude", "query": "q", "documents": ["a"]})).await;
+    let nobody = gateway.post("/v1/rerank", &[], &json!({"model": "claude", "query": "q", "documents": ["a"]})).await;
     assert_eq!((nobody.status(), &nobody.json()["error"]["param"]), (404, &json!("model")));
     assert_eq!(nobody.error(), "No provider of this model has /v1/rerank. These have it: `vllm`.");
-    let unknown = post(&gateway, "/v1/rerank", &json!({"model": "no-such", "query": "q", "documents": ["a"]})).await;
+    let unknown = gateway.post("/v1/rerank", &[], &json!({"model": "no-such", "query": "q", "documents": ["a"]})).await;
     assert_eq!(unknown.status(), 404);
     let method = gateway.get("/v1/audio/speech", &[]).await;
     assert_eq!((method.status(), method.header("allow")), (405, "POST"));
@@ -277,13 +266,13 @@ async fn what_cannot_be_served_says_why() {
         (multipart.as_str(), &form(&[Field("model", None, b"\xff")]), 400, json!("model"), "must be UTF-8"),
         (multipart.as_str(), &form(&[Field("model", None, b"whisper-1"), Field("file", Some("f"), &[0; 5000])]), 413, Value::Null, "4096"),
     ] {
-        let answer = send(&gateway, &typed(transcriptions, &[], kind, body)).await;
+        let answer = gateway.send(&typed(transcriptions, &[], kind, body)).await;
         assert_eq!((answer.status(), &answer.json()["error"]["param"]), (status, &param), "{}", answer.text());
         assert!(answer.error().to_lowercase().contains(&part.to_lowercase()), "{part}: {}", answer.error());
     }
-    let json_only = send(&gateway, &typed("/v1/completions", &[], &multipart, &form(&[Field("model", None, b"x")]))).await;
+    let json_only = gateway.send(&typed("/v1/completions", &[], &multipart, &form(&[Field("model", None, b"x")]))).await;
     assert_eq!(json_only.status(), 415, "{}", json_only.text());
-    assert_eq!(post(&gateway, "/v1/completions", &json!({"prompt": "x"})).await.json()["error"]["param"], "model");
+    assert_eq!(gateway.post("/v1/completions", &[], &json!({"prompt": "x"})).await.json()["error"]["param"], "model");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -292,7 +281,7 @@ async fn settings_of_a_route_are_members_of_json_and_not_fields_of_a_form() {
     let more =
         "  small: { targets: [ { provider: openai, model: dall-e-2 } ], params: { defaults: { size: 256x256 }, overrides: { n: 1 } } }\n";
     let gateway = gateway(&sim, more).await;
-    let answer = post(&gateway, "/v1/images/generations", &json!({"model": "small", "prompt": "x", "n": 9})).await;
+    let answer = gateway.post("/v1/images/generations", &[], &json!({"model": "small", "prompt": "x", "n": 9})).await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
     let sent: Value = serde_json::from_slice(&arrived(&sim).1).unwrap();
     assert_eq!(sent, json!({"model": "dall-e-2", "prompt": "x", "n": 1, "size": "256x256"}));
@@ -315,22 +304,22 @@ async fn requests_and_images_and_seconds_and_characters_have_a_price_and_a_limit
         line["cost_usd"].as_f64().unwrap_or_else(|| panic!("{line}"))
     };
     let image = |n: u32| json!({"model": "paid", "prompt": "x", "n": n});
-    let two = post(&gateway, "/v1/images/generations", &image(2)).await;
+    let two = gateway.post("/v1/images/generations", &[], &image(2)).await;
     assert_eq!(two.status(), 200, "{}", two.text());
     assert_eq!(cost(&two).await, 0.041);
-    let four = post(&gateway, "/v1/images/generations", &image(4)).await;
+    let four = gateway.post("/v1/images/generations", &[], &image(4)).await;
     assert_eq!((four.status(), cost(&four).await), (200, 0.081));
     let seen = sim.count();
-    let spent = post(&gateway, "/v1/images/generations", &image(1)).await;
+    let spent = gateway.post("/v1/images/generations", &[], &image(1)).await;
     assert_eq!((spent.status(), sim.count()), (402, seen), "{}", spent.text());
     let form = form(&[Field("file", Some("a"), &[7; 160]), Field("model", None, b"heard")]);
     let heard = upload(&gateway, "/v1/audio/transcriptions", &form).await;
     assert_eq!((heard.status(), cost(&heard).await), (200, 0.001), "{}", heard.text());
-    let spoken = post(&gateway, "/v1/audio/speech", &json!({"model": "spoken", "input": "\u{fc}berall", "voice": "alloy"})).await;
+    let spoken = gateway.post("/v1/audio/speech", &[], &json!({"model": "spoken", "input": "\u{fc}berall", "voice": "alloy"})).await;
     assert_eq!((spoken.status(), cost(&spoken).await), (200, 0.000105));
     let moderation = json!({"model": "once", "input": "x"});
-    assert_eq!(post(&gateway, "/v1/moderations", &moderation).await.status(), 200);
-    let limited = post(&gateway, "/v1/moderations", &moderation).await;
+    assert_eq!(gateway.post("/v1/moderations", &[], &moderation).await.status(), 200);
+    let limited = gateway.post("/v1/moderations", &[], &moderation).await;
     assert_eq!((limited.status(), limited.header("x-ratelimit-limit-requests")), (429, "1"), "{}", limited.text());
 }
 

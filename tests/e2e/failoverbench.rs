@@ -25,8 +25,7 @@ fn attempts(sim: &Sim, model: &str) -> usize {
 
 /// Asks for a stream, which has to be whole and to have usage; the model that its chunks name.
 async fn answered_by(gateway: &Gateway, model: &str) -> String {
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], streamed(model).to_string().as_bytes()).await;
+    let mut conn = gateway.open(&streamed(model)).await;
     assert_eq!(conn.head().await.unwrap().status, 200, "{model}");
     let story = Events::h1(conn).all().await;
     assert!(story.done && !story.broken && story.finish == ["stop"] && story.usage.len() == 1, "{story:?}");

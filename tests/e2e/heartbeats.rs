@@ -141,8 +141,7 @@ async fn after_a_heartbeat_a_failure_comes_as_the_error_event() {
 async fn a_buffered_request_gets_none_and_a_client_that_leaves_after_one_is_noticed() {
     let manual = Manual::start().await;
     let gateway = gateway(&manual, "keep_alive: 50ms", "").await;
-    let mut buffered = gateway.connect().await;
-    buffered.chat(&[], chat("hand").to_string().as_bytes()).await;
+    let mut buffered = gateway.open(&chat("hand")).await;
     let mut slow = manual.accept().await;
     // Heartbeats of another request show that time enough has passed.
     let request = streamed("hand");
@@ -190,8 +189,7 @@ async fn a_whole_answer_may_take_longer_than_a_stream_may_be_silent() {
     let manual = Manual::start().await;
     // `first_token` and `between_bytes` are about streams; a buffered answer has until `first_byte`.
     let gateway = gateway(&manual, "keep_alive: 0s", "timeouts: { first_token: 300ms, between_bytes: 300ms }").await;
-    let mut buffered = gateway.connect().await;
-    buffered.chat(&[], chat("hand").to_string().as_bytes()).await;
+    let mut buffered = gateway.open(&chat("hand")).await;
     let mut slow = manual.accept().await;
     slow.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await;
     // A stream with the same deadlines shows that they have passed.

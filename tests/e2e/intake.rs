@@ -50,9 +50,7 @@ async fn a_body_beyond_the_bound_is_refused_however_it_is_framed() {
     let (gateway, sim) = gateway("").await;
     let large = vec![b' '; MAX_BODY + 1];
     // A length that says so: the answer needs no body.
-    let mut conn = gateway.connect().await;
-    conn.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 65537\r\n\r\n").await.unwrap();
-    let answer = conn.answer().await.unwrap();
+    let answer = gateway.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 65537\r\n\r\n").await;
     assert_eq!((answer.status(), answer.error().contains("65536")), (413, true));
     // The same, asked first: no interim answer.
     let mut conn = gateway.connect().await;
@@ -183,9 +181,7 @@ async fn what_could_be_read_in_two_ways_is_not_read() {
         (format!("content-length: {length}\r\n"), "Host"),
         (format!("host: \r\ncontent-length: {length}\r\n"), "Host"),
     ] {
-        let mut conn = gateway.connect().await;
-        conn.send(format!("POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n{body}").as_bytes()).await.unwrap();
-        let answer = conn.answer().await.unwrap();
+        let answer = gateway.send(format!("POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n{body}").as_bytes()).await;
         assert_eq!((answer.status(), answer.error().contains(names)), (400, true), "{head}");
     }
     let mut conn = gateway.connect().await;

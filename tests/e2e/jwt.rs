@@ -3,7 +3,7 @@
 
 use crate::harness::dir::Dir;
 use crate::harness::gateway::{Gateway, Output, Setup, free_port};
-use crate::harness::http1::{Answer, Conn, request};
+use crate::harness::http1::{Answer, Conn};
 use crate::harness::sim::Sim;
 use crate::harness::{chat, until};
 use crate::sdk;
@@ -165,11 +165,8 @@ async fn ask(gateway: &Gateway, token: &str, route: &str) -> Answer {
 }
 
 async fn messages(gateway: &Gateway, token: &str) -> Answer {
-    let body = json!({ "model": "small", "max_tokens": 9, "messages": [{ "role": "user", "content": "hello" }] }).to_string();
-    let mut conn = gateway.connect().await;
-    let headers = [("x-api-key", token), ("anthropic-version", "2023-06-01")];
-    conn.send(&request("POST", "/v1/messages", &headers, Some(body.as_bytes()))).await.unwrap();
-    conn.answer().await.unwrap()
+    let body = json!({ "model": "small", "max_tokens": 9, "messages": [{ "role": "user", "content": "hello" }] });
+    gateway.post("/v1/messages", &[("x-api-key", token), ("anthropic-version", "2023-06-01")], &body).await
 }
 
 /// The parts of a token that must be nowhere.
@@ -188,10 +185,8 @@ async fn tokens_are_their_teams_on_every_front() {
         let bearer = format!("Bearer {token}");
         assert_eq!(ask(&gateway, &token, "small").await.status(), 200, "{algorithm}");
         assert_eq!(messages(&gateway, &token).await.status(), 200, "{algorithm}");
-        let body = json!({ "model": "small", "input": "hello" }).to_string();
-        let mut conn = gateway.connect().await;
-        conn.send(&request("POST", "/v1/responses", &[("authorization", &bearer)], Some(body.as_bytes()))).await.unwrap();
-        assert_eq!(conn.answer().await.unwrap().status(), 200, "{algorithm}");
+        let body = json!({ "model": "small", "input": "hello" });
+        assert_eq!(gateway.post("/v1/responses", &[("authorization", &bearer)], &body).await.status(), 200, "{algorithm}");
         // The scope narrows the team's routes.
         let refused = ask(&gateway, &token, "large").await;
         assert_eq!((refused.status(), refused.error().contains("may not use")), (403, true));

@@ -204,14 +204,7 @@ async fn errors_of_every_kind_are_the_clients() {
             assert_eq!(answer.status(), want, "{kind} {status} {}", answer.text());
         }
         let message = json!({ "model": format!("{kind}/m+status=429"), "max_tokens": 5, "messages": [{ "role": "user", "content": "x" }] });
-        let mut conn = gateway.connect().await;
-        let body = message.to_string();
-        let head = format!(
-            "POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        conn.send(head.as_bytes()).await.unwrap();
-        let answer = conn.answer().await.unwrap();
+        let answer = gateway.post("/v1/messages", &[], &message).await;
         let told = (answer.status(), answer.json()["type"].clone(), answer.json()["error"]["type"].clone());
         assert_eq!(told, (429, json!("error"), json!("rate_limit_error")), "{kind} {}", answer.text());
     }
@@ -247,18 +240,7 @@ async fn azure_has_two_surfaces_and_two_credentials_of_which_a_token_follows_its
     let path = sim.seen().pop().unwrap().path;
     assert_eq!(path, "/azure_openai/openai/deployments/dep%202%2Fx/chat/completions?api-version=2024-10-21");
     assert_eq!((header(&sim, "api-key"), header(&sim, "authorization").as_deref()), (None, Some("Bearer eyJ-one")));
-    let mut conn = gateway.connect().await;
-    let body = json!({ "model": "old", "input": "a", "dimensions": 4 }).to_string();
-    conn.send(
-        format!(
-            "POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .as_bytes(),
-    )
-    .await
-    .unwrap();
-    let answer = conn.answer().await.unwrap();
+    let answer = gateway.post("/v1/embeddings", &[], &json!({ "model": "old", "input": "a", "dimensions": 4 })).await;
     assert_eq!((answer.status(), answer.json()["data"][0]["embedding"].as_array().map(Vec::len)), (200, Some(4)), "{}", answer.text());
     assert_eq!(sim.seen().pop().unwrap().path, "/azure_openai/openai/deployments/dep%202%2Fx/embeddings?api-version=2024-10-21");
 
@@ -287,18 +269,7 @@ async fn servers_of_ones_own_are_asked_without_a_key() {
     }
     // Of those, one has the Responses API, whose requests pass.
     for (kind, path) in [("ollama", "/ollama/v1/chat/completions"), ("lm_studio", "/lm_studio/v1/responses")] {
-        let mut conn = gateway.connect().await;
-        let body = json!({ "model": format!("{kind}/m"), "input": "hello there" }).to_string();
-        conn.send(
-            format!(
-                "POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
-        )
-        .await
-        .unwrap();
-        let answer = conn.answer().await.unwrap();
+        let answer = gateway.post("/v1/responses", &[], &json!({ "model": format!("{kind}/m"), "input": "hello there" })).await;
         assert_eq!((answer.status(), sim.seen().pop().unwrap().path.as_str()), (200, path), "{}", answer.text());
     }
 }

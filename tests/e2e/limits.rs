@@ -299,8 +299,7 @@ async fn an_abandoned_prompt_with_media_is_charged_for_what_it_may_cost() {
     let mut body = chat("hand");
     let media = format!("data:image/png;base64,{}", "A".repeat(20_000));
     body["messages"][0]["content"] = serde_json::json!([{ "type": "text", "text": "hello", "data": media }]);
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], body.to_string().as_bytes()).await;
+    let conn = gateway.open(&body).await;
     let exchange = manual.accept().await;
     drop(conn);
     exchange.hung_up().await;

@@ -20,12 +20,6 @@ fn streamed(model: &str) -> Value {
     body
 }
 
-async fn post(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
-    let mut conn = gateway.connect().await;
-    conn.send(&request("POST", path, headers, Some(body.to_string().as_bytes()))).await.unwrap();
-    conn.answer().await.unwrap()
-}
-
 const DEMO: &[(&str, &str)] = &[("x-api-key", "tg-demo"), ("anthropic-version", "2023-06-01")];
 
 /// Names and data of the events of a stream.
@@ -64,12 +58,12 @@ async fn every_provider_answers_whole_and_streamed_in_anthropics_form() {
         "xai",
         "vllm",
     ] {
-        let whole = post(&gateway, "/v1/messages?beta=true", DEMO, &hello(route)).await;
+        let whole = gateway.post("/v1/messages?beta=true", DEMO, &hello(route)).await;
         let json = whole.json();
         assert_eq!((whole.status(), &json["type"], &json["model"]), (200, &json!("message"), &json!(route)), "{json}");
         let said: String = json["content"].as_array().unwrap().iter().filter_map(|block| block["text"].as_str()).collect();
         assert!(said.ends_with("You said: hello there"), "{route}: {said}");
-        let stream = post(&gateway, "/v1/messages", DEMO, &streamed(route)).await;
+        let stream = gateway.post("/v1/messages", DEMO, &streamed(route)).await;
         let events = events(&stream);
         assert!(events.iter().all(|(name, data)| data["type"] == **name), "{events:?}");
         let own: Vec<_> = events.iter().filter(|(name, _)| name != "ping").collect();
@@ -107,23 +101,23 @@ async fn claude_gets_the_clients_bytes() {
 async fn refusals_have_anthropics_form_on_these_paths_and_openais_on_others() {
     let sim = Sim::start().await;
     let gateway = demo_with(&sim, "").await;
-    let no = post(&gateway, "/v1/messages", &[("x-api-key", "tg-no")], &hello("openai")).await;
+    let no = gateway.post("/v1/messages", &[("x-api-key", "tg-no")], &hello("openai")).await;
     assert_eq!(error(&no).1, "authentication_error");
-    let unknown = post(&gateway, "/v1/messages", DEMO, &hello("nobody")).await;
+    let unknown = gateway.post("/v1/messages", DEMO, &hello("nobody")).await;
     assert_eq!((error(&unknown).0, error(&unknown).1), (404, "not_found_error".to_owned()));
-    assert_eq!(error(&post(&gateway, "/v1/messages/nonsense", DEMO, &hello("openai")).await).0, 404);
-    let counted = post(&gateway, "/v1/messages/count_tokens", DEMO, &hello("openai")).await;
+    assert_eq!(error(&gateway.post("/v1/messages/nonsense", DEMO, &hello("openai")).await).0, 404);
+    let counted = gateway.post("/v1/messages/count_tokens", DEMO, &hello("openai")).await;
     assert_eq!((error(&counted).0, error(&counted).1), (404, "not_found_error".to_owned()));
     let mut typed = hello("openai");
     typed["tools"] = json!([{"name": "a", "input_schema": {"type": "object"}}, {"type": "web_search_20250305", "name": "web_search"}]);
-    let typed = error(&post(&gateway, "/v1/messages", DEMO, &typed).await);
+    let typed = error(&gateway.post("/v1/messages", DEMO, &typed).await);
     assert!(typed.0 == 400 && typed.2.contains("`tools[1]`"), "{typed:?}");
     let mut image = hello("deepseek");
     image["messages"][0]["content"] =
         json!([{"type": "text", "text": "a"}, {"type": "image", "source": {"type": "url", "url": "https://h/a.png"}}]);
-    let image = error(&post(&gateway, "/v1/messages", DEMO, &image).await);
+    let image = error(&gateway.post("/v1/messages", DEMO, &image).await);
     assert!(image.0 == 400 && image.2.contains("`messages[0].content[1]`"), "{image:?}");
-    let budget = async || post(&gateway, "/v1/messages", DEMO, &hello("budget")).await;
+    let budget = async || gateway.post("/v1/messages", DEMO, &hello("budget")).await;
     assert_eq!(budget().await.status(), 200);
     let spent = budget().await;
     assert_eq!((error(&spent).0, error(&spent).1, spent.header("x-should-retry")), (402, "billing_error".to_owned(), "false"));
@@ -183,7 +177,7 @@ async fn a_conversation_moves_between_targets_and_state_goes_back_only_to_its_ma
     let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
     let mut turn = json!({"model": "google_ai_studio", "max_tokens": 2000, "thinking": {"type": "enabled", "budget_tokens": 1024},
         "tools": [{"name": "get_weather", "input_schema": schema}], "messages": [{"role": "user", "content": "What is the weather in Paris?"}]});
-    let called = post(&gateway, "/v1/messages", DEMO, &turn).await.json();
+    let called = gateway.post("/v1/messages", DEMO, &turn).await.json();
     let blocks = called["content"].as_array().unwrap().clone();
     let signature = blocks.iter().find(|block| block["type"] == "thinking").unwrap()["signature"].as_str().unwrap().to_owned();
     let call = blocks.iter().find(|block| block["type"] == "tool_use").unwrap()["id"].clone();
@@ -191,11 +185,11 @@ async fn a_conversation_moves_between_targets_and_state_goes_back_only_to_its_ma
     messages.push(json!({"role": "assistant", "content": blocks}));
     messages.push(json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": call, "content": "sunny"}]}));
     // The simulator of Gemini refuses a turn without its signature.
-    assert_eq!(post(&gateway, "/v1/messages", DEMO, &turn).await.status(), 200);
+    assert_eq!(gateway.post("/v1/messages", DEMO, &turn).await.status(), 200);
     for route in ["anthropic", "bedrock", "openai", "deepseek"] {
         turn["model"] = route.into();
         turn["thinking"] = json!({"type": "disabled"});
-        let answer = post(&gateway, "/v1/messages", DEMO, &turn).await;
+        let answer = gateway.post("/v1/messages", DEMO, &turn).await;
         assert_eq!(answer.status(), 200, "{route}: {}", answer.text());
     }
     let elsewhere = sim.seen().into_iter().filter(|seen| !seen.path.contains("google_ai_studio"));
@@ -220,7 +214,7 @@ async fn a_spliced_target_is_replaced_by_a_translated_one_and_the_other_way_roun
     let gateway = Gateway::start(&config).await;
     for (route, provider) in [("a", "gpt"), ("b", "claude")] {
         for body in [hello(route), streamed(route)] {
-            let answer = post(&gateway, "/v1/messages", &[], &body).await;
+            let answer = gateway.post("/v1/messages", &[], &body).await;
             assert_eq!((answer.status(), answer.header("x-tidegate-provider")), (200, provider), "{}", answer.text());
             let text = answer.text();
             assert!(text.contains("\"end_turn\"") && !text.contains("\"error\""), "{text}");

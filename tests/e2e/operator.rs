@@ -37,16 +37,13 @@ async fn every_refused_or_failed_request_has_a_reason_in_the_log() {
         (json(&chat("s/m+status=400").to_string()), 400, "bad_request"),
         (json(&chat("s/m+status=500").to_string()), 502, "server_error"),
     ] {
-        let mut conn = gateway.connect().await;
-        conn.send(&bytes).await.unwrap();
-        let answer = conn.answer().await.unwrap();
+        let answer = gateway.send(&bytes).await;
         assert_eq!(answer.status(), status, "{}", answer.text());
         let id = answer.header("x-request-id").to_owned();
         let line = until("its line", async || access_lines(&gateway).into_iter().find(|line| line["request_id"] == id.as_str())).await;
         assert_eq!(line["reason"], reason, "{line}");
     }
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], chat("s/m+stall").to_string().as_bytes()).await;
+    let conn = gateway.open(&chat("s/m+stall")).await;
     sim.request_for("m+stall").await;
     drop(conn);
     let line = until("its line", async || access_lines(&gateway).into_iter().find(|line| line["status"] == 499)).await;
@@ -67,9 +64,7 @@ async fn the_access_line_has_the_endpoint_the_limit_and_the_targets_that_were_tr
     ))
     .await;
     let line = async |bytes: Vec<u8>| {
-        let mut conn = gateway.connect().await;
-        conn.send(&bytes).await.unwrap();
-        let id = conn.answer().await.unwrap().header("x-request-id").to_owned();
+        let id = gateway.send(&bytes).await.header("x-request-id").to_owned();
         until("its line", async || access_lines(&gateway).into_iter().find(|line| line["request_id"] == id.as_str())).await
     };
     let ask = |model: &str| request("POST", "/v1/chat/completions", &[], Some(chat(model).to_string().as_bytes()));
@@ -105,9 +100,7 @@ async fn a_client_s_own_request_id_is_logged_and_echoed_beside_the_gateway_s() {
         for (id, kept) in
             [("req-1.A_b:c/d+e=f@g", true), (&long[1..], true), (&long, false), ("two words", false), ("\"", false), ("", false)]
         {
-            let mut conn = gateway.connect().await;
-            conn.send(&request(method, path, &[("x-request-id", id)], body.as_ref().map(|b| b.as_bytes()))).await.unwrap();
-            let answer = conn.answer().await.unwrap();
+            let answer = gateway.send(&request(method, path, &[("x-request-id", id)], body.as_ref().map(|b| b.as_bytes()))).await;
             let own = answer.header("x-request-id").to_owned();
             assert!(own != id && own.len() == 36, "{own}");
             assert_eq!(answer.head.get("x-client-request-id"), kept.then_some(id), "{path}");

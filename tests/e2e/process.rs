@@ -23,8 +23,7 @@ async fn an_idle_process_ends_when_told_and_a_busy_one_when_interrupted() {
     idle.signal("TERM").await;
     assert_eq!(idle.exit().await.code(), Some(0));
     let mut busy = gateway(&manual).await;
-    let mut conn = busy.connect().await;
-    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut conn = busy.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.begin().await;
     exchange.say("one").await;

@@ -85,8 +85,7 @@ async fn a_stream_in_flight_ends_as_it_began() {
         manual.provider()
     );
     let gateway = Gateway::start(&with_hand).await;
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut conn = gateway.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.begin().await;
     exchange.say("before").await;

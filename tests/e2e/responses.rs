@@ -19,9 +19,7 @@ fn streamed(model: &str) -> Value {
 }
 
 async fn send(gateway: &Gateway, headers: &[(&str, &str)], body: &Value) -> Answer {
-    let mut conn = gateway.connect().await;
-    conn.send(&request("POST", "/v1/responses", headers, Some(body.to_string().as_bytes()))).await.unwrap();
-    conn.answer().await.unwrap()
+    gateway.post("/v1/responses", headers, body).await
 }
 
 const DEMO: &[(&str, &str)] = &[("authorization", "Bearer tg-demo")];

@@ -163,8 +163,7 @@ async fn what_a_provider_quotes_reaches_neither_clients_nor_operators() {
         *script.lock() = bytes;
         for name in &names {
             for body in [chat(name), streamed(name)] {
-                let mut conn = gateway.connect().await;
-                conn.chat(&[], body.to_string().as_bytes()).await;
+                let mut conn = gateway.open(&body).await;
                 let answer = conn.answer().await.unwrap();
                 let text = answer.text();
                 no_secret_in(&format!("{name}, {path}"), &text);
@@ -309,8 +308,7 @@ async fn a_header_from_a_file_and_the_query_of_the_base_url_are_sent_and_a_chang
             })
             .await;
         }
-        let mut conn = gateway.connect().await;
-        conn.chat(&[], chat("r").to_string().as_bytes()).await;
+        let mut conn = gateway.open(&chat("r")).await;
         let mut stream = manual.connection().await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

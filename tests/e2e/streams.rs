@@ -28,8 +28,7 @@ async fn events(gateway: &Gateway, h2: bool, body: &Value) -> Events {
         let response = H2::connect(gateway.listen).await.chat(&[], body.to_string().into()).await.unwrap();
         (response.status().as_u16(), Events::h2(response.into_body()))
     } else {
-        let mut conn = gateway.connect().await;
-        conn.chat(&[], body.to_string().as_bytes()).await;
+        let mut conn = gateway.open(&body).await;
         (conn.head().await.unwrap().status, Events::h1(conn))
     };
     assert_eq!(status, 200);
@@ -239,8 +238,7 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
                     sim.request_for(&model).await;
                     waiting.abort();
                 } else {
-                    let mut conn = gateway.connect().await;
-                    conn.chat(&[], body.to_string().as_bytes()).await;
+                    let conn = gateway.open(&body).await;
                     sim.request_for(&model).await;
                     drop(conn);
                 }

@@ -109,8 +109,7 @@ async fn a_provider_without_a_free_connection_is_passed_over() {
         sim.provider()
     ))
     .await;
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], chat("once").to_string().as_bytes()).await;
+    let _conn = gateway.open(&chat("once")).await;
     let held = manual.accept().await;
     assert_eq!(by(&gateway.chat(&chat("once")).await), (200, "sim", "1"));
     assert_eq!(by(&gateway.chat(&chat("twice")).await), (200, "sim", "2"));

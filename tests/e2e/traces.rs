@@ -4,7 +4,7 @@
 //! so that most tests stop it instead of waiting for a batch.
 
 use crate::harness::gateway::{Gateway, Setup};
-use crate::harness::http1::{Answer, request};
+use crate::harness::http1::Answer;
 use crate::harness::otlp::{Collector, Receiver};
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
@@ -93,8 +93,7 @@ async fn every_request_is_a_span_and_every_attempt_one_below_it() {
 
     let whole = ask(&gateway, "good", &[], &chat("s/whole")).await;
     assert_eq!(whole.status(), 200);
-    let mut conn = gateway.connect().await;
-    conn.chat(&[("authorization", "Bearer tg-good")], streamed("s/stream").to_string().as_bytes()).await;
+    let mut conn = gateway.open_as(&[("authorization", "Bearer tg-good")], &streamed("s/stream")).await;
     assert_eq!(conn.head().await.unwrap().status, 200);
     let story = Events::h1(conn).all().await;
     assert_eq!(ask(&gateway, "good", &[], &chat("s/again+once+status=503")).await.status(), 200);
@@ -111,8 +110,7 @@ async fn every_request_is_a_span_and_every_attempt_one_below_it() {
     let limited = ask(&gateway, "once", &[], &chat("s/limited")).await;
     assert_eq!(limited.status(), 429);
     assert_eq!(ask(&gateway, "wrong", &[], &chat("s/nobody")).await.status(), 401);
-    let mut conn = gateway.connect().await;
-    conn.chat(&[("authorization", "Bearer tg-good")], streamed("s/left+chunks=1000+pace=20ms").to_string().as_bytes()).await;
+    let mut conn = gateway.open_as(&[("authorization", "Bearer tg-good")], &streamed("s/left+chunks=1000+pace=20ms")).await;
     assert_eq!(conn.head().await.unwrap().status, 200);
     let mut events = Events::h1(conn);
     events.next().await.unwrap();
@@ -351,10 +349,7 @@ async fn a_reload_begins_ends_and_moves_tracing() {
     assert_eq!(ask(&gateway, "good", &[], &chat("s/none")).await.status(), 200);
     let sampled = format!("{PARENT}-01");
     assert_eq!(ask(&gateway, "good", &[("traceparent", &sampled)], &chat("s/asked")).await.status(), 200);
-    let mut conn = gateway.connect().await;
-    conn.send(&request("GET", "/v1/models", &[("authorization", "Bearer tg-good"), ("traceparent", &sampled)], None)).await.unwrap();
-    assert_eq!(conn.answer().await.unwrap().status(), 200);
-    drop(conn);
+    assert_eq!(gateway.get("/v1/models", &[("authorization", "Bearer tg-good"), ("traceparent", &sampled)]).await.status(), 200);
     // Who is not known cannot ask to be traced.
     assert_eq!(ask(&gateway, "wrong", &[("traceparent", &sampled)], &chat("s/stranger")).await.status(), 401);
     stop(&mut gateway).await;

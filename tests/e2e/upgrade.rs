@@ -20,8 +20,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 async fn an_upgrade_loses_no_request_and_no_stream() {
     let manual = Manual::start().await;
     let mut old = gateway(&manual).await;
-    let mut conn = old.connect().await;
-    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut conn = old.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.begin().await;
     exchange.say("one").await;

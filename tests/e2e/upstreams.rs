@@ -40,8 +40,7 @@ async fn a_refusal_without_a_body_is_what_its_status_says() {
         ("204 No Content", 502, ""),
         ("200 OK", 502, ""),
     ] {
-        let mut conn = gateway.connect().await;
-        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        let mut conn = gateway.open(&chat("hand")).await;
         let mut exchange = manual.accept().await;
         let length = if head.starts_with("204") { "" } else { "content-length: 0\r\n" };
         exchange.write(format!("HTTP/1.1 {head}\r\nconnection: close\r\n{length}\r\n").as_bytes()).await;
@@ -60,8 +59,7 @@ async fn a_refusal_blames_the_clients_own_field_and_says_when_to_come_back() {
     for (status, header, body, param, wait) in [(400, "", blame, "guided_regex", ""), (429, date, "{}", "", "86400")] {
         let mut request = chat("hand");
         request["guided_regex"] = "a(".into();
-        let mut conn = gateway.connect().await;
-        conn.chat(&[], request.to_string().as_bytes()).await;
+        let mut conn = gateway.open(&request).await;
         let mut exchange = manual.accept().await;
         let head = format!("HTTP/1.1 {status} No\r\nconnection: close\r\n{header}content-length: {}\r\n\r\n", body.len());
         exchange.write((head + body).as_bytes()).await;
@@ -85,8 +83,7 @@ async fn what_a_provider_may_send_besides_its_answer() {
     let coded = whole.replacen("content-type", "content-encoding: gzip\r\ncontent-type", 1).replace("{\"id\"", "\u{1f}\u{8b}\"id\"");
     let wide = whole.replacen("content-type", &format!("x-wide: {}\r\ncontent-type", "w".repeat(100_000)), 1);
     for (sent, status) in [(format!("{early}{whole}"), 200), (chunked, 200), (unbounded, 200), (wide, 200), (coded, 502)] {
-        let mut conn = gateway.connect().await;
-        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        let mut conn = gateway.open(&chat("hand")).await;
         let mut exchange = manual.accept().await;
         exchange.write(sent.as_bytes()).await;
         drop(exchange);
@@ -98,8 +95,7 @@ async fn what_a_provider_may_send_besides_its_answer() {
 
 /// A client's connection and a provider's that have served a request; the latter waits in the gateway's pool.
 async fn served(gateway: &Gateway, manual: &Manual) -> (Conn, Exchange) {
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+    let mut conn = gateway.open(&chat("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.write(whole().as_bytes()).await;
     assert_eq!(conn.answer().await.unwrap().status(), 200);
@@ -112,8 +108,7 @@ async fn a_request_that_breaks_its_connections_is_not_asked_for_ever() {
     let gateway = by_hand(&manual, "", "attempts: 1").await;
     let mut clients = Vec::new();
     for _ in 0..6 {
-        let mut conn = gateway.connect().await;
-        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        let conn = gateway.open(&chat("hand")).await;
         clients.push((conn, manual.accept().await));
     }
     let mut breaking = Vec::new();
@@ -166,8 +161,7 @@ async fn a_pooled_connection_that_closes_within_an_answer_is_an_attempt() {
 async fn nobody_is_asked_for_a_client_that_left_during_the_wait() {
     let manual = Manual::start().await;
     let gateway = by_hand(&manual, "", "attempts: 2, backoff: { initial: 500ms, max: 500ms }").await;
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+    let conn = gateway.open(&chat("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.write(b"HTTP/1.1 500 Oops\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}").await;
     exchange.hung_up().await; // the attempt has failed
@@ -182,8 +176,7 @@ async fn nobody_is_asked_for_a_client_that_left_during_the_wait() {
 async fn a_buffered_answer_that_nobody_waits_for_is_accounted() {
     let sim = Sim::start().await;
     let gateway = simulated(&sim, "").await;
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], chat("s/m+hang").to_string().as_bytes()).await;
+    let conn = gateway.open(&chat("s/m+hang")).await;
     sim.request_for("m+hang").await;
     drop(conn);
     let series = "gen_ai_client_token_usage_total{provider=\"sim\",route=\"s/*\",team=\"anonymous\",token_type=\"input\"}";
@@ -191,8 +184,7 @@ async fn a_buffered_answer_that_nobody_waits_for_is_accounted() {
     let attempts = "tidegate_upstream_attempts_total{operation=\"chat\",outcome=\"cancelled\",provider=\"sim\"}";
     assert_eq!(gateway.metric(attempts).await, 1.0);
     // A stream that is left counts as an attempt that was left, once.
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], streamed("s/n+chunks=10000+pace=20ms").to_string().as_bytes()).await;
+    let mut conn = gateway.open(&streamed("s/n+chunks=10000+pace=20ms")).await;
     assert_eq!(conn.head().await.unwrap().status, 200);
     drop(conn);
     until("the second attempt", async || (gateway.metric(attempts).await == 2.0).then_some(())).await;
@@ -240,8 +232,7 @@ async fn an_answer_that_is_compressed_unasked_is_decoded_or_named() {
         ("200 OK", "br", gzip(COMPLETION), "content-encoding `br`"),
         ("400 Bad Request", "compress", gzip(refusal), "the provider answered with status 400"),
     ] {
-        let mut conn = gateway.connect().await;
-        conn.chat(&[], chat("hand").to_string().as_bytes()).await;
+        let mut conn = gateway.open(&chat("hand")).await;
         let mut exchange = manual.accept().await;
         let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-encoding: {coding}\r\n");
         exchange.write(format!("{head}content-length: {}\r\n\r\n", body.len()).as_bytes()).await;
@@ -264,8 +255,7 @@ async fn an_answer_that_is_compressed_unasked_is_decoded_or_named() {
         );
     }
     events += "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-    let mut conn = gateway.connect().await;
-    conn.chat(&[], streamed("hand").to_string().as_bytes()).await;
+    let mut conn = gateway.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\ncontent-encoding: gzip\r\n\r\n").await;
     for piece in gzip(&events).chunks(9) {

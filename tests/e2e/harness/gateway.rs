@@ -258,8 +258,30 @@ impl Gateway {
 
     /// The same with more headers.
     pub async fn chat_as(&self, headers: &[(&str, &str)], body: &Value) -> Answer {
+        self.open_as(headers, body).await.answer().await.unwrap()
+    }
+
+    /// A connection on which a chat request has been sent.
+    pub async fn open(&self, body: &Value) -> Conn {
+        self.open_as(&[], body).await
+    }
+
+    /// The same with more headers.
+    pub async fn open_as(&self, headers: &[(&str, &str)], body: &Value) -> Conn {
         let mut conn = self.connect().await;
         conn.chat(headers, body.to_string().as_bytes()).await;
+        conn
+    }
+
+    /// A POST of JSON on the client side.
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        self.send(&request("POST", path, headers, Some(body.to_string().as_bytes()))).await
+    }
+
+    /// The answer to these bytes, sent on a connection of their own.
+    pub async fn send(&self, bytes: &[u8]) -> Answer {
+        let mut conn = self.connect().await;
+        conn.send(bytes).await.unwrap();
         conn.answer().await.unwrap()
     }
 
