@@ -8,15 +8,13 @@ use crate::harness::manual::{Exchange, Manual};
 use crate::harness::nginx::Nginx;
 use crate::harness::sim::Sim;
 use crate::harness::tls::Certificates;
-use crate::harness::{COMPLETION, chat, soon, until};
+use crate::harness::{self, COMPLETION, chat, soon, until};
 use std::net::Ipv4Addr;
 
 /// A configuration with one provider and one route.
 fn config(provider: &str, attempts: u32) -> String {
-    format!(
-        "auth: none\nproviders: {{ p: {provider} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ], \
-         retry: {{ attempts: {attempts}, backoff: {{ initial: 1ms, max: 1ms }} }}, ejection: {{ failures: 1 }} }} }}\n"
-    )
+    let route = format!("retry: {{ attempts: {attempts}, backoff: {{ initial: 1ms, max: 1ms }} }}, ejection: {{ failures: 1 }}");
+    harness::config("", ("p", provider), "r", &route)
 }
 
 const SHORT: &str = "timeouts: { first_byte: 500ms }";

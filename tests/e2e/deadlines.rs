@@ -5,7 +5,7 @@ use crate::harness::http1::request;
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
-use crate::harness::{chat, streamed};
+use crate::harness::{chat, config, streamed};
 use serde_json::{Value, json};
 
 /// Short enough not to be waited for long.
@@ -14,11 +14,7 @@ const SHORT: (&str, &str) = ("x-request-timeout", "0.3");
 /// A route `hand` to an upstream that is played by hand and that one failure ejects, with more of the route's settings.
 async fn by_hand(manual: &Manual, provider: &str, route: &str) -> Gateway {
     let provider = manual.provider().replace(" }", &format!(", {provider} }}"));
-    Gateway::start(&format!(
-        "auth: none\nproviders: {{ manual: {provider} }}\n\
-         routes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ], ejection: {{ failures: 1 }}, {route} }} }}\n"
-    ))
-    .await
+    Gateway::start(&config("", ("manual", &provider), "hand", &format!("ejection: {{ failures: 1 }}, {route}"))).await
 }
 
 /// The access log's line of a request that met its deadline, and the target's state.
@@ -30,11 +26,7 @@ async fn outcome(gateway: &Gateway) -> (Value, f64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_that_is_no_time_is_a_400_that_names_the_header() {
     let sim = Sim::start().await;
-    let gateway = Gateway::start(&format!(
-        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-        sim.provider()
-    ))
-    .await;
+    let gateway = Gateway::start(&sim.config("", "")).await;
     let name = SHORT.0;
     for bad in ["", "0", "0.0", "-1", "+1", "1e3", "inf", "NaN", "1.5.2", ".", "ten", "10s", "1,5", "00000000000000001"] {
         let answer = gateway.chat_as(&[(name, bad)], &chat("r")).await;
@@ -73,14 +65,10 @@ async fn a_silent_provider_is_left_at_the_deadline_and_not_ejected_for_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_takes_too_long_is_not_held_against_the_provider() {
     let manual = Manual::start().await;
-    let base = format!("http://{}/v1", manual.address());
     // A server that never answers the TLS handshake.
-    let gateway = Gateway::start(&format!(
-        "auth: none\nproviders: {{ manual: {{ kind: vllm, base_url: \"{}\" }} }}\n\
-         routes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ], ejection: {{ failures: 1 }}, retry: {{ attempts: 2 }} }} }}\n",
-        base.replace("http:", "https:")
-    ))
-    .await;
+    let provider = manual.provider().replace("http:", "https:");
+    let route = "ejection: { failures: 1 }, retry: { attempts: 2 }";
+    let gateway = Gateway::start(&config("", ("manual", &provider), "hand", route)).await;
     let request = chat("hand");
     let (answer, _held) = tokio::join!(gateway.chat_as(&[SHORT], &request), manual.connection());
     assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "1"), "{}", answer.text());

@@ -10,14 +10,13 @@ use crate::harness::nginx::Nginx;
 use crate::harness::sim::Sim;
 use crate::harness::sse::{Events, Story};
 use crate::harness::{chat, dir::Dir, gateway::free_port, streamed, until};
-use crate::process::gateway;
 use bytes::Bytes;
 use std::net::{Ipv4Addr, SocketAddr};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_lets_streams_finish() {
     let manual = Manual::start().await;
-    let mut gateway = gateway(&manual).await;
+    let mut gateway = Gateway::start(&manual.config("", "")).await;
     let mut conn = gateway.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.begin().await;
@@ -46,7 +45,7 @@ async fn a_drain_lets_streams_finish() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_can_be_interrupted() {
     let manual = Manual::start().await;
-    let mut gateway = gateway(&manual).await;
+    let mut gateway = Gateway::start(&manual.config("", "")).await;
     let _conn = gateway.open(&streamed("hand")).await;
     let exchange = manual.accept().await;
     gateway.signal("TERM").await;
@@ -59,12 +58,11 @@ async fn a_drain_can_be_interrupted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_outlasts_a_drain_is_told_and_accounted() {
     let manual = Manual::start().await;
-    let mut gateway = gateway(&manual).await;
+    let mut gateway = Gateway::start(&manual.config("", "")).await;
     // The time that counts is the one in force when the drain begins.
     for (count, time) in ["1h", "200ms"].into_iter().enumerate() {
-        let text = std::fs::read_to_string(&gateway.path).unwrap();
-        let rest = text.split_once("auth:").unwrap().1;
-        std::fs::write(&gateway.path, gateway.text(&format!("server: {{ drain_timeout: {time} }}\nauth:{rest}"))).unwrap();
+        let config = manual.config(&format!("drain_timeout: {time}"), "");
+        std::fs::write(&gateway.path, gateway.text(&config)).unwrap();
         gateway.signal("HUP").await;
         until("the reload", async || {
             (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await > count as f64).then_some(())
@@ -127,7 +125,7 @@ async fn everything_is_accepted_until_the_delay_is_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kept_connection_is_answered_once_more_and_an_idle_one_closed_after_a_grace() {
     let manual = Manual::start().await;
-    let mut gateway = gateway(&manual).await;
+    let mut gateway = Gateway::start(&manual.config("", "")).await;
     let mut conns = Vec::new();
     for _ in 0..3 {
         let mut conn = gateway.connect().await;

@@ -5,7 +5,7 @@ use crate::harness::http1::{Conn, request};
 use crate::harness::http2::{self, H2};
 use crate::harness::sim::Sim;
 use crate::harness::tls::{Certificates, connect};
-use crate::harness::{chat, soon, streamed};
+use crate::harness::{chat, config, soon, streamed};
 use http_body_util::Full;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -13,11 +13,7 @@ use tokio::net::TcpStream;
 
 /// A gateway before the simulator.
 pub async fn simulated(sim: &Sim, server: &str) -> Gateway {
-    Gateway::start(&format!(
-        "auth: none\nserver: {{ {server} }}\nproviders: {{ sim: {} }}\nroutes: {{ \"s/*\": {{ targets: [ {{ provider: sim, model: \"*\" }} ] }} }}\n",
-        sim.provider()
-    ))
-    .await
+    Gateway::start(&config(server, ("sim", &sim.provider()), "s/*", "")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,11 +73,7 @@ async fn headers_beyond_the_bound_and_methods_of_other_protocols_have_the_error_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_says_nothing_is_hung_up_on() {
     let (sim, certificates) = (Sim::start().await, Certificates::new());
-    let config = format!(
-        "auth: none\nserver: {{ header_timeout: 300ms }}\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-        sim.provider()
-    );
-    let gateway = Setup::new(&config).tls(certificates.certificate.clone(), certificates.key.clone()).start().await;
+    let gateway = Setup::new(&sim.config("header_timeout: 300ms", "")).tls(&certificates).start().await;
     let mut byte = [0];
     let mut plain = TcpStream::connect(gateway.listen).await.unwrap();
     assert!(matches!(soon("the end of a silent connection", plain.read(&mut byte)).await, Ok(0) | Err(_)));

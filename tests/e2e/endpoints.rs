@@ -5,7 +5,7 @@ use crate::harness::gateway::Gateway;
 use crate::harness::http1::{Answer, request, request_of};
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
-use crate::harness::soon;
+use crate::harness::{config, soon};
 use serde_json::{Value, json};
 use tidegate::simulate::SeenBody;
 use tokio::io::AsyncWriteExt;
@@ -327,8 +327,7 @@ async fn requests_and_images_and_seconds_and_characters_have_a_price_and_a_limit
 async fn by_hand(manual: &Manual, more: &str) -> Gateway {
     let provider =
         format!("{{ kind: openai_compatible, base_url: \"http://{}/v1\", endpoints: [completions, audio_speech] }}", manual.address());
-    let route = format!("{{ targets: [ {{ provider: m, model: m }} ], retry: {{ attempts: 1 }} {more} }}");
-    Gateway::start(&format!("auth: none\nproviders: {{ m: {provider} }}\nroutes: {{ r: {route} }}\n")).await
+    Gateway::start(&config("", ("m", &provider), "r", &format!("retry: {{ attempts: 1 }}, {more}"))).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -380,7 +379,7 @@ async fn an_answer_that_breaks_off_never_looks_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_stream_gets_heartbeats_between_whole_events() {
     let manual = Manual::start().await;
-    let gateway = by_hand(&manual, ", keep_alive: 100ms").await;
+    let gateway = by_hand(&manual, "keep_alive: 100ms").await;
     let body = json!({"model": "r", "prompt": "x", "stream": true}).to_string();
     let mut conn = gateway.connect().await;
     conn.send(&typed("/v1/completions", &[], "application/json", body.as_bytes())).await.unwrap();

@@ -16,12 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 /// A route `hand` to an upstream that is played by hand, with these settings of its own.
 async fn gateway(manual: &Manual, server: &str, route: &str) -> Gateway {
-    let config = format!(
-        "auth: none\nserver: {{ {server} }}\nproviders: {{ manual: {} }}\n\
-         routes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ], retry: {{ attempts: 1 }}, {route} }} }}\n",
-        manual.provider()
-    );
-    Gateway::start(&config).await
+    Gateway::start(&manual.config(server, &format!("retry: {{ attempts: 1 }}, {route}"))).await
 }
 
 /// Sends a request and reads the head of its answer.

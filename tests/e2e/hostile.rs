@@ -349,10 +349,7 @@ async fn neighbour(gateway: &Gateway, over: &AtomicBool, h2: bool) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_of_them_and_nobody_else_notices() {
     let sim = Sim::start().await;
-    let config = format!(
-        "auth: none\nserver: {{ body_timeout: 1s, header_timeout: 1s }}\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ], retry: {{ attempts: 1 }} }} }}\n",
-        sim.provider()
-    );
+    let config = sim.config("body_timeout: 1s, header_timeout: 1s", "retry: { attempts: 1 }");
     let mut gateway = Gateway::start(&config).await;
     let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let clients = async {

@@ -13,11 +13,7 @@ const MAX_BODY: usize = 64 << 10;
 
 async fn gateway(server: &str) -> (Gateway, Sim) {
     let sim = Sim::start().await;
-    let config = format!(
-        "auth: none\nserver: {{ max_body: 64KiB, {server} }}\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-        sim.provider()
-    );
-    (Gateway::start(&config).await, sim)
+    (Gateway::start(&sim.config(&format!("max_body: 64KiB, {server}"), "")).await, sim)
 }
 
 fn good() -> Vec<u8> {

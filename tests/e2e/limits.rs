@@ -222,12 +222,8 @@ async fn one_at_a_time_until_it_ends_or_its_client_leaves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alias_answers_like_its_route_shares_its_limit_and_is_listed() {
     let sim = Sim::start().await;
-    let gateway = Gateway::start(&format!(
-        "auth: none\nproviders: {{ sim: {} }}\n\
-         routes: {{ r: {{ aliases: [gpt-4o, default], targets: [ {{ provider: sim, model: m }} ], limits: [ {{ requests: 3, per: 30d }} ] }} }}\n",
-        sim.provider()
-    ))
-    .await;
+    let route = "aliases: [gpt-4o, default], limits: [ { requests: 3, per: 30d } ]";
+    let gateway = Gateway::start(&sim.config("", route)).await;
     for (name, left) in [("r", "2"), ("gpt-4o", "1"), ("default", "0")] {
         let answer = gateway.chat(&chat(name)).await;
         assert_eq!((answer.status(), answer.header("x-tidegate-provider")), (200, "sim"), "{name}");
@@ -290,12 +286,7 @@ async fn a_limit_of_some_routes_says_which_it_is_and_warns_before_it_refuses() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_abandoned_prompt_with_media_is_charged_for_what_it_may_cost() {
     let manual = Manual::start().await;
-    let gateway = Gateway::start(&format!(
-        "auth: none\nproviders: {{ manual: {} }}\n\
-         routes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ], limits: [ {{ tokens: 1000000, per: 30d }} ] }} }}\n",
-        manual.provider()
-    ))
-    .await;
+    let gateway = Gateway::start(&manual.config("", "limits: [ { tokens: 1000000, per: 30d } ]")).await;
     let mut body = chat("hand");
     let media = format!("data:image/png;base64,{}", "A".repeat(20_000));
     body["messages"][0]["content"] = serde_json::json!([{ "type": "text", "text": "hello", "data": media }]);

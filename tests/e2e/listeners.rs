@@ -13,13 +13,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::rustls::{ALL_VERSIONS, SupportedProtocolVersion, version};
 
-fn config(sim: &Sim, server: &str) -> String {
-    format!(
-        "auth: none\nserver: {{ {server} }}\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-        sim.provider()
-    )
-}
-
 /// Awaits that so many connections were rejected for a reason.
 async fn counted(gateway: &Gateway, reason: &str, count: f64) {
     let series = format!("tidegate_rejected_connections_total{{reason=\"{reason}\"}}");
@@ -37,7 +30,7 @@ async fn connections_beyond_the_most_are_closed_and_counted_and_the_admin_listen
     let secure = Certificates::new();
     // Configured, and what the descriptors allow: (400 - 128) / 2.
     for (server, most) in [("header_timeout: 1h, max_connections: 100", 100), ("header_timeout: 1h", 136)] {
-        let setup = Setup::new(&config(&sim, server)).tls(secure.certificate.clone(), secure.key.clone());
+        let setup = Setup::new(&sim.config(server, "")).tls(&secure);
         let gateway = setup.through(&["prlimit", "--nofile=400"]).start().await;
         let mut idle = Vec::new();
         for number in 0..200 {
@@ -64,7 +57,7 @@ async fn connections_beyond_the_most_are_closed_and_counted_and_the_admin_listen
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_listener_answers_when_no_descriptor_is_left() {
     let sim = Sim::start().await;
-    let setup = Setup::new(&config(&sim, "max_connections: 1000, header_timeout: 1h"));
+    let setup = Setup::new(&sim.config("max_connections: 1000, header_timeout: 1h", ""));
     let gateway = setup.through(&["prlimit", "--nofile=200"]).start().await;
     let line = gateway.output.line("server.max_connections is 1000").await;
     assert!(line.contains("allows 36"), "{line}");
@@ -86,7 +79,7 @@ async fn a_certificate_is_chosen_by_name_and_the_first_is_for_all_others() {
     let named = certificates.issue("named", "subjectAltName=DNS:a.example.com,DNS:Api.Example.org");
     let wild = certificates.issue("wild", "subjectAltName=DNS:*.example.com");
     let all = [&first, &named, &wild].map(entry).join(", ");
-    let gateway = Setup::new(&config(&sim, "")).listener(&format!("{{ address: {address}, tls: {{ certificates: [ {all} ] }} }}"));
+    let gateway = Setup::new(&sim.config("", "")).listener(&format!("{{ address: {address}, tls: {{ certificates: [ {all} ] }} }}"));
     let gateway = gateway.start().await;
     let shown = async |name: &str| {
         let client = Client { name, ..Client::local(&certificates.ca) };
@@ -121,7 +114,7 @@ async fn clients_certificates_are_required_or_optional_and_checked() {
     let listener = |address, client: &str| {
         format!("{{ address: {address}, tls: {{ certificate: {certificate}, key: {key}, client_ca: {}{client} }} }}", clients.display())
     };
-    let setup = Setup::new(&config(&sim, "")).listener(&listener(required, ""));
+    let setup = Setup::new(&sim.config("", "")).listener(&listener(required, ""));
     let gateway = setup.listener(&listener(optional, ", client_certificate: optional")).start().await;
     let good = certificates.issue("client", "extendedKeyUsage=clientAuth");
     let bad = strangers.issue("client", "extendedKeyUsage=clientAuth");
@@ -164,7 +157,7 @@ async fn a_listener_for_tls_1_3_refuses_tls_1_2() {
     let (sim, certificates, address) = (Sim::start().await, Certificates::new(), local());
     let (certificate, key) = (certificates.certificate.display(), certificates.key.display());
     let entry = format!("{{ address: {address}, tls: {{ certificate: {certificate}, key: {key}, min_version: 1.3 }} }}");
-    let gateway = Setup::new(&config(&sim, "")).tls(certificates.certificate.clone(), certificates.key.clone()).listener(&entry);
+    let gateway = Setup::new(&sim.config("", "")).tls(&certificates).listener(&entry);
     let gateway = gateway.start().await;
     for (address, option, expected) in
         [(address, "-tls1_2", false), (address, "-tls1_3", true), (gateway.secure, "-tls1_2", true), (gateway.secure, "-tls1_3", true)]
@@ -200,7 +193,7 @@ async fn unix(path: &Path) -> Conn {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_unix_socket_is_listened_on_across_a_reload_and_an_upgrade() {
     let sim = Sim::start().await;
-    let setup = Setup::new(&config(&sim, "upgrade_timeout: 60s"));
+    let setup = Setup::new(&sim.config("upgrade_timeout: 60s", ""));
     let path = setup.dir.join("s");
     let own = setup.dir.join("own");
     // What is left of a process that has ended.
@@ -219,7 +212,7 @@ async fn a_unix_socket_is_listened_on_across_a_reload_and_an_upgrade() {
     assert_eq!(bad.answer().await.unwrap().status(), 400);
     gateway.output.line(&format!("connection from unix:{} rejected, malformed", path.display())).await;
 
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, "upgrade_timeout: 60s, trust_forwarded_for: [unix]"))).unwrap();
+    std::fs::write(&gateway.path, gateway.text(&sim.config("upgrade_timeout: 60s, trust_forwarded_for: [unix]", ""))).unwrap();
     gateway.signal("HUP").await;
     gateway.output.line("configuration 2 is in force").await;
     assert_eq!(kept.get("/v1/models", &forwarded).await.status(), 200);
@@ -269,7 +262,7 @@ async fn the_proxy_protocol_carries_the_clients_address_from_trusted_peers_only(
     let (sim, certificates) = (Sim::start().await, Certificates::new());
     let (plain, secure) = (local(), local());
     let (certificate, key) = (certificates.certificate.display(), certificates.key.display());
-    let setup = Setup::new(&config(&sim, "header_timeout: 1s, trust_forwarded_for: [127.0.0.2, 192.0.2.99, unix]"));
+    let setup = Setup::new(&sim.config("header_timeout: 1s, trust_forwarded_for: [127.0.0.2, 192.0.2.99, unix]", ""));
     let path = setup.dir.join("s");
     let gateway = setup
         .listener(&format!("{{ address: {plain}, proxy_protocol: true }}"))

@@ -2,17 +2,14 @@
 
 use crate::harness::gateway::{Gateway, Setup};
 use crate::harness::sim::Sim;
-use crate::harness::{chat, until};
+use crate::harness::{self, chat, until};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn config(sim: &Sim) -> String {
-    format!(
-        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ \"r/*\": {{ targets: [ {{ provider: sim, model: \"*\" }} ] }} }}\n",
-        sim.provider()
-    )
+    harness::config("", ("sim", &sim.provider()), "r/*", "")
 }
 
 /// Upstream models of the access lines, in their order; every line has to be a JSON object of its own.

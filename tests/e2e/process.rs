@@ -6,23 +6,14 @@ use crate::harness::manual::Manual;
 use crate::harness::streamed;
 use std::process::{Command, Output};
 
-/// A gateway before an upstream that the test plays, as the model `hand`.
-pub async fn gateway(manual: &Manual) -> Gateway {
-    let config = format!(
-        "auth: none\nproviders: {{ manual: {} }}\nroutes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ] }} }}\n",
-        manual.provider()
-    );
-    Gateway::start(&config).await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_process_ends_when_told_and_a_busy_one_when_interrupted() {
     let manual = Manual::start().await;
-    let mut idle = gateway(&manual).await;
+    let mut idle = Gateway::start(&manual.config("", "")).await;
     let _kept = idle.get("/v1/models", &[]).await;
     idle.signal("TERM").await;
     assert_eq!(idle.exit().await.code(), Some(0));
-    let mut busy = gateway(&manual).await;
+    let mut busy = Gateway::start(&manual.config("", "")).await;
     let mut conn = busy.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.begin().await;

@@ -1,6 +1,7 @@
 //! A target that refuses a member of its request is asked again without it: the same attempt, at no cost, and from then on
 //! without it from the start.
 
+use crate::harness::config;
 use crate::harness::gateway::Gateway;
 use crate::harness::http1::Answer;
 use crate::harness::manual::{Exchange, Manual};
@@ -19,11 +20,8 @@ async fn answer(exchange: &mut Exchange) {
 }
 
 async fn gateway(manual: &Manual, params: &str) -> Gateway {
-    let provider = manual.provider();
-    Gateway::start(&format!(
-        "auth: none\nproviders: {{ p: {provider} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ], retry: {{ attempts: 1 }}, params: {{ {params} }} }} }}"
-    ))
-    .await
+    let route = format!("retry: {{ attempts: 1 }}, params: {{ {params} }}");
+    Gateway::start(&config("", ("p", &manual.provider()), "r", &route)).await
 }
 
 fn asked(more: Value) -> Value {
@@ -200,12 +198,8 @@ async fn a_refusal_of_a_value_or_of_what_may_not_be_lost_is_the_clients() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reasoning_of_an_earlier_turn_that_a_model_refuses_is_left_out() {
     let manual = Manual::start().await;
-    let gateway = Gateway::start(&format!(
-        "auth: none\nproviders: {{ p: {{ kind: openai_compatible, base_url: \"http://{}/v1\", returns: [reasoning] }} }}\n\
-         routes: {{ r: {{ targets: [ {{ provider: p, model: m }} ], retry: {{ attempts: 1 }} }} }}",
-        manual.address()
-    ))
-    .await;
+    let provider = format!("{{ kind: openai_compatible, base_url: \"http://{}/v1\", returns: [reasoning] }}", manual.address());
+    let gateway = Gateway::start(&config("", ("p", &provider), "r", "retry: { attempts: 1 }")).await;
     let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
     let mut request = asked(json!({"tools": tools}));
     let (called, ()) = tokio::join!(gateway.chat(&request), async {

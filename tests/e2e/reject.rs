@@ -10,11 +10,7 @@ use tokio::net::TcpStream;
 
 async fn gateway(server: &str) -> (Gateway, Sim, Certificates) {
     let (sim, certificates) = (Sim::start().await, Certificates::new());
-    let config = format!(
-        "auth: none\nserver: {{ {server} }}\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-        sim.provider()
-    );
-    let gateway = Setup::new(&config).tls(certificates.certificate.clone(), certificates.key.clone()).start().await;
+    let gateway = Setup::new(&sim.config(server, "")).tls(&certificates).start().await;
     (gateway, sim, certificates)
 }
 

@@ -4,14 +4,11 @@ use crate::harness::gateway::{Gateway, Setup};
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
 use crate::harness::sse::{Events, Story};
-use crate::harness::{chat, streamed, until};
+use crate::harness::{self, chat, streamed, until};
 use std::os::unix::fs::symlink;
 
 fn config(sim: &Sim, route: &str) -> String {
-    format!(
-        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ {route}: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-        sim.provider()
-    )
+    harness::config("", ("sim", &sim.provider()), route, "")
 }
 
 /// Awaits the moment from which only this route is there.
@@ -52,7 +49,7 @@ async fn a_written_file_a_replaced_file_and_a_switched_link() {
 async fn a_bad_file_changes_nothing_and_shows() {
     let sim = Sim::start().await;
     let gateway = Gateway::start(&config(&sim, "one")).await;
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, "two").replace("model: m", "modle: m").replace("kind: vllm", "kind: vlm")))
+    std::fs::write(&gateway.path, gateway.text(&config(&sim, "two").replace("model:", "modle:").replace("kind: vllm", "kind: vlm")))
         .unwrap();
     gateway.signal("HUP").await;
     let status = until("the rejection in /status", async || {
@@ -80,11 +77,7 @@ async fn a_bad_file_changes_nothing_and_shows() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_in_flight_ends_as_it_began() {
     let (sim, manual) = (Sim::start().await, Manual::start().await);
-    let with_hand = format!(
-        "auth: none\nproviders: {{ manual: {} }}\nroutes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ] }} }}\n",
-        manual.provider()
-    );
-    let gateway = Gateway::start(&with_hand).await;
+    let gateway = Gateway::start(&manual.config("", "")).await;
     let mut conn = gateway.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.begin().await;
@@ -108,7 +101,7 @@ async fn a_stream_in_flight_ends_as_it_began() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_during_reloads_are_served_by_one_of_the_two() {
     let sim = Sim::start().await;
-    let text = |model: &str| config(&sim, "r").replace("model: m", &format!("model: {model}"));
+    let text = |model: &str| config(&sim, "r").replace("\"m\"", model);
     let gateway = Gateway::start(&text("a0")).await;
     let asking = async {
         let mut conn = gateway.connect().await;

@@ -1,8 +1,8 @@
 //! Several servers that are one provider.
 
-use crate::harness::chat;
 use crate::harness::gateway::{Gateway, free_port};
 use crate::harness::sim::Sim;
+use crate::harness::{chat, config};
 
 fn url(sim: &Sim) -> String {
     format!("\"http://{}/vllm/v1\"", sim.address())
@@ -12,13 +12,10 @@ fn url(sim: &Sim) -> String {
 async fn replicas_share_the_requests_and_one_that_is_down_is_left_out_by_itself() {
     let (one, two) = (Sim::start().await, Sim::start().await);
     let down = format!("\"http://127.0.0.1:{}/v1\"", free_port());
-    let gateway = Gateway::start(&format!(
-        "auth: none\nproviders: {{ pool: {{ kind: vllm, base_urls: [{}, {}, {down}], limits: [ {{ requests: 1000, per: 1h }} ] }} }}\n\
-         routes: {{ r: {{ targets: [ {{ provider: pool, model: m }} ], ejection: {{ failures: 1, cooldown: {{ initial: 1h, max: 1h }} }} }} }}\n",
-        url(&one),
-        url(&two)
-    ))
-    .await;
+    let limits = "limits: [ { requests: 1000, per: 1h } ]";
+    let pool = format!("{{ kind: vllm, base_urls: [{}, {}, {down}], {limits} }}", url(&one), url(&two));
+    let route = "ejection: { failures: 1, cooldown: { initial: 1h, max: 1h } }";
+    let gateway = Gateway::start(&config("", ("pool", &pool), "r", route)).await;
     for _ in 0..60 {
         let answer = gateway.chat(&chat("r")).await;
         assert_eq!((answer.status(), answer.header("x-tidegate-provider")), (200, "pool"));
@@ -37,11 +34,8 @@ async fn replicas_share_the_requests_and_one_that_is_down_is_left_out_by_itself(
 async fn a_sticky_conversation_stays_at_its_replica() {
     let sims = [Sim::start().await, Sim::start().await, Sim::start().await];
     let urls = sims.each_ref().map(url).join(", ");
-    let gateway = Gateway::start(&format!(
-        "auth: none\nproviders: {{ pool: {{ kind: vllm, base_urls: [{urls}] }} }}\n\
-         routes: {{ r: {{ balance: sticky, targets: [ {{ provider: pool, model: m }} ] }} }}\n"
-    ))
-    .await;
+    let pool = format!("{{ kind: vllm, base_urls: [{urls}] }}");
+    let gateway = Gateway::start(&config("", ("pool", &pool), "r", "balance: sticky")).await;
     for number in 0..12 {
         let before = sims.each_ref().map(Sim::count);
         let mut request = chat("r");

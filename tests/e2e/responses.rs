@@ -5,7 +5,7 @@ use crate::harness::gateway::Gateway;
 use crate::harness::http1::{Answer, request, request_of};
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
-use crate::harness::soon;
+use crate::harness::{config, soon};
 use crate::sdk::demo_with;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -141,23 +141,23 @@ async fn refusals_have_openais_words() {
 async fn targets_that_are_down_are_a_503_that_says_when_to_come_back() {
     let nobody = crate::harness::gateway::free_port();
     let provider = format!("{{ kind: openai, base_url: \"http://127.0.0.1:{nobody}/v1\", api_key: k }}");
-    let config = format!("auth: none\nproviders: {{ o: {provider} }}\nroutes: {{ r: {{ targets: [ {{ provider: o, model: m }} ] }} }}\n");
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(&config("", ("o", &provider), "r", "")).await;
     let down = send(&gateway, &[], &hello("r")).await;
     assert_eq!(error(&down), (503, "overloaded_error".to_owned(), json!("server_error")), "{}", down.text());
     assert_eq!(down.header("retry-after"), "1");
     assert_eq!(gateway.chat(&json!({"model": "r", "messages": [{"role": "user", "content": "x"}]})).await.status(), 502);
 }
 
+/// A gateway with frequent heartbeats, before a provider that does not have the API.
+async fn translated(manual: &Manual) -> Gateway {
+    let provider = format!("{{ kind: openai_compatible, base_url: \"http://{}\" }}", manual.address());
+    Gateway::start(&config("keep_alive: 100ms", ("m", &provider), "r", "retry: { attempts: 1 }")).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_translated_stream_begins_early_and_a_break_is_told_under_the_next_numbers() {
     let manual = Manual::start().await;
-    let config = format!(
-        "auth: none\nserver: {{ keep_alive: 100ms }}\nproviders: {{ m: {{ kind: openai_compatible, base_url: \"http://{}\" }} }}\n\
-         routes: {{ r: {{ targets: [ {{ provider: m, model: m }} ], retry: {{ attempts: 1 }} }} }}\n",
-        manual.address()
-    );
-    let gateway = Gateway::start(&config).await;
+    let gateway = translated(&manual).await;
     let mut conn = gateway.connect().await;
     conn.send(&request("POST", "/v1/responses", &[], Some(streamed("r").to_string().as_bytes()))).await.unwrap();
     let mut exchange = manual.accept().await;
@@ -285,12 +285,7 @@ async fn an_answer_that_is_withheld_leaves_no_gap_before_the_next_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heartbeat_that_a_slow_client_does_not_take_is_not_cut_by_the_answer() {
     let manual = Manual::start().await;
-    let config = format!(
-        "auth: none\nserver: {{ keep_alive: 100ms }}\nproviders: {{ m: {{ kind: openai_compatible, base_url: \"http://{}\" }} }}\n\
-         routes: {{ r: {{ targets: [ {{ provider: m, model: m }} ] }} }}\n",
-        manual.address()
-    );
-    let gateway = Gateway::start(&config).await;
+    let gateway = translated(&manual).await;
     let mut body = streamed("r");
     body["instructions"] = "i".repeat(8 << 20).into();
     let mut conn = gateway.connect().await;

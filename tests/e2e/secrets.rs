@@ -326,10 +326,7 @@ async fn a_header_from_a_file_and_the_query_of_the_base_url_are_sent_and_a_chang
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_behind_a_forgotten_space_is_not_printed() {
     let sim = Sim::start().await;
-    let good = format!(
-        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-        sim.provider()
-    );
+    let good = sim.config("", "");
     let gateway = Gateway::start(&good).await;
     let bad = good.replace("kind: vllm", &format!("kind: vllm, api_key:{}", SECRETS[3]));
     let path = gateway.dir.write("bad.yaml", &gateway.text(&bad));

@@ -11,11 +11,7 @@ use crate::harness::{chat, streamed, until};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alpn_decides_about_the_protocol() {
     let (sim, certificates) = (Sim::start().await, Certificates::new());
-    let config = format!(
-        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-        sim.provider()
-    );
-    let gateway = Setup::new(&config).tls(certificates.certificate.clone(), certificates.key.clone()).start().await;
+    let gateway = Setup::new(&sim.config("", "")).tls(&certificates).start().await;
     for (alpn, agreed) in [(&["h2", "http/1.1"][..], Some(&b"h2"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)] {
         let stream = connect(gateway.secure, &certificates.ca, alpn).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), agreed);
@@ -70,11 +66,7 @@ async fn a_provider_whose_certificate_is_not_trusted_is_not_asked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotated_certificate_is_shown_and_half_of_one_is_not() {
     let (sim, old, new) = (Sim::start().await, Certificates::new(), Certificates::new());
-    let config = format!(
-        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-        sim.provider()
-    );
-    let gateway = Setup::new(&config).tls(old.certificate.clone(), old.key.clone()).start().await;
+    let gateway = Setup::new(&sim.config("", "")).tls(&old).start().await;
     let shows = async |authority: &Certificates| connect(gateway.secure, &authority.ca, &["h2"]).await.is_ok();
     assert!(shows(&old).await && !shows(&new).await);
     // The key is there a moment before its certificate is.

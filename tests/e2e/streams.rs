@@ -8,7 +8,7 @@ use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
 use crate::harness::sse::{Events, Story};
 use crate::harness::tls::Certificates;
-use crate::harness::{chat, streamed, until};
+use crate::harness::{chat, config, streamed, until};
 use serde_json::Value;
 use std::fmt::Write as _;
 use tidegate::simulate::Ending;
@@ -300,11 +300,8 @@ async fn a_stream_that_its_client_leaves_counts_for_what_was_sent_at_every_diale
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_http2_a_client_that_leaves_ends_its_own_stream_only() {
     let (sim, certificates) = (Sim::start().await, Certificates::new());
-    let config = format!(
-        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ \"s/*\": {{ targets: [ {{ provider: sim, model: \"*\" }} ], retry: {{ attempts: 1 }} }} }}\n",
-        certificates.provider(sim.address()).await
-    );
-    let gateway = Gateway::start(&config).await;
+    let provider = certificates.provider(sim.address()).await;
+    let gateway = Gateway::start(&config("", ("sim", &provider), "s/*", "retry: { attempts: 1 }")).await;
     // Both share a connection on both sides.
     let client = H2::connect(gateway.listen).await;
     let begin = async |model: &str| {

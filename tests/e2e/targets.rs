@@ -4,17 +4,13 @@ use crate::harness::gateway::{Gateway, Setup, free_port};
 use crate::harness::http1::Answer;
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
-use crate::harness::{chat, until};
+use crate::harness::{chat, config, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_alone_shows_as_ejected_and_is_asked_all_the_same() {
     let sim = Sim::start().await;
-    let gateway = Gateway::start(&format!(
-        "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ \"s/*\": {{ targets: [ {{ provider: sim, model: \"*\" }} ], \
-         retry: {{ attempts: 2, backoff: {{ initial: 1ms, max: 1ms }} }}, ejection: {{ failures: 3, window: 1h }} }} }}\n",
-        sim.provider()
-    ))
-    .await;
+    let route = "retry: { attempts: 2, backoff: { initial: 1ms, max: 1ms } }, ejection: { failures: 3, window: 1h }";
+    let gateway = Gateway::start(&config("", ("sim", &sim.provider()), "s/*", route)).await;
     let state = "tidegate_target_state{route=\"s/*\",target=\"sim/*\"}";
     assert_eq!(gateway.metric(state).await, 1.0);
     for _ in 0..3 {

@@ -10,7 +10,6 @@ use crate::harness::nginx::Nginx;
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
 use crate::harness::{chat, soon, streamed, until};
-use crate::process::gateway;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +18,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_loses_no_request_and_no_stream() {
     let manual = Manual::start().await;
-    let mut old = gateway(&manual).await;
+    let mut old = Gateway::start(&manual.config("", "")).await;
     let mut conn = old.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.begin().await;
@@ -80,13 +79,7 @@ async fn an_upgrade_without_a_successor_that_serves_changes_nothing() {
     let sim = Sim::start().await;
     let setup = Setup::new("");
     let socket = setup.dir.join("u.sock");
-    let config = |timeout: &str| {
-        let server = format!("server: {{ upgrade_socket: {}, upgrade_timeout: {timeout} }}", socket.display());
-        format!(
-            "auth: none\n{server}\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: sim, model: m }} ] }} }}\n",
-            sim.provider()
-        )
-    };
+    let config = |timeout: &str| sim.config(&format!("upgrade_socket: {}, upgrade_timeout: {timeout}", socket.display()), "");
     let mut gateway = setup.config(&config("2s")).start().await;
     assert_eq!(gateway.page("/status").await.json()["upgrade"]["state"], "none");
     let mut kept = gateway.connect().await;

@@ -7,7 +7,7 @@ use crate::harness::http2::H2;
 use crate::harness::manual::{Exchange, Manual};
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
-use crate::harness::{COMPLETION, chat, soon, streamed, until};
+use crate::harness::{COMPLETION, chat, config, soon, streamed, until};
 use bytes::Bytes;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -16,12 +16,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
 /// A gateway before an upstream that is played by hand.
-async fn by_hand(manual: &Manual, server: &str, retry: &str) -> Gateway {
-    Gateway::start(&format!(
-        "auth: none\nserver: {{ {server} }}\nproviders: {{ manual: {} }}\nroutes: {{ hand: {{ retry: {{ {retry} }}, targets: [ {{ provider: manual, model: m }} ] }} }}\n",
-        manual.provider()
-    ))
-    .await
+async fn by_hand(manual: &Manual, retry: &str) -> Gateway {
+    Gateway::start(&manual.config("", &format!("retry: {{ {retry} }}"))).await
 }
 
 fn whole() -> String {
@@ -31,7 +27,7 @@ fn whole() -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_without_a_body_is_what_its_status_says() {
     let manual = Manual::start().await;
-    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let gateway = by_hand(&manual, "attempts: 1").await;
     for (head, status, wait) in [
         ("429 Too Many Requests\r\nretry-after: 7", 429, "7"),
         ("401 Unauthorized", 502, ""),
@@ -53,7 +49,7 @@ async fn a_refusal_without_a_body_is_what_its_status_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_blames_the_clients_own_field_and_says_when_to_come_back() {
     let manual = Manual::start().await;
-    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let gateway = by_hand(&manual, "attempts: 1").await;
     let blame = r#"{"error":{"message":"bad pattern","type":"BadRequestError","param":"structured_outputs","code":400}}"#;
     let date = "retry-after: Fri, 31 Dec 2100 23:59:59 GMT\r\n"; // and no `date` to compare it with
     for (status, header, body, param, wait) in [(400, "", blame, "guided_regex", ""), (429, date, "{}", "", "86400")] {
@@ -72,7 +68,7 @@ async fn a_refusal_blames_the_clients_own_field_and_says_when_to_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_provider_may_send_besides_its_answer() {
     let manual = Manual::start().await;
-    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let gateway = by_hand(&manual, "attempts: 1").await;
     let whole = whole();
     let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
     let chunked = format!(
@@ -105,7 +101,7 @@ async fn served(gateway: &Gateway, manual: &Manual) -> (Conn, Exchange) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_breaks_its_connections_is_not_asked_for_ever() {
     let manual = Manual::start().await;
-    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let gateway = by_hand(&manual, "attempts: 1").await;
     let mut clients = Vec::new();
     for _ in 0..6 {
         let conn = gateway.open(&chat("hand")).await;
@@ -131,7 +127,7 @@ async fn a_request_that_breaks_its_connections_is_not_asked_for_ever() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooled_connection_that_closes_under_a_body_is_no_attempt() {
     let manual = Manual::start().await;
-    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let gateway = by_hand(&manual, "attempts: 1").await;
     let (mut conn, exchange) = served(&gateway, &manual).await;
     let mut request = chat("hand");
     request["messages"][0]["content"] = "more than a socket holds ".repeat(400_000).into();
@@ -146,7 +142,7 @@ async fn a_pooled_connection_that_closes_under_a_body_is_no_attempt() {
 async fn a_pooled_connection_that_closes_within_an_answer_is_an_attempt() {
     for begun in ["HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 200 O"] {
         let manual = Manual::start().await;
-        let gateway = by_hand(&manual, "", "attempts: 1").await;
+        let gateway = by_hand(&manual, "attempts: 1").await;
         let (mut conn, mut exchange) = served(&gateway, &manual).await;
         conn.chat(&[], chat("hand").to_string().as_bytes()).await;
         exchange.again().await;
@@ -160,7 +156,7 @@ async fn a_pooled_connection_that_closes_within_an_answer_is_an_attempt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_asked_for_a_client_that_left_during_the_wait() {
     let manual = Manual::start().await;
-    let gateway = by_hand(&manual, "", "attempts: 2, backoff: { initial: 500ms, max: 500ms }").await;
+    let gateway = by_hand(&manual, "attempts: 2, backoff: { initial: 500ms, max: 500ms }").await;
     let conn = gateway.open(&chat("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.write(b"HTTP/1.1 500 Oops\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}").await;
@@ -194,10 +190,7 @@ async fn a_buffered_answer_that_nobody_waits_for_is_accounted() {
 async fn a_client_that_pauses_is_not_taken_for_a_provider_that_does() {
     let manual = Manual::start().await;
     let provider = manual.provider().replace(" }", ", timeouts: { between_bytes: 300ms } }");
-    let config = format!(
-        "auth: none\nproviders: {{ manual: {provider} }}\nroutes: {{ hand: {{ targets: [ {{ provider: manual, model: m }} ] }} }}\n"
-    );
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(&config("", ("manual", &provider), "hand", "")).await;
     let client = H2::connect(gateway.listen).await;
     let waiting = tokio::spawn(async move { (client.chat(&[], streamed("hand").to_string().into()).await.unwrap(), client) });
     let mut exchange = manual.accept().await;
@@ -223,7 +216,7 @@ fn gzip(text: &str) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_compressed_unasked_is_decoded_or_named() {
     let manual = Manual::start().await;
-    let gateway = by_hand(&manual, "", "attempts: 1").await;
+    let gateway = by_hand(&manual, "attempts: 1").await;
     let refusal = r#"{"error":{"message":"max_tokens is too large"}}"#;
     for (status, coding, body, says) in [
         ("200 OK", "GZIP", gzip(COMPLETION), "choices"),

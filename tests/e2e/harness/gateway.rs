@@ -2,6 +2,7 @@
 
 use super::dir::Dir;
 use super::http1::{Answer, Conn, request};
+use super::tls::Certificates;
 use super::{LOOK, soon, until};
 use serde_json::Value;
 use std::fs::File;
@@ -81,7 +82,7 @@ struct Launch {
 /// What is to be started.
 pub struct Setup {
     config: String,
-    tls: Option<(PathBuf, PathBuf)>,
+    tls: Option<String>,
     listeners: String,
     linked: bool,
     launch: Launch,
@@ -107,8 +108,8 @@ impl Setup {
     }
 
     /// Adds a TLS listener.
-    pub fn tls(mut self, certificate: PathBuf, key: PathBuf) -> Self {
-        self.tls = Some((certificate, key));
+    pub fn tls(mut self, Certificates { certificate, key, .. }: &Certificates) -> Self {
+        self.tls = Some(format!("{{ certificate: {}, key: {} }}", certificate.display(), key.display()));
         self
     }
 
@@ -165,9 +166,8 @@ impl Setup {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (listen, admin, secure) = (at(free_port()), at(free_port()), at(free_port()));
         let mut head = format!("listen:\n  - address: {listen}\n");
-        if let Some((certificate, key)) = &self.tls {
-            let (certificate, key) = (certificate.display(), key.display());
-            head += &format!("  - address: {secure}\n    tls: {{ certificate: {certificate}, key: {key} }}\n");
+        if let Some(tls) = &self.tls {
+            head += &format!("  - address: {secure}\n    tls: {tls}\n");
         }
         head += &self.listeners;
         head +=

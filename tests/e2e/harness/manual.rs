@@ -33,6 +33,11 @@ impl Manual {
         format!("{{ kind: vllm, base_url: \"http://{}/v1\" }}", self.address())
     }
 
+    /// A configuration with these keys of `server` and a route `hand` to it with more keys.
+    pub fn config(&self, server: &str, route: &str) -> String {
+        super::config(server, ("manual", &self.provider()), "hand", route)
+    }
+
     /// The next connection, with or without a request.
     pub async fn connection(&self) -> TcpStream {
         soon("a connection to the upstream", self.0.accept()).await.unwrap().0

@@ -49,6 +49,16 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
 /// A whole answer of a server that speaks OpenAI.
 pub const COMPLETION: &str = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
 
+/// A configuration with these keys of `server`, one provider, and one route to it with more keys; a pattern like `s/*` leads to
+/// any model.
+pub fn config(server: &str, (name, provider): (&str, &str), route: &str, more: &str) -> String {
+    let model = if route.ends_with('*') { "*" } else { "m" };
+    format!(
+        "auth: none\nserver: {{ {server} }}\nproviders: {{ {name}: {provider} }}\n\
+         routes: {{ \"{route}\": {{ targets: [ {{ provider: {name}, model: \"{model}\" }} ], {more} }} }}\n"
+    )
+}
+
 /// The body of a small chat request.
 pub fn chat(model: &str) -> serde_json::Value {
     serde_json::json!({ "model": model, "messages": [{ "role": "user", "content": "hello there" }] })

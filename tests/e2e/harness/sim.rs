@@ -27,6 +27,11 @@ impl Sim {
         format!("{{ kind: vllm, base_url: \"http://{}/vllm/v1\" }}", self.address())
     }
 
+    /// A configuration with these keys of `server` and a route `r` to it with more keys.
+    pub fn config(&self, server: &str, route: &str) -> String {
+        super::config(server, ("sim", &self.provider()), "r", route)
+    }
+
     /// What arrived.
     pub fn seen(&self) -> Vec<Seen> {
         self.0.seen()
