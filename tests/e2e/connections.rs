@@ -89,10 +89,6 @@ async fn a_server_that_never_sends_its_settings_has_one_request_only() {
     silent.hung_up().await;
 }
 
-fn whole() -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{COMPLETION}", COMPLETION.len())
-}
-
 /// So many connections that have served a request each and wait in the gateway's pool.
 async fn pooled(gateway: &Gateway, manual: &Manual, count: usize) -> Vec<Exchange> {
     let mut under_way = Vec::new();
@@ -102,7 +98,7 @@ async fn pooled(gateway: &Gateway, manual: &Manual, count: usize) -> Vec<Exchang
     }
     let mut waiting = Vec::new();
     for (mut conn, mut exchange) in under_way {
-        exchange.write(whole().as_bytes()).await;
+        exchange.json("200 OK", COMPLETION).await;
         assert_eq!(conn.answer().await.unwrap().status(), 200);
         waiting.push(exchange);
     }
@@ -120,7 +116,7 @@ async fn of_many_silent_pooled_connections_one_costs_a_wait() {
         for expected in [2, 1, 1, 1] {
             let answering = async {
                 let mut exchange = manual.accept().await;
-                exchange.write(whole().replacen("\r\n", "\r\nconnection: close\r\n", 1).as_bytes()).await;
+                exchange.json("200 OK\r\nconnection: close", COMPLETION).await;
             };
             let (answer, ()) = tokio::join!(ask(&gateway), answering);
             assert_eq!(by(&answer), (200, expected), "{http}");
@@ -226,8 +222,7 @@ async fn an_nginx_that_ends_its_connections_costs_no_request() {
 async fn reload(gateway: &Gateway, provider: &str, round: usize) {
     let mark = format!("round{round}");
     let text = config(provider, 1).replacen("routes: {", &format!("routes: {{ {mark}: {{ targets: [ {{ provider: p, model: m }} ] }},"), 1);
-    std::fs::write(&gateway.path, gateway.text(&text)).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&text).await;
     until("the reload", async || gateway.get("/v1/models", &[]).await.text().contains(&mark).then_some(())).await;
 }
 

@@ -95,12 +95,9 @@ async fn all_attempts_together_have_the_one_time() {
 async fn a_stream_that_has_begun_ends_with_the_error_event() {
     let manual = Manual::start().await;
     let gateway = by_hand(&manual, "http: auto", "retry: { attempts: 3 }").await;
-    let mut conn = gateway.open_as(&[("x-request-timeout", "4")], &streamed("hand")).await;
-    let mut exchange = manual.accept().await;
-    exchange.begin().await;
-    exchange.say("one").await;
-    assert_eq!(conn.head().await.unwrap().status, 200);
-    let story = Events::h1(conn).all().await;
+    let conn = gateway.open_as(&[("x-request-timeout", "4")], &streamed("hand")).await;
+    let exchange = manual.say("one").await;
+    let story = Events::of(conn).await.all().await;
     let error = story.error.as_ref().map(|error| (error["code"].clone(), error["type"].clone()));
     assert_eq!((story.content.as_str(), error), ("one", Some((504.into(), "timeout_error".into()))));
     assert!(!story.done && story.finish.is_empty(), "{story:?}");

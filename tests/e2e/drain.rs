@@ -17,12 +17,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 async fn a_drain_lets_streams_finish() {
     let manual = Manual::start().await;
     let mut gateway = Gateway::start(&manual.config("", "")).await;
-    let mut conn = gateway.open(&streamed("hand")).await;
-    let mut exchange = manual.accept().await;
-    exchange.begin().await;
-    exchange.say("one").await;
-    assert_eq!(conn.head().await.unwrap().status, 200);
-    let mut events = Events::h1(conn);
+    let conn = gateway.open(&streamed("hand")).await;
+    let mut exchange = manual.say("one").await;
+    let mut events = Events::of(conn).await;
     let mut story = Story::default();
     story.take(&events.next().await.unwrap());
     assert_eq!(gateway.page("/readyz").await.status(), 200);
@@ -34,9 +31,7 @@ async fn a_drain_lets_streams_finish() {
     assert_eq!(story.content, "one two");
     assert!(gateway.lives());
     exchange.end().await;
-    while let Some(event) = events.next().await {
-        story.take(&event);
-    }
+    events.rest(&mut story).await;
     assert!(story.done && !events.broken);
     assert_eq!(gateway.exit().await.code(), Some(0));
     gateway.output.line("\"ended_by\":\"complete\"").await;
@@ -61,25 +56,14 @@ async fn what_outlasts_a_drain_is_told_and_accounted() {
     let mut gateway = Gateway::start(&manual.config("", "")).await;
     // The time that counts is the one in force when the drain begins.
     for (count, time) in ["1h", "200ms"].into_iter().enumerate() {
-        let config = manual.config(&format!("drain_timeout: {time}"), "");
-        std::fs::write(&gateway.path, gateway.text(&config)).unwrap();
-        gateway.signal("HUP").await;
-        until("the reload", async || {
-            (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await > count as f64).then_some(())
-        })
-        .await;
+        gateway.reload(&manual.config(&format!("drain_timeout: {time}"), "")).await;
+        gateway.reloaded(count + 1).await;
     }
-    let begin = async || {
-        let mut exchange = manual.accept().await;
-        exchange.begin().await;
-        exchange.say("one").await;
-        exchange
-    };
     let mut plain = gateway.open(&streamed("hand")).await;
-    let _first = begin().await;
+    let _first = manual.say("one").await;
     assert_eq!(plain.head().await.unwrap().status, 200);
     let client = H2::connect(gateway.listen).await;
-    let (response, _second) = tokio::join!(client.chat(&[], streamed("hand").to_string().into()), begin());
+    let (response, _second) = tokio::join!(client.chat(&[], streamed("hand").to_string().into()), manual.say("one"));
     let mut waiting = gateway.open(&chat("hand")).await;
     let _third = manual.accept().await;
     gateway.signal("TERM").await;

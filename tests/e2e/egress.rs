@@ -5,7 +5,7 @@ use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
 use crate::harness::tinyproxy::{DENIED, PASSWORD, Tinyproxy};
 use crate::harness::tls::Certificates;
-use crate::harness::{chat, streamed, until};
+use crate::harness::{chat, streamed};
 use http::Version;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -33,22 +33,16 @@ fn vllm(base_url: &str, more: &str) -> String {
     format!("kind: vllm, base_url: \"{base_url}\"{more}")
 }
 
+/// At the end the connections are back in the pool.
 async fn whole_and_streamed(gateway: &Gateway, route: &str) {
     let answer = gateway.chat(&chat(route)).await;
     assert_eq!(answer.status(), 200, "{route}: {}", answer.text());
     assert!(answer.content().contains("Hello"), "{route}: {}", answer.text());
-    over(gateway, route).await;
-    let mut conn = gateway.open(&streamed(route)).await;
-    assert_eq!(conn.head().await.unwrap().status, 200);
-    let story = Events::h1(conn).all().await;
+    gateway.at_rest(route).await;
+    let conn = gateway.open(&streamed(route)).await;
+    let story = Events::of(conn).await.all().await;
     assert!(story.done && !story.broken, "{route}: {story:?}");
-    over(gateway, route).await;
-}
-
-/// Awaits the end of a route's requests: then their connections are back in the pool.
-async fn over(gateway: &Gateway, route: &str) {
-    let series = format!("tidegate_in_flight_requests{{route=\"{route}\"}}");
-    until("the end of the requests", async || (gateway.metric(&series).await == 0.0).then_some(())).await;
+    gateway.at_rest(route).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,13 +2,12 @@
 //! limits, what is refused, and how an answer ends that breaks off.
 
 use crate::harness::gateway::Gateway;
-use crate::harness::http1::{Answer, request, request_of};
+use crate::harness::http1::{Answer, request};
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
 use crate::harness::{config, soon};
 use serde_json::{Value, json};
 use tidegate::simulate::SeenBody;
-use tokio::io::AsyncWriteExt;
 
 /// A request whose content type is told.
 fn typed(path: &str, headers: &[(&str, &str)], content_type: &str, body: &[u8]) -> Vec<u8> {
@@ -340,13 +339,12 @@ async fn an_answer_that_breaks_off_never_looks_whole() {
         let mut conn = gateway.connect().await;
         let body = json!({"model": "r", "input": "x", "voice": "v"}).to_string();
         conn.send(&typed("/v1/audio/speech", &[], "application/json", body.as_bytes())).await.unwrap();
-        let mut stream = manual.connection().await;
-        soon("the request", request_of(&mut stream)).await.unwrap();
+        let mut exchange = manual.accept().await;
         let piece = if head.starts_with('t') { format!("{:x}\r\n{sound}\r\n", sound.len()) } else { sound.clone() };
-        stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\n{head}\r\n\r\n{piece}").as_bytes()).await.unwrap();
+        exchange.write(format!("HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\n{head}\r\n\r\n{piece}").as_bytes()).await;
         assert_eq!(conn.head().await.unwrap().status, 200);
         let mut got = conn.piece().await.unwrap().unwrap();
-        drop(stream);
+        drop(exchange);
         let end = soon("the end", async {
             loop {
                 match conn.piece().await {
@@ -401,7 +399,7 @@ async fn a_silent_stream_gets_heartbeats_between_whole_events() {
     conn.send(&typed("/v1/completions", &[], "application/json", body.as_bytes())).await.unwrap();
     exchange.again().await;
     assert_eq!(conn.head().await.unwrap().status, 200);
-    exchange.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}").await;
+    exchange.json("200 OK", "{}").await;
     let mut text = String::new();
     while let Some(piece) = soon("the answer", conn.piece()).await.unwrap() {
         text += std::str::from_utf8(&piece).unwrap();

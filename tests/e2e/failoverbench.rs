@@ -25,9 +25,8 @@ fn attempts(sim: &Sim, model: &str) -> usize {
 
 /// Asks for a stream, which has to be whole and to have usage; the model that its chunks name.
 async fn answered_by(gateway: &Gateway, model: &str) -> String {
-    let mut conn = gateway.open(&streamed(model)).await;
-    assert_eq!(conn.head().await.unwrap().status, 200, "{model}");
-    let story = Events::h1(conn).all().await;
+    let conn = gateway.open(&streamed(model)).await;
+    let story = Events::of(conn).await.all().await;
     assert!(story.done && !story.broken && story.finish == ["stop"] && story.usage.len() == 1, "{story:?}");
     let name = story.chunks[0]["model"].as_str().unwrap().to_owned();
     assert!(story.chunks.iter().all(|chunk| chunk["model"] == *name), "{story:?}");

@@ -10,7 +10,7 @@ use crate::harness::manual::{Exchange, Manual};
 use crate::harness::nginx::Nginx;
 use crate::harness::sim::Sim;
 use crate::harness::sse::{Events, Story};
-use crate::harness::{chat, streamed, until};
+use crate::harness::{chat, streamed};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -84,12 +84,7 @@ async fn a_pause_within_an_answer_gets_heartbeats() {
     // The route's own word counts.
     let gateway = gateway(&manual, "keep_alive: 30d", "keep_alive: 50ms").await;
     let request = streamed("hand");
-    let answer = async {
-        let mut exchange = manual.accept().await;
-        exchange.begin().await;
-        exchange.say("one").await;
-        exchange
-    };
+    let answer = manual.say("one");
     let (mut exchange, (_, mut events)) = tokio::join!(answer, open(gateway.listen, &request));
     let mut story = Story::default();
     for text in ["one", "onetwo"] {
@@ -128,8 +123,7 @@ async fn after_a_heartbeat_a_failure_comes_as_the_error_event() {
         assert_eq!(error["code"], if refused { 503 } else { 502 }, "{error}");
         assert_eq!(error["type"], if refused { "overloaded_error" } else { "upstream_error" });
     }
-    until("the end of both requests", async || (gateway.metric("tidegate_in_flight_requests{route=\"hand\"}").await == 0.0).then_some(()))
-        .await;
+    gateway.at_rest("hand").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,8 +141,7 @@ async fn a_buffered_request_gets_none_and_a_client_that_leaves_after_one_is_noti
     drop(events);
     silent.hung_up().await;
     const ANSWER: &str = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"late"}}]}"#;
-    slow.write(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{ANSWER}", ANSWER.len()).as_bytes())
-        .await;
+    slow.json("200 OK", ANSWER).await;
     let answer = buffered.answer().await.unwrap();
     assert_eq!((answer.content().as_str(), answer.header("x-tidegate-provider")), ("late", "manual"));
     assert!(gateway.output.line("\"ended_by\":\"client\"").await.contains("\"status\":499"), "nothing had been answered");
@@ -160,12 +153,7 @@ async fn events_pass_a_stock_nginx_one_by_one() {
     let gateway = gateway(&manual, "", "").await;
     let (_nginx, address) = nginx(&gateway).await;
     let request = streamed("hand");
-    let answer = async {
-        let mut exchange = manual.accept().await;
-        exchange.begin().await;
-        exchange.say("0").await;
-        exchange
-    };
+    let answer = manual.say("0");
     let (mut exchange, (head, mut events)) = tokio::join!(answer, open(address, &request));
     assert_eq!(head.get("cache-control"), Some("no-cache"));
     let mut story = Story::default();

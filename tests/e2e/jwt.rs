@@ -374,8 +374,7 @@ async fn a_removed_issuer_is_out_at_once_and_a_file_of_keys_is_watched() {
     let gateway = setup.start().await;
     let token = idp.token("search.bot", "ES256", "small").await;
     assert_eq!(ask(&gateway, &token, "small").await.status(), 200);
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, "https://other.example.com", ", jwks_url: \"http://127.0.0.1:1/\""))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&config(&sim, "https://other.example.com", ", jwks_url: \"http://127.0.0.1:1/\"")).await;
     gateway.output.line("configuration 2 is in force").await;
     assert_eq!(ask(&gateway, &token, "small").await.status(), 401);
     assert_eq!(ask(&gateway, "tg-key", "small").await.status(), 200);
@@ -385,8 +384,7 @@ async fn a_removed_issuer_is_out_at_once_and_a_file_of_keys_is_watched() {
         json!({ "keys": jwks["keys"].as_array().unwrap().iter().filter(|key| key["kty"] == kty).collect::<Vec<_>>() }).to_string()
     };
     let file = gateway.dir.write("keys.json", &only("RSA"));
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, &idp.issuer(), &format!(", jwks_file: {}", file.display())))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&config(&sim, &idp.issuer(), &format!(", jwks_file: {}", file.display()))).await;
     gateway.output.line("configuration 3 is in force").await;
     let refused = ask(&gateway, &token, "small").await;
     assert!(refused.status() == 401 && refused.error().contains("`kid`"), "{}", refused.text());

@@ -153,8 +153,7 @@ async fn a_bad_file_is_told_and_changes_nothing_but_itself() {
     std::fs::write(dir.join("blue.yaml"), keys(&[entry("b2", ""), limited])).unwrap();
     becomes(&gateway, "tg-b2", 200).await;
     becomes(&gateway, "tg-b1", 401).await;
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, &dir, "  third: { targets: [ { provider: sim, model: m } ] }\n"))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&config(&sim, &dir, "  third: { targets: [ { provider: sim, model: m } ] }\n")).await;
     until("the new route", async || {
         let answer = gateway.get("/v1/models", &[("x-api-key", "tg-b2")]).await.json();
         answer.to_string().contains("third").then_some(())
@@ -187,8 +186,7 @@ async fn a_start_does_without_a_bad_file_and_a_directory_that_is_away_revokes_no
     let other = async || gateway.chat_as(&[("x-api-key", "tg-b1")], &chat("other")).await.status();
     assert_eq!((other().await, status(&gateway, "tg-r1").await, status(&gateway, "tg-main").await), (200, 401, 200));
     // A main file without the route of a key file is not taken.
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, &dir, ""))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&config(&sim, &dir, "")).await;
     let problems = until("the rejection", async || {
         let status = gateway.page("/status").await.json();
         (status["reloads"]["rejected"].as_u64() > Some(0)).then(|| status["reloads"]["problems"].to_string())

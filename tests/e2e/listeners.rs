@@ -212,8 +212,7 @@ async fn a_unix_socket_is_listened_on_across_a_reload_and_an_upgrade() {
     assert_eq!(bad.answer().await.unwrap().status(), 400);
     gateway.output.line(&format!("connection from unix:{} rejected, malformed", path.display())).await;
 
-    std::fs::write(&gateway.path, gateway.text(&sim.config("upgrade_timeout: 60s, trust_forwarded_for: [unix]", ""))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&sim.config("upgrade_timeout: 60s, trust_forwarded_for: [unix]", "")).await;
     gateway.output.line("configuration 2 is in force").await;
     assert_eq!(kept.get("/v1/models", &forwarded).await.status(), 200);
     let told = until("its line", async || clients(&gateway).into_iter().find(|client| client.is_string())).await;

@@ -2,13 +2,11 @@
 //! state that goes back to the provider that gave it.
 
 use crate::harness::gateway::Gateway;
-use crate::harness::http1::{Answer, request, request_of};
+use crate::harness::http1::{Answer, request};
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
-use crate::harness::soon;
 use crate::sdk::demo_with;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 
 fn hello(model: &str) -> Value {
     json!({"model": model, "max_tokens": 300, "messages": [{"role": "user", "content": "hello there"}]})
@@ -86,12 +84,10 @@ async fn claude_gets_the_clients_bytes() {
     let body = r#"{ "max_tokens":1e3 ,"model" : "r", "messages":[{"content":[{"text":"\u00fc\/ 1","type":"text"}],"role":"user"}],"x":{"b":1.50} }"#;
     let mut conn = gateway.connect().await;
     conn.send(&request("POST", "/v1/messages", &[], Some(body.as_bytes()))).await.unwrap();
-    let mut stream = manual.connection().await;
-    let sent = soon("the request", request_of(&mut stream)).await.unwrap();
-    assert_eq!(String::from_utf8(sent).unwrap(), body.replace("\"r\"", "\"claude-1\""));
+    let mut exchange = manual.accept().await;
+    assert_eq!(exchange.text, body.replace("\"r\"", "\"claude-1\""));
     let answer = r#"{ "type":"message","id":"msg_up","model" : "claude-1","role":"assistant","content":[{"type":"text","text":"\u00fc"},{"type":"new","x":1.0}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":2}}"#;
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
-    stream.write_all([head.as_bytes(), answer.as_bytes()].concat().as_slice()).await.unwrap();
+    exchange.json("200 OK", answer).await;
     assert_eq!(conn.answer().await.unwrap().text(), answer.replace("\"claude-1\"", "\"r\""));
     let line = gateway.output.line("\"endpoint\":\"messages\"").await;
     assert!(line.contains("\"tokens_in\":3,\"tokens_out\":2") && line.contains("\"upstream_id\":\"msg_up\""), "{line}");

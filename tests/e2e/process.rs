@@ -15,9 +15,7 @@ async fn an_idle_process_ends_when_told_and_a_busy_one_when_interrupted() {
     assert_eq!(idle.exit().await.code(), Some(0));
     let mut busy = Gateway::start(&manual.config("", "")).await;
     let mut conn = busy.open(&streamed("hand")).await;
-    let mut exchange = manual.accept().await;
-    exchange.begin().await;
-    exchange.say("one").await;
+    let exchange = manual.say("one").await;
     assert_eq!(conn.head().await.unwrap().status, 200);
     busy.signal("INT").await;
     assert_eq!(busy.exit().await.code(), Some(0));

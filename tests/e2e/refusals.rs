@@ -8,9 +8,7 @@ use crate::harness::manual::{Exchange, Manual};
 use serde_json::{Value, json};
 
 async fn refuse(mut exchange: Exchange, body: &Value) {
-    let body = body.to_string();
-    let head = format!("HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-    exchange.write(format!("{head}{body}").as_bytes()).await;
+    exchange.json("400 Bad Request", &body.to_string()).await;
 }
 
 async fn answer(exchange: &mut Exchange) {

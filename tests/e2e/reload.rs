@@ -28,8 +28,7 @@ async fn a_written_file_a_replaced_file_and_a_switched_link() {
     let gateway = Setup::new(&config(&sim, "one")).linked().start().await;
     only_route(&gateway, "one").await;
     // In place, with a signal.
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, "two"))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&config(&sim, "two")).await;
     only_route(&gateway, "two").await;
     // As a ConfigMap does it: a new directory, and the link to it renamed over the old one. Nobody sends a signal.
     std::fs::create_dir(gateway.dir.join("v2")).unwrap();
@@ -49,9 +48,7 @@ async fn a_written_file_a_replaced_file_and_a_switched_link() {
 async fn a_bad_file_changes_nothing_and_shows() {
     let sim = Sim::start().await;
     let gateway = Gateway::start(&config(&sim, "one")).await;
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, "two").replace("model:", "modle:").replace("kind: vllm", "kind: vlm")))
-        .unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&config(&sim, "two").replace("model:", "modle:").replace("kind: vllm", "kind: vlm")).await;
     let status = until("the rejection in /status", async || {
         let status = gateway.page("/status").await.json();
         (status["reloads"]["rejected"].as_u64() > Some(0)).then_some(status)
@@ -66,8 +63,7 @@ async fn a_bad_file_changes_nothing_and_shows() {
     std::fs::remove_file(&gateway.path).unwrap();
     gateway.signal("HUP").await;
     only_route(&gateway, "one").await;
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, "three"))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&config(&sim, "three")).await;
     only_route(&gateway, "three").await;
     assert_eq!(gateway.page("/status").await.json()["reloads"]["problems"].as_array().unwrap().len(), 0);
     assert_eq!(gateway.metric("tidegate_config_rejected").await, 0.0);
@@ -78,23 +74,17 @@ async fn a_bad_file_changes_nothing_and_shows() {
 async fn a_stream_in_flight_ends_as_it_began() {
     let (sim, manual) = (Sim::start().await, Manual::start().await);
     let gateway = Gateway::start(&manual.config("", "")).await;
-    let mut conn = gateway.open(&streamed("hand")).await;
-    let mut exchange = manual.accept().await;
-    exchange.begin().await;
-    exchange.say("before").await;
-    assert_eq!(conn.head().await.unwrap().status, 200);
-    let mut events = Events::h1(conn);
+    let conn = gateway.open(&streamed("hand")).await;
+    let mut exchange = manual.say("before").await;
+    let mut events = Events::of(conn).await;
     let mut story = Story::default();
     story.take(&events.next().await.unwrap());
-    std::fs::write(&gateway.path, gateway.text(&config(&sim, "new"))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&config(&sim, "new")).await;
     only_route(&gateway, "new").await;
     assert_eq!(gateway.chat(&chat("hand")).await.status(), 404);
     exchange.say(" and after").await;
     exchange.end().await;
-    while let Some(event) = events.next().await {
-        story.take(&event);
-    }
+    events.rest(&mut story).await;
     assert_eq!((story.content.as_str(), story.done, events.broken), ("before and after", true, false));
 }
 
@@ -116,12 +106,8 @@ async fn requests_during_reloads_are_served_by_one_of_the_two() {
     };
     let reloading = async {
         for n in 1..=5 {
-            std::fs::write(&gateway.path, gateway.text(&text(&format!("a{n}")))).unwrap();
-            gateway.signal("HUP").await;
-            until("the reload", async || {
-                (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await >= f64::from(n)).then_some(())
-            })
-            .await;
+            gateway.reload(&text(&format!("a{n}"))).await;
+            gateway.reloaded(n).await;
         }
     };
     tokio::join!(crate::harness::soon("the last configuration", asking), reloading);
@@ -154,8 +140,7 @@ async fn limits_survive_and_a_new_key_file_is_used() {
     assert_eq!(gateway.chat(&chat("few")).await.status(), 200);
     assert_eq!(gateway.chat(&chat("few")).await.status(), 200);
     assert_eq!(gateway.chat(&chat("few")).await.status(), 429);
-    std::fs::write(&gateway.path, gateway.text(&text("after"))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&text("after")).await;
     until("the reload", async || (gateway.chat(&chat("after")).await.status() == 200).then_some(())).await;
     assert_eq!(gateway.chat(&chat("few")).await.status(), 429, "a reload is no way around a limit");
     assert!(!gateway.output.text().contains("sk-"), "a key in the log");
@@ -174,8 +159,7 @@ async fn a_warning_is_logged_once_and_shown_while_it_holds() {
         ("three", config(&sim, "three"), 1, 0),
         ("four", odd("four", "100ms"), 2, 1),
     ] {
-        std::fs::write(&gateway.path, gateway.text(&text)).unwrap();
-        gateway.signal("HUP").await;
+        gateway.reload(&text).await;
         only_route(&gateway, route).await;
         let status = gateway.page("/status").await.json();
         assert_eq!(status["reloads"]["warnings"].as_array().unwrap().len(), shown, "{route}");

@@ -1,14 +1,13 @@
 //! OpenAI's Responses API in front: its stream and its errors, fail-over between targets of both kinds, heartbeats, stored
 //! things, and the state that goes back to the provider that gave it.
 
+use crate::harness::config;
 use crate::harness::gateway::Gateway;
-use crate::harness::http1::{Answer, request, request_of};
+use crate::harness::http1::{Answer, request};
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
-use crate::harness::{config, soon};
 use crate::sdk::demo_with;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 
 fn hello(model: &str) -> Value {
     json!({"model": model, "input": "hello there"})
@@ -97,12 +96,10 @@ async fn a_provider_that_has_the_api_gets_the_clients_bytes_and_the_client_the_p
     let body = r#"{ "input":[{"content":"\u00fc\/ 1","role":"user"},{"type":"item_reference","id":"msg_1"}] ,"model" : "r", "tools":[{"type":"web_search"}],"x":{"b":1.50} }"#;
     let mut conn = gateway.connect().await;
     conn.send(&request("POST", "/v1/responses", &[], Some(body.as_bytes()))).await.unwrap();
-    let mut stream = manual.connection().await;
-    let sent = soon("the request", request_of(&mut stream)).await.unwrap();
-    assert_eq!(String::from_utf8(sent).unwrap(), body.replace("\"r\"", "\"gpt-1\""));
+    let mut exchange = manual.accept().await;
+    assert_eq!(exchange.text, body.replace("\"r\"", "\"gpt-1\""));
     let answer = r#"{ "object":"response","id":"resp_up","model" : "gpt-1","status":"completed","output":[{"type":"web_search_call","id":"ws_1","status":"completed"},{"type":"message","role":"assistant","id":"msg_2","content":[{"type":"output_text","text":"\u00fc","annotations":[]}]}],"usage":{"input_tokens":3,"output_tokens":2,"total_tokens":5} }"#;
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
-    stream.write_all([head.as_bytes(), answer.as_bytes()].concat().as_slice()).await.unwrap();
+    exchange.json("200 OK", answer).await;
     assert_eq!(conn.answer().await.unwrap().text(), answer.replace("\"gpt-1\"", "\"r\""));
     let line = gateway.output.line("\"endpoint\":\"responses\"").await;
     assert!(line.contains("\"tokens_in\":3,\"tokens_out\":2") && line.contains("\"upstream_id\":\"resp_up\""), "{line}");

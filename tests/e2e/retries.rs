@@ -3,7 +3,6 @@
 use crate::harness::chat;
 use crate::harness::gateway::Gateway;
 use crate::harness::sim::Sim;
-use crate::harness::until;
 use std::fmt::Write as _;
 use tidegate::simulate::seen::sha256_hex;
 
@@ -51,7 +50,7 @@ async fn an_outage_is_not_multiplied_and_a_reload_keeps_what_was_spent() {
     assert!((50..80).contains(&asked), "{asked} requests for 40");
     assert!(refused(&gateway, "alone").await >= 1.0);
     gateway.signal("HUP").await;
-    until("the reload", async || (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await > 0.0).then_some(())).await;
+    gateway.reloaded(1).await;
     let before = refused(&gateway, "alone").await;
     ask(3).await;
     assert!(refused(&gateway, "alone").await > before, "the spent budget is remembered");

@@ -274,15 +274,13 @@ async fn a_reload_fetches_no_token_again() {
         until("the reload", async || (gateway.chat(&chat(&format!("r{generation}"))).await.status() == 200).then_some(())).await;
     };
     for generation in 1..=5 {
-        std::fs::write(&gateway.path, gateway.text(&text(generation))).unwrap();
-        gateway.signal("HUP").await;
+        gateway.reload(&text(generation)).await;
         reloaded(generation).await;
     }
     assert_eq!((google.count(), sts.count()), (1, 1), "one exchange for each source, whatever is reloaded");
     // Another account in the file: its token is another one, and nobody else's.
     std::fs::write(&file, account("two")).unwrap();
-    std::fs::write(&gateway.path, gateway.text(&text(6))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&text(6)).await;
     reloaded(6).await;
     assert_eq!((google.count(), sts.count()), (2, 1));
 }
@@ -300,13 +298,9 @@ async fn a_header_from_a_file_and_the_query_of_the_base_url_are_sent_and_a_chang
     ))
     .await;
     for secret in ["first-header-secret", "second-header-secret"] {
-        let generation = gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await;
         if secret.starts_with("second") {
             std::fs::write(&file, secret).unwrap();
-            until("the reload", async || {
-                (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await > generation).then_some(())
-            })
-            .await;
+            gateway.reloaded(1).await;
         }
         let mut conn = gateway.open(&chat("r")).await;
         let mut stream = manual.connection().await;
@@ -337,8 +331,7 @@ async fn a_key_behind_a_forgotten_space_is_not_printed() {
         assert!(told.contains("a space is missing after `api_key:`"), "{command}: {told}");
         no_secret_in(command, &told);
     }
-    std::fs::write(&gateway.path, gateway.text(&bad)).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&bad).await;
     gateway.output.line("a space is missing after").await;
     no_secret_in("the log", &gateway.output.text());
     no_secret_in("/status", &gateway.page("/status").await.text());

@@ -25,8 +25,7 @@ async fn alpn_decides_about_the_protocol() {
             conn.chat(&[], chat("r").to_string().as_bytes()).await;
             assert!(conn.answer().await.unwrap().content().contains("Hello"));
             conn.chat(&[], streamed("r").to_string().as_bytes()).await;
-            assert_eq!(conn.head().await.unwrap().status, 200);
-            Events::h1(conn).all().await
+            Events::of(conn).await.all().await
         };
         assert!(story.done && !story.broken, "{story:?}");
     }

@@ -45,15 +45,7 @@ async fn every_event_is_forwarded_before_the_next_one_is_there() {
     let gateway = gateway(&sim, &manual, "").await;
     for h2 in [false, true] {
         let request = streamed("hand");
-        let (mut exchange, mut events) = tokio::join!(
-            async {
-                let mut exchange = manual.accept().await;
-                exchange.begin().await;
-                exchange.say("0").await;
-                exchange
-            },
-            events(&gateway, h2, &request)
-        );
+        let (mut exchange, mut events) = tokio::join!(manual.say("0"), events(&gateway, h2, &request));
         assert_eq!((&exchange.body["model"], &exchange.body["stream"]), (&Value::from("m"), &Value::from(true)));
         let mut story = Story::default();
         while story.content != "0" {
@@ -68,9 +60,7 @@ async fn every_event_is_forwarded_before_the_next_one_is_there() {
             assert_eq!(story.content, before + &word, "{story:?}");
         }
         exchange.end().await;
-        while let Some(event) = events.next().await {
-            story.take(&event);
-        }
+        events.rest(&mut story).await;
         assert!(story.done && !events.broken && story.finish == ["stop"], "{story:?}");
     }
 }
@@ -124,15 +114,7 @@ async fn a_break_is_told_and_never_papered_over() {
         }
         // Silence in the middle is a break as well.
         let request = streamed("impatient");
-        let (exchange, told) = tokio::join!(
-            async {
-                let mut exchange = manual.accept().await;
-                exchange.begin().await;
-                exchange.say("one").await;
-                exchange
-            },
-            story(&gateway, h2, &request)
-        );
+        let (exchange, told) = tokio::join!(manual.say("one"), story(&gateway, h2, &request));
         assert_eq!((told.content.as_str(), told.done, told.broken), ("one", false, false), "{told:?}");
         assert_eq!(told.error.unwrap()["code"], 504);
         exchange.hung_up().await;
@@ -144,9 +126,7 @@ async fn an_answer_ends_with_its_last_event_even_if_its_body_does_not() {
     let (sim, manual) = (Sim::start().await, Manual::start().await);
     let gateway = gateway(&sim, &manual, "").await;
     let answered = async || {
-        let mut exchange = manual.accept().await;
-        exchange.begin().await;
-        exchange.say("one").await;
+        let mut exchange = manual.say("one").await;
         exchange.done().await;
         exchange
     };

@@ -4,7 +4,7 @@ use crate::harness::gateway::{Gateway, Setup, free_port};
 use crate::harness::http1::Answer;
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
-use crate::harness::{chat, config, until};
+use crate::harness::{chat, config};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_alone_shows_as_ejected_and_is_asked_all_the_same() {
@@ -77,7 +77,7 @@ async fn failures_of_one_model_of_a_pattern_eject_that_model_only() {
     assert!(first_target(&gateway).await["models"]["listed"][0]["ejected_for_ms"].as_u64().unwrap() > 60_000);
     // As before, a reload keeps what is known.
     gateway.signal("HUP").await;
-    until("the reload", async || (gateway.metric("tidegate_config_reloads_total{result=\"applied\"}").await > 0.0).then_some(())).await;
+    gateway.reloaded(1).await;
     assert_eq!(by(&gateway.chat(&chat("x/bad+status=500")).await), (200, "good", "1"));
 }
 

@@ -93,9 +93,8 @@ async fn every_request_is_a_span_and_every_attempt_one_below_it() {
 
     let whole = ask(&gateway, "good", &[], &chat("s/whole")).await;
     assert_eq!(whole.status(), 200);
-    let mut conn = gateway.open_as(&[("authorization", "Bearer tg-good")], &streamed("s/stream")).await;
-    assert_eq!(conn.head().await.unwrap().status, 200);
-    let story = Events::h1(conn).all().await;
+    let conn = gateway.open_as(&[("authorization", "Bearer tg-good")], &streamed("s/stream")).await;
+    let story = Events::of(conn).await.all().await;
     assert_eq!(ask(&gateway, "good", &[], &chat("s/again+once+status=503")).await.status(), 200);
     assert_eq!(ask(&gateway, "good", &[], &chat("s/down+status=500")).await.status(), 502);
     let state = ("tracestate", "vendor=1");
@@ -110,9 +109,8 @@ async fn every_request_is_a_span_and_every_attempt_one_below_it() {
     let limited = ask(&gateway, "once", &[], &chat("s/limited")).await;
     assert_eq!(limited.status(), 429);
     assert_eq!(ask(&gateway, "wrong", &[], &chat("s/nobody")).await.status(), 401);
-    let mut conn = gateway.open_as(&[("authorization", "Bearer tg-good")], &streamed("s/left+chunks=1000+pace=20ms")).await;
-    assert_eq!(conn.head().await.unwrap().status, 200);
-    let mut events = Events::h1(conn);
+    let conn = gateway.open_as(&[("authorization", "Bearer tg-good")], &streamed("s/left+chunks=1000+pace=20ms")).await;
+    let mut events = Events::of(conn).await;
     events.next().await.unwrap();
     drop(events);
     gateway.output.line("\"ended_by\":\"client\"").await;
@@ -328,8 +326,7 @@ async fn a_reload_begins_ends_and_moves_tracing() {
     let mut generation = 1;
     let mut reload = async |gateway: &Gateway, tracing: &str| {
         generation += 1;
-        std::fs::write(&gateway.path, gateway.text(&config(&sim, tracing))).unwrap();
-        gateway.signal("HUP").await;
+        gateway.reload(&config(&sim, tracing)).await;
         gateway.output.line(&format!("configuration {generation} is in force")).await;
     };
     assert_eq!(ask(&gateway, "good", &[], &chat("s/before")).await.status(), 200);

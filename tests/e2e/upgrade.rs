@@ -20,9 +20,7 @@ async fn an_upgrade_loses_no_request_and_no_stream() {
     let manual = Manual::start().await;
     let mut old = Gateway::start(&manual.config("", "")).await;
     let mut conn = old.open(&streamed("hand")).await;
-    let mut exchange = manual.accept().await;
-    exchange.begin().await;
-    exchange.say("one").await;
+    let mut exchange = manual.say("one").await;
     assert_eq!(conn.head().await.unwrap().status, 200);
     let (listen, admin, stop) = (old.listen, old.admin, Arc::new(AtomicBool::new(false)));
     let stopped = stop.clone();
@@ -110,8 +108,7 @@ async fn an_upgrade_without_a_successor_that_serves_changes_nothing() {
 
     // A good one, on the connection of the client that has been there since.
     assert_eq!(kept.get("/v1/models", &[]).await.status(), 200);
-    std::fs::write(&gateway.path, gateway.text(&config("60s"))).unwrap();
-    gateway.signal("HUP").await;
+    gateway.reload(&config("60s")).await;
     gateway.output.line("configuration 2 is in force").await;
     gateway.signal("QUIT").await;
     let (child, output) = gateway.successor();

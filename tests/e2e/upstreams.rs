@@ -4,7 +4,7 @@ use crate::edges::simulated;
 use crate::harness::gateway::Gateway;
 use crate::harness::http1::Conn;
 use crate::harness::http2::H2;
-use crate::harness::manual::{Exchange, Manual};
+use crate::harness::manual::{Exchange, Manual, whole};
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
 use crate::harness::{COMPLETION, chat, config, soon, streamed, until};
@@ -18,10 +18,6 @@ use tokio::net::TcpListener;
 /// A gateway before an upstream that is played by hand.
 async fn by_hand(manual: &Manual, retry: &str) -> Gateway {
     Gateway::start(&manual.config("", &format!("retry: {{ {retry} }}"))).await
-}
-
-fn whole() -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{COMPLETION}", COMPLETION.len())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +65,7 @@ async fn a_refusal_blames_the_clients_own_field_and_says_when_to_come_back() {
 async fn what_a_provider_may_send_besides_its_answer() {
     let manual = Manual::start().await;
     let gateway = by_hand(&manual, "attempts: 1").await;
-    let whole = whole();
+    let whole = whole("200 OK", COMPLETION);
     let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
     let chunked = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: x\r\n\r\n{:x}\r\n{COMPLETION}\r\n0\r\nx: 1\r\n\r\n",
@@ -93,7 +89,7 @@ async fn what_a_provider_may_send_besides_its_answer() {
 async fn served(gateway: &Gateway, manual: &Manual) -> (Conn, Exchange) {
     let mut conn = gateway.open(&chat("hand")).await;
     let mut exchange = manual.accept().await;
-    exchange.write(whole().as_bytes()).await;
+    exchange.json("200 OK", COMPLETION).await;
     assert_eq!(conn.answer().await.unwrap().status(), 200);
     (conn, exchange)
 }
@@ -110,7 +106,7 @@ async fn a_request_that_breaks_its_connections_is_not_asked_for_ever() {
     let mut breaking = Vec::new();
     let mut conns = Vec::new();
     for (mut conn, mut exchange) in clients {
-        exchange.write(whole().as_bytes()).await;
+        exchange.json("200 OK", COMPLETION).await;
         assert_eq!(conn.answer().await.unwrap().status(), 200);
         breaking.push(tokio::spawn(exchange.reset_after_the_head()));
         conns.push(conn);
@@ -134,7 +130,7 @@ async fn a_pooled_connection_that_closes_under_a_body_is_no_attempt() {
     let body = request.to_string();
     let ((), mut exchange, ()) = tokio::join!(exchange.reset_after_the_head(), manual.accept(), conn.chat(&[], body.as_bytes()));
     assert_eq!(exchange.body["messages"], request["messages"]);
-    exchange.write(whole().as_bytes()).await;
+    exchange.json("200 OK", COMPLETION).await;
     assert_eq!(conn.answer().await.unwrap().status(), 200);
 }
 
@@ -248,15 +244,14 @@ async fn an_answer_that_is_compressed_unasked_is_decoded_or_named() {
         );
     }
     events += "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-    let mut conn = gateway.open(&streamed("hand")).await;
+    let conn = gateway.open(&streamed("hand")).await;
     let mut exchange = manual.accept().await;
     exchange.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\ncontent-encoding: gzip\r\n\r\n").await;
     for piece in gzip(&events).chunks(9) {
         exchange.write(piece).await;
     }
     drop(exchange);
-    assert_eq!(conn.head().await.unwrap().status, 200);
-    let story = Events::h1(conn).all().await;
+    let story = Events::of(conn).await.all().await;
     assert!(story.done && story.content == "one two", "{story:?}");
 }
 
@@ -303,8 +298,7 @@ async fn an_upload_that_an_http2_provider_does_not_read_ends_with_its_deadline()
         let answer = gateway.chat_as(&[header], &request).await;
         assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "1"), "{route}: {}", answer.text());
         assert!(answer.error().contains(said), "{route}: {}", answer.text());
-        let series = format!("tidegate_in_flight_requests{{route=\"{route}\"}}");
-        until("the request's end", async || (gateway.metric(&series).await == 0.0).then_some(())).await;
+        gateway.at_rest(route).await;
         soon("the stream's end", ends.recv()).await.unwrap();
     }
 }

@@ -321,6 +321,24 @@ impl Gateway {
         self.head.clone() + config
     }
 
+    /// Replaces the configuration's file and sends the signal.
+    pub async fn reload(&self, config: &str) {
+        std::fs::write(&self.path, self.text(config)).unwrap();
+        self.signal("HUP").await;
+    }
+
+    /// Awaits that so many reloads have been applied.
+    pub async fn reloaded(&self, count: usize) {
+        let series = "tidegate_config_reloads_total{result=\"applied\"}";
+        until("the reload", async || (self.metric(series).await >= count as f64).then_some(())).await;
+    }
+
+    /// Awaits the end of a route's requests.
+    pub async fn at_rest(&self, route: &str) {
+        let series = format!("tidegate_in_flight_requests{{route=\"{route}\"}}");
+        until("the end of the requests", async || (self.metric(&series).await == 0.0).then_some(())).await;
+    }
+
     /// Sends a signal by its name.
     pub async fn signal(&self, name: &str) {
         let pid = self.pid().to_string();

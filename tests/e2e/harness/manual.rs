@@ -15,6 +15,13 @@ pub struct Exchange {
     stream: TcpStream,
     /// The request's body.
     pub body: Value,
+    /// The same as it came.
+    pub text: String,
+}
+
+/// A whole answer with JSON.
+pub fn whole(status: &str, json: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}", json.len())
 }
 
 impl Manual {
@@ -45,9 +52,17 @@ impl Manual {
 
     /// The next request.
     pub async fn accept(&self) -> Exchange {
-        let mut stream = self.connection().await;
-        let body = soon("the request's body", request_of(&mut stream)).await.unwrap();
-        Exchange { stream, body: serde_json::from_slice(&body).unwrap() }
+        let mut exchange = Exchange { stream: self.connection().await, body: Value::Null, text: String::new() };
+        exchange.again().await;
+        exchange
+    }
+
+    /// The next request, answered with the begin of a stream.
+    pub async fn say(&self, text: &str) -> Exchange {
+        let mut exchange = self.accept().await;
+        exchange.begin().await;
+        exchange.say(text).await;
+        exchange
     }
 }
 
@@ -69,6 +84,11 @@ impl Exchange {
         self.event(&chunk(delta, Value::Null).to_string()).await;
     }
 
+    /// Sends a whole answer with JSON.
+    pub async fn json(&mut self, status: &str, json: &str) {
+        self.write(whole(status, json).as_bytes()).await;
+    }
+
     /// Ends the answer well.
     pub async fn end(&mut self) {
         self.done().await;
@@ -88,8 +108,9 @@ impl Exchange {
 
     /// Awaits the next request on the same connection.
     pub async fn again(&mut self) {
-        let body = soon("another request on the connection", request_of(&mut self.stream)).await.unwrap();
-        self.body = serde_json::from_slice(&body).unwrap();
+        let body = soon("a request on the connection", request_of(&mut self.stream)).await.unwrap();
+        self.text = String::from_utf8(body).unwrap();
+        self.body = serde_json::from_str(&self.text).unwrap();
     }
 
     /// Takes the head of the next request on the same connection, and resets the connection before its body is read.

@@ -38,6 +38,12 @@ impl Events {
         }
     }
 
+    /// The rest of a connection whose answer is yet to come, and good.
+    pub async fn of(mut conn: Conn) -> Self {
+        assert_eq!(conn.head().await.unwrap().status, 200);
+        Self::h1(conn)
+    }
+
     /// The body of an HTTP/2 answer.
     pub fn h2(body: Incoming) -> Self {
         Self { source: Source::H2(body), buffer: Vec::new(), ready: VecDeque::new(), comments: 0, broken: false, writer: None }
@@ -111,11 +117,16 @@ impl Events {
     /// Everything to the end.
     pub async fn all(mut self) -> Story {
         let mut story = Story::default();
+        self.rest(&mut story).await;
+        story
+    }
+
+    /// Everything from here to the end.
+    pub async fn rest(&mut self, story: &mut Story) {
         while let Some(event) = self.next().await {
             story.take(&event);
         }
         story.broken = self.broken;
-        story
     }
 }
 
