@@ -5,7 +5,8 @@ use crate::harness::gateway::Gateway;
 use crate::harness::http1::{Answer, request};
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
-use crate::sdk::demo_with;
+use crate::responses::with_fallbacks;
+use crate::sdk::{DIALECTS, demo_with};
 use serde_json::{Value, json};
 
 fn hello(model: &str) -> Value {
@@ -42,20 +43,7 @@ fn error(answer: &Answer) -> (u16, String, String) {
 async fn every_provider_answers_whole_and_streamed_in_anthropics_form() {
     let sim = Sim::start().await;
     let gateway = demo_with(&sim, "").await;
-    for route in [
-        "anthropic",
-        "bedrock",
-        "claude-on-vertex",
-        "openai",
-        "vertex",
-        "google_ai_studio",
-        "mistral",
-        "deepseek",
-        "sagemaker",
-        "sagemaker-tgi",
-        "xai",
-        "vllm",
-    ] {
+    for route in DIALECTS {
         let whole = gateway.post("/v1/messages?beta=true", DEMO, &hello(route)).await;
         let json = whole.json();
         assert_eq!((whole.status(), &json["type"], &json["model"]), (200, &json!("message"), &json!(route)), "{json}");
@@ -190,19 +178,7 @@ async fn a_conversation_moves_between_targets_and_state_goes_back_only_to_its_ma
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spliced_target_is_replaced_by_a_translated_one_and_the_other_way_round() {
     let sim = Sim::start().await;
-    let address = sim.address();
-    let provider = |kind: &str, path: &str, key: &str| format!("{{ kind: {kind}, base_url: \"http://{address}{path}\", api_key: {key} }}");
-    let (claude, gpt) = (provider("anthropic", "/anthropic", "sk-ant-x"), provider("openai", "/openai/v1", "sk-x"));
-    let target = |provider: &str, model: &str| format!("{{ provider: {provider}, model: \"{model}\" }}");
-    let config = format!(
-        "auth: none\nproviders: {{ claude: {claude}, gpt: {gpt} }}\nroutes:\n  \
-         a: {{ targets: [ {} ], fallback: [ {} ] }}\n  b: {{ targets: [ {} ], fallback: [ {} ] }}\n",
-        target("claude", "claude-sonnet-4-5+status=529"),
-        target("gpt", "gpt-4o"),
-        target("gpt", "gpt-4o+status=503"),
-        target("claude", "claude-sonnet-4-5"),
-    );
-    let gateway = Gateway::start(&config).await;
+    let gateway = with_fallbacks(&sim).await;
     for (route, provider) in [("a", "gpt"), ("b", "claude")] {
         for body in [hello(route), streamed(route)] {
             let answer = gateway.post("/v1/messages", &[], &body).await;

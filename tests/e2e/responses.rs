@@ -6,7 +6,7 @@ use crate::harness::gateway::Gateway;
 use crate::harness::http1::{Answer, request};
 use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
-use crate::sdk::demo_with;
+use crate::sdk::{DIALECTS, demo_with};
 use serde_json::{Value, json};
 
 fn hello(model: &str) -> Value {
@@ -51,20 +51,7 @@ fn said(response: &Value) -> String {
 async fn every_provider_answers_whole_and_streamed() {
     let sim = Sim::start().await;
     let gateway = demo_with(&sim, "").await;
-    for route in [
-        "openai",
-        "anthropic",
-        "bedrock",
-        "claude-on-vertex",
-        "vertex",
-        "google_ai_studio",
-        "mistral",
-        "deepseek",
-        "sagemaker",
-        "sagemaker-tgi",
-        "xai",
-        "vllm",
-    ] {
+    for route in DIALECTS {
         let whole = send(&gateway, DEMO, &hello(route)).await;
         let json = whole.json();
         assert_eq!((whole.status(), &json["object"], &json["model"]), (200, &json!("response"), &json!(route)), "{json}");
@@ -176,27 +163,29 @@ async fn a_silent_translated_stream_begins_early_and_a_break_is_told_under_the_n
     assert!(text.ends_with("data: [DONE]\n\n"));
 }
 
+/// Routes whose first target fails, at once or late: `a` and `late` fall back from Claude to OpenAI, `b` and `early` the other way.
+pub async fn with_fallbacks(sim: &Sim) -> Gateway {
+    let (claude, gpt) = ("provider: claude, model: claude-sonnet-4-5", "provider: gpt, model: gpt-4o");
+    let mut config = format!(
+        "auth: none\nserver: {{ keep_alive: 100ms }}\nproviders:\n  claude: {{ kind: anthropic, base_url: \"http://{0}/anthropic\", \
+         api_key: sk-ant-x }}\n  gpt: {{ kind: openai, base_url: \"http://{0}/openai/v1\", api_key: sk-x }}\nroutes:\n",
+        sim.address()
+    );
+    for (route, target, script, fallback) in [
+        ("a", claude, "+status=529", gpt),
+        ("b", gpt, "+status=503", claude),
+        ("late", claude, "+status=529+delay=400ms", gpt),
+        ("early", gpt, "+status=503+delay=400ms", claude),
+    ] {
+        config += &format!("  {route}: {{ targets: [ {{ {target}{script} }} ], fallback: [ {{ {fallback} }} ] }}\n");
+    }
+    Gateway::start(&config).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spliced_target_is_replaced_by_a_translated_one_and_the_other_way_round() {
     let sim = Sim::start().await;
-    let address = sim.address();
-    let provider = |kind: &str, path: &str, key: &str| format!("{{ kind: {kind}, base_url: \"http://{address}{path}\", api_key: {key} }}");
-    let (claude, gpt) = (provider("anthropic", "/anthropic", "sk-ant-x"), provider("openai", "/openai/v1", "sk-x"));
-    let target = |provider: &str, model: &str| format!("{{ provider: {provider}, model: \"{model}\" }}");
-    let config = format!(
-        "auth: none\nserver: {{ keep_alive: 100ms }}\nproviders: {{ claude: {claude}, gpt: {gpt} }}\nroutes:\n  \
-         a: {{ targets: [ {} ], fallback: [ {} ] }}\n  b: {{ targets: [ {} ], fallback: [ {} ] }}\n  \
-         late: {{ targets: [ {} ], fallback: [ {} ] }}\n  early: {{ targets: [ {} ], fallback: [ {} ] }}\n",
-        target("claude", "claude-sonnet-4-5+status=529"),
-        target("gpt", "gpt-4o"),
-        target("gpt", "gpt-4o+status=503"),
-        target("claude", "claude-sonnet-4-5"),
-        target("claude", "claude-sonnet-4-5+status=529+delay=400ms"),
-        target("gpt", "gpt-4o"),
-        target("gpt", "gpt-4o+status=503+delay=400ms"),
-        target("claude", "claude-sonnet-4-5"),
-    );
-    let gateway = Gateway::start(&config).await;
+    let gateway = with_fallbacks(&sim).await;
     for (route, provider) in [("a", "gpt"), ("b", "claude")] {
         for body in [hello(route), streamed(route)] {
             let answer = send(&gateway, &[], &body).await;

@@ -16,6 +16,22 @@ const NODE: &str = "openai@6";
 const ANTHROPIC_PYTHON: &str = "anthropic>=0.70";
 const ANTHROPIC_NODE: &str = "@anthropic-ai/sdk@>=0.60";
 
+/// Routes of the demo, with every dialect among them.
+pub const DIALECTS: [&str; 12] = [
+    "anthropic",
+    "bedrock",
+    "claude-on-vertex",
+    "openai",
+    "vertex",
+    "google_ai_studio",
+    "mistral",
+    "deepseek",
+    "sagemaker",
+    "sagemaker-tgi",
+    "xai",
+    "vllm",
+];
+
 /// The demo configuration on the test's own ports.
 async fn demo(sim: &Sim) -> Gateway {
     demo_with(sim, "").await
