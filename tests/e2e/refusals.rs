@@ -74,7 +74,7 @@ async fn a_hint_that_a_model_refuses_is_left_out_and_named() {
 
 /// What the provider gets for a request that it answers.
 async fn sent(gateway: &Gateway, manual: &Manual, path: &str, asked: &Value) -> Value {
-    let (told, body) = tokio::join!(gateway.post(path, asked), async {
+    let (told, body) = tokio::join!(gateway.post(path, &[], asked), async {
         let mut exchange = manual.accept().await;
         answer(&mut exchange).await;
         exchange.body
@@ -85,7 +85,7 @@ async fn sent(gateway: &Gateway, manual: &Manual, path: &str, asked: &Value) -> 
 
 /// Asks twice for the same, which the provider refuses the first time in these words; what it gets each time.
 async fn taught(gateway: &Gateway, manual: &Manual, path: &str, asked: &Value, words: &str) -> (Answer, [Value; 3]) {
-    let (told, [first, second]) = tokio::join!(gateway.post(path, asked), async {
+    let (told, [first, second]) = tokio::join!(gateway.post(path, &[], asked), async {
         let first = manual.accept().await;
         let body = first.body.clone();
         refuse(first, &json!({"error": {"message": words}})).await;

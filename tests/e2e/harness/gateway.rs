@@ -285,13 +285,6 @@ impl Gateway {
         conn.answer().await.unwrap()
     }
 
-    /// A POST on a connection of its own.
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        let mut conn = self.connect().await;
-        conn.send(&request("POST", path, &[], Some(body.to_string().as_bytes()))).await.unwrap();
-        conn.answer().await.unwrap()
-    }
-
     /// A GET on the client side.
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         Conn::connect(self.listen).await.get(path, headers).await
