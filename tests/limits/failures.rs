@@ -1,6 +1,6 @@
 //! What holds while Redis is stopped, slow, flushed or replaced, and that everything comes back by itself.
 
-use crate::support::{Limits, Node, Redis, until_async};
+use crate::support::{Limits, Node, Redis, WHO, until_async};
 use std::time::Duration;
 use tidegate::limit::{LimitError, Used};
 use tokio::time::timeout;
@@ -42,6 +42,22 @@ async fn absent_at_the_start() {
     until_async("the shared count", async || {
         let (a, b) = (local.admit(1).await, allow.admit(1).await);
         matches!((a, b), (Err(LimitError::Exceeded(_)), Err(LimitError::Exceeded(_))))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_look_at_a_limit_holds_nothing_of_it() {
+    let redis = Redis::start();
+    let node = Node::new(&Limits::team("[ { concurrent: 2 } ]", &redis, "on_store_failure: deny, store_timeout: 2s"));
+    for _ in 0..5 {
+        assert!(node.store.peek(&WHO, true, node.now()).await.is_ok());
+    }
+    let () = redis.command(&["FLUSHALL"]);
+    let mut held = Vec::new();
+    until_async("the node's registration, which says what it holds", async || {
+        held.extend(node.admit(1).await.ok());
+        held.len() == 2
     })
     .await;
 }

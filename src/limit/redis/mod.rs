@@ -157,7 +157,7 @@ impl RedisLimiter {
             return Ok(());
         }
         let Ok(reply) = self.call("peek", &cells, cells.len(), &Estimate { tokens: 1, micro_usd: 0 }).await else { return Ok(()) };
-        self.read(&reply, 0, 0, &cells, &Estimate::default()).map(drop)
+        self.read(&reply, 0, 0, &cells, None).map(drop)
     }
 
     /// Charges one request to all limits of key, team and route, or to none; if admitted, also to those of `provider`,
@@ -187,9 +187,9 @@ impl RedisLimiter {
         }
         let reply = self.call("admit", &cells, first, &charge.estimate).await?;
         let (own, of_provider) = cells.split_at_checked(first).unwrap_or_default();
-        let mut permit = self.permit(charge, self.read(&reply, 0, 0, own, &charge.estimate)?);
+        let mut permit = self.permit(charge, self.read(&reply, 0, 0, own, Some(&charge.estimate))?);
         if let (Some(provider), false) = (provider, of_provider.is_empty()) {
-            permit.store_prefetched(provider, self.read(&reply, 1, first, of_provider, &charge.estimate));
+            permit.store_prefetched(provider, self.read(&reply, 1, first, of_provider, Some(&charge.estimate)));
         }
         Ok(permit)
     }
@@ -206,7 +206,7 @@ impl RedisLimiter {
         let decide = async move {
             let cells: Cells<'_> = this.of_provider(provider).collect();
             let reply = this.call("admit", &cells, cells.len(), &estimate).await?;
-            Ok(this.read(&reply, 0, 0, &cells, &estimate)?)
+            Ok(this.read(&reply, 0, 0, &cells, Some(&estimate))?)
         };
         let release = move |decision: Result<Admission, LimitError>| {
             if decision.is_ok() {
@@ -381,14 +381,14 @@ impl RedisLimiter {
         }
     }
 
-    /// Evaluates one group of the reply: records it if admitted, else returns the limit with the longest wait.
+    /// Evaluates one group of the reply: records what was `charged` if admitted, else returns the limit with the longest wait.
     fn read(
         &self,
         reply: &Reply,
         group: usize,
         skip: usize,
         cells: &[&Arc<Cell>],
-        estimate: &Estimate,
+        charged: Option<&Estimate>,
     ) -> Result<Admission, LimitExceeded> {
         let groups = reply.numbers.get(2 + skip * NUMBERS..).unwrap_or_default();
         let all: SmallVec<[_; 8]> = cells
@@ -403,6 +403,7 @@ impl RedisLimiter {
         }
         if reply.numbers.get(group) == Some(&1) {
             let ends = self.lease.map(|lease| reply.sent + lease);
+            let Some(estimate) = charged else { return Ok(admission) };
             for (cell, rule, parsed) in &all {
                 let reserved = if rule.dimension == Dimension::Requests { 0 } else { cost(rule, estimate) };
                 if cell.record_admission(reply.epoch, reserved, parsed.leased, ends, parsed.status) {
