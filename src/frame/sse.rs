@@ -171,7 +171,8 @@ impl SseFramer {
                 // the data buffer", of which the last one is removed before the event is dispatched.
                 "data" => match &mut data {
                     None => data = Some(Cow::Borrowed(value)),
-                    Some(whole) if is_document(whole.as_bytes()) => {
+                    // Several lines are not looked at again: that would take quadratic time.
+                    Some(Cow::Borrowed(whole)) if is_document(whole.as_bytes()) => {
                         each(kind.take().filter(|kind| !kind.is_empty()), whole)?;
                         data = Some(Cow::Borrowed(value));
                     }
