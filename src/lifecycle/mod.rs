@@ -189,6 +189,12 @@ impl Lifecycle {
         self.rearm = self.heartbeat.is_some() || deadline.is_some();
     }
 
+    /// The deadline of all attempts together is the request's own from here on: no target is to blame for the time that an
+    /// earlier one took.
+    pub fn share_deadline(&mut self) {
+        self.deadline = self.deadline.map(|(at, _)| (at, Deadline::Request));
+    }
+
     /// A target has been picked.
     pub fn connect(&mut self) {
         if let State::Admitted(client) = self.state {

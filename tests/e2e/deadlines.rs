@@ -133,6 +133,27 @@ async fn the_routes_own_total_caps_the_clients_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_is_not_to_blame_for_the_time_that_an_earlier_one_took() {
+    let (first, second) = (Manual::start().await, Manual::start().await);
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ first: {}, second: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: first, model: m }} ], \
+         fallback: [ {{ provider: second, model: m }} ], ejection: {{ failures: 1 }}, timeouts: {{ total: 1s }} }} }}",
+        first.provider(),
+        second.provider()
+    ))
+    .await;
+    let mut conn = gateway.open_as(&[("x-request-timeout", "3600")], &chat("r")).await;
+    let mut failing = first.accept().await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    failing.close().await;
+    second.accept().await.hung_up().await;
+    let answer = conn.answer().await.unwrap();
+    assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (504, "2"), "{}", answer.text());
+    assert!(gateway.output.line("\"status\":504").await.contains("\"reason\":\"deadline\""));
+    assert_eq!(gateway.metric("tidegate_target_state{route=\"r\",target=\"second/m\"}").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_comes_too_slowly_ends_with_the_time() {
     let manual = Manual::start().await;
     let gateway = by_hand(&manual, "http: auto", "retry: { attempts: 1 }").await;
