@@ -291,9 +291,9 @@ fn next(path: &Path, watch: &Mutex<FileWatch<FileState>>, old: &Live) -> Result<
         Failed { problems: errors.map(ToString::to_string).collect(), retry: false }
     })?;
     let listeners = |s: &Snapshot| s.listen.iter().map(|l| (l.address.clone(), l.tls.is_some(), l.proxy_protocol)).collect::<Vec<_>>();
-    let fixed = |s: &Snapshot| (listeners(s), s.admin, s.server.threads);
+    let fixed = |s: &Snapshot| (listeners(s), s.admin, s.server.threads, s.server.upgrade_socket.clone());
     if fixed(&snapshot) != fixed(&old.snapshot) {
-        log::warn!("changes of listeners, the admin address and threads take effect after an upgrade or restart");
+        log::warn!("changes of listeners, the admin address, threads and the upgrade socket take effect after an upgrade or restart");
     }
     let live = Live::new(snapshot, Some(old)).map_err(|why| Failed { problems: vec![why], retry: true })?;
     Ok((live, warnings, key_problems))
