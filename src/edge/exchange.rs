@@ -6,7 +6,7 @@ use super::failure;
 use super::live::Live;
 use super::outage;
 use super::respond::{self, Common};
-use super::response_headers::{X_ADJUSTED, X_ATTEMPTS, X_DROPPED, X_MODEL, X_PROVIDER};
+use super::response_headers::X_ATTEMPTS;
 use super::shared::Shared;
 use crate::account::{EndedBy, Ledger, cache_savings, cost_with, settled};
 use crate::auth::Principal;
@@ -190,6 +190,10 @@ impl Exchange {
                     let response = self.heartbeat_response();
                     let mut shared = self.shared.lock();
                     shared.response = response;
+                    if self.ledger.attempts > 1 {
+                        self.deadline = self.deadline.map(|(at, _)| (at, Deadline::Request));
+                        shared.life.share_deadline();
+                    }
                     shared.life.connect();
                     return true;
                 }
@@ -565,19 +569,8 @@ impl Exchange {
         let Some(call) = call else { return };
         let attempts = self.ledger.attempts;
         headers.insert(X_ATTEMPTS, if attempts == 1 { HeaderValue::from_static("1") } else { HeaderValue::from(attempts) });
-        let Some(attempt) = &call.attempt else { return };
-        headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label.clone());
-        if let Some(model) = self.live.model_label(&attempt.target, &attempt.model) {
-            headers.insert(X_MODEL, model);
+        if let Some(attempt) = &call.attempt {
+            self.add_target(attempt, headers);
         }
-        let mut names = |header, names: String| {
-            if !names.is_empty()
-                && let Ok(names) = HeaderValue::try_from(names)
-            {
-                headers.insert(header, names);
-            }
-        };
-        names(X_DROPPED, attempt.outgoing.dropped.join(","));
-        names(X_ADJUSTED, attempt.outgoing.adjusted.join(","));
     }
 }

@@ -1,9 +1,10 @@
 //! The heads of responses, and the responses that the gateway writes itself.
 
+use super::call::Attempt;
 use super::exchange::Exchange;
 use super::response_headers::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, REQUEST_ID, RETRY_AFTER, RETRY_AFTER_MS, TRANSFER_ENCODING, WWW_AUTHENTICATE,
-    X_ACCEL_BUFFERING, X_ATTEMPTS, X_CLIENT_REQUEST_ID, X_MODEL, X_PROVIDER, X_REQUEST_ID, X_SHOULD_RETRY,
+    X_ACCEL_BUFFERING, X_ADJUSTED, X_ATTEMPTS, X_CLIENT_REQUEST_ID, X_DROPPED, X_MODEL, X_PROVIDER, X_REQUEST_ID, X_SHOULD_RETRY,
 };
 use super::timer::ConnectionTimer;
 use super::{cors, intake};
@@ -88,8 +89,8 @@ pub struct Opening {
     pub common: Common,
     /// The limits.
     pub limits: LimitHeaders,
-    /// Who answers, where there is no choice.
-    pub only: Option<Only>,
+    /// Who answers, and what that target takes otherwise, where there is no choice.
+    pub only: Option<HeaderMap>,
 }
 
 impl Opening {
@@ -104,19 +105,10 @@ impl Opening {
         self.limits.add_to(&mut headers);
         if let Some(only) = &self.only {
             headers.insert(X_ATTEMPTS, HeaderValue::from_static("1"));
-            headers.insert(X_PROVIDER, only.provider.clone());
-            only.model.iter().for_each(|model| drop(headers.insert(X_MODEL, model.clone())));
+            headers.extend(only.clone());
         }
         head(200, headers)
     }
-}
-
-/// The only target that a request will be sent to, and that only once.
-pub struct Only {
-    /// Its provider, for a header.
-    pub provider: HeaderValue,
-    /// The model there, where a header can have it.
-    pub model: Option<HeaderValue>,
 }
 
 /// The headers of a stream of events, which nothing on the way may hold back: `x-accel-buffering` is nginx's word for it.
@@ -178,11 +170,26 @@ impl Exchange {
         (headers, front.error(error, self.common.id))
     }
 
-    /// The target of a request that is sent once.
-    pub fn only_target(&self) -> Option<Only> {
+    /// Adds who an attempt asks, and what it leaves out or changes.
+    pub fn add_target(&self, attempt: &Attempt, headers: &mut HeaderMap) {
+        headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label.clone());
+        if let Some(model) = self.live.model_label(&attempt.target, &attempt.model) {
+            headers.insert(X_MODEL, model);
+        }
+        for (header, names) in [(X_DROPPED, &attempt.outgoing.dropped), (X_ADJUSTED, &attempt.outgoing.adjusted)] {
+            if !names.is_empty()
+                && let Ok(names) = HeaderValue::try_from(names.join(","))
+            {
+                headers.insert(header, names);
+            }
+        }
+    }
+
+    /// The same of a request that is sent to one target, and that only once.
+    pub fn only_target(&self) -> Option<HeaderMap> {
         let call = self.call.as_deref().filter(|call| call.route.retry.attempts == 1)?;
-        let attempt = call.attempt.as_ref()?;
-        let provider = self.live.upstream(&attempt.target).label.clone();
-        Some(Only { provider, model: self.live.model_label(&attempt.target, &attempt.model) })
+        let mut headers = HeaderMap::new();
+        self.add_target(call.attempt.as_ref()?, &mut headers);
+        Some(headers)
     }
 }

@@ -131,10 +131,13 @@ async fn a_silent_stream_gets_pings_and_a_break_is_an_error_event() {
     let manual = Manual::start().await;
     let gateway = Gateway::start(&manual.config("keep_alive: 100ms", "retry: { attempts: 1 }")).await;
     let mut conn = gateway.connect().await;
-    conn.send(&request("POST", "/v1/messages", &[], Some(streamed("hand").to_string().as_bytes()))).await.unwrap();
+    let mut body = streamed("hand");
+    body["top_k"] = 40.into();
+    conn.send(&request("POST", "/v1/messages", &[], Some(body.to_string().as_bytes()))).await.unwrap();
     let mut exchange = manual.accept().await;
     let head = conn.head().await.unwrap();
     assert_eq!((head.status, head.get("x-tidegate-provider")), (200, Some("manual")), "only this one can answer");
+    assert_eq!(head.get("x-tidegate-dropped-params"), Some("top_k"));
     exchange.begin().await;
     exchange.say("Half an").await;
     exchange.close().await;
