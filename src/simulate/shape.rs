@@ -36,9 +36,11 @@ pub(super) enum Shape {
     Closed(&'static [Member]),
     /// An object with these members and any others.
     Open(&'static [Member]),
-    /// An object whose `type` says which of these it is.
+    /// An object whose `type` says which of these it is, and which has these members beside it.
     Tagged(&'static [(&'static str, &'static [Member])]),
-    /// An object with exactly one of these members, which may also have those of the second list.
+    /// An object with exactly one of these members.
+    One(&'static [Member]),
+    /// The same, which may also have those of the second list.
     Union(&'static [Member], &'static [Member]),
     /// Whatever of these fits; the fault of the last is told.
     Either(&'static [&'static Shape]),
@@ -96,26 +98,17 @@ impl Shape {
             (Self::Map(shape), Value::Object(object)) => {
                 return object.iter().try_for_each(|(key, value)| shape.check(value, &below(at, key)));
             }
-            (Self::Closed(members), Value::Object(object)) => return closed(members, object, at),
+            (Self::Closed(members), Value::Object(object)) => return closed(members, None, object, at),
             (Self::Open(members), Value::Object(object)) => return known(members, object, at),
             (Self::Tagged(kinds), Value::Object(object)) => {
                 let kind = object.get("type").and_then(Value::as_str).unwrap_or_default();
                 return match kinds.iter().find(|(known, _)| *known == kind) {
-                    Some((_, members)) => closed(members, object, at),
+                    Some((_, members)) => closed(members, Some("type"), object, at),
                     None => Err((below(at, "type"), if kind.is_empty() { Why::Missing } else { Why::Wrong })),
                 };
             }
-            (Self::Union(branches, beside), Value::Object(object)) => {
-                let mut taken = branches.iter().filter(|(name, ..)| object.contains_key(*name));
-                return match (taken.next(), taken.next()) {
-                    (Some((name, _, shape)), None) => {
-                        let rest = object.iter().filter(|(key, _)| key != name).map(|(key, value)| (key.clone(), value.clone()));
-                        closed(beside, &rest.collect(), at)?;
-                        object.get(*name).map_or(Ok(()), |value| shape.check(value, &below(at, name)))
-                    }
-                    _ => Err((at.to_owned(), Why::Wrong)),
-                };
-            }
+            (Self::One(branches), Value::Object(object)) => return union(branches, &[], object, at),
+            (Self::Union(branches, beside), Value::Object(object)) => return union(branches, beside, object, at),
             (Self::Either(shapes), _) => {
                 let mut last = Ok(());
                 for shape in *shapes {
@@ -132,8 +125,16 @@ impl Shape {
     }
 }
 
-fn closed(members: &[Member], object: &Map<String, Value>, at: &str) -> Result<(), Fault> {
-    if let Some(unknown) = object.keys().find(|key| !members.iter().any(|(name, ..)| name == key)) {
+fn union(branches: &[Member], beside: &[Member], object: &Map<String, Value>, at: &str) -> Result<(), Fault> {
+    let mut taken = branches.iter().filter_map(|(name, _, shape)| Some((name, shape, object.get(*name)?)));
+    let (Some((name, shape, value)), None) = (taken.next(), taken.next()) else { return Err((at.to_owned(), Why::Wrong)) };
+    closed(beside, Some(name), object, at)?;
+    shape.check(value, &below(at, name))
+}
+
+/// Checks the members of an object that has no others but `one`, which is not looked at.
+fn closed(members: &[Member], one: Option<&str>, object: &Map<String, Value>, at: &str) -> Result<(), Fault> {
+    if let Some(unknown) = object.keys().find(|key| one != Some(key) && !members.iter().any(|(name, ..)| name == key)) {
         return Err((below(at, unknown), Why::Unknown));
     }
     known(members, object, at)
@@ -213,7 +214,7 @@ mod tests {
         static SHAPE: Shape = Shape::Closed(&[
             ("n", Need, &Shape::Whole(1, 3)),
             ("s", May, &Shape::Either(&[&Shape::Text, &Shape::Some(&Shape::Base64)])),
-            ("b", Null, &Shape::Tagged(&[("x", &[("type", Need, &Shape::Any), ("w", Need, &Shape::Word(&["a"]))])])),
+            ("b", Null, &Shape::Tagged(&[("x", &[("w", Need, &Shape::Word(&["a"]))])])),
             ("o", May, &Shape::Open(&[("k", Need, &Shape::Flag)])),
             ("u", May, &Shape::Union(&[("l", May, &Shape::Flag), ("r", May, &Shape::Name(2, "-"))], &[("m", May, &Shape::Any)])),
         ]);

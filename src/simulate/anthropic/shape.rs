@@ -38,13 +38,11 @@ static MESSAGE: Shape = Shape::Closed(&[
     ("content", Need, &Shape::Either(&[&Shape::Filled, &Shape::Some(&BLOCK)])),
 ]);
 
-static CACHE: Shape = Shape::Tagged(&[("ephemeral", &[("type", Need, &Shape::Any), ("ttl", May, &Shape::Word(&["5m", "1h"]))])]);
+static CACHE: Shape = Shape::Tagged(&[("ephemeral", &[("ttl", May, &Shape::Word(&["5m", "1h"]))])]);
 
-const TEXT_MEMBERS: &[Member] =
-    &[("type", Need, &Shape::Any), ("text", Need, &Shape::Filled), ("cache_control", Null, &CACHE), ("citations", Null, &Shape::Any)];
-const IMAGE_MEMBERS: &[Member] = &[("type", Need, &Shape::Any), ("source", Need, &IMAGE), ("cache_control", Null, &CACHE)];
+const TEXT_MEMBERS: &[Member] = &[("text", Need, &Shape::Filled), ("cache_control", Null, &CACHE), ("citations", Null, &Shape::Any)];
+const IMAGE_MEMBERS: &[Member] = &[("source", Need, &IMAGE), ("cache_control", Null, &CACHE)];
 const DOCUMENT_MEMBERS: &[Member] = &[
-    ("type", Need, &Shape::Any),
     ("source", Need, &DOCUMENT),
     ("cache_control", Null, &CACHE),
     ("citations", Null, &Shape::Closed(&[("enabled", May, &Shape::Flag)])),
@@ -61,7 +59,6 @@ static BLOCK: Shape = Shape::Tagged(&[
     (
         "tool_use",
         &[
-            ("type", Need, &Shape::Any),
             ("id", Need, &Shape::Name(usize::MAX, "_-")),
             ("name", Need, &Shape::Filled),
             ("input", Need, &Shape::Object),
@@ -71,51 +68,39 @@ static BLOCK: Shape = Shape::Tagged(&[
     (
         "tool_result",
         &[
-            ("type", Need, &Shape::Any),
             ("tool_use_id", Need, &Shape::Name(usize::MAX, "_-")),
             ("content", May, &Shape::Either(&[&Shape::Text, &Shape::List(&RESULT)])),
             ("is_error", May, &Shape::Flag),
             ("cache_control", Null, &CACHE),
         ],
     ),
-    ("thinking", &[("type", Need, &Shape::Any), ("thinking", Need, &Shape::Text), ("signature", Need, &Shape::Text)]),
-    ("redacted_thinking", &[("type", Need, &Shape::Any), ("data", Need, &Shape::Text)]),
+    ("thinking", &[("thinking", Need, &Shape::Text), ("signature", Need, &Shape::Text)]),
+    ("redacted_thinking", &[("data", Need, &Shape::Text)]),
 ]);
 
 static RESULT: Shape = Shape::Tagged(&[("text", TEXT_MEMBERS), ("image", IMAGE_MEMBERS), ("document", DOCUMENT_MEMBERS)]);
 
-const URL: &[Member] = &[("type", Need, &Shape::Any), ("url", Need, &Shape::Filled)];
+const URL: &[Member] = &[("url", Need, &Shape::Filled)];
 
 static IMAGE: Shape = Shape::Tagged(&[
     (
         "base64",
-        &[
-            ("type", Need, &Shape::Any),
-            ("media_type", Need, &Shape::Word(&["image/jpeg", "image/png", "image/gif", "image/webp"])),
-            ("data", Need, &Shape::Base64),
-        ],
+        &[("media_type", Need, &Shape::Word(&["image/jpeg", "image/png", "image/gif", "image/webp"])), ("data", Need, &Shape::Base64)],
     ),
     ("url", URL),
 ]);
 
 static DOCUMENT: Shape = Shape::Tagged(&[
-    ("base64", &[("type", Need, &Shape::Any), ("media_type", Need, &Shape::Word(&["application/pdf"])), ("data", Need, &Shape::Base64)]),
-    ("text", &[("type", Need, &Shape::Any), ("media_type", Need, &Shape::Word(&["text/plain"])), ("data", Need, &Shape::Text)]),
-    ("content", &[("type", Need, &Shape::Any), ("content", Need, &Shape::Any)]),
+    ("base64", &[("media_type", Need, &Shape::Word(&["application/pdf"])), ("data", Need, &Shape::Base64)]),
+    ("text", &[("media_type", Need, &Shape::Word(&["text/plain"])), ("data", Need, &Shape::Text)]),
+    ("content", &[("content", Need, &Shape::Any)]),
     ("url", URL),
 ]);
 
 static THINKING: Shape = Shape::Tagged(&[
-    (
-        "enabled",
-        &[
-            ("type", Need, &Shape::Any),
-            ("budget_tokens", Need, &Shape::Whole(1_024, MAX_TOKENS)),
-            ("display", Null, &Shape::Word(&["summarized", "omitted"])),
-        ],
-    ),
-    ("adaptive", &[("type", Need, &Shape::Any), ("display", Null, &Shape::Word(&["summarized", "omitted"]))]),
-    ("disabled", &[("type", Need, &Shape::Any)]),
+    ("enabled", &[("budget_tokens", Need, &Shape::Whole(1_024, MAX_TOKENS)), ("display", Null, &Shape::Word(&["summarized", "omitted"]))]),
+    ("adaptive", &[("display", Null, &Shape::Word(&["summarized", "omitted"]))]),
+    ("disabled", &[]),
 ]);
 
 static TOOL: Shape = Shape::Closed(&[
@@ -131,16 +116,16 @@ static TOOL: Shape = Shape::Closed(&[
     ("input_examples", May, &Shape::List(&Shape::Object)),
 ]);
 
-const CHOICE_MEMBERS: &[Member] = &[("type", Need, &Shape::Any), ("disable_parallel_tool_use", May, &Shape::Flag)];
+const CHOICE_MEMBERS: &[Member] = &[("disable_parallel_tool_use", May, &Shape::Flag)];
 
 static CHOICE: Shape = Shape::Tagged(&[
     ("auto", CHOICE_MEMBERS),
     ("any", CHOICE_MEMBERS),
-    ("none", &[("type", Need, &Shape::Any)]),
-    ("tool", &[("type", Need, &Shape::Any), ("name", Need, &Shape::Filled), ("disable_parallel_tool_use", May, &Shape::Flag)]),
+    ("none", &[]),
+    ("tool", &[("name", Need, &Shape::Filled), ("disable_parallel_tool_use", May, &Shape::Flag)]),
 ]);
 
 static OUTPUT: Shape = Shape::Closed(&[
     ("effort", Null, &Shape::Word(&["low", "medium", "high", "xhigh", "max"])),
-    ("format", Null, &Shape::Tagged(&[("json_schema", &[("type", Need, &Shape::Any), ("schema", Need, &Shape::Object)])])),
+    ("format", Null, &Shape::Tagged(&[("json_schema", &[("schema", Need, &Shape::Object)])])),
 ]);

@@ -13,7 +13,7 @@ const ID: &str = "_.:-";
 /// The body; the model is in the path.
 pub(super) static BODY: Shape = Shape::Closed(&[
     ("messages", Need, &Shape::Some(&MESSAGE)),
-    ("system", May, &Shape::List(&Shape::Union(&[("text", May, &Shape::Filled), CACHE, ("guardContent", May, &Shape::Object)], &[]))),
+    ("system", May, &Shape::List(&Shape::One(&[("text", May, &Shape::Filled), CACHE, ("guardContent", May, &Shape::Object)]))),
     (
         "inferenceConfig",
         May,
@@ -54,87 +54,68 @@ const DOCUMENT: Member = (
     ]),
 );
 
-static SOURCE: Shape = Shape::Union(
-    &[
-        ("bytes", May, &Shape::Base64),
-        ("s3Location", May, &Shape::Closed(&[("uri", Need, &Shape::Filled), ("bucketOwner", May, &Shape::Text)])),
-        ("text", May, &Shape::Text),
-        ("content", May, &Shape::Any),
-    ],
-    &[],
-);
+static SOURCE: Shape = Shape::One(&[
+    ("bytes", May, &Shape::Base64),
+    ("s3Location", May, &Shape::Closed(&[("uri", Need, &Shape::Filled), ("bucketOwner", May, &Shape::Text)])),
+    ("text", May, &Shape::Text),
+    ("content", May, &Shape::Any),
+]);
 
-static BLOCK: Shape = Shape::Union(
-    &[
-        TEXT,
-        IMAGE,
-        DOCUMENT,
-        ("audio", May, &Shape::Closed(&[("format", Need, &Shape::Text), ("source", Need, &SOURCE)])),
-        ("video", May, &Shape::Closed(&[("format", Need, &Shape::Text), ("source", Need, &SOURCE)])),
-        (
-            "toolUse",
-            May,
-            &Shape::Closed(&[
-                ("toolUseId", Need, &Shape::Name(MAX_NAME, ID)),
-                ("name", Need, &Shape::Name(MAX_NAME, "_-")),
-                ("input", Need, &Shape::Object),
-            ]),
-        ),
-        (
-            "toolResult",
-            May,
-            &Shape::Closed(&[
-                ("toolUseId", Need, &Shape::Name(MAX_NAME, ID)),
-                (
-                    "content",
-                    Need,
-                    &Shape::List(&Shape::Union(&[("text", May, &Shape::Text), ("json", May, &Shape::Object), IMAGE, DOCUMENT], &[])),
-                ),
-                ("status", May, &Shape::Word(&["success", "error"])),
-            ]),
-        ),
-        (
-            "reasoningContent",
-            May,
-            &Shape::Union(
-                &[
-                    ("reasoningText", May, &Shape::Closed(&[("text", Need, &Shape::Text), ("signature", May, &Shape::Text)])),
-                    ("redactedContent", May, &Shape::Base64),
-                ],
-                &[],
-            ),
-        ),
-        ("guardContent", May, &Shape::Object),
-        CACHE,
-    ],
-    &[],
-);
+static BLOCK: Shape = Shape::One(&[
+    TEXT,
+    IMAGE,
+    DOCUMENT,
+    ("audio", May, &Shape::Closed(&[("format", Need, &Shape::Text), ("source", Need, &SOURCE)])),
+    ("video", May, &Shape::Closed(&[("format", Need, &Shape::Text), ("source", Need, &SOURCE)])),
+    (
+        "toolUse",
+        May,
+        &Shape::Closed(&[
+            ("toolUseId", Need, &Shape::Name(MAX_NAME, ID)),
+            ("name", Need, &Shape::Name(MAX_NAME, "_-")),
+            ("input", Need, &Shape::Object),
+        ]),
+    ),
+    (
+        "toolResult",
+        May,
+        &Shape::Closed(&[
+            ("toolUseId", Need, &Shape::Name(MAX_NAME, ID)),
+            ("content", Need, &Shape::List(&Shape::One(&[("text", May, &Shape::Text), ("json", May, &Shape::Object), IMAGE, DOCUMENT]))),
+            ("status", May, &Shape::Word(&["success", "error"])),
+        ]),
+    ),
+    (
+        "reasoningContent",
+        May,
+        &Shape::One(&[
+            ("reasoningText", May, &Shape::Closed(&[("text", Need, &Shape::Text), ("signature", May, &Shape::Text)])),
+            ("redactedContent", May, &Shape::Base64),
+        ]),
+    ),
+    ("guardContent", May, &Shape::Object),
+    CACHE,
+]);
 
-static TOOL: Shape = Shape::Union(
-    &[
-        (
-            "toolSpec",
-            May,
-            &Shape::Closed(&[
-                ("name", Need, &Shape::Name(MAX_NAME, "_-")),
-                ("description", May, &Shape::Filled),
-                ("inputSchema", Need, &Shape::Closed(&[("json", Need, &Shape::Object)])),
-                ("strict", May, &Shape::Flag),
-            ]),
-        ),
-        CACHE,
-    ],
-    &[],
-);
+static TOOL: Shape = Shape::One(&[
+    (
+        "toolSpec",
+        May,
+        &Shape::Closed(&[
+            ("name", Need, &Shape::Name(MAX_NAME, "_-")),
+            ("description", May, &Shape::Filled),
+            ("inputSchema", Need, &Shape::Closed(&[("json", Need, &Shape::Object)])),
+            ("strict", May, &Shape::Flag),
+        ]),
+    ),
+    CACHE,
+]);
 
-static CHOICE: Shape = Shape::Union(
-    &[
-        ("auto", May, &Shape::Closed(&[])),
-        ("any", May, &Shape::Closed(&[])),
-        ("tool", May, &Shape::Closed(&[("name", Need, &Shape::Name(MAX_NAME, "_-"))])),
-    ],
-    &[],
-);
+static CHOICE: Shape = Shape::One(&[
+    ("auto", May, &Shape::Closed(&[])),
+    ("any", May, &Shape::Closed(&[])),
+    ("tool", May, &Shape::Closed(&[("name", Need, &Shape::Name(MAX_NAME, "_-"))])),
+]);
 
 static OUTPUT: Shape = Shape::Closed(&[
     ("effort", May, &Shape::Word(&["low", "medium", "high", "xhigh", "max"])),
@@ -146,18 +127,11 @@ static OUTPUT: Shape = Shape::Closed(&[
             (
                 "structure",
                 Need,
-                &Shape::Union(
-                    &[(
-                        "jsonSchema",
-                        May,
-                        &Shape::Closed(&[
-                            ("schema", Need, &Shape::Filled),
-                            ("name", May, &Shape::Text),
-                            ("description", May, &Shape::Text),
-                        ]),
-                    )],
-                    &[],
-                ),
+                &Shape::One(&[(
+                    "jsonSchema",
+                    May,
+                    &Shape::Closed(&[("schema", Need, &Shape::Filled), ("name", May, &Shape::Text), ("description", May, &Shape::Text)]),
+                )]),
             ),
         ]),
     ),

@@ -9,7 +9,7 @@ use super::openai::{Service, passed, read};
 use super::reply::{Block, Call, Reply, Spoken};
 use super::seen::sha256_hex;
 use super::shape::Rule::{Need, Null};
-use super::shape::{Member, Shape, Why, items, object, text_of};
+use super::shape::{Shape, Why, items, object, text_of};
 use crate::llm::endpoint::Endpoint;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -72,15 +72,13 @@ static MESSAGE: Shape = Shape::Closed(&[
     ("name", Null, &Shape::Text),
 ]);
 
-const TYPE: Member = ("type", Need, &Shape::Any);
-
 static CHUNK: Shape = Shape::Tagged(&[
-    ("text", &[TYPE, ("text", Need, &Shape::Text)]),
-    ("image_url", &[TYPE, ("image_url", Need, &Shape::Either(&[&Shape::Filled, &IMAGE]))]),
-    ("document_url", &[TYPE, ("document_url", Need, &Shape::Filled), ("document_name", Null, &Shape::Text)]),
-    ("file", &[TYPE, ("file_id", Need, &Shape::Filled)]),
-    ("input_audio", &[TYPE, ("input_audio", Need, &Shape::Base64)]),
-    ("thinking", &[TYPE, ("thinking", Need, &Shape::List(&Shape::Object)), ("closed", Null, &Shape::Flag)]),
+    ("text", &[("text", Need, &Shape::Text)]),
+    ("image_url", &[("image_url", Need, &Shape::Either(&[&Shape::Filled, &IMAGE]))]),
+    ("document_url", &[("document_url", Need, &Shape::Filled), ("document_name", Null, &Shape::Text)]),
+    ("file", &[("file_id", Need, &Shape::Filled)]),
+    ("input_audio", &[("input_audio", Need, &Shape::Base64)]),
+    ("thinking", &[("thinking", Need, &Shape::List(&Shape::Object)), ("closed", Null, &Shape::Flag)]),
 ]);
 
 static IMAGE: Shape = Shape::Closed(&[("url", Need, &Shape::Filled), ("detail", Null, &Shape::Word(&["low", "auto", "high"]))]);

@@ -94,12 +94,11 @@ pub(super) static BODY: Shape = Shape::Open(&[
 ]);
 
 static FORMAT: Shape = Shape::Tagged(&[
-    ("text", &[("type", Need, &Shape::Any)]),
-    ("json_object", &[("type", Need, &Shape::Any)]),
+    ("text", &[]),
+    ("json_object", &[]),
     (
         "json_schema",
         &[
-            ("type", Need, &Shape::Any),
             ("name", Need, &Shape::Name(64, "_-")),
             ("schema", Need, &Shape::Object),
             ("strict", Null, &Shape::Flag),
@@ -144,17 +143,16 @@ pub(super) static ITEMS: [(&str, Shape); 6] = [
     ("item_reference", Shape::Open(&[("id", Need, &Shape::Filled)])),
 ];
 
-const TEXT: &[Member] = &[("type", Need, &Shape::Any), ("text", Need, &Shape::Text)];
+const TEXT: &[Member] = &[("text", Need, &Shape::Text)];
 const BREAKPOINT: Member = ("prompt_cache_breakpoint", May, &Shape::Object);
 const DETAIL: Member = ("detail", Null, &Shape::Word(&["auto", "low", "high", "original"]));
 
 const PARTS: &[(&str, &[Member])] = &[
-    ("input_text", &[("type", Need, &Shape::Any), ("text", Need, &Shape::Text), BREAKPOINT]),
-    ("input_image", &[("type", Need, &Shape::Any), ("image_url", Null, &Shape::Text), ("file_id", Null, &Shape::Text), DETAIL, BREAKPOINT]),
+    ("input_text", &[("text", Need, &Shape::Text), BREAKPOINT]),
+    ("input_image", &[("image_url", Null, &Shape::Text), ("file_id", Null, &Shape::Text), DETAIL, BREAKPOINT]),
     (
         "input_file",
         &[
-            ("type", Need, &Shape::Any),
             ("file_data", Null, &Shape::Text),
             ("file_url", Null, &Shape::Text),
             ("file_id", Null, &Shape::Text),
@@ -169,11 +167,10 @@ const ANSWER_PARTS: &[(&str, &[Member])] = &[
     (
         "output_text",
         &[
-            ("type", Need, &Shape::Any),
             ("text", Need, &Shape::Text),
             ("annotations", Null, &Shape::List(&Shape::Object)),
             ("logprobs", Null, &Shape::List(&Shape::Object)),
         ],
     ),
-    ("refusal", &[("type", Need, &Shape::Any), ("refusal", Need, &Shape::Text)]),
+    ("refusal", &[("refusal", Need, &Shape::Text)]),
 ];

@@ -26,11 +26,8 @@ static CUSTOM: Shape = Shape::Open(&[
         "format",
         Null,
         &Shape::Tagged(&[
-            ("text", &[("type", Need, &Shape::Any)]),
-            (
-                "grammar",
-                &[("type", Need, &Shape::Any), ("syntax", Need, &Shape::Word(&["lark", "regex"])), ("definition", Need, &Shape::Filled)],
-            ),
+            ("text", &[]),
+            ("grammar", &[("syntax", Need, &Shape::Word(&["lark", "regex"])), ("definition", Need, &Shape::Filled)]),
         ]),
     ),
 ]);
