@@ -10,6 +10,9 @@ pub mod fresh;
 pub mod google;
 pub mod http;
 pub mod signer;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod testing;
 
 /// Maximum size of a file with credentials, in bytes.
 const MAX_FILE: u64 = 64 * 1024;

@@ -2,45 +2,15 @@
 
 use super::*;
 use crate::dir::Dir;
-use crate::egress::proxy::Proxy;
 use crate::sign::fresh::Fresh;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::sync::mpsc;
+use crate::sign::testing::{dead_proxy, serve};
+use std::sync::{Arc, Mutex};
 
 const ACCOUNT: &str = include_str!("../../../tests/fixtures/gemini/service-account.json");
 
-/// A request: its head, and its body.
-type Seen = (String, String);
-
-/// A server that sends the same response on every connection and reports the requests.
-fn server(status: u16, body: &'static str) -> (String, mpsc::Receiver<Seen>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (seen, told) = mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut head, mut length) = (String::new(), 0);
-            loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).unwrap();
-                if line == "\r\n" || line.is_empty() {
-                    break;
-                }
-                if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = n.trim().parse().unwrap();
-                }
-                head.push_str(&line);
-            }
-            let mut content = vec![0; length];
-            reader.read_exact(&mut content).unwrap();
-            let _ = seen.send((head, String::from_utf8(content).unwrap()));
-            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
-            stream.write_all(answer.as_bytes()).unwrap();
-        }
-    });
-    (address, told)
+/// A token server that sends the same response to every request.
+async fn server(status: u16, body: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    serve(move |_| (status, body.to_owned())).await
 }
 
 const GRANTED: &str = r#"{"access_token":"ya29.test","expires_in":3599,"token_type":"Bearer"}"#;
@@ -50,8 +20,8 @@ fn file(dir: &Dir, text: &str) -> PathBuf {
     dir.write("application_default_credentials.json", text)
 }
 
-fn account(dir: &Dir, address: &str) -> PathBuf {
-    file(dir, &ACCOUNT.replace("\"TOKEN_URI\"", &format!("\"http://{address}/token\"")))
+fn account(dir: &Dir, base: &str) -> PathBuf {
+    file(dir, &ACCOUNT.replace("\"TOKEN_URI\"", &format!("\"{base}/token\"")))
 }
 
 fn source(path: PathBuf) -> Fresh<Origin> {
@@ -62,14 +32,15 @@ fn source(path: PathBuf) -> Fresh<Origin> {
 async fn a_service_account_is_exchanged_for_a_token() {
     use base64::Engine;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-    let (address, seen) = server(200, GRANTED);
+    let (base, seen) = server(200, GRANTED).await;
     let dir = Dir::new();
-    let token = source(account(&dir, &address)).get().await.unwrap();
+    let token = source(account(&dir, &base)).get().await.unwrap();
     assert_eq!(token.header(), "Bearer ya29.test");
     assert!(token.header().is_sensitive());
-    let (head, body) = seen.recv().unwrap();
+    let request = seen.lock().unwrap().remove(0);
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /token HTTP/1.1\r\n"), "{head}");
-    assert!(head.contains(&format!("host: {address}")), "{head}");
+    assert!(head.contains(&base.replace("http://", "host: ")), "{head}");
     let jwt = body.strip_prefix("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=").unwrap();
     let (signed, signature) = jwt.rsplit_once('.').unwrap();
     let public: serde_json::Value = serde_json::from_str(ACCOUNT).unwrap();
@@ -88,47 +59,46 @@ async fn a_service_account_is_exchanged_for_a_token() {
 
 #[tokio::test]
 async fn everybody_shares_one_fetch() {
-    let (address, seen) = server(200, GRANTED);
+    let (base, seen) = server(200, GRANTED).await;
     let dir = Dir::new();
-    let source = source(account(&dir, &address));
+    let source = source(account(&dir, &base));
     let (a, b, c, d) = tokio::join!(source.get(), source.get(), source.get(), source.get());
     for token in [a, b, c, d, source.get().await] {
         assert_eq!(token.unwrap().header(), "Bearer ya29.test");
     }
-    seen.recv().unwrap();
-    assert!(seen.try_recv().is_err(), "a second fetch");
+    assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn an_authorized_user_refreshes() {
-    let (address, seen) = server(200, GRANTED);
-    let text = format!(
-        r#"{{"type":"authorized_user","client_id":"id","client_secret":"s/cret","refresh_token":"1//r","token_uri":"http://{address}/t"}}"#
-    );
+    let (base, seen) = server(200, GRANTED).await;
+    let text =
+        format!(r#"{{"type":"authorized_user","client_id":"id","client_secret":"s/cret","refresh_token":"1//r","token_uri":"{base}/t"}}"#);
     let dir = Dir::new();
     source(file(&dir, &text)).get().await.unwrap();
-    assert_eq!(seen.recv().unwrap().1, "grant_type=refresh_token&client_id=id&client_secret=s%2Fcret&refresh_token=1%2F%2Fr");
+    assert!(
+        seen.lock().unwrap()[0].ends_with("\r\n\r\ngrant_type=refresh_token&client_id=id&client_secret=s%2Fcret&refresh_token=1%2F%2Fr")
+    );
 }
 
 #[tokio::test]
 async fn a_failure_shows_nothing_of_the_answer_and_rests() {
-    let (address, seen) = server(400, r#"{"error":"invalid_grant","error_description":"PRIVATE"}"#);
+    let (base, seen) = server(400, r#"{"error":"invalid_grant","error_description":"PRIVATE"}"#).await;
     let dir = Dir::new();
-    let source = source(account(&dir, &address));
+    let source = source(account(&dir, &base));
     let (a, b) = tokio::join!(source.get(), source.get());
     let (a, b) = (a.err().unwrap(), b.err().unwrap());
     assert!(a.ends_with("400 invalid_grant") && !a.contains("PRIVATE"), "{a}");
     assert!(b.contains("just failed"), "{b}");
-    seen.recv().unwrap();
-    assert!(seen.try_recv().is_err(), "the failure was not shared");
+    assert_eq!(seen.lock().unwrap().len(), 1, "the failure was not shared");
 }
 
 #[tokio::test]
 async fn a_failure_does_not_repeat_what_was_sent() {
     for (client_secret, refresh_token) in [("correct_horse_battery", "r"), ("s", "correct_horse_battery")] {
-        let (address, _seen) = server(401, r#"{"error":"correct_horse_battery"}"#);
+        let (base, _seen) = server(401, r#"{"error":"correct_horse_battery"}"#).await;
         let text = format!(
-            r#"{{"type":"authorized_user","client_id":"id","client_secret":"{client_secret}","refresh_token":"{refresh_token}","token_uri":"http://{address}/t"}}"#
+            r#"{{"type":"authorized_user","client_id":"id","client_secret":"{client_secret}","refresh_token":"{refresh_token}","token_uri":"{base}/t"}}"#
         );
         let dir = Dir::new();
         let why = source(file(&dir, &text)).get().await.err().unwrap();
@@ -159,24 +129,22 @@ async fn a_missing_or_foreign_file_is_a_failure() {
 
 #[tokio::test]
 async fn the_default_order_is_variable_then_gcloud_then_metadata() {
-    let (token_server, tokens) = server(200, GRANTED);
-    let (metadata, asked) = server(200, GRANTED);
+    let (token_server, tokens) = server(200, GRANTED).await;
+    let (metadata, asked) = server(200, GRANTED).await;
     let dir = Dir::new();
     let named = account(&dir, &token_server);
     let folder = dir.to_str().unwrap().to_owned();
     let with = |vars: Vec<(&'static str, String)>| move |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone());
-    let host = ("GCE_METADATA_HOST", metadata.clone());
+    let host = ("GCE_METADATA_HOST", metadata.replace("http://", ""));
     let variable = ("GOOGLE_APPLICATION_CREDENTIALS", named.to_str().unwrap().to_owned());
     grant::from_environment(&with(vec![variable, host.clone()]), &Egress::Direct).await.map(|_| ()).unwrap();
-    tokens.recv().unwrap();
+    assert_eq!(tokens.lock().unwrap().len(), 1);
     grant::from_environment(&with(vec![("CLOUDSDK_CONFIG", folder), host.clone()]), &Egress::Direct).await.map(|_| ()).unwrap();
-    tokens.recv().unwrap();
-    assert!(asked.try_recv().is_err());
+    assert_eq!((tokens.lock().unwrap().len(), asked.lock().unwrap().len()), (2, 0));
     // Reached directly: the proxy refuses connections.
-    let egress = Egress::Through(Proxy::parse("http://127.0.0.1:1").unwrap().into());
-    let grant = grant::from_environment(&with(vec![("HOME", "/nowhere".to_owned()), host]), &egress).await.map_err(|_| ()).unwrap();
+    let grant = grant::from_environment(&with(vec![("HOME", "/nowhere".to_owned()), host]), &dead_proxy()).await.map_err(|_| ()).unwrap();
     assert_eq!(grant.token.expose(), "ya29.test");
-    let (head, _) = asked.recv().unwrap();
+    let head = asked.lock().unwrap().remove(0);
     assert!(head.starts_with("GET /computeMetadata/v1/instance/service-accounts/default/token?scopes=https://"), "{head}");
     assert!(head.contains("metadata-flavor: Google"), "{head}");
 }
