@@ -33,11 +33,6 @@ pub struct AwsFramer {
 }
 
 impl AwsFramer {
-    /// A framer at the beginning of a stream.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Takes the next bytes and emits every message that they complete.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ type Seen = Vec<(String, String, String, Vec<u8>)>;
 
 fn read(pieces: &[&[u8]]) -> (Seen, Result<(), Fault>) {
     let mut seen = Vec::new();
-    let mut stream = AwsFramer::new();
+    let mut stream = AwsFramer::default();
     let mut each = |frame: Frame<'_>| {
         let Frame::Aws { message_type, kind, error_message, payload } = frame else { panic!("not an AWS frame") };
         seen.push((message_type.to_owned(), kind.to_owned(), error_message.to_owned(), payload.to_owned()));
@@ -129,7 +129,7 @@ fn a_header_that_overruns_is_refused() {
 #[test]
 fn a_large_message_leaves_no_large_buffer() {
     let whole = event("PayloadPart", &vec![7; 1 << 20]);
-    let mut stream = AwsFramer::new();
+    let mut stream = AwsFramer::default();
     let mut count = 0;
     for piece in whole.chunks(1000) {
         stream

@@ -46,11 +46,6 @@ impl Inner {
 }
 
 impl AwsSseFramer {
-    /// A framer at the beginning of a body.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Takes the next bytes of the body and emits every frame that they complete; a line is an event without a type.
     ///
     /// # Errors
@@ -89,7 +84,7 @@ mod tests {
             }
             write_message(&mut bytes, &[(":exception-type", "ModelStreamError"), (":message-type", "exception")], b"{}");
             for step in [1, 7, bytes.len()] {
-                let (mut framer, mut seen) = (AwsSseFramer::new(), Vec::new());
+                let (mut framer, mut seen) = (AwsSseFramer::default(), Vec::new());
                 let mut each = |frame: Frame<'_>| {
                     seen.push(match frame {
                         Frame::Sse { event, data } => format!("{} {data}", event.unwrap_or("-")),

@@ -81,8 +81,8 @@ impl Framer {
     pub fn new(framing: Framing) -> Self {
         match framing {
             Framing::Sse => Self::Sse(sse::SseFramer::new()),
-            Framing::AwsEventStream => Self::Aws(aws_event_stream::AwsFramer::new()),
-            Framing::AwsSse => Self::AwsSse(aws_sse::AwsSseFramer::new()),
+            Framing::AwsEventStream => Self::Aws(aws_event_stream::AwsFramer::default()),
+            Framing::AwsSse => Self::AwsSse(aws_sse::AwsSseFramer::default()),
             Framing::AwsInvoke => Self::AwsInvoke(aws_invoke::AwsInvokeFramer::default()),
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
+use crate::dialect::Decoder as _;
 use crate::dialect::shared::claude::StructuredOutput;
 use crate::dialect::shared::testing::{self, Events, pieces, seal};
 use crate::frame::Frame;
@@ -164,7 +165,7 @@ fn answers_say_what_the_fixtures_say_however_they_are_cut() {
         }
         if case["whole"].is_object() {
             let mut told = Told::default();
-            let result = crate::dialect::Decoder::whole(&mut converse(&case), case["whole"].to_string().as_bytes(), &mut told);
+            let result = converse(&case).whole(case["whole"].to_string().as_bytes(), &mut told);
             let result = told.1.take().map_or(result, Err);
             assert_eq!((told.lines(), ended(result)), (want, case["fault"].clone()), "{}", path.display());
         }
@@ -220,7 +221,7 @@ fn a_stream_that_ends_too_early_is_truncated() {
 fn an_error_frame_and_other_frames_end_the_answer() {
     let frame = |message_type: &str, kind: &str, text: &str| {
         let frame = Frame::Aws { message_type, kind, error_message: text, payload: b"" };
-        crate::dialect::Decoder::frame(&mut converse(&Value::Null), frame, &mut Told::default()).unwrap_err()
+        converse(&Value::Null).frame(frame, &mut Told::default()).unwrap_err()
     };
     let Fault::Provider(error) = frame("error", "InternalError", "boom") else { panic!() };
     assert_eq!((error.class, error.message.as_str()), (FailureClass::Server, "boom"));
@@ -228,19 +229,19 @@ fn an_error_frame_and_other_frames_end_the_answer() {
     assert_eq!(error.class, FailureClass::RateLimited);
     assert!(matches!(frame("", "", ""), Fault::Broken(_)));
     let sse = Frame::Sse { event: None, data: "{}" };
-    assert!(matches!(crate::dialect::Decoder::frame(&mut converse(&Value::Null), sse, &mut Told::default()), Err(Fault::Broken(_))));
+    assert!(matches!(converse(&Value::Null).frame(sse, &mut Told::default()), Err(Fault::Broken(_))));
 }
 
 #[test]
 fn what_is_no_answer_is_broken() {
     for body in [&b""[..], b"<html>", b"[]", b"{}", br#"{"output":{}}"#, b"{\"output\":{\"message\":{\"content\":[{\"text\":\"\xff\"}]}}}"]
     {
-        let result = crate::dialect::Decoder::whole(&mut converse(&Value::Null), body, &mut Told::default());
+        let result = converse(&Value::Null).whole(body, &mut Told::default());
         assert!(matches!(result, Err(Fault::Broken(_))), "{body:?}");
     }
     for payload in [&b"x"[..], br#"{"contentBlockIndex":-1}"#, br#"{"delta":{"text":7}}"#] {
         let frame = Frame::Aws { message_type: "event", kind: "contentBlockDelta", error_message: "", payload };
-        let result = crate::dialect::Decoder::frame(&mut converse(&Value::Null), frame, &mut Told::default());
+        let result = converse(&Value::Null).frame(frame, &mut Told::default());
         assert!(matches!(result, Err(Fault::Broken(_))), "{payload:?}");
     }
 }
@@ -256,8 +257,7 @@ fn thinking_comes_back_before_the_call_that_it_led_to() {
         {"toolUse": {"toolUseId": "tooluse_2", "name": "get_time", "input": {}}}
     ]}}, "stopReason": "tool_use"});
     let mut told = Told::default();
-    crate::dialect::Decoder::whole(&mut decode::Converse::new(Family::Claude, None, true), answer.to_string().as_bytes(), &mut told)
-        .unwrap();
+    decode::Converse::new(Family::Claude, None, true).whole(answer.to_string().as_bytes(), &mut told).unwrap();
     let ids: Vec<String> =
         told.lines().iter().filter(|l| l.starts_with("call ")).map(|l| l.split(' ').nth(2).unwrap().to_owned()).collect();
     assert!(ids[0].starts_with("tooluse_1--tg1-"));
@@ -338,7 +338,7 @@ fn recorded_answers_are_read() {
             }
             assert!(lines.iter().any(|line| line.starts_with("finish: ")), "{}", path.display());
         } else {
-            let result = crate::dialect::Decoder::whole(&mut converse(&Value::Null), &body, &mut told);
+            let result = converse(&Value::Null).whole(&body, &mut told);
             assert_eq!(result, Ok(()), "{}", path.display());
         }
     }
