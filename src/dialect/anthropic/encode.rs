@@ -3,7 +3,7 @@
 use super::decode::Decoder;
 use super::{Host, Seat};
 use crate::dialect::Outgoing;
-use crate::dialect::shared::claude::{self, Model, Sampling, Thought};
+use crate::dialect::shared::claude::{self, Model, Sampling, Terms, Thought};
 use crate::dialect::shared::media::{Format, Media, Place};
 use crate::dialect::shared::params::{Policy, settle};
 use crate::dialect::shared::thinking_state::CLAUDE;
@@ -65,7 +65,8 @@ pub fn encode(request: &Request<'_>, seat: &Seat<'_>, path: String) -> Result<Ou
         conversation.system.push((Text::Plain(words), None));
     }
     let limit = request.token_limit()?;
-    let thought = Thought::choose(request, model, limit, (toolbox.forces(), conversation.can_think()), &mut settled)?;
+    let terms = Terms { limit, forces: toolbox.forces(), can_think: conversation.can_think() };
+    let thought = Thought::choose(request, model, terms, &mut settled)?;
     let sampling = sampling(model, thought.thinks(), seat.host, seat.version);
 
     let mut w = Writer::with_capacity(request.size + 4096);

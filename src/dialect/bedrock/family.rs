@@ -1,7 +1,7 @@
 //! Model families: Converse is one shape, but its optional fields are not for all models.
 
 use crate::closed_set::closed_set;
-use crate::dialect::shared::claude::{DEFAULT_MAX_TOKENS, Model, StructuredOutput, Thought};
+use crate::dialect::shared::claude::{DEFAULT_MAX_TOKENS, Model, StructuredOutput, Terms, Thought};
 use crate::dialect::shared::params::Settled;
 use crate::dialect::shared::schema::rules;
 use crate::dialect::shared::thinking_state::CLAUDE;
@@ -133,17 +133,10 @@ impl Thinking {
     ///
     /// # Errors
     /// A 400 for an unknown effort, or for one that the model cannot keep where the route rejects lost hints.
-    pub(super) fn of(
-        request: &Request<'_>,
-        family: Family,
-        limit: Option<u64>,
-        (forces, can_think): (bool, bool),
-        settled: &mut Settled,
-    ) -> Result<Self, ApiError> {
+    pub(super) fn of(request: &Request<'_>, family: Family, terms: Terms, settled: &mut Settled) -> Result<Self, ApiError> {
         let key = match family {
             Family::Claude => {
-                let thought = Thought::choose(request, Model::of(request.model), limit, (forces, can_think), settled)?;
-                return Ok(Self::Claude(thought));
+                return Thought::choose(request, Model::of(request.model), terms, settled).map(Self::Claude);
             }
             Family::OpenAi => "reasoning_effort",
             Family::Qwen => "reasoning_config",

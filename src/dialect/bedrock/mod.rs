@@ -14,7 +14,7 @@ use self::family::Family;
 use crate::dialect::anthropic::encode::write_choice;
 use crate::dialect::anthropic::{self, BEDROCK_VERSION, Host, Seat};
 use crate::dialect::shared::blame::Names;
-use crate::dialect::shared::claude::{self, ClaudeKeys, DEFAULT_MAX_TOKENS, Model, Sampling, StructuredOutput};
+use crate::dialect::shared::claude::{self, ClaudeKeys, DEFAULT_MAX_TOKENS, Model, Sampling, StructuredOutput, Terms};
 use crate::dialect::shared::names::ShortNames;
 use crate::dialect::shared::params::{self, Policy, Settled};
 use crate::dialect::shared::schema::rules::Rules;
@@ -170,8 +170,8 @@ impl Bedrock {
             toolbox.tools.iter_mut().for_each(|tool| tool.cache = None);
         }
         let limit = request.token_limit()?;
-        let can_think = conversation.can_think();
-        let thinking = family::Thinking::of(request, family, limit, (toolbox.forces(), can_think), &mut settled)?;
+        let terms = Terms { limit, forces: toolbox.forces(), can_think: conversation.can_think() };
+        let thinking = family::Thinking::of(request, family, terms, &mut settled)?;
         let limit = thinking.max_tokens(limit, self.default_max_tokens);
 
         let mut w = Writer::with_capacity(request.size + 512);

@@ -210,30 +210,29 @@ enum Mode {
 /// as any others: <https://platform.claude.com/docs/en/build-with-claude/thinking#progress-updates>.
 const BETWEEN_TOOLS: &str = "between_tools";
 
+/// What thinking depends on beside the request's effort.
+#[derive(Clone, Copy)]
+pub(in crate::dialect) struct Terms {
+    /// The limit on the answer's tokens.
+    pub limit: Option<u64>,
+    /// A call is demanded, which excludes thinking.
+    pub forces: bool,
+    /// The conversation allows thinking with a fixed budget.
+    pub can_think: bool,
+}
+
 impl Thought {
-    /// What the request's effort means. `forces`: a call is demanded, which excludes thinking. `can_think`: the conversation
-    /// allows thinking with a fixed budget.
+    /// What the request's effort means.
     ///
     /// # Errors
     /// A 400 for an unknown effort, or for one that the model cannot keep where the route rejects lost hints.
-    pub(in crate::dialect) fn choose(
-        request: &Request<'_>,
-        model: Model,
-        limit: Option<u64>,
-        (forces, can_think): (bool, bool),
-        settled: &mut Settled,
-    ) -> Result<Self, ApiError> {
-        let asked = Self::asked(request, model, limit, (forces, can_think), settled)?;
-        Ok(Self { unasked: asked.mode.is_none() && !forces && model.thinks_unasked(), ..asked })
+    pub(in crate::dialect) fn choose(request: &Request<'_>, model: Model, terms: Terms, settled: &mut Settled) -> Result<Self, ApiError> {
+        let asked = Self::asked(request, model, terms, settled)?;
+        Ok(Self { unasked: asked.mode.is_none() && !terms.forces && model.thinks_unasked(), ..asked })
     }
 
-    fn asked(
-        request: &Request<'_>,
-        model: Model,
-        limit: Option<u64>,
-        (forces, can_think): (bool, bool),
-        settled: &mut Settled,
-    ) -> Result<Self, ApiError> {
+    fn asked(request: &Request<'_>, model: Model, terms: Terms, settled: &mut Settled) -> Result<Self, ApiError> {
+        let Terms { limit, forces, can_think } = terms;
         let Some(effort) = Effort::read(request)? else { return Ok(Self::default()) };
         let name = || request.name_of(Field::ReasoningEffort);
         let thought = match model.thinking() {
