@@ -5,6 +5,7 @@ use crate::error::ApiError;
 use crate::front::asks::{answer_format, asks, hint, neutral};
 use crate::front::read::{self, elements, optional, raw_members, required};
 use crate::front::sealed::{Origin, origin};
+use crate::json::envelope::ScanError;
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::llm::constraint::{Constraint, DEFAULT_SCHEMA_NAME, Schema};
@@ -78,7 +79,7 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
                 }
             }
             "include" => read_include(raw, base, &mut request)?,
-            "reasoning" => read_reasoning(raw, base, &mut request)?,
+            "reasoning" => read_reasoning(raw, Path::top("reasoning"), base, &mut request)?,
             "text" => read_text(raw, base, &mut request)?,
             "truncation" if raw == "\"disabled\"" => {}
             _ => hint(&mut request.params, name.into_owned()),
@@ -102,10 +103,10 @@ fn read_include<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<
 }
 
 /// `reasoning`: the effort. [`super::summarises`] reads how reasoning is shown.
-fn read_reasoning<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
-    let at = Path::top("reasoning");
+fn read_reasoning<'a>(raw: &'a str, at: Path, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let [effort, context, mode] = raw_members(&mut Cursor::inside(raw), at, ["effort", "context", "mode"])?;
-    if let Some(word) = optional(effort, at.member("effort"))?
+    let place = if at.member.is_empty() { at.member("effort") } else { at.leaf("effort") };
+    if let Some(word) = optional(effort, place)?
         && asks(base, Field::ReasoningEffort, "reasoning.effort", request)
     {
         request.effort = Some(word);
@@ -185,25 +186,52 @@ struct Item<'a> {
     call_id: Option<&'a str>,
     name: Option<&'a str>,
     namespace: Option<&'a str>,
-    /// Arguments of a call, the input of a custom one, or a result.
-    text: Option<&'a str>,
     summary: Option<&'a str>,
     encrypted: Option<&'a str>,
 }
 
 impl<'a> Reader<'_, 'a> {
     fn item(&mut self, cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>) -> Result<(), ApiError> {
-        const NAMES: [&str; 11] =
-            ["type", "role", "content", "call_id", "name", "namespace", "arguments", "input", "output", "summary", "encrypted_content"];
-        let [kind, role, content, call_id, name, namespace, arguments, input, output, summary, encrypted] = raw_members(cursor, at, NAMES)?;
-        let item = |text| Item { at, role, content, call_id, name, namespace, text, summary, encrypted };
+        const NAMES: [&str; 15] = [
+            "type",
+            "role",
+            "content",
+            "id",
+            "call_id",
+            "name",
+            "namespace",
+            "arguments",
+            "input",
+            "output",
+            "summary",
+            "encrypted_content",
+            "action",
+            "operation",
+            "reasoning",
+        ];
+        let [kind, role, content, id, call_id, name, namespace, arguments, input, output, summary, encrypted, action, operation, reasoning] =
+            raw_members(cursor, at, NAMES)?;
+        let item = Item { at, role, content, call_id, name, namespace, summary, encrypted };
+        let text = |raw, member| optional(raw, at.member(member)).map(|text| text.unwrap_or(Text::Plain("")));
         match optional(kind, at.member("type"))?.map(Text::decode).as_deref() {
-            None | Some("message") => self.message(&item(None), request),
-            Some("function_call") => self.call(&item(arguments), false, request),
-            Some("custom_tool_call") => self.call(&item(input), true, request),
-            Some("function_call_output" | "custom_tool_call_output") => self.result(&item(output), request),
-            Some("reasoning") => self.reasoning(&item(None), request),
+            None | Some("message") => self.message(&item, request),
+            Some("function_call") => self.call(&item, text(arguments, "arguments")?, at.member("arguments"), false, request),
+            Some("custom_tool_call") => self.call(&item, text(input, "input")?, at.member("input"), true, request),
+            Some("function_call_output" | "custom_tool_call_output") => self.result(&item, output, request),
+            Some("reasoning") => self.reasoning(&item, request),
+            Some("agent_message") => agent_message(&item, request),
             Some(REFERENCE) => Err(not_stored(REFERENCE)),
+            Some("additional_tools") => Ok(()), // read with the other tools
+            Some("configuration_update") => match reasoning.filter(|raw| *raw != "null") {
+                Some(raw) => read_reasoning(raw, at.member("reasoning"), &self.ask.base, request),
+                None => Ok(()),
+            },
+            // Tools of OpenAI's that the client runs.
+            Some("local_shell_call" | "shell_call") => self.client_run(&item, id, "\"shell\"", action, request),
+            Some("apply_patch_call") => self.client_run(&item, id, "\"apply_patch\"", operation, request),
+            Some("local_shell_call_output" | "shell_call_output" | "apply_patch_call_output") => {
+                self.result(&Item { call_id: call_id.or(id), ..item }, output, request)
+            }
             // The answer that a provider gave after these calls follows them.
             Some(kind) if TRACES.contains(&kind) => {
                 request.params.push(Param::unknown(at.to_string()));
@@ -225,7 +253,7 @@ impl<'a> Reader<'_, 'a> {
             _ => return Err(at.must_be("user, assistant, system or developer")),
         };
         let mut blocks = Vec::new();
-        content(item.content, item.at.member("content"), &mut blocks)?;
+        content(item.content, item.at.member("content"), &mut blocks, &mut request.params)?;
         if role == Role::Assistant {
             push_assistant(request, item.at, blocks);
         } else {
@@ -235,18 +263,18 @@ impl<'a> Reader<'_, 'a> {
         Ok(())
     }
 
-    fn call(&mut self, item: &Item<'a>, custom: bool, request: &mut Request<'a>) -> Result<(), ApiError> {
+    /// A call whose arguments, or input where it is `custom`, stand at `place`.
+    fn call(&mut self, item: &Item<'a>, arguments: Text<'a>, place: Path, custom: bool, request: &mut Request<'a>) -> Result<(), ApiError> {
         let at = item.at;
         let id = required(item.call_id, at.member("call_id"))?.decode();
         let name = required(item.name, at.member("name"))?;
         let namespace = item.namespace.and_then(walk::string).map(Text::decode);
         let function = self.ask.functions.for_tool(namespace.as_deref(), &name.decode());
         self.calls.insert(id.clone());
-        let place = at.member(if custom { "input" } else { "arguments" });
         let call = ToolCall {
             id: CallId { id, state: self.state.take() },
             name: function.map_or(name, |function| Text::Plain(&function.name)),
-            arguments: optional(item.text, place)?.unwrap_or(Text::Plain("")),
+            arguments,
             custom: custom.then_some(tools::CUSTOM_INPUT),
             extra: None,
         };
@@ -254,7 +282,20 @@ impl<'a> Reader<'_, 'a> {
         Ok(())
     }
 
-    fn result(&mut self, item: &Item<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    /// A call of a tool of OpenAI's that the client runs, as one of a function; codex-rs answers its own with the output of one.
+    fn client_run(
+        &mut self,
+        item: &Item<'a>,
+        id: Option<&'a str>,
+        name: &'a str,
+        action: Option<&'a str>,
+        request: &mut Request<'a>,
+    ) -> Result<(), ApiError> {
+        let item = Item { call_id: item.call_id.or(id), name: Some(name), namespace: None, ..*item };
+        self.call(&item, Text::Plain(action.unwrap_or_default()), item.at, false, request)
+    }
+
+    fn result(&mut self, item: &Item<'a>, output: Option<&'a str>, request: &mut Request<'a>) -> Result<(), ApiError> {
         let at = item.at;
         let id = required(item.call_id, at.member("call_id"))?.decode();
         if !self.calls.contains(&id) {
@@ -262,7 +303,11 @@ impl<'a> Reader<'_, 'a> {
         }
         self.state = None;
         let start = request.blocks.len();
-        content(item.text, at.member("output"), &mut request.blocks)?;
+        let place = at.member("output");
+        match output.filter(|raw| is_list_of_others(raw)) {
+            Some(raw) => request.blocks.push(Block::text(Text::Plain(raw), place)),
+            None => content(output, place, &mut request.blocks, &mut request.params)?,
+        }
         request.end_turn(Role::Tool, None, Some(CallId { id, state: None }), at, start);
         Ok(())
     }
@@ -300,31 +345,58 @@ impl<'a> Reader<'_, 'a> {
     }
 }
 
-/// Items that record the use of tools which a provider runs.
-const TRACES: [&str; 8] = [
+/// What another agent says to this one: Codex's multi-agent mode, `{author, recipient, content}` with parts of text, which
+/// name both of them, or encrypted ones (codex-rs, `AgentMessageInputContent`).
+fn agent_message<'a>(item: &Item<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
+    let mut blocks = Vec::new();
+    content(item.content, item.at.member("content"), &mut blocks, &mut request.params)?;
+    if !blocks.is_empty() {
+        request.push_turn(Role::User, item.at, blocks);
+    }
+    Ok(())
+}
+
+/// Items that record the use of tools which a provider runs, or what only the provider reads that has encrypted it.
+const TRACES: [&str; 14] = [
     "web_search_call",
     "file_search_call",
     "code_interpreter_call",
     "image_generation_call",
     "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
     "mcp_call",
     "tool_search_call",
     "tool_search_output",
+    "program",
+    "program_output",
+    "compaction",
+    "context_compaction",
 ];
 
+/// Whether an output is a list of objects without a type, as a shell's outputs are.
+fn is_list_of_others(raw: &str) -> bool {
+    let untyped = || {
+        let (mut typed, mut list) = (false, walk::inner_elements(raw)?);
+        let first = list.next_object(|key, _| typed |= key.is("type"))?;
+        Ok::<_, ScanError>(first.is_some() && !typed)
+    };
+    raw.starts_with('[') && untyped().unwrap_or_default()
+}
+
 /// Reads a content: one text, or parts. Empty texts are left out.
-fn content<'a>(raw: Option<&'a str>, at: Path, into: &mut Vec<Block<'a>>) -> Result<(), ApiError> {
+fn content<'a>(raw: Option<&'a str>, at: Path, into: &mut Vec<Block<'a>>, params: &mut Vec<Param<'a>>) -> Result<(), ApiError> {
     let raw = raw.unwrap_or("null");
     match raw.as_bytes().first() {
         Some(b'"') => into.extend(walk::string(raw).filter(|text| !text.is_empty()).map(|text| Block::text(text, at.inner(0)))),
-        Some(b'[') => elements(&mut Cursor::inside(raw), |cursor, number| part(cursor, at.inner(number), into))?,
+        Some(b'[') => elements(&mut Cursor::inside(raw), |cursor, number| part(cursor, at.inner(number), into, params))?,
         _ if raw == "null" => {}
         _ => return Err(at.must_be("a string or an array of parts")),
     }
     Ok(())
 }
 
-fn part<'a>(cursor: &mut Cursor<'a>, at: Path, into: &mut Vec<Block<'a>>) -> Result<(), ApiError> {
+fn part<'a>(cursor: &mut Cursor<'a>, at: Path, into: &mut Vec<Block<'a>>, params: &mut Vec<Param<'a>>) -> Result<(), ApiError> {
     const NAMES: [&str; 10] =
         ["type", "text", "refusal", "image_url", "detail", "file_data", "file_url", "file_id", "filename", "input_audio"];
     let [kind, text, refusal, image, detail, data, url, id, filename, audio] = raw_members(cursor, at, NAMES)?;
@@ -351,6 +423,10 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path, into: &mut Vec<Block<'a>>) -> Res
             Content::File { source, name, id }
         }
         "input_audio" => read::audio(audio, at)?,
+        "encrypted_content" => {
+            params.push(Param::unknown(at.to_string()));
+            return Ok(());
+        }
         _ => return Err(at.leaf("type").must_be("input_text, output_text, refusal, input_image, input_file or input_audio")),
     };
     if !matches!(content, Content::Text(text) | Content::Refusal(text) if text.is_empty()) {

@@ -101,6 +101,68 @@ fn custom_tools_and_namespaces_are_functions() {
 }
 
 #[test]
+fn tools_that_items_add_are_tools_of_the_request() {
+    let item = r#"{"type":"additional_tools","role":"developer","tools":[{"type":"namespace","name":"functions","description":"","tools":[
+        {"type":"custom","name":"exec","description":"d"},{"type":"function","name":"wait","parameters":{}}]},{"type":"web_search"},
+        {"type":"function","name":"plain","strict":true}]}"#;
+    let found = r#"{"type":"tool_search_output","tools":[{"type":"function","name":"plain"},{"type":"function","name":"late"}]}"#;
+    let call = r#"{"type":"custom_tool_call","call_id":"1","namespace":"functions","name":"exec","input":"a"},{"type":"custom_tool_call_output","call_id":"1","output":"ok"}"#;
+    let members =
+        |more: &str| format!(r#""input":[{item},{{"role":"user","content":"u"}},{call},{found}],"parallel_tool_calls":false{more}"#);
+    assert_eq!(told(&members("")), ["User u", "Assistant 1:functions__exec={\"input\":\"a\"}", "Tool 1 ok"]);
+    let look = |request: Request<'_>| {
+        let tools: Vec<_> = request.tools.iter().map(|tool| tool.name.decode().into_owned()).collect();
+        let choice = request.tool_choice.as_ref().map(|choice| format!("{choice:?}"));
+        let params: Vec<_> = request.params.iter().map(|param| param.name.clone().into_owned()).collect();
+        (tools.join(" "), request.serial_calls, choice, params.join(" "))
+    };
+    let choice = r#","tool_choice":{"type":"function","namespace":"functions","name":"wait"}"#;
+    let (tools, serial, choice, params) = with(&members(choice), &Params::default(), look).unwrap();
+    assert_eq!(tools, "functions__exec functions__wait plain late");
+    assert_eq!((serial, choice), (true, Some(format!("{:?}", ToolChoice::Named(Text::Plain("functions__wait"))))));
+    assert_eq!(params, "tool_choice tools parallel_tool_calls input[0].tools[1] input[4]");
+    let both = with(&members(r#","tools":[{"type":"function","name":"top"}]"#), &Params::default(), look).unwrap();
+    assert_eq!(both.0, "top functions__exec functions__wait plain late");
+    // The route's tools replace them, and its defaults yield to them.
+    let list = vec![("tools".to_owned(), r#"[{"type":"function","function":{"name":"routes"}}]"#.to_owned())];
+    let overriding = Params { overrides: list.clone(), ..Params::default() };
+    assert_eq!(with(&members(""), &overriding, look).unwrap().0, "routes");
+    let defaulting = Params { defaults: list, ..Params::default() };
+    assert_eq!(with(&members(""), &defaulting, look).unwrap().0, tools);
+    assert_eq!(with(r#""input":"x""#, &defaulting, look).unwrap().0, "routes");
+}
+
+#[test]
+fn items_of_other_agents_and_of_tools_that_the_client_runs_are_read() {
+    let agent = r#"{"type":"agent_message","author":"/root/a","recipient":"/root","content":[{"type":"input_text","text":"done"},{"type":"encrypted_content","encrypted_content":"x"}]}"#;
+    let secret = r#"{"type":"agent_message","author":"/root/a","recipient":"/root","content":[{"type":"encrypted_content","encrypted_content":"x"}]}"#;
+    let shell = r#"{"type":"shell_call","call_id":"c1","action":{"commands":["ls"]}},
+        {"type":"shell_call_output","call_id":"c1","output":[{"stdout":"a","stderr":"","outcome":{"type":"exit","exit_code":0}}]},
+        {"type":"local_shell_call","id":"c2","action":{"type":"exec","command":["ls"]}},{"type":"local_shell_call_output","id":"c2","output":"b"},
+        {"type":"apply_patch_call","call_id":"c3","operation":{"type":"delete_file","path":"a"}},{"type":"apply_patch_call_output","call_id":"c3","status":"completed"}"#;
+    let rest = r#"{"type":"configuration_update","reasoning":{"effort":"high"}},{"type":"configuration_update"},
+        {"type":"compaction","encrypted_content":"x"},{"type":"context_compaction"},{"type":"program","call_id":"p","code":"1"}"#;
+    let members = format!(r#""reasoning":{{"effort":"low"}},"input":[{{"role":"user","content":"u"}},{agent},{secret},{shell},{rest}]"#);
+    let turns = [
+        "User u",
+        "User done",
+        r#"Assistant c1:shell={"commands":["ls"]}"#,
+        r#"Tool c1 [{"stdout":"a","stderr":"","outcome":{"type":"exit","exit_code":0}}]"#,
+        r#"Assistant c2:shell={"type":"exec","command":["ls"]}"#,
+        "Tool c2 b",
+        r#"Assistant c3:apply_patch={"type":"delete_file","path":"a"}"#,
+        "Tool c3",
+    ];
+    assert_eq!(told(&members), turns);
+    let look = |request: Request<'_>| {
+        let params: Vec<_> = request.params.iter().map(|param| param.name.clone().into_owned()).collect();
+        (request.effort.map(|word| word.decode().into_owned()), params.join(" "))
+    };
+    let expected = "input[1].content[1] input[2].content[0] reasoning.effort input[11] input[12] input[13]";
+    assert_eq!(with(&members, &Params::default(), look).unwrap(), (Some("high".to_owned()), expected.to_owned()));
+}
+
+#[test]
 fn choices_are_read_in_all_forms() {
     let tools = r#""input":"x","tools":[{"type":"function","name":"f"},{"type":"custom","name":"p"}],"tool_choice":"#;
     let choose = |choice: &str| {

@@ -1,10 +1,14 @@
 //! Reads the tools of a request and the choice among them. Providers have functions only: a custom tool, whose input is any
-//! text, becomes a function with one text, and the functions of a namespace get names of their own.
+//! text, becomes a function with one text, and the functions of a namespace get names of their own. Items of the conversation
+//! may add tools to those of `tools`.
 
+use super::INPUT;
 use crate::error::ApiError;
+use crate::front::asks::asks;
 use crate::front::chat;
 use crate::front::read::{elements, optional, raw_members, required};
 use crate::hex;
+use crate::json::envelope::ScanError;
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::llm::envelope::Parsed;
@@ -13,6 +17,7 @@ use crate::llm::request::{Authority, Param, Path, Request, Tool, ToolChoice};
 use crate::llm::responses::{Function, Functions, ResponsesRequest};
 use crate::llm::settings::Params;
 use crate::redact::shown;
+use memchr::memmem;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -25,6 +30,9 @@ pub const CUSTOM_INPUT: &str = "input";
 const MAX_NAME: usize = 64;
 /// Length to which a longer name is cut before a digest of the whole name is appended.
 const KEPT_NAME: usize = 55;
+/// The item by which a developer adds tools, the only place of Codex's tools with newer models, and the answer to a search for
+/// tools that are loaded late.
+pub(super) const ADDING: [&str; 2] = ["additional_tools", "tool_search_output"];
 
 /// The functions that stand for a request's custom tools and namespaces, unless the route replaces its tools. Tools that
 /// cannot be read are skipped: [`read`] refuses them where a target needs them.
@@ -43,7 +51,7 @@ pub fn functions(parsed: &Parsed, params: &Params) -> Functions {
         }
         Ok(())
     };
-    let _ = parsed.raw(Field::Tools).map_or(Ok(()), |raw| tools(raw, each));
+    let _ = tools(&Lists::of(parsed), each);
     let mut functions = Functions::default();
     // How many functions have wanted a name.
     let mut wanted: HashMap<String, usize> = HashMap::new();
@@ -100,20 +108,77 @@ impl RawTool<'_> {
     }
 }
 
-/// Calls `each` with the type, the namespace and the members of each tool, also of those in namespaces.
+/// The lists of tools in a client's request.
+struct Lists<'a> {
+    /// `tools`.
+    top: Option<&'a str>,
+    /// Those of items, with the items' numbers.
+    added: Vec<(usize, &'a str)>,
+}
+
+impl<'a> Lists<'a> {
+    fn of(parsed: &'a Parsed) -> Self {
+        let input = parsed.raw_named(INPUT).filter(|raw| raw.starts_with('['));
+        let may_add = |raw: &&str| ADDING.iter().any(|kind| memmem::find(raw.as_bytes(), kind.as_bytes()).is_some());
+        let added = input.filter(may_add).and_then(|raw| added(raw).ok()).unwrap_or_default();
+        Self { top: parsed.raw(Field::Tools), added }
+    }
+
+    /// Whether a tool is there.
+    fn has_any(&self) -> bool {
+        self.top.is_some()
+            || self.added.iter().any(|(_, raw)| walk::inner_elements(raw).is_ok_and(|mut list| matches!(list.next(), Ok(Some(_)))))
+    }
+}
+
+/// The raw lists of tools of the items that have one, with the items' numbers.
+fn added(input: &str) -> Result<Vec<(usize, &str)>, ScanError> {
+    let (mut found, mut number) = (Vec::new(), 0);
+    let mut items = walk::inner_elements(input)?;
+    loop {
+        let (mut adds, mut list) = (false, None);
+        let item = items.next_object(|key, value| {
+            adds |= key.is("type") && walk::string(value).is_some_and(|kind| ADDING.iter().any(|adding| kind.decode() == *adding));
+            list = list.or_else(|| Some(value).filter(|value| key.is("tools") && value.starts_with('[')));
+        })?;
+        if item.is_none() {
+            return Ok(found);
+        }
+        found.extend(list.filter(|_| adds).map(|list| (number, list)));
+        number += 1;
+    }
+}
+
+/// Calls `each` with the type, the namespace and the members of each tool, also of those in namespaces: those of `tools`, then
+/// those that items add.
 ///
 /// # Errors
 /// A 400 that names an element which is no tool, and the errors of `each`.
-fn tools<'a>(raw: &'a str, mut each: impl FnMut(&str, Option<&str>, &RawTool<'a>) -> Result<(), ApiError>) -> Result<(), ApiError> {
-    elements(&mut Cursor::inside(raw), |cursor, number| {
-        let at = Path::element(Field::Tools.name(), number);
-        let (kind, found, inner) = tool(cursor, at)?;
-        let Some(inner) = inner.filter(|_| kind == "namespace") else { return each(&kind, None, &found) };
-        let namespace = required(found.name, at.member("name"))?.decode();
-        elements(&mut Cursor::inside(inner), |cursor, number| {
-            let (kind, found, _) = tool(cursor, at.member("tools").inner(number))?;
-            each(&kind, Some(&namespace), &found)
-        })
+fn tools<'a>(lists: &Lists<'a>, mut each: impl FnMut(&str, Option<&str>, &RawTool<'a>) -> Result<(), ApiError>) -> Result<(), ApiError> {
+    if let Some(raw) = lists.top {
+        elements(&mut Cursor::inside(raw), |cursor, number| one(cursor, Path::element(Field::Tools.name(), number), &mut each))?;
+    }
+    for (item, raw) in &lists.added {
+        let at = Path::element(INPUT, *item).member("tools");
+        elements(&mut Cursor::inside(raw), |cursor, number| one(cursor, at.inner(number), &mut each))?;
+    }
+    Ok(())
+}
+
+/// Calls `each` with a tool, or those of a namespace.
+fn one<'a>(
+    cursor: &mut Cursor<'a>,
+    at: Path,
+    each: &mut impl FnMut(&str, Option<&str>, &RawTool<'a>) -> Result<(), ApiError>,
+) -> Result<(), ApiError> {
+    let (kind, found, inner) = tool(cursor, at)?;
+    let Some(inner) = inner.filter(|_| kind == "namespace") else { return each(&kind, None, &found) };
+    let namespace = required(found.name, under(at, "name"))?.decode();
+    elements(&mut Cursor::inside(inner), |cursor, number| {
+        // A path has no room for a fourth level.
+        let at = if at.inner.is_some() { at } else { at.member("tools").inner(number) };
+        let (kind, found, _) = tool(cursor, at)?;
+        each(&kind, Some(&namespace), &found)
     })
 }
 
@@ -138,18 +203,30 @@ const fn under(at: Path, member: &'static str) -> Path {
     if at.inner.is_some() { at.leaf(member) } else { at.member(member) }
 }
 
-/// Reads `tools`. Those that OpenAI runs itself are left out and named.
+/// Reads the tools. Those that OpenAI runs itself are left out and named. A tool that an item adds once more is the same tool.
 ///
 /// # Errors
 /// A 400 that names the tool: no name, parameters that are no object, a choice of a tool that is left out.
 pub fn read<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
-    if ask.base.authority(Field::Tools) != Authority::Client {
-        request.tools = chat::tools::read(&ask.base)?; // a route has chat's words for them
+    let (base, field) = (&ask.base, Field::Tools);
+    let lists = Lists::of(base.parsed);
+    if base.authority(field) == Authority::Override || (base.authority(field) == Authority::Default && !lists.has_any()) {
+        request.tools = chat::tools::read(base)?; // a route has chat's words for them
         return Ok(());
     }
-    let Some(raw) = ask.base.raw(Field::Tools) else { return Ok(()) };
+    if lists.top.is_none() && lists.has_any() {
+        asks(base, field, field.name(), request);
+        if base.raw(Field::ParallelToolCalls) == Some("false") {
+            asks(base, Field::ParallelToolCalls, Field::ParallelToolCalls.name(), request);
+            request.serial_calls = true;
+        }
+    }
+    if base.params.refused.contains(field) {
+        return Ok(());
+    }
     let Request { tools: list, params, .. } = request;
-    tools(raw, |kind, namespace, found| {
+    let mut names = HashSet::new();
+    tools(&lists, |kind, namespace, found| {
         let at = found.at;
         if !matches!(kind, "function" | "custom") {
             params.push(Param::unknown(at.to_string()));
@@ -165,8 +242,12 @@ pub fn read<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result
             return Err(parameters.must_be("a JSON schema, an object"));
         }
         let custom = function.and_then(|function| function.custom.as_deref());
+        let name = function.map_or(name, |function| Text::Plain(&function.name));
+        if !names.insert(name.decode()) && at.list == INPUT {
+            return Ok(());
+        }
         list.push(Tool {
-            name: function.map_or(name, |function| Text::Plain(&function.name)),
+            name,
             description: match custom {
                 Some(description) => Some(Text::Plain(description)).filter(|text| !text.is_empty()),
                 None => optional(found.description, under(at, "description"))?,

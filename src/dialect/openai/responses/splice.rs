@@ -28,6 +28,8 @@ const INSTRUCTIONS: &str = "instructions";
 const FIXED: [&str; 4] = ["model", "messages", "stream", INPUT];
 /// The type of items with a model's reasoning, and their member that is sealed.
 const REASONING: (&str, &str) = ("reasoning", "encrypted_content");
+/// The type of items by which a client adds tools to `tools`.
+const ADDED_TOOLS: &str = "additional_tools";
 /// Chat's fields that are members of members here, and that a provider may refuse.
 const INNER_HINTS: [Field; 2] = [Field::ReasoningEffort, Field::Verbosity];
 
@@ -55,7 +57,9 @@ pub(super) fn body(request: &ResponsesRequest<'_>) -> Result<(Slices, Settled), 
     if let Some(system) = request.base.system {
         edits.instruct(system)?;
     }
-    if let Some(input) = without_reasoning(parsed.raw_named(INPUT).unwrap_or_default(), request.without_reasoning())? {
+    let input = parsed.raw_named(INPUT).unwrap_or_default();
+    let replaces_tools = params.overrides.iter().any(|(name, _)| name == Field::Tools.name());
+    if let Some(input) = without_unwanted(input, request.without_reasoning(), replaces_tools)? {
         edits.body.set(INPUT, input.into_bytes());
     }
     Ok((edits.body.finish(), edits.settled))
@@ -233,14 +237,20 @@ fn has(object: &str, name: &str) -> bool {
     walk::members(object).and_then(|members| members.find(name)).is_ok_and(|found| found.is_some_and(|value| value != "null"))
 }
 
-/// The items without the reasoning that the gateway sealed for another provider, or without any; `None` where there is none.
-fn without_reasoning(input: &str, any: bool) -> Result<Option<String>, ApiError> {
+/// The items without the reasoning that the gateway sealed for another provider, or without `all` reasoning; and without those
+/// that add tools where the route `replaces_tools`. `None` where there is none of them.
+fn without_unwanted(input: &str, all: bool, replaces_tools: bool) -> Result<Option<String>, ApiError> {
     let (kind, member) = REASONING;
-    let may_have = if any { memmem::find(input.as_bytes(), kind.as_bytes()).is_some() } else { state::may_be_in(input) };
-    if !may_have || !input.starts_with('[') {
+    let has = |kind: &str| memmem::find(input.as_bytes(), kind.as_bytes()).is_some();
+    let may_reason = if all { has(kind) } else { state::may_be_in(input) };
+    let may_add = replaces_tools && has(ADDED_TOOLS);
+    if !(may_reason || may_add) || !input.starts_with('[') {
         return Ok(None);
     }
-    without(input, |item| if any { is_kind(item, kind) } else { is_sealed(item, kind, member) })
+    without(input, |item| {
+        let reasons = may_reason && if all { is_kind(item, kind)? } else { is_sealed(item, kind, member)? };
+        Ok(reasons || (may_add && is_kind(item, ADDED_TOOLS)?))
+    })
 }
 
 /// A value of a chat completion in this protocol's form: the members of the object named like its `type` stand beside the
@@ -392,6 +402,17 @@ mod tests {
     }
 
     #[test]
+    fn tools_of_the_routes_replace_those_that_items_add() {
+        let (adds, text) =
+            (r#"{"type":"additional_tools","role":"developer","tools":[{"type":"web_search"}]}"#, r#"{"role":"user","content":"x"}"#);
+        let body = format!(r#"{{"model":"gpt","input":[{adds},{text}]}}"#);
+        let tools = [("tools", r#"[{"type":"web_search"}]"#)];
+        let replaced = format!(r#"{{"model":"gpt","input":[{text}],"tools":[{{"type":"web_search"}}]}}"#);
+        assert_eq!(spliced(&body, &params(&tools, &[]), None).unwrap().0, replaced);
+        assert_eq!(spliced(&body, &Params::default(), None).unwrap().0, body);
+    }
+
+    #[test]
     fn what_the_target_has_refused_is_left_out_and_named() {
         let adjustments = Adjustments::without(Fields::of(&[Field::Temperature, Field::User, Field::Verbosity, Field::Store]));
         let params = Params { adjustments, ..params(&[("user", "\"u\"")], &[("verbosity", "\"low\"")]) };
@@ -419,10 +440,10 @@ mod tests {
         let text = r#"{"role":"user","content":"--tg1- reasoning"}"#;
         let other = r#"{"type":"compaction","encrypted_content":"--tg1-x"}"#;
         let input = format!("[ {sealed} , {own} ,\n {text}, {other}, {sealed} ]");
-        assert_eq!(without_reasoning(&input, false).unwrap(), Some(format!("[ {own} ,\n {text}, {other} ]")));
-        assert_eq!(without_reasoning(&input, true).unwrap(), Some(format!("[ {text}, {other} ]")));
-        assert_eq!(without_reasoning(&format!("[{own},{text}]"), false).unwrap(), None);
-        assert_eq!(without_reasoning(r#""--tg1- reasoning""#, true).unwrap(), None);
+        assert_eq!(without_unwanted(&input, false, true).unwrap(), Some(format!("[ {own} ,\n {text}, {other} ]")));
+        assert_eq!(without_unwanted(&input, true, false).unwrap(), Some(format!("[ {text}, {other} ]")));
+        assert_eq!(without_unwanted(&format!("[{own},{text}]"), false, true).unwrap(), None);
+        assert_eq!(without_unwanted(r#""--tg1- reasoning additional_tools""#, true, true).unwrap(), None);
         let body = format!(r#"{{"model":"gpt","input":[{sealed},{text}] }}"#);
         let sent = spliced(&body, &Params::default(), None).unwrap().0;
         assert_eq!(sent, format!(r#"{{"model":"gpt","input":[{text}] }}"#));
