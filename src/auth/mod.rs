@@ -112,6 +112,13 @@ closed_set! {
     }
 }
 
+impl AuthFailure {
+    /// Whether what was shown is no key of the gateway's, and no token of an issuer of its.
+    const fn is_foreign(self) -> bool {
+        matches!(self, Self::Malformed | Self::Unknown | Self::TokenMalformed | Self::TokenIssuer)
+    }
+}
+
 /// Why a request is refused.
 #[derive(Debug)]
 pub struct Refusal {
@@ -188,7 +195,8 @@ fn needed(mode: &AuthMode) -> &'static str {
     }
 }
 
-/// Authenticates a request. `tokens` are those of the configuration of `tenants`; `now_unix` is in seconds since the epoch.
+/// Authenticates a request by its first key or token that is the gateway's to judge: clients send others' beside it, as Claude
+/// Code does with its login at Anthropic. `tokens` are those of the configuration of `tenants`; `now_unix` is in seconds since the epoch.
 ///
 /// # Errors
 /// Why it failed.
@@ -198,7 +206,18 @@ pub fn authenticate(tenants: &Tenants, tokens: Option<&Tokens>, headers: &Header
         let last = |len: usize| len.saturating_sub(1);
         return Ok(Principal { team: last(tenants.teams.len()), key: Some(last(tenants.keys.len())), identity: None });
     };
-    let text = credential(headers)?;
+    let mut refusal = None;
+    for text in credentials(headers) {
+        match text.map_err(Refusal::from).and_then(|text| identify(tenants, tokens, text, *keys, now_unix)) {
+            Err(refused) if refused.failure.is_foreign() => _ = refusal.get_or_insert(refused),
+            found => return found,
+        }
+    }
+    Err(refusal.unwrap_or_else(|| AuthFailure::Missing.into()))
+}
+
+/// Whose key or token it is.
+fn identify(tenants: &Tenants, tokens: Option<&Tokens>, text: &[u8], keys: bool, now_unix: i64) -> Result<Principal, Refusal> {
     if text.len() > MAX_KEY && tokens.is_none() {
         return Err(AuthFailure::Malformed.into());
     }
@@ -209,7 +228,7 @@ pub fn authenticate(tenants: &Tenants, tokens: Option<&Tokens>, headers: &Header
     if let Some(found) = tokens.and_then(|tokens| tokens.principal(text, &digest, now_unix)) {
         return found;
     }
-    let index = *tenants.digests.get(&digest).filter(|_| *keys).ok_or(AuthFailure::Unknown)?;
+    let index = *tenants.digests.get(&digest).filter(|_| keys).ok_or(AuthFailure::Unknown)?;
     let key = tenants.keys.get(index).ok_or(AuthFailure::Unknown)?;
     if key.disabled {
         return Err(AuthFailure::Disabled.into());
@@ -223,22 +242,15 @@ pub fn authenticate(tenants: &Tenants, tokens: Option<&Tokens>, headers: &Header
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-/// The key or token in `authorization`, else in a header that some client libraries use.
-fn credential(headers: &HeaderMap) -> Result<&[u8], AuthFailure> {
-    for (name, is_bearer) in [(AUTHORIZATION, true), (X_API_KEY, false), (API_KEY, false)] {
+/// The keys or tokens in `authorization`, and in the headers that some client libraries use.
+fn credentials(headers: &HeaderMap) -> impl Iterator<Item = Result<&[u8], AuthFailure>> {
+    [(AUTHORIZATION, true), (X_API_KEY, false), (API_KEY, false)].into_iter().filter_map(|(name, is_bearer)| {
         let mut values = headers.get_all(name).iter();
-        let Some(value) = values.next() else { continue };
-        if values.next().is_some() {
-            return Err(AuthFailure::Malformed);
-        }
-        let value = value.as_bytes().trim_ascii();
-        let text = if is_bearer { after_bearer(value).ok_or(AuthFailure::Malformed)? } else { value };
-        if text.is_empty() || !text.iter().all(u8::is_ascii_graphic) {
-            return Err(AuthFailure::Malformed);
-        }
-        return Ok(text);
-    }
-    Err(AuthFailure::Missing)
+        let value = values.next()?.as_bytes().trim_ascii();
+        let text = if is_bearer { after_bearer(value) } else { Some(value) };
+        let is_fit = |text: &&[u8]| values.next().is_none() && !text.is_empty() && text.iter().all(u8::is_ascii_graphic);
+        Some(text.filter(is_fit).ok_or(AuthFailure::Malformed))
+    })
 }
 
 /// RFC 9110, section 11.1: the scheme is case-insensitive and followed by one or more spaces.
@@ -314,6 +326,19 @@ mod tests {
             assert_eq!(ask(&tenants, &headers, NOW), Ok("good"), "{headers:?}");
         }
         assert_eq!(ask(&tenants, &[("x-api-key", "nobody"), ("authorization", "Bearer tg-good")], NOW), Ok("good"));
+    }
+
+    #[test]
+    fn a_key_beside_a_credential_of_another_service_is_known() {
+        let tenants = tenants("keys");
+        for foreign in ["Bearer sk-ant-oat01-xxxx", "Basic dGc6Z29vZA==", "Bearer ", "Bearer a.b.c"] {
+            assert_eq!(ask(&tenants, &[("authorization", foreign), ("x-api-key", "tg-good")], NOW), Ok("good"), "{foreign}");
+            assert_eq!(ask(&tenants, &[("authorization", foreign), ("api-key", "tg-good")], NOW), Ok("good"), "{foreign}");
+            let off = [("authorization", foreign), ("x-api-key", "tg-off"), ("api-key", "tg-good")];
+            assert_eq!(ask(&tenants, &off, NOW), Err(AuthFailure::Disabled), "a known key decides");
+        }
+        assert_eq!(ask(&tenants, &[("authorization", "Bearer tg-old"), ("x-api-key", "tg-good")], NOW), Err(AuthFailure::Expired));
+        assert_eq!(ask(&tenants, &[("authorization", "Bearer x"), ("x-api-key", "")], NOW), Err(AuthFailure::Unknown));
     }
 
     #[test]

@@ -64,6 +64,9 @@ async fn a_key_is_made_used_listed_and_disabled_while_the_gateway_runs() {
     assert!(written.contains(&sha256_hex(key.as_bytes())) && written.contains("2100-01-01T00:00:00Z"), "{written}");
     becomes(&gateway, key, 200).await;
     assert_eq!(gateway.chat_as(&[("x-api-key", key)], &chat("other")).await.status(), 403, "its team's routes");
+    let beside = [("authorization", "Bearer sk-ant-oat01-foreign"), ("x-api-key", key)];
+    assert_eq!(gateway.chat_as(&beside, &chat("r")).await.status(), 200, "beside a login at another service");
+    assert!(!format!("{:?}", sim.seen()).contains("foreign"), "which no provider gets");
     // By hand, beside comments, which stay.
     std::fs::write(&file, format!("# of the red team\n{written}  - {} # by hand\n", entry("by-hand", ""))).unwrap();
     becomes(&gateway, "tg-by-hand", 200).await;
