@@ -19,6 +19,8 @@ use std::borrow::Cow;
 const MAX_NAME: usize = 200;
 /// Added to a document without text: the service requires one.
 const BESIDE_DOCUMENT: &str = "See the attached document.";
+/// The result of a call that gave nothing: some models refuse a result without content, and all of them a blank text.
+const NO_OUTPUT: &str = "(no output)";
 
 /// What Converse takes besides texts.
 pub(super) enum Media<'a> {
@@ -149,6 +151,9 @@ fn write_block(w: &mut Writer, block: &Block<'_, Media<'_>>, thinking: bool, nam
         Block::Result { id, content, failed } => {
             w.object().key("toolResult").object().key("toolUseId").string(id).key("content").array();
             content.iter().for_each(|block| write_block(w, block, false, names));
+            if content.is_empty() {
+                w.object().key("text").string(NO_OUTPUT).end_object();
+            }
             w.end_array();
             if *failed {
                 w.key("status").string("error");

@@ -21,6 +21,8 @@ use std::collections::HashSet;
 /// How the text begins by which Claude Code names itself to Anthropic. It differs between conversations, so that it would
 /// spoil every other provider's cache of the prompt.
 const ATTRIBUTION: &str = "x-anthropic-billing-header";
+/// What stands before the name of a tool that a search has found.
+const FOUND: &str = "This tool is now available: ";
 /// The effort that a budget of thinking below so many tokens comes to.
 const BUDGETS: [(u64, &str); 3] = [(4096, "low"), (16_384, "medium"), (u64::MAX, "high")];
 
@@ -274,13 +276,13 @@ fn content<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, into: &mut Vec
 
 /// Reads one block of those that may stand anywhere. Texts of nothing are left out.
 fn block<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, into: &mut Vec<Block<'a>>) -> Result<(), ApiError> {
-    const NAMES: [&str; 8] = ["type", "text", "source", "title", "context", "content", "name", "cache_control"];
+    const NAMES: [&str; 8] = ["type", "text", "source", "title", "context", "content", "tool_name", "cache_control"];
     let Some(kind) = kind(cursor, at)? else {
         let text = required(Some(cursor.raw()?), at)?;
         into.extend((!text.is_empty()).then(|| Block::text(text, at)));
         return Ok(());
     };
-    let [_, text, source, title, context, inside, _, mark] = raw_members(cursor, at, NAMES)?;
+    let [_, text, source, title, context, inside, tool, mark] = raw_members(cursor, at, NAMES)?;
     let start = into.len();
     let word = kind.decode();
     match &*word {
@@ -301,7 +303,8 @@ fn block<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, into:
         }
         // A summary of what was said before.
         "compaction" => into.extend(optional(inside, at.leaf("content"))?.map(|text| Block::text(text, at))),
-        "tool_reference" => hint(&mut request.params, "tool_reference"),
+        // What a search for tools has found; their definitions are among `tools`.
+        "tool_reference" => into.extend([Text::Plain(FOUND), required(tool, at.leaf("tool_name"))?].map(|text| Block::text(text, at))),
         _ => {
             return Err(at
                 .leaf("type")

@@ -59,6 +59,22 @@ fn documents_of_text_are_texts() {
 }
 
 #[test]
+fn what_a_search_for_tools_has_found_is_said_in_words() {
+    let call = r#"{"role":"assistant","content":[{"type":"tool_use","id":"t1","name":"ToolSearch","input":{}}]}"#;
+    let found = |reference: &str| {
+        let result = format!(r#"{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t1","content":[{reference}]}}]}}"#);
+        let look = |request: Request<'_>| {
+            let texts = request.turns()[2].texts().unwrap().into_iter().map(|(text, _)| text.decode().into_owned()).collect::<String>();
+            (texts, request.params.iter().any(|param| param.name == "tool_reference"))
+        };
+        with(&format!(r#""messages":[{{"role":"user","content":"x"}},{call},{result}]"#), look)
+    };
+    let reference = r#"{"type":"tool_reference","tool_name":"WebFetch"}"#;
+    assert_eq!(found(reference), Ok(("This tool is now available: WebFetch".to_owned(), false)));
+    assert!(found(r#"{"type":"tool_reference"}"#).unwrap_err().starts_with("`messages[2].content[0].tool_name`"));
+}
+
+#[test]
 fn the_attribution_is_left_out_and_thinking_becomes_an_effort() {
     let system = r#""system":[{"type":"text","text":"x-anthropic-billing-header: a"},{"type":"text","text":"Kind."}]"#;
     assert_eq!(with(&format!("{HI},{system}"), |request| request.turns()[0].blocks.len()), Ok(1));
