@@ -146,7 +146,8 @@ impl Meaning {
         Self::Complete(match &*word {
             "stop" | "end_turn" | "eos" | "eos_token" | "end" | "complete" | "completed" => Finish::Stop,
             "stop_sequence" => Finish::StopSequence(None),
-            "pause_turn" => Finish::Pause,
+            // Anthropic: a further request continues behind the summary that is the answer.
+            "pause_turn" | "compaction" => Finish::Pause,
             "length" | "max_tokens" | "max_output_tokens" | "model_length" => Finish::Length,
             "model_context_window_exceeded" => Finish::ContextWindow,
             "tool_calls" | "tool_call" | "tool_use" | "function_call" => Finish::ToolCalls,
@@ -227,6 +228,7 @@ mod tests {
             ("IMAGE_PROHIBITED_CONTENT", Finish::ContentFilter),
             ("content_filtered", Finish::ContentFilter),
             ("tool_call", Finish::ToolCalls),
+            ("compaction", Finish::Pause),
         ] {
             assert_eq!(Meaning::of(word), Meaning::Complete(finish), "{word}");
         }

@@ -18,6 +18,7 @@ use crate::json::text::{Text, raw_text};
 use crate::json::walk;
 use crate::llm::event::{Citation, Event, Page, RawBlock, Sink, Source};
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
+use crate::llm::finish::Meaning;
 use crate::llm::usage::Usage;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -26,7 +27,8 @@ use std::borrow::Cow;
 
 /// Reads one answer.
 pub struct Decoder {
-    /// The answer passes as it comes, and is only read for what the gateway has to know of it.
+    /// The answer passes as it comes, and is only read for what the gateway has to know of it: what is unknown in it is the
+    /// client's to read and no failure.
     is_native: bool,
     blocks: Blocks,
     /// The message's id.
@@ -91,13 +93,19 @@ impl Decoder {
                 self.counted(event.usage.as_deref(), out);
             }
             ("message_stop", _) => {
-                self.blocks.finish(self.stop.as_deref().unwrap_or_default(), self.stop_detail.as_deref(), out)?;
+                let (stop, detail) = (self.stop.take().unwrap_or_default(), self.stop_detail.take());
+                self.finish(&stop, detail.as_deref(), out)?;
                 out.event(Event::End);
             }
             ("error", _) => return Err(failed(event.error.as_deref())),
             _ => {}
         }
         Ok(())
+    }
+
+    fn finish(&mut self, word: &str, detail: Option<&str>, out: &mut dyn Sink) -> Result<(), Fault> {
+        let is_unknown = self.is_native && !word.is_empty() && !matches!(Meaning::of(word), Meaning::Complete(_));
+        self.blocks.finish(if is_unknown { END } else { word }, detail, out)
     }
 
     fn counted(&mut self, usage: Option<&WireUsage<'_>>, out: &mut dyn Sink) {
@@ -159,7 +167,7 @@ impl Decoder {
             // The traces of tools that Anthropic runs itself.
             kind => {
                 self.blocks.open(index, Kind::Raw, out)?;
-                pass(out, false);
+                pass(out, self.is_native && kind == COMPACTION);
                 if kind == "web_search_tool_result" {
                     // Else it is an error of the search, which only the model reads.
                     let found = block.content.and_then(|raw| serde_json::from_str::<Vec<WireCitation<'_>>>(raw.get()).ok());
@@ -250,7 +258,7 @@ impl dialect::Decoder for Decoder {
         }
         self.counted(message.usage.as_ref(), out);
         let detail = detail(message.stop_sequence, message.stop_details);
-        self.blocks.finish(&message.stop_reason.map(Text::decode).unwrap_or_default(), detail.as_deref(), out)
+        self.finish(&message.stop_reason.map(Text::decode).unwrap_or_default(), detail.as_deref(), out)
     }
 
     fn end(&mut self, _out: &mut dyn Sink) -> Result<(), Fault> {
@@ -314,6 +322,11 @@ fn failed(error: Option<&super::error::WireError<'_>>) -> Fault {
     })
 }
 
+/// Stands for the stop reasons that nobody knows.
+const END: &str = "end_turn";
+/// A block that is an answer by itself: the summary of the conversation so far.
+/// <https://platform.claude.com/docs/en/build-with-claude/compaction>
+const COMPACTION: &str = "compaction";
 /// The status that stands for an error event, which has none of its own; only used where its type is unknown.
 const EVENT_STATUS: u16 = 500;
 /// The events that mean something; every other one is skipped, whatever it holds.

@@ -225,3 +225,46 @@ fn recorded_answers_say_what_a_plain_reading_finds() {
     }
     assert!(read > 0);
 }
+
+#[derive(Default)]
+struct Log(Vec<String>);
+
+impl Sink for Log {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Raw { block, .. } => self.0.push(format!("{} {}", block.name, block.essential)),
+            Event::Finish { reason, .. } => self.0.push(format!("{reason:?}")),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_is_unknown_in_an_answer_that_passes_is_no_failure() {
+    for (kind, stop, log) in [
+        ("compaction", "compaction", ["compaction true", "Pause"]),
+        ("hologram", "brand_new", ["hologram false", "Stop"]),
+        ("hologram", "tool_error", ["hologram false", "Stop"]),
+    ] {
+        let mut whole = Log::default();
+        let block = format!(r#"{{"type":"{kind}","content":"s","encrypted_content":"x"}}"#);
+        let body = format!(r#"{{"type":"message","content":[{block}],"stop_reason":"{stop}","usage":{{"output_tokens":3}}}}"#);
+        decode::Decoder::native().whole(body.as_bytes(), &mut whole).unwrap();
+        assert_eq!(whole.0, log);
+        let mut streamed = (decode::Decoder::native(), Log::default());
+        for data in [
+            r#"{"type":"message_start","message":{"id":"msg_1"}}"#,
+            &format!(r#"{{"type":"content_block_start","index":0,"content_block":{{"type":"{kind}","content":null}}}}"#),
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta","content":"s"}}"#,
+            r#"{"type":"content_block_stop","index":0}"#,
+            &format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{stop}"}},"usage":{{"output_tokens":3}}}}"#),
+            r#"{"type":"message_stop"}"#,
+        ] {
+            streamed.0.frame(Frame::Sse { event: None, data }, &mut streamed.1).unwrap();
+        }
+        streamed.0.end(&mut streamed.1).unwrap();
+        assert_eq!(streamed.1.0, log);
+    }
+    let unsaid = r#"{"type":"message","content":[],"stop_reason":null}"#;
+    assert!(decode::Decoder::native().whole(unsaid.as_bytes(), &mut Log::default()).is_err());
+}

@@ -24,7 +24,8 @@ use std::sync::Arc;
 
 /// Items that are an answer by themselves, or that the client has to act on. All others beside messages, reasoning and calls are
 /// traces of tools that the provider runs.
-const ESSENTIAL: [&str; 7] = [
+const ESSENTIAL: [&str; 8] = [
+    "compaction",
     "image_generation_call",
     "computer_call",
     "shell_call",
