@@ -27,7 +27,10 @@ pub fn body(error: &ApiError, id: Uuid) -> Vec<u8> {
     let words = error.said.as_deref().map_or(&*error.message, |said| &said.words);
     let message = match error.said.as_deref().and_then(|said| said.overflow.as_ref()) {
         Some(_) if words.starts_with(TOO_LONG) || words.contains(TOO_LONG_ANSWER) => words.to_owned(),
-        Some(Overflow { tokens: Some((tokens, maximum)) }) => format!("{TOO_LONG}: {tokens} tokens > {maximum} maximum"),
+        Some(Overflow { reserved: Some((prompt, answer, maximum)), .. }) => format!(
+            "input length and `max_tokens` {TOO_LONG_ANSWER}: {prompt} + {answer} > {maximum}, decrease input length or `max_tokens` and try again"
+        ),
+        Some(Overflow { tokens: Some((tokens, maximum)), .. }) => format!("{TOO_LONG}: {tokens} tokens > {maximum} maximum"),
         Some(_) => format!("{TOO_LONG}: {words}"),
         None => words.to_owned(),
     };
@@ -73,6 +76,10 @@ mod tests {
     fn a_prompt_that_is_too_long_reads_as_clients_know_it() {
         for (words, message) in [
             ("The input token count (12) exceeds the maximum number of tokens allowed (9).", "prompt is too long: 12 tokens > 9 maximum"),
+            (
+                "This model's maximum context length is 9 tokens. However, you requested 12 tokens (7 in the messages, 5 in the completion).",
+                "input length and `max_tokens` exceed context limit: 7 + 5 > 9, decrease input length or `max_tokens` and try again",
+            ),
             ("Input is too long for requested model.", "prompt is too long: Input is too long for requested model."),
             ("prompt is too long: 12 tokens > 9 maximum", "prompt is too long: 12 tokens > 9 maximum"),
             (
