@@ -3,6 +3,7 @@
 
 use crate::account::EndedBy;
 use crate::dialect::shared::blame::{self, Path, Sent};
+use crate::dialect::shared::refusal;
 use crate::error::{ApiError, ErrorKind, Overflow, Said};
 use crate::limit::LimitError;
 use crate::llm::failure::{FailureClass, Fault, ProviderError};
@@ -254,7 +255,8 @@ fn refused(provider: &str, class: FailureClass, refusal: &ProviderError, sent: O
         FailureClass::Timeout => ApiError::new(504, ErrorKind::Timeout, tell("was too slow")),
         FailureClass::Server => ApiError::upstream(tell("failed")),
     };
-    error.retry_after = refusal.retry_after;
+    let waits = matches!(class, FailureClass::RateLimited | FailureClass::Overloaded);
+    error.retry_after = refusal.retry_after.or_else(|| refusal::from_words(&refusal.message).filter(|_| waits));
     let overflow = || (class == FailureClass::ContextLength).then(|| Overflow::read(&said));
     error.said = (!said.is_empty()).then(|| Box::new(Said { words: (*said).to_owned(), overflow: overflow() }));
     if error.status == 400 {

@@ -8,7 +8,7 @@ use crate::llm::failure::FailureClass::{
 use std::time::Duration;
 
 fn refusal(class: FailureClass, message: &str) -> AttemptFailure {
-    ProviderError { class, message: message.into(), param: None, retry_after: Some(Duration::from_secs(7)) }.into()
+    ProviderError { retry_after: Some(Duration::from_secs(7)), ..ProviderError::new(class, message) }.into()
 }
 
 /// A refusal whose words say nothing else than its class.
@@ -40,6 +40,14 @@ fn an_unpaid_account_is_no_rate_limit_and_a_request_to_blame_no_failure() {
 }
 
 #[test]
+fn a_wait_in_a_providers_words_counts_where_no_header_has_one() {
+    let words = "Rate limit reached. Please try again in 11.05s.";
+    let waits = |class| error(&ProviderError::new(class, words).into()).retry_after;
+    assert_eq!((waits(RateLimited), waits(Overloaded)), (Some(Duration::from_millis(11_050)), Some(Duration::from_millis(11_050))));
+    assert_eq!((waits(BadRequest), error(&refusal(RateLimited, words)).retry_after), (None, Some(Duration::from_secs(7))));
+}
+
+#[test]
 fn each_class_has_its_status() {
     for (class, status, kind) in [
         (BadRequest, 400, "invalid_request_error"),
@@ -66,10 +74,8 @@ fn each_class_has_its_status() {
 fn every_member_of_an_error_is_without_secrets() {
     let _known = crate::redact::KnownSecrets::new(["correct-horse-battery"]);
     let refusal = |class| ProviderError {
-        class,
-        message: "no correct-horse-battery here".into(),
         param: Some("correct-horse-battery".into()),
-        retry_after: None,
+        ..ProviderError::new(class, "no correct-horse-battery here")
     };
     let refused = error(&refusal(BadRequest).into());
     assert_eq!(refused.message, "Provider `p` refused the request: no [redacted] here");

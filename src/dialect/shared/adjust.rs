@@ -167,7 +167,7 @@ mod tests {
         let params = Params { reject_unsupported: strict, ..Params::default() };
         let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "m", seal: None };
         let param = param.map(str::to_owned);
-        let refusal = ProviderError { class: FailureClass::BadRequest, message: message.into(), param, retry_after: None };
+        let refusal = ProviderError { param, ..ProviderError::new(FailureClass::BadRequest, message) };
         let given = request.fields().iter().filter(|field| request.raw(*field).is_some()).collect();
         adjustments(&refusal, &Refused { stream: true, max_tokens: Some(128_000), strict, given })
     }

@@ -149,6 +149,33 @@ pub fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     Some(bounded((date(wish)? - date(text("date")?)?).max(0) as f64))
 }
 
+/// What the wait stands behind in a provider's words: OpenAI and Groq, Gemini, Azure.
+const WAITS: [&str; 3] = ["try again in ", "retry in ", "retry after "];
+/// The units of time by their names, in seconds.
+const UNITS: [(&[&str], f64); 4] =
+    [(&["ms"], 0.001), (&["s", "second", "seconds"], 1.0), (&["m", "minute", "minutes"], 60.0), (&["h", "hour", "hours"], 3600.0)];
+
+/// Reads when to come back from a provider's words: "Please try again in 11.054s", `6ms`, `1m2.5s`, `2h`. OpenAI says it only
+/// so where an answer has begun.
+pub fn from_words(message: &str) -> Option<Duration> {
+    let lower = message.to_ascii_lowercase();
+    let mut rest = WAITS.iter().find_map(|words| lower.split_once(words))?.1;
+    let mut total = None;
+    while rest.starts_with(|c: char| c.is_ascii_digit()) {
+        let (number, behind) = split_behind(rest, |c| c.is_ascii_digit() || c == '.');
+        let (unit, behind) = split_behind(behind.strip_prefix(' ').unwrap_or(behind), |c| c.is_ascii_lowercase());
+        let (_, seconds) = UNITS.iter().find(|(names, _)| names.contains(&unit))?;
+        total = Some(total.unwrap_or_default() + number.parse::<f64>().ok()? * seconds);
+        rest = behind;
+    }
+    total.map(bounded)
+}
+
+/// What a text begins with of such characters, and the rest.
+fn split_behind(text: &str, is: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at_checked(text.find(|c| !is(c)).unwrap_or(text.len())).unwrap_or((text, ""))
+}
+
 /// Seconds since the epoch of a date in one of the three forms of RFC 9110 section 5.6.7, the obsolete two included.
 fn date(text: &str) -> Option<i64> {
     let obsolete = || ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"].iter().find_map(|form| DateTime::strptime(form, text).ok());
@@ -227,6 +254,25 @@ mod tests {
             ("", None, "No endpoints found that support image input"),
         ] {
             assert!(!is_target_unknown(codes, param, message), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_read_from_words() {
+        for (words, wait) in [
+            ("Rate limit reached for gpt-5 on tokens per min (TPM): Limit 30000. Please try again in 11.054s. Visit https", Some(11_054)),
+            ("Please try again in 6ms.", Some(6)),
+            ("Please try again in 1m2.5s. Need more tokens?", Some(62_500)),
+            ("Please try again in 2h13m4.5s", Some(7_984_500)),
+            ("Please try again in 2h", Some(7_200_000)),
+            ("Please retry after 26 seconds.", Some(26_000)),
+            ("Please try again in 99999999999999999999h", Some(MAX_WAIT.as_millis())),
+            ("Please try again in a moment.", None),
+            ("Please try again in 3 fortnights.", None),
+            ("Please try again in 1..2s", None),
+            ("Please try again later", None),
+        ] {
+            assert_eq!(from_words(words).map(|wait| wait.as_millis()), wait, "{words}");
         }
     }
 
