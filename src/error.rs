@@ -69,8 +69,8 @@ pub struct ApiError {
     pub allow: Option<&'static str>,
     /// What the provider said, where it is the provider that says no.
     pub said: Option<Box<Said>>,
-    /// OpenAI's own word for it, where that says more than the kind.
-    pub code: Option<&'static str>,
+    /// OpenAI's or the provider's own word for it, where that says more than the kind.
+    pub code: Option<Cow<'static, str>>,
 }
 
 /// A provider's words.

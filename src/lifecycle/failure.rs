@@ -257,6 +257,9 @@ fn refused(provider: &str, class: FailureClass, refusal: &ProviderError, sent: O
     };
     let waits = matches!(class, FailureClass::RateLimited | FailureClass::Overloaded);
     error.retry_after = refusal.retry_after.or_else(|| refusal::from_words(&refusal.message).filter(|_| waits));
+    if matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound) {
+        error.code = refusal.code.as_deref().map(|code| redact_to(code, MAX_PARAM).into_owned().into());
+    }
     let overflow = || (class == FailureClass::ContextLength).then(|| Overflow::read(&said));
     error.said = (!said.is_empty()).then(|| Box::new(Said { words: (*said).to_owned(), overflow: overflow() }));
     if error.status == 400 {

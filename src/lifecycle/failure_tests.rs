@@ -48,6 +48,13 @@ fn a_wait_in_a_providers_words_counts_where_no_header_has_one() {
 }
 
 #[test]
+fn the_providers_code_stays_with_a_refusal_only() {
+    let code = |class| error(&ProviderError { code: Some("cyber_policy".into()), ..ProviderError::new(class, "x") }.into()).code;
+    assert_eq!(code(ContentFilter).as_deref(), Some("cyber_policy"));
+    assert_eq!((code(Server), code(Credential), code(RateLimited)), (None, None, None));
+}
+
+#[test]
 fn each_class_has_its_status() {
     for (class, status, kind) in [
         (BadRequest, 400, "invalid_request_error"),
@@ -75,11 +82,12 @@ fn every_member_of_an_error_is_without_secrets() {
     let _known = crate::redact::KnownSecrets::new(["correct-horse-battery"]);
     let refusal = |class| ProviderError {
         param: Some("correct-horse-battery".into()),
+        code: Some("correct-horse-battery".into()),
         ..ProviderError::new(class, "no correct-horse-battery here")
     };
     let refused = error(&refusal(BadRequest).into());
     assert_eq!(refused.message, "Provider `p` refused the request: no [redacted] here");
-    assert_eq!(refused.param.as_deref(), Some("[redacted]"));
+    assert_eq!((refused.param.as_deref(), refused.code.as_deref()), (Some("[redacted]"), Some("[redacted]")));
     let broken = error(&Fault::Broken("finish_reason `correct-horse-battery`".into()).into());
     assert!(broken.message.ends_with("finish_reason `[redacted]`"), "{}", broken.message);
     let failed = error(&Fault::Provider(refusal(Server)).into());

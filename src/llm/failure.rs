@@ -30,14 +30,16 @@ pub struct ProviderError {
     pub message: String,
     /// The field that it blames, in its own words.
     pub param: Option<String>,
+    /// Its own word for the failure, OpenAI's `code`.
+    pub code: Option<String>,
     /// The provider's wish, from a header or from the body.
     pub retry_after: Option<Duration>,
 }
 
 impl ProviderError {
-    /// One that blames no field and has no wish.
+    /// One that blames no field, has no word of its own and no wish.
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), param: None, retry_after: None }
+        Self { class, message: message.into(), param: None, code: None, retry_after: None }
     }
 }
 

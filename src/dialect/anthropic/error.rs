@@ -72,7 +72,7 @@ impl WireError<'_> {
         if spent || ACCOUNT.iter().any(|text| message.starts_with(text)) {
             class = FailureClass::Credential;
         }
-        ProviderError { class, message: message.to_owned(), param: None, retry_after: wait }
+        ProviderError { retry_after: wait, ..ProviderError::new(class, message) }
     }
 }
 
@@ -82,7 +82,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
     if let Ok(WireBody { error: Some(error) }) = serde_json::from_slice::<WireBody<'_>>(body) {
         return error.read(status, wait);
     }
-    ProviderError { class: FailureClass::of_status(status), message: refusal::text(status, body), param: None, retry_after: wait }
+    ProviderError { retry_after: wait, ..ProviderError::new(FailureClass::of_status(status), refusal::text(status, body)) }
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub(in crate::dialect) fn read(status: u16, headers: &HeaderMap, body: &[u8]) ->
     let kind = header.or(wire.kind.as_deref()).unwrap_or_default();
     let message = wire.message().map_or_else(|| refusal::text(status, body), str::to_owned);
     let class = class(kind).unwrap_or_else(|| FailureClass::of_status(status));
-    ProviderError { class, message, param: None, retry_after: refusal::from_headers(headers) }
+    ProviderError { retry_after: refusal::from_headers(headers), ..ProviderError::new(class, message) }
 }
 
 /// The failure that a frame of an event stream is; `None` for an event.

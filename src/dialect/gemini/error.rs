@@ -113,7 +113,8 @@ fn judge(http: u16, status: Status) -> Option<ProviderError> {
     // `google.rpc.BadRequest`
     let violations = details.iter().find_map(|detail| detail.get("fieldViolations")?.as_array()?.first());
     let param = violations.and_then(|violation| violation.get("field")?.as_str()).map(str::to_owned);
-    Some(ProviderError { class, retry_after: detail("retryDelay").and_then(duration), message, param })
+    let retry_after = detail("retryDelay").and_then(duration);
+    Some(ProviderError { retry_after, param, ..ProviderError::new(class, message) })
 }
 
 /// A protocol-buffer duration in JSON, `34.4s`.

@@ -44,9 +44,10 @@ const ACCOUNT_WORDS: [&str; 6] =
     ["insufficient_quota", "billing", "exceeded_current_quota", "arrearage", "insufficient_balance", "insufficient_credit"];
 /// The same for a prompt that is too long: OpenAI and most, llama.cpp.
 const CONTEXT_WORDS: [&str; 2] = ["context_length_exceeded", "exceed_context_size"];
-/// The same for a prompt or an answer against the provider's policy: OpenAI, Azure, Alibaba.
-const CONTENT_WORDS: [&str; 5] =
-    ["content_policy_violation", "content_filter", "responsibleaipolicyviolation", "invalid_prompt", "data_inspection_failed"];
+/// The same for a prompt or an answer against the provider's policy: OpenAI (`content_policy_violation`, `bio_policy`,
+/// `cyber_policy`, `misalignment_policy_violation`), Azure, Alibaba.
+const CONTENT_WORDS: [&str; 6] =
+    ["_policy", "content_filter", "responsibleaipolicyviolation", "invalid_prompt", "moderation_blocked", "data_inspection_failed"];
 /// The same for encrypted reasoning of another account, another model or an older key.
 const STALE_REASONING: &str = "invalid_encrypted_content";
 /// The same in messages, which name the "encrypted content".
@@ -104,7 +105,7 @@ const MESSAGES: [&str; 14] = [
     "errorMessage",
     "details",
 ];
-/// Longest name of a field that is kept, in bytes.
+/// Longest name of a field, or code, that is kept, in bytes.
 const MAX_PARAM: usize = 128;
 
 /// Reads an answer whose status is not 2xx.
@@ -119,7 +120,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
         _ => said.class_of(status),
     };
     let message = said.message.unwrap_or_else(|| format!("the provider answered with status {status}"));
-    ProviderError { class, message, param: said.param, retry_after: refusal::from_headers(headers) }
+    ProviderError { param: said.param, code: said.code, retry_after: refusal::from_headers(headers), class, message }
 }
 
 /// Reads an error that came in the middle of an answer, where there is no status.
@@ -131,7 +132,7 @@ pub fn in_band(json: &str) -> ProviderError {
         class => word.filter(|word| is_exact(*word)).or(class).unwrap_or(FailureClass::Server),
     };
     let message = said.message.unwrap_or_else(|| "the provider reported an error without a message".to_owned());
-    ProviderError { class, message, param: said.param, retry_after: None }
+    ProviderError { param: said.param, code: said.code, ..ProviderError::new(class, message) }
 }
 
 /// The failure that a document says, where it is no part of an answer but an error under any of the names that servers
@@ -193,6 +194,8 @@ struct Said {
     status: Option<u16>,
     /// The field to blame.
     param: Option<String>,
+    /// The innermost `code` that is a word.
+    code: Option<String>,
 }
 
 impl Said {
@@ -239,6 +242,7 @@ impl Said {
                     }
                 }
                 self.blame(members.get("param").and_then(Value::as_str));
+                self.code = self.code.take().or_else(|| name(members.get("code").and_then(Value::as_str)));
                 for key in ["type", "code", "status", "error_type", "error_code", "errorCode", "status_code"] {
                     match members.get(key) {
                         Some(Value::String(word)) => {
@@ -261,9 +265,7 @@ impl Said {
     }
 
     fn blame(&mut self, param: Option<&str>) {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':' | b'[' | b']');
-        let shown = param.filter(|param| (1..=MAX_PARAM).contains(&param.len()) && param.bytes().all(plain));
-        self.param = self.param.take().or_else(|| shown.map(str::to_owned));
+        self.param = self.param.take().or_else(|| name(param));
     }
 
     /// The class of a status with this body.
@@ -355,6 +357,12 @@ pub fn blames_key(message: &str) -> bool {
     ["incorrect api key", "invalid api key", "invalid_api_key", "api key is invalid", "api key not valid", "api key expired"]
         .iter()
         .any(|text| message.contains(text))
+}
+
+/// A word that is fit to be a field's name, or a code.
+fn name(word: Option<&str>) -> Option<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':' | b'[' | b']');
+    word.filter(|word| (1..=MAX_PARAM).contains(&word.len()) && word.bytes().all(plain)).map(str::to_owned)
 }
 
 /// One entry of FastAPI's list: `{"loc": ["body", "stop"], "msg": "…"}` as `body.stop: …`.
@@ -468,11 +476,16 @@ mod tests {
             (400, "context_length_exceeded", ContextLength),
             (400, "content_policy_violation", ContentFilter),
             (400, "content_filter", ContentFilter),
+            (400, "cyber_policy", ContentFilter),
+            (400, "bio_policy", ContentFilter),
+            (400, "misalignment_policy_violation", ContentFilter),
             (403, "model_not_found", NotFound),
             (400, "unknown_parameter", BadRequest),
         ] {
             let body = format!(r#"{{"error":{{"message":"x","type":"invalid_request_error","code":"{code}"}}}}"#);
             assert_eq!((said(status, &body).0, in_band(&body).class), (class, class), "{code}");
+            let failed = in_band(&format!(r#"{{"code":"{code}","message":"x"}}"#)); // of a response that has failed
+            assert_eq!((failed.class == class || class == BadRequest, failed.code.as_deref()), (true, Some(code)));
         }
     }
 

@@ -25,12 +25,12 @@ impl<'a> Wire<'a> {
     }
 }
 
-/// OpenAI's word for an error, where it has one.
-pub fn code(error: &ApiError) -> Option<&'static str> {
+/// OpenAI's word for an error, where it has one. That of a provider which refuses the request counts: Codex gives up by it.
+pub fn code(error: &ApiError) -> Option<&str> {
     if error.said.as_ref().is_some_and(|said| said.overflow.is_some()) {
         return Some(TOO_LONG);
     }
-    error.code.or(match error.kind {
+    error.code.as_deref().or(match error.kind {
         ErrorKind::RateLimit => Some("rate_limit_exceeded"),
         ErrorKind::InsufficientQuota => Some("insufficient_quota"),
         ErrorKind::Internal | ErrorKind::Upstream | ErrorKind::Overloaded | ErrorKind::Timeout => Some(SERVER),
@@ -39,7 +39,7 @@ pub fn code(error: &ApiError) -> Option<&'static str> {
 }
 
 /// The word for a response that has failed, which always has one.
-pub(super) fn failed_code(error: &ApiError) -> &'static str {
+pub(super) fn failed_code(error: &ApiError) -> &str {
     code(error).unwrap_or(INVALID)
 }
 
@@ -69,6 +69,7 @@ mod tests {
             (ApiError::new(402, ErrorKind::InsufficientQuota, "m"), Some("insufficient_quota"), "insufficient_quota"),
             (ApiError::new(503, ErrorKind::Overloaded, "m"), Some("server_error"), "server_error"),
             (ApiError::upstream("m"), Some("server_error"), "server_error"),
+            (ApiError { code: Some("cyber_policy".into()), ..ApiError::invalid("m") }, Some("cyber_policy"), "cyber_policy"),
             (too_long, Some("context_length_exceeded"), "context_length_exceeded"),
         ] {
             assert_eq!((super::code(&error), failed_code(&error)), (code, failed), "{error:?}");

@@ -116,7 +116,7 @@ pub fn not_stored(name: &'static str) -> ApiError {
         format!("`{name}` needs something that a provider has stored, and nothing is stored here; send the whole conversation in `input`");
     let mut error = ApiError::field(name, message);
     if name == "previous_response_id" {
-        error.code = Some("previous_response_not_found");
+        error.code = Some("previous_response_not_found".into());
     }
     error
 }
