@@ -221,7 +221,7 @@ pub fn read<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result
             request.serial_calls = true;
         }
     }
-    if base.params.refused.contains(field) {
+    if base.params.adjustments.without.contains(field) {
         return Ok(());
     }
     let Request { tools: list, params, .. } = request;

@@ -260,7 +260,7 @@ fn what_is_unknown_in_an_answer_that_passes_is_no_failure() {
             &format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{stop}"}},"usage":{{"output_tokens":3}}}}"#),
             r#"{"type":"message_stop"}"#,
         ] {
-            streamed.0.frame(Frame::Sse { event: None, data }, &mut streamed.1).unwrap();
+            streamed.0.frame(crate::frame::Frame::Sse { event: None, data }, &mut streamed.1).unwrap();
         }
         streamed.0.end(&mut streamed.1).unwrap();
         assert_eq!(streamed.1.0, log);
