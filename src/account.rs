@@ -221,9 +221,9 @@ pub struct Ledger {
     pub upstream_id: Option<Box<str>>,
     /// Why the response's choices ended.
     pub finish: FinishReasons,
-    /// Time from the first byte of the request to the first content sent to the client.
+    /// Time from the end of the request's head to the first content sent to the client.
     pub ttft: Option<Duration>,
-    /// Time from the first byte of the request to the last byte of the response.
+    /// Time from the end of the request's head to the last byte of the response.
     pub duration: Duration,
     /// Time spent in the gateway.
     pub overhead: Duration,

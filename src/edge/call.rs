@@ -73,6 +73,8 @@ pub struct Attempt {
     pub timeouts: Timeouts,
     /// What the target had taught when the request was written.
     pub adjustments: Adjustments,
+    /// What the target has just taught, where the request has to be written again.
+    pub again: Option<Vec<Adjustment>>,
     /// The request that goes there; the decoder in it moves into the answer.
     pub outgoing: Outgoing,
     /// The head of its answer, where that passes as it is.
@@ -169,6 +171,7 @@ impl Call {
             target,
             model,
             adjustments,
+            again: None,
             outgoing,
             passed: None,
             tracker: Some(tracker),
@@ -194,7 +197,7 @@ impl Call {
         })
     }
 
-    /// Writes the attempt's request again as its refusal asks for: otherwise, which is remembered for the target, or without
+    /// Has the attempt's request written again as its refusal asks for: otherwise, which is remembered for the target, or without
     /// reasoning of earlier turns that the target cannot read. `false` where the refusal asks for nothing of the kind, or nothing
     /// new, or where it was written again too often.
     pub fn retry_adjusted(&mut self, refusal: &ProviderError, shared: &Shared, live: &Live) -> bool {
@@ -202,15 +205,15 @@ impl Call {
         if attempt.outgoing.decoder.is_native() && self.operation == Operation::Messages {
             return false; // no byte of the client's may change
         }
-        let (target, model) = (attempt.target.clone(), attempt.model.clone());
         // A client of the Responses API may have reasoning that the gateway did not seal.
         let has_states = self.operation == Operation::Responses || state::may_be_in(parsed.body());
         if refusal.judged() == FailureClass::StaleReasoning && has_states && !self.without_states {
             self.without_states = true;
-            return shared.lock().life.retry_adjusted() && self.encode_again(&target, &model, live);
+            attempt.again = Some(Vec::new());
+            return shared.lock().life.retry_adjusted();
         }
         let params = Params { adjustments: attempt.adjustments, ..self.route.params.clone() };
-        let request = ChatRequest { parsed, params: &params, system: None, model: &model, seal: None };
+        let request = ChatRequest { parsed, params: &params, system: None, model: &attempt.model, seal: None };
         let refused = Refused {
             stream: parsed.stream(),
             max_tokens: self.operation.max_tokens(&request).map(|(_, limit)| limit),
@@ -222,23 +225,31 @@ impl Call {
         if news.is_empty() || !shared.lock().life.retry_adjusted() {
             return false;
         }
-        let provider = &target.provider;
+        let (provider, model) = (&attempt.target.provider, &attempt.model);
         for one in &news {
-            live.adjusted.insert(&provider.name, &model, *one, live.now());
+            live.adjusted.insert(&provider.name, model, *one, live.now());
             log::warn!("provider `{}`: `{model}` refuses `{}`; for an hour: {one}", provider.name, one.field().name());
         }
-        let again = self.encode_again(&target, &model, live);
-        let dropped = self.attempt.iter().flat_map(|attempt| &attempt.outgoing.dropped);
-        let is_new = |name: &&Cow<'static, str>| news.iter().any(|one| matches!(one, Adjustment::Without(field) if **name == field.name()));
-        dropped.filter(is_new).for_each(|name| live.metrics.dropped_param(provider.index, name));
-        again
+        attempt.again = Some(news);
+        true
     }
 
-    /// Writes the attempt's request again, for another connection.
-    fn encode_again(&mut self, target: &Arc<Target>, model: &str, live: &Live) -> bool {
-        let encoded = self.encode(target, model, live).and_then(Encode::run);
-        let (Ok(outgoing), Some(attempt)) = (encoded, &mut self.attempt) else { return false };
-        (attempt.outgoing, attempt.connection) = (outgoing, AttemptConnection::default());
-        true
+    /// Writes the attempt's request again where that is due, for another connection.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub async fn write_again(&mut self, live: &Live) -> Result<(), AttemptFailure> {
+        let Some(attempt) = &mut self.attempt else { return Ok(()) };
+        let Some(news) = attempt.again.take() else { return Ok(()) };
+        let (target, model) = (attempt.target.clone(), attempt.model.clone());
+        let encode = self.encode(&target, &model, live)?;
+        let outgoing = large::run(encode.size(), move || encode.run()).await??;
+        let is_new = |name: &&Cow<'static, str>| news.iter().any(|one| matches!(one, Adjustment::Without(field) if **name == field.name()));
+        let provider = target.provider.index;
+        outgoing.dropped.iter().filter(is_new).for_each(|name| live.metrics.dropped_param(provider, name));
+        if let Some(attempt) = &mut self.attempt {
+            (attempt.outgoing, attempt.connection) = (outgoing, AttemptConnection::default());
+        }
+        Ok(())
     }
 }

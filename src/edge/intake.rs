@@ -188,8 +188,9 @@ fn too_large(max_body: usize) -> ApiError {
     ApiError::new(413, ErrorKind::InvalidRequest, format!("The body exceeds {max_body} bytes."))
 }
 
+/// Whether the client waits for a 100. One of HTTP/1.0 does not (RFC 9110 section 10.1.1).
 fn expects_continue(request: &RequestHeader) -> bool {
-    request.headers.get(EXPECT).is_some_and(is_continue)
+    request.version > Version::HTTP_10 && request.headers.get(EXPECT).is_some_and(is_continue)
 }
 
 fn is_continue(expect: &HeaderValue) -> bool {
@@ -211,6 +212,7 @@ pub async fn read_body(
     let until = deadline.map_or(timeout, |at| at.min(timeout));
     if framing.expects_continue
         && let ServerSession::H1(h1) = session
+        && h1.req_header().version > Version::HTTP_10
     {
         // Pingora closes the connection if a response starts before the body is read; an interim response must not count.
         h1.set_close_on_response_before_downstream_finish(false);
@@ -286,6 +288,7 @@ pub fn keep_for_small_leftover(session: &mut ServerSession) {
     if small
         && !expects_continue(session.req_header())
         && let ServerSession::H1(h1) = session
+        && h1.req_header().version > Version::HTTP_10
     {
         // Otherwise Pingora sends `connection: close` when a response starts before the body is read.
         h1.set_close_on_response_before_downstream_finish(false);

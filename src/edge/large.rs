@@ -22,7 +22,12 @@ pub async fn run<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send
     if size < LARGE_BODY {
         return Ok(work());
     }
-    let _core = CORES.acquire().await.map_err(|_| ApiError::internal())?;
+    let core = CORES.acquire().await.map_err(|_| ApiError::internal())?;
+    // Work whose client has left goes on and keeps its core: more than one for each would hold up all.
+    let work = move || {
+        let _core = core;
+        work()
+    };
     match spawn_blocking(work).await {
         Ok(done) => Ok(done),
         Err(failed) => match failed.try_into_panic() {

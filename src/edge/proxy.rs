@@ -56,6 +56,17 @@ fn unwrap(session: &mut Session, ctx: &Exchange) {
     }
 }
 
+/// Attends to the client once, who was not attended to while a connection was made.
+///
+/// # Errors
+/// When the client has left.
+fn attend(session: &mut Session) -> Result<()> {
+    match session.downstream_session.read_body_or_idle(true).now_or_never() {
+        Some(Err(disconnected)) => Err(disconnected.into_down()),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
 /// Awaits `work` and attends to the client meanwhile: heartbeats are sent, and a client that leaves ends it.
 ///
 /// # Errors
@@ -108,8 +119,18 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Exchange>) -> Result<Box<HttpPeer>> {
         let live = ctx.live.clone();
+        if ctx.ledger.attempts > 0 {
+            attend(session)?;
+        }
         let attempting = ctx.shared.lock().life.is_attempting();
-        if !attempting && !await_with_client(session, pin!(ctx.prepare())).await? {
+        if attempting {
+            let call = ctx.call.as_deref_mut().ok_or_else(handled)?;
+            let written = await_with_client(session, pin!(call.write_again(&live))).await?;
+            if let Err(failure) = written {
+                ctx.fail(failure);
+                return Err(handled());
+            }
+        } else if !await_with_client(session, pin!(ctx.prepare())).await? {
             return Err(handled());
         }
         let attempt = ctx.call.as_deref_mut().and_then(|call| call.attempt.as_mut()).ok_or_else(handled)?;
@@ -158,10 +179,7 @@ impl ProxyHttp for Gateway {
             return Err(handled());
         }
         ctx.busy += began.elapsed();
-        // The client was not attended to while the connection was made.
-        if let Some(Err(disconnected)) = session.downstream_session.read_body_or_idle(true).now_or_never() {
-            return Err(disconnected.into_down());
-        }
+        attend(session)?;
         ctx.send(began);
         Ok(())
     }
