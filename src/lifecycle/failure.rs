@@ -221,6 +221,7 @@ const fn class_meaning(class: FailureClass) -> Meaning {
         FailureClass::ContextLength => (Outcome::ContextLength, None, Some((|on| on.context_length, Next::Larger))),
         FailureClass::ContentFilter => (Outcome::ContentFilter, None, Some((|on| on.content_filter, Next::Another))),
         FailureClass::RateLimited => (Outcome::RateLimited, None, Some((|on| on.rate_limited, Next::Any))),
+        FailureClass::TooLarge => (Outcome::RateLimited, None, Some((|on| on.rate_limited, Next::Another))),
         FailureClass::Credential => (Outcome::Credential, Some(Cause::Credential), Some((|on| on.credential, Next::Another))),
         FailureClass::NotFound => (Outcome::NotFound, Some(Cause::NotFound), Some((|on| on.not_found, Next::Another))),
         FailureClass::Overloaded => (Outcome::Overloaded, FAILS, Some((|on| on.server_error, Next::Any))),
@@ -251,13 +252,15 @@ fn refused(provider: &str, class: FailureClass, refusal: &ProviderError, sent: O
             return ApiError::upstream(format!("Provider `{provider}` {what}; the gateway's operator has to fix this."));
         }
         FailureClass::RateLimited => ApiError::new(429, ErrorKind::RateLimit, tell("limits its requests")),
+        FailureClass::TooLarge => ApiError::new(413, ErrorKind::InvalidRequest, tell("limits the size of requests")),
         FailureClass::Overloaded => ApiError::new(503, ErrorKind::Overloaded, tell("is overloaded")),
         FailureClass::Timeout => ApiError::new(504, ErrorKind::Timeout, tell("was too slow")),
         FailureClass::Server => ApiError::upstream(tell("failed")),
     };
     let waits = matches!(class, FailureClass::RateLimited | FailureClass::Overloaded);
-    error.retry_after = refusal.retry_after.or_else(|| refusal::from_words(&refusal.message).filter(|_| waits));
-    if matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound) {
+    let wait = refusal.retry_after.or_else(|| refusal::from_words(&refusal.message).filter(|_| waits));
+    error.retry_after = wait.filter(|_| class != FailureClass::TooLarge);
+    if matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound) && class != FailureClass::TooLarge {
         error.code = refusal.code.as_deref().map(|code| redact_to(code, MAX_PARAM).into_owned().into());
     }
     let overflow = || (class == FailureClass::ContextLength).then(|| Overflow::read(&said));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::llm::failure::FailureClass::{
-    BadRequest, ContentFilter, ContextLength, Credential, NotFound, Overloaded, RateLimited, Server, StaleReasoning, Timeout,
+    BadRequest, ContentFilter, ContextLength, Credential, NotFound, Overloaded, RateLimited, Server, StaleReasoning, Timeout, TooLarge,
     UnknownReference,
 };
 use std::time::Duration;
@@ -62,6 +62,7 @@ fn each_class_has_its_status() {
         (UnknownReference, 404, "not_found_error"),
         (NotFound, 404, "not_found_error"),
         (RateLimited, 429, "rate_limit_error"),
+        (TooLarge, 413, "invalid_request_error"),
         (Overloaded, 503, "overloaded_error"),
         (Timeout, 504, "timeout_error"),
         (Server, 502, "upstream_error"),

@@ -62,6 +62,9 @@ pub enum FailureClass {
     UnknownReference,
     /// Too many requests (429).
     RateLimited,
+    /// The request alone has more tokens than the account may use in a minute, so that waiting does not help: the client's 413,
+    /// retried at another target.
+    TooLarge,
     /// No capacity (503, 529).
     Overloaded,
     /// Too slow (408, 504).

@@ -28,8 +28,8 @@ const CONTEXT: [&str; 13] = [
 ];
 /// The prompt, or what would have been answered, is against the provider's policy. Azure and OpenAI name a policy or the
 /// safety system, Anthropic its "content filtering policy", xAI "usage guidelines", DeepSeek writes "Content Exists Risk",
-/// Alibaba "inappropriate content".
-const CONTENT: [&str; 9] = [
+/// Alibaba "inappropriate content", OpenRouter "requires moderation on OpenAI. Your input was flagged for …".
+const CONTENT: [&str; 11] = [
     "content management policy",
     "content filtering policy",
     "content policy",
@@ -39,25 +39,43 @@ const CONTENT: [&str; 9] = [
     "our safety system",
     "content exists risk",
     "may contain inappropriate content",
+    "requires moderation on",
+    "your input was flagged",
 ];
-/// The model is unknown, reported with a 400: Bedrock, DeepSeek, Mistral.
-const MODEL: [&str; 3] = ["model identifier is invalid", "model not exist", "invalid model: "];
+/// The model is unknown, reported with a 400: Bedrock, DeepSeek, Mistral. Bedrock's "Invocation of model ID … with on-demand throughput
+/// isn’t supported" asks for the id of an inference profile: <https://github.com/langchain-ai/langchain-aws/issues/1019>.
+const MODEL: [&str; 5] = [
+    "model identifier is invalid",
+    "model not exist",
+    "invalid model: ",
+    "with on-demand throughput isn",
+    "doesn't support on-demand throughput",
+];
+/// Words of a refusal of one request that is above the tokens of a minute, at OpenAI with a 429, at Groq with a 413: "Request too
+/// large for model `x` … on tokens per minute (TPM): Limit 6000, Requested 9000". <https://github.com/continuedev/continue/issues/10218>
+const TOO_LARGE: [&str; 2] = ["request too large for ", "requested "];
+
+/// Words of Bedrock's refusal of a `cachePoint` for a model or an account without prompt caching, a 403.
+/// <https://github.com/BerriAI/litellm/pull/39210>, <https://github.com/BerriAI/litellm/issues/7218>
+pub const UNCACHED: [&str; 2] = ["did not allow prompt caching", "do not have access to explicit prompt caching"];
 
 impl ProviderError {
     /// The class under the provider's words, which count more than a status or a type that says only that something
     /// failed: a request to blame is the client's to change, an unpaid account the operator's, whatever dialect says it.
     pub fn judged(&self) -> FailureClass {
-        use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, RateLimited, Server, StaleReasoning};
+        use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, RateLimited, Server, StaleReasoning, TooLarge};
         if !matches!(self.class, BadRequest | RateLimited | Server | Credential) {
             return self.class;
         }
         let message = own_words(&self.message).to_ascii_lowercase();
         let says = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
         match self.class {
+            BadRequest | RateLimited if TOO_LARGE.iter().all(|part| message.contains(part)) => TooLarge,
             BadRequest | RateLimited | Server if blames_account(&message) => Credential,
             // xAI refuses content with a 403.
             BadRequest | Credential if says(&CONTENT) => ContentFilter,
             BadRequest | Server if says(&CONTEXT) => ContextLength,
+            Credential if says(&UNCACHED) => BadRequest,
             BadRequest if says(&MODEL) => NotFound,
             BadRequest if blames_reasoning(&message) => StaleReasoning,
             Server if blames_input(&message) => BadRequest,
@@ -193,7 +211,7 @@ fn bounded(seconds: f64) -> Duration {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
-    use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, RateLimited, Server, Timeout};
+    use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, RateLimited, Server, Timeout, TooLarge};
 
     #[test]
     fn words_say_what_a_status_does_not() {
@@ -210,6 +228,28 @@ mod tests {
             (BadRequest, "Output blocked by content filtering policy", ContentFilter),
             (Credential, "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO", ContentFilter),
             (BadRequest, "The provided model identifier is invalid.", NotFound),
+            (
+                BadRequest,
+                "Invocation of model ID x with on-demand throughput isn’t supported. Retry your request with the ID or ARN of an inference profile",
+                NotFound,
+            ),
+            (
+                RateLimited,
+                "Request too large for gpt-4o in organization o on tokens per min (TPM): Limit 30000, Requested 45000.",
+                TooLarge,
+            ),
+            (
+                BadRequest,
+                "Request too large for model `x` in organization `o` service tier `on_demand` on tokens per minute (TPM): Limit 6000, Requested 9000, please reduce your message size and try again. Upgrade at https://console.groq.com/settings/billing",
+                TooLarge,
+            ),
+            (
+                RateLimited,
+                "Rate limit reached for model `x` on tokens per minute (TPM): Limit 6000, Used 5034, Requested 1443.",
+                RateLimited,
+            ),
+            (Credential, "You invoked an unsupported model or your request did not allow prompt caching.", BadRequest),
+            (BadRequest, "User location is not supported for the API use.", Credential),
             (BadRequest, "Your credit balance is too low to access the API", Credential),
             (RateLimited, "Insufficient balance", Credential),
             (Server, "image input is not supported", BadRequest),
