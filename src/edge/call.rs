@@ -153,7 +153,9 @@ impl Call {
     /// Why the target cannot be asked.
     pub async fn begin(&mut self, turn: NextAttempt, live: &Live) -> Result<Attempt, AttemptFailure> {
         let NextAttempt { target, mut tracker, .. } = turn;
-        if !self.operation.generates() || !self.parsed.as_ref().is_some_and(|parsed| parsed.stream()) {
+        if !self.operation.generates() {
+            tracker.does_not_generate();
+        } else if !self.parsed.as_ref().is_some_and(|parsed| parsed.stream()) {
             tracker.skip_latency();
         }
         let provider = target.provider.index;

@@ -279,7 +279,8 @@ impl Exchange {
             if let Some(wait) = error.retry_after {
                 tracker.pause(wait, now);
             }
-            if let Some(outage) = failure.cause().and_then(|cause| tracker.failed(cause, now))
+            let cause = failure.cause(call.operation.generates(), tracker.counts());
+            if let Some(outage) = cause.and_then(|cause| tracker.failed(cause, now))
                 && outage.is_new
                 && self.live.health.is_logged(target.index, false, now)
             {

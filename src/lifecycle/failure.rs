@@ -133,9 +133,16 @@ impl AttemptFailure {
         is_on(retry).then_some(next)
     }
 
-    /// What it says about the target's health; `None`: nothing.
-    pub const fn cause(&self) -> Option<Cause> {
-        self.meaning().1
+    /// What it says about the target's health; `None`: nothing. `generates`: whether the failed request's operation is one that a
+    /// model writes an answer to; `counts`: whether the target is judged by such requests.
+    pub fn cause(&self, generates: bool, counts: bool) -> Option<Cause> {
+        let cause = self.meaning().1?;
+        let is_about_target = match self {
+            Self::Connect(_) | Self::Unsigned(_) => true,
+            Self::Refused(_, refusal) => counts && (generates || !refusal.is_about_endpoint()),
+            _ => counts,
+        };
+        is_about_target.then_some(cause)
     }
 
     /// The metric's label.

@@ -55,6 +55,26 @@ fn the_providers_code_stays_with_a_refusal_only() {
 }
 
 #[test]
+fn a_target_that_writes_answers_is_judged_by_them_and_by_its_connections() {
+    let failed = Some(Cause::Failures);
+    let unreachable = AttemptFailure::Connect(Connect::Unreachable);
+    let (bare, unknown) = (refusal(NotFound, "Not Found"), refusal(NotFound, "The model `x` does not exist."));
+    for (failure, generates, counts, want) in [
+        (&unreachable, false, false, failed),
+        (&plain(Server), true, true, failed),
+        (&plain(Server), false, true, failed),
+        (&plain(Server), false, false, None),
+        (&AttemptFailure::Truncated, false, false, None),
+        (&bare, true, true, Some(Cause::NotFound)),
+        (&bare, false, true, None),
+        (&unknown, false, true, Some(Cause::NotFound)),
+        (&unknown, false, false, None),
+    ] {
+        assert_eq!(failure.cause(generates, counts), want, "{failure:?} {generates} {counts}");
+    }
+}
+
+#[test]
 fn each_class_has_its_status() {
     for (class, status, kind) in [
         (BadRequest, 400, "invalid_request_error"),
@@ -72,10 +92,17 @@ fn each_class_has_its_status() {
     }
     assert_eq!(error(&AttemptFailure::Late(Deadline::Total)).status, 504);
     let late = AttemptFailure::Late(Deadline::Request);
-    assert_eq!((error(&late).status, late.ended_by(), late.cause()), (504, EndedBy::Gateway, None));
+    assert_eq!((error(&late).status, late.ended_by(), late.cause(true, true)), (504, EndedBy::Gateway, None));
     let drained = AttemptFailure::Drained;
     assert_eq!((error(&drained).status, drained.ended_by()), (503, EndedBy::Gateway));
     assert_eq!((error(&AttemptFailure::Cancelled).status, AttemptFailure::Cancelled.ended_by()), (499, EndedBy::Client));
+}
+
+#[test]
+fn a_request_that_no_minute_has_room_for_goes_elsewhere_and_is_not_to_be_repeated() {
+    let failure = refusal(RateLimited, "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 45000.");
+    let error = error(&failure);
+    assert_eq!((error.status, error.retry_after, failure.meaning().2.map(|retry| retry.1)), (413, None, Some(Next::Another)));
 }
 
 #[test]
@@ -157,7 +184,7 @@ fn each_failure_is_retried_for_its_own_reason() {
             assert_eq!(retried, next.filter(|_| reason == its_own), "{failure:?} {reason}");
         }
         assert_eq!(failure.retry(&by_default), next.filter(|_| its_own != "content_filter"), "{failure:?}");
-        assert_eq!(failure.cause(), cause, "{failure:?}");
+        assert_eq!(failure.cause(true, true), cause, "{failure:?}");
     }
 }
 

@@ -18,7 +18,7 @@ use crate::provider::ModelName;
 use crate::units::nanoseconds;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Maximum pause that a provider can request. Daily quotas begin for hours; a longer `retry-after` is capped.
@@ -65,6 +65,9 @@ pub(super) struct HealthEntry {
     in_flight: AtomicU32,
     latency: Latency,
     record: Record,
+    /// Whether a model has written an answer here. Then the results of other operations do not count: a server may lack
+    /// their endpoint, or fail at it alone.
+    has_generated: AtomicBool,
 }
 
 impl Health {
@@ -217,7 +220,7 @@ impl HealthEntry {
         };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let began = now.saturating_add(nanoseconds(wait));
-        Some(AttemptTracker { entry: self.clone(), role, rules, began, measures: true, answered: false })
+        Some(AttemptTracker { entry: self.clone(), role, rules, began, generates: true, measures: true, answered: false })
     }
 }
 
@@ -239,6 +242,8 @@ pub struct AttemptTracker {
     role: Role,
     rules: Ejection,
     began: u64,
+    /// Whether a model writes the answer.
+    generates: bool,
     /// Whether the time to the first content is that to a first token.
     measures: bool,
     /// Whether the first content arrived.
@@ -249,6 +254,16 @@ impl AttemptTracker {
     /// Makes the target unavailable for `wait`, as the provider requested.
     pub fn pause(&self, wait: Duration, now: u64) {
         self.entry.pause(wait, now);
+    }
+
+    /// Call it for an attempt of an operation whose answer no model writes.
+    pub fn does_not_generate(&mut self) {
+        (self.generates, self.measures) = (false, false);
+    }
+
+    /// Whether the result counts for the target's health.
+    pub fn counts(&self) -> bool {
+        self.generates || !self.entry.has_generated.load(Ordering::Relaxed)
     }
 
     /// Call it for an attempt whose answer is no stream of tokens: the time that a whole answer takes says nothing of the time to
@@ -262,6 +277,12 @@ impl AttemptTracker {
     pub fn succeeded(&mut self, now: u64) -> Option<Cause> {
         if self.measures {
             self.entry.latency.observe(self.took(now), now);
+        }
+        if !self.counts() {
+            return None;
+        }
+        if self.generates {
+            self.entry.has_generated.store(true, Ordering::Relaxed);
         }
         if self.rules.failures > 0 {
             self.entry.record.succeeded(self.rules.window, now);

@@ -2,8 +2,10 @@
 
 use crate::harness::gateway::Gateway;
 use crate::harness::http1::Answer;
+use crate::harness::manual::Manual;
 use crate::harness::sim::Sim;
 use crate::harness::{chat, streamed};
+use serde_json::{Value, json};
 
 /// Routes whose first target does what its script says, with a good one behind it; `more` is of all of them.
 async fn gateway(sim: &Sim, routes: &[(&str, &str)], more: &str) -> Gateway {
@@ -127,4 +129,49 @@ async fn what_a_policy_forbids_moves_on_only_where_the_route_says_so() {
     let alone = format!("auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {withheld} ]{on} }} }}\n", sim.provider());
     let answer = Gateway::start(&alone).await.chat(&chat("r")).await;
     assert_eq!((by(&answer), &answer.json()["choices"][0]["finish_reason"]), ((200, "sim", "1"), &"content_filter".into()));
+}
+
+/// Sends a request, and plays the upstream's response to it.
+async fn exchange(gateway: &Gateway, manual: &Manual, path: &str, status: u16, body: Value) -> u16 {
+    let request = match path {
+        "/v1/embeddings" => json!({ "model": "r", "input": "x" }),
+        _ => chat("r"),
+    };
+    let (answer, ()) = tokio::join!(gateway.post(path, &[], &request), async {
+        let body = body.to_string();
+        let head =
+            format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        manual.accept().await.write(format!("{head}{body}").as_bytes()).await;
+    });
+    answer.status()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_chats_is_not_ejected_for_an_endpoint_that_it_lacks_or_fails_at() {
+    let manual = Manual::start().await;
+    let gateway = Gateway::start(&format!(
+        "auth: none\nproviders: {{ p: {} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ], retry: {{ attempts: 1 }}, \
+         ejection: {{ failures: 1 }} }} }}\n",
+        manual.provider()
+    ))
+    .await;
+    let is_available = async || gateway.metric("tidegate_target_state{route=\"r\",target=\"p/m\"}").await == 1.0;
+    assert_eq!(exchange(&gateway, &manual, "/v1/embeddings", 404, json!({"detail": "Not Found"})).await, 404);
+    assert!(is_available().await, "a path that the server lacks");
+    let answer = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}]});
+    assert_eq!(exchange(&gateway, &manual, "/v1/chat/completions", 200, answer).await, 200);
+    for status in [404, 401, 500, 405, 500] {
+        exchange(&gateway, &manual, "/v1/embeddings", status, json!({"error": {"message": "no such model"}})).await;
+        assert!(is_available().await, "{status}");
+    }
+    assert_eq!(exchange(&gateway, &manual, "/v1/chat/completions", 500, json!({"error": {"message": "died"}})).await, 502);
+    assert!(!is_available().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_only_embeds_is_judged_by_that() {
+    let sim = Sim::start().await;
+    let gateway = gateway(&sim, &[("r", &target("status=500"))], ", ejection: { failures: 1 }").await;
+    assert_eq!(gateway.post("/v1/embeddings", &[], &json!({ "model": "r", "input": "x" })).await.status(), 200);
+    assert_eq!(gateway.metric("tidegate_target_state{route=\"r\",target=\"sim/m+status=500\"}").await, 0.0);
 }

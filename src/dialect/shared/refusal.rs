@@ -84,6 +84,19 @@ impl ProviderError {
     }
 }
 
+impl ProviderError {
+    /// Whether it is about nothing but the endpoint that was asked for: a 404 that names no model, which is what a server has for a
+    /// path that it does not know, or a key to which this endpoint is not open (OpenAI: "Missing scopes: model.request").
+    pub fn is_about_endpoint(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        match self.judged() {
+            FailureClass::NotFound => self.class == FailureClass::NotFound && !names_target(&message),
+            FailureClass::Credential => ["scope", "permission", "not authorized to perform"].iter().any(|part| message.contains(part)),
+            _ => false,
+        }
+    }
+}
+
 /// Words of a 404's type or code that are about the target: OpenAI's `model_not_found`, Azure's `DeploymentNotFound`, Databricks'
 /// `ENDPOINT_NOT_FOUND`.
 const TARGET_CODES: [&str; 3] = ["model", "deployment", "endpoint_not_found"];
@@ -103,7 +116,12 @@ pub fn is_target_unknown(codes: &str, param: Option<&str>, message: &str) -> boo
     TARGET_CODES.iter().any(|code| codes.contains(code))
         || PATH_MESSAGES.contains(&message.trim_end_matches('.'))
         || message.starts_with("no endpoints found for ") // OpenRouter
-        || unquoted(&message).any(|word| TARGET_WORDS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric())))
+        || names_target(&message)
+}
+
+/// Whether a lower-case message is about a model.
+fn names_target(message: &str) -> bool {
+    unquoted(message).any(|word| TARGET_WORDS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric())))
 }
 
 /// A message without texts of several words in single quotes or backticks, which may be the client's own.
@@ -313,6 +331,22 @@ mod tests {
             ("Please try again later", None),
         ] {
             assert_eq!(from_words(words).map(|wait| wait.as_millis()), wait, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_bare_404_and_a_key_without_a_scope_are_about_the_endpoint() {
+        for (class, message, want) in [
+            (NotFound, "Not Found", true),
+            (NotFound, "the provider answered with status 404", true),
+            (NotFound, "The model `x` does not exist.", false),
+            (BadRequest, "The provided model identifier is invalid.", false),
+            (Credential, "You have insufficient permissions for this operation. Missing scopes: model.request.", true),
+            (Credential, "User: arn:aws:iam::1:user/x is not authorized to perform: bedrock:CountTokens", true),
+            (Credential, "Incorrect API key provided", false),
+            (Server, "Method Not Allowed", false),
+        ] {
+            assert_eq!(ProviderError::new(class, message).is_about_endpoint(), want, "{message}");
         }
     }
 
