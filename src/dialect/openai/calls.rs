@@ -15,14 +15,62 @@ struct Call {
     index: Option<u64>,
     /// The provider's id, as it stands in JSON.
     id: String,
-    /// The name that it began with, as it stands in JSON.
+    /// Its name, as it stands in JSON; until it is started, more of it may come.
     name: String,
+    /// See [`Fragment::custom`] and [`Fragment::extra`].
+    custom: bool,
+    extra: Option<Box<str>>,
     /// Whether its beginning has been emitted.
     started: bool,
     /// Arguments that came before the name, as they stand in JSON.
     early: String,
     /// How far the arguments are.
     progress: Depth,
+    /// The arguments so far.
+    received: Received,
+    /// Whether each fragment repeats the arguments so far.
+    cumulative: bool,
+    /// Whether the arguments are an empty object, which some servers send before the arguments themselves.
+    empty: bool,
+}
+
+/// Length and hash of a call's arguments, to recognise them where a server repeats them: a few bytes however long they are.
+/// Costs a multiplication for every byte of the arguments, and for every byte compared, which are those of fragments that begin an
+/// object and are no shorter than all before them.
+#[derive(Debug)]
+struct Received {
+    length: usize,
+    /// FNV-1a. A server that finds collisions breaks its own answers.
+    hash: u64,
+    is_object: bool,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self { length: 0, hash: 0xcbf2_9ce4_8422_2325, is_object: false }
+    }
+}
+
+impl Received {
+    fn hash(hash: u64, text: &str) -> u64 {
+        text.bytes().fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    }
+
+    fn add(&mut self, text: &str) {
+        self.is_object |= self.length == 0 && text.starts_with('{');
+        self.length += text.len();
+        self.hash = Self::hash(self.hash, text);
+    }
+
+    /// What follows the arguments so far in a text that begins with them.
+    fn rest<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let (same, rest) = text.split_at_checked(self.length).filter(|_| self.is_object && text.starts_with('{'))?;
+        (Self::hash(Self::default().hash, same) == self.hash).then_some(rest)
+    }
+
+    fn is(&self, text: &str) -> bool {
+        self.rest(text).is_some_and(str::is_empty)
+    }
 }
 
 /// The calls of one choice.
@@ -33,13 +81,21 @@ struct Call {
 /// ```text
 /// another index, another id, or a second name in one array        -> a new call
 /// the same call, its arguments not one complete JSON value        -> the name is repeated
-/// the same call, complete, and the fragment has arguments         -> a new call: some servers number all of them 0
+/// the same call, complete, its own id, and its own arguments      -> the call is repeated
+/// the same call, complete, and the fragment has other arguments   -> a new call: some servers number all of them 0
 /// the same call, complete, and the fragment has no arguments yet  -> held until arguments follow: the last fragment of
 ///                                                                    a call may repeat its name with nothing
 /// ```
+///
+/// A call starts with its first arguments, another call or the end, because its name may come in fragments. Its arguments are the
+/// fragments one after another, but a fragment that begins with all before it repeats them, as some servers do in every fragment and
+/// others in the last one. (A fragment of an object that nests itself under its first key can look like that too: `{"a":` and
+/// `{"a":1}}`. No server is known to cut there.)
 #[derive(Debug, Default)]
 pub struct Calls {
     list: Vec<Call>,
+    /// The call of the last fragment.
+    last: usize,
     /// A named fragment that begins a call if arguments follow it: the call that it seems to repeat, and its name.
     held: Option<(usize, Box<str>)>,
 }
@@ -101,7 +157,11 @@ impl Calls {
         } else if named.contains(&number) {
             number = self.push(&fragment); // one array that names a call twice has two calls, whatever their numbers are
         } else if let Some(call) = self.list.get(number).filter(|call| call.progress.is_whole()) {
-            let repeats = fragment.arguments.trim().is_empty() && call.name == fragment.name;
+            let is_same = !fragment.id.is_empty() && call.id == fragment.id && call.name == fragment.name;
+            if is_same && call.received.is(fragment.arguments) {
+                return Ok(());
+            }
+            let repeats = (fragment.arguments.trim().is_empty() && call.name == fragment.name) || (is_same && call.empty);
             if repeats && (call.id != fragment.id || fragment.id.is_empty()) {
                 self.held = Some((number, fragment.name.into()));
                 return Ok(());
@@ -116,14 +176,35 @@ impl Calls {
         if number >= MAX_CALLS {
             return Err(Fault::Broken("the answer has too many tool calls".into()));
         }
+        let last = std::mem::replace(&mut self.last, number);
+        if last != number
+            && let Some(call) = self.list.get_mut(last)
+        {
+            call.end(choice, last as u32, out);
+        }
         self.list.get_mut(number).map_or(Ok(()), |call| call.take(choice, number as u32, &fragment, out))
     }
 
-    /// Checks that every call has begun.
+    /// Whether the last call has a name and has not been started.
+    pub fn is_waiting(&self) -> bool {
+        self.list.get(self.last).is_some_and(|call| !call.started && !call.name.is_empty())
+    }
+
+    /// Starts the last call, which other content follows.
+    pub fn start(&mut self, choice: u32, out: &mut dyn Sink) {
+        if let Some(call) = self.list.get_mut(self.last) {
+            call.start(choice, self.last as u32, out);
+        }
+    }
+
+    /// Ends the last call.
     ///
     /// # Errors
-    /// [`Fault::Broken`] where the name of one never came.
-    pub fn finish(&self) -> Result<(), Fault> {
+    /// [`Fault::Broken`] where the name of a call never came.
+    pub fn finish(&mut self, choice: u32, out: &mut dyn Sink) -> Result<(), Fault> {
+        if let Some(call) = self.list.get_mut(self.last) {
+            call.end(choice, self.last as u32, out);
+        }
         if self.list.iter().any(|call| !call.started) {
             return Err(Fault::Broken("a tool call of the answer has no name".into()));
         }
@@ -154,7 +235,11 @@ impl Calls {
                 let numbered = self.list.iter().rposition(|call| call.index == fragment.index);
                 let numbered = numbered.filter(|&at| !self.list.get(at).is_some_and(other_id));
                 // Without a name it may still continue the call that is open: some servers count fragments, not calls.
-                let open = || last.filter(|&at| !named && self.list.get(at).is_some_and(|call| call.started && !call.progress.is_whole()));
+                let open = || {
+                    last.filter(|&at| {
+                        !named && self.list.get(at).is_some_and(|call| (call.started || !call.name.is_empty()) && !call.progress.is_whole())
+                    })
+                };
                 numbered.or_else(|| if named { None } else { same_id() }).or_else(open)
             }
             None if fragment.id.is_empty() => last,
@@ -169,35 +254,92 @@ impl Call {
         if self.id.is_empty() {
             fragment.id.clone_into(&mut self.id);
         }
-        if !self.started && !fragment.name.is_empty() {
-            self.start(choice, number, fragment, out);
+        if !self.started {
+            self.named(fragment)?;
         }
-        if fragment.arguments.is_empty() {
+        let arguments = self.fresh(fragment);
+        if arguments.is_empty() {
             return Ok(());
         }
-        let text = if fragment.object { Text::Plain(fragment.arguments) } else { Text::Raw(fragment.arguments) };
+        self.received.add(arguments);
+        let text = if fragment.object { Text::Plain(arguments) } else { Text::Raw(arguments) };
         self.progress.read(text);
+        self.start(choice, number, out);
         if self.started {
             out.event(Event::ToolArguments { choice, call: number, fragment: text });
             return Ok(());
         }
-        if self.early.len() + fragment.arguments.len() > MAX_EARLY_ARGUMENTS {
+        if self.early.len() + arguments.len() > MAX_EARLY {
             return Err(Fault::Broken("a tool call has arguments and no name".into()));
         }
         self.early.push_str(&text.escaped());
         Ok(())
     }
 
-    fn start(&mut self, choice: u32, number: u32, fragment: &Fragment<'_>, out: &mut dyn Sink) {
+    /// Takes the name of a fragment: the next part of it, the whole of it, or what was there already.
+    fn named(&mut self, fragment: &Fragment<'_>) -> Result<(), Fault> {
+        self.custom |= fragment.custom;
+        if let Some(extra) = fragment.extra {
+            self.extra = Some(extra.into());
+        }
+        if fragment.name.starts_with(&*self.name) {
+            fragment.name.clone_into(&mut self.name);
+        } else {
+            self.name.push_str(fragment.name);
+        }
+        if self.name.len() > MAX_EARLY {
+            return Err(Fault::Broken("the name of a tool call is too long".into()));
+        }
+        Ok(())
+    }
+
+    /// The arguments of a fragment without what came before.
+    fn fresh<'a>(&mut self, fragment: &Fragment<'a>) -> &'a str {
+        let arguments = fragment.arguments;
+        if arguments.is_empty() || self.custom {
+            return arguments; // a custom tool's input is no object
+        }
+        if self.received.length == 0 {
+            let inside = arguments.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            self.empty = fragment.object && inside.is_some_and(|inside| inside.trim().is_empty());
+            self.progress = Depth::default();
+            if self.empty {
+                self.progress.read(Text::Plain(arguments));
+            }
+            return if self.empty { "" } else { arguments };
+        }
+        match self.received.rest(arguments) {
+            Some("") if !self.cumulative && !self.progress.is_whole() => arguments,
+            Some(rest) => {
+                self.cumulative |= !rest.is_empty();
+                rest
+            }
+            None => arguments,
+        }
+    }
+
+    /// Emits what is known of the call where nothing more of it comes.
+    fn end(&mut self, choice: u32, number: u32, out: &mut dyn Sink) {
+        self.start(choice, number, out);
+        if self.started && std::mem::take(&mut self.empty) {
+            self.received.add(EMPTY);
+            out.event(Event::ToolArguments { choice, call: number, fragment: Text::Plain(EMPTY) });
+        }
+    }
+
+    /// Starts it, if it has a name and has not been started.
+    fn start(&mut self, choice: u32, number: u32, out: &mut dyn Sink) {
+        if self.started || self.name.is_empty() {
+            return;
+        }
         self.started = true;
-        fragment.name.clone_into(&mut self.name);
         let id = Some(Text::Raw(&self.id)).filter(|id| !id.is_empty());
-        let form = match fragment.extra {
-            _ if fragment.custom => ToolForm::Custom,
+        let form = match &self.extra {
+            _ if self.custom => ToolForm::Custom,
             Some(json) => ToolForm::FunctionWith(json),
             None => ToolForm::Function,
         };
-        out.event(Event::ToolStart { choice, call: number, id, name: Text::Raw(fragment.name), form, state: None });
+        out.event(Event::ToolStart { choice, call: number, id, name: Text::Raw(&self.name), form, state: None });
         let early = std::mem::take(&mut self.early);
         if !early.is_empty() {
             out.event(Event::ToolArguments { choice, call: number, fragment: Text::Raw(&early) });
@@ -266,5 +408,7 @@ pub(super) fn odd(member: &'static str) -> Fault {
 
 /// Most tool calls of one choice.
 const MAX_CALLS: usize = 1024;
-/// Most bytes of arguments that are held until the call's name is known.
-const MAX_EARLY_ARGUMENTS: usize = 64 << 10;
+/// Most bytes of a call's name, and of arguments that are held until it is known.
+const MAX_EARLY: usize = 64 << 10;
+/// The arguments of a call without any, as an object.
+const EMPTY: &str = "{}";

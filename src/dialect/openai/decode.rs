@@ -150,7 +150,7 @@ impl Decoder {
         }
         let mut keeping;
         let out: &mut dyn Sink = match &self.keeper {
-            Some(keeper) if keeper.keeps_reasoning() || !element.calls.is_empty() => {
+            Some(keeper) if keeper.keeps_reasoning() || !element.calls.is_empty() || choice.calls.is_waiting() => {
                 keeping = keeper.over(&mut choice.kept, out);
                 &mut keeping
             }
@@ -159,6 +159,9 @@ impl Decoder {
         choice.begun |= element.has_content();
         if !element.message.is_empty() && !choice.begun {
             element.read_message()?;
+        }
+        if choice.calls.is_waiting() && element.has_text() {
+            choice.calls.start(index, out);
         }
         element.emit(index, out)?;
         if !element.calls.is_empty() {
@@ -173,7 +176,7 @@ impl Decoder {
         let Some(word) = element.finish else { return Ok(()) };
         let word = word.decode();
         let reason = Finish::of(&word, choice.begun).ok_or_else(|| Fault::Provider(failed(&word)))?;
-        choice.calls.finish()?;
+        choice.calls.finish(index, out)?;
         choice.finished = true;
         out.event(Event::Finish { choice: index, reason });
         Ok(())

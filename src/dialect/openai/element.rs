@@ -95,8 +95,12 @@ impl<'a> Element<'a> {
 
     /// Whether there is anything of an answer in it.
     pub fn has_content(&self) -> bool {
-        let others = !self.reasoning.is_empty() || self.refusal.is_some() || !self.calls.is_empty() || !self.extras.is_empty();
-        others || !is_nothing(self.content)
+        !self.calls.is_empty() || self.has_text()
+    }
+
+    /// Whether there is anything of an answer in it beside calls.
+    pub fn has_text(&self) -> bool {
+        !self.reasoning.is_empty() || self.refusal.is_some() || !self.extras.is_empty() || !is_nothing(self.content)
     }
 
     /// The `reasoning_details`, raw JSON; `""` where there are none.
