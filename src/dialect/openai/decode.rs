@@ -9,6 +9,7 @@ use super::calls::Calls;
 use super::element::{Element, filled};
 use super::quirks::Returned;
 use super::returned::{Keeper, Kept};
+use super::sources::Sources;
 use super::{error, logprobs, usage};
 use crate::dialect::Decoder as Decodes;
 use crate::frame::Frame;
@@ -40,6 +41,7 @@ pub struct Decoder {
     choices: SmallVec<[Choice; 1]>,
     has_fingerprint: bool,
     has_tier: bool,
+    sources: Sources,
     done: bool,
 }
 
@@ -108,7 +110,7 @@ impl Decoder {
                         out.event(Event::ServiceTier(text));
                     }
                 }
-                _ => {}
+                name => self.sources.keep(name, value),
             }
             Ok(())
         })?;
@@ -177,6 +179,7 @@ impl Decoder {
         let word = word.decode();
         let reason = Finish::of(&word, choice.begun).ok_or_else(|| Fault::Provider(failed(&word)))?;
         choice.calls.finish(index, out)?;
+        self.sources.emit(index, out)?;
         choice.finished = true;
         out.event(Event::Finish { choice: index, reason });
         Ok(())

@@ -39,6 +39,7 @@ mod nulls;
 pub mod quirks;
 mod responses;
 mod returned;
+mod sources;
 mod usage;
 
 /// OpenAI chat completions, as one kind of provider speaks them.

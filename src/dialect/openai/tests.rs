@@ -5,7 +5,7 @@ use super::*;
 use crate::dialect::Decoder;
 use crate::dialect::shared::testing::{self, body, fixtures, pieces, recordings};
 use crate::frame::Framing;
-use crate::front::chat::rules::{Rules, finish_reason};
+use crate::front::chat::rules::{Rules, finish_reason, write_members};
 use crate::json::text::Text;
 use crate::json::{envelope, utf8};
 use crate::llm::envelope::{ChatRequest, Parsed};
@@ -55,6 +55,7 @@ impl Sink for Record {
                 return;
             }
             Event::End | Event::ReasoningStart { .. } => return,
+            Event::Citations { .. } | Event::SearchResults { .. } => return write_members(&event, self),
             other => panic!("{other:?}"),
         };
         match self.lines.iter_mut().find(|(known, _)| *known == key) {
