@@ -158,7 +158,7 @@ impl OpenAi {
 /// # Errors
 /// Where it is not well formed.
 pub fn read_usage(json: &str) -> Result<Option<Usage>, ScanError> {
-    usage::read_any(&mut Cursor::new(json))
+    usage::read(&mut Cursor::new(json), false)
 }
 
 impl Configure for OpenAi {

@@ -11,40 +11,6 @@ use crate::llm::usage::Usage;
 /// # Errors
 /// Where it is not well formed.
 pub fn read(at: &mut Cursor<'_>, completion_excludes_reasoning: bool) -> Result<Option<Usage>, ScanError> {
-    read_named(at, completion_excludes_reasoning, |name| name)
-}
-
-/// The same of the Responses API, which has other names.
-///
-/// # Errors
-/// Where it is not well formed.
-pub fn read_response(at: &mut Cursor<'_>, completion_excludes_reasoning: bool) -> Result<Option<Usage>, ScanError> {
-    read_named(at, completion_excludes_reasoning, |name| match name {
-        "input_tokens" => "prompt_tokens",
-        "input_tokens_details" => "prompt_tokens_details",
-        "output_tokens" => "completion_tokens",
-        "output_tokens_details" => "completion_tokens_details",
-        "total_tokens" => name,
-        _ => "",
-    })
-}
-
-/// The same under the names of either, which is what the endpoints have whose requests pass.
-///
-/// # Errors
-/// Where it is not well formed.
-pub fn read_any(at: &mut Cursor<'_>) -> Result<Option<Usage>, ScanError> {
-    read_named(at, false, |name| match name {
-        "input_tokens" => "prompt_tokens",
-        "input_tokens_details" | "input_token_details" => "prompt_tokens_details",
-        "output_tokens" => "completion_tokens",
-        "output_tokens_details" | "output_token_details" => "completion_tokens_details",
-        _ => name,
-    })
-}
-
-/// Reads a usage object whose names are translated into those of chat completions.
-fn read_named(at: &mut Cursor<'_>, completion_excludes_reasoning: bool, chats: fn(&str) -> &str) -> Result<Option<Usage>, ScanError> {
     let mut usage = Usage::default();
     let (mut completion, mut total) = (None, None);
     at.object(|at, name| {
@@ -56,8 +22,9 @@ fn read_named(at: &mut Cursor<'_>, completion_excludes_reasoning: bool, chats: f
         }
         let value = at.raw()?;
         match name {
-            "prompt_tokens" => usage.prompt = number(value),
-            "completion_tokens" if value != "null" => completion = Some(number(value)),
+            // Some servers have both names, one of them with 0.
+            "prompt_tokens" => usage.prompt = usage.prompt.max(number(value)),
+            "completion_tokens" if value != "null" => completion = completion.max(Some(number(value))),
             "total_tokens" if value != "null" => total = Some(number(value)),
             // DeepSeek, Mistral, Moonshot; the details, where there are any, are the same.
             "prompt_cache_hit_tokens" | "num_cached_tokens" | "cached_tokens" => usage.cached = usage.cached.max(number(value)),
@@ -106,6 +73,17 @@ fn completion_details(at: &mut Cursor<'_>, usage: &mut Usage) -> Result<(), Scan
     })
 }
 
+/// The name in chat completions of a count that the Responses API, and some servers everywhere, call otherwise.
+fn chats(name: &str) -> &str {
+    match name {
+        "input_tokens" => "prompt_tokens",
+        "input_tokens_details" | "input_token_details" => "prompt_tokens_details",
+        "output_tokens" => "completion_tokens",
+        "output_tokens_details" | "output_token_details" => "completion_tokens_details",
+        _ => name,
+    }
+}
+
 /// A count of tokens; some servers write it as `12.0`, and none at all as null.
 fn number(json: &str) -> u64 {
     // `as` saturates: what is negative or no number is 0.
@@ -139,6 +117,17 @@ mod tests {
         assert_eq!((deepseek.cached, deepseek.total()), (4, 14));
         let sglang = read(r#"{"prompt_tokens":9.0,"total_tokens":14,"completion_tokens":null,"reasoning_tokens":2}"#);
         assert_eq!((sglang.prompt, sglang.completion, sglang.reasoning), (9, 5, 2));
+    }
+
+    #[test]
+    fn counts_under_the_names_of_responses_are_read_everywhere() {
+        for json in [
+            r#"{"input_tokens":9,"output_tokens":5,"input_tokens_details":{"cached_tokens":4}}"#,
+            r#"{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"input_tokens":0,"output_tokens":0,"input_tokens_details":null}"#,
+        ] {
+            let usage = read(&mut Cursor::new(json), false).unwrap().unwrap();
+            assert_eq!((usage.prompt, usage.completion, usage.cached), (9, 5, 4), "{json}");
+        }
     }
 
     #[test]

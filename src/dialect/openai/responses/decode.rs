@@ -162,7 +162,7 @@ impl Decoder {
         }
         self.done = true;
         if let Some(raw) = response.usage.filter(|raw| raw.get().starts_with('{'))
-            && let Some(usage) = usage::read_response(&mut Cursor::new(raw.get()), self.completion_excludes_reasoning)?
+            && let Some(usage) = usage::read(&mut Cursor::new(raw.get()), self.completion_excludes_reasoning)?
         {
             out.event(Event::Usage(usage));
         }
