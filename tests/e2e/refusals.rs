@@ -123,7 +123,7 @@ async fn instructions_stand_first_at_a_server_that_takes_them_nowhere_else() {
         {"role": "user", "content": "x"}, {"role": "system", "content": "a"}, {"role": "assistant", "content": "y"},
         {"role": "developer", "content": [{"type": "text", "text": "b"}]}, {"role": "user", "content": "z"}]}));
     let (_, [first, second, third]) = taught(&gateway, &manual, "/v1/chat/completions", &chat, words).await;
-    assert_eq!(first["messages"], chat["messages"]);
+    assert_eq!(first["messages"][3], json!({"role": "system", "content": [{"type": "text", "text": "b"}]}));
     let want = json!([{"role": "system", "content": "a\n\nb"}, {"role": "user", "content": "x"},
         {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]);
     assert_eq!((&second["messages"], &third["messages"]), (&want, &want));

@@ -43,7 +43,7 @@ section! {
         /// Content parts beside text that messages may have.
         parts: Vec<Part> = "[image_url, file, input_audio]",
         /// Whether the role `developer` exists; otherwise it is sent as `system`.
-        developer_role: bool = "true",
+        developer_role: bool = "false",
         /// Whether content must be a string, so that an array of texts becomes one.
         flatten_text: bool = "false",
         /// What becomes of an assistant turn's `reasoning_content`.

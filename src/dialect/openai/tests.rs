@@ -339,3 +339,21 @@ fn a_turn_without_the_reasoning_that_a_provider_requires_gets_some_that_says_not
     kept[1].as_object_mut().unwrap().remove("reasoning_content");
     assert_eq!(messages_of("openai_compatible", &history, false, None), kept);
 }
+
+/// The messages of a request as a kind of provider gets them.
+fn messages_at(kind: &str, messages: &str) -> Value {
+    let parsed = Parsed::parse(format!(r#"{{"model":"r","messages":{messages}}}"#).into()).unwrap();
+    let params = Params::default();
+    let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "up", seal: None };
+    let out = encode::encode(&request, &request, &quirks(kind, None), false).unwrap();
+    serde_json::from_slice::<Value>(&out.body.joined()).unwrap()["messages"].take()
+}
+
+#[test]
+fn the_role_developer_is_sent_to_those_that_are_known_to_have_it() {
+    for (kind, role) in
+        [("openai", "developer"), ("xai", "developer"), ("vllm", "system"), ("groq", "system"), ("openai_compatible", "system")]
+    {
+        assert_eq!(messages_at(kind, r#"[{"role":"developer","content":"a"}]"#)[0]["role"], role, "{kind}");
+    }
+}
