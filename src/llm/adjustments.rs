@@ -16,6 +16,8 @@ pub enum Adjustment {
     ToolsWithoutReasoning,
     /// All instructions stand in one message, which is the first.
     SystemFirst,
+    /// Nothing says up to where the prompt is cached.
+    WithoutCacheMarks,
 }
 
 impl Adjustment {
@@ -25,7 +27,7 @@ impl Adjustment {
             Self::Without(field) | Self::MaxTokensAs(field) => field,
             Self::MaxTokens(_) => Field::MaxTokens,
             Self::ToolsWithoutReasoning => Field::ReasoningEffort,
-            Self::SystemFirst => Field::Messages,
+            Self::SystemFirst | Self::WithoutCacheMarks => Field::Messages,
         }
     }
 
@@ -44,6 +46,7 @@ impl Display for Adjustment {
             Self::MaxTokensAs(_) => f.write_str("the spelling of the limit of tokens"),
             Self::ToolsWithoutReasoning => f.write_str("not beside tools in chat completions"),
             Self::SystemFirst => f.write_str("instructions in one first message"),
+            Self::WithoutCacheMarks => f.write_str("without cache marks"),
         }
     }
 }
@@ -61,12 +64,21 @@ pub struct Adjustments {
     pub tools_without_reasoning: bool,
     /// See [`Adjustment::SystemFirst`].
     pub system_first: bool,
+    /// See [`Adjustment::WithoutCacheMarks`].
+    pub without_cache_marks: bool,
 }
 
 impl Adjustments {
     /// The changes that leave these fields out.
     pub const fn without(fields: Fields) -> Self {
-        Self { without: fields, max_tokens: None, max_tokens_as: None, tools_without_reasoning: false, system_first: false }
+        Self {
+            without: fields,
+            max_tokens: None,
+            max_tokens_as: None,
+            tools_without_reasoning: false,
+            system_first: false,
+            without_cache_marks: false,
+        }
     }
 
     /// Adds a change. Returns whether it changes anything.
@@ -78,6 +90,7 @@ impl Adjustments {
             Adjustment::MaxTokensAs(field) => self.max_tokens_as = Some(field),
             Adjustment::ToolsWithoutReasoning => self.tools_without_reasoning = true,
             Adjustment::SystemFirst => self.system_first = true,
+            Adjustment::WithoutCacheMarks => self.without_cache_marks = true,
         }
         *self != before
     }

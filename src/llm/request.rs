@@ -464,6 +464,17 @@ impl<'r, 'a> Turn<'r, 'a> {
     }
 }
 
+impl Request<'_> {
+    /// Leaves out what a target has taught that it does not take, where nothing of the answer depends on it.
+    pub fn adjusted(mut self) -> Self {
+        if self.adjustments.without_cache_marks {
+            self.blocks.iter_mut().for_each(|block| block.cache = None);
+            self.tools.iter_mut().for_each(|tool| tool.cache = None);
+        }
+        self
+    }
+}
+
 impl<'a> Block<'a> {
     /// A block without a cache mark.
     pub const fn new(content: Content<'a>, at: Path) -> Self {

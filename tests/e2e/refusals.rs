@@ -134,6 +134,19 @@ async fn instructions_stand_first_at_a_server_that_takes_them_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cache_marks_that_a_server_refuses_are_left_out() {
+    let manual = Manual::start().await;
+    let gateway = gateway(&manual, "").await;
+    let words = "messages.0.content.0.cache_control: Extra inputs are not permitted";
+    let mark = json!({"type": "ephemeral"});
+    let part = json!({"type": "text", "text": "x", "cache_control": mark});
+    let tool = json!({"type": "function", "function": {"name": "f"}, "cache_control": mark});
+    let chat = asked(json!({"messages": [{"role": "user", "content": [part]}], "tools": [tool]}));
+    let (_, bodies) = taught(&gateway, &manual, "/v1/chat/completions", &chat, words).await;
+    assert_eq!(bodies.map(|body| body.to_string().matches("cache_control").count()), [2, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tools_go_without_reasoning_where_chat_completions_take_no_other() {
     let manual = Manual::start().await;
     let gateway = gateway(&manual, "").await;

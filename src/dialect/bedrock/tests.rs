@@ -8,6 +8,7 @@ use crate::dialect::shared::testing::{self, Events, pieces, seal};
 use crate::frame::Frame;
 use crate::frame::aws_event_stream::write_message;
 use crate::front::chat::rules::{finish_reason, refusal, write_members};
+use crate::llm::adjustments::Adjustments;
 use crate::llm::envelope::{ChatRequest, Parsed};
 use crate::llm::event::{Block, Event, Sink};
 use crate::llm::failure::{FailureClass, Fault};
@@ -313,6 +314,24 @@ fn thinking_between_calls_comes_back_between_them_and_to_claude_only() {
 }
 
 /// Real answers, where a folder of them is at hand (`TIDEGATE_RECORDINGS`): each is read to its end, however it is cut.
+#[test]
+fn a_model_that_has_refused_to_cache_is_not_asked_to() {
+    let mark = json!({"type": "ephemeral"});
+    let body = json!({"model": "r", "messages": [{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": mark}]}],
+        "tools": [{"type": "function", "function": {"name": "f"}, "cache_control": mark}]});
+    let parsed = Parsed::parse(body.to_string().into()).unwrap();
+    let points = |without_cache_marks| {
+        let adjustments = Adjustments { without_cache_marks, ..Adjustments::default() };
+        let params = Params { adjustments, ..Params::default() };
+        let request = ChatRequest { parsed: &parsed, params: &params, system: None, model: "us.anthropic.claude-sonnet-4-6", seal: None };
+        testing::body(&PLAIN.encode(&request).unwrap()).to_string().matches("cachePoint").count()
+    };
+    assert_eq!((points(false), points(true)), (2, 0));
+    let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-amzn-errortype"), "AccessDeniedException".parse().unwrap())]);
+    let words = br#"{"message":"You invoked an unsupported model or your request did not allow prompt caching. See the documentation."}"#;
+    assert_eq!(PLAIN.read_error(403, &headers, words).judged(), FailureClass::BadRequest);
+}
+
 #[test]
 fn recorded_answers_are_read() {
     use base64::Engine;

@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::decode::Decoder;
 use super::quirks::{self, Choice, ForcedTools, MaxTokens, Quirks, ReasoningField};
-use super::{compose, constraint, instructions, messages, nulls};
+use super::{cache_marks, compose, constraint, instructions, messages, nulls};
 use crate::dialect::shared::params::{self, Policy, Settled, Unknown};
 use crate::dialect::shared::rewrite::Rewrite;
 use crate::dialect::shared::think::SplitThink;
@@ -39,6 +39,14 @@ pub fn encode(ask: &dyn Ask, request: &ChatRequest<'_>, quirks: &Quirks, split_t
     tools(ask, request, quirks, &mut draft.body)?;
     constraint::tool_schemas(request, quirks, &mut draft)?;
     let unwrap = draft.constraint(request, quirks)?;
+    if !quirks.cache_marks || request.params.adjustments.without_cache_marks {
+        for field in [Field::Messages, Field::Tools] {
+            let list = draft.body.value(field).unwrap_or_default();
+            if let Some(json) = cache_marks::left_out(list).map_err(|e| messages::bad(field.name(), e))? {
+                draft.body.set(field, json);
+            }
+        }
+    }
     if request.params.adjustments.system_first {
         let joined = {
             let messages = draft.body.value(Field::Messages).and_then(|json| std::str::from_utf8(json).ok()).unwrap_or("[]");

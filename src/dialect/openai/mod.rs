@@ -24,6 +24,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 pub mod body;
+mod cache_marks;
 mod calls;
 pub mod compose;
 mod constraint;

@@ -44,6 +44,8 @@ section! {
         parts: Vec<Part> = "[image_url, file, input_audio]",
         /// Whether the role `developer` exists; otherwise it is sent as `system`.
         developer_role: bool = "false",
+        /// Whether `cache_control` may stand in messages and tools; otherwise it is left out.
+        cache_marks: bool = "true",
         /// Whether content must be a string, so that an array of texts becomes one.
         flatten_text: bool = "false",
         /// What becomes of an assistant turn's `reasoning_content`.

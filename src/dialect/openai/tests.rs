@@ -357,3 +357,10 @@ fn the_role_developer_is_sent_to_those_that_are_known_to_have_it() {
         assert_eq!(messages_at(kind, r#"[{"role":"developer","content":"a"}]"#)[0]["role"], role, "{kind}");
     }
 }
+
+#[test]
+fn cache_marks_are_left_out_where_they_are_refused() {
+    let messages = r#"[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}]"#;
+    assert_eq!(messages_at("fireworks", messages), serde_json::json!([{"role": "user", "content": [{"type": "text", "text": "a"}]}]));
+    assert_eq!(messages_at("openrouter", messages)[0]["content"][0]["cache_control"]["type"], "ephemeral");
+}

@@ -1,7 +1,7 @@
 //! What a refusal teaches about a target: how the same request, written otherwise, would be taken.
 
 use super::params::Policy;
-use super::refusal::own_words;
+use super::refusal::{UNCACHED, own_words};
 use crate::llm::adjustments::Adjustment;
 use crate::llm::failure::{FailureClass, ProviderError};
 use crate::llm::field::{Field, Fields};
@@ -69,6 +69,9 @@ pub fn adjustments(refusal: &ProviderError, refused: &Refused) -> Vec<Adjustment
     let is_unsupported = has(&UNSUPPORTED) && !has(&VALUE);
     if is_unsupported && refused.stream && ["stream_options", "include_usage"].iter().any(|name| names_it(name).is_some()) {
         return vec![Adjustment::Without(Field::StreamOptions)];
+    }
+    if has(&UNCACHED) || (is_unsupported && names_it("cache_control").is_some()) {
+        return vec![Adjustment::WithoutCacheMarks];
     }
     if lower.contains(SYSTEM_FIRST) {
         return vec![Adjustment::SystemFirst];
@@ -258,6 +261,14 @@ mod tests {
                 Adjustment::ToolsWithoutReasoning,
             ),
             ("System message must be at the beginning.", Adjustment::SystemFirst),
+            (
+                "Extra inputs are not permitted, field: 'messages[0].content.list[ChatMessageContent][0].cache_control', value: {'type': 'ephemeral'}",
+                Adjustment::WithoutCacheMarks,
+            ),
+            (
+                "You invoked an unsupported model or your request did not allow prompt caching. See the documentation for more information.",
+                Adjustment::WithoutCacheMarks,
+            ),
         ] {
             assert_eq!(read(message, None, true), [want], "{message}");
         }

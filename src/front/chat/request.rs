@@ -23,7 +23,7 @@ impl Ask for ChatRequest<'_> {
     }
 
     fn request(&self) -> Result<Request<'_>, ApiError> {
-        read(self)
+        read(self).map(Request::adjusted)
     }
 
     fn chat(&self) -> Option<&ChatRequest<'_>> {

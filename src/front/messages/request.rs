@@ -36,7 +36,7 @@ impl Ask for MessagesRequest<'_> {
     }
 
     fn request(&self) -> Result<Request<'_>, ApiError> {
-        read(self)
+        read(self).map(Request::adjusted)
     }
 
     fn messages(&self) -> Option<&MessagesRequest<'_>> {
