@@ -39,6 +39,10 @@ pub fn rewrite(
     let mut number = 0;
     while let Some(message) = elements.next().map_err(|e| bad("messages", e))? {
         let turn = Turn::read(message, request).map_err(|e| bad(&format!("messages[{number}]"), e))?;
+        if turn.assistant && !quirks.empty_turns && !turn.says {
+            number += 1;
+            continue;
+        }
         if turn.has_name && !quirks.message_names {
             settled.drop(NAMES)?;
         }
@@ -59,6 +63,7 @@ fn touched(raw: &str, traits: MessageTraits, quirks: &Quirks, field: ReasoningFi
         || quirks.call_id_max.is_some_and(|max| traits.longest_id > max)
         || (!quirks.message_names && traits.names)
         || (!quirks.developer_role && traits.developer)
+        || (!quirks.empty_turns && (traits.parts || has("\"assistant\"")))
         || (traits.reasoning && (quirks.reasoning != ReasoningTurns::Keep || field != ReasoningField::ReasoningContent))
         || (traits.parts && (quirks.flatten_text || PARTS.iter().any(|part| !quirks.parts.contains(part) && has(part.name()))))
 }
@@ -70,6 +75,8 @@ struct Turn<'a> {
     /// The reasoning that the client sent, a JSON string with something in it.
     reasoning: Option<&'a str>,
     has_content: bool,
+    /// Whether it has content with something in it, or a call.
+    says: bool,
     has_name: bool,
     has_details: bool,
     /// What was sealed behind the id of each call, by its place.
@@ -90,6 +97,7 @@ impl<'a> Turn<'a> {
         while let Some((key, value)) = members.next()? {
             match &*key.decode() {
                 "tool_calls" if value.starts_with('[') => {
+                    turn.says |= value != "[]";
                     let mut calls = walk::inner_elements(value)?;
                     while let Some(call) = calls.next()? {
                         turn.returned.push(State::read(call, request)?);
@@ -99,7 +107,11 @@ impl<'a> Turn<'a> {
                     turn.reasoning = turn.reasoning.or(Some(value))
                 }
                 "role" => turn.assistant = value == "\"assistant\"",
-                "content" => turn.has_content = value != "null",
+                "content" => {
+                    turn.has_content = value != "null";
+                    turn.says |= !is_blank(value)?;
+                }
+                "function_call" => turn.says |= value != "null",
                 "name" => turn.has_name = true,
                 "reasoning_details" => turn.has_details = value != "null",
                 _ => {}
@@ -142,6 +154,9 @@ impl<'a> Turn<'a> {
                 "name" if !quirks.message_names => {}
                 "content" if value == "null" && inside.is_some() => {}
                 "reasoning_details" if details.is_some() => {}
+                "content" if !quirks.empty_turns && inside.is_none() && value.starts_with('[') && is_blank(value).map_err(bad)? => {
+                    w.key("content").string("");
+                }
                 "content" if value.starts_with('[') => content(value, number, quirks, inside, w.key("content"))?,
                 "content" if inside.is_some() => {
                     let (thought, text) = (inside.and_then(walk::string), walk::string(value));
@@ -215,6 +230,21 @@ impl State {
         let opened = request.seal.and_then(|seal| seal.open(&id));
         Ok(opened.map_or_else(Self::default, |(id, state)| Self { id: Some(id), returned: returned::State::of(&state) }))
     }
+}
+
+/// Whether content is nothing, or nothing but empty texts.
+fn is_blank(content: &str) -> Result<bool, ScanError> {
+    if !content.starts_with('[') {
+        return Ok(matches!(content, "null" | "\"\""));
+    }
+    let mut parts = walk::inner_elements(content)?;
+    while let Some(part) = parts.next()? {
+        let text = if part.starts_with('{') { walk::member(part, "text")? } else { None };
+        if text != Some("\"\"") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Blank reasoning. DeepSeek rejects an empty string as missing.

@@ -44,6 +44,8 @@ section! {
         parts: Vec<Part> = "[image_url, file, input_audio]",
         /// Whether the role `developer` exists; otherwise it is sent as `system`.
         developer_role: bool = "false",
+        /// Whether an assistant's message may be empty; otherwise it is left out.
+        empty_turns: bool = "true",
         /// Whether `cache_control` may stand in messages and tools; otherwise it is left out.
         cache_marks: bool = "true",
         /// Whether content must be a string, so that an array of texts becomes one.

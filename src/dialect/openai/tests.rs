@@ -350,6 +350,21 @@ fn messages_at(kind: &str, messages: &str) -> Value {
 }
 
 #[test]
+fn an_assistants_empty_turn_is_left_out_where_it_is_refused() {
+    let call = r#"[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]"#;
+    let messages = format!(
+        r#"[{{"role":"user","content":"a"}},{{"role":"assistant","content":"","reasoning_content":"t"}},{{"role":"assistant"}},
+        {{"role":"assistant","content":[{{"type":"text","text":""}}]}},{{"role":"assistant","content":[{{"type":"text","text":""}}],"tool_calls":{call}}},
+        {{"role":"tool","tool_call_id":"c","content":""}},{{"role":"assistant","content":[{{"type":"text","text":"b"}}]}},{{"role":"user","content":""}}]"#
+    );
+    let sent = messages_at("moonshot", &messages);
+    let roles: Vec<_> = sent.as_array().unwrap().iter().map(|message| message["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["user", "assistant", "tool", "assistant", "user"]);
+    assert_eq!((&sent[1]["content"], &sent[3]["content"][0]["text"]), (&Value::from(""), &Value::from("b")));
+    assert_eq!(messages_at("vllm", &messages).as_array().unwrap().len(), 8);
+}
+
+#[test]
 fn the_role_developer_is_sent_to_those_that_are_known_to_have_it() {
     for (kind, role) in
         [("openai", "developer"), ("xai", "developer"), ("vllm", "system"), ("groq", "system"), ("openai_compatible", "system")]
