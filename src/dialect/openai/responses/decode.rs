@@ -402,6 +402,11 @@ mod tests {
             }
         }
         assert_eq!(streamed(&sse(&[("response.completed", "")])), "finish 0 stop\ncomplete");
+        // A summary of the conversation is an answer by itself, and what is unknown is none and no failure.
+        for (kind, essential) in [("compaction", "essential"), ("brand_new", "")] {
+            let read = whole(&format!(r#"{{"status":"brand_new","output":[{{"type":"{kind}","encrypted_content":"x"}}]}}"#));
+            assert_eq!(read, format!("raw 0 {kind} {essential}\nfinish 0 stop\ncomplete"));
+        }
         for status in ["queued", "in_progress"] {
             let body = format!(r#"{{"id":"resp_1","status":"{status}","background":true,"output":[],"usage":null}}"#);
             assert_eq!(whole(&body), "finish 0 stop\ncomplete");
@@ -417,6 +422,8 @@ mod tests {
             ("insufficient_quota", "Credential"),
             ("server_is_overloaded", "Overloaded"),
             ("invalid_prompt", "ContentFilter"),
+            ("cyber_policy", "ContentFilter"),
+            ("misalignment_policy_violation", "ContentFilter"),
             ("invalid_image_url", "BadRequest"),
             ("invalid_encrypted_content", "StaleReasoning"),
         ] {
