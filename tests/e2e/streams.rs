@@ -28,7 +28,7 @@ async fn events(gateway: &Gateway, h2: bool, body: &Value) -> Events {
         let response = H2::connect(gateway.listen).await.chat(&[], body.to_string().into()).await.unwrap();
         (response.status().as_u16(), Events::h2(response.into_body()))
     } else {
-        let mut conn = gateway.open(&body).await;
+        let mut conn = gateway.open(body).await;
         (conn.head().await.unwrap().status, Events::h1(conn))
     };
     assert_eq!(status, 200);
