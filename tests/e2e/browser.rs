@@ -5,17 +5,15 @@ use crate::harness::gateway::Gateway;
 use crate::harness::http1::request;
 use crate::harness::http2::{H2, head};
 use crate::harness::sim::Sim;
-use crate::harness::{chat, soon};
+use crate::harness::{chat, silent, soon};
 use crate::sdk::demo_with;
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
 
 /// The README's snippet for browsers, with another gateway's address.
 fn snippet(gateway: SocketAddr) -> String {
@@ -74,15 +72,7 @@ async fn serve(stream: TcpStream, page: &str) -> Option<Value> {
 async fn in_chromium(gateway: &Gateway, listener: TcpListener) -> Option<Value> {
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let profile = gateway.dir.join("chromium").display().to_string();
-    let started = Command::new("chromium")
-        .args(ARGUMENTS)
-        .arg(format!("--user-data-dir={profile}"))
-        .arg(&url)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn();
+    let started = silent("chromium").args(ARGUMENTS).arg(format!("--user-data-dir={profile}")).arg(&url).spawn();
     let mut browser = match started {
         Ok(browser) => browser,
         Err(e) => {

@@ -35,8 +35,7 @@ async fn an_http2_connection_on_which_a_request_timed_out_is_left_alone() {
     let gateway = Gateway::start(&config(&upstream.provider(SHORT), 2)).await;
     let one = async {
         let mut peer = upstream.accept().await;
-        let stream = peer.request().await;
-        peer.answer(stream).await;
+        peer.serve().await;
         peer
     };
     let (answer, silent) = tokio::join!(ask(&gateway), one);
@@ -60,11 +59,9 @@ async fn an_http2_connection_that_answers_no_ping_is_given_up_before_the_deadlin
     let gateway = Gateway::start(&config(&upstream.provider(LONG), 1)).await;
     let serve = async {
         let mut peer = upstream.accept().await;
-        let stream = peer.request().await;
-        peer.answer(stream).await;
+        peer.serve().await;
         let mut other = upstream.accept().await;
-        let stream = other.request().await;
-        other.answer(stream).await;
+        other.serve().await;
     };
     let asking = async {
         assert_eq!(by(&ask(&gateway).await), (200, 1));
@@ -81,8 +78,7 @@ async fn a_server_that_never_sends_its_settings_has_one_request_only() {
     assert_eq!(by(&answer).0, 504);
     let serve = async {
         let mut peer = upstream.accept().await;
-        let stream = peer.request().await;
-        peer.answer(stream).await;
+        peer.serve().await;
     };
     let (answer, ()) = tokio::join!(ask(&gateway), serve);
     assert_eq!(by(&answer).0, 200);
@@ -136,8 +132,7 @@ async fn a_stream_that_a_server_has_not_processed_is_repeated_at_no_cost() {
         let gateway = Gateway::start(&config(&upstream.provider(LONG), 1)).await;
         let serve = async {
             let mut peer = upstream.accept().await;
-            let stream = peer.request().await;
-            peer.answer(stream).await;
+            let stream = peer.serve().await;
             let second = peer.request().await;
             match refusal {
                 None => peer.refuse(second).await,

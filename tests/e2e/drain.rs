@@ -9,9 +9,8 @@ use crate::harness::manual::Manual;
 use crate::harness::nginx::Nginx;
 use crate::harness::sim::Sim;
 use crate::harness::sse::{Events, Story};
-use crate::harness::{chat, dir::Dir, gateway::free_port, streamed, until};
+use crate::harness::{chat, dir::Dir, gateway::free_address, streamed, until};
 use bytes::Bytes;
-use std::net::{Ipv4Addr, SocketAddr};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_lets_streams_finish() {
@@ -165,7 +164,7 @@ async fn a_rolling_restart_behind_nginx_loses_no_post() {
     let sim = Sim::start().await;
     let mut gateways = [simulated(&sim, "drain_delay: 2s").await, simulated(&sim, "drain_delay: 2s").await];
     let dir = Dir::new();
-    let front = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let front = free_address();
     let [a, b] = [gateways[0].listen, gateways[1].listen];
     // A balancer whose probes are files: it sends nothing to a server that is not ready, and repeats nothing.
     let (out_a, out_b) = (dir.join("a"), dir.join("b"));

@@ -3,7 +3,7 @@
 //! Times are scaled: nginx waits a second and a half where it would wait for a minute.
 
 use crate::harness::dir::Dir;
-use crate::harness::gateway::{Gateway, free_port};
+use crate::harness::gateway::{Gateway, free_address};
 use crate::harness::http1::{Conn, Head};
 use crate::harness::http2::H2;
 use crate::harness::manual::{Exchange, Manual};
@@ -12,7 +12,7 @@ use crate::harness::sim::Sim;
 use crate::harness::sse::{Events, Story};
 use crate::harness::{chat, streamed};
 use serde_json::Value;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 /// A route `hand` to an upstream that is played by hand, with these settings of its own.
 async fn gateway(manual: &Manual, server: &str, route: &str) -> Gateway {
@@ -29,7 +29,7 @@ async fn open(address: SocketAddr, body: &Value) -> (Head, Events) {
 
 /// nginx with its stock settings in front of a gateway, whose silence it bears for 1.5 s.
 async fn nginx(gateway: &Gateway) -> (Nginx, SocketAddr) {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let address = free_address();
     let http = format!(
         "server {{ listen {address}; location / {{ proxy_http_version 1.1; proxy_set_header Connection \"\"; \
          proxy_read_timeout 1500ms; proxy_pass http://{}; }} }}",

@@ -2,7 +2,7 @@
 //! them. Where the registry of its package cannot be reached, these tests say so and pass.
 
 use crate::harness::dir::Dir;
-use crate::harness::gateway::{Gateway, Output, Setup, free_port};
+use crate::harness::gateway::{Gateway, Output, Setup, free_address};
 use crate::harness::http1::{Answer, Conn};
 use crate::harness::sim::Sim;
 use crate::harness::{chat, until};
@@ -14,7 +14,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_S
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,7 +42,7 @@ impl Idp {
         // A module finds its dependencies beside itself.
         let script = cache.join(format!("oidc-{}.mjs", std::process::id()));
         std::fs::copy(sdk::scripts("oidc.mjs"), &script).unwrap();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let address = free_address();
         Some(Self { address, keys: Dir::new(), script, child: None })
     }
 
@@ -70,9 +70,7 @@ impl Idp {
         let mut command = Command::new("node");
         command.arg(&self.script).arg(self.address.port().to_string()).args(names.iter().map(|name| self.key(name)));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
-        let output = Output::default();
-        output.follow(child.stdout.take().unwrap());
-        output.line("ready").await;
+        Output::of(&mut child).line("ready").await;
         self.child = Some(child);
     }
 

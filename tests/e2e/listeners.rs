@@ -1,6 +1,6 @@
 //! Listeners: how many connections they take, certificates by name, clients' certificates, Unix sockets, the PROXY protocol.
 
-use crate::harness::gateway::{Gateway, Setup, free_port};
+use crate::harness::gateway::{Gateway, Setup, free_address};
 use crate::harness::http1::{Conn, request};
 use crate::harness::sim::Sim;
 use crate::harness::tls::{Certificates, Client, connect};
@@ -17,11 +17,6 @@ use tokio_rustls::rustls::{ALL_VERSIONS, SupportedProtocolVersion, version};
 async fn counted(gateway: &Gateway, reason: &str, count: f64) {
     let series = format!("tidegate_rejected_connections_total{{reason=\"{reason}\"}}");
     until(reason, async || (gateway.metric(&series).await == count).then_some(())).await;
-}
-
-/// The address of a fresh listener.
-fn local() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +68,7 @@ async fn the_admin_listener_answers_when_no_descriptor_is_left() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_chosen_by_name_and_the_first_is_for_all_others() {
-    let (sim, certificates, address) = (Sim::start().await, Certificates::new(), local());
+    let (sim, certificates, address) = (Sim::start().await, Certificates::new(), free_address());
     let entry = |(certificate, key): &(PathBuf, PathBuf)| format!("{{ certificate: {}, key: {} }}", certificate.display(), key.display());
     let first = (certificates.certificate.clone(), certificates.key.clone());
     let named = certificates.issue("named", "subjectAltName=DNS:a.example.com,DNS:Api.Example.org");
@@ -107,7 +102,7 @@ async fn a_certificate_is_chosen_by_name_and_the_first_is_for_all_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_certificates_are_required_or_optional_and_checked() {
     let (sim, certificates, strangers) = (Sim::start().await, Certificates::new(), Certificates::new());
-    let (required, optional) = (local(), local());
+    let (required, optional) = (free_address(), free_address());
     let (certificate, key, ca) = (certificates.certificate.display(), certificates.key.display(), certificates.ca.display());
     let clients = certificates.dir().join("clients.pem");
     std::fs::copy(&certificates.ca, &clients).unwrap();
@@ -154,7 +149,7 @@ async fn clients_certificates_are_required_or_optional_and_checked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_for_tls_1_3_refuses_tls_1_2() {
-    let (sim, certificates, address) = (Sim::start().await, Certificates::new(), local());
+    let (sim, certificates, address) = (Sim::start().await, Certificates::new(), free_address());
     let (certificate, key) = (certificates.certificate.display(), certificates.key.display());
     let entry = format!("{{ address: {address}, tls: {{ certificate: {certificate}, key: {key}, min_version: 1.3 }} }}");
     let gateway = Setup::new(&sim.config("", "")).tls(&certificates).listener(&entry);
@@ -259,7 +254,7 @@ const BALANCER: [u8; 4] = [127, 0, 0, 2];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_proxy_protocol_carries_the_clients_address_from_trusted_peers_only() {
     let (sim, certificates) = (Sim::start().await, Certificates::new());
-    let (plain, secure) = (local(), local());
+    let (plain, secure) = (free_address(), free_address());
     let (certificate, key) = (certificates.certificate.display(), certificates.key.display());
     let setup = Setup::new(&sim.config("header_timeout: 1s, trust_forwarded_for: [127.0.0.2, 192.0.2.99, unix]", ""));
     let path = setup.dir.join("s");

@@ -1,12 +1,12 @@
 //! The metrics as Prometheus itself sees them, and the rules that are shipped for it.
 
 use crate::harness::dir::Dir;
-use crate::harness::gateway::{Gateway, free_port};
+use crate::harness::gateway::{Gateway, free_address};
 use crate::harness::http1::{Conn, request};
 use crate::harness::sim::Sim;
 use crate::harness::{chat, soon, streamed, until};
 use serde_json::Value;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
@@ -118,7 +118,7 @@ fn prometheus(gateway: &Gateway, dir: &Dir) -> (Child, SocketAddr) {
         .replace("scrape_timeout: 5s", "scrape_timeout: 1s");
     let config = dir.write("prometheus.yaml", &hurried);
     std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rules.yaml"), dir.join("rules.yaml")).unwrap();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let address = free_address();
     let child = Command::new("prometheus")
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))

@@ -2,11 +2,11 @@
 //! what each is said to print.
 
 use crate::harness::dir::Dir;
-use crate::harness::gateway::{BINARY, Output, free_port};
+use crate::harness::gateway::{BINARY, Output, free_address, free_port};
 use crate::harness::http1::Conn;
 use crate::harness::{LOOK, soon};
 use crate::sdk;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use tokio::net::TcpStream;
@@ -72,7 +72,7 @@ struct Demo {
 impl Demo {
     async fn start() -> Self {
         let names = ["127.0.0.1:3000", "127.0.0.1:9464", "127.0.0.1:3001", "127.0.0.1:3010", "127.0.0.1:9465"];
-        let addresses: Vec<_> = names.iter().map(|name| (*name, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))).collect();
+        let addresses: Vec<_> = names.iter().map(|name| (*name, free_address())).collect();
         let [listen, admin, simulator] = [0, 1, 2].map(|i| addresses[i].1.to_string());
         let child = Command::new(BINARY)
             .args(["demo", "--fast", "--listen", &listen, "--admin", &admin])
@@ -82,9 +82,8 @@ impl Demo {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn();
-        let (mut child, output) = (child.unwrap(), Output::default());
-        output.follow(child.stdout.take().unwrap());
-        output.follow(child.stderr.take().unwrap());
+        let mut child = child.unwrap();
+        let output = Output::of(&mut child);
         let demo = Self { _child: child, output, addresses, dir: Dir::new() };
         demo.output.line("Stop with Ctrl-C").await;
         demo

@@ -2,7 +2,7 @@
 
 use crate::edges::simulated;
 use crate::harness::dir::Dir;
-use crate::harness::gateway::{Gateway, Setup, free_port};
+use crate::harness::gateway::{Gateway, Setup, free_address};
 use crate::harness::http1::{Conn, request};
 use crate::harness::load::Load;
 use crate::harness::manual::Manual;
@@ -10,7 +10,6 @@ use crate::harness::nginx::Nginx;
 use crate::harness::sim::Sim;
 use crate::harness::sse::Events;
 use crate::harness::{chat, soon, streamed, until};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -125,7 +124,7 @@ async fn an_upgrade_without_a_successor_that_serves_changes_nothing() {
 async fn three_upgrades_in_a_row_behind_nginx_lose_no_post() {
     let sim = Sim::start().await;
     let mut gateway = simulated(&sim, "upgrade_timeout: 60s").await;
-    let front = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let front = free_address();
     let http = format!(
         "keepalive_requests 1000000;\nproxy_next_upstream off;\nproxy_http_version 1.1;\nproxy_set_header connection \"\";\n\
          upstream gateway {{ server {}; keepalive 16; }}\nserver {{ listen {front}; location / {{ proxy_pass http://gateway; }} }}",

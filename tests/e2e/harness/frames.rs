@@ -75,8 +75,7 @@ impl Frames {
             new = self.accept() => new,
         };
         *peer = new;
-        let stream = peer.request().await;
-        peer.answer(stream).await;
+        peer.serve().await;
     }
 }
 
@@ -115,6 +114,13 @@ impl Peer {
             }
         })
         .await
+    }
+
+    /// Answers the next request; returns its stream.
+    pub async fn serve(&mut self) -> u32 {
+        let stream = self.request().await;
+        self.answer(stream).await;
+        stream
     }
 
     /// Answers a request with a completion.

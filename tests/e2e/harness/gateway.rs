@@ -34,6 +34,11 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// The same with its address.
+pub fn free_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
+}
+
 /// Most lines that are kept; of those before, only the ones that speak of a panic.
 const MAX_LINES: usize = 50_000;
 
@@ -42,8 +47,15 @@ const MAX_LINES: usize = 50_000;
 pub struct Output(Arc<parking_lot::Mutex<Vec<String>>>);
 
 impl Output {
-    /// Keeps what comes out of a pipe.
-    pub fn follow(&self, pipe: impl AsyncRead + Unpin + Send + 'static) {
+    /// Keeps what a process prints to its pipes.
+    pub fn of(child: &mut Child) -> Self {
+        let output = Self::default();
+        child.stdout.take().into_iter().for_each(|pipe| output.follow(pipe));
+        child.stderr.take().into_iter().for_each(|pipe| output.follow(pipe));
+        output
+    }
+
+    fn follow(&self, pipe: impl AsyncRead + Unpin + Send + 'static) {
         let lines = self.0.clone();
         tokio::spawn(async move {
             let mut reader = BufReader::new(pipe).lines();
@@ -163,8 +175,7 @@ impl Setup {
 
     /// Starts it and waits until it serves.
     pub async fn start(self) -> Gateway {
-        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (listen, admin, secure) = (at(free_port()), at(free_port()), at(free_port()));
+        let (listen, admin, secure) = (free_address(), free_address(), free_address());
         let mut head = format!("listen:\n  - address: {listen}\n");
         if let Some(tls) = &self.tls {
             head += &format!("  - address: {secure}\n    tls: {tls}\n");
@@ -208,11 +219,7 @@ fn run(config: &Path, arguments: &[&str], launch: Launch) -> (Child, Output) {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let output = Output::default();
-    if let Some(stdout) = child.stdout.take() {
-        output.follow(stdout);
-    }
-    output.follow(child.stderr.take().unwrap());
+    let output = Output::of(&mut child);
     (child, output)
 }
 

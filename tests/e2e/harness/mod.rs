@@ -17,8 +17,13 @@ pub mod sse;
 pub mod tinyproxy;
 pub mod tls;
 
+use std::ffi::OsStr;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::process::Stdio;
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::process::Command;
 
 /// Ends a hang. No test measures it, so it is generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,6 +49,18 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
         }
     })
     .await
+}
+
+/// Awaits that a program accepts connections.
+pub async fn accepts(program: &str, address: SocketAddr) {
+    until(&format!("the start of {program}"), async || TcpStream::connect(address).await.ok()).await;
+}
+
+/// A program that ends with its handle, and whose output nobody reads.
+pub fn silent(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command
 }
 
 /// A whole answer of a server that speaks OpenAI.

@@ -1,10 +1,9 @@
 //! A real nginx (Debian's `nginx-light`), in front of the gateway or behind it.
 
+use super::accepts;
 use super::dir::Dir;
-use super::{LOOK, soon};
 use std::net::SocketAddr;
 use std::process::Stdio;
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// A running nginx; it ends when this is dropped.
@@ -34,12 +33,7 @@ impl Nginx {
             .kill_on_drop(true)
             .spawn()
             .expect("nginx is installed (apt: nginx-light)");
-        let accepts = async {
-            while TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        soon("nginx's start", accepts).await;
+        accepts("nginx", address).await;
         Self { _child: child, _dir: dir }
     }
 }

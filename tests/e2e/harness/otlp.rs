@@ -1,12 +1,11 @@
 //! A receiver of OTLP that decodes with OpenTelemetry's own Python classes, and a real collector to put before it.
 
-use super::gateway::{Output, free_port};
-use super::{LOOK, soon, until};
+use super::gateway::{Output, free_address};
+use super::{accepts, silent, until};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// A running receiver; it ends when this is dropped.
@@ -30,9 +29,7 @@ impl Receiver {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let output = Output::default();
-        output.follow(child.stdout.take().unwrap());
-        output.follow(child.stderr.take().unwrap());
+        let output = Output::of(&mut child);
         let line: Value = serde_json::from_str(&output.line("{\"port\": ").await).unwrap();
         let port = u16::try_from(line["port"].as_u64().unwrap()).unwrap();
         Self { _child: child, output, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
@@ -68,24 +65,14 @@ impl Collector {
     /// Starts one from a virtual environment's folder, before a receiver.
     pub async fn start(dir: &Path, receiver: &Receiver) -> Self {
         let agent = find(dir).unwrap_or_else(|| panic!("there is no rotel-agent below {}", dir.display()));
-        let at = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let (grpc, address) = (at(), at());
-        let child = Command::new(agent)
+        let (grpc, address) = (free_address(), free_address());
+        let child = silent(agent)
             .args(["start", "--otlp-grpc-endpoint", &grpc.to_string(), "--otlp-http-endpoint", &address.to_string()])
             .args(["--exporter", "otlp", "--otlp-exporter-protocol", "http"])
             .args(["--otlp-exporter-endpoint", &format!("http://{}", receiver.address)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let accepts = async {
-            while TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        soon("the collector's start", accepts).await;
+        accepts("the collector", address).await;
         Self { _child: child, address }
     }
 }

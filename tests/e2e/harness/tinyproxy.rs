@@ -1,12 +1,11 @@
 //! A real egress proxy (Debian's `tinyproxy`) that asks for an account and refuses one domain.
 
 use super::dir::Dir;
-use super::gateway::free_port;
-use super::{LOOK, soon, until};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
+use super::gateway::free_address;
+use super::{accepts, silent, until};
+use std::net::SocketAddr;
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 /// The password of the proxy's only user, `gate`.
 pub const PASSWORD: &str = "correct-horse-battery";
@@ -23,7 +22,7 @@ pub struct Tinyproxy {
 impl Tinyproxy {
     /// Starts one and waits until it accepts connections.
     pub async fn start() -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let address = free_address();
         let dir = Dir::new();
         let filter = dir.write("filter", &format!("^{}$\n", DENIED.replace('.', "\\.")));
         let config = format!(
@@ -34,21 +33,8 @@ impl Tinyproxy {
             filter.display()
         );
         let config = dir.write("tinyproxy.conf", &config);
-        let child = Command::new("tinyproxy")
-            .args(["-d", "-c"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("tinyproxy is installed (apt: tinyproxy)");
-        let accepts = async {
-            while TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        soon("tinyproxy's start", accepts).await;
+        let child = silent("tinyproxy").args(["-d", "-c"]).arg(config).spawn().expect("tinyproxy is installed (apt: tinyproxy)");
+        accepts("tinyproxy", address).await;
         Self { child, address, dir }
     }
 
