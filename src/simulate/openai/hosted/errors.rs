@@ -1,6 +1,7 @@
 //! The forms of errors, each as its service documents it or has been seen to answer.
 
 use crate::simulate::dialect::Refusal;
+use crate::simulate::openai::{Service, error};
 use serde_json::{Value, json};
 
 /// The form of a service's errors.
@@ -67,16 +68,7 @@ impl Shape {
                     if param.as_ref().is_some_and(|param| param.starts_with("messages")) { "invalid_message" } else { "invalid_parameter" };
                 json!({ "error": { "message": message, "type": kind, "code": status } })
             }
-            Self::Nim => {
-                let class = match status {
-                    401 => "AuthenticationError",
-                    404 => "NotFoundError",
-                    429 => "RateLimitError",
-                    500.. => "InternalServerError",
-                    _ => "BadRequestError",
-                };
-                json!({ "error": { "message": message, "type": class, "param": param, "code": status } })
-            }
+            Self::Nim => error::body(Service::Vllm, refusal),
             Self::DeepInfra => match param {
                 Some(param) => json!({ "detail": [{ "loc": ["body", param], "msg": message, "type": "value_error" }] }),
                 None => json!({ "detail": message }),
