@@ -9,11 +9,8 @@ use serde_json::{Map, Value};
 /// Checks all of `messages`.
 pub(super) fn check(service: Service, body: &Map<String, Value>) -> Checked {
     let Some(messages) = body.get("messages").and_then(Value::as_array).filter(|messages| !messages.is_empty()) else {
-        return refuse(
-            "missing_required_parameter",
-            "messages",
-            "Missing required parameter: 'messages', an array with at least one message.",
-        );
+        let why = "Missing required parameter: 'messages', an array with at least one message.";
+        return refuse("missing_required_parameter", "messages", why);
     };
     let mut open: Vec<&str> = Vec::new();
     for (index, message) in messages.iter().enumerate() {
@@ -22,11 +19,8 @@ pub(super) fn check(service: Service, body: &Map<String, Value>) -> Checked {
         let known =
             matches!(role, "system" | "user" | "assistant" | "tool") || (matches!(role, "developer" | "function") && service != DeepSeek);
         if !known {
-            return refuse(
-                "invalid_value",
-                &at(".role"),
-                format!("Invalid value: '{role}'. Supported values are: 'system', 'assistant', 'user', and 'tool'."),
-            );
+            let why = format!("Invalid value: '{role}'. Supported values are: 'system', 'assistant', 'user', and 'tool'.");
+            return refuse("invalid_value", &at(".role"), why);
         }
         content(service, message, role, index)?;
         if role == "tool" {
@@ -40,24 +34,18 @@ pub(super) fn check(service: Service, body: &Map<String, Value>) -> Checked {
             continue;
         }
         if let Some(id) = open.first() {
-            return refuse(
-                "invalid_value",
-                &at(".role"),
-                format!(
-                    "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id': {id} has no answer."
-                ),
+            let why = format!(
+                "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id': {id} has no answer."
             );
+            return refuse("invalid_value", &at(".role"), why);
         }
         for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
             let (id, arguments) = (call.get("id").and_then(Value::as_str), call.pointer("/function/arguments").and_then(Value::as_str));
             match (id, arguments) {
                 (Some(id), Some(_)) => open.push(id),
                 _ => {
-                    return refuse(
-                        "invalid_type",
-                        &at(".tool_calls"),
-                        "A tool call needs an 'id' and its 'function.arguments' as a string.",
-                    );
+                    let why = "A tool call needs an 'id' and its 'function.arguments' as a string.";
+                    return refuse("invalid_type", &at(".tool_calls"), why);
                 }
             }
         }

@@ -17,11 +17,8 @@ pub(super) fn format(service: Service, body: &Map<String, Value>) -> Checked {
         Some("json_object") => {
             let says_json = body.get("messages").is_some_and(|messages| messages.to_string().to_lowercase().contains("json"));
             if matches!(service, OpenAi | DeepSeek) && !says_json {
-                return refuse(
-                    "",
-                    "messages",
-                    "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
-                );
+                let why = "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.";
+                return refuse("", "messages", why);
             }
             true
         }
@@ -29,11 +26,8 @@ pub(super) fn format(service: Service, body: &Map<String, Value>) -> Checked {
         Some("json_schema") => {
             let schema = format.pointer("/json_schema/schema");
             if format.pointer("/json_schema/name").is_none_or(|name| !name.is_string()) || (service != OpenAi && schema.is_none()) {
-                return refuse(
-                    "missing_required_parameter",
-                    "response_format.json_schema",
-                    "'response_format.json_schema' needs a 'name' and a 'schema'.",
-                );
+                let why = "'response_format.json_schema' needs a 'name' and a 'schema'.";
+                return refuse("missing_required_parameter", "response_format.json_schema", why);
             }
             if service == OpenAi && format.pointer("/json_schema/strict") == Some(&Value::Bool(true)) {
                 strict(schema.unwrap_or(&Value::Null), "response_format")?;
@@ -55,18 +49,12 @@ pub(in crate::simulate::openai) fn strict(schema: &Value, param: &str) -> Checke
             if let Some(properties) = object.get("properties").and_then(Value::as_object) {
                 let required = object.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
                 if object.get("additionalProperties") != Some(&Value::Bool(false)) {
-                    return refuse(
-                        "invalid_json_schema",
-                        param,
-                        "Invalid schema: 'additionalProperties' is required to be supplied and to be false.",
-                    );
+                    let why = "Invalid schema: 'additionalProperties' is required to be supplied and to be false.";
+                    return refuse("invalid_json_schema", param, why);
                 }
                 if let Some(missing) = properties.keys().find(|name| !required.iter().any(|known| known == name.as_str())) {
-                    return refuse(
-                        "invalid_json_schema",
-                        param,
-                        format!("Invalid schema: 'required' must include every key in properties. Missing '{missing}'."),
-                    );
+                    let why = format!("Invalid schema: 'required' must include every key in properties. Missing '{missing}'.");
+                    return refuse("invalid_json_schema", param, why);
                 }
             }
             object.values().try_for_each(|inner| strict(inner, param))
@@ -96,11 +84,8 @@ pub(super) fn constraints(service: Service, body: &Map<String, Value>) -> Checke
         found.push("response_format");
     }
     if found.len() > 1 {
-        return refuse(
-            "",
-            "structured_outputs",
-            format!("You can only use one kind of constraints for structured outputs, but got {}.", found.join(", ")),
-        );
+        let why = format!("You can only use one kind of constraints for structured outputs, but got {}.", found.join(", "));
+        return refuse("", "structured_outputs", why);
     }
     Ok(())
 }

@@ -18,18 +18,12 @@ pub(in crate::simulate::openai) fn numbers(service: Service, body: &Map<String, 
         match value.as_f64() {
             None => return refuse("invalid_type", name, format!("Invalid type for '{name}': expected a decimal.")),
             Some(n) if n > most => {
-                return refuse(
-                    "decimal_above_max_value",
-                    name,
-                    format!("Invalid '{name}': decimal above maximum value. Expected a value <= {most}, but got {value} instead."),
-                );
+                let why = format!("Invalid '{name}': decimal above maximum value. Expected a value <= {most}, but got {value} instead.");
+                return refuse("decimal_above_max_value", name, why);
             }
             Some(n) if n < least => {
-                return refuse(
-                    "decimal_below_min_value",
-                    name,
-                    format!("Invalid '{name}': decimal below minimum value. Expected a value >= {least}, but got {value} instead."),
-                );
+                let why = format!("Invalid '{name}': decimal below minimum value. Expected a value >= {least}, but got {value} instead.");
+                return refuse("decimal_below_min_value", name, why);
             }
             Some(_) => {}
         }
@@ -37,22 +31,16 @@ pub(in crate::simulate::openai) fn numbers(service: Service, body: &Map<String, 
     for (name, least, most) in [("max_tokens", 1, u64::MAX), ("max_completion_tokens", 1, u64::MAX), ("n", 1, 128)] {
         let Some(value) = given(body, name) else { continue };
         if value.as_u64().is_none_or(|n| n < least || n > most) {
-            return refuse(
-                "invalid_value",
-                name,
-                format!("Invalid '{name}': expected an integer from {least} to {most}, but got {value} instead."),
-            );
+            let why = format!("Invalid '{name}': expected an integer from {least} to {most}, but got {value} instead.");
+            return refuse("invalid_value", name, why);
         }
     }
     if given(body, "seed").is_some_and(|seed| !seed.is_i64() && !seed.is_u64()) {
         return refuse("invalid_type", "seed", "Invalid type for 'seed': expected an integer.");
     }
     if service == OpenAi && given(body, "max_tokens").is_some() && given(body, "max_completion_tokens").is_some() {
-        return refuse(
-            "invalid_parameter_combination",
-            "max_tokens",
-            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
-        );
+        let why = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.";
+        return refuse("invalid_parameter_combination", "max_tokens", why);
     }
     Ok(())
 }
@@ -138,13 +126,10 @@ pub(super) fn reasoning(service: Service, body: &Map<String, Value>, model: &str
     }
     for (name, only) in REASONING_DEFAULTS {
         if given(body, name).and_then(Value::as_f64).is_some_and(|n| (n - only).abs() > f64::EPSILON) {
-            return refuse(
-                "unsupported_value",
-                name,
-                format!(
-                    "Unsupported value: '{name}' does not support this value with this model. Only the default ({only}) value is supported."
-                ),
+            let why = format!(
+                "Unsupported value: '{name}' does not support this value with this model. Only the default ({only}) value is supported."
             );
+            return refuse("unsupported_value", name, why);
         }
     }
     match ["logprobs", "top_logprobs", "logit_bias"].into_iter().find(|name| given(body, name).is_some_and(|value| *value != false)) {
