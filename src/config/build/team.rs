@@ -115,11 +115,15 @@ impl Builder<'_> {
         let (usable, limits) = (self.route_set(team.routes, routes), self.client_limits(team.limits, routes));
         // The team comes before its keys: their errors name it.
         draft.tenants.teams.push(Team { name, routes: usable, limits });
-        for key in team.keys {
-            self.client_key(key, index, routes, draft);
+        self.members(team.keys, team.users, index, routes, draft);
+    }
+
+    fn members(&mut self, keys: Vec<ClientKey>, users: Vec<User>, team: usize, routes: &ByName<Arc<Route>>, draft: &mut Draft) {
+        for key in keys {
+            self.client_key(key, team, routes, draft);
         }
-        for user in team.users {
-            self.user(user, index, routes, draft);
+        for user in users {
+            self.user(user, team, routes, draft);
         }
     }
 
@@ -148,12 +152,7 @@ impl Builder<'_> {
                 self.add(at, message);
             }
         }
-        for key in team.keys {
-            self.client_key(key, index, routes, draft);
-        }
-        for user in team.users {
-            self.user(user, index, routes, draft);
-        }
+        self.members(team.keys, team.users, index, routes, draft);
     }
 
     /// Notes the name under which the limits of the next key or user are known, which no other has.
