@@ -106,45 +106,46 @@ fn run(mut relay: Relay, pieces: &[&[u8]]) -> (Vec<u8>, Result<(), Fault>) {
     (out, result)
 }
 
-/// Whether the answer is complete.
-fn check(asked: &Asked, body: Body, place: UsagePlace, input: &[u8], cut: &[&[u8]]) -> bool {
-    let told = run(asked.relay(body, Form::Chunks(place)), &[input]);
-    assert_eq!(run(asked.relay(body, Form::Chunks(place)), cut), told, "cut at {:?}", cut.iter().map(|p| p.len()).collect::<Vec<_>>());
+/// Tells an answer as a stream and whole, in the form that comes of this, and compares what is said there; whether it is complete.
+fn same<T: PartialEq + std::fmt::Debug>(
+    (asked, body, input, cut): (&Asked, Body, &[u8], &[&[u8]]),
+    form: impl Fn(bool) -> Form,
+    stream: impl Fn(&[u8], bool) -> T,
+    whole: impl Fn(&[u8]) -> T,
+) -> bool {
+    let told = run(asked.relay(body, form(true)), &[input]);
+    assert_eq!(run(asked.relay(body, form(true)), cut), told, "cut at {:?}", cut.iter().map(|p| p.len()).collect::<Vec<_>>());
     let (bytes, result) = told;
-    assert!(bytes.len() <= (64 << 10) + 64 * input.len(), "{} bytes become {}", input.len(), bytes.len());
-    let chunks = laws::stream(&bytes, result.is_ok(), place);
-    let (bytes, whole) = run(asked.relay(body, Form::Completion), cut);
-    assert_eq!(whole, result, "whether the answer is complete does not depend on how it is told");
-    match whole {
-        Ok(()) => assert_eq!(laws::completion(&bytes), chunks, "both forms say the same"),
-        Err(_) => assert!(bytes.is_empty(), "a part of a completion"),
-    }
-    if asked.operation == Operation::Chat && input.len().is_multiple_of(3) {
-        let told = run(asked.relay(body, Form::Events), &[input]);
-        assert_eq!(run(asked.relay(body, Form::Events), cut), told, "cut at {:?}", cut.iter().map(|p| p.len()).collect::<Vec<_>>());
-        let (bytes, result) = told;
-        let events = laws::events(&bytes, result.is_ok());
-        let (bytes, whole) = run(asked.relay(body, Form::Message), cut);
-        assert_eq!(whole, result, "whether the answer is complete does not depend on how it is told");
-        match whole {
-            Ok(()) => assert_eq!(laws::whole_message(&bytes), events, "both forms say the same"),
-            Err(_) => assert!(bytes.is_empty(), "a part of a message"),
-        }
-    }
-    if asked.operation == Operation::Chat && input.len() % 3 == 1 {
-        let form = |stream| Form::Response { response: Response::default(), stream };
-        let told = run(asked.relay(body, form(true)), &[input]);
-        assert_eq!(run(asked.relay(body, form(true)), cut), told, "cut at {:?}", cut.iter().map(|p| p.len()).collect::<Vec<_>>());
-        let (bytes, result) = told;
-        let output = laws::response_events(&bytes, result.is_ok());
-        let (bytes, whole) = run(asked.relay(body, form(false)), cut);
-        assert_eq!(whole, result, "whether the answer is complete does not depend on how it is told");
-        match whole {
-            Ok(()) => assert_eq!(laws::whole_response(&bytes), output, "both forms say the same"),
-            Err(_) => assert!(bytes.is_empty(), "a part of a response"),
-        }
+    let streamed = stream(&bytes, result.is_ok());
+    let (bytes, end) = run(asked.relay(body, form(false)), cut);
+    assert_eq!(end, result, "whether the answer is complete does not depend on how it is told");
+    match end {
+        Ok(()) => assert_eq!(whole(&bytes), streamed, "both forms say the same"),
+        Err(_) => assert!(bytes.is_empty(), "a part of a whole answer"),
     }
     result.is_ok()
+}
+
+/// Whether the answer is complete.
+fn check(asked: &Asked, body: Body, place: UsagePlace, input: &[u8], cut: &[&[u8]]) -> bool {
+    let answer = (asked, body, input, cut);
+    let chat = |stream| if stream { Form::Chunks(place) } else { Form::Completion };
+    let chunks = |bytes: &[u8], complete| {
+        assert!(bytes.len() <= (64 << 10) + 64 * input.len(), "{} bytes become {}", input.len(), bytes.len());
+        laws::stream(bytes, complete, place)
+    };
+    let complete = same(answer, chat, chunks, laws::completion);
+    match (asked.operation, input.len() % 3) {
+        (Operation::Chat, 0) => {
+            same(answer, |stream| if stream { Form::Events } else { Form::Message }, laws::events, laws::whole_message);
+        }
+        (Operation::Chat, 1) => {
+            let form = |stream| Form::Response { response: Response::default(), stream };
+            same(answer, form, laws::response_events, laws::whole_response);
+        }
+        _ => {}
+    }
+    complete
 }
 
 fn answers(name: &str, body: Body, mutator: Mutator, names: &[&str], corpus: &[Vec<u8>], cases: u64) {
