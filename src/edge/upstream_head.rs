@@ -8,6 +8,7 @@ use crate::dialect::Spent;
 use crate::egress::is_proxys_refusal;
 use crate::frame::coding::ContentDecoder;
 use crate::front::chat::chunk::UsagePlace;
+use crate::front::messages::ids::Used;
 use crate::front::native;
 use crate::lifecycle::{Answer, Refusal};
 use crate::operation::{Beside, Operation};
@@ -62,8 +63,10 @@ impl Exchange {
             }
             (Operation::CountTokens, ..) => Form::Count,
             (Operation::Messages, stream, _) if is_native => Form::Native { protocol: native::Protocol::Messages, stream },
-            (Operation::Messages, true, _) => Form::Events,
-            (Operation::Messages, false, _) => Form::Message,
+            (Operation::Messages, stream, _) => {
+                let used = call.parsed.as_deref().map(Used::of).unwrap_or_default();
+                if stream { Form::Events(used) } else { Form::Message(used) }
+            }
             (Operation::Embeddings, ..) => Form::Embeddings { estimate: self.live.limiter.usage(call.route.index, &call.size).prompt },
             (Operation::Chat, false, _) => Form::Completion,
             (Operation::Chat, true, None) => Form::Chunks(UsagePlace::Withheld),

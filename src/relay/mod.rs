@@ -18,6 +18,7 @@ use crate::front::chat::rules::Rules;
 use crate::front::embeddings::EmbeddingsWriter;
 use crate::front::messages;
 use crate::front::messages::blocks::Blocks;
+use crate::front::messages::ids::Used;
 use crate::front::messages::stream::Events;
 use crate::front::messages::whole::Message;
 use crate::front::native::{self, Native};
@@ -40,10 +41,10 @@ pub enum Form {
     Chunks(UsagePlace),
     /// One completion.
     Completion,
-    /// Anthropic's stream.
-    Events,
-    /// One message of Anthropic's.
-    Message,
+    /// Anthropic's stream. Its calls have none of these ids.
+    Events(Used),
+    /// One message of Anthropic's. Its calls have none of these ids.
+    Message(Used),
     /// What the provider sends, whose protocol the client speaks: a stream, or one body.
     Native {
         /// The protocol.
@@ -106,8 +107,8 @@ impl Relay {
         let output = match form {
             Form::Chunks(place) => Output::Chunks(Box::new(Rules::new(ChunkWriter::new(head, place), &id, seal))),
             Form::Completion => Output::Completion(Box::new(Rules::new(CompletionWriter::new(head), &id, seal))),
-            Form::Events => Output::Events(Box::new(Blocks::new(Events::new(head), &id, seal))),
-            Form::Message => Output::Message(Box::new(Blocks::new(Message::new(head), &id, seal))),
+            Form::Events(used) => Output::Events(Box::new(Blocks::new(Events::new(head), &id, used, seal))),
+            Form::Message(used) => Output::Message(Box::new(Blocks::new(Message::new(head), &id, used, seal))),
             Form::Native { protocol, stream } => Output::Native { passed: Native::new(protocol, head.model), stream, body: Vec::new() },
             Form::Response { response, stream } => Output::Response { items: Box::new(Items::new(response, &id, stream, seal)), stream },
             Form::Count => Output::Count,

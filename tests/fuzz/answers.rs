@@ -10,6 +10,7 @@ use tidegate::dialect::Outgoing;
 use tidegate::frame::Framing;
 use tidegate::front::chat::chunk::UsagePlace;
 use tidegate::front::chat::head::Head;
+use tidegate::front::messages::ids::Used;
 use tidegate::front::responses::response::Response;
 use tidegate::llm::envelope::ChatRequest;
 use tidegate::llm::failure::Fault;
@@ -137,7 +138,8 @@ fn check(asked: &Asked, body: Body, place: UsagePlace, input: &[u8], cut: &[&[u8
     let complete = same(answer, chat, chunks, laws::completion);
     match (asked.operation, input.len() % 3) {
         (Operation::Chat, 0) => {
-            same(answer, |stream| if stream { Form::Events } else { Form::Message }, laws::events, laws::whole_message);
+            let form = |stream| if stream { Form::Events(Used::default()) } else { Form::Message(Used::default()) };
+            same(answer, form, laws::events, laws::whole_message);
         }
         (Operation::Chat, 1) => {
             let form = |stream| Form::Response { response: Response::default(), stream };

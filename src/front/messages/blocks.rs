@@ -4,7 +4,8 @@
 //! as it comes and the ones behind it wait; it is over when its provider says so, when its arguments are a whole JSON value,
 //! or with the answer.
 
-use super::{ids, stop_reason};
+use super::ids::{self, Used};
+use super::stop_reason;
 use crate::front::sealed;
 use crate::front::write::append;
 use crate::json::depth::Depth;
@@ -75,8 +76,9 @@ pub struct Blocks<F> {
     queue: VecDeque<Pending>,
     begun: bool,
     waiting: usize,
-    /// Makes the ids of calls that come without one; unique for the answer.
+    /// Makes the ids of calls that come without one of their own; unique for the answer.
     answer_id: Box<str>,
+    used: Used,
     seal: Option<Seal>,
     calls: bool,
     refused: bool,
@@ -86,14 +88,15 @@ pub struct Blocks<F> {
 }
 
 impl<F: Form> Blocks<F> {
-    /// Blocks of an answer of this id.
-    pub fn new(form: F, answer_id: &str, seal: Option<Seal>) -> Self {
+    /// Blocks of an answer of this id. `used`: the ids that no call of the answer may have.
+    pub fn new(form: F, answer_id: &str, used: Used, seal: Option<Seal>) -> Self {
         Self {
             form,
             queue: VecDeque::new(),
             begun: false,
             waiting: 0,
             answer_id: answer_id.into(),
+            used,
             seal,
             calls: false,
             refused: false,
@@ -148,10 +151,8 @@ impl<F: Form> Blocks<F> {
                 thinking.state = state.to_vec();
             }
         }
-        let id = match id {
-            Some(id) => ids::encode(&id.decode()).into(),
-            None => format!("toolu_{}_{number}", self.answer_id).into(),
-        };
+        let own = id.map(|id| Box::from(ids::encode(&id.decode()))).filter(|id| self.used.add(id));
+        let id = own.unwrap_or_else(|| format!("toolu_{}_{number}", self.answer_id).into());
         self.push(Kind::Call { number, id, name: name.decode().into() });
         self.advance();
     }
@@ -311,7 +312,8 @@ mod tests {
     }
 
     fn written(events: Vec<Event<'_>>) -> Vec<String> {
-        let mut blocks = Blocks::new(Log::default(), "01", None);
+        let used = Used::default();
+        let mut blocks = Blocks::new(Log::default(), "01", used, None);
         events.into_iter().for_each(|event| blocks.event(event));
         blocks.done();
         blocks.form.0
@@ -338,6 +340,20 @@ mod tests {
         let end = "(\"tool_use\", None)";
         let expected = ["begin", "call toolu_01_0 f", "+{\"a\":\"}", "+\"}", "stop", "call toolu_01_1 f", "+{}", "stop", end];
         assert_eq!(written(events), expected);
+    }
+
+    #[test]
+    fn a_call_under_a_used_id_gets_a_fresh_one() {
+        let mut used = Used::default();
+        used.add("call_0");
+        let mut blocks = Blocks::new(Log::default(), "01", used, None);
+        for (call, id) in ["call_0", "call_1", "call_1"].into_iter().enumerate() {
+            let (call, id) = (call as u32, Some(Text::Raw(id)));
+            blocks.event(Event::ToolStart { choice: 0, call, id, name: Text::Raw("f"), form: ToolForm::Function, state: None });
+            blocks.event(Event::BlockEnd { choice: 0, block: Block::Call(call) });
+        }
+        let calls: Vec<_> = blocks.form.0.iter().filter(|line| line.starts_with("call")).collect();
+        assert_eq!(calls, ["call toolu_01_0 f", "call call_1 f", "call toolu_01_2 f"]);
     }
 
     #[test]
