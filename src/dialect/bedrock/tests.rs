@@ -152,6 +152,56 @@ fn requests_become_what_the_fixtures_say() {
     });
 }
 
+/// Ids that repeat, from a server that numbers the calls of each answer anew or gives all of them one id.
+#[test]
+fn ids_that_repeat_are_told_apart_and_each_call_has_one_result() {
+    let call = |id: &str, n: u32| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": format!("{{\"n\":{n}}}")}});
+    let result = |id: &str, text: &str| json!({"role": "tool", "tool_call_id": id, "content": text});
+    let body = json!({"model": "r", "messages": [
+        {"role": "user", "content": "Go"},
+        {"role": "assistant", "tool_calls": [call("call_0", 1), call("call_0", 2), call("call_0-2", 3)]},
+        result("call_0", "one"), result("call_0", "two"), result("call_0-2", "three"), result("call_0", "again"),
+        {"role": "assistant", "tool_calls": [call("call_0", 4)]},
+        result("call_0", "four"), result("call_9", "of nobody"),
+    ]});
+    let ids = |json: &Value, key: &str, field: &str| {
+        let text = json.to_string();
+        let found: Vec<String> = text
+            .match_indices(key)
+            .map(|(at, _)| {
+                let from = &text[at..];
+                let start = from.find(field).unwrap() + field.len();
+                from[start..].split('"').next().unwrap().to_owned()
+            })
+            .collect();
+        found
+    };
+    let sent = serde_json::from_slice::<Value>(
+        &encode(&PLAIN, "us.anthropic.claude-sonnet-4-5-20250929-v1:0", &body, None, None).unwrap().body.joined(),
+    )
+    .unwrap();
+    assert_eq!(ids(&sent["messages"], "\"toolUse\":", "\"toolUseId\":\""), ["call_0", "call_0-2", "call_0-2-2", "call_0-3"], "{sent}");
+    assert_eq!(ids(&sent["messages"], "\"toolResult\":", "\"toolUseId\":\""), ["call_0", "call_0-2", "call_0-2-2", "call_0-3", "call_9"]);
+    let texts = ["one", "two", "three", "four"].map(|text| sent.to_string().find(&format!("\"{text}\"")).unwrap());
+    assert!(texts.is_sorted() && !sent.to_string().contains("again"), "{sent}");
+}
+
+/// A conversation of many calls under one id takes no more than time in proportion.
+#[test]
+fn many_calls_of_one_id_are_read_in_time() {
+    let calls: Vec<Value> =
+        (0..20_000).map(|_| json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}})).collect();
+    let results = (0..20_000).map(|_| json!({"role": "tool", "tool_call_id": "c", "content": "x"}));
+    let messages: Vec<Value> =
+        [json!({"role": "user", "content": "Go"}), json!({"role": "assistant", "tool_calls": calls})].into_iter().chain(results).collect();
+    let body = json!({"model": "r", "messages": messages});
+    for model in ["us.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon.nova-pro-v1:0"] {
+        let sent = encode(&PLAIN, model, &body, None, None).unwrap().body.joined();
+        let sent: Value = serde_json::from_slice(&sent).unwrap();
+        assert_eq!(sent["messages"][2]["content"].as_array().unwrap().len(), 20_000);
+    }
+}
+
 #[test]
 fn answers_say_what_the_fixtures_say_however_they_are_cut() {
     for (path, case) in testing::cases("bedrock/answers") {

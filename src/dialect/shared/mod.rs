@@ -10,6 +10,7 @@ pub mod refusal;
 pub mod claude;
 pub(super) mod media;
 pub(super) mod names;
+pub(super) mod open_calls;
 pub(super) mod toolbox;
 pub(super) mod turns;
 

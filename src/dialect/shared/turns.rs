@@ -6,11 +6,13 @@
 //! provider takes ([`OPENING`]).
 
 use super::ids::legal;
+use super::open_calls::{Answers, OpenCalls};
 use super::thinking_state::thinking;
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::llm::request::{self, CacheMark, Content, Request, Role};
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 /// What a turn says that has to be there and has nothing to say; a blank text is refused.
 const OPENING: &str = ".";
@@ -62,13 +64,17 @@ impl<'a, M> Conversation<'a, M> {
     ) -> Result<Self, ApiError> {
         let turns = request.turns();
         let mut this = Self { system: Vec::new(), turns: Vec::with_capacity(turns.len()) };
+        let mut ids = CallIds::default();
         for turn in &turns {
             match turn.role() {
                 Role::System => this.system.extend(turn.texts()?),
                 Role::User => this.push(turn, contents(turn, &media)?),
-                Role::Assistant => this.push(turn, assistant(turn, maker)?),
+                Role::Assistant => {
+                    let step = this.turns.len() - usize::from(this.turns.last().is_some_and(|turn| turn.assistant));
+                    this.push(turn, assistant(turn, maker, step, &mut ids)?);
+                }
                 Role::Tool => {
-                    let id = legal(turn.answers());
+                    let Some(id) = ids.answered(turn.answers()) else { continue };
                     let (content, failed) = (contents(turn, &media)?, turn.failed());
                     this.push(turn, vec![Block::Result { id, content, failed }]);
                 }
@@ -141,9 +147,52 @@ impl<M> Block<'_, M> {
     }
 }
 
+/// The ids of calls as they are sent, each different from all others: Anthropic and Bedrock refuse one that repeats
+/// ("`tool_use` ids must be unique"), and a second result of a call ("each tool_use must have a single result").
+#[derive(Default)]
+struct CallIds<'r> {
+    open: OpenCalls<'r>,
+    /// By the call's number.
+    sent: Vec<String>,
+    used: HashSet<String>,
+    /// How often an id has come that repeats.
+    repeated: HashMap<&'r str, usize>,
+}
+
+impl<'r> CallIds<'r> {
+    /// The id of a call of this step: the client's, or with a number behind it where it is in use. It depends on the turns
+    /// before it only, so that a conversation that grows keeps its ids and what the provider has cached of it.
+    fn call(&mut self, id: &'r str, step: usize) -> String {
+        let mut sent = legal(id);
+        while !self.used.insert(sent.clone()) {
+            let count = self.repeated.entry(id).or_insert(1);
+            *count += 1;
+            sent = legal(&format!("{id}-{count}"));
+        }
+        self.open.add(id, step);
+        self.sent.push(sent.clone());
+        sent
+    }
+
+    /// The id of the call that a result answers; `None` where all calls of this id have their results. One that nobody has
+    /// called stays, for the provider to refuse.
+    fn answered(&mut self, id: &str) -> Option<String> {
+        match self.open.take(id) {
+            Answers::Call(number) => self.sent.get(number).cloned(),
+            Answers::Nothing => None,
+            Answers::Unknown => Some(legal(id)),
+        }
+    }
+}
+
 /// An assistant's turn: the thinking that led to its first call, its words, its calls. Thinking that comes without its
 /// signature (`reasoning_content`) cannot be given back.
-fn assistant<'a, M>(turn: &request::Turn<'_, 'a>, maker: &str) -> Result<Vec<Block<'a, M>>, ApiError> {
+fn assistant<'r, 'a, M>(
+    turn: &request::Turn<'r, 'a>,
+    maker: &str,
+    step: usize,
+    ids: &mut CallIds<'r>,
+) -> Result<Vec<Block<'a, M>>, ApiError> {
     let texts = turn.texts()?.into_iter().filter(|(text, _)| !blank(*text));
     let mut blocks: Vec<_> = texts.map(|(text, cache)| Block::Text(text, cache)).collect();
     for (j, (call, at)) in turn.calls().enumerate() {
@@ -151,7 +200,7 @@ fn assistant<'a, M>(turn: &request::Turn<'_, 'a>, maker: &str) -> Result<Vec<Blo
             let at = if j == 0 { 0 } else { blocks.len() };
             blocks.insert(at, Block::Thinking(thinking));
         }
-        blocks.push(Block::Call { id: legal(&call.id.id), name: call.name, input: call.object(at)? });
+        blocks.push(Block::Call { id: ids.call(&call.id.id, step), name: call.name, input: call.object(at)? });
     }
     Ok(blocks)
 }
