@@ -47,6 +47,8 @@ pub(super) struct Outline {
 pub struct MessageTraits {
     /// Calls of tools, or their results.
     pub calls: bool,
+    /// A list of no calls.
+    pub empty_calls: bool,
     /// The id of a call, or of its result, with a provider's state in it.
     pub sealed: bool,
     /// The longest id of a call that has a result, in bytes. Every call of a conversation has one.
@@ -69,6 +71,7 @@ impl MessageTraits {
     /// Of messages that nobody has looked into.
     const UNKNOWN: Self = Self {
         calls: true,
+        empty_calls: true,
         sealed: true,
         longest_id: usize::MAX,
         reasoning: true,

@@ -104,6 +104,7 @@ impl Messages {
             "content" if value.starts_with('[') => self.traits.parts = true,
             "content" if !value.starts_with('"') && value != "null" => self.refuse(name, "a string or an array"),
             _ if value == "null" && name != "content" => self.traits.nulls = true,
+            "tool_calls" if is_empty_list(value) => self.traits.empty_calls = true,
             "tool_calls" | "tool_call_id" => {
                 self.traits.calls = true;
                 self.traits.sealed |= state::may_be_in(value);
@@ -127,6 +128,11 @@ impl Messages {
             None => Ok(self.traits),
         }
     }
+}
+
+/// Whether a value (raw JSON) is an array without elements.
+pub(crate) fn is_empty_list(value: &str) -> bool {
+    value.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).is_some_and(|inside| inside.trim().is_empty())
 }
 
 /// The 400 for a field of the wrong type or value.
@@ -253,7 +259,8 @@ mod tests {
         let nothing = r#"{"role":"user","content":"tool_calls reasoning developer [ --tg1- name"}"#;
         assert_eq!(traits(nothing), MessageTraits::default());
         for (message, want) in [
-            (r#"{"role":"assistant","tool_c\u0061lls":[]}"#, MessageTraits { calls: true, ..MessageTraits::default() }),
+            (r#"{"role":"assistant","tool_c\u0061lls":[{}]}"#, MessageTraits { calls: true, ..MessageTraits::default() }),
+            (r#"{"role":"assistant","tool_calls":[ ]}"#, MessageTraits { empty_calls: true, ..MessageTraits::default() }),
             (
                 r#"{"role":"tool","tool_call_id":"longer","content":""},{"role":"tool","tool_call_id":"x"}"#,
                 MessageTraits { calls: true, longest_id: 6, ..MessageTraits::default() },

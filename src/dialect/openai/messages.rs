@@ -12,6 +12,7 @@ use crate::json::write::Writer;
 use crate::llm::envelope::{ChatRequest, MessageTraits};
 use crate::llm::field::Field;
 use crate::llm::state;
+use crate::llm::validate::is_empty_list;
 use memchr::memmem;
 use smallvec::SmallVec;
 
@@ -59,6 +60,7 @@ fn touched(raw: &str, traits: MessageTraits, quirks: &Quirks, field: ReasoningFi
     let has = |word: &str| memmem::find(raw.as_bytes(), word.as_bytes()).is_some();
     // Another provider's state is of no use here, and its ids may be longer than what this one takes.
     traits.sealed
+        || traits.empty_calls
         || (quirks.reasoning_required && traits.calls)
         || quirks.call_id_max.is_some_and(|max| traits.longest_id > max)
         || (!quirks.message_names && traits.names)
@@ -152,6 +154,8 @@ impl<'a> Turn<'a> {
                     w.key("role").string("system");
                 }
                 "name" if !quirks.message_names => {}
+                // "Invalid 'messages[1].tool_calls': empty array. Expected an array with minimum length 1".
+                "tool_calls" if is_empty_list(value) => {}
                 "content" if value == "null" && inside.is_some() => {}
                 "reasoning_details" if details.is_some() => {}
                 "content" if !quirks.empty_turns && inside.is_none() && value.starts_with('[') && is_blank(value).map_err(bad)? => {
